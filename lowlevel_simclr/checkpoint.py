@@ -104,8 +104,7 @@ def _write(file: BinaryIO, step: int, arrays: Mapping[str, np.ndarray], meta: Ma
     text = np.array(json.dumps({"step": step, "arrays": listed, "meta": dict(meta)}))
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, array in {META: text, **arrays}.items():
-            # A bare ZipInfo carries no time of day, so equal checkpoints are equal files.
-            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
 
 

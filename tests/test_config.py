@@ -90,7 +90,7 @@ def test_every_setting_is_explained_with_its_default(capsys):
     for name in SETTINGS:
         assert f"--{name.replace('_', '-')}" in text
     assert text.count("(default: ") == len(SETTINGS) + 2  # and those of --preset and --out
-    assert "share of the image that the crop covers (default: 0.2 1)" in text
+    assert "share of the image that the crop covers (default: 0.3 1)" in text
     for make in configuration.PRESETS.values():
         assert make.__doc__.splitlines()[0] in text
     assert "python -m lowlevel_simclr.train --dataset cifar10" in text
@@ -322,8 +322,8 @@ def test_a_difference_is_told_from_the_run_to_what_is_asked_for():
     after = replace(preset("shapes"), temperature=0.5, crop_area=(0.08, 1.0), steps=9, checkpoint_every=1)
     assert difference(preset("shapes"), after) == [
         "steps: none -> 9",
-        "temperature: 0.2 -> 0.5",
-        "crop_area: 0.2 1.0 -> 0.08 1.0",
+        "temperature: 0.1 -> 0.5",
+        "crop_area: 0.3 1.0 -> 0.08 1.0",
     ]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -175,12 +174,12 @@ time.sleep(600)
 def test_a_second_process_is_refused_until_the_first_ends_even_by_a_kill(tmp_path):
     command = [sys.executable, "-c", HOLDS_FOR_EVER, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=PACKAGE) as first:
-        assert first.stdout.readline() == b"open\n"
-        with pytest.raises(
-            RunError, match=f"process {first.pid} is training in .*: wait until it ends, .*--out"
-        ):
-            open_run(tmp_path, {}, lambda stored: [])
-        first.send_signal(signal.SIGKILL)
+        try:
+            assert first.stdout.readline() == b"open\n"
+            with pytest.raises(RunError, match=f"process {first.pid} is training in .*: wait until .*--out"):
+                open_run(tmp_path, {}, lambda stored: [])
+        finally:
+            first.kill()
     with open_run(tmp_path, {}, lambda stored: []) as run:
         assert run.resumed
 
