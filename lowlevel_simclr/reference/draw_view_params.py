@@ -1,0 +1,126 @@
+"""The parameters of every view, drawn statelessly (SimCLR, appendix A).
+
+    area ~ U(crop_area) H W,   log(aspect) ~ U(log crop_aspect)
+    w = round(sqrt(area aspect)),   h = round(sqrt(area / aspect))
+
+up to ten times, until the box fits the image, then uniform over its places; if none fits, the central crop. All of
+it in float64, so that every implementation rounds to the same integers. Probabilities are compared, and factors
+computed, in float32: low + (high - low) u, the bounds rounded to float32 first.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lowlevel_simclr.reference.philox import CROP, FACTORS, ORDER_AND_BLUR, SWITCHES, Words, draw_words, uniform
+from lowlevel_simclr.reference.view_params import PERMUTATIONS, ViewParams
+
+Uniform = NDArray[np.float32]
+
+
+def draw_view_params(seed: int, epoch: int, index: ArrayLike, recipe: Any, height: int, width: int) -> ViewParams:
+    """Parameters of both views of N images: a pure function of (seed, epoch, index, view) and the recipe.
+
+    Args:
+        seed: the run's, in [0, 2^64).
+        epoch: in [0, 2^32).
+        index: (N,) places of the images in the data set, each in [0, 2^32).
+        recipe: a `config.ViewRecipe`, or any object with its attributes.
+        height: of the images, in pixels.
+        width: of the images, in pixels.
+
+    Returns:
+        ViewParams of arrays with 2N rows: all first views, then all second views.
+
+    Raises:
+        ValueError: index is not (N,), or a number does not fit its counter word.
+    """
+    places = checked_index(np.asarray(index))
+    rows = np.concatenate([places, places])  # (2N,)
+    view = np.repeat([0, 1], len(places))  # (2N,)
+
+    def words(purpose: int) -> Words:
+        return draw_words(seed, epoch, rows, view, purpose)  # (2N, 4)
+
+    flips, jitters, greys, blurs = uniform(words(SWITCHES)).T  # (2N,) each
+    last = words(ORDER_AND_BLUR)
+    jittered = jitters < np.float32(recipe.jitter_probability)
+    blurred = blurs < np.float32(recipe.blur_probability)
+    return ViewParams(
+        box=_boxes([words(attempt) for attempt in CROP], recipe, height, width),
+        flip=flips < np.float32(recipe.flip_probability),
+        **_factors(uniform(words(FACTORS)), uniform(last)[:, 2], jittered, recipe),
+        order=PERMUTATIONS[_permutation(last[:, 0])],
+        clip=np.full(len(rows), recipe.clip),
+        grey=greys < np.float32(recipe.grey_probability),
+        blur_sigma=np.where(blurred, _between(recipe.blur_sigma, uniform(last)[:, 1]), np.float32(0)),
+    )
+
+
+def _boxes(attempts: list[Words], recipe: Any, height: int, width: int) -> NDArray[np.int32]:
+    """The first attempt that fits, or else the central crop: (2N, 4)."""
+    central = np.array(central_crop(recipe.crop_aspect, height, width), np.int32)
+    boxes = np.tile(central, (len(attempts[0]), 1))
+    undecided = np.ones(len(boxes), bool)
+    for words in attempts:
+        candidates, fits = _candidates(words, recipe, height, width)
+        chosen = undecided & fits
+        boxes[chosen] = candidates[chosen]
+        undecided &= ~fits
+    return boxes
+
+
+def _candidates(words: Words, recipe: Any, height: int, width: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """One attempt: boxes (2N, 4), and whether each fits the image (2N,)."""
+    u = uniform(words).astype(np.float64)  # (2N, 4)
+    low, high = recipe.crop_area
+    area = height * width * (low + (high - low) * u[:, 0])
+    log_low, log_high = np.log(recipe.crop_aspect[0]), np.log(recipe.crop_aspect[1])
+    aspect = np.exp(log_low + (log_high - log_low) * u[:, 1])
+    w, h = np.rint(np.sqrt(area * aspect)), np.rint(np.sqrt(area / aspect))
+    fits = (1 <= w) & (w <= width) & (1 <= h) & (h <= height)
+    y, x = np.floor(u[:, 2] * (height - h + 1)), np.floor(u[:, 3] * (width - w + 1))
+    return np.stack([y, x, h, w], axis=-1), fits
+
+
+def central_crop(crop_aspect: tuple[float, float], height: int, width: int) -> tuple[int, int, int, int]:
+    """The largest box of an aspect in the range, in the image's middle: y, x, height, width."""
+    low, high = crop_aspect
+    h, w = height, width
+    if width / height < low:
+        h = max(1, round(width / low))
+    elif width / height > high:
+        w = max(1, round(height * high))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def _factors(u: Uniform, shift: Uniform, jittered: NDArray[np.bool_], recipe: Any) -> dict[str, Uniform]:
+    """Factors of the colour operations from u (2N, 4) and shift (2N,); neutral where not jittered."""
+    return {
+        "brightness": np.where(jittered, _between(recipe.brightness, u[:, 0]), np.float32(1)),
+        "contrast": np.where(jittered, _between(recipe.contrast, u[:, 1]), np.float32(1)),
+        "saturation": np.where(jittered, _between(recipe.saturation, u[:, 2]), np.float32(1)),
+        "hue": np.where(jittered, _between(recipe.hue, u[:, 3]), np.float32(0)),
+        "brightness_shift": np.where(jittered, _between(recipe.brightness_shift, shift), np.float32(0)),
+    }
+
+
+def _between(bounds: tuple[float, float], u: Uniform) -> Uniform:
+    """The range at u: low + (high - low) u, every step in float32."""
+    low, high = np.float32(bounds[0]), np.float32(bounds[1])
+    return low + (high - low) * u
+
+
+def _permutation(words: Words) -> NDArray[np.int64]:
+    """Words as numbers 0..23: the word times 24, divided by 2^32."""
+    return ((words.astype(np.uint64) * np.uint64(24)) >> np.uint64(32)).astype(np.int64)
+
+
+def checked_index(index: Any) -> Any:
+    """`index`, whose shape and type are known to be (N,) and integer, or ValueError. An array or a tensor."""
+    if len(index.shape) != 1 or not index.dtype.name.startswith(("int", "uint")):
+        raise ValueError(f"index has shape {tuple(index.shape)} and type {index.dtype.name}: it must be (N,) integers.")
+    return index

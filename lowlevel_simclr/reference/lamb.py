@@ -1,0 +1,85 @@
+"""AdamW (Loshchilov and Hutter 2019) and LAMB (You et al. 2020), which scales AdamW's step by a trust ratio.
+
+    m = b1 m + (1 - b1) g     s = b2 s + (1 - b2) g^2
+    u = (m / (1 - b1^t)) / (sqrt(s / (1 - b2^t)) + eps) + decay w     w = w - lr ratio u
+
+ratio is 1 for AdamW and |w| / |u| for LAMB. Variables of rank 0 and 1 take no decay, and ratio 1.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lowlevel_simclr.reference.lars import Array, trust_ratio
+
+
+def adamw_update(
+    weight: ArrayLike,
+    gradient: ArrayLike,
+    first: ArrayLike,
+    second: ArrayLike,
+    count: int,
+    *,
+    learning_rate: float,
+    weight_decay: float,
+    beta_1: float,
+    beta_2: float,
+    epsilon: float,
+    adapted: bool = False,
+) -> tuple[Array, Array, Array]:
+    """One step of AdamW for one variable.
+
+    Args:
+        weight: w, of any shape.
+        gradient: g, of the same shape.
+        first: m, of the same shape, 0 before the first step.
+        second: s, of the same shape, 0 before the first step.
+        count: t, 1 for the first step.
+        learning_rate: lr.
+        weight_decay: decay.
+        beta_1: b1.
+        beta_2: b2.
+        epsilon: eps.
+        adapted: whether the trust ratio applies, which makes it LAMB.
+
+    Returns:
+        The next weight, m and s.
+    """
+    weight, gradient = np.asarray(weight, np.float64), np.asarray(gradient, np.float64)
+    first = beta_1 * np.asarray(first, np.float64) + (1 - beta_1) * gradient
+    second = beta_2 * np.asarray(second, np.float64) + (1 - beta_2) * gradient**2
+    update, ratio = (first / (1 - beta_1**count)) / (np.sqrt(second / (1 - beta_2**count)) + epsilon), 1.0
+    if weight.ndim > 1:
+        update = update + weight_decay * weight
+        ratio = trust_ratio(weight, update, 1.0) if adapted else 1.0
+    return weight - learning_rate * ratio * update, first, second
+
+
+def lamb_update(
+    weight: ArrayLike,
+    gradient: ArrayLike,
+    first: ArrayLike,
+    second: ArrayLike,
+    count: int,
+    *,
+    learning_rate: float,
+    weight_decay: float,
+    beta_1: float,
+    beta_2: float,
+    epsilon: float,
+) -> tuple[Array, Array, Array]:
+    """One step of LAMB for one variable; as `adamw_update`, with the trust ratio."""
+    return adamw_update(
+        weight,
+        gradient,
+        first,
+        second,
+        count,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        beta_1=beta_1,
+        beta_2=beta_2,
+        epsilon=epsilon,
+        adapted=True,
+    )

@@ -1,0 +1,82 @@
+"""LARS (You et al. 2017) as SimCLR uses it, and SGD with momentum, which it is without its trust ratio.
+
+    u = g + beta w     ratio = eta |w| / |u|, 1 where either norm is 0     v = m v + lr ratio u     w = w - v
+
+Variables of rank 0 and 1 (biases, BatchNorm's) take plain momentum: no decay, ratio 1.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+
+def trust_ratio(weight: Array, update: Array, coefficient: float) -> float:
+    """coefficient |w| / |u| over all entries of a variable, or 1 where either norm is 0."""
+    weight_norm, update_norm = np.linalg.norm(weight.ravel()), np.linalg.norm(update.ravel())
+    if weight_norm == 0 or update_norm == 0:
+        return 1.0
+    return float(coefficient * weight_norm / update_norm)
+
+
+def sgd_update(
+    weight: ArrayLike,
+    gradient: ArrayLike,
+    velocity: ArrayLike,
+    *,
+    learning_rate: float,
+    momentum: float,
+    weight_decay: float,
+) -> tuple[Array, Array]:
+    """One step of SGD with momentum for one variable.
+
+    Args:
+        weight: w, of any shape.
+        gradient: g, of the same shape.
+        velocity: v, of the same shape, 0 before the first step.
+        learning_rate: lr.
+        momentum: m.
+        weight_decay: beta.
+
+    Returns:
+        The next weight and the next velocity.
+    """
+    weight, update = np.asarray(weight, np.float64), np.asarray(gradient, np.float64)
+    if weight.ndim > 1:
+        update = update + weight_decay * weight
+    velocity = momentum * np.asarray(velocity, np.float64) + learning_rate * update
+    return weight - velocity, velocity
+
+
+def lars_update(
+    weight: ArrayLike,
+    gradient: ArrayLike,
+    velocity: ArrayLike,
+    *,
+    learning_rate: float,
+    momentum: float,
+    weight_decay: float,
+    trust_coefficient: float,
+) -> tuple[Array, Array]:
+    """One step of LARS for one variable.
+
+    Args:
+        weight: w, of any shape.
+        gradient: g, of the same shape.
+        velocity: v, of the same shape, 0 before the first step.
+        learning_rate: lr.
+        momentum: m.
+        weight_decay: beta.
+        trust_coefficient: eta.
+
+    Returns:
+        The next weight and the next velocity.
+    """
+    weight, update, ratio = np.asarray(weight, np.float64), np.asarray(gradient, np.float64), 1.0
+    if weight.ndim > 1:
+        update = update + weight_decay * weight
+        ratio = trust_ratio(weight, update, trust_coefficient)
+    velocity = momentum * np.asarray(velocity, np.float64) + learning_rate * ratio * update
+    return weight - velocity, velocity

@@ -1,0 +1,211 @@
+"""The pixels of a view in NumPy float64, one view after another, written as SimCLR's appendix A describes them.
+
+crop and resize -> flip -> colour operations in the view's order -> grey -> blur -> scaling by mean and std
+
+Definitions, fixed here for every implementation:
+
+Crop. The box is cut out first and then resized alone: no pixel outside it counts. Bilinear with half-pixel centres;
+where the box is larger than the view, the triangle is widened by the scale (antialiased). Weights that fall outside the
+box are left out and the rest made to sum to 1.
+
+Colour. Each operation ends with a clip to [0, 1] where the view clips. Brightness: f x + shift. Contrast: f (x - m) + m
+with m the channel's mean over the view. Saturation and hue in HSV, written by chroma C = S V: the saturation S becomes
+f S, so C becomes f C, and S <= 1 means C <= V. A view that does not clip has no such bound (its V may be 0 or below,
+where S has no meaning). The hue turns by a share of a full circle.
+
+Grey. 0.2989 R + 0.5870 G + 0.1140 B in all three channels.
+
+Blur. A Gaussian of the view's sigma on a kernel of size // 10 taps, one more if that is even; its weights are made to
+sum to 1. Beyond the border the view is mirrored about its outermost pixels, which are not repeated.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from lowlevel_simclr.reference.view_params import BRIGHTNESS, CONTRAST, HUE, SATURATION, ViewParams
+
+Pixels = NDArray[np.float64]
+
+GREY = (0.2989, 0.5870, 0.1140)  # weights of red, green and blue (ITU-R BT.601, as in SimCLR's code)
+FULL_SCALE = {"uint8": 255.0, "uint16": 65535.0}  # what counts as 1; floating-point images are in [0, 1] already
+
+
+def make_views(
+    images: ArrayLike,
+    params: ViewParams,
+    size: int,
+    dtype: DTypeLike = np.float64,
+    mean: ArrayLike | None = None,
+    std: ArrayLike | None = None,
+    *,
+    blur: bool = True,
+) -> NDArray[Any]:
+    """Both views of every image.
+
+    Args:
+        images: (N, H, W, C) uint8 or uint16, scaled to [0, 1], or floating-point in [0, 1].
+        params: 2N rows; rows i and N+i are views of image i.
+        size: S, pixels a side of a view.
+        dtype: of the result; all arithmetic is float64.
+        mean: a number, or one a channel, taken from the pixels at the end; None: pixels stay in [0, 1].
+        std: a number, or one a channel, that they are divided by then; given with `mean` or not at all.
+        blur: False leaves every view as it is, whatever its sigma.
+
+    Returns:
+        (2N, S, S, C) of `dtype`, in [0, 1] before mean and std where the view clips.
+
+    Raises:
+        ValueError: a wrong shape or type, a box that is empty or not inside the image, or a view that changes
+            saturation or hue or is grey, of images that have not 3 channels.
+    """
+    images = np.asarray(images)
+    check_images(images.shape, images.dtype.name, size)
+    params = ViewParams(*(np.asarray(field) for field in params))
+    check_params(params, *images.shape)
+    offset, scale = scaling(mean, std, images.shape[-1])
+    scaled = images.astype(np.float64) / FULL_SCALE.get(images.dtype.name, 1.0)
+    views = np.zeros((2 * len(images), size, size, images.shape[-1]))
+    for row in range(len(views)):
+        own = ViewParams(*(field[row] for field in params))
+        views[row] = _view(scaled[row % len(images)], own, size, blur)
+    return ((views - offset) / scale).astype(dtype)
+
+
+def _view(image: Pixels, params: ViewParams, size: int, blur: bool) -> Pixels:
+    """One view, in [0, 1]: (H, W, C) -> (S, S, C)."""
+    x = crop_and_resize(image, params.box, size)
+    if params.flip:
+        x = x[:, ::-1]
+    for operation in params.order:
+        x = _colour_operation(x, operation, params)
+        if params.clip:
+            x = np.clip(x, 0, 1)
+    if params.grey:
+        x = np.repeat(x @ np.array(GREY)[:, None], 3, axis=-1)
+    if blur and params.blur_sigma > 0:
+        x = gaussian_blur(x, params.blur_sigma)
+    return x
+
+
+def crop_and_resize(image: Pixels, box: ArrayLike, size: int) -> Pixels:
+    """The box of the image, resized: (H, W, C) -> (S, S, C)."""
+    y, x, height, width = (int(number) for number in np.asarray(box))
+    crop = image[y : y + height, x : x + width]
+    return np.einsum("ij,kl,jlc->ikc", resize_weights(height, size), resize_weights(width, size), crop, optimize=True)
+
+
+def resize_weights(length: int, size: int) -> Pixels:
+    """Weights of `length` pixels in each of `size` pixels, along one axis: (size, length), rows sum to 1."""
+    scale = length / size  # source pixels a target pixel
+    centres = (np.arange(size) + 0.5) * scale  # (size,), in source pixels
+    pixels = np.arange(length) + 0.5  # (length,)
+    triangle = np.maximum(0, 1 - np.abs(pixels - centres[:, None]) / max(scale, 1))
+    return triangle / triangle.sum(axis=1, keepdims=True)
+
+
+def _colour_operation(x: Pixels, operation: int, params: ViewParams) -> Pixels:
+    """One operation of the view's order, without the clip: (S, S, C) -> (S, S, C)."""
+    if operation == BRIGHTNESS:
+        return params.brightness * x + params.brightness_shift
+    if operation == CONTRAST:
+        mean = x.mean(axis=(0, 1))  # (C,)
+        return params.contrast * (x - mean) + mean
+    if operation == SATURATION and params.saturation != 1:
+        hue, chroma, value = hue_chroma_value(x)
+        chroma = max(params.saturation, 0) * chroma
+        return red_green_blue(hue, np.minimum(chroma, value) if params.clip else chroma, value)
+    if operation == HUE and params.hue != 0:
+        hue, chroma, value = hue_chroma_value(x)
+        return red_green_blue(hue + params.hue, chroma, value)
+    return x
+
+
+def hue_chroma_value(rgb: Pixels) -> tuple[Pixels, Pixels, Pixels]:
+    """Hue in turns (0 where there is none), chroma max - min, value max: (..., 3) -> (...) each."""
+    red, green, blue = np.moveaxis(rgb, -1, 0)
+    value = rgb.max(axis=-1)
+    chroma = value - rgb.min(axis=-1)
+    divisor = np.where(chroma == 0, 1, chroma)
+    hue = np.where(
+        value == red,
+        (green - blue) / divisor,
+        np.where(value == green, 2 + (blue - red) / divisor, 4 + (red - green) / divisor),
+    )
+    return hue / 6 % 1, chroma, value
+
+
+def red_green_blue(hue: Pixels, chroma: Pixels, value: Pixels) -> Pixels:
+    """The inverse of `hue_chroma_value`, for a hue in any turn: (...) each -> (..., 3)."""
+    channels = []
+    for centre in (0, 1 / 3, 2 / 3):  # the hues of red, green and blue
+        distance = np.abs((hue - centre + 0.5) % 1 - 0.5)  # turns, in [0, 1/2]
+        share = np.clip(2 - 6 * distance, 0, 1)  # 1 up to a sixth of a turn away, 0 from a third on
+        channels.append(value - chroma * (1 - share))
+    return np.stack(channels, axis=-1)
+
+
+def gaussian_blur(x: Pixels, sigma: float) -> Pixels:
+    """Blur along both axes, mirrored at the border: (S, S, C) -> (S, S, C)."""
+    radius = blur_taps(len(x)) // 2
+    taps = np.exp(-(np.arange(-radius, radius + 1) ** 2) / (2 * np.float64(sigma) ** 2))
+    taps /= taps.sum()
+    padded = np.pad(x, ((radius, radius), (radius, radius), (0, 0)), mode="reflect")
+    down = sum(tap * padded[k : k + len(x)] for k, tap in enumerate(taps))
+    return sum(tap * down[:, k : k + len(x)] for k, tap in enumerate(taps))
+
+
+def blur_taps(size: int) -> int:
+    """Width of the blur's kernel for views of `size` pixels: a tenth, made odd."""
+    taps = size // 10
+    return taps + 1 - taps % 2
+
+
+def scaling(mean: Any, std: Any, channels: int) -> tuple[Pixels, Pixels]:
+    """What is taken from each channel and what it is divided by: (C,) float64 each.
+
+    Raises:
+        ValueError: only one of them is given, neither 1 nor C numbers, or a std that is not positive.
+    """
+    if (mean is None) != (std is None):
+        raise ValueError(f"mean is {mean} and std is {std}: give both or neither.")
+    numbers = [np.asarray(given, np.float64).reshape(-1) for given in ((0, 1) if mean is None else (mean, std))]
+    if any(len(given) not in (1, channels) for given in numbers) or not np.all(numbers[1] > 0):
+        raise ValueError(
+            f"mean is {mean} and std is {std}: give one number, or one for each of the {channels} channels, "
+            "and a std above 0."
+        )
+    return np.broadcast_to(numbers[0], channels), np.broadcast_to(numbers[1], channels)
+
+
+def check_images(shape: tuple[Any, ...], dtype: str, size: int) -> None:
+    """ValueError where images of this shape and type cannot become views of `size` pixels."""
+    if len(shape) != 4 or not all(shape[1:]):
+        raise ValueError(f"images have shape {tuple(shape)}: they must be (N, H, W, C), and only N may be unknown.")
+    if dtype not in FULL_SCALE and not dtype.startswith("float"):
+        raise ValueError(f"images are {dtype}: they must be uint8, uint16 or floating-point.")
+    if size < 1:
+        raise ValueError(f"size is {size}: a view needs at least one pixel.")
+
+
+def check_params(params: ViewParams, count: int, height: int, width: int, channels: int) -> None:
+    """ValueError where a row of `params` (arrays) cannot be made from (count, height, width, channels) images."""
+    if len(params.box) != 2 * count:
+        raise ValueError(f"params have {len(params.box)} rows for {count} images: there must be two for each.")
+    y, x, h, w = np.asarray(params.box, np.int64).T
+    wrong = (y < 0) | (x < 0) | (h < 1) | (w < 1) | (y + h > height) | (x + w > width)
+    if np.any(wrong):
+        row = int(np.argmax(wrong))
+        raise ValueError(
+            f"Row {row} has the box (y, x, height, width) = {tuple(int(n) for n in params.box[row])}: it must hold a "
+            f"pixel and lie inside the image of {height} x {width} pixels."
+        )
+    coloured = (params.saturation != 1) | (params.hue != 0) | params.grey
+    if channels != 3 and np.any(coloured):
+        raise ValueError(
+            f"Row {int(np.argmax(coloured))} is grey or changes saturation or hue, and the images have {channels} "
+            "channels, not 3: set jitter_probability and grey_probability to 0, or saturation to 1 and hue to 0."
+        )

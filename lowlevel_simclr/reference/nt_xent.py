@@ -1,0 +1,273 @@
+"""NT-Xent in NumPy float64, written as the paper writes it: what every other form is measured against.
+
+SimCLR (Chen et al. 2020), section 2.1, equation (1), over the 2N projections of N images:
+
+    loss_i = -log( exp(s_ip) / sum_{k != i} exp(s_ik) ),   s_ij = <u_i, u_j> / tau,   u = z / |z|
+
+Rows 0..N-1 are the first views and rows N..2N-1 the second ones, so the positive of row i is p(i) = (i + N)
+mod 2N. A row of length zero has u = 0 and gradient 0; nothing is ever added to a norm. NaN in z makes the
+losses NaN.
+
+The rectangular forms, `nt_xent_rows` and its gradient, are what one of several replicas computes: its own
+rows against all 2N columns. The square forms are their special case in which every pair is one's own.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Rows = NDArray[np.float64]
+
+
+def nt_xent(z: ArrayLike, temperature: float) -> Rows:
+    """Loss of every row, equation (1).
+
+    Args:
+        z: (2N, d) projections, first views then second views; need not be normalised.
+        temperature: tau > 0.
+
+    Returns:
+        (2N,) float64 losses; their mean is the paper's L.
+
+    Raises:
+        ValueError: z is not (2N, d) with N >= 1 and d >= 1, or temperature is not a positive finite number.
+    """
+    z = _checked_rows(z)
+    return nt_xent_rows(z, 0, len(z) // 2, temperature)
+
+
+def nt_xent_rows(z: ArrayLike, first_pair: int, pairs: int, temperature: float) -> Rows:
+    """Losses of the rows of pairs first_pair .. first_pair + pairs - 1 against all 2N columns.
+
+    Args:
+        z: (2N, d) projections of all replicas, first views then second views.
+        first_pair: the first own pair, 0 <= first_pair < N.
+        pairs: how many pairs are own, n >= 1.
+        temperature: tau > 0.
+
+    Returns:
+        (2n,) float64 losses: the own first views, then the own second views.
+
+    Raises:
+        ValueError: as `nt_xent`, or the own pairs do not lie in 0 .. N-1.
+    """
+    z = _checked_rows(z)
+    own = own_rows(len(z), first_pair, pairs)  # (2n,)
+    s = _similarities(unit_rows(z), own, _checked_temperature(temperature))  # (2n, 2N)
+    return _log_sum_exp(s) - _of_positive(s, own)
+
+
+def nt_xent_gradient(z: ArrayLike, temperature: float, cotangent: ArrayLike) -> Rows:
+    """Gradient of sum_i cotangent_i loss_i with respect to z, in closed form.
+
+    Args:
+        z: (2N, d) projections, first views then second views.
+        temperature: tau > 0.
+        cotangent: (2N,) weights c of the losses; 1 / 2N each gives the gradient of the paper's L.
+
+    Returns:
+        (2N, d) float64; 0 where |z_i| is 0.
+
+    Raises:
+        ValueError: as `nt_xent`, or cotangent is not (2N,).
+    """
+    z = _checked_rows(z)
+    return nt_xent_rows_gradient(z, 0, len(z) // 2, temperature, cotangent)
+
+
+def nt_xent_rows_gradient(
+    z: ArrayLike, first_pair: int, pairs: int, temperature: float, cotangent: ArrayLike
+) -> Rows:
+    """The rows of `nt_xent_gradient` that belong to pairs first_pair .. first_pair + pairs - 1.
+
+    An own row enters its own loss, as u_i, and every other row's loss, as one of its columns. So the
+    cotangents (and log-sums) of all 2N losses are needed, and nothing but them: no gradient travels between
+    replicas.
+
+        W_ij = c_i exp(s_ij - lse_i) + c_j exp(s_ij - lse_j),  less c_i + c_j where j is the positive of i
+        du_i = (1/tau) sum_{j != i} W_ij u_j
+        dz_i = (du_i - <du_i, u_i> u_i) / |z_i|
+
+    Args:
+        z: (2N, d) projections of all replicas, first views then second views.
+        first_pair: the first own pair, 0 <= first_pair < N.
+        pairs: how many pairs are own, n >= 1.
+        temperature: tau > 0.
+        cotangent: (2N,) weights of all the losses, not only of the own ones.
+
+    Returns:
+        (2n, d) float64: the own first views, then the own second views.
+
+    Raises:
+        ValueError: as `nt_xent_rows`, or cotangent is not (2N,).
+    """
+    z, temperature = _checked_rows(z), _checked_temperature(temperature)
+    c = _checked_cotangent(cotangent, len(z))  # (2N,)
+    own, u = own_rows(len(z), first_pair, pairs), unit_rows(z)
+    s_all = _similarities(u, np.arange(len(z)), temperature)  # (2N, 2N)
+    lse, s = _log_sum_exp(s_all), s_all[own]  # (2N,), (2n, 2N)
+    weights = c[own, None] * np.exp(s - lse[own, None]) + c[None, :] * np.exp(s - lse[None, :])
+    place, partner = np.arange(len(own)), positive(len(z))[own]
+    weights[place, partner] -= c[own] + c[partner]
+    du = weights @ u / temperature  # (2n, d)
+    tangent = du - np.sum(du * u[own], axis=1, keepdims=True) * u[own]
+    lengths = _lengths(z)[own]  # (2n, 1)
+    return np.where(lengths == 0, 0.0, tangent / np.where(lengths == 0, 1.0, lengths))
+
+
+def nt_xent_temperature_gradient(z: ArrayLike, temperature: float, cotangent: ArrayLike) -> np.float64:
+    """Gradient of sum_i cotangent_i loss_i with respect to the temperature.
+
+    s is proportional to 1/tau, so with P_ik = exp(s_ik - lse_i)
+
+        d loss_i / d tau = -(1/tau) (sum_{k != i} P_ik s_ik - s_ip)
+
+    Args:
+        z: (2N, d) projections, first views then second views.
+        temperature: tau > 0.
+        cotangent: (2N,) weights of the losses.
+
+    Returns:
+        One float64 number.
+
+    Raises:
+        ValueError: as `nt_xent_gradient`.
+    """
+    z, temperature = _checked_rows(z), _checked_temperature(temperature)
+    c = _checked_cotangent(cotangent, len(z))
+    own = np.arange(len(z))
+    s = _similarities(unit_rows(z), own, temperature)  # (2N, 2N)
+    probability = np.exp(s - _log_sum_exp(s)[:, None])
+    candidates = np.where(np.isneginf(s), 0.0, s)  # the diagonal: 0 * -inf would be NaN
+    slope = -(np.sum(probability * candidates, axis=1) - _of_positive(s, own)) / temperature  # (2N,)
+    return np.float64(np.sum(c * slope))
+
+
+def contrastive_top1(z: ArrayLike) -> NDArray[np.bool_]:
+    """Whether a row's positive is the most similar of its 2N - 1 candidates.
+
+    A tie is a miss: the positive must be strictly more similar than every other candidate, so a collapsed
+    encoder scores nothing. With N = 1 there is no other candidate and both rows hit. NaN is a miss.
+
+    Args:
+        z: (2N, d) projections, first views then second views.
+
+    Returns:
+        (2N,) bool.
+
+    Raises:
+        ValueError: z is not (2N, d) with N >= 1 and d >= 1.
+    """
+    z = _checked_rows(z)
+    own = np.arange(len(z))
+    s = _similarities(unit_rows(z), own, 1.0)
+    of_positive = _of_positive(s, own)
+    s[own, positive(len(z))] = -np.inf
+    return of_positive > np.max(s, axis=1)
+
+
+def unit_rows(z: ArrayLike) -> Rows:
+    """Rows of length 1: u = z / |z|, and 0 where |z| is 0.
+
+    Args:
+        z: (2N, d) projections.
+
+    Returns:
+        (2N, d) float64.
+    """
+    z = np.asarray(z, dtype=np.float64)
+    scaled = z / _largest(z)  # squares of it neither overflow nor vanish, whatever |z|
+    length = np.sqrt(np.sum(scaled * scaled, axis=1, keepdims=True))
+    return scaled / np.where(length == 0, 1.0, length)
+
+
+def positive(rows: int) -> NDArray[np.intp]:
+    """Index p(i) of the other view of the same image, for each of `rows` = 2N rows.
+
+    Args:
+        rows: 2N.
+
+    Returns:
+        (2N,) indices.
+    """
+    return (np.arange(rows) + rows // 2) % rows
+
+
+def own_rows(rows: int, first_pair: int, pairs: int) -> NDArray[np.intp]:
+    """Row numbers of pairs first_pair .. first_pair + pairs - 1: their first views, then their second views.
+
+    Args:
+        rows: 2N.
+        first_pair: the first own pair.
+        pairs: how many are own.
+
+    Returns:
+        (2 pairs,) indices.
+
+    Raises:
+        ValueError: the pairs do not lie in 0 .. N-1.
+    """
+    if first_pair < 0 or pairs < 1 or first_pair + pairs > rows // 2:
+        raise ValueError(
+            f"first_pair={first_pair} and pairs={pairs} do not lie within the {rows // 2} pairs of z: "
+            "give 0 <= first_pair, 1 <= pairs and first_pair + pairs <= N."
+        )
+    first_views = np.arange(first_pair, first_pair + pairs)
+    return np.concatenate([first_views, first_views + rows // 2])
+
+
+def _similarities(u: Rows, own: NDArray[np.intp], temperature: float) -> Rows:
+    """s_ij = <u_i, u_j> / tau for the rows i in `own`: (2n, 2N), -inf where j = i."""
+    s = u[own] @ u.T / temperature
+    s[np.arange(len(own)), own] = -np.inf  # k != i: a row is no candidate of itself
+    return s
+
+
+def _of_positive(s: Rows, own: NDArray[np.intp]) -> Rows:
+    """s_ip of each row of a (2n, 2N) block: (2n,)."""
+    return s[np.arange(len(own)), positive(s.shape[1])[own]]
+
+
+def _log_sum_exp(s: Rows) -> Rows:
+    """Log of sum_k exp s_ik over the columns: (2n, 2N) -> (2n,)."""
+    largest = np.max(s, axis=1, keepdims=True)
+    return largest[:, 0] + np.log(np.sum(np.exp(s - largest), axis=1))
+
+
+def _largest(z: Rows) -> Rows:
+    """Largest |coordinate| of each row, 1 for a zero row: (2N, 1). An infinite row is as good as NaN."""
+    largest = np.max(np.abs(z), axis=1, keepdims=True)
+    return np.where(np.isinf(largest), np.nan, np.where(largest == 0, 1.0, largest))
+
+
+def _lengths(z: Rows) -> Rows:
+    """|z| of each row, without overflow: (2N, 1)."""
+    largest = _largest(z)
+    return largest * np.sqrt(np.sum((z / largest) ** 2, axis=1, keepdims=True))
+
+
+def _checked_rows(z: ArrayLike) -> Rows:
+    """Z as float64, or ValueError where it is not (2N, d)."""
+    rows = np.asarray(z, dtype=np.float64)
+    if rows.ndim != 2 or len(rows) == 0 or len(rows) % 2 != 0 or rows.shape[1] == 0:
+        raise ValueError(
+            f"z has shape {rows.shape}: NT-Xent needs (2N, d) with N >= 1 and d >= 1, "
+            "all N first views and then all N second views."
+        )
+    return rows
+
+
+def _checked_temperature(temperature: float) -> float:
+    """Tau as a float, or ValueError."""
+    if not 0 < temperature < np.inf:
+        raise ValueError(f"temperature is {temperature}: it must be a positive finite number.")
+    return float(temperature)
+
+
+def _checked_cotangent(cotangent: ArrayLike, rows: int) -> Rows:
+    """The cotangent as float64, or ValueError where it is not (2N,)."""
+    c = np.asarray(cotangent, dtype=np.float64)
+    if c.shape != (rows,):
+        raise ValueError(f"cotangent has shape {c.shape}: it must have one number a row, ({rows},).")
+    return c
