@@ -1,0 +1,255 @@
+"""The pixels of a view in stock TensorFlow, whole batch at once: the baseline of the native op and its stand-in.
+
+What is computed is defined in `reference.make_views`; here it is arranged for few passes over memory and no
+data-dependent shapes, so that it runs eagerly, in graphs and under jit_compile, where it is fastest.
+
+Crop, resize and flip are two batched matrix products with one weight matrix per view and axis.
+
+The colour operations of all 24 orders are one program, turn A turn A turn. A is the brightness or the contrast, affine
+in each channel. Saturation and hue commute where they are neighbours, so one `turn` does both or, with neutral
+factors, nothing; a view puts each of them before, between or after its two A. The hue turns without a hue being
+computed. Let a pixel be at t = V - channel below its value, V = max, m = min, C = V - m, and let (r, g, b) be the pure
+colour of the turn's angle: one of them 1, one 0, `middle` the third. Turned by that angle, the pixel has
+
+    t_red = clip(k_1 R + k_2 G + k_3 B + middle V - (1 - middle) m, 0, C),    k = 1 - 2 (r, b, g)
+
+and green and blue likewise, cyclically: each side is linear in each sixth of the circle, and they agree at its ends.
+Saturation then is one factor on t: f, or V / C where that is less.
+
+Grey, mean and std are one (C, C) matrix per view, whose product also brings the channels together, last.
+
+Where matrix products have reduced precision (TensorFloat-32 on recent GPUs), so have the pixels: some 10 bits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from lowlevel_simclr.reference.make_views import (
+    FULL_SCALE,
+    GREY,
+    blur_taps,
+    check_images,
+    check_params,
+    scaling,
+)
+from lowlevel_simclr.reference.view_params import BRIGHTNESS, CONTRAST, HUE, SATURATION, ViewParams
+
+Planes = list[tf.Tensor]  # C of (2N, S * S) float32
+
+_NOWHERE = 1e9  # a position so far off that no triangle reaches it
+_HUGE = 1e30  # beyond any pixel, and still finite when multiplied
+_TINY = 1e-30  # below any pixel's last bit
+
+
+def make_views(
+    images: tf.Tensor,
+    params: ViewParams,
+    size: int,
+    dtype: tf.DType = tf.float32,
+    mean: Any = None,
+    std: Any = None,
+    *,
+    blur: bool = True,
+) -> tf.Tensor:
+    """Both views of every image.
+
+    Args:
+        images: (N, H, W, C) uint8 or uint16, scaled to [0, 1], or floating-point in [0, 1]; only N may be unknown.
+        params: 2N rows; rows i and N+i are views of image i.
+        size: S, pixels a side of a view.
+        dtype: of the result; all arithmetic is float32.
+        mean: a number, or one a channel, taken from the pixels at the end; None: pixels stay in [0, 1].
+        std: a number, or one a channel, that they are divided by then; given with `mean` or not at all.
+        blur: False leaves the blur out of the program, whatever the views' sigma. Give it where the recipe never
+            blurs: the blur costs as much as the crop, also for views with sigma 0.
+
+    Returns:
+        (2N, S, S, C) of `dtype`, in [0, 1] before mean and std where the view clips.
+
+    Raises:
+        ValueError: a wrong shape or type; and, eagerly, what `reference.make_views` refuses in the parameters. In a
+            graph, where values are not known, such a view is all NaN: a box that is empty or not inside the image
+            (`draw_view_params` makes none), or colours changed where C is not 3.
+    """
+    images = tf.convert_to_tensor(images)
+    params = ViewParams(*(tf.convert_to_tensor(field) for field in params))
+    check_images(tuple(images.shape), images.dtype.name, size)
+    if tf.executing_eagerly():
+        check_params(ViewParams(*(field.numpy() for field in params)), *images.shape)
+    planes = _coloured(_crops(images, params, size), params)
+    if blur and blur_taps(size) > 1:
+        planes = _blurred(planes, params.blur_sigma, size)
+    views = _finished(_clipped(planes, params.clip), _is_sound(params, images.shape), params.grey, mean, std)
+    rows = None if images.shape[0] is None else 2 * images.shape[0]
+    views = tf.reshape(tf.cast(views, dtype), (-1 if rows is None else rows, size, size, images.shape[-1]))
+    return tf.ensure_shape(views, (rows, size, size, images.shape[-1]))
+
+
+# Crop
+
+
+def _crops(images: tf.Tensor, params: ViewParams, size: int) -> Planes:
+    """The boxes, resized and flipped, scaled to [0, 1]."""
+    _, height, width, channels = images.shape
+    y, x, h, w = tf.unstack(params.box, axis=1)  # (2N,) each
+    full = FULL_SCALE.get(images.dtype.name, 1.0)
+    down = _weights(_centres(h, size), y, h, size, height, axis=2) / full  # (2N, S, H)
+    across = _weights(_centres(w, size, params.flip), x, w, size, width, axis=1)  # (2N, W, S)
+    lines = tf.cast(tf.transpose(images, (0, 1, 3, 2)), tf.float32)  # (N, H, C, W)
+    lines = tf.reshape(lines, (1, tf.shape(params.box)[0] // 2, height, channels * width))  # for both views
+    lines = tf.matmul(tf.reshape(down, (2, -1, size, height)), lines)  # (2, N, S, C W)
+    pixels = tf.matmul(tf.reshape(lines, (-1, size * channels, width)), across)  # (2N, S C, S)
+    pixels = tf.reshape(pixels, (-1, size, channels, size))
+    return [tf.reshape(pixels[:, :, channel], (-1, size * size)) for channel in range(channels)]
+
+
+def _centres(length: tf.Tensor, size: int, flip: tf.Tensor | None = None) -> tf.Tensor:
+    """Centres of the view's pixels inside a box of `length` (2N,), in 1 / (2 size) of a source pixel: (2N, size)."""
+    odd = np.arange(1, 2 * size, 2, dtype=np.int32)
+    order = odd[None] if flip is None else tf.where(flip[:, None], odd[::-1], odd)
+    return tf.cast(length[:, None] * order, tf.float32)
+
+
+def _weights(
+    centres: tf.Tensor, start: tf.Tensor, length: tf.Tensor, size: int, source: int, axis: int
+) -> tf.Tensor:
+    """Weights of `source` pixels, along `axis`, in each of a view's `size` pixels, along the other.
+
+    Positions are counted in 1 / (2 size) of a source pixel: triangles are integers, exact in float32 up to 2^24, and
+    one division makes the weights of a view's pixel sum to 1.
+
+    Returns:
+        (2N, size, source) for axis 2, (2N, source, size) for axis 1.
+    """
+    pixel = np.arange(source, dtype=np.int32) - start[:, None]  # (2N, source), inside the box
+    inside = (pixel >= 0) & (pixel < length[:, None])
+    pixels = tf.where(inside, tf.cast((2 * pixel + 1) * size, tf.float32), _NOWHERE)
+    reach = tf.cast(2 * tf.maximum(length, size), tf.float32)[:, None, None]  # a triangle's half width
+    distance = tf.abs(tf.expand_dims(pixels, 3 - axis) - tf.expand_dims(centres, axis))
+    triangles = tf.nn.relu(reach - distance)
+    return triangles / tf.reduce_sum(triangles, axis=axis, keepdims=True)
+
+
+# Colour
+
+
+def _coloured(planes: Planes, params: ViewParams) -> Planes:
+    """The four colour operations in each view's order, as turn A turn A turn; without the last clip."""
+    when = [_slot(params.order, operation) for operation in range(4)]  # (2N,) each
+    brightness_first = when[BRIGHTNESS] < when[CONTRAST]
+    for part in range(3):
+        if len(planes) == 3:
+            saturates, turns = (_part(when, operation) == part for operation in (SATURATION, HUE))
+            saturation, hue = tf.where(saturates, params.saturation, 1.0), tf.where(turns, params.hue, 0.0)
+            planes = _turned(planes, saturation, hue, params.clip)
+        if part < 2:
+            planes = _affine(planes, brightness_first if part == 0 else ~brightness_first, params)
+    return planes
+
+
+def _slot(order: tf.Tensor, operation: int) -> tf.Tensor:
+    """The slot of an operation in each view's order: (2N, 4) -> (2N,) int32."""
+    return tf.reduce_sum(tf.cast(order == operation, tf.int32) * tf.range(4), axis=1)
+
+
+def _part(when: list[tf.Tensor], operation: int) -> tf.Tensor:
+    """How many of brightness and contrast come before an operation: (2N,) int32, 0, 1 or 2."""
+    return sum(tf.cast(when[other] < when[operation], tf.int32) for other in (BRIGHTNESS, CONTRAST))
+
+
+def _affine(planes: Planes, is_brightness: tf.Tensor, params: ViewParams) -> Planes:
+    """Brightness where `is_brightness` (2N,), contrast elsewhere, and the clip."""
+    factor = tf.where(is_brightness, params.brightness, params.contrast)[:, None]  # (2N, 1)
+    of_mean = tf.where(is_brightness, 0.0, 1 - params.contrast)[:, None]
+    shift = tf.where(is_brightness, params.brightness_shift, 0.0)[:, None]
+    means = [tf.reduce_mean(plane, axis=1, keepdims=True) for plane in planes]
+    moved = [plane * factor + (of_mean * mean + shift) for plane, mean in zip(planes, means, strict=True)]
+    return _clipped(moved, params.clip)
+
+
+def _turned(planes: Planes, saturation: tf.Tensor, hue: tf.Tensor, clip: tf.Tensor) -> Planes:
+    """Saturation times `saturation` (2N,) and hue turned by `hue` (2N,) turns, in one step; may be below 0 by ulps."""
+    red, green, blue = planes
+    value = tf.maximum(tf.maximum(red, green), blue)
+    least = tf.minimum(tf.minimum(red, green), blue)
+    chroma = value - least
+    # V / C bounds the factor where the view clips; elsewhere nothing does. A grey pixel has something / 0, never 0 / 0.
+    bound = tf.maximum(value, tf.where(clip, _TINY, _HUGE)[:, None]) / chroma
+    factor = tf.minimum(tf.maximum(saturation, 0.0)[:, None], bound)
+    pure = _pure_colour(hue)  # (2N, 1) each
+    middle = tf.add_n(pure) - 1
+    own, after, before = (1 - 2 * share for share in (pure[0], pure[2], pure[1]))
+    common = middle * value - (1 - middle) * least
+
+    def turned(channel: tf.Tensor, following: tf.Tensor, preceding: tf.Tensor) -> tf.Tensor:
+        below = tf.add_n([own * channel, after * following, before * preceding, common])
+        return value - factor * tf.minimum(tf.nn.relu(below), chroma)
+
+    return [turned(red, green, blue), turned(green, blue, red), turned(blue, red, green)]
+
+
+def _pure_colour(hue: tf.Tensor) -> Planes:
+    """Red, green and blue of full value and saturation at a hue (2N,) in turns: (2N, 1) each."""
+    sixths = 6 * (hue - tf.floor(hue))[:, None]
+    red = tf.abs(sixths - 3) - 1
+    green, blue = 2 - tf.abs(sixths - 2), 2 - tf.abs(sixths - 4)
+    return [tf.clip_by_value(share, 0.0, 1.0) for share in (red, green, blue)]
+
+
+def _clipped(planes: Planes, clip: tf.Tensor) -> Planes:
+    """Clip to [0, 1] the views that clip."""
+    low, high = tf.where(clip, 0.0, -_HUGE)[:, None], tf.where(clip, 1.0, _HUGE)[:, None]
+    return [tf.minimum(tf.maximum(plane, low), high) for plane in planes]
+
+
+# Blur, grey, scaling
+
+
+def _blurred(planes: Planes, sigma: tf.Tensor, size: int) -> Planes:
+    """The Gaussian blur as two matrix products; sigma 0 is the identity."""
+    across = _blur_matrices(sigma, size)  # (2N, S, S)
+    pixels = tf.stack(planes, axis=1)  # (2N, C, S S)
+    lines = tf.matmul(tf.reshape(pixels, (-1, len(planes) * size, size)), across)
+    lines = tf.reshape(lines, (-1, len(planes), size, size))
+    pixels = tf.matmul(across[:, None], lines, transpose_a=True)
+    return tf.unstack(tf.reshape(pixels, (-1, len(planes), size * size)), axis=1)
+
+
+def _blur_matrices(sigma: tf.Tensor, size: int) -> tf.Tensor:
+    """Column j holds the weights of all pixels of a line in blurred pixel j: (2N, S, S)."""
+    taps = blur_taps(size)
+    steps = np.arange(taps) - taps // 2
+    reached = np.abs(steps[:, None] + np.arange(size))  # (taps, S), mirrored about pixel 0 ...
+    reached = size - 1 - np.abs(size - 1 - reached)  # ... and about the last one
+    places = (reached[:, None, :] == np.arange(size)[:, None]).astype(np.float32)  # (taps, S, S)
+    blurs = sigma[:, None] > 0
+    width = tf.where(blurs, sigma[:, None], 1.0)
+    gaussian = tf.exp(-np.square(steps).astype(np.float32) / (2 * width * width))  # (2N, taps)
+    gaussian = tf.where(blurs, gaussian, (steps == 0).astype(np.float32))
+    gaussian /= tf.reduce_sum(gaussian, axis=1, keepdims=True)
+    return tf.reshape(tf.matmul(gaussian, places.reshape(taps, size * size)), (-1, size, size))
+
+
+def _is_sound(params: ViewParams, shape: tf.TensorShape) -> tf.Tensor:
+    """Whether each view can be made from images of this shape: (2N,) bool."""
+    y, x, h, w = tf.unstack(params.box, axis=1)
+    sound = (y >= 0) & (x >= 0) & (h >= 1) & (w >= 1) & (y + h <= shape[1]) & (x + w <= shape[2])
+    if shape[-1] != 3:
+        sound &= (params.saturation == 1) & (params.hue == 0) & ~params.grey
+    return sound
+
+
+def _finished(planes: Planes, sound: tf.Tensor, grey: tf.Tensor, mean: Any, std: Any) -> tf.Tensor:
+    """Grey, mean and std, channels brought together: (2N, S * S, C). NaN where not `sound`."""
+    channels = len(planes)
+    offset, scale = scaling(mean, std, channels)
+    mix = np.tile(np.array(GREY)[:, None], (1, 3)) if channels == 3 else np.eye(channels)
+    own, mixed = (np.float32(matrix / scale) for matrix in (np.eye(channels), mix))
+    matrices = tf.where(grey[:, None, None], mixed, own)  # (2N, C, C)
+    matrices = tf.where(sound[:, None, None], matrices, np.nan)
+    pixels = tf.matmul(tf.stack(planes, axis=1), matrices, transpose_a=True)
+    return pixels if mean is None else pixels - np.float32(offset / scale)
