@@ -1,0 +1,41 @@
+// Lets the library load with glibc 2.29 and later, whatever glibc it is built on.
+//
+// Symbols that newer versions of glibc added or moved from libpthread to libc are defined here, hidden, for
+// our own code and for the C++ runtime that is linked in; the moved ones pass on to their old versions.
+// tests/test_build.py reads the finished library's symbols.
+//
+// Consequence: the unwinder finds no frames, so an exception inside the library ends the process. The library
+// throws none of its own: errors travel as status values, as they must through a C ABI.
+#include <pthread.h>
+
+#define LOWLEVEL_HIDDEN extern "C" __attribute__((visibility("hidden"), used))
+
+#if defined(__x86_64__) && defined(__GLIBC__)
+
+// glibc 2.35: finds unwinding tables. -1: not found.
+LOWLEVEL_HIDDEN int _dl_find_object(void*, void*) { return -1; }
+
+// glibc 2.32: lets shared_ptr skip atomics. 0: there are other threads.
+extern "C" {
+__attribute__((visibility("hidden"))) char __libc_single_threaded = 0;
+}
+
+#define LOWLEVEL_OLD(name)                                         \
+  extern "C" decltype(name) lowlevel_old_##name;                   \
+  __asm__(".symver lowlevel_old_" #name "," #name "@GLIBC_2.2.5"); \
+  LOWLEVEL_HIDDEN int name
+
+extern "C" int __pthread_key_create(pthread_key_t*, void (*)(void*));
+
+LOWLEVEL_OLD(pthread_create)
+(pthread_t* thread, const pthread_attr_t* attributes, void* (*body)(void*), void* argument) noexcept {
+  return lowlevel_old_pthread_create(thread, attributes, body, argument);
+}
+LOWLEVEL_OLD(pthread_detach)(pthread_t thread) noexcept { return lowlevel_old_pthread_detach(thread); }
+LOWLEVEL_OLD(pthread_once)(pthread_once_t* once, void (*body)()) {
+  return lowlevel_old_pthread_once(once, body);
+}
+LOWLEVEL_OLD(__pthread_key_create)(pthread_key_t* key, void (*body)(void*)) {
+  return lowlevel_old___pthread_key_create(key, body);
+}
+#endif

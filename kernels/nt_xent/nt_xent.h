@@ -1,0 +1,78 @@
+// NT-Xent (Chen et al. 2020, eq. 1) and its gradient: the contract of every implementation.
+//
+// Rows 0..N-1 of z are the first views, N..2N-1 the second; p(i) = (i + N) mod 2N is the other view of row i.
+//
+//     u_i  = z_i / |z_i|                (0 where |z_i| is 0, or too small for 1/|z_i| to be a number of the
+//     type) s_ij = <u_i, u_j> / temperature loss_i = log sum_{k != i} exp s_ik - s_{i,p(i)} top1_i =
+//     s_{i,p(i)} > s_ik for all k other than i and p(i)       (strictly; true where there is no such k)
+//
+// and for a cotangent c_i on loss_i, with P_ij = exp(s_ij) / sum_{k != i} exp s_ik, P_ii = 0:
+//
+//     du_i = (1/temperature) [ sum_j (c_i P_ij + c_j P_ji) u_j - (c_i + c_p(i)) u_p(i) ]
+//     dz_i = (du_i - <du_i, u_i> u_i) / |z_i|
+//     dtemperature = -1/(2 temperature) sum_i <du_i, u_i>              (over own rows; replicas add theirs
+//     up)
+//
+// Own rows. One device owns all 2N rows. A replica owns the pairs first_pair .. first_pair + own_pairs - 1:
+// its 2n own rows are their n first views, then their n second views. It computes loss and gradient of its
+// own rows against all 2N columns. Where all pairs are owned the symmetric form runs, with 4 (2N)^2 d
+// floating-point operations for both passes together; the rectangular form takes 3 * 2 * (2n)(2N) d.
+//
+// Types. z and dz: any DataType. Everything else is "Sum": double for kFloat64, float for the others. Half
+// inputs are widened exactly; u is never rounded to half. Subnormal floats and doubles count as 0
+// (float_mode.h). NaN or infinity in a row gives NaN in every row that meets it.
+//
+// normaliser, (rows, 2), is what the backward pass needs of the row sums: a shift m_i and
+// r_i = sum_{k != i} exp((<u_i, u_k> - m_i) / temperature). m_i = 1 where 2/temperature <= 64, else the row's
+// largest <u_i, u_k>. Hence log sum exp s_ik = m_i / temperature + log r_i.
+//
+// Ownership. The caller owns every array. `workspace` has nt_xent_workspace_bytes(...) bytes aligned to 64,
+// its contents before and after mean nothing. Nothing else is allocated that grows with z. Memory besides
+// inputs and outputs: two packed copies of z in Sum (d rounded up to a few lanes), a third for dz where dz
+// cannot hold the sums itself (half types, or d no multiple of the panel), and O(N).
+//
+// Determinism. The same bits for every number of threads and every ParallelFor: work is cut by the problem's
+// size alone and sums are added in one fixed order. Instruction sets differ from one another by rounding.
+//
+// Requires N >= 1, d >= 1, 2N < 2^31, 0 <= first_pair, 1 <= own_pairs, first_pair + own_pairs <= N,
+// temperature > 0.
+#pragma once
+
+#include <cstdint>
+
+#include "../parallel_for.h"
+
+namespace lowlevel_simclr {
+
+enum class DataType { kFloat32, kFloat64, kBfloat16, kFloat16 };
+
+struct NtXentShape {
+  int64_t pairs;       // N
+  int64_t dim;         // d
+  int64_t first_pair;  // 0 on one device
+  int64_t own_pairs;   // n; N on one device
+  DataType type;       // of z and dz
+};
+
+int64_t nt_xent_workspace_bytes(const ParallelFor& parallel, const NtXentShape& shape);
+
+void nt_xent_forward(const ParallelFor& parallel, const NtXentShape& shape,
+                     const void* z,       // (2N, d) type
+                     double temperature,  //
+                     void* workspace,     //
+                     void* loss,          // (2n,) Sum
+                     void* normaliser,    // (2n, 2) Sum
+                     void* inverse_norm,  // (2N,) Sum: 1/|z_i|, 0 for rows that count as 0
+                     bool* top1);         // (2n,)
+
+void nt_xent_backward(const ParallelFor& parallel, const NtXentShape& shape,
+                      const void* z,             // (2N, d) type
+                      const void* normaliser,    // (2N, 2) Sum, of all rows
+                      const void* inverse_norm,  // (2N,) Sum
+                      const void* cotangent,     // (2N,) Sum, of all rows
+                      double temperature,        //
+                      void* workspace,           //
+                      void* dz,                  // (2n, d) type
+                      double* dtemperature);     // ()
+
+}  // namespace lowlevel_simclr

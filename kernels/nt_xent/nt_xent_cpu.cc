@@ -1,0 +1,391 @@
+// NT-Xent on the CPU: memory, schedule and the scalar ends of both passes. The tiles are in nt_xent_tiles.cc.
+//
+// The rows are cut into blocks of 96 and the blocks into at most 64 groups, by the problem's size alone.
+//
+// Symmetric form. Each pair of groups is one step, for it adds to the rows of both; a Wavefront runs the
+// steps so that no two at once touch a group and each group's sums are added in one fixed order. Packing a
+// group is its first step, finishing it its last: a call is one parallel region.
+//
+// Rectangular form. All columns are packed, then each block of own rows passes over all columns by itself.
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "../instruction_set.h"
+#include "../wavefront.h"
+#include "nt_xent.h"
+#include "nt_xent_tiles.h"
+
+namespace lowlevel_simclr {
+namespace {
+
+// ---- Constants
+// ------------------------------------------------------------------------------------------------------
+
+constexpr int64_t kMostGroups = 64;
+constexpr int64_t kMostWorkers = 256;
+constexpr double kFixedShiftTemperature =
+    2.0 / 64.0;  // from here on exp(-2/temperature) is far from underflow
+constexpr double kLog2E = 1.4426950408889634;
+constexpr double kNoDot = -4.0;                 // below every dot
+constexpr double kOperationsOfOneThread = 2e6;  // less is done sooner than a second thread wakes
+constexpr int64_t kAlignment = 64;
+
+enum StepKind { kPack, kPair, kTriangle, kFinish };
+
+template <typename Real>
+const NtXentTiles<Real>& tiles();
+
+template <>
+const NtXentTiles<float>& tiles<float>() {
+  switch (instruction_set()) {
+    case InstructionSet::kAvx512:
+      return nt_xent_tiles_float_avx512();
+    case InstructionSet::kAvx2:
+      return nt_xent_tiles_float_avx2();
+    default:
+      return nt_xent_tiles_float_baseline();
+  }
+}
+
+template <>
+const NtXentTiles<double>& tiles<double>() {
+  switch (instruction_set()) {
+    case InstructionSet::kAvx512:
+      return nt_xent_tiles_double_avx512();
+    case InstructionSet::kAvx2:
+      return nt_xent_tiles_double_avx2();
+    default:
+      return nt_xent_tiles_double_baseline();
+  }
+}
+
+// ---- Memory
+// ---------------------------------------------------------------------------------------------------------
+
+int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+// Cuts arrays out of the workspace; with a null base it only counts.
+class Arena {
+ public:
+  explicit Arena(void* base) : base_(static_cast<char*>(base)) {}
+
+  template <typename T>
+  T* take(int64_t count) {
+    T* taken = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + used_);
+    used_ += round_up(count * static_cast<int64_t>(sizeof(T)), kAlignment);
+    return taken;
+  }
+
+  int64_t used() const { return used_; }
+
+ private:
+  char* base_;
+  int64_t used_ = 0;
+};
+
+bool holds(DataType type, float) { return type == DataType::kFloat32; }
+bool holds(DataType type, double) { return type == DataType::kFloat64; }
+
+// Sizes that follow from the shape, and the workspace of either pass.
+template <typename Real>
+struct Plan {
+  const NtXentTiles<Real>& tiles;
+  NtXentShape shape;
+  int64_t rows, own_rows, blocks, groups, workers, padded_dim;
+  bool symmetric, sums_in_dz;
+  PackedRows<Real> u;
+  Real* scratch;                     // (workers, tiles.scratch)
+  Real *sum, *most;                  // forward: by own row, padded
+  Real* positive;                    // forward: by own row
+  Real *weight, *cotangent, *shift;  // backward: (padded_rows,)
+  Real* sums;                        // backward: (own rows, padded_dim), unless dz holds them
+  double* along;                     // backward: (blocks of own rows,)
+  int64_t bytes;
+
+  Plan(const ParallelFor& parallel, const NtXentShape& s, void* workspace)
+      : tiles(lowlevel_simclr::tiles<Real>()), shape(s) {
+    rows = 2 * s.pairs;
+    own_rows = 2 * s.own_pairs;
+    symmetric = s.own_pairs == s.pairs;
+    blocks = (rows + kBlock - 1) / kBlock;
+    groups = std::min(blocks, kMostGroups);
+    padded_dim = round_up(s.dim, tiles.panel);
+    sums_in_dz = padded_dim == s.dim && holds(s.type, Real());
+    const double operations = 2.0 * own_rows * rows * s.dim;
+    workers = operations < kOperationsOfOneThread ? 1 : std::min({parallel.threads, groups, kMostWorkers});
+    cut(workspace);
+  }
+
+  void cut(void* workspace) {
+    Arena arena(workspace);
+    u = {rows, shape.dim, blocks * kBlock + kRowMargin, nullptr, nullptr};
+    u.panelled = arena.take<Real>(u.padded_rows * padded_dim);
+    u.transposed = arena.take<Real>(blocks * kBlock * shape.dim);
+    scratch = arena.take<Real>(workers * tiles.scratch);
+    Real** const arrays[] = {&sum, &most, &positive, &weight, &cotangent, &shift};
+    for (Real** array : arrays) *array = arena.take<Real>(u.padded_rows);
+    sums = sums_in_dz ? nullptr : arena.take<Real>(own_rows * padded_dim);
+    along = arena.take<double>(own_row_blocks());
+    bytes = arena.used();
+  }
+
+  // Own rows in blocks of consecutive rows: the first views' blocks, then the second views'.
+  int64_t blocks_of_view() const { return symmetric ? blocks : (shape.own_pairs + kBlock - 1) / kBlock; }
+  int64_t own_row_blocks() const { return symmetric ? blocks : 2 * blocks_of_view(); }
+
+  RowBlock own_row_block(int64_t index) const {
+    if (symmetric) return block(index);
+    const int64_t view = index / blocks_of_view(), begin = index % blocks_of_view() * kBlock;
+    const int64_t count = std::min<int64_t>(kBlock, shape.own_pairs - begin);
+    return {view * shape.pairs + shape.first_pair + begin, count, view * shape.own_pairs + begin};
+  }
+
+  RowBlock block(int64_t index) const {
+    const int64_t begin = index * kBlock;
+    return {begin, std::min<int64_t>(kBlock, rows - begin), begin};
+  }
+
+  int64_t first_block(int64_t group) const { return group * blocks / groups; }
+  int64_t end_row(int64_t group) const { return std::min(first_block(group + 1) * kBlock, rows); }
+
+  void pack(const PackArguments<Real>& arguments, int64_t group, bool normalise) const {
+    const int64_t begin = first_block(group) * kBlock;
+    const int64_t end = group + 1 == groups ? u.padded_rows : first_block(group + 1) * kBlock;
+    (normalise ? tiles.normalise_and_pack : tiles.pack)(arguments, begin, end);
+  }
+
+  Wavefront wavefront() const {
+    Wavefront steps(groups);
+    for (int64_t g = 0; g < groups; ++g) steps.add(kPack, g);
+    steps.add_all_pairs(kPair);
+    for (int64_t g = 0; g < groups; ++g) steps.add(kTriangle, g);
+    for (int64_t g = 0; g < groups; ++g) steps.add(kFinish, g);
+    return steps;
+  }
+
+  Real* worker_scratch(int64_t worker) const { return scratch + worker * tiles.scratch; }
+  void clear_scratch() const { std::memset(scratch, 0, workers * tiles.scratch * sizeof(Real)); }
+};
+
+bool is_online(double temperature) { return !(temperature >= kFixedShiftTemperature); }
+
+// ---- Forward
+// --------------------------------------------------------------------------------------------------------
+
+template <typename Real>
+struct ForwardOutputs {
+  Real* loss;
+  Real (*normaliser)[2];
+  bool* top1;
+};
+
+// The positive joins the sums over the other columns.
+template <typename Real>
+void finish_forward(const ForwardArguments<Real>& f, double temperature, RowBlock rows,
+                    const ForwardOutputs<Real>& to) {
+  for (int64_t i = rows.out; i < rows.out + rows.count; ++i) {
+    const double dot = f.positive[i], others = f.most[i];
+    const double shift = f.online ? std::fmax(others, dot) : 1.0;
+    const double sum_of_others = f.online ? f.sum[i] * std::exp((others - shift) / temperature) : f.sum[i];
+    const double sum = sum_of_others + std::exp((dot - shift) / temperature);
+    to.loss[i] = static_cast<Real>(std::log(sum) + (shift - dot) / temperature);
+    to.normaliser[i][0] = static_cast<Real>(shift);
+    to.normaliser[i][1] = static_cast<Real>(sum);
+    to.top1[i] = f.positive[i] > f.most[i] && sum == sum;  // NaN anywhere in the row's sum is a miss
+  }
+}
+
+template <typename Real>
+void clear_state(const ForwardArguments<Real>& f, int64_t begin, int64_t end) {
+  std::fill(f.sum + begin, f.sum + end, Real(0));
+  std::fill(f.most + begin, f.most + end, Real(kNoDot));
+}
+
+template <typename Real>
+void forward_symmetric(const ParallelFor& parallel, const Plan<Real>& plan, const PackArguments<Real>& pack,
+                       const ForwardArguments<Real>& f, double temperature, const ForwardOutputs<Real>& to) {
+  auto body = [&](const Step& step, int64_t worker) {
+    const int64_t a = step.first, b = step.second, begin = plan.first_block(a), end = plan.first_block(a + 1);
+    if (step.kind == kPack) {
+      plan.pack(pack, a, true);
+      clear_state(f, begin * kBlock, end * kBlock);
+    }
+    for (int64_t i = begin; i < end; ++i) {
+      const RowBlock rows = plan.block(i);
+      const int64_t from = step.kind == kPair ? plan.first_block(b) * kBlock : rows.begin;
+      if (step.kind == kPair || step.kind == kTriangle) {
+        plan.tiles.forward(f, rows, from, plan.end_row(b), plan.worker_scratch(worker));
+      }
+      if (step.kind == kFinish) finish_forward(f, temperature, rows, to);
+    }
+  };
+  plan.wavefront().run(parallel, plan.workers, body);
+}
+
+template <typename Real>
+void forward_rectangular(const ParallelFor& parallel, const Plan<Real>& plan, const PackArguments<Real>& pack,
+                         const ForwardArguments<Real>& f, double temperature,
+                         const ForwardOutputs<Real>& to) {
+  auto pack_group = [&](int64_t group) { plan.pack(pack, group, true); };
+  run_parallel(parallel, plan.groups, pack_group);
+  clear_state(f, 0, plan.own_rows);
+  std::atomic<int64_t> next{0};
+  auto pass = [&](int64_t worker) {
+    for (int64_t i; (i = next.fetch_add(1)) < plan.own_row_blocks();) {
+      const RowBlock rows = plan.own_row_block(i);
+      plan.tiles.forward(f, rows, 0, plan.rows, plan.worker_scratch(worker));
+      finish_forward(f, temperature, rows, to);
+    }
+  };
+  run_parallel(parallel, plan.workers, pass);
+}
+
+template <typename Real>
+void run_forward(const ParallelFor& parallel, const NtXentShape& shape, const void* z, double temperature,
+                 void* workspace, void* loss, void* normaliser, void* inverse_norm, bool* top1) {
+  const Plan<Real> plan(parallel, shape, workspace);
+  plan.clear_scratch();
+  const PackArguments<Real> pack{plan.u, z, shape.type, static_cast<Real*>(inverse_norm)};
+  const ForwardArguments<Real> f{plan.u,
+                                 shape.pairs,
+                                 static_cast<Real>(kLog2E / temperature),
+                                 is_online(temperature),
+                                 plan.symmetric,
+                                 plan.sum,
+                                 plan.most,
+                                 plan.positive};
+  const ForwardOutputs<Real> to{static_cast<Real*>(loss), static_cast<Real(*)[2]>(normaliser), top1};
+  (plan.symmetric ? forward_symmetric<Real> : forward_rectangular<Real>)(parallel, plan, pack, f, temperature,
+                                                                         to);
+}
+
+// ---- Backward
+// -------------------------------------------------------------------------------------------------------
+
+// max |c|, or 1 where that is 0: with cotangents scaled by it, no loss scale overflows a sum.
+template <typename Real>
+Real cotangent_scale(const Real* cotangent, int64_t rows) {
+  Real most = 0;
+  for (int64_t i = 0; i < rows; ++i) most = std::max(most, std::abs(cotangent[i]));
+  return most > 0 ? most : Real(1);
+}
+
+template <typename Real>
+void fill_weights(const Plan<Real>& plan, const Real* cotangent, const Real (*normaliser)[2], Real scale) {
+  for (int64_t i = 0; i < plan.rows; ++i) {
+    plan.cotangent[i] = cotangent[i] / scale;
+    plan.weight[i] = plan.cotangent[i] / normaliser[i][1];
+    plan.shift[i] = normaliser[i][0];
+  }
+  for (int64_t i = plan.rows; i < plan.u.padded_rows; ++i)
+    plan.cotangent[i] = plan.weight[i] = plan.shift[i] = 0;
+}
+
+template <typename Real>
+void clear_sums(const BackwardArguments<Real>& b, const RowBlock& rows) {
+  std::memset(b.sums + rows.out * b.sums_stride, 0, rows.count * b.sums_stride * sizeof(Real));
+}
+
+template <typename Real>
+void backward_symmetric(const ParallelFor& parallel, const Plan<Real>& plan, const PackArguments<Real>& pack,
+                        const BackwardArguments<Real>& b, const FinishArguments<Real>& finish) {
+  auto body = [&](const Step& step, int64_t worker) {
+    const int64_t begin = plan.first_block(step.first), end = plan.first_block(step.first + 1);
+    const int64_t column_end = plan.first_block(step.second + 1);
+    if (step.kind == kPack) plan.pack(pack, step.first, false);
+    for (int64_t i = begin; i < end; ++i) {
+      const RowBlock rows = plan.block(i);
+      if (step.kind == kPack) clear_sums(b, rows);
+      if (step.kind == kFinish) plan.along[i] = plan.tiles.finish(finish, rows);
+      if (step.kind != kPair && step.kind != kTriangle) continue;
+      for (int64_t j = step.kind == kPair ? plan.first_block(step.second) : i; j < column_end; ++j) {
+        plan.tiles.backward(b, rows, plan.block(j), plan.worker_scratch(worker));
+      }
+    }
+  };
+  plan.wavefront().run(parallel, plan.workers, body);
+}
+
+template <typename Real>
+void backward_rectangular(const ParallelFor& parallel, const Plan<Real>& plan,
+                          const PackArguments<Real>& pack, const BackwardArguments<Real>& b,
+                          const FinishArguments<Real>& finish) {
+  auto pack_group = [&](int64_t group) { plan.pack(pack, group, false); };
+  run_parallel(parallel, plan.groups, pack_group);
+  std::atomic<int64_t> next{0};
+  auto pass = [&](int64_t worker) {
+    for (int64_t i; (i = next.fetch_add(1)) < plan.own_row_blocks();) {
+      const RowBlock rows = plan.own_row_block(i);
+      clear_sums(b, rows);
+      for (int64_t j = 0; j < plan.blocks; ++j) {
+        plan.tiles.backward(b, rows, plan.block(j), plan.worker_scratch(worker));
+      }
+      plan.along[i] = plan.tiles.finish(finish, rows);
+    }
+  };
+  run_parallel(parallel, plan.workers, pass);
+}
+
+template <typename Real>
+void run_backward(const ParallelFor& parallel, const NtXentShape& shape, const void* z,
+                  const void* normaliser, const void* inverse_norm, const void* cotangent, double temperature,
+                  void* workspace, void* dz, double* dtemperature) {
+  const Plan<Real> plan(parallel, shape, workspace);
+  plan.clear_scratch();
+  const Real scale = cotangent_scale(static_cast<const Real*>(cotangent), plan.rows);
+  fill_weights(plan, static_cast<const Real*>(cotangent), static_cast<const Real(*)[2]>(normaliser), scale);
+  Real* sums = plan.sums_in_dz ? static_cast<Real*>(dz) : plan.sums;
+  // `pack` reads the norms, though the forward pass writes them through the same struct.
+  const PackArguments<Real> pack{plan.u, z, shape.type,
+                                 const_cast<Real*>(static_cast<const Real*>(inverse_norm))};
+  const BackwardArguments<Real> b{plan.u,
+                                  shape.pairs,
+                                  static_cast<Real>(kLog2E / temperature),
+                                  is_online(temperature),
+                                  plan.symmetric,
+                                  plan.weight,
+                                  plan.cotangent,
+                                  plan.shift,
+                                  sums,
+                                  plan.padded_dim};
+  const FinishArguments<Real> finish{z,
+                                     shape.type,
+                                     shape.dim,
+                                     pack.inverse_norm,
+                                     sums,
+                                     plan.padded_dim,
+                                     static_cast<Real>(scale / temperature),
+                                     dz};
+  (plan.symmetric ? backward_symmetric<Real> : backward_rectangular<Real>)(parallel, plan, pack, b, finish);
+  double along = 0;
+  for (int64_t i = 0; i < plan.own_row_blocks(); ++i) along += plan.along[i];
+  *dtemperature = -0.5 * along * scale / (temperature * temperature);
+}
+
+}  // namespace
+
+// ---- Launchers
+// ------------------------------------------------------------------------------------------------------
+
+int64_t nt_xent_workspace_bytes(const ParallelFor& parallel, const NtXentShape& shape) {
+  return shape.type == DataType::kFloat64 ? Plan<double>(parallel, shape, nullptr).bytes
+                                          : Plan<float>(parallel, shape, nullptr).bytes;
+}
+
+void nt_xent_forward(const ParallelFor& parallel, const NtXentShape& shape, const void* z, double temperature,
+                     void* workspace, void* loss, void* normaliser, void* inverse_norm, bool* top1) {
+  const FloatMode mode;
+  const auto run = shape.type == DataType::kFloat64 ? run_forward<double> : run_forward<float>;
+  run(parallel, shape, z, temperature, workspace, loss, normaliser, inverse_norm, top1);
+}
+
+void nt_xent_backward(const ParallelFor& parallel, const NtXentShape& shape, const void* z,
+                      const void* normaliser, const void* inverse_norm, const void* cotangent,
+                      double temperature, void* workspace, void* dz, double* dtemperature) {
+  const FloatMode mode;
+  const auto run = shape.type == DataType::kFloat64 ? run_backward<double> : run_backward<float>;
+  run(parallel, shape, z, normaliser, inverse_norm, cotangent, temperature, workspace, dz, dtemperature);
+}
+
+}  // namespace lowlevel_simclr

@@ -1,0 +1,166 @@
+// NT-Xent as XLA FFI handlers on the host: lowlevel_simclr_nt_xent, _grad, _rows, _rows_grad. Arguments and
+// results in the order of nt_xent_op.cc; sizes are static, so the results' shapes say how many rows are own.
+//
+// XLA's thread pool is not used: our own threads serve both routes, so both give the same bits at the same
+// speed.
+#include <cstdlib>
+#include <memory>
+
+#include "../thread_pool.h"
+#include "nt_xent.h"
+#include "xla/ffi/api/ffi.h"
+
+// Absent from TensorFlow 2.15; then there is nobody to register with.
+extern "C" __attribute__((weak)) const XLA_FFI_Api* XLA_FFI_GetApi();
+
+namespace lowlevel_simclr {
+namespace {
+
+namespace ffi = xla::ffi;
+using Result = ffi::Result<ffi::AnyBuffer>;
+using Scalar = ffi::Buffer<ffi::F64, 0>;
+using Whole = ffi::Buffer<ffi::S64, 0>;
+
+ffi::Error invalid(const char* message) { return ffi::Error(ffi::ErrorCode::kInvalidArgument, message); }
+
+// The shape of a call, or why there is none.
+ffi::ErrorOr<NtXentShape> read_shape(ffi::AnyBuffer z, int64_t own_rows, int64_t first_pair) {
+  NtXentShape shape{};
+  switch (z.element_type()) {
+    case ffi::F32:
+      shape.type = DataType::kFloat32;
+      break;
+    case ffi::F64:
+      shape.type = DataType::kFloat64;
+      break;
+    case ffi::BF16:
+      shape.type = DataType::kBfloat16;
+      break;
+    case ffi::F16:
+      shape.type = DataType::kFloat16;
+      break;
+    default:
+      return ffi::Unexpected(invalid("z must be bfloat16, float16, float32 or float64."));
+  }
+  const auto dims = z.dimensions();
+  if (dims.size() != 2 || dims[0] < 2 || dims[0] % 2 != 0 || dims[1] < 1 || dims[0] > INT32_MAX) {
+    return ffi::Unexpected(invalid("NT-Xent needs z of shape (2N, d) with N >= 1 and d >= 1."));
+  }
+  shape.pairs = dims[0] / 2;
+  shape.dim = dims[1];
+  shape.first_pair = first_pair;
+  shape.own_pairs = own_rows / 2;
+  if (first_pair < 0 || own_rows < 2 || own_rows % 2 != 0 || shape.own_pairs > shape.pairs - first_pair) {
+    return ffi::Unexpected(
+        invalid("the own pairs do not lie within the pairs of z: give 0 <= first_pair, 1 <= pairs "
+                "and first_pair + pairs <= N."));
+  }
+  return shape;
+}
+
+struct Free {
+  void operator()(void* memory) const { std::free(memory); }
+};
+using Memory = std::unique_ptr<void, Free>;
+
+Memory workspace_for(const ParallelFor& parallel, const NtXentShape& shape) {
+  return Memory(std::aligned_alloc(64, (nt_xent_workspace_bytes(parallel, shape) + 63) / 64 * 64));
+}
+
+ffi::Error check_temperature(double temperature) {
+  return temperature > 0 && temperature <= __DBL_MAX__
+             ? ffi::Error::Success()
+             : invalid("temperature must be a positive finite number.");
+}
+
+ffi::Error run_forward(ffi::AnyBuffer z, Scalar temperature, int64_t first_pair, Result loss,
+                       Result normaliser, Result inverse_norm, Result top1) {
+  const auto shape = read_shape(z, loss->dimensions()[0], first_pair);
+  if (shape.has_error()) return shape.error();
+  const double tau = temperature.typed_data()[0];
+  if (ffi::Error error = check_temperature(tau); error.failure()) return error;
+  const ParallelFor parallel = shared_thread_pool();
+  const Memory workspace = workspace_for(parallel, *shape);
+  if (workspace == nullptr)
+    return ffi::Error(ffi::ErrorCode::kResourceExhausted, "no memory for NT-Xent's workspace.");
+  nt_xent_forward(parallel, *shape, z.untyped_data(), tau, workspace.get(), loss->untyped_data(),
+                  normaliser->untyped_data(), inverse_norm->untyped_data(),
+                  static_cast<bool*>(top1->untyped_data()));
+  return ffi::Error::Success();
+}
+
+ffi::Error run_backward(ffi::AnyBuffer z, ffi::AnyBuffer normaliser, ffi::AnyBuffer inverse_norm,
+                        ffi::AnyBuffer cotangent, Scalar temperature, int64_t first_pair, Result dz,
+                        ffi::Result<Scalar> dtemperature) {
+  const auto shape = read_shape(z, dz->dimensions()[0], first_pair);
+  if (shape.has_error()) return shape.error();
+  const double tau = temperature.typed_data()[0];
+  if (ffi::Error error = check_temperature(tau); error.failure()) return error;
+  const ParallelFor parallel = shared_thread_pool();
+  const Memory workspace = workspace_for(parallel, *shape);
+  if (workspace == nullptr)
+    return ffi::Error(ffi::ErrorCode::kResourceExhausted, "no memory for NT-Xent's workspace.");
+  nt_xent_backward(parallel, *shape, z.untyped_data(), normaliser.untyped_data(), inverse_norm.untyped_data(),
+                   cotangent.untyped_data(), tau, workspace.get(), dz->untyped_data(),
+                   dtemperature->typed_data());
+  return ffi::Error::Success();
+}
+
+// ---- Handlers
+// -------------------------------------------------------------------------------------------------------
+
+ffi::Error forward(ffi::AnyBuffer z, Scalar temperature, Result loss, Result normaliser, Result inverse_norm,
+                   Result top1) {
+  return run_forward(z, temperature, 0, loss, normaliser, inverse_norm, top1);
+}
+
+ffi::Error forward_rows(ffi::AnyBuffer z, Scalar temperature, Whole first_pair, Result loss,
+                        Result normaliser, Result inverse_norm, Result top1) {
+  return run_forward(z, temperature, first_pair.typed_data()[0], loss, normaliser, inverse_norm, top1);
+}
+
+ffi::Error backward(ffi::AnyBuffer z, ffi::AnyBuffer normaliser, ffi::AnyBuffer inverse_norm,
+                    ffi::AnyBuffer cotangent, Scalar temperature, Result dz,
+                    ffi::Result<Scalar> dtemperature) {
+  return run_backward(z, normaliser, inverse_norm, cotangent, temperature, 0, dz, dtemperature);
+}
+
+ffi::Error backward_rows(ffi::AnyBuffer z, ffi::AnyBuffer normaliser, ffi::AnyBuffer inverse_norm,
+                         ffi::AnyBuffer cotangent, Scalar temperature, Whole first_pair, Result dz,
+                         ffi::Result<Scalar> dtemperature) {
+  return run_backward(z, normaliser, inverse_norm, cotangent, temperature, first_pair.typed_data()[0], dz,
+                      dtemperature);
+}
+
+using Any = ffi::AnyBuffer;
+XLA_FFI_DEFINE_HANDLER(kForward, forward,
+                       ffi::Ffi::Bind().Arg<Any>().Arg<Scalar>().Ret<Any>().Ret<Any>().Ret<Any>().Ret<Any>());
+XLA_FFI_DEFINE_HANDLER(
+    kForwardRows, forward_rows,
+    ffi::Ffi::Bind().Arg<Any>().Arg<Scalar>().Arg<Whole>().Ret<Any>().Ret<Any>().Ret<Any>().Ret<Any>());
+XLA_FFI_DEFINE_HANDLER(
+    kBackward, backward,
+    ffi::Ffi::Bind().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Scalar>().Ret<Any>().Ret<Scalar>());
+XLA_FFI_DEFINE_HANDLER(kBackwardRows, backward_rows,
+                       ffi::Ffi::Bind()
+                           .Arg<Any>()
+                           .Arg<Any>()
+                           .Arg<Any>()
+                           .Arg<Any>()
+                           .Arg<Scalar>()
+                           .Arg<Whole>()
+                           .Ret<Any>()
+                           .Ret<Scalar>());
+
+const bool registered = [] {
+  if (XLA_FFI_GetApi == nullptr) return false;
+  const XLA_FFI_Api* api = XLA_FFI_GetApi();
+  ffi::Ffi::RegisterStaticHandler(api, "lowlevel_simclr_nt_xent", "Host", kForward);
+  ffi::Ffi::RegisterStaticHandler(api, "lowlevel_simclr_nt_xent_rows", "Host", kForwardRows);
+  ffi::Ffi::RegisterStaticHandler(api, "lowlevel_simclr_nt_xent_grad", "Host", kBackward);
+  ffi::Ffi::RegisterStaticHandler(api, "lowlevel_simclr_nt_xent_rows_grad", "Host", kBackwardRows);
+  return true;
+}();
+
+}  // namespace
+}  // namespace lowlevel_simclr

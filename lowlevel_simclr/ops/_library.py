@@ -1,0 +1,102 @@
+"""Finds, checks and loads the native library `lowlevel_simclr/_native.so`.
+
+There is no fallback: a missing or wrong library is an error that says the command that mends it. Who wants the stock
+ops says so (`--ops stock`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+# Rises with every change of ops, attributes, order of inputs and outputs or FFI targets; setup.py compiles it in.
+ABI = 1
+PATH = Path(__file__).resolve().parent.parent / "_native.so"
+MEND = "run 'pip install --no-build-isolation -e .' in the project's folder, or install its wheel again"
+INSTRUCTION_SETS = ("avx512", "avx2", "baseline")
+
+
+class NativeLibraryError(RuntimeError):
+    """The native library is missing, from another version, or does not load here."""
+
+
+def build_information(path: Path = PATH) -> dict[str, Any]:
+    """What setup.py wrote beside the library: version, abi, cpu, xla, tensorflow, compiler.
+
+    Raises:
+        NativeLibraryError: there is no library, or no information beside it.
+    """
+    if not path.exists():
+        raise NativeLibraryError(f"The native library {path.name} is missing from {path.parent}: {MEND}.")
+    beside = path.with_suffix(".json")
+    try:
+        return json.loads(beside.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise NativeLibraryError(f"{beside.name} beside {path.name} cannot be read ({error}): {MEND}.") from error
+
+
+def check(path: Path = PATH) -> None:
+    """Check, before anything is loaded, that the library was built for this Python code.
+
+    Raises:
+        NativeLibraryError: it is missing or was built for another version.
+    """
+    abi = build_information(path).get("abi")
+    if abi != ABI:
+        raise NativeLibraryError(f"{path.name} was built for ABI {abi}, this version needs {ABI}: {MEND}.")
+    asked = os.environ.get("LOWLEVEL_SIMCLR_ISA")
+    if asked is not None and asked not in INSTRUCTION_SETS:
+        raise NativeLibraryError(
+            f"LOWLEVEL_SIMCLR_ISA is {asked!r}: set it to {', '.join(INSTRUCTION_SETS)}, or unset it."
+        )
+
+
+def load_checked(path: Path) -> Any:
+    """Load a library and check that its inside agrees with the information beside it.
+
+    Raises:
+        NativeLibraryError: it does not load, or is another library than the information says.
+    """
+    check(path)
+    try:
+        module = tf.load_op_library(str(path))
+        abi = ctypes.CDLL(str(path)).lowlevel_simclr_abi()
+    except (tf.errors.OpError, OSError, AttributeError) as error:
+        raise NativeLibraryError(
+            f"{path.name} does not load with TensorFlow {tf.__version__} ({error}): {MEND}."
+        ) from error
+    if abi != ABI:
+        raise NativeLibraryError(f"{path.name} says ABI {abi}, the information beside it {ABI}: {MEND}.")
+    return module
+
+
+@functools.cache
+def library() -> Any:
+    """The loaded library, one Python function for each op.
+
+    Raises:
+        NativeLibraryError: it is missing, wrong, or does not load.
+    """
+    return load_checked(PATH)
+
+
+def instruction_set() -> str:
+    """The instruction set that this process's kernels use: avx512, avx2 or baseline."""
+    library()
+    function = ctypes.CDLL(str(PATH)).lowlevel_simclr_instruction_set
+    function.restype = ctypes.c_char_p
+    return function().decode()
+
+
+def threads() -> int:
+    """How many threads the kernels use, the calling one included."""
+    library()
+    function = ctypes.CDLL(str(PATH)).lowlevel_simclr_threads
+    function.restype = ctypes.c_long
+    return int(function())

@@ -1,0 +1,134 @@
+"""Which way a call of a native op takes: the TensorFlow op, or inside `jit_compile=True` an XLA custom call.
+
+The choice is made while a function is traced. XLA cannot compile our TensorFlow ops, so inside its reach the same
+kernels are called through XLA's FFI, as a StableHLO module in an XlaCallModule op. That op's Python function is
+no public API of TensorFlow; a self-test at first use decides whether the way is open here.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.framework import ops as framework_ops
+from tensorflow.python.ops import control_flow_util
+
+from lowlevel_simclr.ops import _library
+
+TRIED = "it works with TensorFlow 2.21 and not with 2.15, whose library has no XLA FFI"
+_MLIR_TYPES = {
+    tf.float32: "f32",
+    tf.float64: "f64",
+    tf.bfloat16: "bf16",
+    tf.float16: "f16",
+    tf.int64: "i64",
+    tf.bool: "i1",
+}
+
+Spec = tuple[Sequence[int], tf.DType]
+
+
+class XlaRouteError(RuntimeError):
+    """A native op was used under jit_compile where the XLA route does not work."""
+
+
+def inside_xla() -> bool:
+    """Whether what is being traced will be compiled by XLA."""
+    if tf.executing_eagerly():
+        return False
+    return bool(control_flow_util.GraphOrParentsInXlaContext(framework_ops.get_default_graph()))
+
+
+def custom_call(target: str, inputs: Sequence[tf.Tensor], outputs: Sequence[Spec]) -> list[tf.Tensor]:
+    """Call the FFI handler `target` from a function that XLA compiles.
+
+    Args:
+        target: name under which the library registered the handler.
+        inputs: tensors of static shapes.
+        outputs: shape and type of each result.
+
+    Raises:
+        XlaRouteError: the route does not work here, and why.
+        ValueError: an input's shape is not static.
+    """
+    why_not = closed()
+    if why_not is not None:
+        raise XlaRouteError(why_not)
+    for tensor in inputs:
+        if not tensor.shape.is_fully_defined():
+            raise ValueError(
+                f"Under jit_compile the native ops need static shapes, and an input of {target} "
+                f"has shape {tensor.shape}: fix the batch size (drop_remainder=True), or leave jit_compile off for an "
+                "unknown batch."
+            )
+    return _call(target, inputs, outputs)
+
+
+def _call(target: str, inputs: Sequence[tf.Tensor], outputs: Sequence[Spec]) -> list[tf.Tensor]:
+    from tensorflow.compiler.tf2xla.python import xla
+
+    arguments = [(tensor.shape.as_list(), tensor.dtype) for tensor in inputs]
+    results = xla.call_module(
+        list(inputs),
+        version=9,
+        module=_module(target, arguments, outputs),
+        Tout=[dtype for _, dtype in outputs],
+        Sout=[list(shape) for shape, _ in outputs],
+        platforms=("CPU",),
+    )
+    return list(results)
+
+
+def _module(target: str, inputs: Sequence[Spec], outputs: Sequence[Spec]) -> str:
+    """StableHLO text of a function that is one custom call."""
+    taken, given = [_tensor_type(spec) for spec in inputs], [_tensor_type(spec) for spec in outputs]
+    names = [f"%a{i}" for i in range(len(taken))]
+    parameters = ", ".join(f"{name}: {kind}" for name, kind in zip(names, taken))
+    results = ", ".join(f"%r#{i}" for i in range(len(given)))
+    signature = f"({', '.join(taken)}) -> ({', '.join(given)})"
+    return (
+        f"module @{target} {{ func.func public @main({parameters}) -> ({', '.join(given)}) {{ "
+        f"%r:{len(given)} = stablehlo.custom_call @{target}({', '.join(names)}) {{api_version = 4 : i32}} "
+        f": {signature} return {results} : {', '.join(given)} }} }}"
+    )
+
+
+def _tensor_type(spec: Spec) -> str:
+    shape, dtype = spec
+    return f"tensor<{''.join(f'{size}x' for size in shape)}{_MLIR_TYPES[dtype]}>"
+
+
+@functools.cache
+def closed() -> str | None:
+    """Why the XLA route does not work here, or None when it does: the self-test, run once."""
+    if not _library.build_information()["xla"]:
+        return (
+            "The native library was built without XLA handlers, so jit_compile cannot reach it: build it beside "
+            f"TensorFlow 2.21 (or install its wheel), or leave jit_compile off. Tried: {TRIED}."
+        )
+    try:
+        with tf.init_scope():
+            _self_test()
+    except Exception as error:  # noqa: BLE001, what a private API raises elsewhere is not known
+        return (
+            f"jit_compile cannot reach the native ops with TensorFlow {tf.__version__} ({type(error).__name__}: "
+            f"{str(error).splitlines()[0] if str(error) else 'no message'}): leave jit_compile off. Tried: {TRIED}."
+        )
+    return None
+
+
+def _self_test() -> None:
+    """Two pairs: the XLA route must give the bits that the op gives."""
+    z = tf.constant([[1.0, 0.0], [0.6, 0.8], [0.8, 0.6], [0.0, 1.0]], tf.float32)
+    temperature = tf.constant(0.5, tf.float64)
+    outputs = [((4,), tf.float32), ((4, 2), tf.float32), ((4,), tf.float32), ((4,), tf.bool)]
+    call: Callable[[], Any] = tf.function(
+        lambda: _call("lowlevel_simclr_nt_xent", [z, temperature], outputs)[0], jit_compile=True
+    )
+    with tf.device("/CPU:0"):
+        expected = _library.library().lowlevel_simclr_nt_xent(z=z, temperature=temperature, S=tf.float32)[0]
+        found = call()
+    if not bool(tf.reduce_all(found == expected)):
+        raise AssertionError("the XLA route gives other numbers than the op")

@@ -1,0 +1,225 @@
+"""Compiles kernels/ into lowlevel_simclr/_native.so, prints what it built, and fails with a sentence when it cannot.
+
+One binary serves every TensorFlow from 2.15 on: it uses TensorFlow's C API and XLA's FFI, both with a stable ABI, and
+is linked against empty stand-ins for TensorFlow's libraries so that no symbol asks for one version. XLA's headers are
+shipped by recent TensorFlow only; built beside an older one the library has no XLA handlers, and says so.
+
+Sources are found by name: kernels/*/X_tiles.cc is compiled once for each instruction set, X_xla.cc only where XLA's
+headers are, everything else once. kernels/**/*_test_driver.cc is no part of the library.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import sysconfig
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from setuptools import Command, Distribution, find_packages, setup
+from setuptools.command.build_ext import build_ext
+
+try:
+    from setuptools.command.bdist_wheel import bdist_wheel
+except ImportError:  # setuptools before 70.1
+    from wheel.bdist_wheel import bdist_wheel
+
+VERSION = "0.1.0"
+ROOT = Path(__file__).resolve().parent
+KERNELS = ROOT / "kernels"
+PACKAGE = Path("lowlevel_simclr")
+
+FLAGS = ["-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast", "-fno-math-errno"]
+WARNINGS = ["-Wall", "-Wextra", "-Wno-psabi"]
+INSTRUCTION_SETS = {
+    "avx512": ["-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mfma", "-mprefer-vector-width=512"],
+    "avx2": ["-mavx2", "-mfma"],
+    "baseline": [],
+}
+# The C++ runtime travels inside, for the user's may be older.
+LINK = ["-shared", "-static-libstdc++", "-static-libgcc", "-Wl,--exclude-libs,ALL", "-Wl,--gc-sections", "-Wl,-s"]
+EXPORTS = "{ global: lowlevel_simclr_*; local: *; };\n"  # the C++ runtime inside stays inside
+STAND_INS = ["libtensorflow_framework.so.2", "libtensorflow_cc.so.2"]
+
+
+def abi() -> int:
+    """The number of the contract between library and Python, kept in _library.py."""
+    text = (ROOT / PACKAGE / "ops" / "_library.py").read_text(encoding="utf-8")
+    found = re.search(r"^ABI = (\d+)$", text, re.MULTILINE)
+    if found is None:
+        raise SystemExit("lowlevel_simclr/ops/_library.py has no line 'ABI = <number>': restore it.")
+    return int(found.group(1))
+
+
+def compiler() -> list[str]:
+    """The C++ compiler, from CXX or g++, checked to run."""
+    command = shlex.split(os.environ.get("CXX", "g++"))
+    try:
+        subprocess.run([*command, "--version"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise SystemExit(
+            f"lowlevel_simclr: no C++ compiler: {' '.join(command)!r} does not run ({error}). Install g++ 11 or later "
+            "(Debian and Ubuntu: apt-get install g++) or name one in CXX."
+        ) from error
+    return command
+
+
+def tensorflow_include() -> Path:
+    """TensorFlow's headers, found without importing it."""
+    spec = importlib.util.find_spec("tensorflow")
+    locations = list(spec.submodule_search_locations or []) if spec else []
+    if not locations or not (Path(locations[0]) / "include" / "tensorflow" / "c" / "ops.h").exists():
+        raise SystemExit(
+            "lowlevel_simclr: TensorFlow is not installed for this Python, and its headers are needed to build. Run "
+            "'pip install tensorflow', then 'pip install --no-build-isolation -e .'."
+        )
+    return Path(locations[0]) / "include"
+
+
+def tensorflow_version() -> str:
+    """Version of the TensorFlow whose headers are used."""
+    for name in ("tensorflow", "tensorflow-cpu", "tf-nightly"):
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return "unknown"
+
+
+def has_xla(include: Path) -> bool:
+    """Whether this TensorFlow ships the headers of XLA's FFI."""
+    return (include / "xla" / "ffi" / "api" / "ffi.h").exists()
+
+
+def compilations(include: Path) -> list[tuple[Path, str, list[str]]]:
+    """(source, name of the object, extra flags) of everything to compile, the longest first."""
+    sources = [path for path in sorted(KERNELS.rglob("*.cc")) if not path.name.endswith("_test_driver.cc")]
+    jobs = []
+    for source in sources:
+        if source.name.endswith("_tiles.cc"):
+            for name, flags in INSTRUCTION_SETS.items():
+                jobs.append((source, f"{source.stem}_{name}.o", [*flags, f"-DLOWLEVEL_SIMCLR_ISA={name}"]))
+    for source in sources:
+        if source.name.endswith("_tiles.cc") or source.name.endswith("_xla.cc") and not has_xla(include):
+            continue
+        jobs.append((source, f"{source.stem}.o", [f"-isystem{include}", f"-DLOWLEVEL_SIMCLR_ABI={abi()}"]))
+    return jobs
+
+
+def run(command: list[str]) -> None:
+    """Run a compiler; its own words and a sentence when it fails."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"{done.stdout}{done.stderr}\nlowlevel_simclr: this command failed: {shlex.join(command)}")
+    if done.stderr:
+        print(done.stderr, file=sys.stderr)
+
+
+def stand_ins(cxx: list[str], folder: Path) -> None:
+    """Empty libraries with the names of TensorFlow's: linked against, never loaded."""
+    empty = folder / "empty.cc"
+    empty.write_text("", encoding="utf-8")
+    for name in STAND_INS:
+        run([*cxx, "-shared", "-fPIC", str(empty), "-o", str(folder / name), f"-Wl,-soname,{name}"])
+
+
+def build(target: Path, folder: Path) -> None:
+    """Compile and link `target`, intermediate files in `folder`, and write target's .json beside it."""
+    started = time.perf_counter()
+    cxx, include = compiler(), tensorflow_include()
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = compilations(include)
+    commands = [
+        [*cxx, *FLAGS, *WARNINGS, *extra, "-c", str(source), "-o", str(folder / name)] for source, name, extra in jobs
+    ]
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+        list(threads.map(run, commands))
+    stand_ins(cxx, folder)
+    objects = [str(folder / name) for _, name, _ in jobs]
+    libraries = [f"-L{folder}", "-Wl,--no-as-needed", *(f"-l:{name}" for name in STAND_INS)]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_suffix(".so.part")  # never a half-written library under the real name
+    exports = folder / "exports.map"
+    exports.write_text(EXPORTS, encoding="utf-8")
+    run([*cxx, *LINK, f"-Wl,--version-script={exports}", *objects, *libraries, "-o", str(part)])
+    os.replace(part, target)
+    describe(target, cxx, include, time.perf_counter() - started)
+
+
+def describe(target: Path, cxx: list[str], include: Path, seconds: float) -> None:
+    """Store what was built beside the library, and print it."""
+    version = subprocess.run([*cxx, "--version"], capture_output=True, text=True).stdout.splitlines()[0]
+    built = {
+        "version": VERSION,
+        "abi": abi(),
+        "cpu": list(INSTRUCTION_SETS),
+        "xla": has_xla(include),
+        "tensorflow": tensorflow_version(),
+        "compiler": version,
+    }
+    target.with_suffix(".json").write_text(json.dumps(built, indent=2) + "\n", encoding="utf-8")
+    xla = "yes" if built["xla"] else "no (this TensorFlow ships no XLA FFI headers; build beside 2.21)"
+    print(f"lowlevel_simclr: built {target.name} in {seconds:.0f} s")
+    print(f"  cpu: {', '.join(built['cpu'])}\n  xla: {xla}")
+    print(f"  tensorflow: {built['tensorflow']} (runs with 2.15 and later)")
+    print(f"  compiler: {version}", flush=True)
+
+
+class BuildNative(build_ext):
+    """Builds the one library: in place for an editable install, else into the wheel."""
+
+    def run(self) -> None:
+        """Compile and link."""
+        self.native = (ROOT if self.inplace or self.editable_mode else Path(self.build_lib)) / PACKAGE / "_native.so"
+        build(self.native, Path(self.build_temp) / f"native-{sysconfig.get_platform()}")
+
+    def get_outputs(self) -> list[str]:
+        """The files that this command writes."""
+        library = Path(self.build_lib) / PACKAGE / "_native.so"
+        return [str(library), str(library.with_suffix(".json"))]
+
+    def get_output_mapping(self) -> dict[str, str]:
+        """Nothing is linked into place: an editable build writes in place."""
+        return {}
+
+
+class AnyPythonWheel(bdist_wheel):
+    """The library calls no Python: one wheel for every Python 3."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        """py3-none-linux_x86_64."""
+        return "py3", "none", sysconfig.get_platform().replace("-", "_").replace(".", "_")
+
+
+class WithLibrary(Distribution):
+    """A distribution that is not pure Python."""
+
+    def has_ext_modules(self) -> bool:
+        """It has the native library."""
+        return True
+
+
+COMMANDS: dict[str, type[Command]] = {"build_ext": BuildNative, "bdist_wheel": AnyPythonWheel}
+
+setup(
+    name="lowlevel_simclr",
+    version=VERSION,
+    description="SimCLR in TensorFlow with its own kernels",
+    packages=find_packages(include=["lowlevel_simclr", "lowlevel_simclr.*"]),
+    python_requires=">=3.10",
+    install_requires=["tensorflow>=2.15", "numpy", "matplotlib", "scikit-learn", "pillow", "tqdm", "tensorboard"],
+    extras_require={
+        "addons": ["tensorflow-addons==0.23.0", "tensorflow<2.16"],
+        "test": ["pytest", "hypothesis", "scipy"],
+    },
+    distclass=WithLibrary,
+    cmdclass=COMMANDS,
+    zip_safe=False,
+)
