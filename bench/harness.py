@@ -1,0 +1,248 @@
+"""Times alternatives that agree: the one way in which this project measures.
+
+`compare` first asks every alternative for its answer and refuses to time any two that disagree. Then it alternates
+them, one call each in turn, so that a neighbour's load falls on all alike, and reports minimum, median, 10th and 90th
+percentile of wall time and the least processor time. `peak_memory` measures the growth of peak memory in a process of
+its own. Running out of memory is a row of the result.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RESULTS = Path(__file__).parent / "results"
+
+
+class Disagreement(AssertionError):
+    """Two alternatives give different answers: comparing their times would mean nothing."""
+
+
+@dataclass
+class Row:
+    """One alternative on one problem. Times in seconds, memory in bytes; None where it did not run."""
+
+    problem: dict[str, Any]
+    name: str
+    repeats: int = 0
+    minimum: float | None = None
+    median: float | None = None
+    p10: float | None = None
+    p90: float | None = None
+    processor: float | None = None
+    peak_memory: int | None = None
+    operations: float | None = None
+    of_sgemm: float | None = None  # by processor time, against the sgemm measured in the same minutes
+    note: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Alternative:
+    """A way to compute the problem: `prepare` returns a call without arguments, the call NumPy arrays."""
+
+    name: str
+    prepare: Callable[[], Callable[[], Sequence[np.ndarray]]]
+
+
+def device_name() -> str:
+    """The processor's name, for the folder of its results."""
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return "-".join(line.split(":", 1)[1].split()).replace("/", "-") + f"-{len(os.sched_getaffinity(0))}"
+    return platform.machine()
+
+
+def compare(
+    problem: dict[str, Any],
+    alternatives: Sequence[Alternative],
+    *,
+    operations: float,
+    seconds: float,
+    tolerance: float,
+    sgemm: Callable[[], Any] | None = None,
+    sgemm_operations: float = 0.0,
+) -> list[Row]:
+    """Time alternatives of one problem, alternating.
+
+    Args:
+        problem: what is computed; stored with every row.
+        alternatives: the first is what the others must agree with.
+        operations: floating-point operations of the problem, for GFLOP/s.
+        seconds: how long to measure each alternative, about; five turns at least, a thousand at most.
+        tolerance: largest difference of answers, relative to the largest entry.
+        sgemm: a matrix product timed in the same turns, the machine's ceiling of the day.
+        sgemm_operations: its floating-point operations.
+
+    Raises:
+        Disagreement: two alternatives differ by more than the tolerance.
+    """
+    rows = [Row(problem, alternative.name, operations=operations) for alternative in alternatives]
+    calls = [_prepared(alternative, row) for alternative, row in zip(alternatives, rows)]
+    _refuse_disagreement(rows, calls, tolerance)
+    ceiling = _Timer(sgemm) if sgemm else None
+    timers = [_Timer(call) if call else None for call in calls]
+    end = time.perf_counter() + seconds * sum(timer is not None for timer in timers)
+    for turn in range(1000):
+        if turn >= 5 and time.perf_counter() > end:
+            break
+        for timer in (*timers, ceiling):
+            if timer:
+                timer.turn()
+    for row, timer in zip(rows, timers):
+        if timer:
+            timer.fill(row)
+            if ceiling:
+                rate = sgemm_operations / min(ceiling.processor)
+                row.of_sgemm = operations / min(timer.processor) / rate
+                row.extra["sgemm_gflops_per_processor_second"] = rate / 1e9
+    return rows
+
+
+def _prepared(alternative: Alternative, row: Row) -> Callable[[], Sequence[np.ndarray]] | None:
+    """The alternative's call, warmed up; None, and a note in the row, where memory ran out."""
+    try:
+        call = alternative.prepare()
+        for _ in range(3):
+            call()
+        return call
+    except Exception as error:
+        if not _is_out_of_memory(error):
+            raise
+        row.note = "out of memory"
+        return None
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    text = f"{type(error).__name__} {error}".lower()
+    return any(sign in text for sign in ("memoryerror", "out of memory", "resourceexhausted", "oom", "bad_alloc"))
+
+
+def _refuse_disagreement(rows: Sequence[Row], calls: Sequence[Any], tolerance: float) -> None:
+    answers = [(row.name, call()) for row, call in zip(rows, calls) if call]
+    for name, answer in answers[1:]:
+        for mine, theirs in zip(answers[0][1], answer):
+            mine, theirs = np.asarray(mine, np.float64), np.asarray(theirs, np.float64)
+            difference = float(np.max(np.abs(mine - theirs))) / float(np.max(np.abs(mine)))
+            if not difference <= tolerance:
+                raise Disagreement(
+                    f"{answers[0][0]} and {name} differ by {difference:.2g} of the largest entry, "
+                    f"more than {tolerance:.2g}: make them compute the same before timing them."
+                )
+
+
+class _Timer:
+    """Wall and processor times of one call."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self.call = call
+        self.wall: list[float] = []
+        self.processor: list[float] = []
+
+    def turn(self) -> None:
+        used, started = time.process_time(), time.perf_counter()
+        self.call()
+        self.wall.append(time.perf_counter() - started)
+        self.processor.append(time.process_time() - used)
+
+    def fill(self, row: Row) -> None:
+        row.repeats = len(self.wall)
+        row.minimum, row.processor = min(self.wall), min(self.processor)
+        row.p10, row.median, row.p90 = (float(q) for q in np.percentile(self.wall, (10, 50, 90)))
+
+
+def peak_memory(measure: Callable[..., None], *arguments: Any, limit: int | None = None) -> int | str:
+    """Growth of peak resident memory during the second of two calls made by `measure`, in a fresh process.
+
+    Args:
+        measure: module-level function (started, *arguments); calls started() once its inputs exist.
+        *arguments: picklable.
+        limit: bytes of address space that the process may have; beyond it, it is out of memory.
+
+    Returns:
+        Bytes, or why there are none.
+    """
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_measure_memory, args=(sender, limit, measure, arguments))
+    process.start()
+    sender.close()
+    try:
+        found = receiver.recv()
+    except EOFError:
+        found = "out of memory"
+    process.join()
+    return found
+
+
+def _measure_memory(sender: Any, limit: int | None, measure: Callable[..., None], arguments: Sequence[Any]) -> None:
+    baseline = [_peak()]
+    if limit is not None:
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    try:
+        measure(lambda: baseline.append(_peak()), *arguments)
+        sender.send(_peak() - baseline[-1])
+    except Exception as error:
+        sender.send("out of memory" if _is_out_of_memory(error) else f"{type(error).__name__}: {error}")
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def store(path: Path, rows: Sequence[Row], versions: dict[str, Any]) -> None:
+    """Write a result: who measured, with what, and every row."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    measured = {
+        "device": device_name(),
+        "date": time.strftime("%Y-%m-%d"),
+        "load": os.getloadavg()[0],
+        "versions": versions,
+        "rows": [asdict(row) for row in rows],
+    }
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+    os.replace(part, path)
+
+
+def load(path: Path) -> list[Row]:
+    """The rows of a stored result."""
+    return [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
+
+
+def text(rows: Sequence[Row], old: Sequence[Row] = ()) -> str:
+    """An aligned table; with old rows, the ratio old / new of processor time."""
+    before = {_key(row): row for row in old}
+    head = f"{'problem':<34}{'name':<22}{'min ms':>10}{'median':>10}{'p10':>10}{'p90':>10}{'cpu ms':>10}"
+    lines = [head + f"{'GFLOP/s':>9}{'sgemm':>7}{'MB':>9}" + ("  old/new" if before else "")]
+    for row in rows:
+        problem = " ".join(f"{key}={value}" for key, value in row.problem.items())
+        if row.minimum is None:
+            lines.append(f"{problem:<34}{row.name:<22}  {row.note}")
+            continue
+        times = "".join(
+            f"{1e3 * (value or 0):>10.3f}" for value in (row.minimum, row.median, row.p10, row.p90, row.processor)
+        )
+        rate = f"{(row.operations or 0) / row.minimum / 1e9:>9.1f}"
+        share = f"{row.of_sgemm:>7.0%}" if row.of_sgemm else " " * 7
+        memory = f"{row.peak_memory / 2**20:>9.1f}" if row.peak_memory is not None else " " * 9
+        line = f"{problem:<34}{row.name:<22}{times}{rate}{share}{memory}"
+        earlier = before.get(_key(row))
+        if earlier and earlier.processor and row.processor:
+            line += f"  {earlier.processor / row.processor:>7.2f}"
+        lines.append(line + (f"  {row.note}" if row.note else ""))
+    return "\n".join(lines)
+
+
+def _key(row: Row) -> tuple[str, str]:
+    return json.dumps(row.problem, sort_keys=True), row.name
