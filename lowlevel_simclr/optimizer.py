@@ -1,0 +1,321 @@
+"""The update: LARS, LAMB, SGD and AdamW on float32 weights, learning-rate schedules, the loss scale of float16.
+
+Weight decay and trust ratios are for variables of rank 2 and more; biases and BatchNorm's are told by their rank, never
+by their name. Every slot is a variable that the checkpoint can name, so that a resumed run updates to the same bits.
+
+Not here: gradients (`step.py`), the configuration.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from lowlevel_simclr import compat
+from lowlevel_simclr.compat import Variable
+
+NAMES = ("lars", "lamb", "sgd", "adamw")
+FIRST_SCALE, LARGEST_SCALE, GROWTH_STEPS = 2.0**15, 2.0**24, 2000  # of the float16 loss scale
+
+
+class Optimizer:
+    """What all of them share: the variables they move, their slots, and which of them decay.
+
+    Attributes:
+        decayed: for each variable, whether weight decay and trust ratio apply to it: its rank is 2 or more.
+        variables: the slots, in a fixed order, for the checkpoint.
+    """
+
+    slots_each = 1  # slots of each variable's own shape
+
+    def __init__(self, trained: Sequence[Variable], weight_decay: float) -> None:
+        self.trained = list(trained)
+        self.weight_decay = weight_decay
+        self.decayed = [len(variable.shape) > 1 for variable in self.trained]
+        self._slots = [
+            [tf.Variable(tf.zeros(variable.shape), trainable=False) for variable in self.trained]
+            for _ in range(self.slots_each)
+        ]
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """Every slot."""
+        return [slot for slots in self._slots for slot in slots]
+
+    def apply(self, gradients: Sequence[tf.Tensor | None], learning_rate: tf.Tensor) -> None:
+        """Moves every variable once.
+
+        Args:
+            gradients: one for each variable, float32, in the order of the variables.
+            learning_rate: scalar.
+
+        Raises:
+            ValueError: a variable has no gradient.
+        """
+        _refuse_missing(self.trained, gradients)
+        for place, gradient in enumerate(gradients):
+            self._move(place, tf.cast(gradient, tf.float32), tf.cast(learning_rate, tf.float32))
+
+    def _move(self, place: int, gradient: tf.Tensor, learning_rate: tf.Tensor) -> None:
+        raise NotImplementedError
+
+    def _decay(self, place: int) -> float:
+        return self.weight_decay if self.decayed[place] else 0.0
+
+
+def _refuse_missing(trained: Sequence[Variable], gradients: Sequence[tf.Tensor | None]) -> None:
+    """Every variable needs a gradient.
+
+    Raises:
+        ValueError: one has none; it is named.
+    """
+    for variable, gradient in zip(trained, gradients):
+        if gradient is None:
+            raise ValueError(f"the loss does not reach {compat.variable_path(variable)}: it has no gradient")
+
+
+class Sgd(Optimizer):
+    """SGD with momentum: v = m v + lr (g + beta w), w -= v."""
+
+    def __init__(self, trained: Sequence[Variable], weight_decay: float, momentum: float) -> None:
+        super().__init__(trained, weight_decay)
+        self.momentum = momentum
+
+    def _move(self, place: int, gradient: tf.Tensor, learning_rate: tf.Tensor) -> None:
+        weight, velocity = self.trained[place], self._slots[0][place]
+        update = gradient + self._decay(place) * weight if self._decay(place) else gradient
+        velocity.assign(self.momentum * velocity + learning_rate * self._trust(place, update) * update)
+        weight.assign_sub(velocity)
+
+    def _trust(self, place: int, update: tf.Tensor) -> tf.Tensor | float:
+        return 1.0
+
+
+class Lars(Sgd):
+    """LARS (You et al. 2017) as SimCLR uses it: SGD with momentum, each step scaled by eta |w| / |g + beta w|."""
+
+    def __init__(
+        self, trained: Sequence[Variable], weight_decay: float, momentum: float, trust_coefficient: float
+    ) -> None:
+        super().__init__(trained, weight_decay, momentum)
+        self.trust_coefficient = trust_coefficient
+
+    def _trust(self, place: int, update: tf.Tensor) -> tf.Tensor | float:
+        return _ratio(self.trained[place], update, self.trust_coefficient) if self.decayed[place] else 1.0
+
+
+class AdamW(Optimizer):
+    """AdamW (Loshchilov and Hutter 2019): Adam with bias correction; lr times the decay comes off the weight itself."""
+
+    slots_each = 2
+
+    def __init__(
+        self, trained: Sequence[Variable], weight_decay: float, beta_1: float, beta_2: float, epsilon: float
+    ) -> None:
+        super().__init__(trained, weight_decay)
+        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
+        self._count = tf.Variable(0, dtype=tf.int64, trainable=False)
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """Every slot, and the number of updates."""
+        return [*super().variables, self._count]
+
+    def apply(self, gradients: Sequence[tf.Tensor | None], learning_rate: tf.Tensor) -> None:
+        """As `Optimizer.apply`; the update is counted first, for the bias corrections."""
+        self._count.assign_add(1)
+        super().apply(gradients, learning_rate)
+
+    def _move(self, place: int, gradient: tf.Tensor, learning_rate: tf.Tensor) -> None:
+        weight = self.trained[place]
+        update = self._direction(place, gradient)
+        if self._decay(place):
+            update += self._decay(place) * weight
+        weight.assign_sub(learning_rate * self._trust(place, update) * update)
+
+    def _direction(self, place: int, gradient: tf.Tensor) -> tf.Tensor:
+        """Both moments moved, then the corrected first over the root of the corrected second."""
+        first, second = self._slots[0][place], self._slots[1][place]
+        first.assign(self.beta_1 * first + (1 - self.beta_1) * gradient)
+        second.assign(self.beta_2 * second + (1 - self.beta_2) * tf.square(gradient))
+        count = tf.cast(self._count, tf.float32)
+        corrected = first / (1 - tf.pow(self.beta_1, count))
+        return corrected / (tf.sqrt(second / (1 - tf.pow(self.beta_2, count))) + self.epsilon)
+
+    def _trust(self, place: int, update: tf.Tensor) -> tf.Tensor | float:
+        return 1.0
+
+
+class Lamb(AdamW):
+    """LAMB (You et al. 2020): the step of AdamW, scaled by |w| / |step|."""
+
+    def _trust(self, place: int, update: tf.Tensor) -> tf.Tensor | float:
+        return _ratio(self.trained[place], update, 1.0) if self.decayed[place] else 1.0
+
+
+class AddonsLamb(Optimizer):
+    """`tfa.optimizers.LAMB` of tensorflow-addons behind the same interface."""
+
+    slots_each = 0
+
+    def __init__(
+        self, trained: Sequence[Variable], weight_decay: float, beta_1: float, beta_2: float, epsilon: float
+    ) -> None:
+        super().__init__(trained, weight_decay)
+        tfa = compat.tensorflow_addons()
+        assert tfa is not None, "tensorflow-addons cannot be imported here"
+        # It tells what not to decay by regular expressions over names; each variable of rank 1 is given by its own.
+        excluded = [f"^{variable.name}$" for variable, decays in zip(self.trained, self.decayed) if not decays]
+        self._lamb = tfa.optimizers.LAMB(
+            learning_rate=0.0,  # a hyperparameter of its own, assigned before every update
+            beta_1=beta_1,
+            beta_2=beta_2,
+            epsilon=epsilon,
+            weight_decay=weight_decay,
+            exclude_from_weight_decay=excluded or None,
+            exclude_from_layer_adaptation=excluded or None,
+        )
+        self._lamb._create_all_weights(self.trained)
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """Its slots and its counter."""
+        return list(self._lamb.variables())
+
+    def apply(self, gradients: Sequence[tf.Tensor | None], learning_rate: tf.Tensor) -> None:
+        """As `Optimizer.apply`."""
+        _refuse_missing(self.trained, gradients)
+        self._lamb.learning_rate.assign(learning_rate)
+        self._lamb.apply_gradients(zip(gradients, self.trained))
+
+
+def _ratio(weight: tf.Tensor, update: tf.Tensor, coefficient: float) -> tf.Tensor:
+    """coefficient |w| / |u|, or 1 where either is 0: scalar float32."""
+    numerator, denominator = tf.norm(weight), tf.norm(update)
+    usable = (numerator > 0) & (denominator > 0)
+    return tf.where(usable, coefficient * numerator / tf.where(usable, denominator, 1.0), 1.0)
+
+
+def build(
+    name: str,
+    variables: Sequence[Variable],
+    *,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    trust_coefficient: float = 0.001,
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    epsilon: float = 1e-8,
+) -> Optimizer:
+    """An optimizer that has not moved; `lamb` is that of tensorflow-addons where it is installed.
+
+    Raises:
+        ValueError: there is no such optimizer.
+    """
+    if name == "sgd":
+        return Sgd(variables, weight_decay, momentum)
+    if name == "lars":
+        return Lars(variables, weight_decay, momentum, trust_coefficient)
+    if name == "adamw":
+        return AdamW(variables, weight_decay, beta_1, beta_2, epsilon)
+    if name == "lamb":
+        kind = Lamb if compat.tensorflow_addons() is None else AddonsLamb
+        return kind(variables, weight_decay, beta_1, beta_2, epsilon)
+    raise ValueError(f"there is no optimizer '{name}': give one of {', '.join(NAMES)}")
+
+
+def describe(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """Which variables decay, for the run folder: path, shape and answer of each."""
+    return [
+        {"variable": compat.variable_path(variable), "shape": list(variable.shape), "decayed": decayed}
+        for variable, decayed in zip(optimizer.trained, optimizer.decayed)
+    ]
+
+
+# Learning rate
+
+
+def scaled_learning_rate(base: float, batch_size: int, rule: str) -> float:
+    """The learning rate of a batch size (SimCLR, appendix B.1): linear base B / 256, sqrt base sqrt(B), none base.
+
+    Raises:
+        ValueError: there is no such rule.
+    """
+    factors = {"none": 1.0, "linear": batch_size / 256, "sqrt": math.sqrt(batch_size)}
+    if rule not in factors:
+        raise ValueError(f"there is no learning-rate scaling '{rule}': give one of {', '.join(factors)}")
+    return base * factors[rule]
+
+
+def warmup_cosine(step: tf.Tensor, base: float, warmup_steps: int, total_steps: int) -> tf.Tensor:
+    """Linear warm-up, then a cosine to 0, per step.
+
+    Step k of the warm-up, counted from 0, has base (k + 1) / warmup_steps, so the last has `base`; after it the rate is
+    base (1 + cos(pi (k - warmup) / (total - warmup))) / 2, which would be 0 at k = total.
+
+    Args:
+        step: scalar, steps done, of any type of number.
+        base: the highest rate.
+        warmup_steps: 0 for none.
+        total_steps: of the whole run.
+
+    Returns:
+        Scalar float32.
+    """
+    done = tf.cast(step, tf.float32)
+    rising = base * (done + 1) / max(warmup_steps, 1)
+    share = (done - warmup_steps) / max(total_steps - warmup_steps, 1)
+    falling = base * 0.5 * (1 + tf.cos(math.pi * tf.clip_by_value(share, 0.0, 1.0)))
+    return tf.where(done < warmup_steps, rising, falling)
+
+
+# Loss scale
+
+
+class LossScale:
+    """No scale: for precisions with the range of float32."""
+
+    dynamic = False
+    variables: list[tf.Variable] = []
+
+    def scale_loss(self, loss: tf.Tensor) -> tf.Tensor:
+        """The loss whose gradient is taken."""
+        return loss
+
+    def unscale(self, gradients: Sequence[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """The gradients of the loss itself, float32, and whether they may be used."""
+        return list(gradients), tf.constant(True)
+
+
+class DynamicLossScale(LossScale):
+    """The scale of float16 (Micikevicius et al. 2018): halves and skips where a gradient overflows, else grows slowly."""
+
+    dynamic = True
+
+    def __init__(self) -> None:
+        self.scale = tf.Variable(FIRST_SCALE, trainable=False)
+        self.good_steps = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.variables = [self.scale, self.good_steps]
+
+    def scale_loss(self, loss: tf.Tensor) -> tf.Tensor:
+        """The loss times the scale."""
+        return loss * self.scale
+
+    def unscale(self, gradients: Sequence[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """The gradients over the scale, and whether all are finite; moves the scale for the next step."""
+        found = [tf.cast(gradient, tf.float32) / self.scale for gradient in gradients]
+        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in found])
+        good = tf.where(finite, self.good_steps + 1, 0)
+        grows = good >= GROWTH_STEPS
+        larger = tf.minimum(self.scale * 2, LARGEST_SCALE)
+        self.scale.assign(tf.where(finite, tf.where(grows, larger, self.scale), tf.maximum(self.scale / 2, 1.0)))
+        self.good_steps.assign(tf.where(grows, tf.zeros_like(good), good))
+        return found, finite
+
+
+def loss_scale(precision: str) -> LossScale:
+    """What the precision needs."""
+    return DynamicLossScale() if precision == "float16" else LossScale()
