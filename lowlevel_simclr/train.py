@@ -1,0 +1,464 @@
+"""python -m lowlevel_simclr.train: pretrains an encoder without labels, and writes one run folder.
+
+The same command again resumes the run where its last checkpoint left it, to the bit. Nothing here computes: this file
+reads the configuration, puts the parts together and keeps the loop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow: its start-up notes are not the user's business
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from lowlevel_simclr import (
+    checkpoint,
+    compat,
+    data,
+    encoder,
+    optimizer,
+    plots,
+    projection,
+    protocol,
+    runlog,
+    step,
+    stock,
+)
+from lowlevel_simclr.augment import two_views
+from lowlevel_simclr.config import (
+    Config,
+    ConfigError,
+    RunOptions,
+    config_hash,
+    difference,
+    from_dict,
+    parse,
+    replace,
+    to_dict,
+)
+
+DESCRIPTION = "Pretrains an encoder with SimCLR: no labels are used until the evaluation at the end."
+PREVIEWED = 8  # images in views.png
+QUERIES = 10  # rows of neighbours.png, one a class where there are ten
+MAPPED = 1000  # points of embedding.png
+SHAPES_NEXT = """\
+What to try next:
+  real images      python -m lowlevel_simclr.train --dataset cifar10 --data-dir DIR
+  another seed     python -m lowlevel_simclr.train --seed 1
+  evaluate again   python -m lowlevel_simclr.evaluate {folder}
+  your settings    python -m lowlevel_simclr.train --help"""
+OTHER_NEXT = """\
+What to try next:
+  train longer     the same command with --epochs {epochs} and another --out
+  evaluate again   python -m lowlevel_simclr.evaluate {folder}"""
+
+
+class Stopped(Exception):
+    """SIGTERM or Ctrl-C asked the run to end."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What the configuration comes to on this device and these images."""
+
+    steps: int
+    steps_per_epoch: int
+    precision: str
+    jit_compile: bool
+    jit_compile_views: bool
+    implementation: step.Implementation
+    learning_rate: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """For environment.json."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**values, "implementation": self.implementation.name}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Trains, evaluates and draws; returns the exit code."""
+    config, options = parse(argv, DESCRIPTION)
+    try:
+        train(config, options)
+    except Stopped as stopped:
+        print(stopped)
+    except (ConfigError, data.DataError, runlog.RunError, checkpoint.CheckpointError, step.NonFiniteLoss) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def train(config: Config, options: RunOptions) -> dict[str, Any]:
+    """One session of a run, from where its last checkpoint stands to the end.
+
+    Returns:
+        What evaluation.json holds.
+
+    Raises:
+        Stopped: a signal ended it early; the state is saved.
+        ConfigError, data.DataError, runlog.RunError, checkpoint.CheckpointError, step.NonFiniteLoss: see there.
+    """
+    with stop_requests() as asked:
+        if config.train.deterministic:
+            tf.config.experimental.enable_op_determinism()
+        images = data.load(config.data.dataset, config.data.data_dir, config.train.seed)
+        plan = make_plan(config, images)
+        config = replace(config, precision=plan.precision)  # resolved: another device is another run
+        if options.preview:
+            return preview(config, plan, images, options.out)
+        with runlog.open_run(
+            options.out, to_dict(config), lambda found: difference(from_dict(found), config), fresh=options.fresh
+        ) as run:
+            run.write_environment(plan.as_dict())
+            return Session(config, plan, images, run).finish(asked)
+
+
+@contextlib.contextmanager
+def stop_requests() -> Iterator[Callable[[], str | None]]:
+    """Within it SIGTERM and Ctrl-C are noted, not obeyed at once; the second Ctrl-C is. Gives the name of the signal."""
+    received: list[str] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield lambda: received[0] if received else None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# What the configuration comes to
+
+
+def make_plan(config: Config, images: data.DataSet) -> Plan:
+    """Steps, precision, compilation and implementation, from the configuration, the images and this device.
+
+    Raises:
+        data.DataError: there are fewer images than a batch.
+    """
+    train_config = config.train
+    per_epoch = data.steps_per_epoch(len(training_images(config, images)), train_config.batch_size)
+    precision = compat.fast_precision() if train_config.precision == "auto" else train_config.precision
+    on_gpu = bool(tf.config.list_logical_devices("GPU"))
+    scaling = config.optimizer.learning_rate_scaling
+    return Plan(
+        steps=train_config.steps or per_epoch * train_config.epochs,
+        steps_per_epoch=per_epoch,
+        precision=precision,
+        jit_compile=train_config.xla == "on" or (train_config.xla == "auto" and on_gpu),
+        # Dozens of elementwise passes, which XLA makes a few: three to five times as fast on a CPU too, unlike the encoder.
+        jit_compile_views=train_config.xla != "off",
+        implementation=implementation(train_config.ops),
+        learning_rate=optimizer.scaled_learning_rate(
+            config.optimizer.learning_rate, train_config.batch_size, scaling
+        ),
+    )
+
+
+def implementation(ops: str) -> step.Implementation:
+    """Whose loss and views are used; chosen here and nowhere else, said at the start and kept in the run folder."""
+    if ops == "native":
+        from lowlevel_simclr import ops as native  # here, so that --ops stock runs without the binary
+
+        return step.Implementation("native", native.nt_xent_and_top1, stock.draw_view_params, stock.make_views)
+    return step.Implementation("stock", stock.nt_xent_and_top1, stock.draw_view_params, stock.make_views)
+
+
+def training_images(config: Config, images: data.DataSet) -> np.ndarray:
+    """(n, H, W, C) uint8: the train split, or both with --train-on all."""
+    if config.data.train_on == "all":
+        return np.concatenate([images.train.images, images.test.images])
+    return images.train.images
+
+
+def view_maker(config: Config, plan: Plan) -> step.Views:
+    """(epoch, index, images) -> both views of every image, by the configuration's recipe."""
+
+    def views(epoch: tf.Tensor, index: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+        return two_views(
+            images,
+            epoch,
+            index,
+            seed=config.train.seed,
+            recipe=config.views,
+            size=config.model.image_size,
+            dtype=tf.as_dtype(plan.precision),
+            implementation=plan.implementation,
+            mean=config.model.input_mean,
+            std=config.model.input_std,
+        )
+
+    return tf.function(views, jit_compile=plan.jit_compile_views)
+
+
+def new_learner(config: Config, plan: Plan, channels: int) -> step.Learner:
+    """f and g with the weights that the seed gives, and an optimizer that has not moved."""
+    model, choice = config.model, config.optimizer
+    compat.set_precision(plan.precision)
+    f = encoder.build(
+        model.encoder, model.stem, model.image_size, channels, weights=model.weights, seed=config.train.seed
+    )
+    g = projection.build(f.output_shape[-1], model.projection_widths, seed=config.train.seed)
+    chosen = optimizer.build(
+        choice.optimizer,
+        step.trainable_variables(f, g),
+        momentum=choice.momentum,
+        weight_decay=choice.weight_decay,
+        trust_coefficient=choice.trust_coefficient,
+        beta_1=choice.beta_1,
+        beta_2=choice.beta_2,
+        epsilon=choice.epsilon,
+    )
+    return step.new_learner(f, g, chosen, optimizer.loss_scale(plan.precision))
+
+
+def steps_function(config: Config, plan: Plan, learner: step.Learner) -> step.StepsFunction:
+    """The compiled loop over training steps."""
+    warmup = round(config.optimizer.warmup_epochs * plan.steps_per_epoch)
+    one_step = functools.partial(
+        step.train_step,
+        learner,
+        view_maker(config, plan),
+        functools.partial(plan.implementation.nt_xent_and_top1, temperature=config.loss.temperature),
+        lambda done: optimizer.warmup_cosine(done, plan.learning_rate, warmup, plan.steps),
+    )
+    return step.compile_steps(one_step, plan.jit_compile)
+
+
+def preview(config: Config, plan: Plan, images: data.DataSet, out: Path) -> dict[str, Any]:
+    """Draws views.png into the run folder's plots/ and stops."""
+    draw_views(config, plan, images, out / "plots" / "views.png")
+    print(f"views of {PREVIEWED} images: {out / 'plots' / 'views.png'}")
+    return {}
+
+
+# A session: from the last checkpoint to the end
+
+
+class Session:
+    """The parts of a run while this process trains it; what to do is in `finish`, in order."""
+
+    def __init__(self, config: Config, plan: Plan, images: data.DataSet, run: runlog.Run) -> None:
+        """Builds f and g, restores the last checkpoint, and says what is trained on what."""
+        self.config, self.plan, self.images, self.run = config, plan, images, run
+        self.learner = new_learner(config, plan, images.train.images.shape[-1])
+        self.sample = protocol.knn_sample(images, config.train.seed)
+        self.baselines = self._sample_baselines()  # before the restore: the encoder is untrained here
+        self.first_step = self._restore()
+        self.latest_knn = math.nan
+        describe(self)
+
+    def finish(self, asked: Callable[[], str | None]) -> dict[str, Any]:
+        """Trains to the last step, evaluates, draws and reports; returns what evaluation.json holds."""
+        draw_views(self.config, self.plan, self.images, self.run.plots / "views.png")
+        self.train(asked)
+        evaluation, h, h_untrained = self.evaluate()
+        self.draw(h, h_untrained)
+        report(self, evaluation)
+        return evaluation
+
+    # Training
+
+    def train(self, asked: Callable[[], str | None]) -> None:
+        """The loop: a few steps in the graph, then metrics, k-NN and checkpoints, each when it is due."""
+        if self.first_step >= self.plan.steps:
+            return
+        steps = steps_function(self.config, self.plan, self.learner)
+        batches = iter(
+            data.batches(
+                training_images(self.config, self.images),
+                self.config.train.batch_size,
+                self.config.train.seed,
+                self.first_step,
+                self.plan.steps,
+            )
+        )
+        with tqdm(total=self.plan.steps, initial=self.first_step, unit="step", dynamic_ncols=True) as bar:
+            done = self.first_step
+            while done < self.plan.steps:
+                count = self._next_stop(done) - done
+                rows = self._call(steps, batches, done, count)
+                done += count
+                self._look(done, rows)
+                self.run.append(rows)
+                self._show(bar, rows)
+                if self._due(done, self.config.train.checkpoint_every) or asked():
+                    self.save()
+                if asked():
+                    raise Stopped(f"{asked()}: saved at step {done} of {self.plan.steps}; the same command goes on from there")
+
+    def _call(
+        self, steps: step.StepsFunction, batches: Iterator[step.Batch], done: int, count: int
+    ) -> list[runlog.Row]:
+        """`count` steps in one host call -> their rows of metrics.jsonl; steps are numbered from 1."""
+        start = time.perf_counter()
+        metrics = step.Metrics(*(value.numpy() for value in steps(batches, tf.constant(count, tf.int32))))
+        rate = self.config.train.batch_size * count / (time.perf_counter() - start)
+        step.refuse_non_finite(metrics, done + 1)
+        return [
+            {"step": done + 1 + place, **values, "pairs_per_second": round(rate, 2)}
+            for place, values in enumerate(dict(zip(metrics._fields, map(float, row))) for row in zip(*metrics))
+        ]
+
+    def _due(self, done: int, every: int) -> bool:
+        return every > 0 and (done % every == 0 or done == self.plan.steps)
+
+    def _knn_interval(self) -> int:
+        return self.config.train.knn_every * self.plan.steps_per_epoch if self.sample else 0
+
+    def _next_stop(self, done: int) -> int:
+        """Where the next host call ends: at the latest where a checkpoint or a look at k-NN is due."""
+        stops = [done + self.config.train.steps_per_call, self.plan.steps]
+        for every in (self.config.train.checkpoint_every, self._knn_interval()):
+            if every:
+                stops.append(done - done % every + every)
+        return min(stops)
+
+    def _look(self, done: int, rows: list[runlog.Row]) -> None:
+        """k-NN on the held-out sample, into the last of the rows, when it is due."""
+        if self.sample and self._due(done, self._knn_interval()):
+            self.latest_knn = rows[-1]["knn"] = protocol.sample_knn(self.learner.encoder, self.sample, *self._scaling())
+
+    def _show(self, bar: tqdm, rows: list[runlog.Row]) -> None:
+        """The bar's numbers: those of the last step."""
+        last, chance = rows[-1], chance_loss(self.config.train.batch_size)
+        knn = "" if math.isnan(self.latest_knn) else f" k-NN {self.latest_knn:.3f}"
+        bar.set_postfix_str(
+            f"loss {last['loss']:.3f} (chance {chance:.3f}) top-1 {last['top1']:.3f}{knn} "
+            f"{last['pairs_per_second']:.0f} pairs/s",
+            refresh=False,
+        )
+        bar.update(len(rows))
+
+    # State
+
+    def save(self) -> None:
+        """A checkpoint of this moment."""
+        checkpoint.save(
+            self.run.checkpoints,
+            int(self.learner.step.numpy()),
+            self.learner.arrays(),
+            {"config_hash": config_hash(self.config), "seed": self.config.train.seed},
+            self.config.train.keep_checkpoints,
+        )
+
+    def _restore(self) -> int:
+        """The step to go on from; metrics of later steps are cut, because they are about to be written again."""
+        saved = checkpoint.latest(self.run.checkpoints)
+        if saved:
+            self.learner.restore(saved.arrays)
+        done = saved.step if saved else 0
+        self.run.cut_metrics(done)
+        return done
+
+    # Evaluation
+
+    def _scaling(self) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+        return self.config.model.input_mean, self.config.model.input_std
+
+    def evaluate(self) -> tuple[dict[str, Any], protocol.Represented, protocol.Represented]:
+        """evaluation.json, with h of the trained and of the untrained encoder."""
+        tqdm.write("evaluating ...")
+        config = self.config
+        untrained = new_learner(config, self.plan, self.images.train.images.shape[-1]).encoder
+        h = protocol.represent(self.learner.encoder, self.images, *self._scaling())
+        h_untrained = protocol.represent(untrained, self.images, *self._scaling())
+        results = protocol.evaluate(
+            {"": h, "_untrained": h_untrained, "_pixels": protocol.pixels_of(self.images)},
+            self.images,
+            config.train.seed,
+            config.data.train_on,
+        )
+        return runlog.merge_evaluation(self.run.folder, results), h, h_untrained
+
+    def _sample_baselines(self) -> dict[str, float]:
+        """k-NN of pixels and of the untrained encoder on the held-out sample, for the curves."""
+        if self.sample is None:
+            return {}
+        return {
+            "pixels": protocol.sample_knn(None, self.sample),
+            "untrained encoder": protocol.sample_knn(self.learner.encoder, self.sample, *self._scaling()),
+        }
+
+    def draw(self, h: protocol.Represented, h_untrained: protocol.Represented) -> None:
+        """learning.png, embedding.png and neighbours.png."""
+        folder, seed = self.run.plots, self.config.train.seed
+        rows = runlog.read_metrics(self.run.folder)
+        plots.learning(folder / "learning.png", rows, chance_loss(self.config.train.batch_size), self.baselines)
+        test = self.images.test
+        some = slice(0, MAPPED)
+        plots.embedding(
+            folder / "embedding.png", h_untrained.test[some], h.test[some], test.labels[some], self.images.classes, seed
+        )
+        found = protocol.nearest(h, QUERIES, 5, test.labels)
+        plots.neighbours(
+            folder / "neighbours.png",
+            test.images[found.queries],
+            self.images.train.images[found.neighbours],
+            test.labels[found.queries],
+            self.images.train.labels[found.neighbours],
+            self.images.classes,
+        )
+
+
+def chance_loss(batch_size: int) -> float:
+    """log(2N - 1): NT-Xent of an encoder that says the same of every view."""
+    return math.log(2 * batch_size - 1)
+
+
+def draw_views(config: Config, plan: Plan, images: data.DataSet, path: Path) -> None:
+    """views.png: the first images of the order of epoch 0, each with its two views."""
+    index = np.arange(PREVIEWED)
+    originals = training_images(config, images)[index]
+    plain = dataclasses.replace(config, model=dataclasses.replace(config.model, input_mean=None, input_std=None))
+    views = view_maker(plain, dataclasses.replace(plan, precision="float32"))
+    made = views(tf.constant(0, tf.int64), tf.constant(index, tf.int64), tf.constant(originals)).numpy()
+    plots.views(path, originals, made[:PREVIEWED], made[PREVIEWED:])
+
+
+# What is said
+
+
+def describe(session: Session) -> None:
+    """f, g, the loss and the device, before the first step."""
+    config, plan, learner = session.config, session.plan, session.learner
+    state = f"resumes at step {session.first_step}" if session.first_step else "starts"
+    images = len(training_images(config, session.images))
+    f, g = learner.encoder, learner.projection
+    widths = "-".join(map(str, config.model.projection_widths))
+    print(f"run      {session.run.folder} {state} of {plan.steps} steps of {config.train.batch_size} images")
+    print(f"data     {config.data.dataset}: {images} images, {len(session.images.classes)} classes (labels unused)")
+    print(f"f        {config.model.encoder}, {config.model.stem} stem: {compat.trainable_count(f):,} parameters")
+    print(f"g        {widths}: {compat.trainable_count(g):,} parameters")
+    compiled = "the step" if plan.jit_compile else "the views" if plan.jit_compile_views else "nothing"
+    print(f"device   {plan.precision}, XLA for {compiled}, {plan.implementation.name} ops, TensorFlow {tf.__version__}")
+
+
+def report(session: Session, evaluation: dict[str, Any]) -> None:
+    """The table of what was learned, and what to try next."""
+    print(protocol.table(evaluation))
+    print(f"pictures: {session.run.plots}")
+    text = SHAPES_NEXT if session.config.data.dataset == "shapes" else OTHER_NEXT
+    print(text.format(folder=session.run.folder, epochs=5 * session.config.train.epochs))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,203 @@
+"""The whole path on tiny runs: it learns, it resumes to the bit, it stops when asked, it refuses what it must."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lowlevel_simclr import checkpoint, evaluate, runlog, step, train
+
+ROOT = Path(__file__).parents[1]
+SMALL = ["--image-size", "8", "--batch-size", "16", "--projection-widths", "16", "8", "--steps-per-call", "2"]
+SMALL += ["--warmup-epochs", "0", "--knn-every", "0"]
+
+
+@pytest.fixture(autouse=True)
+def few_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixty images to train on and forty to look at: a run in seconds."""
+    monkeypatch.setattr("lowlevel_simclr.data.SHAPES_TRAIN", 60)
+    monkeypatch.setattr("lowlevel_simclr.data.SHAPES_TEST", 40)
+
+
+def run(out: Path, *flags: str) -> int:
+    return train.main([*SMALL, "--out", str(out), *flags])
+
+
+def final_state(out: Path) -> dict[str, np.ndarray]:
+    saved = checkpoint.latest(out / "checkpoints")
+    assert saved is not None
+    return saved.arrays
+
+
+def assert_same_state(one: Path, other: Path) -> None:
+    first, second = final_state(one), final_state(other)
+    assert first.keys() == second.keys()
+    different = [name for name in first if first[name].tobytes() != second[name].tobytes()]
+    assert different == []
+
+
+def test_a_run_leaves_one_whole_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    assert run(out, "--steps", "5", "--knn-every", "1") == 0
+    said = capsys.readouterr().out
+    for word in ("resnet20", "parameters", "k-NN", "untrained", "pixels", "What to try next"):
+        assert word in said
+    rows = runlog.read_metrics(out)
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5]
+    assert all({"loss", "top1", "learning_rate", "pairs_per_second"} <= row.keys() for row in rows)
+    assert any("knn" in row for row in rows)
+    evaluation = json.loads((out / "evaluation.json").read_text())
+    assert evaluation["schema"] == 1 and evaluation["train_on"] == "train"
+    for name in ("knn", "knn_untrained", "knn_pixels"):
+        assert set(evaluation[name]) == {"20", "200"} and all(0 <= value <= 1 for value in evaluation[name].values())
+    assert {"linear", "linear_untrained", "linear_pixels"} <= evaluation.keys()
+    environment = json.loads((out / "environment.json").read_text())
+    assert environment["precision"] in ("float32", "bfloat16", "float16") and environment["implementation"] == "native"
+    for name in ("views", "learning", "embedding", "neighbours"):
+        assert (out / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert list((out / "tensorboard").iterdir())
+
+
+def test_evaluate_agrees_with_the_end_of_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    assert run(out, "--steps", "3") == 0
+    before = json.loads((out / "evaluation.json").read_text())
+    assert evaluate.main([str(out)]) == 0
+    assert json.loads((out / "evaluation.json").read_text()) == before
+    assert "k-NN" in capsys.readouterr().out
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path: Path) -> None:
+    for name, seed in (("a", "7"), ("b", "7"), ("c", "8")):
+        assert run(tmp_path / name, "--steps", "4", "--seed", seed) == 0
+    assert_same_state(tmp_path / "a", tmp_path / "b")
+    rows = [[(row["loss"], row["top1"]) for row in runlog.read_metrics(tmp_path / name)] for name in "abc"]
+    assert rows[0] == rows[1] and rows[0] != rows[2]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "lars"])
+def test_a_run_cut_off_between_two_checkpoints_resumes_to_the_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str
+) -> None:
+    flags = ["--steps", "8", "--checkpoint-every", "3", "--optimizer", optimizer]
+    assert run(tmp_path / "whole", *flags) == 0
+
+    def cut_off(metrics: step.Metrics, first_step: int) -> None:
+        if first_step == 6:  # steps 4 and 5 are in metrics.jsonl, the last checkpoint is of step 3
+            raise step.NonFiniteLoss("cut off")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(step, "refuse_non_finite", cut_off)
+        assert run(tmp_path / "cut", *flags) == 1
+    # Another number of steps a call, and another interval of checkpoints, change nothing.
+    assert run(tmp_path / "cut", *flags, "--steps-per-call", "3", "--checkpoint-every", "4") == 0
+    assert_same_state(tmp_path / "whole", tmp_path / "cut")
+    losses = [[row["loss"] for row in runlog.read_metrics(tmp_path / name)] for name in ("whole", "cut")]
+    assert losses[0] == losses[1] and len(losses[0]) == 8
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert run(out, "--steps", "2") == 0
+    before = final_state(out)
+    assert run(out, "--steps", "2") == 0
+    assert all(np.array_equal(before[name], value) for name, value in final_state(out).items())
+    assert len(runlog.read_metrics(out)) == 2
+
+
+def test_another_configuration_is_refused_and_fresh_starts_beside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert run(out, "--steps", "2") == 0
+    assert run(out, "--steps", "2", "--temperature", "0.5") == 1
+    assert "temperature: 0.1 -> 0.5" in capsys.readouterr().err
+    assert run(out, "--steps", "2", "--temperature", "0.5", "--fresh") == 0
+    assert (tmp_path / "run-2" / "evaluation.json").exists()
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_state(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    flags = ["--steps", "12", "--optimizer", "sgd", "--learning-rate", "1e30", "--checkpoint-every", "1"]
+    assert run(out, *flags) == 1
+    said = capsys.readouterr().err
+    assert "the loss of step" in said and "--learning-rate" in said
+    saved = checkpoint.latest(out / "checkpoints")
+    rows = runlog.read_metrics(out)
+    assert all(np.isfinite(row["loss"]) for row in rows)
+    assert saved is None or saved.step == len(rows)
+
+
+def test_a_batch_larger_than_the_data_is_refused_before_a_folder_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path / "run", "--batch-size", "61") == 1
+    said = capsys.readouterr().err
+    assert "61" in said and "60" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_preview_draws_the_views_and_nothing_else(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert run(out, "--preview") == 0
+    assert [path.name for path in out.rglob("*") if path.is_file()] == ["views.png"]
+    assert run(out, "--steps", "2") == 0  # the picture does not stand in a run's way
+
+
+@pytest.mark.parametrize("flags", [["--precision", "bfloat16"], ["--precision", "float16"], ["--ops", "stock"]])
+def test_every_precision_and_implementation_trains(tmp_path: Path, flags: list[str]) -> None:
+    assert run(tmp_path / "run", "--steps", "3", *flags) == 0
+    assert np.isfinite([row["loss"] for row in runlog.read_metrics(tmp_path / "run")]).all()
+
+
+def test_native_and_stock_ops_train_alike(tmp_path: Path) -> None:
+    """The first losses agree to rounding; later ones drift, because BatchNorm networks amplify the last bit."""
+    for ops in ("native", "stock"):
+        assert run(tmp_path / ops, "--steps", "2", "--ops", ops) == 0
+    first, second = ([row["loss"] for row in runlog.read_metrics(tmp_path / ops)] for ops in ("native", "stock"))
+    assert first[0] == pytest.approx(second[0], rel=1e-5)
+    assert first[1] == pytest.approx(second[1], rel=1e-2)
+
+
+# As a user does it: processes and signals
+
+STEADY = [*SMALL, "--steps", "100000", "--checkpoint-every", "5"]
+
+
+def start(out: Path, *flags: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "lowlevel_simclr.train", *STEADY, "--out", str(out), *flags]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_rows(out: Path, process: subprocess.Popen[str], count: int) -> None:
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and process.poll() is None:
+        metrics = out / "metrics.jsonl"
+        if metrics.exists() and metrics.read_bytes().count(b"\n") >= count:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"no {count} steps: {process.communicate() if process.poll() is not None else 'too slow'}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_signal_saves_and_ends_the_run(tmp_path: Path, number: signal.Signals) -> None:
+    out = tmp_path / "run"
+    process = start(out)
+    wait_for_rows(out, process, 6)
+    process.send_signal(number)
+    said, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert number.name in said and "goes on from there" in said
+    saved = checkpoint.latest(out / "checkpoints")
+    assert saved is not None and saved.step == len(runlog.read_metrics(out))
