@@ -1,0 +1,58 @@
+# Each target is one command on a fresh machine; the plain commands stand in the README.
+PYTHON ?= python3
+CXX ?= g++
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: train test slow lint bench check clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make train   pretrain on the embedded data set, evaluate, draw (minutes)"
+	@echo "make test    the test suite"
+	@echo "make slow    the tests that take minutes each"
+	@echo "make check   prove the ops on this very machine"
+	@echo "make bench   throughput of the ops, as JSON and tables"
+	@echo "make lint    ruff, mypy, clang-format"
+
+# The stamp comes last, so that an installation that was cut off is made again.
+$(VENV)/complete: requirements.txt setup.py pyproject.toml $(wildcard kernels/* kernels/*/*)
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || \
+		{ echo "$(PYTHON) is not Python 3.10-3.13, which TensorFlow needs: name one, as in  make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "$(PYTHON) cannot make virtual environments: install them with  sudo apt install python3-venv"; exit 1; }
+	@command -v $(CXX) >/dev/null || \
+		{ echo "there is no C++ compiler ($(CXX)): install one with  sudo apt install g++"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --no-build-isolation -e .
+	@touch $@
+
+.PHONY: $(VENV)
+$(VENV): $(VENV)/complete
+
+train: $(VENV)
+	$(BIN)/python -m lowlevel_simclr.train
+
+test: $(VENV)
+	$(BIN)/python -m pytest
+
+slow: $(VENV)
+	$(BIN)/python -m pytest -m slow
+
+check: $(VENV)
+	$(BIN)/python -m lowlevel_simclr.check
+
+bench: $(VENV)
+	$(BIN)/python -m bench.bench_nt_xent
+
+lint: $(VENV)
+	$(BIN)/python -m pip install --quiet -r requirements-lint.txt
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror $(shell find kernels -name '*.cc' -o -name '*.h' -o -name '*.inc')
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info lowlevel_simclr/_native.so
