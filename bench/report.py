@@ -1,13 +1,18 @@
-"""Draws stored results: python -m bench.report bench/results/<device>/nt_xent.json [--figure out.png].
+"""Draws stored results: python -m bench.report bench/results/<device>/nt_xent.json [--figure out.png] [--readme].
 
-Prints the README's table (Markdown) and draws time against N. It measures nothing.
+Prints a Markdown table, draws time against N, and with --readme writes the table between the markers of its name in the
+README, <!-- bench:NAME --> and <!-- /bench:NAME -->. It measures nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import re
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from bench import harness
 
@@ -48,16 +53,56 @@ def figure(rows: Sequence[harness.Row], path: Path) -> None:
     axes.figure.savefig(path, dpi=120, bbox_inches="tight")
 
 
+def accuracy_table(stored: dict[str, Any]) -> str:
+    """Markdown: a line for each seed, then mean and spread; accuracies in per cent."""
+    runs = stored["runs"]
+    columns = [
+        ("k-NN 20", lambda run: run["knn"]["20"]),
+        ("k-NN 200", lambda run: run["knn"]["200"]),
+        ("linear", lambda run: run["linear"]),
+        ("k-NN 20, untrained", lambda run: run["knn_untrained"]["20"]),
+        ("k-NN 20, pixels", lambda run: run["knn_pixels"]["20"]),
+    ]
+    lines = ["| seed | " + " | ".join(name for name, _ in columns) + " | seconds |", "|---" * (len(columns) + 2) + "|"]
+    for run in runs:
+        cells = " | ".join(f"{100 * of(run):.1f}" for _, of in columns)
+        lines.append(f"| {run['seed']} | {cells} | {run['seconds']:.0f} |")
+    if len(runs) > 1:
+        spread = [(statistics.mean(map(of, runs)), statistics.stdev(map(of, runs))) for _, of in columns]
+        lines.append("| mean | " + " | ".join(f"{100 * mean:.1f} ± {100 * std:.1f}" for mean, std in spread) + " | |")
+    first = runs[0]
+    lines += ["", f"`{stored['command']}`; {stored['device']}, {first['precision']}, TensorFlow {first['tensorflow']}, "
+              f"{first['steps']} steps, {first['pairs_per_second']:.0f} pairs/s."]
+    return "\n".join(lines)
+
+
+def write_into_readme(readme: Path, name: str, text: str) -> None:
+    """Replaces what stands between the markers of a name.
+
+    Raises:
+        ValueError: the README has no such markers.
+    """
+    pattern = re.compile(rf"(<!-- bench:{name} -->\n).*?(<!-- /bench:{name} -->)", re.DOTALL)
+    old = readme.read_text(encoding="utf-8")
+    if not pattern.search(old):
+        raise ValueError(f"{readme} has no markers <!-- bench:{name} --> and <!-- /bench:{name} -->")
+    readme.write_text(pattern.sub(lambda found: f"{found[1]}{text}\n{found[2]}", old), encoding="utf-8")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the table; draw where asked."""
+    """Print the table; draw and write where asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("result", type=Path)
     parser.add_argument("--figure", type=Path)
+    parser.add_argument("--readme", action="store_true", help="write the table into README.md")
     chosen = parser.parse_args(arguments)
-    rows = harness.load(chosen.result)
-    print(table(rows))
+    stored = json.loads(chosen.result.read_text(encoding="utf-8"))
+    shown = accuracy_table(stored) if "runs" in stored else table(harness.load(chosen.result))
+    print(shown)
     if chosen.figure:
-        figure(rows, chosen.figure)
+        figure(harness.load(chosen.result), chosen.figure)
+    if chosen.readme:
+        write_into_readme(Path("README.md"), chosen.result.stem, shown)
 
 
 if __name__ == "__main__":

@@ -354,8 +354,8 @@ def _refuse_foreign(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise RunError(f"{folder} is a file: choose a folder with --out")
-    # What a run leaves that was killed before its config.json was there.
-    ours = {TRAINING_LOCK, "config.json.tmp"}
+    # What a preview leaves, and a run that was killed before its config.json was there.
+    ours = {"plots", TRAINING_LOCK, "config.json.tmp"}
     others = sorted(path.name for path in folder.iterdir() if path.name not in ours)
     if others and not (folder / "config.json").exists():
         raise RunError(

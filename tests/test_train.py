@@ -201,3 +201,28 @@ def test_a_signal_saves_and_ends_the_run(tmp_path: Path, number: signal.Signals)
     assert number.name in said and "goes on from there" in said
     saved = checkpoint.latest(out / "checkpoints")
     assert saved is not None and saved.step == len(runlog.read_metrics(out))
+
+
+@pytest.mark.slow
+def test_a_run_killed_ten_times_ends_in_the_same_bits(tmp_path: Path) -> None:
+    """kill -9 at random moments; a checkpoint every second step, so that many fall into the write of one."""
+    flags = ["--steps", "500", "--checkpoint-every", "2"]
+    whole = start(tmp_path / "whole", *flags)
+    said, errors = whole.communicate(timeout=600)
+    assert whole.returncode == 0, errors
+    random = np.random.default_rng(0)
+    killed, out = 0, tmp_path / "killed"
+    while killed < 10:
+        process = start(out, *flags)
+        wait_for_rows(out, process, len(runlog.read_metrics(out)) + int(random.integers(4, 40)))
+        time.sleep(random.uniform(0, 0.3))
+        process.kill()
+        process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGKILL
+        killed += 1
+    last = start(out, *flags)
+    said, errors = last.communicate(timeout=600)
+    assert last.returncode == 0, errors
+    assert_same_state(tmp_path / "whole", out)
+    losses = [[row["loss"] for row in runlog.read_metrics(tmp_path / name)] for name in ("whole", "killed")]
+    assert losses[0] == losses[1] and len(losses[0]) == 500
