@@ -10,6 +10,7 @@ PLOTS = ("views.png", "learning.png", "embedding.png", "neighbours.png")
 
 
 def main(folder: Path) -> None:
+    """Raises AssertionError with what is wrong; else says what was learned."""
     evaluation = json.loads((folder / "evaluation.json").read_text())
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(1, 61)), "metrics.jsonl has not one row a step"

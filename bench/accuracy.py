@@ -49,14 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("preset")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the run folders are, one PRESET-seedN each")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), help="where the run folders are, one PRESET-seedN each"
+    )
     parser.add_argument("--flags", default="", help="further flags of train, in one string")
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args(arguments)
     flags = shlex.split(chosen.flags)
-    rows = [
-        trained(chosen.preset, seed, chosen.runs / f"{chosen.preset}-seed{seed}", flags) for seed in chosen.seeds
-    ]
+    rows = [trained(chosen.preset, seed, chosen.runs / f"{chosen.preset}-seed{seed}", flags) for seed in chosen.seeds]
     device = harness.device_name()
     path = chosen.json or harness.RESULTS / device / f"accuracy_{chosen.preset}.json"
     path.parent.mkdir(parents=True, exist_ok=True)

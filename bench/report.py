@@ -71,8 +71,11 @@ def accuracy_table(stored: dict[str, Any]) -> str:
         spread = [(statistics.mean(map(of, runs)), statistics.stdev(map(of, runs))) for _, of in columns]
         lines.append("| mean | " + " | ".join(f"{100 * mean:.1f} ± {100 * std:.1f}" for mean, std in spread) + " | |")
     first = runs[0]
-    lines += ["", f"`{stored['command']}`; {stored['device']}, {first['precision']}, TensorFlow {first['tensorflow']}, "
-              f"{first['steps']} steps, {first['pairs_per_second']:.0f} pairs/s."]
+    lines += [
+        "",
+        f"`{stored['command']}`; {stored['device']}, {first['precision']}, TensorFlow {first['tensorflow']}, "
+        f"{first['steps']} steps, {first['pairs_per_second']:.0f} pairs/s.",
+    ]
     return "\n".join(lines)
 
 

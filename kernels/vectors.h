@@ -131,7 +131,6 @@ LOWLEVEL_INLINE Vector<Real> exp2(Vector<Real> y) {
 }
 
 // ---- Rows in memory: float, double, bfloat16, float16 -> vectors of Real and back
-// -----------------------------------
 
 struct Bfloat16 {
   uint16_t bits;
@@ -204,7 +203,6 @@ LOWLEVEL_INLINE void narrow(Float16* to, Vector<float> v) {
 }
 
 // ---- Square blocks of lanes, transposed
-// -----------------------------------------------------------------------------
 
 template <typename Real, int kLaneCount>
 struct Interleave;

@@ -36,7 +36,8 @@ def two_views(
         size: S, pixels a side of a view.
         dtype: of the views.
         implementation: has `draw_view_params` and `make_views` with the signatures of `stock`.
-        mean, std: per channel, what is taken from pixels in [0, 1], and what they are divided by after that.
+        mean: per channel, taken from pixels in [0, 1]; None for 0.
+        std: per channel, what they are divided by after that; None for 1.
 
     Returns:
         (2N, S, S, C) of `dtype`.

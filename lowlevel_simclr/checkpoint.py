@@ -44,9 +44,7 @@ class Checkpoint(NamedTuple):
 # Writing
 
 
-def save(
-    folder: Path, step: int, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], keep: int
-) -> Path:
+def save(folder: Path, step: int, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], keep: int) -> Path:
     """Writes the checkpoint of a step and keeps the newest few.
 
     When it returns, the file is on the disk, whole; when it raises or is killed, the earlier checkpoints are

@@ -135,7 +135,7 @@ class FusedBatchNorm(tf.keras.layers.BatchNormalization):
         return y
 
     def _normalise(self, x: tf.Tensor, mean: Any, variance: Any, training: bool) -> Any:
-        """y (B, H, W, C) in the type of x; mean and variance (C,) that a moving statistic takes up, float32."""
+        """Y (B, H, W, C) in the type of x; mean and variance (C,) that a moving statistic takes up, float32."""
         kind = tf.float64 if x.dtype == tf.float64 else tf.float32
         gamma, beta, mean, variance = (tf.cast(value, kind) for value in (self.gamma, self.beta, mean, variance))
         if kind == tf.float64:  # the kernel has no float64
@@ -146,7 +146,13 @@ class FusedBatchNorm(tf.keras.layers.BatchNormalization):
 
 
 def _batch_norm_in_float64(
-    x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor, epsilon: float, training: bool
+    x: tf.Tensor,
+    gamma: tf.Tensor,
+    beta: tf.Tensor,
+    mean: tf.Tensor,
+    variance: tf.Tensor,
+    epsilon: float,
+    training: bool,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """What the kernel computes, Bessel's correction of the variance it returns included, in plain float64."""
     if training:

@@ -165,9 +165,7 @@ class TrainConfig:
     steps_per_call: int = _option(8, "steps a host call makes", at_least=1, identity=False)
     checkpoint_every: int = _option(100, "steps between two checkpoints", at_least=1, identity=False)
     keep_checkpoints: int = _option(3, "how many checkpoints are kept", at_least=1, identity=False)
-    knn_every: int = _option(
-        1, "epochs between looks at k-NN; 0: only at the end", at_least=0, identity=False
-    )
+    knn_every: int = _option(1, "epochs between looks at k-NN; 0: only at the end", at_least=0, identity=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -469,9 +467,7 @@ def replace(config: Config, **values: Any) -> Config:
             raise ConfigError(f"there is no setting '{name}'{_nearest(name, _fields())}")
         field = _fields()[name]
         sections[field.section][name] = _typed(field, value)
-    parts = {
-        name: dataclasses.replace(getattr(config, name), **changed) for name, changed in sections.items()
-    }
+    parts = {name: dataclasses.replace(getattr(config, name), **changed) for name, changed in sections.items()}
     return dataclasses.replace(config, preset=label, **parts)
 
 

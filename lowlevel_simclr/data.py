@@ -94,9 +94,7 @@ def steps_per_epoch(count: int, batch_size: int) -> int:
     return count // batch_size
 
 
-def batches(
-    images: np.ndarray, batch_size: int, seed: int, first_step: int, last_step: int
-) -> tf.data.Dataset:
+def batches(images: np.ndarray, batch_size: int, seed: int, first_step: int, last_step: int) -> tf.data.Dataset:
     """The batches of the steps first_step .. last_step - 1, counted from 0 over the whole run.
 
     Epoch e visits the images in the order `epoch_order(seed, e, n)`, in whole batches. A batch depends on the

@@ -159,9 +159,11 @@ def _basic_block(
 def _convolution(
     seeds: Iterator[int], x: Any, width: int, size: int, stride: int, label: str, relu: bool = True
 ) -> Any:
-    """Convolution, BatchNorm, ReLU: in this order and with nothing between, TensorFlow makes the last two one kernel."""
+    """Convolution, BatchNorm, ReLU: in this order, nothing between, TensorFlow makes the last two one kernel."""
     initializer = tf.keras.initializers.HeNormal(next(seeds))
-    x = layers.Conv2D(width, size, stride, padding="same", use_bias=False, kernel_initializer=initializer, name=label)(x)
+    x = layers.Conv2D(width, size, stride, padding="same", use_bias=False, kernel_initializer=initializer, name=label)(
+        x
+    )
     x = FusedBatchNorm(momentum=MOMENTUM, epsilon=EPSILON, name=f"{label}_bn")(x)
     return layers.ReLU(name=f"{label}_relu")(x) if relu else x
 

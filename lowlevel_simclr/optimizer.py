@@ -193,7 +193,7 @@ class AddonsLamb(Optimizer):
 
 
 def _ratio(weight: tf.Tensor, update: tf.Tensor, coefficient: float) -> tf.Tensor:
-    """coefficient |w| / |u|, or 1 where either is 0: scalar float32."""
+    """Coefficient |w| / |u|, or 1 where either is 0: scalar float32."""
     numerator, denominator = tf.norm(weight), tf.norm(update)
     usable = (numerator > 0) & (denominator > 0)
     return tf.where(usable, coefficient * numerator / tf.where(usable, denominator, 1.0), 1.0)
@@ -291,7 +291,7 @@ class LossScale:
 
 
 class DynamicLossScale(LossScale):
-    """The scale of float16 (Micikevicius et al. 2018): halves and skips where a gradient overflows, else grows slowly."""
+    """The scale of float16 (Micikevicius et al. 2018): halves and skips where a gradient overflows."""
 
     dynamic = True
 

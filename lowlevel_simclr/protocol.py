@@ -257,9 +257,7 @@ def linear_probe(
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler().fit(train_h)
-    probe = LogisticRegression(
-        C=PROBE_C, max_iter=PROBE_ITERATIONS, tol=PROBE_TOLERANCE, random_state=seed % 2**32
-    )
+    probe = LogisticRegression(C=PROBE_C, max_iter=PROBE_ITERATIONS, tol=PROBE_TOLERANCE, random_state=seed % 2**32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # told by `converged`
         probe.fit(scaler.transform(train_h), train_labels)
@@ -367,9 +365,7 @@ def sample_knn(
     if encoder is None:
         h = pixels_of(sample)
     else:
-        h = Represented(
-            *(representations(encoder, split.images, batch_size, mean, std) for split in _splits(sample))
-        )
+        h = Represented(*(representations(encoder, split.images, batch_size, mean, std) for split in _splits(sample)))
     found = knn(h.train, sample.train.labels, h.test, sample.test.labels, [SAMPLE_COUNT])
     return found[str(SAMPLE_COUNT)]
 

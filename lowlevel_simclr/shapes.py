@@ -155,4 +155,3 @@ def _noise(index: np.ndarray, seed: int) -> np.ndarray:
     counter[..., 3] = SHAPE_NOISE
     words = philox4x32(counter, key_words(seed)).reshape(len(index), SIZE, SIZE)
     return (2 * uniform(words) - 1) * NOISE
-

@@ -61,7 +61,10 @@ class Learner:
 
     def named_state(self) -> dict[str, tf.Variable]:
         """Every variable that the next step depends on, by a name that stays the same from one program to the next."""
-        named = {**compat.named_variables("encoder", self.encoder), **compat.named_variables("projection", self.projection)}
+        named = {
+            **compat.named_variables("encoder", self.encoder),
+            **compat.named_variables("projection", self.projection),
+        }
         named |= {f"optimizer/{place:04d}": slot for place, slot in enumerate(self.optimizer.variables)}
         named |= {f"loss_scale/{place}": variable for place, variable in enumerate(self.loss_scale.variables)}
         return named | {"step": self.step}

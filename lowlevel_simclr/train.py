@@ -129,7 +129,7 @@ def train(config: Config, options: RunOptions) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[Callable[[], str | None]]:
-    """Within it SIGTERM and Ctrl-C are noted, not obeyed at once; the second Ctrl-C is. Gives the name of the signal."""
+    """Within it SIGTERM and Ctrl-C are noted, not obeyed at once; a second Ctrl-C is. Gives the name of the signal."""
     received: list[str] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -164,12 +164,10 @@ def make_plan(config: Config, images: data.DataSet) -> Plan:
         steps_per_epoch=per_epoch,
         precision=precision,
         jit_compile=train_config.xla == "on" or (train_config.xla == "auto" and on_gpu),
-        # Dozens of elementwise passes, which XLA makes a few: three to five times as fast on a CPU too, unlike the encoder.
+        # Dozens of elementwise passes, which XLA makes a few: three to five times as fast on a CPU too.
         jit_compile_views=train_config.xla != "off",
         implementation=implementation(train_config.ops),
-        learning_rate=optimizer.scaled_learning_rate(
-            config.optimizer.learning_rate, train_config.batch_size, scaling
-        ),
+        learning_rate=optimizer.scaled_learning_rate(config.optimizer.learning_rate, train_config.batch_size, scaling),
     )
 
 
@@ -210,7 +208,7 @@ def view_maker(config: Config, plan: Plan) -> step.Views:
 
 
 def new_learner(config: Config, plan: Plan, channels: int) -> step.Learner:
-    """f and g with the weights that the seed gives, and an optimizer that has not moved."""
+    """F and g with the weights that the seed gives, and an optimizer that has not moved."""
     model, choice = config.model, config.optimizer
     compat.set_precision(plan.precision)
     f = encoder.build(
@@ -303,7 +301,9 @@ class Session:
                 if self._due(done, self.config.train.checkpoint_every) or asked():
                     self.save()
                 if asked():
-                    raise Stopped(f"{asked()}: saved at step {done} of {self.plan.steps}; the same command goes on from there")
+                    raise Stopped(
+                        f"{asked()}: saved at step {done} of {self.plan.steps}; the same command goes on from there"
+                    )
 
     def _call(
         self, steps: step.StepsFunction, batches: Iterator[step.Batch], done: int, count: int

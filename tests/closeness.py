@@ -123,9 +123,7 @@ def _worst(stock: ArrayLike, reference64: ArrayLike, size: NDArray, accumulated:
     return float(np.max(error, initial=0.0))
 
 
-def _refusal(
-    actual: NDArray, reference64: NDArray, worst: float, size: NDArray, accumulated: str
-) -> str | None:
+def _refusal(actual: NDArray, reference64: NDArray, worst: float, size: NDArray, accumulated: str) -> str | None:
     """What is wrong with the worst element, and the share that fails; None where nothing is."""
     stored = actual.dtype.name
     actual = actual.astype(np.float64)

@@ -89,9 +89,7 @@ def test_no_folder_and_an_empty_folder_hold_none(tmp_path):
         (1, {"__meta__": np.zeros(2)}, 1, "an array is named '__meta__'"),
     ],
 )
-def test_what_would_not_come_back_is_refused_before_anything_is_written(
-    tmp_path, step, arrays, keep, sentence
-):
+def test_what_would_not_come_back_is_refused_before_anything_is_written(tmp_path, step, arrays, keep, sentence):
     with pytest.raises(ValueError, match=sentence):
         save(tmp_path / "checkpoints", step, arrays, {}, keep)
     assert not (tmp_path / "checkpoints").exists()
@@ -257,9 +255,7 @@ def test_a_full_disk_is_told_and_the_checkpoints_before_it_stay(two, monkeypatch
     before = {path.name: path.read_bytes() for path in two.parent.iterdir()}
     with monkeypatch.context() as patch:
         full(patch)
-        with pytest.raises(
-            CheckpointError, match=r"step 3 in .*: No space left on device; .* free some space"
-        ):
+        with pytest.raises(CheckpointError, match=r"step 3 in .*: No space left on device; .* free some space"):
             save(two.parent, 3, state(3), {}, keep=1)
     assert {path.name: path.read_bytes() for path in two.parent.iterdir()} == before
     save(two.parent, 3, state(3), {}, keep=1)
@@ -296,9 +292,7 @@ def test_killed_at_any_moment_the_newest_whole_checkpoint_is_there(tmp_path):
     drawn, reached = random.Random(0), 0
     for _ in range(5):
         command = [sys.executable, "-c", SAVES_FOR_EVER, str(tmp_path)]
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, cwd=Path(checkpoint.__file__).parents[1]
-        ) as child:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(checkpoint.__file__).parents[1]) as child:
             first = child.stdout.readline()
             time.sleep(drawn.uniform(0, 0.15))
             child.kill()
@@ -313,7 +307,5 @@ def test_killed_at_any_moment_the_newest_whole_checkpoint_is_there(tmp_path):
             np.testing.assert_array_equal(found.arrays["weights"], wanted)
             assert found.meta == {"step": reached}
         whole = [path for path in tmp_path.iterdir() if path.suffix == ".npz"]
-        assert len(whole) <= 3 and all(
-            load(path) for path in whole
-        )  # 3: killed between the rename and the pruning
+        assert len(whole) <= 3 and all(load(path) for path in whole)  # 3: killed between the rename and the pruning
     assert reached > 0

@@ -26,9 +26,7 @@ from lowlevel_simclr.config import (
 )
 
 SETTINGS = {
-    field.name: section
-    for section, kind in configuration.SECTIONS.items()
-    for field in dataclasses.fields(kind)
+    field.name: section for section, kind in configuration.SECTIONS.items() for field in dataclasses.fields(kind)
 }
 NOT_IDENTITY = {"data_dir", "steps_per_call", "checkpoint_every", "keep_checkpoints", "knn_every"}
 
@@ -115,9 +113,7 @@ def test_a_preset_is_valid_bears_its_name_and_tells_result_and_cost(name):
 
 def test_the_views_start_from_the_published_recipe_at_strength_one():
     assert {name: getattr(ViewRecipe(), name) for name in jitter(1.0)} == jitter(1.0)
-    assert jitter(1.0) == {name: (0.2, 1.8) for name in ("brightness", "contrast", "saturation")} | {
-        "hue": (-0.2, 0.2)
-    }
+    assert jitter(1.0) == {name: (0.2, 1.8) for name in ("brightness", "contrast", "saturation")} | {"hue": (-0.2, 0.2)}
 
 
 def test_jitter_is_clipped_at_zero_and_refused_beyond_every_hue():
@@ -159,9 +155,7 @@ def test_epochs_that_are_asked_for_are_not_overruled_by_the_steps_of_a_preset(mo
     monkeypatch.setitem(configuration.PRESETS, "short", lambda: short)
     assert parse(["--preset", "short"])[0].train.steps == 50
     assert parse(["--preset", "short", "--epochs", "9"])[0] == replace(short, epochs=9, steps=None)
-    assert parse(["--preset", "short", "--epochs", "9", "--steps", "8"])[0] == replace(
-        short, epochs=9, steps=8
-    )
+    assert parse(["--preset", "short", "--epochs", "9", "--steps", "8"])[0] == replace(short, epochs=9, steps=8)
 
 
 def test_what_belongs_to_the_call_is_no_setting(tmp_path):

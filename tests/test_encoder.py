@@ -128,9 +128,7 @@ def test_the_fused_batch_norm_is_kerass_in_output_and_gradients() -> None:
 
 def test_moving_statistics_in_training() -> None:
     x, gamma, beta, cotangent = batch()
-    layer, stock = (
-        kind(momentum=0.9, epsilon=1e-3) for kind in (FusedBatchNorm, tf.keras.layers.BatchNormalization)
-    )
+    layer, stock = (kind(momentum=0.9, epsilon=1e-3) for kind in (FusedBatchNorm, tf.keras.layers.BatchNormalization))
     for each in (layer, stock):
         batch_norm_of(each, x, gamma, beta, cotangent)
     terms, rounding = x.size // x.shape[-1], 32 * EPS * np.abs(x).max() ** 2

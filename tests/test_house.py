@@ -65,7 +65,16 @@ def test_the_reference_needs_numpy_only() -> None:
             if isinstance(node, (ast.Import, ast.ImportFrom))
             for alias in node.names
         }
-        allowed = {"__future__", "collections", "dataclasses", "itertools", "math", "typing", "numpy", "lowlevel_simclr"}
+        allowed = {
+            "__future__",
+            "collections",
+            "dataclasses",
+            "itertools",
+            "math",
+            "typing",
+            "numpy",
+            "lowlevel_simclr",
+        }
         assert modules <= allowed, f"{path.name} imports {modules - allowed}"
 
 
@@ -121,5 +130,7 @@ def test_every_test_can_fail(path: Path) -> None:
 
 def test_no_grab_bags() -> None:
     banned = {"utils", "util", "common", "helpers", "misc"}
-    names = {path.stem for folder in ("lowlevel_simclr", "kernels", "tests", "bench") for path in (ROOT / folder).rglob("*")}
+    names = {
+        path.stem for folder in ("lowlevel_simclr", "kernels", "tests", "bench") for path in (ROOT / folder).rglob("*")
+    }
     assert not names & banned

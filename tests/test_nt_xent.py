@@ -50,9 +50,7 @@ def implementation(request) -> Any:
     return importlib.import_module(f"lowlevel_simclr.{request.param}")
 
 
-def projections(
-    pairs: int, width: int, dtype: str, temperature: float, kind: str, seed: int = 0
-) -> np.ndarray:
+def projections(pairs: int, width: int, dtype: str, temperature: float, kind: str, seed: int = 0) -> np.ndarray:
     """(2N, d) of `dtype`: rows of very different lengths, positives alike, with a zero row and duplicates.
 
     "spread" rows lie anywhere: at a small tau one candidate takes all the weight. "crowded" rows are about
@@ -110,9 +108,7 @@ def check_loss(implementation: Any, z: np.ndarray, temperature: float) -> None:
     assert_close(loss.numpy(), reference.nt_xent(z, temperature), beside, dtype=dtype, scale=scale)
 
 
-def neighbours(
-    z: np.ndarray, tau: tf.Tensor, cotangent: np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def neighbours(z: np.ndarray, tau: tf.Tensor, cotangent: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """dz of the stock formula and of the reference for 15 z a few units in the last place away."""
     draw, wide = np.random.default_rng(3), widened(z).numpy()
     for _ in range(15):
@@ -158,9 +154,7 @@ def test_loss_agrees_with_the_reference(implementation, dtype, temperature):
         check_loss(implementation, projections(pairs, width, dtype, temperature, kind), temperature)
 
 
-def check_rows(
-    implementation: Any, z: np.ndarray, first: int, own: int, temperature: float, loss: tf.Tensor
-) -> None:
+def check_rows(implementation: Any, z: np.ndarray, first: int, own: int, temperature: float, loss: tf.Tensor) -> None:
     """The own rows' losses against the reference."""
     dtype = z.dtype.name
     beside = None
@@ -168,9 +162,7 @@ def check_rows(
         beside = stock.nt_xent_rows(widened(z), first, own, temperature).numpy()
     assert loss.dtype == accumulation(dtype)
     scale = alone(implementation, loss_scale(temperature), dtype)
-    assert_close(
-        loss.numpy(), reference.nt_xent_rows(z, first, own, temperature), beside, dtype=dtype, scale=scale
-    )
+    assert_close(loss.numpy(), reference.nt_xent_rows(z, first, own, temperature), beside, dtype=dtype, scale=scale)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -190,9 +182,7 @@ def test_rows_of_all_replicas_are_the_whole(implementation, pairs, own, dtype):
     scale = gradient_scale(z, cotangent, temperature)
     # Each replica's term, of about the size of scale, has the errors of a gradient and one rounding to z's
     # type.
-    allowed = (
-        pairs // own * (C * EPSILON[accumulation(dtype)] * (1 + 1 / temperature) + EPSILON[dtype] / 2) * scale
-    )
+    allowed = pairs // own * (C * EPSILON[accumulation(dtype)] * (1 + 1 / temperature) + EPSILON[dtype] / 2) * scale
     assert np.all(np.abs(total - reference.nt_xent_gradient(z, temperature, cotangent)) <= allowed)
 
 
@@ -216,9 +206,7 @@ def test_top1_agrees_with_the_reference(implementation, dtype):
     clear = np.abs(of_positive - np.max(others, axis=1)) > 8 * EPSILON["float32"]
     expected = reference.contrastive_top1(z)
     assert np.any(expected[clear]) and not np.all(expected[clear])
-    np.testing.assert_array_equal(
-        implementation.contrastive_top1(tf.constant(z)).numpy()[clear], expected[clear]
-    )
+    np.testing.assert_array_equal(implementation.contrastive_top1(tf.constant(z)).numpy()[clear], expected[clear])
     tied = np.array([[1, 0, 0], [0, 1, 0], [0, 2, 0], [4, 0, 0], [0, 4, 0], [0, 0, 0]], z.dtype)
     top1 = implementation.contrastive_top1(tf.constant(tied))
     np.testing.assert_array_equal(top1.numpy(), [True, False, False, True, False, False])
@@ -272,9 +260,7 @@ def test_a_plain_number_as_temperature_gives_the_same_gradient(implementation, d
         loss = implementation.nt_xent(z, temperature)
     expected = loss_and_gradients(implementation.nt_xent, z, tf.constant(temperature, loss.dtype), cotangent)
     np.testing.assert_array_equal(loss.numpy(), expected[0].numpy())
-    np.testing.assert_array_equal(
-        tape.gradient(loss, z, output_gradients=cotangent).numpy(), expected[1].numpy()
-    )
+    np.testing.assert_array_equal(tape.gradient(loss, z, output_gradients=cotangent).numpy(), expected[1].numpy())
 
 
 def test_gradient_flows_to_a_temperature_that_is_learned(implementation):
@@ -447,9 +433,7 @@ def test_equal_rows_give_log_2n_minus_1(implementation):
     @given(grids(), temperatures)
     def holds(z, temperature):
         equal = np.tile(z[:1], (len(z), 1))
-        assert_same_loss(
-            under(implementation)(equal, temperature), np.full(len(z), math.log(len(z) - 1)), temperature
-        )
+        assert_same_loss(under(implementation)(equal, temperature), np.full(len(z), math.log(len(z) - 1)), temperature)
 
     holds()
 
@@ -462,12 +446,8 @@ def test_one_pair_gives_0_to_rounding(implementation):
         assert_same_loss(under(implementation)(pair, temperature), np.zeros(2), temperature)
         cotangent = np.array([1.0, -2.0], np.float32)
         tau = tf.constant(temperature, tf.float32)
-        dz = loss_and_gradients(implementation.nt_xent, tf.constant(pair), tau, tf.constant(cotangent))[
-            1
-        ].numpy()
-        allowed = (
-            C * EPSILON["float32"] * gradient_scale(pair, cotangent, temperature) * (1 + 1 / temperature)
-        )
+        dz = loss_and_gradients(implementation.nt_xent, tf.constant(pair), tau, tf.constant(cotangent))[1].numpy()
+        allowed = C * EPSILON["float32"] * gradient_scale(pair, cotangent, temperature) * (1 + 1 / temperature)
         assert np.all(np.abs(dz) <= allowed)
 
     holds()
@@ -479,9 +459,7 @@ def test_gradient_is_orthogonal_to_its_row(implementation):
     def holds(z, temperature):
         cotangent = cotangents(len(z), "float32")
         tau = tf.constant(temperature, tf.float32)
-        dz = loss_and_gradients(implementation.nt_xent, tf.constant(z), tau, tf.constant(cotangent))[
-            1
-        ].numpy()
+        dz = loss_and_gradients(implementation.nt_xent, tf.constant(z), tau, tf.constant(cotangent))[1].numpy()
         # |du_i| <= (1/tau) 4 sum|c|: each loss has weights of 1 in all on its candidates, and as much on its
         # positive.
         allowed = C * EPSILON["float32"] * 4 * np.sum(np.abs(cotangent)) / temperature
@@ -658,9 +636,7 @@ def formula(
     columns = u if column_term else tf.stop_gradient(u)
     s = tf.matmul(u, columns, transpose_b=True) / divisor(tf.cast(temperature, z.dtype))
     keep = ~np.eye(rows, dtype=bool) if masked else np.ones([rows, rows], bool)
-    if (
-        not both_ways
-    ):  # only the other view's rows are candidates: two N x N losses in place of the 2N x 2N one
+    if not both_ways:  # only the other view's rows are candidates: two N x N losses in place of the 2N x 2N one
         keep[: rows // 2, : rows // 2] = keep[rows // 2 :, rows // 2 :] = False
     keep[:, rows - columns_off :] = False  # a tile that stops too early
     of_positive = tf.gather(s, (reference.positive(rows) + partner_off) % rows, batch_dims=1)

@@ -141,9 +141,7 @@ def test_without_labels_or_names_nothing_is_marked(
     tmp_path: Path, figures: list[Figure], labels: int, classes: Any
 ) -> None:
     queries, found = some_images(1), some_images(5, seed=1)[None]
-    plots.neighbours(
-        tmp_path / "n.png", queries, found, np.full(1, labels), np.full((1, 5), labels), classes
-    )
+    plots.neighbours(tmp_path / "n.png", queries, found, np.full(1, labels), np.full((1, 5), labels), classes)
     picture = read(tmp_path / "n.png")
     for colour in (plots.RIGHT, plots.WRONG):
         assert not (picture == rgb(colour)).all(axis=-1).any()

@@ -54,9 +54,7 @@ def test_is_algorithm_1_of_the_paper(pairs, width, temperature):
     z = projections(pairs, width)
     # Both sides compute s to a few roundings in numbers of size 1/tau.
     allowed = 16 * EPS64 * (1 + 1 / temperature)
-    np.testing.assert_allclose(
-        reference.nt_xent(z, temperature), algorithm_1(z, temperature), rtol=0, atol=allowed
-    )
+    np.testing.assert_allclose(reference.nt_xent(z, temperature), algorithm_1(z, temperature), rtol=0, atol=allowed)
 
 
 def central_difference(function, x: np.ndarray, step: np.ndarray) -> np.ndarray:
@@ -184,14 +182,10 @@ def test_length_of_a_row_changes_nothing(length):
     scaled = z.copy()
     scaled[2] *= length
     cotangent = np.random.default_rng(4).normal(size=8)
-    np.testing.assert_allclose(
-        reference.nt_xent(scaled, 0.1), reference.nt_xent(z, 0.1), rtol=1e-13, atol=1e-13
-    )
+    np.testing.assert_allclose(reference.nt_xent(scaled, 0.1), reference.nt_xent(z, 0.1), rtol=1e-13, atol=1e-13)
     gradient = reference.nt_xent_gradient(z, 0.1, cotangent)
     gradient[2] /= length
-    np.testing.assert_allclose(
-        reference.nt_xent_gradient(scaled, 0.1, cotangent), gradient, rtol=1e-9, atol=0
-    )
+    np.testing.assert_allclose(reference.nt_xent_gradient(scaled, 0.1, cotangent), gradient, rtol=1e-9, atol=0)
 
 
 def test_a_zero_row_has_similarity_0_and_no_gradient():
@@ -271,9 +265,7 @@ def test_rule_allows_twice_the_worst_error_of_stock_in_units_of_scale():
     with pytest.raises(AssertionError, match="worst at index"):
         assert_close(np.array([1, 2.0**-12.9], np.float32), right, stock, dtype="float32", scale=scale)
     exact, neighbour = right.astype(np.float32), (stock + np.float32(1), right + 1)
-    assert_close(
-        np.array([1, 2.0**-13], np.float32), right, exact, dtype="float32", scale=scale, draws=[neighbour]
-    )
+    assert_close(np.array([1, 2.0**-13], np.float32), right, exact, dtype="float32", scale=scale, draws=[neighbour])
     with pytest.raises(AssertionError, match="worst at index"):  # without the baseline's error
         assert_close(np.array([1, 2.0**-13], np.float32), right, None, dtype="float32", scale=scale)
 

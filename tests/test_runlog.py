@@ -134,9 +134,7 @@ def test_a_file_and_a_place_below_a_file_are_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="file is a file: choose a folder"):
         open_run(tmp_path / "file", CONFIG, of_temperature())
-    with pytest.raises(
-        RunError, match="cannot make a run in .*: Not a directory; see that it can be written"
-    ):
+    with pytest.raises(RunError, match="cannot make a run in .*: Not a directory; see that it can be written"):
         open_run(tmp_path / "file" / "run", CONFIG, of_temperature())
 
 
@@ -146,9 +144,7 @@ def test_a_full_disk_is_told_before_work_begins(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(
-            RunError, match="cannot make a run in .*: No space left on device; free some space"
-        ):
+        with pytest.raises(RunError, match="cannot make a run in .*: No space left on device; free some space"):
             open_run(tmp_path / "run", CONFIG, of_temperature())
     with open_run(tmp_path / "run", CONFIG, of_temperature()) as run:
         assert not run.resumed
@@ -264,9 +260,7 @@ def test_a_full_disk_is_told_with_the_metrics(run):
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full, a file that is always full")
     (run.folder / "metrics.jsonl").symlink_to("/dev/full")
-    with pytest.raises(
-        RunError, match="cannot write the metrics of .*: No space left on device; free some space"
-    ):
+    with pytest.raises(RunError, match="cannot write the metrics of .*: No space left on device; free some space"):
         run.append([row(1)])
 
 
@@ -312,9 +306,7 @@ def test_tensorboard_shows_a_resumed_run_once(tmp_path):
         run.cut_metrics(4)
         run.append([row(5), row(6), row(7)])
     shown = accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("loss")
-    assert [(point.step, point.value) for point in shown] == [
-        (step, row(step)["loss"]) for step in range(1, 8)
-    ]
+    assert [(point.step, point.value) for point in shown] == [(step, row(step)["loss"]) for step in range(1, 8)]
 
 
 def test_an_error_of_tensorflow_while_logging_is_told_like_one_of_the_system(run, monkeypatch):
@@ -363,9 +355,7 @@ def test_only_variables_that_matter_are_recorded(run, monkeypatch):
 
 def test_the_processor_is_read_as_linux_lists_it(tmp_path):
     listed = tmp_path / "cpuinfo"
-    listed.write_text(
-        "processor\t: 0\nmodel name\t: Fast 9000\nflags\t\t: fpu avx2 fma amx_bf16 avx512f_not\n"
-    )
+    listed.write_text("processor\t: 0\nmodel name\t: Fast 9000\nflags\t\t: fpu avx2 fma amx_bf16 avx512f_not\n")
     assert {**runlog._cpu(listed), "cores": 0} == {
         "model": "Fast 9000",
         "cores": 0,
@@ -448,9 +438,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
 def test_a_file_is_synced_before_it_is_renamed_and_its_folder_after(tmp_path, monkeypatch):
     told = []
     sync, rename = os.fsync, os.replace
-    monkeypatch.setattr(
-        os, "fsync", lambda handle: (told.append(os.readlink(f"/proc/self/fd/{handle}")), sync(handle))
-    )
+    monkeypatch.setattr(os, "fsync", lambda handle: (told.append(os.readlink(f"/proc/self/fd/{handle}")), sync(handle)))
     monkeypatch.setattr(os, "replace", lambda old, new: (told.append("rename"), rename(old, new)))
     write_atomically(tmp_path / "file", lambda file: file.write(b"new"))
     assert told == [str(tmp_path / "file.tmp"), "rename", str(tmp_path)]

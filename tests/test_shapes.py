@@ -77,7 +77,7 @@ def test_raw_pixels_say_little() -> None:
 
 
 def test_six_thousand_are_drawn_in_seconds() -> None:
-    """Under 2 s is the aim; the processor's time is asked, which a busy machine stretches less, with room for a slow one."""
+    """Under 2 s is the aim; processor time is asked, with room for a slow machine."""
     start = time.process_time()
     images, _ = shapes.draw(6000, seed=0)
     assert len(images) == 6000 and time.process_time() - start < 10

@@ -177,7 +177,9 @@ STEADY = [*SMALL, "--steps", "100000", "--checkpoint-every", "5"]
 def start(out: Path, *flags: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "lowlevel_simclr.train", *STEADY, "--out", str(out), *flags]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def wait_for_rows(out: Path, process: subprocess.Popen[str], count: int) -> None:

@@ -2,16 +2,16 @@
 //
 // Rows 0..N-1 of z are the first views, N..2N-1 the second; p(i) = (i + N) mod 2N is the other view of row i.
 //
-//     u_i  = z_i / |z_i|                (0 where |z_i| is 0, or too small for 1/|z_i| to be a number of the
-//     type) s_ij = <u_i, u_j> / temperature loss_i = log sum_{k != i} exp s_ik - s_{i,p(i)} top1_i =
-//     s_{i,p(i)} > s_ik for all k other than i and p(i)       (strictly; true where there is no such k)
+//     u_i    = z_i / |z_i|        (0 where |z_i| is 0, or too small for 1/|z_i| to be a number of the type)
+//     s_ij   = <u_i, u_j> / temperature
+//     loss_i = log sum_{k != i} exp s_ik - s_{i,p(i)}
+//     top1_i = s_{i,p(i)} > s_ik for all k other than i and p(i)  (strictly; true where there is no such k)
 //
 // and for a cotangent c_i on loss_i, with P_ij = exp(s_ij) / sum_{k != i} exp s_ik, P_ii = 0:
 //
 //     du_i = (1/temperature) [ sum_j (c_i P_ij + c_j P_ji) u_j - (c_i + c_p(i)) u_p(i) ]
 //     dz_i = (du_i - <du_i, u_i> u_i) / |z_i|
-//     dtemperature = -1/(2 temperature) sum_i <du_i, u_i>              (over own rows; replicas add theirs
-//     up)
+//     dtemperature = -1/(2 temperature) sum_i <du_i, u_i>              (over own rows; replicas add theirs up)
 //
 // Own rows. One device owns all 2N rows. A replica owns the pairs first_pair .. first_pair + own_pairs - 1:
 // its 2n own rows are their n first views, then their n second views. It computes loss and gradient of its

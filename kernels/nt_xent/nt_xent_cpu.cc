@@ -20,7 +20,6 @@ namespace lowlevel_simclr {
 namespace {
 
 // ---- Constants
-// ------------------------------------------------------------------------------------------------------
 
 constexpr int64_t kMostGroups = 64;
 constexpr int64_t kMostWorkers = 256;
@@ -61,7 +60,6 @@ const NtXentTiles<double>& tiles<double>() {
 }
 
 // ---- Memory
-// ---------------------------------------------------------------------------------------------------------
 
 int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
@@ -171,7 +169,6 @@ struct Plan {
 bool is_online(double temperature) { return !(temperature >= kFixedShiftTemperature); }
 
 // ---- Forward
-// --------------------------------------------------------------------------------------------------------
 
 template <typename Real>
 struct ForwardOutputs {
@@ -261,7 +258,6 @@ void run_forward(const ParallelFor& parallel, const NtXentShape& shape, const vo
 }
 
 // ---- Backward
-// -------------------------------------------------------------------------------------------------------
 
 // max |c|, or 1 where that is 0: with cotangents scaled by it, no loss scale overflows a sum.
 template <typename Real>
@@ -366,7 +362,6 @@ void run_backward(const ParallelFor& parallel, const NtXentShape& shape, const v
 }  // namespace
 
 // ---- Launchers
-// ------------------------------------------------------------------------------------------------------
 
 int64_t nt_xent_workspace_bytes(const ParallelFor& parallel, const NtXentShape& shape) {
   return shape.type == DataType::kFloat64 ? Plan<double>(parallel, shape, nullptr).bytes

@@ -19,7 +19,6 @@ namespace lowlevel_simclr {
 namespace {
 
 // ---- Shape functions
-// ------------------------------------------------------------------------------------------------
 
 void forward_shapes(TF_ShapeInferenceContext* context, TF_Status* status) {
   Shape z(context), rows(context), normaliser(context),
@@ -47,7 +46,6 @@ void unknown_shapes(TF_ShapeInferenceContext* context, TF_Status* status) {
 }
 
 // ---- Checks
-// ---------------------------------------------------------------------------------------------------------
 
 bool data_type(TF_DataType from, DataType* to) {
   switch (from) {
@@ -135,7 +133,6 @@ void check_rows(const Tensor& tensor, const char* name, const NtXentShape& shape
 }
 
 // ---- Kernels
-// --------------------------------------------------------------------------------------------------------
 
 template <bool kRows>
 void forward(TF_OpKernelContext* context, Status& status) {
@@ -180,7 +177,6 @@ void backward(TF_OpKernelContext* context, Status& status) {
 }
 
 // ---- Registration
-// ---------------------------------------------------------------------------------------------------
 
 constexpr const char* kT = "T: {bfloat16, half, float, double}";
 constexpr const char* kS = "S: {float, double}";

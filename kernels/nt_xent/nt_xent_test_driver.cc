@@ -36,7 +36,6 @@ struct Case {
 };
 
 // ---- Inputs
-// ---------------------------------------------------------------------------------------------------------
 
 int64_t size_of(DataType type) { return type == DataType::kFloat64 ? 8 : type == DataType::kFloat32 ? 4 : 2; }
 
@@ -95,7 +94,6 @@ std::unique_ptr<char[]> stored(const std::vector<double>& z, DataType type) {
 }
 
 // ---- The plain computation
-// ------------------------------------------------------------------------------------------
 
 std::vector<double> plain_losses(const Case& c, const std::vector<double>& z) {
   const int64_t rows = 2 * c.shape.pairs, dim = c.shape.dim;
@@ -119,7 +117,6 @@ std::vector<double> plain_losses(const Case& c, const std::vector<double>& z) {
 }
 
 // ---- One case
-// -------------------------------------------------------------------------------------------------------
 
 template <typename Sum>
 struct Outputs {

@@ -33,7 +33,6 @@ namespace lowlevel_simclr {
 namespace {
 
 // ---- Constants
-// ------------------------------------------------------------------------------------------------------
 
 #if defined(__AVX512F__)
 constexpr int kTileRows = 12;
@@ -56,7 +55,6 @@ static_assert(kBlock % kPanel<float> == 0 && kBlock % kPanel<double> == 0,
 static_assert(kRowMargin >= kTileRows, "a tile at the edge reads rows behind the last one");
 
 // ---- Products in registers
-// ------------------------------------------------------------------------------------------
 
 template <typename Real>
 using Tile = Vector<Real>[kTileRows][2];
@@ -119,7 +117,6 @@ LOWLEVEL_INLINE void dots(const PackedRows<Real>& u, int64_t row, int64_t column
 }
 
 // ---- Masks
-// ----------------------------------------------------------------------------------------------------------
 
 // Where a tile lies in the matrix, and the ends of the block it belongs to.
 struct Window {
@@ -155,7 +152,6 @@ LOWLEVEL_INLINE IndexVector<Real> positive_lanes(int64_t row, int64_t pairs, Ind
 }
 
 // ---- Forward
-// --------------------------------------------------------------------------------------------------------
 
 template <typename Real, bool kSymmetric>
 LOWLEVEL_INLINE void record_positive(const ForwardArguments<Real>& f, const RowBlock& rows, const Window& at,
@@ -272,7 +268,6 @@ void forward_fixed(const ForwardArguments<Real>& f, RowBlock rows, int64_t colum
 }
 
 // ---- Forward, online maximum
-// ----------------------------------------------------------------------------------------
 
 // Moves a sum from the shift `most` to the shift `next`.
 template <typename Real>
@@ -363,7 +358,6 @@ void forward(const ForwardArguments<Real>& f, RowBlock rows, int64_t column_begi
 }
 
 // ---- Backward
-// -------------------------------------------------------------------------------------------------------
 
 // W_ij = E_ij (c_i/r_i + c_j/r_j) for one row and a vector of columns; online, each r has a shift of its own.
 template <typename Real, bool kOnline>
@@ -490,7 +484,6 @@ void backward(const BackwardArguments<Real>& b, RowBlock rows, RowBlock columns,
 }
 
 // ---- Packing
-// --------------------------------------------------------------------------------------------------------
 
 LOWLEVEL_INLINE void copy(void* to, const void* from, int64_t bytes) { __builtin_memcpy(to, from, bytes); }
 
@@ -610,7 +603,6 @@ void pack_typed(const PackArguments<double>& p, int64_t begin, int64_t end) {
 }
 
 // ---- Finishing
-// ------------------------------------------------------------------------------------------------------
 
 // dz = (sums - <sums, u> u) factor / |z|; returns <sums, u>.
 template <typename Real, typename Input>
@@ -651,7 +643,6 @@ double finish_typed(const FinishArguments<double>& f, RowBlock rows) {
 }
 
 // ---- Tables
-// ---------------------------------------------------------------------------------------------------------
 
 template <typename Real>
 constexpr NtXentTiles<Real> kTable = {kPanel<Real>,  kBlock * kBlock, pack_typed<true>, pack_typed<false>,

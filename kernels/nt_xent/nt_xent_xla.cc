@@ -107,7 +107,6 @@ ffi::Error run_backward(ffi::AnyBuffer z, ffi::AnyBuffer normaliser, ffi::AnyBuf
 }
 
 // ---- Handlers
-// -------------------------------------------------------------------------------------------------------
 
 ffi::Error forward(ffi::AnyBuffer z, Scalar temperature, Result loss, Result normaliser, Result inverse_norm,
                    Result top1) {

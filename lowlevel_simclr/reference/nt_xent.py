@@ -76,9 +76,7 @@ def nt_xent_gradient(z: ArrayLike, temperature: float, cotangent: ArrayLike) -> 
     return nt_xent_rows_gradient(z, 0, len(z) // 2, temperature, cotangent)
 
 
-def nt_xent_rows_gradient(
-    z: ArrayLike, first_pair: int, pairs: int, temperature: float, cotangent: ArrayLike
-) -> Rows:
+def nt_xent_rows_gradient(z: ArrayLike, first_pair: int, pairs: int, temperature: float, cotangent: ArrayLike) -> Rows:
     """The rows of `nt_xent_gradient` that belong to pairs first_pair .. first_pair + pairs - 1.
 
     An own row enters its own loss, as u_i, and every other row's loss, as one of its columns. So the

@@ -114,9 +114,7 @@ def _centres(length: tf.Tensor, size: int, flip: tf.Tensor | None = None) -> tf.
     return tf.cast(length[:, None] * order, tf.float32)
 
 
-def _weights(
-    centres: tf.Tensor, start: tf.Tensor, length: tf.Tensor, size: int, source: int, axis: int
-) -> tf.Tensor:
+def _weights(centres: tf.Tensor, start: tf.Tensor, length: tf.Tensor, size: int, source: int, axis: int) -> tf.Tensor:
     """Weights of `source` pixels, along `axis`, in each of a view's `size` pixels, along the other.
 
     Positions are counted in 1 / (2 size) of a source pixel: triangles are integers, exact in float32 up to 2^24, and

@@ -142,9 +142,7 @@ def _unit_rows(z: tf.Tensor) -> tf.Tensor:
     vanishes = squares < tf.constant(_smallest_normal(z.dtype), z.dtype)
     # The inner where keeps the infinite gradient of the square root at 0 from meeting the outer one's 0.
     # A root and a quotient: the gradient of rsqrt contains |z|^-3, which overflows where |z| is 1e-13.
-    return tf.where(
-        vanishes, tf.zeros([], z.dtype), z / tf.sqrt(tf.where(vanishes, tf.ones([], z.dtype), squares))
-    )
+    return tf.where(vanishes, tf.zeros([], z.dtype), z / tf.sqrt(tf.where(vanishes, tf.ones([], z.dtype), squares)))
 
 
 def _of_positive(s: tf.Tensor, partner: tf.Tensor, scaled: tf.Tensor, u_of_partner: tf.Tensor) -> tf.Tensor:
