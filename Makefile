@@ -4,7 +4,7 @@ CXX ?= g++
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: train test slow lint bench check clean
+.PHONY: train test slow lint bench check sanitize fuzz clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make check   prove the ops on this very machine"
 	@echo "make bench   throughput of the ops, as JSON and tables"
 	@echo "make lint    ruff, mypy, clang-format"
+	@echo "make sanitize, make fuzz   the kernels under sanitizers; random shapes and values for ten minutes"
 
 # The stamp comes last, so that an installation that was cut off is made again.
 $(VENV)/complete: requirements.txt setup.py pyproject.toml $(wildcard kernels/* kernels/*/*)
@@ -53,6 +54,14 @@ lint: $(VENV)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run -Werror $(shell find kernels -name '*.cc' -o -name '*.h' -o -name '*.inc')
+
+sanitize:
+	kernels/sanitize.sh address 60
+	kernels/sanitize.sh undefined 60
+	kernels/sanitize.sh thread 60
+
+fuzz:
+	kernels/sanitize.sh none 600
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info lowlevel_simclr/_native.so
