@@ -135,7 +135,7 @@ class FusedBatchNorm(tf.keras.layers.BatchNormalization):
         return y
 
     def _normalise(self, x: tf.Tensor, mean: Any, variance: Any, training: bool) -> Any:
-        """Y (B, H, W, C) in the type of x; mean and variance (C,) that a moving statistic takes up, float32."""
+        """y (B, H, W, C) in the type of x; mean and variance (C,) that a moving statistic takes up, float32."""
         kind = tf.float64 if x.dtype == tf.float64 else tf.float32
         gamma, beta, mean, variance = (tf.cast(value, kind) for value in (self.gamma, self.beta, mean, variance))
         if kind == tf.float64:  # the kernel has no float64

@@ -54,7 +54,7 @@ def evaluate(folder: Path, config: Config) -> str:
 
 
 def new_encoder(config: Config, images: data.DataSet) -> tf.keras.Model:
-    """F as it was before the first step, in float32."""
+    """f as it was before the first step, in float32."""
     compat.set_precision("float32")
     model, channels = config.model, images.train.images.shape[-1]
     return encoder.build(
@@ -63,7 +63,7 @@ def new_encoder(config: Config, images: data.DataSet) -> tf.keras.Model:
 
 
 def trained_encoder(folder: Path, config: Config, images: data.DataSet) -> tf.keras.Model:
-    """F with the weights of the newest checkpoint.
+    """f with the weights of the newest checkpoint.
 
     Raises:
         runlog.RunError: there is none, or it is of another model.

@@ -193,7 +193,7 @@ class AddonsLamb(Optimizer):
 
 
 def _ratio(weight: tf.Tensor, update: tf.Tensor, coefficient: float) -> tf.Tensor:
-    """Coefficient |w| / |u|, or 1 where either is 0: scalar float32."""
+    """coefficient |w| / |u|, or 1 where either is 0: scalar float32."""
     numerator, denominator = tf.norm(weight), tf.norm(update)
     usable = (numerator > 0) & (denominator > 0)
     return tf.where(usable, coefficient * numerator / tf.where(usable, denominator, 1.0), 1.0)

@@ -208,7 +208,7 @@ def view_maker(config: Config, plan: Plan) -> step.Views:
 
 
 def new_learner(config: Config, plan: Plan, channels: int) -> step.Learner:
-    """F and g with the weights that the seed gives, and an optimizer that has not moved."""
+    """f and g with the weights that the seed gives, and an optimizer that has not moved."""
     model, choice = config.model, config.optimizer
     compat.set_precision(plan.precision)
     f = encoder.build(

@@ -214,7 +214,7 @@ def _no_second_gradient(op: tf.Operation, *_: tf.Tensor) -> NoReturn:
 def _backward(
     z: tf.Tensor, normaliser: tf.Tensor, inverse_norm: tf.Tensor, cotangent: tf.Tensor, temperature: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Dz (2N, d) and dtemperature (), float64."""
+    """The gradients dz (2N, d) and dtemperature (), float64."""
     inputs = [z, normaliser, inverse_norm, cotangent, temperature]
     if _route.inside_xla():
         outputs = [(z.shape, z.dtype), ((), tf.float64)]
@@ -271,7 +271,7 @@ def _static_pairs(pairs: int | tf.Tensor) -> int:
 
 
 def _checked_rows(z: tf.Tensor) -> tf.Tensor:
-    """Z as a tensor that is, as far as can be seen, (2N, d) of a type that the op takes; the op checks the rest."""
+    """The rows z as a tensor that is, as far as can be seen, (2N, d) of a type that the op takes; the op checks the rest."""
     z = tf.convert_to_tensor(z)
     if z.dtype not in _SUMS:
         raise TypeError(f"z is {z.dtype.name}: NT-Xent needs bfloat16, float16, float32 or float64.")

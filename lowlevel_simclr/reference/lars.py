@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 
 
 def trust_ratio(weight: Array, update: Array, coefficient: float) -> float:
-    """Coefficient |w| / |u| over all entries of a variable, or 1 where either norm is 0."""
+    """coefficient |w| / |u| over all entries of a variable, or 1 where either norm is 0."""
     weight_norm, update_norm = np.linalg.norm(weight.ravel()), np.linalg.norm(update.ravel())
     if weight_norm == 0 or update_norm == 0:
         return 1.0
