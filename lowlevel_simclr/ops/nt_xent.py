@@ -271,7 +271,7 @@ def _static_pairs(pairs: int | tf.Tensor) -> int:
 
 
 def _checked_rows(z: tf.Tensor) -> tf.Tensor:
-    """The rows z as a tensor that is, as far as can be seen, (2N, d) of a type that the op takes; the op checks the rest."""
+    """z as a tensor that is (2N, d) of a type that the op takes, as far as can be seen; the op checks the rest."""
     z = tf.convert_to_tensor(z)
     if z.dtype not in _SUMS:
         raise TypeError(f"z is {z.dtype.name}: NT-Xent needs bfloat16, float16, float32 or float64.")
