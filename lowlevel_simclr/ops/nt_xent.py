@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import tensorflow as tf
 
 from lowlevel_simclr.ops import _library, _route
 
-Temperature = float | tf.Tensor | tf.Variable
+Temperature: TypeAlias = float | tf.Tensor | tf.Variable
 _SUMS = {tf.bfloat16: tf.float32, tf.float16: tf.float32, tf.float32: tf.float32, tf.float64: tf.float64}
 
 
