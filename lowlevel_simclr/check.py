@@ -119,7 +119,7 @@ def projections(case: Case) -> NDArray[Any]:
     z = random.normal(size=(2 * case.pairs, case.dim))
     z[case.pairs :] += 1.5 * z[: case.pairs]  # a positive resembles its row
     if case.rows == "duplicates":
-        z[:] = z[random.integers(0, 5, len(z))]
+        z[:] = z[random.integers(0, min(5, len(z)), len(z))]
     if case.rows == "zeros":
         z[random.choice(len(z), len(z) // 3, replace=False)] = 0
     if case.rows == "huge":
