@@ -38,7 +38,7 @@ OTHER = {
     "blur_probability": 0.5, "blur_sigma": (0.1, 1 / 3), "dataset": "cifar10", "data_dir": "/some where",
     "train_on": "all", "encoder": "resnet50", "stem": "imagenet", "weights": "./f.keras",
     "projection_widths": (2048, 512, 64), "image_size": 224, "input_mean": (0.49, 0.48, 0.45),
-    "input_std": (0.25, 0.24, 0.26), "temperature": 0.1, "optimizer": "lars", "learning_rate": 1.5,
+    "input_std": (0.25, 0.24, 0.26), "temperature": 0.3, "optimizer": "lars", "learning_rate": 1.5,
     "learning_rate_scaling": "linear", "momentum": 0.0, "beta_1": 0.8, "beta_2": 0.99, "epsilon": 1e-3,
     "weight_decay": 0.0, "trust_coefficient": 0.02, "warmup_epochs": 0.5, "batch_size": 512,
     "epochs": 1000, "steps": 7, "seed": 2**64 - 1, "precision": "bfloat16", "xla": "on", "ops": "stock",
