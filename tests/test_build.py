@@ -83,3 +83,23 @@ def test_the_wheel_serves_every_python_and_brings_the_library(tmp_path: Path) ->
     assert wheel.name == "lowlevel_simclr-0.1.0-py3-none-linux_x86_64.whl"
     names = zipfile.ZipFile(wheel).namelist()
     assert {"lowlevel_simclr/_native.so", "lowlevel_simclr/_native.json", "lowlevel_simclr/check.py"} <= set(names)
+
+
+BETWEEN = "2.18.1"  # a TensorFlow between the two that CI runs
+
+
+@pytest.mark.slow
+def test_the_same_library_serves_a_tensorflow_between_the_two_ends(tmp_path: Path) -> None:
+    if sys.version_info >= (3, 13):
+        pytest.skip(f"TensorFlow {BETWEEN} is not made for Python {sys.version_info[0]}.{sys.version_info[1]}")
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
+    python = str(tmp_path / "venv" / "bin" / "python")
+    install = [python, "-m", "pip", "install", "--quiet", f"tensorflow=={BETWEEN}"]
+    installed = subprocess.run(install, capture_output=True, text=True)
+    if installed.returncode != 0:
+        pytest.skip(f"TensorFlow {BETWEEN} cannot be installed here: {installed.stderr[-300:]}")
+    check = subprocess.run(
+        [python, "-m", "lowlevel_simclr.check"], cwd=ROOT, capture_output=True, text=True, timeout=600
+    )
+    assert check.returncode == 0, check.stdout[-2000:] + check.stderr[-2000:]
+    assert BETWEEN in check.stdout and " 0 fail" in check.stdout
