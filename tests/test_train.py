@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lowlevel_simclr import checkpoint, evaluate, runlog, step, train
+from lowlevel_simclr import checkpoint, encoder, evaluate, runlog, step, train
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--image-size", "8", "--batch-size", "16", "--projection-widths", "16", "8", "--steps-per-call", "2"]
@@ -21,8 +21,9 @@ SMALL += ["--warmup-epochs", "0", "--knn-every", "0"]
 
 
 @pytest.fixture(autouse=True)
-def few_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sixty images to train on and forty to look at: a run in seconds."""
+def small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixty images to train on, forty to look at, one block a stage: a run in seconds."""
+    monkeypatch.setitem(encoder.BASIC, "resnet20", encoder.Basic((1, 1, 1), 8, projects=False))
     monkeypatch.setattr("lowlevel_simclr.data.SHAPES_TRAIN", 60)
     monkeypatch.setattr("lowlevel_simclr.data.SHAPES_TEST", 40)
 
