@@ -4,8 +4,9 @@ The choice is made while a function is traced. XLA cannot compile our TensorFlow
 kernels are called through XLA's FFI, as a StableHLO module in an XlaCallModule op. That op's Python function is
 no public API of TensorFlow; a self-test at first use decides whether the way is open here.
 
-A tf.function keeps the way it was traced with: one that was first called outside and then inside `jit_compile=True` with
-the same shapes still holds the TensorFlow op, and XLA refuses it by the op's name. Give each place its own tf.function.
+A tf.function keeps the way it was traced with: one that was first called outside and then inside `jit_compile=True`
+with the same shapes still holds the TensorFlow op, and XLA refuses it by the op's name. Give each place its own
+tf.function.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ _MLIR_TYPES = {
     tf.float64: "f64",
     tf.bfloat16: "bf16",
     tf.float16: "f16",
+    tf.uint8: "ui8",
+    tf.uint16: "ui16",
+    tf.int32: "i32",
     tf.int64: "i64",
     tf.bool: "i1",
 }
