@@ -396,30 +396,47 @@ void blur_columns(const ViewCall& call, const float* weight, int64_t radius, con
 
 // ---- Output
 
-// The view turned upright, channels together, scaled and rounded to its type.
+constexpr int64_t kLine = 64;         // bytes that a cache fetches at once
+constexpr int64_t kFetched = 32768;   // bytes of the result that are fetched before a view is made
+
+// Memory that is about to be written must come into the cache first; while a view is made there is time for it.
+LOWLEVEL_INLINE void fetch(const void* from, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += kLine) __builtin_prefetch(static_cast<const char*>(from) + i, 1);
+}
+
+// kLanes lines of the view, from y on, turned upright, channels together, scaled and rounded to their type.
 template <typename Output>
-void write_view(const ViewCall& call, const float* pixels, Output* to) {
-  const int64_t size = call.shape->size, row_length = size * call.shape->channels, padded = call.padded_size;
-  for (int64_t begin = 0; begin < row_length; begin += kLanes) {
+void write_lines(const ViewCall& call, const float* pixels, int64_t y, Output* to) {
+  const int64_t size = call.shape->size, length = size * call.shape->channels, padded = call.padded_size;
+  const int64_t lines = size - y < kLanes ? size - y : kLanes;
+  for (int64_t begin = 0; begin < length; begin += kLanes) {
     const V mean = load(call.mean + begin), inverse_std = load(call.inverse_std + begin);
-    const int64_t left = row_length - begin;
-    for (int64_t y = 0; y < size; y += kLanes) {
-      V block[kLanes];
-      for (int i = 0; i < kLanes; ++i) block[i] = load(pixels + (begin + i) * padded + y);
-      transpose<float>(block);
-      const int64_t lines = size - y < kLanes ? size - y : kLanes;
-      for (int64_t i = 0; i < lines; ++i) {
-        const V pixel = (block[i] - mean) * inverse_std;
-        Output* const here = to + (y + i) * row_length + begin;
-        if (left >= kLanes) {
-          narrow(here, pixel);
-        } else {
-          Output some[kLanes];
-          narrow(some, pixel);
-          for (int64_t k = 0; k < left; ++k) here[k] = some[k];
-        }
+    const int64_t left = length - begin;
+    V block[kLanes];
+    for (int i = 0; i < kLanes; ++i) block[i] = load(pixels + (begin + i) * padded + y);
+    transpose<float>(block);
+    for (int64_t i = 0; i < lines; ++i) {
+      const V pixel = (block[i] - mean) * inverse_std;
+      Output* const here = to + (y + i) * length + begin;
+      if (left >= kLanes) {
+        narrow(here, pixel);
+      } else {
+        Output some[kLanes];
+        narrow(some, pixel);
+        for (int64_t k = 0; k < left; ++k) here[k] = some[k];
       }
     }
+  }
+}
+
+template <typename Output>
+void write_view(const ViewCall& call, const float* pixels, Output* to) {
+  const int64_t size = call.shape->size, length = size * call.shape->channels;
+  for (int64_t y = 0; y < size; y += kLanes) {
+    const int64_t next = y + kLanes, lines = size - next < kLanes ? size - next : kLanes;
+    const int64_t bytes = length * static_cast<int64_t>(sizeof(Output));
+    if (lines > 0 && size * bytes > kFetched) fetch(to + next * length, lines * bytes);
+    write_lines(call, pixels, y, to);
   }
 }
 
@@ -437,6 +454,8 @@ void make_view(const ViewCall& call, const void* image, const View& view, const 
   const auto crop_typed = pixels == PixelType::kUint8    ? crop<uint8_t>
                           : pixels == PixelType::kUint16 ? crop<uint16_t>
                                                          : crop<float>;
+  const int64_t size = call.shape->size, bytes = call.shape->type == DataType::kFloat32 ? 4 : 2;
+  if (const int64_t all = size * size * call.shape->channels * bytes; all <= kFetched) fetch(to, all);
   crop_typed(call, image, view, clip, scratch);
   colour(call, steps, count, scratch.pixels);
   float* made = scratch.pixels;
