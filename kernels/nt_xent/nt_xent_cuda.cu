@@ -610,7 +610,7 @@ __device__ __forceinline__ void weigh_tile(const Worker<Kind>& w, int64_t begin,
   }
 }
 
-// Block (rows, share of the columns, panel of d): partial sums of W_ij u_j times 2^kWeightExponent.
+// Block (rows, share of the columns, panel of d): partial sums of W_ij u_j times 2^(kRowExponent + kWeightExponent).
 template <typename Kind>
 __global__ void __launch_bounds__(kThreads, sizeof(typename Kind::Sum) == 4 ? 2 : 1)
     backward_tiles(Problem<Kind> p, typename Kind::Sum* partial) {
@@ -655,7 +655,7 @@ __device__ __forceinline__ typename Kind::Sum sum_of_shares(const Problem<Kind>&
                                                             int64_t own, int64_t k) {
   typename Kind::Sum sum = 0;
   for (int64_t share = 0; share < p.shares; ++share) sum += partial[(share * p.own_rows + own) * p.stride + k];
-  return sum * (typename Kind::Sum(1) / (1 << Kind::kWeightExponent));
+  return sum * (typename Kind::Sum(1) / (1 << (Kind::kRowExponent + Kind::kWeightExponent)));
 }
 
 // One warp an own row: dz = (sums - <sums, u> u) factor / |z|.
