@@ -164,8 +164,9 @@ def make_plan(config: Config, images: data.DataSet) -> Plan:
         steps_per_epoch=per_epoch,
         precision=precision,
         jit_compile=train_config.xla == "on" or (train_config.xla == "auto" and on_gpu),
-        # Dozens of elementwise passes, which XLA makes a few: three to five times as fast on a CPU too.
-        jit_compile_views=train_config.xla != "off",
+        # Stock views are dozens of elementwise passes, which XLA makes a few: three to five times as fast on a CPU
+        # too. The native op is one pass, outside XLA unless the step is compiled whole.
+        jit_compile_views=train_config.xla != "off" and train_config.ops == "stock",
         implementation=implementation(train_config.ops),
         learning_rate=optimizer.scaled_learning_rate(config.optimizer.learning_rate, train_config.batch_size, scaling),
     )
@@ -176,7 +177,7 @@ def implementation(ops: str) -> step.Implementation:
     if ops == "native":
         from lowlevel_simclr import ops as native  # here, so that --ops stock runs without the binary
 
-        return step.Implementation("native", native.nt_xent_and_top1, stock.draw_view_params, stock.make_views)
+        return step.Implementation("native", native.nt_xent_and_top1, native.draw_view_params, native.make_views)
     return step.Implementation("stock", stock.nt_xent_and_top1, stock.draw_view_params, stock.make_views)
 
 
