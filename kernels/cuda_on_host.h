@@ -172,6 +172,12 @@ inline void launch(dim3 grid, int threads, int64_t shared_bytes, const std::func
 
 }  // namespace on_host
 
+// For tests: turn the order of the threads round.
+extern "C" __attribute__((visibility("default"), used)) inline void lowlevel_simclr_reverse_threads(
+    int reversed) {
+  on_host::reversed = reversed != 0;
+}
+
 #define threadIdx on_host::thread_index
 #define blockIdx on_host::block_index
 #define gridDim on_host::grid_size

@@ -52,18 +52,55 @@ class DeviceArena {
   int64_t used_ = 0;
 };
 
+// The same for floats alone, in host and device code, each array aligned to 16 bytes.
+class DeviceFloats {
+ public:
+  __host__ __device__ explicit DeviceFloats(char* base) : base_(base) {}
+
+  __host__ __device__ float* take(int64_t count) {
+    float* taken = base_ == nullptr ? nullptr : reinterpret_cast<float*>(base_ + used_);
+    used_ += round_up(count * static_cast<int64_t>(sizeof(float)), 16);
+    return taken;
+  }
+
+  __host__ __device__ int64_t used() const { return used_; }
+
+ private:
+  char* base_;
+  int64_t used_ = 0;
+};
+
+// a b, never fused with an addition.
+__device__ __forceinline__ float product(float a, float b) {
+#ifdef __CUDACC__
+  return __fmul_rn(a, b);
+#else
+  return a * b;
+#endif
+}
+
+__device__ __forceinline__ double product(double a, double b) {
+#ifdef __CUDACC__
+  return __dmul_rn(a, b);
+#else
+  return a * b;
+#endif
+}
+
 // Launches on one stream until the first error, and keeps that.
 class Stream {
  public:
   explicit Stream(void* stream) : stream_(static_cast<cudaStream_t>(stream)) {}
 
   template <typename... Parameters, typename... Arguments>
-  void launch(void (*kernel)(Parameters...), dim3 grid, int threads, int64_t shared_bytes, Arguments... arguments) {
+  void launch(void (*kernel)(Parameters...), dim3 grid, int threads, int64_t shared_bytes,
+              Arguments... arguments) {
     if (error_ != nullptr) return;
 #ifdef __CUDACC__
     cudaError_t status = cudaSuccess;
     if (shared_bytes > 48 * 1024) {
-      status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));
+      status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                    static_cast<int>(shared_bytes));
     }
     if (status == cudaSuccess) {
       kernel<<<grid, threads, shared_bytes, stream_>>>(arguments...);

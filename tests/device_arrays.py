@@ -151,5 +151,5 @@ def sources() -> list[Path]:
 
 def emulated(folder: Path) -> ctypes.CDLL:
     """The launchers compiled for the host, each thread a fibre (kernels/cuda_on_host.h)."""
-    flags = ["-O2", "-std=c++17", "-fPIC", "-shared", "-w", "-ffp-contract=off", "-x", "c++"]
+    flags = ["-O2", "-std=c++17", "-fPIC", "-shared", "-w", "-fno-strict-aliasing", "-ffp-contract=off", "-x", "c++"]
     return build(["g++", *flags], sources(), folder / "emulated.so")

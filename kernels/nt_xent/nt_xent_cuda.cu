@@ -23,8 +23,6 @@
 // split products too, which top1 promises.
 //
 // Not tried yet, for want of a device: asynchronous copies, two row tiles a warp, wgmma.
-#include "nt_xent_cuda.h"
-
 #include <cfloat>
 #include <cmath>
 #include <cstring>
@@ -33,6 +31,7 @@
 #include "../reduce.cuh"
 #include "../tensor_core.cuh"
 #include "nt_xent.h"
+#include "nt_xent_cuda.h"
 
 namespace lowlevel_simclr {
 namespace {
@@ -41,12 +40,12 @@ namespace {
 
 constexpr int kWarps = 4;
 constexpr int kThreads = kWarps * kWarp;
-constexpr int kTile = 64;                  // rows of a block, columns of a tile
-constexpr int kFragments = kTile / 8;      // 8-column fragments of a tile
-constexpr int kBlocksWanted = 512;         // about four for each processor of a large GPU
-constexpr int kMostShares = 64;            //
-constexpr int kPadding = 16;               // d is rounded up to it: the depth of one 16-bit product
-constexpr int kReducingThreads = 1024;     //
+constexpr int kTile = 64;               // rows of a block, columns of a tile
+constexpr int kFragments = kTile / 8;   // 8-column fragments of a tile
+constexpr int kBlocksWanted = 512;      // about four for each processor of a large GPU
+constexpr int kMostShares = 64;         //
+constexpr int kPadding = 16;            // d is rounded up to it: the depth of one 16-bit product
+constexpr int kReducingThreads = 1024;  //
 constexpr double kFixedShiftTemperature = 2.0 / 64.0;  // as on the CPU
 constexpr double kLog2E = 1.4426950408889634;
 constexpr float kNoDot = -4.0f;  // below every dot
@@ -59,7 +58,8 @@ template <typename Half>
 struct HalfRows {
   using Element = Half;
   using Sum = float;
-  static constexpr int kPanel = 128, kStride = kPanel + 8;  // the 16 bytes behind a row spread rows over the banks
+  static constexpr int kPanel = 128,
+                       kStride = kPanel + 8;  // the 16 bytes behind a row spread rows over the banks
   static constexpr bool kNarrowRange = sizeof(Half) == 2 && !std::is_same<Half, Bfloat16Bits>::value;
   // float16 has few exponents: rows of length 2^14 and weights times 2^8 keep what is small within them.
   static constexpr int kRowExponent = kNarrowRange ? 14 : 0, kWeightExponent = kNarrowRange ? 8 : 0;
@@ -118,7 +118,7 @@ struct HalfRows {
   static __device__ __forceinline__ void split_off(float (&left)[4], float (&right)[4], uint32_t (&a)[4]) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      float(&from)[4] = i < 2 ? left : right;
+      float (&from)[4] = i < 2 ? left : right;
       const int at = i % 2 * 2;
       const float low = round_to<Half>(from[at]), high = round_to<Half>(from[at + 1]);
       a[i] = pack<Half>(low, high);
@@ -143,8 +143,8 @@ struct SingleRows {
   }
 
   // The small products first.
-  static __device__ __forceinline__ void multiply_split(float (&c)[4], const float (&high)[4], const float (&low)[4],
-                                                        float b0, float b1) {
+  static __device__ __forceinline__ void multiply_split(float (&c)[4], const float (&high)[4],
+                                                        const float (&low)[4], float b0, float b1) {
     const float high0 = round_to_tf32(b0), high1 = round_to_tf32(b1);
     multiply_add_tf32(c, low, high0, high1);
     multiply_add_tf32(c, high, round_to_tf32(b0 - high0), round_to_tf32(b1 - high1));
@@ -266,7 +266,9 @@ __device__ __forceinline__ Scalars read_scalars(const Problem<Kind>& p) {
   return s;
 }
 
-__device__ __forceinline__ bool is_online(double temperature) { return !(temperature >= kFixedShiftTemperature); }
+__device__ __forceinline__ bool is_online(double temperature) {
+  return !(temperature >= kFixedShiftTemperature);
+}
 
 // The row of z that is own row `own`: the own first views, then the own second views.
 template <typename Kind>
@@ -356,7 +358,8 @@ __device__ __forceinline__ void load_panel(const Problem<Kind>& p, int panel, Ro
   constexpr int kPerLoad = 16 / sizeof(typename Kind::Element), kLoads = Kind::kPanel / kPerLoad;
   static_assert(kPadding % kPerLoad == 0 && Kind::kStride % kPerLoad == 0);
   for (int i = threadIdx.x; i < kTile * kLoads; i += kThreads) {
-    const int64_t row = row_of_index(i / kLoads), column = static_cast<int64_t>(panel) * Kind::kPanel + i % kLoads * kPerLoad;
+    const int64_t row = row_of_index(i / kLoads),
+                  column = static_cast<int64_t>(panel) * Kind::kPanel + i % kLoads * kPerLoad;
     uint4 loaded{0, 0, 0, 0};
     if (row >= 0 && row < p.rows && column < p.stride) {
       loaded = *reinterpret_cast<const uint4*>(p.x + row * p.stride + column);
@@ -408,7 +411,8 @@ struct Worker {
     for (int turn = 1; turn <= p.panels; ++turn) {
       const int panel = (last + turn) % p.panels;
       __syncthreads();  // nobody reads what is overwritten
-      if (first || p.panels > 1) load_panel(p, panel, [&](int i) { return shared.row_numbers[i]; }, shared.rows);
+      if (first || p.panels > 1)
+        load_panel(p, panel, [&](int i) { return shared.row_numbers[i]; }, shared.rows);
       load_panel(p, panel, [&](int i) { return begin + i; }, shared.columns);
       for (int i = threadIdx.x; turn == 1 && i < kTile; i += kThreads) {
         shared.of_columns[i] = begin + i < p.rows ? p.columns[begin + i] : Column<Kind>{};
@@ -503,7 +507,8 @@ __global__ void __launch_bounds__(kThreads, sizeof(typename Kind::Sum) == 4 ? 3 
   const Sum k = static_cast<Sum>(kLog2E / s.temperature);
   Worker<Kind> w(p, s);
   State<Sum> state[2];
-  const int64_t begin = first_tile(blockIdx.y, p.shares, p.rows), end = first_tile(blockIdx.y + 1, p.shares, p.rows);
+  const int64_t begin = first_tile(blockIdx.y, p.shares, p.rows),
+                end = first_tile(blockIdx.y + 1, p.shares, p.rows);
   for (int64_t tile = begin; tile < end; ++tile) {
     Sum c[kFragments][4];
     w.dots(tile, tile == begin, p.panels - 1, c);
@@ -550,7 +555,8 @@ __global__ void finish_forward(Problem<Kind> p, Partial<typename Kind::Sum> part
     const double added = partial.sum[at];
     sum = kept + (online && added != 0 ? added * exp((other - shift) / s.temperature) : added);
     most = most > other ? most : other;
-    const bool here = first_tile(share, p.shares, p.rows) <= tile && tile < first_tile(share + 1, p.shares, p.rows);
+    const bool here =
+        first_tile(share, p.shares, p.rows) <= tile && tile < first_tile(share + 1, p.shares, p.rows);
     if (here) positive = partial.positive[at];
   }
   const double shift = online ? (most > positive ? most : positive) : 1.0;
@@ -589,8 +595,9 @@ __global__ void fill_columns(Problem<Kind> p, const typename Kind::Sum* cotangen
 
 // c becomes W_ij times scale_j, times a power of two that float16 needs; 0 where nothing counts.
 template <typename Kind, typename Sum>
-__device__ __forceinline__ void weigh_tile(const Worker<Kind>& w, int64_t begin, const Column<Kind> (&of_rows)[2],
-                                           Sum (&c)[kFragments][4], bool online, Sum k) {
+__device__ __forceinline__ void weigh_tile(const Worker<Kind>& w, int64_t begin,
+                                           const Column<Kind> (&of_rows)[2], Sum (&c)[kFragments][4],
+                                           bool online, Sum k) {
   const Sum factor = Sum(1 << Kind::kRowExponent) * Sum(1 << Kind::kWeightExponent);
 #pragma unroll
   for (int n = 0; n < kFragments; ++n) {
@@ -623,7 +630,8 @@ __global__ void __launch_bounds__(kThreads, sizeof(typename Kind::Sum) == 4 ? 2 
   for (int r = 0; r < 2; ++r) of_rows[r] = w.row[r] < 0 ? Column<Kind>{} : p.columns[w.row[r]];
   const int panel = blockIdx.z, width = width_of(p, panel);
   Sum sums[Kind::kPanel / 8][4] = {};
-  const int64_t begin = first_tile(blockIdx.y, p.shares, p.rows), end = first_tile(blockIdx.y + 1, p.shares, p.rows);
+  const int64_t begin = first_tile(blockIdx.y, p.shares, p.rows),
+                end = first_tile(blockIdx.y + 1, p.shares, p.rows);
   for (int64_t tile = begin; tile < end; ++tile) {
     Sum c[kFragments][4];
     w.dots(tile, tile == begin, panel, c);
@@ -637,7 +645,8 @@ __global__ void __launch_bounds__(kThreads, sizeof(typename Kind::Sum) == 4 ? 2 
       const int column = n * 8 + 2 * w.t + i % 2;
       if (w.row[i / 2] < 0 || column >= width) continue;
       const int64_t own = w.own_row(w.warp * 16 + w.g + 8 * (i / 2));
-      partial[(blockIdx.y * p.own_rows + own) * p.stride + static_cast<int64_t>(panel) * Kind::kPanel + column] = sums[n][i];
+      partial[(blockIdx.y * p.own_rows + own) * p.stride + static_cast<int64_t>(panel) * Kind::kPanel +
+              column] = sums[n][i];
     }
   }
 }
@@ -651,10 +660,12 @@ struct FinishArguments {
 };
 
 template <typename Kind>
-__device__ __forceinline__ typename Kind::Sum sum_of_shares(const Problem<Kind>& p, const typename Kind::Sum* partial,
-                                                            int64_t own, int64_t k) {
+__device__ __forceinline__ typename Kind::Sum sum_of_shares(const Problem<Kind>& p,
+                                                            const typename Kind::Sum* partial, int64_t own,
+                                                            int64_t k) {
   typename Kind::Sum sum = 0;
-  for (int64_t share = 0; share < p.shares; ++share) sum += partial[(share * p.own_rows + own) * p.stride + k];
+  for (int64_t share = 0; share < p.shares; ++share)
+    sum += partial[(share * p.own_rows + own) * p.stride + k];
   return sum * (typename Kind::Sum(1) / (1 << (Kind::kRowExponent + Kind::kWeightExponent)));
 }
 
@@ -734,13 +745,15 @@ struct Plan {
   dim3 tiles_grid(bool backward) const {
     return dim3(static_cast<unsigned>(row_blocks), problem.shares, backward ? problem.panels : 1);
   }
-  dim3 rows_grid(int64_t rows, int rows_a_block) const { return dim3(static_cast<unsigned>(divide_up(rows, rows_a_block))); }
+  dim3 rows_grid(int64_t rows, int rows_a_block) const {
+    return dim3(static_cast<unsigned>(divide_up(rows, rows_a_block)));
+  }
 };
 
 template <typename Kind>
 const char* run_forward(void* stream, const NtXentShape& shape, const void* z, const double* temperature,
-                        const int64_t* first_pair, void* workspace, void* loss, void* normaliser, void* inverse_norm,
-                        bool* top1) {
+                        const int64_t* first_pair, void* workspace, void* loss, void* normaliser,
+                        void* inverse_norm, bool* top1) {
   using Sum = typename Kind::Sum;
   const Plan<Kind> plan(shape, temperature, first_pair, workspace);
   const Problem<Kind>& p = plan.problem;
@@ -762,16 +775,20 @@ const char* run_backward(void* stream, const NtXentShape& shape, const void* z, 
   const Plan<Kind> plan(shape, temperature, first_pair, workspace);
   const Problem<Kind>& p = plan.problem;
   const Sum *c = static_cast<const Sum*>(cotangent), *of_rows = static_cast<const Sum*>(normaliser);
-  const FinishArguments<Kind> finish{static_cast<const Element*>(z), static_cast<const Sum*>(inverse_norm),
-                                     plan.sums, plan.largest, static_cast<Element*>(dz), plan.along};
+  const FinishArguments<Kind> finish{static_cast<const Element*>(z),
+                                     static_cast<const Sum*>(inverse_norm),
+                                     plan.sums,
+                                     plan.largest,
+                                     static_cast<Element*>(dz),
+                                     plan.along};
   Stream on(stream);
   on.launch(pack<Kind>, plan.rows_grid(p.rows, kWarps), kThreads, 0, p, finish.z, static_cast<Sum*>(nullptr));
   on.launch(largest_cotangent<Sum>, dim3(1), kReducingThreads, kWarp * sizeof(Sum), c, p.rows, plan.largest);
   on.launch(fill_columns<Kind>, plan.rows_grid(p.rows, kThreads), kThreads, 0, p, c, of_rows, plan.largest);
   on.launch(backward_tiles<Kind>, plan.tiles_grid(true), kThreads, sizeof(Shared<Kind>), p, plan.sums);
   on.launch(finish_backward<Kind>, plan.rows_grid(p.own_rows, kWarps), kThreads, 0, p, finish);
-  on.launch(finish_temperature<Kind>, dim3(1), kReducingThreads, kWarp * sizeof(double), p, plan.along, plan.largest,
-            dtemperature);
+  on.launch(finish_temperature<Kind>, dim3(1), kReducingThreads, kWarp * sizeof(double), p, plan.along,
+            plan.largest, dtemperature);
   return on.error();
 }
 
@@ -821,36 +838,40 @@ const char* refusal_of_pointers(const Pointers*... pointers) {
 
 using namespace lowlevel_simclr;
 
-int64_t lowlevel_simclr_nt_xent_cuda_workspace_bytes(int64_t pairs, int64_t dim, int64_t own_pairs, int type) {
+int64_t lowlevel_simclr_nt_xent_cuda_workspace_bytes(int64_t pairs, int64_t dim, int64_t own_pairs,
+                                                     int type) {
   const NtXentShape shape = shape_of(pairs, dim, own_pairs, type);
   if (refusal(shape, type) != nullptr) return -1;
-  return with_kind(shape.type, [&](auto kind) { return Plan<decltype(kind)>(shape, nullptr, nullptr, nullptr).bytes; });
+  return with_kind(shape.type,
+                   [&](auto kind) { return Plan<decltype(kind)>(shape, nullptr, nullptr, nullptr).bytes; });
 }
 
-const char* lowlevel_simclr_nt_xent_cuda_forward(void* stream, int64_t pairs, int64_t dim, int64_t own_pairs, int type,
-                                                 const void* z, const double* temperature, const int64_t* first_pair,
-                                                 void* workspace, void* loss, void* normaliser, void* inverse_norm,
-                                                 bool* top1) {
+const char* lowlevel_simclr_nt_xent_cuda_forward(void* stream, int64_t pairs, int64_t dim, int64_t own_pairs,
+                                                 int type, const void* z, const double* temperature,
+                                                 const int64_t* first_pair, void* workspace, void* loss,
+                                                 void* normaliser, void* inverse_norm, bool* top1) {
   const NtXentShape shape = shape_of(pairs, dim, own_pairs, type);
   if (const char* why = refusal(shape, type)) return why;
-  if (const char* why = refusal_of_pointers(z, temperature, workspace, loss, normaliser, inverse_norm, top1)) return why;
+  if (const char* why = refusal_of_pointers(z, temperature, workspace, loss, normaliser, inverse_norm, top1))
+    return why;
   return with_kind(shape.type, [&](auto kind) {
     return run_forward<decltype(kind)>(stream, shape, z, temperature, first_pair, workspace, loss, normaliser,
                                        inverse_norm, top1);
   });
 }
 
-const char* lowlevel_simclr_nt_xent_cuda_backward(void* stream, int64_t pairs, int64_t dim, int64_t own_pairs, int type,
-                                                  const void* z, const void* normaliser, const void* inverse_norm,
-                                                  const void* cotangent, const double* temperature,
-                                                  const int64_t* first_pair, void* workspace, void* dz,
-                                                  double* dtemperature) {
+const char* lowlevel_simclr_nt_xent_cuda_backward(void* stream, int64_t pairs, int64_t dim, int64_t own_pairs,
+                                                  int type, const void* z, const void* normaliser,
+                                                  const void* inverse_norm, const void* cotangent,
+                                                  const double* temperature, const int64_t* first_pair,
+                                                  void* workspace, void* dz, double* dtemperature) {
   const NtXentShape shape = shape_of(pairs, dim, own_pairs, type);
   if (const char* why = refusal(shape, type)) return why;
-  const char* why = refusal_of_pointers(z, normaliser, inverse_norm, cotangent, temperature, workspace, dz, dtemperature);
+  const char* why =
+      refusal_of_pointers(z, normaliser, inverse_norm, cotangent, temperature, workspace, dz, dtemperature);
   if (why != nullptr) return why;
   return with_kind(shape.type, [&](auto kind) {
-    return run_backward<decltype(kind)>(stream, shape, z, normaliser, inverse_norm, cotangent, temperature, first_pair,
-                                        workspace, dz, dtemperature);
+    return run_backward<decltype(kind)>(stream, shape, z, normaliser, inverse_norm, cotangent, temperature,
+                                        first_pair, workspace, dz, dtemperature);
   });
 }

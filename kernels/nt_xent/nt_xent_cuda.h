@@ -15,10 +15,10 @@
 
 #include <cstdint>
 
-#define LOWLEVEL_SIMCLR_EXPORT extern "C" __attribute__((visibility("default")))
+#include "../exported.h"
 
-LOWLEVEL_SIMCLR_EXPORT int64_t lowlevel_simclr_nt_xent_cuda_workspace_bytes(int64_t pairs, int64_t dim, int64_t own_pairs,
-                                                                            int type);
+LOWLEVEL_SIMCLR_EXPORT int64_t lowlevel_simclr_nt_xent_cuda_workspace_bytes(int64_t pairs, int64_t dim,
+                                                                            int64_t own_pairs, int type);
 
 LOWLEVEL_SIMCLR_EXPORT const char* lowlevel_simclr_nt_xent_cuda_forward(
     void* stream, int64_t pairs, int64_t dim, int64_t own_pairs, int type,
