@@ -173,6 +173,19 @@ __device__ __forceinline__ void crop_pixel(const Problem& p, const View& v, cons
   for (int c = 0; c < kMostChannels; ++c) x[c] /= full_scale<Pixel>();
 }
 
+// The type of the image decides here and nowhere else: one kernel for each type of the views.
+__device__ __forceinline__ void crop_typed(const Problem& p, const View& v, const Slot& slot, int64_t image,
+                                           int64_t i, int64_t k, float (&x)[kMostChannels]) {
+  const int64_t start = image * p.shape.height * p.shape.width * p.shape.channels;
+  if (p.shape.pixels == PixelType::kUint8) {
+    crop_pixel(p, v, slot, static_cast<const uint8_t*>(p.images) + start, i, k, x);
+  } else if (p.shape.pixels == PixelType::kUint16) {
+    crop_pixel(p, v, slot, static_cast<const uint16_t*>(p.images) + start, i, k, x);
+  } else {
+    crop_pixel(p, v, slot, static_cast<const float*>(p.images) + start, i, k, x);
+  }
+}
+
 // ---- Colour
 
 __device__ __forceinline__ float clamped(float x, float low, float high) {  // NaN stays
@@ -237,14 +250,13 @@ __device__ __forceinline__ int64_t pixel_count(const Problem& p) { return p.shap
 
 // From the crop (begin = 0) or from the slot, operations [begin, end) of the order into the slot; grey after the last.
 // Adds the channels up into `sums`.
-template <typename Pixel>
-__device__ void run_steps(const Problem& p, const View& v, const Slot& slot, const Pixel* image, int begin,
+__device__ void run_steps(const Problem& p, const View& v, const Slot& slot, int64_t image, int begin,
                           int end, const float (&mean)[kMostChannels], double (&sums)[kMostChannels]) {
   const int64_t size = p.shape.size, channels = p.shape.channels;
   for (int64_t at = threadIdx.x; at < size * size; at += kThreads) {
     const int64_t i = at / size, k = at % size;
     float x[kMostChannels] = {};
-    if (begin < 0) crop_pixel(p, v, slot, image, i, v.flip ? size - 1 - k : k, x);
+    if (begin < 0) crop_typed(p, v, slot, image, i, v.flip ? size - 1 - k : k, x);
     for (int c = 0; begin >= 0 && c < channels; ++c) x[c] = slot.pixels[at * channels + c];
     for (int step = begin < 0 ? 0 : begin; step < end; ++step) apply_step(v, step, mean, x);
     if (end == 4 && v.grey) make_grey(x);
@@ -256,9 +268,7 @@ __device__ void run_steps(const Problem& p, const View& v, const Slot& slot, con
 }
 
 // Crop and colours, cut before every contrast that needs a mean.
-template <typename Pixel>
-__device__ void colour(const Problem& p, const View& v, const Slot& slot, const Pixel* image,
-                       double* scratch) {
+__device__ void colour(const Problem& p, const View& v, const Slot& slot, int64_t image, double* scratch) {
   float mean[kMostChannels] = {};
   int begin = -1;
   for (int step = 0; step <= 4; ++step) {
@@ -338,20 +348,19 @@ __device__ void write_view(const Problem& p, const float* pixels, Output* to) {
   for (int64_t at = whole * kTogether + threadIdx.x; at < count; at += kThreads) narrow(to + at, scaled(at));
 }
 
-template <typename Pixel, typename Output>
+template <typename Output>
 __global__ void __launch_bounds__(kThreads) make_views_kernel(Problem p) {
   char* own = p.slots == nullptr ? shared_memory() + kReduceBytes : p.slots + blockIdx.x * p.slot_bytes;
   const Slot slot = cut_slot(p, own, nullptr);
-  const int64_t rows = 2 * p.shape.count, image_size = p.shape.height * p.shape.width * p.shape.channels;
+  const int64_t rows = 2 * p.shape.count;
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
     const View v = read_view(p.params, row);
     Output* to = static_cast<Output*>(p.views) + row * pixel_count(p) * p.shape.channels;
     const bool faulty = is_faulty(p.shape, v);
     if (!faulty) {
-      const Pixel* image = static_cast<const Pixel*>(p.images) + row % p.shape.count * image_size;
       fill_weights(p, v, slot);
       __syncthreads();
-      colour(p, v, slot, image, reinterpret_cast<double*>(shared_memory()));
+      colour(p, v, slot, row % p.shape.count, reinterpret_cast<double*>(shared_memory()));
       __syncthreads();
       if (v.sigma > 0 && p.blur_radius > 0) blur(p, v, slot);
       __syncthreads();
@@ -380,14 +389,13 @@ int64_t blocks_of(const Problem& p) {
   return fits_shared(p) || rows < kSlots ? rows : kSlots;
 }
 
-template <typename Pixel>
 const char* run(void* stream, const Problem& p) {
   Stream on(stream);
   const dim3 grid(static_cast<unsigned>(blocks_of(p)));
   const int64_t shared = kReduceBytes + (p.slots == nullptr ? p.slot_bytes : 0);
-  const auto kernel = p.shape.type == DataType::kBfloat16  ? make_views_kernel<Pixel, Bfloat16Bits>
-                      : p.shape.type == DataType::kFloat16 ? make_views_kernel<Pixel, Float16Bits>
-                                                           : make_views_kernel<Pixel, float>;
+  const auto kernel = p.shape.type == DataType::kBfloat16  ? make_views_kernel<Bfloat16Bits>
+                      : p.shape.type == DataType::kFloat16 ? make_views_kernel<Float16Bits>
+                                                           : make_views_kernel<float>;
   on.launch(kernel, grid, kThreads, shared, p);
   return on.error();
 }
@@ -442,7 +450,5 @@ const char* lowlevel_simclr_make_views_cuda(void* stream, int64_t count, int64_t
   p.inverse_std = inverse_std;
   p.slots = fits_shared(p) ? nullptr : static_cast<char*>(workspace);
   p.views = views;
-  if (shape.pixels == PixelType::kUint8) return run<uint8_t>(stream, p);
-  if (shape.pixels == PixelType::kUint16) return run<uint16_t>(stream, p);
-  return run<float>(stream, p);
+  return run(stream, p);
 }
