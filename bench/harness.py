@@ -49,10 +49,15 @@ class Row:
 
 @dataclass
 class Alternative:
-    """A way to compute the problem: `prepare` returns a call without arguments, the call NumPy arrays."""
+    """A way to compute the problem: `prepare` returns a call without arguments, the call NumPy arrays.
+
+    One that draws random numbers of its own cannot give the same answer (`own_numbers`): of it only the shape is
+    compared, and that it stays within the range of the first answer, give or take the tolerance. Its row says so.
+    """
 
     name: str
     prepare: Callable[[], Callable[[], Sequence[np.ndarray]]]
+    own_numbers: bool = False
 
 
 def device_name() -> str:
@@ -89,7 +94,7 @@ def compare(
     """
     rows = [Row(problem, alternative.name, operations=operations) for alternative in alternatives]
     calls = [_prepared(alternative, row) for alternative, row in zip(alternatives, rows)]
-    _refuse_disagreement(rows, calls, tolerance)
+    _refuse_disagreement(rows, calls, tolerance, [alternative.own_numbers for alternative in alternatives])
     ceiling = _Timer(sgemm) if sgemm else None
     timers = [_Timer(call) if call else None for call in calls]
     end = time.perf_counter() + seconds * sum(timer is not None for timer in timers)
@@ -128,17 +133,26 @@ def _is_out_of_memory(error: Exception) -> bool:
     return any(sign in text for sign in ("memoryerror", "out of memory", "resourceexhausted", "oom", "bad_alloc"))
 
 
-def _refuse_disagreement(rows: Sequence[Row], calls: Sequence[Any], tolerance: float) -> None:
-    answers = [(row.name, call()) for row, call in zip(rows, calls) if call]
-    for name, answer in answers[1:]:
-        for mine, theirs in zip(answers[0][1], answer):
+def _refuse_disagreement(rows: Sequence[Row], calls: Sequence[Any], tolerance: float, own_numbers: list[bool]) -> None:
+    answers = [(row, call(), own) for row, call, own in zip(rows, calls, own_numbers) if call]
+    first, expected, _ = answers[0]
+    for row, answer, own in answers[1:]:
+        for mine, theirs in zip(expected, answer):
             mine, theirs = np.asarray(mine, np.float64), np.asarray(theirs, np.float64)
-            difference = float(np.max(np.abs(mine - theirs))) / float(np.max(np.abs(mine)))
-            if not difference <= tolerance:
+            difference = _beyond_range(mine, theirs) if own else float(np.max(np.abs(mine - theirs)))
+            difference /= float(np.max(np.abs(mine)))
+            if mine.shape != theirs.shape or not difference <= tolerance:
                 raise Disagreement(
-                    f"{answers[0][0]} and {name} differ by {difference:.2g} of the largest entry, "
+                    f"{first.name} and {row.name} differ by {difference:.2g} of the largest entry, "
                     f"more than {tolerance:.2g}: make them compute the same before timing them."
                 )
+        if own:
+            row.note = "numbers of its own: shape and range compared"
+
+
+def _beyond_range(mine: np.ndarray, theirs: np.ndarray) -> float:
+    """How far `theirs` leaves the range of `mine`."""
+    return max(float(np.max(theirs) - np.max(mine)), float(np.min(mine) - np.min(theirs)), 0.0)
 
 
 class _Timer:

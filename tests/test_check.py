@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from lowlevel_simclr import check, ops, stock
+from lowlevel_simclr import check, ops, stock, view_cases
+from lowlevel_simclr.reference import ViewParams
 
 TILE = 96
 
@@ -77,6 +80,58 @@ def test_a_wrong_top1_fails() -> None:
     assert found is not None and found.quantity == "top1"
 
 
+def mutated_views(mutation: str, patch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Stock's views with one thing wrong."""
+    wrong = {
+        "flip ignored": lambda params: params._replace(flip=tf.zeros_like(params.flip)),
+        "order ignored": lambda params: params._replace(order=tf.zeros_like(params.order) + tf.range(4)),
+        "clip dropped": lambda params: params._replace(clip=tf.zeros_like(params.clip)),
+        "blur dropped": lambda params: params._replace(blur_sigma=tf.zeros_like(params.blur_sigma)),
+    }
+    module = sys.modules["lowlevel_simclr.stock.make_views"]
+    plain_maximum = tf.maximum
+
+    def make_views(images: tf.Tensor, params: ViewParams, size: int, *others: Any) -> tf.Tensor:
+        with patch.context() as inner:
+            if mutation == "no antialiasing":  # the triangle stays as wide as for enlarging
+
+                def maximum(a: Any, b: Any) -> tf.Tensor:
+                    return tf.fill(tf.shape(a), size) if b is size else plain_maximum(a, b)
+
+                inner.setattr(module.tf, "maximum", maximum)
+            return stock.make_views(images, wrong.get(mutation, lambda params: params)(params), size, *others)
+
+    return SimpleNamespace(make_views=make_views, draw_view_params=stock.draw_view_params)
+
+
+def failing_view(candidate: SimpleNamespace) -> view_cases.Measured | None:
+    """The first measured quantity beyond its bound, over the eager cases."""
+    measured = (
+        found for case in view_cases.view_cases(("eager",)) for found in view_cases.judge_views(case, candidate)
+    )
+    return next((found for found in measured if not found.error <= found.bound), None)
+
+
+def test_stock_views_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert failing_view(mutated_views("none", monkeypatch)) is None
+
+
+@pytest.mark.parametrize(
+    "mutation", ["flip ignored", "order ignored", "clip dropped", "blur dropped", "no antialiasing"]
+)
+def test_every_mutant_of_the_views_fails(mutation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = failing_view(mutated_views(mutation, monkeypatch))
+    assert found is not None and found.quantity == "views"
+
+
+def test_wrongly_drawn_parameters_fail() -> None:
+    def draw(seed: int, epoch: int, index: tf.Tensor, *others: Any) -> ViewParams:
+        return stock.draw_view_params(seed, epoch, index + 1, *others)
+
+    found = failing_view(SimpleNamespace(make_views=stock.make_views, draw_view_params=draw))
+    assert found is not None and found.quantity == "integers"
+
+
 def test_nan_never_holds() -> None:
     case = check.Case("random", 2, 3)
     finding = check._finding(case, "loss", np.array([np.nan]), np.array([1.0]), np.array([1.0]), 1.0, "float32")
@@ -95,6 +150,7 @@ def test_a_failure_is_printed_and_is_exit_code_1(
 ) -> None:
     one = check.Case("random", 60, 3)
     monkeypatch.setattr(check, "_all_cases", lambda: iter([one]))
+    monkeypatch.setattr(view_cases, "_all_view_cases", lambda: iter([]))
     monkeypatch.setattr(ops, "nt_xent", implementation("off-by-one tile").nt_xent)
     assert check.main([]) == 1
     assert "FAILS: loss" in capsys.readouterr().out

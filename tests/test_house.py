@@ -15,7 +15,7 @@ LEVELS = (
     ("ops", "stock", "compat", "runlog"),
     ("shapes", "augment", "encoder", "projection", "optimizer", "checkpoint", "plots"),
     ("distribute", "data"),
-    ("step", "protocol"),
+    ("step", "protocol", "view_cases"),
     ("train", "evaluate", "check"),
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}

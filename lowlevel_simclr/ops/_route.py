@@ -6,8 +6,9 @@ CPU alone; where a GPU is visible, the custom call is taken in graph and eager m
 host in silence. That op's Python function is no public API of TensorFlow; a self-test at first use decides whether the way
 is open here.
 
-A tf.function keeps the way it was traced with: one that was first called outside and then inside `jit_compile=True` with
-the same shapes still holds the TensorFlow op, and XLA refuses it by the op's name. Give each place its own tf.function.
+A tf.function keeps the way it was traced with: one that was first called outside and then inside `jit_compile=True`
+with the same shapes still holds the TensorFlow op, and XLA refuses it by the op's name. Give each place its own
+tf.function.
 """
 
 from __future__ import annotations

@@ -16,7 +16,19 @@ from lowlevel_simclr.reference.draw_view_params import central_crop, checked_ind
 from lowlevel_simclr.reference.philox import key_words
 from lowlevel_simclr.reference.view_params import ViewParams
 
-_TYPES = ViewParams(tf.int32, tf.bool, *[tf.float32] * 5, tf.int32, tf.bool, tf.bool, tf.float32)
+_TYPES = ViewParams(
+    tf.int32,
+    tf.bool,
+    tf.float32,
+    tf.float32,
+    tf.float32,
+    tf.float32,
+    tf.float32,
+    tf.int32,
+    tf.bool,
+    tf.bool,
+    tf.float32,
+)
 _WIDTHS = ViewParams((4,), (), (), (), (), (), (), (4,), (), (), ())
 
 
@@ -49,7 +61,7 @@ def draw_view_params(
     epoch = tf.cast(tf.convert_to_tensor(epoch), tf.int64)
     numbers = tf.constant(_numbers(recipe, height, width), tf.float64)
     rows = None if index.shape[0] is None else 2 * index.shape[0]
-    shapes = [(rows, *width) for width in _WIDTHS]
+    shapes: list[tuple[Any, ...]] = [(rows, *width) for width in _WIDTHS]
     if _route.by_custom_call(index):
         outputs = list(zip(shapes, _TYPES))
         return ViewParams(

@@ -18,7 +18,19 @@ from lowlevel_simclr.reference.view_params import ViewParams
 MOST_CHANNELS = 4
 LARGEST = 32767  # pixels a side of an image or view
 TYPES = (tf.float32, tf.bfloat16, tf.float16)
-_FIELDS = ViewParams(tf.int32, tf.bool, *[tf.float32] * 5, tf.int32, tf.bool, tf.bool, tf.float32)
+_FIELDS = ViewParams(
+    tf.int32,
+    tf.bool,
+    tf.float32,
+    tf.float32,
+    tf.float32,
+    tf.float32,
+    tf.float32,
+    tf.int32,
+    tf.bool,
+    tf.bool,
+    tf.float32,
+)
 
 
 def make_views(
@@ -60,7 +72,8 @@ def make_views(
         params = params._replace(blur_sigma=tf.zeros_like(params.blur_sigma))
     offset, scale = scaling(mean, std, images.shape[-1])
     inputs = [images, *params, tf.constant(offset, tf.float32), tf.constant(1 / scale, tf.float32)]
-    shape = (None if images.shape[0] is None else 2 * images.shape[0], size, size, images.shape[-1])
+    rows = None if images.shape[0] is None else 2 * images.shape[0]
+    shape: tuple[Any, ...] = (rows, size, size, images.shape[-1])
     if _route.by_custom_call(images):
         _check_rows(images, params)
         return _route.custom_call("lowlevel_simclr_make_views", inputs, [(shape, dtype)])[0]
