@@ -4,7 +4,7 @@ CXX ?= g++
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: train test slow lint bench check sanitize fuzz clean
+.PHONY: train test slow lint bench check sanitize fuzz test-kernels-gpu clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make check   prove the ops on this very machine"
 	@echo "make bench   throughput of the ops, as JSON and tables"
 	@echo "make lint    ruff, mypy, clang-format"
+	@echo "make test-kernels-gpu   every CUDA kernel on a GPU, and under compute-sanitizer (nvcc, NumPy, PyTorch or CuPy)"
 	@echo "make sanitize, make fuzz   the kernels under sanitizers; random shapes and values for ten minutes"
 
 # The stamp comes last, so that an installation that was cut off is made again.
@@ -53,7 +54,7 @@ lint: $(VENV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run -Werror $(shell find kernels -name '*.cc' -o -name '*.h' -o -name '*.inc')
+	$(BIN)/clang-format --dry-run -Werror $(shell find kernels -name '*.cc' -o -name '*.h' -o -name '*.inc' -o -name '*.cu' -o -name '*.cuh')
 
 sanitize:
 	kernels/sanitize.sh address 60
@@ -62,6 +63,10 @@ sanitize:
 
 fuzz:
 	kernels/sanitize.sh none 600
+
+# Without .venv and without TensorFlow: whatever Python has NumPy and PyTorch or CuPy.
+test-kernels-gpu:
+	$(PYTHON) tests/gpu_kernels.py --sanitize
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info lowlevel_simclr/_native.so

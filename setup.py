@@ -5,7 +5,11 @@ is linked against empty stand-ins for TensorFlow's libraries so that no symbol a
 shipped by recent TensorFlow only; built beside an older one the library has no XLA handlers, and says so.
 
 Sources are found by name: kernels/*/X_tiles.cc is compiled once for each instruction set, X_xla.cc only where XLA's
-headers are, everything else once. kernels/**/*_test_driver.cc is no part of the library.
+headers are, X_cuda.cu, X_cuda_xla.cc and *_cudart.cc only where nvcc is, everything else once. kernels/**/*_test_driver.cc
+is no part of the library.
+
+CUDA kernels are built where nvcc is found: CUDACXX, PATH, CUDA_HOME/bin or /usr/local/cuda/bin. LOWLEVEL_SIMCLR_CUDA=1
+requires them, =0 leaves them out. The library with them loads on a machine without a GPU or driver all the same.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -43,6 +48,9 @@ INSTRUCTION_SETS = {
     "avx2": ["-mavx2", "-mfma"],
     "baseline": [],
 }
+# Machine code for the A100's and the H100's generation, and PTX from which a newer driver makes its own.
+CUDA_ARCHITECTURES = {"sm_80": "arch=compute_80,code=sm_80", "sm_90": "arch=compute_90,code=[sm_90,compute_90]"}
+CUDA_FLAGS = ["-O3", "-std=c++17", "-Xcompiler", "-fPIC,-fvisibility=hidden", "--threads", "0", "-Xptxas", "-v"]
 # The C++ runtime travels inside, for the user's may be older.
 LINK = ["-shared", "-static-libstdc++", "-static-libgcc", "-Wl,--exclude-libs,ALL", "-Wl,--gc-sections", "-Wl,-s"]
 EXPORTS = "{ global: lowlevel_simclr_*; local: *; };\n"  # the C++ runtime inside stays inside
@@ -93,32 +101,90 @@ def tensorflow_version() -> str:
     return "unknown"
 
 
+def cuda_compiler() -> str | None:
+    """The path of nvcc, checked to run; None where there is none or it is switched off."""
+    wanted = os.environ.get("LOWLEVEL_SIMCLR_CUDA")
+    if wanted not in (None, "", "0", "1"):
+        raise SystemExit(f"lowlevel_simclr: LOWLEVEL_SIMCLR_CUDA is {wanted!r}: set it to 1 or 0, or unset it.")
+    if wanted == "0":
+        return None
+    homes = [os.environ.get("CUDA_HOME"), "/usr/local/cuda"]
+    places = os.pathsep.join([os.environ.get("PATH", ""), *(f"{home}/bin" for home in homes if home)])
+    named = os.environ.get("CUDACXX")
+    found = named or shutil.which("nvcc", path=places)
+    if found is None:
+        if wanted == "1":
+            raise SystemExit("lowlevel_simclr: LOWLEVEL_SIMCLR_CUDA=1 needs nvcc: put it on PATH or name it in CUDACXX.")
+        return None
+    try:
+        subprocess.run([found, "--version"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise SystemExit(
+            f"lowlevel_simclr: the CUDA compiler {found!r} does not run ({error}): mend it, or build without CUDA by "
+            "LOWLEVEL_SIMCLR_CUDA=0."
+        ) from error
+    return found
+
+
+def static_cuda_runtime(nvcc: str, folder: Path) -> Path:
+    """libcudart_static.a of this nvcc."""
+    empty = folder / "empty.cu"
+    empty.write_text("", encoding="utf-8")
+    said = subprocess.run([nvcc, "--dryrun", "-c", str(empty)], capture_output=True, text=True, cwd=folder).stderr
+    top = re.search(r"^#\$ TOP=(.*)$", said, re.MULTILINE)
+    tops = [Path(top.group(1).strip())] if top else []
+    for root in [*tops, Path(nvcc).resolve().parent.parent]:
+        for below in ("lib64", "lib", "targets/x86_64-linux/lib", "lib/x86_64-linux-gnu"):
+            if (root / below / "libcudart_static.a").exists():
+                return (root / below / "libcudart_static.a").resolve()
+    raise SystemExit(
+        f"lowlevel_simclr: no libcudart_static.a beside {nvcc!r}: install the CUDA runtime's development files, or build "
+        "without CUDA by LOWLEVEL_SIMCLR_CUDA=0."
+    )
+
+
 def has_xla(include: Path) -> bool:
     """Whether this TensorFlow ships the headers of XLA's FFI."""
     return (include / "xla" / "ffi" / "api" / "ffi.h").exists()
 
 
-def compilations(include: Path) -> list[tuple[Path, str, list[str]]]:
-    """(source, name of the object, extra flags) of everything to compile, the longest first."""
+def needs_cuda(source: Path) -> bool:
+    """Whether a C++ source is for a library with CUDA kernels only."""
+    return source.name.endswith(("_cuda_xla.cc", "_cudart.cc"))
+
+
+def compilations(include: Path, cxx: list[str], nvcc: str | None, folder: Path) -> dict[Path, list[str]]:
+    """The object and the command of everything to compile, the longest first."""
+    found: dict[Path, list[str]] = {}
+    for source in sorted(KERNELS.rglob("*.cu")) if nvcc else []:
+        architectures = [word for value in CUDA_ARCHITECTURES.values() for word in ("-gencode", value)]
+        found[folder / f"{source.stem}.cu.o"] = [nvcc or "", *CUDA_FLAGS, *architectures, "-c", str(source)]
     sources = [path for path in sorted(KERNELS.rglob("*.cc")) if not path.name.endswith("_test_driver.cc")]
-    jobs = []
+    plain = [*cxx, *FLAGS, *WARNINGS]
     for source in sources:
         if source.name.endswith("_tiles.cc"):
             for name, flags in INSTRUCTION_SETS.items():
-                jobs.append((source, f"{source.stem}_{name}.o", [*flags, f"-DLOWLEVEL_SIMCLR_ISA={name}"]))
+                command = [*plain, *flags, f"-DLOWLEVEL_SIMCLR_ISA={name}", "-c", str(source)]
+                found[folder / f"{source.stem}_{name}.o"] = command
     for source in sources:
-        if source.name.endswith("_tiles.cc") or source.name.endswith("_xla.cc") and not has_xla(include):
-            continue
-        jobs.append((source, f"{source.stem}.o", [f"-isystem{include}", f"-DLOWLEVEL_SIMCLR_ABI={abi()}"]))
-    return jobs
+        left_out = source.name.endswith("_xla.cc") and not has_xla(include) or needs_cuda(source) and not nvcc
+        if not source.name.endswith("_tiles.cc") and not left_out:
+            command = [*plain, f"-isystem{include}", f"-DLOWLEVEL_SIMCLR_ABI={abi()}", "-c", str(source)]
+            found[folder / f"{source.stem}.o"] = command
+    return found
 
 
 def run(command: list[str]) -> None:
     """Run a compiler; its own words and a sentence when it fails."""
     done = subprocess.run(command, capture_output=True, text=True)
+    is_cuda = Path(command[0]).name == "nvcc"
     if done.returncode != 0:
-        raise SystemExit(f"{done.stdout}{done.stderr}\nlowlevel_simclr: this command failed: {shlex.join(command)}")
-    if done.stderr:
+        remedy = "; LOWLEVEL_SIMCLR_CUDA=0 builds without CUDA" if is_cuda else ""
+        said = f"{done.stdout}{done.stderr}"
+        raise SystemExit(f"{said}\nlowlevel_simclr: this command failed{remedy}: {shlex.join(command)}")
+    if is_cuda:  # ptxas reports registers and spills
+        Path(command[-1]).with_suffix(".log").write_text(done.stdout + done.stderr, encoding="utf-8")
+    elif done.stderr:
         print(done.stderr, file=sys.stderr)
 
 
@@ -135,14 +201,14 @@ def build(target: Path, folder: Path) -> None:
     started = time.perf_counter()
     cxx, include = compiler(), tensorflow_include()
     folder.mkdir(parents=True, exist_ok=True)
-    jobs = compilations(include)
-    commands = [
-        [*cxx, *FLAGS, *WARNINGS, *extra, "-c", str(source), "-o", str(folder / name)] for source, name, extra in jobs
-    ]
+    nvcc = cuda_compiler()
+    jobs = compilations(include, cxx, nvcc, folder)
+    commands = [[*command, "-o", str(made)] for made, command in jobs.items()]
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
         list(threads.map(run, commands))
     stand_ins(cxx, folder)
-    objects = [str(folder / name) for _, name, _ in jobs]
+    # TensorFlow's libraries export stand-ins for CUDA's own functions, of another version: the real ones come first.
+    objects = [*map(str, jobs), *([str(static_cuda_runtime(nvcc, folder)), "-lrt", "-ldl"] if nvcc else [])]
     libraries = [f"-L{folder}", "-Wl,--no-as-needed", *(f"-l:{name}" for name in STAND_INS)]
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_suffix(".so.part")  # never a half-written library under the real name
@@ -150,16 +216,17 @@ def build(target: Path, folder: Path) -> None:
     exports.write_text(EXPORTS, encoding="utf-8")
     run([*cxx, *LINK, f"-Wl,--version-script={exports}", *objects, *libraries, "-o", str(part)])
     os.replace(part, target)
-    describe(target, cxx, include, time.perf_counter() - started)
+    describe(target, cxx, nvcc, include, time.perf_counter() - started)
 
 
-def describe(target: Path, cxx: list[str], include: Path, seconds: float) -> None:
+def describe(target: Path, cxx: list[str], nvcc: str | None, include: Path, seconds: float) -> None:
     """Store what was built beside the library, and print it."""
     version = subprocess.run([*cxx, "--version"], capture_output=True, text=True).stdout.splitlines()[0]
     built = {
         "version": VERSION,
         "abi": abi(),
         "cpu": list(INSTRUCTION_SETS),
+        "cuda": list(CUDA_ARCHITECTURES) if nvcc else False,
         "xla": has_xla(include),
         "tensorflow": tensorflow_version(),
         "compiler": version,
@@ -167,7 +234,8 @@ def describe(target: Path, cxx: list[str], include: Path, seconds: float) -> Non
     target.with_suffix(".json").write_text(json.dumps(built, indent=2) + "\n", encoding="utf-8")
     xla = "yes" if built["xla"] else "no (this TensorFlow ships no XLA FFI headers; build beside 2.21)"
     print(f"lowlevel_simclr: built {target.name} in {seconds:.0f} s")
-    print(f"  cpu: {', '.join(built['cpu'])}\n  xla: {xla}")
+    cuda = ", ".join([*CUDA_ARCHITECTURES, "PTX"]) if nvcc else "no (no nvcc, or LOWLEVEL_SIMCLR_CUDA=0)"
+    print(f"  cpu: {', '.join(built['cpu'])}\n  cuda: {cuda}\n  xla: {xla}")
     print(f"  tensorflow: {built['tensorflow']} (runs with 2.15 and later)")
     print(f"  compiler: {version}", flush=True)
 

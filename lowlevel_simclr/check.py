@@ -12,8 +12,8 @@ exceeds rounding.
 
 Cases: four types, temperatures from 0.001 to 10, odd N, N = 1, d = 1, several tiles, duplicated and zero rows, norms
 from 1e-15 to 1e15, loss scales up to 2^15, own rows of a replica; eagerly, in graphs of unknown batch, and under
-jit_compile where the XLA route works. The views and their parameters are asked the same in `view_cases`. Exit code 0
-when all hold, else 1.
+jit_compile where the XLA route works; on the CPU and on every GPU (there through XLA alone). The views and their
+parameters are asked the same in `view_cases`. Exit code 0 when all hold, else 1.
 """
 
 from __future__ import annotations
@@ -275,6 +275,17 @@ def _used(finding: Finding) -> float:
     return min(finding.error / finding.bound, 1e6) if finding.bound > 0 else 1e6
 
 
+def _devices(why_not: str | None, has_cuda: bool) -> Iterator[tuple[str, Sequence[str]]]:
+    """Devices to check and the modes there; a GPU takes XLA's custom call in every mode, which needs a known batch."""
+    yield "/CPU:0", ("eager", "graph") if why_not else ("eager", "graph", "xla")
+    for number, device in enumerate(tf.config.list_logical_devices("GPU")):
+        if why_not or not has_cuda:
+            print(f"{device.name}: not checked, {why_not or 'the library was built without CUDA kernels'}")
+            continue
+        tf.config.experimental.enable_tensor_float_32_execution(False)  # the stock formula must not have its errors
+        yield f"/GPU:{number}", ("eager", "xla")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check the native ops here. Returns the exit code: 0 when every finding holds, else 1."""
     parser = argparse.ArgumentParser(prog="python -m lowlevel_simclr.check", description=__doc__.splitlines()[0])
@@ -287,12 +298,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"library: {_library.build_information()}")
     why_not = _route.closed()
     print(f"jit_compile: {why_not or 'yes'}")
-    for device in tf.config.list_physical_devices("GPU"):
-        print(f"{device.name}: not checked, the library has no CUDA kernel")
-    modes = ("eager", "graph") if why_not else ("eager", "graph", "xla")
-    with tf.device("/CPU:0"):
-        findings = check(ops, modes)
-    print(table(findings))
+    findings = []
+    for device, modes in _devices(why_not, bool(_library.build_information()["cuda"])):
+        with tf.device(device):
+            of_device = check(ops, modes)
+        print(f"{device}, {', '.join(modes)}\n{table(of_device)}")
+        findings += of_device
     failed = sum(not finding.holds for finding in findings)
     seconds = time.perf_counter() - started
     print(f"{len(findings)} findings, {failed} fail, {seconds:.0f} s; errors are in units of scale")

@@ -87,6 +87,7 @@ def assert_close(
     dtype: str,
     scale: ArrayLike,
     draws: Iterable[tuple[ArrayLike, ArrayLike]] = (),
+    stored: str | None = None,
 ) -> None:
     """Assert the rule above for every element.
 
@@ -100,15 +101,16 @@ def assert_close(
         scale: broadcast over reference64.
         draws: further pairs of a stock result and its float64 reference, of neighbouring problems. Made only
             if the result is refused without them: they can but allow more.
+        stored: the type that `actual` was rounded to, where NumPy has no such type and `actual` was widened.
     """
     actual, reference64 = np.asarray(actual), np.asarray(reference64, np.float64)
     assert actual.shape == reference64.shape, f"shape {actual.shape}, expected {reference64.shape}"
     size = np.broadcast_to(np.asarray(scale, np.float64), reference64.shape)
     worst = 0.0 if stock is None else _worst(stock, reference64, size, accumulation(dtype))
-    refusal = _refusal(actual, reference64, worst, size, accumulation(dtype))
+    refusal = _refusal(actual, reference64, worst, size, accumulation(dtype), stored or actual.dtype.name)
     if refusal is not None:
         worst = max([worst, *(_worst(*draw, size, accumulation(dtype)) for draw in draws)])
-        refusal = _refusal(actual, reference64, worst, size, accumulation(dtype))
+        refusal = _refusal(actual, reference64, worst, size, accumulation(dtype), stored or actual.dtype.name)
     assert refusal is None, refusal
 
 
@@ -123,9 +125,10 @@ def _worst(stock: ArrayLike, reference64: ArrayLike, size: NDArray, accumulated:
     return float(np.max(error, initial=0.0))
 
 
-def _refusal(actual: NDArray, reference64: NDArray, worst: float, size: NDArray, accumulated: str) -> str | None:
+def _refusal(
+    actual: NDArray, reference64: NDArray, worst: float, size: NDArray, accumulated: str, stored: str
+) -> str | None:
     """What is wrong with the worst element, and the share that fails; None where nothing is."""
-    stored = actual.dtype.name
     actual = actual.astype(np.float64)
     allowed = (2 * worst + C * EPSILON[accumulated]) * size
     if stored != accumulated:

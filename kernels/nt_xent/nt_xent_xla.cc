@@ -8,55 +8,10 @@
 
 #include "../thread_pool.h"
 #include "nt_xent.h"
-#include "xla/ffi/api/ffi.h"
-
-// Absent from TensorFlow 2.15; then there is nobody to register with.
-extern "C" __attribute__((weak)) const XLA_FFI_Api* XLA_FFI_GetApi();
+#include "nt_xent_ffi.h"
 
 namespace lowlevel_simclr {
 namespace {
-
-namespace ffi = xla::ffi;
-using Result = ffi::Result<ffi::AnyBuffer>;
-using Scalar = ffi::Buffer<ffi::F64, 0>;
-using Whole = ffi::Buffer<ffi::S64, 0>;
-
-ffi::Error invalid(const char* message) { return ffi::Error(ffi::ErrorCode::kInvalidArgument, message); }
-
-// The shape of a call, or why there is none.
-ffi::ErrorOr<NtXentShape> read_shape(ffi::AnyBuffer z, int64_t own_rows, int64_t first_pair) {
-  NtXentShape shape{};
-  switch (z.element_type()) {
-    case ffi::F32:
-      shape.type = DataType::kFloat32;
-      break;
-    case ffi::F64:
-      shape.type = DataType::kFloat64;
-      break;
-    case ffi::BF16:
-      shape.type = DataType::kBfloat16;
-      break;
-    case ffi::F16:
-      shape.type = DataType::kFloat16;
-      break;
-    default:
-      return ffi::Unexpected(invalid("z must be bfloat16, float16, float32 or float64."));
-  }
-  const auto dims = z.dimensions();
-  if (dims.size() != 2 || dims[0] < 2 || dims[0] % 2 != 0 || dims[1] < 1 || dims[0] > INT32_MAX) {
-    return ffi::Unexpected(invalid("NT-Xent needs z of shape (2N, d) with N >= 1 and d >= 1."));
-  }
-  shape.pairs = dims[0] / 2;
-  shape.dim = dims[1];
-  shape.first_pair = first_pair;
-  shape.own_pairs = own_rows / 2;
-  if (first_pair < 0 || own_rows < 2 || own_rows % 2 != 0 || shape.own_pairs > shape.pairs - first_pair) {
-    return ffi::Unexpected(
-        invalid("the own pairs do not lie within the pairs of z: give 0 <= first_pair, 1 <= pairs "
-                "and first_pair + pairs <= N."));
-  }
-  return shape;
-}
 
 struct Free {
   void operator()(void* memory) const { std::free(memory); }

@@ -1,8 +1,10 @@
-"""Which way a call of a native op takes: the TensorFlow op, or inside `jit_compile=True` an XLA custom call.
+"""Which way a call of a native op takes: the TensorFlow op, or inside `jit_compile=True` and on a GPU an XLA custom call.
 
 The choice is made while a function is traced. XLA cannot compile our TensorFlow ops, so inside its reach the same
-kernels are called through XLA's FFI, as a StableHLO module in an XlaCallModule op. That op's Python function is
-no public API of TensorFlow; a self-test at first use decides whether the way is open here.
+kernels are called through XLA's FFI, as a StableHLO module in an XlaCallModule op. The TensorFlow ops have kernels for the
+CPU alone; where a GPU is visible, the custom call is taken in graph and eager mode too, so that nothing is copied to the
+host in silence. That op's Python function is no public API of TensorFlow; a self-test at first use decides whether the way
+is open here.
 
 A tf.function keeps the way it was traced with: one that was first called outside and then inside `jit_compile=True`
 with the same shapes still holds the TensorFlow op, and XLA refuses it by the op's name. Give each place its own
@@ -48,8 +50,26 @@ def inside_xla() -> bool:
     return bool(control_flow_util.GraphOrParentsInXlaContext(framework_ops.get_default_graph()))
 
 
+def by_custom_call(tensor: tf.Tensor) -> bool:
+    """Whether an op on `tensor` goes through XLA: inside its reach, or where the tensor may live on a GPU.
+
+    Raises:
+        NotImplementedError: it may live on a GPU and the library has no CUDA kernels.
+    """
+    if inside_xla():
+        return True
+    if not tf.config.get_visible_devices("GPU") or "CPU" in tf.identity(tensor).device:  # the scope's device, in a graph
+        return False
+    if not _library.build_information()["cuda"]:
+        raise NotImplementedError(
+            "The native library was built without CUDA kernels and this tensor may live on a GPU: build it where nvcc is "
+            "(LOWLEVEL_SIMCLR_CUDA=1), put the op under tf.device('/CPU:0'), or use the stock ops (--ops stock)."
+        )
+    return True
+
+
 def custom_call(target: str, inputs: Sequence[tf.Tensor], outputs: Sequence[Spec]) -> list[tf.Tensor]:
-    """Call the FFI handler `target` from a function that XLA compiles.
+    """Call the FFI handler `target` through XLA.
 
     Args:
         target: name under which the library registered the handler.
@@ -66,9 +86,9 @@ def custom_call(target: str, inputs: Sequence[tf.Tensor], outputs: Sequence[Spec
     for tensor in inputs:
         if not tensor.shape.is_fully_defined():
             raise ValueError(
-                f"Under jit_compile the native ops need static shapes, and an input of {target} "
-                f"has shape {tensor.shape}: fix the batch size (drop_remainder=True), or leave jit_compile off for an "
-                "unknown batch."
+                f"Under jit_compile and on a GPU the native ops need static shapes, and an input of {target} "
+                f"has shape {tensor.shape}: fix the batch size (drop_remainder=True), or for an unknown batch leave "
+                "jit_compile off and put the op under tf.device('/CPU:0')."
             )
     return _call(target, inputs, outputs)
 
@@ -80,19 +100,28 @@ def _call(target: str, inputs: Sequence[tf.Tensor], outputs: Sequence[Spec]) -> 
     results = xla.call_module(
         list(inputs),
         version=9,
-        module=_module(target, arguments, outputs),
+        module=_module(target, arguments, outputs, _platforms()),
         Tout=[dtype for _, dtype in outputs],
         Sout=[list(shape) for shape, _ in outputs],
-        platforms=("CPU",),
+        platforms=_platforms(),
     )
     return list(results)
 
 
-def _module(target: str, inputs: Sequence[Spec], outputs: Sequence[Spec]) -> str:
-    """StableHLO text of a function that is one custom call."""
+def _platforms() -> tuple[str, ...]:
+    """Where the library's FFI handlers run."""
+    return ("CPU", "CUDA") if _library.build_information()["cuda"] else ("CPU",)
+
+
+def _module(target: str, inputs: Sequence[Spec], outputs: Sequence[Spec], platforms: Sequence[str] = ("CPU",)) -> str:
+    """StableHLO text of a function that is one custom call.
+
+    A module for several platforms takes the number of the one it runs on as its first argument, which XlaCallModule gives.
+    """
     taken, given = [_tensor_type(spec) for spec in inputs], [_tensor_type(spec) for spec in outputs]
     names = [f"%a{i}" for i in range(len(taken))]
-    parameters = ", ".join(f"{name}: {kind}" for name, kind in zip(names, taken))
+    platform = ["%platform: tensor<i32>"] if len(platforms) > 1 else []
+    parameters = ", ".join(platform + [f"{name}: {kind}" for name, kind in zip(names, taken)])
     results = ", ".join(f"%r#{i}" for i in range(len(given)))
     signature = f"({', '.join(taken)}) -> ({', '.join(given)})"
     return (

@@ -1,7 +1,7 @@
 """The parameters of every view, drawn natively. kernels/draw_view_params/draw_view_params.h says how.
 
 Name, signature, integers and flags as in `stock` and `reference`; attempts of a crop are drawn only until one fits.
-Inside `jit_compile=True` the same kernel runs through XLA (see `_route`).
+Inside `jit_compile=True` and on a GPU the kernels run through XLA (see `_route`).
 """
 
 from __future__ import annotations
@@ -52,8 +52,9 @@ def draw_view_params(
 
     Raises:
         ValueError: index is not (N,) integers, or seed is out of range.
-        tf.errors.InvalidArgumentError: epoch or an index does not fit its word.
-        XlaRouteError: under jit_compile with a TensorFlow whose XLA cannot reach the kernel.
+        tf.errors.InvalidArgumentError: epoch or an index does not fit its word. (On a GPU such a row's box is all -1.)
+        XlaRouteError: under jit_compile or on a GPU with a TensorFlow whose XLA cannot reach the kernel.
+        NotImplementedError: on a GPU, with a library that was built without CUDA kernels.
     """
     index = tf.cast(checked_index(tf.convert_to_tensor(index)), tf.int64)
     key = tf.constant(key_words(seed).astype(np.int64))
@@ -61,7 +62,7 @@ def draw_view_params(
     numbers = tf.constant(_numbers(recipe, height, width), tf.float64)
     rows = None if index.shape[0] is None else 2 * index.shape[0]
     shapes: list[tuple[Any, ...]] = [(rows, *width) for width in _WIDTHS]
-    if _route.inside_xla():
+    if _route.by_custom_call(index):
         outputs = list(zip(shapes, _TYPES))
         return ViewParams(
             *_route.custom_call("lowlevel_simclr_draw_view_params", [index, key, epoch, numbers], outputs)

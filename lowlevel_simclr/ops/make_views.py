@@ -1,7 +1,8 @@
 """Both views of every image in one native pass. kernels/make_views/make_views.h says what is computed.
 
 Name, signature and pixels as in `stock`. Each view is made by one thread that reads the image and writes the view, in
-its final type, once. Inside `jit_compile=True` the same kernel runs through XLA (see `_route`). It has no gradient.
+its final type, once. Inside `jit_compile=True` and on a GPU the kernels run through XLA (see `_route`). It has no
+gradient.
 """
 
 from __future__ import annotations
@@ -60,19 +61,20 @@ def make_views(
     Raises:
         ValueError: a wrong shape or type.
         tf.errors.InvalidArgumentError: a box that is empty or not inside the image, a view that changes saturation or
-            hue or is grey of images that have not 3 channels, or params of another number of rows. It names the row.
-        XlaRouteError: under jit_compile with a TensorFlow whose XLA cannot reach the kernel.
+            hue or is grey of images that have not 3 channels, or params of another number of rows. It names the row. (On a
+            GPU such a view is NaN.)
+        XlaRouteError: under jit_compile or on a GPU with a TensorFlow whose XLA cannot reach the kernel.
+        NotImplementedError: on a GPU, with a library that was built without CUDA kernels.
     """
     images, dtype = _checked_images(images, size), _checked_type(dtype)
     params = ViewParams(*(tf.convert_to_tensor(field, kind) for field, kind in zip(params, _FIELDS)))
-    _refuse_gpu(images)
     if not blur:
         params = params._replace(blur_sigma=tf.zeros_like(params.blur_sigma))
     offset, scale = scaling(mean, std, images.shape[-1])
     inputs = [images, *params, tf.constant(offset, tf.float32), tf.constant(1 / scale, tf.float32)]
     rows = None if images.shape[0] is None else 2 * images.shape[0]
     shape: tuple[Any, ...] = (rows, size, size, images.shape[-1])
-    if _route.inside_xla():
+    if _route.by_custom_call(images):
         _check_rows(images, params)
         return _route.custom_call("lowlevel_simclr_make_views", inputs, [(shape, dtype)])[0]
     names = ("images", *ViewParams._fields, "mean", "inverse_std")
@@ -112,15 +114,6 @@ def _check_rows(images: tf.Tensor, params: ViewParams) -> None:
                 f"{name} has shape {tuple(field.shape)} for {images.shape[0]} images: it must be {expected}, two rows "
                 "for each."
             )
-
-
-def _refuse_gpu(images: tf.Tensor) -> None:
-    """Never copy images to the host in silence."""
-    if tf.config.list_physical_devices("GPU") and "CPU" not in str(images.device):
-        raise NotImplementedError(
-            "The native make_views has no CUDA kernel and the images may live on a GPU: put the views under "
-            "tf.device('/CPU:0'), or use the stock ops (--ops stock)."
-        )
 
 
 @tf.RegisterGradient("LowlevelSimclr>MakeViews")

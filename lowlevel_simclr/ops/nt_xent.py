@@ -1,8 +1,8 @@
 """NT-Xent on the native library: exact, linear in memory, on all cores. kernels/nt_xent/nt_xent.h has the formula.
 
 Names, signatures and types as in `stock`. What the backward pass needs is kept in a few (2N,) vectors; the (2N, 2N)
-matrix is never stored. Inside `jit_compile=True` the same kernels run through XLA (see `_route`). There is no second
-derivative.
+matrix is never stored. Inside `jit_compile=True` and on a GPU the kernels run through XLA (see `_route`). There is no
+second derivative.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ def nt_xent(z: tf.Tensor, temperature: Temperature) -> tf.Tensor:
     Raises:
         ValueError: z is not (2N, d) with N >= 1 and d >= 1, or temperature is not one positive finite number.
         TypeError: z is not one of the four floating-point types.
-        tf.errors.InvalidArgumentError: what could not be seen while the graph was built.
-        XlaRouteError: under jit_compile with a TensorFlow whose XLA cannot reach the kernels.
+        tf.errors.InvalidArgumentError: what could not be seen while the graph was built. (On a GPU the results are NaN.)
+        XlaRouteError: under jit_compile or on a GPU with a TensorFlow whose XLA cannot reach the kernels.
+        NotImplementedError: on a GPU, with a library that was built without CUDA kernels.
     """
     return nt_xent_and_top1(z, temperature)[0]
 
@@ -63,7 +64,7 @@ def nt_xent_and_top1(z: tf.Tensor, temperature: Temperature) -> tuple[tf.Tensor,
         As `nt_xent`.
     """
     z, temperature = _checked_rows(z), _checked_temperature(temperature)
-    if _route.inside_xla():
+    if _route.by_custom_call(z):
         return _nt_xent_in_xla(z, temperature)
     outputs = _library.library().lowlevel_simclr_nt_xent(z=z, temperature=temperature, S=_SUMS[z.dtype])
     return outputs[0], outputs[3]
@@ -109,17 +110,18 @@ def nt_xent_rows(
     """
     z_all, temperature = _checked_rows(z_all), _checked_temperature(temperature)
     _check_own_pairs(z_all, first_pair, pairs)
+    by_call = _route.by_custom_call(z_all)  # once: the gradient may be asked for outside the scope of a tf.device
 
     @tf.custom_gradient
     def losses(z: tf.Tensor, tau: tf.Tensor) -> tuple[tf.Tensor, Any]:
-        loss, state = _rows_forward(z, first_pair, pairs, tau)
+        loss, state = _rows_forward(z, first_pair, pairs, tau, by_call)
 
         def gradient(cotangent: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             own = _own_rows(tf.shape(z)[0], first_pair, pairs)[:, None]  # (2n, 1)
             everywhere = tf.tensor_scatter_nd_update(tf.zeros_like(state.inverse_norm), own, cotangent)  # (2N,)
             neutral = tf.ones_like(tf.stack([state.inverse_norm] * 2, axis=1))  # (2N, 2): nothing is divided by 0
             normaliser = tf.tensor_scatter_nd_update(neutral, own, state.normaliser)
-            return _backward(z, normaliser, state.inverse_norm, everywhere, tau)
+            return _backward(z, normaliser, state.inverse_norm, everywhere, tau, by_call)
 
         return loss, gradient
 
@@ -145,7 +147,8 @@ def nt_xent_rows_forward(
     """
     z_all, temperature = _checked_rows(z_all), _checked_temperature(temperature)
     _check_own_pairs(z_all, first_pair, pairs)
-    return _rows_forward(tf.stop_gradient(z_all), first_pair, pairs, tf.stop_gradient(temperature))
+    by_call = _route.by_custom_call(z_all)
+    return _rows_forward(tf.stop_gradient(z_all), first_pair, pairs, tf.stop_gradient(temperature), by_call)
 
 
 def nt_xent_rows_backward(
@@ -177,7 +180,7 @@ def nt_xent_rows_backward(
     _check_own_pairs(z_all, first_pair, pairs)
     inputs = [z_all, state.normaliser, state.inverse_norm, cotangent, temperature, tf.cast(first_pair, tf.int64)]
     width = z_all.shape[1]
-    if _route.inside_xla():
+    if _route.by_custom_call(z_all):
         outputs = [((2 * _static_pairs(pairs), width), z_all.dtype), ((), tf.float64)]
         dz, dtemperature = _route.custom_call("lowlevel_simclr_nt_xent_rows_grad", inputs, outputs)
     else:
@@ -195,7 +198,7 @@ def _nt_xent_in_xla(z: tf.Tensor, temperature: tf.Tensor) -> tuple[tuple[tf.Tens
     loss, normaliser, inverse_norm, top1 = _route.custom_call("lowlevel_simclr_nt_xent", [z, temperature], outputs)
 
     def gradient(cotangent: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return _backward(z, normaliser, inverse_norm, cotangent, temperature)
+        return _backward(z, normaliser, inverse_norm, cotangent, temperature, True)
 
     return (loss, top1), gradient
 
@@ -203,7 +206,7 @@ def _nt_xent_in_xla(z: tf.Tensor, temperature: tf.Tensor) -> tuple[tuple[tf.Tens
 @tf.RegisterGradient("LowlevelSimclr>NtXent")
 def _gradient(op: tf.Operation, cotangent: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     z, temperature = op.inputs
-    return _backward(z, op.outputs[1], op.outputs[2], cotangent, temperature)
+    return _backward(z, op.outputs[1], op.outputs[2], cotangent, temperature, _route.inside_xla())
 
 
 @tf.RegisterGradient("LowlevelSimclr>NtXentGrad")
@@ -212,11 +215,16 @@ def _no_second_gradient(op: tf.Operation, *_: tf.Tensor) -> NoReturn:
 
 
 def _backward(
-    z: tf.Tensor, normaliser: tf.Tensor, inverse_norm: tf.Tensor, cotangent: tf.Tensor, temperature: tf.Tensor
+    z: tf.Tensor,
+    normaliser: tf.Tensor,
+    inverse_norm: tf.Tensor,
+    cotangent: tf.Tensor,
+    temperature: tf.Tensor,
+    by_call: bool,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """The gradients dz (2N, d) and dtemperature (), float64."""
     inputs = [z, normaliser, inverse_norm, cotangent, temperature]
-    if _route.inside_xla():
+    if by_call:
         outputs = [(z.shape, z.dtype), ((), tf.float64)]
         dz, dtemperature = _route.custom_call("lowlevel_simclr_nt_xent_grad", inputs, outputs)
         return dz, dtemperature
@@ -224,10 +232,10 @@ def _backward(
 
 
 def _rows_forward(
-    z: tf.Tensor, first_pair: int | tf.Tensor, pairs: int | tf.Tensor, temperature: tf.Tensor
+    z: tf.Tensor, first_pair: int | tf.Tensor, pairs: int | tf.Tensor, temperature: tf.Tensor, by_call: bool
 ) -> tuple[tf.Tensor, RowsState]:
     first = tf.cast(first_pair, tf.int64)
-    if _route.inside_xla():
+    if by_call:
         outputs = _forward_specs(z, 2 * _static_pairs(pairs))
         found = _route.custom_call("lowlevel_simclr_nt_xent_rows", [z, temperature, first], outputs)
     else:
@@ -282,17 +290,7 @@ def _checked_rows(z: tf.Tensor) -> tf.Tensor:
             f"z has shape {tuple(z.shape)}: NT-Xent needs (2N, d) with N >= 1 and d >= 1, "
             "all N first views and then all N second views."
         )
-    _refuse_gpu(z)
     return z
-
-
-def _refuse_gpu(z: tf.Tensor) -> None:
-    """Never copy z to the host in silence."""
-    if tf.config.list_physical_devices("GPU") and "CPU" not in str(z.device):
-        raise NotImplementedError(
-            "The native NT-Xent has no CUDA kernel and z may live on a GPU: put the loss under tf.device('/CPU:0'), or "
-            "use the stock ops (--ops stock)."
-        )
 
 
 def _checked_temperature(temperature: Temperature) -> tf.Tensor:

@@ -1,0 +1,196 @@
+// Runs CUDA kernels on the CPU, one fibre a thread: what launch.cuh includes where the compiler is not nvcc.
+//
+// Only for tests. A block's threads take turns; __syncthreads and the warp's exchanges hand over to the next one. So
+// every index, mask and barrier of the real source runs, with these differences: blocks run one after another, shared
+// memory begins as NaN, and a barrier that not all threads reach ends the process with a sentence. The order of the
+// threads between two barriers can be turned round (`on_host::reversed`): results that change tell of a missing barrier.
+#pragma once
+
+#include <ucontext.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#define __global__ static
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+
+using cudaStream_t = void*;
+
+struct dim3 {
+  unsigned x, y, z;
+  dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
+};
+
+struct alignas(16) uint4 {
+  uint32_t x, y, z, w;
+};
+
+namespace on_host {
+
+constexpr int kLanes = 32, kSlotBytes = 64;
+constexpr size_t kStackBytes = 256 * 1024;
+
+struct Barrier {
+  int arrived = 0;
+  int64_t generation = 0;
+};
+
+struct Warp {
+  Barrier barrier;
+  char slots[2][kLanes][kSlotBytes];
+};
+
+struct Fibre {
+  ucontext_t context;
+  std::unique_ptr<char[]> stack;
+  int64_t exchanges = 0;
+  bool done = false;
+};
+
+struct Block {
+  ucontext_t scheduler;
+  std::vector<Fibre> fibres;
+  std::vector<Warp> warps;
+  Barrier barrier;
+  std::vector<uint4> shared;
+  int current = 0;
+  bool moved = false;  // somebody got past a barrier or ended since the last look
+  const std::function<void()>* body = nullptr;
+};
+
+inline Block block;
+inline dim3 thread_index, block_index, grid_size, block_size;
+inline bool reversed = false;
+
+inline char* shared_memory() { return reinterpret_cast<char*>(block.shared.data()); }
+
+inline void hand_over() {
+  Fibre& self = block.fibres[block.current];
+  swapcontext(&self.context, &block.scheduler);
+}
+
+inline void arrive(Barrier& barrier, int expected) {
+  const int64_t generation = barrier.generation;
+  if (++barrier.arrived == expected) {
+    barrier.arrived = 0;
+    ++barrier.generation;
+    block.moved = true;
+    return;
+  }
+  while (barrier.generation == generation) hand_over();
+}
+
+inline int lane() { return block.current % kLanes; }
+inline Warp& warp() { return block.warps[block.current / kLanes]; }
+
+// Every lane of the warp lays down a value and can then read the others' with `of_lane`.
+template <typename T>
+struct Exchange {
+  static_assert(sizeof(T) <= kSlotBytes);
+  int parity;
+  explicit Exchange(const T& mine) {
+    parity = static_cast<int>(block.fibres[block.current].exchanges++ % 2);
+    std::memcpy(warp().slots[parity][lane()], &mine, sizeof(T));
+    arrive(warp().barrier, kLanes);
+  }
+  T of_lane(int other) const {
+    T value;
+    std::memcpy(&value, warp().slots[parity][other], sizeof(T));
+    return value;
+  }
+};
+
+inline void enter() {
+  (*block.body)();
+  block.fibres[block.current].done = block.moved = true;
+  swapcontext(&block.fibres[block.current].context, &block.scheduler);
+}
+
+inline void start(int number) {
+  Fibre& fibre = block.fibres[number];
+  if (fibre.stack == nullptr) fibre.stack.reset(new char[kStackBytes]);
+  fibre.done = false;
+  fibre.exchanges = 0;
+  getcontext(&fibre.context);
+  fibre.context.uc_stack.ss_sp = fibre.stack.get();
+  fibre.context.uc_stack.ss_size = kStackBytes;
+  fibre.context.uc_link = nullptr;
+  makecontext(&fibre.context, enter, 0);
+}
+
+// One turn of every thread that has not ended; false when all have.
+inline bool turn(int threads) {
+  bool left = false;
+  for (int i = 0; i < threads; ++i) {
+    const int number = reversed ? threads - 1 - i : i;
+    if (block.fibres[number].done) continue;
+    left = true;
+    block.current = number;
+    thread_index = dim3(number, 0, 0);
+    swapcontext(&block.scheduler, &block.fibres[number].context);
+  }
+  return left;
+}
+
+inline void run_block(int threads, int64_t shared_bytes, const std::function<void()>& body) {
+  block.body = &body;
+  block.shared.resize((shared_bytes + 15) / 16);
+  if (!block.shared.empty()) std::memset(block.shared.data(), 0xff, block.shared.size() * 16);  // NaN
+  if (static_cast<int>(block.fibres.size()) < threads) block.fibres.resize(threads);
+  block.warps.assign((threads + kLanes - 1) / kLanes, Warp());
+  block.barrier = Barrier();
+  for (int i = 0; i < threads; ++i) start(i);
+  do {
+    block.moved = false;
+    if (!turn(threads)) return;
+  } while (block.moved);
+  std::fprintf(stderr, "cuda_on_host: a barrier waits for threads that never reach it.\n");
+  std::abort();
+}
+
+inline void launch(dim3 grid, int threads, int64_t shared_bytes, const std::function<void()>& body) {
+  grid_size = grid;
+  block_size = dim3(threads);
+  for (unsigned z = 0; z < grid.z; ++z) {
+    for (unsigned y = 0; y < grid.y; ++y) {
+      for (unsigned x = 0; x < grid.x; ++x) {
+        block_index = dim3(x, y, z);
+        run_block(threads, shared_bytes, body);
+      }
+    }
+  }
+}
+
+}  // namespace on_host
+
+// For tests: turn the order of the threads round.
+extern "C" __attribute__((visibility("default"), used)) inline void lowlevel_simclr_reverse_threads(
+    int reversed) {
+  on_host::reversed = reversed != 0;
+}
+
+#define threadIdx on_host::thread_index
+#define blockIdx on_host::block_index
+#define gridDim on_host::grid_size
+#define blockDim on_host::block_size
+
+inline void __syncthreads() { on_host::arrive(on_host::block.barrier, static_cast<int>(blockDim.x)); }
+
+template <typename T>
+T __shfl_xor_sync(unsigned, T value, int mask) {
+  return on_host::Exchange<T>(value).of_lane(on_host::lane() ^ mask);
+}
+
+template <typename T>
+T __shfl_sync(unsigned, T value, int source) {
+  return on_host::Exchange<T>(value).of_lane(source);
+}

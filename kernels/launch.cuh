@@ -1,0 +1,123 @@
+// What every CUDA launcher shares: the stream, the launch and its error, memory cut out of a workspace, shared memory.
+//
+// The same source compiles twice: by nvcc for a GPU, and by any C++17 compiler with cuda_on_host.h, which runs the
+// kernels thread by thread on the CPU. The second proves indices, schedules, masks and barriers without a GPU.
+#pragma once
+
+#include <cstdint>
+
+#ifdef __CUDACC__
+#include <cuda_runtime.h>
+#else
+#include "cuda_on_host.h"
+#endif
+
+namespace lowlevel_simclr {
+
+constexpr int kWarp = 32;
+constexpr unsigned kAllLanes = 0xffffffffu;
+
+__host__ __device__ constexpr int64_t round_up(int64_t value, int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+__host__ __device__ constexpr int64_t divide_up(int64_t value, int64_t by) { return (value + by - 1) / by; }
+
+// The block's dynamic shared memory, aligned to 16 bytes.
+#ifdef __CUDACC__
+__device__ inline char* shared_memory() {
+  extern __shared__ __align__(16) char lowlevel_simclr_shared[];
+  return lowlevel_simclr_shared;
+}
+#else
+inline char* shared_memory() { return on_host::shared_memory(); }
+#endif
+
+// Cuts arrays out of a workspace; with a null base it only counts.
+class DeviceArena {
+ public:
+  explicit DeviceArena(void* base) : base_(static_cast<char*>(base)) {}
+
+  template <typename T>
+  T* take(int64_t count) {
+    T* taken = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + used_);
+    used_ += round_up(count * static_cast<int64_t>(sizeof(T)), 256);
+    return taken;
+  }
+
+  int64_t used() const { return used_; }
+
+ private:
+  char* base_;
+  int64_t used_ = 0;
+};
+
+// The same for floats alone, in host and device code, each array aligned to 16 bytes.
+class DeviceFloats {
+ public:
+  __host__ __device__ explicit DeviceFloats(char* base) : base_(base) {}
+
+  __host__ __device__ float* take(int64_t count) {
+    float* taken = base_ == nullptr ? nullptr : reinterpret_cast<float*>(base_ + used_);
+    used_ += round_up(count * static_cast<int64_t>(sizeof(float)), 16);
+    return taken;
+  }
+
+  __host__ __device__ int64_t used() const { return used_; }
+
+ private:
+  char* base_;
+  int64_t used_ = 0;
+};
+
+// a b, never fused with an addition.
+__device__ __forceinline__ float product(float a, float b) {
+#ifdef __CUDACC__
+  return __fmul_rn(a, b);
+#else
+  return a * b;
+#endif
+}
+
+__device__ __forceinline__ double product(double a, double b) {
+#ifdef __CUDACC__
+  return __dmul_rn(a, b);
+#else
+  return a * b;
+#endif
+}
+
+// Launches on one stream until the first error, and keeps that.
+class Stream {
+ public:
+  explicit Stream(void* stream) : stream_(static_cast<cudaStream_t>(stream)) {}
+
+  template <typename... Parameters, typename... Arguments>
+  void launch(void (*kernel)(Parameters...), dim3 grid, int threads, int64_t shared_bytes,
+              Arguments... arguments) {
+    if (error_ != nullptr) return;
+#ifdef __CUDACC__
+    cudaError_t status = cudaSuccess;
+    if (shared_bytes > 48 * 1024) {
+      status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                    static_cast<int>(shared_bytes));
+    }
+    if (status == cudaSuccess) {
+      kernel<<<grid, threads, shared_bytes, stream_>>>(arguments...);
+      status = cudaGetLastError();
+    }
+    if (status != cudaSuccess) error_ = cudaGetErrorString(status);
+#else
+    on_host::launch(grid, threads, shared_bytes, [&] { kernel(arguments...); });
+#endif
+  }
+
+  // Null, or what CUDA says went wrong with the first launch that failed.
+  const char* error() const { return error_; }
+
+ private:
+  cudaStream_t stream_;
+  const char* error_ = nullptr;
+};
+
+}  // namespace lowlevel_simclr

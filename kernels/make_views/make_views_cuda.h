@@ -1,0 +1,27 @@
+// make_views on a CUDA device: the contract of make_views.h, every array on the device. A faulty row's pixels are NaN.
+//
+// The launcher only enqueues on `stream`. It returns null, or one sentence that says why nothing useful was enqueued.
+// `pixels` is a PixelType, `type` a DataType. `params` is a host array of the eleven pointers of ViewParamArrays, in its
+// order. Workspace: aligned to 256 bytes; 0 bytes where a view fits into shared memory, else a few hundred views.
+//
+// Determinism: the same bits every time on one kind of device; a view depends on its own image and parameters alone.
+#pragma once
+
+#include <cstdint>
+
+#include "../exported.h"
+
+LOWLEVEL_SIMCLR_EXPORT int64_t lowlevel_simclr_make_views_cuda_workspace_bytes(int64_t count, int64_t height,
+                                                                               int64_t width,
+                                                                               int64_t channels, int64_t size,
+                                                                               int pixels, int type);
+
+LOWLEVEL_SIMCLR_EXPORT const char* lowlevel_simclr_make_views_cuda(
+    void* stream, int64_t count, int64_t height, int64_t width, int64_t channels, int64_t size, int pixels,
+    int type,
+    const void* images,         // (N, height, width, channels)
+    const void* const* params,  // 11 device pointers
+    const float* mean,          // (channels,)
+    const float* inverse_std,   // (channels,)
+    void* workspace,            //
+    void* views);               // (2N, S, S, channels)

@@ -1,0 +1,69 @@
+// Views as an XLA FFI handler on CUDA devices: the target of make_views_xla.cc for the platform "CUDA".
+//
+// Types are checked as on the host. The parameters lie on the device, where no handler can read them in time: a faulty
+// view is NaN (make_views.h).
+#include "make_views_cuda.h"
+#include "make_views_ffi.h"
+
+namespace lowlevel_simclr {
+namespace {
+
+ffi::Error run(void* stream, ffi::ScratchAllocator scratch, Any images, Boxes box, Flags flip,
+               Numbers brightness, Numbers contrast, Numbers saturation, Numbers hue,
+               Numbers brightness_shift, Boxes order, Flags clip, Flags grey, Numbers blur_sigma,
+               Numbers mean, Numbers inverse_std, ffi::Result<Any> views) {
+  const auto shape = read_shape(images, *views);
+  if (shape.has_error()) return shape.error();
+  const int pixels = static_cast<int>(shape->pixels), type = static_cast<int>(shape->type);
+  const int64_t bytes = lowlevel_simclr_make_views_cuda_workspace_bytes(
+      shape->count, shape->height, shape->width, shape->channels, shape->size, pixels, type);
+  std::optional<void*> workspace = bytes > 0 ? scratch.Allocate(static_cast<size_t>(bytes), 256) : nullptr;
+  if (!workspace.has_value())
+    return ffi::Error(ffi::ErrorCode::kResourceExhausted, "no device memory for the views' workspace.");
+  const void* const params[] = {box.untyped_data(),
+                                flip.untyped_data(),
+                                brightness.untyped_data(),
+                                contrast.untyped_data(),
+                                saturation.untyped_data(),
+                                hue.untyped_data(),
+                                brightness_shift.untyped_data(),
+                                order.untyped_data(),
+                                clip.untyped_data(),
+                                grey.untyped_data(),
+                                blur_sigma.untyped_data()};
+  const char* why = lowlevel_simclr_make_views_cuda(
+      stream, shape->count, shape->height, shape->width, shape->channels, shape->size, pixels, type,
+      images.untyped_data(), params, mean.typed_data(), inverse_std.typed_data(), *workspace,
+      views->untyped_data());
+  if (why == nullptr) return ffi::Error::Success();
+  return ffi::Error(ffi::ErrorCode::kInternal, std::string("make_views on CUDA: ") + why);
+}
+
+XLA_FFI_DEFINE_HANDLER(kMakeViews, run,
+                       ffi::Ffi::Bind()
+                           .Ctx<ffi::PlatformStream<void*>>()
+                           .Ctx<ffi::ScratchAllocator>()
+                           .Arg<Any>()
+                           .Arg<Boxes>()
+                           .Arg<Flags>()
+                           .Arg<Numbers>()
+                           .Arg<Numbers>()
+                           .Arg<Numbers>()
+                           .Arg<Numbers>()
+                           .Arg<Numbers>()
+                           .Arg<Boxes>()
+                           .Arg<Flags>()
+                           .Arg<Flags>()
+                           .Arg<Numbers>()
+                           .Arg<Numbers>()
+                           .Arg<Numbers>()
+                           .Ret<Any>());
+
+const bool registered = [] {
+  if (XLA_FFI_GetApi == nullptr) return false;
+  ffi::Ffi::RegisterStaticHandler(XLA_FFI_GetApi(), "lowlevel_simclr_make_views", "CUDA", kMakeViews);
+  return true;
+}();
+
+}  // namespace
+}  // namespace lowlevel_simclr

@@ -1,0 +1,61 @@
+// What the views' XLA FFI handlers on the host and on CUDA share: the checks of a call's types.
+#pragma once
+
+#include <string>
+
+#include "make_views.h"
+#include "xla/ffi/api/ffi.h"
+
+// Absent from TensorFlow 2.15; then there is nobody to register with.
+extern "C" __attribute__((weak)) const XLA_FFI_Api* XLA_FFI_GetApi();
+
+namespace lowlevel_simclr {
+namespace {
+
+namespace ffi = xla::ffi;
+using Any = ffi::AnyBuffer;
+using Boxes = ffi::Buffer<ffi::S32, 2>;
+using Flags = ffi::Buffer<ffi::PRED, 1>;
+using Numbers = ffi::Buffer<ffi::F32, 1>;
+
+ffi::Error invalid(const std::string& message) {
+  return ffi::Error(ffi::ErrorCode::kInvalidArgument, message);
+}
+
+// Shapes were checked where the call was traced (ops/make_views.py); types are checked here.
+ffi::ErrorOr<MakeViewsShape> read_shape(Any images, Any views) {
+  const auto from = images.dimensions(), to = views.dimensions();
+  if (from.size() != 4 || to.size() != 4)
+    return ffi::Unexpected(invalid("images and views must have four axes."));
+  MakeViewsShape shape{from[0], from[1], from[2], from[3], to[1], {}, {}};
+  switch (images.element_type()) {
+    case ffi::U8:
+      shape.pixels = PixelType::kUint8;
+      break;
+    case ffi::U16:
+      shape.pixels = PixelType::kUint16;
+      break;
+    case ffi::F32:
+      shape.pixels = PixelType::kFloat32;
+      break;
+    default:
+      return ffi::Unexpected(invalid("images must be uint8, uint16 or float32."));
+  }
+  switch (views.element_type()) {
+    case ffi::F32:
+      shape.type = DataType::kFloat32;
+      break;
+    case ffi::BF16:
+      shape.type = DataType::kBfloat16;
+      break;
+    case ffi::F16:
+      shape.type = DataType::kFloat16;
+      break;
+    default:
+      return ffi::Unexpected(invalid("views must be float32, bfloat16 or float16."));
+  }
+  return shape;
+}
+
+}  // namespace
+}  // namespace lowlevel_simclr

@@ -1,0 +1,117 @@
+// NT-Xent as XLA FFI handlers on CUDA devices: the targets of nt_xent_xla.cc for the platform "CUDA".
+//
+// Shapes are checked as on the host. The scalars lie on the device, where no handler can read them in time: what is wrong
+// with them makes every result NaN (nt_xent_cuda.h).
+#include <optional>
+#include <string>
+
+#include "nt_xent_cuda.h"
+#include "nt_xent_ffi.h"
+
+namespace lowlevel_simclr {
+namespace {
+
+ffi::Error outcome(const char* why) {
+  if (why == nullptr) return ffi::Error::Success();
+  return ffi::Error(ffi::ErrorCode::kInternal, std::string("NT-Xent on CUDA: ") + why);
+}
+
+std::optional<void*> workspace_for(ffi::ScratchAllocator& scratch, const NtXentShape& shape) {
+  const int64_t bytes = lowlevel_simclr_nt_xent_cuda_workspace_bytes(shape.pairs, shape.dim, shape.own_pairs,
+                                                                     static_cast<int>(shape.type));
+  return bytes < 0 ? std::nullopt : scratch.Allocate(static_cast<size_t>(bytes), 256);
+}
+
+ffi::Error no_workspace() {
+  return ffi::Error(ffi::ErrorCode::kResourceExhausted, "no device memory for NT-Xent's workspace.");
+}
+
+ffi::Error run_forward(void* stream, ffi::ScratchAllocator& scratch, ffi::AnyBuffer z, Scalar temperature,
+                       const int64_t* first_pair, Result loss, Result normaliser, Result inverse_norm,
+                       Result top1) {
+  const auto shape = read_shape(z, loss->dimensions()[0], 0);
+  if (shape.has_error()) return shape.error();
+  const auto workspace = workspace_for(scratch, *shape);
+  if (!workspace.has_value()) return no_workspace();
+  return outcome(lowlevel_simclr_nt_xent_cuda_forward(
+      stream, shape->pairs, shape->dim, shape->own_pairs, static_cast<int>(shape->type), z.untyped_data(),
+      temperature.typed_data(), first_pair, *workspace, loss->untyped_data(), normaliser->untyped_data(),
+      inverse_norm->untyped_data(), static_cast<bool*>(top1->untyped_data())));
+}
+
+ffi::Error run_backward(void* stream, ffi::ScratchAllocator& scratch, ffi::AnyBuffer z,
+                        ffi::AnyBuffer normaliser, ffi::AnyBuffer inverse_norm, ffi::AnyBuffer cotangent,
+                        Scalar temperature, const int64_t* first_pair, Result dz,
+                        ffi::Result<Scalar> dtemperature) {
+  const auto shape = read_shape(z, dz->dimensions()[0], 0);
+  if (shape.has_error()) return shape.error();
+  const auto workspace = workspace_for(scratch, *shape);
+  if (!workspace.has_value()) return no_workspace();
+  return outcome(lowlevel_simclr_nt_xent_cuda_backward(
+      stream, shape->pairs, shape->dim, shape->own_pairs, static_cast<int>(shape->type), z.untyped_data(),
+      normaliser.untyped_data(), inverse_norm.untyped_data(), cotangent.untyped_data(),
+      temperature.typed_data(), first_pair, *workspace, dz->untyped_data(), dtemperature->typed_data()));
+}
+
+// ---- Handlers
+
+ffi::Error forward(void* stream, ffi::ScratchAllocator scratch, ffi::AnyBuffer z, Scalar temperature,
+                   Result loss, Result normaliser, Result inverse_norm, Result top1) {
+  return run_forward(stream, scratch, z, temperature, nullptr, loss, normaliser, inverse_norm, top1);
+}
+
+ffi::Error forward_rows(void* stream, ffi::ScratchAllocator scratch, ffi::AnyBuffer z, Scalar temperature,
+                        Whole first_pair, Result loss, Result normaliser, Result inverse_norm, Result top1) {
+  return run_forward(stream, scratch, z, temperature, first_pair.typed_data(), loss, normaliser, inverse_norm,
+                     top1);
+}
+
+ffi::Error backward(void* stream, ffi::ScratchAllocator scratch, ffi::AnyBuffer z, ffi::AnyBuffer normaliser,
+                    ffi::AnyBuffer inverse_norm, ffi::AnyBuffer cotangent, Scalar temperature, Result dz,
+                    ffi::Result<Scalar> dtemperature) {
+  return run_backward(stream, scratch, z, normaliser, inverse_norm, cotangent, temperature, nullptr, dz,
+                      dtemperature);
+}
+
+ffi::Error backward_rows(void* stream, ffi::ScratchAllocator scratch, ffi::AnyBuffer z,
+                         ffi::AnyBuffer normaliser, ffi::AnyBuffer inverse_norm, ffi::AnyBuffer cotangent,
+                         Scalar temperature, Whole first_pair, Result dz, ffi::Result<Scalar> dtemperature) {
+  return run_backward(stream, scratch, z, normaliser, inverse_norm, cotangent, temperature,
+                      first_pair.typed_data(), dz, dtemperature);
+}
+
+using Any = ffi::AnyBuffer;
+
+auto on_stream() { return ffi::Ffi::Bind().Ctx<ffi::PlatformStream<void*>>().Ctx<ffi::ScratchAllocator>(); }
+
+XLA_FFI_DEFINE_HANDLER(kForward, forward,
+                       on_stream().Arg<Any>().Arg<Scalar>().Ret<Any>().Ret<Any>().Ret<Any>().Ret<Any>());
+XLA_FFI_DEFINE_HANDLER(
+    kForwardRows, forward_rows,
+    on_stream().Arg<Any>().Arg<Scalar>().Arg<Whole>().Ret<Any>().Ret<Any>().Ret<Any>().Ret<Any>());
+XLA_FFI_DEFINE_HANDLER(
+    kBackward, backward,
+    on_stream().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Scalar>().Ret<Any>().Ret<Scalar>());
+XLA_FFI_DEFINE_HANDLER(kBackwardRows, backward_rows,
+                       on_stream()
+                           .Arg<Any>()
+                           .Arg<Any>()
+                           .Arg<Any>()
+                           .Arg<Any>()
+                           .Arg<Scalar>()
+                           .Arg<Whole>()
+                           .Ret<Any>()
+                           .Ret<Scalar>());
+
+const bool registered = [] {
+  if (XLA_FFI_GetApi == nullptr) return false;
+  const XLA_FFI_Api* api = XLA_FFI_GetApi();
+  ffi::Ffi::RegisterStaticHandler(api, "lowlevel_simclr_nt_xent", "CUDA", kForward);
+  ffi::Ffi::RegisterStaticHandler(api, "lowlevel_simclr_nt_xent_rows", "CUDA", kForwardRows);
+  ffi::Ffi::RegisterStaticHandler(api, "lowlevel_simclr_nt_xent_grad", "CUDA", kBackward);
+  ffi::Ffi::RegisterStaticHandler(api, "lowlevel_simclr_nt_xent_rows_grad", "CUDA", kBackwardRows);
+  return true;
+}();
+
+}  // namespace
+}  // namespace lowlevel_simclr
