@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from lowlevel_simclr import compat
-from lowlevel_simclr.optimizer import LossScale, Optimizer
+from lowlevel_simclr import compat, stock
+from lowlevel_simclr.optimizer import LarsUpdate, LossScale, Optimizer
 
 Views = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]  # (epoch, index, images) -> (2N, S, S, C)
 LossAndTop1 = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]  # z (2N, d) -> loss (2N,), top1 (2N,) bool
@@ -38,7 +38,7 @@ class Metrics(NamedTuple):
 
 
 class Implementation(NamedTuple):
-    """Whose loss and views are used.
+    """Whose loss, views and update are used.
 
     name: as it is said to the user. The functions have the signatures of those in `stock`.
     """
@@ -47,6 +47,7 @@ class Implementation(NamedTuple):
     nt_xent_and_top1: Callable[..., tuple[tf.Tensor, tf.Tensor]]
     draw_view_params: Callable[..., Any]
     make_views: Callable[..., tf.Tensor]
+    lars_update: LarsUpdate = stock.lars_update
 
 
 @dataclasses.dataclass(frozen=True)

@@ -157,26 +157,38 @@ def make_plan(config: Config, images: data.DataSet) -> Plan:
     train_config = config.train
     per_epoch = data.steps_per_epoch(len(training_images(config, images)), train_config.batch_size)
     precision = compat.fast_precision() if train_config.precision == "auto" else train_config.precision
-    on_gpu = bool(tf.config.list_logical_devices("GPU"))
+    jit_compile = train_config.xla == "on" or (train_config.xla == "auto" and on_gpu())
     scaling = config.optimizer.learning_rate_scaling
     return Plan(
         steps=train_config.steps or per_epoch * train_config.epochs,
         steps_per_epoch=per_epoch,
         precision=precision,
-        jit_compile=train_config.xla == "on" or (train_config.xla == "auto" and on_gpu),
+        jit_compile=jit_compile,
         # Dozens of elementwise passes, which XLA makes a few: three to five times as fast on a CPU too.
         jit_compile_views=train_config.xla != "off",
-        implementation=implementation(train_config.ops),
+        implementation=implementation(train_config.ops, jit_compile),
         learning_rate=optimizer.scaled_learning_rate(config.optimizer.learning_rate, train_config.batch_size, scaling),
     )
 
 
-def implementation(ops: str) -> step.Implementation:
-    """Whose loss and views are used; chosen here and nowhere else, said at the start and kept in the run folder."""
+def on_gpu() -> bool:
+    """Whether the step runs on a GPU."""
+    return bool(tf.config.list_logical_devices("GPU"))
+
+
+def implementation(ops: str, compiled: bool) -> step.Implementation:
+    """Whose loss, views and update are used: chosen here alone, said at the start and kept in the run folder.
+
+    Args:
+        ops: native or stock.
+        compiled: whether XLA compiles the step.
+    """
     if ops == "native":
         from lowlevel_simclr import ops as native  # here, so that --ops stock runs without the binary
 
-        return step.Implementation("native", native.nt_xent_and_top1, stock.draw_view_params, stock.make_views)
+        # XLA fuses the stock update itself, and a GPU has no native one.
+        update = stock.lars_update if compiled or on_gpu() else native.lars_update
+        return step.Implementation("native", native.nt_xent_and_top1, stock.draw_view_params, stock.make_views, update)
     return step.Implementation("stock", stock.nt_xent_and_top1, stock.draw_view_params, stock.make_views)
 
 
@@ -224,6 +236,7 @@ def new_learner(config: Config, plan: Plan, channels: int) -> step.Learner:
         beta_1=choice.beta_1,
         beta_2=choice.beta_2,
         epsilon=choice.epsilon,
+        lars_update=plan.implementation.lars_update,
     )
     return step.new_learner(f, g, chosen, optimizer.loss_scale(plan.precision))
 
