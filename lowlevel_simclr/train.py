@@ -164,8 +164,9 @@ def make_plan(config: Config, images: data.DataSet) -> Plan:
         steps_per_epoch=per_epoch,
         precision=precision,
         jit_compile=jit_compile,
-        # Dozens of elementwise passes, which XLA makes a few: three to five times as fast on a CPU too.
-        jit_compile_views=train_config.xla != "off",
+        # Stock views are dozens of elementwise passes, which XLA makes a few: three to five times as fast on a CPU
+        # too. The native op is one pass, outside XLA unless the step is compiled whole.
+        jit_compile_views=train_config.xla != "off" and train_config.ops == "stock",
         implementation=implementation(train_config.ops, jit_compile),
         learning_rate=optimizer.scaled_learning_rate(config.optimizer.learning_rate, train_config.batch_size, scaling),
     )
@@ -188,7 +189,9 @@ def implementation(ops: str, compiled: bool) -> step.Implementation:
 
         # XLA fuses the stock update itself, and a GPU has no native one.
         update = stock.lars_update if compiled or on_gpu() else native.lars_update
-        return step.Implementation("native", native.nt_xent_and_top1, stock.draw_view_params, stock.make_views, update)
+        return step.Implementation(
+            "native", native.nt_xent_and_top1, native.draw_view_params, native.make_views, update
+        )
     return step.Implementation("stock", stock.nt_xent_and_top1, stock.draw_view_params, stock.make_views)
 
 

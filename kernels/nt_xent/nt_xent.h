@@ -40,11 +40,10 @@
 
 #include <cstdint>
 
+#include "../data_type.h"
 #include "../parallel_for.h"
 
 namespace lowlevel_simclr {
-
-enum class DataType { kFloat32, kFloat64, kBfloat16, kFloat16 };
 
 struct NtXentShape {
   int64_t pairs;       // N

@@ -26,6 +26,9 @@ _MLIR_TYPES = {
     tf.float64: "f64",
     tf.bfloat16: "bf16",
     tf.float16: "f16",
+    tf.uint8: "ui8",
+    tf.uint16: "ui16",
+    tf.int32: "i32",
     tf.int64: "i64",
     tf.bool: "i1",
 }

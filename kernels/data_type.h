@@ -1,0 +1,8 @@
+// The floating-point types that arrays of the kernels come in.
+#pragma once
+
+namespace lowlevel_simclr {
+
+enum class DataType { kFloat32, kFloat64, kBfloat16, kFloat16 };
+
+}  // namespace lowlevel_simclr

@@ -1,0 +1,204 @@
+// Views on the CPU: memory, weights of the crop, schedule. The pixels are in make_views_tiles.cc.
+//
+// Both views of an image are made one after the other by one thread, while the image is in its cache. Threads
+// take image after image from a counter: who makes a view changes nothing in it.
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <string>
+
+#include "../instruction_set.h"
+#include "make_views.h"
+#include "make_views_fault.h"
+#include "make_views_tiles.h"
+
+namespace lowlevel_simclr {
+namespace {
+
+// ---- Constants
+
+constexpr int64_t kMostWorkers = 256;
+constexpr int64_t kAlignment = 64;
+constexpr int64_t kPixelsOfOneThread = 16384;  // fewer are made sooner than a second thread wakes
+
+const MakeViewsTiles& tiles() {
+  switch (instruction_set()) {
+    case InstructionSet::kAvx512:
+      return make_views_tiles_avx512();
+    case InstructionSet::kAvx2:
+      return make_views_tiles_avx2();
+    default:
+      return make_views_tiles_baseline();
+  }
+}
+
+double full_scale(PixelType type) {
+  return type == PixelType::kUint8 ? 255.0 : type == PixelType::kUint16 ? 65535.0 : 1.0;
+}
+
+// ---- Memory
+
+int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+// A triangle reaches max(length / S, 1) source pixels to each side.
+int64_t most_taps(int64_t length, int64_t size) {
+  return std::min(length, (2 * std::max(length, size) + size - 1) / size);
+}
+
+// Cuts the workspace into the scaling vectors and each worker's scratch; with a null base it only counts.
+struct Plan {
+  const MakeViewsTiles& tiles;
+  MakeViewsShape shape;
+  int64_t workers, padded_size, row_length, radius, bytes_of_worker;
+  float *mean, *inverse_std;
+  char* base;
+
+  Plan(const ParallelFor& parallel, const MakeViewsShape& s, void* workspace)
+      : tiles(lowlevel_simclr::tiles()), shape(s), base(static_cast<char*>(workspace)) {
+    const int64_t pixels = 2 * s.count * s.size * s.size;
+    workers = pixels < kPixelsOfOneThread
+                  ? 1
+                  : std::min({parallel.threads, std::max<int64_t>(s.count, 1), kMostWorkers});
+    padded_size = round_up(s.size, tiles.lanes);
+    row_length = round_up(s.size * s.channels, tiles.lanes);
+    radius = s.size / 10 / 2;  // of a tenth of the view made odd upwards
+    mean = reinterpret_cast<float*>(base);
+    inverse_std = mean == nullptr ? nullptr : mean + round_up(row_length, kAlignment / 4);
+    bytes_of_worker = 0;
+    cut(0, &bytes_of_worker);
+  }
+
+  int64_t bytes_of_scaling() const { return 2 * round_up(row_length * 4, kAlignment); }
+  int64_t bytes() const { return bytes_of_scaling() + workers * bytes_of_worker; }
+
+  ViewScratch scratch(int64_t worker) const {
+    int64_t used = 0;
+    return cut(bytes_of_scaling() + worker * bytes_of_worker, &used);
+  }
+
+  ViewScratch cut(int64_t begin, int64_t* used) const {
+    const auto take = [this, begin, used](int64_t count) {
+      char* taken = base == nullptr ? nullptr : base + begin + *used;
+      *used += round_up(count * 4, kAlignment);
+      return taken;
+    };
+    const auto take_floats = [&take](int64_t count) { return reinterpret_cast<float*>(take(count)); };
+    const auto take_taps = [&](int64_t length) {
+      int32_t* first = reinterpret_cast<int32_t*>(take(shape.size));
+      return Taps{0, first, take_floats(shape.size * most_taps(length, shape.size))};
+    };
+    ViewScratch scratch{};
+    scratch.down = take_taps(shape.height);
+    scratch.across = take_taps(shape.width);
+    scratch.lines = take_floats(round_up(shape.width * shape.channels, tiles.lanes) * tiles.lanes);
+    scratch.pixels = take_floats(row_length * padded_size);
+    scratch.blurred = radius > 0 ? take_floats(row_length * padded_size) : nullptr;
+    scratch.line = take_floats(padded_size + 2 * radius);
+    scratch.gaussian = take_floats(radius + 1);
+    return scratch;
+  }
+};
+
+// ---- Weights of the crop
+
+// Positions are counted in 1 / (2 S) of a source pixel, so that all triangles are integers, and exact.
+void make_taps(int64_t length, int64_t size, double scale, Taps* taps) {
+  const int64_t reach = 2 * std::max(length, size), last = length - most_taps(length, size);
+  taps->count = most_taps(length, size);
+  int64_t first = 0;
+  for (int64_t i = 0; i < size; ++i) {
+    const int64_t centre = (2 * i + 1) * length;
+    while (first < last && (2 * first + 1) * size <= centre - reach) ++first;
+    float* weight = taps->weight + i * taps->count;
+    int64_t sum = 0;
+    for (int64_t t = 0; t < taps->count; ++t)
+      sum += std::max<int64_t>(0, reach - std::abs((2 * (first + t) + 1) * size - centre));
+    const double factor = scale / static_cast<double>(sum);
+    for (int64_t t = 0; t < taps->count; ++t) {
+      const int64_t triangle = std::max<int64_t>(0, reach - std::abs((2 * (first + t) + 1) * size - centre));
+      weight[t] = static_cast<float>(static_cast<double>(triangle) * factor);
+    }
+    taps->first[i] = static_cast<int32_t>(first);
+  }
+}
+
+// ---- One view
+
+View view_of(const ViewParamArrays& params, int64_t row) {
+  const int32_t *box = params.box + 4 * row, *order = params.order + 4 * row;
+  View view{};
+  view.y = box[0], view.x = box[1], view.height = box[2], view.width = box[3];
+  view.flip = params.flip[row], view.clip = params.clip[row], view.grey = params.grey[row];
+  view.brightness = params.brightness[row], view.brightness_shift = params.brightness_shift[row];
+  view.contrast = params.contrast[row], view.saturation = params.saturation[row];
+  view.hue = params.hue[row], view.blur_sigma = params.blur_sigma[row];
+  std::copy(order, order + 4, view.order);
+  return view;
+}
+
+int64_t size_of(PixelType type) { return type == PixelType::kUint8 ? 1 : type == PixelType::kUint16 ? 2 : 4; }
+int64_t size_of(DataType type) { return type == DataType::kFloat32 ? 4 : 2; }
+
+void one_view(const ViewCall& call, const Plan& plan, const void* images, const ViewParamArrays& params,
+              int64_t row, ViewScratch& scratch, void* views) {
+  const MakeViewsShape& shape = plan.shape;
+  const View view = view_of(params, row);
+  make_taps(view.height, shape.size, 1 / full_scale(shape.pixels), &scratch.down);
+  make_taps(view.width, shape.size, 1, &scratch.across);
+  const int64_t image_bytes = shape.height * shape.width * shape.channels * size_of(shape.pixels);
+  const int64_t view_bytes = shape.size * shape.size * shape.channels * size_of(shape.type);
+  const char* image = static_cast<const char*>(images) + row % shape.count * image_bytes;
+  plan.tiles.make_view(call, image, view, scratch, static_cast<char*>(views) + row * view_bytes);
+}
+
+std::string number(int64_t value) { return std::to_string(value); }
+
+}  // namespace
+
+// ---- Launcher
+
+int64_t make_views_workspace_bytes(const ParallelFor& parallel, const MakeViewsShape& shape) {
+  return Plan(parallel, shape, nullptr).bytes();
+}
+
+void make_views(const ParallelFor& parallel, const MakeViewsShape& shape, const void* images,
+                const ViewParamArrays& params, const float* mean, const float* inverse_std, void* workspace,
+                void* views) {
+  const Plan plan(parallel, shape, workspace);
+  for (int64_t k = 0; k < plan.row_length; ++k) {
+    plan.mean[k] = mean[k % shape.channels];
+    plan.inverse_std[k] = inverse_std[k % shape.channels];
+  }
+  const ViewCall call{&plan.shape, plan.padded_size, plan.radius, plan.mean, plan.inverse_std};
+  std::atomic<int64_t> next{0};
+  auto work = [&](int64_t worker) {
+    ViewScratch scratch = plan.scratch(worker);
+    for (int64_t image; (image = next.fetch_add(1)) < shape.count;) {
+      one_view(call, plan, images, params, image, scratch, views);
+      one_view(call, plan, images, params, image + shape.count, scratch, views);
+    }
+  };
+  run_parallel(parallel, plan.workers, work);
+}
+
+std::string make_views_fault(const MakeViewsShape& shape, const ViewParamArrays& params) {
+  for (int64_t row = 0; row < 2 * shape.count; ++row) {
+    const int32_t* box = params.box + 4 * row;
+    const int64_t y = box[0], x = box[1], h = box[2], w = box[3];
+    if (y < 0 || x < 0 || h < 1 || w < 1 || y + h > shape.height || x + w > shape.width) {
+      return "Row " + number(row) + " has the box (y, x, height, width) = (" + number(y) + ", " + number(x) +
+             ", " + number(h) + ", " + number(w) + "): it must hold a pixel and lie inside the image of " +
+             number(shape.height) + " x " + number(shape.width) + " pixels.";
+    }
+  }
+  for (int64_t row = 0; row < 2 * shape.count && shape.channels != 3; ++row) {
+    if (params.saturation[row] == 1 && params.hue[row] == 0 && !params.grey[row]) continue;
+    return "Row " + number(row) + " is grey or changes saturation or hue, and the images have " +
+           number(shape.channels) +
+           " channels, not 3: set jitter_probability and grey_probability to 0, or saturation to 1 and hue "
+           "to 0.";
+  }
+  return "";
+}
+
+}  // namespace lowlevel_simclr

@@ -1,0 +1,56 @@
+// What lies between the scheduling of the views (make_views_cpu.cc) and their pixels (make_views_tiles.cc,
+// compiled once for each instruction set): plain structs and pointers to functions.
+#pragma once
+
+#include <stdint.h>
+
+#include "make_views.h"
+
+namespace lowlevel_simclr {
+
+// One direction of the crop: view pixel i = sum_t weight[i * taps + t] * box pixel (first[i] + t).
+struct Taps {
+  int64_t count;   // of taps, the same for every pixel; all of them lie inside the box
+  int32_t* first;  // (S,)
+  float* weight;   // (S, count)
+};
+
+// The parameters of one view.
+struct View {
+  int64_t y, x, height, width;  // of the box
+  bool flip, clip, grey;
+  float brightness, brightness_shift, contrast, saturation, hue, blur_sigma;
+  int32_t order[4];
+};
+
+// Memory of one thread. A view in the making is (S, C, padded size): it lies on its side, x outermost and y
+// innermost, so that both directions of the crop and the interleaving of the channels at the end are plain
+// vector arithmetic and transposed blocks.
+struct ViewScratch {
+  Taps down, across;  // `down` holds the pixels' full scale too
+  float* lines;       // (columns of the box, lanes): some lines of the view before the second direction
+  float* pixels;      // (S * C rounded up to lanes, padded size)
+  float* blurred;     // the same size
+  float* line;        // (padded size + 2 radius,): a row with its mirrored ends
+  float* gaussian;    // (radius + 1,)
+};
+
+struct ViewCall {
+  const MakeViewsShape* shape;
+  int64_t padded_size;       // S rounded up to lanes
+  int64_t blur_radius;       // taps / 2
+  const float* mean;         // (S * C rounded up to lanes,), repeating
+  const float* inverse_std;  // (S * C rounded up to lanes,), repeating
+};
+
+struct MakeViewsTiles {
+  int64_t lanes;
+  // image: (height, width, channels); to: (S, S, channels) of the views' type.
+  void (*make_view)(const ViewCall&, const void* image, const View&, const ViewScratch&, void* to);
+};
+
+const MakeViewsTiles& make_views_tiles_avx512();
+const MakeViewsTiles& make_views_tiles_avx2();
+const MakeViewsTiles& make_views_tiles_baseline();
+
+}  // namespace lowlevel_simclr

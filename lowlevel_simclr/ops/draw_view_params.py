@@ -1,0 +1,74 @@
+"""The parameters of every view, drawn natively. kernels/draw_view_params/draw_view_params.h says how.
+
+Name, signature, integers and flags as in `stock` and `reference`; attempts of a crop are drawn only until one fits.
+Inside `jit_compile=True` the same kernel runs through XLA (see `_route`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from lowlevel_simclr.ops import _library, _route
+from lowlevel_simclr.reference.draw_view_params import central_crop, checked_index
+from lowlevel_simclr.reference.philox import key_words
+from lowlevel_simclr.reference.view_params import ViewParams
+
+_TYPES = ViewParams(tf.int32, tf.bool, *[tf.float32] * 5, tf.int32, tf.bool, tf.bool, tf.float32)
+_WIDTHS = ViewParams((4,), (), (), (), (), (), (), (4,), (), (), ())
+
+
+def draw_view_params(
+    seed: int, epoch: int | tf.Tensor, index: tf.Tensor, recipe: Any, height: int, width: int
+) -> ViewParams:
+    """Parameters of both views of N images: a pure function of (seed, epoch, index, view) and the recipe.
+
+    Every box lies inside the image and holds a pixel.
+
+    Args:
+        seed: the run's, in [0, 2^64).
+        epoch: in [0, 2^32), a number or an integer scalar.
+        index: (N,) integer places of the images in the data set, each in [0, 2^32); N may be unknown.
+        recipe: a `config.ViewRecipe`: ranges and probabilities.
+        height: of the images, in pixels.
+        width: of the images, in pixels.
+
+    Returns:
+        ViewParams of tensors with 2N rows: all first views, then all second views.
+
+    Raises:
+        ValueError: index is not (N,) integers, or seed is out of range.
+        tf.errors.InvalidArgumentError: epoch or an index does not fit its word.
+        XlaRouteError: under jit_compile with a TensorFlow whose XLA cannot reach the kernel.
+    """
+    index = tf.cast(checked_index(tf.convert_to_tensor(index)), tf.int64)
+    key = tf.constant(key_words(seed).astype(np.int64))
+    epoch = tf.cast(tf.convert_to_tensor(epoch), tf.int64)
+    numbers = tf.constant(_numbers(recipe, height, width), tf.float64)
+    rows = None if index.shape[0] is None else 2 * index.shape[0]
+    shapes = [(rows, *width) for width in _WIDTHS]
+    if _route.inside_xla():
+        outputs = list(zip(shapes, _TYPES))
+        return ViewParams(
+            *_route.custom_call("lowlevel_simclr_draw_view_params", [index, key, epoch, numbers], outputs)
+        )
+    drawn = _library.library().lowlevel_simclr_draw_view_params(index=index, key=key, epoch=epoch, recipe=numbers)
+    for field, shape in zip(drawn, shapes):
+        field.set_shape(shape)
+    return ViewParams(*drawn)
+
+
+def _numbers(recipe: Any, height: int, width: int) -> np.ndarray:
+    """The recipe as the kernel reads it, `ViewRecipeNumbers` of its header: (27,) float64."""
+    ranges = (recipe.brightness, recipe.contrast, recipe.saturation, recipe.hue, recipe.brightness_shift)
+    switches = (
+        recipe.flip_probability,
+        recipe.jitter_probability,
+        recipe.grey_probability,
+        recipe.blur_probability,
+    )
+    central = central_crop(recipe.crop_aspect, height, width)
+    parts = (recipe.crop_area, np.log(recipe.crop_aspect), switches, *ranges, recipe.blur_sigma)
+    return np.concatenate([*parts, (recipe.clip, height, width), central]).astype(np.float64)
