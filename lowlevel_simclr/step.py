@@ -70,9 +70,17 @@ class Learner:
         named |= {f"loss_scale/{place}": variable for place, variable in enumerate(self.loss_scale.variables)}
         return named | {"step": self.step}
 
+    def snapshot(self) -> dict[str, tf.Tensor]:
+        """The state of this moment, whatever training does next: costs nothing now, its memory once training moves on.
+
+        Tensors that share the variables' memory. TensorFlow gives a variable new memory where a tensor still holds the
+        old one, and the native update never writes in place.
+        """
+        return {name: compat.tensorflow_variable(each).read_value() for name, each in self.named_state().items()}
+
     def arrays(self) -> dict[str, np.ndarray]:
         """The state as arrays, to be saved."""
-        return {name: variable.numpy() for name, variable in self.named_state().items()}
+        return {name: tensor.numpy() for name, tensor in self.snapshot().items()}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Takes back what `arrays` gave.

@@ -39,6 +39,7 @@ from lowlevel_simclr import (
     stock,
 )
 from lowlevel_simclr.augment import two_views
+from lowlevel_simclr.background import Background
 from lowlevel_simclr.config import (
     Config,
     ConfigError,
@@ -305,34 +306,40 @@ class Session:
                 self.plan.steps,
             )
         )
-        with tqdm(total=self.plan.steps, initial=self.first_step, unit="step", dynamic_ncols=True) as bar:
-            done = self.first_step
+        bar = tqdm(total=self.plan.steps, initial=self.first_step, unit="step", dynamic_ncols=True)
+        with bar, Background() as beside:
+            done, before = self.first_step, time.perf_counter()
             while done < self.plan.steps:
                 count = self._next_stop(done) - done
-                rows = self._call(steps, batches, done, count)
+                metrics = steps(batches, tf.constant(count, tf.int32))
+                seconds = time.perf_counter() - before
+                beside.do(functools.partial(self._record, bar, done, metrics, seconds, self._look(done + count)))
                 done += count
-                self._look(done, rows)
-                self.run.append(rows)
-                self._show(bar, rows)
                 if self._due(done, self.config.train.checkpoint_every) or asked():
-                    self.save()
+                    beside.do(functools.partial(self._save, done, self.learner.snapshot()))
                 if asked():
                     raise Stopped(
                         f"{asked()}: saved at step {done} of {self.plan.steps}; the same command goes on from there"
                     )
+                before = time.perf_counter()
 
-    def _call(
-        self, steps: step.StepsFunction, batches: Iterator[step.Batch], done: int, count: int
-    ) -> list[runlog.Row]:
-        """`count` steps in one host call -> their rows of metrics.jsonl; steps are numbered from 1."""
-        start = time.perf_counter()
-        metrics = step.Metrics(*(value.numpy() for value in steps(batches, tf.constant(count, tf.int32))))
-        rate = self.config.train.batch_size * count / (time.perf_counter() - start)
+    def _record(self, bar: tqdm, done: int, metrics: step.Metrics, seconds: float, knn: float | None) -> None:
+        """Rows of the steps after `done`, beside training: read from the device, looked at, written, shown.
+
+        A device that works asynchronously is waited for here and not in the loop, and `seconds` of a call is then the
+        time to give it, which the waiting line makes that of a call once the device is behind.
+        """
+        metrics = step.Metrics(*(value.numpy() for value in metrics))
         step.refuse_non_finite(metrics, done + 1)
-        return [
-            {"step": done + 1 + place, **values, "pairs_per_second": round(rate, 2)}
+        rate = round(self.config.train.batch_size * len(metrics.loss) / seconds, 2)
+        rows: list[runlog.Row] = [
+            {"step": done + 1 + place, **values, "pairs_per_second": rate}
             for place, values in enumerate(dict(zip(metrics._fields, map(float, row))) for row in zip(*metrics))
         ]
+        if knn is not None:
+            rows[-1]["knn"] = self.latest_knn = knn
+        self.run.append(rows)
+        self._show(bar, rows)
 
     def _due(self, done: int, every: int) -> bool:
         return every > 0 and (done % every == 0 or done == self.plan.steps)
@@ -348,10 +355,11 @@ class Session:
                 stops.append(done - done % every + every)
         return min(stops)
 
-    def _look(self, done: int, rows: list[runlog.Row]) -> None:
-        """k-NN on the held-out sample, into the last of the rows, when it is due."""
+    def _look(self, done: int) -> float | None:
+        """k-NN on the held-out sample, when it is due."""
         if self.sample and self._due(done, self._knn_interval()):
-            self.latest_knn = rows[-1]["knn"] = protocol.sample_knn(self.learner.encoder, self.sample, *self._scaling())
+            return protocol.sample_knn(self.learner.encoder, self.sample, *self._scaling())
+        return None
 
     def _show(self, bar: tqdm, rows: list[runlog.Row]) -> None:
         """The bar's numbers: those of the last step."""
@@ -366,12 +374,12 @@ class Session:
 
     # State
 
-    def save(self) -> None:
-        """A checkpoint of this moment."""
+    def _save(self, done: int, state: dict[str, tf.Tensor]) -> None:
+        """The checkpoint of a step, beside training."""
         checkpoint.save(
             self.run.checkpoints,
-            int(self.learner.step.numpy()),
-            self.learner.arrays(),
+            done,
+            {name: tensor.numpy() for name, tensor in state.items()},
             {"config_hash": config_hash(self.config), "seed": self.config.train.seed},
             self.config.train.keep_checkpoints,
         )
