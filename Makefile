@@ -48,6 +48,7 @@ check: $(VENV)
 
 bench: $(VENV)
 	$(BIN)/python -m bench.bench_nt_xent
+	$(BIN)/python -m bench.bench_lars_update
 
 lint: $(VENV)
 	$(BIN)/python -m pip install --quiet -r requirements-lint.txt

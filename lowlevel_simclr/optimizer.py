@@ -9,13 +9,16 @@ Not here: gradients (`step.py`), the configuration.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from lowlevel_simclr import compat
+from lowlevel_simclr import compat, stock
 from lowlevel_simclr.compat import Variable
+from lowlevel_simclr.stock.lars_update import trust_ratio
+
+LarsUpdate = Callable[..., tuple[tf.Tensor, tf.Tensor]]  # as `stock.lars_update`
 
 NAMES = ("lars", "lamb", "sgd", "adamw")
 FIRST_SCALE, LARGEST_SCALE, GROWTH_STEPS = 2.0**15, 2.0**24, 2000  # of the float16 loss scale
@@ -87,24 +90,42 @@ class Sgd(Optimizer):
     def _move(self, place: int, gradient: tf.Tensor, learning_rate: tf.Tensor) -> None:
         weight, velocity = self.trained[place], self._slots[0][place]
         update = gradient + self._decay(place) * weight if self._decay(place) else gradient
-        velocity.assign(self.momentum * velocity + learning_rate * self._trust(place, update) * update)
+        velocity.assign(self.momentum * velocity + learning_rate * update)
         weight.assign_sub(velocity)
-
-    def _trust(self, place: int, update: tf.Tensor) -> tf.Tensor | float:
-        return 1.0
 
 
 class Lars(Sgd):
-    """LARS (You et al. 2017) as SimCLR uses it: SGD with momentum, each step scaled by eta |w| / |g + beta w|."""
+    """LARS (You et al. 2017) as SimCLR uses it: SGD with momentum, each step scaled by eta |w| / |g + beta w|.
+
+    Attributes:
+        update: whose formula moves a variable, `ops.lars_update` or `stock.lars_update`.
+    """
 
     def __init__(
-        self, trained: Sequence[Variable], weight_decay: float, momentum: float, trust_coefficient: float
+        self,
+        trained: Sequence[Variable],
+        weight_decay: float,
+        momentum: float,
+        trust_coefficient: float,
+        update: LarsUpdate = stock.lars_update,
     ) -> None:
         super().__init__(trained, weight_decay, momentum)
         self.trust_coefficient = trust_coefficient
+        self.update = update
 
-    def _trust(self, place: int, update: tf.Tensor) -> tf.Tensor | float:
-        return _ratio(self.trained[place], update, self.trust_coefficient) if self.decayed[place] else 1.0
+    def _move(self, place: int, gradient: tf.Tensor, learning_rate: tf.Tensor) -> None:
+        weight, velocity = self.trained[place], self._slots[0][place]
+        new_weight, new_velocity = self.update(
+            tf.convert_to_tensor(weight),
+            gradient,
+            tf.convert_to_tensor(velocity),
+            learning_rate=learning_rate,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            trust_coefficient=self.trust_coefficient,
+        )
+        velocity.assign(new_velocity)
+        weight.assign(new_weight)
 
 
 class AdamW(Optimizer):
@@ -153,7 +174,7 @@ class Lamb(AdamW):
     """LAMB (You et al. 2020): the step of AdamW, scaled by |w| / |step|."""
 
     def _trust(self, place: int, update: tf.Tensor) -> tf.Tensor | float:
-        return _ratio(self.trained[place], update, 1.0) if self.decayed[place] else 1.0
+        return trust_ratio(self.trained[place], update, 1.0) if self.decayed[place] else 1.0
 
 
 class AddonsLamb(Optimizer):
@@ -192,13 +213,6 @@ class AddonsLamb(Optimizer):
         self._lamb.apply_gradients(zip(gradients, self.trained))
 
 
-def _ratio(weight: tf.Tensor, update: tf.Tensor, coefficient: float) -> tf.Tensor:
-    """coefficient |w| / |u|, or 1 where either is 0: scalar float32."""
-    numerator, denominator = tf.norm(weight), tf.norm(update)
-    usable = (numerator > 0) & (denominator > 0)
-    return tf.where(usable, coefficient * numerator / tf.where(usable, denominator, 1.0), 1.0)
-
-
 def build(
     name: str,
     variables: Sequence[Variable],
@@ -209,8 +223,10 @@ def build(
     beta_1: float = 0.9,
     beta_2: float = 0.999,
     epsilon: float = 1e-8,
+    lars_update: LarsUpdate = stock.lars_update,
 ) -> Optimizer:
-    """An optimizer that has not moved; `lamb` is that of tensorflow-addons where it is installed.
+    """An optimizer that has not moved; `lamb` is that of tensorflow-addons where it is installed. `lars_update` is
+    the formula that LARS moves a variable by, `ops.lars_update` or `stock.lars_update`.
 
     Raises:
         ValueError: there is no such optimizer.
@@ -218,7 +234,7 @@ def build(
     if name == "sgd":
         return Sgd(variables, weight_decay, momentum)
     if name == "lars":
-        return Lars(variables, weight_decay, momentum, trust_coefficient)
+        return Lars(variables, weight_decay, momentum, trust_coefficient, lars_update)
     if name == "adamw":
         return AdamW(variables, weight_decay, beta_1, beta_2, epsilon)
     if name == "lamb":

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from lowlevel_simclr import compat
-from lowlevel_simclr.optimizer import LossScale, Optimizer
+from lowlevel_simclr import compat, stock
+from lowlevel_simclr.optimizer import LarsUpdate, LossScale, Optimizer
 
 Views = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]  # (epoch, index, images) -> (2N, S, S, C)
 LossAndTop1 = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]  # z (2N, d) -> loss (2N,), top1 (2N,) bool
@@ -38,7 +38,7 @@ class Metrics(NamedTuple):
 
 
 class Implementation(NamedTuple):
-    """Whose loss and views are used.
+    """Whose loss, views and update are used.
 
     name: as it is said to the user. The functions have the signatures of those in `stock`.
     """
@@ -47,6 +47,7 @@ class Implementation(NamedTuple):
     nt_xent_and_top1: Callable[..., tuple[tf.Tensor, tf.Tensor]]
     draw_view_params: Callable[..., Any]
     make_views: Callable[..., tf.Tensor]
+    lars_update: LarsUpdate = stock.lars_update
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,9 +70,17 @@ class Learner:
         named |= {f"loss_scale/{place}": variable for place, variable in enumerate(self.loss_scale.variables)}
         return named | {"step": self.step}
 
+    def snapshot(self) -> dict[str, tf.Tensor]:
+        """The state of this moment, whatever training does next: costs nothing now, its memory once training moves on.
+
+        Tensors that share the variables' memory. TensorFlow gives a variable new memory where a tensor still holds the
+        old one, and the native update never writes in place.
+        """
+        return {name: compat.tensorflow_variable(each).read_value() for name, each in self.named_state().items()}
+
     def arrays(self) -> dict[str, np.ndarray]:
         """The state as arrays, to be saved."""
-        return {name: variable.numpy() for name, variable in self.named_state().items()}
+        return {name: tensor.numpy() for name, tensor in self.snapshot().items()}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Takes back what `arrays` gave.

@@ -39,6 +39,7 @@ from lowlevel_simclr import (
     stock,
 )
 from lowlevel_simclr.augment import two_views
+from lowlevel_simclr.background import Background
 from lowlevel_simclr.config import (
     Config,
     ConfigError,
@@ -157,27 +158,41 @@ def make_plan(config: Config, images: data.DataSet) -> Plan:
     train_config = config.train
     per_epoch = data.steps_per_epoch(len(training_images(config, images)), train_config.batch_size)
     precision = compat.fast_precision() if train_config.precision == "auto" else train_config.precision
-    on_gpu = bool(tf.config.list_logical_devices("GPU"))
+    jit_compile = train_config.xla == "on" or (train_config.xla == "auto" and on_gpu())
     scaling = config.optimizer.learning_rate_scaling
     return Plan(
         steps=train_config.steps or per_epoch * train_config.epochs,
         steps_per_epoch=per_epoch,
         precision=precision,
-        jit_compile=train_config.xla == "on" or (train_config.xla == "auto" and on_gpu),
+        jit_compile=jit_compile,
         # Stock views are dozens of elementwise passes, which XLA makes a few: three to five times as fast on a CPU
         # too. The native op is one pass, outside XLA unless the step is compiled whole.
         jit_compile_views=train_config.xla != "off" and train_config.ops == "stock",
-        implementation=implementation(train_config.ops),
+        implementation=implementation(train_config.ops, jit_compile),
         learning_rate=optimizer.scaled_learning_rate(config.optimizer.learning_rate, train_config.batch_size, scaling),
     )
 
 
-def implementation(ops: str) -> step.Implementation:
-    """Whose loss and views are used; chosen here and nowhere else, said at the start and kept in the run folder."""
+def on_gpu() -> bool:
+    """Whether the step runs on a GPU."""
+    return bool(tf.config.list_logical_devices("GPU"))
+
+
+def implementation(ops: str, compiled: bool) -> step.Implementation:
+    """Whose loss, views and update are used: chosen here alone, said at the start and kept in the run folder.
+
+    Args:
+        ops: native or stock.
+        compiled: whether XLA compiles the step.
+    """
     if ops == "native":
         from lowlevel_simclr import ops as native  # here, so that --ops stock runs without the binary
 
-        return step.Implementation("native", native.nt_xent_and_top1, native.draw_view_params, native.make_views)
+        # XLA fuses the stock update itself, and a GPU has no native one.
+        update = stock.lars_update if compiled or on_gpu() else native.lars_update
+        return step.Implementation(
+            "native", native.nt_xent_and_top1, native.draw_view_params, native.make_views, update
+        )
     return step.Implementation("stock", stock.nt_xent_and_top1, stock.draw_view_params, stock.make_views)
 
 
@@ -225,6 +240,7 @@ def new_learner(config: Config, plan: Plan, channels: int) -> step.Learner:
         beta_1=choice.beta_1,
         beta_2=choice.beta_2,
         epsilon=choice.epsilon,
+        lars_update=plan.implementation.lars_update,
     )
     return step.new_learner(f, g, chosen, optimizer.loss_scale(plan.precision))
 
@@ -290,34 +306,40 @@ class Session:
                 self.plan.steps,
             )
         )
-        with tqdm(total=self.plan.steps, initial=self.first_step, unit="step", dynamic_ncols=True) as bar:
-            done = self.first_step
+        bar = tqdm(total=self.plan.steps, initial=self.first_step, unit="step", dynamic_ncols=True)
+        with bar, Background() as beside:
+            done, before = self.first_step, time.perf_counter()
             while done < self.plan.steps:
                 count = self._next_stop(done) - done
-                rows = self._call(steps, batches, done, count)
+                metrics = steps(batches, tf.constant(count, tf.int32))
+                seconds = time.perf_counter() - before
+                beside.do(functools.partial(self._record, bar, done, metrics, seconds, self._look(done + count)))
                 done += count
-                self._look(done, rows)
-                self.run.append(rows)
-                self._show(bar, rows)
                 if self._due(done, self.config.train.checkpoint_every) or asked():
-                    self.save()
+                    beside.do(functools.partial(self._save, done, self.learner.snapshot()))
                 if asked():
                     raise Stopped(
                         f"{asked()}: saved at step {done} of {self.plan.steps}; the same command goes on from there"
                     )
+                before = time.perf_counter()
 
-    def _call(
-        self, steps: step.StepsFunction, batches: Iterator[step.Batch], done: int, count: int
-    ) -> list[runlog.Row]:
-        """`count` steps in one host call -> their rows of metrics.jsonl; steps are numbered from 1."""
-        start = time.perf_counter()
-        metrics = step.Metrics(*(value.numpy() for value in steps(batches, tf.constant(count, tf.int32))))
-        rate = self.config.train.batch_size * count / (time.perf_counter() - start)
+    def _record(self, bar: tqdm, done: int, metrics: step.Metrics, seconds: float, knn: float | None) -> None:
+        """Rows of the steps after `done`, beside training: read from the device, looked at, written, shown.
+
+        A device that works asynchronously is waited for here and not in the loop, and `seconds` of a call is then the
+        time to give it, which the waiting line makes that of a call once the device is behind.
+        """
+        metrics = step.Metrics(*(value.numpy() for value in metrics))
         step.refuse_non_finite(metrics, done + 1)
-        return [
-            {"step": done + 1 + place, **values, "pairs_per_second": round(rate, 2)}
+        rate = round(self.config.train.batch_size * len(metrics.loss) / seconds, 2)
+        rows: list[runlog.Row] = [
+            {"step": done + 1 + place, **values, "pairs_per_second": rate}
             for place, values in enumerate(dict(zip(metrics._fields, map(float, row))) for row in zip(*metrics))
         ]
+        if knn is not None:
+            rows[-1]["knn"] = self.latest_knn = knn
+        self.run.append(rows)
+        self._show(bar, rows)
 
     def _due(self, done: int, every: int) -> bool:
         return every > 0 and (done % every == 0 or done == self.plan.steps)
@@ -333,10 +355,11 @@ class Session:
                 stops.append(done - done % every + every)
         return min(stops)
 
-    def _look(self, done: int, rows: list[runlog.Row]) -> None:
-        """k-NN on the held-out sample, into the last of the rows, when it is due."""
+    def _look(self, done: int) -> float | None:
+        """k-NN on the held-out sample, when it is due."""
         if self.sample and self._due(done, self._knn_interval()):
-            self.latest_knn = rows[-1]["knn"] = protocol.sample_knn(self.learner.encoder, self.sample, *self._scaling())
+            return protocol.sample_knn(self.learner.encoder, self.sample, *self._scaling())
+        return None
 
     def _show(self, bar: tqdm, rows: list[runlog.Row]) -> None:
         """The bar's numbers: those of the last step."""
@@ -351,12 +374,12 @@ class Session:
 
     # State
 
-    def save(self) -> None:
-        """A checkpoint of this moment."""
+    def _save(self, done: int, state: dict[str, tf.Tensor]) -> None:
+        """The checkpoint of a step, beside training."""
         checkpoint.save(
             self.run.checkpoints,
-            int(self.learner.step.numpy()),
-            self.learner.arrays(),
+            done,
+            {name: tensor.numpy() for name, tensor in state.items()},
             {"config_hash": config_hash(self.config), "seed": self.config.train.seed},
             self.config.train.keep_checkpoints,
         )

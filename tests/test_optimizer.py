@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from lowlevel_simclr import compat, optimizer
 from lowlevel_simclr.reference.lamb import adamw_update, lamb_update
-from lowlevel_simclr.reference.lars import lars_update, sgd_update
+from lowlevel_simclr.reference.lars_update import lars_update, sgd_update
 
 EPS = float(np.finfo(np.float32).eps)
 # Ranks 4, 2, 1 and 0, under names that would mislead a rule by name.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -12,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from lowlevel_simclr import checkpoint, encoder, evaluate, runlog, step, train
+from lowlevel_simclr import checkpoint, encoder, evaluate, optimizer, runlog, step, stock, train
+from lowlevel_simclr.ops import lars_update
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--image-size", "8", "--batch-size", "16", "--projection-widths", "16", "8", "--steps-per-call", "2"]
@@ -168,6 +171,52 @@ def test_native_and_stock_ops_train_alike(tmp_path: Path) -> None:
     first, second = ([row["loss"] for row in runlog.read_metrics(tmp_path / ops)] for ops in ("native", "stock"))
     assert first[0] == pytest.approx(second[0], rel=1e-5)
     assert first[1] == pytest.approx(second[1], rel=1e-2)
+
+
+# Beside training
+
+
+@pytest.mark.parametrize("name", ["lars", "sgd", "adamw"])
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
+def test_a_snapshot_is_of_its_moment_whatever_training_does_next(name: str, jit_compile: bool) -> None:
+    """It shares memory with the variables until training moves on: no update may write into it."""
+    f = tf.keras.Sequential([tf.keras.Input((4,)), tf.keras.layers.Dense(8), tf.keras.layers.BatchNormalization()])
+    g = tf.keras.Sequential([tf.keras.Input((8,)), tf.keras.layers.Dense(3)])
+    update = stock.lars_update if jit_compile else lars_update
+    chosen = optimizer.build(name, step.trainable_variables(f, g), weight_decay=0.1, lars_update=update)
+    learner = step.new_learner(f, g, chosen, optimizer.loss_scale("float32"))
+
+    @tf.function(jit_compile=jit_compile)
+    def train_once(x: tf.Tensor) -> None:
+        step.train_step(
+            learner,
+            lambda epoch, index, images: images,
+            functools.partial(stock.nt_xent_and_top1, temperature=0.5),
+            lambda done: tf.constant(0.1),
+            (tf.constant(0), tf.constant(0), x),
+        )
+
+    x = tf.random.stateless_normal((6, 4), [1, 2])
+    train_once(x)
+    snapshot = learner.snapshot()
+    before = {key: np.array(tensor) for key, tensor in snapshot.items()}
+    for _ in range(3):
+        train_once(x)
+    after = learner.arrays()
+    assert {key for key in before if snapshot[key].numpy().tobytes() != before[key].tobytes()} == set()
+    assert all(after[key].tobytes() != before[key].tobytes() for key in before if "kernel" in key or key == "step")
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_run_with_its_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise checkpoint.CheckpointError("cannot save the checkpoint of step 2: the disk is full")
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    assert run(tmp_path / "run", "--steps", "6", "--checkpoint-every", "2") == 1
+    assert "the disk is full" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "evaluation.json").exists()
 
 
 # As a user does it: processes and signals

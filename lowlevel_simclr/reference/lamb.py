@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lowlevel_simclr.reference.lars import Array, trust_ratio
+from lowlevel_simclr.reference.lars_update import Array, trust_ratio
 
 
 def adamw_update(

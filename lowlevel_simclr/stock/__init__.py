@@ -1,6 +1,7 @@
 """Every op in stock TensorFlow, one module an op: the baseline of the native ops and their stand-in."""
 
 from lowlevel_simclr.stock.draw_view_params import draw_view_params
+from lowlevel_simclr.stock.lars_update import lars_update
 from lowlevel_simclr.stock.make_views import make_views
 from lowlevel_simclr.stock.nt_xent import contrastive_top1, nt_xent, nt_xent_and_top1, nt_xent_rows
 from lowlevel_simclr.stock.philox import epoch_order, philox4x32, uniform
@@ -9,6 +10,7 @@ __all__ = [
     "contrastive_top1",
     "draw_view_params",
     "epoch_order",
+    "lars_update",
     "make_views",
     "nt_xent",
     "nt_xent_and_top1",

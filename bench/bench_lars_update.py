@@ -1,0 +1,116 @@
+"""Times one LARS update of all variables of an encoder: python -m bench.bench_lars_update [--compare old.json].
+
+Against the native op stand the stock formula as a graph and under XLA, and what stock TensorFlow has nearest to a fused
+update: `l2_loss` for the norms and `ResourceApplyKerasMomentum`. Every call first makes its gradients, one product an
+element, the same for all: so they are fresh memory that an update may take over, as in training. The operations counted
+are eleven an element; what limits is memory: the update cannot do with fewer than five passes over the weights.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from bench import harness
+from lowlevel_simclr import encoder, ops, stock
+from lowlevel_simclr.ops import _library
+
+CHOICES = {"momentum": 0.9, "weight_decay": 1e-4, "trust_coefficient": 0.001}
+TOLERANCE = 1e-5
+OPERATIONS = 11  # an element: two squares summed, two for u, three for v', one for w', and the gradient's product
+
+Update = Callable[[tf.Variable, tf.Tensor, tf.Variable, tf.Tensor], None]
+
+
+def assigned(form: Callable[..., tuple[tf.Tensor, tf.Tensor]]) -> Update:
+    """A pure update whose results are assigned."""
+
+    def update(weight: tf.Variable, gradient: tf.Tensor, velocity: tf.Variable, rate: tf.Tensor) -> None:
+        new = form(tf.convert_to_tensor(weight), gradient, velocity, learning_rate=rate, **CHOICES)
+        weight.assign(new[0])
+        velocity.assign(new[1])
+
+    return update
+
+
+def nearest_fused(weight: tf.Variable, gradient: tf.Tensor, velocity: tf.Variable, rate: tf.Tensor) -> None:
+    """Stock TensorFlow's own fused step; its velocity has the other sign."""
+    if len(weight.shape) > 1:
+        gradient = gradient + CHOICES["weight_decay"] * weight
+        norms = [tf.sqrt(2 * tf.nn.l2_loss(each)) for each in (weight, gradient)]
+        rate = rate * CHOICES["trust_coefficient"] * norms[0] / norms[1]
+    tf.raw_ops.ResourceApplyKerasMomentum(
+        var=weight.handle, accum=velocity.handle, lr=rate, grad=gradient, momentum=CHOICES["momentum"]
+    )
+
+
+def prepared(shapes: Sequence[tuple[int, ...]], update: Update, jit: bool = False) -> Callable[[], Any]:
+    """A call that updates variables of these shapes; its answer is the largest variable."""
+    draw = tf.random.stateless_normal
+    weights = [tf.Variable(draw(shape, [1, place])) for place, shape in enumerate(shapes)]
+    velocities = [tf.Variable(tf.zeros(shape)) for shape in shapes]
+    sources = [tf.Variable(draw(shape, [2, place]), trainable=False) for place, shape in enumerate(shapes)]
+    largest = weights[int(np.argmax([np.prod(shape) for shape in shapes]))]
+
+    @tf.function(jit_compile=jit)
+    def step(rate: tf.Tensor) -> None:
+        for weight, velocity, source in zip(weights, velocities, sources):
+            update(weight, source * 1.0001, velocity, rate)
+
+    rate = tf.constant(0.1)
+
+    def call() -> list[np.ndarray]:
+        step(rate)
+        return [largest.numpy()]
+
+    return call
+
+
+def measure(name: str, seconds: float) -> list[harness.Row]:
+    """All rows of one encoder."""
+    model = encoder.build(name, "imagenet", 32)
+    shapes = [tuple(variable.shape) for variable in model.trainable_variables]
+    count = sum(int(np.prod(shape)) for shape in shapes)
+    forms: list[tuple[str, Update, bool]] = [
+        ("native", assigned(ops.lars_update), False),
+        ("stock graph", assigned(stock.lars_update), False),
+        ("stock XLA", assigned(stock.lars_update), True),
+        ("stock fused", nearest_fused, False),
+    ]
+    alternatives = [
+        harness.Alternative(form, lambda update=update, jit=jit: prepared(shapes, update, jit))
+        for form, update, jit in forms
+    ]
+    problem = {"encoder": name, "parameters": count}
+    return harness.compare(
+        problem, alternatives, operations=float(OPERATIONS * count), seconds=seconds, tolerance=TOLERANCE
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, store, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--encoders", nargs="+", default=["resnet18", "resnet50"], choices=encoder.NAMES)
+    parser.add_argument("--seconds", type=float, default=3.0, help="for each alternative")
+    parser.add_argument(
+        "--out", "--json", type=Path, default=harness.RESULTS / harness.device_name() / "lars_update.json"
+    )
+    parser.add_argument("--compare", type=Path, help="an older result to print the ratio to")
+    chosen = parser.parse_args(arguments)
+    rows = [row for name in chosen.encoders for row in measure(name, chosen.seconds)]
+    versions = {"tensorflow": tf.__version__, "library": _library.build_information()}
+    harness.store(chosen.out, rows, versions)
+    print(harness.text(rows, harness.load(chosen.compare) if chosen.compare else ()))
+
+
+if __name__ == "__main__":
+    main()

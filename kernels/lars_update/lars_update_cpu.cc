@@ -1,0 +1,70 @@
+// LARS on the CPU: pieces, their sums in order, the trust ratio. The passes are in lars_update_tiles.cc.
+#include <algorithm>
+#include <cmath>
+
+#include "../instruction_set.h"
+#include "lars_update.h"
+#include "lars_update_tiles.h"
+
+namespace lowlevel_simclr {
+namespace {
+
+constexpr int64_t kPiece =
+    1 << 15;  // floats; decides the order of the sums, so that it is no matter of threads
+
+const LarsTiles& tiles() {
+  switch (instruction_set()) {
+    case InstructionSet::kAvx512:
+      return lars_tiles_avx512();
+    case InstructionSet::kAvx2:
+      return lars_tiles_avx2();
+    case InstructionSet::kBaseline:
+      break;
+  }
+  return lars_tiles_baseline();
+}
+
+int64_t pieces(int64_t count) { return (count + kPiece - 1) / kPiece; }
+
+double trust_ratio(const LarsSums& squares, float coefficient) {
+  const bool usable = squares.weight > 0 && squares.update > 0;
+  return usable ? coefficient * std::sqrt(squares.weight) / std::sqrt(squares.update) : 1.0;
+}
+
+}  // namespace
+
+int64_t lars_update_partial_sums(int64_t count) { return 2 * pieces(count); }
+
+void lars_update(const ParallelFor& parallel, int64_t count, const LarsChoices& choices, const float* weight,
+                 const float* gradient, const float* velocity, double* partial_sums, float* new_weight,
+                 float* new_velocity) {
+  const LarsTiles& passes = tiles();
+  const float decay = choices.adapts ? choices.weight_decay : 0.0f;
+  const auto length = [&](int64_t piece) { return std::min(kPiece, count - piece * kPiece); };
+  double ratio = 1.0;
+  if (choices.adapts) {
+    auto add = [&](int64_t piece) {
+      const int64_t at = piece * kPiece;
+      const LarsSums found = passes.sums(weight + at, gradient + at, length(piece), decay);
+      partial_sums[2 * piece] = found.weight;
+      partial_sums[2 * piece + 1] = found.update;
+    };
+    run_parallel(parallel, pieces(count), add);
+    LarsSums whole = {0, 0};
+    for (int64_t piece = 0; piece < pieces(count); ++piece) {
+      whole.weight += partial_sums[2 * piece];
+      whole.update += partial_sums[2 * piece + 1];
+    }
+    ratio = trust_ratio(whole, choices.trust_coefficient);
+  }
+  const float scale = static_cast<float>(choices.learning_rate * ratio);
+  // Backwards: the last pieces are the ones that the first pass has left in the caches.
+  auto move = [&](int64_t turn) {
+    const int64_t piece = pieces(count) - 1 - turn, at = piece * kPiece;
+    passes.move(weight + at, gradient + at, velocity + at, length(piece), decay, choices.momentum, scale,
+                new_weight + at, new_velocity + at);
+  };
+  run_parallel(parallel, pieces(count), move);
+}
+
+}  // namespace lowlevel_simclr

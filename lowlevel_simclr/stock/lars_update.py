@@ -1,0 +1,44 @@
+"""One step of LARS in stock TensorFlow: a dozen passes over a variable, or what XLA fuses them to."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+def lars_update(
+    weight: tf.Tensor,
+    gradient: tf.Tensor,
+    velocity: tf.Tensor,
+    *,
+    learning_rate: float | tf.Tensor,
+    momentum: float,
+    weight_decay: float,
+    trust_coefficient: float,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """One step of LARS for one variable; of rank 0 or 1 it neither decays nor has a trust ratio.
+
+    Args:
+        weight: w, float32, of any shape.
+        gradient: g, float32, of the same shape.
+        velocity: v, float32, of the same shape.
+        learning_rate: lr, a number or a scalar tensor.
+        momentum: m.
+        weight_decay: beta.
+        trust_coefficient: eta.
+
+    Returns:
+        The next weight and the next velocity.
+    """
+    update, ratio = gradient, tf.constant(1.0)
+    if len(weight.shape) > 1:
+        update = gradient + weight_decay * weight if weight_decay else gradient
+        ratio = trust_ratio(weight, update, trust_coefficient)
+    velocity = momentum * velocity + learning_rate * ratio * update
+    return weight - velocity, velocity
+
+
+def trust_ratio(weight: tf.Tensor, update: tf.Tensor, coefficient: float) -> tf.Tensor:
+    """coefficient |w| / |u|, or 1 where either is 0: scalar float32."""
+    numerator, denominator = tf.norm(weight), tf.norm(update)
+    usable = (numerator > 0) & (denominator > 0)
+    return tf.where(usable, coefficient * numerator / tf.where(usable, denominator, 1.0), 1.0)

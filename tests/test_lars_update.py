@@ -1,0 +1,148 @@
+"""LARS, native and stock, against the float64 reference; the native one also against itself: bits, memory, refusals."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from closeness import assert_close
+
+from lowlevel_simclr import ops, stock
+from lowlevel_simclr.reference.lars_update import lars_update as reference
+
+CHOICES = {"learning_rate": 0.05, "momentum": 0.9, "weight_decay": 0.02, "trust_coefficient": 0.01}
+# Ranks 0 to 4; lengths on either side of a vector and of a piece of 32,768; nothing at all.
+SHAPES = [(), (1,), (7,), (64,), (1, 1), (5, 7), (3, 3, 2, 4), (181, 181), (256, 257), (2, 0)]
+FORMS: dict[str, Callable[..., Any]] = {"native": ops.lars_update, "stock": stock.lars_update}
+
+
+def draw(shape: tuple[int, ...], seed: int = 0, scale: float = 1.0) -> list[np.ndarray]:
+    """w, g and v."""
+    rng = np.random.default_rng([seed, *shape])
+    return [np.asarray(rng.normal(size=shape) * scale, np.float32) for _ in range(3)]
+
+
+def call(form: str, arrays: list[np.ndarray], graph: bool = False, **changed: float) -> list[np.ndarray]:
+    choices = CHOICES | changed
+
+    def compute(*tensors: tf.Tensor) -> Any:
+        return FORMS[form](*tensors, **choices)
+
+    compute = tf.function(compute) if graph else compute
+    return [found.numpy() for found in compute(*map(tf.constant, arrays))]
+
+
+def sizes(arrays: list[np.ndarray], expected: list[np.ndarray]) -> list[np.ndarray]:
+    """What each element is made of: the largest of the terms that are added, for w' and for v'."""
+    weight, _, velocity = (np.abs(np.asarray(array, np.float64)) for array in arrays)
+    of_velocity = np.maximum(CHOICES["momentum"] * velocity, np.abs(expected[1] - CHOICES["momentum"] * arrays[2]))
+    return [np.maximum(weight, of_velocity), of_velocity]
+
+
+@pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_step_is_that_of_the_reference(shape: tuple[int, ...], form: str, graph: bool) -> None:
+    arrays = draw(shape)
+    expected = [np.asarray(array) for array in reference(*arrays, **CHOICES)]
+    # A trust ratio is a quotient of two sums, as wrong as eps once each; u, v' and w' take two roundings each: the 8
+    # halves of eps of `closeness` hold without help from the stock form.
+    for found, right, size in zip(call(form, arrays, graph), expected, sizes(arrays, expected)):
+        assert_close(found, right, None, dtype="float32", scale=size)
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+def test_norms_neither_vanish_nor_overflow(scale: float) -> None:
+    """Squares that float32 does not have: the trust ratio is that of scale 1, and so is the relative step."""
+    arrays = draw((40, 50), scale=scale)
+    expected = reference(*arrays, **CHOICES)
+    for found, right, size in zip(call("native", arrays), expected, sizes(arrays, list(expected))):
+        assert_close(found, right, None, dtype="float32", scale=size)
+
+
+@pytest.mark.parametrize("zero", [0, 1], ids=["weight", "gradient"])
+def test_a_norm_of_zero_means_ratio_1(zero: int) -> None:
+    arrays = draw((5, 7))
+    arrays[zero] = np.zeros_like(arrays[zero])
+    weight, velocity = call("native", arrays, weight_decay=0.0)
+    right = np.float64(0.9) * arrays[2] + 0.05 * arrays[1]
+    assert_close(velocity, right, None, dtype="float32", scale=np.abs(arrays[2]) + np.abs(arrays[1]))
+    assert np.array_equal(weight, arrays[0] - velocity)
+
+
+def test_no_number_anywhere_reaches_everything() -> None:
+    arrays = draw((5, 7))
+    arrays[1][2, 3] = np.inf
+    weight, velocity = call("native", arrays)
+    assert not np.isfinite(weight[2, 3]) and not np.isfinite(velocity[2, 3])
+
+
+def test_arguments_that_others_read_are_left_alone() -> None:
+    """The next weight may take the gradient's memory only where nobody reads the gradient any more."""
+    arrays = draw((300, 300))
+    tensors = [tf.constant(array) for array in arrays]
+
+    @tf.function
+    def step(weight: tf.Tensor, gradient: tf.Tensor, velocity: tf.Tensor) -> Any:
+        fresh = gradient * 2
+        return ops.lars_update(weight, fresh, velocity, **CHOICES), fresh
+
+    (_, _), fresh = step(*tensors)
+    assert np.array_equal(fresh.numpy(), arrays[1] * 2)
+    for tensor, array in zip(tensors, arrays):
+        assert np.array_equal(tensor.numpy(), array)
+
+
+def test_a_gradient_that_nobody_else_reads_gives_its_memory() -> None:
+    """The same numbers whether it does or not."""
+    arrays = draw((300, 300))
+
+    @tf.function
+    def step(weight: tf.Tensor, gradient: tf.Tensor, velocity: tf.Tensor) -> Any:
+        return ops.lars_update(weight, gradient * 2, velocity, **CHOICES)
+
+    doubled = [arrays[0], arrays[1] * 2, arrays[2]]
+    for one, other in zip(step(*map(tf.constant, arrays)), call("native", doubled)):
+        assert np.array_equal(one.numpy(), other)
+
+
+THREADS = """
+import sys, numpy as np, tensorflow as tf
+from lowlevel_simclr import ops
+rng = np.random.default_rng(3)
+found = ops.lars_update(*(tf.constant(rng.normal(size=(700, 301)), tf.float32) for _ in range(3)),
+                        learning_rate=0.1, momentum=0.9, weight_decay=0.02, trust_coefficient=0.01)
+sys.stdout.write(b"".join(each.numpy().tobytes() for each in found).hex()[::97])
+"""
+
+
+def test_the_bits_do_not_depend_on_the_threads() -> None:
+    found = set()
+    for threads in ("1", "2", "5"):
+        environment = {**os.environ, "LOWLEVEL_SIMCLR_THREADS": threads}
+        done = subprocess.run([sys.executable, "-c", THREADS], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        found.add(done.stdout)
+    assert len(found) == 1 and len(found.pop()) > 10_000
+
+
+def test_shapes_that_differ_are_refused() -> None:
+    weight, gradient, velocity = draw((5, 7))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="one shape"):
+        call("native", [weight, gradient[:4], velocity])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="one shape"):
+        call("native", [weight, gradient, velocity.reshape(7, 5)])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="learning_rate must be one number"):
+        ops.lars_update(weight, gradient, velocity, **(CHOICES | {"learning_rate": tf.zeros(2)}))
+
+
+def test_what_xla_compiles_is_sent_to_the_stock_form() -> None:
+    arrays = draw((5, 7))
+    with pytest.raises(NotImplementedError, match="stock.lars_update"):
+        tf.function(lambda *tensors: ops.lars_update(*tensors, **CHOICES), jit_compile=True)(*map(tf.constant, arrays))
