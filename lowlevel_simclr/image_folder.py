@@ -242,7 +242,8 @@ def read_all(listing: Listing, shape: Shape, held: np.ndarray | None = None) -> 
 
     reasons, content = {}, hashlib.sha256()
     rows = range(len(listing.paths))
-    for row, (digest, reason) in zip(rows, tqdm(_in_threads(read, rows), "reading images", len(rows), unit="image")):
+    bar = tqdm(_in_threads(read, rows), "reading images", len(rows), unit="image", dynamic_ncols=True)
+    for row, (digest, reason) in enumerate(bar):
         content.update(listing.paths[row].encode("utf-8", "surrogateescape") + b"\0" + digest)
         if reason is not None:
             reasons[row] = reason

@@ -33,9 +33,8 @@ def load(path: Path, seed: int = 0) -> DataSet:
         away = held_out(len(train.images), seed)
         train, test = (Split(train.images[rows], train.labels[rows]) for rows in (~away, away))
     if train.images.shape[1:] != test.images.shape[1:]:
-        raise DataError(
-            f"{path} has {train.images.shape[1:]} in {key} and {test.images.shape[1:]} in x_test: one shape"
-        )
+        shapes = f"{train.images.shape[1:]} in {key} and {test.images.shape[1:]} in x_test"
+        raise DataError(f"{path} has images of {shapes}: give one shape")
     return DataSet(f"npz:{path.name}", train, test, _classes(path, arrays, train, test))
 
 
@@ -48,8 +47,9 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise DataError(f"there is no file {path}: give npz:PATH with the path of an .npz file")
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            if not isinstance(stored, np.lib.npyio.NpzFile):
+        with path.open("rb") as file:
+            stored = np.load(file, allow_pickle=False)
+            if isinstance(stored, np.ndarray):
                 raise ValueError("it is a single array")
             return {name: stored[name] for name in stored.files}
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:

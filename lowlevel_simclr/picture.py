@@ -22,10 +22,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
 SMALLEST = 8  # pixels a side; what is smaller holds no crop worth the name
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP")
+# Registered with Pillow before threads open files.
+_PLUGINS = (BmpImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 GREY_MODES = frozenset("1 L LA La I I;16 I;16B I;16L I;16N".split())
 DEEP_MODES = frozenset("I I;16 I;16B I;16L I;16N".split())
 _ORIENTATION = 0x0112  # the EXIF tag
