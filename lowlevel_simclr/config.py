@@ -455,7 +455,9 @@ def _check(field: _Field, value: Any) -> None:
 def _check_names(config: Config) -> None:
     """The data set, and what the encoder starts from."""
     name, weights = config.data.dataset, config.model.weights
-    if name not in DATASETS and not (name.startswith(DATASET_FORMS) and name.partition(":")[2]):
+    if name in DATASET_FORMS:
+        raise ConfigError(f"--dataset {name} has no path behind it: give {name}PATH")
+    if name not in DATASETS and not name.startswith(DATASET_FORMS):
         raise ConfigError(_no_such("--dataset", name, DATASETS + DATASET_FORMS))
     if weights not in NAMED_WEIGHTS and not re.search(r"[/.]", weights):
         raise ConfigError(_no_such("--weights", weights, NAMED_WEIGHTS) + "; a file has a / or . in it")

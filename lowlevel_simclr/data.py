@@ -6,6 +6,7 @@ Not here: augmentation, floats, how each kind of data set is read (`cifar.py`, `
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,12 @@ def _streamed(images: image_folder.FolderImages, batch_size: int, seed: int, ste
         tf.TensorSpec((batch_size, *images.shape[1:]), tf.uint8),
     )
     return tf.data.Dataset.from_generator(produce, output_signature=kinds).prefetch(1)
+
+
+def told_in(error: tf.errors.OpError) -> DataError | None:
+    """The DataError of `batches`, such as a file that has gone, out of what TensorFlow makes of it; None: another."""
+    found = re.search(r"DataError: (.+)", error.message or "")
+    return DataError(found.group(1)) if found else None
 
 
 def _rows(count: int, batch_size: int, seed: int, steps: range) -> Iterator[tuple[int, np.ndarray]]:

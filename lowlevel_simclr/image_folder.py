@@ -197,7 +197,8 @@ def common_shape(listing: Listing, largest_side: int) -> Shape:
     shapes = [shape for shape in _in_threads(lambda path: _shape_or_none(listing.root / path), listing.paths) if shape]
     usable = [shape for shape in shapes if min(shape[:2]) >= SMALLEST]
     if not usable:
-        raise _nothing_left(listing, f"{len(shapes)} can be opened, and they are smaller than {SMALLEST} pixels")
+        why = f"smaller than {SMALLEST} pixels on a side" if shapes else "no JPEG, PNG, WebP or BMP image"
+        raise _nothing_left(listing, why)
     channels = max(shape.channels for shape in usable)
     if len({shape[:2] for shape in usable}) > 1:
         side = min(largest_side, int(np.median([min(shape[:2]) for shape in usable])))
@@ -254,7 +255,7 @@ def read_all(listing: Listing, shape: Shape, held: np.ndarray | None = None) -> 
 
 def _nothing_left(listing: Listing, why: str) -> DataError:
     return DataError(
-        f"none of the {len(listing.paths)} images in {listing.root} can be used ({listing.paths[0]}, for one: {why}): "
+        f"none of the {len(listing.paths)} images in {listing.root} can be used ({listing.paths[0]}: {why}): "
         "give another folder"
     )
 

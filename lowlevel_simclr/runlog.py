@@ -36,6 +36,7 @@ TRAINING_LOCK = ".training.lock"
 EVALUATION_LOCK = ".evaluation.lock"
 CPU_FLAGS = frozenset("avx avx2 fma f16c avx512f avx512_bf16 amx_tile amx_bf16 asimd sve bf16".split())
 ENVIRONMENT_VARIABLES = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "XLA_FLAGS")  # and every TF_...
+PROBED = 2**16  # bytes written to see whether a folder can be written and its disk is not full
 START = 1  # SessionLog.START: TensorBoard drops what an earlier session logged at this step and later
 
 
@@ -350,8 +351,9 @@ def _refuse_unwritable(folder: Path) -> None:
     """
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     with tempfile.NamedTemporaryFile(dir=there, prefix=".lowlevel_simclr") as file:
-        file.write(b"\0")
+        file.write(bytes(PROBED))
         file.flush()
+        os.fsync(file.fileno())
 
 
 def _open(folder: Path, config: Mapping[str, Any], difference: Difference) -> Run:

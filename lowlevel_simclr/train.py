@@ -348,7 +348,10 @@ class Session:
     ) -> list[runlog.Row]:
         """`count` steps in one host call -> their rows of metrics.jsonl; steps are numbered from 1."""
         start = time.perf_counter()
-        metrics = step.Metrics(*(value.numpy() for value in steps(batches, tf.constant(count, tf.int32))))
+        try:
+            metrics = step.Metrics(*(value.numpy() for value in steps(batches, tf.constant(count, tf.int32))))
+        except tf.errors.OpError as error:
+            raise data.told_in(error) or error from None
         rate = self.config.train.batch_size * count / (time.perf_counter() - start)
         step.refuse_non_finite(metrics, done + 1)
         return [

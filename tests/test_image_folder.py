@@ -20,7 +20,7 @@ from lowlevel_simclr import data, evaluate, image_folder, picture, runlog, train
 ROOT = Path(__file__).parents[1]
 ARCHIVE = ROOT.parent / "shared" / "data" / "cifar10-jpeg.tar.xz"
 SMALL = ["--image-size", "8", "--batch-size", "8", "--projection-widths", "8", "--warmup-epochs", "0", "--steps", "2"]
-SMALL += ["--knn-every", "0", "--precision", "float32"]
+SMALL += ["--knn-every", "0", "--precision", "float32", "--xla", "off"]
 
 
 def draw(number: int, height: int = 16, width: int = 16) -> Image.Image:
@@ -153,7 +153,9 @@ def test_all_bad_empty_or_too_few_is_an_error(tmp_path: Path) -> None:
     bad = fill(tmp_path / "bad", *names("a", 12))
     for path in bad.rglob("*.png"):
         path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(data.DataError, match=r"none of the 12 images in .*/bad can be used \(a/0.*: damaged: .*another"):
+    with pytest.raises(
+        data.DataError, match=r"none of the 12 images in .*/bad can be used \(a/0.*: damaged: .*another"
+    ):
         load(bad)
     with pytest.raises(data.DataError, match="no readable image to hold out: see that it holds two sound images"):
         load(fill(tmp_path / "one", "a/0.png"))
@@ -199,7 +201,7 @@ def test_images_of_a_few_pixels_are_left_out(tmp_path: Path) -> None:
     root = fill(tmp_path, *names("a", 12))
     fill(root, "a/tracker.png", height=1, width=1)
     assert [entry["reason"] for entry in load(root).record["skipped"]] == ["1x1 pixels: smaller than 8 on a side"]
-    with pytest.raises(data.DataError, match="can be used .*13 can be opened, and they are smaller than 8 pixels"):
+    with pytest.raises(data.DataError, match="can be used .*: smaller than 8 pixels on a side.: give another"):
         for number in range(12):
             fill(root, f"a/{number:02d}.png", height=4, width=4)
         load(root)
@@ -268,8 +270,11 @@ def test_a_file_that_goes_while_it_is_streamed_is_named(tmp_path: Path) -> None:
     (tmp_path / images._paths[2]).unlink()
     with pytest.raises(data.DataError, match=f"{images._paths[2]} could be read before and cannot now .*No such file"):
         images[np.arange(4)]
-    with pytest.raises(tf.errors.OpError, match="could be read before and cannot now"):
+    with pytest.raises(tf.errors.OpError, match="could be read before and cannot now") as told:
         list(data.batches(images, len(images), 0, 0, 1))
+    sentence = str(data.told_in(told.value))
+    assert sentence.startswith(f"{tmp_path / images._paths[2]} could be") and sentence.endswith("over with --fresh")
+    assert data.told_in(tf.errors.UnknownError(None, None, "another")) is None
 
 
 # data.json
