@@ -34,8 +34,8 @@ from typing import Any, NamedTuple, NoReturn
 
 Range = tuple[float, float]  # (low, high), both ends included
 
-DATASETS = ("shapes", "cifar10")
-DATASET_FORMS: tuple[str, ...] = ()  # prefixes that take a path behind them, such as "folder:"
+DATASETS = ("shapes", "cifar10", "cifar100")
+DATASET_FORMS: tuple[str, ...] = ("folder:", "npz:")  # prefixes that take a path behind them, such as "folder:"
 ENCODERS = ("resnet20", "resnet18", "resnet34", "resnet50")
 OPTIMIZERS = ("adamw", "lamb", "lars", "sgd")
 NAMED_WEIGHTS = ("random", "imagenet")
@@ -85,8 +85,22 @@ class ViewRecipe:
 class DataConfig:
     """Which images are trained on."""
 
-    dataset: str = _option("shapes", f"the data set: {', '.join(DATASETS + DATASET_FORMS)}", metavar="NAME")
-    data_dir: str | None = _option(None, "folder with the data set's files", identity=False, metavar="DIR")
+    dataset: str = _option("shapes", f"the data set: {', '.join(DATASETS)}, folder:PATH, npz:PATH", metavar="NAME")
+    data_dir: str | None = _option(
+        None,
+        "folder with the data set's files, or where a relative PATH starts; none: cifar is downloaded",
+        identity=False,
+        metavar="DIR",
+    )
+    stored_side: int | None = _option(
+        None,
+        "shorter side, in pixels, that larger images of a folder are scaled down to when they are read; none: "
+        "what the smallest crop needs, image size / sqrt(smallest crop area)",
+        at_least=8,
+    )
+    memory_limit: float = _option(
+        4.0, "GiB of pixels; a folder with more is decoded as it is needed", at_least=0, identity=False
+    )
     train_on: str = _option(
         "train", "train on the train split, or on both splits (inflates results)", choices=("train", "all")
     )
@@ -270,7 +284,8 @@ def cifar10_resnet20() -> Config:
 
 
 PRESETS: dict[str, Callable[[], Config]] = {"shapes": shapes, "cifar10-resnet20": cifar10_resnet20}
-PRESET_OF_DATASET = {"cifar10": "cifar10-resnet20"}  # where no preset is named; every other data set: shapes
+PRESET_OF_DATASET = {"shapes": "shapes"}  # where no preset is named
+PRESET_OF_PHOTOGRAPHS = "cifar10-resnet20"  # every other data set
 
 
 def preset(name: str) -> Config:
@@ -282,6 +297,23 @@ def preset(name: str) -> Config:
     if name not in PRESETS:
         raise ConfigError(_no_such("--preset", name, PRESETS))
     return PRESETS[name]()
+
+
+def stored_side(config: Config) -> int:
+    """Pixels of the shorter side that images of a folder are stored with at most.
+
+    Where none is given, so many that the smallest crop still has a pixel for every pixel of a view.
+    """
+    needed = math.ceil(config.model.image_size / math.sqrt(config.views.crop_area[0]))
+    return config.data.stored_side or max(8, needed)
+
+
+def colourless(config: Config) -> Config:
+    """The config for images that are not RGB: without saturation, hue and grey views.
+
+    On grey images nothing is lost: these leave a grey pixel as it is.
+    """
+    return replace(config, saturation=(1.0, 1.0), hue=(0.0, 0.0), grey_probability=0.0)
 
 
 # The fields as data: one walk serves flags, text, checks and comparison
@@ -423,6 +455,8 @@ def _check(field: _Field, value: Any) -> None:
 def _check_names(config: Config) -> None:
     """The data set, and what the encoder starts from."""
     name, weights = config.data.dataset, config.model.weights
+    if name in DATASET_FORMS:
+        raise ConfigError(f"--dataset {name} has no path behind it: give {name}PATH")
     if name not in DATASETS and not name.startswith(DATASET_FORMS):
         raise ConfigError(_no_such("--dataset", name, DATASETS + DATASET_FORMS))
     if weights not in NAMED_WEIGHTS and not re.search(r"[/.]", weights):
@@ -617,7 +651,9 @@ examples:
   python -m lowlevel_simclr.train --seed 1 --temperature 0.5 --out runs/warm
       the same with another seed and temperature, in a folder of its own
   python -m lowlevel_simclr.train --dataset cifar10 --data-dir DIR
-      CIFAR-10 from its standard batches
+      CIFAR-10 from its standard batches; without --data-dir it is downloaded
+  python -m lowlevel_simclr.train --dataset folder:PICTURES
+      your own images: JPEG, PNG, WebP, BMP, in any tree of folders
   python -m lowlevel_simclr.train --preset cifar10-resnet20 --data-dir DIR --preview
       only the picture of what the views look like
 
@@ -665,7 +701,7 @@ def _starting_point(argv: Sequence[str], prog: str) -> Config:
     first.add_argument("--dataset", default="shapes")
     known, _ = first.parse_known_args(argv)
     try:
-        return preset(known.preset or PRESET_OF_DATASET.get(known.dataset, "shapes"))
+        return preset(known.preset or PRESET_OF_DATASET.get(known.dataset, PRESET_OF_PHOTOGRAPHS))
     except ConfigError as error:
         first.error(str(error))
 

@@ -15,7 +15,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow: its sta
 import tensorflow as tf
 
 from lowlevel_simclr import checkpoint, compat, data, encoder, protocol, runlog
-from lowlevel_simclr.config import Config, ConfigError, FlagParser, from_dict, replace
+from lowlevel_simclr.config import Config, ConfigError, FlagParser, from_dict, replace, stored_side
 
 DESCRIPTION = "Evaluates the encoder of a run: cosine k-NN and a linear probe on its frozen representations h."
 
@@ -42,7 +42,14 @@ def evaluate(folder: Path, config: Config) -> str:
         runlog.RunError: the run has no checkpoint, or one of another model.
         data.DataError: the images are not where they were.
     """
-    images = data.load(config.data.dataset, config.data.data_dir, config.train.seed)
+    images = data.load(
+        config.data.dataset,
+        config.data.data_dir,
+        config.train.seed,
+        largest_side=stored_side(config),
+        memory_limit=config.data.memory_limit,
+        before=runlog.read_data(folder),
+    )
     scaling = config.model.input_mean, config.model.input_std
     h = {
         "": protocol.represent(trained_encoder(folder, config, images), images, *scaling),

@@ -17,13 +17,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from lowlevel_simclr.data import DataSet, Split
+from lowlevel_simclr.dataset import DataSet, Split
 
 SCHEMA = 1  # of evaluation.json
 BATCH_SIZE = 256  # images that go through the encoder at once
 KNN_COUNTS = (20, 200)
 KNN_TEMPERATURE = 0.07  # Wu et al. 2018, section 3.4
 SAMPLE_COUNT = 20  # k on the held-out sample, which is too small for 200
+LARGEST_PIXELS, REDUCED_SIDE = 64 * 64, 32  # of an image in the baseline of pixels, see `pixels`
 PROBE_C = 0.01  # inverse weight of the penalty, see `linear_probe`
 PROBE_TOLERANCE = 1e-3
 PROBE_ITERATIONS = 300
@@ -120,8 +121,21 @@ def _h_of(encoder: tf.keras.Model, images: tf.Tensor, mean: Scaling, std: Scalin
 
 
 def pixels(images: np.ndarray) -> np.ndarray:
-    """The baseline that has learned nothing: images uint8 (n, H, W, C) -> (n, H*W*C) float32 in [0, 1]."""
-    return images.reshape(len(images), -1).astype(np.float32) / 255
+    """The baseline that has learned nothing: images uint8 (n, H, W, C) -> (n, H*W*C) float32 in [0, 1].
+
+    Images with more pixels than 64 x 64 are reduced to 32 x 32 first (bilinear, antialiased): rows of the full size
+    would neither fit into memory nor tell images apart better.
+    """
+    if images.shape[1] * images.shape[2] <= LARGEST_PIXELS:
+        return np.asarray(images).reshape(len(images), -1).astype(np.float32) / 255
+    parts = [_reduced(images[first : first + BATCH_SIZE]) for first in range(0, len(images), BATCH_SIZE)]
+    return np.concatenate(parts).reshape(len(images), -1)
+
+
+def _reduced(images: np.ndarray) -> np.ndarray:
+    """(n, H, W, C) uint8 -> (n, 32, 32, C) float32 in [0, 1]."""
+    x = tf.cast(np.asarray(images), tf.float32) / 255
+    return tf.image.resize(x, (REDUCED_SIDE, REDUCED_SIDE), "bilinear", antialias=True).numpy()
 
 
 def represent(
@@ -317,8 +331,10 @@ _ROWS = {"_pixels": "pixels", "_untrained": "untrained encoder", "": "trained en
 def table(evaluation: Mapping[str, Any]) -> str:
     """evaluation.json as lines to read; what was not run is a dash."""
     counts = sorted({count for name in _ROWS for count in evaluation.get("knn" + name, ())}, key=int)
+    inflated = ["trained on train and test images together, which inflates these numbers"]
+    inflated = inflated if evaluation.get("train_on") == "all" else []
     if not counts and not any("linear" + name in evaluation for name in _ROWS):
-        return "no k-NN and no linear probe: they need labels of two classes at least"
+        return "\n".join(["no k-NN and no linear probe: they need labels of two classes at least", *inflated])
     titles = [*(f"k-NN {count}" for count in counts), "linear"]
     lines = [" " * 18 + "".join(f"{title:>10}" for title in titles)]
     for name, what in _ROWS.items():
@@ -329,9 +345,7 @@ def table(evaluation: Mapping[str, Any]) -> str:
             lines.append(f"{what:<18}" + "".join(f"{cell:>10}" for cell in cells))
     for fraction, accuracy in evaluation.get("finetune", {}).items():
         lines.append(f"fine-tuned on {float(fraction):.0%} of the labels: {accuracy:.3f}")
-    if evaluation.get("train_on") == "all":
-        lines.append("trained on train and test images together, which inflates these numbers")
-    return "\n".join([*lines, *(f"{key}: {note}" for key, note in evaluation.get("notes", {}).items())])
+    return "\n".join([*lines, *inflated, *(f"{key}: {note}" for key, note in evaluation.get("notes", {}).items())])
 
 
 # While training

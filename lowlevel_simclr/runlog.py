@@ -1,6 +1,6 @@
 """One run is one folder.
 
-    config.json  environment.json  metrics.jsonl  evaluation.json  tensorboard/  checkpoints/  plots/
+    config.json  environment.json  data.json  metrics.jsonl  evaluation.json  tensorboard/  checkpoints/  plots/
 
 `open_run` gives the folder to one process at a time, new or to be resumed, and refuses what it must not
 touch. `Run` is what training writes through; the functions at the end read a run and add evaluations to it,
@@ -23,6 +23,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -35,6 +36,7 @@ TRAINING_LOCK = ".training.lock"
 EVALUATION_LOCK = ".evaluation.lock"
 CPU_FLAGS = frozenset("avx avx2 fma f16c avx512f avx512_bf16 amx_tile amx_bf16 asimd sve bf16".split())
 ENVIRONMENT_VARIABLES = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "XLA_FLAGS")  # and every TF_...
+PROBED = 2**16  # bytes written to see whether a folder can be written and its disk is not full
 START = 1  # SessionLog.START: TensorBoard drops what an earlier session logged at this step and later
 
 
@@ -184,6 +186,15 @@ class Run:
         with _explained("write the environment of", self.folder):
             _write_json(path, {**environment(), **chosen, "earlier": earlier})
 
+    def write_data(self, record: Mapping[str, Any]) -> None:
+        """data.json: counts, classes, and the images that were left out.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        with _explained("write the data.json of", self.folder):
+            _write_json(self.folder / "data.json", record)
+
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Adds rows to metrics.jsonl and to TensorBoard; both are with the system when it returns.
 
@@ -314,6 +325,35 @@ def open_run(out: Path, config: Mapping[str, Any], difference: Difference, *, fr
     folder = fresh_folder(out) if fresh else out
     with _explained("make a run in", folder):
         return _open(folder, config, difference)
+
+
+def refuse_early(out: Path, difference: Difference, *, fresh: bool = False) -> None:
+    """What `open_run` would refuse, before long work and without leaving anything behind.
+
+    Raises:
+        RunError: as `open_run`.
+    """
+    folder = fresh_folder(out) if fresh else out
+    with _explained("make a run in", folder):
+        _refuse_foreign(folder)
+        if (folder / "config.json").exists():
+            _refuse_other(folder, difference)
+        if (folder / TRAINING_LOCK).exists():
+            _lock_for_training(folder).close()
+        _refuse_unwritable(folder)
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    """Writes a file where the run will lie, or where its folder will be made, and removes it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    with tempfile.NamedTemporaryFile(dir=there, prefix=".lowlevel_simclr") as file:
+        file.write(bytes(PROBED))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _open(folder: Path, config: Mapping[str, Any], difference: Difference) -> Run:
@@ -456,6 +496,16 @@ def _cpu(cpuinfo: Path) -> dict[str, Any]:
 
 
 # A run, from any process
+
+
+def read_data(folder: Path) -> dict[str, Any] | None:
+    """What data.json of a run holds; None where there is none.
+
+    Raises:
+        RunError: the file is no JSON.
+    """
+    path = folder / "data.json"
+    return _read_json(path) if path.is_file() else None
 
 
 def read_config(folder: Path) -> dict[str, Any]:

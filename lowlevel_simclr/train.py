@@ -44,15 +44,18 @@ from lowlevel_simclr.config import (
     Config,
     ConfigError,
     RunOptions,
+    colourless,
     config_hash,
     difference,
     from_dict,
     parse,
     replace,
+    stored_side,
     to_dict,
 )
 
 DESCRIPTION = "Pretrains an encoder with SimCLR: no labels are used until the evaluation at the end."
+RGB = 3  # channels that have colours
 PREVIEWED = 8  # images in views.png
 QUERIES = 10  # rows of neighbours.png, one a class where there are ten
 MAPPED = 1000  # points of embedding.png
@@ -113,18 +116,21 @@ def train(config: Config, options: RunOptions) -> dict[str, Any]:
         Stopped: a signal ended it early; the state is saved.
         ConfigError, data.DataError, runlog.RunError, checkpoint.CheckpointError, step.NonFiniteLoss: see there.
     """
+    config = replace(config, precision=resolved_precision(config))  # another device is another run
+    images = read_images(config, options)
+    if images.train.images.shape[-1] != RGB:
+        config = colourless(config)
     with stop_requests() as asked:
         if config.train.deterministic:
             tf.config.experimental.enable_op_determinism()
-        images = data.load(config.data.dataset, config.data.data_dir, config.train.seed)
         plan = make_plan(config, images)
-        config = replace(config, precision=plan.precision)  # resolved: another device is another run
         if options.preview:
             return preview(config, plan, images, options.out)
         with runlog.open_run(
             options.out, to_dict(config), lambda found: difference(from_dict(found), config), fresh=options.fresh
         ) as run:
             run.write_environment(plan.as_dict())
+            run.write_data(data.record(images))
             return Session(config, plan, images, run).finish(asked)
 
 
@@ -146,7 +152,42 @@ def stop_requests() -> Iterator[Callable[[], str | None]]:
             signal.signal(number, handler)
 
 
+def read_images(config: Config, options: RunOptions) -> data.DataSet:
+    """The data set, read after everything that can be refused at once has been.
+
+    Raises:
+        Stopped: Ctrl-C; nothing has been written yet.
+        data.DataError, runlog.RunError: see there.
+    """
+    if not options.preview:
+        runlog.refuse_early(options.out, functools.partial(difference_either_way, config), fresh=options.fresh)
+    before = None if options.fresh or options.preview else runlog.read_data(options.out)
+    try:
+        return data.load(
+            config.data.dataset,
+            config.data.data_dir,
+            config.train.seed,
+            largest_side=stored_side(config),
+            memory_limit=config.data.memory_limit,
+            at_least=config.train.batch_size,
+            before=before,
+        )
+    except KeyboardInterrupt:
+        raise Stopped("stopped while the images were read: there is nothing to save") from None
+
+
+def difference_either_way(config: Config, found: dict[str, Any]) -> list[str]:
+    """What keeps a run from being resumed, whether the images, not read yet, turn out to have colours or not."""
+    before = from_dict(found)
+    return min((difference(before, after) for after in (config, colourless(config))), key=len)
+
+
 # What the configuration comes to
+
+
+def resolved_precision(config: Config) -> str:
+    """The precision, where it is "auto" the one of this device."""
+    return compat.fast_precision() if config.train.precision == "auto" else config.train.precision
 
 
 def make_plan(config: Config, images: data.DataSet) -> Plan:
@@ -157,13 +198,12 @@ def make_plan(config: Config, images: data.DataSet) -> Plan:
     """
     train_config = config.train
     per_epoch = data.steps_per_epoch(len(training_images(config, images)), train_config.batch_size)
-    precision = compat.fast_precision() if train_config.precision == "auto" else train_config.precision
     jit_compile = train_config.xla == "on" or (train_config.xla == "auto" and on_gpu())
     scaling = config.optimizer.learning_rate_scaling
     return Plan(
         steps=train_config.steps or per_epoch * train_config.epochs,
         steps_per_epoch=per_epoch,
-        precision=precision,
+        precision=resolved_precision(config),
         jit_compile=jit_compile,
         # Stock views are dozens of elementwise passes, which XLA makes a few: three to five times as fast on a CPU
         # too. The native op is one pass, outside XLA unless the step is compiled whole.
@@ -196,11 +236,9 @@ def implementation(ops: str, compiled: bool) -> step.Implementation:
     return step.Implementation("stock", stock.nt_xent_and_top1, stock.draw_view_params, stock.make_views)
 
 
-def training_images(config: Config, images: data.DataSet) -> np.ndarray:
+def training_images(config: Config, images: data.DataSet) -> Any:
     """(n, H, W, C) uint8: the train split, or both with --train-on all."""
-    if config.data.train_on == "all":
-        return np.concatenate([images.train.images, images.test.images])
-    return images.train.images
+    return data.training_images(images, config.data.train_on)
 
 
 def view_maker(config: Config, plan: Plan) -> step.Views:
@@ -311,7 +349,7 @@ class Session:
             done, before = self.first_step, time.perf_counter()
             while done < self.plan.steps:
                 count = self._next_stop(done) - done
-                metrics = steps(batches, tf.constant(count, tf.int32))
+                metrics = self._call(steps, batches, count)
                 seconds = time.perf_counter() - before
                 beside.do(functools.partial(self._record, bar, done, metrics, seconds, self._look(done + count)))
                 done += count
@@ -322,6 +360,13 @@ class Session:
                         f"{asked()}: saved at step {done} of {self.plan.steps}; the same command goes on from there"
                     )
                 before = time.perf_counter()
+
+    def _call(self, steps: step.StepsFunction, batches: Iterator[step.Batch], count: int) -> step.Metrics:
+        """`count` steps in one host call -> their metrics, (count,) each, which may still be in the making."""
+        try:
+            return steps(batches, tf.constant(count, tf.int32))
+        except tf.errors.OpError as error:
+            raise data.told_in(error) or error from None
 
     def _record(self, bar: tqdm, done: int, metrics: step.Metrics, seconds: float, knn: float | None) -> None:
         """Rows of the steps after `done`, beside training: read from the device, looked at, written, shown.
@@ -470,10 +515,26 @@ def describe(session: Session) -> None:
     widths = "-".join(map(str, config.model.projection_widths))
     print(f"run      {session.run.folder} {state} of {plan.steps} steps of {config.train.batch_size} images")
     print(f"data     {config.data.dataset}: {images} images, {len(session.images.classes)} classes (labels unused)")
+    describe_reading(session)
     print(f"f        {config.model.encoder}, {config.model.stem} stem: {compat.trainable_count(f):,} parameters")
     print(f"g        {widths}: {compat.trainable_count(g):,} parameters")
     compiled = "the step" if plan.jit_compile else "the views" if plan.jit_compile_views else "nothing"
     print(f"device   {plan.precision}, XLA for {compiled}, {plan.implementation.name} ops, TensorFlow {tf.__version__}")
+
+
+def describe_reading(session: Session) -> None:
+    """What became of the files, where there is something to say."""
+    record, images = data.record(session.images), session.images
+    height, width, channels = record["shape"]
+    streamed = ", decoded as they are needed" if data.is_streamed(images) else ""
+    print(f"         stored as {height}x{width} pixels, {channels} channels{streamed}")
+    if record["skipped"]:
+        first = record["skipped"][0]
+        print(f"         {len(record['skipped'])} left out, see data.json; first {first['path']} ({first['reason']})")
+    if record["counts"].get("outside_splits"):
+        print(f"         {record['counts']['outside_splits']} images lie outside train/ and test/ and are not used")
+    if session.config.data.train_on == "all":
+        print("         trained on train and test images together, which inflates the results")
 
 
 def report(session: Session, evaluation: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from lowlevel_simclr.config import (
     ConfigError,
     FlagParser,
     ViewRecipe,
+    colourless,
     config_hash,
     default_out,
     difference,
@@ -21,6 +22,7 @@ from lowlevel_simclr.config import (
     parse,
     preset,
     replace,
+    stored_side,
     to_dict,
     validate,
 )
@@ -28,7 +30,7 @@ from lowlevel_simclr.config import (
 SETTINGS = {
     field.name: section for section, kind in configuration.SECTIONS.items() for field in dataclasses.fields(kind)
 }
-NOT_IDENTITY = {"data_dir", "steps_per_call", "checkpoint_every", "keep_checkpoints", "knn_every"}
+NOT_IDENTITY = {"data_dir", "memory_limit", "steps_per_call", "checkpoint_every", "keep_checkpoints", "knn_every"}
 
 # For every setting a value that no preset has.
 OTHER = {
@@ -36,6 +38,7 @@ OTHER = {
     "jitter_probability": 0.5, "brightness": (0.9, 1.1), "contrast": (0.1, 0.9), "saturation": (0.0, 3.0),
     "hue": (-0.5, 0.5), "brightness_shift": (-0.25, 0.25), "clip": False, "grey_probability": 0.1,
     "blur_probability": 0.5, "blur_sigma": (0.1, 1 / 3), "dataset": "cifar10", "data_dir": "/some where",
+    "stored_side": 64, "memory_limit": 0.5,
     "train_on": "all", "encoder": "resnet50", "stem": "imagenet", "weights": "./f.keras",
     "projection_widths": (2048, 512, 64), "image_size": 224, "input_mean": (0.49, 0.48, 0.45),
     "input_std": (0.25, 0.24, 0.26), "temperature": 0.3, "optimizer": "lars", "learning_rate": 1.5,
@@ -171,6 +174,7 @@ def test_what_belongs_to_the_call_is_no_setting(tmp_path):
         (["--seed", "2"], "runs/shapes-seed2"),
         (["--preset", "cifar10-resnet20"], "runs/cifar10-resnet20"),
         (["--preset", "shapes", "--dataset", "cifar10"], "runs/cifar10"),
+        (["--dataset", "folder:/my pictures"], "runs/folder-my-pictures"),
     ],
 )
 def test_the_run_folder_where_none_is_asked_for(argv, wanted):
@@ -236,9 +240,23 @@ def test_a_warm_up_is_not_held_against_epochs_that_steps_override():
     assert config.train.steps == 500
 
 
-def test_a_data_set_may_be_named_by_a_form_with_a_path(monkeypatch):
-    monkeypatch.setattr(configuration, "DATASET_FORMS", ("folder:",))
-    assert parse(["--dataset", "folder:/pictures"])[0].data.dataset == "folder:/pictures"
+@pytest.mark.parametrize("name", ["folder:/pictures", "npz:a.npz", "cifar100"])
+def test_a_data_set_that_is_not_drawn_starts_from_the_preset_of_photographs(name):
+    config, _ = parse(["--dataset", name])
+    assert config.data.dataset == name and config.views == preset("cifar10-resnet20").views
+
+
+def test_images_are_stored_as_large_as_the_smallest_crop_needs():
+    assert stored_side(replace(Config(), image_size=32, crop_area=(0.25, 1.0))) == 64
+    assert stored_side(replace(Config(), image_size=224, crop_area=(0.08, 1.0))) == 792  # 224 / sqrt(0.08) = 791.96
+    assert stored_side(replace(Config(), stored_side=40)) == 40
+
+
+def test_images_without_colours_have_views_without_them():
+    config = colourless(replace(Config(), **jitter(1.0)))
+    assert difference(replace(Config(), **jitter(1.0)), config) == [
+        "saturation: 0.2 1.8 -> 1.0 1.0", "hue: -0.2 0.2 -> 0.0 0.0", "grey_probability: 0.2 -> 0.0"
+    ]  # fmt: skip
 
 
 def test_other_programs_get_the_same_errors(capsys):

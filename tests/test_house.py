@@ -12,8 +12,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lowlevel_simclr"
 LEVELS = (
     ("config", "reference"),
-    ("ops", "stock", "compat", "runlog", "background"),
-    ("shapes", "augment", "encoder", "projection", "optimizer", "checkpoint", "plots"),
+    ("ops", "stock", "compat", "runlog", "background", "dataset", "picture"),
+    ("shapes", "augment", "encoder", "projection", "optimizer", "checkpoint", "plots", "downloads"),
+    ("cifar", "image_folder", "npz_file"),
     ("distribute", "data"),
     ("step", "protocol", "view_cases"),
     ("train", "evaluate", "check"),
