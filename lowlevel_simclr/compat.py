@@ -77,6 +77,20 @@ def layer_seed(seed: int, place: int) -> int:
     return int(draw_words(seed, 0, place, 0, LAYER_SEED)[..., 0].item()) % 2**31
 
 
+def antialiased_resize(images: Any, size: int) -> Any:
+    """Symbolic images (B, H, W, C) -> (B, size, size, C), as `tf.image.resize(antialias=True)` does it.
+
+    By the operation, which Keras saves and opens as a layer. Not by the layer Resizing: Keras 2's has no antialias, and
+    Keras 3's takes `training` for True where nobody says, and the layers behind it follow when the model is called
+    directly: BatchNorm would train.
+    """
+    if keras_generation() == 2:
+        return tf.image.resize(images, (size, size), "bilinear", antialias=True)
+    return tf.keras.ops.image.resize(
+        images, (size, size), interpolation="bilinear", antialias=True, data_format="channels_last"
+    )
+
+
 def tensorflow_addons() -> ModuleType | None:
     """tensorflow-addons where it can be had, else None; it knows Keras 2 only."""
     if keras_generation() != 2:

@@ -30,6 +30,7 @@ from lowlevel_simclr import (
     compat,
     data,
     encoder,
+    export,
     optimizer,
     plots,
     projection,
@@ -375,18 +376,21 @@ class Session:
         return self.config.model.input_mean, self.config.model.input_std
 
     def evaluate(self) -> tuple[dict[str, Any], protocol.Represented, protocol.Represented]:
-        """evaluation.json, with h of the trained and of the untrained encoder."""
+        """evaluation.json, with h of the trained and of the untrained encoder, in float32; writes encoder.keras."""
         tqdm.write("evaluating ...")
-        config = self.config
-        untrained = new_learner(config, self.plan, self.images.train.images.shape[-1]).encoder
-        h = protocol.represent(self.learner.encoder, self.images, *self._scaling())
-        h_untrained = protocol.represent(untrained, self.images, *self._scaling())
+        config, shape = self.config, self.images.train.images.shape
+        f = new_learner(config, dataclasses.replace(self.plan, precision="float32"), shape[-1]).encoder
+        h_untrained = protocol.represent(f, self.images, *self._scaling())
+        f.set_weights(self.learner.encoder.get_weights())
+        h = protocol.represent(f, self.images, *self._scaling())
+        export.save(self.run.folder, export.with_preprocessing(f, *self._scaling()))
         results = protocol.evaluate(
             {"": h, "_untrained": h_untrained, "_pixels": protocol.pixels_of(self.images)},
             self.images,
             config.train.seed,
             config.data.train_on,
         )
+        results["transform"] = protocol.transform(shape, config.model.image_size, *self._scaling())
         return runlog.merge_evaluation(self.run.folder, results), h, h_untrained
 
     def _sample_baselines(self) -> dict[str, float]:

@@ -15,11 +15,12 @@ LEVELS = (
     ("ops", "stock", "compat", "runlog"),
     ("shapes", "augment", "encoder", "projection", "optimizer", "checkpoint", "plots"),
     ("distribute", "data"),
-    ("step", "protocol"),
-    ("train", "evaluate", "check"),
+    ("step", "protocol", "export"),
+    ("classifier", "h_store"),
+    ("train", "evaluate", "check", "embed"),
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
-ENTRY_POINTS = ("train", "evaluate", "check")
+ENTRY_POINTS = ("train", "evaluate", "check", "embed")
 ASSERTING = ("assert_", "check_", "given_")  # helpers of the tests that assert for them
 
 
