@@ -77,7 +77,7 @@ def embedder(folder: Path, config: Config, channels: int, output: str) -> Callab
     compat.set_precision("float32")
     model, mean, std = config.model, config.model.input_mean, config.model.input_std
     f = encoder.build(model.encoder, model.stem, model.image_size, channels)
-    g = projection.build(f.output_shape[-1], model.projection_widths)
+    g = projection.build(f.output_shape[-1], model.projection_widths, batch_norm=model.projection_batch_norm)
     export.restore(folder, encoder=f, projection=g)
 
     @tf.function
