@@ -77,6 +77,20 @@ def layer_seed(seed: int, place: int) -> int:
     return int(draw_words(seed, 0, place, 0, LAYER_SEED)[..., 0].item()) % 2**31
 
 
+def antialiased_resize(images: Any, size: int) -> Any:
+    """Symbolic images (B, H, W, C) -> (B, size, size, C), as `tf.image.resize(antialias=True)` does it.
+
+    By the operation, which Keras saves and opens as a layer. Not by the layer Resizing: Keras 2's has no antialias, and
+    Keras 3's takes `training` for True where nobody says, and the layers behind it follow when the model is called
+    directly: BatchNorm would train.
+    """
+    if keras_generation() == 2:
+        return tf.image.resize(images, (size, size), "bilinear", antialias=True)
+    return tf.keras.ops.image.resize(
+        images, (size, size), interpolation="bilinear", antialias=True, data_format="channels_last"
+    )
+
+
 def tensorflow_addons() -> ModuleType | None:
     """tensorflow-addons where it can be had, else None; it knows Keras 2 only."""
     if keras_generation() != 2:
@@ -94,8 +108,8 @@ class FusedBatchNorm(tf.keras.layers.BatchNormalization):
     """BatchNormalization over (B, H, W, C) by TensorFlow's one-pass kernel, on Keras 2 and Keras 3 alike.
 
     Keras 3's own layer does not use that kernel in training. This is Keras's layer otherwise: its options, its four
-    variables in its order (gamma, beta, moving_mean, moving_variance; float32 under mixed precision), frozen it
-    normalises by the moving statistics. So weights go from one to the other as they are.
+    variables in its order (gamma, beta unless center is False, moving_mean, moving_variance; float32 under mixed
+    precision), frozen it normalises by the moving statistics. So weights go from one to the other as they are.
 
     The kernel returns the batch's variance with Bessel's correction, n / (n - 1) for the n = B H W values of a channel,
     and so the moving variance has it here (and in Keras 2, but not in Keras 3). The normalisation itself does not.
@@ -107,7 +121,7 @@ class FusedBatchNorm(tf.keras.layers.BatchNormalization):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         refused = {name: options[name] for name in ("renorm", "synchronized") if options.get(name)}
-        refused |= {name: False for name in ("center", "scale") if options.get(name) is False}
+        refused |= {name: False for name in ("scale",) if options.get(name) is False}
         if refused:
             raise ValueError(f"the fused BatchNorm has no {refused}: use tf.keras.layers.BatchNormalization for that")
 
@@ -137,7 +151,8 @@ class FusedBatchNorm(tf.keras.layers.BatchNormalization):
     def _normalise(self, x: tf.Tensor, mean: Any, variance: Any, training: bool) -> Any:
         """y (B, H, W, C) in the type of x; mean and variance (C,) that a moving statistic takes up, float32."""
         kind = tf.float64 if x.dtype == tf.float64 else tf.float32
-        gamma, beta, mean, variance = (tf.cast(value, kind) for value in (self.gamma, self.beta, mean, variance))
+        beta = tf.zeros_like(self.gamma) if self.beta is None else self.beta
+        gamma, beta, mean, variance = (tf.cast(value, kind) for value in (self.gamma, beta, mean, variance))
         if kind == tf.float64:  # the kernel has no float64
             return _batch_norm_in_float64(x, gamma, beta, mean, variance, self.epsilon, training)
         return tf.raw_ops.FusedBatchNormV3(

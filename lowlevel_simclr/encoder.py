@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from lowlevel_simclr import compat
@@ -53,7 +54,8 @@ def build(
         stem: cifar (3x3, stride 1, no pooling) or imagenet (7x7, stride 2, 3x3 pooling with stride 2).
         image_size: S, pixels a side of a view.
         channels: C of a view.
-        weights: random, imagenet (resnet50 with the ImageNet stem only), or a file: what Keras saved of this encoder in
+        weights: random, imagenet (resnet50 with the ImageNet stem only; they expect Keras's caffe preprocessing, but
+            views in red, green, blue as everywhere: `config.CAFFE`), or a file: what Keras saved of this encoder in
             stock layers (`stock_twin`), `.weights.h5`, `.keras` or the older `.h5`.
         seed: random weights are a function of it, whatever was built before.
 
@@ -67,7 +69,7 @@ def build(
     shape = (image_size, image_size, channels)
     model = _resnet50(stem, shape, seed) if name == "resnet50" else _basic(name, stem, shape, seed)
     if weights == "imagenet":
-        model.set_weights(_imagenet().get_weights())
+        model.set_weights(_in_rgb(_imagenet().get_weights()))
     elif weights != "random":
         _load_file(model, weights)
     return model
@@ -220,6 +222,11 @@ def _imagenet() -> tf.keras.Model:
         raise ValueError(
             f"the ImageNet weights of ResNet-50 could not be downloaded ({error}): put {IMAGENET_FILE} into {folder}"
         ) from error
+
+
+def _in_rgb(weights: list[np.ndarray]) -> list[np.ndarray]:
+    """The weights with the channels of the first kernel (7, 7, 3, 64) turned round: they were trained on BGR."""
+    return [weights[0][:, :, ::-1], *weights[1:]]
 
 
 def _load_file(model: tf.keras.Model, path: str) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -120,6 +120,27 @@ def _h_of(encoder: tf.keras.Model, images: tf.Tensor, mean: Scaling, std: Scalin
     return tf.cast(encoder(x, training=False), tf.float32)
 
 
+def transform(shape: Sequence[int], size: int, mean: Scaling = None, std: Scaling = None) -> str:
+    """The test transform of `representations` in words.
+
+    Args:
+        shape: of the images, (..., H, W, C).
+        size: S, pixels a side of what the encoder takes.
+        mean: per channel, None for 0.
+        std: per channel, None for 1.
+    """
+    height, width = shape[-3:-1]
+    words = ["the whole image, no augmentation"]
+    if (height, width) != (size, size):
+        words.append(f"{width}x{height} resized to {size}x{size} (bilinear, antialiased)")
+    words.append("pixels in [0, 1]")
+    if mean is not None:
+        words.append("less " + " ".join(f"{value:.4g}" for value in mean))
+    if std is not None:
+        words.append("over " + " ".join(f"{value:.4g}" for value in std))
+    return ", ".join(words)
+
+
 def pixels(images: np.ndarray) -> np.ndarray:
     """The baseline that has learned nothing: images uint8 (n, H, W, C) -> (n, H*W*C) float32 in [0, 1].
 
@@ -153,13 +174,26 @@ def represent(
     """
     before = weights_hash(encoder)
     h = Represented(*(representations(encoder, split.images, batch_size, mean, std) for split in _splits(images)))
+    refuse_changed(encoder, before)
+    return h
+
+
+def refuse_changed(encoder: tf.keras.Model, before: str) -> None:
+    """Proves that an encoder was frozen.
+
+    Args:
+        encoder: f, now.
+        before: its `weights_hash` then.
+
+    Raises:
+        EncoderChanged: a weight is another.
+    """
     after = weights_hash(encoder)
     if after != before:
         raise EncoderChanged(
             f"the encoder's weights changed while it was evaluated (SHA-256 {before[:12]} -> {after[:12]}): "
             "nothing may train it meanwhile"
         )
-    return h
 
 
 def pixels_of(images: DataSet) -> Represented:
@@ -292,6 +326,8 @@ def evaluate(
     seed: int = 0,
     train_on: str = "train",
     say: Say = lambda text: None,
+    protocols: Collection[str] = ("knn", "linear"),
+    seeds: int = 1,
 ) -> dict[str, Any]:
     """k-NN and linear probe of each kind of rows, as evaluation.json holds them.
 
@@ -301,28 +337,56 @@ def evaluate(
         seed: of the linear probe.
         train_on: what the encoder was trained on, "train" or "all".
         say: is told what is measured, as it can take minutes.
+        protocols: "knn", "linear" or both.
+        seeds: the linear probe of the trained encoder is run with the seeds seed, seed + 1 ...; its mean is told. The
+            problem is convex and nothing is drawn, so the spread is the solver's.
 
     Returns:
         {"schema": 1, "train_on": .., "knn": {"20": ..}, "knn_pixels": .., "linear": ..}; accuracies in [0, 1].
         Without labels, or with one class, only the first two. "notes" by key, where a number has to be read with care.
+        "seeds" where there are several: {"linear": {"mean": .., "std": .., "n": ..}}.
     """
     results: dict[str, Any] = {"schema": SCHEMA, "train_on": train_on}
-    if not labelled(images):
-        return results
-    labels, notes = (images.train.labels, images.test.labels), {}
+    if labelled(images) and "knn" in protocols:
+        results |= _neighbours(h, images, say)
+    if labelled(images) and "linear" in protocols:
+        results |= _probes(h, images, seed, seeds, say, results.pop("notes", {}))
+    return results
+
+
+def _neighbours(h: Mapping[str, Represented], images: DataSet, say: Say) -> dict[str, Any]:
+    """k-NN of each kind of rows, and a note where there are few train images."""
+    results: dict[str, Any] = {}
     for name, rows in h.items():
         say(f"k-NN{name.replace('_', ', ')} ...")
-        results["knn" + name] = knn(rows.train, labels[0], rows.test, labels[1], KNN_COUNTS)
-    few = [str(count) for count in KNN_COUNTS if count > len(labels[0])]
-    if few:
-        notes["knn"] = f"only {len(labels[0])} train images: all of them vote for k = {', '.join(few)}"
+        results["knn" + name] = knn(rows.train, images.train.labels, rows.test, images.test.labels, KNN_COUNTS)
+    count = len(images.train.labels)
+    few = [str(wanted) for wanted in KNN_COUNTS if wanted > count]
+    note = f"only {count} train images: all of them vote for k = {', '.join(few)}"
+    return {**results, "notes": {"knn": note}} if few else results
+
+
+def _probes(
+    h: Mapping[str, Represented], images: DataSet, seed: int, seeds: int, say: Say, notes: dict[str, str]
+) -> dict[str, Any]:
+    """The linear probe of each kind of rows, the trained encoder's over several seeds; and the notes, old and new."""
+    results: dict[str, Any] = {}
     for name, rows in h.items():
         say(f"linear probe{name.replace('_', ', ')} ...")
-        probe = linear_probe(rows.train, labels[0], rows.test, labels[1], seed)
-        results["linear" + name] = probe.accuracy
-        if not probe.converged:
-            notes["linear" + name] = f"the solver stopped after {probe.iterations} iterations, not converged"
+        given = rows.train, images.train.labels, rows.test, images.test.labels
+        probes = [linear_probe(*given, seed + more) for more in range(1 if name else seeds)]
+        results["linear" + name] = float(np.mean([probe.accuracy for probe in probes]))
+        if len(probes) > 1:
+            results["seeds"] = {"linear" + name: mean_and_spread([probe.accuracy for probe in probes])}
+        if not all(probe.converged for probe in probes):
+            notes["linear" + name] = f"the solver stopped after {probes[0].iterations} iterations, not converged"
     return {**results, "notes": notes} if notes else results
+
+
+def mean_and_spread(values: Sequence[float]) -> dict[str, Any]:
+    """Mean, sample standard deviation (None of one value) and number of accuracies, as "seeds" holds them."""
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"mean": float(np.mean(values)), "std": spread, "n": len(values)}
 
 
 _ROWS = {"_pixels": "pixels", "_untrained": "untrained encoder", "": "trained encoder"}
@@ -333,7 +397,8 @@ def table(evaluation: Mapping[str, Any]) -> str:
     counts = sorted({count for name in _ROWS for count in evaluation.get("knn" + name, ())}, key=int)
     inflated = ["trained on train and test images together, which inflates these numbers"]
     inflated = inflated if evaluation.get("train_on") == "all" else []
-    if not counts and not any("linear" + name in evaluation for name in _ROWS):
+    ran = ("linear", "linear_pixels", "finetune", "linear_augmented")
+    if not counts and not any(name in evaluation for name in ran):
         return "\n".join(["no k-NN and no linear probe: they need labels of two classes at least", *inflated])
     titles = [*(f"k-NN {count}" for count in counts), "linear"]
     lines = [" " * 18 + "".join(f"{title:>10}" for title in titles)]
@@ -343,9 +408,30 @@ def table(evaluation: Mapping[str, Any]) -> str:
         if any(value is not None for value in values):
             cells = ("-" if value is None else f"{value:.3f}" for value in values)
             lines.append(f"{what:<18}" + "".join(f"{cell:>10}" for cell in cells))
-    for fraction, accuracy in evaluation.get("finetune", {}).items():
-        lines.append(f"fine-tuned on {float(fraction):.0%} of the labels: {accuracy:.3f}")
+    lines += _trained_with_labels(evaluation)
+    if "transform" in evaluation:
+        lines.append(f"test transform: {evaluation['transform']}")
     return "\n".join([*lines, *inflated, *(f"{key}: {note}" for key, note in evaluation.get("notes", {}).items())])
+
+
+def _trained_with_labels(evaluation: Mapping[str, Any]) -> list[str]:
+    """A line for the probe with augmentation and for each share of the labels, with their spread over the seeds."""
+    seeds = evaluation.get("seeds", {})
+    lines = []
+    if "linear_augmented" in evaluation:
+        spread = _spread(seeds.get("linear_augmented"))
+        lines.append(f"linear probe, trained on views: {evaluation['linear_augmented']:.3f}{spread}")
+    for fraction, accuracy in sorted(evaluation.get("finetune", {}).items(), key=lambda item: float(item[0])):
+        spread = _spread(seeds.get("finetune", {}).get(fraction))
+        lines.append(f"fine-tuned on {100 * float(fraction):g}% of the labels: {accuracy:.3f}{spread}")
+    if "linear" in seeds:
+        lines.append(f"linear probe, trained encoder: {seeds['linear']['mean']:.3f}{_spread(seeds['linear'])}")
+    return lines
+
+
+def _spread(found: Mapping[str, Any] | None) -> str:
+    """' +- 0.004 (3 seeds)', or nothing where there is no spread."""
+    return "" if not found or found["std"] is None else f" +- {found['std']:.3f} ({found['n']} seeds)"
 
 
 # While training

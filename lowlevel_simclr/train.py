@@ -30,6 +30,7 @@ from lowlevel_simclr import (
     compat,
     data,
     encoder,
+    export,
     optimizer,
     plots,
     projection,
@@ -41,6 +42,7 @@ from lowlevel_simclr import (
 from lowlevel_simclr.augment import two_views
 from lowlevel_simclr.background import Background
 from lowlevel_simclr.config import (
+    LOSS_FACTORS,
     Config,
     ConfigError,
     RunOptions,
@@ -268,7 +270,9 @@ def new_learner(config: Config, plan: Plan, channels: int) -> step.Learner:
     f = encoder.build(
         model.encoder, model.stem, model.image_size, channels, weights=model.weights, seed=config.train.seed
     )
-    g = projection.build(f.output_shape[-1], model.projection_widths, seed=config.train.seed)
+    g = projection.build(
+        f.output_shape[-1], model.projection_widths, seed=config.train.seed, batch_norm=model.projection_batch_norm
+    )
     chosen = optimizer.build(
         choice.optimizer,
         step.trainable_variables(f, g),
@@ -290,10 +294,24 @@ def steps_function(config: Config, plan: Plan, learner: step.Learner) -> step.St
         step.train_step,
         learner,
         view_maker(config, plan),
-        functools.partial(plan.implementation.nt_xent_and_top1, temperature=config.loss.temperature),
+        loss_function(config, plan),
         lambda done: optimizer.warmup_cosine(done, plan.learning_rate, warmup, plan.steps),
     )
     return step.compile_steps(one_step, plan.jit_compile)
+
+
+def loss_function(config: Config, plan: Plan) -> step.LossAndTop1:
+    """z (2N, d) -> NT-Xent (2N,), in the convention that the configuration names, and top-1 (2N,)."""
+    nt_xent_and_top1 = functools.partial(plan.implementation.nt_xent_and_top1, temperature=config.loss.temperature)
+    factor = LOSS_FACTORS[config.loss.loss_reduction]
+    if factor == 1:
+        return nt_xent_and_top1
+
+    def scaled(z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        losses, top1 = nt_xent_and_top1(z)
+        return factor * losses, top1
+
+    return scaled
 
 
 def preview(config: Config, plan: Plan, images: data.DataSet, out: Path) -> dict[str, Any]:
@@ -408,7 +426,7 @@ class Session:
 
     def _show(self, bar: tqdm, rows: list[runlog.Row]) -> None:
         """The bar's numbers: those of the last step."""
-        last, chance = rows[-1], chance_loss(self.config.train.batch_size)
+        last, chance = rows[-1], chance_loss(self.config)
         knn = "" if math.isnan(self.latest_knn) else f" k-NN {self.latest_knn:.3f}"
         bar.set_postfix_str(
             f"loss {last['loss']:.3f} (chance {chance:.3f}) top-1 {last['top1']:.3f}{knn} "
@@ -444,18 +462,21 @@ class Session:
         return self.config.model.input_mean, self.config.model.input_std
 
     def evaluate(self) -> tuple[dict[str, Any], protocol.Represented, protocol.Represented]:
-        """evaluation.json, with h of the trained and of the untrained encoder."""
+        """evaluation.json, with h of the trained and of the untrained encoder, in float32; writes encoder.keras."""
         tqdm.write("evaluating ...")
-        config = self.config
-        untrained = new_learner(config, self.plan, self.images.train.images.shape[-1]).encoder
-        h = protocol.represent(self.learner.encoder, self.images, *self._scaling())
-        h_untrained = protocol.represent(untrained, self.images, *self._scaling())
+        config, shape = self.config, self.images.train.images.shape
+        f = new_learner(config, dataclasses.replace(self.plan, precision="float32"), shape[-1]).encoder
+        h_untrained = protocol.represent(f, self.images, *self._scaling())
+        f.set_weights(self.learner.encoder.get_weights())
+        h = protocol.represent(f, self.images, *self._scaling())
+        export.save(self.run.folder, export.with_preprocessing(f, *self._scaling()))
         results = protocol.evaluate(
             {"": h, "_untrained": h_untrained, "_pixels": protocol.pixels_of(self.images)},
             self.images,
             config.train.seed,
             config.data.train_on,
         )
+        results["transform"] = protocol.transform(shape, config.model.image_size, *self._scaling())
         return runlog.merge_evaluation(self.run.folder, results), h, h_untrained
 
     def _sample_baselines(self) -> dict[str, float]:
@@ -471,7 +492,7 @@ class Session:
         """learning.png, embedding.png and neighbours.png."""
         folder, seed = self.run.plots, self.config.train.seed
         rows = runlog.read_metrics(self.run.folder)
-        plots.learning(folder / "learning.png", rows, chance_loss(self.config.train.batch_size), self.baselines)
+        plots.learning(folder / "learning.png", rows, chance_loss(self.config), self.baselines)
         test = self.images.test
         some = slice(0, MAPPED)
         plots.embedding(
@@ -488,9 +509,9 @@ class Session:
         )
 
 
-def chance_loss(batch_size: int) -> float:
-    """log(2N - 1): NT-Xent of an encoder that says the same of every view."""
-    return math.log(2 * batch_size - 1)
+def chance_loss(config: Config) -> float:
+    """The loss of an encoder that says the same of every view: log(2N - 1) in the paper's convention."""
+    return LOSS_FACTORS[config.loss.loss_reduction] * math.log(2 * config.train.batch_size - 1)
 
 
 def draw_views(config: Config, plan: Plan, images: data.DataSet, path: Path) -> None:
@@ -512,12 +533,15 @@ def describe(session: Session) -> None:
     state = f"resumes at step {session.first_step}" if session.first_step else "starts"
     images = len(training_images(config, session.images))
     f, g = learner.encoder, learner.projection
-    widths = "-".join(map(str, config.model.projection_widths))
+    widths, norm = "-".join(map(str, config.model.projection_widths)), config.model.projection_batch_norm
+    norm = "" if norm == "none" else f", BatchNorm ({norm})"
     print(f"run      {session.run.folder} {state} of {plan.steps} steps of {config.train.batch_size} images")
     print(f"data     {config.data.dataset}: {images} images, {len(session.images.classes)} classes (labels unused)")
     describe_reading(session)
     print(f"f        {config.model.encoder}, {config.model.stem} stem: {compat.trainable_count(f):,} parameters")
-    print(f"g        {widths}: {compat.trainable_count(g):,} parameters")
+    print(f"g        {widths}{norm}: {compat.trainable_count(g):,} parameters")
+    factor = LOSS_FACTORS[config.loss.loss_reduction]
+    print(f"loss     NT-Xent, tau {config.loss.temperature:g}, {factor:g} x the mean over the 2N views")
     compiled = "the step" if plan.jit_compile else "the views" if plan.jit_compile_views else "nothing"
     print(f"device   {plan.precision}, XLA for {compiled}, {plan.implementation.name} ops, TensorFlow {tf.__version__}")
 

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 from lowlevel_simclr import compat, encoder
+from lowlevel_simclr.config import CAFFE
 from lowlevel_simclr.encoder import FusedBatchNorm
 
 EPS = float(np.finfo(np.float32).eps)
@@ -287,3 +288,16 @@ def test_a_download_that_fails_names_the_file_and_its_place(monkeypatch: pytest.
     monkeypatch.setattr(tf.keras.applications, "ResNet50", offline)
     with pytest.raises(ValueError, match="put resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5 into .*models"):
         encoder.build("resnet50", "imagenet", 32, weights="imagenet")
+
+
+def test_imagenet_weights_take_red_green_blue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keras's own model on its caffe input, blue first, and ours on the same colours, red first: one h."""
+    theirs = tf.keras.applications.ResNet50(include_top=False, weights=None, input_shape=(None, None, 3), pooling="avg")
+    monkeypatch.setattr(encoder, "_imagenet", lambda: theirs)
+    ours = encoder.build("resnet50", "imagenet", 32, weights="imagenet")
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
+    caffe = tf.keras.applications.resnet50.preprocess_input(pixels.copy())
+    red_first = (pixels / 255 - np.float32(CAFFE["input_mean"])) / np.float32(CAFFE["input_std"])
+    wanted = theirs(caffe, training=False).numpy()
+    assert np.abs(ours(red_first, training=False).numpy() - wanted).max() <= 1e-4 * np.abs(wanted).max()
+    assert np.abs(ours(red_first[..., ::-1], training=False).numpy() - wanted).max() > 1e-2 * np.abs(wanted).max()

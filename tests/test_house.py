@@ -16,11 +16,12 @@ LEVELS = (
     ("shapes", "augment", "encoder", "projection", "optimizer", "checkpoint", "plots", "downloads"),
     ("cifar", "image_folder", "npz_file"),
     ("distribute", "data"),
-    ("step", "protocol", "view_cases"),
-    ("train", "evaluate", "check"),
+    ("step", "protocol", "export", "view_cases"),
+    ("classifier", "h_store"),
+    ("train", "evaluate", "check", "embed"),
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
-ENTRY_POINTS = ("train", "evaluate", "check")
+ENTRY_POINTS = ("train", "evaluate", "check", "embed")
 ASSERTING = ("assert_", "check_", "given_")  # helpers of the tests that assert for them
 
 

@@ -61,3 +61,41 @@ def test_a_half_precision_head_keeps_float32_weights(precision: str) -> None:
 def test_a_head_without_layers_or_width_is_refused(widths: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="projection widths"):
         projection.build(8, widths)
+
+
+# BatchNorm
+
+
+@pytest.mark.parametrize(
+    ("batch_norm", "normalised", "shifted"),
+    [
+        ("none", [False, False, False], [True, True, True]),
+        ("hidden", [True, True, False], [True, True, True]),
+        ("all", [True, True, True], [True, True, True]),
+        ("google", [True, True, True], [True, True, False]),
+    ],
+)
+def test_batch_norm_stands_between_dense_and_relu(batch_norm: str, normalised: list, shifted: list) -> None:
+    h = np.random.default_rng(0).normal(size=(12, 6)).astype(np.float32)
+    head = projection.build(6, (7, 5, 4), batch_norm=batch_norm)
+    random = np.random.default_rng(1)
+    head.set_weights([weight + 0.1 * random.normal(size=weight.shape) for weight in head.get_weights()])
+    z = h.astype(np.float64)
+    for place, (has_norm, has_shift) in enumerate(zip(normalised, shifted), 1):
+        dense = head.get_layer(f"dense{place}").get_weights()
+        z = z @ dense[0] + (0 if has_norm else dense[1])
+        assert len(dense) == (1 if has_norm else 2)  # BatchNorm would take a bias away again
+        if has_norm:
+            gamma, beta, *_ = [*head.get_layer(f"bn{place}").get_weights()[:1], 0.0]
+            if has_shift:
+                beta = head.get_layer(f"bn{place}").get_weights()[1]
+            assert len(head.get_layer(f"bn{place}").get_weights()) == (4 if has_shift else 3)
+            z = gamma * (z - z.mean(axis=0)) / np.sqrt(z.var(axis=0) + projection.EPSILON) + beta
+        z = np.maximum(z, 0) if place < 3 else z
+    # A column's deviation may be small, and divides the rounding of its values.
+    np.testing.assert_allclose(head(h, training=True).numpy(), z, atol=1e-4 * np.abs(z).max())
+
+
+def test_an_unknown_batch_norm_is_refused() -> None:
+    with pytest.raises(ValueError, match="no BatchNorm 'some' of the head: give one of none"):
+        projection.build(8, (4,), batch_norm="some")

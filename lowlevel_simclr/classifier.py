@@ -1,0 +1,265 @@
+"""A linear classifier on h, trained by gradient steps on augmented images: alone, or together with the encoder.
+
+Alone it is the linear probe with augmentation, together it is fine-tuning (SimCLR, section 4.2 and appendix B.5). The
+last step is what is reported, and test images are looked at once, after it: nothing can be chosen by them.
+
+Not here: the probe on plain h (`protocol.py`), how a view is drawn, files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from lowlevel_simclr import compat, data, optimizer, protocol
+from lowlevel_simclr.data import DataSet, Split
+from lowlevel_simclr.protocol import Scaling
+
+Views = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]  # (epoch, index, images) -> (2N, S, S, C)
+ViewsOf = Callable[[int], Views]  # the seed -> how its views are drawn
+
+
+class Recipe(NamedTuple):
+    """How a classifier is trained; the learning rate falls to 0 along a cosine, without warm-up or weight decay.
+
+    steps: updates. batch_size: images an update, fewer where there are fewer. optimizer: a name of `optimizer.build`.
+    learning_rate: the first one.
+    """
+
+    steps: int
+    batch_size: int
+    optimizer: str
+    learning_rate: float
+
+
+# The paper's: SGD with momentum 0.9, learning rate 0.05 B / 256, no regularisation (appendix B.5). The number of steps
+# is what two CPU cores can do in minutes; it is the same for every share of the labels.
+FINE_TUNING = Recipe(600, 128, "sgd", 0.025)
+# On columns of h brought to variance 1, where a rate that is right for every width is one of AdamW's.
+PROBING = Recipe(0, 256, "adamw", 2e-3)
+
+
+class Diverged(ArithmeticError):
+    """Training with labels produced a number that is none; the text says what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+    """f, and softmax(((h - centre) / scale) kernel + bias) on its h.
+
+    encoder: f, in float32. frozen: whether only kernel and bias are trained. kernel: (d, classes). bias: (classes,).
+    centre, scale: (d,) float32, fixed.
+    """
+
+    encoder: tf.keras.Model
+    frozen: bool
+    kernel: tf.Variable
+    bias: tf.Variable
+    centre: np.ndarray
+    scale: np.ndarray
+
+    def logits(self, h: tf.Tensor) -> tf.Tensor:
+        """(B, d) -> (B, classes)."""
+        return (h - self.centre) / self.scale @ self.kernel + self.bias
+
+    def trained(self) -> list[Any]:
+        """The variables that training moves."""
+        own = [self.kernel, self.bias]
+        return own if self.frozen else [*self.encoder.trainable_variables, *own]
+
+
+def new_classifier(
+    encoder: tf.keras.Model, classes: int, frozen: bool, standard: tuple[np.ndarray, np.ndarray] | None = None
+) -> Classifier:
+    """A classifier that says nothing yet: its kernel is 0.
+
+    Args:
+        encoder: f.
+        classes: how many there are to tell apart.
+        frozen: train kernel and bias only.
+        standard: what is taken from h and what it is divided by then, (d,) each; None for 0 and 1.
+    """
+    width = encoder.output_shape[-1]
+    centre, scale = standard if standard else (np.zeros(width, np.float32), np.ones(width, np.float32))
+    return Classifier(
+        encoder, frozen, tf.Variable(tf.zeros((width, classes))), tf.Variable(tf.zeros(classes)), centre, scale
+    )
+
+
+# Training
+
+
+class Teacher:
+    """Trains one classifier again and again, each time from where it was made, with one graph for all of them."""
+
+    def __init__(self, classifier: Classifier, recipe: Recipe) -> None:
+        """Remembers the weights that every training starts from."""
+        self.classifier, self.recipe = classifier, recipe
+        self.optimizer = optimizer.build(recipe.optimizer, classifier.trained())
+        self.done = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self._start = classifier.encoder.get_weights()
+        self._step = tf.function(self._one_step, reduce_retracing=True)
+
+    def reset(self) -> None:
+        """Everything as it was before the first step."""
+        if not self.classifier.frozen:
+            self.classifier.encoder.set_weights(self._start)
+        own = (self.classifier.kernel, self.classifier.bias, self.done, *self.optimizer.variables)
+        for variable in own:
+            variable.assign(tf.zeros_like(variable))
+
+    def train(self, images: Any, labels: np.ndarray, views: Views, seed: int) -> None:
+        """From the start through every step.
+
+        Args:
+            images: (n, H, W, C) uint8.
+            labels: (n,) int64.
+            views: draws two views of every image, of which the first is used.
+            seed: of the order of the images.
+
+        Raises:
+            Diverged: the loss is not finite.
+        """
+        self.reset()
+        size, held = min(self.recipe.batch_size, len(labels)), tf.constant(labels)
+        loss = tf.constant(0.0)
+        for epoch, index, batch in data.batches(images, size, seed, 0, self.recipe.steps):
+            loss = self._step(views(epoch, index, batch)[:size], tf.gather(held, index))
+        if not np.isfinite(loss.numpy()):
+            raise Diverged(
+                f"the classifier's loss is {loss.numpy()} after {self.recipe.steps} steps at a learning rate of "
+                f"{self.recipe.learning_rate:g}: give a lower one"
+            )
+
+    def _one_step(self, x: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        """Views (B, S, S, C) and labels (B,) -> the mean cross-entropy; one update."""
+        variables = [compat.tensorflow_variable(variable) for variable in self.classifier.trained()]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:  # what is frozen keeps no activations
+            tape.watch(variables)
+            h = self.classifier.encoder(x, training=not self.classifier.frozen)
+            logits = self.classifier.logits(tf.cast(h, tf.float32))
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+        gradients = tape.gradient(loss, variables)
+        rate = optimizer.warmup_cosine(self.done, self.recipe.learning_rate, 0, self.recipe.steps)
+        self.optimizer.apply(gradients, rate)
+        self.done.assign_add(1)
+        return loss
+
+    def accuracy(self, test: Split, mean: Scaling, std: Scaling) -> float:
+        """Share of the test images that are told right, by their h in inference mode and the test transform."""
+        h = protocol.representations(self.classifier.encoder, test.images, mean=mean, std=std)
+        return float(np.mean(self.classifier.logits(h).numpy().argmax(axis=1) == test.labels))
+
+
+# The two protocols
+
+
+def labelled_rows(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """The rows whose labels may be used: the same share of every class, drawn by the seed, one at least.
+
+    Args:
+        labels: (n,) class numbers.
+        fraction: in (0, 1]; 1 gives every row.
+        seed: of the draw.
+
+    Returns:
+        Rows in ascending order, int64.
+
+    Raises:
+        ValueError: the fraction is not in (0, 1].
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"a fraction of {fraction} of the labels is none: give more than 0 and at most 1")
+    random = np.random.default_rng(seed)
+    rows = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    chosen = [random.permutation(own)[: max(1, round(fraction * len(own)))] for own in rows]
+    return np.sort(np.concatenate(chosen))
+
+
+def fine_tune(
+    encoder: tf.keras.Model,
+    images: DataSet,
+    fractions: Sequence[float],
+    seeds: Sequence[int],
+    views_of: ViewsOf,
+    recipe: Recipe,
+    mean: Scaling = None,
+    std: Scaling = None,
+) -> Iterator[tuple[float, int, float]]:
+    """Encoder and classifier trained together on a share of the labels: test accuracy of each fraction and seed.
+
+    The encoder has its weights back afterwards.
+
+    Args:
+        encoder: f in float32.
+        images: labelled; the train split is learned from, the test split is looked at after the last step.
+        fractions: shares of the labels of every class.
+        seeds: each draws its own labels, order and views.
+        views_of: how training images are augmented.
+        recipe: how it is trained.
+        mean: per channel, see `protocol.representations`.
+        std: per channel.
+
+    Yields:
+        fraction, seed, accuracy in [0, 1].
+
+    Raises:
+        Diverged: the loss is not finite.
+    """
+    teacher = Teacher(new_classifier(encoder, classes(images), frozen=False), recipe)
+    for seed in seeds:
+        views = views_of(seed)
+        for fraction in fractions:
+            rows = labelled_rows(images.train.labels, fraction, seed)
+            seen = images.train.images if len(rows) == len(images.train.labels) else images.train.images[rows]
+            teacher.train(seen, images.train.labels[rows], views, seed)
+            yield fraction, seed, teacher.accuracy(images.test, mean, std)
+    teacher.reset()
+
+
+def probe_on_views(
+    encoder: tf.keras.Model,
+    h: np.ndarray,
+    images: DataSet,
+    seeds: Sequence[int],
+    views_of: ViewsOf,
+    recipe: Recipe,
+    mean: Scaling = None,
+    std: Scaling = None,
+) -> Iterator[tuple[int, float]]:
+    """The linear probe with augmentation: a classifier on the frozen h of views of the train split.
+
+    Args:
+        encoder: f in float32, in inference mode throughout.
+        h: (n, d) of the train split as it is; its columns' means and deviations bring h to mean 0 and variance 1.
+        images: labelled.
+        seeds: each draws its own order and views.
+        views_of: how training images are augmented.
+        recipe: how it is trained.
+        mean: per channel, see `protocol.representations`.
+        std: per channel.
+
+    Yields:
+        seed, accuracy in [0, 1].
+
+    Raises:
+        Diverged: the loss is not finite.
+        protocol.EncoderChanged: the encoder was not frozen meanwhile.
+    """
+    before = protocol.weights_hash(encoder)
+    deviation = h.std(axis=0)
+    standard = h.mean(axis=0), np.where(deviation > 1e-6, deviation, 1).astype(np.float32)
+    teacher = Teacher(new_classifier(encoder, classes(images), frozen=True, standard=standard), recipe)
+    for seed in seeds:
+        teacher.train(images.train.images, images.train.labels, views_of(seed), seed)
+        yield seed, teacher.accuracy(images.test, mean, std)
+    protocol.refuse_changed(encoder, before)
+
+
+def classes(images: DataSet) -> int:
+    """How many classes there are to tell apart."""
+    return int(max(images.train.labels.max(), images.test.labels.max())) + 1

@@ -1,0 +1,150 @@
+"""classifier.py: fine-tuning and the probe on views see what they may see, and nothing else moves."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from sklearn.linear_model import LogisticRegression
+from test_protocol import data_set, small_encoder
+
+from lowlevel_simclr import classifier, data, protocol
+from lowlevel_simclr.classifier import Recipe
+
+QUICK = Recipe(steps=40, batch_size=16, optimizer="sgd", learning_rate=0.5)
+
+
+def plain_views(seed: int) -> classifier.Views:
+    """Twice the image as it is."""
+
+    def views(epoch: tf.Tensor, index: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+        x = tf.cast(images, tf.float32) / 255
+        return tf.concat([x, x], axis=0)
+
+    return views
+
+
+def fine_tuned(images: data.DataSet, fractions: list[float], seeds: list[int], recipe: Recipe = QUICK) -> list:
+    return list(classifier.fine_tune(small_encoder(), images, fractions, seeds, plain_views, recipe))
+
+
+# Which labels are used
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.25, 1.0])
+def test_every_class_gives_the_same_share_of_its_labels(fraction: float) -> None:
+    labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [40, 20, 100]))
+    rows = classifier.labelled_rows(labels, fraction, seed=3)
+    assert np.bincount(labels[rows]).tolist() == [round(fraction * count) for count in (40, 20, 100)]
+    assert np.all(np.diff(rows) > 0)
+
+
+def test_a_class_of_few_images_gives_one_label_at_least() -> None:
+    labels = np.repeat([0, 1, 4], [3, 3, 1000])
+    rows = classifier.labelled_rows(labels, 0.01, seed=0)
+    assert np.bincount(labels[rows]).tolist() == [1, 1, 0, 0, 10]
+
+
+def test_the_labels_are_drawn_by_the_seed() -> None:
+    labels = np.repeat([0, 1], 100)
+    one, again, other = (classifier.labelled_rows(labels, 0.1, seed).tolist() for seed in (1, 1, 2))
+    assert one == again and one != other
+
+
+@pytest.mark.parametrize("fraction", [0.0, -0.1, 1.5])
+def test_a_fraction_that_is_none_is_refused(fraction: float) -> None:
+    with pytest.raises(ValueError, match="of the labels is none"):
+        classifier.labelled_rows(np.array([0, 1]), fraction, 0)
+
+
+# Fine-tuning
+
+
+def test_fine_tuning_learns_moves_the_encoder_meanwhile_and_gives_it_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, encoder, seen = data_set(), small_encoder(), []
+    before, look = protocol.weights_hash(encoder), classifier.Teacher.accuracy
+
+    def look_and_remember(teacher: classifier.Teacher, *given: object) -> float:
+        seen.append(protocol.weights_hash(encoder))
+        return look(teacher, *given)
+
+    monkeypatch.setattr(classifier.Teacher, "accuracy", look_and_remember)
+    found = list(classifier.fine_tune(encoder, images, [0.2, 1.0], [0], plain_views, QUICK))
+    assert [(fraction, seed) for fraction, seed, _ in found] == [(0.2, 0), (1.0, 0)]
+    assert found[1][2] > 0.9  # chance is 1/3
+    assert len({before, *seen}) == 3 and protocol.weights_hash(encoder) == before
+
+
+def test_labels_beyond_the_share_are_not_seen() -> None:
+    images = data_set()
+    rows = classifier.labelled_rows(images.train.labels, 0.2, seed=0)
+    other = (images.train.labels + 1) % 3  # of the same class sizes, so that the same rows are drawn of each
+    unseen = np.setdiff1d(np.arange(60), rows)
+    pixels = images.train.images.copy()
+    pixels[unseen] = 0
+    hidden = dataclasses.replace(images, train=data.Split(pixels, images.train.labels))
+    wrong = dataclasses.replace(images, train=data.Split(images.train.images, other))
+    right = fine_tuned(images, [0.2], [0])
+    assert fine_tuned(hidden, [0.2], [0]) == right
+    assert fine_tuned(wrong, [0.2], [0])[0][2] < 0.2 < 0.6 < right[0][2]
+
+
+def test_a_training_does_not_depend_on_those_before_it_and_seeds_differ() -> None:
+    images, short = data_set(), QUICK._replace(steps=3)
+    encoder = small_encoder()
+    teacher = classifier.Teacher(classifier.new_classifier(encoder, 3, frozen=False), short)
+    kernels = []
+    for seed in (0, 1, 0):
+        teacher.train(images.train.images, images.train.labels, plain_views(seed), seed)
+        kernels.append(teacher.classifier.kernel.numpy())
+    np.testing.assert_array_equal(kernels[0], kernels[2])
+    assert np.abs(kernels[0] - kernels[1]).max() > 0
+
+
+def test_a_learning_rate_that_is_too_high_is_told() -> None:
+    with pytest.raises(classifier.Diverged, match=r"after 40 steps at a learning rate of 1e\+30: give a lower one"):
+        fine_tuned(data_set(), [1.0], [0], QUICK._replace(learning_rate=1e30))
+
+
+# The probe on views
+
+
+def test_the_probe_on_plain_views_comes_near_the_least_loss_there_is() -> None:
+    """The problem is convex: scikit-learn's optimum without a penalty is a bound that nothing passes."""
+    images, encoder = data_set(train=300), small_encoder()
+    noise = np.random.default_rng(0)
+    labels = np.where(noise.random(300) < 0.3, noise.integers(0, 3, 300), images.train.labels)
+    h = protocol.representations(encoder, images.train.images)
+    standard = h.mean(axis=0), h.std(axis=0)
+    recipe = Recipe(steps=300, batch_size=300, optimizer="adamw", learning_rate=0.05)
+    teacher = classifier.Teacher(classifier.new_classifier(encoder, 3, frozen=True, standard=standard), recipe)
+    teacher.train(images.train.images, labels, plain_views(0), 0)
+    columns = (h - standard[0]) / standard[1]
+    best = LogisticRegression(C=1e6, tol=1e-8, max_iter=5000).fit(columns, labels).predict_proba(columns)
+    ours = tf.nn.softmax(teacher.classifier.logits(h)).numpy()
+    loss, least = (-np.log(chances[np.arange(300), labels]).mean() for chances in (ours, best))
+    assert least - 1e-4 < loss < 1.02 * least
+    assert least < 0.9 * np.log(3)  # there is something to learn
+
+
+def test_the_probe_on_views_leaves_the_encoder_and_tells_each_seed() -> None:
+    images, encoder = data_set(), small_encoder()
+    before, h = protocol.weights_hash(encoder), protocol.represent(encoder, images)
+    recipe = Recipe(steps=200, batch_size=60, optimizer="adamw", learning_rate=0.05)
+    found = list(classifier.probe_on_views(encoder, h.train, images, [4, 5], plain_views, recipe))
+    assert [seed for seed, _ in found] == [4, 5] and all(accuracy > 0.6 for _, accuracy in found)
+    assert protocol.weights_hash(encoder) == before
+
+
+def test_an_encoder_that_moves_under_the_probe_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, encoder = data_set(), small_encoder()
+    h = protocol.represent(encoder, images)
+
+    def disturb(teacher: classifier.Teacher, *given: object) -> None:
+        encoder.set_weights([weight + 1 for weight in encoder.get_weights()])
+
+    monkeypatch.setattr(classifier.Teacher, "train", disturb)
+    with pytest.raises(protocol.EncoderChanged, match="weights changed"):
+        list(classifier.probe_on_views(encoder, h.train, images, [0], plain_views, QUICK))

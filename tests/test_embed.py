@@ -1,0 +1,137 @@
+"""python -m lowlevel_simclr.embed: h and z of image files, those that are none named, the rest written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lowlevel_simclr import checkpoint, compat, config, embed, encoder, export, projection, protocol
+
+MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a run of resnet20 on views of 8 pixels leaves, without its training."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    written = config.replace(config.Config(), image_size=8, projection_widths=(16, 8), input_mean=MEAN, input_std=STD)
+    arrays = {name: variable.numpy() for name, variable in compat.named_variables("encoder", f_of_run()).items()}
+    arrays |= {name: variable.numpy() for name, variable in compat.named_variables("projection", g_of_run()).items()}
+    checkpoint.save(out / "checkpoints", 2, arrays, {}, keep=1)
+    (out / "config.json").write_text(json.dumps(config.to_dict(written)))
+    return out
+
+
+def f_of_run() -> encoder.tf.keras.Model:
+    return encoder.build("resnet20", "cifar", 8, seed=5)
+
+
+def g_of_run() -> encoder.tf.keras.Model:
+    return projection.build(64, (16, 8), seed=5)
+
+
+def pictures(folder: Path, count: int = 3, size: tuple[int, int] = (12, 12)) -> np.ndarray:
+    """PNG files b0.png, b1.png ... and their pixels."""
+    pixels = np.random.default_rng(0).integers(0, 256, (count, *size, 3), np.uint8)
+    folder.mkdir(parents=True, exist_ok=True)
+    for place, image in enumerate(pixels):
+        Image.fromarray(image).save(folder / f"b{place}.png")
+    return pixels
+
+
+def assert_near(found: np.ndarray, expected: np.ndarray) -> None:
+    assert found.shape == expected.shape and found.dtype == np.float32
+    assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+def test_h_of_files_and_folders_is_the_evaluations(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pixels, out = pictures(tmp_path / "folder"), tmp_path / "new" / "h.npz"
+    Image.fromarray(pixels[0, :8, :6]).save(tmp_path / "tall.bmp")
+    (tmp_path / "folder" / "notes.txt").write_text("no image, by its name")
+    assert embed.main([str(run), str(tmp_path / "tall.bmp"), str(tmp_path / "folder"), "--out", str(out)]) == 0
+    found = np.load(out, allow_pickle=False)
+    names = [tmp_path / "tall.bmp", *(tmp_path / "folder" / f"b{place}.png" for place in range(3))]
+    assert found["paths"].tolist() == [name.as_posix() for name in names]
+    f = f_of_run()
+    assert_near(found["h"][1:], protocol.representations(f, pixels, mean=MEAN, std=STD))
+    assert_near(found["h"][:1], protocol.representations(f, pixels[:1, :8, :6], mean=MEAN, std=STD))
+    assert_near(found["h"][1:], export.with_preprocessing(f, MEAN, STD).predict(pixels, verbose=0))
+    assert "h (4, 64) of 4 images" in capsys.readouterr().out
+
+
+def test_z_is_the_projection_of_h(run: Path, tmp_path: Path) -> None:
+    pixels, out = pictures(tmp_path / "folder"), tmp_path / "z.npz"
+    assert embed.main([str(run), str(tmp_path / "folder"), "--out", str(out), "--output", "z"]) == 0
+    h = protocol.representations(f_of_run(), pixels, mean=MEAN, std=STD)
+    assert_near(np.load(out)["z"], g_of_run()(h).numpy())
+
+
+def test_many_images_go_in_batches(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels, out = pictures(tmp_path / "folder", 5), tmp_path / "h.npz"
+    monkeypatch.setattr(embed, "BATCH_SIZE", 2)
+    assert embed.main([str(run), str(tmp_path / "folder"), "--out", str(out)]) == 0
+    assert_near(np.load(out)["h"], protocol.representations(f_of_run(), pixels, mean=MEAN, std=STD))
+
+
+def test_every_kind_of_image_is_read_as_colour(tmp_path: Path) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (9, 7), np.uint8)
+    colour = np.repeat(grey[..., None], 3, axis=-1)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    Image.fromarray(grey).convert("P").save(tmp_path / "palette.png")
+    Image.fromarray(np.dstack([colour, np.full_like(grey, 255)])).save(tmp_path / "alpha.png")
+    for name in ("grey", "deep", "palette", "alpha"):
+        np.testing.assert_array_equal(embed.read(tmp_path / f"{name}.png", 3), colour, err_msg=name)
+    assert embed.read(tmp_path / "grey.png", 1).shape == (9, 7, 1)
+
+
+def test_bad_files_are_named_and_the_others_written(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pixels, out = pictures(tmp_path / "folder"), tmp_path / "h.npz"
+    (tmp_path / "folder" / "a.png").write_bytes(b"")
+    whole = (tmp_path / "folder" / "b0.png").read_bytes()
+    (tmp_path / "folder" / "b1.png").write_bytes(whole[:60])
+    assert embed.main([str(run), str(tmp_path / "folder"), "--out", str(out)]) == 0
+    said = capsys.readouterr()
+    assert [line.split(":")[0] for line in said.err.splitlines()] == [
+        f"skipped {tmp_path / 'folder' / name}" for name in ("a.png", "b1.png")
+    ]
+    assert "(2 skipped)" in said.out
+    assert_near(np.load(out)["h"], protocol.representations(f_of_run(), pixels[[0, 2]], mean=MEAN, std=STD))
+
+
+@pytest.mark.parametrize(
+    ("images", "sentence"),
+    [
+        ("gone.png", "is not there: give image files"),
+        ("empty", "there is no image in"),
+        ("bad.png", "none of 1 images"),
+    ],
+)
+def test_nothing_to_embed_is_one_sentence(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], images: str, sentence: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.png").write_text("text")
+    assert embed.main([str(run), str(tmp_path / images), "--out", str(tmp_path / "h.npz")]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and sentence in said and said.count("\n") == 1
+    assert not (tmp_path / "h.npz").exists()
+
+
+def test_a_folder_without_a_run_or_a_place_to_write_is_refused(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures(tmp_path / "folder")
+    assert embed.main([str(tmp_path), str(tmp_path / "folder"), "--out", str(tmp_path / "h.npz")]) == 1
+    assert "holds no run" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert embed.main([str(run), str(tmp_path / "folder"), "--out", str(tmp_path / "file" / "h.npz")]) == 1
+    assert "cannot write" in capsys.readouterr().err

@@ -1,0 +1,144 @@
+"""python -m lowlevel_simclr.evaluate: every protocol on one tiny run, what it leaves there, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lowlevel_simclr import (
+    checkpoint,
+    classifier,
+    compat,
+    config,
+    encoder,
+    evaluate,
+    h_store,
+    projection,
+    protocol,
+)
+
+SMALL = ["--image-size", "8", "--batch-size", "16", "--projection-widths", "16", "8", "--warmup-epochs", "0"]
+SMALL += ["--precision", "float32", "--xla", "off", "--no-deterministic"]
+QUICK = ["--finetune-steps", "2", "--finetune-batch-size", "16", "--probe-passes", "1"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a run of resnet20 on shapes of 8 pixels leaves, without its training."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    written, _ = config.parse(SMALL)
+    f, g = encoder.build("resnet20", "cifar", 8, seed=5), projection.build(64, (16, 8), seed=5)
+    variables = {**compat.named_variables("encoder", f), **compat.named_variables("projection", g)}
+    checkpoint.save(
+        out / "checkpoints", 2, {name: variable.numpy() for name, variable in variables.items()}, {}, keep=1
+    )
+    (out / "config.json").write_text(json.dumps(config.to_dict(written)))
+    return out
+
+
+def few_shapes(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("lowlevel_simclr.data.SHAPES_TRAIN", 60)
+    patch.setattr("lowlevel_simclr.data.SHAPES_TEST", 40)
+
+
+def evaluation_of(run: Path) -> dict:
+    return json.loads((run / "evaluation.json").read_text())
+
+
+def test_every_protocol_over_seeds_is_in_one_evaluation(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few_shapes(monkeypatch)
+    flags = ["--protocol", "knn,linear,linear-augmented,finetune", "--label-fraction", "0.3,1", "--seeds", "2"]
+    assert evaluate.main([str(run), *flags, *QUICK]) == 0
+    said, found = capsys.readouterr().out, evaluation_of(run)
+    rows = ("", "_untrained", "_pixels")
+    kinds = {name + row for name in ("knn", "linear") for row in rows}
+    assert set(found) - {"notes"} == kinds | {
+        "schema",
+        "train_on",
+        "transform",
+        "linear_augmented",
+        "finetune",
+        "seeds",
+    }
+    assert found["knn"] != found["knn_untrained"]
+    assert set(found["finetune"]) == set(found["seeds"]["finetune"]) == {"0.3", "1"}
+    told = [found["seeds"]["linear"], found["seeds"]["linear_augmented"], *found["seeds"]["finetune"].values()]
+    assert all(each["n"] == 2 and 0 <= each["mean"] <= 1 and each["std"] >= 0 for each in told)
+    assert found["finetune"]["1"] == found["seeds"]["finetune"]["1"]["mean"]
+    for words in ("fine-tuned on 30% of the labels", "trained on views", "(2 seeds)", "32x32 resized to 8x8"):
+        assert words in said
+    assert len(list((run / "h").rglob("*.npz"))) == 4
+
+
+def test_h_in_the_run_folder_is_used_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few_shapes(monkeypatch)
+    assert evaluate.main([str(run), "--protocol", "knn"]) == 0
+
+    def refuse(*given: object) -> None:
+        raise AssertionError("h was computed again")
+
+    monkeypatch.setattr(h_store.protocol, "represent", refuse)
+    assert evaluate.main([str(run), "--protocol", "knn"]) == 0
+    files = list((run / "h").rglob("*.npz"))
+    assert files and all(np.load(file)["h"].dtype == np.float32 for file in files)
+
+
+def test_a_training_that_diverges_is_one_sentence(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few_shapes(monkeypatch)
+
+    def diverge(*given: object) -> None:
+        raise classifier.Diverged("the classifier's loss is nan")
+
+    monkeypatch.setattr(classifier, "fine_tune", diverge)
+    assert evaluate.main([str(run), "--protocol", "finetune"]) == 1
+    assert capsys.readouterr().err == "error: the classifier's loss is nan\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--protocol", "knn,lineal"], "there is no protocol 'lineal' (known: knn, linear,"),
+        (["--label-fraction", "0.1,1.5"], "'1.5' cannot be: give above 0 and at most 1"),
+        (["--label-fraction", "0"], "'0' cannot be: give above 0 and at most 1"),
+        (["--seeds", "0"], "'0' cannot be: give a whole number, at least 1"),
+        (["--finetune-learning-rate", "nan"], "'nan' cannot be: give above 0"),
+        (["--protocoll", "knn"], "did you mean --protocol?"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], sentence: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        evaluate.main([str(tmp_path), *flags])
+    assert ended.value.code == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate.main([str(tmp_path)]) == 1
+    assert "holds no run" in capsys.readouterr().err
+
+
+def test_mean_and_spread_are_those_of_the_sample() -> None:
+    found = protocol.mean_and_spread([0.5, 0.7, 0.9])
+    assert found == {"mean": pytest.approx(0.7), "std": pytest.approx(0.2), "n": 3}
+    assert protocol.mean_and_spread([0.5]) == {"mean": 0.5, "std": None, "n": 1}
+
+
+@pytest.mark.parametrize(
+    ("size", "mean", "std", "words"),
+    [
+        (32, None, None, "the whole image, no augmentation, pixels in [0, 1]"),
+        (20, (0.5,), (0.25,), "40x32 resized to 20x20 (bilinear, antialiased), pixels in [0, 1], less 0.5, over 0.25"),
+    ],
+)
+def test_the_transform_is_told_as_it_is(size: int, mean: tuple | None, std: tuple | None, words: str) -> None:
+    shape = (7, 32, 32 if size == 32 else 40, 3)
+    assert protocol.transform(shape, size, mean, std).endswith(words.removeprefix("the whole image, no augmentation, "))
