@@ -100,7 +100,7 @@ class BatchStatistics:
     moving <- moving x (momentum if `first` else 1) + (1 - momentum) x `share` x the batch's statistic.
 
     So where a step sees k micro-batches, one after the other with share = 1 / k and `first` true of the first alone,
-    moving <- momentum x moving + (1 - momentum) x the mean of the k statistics: moved once a step, whatever their order.
+    moving <- momentum x moving + (1 - momentum) x the mean of the k statistics: moved once a step, in any order.
 
     moves: whether the moving statistics move at all.
     first: whether this is the first micro-batch of its step; a scalar bool.
@@ -263,7 +263,7 @@ def _synchronised(
         dtype: of y.
 
     Returns:
-        y (B, H, W, C), and mean and variance (C,), the latter with Bessel's correction; no gradient flows through these.
+        y (B, H, W, C), and mean and variance (C,), the latter with Bessel's correction; neither has a gradient.
     """
     gather, total = statistics.gather, statistics.total
     assert gather is not None and total is not None

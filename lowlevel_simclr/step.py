@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from lowlevel_simclr import compat
+from lowlevel_simclr.distribute import ALONE, Replica
 from lowlevel_simclr.optimizer import LossScale, Optimizer, refuse_missing
 
 Views = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]  # (epoch, index, images) -> (2N, S, S, C)
@@ -47,6 +48,8 @@ class Implementation(NamedTuple):
     nt_xent_and_top1: Callable[..., tuple[tf.Tensor, tf.Tensor]]
     draw_view_params: Callable[..., Any]
     make_views: Callable[..., tf.Tensor]
+    nt_xent_rows_forward_and_top1: Callable[..., tuple[tf.Tensor, tf.Tensor, Any]]
+    nt_xent_rows_backward: Callable[..., tuple[tf.Tensor, tf.Tensor]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,22 +92,37 @@ def new_learner(
     return Learner(encoder, projection, optimizer, loss_scale, tf.Variable(0, dtype=tf.int64, trainable=False))
 
 
-def train_step(learner: Learner, views: Views, loss_and_top1: LossAndTop1, schedule: Schedule, batch: Batch) -> Metrics:
-    """One step of Algorithm 1: two views of each image, h = f(x), z = g(h), NT-Xent, its gradient, one update."""
+def train_step(
+    learner: Learner,
+    views: Views,
+    loss_and_top1: LossAndTop1,
+    schedule: Schedule,
+    batch: Batch,
+    replica: Replica = ALONE,
+) -> Metrics:
+    """One step of Algorithm 1: two views of each image, h = f(x), z = g(h), NT-Xent, its gradient, one update.
+
+    The same on each of several replicas: `batch` is then its own share, `loss_and_top1` sees the rows of all, and the
+    gradients are added up before the update, because the loss already divides by the global 2N.
+    """
     x = views(*batch)  # (2N, S, S, C)
-    with tf.GradientTape() as tape:
+    with replica.batch_norm_scope(), tf.GradientTape() as tape:
         z = learner.projection(learner.encoder(x, training=True), training=True)  # (2N, d)
         losses, top1 = loss_and_top1(z)  # (2N,), (2N,)
-        loss = tf.reduce_mean(losses)
+        loss = tf.reduce_mean(losses) / replica.count
         scaled = learner.loss_scale.scale_loss(loss)
-    learning_rate = schedule(learner.step)
     gradients = tape.gradient(scaled, trainable_variables(learner.encoder, learner.projection))
-    _update(learner, gradients, learning_rate)
-    return Metrics(loss, tf.reduce_mean(tf.cast(top1, tf.float32)), learning_rate)
+    return _finish(learner, replica, gradients, schedule, loss, top1)
 
 
 def cached_step(
-    learner: Learner, views: Views, loss_and_top1: LossAndTop1, schedule: Schedule, batch: Batch, micro_batches: int
+    learner: Learner,
+    views: Views,
+    loss_and_top1: LossAndTop1,
+    schedule: Schedule,
+    batch: Batch,
+    micro_batches: int,
+    replica: Replica = ALONE,
 ) -> Metrics:
     """`train_step` with the memory of one micro-batch: the gradient cache (Gao et al. 2021).
 
@@ -120,22 +138,42 @@ def cached_step(
         schedule: as `train_step`.
         batch: as `train_step`; micro-batch j is images j m .. (j + 1) m - 1 of it.
         micro_batches: k, how many.
+        replica: as `train_step`.
 
     Raises:
         ValueError: the batch is no whole number of micro-batches.
     """
     parts = _parts(batch, micro_batches)
-    z = _together(_each_z(learner, views, parts, micro_batches))  # (2N, d)
+    with replica.batch_norm_scope():
+        z = _together(_each_z(learner, views, parts, micro_batches))  # (2N, d)
     with tf.GradientTape() as tape:
         tape.watch(z)
         losses, top1 = loss_and_top1(z)  # (2N,), (2N,)
-        loss = tf.reduce_mean(losses)
+        loss = tf.reduce_mean(losses) / replica.count
         scaled = learner.loss_scale.scale_loss(loss)
     dz = _apart(tape.gradient(scaled, z), micro_batches)  # (k, 2m, d)
-    gradients = _summed_gradients(learner, views, parts, dz)
+    with replica.batch_norm_scope():
+        gradients = _summed_gradients(learner, views, parts, dz)
+    return _finish(learner, replica, gradients, schedule, loss, top1)
+
+
+def _finish(
+    learner: Learner,
+    replica: Replica,
+    gradients: list[tf.Tensor],
+    schedule: Schedule,
+    loss: tf.Tensor,
+    top1: tf.Tensor,
+) -> Metrics:
+    """Adds up over replicas the gradients, and the shares of loss and top-1; one update, the same everywhere."""
+    refuse_missing(trainable_variables(learner.encoder, learner.projection), gradients)
+    gradients = replica.totals(gradients, "gradients")
+    replica.agree_on(learner.encoder.non_trainable_variables)
     learning_rate = schedule(learner.step)
     _update(learner, gradients, learning_rate)
-    return Metrics(loss, tf.reduce_mean(tf.cast(top1, tf.float32)), learning_rate)
+    hits = tf.reduce_mean(tf.cast(top1, loss.dtype)) / replica.count
+    loss, hits = replica.totals([loss, hits], "metrics")
+    return Metrics(loss, tf.cast(hits, tf.float32), learning_rate)
 
 
 def _parts(batch: Batch, count: int) -> Batch:

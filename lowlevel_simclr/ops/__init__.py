@@ -8,6 +8,7 @@ from lowlevel_simclr.ops.nt_xent import (
     nt_xent_rows,
     nt_xent_rows_backward,
     nt_xent_rows_forward,
+    nt_xent_rows_forward_and_top1,
 )
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "nt_xent_rows",
     "nt_xent_rows_backward",
     "nt_xent_rows_forward",
+    "nt_xent_rows_forward_and_top1",
 ]
