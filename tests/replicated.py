@@ -10,6 +10,7 @@ ended in the same bits.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import sys
@@ -144,7 +145,8 @@ def run(case: Case, workers: distribute.Workers, group: int) -> dict[str, Any]:
     for done in range(case.steps):
         order = np.random.default_rng(done).permutation(IMAGES)[:BATCH]
         batches = [(tf.constant(order[rows]), tf.zeros([len(rows), SIZE, SIZE, 3], tf.uint8)) for rows in shares]
-        found = distribute.on_each(workers, local, lambda place: acts[place](*batches[place]))
+        calls = [functools.partial(act, *batch) for act, batch in zip(acts, batches)]
+        found = distribute.on_each(workers, local, lambda place, calls=calls: calls[place]())
         out["losses"].append(float(found[0].loss))
         if done == 0:
             gradients = {f"gradient/{i:02d}": seen.numpy() for i, seen in enumerate(learners[0].optimizer.seen)}
