@@ -39,7 +39,7 @@ class Optimizer:
         self.weight_decay = weight_decay
         self.decayed = [len(variable.shape) > 1 for variable in self.trained]
         self._slots = [
-            [tf.Variable(tf.zeros(variable.shape), trainable=False) for variable in self.trained]
+            [tf.Variable(tf.zeros(variable.shape, variable.dtype), trainable=False) for variable in self.trained]
             for _ in range(self.slots_each)
         ]
 
@@ -52,15 +52,16 @@ class Optimizer:
         """Moves every variable once.
 
         Args:
-            gradients: one for each variable, float32, in the order of the variables.
+            gradients: one for each variable, in the order of the variables; float32 (float64 for float64 weights).
             learning_rate: scalar.
 
         Raises:
             ValueError: a variable has no gradient.
         """
-        _refuse_missing(self.trained, gradients)
+        refuse_missing(self.trained, gradients)
         for place, gradient in enumerate(gradients):
-            self._move(place, tf.cast(gradient, tf.float32), tf.cast(learning_rate, tf.float32))
+            dtype = self.trained[place].dtype
+            self._move(place, tf.cast(gradient, dtype), tf.cast(learning_rate, dtype))
 
     def _move(self, place: int, gradient: tf.Tensor, learning_rate: tf.Tensor) -> None:
         raise NotImplementedError
@@ -69,7 +70,7 @@ class Optimizer:
         return self.weight_decay if self.decayed[place] else 0.0
 
 
-def _refuse_missing(trained: Sequence[Variable], gradients: Sequence[tf.Tensor | None]) -> None:
+def refuse_missing(trained: Sequence[Variable], gradients: Sequence[tf.Tensor | None]) -> None:
     """Every variable needs a gradient.
 
     Raises:
@@ -162,7 +163,7 @@ class AdamW(Optimizer):
         first, second = self._slots[0][place], self._slots[1][place]
         first.assign(self.beta_1 * first + (1 - self.beta_1) * gradient)
         second.assign(self.beta_2 * second + (1 - self.beta_2) * tf.square(gradient))
-        count = tf.cast(self._count, tf.float32)
+        count = tf.cast(self._count, gradient.dtype)
         corrected = first / (1 - tf.pow(self.beta_1, count))
         return corrected / (tf.sqrt(second / (1 - tf.pow(self.beta_2, count))) + self.epsilon)
 
@@ -208,7 +209,7 @@ class AddonsLamb(Optimizer):
 
     def apply(self, gradients: Sequence[tf.Tensor | None], learning_rate: tf.Tensor) -> None:
         """As `Optimizer.apply`."""
-        _refuse_missing(self.trained, gradients)
+        refuse_missing(self.trained, gradients)
         self._lamb.learning_rate.assign(learning_rate)
         self._lamb.apply_gradients(zip(gradients, self.trained))
 

@@ -232,10 +232,8 @@ def implementation(ops: str, compiled: bool) -> step.Implementation:
 
         # XLA fuses the stock update itself, and a GPU has no native one.
         update = stock.lars_update if compiled or on_gpu() else native.lars_update
-        return step.Implementation(
-            "native", native.nt_xent_and_top1, native.draw_view_params, native.make_views, update
-        )
-    return step.Implementation("stock", stock.nt_xent_and_top1, stock.draw_view_params, stock.make_views)
+        return step.Implementation.of("native", native)._replace(lars_update=update)
+    return step.Implementation.of("stock", stock)
 
 
 def training_images(config: Config, images: data.DataSet) -> Any:

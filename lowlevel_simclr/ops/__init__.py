@@ -11,6 +11,7 @@ from lowlevel_simclr.ops.nt_xent import (
     nt_xent_rows,
     nt_xent_rows_backward,
     nt_xent_rows_forward,
+    nt_xent_rows_forward_and_top1,
 )
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "nt_xent_rows",
     "nt_xent_rows_backward",
     "nt_xent_rows_forward",
+    "nt_xent_rows_forward_and_top1",
 ]

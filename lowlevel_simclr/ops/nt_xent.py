@@ -114,7 +114,7 @@ def nt_xent_rows(
 
     @tf.custom_gradient
     def losses(z: tf.Tensor, tau: tf.Tensor) -> tuple[tf.Tensor, Any]:
-        loss, state = _rows_forward(z, first_pair, pairs, tau, by_call)
+        loss, _, state = _rows_forward(z, first_pair, pairs, tau, by_call)
 
         def gradient(cotangent: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             own = _own_rows(tf.shape(z)[0], first_pair, pairs)[:, None]  # (2n, 1)
@@ -141,6 +141,27 @@ def nt_xent_rows_forward(
 
     Returns:
         (2n,) losses of the own rows, and their state.
+
+    Raises:
+        As `nt_xent_rows`.
+    """
+    loss, _, state = nt_xent_rows_forward_and_top1(z_all, first_pair, pairs, temperature)
+    return loss, state
+
+
+def nt_xent_rows_forward_and_top1(
+    z_all: tf.Tensor, first_pair: int | tf.Tensor, pairs: int | tf.Tensor, temperature: Temperature
+) -> tuple[tf.Tensor, tf.Tensor, RowsState]:
+    """`nt_xent_rows_forward`, and `contrastive_top1` of the own rows, from one pass.
+
+    Args:
+        z_all: (2N, d) projections of all replicas, first views then second views.
+        first_pair: the first own pair.
+        pairs: how many pairs n are own.
+        temperature: tau > 0.
+
+    Returns:
+        (2n,) losses of the own rows, (2n,) bool, and the rows' state.
 
     Raises:
         As `nt_xent_rows`.
@@ -233,7 +254,7 @@ def _backward(
 
 def _rows_forward(
     z: tf.Tensor, first_pair: int | tf.Tensor, pairs: int | tf.Tensor, temperature: tf.Tensor, by_call: bool
-) -> tuple[tf.Tensor, RowsState]:
+) -> tuple[tf.Tensor, tf.Tensor, RowsState]:
     first = tf.cast(first_pair, tf.int64)
     if by_call:
         outputs = _forward_specs(z, 2 * _static_pairs(pairs))
@@ -244,8 +265,8 @@ def _rows_forward(
         )
         for tensor, shape in zip(found, ([_twice(pairs)], [_twice(pairs), 2], [z.shape[0]], [_twice(pairs)])):
             tensor.set_shape(shape)
-    loss, normaliser, inverse_norm, _ = found
-    return loss, RowsState(normaliser, inverse_norm)
+    loss, normaliser, inverse_norm, top1 = found
+    return loss, top1, RowsState(normaliser, inverse_norm)
 
 
 def _forward_specs(z: tf.Tensor, own_rows: int | None) -> list[_route.Spec]:

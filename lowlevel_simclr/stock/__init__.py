@@ -3,10 +3,19 @@
 from lowlevel_simclr.stock.draw_view_params import draw_view_params
 from lowlevel_simclr.stock.lars_update import lars_update
 from lowlevel_simclr.stock.make_views import make_views
-from lowlevel_simclr.stock.nt_xent import contrastive_top1, nt_xent, nt_xent_and_top1, nt_xent_rows
+from lowlevel_simclr.stock.nt_xent import (
+    RowsState,
+    contrastive_top1,
+    nt_xent,
+    nt_xent_and_top1,
+    nt_xent_rows,
+    nt_xent_rows_backward,
+    nt_xent_rows_forward_and_top1,
+)
 from lowlevel_simclr.stock.philox import epoch_order, philox4x32, uniform
 
 __all__ = [
+    "RowsState",
     "contrastive_top1",
     "draw_view_params",
     "epoch_order",
@@ -15,6 +24,8 @@ __all__ = [
     "nt_xent",
     "nt_xent_and_top1",
     "nt_xent_rows",
+    "nt_xent_rows_backward",
+    "nt_xent_rows_forward_and_top1",
     "philox4x32",
     "uniform",
 ]

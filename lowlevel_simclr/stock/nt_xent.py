@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from numbers import Real
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import tensorflow as tf
 
@@ -28,6 +28,17 @@ _ACCUMULATION = {
     tf.float32: tf.float32,
     tf.float64: tf.float64,
 }
+
+
+class RowsState(NamedTuple):
+    """What the gradient of own rows needs of the forward pass; gathered over replicas before it.
+
+    normaliser: (2n, 2): m_i and r_i, with log sum_k exp s_ik = m_i / tau + log r_i. Gathered: (2N, 2).
+    inverse_norm: (2N,): 1/|z_i| of all rows, 0 where z_i counts as zero; the same on every replica.
+    """
+
+    normaliser: tf.Tensor
+    inverse_norm: tf.Tensor
 
 
 def nt_xent(z: tf.Tensor, temperature: Temperature) -> tf.Tensor:
@@ -103,11 +114,98 @@ def nt_xent_rows(
         ValueError: as `nt_xent`, or numbers first_pair and pairs that do not lie within 0 .. N-1.
         TypeError, tf.errors.InvalidArgumentError: as `nt_xent`.
     """
+    return _losses(*_rectangle(*_checked_share(z_all, first_pair, pairs, temperature))[:2])
+
+
+def nt_xent_rows_forward_and_top1(
+    z_all: tf.Tensor, first_pair: int | tf.Tensor, pairs: int | tf.Tensor, temperature: Temperature
+) -> tuple[tf.Tensor, tf.Tensor, RowsState]:
+    """`nt_xent_rows` and `contrastive_top1` of the own rows, without a gradient, and what the gradient needs.
+
+    Args:
+        z_all: (2N, d) projections of all replicas, first views then second views.
+        first_pair: the first own pair.
+        pairs: how many pairs n are own.
+        temperature: tau > 0.
+
+    Returns:
+        (2n,) losses of the own rows, (2n,) bool, and the rows' state.
+
+    Raises:
+        ValueError, TypeError, tf.errors.InvalidArgumentError: as `nt_xent_rows`.
+    """
+    share = _checked_share(tf.stop_gradient(z_all), first_pair, pairs, temperature)
+    s, of_positive, _ = _rectangle(*share)
+    largest = tf.reduce_max(s, axis=1)
+    sums = tf.reduce_sum(tf.exp(s - largest[:, None]), axis=1)
+    normaliser = tf.stack([largest * _temperature_as(share[3], s.dtype), sums], axis=1)
+    return (
+        tf.math.log(sums) + (largest - of_positive),
+        _is_top1(s, of_positive),
+        RowsState(normaliser, _inverse_norm(share[0])),
+    )
+
+
+def nt_xent_rows_backward(
+    z_all: tf.Tensor,
+    state: RowsState,
+    cotangent: tf.Tensor,
+    first_pair: int | tf.Tensor,
+    pairs: int | tf.Tensor,
+    temperature: Temperature,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Gradient of all 2N losses with respect to the own rows: with c the cotangents and lse the row's logarithm,
+
+        tau du_i = sum_{j != i} (c_i exp(s_ij - lse_i) + c_j exp(s_ij - lse_j)) u_j - (c_i + c_p(i)) u_p(i)
+        dz_i = (du_i - <du_i, u_i> u_i) / |z_i|
+
+    Args:
+        z_all: (2N, d) projections of all replicas.
+        state: of all 2N rows: the replicas' normalisers in the order of z_all's rows, and inverse_norm.
+        cotangent: (2N,) weights of all the losses.
+        first_pair: the first own pair.
+        pairs: how many pairs n are own.
+        temperature: tau > 0.
+
+    Returns:
+        (2n, d) dz of the own rows; the own rows' share of the gradient to the temperature, float64 (), to be summed
+        over replicas.
+
+    Raises:
+        ValueError, TypeError, tf.errors.InvalidArgumentError: as `nt_xent_rows`.
+    """
+    share = _checked_share(z_all, first_pair, pairs, temperature)
+    s, of_positive, own = _rectangle(*share)
+    u, tau = _unit_rows(share[0]), _temperature_as(share[3], s.dtype)
+    c, rows = tf.cast(cotangent, s.dtype), tf.shape(u)[0]
+    lse = state.normaliser[:, 0] / tau + tf.math.log(state.normaliser[:, 1])  # (2N,)
+    own_c, partner = tf.gather(c, own), (own + rows // 2) % rows
+    by_row = own_c[:, None] * tf.exp(s - tf.gather(lse, own)[:, None])  # (2n, 2N), 0 on the diagonal
+    by_column = c[None, :] * tf.exp(s - lse[None, :])
+    of_pair = own_c + tf.gather(c, partner)  # (2n,)
+    du = (tf.matmul(by_row + by_column, u) - of_pair[:, None] * tf.gather(u, partner)) / tau
+    own_u = tf.gather(u, own)
+    dz = (du - tf.reduce_sum(du * own_u, axis=1, keepdims=True) * own_u) * tf.gather(state.inverse_norm, own)[:, None]
+    masked = tf.where(tf.math.is_inf(s), tf.zeros_like(s), s)
+    dtemperature = (tf.reduce_sum(own_c * of_positive) - tf.reduce_sum(by_row * masked)) / tau
+    return tf.cast(dz, z_all.dtype), tf.cast(dtemperature, tf.float64)
+
+
+def _checked_share(
+    z_all: tf.Tensor, first_pair: int | tf.Tensor, pairs: int | tf.Tensor, temperature: Temperature
+) -> tuple[tf.Tensor, tf.Tensor, int | tf.Tensor, Temperature]:
+    """The arguments of `nt_xent_rows`, checked; first_pair as an int32 tensor."""
     z_all, temperature = _checked_rows(z_all), _checked_temperature(temperature)
     _check_own_pairs(z_all, first_pair, pairs)
+    return z_all, tf.cast(first_pair, tf.int32), pairs, temperature
+
+
+def _rectangle(
+    z_all: tf.Tensor, first_pair: tf.Tensor, pairs: int | tf.Tensor, temperature: Temperature
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Similarities of own rows to all, -inf to themselves, s_ip, and the rows' places: (2n, 2N), (2n,), (2n,)."""
     u = _unit_rows(z_all)
     rows, width = tf.shape(u)[0], tf.shape(u)[1]
-    first_pair = tf.cast(first_pair, tf.int32)
     second_view = first_pair + rows // 2
     own = tf.concat([first_pair + tf.range(pairs), second_view + tf.range(pairs)], axis=0)  # (2n,)
     # Slices, not a gather: the gradient of a gather is a scatter-add.
@@ -118,7 +216,15 @@ def nt_xent_rows(
     s = tf.matmul(scaled, u, transpose_b=True)  # (2n, 2N)
     itself = own[:, None] == tf.range(rows)[None, :]
     s = tf.where(itself, tf.constant(-math.inf, s.dtype), s)
-    return _losses(s, _of_positive(s, (own + rows // 2) % rows, scaled, tf.roll(own_u, pairs, axis=0)))
+    return s, _of_positive(s, (own + rows // 2) % rows, scaled, tf.roll(own_u, pairs, axis=0)), own
+
+
+def _inverse_norm(z: tf.Tensor) -> tf.Tensor:
+    """1/|z| of each row, and 0 where |z|^2 vanishes as in `_unit_rows`: (2N,)."""
+    z = tf.cast(z, _ACCUMULATION[z.dtype])
+    squares = tf.reduce_sum(z * z, axis=1)
+    vanishes = squares < tf.constant(_smallest_normal(z.dtype), z.dtype)
+    return tf.where(vanishes, tf.zeros([], z.dtype), 1 / tf.sqrt(tf.where(vanishes, tf.ones([], z.dtype), squares)))
 
 
 def _square(z: tf.Tensor, temperature: Temperature) -> tuple[tf.Tensor, tf.Tensor]:

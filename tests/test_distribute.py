@@ -1,0 +1,240 @@
+"""One device or many, the same numbers: R replicas against one, in float64, bugs planted, workers on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lowlevel_simclr import compat, distribute, ops, step
+from tests import replicated
+from tests.replicated import Case
+
+ROOT = Path(__file__).parents[1]
+EXACT = 1e-9  # of a tensor's norm; float64 rounds by 1e-16, and five steps of BatchNorm enlarge it
+Found = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def float32_afterwards() -> Iterator[None]:
+    yield
+    compat.set_precision("float32")
+
+
+def finished(commands: Sequence[Sequence[str]], environments: Sequence[dict[str, str]]) -> None:
+    """Programs side by side, to their end."""
+    running = [
+        subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, **more}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        for command, more in zip(commands, environments)
+    ]
+    said = [process.communicate(timeout=900)[0].decode() for process in running]
+    assert [process.returncode for process in running] == [0] * len(running), "\n".join(said)[-4000:]
+
+
+def free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def cluster(count: int) -> list[dict[str, str]]:
+    """TF_CONFIG of each of `count` workers on loopback; nothing for one."""
+    if count == 1:
+        return [{"TF_CONFIG": ""}]
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(count)]
+    return [
+        {"TF_CONFIG": json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}})}
+        for rank in range(count)
+    ]
+
+
+def outcomes(cases: Sequence[Case], workers: int = 1) -> dict[str, Found]:
+    """What each case came to, on worker 0; all workers must have come to the same bits."""
+    with tempfile.TemporaryDirectory() as folder:
+        asked = Path(folder) / "cases.json"
+        asked.write_text(json.dumps([dataclasses.asdict(case) for case in cases]))
+        command = [sys.executable, "-m", "tests.replicated", str(asked), folder]
+        finished([command] * workers, cluster(workers))
+        found = {
+            case.name: [dict(np.load(Path(folder) / f"{case.name}-{rank}.npz")) for rank in range(workers)]
+            for case in cases
+        }
+    for every in found.values():
+        for other in every:
+            assert all(other[name].tobytes() == every[0][name].tobytes() for name in other)
+    return {name: every[0] for name, every in found.items()}
+
+
+def one_device(precision: str, micro: int = 1, steps: int = 5) -> Found:
+    """The run of a lone device, by the step alone: nothing of `distribute` is in it."""
+    learner, table = replicated.learner_of(precision), tf.constant(replicated.table_of_views(precision))
+
+    def views(epoch: tf.Tensor, index: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+        return tf.concat(tf.unstack(tf.gather(table, index), axis=1), axis=0)
+
+    loss = functools.partial(ops.nt_xent_and_top1, temperature=replicated.TEMPERATURE)
+    parts = (learner, views, loss, replicated.schedule)
+    act = tf.function(
+        lambda *batch: step.train_step(*parts, batch) if micro == 1 else step.cached_step(*parts, batch, micro)
+    )
+    losses = []
+    for done in range(steps):
+        order = np.random.default_rng(done).permutation(replicated.IMAGES)[: replicated.BATCH]
+        images = tf.zeros([len(order), replicated.SIZE, replicated.SIZE, 3], tf.uint8)
+        losses.append(float(act(tf.constant(1, tf.int64), tf.constant(order), images).loss))
+        if done == 0:
+            gradients = {f"gradient/{i:02d}": seen.numpy() for i, seen in enumerate(learner.optimizer.seen)}
+    return {"losses": np.array(losses), **gradients, **{f"state/{k}": v for k, v in learner.arrays().items()}}
+
+
+wanted = functools.cache(one_device)
+
+
+def norm_of_gradients(found: Found) -> float:
+    return float(np.sqrt(sum(np.sum(np.square(found[name])) for name in found if name.startswith("gradient"))))
+
+
+def assert_exactly(found: Found, one: Found) -> None:
+    """Loss, gradients, statistics, slots and weights, each against its own norm; a gradient of zero against all."""
+    assert found["alike"]
+    np.testing.assert_allclose(found["losses"], one["losses"], rtol=EXACT)
+    for name in one:
+        size = np.linalg.norm(one[name])
+        if name.startswith("gradient") and size < 1e-6 * norm_of_gradients(one):
+            size = norm_of_gradients(one)
+        assert np.linalg.norm(found[name] - one[name]) <= EXACT * size, name
+
+
+def assert_nearly(found: Found, one: Found) -> None:
+    """In float32: BatchNorm networks enlarge the last bit within a few steps, so gradients are those of the first."""
+    assert found["alike"]
+    np.testing.assert_allclose(found["losses"], one["losses"], rtol=0, atol=1e-4)
+    for name in one:
+        if name.startswith("gradient"):
+            assert np.linalg.norm(found[name] - one[name]) <= 1e-4 * norm_of_gradients(one), name
+
+
+DEFAULT = (
+    Case("one"),
+    Case("three", 3),
+    Case("three by 2", 3, micro=2),
+    *(Case(bug, 2, implementation="stock", steps=2, bug=bug, compiled=False) for bug in replicated.BUGS),
+    Case("no bug", 2, implementation="stock", steps=2, compiled=False),
+)
+
+
+@pytest.fixture(scope="module")
+def default_outcomes() -> dict[str, Found]:
+    """All of them from one process: most of the time of a small one is its start."""
+    return outcomes(DEFAULT)
+
+
+def test_one_replica_is_one_device_to_the_bit(default_outcomes: dict[str, Found]) -> None:
+    found, one = default_outcomes["one"], wanted("float64")
+    assert [name for name in one if np.asarray(found[name]).tobytes() != one[name].tobytes()] == []
+
+
+@pytest.mark.parametrize(("name", "micro"), [("three", 1), ("three by 2", 2)])
+def test_three_replicas_are_one_device(default_outcomes: dict[str, Found], name: str, micro: int) -> None:
+    assert_exactly(default_outcomes[name], wanted("float64", micro))
+
+
+def test_two_replicas_without_a_bug_are_one_device(default_outcomes: dict[str, Found]) -> None:
+    assert_exactly(default_outcomes["no bug"], wanted("float64", 1, 2))
+
+
+@pytest.mark.parametrize("bug", replicated.BUGS)
+def test_a_known_bug_is_caught(default_outcomes: dict[str, Found], bug: str) -> None:
+    with pytest.raises(AssertionError):
+        assert_exactly(default_outcomes[bug], wanted("float64", 1, 2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_number_of_replicas_is_one_device(workers: int) -> None:
+    """Native and stock, with micro-batches and without, in float64 and in float32; with two workers twice as many."""
+    cases = [
+        Case(f"{implementation}-{precision}-{count}-{micro}", count, micro, implementation, precision)
+        for implementation in ("native", "stock")
+        for precision in ("float64", "float32")
+        for count in ((1, 2, 3, 4) if workers == 1 else (1, 2))
+        for micro in (1, 2)
+    ]
+    for case, found in zip(cases, outcomes(cases, workers).values()):
+        check = assert_exactly if case.precision == "float64" else assert_nearly
+        check(found, wanted(case.precision, case.micro))
+
+
+@pytest.mark.slow
+def test_ghost_groups_do_not_depend_on_replicas_or_micro_batches() -> None:
+    """Groups of four images, whoever computes them; local statistics differ, and all replicas keep the same ones."""
+    cases = [
+        Case("one", 1, 6, batch_norm="ghost"),
+        Case("three", 3, 2, batch_norm="ghost"),
+        Case("local", 3, batch_norm="local"),
+    ]
+    found = outcomes(cases)
+    assert_exactly(found["three"], found["one"])
+    with pytest.raises(AssertionError):
+        assert_exactly(found["local"], wanted("float64"))
+
+
+# What is refused, and the rows
+
+
+def test_rows_of_all_replicas_are_the_batch_and_micro_batches_hold_the_same_images() -> None:
+    for replicas, micro in ((1, 1), (3, 1), (2, 3), (4, 2)):
+        shares = [distribute.own_rows(rank, replicas, 24, micro) for rank in range(replicas)]
+        assert sorted(np.concatenate(shares)) == list(range(24))
+        for place in range(micro):
+            held = np.concatenate([share.reshape(micro, -1)[place] for share in shares])
+            assert sorted(held) == list(range(place * 24 // micro, (place + 1) * 24 // micro))
+
+
+def test_a_batch_without_equal_shares_is_refused() -> None:
+    with pytest.raises(ValueError, match="a batch of 24 images in 1 micro-batches has no equal shares for 5 replicas"):
+        distribute.own_rows(0, 5, 24)
+
+
+def test_canonical_order_is_all_first_views_and_then_all_second() -> None:
+    rows = tf.constant(
+        [[0], [1], [10], [11], [2], [3], [12], [13]]
+    )  # two replicas: two first and two second views each
+    assert distribute.canonical(rows, 2).numpy()[:, 0].tolist() == [0, 1, 2, 3, 10, 11, 12, 13]
+
+
+def test_more_gpus_than_there_are_is_refused() -> None:
+    count = len(tf.config.list_physical_devices("GPU")) + 2
+    with pytest.raises(distribute.DistributionError, match=f"give at most that, or cpu:{count}"):
+        distribute.local_devices(str(count))
+
+
+@pytest.mark.parametrize(
+    "text", ["{", '{"cluster": {}}', '{"cluster": {"worker": ["a:1"]}, "task": {"type": "ps", "index": 0}}']
+)
+def test_a_cluster_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(distribute.DistributionError, match="TF_CONFIG is"):
+        distribute.join()
+
+
+def test_an_unknown_batch_norm_is_refused() -> None:
+    with pytest.raises(ValueError, match="there is no BatchNorm 'both'"):
+        distribute.Replica(batch_norm="both").batch_norm_scope()
