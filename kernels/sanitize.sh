@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the kernels and their test driver with a sanitizer and runs it:
+# Builds the kernels and their test drivers with a sanitizer and runs each driver:
 #     kernels/sanitize.sh address|undefined|thread|none [seconds] [seed] [instruction set]
 # `none` is the property fuzzer at full speed. With clang++: CXX=clang++ kernels/sanitize.sh fuzzer [seconds]
 set -eu
@@ -16,16 +16,28 @@ case $kind in
   *) echo "unknown sanitizer '$kind': use address, undefined, thread, none or fuzzer" >&2; exit 2 ;;
 esac
 common="-std=c++17 -ffp-contract=fast -fno-math-errno -Wall -Wextra -Wno-psabi -pthread"
-tiles="$here/nt_xent/nt_xent_tiles.cc"
-$cxx $common $flags -DLOWLEVEL_SIMCLR_ISA=avx2 -mavx2 -mfma -c "$tiles" -o "$out/avx2.o" &
-$cxx $common $flags -DLOWLEVEL_SIMCLR_ISA=baseline -c "$tiles" -o "$out/baseline.o" &
-$cxx $common $flags -DLOWLEVEL_SIMCLR_ISA=avx512 -mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma -c "$tiles" -o "$out/avx512.o" &
-$cxx $common $flags -c "$here/nt_xent/nt_xent_cpu.cc" -o "$out/cpu.o"
-$cxx $common $flags -c "$here/nt_xent/nt_xent_test_driver.cc" -o "$out/driver.o"
-$cxx $common $flags -c "$here/thread_pool.cc" -o "$out/pool.o"
-$cxx $common $flags -c "$here/instruction_set.cc" -o "$out/set.o"
-wait
-$cxx $flags -pthread "$out"/*.o -o "$out/driver"
 export LOWLEVEL_SIMCLR_THREADS=${LOWLEVEL_SIMCLR_THREADS:-4}
 [ $# -lt 4 ] || export LOWLEVEL_SIMCLR_ISA=$4
-if [ "$kind" = fuzzer ]; then "$out/driver" -max_len=28 -max_total_time="$seconds"; else "$out/driver" "$seconds" "$seed"; fi
+
+compile() { $cxx $common $flags "$@"; }
+
+# The parts of op $1 that its driver needs, and of the ops behind it.
+drive() {
+  op=$1
+  mkdir -p "$out/$op"
+  tiles="$here/$op/${op}_tiles.cc"
+  compile -DLOWLEVEL_SIMCLR_ISA=avx2 -mavx2 -mfma -c "$tiles" -o "$out/$op/avx2.o" &
+  compile -DLOWLEVEL_SIMCLR_ISA=baseline -c "$tiles" -o "$out/$op/baseline.o" &
+  compile -DLOWLEVEL_SIMCLR_ISA=avx512 -mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma -c "$tiles" -o "$out/$op/avx512.o" &
+  for part in "$here/$op/${op}_test_driver" "$here/thread_pool" "$here/instruction_set"; do
+    compile -c "$part.cc" -o "$out/$op/$(basename "$part").o"
+  done
+  for part in "$@"; do compile -c "$here/$part/${part}_cpu.cc" -o "$out/$op/${part}_cpu.o"; done
+  wait
+  compile "$out/$op"/*.o -o "$out/$op/driver"
+  echo "$op:"
+  if [ "$kind" = fuzzer ]; then "$out/$op/driver" -max_len=28 -max_total_time="$seconds"; else "$out/$op/driver" "$seconds" "$seed"; fi
+}
+
+drive nt_xent
+drive make_views draw_view_params

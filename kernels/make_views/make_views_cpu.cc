@@ -19,6 +19,8 @@ namespace {
 
 constexpr int64_t kMostWorkers = 256;
 constexpr int64_t kAlignment = 64;
+constexpr int64_t kStreamed =
+    4 << 20;  // bytes of all views: of more, little is in the caches when it is read
 constexpr int64_t kPixelsOfOneThread = 16384;  // fewer are made sooner than a second thread wakes
 
 const MakeViewsTiles& tiles() {
@@ -35,6 +37,9 @@ const MakeViewsTiles& tiles() {
 double full_scale(PixelType type) {
   return type == PixelType::kUint8 ? 255.0 : type == PixelType::kUint16 ? 65535.0 : 1.0;
 }
+
+int64_t size_of(PixelType type) { return type == PixelType::kUint8 ? 1 : type == PixelType::kUint16 ? 2 : 4; }
+int64_t size_of(DataType type) { return type == DataType::kFloat32 ? 4 : 2; }
 
 // ---- Memory
 
@@ -60,7 +65,7 @@ struct Plan {
                   ? 1
                   : std::min({parallel.threads, std::max<int64_t>(s.count, 1), kMostWorkers});
     padded_size = round_up(s.size, tiles.lanes);
-    row_length = round_up(s.size * s.channels, tiles.lanes);
+    row_length = round_up(s.size * s.channels, kRowPadding);
     radius = s.size / 10 / 2;  // of a tenth of the view made odd upwards
     mean = reinterpret_cast<float*>(base);
     inverse_std = mean == nullptr ? nullptr : mean + round_up(row_length, kAlignment / 4);
@@ -68,6 +73,9 @@ struct Plan {
     cut(0, &bytes_of_worker);
   }
 
+  bool streamed() const {
+    return 2 * shape.count * shape.size * shape.size * shape.channels * size_of(shape.type) > kStreamed;
+  }
   int64_t bytes_of_scaling() const { return 2 * round_up(row_length * 4, kAlignment); }
   int64_t bytes() const { return bytes_of_scaling() + workers * bytes_of_worker; }
 
@@ -103,20 +111,19 @@ struct Plan {
 
 // Positions are counted in 1 / (2 S) of a source pixel, so that all triangles are integers, and exact.
 void make_taps(int64_t length, int64_t size, double scale, Taps* taps) {
-  const int64_t reach = 2 * std::max(length, size), last = length - most_taps(length, size);
-  taps->count = most_taps(length, size);
-  int64_t first = 0;
-  for (int64_t i = 0; i < size; ++i) {
-    const int64_t centre = (2 * i + 1) * length;
+  const int64_t reach = 2 * std::max(length, size), count = most_taps(length, size), last = length - count;
+  const double enlarged =
+      scale / static_cast<double>(2 * size);  // two neighbours' triangles always sum to 2 S
+  taps->count = count;
+  for (int64_t i = 0, first = 0, centre = length; i < size; ++i, centre += 2 * length) {
     while (first < last && (2 * first + 1) * size <= centre - reach) ++first;
-    float* weight = taps->weight + i * taps->count;
-    int64_t sum = 0;
-    for (int64_t t = 0; t < taps->count; ++t)
-      sum += std::max<int64_t>(0, reach - std::abs((2 * (first + t) + 1) * size - centre));
-    const double factor = scale / static_cast<double>(sum);
-    for (int64_t t = 0; t < taps->count; ++t) {
-      const int64_t triangle = std::max<int64_t>(0, reach - std::abs((2 * (first + t) + 1) * size - centre));
-      weight[t] = static_cast<float>(static_cast<double>(triangle) * factor);
+    int64_t sum = 0, position = (2 * first + 1) * size - centre;  // of the first pixel, seen from the centre
+    for (int64_t t = 0; t < count; ++t)
+      sum += std::max<int64_t>(0, reach - std::abs(position + 2 * t * size));
+    const double factor = sum == 2 * size ? enlarged : scale / static_cast<double>(sum);
+    for (int64_t t = 0; t < count; ++t) {
+      const int64_t triangle = std::max<int64_t>(0, reach - std::abs(position + 2 * t * size));
+      taps->weight[i * count + t] = static_cast<float>(static_cast<double>(triangle) * factor);
     }
     taps->first[i] = static_cast<int32_t>(first);
   }
@@ -135,9 +142,6 @@ View view_of(const ViewParamArrays& params, int64_t row) {
   std::copy(order, order + 4, view.order);
   return view;
 }
-
-int64_t size_of(PixelType type) { return type == PixelType::kUint8 ? 1 : type == PixelType::kUint16 ? 2 : 4; }
-int64_t size_of(DataType type) { return type == DataType::kFloat32 ? 4 : 2; }
 
 void one_view(const ViewCall& call, const Plan& plan, const void* images, const ViewParamArrays& params,
               int64_t row, ViewScratch& scratch, void* views) {
@@ -169,7 +173,8 @@ void make_views(const ParallelFor& parallel, const MakeViewsShape& shape, const 
     plan.mean[k] = mean[k % shape.channels];
     plan.inverse_std[k] = inverse_std[k % shape.channels];
   }
-  const ViewCall call{&plan.shape, plan.padded_size, plan.radius, plan.mean, plan.inverse_std};
+  const ViewCall call{&plan.shape,     plan.padded_size, plan.radius,
+                      plan.streamed(), plan.mean,        plan.inverse_std};
   std::atomic<int64_t> next{0};
   auto work = [&](int64_t worker) {
     ViewScratch scratch = plan.scratch(worker);

@@ -396,34 +396,55 @@ void blur_columns(const ViewCall& call, const float* weight, int64_t radius, con
 
 // ---- Output
 
-constexpr int64_t kLine = 64;         // bytes that a cache fetches at once
-constexpr int64_t kFetched = 32768;   // bytes of the result that are fetched before a view is made
+constexpr int64_t kFetched = 32768;  // bytes of the result that are fetched before a view is made
 
 // Memory that is about to be written must come into the cache first; while a view is made there is time for it.
 LOWLEVEL_INLINE void fetch(const void* from, int64_t bytes) {
-  for (int64_t i = 0; i < bytes; i += kLine) __builtin_prefetch(static_cast<const char*>(from) + i, 1);
+  for (int64_t i = 0; i < bytes; i += kCacheLine) __builtin_prefetch(static_cast<const char*>(from) + i, 1);
+}
+
+// Past the caches: a whole line of memory needs no reading before it is written. Both aligned.
+LOWLEVEL_INLINE void stream_line(void* to, const void* line) {
+  for (int part = 0; part < kCacheLine; part += kVectorBytes) {
+    const V v = load(reinterpret_cast<const float*>(static_cast<const char*>(line) + part));
+    float* const here = reinterpret_cast<float*>(static_cast<char*>(to) + part);
+#if defined(__AVX512F__)
+    __builtin_ia32_movntps512(here, v);
+#elif defined(__AVX2__)
+    __builtin_ia32_movntps256(here, v);
+#elif defined(__SSE2__)
+    __builtin_ia32_movntps(here, v);
+#else
+    store(here, v);
+#endif
+  }
 }
 
 // kLanes lines of the view, from y on, turned upright, channels together, scaled and rounded to their type.
-template <typename Output>
+template <bool kStreamed, typename Output>
 void write_lines(const ViewCall& call, const float* pixels, int64_t y, Output* to) {
+  constexpr int kTogether = kCacheLine / sizeof(Output), kBlocks = kTogether / kLanes;
   const int64_t size = call.shape->size, length = size * call.shape->channels, padded = call.padded_size;
   const int64_t lines = size - y < kLanes ? size - y : kLanes;
-  for (int64_t begin = 0; begin < length; begin += kLanes) {
-    const V mean = load(call.mean + begin), inverse_std = load(call.inverse_std + begin);
-    const int64_t left = length - begin;
-    V block[kLanes];
-    for (int i = 0; i < kLanes; ++i) block[i] = load(pixels + (begin + i) * padded + y);
-    transpose<float>(block);
+  for (int64_t begin = 0; begin < length; begin += kTogether) {
+    V block[kBlocks][kLanes];
+    for (int b = 0; b < kBlocks; ++b) {
+      for (int i = 0; i < kLanes; ++i) block[b][i] = load(pixels + (begin + b * kLanes + i) * padded + y);
+      transpose<float>(block[b]);
+    }
     for (int64_t i = 0; i < lines; ++i) {
-      const V pixel = (block[i] - mean) * inverse_std;
+      alignas(kCacheLine) Output line[kTogether];
+      for (int b = 0; b < kBlocks; ++b) {
+        const int64_t column = begin + b * kLanes;
+        narrow(line + b * kLanes, (block[b][i] - load(call.mean + column)) * load(call.inverse_std + column));
+      }
       Output* const here = to + (y + i) * length + begin;
-      if (left >= kLanes) {
-        narrow(here, pixel);
+      if (kStreamed) {
+        stream_line(here, line);
+      } else if (length - begin >= kTogether) {
+        __builtin_memcpy(here, line, sizeof line);
       } else {
-        Output some[kLanes];
-        narrow(some, pixel);
-        for (int64_t k = 0; k < left; ++k) here[k] = some[k];
+        for (int64_t k = 0; k < length - begin; ++k) here[k] = line[k];
       }
     }
   }
@@ -431,13 +452,17 @@ void write_lines(const ViewCall& call, const float* pixels, int64_t y, Output* t
 
 template <typename Output>
 void write_view(const ViewCall& call, const float* pixels, Output* to) {
-  const int64_t size = call.shape->size, length = size * call.shape->channels;
-  for (int64_t y = 0; y < size; y += kLanes) {
-    const int64_t next = y + kLanes, lines = size - next < kLanes ? size - next : kLanes;
-    const int64_t bytes = length * static_cast<int64_t>(sizeof(Output));
-    if (lines > 0 && size * bytes > kFetched) fetch(to + next * length, lines * bytes);
-    write_lines(call, pixels, y, to);
+  const int64_t size = call.shape->size,
+                row_bytes = size * call.shape->channels * static_cast<int64_t>(sizeof(Output));
+  const bool whole_lines = reinterpret_cast<uintptr_t>(to) % kCacheLine == 0 && row_bytes % kCacheLine == 0;
+  if (call.streamed && whole_lines) {
+    for (int64_t y = 0; y < size; y += kLanes) write_lines<true>(call, pixels, y, to);
+#if defined(__SSE2__)
+    __builtin_ia32_sfence();  // before anybody is told that the view is there
+#endif
+    return;
   }
+  for (int64_t y = 0; y < size; y += kLanes) write_lines<false>(call, pixels, y, to);
 }
 
 // ---- One view
@@ -455,7 +480,8 @@ void make_view(const ViewCall& call, const void* image, const View& view, const 
                           : pixels == PixelType::kUint16 ? crop<uint16_t>
                                                          : crop<float>;
   const int64_t size = call.shape->size, bytes = call.shape->type == DataType::kFloat32 ? 4 : 2;
-  if (const int64_t all = size * size * call.shape->channels * bytes; all <= kFetched) fetch(to, all);
+  if (const int64_t all = size * size * call.shape->channels * bytes; !call.streamed && all <= kFetched)
+    fetch(to, all);
   crop_typed(call, image, view, clip, scratch);
   colour(call, steps, count, scratch.pixels);
   float* made = scratch.pixels;

@@ -8,6 +8,9 @@
 
 namespace lowlevel_simclr {
 
+constexpr int kCacheLine = 64;               // bytes
+constexpr int kRowPadding = kCacheLine / 2;  // numbers of the narrowest type in a line
+
 // One direction of the crop: view pixel i = sum_t weight[i * taps + t] * box pixel (first[i] + t).
 struct Taps {
   int64_t count;   // of taps, the same for every pixel; all of them lie inside the box
@@ -29,7 +32,7 @@ struct View {
 struct ViewScratch {
   Taps down, across;  // `down` holds the pixels' full scale too
   float* lines;       // (columns of the box, lanes): some lines of the view before the second direction
-  float* pixels;      // (S * C rounded up to lanes, padded size)
+  float* pixels;      // (S * C rounded up to kRowPadding, padded size)
   float* blurred;     // the same size
   float* line;        // (padded size + 2 radius,): a row with its mirrored ends
   float* gaussian;    // (radius + 1,)
@@ -39,8 +42,9 @@ struct ViewCall {
   const MakeViewsShape* shape;
   int64_t padded_size;       // S rounded up to lanes
   int64_t blur_radius;       // taps / 2
-  const float* mean;         // (S * C rounded up to lanes,), repeating
-  const float* inverse_std;  // (S * C rounded up to lanes,), repeating
+  bool streamed;             // the views do not stay in the caches anyway
+  const float* mean;         // (S * C rounded up to kRowPadding,), repeating
+  const float* inverse_std;  // (S * C rounded up to kRowPadding,), repeating
 };
 
 struct MakeViewsTiles {

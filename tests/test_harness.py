@@ -1,0 +1,35 @@
+"""The harness times what agrees and nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bench import harness
+
+
+def alternatives(other: np.ndarray, own_numbers: bool) -> list[harness.Alternative]:
+    first = harness.Alternative("first", lambda: lambda: [np.array([[0.0, 0.5], [1.0, 0.25]])])
+    return [first, harness.Alternative("other", lambda: lambda: [other], own_numbers)]
+
+
+def compared(other: np.ndarray, own_numbers: bool) -> list[harness.Row]:
+    return harness.compare({}, alternatives(other, own_numbers), operations=0, seconds=0, tolerance=1e-3)
+
+
+def test_what_agrees_is_timed() -> None:
+    rows = compared(np.array([[0.0, 0.5], [1.0, 0.2501]]), False)
+    assert all(row.repeats >= 5 and row.minimum is not None and not row.note for row in rows)
+
+
+def test_what_differs_is_refused() -> None:
+    with pytest.raises(harness.Disagreement, match="first and other differ"):
+        compared(np.array([[0.0, 0.5], [1.0, 0.26]]), False)
+
+
+def test_of_numbers_drawn_apart_shape_and_range_are_compared() -> None:
+    rows = compared(np.array([[0.9, 0.1], [0.3, 0.7]]), True)
+    assert rows[1].repeats >= 5 and "shape and range" in rows[1].note
+    for other in (np.array([[0.9, 1.1], [0.3, 0.7]]), np.array([[0.9, -0.1], [0.3, 0.7]]), np.array([0.5, 0.5])):
+        with pytest.raises(harness.Disagreement, match="first and other"):
+            compared(other, True)
