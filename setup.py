@@ -114,7 +114,9 @@ def cuda_compiler() -> str | None:
     found = named or shutil.which("nvcc", path=places)
     if found is None:
         if wanted == "1":
-            raise SystemExit("lowlevel_simclr: LOWLEVEL_SIMCLR_CUDA=1 needs nvcc: put it on PATH or name it in CUDACXX.")
+            raise SystemExit(
+                "lowlevel_simclr: LOWLEVEL_SIMCLR_CUDA=1 needs nvcc: put it on PATH or name it in CUDACXX."
+            )
         return None
     try:
         subprocess.run([found, "--version"], check=True, capture_output=True)

@@ -106,7 +106,9 @@ class Buffer:
 
     def __init__(self, memory: Memory, content: NDArray[Any] | int) -> None:
         fresh = isinstance(content, int)
-        inner = np.full(content, FRESH_BYTE, np.uint8) if fresh else np.ascontiguousarray(content).reshape(-1).view("u1")
+        inner = (
+            np.full(content, FRESH_BYTE, np.uint8) if fresh else np.ascontiguousarray(content).reshape(-1).view("u1")
+        )
         self.memory, self.size = memory, len(inner)
         self.behind = -len(inner) % 256  # the guard begins right behind the last byte
         guard = np.full(GUARD, GUARD_BYTE, np.uint8)

@@ -58,7 +58,9 @@ def by_custom_call(tensor: tf.Tensor) -> bool:
     """
     if inside_xla():
         return True
-    if not tf.config.get_visible_devices("GPU") or "CPU" in tf.identity(tensor).device:  # the scope's device, in a graph
+    if (
+        not tf.config.get_visible_devices("GPU") or "CPU" in tf.identity(tensor).device
+    ):  # the scope's device, in a graph
         return False
     if not _library.build_information()["cuda"]:
         raise NotImplementedError(
