@@ -1,9 +1,10 @@
-"""Times the whole training step against its encoder alone: python -m bench.bench_step [--encoders resnet18] [--batch-size 512].
+"""Times the whole training step against its encoder alone: python -m bench.bench_step [--encoders resnet18]
+[--batch-size 512].
 
 Both run as training runs them, several steps in one host call, on the device and in the precision that training would
-choose. Whole: views, f, g, NT-Xent, gradient, update. Encoder alone: f and g forward and backward and the update, on views
-that lie ready, with a loss that costs nothing. The share encoder / whole says what views and loss cost; MFU is against the
-data sheet's peak where the GPU is known (`utilisation`).
+choose. Whole: views, f, g, NT-Xent, gradient, update. Encoder alone: f and g forward and backward and the update, on
+views that lie ready, with a loss that costs nothing. The share encoder / whole says what views and loss cost; MFU is
+against the data sheet's peak where the GPU is known (`utilisation`).
 """
 
 from __future__ import annotations

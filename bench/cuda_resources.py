@@ -1,7 +1,8 @@
 """Reads what ptxas said of every CUDA kernel and stores it: python -m bench.cuda_resources [LOGS ...].
 
-`setup.py` compiles with -Xptxas -v and keeps the logs beside the objects. Registers, spills, stack and static shared memory
-of each kernel and architecture go to bench/results/cuda_resources.json and as a table into docs/gpu.md. Nothing runs.
+`setup.py` compiles with -Xptxas -v and keeps the logs beside the objects. Registers, spills, stack and static shared
+memory of each kernel and architecture go to bench/results/cuda_resources.json and as a table into docs/gpu.md. Nothing
+runs.
 """
 
 from __future__ import annotations

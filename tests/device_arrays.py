@@ -1,7 +1,8 @@
 """Arrays for launchers that take pointers: on the host beside emulated kernels, or on a GPU through PyTorch or CuPy.
 
-A `Memory` hands out byte buffers. Every buffer has guard bytes before and behind it, so that a kernel that writes beyond its
-array is caught by `Buffer.read`, on the host and on a GPU alike. NumPy only; PyTorch or CuPy where asked for.
+A `Memory` hands out byte buffers. Every buffer has guard bytes before and behind it, so that a kernel that writes
+beyond its array is caught by `Buffer.read`, on the host and on a GPU alike. NumPy only; PyTorch or CuPy where asked
+for.
 """
 
 from __future__ import annotations

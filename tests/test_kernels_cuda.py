@@ -1,8 +1,8 @@
 """The CUDA kernels without a GPU: their own source run thread by thread on the CPU, and the built library's launchers.
 
-The emulation (kernels/cuda_on_host.h) runs every index, mask, schedule and barrier of the kernels; what it cannot show is
-what only the hardware does: its speed, and the rounding of its tensor cores. On a GPU, `make test-kernels-gpu` runs the
-same checks.
+The emulation (kernels/cuda_on_host.h) runs every index, mask, schedule and barrier of the kernels; what it cannot show
+is what only the hardware does: its speed, and the rounding of its tensor cores. On a GPU, `make test-kernels-gpu` runs
+the same checks.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import device_arrays
-import numpy as np
 import nt_xent_launchers as losses
+import numpy as np
 import pytest
 import tensorflow as tf
 import view_launchers as views
@@ -184,7 +184,7 @@ def test_the_built_launchers_refuse_shapes_too() -> None:
 
 @needs_cuda
 def test_no_cuda_symbol_is_left_to_tensorflow() -> None:
-    """TensorFlow exports stand-ins for cudart's functions, of another version: binding to them would fail on a GPU only."""
+    """TensorFlow exports stand-ins for cudart's functions, of another version: they would fail on a GPU only."""
     if shutil.which("objdump") is None:
         pytest.skip("objdump (binutils) is not installed")
     table = subprocess.run(["objdump", "-T", str(_library.PATH)], check=True, capture_output=True, text=True).stdout

@@ -117,8 +117,8 @@ def scaling_of(case: Case) -> tuple[float, float]:
 def check_views(library: ctypes.CDLL, memory: Memory, case: Case) -> NDArray[Any]:
     """Run twice, compare bits; every pixel within 64 roundings of float and one of the views' type.
 
-    A pixel in [0, 1] takes about 30 roundings with all operations; where one of them nearly divides by 0 (the saturation
-    of a nearly grey pixel), the error is bounded by the clip instead.
+    A pixel in [0, 1] takes about 30 roundings with all operations; where one of them nearly divides by 0 (the
+    saturation of a nearly grey pixel), the error is bounded by the clip instead.
     """
     images, params = images_of(case), params_of(case)
     found = make_views(library, memory, case, images, params)
