@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -83,3 +84,22 @@ def test_the_wheel_serves_every_python_and_brings_the_library(tmp_path: Path) ->
     assert wheel.name == "lowlevel_simclr-0.1.0-py3-none-linux_x86_64.whl"
     names = zipfile.ZipFile(wheel).namelist()
     assert {"lowlevel_simclr/_native.so", "lowlevel_simclr/_native.json", "lowlevel_simclr/check.py"} <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("changed", "wanted"),
+    [
+        ({"LOWLEVEL_SIMCLR_CUDA": "yes"}, "LOWLEVEL_SIMCLR_CUDA is 'yes': set it to 1 or 0"),
+        ({"CUDACXX": "no-such-nvcc"}, "'no-such-nvcc' does not run.*LOWLEVEL_SIMCLR_CUDA=0"),
+    ],
+)
+def test_setup_says_what_is_wrong_with_cuda(changed: dict[str, str], wanted: str, tmp_path: Path) -> None:
+    if importlib.util.find_spec("setuptools") is None:
+        pytest.skip("setuptools is not installed")
+    environment = {**os.environ, "LOWLEVEL_SIMCLR_CUDA": "", **changed}
+    folders = ["--build-lib", str(tmp_path), "--build-temp", str(tmp_path)]
+    command = [sys.executable, "setup.py", "-q", "build_ext", *folders]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert re.search(wanted, done.stdout + done.stderr, re.DOTALL)
+    assert not list(tmp_path.rglob("*.so"))
