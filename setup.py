@@ -5,8 +5,8 @@ is linked against empty stand-ins for TensorFlow's libraries so that no symbol a
 shipped by recent TensorFlow only; built beside an older one the library has no XLA handlers, and says so.
 
 Sources are found by name: kernels/*/X_tiles.cc is compiled once for each instruction set, X_xla.cc only where XLA's
-headers are, X_cuda.cu, X_cuda_xla.cc and *_cudart.cc only where nvcc is, everything else once. kernels/**/*_test_driver.cc
-is no part of the library.
+headers are, X_cuda.cu, X_cuda_xla.cc and *_cudart.cc only where nvcc is, everything else once.
+kernels/**/*_test_driver.cc is no part of the library.
 
 CUDA kernels are built where nvcc is found: CUDACXX, PATH, CUDA_HOME/bin or /usr/local/cuda/bin. LOWLEVEL_SIMCLR_CUDA=1
 requires them, =0 leaves them out. The library with them loads on a machine without a GPU or driver all the same.
@@ -114,7 +114,9 @@ def cuda_compiler() -> str | None:
     found = named or shutil.which("nvcc", path=places)
     if found is None:
         if wanted == "1":
-            raise SystemExit("lowlevel_simclr: LOWLEVEL_SIMCLR_CUDA=1 needs nvcc: put it on PATH or name it in CUDACXX.")
+            raise SystemExit(
+                "lowlevel_simclr: LOWLEVEL_SIMCLR_CUDA=1 needs nvcc: put it on PATH or name it in CUDACXX."
+            )
         return None
     try:
         subprocess.run([found, "--version"], check=True, capture_output=True)
@@ -138,8 +140,8 @@ def static_cuda_runtime(nvcc: str, folder: Path) -> Path:
             if (root / below / "libcudart_static.a").exists():
                 return (root / below / "libcudart_static.a").resolve()
     raise SystemExit(
-        f"lowlevel_simclr: no libcudart_static.a beside {nvcc!r}: install the CUDA runtime's development files, or build "
-        "without CUDA by LOWLEVEL_SIMCLR_CUDA=0."
+        f"lowlevel_simclr: no libcudart_static.a beside {nvcc!r}: install the CUDA runtime's development files, or "
+        "build without CUDA by LOWLEVEL_SIMCLR_CUDA=0."
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import resource
 import shlex
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import harness
+from bench import harness, utilisation
 
 
 def trained(preset: str, seed: int, folder: Path, flags: Sequence[str]) -> dict[str, Any]:
@@ -26,6 +27,7 @@ def trained(preset: str, seed: int, folder: Path, flags: Sequence[str]) -> dict[
     if not (folder / "evaluation.json").exists():
         command = [sys.executable, "-m", "lowlevel_simclr.train", "--preset", preset, "--seed", str(seed)]
         subprocess.run([*command, "--out", str(folder), *flags], check=True)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     evaluation = json.loads((folder / "evaluation.json").read_text())
     environment = json.loads((folder / "environment.json").read_text())
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -36,12 +38,28 @@ def trained(preset: str, seed: int, folder: Path, flags: Sequence[str]) -> dict[
         "steps": rows[-1]["step"],
         "seconds": round(ended - started.timestamp(), 1) if not environment["earlier"] else None,
         "pairs_per_second": float(np.median([row["pairs_per_second"] for row in rows])),
+        "host_peak_memory": peak or None,  # bytes, the largest of the runs so far; None where the run was read
+        "mfu": model_utilisation(folder, rows, environment["precision"]),
         "precision": environment["precision"],
         "tensorflow": environment["tensorflow"],
         "commit": environment["git"],
         "curve": {row["step"]: row["knn"] for row in rows if "knn" in row},
         **{name: evaluation[name] for name in evaluation if name not in ("schema", "notes")},
     }
+
+
+def model_utilisation(folder: Path, rows: Sequence[dict[str, Any]], precision: str) -> float | None:
+    """MFU by the run's median pairs a second; None on a device whose peak is not known."""
+    device = utilisation.gpu_name()
+    if utilisation.peak(device, precision) is None:
+        return None
+    from lowlevel_simclr import encoder, projection
+
+    model = json.loads((folder / "config.json").read_text())["model"]
+    f = encoder.build(model["encoder"], model["stem"], model["image_size"], 3)
+    g = projection.build(f.output_shape[-1], model["projection_widths"])
+    rate = float(np.median([row["pairs_per_second"] for row in rows]))
+    return utilisation.share(rate, utilisation.operations_of_pair([f, g]), device, precision)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -57,7 +57,12 @@ def in_tensorflow(loss: Callable[..., tf.Tensor], z: np.ndarray, dtype: str, jit
         return mean, tape.gradient(mean, z)
 
     tensor = tf.cast(tf.constant(z), dtype)
-    return lambda: [found.numpy() for found in step(tensor)]
+
+    def call() -> list[Any]:
+        mean, dz = step(tensor)  # on a GPU the mean's copy waits for both; dz stays there until somebody compares
+        return [mean.numpy(), dz]
+
+    return call
 
 
 def in_torch(z: np.ndarray) -> Callable[[], Any]:

@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from bench import utilisation
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -61,7 +63,10 @@ class Alternative:
 
 
 def device_name() -> str:
-    """The processor's name, for the folder of its results."""
+    """The GPU's name, or else the processor's, for the folder of its results."""
+    gpu = utilisation.gpu_name()
+    if gpu is not None:
+        return "-".join(gpu.split()).replace("/", "-")
     for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         if line.startswith("model name"):
             return "-".join(line.split(":", 1)[1].split()).replace("/", "-") + f"-{len(os.sched_getaffinity(0))}"

@@ -1,7 +1,8 @@
 """Arrays for launchers that take pointers: on the host beside emulated kernels, or on a GPU through PyTorch or CuPy.
 
-A `Memory` hands out byte buffers. Every buffer has guard bytes before and behind it, so that a kernel that writes beyond its
-array is caught by `Buffer.read`, on the host and on a GPU alike. NumPy only; PyTorch or CuPy where asked for.
+A `Memory` hands out byte buffers. Every buffer has guard bytes before and behind it, so that a kernel that writes
+beyond its array is caught by `Buffer.read`, on the host and on a GPU alike. NumPy only; PyTorch or CuPy where asked
+for.
 """
 
 from __future__ import annotations
@@ -106,7 +107,9 @@ class Buffer:
 
     def __init__(self, memory: Memory, content: NDArray[Any] | int) -> None:
         fresh = isinstance(content, int)
-        inner = np.full(content, FRESH_BYTE, np.uint8) if fresh else np.ascontiguousarray(content).reshape(-1).view("u1")
+        inner = (
+            np.full(content, FRESH_BYTE, np.uint8) if fresh else np.ascontiguousarray(content).reshape(-1).view("u1")
+        )
         self.memory, self.size = memory, len(inner)
         self.behind = -len(inner) % 256  # the guard begins right behind the last byte
         guard = np.full(GUARD, GUARD_BYTE, np.uint8)

@@ -1,9 +1,10 @@
 """Every CUDA launcher on a GPU against the NumPy reference: python tests/gpu_kernels.py [--sanitize].
 
-Needs nvcc, NumPy and PyTorch or CuPy; no TensorFlow. Compiles the launchers of kernels/ for the GPU at hand into a library
-of their own, calls them through ctypes on a stream that is not the default one, with guard bytes round every array, and asks
-twice for the same bits. With --sanitize the small cases run again under compute-sanitizer's memcheck, racecheck and
-synccheck. `make test-kernels-gpu` runs both. Exit code 0 when all hold, 1 when something fails, 2 where there is no GPU.
+Needs nvcc, NumPy and PyTorch or CuPy; no TensorFlow. Compiles the launchers of kernels/ for the GPU at hand into a
+library of their own, calls them through ctypes on a stream that is not the default one, with guard bytes round every
+array, and asks twice for the same bits. With --sanitize the small cases run again under compute-sanitizer's memcheck,
+racecheck and synccheck. `make test-kernels-gpu` runs both. Exit code 0 when all hold, 1 when something fails, 2 where
+there is no GPU.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
-import device_arrays
-import nt_xent_launchers
-import view_launchers
+import device_arrays  # noqa: E402
+import nt_xent_launchers  # noqa: E402
+import view_launchers  # noqa: E402
 
 TOOLS = ("memcheck", "racecheck", "synccheck")
 

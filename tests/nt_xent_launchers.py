@@ -175,7 +175,13 @@ def check_against_reference(case: Case, z: NDArray[Any], found: Results) -> None
     log_sum = found.normaliser[:, 0].astype(np.float64) / case.temperature + np.log(found.normaliser[:, 1], dtype=float)
     u = reference.unit_rows(exact)
     positive = np.sum(u * u[reference.positive(len(u))], axis=1) / case.temperature
-    assert_close(log_sum.astype(sums), (expected + positive)[own], loss[own] + positive[own].astype(sums), scale=2 * scale, **rule)
+    assert_close(
+        log_sum.astype(sums),
+        (expected + positive)[own],
+        loss[own] + positive[own].astype(sums),
+        scale=2 * scale,
+        **rule,
+    )
     expected = reference.nt_xent_gradient(exact, case.temperature, c)
     of_rows = twice * gradient_scale(exact, c, case.temperature)
     dz_found = from_bfloat16(found.dz) if case.dtype == "bfloat16" else found.dz

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -103,3 +104,22 @@ def test_the_same_library_serves_a_tensorflow_between_the_two_ends(tmp_path: Pat
     )
     assert check.returncode == 0, check.stdout[-2000:] + check.stderr[-2000:]
     assert BETWEEN in check.stdout and " 0 fail" in check.stdout
+
+
+@pytest.mark.parametrize(
+    ("changed", "wanted"),
+    [
+        ({"LOWLEVEL_SIMCLR_CUDA": "yes"}, "LOWLEVEL_SIMCLR_CUDA is 'yes': set it to 1 or 0"),
+        ({"CUDACXX": "no-such-nvcc"}, "'no-such-nvcc' does not run.*LOWLEVEL_SIMCLR_CUDA=0"),
+    ],
+)
+def test_setup_says_what_is_wrong_with_cuda(changed: dict[str, str], wanted: str, tmp_path: Path) -> None:
+    if importlib.util.find_spec("setuptools") is None:
+        pytest.skip("setuptools is not installed")
+    environment = {**os.environ, "LOWLEVEL_SIMCLR_CUDA": "", **changed}
+    folders = ["--build-lib", str(tmp_path), "--build-temp", str(tmp_path)]
+    command = [sys.executable, "setup.py", "-q", "build_ext", *folders]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert re.search(wanted, done.stdout + done.stderr, re.DOTALL)
+    assert not list(tmp_path.rglob("*.so"))

@@ -1,8 +1,8 @@
 """The CUDA kernels without a GPU: their own source run thread by thread on the CPU, and the built library's launchers.
 
-The emulation (kernels/cuda_on_host.h) runs every index, mask, schedule and barrier of the kernels; what it cannot show is
-what only the hardware does: its speed, and the rounding of its tensor cores. On a GPU, `make test-kernels-gpu` runs the
-same checks.
+The emulation (kernels/cuda_on_host.h) runs every index, mask, schedule and barrier of the kernels; what it cannot show
+is what only the hardware does: its speed, and the rounding of its tensor cores. On a GPU, `make test-kernels-gpu` runs
+the same checks.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import device_arrays
-import numpy as np
 import nt_xent_launchers as losses
+import numpy as np
 import pytest
 import tensorflow as tf
 import view_launchers as views
@@ -30,7 +30,8 @@ MEMORY = device_arrays.Memory()
 built = _library.build_information()["cuda"]
 needs_cuda = pytest.mark.skipif(not built, reason="the library was built without CUDA kernels")
 needs_no_driver = pytest.mark.skipif(
-    bool(tf.config.list_physical_devices("GPU")), reason="there is a GPU: make test-kernels-gpu calls the launchers on it"
+    bool(tf.config.list_physical_devices("GPU")),
+    reason="there is a GPU: make test-kernels-gpu calls the launchers on it",
 )
 needs_gpu = pytest.mark.skipif(not tf.config.list_physical_devices("GPU"), reason="TensorFlow sees no GPU")
 
@@ -169,7 +170,9 @@ def test_the_built_launchers_say_that_there_is_no_driver() -> None:
     assert re.search(b"driver|no CUDA-capable device", why)
     params = (ctypes.c_void_p * 11)(*[256] * 11)
     arrays = [somewhere, params, *[somewhere] * 4]
-    assert re.search(b"driver|no CUDA-capable", library.lowlevel_simclr_make_views_cuda(None, 1, 8, 8, 3, 8, 0, 0, *arrays))
+    assert re.search(
+        b"driver|no CUDA-capable", library.lowlevel_simclr_make_views_cuda(None, 1, 8, 8, 3, 8, 0, 0, *arrays)
+    )
     draw = library.lowlevel_simclr_draw_view_params_cuda
     assert re.search(b"driver|no CUDA-capable", draw(None, 2, *[somewhere] * 4, params))
 
@@ -181,7 +184,7 @@ def test_the_built_launchers_refuse_shapes_too() -> None:
 
 @needs_cuda
 def test_no_cuda_symbol_is_left_to_tensorflow() -> None:
-    """TensorFlow exports stand-ins for cudart's functions, of another version: binding to them would fail on a GPU only."""
+    """TensorFlow exports stand-ins for cudart's functions, of another version: they would fail on a GPU only."""
     if shutil.which("objdump") is None:
         pytest.skip("objdump (binutils) is not installed")
     table = subprocess.run(["objdump", "-T", str(_library.PATH)], check=True, capture_output=True, text=True).stdout
@@ -240,9 +243,7 @@ def test_an_unknown_batch_on_a_gpu_is_refused_with_a_sentence(visible_gpu: None)
         traced(lambda z: ops.nt_xent(z, 0.1), tf.TensorSpec([None, 4], tf.float32))
 
 
-def test_a_gpu_without_kernels_is_refused_with_a_sentence(
-    visible_gpu: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_gpu_without_kernels_is_refused_with_a_sentence(visible_gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_library, "build_information", lambda: {"xla": True, "cuda": False})
     with pytest.raises(NotImplementedError, match="LOWLEVEL_SIMCLR_CUDA=1.*CPU:0.*--ops stock"):
         traced(lambda z: ops.nt_xent(z, 0.1), tf.TensorSpec([8, 4], tf.float32))

@@ -91,7 +91,9 @@ def params_of(case: Case) -> ViewParams:
     return ViewParams(*(np.asarray(field, kind) for field, kind in zip(drawn, KINDS)))
 
 
-def make_views(library: ctypes.CDLL, memory: Memory, case: Case, images: NDArray[Any], params: ViewParams) -> NDArray[Any]:
+def make_views(
+    library: ctypes.CDLL, memory: Memory, case: Case, images: NDArray[Any], params: ViewParams
+) -> NDArray[Any]:
     """The views as they are stored: (2N, S, S, C), bfloat16 as its bits."""
     shape = (*images.shape, case.size, PIXELS[case.pixels], TYPES[case.dtype])
     offset, scale = scaling_of(case)
@@ -115,8 +117,8 @@ def scaling_of(case: Case) -> tuple[float, float]:
 def check_views(library: ctypes.CDLL, memory: Memory, case: Case) -> NDArray[Any]:
     """Run twice, compare bits; every pixel within 64 roundings of float and one of the views' type.
 
-    A pixel in [0, 1] takes about 30 roundings with all operations; where one of them nearly divides by 0 (the saturation
-    of a nearly grey pixel), the error is bounded by the clip instead.
+    A pixel in [0, 1] takes about 30 roundings with all operations; where one of them nearly divides by 0 (the
+    saturation of a nearly grey pixel), the error is bounded by the clip instead.
     """
     images, params = images_of(case), params_of(case)
     found = make_views(library, memory, case, images, params)
@@ -155,10 +157,14 @@ def check_faulty_views(library: ctypes.CDLL, memory: Memory) -> None:
         assert np.all(np.isnan(found[4])), bad
         assert np.array_equal(np.delete(found, 4, 0), np.delete(sound, 4, 0))
     single = case._replace(channels=1)
-    assert np.all(np.isnan(make_views(library, memory, single, images[..., :1].copy(), params._replace(grey=params.grey | True))))
+    assert np.all(
+        np.isnan(make_views(library, memory, single, images[..., :1].copy(), params._replace(grey=params.grey | True)))
+    )
 
 
-def draw(library: ctypes.CDLL, memory: Memory, index: NDArray[np.int64], epoch: int, height: int, width: int) -> ViewParams:
+def draw(
+    library: ctypes.CDLL, memory: Memory, index: NDArray[np.int64], epoch: int, height: int, width: int
+) -> ViewParams:
     """Parameters drawn by the launcher."""
     recipe = FULL_JITTER
     ranges = (recipe.brightness, recipe.contrast, recipe.saturation, recipe.hue, recipe.brightness_shift)

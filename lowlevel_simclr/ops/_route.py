@@ -1,10 +1,10 @@
-"""Which way a call of a native op takes: the TensorFlow op, or inside `jit_compile=True` and on a GPU an XLA custom call.
+"""Which way a call of a native op takes: the TensorFlow op, or under jit_compile and on a GPU an XLA custom call.
 
 The choice is made while a function is traced. XLA cannot compile our TensorFlow ops, so inside its reach the same
-kernels are called through XLA's FFI, as a StableHLO module in an XlaCallModule op. The TensorFlow ops have kernels for the
-CPU alone; where a GPU is visible, the custom call is taken in graph and eager mode too, so that nothing is copied to the
-host in silence. That op's Python function is no public API of TensorFlow; a self-test at first use decides whether the way
-is open here.
+kernels are called through XLA's FFI, as a StableHLO module in an XlaCallModule op. The TensorFlow ops have kernels for
+the CPU alone; where a GPU is visible, the custom call is taken in graph and eager mode too, so that nothing is copied
+to the host in silence. That op's Python function is no public API of TensorFlow; a self-test at first use decides
+whether the way is open here.
 
 A tf.function keeps the way it was traced with: one that was first called outside and then inside `jit_compile=True`
 with the same shapes still holds the TensorFlow op, and XLA refuses it by the op's name. Give each place its own
@@ -58,12 +58,14 @@ def by_custom_call(tensor: tf.Tensor) -> bool:
     """
     if inside_xla():
         return True
-    if not tf.config.get_visible_devices("GPU") or "CPU" in tf.identity(tensor).device:  # the scope's device, in a graph
+    if (
+        not tf.config.get_visible_devices("GPU") or "CPU" in tf.identity(tensor).device
+    ):  # the scope's device, in a graph
         return False
     if not _library.build_information()["cuda"]:
         raise NotImplementedError(
-            "The native library was built without CUDA kernels and this tensor may live on a GPU: build it where nvcc is "
-            "(LOWLEVEL_SIMCLR_CUDA=1), put the op under tf.device('/CPU:0'), or use the stock ops (--ops stock)."
+            "The native library was built without CUDA kernels and this tensor may live on a GPU: build it where nvcc "
+            "is (LOWLEVEL_SIMCLR_CUDA=1), put the op under tf.device('/CPU:0'), or use the stock ops (--ops stock)."
         )
     return True
 
@@ -116,7 +118,8 @@ def _platforms() -> tuple[str, ...]:
 def _module(target: str, inputs: Sequence[Spec], outputs: Sequence[Spec], platforms: Sequence[str] = ("CPU",)) -> str:
     """StableHLO text of a function that is one custom call.
 
-    A module for several platforms takes the number of the one it runs on as its first argument, which XlaCallModule gives.
+    A module for several platforms takes the number of the one it runs on as its first argument, which XlaCallModule
+    gives.
     """
     taken, given = [_tensor_type(spec) for spec in inputs], [_tensor_type(spec) for spec in outputs]
     names = [f"%a{i}" for i in range(len(taken))]

@@ -61,8 +61,8 @@ def make_views(
     Raises:
         ValueError: a wrong shape or type.
         tf.errors.InvalidArgumentError: a box that is empty or not inside the image, a view that changes saturation or
-            hue or is grey of images that have not 3 channels, or params of another number of rows. It names the row. (On a
-            GPU such a view is NaN.)
+            hue or is grey of images that have not 3 channels, or params of another number of rows. It names the row.
+            (On a GPU such a view is NaN.)
         XlaRouteError: under jit_compile or on a GPU with a TensorFlow whose XLA cannot reach the kernel.
         NotImplementedError: on a GPU, with a library that was built without CUDA kernels.
     """

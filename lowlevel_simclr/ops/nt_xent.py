@@ -43,8 +43,8 @@ def nt_xent(z: tf.Tensor, temperature: Temperature) -> tf.Tensor:
     Raises:
         ValueError: z is not (2N, d) with N >= 1 and d >= 1, or temperature is not one positive finite number.
         TypeError: z is not one of the four floating-point types.
-        tf.errors.InvalidArgumentError: what could not be seen while the graph was built. (On a GPU the results are NaN.)
-        XlaRouteError: under jit_compile or on a GPU with a TensorFlow whose XLA cannot reach the kernels.
+        tf.errors.InvalidArgumentError: what could not be seen while the graph was built. (On a GPU the results are
+        NaN.) XlaRouteError: under jit_compile or on a GPU with a TensorFlow whose XLA cannot reach the kernels.
         NotImplementedError: on a GPU, with a library that was built without CUDA kernels.
     """
     return nt_xent_and_top1(z, temperature)[0]

@@ -1,0 +1,59 @@
+"""What the GPU benchmarks count: operations of a model, a device's peak, ptxas's report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench import bench_step, cuda_resources, utilisation
+from lowlevel_simclr import encoder, projection
+
+LOG = """
+ptxas info    : Compiling entry function '_Z6kernelv' for 'sm_80'
+ptxas info    : Function properties for _Z6kernelv
+    64 bytes stack frame, 168 bytes spill stores, 120 bytes spill loads
+ptxas info    : Used 254 registers, used 1 barriers, 440 bytes cmem[0]
+ptxas info    : Compiling entry function '_Z6kernelv' for 'sm_90'
+ptxas info    : Function properties for _Z6kernelv
+    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+ptxas info    : Used 40 registers, used 0 barriers
+"""
+
+
+def test_operations_are_those_of_the_layers() -> None:
+    g = projection.build(32, (16, 8))
+    assert utilisation.operations_of_view(g) == 2 * (32 * 16 + 16 * 8)
+    assert utilisation.operations_of_pair([g]) == 6 * 2 * (32 * 16 + 16 * 8)
+    f = encoder.build("resnet20", "cifar", 32, 3)
+    # He et al. 2016, CIFAR ResNet-20: 40.8 million multiplications and additions of convolutions, shortcuts apart.
+    assert utilisation.operations_of_view(f) == pytest.approx(2 * 40.8e6, rel=0.03)
+
+
+def test_a_share_needs_a_known_peak() -> None:
+    assert utilisation.share(1000.0, 989e9, "NVIDIA H200", "bfloat16") == pytest.approx(1.0)
+    assert utilisation.share(1000.0, 989e9, "some other card", "bfloat16") is None
+    assert utilisation.share(1000.0, 989e9, None, "bfloat16") is None
+
+
+def test_the_report_of_ptxas_is_read(tmp_path: Path) -> None:
+    log, page, out = tmp_path / "a.log", tmp_path / "gpu.md", tmp_path / "out.json"
+    log.write_text(LOG)
+    page.write_text("x\n<!-- cuda_resources -->\nold\n<!-- /cuda_resources -->\n")
+    cuda_resources.main([str(log), "--page", str(page), "--out", str(out)])
+    rows = json.loads(out.read_text())
+    assert [(row["architecture"], row["registers"], row["stores"]) for row in rows] == [
+        ("sm_80", 254, 168),
+        ("sm_90", 40, 0),
+    ]
+    assert "| sm_80 | 254 | 168 / 120 | 64 |" in page.read_text() and "old" not in page.read_text()
+
+
+@pytest.mark.slow
+def test_the_step_bench_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    little = ["--batch-size", "4", "--steps", "1", "--calls", "1", "--out", str(tmp_path / "step.json")]
+    bench_step.main(["--encoders", "resnet20", *little, "--flags", "--image-size", "16", "--projection-widths", "8"])
+    assert "encoder alone" in capsys.readouterr().out
+    rows = json.loads((tmp_path / "step.json").read_text())["rows"]
+    assert [row["name"] for row in rows] == ["whole step", "encoder alone"] and all(row["median"] > 0 for row in rows)
