@@ -276,17 +276,16 @@ class Session:
         self.config, self.plan, self.images, self.run = config, plan, images, run
         self.learner = new_learner(config, plan, images.train.images.shape[-1])
         self.sample = protocol.knn_sample(images, config.train.seed)
-        self.baselines = self._sample_baselines()  # before the restore: the encoder is untrained here
         self.first_step = self._restore()
         self.latest_knn = math.nan
         describe(self)
 
     def finish(self, asked: Callable[[], str | None]) -> dict[str, Any]:
         """Trains to the last step, evaluates, draws and reports; returns what evaluation.json holds."""
-        draw_views(self.config, self.plan, self.images, self.run.plots / "views.png")
         self.train(asked)
-        evaluation, h, h_untrained = self.evaluate()
-        self.draw(h, h_untrained)
+        untrained = new_learner(self.config, self.plan, self.images.train.images.shape[-1]).encoder
+        evaluation, h, h_untrained = self.evaluate(untrained)
+        self.draw(h, h_untrained, self._sample_baselines(untrained))
         report(self, evaluation)
         return evaluation
 
@@ -306,6 +305,7 @@ class Session:
                 self.plan.steps,
             )
         )
+        views = self.run.plots / "views.png"
         bar = tqdm(total=self.plan.steps, initial=self.first_step, unit="step", dynamic_ncols=True)
         with bar, Background() as beside:
             done, before = self.first_step, time.perf_counter()
@@ -314,6 +314,8 @@ class Session:
                 metrics = steps(batches, tf.constant(count, tf.int32))
                 seconds = time.perf_counter() - before
                 beside.do(functools.partial(self._record, bar, done, metrics, seconds, self._look(done + count)))
+                if done == self.first_step:  # now, for until the first step a user waits
+                    beside.do(functools.partial(draw_views, self.config, self.plan, self.images, views))
                 done += count
                 if self._due(done, self.config.train.checkpoint_every) or asked():
                     beside.do(functools.partial(self._save, done, self.learner.snapshot()))
@@ -398,11 +400,10 @@ class Session:
     def _scaling(self) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
         return self.config.model.input_mean, self.config.model.input_std
 
-    def evaluate(self) -> tuple[dict[str, Any], protocol.Represented, protocol.Represented]:
+    def evaluate(self, untrained: tf.keras.Model) -> tuple[dict[str, Any], protocol.Represented, protocol.Represented]:
         """evaluation.json, with h of the trained and of the untrained encoder."""
         tqdm.write("evaluating ...")
         config = self.config
-        untrained = new_learner(config, self.plan, self.images.train.images.shape[-1]).encoder
         h = protocol.represent(self.learner.encoder, self.images, *self._scaling())
         h_untrained = protocol.represent(untrained, self.images, *self._scaling())
         results = protocol.evaluate(
@@ -413,20 +414,20 @@ class Session:
         )
         return runlog.merge_evaluation(self.run.folder, results), h, h_untrained
 
-    def _sample_baselines(self) -> dict[str, float]:
+    def _sample_baselines(self, untrained: tf.keras.Model) -> dict[str, float]:
         """k-NN of pixels and of the untrained encoder on the held-out sample, for the curves."""
         if self.sample is None:
             return {}
         return {
             "pixels": protocol.sample_knn(None, self.sample),
-            "untrained encoder": protocol.sample_knn(self.learner.encoder, self.sample, *self._scaling()),
+            "untrained encoder": protocol.sample_knn(untrained, self.sample, *self._scaling()),
         }
 
-    def draw(self, h: protocol.Represented, h_untrained: protocol.Represented) -> None:
+    def draw(self, h: protocol.Represented, h_untrained: protocol.Represented, baselines: dict[str, float]) -> None:
         """learning.png, embedding.png and neighbours.png."""
         folder, seed = self.run.plots, self.config.train.seed
         rows = runlog.read_metrics(self.run.folder)
-        plots.learning(folder / "learning.png", rows, chance_loss(self.config.train.batch_size), self.baselines)
+        plots.learning(folder / "learning.png", rows, chance_loss(self.config.train.batch_size), baselines)
         test = self.images.test
         some = slice(0, MAPPED)
         plots.embedding(
