@@ -59,8 +59,10 @@ class Optimizer:
             ValueError: a variable has no gradient.
         """
         _refuse_missing(self.trained, gradients)
-        for place, gradient in enumerate(gradients):
-            self._move(place, tf.cast(gradient, tf.float32), tf.cast(learning_rate, tf.float32))
+        with tf.name_scope("optimizer"):
+            rate = tf.cast(learning_rate, tf.float32)
+            for place, gradient in enumerate(gradients):
+                self._move(place, tf.cast(gradient, tf.float32), rate)
 
     def _move(self, place: int, gradient: tf.Tensor, learning_rate: tf.Tensor) -> None:
         raise NotImplementedError

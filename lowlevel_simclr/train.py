@@ -37,6 +37,7 @@ from lowlevel_simclr import (
     runlog,
     step,
     stock,
+    trace,
 )
 from lowlevel_simclr.augment import two_views
 from lowlevel_simclr.background import Background
@@ -125,7 +126,7 @@ def train(config: Config, options: RunOptions) -> dict[str, Any]:
             options.out, to_dict(config), lambda found: difference(from_dict(found), config), fresh=options.fresh
         ) as run:
             run.write_environment(plan.as_dict())
-            return Session(config, plan, images, run).finish(asked)
+            return Session(config, plan, images, run, options.profile).finish(asked)
 
 
 @contextlib.contextmanager
@@ -251,8 +252,10 @@ def steps_function(config: Config, plan: Plan, learner: step.Learner) -> step.St
     one_step = functools.partial(
         step.train_step,
         learner,
-        view_maker(config, plan),
-        functools.partial(plan.implementation.nt_xent_and_top1, temperature=config.loss.temperature),
+        trace.named("views", view_maker(config, plan)),
+        trace.named(
+            "loss", functools.partial(plan.implementation.nt_xent_and_top1, temperature=config.loss.temperature)
+        ),
         lambda done: optimizer.warmup_cosine(done, plan.learning_rate, warmup, plan.steps),
     )
     return step.compile_steps(one_step, plan.jit_compile)
@@ -271,9 +274,11 @@ def preview(config: Config, plan: Plan, images: data.DataSet, out: Path) -> dict
 class Session:
     """The parts of a run while this process trains it; what to do is in `finish`, in order."""
 
-    def __init__(self, config: Config, plan: Plan, images: data.DataSet, run: runlog.Run) -> None:
+    def __init__(
+        self, config: Config, plan: Plan, images: data.DataSet, run: runlog.Run, profile: bool = False
+    ) -> None:
         """Builds f and g, restores the last checkpoint, and says what is trained on what."""
-        self.config, self.plan, self.images, self.run = config, plan, images, run
+        self.config, self.plan, self.images, self.run, self.profile = config, plan, images, run, profile
         self.learner = new_learner(config, plan, images.train.images.shape[-1])
         self.sample = protocol.knn_sample(images, config.train.seed)
         self.first_step = self._restore()
@@ -308,13 +313,15 @@ class Session:
         views = self.run.plots / "views.png"
         bar = tqdm(total=self.plan.steps, initial=self.first_step, unit="step", dynamic_ncols=True)
         with bar, Background() as beside:
-            done, before = self.first_step, time.perf_counter()
+            done, calls, before = self.first_step, 0, time.perf_counter()
             while done < self.plan.steps:
                 count = self._next_stop(done) - done
-                metrics = steps(batches, tf.constant(count, tf.int32))
+                with self._traced(calls == 1, count):  # the second call: the first one traces and compiles
+                    metrics = steps(batches, tf.constant(count, tf.int32))
+                calls += 1
                 seconds = time.perf_counter() - before
                 beside.do(functools.partial(self._record, bar, done, metrics, seconds, self._look(done + count)))
-                if done == self.first_step:  # now, for until the first step a user waits
+                if calls == 1:  # now, for until the first step a user waits
                     beside.do(functools.partial(draw_views, self.config, self.plan, self.images, views))
                 done += count
                 if self._due(done, self.config.train.checkpoint_every) or asked():
@@ -324,6 +331,18 @@ class Session:
                         f"{asked()}: saved at step {done} of {self.plan.steps}; the same command goes on from there"
                     )
                 before = time.perf_counter()
+
+    @contextlib.contextmanager
+    def _traced(self, now: bool, count: int) -> Iterator[None]:
+        """With --profile and `now`: the block's trace goes to TensorBoard's folder and its table to the terminal."""
+        if not (self.profile and now):
+            yield
+            return
+        found: list[trace.Traced] = []
+        with trace.recording(self.run.tensorboard, found):
+            yield
+        tqdm.write(trace.table(found[0], count, self.learner.encoder.name, self.learner.projection.name))
+        tqdm.write(f"the trace: tensorboard --logdir {self.run.tensorboard}")
 
     def _record(self, bar: tqdm, done: int, metrics: step.Metrics, seconds: float, knn: float | None) -> None:
         """Rows of the steps after `done`, beside training: read from the device, looked at, written, shown.

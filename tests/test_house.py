@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lowlevel_simclr"
 LEVELS = (
     ("config", "reference"),
-    ("ops", "stock", "compat", "runlog", "background"),
+    ("ops", "stock", "compat", "runlog", "background", "trace"),
     ("shapes", "augment", "encoder", "projection", "optimizer", "checkpoint", "plots"),
     ("distribute", "data"),
     ("step", "protocol"),
