@@ -1,10 +1,18 @@
-"""Times the whole training step against its encoder alone: python -m bench.bench_step [--encoders resnet18]
-[--batch-size 512].
+"""Times whole training steps: python -m bench.bench_step [--encoder resnet50 --batch-size 256] [--json FILE].
 
-Both run as training runs them, several steps in one host call, on the device and in the precision that training would
-choose. Whole: views, f, g, NT-Xent, gradient, update. Encoder alone: f and g forward and backward and the update, on
-views that lie ready, with a loss that costs nothing. The share encoder / whole says what views and loss cost; MFU is
-against the data sheet's peak where the GPU is known (`utilisation`).
+Five forms take turns in one process, a few steps a turn, so that a neighbour's load falls on all alike:
+
+    whole            the training job: its input, views, f, g, loss, gradient, update, metrics read
+    encoder          f alone, forward and backward on synthetic views, same precision, one tf.function
+    plain            stock Keras and TensorFlow as a competent user writes them (plain_step.py), float32
+    plain bfloat16   the same under Keras's mixed_bfloat16
+    torch            the same step in PyTorch (torch_step.py), where it is installed and the encoder is ResNet-50
+
+Checkpoints and evaluation are apart. The step is then split by stage: functions that end after the views, f, g, the
+loss, the gradient and the update take turns, and a stage is the difference of two medians. Peak memory is that of a
+process of its own that trains a few steps. Operations are counted from the layers (2 a multiply-add, backward twice
+forward) and set against a matrix product timed in the same minutes. `--compare OLD` ends with exit code 1 where this
+result is slower than an older one; see compare.py.
 """
 
 from __future__ import annotations
@@ -14,7 +22,13 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import argparse
-import functools
+import dataclasses
+import importlib.metadata
+import importlib.util
+import json
+import resource
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,107 +37,373 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from bench import harness, utilisation
-from lowlevel_simclr import config, data, step, train
+from bench import compare, harness, plain_step, utilisation
+from lowlevel_simclr import compat, data, encoder, step, train
+from lowlevel_simclr.config import Config, TrainConfig, replace
+
+GEMM = 2048
+STAGES = ("views", "f forward", "g forward", "loss", "backward", "optimizer")
+Call = Callable[[], Any]
 
 
-def image_set(count: int) -> data.DataSet:
-    """CIFAR-shaped noise: the speed does not depend on the pixels."""
-    images = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), np.uint8)
-    split = data.Split(images, np.zeros(count, np.int64))
-    return data.DataSet("noise", split, split, ("noise",))
+# Forms
 
 
-def cheap_loss(z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """A loss whose gradient is 1 everywhere: (2N, d) -> (2N,), (2N,)."""
-    return tf.cast(tf.reduce_sum(z, axis=1), tf.float32), tf.zeros(tf.shape(z)[0], tf.bool)
+def configuration(chosen: argparse.Namespace) -> Config:
+    """The job's configuration: the shapes at 32 pixels, LARS, the flags.
 
-
-def encoder_alone(settings: config.Config, plan: train.Plan, learner: step.Learner) -> step.StepsFunction:
-    """Steps without views and without NT-Xent."""
-    size = settings.model.image_size
-    x = tf.cast(tf.random.uniform([2 * settings.train.batch_size, size, size, 3]), plan.precision)
-    one_step = functools.partial(
-        step.train_step, learner, lambda *_: x, cheap_loss, lambda _: tf.constant(plan.learning_rate, tf.float32)
+    Raises:
+        SystemExit: micro-batches are asked for and this version has none.
+    """
+    config = replace(
+        Config(),
+        image_size=chosen.image_size,
+        encoder=chosen.encoder,
+        stem=chosen.stem,
+        batch_size=chosen.batch_size,
+        optimizer="lars",
+        learning_rate=0.3,
+        temperature=0.1,
+        precision=chosen.precision,
+        ops=chosen.ops,
+        xla=chosen.xla,
+        steps=1_000_000,
     )
-    return step.compile_steps(one_step, plan.jit_compile)
+    if chosen.micro_batch is None:
+        return config
+    if "micro_batch" not in {field.name for field in dataclasses.fields(TrainConfig)}:
+        raise SystemExit("bench_step: --micro-batch is given and this version has no micro-batches: leave it out.")
+    return replace(config, micro_batch=chosen.micro_batch)
 
 
-def seconds_a_step(steps: step.StepsFunction, batch: step.Batch, count: int, calls: int) -> list[float]:
-    """Of each call but the first, which traces and compiles."""
-    batches = iter(tf.data.Dataset.from_tensors(batch).repeat())
-    taken = []
-    for call in range(calls + 1):
-        start = time.perf_counter()
-        np.asarray(steps(batches, tf.constant(count, tf.int32)).loss)
-        if call:
-            taken.append((time.perf_counter() - start) / count)
-    return taken
+class Job:
+    """The training job, ready to step."""
+
+    def __init__(self, config: Config) -> None:
+        """Data, plan, f, g, optimizer, the compiled loop and its batches."""
+        self.config = config
+        self.images = data.load(config.data.dataset, None, config.train.seed)
+        self.plan = train.make_plan(config, self.images)
+        self.learner = train.new_learner(config, self.plan, 3)
+        self.steps = train.steps_function(config, self.plan, self.learner)
+        self.pixels = train.training_images(config, self.images)
+        self.batches = iter(data.batches(self.pixels, config.train.batch_size, config.train.seed, 0, self.plan.steps))
+
+    def run(self, count: int) -> float:
+        """`count` steps in one host call; the last loss."""
+        return float(self.steps(self.batches, tf.constant(count, tf.int32)).loss.numpy()[-1])
 
 
-def measure(encoder: str, chosen: argparse.Namespace) -> list[harness.Row]:
-    """The two rows of one encoder."""
-    flags = ["--encoder", encoder, "--batch-size", str(chosen.batch_size), "--steps", "1000", "--ops", chosen.ops]
-    settings = config.parse([*flags, *chosen.flags])[0]
-    images = image_set(chosen.batch_size)
-    plan = train.make_plan(settings, images)
-    batch = (tf.constant(0, tf.int64), tf.range(chosen.batch_size, dtype=tf.int64), tf.constant(images.train.images))
-    problem = {"encoder": encoder, "batch": chosen.batch_size, "precision": plan.precision, "xla": plan.jit_compile}
-    builders: dict[str, Callable[..., step.StepsFunction]] = {
-        "whole step": train.steps_function,
-        "encoder alone": encoder_alone,
+def encoder_alone(job: Job) -> Call:
+    """Forward and backward of f on synthetic views; all gradients of the weights are made."""
+    f, size = job.learner.encoder, job.config.model.image_size
+    kind = tf.as_dtype(job.plan.precision)
+    rows = 2 * job.config.train.batch_size
+    x = tf.cast(tf.random.stateless_uniform((rows, size, size, 3), [1, 2]), kind)
+    dh = tf.cast(tf.random.stateless_normal((rows, f.output_shape[-1]), [3, 4]), f.compute_dtype)
+
+    @tf.function(jit_compile=job.plan.jit_compile)
+    def forward_and_backward() -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            h = f(x, training=True)
+        return tape.gradient(h, f.trainable_variables, output_gradients=dh)
+
+    return lambda: forward_and_backward()[0].numpy()
+
+
+def forms(job: Job, chosen: argparse.Namespace) -> tuple[dict[str, Call], dict[str, str]]:
+    """A call for each form, of as many steps as a turn has; and why others are missing."""
+    turn, config = chosen.steps_per_turn, job.config
+    alone = encoder_alone(job)
+    made: dict[str, Call] = {"whole": lambda: job.run(turn), "encoder": _repeated(alone, turn)}
+    missing: dict[str, str] = {}
+    asked = set() if chosen.no_baselines else {"plain", "plain bfloat16", "torch"}
+    size, batch_size, widths = chosen.image_size, chosen.batch_size, config.model.projection_widths
+    for name, policy in (("plain", "float32"), ("plain bfloat16", "mixed_bfloat16")):
+        if name in asked:
+            made[name] = _repeated(
+                plain_step.prepared(chosen.encoder, chosen.stem, size, batch_size, widths, job.pixels, policy), turn
+            )
+    compat.set_precision(job.plan.precision)
+    why = _no_torch(chosen) if "torch" in asked else "not asked for"
+    if why:
+        missing["torch"] = why
+    else:
+        from bench import torch_step
+
+        autocast = job.plan.precision == "bfloat16"
+        made["torch"] = _repeated(torch_step.prepared(size, batch_size, widths, job.pixels, autocast), turn)
+    return made, missing
+
+
+def _repeated(call: Call, count: int) -> Call:
+    def calls() -> None:
+        for _ in range(count):
+            call()
+
+    return calls
+
+
+def _no_torch(chosen: argparse.Namespace) -> str | None:
+    if (chosen.encoder, chosen.stem) != ("resnet50", "imagenet"):
+        return "torch_step.py has ResNet-50 with the ImageNet stem only"
+    if importlib.util.find_spec("torch") is None:
+        return "PyTorch is not installed: pip install torch==2.13.0"
+    return None
+
+
+# Stages
+
+
+def stages(job: Job, turns: int) -> dict[str, float]:
+    """Seconds of each stage: the difference of medians of steps that end after it and after the one before.
+
+    Steps that end before the update leave f, g and the slots as they are, but for BatchNorm's statistics.
+    """
+    learner, plan, config = job.learner, job.plan, job.config
+    views = train.view_maker(config, plan)
+    batch = next(job.batches)
+
+    def until(last: int) -> Call:
+        @tf.function(jit_compile=plan.jit_compile)
+        def part() -> Any:
+            x = views(*batch)
+            with tf.GradientTape() as tape:
+                h = learner.encoder(x, training=True) if last >= 1 else x
+                z = learner.projection(h, training=True) if last >= 2 else h
+                if last < 3:
+                    return tf.reduce_sum(tf.cast(z[0], tf.float32))
+                losses, _ = plan.implementation.nt_xent_and_top1(z, temperature=config.loss.temperature)
+                scaled = learner.loss_scale.scale_loss(tf.reduce_mean(losses))
+            if last == 3:
+                return scaled
+            found = tape.gradient(scaled, step.trainable_variables(learner.encoder, learner.projection))
+            if last == 5:
+                learner.optimizer.apply(found, tf.constant(1e-3))
+                return scaled
+            return found
+
+        return lambda: tf.nest.flatten(part())[0].numpy()
+
+    calls = {STAGES[last]: until(last) for last in range(len(STAGES))}
+    medians = [np.median(times["wall"]) for times in take_turns(calls, turns).values()]
+    return {name: float(value) for name, value in zip(STAGES, np.diff([0.0, *medians]))}
+
+
+# Timing
+
+
+def take_turns(calls: dict[str, Call], turns: int) -> dict[str, dict[str, list[float]]]:
+    """Wall and processor seconds of each call, every call once a turn, after two calls to warm up."""
+    for call in calls.values():
+        call()
+        call()
+    times: dict[str, dict[str, list[float]]] = {name: {"wall": [], "processor": []} for name in calls}
+    for _ in range(turns):
+        for name, call in calls.items():
+            used, started = time.process_time(), time.perf_counter()
+            call()
+            times[name]["wall"].append(time.perf_counter() - started)
+            times[name]["processor"].append(time.process_time() - used)
+    return times
+
+
+def summary(times: dict[str, list[float]], steps: int, batch_size: int) -> dict[str, float]:
+    """Of one form: seconds a step, and pairs a second by the median."""
+    wall = np.array(times["wall"]) / steps
+    p10, median, p90 = (float(value) for value in np.percentile(wall, (10, 50, 90)))
+    return {
+        "pairs_per_second": batch_size / median,
+        "best_pairs_per_second": batch_size / float(wall.min()),
+        "median_seconds": median,
+        "minimum_seconds": float(wall.min()),
+        "p10_seconds": p10,
+        "p90_seconds": p90,
+        "processor_seconds": min(times["processor"]) / steps,
     }
-    rows = []
-    for name, build in builders.items():
-        learner = train.new_learner(settings, plan, 3)
-        taken = seconds_a_step(build(settings, plan, learner), batch, chosen.steps, chosen.calls)
-        rows.append(row_of(problem, name, taken, learner, chosen.batch_size, plan.precision))
-    for row in rows:
-        row.extra["encoder_share"] = (rows[1].median or 0) / (rows[0].median or 1)
-    return rows
 
 
-def row_of(
-    problem: dict[str, Any], name: str, taken: Sequence[float], learner: step.Learner, batch: int, precision: str
-) -> harness.Row:
-    """Times, pairs a second, MFU and the device's peak memory."""
-    operations = utilisation.operations_of_pair([learner.encoder, learner.projection])
-    median = float(np.median(taken))
-    row = harness.Row(problem, name, len(taken), min(taken), median, operations=operations * batch)
-    row.extra["pairs_per_second"] = batch / median
-    row.extra["mfu"] = utilisation.share(batch / median, operations, utilisation.gpu_name(), precision)
+def ratios(times: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, float]]:
+    """How many times the pairs a second of each other form the whole job makes: by medians, minima, turn by turn."""
+    whole = np.array(times["whole"]["wall"])
+    found = {}
+    for name, each in times.items():
+        other = np.array(each["wall"])
+        low, middle, high = (float(value) for value in np.percentile(other / whole, (10, 50, 90)))
+        found[name] = {
+            "by_medians": float(np.median(other) / np.median(whole)),
+            "by_minima": float(other.min() / whole.min()),
+            "by_processor": min(each["processor"]) / min(times["whole"]["processor"]),
+            "turn_p10": low,
+            "turn_median": middle,
+            "turn_p90": high,
+        }
+    del found["whole"]
+    return found
+
+
+# Operations
+
+
+def operations(job: Job) -> float:
+    """Floating-point operations of a step: convolutions and dense layers of f and g, forward and backward."""
+    return job.config.train.batch_size * utilisation.operations_of_pair([job.learner.encoder, job.learner.projection])
+
+
+def gemm_rate(kind: str) -> float:
+    """Operations a second of a square matrix product: the best of ten."""
+    a = tf.cast(tf.random.stateless_normal((GEMM, GEMM), [1, 2]), kind)
+    product = tf.function(lambda: tf.reduce_sum(tf.cast(tf.matmul(a, a)[0], tf.float32)))
+    times = take_turns({"gemm": lambda: product().numpy()}, 10)["gemm"]["wall"]
+    return 2.0 * GEMM**3 / min(times)
+
+
+# Memory
+
+
+def peak_memory(chosen: argparse.Namespace) -> int:
+    """Peak memory of a process that trains a few steps: resident on a CPU, the allocator's on a GPU."""
+    command = [sys.executable, "-m", "bench.bench_step", "--memory-only", *chosen.arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"bench_step: the process that measures memory failed: {done.stderr[-2000:]}")
+    return int(done.stdout.splitlines()[-1])
+
+
+def own_peak(chosen: argparse.Namespace) -> int:
+    """Three steps of the job in this process, and its peak."""
+    Job(configuration(chosen)).run(3)
     if tf.config.list_physical_devices("GPU"):
-        row.peak_memory = int(tf.config.experimental.get_memory_info("GPU:0")["peak"])
-    return row
+        return int(tf.config.experimental.get_memory_info("GPU:0")["peak"])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def text(rows: Sequence[harness.Row]) -> str:
-    """An aligned table."""
-    lines = [f"{'encoder':<12}{'what':<16}{'median ms':>10}{'pairs/s':>10}{'MFU':>7}{'share':>7}"]
-    for row in rows:
-        mfu = "" if row.extra["mfu"] is None else f"{row.extra['mfu']:.0%}"
-        numbers = f"{1e3 * (row.median or 0):>10.2f}{row.extra['pairs_per_second']:>10.0f}{mfu:>7}"
-        lines.append(f"{row.problem['encoder']:<12}{row.name:<16}{numbers}{row.extra['encoder_share']:>7.2f}")
+# The program
+
+
+def measure(chosen: argparse.Namespace) -> dict[str, Any]:
+    """The whole result."""
+    tf.config.experimental.enable_op_determinism()  # as the job has it by default
+    job = Job(configuration(chosen))
+    calls, missing = forms(job, chosen)
+    times = take_turns(calls, chosen.turns)
+    found = {name: summary(each, chosen.steps_per_turn, chosen.batch_size) for name, each in times.items()}
+    split = stages(job, chosen.turns)
+    split["input, loop and metrics"] = found["whole"]["median_seconds"] - sum(split.values())
+    del calls
+    rate, step_operations = {kind: gemm_rate(kind) for kind in ("float32", "bfloat16")}, operations(job)
+    achieved = step_operations / found["whole"]["median_seconds"]
+
+    def pairs(name: str) -> float | None:
+        return found[name]["pairs_per_second"] if name in found else None
+
+    return {
+        "benchmark": "step",
+        "device": device(),
+        "date": time.strftime("%Y-%m-%d"),
+        "load": os.getloadavg()[0],
+        "config": {**_flags(chosen), "precision": job.plan.precision, "implementation": job.plan.implementation.name},
+        "versions": _versions(),
+        "whole_pairs_per_second": pairs("whole"),
+        "encoder_pairs_per_second": pairs("encoder"),
+        "plain_pairs_per_second": pairs("plain"),
+        "plain_bfloat16_pairs_per_second": pairs("plain bfloat16"),
+        "torch_pairs_per_second": pairs("torch"),
+        "peak_memory_bytes": peak_memory(chosen) if not chosen.no_memory else None,
+        "whole_against": ratios(times),
+        "forms": found,
+        "missing": missing,
+        "stages_seconds": split,
+        "operations_per_step": step_operations,
+        "gemm_operations_per_second": rate,
+        "of_gemm_peak": {kind: achieved / value for kind, value in rate.items()},
+        "mfu": utilisation.share(achieved, 1.0, utilisation.gpu_name(), job.plan.precision),
+    }
+
+
+def device() -> str:
+    """The GPU's name, or the processor's and how many of its cores."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        return str(tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU"))
+    return harness.device_name()
+
+
+def _flags(chosen: argparse.Namespace) -> dict[str, Any]:
+    named = ("encoder", "stem", "image_size", "batch_size", "micro_batch", "ops", "xla", "turns", "steps_per_turn")
+    return {name: getattr(chosen, name) for name in named}
+
+
+def _versions() -> dict[str, str]:
+    names = [name for name in ("tensorflow", "keras", "torch") if importlib.util.find_spec(name)]
+    return {name: importlib.metadata.version(name) for name in names}
+
+
+def text(result: dict[str, Any]) -> str:
+    """What a person reads."""
+    lines = [
+        f"{result['device']}, {result['config']['encoder']}, batch {result['config']['batch_size']}, "
+        f"{result['config']['precision']}, load {result['load']:.1f}"
+    ]
+    lines.append(
+        f"{'form':<18}{'pairs/s':>9}{'best':>9}{'ms a step':>11}{'p10':>9}{'p90':>9}{'cpu ms':>9}{'whole is':>10}"
+    )
+    for name, form in result["forms"].items():
+        times = "".join(f"{1e3 * form[key]:>9.0f}" for key in ("p10_seconds", "p90_seconds", "processor_seconds"))
+        ratio = result["whole_against"].get(name, {}).get("by_medians")
+        lines.append(
+            f"{name:<18}{form['pairs_per_second']:>9.1f}{form['best_pairs_per_second']:>9.1f}"
+            f"{1e3 * form['median_seconds']:>11.0f}{times}" + (f"{ratio:>9.3f}x" if ratio else "")
+        )
+    lines += [f"{name}: {why}" for name, why in result["missing"].items()]
+    whole = result["forms"]["whole"]["median_seconds"]
+    lines += ["", f"{'stage':<26}{'ms':>9}{'share':>9}"]
+    lines += [f"{name:<26}{1e3 * value:>9.1f}{value / whole:>9.1%}" for name, value in result["stages_seconds"].items()]
+    share = ", ".join(f"{value:.0%} of the {kind} matrix product" for kind, value in result["of_gemm_peak"].items())
+    lines += ["", f"{result['operations_per_step'] / 1e9:.0f} GFLOP a step: {share}"]
+    if result["mfu"]:
+        lines.append(f"MFU {result['mfu']:.1%} of the data sheet's {result['config']['precision']} peak")
+    if result["peak_memory_bytes"]:
+        lines.append(f"peak memory {result['peak_memory_bytes'] / 2**20:.0f} MiB")
     return "\n".join(lines)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, store, print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--encoders", nargs="+", default=["resnet18"], help="as train's --encoder")
-    parser.add_argument("--batch-size", type=int, default=512, help="pairs a step")
-    parser.add_argument("--ops", choices=("native", "stock"), default="native")
-    parser.add_argument("--steps", type=int, default=10, help="a host call")
-    parser.add_argument("--calls", type=int, default=10)
-    parser.add_argument("--out", type=Path, default=harness.RESULTS / harness.device_name() / "step.json")
-    parser.add_argument("--flags", nargs=argparse.REMAINDER, default=[], help="further flags of train")
-    chosen = parser.parse_args(arguments)
-    rows: list[harness.Row] = []
-    for encoder in chosen.encoders:
-        rows += measure(encoder, chosen)
-        harness.store(chosen.out, rows, {"tensorflow": tf.__version__})
-    print(text(rows))
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    made.add_argument("--encoder", default="resnet50", choices=encoder.NAMES)
+    made.add_argument("--stem", default="imagenet", choices=encoder.STEMS)
+    made.add_argument("--image-size", type=int, default=32, metavar="S")
+    made.add_argument("--batch-size", type=int, default=256, metavar="N")
+    made.add_argument("--micro-batch", type=int, default=None, metavar="N")
+    made.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16", "float16"))
+    made.add_argument("--ops", default="native", choices=("native", "stock"))
+    made.add_argument("--xla", default="auto", choices=("auto", "on", "off"))
+    made.add_argument("--turns", type=int, default=7, help="how often each form is timed")
+    made.add_argument("--steps-per-turn", type=int, default=4, help="steps of each form a turn")
+    made.add_argument("--no-baselines", action="store_true", help="only the whole job and the encoder alone")
+    made.add_argument("--no-memory", action="store_true", help="do not measure peak memory")
+    made.add_argument("--json", type=Path, help="where the result is stored")
+    made.add_argument("--compare", type=Path, metavar="OLD", help="exit code 1 where slower than this result")
+    made.add_argument("--memory-only", action="store_true", help=argparse.SUPPRESS)
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, store, print; returns the exit code."""
+    chosen = parser().parse_args(arguments)
+    chosen.arguments = list(sys.argv[1:] if arguments is None else arguments)
+    tf.get_logger().setLevel("ERROR")  # six steps that end in six places look to it like one that is traced too often
+    if chosen.memory_only:
+        print(own_peak(chosen))
+        return 0
+    result = measure(chosen)
+    if chosen.json:
+        chosen.json.parent.mkdir(parents=True, exist_ok=True)
+        chosen.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(text(result))
+    return compare.report(compare.read(chosen.compare), result) if chosen.compare else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

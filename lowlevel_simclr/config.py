@@ -210,12 +210,13 @@ class RunOptions:
     """What belongs to one call of the command and not to the run.
 
     out: the run folder. fresh: start over beside a run that is there. preview: only draw the picture of
-    views.
+    views. profile: record the second host call.
     """
 
     out: Path
     fresh: bool = False
     preview: bool = False
+    profile: bool = False
 
 
 SECTIONS: dict[str, type] = {
@@ -935,6 +936,7 @@ def _parser(base: Config, description: str, prog: str) -> FlagParser:
     run.add_argument("--out", metavar="DIR", type=Path, help="the run folder (default: runs/PRESET)")
     run.add_argument("--fresh", action="store_true", help="start over in DIR-2, DIR-3 ... if DIR holds a run")
     run.add_argument("--preview", action="store_true", help="draw the picture of views, and stop")
+    run.add_argument("--profile", action="store_true", help="trace the second host call, and print where it goes")
     for section, kind in SECTIONS.items():
         group = parser.add_argument_group(section, _first_line(kind))
         if section == "views":
@@ -997,4 +999,4 @@ def parse(
         config = _override(base, given)
     except ConfigError as error:
         parser.error(str(error))
-    return config, RunOptions(given.get("out", default_out(config)), given["fresh"], given["preview"])
+    return config, RunOptions(given.get("out", default_out(config)), given["fresh"], given["preview"], given["profile"])

@@ -59,9 +59,10 @@ class Optimizer:
             ValueError: a variable has no gradient.
         """
         refuse_missing(self.trained, gradients)
-        for place, gradient in enumerate(gradients):
-            dtype = self.trained[place].dtype
-            self._move(place, tf.cast(gradient, dtype), tf.cast(learning_rate, dtype))
+        with tf.name_scope("optimizer"):
+            for place, gradient in enumerate(gradients):
+                dtype = self.trained[place].dtype
+                self._move(place, tf.cast(gradient, dtype), tf.cast(learning_rate, dtype))
 
     def _move(self, place: int, gradient: tf.Tensor, learning_rate: tf.Tensor) -> None:
         raise NotImplementedError

@@ -38,6 +38,7 @@ from lowlevel_simclr import (
     runlog,
     step,
     stock,
+    trace,
 )
 from lowlevel_simclr.augment import two_views
 from lowlevel_simclr.background import Background
@@ -133,7 +134,7 @@ def train(config: Config, options: RunOptions) -> dict[str, Any]:
         ) as run:
             run.write_environment(plan.as_dict())
             run.write_data(data.record(images))
-            return Session(config, plan, images, run).finish(asked)
+            return Session(config, plan, images, run, options.profile).finish(asked)
 
 
 @contextlib.contextmanager
@@ -291,8 +292,8 @@ def steps_function(config: Config, plan: Plan, learner: step.Learner) -> step.St
     one_step = functools.partial(
         step.train_step,
         learner,
-        view_maker(config, plan),
-        loss_function(config, plan),
+        trace.named("views", view_maker(config, plan)),
+        trace.named("loss", loss_function(config, plan)),
         lambda done: optimizer.warmup_cosine(done, plan.learning_rate, warmup, plan.steps),
     )
     return step.compile_steps(one_step, plan.jit_compile)
@@ -325,22 +326,25 @@ def preview(config: Config, plan: Plan, images: data.DataSet, out: Path) -> dict
 class Session:
     """The parts of a run while this process trains it; what to do is in `finish`, in order."""
 
-    def __init__(self, config: Config, plan: Plan, images: data.DataSet, run: runlog.Run) -> None:
+    def __init__(
+        self, config: Config, plan: Plan, images: data.DataSet, run: runlog.Run, profile: bool = False
+    ) -> None:
         """Builds f and g, restores the last checkpoint, and says what is trained on what."""
-        self.config, self.plan, self.images, self.run = config, plan, images, run
+        self.config, self.plan, self.images, self.run, self.profile = config, plan, images, run, profile
         self.learner = new_learner(config, plan, images.train.images.shape[-1])
         self.sample = protocol.knn_sample(images, config.train.seed)
-        self.baselines = self._sample_baselines()  # before the restore: the encoder is untrained here
         self.first_step = self._restore()
         self.latest_knn = math.nan
         describe(self)
 
     def finish(self, asked: Callable[[], str | None]) -> dict[str, Any]:
         """Trains to the last step, evaluates, draws and reports; returns what evaluation.json holds."""
-        draw_views(self.config, self.plan, self.images, self.run.plots / "views.png")
         self.train(asked)
-        evaluation, h, h_untrained = self.evaluate()
-        self.draw(h, h_untrained)
+        in_float32 = dataclasses.replace(self.plan, precision="float32")
+        f = new_learner(self.config, in_float32, self.images.train.images.shape[-1]).encoder
+        baselines = self._sample_baselines(f)
+        evaluation, h, h_untrained = self.evaluate(f)
+        self.draw(h, h_untrained, baselines)
         report(self, evaluation)
         return evaluation
 
@@ -360,14 +364,19 @@ class Session:
                 self.plan.steps,
             )
         )
+        views = self.run.plots / "views.png"
         bar = tqdm(total=self.plan.steps, initial=self.first_step, unit="step", dynamic_ncols=True)
         with bar, Background() as beside:
-            done, before = self.first_step, time.perf_counter()
+            done, calls, before = self.first_step, 0, time.perf_counter()
             while done < self.plan.steps:
                 count = self._next_stop(done) - done
-                metrics = self._call(steps, batches, count)
+                with self._traced(calls == 1, count):  # the second call: the first one traces and compiles
+                    metrics = self._call(steps, batches, count)
+                calls += 1
                 seconds = time.perf_counter() - before
                 beside.do(functools.partial(self._record, bar, done, metrics, seconds, self._look(done + count)))
+                if calls == 1:  # now, for until the first step a user waits
+                    beside.do(functools.partial(draw_views, self.config, self.plan, self.images, views))
                 done += count
                 if self._due(done, self.config.train.checkpoint_every) or asked():
                     beside.do(functools.partial(self._save, done, self.learner.snapshot()))
@@ -376,6 +385,18 @@ class Session:
                         f"{asked()}: saved at step {done} of {self.plan.steps}; the same command goes on from there"
                     )
                 before = time.perf_counter()
+
+    @contextlib.contextmanager
+    def _traced(self, now: bool, count: int) -> Iterator[None]:
+        """With --profile and `now`: the block's trace goes to TensorBoard's folder and its table to the terminal."""
+        if not (self.profile and now):
+            yield
+            return
+        found: list[trace.Traced] = []
+        with trace.recording(self.run.tensorboard, found):
+            yield
+        tqdm.write(trace.table(found[0], count, self.learner.encoder.name, self.learner.projection.name))
+        tqdm.write(f"the trace: tensorboard --logdir {self.run.tensorboard}")
 
     def _call(self, steps: step.StepsFunction, batches: Iterator[step.Batch], count: int) -> step.Metrics:
         """`count` steps in one host call -> their metrics, (count,) each, which may still be in the making."""
@@ -459,11 +480,13 @@ class Session:
     def _scaling(self) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
         return self.config.model.input_mean, self.config.model.input_std
 
-    def evaluate(self) -> tuple[dict[str, Any], protocol.Represented, protocol.Represented]:
-        """evaluation.json, with h of the trained and of the untrained encoder, in float32; writes encoder.keras."""
+    def evaluate(self, f: tf.keras.Model) -> tuple[dict[str, Any], protocol.Represented, protocol.Represented]:
+        """evaluation.json, with h of the trained and of the untrained encoder; writes encoder.keras.
+
+        `f` is the untrained encoder in float32, in which everything is evaluated; it is trained afterwards.
+        """
         tqdm.write("evaluating ...")
         config, shape = self.config, self.images.train.images.shape
-        f = new_learner(config, dataclasses.replace(self.plan, precision="float32"), shape[-1]).encoder
         h_untrained = protocol.represent(f, self.images, *self._scaling())
         f.set_weights(self.learner.encoder.get_weights())
         h = protocol.represent(f, self.images, *self._scaling())
@@ -477,20 +500,20 @@ class Session:
         results["transform"] = protocol.transform(shape, config.model.image_size, *self._scaling())
         return runlog.merge_evaluation(self.run.folder, results), h, h_untrained
 
-    def _sample_baselines(self) -> dict[str, float]:
+    def _sample_baselines(self, untrained: tf.keras.Model) -> dict[str, float]:
         """k-NN of pixels and of the untrained encoder on the held-out sample, for the curves."""
         if self.sample is None:
             return {}
         return {
             "pixels": protocol.sample_knn(None, self.sample),
-            "untrained encoder": protocol.sample_knn(self.learner.encoder, self.sample, *self._scaling()),
+            "untrained encoder": protocol.sample_knn(untrained, self.sample, *self._scaling()),
         }
 
-    def draw(self, h: protocol.Represented, h_untrained: protocol.Represented) -> None:
+    def draw(self, h: protocol.Represented, h_untrained: protocol.Represented, baselines: dict[str, float]) -> None:
         """learning.png, embedding.png and neighbours.png."""
         folder, seed = self.run.plots, self.config.train.seed
         rows = runlog.read_metrics(self.run.folder)
-        plots.learning(folder / "learning.png", rows, chance_loss(self.config), self.baselines)
+        plots.learning(folder / "learning.png", rows, chance_loss(self.config), baselines)
         test = self.images.test
         some = slice(0, MAPPED)
         plots.embedding(

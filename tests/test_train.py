@@ -219,6 +219,18 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run_with_its_sentence(
     assert not (tmp_path / "run" / "evaluation.json").exists()
 
 
+def test_a_profiled_run_trains_to_the_same_bits_and_says_where_a_step_goes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, flags in (("plain", []), ("profiled", ["--profile"])):
+        assert run(tmp_path / name, "--steps", "4", "--optimizer", "lars", *flags) == 0
+    said = capsys.readouterr().out
+    for stage in ("views", "f forward", "g forward", "loss", "gradient", "optimizer"):
+        assert f"\n{stage} " in said
+    assert list((tmp_path / "profiled").glob("tensorboard/plugins/profile/*/*.xplane.pb"))
+    assert_same_state(tmp_path / "plain", tmp_path / "profiled")
+
+
 # As a user does it: processes and signals
 
 STEADY = [*SMALL, "--steps", "100000", "--checkpoint-every", "5"]

@@ -52,8 +52,10 @@ def test_the_report_of_ptxas_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_step_bench_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    little = ["--batch-size", "4", "--steps", "1", "--calls", "1", "--out", str(tmp_path / "step.json")]
-    bench_step.main(["--encoders", "resnet20", *little, "--flags", "--image-size", "16", "--projection-widths", "8"])
-    assert "encoder alone" in capsys.readouterr().out
-    rows = json.loads((tmp_path / "step.json").read_text())["rows"]
-    assert [row["name"] for row in rows] == ["whole step", "encoder alone"] and all(row["median"] > 0 for row in rows)
+    little = ["--batch-size", "4", "--turns", "2", "--steps-per-turn", "1", "--no-baselines", "--no-memory"]
+    small = ["--encoder", "resnet20", "--stem", "cifar", "--image-size", "16"]
+    assert bench_step.main([*small, *little, "--json", str(tmp_path / "step.json")]) == 0
+    assert "pairs/s" in capsys.readouterr().out
+    result = json.loads((tmp_path / "step.json").read_text())
+    assert result["whole_pairs_per_second"] > 0 and result["encoder_pairs_per_second"] > 0
+    assert set(result["stages_seconds"]) >= {"views", "f forward", "loss", "backward", "optimizer"}
