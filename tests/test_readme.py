@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lowlevel_simclr import check, evaluate, train
 from lowlevel_simclr.config import parse
@@ -61,9 +62,19 @@ def write_cifar10(folder: Path) -> None:
         (folder / "cifar-10-batches-py" / name).write_bytes(pickle.dumps(batch))
 
 
+def write_pictures(folder: Path) -> None:
+    """Images of two classes."""
+    random = np.random.default_rng(0)
+    for number in range(40):
+        path = folder / "ab"[number % 2] / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (20, 24, 3), np.uint8)).save(path)
+
+
 @pytest.mark.parametrize("command", [line for line in commands() if line.startswith(OURS + "train")])
 def test_a_training_command_runs(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_cifar10(tmp_path / "DIR")
+    write_pictures(tmp_path / "PICTURES")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("lowlevel_simclr.data.SHAPES_TRAIN", 40)
     monkeypatch.setattr("lowlevel_simclr.data.SHAPES_TEST", 20)
