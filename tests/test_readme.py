@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import shlex
 import shutil
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lowlevel_simclr import check, evaluate, train
+from lowlevel_simclr import check, compat, config, embed, encoder, evaluate, projection, train
+from lowlevel_simclr import checkpoint as checkpoints
 from lowlevel_simclr.config import parse
 
 ROOT = Path(__file__).parents[1]
@@ -81,10 +83,46 @@ def test_a_training_command_runs(command: str, tmp_path: Path, monkeypatch: pyte
     flags = shlex.split(command)[3:]
     parse(flags)  # as it stands
     size = "32" if "resnet50" in flags else "8"
+    if "--preset" in flags:  # its data and views here, its encoder and its steps in test_presets.py
+        assert train.main([*flags, *LITTLE, "--preview", "--out", "run"]) == 0
+        assert (tmp_path / "run" / "plots" / "views.png").is_file()
+        return
     assert train.main([*flags, *LITTLE, "--image-size", size, "--out", "run"]) == 0
     assert (tmp_path / "run" / "plots" / "embedding.png").is_file()
-    if OURS + "evaluate runs/shapes" in commands() and "--dataset" not in flags:
+    if OURS + "evaluate runs/shapes" in commands() and "--data-dir" not in flags:
         assert evaluate.main(["run"]) == 0
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with runs/shapes, without its training, and IMAGES."""
+    folder = tmp_path_factory.mktemp("finished")
+    f, g = encoder.build("resnet20", "cifar", 8), projection.build(64, (8,))
+    variables = {**compat.named_variables("encoder", f), **compat.named_variables("projection", g)}
+    arrays = {name: variable.numpy() for name, variable in variables.items()}
+    checkpoints.save(folder / "runs" / "shapes" / "checkpoints", 1, arrays, {}, keep=1)
+    written = config.replace(config.preset("shapes"), image_size=8, projection_widths=(8,))
+    (folder / "runs" / "shapes" / "config.json").write_text(json.dumps(config.to_dict(written)))
+    (folder / "IMAGES").mkdir()
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(folder / "IMAGES" / "black.png")
+    return folder
+
+
+@pytest.mark.parametrize("command", [line for line in commands() if line.startswith(OURS + "embed")])
+def test_an_embedding_command_runs(command: str, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(finished)
+    assert embed.main(shlex.split(command)[3:]) == 0
+    assert all(len(np.load(file)["paths"]) == 1 for file in finished.glob("*.npz"))
+
+
+@pytest.mark.parametrize("command", [line for line in commands() if line.startswith(OURS + "evaluate")])
+def test_an_evaluating_command_runs(command: str, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each as it stands is understood; what it measures is one protocol here, all of them in test_evaluate.py."""
+    monkeypatch.chdir(finished)
+    monkeypatch.setattr("lowlevel_simclr.data.SHAPES_TRAIN", 40)
+    monkeypatch.setattr("lowlevel_simclr.data.SHAPES_TEST", 20)
+    assert evaluate.main([*shlex.split(command)[3:], "--protocol", "knn", "--seeds", "1"]) == 0
+    assert "knn" in json.loads((finished / "runs" / "shapes" / "evaluation.json").read_text())
 
 
 def test_the_check_proves_the_ops_here() -> None:
