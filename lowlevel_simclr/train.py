@@ -11,8 +11,10 @@ import dataclasses
 import functools
 import math
 import os
+import platform
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -26,9 +28,11 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from lowlevel_simclr import (
+    __version__,
     checkpoint,
     compat,
     data,
+    distribute,
     encoder,
     optimizer,
     plots,
@@ -46,6 +50,7 @@ from lowlevel_simclr.config import (
     config_hash,
     difference,
     from_dict,
+    identity,
     parse,
     replace,
     to_dict,
@@ -82,6 +87,9 @@ class Plan:
     jit_compile_views: bool
     implementation: step.Implementation
     learning_rate: float
+    micro_batches: int
+    replicas: int
+    workers: int
 
     def as_dict(self) -> dict[str, Any]:
         """For environment.json."""
@@ -96,6 +104,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         train(config, options)
     except Stopped as stopped:
         print(stopped)
+    except distribute.DistributionError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return 1
     except (ConfigError, data.DataError, runlog.RunError, checkpoint.CheckpointError, step.NonFiniteLoss) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -110,21 +121,26 @@ def train(config: Config, options: RunOptions) -> dict[str, Any]:
 
     Raises:
         Stopped: a signal ended it early; the state is saved.
-        ConfigError, data.DataError, runlog.RunError, checkpoint.CheckpointError, step.NonFiniteLoss: see there.
+        ConfigError, data.DataError, runlog.RunError, checkpoint.CheckpointError, step.NonFiniteLoss,
+            distribute.DistributionError: see there.
     """
-    with stop_requests() as asked:
+    with stop_requests() as asked, contextlib.ExitStack() as stack:
         if config.train.deterministic:
             tf.config.experimental.enable_op_determinism()
+        team = distribute.gather_team(config.train.devices, config.train.batch_norm, config.train.ghost_batch)
         images = data.load(config.data.dataset, config.data.data_dir, config.train.seed)
-        plan = make_plan(config, images)
-        config = replace(config, precision=plan.precision)  # resolved: another device is another run
+        plan = make_plan(config, images, team)
+        config = resolved(config, plan, team)
         if options.preview:
             return preview(config, plan, images, options.out)
+        distribute.agree(team.workers, {**identity(config), **versions()})
+        # Only the chief writes the run; what another worker writes on its way is thrown away.
+        out = options.out if team.workers.chief else Path(stack.enter_context(tempfile.TemporaryDirectory()), "run")
         with runlog.open_run(
-            options.out, to_dict(config), lambda found: difference(from_dict(found), config), fresh=options.fresh
+            out, to_dict(config), lambda found: difference(from_dict(found), config), fresh=options.fresh
         ) as run:
             run.write_environment(plan.as_dict())
-            return Session(config, plan, images, run).finish(asked)
+            return Session(config, plan, images, run, team).finish(asked)
 
 
 @contextlib.contextmanager
@@ -145,15 +161,33 @@ def stop_requests() -> Iterator[Callable[[], str | None]]:
             signal.signal(number, handler)
 
 
+def resolved(config: Config, plan: Plan, team: distribute.Team) -> Config:
+    """The configuration with what this machine chose: another device, or another number of them, is another run."""
+    devices = config.train.devices if config.train.devices.startswith("cpu:") else str(len(team.local))
+    return replace(config, precision=plan.precision, devices=devices)
+
+
+def versions() -> dict[str, str]:
+    """What must be the same on every worker, beside the configuration."""
+    return {
+        "Python": platform.python_version(),
+        "TensorFlow": tf.__version__,
+        "Keras": str(tf.keras.__version__),
+        "lowlevel_simclr": __version__,
+    }
+
+
 # What the configuration comes to
 
 
-def make_plan(config: Config, images: data.DataSet) -> Plan:
+def make_plan(config: Config, images: data.DataSet, team: distribute.Team) -> Plan:
     """Steps, precision, compilation and implementation, from the configuration, the images and this device.
 
     Raises:
+        ConfigError: the batch has no equal shares for the replicas, or XLA is asked for with several.
         data.DataError: there are fewer images than a batch.
     """
+    micro_batches = count_micro_batches(config, team.count)
     train_config = config.train
     per_epoch = data.steps_per_epoch(len(training_images(config, images)), train_config.batch_size)
     precision = compat.fast_precision() if train_config.precision == "auto" else train_config.precision
@@ -163,12 +197,38 @@ def make_plan(config: Config, images: data.DataSet) -> Plan:
         steps=train_config.steps or per_epoch * train_config.epochs,
         steps_per_epoch=per_epoch,
         precision=precision,
-        jit_compile=train_config.xla == "on" or (train_config.xla == "auto" and on_gpu),
+        jit_compile=team.count == 1 and (train_config.xla == "on" or (train_config.xla == "auto" and on_gpu)),
         # Dozens of elementwise passes, which XLA makes a few: three to five times as fast on a CPU too.
         jit_compile_views=train_config.xla != "off",
         implementation=implementation(train_config.ops),
         learning_rate=optimizer.scaled_learning_rate(config.optimizer.learning_rate, train_config.batch_size, scaling),
+        micro_batches=micro_batches,
+        replicas=team.count,
+        workers=team.workers.count,
     )
+
+
+def count_micro_batches(config: Config, replicas: int) -> int:
+    """How many micro-batches a step has; their shares, and ghost groups, must come out even.
+
+    Raises:
+        ConfigError: they do not, or XLA is asked to compile a step of several replicas.
+    """
+    choice = config.train
+    count = choice.batch_size // (int(choice.micro_batch) or choice.batch_size)
+    if choice.batch_size % (count * replicas):
+        raise ConfigError(
+            f"--batch-size is {choice.batch_size} in {count} micro-batches, which have no equal shares for {replicas} "
+            f"replicas: give a multiple of {count * replicas}"
+        )
+    share = choice.batch_size // (count * replicas)
+    if choice.batch_norm == "ghost" and share % choice.ghost_batch:
+        raise ConfigError(
+            f"--ghost-batch is {choice.ghost_batch} and a replica has {share} images at a time: give a divisor of that"
+        )
+    if choice.xla == "on" and replicas > 1:
+        raise ConfigError(f"--xla is on and there are {replicas} replicas, whose step XLA cannot compile: give auto")
+    return count
 
 
 def implementation(ops: str) -> step.Implementation:
@@ -176,8 +236,22 @@ def implementation(ops: str) -> step.Implementation:
     if ops == "native":
         from lowlevel_simclr import ops as native  # here, so that --ops stock runs without the binary
 
-        return step.Implementation("native", native.nt_xent_and_top1, stock.draw_view_params, stock.make_views)
-    return step.Implementation("stock", stock.nt_xent_and_top1, stock.draw_view_params, stock.make_views)
+        return step.Implementation(
+            "native",
+            native.nt_xent_and_top1,
+            stock.draw_view_params,
+            stock.make_views,
+            native.nt_xent_rows_forward_and_top1,
+            native.nt_xent_rows_backward,
+        )
+    return step.Implementation(
+        "stock",
+        stock.nt_xent_and_top1,
+        stock.draw_view_params,
+        stock.make_views,
+        stock.nt_xent_rows_forward_and_top1,
+        stock.nt_xent_rows_backward,
+    )
 
 
 def training_images(config: Config, images: data.DataSet) -> np.ndarray:
@@ -228,15 +302,19 @@ def new_learner(config: Config, plan: Plan, channels: int) -> step.Learner:
     return step.new_learner(f, g, chosen, optimizer.loss_scale(plan.precision))
 
 
-def steps_function(config: Config, plan: Plan, learner: step.Learner) -> step.StepsFunction:
-    """The compiled loop over training steps."""
+def steps_function(
+    config: Config, plan: Plan, learner: step.Learner, replica: distribute.Replica = distribute.ALONE
+) -> step.StepsFunction:
+    """The compiled loop over training steps of one replica."""
     warmup = round(config.optimizer.warmup_epochs * plan.steps_per_epoch)
     one_step = functools.partial(
-        step.train_step,
+        step.train_step if plan.micro_batches == 1 else step.cached_step,
         learner,
         view_maker(config, plan),
-        functools.partial(plan.implementation.nt_xent_and_top1, temperature=config.loss.temperature),
+        distribute.nt_xent_and_top1(replica, plan.implementation, config.loss.temperature),
         lambda done: optimizer.warmup_cosine(done, plan.learning_rate, warmup, plan.steps),
+        replica=replica,
+        **({} if plan.micro_batches == 1 else {"micro_batches": plan.micro_batches}),
     )
     return step.compile_steps(one_step, plan.jit_compile)
 
@@ -254,10 +332,16 @@ def preview(config: Config, plan: Plan, images: data.DataSet, out: Path) -> dict
 class Session:
     """The parts of a run while this process trains it; what to do is in `finish`, in order."""
 
-    def __init__(self, config: Config, plan: Plan, images: data.DataSet, run: runlog.Run) -> None:
+    def __init__(
+        self, config: Config, plan: Plan, images: data.DataSet, run: runlog.Run, team: distribute.Team
+    ) -> None:
         """Builds f and g, restores the last checkpoint, and says what is trained on what."""
-        self.config, self.plan, self.images, self.run = config, plan, images, run
-        self.learner = new_learner(config, plan, images.train.images.shape[-1])
+        self.config, self.plan, self.images, self.run, self.team = config, plan, images, run, team
+        self.learners = []
+        for replica in team.local:
+            with tf.device(replica.device or None):
+                self.learners.append(new_learner(config, plan, images.train.images.shape[-1]))
+        self.learner = self.learners[0]  # the state of all
         self.sample = protocol.knn_sample(images, config.train.seed)
         self.baselines = self._sample_baselines()  # before the restore: the encoder is untrained here
         self.first_step = self._restore()
@@ -265,12 +349,21 @@ class Session:
         describe(self)
 
     def finish(self, asked: Callable[[], str | None]) -> dict[str, Any]:
-        """Trains to the last step, evaluates, draws and reports; returns what evaluation.json holds."""
+        """Trains to the last step, evaluates, draws and reports; returns what evaluation.json holds.
+
+        With several workers the chief alone draws and evaluates; the others wait for it, because it would take their
+        end for a failure.
+        """
+        if not self.team.workers.chief:
+            self.train(asked)
+            distribute.anyone(self.team.workers, False)
+            return {}
         draw_views(self.config, self.plan, self.images, self.run.plots / "views.png")
         self.train(asked)
         evaluation, h, h_untrained = self.evaluate()
         self.draw(h, h_untrained)
         report(self, evaluation)
+        distribute.anyone(self.team.workers, False)
         return evaluation
 
     # Training
@@ -279,16 +372,11 @@ class Session:
         """The loop: a few steps in the graph, then metrics, k-NN and checkpoints, each when it is due."""
         if self.first_step >= self.plan.steps:
             return
-        steps = steps_function(self.config, self.plan, self.learner)
-        batches = iter(
-            data.batches(
-                training_images(self.config, self.images),
-                self.config.train.batch_size,
-                self.config.train.seed,
-                self.first_step,
-                self.plan.steps,
-            )
+        steps = distribute.everywhere(
+            self.team,
+            [steps_function(self.config, self.plan, *both) for both in zip(self.learners, self.team.local)],
         )
+        batches = self._batches()
         with tqdm(total=self.plan.steps, initial=self.first_step, unit="step", dynamic_ncols=True) as bar:
             done = self.first_step
             while done < self.plan.steps:
@@ -298,15 +386,30 @@ class Session:
                 self._look(done, rows)
                 self.run.append(rows)
                 self._show(bar, rows)
-                if self._due(done, self.config.train.checkpoint_every) or asked():
+                stops = distribute.anyone(self.team.workers, bool(asked()))
+                if self._due(done, self.config.train.checkpoint_every) or stops:
                     self.save()
-                if asked():
+                if stops:
+                    distribute.anyone(self.team.workers, False)  # nobody leaves before the chief has saved
                     raise Stopped(
-                        f"{asked()}: saved at step {done} of {self.plan.steps}; the same command goes on from there"
+                        f"{asked() or 'another worker was asked to stop'}: saved at step {done} of {self.plan.steps}; "
+                        "the same command goes on from there"
                     )
 
+    def _batches(self) -> list[Iterator[step.Batch]]:
+        """The batches of each local replica, its own images alone."""
+        images, choice = training_images(self.config, self.images), self.config.train
+        shares = [
+            distribute.own_rows(replica.rank, replica.count, choice.batch_size, self.plan.micro_batches)
+            if replica.count > 1
+            else None
+            for replica in self.team.local
+        ]
+        wanted = (choice.batch_size, choice.seed, self.first_step, self.plan.steps)
+        return [iter(data.batches(images, *wanted, own)) for own in shares]
+
     def _call(
-        self, steps: step.StepsFunction, batches: Iterator[step.Batch], done: int, count: int
+        self, steps: Callable[..., step.Metrics], batches: list[Iterator[step.Batch]], done: int, count: int
     ) -> list[runlog.Row]:
         """`count` steps in one host call -> their rows of metrics.jsonl; steps are numbered from 1."""
         start = time.perf_counter()
@@ -334,7 +437,7 @@ class Session:
 
     def _look(self, done: int, rows: list[runlog.Row]) -> None:
         """k-NN on the held-out sample, into the last of the rows, when it is due."""
-        if self.sample and self._due(done, self._knn_interval()):
+        if self.team.workers.chief and self.sample and self._due(done, self._knn_interval()):
             self.latest_knn = rows[-1]["knn"] = protocol.sample_knn(self.learner.encoder, self.sample, *self._scaling())
 
     def _show(self, bar: tqdm, rows: list[runlog.Row]) -> None:
@@ -351,7 +454,9 @@ class Session:
     # State
 
     def save(self) -> None:
-        """A checkpoint of this moment."""
+        """A checkpoint of this moment, by the chief."""
+        if not self.team.workers.chief:
+            return
         checkpoint.save(
             self.run.checkpoints,
             int(self.learner.step.numpy()),
@@ -365,7 +470,12 @@ class Session:
         saved = checkpoint.latest(self.run.checkpoints)
         if saved:
             self.learner.restore(saved.arrays)
-        done = saved.step if saved else 0
+        if self.team.count > 1:
+            distribute.check_ranks(self.team.workers, self.team.local)
+            arrays = distribute.spread(self.team.workers, self.learner.arrays())
+            for learner in self.learners:
+                learner.restore(arrays)
+        done = int(self.learner.step.numpy())
         self.run.cut_metrics(done)
         return done
 
@@ -439,7 +549,10 @@ def draw_views(config: Config, plan: Plan, images: data.DataSet, path: Path) -> 
 
 def describe(session: Session) -> None:
     """f, g, the loss and the device, before the first step."""
-    config, plan, learner = session.config, session.plan, session.learner
+    config, plan, learner, workers = session.config, session.plan, session.learner, session.team.workers
+    if not workers.chief:
+        print(f"worker   {workers.rank} of {workers.count}: worker 0 keeps the run folder")
+        return
     state = f"resumes at step {session.first_step}" if session.first_step else "starts"
     images = len(training_images(config, session.images))
     f, g = learner.encoder, learner.projection
@@ -449,6 +562,9 @@ def describe(session: Session) -> None:
     print(f"f        {config.model.encoder}, {config.model.stem} stem: {compat.trainable_count(f):,} parameters")
     print(f"g        {widths}: {compat.trainable_count(g):,} parameters")
     compiled = "the step" if plan.jit_compile else "the views" if plan.jit_compile_views else "nothing"
+    if plan.replicas > 1 or plan.micro_batches > 1:
+        shares = f"{plan.replicas} replicas in {plan.workers} workers, {plan.micro_batches} micro-batches a step"
+        print(f"replicas {shares}, BatchNorm {config.train.batch_norm}")
     print(f"device   {plan.precision}, XLA for {compiled}, {plan.implementation.name} ops, TensorFlow {tf.__version__}")
 
 
