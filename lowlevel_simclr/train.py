@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import math
 import os
 import platform
@@ -307,15 +306,17 @@ def steps_function(
 ) -> step.StepsFunction:
     """The compiled loop over training steps of one replica."""
     warmup = round(config.optimizer.warmup_epochs * plan.steps_per_epoch)
-    one_step = functools.partial(
-        step.train_step if plan.micro_batches == 1 else step.cached_step,
-        learner,
-        view_maker(config, plan),
-        distribute.nt_xent_and_top1(replica, plan.implementation, config.loss.temperature),
-        lambda done: optimizer.warmup_cosine(done, plan.learning_rate, warmup, plan.steps),
-        replica=replica,
-        **({} if plan.micro_batches == 1 else {"micro_batches": plan.micro_batches}),
-    )
+    loss = distribute.nt_xent_and_top1(replica, plan.implementation, config.loss.temperature)
+    views = view_maker(config, plan)
+
+    def schedule(done: tf.Tensor) -> tf.Tensor:
+        return optimizer.warmup_cosine(done, plan.learning_rate, warmup, plan.steps)
+
+    def one_step(batch: step.Batch) -> step.Metrics:
+        if plan.micro_batches == 1:
+            return step.train_step(learner, views, loss, schedule, batch, replica)
+        return step.cached_step(learner, views, loss, schedule, batch, plan.micro_batches, replica)
+
     return step.compile_steps(one_step, plan.jit_compile)
 
 
