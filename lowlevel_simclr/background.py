@@ -43,6 +43,18 @@ class Background:
         self._raise()
         self._waiting.put(work)
 
+    def wait(self) -> None:
+        """Returns when all that was given is done.
+
+        Raises:
+            BaseException: what the work raised.
+        """
+        done = threading.Event()
+        self._waiting.put(done.set)
+        while self._error is None and not done.wait(0.05):
+            pass
+        self._raise()
+
     def _raise(self) -> None:
         if self._error is not None:
             raise self._error

@@ -185,6 +185,20 @@ class TrainConfig:
         "whose loss and views: this package's kernels or stock TensorFlow",
         choices=("native", "stock"),
     )
+    micro_batch: str = _option(
+        "0",
+        "images whose memory a step needs at once, over all replicas; the loss sees the whole batch; 0: all of them",
+        metavar="N",
+    )
+    devices: str = _option(
+        "1", "replicas of this process: all, a number of GPUs, or cpu:R for virtual devices", metavar="all|N|cpu:R"
+    )
+    batch_norm: str = _option(
+        "sync",
+        "BatchNorm over the micro-batch of all replicas, of each alone, or over groups of --ghost-batch images",
+        choices=("sync", "local", "ghost"),
+    )
+    ghost_batch: int = _option(32, "images of a group of ghost BatchNorm", at_least=1)
     deterministic: bool = _option(True, "only kernels that give the same bits every time")
     steps_per_call: int = _option(8, "steps a host call makes", at_least=1, identity=False)
     checkpoint_every: int = _option(100, "steps between two checkpoints", at_least=1, identity=False)
@@ -734,6 +748,21 @@ def _check_numbers(config: Config) -> None:
         )
 
 
+def _check_replicas(config: Config) -> None:
+    """Micro-batches and devices, as far as they can be told without the machine."""
+    train = config.train
+    if not re.fullmatch(r"\d{1,9}", train.micro_batch):
+        raise ConfigError(f"--micro-batch is {train.micro_batch}: give a whole number of images, or 0 for the batch")
+    micro = int(train.micro_batch)
+    if micro and train.batch_size % micro:
+        raise ConfigError(
+            f"--micro-batch is {micro} and leaves an uneven tail of the {train.batch_size} images of a batch: give a "
+            "divisor"
+        )
+    if not re.fullmatch(r"all|(cpu:)?[1-9]\d{0,3}", train.devices):
+        raise ConfigError(f"--devices is {train.devices}: give all, a number of GPUs, or cpu:R")
+
+
 def validate(config: Config) -> None:
     """Refuses a configuration that cannot be trained, before any work is done.
 
@@ -747,6 +776,7 @@ def validate(config: Config) -> None:
         _check(field, _value(config, field))
     _check_names(config)
     _check_numbers(config)
+    _check_replicas(config)
 
 
 # config -> text -> config
@@ -795,21 +825,21 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     return replace(Config(), preset=str(values.get("preset", Config.preset)), **settings)
 
 
-def _identity(config: Config) -> dict[str, Any]:
-    """The settings that make a run this run."""
+def identity(config: Config) -> dict[str, Any]:
+    """The settings that make a run this run, by name."""
     ours = (field for field in _fields().values() if field.rule.get("identity", True))
     return {field.name: _typed(field, _value(config, field)) for field in ours}
 
 
 def difference(before: Config, after: Config) -> list[str]:
     """What keeps `after` from resuming a run of `before`: one line a setting, "temperature: 0.2 -> 0.5"."""
-    old, new = _identity(before), _identity(after)
+    old, new = identity(before), identity(after)
     return [f"{name}: {_text(old[name])} -> {_text(new[name])}" for name in old if old[name] != new[name]]
 
 
 def config_hash(config: Config) -> str:
     """Sixteen hexadecimal digits that two configs share exactly when `difference` finds none (SHA-256)."""
-    return hashlib.sha256(json.dumps(_identity(config), sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def default_out(config: Config) -> Path:

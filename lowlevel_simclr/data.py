@@ -110,7 +110,14 @@ def steps_per_epoch(count: int, batch_size: int) -> int:
     return count // batch_size
 
 
-def batches(images: Any, batch_size: int, seed: int, first_step: int, last_step: int) -> tf.data.Dataset:
+def batches(
+    images: Any,
+    batch_size: int,
+    seed: int,
+    first_step: int,
+    last_step: int,
+    own: np.ndarray | None = None,
+) -> tf.data.Dataset:
     """The batches of the steps first_step .. last_step - 1, counted from 0 over the whole run.
 
     Epoch e visits the images in the order `epoch_order(seed, e, n)`, in whole batches. A batch depends on the
@@ -123,9 +130,11 @@ def batches(images: Any, batch_size: int, seed: int, first_step: int, last_step:
         seed: the run's.
         first_step: the first step that is wanted.
         last_step: the first step that is not.
+        own: (n,) places in a batch, the share of one of several replicas; no other image is gathered. None for all.
 
     Returns:
-        A dataset of epoch () int64, index (N,) int64 (rows of `images`), images (N, H, W, C) uint8.
+        A dataset of epoch () int64, index (N,) int64 (rows of `images`), images (N, H, W, C) uint8; n instead of N
+        where there is a share.
 
     Raises:
         DataError: there are fewer images than a batch.
@@ -142,7 +151,8 @@ def batches(images: Any, batch_size: int, seed: int, first_step: int, last_step:
 
     def indices(epoch: tf.Tensor) -> tf.data.Dataset:
         order = stock.epoch_order(seed, epoch, len(images))[: per_epoch * batch_size]
-        rows = tf.data.Dataset.from_tensor_slices(tf.reshape(order, (per_epoch, batch_size)))
+        order = tf.reshape(order, (per_epoch, batch_size))
+        rows = tf.data.Dataset.from_tensor_slices(order if own is None else tf.gather(order, own, axis=1))
         return rows.map(lambda index: (epoch, index))
 
     def gather(epoch: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

@@ -30,7 +30,6 @@ from lowlevel_simclr import compat
 
 MEETING, TRAINING = 7_001, 7_002  # group keys: one device of each worker, all replicas
 LONGEST_STATEMENT = 16_384  # bytes that a worker may say of itself
-SECONDS_TO_MEET = 300  # for workers that are started by hand, one after the other
 BATCH_NORMS = ("sync", "local", "ghost")
 
 
@@ -136,6 +135,22 @@ class Replica:
 ALONE = Replica()
 
 
+@dataclasses.dataclass(frozen=True)
+class Team:
+    """Who trains: the workers, and the replicas of this one, each of which knows how many there are in all."""
+
+    workers: Workers = Workers()
+    local: tuple[Replica, ...] = (ALONE,)
+
+    @property
+    def count(self) -> int:
+        """Replicas of all workers."""
+        return self.local[0].count
+
+
+LONE = Team()
+
+
 # Rows
 
 
@@ -227,8 +242,8 @@ def local_devices(devices: str) -> list[str]:
         return [""]
     if count > gpus:
         raise DistributionError(
-            f"--devices is {devices} and there are {gpus} GPUs: give at most that, or cpu:{devices} for replicas on the "
-            "processor"
+            f"--devices is {devices} and there are {gpus} GPUs: give at most that, or cpu:{devices} for replicas on "
+            "the processor"
         )
     return [f"/device:GPU:{place}" for place in range(count)]
 
@@ -389,6 +404,28 @@ def on_each(workers: Workers, local: Sequence[Replica], act: Callable[[int], Any
 
     with concurrent.futures.ThreadPoolExecutor(len(local)) as pool, naming_the_lost(workers):
         return [found.result() for found in [pool.submit(place_and_act, place) for place in range(len(local))]]
+
+
+def everywhere(team: Team, functions: Sequence[Callable[..., Any]]) -> Callable[..., Any]:
+    """`act(iterators, *arguments)`: each local replica's function on its own iterator; gives what the first returns."""
+
+    def act(iterators: Sequence[Any], *arguments: Any) -> Any:
+        return on_each(team.workers, team.local, lambda place: functions[place](iterators[place], *arguments))[0]
+
+    return act
+
+
+def gather_team(devices: str, batch_norm: str, ghost_size: int) -> Team:
+    """The devices of this worker, the other workers, and all of their replicas. Before TensorFlow's runtime starts.
+
+    Raises:
+        DistributionError: see `local_devices` and `join`.
+    """
+    places = local_devices(devices)
+    workers = join()
+    if workers.count > 1 and places == [""] and not tf.config.list_physical_devices("GPU"):
+        places = ["/device:CPU:0"]
+    return Team(workers, tuple(replicas(workers, places, batch_norm, ghost_size)))
 
 
 def check_ranks(workers: Workers, local: Sequence[Replica]) -> None:

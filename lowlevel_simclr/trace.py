@@ -73,9 +73,9 @@ def operations(files: Iterable[Path]) -> list[Operation]:
     from tensorflow.tsl.profiler.protobuf import xplane_pb2  # loads nothing that a run without a trace needs
 
     planes = []
-    for path in files:
+    for file in files:
         space = xplane_pb2.XSpace()
-        space.ParseFromString(path.read_bytes())
+        space.ParseFromString(file.read_bytes())
         planes += list(space.planes)
     on_gpu = [plane for plane in planes if plane.name.startswith("/device:GPU")]
     seconds: dict[tuple[str, str], float] = defaultdict(float)

@@ -11,8 +11,10 @@ import dataclasses
 import functools
 import math
 import os
+import platform
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -26,9 +28,11 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from lowlevel_simclr import (
+    __version__,
     checkpoint,
     compat,
     data,
+    distribute,
     encoder,
     export,
     optimizer,
@@ -51,6 +55,7 @@ from lowlevel_simclr.config import (
     config_hash,
     difference,
     from_dict,
+    identity,
     parse,
     replace,
     stored_side,
@@ -89,6 +94,9 @@ class Plan:
     jit_compile_views: bool
     implementation: step.Implementation
     learning_rate: float
+    micro_batches: int
+    replicas: int
+    workers: int
 
     def as_dict(self) -> dict[str, Any]:
         """For environment.json."""
@@ -103,6 +111,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         train(config, options)
     except Stopped as stopped:
         print(stopped)
+    except distribute.DistributionError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return 1
     except (ConfigError, data.DataError, runlog.RunError, checkpoint.CheckpointError, step.NonFiniteLoss) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -117,24 +128,29 @@ def train(config: Config, options: RunOptions) -> dict[str, Any]:
 
     Raises:
         Stopped: a signal ended it early; the state is saved.
-        ConfigError, data.DataError, runlog.RunError, checkpoint.CheckpointError, step.NonFiniteLoss: see there.
+        ConfigError, data.DataError, runlog.RunError, checkpoint.CheckpointError, step.NonFiniteLoss,
+            distribute.DistributionError: see there.
     """
-    config = replace(config, precision=resolved_precision(config))  # another device is another run
-    images = read_images(config, options)
+    team = distribute.gather_team(config.train.devices, config.train.batch_norm, config.train.ghost_batch)
+    config = resolved(config, team)
+    images = read_images(config, options, team.workers.chief)
     if images.train.images.shape[-1] != RGB:
         config = colourless(config)
-    with stop_requests() as asked:
+    with stop_requests() as asked, contextlib.ExitStack() as stack:
         if config.train.deterministic:
             tf.config.experimental.enable_op_determinism()
-        plan = make_plan(config, images)
+        plan = make_plan(config, images, team)
         if options.preview:
             return preview(config, plan, images, options.out)
+        distribute.agree(team.workers, {**identity(config), **versions()})
+        # Only the chief writes the run; what another worker writes on its way is thrown away.
+        out = options.out if team.workers.chief else Path(stack.enter_context(tempfile.TemporaryDirectory()), "run")
         with runlog.open_run(
-            options.out, to_dict(config), lambda found: difference(from_dict(found), config), fresh=options.fresh
+            out, to_dict(config), lambda found: difference(from_dict(found), config), fresh=options.fresh
         ) as run:
             run.write_environment(plan.as_dict())
             run.write_data(data.record(images))
-            return Session(config, plan, images, run, options.profile).finish(asked)
+            return Session(config, plan, images, run, team, options.profile).finish(asked)
 
 
 @contextlib.contextmanager
@@ -155,16 +171,17 @@ def stop_requests() -> Iterator[Callable[[], str | None]]:
             signal.signal(number, handler)
 
 
-def read_images(config: Config, options: RunOptions) -> data.DataSet:
+def read_images(config: Config, options: RunOptions, chief: bool) -> data.DataSet:
     """The data set, read after everything that can be refused at once has been.
 
     Raises:
         Stopped: Ctrl-C; nothing has been written yet.
         data.DataError, runlog.RunError: see there.
     """
-    if not options.preview:
+    writes = chief and not options.preview
+    if writes:
         runlog.refuse_early(options.out, functools.partial(difference_either_way, config), fresh=options.fresh)
-    before = None if options.fresh or options.preview else runlog.read_data(options.out)
+    before = runlog.read_data(options.out) if writes and not options.fresh else None
     try:
         return data.load(
             config.data.dataset,
@@ -185,6 +202,22 @@ def difference_either_way(config: Config, found: dict[str, Any]) -> list[str]:
     return min((difference(before, after) for after in (config, colourless(config))), key=len)
 
 
+def resolved(config: Config, team: distribute.Team) -> Config:
+    """The configuration with what this machine chose: another device, or another number of them, is another run."""
+    devices = config.train.devices if config.train.devices.startswith("cpu:") else str(len(team.local))
+    return replace(config, precision=resolved_precision(config), devices=devices)
+
+
+def versions() -> dict[str, str]:
+    """What must be the same on every worker, beside the configuration."""
+    return {
+        "Python": platform.python_version(),
+        "TensorFlow": tf.__version__,
+        "Keras": str(tf.keras.__version__),
+        "lowlevel_simclr": __version__,
+    }
+
+
 # What the configuration comes to
 
 
@@ -193,12 +226,14 @@ def resolved_precision(config: Config) -> str:
     return compat.fast_precision() if config.train.precision == "auto" else config.train.precision
 
 
-def make_plan(config: Config, images: data.DataSet) -> Plan:
+def make_plan(config: Config, images: data.DataSet, team: distribute.Team = distribute.LONE) -> Plan:
     """Steps, precision, compilation and implementation, from the configuration, the images and this device.
 
     Raises:
+        ConfigError: the batch has no equal shares for the replicas, or XLA is asked for with several.
         data.DataError: there are fewer images than a batch.
     """
+    micro_batches = count_micro_batches(config, team.count)
     train_config = config.train
     per_epoch = data.steps_per_epoch(len(training_images(config, images)), train_config.batch_size)
     jit_compile = train_config.xla == "on" or (train_config.xla == "auto" and on_gpu())
@@ -213,6 +248,9 @@ def make_plan(config: Config, images: data.DataSet) -> Plan:
         jit_compile_views=train_config.xla != "off" and train_config.ops == "stock",
         implementation=implementation(train_config.ops, jit_compile),
         learning_rate=optimizer.scaled_learning_rate(config.optimizer.learning_rate, train_config.batch_size, scaling),
+        micro_batches=micro_batches,
+        replicas=team.count,
+        workers=team.workers.count,
     )
 
 
@@ -235,6 +273,29 @@ def implementation(ops: str, compiled: bool) -> step.Implementation:
         update = stock.lars_update if compiled or on_gpu() else native.lars_update
         return step.Implementation.of("native", native)._replace(lars_update=update)
     return step.Implementation.of("stock", stock)
+
+
+def count_micro_batches(config: Config, replicas: int) -> int:
+    """How many micro-batches a step has; their shares, and ghost groups, must come out even.
+
+    Raises:
+        ConfigError: they do not, or XLA is asked to compile a step of several replicas.
+    """
+    choice = config.train
+    count = choice.batch_size // (int(choice.micro_batch) or choice.batch_size)
+    if choice.batch_size % (count * replicas):
+        raise ConfigError(
+            f"--batch-size is {choice.batch_size} in {count} micro-batches, which have no equal shares for {replicas} "
+            f"replicas: give a multiple of {count * replicas}"
+        )
+    share = choice.batch_size // (count * replicas)
+    if choice.batch_norm == "ghost" and share % choice.ghost_batch:
+        raise ConfigError(
+            f"--ghost-batch is {choice.ghost_batch} and a replica has {share} images at a time: give a divisor of that"
+        )
+    if choice.xla == "on" and replicas > 1:
+        raise ConfigError(f"--xla is on and there are {replicas} replicas, whose step XLA cannot compile: give auto")
+    return count
 
 
 def training_images(config: Config, images: data.DataSet) -> Any:
@@ -286,22 +347,28 @@ def new_learner(config: Config, plan: Plan, channels: int) -> step.Learner:
     return step.new_learner(f, g, chosen, optimizer.loss_scale(plan.precision))
 
 
-def steps_function(config: Config, plan: Plan, learner: step.Learner) -> step.StepsFunction:
-    """The compiled loop over training steps."""
+def steps_function(
+    config: Config, plan: Plan, learner: step.Learner, replica: distribute.Replica = distribute.ALONE
+) -> step.StepsFunction:
+    """The compiled loop over training steps of one replica."""
     warmup = round(config.optimizer.warmup_epochs * plan.steps_per_epoch)
-    one_step = functools.partial(
-        step.train_step,
-        learner,
-        trace.named("views", view_maker(config, plan)),
-        trace.named("loss", loss_function(config, plan)),
-        lambda done: optimizer.warmup_cosine(done, plan.learning_rate, warmup, plan.steps),
-    )
+    loss = trace.named("loss", loss_function(config, plan, replica))
+    views = trace.named("views", view_maker(config, plan))
+
+    def schedule(done: tf.Tensor) -> tf.Tensor:
+        return optimizer.warmup_cosine(done, plan.learning_rate, warmup, plan.steps)
+
+    def one_step(batch: step.Batch) -> step.Metrics:
+        if plan.micro_batches == 1:
+            return step.train_step(learner, views, loss, schedule, batch, replica)
+        return step.cached_step(learner, views, loss, schedule, batch, plan.micro_batches, replica)
+
     return step.compile_steps(one_step, plan.jit_compile)
 
 
-def loss_function(config: Config, plan: Plan) -> step.LossAndTop1:
-    """z (2N, d) -> NT-Xent (2N,), in the convention that the configuration names, and top-1 (2N,)."""
-    nt_xent_and_top1 = functools.partial(plan.implementation.nt_xent_and_top1, temperature=config.loss.temperature)
+def loss_function(config: Config, plan: Plan, replica: distribute.Replica = distribute.ALONE) -> step.LossAndTop1:
+    """z (2n, d) -> NT-Xent (2n,), in the convention that the configuration names, and top-1 (2n,)."""
+    nt_xent_and_top1 = distribute.nt_xent_and_top1(replica, plan.implementation, config.loss.temperature)
     factor = LOSS_FACTORS[config.loss.loss_reduction]
     if factor == 1:
         return nt_xent_and_top1
@@ -327,18 +394,37 @@ class Session:
     """The parts of a run while this process trains it; what to do is in `finish`, in order."""
 
     def __init__(
-        self, config: Config, plan: Plan, images: data.DataSet, run: runlog.Run, profile: bool = False
+        self,
+        config: Config,
+        plan: Plan,
+        images: data.DataSet,
+        run: runlog.Run,
+        team: distribute.Team,
+        profile: bool = False,
     ) -> None:
         """Builds f and g, restores the last checkpoint, and says what is trained on what."""
-        self.config, self.plan, self.images, self.run, self.profile = config, plan, images, run, profile
-        self.learner = new_learner(config, plan, images.train.images.shape[-1])
+        self.config, self.plan, self.images, self.run = config, plan, images, run
+        self.team, self.profile = team, profile
+        self.learners = []
+        for replica in team.local:
+            with tf.device(replica.device or None):
+                self.learners.append(new_learner(config, plan, images.train.images.shape[-1]))
+        self.learner = self.learners[0]  # the state of all
         self.sample = protocol.knn_sample(images, config.train.seed)
         self.first_step = self._restore()
         self.latest_knn = math.nan
         describe(self)
 
     def finish(self, asked: Callable[[], str | None]) -> dict[str, Any]:
-        """Trains to the last step, evaluates, draws and reports; returns what evaluation.json holds."""
+        """Trains to the last step, evaluates, draws and reports; returns what evaluation.json holds.
+
+        With several workers the chief alone draws and evaluates; the others wait for it, because it would take their
+        end for a failure.
+        """
+        if not self.team.workers.chief:
+            self.train(asked)
+            distribute.anyone(self.team.workers, False)
+            return {}
         self.train(asked)
         in_float32 = dataclasses.replace(self.plan, precision="float32")
         f = new_learner(self.config, in_float32, self.images.train.images.shape[-1]).encoder
@@ -346,6 +432,7 @@ class Session:
         evaluation, h, h_untrained = self.evaluate(f)
         self.draw(h, h_untrained, baselines)
         report(self, evaluation)
+        distribute.anyone(self.team.workers, False)
         return evaluation
 
     # Training
@@ -354,16 +441,11 @@ class Session:
         """The loop: a few steps in the graph, then metrics, k-NN and checkpoints, each when it is due."""
         if self.first_step >= self.plan.steps:
             return
-        steps = steps_function(self.config, self.plan, self.learner)
-        batches = iter(
-            data.batches(
-                training_images(self.config, self.images),
-                self.config.train.batch_size,
-                self.config.train.seed,
-                self.first_step,
-                self.plan.steps,
-            )
+        steps = distribute.everywhere(
+            self.team,
+            [steps_function(self.config, self.plan, *both) for both in zip(self.learners, self.team.local)],
         )
+        batches = self._batches()
         views = self.run.plots / "views.png"
         bar = tqdm(total=self.plan.steps, initial=self.first_step, unit="step", dynamic_ncols=True)
         with bar, Background() as beside:
@@ -378,13 +460,29 @@ class Session:
                 if calls == 1:  # now, for until the first step a user waits
                     beside.do(functools.partial(draw_views, self.config, self.plan, self.images, views))
                 done += count
-                if self._due(done, self.config.train.checkpoint_every) or asked():
-                    beside.do(functools.partial(self._save, done, self.learner.snapshot()))
-                if asked():
+                stops = distribute.anyone(self.team.workers, bool(asked()))
+                if self._due(done, self.config.train.checkpoint_every) or stops:
+                    self._save_beside(beside, done)
+                if stops:
+                    beside.wait()
+                    distribute.anyone(self.team.workers, False)  # nobody leaves before the chief has saved
                     raise Stopped(
-                        f"{asked()}: saved at step {done} of {self.plan.steps}; the same command goes on from there"
+                        f"{asked() or 'another worker was asked to stop'}: saved at step {done} of {self.plan.steps}; "
+                        "the same command goes on from there"
                     )
                 before = time.perf_counter()
+
+    def _batches(self) -> list[Iterator[step.Batch]]:
+        """The batches of each local replica, its own images alone."""
+        images, choice = training_images(self.config, self.images), self.config.train
+        shares = [
+            distribute.own_rows(replica.rank, replica.count, choice.batch_size, self.plan.micro_batches)
+            if replica.count > 1
+            else None
+            for replica in self.team.local
+        ]
+        wanted = (choice.batch_size, choice.seed, self.first_step, self.plan.steps)
+        return [iter(data.batches(images, *wanted, own)) for own in shares]
 
     @contextlib.contextmanager
     def _traced(self, now: bool, count: int) -> Iterator[None]:
@@ -398,7 +496,9 @@ class Session:
         tqdm.write(trace.table(found[0], count, self.learner.encoder.name, self.learner.projection.name))
         tqdm.write(f"the trace: tensorboard --logdir {self.run.tensorboard}")
 
-    def _call(self, steps: step.StepsFunction, batches: Iterator[step.Batch], count: int) -> step.Metrics:
+    def _call(
+        self, steps: Callable[..., step.Metrics], batches: list[Iterator[step.Batch]], count: int
+    ) -> step.Metrics:
         """`count` steps in one host call -> their metrics, (count,) each, which may still be in the making."""
         try:
             return steps(batches, tf.constant(count, tf.int32))
@@ -439,7 +539,7 @@ class Session:
 
     def _look(self, done: int) -> float | None:
         """k-NN on the held-out sample, when it is due."""
-        if self.sample and self._due(done, self._knn_interval()):
+        if self.team.workers.chief and self.sample and self._due(done, self._knn_interval()):
             return protocol.sample_knn(self.learner.encoder, self.sample, *self._scaling())
         return None
 
@@ -456,6 +556,11 @@ class Session:
 
     # State
 
+    def _save_beside(self, beside: Background, done: int) -> None:
+        """The checkpoint of this moment, by the chief, while training goes on."""
+        if self.team.workers.chief:
+            beside.do(functools.partial(self._save, done, self.learner.snapshot()))
+
     def _save(self, done: int, state: dict[str, tf.Tensor]) -> None:
         """The checkpoint of a step, beside training."""
         checkpoint.save(
@@ -471,7 +576,12 @@ class Session:
         saved = checkpoint.latest(self.run.checkpoints)
         if saved:
             self.learner.restore(saved.arrays)
-        done = saved.step if saved else 0
+        if self.team.count > 1:
+            distribute.check_ranks(self.team.workers, self.team.local)
+            arrays = distribute.spread(self.team.workers, self.learner.arrays())
+            for learner in self.learners:
+                learner.restore(arrays)
+        done = int(self.learner.step.numpy())
         self.run.cut_metrics(done)
         return done
 
@@ -550,7 +660,10 @@ def draw_views(config: Config, plan: Plan, images: data.DataSet, path: Path) -> 
 
 def describe(session: Session) -> None:
     """f, g, the loss and the device, before the first step."""
-    config, plan, learner = session.config, session.plan, session.learner
+    config, plan, learner, workers = session.config, session.plan, session.learner, session.team.workers
+    if not workers.chief:
+        print(f"worker   {workers.rank} of {workers.count}: worker 0 keeps the run folder")
+        return
     state = f"resumes at step {session.first_step}" if session.first_step else "starts"
     images = len(training_images(config, session.images))
     f, g = learner.encoder, learner.projection
@@ -564,6 +677,9 @@ def describe(session: Session) -> None:
     factor = LOSS_FACTORS[config.loss.loss_reduction]
     print(f"loss     NT-Xent, tau {config.loss.temperature:g}, {factor:g} x the mean over the 2N views")
     compiled = "the step" if plan.jit_compile else "the views" if plan.jit_compile_views else "nothing"
+    if plan.replicas > 1 or plan.micro_batches > 1:
+        shares = f"{plan.replicas} replicas in {plan.workers} workers, {plan.micro_batches} micro-batches a step"
+        print(f"replicas {shares}, BatchNorm {config.train.batch_norm}")
     print(f"device   {plan.precision}, XLA for {compiled}, {plan.implementation.name} ops, TensorFlow {tf.__version__}")
 
 

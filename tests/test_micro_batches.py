@@ -1,4 +1,4 @@
-"""The gradient cache: micro-batches give the gradients of one tape over the same model, in the memory of one of them."""
+"""The gradient cache: micro-batches give the gradients of one tape over the same model, in the memory of one."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_an_uneven_tail_is_refused() -> None:
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_half_precision_and_its_loss_scale_are_those_of_one_tape(precision: str) -> None:
-    """Against one tape over the same micro-batches in float32: at most twice as wrong as one tape in the same halves."""
+    """Held against one tape in float32: at most twice as wrong as one tape in the same halves."""
     _, exact, _ = one_tape(learner_of("float32"), batch_of(), 3, "float32")
     scale = optimizer.FIRST_SCALE if precision == "float16" else 1.0
     _, halves, _ = one_tape(learner_of(precision), batch_of(), 3, precision, scale)
