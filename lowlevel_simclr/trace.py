@@ -1,7 +1,7 @@
 """A few training steps under TensorFlow's profiler: a trace that TensorBoard opens, and where their time goes by stage.
 
-An operation belongs to the stage whose name stands in its own: name scopes `views`, `loss` and `optimizer`, the names of
-f and g as models, `gradient_tape` for all of the gradient. Times are those of the operations themselves, without what
+An operation belongs to the stage whose name stands in its own: name scopes `views`, `loss` and `optimizer`, f and g by
+their names as models, `gradient_tape` for all of the gradient. Times are those of the operations themselves, without what
 they call; two threads may be busy at once, so they can add up to more than the time that passed.
 """
 
