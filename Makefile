@@ -48,6 +48,8 @@ check: $(VENV)
 bench: $(VENV)
 	$(BIN)/python -m bench.bench_nt_xent
 	$(BIN)/python -m bench.bench_lars_update
+	$(BIN)/python -m bench.bench_step
+	$(BIN)/python -m bench.bench_startup
 
 lint: $(VENV)
 	$(BIN)/python -m pip install --quiet -r requirements-lint.txt

@@ -1,8 +1,8 @@
-"""A few training steps under TensorFlow's profiler: a trace that TensorBoard opens, and where their time goes by stage.
+"""Some training steps under TensorFlow's profiler: a trace that TensorBoard opens, and a page of where the time goes.
 
-An operation belongs to the stage whose name stands in its own: name scopes `views`, `loss` and `optimizer`, the names of
-f and g as models, `gradient_tape` for all of the gradient. Times are those of the operations themselves, without what
-they call; two threads may be busy at once, so they can add up to more than the time that passed.
+An operation belongs to the stage whose name stands in its own: name scopes `views`, `loss` and `optimizer`, the names
+of f and g as models, `gradient_tape` for all of the gradient. Times are those of the operations themselves, without
+what they call; two threads may be busy at once, so they can add up to more than the time that passed.
 """
 
 from __future__ import annotations
@@ -82,9 +82,9 @@ def operations(files: Iterable[Path]) -> list[Operation]:
     for plane in on_gpu or planes:
         for line in plane.lines:
             for name, own in _own_times(plane, line):
-                path, separator, kind = name.rpartition(":")
-                if separator and kind and not path.endswith(":"):  # "Class::Method" and the like are no operations
-                    seconds[path, kind] += own
+                label, separator, kind = name.rpartition(":")
+                if separator and kind and not label.endswith(":"):  # "Class::Method" and the like are no operations
+                    seconds[label, kind] += own
     return [Operation(name, kind, own) for (name, kind), own in seconds.items()]
 
 
