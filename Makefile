@@ -52,6 +52,8 @@ bench: $(VENV)
 	$(BIN)/python -m bench.bench_make_views
 	$(BIN)/python -m bench.bench_draw_view_params
 	$(BIN)/python -m bench.bench_input
+	$(BIN)/python -m bench.bench_step
+	$(BIN)/python -m bench.bench_startup
 
 lint: $(VENV)
 	$(BIN)/python -m pip install --quiet -r requirements-lint.txt

@@ -79,6 +79,40 @@ def accuracy_table(stored: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def step_table(stored: dict[str, Any]) -> str:
+    """Markdown: a line for each form of the training step."""
+    lines = ["| form | pairs/s, median | best | whole job is |", "|---" * 4 + "|"]
+    for name, form in stored["forms"].items():
+        against = stored["whole_against"].get(name)
+        ratio = f"{against['by_medians']:.2f}x" if against else ""
+        lines.append(f"| {name} | {form['pairs_per_second']:.0f} | {form['best_pairs_per_second']:.0f} | {ratio} |")
+    config = stored["config"]
+    lines += [
+        "",
+        f"{config['encoder']}, {config['stem']} stem, {config['image_size']} pixels, batch {config['batch_size']}, "
+        f"{config['precision']}, LARS; {stored['device']}, TensorFlow {stored['versions']['tensorflow']}.",
+    ]
+    return "\n".join(lines)
+
+
+def step_figure(stored: dict[str, Any], path: Path) -> None:
+    """Pairs a second of each form, medians as bars and the 10th and 90th percentile as whiskers."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    forms, batch_size = stored["forms"], stored["config"]["batch_size"]
+    middle = [form["pairs_per_second"] for form in forms.values()]
+    below = [rate - batch_size / form["p90_seconds"] for rate, form in zip(middle, forms.values())]
+    above = [batch_size / form["p10_seconds"] - rate for rate, form in zip(middle, forms.values())]
+    axes = plt.figure(figsize=(6, 2.5)).add_subplot()
+    axes.barh(list(forms), middle, xerr=[below, above])
+    axes.invert_yaxis()
+    axes.set(xlabel=f"pairs a second, {stored['config']['encoder']}, batch {batch_size}")
+    axes.figure.savefig(path, dpi=120, bbox_inches="tight")
+
+
 def write_into_readme(readme: Path, name: str, text: str) -> None:
     """Replaces what stands between the markers of a name.
 
@@ -100,9 +134,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--readme", action="store_true", help="write the table into README.md")
     chosen = parser.parse_args(arguments)
     stored = json.loads(chosen.result.read_text(encoding="utf-8"))
-    shown = accuracy_table(stored) if "runs" in stored else table(harness.load(chosen.result))
+    is_step = stored.get("benchmark") == "step"
+    if is_step:
+        shown = step_table(stored)
+    else:
+        shown = accuracy_table(stored) if "runs" in stored else table(harness.load(chosen.result))
     print(shown)
-    if chosen.figure:
+    if chosen.figure and is_step:
+        step_figure(stored, chosen.figure)
+    elif chosen.figure:
         figure(harness.load(chosen.result), chosen.figure)
     if chosen.readme:
         write_into_readme(Path("README.md"), chosen.result.stem, shown)

@@ -1,8 +1,8 @@
-"""A few training steps under TensorFlow's profiler: a trace that TensorBoard opens, and where their time goes by stage.
+"""Some training steps under TensorFlow's profiler: a trace that TensorBoard opens, and a page of where the time goes.
 
-An operation belongs to the stage whose name stands in its own: name scopes `views`, `loss` and `optimizer`, f and g by
-their names as models, `gradient_tape` for all of the gradient. Times are those of the operations themselves, without what
-they call; two threads may be busy at once, so they can add up to more than the time that passed.
+An operation belongs to the stage whose name stands in its own: name scopes `views`, `loss` and `optimizer`, the names
+of f and g as models, `gradient_tape` for all of the gradient. Times are those of the operations themselves, without
+what they call; two threads may be busy at once, so they can add up to more than the time that passed.
 """
 
 from __future__ import annotations
@@ -73,18 +73,18 @@ def operations(files: Iterable[Path]) -> list[Operation]:
     from tensorflow.tsl.profiler.protobuf import xplane_pb2  # loads nothing that a run without a trace needs
 
     planes = []
-    for file in files:
+    for path in files:
         space = xplane_pb2.XSpace()
-        space.ParseFromString(file.read_bytes())
+        space.ParseFromString(path.read_bytes())
         planes += list(space.planes)
     on_gpu = [plane for plane in planes if plane.name.startswith("/device:GPU")]
     seconds: dict[tuple[str, str], float] = defaultdict(float)
     for plane in on_gpu or planes:
         for line in plane.lines:
             for name, own in _own_times(plane, line):
-                path, separator, kind = name.rpartition(":")
-                if separator and kind and not path.endswith(":"):  # "Class::Method" and the like are no operations
-                    seconds[path, kind] += own
+                label, separator, kind = name.rpartition(":")
+                if separator and kind and not label.endswith(":"):  # "Class::Method" and the like are no operations
+                    seconds[label, kind] += own
     return [Operation(name, kind, own) for (name, kind), own in seconds.items()]
 
 
