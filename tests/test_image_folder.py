@@ -96,6 +96,8 @@ def test_a_test_split_alone_leaves_the_rest_to_train_on(tmp_path: Path) -> None:
 def test_images_without_a_folder_of_their_own_have_no_label(tmp_path: Path) -> None:
     images = load(fill(tmp_path, *(f"{number}.png" for number in range(20))))
     assert set(images.train.labels) == set(images.test.labels) == {-1} and images.classes == ()
+    some = load(fill(tmp_path / "splits", "train/a.png", "train/cat/b.png", "test/c.png"))
+    assert list(some.train.labels) == [-1, 0] and list(some.test.labels) == [-1] and some.classes == ("cat",)
 
 
 def test_hidden_files_and_other_endings_are_counted_and_links_followed_once(tmp_path: Path) -> None:
