@@ -103,9 +103,14 @@ class Stream {
                                     static_cast<int>(shared_bytes));
     }
     if (status == cudaSuccess) {
-      kernel<<<grid, threads, shared_bytes, stream_>>>(arguments...);
-      status = cudaGetLastError();
+      cudaLaunchConfig_t config{};
+      config.gridDim = grid;
+      config.blockDim = dim3(threads);
+      config.dynamicSmemBytes = static_cast<size_t>(shared_bytes);
+      config.stream = stream_;
+      status = cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
     }
+    if (status != cudaSuccess) cudaGetLastError();  // said here once, and not to whoever asks CUDA next
     if (status != cudaSuccess) error_ = cudaGetErrorString(status);
 #else
     on_host::launch(grid, threads, shared_bytes, [&] { kernel(arguments...); });

@@ -39,7 +39,9 @@ needs_gpu = pytest.mark.skipif(not tf.config.list_physical_devices("GPU"), reaso
 QUICK = (
     losses.Case(37, 20, "bfloat16"),
     losses.Case(37, 20, "float16", 0.005),
-    losses.Case(33, 20, "float32", 0.1),
+    losses.Case(75, 20, "float32", 0.1),  # two shares of three tiles
+    losses.Case(75, 12, "bfloat16", 0.005),
+    losses.Case(75, 12, "float64", 0.005, own=(40, 35)),
     losses.Case(33, 24, "float32", 0.05, "duplicates"),
     losses.Case(33, 24, "bfloat16", 0.05, "zeros"),
     losses.Case(20, 24, "bfloat16", 0.05, "huge"),
@@ -190,6 +192,14 @@ def test_no_cuda_symbol_is_left_to_tensorflow() -> None:
     table = subprocess.run(["objdump", "-T", str(_library.PATH)], check=True, capture_output=True, text=True).stdout
     undefined = [line.split()[-1] for line in table.splitlines() if "*UND*" in line]
     assert undefined and not [name for name in undefined if "cuda" in name.lower()]
+
+
+@needs_cuda
+def test_the_library_holds_cuda_code() -> None:
+    if shutil.which("objdump") is None:
+        pytest.skip("objdump (binutils) is not installed")
+    listed = subprocess.run(["objdump", "-h", str(_library.PATH)], check=True, capture_output=True, text=True).stdout
+    assert ".nv_fatbin" in listed
 
 
 @needs_cuda

@@ -33,6 +33,11 @@
 #include "nt_xent.h"
 #include "nt_xent_cuda.h"
 
+// Tests set it low, so that a block of a small problem passes over several tiles, as those of large ones do.
+#ifndef LOWLEVEL_SIMCLR_BLOCKS_WANTED
+#define LOWLEVEL_SIMCLR_BLOCKS_WANTED 512
+#endif
+
 namespace lowlevel_simclr {
 namespace {
 
@@ -40,10 +45,10 @@ namespace {
 
 constexpr int kWarps = 4;
 constexpr int kThreads = kWarps * kWarp;
-constexpr int kTile = 64;               // rows of a block, columns of a tile
-constexpr int kFragments = kTile / 8;   // 8-column fragments of a tile
-constexpr int kBlocksWanted = 512;      // about four for each processor of a large GPU
-constexpr int kMostShares = 64;         //
+constexpr int kTile = 64;                                     // rows of a block, columns of a tile
+constexpr int kFragments = kTile / 8;                         // 8-column fragments of a tile
+constexpr int kBlocksWanted = LOWLEVEL_SIMCLR_BLOCKS_WANTED;  // about four for each processor of a large GPU
+constexpr int kMostShares = 64;                               //
 constexpr int kPadding = 16;            // d is rounded up to it: the depth of one 16-bit product
 constexpr int kReducingThreads = 1024;  //
 constexpr double kFixedShiftTemperature = 2.0 / 64.0;  // as on the CPU
