@@ -284,7 +284,14 @@ def join() -> Workers:
         )
     if len(addresses) == 1:
         return Workers()
-    return Workers(len(addresses), rank, addresses, tf.distribute.MultiWorkerMirroredStrategy())
+    try:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    except tf.errors.OpError as error:
+        raise DistributionError(
+            f"worker {rank} of {', '.join(addresses)} did not meet the others ({str(error).splitlines()[0][:200]}): "
+            "start every worker, each with its own index, and see that no other program has its port"
+        ) from error
+    return Workers(len(addresses), rank, addresses, strategy)
 
 
 def _meet(workers: Workers, values: np.ndarray, ways: str) -> np.ndarray:

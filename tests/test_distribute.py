@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lowlevel_simclr import compat, distribute, ops, step
+from lowlevel_simclr import checkpoint, compat, distribute, ops, step
 from tests import replicated
 from tests.replicated import Case
 
@@ -238,3 +239,87 @@ def test_a_cluster_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, text
 def test_an_unknown_batch_norm_is_refused() -> None:
     with pytest.raises(ValueError, match="there is no BatchNorm 'both'"):
         distribute.Replica(batch_norm="both").batch_norm_scope()
+
+
+# Two workers train a run, as a user starts them
+
+TRAIN = """
+import sys
+from lowlevel_simclr import data, train
+data.SHAPES_TRAIN, data.SHAPES_TEST = 60, 40
+sys.exit(train.main(sys.argv[1:]))
+"""
+SMALL = ["--image-size", "8", "--batch-size", "16", "--projection-widths", "16", "8", "--steps-per-call", "2"]
+SMALL += ["--warmup-epochs", "0", "--knn-every", "0", "--precision", "float32"]
+
+
+def start(out: Path, *flags: str, of_second: Sequence[str] = ()) -> list[subprocess.Popen[str]]:
+    """Both workers, in their order."""
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", TRAIN, *SMALL, "--out", str(out), *flags, *(of_second if rank else ())],
+            cwd=ROOT,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank, environment in enumerate(cluster(2))
+    ]
+
+
+def wait_for_steps(out: Path, processes: Sequence[subprocess.Popen[str]], count: int) -> None:
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and all(process.poll() is None for process in processes):
+        rows = out / "metrics.jsonl"
+        if rows.exists() and rows.read_bytes().count(b"\n") >= count:
+            return
+        time.sleep(0.1)
+    for process in processes:
+        process.kill()
+    raise AssertionError("\n".join(process.communicate()[0][-2000:] for process in processes))
+
+
+def said_at_the_end(processes: Sequence[subprocess.Popen[str]], seconds: float) -> list[str]:
+    """What each said; none may take longer."""
+    try:
+        return [process.communicate(timeout=seconds)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def final_state(out: Path) -> dict[str, np.ndarray]:
+    saved = checkpoint.latest(out / "checkpoints")
+    assert saved is not None
+    return saved.arrays
+
+
+@pytest.mark.slow
+def test_workers_with_other_settings_refuse_to_start_and_say_which(tmp_path: Path) -> None:
+    processes = start(tmp_path / "run", "--steps", "4", of_second=["--temperature", "0.5"])
+    said = said_at_the_end(processes, 300)
+    assert all(process.returncode not in (0, None) for process in processes)
+    assert any("worker 1 is not like worker 0 (temperature: 0.1 there, 0.5 here)" in text for text in said), said
+
+
+@pytest.mark.slow
+def test_a_worker_killed_ends_the_other_and_the_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    flags = ["--steps", "60", "--checkpoint-every", "10"]
+    whole = start(tmp_path / "whole", *flags)
+    said = said_at_the_end(whole, 600)
+    assert [process.returncode for process in whole] == [0, 0], said
+    processes = start(tmp_path / "run", *flags)
+    wait_for_steps(tmp_path / "run", processes, 24)
+    processes[1].kill()
+    started = time.monotonic()
+    chief = said_at_the_end(processes[:1], 120)[0]
+    print(f"the chief ended {time.monotonic() - started:.1f} s after worker 1 was killed")
+    assert processes[0].returncode not in (0, None) and "worker 1 (127.0.0.1:" in chief and "left the run" in chief, (
+        chief
+    )
+    again = start(tmp_path / "run", *flags)
+    said = said_at_the_end(again, 600)
+    assert [process.returncode for process in again] == [0, 0], said
+    one, other = final_state(tmp_path / "whole"), final_state(tmp_path / "run")
+    assert [name for name in one if one[name].tobytes() != other[name].tobytes()] == []
