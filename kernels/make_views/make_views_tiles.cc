@@ -21,6 +21,10 @@
 
 #include "../vectors.h"
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 #ifndef LOWLEVEL_SIMCLR_ISA
 #error "compile with -DLOWLEVEL_SIMCLR_ISA=avx512, avx2 or baseline"
 #endif
@@ -46,7 +50,16 @@ LOWLEVEL_INLINE V at_most(V x, V bound) { return x > bound ? bound : x; }
 
 // ---- Pixels of the image
 
+// The compiler makes several steps of a conversion from bytes; the processor has one.
 LOWLEVEL_INLINE V widen_pixels(const uint8_t* from) {
+#if defined(__AVX512F__)
+  const __m512i words =  // masked, for the plain form's undefined operand makes the compiler warn
+      _mm512_maskz_cvtepu8_epi32(0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+  return __builtin_convertvector(reinterpret_cast<IndexVector<float>>(words), V);
+#elif defined(__AVX2__)
+  const __m256i words = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
+  return __builtin_convertvector(reinterpret_cast<IndexVector<float>>(words), V);
+#else
   typedef uint8_t Bytes __attribute__((vector_size(kLanes)));
   typedef uint16_t Halves __attribute__((vector_size(kLanes * 2)));
   Bytes bytes;
@@ -54,6 +67,7 @@ LOWLEVEL_INLINE V widen_pixels(const uint8_t* from) {
   const Lanes<float>::Words words =
       __builtin_convertvector(__builtin_convertvector(bytes, Halves), Lanes<float>::Words);
   return __builtin_convertvector(reinterpret_cast<IndexVector<float>>(words), V);
+#endif
 }
 
 LOWLEVEL_INLINE V widen_pixels(const uint16_t* from) {
@@ -86,7 +100,9 @@ void combine_lines(const Pixel* box, int64_t stride, int64_t columns, int64_t re
       const float* weight = down.weight + line * down.count;
       const Pixel* from = box + down.first[line] * stride + column;
       V sum{};
-      if (left >= kLanes) {
+      if (left >= kLanes && down.count == 2) {  // enlarging
+        sum = weight[0] * widen_pixels(from) + weight[1] * widen_pixels(from + stride);
+      } else if (left >= kLanes) {
         for (int64_t t = 0; t < down.count; ++t) sum += weight[t] * widen_pixels(from + t * stride);
       } else {
         for (int64_t t = 0; t < down.count; ++t)
