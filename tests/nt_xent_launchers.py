@@ -163,36 +163,43 @@ def stock(z: NDArray[Any], tau: float, c: NDArray[Any]) -> tuple[NDArray[Any], N
     return loss, np.where(full == 0, 0, tangent / np.where(full == 0, 1, full)), slope
 
 
+def truth_of(case: Case, z: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], np.float64]:
+    """Losses (2N,), dz (2N, d) and the gradient to tau () that results are held against.
+
+    The reference; for float64, whose roundings the reference shares, the plain formula in long double, from which the
+    reference itself may not be far.
+    """
+    c, tau = cotangent(case), case.temperature
+    found = (reference.nt_xent(z, tau), reference.nt_xent_gradient(z, tau, c))
+    found += (reference.nt_xent_temperature_gradient(z, tau, c),)
+    if case.dtype != "float64":
+        return found
+    exact = [np.asarray(part, np.float64) for part in stock(z.astype(np.longdouble), tau, c.astype(np.longdouble))]
+    for mine, theirs in zip(found, exact):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-9)
+    return tuple(exact)
+
+
 def check_against_reference(case: Case, z: NDArray[Any], found: Results) -> None:
     """AssertionError unless every result is within the bound of closeness.py."""
     exact, c = widened(z, case.dtype), cotangent(case)
     own = reference.own_rows(len(exact), *(case.own or (0, case.pairs)))
     sums = np.float64 if case.dtype == "float64" else np.float32
-    # Coordinates the other way round: in float64 the plain formula is the reference, and other roundings are wanted.
-    loss, dz, slope = stock(exact[:, ::-1].astype(sums), case.temperature, c.astype(sums))
-    dz = dz[:, ::-1]
+    loss, dz, slope = stock(exact.astype(sums), case.temperature, c.astype(sums))
     rule: dict[str, Any] = {"dtype": case.dtype}
-    twice = 2 if case.dtype == "float64" else 1  # there stock is the reference itself
-    expected = reference.nt_xent(exact, case.temperature)
-    scale = twice * loss_scale(case.temperature)
-    assert_close(found.loss, expected[own], loss[own], scale=scale, **rule)
+    true_loss, true_dz, true_slope = truth_of(case, exact)
+    scale, of_rows = loss_scale(case.temperature), gradient_scale(exact, c, case.temperature)
+    assert_close(found.loss, true_loss[own], loss[own], scale=scale, **rule)
     log_sum = found.normaliser[:, 0].astype(np.float64) / case.temperature + np.log(found.normaliser[:, 1], dtype=float)
     u = reference.unit_rows(exact)
     positive = np.sum(u * u[reference.positive(len(u))], axis=1) / case.temperature
-    assert_close(
-        log_sum.astype(sums),
-        (expected + positive)[own],
-        loss[own] + positive[own].astype(sums),
-        scale=2 * scale,
-        **rule,
-    )
-    expected = reference.nt_xent_gradient(exact, case.temperature, c)
-    of_rows = twice * gradient_scale(exact, c, case.temperature)
+    beside = loss[own] + positive[own].astype(sums)
+    assert_close(log_sum.astype(sums), (true_loss + positive)[own], beside, scale=2 * scale, **rule)
     dz_found = from_bfloat16(found.dz) if case.dtype == "bfloat16" else found.dz
-    assert_close(dz_found, expected[own], dz[own], scale=of_rows[own], stored=case.dtype, **rule)
+    assert_close(dz_found, true_dz[own], dz[own], scale=of_rows[own], stored=case.dtype, **rule)
     if case.own is None:
-        truth = reference.nt_xent_temperature_gradient(exact, case.temperature, c)
-        assert_close(sums(found.dtemperature), truth, sums(slope), scale=temperature_scale(c, case.temperature), **rule)
+        of_slope = temperature_scale(c, case.temperature)
+        assert_close(sums(found.dtemperature), true_slope, sums(slope), scale=of_slope, **rule)
     check_top1(exact, own, found.top1, sums)
 
 
