@@ -40,7 +40,7 @@ class Recipe(NamedTuple):
 # is what two CPU cores can do in minutes; it is the same for every share of the labels.
 FINE_TUNING = Recipe(600, 128, "sgd", 0.025)
 # On columns of h brought to variance 1, where a rate that is right for every width is one of AdamW's.
-PROBING = Recipe(0, 256, "adamw", 2e-3)
+PROBING = Recipe(0, 256, "adamw", 1e-2)
 
 
 class Diverged(ArithmeticError):
