@@ -26,8 +26,8 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+import lowlevel_simclr
 from lowlevel_simclr import (
-    __version__,
     checkpoint,
     compat,
     data,
@@ -172,7 +172,7 @@ def versions() -> dict[str, str]:
         "Python": platform.python_version(),
         "TensorFlow": tf.__version__,
         "Keras": str(tf.keras.__version__),
-        "lowlevel_simclr": __version__,
+        "lowlevel_simclr": lowlevel_simclr.__version__,
     }
 
 
