@@ -179,8 +179,11 @@ def test_every_number_of_replicas_is_one_device(workers: int) -> None:
         for micro in (1, 2)
     ]
     for case, found in zip(cases, outcomes(cases, workers).values()):
-        check = assert_exactly if case.precision == "float64" else assert_nearly
-        check(found, wanted(case.precision, case.micro))
+        one = wanted(case.precision, case.micro)
+        if case.precision == "float64":
+            assert_exactly(found, one)
+        else:
+            assert_nearly(found, one)
 
 
 @pytest.mark.slow
