@@ -317,6 +317,7 @@ def test_a_worker_killed_ends_the_other_and_the_run_resumes_to_the_same_bits(tmp
     processes[1].kill()
     started = time.monotonic()
     chief = said_at_the_end(processes[:1], 120)[0]
+    processes[1].communicate()  # closes its pipe
     print(f"the chief ended {time.monotonic() - started:.1f} s after worker 1 was killed")
     assert processes[0].returncode not in (0, None) and "worker 1 (127.0.0.1:" in chief and "left the run" in chief, (
         chief
