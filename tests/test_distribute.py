@@ -179,8 +179,11 @@ def test_every_number_of_replicas_is_one_device(workers: int) -> None:
         for micro in (1, 2)
     ]
     for case, found in zip(cases, outcomes(cases, workers).values()):
-        check = assert_exactly if case.precision == "float64" else assert_nearly
-        check(found, wanted(case.precision, case.micro))
+        one = wanted(case.precision, case.micro)
+        if case.precision == "float64":
+            assert_exactly(found, one)
+        else:
+            assert_nearly(found, one)
 
 
 @pytest.mark.slow
@@ -314,6 +317,7 @@ def test_a_worker_killed_ends_the_other_and_the_run_resumes_to_the_same_bits(tmp
     processes[1].kill()
     started = time.monotonic()
     chief = said_at_the_end(processes[:1], 120)[0]
+    processes[1].communicate()  # closes its pipe
     print(f"the chief ended {time.monotonic() - started:.1f} s after worker 1 was killed")
     assert processes[0].returncode not in (0, None) and "worker 1 (127.0.0.1:" in chief and "left the run" in chief, (
         chief
