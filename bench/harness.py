@@ -24,6 +24,7 @@ import numpy as np
 from bench import utilisation
 
 RESULTS = Path(__file__).parent / "results"
+LONG_CALL = 10.0  # seconds; calls as long as this are warmed up once and timed twice at least
 
 
 class Disagreement(AssertionError):
@@ -89,7 +90,8 @@ def compare(
         problem: what is computed; stored with every row.
         alternatives: the first is what the others must agree with.
         operations: floating-point operations of the problem, for GFLOP/s.
-        seconds: how long to measure each alternative, about; five turns at least, a thousand at most.
+        seconds: how long to measure each alternative, about; five turns at least (two where a
+            call takes more than LONG_CALL), a thousand at most.
         tolerance: largest difference of answers, relative to the largest entry.
         sgemm: a matrix product timed in the same turns, the machine's ceiling of the day.
         sgemm_operations: its floating-point operations.
@@ -104,7 +106,8 @@ def compare(
     timers = [_Timer(call) if call else None for call in calls]
     end = time.perf_counter() + seconds * sum(timer is not None for timer in timers)
     for turn in range(1000):
-        if turn >= 5 and time.perf_counter() > end:
+        least = 2 if any(timer and max(timer.wall, default=0.0) > LONG_CALL for timer in timers) else 5
+        if turn >= least and time.perf_counter() > end:
             break
         for timer in (*timers, ceiling):
             if timer:
@@ -124,7 +127,10 @@ def _prepared(alternative: Alternative, row: Row) -> Callable[[], Sequence[np.nd
     try:
         call = alternative.prepare()
         for _ in range(3):
+            started = time.perf_counter()
             call()
+            if time.perf_counter() - started > LONG_CALL:
+                break  # nothing of a first call is left in the times of calls as long as this
         return call
     except Exception as error:
         if not _is_out_of_memory(error):
