@@ -64,14 +64,19 @@ class Alternative:
 
 
 def device_name() -> str:
-    """The GPU's name, or else the processor's, for the folder of its results."""
+    """The GPU's name, or else the processor's, for the folder of its results.
+
+    Virtual machines name processors of several generations alike, so that family and model stand behind the name.
+    """
     gpu = utilisation.gpu_name()
     if gpu is not None:
         return "-".join(gpu.split()).replace("/", "-")
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            return "-".join(line.split(":", 1)[1].split()).replace("/", "-") + f"-{len(os.sched_getaffinity(0))}"
-    return platform.machine()
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    if "model name" not in facts:
+        return platform.machine()
+    name = f"{facts['model name']} family {facts.get('cpu family', '?')} model {facts.get('model', '?')}"
+    return "-".join(name.split()).replace("/", "-") + f"-{len(os.sched_getaffinity(0))}-cores"
 
 
 def compare(
