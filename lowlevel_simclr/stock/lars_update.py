@@ -18,9 +18,9 @@ def lars_update(
     """One step of LARS for one variable; of rank 0 or 1 it neither decays nor has a trust ratio.
 
     Args:
-        weight: w, float32, of any shape.
-        gradient: g, float32, of the same shape.
-        velocity: v, float32, of the same shape.
+        weight: w, float32 or float64, of any shape.
+        gradient: g, of the same type and shape.
+        velocity: v, of the same type and shape.
         learning_rate: lr, a number or a scalar tensor.
         momentum: m.
         weight_decay: beta.
@@ -29,7 +29,7 @@ def lars_update(
     Returns:
         The next weight and the next velocity.
     """
-    update, ratio = gradient, tf.constant(1.0)
+    update, ratio = gradient, tf.constant(1.0, gradient.dtype)
     if len(weight.shape) > 1:
         update = gradient + weight_decay * weight if weight_decay else gradient
         ratio = trust_ratio(weight, update, trust_coefficient)
@@ -38,7 +38,7 @@ def lars_update(
 
 
 def trust_ratio(weight: tf.Tensor, update: tf.Tensor, coefficient: float) -> tf.Tensor:
-    """coefficient |w| / |u|, or 1 where either is 0: scalar float32."""
+    """coefficient |w| / |u|, or 1 where either is 0: a scalar of their type."""
     numerator, denominator = tf.norm(weight), tf.norm(update)
     usable = (numerator > 0) & (denominator > 0)
     return tf.where(usable, coefficient * numerator / tf.where(usable, denominator, 1.0), 1.0)
