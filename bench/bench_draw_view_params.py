@@ -46,7 +46,7 @@ def making(count: int) -> Callable[[], Any]:
     images = tf.constant(np.random.default_rng(0).integers(0, 256, (count, PIXELS, PIXELS, 3), np.uint8))
     params = ops.draw_view_params(0, 1, tf.range(count), ViewRecipe(), PIXELS, PIXELS)
     views = tf.function(lambda images, params: ops.make_views(images, params, PIXELS))
-    return lambda: [views(images, params).numpy()]
+    return lambda: [views(images, params)]
 
 
 def measure(count: int, seconds: float) -> list[harness.Row]:
