@@ -30,9 +30,14 @@ FAST_BFLOAT16 = {"avx512_bf16", "amx_bf16"}  # what a processor needs to gain by
 # Keras 2 and Keras 3
 
 
+def keras_version() -> str:
+    """Of the Keras that is `tf.keras` here; TensorFlow's own Keras 2 has TensorFlow's number."""
+    return str(getattr(tf.keras, "__version__", tf.__version__))
+
+
 def keras_generation() -> int:
     """2 or 3: of the Keras that is `tf.keras` here."""
-    return int(getattr(tf.keras, "__version__", "2").split(".")[0])
+    return int(keras_version().split(".")[0])
 
 
 def tensorflow_variable(variable: Variable) -> tf.Variable:

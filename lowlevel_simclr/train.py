@@ -213,7 +213,7 @@ def versions() -> dict[str, str]:
     return {
         "Python": platform.python_version(),
         "TensorFlow": tf.__version__,
-        "Keras": str(tf.keras.__version__),
+        "Keras": compat.keras_version(),
         "lowlevel_simclr": lowlevel_simclr.__version__,
     }
 
