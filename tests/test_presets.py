@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lowlevel_simclr import augment, compat, config, data, stock, train
+from lowlevel_simclr import augment, cifar, compat, config, data, distribute, stock, train
 
 SMALL = {"image_size": 16, "batch_size": 4, "steps": 1, "warmup_epochs": 0.0, "xla": "off", "precision": "float32"}
 SLOW = pytest.mark.slow  # ResNets take half a minute to trace; their layers and heads are tested alone beside this
@@ -26,7 +26,7 @@ def float32_afterwards() -> Iterator[None]:
 def few_images() -> data.DataSet:
     random = np.random.default_rng(0)
     splits = [data.Split(random.integers(0, 256, (12, 32, 32, 3), np.uint8), np.arange(12) % 10) for _ in range(2)]
-    return data.DataSet("cifar10", *splits, data.CIFAR10_CLASSES)
+    return data.DataSet("cifar10", *splits, cifar.CIFAR10.classes)
 
 
 @pytest.mark.parametrize(
@@ -173,9 +173,11 @@ def test_a_run_says_which_convention_and_head_it_has(capsys: pytest.CaptureFixtu
     chosen, images = config.replace(chosen, projection_widths=(16, 8), ops="stock"), few_images()
     plan = train.make_plan(chosen, images)
     learner = train.new_learner(chosen, plan, 3)
-    run = types.SimpleNamespace(folder="runs/one")
+    run, team = types.SimpleNamespace(folder="runs/one"), distribute.LONE
     train.describe(
-        types.SimpleNamespace(config=chosen, plan=plan, learner=learner, images=images, run=run, first_step=0)
+        types.SimpleNamespace(
+            config=chosen, plan=plan, learner=learner, images=images, run=run, team=team, first_step=0
+        )
     )
     said = capsys.readouterr().out
     assert "2 x the mean over the 2N views" in said and "16-8, BatchNorm (google)" in said
