@@ -191,7 +191,7 @@ def test_a_plain_function_inside_a_compiled_one_takes_the_xla_route() -> None:
 
 @needs_xla
 def test_keras_trains_with_jit_compile() -> None:
-    """In a process of its own: Keras leaves jit_compile off where op determinism is on, as runs of other tests have it."""
+    """In a process of its own: Keras leaves jit_compile off where op determinism is on, as in runs of other tests."""
     program = """
 import numpy as np, tensorflow as tf
 dense = tf.keras.layers.Dense(8)
