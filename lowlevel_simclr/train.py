@@ -463,6 +463,7 @@ class Session:
         baselines = self._sample_baselines(f)
         evaluation, h, h_untrained = self.evaluate(f)
         self.draw(h, h_untrained, baselines)
+        self.run.write_peak_memory()
         report(self, evaluation)
         distribute.anyone(self.team.workers, False)
         return evaluation

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from bench import accuracy
 from lowlevel_simclr import checkpoint, data, encoder, evaluate, optimizer, runlog, step, stock, train
 from lowlevel_simclr.ops import lars_update
 
@@ -81,6 +82,10 @@ def test_a_run_leaves_one_whole_folder(tmp_path: Path, capsys: pytest.CaptureFix
     environment = json.loads((out / "environment.json").read_text())
     assert environment["precision"] in ("float32", "bfloat16", "float16") and environment["implementation"] == "native"
     assert environment["data_on"] == ("device" if tf.config.list_physical_devices("GPU") else "host")
+    peak = environment["peak_memory_bytes"]
+    assert peak["host"] > sum(array.nbytes for array in final_state(out).values())
+    assert (peak["gpu"] is None) == (not tf.config.list_physical_devices("GPU"))
+    assert accuracy.peak_memory(environment) == peak
     for name in ("views", "learning", "embedding", "neighbours"):
         assert (out / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert list((out / "tensorboard").iterdir())
