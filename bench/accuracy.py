@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import resource
 import shlex
 import subprocess
 import sys
@@ -27,7 +26,6 @@ def trained(preset: str, seed: int, folder: Path, flags: Sequence[str]) -> dict[
     if not (folder / "evaluation.json").exists():
         command = [sys.executable, "-m", "lowlevel_simclr.train", "--preset", preset, "--seed", str(seed)]
         subprocess.run([*command, "--out", str(folder), *flags], check=True)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     evaluation = json.loads((folder / "evaluation.json").read_text())
     environment = json.loads((folder / "environment.json").read_text())
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -38,13 +36,22 @@ def trained(preset: str, seed: int, folder: Path, flags: Sequence[str]) -> dict[
         "steps": rows[-1]["step"],
         "seconds": round(ended - started.timestamp(), 1) if not environment["earlier"] else None,
         "pairs_per_second": float(np.median([row["pairs_per_second"] for row in rows])),
-        "host_peak_memory": peak or None,  # bytes, the largest of the runs so far; None where the run was read
+        "peak_memory_bytes": peak_memory(environment),
         "mfu": model_utilisation(folder, rows, environment["precision"]),
         "precision": environment["precision"],
         "tensorflow": environment["tensorflow"],
         "commit": environment["git"],
         "curve": {row["step"]: row["knn"] for row in rows if "knn" in row},
         **{name: evaluation[name] for name in evaluation if name not in ("schema", "notes")},
+    }
+
+
+def peak_memory(environment: dict[str, Any]) -> dict[str, int | None]:
+    """What any session of the run held at most on the host and on a GPU, by its own word; None: nobody has said."""
+    said = [one.get("peak_memory_bytes", {}) for one in (environment, *environment["earlier"])]
+    return {
+        place: max((one[place] for one in said if one.get(place) is not None), default=None)
+        for place in ("host", "gpu")
     }
 
 

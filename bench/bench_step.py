@@ -85,9 +85,11 @@ class Job:
         self.images = data.load(config.data.dataset, None, config.train.seed)
         self.plan = train.make_plan(config, self.images)
         self.learner = train.new_learner(config, self.plan, 3)
-        self.steps = train.steps_function(config, self.plan, self.learner)
+        self.fetch = train.fetcher(config, self.plan, self.images)
+        self.steps = train.steps_function(config, self.plan, self.learner, fetch=self.fetch)
         self.pixels = train.training_images(config, self.images)
-        self.batches = iter(data.batches(self.pixels, config.train.batch_size, config.train.seed, 0, self.plan.steps))
+        wanted = (config.train.batch_size, config.train.seed, 0, self.plan.steps)
+        self.batches = iter(data.batches(self.pixels, *wanted, with_images=self.fetch is None))
 
     def run(self, count: int) -> float:
         """`count` steps in one host call; the last loss."""
@@ -162,7 +164,8 @@ def stages(job: Job, turns: int) -> dict[str, float]:
     """
     learner, plan, config = job.learner, job.plan, job.config
     views = train.view_maker(config, plan)
-    batch = next(job.batches)
+    given = next(job.batches)
+    batch = job.fetch(*given) if job.fetch else given
 
     def until(last: int) -> Call:
         @tf.function(jit_compile=plan.jit_compile)

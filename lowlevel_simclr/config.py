@@ -5,7 +5,7 @@ field carries its own help, bounds and choices. Only entry points read a `Config
 plain values.
 
 A field is part of a run's *identity* when it can change the trained weights, if only in the last bit: a run
-is resumed only under the same identity. Not part of it (`identity=False`) are where the data lies, how often
+is resumed only under the same identity. Not part of it (`identity=False`) are where the images lie, how often
 a checkpoint is written, how many are kept, how many steps one host call makes and how often k-NN looks; they
 may change from one session of a run to the next. Settings that say "auto" are to be replaced by what was
 chosen before the config is written or compared: what was chosen is identity, that it was chosen automatically
@@ -100,6 +100,12 @@ class DataConfig:
     )
     memory_limit: float = _option(
         4.0, "GiB of pixels; a folder with more is decoded as it is needed", at_least=0, identity=False
+    )
+    data_on: str = _option(
+        "auto",
+        "where the images lie: device: all in its memory, taken there by number; auto: on one GPU, where they are few",
+        choices=("auto", "host", "device"),
+        identity=False,
     )
     train_on: str = _option(
         "train", "train on the train split, or on both splits (inflates results)", choices=("train", "all")

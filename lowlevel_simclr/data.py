@@ -7,7 +7,7 @@ Not here: augmentation, floats, how each kind of data set is read (`cifar.py`, `
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,19 @@ def is_streamed(images: DataSet) -> bool:
     return isinstance(images.train.images, image_folder.FolderImages)
 
 
+def refuse_resident(images: DataSet) -> None:
+    """Refuses to put images on a device that are not in memory.
+
+    Raises:
+        DataError: they are not.
+    """
+    if is_streamed(images):
+        raise DataError(
+            f"--data-on is device and the images of {images.name} are decoded as they are needed: give auto, or a "
+            "--memory-limit that they fit into"
+        )
+
+
 def training_images(images: DataSet, train_on: str = "train") -> Any:
     """(n, H, W, C) uint8: the train split, or with 'all' the test split behind it."""
     train, test = images.train.images, images.test.images
@@ -117,6 +130,7 @@ def batches(
     first_step: int,
     last_step: int,
     own: np.ndarray | None = None,
+    with_images: bool = True,
 ) -> tf.data.Dataset:
     """The batches of the steps first_step .. last_step - 1, counted from 0 over the whole run.
 
@@ -131,6 +145,7 @@ def batches(
         first_step: the first step that is wanted.
         last_step: the first step that is not.
         own: (n,) places in a batch, the share of one of several replicas; no other image is gathered. None for all.
+        with_images: False for the index alone, which `resident` takes; of an array only.
 
     Returns:
         A dataset of epoch () int64, index (N,) int64 (rows of `images`), images (N, H, W, C) uint8; n instead of N
@@ -138,16 +153,16 @@ def batches(
 
     Raises:
         DataError: there are fewer images than a batch.
-        ValueError: the steps are negative or run backwards.
+        ValueError: the steps are negative or run backwards, or files are wanted without their images.
     """
     if not 0 <= first_step <= last_step:
         raise ValueError(f"steps {first_step} to {last_step} are none: give 0 <= first_step <= last_step")
     per_epoch = steps_per_epoch(len(images), batch_size)
     if isinstance(images, image_folder.FolderImages):
+        if not with_images:
+            raise ValueError("images that are decoded as they are needed lie on no device: give with_images=True")
         return _streamed(images, batch_size, seed, range(first_step, last_step))
     first_epoch = first_step // per_epoch
-    with tf.device("cpu:0"):  # captured, not embedded: a graph holds at most 2 GiB of constants
-        held = tf.convert_to_tensor(images)  # (n, H, W, C)
 
     def indices(epoch: tf.Tensor) -> tf.data.Dataset:
         order = stock.epoch_order(seed, epoch, len(images))[: per_epoch * batch_size]
@@ -155,12 +170,44 @@ def batches(
         rows = tf.data.Dataset.from_tensor_slices(order if own is None else tf.gather(order, own, axis=1))
         return rows.map(lambda index: (epoch, index))
 
-    def gather(epoch: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        return epoch, index, tf.gather(held, index)  # (), (N,), (N, H, W, C)
-
     epochs = tf.data.Dataset.range(first_epoch, -(-last_step // per_epoch))
     wanted = epochs.flat_map(indices).skip(first_step - first_epoch * per_epoch).take(last_step - first_step)
-    return wanted.map(gather, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(PREFETCHED)
+    if with_images:
+        wanted = wanted.map(_gather(images, "cpu:0"), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return wanted.prefetch(PREFETCHED)
+
+
+Gather = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]  # epoch, index -> with the images
+
+
+def _gather(images: np.ndarray, device: str) -> Gather:
+    """Rows by number out of one tensor on a device."""
+    with tf.device(device):  # captured, not embedded: a graph holds at most 2 GiB of constants
+        held = tf.convert_to_tensor(images)  # (n, H, W, C)
+    return lambda epoch, index: (epoch, index, tf.gather(held, index))  # (), (N,), (N, H, W, C)
+
+
+def resident(images: np.ndarray, on_gpu: bool) -> Gather:
+    """Puts images on a device once -> a function that makes batches there of what `batches` gives without images.
+
+    Args:
+        images: (n, H, W, C) uint8.
+        on_gpu: on the first GPU, else on the CPU. XLA compiles the gather on a GPU, whatever becomes of the step:
+            an op that has no kernel of its own there would fetch all images back to the host, at every step.
+
+    Returns:
+        epoch (), index (N,) int64 -> the same, and images (N, H, W, C) uint8.
+
+    Raises:
+        DataError: the device has not the memory.
+    """
+    try:
+        gather = _gather(images, "gpu:0" if on_gpu else "cpu:0")
+    except tf.errors.ResourceExhaustedError as error:
+        raise DataError(
+            f"--data-on is device and its memory has no room for {images.nbytes} bytes of images: give host"
+        ) from error
+    return tf.function(gather, jit_compile=on_gpu)
 
 
 def _streamed(images: image_folder.FolderImages, batch_size: int, seed: int, steps: range) -> tf.data.Dataset:

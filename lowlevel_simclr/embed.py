@@ -1,8 +1,9 @@
 """python -m lowlevel_simclr.embed RUN IMAGES... --out FILE.npz: h, or z, of any images.
 
-Each image goes whole through the test transform of the run's evaluation, in float32, as in `encoder.keras`: upright, in
-the channels of the run, resized to the size of its views. The file holds the rows in the order
-that the images were given in (those of a folder by name), and the path of each; it holds no pickles.
+Each image is read as those of the run's folder were (`picture.py`): upright, in their channels, scaled and cut to the
+shape that they are stored in, by the run's data.json. Then it goes through the test transform of the evaluation, in
+float32, as in `encoder.keras`: an image of the run's folder has the h that the evaluation saw. The file holds the rows
+in the order that the images were given in (those of a folder by name), and the path of each; it holds no pickles.
 """
 
 from __future__ import annotations
@@ -17,15 +18,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow: its sta
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageOps
 
-from lowlevel_simclr import checkpoint, compat, encoder, export, projection, runlog
+from lowlevel_simclr import compat, encoder, export, image_folder, picture, projection, runlog
 from lowlevel_simclr.config import Config, ConfigError, FlagParser, from_dict
 
 DESCRIPTION = "Writes the representation h (or the projection z) of images, as the encoder of a run sees them."
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")  # what is taken for an image in a folder
+ENDINGS = image_folder.ENDINGS  # what is taken for an image in a folder
 BATCH_SIZE = 256
-EIGHT_BIT = {1: "L", 3: "RGB"}
+READ_CHANNELS = (1, 3)  # grey, or red, green, blue
 
 
 class EmbedError(RuntimeError):
@@ -38,9 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = from_dict(runlog.read_config(given.run))
         files = found(given.images)
-        channels = channels_of(given.run)
-        embed = embedder(given.run, config, channels, given.output)
-        rows, paths, bad = embedded(files, embed, config.model.image_size, channels)
+        shape = stored_shape(given.run)
+        embed = embedder(given.run, config, shape.channels, given.output)
+        rows, paths, bad = embedded(files, embed, config.model.image_size, shape)
         write(given.out, rows, paths, given.output)
     except (ConfigError, runlog.RunError, EmbedError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -64,7 +64,9 @@ def found(given: Sequence[Path]) -> list[Path]:
         inside = sorted(each for each in path.rglob("*") if each.suffix.lower() in ENDINGS) if path.is_dir() else [path]
         files += [each for each in inside if each.is_file()]
     if not files:
-        raise EmbedError(f"there is no image in {', '.join(map(str, given))}: images end in {' '.join(ENDINGS)}")
+        raise EmbedError(
+            f"there is no image in {', '.join(map(str, given))}: images end in {' '.join(sorted(ENDINGS))}"
+        )
     return files
 
 
@@ -90,21 +92,29 @@ def embedder(folder: Path, config: Config, channels: int, output: str) -> Callab
     return lambda x: rows_of(tf.constant(x)).numpy()
 
 
-def channels_of(folder: Path) -> int:
-    """C of the views that the run was trained on: what the first kernel of its checkpoint takes.
+def stored_shape(folder: Path) -> picture.Shape:
+    """The shape in which the run stored its images, by its data.json.
 
     Raises:
-        runlog.RunError: there is no checkpoint.
+        runlog.RunError: it does not say.
+        EmbedError: no image file has as many channels.
     """
-    saved = checkpoint.latest(folder / "checkpoints")
-    if saved is None:
-        raise runlog.RunError(f"{folder} has no checkpoint yet: train it first, for --checkpoint-every steps at least")
-    kernels = (array for name, array in saved.arrays.items() if name.startswith("encoder/") and array.ndim == 4)
-    return int(next(kernels).shape[2])
+    shape = (runlog.read_data(folder) or {}).get("shape")
+    if shape is None:
+        raise runlog.RunError(
+            f"{folder} has no data.json with the shape of its images: run the command that trained it once more"
+        )
+    found = picture.Shape(*shape)
+    if found.channels not in READ_CHANNELS:
+        raise EmbedError(
+            f"the images of {folder} have {found.channels} channels, and image files are read with 1 or 3: "
+            "call its encoder.keras on your arrays"
+        )
+    return found
 
 
 def embedded(
-    files: Sequence[Path], embed: Callable[[np.ndarray], np.ndarray], size: int, channels: int
+    files: Sequence[Path], embed: Callable[[np.ndarray], np.ndarray], size: int, shape: picture.Shape
 ) -> tuple[np.ndarray, list[Path], list[tuple[Path, str]]]:
     """Rows (n, d) of the files that can be read, these files, and the others with the reason.
 
@@ -113,44 +123,30 @@ def embedded(
     """
     paths: list[Path] = []
     bad: list[tuple[Path, str]] = []
-    rows = [embed(batch) for batch in _batches(files, size, channels, paths, bad)]
+    rows = [embed(batch) for batch in _batches(files, size, shape, paths, bad)]
     if not rows:
         raise EmbedError(f"none of {len(files)} images can be read, the first is {bad[0][0]}: {bad[0][1]}")
     return np.concatenate(rows), paths, bad
 
 
 def _batches(
-    files: Sequence[Path], size: int, channels: int, paths: list[Path], bad: list[tuple[Path, str]]
+    files: Sequence[Path], size: int, shape: picture.Shape, paths: list[Path], bad: list[tuple[Path, str]]
 ) -> Iterator[np.ndarray]:
     """Images (B, S, S, C) in [0, 1]; notes which file is a row and which is bad, as it comes to them."""
     waiting: list[np.ndarray] = []
     for path in files:
         try:
-            waiting.append(resized(read(path, channels), size))
+            waiting.append(resized(picture.pixels(path.read_bytes(), shape), size))
             paths.append(path)
-        except Exception as error:  # Pillow promises no particular exceptions for a damaged file
-            bad.append((path, " ".join(str(error).split()) or type(error).__name__))
+        except picture.UnreadableError as error:
+            bad.append((path, str(error)))
+        except OSError as error:
+            bad.append((path, f"cannot be read: {error.strerror}"))
         if len(waiting) == BATCH_SIZE:
             yield np.stack(waiting)
             waiting = []
     if waiting:
         yield np.stack(waiting)
-
-
-def read(path: Path, channels: int) -> np.ndarray:
-    """The image in a file, upright, uint8 (H, W, C); 16 bits are scaled to 8.
-
-    Raises:
-        OSError: it is none, damaged or cut off. Other damage raises whatever Pillow does.
-    """
-    with Image.open(path) as image:
-        if image.mode.startswith("I"):
-            deep = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-            upright = Image.fromarray(((deep * 255 + 32767) // 65535).astype(np.uint8))
-        else:
-            upright = ImageOps.exif_transpose(image)
-        pixels = np.asarray(upright.convert(EIGHT_BIT[channels]))
-    return pixels.reshape(*pixels.shape[:2], channels)
 
 
 def resized(image: np.ndarray, size: int) -> np.ndarray:

@@ -20,6 +20,7 @@ import json
 import math
 import os
 import platform
+import resource
 import shlex
 import subprocess
 import sys
@@ -185,6 +186,16 @@ class Run:
             earlier = [*last.pop("earlier", []), last]
         with _explained("write the environment of", self.folder):
             _write_json(path, {**environment(), **chosen, "earlier": earlier})
+
+    def write_peak_memory(self) -> None:
+        """Adds to environment.json what this session has used at most so far, see `peak_memory`.
+
+        Raises:
+            RunError: the file is no JSON, or it cannot be written.
+        """
+        path = self.folder / "environment.json"
+        with _explained("write the environment of", self.folder):
+            _write_json(path, {**_read_json(path), "peak_memory_bytes": peak_memory()})
 
     def write_data(self, record: Mapping[str, Any]) -> None:
         """data.json: counts, classes, and the images that were left out.
@@ -448,6 +459,22 @@ def environment() -> dict[str, Any]:
             for gpu in tf.config.list_physical_devices("GPU")
         ],
         "variables": {name: os.environ[name] for name in sorted(os.environ) if _matters(name)},
+    }
+
+
+def peak_memory() -> dict[str, int | None]:
+    """Bytes that this process has held at most until now.
+
+    Returns:
+        "host": resident. "gpu": by TensorFlow's allocator, of the GPU with the most; None where there is none.
+    """
+    import tensorflow as tf  # here, so that looking into a folder needs no TensorFlow
+
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
+    gpus = [f"GPU:{place}" for place in range(len(tf.config.list_logical_devices("GPU")))]
+    return {
+        "host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+        "gpu": max((int(tf.config.experimental.get_memory_info(gpu)["peak"]) for gpu in gpus), default=None),
     }
 
 

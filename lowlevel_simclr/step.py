@@ -274,12 +274,16 @@ def _update(learner: Learner, gradients: list[tf.Tensor], learning_rate: tf.Tens
 StepsFunction = Callable[[Iterator[Batch], tf.Tensor], Metrics]
 
 
-def compile_steps(one_step: Callable[[Batch], Metrics], jit_compile: bool) -> StepsFunction:
+def compile_steps(
+    one_step: Callable[[Batch], Metrics], jit_compile: bool, fetch: Callable[..., Batch] | None = None
+) -> StepsFunction:
     """`steps(iterator, count)`: `count` steps in one host call, without Python between them.
 
     Args:
         one_step: a batch -> metrics, as `train_step`.
         jit_compile: compile the step with XLA; the loop and the input stay outside.
+        fetch: what makes a batch of what the iterator gives, where that is none yet. Outside the step, so that the
+            step is one program, and its numbers the same bits, wherever the images lie.
 
     Returns:
         A function whose metrics are (count,) each; `count` is a scalar int32 tensor, so that it never retraces.
@@ -290,7 +294,8 @@ def compile_steps(one_step: Callable[[Batch], Metrics], jit_compile: bool) -> St
     def steps(iterator: Iterator[Batch], count: tf.Tensor) -> Metrics:
         rows = [tf.TensorArray(tf.float32, size=count, element_shape=()) for _ in Metrics._fields]
         for place in tf.range(count):
-            metrics = compiled(next(iterator))
+            given = next(iterator)
+            metrics = compiled(fetch(*given) if fetch else given)
             rows = [array.write(place, value) for array, value in zip(rows, metrics)]
         return Metrics(*(array.stack() for array in rows))
 

@@ -64,6 +64,7 @@ from lowlevel_simclr.config import (
 
 DESCRIPTION = "Pretrains an encoder with SimCLR: no labels are used until the evaluation at the end."
 RGB = 3  # channels that have colours
+RESIDENT = 2**30  # bytes of images that `--data-on auto` puts on a GPU: six times CIFAR-10, an eighth of a small GPU
 PREVIEWED = 8  # images in views.png
 QUERIES = 10  # rows of neighbours.png, one a class where there are ten
 MAPPED = 1000  # points of embedding.png
@@ -97,6 +98,7 @@ class Plan:
     micro_batches: int
     replicas: int
     workers: int
+    data_on: str
 
     def as_dict(self) -> dict[str, Any]:
         """For environment.json."""
@@ -230,8 +232,9 @@ def make_plan(config: Config, images: data.DataSet, team: distribute.Team = dist
     """Steps, precision, compilation and implementation, from the configuration, the images and this device.
 
     Raises:
-        ConfigError: the batch has no equal shares for the replicas, or XLA is asked for with several.
-        data.DataError: there are fewer images than a batch.
+        ConfigError: the batch has no equal shares for the replicas, or XLA or --data-on device are asked for with
+            several.
+        data.DataError: there are fewer images than a batch, or they are streamed and asked for on the device.
     """
     micro_batches = count_micro_batches(config, team.count)
     train_config = config.train
@@ -251,7 +254,27 @@ def make_plan(config: Config, images: data.DataSet, team: distribute.Team = dist
         micro_batches=micro_batches,
         replicas=team.count,
         workers=team.workers.count,
+        data_on=place_of_data(config, images, team.count),
     )
+
+
+def place_of_data(config: Config, images: data.DataSet, replicas: int) -> str:
+    """Where the images lie while the run trains: host or device.
+
+    Raises:
+        ConfigError: the device is asked for, and there are several.
+        data.DataError: the device is asked for, and the images are streamed.
+    """
+    chosen = config.data.data_on
+    if chosen == "device":
+        if replicas > 1:
+            raise ConfigError(f"--data-on is device and there are {replicas} replicas: give auto, or --devices 1")
+        data.refuse_resident(images)
+    if chosen != "auto":
+        return chosen
+    if replicas > 1 or not on_gpu() or data.is_streamed(images):
+        return "host"
+    return "device" if training_images(config, images).nbytes <= RESIDENT else "host"
 
 
 def on_gpu() -> bool:
@@ -303,6 +326,11 @@ def training_images(config: Config, images: data.DataSet) -> Any:
     return data.training_images(images, config.data.train_on)
 
 
+def fetcher(config: Config, plan: Plan, images: data.DataSet) -> data.Gather | None:
+    """What gathers the images of a batch on the device, put there now; None where the batches bring them."""
+    return data.resident(training_images(config, images), on_gpu()) if plan.data_on == "device" else None
+
+
 def view_maker(config: Config, plan: Plan) -> step.Views:
     """(epoch, index, images) -> both views of every image, by the configuration's recipe."""
 
@@ -348,9 +376,13 @@ def new_learner(config: Config, plan: Plan, channels: int) -> step.Learner:
 
 
 def steps_function(
-    config: Config, plan: Plan, learner: step.Learner, replica: distribute.Replica = distribute.ALONE
+    config: Config,
+    plan: Plan,
+    learner: step.Learner,
+    replica: distribute.Replica = distribute.ALONE,
+    fetch: data.Gather | None = None,
 ) -> step.StepsFunction:
-    """The compiled loop over training steps of one replica."""
+    """The compiled loop over training steps of one replica; `fetch` as `fetcher` gives it."""
     warmup = round(config.optimizer.warmup_epochs * plan.steps_per_epoch)
     loss = trace.named("loss", loss_function(config, plan, replica))
     views = trace.named("views", view_maker(config, plan))
@@ -363,7 +395,7 @@ def steps_function(
             return step.train_step(learner, views, loss, schedule, batch, replica)
         return step.cached_step(learner, views, loss, schedule, batch, plan.micro_batches, replica)
 
-    return step.compile_steps(one_step, plan.jit_compile)
+    return step.compile_steps(one_step, plan.jit_compile, fetch)
 
 
 def loss_function(config: Config, plan: Plan, replica: distribute.Replica = distribute.ALONE) -> step.LossAndTop1:
@@ -431,6 +463,7 @@ class Session:
         baselines = self._sample_baselines(f)
         evaluation, h, h_untrained = self.evaluate(f)
         self.draw(h, h_untrained, baselines)
+        self.run.write_peak_memory()
         report(self, evaluation)
         distribute.anyone(self.team.workers, False)
         return evaluation
@@ -441,9 +474,10 @@ class Session:
         """The loop: a few steps in the graph, then metrics, k-NN and checkpoints, each when it is due."""
         if self.first_step >= self.plan.steps:
             return
+        fetch = fetcher(self.config, self.plan, self.images)
         steps = distribute.everywhere(
             self.team,
-            [steps_function(self.config, self.plan, *both) for both in zip(self.learners, self.team.local)],
+            [steps_function(self.config, self.plan, *both, fetch) for both in zip(self.learners, self.team.local)],
         )
         batches = self._batches()
         views = self.run.plots / "views.png"
@@ -482,7 +516,8 @@ class Session:
             for replica in self.team.local
         ]
         wanted = (choice.batch_size, choice.seed, self.first_step, self.plan.steps)
-        return [iter(data.batches(images, *wanted, own)) for own in shares]
+        with_images = self.plan.data_on == "host"
+        return [iter(data.batches(images, *wanted, own, with_images)) for own in shares]
 
     @contextlib.contextmanager
     def _traced(self, now: bool, count: int) -> Iterator[None]:
@@ -688,7 +723,8 @@ def describe_reading(session: Session) -> None:
     record, images = data.record(session.images), session.images
     height, width, channels = record["shape"]
     streamed = ", decoded as they are needed" if data.is_streamed(images) else ""
-    print(f"         stored as {height}x{width} pixels, {channels} channels{streamed}")
+    resident = ", on the device" if session.plan.data_on == "device" else ""
+    print(f"         stored as {height}x{width} pixels, {channels} channels{streamed}{resident}")
     if record["skipped"]:
         first = record["skipped"][0]
         print(f"         {len(record['skipped'])} left out, see data.json; first {first['path']} ({first['reason']})")

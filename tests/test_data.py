@@ -79,6 +79,34 @@ def test_images_are_captured_and_not_embedded(monkeypatch: pytest.MonkeyPatch) -
     assert [isinstance(params, tf.Tensor) for params in gathered_from] == [True]
 
 
+def test_images_on_the_device_make_the_same_batches() -> None:
+    images = numbered(23)
+    rows = data.batches(images, 4, 5, 3, 12, with_images=False)
+    assert [(spec.shape, spec.dtype) for spec in rows.element_spec] == [((), tf.int64), ((4,), tf.int64)]
+    fetch = data.resident(images, on_gpu=False)
+    found, expected = [fetch(*row) for row in rows], stream(23, 4, 3, 12)
+    assert len(found) == len(expected) == 9
+    for made, gathered in zip(found, expected):
+        for one, other in zip(made, gathered):
+            np.testing.assert_array_equal(one, other)
+    assert [made[2].dtype for made in found] == [tf.uint8] * 9
+
+
+def test_images_on_the_device_are_captured_and_not_embedded() -> None:
+    fetch = data.resident(numbered(23), on_gpu=False)
+    traced = fetch.get_concrete_function(tf.TensorSpec((), tf.int64), tf.TensorSpec((4,), tf.int64))
+    assert [tuple(tensor.shape) for tensor in traced.captured_inputs] == [(23, 2, 3, 1)]
+
+
+def test_a_device_without_the_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(images: Any) -> None:
+        raise tf.errors.ResourceExhaustedError(None, None, "no room")
+
+    monkeypatch.setattr(tf, "convert_to_tensor", full)
+    with pytest.raises(data.DataError, match="its memory has no room for 138 bytes of images: give host"):
+        data.resident(numbered(23), on_gpu=False)
+
+
 @pytest.mark.parametrize("batch_size", [0, 24])
 def test_a_batch_larger_than_the_data_is_refused(batch_size: int) -> None:
     with pytest.raises(data.DataError, match=f"batch size is {batch_size} and there are 23 images .* from 1 to 23"):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from lowlevel_simclr import checkpoint, compat, config, embed, encoder, export, projection, protocol
+from lowlevel_simclr import checkpoint, compat, config, data, embed, encoder, export, picture, projection, protocol
 
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
 
@@ -23,6 +24,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     arrays |= {name: variable.numpy() for name, variable in compat.named_variables("projection", g_of_run()).items()}
     checkpoint.save(out / "checkpoints", 2, arrays, {}, keep=1)
     (out / "config.json").write_text(json.dumps(config.to_dict(written)))
+    (out / "data.json").write_text(json.dumps({"shape": [12, 12, 3]}))
     return out
 
 
@@ -52,7 +54,8 @@ def test_h_of_files_and_folders_is_the_evaluations(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pixels, out = pictures(tmp_path / "folder"), tmp_path / "new" / "h.npz"
-    Image.fromarray(pixels[0, :8, :6]).save(tmp_path / "tall.bmp")
+    tall = pixels[0, :, :9]
+    Image.fromarray(tall).save(tmp_path / "tall.bmp")
     (tmp_path / "folder" / "notes.txt").write_text("no image, by its name")
     assert embed.main([str(run), str(tmp_path / "tall.bmp"), str(tmp_path / "folder"), "--out", str(out)]) == 0
     found = np.load(out, allow_pickle=False)
@@ -60,9 +63,47 @@ def test_h_of_files_and_folders_is_the_evaluations(
     assert found["paths"].tolist() == [name.as_posix() for name in names]
     f = f_of_run()
     assert_near(found["h"][1:], protocol.representations(f, pixels, mean=MEAN, std=STD))
-    assert_near(found["h"][:1], protocol.representations(f, pixels[:1, :8, :6], mean=MEAN, std=STD))
+    stored = picture.pixels((tmp_path / "tall.bmp").read_bytes(), picture.Shape(12, 12, 3))
+    assert_near(found["h"][:1], protocol.representations(f, stored[None], mean=MEAN, std=STD))
     assert_near(found["h"][1:], export.with_preprocessing(f, MEAN, STD).predict(pixels, verbose=0))
     assert "h (4, 64) of 4 images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("sizes", [((12, 20), (18, 10), (14, 14)), ((12, 20), (12, 20), (12, 20))], ids=["any", "wide"])
+def test_an_image_of_the_runs_folder_has_the_h_of_its_evaluation(
+    run: Path, tmp_path: Path, sizes: tuple[tuple[int, int], ...]
+) -> None:
+    """Images that are not square: cut to one square where their sizes differ, kept whole where they are the same."""
+    for place, size in enumerate((*sizes, sizes[0])):  # three to train on, one held out
+        folder = tmp_path / "images" / ("train" if place < 3 else "test")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pictures(tmp_path / "pixels", 1, size)[0]).save(folder / f"{place}.png")
+    images = data.load("folder:images", str(tmp_path), largest_side=10)
+    own = tmp_path / "run"
+    shutil.copytree(run, own)
+    (own / "data.json").write_text(json.dumps(data.record(images)))
+    assert embed.main([str(own), str(tmp_path / "images" / "train"), "--out", str(tmp_path / "h.npz")]) == 0
+    h = protocol.representations(f_of_run(), images.train.images, mean=MEAN, std=STD)
+    assert_near(np.load(tmp_path / "h.npz")["h"], h)
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        ({}, "has no data.json with the shape of its images: run the command that trained it once more"),
+        ({"shape": [12, 12, 4]}, "have 4 channels, and image files are read with 1 or 3: call its encoder.keras"),
+    ],
+)
+def test_a_run_whose_images_no_file_is_like_is_refused(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], said: dict[str, list[int]], sentence: str
+) -> None:
+    own = tmp_path / "run"
+    shutil.copytree(run, own)
+    (own / "data.json").write_text(json.dumps(said))
+    pictures(tmp_path / "folder")
+    assert embed.main([str(own), str(tmp_path / "folder"), "--out", str(tmp_path / "h.npz")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and sentence in error and error.count("\n") == 1
 
 
 def test_z_is_the_projection_of_h(run: Path, tmp_path: Path) -> None:
@@ -79,16 +120,17 @@ def test_many_images_go_in_batches(run: Path, tmp_path: Path, monkeypatch: pytes
     assert_near(np.load(out)["h"], protocol.representations(f_of_run(), pixels, mean=MEAN, std=STD))
 
 
-def test_every_kind_of_image_is_read_as_colour(tmp_path: Path) -> None:
-    grey = np.random.default_rng(0).integers(0, 256, (9, 7), np.uint8)
+def test_every_kind_of_image_is_read_as_colour(run: Path, tmp_path: Path) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (12, 12), np.uint8)
     colour = np.repeat(grey[..., None], 3, axis=-1)
-    Image.fromarray(grey).save(tmp_path / "grey.png")
-    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
-    Image.fromarray(grey).convert("P").save(tmp_path / "palette.png")
-    Image.fromarray(np.dstack([colour, np.full_like(grey, 255)])).save(tmp_path / "alpha.png")
-    for name in ("grey", "deep", "palette", "alpha"):
-        np.testing.assert_array_equal(embed.read(tmp_path / f"{name}.png", 3), colour, err_msg=name)
-    assert embed.read(tmp_path / "grey.png", 1).shape == (9, 7, 1)
+    (tmp_path / "folder").mkdir()
+    Image.fromarray(grey).save(tmp_path / "folder" / "grey.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "folder" / "deep.png")
+    Image.fromarray(grey).convert("P").save(tmp_path / "folder" / "palette.png")
+    Image.fromarray(np.dstack([colour, np.full_like(grey, 255)])).save(tmp_path / "folder" / "alpha.png")
+    assert embed.main([str(run), str(tmp_path / "folder"), "--out", str(tmp_path / "h.npz")]) == 0
+    expected = protocol.representations(f_of_run(), colour[None], mean=MEAN, std=STD)
+    assert_near(np.load(tmp_path / "h.npz")["h"], np.repeat(expected, 4, axis=0))
 
 
 def test_bad_files_are_named_and_the_others_written(

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lowlevel_simclr import checkpoint, data, evaluate, train
+from lowlevel_simclr import checkpoint, data, distribute, evaluate, train
 
 PAGE = Path(__file__).parents[1] / "docs" / "errors.md"
 Prepare = Callable[[Path, pytest.MonkeyPatch], list[str]]  # in the working folder -> the flags of train
@@ -96,6 +96,18 @@ def below_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ["--out", "file/run"]
 
 
+def streamed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    pictures("pictures")
+    return ["--dataset", "folder:pictures", "--batch-size", "8", "--memory-limit", "0", "--data-on", "device"]
+
+
+def two_replicas(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    # The runtime's devices are what they are once it has started, so the team is given.
+    pair = distribute.Team(local=(distribute.Replica(0, 2), distribute.Replica(1, 2)))
+    monkeypatch.setattr(distribute, "gather_team", lambda *given: pair)
+    return ["--batch-size", "16", "--devices", "cpu:2", "--data-on", "device"]
+
+
 def unwritable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Root may write everywhere, so the system's answer is given for it."""
 
@@ -149,6 +161,14 @@ WRONG: dict[str, tuple[Prepare, str]] = {
     ),
     "an npz file that is not there": (flags("--dataset", "npz:x.npz"), "there is no file x.npz: give npz:PATH with"),
     "an npz file of floats": (floats, "has x_train of float32 (9, 8, 8, 3): give uint8 pixels from 0 to 255"),
+    "streamed images on the device": (
+        streamed,
+        "--data-on is device and the images of folder:pictures are decoded as they are needed: give auto, or a",
+    ),
+    "images on several devices": (
+        two_replicas,
+        "--data-on is device and there are 2 replicas: give auto, or --devices 1",
+    ),
     "no network": (no_network, "put cifar-10-python.tar.gz into "),
     "a --data-dir without the files": (
         flags("--dataset", "cifar10", "--data-dir", "."),

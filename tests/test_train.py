@@ -9,13 +9,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from lowlevel_simclr import checkpoint, encoder, evaluate, optimizer, runlog, step, stock, train
+from bench import accuracy
+from lowlevel_simclr import checkpoint, data, encoder, evaluate, optimizer, runlog, step, stock, train
 from lowlevel_simclr.ops import lars_update
 
 ROOT = Path(__file__).parents[1]
@@ -39,6 +41,20 @@ def final_state(out: Path) -> dict[str, np.ndarray]:
     saved = checkpoint.latest(out / "checkpoints")
     assert saved is not None
     return saved.arrays
+
+
+def cut_off_at(step_of_call: int) -> Callable[[step.Metrics, int], None]:
+    """In place of `step.refuse_non_finite`: ends the run at the host call that begins with this step."""
+
+    def cut_off(metrics: step.Metrics, first_step: int) -> None:
+        if first_step == step_of_call:
+            raise step.NonFiniteLoss("cut off")
+
+    return cut_off
+
+
+def told(out: Path) -> list[tuple[float, float, float]]:
+    return [(row["loss"], row["top1"], row["learning_rate"]) for row in runlog.read_metrics(out)]
 
 
 def assert_same_state(one: Path, other: Path) -> None:
@@ -65,6 +81,11 @@ def test_a_run_leaves_one_whole_folder(tmp_path: Path, capsys: pytest.CaptureFix
     assert {"linear", "linear_untrained", "linear_pixels"} <= evaluation.keys()
     environment = json.loads((out / "environment.json").read_text())
     assert environment["precision"] in ("float32", "bfloat16", "float16") and environment["implementation"] == "native"
+    assert environment["data_on"] == ("device" if tf.config.list_physical_devices("GPU") else "host")
+    peak = environment["peak_memory_bytes"]
+    assert peak["host"] > sum(array.nbytes for array in final_state(out).values())
+    assert (peak["gpu"] is None) == (not tf.config.list_physical_devices("GPU"))
+    assert accuracy.peak_memory(environment) == peak
     for name in ("views", "learning", "embedding", "neighbours"):
         assert (out / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert list((out / "tensorboard").iterdir())
@@ -94,18 +115,46 @@ def test_a_run_cut_off_between_two_checkpoints_resumes_to_the_bit(
     flags = ["--steps", "8", "--checkpoint-every", "3", "--optimizer", optimizer]
     assert run(tmp_path / "whole", *flags) == 0
 
-    def cut_off(metrics: step.Metrics, first_step: int) -> None:
-        if first_step == 6:  # steps 4 and 5 are in metrics.jsonl, the last checkpoint is of step 3
-            raise step.NonFiniteLoss("cut off")
-
     with monkeypatch.context() as patch:
-        patch.setattr(step, "refuse_non_finite", cut_off)
+        # Steps 4 and 5 are in metrics.jsonl, the last checkpoint is of step 3.
+        patch.setattr(step, "refuse_non_finite", cut_off_at(6))
         assert run(tmp_path / "cut", *flags) == 1
     # Another number of steps a call, and another interval of checkpoints, change nothing.
     assert run(tmp_path / "cut", *flags, "--steps-per-call", "3", "--checkpoint-every", "4") == 0
     assert_same_state(tmp_path / "whole", tmp_path / "cut")
     losses = [[row["loss"] for row in runlog.read_metrics(tmp_path / name)] for name in ("whole", "cut")]
     assert losses[0] == losses[1] and len(losses[0]) == 8
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [(), ("--micro-batch", "8"), pytest.param(("--xla", "on"), marks=pytest.mark.slow)],
+    ids=["plain", "cached", "xla"],
+)
+def test_a_run_has_the_same_bits_wherever_its_images_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...]
+) -> None:
+    """Over an epoch's end (60 images are 3 steps), and from one place to the other where the run resumes."""
+    given = ["--steps", "5", "--checkpoint-every", "2", *flags]
+    monkeypatch.setattr(train.Session, "finish", lambda session, asked: session.train(asked))
+    assert run(tmp_path / "host", *given, "--data-on", "host") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(step, "refuse_non_finite", cut_off_at(5))
+        assert run(tmp_path / "device", *given, "--data-on", "host") == 1
+    shapes, resident = [], data.resident
+
+    def spied(images: np.ndarray, on_gpu: bool) -> data.Gather:
+        shapes.append(images.shape)
+        return resident(images, on_gpu)
+
+    monkeypatch.setattr(data, "resident", spied)
+    assert run(tmp_path / "device", *given, "--data-on", "device") == 0
+    assert run(tmp_path / "whole", *given, "--data-on", "device") == 0
+    assert shapes == [(60, 32, 32, 3)] * 2
+    losses = [told(tmp_path / name) for name in ("host", "device", "whole")]
+    assert losses[0] == losses[1] == losses[2] and len(losses[0]) == 5
+    assert_same_state(tmp_path / "host", tmp_path / "device")
+    assert_same_state(tmp_path / "host", tmp_path / "whole")
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
