@@ -161,7 +161,7 @@ def batches(
     if isinstance(images, image_folder.FolderImages):
         if not with_images:
             raise ValueError("images that are decoded as they are needed lie on no device: give with_images=True")
-        return _streamed(images, batch_size, seed, range(first_step, last_step))
+        return _streamed(images, batch_size, seed, range(first_step, last_step), own)
     first_epoch = first_step // per_epoch
 
     def indices(epoch: tf.Tensor) -> tf.data.Dataset:
@@ -210,18 +210,23 @@ def resident(images: np.ndarray, on_gpu: bool) -> Gather:
     return tf.function(gather, jit_compile=on_gpu)
 
 
-def _streamed(images: image_folder.FolderImages, batch_size: int, seed: int, steps: range) -> tf.data.Dataset:
+def _streamed(
+    images: image_folder.FolderImages, batch_size: int, seed: int, steps: range, own: np.ndarray | None
+) -> tf.data.Dataset:
     """`batches` of files: threads decode some batches ahead."""
+    share = np.arange(batch_size) if own is None else own
+
+    def rows() -> Iterator[tuple[int, np.ndarray]]:
+        return ((epoch, index[share]) for epoch, index in _rows(len(images), batch_size, seed, steps))
 
     def produce() -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        wanted = _rows(len(images), batch_size, seed, steps)
-        read = images.ahead((index for _, index in _rows(len(images), batch_size, seed, steps)), PREFETCHED)
-        return ((epoch, index, batch) for (epoch, index), batch in zip(wanted, read))
+        read = images.ahead((index for _, index in rows()), PREFETCHED)
+        return ((epoch, index, batch) for (epoch, index), batch in zip(rows(), read))
 
     kinds = (
         tf.TensorSpec((), tf.int64),
-        tf.TensorSpec((batch_size,), tf.int64),
-        tf.TensorSpec((batch_size, *images.shape[1:]), tf.uint8),
+        tf.TensorSpec((len(share),), tf.int64),
+        tf.TensorSpec((len(share), *images.shape[1:]), tf.uint8),
     )
     return tf.data.Dataset.from_generator(produce, output_signature=kinds).prefetch(1)
 

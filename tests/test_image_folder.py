@@ -240,13 +240,16 @@ def test_streamed_pixels_are_those_in_memory(tmp_path: Path) -> None:
     np.testing.assert_array_equal(*everything)
 
 
-@pytest.mark.parametrize("first", [0, 3, 7])
-def test_streamed_batches_are_those_in_memory_wherever_a_run_resumes(tmp_path: Path, first: int) -> None:
-    root = mixed(tmp_path)
+@pytest.mark.parametrize(("first", "own"), [(0, None), (3, None), (7, None), (2, [0, 3]), (0, [4, 1])])
+def test_streamed_batches_are_those_in_memory_wherever_a_run_resumes(
+    tmp_path: Path, first: int, own: list[int] | None
+) -> None:
+    """The share of a replica too."""
+    root, share = mixed(tmp_path), None if own is None else np.array(own)
     both = [load(root, largest_side=24, memory_limit=limit).train.images for limit in (4, 0)]
-    held, streamed = (list(data.batches(images, 5, 3, first, 12)) for images in both)
+    held, streamed = (list(data.batches(images, 5, 3, first, 12, share)) for images in both)
     assert len(held) == len(streamed) == 12 - first
-    specs = [data.batches(images, 5, 3, first, 12).element_spec for images in both]
+    specs = [data.batches(images, 5, 3, first, 12, share).element_spec for images in both]
     assert specs[0] == specs[1]
     for one, other in zip(held, streamed):
         for a, b in zip(one, other):
