@@ -103,6 +103,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoints.save(folder / "runs" / "shapes" / "checkpoints", 1, arrays, {}, keep=1)
     written = config.replace(config.preset("shapes"), image_size=8, projection_widths=(8,))
     (folder / "runs" / "shapes" / "config.json").write_text(json.dumps(config.to_dict(written)))
+    (folder / "runs" / "shapes" / "data.json").write_text(json.dumps({"shape": [32, 32, 3]}))
     (folder / "IMAGES").mkdir()
     Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(folder / "IMAGES" / "black.png")
     return folder

@@ -17,7 +17,7 @@ import pytest
 import tensorflow as tf
 
 from bench import accuracy
-from lowlevel_simclr import checkpoint, data, encoder, evaluate, optimizer, runlog, step, stock, train
+from lowlevel_simclr import checkpoint, config, data, encoder, evaluate, optimizer, runlog, step, stock, train
 from lowlevel_simclr.ops import lars_update
 
 ROOT = Path(__file__).parents[1]
@@ -155,6 +155,26 @@ def test_a_run_has_the_same_bits_wherever_its_images_lie(
     assert losses[0] == losses[1] == losses[2] and len(losses[0]) == 5
     assert_same_state(tmp_path / "host", tmp_path / "device")
     assert_same_state(tmp_path / "host", tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "gpu", "replicas", "limit", "place"),
+    [
+        ("auto", True, 1, 60 * 32 * 32 * 3, "device"),
+        ("auto", True, 1, 60 * 32 * 32 * 3 - 1, "host"),
+        ("auto", True, 2, 60 * 32 * 32 * 3, "host"),
+        ("auto", False, 1, 60 * 32 * 32 * 3, "host"),
+        ("host", True, 1, 60 * 32 * 32 * 3, "host"),
+        ("device", False, 1, 0, "device"),
+    ],
+)
+def test_few_images_lie_on_the_one_gpu_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, chosen: str, gpu: bool, replicas: int, limit: int, place: str
+) -> None:
+    monkeypatch.setattr(train, "on_gpu", lambda: gpu)
+    monkeypatch.setattr(train, "RESIDENT", limit)
+    wanted = config.replace(config.Config(), data_on=chosen)
+    assert train.place_of_data(wanted, data.load("shapes"), replicas) == place
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
