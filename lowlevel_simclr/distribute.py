@@ -397,20 +397,33 @@ def _answers(address: str) -> bool:
 def on_each(workers: Workers, local: Sequence[Replica], act: Callable[[int], Any]) -> list[Any]:
     """`act(place)` for every local replica, each in a thread of its own on its device, all at the same time.
 
+    One that raises ends the others: they would wait for its part of an exchange for ever. No exchange of this process
+    works afterwards, so the run must end.
+
     Raises:
         DistributionError: a worker is gone.
         Exception: the first that one of them raised.
     """
-    if len(local) == 1:
-        with tf.device(local[0].device or None), naming_the_lost(workers):
-            return [act(0)]
+    raised: list[Exception] = []  # in the order of time: the cause before what it caused
 
     def place_and_act(place: int) -> Any:
-        with tf.device(local[place].device):
-            return act(place)
+        try:
+            with tf.device(local[place].device or None):
+                return act(place)
+        except Exception as error:
+            raised.append(error)
+            if local[place].count > 1:
+                compat.abort_collectives(f"replica {local[place].rank} raised {type(error).__name__}")
+            raise
 
-    with concurrent.futures.ThreadPoolExecutor(len(local)) as pool, naming_the_lost(workers):
-        return [found.result() for found in [pool.submit(place_and_act, place) for place in range(len(local))]]
+    with naming_the_lost(workers):
+        if len(local) == 1:
+            return [place_and_act(0)]
+        with concurrent.futures.ThreadPoolExecutor(len(local)) as pool:
+            found = [pool.submit(place_and_act, place) for place in range(len(local))]
+        if raised:
+            raise raised[0]
+        return [each.result() for each in found]
 
 
 def everywhere(team: Team, functions: Sequence[Callable[..., Any]]) -> Callable[..., Any]:

@@ -244,6 +244,76 @@ def test_an_unknown_batch_norm_is_refused() -> None:
         distribute.Replica(batch_norm="both").batch_norm_scope()
 
 
+# A replica that raises alone
+
+RAISES = """
+import sys
+import tensorflow as tf
+from lowlevel_simclr import distribute
+how, devices = sys.argv[1], int(sys.argv[2])
+distribute.local_devices(f"cpu:{devices}")
+workers = distribute.join()
+local = distribute.replicas(workers, [f"/device:CPU:{place}" for place in range(devices)], "sync", 0)
+distribute.check_ranks(workers, local)
+odd = [replica.rank == replica.count - 1 for replica in local]
+
+def exchange(place, step):
+    if odd[place] and how == "graph":
+        with tf.control_dependencies([tf.debugging.assert_less(step, 3, "no such image")]):
+            step = tf.identity(step)
+    return local[place].total(step)
+
+acts = [tf.function(lambda step, place=place: exchange(place, step)) for place in range(devices)]
+
+def act(place):
+    if odd[place] and how == "python" and done == 3:
+        raise ValueError("no such image")
+    return acts[place](tf.constant(done))
+
+for done in range(5):
+    distribute.on_each(workers, local, act)
+    print("done", done, flush=True)
+"""
+
+
+def ends(how: str, devices: int, workers: int = 1) -> list[tuple[int, str]]:
+    """Exit code and words of each worker; none may take longer than two minutes."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", RAISES, how, str(devices)],
+            cwd=ROOT,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for environment in cluster(workers)
+    ]
+    said = said_at_the_end(processes, 120)
+    return [(process.returncode, text) for process, text in zip(processes, said)]
+
+
+def test_a_replica_that_raises_alone_ends_the_run_with_its_error() -> None:
+    [(code, said)] = ends("python", 3)
+    assert code == 1 and "done 2" in said and "done 3" not in said
+    assert said.strip().splitlines()[-1] == "ValueError: no such image"
+
+
+@pytest.mark.slow
+def test_a_replica_whose_graph_fails_alone_ends_the_run_with_its_error() -> None:
+    [(code, said)] = ends("graph", 3)
+    assert code == 1 and "done 2" in said and "done 3" not in said
+    assert "InvalidArgumentError" in said and "assertion failed: [no such image]" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_worker_of_which_one_replica_raises_ends_the_others(devices: int) -> None:
+    (first, of_first), (second, of_second) = ends("python", devices, workers=2)
+    assert second != 0 and "ValueError: no such image" in of_second, of_second
+    assert first != 0 and "done 3" not in of_first and "left the run" in of_first, of_first
+
+
 # Two workers train a run, as a user starts them
 
 TRAIN = """
