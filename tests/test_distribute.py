@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from bench import harness
 from lowlevel_simclr import checkpoint, compat, distribute, ops, step
 from tests import replicated
 from tests.replicated import Case
 
 ROOT = Path(__file__).parents[1]
+FOUR, WIDTH, COPIES = 4, 64, 6
 EXACT = 1e-9  # of a tensor's norm; float64 rounds by 1e-16, and five steps of BatchNorm enlarge it
 Found = dict[str, Any]
 
@@ -195,6 +197,7 @@ def test_ghost_groups_do_not_depend_on_replicas_or_micro_batches() -> None:
         Case("local", 3, batch_norm="local"),
     ]
     found = outcomes(cases)
+    assert found["one"].pop("alike")
     assert_exactly(found["three"], found["one"])
     with pytest.raises(AssertionError):
         assert_exactly(found["local"], wanted("float64"))
@@ -242,6 +245,54 @@ def test_a_cluster_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, text
 def test_an_unknown_batch_norm_is_refused() -> None:
     with pytest.raises(ValueError, match="there is no BatchNorm 'both'"):
         distribute.Replica(batch_norm="both").batch_norm_scope()
+
+
+# Memory of the loss
+
+
+def loss_of_four(started: Callable[[], None], pairs: int, implementation: str) -> None:
+    """Loss and gradient of `pairs` pairs on four replicas of this process, after those of a few."""
+    local = distribute.replicas(distribute.Workers(), distribute.local_devices(f"cpu:{FOUR}"), "sync", 0)
+    chosen = replicated.implementation(implementation)
+
+    def act_of(replica: distribute.Replica) -> Callable[[tf.Tensor], tf.Tensor]:
+        losses = distribute.nt_xent_and_top1(replica, chosen, replicated.TEMPERATURE)
+
+        @tf.function
+        def act(z: tf.Tensor) -> tf.Tensor:
+            with tf.GradientTape() as tape:
+                tape.watch(z)
+                loss = tf.reduce_mean(losses(z)[0])
+            return tape.gradient(loss, z)
+
+        return act
+
+    acts = [act_of(replica) for replica in local]
+    for count in (64, pairs):
+        z = np.random.default_rng(0).normal(size=(FOUR, 2 * count // FOUR, WIDTH)).astype(np.float32)
+        if count == pairs:
+            started()
+        found = distribute.on_each(distribute.Workers(), local, lambda place, z=z: acts[place](tf.constant(z[place])))
+        assert np.isfinite(found[0]).all()
+
+
+def grown_by_z_of_all(pairs: int, implementation: str) -> float:
+    """Growth of the process's peak memory for each of four replicas, in copies of the (2N, d) rows of all."""
+    grown = harness.peak_memory(loss_of_four, pairs, implementation)
+    assert isinstance(grown, int), grown
+    copies = grown / FOUR / (2 * pairs * WIDTH * 4)
+    print(f"{implementation}, {pairs} pairs: {grown / 2**20:.1f} MiB, each replica {copies:.2f} copies of all z")
+    return copies
+
+
+@pytest.mark.slow
+def test_memory_of_the_loss_is_linear_on_each_replica() -> None:
+    """Gathered, in canonical order, once more and a gradient; own rows against all columns would be 2N / R / d = 128.
+
+    The stock formulas, which hold own rows against all columns, show at a smaller batch that the measure would see it.
+    """
+    assert grown_by_z_of_all(16_384, "native") <= COPIES
+    assert grown_by_z_of_all(4_096, "stock") > 2 * COPIES
 
 
 # A replica that raises alone
