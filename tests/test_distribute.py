@@ -247,6 +247,36 @@ def test_an_unknown_batch_norm_is_refused() -> None:
         distribute.Replica(batch_norm="both").batch_norm_scope()
 
 
+# Why the replicas are not those of MirroredStrategy
+
+MIRRORED = """
+import tensorflow as tf
+from lowlevel_simclr import distribute
+strategy = tf.distribute.MirroredStrategy(distribute.local_devices("cpu:2"))
+
+def total():
+    return tf.distribute.get_replica_context().all_reduce("sum", tf.constant(1.0))
+
+def total_in_a_loop():
+    done, zero = tf.constant(0), tf.constant(0.0)
+    return tf.while_loop(lambda i, x: i < 3, lambda i, x: (i + 1, x + total()), (done, zero))[1]
+
+print(tf.function(lambda: strategy.run(total))().values[0].numpy())
+try:
+    tf.function(lambda: strategy.run(total_in_a_loop))()
+except RuntimeError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+def test_mirrored_strategy_refuses_a_reduction_inside_a_loop() -> None:
+    """Where it no longer does, `distribute` can be built on it: its docstring says so."""
+    command = [sys.executable, "-c", MIRRORED]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=True)
+    assert done.stdout.startswith("2.0") and "synchronization point" in done.stdout, done.stdout
+
+
 # Memory of the loss
 
 
