@@ -54,6 +54,7 @@ bench: $(VENV)
 	$(BIN)/python -m bench.bench_input
 	$(BIN)/python -m bench.bench_step
 	$(BIN)/python -m bench.bench_startup
+	$(BIN)/python -m bench.bench_distribute
 
 lint: $(VENV)
 	$(BIN)/python -m pip install --quiet -r requirements-lint.txt

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.eager import context
 
 from lowlevel_simclr.reference.philox import LAYER_SEED, draw_words
 
@@ -340,3 +341,11 @@ def fast_precision() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     words = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
     return "bfloat16" if words & FAST_BFLOAT16 else "float32"
+
+
+def abort_collectives(why: str) -> None:
+    """Ends every collective op of this process, those under way and all later ones, with an AbortedError that says why.
+
+    TensorFlow has no public way; its own strategies call the same on 2.15 as on 2.21.
+    """
+    context.context().abort_collective_ops(tf.errors.ABORTED, why)

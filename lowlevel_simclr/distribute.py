@@ -2,9 +2,10 @@
 
 A replica is one thread of one worker process, with its own copy of every variable on its own device; it runs the same
 compiled step as a lone device, and meets the others in TensorFlow's collective ops alone. `MultiWorkerMirroredStrategy`
-gives the cluster of TF_CONFIG: servers, heartbeats, an end to every collective when a worker is gone. Its replica
-context is not used, nor MirroredStrategy: on CPUs their reductions are merge calls, which TensorFlow refuses inside a
-loop, where synchronised BatchNorm over micro-batches needs them.
+gives the cluster of TF_CONFIG: servers, heartbeats, an end to every collective when a worker is gone; no more of it is
+used. Within one process MirroredStrategy is not used: on virtual CPU devices TensorFlow 2.15 and 2.21 refuse the
+reduction of its replica context inside a tf.while_loop, where synchronised BatchNorm over micro-batches needs one
+(tests/test_distribute.py). On GPUs, and in MultiWorkerMirroredStrategy, that has not been tried.
 
 Rows of all replicas are in canonical order for the loss: all first views by rank, then all second views by rank.
 
@@ -397,20 +398,33 @@ def _answers(address: str) -> bool:
 def on_each(workers: Workers, local: Sequence[Replica], act: Callable[[int], Any]) -> list[Any]:
     """`act(place)` for every local replica, each in a thread of its own on its device, all at the same time.
 
+    One that raises ends the others: they would wait for its part of an exchange for ever. No exchange of this process
+    works afterwards, so the run must end.
+
     Raises:
         DistributionError: a worker is gone.
         Exception: the first that one of them raised.
     """
-    if len(local) == 1:
-        with tf.device(local[0].device or None), naming_the_lost(workers):
-            return [act(0)]
+    raised: list[Exception] = []  # in the order of time: the cause before what it caused
 
     def place_and_act(place: int) -> Any:
-        with tf.device(local[place].device):
-            return act(place)
+        try:
+            with tf.device(local[place].device or None):
+                return act(place)
+        except Exception as error:
+            raised.append(error)
+            if local[place].count > 1:
+                compat.abort_collectives(f"replica {local[place].rank} raised {type(error).__name__}")
+            raise
 
-    with concurrent.futures.ThreadPoolExecutor(len(local)) as pool, naming_the_lost(workers):
-        return [found.result() for found in [pool.submit(place_and_act, place) for place in range(len(local))]]
+    with naming_the_lost(workers):
+        if len(local) == 1:
+            return [place_and_act(0)]
+        with concurrent.futures.ThreadPoolExecutor(len(local)) as pool:
+            found = [pool.submit(place_and_act, place) for place in range(len(local))]
+        if raised:
+            raise raised[0]
+        return [each.result() for each in found]
 
 
 def everywhere(team: Team, functions: Sequence[Callable[..., Any]]) -> Callable[..., Any]:

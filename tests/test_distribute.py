@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from bench import harness
 from lowlevel_simclr import checkpoint, compat, distribute, ops, step
 from tests import replicated
 from tests.replicated import Case
 
 ROOT = Path(__file__).parents[1]
+FOUR, WIDTH, COPIES = 4, 64, 6
 EXACT = 1e-9  # of a tensor's norm; float64 rounds by 1e-16, and five steps of BatchNorm enlarge it
 Found = dict[str, Any]
 
@@ -195,6 +197,7 @@ def test_ghost_groups_do_not_depend_on_replicas_or_micro_batches() -> None:
         Case("local", 3, batch_norm="local"),
     ]
     found = outcomes(cases)
+    assert found["one"].pop("alike")
     assert_exactly(found["three"], found["one"])
     with pytest.raises(AssertionError):
         assert_exactly(found["local"], wanted("float64"))
@@ -242,6 +245,154 @@ def test_a_cluster_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, text
 def test_an_unknown_batch_norm_is_refused() -> None:
     with pytest.raises(ValueError, match="there is no BatchNorm 'both'"):
         distribute.Replica(batch_norm="both").batch_norm_scope()
+
+
+# Why the replicas are not those of MirroredStrategy
+
+MIRRORED = """
+import tensorflow as tf
+from lowlevel_simclr import distribute
+strategy = tf.distribute.MirroredStrategy(distribute.local_devices("cpu:2"))
+
+def total():
+    return tf.distribute.get_replica_context().all_reduce("sum", tf.constant(1.0))
+
+def total_in_a_loop():
+    done, zero = tf.constant(0), tf.constant(0.0)
+    return tf.while_loop(lambda i, x: i < 3, lambda i, x: (i + 1, x + total()), (done, zero))[1]
+
+print(tf.function(lambda: strategy.run(total))().values[0].numpy())
+try:
+    tf.function(lambda: strategy.run(total_in_a_loop))()
+except RuntimeError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+def test_mirrored_strategy_refuses_a_reduction_inside_a_loop() -> None:
+    """Where it no longer does, `distribute` can be built on it: its docstring says so."""
+    command = [sys.executable, "-c", MIRRORED]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=True)
+    assert done.stdout.startswith("2.0") and "synchronization point" in done.stdout, done.stdout
+
+
+# Memory of the loss
+
+
+def loss_of_four(started: Callable[[], None], pairs: int, implementation: str) -> None:
+    """Loss and gradient of `pairs` pairs on four replicas of this process, after those of a few."""
+    local = distribute.replicas(distribute.Workers(), distribute.local_devices(f"cpu:{FOUR}"), "sync", 0)
+    chosen = replicated.implementation(implementation)
+
+    def act_of(replica: distribute.Replica) -> Callable[[tf.Tensor], tf.Tensor]:
+        losses = distribute.nt_xent_and_top1(replica, chosen, replicated.TEMPERATURE)
+
+        @tf.function
+        def act(z: tf.Tensor) -> tf.Tensor:
+            with tf.GradientTape() as tape:
+                tape.watch(z)
+                loss = tf.reduce_mean(losses(z)[0])
+            return tape.gradient(loss, z)
+
+        return act
+
+    acts = [act_of(replica) for replica in local]
+    for count in (64, pairs):
+        z = np.random.default_rng(0).normal(size=(FOUR, 2 * count // FOUR, WIDTH)).astype(np.float32)
+        if count == pairs:
+            started()
+        found = distribute.on_each(distribute.Workers(), local, lambda place, z=z: acts[place](tf.constant(z[place])))
+        assert np.isfinite(found[0]).all()
+
+
+def grown_by_z_of_all(pairs: int, implementation: str) -> float:
+    """Growth of the process's peak memory for each of four replicas, in copies of the (2N, d) rows of all."""
+    grown = harness.peak_memory(loss_of_four, pairs, implementation)
+    assert isinstance(grown, int), grown
+    copies = grown / FOUR / (2 * pairs * WIDTH * 4)
+    print(f"{implementation}, {pairs} pairs: {grown / 2**20:.1f} MiB, each replica {copies:.2f} copies of all z")
+    return copies
+
+
+@pytest.mark.slow
+def test_memory_of_the_loss_is_linear_on_each_replica() -> None:
+    """Gathered, in canonical order, once more and a gradient; own rows against all columns would be 2N / R / d = 128.
+
+    The stock formulas, which hold own rows against all columns, show at a smaller batch that the measure would see it.
+    """
+    assert grown_by_z_of_all(16_384, "native") <= COPIES
+    assert grown_by_z_of_all(4_096, "stock") > 2 * COPIES
+
+
+# A replica that raises alone
+
+RAISES = """
+import sys
+import tensorflow as tf
+from lowlevel_simclr import distribute
+how, devices = sys.argv[1], int(sys.argv[2])
+distribute.local_devices(f"cpu:{devices}")
+workers = distribute.join()
+local = distribute.replicas(workers, [f"/device:CPU:{place}" for place in range(devices)], "sync", 0)
+distribute.check_ranks(workers, local)
+odd = [replica.rank == replica.count - 1 for replica in local]
+
+def exchange(place, step):
+    if odd[place] and how == "graph":
+        with tf.control_dependencies([tf.debugging.assert_less(step, 3, "no such image")]):
+            step = tf.identity(step)
+    return local[place].total(step)
+
+acts = [tf.function(lambda step, place=place: exchange(place, step)) for place in range(devices)]
+
+def act(place):
+    if odd[place] and how == "python" and done == 3:
+        raise ValueError("no such image")
+    return acts[place](tf.constant(done))
+
+for done in range(5):
+    distribute.on_each(workers, local, act)
+    print("done", done, flush=True)
+"""
+
+
+def ends(how: str, devices: int, workers: int = 1) -> list[tuple[int, str]]:
+    """Exit code and words of each worker; none may take longer than two minutes."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", RAISES, how, str(devices)],
+            cwd=ROOT,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for environment in cluster(workers)
+    ]
+    said = said_at_the_end(processes, 120)
+    return [(process.returncode, text) for process, text in zip(processes, said)]
+
+
+def test_a_replica_that_raises_alone_ends_the_run_with_its_error() -> None:
+    [(code, said)] = ends("python", 3)
+    assert code == 1 and "done 2" in said and "done 3" not in said
+    assert said.strip().splitlines()[-1] == "ValueError: no such image"
+
+
+@pytest.mark.slow
+def test_a_replica_whose_graph_fails_alone_ends_the_run_with_its_error() -> None:
+    [(code, said)] = ends("graph", 3)
+    assert code == 1 and "done 2" in said and "done 3" not in said
+    assert "InvalidArgumentError" in said and "assertion failed: [no such image]" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_worker_of_which_one_replica_raises_ends_the_others(devices: int) -> None:
+    (first, of_first), (second, of_second) = ends("python", devices, workers=2)
+    assert second != 0 and "ValueError: no such image" in of_second, of_second
+    assert first != 0 and "done 3" not in of_first and "left the run" in of_first, of_first
 
 
 # Two workers train a run, as a user starts them
