@@ -33,7 +33,23 @@ def _cell(row: harness.Row) -> str:
     if row.processor is None or row.minimum is None:
         return row.note
     share = f", {row.of_sgemm:.0%}" if row.of_sgemm else ""
-    return f"{1e3 * row.processor:.3g} ms ({1e3 * row.minimum:.3g} wall{share})"
+    memory = f", {row.peak_memory / 1e6:.3g} MB" if row.peak_memory is not None else ""
+    return f"{1e3 * row.processor:.3g} ms ({1e3 * row.minimum:.3g} wall{share}{memory})"
+
+
+def views_table(rows: Sequence[harness.Row]) -> str:
+    """Markdown: a line for each problem, views a processor second of each alternative and native's ratio to it."""
+    names = list(dict.fromkeys(row.name for row in rows))
+    lines = ["| sources -> view | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for problem in dict.fromkeys(tuple(row.problem.items()) for row in rows):
+        found = {row.name: row for row in rows if tuple(row.problem.items()) == problem and row.processor}
+        facts = dict(problem)
+        label = f"{facts['height']} x {facts['width']} -> {facts['size']}" + (", blur" if facts["blur"] else "")
+        rates = {name: row.extra["views_per_processor_second"] for name, row in found.items()}
+        ratios = {name: "" if name == names[0] else f" ({rates[names[0]] / rate:.1f}x)" for name, rate in rates.items()}
+        cells = [f"{rates[name]:,.0f}{ratios[name]}" if name in rates else "" for name in names]
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def figure(rows: Sequence[harness.Row], path: Path) -> None:
@@ -66,7 +82,8 @@ def accuracy_table(stored: dict[str, Any]) -> str:
     lines = ["| seed | " + " | ".join(name for name, _ in columns) + " | seconds |", "|---" * (len(columns) + 2) + "|"]
     for run in runs:
         cells = " | ".join(f"{100 * of(run):.1f}" for _, of in columns)
-        lines.append(f"| {run['seed']} | {cells} | {run['seconds']:.0f} |")
+        seconds = "resumed" if run["seconds"] is None else f"{run['seconds']:.0f}"
+        lines.append(f"| {run['seed']} | {cells} | {seconds} |")
     if len(runs) > 1:
         spread = [(statistics.mean(map(of, runs)), statistics.stdev(map(of, runs))) for _, of in columns]
         lines.append("| mean | " + " | ".join(f"{100 * mean:.1f} ± {100 * std:.1f}" for mean, std in spread) + " | |")
@@ -137,8 +154,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     is_step = stored.get("benchmark") == "step"
     if is_step:
         shown = step_table(stored)
+    elif "runs" in stored:
+        shown = accuracy_table(stored)
     else:
-        shown = accuracy_table(stored) if "runs" in stored else table(harness.load(chosen.result))
+        rows = harness.load(chosen.result)
+        shown = views_table(rows) if "blur" in rows[0].problem else table(rows)
     print(shown)
     if chosen.figure and is_step:
         step_figure(stored, chosen.figure)

@@ -134,6 +134,6 @@ def test_the_check_proves_the_ops_here() -> None:
 def test_pictures_and_tables_are_there() -> None:
     pictures = [line.split("(")[1].split(")")[0] for line in README.splitlines() if line.startswith("![")]
     assert pictures and all((ROOT / picture).read_bytes().startswith(b"\x89PNG") for picture in pictures)
-    for name in ("accuracy_shapes", "nt_xent"):
+    for name in ("accuracy_shapes", "accuracy_cifar10-resnet20", "nt_xent", "make_views", "step"):
         table = README.split(f"<!-- bench:{name} -->\n")[1].split(f"<!-- /bench:{name} -->")[0]
         assert table.count("|") > 10, f"the table {name} is empty: python -m bench.report FILE --readme"
