@@ -1,8 +1,8 @@
 """Times alternatives that agree: the one way in which this project measures.
 
 `compare` first asks every alternative for its answer and refuses to time any two that disagree. Then it alternates
-them, one call each in turn, so that a neighbour's load falls on all alike, and reports minimum, median, 10th and 90th
-percentile of wall time and the least processor time. `peak_memory` measures the growth of peak memory in a process of
+them, a call or 20 ms of calls each in turn, so that a neighbour's load falls on all alike, and reports minimum, median,
+10th and 90th percentile of wall time and the least processor time of a turn. `peak_memory` measures the growth of peak memory in a process of
 its own. Running out of memory is a row of the result.
 """
 
@@ -24,6 +24,7 @@ import numpy as np
 from bench import utilisation
 
 RESULTS = Path(__file__).parent / "results"
+TURN = 0.02  # seconds: a training step's own rhythm, and longer than a thread pool spins for more work
 LONG_CALL = 10.0  # seconds; calls as long as this are warmed up once and timed twice at least
 
 
@@ -180,10 +181,15 @@ class _Timer:
         self.processor: list[float] = []
 
     def turn(self) -> None:
-        used, started = time.process_time(), time.perf_counter()
-        self.call()
-        self.wall.append(time.perf_counter() - started)
-        self.processor.append(time.process_time() - used)
+        """One call, or as many in a row as a turn is long: short ones are timed as in a loop, their code and data warm."""
+        used, begun, calls = time.process_time(), time.perf_counter(), 0
+        while calls == 0 or time.perf_counter() - begun < TURN:
+            started = time.perf_counter()
+            self.call()
+            self.wall.append(time.perf_counter() - started)
+            calls += 1
+        # Of the whole turn: between two calls other threads' time is not yet in the process's.
+        self.processor.append((time.process_time() - used) / calls)
 
     def fill(self, row: Row) -> None:
         row.repeats = len(self.wall)
