@@ -2,8 +2,8 @@
 
 `compare` first asks every alternative for its answer and refuses to time any two that disagree. Then it alternates
 them, a call or 20 ms of calls each in turn, so that a neighbour's load falls on all alike, and reports minimum, median,
-10th and 90th percentile of wall time and the least processor time of a turn. `peak_memory` measures the growth of peak memory in a process of
-its own. Running out of memory is a row of the result.
+10th and 90th percentile of wall time and the least processor time of a turn. `peak_memory` measures the growth of peak
+memory in a process of its own. Running out of memory is a row of the result.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ class _Timer:
         self.processor: list[float] = []
 
     def turn(self) -> None:
-        """One call, or as many in a row as a turn is long: short ones are timed as in a loop, their code and data warm."""
+        """One call, or as many in a row as a turn is long: short ones are timed as in a loop, code and data warm."""
         used, begun, calls = time.process_time(), time.perf_counter(), 0
         while calls == 0 or time.perf_counter() - begun < TURN:
             started = time.perf_counter()
