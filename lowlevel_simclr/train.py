@@ -565,8 +565,12 @@ class Session:
         return self.config.train.knn_every * self.plan.steps_per_epoch if self.sample else 0
 
     def _next_stop(self, done: int) -> int:
-        """Where the next host call ends: at the latest where a checkpoint or a look at k-NN is due."""
-        stops = [done + self.config.train.steps_per_call, self.plan.steps]
+        """Where the next host call ends: at the latest where a checkpoint or a look at k-NN is due.
+
+        The first call makes one step, so that a user sees it as soon as there is one.
+        """
+        at_once = self.config.train.steps_per_call if done > self.first_step else 1
+        stops = [done + at_once, self.plan.steps]
         for every in (self.config.train.checkpoint_every, self._knn_interval()):
             if every:
                 stops.append(done - done % every + every)
