@@ -13,7 +13,6 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import argparse
-import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -50,8 +49,11 @@ def parts(config: Config, images: np.ndarray, steps: int) -> tuple[Iterator[step
     plan = train.make_plan(config, data.DataSet("noise", split, split, ("noise",)))
     learner = train.new_learner(config, plan, images.shape[-1])
     views = train.view_maker(config, plan)
-    loss = functools.partial(plan.implementation.nt_xent_and_top1, temperature=config.loss.temperature)
-    one_step = functools.partial(step.train_step, learner, views, loss, lambda done: tf.constant(1e-3))
+    loss = train.loss_function(config, plan)
+
+    def one_step(batch: step.Batch) -> step.Metrics:
+        return step.train_step(learner, views, loss, lambda done: tf.constant(1e-3), batch)
+
     batches = iter(data.batches(images, config.train.batch_size, config.train.seed, 0, steps))
     return batches, views, tf.function(one_step, jit_compile=plan.jit_compile)
 
@@ -101,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--encoder", default="resnet50")
     parser.add_argument("--stem", default="imagenet")
     parser.add_argument("--batch", type=int, default=256, help="N, images a step")
-    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--precision", default="auto")
     parser.add_argument("--ops", default="native", choices=("native", "stock"))
     parser.add_argument("--steps", type=int, default=10, help="measured, after two to warm up")
     parser.add_argument("--cores", type=int, help="keep to so many cores; by default all")

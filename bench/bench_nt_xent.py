@@ -85,9 +85,9 @@ def in_torch(z: np.ndarray) -> Callable[[], Any]:
 
 
 def forms(z: np.ndarray, dtype: str, others: bool) -> list[harness.Alternative]:
-    """Every alternative that runs here; of the others' only what fits in memory."""
+    """Every alternative that runs here; where the others' do not fit in memory the native op alone."""
     made: list[tuple[str, Callable[[], Any]]] = [("native", lambda: in_tensorflow(ops.nt_xent, z, dtype))]
-    if _route.closed() is None:
+    if others and _route.closed() is None:
         made.append(("native jit", lambda: in_tensorflow(ops.nt_xent, z, dtype, True)))
     if others:
         made.append(("stock graph", lambda: in_tensorflow(stock.nt_xent, z, dtype)))

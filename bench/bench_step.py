@@ -286,7 +286,8 @@ def own_peak(chosen: argparse.Namespace) -> int:
 
 def measure(chosen: argparse.Namespace) -> dict[str, Any]:
     """The whole result."""
-    tf.config.experimental.enable_op_determinism()  # as the job has it by default
+    if chosen.deterministic == "on":  # as the job has it by default
+        tf.config.experimental.enable_op_determinism()
     job = Job(configuration(chosen))
     calls, missing = forms(job, chosen)
     times = take_turns(calls, chosen.turns)
@@ -333,8 +334,19 @@ def device() -> str:
 
 
 def _flags(chosen: argparse.Namespace) -> dict[str, Any]:
-    named = ("encoder", "stem", "image_size", "batch_size", "micro_batch", "ops", "xla", "turns", "steps_per_turn")
-    return {name: getattr(chosen, name) for name in named}
+    named = (
+        "encoder",
+        "stem",
+        "image_size",
+        "batch_size",
+        "micro_batch",
+        "ops",
+        "xla",
+        "deterministic",
+        "turns",
+        "steps_per_turn",
+    )
+    return {name: getattr(chosen, name) for name in names.split()}
 
 
 def _versions() -> dict[str, str]:
@@ -382,6 +394,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16", "float16"))
     made.add_argument("--ops", default="native", choices=("native", "stock"))
     made.add_argument("--xla", default="auto", choices=("auto", "on", "off"))
+    made.add_argument("--deterministic", default="on", choices=("on", "off"), help="TensorFlow's op determinism")
     made.add_argument("--turns", type=int, default=7, help="how often each form is timed")
     made.add_argument("--steps-per-turn", type=int, default=4, help="steps of each form a turn")
     made.add_argument("--no-baselines", action="store_true", help="only the whole job and the encoder alone")

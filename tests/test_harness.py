@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from bench import harness
+from bench import bench_input, harness
 
 
 def alternatives(other: np.ndarray, own_numbers: bool) -> list[harness.Alternative]:
@@ -33,3 +35,11 @@ def test_of_numbers_drawn_apart_shape_and_range_are_compared() -> None:
     for other in (np.array([[0.9, 1.1], [0.3, 0.7]]), np.array([[0.9, -0.1], [0.3, 0.7]]), np.array([0.5, 0.5])):
         with pytest.raises(harness.Disagreement, match="first and other"):
             compared(other, True)
+
+
+@pytest.mark.slow
+def test_the_input_bench_runs(tmp_path: Path) -> None:
+    little = ["--encoder", "resnet20", "--stem", "cifar", "--batch", "8", "--steps", "2"]
+    bench_input.main([*little, "--out", str(tmp_path / "input.json")])
+    rows = harness.load(tmp_path / "input.json")
+    assert len(rows) == 3 and all(row.median and row.median > 0 for row in rows)
