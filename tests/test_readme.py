@@ -137,3 +137,9 @@ def test_pictures_and_tables_are_there() -> None:
     for name in ("accuracy_shapes", "accuracy_cifar10-resnet20", "nt_xent", "make_views", "step"):
         table = README.split(f"<!-- bench:{name} -->\n")[1].split(f"<!-- /bench:{name} -->")[0]
         assert table.count("|") > 10, f"the table {name} is empty: python -m bench.report FILE --readme"
+
+
+def test_no_line_of_prose_stands_twice() -> None:
+    """A merge once put a paragraph of one section in the place of another."""
+    lines = [line for line in README.splitlines() if len(line) > 60 and not line.startswith("|")]
+    assert sorted(lines) == sorted(set(lines))
