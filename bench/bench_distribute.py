@@ -30,7 +30,7 @@ from typing import Any
 import tensorflow as tf
 
 from bench import harness, report, scaling
-from lowlevel_simclr import data, distribute, encoder, train
+from lowlevel_simclr import assembly, data, distribute, encoder, train
 from lowlevel_simclr.config import Config, replace
 
 FORMS = {"1 replica": ("cpu:1", 1), "2 replicas": ("cpu:2", 1), "4 replicas": ("cpu:4", 1), "2 processes": ("all", 2)}
@@ -62,16 +62,16 @@ def measure_form(chosen: argparse.Namespace) -> dict[str, Any]:
     team = distribute.gather_team(config.train.devices, config.train.batch_norm, config.train.ghost_batch)
     config = train.resolved(config, team)
     images = data.load(config.data.dataset, None, config.train.seed)
-    plan = train.make_plan(config, images, team)
+    plan = assembly.make_plan(config, images, team)
     distribute.check_ranks(team.workers, team.local)
     learners, functions, batches = [], [], []
     for replica in team.local:
         with tf.device(replica.device or None):
-            learners.append(train.new_learner(config, plan, 3))
+            learners.append(assembly.new_learner(config, plan, 3))
         replica.moved.clear()  # the first exchange was no part of a step
-        functions.append(train.steps_function(config, plan, learners[-1], replica))
+        functions.append(assembly.steps_function(config, plan, learners[-1], replica))
         own = distribute.own_rows(replica.rank, replica.count, chosen.batch_size) if replica.count > 1 else None
-        pixels = train.training_images(config, images)
+        pixels = assembly.training_images(config, images)
         batches.append(iter(data.batches(pixels, chosen.batch_size, config.train.seed, 0, plan.steps, own)))
     steps = distribute.everywhere(team, functions)
     steps(batches, tf.constant(1)).loss.numpy()

@@ -23,7 +23,7 @@ import tensorflow as tf
 
 from bench import harness
 from bench.bench_make_views import use_cores, versions
-from lowlevel_simclr import data, step, train
+from lowlevel_simclr import assembly, data, step
 from lowlevel_simclr.config import Config, parse
 
 PIXELS = 32
@@ -46,10 +46,10 @@ def settings(arguments: argparse.Namespace) -> Config:
 def parts(config: Config, images: np.ndarray, steps: int) -> tuple[Iterator[step.Batch], Callable, Callable]:
     """The batches, a function that makes the views of one, and a function that trains on one."""
     split = data.Split(images, np.zeros(len(images), np.int32))
-    plan = train.make_plan(config, data.DataSet("noise", split, split, ("noise",)))
-    learner = train.new_learner(config, plan, images.shape[-1])
-    views = train.view_maker(config, plan)
-    loss = train.loss_function(config, plan)
+    plan = assembly.make_plan(config, data.DataSet("noise", split, split, ("noise",)))
+    learner = assembly.new_learner(config, plan, images.shape[-1])
+    views = assembly.view_maker(config, plan)
+    loss = assembly.loss_function(config, plan)
 
     def one_step(batch: step.Batch) -> step.Metrics:
         return step.train_step(learner, views, loss, lambda done: tf.constant(1e-3), batch)

@@ -27,17 +27,17 @@ marks = [("", time.perf_counter(), time.process_time())]
 def mark(name): marks.append((name, time.perf_counter(), time.process_time()))
 import tensorflow as tf
 mark("import tensorflow")
-from lowlevel_simclr import config, data, train
+from lowlevel_simclr import assembly, config, data, train
 mark("import of this package")
 tf.config.experimental.enable_op_determinism()
 chosen, _ = config.parse([])
 images = data.load(chosen.data.dataset, None, chosen.train.seed)
 mark("the images")
-plan = train.make_plan(chosen, images)
-learner = train.new_learner(chosen, plan, images.train.images.shape[-1])
+plan = assembly.make_plan(chosen, images)
+learner = assembly.new_learner(chosen, plan, images.train.images.shape[-1])
 mark("f, g and the optimizer")
-steps = train.steps_function(chosen, plan, learner)
-pixels, size, seed = train.training_images(chosen, images), chosen.train.batch_size, chosen.train.seed
+steps = assembly.steps_function(chosen, plan, learner)
+pixels, size, seed = assembly.training_images(chosen, images), chosen.train.batch_size, chosen.train.seed
 batches = iter(data.batches(pixels, size, seed, 0, plan.steps))
 mark("the order and the input pipeline")
 steps.get_concrete_function(batches, tf.TensorSpec((), tf.int32))

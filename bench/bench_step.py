@@ -38,7 +38,7 @@ import numpy as np
 import tensorflow as tf
 
 from bench import compare, harness, plain_step, utilisation
-from lowlevel_simclr import compat, data, encoder, step, train
+from lowlevel_simclr import assembly, compat, data, encoder, step
 from lowlevel_simclr.config import Config, TrainConfig, replace
 
 GEMM = 2048
@@ -83,11 +83,11 @@ class Job:
         """Data, plan, f, g, optimizer, the compiled loop and its batches."""
         self.config = config
         self.images = data.load(config.data.dataset, None, config.train.seed)
-        self.plan = train.make_plan(config, self.images)
-        self.learner = train.new_learner(config, self.plan, 3)
-        self.fetch = train.fetcher(config, self.plan, self.images)
-        self.steps = train.steps_function(config, self.plan, self.learner, fetch=self.fetch)
-        self.pixels = train.training_images(config, self.images)
+        self.plan = assembly.make_plan(config, self.images)
+        self.learner = assembly.new_learner(config, self.plan, 3)
+        self.fetch = assembly.fetcher(config, self.plan, self.images)
+        self.steps = assembly.steps_function(config, self.plan, self.learner, fetch=self.fetch)
+        self.pixels = assembly.training_images(config, self.images)
         wanted = (config.train.batch_size, config.train.seed, 0, self.plan.steps)
         self.batches = iter(data.batches(self.pixels, *wanted, with_images=self.fetch is None))
 
@@ -163,7 +163,7 @@ def stages(job: Job, turns: int) -> dict[str, float]:
     Steps that end before the update leave f, g and the slots as they are, but for BatchNorm's statistics.
     """
     learner, plan, config = job.learner, job.plan, job.config
-    views = train.view_maker(config, plan)
+    views = assembly.view_maker(config, plan)
     given = next(job.batches)
     batch = job.fetch(*given) if job.fetch else given
 

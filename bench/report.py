@@ -1,7 +1,8 @@
-"""Draws stored results: python -m bench.report bench/results/<device>/nt_xent.json [--figure out.png] [--readme].
+"""Draws stored results: python -m bench.report bench/results/<device>/nt_xent.json ... [--figure out.png] [--readme].
 
-Prints a Markdown table, draws time against N, and with --readme writes the table between the markers of its name in the
-README, <!-- bench:NAME --> and <!-- /bench:NAME -->. It measures nothing.
+Prints a Markdown table, draws time and memory against N, and with --readme writes the table between the markers of its
+name in the README, <!-- bench:NAME --> and <!-- /bench:NAME -->. Rows of further results of the same kind go into the
+same table and figure, under the first one's name. It measures nothing.
 """
 
 from __future__ import annotations
@@ -52,21 +53,35 @@ def views_table(rows: Sequence[harness.Row]) -> str:
     return "\n".join(lines)
 
 
+def caption(results: Sequence[dict[str, Any]]) -> str:
+    """Who measured the rows of some results, and when."""
+    said = [
+        f"{stored['device']}, TensorFlow {stored['versions']['tensorflow']}, {stored['date']}"
+        for stored in results
+        if "tensorflow" in stored.get("versions", {})
+    ]
+    return "; ".join(dict.fromkeys(said)) + "."
+
+
 def figure(rows: Sequence[harness.Row], path: Path) -> None:
-    """Wall time against N, one line for each alternative."""
+    """Wall time and, where it was measured, memory against N: one line for each alternative."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    axes = plt.figure(figsize=(6, 4)).add_subplot()
+    times, memory = plt.figure(figsize=(10, 4)).subplots(1, 2)
     for name in dict.fromkeys(row.name for row in rows):
-        mine = sorted((row.problem["N"], row.minimum) for row in rows if row.name == name and row.minimum)
-        if mine:
-            axes.loglog([n for n, _ in mine], [1e3 * seconds for _, seconds in mine], marker="o", label=name)
-    axes.set(xlabel="N, pairs of views", ylabel="loss and gradient, ms (minimum)")
-    axes.legend()
-    axes.figure.savefig(path, dpi=120, bbox_inches="tight")
+        mine = sorted((row for row in rows if row.name == name and row.minimum), key=lambda row: row.problem["N"])
+        if not mine:
+            continue
+        times.loglog([row.problem["N"] for row in mine], [1e3 * (row.minimum or 0) for row in mine], "o-", label=name)
+        held = [row for row in mine if row.peak_memory]
+        memory.loglog([row.problem["N"] for row in held], [(row.peak_memory or 0) / 1e6 for row in held], "o-")
+    times.set(xlabel="N, pairs of views", ylabel="loss and gradient, ms (minimum)")
+    memory.set(xlabel="N, pairs of views", ylabel="memory beside z, MB (peak)")
+    times.legend()
+    times.figure.savefig(path, dpi=120, bbox_inches="tight")
 
 
 def accuracy_table(stored: dict[str, Any]) -> str:
@@ -146,26 +161,26 @@ def write_into_readme(readme: Path, name: str, text: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table; draw and write where asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("result", type=Path)
+    parser.add_argument("results", type=Path, nargs="+")
     parser.add_argument("--figure", type=Path)
     parser.add_argument("--readme", action="store_true", help="write the table into README.md")
     chosen = parser.parse_args(arguments)
-    stored = json.loads(chosen.result.read_text(encoding="utf-8"))
-    is_step = stored.get("benchmark") == "step"
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in chosen.results]
+    stored, is_step = results[0], results[0].get("benchmark") == "step"
+    rows = [] if is_step or "runs" in stored else [row for path in chosen.results for row in harness.load(path)]
     if is_step:
         shown = step_table(stored)
     elif "runs" in stored:
         shown = accuracy_table(stored)
     else:
-        rows = harness.load(chosen.result)
-        shown = views_table(rows) if "blur" in rows[0].problem else table(rows)
+        shown = (views_table(rows) if "blur" in rows[0].problem else table(rows)) + f"\n\n{caption(results)}"
     print(shown)
     if chosen.figure and is_step:
         step_figure(stored, chosen.figure)
     elif chosen.figure:
-        figure(harness.load(chosen.result), chosen.figure)
+        figure(rows, chosen.figure)
     if chosen.readme:
-        write_into_readme(Path("README.md"), chosen.result.stem, shown)
+        write_into_readme(Path("README.md"), chosen.results[0].stem, shown)
 
 
 if __name__ == "__main__":

@@ -193,8 +193,9 @@ class TrainConfig:
     )
     micro_batch: str = _option(
         "0",
-        "images whose memory a step needs at once, over all replicas; the loss sees the whole batch; 0: all of them",
-        metavar="N",
+        "images whose memory a step needs at once, over all replicas; the loss sees the whole batch; 0: all of them; "
+        "auto: the most that fit on a GPU",
+        metavar="N|auto",
     )
     devices: str = _option(
         "1", "replicas of this process: all, a number of GPUs, or cpu:R for virtual devices", metavar="all|N|cpu:R"
@@ -757,9 +758,11 @@ def _check_numbers(config: Config) -> None:
 def _check_replicas(config: Config) -> None:
     """Micro-batches and devices, as far as they can be told without the machine."""
     train = config.train
-    if not re.fullmatch(r"\d{1,9}", train.micro_batch):
-        raise ConfigError(f"--micro-batch is {train.micro_batch}: give a whole number of images, or 0 for the batch")
-    micro = int(train.micro_batch)
+    if not re.fullmatch(r"\d{1,9}|auto", train.micro_batch):
+        raise ConfigError(
+            f"--micro-batch is {train.micro_batch}: give a whole number of images, 0 for the batch, or auto"
+        )
+    micro = 0 if train.micro_batch == "auto" else int(train.micro_batch)
     if micro and train.batch_size % micro:
         raise ConfigError(
             f"--micro-batch is {micro} and leaves an uneven tail of the {train.batch_size} images of a batch: give a "

@@ -34,6 +34,18 @@ LONGEST_STATEMENT = 16_384  # bytes that a worker may say of itself
 BATCH_NORMS = ("sync", "local", "ghost")
 
 
+# What a worker's own work raises; of an exchange that is given up TensorFlow says something else.
+OWN_ERRORS = (
+    tf.errors.InvalidArgumentError,
+    tf.errors.ResourceExhaustedError,
+    tf.errors.OutOfRangeError,
+    tf.errors.UnimplementedError,
+    tf.errors.NotFoundError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.DataLossError,
+)
+
+
 class DistributionError(RuntimeError):
     """Replicas that cannot be, cannot meet or have lost one another; the text says who and what to do."""
 
@@ -372,7 +384,7 @@ def naming_the_lost(workers: Workers) -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        if workers.count == 1 or isinstance(error, (tf.errors.ResourceExhaustedError, tf.errors.OutOfRangeError)):
+        if workers.count == 1 or isinstance(error, OWN_ERRORS):
             raise
         lost = [
             f"worker {rank} ({address})"

@@ -29,22 +29,19 @@ from tqdm import tqdm
 
 import lowlevel_simclr
 from lowlevel_simclr import (
+    assembly,
     checkpoint,
     compat,
     data,
     distribute,
-    encoder,
     export,
-    optimizer,
+    micro_batch,
     plots,
-    projection,
     protocol,
     runlog,
     step,
-    stock,
     trace,
 )
-from lowlevel_simclr.augment import two_views
 from lowlevel_simclr.background import Background
 from lowlevel_simclr.config import (
     LOSS_FACTORS,
@@ -64,7 +61,6 @@ from lowlevel_simclr.config import (
 
 DESCRIPTION = "Pretrains an encoder with SimCLR: no labels are used until the evaluation at the end."
 RGB = 3  # channels that have colours
-RESIDENT = 2**30  # bytes of images that `--data-on auto` puts on a GPU: six times CIFAR-10, an eighth of a small GPU
 PREVIEWED = 8  # images in views.png
 QUERIES = 10  # rows of neighbours.png, one a class where there are ten
 MAPPED = 1000  # points of embedding.png
@@ -82,28 +78,6 @@ What to try next:
 
 class Stopped(Exception):
     """SIGTERM or Ctrl-C asked the run to end."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What the configuration comes to on this device and these images."""
-
-    steps: int
-    steps_per_epoch: int
-    precision: str
-    jit_compile: bool
-    jit_compile_views: bool
-    implementation: step.Implementation
-    learning_rate: float
-    micro_batches: int
-    replicas: int
-    workers: int
-    data_on: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """For environment.json."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {**values, "implementation": self.implementation.name}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -135,15 +109,19 @@ def train(config: Config, options: RunOptions) -> dict[str, Any]:
     """
     team = distribute.gather_team(config.train.devices, config.train.batch_norm, config.train.ghost_batch)
     config = resolved(config, team)
+    if not options.fresh:
+        config = micro_batch.of_earlier(config, options.out)
+    micro_batch.refuse_auto(config, team)
     images = read_images(config, options, team.workers.chief)
     if images.train.images.shape[-1] != RGB:
         config = colourless(config)
     with stop_requests() as asked, contextlib.ExitStack() as stack:
         if config.train.deterministic:
             tf.config.experimental.enable_op_determinism()
-        plan = make_plan(config, images, team)
         if options.preview:
-            return preview(config, plan, images, options.out)
+            return preview(config, images, options.out)
+        config = micro_batch.found(config, images, team)
+        plan = assembly.make_plan(config, images, team)
         distribute.agree(team.workers, {**identity(config), **versions()})
         # Only the chief writes the run; what another worker writes on its way is thrown away.
         out = options.out if team.workers.chief else Path(stack.enter_context(tempfile.TemporaryDirectory()), "run")
@@ -207,7 +185,7 @@ def difference_either_way(config: Config, found: dict[str, Any]) -> list[str]:
 def resolved(config: Config, team: distribute.Team) -> Config:
     """The configuration with what this machine chose: another device, or another number of them, is another run."""
     devices = config.train.devices if config.train.devices.startswith("cpu:") else str(len(team.local))
-    return replace(config, precision=resolved_precision(config), devices=devices)
+    return replace(config, precision=assembly.resolved_precision(config), devices=devices)
 
 
 def versions() -> dict[str, str]:
@@ -220,200 +198,9 @@ def versions() -> dict[str, str]:
     }
 
 
-# What the configuration comes to
-
-
-def resolved_precision(config: Config) -> str:
-    """The precision, where it is "auto" the one of this device."""
-    return compat.fast_precision() if config.train.precision == "auto" else config.train.precision
-
-
-def make_plan(config: Config, images: data.DataSet, team: distribute.Team = distribute.LONE) -> Plan:
-    """Steps, precision, compilation and implementation, from the configuration, the images and this device.
-
-    Raises:
-        ConfigError: the batch has no equal shares for the replicas, or XLA or --data-on device are asked for with
-            several.
-        data.DataError: there are fewer images than a batch, or they are streamed and asked for on the device.
-    """
-    micro_batches = count_micro_batches(config, team.count)
-    train_config = config.train
-    per_epoch = data.steps_per_epoch(len(training_images(config, images)), train_config.batch_size)
-    jit_compile = train_config.xla == "on" or (train_config.xla == "auto" and on_gpu())
-    scaling = config.optimizer.learning_rate_scaling
-    return Plan(
-        steps=train_config.steps or per_epoch * train_config.epochs,
-        steps_per_epoch=per_epoch,
-        precision=resolved_precision(config),
-        jit_compile=jit_compile,
-        # Stock views are dozens of elementwise passes, which XLA makes a few: three to five times as fast on a CPU
-        # too. The native op is one pass, outside XLA unless the step is compiled whole.
-        jit_compile_views=train_config.xla != "off" and train_config.ops == "stock",
-        implementation=implementation(train_config.ops, jit_compile),
-        learning_rate=optimizer.scaled_learning_rate(config.optimizer.learning_rate, train_config.batch_size, scaling),
-        micro_batches=micro_batches,
-        replicas=team.count,
-        workers=team.workers.count,
-        data_on=place_of_data(config, images, team.count),
-    )
-
-
-def place_of_data(config: Config, images: data.DataSet, replicas: int) -> str:
-    """Where the images lie while the run trains: host or device.
-
-    Raises:
-        ConfigError: the device is asked for, and there are several.
-        data.DataError: the device is asked for, and the images are streamed.
-    """
-    chosen = config.data.data_on
-    if chosen == "device":
-        if replicas > 1:
-            raise ConfigError(f"--data-on is device and there are {replicas} replicas: give auto, or --devices 1")
-        data.refuse_resident(images)
-    if chosen != "auto":
-        return chosen
-    if replicas > 1 or not on_gpu() or data.is_streamed(images):
-        return "host"
-    return "device" if training_images(config, images).nbytes <= RESIDENT else "host"
-
-
-def on_gpu() -> bool:
-    """Whether the step runs on a GPU."""
-    return bool(tf.config.list_logical_devices("GPU"))
-
-
-def implementation(ops: str, compiled: bool) -> step.Implementation:
-    """Whose loss, views and update are used: chosen here alone, said at the start and kept in the run folder.
-
-    Args:
-        ops: native or stock.
-        compiled: whether XLA compiles the step.
-    """
-    if ops == "native":
-        from lowlevel_simclr import ops as native  # here, so that --ops stock runs without the binary
-
-        # XLA fuses the stock update itself, and a GPU has no native one.
-        update = stock.lars_update if compiled or on_gpu() else native.lars_update
-        return step.Implementation.of("native", native)._replace(lars_update=update)
-    return step.Implementation.of("stock", stock)
-
-
-def count_micro_batches(config: Config, replicas: int) -> int:
-    """How many micro-batches a step has; their shares, and ghost groups, must come out even.
-
-    Raises:
-        ConfigError: they do not, or XLA is asked to compile a step of several replicas.
-    """
-    choice = config.train
-    count = choice.batch_size // (int(choice.micro_batch) or choice.batch_size)
-    if choice.batch_size % (count * replicas):
-        raise ConfigError(
-            f"--batch-size is {choice.batch_size} in {count} micro-batches, which have no equal shares for {replicas} "
-            f"replicas: give a multiple of {count * replicas}"
-        )
-    share = choice.batch_size // (count * replicas)
-    if choice.batch_norm == "ghost" and share % choice.ghost_batch:
-        raise ConfigError(
-            f"--ghost-batch is {choice.ghost_batch} and a replica has {share} images at a time: give a divisor of that"
-        )
-    if choice.xla == "on" and replicas > 1:
-        raise ConfigError(f"--xla is on and there are {replicas} replicas, whose step XLA cannot compile: give auto")
-    return count
-
-
-def training_images(config: Config, images: data.DataSet) -> Any:
-    """(n, H, W, C) uint8: the train split, or both with --train-on all."""
-    return data.training_images(images, config.data.train_on)
-
-
-def fetcher(config: Config, plan: Plan, images: data.DataSet) -> data.Gather | None:
-    """What gathers the images of a batch on the device, put there now; None where the batches bring them."""
-    return data.resident(training_images(config, images), on_gpu()) if plan.data_on == "device" else None
-
-
-def view_maker(config: Config, plan: Plan) -> step.Views:
-    """(epoch, index, images) -> both views of every image, by the configuration's recipe."""
-
-    def views(epoch: tf.Tensor, index: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
-        return two_views(
-            images,
-            epoch,
-            index,
-            seed=config.train.seed,
-            recipe=config.views,
-            size=config.model.image_size,
-            dtype=tf.as_dtype(plan.precision),
-            implementation=plan.implementation,
-            mean=config.model.input_mean,
-            std=config.model.input_std,
-        )
-
-    return tf.function(views, jit_compile=plan.jit_compile_views)
-
-
-def new_learner(config: Config, plan: Plan, channels: int) -> step.Learner:
-    """f and g with the weights that the seed gives, and an optimizer that has not moved."""
-    model, choice = config.model, config.optimizer
-    compat.set_precision(plan.precision)
-    f = encoder.build(
-        model.encoder, model.stem, model.image_size, channels, weights=model.weights, seed=config.train.seed
-    )
-    g = projection.build(
-        f.output_shape[-1], model.projection_widths, seed=config.train.seed, batch_norm=model.projection_batch_norm
-    )
-    chosen = optimizer.build(
-        choice.optimizer,
-        step.trainable_variables(f, g),
-        momentum=choice.momentum,
-        weight_decay=choice.weight_decay,
-        trust_coefficient=choice.trust_coefficient,
-        beta_1=choice.beta_1,
-        beta_2=choice.beta_2,
-        epsilon=choice.epsilon,
-        lars_update=plan.implementation.lars_update,
-    )
-    return step.new_learner(f, g, chosen, optimizer.loss_scale(plan.precision))
-
-
-def steps_function(
-    config: Config,
-    plan: Plan,
-    learner: step.Learner,
-    replica: distribute.Replica = distribute.ALONE,
-    fetch: data.Gather | None = None,
-) -> step.StepsFunction:
-    """The compiled loop over training steps of one replica; `fetch` as `fetcher` gives it."""
-    warmup = round(config.optimizer.warmup_epochs * plan.steps_per_epoch)
-    loss = trace.named("loss", loss_function(config, plan, replica))
-    views = trace.named("views", view_maker(config, plan))
-
-    def schedule(done: tf.Tensor) -> tf.Tensor:
-        return optimizer.warmup_cosine(done, plan.learning_rate, warmup, plan.steps)
-
-    def one_step(batch: step.Batch) -> step.Metrics:
-        if plan.micro_batches == 1:
-            return step.train_step(learner, views, loss, schedule, batch, replica)
-        return step.cached_step(learner, views, loss, schedule, batch, plan.micro_batches, replica)
-
-    return step.compile_steps(one_step, plan.jit_compile, fetch)
-
-
-def loss_function(config: Config, plan: Plan, replica: distribute.Replica = distribute.ALONE) -> step.LossAndTop1:
-    """z (2n, d) -> NT-Xent (2n,), in the convention that the configuration names, and top-1 (2n,)."""
-    nt_xent_and_top1 = distribute.nt_xent_and_top1(replica, plan.implementation, config.loss.temperature)
-    factor = LOSS_FACTORS[config.loss.loss_reduction]
-    if factor == 1:
-        return nt_xent_and_top1
-
-    def scaled(z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        losses, top1 = nt_xent_and_top1(z)
-        return factor * losses, top1
-
-    return scaled
-
-
-def preview(config: Config, plan: Plan, images: data.DataSet, out: Path) -> dict[str, Any]:
+def preview(config: Config, images: data.DataSet, out: Path) -> dict[str, Any]:
     """Draws views.png into the run folder's plots/ and stops."""
+    plan = assembly.make_plan(replace(config, micro_batch="0"), images)
     draw_views(config, plan, images, out / "plots" / "views.png")
     print(f"views of {PREVIEWED} images: {out / 'plots' / 'views.png'}")
     return {}
@@ -428,7 +215,7 @@ class Session:
     def __init__(
         self,
         config: Config,
-        plan: Plan,
+        plan: assembly.Plan,
         images: data.DataSet,
         run: runlog.Run,
         team: distribute.Team,
@@ -440,7 +227,7 @@ class Session:
         self.learners = []
         for replica in team.local:
             with tf.device(replica.device or None):
-                self.learners.append(new_learner(config, plan, images.train.images.shape[-1]))
+                self.learners.append(assembly.new_learner(config, plan, images.train.images.shape[-1]))
         self.learner = self.learners[0]  # the state of all
         self.sample = protocol.knn_sample(images, config.train.seed)
         self.first_step = self._restore()
@@ -459,7 +246,7 @@ class Session:
             return {}
         self.train(asked)
         in_float32 = dataclasses.replace(self.plan, precision="float32")
-        f = new_learner(self.config, in_float32, self.images.train.images.shape[-1]).encoder
+        f = assembly.new_learner(self.config, in_float32, self.images.train.images.shape[-1]).encoder
         baselines = self._sample_baselines(f)
         evaluation, h, h_untrained = self.evaluate(f)
         self.draw(h, h_untrained, baselines)
@@ -474,10 +261,10 @@ class Session:
         """The loop: a few steps in the graph, then metrics, k-NN and checkpoints, each when it is due."""
         if self.first_step >= self.plan.steps:
             return
-        fetch = fetcher(self.config, self.plan, self.images)
+        fetch = assembly.fetcher(self.config, self.plan, self.images)
         steps = distribute.everywhere(
             self.team,
-            [steps_function(self.config, self.plan, *both, fetch) for both in zip(self.learners, self.team.local)],
+            [assembly.steps_function(self.config, self.plan, *both, fetch) for both in zip(self.learners, self.team.local)],
         )
         batches = self._batches()
         views = self.run.plots / "views.png"
@@ -508,7 +295,7 @@ class Session:
 
     def _batches(self) -> list[Iterator[step.Batch]]:
         """The batches of each local replica, its own images alone."""
-        images, choice = training_images(self.config, self.images), self.config.train
+        images, choice = assembly.training_images(self.config, self.images), self.config.train
         shares = [
             distribute.own_rows(replica.rank, replica.count, choice.batch_size, self.plan.micro_batches)
             if replica.count > 1
@@ -684,12 +471,12 @@ def chance_loss(config: Config) -> float:
     return LOSS_FACTORS[config.loss.loss_reduction] * math.log(2 * config.train.batch_size - 1)
 
 
-def draw_views(config: Config, plan: Plan, images: data.DataSet, path: Path) -> None:
+def draw_views(config: Config, plan: assembly.Plan, images: data.DataSet, path: Path) -> None:
     """views.png: the first images of the order of epoch 0, each with its two views."""
     index = np.arange(PREVIEWED)
-    originals = training_images(config, images)[index]
+    originals = assembly.training_images(config, images)[index]
     plain = dataclasses.replace(config, model=dataclasses.replace(config.model, input_mean=None, input_std=None))
-    views = view_maker(plain, dataclasses.replace(plan, precision="float32"))
+    views = assembly.view_maker(plain, dataclasses.replace(plan, precision="float32"))
     made = views(tf.constant(0, tf.int64), tf.constant(index, tf.int64), tf.constant(originals)).numpy()
     plots.views(path, originals, made[:PREVIEWED], made[PREVIEWED:])
 
@@ -704,7 +491,7 @@ def describe(session: Session) -> None:
         print(f"worker   {workers.rank} of {workers.count}: worker 0 keeps the run folder")
         return
     state = f"resumes at step {session.first_step}" if session.first_step else "starts"
-    images = len(training_images(config, session.images))
+    images = len(assembly.training_images(config, session.images))
     f, g = learner.encoder, learner.projection
     widths, norm = "-".join(map(str, config.model.projection_widths)), config.model.projection_batch_norm
     norm = "" if norm == "none" else f", BatchNorm ({norm})"

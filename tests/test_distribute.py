@@ -395,6 +395,23 @@ def test_a_worker_of_which_one_replica_raises_ends_the_others(devices: int) -> N
     assert first != 0 and "done 3" not in of_first and "left the run" in of_first, of_first
 
 
+@pytest.mark.slow
+def test_a_worker_whose_graph_fails_says_so_and_the_others_name_it() -> None:
+    (first, of_first), (second, of_second) = ends("graph", 1, workers=2)
+    assert second != 0 and "assertion failed: [no such image]" in of_second, of_second
+    assert "left the run" not in of_second, of_second
+    assert first != 0 and "done 3" not in of_first and "worker 1 (127.0.0.1:" in of_first, of_first
+
+
+def test_only_an_exchange_that_was_given_up_is_told_as_a_lost_worker() -> None:
+    workers = distribute.Workers(2, 0, ("127.0.0.1:1", "127.0.0.1:2"))
+    with pytest.raises(tf.errors.InvalidArgumentError), distribute.naming_the_lost(workers):
+        raise tf.errors.InvalidArgumentError(None, None, "no such image")
+    with pytest.raises(distribute.DistributionError, match=r"worker 1 \(127.0.0.1:2\) left the run"):
+        with distribute.naming_the_lost(workers):
+            raise tf.errors.UnavailableError(None, None, "the peer is gone")
+
+
 # Two workers train a run, as a user starts them
 
 TRAIN = """

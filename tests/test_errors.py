@@ -169,6 +169,10 @@ WRONG: dict[str, tuple[Prepare, str]] = {
         two_replicas,
         "--data-on is device and there are 2 replicas: give auto, or --devices 1",
     ),
+    "the largest micro-batch without a GPU": (
+        flags("--micro-batch", "auto"),
+        "--micro-batch is auto and there is no GPU whose memory could be filled: give a number of images, or 0 for the",
+    ),
     "no network": (no_network, "put cifar-10-python.tar.gz into "),
     "a --data-dir without the files": (
         flags("--dataset", "cifar10", "--data-dir", "."),

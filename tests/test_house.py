@@ -17,7 +17,8 @@ LEVELS = (
     ("cifar", "image_folder", "npz_file"),
     ("distribute", "data"),
     ("step", "protocol", "export", "view_cases"),
-    ("classifier", "h_store"),
+    ("classifier", "h_store", "assembly"),
+    ("micro_batch",),
     ("train", "evaluate", "check", "embed"),
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}

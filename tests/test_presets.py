@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lowlevel_simclr import augment, cifar, compat, config, data, distribute, stock, train
+from lowlevel_simclr import assembly, augment, cifar, compat, config, data, distribute, stock, train
 
 SMALL = {"image_size": 16, "batch_size": 4, "steps": 1, "warmup_epochs": 0.0, "xla": "off", "precision": "float32"}
 SLOW = pytest.mark.slow  # ResNets take half a minute to trace; their layers and heads are tested alone beside this
@@ -39,11 +39,11 @@ def test_a_preset_builds_and_takes_two_steps(name: str) -> None:
         small["image_size"] = 32
     chosen = config.replace(chosen, **small)
     images = few_images()
-    plan = train.make_plan(chosen, images)
-    learner = train.new_learner(chosen, plan, 3)
+    plan = assembly.make_plan(chosen, images)
+    learner = assembly.new_learner(chosen, plan, 3)
     before = learner.encoder.trainable_variables[0].numpy()
-    steps = train.steps_function(chosen, plan, learner)
-    batches = iter(data.batches(train.training_images(chosen, images), 4, 0, 0, 2))
+    steps = assembly.steps_function(chosen, plan, learner)
+    batches = iter(data.batches(assembly.training_images(chosen, images), 4, 0, 0, 2))
     metrics = steps(batches, tf.constant(2))
     assert np.all(np.isfinite(metrics.loss.numpy())) and int(learner.step.numpy()) == 2
     assert np.abs(learner.encoder.trainable_variables[0].numpy() - before).max() > 0
@@ -75,7 +75,7 @@ def test_a_published_recipe_is_pinned(
 ) -> None:
     chosen = config.preset(name)
     scaling, size = chosen.optimizer.learning_rate_scaling, chosen.train.batch_size
-    found = train.optimizer.scaled_learning_rate(chosen.optimizer.learning_rate, size, scaling)
+    found = optimizer.scaled_learning_rate(chosen.optimizer.learning_rate, size, scaling)
     assert found == pytest.approx(rate)  # what the optimizer gets
     assert (chosen.model.encoder, chosen.model.stem, chosen.data.train_on) == (encoder, "cifar", "train")
     assert (chosen.model.projection_widths, chosen.model.projection_batch_norm) == (widths, batch_norm)
@@ -158,7 +158,7 @@ def test_googles_loss_is_twice_the_papers_in_value_gradient_and_chance() -> None
     found = {}
     for reduction in ("mean", "google"):
         chosen = config.replace(shapes, loss_reduction=reduction)
-        loss = train.loss_function(chosen, train.make_plan(chosen, few_images()))
+        loss = assembly.loss_function(chosen, assembly.make_plan(chosen, few_images()))
         with tf.GradientTape() as tape:
             tape.watch(z)
             losses, top1 = loss(z)
@@ -171,8 +171,8 @@ def test_googles_loss_is_twice_the_papers_in_value_gradient_and_chance() -> None
 def test_a_run_says_which_convention_and_head_it_has(capsys: pytest.CaptureFixture[str]) -> None:
     chosen = config.replace(config.preset("shapes"), loss_reduction="google", projection_batch_norm="google", **SMALL)
     chosen, images = config.replace(chosen, projection_widths=(16, 8), ops="stock"), few_images()
-    plan = train.make_plan(chosen, images)
-    learner = train.new_learner(chosen, plan, 3)
+    plan = assembly.make_plan(chosen, images)
+    learner = assembly.new_learner(chosen, plan, 3)
     run, team = types.SimpleNamespace(folder="runs/one"), distribute.LONE
     train.describe(
         types.SimpleNamespace(

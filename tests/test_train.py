@@ -17,7 +17,19 @@ import pytest
 import tensorflow as tf
 
 from bench import accuracy
-from lowlevel_simclr import checkpoint, config, data, encoder, evaluate, optimizer, runlog, step, stock, train
+from lowlevel_simclr import (
+    assembly,
+    checkpoint,
+    config,
+    data,
+    encoder,
+    evaluate,
+    optimizer,
+    runlog,
+    step,
+    stock,
+    train,
+)
 from lowlevel_simclr.ops import lars_update
 
 ROOT = Path(__file__).parents[1]
@@ -171,10 +183,10 @@ def test_a_run_has_the_same_bits_wherever_its_images_lie(
 def test_few_images_lie_on_the_one_gpu_unless_told_otherwise(
     monkeypatch: pytest.MonkeyPatch, chosen: str, gpu: bool, replicas: int, limit: int, place: str
 ) -> None:
-    monkeypatch.setattr(train, "on_gpu", lambda: gpu)
-    monkeypatch.setattr(train, "RESIDENT", limit)
+    monkeypatch.setattr(assembly, "on_gpu", lambda: gpu)
+    monkeypatch.setattr(assembly, "RESIDENT", limit)
     wanted = config.replace(config.Config(), data_on=chosen)
-    assert train.place_of_data(wanted, data.load("shapes"), replicas) == place
+    assert assembly.place_of_data(wanted, data.load("shapes"), replicas) == place
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:

@@ -1,0 +1,46 @@
+"""Stored results become a table between markers and a figure."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench import harness, report
+
+
+def row(pairs: int, name: str, milliseconds: float | None, note: str = "") -> harness.Row:
+    seconds = None if milliseconds is None else milliseconds / 1e3
+    memory = None if milliseconds is None else 1000 * pairs
+    return harness.Row(
+        {"N": pairs}, name, minimum=seconds, processor=seconds, median=seconds, peak_memory=memory, note=note
+    )
+
+
+def store(path: Path, rows: list[harness.Row]) -> Path:
+    harness.store(path, rows, {"tensorflow": "2.21.0"})
+    return path
+
+
+def test_results_of_one_kind_share_a_table_and_a_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("README.md").write_text("before\n<!-- bench:small -->\nold\n<!-- /bench:small -->\nafter\n")
+    small = store(tmp_path / "small.json", [row(64, "native", 1.5), row(64, "stock", 3.0)])
+    large = store(tmp_path / "large.json", [row(4096, "native", 20.0), row(4096, "stock", None, "not run: too large")])
+    report.main([str(small), str(large), "--readme", "--figure", "figure.png"])
+    written = Path("README.md").read_text().splitlines()
+    assert written[:4] == ["before", "<!-- bench:small -->", "| problem | native | stock |", "|---|---|---|"]
+    assert written[4] == "| N = 64 | 1.5 ms (1.5 wall, 0.064 MB) | 3 ms (3 wall, 0.064 MB) |"
+    assert written[5] == "| N = 4096 | 20 ms (20 wall, 4.1 MB) | not run: too large |"
+    assert written[7] == f"{harness.device_name()}, TensorFlow 2.21.0, {json.loads(small.read_text())['date']}."
+    assert written[8:] == ["<!-- /bench:small -->", "after"]
+    assert Path("figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_page_without_the_markers_is_refused(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("no markers")
+    with pytest.raises(ValueError, match="has no markers <!-- bench:steps -->"):
+        report.write_into_readme(page, "steps", "| table |")
+    assert page.read_text() == "no markers"
