@@ -34,8 +34,13 @@ def _cell(row: harness.Row) -> str:
     if row.processor is None or row.minimum is None:
         return row.note
     share = f", {row.of_sgemm:.0%}" if row.of_sgemm else ""
-    memory = f", {row.peak_memory / 1e6:.3g} MB" if row.peak_memory is not None else ""
-    return f"{1e3 * row.processor:.3g} ms ({1e3 * row.minimum:.3g} wall{share}{memory})"
+    memory = f", {_three_digits(row.peak_memory / 1e6)} MB" if row.peak_memory is not None else ""
+    return f"{_three_digits(1e3 * row.processor)} ms ({_three_digits(1e3 * row.minimum)} wall{share}{memory})"
+
+
+def _three_digits(value: float) -> str:
+    """To three significant digits, without an exponent."""
+    return f"{float(f'{value:.3g}'):,.10g}"
 
 
 def views_table(rows: Sequence[harness.Row]) -> str:

@@ -107,8 +107,10 @@ def share_of_one(config: Config, replicas: int) -> Config:
 
 
 def step_fits(config: Config, images: data.DataSet) -> bool:
-    """Whether memory lasts for the run's own program, and its images where they lie on the device: it is built, takes
-    a few steps and is thrown away."""
+    """Whether memory lasts for the run's own program, and its images where they lie on the device.
+
+    The program is built, takes a few steps and is thrown away.
+    """
     try:
         plan = assembly.make_plan(config, images)
         pixels = assembly.training_images(config, images)

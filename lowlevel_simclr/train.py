@@ -264,7 +264,10 @@ class Session:
         fetch = assembly.fetcher(self.config, self.plan, self.images)
         steps = distribute.everywhere(
             self.team,
-            [assembly.steps_function(self.config, self.plan, *both, fetch) for both in zip(self.learners, self.team.local)],
+            [
+                assembly.steps_function(self.config, self.plan, *both, fetch)
+                for both in zip(self.learners, self.team.local)
+            ],
         )
         batches = self._batches()
         views = self.run.plots / "views.png"

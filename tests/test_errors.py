@@ -169,7 +169,7 @@ WRONG: dict[str, tuple[Prepare, str]] = {
         two_replicas,
         "--data-on is device and there are 2 replicas: give auto, or --devices 1",
     ),
-    "the largest micro-batch without a GPU": (
+    "the largest micro-batch on a processor": (
         flags("--micro-batch", "auto"),
         "--micro-batch is auto and there is no GPU whose memory could be filled: give a number of images, or 0 for the",
     ),

@@ -1,4 +1,4 @@
-"""--micro-batch auto: which numbers are tried, what is taken, what a run keeps of it. Without a GPU the trying is told."""
+"""--micro-batch auto: which numbers are tried, what is taken, what a run keeps of it; memory is made believe."""
 
 from __future__ import annotations
 

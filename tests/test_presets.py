@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from lowlevel_simclr import assembly, augment, cifar, compat, config, data, distribute, stock, train
+from lowlevel_simclr import optimizer as optimizers
 
 SMALL = {"image_size": 16, "batch_size": 4, "steps": 1, "warmup_epochs": 0.0, "xla": "off", "precision": "float32"}
 SLOW = pytest.mark.slow  # ResNets take half a minute to trace; their layers and heads are tested alone beside this
@@ -75,7 +76,7 @@ def test_a_published_recipe_is_pinned(
 ) -> None:
     chosen = config.preset(name)
     scaling, size = chosen.optimizer.learning_rate_scaling, chosen.train.batch_size
-    found = optimizer.scaled_learning_rate(chosen.optimizer.learning_rate, size, scaling)
+    found = optimizers.scaled_learning_rate(chosen.optimizer.learning_rate, size, scaling)
     assert found == pytest.approx(rate)  # what the optimizer gets
     assert (chosen.model.encoder, chosen.model.stem, chosen.data.train_on) == (encoder, "cifar", "train")
     assert (chosen.model.projection_widths, chosen.model.projection_batch_norm) == (widths, batch_norm)

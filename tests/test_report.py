@@ -27,12 +27,14 @@ def test_results_of_one_kind_share_a_table_and_a_figure(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     Path("README.md").write_text("before\n<!-- bench:small -->\nold\n<!-- /bench:small -->\nafter\n")
     small = store(tmp_path / "small.json", [row(64, "native", 1.5), row(64, "stock", 3.0)])
-    large = store(tmp_path / "large.json", [row(4096, "native", 20.0), row(4096, "stock", None, "not run: too large")])
+    large = store(
+        tmp_path / "large.json", [row(4096, "native", 71234.0), row(4096, "stock", None, "not run: too large")]
+    )
     report.main([str(small), str(large), "--readme", "--figure", "figure.png"])
     written = Path("README.md").read_text().splitlines()
     assert written[:4] == ["before", "<!-- bench:small -->", "| problem | native | stock |", "|---|---|---|"]
     assert written[4] == "| N = 64 | 1.5 ms (1.5 wall, 0.064 MB) | 3 ms (3 wall, 0.064 MB) |"
-    assert written[5] == "| N = 4096 | 20 ms (20 wall, 4.1 MB) | not run: too large |"
+    assert written[5] == "| N = 4096 | 71,200 ms (71,200 wall, 4.1 MB) | not run: too large |"
     assert written[7] == f"{harness.device_name()}, TensorFlow 2.21.0, {json.loads(small.read_text())['date']}."
     assert written[8:] == ["<!-- /bench:small -->", "after"]
     assert Path("figure.png").read_bytes().startswith(b"\x89PNG")
