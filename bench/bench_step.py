@@ -9,9 +9,10 @@ Five forms take turns in one process, a few steps a turn, so that a neighbour's 
     torch            the same step in PyTorch (torch_step.py), where it is installed and the encoder is ResNet-50
 
 Checkpoints and evaluation are apart. The step is then split by stage: functions that end after the views, f, g, the
-loss, the gradient and the update take turns, and a stage is the difference of two medians. Peak memory is that of a
-process of its own that trains a few steps. Operations are counted from the layers (2 a multiply-add, backward twice
-forward) and set against a matrix product timed in the same minutes. `--compare OLD` ends with exit code 1 where this
+loss, the gradient and the update take turns with the whole step, and a stage is the difference of two medians. Peak
+memory is that of a process of its own that trains a few steps. Operations are counted from the layers (2 a
+multiply-add, backward twice forward) and set against a matrix product timed in the same minutes. What a large batch by
+micro-batches costs is bench_micro_batch.py's subject. `--compare OLD` ends with exit code 1 where this
 result is slower than an older one; see compare.py.
 """
 
@@ -22,7 +23,6 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import argparse
-import dataclasses
 import importlib.metadata
 import importlib.util
 import json
@@ -39,10 +39,11 @@ import tensorflow as tf
 
 from bench import compare, harness, plain_step, utilisation
 from lowlevel_simclr import assembly, compat, data, encoder, step
-from lowlevel_simclr.config import Config, TrainConfig, replace
+from lowlevel_simclr.config import Config, replace
 
 GEMM = 2048
 STAGES = ("views", "f forward", "g forward", "loss", "backward", "optimizer")
+REST = "input, loop and metrics"
 Call = Callable[[], Any]
 
 
@@ -50,11 +51,7 @@ Call = Callable[[], Any]
 
 
 def configuration(chosen: argparse.Namespace) -> Config:
-    """The job's configuration: the shapes at 32 pixels, LARS, the flags.
-
-    Raises:
-        SystemExit: micro-batches are asked for and this version has none.
-    """
+    """The job's configuration: the shapes at 32 pixels, LARS, the flags."""
     config = replace(
         Config(),
         image_size=chosen.image_size,
@@ -69,11 +66,7 @@ def configuration(chosen: argparse.Namespace) -> Config:
         xla=chosen.xla,
         steps=1_000_000,
     )
-    if chosen.micro_batch is None:
-        return config
-    if "micro_batch" not in {field.name for field in dataclasses.fields(TrainConfig)}:
-        raise SystemExit("bench_step: --micro-batch is given and this version has no micro-batches: leave it out.")
-    return replace(config, micro_batch=chosen.micro_batch)
+    return replace(config, micro_batch=str(chosen.micro_batch)) if chosen.micro_batch else config
 
 
 class Job:
@@ -117,13 +110,13 @@ def forms(job: Job, chosen: argparse.Namespace) -> tuple[dict[str, Call], dict[s
     """A call for each form, of as many steps as a turn has; and why others are missing."""
     turn, config = chosen.steps_per_turn, job.config
     alone = encoder_alone(job)
-    made: dict[str, Call] = {"whole": lambda: job.run(turn), "encoder": _repeated(alone, turn)}
+    made: dict[str, Call] = {"whole": lambda: job.run(turn), "encoder": repeated(alone, turn)}
     missing: dict[str, str] = {}
     asked = set() if chosen.no_baselines else {"plain", "plain bfloat16", "torch"}
     size, batch_size, widths = chosen.image_size, chosen.batch_size, config.model.projection_widths
     for name, policy in (("plain", "float32"), ("plain bfloat16", "mixed_bfloat16")):
         if name in asked:
-            made[name] = _repeated(
+            made[name] = repeated(
                 plain_step.prepared(chosen.encoder, chosen.stem, size, batch_size, widths, job.pixels, policy), turn
             )
     compat.set_precision(job.plan.precision)
@@ -134,11 +127,13 @@ def forms(job: Job, chosen: argparse.Namespace) -> tuple[dict[str, Call], dict[s
         from bench import torch_step
 
         autocast = job.plan.precision == "bfloat16"
-        made["torch"] = _repeated(torch_step.prepared(size, batch_size, widths, job.pixels, autocast), turn)
+        made["torch"] = repeated(torch_step.prepared(size, batch_size, widths, job.pixels, autocast), turn)
     return made, missing
 
 
-def _repeated(call: Call, count: int) -> Call:
+def repeated(call: Call, count: int) -> Call:
+    """`call`, `count` times."""
+
     def calls() -> None:
         for _ in range(count):
             call()
@@ -188,9 +183,9 @@ def stages(job: Job, turns: int) -> dict[str, float]:
 
         return lambda: tf.nest.flatten(part())[0].numpy()
 
-    calls = {STAGES[last]: until(last) for last in range(len(STAGES))}
+    calls = {STAGES[last]: until(last) for last in range(len(STAGES))} | {REST: lambda: job.run(1)}
     medians = [np.median(times["wall"]) for times in take_turns(calls, turns).values()]
-    return {name: float(value) for name, value in zip(STAGES, np.diff([0.0, *medians]))}
+    return {name: float(value) for name, value in zip(calls, np.diff([0.0, *medians]))}
 
 
 # Timing
@@ -293,7 +288,6 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
     times = take_turns(calls, chosen.turns)
     found = {name: summary(each, chosen.steps_per_turn, chosen.batch_size) for name, each in times.items()}
     split = stages(job, chosen.turns)
-    split["input, loop and metrics"] = found["whole"]["median_seconds"] - sum(split.values())
     del calls
     rate, step_operations = {kind: gemm_rate(kind) for kind in ("float32", "bfloat16")}, operations(job)
     achieved = step_operations / found["whole"]["median_seconds"]
@@ -360,7 +354,7 @@ def text(result: dict[str, Any]) -> str:
             f"{1e3 * form['median_seconds']:>11.0f}{times}" + (f"{ratio:>9.3f}x" if ratio else "")
         )
     lines += [f"{name}: {why}" for name, why in result["missing"].items()]
-    whole = result["forms"]["whole"]["median_seconds"]
+    whole = sum(result["stages_seconds"].values())
     lines += ["", f"{'stage':<26}{'ms':>9}{'share':>9}"]
     lines += [f"{name:<26}{1e3 * value:>9.1f}{value / whole:>9.1%}" for name, value in result["stages_seconds"].items()]
     share = ", ".join(f"{value:.0%} of the {kind} matrix product" for kind, value in result["of_gemm_peak"].items())

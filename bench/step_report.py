@@ -36,7 +36,7 @@ def section(result: dict[str, Any]) -> str:
             f"{1e3 * form['median_seconds']:.0f} | {1e3 * form['processor_seconds']:.0f} | {ratio} |"
         )
     lines += ["", *(f"Not measured: {name} ({why})." for name, why in result["missing"].items()), ""]
-    whole = result["forms"]["whole"]["median_seconds"]
+    whole = sum(result["stages_seconds"].values())
     lines += ["| stage | ms | of the step |", "|---|---|---|"]
     lines += [
         f"| {name} | {1e3 * value:.1f} | {value / whole:.1%} |" for name, value in result["stages_seconds"].items()
