@@ -24,7 +24,8 @@ import tensorflow as tf
 from bench import harness
 from bench.bench_make_views import use_cores, versions
 from lowlevel_simclr import assembly, data, step
-from lowlevel_simclr.config import Config, parse
+from lowlevel_simclr.command_line import parse
+from lowlevel_simclr.config import Config
 
 PIXELS = 32
 PARTS = ("wait for input", "views, drawing included", "whole step")

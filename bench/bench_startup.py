@@ -27,10 +27,10 @@ marks = [("", time.perf_counter(), time.process_time())]
 def mark(name): marks.append((name, time.perf_counter(), time.process_time()))
 import tensorflow as tf
 mark("import tensorflow")
-from lowlevel_simclr import assembly, config, data, train
+from lowlevel_simclr import assembly, command_line, data, train
 mark("import of this package")
 tf.config.experimental.enable_op_determinism()
-chosen, _ = config.parse([])
+chosen, _ = command_line.parse([])
 images = data.load(chosen.data.dataset, None, chosen.train.seed)
 mark("the images")
 plan = assembly.make_plan(chosen, images)

@@ -20,7 +20,8 @@ import numpy as np
 import tensorflow as tf
 
 from lowlevel_simclr import compat, encoder, export, image_folder, picture, projection, runlog
-from lowlevel_simclr.config import Config, ConfigError, FlagParser, from_dict
+from lowlevel_simclr.command_line import FlagParser
+from lowlevel_simclr.config import Config, ConfigError, from_dict
 
 DESCRIPTION = "Writes the representation h (or the projection z) of images, as the encoder of a run sees them."
 ENDINGS = image_folder.ENDINGS  # what is taken for an image in a folder

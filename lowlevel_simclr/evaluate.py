@@ -32,7 +32,8 @@ from lowlevel_simclr import (
     stock,
 )
 from lowlevel_simclr.augment import two_views
-from lowlevel_simclr.config import Config, ConfigError, FlagParser, config_hash, from_dict, replace, stored_side
+from lowlevel_simclr.command_line import FlagParser
+from lowlevel_simclr.config import Config, ConfigError, config_hash, from_dict, replace, stored_side
 
 DESCRIPTION = "Evaluates the encoder of a run by the protocols people report; results are added to evaluation.json."
 PROTOCOLS = ("knn", "linear", "linear-augmented", "finetune")

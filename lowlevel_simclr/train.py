@@ -43,17 +43,16 @@ from lowlevel_simclr import (
     trace,
 )
 from lowlevel_simclr.background import Background
+from lowlevel_simclr.command_line import RunOptions, parse
 from lowlevel_simclr.config import (
     LOSS_FACTORS,
     Config,
     ConfigError,
-    RunOptions,
     colourless,
     config_hash,
     difference,
     from_dict,
     identity,
-    parse,
     replace,
     stored_side,
     to_dict,

@@ -1,4 +1,4 @@
-"""config.py: presets, text -> config -> text, what keeps a run from being resumed, and what is refused."""
+"""Settings: presets, text -> config -> text, what keeps a run from being resumed, and what is refused."""
 
 from __future__ import annotations
 
@@ -8,24 +8,21 @@ import json
 import pytest
 
 from lowlevel_simclr import config as configuration
+from lowlevel_simclr.command_line import FlagParser, default_out, parse
 from lowlevel_simclr.config import (
     Config,
     ConfigError,
-    FlagParser,
     ViewRecipe,
     colourless,
     config_hash,
-    default_out,
     difference,
     from_dict,
-    jitter,
-    parse,
-    preset,
     replace,
     stored_side,
     to_dict,
     validate,
 )
+from lowlevel_simclr.presets import PRESETS, jitter, preset
 
 SETTINGS = {
     field.name: section for section, kind in configuration.SECTIONS.items() for field in dataclasses.fields(kind)
@@ -95,7 +92,7 @@ def test_every_setting_is_explained_with_its_default(capsys):
         assert f"--{name.replace('_', '-')}" in text
     assert text.count("(default: ") == len(SETTINGS) + 2  # and those of --preset and --out
     assert "share of the image that the crop covers (default: 0.3 1)" in text
-    for make in configuration.PRESETS.values():
+    for make in PRESETS.values():
         assert make.__doc__.splitlines()[0] in text
     assert "python -m lowlevel_simclr.train --dataset cifar10" in text
 
@@ -109,11 +106,11 @@ def test_help_shows_the_defaults_of_the_preset_that_is_asked_for(capsys):
 # Presets
 
 
-@pytest.mark.parametrize("name", configuration.PRESETS)
+@pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_is_valid_bears_its_name_and_tells_result_and_cost(name):
     config = preset(name)
     validate(config)
-    text = configuration.PRESETS[name].__doc__
+    text = PRESETS[name].__doc__
     assert config.preset == name and "Expected:" in text and "Cost:" in text
 
 
@@ -158,7 +155,7 @@ def test_jitter_strength_overrides_the_preset_and_a_range_overrides_it():
 
 def test_epochs_that_are_asked_for_are_not_overruled_by_the_steps_of_a_preset(monkeypatch):
     short = replace(Config(), preset="short", steps=50, epochs=3)
-    monkeypatch.setitem(configuration.PRESETS, "short", lambda: short)
+    monkeypatch.setitem(PRESETS, "short", lambda: short)
     assert parse(["--preset", "short"])[0].train.steps == 50
     assert parse(["--preset", "short", "--epochs", "9"])[0] == replace(short, epochs=9, steps=None)
     assert parse(["--preset", "short", "--epochs", "9", "--steps", "8"])[0] == replace(short, epochs=9, steps=8)

@@ -11,6 +11,7 @@ import pytest
 from lowlevel_simclr import (
     checkpoint,
     classifier,
+    command_line,
     compat,
     config,
     encoder,
@@ -29,7 +30,7 @@ QUICK = ["--finetune-steps", "2", "--finetune-batch-size", "16", "--probe-passes
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a run of resnet20 on shapes of 8 pixels leaves, without its training."""
     out = tmp_path_factory.mktemp("runs") / "run"
-    written, _ = config.parse(SMALL)
+    written, _ = command_line.parse(SMALL)
     f, g = encoder.build("resnet20", "cifar", 8, seed=5), projection.build(64, (16, 8), seed=5)
     variables = {**compat.named_variables("encoder", f), **compat.named_variables("projection", g)}
     checkpoint.save(

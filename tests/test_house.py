@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lowlevel_simclr"
 LEVELS = (
     ("config", "reference"),
-    ("ops", "stock", "compat", "runlog", "background", "trace", "dataset", "picture"),
-    ("shapes", "augment", "encoder", "projection", "optimizer", "checkpoint", "plots", "downloads"),
+    ("presets", "ops", "stock", "compat", "runlog", "background", "trace", "dataset", "picture"),
+    ("command_line", "shapes", "augment", "encoder", "projection", "optimizer", "checkpoint", "plots", "downloads"),
     ("cifar", "image_folder", "npz_file"),
     ("distribute", "data"),
     ("step", "protocol", "export", "view_cases"),

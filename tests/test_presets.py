@@ -10,7 +10,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lowlevel_simclr import assembly, augment, cifar, compat, config, data, distribute, stock, train
+from lowlevel_simclr import (
+    assembly,
+    augment,
+    cifar,
+    command_line,
+    compat,
+    config,
+    data,
+    distribute,
+    presets,
+    stock,
+    train,
+)
 from lowlevel_simclr import optimizer as optimizers
 
 SMALL = {"image_size": 16, "batch_size": 4, "steps": 1, "warmup_epochs": 0.0, "xla": "off", "precision": "float32"}
@@ -31,10 +43,10 @@ def few_images() -> data.DataSet:
 
 
 @pytest.mark.parametrize(
-    "name", [name if name == "cifar10-resnet20" else pytest.param(name, marks=SLOW) for name in config.PRESETS]
+    "name", [name if name == "cifar10-resnet20" else pytest.param(name, marks=SLOW) for name in presets.PRESETS]
 )
 def test_a_preset_builds_and_takes_two_steps(name: str) -> None:
-    chosen = config.preset(name)
+    chosen = presets.preset(name)
     small = {**SMALL, "steps": 2, "weights": "random", "ops": "stock"}
     if chosen.model.stem == "imagenet":
         small["image_size"] = 32
@@ -74,7 +86,7 @@ def test_a_published_recipe_is_pinned(
     decay: float,
     temperature: float,
 ) -> None:
-    chosen = config.preset(name)
+    chosen = presets.preset(name)
     scaling, size = chosen.optimizer.learning_rate_scaling, chosen.train.batch_size
     found = optimizers.scaled_learning_rate(chosen.optimizer.learning_rate, size, scaling)
     assert found == pytest.approx(rate)  # what the optimizer gets
@@ -86,21 +98,21 @@ def test_a_published_recipe_is_pinned(
 
 
 def test_the_views_of_a_source_are_its_own() -> None:
-    views = {name: config.preset(name).views for name in ("simclr-b9", "google-readme", "kobak", "solo", "lightly")}
+    views = {name: presets.preset(name).views for name in ("simclr-b9", "google-readme", "kobak", "solo", "lightly")}
     assert {name: each.crop_area[0] for name, each in views.items() if each.crop_area[0] != 0.08} == {"kobak": 0.2}
     assert {name: each.grey_probability for name, each in views.items() if each.grey_probability != 0.2} == {
         "kobak": 0.1
     }
     assert {name: each.blur_probability for name, each in views.items() if each.blur_probability} == {"solo": 0.5}
     assert {name for name, each in views.items() if each.hue == (-0.1, 0.1)} == set(views) - {"solo"}
-    assert config.preset("solo").optimizer.trust_coefficient == 0.02
+    assert presets.preset("solo").optimizer.trust_coefficient == 0.02
 
 
 # day29
 
 
 def test_the_views_of_day29_are_28_pixels_added_brightness_and_no_clip() -> None:
-    chosen = config.preset("day29")
+    chosen = presets.preset("day29")
     params = stock.draw_view_params(0, 0, tf.range(500, dtype=tf.int64), chosen.views, 32, 32)
     box = params.box.numpy()
     assert np.all(box[:, 2:] == 28)
@@ -114,7 +126,7 @@ def test_the_views_of_day29_are_28_pixels_added_brightness_and_no_clip() -> None
 
 def test_a_view_of_day29_is_the_notes_formula() -> None:
     """On the [-1, 1] scale: crop 28, resize to 32, flip, x + b, then contrast about each channel's mean."""
-    chosen, images = config.preset("day29"), few_images().train.images[:4]
+    chosen, images = presets.preset("day29"), few_images().train.images[:4]
     index = tf.range(4, dtype=tf.int64)
     model = chosen.model
     found = augment.two_views(
@@ -132,7 +144,7 @@ def test_a_view_of_day29_is_the_notes_formula() -> None:
 
 
 def test_day29_trains_on_both_splits_from_imagenet_weights_with_its_own_scale_of_pixels() -> None:
-    chosen, _ = config.parse(["--preset", "day29"])
+    chosen, _ = command_line.parse(["--preset", "day29"])
     assert (chosen.data.train_on, chosen.model.weights, chosen.loss.temperature) == ("all", "imagenet", 0.5)
     assert (chosen.model.input_mean, chosen.model.input_std) == ((0.5,) * 3, (0.5,) * 3)
     assert chosen.model.projection_widths == (256, 128) and chosen.model.stem == "imagenet"
@@ -140,21 +152,21 @@ def test_day29_trains_on_both_splits_from_imagenet_weights_with_its_own_scale_of
 
 def test_imagenet_weights_bring_their_preprocessing_unless_another_is_given() -> None:
     flags = ["--preset", "cifar10-resnet50", "--stem", "imagenet", "--weights", "imagenet"]
-    model = config.parse(flags)[0].model
+    model = command_line.parse(flags)[0].model
     stock_input = tf.keras.applications.resnet50.preprocess_input
     pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 3, 3)).astype(np.float32)
     ours = (pixels / 255 - np.float32(model.input_mean)) / np.float32(model.input_std)
     np.testing.assert_allclose(ours[..., ::-1], stock_input(pixels.copy()), atol=1e-4)  # BGR there
-    given = config.parse([*flags, "--input-mean", "0", "0", "0", "--input-std", "1", "1", "1"])[0].model
+    given = command_line.parse([*flags, "--input-mean", "0", "0", "0", "--input-std", "1", "1", "1"])[0].model
     assert (given.input_mean, given.input_std) == ((0.0,) * 3, (1.0,) * 3)
-    assert config.parse(flags[:-2])[0].model.input_mean is None
+    assert command_line.parse(flags[:-2])[0].model.input_mean is None
 
 
 # The convention of the loss
 
 
 def test_googles_loss_is_twice_the_papers_in_value_gradient_and_chance() -> None:
-    shapes = config.replace(config.preset("shapes"), ops="stock", **SMALL)
+    shapes = config.replace(presets.preset("shapes"), ops="stock", **SMALL)
     z = tf.constant(np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32))
     found = {}
     for reduction in ("mean", "google"):
@@ -170,7 +182,7 @@ def test_googles_loss_is_twice_the_papers_in_value_gradient_and_chance() -> None
 
 
 def test_a_run_says_which_convention_and_head_it_has(capsys: pytest.CaptureFixture[str]) -> None:
-    chosen = config.replace(config.preset("shapes"), loss_reduction="google", projection_batch_norm="google", **SMALL)
+    chosen = config.replace(presets.preset("shapes"), loss_reduction="google", projection_batch_norm="google", **SMALL)
     chosen, images = config.replace(chosen, projection_widths=(16, 8), ops="stock"), few_images()
     plan = assembly.make_plan(chosen, images)
     learner = assembly.new_learner(chosen, plan, 3)

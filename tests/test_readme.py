@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lowlevel_simclr import check, compat, config, embed, encoder, evaluate, projection, train
+from lowlevel_simclr import check, compat, config, embed, encoder, evaluate, presets, projection, train
 from lowlevel_simclr import checkpoint as checkpoints
-from lowlevel_simclr.config import parse
+from lowlevel_simclr.command_line import parse
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -102,7 +102,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     variables = {**compat.named_variables("encoder", f), **compat.named_variables("projection", g)}
     arrays = {name: variable.numpy() for name, variable in variables.items()}
     checkpoints.save(folder / "runs" / "shapes" / "checkpoints", 1, arrays, {}, keep=1)
-    written = config.replace(config.preset("shapes"), image_size=8, projection_widths=(8,))
+    written = config.replace(presets.preset("shapes"), image_size=8, projection_widths=(8,))
     (folder / "runs" / "shapes" / "config.json").write_text(json.dumps(config.to_dict(written)))
     (folder / "runs" / "shapes" / "data.json").write_text(json.dumps({"shape": [32, 32, 3]}))
     (folder / "IMAGES").mkdir()
