@@ -76,11 +76,28 @@ def test_a_norm_of_zero_means_ratio_1(zero: int) -> None:
     assert np.array_equal(weight, arrays[0] - velocity)
 
 
-def test_no_number_anywhere_reaches_everything() -> None:
+@pytest.mark.parametrize("place", [0, 1], ids=["weight", "gradient"])
+def test_no_number_anywhere_reaches_everything(place: int) -> None:
+    """Through the norms: the trust ratio is no number either, as the reference has it."""
+    arrays = draw((5, 7))
+    arrays[place][2, 3] = np.nan
+    for found in (*call("native", arrays), *reference(*arrays, **CHOICES)):
+        assert np.all(np.isnan(found))
+
+
+def test_an_infinite_gradient_has_a_ratio_of_0() -> None:
     arrays = draw((5, 7))
     arrays[1][2, 3] = np.inf
-    weight, velocity = call("native", arrays)
-    assert not np.isfinite(weight[2, 3]) and not np.isfinite(velocity[2, 3])
+    _, velocity = call("native", arrays)
+    elsewhere = np.arange(35).reshape(5, 7) != 2 * 7 + 3
+    assert np.isnan(velocity[2, 3]) and np.array_equal(velocity[elsewhere], np.float32(0.9) * arrays[2][elsewhere])
+
+
+def test_no_number_in_a_variable_of_rank_1_stays_where_it_is() -> None:
+    arrays = draw((7,))
+    arrays[1][3] = np.nan
+    for found in call("native", arrays):
+        assert np.array_equal(np.isnan(found), np.arange(7) == 3)
 
 
 def test_arguments_that_others_read_are_left_alone() -> None:
