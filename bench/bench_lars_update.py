@@ -1,9 +1,10 @@
 """Times one LARS update of all variables of an encoder: python -m bench.bench_lars_update [--compare old.json].
 
-Against the native op stand the stock formula as a graph and under XLA, and what stock TensorFlow has nearest to a fused
-update: `l2_loss` for the norms and `ResourceApplyKerasMomentum`. Every call first makes its gradients, one product an
-element, the same for all: so they are fresh memory that an update may take over, as in training. The operations counted
-are eleven an element; what limits is memory: the update cannot do with fewer than five passes over the weights.
+Against the native op, in a graph and under XLA, stand the stock formula likewise, and what stock TensorFlow has nearest
+to a fused update: `l2_loss` for the norms and `ResourceApplyKerasMomentum`. Every call first makes its gradients, one
+product an element, the same for all: so they are fresh memory that an update may take over, as in training. The
+operations counted are eleven an element; what limits is memory: the update cannot do with fewer than five passes over
+the weights.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import tensorflow as tf
 
 from bench import harness
 from lowlevel_simclr import encoder, ops, stock
-from lowlevel_simclr.ops import _library
+from lowlevel_simclr.ops import _library, _route
 
 CHOICES = {"momentum": 0.9, "weight_decay": 1e-4, "trust_coefficient": 0.001}
 TOLERANCE = 1e-5
@@ -82,6 +83,7 @@ def measure(name: str, seconds: float) -> list[harness.Row]:
     count = sum(int(np.prod(shape)) for shape in shapes)
     forms: list[tuple[str, Update, bool]] = [
         ("native", assigned(ops.lars_update), False),
+        *([("native jit", assigned(ops.lars_update), True)] if _route.closed() is None else []),
         ("stock graph", assigned(stock.lars_update), False),
         ("stock XLA", assigned(stock.lars_update), True),
         ("stock fused", nearest_fused, False),

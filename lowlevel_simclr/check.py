@@ -13,7 +13,7 @@ exceeds rounding.
 Cases: four types, temperatures from 0.001 to 10, odd N, N = 1, d = 1, several tiles, duplicated and zero rows, norms
 from 1e-15 to 1e15, loss scales up to 2^15, own rows of a replica; eagerly, in graphs of unknown batch, and under
 jit_compile where the XLA route works; on the CPU and on every GPU (there through XLA alone). The views and their
-parameters are asked the same in `view_cases`. Exit code 0 when all hold, else 1.
+parameters are asked the same in `view_cases`, the update of LARS in `lars_cases`. Exit code 0 when all hold, else 1.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from lowlevel_simclr import reference, stock
+from lowlevel_simclr.lars_cases import LarsCase, judge_lars, lars_cases
 from lowlevel_simclr.view_cases import ViewCase, judge_views, view_cases
 
 FACTOR, SLACK = 2, 8
@@ -70,7 +71,7 @@ class Results(NamedTuple):
 class Finding(NamedTuple):
     """One quantity of one case: its worst error and the bound there, in units of scale."""
 
-    case: Case | ViewCase
+    case: Case | ViewCase | LarsCase
     quantity: str
     error: float
     bound: float
@@ -244,7 +245,9 @@ def check(implementation: Implementation, modes: Sequence[str] = ("eager", "grap
     """Every case in the given modes; an implementation is right when all findings hold."""
     findings = [finding for case in cases(modes) for finding in judge(case, implementation)]
     measured = ((case, found) for case in view_cases(modes) for found in judge_views(case, implementation))
-    return findings + [Finding(case, *found) for case, found in measured]
+    findings += [Finding(case, *found) for case, found in measured]
+    updated = ((case, found) for case in lars_cases(modes) for found in judge_lars(case, implementation))
+    return findings + [Finding(case, *found) for case, found in updated]
 
 
 # ---- Reporting ------------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 import device_arrays  # noqa: E402
+import lars_launchers  # noqa: E402
 import nt_xent_launchers  # noqa: E402
 import view_launchers  # noqa: E402
 
@@ -30,13 +31,15 @@ TOOLS = ("memcheck", "racecheck", "synccheck")
 
 def checks(library: Any, memory: device_arrays.Memory, small: bool) -> Iterator[tuple[str, Callable[[], Any]]]:
     """Name and call of every check."""
-    losses, views = nt_xent_launchers, view_launchers
+    losses, views, updates = nt_xent_launchers, view_launchers, lars_launchers
     for case in losses.small_cases() if small else losses.large_cases():
         yield f"nt_xent {case}", lambda case=case: losses.check_case(library, memory, case)
     for case in views.small_cases() if small else views.large_cases():
         yield f"make_views {case}", lambda case=case: views.check_views(library, memory, case)
     yield "make_views faults", lambda: views.check_faulty_views(library, memory)
     yield "draw_view_params", lambda: views.check_draws(library, memory, 150 if small else 20000)
+    for case in updates.small_cases() if small else updates.large_cases():
+        yield f"lars_update {case}", lambda case=case: updates.check_case(library, memory, case)
 
 
 def compiled(folder: Path) -> Any:
@@ -44,7 +47,7 @@ def compiled(folder: Path) -> Any:
     nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
     flags = ["-O3", "-std=c++17", "-lineinfo", "-arch=native", "-shared", "-Xcompiler", "-fPIC"]
     library = device_arrays.build([nvcc, *flags], device_arrays.sources(), folder / "launchers.so")
-    return view_launchers.declared(nt_xent_launchers.declared(library))
+    return lars_launchers.declared(view_launchers.declared(nt_xent_launchers.declared(library)))
 
 
 def run(small: bool) -> int:

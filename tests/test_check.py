@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lowlevel_simclr import check, ops, stock, view_cases
+from lowlevel_simclr import check, lars_cases, ops, stock, view_cases
 from lowlevel_simclr.reference import ViewParams
 
 TILE = 96
@@ -130,6 +130,46 @@ def test_wrongly_drawn_parameters_fail() -> None:
 
     found = failing_view(SimpleNamespace(make_views=stock.make_views, draw_view_params=draw))
     assert found is not None and found.quantity == "integers"
+
+
+def failing_update(candidate: SimpleNamespace) -> str | None:
+    """The first quantity of an update beyond its bound, over the eager cases whose norms float32 has."""
+    chosen = [case for case in lars_cases.lars_cases(("eager",)) if case.rows not in ("huge", "tiny")]
+    measured = (found for case in chosen for found in lars_cases.judge_lars(case, candidate))
+    return next((name for name, error, bound in measured if not error <= bound), None)
+
+
+def mutated_update(mutation: str) -> SimpleNamespace:
+    """Stock's update with one thing wrong."""
+
+    def lars_update(w: tf.Tensor, g: tf.Tensor, v: tf.Tensor, **choices: float) -> tuple[tf.Tensor, tf.Tensor]:
+        if mutation == "no decay":
+            choices["weight_decay"] = 0.0
+        if mutation == "decay of rank 1" and w.shape.rank == 1:
+            g = g + choices["weight_decay"] * w
+        if mutation == "ratio of 1" and w.shape.rank > 1:
+            g = g + choices["weight_decay"] * w
+            choices |= {"weight_decay": 0.0, "trust_coefficient": float(tf.norm(g) / tf.norm(w))}
+        if mutation == "old velocity":
+            return w - v, stock.lars_update(w, g, v, **choices)[1]
+        return stock.lars_update(w, g, v, **choices)
+
+    return SimpleNamespace(lars_update=lars_update)
+
+
+def test_stock_updates_pass() -> None:
+    assert failing_update(mutated_update("none")) is None
+
+
+@pytest.mark.parametrize("mutation", ["no decay", "decay of rank 1", "ratio of 1", "old velocity"])
+def test_every_mutant_of_the_update_fails(mutation: str) -> None:
+    assert failing_update(mutated_update(mutation)) in ("weight", "velocity")
+
+
+def test_an_update_whose_norms_overflow_fails() -> None:
+    case = lars_cases.LarsCase("huge", (61, 73))
+    assert not all(error <= bound for _, error, bound in lars_cases.judge_lars(case, stock))
+    assert all(error <= bound for _, error, bound in lars_cases.judge_lars(case, ops))
 
 
 def test_nan_never_holds() -> None:

@@ -16,7 +16,7 @@ LEVELS = (
     ("command_line", "shapes", "augment", "encoder", "projection", "optimizer", "checkpoint", "plots", "downloads"),
     ("cifar", "image_folder", "npz_file"),
     ("distribute", "data"),
-    ("step", "protocol", "export", "view_cases"),
+    ("step", "protocol", "export", "view_cases", "lars_cases"),
     ("classifier", "h_store", "assembly"),
     ("micro_batch",),
     ("train", "evaluate", "check", "embed"),

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import device_arrays
+import lars_launchers as updates
 import nt_xent_launchers as losses
 import numpy as np
 import pytest
@@ -53,12 +54,16 @@ QUICK = (
 )
 
 
+def declared(library: ctypes.CDLL) -> ctypes.CDLL:
+    return updates.declared(views.declared(losses.declared(library)))
+
+
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     """The launchers compiled for the host."""
     if shutil.which("g++") is None:
         pytest.skip("g++ is not installed: it compiles the kernels for the host")
-    return views.declared(losses.declared(device_arrays.emulated(tmp_path_factory.mktemp("emulated"))))
+    return declared(device_arrays.emulated(tmp_path_factory.mktemp("emulated")))
 
 
 @pytest.fixture()
@@ -95,12 +100,37 @@ def test_draws_are_the_references(library: ctypes.CDLL) -> None:
     views.check_draws(library, MEMORY, 150)
 
 
+@pytest.mark.parametrize("case", updates.small_cases(), ids=str)
+def test_lars_updates_are_the_references(library: ctypes.CDLL, case: updates.Case) -> None:
+    updates.check_case(library, MEMORY, case)
+
+
+def test_a_variable_of_rank_1_needs_no_sums(library: ctypes.CDLL) -> None:
+    case = updates.Case((70,))
+    given, choices = updates.numbers(case), list(updates.choices_of(case).values())
+    w, g, v, new_w, new_v, scalars = (
+        updates.Buffer(MEMORY, array) for array in (*given, 280, 280, np.array(choices, np.float32))
+    )
+    pointers = [scalars.pointer, w.pointer, g.pointer, v.pointer, None, new_w.pointer, new_v.pointer]
+    assert library.lowlevel_simclr_lars_update_cuda(None, 70, 0, *pointers) is None
+    found = updates.run(library, MEMORY, case, given)
+    assert np.array_equal(new_w.read(np.float32, (70,)), found[0])
+
+
+def test_the_sums_of_an_update_are_few(library: ctypes.CDLL) -> None:
+    """A pair for each block of the emulation's four at most, and none for nothing."""
+    sums = library.lowlevel_simclr_lars_update_cuda_partial_sums
+    assert [sums(count) for count in (0, 1, updates.PIECE, updates.PIECE + 1, 10**9)] == [0, 2, 2, 4, 8]
+
+
 def outcome(library: ctypes.CDLL) -> list[bytes]:
-    """Bits of a small loss and of some views."""
+    """Bits of a small loss, of some views and of an update."""
     case, picture = losses.Case(33, 20, "bfloat16"), views.Case(2, 20, 20, size=25)
     found = losses.run(library, MEMORY, case, losses.projections(case))
     seen = views.make_views(library, MEMORY, picture, views.images_of(picture), views.params_of(picture))
-    return [array.tobytes() for array in (*found, seen)]
+    variable = updates.Case((99, 131))
+    moved = updates.run(library, MEMORY, variable, updates.numbers(variable))
+    return [array.tobytes() for array in (*found, seen, *moved)]
 
 
 def test_no_result_depends_on_the_order_of_threads(library: ctypes.CDLL, reversed_threads: None) -> None:
@@ -143,6 +173,11 @@ def test_shapes_are_refused_with_a_sentence(library: ctypes.CDLL) -> None:
     assert b"1 to 4 channels" in make(None, 1, 8, 8, 5, 8, 0, 0, *[None] * 6)
     assert b"is null" in make(None, 1, 8, 8, 3, 8, 0, 0, *[None] * 6)
     assert b"is null" in library.lowlevel_simclr_draw_view_params_cuda(None, 2, *[None] * 5)
+    update = library.lowlevel_simclr_lars_update_cuda
+    assert b"fewer than 0" in update(None, -1, 1, *[None] * 7)
+    assert update(None, 0, 1, *[None] * 7) is None
+    for missing in range(7):
+        assert b"is null" in update(None, 4, 1, *[None if i == missing else ctypes.c_void_p(256) for i in range(7)])
 
 
 def test_the_workspace_is_linear_in_the_batch(library: ctypes.CDLL) -> None:
@@ -161,7 +196,7 @@ def test_the_workspace_is_linear_in_the_batch(library: ctypes.CDLL) -> None:
 
 def launchers() -> ctypes.CDLL:
     _library.library()
-    return views.declared(losses.declared(ctypes.CDLL(str(_library.PATH))))
+    return declared(ctypes.CDLL(str(_library.PATH)))
 
 
 @needs_cuda
@@ -177,6 +212,9 @@ def test_the_built_launchers_say_that_there_is_no_driver() -> None:
     )
     draw = library.lowlevel_simclr_draw_view_params_cuda
     assert re.search(b"driver|no CUDA-capable", draw(None, 2, *[somewhere] * 4, params))
+    for adapts in (0, 1):
+        why = library.lowlevel_simclr_lars_update_cuda(None, 4, adapts, *[somewhere] * 7)
+        assert re.search(b"driver|no CUDA-capable", why)
 
 
 @needs_cuda
@@ -248,6 +286,22 @@ def test_where_a_gpu_is_visible_graphs_take_the_custom_call(visible_gpu: None) -
 
 @pytest.mark.skipif(_route.closed() is not None, reason=str(_route.closed()))
 @needs_cuda
+def test_where_a_gpu_is_visible_updates_take_the_custom_call(visible_gpu: None) -> None:
+    def update(w: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return ops.lars_update(w, w, w, learning_rate=0.1, momentum=0.9, weight_decay=0.0, trust_coefficient=0.001)
+
+    def on_the_host(w: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.device("/CPU:0"):
+            return update(w)
+
+    for spec in (tf.TensorSpec([8, 4], tf.float32), tf.TensorSpec([], tf.float32)):
+        assert "XlaCallModule" in traced(update, spec)
+        found = traced(on_the_host, spec)
+        assert "LowlevelSimclr>LarsUpdate" in found and "XlaCallModule" not in found
+
+
+@pytest.mark.skipif(_route.closed() is not None, reason=str(_route.closed()))
+@needs_cuda
 def test_an_unknown_batch_on_a_gpu_is_refused_with_a_sentence(visible_gpu: None) -> None:
     with pytest.raises(ValueError, match="on a GPU.*static shapes.*drop_remainder.*CPU:0"):
         traced(lambda z: ops.nt_xent(z, 0.1), tf.TensorSpec([None, 4], tf.float32))
@@ -280,6 +334,20 @@ def test_tensorflow_runs_the_kernels_on_the_gpu(jit: bool) -> None:
     expected = reference.nt_xent_gradient(z.numpy(), 0.1, np.ones(96))
     np.testing.assert_allclose(float(loss), np.sum(reference.nt_xent(z.numpy(), 0.1)), rtol=1e-5)
     np.testing.assert_allclose(dz.numpy(), expected, atol=1e-4)
+
+
+@needs_gpu
+@pytest.mark.parametrize("jit", [False, True])
+def test_tensorflow_updates_on_the_gpu(jit: bool) -> None:
+    case = updates.Case((67, 71))
+    given, choices = updates.numbers(case), updates.choices_of(case)
+    update = tf.function(lambda *arrays: ops.lars_update(*arrays, **choices), jit_compile=jit)
+    with tf.device("/GPU:0"):
+        found = update(*map(tf.constant, given))
+    assert all("GPU" in tensor.device for tensor in found)
+    expected = updates.reference(*given, **choices)
+    for tensor, right, scale in zip(found, expected, updates.sizes(case, given)):
+        assert np.all(np.abs(tensor.numpy() - right) <= 8 * 2.0**-23 * scale)
 
 
 def test_the_gpu_program_says_that_there_is_no_gpu() -> None:

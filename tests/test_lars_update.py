@@ -14,11 +14,13 @@ import tensorflow as tf
 from closeness import assert_close
 
 from lowlevel_simclr import ops, stock
+from lowlevel_simclr.ops import _route
 from lowlevel_simclr.reference.lars_update import lars_update as reference
 
 CHOICES = {"learning_rate": 0.05, "momentum": 0.9, "weight_decay": 0.02, "trust_coefficient": 0.01}
 # Ranks 0 to 4; lengths on either side of a vector and of a piece of 32,768; nothing at all.
 SHAPES = [(), (1,), (7,), (64,), (1, 1), (5, 7), (3, 3, 2, 4), (181, 181), (256, 257), (2, 0)]
+needs_xla = pytest.mark.skipif(_route.closed() is not None, reason=str(_route.closed()))
 FORMS: dict[str, Callable[..., Any]] = {"native": ops.lars_update, "stock": stock.lars_update}
 
 
@@ -76,11 +78,28 @@ def test_a_norm_of_zero_means_ratio_1(zero: int) -> None:
     assert np.array_equal(weight, arrays[0] - velocity)
 
 
-def test_no_number_anywhere_reaches_everything() -> None:
+@pytest.mark.parametrize("place", [0, 1], ids=["weight", "gradient"])
+def test_no_number_anywhere_reaches_everything(place: int) -> None:
+    """Through the norms: the trust ratio is no number either, as the reference has it."""
+    arrays = draw((5, 7))
+    arrays[place][2, 3] = np.nan
+    for found in (*call("native", arrays), *reference(*arrays, **CHOICES)):
+        assert np.all(np.isnan(found))
+
+
+def test_an_infinite_gradient_has_a_ratio_of_0() -> None:
     arrays = draw((5, 7))
     arrays[1][2, 3] = np.inf
-    weight, velocity = call("native", arrays)
-    assert not np.isfinite(weight[2, 3]) and not np.isfinite(velocity[2, 3])
+    _, velocity = call("native", arrays)
+    elsewhere = np.arange(35).reshape(5, 7) != 2 * 7 + 3
+    assert np.isnan(velocity[2, 3]) and np.array_equal(velocity[elsewhere], np.float32(0.9) * arrays[2][elsewhere])
+
+
+def test_no_number_in_a_variable_of_rank_1_stays_where_it_is() -> None:
+    arrays = draw((7,))
+    arrays[1][3] = np.nan
+    for found in call("native", arrays):
+        assert np.array_equal(np.isnan(found), np.arange(7) == 3)
 
 
 def test_arguments_that_others_read_are_left_alone() -> None:
@@ -138,11 +157,80 @@ def test_shapes_that_differ_are_refused() -> None:
         call("native", [weight, gradient[:4], velocity])
     with pytest.raises(tf.errors.InvalidArgumentError, match="one shape"):
         call("native", [weight, gradient, velocity.reshape(7, 5)])
-    with pytest.raises(tf.errors.InvalidArgumentError, match="learning_rate must be one number"):
+    with tf.device("/CPU:0"), pytest.raises(tf.errors.InvalidArgumentError, match="learning_rate must be one number"):
         ops.lars_update(weight, gradient, velocity, **(CHOICES | {"learning_rate": tf.zeros(2)}))
 
 
-def test_what_xla_compiles_is_sent_to_the_stock_form() -> None:
+# ---- Inside XLA
+
+
+def compiled(arrays: list[np.ndarray], **changed: float) -> list[np.ndarray]:
+    choices = CHOICES | changed
+    update = tf.function(lambda *tensors: ops.lars_update(*tensors, **choices), jit_compile=True)
+    return [found.numpy() for found in update(*map(tf.constant, arrays))]
+
+
+@needs_xla
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_jit_gives_the_bits_that_the_op_gives(shape: tuple[int, ...]) -> None:
+    """The same kernel on the same threads."""
+    arrays = draw(shape)
+    for one, other in zip(compiled(arrays), call("native", arrays)):
+        assert one.shape == other.shape and one.tobytes() == other.tobytes()
+
+
+@needs_xla
+def test_the_scalars_keep_their_order_under_jit() -> None:
+    arrays = draw((40, 50))
+    for name in CHOICES:
+        changed = {name: 0.37}
+        before, found = compiled(arrays), compiled(arrays, **changed)
+        assert not np.array_equal(before[1], found[1])
+        assert np.array_equal(found[1], call("native", arrays, **changed)[1])
+
+
+@needs_xla
+def test_a_learning_rate_may_be_computed_under_jit() -> None:
     arrays = draw((5, 7))
-    with pytest.raises(NotImplementedError, match="stock.lars_update"):
-        tf.function(lambda *tensors: ops.lars_update(*tensors, **CHOICES), jit_compile=True)(*map(tf.constant, arrays))
+
+    @tf.function(jit_compile=True)
+    def update(rate: tf.Tensor, *tensors: tf.Tensor) -> Any:
+        return ops.lars_update(*tensors, **(CHOICES | {"learning_rate": rate * 2}))
+
+    found = update(tf.constant(0.25), *map(tf.constant, arrays))
+    for one, other in zip(found, call("native", arrays, learning_rate=0.5)):
+        assert np.array_equal(one.numpy(), other)
+
+
+@needs_xla
+def test_jit_leaves_arguments_alone() -> None:
+    arrays = draw((300, 300))
+    tensors = [tf.constant(array) for array in arrays]
+    found = tf.function(lambda *tensors: ops.lars_update(*tensors, **CHOICES), jit_compile=True)(*tensors)
+    assert len(found) == 2
+    for tensor, array in zip(tensors, arrays):
+        assert np.array_equal(tensor.numpy(), array)
+
+
+@needs_xla
+def test_jit_refuses_shapes_that_differ() -> None:
+    weight, gradient, velocity = draw((5, 7))
+    for wrong in ([gradient[:4], velocity], [gradient, velocity.reshape(7, 5)], [gradient, velocity[:, :, None]]):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="one shape"):
+            compiled([weight, *wrong])
+
+
+@needs_xla
+def test_jit_refuses_unknown_shapes_with_a_sentence() -> None:
+    signature = [tf.TensorSpec([None, 7], tf.float32)] * 3
+    update = tf.function(
+        lambda *tensors: ops.lars_update(*tensors, **CHOICES), jit_compile=True, input_signature=signature
+    )
+    with pytest.raises(ValueError, match="static shapes.*lars_update"):
+        update(*map(tf.constant, draw((5, 7))))
+
+
+@pytest.mark.skipif(_route.closed() is None, reason="the XLA route works here")
+def test_jit_without_a_route_is_an_error_that_names_versions() -> None:
+    with pytest.raises(Exception, match="2.21.*2.15"):
+        compiled(draw((5, 7)))

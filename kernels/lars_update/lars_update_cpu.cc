@@ -27,8 +27,8 @@ const LarsTiles& tiles() {
 int64_t pieces(int64_t count) { return (count + kPiece - 1) / kPiece; }
 
 double trust_ratio(const LarsSums& squares, float coefficient) {
-  const bool usable = squares.weight > 0 && squares.update > 0;
-  return usable ? coefficient * std::sqrt(squares.weight) / std::sqrt(squares.update) : 1.0;
+  const bool absent = squares.weight == 0 || squares.update == 0;
+  return absent ? 1.0 : coefficient * std::sqrt(squares.weight) / std::sqrt(squares.update);
 }
 
 }  // namespace

@@ -1,7 +1,6 @@
 """One step of LARS in two passes over a variable. kernels/lars_update/lars_update.h has the formula.
 
-Not for what XLA compiles, which fuses the stock form by itself, and not on a GPU: whoever builds the optimizer chooses
-`stock.lars_update` there.
+Inside `jit_compile=True` and on a GPU the kernels run through XLA (see `_route`).
 """
 
 from __future__ import annotations
@@ -25,7 +24,8 @@ def lars_update(
 
     Args:
         weight: w, float32, of any shape.
-        gradient: g, float32, of the same shape. Its memory becomes the next weight's where nobody else reads it.
+        gradient: g, float32, of the same shape. In graphs on the CPU its memory becomes the next weight's where nobody
+            else reads it.
         velocity: v, float32, of the same shape.
         learning_rate: lr, a number or a scalar tensor.
         momentum: m.
@@ -36,14 +36,16 @@ def lars_update(
         The next weight and the next velocity, new tensors: the arguments are not changed.
 
     Raises:
-        NotImplementedError: XLA compiles the caller, or the machine has a GPU, on which the weights may live.
         tf.errors.InvalidArgumentError: the shapes differ.
+        ValueError: under jit_compile or on a GPU, a shape is not known while tracing.
+        XlaRouteError: under jit_compile or on a GPU with a TensorFlow whose XLA cannot reach the kernels.
+        NotImplementedError: on a GPU, with a library that was built without CUDA kernels.
     """
-    if _route.inside_xla() or tf.config.list_physical_devices("GPU") and "CPU" not in str(weight.device):
-        raise NotImplementedError(
-            "The native LARS runs on the CPU and outside XLA: use stock.lars_update here, or put the update under "
-            "tf.device('/CPU:0')."
-        )
+    weight, gradient, velocity = (tf.convert_to_tensor(each) for each in (weight, gradient, velocity))
     scalars = [tf.cast(value, tf.float32) for value in (learning_rate, momentum, weight_decay, trust_coefficient)]
-    found = _library.library().lowlevel_simclr_lars_update(weight, gradient, velocity, *scalars)
+    if _route.by_custom_call(weight):
+        inputs, outputs = [weight, gradient, velocity, tf.stack(scalars)], [(weight.shape, tf.float32)] * 2
+        found = _route.custom_call("lowlevel_simclr_lars_update", inputs, outputs)
+    else:
+        found = _library.library().lowlevel_simclr_lars_update(weight, gradient, velocity, *scalars)
     return found[0], found[1]

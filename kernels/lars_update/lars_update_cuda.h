@@ -1,0 +1,24 @@
+// lars_update on a CUDA device: the contract of lars_update.h, every array and the scalars on the device.
+//
+// `adapts` says whether the variable's rank is 2 or more. The bits depend on the numbers and on `count` alone, not on
+// where the arrays lie; they need not be those of the CPU, whose sums have another order.
+//
+// The launcher only enqueues on `stream`; it returns null or one sentence. `partial_sums` has
+// lowlevel_simclr_lars_update_cuda_partial_sums(count) doubles and may be null where the variable does not adapt.
+#pragma once
+
+#include <cstdint>
+
+#include "../exported.h"
+
+LOWLEVEL_SIMCLR_EXPORT int64_t lowlevel_simclr_lars_update_cuda_partial_sums(int64_t count);
+
+LOWLEVEL_SIMCLR_EXPORT const char* lowlevel_simclr_lars_update_cuda(
+    void* stream, int64_t count, int32_t adapts,
+    const float* scalars,   // (4,): learning_rate, momentum, weight_decay, trust_coefficient
+    const float* weight,    // (count,)
+    const float* gradient,  // (count,)
+    const float* velocity,  // (count,)
+    double* partial_sums,   //
+    float* new_weight,      // (count,), may be weight or gradient
+    float* new_velocity);   // (count,), may be velocity
