@@ -40,5 +40,5 @@ def lars_update(
 def trust_ratio(weight: tf.Tensor, update: tf.Tensor, coefficient: float) -> tf.Tensor:
     """coefficient |w| / |u|, or 1 where either is 0: a scalar of their type."""
     numerator, denominator = tf.norm(weight), tf.norm(update)
-    usable = (numerator > 0) & (denominator > 0)
+    usable = (numerator != 0) & (denominator != 0)  # a norm that is no number is not 0: it goes into every element
     return tf.where(usable, coefficient * numerator / tf.where(usable, denominator, 1.0), 1.0)
