@@ -3,7 +3,8 @@
 Against the native op stand the stock form as a graph and under XLA, all three given the same drawn parameters, and a
 per-image `tf.data` map in the manner of the code of the paper's authors: a distorted bounding box, bicubic resizing,
 colour operations in random order, grey, blur, one image after another with random numbers of its own. That one computes
-other pixels, so only its shape and range are compared. Views a processor second are printed and stored.
+other pixels, so only its shape and range are compared. Views a processor second are printed and stored, and what share
+of the device's copy bandwidth the bytes come to that must be moved: each image read once, each view written once.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import argparse
+import functools
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +31,7 @@ from lowlevel_simclr.reference import ViewParams
 from lowlevel_simclr.reference.make_views import GREY, blur_taps
 
 TOLERANCE = 1e-4  # of 1, the largest pixel; the views' differences are rounding, amplified by contrast and saturation
+COPIED = 2**26  # floats of the array whose copy is timed: 256 MiB, beyond every cache
 BLURS = {False: ViewRecipe(), True: ViewRecipe(blur_probability=0.5)}
 
 
@@ -155,13 +159,32 @@ def forms(problem: Problem) -> list[harness.Alternative]:
 # ---- Measuring
 
 
+@functools.cache
+def copy_bandwidth() -> float:
+    """Bytes a second that the device reads and writes when it adds 1 to a large array: the best of ten."""
+    add_one = tf.function(lambda x: x + 1.0)
+    x, times = tf.zeros([COPIED]), []
+    for _ in range(12):  # the first two warm up
+        started = time.perf_counter()
+        add_one(x)
+        tf.test.experimental.sync_devices()
+        times.append(time.perf_counter() - started)
+    return 2 * 4 * COPIED / min(times[2:])
+
+
+def bytes_moved(problem: Problem) -> int:
+    """Every uint8 image once, both float32 views once."""
+    return problem.images * 3 * (problem.height * problem.width + 2 * 4 * problem.size**2)
+
+
 def measure(problem: Problem, seconds: float) -> list[harness.Row]:
-    """All rows of one problem, with views a processor second and a wall second."""
+    """All rows of one problem, with views a processor second and a wall second, and the share of the copy bandwidth."""
     rows = harness.compare(problem._asdict(), forms(problem), operations=0, seconds=seconds, tolerance=TOLERANCE)
     for row in rows:
         if row.processor and row.minimum:
             row.extra["views_per_processor_second"] = 2 * problem.images / row.processor
             row.extra["views_per_second"] = 2 * problem.images / row.minimum
+            row.extra["of_copy_bandwidth"] = bytes_moved(problem) / row.minimum / copy_bandwidth()
     return rows
 
 
@@ -169,7 +192,7 @@ def text(rows: Sequence[harness.Row], old: Sequence[harness.Row]) -> str:
     """A line for each row: rates, and how many times native's processor time it takes."""
     before = {(str(row.problem), row.name): row for row in old}
     natives = {str(row.problem): row.processor for row in rows if row.name == "native"}
-    lines = [f"{'problem':<62}{'name':<15}{'views/cpu s':>12}{'views/s':>10}{'x native':>9}"]
+    lines = [f"{'problem':<62}{'name':<15}{'views/cpu s':>12}{'views/s':>10}{'x native':>9}{'of copy':>9}"]
     for row in rows:
         problem = " ".join(f"{key}={value}" for key, value in row.problem.items())
         if row.processor is None:
@@ -177,6 +200,7 @@ def text(rows: Sequence[harness.Row], old: Sequence[harness.Row]) -> str:
             continue
         rates = f"{row.extra['views_per_processor_second']:>12,.0f}{row.extra['views_per_second']:>10,.0f}"
         line = f"{problem:<62}{row.name:<15}{rates}{row.processor / (natives[str(row.problem)] or 1):>9.2f}"
+        line += f"{row.extra['of_copy_bandwidth']:>9.1%}"
         earlier = before.get((str(row.problem), row.name))
         if earlier and earlier.processor:
             line += f"  old/new {earlier.processor / row.processor:.2f}"
