@@ -15,28 +15,34 @@ AUTO = "auto"
 TRIED = 2  # steps: the second has the optimizer's new slots beside the old ones
 
 
-def of_earlier(config: Config, folder: Path) -> Config:
-    """The configuration with the number that an earlier session of the run in `folder` found, where there is one."""
-    if config.train.micro_batch != AUTO or not (folder / "config.json").is_file():
-        return config
-    return replace(config, micro_batch=from_dict(runlog.read_config(folder)).train.micro_batch)
+def settled(config: Config, team: Team, folder: Path | None) -> Config:
+    """The configuration before anything is tried: the number that an earlier session of a run found stands.
 
-
-def refuse_auto(config: Config, team: Team) -> None:
-    """Says at once where there is nothing to try.
+    Args:
+        config: of the run.
+        team: its replicas.
+        folder: of the run that is gone on with, if it is there; None for a new one.
 
     Raises:
-        ConfigError: `auto` without a GPU, or with several workers, whose memories may differ.
+        ConfigError: `auto` with several workers, whose memories may differ, or without a GPU.
     """
     if config.train.micro_batch != AUTO:
-        return
+        return config
     if team.workers.count > 1:
         raise ConfigError("--micro-batch is auto and there are several workers: give all of them the same number")
+    if folder and (folder / "config.json").is_file():
+        return replace(config, micro_batch=from_dict(runlog.read_config(folder)).train.micro_batch)
     if not assembly.on_gpu():
         raise ConfigError(
             "--micro-batch is auto and there is no GPU whose memory could be filled: give a number of images, or 0 for "
             "the batch"
         )
+    return config
+
+
+def untried(config: Config) -> Config:
+    """The configuration for what takes no step, such as a picture of views: the whole batch in the place of `auto`."""
+    return replace(config, micro_batch="0") if config.train.micro_batch == AUTO else config
 
 
 def found(

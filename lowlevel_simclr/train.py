@@ -108,9 +108,7 @@ def train(config: Config, options: RunOptions) -> dict[str, Any]:
     """
     team = distribute.gather_team(config.train.devices, config.train.batch_norm, config.train.ghost_batch)
     config = resolved(config, team)
-    if not options.fresh:
-        config = micro_batch.of_earlier(config, options.out)
-    micro_batch.refuse_auto(config, team)
+    config = micro_batch.settled(config, team, None if options.fresh else options.out)
     images = read_images(config, options, team.workers.chief)
     if images.train.images.shape[-1] != RGB:
         config = colourless(config)
@@ -118,7 +116,8 @@ def train(config: Config, options: RunOptions) -> dict[str, Any]:
         if config.train.deterministic:
             tf.config.experimental.enable_op_determinism()
         if options.preview:
-            return preview(config, images, options.out)
+            config = micro_batch.untried(config)
+            return preview(config, assembly.make_plan(config, images, team), images, options.out)
         config = micro_batch.found(config, images, team)
         plan = assembly.make_plan(config, images, team)
         distribute.agree(team.workers, {**identity(config), **versions()})
@@ -197,9 +196,8 @@ def versions() -> dict[str, str]:
     }
 
 
-def preview(config: Config, images: data.DataSet, out: Path) -> dict[str, Any]:
+def preview(config: Config, plan: assembly.Plan, images: data.DataSet, out: Path) -> dict[str, Any]:
     """Draws views.png into the run folder's plots/ and stops."""
-    plan = assembly.make_plan(replace(config, micro_batch="0"), images)
     draw_views(config, plan, images, out / "plots" / "views.png")
     print(f"views of {PREVIEWED} images: {out / 'plots' / 'views.png'}")
     return {}

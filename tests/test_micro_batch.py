@@ -88,9 +88,31 @@ def test_a_run_keeps_the_number_that_it_found(tmp_path: Path, monkeypatch: pytes
     """Resumed where less memory is left, it is still the same run."""
     flags = ["--image-size", "8", "--batch-size", "16", "--projection-widths", "8", "--knn-every", "0"]
     flags += ["--warmup-epochs", "0", "--out", str(tmp_path / "run"), "--micro-batch", "auto", "--steps", "2"]
-    monkeypatch.setattr(micro_batch, "refuse_auto", lambda *_: None)
+    flags += ["--xla", "off", "--data-on", "host"]
+    monkeypatch.setattr(assembly, "on_gpu", lambda: True)
     monkeypatch.setattr(micro_batch, "step_fits", at_most(8, []))
     assert train.main(flags) == 0
     assert json.loads((tmp_path / "run" / "config.json").read_text())["train"]["micro_batch"] == "8"
     monkeypatch.setattr(micro_batch, "step_fits", lambda *_: pytest.fail("tried again"))
     assert train.main(flags) == 0
+
+
+def test_several_workers_are_refused_even_where_one_has_a_number(tmp_path: Path) -> None:
+    """Only the chief has the folder: it alone would go on, and wait for the others."""
+    (tmp_path / "config.json").write_text(json.dumps(config.to_dict(config.replace(AUTO, micro_batch="8"))))
+    two = distribute.Team(distribute.Workers(2, 0, ("a:1", "b:1")), distribute.LONE.local)
+    for folder in (tmp_path, None):
+        with pytest.raises(config.ConfigError, match="there are several workers: give all of them the same number"):
+            micro_batch.settled(AUTO, two, folder)
+
+
+def test_a_picture_of_views_tries_nothing_and_refuses_what_a_run_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(assembly, "on_gpu", lambda: True)
+    monkeypatch.setattr(micro_batch, "step_fits", lambda *_: pytest.fail("tried"))
+    flags = ["--image-size", "8", "--batch-size", "16", "--xla", "off", "--data-on", "host", "--preview"]
+    assert train.main([*flags, "--micro-batch", "auto", "--out", str(tmp_path / "run")]) == 0
+    assert (tmp_path / "run" / "plots" / "views.png").is_file()
+    flags += ["--batch-norm", "ghost", "--ghost-batch", "5", "--out", str(tmp_path / "other")]
+    assert train.main(flags) == 1 and "--ghost-batch is 5" in capsys.readouterr().err
