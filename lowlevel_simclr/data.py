@@ -163,18 +163,21 @@ def batches(
             raise ValueError("images that are decoded as they are needed lie on no device: give with_images=True")
         return _streamed(images, batch_size, seed, range(first_step, last_step), own)
     first_epoch = first_step // per_epoch
-
-    def indices(epoch: tf.Tensor) -> tf.data.Dataset:
-        order = stock.epoch_order(seed, epoch, len(images))[: per_epoch * batch_size]
-        order = tf.reshape(order, (per_epoch, batch_size))
-        rows = tf.data.Dataset.from_tensor_slices(order if own is None else tf.gather(order, own, axis=1))
-        return rows.map(lambda index: (epoch, index))
-
     epochs = tf.data.Dataset.range(first_epoch, -(-last_step // per_epoch))
-    wanted = epochs.flat_map(indices).skip(first_step - first_epoch * per_epoch).take(last_step - first_step)
+    wanted = epochs.flat_map(lambda epoch: _indices(epoch, len(images), batch_size, seed, own))
+    wanted = wanted.skip(first_step - first_epoch * per_epoch).take(last_step - first_step)
     if with_images:
         wanted = wanted.map(_gather(images, "cpu:0"), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return wanted.prefetch(PREFETCHED)
+
+
+def _indices(epoch: tf.Tensor, count: int, batch_size: int, seed: int, own: np.ndarray | None) -> tf.data.Dataset:
+    """The whole batches of one epoch: epoch () and index (N,), or the places `own` of it."""
+    per_epoch = steps_per_epoch(count, batch_size)
+    order = stock.epoch_order(seed, epoch, count)[: per_epoch * batch_size]
+    order = tf.reshape(order, (per_epoch, batch_size))
+    rows = tf.data.Dataset.from_tensor_slices(order if own is None else tf.gather(order, own, axis=1))
+    return rows.map(lambda index: (epoch, index))
 
 
 Gather = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]  # epoch, index -> with the images
