@@ -60,11 +60,7 @@ def views_table(rows: Sequence[harness.Row]) -> str:
 
 def caption(results: Sequence[dict[str, Any]]) -> str:
     """Who measured the rows of some results, and when."""
-    said = [
-        f"{stored['device']}, TensorFlow {stored['versions']['tensorflow']}, {stored['date']}"
-        for stored in results
-        if "tensorflow" in stored.get("versions", {})
-    ]
+    said = [f"{each['device']}, TensorFlow {each['versions']['tensorflow']}, {each['date']}" for each in results]
     return "; ".join(dict.fromkeys(said)) + "."
 
 
