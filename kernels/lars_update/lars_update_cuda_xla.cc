@@ -28,16 +28,9 @@ ffi::Error run(void* stream, ffi::ScratchAllocator scratch, Variable weight, Var
   return ffi::Error(ffi::ErrorCode::kInternal, std::string("LARS on CUDA: ") + why);
 }
 
-XLA_FFI_DEFINE_HANDLER(kLarsUpdate, run,
-                       ffi::Ffi::Bind()
-                           .Ctx<ffi::PlatformStream<void*>>()
-                           .Ctx<ffi::ScratchAllocator>()
-                           .Arg<Variable>()
-                           .Arg<Variable>()
-                           .Arg<Variable>()
-                           .Arg<Scalars>()
-                           .Ret<Variable>()
-                           .Ret<Variable>());
+XLA_FFI_DEFINE_HANDLER(
+    kLarsUpdate, run,
+    with_arrays(ffi::Ffi::Bind().Ctx<ffi::PlatformStream<void*>>().Ctx<ffi::ScratchAllocator>()));
 
 const bool registered = [] {
   if (XLA_FFI_GetApi == nullptr) return false;

@@ -1,8 +1,9 @@
-// What LARS's XLA FFI handlers on the host and on CUDA share: the checks of a call's shapes.
+// What LARS's XLA FFI handlers on the host and on CUDA share: their arrays, and the checks of a call's shapes.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
+#include <utility>
 
 #include "xla/ffi/api/ffi.h"
 
@@ -35,6 +36,18 @@ ffi::Error check_shapes(const Variable& weight, const Variable& gradient, const 
     }
   }
   return wrong == nullptr ? ffi::Error::Success() : ffi::Error(ffi::ErrorCode::kInvalidArgument, wrong);
+}
+
+// What a call takes and gives, behind what the platform adds: weight, gradient, velocity, scalars -> both results.
+template <typename Binding>
+auto with_arrays(Binding&& binding) {
+  return std::move(binding)
+      .template Arg<Variable>()
+      .template Arg<Variable>()
+      .template Arg<Variable>()
+      .template Arg<Scalars>()
+      .template Ret<Variable>()
+      .template Ret<Variable>();
 }
 
 bool adapts(const Variable& weight) { return weight.dimensions().size() > 1; }

@@ -33,14 +33,7 @@ ffi::Error run(Variable weight, Variable gradient, Variable velocity, Scalars sc
   return ffi::Error::Success();
 }
 
-XLA_FFI_DEFINE_HANDLER(kLarsUpdate, run,
-                       ffi::Ffi::Bind()
-                           .Arg<Variable>()
-                           .Arg<Variable>()
-                           .Arg<Variable>()
-                           .Arg<Scalars>()
-                           .Ret<Variable>()
-                           .Ret<Variable>());
+XLA_FFI_DEFINE_HANDLER(kLarsUpdate, run, with_arrays(ffi::Ffi::Bind()));
 
 const bool registered = [] {
   if (XLA_FFI_GetApi == nullptr) return false;
