@@ -54,6 +54,17 @@ def test_a_resumed_stream_is_the_tail_of_the_whole(first: int) -> None:
             np.testing.assert_array_equal(one, other)
 
 
+def test_a_share_is_its_own_places_of_every_batch() -> None:
+    pixels = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1)
+    own = np.array([3, 1])
+    whole, share = data.batches(pixels, 4, 7, 1, 5), data.batches(pixels, 4, 7, 1, 5, own)
+    pairs = list(zip(whole.as_numpy_iterator(), share.as_numpy_iterator()))
+    assert len(pairs) == 4
+    for (epoch, index, images), (own_epoch, own_index, own_images) in pairs:
+        assert own_epoch == epoch
+        assert np.array_equal(own_index, index[own]) and np.array_equal(own_images, images[own])
+
+
 def test_the_seed_changes_the_order() -> None:
     assert (stream(40, 40, 0, 1, seed=1)[0][1] != stream(40, 40, 0, 1, seed=2)[0][1]).any()
 
