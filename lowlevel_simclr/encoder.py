@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from lowlevel_simclr import compat
 from lowlevel_simclr.compat import FusedBatchNorm
+from lowlevel_simclr.convolution import Convolution
 
 layers = tf.keras.layers
 
@@ -41,6 +42,7 @@ STEMS = ("cifar", "imagenet")
 # Of the moving statistics. Keras's 0.99 would still hold 1/8 of its first values after 200 steps.
 MOMENTUM = 0.9
 EPSILON = 1.001e-5  # added to a variance, as in Keras's ResNets: cuDNN takes nothing below 1e-5
+STOCK = {FusedBatchNorm: layers.BatchNormalization, Convolution: layers.Conv2D}  # what Keras has for a layer of ours
 IMAGENET_FILE = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
 
 
@@ -80,8 +82,7 @@ def stock_twin(model: tf.keras.Model) -> tf.keras.Model:
 
     def stock(layer: Any) -> Any:
         config = {**layer.get_config(), "dtype": "float32"}
-        kind = layers.BatchNormalization if isinstance(layer, FusedBatchNorm) else type(layer)
-        return kind.from_config(config)
+        return STOCK.get(type(layer), type(layer)).from_config(config)
 
     entry = tf.keras.Input(model.input_shape[1:], dtype="float32", name=model.layers[0].name)
     twin = tf.keras.models.clone_model(model, input_tensors=entry, clone_function=stock)
@@ -163,9 +164,7 @@ def _convolution(
 ) -> Any:
     """Convolution, BatchNorm, ReLU: in this order, nothing between, TensorFlow makes the last two one kernel."""
     initializer = tf.keras.initializers.HeNormal(next(seeds))
-    x = layers.Conv2D(width, size, stride, padding="same", use_bias=False, kernel_initializer=initializer, name=label)(
-        x
-    )
+    x = Convolution(width, size, stride, padding="same", use_bias=False, kernel_initializer=initializer, name=label)(x)
     x = FusedBatchNorm(momentum=MOMENTUM, epsilon=EPSILON, name=f"{label}_bn")(x)
     return layers.ReLU(name=f"{label}_relu")(x) if relu else x
 
@@ -182,7 +181,7 @@ def _padded_shortcut(x: Any, width: int, stride: int, label: str) -> Any:
 
 
 def _resnet50(stem: str, shape: Shape, seed: int) -> tf.keras.Model:
-    """`tf.keras.applications.ResNet50` with the fused BatchNorm, seeded weights and, if asked for, the CIFAR stem."""
+    """`tf.keras.applications.ResNet50` in layers of ours, with seeded weights and, if asked for, the CIFAR stem."""
     # Built without a size, because Keras refuses views below 32 pixels and warns of channels other than 1 or 3.
     stock = tf.keras.applications.ResNet50(include_top=False, weights=None, input_shape=(None, None, 3), pooling="avg")
     seeds = (compat.layer_seed(seed, place) for place in range(10_000))
@@ -201,6 +200,7 @@ def _own_layer(stem: str, seeds: Iterator[int], layer: Any) -> Any:
         config |= {"kernel_initializer": tf.keras.initializers.GlorotUniform(next(seeds))}  # Keras's own choice
         if stem == "cifar" and layer.name == "conv1_conv":
             config |= {"kernel_size": (3, 3), "strides": (1, 1), "padding": "same"}
+        return Convolution.from_config(config)
     return type(layer).from_config(config)
 
 
