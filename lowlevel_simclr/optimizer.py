@@ -153,11 +153,37 @@ class AdamW(Optimizer):
         super().apply(gradients, learning_rate)
 
     def _move(self, place: int, gradient: tf.Tensor, learning_rate: tf.Tensor) -> None:
+        """One pass over memory for the moments and the weight, by TensorFlow's own kernel of Adam."""
+        weight = compat.tensorflow_variable(self.trained[place])
+        if self._decay(place):
+            weight.assign(weight * (1 - learning_rate * self._decay(place)))
+        count = tf.cast(self._count, gradient.dtype)
+        power_1, power_2 = tf.pow(self.beta_1, count), tf.pow(self.beta_2, count)
+        tf.raw_ops.ResourceApplyAdam(
+            var=weight.handle,
+            m=self._slots[0][place].handle,
+            v=self._slots[1][place].handle,
+            beta1_power=power_1,
+            beta2_power=power_2,
+            lr=learning_rate,
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            # The kernel adds it to the root of the moment as it is, the paper to that of the corrected one.
+            epsilon=self.epsilon * tf.sqrt(1 - power_2),
+            grad=gradient,
+        )
+
+
+class Lamb(AdamW):
+    """LAMB (You et al. 2020): the step of AdamW, scaled by |w| / |step|."""
+
+    def _move(self, place: int, gradient: tf.Tensor, learning_rate: tf.Tensor) -> None:
         weight = self.trained[place]
         update = self._direction(place, gradient)
         if self._decay(place):
             update += self._decay(place) * weight
-        weight.assign_sub(learning_rate * self._trust(place, update) * update)
+        trust = trust_ratio(weight, update, 1.0) if self.decayed[place] else 1.0
+        weight.assign_sub(learning_rate * trust * update)
 
     def _direction(self, place: int, gradient: tf.Tensor) -> tf.Tensor:
         """Both moments moved, then the corrected first over the root of the corrected second."""
@@ -167,16 +193,6 @@ class AdamW(Optimizer):
         count = tf.cast(self._count, gradient.dtype)
         corrected = first / (1 - tf.pow(self.beta_1, count))
         return corrected / (tf.sqrt(second / (1 - tf.pow(self.beta_2, count))) + self.epsilon)
-
-    def _trust(self, place: int, update: tf.Tensor) -> tf.Tensor | float:
-        return 1.0
-
-
-class Lamb(AdamW):
-    """LAMB (You et al. 2020): the step of AdamW, scaled by |w| / |step|."""
-
-    def _trust(self, place: int, update: tf.Tensor) -> tf.Tensor | float:
-        return trust_ratio(self.trained[place], update, 1.0) if self.decayed[place] else 1.0
 
 
 class AddonsLamb(Optimizer):
