@@ -49,6 +49,7 @@ check: $(VENV)
 bench: $(VENV)
 	$(BIN)/python -m bench.bench_nt_xent
 	$(BIN)/python -m bench.bench_lars_update
+	$(BIN)/python -m bench.bench_convolution
 	$(BIN)/python -m bench.bench_make_views
 	$(BIN)/python -m bench.bench_draw_view_params
 	$(BIN)/python -m bench.bench_input

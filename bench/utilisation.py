@@ -33,7 +33,11 @@ def peak(device: str | None, precision: str) -> float | None:
 
 
 def operations_of_view(model: Any) -> float:
-    """Multiplications and additions of one view's forward pass: convolutions and dense layers of a Keras model."""
+    """Multiplications and additions of one view's forward pass: convolutions and dense layers of a Keras model.
+
+    Products with padding are counted, as in the published tables, though `convolution.py` makes none on whole maps:
+    of ResNet-50 with the ImageNet stem at 32 pixels they are 23 %.
+    """
     total = 0.0
     for layer in model._flatten_layers(include_self=False):
         kernel = getattr(layer, "kernel", None)

@@ -64,14 +64,10 @@ def _product(
     # Unstacked, because the gradient of that is one stack; a slice's would be a kernel of zeros for each slice.
     taps = [tf.unstack(row) for row in tf.unstack(kernel)]
     matrix = tf.concat(
-        [
-            tf.concat([taps[row][column] for row in down[i] for column in right[j]], axis=1)
-            for i in down
-            for j in right
-        ],
+        [tf.concat([taps[row][column] for row in down[i] for column in right[j]], axis=1) for i in down for j in right],
         axis=0,
     )  # (pixels C, outputs F)
-    if len(down) < x.shape[1] or len(right) < x.shape[2]:
-        x = x[:, min(down) : max(down) + 1, min(right) : max(right) + 1]  # met pixels stand side by side: windows overlap
+    if (len(down), len(right)) != tuple(x.shape[1:3]):
+        x = x[:, : len(down), : len(right)]  # windows overlap where there are several, and the first starts at pixel 0
     rows = tf.reshape(x, [-1, len(down) * len(right) * x.shape[3]])
     return tf.reshape(tf.matmul(rows, matrix), [-1, height, width, kernel.shape[3]])

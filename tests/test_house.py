@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lowlevel_simclr"
 LEVELS = (
     ("config", "reference"),
-    ("presets", "ops", "stock", "compat", "runlog", "background", "trace", "dataset", "picture"),
+    ("presets", "ops", "stock", "compat", "convolution", "runlog", "background", "trace", "dataset", "picture"),
     ("command_line", "shapes", "augment", "encoder", "projection", "optimizer", "checkpoint", "plots", "downloads"),
     ("cifar", "image_folder", "npz_file"),
     ("distribute", "data"),
