@@ -42,7 +42,8 @@ def section(result: dict[str, Any]) -> str:
         f"| {name} | {1e3 * value:.1f} | {value / whole:.1%} |" for name, value in result["stages_seconds"].items()
     ]
     share = ", ".join(f"{value:.0%} of {kind}'s" for kind, value in result["of_gemm_peak"].items())
-    lines += ["", f"{result['operations_per_step'] / 1e9:.0f} GFLOP a step, products with padding counted; of this machine's matrix product: {share}."]
+    count = f"{result['operations_per_step'] / 1e9:.0f} GFLOP a step, products with padding counted"
+    lines += ["", f"{count}; of this machine's matrix product: {share}."]
     if result["peak_memory_bytes"]:
         lines.append(f"Peak memory: {result['peak_memory_bytes'] / 2**20:.0f} MiB.")
     return "\n".join(lines)
