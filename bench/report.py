@@ -109,7 +109,32 @@ def accuracy_table(stored: dict[str, Any]) -> str:
         f"`{stored['command']}`; {stored['device']}, {first['precision']}, TensorFlow {first['tensorflow']}, "
         f"{first['steps']} steps, {first['pairs_per_second']:.0f} pairs/s.",
     ]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_beside_the_table(first)])
+
+
+def _beside_the_table(run: dict[str, Any]) -> list[str]:
+    """Of one run what has no column: k-NN along it, what was trained with labels, what flatters it."""
+    lines = []
+    if run.get("curve"):
+        curve = ", ".join(f"{100 * value:.1f} at step {step}" for step, value in run["curve"].items())
+        lines += ["", f"k-NN of a sample of the test images along the run of seed {run['seed']}: {curve}."]
+    scores = [(f"fine-tuned on {100 * float(share):g} %", each) for share, each in _fine_tuned(run)]
+    scores += [(name.replace("_", ", "), run["seeds"][name]) for name in _PROBES if name in run.get("seeds", {})]
+    if scores:
+        lines += ["", "| trained with labels | accuracy | seeds |", "|---|---|---|"]
+    for what, each in scores:
+        spread = "" if each["std"] is None else f" ± {100 * each['std']:.1f}"
+        lines.append(f"| {what} | {100 * each['mean']:.1f}{spread} | {each['n']} |")
+    if run.get("train_on") == "all":
+        lines += ["", "Trained on train and test images together, which inflates these numbers."]
+    return lines
+
+
+_PROBES = ("linear", "linear_augmented")
+
+
+def _fine_tuned(run: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return sorted(run.get("seeds", {}).get("finetune", {}).items(), key=lambda item: float(item[0]))
 
 
 def step_table(stored: dict[str, Any]) -> str:

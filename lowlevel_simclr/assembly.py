@@ -115,6 +115,22 @@ def implementation(ops: str, compiled: bool) -> step.Implementation:
     return step.Implementation.of("stock", stock)
 
 
+def refuse_missing_library(ops: str) -> None:
+    """The native library is loaded now, if its ops are asked for, and not when the first step is traced.
+
+    Raises:
+        ConfigError: it is missing, of another version, or does not load.
+    """
+    if ops != "native":
+        return
+    from lowlevel_simclr.ops import _library
+
+    try:
+        _library.library()
+    except _library.NativeLibraryError as error:
+        raise ConfigError(f"{str(error).removesuffix('.')}; or give --ops stock, which is slower") from error
+
+
 def count_micro_batches(config: Config, replicas: int) -> int:
     """How many micro-batches a step has; their shares, and ghost groups, must come out even.
 

@@ -109,6 +109,7 @@ def train(config: Config, options: RunOptions) -> dict[str, Any]:
     team = distribute.gather_team(config.train.devices, config.train.batch_norm, config.train.ghost_batch)
     config = resolved(config, team)
     config = micro_batch.settled(config, team, None if options.fresh else options.out)
+    assembly.refuse_missing_library(config.train.ops)
     images = read_images(config, options, team.workers.chief)
     if images.train.images.shape[-1] != RGB:
         config = colourless(config)

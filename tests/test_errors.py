@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from lowlevel_simclr import checkpoint, data, distribute, evaluate, train
+from lowlevel_simclr.ops import _library
 
 PAGE = Path(__file__).parents[1] / "docs" / "errors.md"
 Prepare = Callable[[Path, pytest.MonkeyPatch], list[str]]  # in the working folder -> the flags of train
@@ -108,6 +109,12 @@ def two_replicas(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ["--batch-size", "16", "--devices", "cpu:2", "--data-on", "device"]
 
 
+def no_library(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setattr(_library, "library", lambda: _library.load_checked(folder / "_native.so"))
+    monkeypatch.setattr(data, "load", lambda *given, **options: pytest.fail("images were read first"))
+    return []
+
+
 def unwritable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Root may write everywhere, so the system's answer is given for it."""
 
@@ -172,6 +179,10 @@ WRONG: dict[str, tuple[Prepare, str]] = {
     "the largest micro-batch on a processor": (
         flags("--micro-batch", "auto"),
         "--micro-batch is auto and there is no GPU whose memory could be filled: give a number of images, or 0 for the",
+    ),
+    "a native library that is not there": (
+        no_library,
+        "run 'pip install --no-build-isolation -e .' in the project's folder, or install its wheel again; or give --op",
     ),
     "no network": (no_network, "put cifar-10-python.tar.gz into "),
     "a --data-dir without the files": (
