@@ -55,7 +55,7 @@ def nt_xent(z: tf.Tensor) -> tf.Tensor:
 
 
 def encoder(name: str, stem: str, size: int) -> tf.keras.Model:
-    """Keras's own ResNet-50; else this project's encoder with Keras's BatchNormalization."""
+    """Keras's own ResNet-50; else this project's encoder in Keras's layers."""
     if (name, stem) == ("resnet50", "imagenet"):
         return tf.keras.applications.ResNet50(
             include_top=False, weights=None, input_shape=(size, size, 3), pooling="avg"
@@ -63,9 +63,7 @@ def encoder(name: str, stem: str, size: int) -> tf.keras.Model:
     from lowlevel_simclr import encoder as ours
 
     def stock(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
-        normalises = isinstance(layer, tf.keras.layers.BatchNormalization)
-        kind = tf.keras.layers.BatchNormalization if normalises else type(layer)
-        return kind.from_config(layer.get_config())
+        return ours.STOCK.get(type(layer), type(layer)).from_config(layer.get_config())
 
     return tf.keras.models.clone_model(ours.build(name, stem, size), clone_function=stock)
 
