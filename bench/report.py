@@ -148,7 +148,8 @@ def step_table(stored: dict[str, Any]) -> str:
     lines += [
         "",
         f"{config['encoder']}, {config['stem']} stem, {config['image_size']} pixels, batch {config['batch_size']}, "
-        f"{config['precision']}, LARS; {stored['device']}, TensorFlow {stored['versions']['tensorflow']}.",
+        f"{config['precision']}, {config['ops']} ops, LARS; {stored['device']}, TensorFlow "
+        f"{stored['versions']['tensorflow']}, {stored['date']}.",
     ]
     return "\n".join(lines)
 
@@ -195,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     stored, is_step = results[0], results[0].get("benchmark") == "step"
     rows = [] if is_step or "runs" in stored else [row for path in chosen.results for row in harness.load(path)]
     if is_step:
-        shown = step_table(stored)
+        shown = "\n\n".join(step_table(each) for each in results)
     elif "runs" in stored:
         shown = accuracy_table(stored)
     else:
