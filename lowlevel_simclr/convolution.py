@@ -26,12 +26,12 @@ class Convolution(tf.keras.layers.Conv2D):
         """The layer without bias and activation: (B, H, W, C) and (kH, kW, C, F) -> (B, H', W', F)."""
         plain = self.data_format == "channels_last" and self.groups == 1 and tuple(self.dilation_rate) == (1, 1)
         if plain and None not in inputs.shape[1:3]:
-            across = [
+            down, right = (
                 whole_map(inputs.shape[1 + axis], self.kernel_size[axis], self.strides[axis], self.padding)
                 for axis in (0, 1)
-            ]
-            if across[0] is not None and across[1] is not None:
-                return _product(inputs, kernel, *across)
+            )
+            if down is not None and right is not None:
+                return _product(inputs, kernel, down, right)
         return super().convolution_op(inputs, kernel)
 
 
