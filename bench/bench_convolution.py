@@ -22,7 +22,7 @@ import tensorflow as tf
 
 from bench import harness
 from lowlevel_simclr import compat
-from lowlevel_simclr.convolution import Convolution, whole_map
+from lowlevel_simclr.convolution import Convolution, taps, whole_map
 
 # Pixels a side of the map, taps a side of the kernel, stride, channels in and out.
 SHAPES = [
@@ -41,9 +41,7 @@ TOLERANCES = {"float32": 1e-4, "bfloat16": 2e-2}
 
 def operations(side: int, size: int, stride: int, inner: int, outer: int, rows: int) -> float:
     """Multiplications and additions of the forward pass and both gradients, padding left out."""
-    outputs = -(-side // stride)
-    before = max((outputs - 1) * stride + size - side, 0) // 2
-    meetings = sum(0 <= pixel + before - stride * out < size for pixel in range(side) for out in range(outputs))
+    meetings = sum(0 <= tap < size for row in taps(side, size, stride, "same").values() for tap in row)
     return 3 * 2.0 * rows * meetings**2 * inner * outer
 
 

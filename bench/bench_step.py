@@ -115,7 +115,7 @@ def forms(job: Job, chosen: argparse.Namespace) -> tuple[dict[str, Call], dict[s
     asked = set() if chosen.no_baselines else {"plain", "plain bfloat16", "torch"}
     size, batch_size, widths = chosen.image_size, chosen.batch_size, config.model.projection_widths
     for name, policy in (("plain", "float32"), ("plain bfloat16", "mixed_bfloat16")):
-        if policy == "mixed_bfloat16" and compat.fast_precision() == "float32":
+        if name in asked and policy == "mixed_bfloat16" and compat.fast_precision() == "float32":
             missing[name] = "this device is not made for bfloat16"
         elif name in asked:
             made[name] = repeated(

@@ -17,6 +17,8 @@ from typing import Any
 
 from bench import harness
 
+_PROBES = ("linear", "linear_augmented")  # of evaluation.json, with means and spreads over seeds
+
 
 def table(rows: Sequence[harness.Row]) -> str:
     """Markdown: a line for each problem, a column for each alternative, processor milliseconds."""
@@ -128,9 +130,6 @@ def _beside_the_table(run: dict[str, Any]) -> list[str]:
     if run.get("train_on") == "all":
         lines += ["", "Trained on train and test images together, which inflates these numbers."]
     return lines
-
-
-_PROBES = ("linear", "linear_augmented")
 
 
 def _fine_tuned(run: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:

@@ -35,24 +35,28 @@ class Convolution(tf.keras.layers.Conv2D):
         return super().convolution_op(inputs, kernel)
 
 
-def whole_map(length: int, size: int, stride: int, padding: str) -> dict[int, tuple[int, ...]] | None:
-    """How a convolution along one axis is a dense layer, if it is.
+def taps(length: int, size: int, stride: int, padding: str) -> dict[int, tuple[int, ...]]:
+    """The tap by which each output of a convolution along one axis would meet each pixel.
 
     Args:
         length: pixels of the axis.
-        size: taps of the kernel.
+        size: taps of the kernel; outside 0 .. size - 1 there is no tap, and the output does not see the pixel.
         stride: pixels between two outputs.
         padding: same (TensorFlow's: the odd pixel goes behind) or valid.
-
-    Returns:
-        For each pixel that some output meets the tap by which each output meets it; None where an output misses one
-        of them.
     """
     outputs = -(-length // stride) if padding == "same" else (length - size) // stride + 1
     before = max((outputs - 1) * stride + size - length, 0) // 2 if padding == "same" else 0
-    table = {pixel: tuple(pixel + before - stride * output for output in range(outputs)) for pixel in range(length)}
-    met = {pixel: taps for pixel, taps in table.items() if any(0 <= tap < size for tap in taps)}
-    return met if all(0 <= tap < size for taps in met.values() for tap in taps) else None
+    return {pixel: tuple(pixel + before - stride * output for output in range(outputs)) for pixel in range(length)}
+
+
+def whole_map(length: int, size: int, stride: int, padding: str) -> dict[int, tuple[int, ...]] | None:
+    """How a convolution along one axis is a dense layer, if it is: `taps` of the pixels that some output meets.
+
+    None where an output misses one of them. Arguments as `taps`.
+    """
+    table = taps(length, size, stride, padding).items()
+    met = {pixel: row for pixel, row in table if any(0 <= tap < size for tap in row)}
+    return met if all(0 <= tap < size for row in met.values() for tap in row) else None
 
 
 def _product(
@@ -62,9 +66,9 @@ def _product(
     height, width = (len(next(iter(axis.values()))) for axis in (down, right))
     kernel = tf.convert_to_tensor(kernel)
     # Unstacked, because the gradient of that is one stack; a slice's would be a kernel of zeros for each slice.
-    taps = [tf.unstack(row) for row in tf.unstack(kernel)]
+    grid = [tf.unstack(row) for row in tf.unstack(kernel)]
     matrix = tf.concat(
-        [tf.concat([taps[row][column] for row in down[i] for column in right[j]], axis=1) for i in down for j in right],
+        [tf.concat([grid[row][column] for row in down[i] for column in right[j]], axis=1) for i in down for j in right],
         axis=0,
     )  # (pixels C, outputs F)
     if (len(down), len(right)) != tuple(x.shape[1:3]):

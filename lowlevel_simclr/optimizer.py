@@ -153,7 +153,7 @@ class AdamW(Optimizer):
         super().apply(gradients, learning_rate)
 
     def _move(self, place: int, gradient: tf.Tensor, learning_rate: tf.Tensor) -> None:
-        """One pass over memory for the moments and the weight, by TensorFlow's own kernel of Adam."""
+        """One pass over memory by TensorFlow's own kernel of Adam, and one over the weight where it decays."""
         weight = compat.tensorflow_variable(self.trained[place])
         if self._decay(place):
             weight.assign(weight * (1 - learning_rate * self._decay(place)))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import bench_micro_batch, bench_step, cuda_resources, utilisation
+from bench import bench_convolution, bench_micro_batch, bench_step, cuda_resources, utilisation
 from lowlevel_simclr import encoder, projection
 
 LOG = """
@@ -29,6 +29,21 @@ def test_operations_are_those_of_the_layers() -> None:
     f = encoder.build("resnet20", "cifar", 32, 3)
     # He et al. 2016, CIFAR ResNet-20: 40.8 million multiplications and additions of convolutions, shortcuts apart.
     assert utilisation.operations_of_view(f) == pytest.approx(2 * 40.8e6, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("side", "size", "stride", "products"), [(1, 3, 1, 1), (2, 3, 1, 16), (2, 1, 2, 1), (4, 3, 1, 100)]
+)
+def test_operations_of_a_convolution_leave_padding_out(side: int, size: int, stride: int, products: int) -> None:
+    found = bench_convolution.operations(side, size, stride, 5, 7, rows=2)
+    assert found == 3 * 2 * 2 * products * 5 * 7  # forward and two gradients; a product and a sum; two views
+
+
+@pytest.mark.slow
+def test_the_convolution_bench_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench_convolution.main(["--views", "2", "--seconds", "0", "--json", str(tmp_path / "convolution.json")])
+    assert "matrix product" in capsys.readouterr().out
+    assert len(json.loads((tmp_path / "convolution.json").read_text())["rows"]) >= 2 * len(bench_convolution.SHAPES)
 
 
 def test_a_share_needs_a_known_peak() -> None:
