@@ -56,12 +56,12 @@ def reference_step(name: str, weight: Any, gradient: Any, slots: list[Any], coun
     return weight, slots
 
 
-@pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
+@pytest.mark.parametrize("how", ["eager", "graph", "xla"])
 @pytest.mark.parametrize("name", optimizer.NAMES)
-def test_ten_steps_follow_the_formulas(name: str, graph: bool) -> None:
+def test_ten_steps_follow_the_formulas(name: str, how: str) -> None:
     trained = variables()
     chosen = optimizer.build(name, trained, **CHOICES)
-    apply = tf.function(chosen.apply) if graph else chosen.apply
+    apply = chosen.apply if how == "eager" else tf.function(chosen.apply, jit_compile=how == "xla")
     expected = [value.astype(np.float64) for value in numbers(trained)]
     slots: list[list[Any]] = [[np.zeros(shape), np.zeros(shape)] for shape in SHAPES.values()]
     travelled = np.zeros(len(SHAPES))
