@@ -42,7 +42,7 @@ def trained(preset: str, seed: int, folder: Path, flags: Sequence[str]) -> dict[
         "tensorflow": environment["tensorflow"],
         "commit": environment["git"],
         "curve": {row["step"]: row["knn"] for row in rows if "knn" in row},
-        **{name: evaluation[name] for name in evaluation if name not in ("schema", "notes")},
+        **{name: evaluation[name] for name in evaluation if name not in ("schema", "notes", "step")},
     }
 
 

@@ -36,6 +36,16 @@ class Recipe(NamedTuple):
     learning_rate: float
 
 
+class Trial(NamedTuple):
+    """One training with labels.
+
+    seed: draws its labels, their order and its views. fraction: the share of every class's labels that it sees.
+    """
+
+    seed: int
+    fraction: float = 1.0
+
+
 # The paper's: SGD with momentum 0.9, learning rate 0.05 B / 256, no regularisation (appendix B.5). The number of steps
 # is what two CPU cores can do in minutes; it is the same for every share of the labels.
 FINE_TUNING = Recipe(600, 128, "sgd", 0.025)
@@ -183,41 +193,38 @@ def labelled_rows(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
 def fine_tune(
     encoder: tf.keras.Model,
     images: DataSet,
-    fractions: Sequence[float],
-    seeds: Sequence[int],
+    trials: Sequence[Trial],
     views_of: ViewsOf,
     recipe: Recipe,
     mean: Scaling = None,
     std: Scaling = None,
-) -> Iterator[tuple[float, int, float]]:
-    """Encoder and classifier trained together on a share of the labels: test accuracy of each fraction and seed.
+) -> Iterator[tuple[Trial, float]]:
+    """Encoder and classifier trained together on a share of the labels: test accuracy of each trial.
 
     The encoder has its weights back afterwards.
 
     Args:
         encoder: f in float32.
         images: labelled; the train split is learned from, the test split is looked at after the last step.
-        fractions: shares of the labels of every class.
-        seeds: each draws its own labels, order and views.
+        trials: what is trained, one after the other and each from the encoder as it was given.
         views_of: how training images are augmented.
         recipe: how it is trained.
         mean: per channel, see `protocol.representations`.
         std: per channel.
 
     Yields:
-        fraction, seed, accuracy in [0, 1].
+        trial, accuracy in [0, 1].
 
     Raises:
         Diverged: the loss is not finite.
     """
     teacher = Teacher(new_classifier(encoder, classes(images), frozen=False), recipe)
-    for seed in seeds:
-        views = views_of(seed)
-        for fraction in fractions:
-            rows = labelled_rows(images.train.labels, fraction, seed)
-            seen = images.train.images if len(rows) == len(images.train.labels) else images.train.images[rows]
-            teacher.train(seen, images.train.labels[rows], views, seed)
-            yield fraction, seed, teacher.accuracy(images.test, mean, std)
+    views = {seed: views_of(seed) for seed in {trial.seed for trial in trials}}
+    for trial in trials:
+        rows = labelled_rows(images.train.labels, trial.fraction, trial.seed)
+        seen = images.train.images if len(rows) == len(images.train.labels) else images.train.images[rows]
+        teacher.train(seen, images.train.labels[rows], views[trial.seed], trial.seed)
+        yield trial, teacher.accuracy(images.test, mean, std)
     teacher.reset()
 
 
@@ -225,26 +232,26 @@ def probe_on_views(
     encoder: tf.keras.Model,
     h: np.ndarray,
     images: DataSet,
-    seeds: Sequence[int],
+    trials: Sequence[Trial],
     views_of: ViewsOf,
     recipe: Recipe,
     mean: Scaling = None,
     std: Scaling = None,
-) -> Iterator[tuple[int, float]]:
+) -> Iterator[tuple[Trial, float]]:
     """The linear probe with augmentation: a classifier on the frozen h of views of the train split.
 
     Args:
         encoder: f in float32, in inference mode throughout.
         h: (n, d) of the train split as it is; its columns' means and deviations bring h to mean 0 and variance 1.
         images: labelled.
-        seeds: each draws its own order and views.
+        trials: what is trained, on all labels whatever the fraction says.
         views_of: how training images are augmented.
         recipe: how it is trained.
         mean: per channel, see `protocol.representations`.
         std: per channel.
 
     Yields:
-        seed, accuracy in [0, 1].
+        trial, accuracy in [0, 1].
 
     Raises:
         Diverged: the loss is not finite.
@@ -254,10 +261,11 @@ def probe_on_views(
     deviation = h.std(axis=0)
     standard = h.mean(axis=0), np.where(deviation > 1e-6, deviation, 1).astype(np.float32)
     teacher = Teacher(new_classifier(encoder, classes(images), frozen=True, standard=standard), recipe)
-    for seed in seeds:
-        teacher.train(images.train.images, images.train.labels, views_of(seed), seed)
-        yield seed, teacher.accuracy(images.test, mean, std)
-    protocol.refuse_changed(encoder, before)
+    for trial in trials:
+        teacher.train(images.train.images, images.train.labels, views_of(trial.seed), trial.seed)
+        accuracy = teacher.accuracy(images.test, mean, std)
+        protocol.refuse_changed(encoder, before)
+        yield trial, accuracy
 
 
 def classes(images: DataSet) -> int:

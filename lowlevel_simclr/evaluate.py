@@ -1,7 +1,8 @@
 """python -m lowlevel_simclr.evaluate RUN: what the encoder of a run has learned, by the protocols people report.
 
 k-NN and the linear probe on frozen h, the linear probe trained on views, fine-tuning on a share of the labels. The
-encoder is hashed before and after where it is frozen. No test label decides anything; the last step is reported.
+encoder is hashed before and after where it is frozen. h and the accuracies that take long stay in the run folder, so an
+evaluation that was stopped goes on. No test label decides anything; the last step is reported.
 Everything is computed in float32, whatever the run was trained in.
 """
 
@@ -11,7 +12,7 @@ import argparse
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,10 @@ from lowlevel_simclr import (
     stock,
 )
 from lowlevel_simclr.augment import two_views
+from lowlevel_simclr.classifier import Trial
 from lowlevel_simclr.command_line import FlagParser
 from lowlevel_simclr.config import Config, ConfigError, config_hash, from_dict, replace, stored_side
+from lowlevel_simclr.score_store import ScoreStore
 
 DESCRIPTION = "Evaluates the encoder of a run by the protocols people report; results are added to evaluation.json."
 PROTOCOLS = ("knn", "linear", "linear-augmented", "finetune")
@@ -100,15 +103,14 @@ def evaluate(folder: Path, config: Config, options: Options = Options()) -> str:
         memory_limit=config.data.memory_limit,
         before=runlog.read_data(folder),
     )
-    scaling = config.model.input_mean, config.model.input_std
     f = new_encoder(config, images)
     step = export.restore(folder, encoder=f)
     results = frozen(folder, config, options, images, f, step)
     if protocol.labelled(images) and "linear-augmented" in options.protocols:
-        h = h_store.represent(folder, "trained", step, config_hash(config), f, images, *scaling)
-        results = runlog.merge_evaluation(folder, augmented(config, options, images, f, h))
+        h = h_store.represent(folder, "trained", step, config_hash(config), f, images, *_scaling(config))
+        results = runlog.merge_evaluation(folder, augmented(folder, config, options, images, f, h))
     if protocol.labelled(images) and "finetune" in options.protocols:
-        results = runlog.merge_evaluation(folder, fine_tuned(config, options, images, f))
+        results = runlog.merge_evaluation(folder, fine_tuned(folder, config, options, images, f))
     return protocol.table(results)
 
 
@@ -128,7 +130,7 @@ def frozen(
     folder: Path, config: Config, options: Options, images: data.DataSet, f: tf.keras.Model, step: int
 ) -> dict[str, Any]:
     """k-NN and the linear probe, beside the untrained encoder and pixels; the whole of evaluation.json."""
-    seed, train_on, scaling = config.train.seed, config.data.train_on, (config.model.input_mean, config.model.input_std)
+    seed, train_on, scaling = config.train.seed, config.data.train_on, _scaling(config)
     said = protocol.transform(images.train.images.shape, config.model.image_size, *scaling)
     h = {}
     if {"knn", "linear"} & set(options.protocols):
@@ -139,35 +141,61 @@ def frozen(
             "_pixels": protocol.pixels_of(images),
         }
     found = protocol.evaluate(h, images, seed, train_on, _say, options.protocols, options.seeds)
-    return runlog.merge_evaluation(folder, {**found, "transform": said})
+    return runlog.merge_evaluation(folder, {**found, "step": step, "transform": said})
 
 
 def augmented(
-    config: Config, options: Options, images: data.DataSet, f: tf.keras.Model, h: protocol.Represented
+    folder: Path, config: Config, options: Options, images: data.DataSet, f: tf.keras.Model, h: protocol.Represented
 ) -> dict[str, Any]:
     """The linear probe trained on views: its mean over the seeds, and their spread."""
     per_pass = max(1, len(images.train.labels) // classifier.PROBING.batch_size)
     recipe = classifier.PROBING._replace(steps=options.probe_passes * per_pass)
-    scores = []
-    for seed, accuracy in classifier.probe_on_views(
-        f, h.train, images, _seeds(config, options), views_of(config), recipe, *_scaling(config)
-    ):
-        _say(f"linear probe, trained on views, seed {seed}: {accuracy:.3f}")
-        scores.append(accuracy)
-    found = protocol.mean_and_spread(scores)
+
+    def measure(trials: Sequence[Trial]) -> Iterator[tuple[Trial, float]]:
+        return classifier.probe_on_views(f, h.train, images, trials, views_of(config), recipe, *_scaling(config))
+
+    store = _store(folder, "linear-augmented", config, images, f, recipe)
+    trials = [Trial(seed) for seed in _seeds(config, options)]
+    scores = measured(store, trials, measure, lambda trial: "linear probe, trained on views")
+    found = protocol.mean_and_spread(list(scores.values()))
     return {"linear_augmented": found["mean"], "seeds": {"linear_augmented": found}}
 
 
-def fine_tuned(config: Config, options: Options, images: data.DataSet, f: tf.keras.Model) -> dict[str, Any]:
+def fine_tuned(
+    folder: Path, config: Config, options: Options, images: data.DataSet, f: tf.keras.Model
+) -> dict[str, Any]:
     """Fine-tuning on each share of the labels: means over the seeds, and their spread."""
-    scores: dict[str, list[float]] = {f"{fraction:g}": [] for fraction in options.fractions}
-    for fraction, seed, accuracy in classifier.fine_tune(
-        f, images, options.fractions, _seeds(config, options), views_of(config), options.finetune, *_scaling(config)
-    ):
-        _say(f"fine-tuning on {100 * fraction:g}% of the labels, seed {seed}: {accuracy:.3f}")
-        scores[f"{fraction:g}"].append(accuracy)
-    found = {fraction: protocol.mean_and_spread(values) for fraction, values in scores.items()}
+
+    def measure(trials: Sequence[Trial]) -> Iterator[tuple[Trial, float]]:
+        return classifier.fine_tune(f, images, trials, views_of(config), options.finetune, *_scaling(config))
+
+    store = _store(folder, "finetune", config, images, f, options.finetune)
+    trials = [Trial(seed, fraction) for seed in _seeds(config, options) for fraction in options.fractions]
+    scores = measured(store, trials, measure, lambda trial: f"fine-tuning on {100 * trial.fraction:g}% of the labels")
+    found = {
+        f"{fraction:g}": protocol.mean_and_spread([scores[trial] for trial in trials if trial.fraction == fraction])
+        for fraction in options.fractions
+    }
     return {"finetune": {fraction: each["mean"] for fraction, each in found.items()}, "seeds": {"finetune": found}}
+
+
+def measured(
+    store: ScoreStore,
+    trials: Sequence[Trial],
+    measure: Callable[[Sequence[Trial]], Iterator[tuple[Trial, float]]],
+    title: Callable[[Trial], str],
+) -> dict[Trial, float]:
+    """The accuracy of each trial: what the run folder holds of them, and the rest measured and kept there at once."""
+    known = {trial: store.get(*trial) for trial in trials}
+    scores = {trial: accuracy for trial, accuracy in known.items() if accuracy is not None}
+    for trial, accuracy in scores.items():
+        _say(f"{title(trial)}, seed {trial.seed}: {accuracy:.3f} (measured before)")
+    missing = [trial for trial in trials if trial not in scores]
+    for trial, accuracy in measure(missing) if missing else ():
+        store.put(accuracy, *trial)
+        scores[trial] = accuracy
+        _say(f"{title(trial)}, seed {trial.seed}: {accuracy:.3f}")
+    return scores
 
 
 def views_of(config: Config) -> classifier.ViewsOf:
@@ -193,6 +221,19 @@ def views_of(config: Config) -> classifier.ViewsOf:
         return tf.function(views, jit_compile=config.train.xla != "off")
 
     return of_seed
+
+
+def _store(
+    folder: Path, name: str, config: Config, images: data.DataSet, f: tf.keras.Model, recipe: classifier.Recipe
+) -> ScoreStore:
+    """The accuracies of one protocol that the run folder holds."""
+    made_of = {
+        "config_hash": config_hash(config),
+        "weights": protocol.weights_hash(f),
+        "images": [h_store.fingerprint(split) for split in (images.train, images.test)],
+        "recipe": recipe._asdict(),
+    }
+    return ScoreStore(folder, name, made_of)
 
 
 def _seeds(config: Config, options: Options) -> list[int]:

@@ -570,29 +570,62 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
     Raises:
         RunError: it is not JSON.
     """
-    path = folder / "evaluation.json"
-    return _read_json(path) if path.exists() else {}
+    return read_results(folder / "evaluation.json")
 
 
 def merge_evaluation(folder: Path, results: Mapping[str, Any]) -> dict[str, Any]:
-    """Adds results to evaluation.json: objects are merged key by key, anything else is replaced.
-
-    Several processes may add to one run at a time.
+    """Adds results to evaluation.json, see `merge_results`; results of another step make room for them first.
 
     Args:
         folder: the run folder.
-        results: keys of evaluation.json, such as {"schema": 1, "knn": {"20": 0.93}}; accuracies in [0, 1].
+        results: keys of evaluation.json, such as {"schema": 1, "step": 780, "knn": {"20": 0.93}}; accuracies in [0, 1].
 
     Returns:
-        The whole of evaluation.json.
+        The whole of evaluation.json, all of it about one encoder.
 
     Raises:
         RunError: evaluation.json is not JSON, or cannot be written.
         ValueError: a result is not finite.
     """
-    with _explained("write the evaluation of", folder), _lock(folder / EVALUATION_LOCK, wait=True):
-        merged = _merged(read_evaluation(folder), results)
-        _write_json(folder / "evaluation.json", merged)
+
+    def of_another_step(old: Mapping[str, Any]) -> bool:
+        return {"step"} <= old.keys() & results.keys() and old["step"] != results["step"]
+
+    return merge_results(folder / "evaluation.json", results, outdated=of_another_step)
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """A file of a run that several processes add to, empty where there is none.
+
+    Raises:
+        RunError: it is not JSON.
+    """
+    return _read_json(path) if path.exists() else {}
+
+
+def merge_results(
+    path: Path, results: Mapping[str, Any], outdated: Callable[[Mapping[str, Any]], bool] = lambda old: False
+) -> dict[str, Any]:
+    """Adds results to a file: objects are merged key by key, anything else is replaced.
+
+    Several processes may add to it at a time.
+
+    Args:
+        path: a file in the run folder.
+        results: numbers, texts and objects of them.
+        outdated: whether what the file holds is given up.
+
+    Returns:
+        All that the file holds now.
+
+    Raises:
+        RunError: it is not JSON, or cannot be written.
+        ValueError: a number is not finite.
+    """
+    with _explained("write the evaluation of", path.parent), _lock(path.parent / EVALUATION_LOCK, wait=True):
+        old = read_results(path)
+        merged = _merged({} if outdated(old) else old, results)
+        _write_json(path, merged)
     return merged
 
 

@@ -434,6 +434,7 @@ class Session:
             config.train.seed,
             config.data.train_on,
         )
+        results["step"] = int(self.learner.step.numpy())
         results["transform"] = protocol.transform(shape, config.model.image_size, *self._scaling())
         return runlog.merge_evaluation(self.run.folder, results), h, h_untrained
 

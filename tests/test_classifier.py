@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from test_protocol import data_set, small_encoder
 
 from lowlevel_simclr import classifier, data, protocol
-from lowlevel_simclr.classifier import Recipe
+from lowlevel_simclr.classifier import Recipe, Trial
 
 QUICK = Recipe(steps=40, batch_size=16, optimizer="sgd", learning_rate=0.5)
 
@@ -26,8 +26,10 @@ def plain_views(seed: int) -> classifier.Views:
     return views
 
 
-def fine_tuned(images: data.DataSet, fractions: list[float], seeds: list[int], recipe: Recipe = QUICK) -> list:
-    return list(classifier.fine_tune(small_encoder(), images, fractions, seeds, plain_views, recipe))
+def fine_tuned(images: data.DataSet, fraction: float, recipe: Recipe = QUICK) -> float:
+    """The accuracy of seed 0."""
+    trials = [Trial(0, fraction)]
+    return next(accuracy for _, accuracy in classifier.fine_tune(small_encoder(), images, trials, plain_views, recipe))
 
 
 # Which labels are used
@@ -71,9 +73,10 @@ def test_fine_tuning_learns_moves_the_encoder_meanwhile_and_gives_it_back(monkey
         return look(teacher, *given)
 
     monkeypatch.setattr(classifier.Teacher, "accuracy", look_and_remember)
-    found = list(classifier.fine_tune(encoder, images, [0.2, 1.0], [0], plain_views, QUICK))
-    assert [(fraction, seed) for fraction, seed, _ in found] == [(0.2, 0), (1.0, 0)]
-    assert found[1][2] > 0.9  # chance is 1/3
+    trials = [Trial(0, 0.2), Trial(0)]
+    found = list(classifier.fine_tune(encoder, images, trials, plain_views, QUICK))
+    assert [trial for trial, _ in found] == trials
+    assert found[1][1] > 0.9  # chance is 1/3
     assert len({before, *seen}) == 3 and protocol.weights_hash(encoder) == before
 
 
@@ -86,9 +89,9 @@ def test_labels_beyond_the_share_are_not_seen() -> None:
     pixels[unseen] = 0
     hidden = dataclasses.replace(images, train=data.Split(pixels, images.train.labels))
     wrong = dataclasses.replace(images, train=data.Split(images.train.images, other))
-    right = fine_tuned(images, [0.2], [0])
-    assert fine_tuned(hidden, [0.2], [0]) == right
-    assert fine_tuned(wrong, [0.2], [0])[0][2] < 0.2 < 0.6 < right[0][2]
+    right = fine_tuned(images, 0.2)
+    assert fine_tuned(hidden, 0.2) == right
+    assert fine_tuned(wrong, 0.2) < 0.2 < 0.6 < right
 
 
 def test_a_training_does_not_depend_on_those_before_it_and_seeds_differ() -> None:
@@ -105,7 +108,7 @@ def test_a_training_does_not_depend_on_those_before_it_and_seeds_differ() -> Non
 
 def test_a_learning_rate_that_is_too_high_is_told() -> None:
     with pytest.raises(classifier.Diverged, match=r"after 40 steps at a learning rate of 1e\+30: give a lower one"):
-        fine_tuned(data_set(), [1.0], [0], QUICK._replace(learning_rate=1e30))
+        fine_tuned(data_set(), 1.0, QUICK._replace(learning_rate=1e30))
 
 
 # The probe on views
@@ -133,8 +136,8 @@ def test_the_probe_on_views_leaves_the_encoder_and_tells_each_seed() -> None:
     images, encoder = data_set(), small_encoder()
     before, h = protocol.weights_hash(encoder), protocol.represent(encoder, images)
     recipe = Recipe(steps=200, batch_size=60, optimizer="adamw", learning_rate=0.05)
-    found = list(classifier.probe_on_views(encoder, h.train, images, [4, 5], plain_views, recipe))
-    assert [seed for seed, _ in found] == [4, 5] and all(accuracy > 0.6 for _, accuracy in found)
+    found = list(classifier.probe_on_views(encoder, h.train, images, [Trial(4), Trial(5)], plain_views, recipe))
+    assert [trial.seed for trial, _ in found] == [4, 5] and all(accuracy > 0.6 for _, accuracy in found)
     assert protocol.weights_hash(encoder) == before
 
 
@@ -147,4 +150,4 @@ def test_an_encoder_that_moves_under_the_probe_is_refused(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(classifier.Teacher, "train", disturb)
     with pytest.raises(protocol.EncoderChanged, match="weights changed"):
-        list(classifier.probe_on_views(encoder, h.train, images, [0], plain_views, QUICK))
+        list(classifier.probe_on_views(encoder, h.train, images, [Trial(0)], plain_views, QUICK))

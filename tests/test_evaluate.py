@@ -60,6 +60,7 @@ def test_every_protocol_over_seeds_is_in_one_evaluation(
     kinds = {name + row for name in ("knn", "linear") for row in rows}
     assert set(found) - {"notes"} == kinds | {
         "schema",
+        "step",
         "train_on",
         "transform",
         "linear_augmented",
@@ -87,6 +88,34 @@ def test_h_in_the_run_folder_is_used_again(run: Path, monkeypatch: pytest.Monkey
     assert evaluate.main([str(run), "--protocol", "knn"]) == 0
     files = list((run / "h").rglob("*.npz"))
     assert files and all(np.load(file)["h"].dtype == np.float32 for file in files)
+
+
+def test_an_evaluation_that_was_stopped_goes_on_with_what_is_missing(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few_shapes(monkeypatch)
+    trained, train = [], classifier.Teacher.train
+
+    def stop_at_the_second(teacher: classifier.Teacher, *given: object) -> None:
+        trained.append(given)
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        train(teacher, *given)
+
+    monkeypatch.setattr(classifier.Teacher, "train", stop_at_the_second)
+    flags = [str(run), "--protocol", "finetune", "--label-fraction", "0.5", "--seeds", "2", *QUICK]
+    flags[flags.index("--finetune-steps") + 1] = "1"  # a recipe of its own
+    with pytest.raises(KeyboardInterrupt):
+        evaluate.main(flags)
+    first = capsys.readouterr().out.splitlines()[-1]
+    assert evaluate.main(flags) == 0
+    said = capsys.readouterr().out
+    assert f"{first} (measured before)" in said and len(trained) == 3
+    known = evaluation_of(run)["seeds"]["finetune"]["0.5"]
+    assert evaluate.main(flags) == 0 and len(trained) == 3
+    assert evaluation_of(run)["seeds"]["finetune"]["0.5"] == known and known["n"] == 2
+    flags[flags.index("--finetune-batch-size") + 1] = "8"  # another recipe: nothing of the old one is used
+    assert evaluate.main(flags) == 0 and len(trained) == 5
 
 
 def test_a_training_that_diverges_is_one_sentence(

@@ -402,6 +402,13 @@ def test_results_are_merged_key_by_key(run):
     assert both == {"schema": 1, "knn": {"20": 0.95, "200": 0.8}, "linear": 0.75, "finetune": {"0.01": 0.5}}
 
 
+def test_results_of_another_step_make_room(run):
+    merge_evaluation(run.folder, {"step": 10, "knn": {"20": 0.5}, "finetune": {"1": 0.6}})
+    merge_evaluation(run.folder, {"linear": 0.7})
+    assert merge_evaluation(run.folder, {"step": 10, "linear": 0.8})["finetune"] == {"1": 0.6}
+    assert merge_evaluation(run.folder, {"step": 20, "knn": {"20": 0.9}}) == {"step": 20, "knn": {"20": 0.9}}
+
+
 def test_results_that_are_not_finite_are_refused_and_the_file_stays(run):
     merge_evaluation(run.folder, {"linear": 0.7})
     with pytest.raises(ValueError, match="not JSON compliant"):
