@@ -14,7 +14,7 @@ LEVELS = (
     ("config", "reference"),
     ("presets", "ops", "stock", "compat", "convolution", "runlog", "background", "trace", "dataset", "picture"),
     ("command_line", "shapes", "augment", "encoder", "projection", "optimizer", "checkpoint", "plots", "downloads"),
-    ("cifar", "image_folder", "npz_file"),
+    ("cifar", "image_folder", "npz_file", "score_store"),
     ("distribute", "data"),
     ("step", "protocol", "export", "view_cases", "lars_cases"),
     ("classifier", "h_store", "assembly"),
