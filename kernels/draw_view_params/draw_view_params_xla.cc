@@ -4,28 +4,12 @@
 #include <string>
 
 #include "../thread_pool.h"
-#include "draw_view_params.h"
-#include "xla/ffi/api/ffi.h"
-
-// Absent from TensorFlow 2.15; then there is nobody to register with.
-extern "C" __attribute__((weak)) const XLA_FFI_Api* XLA_FFI_GetApi();
+#include "draw_view_params_ffi.h"
 
 namespace lowlevel_simclr {
 namespace {
 
-namespace ffi = xla::ffi;
-using Index = ffi::Buffer<ffi::S64, 1>;
-using Whole = ffi::Buffer<ffi::S64, 0>;
-using Recipe = ffi::Buffer<ffi::F64, 1>;
-using Fours = ffi::Result<ffi::Buffer<ffi::S32, 2>>;
-using Flags = ffi::Result<ffi::Buffer<ffi::PRED, 1>>;
-using Numbers = ffi::Result<ffi::Buffer<ffi::F32, 1>>;
-
 constexpr int64_t kWords = INT64_C(1) << 32;
-
-ffi::Error invalid(const std::string& message) {
-  return ffi::Error(ffi::ErrorCode::kInvalidArgument, message);
-}
 
 ffi::Error run(Index index, Index key, Whole epoch, Recipe recipe, Fours box, Flags flip, Numbers brightness,
                Numbers contrast, Numbers saturation, Numbers hue, Numbers brightness_shift, Fours order,
@@ -37,8 +21,7 @@ ffi::Error run(Index index, Index key, Whole epoch, Recipe recipe, Fours box, Fl
                    ": give places of images in [0, 2^32).");
   if (number < 0 || number >= kWords)
     return invalid("epoch is " + std::to_string(number) + ": give a number in [0, 2^32).");
-  if (key.dimensions()[0] != 2 || recipe.dimensions()[0] != kRecipeNumbers)
-    return invalid("key must be two words and recipe 27 numbers.");
+  if (ffi::Error error = check_sizes(key, recipe); error.failure()) return error;
   ViewRecipeNumbers numbers;
   std::memcpy(&numbers, recipe.typed_data(), sizeof numbers);
   const uint32_t seed[2] = {static_cast<uint32_t>(key.typed_data()[0]),
@@ -51,32 +34,9 @@ ffi::Error run(Index index, Index key, Whole epoch, Recipe recipe, Fours box, Fl
   return ffi::Error::Success();
 }
 
-using Four = ffi::Buffer<ffi::S32, 2>;
-using Flag = ffi::Buffer<ffi::PRED, 1>;
-using Number = ffi::Buffer<ffi::F32, 1>;
-XLA_FFI_DEFINE_HANDLER(kDraw, run,
-                       ffi::Ffi::Bind()
-                           .Arg<Index>()
-                           .Arg<Index>()
-                           .Arg<Whole>()
-                           .Arg<Recipe>()
-                           .Ret<Four>()
-                           .Ret<Flag>()
-                           .Ret<Number>()
-                           .Ret<Number>()
-                           .Ret<Number>()
-                           .Ret<Number>()
-                           .Ret<Number>()
-                           .Ret<Four>()
-                           .Ret<Flag>()
-                           .Ret<Flag>()
-                           .Ret<Number>());
+XLA_FFI_DEFINE_HANDLER(kDraw, run, with_arrays(ffi::Ffi::Bind()));
 
-const bool registered = [] {
-  if (XLA_FFI_GetApi == nullptr) return false;
-  ffi::Ffi::RegisterStaticHandler(XLA_FFI_GetApi(), "lowlevel_simclr_draw_view_params", "Host", kDraw);
-  return true;
-}();
+const bool registered = register_targets("Host", {{"lowlevel_simclr_draw_view_params", kDraw}});
 
 }  // namespace
 }  // namespace lowlevel_simclr

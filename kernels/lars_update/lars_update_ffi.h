@@ -5,15 +5,11 @@
 #include <cstdint>
 #include <utility>
 
-#include "xla/ffi/api/ffi.h"
-
-// Absent from TensorFlow 2.15; then there is nobody to register with.
-extern "C" __attribute__((weak)) const XLA_FFI_Api* XLA_FFI_GetApi();
+#include "../xla_ffi.h"
 
 namespace lowlevel_simclr {
 namespace {
 
-namespace ffi = xla::ffi;
 using Variable = ffi::Buffer<ffi::F32>;    // of any rank
 using Scalars = ffi::Buffer<ffi::F32, 1>;  // learning_rate, momentum, weight_decay, trust_coefficient
 using Result = ffi::Result<Variable>;
@@ -35,7 +31,7 @@ ffi::Error check_shapes(const Variable& weight, const Variable& gradient, const 
       wrong = "weight, gradient and velocity must have one shape: give all three for the same variable.";
     }
   }
-  return wrong == nullptr ? ffi::Error::Success() : ffi::Error(ffi::ErrorCode::kInvalidArgument, wrong);
+  return wrong == nullptr ? ffi::Error::Success() : invalid(wrong);
 }
 
 // What a call takes and gives, behind what the platform adds: weight, gradient, velocity, scalars -> both results.

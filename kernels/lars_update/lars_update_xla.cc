@@ -2,19 +2,12 @@
 // scalars as one array.
 //
 // XLA's thread pool is not used: our own threads serve both routes, so both give the same bits.
-#include <cstdlib>
-#include <memory>
-
 #include "../thread_pool.h"
 #include "lars_update.h"
 #include "lars_update_ffi.h"
 
 namespace lowlevel_simclr {
 namespace {
-
-struct Free {
-  void operator()(void* memory) const { std::free(memory); }
-};
 
 ffi::Error run(Variable weight, Variable gradient, Variable velocity, Scalars scalars, Result new_weight,
                Result new_velocity) {
@@ -23,8 +16,8 @@ ffi::Error run(Variable weight, Variable gradient, Variable velocity, Scalars sc
     return error;
   const int64_t count = static_cast<int64_t>(weight.element_count());
   if (count == 0) return ffi::Error::Success();
-  const std::unique_ptr<void, Free> sums(std::malloc(lars_update_partial_sums(count) * sizeof(double)));
-  if (sums == nullptr) return ffi::Error(ffi::ErrorCode::kResourceExhausted, "no memory for LARS's sums.");
+  const HostMemory sums = host_memory(lars_update_partial_sums(count) * sizeof(double));
+  if (sums == nullptr) return no_memory("LARS's sums");
   const float* numbers = scalars.typed_data();
   const LarsChoices choices = {numbers[0], numbers[1], numbers[2], numbers[3], adapts(weight)};
   lars_update(shared_thread_pool(), count, choices, weight.typed_data(), gradient.typed_data(),
@@ -35,11 +28,7 @@ ffi::Error run(Variable weight, Variable gradient, Variable velocity, Scalars sc
 
 XLA_FFI_DEFINE_HANDLER(kLarsUpdate, run, with_arrays(ffi::Ffi::Bind()));
 
-const bool registered = [] {
-  if (XLA_FFI_GetApi == nullptr) return false;
-  ffi::Ffi::RegisterStaticHandler(XLA_FFI_GetApi(), "lowlevel_simclr_lars_update", "Host", kLarsUpdate);
-  return true;
-}();
+const bool registered = register_targets("Host", {{"lowlevel_simclr_lars_update", kLarsUpdate}});
 
 }  // namespace
 }  // namespace lowlevel_simclr

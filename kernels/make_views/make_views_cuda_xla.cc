@@ -2,6 +2,8 @@
 //
 // Types are checked as on the host. The parameters lie on the device, where no handler can read them in time: a faulty
 // view is NaN (make_views.h).
+#include <optional>
+
 #include "make_views_cuda.h"
 #include "make_views_ffi.h"
 
@@ -18,8 +20,7 @@ ffi::Error run(void* stream, ffi::ScratchAllocator scratch, Any images, Boxes bo
   const int64_t bytes = lowlevel_simclr_make_views_cuda_workspace_bytes(
       shape->count, shape->height, shape->width, shape->channels, shape->size, pixels, type);
   std::optional<void*> workspace = bytes > 0 ? scratch.Allocate(static_cast<size_t>(bytes), 256) : nullptr;
-  if (!workspace.has_value())
-    return ffi::Error(ffi::ErrorCode::kResourceExhausted, "no device memory for the views' workspace.");
+  if (!workspace.has_value()) return no_memory("the views' workspace on the device");
   const void* const params[] = {box.untyped_data(),
                                 flip.untyped_data(),
                                 brightness.untyped_data(),
@@ -31,39 +32,18 @@ ffi::Error run(void* stream, ffi::ScratchAllocator scratch, Any images, Boxes bo
                                 clip.untyped_data(),
                                 grey.untyped_data(),
                                 blur_sigma.untyped_data()};
-  const char* why = lowlevel_simclr_make_views_cuda(
-      stream, shape->count, shape->height, shape->width, shape->channels, shape->size, pixels, type,
-      images.untyped_data(), params, mean.typed_data(), inverse_std.typed_data(), *workspace,
-      views->untyped_data());
-  if (why == nullptr) return ffi::Error::Success();
-  return ffi::Error(ffi::ErrorCode::kInternal, std::string("make_views on CUDA: ") + why);
+  return outcome("make_views", lowlevel_simclr_make_views_cuda(stream, shape->count, shape->height,
+                                                               shape->width, shape->channels, shape->size,
+                                                               pixels, type, images.untyped_data(), params,
+                                                               mean.typed_data(), inverse_std.typed_data(),
+                                                               *workspace, views->untyped_data()));
 }
 
-XLA_FFI_DEFINE_HANDLER(kMakeViews, run,
-                       ffi::Ffi::Bind()
-                           .Ctx<ffi::PlatformStream<void*>>()
-                           .Ctx<ffi::ScratchAllocator>()
-                           .Arg<Any>()
-                           .Arg<Boxes>()
-                           .Arg<Flags>()
-                           .Arg<Numbers>()
-                           .Arg<Numbers>()
-                           .Arg<Numbers>()
-                           .Arg<Numbers>()
-                           .Arg<Numbers>()
-                           .Arg<Boxes>()
-                           .Arg<Flags>()
-                           .Arg<Flags>()
-                           .Arg<Numbers>()
-                           .Arg<Numbers>()
-                           .Arg<Numbers>()
-                           .Ret<Any>());
+XLA_FFI_DEFINE_HANDLER(
+    kMakeViews, run,
+    with_arrays(ffi::Ffi::Bind().Ctx<ffi::PlatformStream<void*>>().Ctx<ffi::ScratchAllocator>()));
 
-const bool registered = [] {
-  if (XLA_FFI_GetApi == nullptr) return false;
-  ffi::Ffi::RegisterStaticHandler(XLA_FFI_GetApi(), "lowlevel_simclr_make_views", "CUDA", kMakeViews);
-  return true;
-}();
+const bool registered = register_targets("CUDA", {{"lowlevel_simclr_make_views", kMakeViews}});
 
 }  // namespace
 }  // namespace lowlevel_simclr

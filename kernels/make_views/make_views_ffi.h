@@ -1,25 +1,39 @@
-// What the views' XLA FFI handlers on the host and on CUDA share: the checks of a call's types.
+// What the views' XLA FFI handlers on the host and on CUDA share: their arrays, and the checks of a call's types.
 #pragma once
 
-#include <string>
+#include <utility>
 
+#include "../xla_ffi.h"
 #include "make_views.h"
-#include "xla/ffi/api/ffi.h"
-
-// Absent from TensorFlow 2.15; then there is nobody to register with.
-extern "C" __attribute__((weak)) const XLA_FFI_Api* XLA_FFI_GetApi();
 
 namespace lowlevel_simclr {
 namespace {
 
-namespace ffi = xla::ffi;
 using Any = ffi::AnyBuffer;
 using Boxes = ffi::Buffer<ffi::S32, 2>;
 using Flags = ffi::Buffer<ffi::PRED, 1>;
 using Numbers = ffi::Buffer<ffi::F32, 1>;
 
-ffi::Error invalid(const std::string& message) {
-  return ffi::Error(ffi::ErrorCode::kInvalidArgument, message);
+// What a call takes and gives, behind what the platform adds: images, the parameters of every view in the order of
+// make_views_op.cc, mean and 1 / std -> views.
+template <typename Binding>
+auto with_arrays(Binding&& binding) {
+  return std::move(binding)
+      .template Arg<Any>()
+      .template Arg<Boxes>()
+      .template Arg<Flags>()
+      .template Arg<Numbers>()
+      .template Arg<Numbers>()
+      .template Arg<Numbers>()
+      .template Arg<Numbers>()
+      .template Arg<Numbers>()
+      .template Arg<Boxes>()
+      .template Arg<Flags>()
+      .template Arg<Flags>()
+      .template Arg<Numbers>()
+      .template Arg<Numbers>()
+      .template Arg<Numbers>()
+      .template Ret<Any>();
 }
 
 // Shapes were checked where the call was traced (ops/make_views.py); types are checked here.

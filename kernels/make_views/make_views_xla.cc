@@ -2,19 +2,12 @@
 // make_views_op.cc, without the size: sizes are static, so the result's shape says it.
 //
 // XLA's thread pool is not used: our own threads serve both routes.
-#include <cstdlib>
-#include <memory>
-
 #include "../thread_pool.h"
 #include "make_views_fault.h"
 #include "make_views_ffi.h"
 
 namespace lowlevel_simclr {
 namespace {
-
-struct Free {
-  void operator()(void* memory) const { std::free(memory); }
-};
 
 ffi::Error run(Any images, Boxes box, Flags flip, Numbers brightness, Numbers contrast, Numbers saturation,
                Numbers hue, Numbers brightness_shift, Boxes order, Flags clip, Flags grey, Numbers blur_sigma,
@@ -27,38 +20,16 @@ ffi::Error run(Any images, Boxes box, Flags flip, Numbers brightness, Numbers co
       clip.typed_data(),       grey.typed_data(), blur_sigma.typed_data()};
   if (const std::string fault = make_views_fault(*shape, params); !fault.empty()) return invalid(fault);
   const ParallelFor parallel = shared_thread_pool();
-  const int64_t bytes = (make_views_workspace_bytes(parallel, *shape) + 63) / 64 * 64;
-  const std::unique_ptr<void, Free> workspace(std::aligned_alloc(64, bytes));
-  if (workspace == nullptr)
-    return ffi::Error(ffi::ErrorCode::kResourceExhausted, "no memory for the views' workspace.");
+  const HostMemory workspace = host_memory(make_views_workspace_bytes(parallel, *shape));
+  if (workspace == nullptr) return no_memory("the views' workspace");
   make_views(parallel, *shape, images.untyped_data(), params, mean.typed_data(), inverse_std.typed_data(),
              workspace.get(), views->untyped_data());
   return ffi::Error::Success();
 }
 
-XLA_FFI_DEFINE_HANDLER(kMakeViews, run,
-                       ffi::Ffi::Bind()
-                           .Arg<Any>()
-                           .Arg<Boxes>()
-                           .Arg<Flags>()
-                           .Arg<Numbers>()
-                           .Arg<Numbers>()
-                           .Arg<Numbers>()
-                           .Arg<Numbers>()
-                           .Arg<Numbers>()
-                           .Arg<Boxes>()
-                           .Arg<Flags>()
-                           .Arg<Flags>()
-                           .Arg<Numbers>()
-                           .Arg<Numbers>()
-                           .Arg<Numbers>()
-                           .Ret<Any>());
+XLA_FFI_DEFINE_HANDLER(kMakeViews, run, with_arrays(ffi::Ffi::Bind()));
 
-const bool registered = [] {
-  if (XLA_FFI_GetApi == nullptr) return false;
-  ffi::Ffi::RegisterStaticHandler(XLA_FFI_GetApi(), "lowlevel_simclr_make_views", "Host", kMakeViews);
-  return true;
-}();
+const bool registered = register_targets("Host", {{"lowlevel_simclr_make_views", kMakeViews}});
 
 }  // namespace
 }  // namespace lowlevel_simclr

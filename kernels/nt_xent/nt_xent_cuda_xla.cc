@@ -3,7 +3,6 @@
 // Shapes are checked as on the host. The scalars lie on the device, where no handler can read them in time: what is wrong
 // with them makes every result NaN (nt_xent_cuda.h).
 #include <optional>
-#include <string>
 
 #include "nt_xent_cuda.h"
 #include "nt_xent_ffi.h"
@@ -11,20 +10,13 @@
 namespace lowlevel_simclr {
 namespace {
 
-ffi::Error outcome(const char* why) {
-  if (why == nullptr) return ffi::Error::Success();
-  return ffi::Error(ffi::ErrorCode::kInternal, std::string("NT-Xent on CUDA: ") + why);
-}
-
 std::optional<void*> workspace_for(ffi::ScratchAllocator& scratch, const NtXentShape& shape) {
   const int64_t bytes = lowlevel_simclr_nt_xent_cuda_workspace_bytes(shape.pairs, shape.dim, shape.own_pairs,
                                                                      static_cast<int>(shape.type));
   return bytes < 0 ? std::nullopt : scratch.Allocate(static_cast<size_t>(bytes), 256);
 }
 
-ffi::Error no_workspace() {
-  return ffi::Error(ffi::ErrorCode::kResourceExhausted, "no device memory for NT-Xent's workspace.");
-}
+ffi::Error no_workspace() { return no_memory("NT-Xent's workspace on the device"); }
 
 ffi::Error run_forward(void* stream, ffi::ScratchAllocator& scratch, ffi::AnyBuffer z, Scalar temperature,
                        const int64_t* first_pair, Result loss, Result normaliser, Result inverse_norm,
@@ -33,10 +25,11 @@ ffi::Error run_forward(void* stream, ffi::ScratchAllocator& scratch, ffi::AnyBuf
   if (shape.has_error()) return shape.error();
   const auto workspace = workspace_for(scratch, *shape);
   if (!workspace.has_value()) return no_workspace();
-  return outcome(lowlevel_simclr_nt_xent_cuda_forward(
-      stream, shape->pairs, shape->dim, shape->own_pairs, static_cast<int>(shape->type), z.untyped_data(),
-      temperature.typed_data(), first_pair, *workspace, loss->untyped_data(), normaliser->untyped_data(),
-      inverse_norm->untyped_data(), static_cast<bool*>(top1->untyped_data())));
+  return outcome("NT-Xent", lowlevel_simclr_nt_xent_cuda_forward(
+                                stream, shape->pairs, shape->dim, shape->own_pairs,
+                                static_cast<int>(shape->type), z.untyped_data(), temperature.typed_data(),
+                                first_pair, *workspace, loss->untyped_data(), normaliser->untyped_data(),
+                                inverse_norm->untyped_data(), static_cast<bool*>(top1->untyped_data())));
 }
 
 ffi::Error run_backward(void* stream, ffi::ScratchAllocator& scratch, ffi::AnyBuffer z,
@@ -47,10 +40,12 @@ ffi::Error run_backward(void* stream, ffi::ScratchAllocator& scratch, ffi::AnyBu
   if (shape.has_error()) return shape.error();
   const auto workspace = workspace_for(scratch, *shape);
   if (!workspace.has_value()) return no_workspace();
-  return outcome(lowlevel_simclr_nt_xent_cuda_backward(
-      stream, shape->pairs, shape->dim, shape->own_pairs, static_cast<int>(shape->type), z.untyped_data(),
-      normaliser.untyped_data(), inverse_norm.untyped_data(), cotangent.untyped_data(),
-      temperature.typed_data(), first_pair, *workspace, dz->untyped_data(), dtemperature->typed_data()));
+  return outcome(
+      "NT-Xent",
+      lowlevel_simclr_nt_xent_cuda_backward(
+          stream, shape->pairs, shape->dim, shape->own_pairs, static_cast<int>(shape->type), z.untyped_data(),
+          normaliser.untyped_data(), inverse_norm.untyped_data(), cotangent.untyped_data(),
+          temperature.typed_data(), first_pair, *workspace, dz->untyped_data(), dtemperature->typed_data()));
 }
 
 // ---- Handlers
@@ -80,38 +75,18 @@ ffi::Error backward_rows(void* stream, ffi::ScratchAllocator scratch, ffi::AnyBu
                       first_pair.typed_data(), dz, dtemperature);
 }
 
-using Any = ffi::AnyBuffer;
-
 auto on_stream() { return ffi::Ffi::Bind().Ctx<ffi::PlatformStream<void*>>().Ctx<ffi::ScratchAllocator>(); }
 
-XLA_FFI_DEFINE_HANDLER(kForward, forward,
-                       on_stream().Arg<Any>().Arg<Scalar>().Ret<Any>().Ret<Any>().Ret<Any>().Ret<Any>());
-XLA_FFI_DEFINE_HANDLER(
-    kForwardRows, forward_rows,
-    on_stream().Arg<Any>().Arg<Scalar>().Arg<Whole>().Ret<Any>().Ret<Any>().Ret<Any>().Ret<Any>());
-XLA_FFI_DEFINE_HANDLER(
-    kBackward, backward,
-    on_stream().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Scalar>().Ret<Any>().Ret<Scalar>());
+XLA_FFI_DEFINE_HANDLER(kForward, forward, gives_loss(takes_z(on_stream())));
+XLA_FFI_DEFINE_HANDLER(kForwardRows, forward_rows, gives_loss(takes_first_pair(takes_z(on_stream()))));
+XLA_FFI_DEFINE_HANDLER(kBackward, backward, gives_gradient(takes_cotangent(on_stream())));
 XLA_FFI_DEFINE_HANDLER(kBackwardRows, backward_rows,
-                       on_stream()
-                           .Arg<Any>()
-                           .Arg<Any>()
-                           .Arg<Any>()
-                           .Arg<Any>()
-                           .Arg<Scalar>()
-                           .Arg<Whole>()
-                           .Ret<Any>()
-                           .Ret<Scalar>());
+                       gives_gradient(takes_first_pair(takes_cotangent(on_stream()))));
 
-const bool registered = [] {
-  if (XLA_FFI_GetApi == nullptr) return false;
-  const XLA_FFI_Api* api = XLA_FFI_GetApi();
-  ffi::Ffi::RegisterStaticHandler(api, "lowlevel_simclr_nt_xent", "CUDA", kForward);
-  ffi::Ffi::RegisterStaticHandler(api, "lowlevel_simclr_nt_xent_rows", "CUDA", kForwardRows);
-  ffi::Ffi::RegisterStaticHandler(api, "lowlevel_simclr_nt_xent_grad", "CUDA", kBackward);
-  ffi::Ffi::RegisterStaticHandler(api, "lowlevel_simclr_nt_xent_rows_grad", "CUDA", kBackwardRows);
-  return true;
-}();
+const bool registered = register_targets("CUDA", {{"lowlevel_simclr_nt_xent", kForward},
+                                                  {"lowlevel_simclr_nt_xent_rows", kForwardRows},
+                                                  {"lowlevel_simclr_nt_xent_grad", kBackward},
+                                                  {"lowlevel_simclr_nt_xent_rows_grad", kBackwardRows}});
 
 }  // namespace
 }  // namespace lowlevel_simclr

@@ -1,23 +1,53 @@
-// What NT-Xent's XLA FFI handlers on the host and on CUDA share: the checks of a call's shapes.
+// What NT-Xent's XLA FFI handlers on the host and on CUDA share: their arrays, and the checks of a call's shapes.
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
+#include "../xla_ffi.h"
 #include "nt_xent.h"
-#include "xla/ffi/api/ffi.h"
-
-// Absent from TensorFlow 2.15; then there is nobody to register with.
-extern "C" __attribute__((weak)) const XLA_FFI_Api* XLA_FFI_GetApi();
 
 namespace lowlevel_simclr {
 namespace {
 
-namespace ffi = xla::ffi;
+using Any = ffi::AnyBuffer;
 using Result = ffi::Result<ffi::AnyBuffer>;
 using Scalar = ffi::Buffer<ffi::F64, 0>;
 using Whole = ffi::Buffer<ffi::S64, 0>;
 
-ffi::Error invalid(const char* message) { return ffi::Error(ffi::ErrorCode::kInvalidArgument, message); }
+// What calls take and give, behind what the platform adds and before what the form adds.
+//
+// Forward: z, temperature [, first_pair] -> loss, normaliser, inverse_norm, top1.
+// Backward: z, normaliser, inverse_norm, cotangent, temperature [, first_pair] -> dz, dtemperature.
+template <typename Binding>
+auto takes_z(Binding&& binding) {
+  return std::move(binding).template Arg<Any>().template Arg<Scalar>();
+}
+
+template <typename Binding>
+auto takes_cotangent(Binding&& binding) {
+  return std::move(binding)
+      .template Arg<Any>()
+      .template Arg<Any>()
+      .template Arg<Any>()
+      .template Arg<Any>()
+      .template Arg<Scalar>();
+}
+
+template <typename Binding>
+auto takes_first_pair(Binding&& binding) {
+  return std::move(binding).template Arg<Whole>();
+}
+
+template <typename Binding>
+auto gives_loss(Binding&& binding) {
+  return std::move(binding).template Ret<Any>().template Ret<Any>().template Ret<Any>().template Ret<Any>();
+}
+
+template <typename Binding>
+auto gives_gradient(Binding&& binding) {
+  return std::move(binding).template Ret<Any>().template Ret<Scalar>();
+}
 
 // The shape of a call, or why there is none.
 ffi::ErrorOr<NtXentShape> read_shape(ffi::AnyBuffer z, int64_t own_rows, int64_t first_pair) {

@@ -3,9 +3,6 @@
 //
 // XLA's thread pool is not used: our own threads serve both routes, so both give the same bits at the same
 // speed.
-#include <cstdlib>
-#include <memory>
-
 #include "../thread_pool.h"
 #include "nt_xent.h"
 #include "nt_xent_ffi.h"
@@ -13,13 +10,8 @@
 namespace lowlevel_simclr {
 namespace {
 
-struct Free {
-  void operator()(void* memory) const { std::free(memory); }
-};
-using Memory = std::unique_ptr<void, Free>;
-
-Memory workspace_for(const ParallelFor& parallel, const NtXentShape& shape) {
-  return Memory(std::aligned_alloc(64, (nt_xent_workspace_bytes(parallel, shape) + 63) / 64 * 64));
+HostMemory workspace_for(const ParallelFor& parallel, const NtXentShape& shape) {
+  return host_memory(nt_xent_workspace_bytes(parallel, shape));
 }
 
 ffi::Error check_temperature(double temperature) {
@@ -35,9 +27,8 @@ ffi::Error run_forward(ffi::AnyBuffer z, Scalar temperature, int64_t first_pair,
   const double tau = temperature.typed_data()[0];
   if (ffi::Error error = check_temperature(tau); error.failure()) return error;
   const ParallelFor parallel = shared_thread_pool();
-  const Memory workspace = workspace_for(parallel, *shape);
-  if (workspace == nullptr)
-    return ffi::Error(ffi::ErrorCode::kResourceExhausted, "no memory for NT-Xent's workspace.");
+  const HostMemory workspace = workspace_for(parallel, *shape);
+  if (workspace == nullptr) return no_memory("NT-Xent's workspace");
   nt_xent_forward(parallel, *shape, z.untyped_data(), tau, workspace.get(), loss->untyped_data(),
                   normaliser->untyped_data(), inverse_norm->untyped_data(),
                   static_cast<bool*>(top1->untyped_data()));
@@ -52,9 +43,8 @@ ffi::Error run_backward(ffi::AnyBuffer z, ffi::AnyBuffer normaliser, ffi::AnyBuf
   const double tau = temperature.typed_data()[0];
   if (ffi::Error error = check_temperature(tau); error.failure()) return error;
   const ParallelFor parallel = shared_thread_pool();
-  const Memory workspace = workspace_for(parallel, *shape);
-  if (workspace == nullptr)
-    return ffi::Error(ffi::ErrorCode::kResourceExhausted, "no memory for NT-Xent's workspace.");
+  const HostMemory workspace = workspace_for(parallel, *shape);
+  if (workspace == nullptr) return no_memory("NT-Xent's workspace");
   nt_xent_backward(parallel, *shape, z.untyped_data(), normaliser.untyped_data(), inverse_norm.untyped_data(),
                    cotangent.untyped_data(), tau, workspace.get(), dz->untyped_data(),
                    dtemperature->typed_data());
@@ -86,35 +76,16 @@ ffi::Error backward_rows(ffi::AnyBuffer z, ffi::AnyBuffer normaliser, ffi::AnyBu
                       dtemperature);
 }
 
-using Any = ffi::AnyBuffer;
-XLA_FFI_DEFINE_HANDLER(kForward, forward,
-                       ffi::Ffi::Bind().Arg<Any>().Arg<Scalar>().Ret<Any>().Ret<Any>().Ret<Any>().Ret<Any>());
-XLA_FFI_DEFINE_HANDLER(
-    kForwardRows, forward_rows,
-    ffi::Ffi::Bind().Arg<Any>().Arg<Scalar>().Arg<Whole>().Ret<Any>().Ret<Any>().Ret<Any>().Ret<Any>());
-XLA_FFI_DEFINE_HANDLER(
-    kBackward, backward,
-    ffi::Ffi::Bind().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Any>().Arg<Scalar>().Ret<Any>().Ret<Scalar>());
+XLA_FFI_DEFINE_HANDLER(kForward, forward, gives_loss(takes_z(ffi::Ffi::Bind())));
+XLA_FFI_DEFINE_HANDLER(kForwardRows, forward_rows, gives_loss(takes_first_pair(takes_z(ffi::Ffi::Bind()))));
+XLA_FFI_DEFINE_HANDLER(kBackward, backward, gives_gradient(takes_cotangent(ffi::Ffi::Bind())));
 XLA_FFI_DEFINE_HANDLER(kBackwardRows, backward_rows,
-                       ffi::Ffi::Bind()
-                           .Arg<Any>()
-                           .Arg<Any>()
-                           .Arg<Any>()
-                           .Arg<Any>()
-                           .Arg<Scalar>()
-                           .Arg<Whole>()
-                           .Ret<Any>()
-                           .Ret<Scalar>());
+                       gives_gradient(takes_first_pair(takes_cotangent(ffi::Ffi::Bind()))));
 
-const bool registered = [] {
-  if (XLA_FFI_GetApi == nullptr) return false;
-  const XLA_FFI_Api* api = XLA_FFI_GetApi();
-  ffi::Ffi::RegisterStaticHandler(api, "lowlevel_simclr_nt_xent", "Host", kForward);
-  ffi::Ffi::RegisterStaticHandler(api, "lowlevel_simclr_nt_xent_rows", "Host", kForwardRows);
-  ffi::Ffi::RegisterStaticHandler(api, "lowlevel_simclr_nt_xent_grad", "Host", kBackward);
-  ffi::Ffi::RegisterStaticHandler(api, "lowlevel_simclr_nt_xent_rows_grad", "Host", kBackwardRows);
-  return true;
-}();
+const bool registered = register_targets("Host", {{"lowlevel_simclr_nt_xent", kForward},
+                                                  {"lowlevel_simclr_nt_xent_rows", kForwardRows},
+                                                  {"lowlevel_simclr_nt_xent_grad", kBackward},
+                                                  {"lowlevel_simclr_nt_xent_rows_grad", kBackwardRows}});
 
 }  // namespace
 }  // namespace lowlevel_simclr

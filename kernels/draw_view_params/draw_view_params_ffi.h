@@ -1,0 +1,51 @@
+// What the XLA FFI handlers that draw the views' parameters share, on the host and on CUDA: their arrays, and the check of
+// their sizes.
+#pragma once
+
+#include <utility>
+
+#include "../xla_ffi.h"
+#include "draw_view_params.h"
+
+namespace lowlevel_simclr {
+namespace {
+
+using Index = ffi::Buffer<ffi::S64, 1>;
+using Whole = ffi::Buffer<ffi::S64, 0>;
+using Recipe = ffi::Buffer<ffi::F64, 1>;
+using Four = ffi::Buffer<ffi::S32, 2>;
+using Flag = ffi::Buffer<ffi::PRED, 1>;
+using Number = ffi::Buffer<ffi::F32, 1>;
+using Fours = ffi::Result<Four>;
+using Flags = ffi::Result<Flag>;
+using Numbers = ffi::Result<Number>;
+
+// What a call takes and gives, behind what the platform adds: index, key, epoch, recipe -> the parameters in the order of
+// draw_view_params_op.cc.
+template <typename Binding>
+auto with_arrays(Binding&& binding) {
+  return std::move(binding)
+      .template Arg<Index>()
+      .template Arg<Index>()
+      .template Arg<Whole>()
+      .template Arg<Recipe>()
+      .template Ret<Four>()
+      .template Ret<Flag>()
+      .template Ret<Number>()
+      .template Ret<Number>()
+      .template Ret<Number>()
+      .template Ret<Number>()
+      .template Ret<Number>()
+      .template Ret<Four>()
+      .template Ret<Flag>()
+      .template Ret<Flag>()
+      .template Ret<Number>();
+}
+
+ffi::Error check_sizes(const Index& key, const Recipe& recipe) {
+  if (key.dimensions()[0] == 2 && recipe.dimensions()[0] == kRecipeNumbers) return ffi::Error::Success();
+  return invalid("key must be two words and recipe 27 numbers.");
+}
+
+}  // namespace
+}  // namespace lowlevel_simclr

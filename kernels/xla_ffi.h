@@ -1,0 +1,58 @@
+// What every XLA FFI handler here needs, on the host and on CUDA: errors, memory of a call, registration.
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <initializer_list>
+#include <memory>
+#include <string>
+
+#include "xla/ffi/api/ffi.h"
+
+// Absent from TensorFlow 2.15; then there is nobody to register with.
+extern "C" __attribute__((weak)) const XLA_FFI_Api* XLA_FFI_GetApi();
+
+namespace lowlevel_simclr {
+
+namespace ffi = xla::ffi;
+
+inline ffi::Error invalid(const std::string& message) {
+  return ffi::Error(ffi::ErrorCode::kInvalidArgument, message);
+}
+
+// `what` is what there is no memory for.
+inline ffi::Error no_memory(const std::string& what) {
+  return ffi::Error(ffi::ErrorCode::kResourceExhausted, "no memory for " + what + ".");
+}
+
+// What a launcher of CUDA kernels said: nothing, or why it failed.
+inline ffi::Error outcome(const std::string& op, const char* why) {
+  if (why == nullptr) return ffi::Error::Success();
+  return ffi::Error(ffi::ErrorCode::kInternal, op + " on CUDA: " + why);
+}
+
+struct Free {
+  void operator()(void* memory) const { std::free(memory); }
+};
+using HostMemory = std::unique_ptr<void, Free>;
+
+// The host's memory for one call, on a cache line; null where there is none left.
+inline HostMemory host_memory(int64_t bytes) {
+  return HostMemory(std::aligned_alloc(64, (bytes + 63) / 64 * 64));
+}
+
+// A handler by the name that a call gives.
+struct Target {
+  const char* name;
+  XLA_FFI_Handler* handler;
+};
+
+// Makes handlers known to XLA for a platform, "Host" or "CUDA"; false where TensorFlow has no FFI.
+inline bool register_targets(const char* platform, std::initializer_list<Target> targets) {
+  if (XLA_FFI_GetApi == nullptr) return false;
+  for (const Target& target : targets)
+    ffi::Ffi::RegisterStaticHandler(XLA_FFI_GetApi(), target.name, platform, target.handler);
+  return true;
+}
+
+}  // namespace lowlevel_simclr
