@@ -287,7 +287,7 @@ setup(
     install_requires=["tensorflow>=2.15", "numpy", "matplotlib", "scikit-learn", "pillow", "tqdm", "tensorboard"],
     extras_require={
         "addons": ["tensorflow-addons==0.23.0", "tensorflow<2.16"],
-        "test": ["pytest", "hypothesis", "scipy"],
+        "test": ["pytest", "pytest-xdist", "hypothesis", "scipy"],
     },
     distclass=WithLibrary,
     cmdclass=COMMANDS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ from lowlevel_simclr import (
     projection,
     protocol,
 )
+from lowlevel_simclr.classifier import Trial
+from lowlevel_simclr.score_store import ScoreStore
 
 SMALL = ["--image-size", "8", "--batch-size", "16", "--projection-widths", "16", "8", "--warmup-epochs", "0"]
 SMALL += ["--precision", "float32", "--xla", "off", "--no-deterministic"]
@@ -90,32 +93,43 @@ def test_h_in_the_run_folder_is_used_again(run: Path, monkeypatch: pytest.Monkey
     assert files and all(np.load(file)["h"].dtype == np.float32 for file in files)
 
 
-def test_an_evaluation_that_was_stopped_goes_on_with_what_is_missing(
+def test_what_was_measured_before_is_not_trained_again(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     few_shapes(monkeypatch)
-    trained, train = [], classifier.Teacher.train
-
-    def stop_at_the_second(teacher: classifier.Teacher, *given: object) -> None:
-        trained.append(given)
-        if len(trained) == 2:
-            raise KeyboardInterrupt
-        train(teacher, *given)
-
-    monkeypatch.setattr(classifier.Teacher, "train", stop_at_the_second)
-    flags = [str(run), "--protocol", "finetune", "--label-fraction", "0.5", "--seeds", "2", *QUICK]
-    flags[flags.index("--finetune-steps") + 1] = "1"  # a recipe of its own
-    with pytest.raises(KeyboardInterrupt):
-        evaluate.main(flags)
-    first = capsys.readouterr().out.splitlines()[-1]
+    flags = [str(run), "--protocol", "finetune", "--label-fraction", "0.5", *QUICK]
     assert evaluate.main(flags) == 0
-    said = capsys.readouterr().out
-    assert f"{first} (measured before)" in said and len(trained) == 3
-    known = evaluation_of(run)["seeds"]["finetune"]["0.5"]
-    assert evaluate.main(flags) == 0 and len(trained) == 3
-    assert evaluation_of(run)["seeds"]["finetune"]["0.5"] == known and known["n"] == 2
-    flags[flags.index("--finetune-batch-size") + 1] = "8"  # another recipe: nothing of the old one is used
-    assert evaluate.main(flags) == 0 and len(trained) == 5
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("fine-tuning on 50%"))
+
+    def refuse(*given: object) -> None:
+        raise AssertionError("it was trained again")
+
+    monkeypatch.setattr(classifier.Teacher, "train", refuse)
+    assert evaluate.main(flags) == 0
+    assert f"{line} (measured before)" in capsys.readouterr().out
+    flags[flags.index("--finetune-steps") + 1] = "3"
+    with pytest.raises(AssertionError, match="trained again"):
+        evaluate.main(flags)
+
+
+def test_an_evaluation_that_was_stopped_goes_on_with_what_is_missing(tmp_path: Path) -> None:
+    trials, trained = [Trial(0, 0.5), Trial(0), Trial(1, 0.5)], []
+    store = ScoreStore(tmp_path, "finetune", {"recipe": {"steps": 3}})
+
+    def stop_at_the_second(asked: Sequence[Trial]) -> Iterator[tuple[Trial, float]]:
+        for trial in asked:
+            trained.append(trial)
+            if len(trained) == 2:
+                raise KeyboardInterrupt
+            yield trial, trial.seed + trial.fraction / 3
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate.measured(store, trials, stop_at_the_second, str)
+    found = evaluate.measured(store, trials, stop_at_the_second, str)
+    assert found == {trial: trial.seed + trial.fraction / 3 for trial in trials}
+    assert trained == [trials[0], *trials[1:2], *trials[1:]]
+    other = ScoreStore(tmp_path, "finetune", {"recipe": {"steps": 4}})
+    assert other.get(0, 0.5) is None and ScoreStore(tmp_path, "other", store.made_of).get(0, 0.5) is None
 
 
 def test_a_training_that_diverges_is_one_sentence(

@@ -6,9 +6,6 @@ Its numbers are tested in test_nt_xent.py, with every other implementation, and 
 from __future__ import annotations
 
 import hashlib
-import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -17,11 +14,13 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from other_process import output_of
 
 from lowlevel_simclr import check, ops, reference
-from lowlevel_simclr.ops import _library, _route
+from lowlevel_simclr.ops import _route
 
 ROOT = Path(__file__).parents[1]
+IMPORTED = "import test_kernels_nt_xent as t\n"
 needs_xla = pytest.mark.skipif(_route.closed() is not None, reason=str(_route.closed()))
 
 
@@ -53,36 +52,6 @@ def bits() -> str:
     return digest.hexdigest()
 
 
-def in_another_process(program: str, **environment: str) -> str:
-    """Standard output of a program that has imported this module as `t`."""
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    variables = {**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3", **environment}
-    command = [sys.executable, "-c", f"import test_kernels_nt_xent as t\n{program}"]
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout.strip()
-
-
-def test_the_same_bits_with_any_number_of_threads() -> None:
-    found = {
-        threads: in_another_process("print(t.bits())", LOWLEVEL_SIMCLR_THREADS=threads) for threads in ("1", "2", "7")
-    }
-    assert len(set(found.values())) == 1, found
-
-
-@pytest.mark.parametrize("instruction_set", ["baseline", "avx2"])
-def test_the_lower_instruction_sets_pass_the_check(instruction_set: str) -> None:
-    if instruction_set == _library.instruction_set():
-        pytest.skip(f"{instruction_set} is what every other test runs here")
-    program = (
-        "findings = t.check.check(t.ops, ('eager',))\n"
-        "print(t._library.instruction_set(), [f for f in findings if not f.holds][:3])"
-    )
-    found = in_another_process(program, LOWLEVEL_SIMCLR_ISA=instruction_set).split(maxsplit=1)
-    assert found[1] == "[]"
-    assert found[0] in (instruction_set, "baseline")  # a processor without AVX2 runs the baseline
-
-
 def test_a_forked_child_computes_too() -> None:
     program = """
 import os, numpy as np
@@ -93,7 +62,7 @@ if child == 0:
     os._exit(0 if np.array_equal(t.ops.nt_xent(z, 0.1).numpy(), before) else 3)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
-    assert in_another_process(program) == "0"
+    assert output_of(IMPORTED + program) == "0"
 
 
 def test_several_threads_at_once_get_the_same_bits() -> None:
@@ -125,7 +94,7 @@ time.sleep(1.0)
 print(time.process_time() - used)
 """
     # One spinning thread would use 1.0 s of processor time in that second.
-    assert float(in_another_process(program, LOWLEVEL_SIMCLR_THREADS="2")) < 0.5
+    assert float(output_of(IMPORTED + program, LOWLEVEL_SIMCLR_THREADS="2")) < 0.5
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -202,7 +171,7 @@ x, y = t.rows(32, 16).numpy(), np.zeros((64, 8), np.float32)
 history = model.fit(x, y, batch_size=32, epochs=1, verbose=0)
 print(model.jit_compile, np.isfinite(history.history["loss"][0]), np.array_equal(dense.kernel.numpy(), before))
 """
-    assert in_another_process(program) == "True True False"
+    assert output_of(IMPORTED + program) == "True True False"
 
 
 @needs_xla
@@ -266,4 +235,4 @@ t.loss_and_gradient(z, 0.1)
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print((after - before) * 1024 / (2 * 16384 * 128 * 4))
 """
-    assert float(in_another_process(program)) <= 5.0
+    assert float(output_of(IMPORTED + program)) <= 5.0

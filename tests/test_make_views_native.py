@@ -8,9 +8,6 @@ under sanitizers: kernels/sanitize.sh.
 from __future__ import annotations
 
 import hashlib
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -43,7 +40,7 @@ from test_make_views import (
 
 from lowlevel_simclr import ops, reference, stock, view_cases
 from lowlevel_simclr.config import ViewRecipe
-from lowlevel_simclr.ops import _library, _route
+from lowlevel_simclr.ops import _route
 from lowlevel_simclr.reference import ViewParams
 
 ROOT = Path(__file__).parents[1]
@@ -370,34 +367,6 @@ def bits() -> str:
         for tensor in (*drawn, ops.make_views(images, drawn, size)):
             digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()
-
-
-def in_another_process(program: str, **environment: str) -> str:
-    """Standard output of a program that has imported this module as `t`."""
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    variables = {**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3", **environment}
-    command = [sys.executable, "-c", f"import test_make_views_native as t\n{program}"]
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout.strip()
-
-
-def test_the_same_bits_with_any_number_of_threads():
-    found = {threads: in_another_process("print(t.bits())", LOWLEVEL_SIMCLR_THREADS=threads) for threads in ("1", "5")}
-    assert set(found.values()) == {bits()}, found
-
-
-@pytest.mark.parametrize("instruction_set", ["baseline", "avx2"])
-def test_the_lower_instruction_sets_pass_the_check(instruction_set):
-    if instruction_set == _library.instruction_set():
-        pytest.skip(f"{instruction_set} is what every other test runs here")
-    program = (
-        "measured = [m for c in t.view_cases.view_cases(('eager',)) for m in t.view_cases.judge_views(c, t.ops)]\n"
-        "print(t._library.instruction_set(), len(measured), [m for m in measured if not m.error <= m.bound])"
-    )
-    found, count, wrong = in_another_process(program, LOWLEVEL_SIMCLR_ISA=instruction_set).split(maxsplit=2)
-    assert wrong == "[]" and int(count) > 10
-    assert found in (instruction_set, "baseline")  # a processor without AVX2 runs the baseline
 
 
 def test_several_threads_at_once_get_the_same_bits():
