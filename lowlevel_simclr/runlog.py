@@ -1,6 +1,7 @@
 """One run is one folder.
 
-    config.json  environment.json  data.json  metrics.jsonl  evaluation.json  tensorboard/  checkpoints/  plots/
+    config.json  environment.json  data.json  variables.json  metrics.jsonl  evaluation.json  tensorboard/
+    checkpoints/  plots/
 
 `open_run` gives the folder to one process at a time, new or to be resumed, and refuses what it must not
 touch. `Run` is what training writes through; the functions at the end read a run and add evaluations to it,
@@ -205,6 +206,18 @@ class Run:
         """
         with _explained("write the data.json of", self.folder):
             _write_json(self.folder / "data.json", record)
+
+    def write_variables(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """variables.json: what is trained, and which of it decays.
+
+        Args:
+            rows: one for each variable, as `optimizer.describe` gives them.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        with _explained("write the variables.json of", self.folder):
+            _write_json(self.folder / "variables.json", {"trained": list(rows)})
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Adds rows to metrics.jsonl and to TensorBoard; both are with the system when it returns.

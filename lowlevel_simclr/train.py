@@ -36,6 +36,7 @@ from lowlevel_simclr import (
     distribute,
     export,
     micro_batch,
+    optimizer,
     plots,
     protocol,
     runlog,
@@ -227,6 +228,7 @@ class Session:
             with tf.device(replica.device or None):
                 self.learners.append(assembly.new_learner(config, plan, images.train.images.shape[-1]))
         self.learner = self.learners[0]  # the state of all
+        run.write_variables(optimizer.describe(self.learner.optimizer))
         self.sample = protocol.knn_sample(images, config.train.seed)
         self.first_step = self._restore()
         self.latest_knn = math.nan

@@ -94,6 +94,10 @@ def test_a_run_leaves_one_whole_folder(tmp_path: Path, capsys: pytest.CaptureFix
     environment = json.loads((out / "environment.json").read_text())
     assert environment["precision"] in ("float32", "bfloat16", "float16") and environment["implementation"] == "native"
     assert environment["data_on"] == ("device" if tf.config.list_physical_devices("GPU") else "host")
+    trained = json.loads((out / "variables.json").read_text())["trained"]
+    slots = [final_state(out)[f"optimizer/{place:04d}"] for place in range(len(trained))]
+    assert [row["shape"] for row in trained] == [list(slot.shape) for slot in slots]
+    assert [row["decayed"] for row in trained] == [slot.ndim > 1 for slot in slots]
     peak = environment["peak_memory_bytes"]
     assert peak["host"] > sum(array.nbytes for array in final_state(out).values())
     assert (peak["gpu"] is None) == (not tf.config.list_physical_devices("GPU"))
