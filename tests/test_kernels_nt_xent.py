@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +18,6 @@ from other_process import output_of
 from lowlevel_simclr import check, ops, reference
 from lowlevel_simclr.ops import _route
 
-ROOT = Path(__file__).parents[1]
 IMPORTED = "import test_kernels_nt_xent as t\n"
 needs_xla = pytest.mark.skipif(_route.closed() is not None, reason=str(_route.closed()))
 

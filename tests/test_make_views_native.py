@@ -11,7 +11,6 @@ import hashlib
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,7 +42,6 @@ from lowlevel_simclr.config import ViewRecipe
 from lowlevel_simclr.ops import _route
 from lowlevel_simclr.reference import ViewParams
 
-ROOT = Path(__file__).parents[1]
 needs_xla = pytest.mark.skipif(_route.closed() is not None, reason=str(_route.closed()))
 HEIGHT, WIDTH, SIZE = 41, 36, 30
 COUNT = 24
