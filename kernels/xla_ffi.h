@@ -6,6 +6,7 @@
 #include <initializer_list>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "xla/ffi/api/ffi.h"
 
@@ -39,6 +40,24 @@ using HostMemory = std::unique_ptr<void, Free>;
 // The host's memory for one call, on a cache line; null where there is none left.
 inline HostMemory host_memory(int64_t bytes) {
   return HostMemory(std::aligned_alloc(64, (bytes + 63) / 64 * 64));
+}
+
+// A binding with arguments of these types behind those that it has.
+template <typename First, typename... Rest, typename Binding>
+auto takes(Binding&& binding) {
+  if constexpr (sizeof...(Rest) == 0)
+    return std::move(binding).template Arg<First>();
+  else
+    return takes<Rest...>(std::move(binding).template Arg<First>());
+}
+
+// The same with results.
+template <typename First, typename... Rest, typename Binding>
+auto gives(Binding&& binding) {
+  if constexpr (sizeof...(Rest) == 0)
+    return std::move(binding).template Ret<First>();
+  else
+    return gives<Rest...>(std::move(binding).template Ret<First>());
 }
 
 // A handler by the name that a call gives.

@@ -2,8 +2,6 @@
 // their sizes.
 #pragma once
 
-#include <utility>
-
 #include "../xla_ffi.h"
 #include "draw_view_params.h"
 
@@ -24,22 +22,8 @@ using Numbers = ffi::Result<Number>;
 // draw_view_params_op.cc.
 template <typename Binding>
 auto with_arrays(Binding&& binding) {
-  return std::move(binding)
-      .template Arg<Index>()
-      .template Arg<Index>()
-      .template Arg<Whole>()
-      .template Arg<Recipe>()
-      .template Ret<Four>()
-      .template Ret<Flag>()
-      .template Ret<Number>()
-      .template Ret<Number>()
-      .template Ret<Number>()
-      .template Ret<Number>()
-      .template Ret<Number>()
-      .template Ret<Four>()
-      .template Ret<Flag>()
-      .template Ret<Flag>()
-      .template Ret<Number>();
+  return gives<Four, Flag, Number, Number, Number, Number, Number, Four, Flag, Flag, Number>(
+      takes<Index, Index, Whole, Recipe>(std::move(binding)));
 }
 
 ffi::Error check_sizes(const Index& key, const Recipe& recipe) {

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <utility>
 
 #include "../xla_ffi.h"
 
@@ -37,13 +36,7 @@ ffi::Error check_shapes(const Variable& weight, const Variable& gradient, const 
 // What a call takes and gives, behind what the platform adds: weight, gradient, velocity, scalars -> both results.
 template <typename Binding>
 auto with_arrays(Binding&& binding) {
-  return std::move(binding)
-      .template Arg<Variable>()
-      .template Arg<Variable>()
-      .template Arg<Variable>()
-      .template Arg<Scalars>()
-      .template Ret<Variable>()
-      .template Ret<Variable>();
+  return gives<Variable, Variable>(takes<Variable, Variable, Variable, Scalars>(std::move(binding)));
 }
 
 bool adapts(const Variable& weight) { return weight.dimensions().size() > 1; }

@@ -1,8 +1,6 @@
 // What the views' XLA FFI handlers on the host and on CUDA share: their arrays, and the checks of a call's types.
 #pragma once
 
-#include <utility>
-
 #include "../xla_ffi.h"
 #include "make_views.h"
 
@@ -18,22 +16,8 @@ using Numbers = ffi::Buffer<ffi::F32, 1>;
 // make_views_op.cc, mean and 1 / std -> views.
 template <typename Binding>
 auto with_arrays(Binding&& binding) {
-  return std::move(binding)
-      .template Arg<Any>()
-      .template Arg<Boxes>()
-      .template Arg<Flags>()
-      .template Arg<Numbers>()
-      .template Arg<Numbers>()
-      .template Arg<Numbers>()
-      .template Arg<Numbers>()
-      .template Arg<Numbers>()
-      .template Arg<Boxes>()
-      .template Arg<Flags>()
-      .template Arg<Flags>()
-      .template Arg<Numbers>()
-      .template Arg<Numbers>()
-      .template Arg<Numbers>()
-      .template Ret<Any>();
+  return gives<Any>(takes<Any, Boxes, Flags, Numbers, Numbers, Numbers, Numbers, Numbers, Boxes, Flags, Flags,
+                          Numbers, Numbers, Numbers>(std::move(binding)));
 }
 
 // Shapes were checked where the call was traced (ops/make_views.py); types are checked here.

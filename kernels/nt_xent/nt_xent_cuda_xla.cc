@@ -77,11 +77,10 @@ ffi::Error backward_rows(void* stream, ffi::ScratchAllocator scratch, ffi::AnyBu
 
 auto on_stream() { return ffi::Ffi::Bind().Ctx<ffi::PlatformStream<void*>>().Ctx<ffi::ScratchAllocator>(); }
 
-XLA_FFI_DEFINE_HANDLER(kForward, forward, gives_loss(takes_z(on_stream())));
-XLA_FFI_DEFINE_HANDLER(kForwardRows, forward_rows, gives_loss(takes_first_pair(takes_z(on_stream()))));
-XLA_FFI_DEFINE_HANDLER(kBackward, backward, gives_gradient(takes_cotangent(on_stream())));
-XLA_FFI_DEFINE_HANDLER(kBackwardRows, backward_rows,
-                       gives_gradient(takes_first_pair(takes_cotangent(on_stream()))));
+XLA_FFI_DEFINE_HANDLER(kForward, forward, forward_arrays(on_stream()));
+XLA_FFI_DEFINE_HANDLER(kForwardRows, forward_rows, forward_arrays<Whole>(on_stream()));
+XLA_FFI_DEFINE_HANDLER(kBackward, backward, backward_arrays(on_stream()));
+XLA_FFI_DEFINE_HANDLER(kBackwardRows, backward_rows, backward_arrays<Whole>(on_stream()));
 
 const bool registered = register_targets("CUDA", {{"lowlevel_simclr_nt_xent", kForward},
                                                   {"lowlevel_simclr_nt_xent_rows", kForwardRows},

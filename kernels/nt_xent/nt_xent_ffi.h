@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <utility>
 
 #include "../xla_ffi.h"
 #include "nt_xent.h"
@@ -15,38 +14,18 @@ using Result = ffi::Result<ffi::AnyBuffer>;
 using Scalar = ffi::Buffer<ffi::F64, 0>;
 using Whole = ffi::Buffer<ffi::S64, 0>;
 
-// What calls take and give, behind what the platform adds and before what the form adds.
+// What calls take and give, behind what the platform adds. `More` is what a form takes besides: Whole, the first pair.
 //
-// Forward: z, temperature [, first_pair] -> loss, normaliser, inverse_norm, top1.
-// Backward: z, normaliser, inverse_norm, cotangent, temperature [, first_pair] -> dz, dtemperature.
-template <typename Binding>
-auto takes_z(Binding&& binding) {
-  return std::move(binding).template Arg<Any>().template Arg<Scalar>();
+// Forward: z, temperature, More -> loss, normaliser, inverse_norm, top1.
+// Backward: z, normaliser, inverse_norm, cotangent, temperature, More -> dz, dtemperature.
+template <typename... More, typename Binding>
+auto forward_arrays(Binding&& binding) {
+  return gives<Any, Any, Any, Any>(takes<Any, Scalar, More...>(std::move(binding)));
 }
 
-template <typename Binding>
-auto takes_cotangent(Binding&& binding) {
-  return std::move(binding)
-      .template Arg<Any>()
-      .template Arg<Any>()
-      .template Arg<Any>()
-      .template Arg<Any>()
-      .template Arg<Scalar>();
-}
-
-template <typename Binding>
-auto takes_first_pair(Binding&& binding) {
-  return std::move(binding).template Arg<Whole>();
-}
-
-template <typename Binding>
-auto gives_loss(Binding&& binding) {
-  return std::move(binding).template Ret<Any>().template Ret<Any>().template Ret<Any>().template Ret<Any>();
-}
-
-template <typename Binding>
-auto gives_gradient(Binding&& binding) {
-  return std::move(binding).template Ret<Any>().template Ret<Scalar>();
+template <typename... More, typename Binding>
+auto backward_arrays(Binding&& binding) {
+  return gives<Any, Scalar>(takes<Any, Any, Any, Any, Scalar, More...>(std::move(binding)));
 }
 
 // The shape of a call, or why there is none.

@@ -76,11 +76,10 @@ ffi::Error backward_rows(ffi::AnyBuffer z, ffi::AnyBuffer normaliser, ffi::AnyBu
                       dtemperature);
 }
 
-XLA_FFI_DEFINE_HANDLER(kForward, forward, gives_loss(takes_z(ffi::Ffi::Bind())));
-XLA_FFI_DEFINE_HANDLER(kForwardRows, forward_rows, gives_loss(takes_first_pair(takes_z(ffi::Ffi::Bind()))));
-XLA_FFI_DEFINE_HANDLER(kBackward, backward, gives_gradient(takes_cotangent(ffi::Ffi::Bind())));
-XLA_FFI_DEFINE_HANDLER(kBackwardRows, backward_rows,
-                       gives_gradient(takes_first_pair(takes_cotangent(ffi::Ffi::Bind()))));
+XLA_FFI_DEFINE_HANDLER(kForward, forward, forward_arrays(ffi::Ffi::Bind()));
+XLA_FFI_DEFINE_HANDLER(kForwardRows, forward_rows, forward_arrays<Whole>(ffi::Ffi::Bind()));
+XLA_FFI_DEFINE_HANDLER(kBackward, backward, backward_arrays(ffi::Ffi::Bind()));
+XLA_FFI_DEFINE_HANDLER(kBackwardRows, backward_rows, backward_arrays<Whole>(ffi::Ffi::Bind()));
 
 const bool registered = register_targets("Host", {{"lowlevel_simclr_nt_xent", kForward},
                                                   {"lowlevel_simclr_nt_xent_rows", kForwardRows},
