@@ -108,9 +108,9 @@ def evaluate(folder: Path, config: Config, options: Options = Options()) -> str:
     results = frozen(folder, config, options, images, f, step)
     if protocol.labelled(images) and "linear-augmented" in options.protocols:
         h = h_store.represent(folder, "trained", step, config_hash(config), f, images, *_scaling(config))
-        results = runlog.merge_evaluation(folder, augmented(folder, config, options, images, f, h))
+        results = runlog.merge_evaluation(folder, step, augmented(folder, config, options, images, f, h))
     if protocol.labelled(images) and "finetune" in options.protocols:
-        results = runlog.merge_evaluation(folder, fine_tuned(folder, config, options, images, f))
+        results = runlog.merge_evaluation(folder, step, fine_tuned(folder, config, options, images, f))
     return protocol.table(results)
 
 
@@ -141,7 +141,7 @@ def frozen(
             "_pixels": protocol.pixels_of(images),
         }
     found = protocol.evaluate(h, images, seed, train_on, _say, options.protocols, options.seeds)
-    return runlog.merge_evaluation(folder, {**found, "step": step, "transform": said})
+    return runlog.merge_evaluation(folder, step, {**found, "transform": said})
 
 
 def augmented(

@@ -586,25 +586,34 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
     return read_results(folder / "evaluation.json")
 
 
-def merge_evaluation(folder: Path, results: Mapping[str, Any]) -> dict[str, Any]:
-    """Adds results to evaluation.json, see `merge_results`; results of another step make room for them first.
+def merge_evaluation(folder: Path, step: int, results: Mapping[str, Any]) -> dict[str, Any]:
+    """Adds results about the encoder of a step to evaluation.json, see `merge_results`.
+
+    Those of an earlier step, or of one that the file does not name, make room for them first.
 
     Args:
         folder: the run folder.
-        results: keys of evaluation.json, such as {"schema": 1, "step": 780, "knn": {"20": 0.93}}; accuracies in [0, 1].
+        step: how many steps the encoder was trained.
+        results: keys of evaluation.json, such as {"schema": 1, "knn": {"20": 0.93}}; accuracies in [0, 1].
 
     Returns:
         The whole of evaluation.json, all of it about one encoder.
 
     Raises:
-        RunError: evaluation.json is not JSON, or cannot be written.
+        RunError: evaluation.json is not JSON, cannot be written, or is about a later step.
         ValueError: a result is not finite.
     """
+    path = folder / "evaluation.json"
 
-    def of_another_step(old: Mapping[str, Any]) -> bool:
-        return {"step"} <= old.keys() & results.keys() and old["step"] != results["step"]
+    def of_this_step(old: Mapping[str, Any]) -> Mapping[str, Any]:
+        if old.get("step", step) > step:
+            raise RunError(
+                f"{path} is about step {old['step']} by now and these results are about step {step}, so it stays as it "
+                "is: evaluate again, or remove it first"
+            )
+        return old if old.get("step") == step else {}
 
-    return merge_results(folder / "evaluation.json", results, outdated=of_another_step)
+    return merge_results(path, {**results, "step": step}, kept=of_this_step)
 
 
 def read_results(path: Path) -> dict[str, Any]:
@@ -617,7 +626,9 @@ def read_results(path: Path) -> dict[str, Any]:
 
 
 def merge_results(
-    path: Path, results: Mapping[str, Any], outdated: Callable[[Mapping[str, Any]], bool] = lambda old: False
+    path: Path,
+    results: Mapping[str, Any],
+    kept: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda old: old,
 ) -> dict[str, Any]:
     """Adds results to a file: objects are merged key by key, anything else is replaced.
 
@@ -626,18 +637,17 @@ def merge_results(
     Args:
         path: a file in the run folder.
         results: numbers, texts and objects of them.
-        outdated: whether what the file holds is given up.
+        kept: what the file holds -> what of it is kept.
 
     Returns:
         All that the file holds now.
 
     Raises:
-        RunError: it is not JSON, or cannot be written.
+        RunError: it is not JSON, or cannot be written; and what `kept` raises.
         ValueError: a number is not finite.
     """
-    with _explained("write the evaluation of", path.parent), _lock(path.parent / EVALUATION_LOCK, wait=True):
-        old = read_results(path)
-        merged = _merged({} if outdated(old) else old, results)
+    with _explained("write the results of", path.parent), _lock(path.parent / EVALUATION_LOCK, wait=True):
+        merged = _merged(kept(read_results(path)), results)
         _write_json(path, merged)
     return merged
 

@@ -436,9 +436,9 @@ class Session:
             config.train.seed,
             config.data.train_on,
         )
-        results["step"] = int(self.learner.step.numpy())
         results["transform"] = protocol.transform(shape, config.model.image_size, *self._scaling())
-        return runlog.merge_evaluation(self.run.folder, results), h, h_untrained
+        step_done = int(self.learner.step.numpy())
+        return runlog.merge_evaluation(self.run.folder, step_done, results), h, h_untrained
 
     def _sample_baselines(self, untrained: tf.keras.Model) -> dict[str, float]:
         """k-NN of pixels and of the untrained encoder on the held-out sample, for the curves."""

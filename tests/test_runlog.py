@@ -396,34 +396,47 @@ def test_a_package_that_is_not_installed_has_no_version():
 
 def test_results_are_merged_key_by_key(run):
     assert read_evaluation(run.folder) == {}
-    merge_evaluation(run.folder, {"schema": 1, "knn": {"20": 0.9, "200": 0.8}, "linear": 0.7})
-    both = merge_evaluation(run.folder, {"knn": {"20": 0.95}, "linear": 0.75, "finetune": {"0.01": 0.5}})
+    merge_evaluation(run.folder, 7, {"schema": 1, "knn": {"20": 0.9, "200": 0.8}, "linear": 0.7})
+    both = merge_evaluation(run.folder, 7, {"knn": {"20": 0.95}, "linear": 0.75, "finetune": {"0.01": 0.5}})
     assert both == read_evaluation(run.folder)
-    assert both == {"schema": 1, "knn": {"20": 0.95, "200": 0.8}, "linear": 0.75, "finetune": {"0.01": 0.5}}
+    assert both == {
+        "schema": 1,
+        "step": 7,
+        "knn": {"20": 0.95, "200": 0.8},
+        "linear": 0.75,
+        "finetune": {"0.01": 0.5},
+    }
 
 
-def test_results_of_another_step_make_room(run):
-    merge_evaluation(run.folder, {"step": 10, "knn": {"20": 0.5}, "finetune": {"1": 0.6}})
-    merge_evaluation(run.folder, {"linear": 0.7})
-    assert merge_evaluation(run.folder, {"step": 10, "linear": 0.8})["finetune"] == {"1": 0.6}
-    assert merge_evaluation(run.folder, {"step": 20, "knn": {"20": 0.9}}) == {"step": 20, "knn": {"20": 0.9}}
+@pytest.mark.parametrize("old", [{"step": 10, "linear": 0.5}, {"linear": 0.5}])
+def test_results_of_an_earlier_or_unknown_step_make_room(run, old):
+    (run.folder / "evaluation.json").write_text(json.dumps(old))
+    assert merge_evaluation(run.folder, 20, {"knn": {"20": 0.9}}) == {"step": 20, "knn": {"20": 0.9}}
+
+
+def test_results_of_a_later_step_stay_and_the_earlier_ones_are_refused(run):
+    later = merge_evaluation(run.folder, 20, {"linear": 0.9})
+    with pytest.raises(RunError, match=r"is about step 20 by now and these results are about step 10.*evaluate again"):
+        merge_evaluation(run.folder, 10, {"linear": 0.5, "finetune": {"1": 0.6}})
+    assert read_evaluation(run.folder) == later
 
 
 def test_results_that_are_not_finite_are_refused_and_the_file_stays(run):
-    merge_evaluation(run.folder, {"linear": 0.7})
+    merge_evaluation(run.folder, 7, {"linear": 0.7})
     with pytest.raises(ValueError, match="not JSON compliant"):
-        merge_evaluation(run.folder, {"linear": math.nan})
-    assert read_evaluation(run.folder) == {"linear": 0.7}
+        merge_evaluation(run.folder, 7, {"linear": math.nan})
+    assert read_evaluation(run.folder) == {"step": 7, "linear": 0.7}
 
 
 def test_nothing_is_lost_when_several_add_results_at_once(run):
     with ThreadPoolExecutor(4) as several:
-        list(several.map(lambda i: merge_evaluation(run.folder, {"finetune": {str(i): i / 40}}), range(40)))
-    assert read_evaluation(run.folder) == {"finetune": {str(i): i / 40 for i in range(40)}}
+        list(several.map(lambda i: merge_evaluation(run.folder, 7, {"finetune": {str(i): i / 40}}), range(40)))
+    assert read_evaluation(run.folder) == {"step": 7, "finetune": {str(i): i / 40 for i in range(40)}}
 
 
 def test_an_evaluation_does_not_wait_for_training_to_end(run):
-    assert isinstance(run, Run) and merge_evaluation(run.folder, {"linear": 0.7}) == {"linear": 0.7}
+    assert isinstance(run, Run)
+    assert merge_evaluation(run.folder, 7, {"linear": 0.7}) == {"step": 7, "linear": 0.7}
 
 
 # Files that are whole or not there
