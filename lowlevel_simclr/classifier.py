@@ -190,6 +190,13 @@ def labelled_rows(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(chosen))
 
 
+def share_of(train: Split, trial: Trial) -> tuple[Any, np.ndarray]:
+    """The images and labels that a trial sees; the images as they are where it sees all."""
+    rows = labelled_rows(train.labels, trial.fraction, trial.seed)
+    images = train.images if len(rows) == len(train.labels) else train.images[rows]
+    return images, train.labels[rows]
+
+
 def fine_tune(
     encoder: tf.keras.Model,
     images: DataSet,
@@ -221,9 +228,7 @@ def fine_tune(
     teacher = Teacher(new_classifier(encoder, classes(images), frozen=False), recipe)
     views = {seed: views_of(seed) for seed in {trial.seed for trial in trials}}
     for trial in trials:
-        rows = labelled_rows(images.train.labels, trial.fraction, trial.seed)
-        seen = images.train.images if len(rows) == len(images.train.labels) else images.train.images[rows]
-        teacher.train(seen, images.train.labels[rows], views[trial.seed], trial.seed)
+        teacher.train(*share_of(images.train, trial), views[trial.seed], trial.seed)
         yield trial, teacher.accuracy(images.test, mean, std)
     teacher.reset()
 
@@ -244,7 +249,7 @@ def probe_on_views(
         encoder: f in float32, in inference mode throughout.
         h: (n, d) of the train split as it is; its columns' means and deviations bring h to mean 0 and variance 1.
         images: labelled.
-        trials: what is trained, on all labels whatever the fraction says.
+        trials: what is trained, one after the other.
         views_of: how training images are augmented.
         recipe: how it is trained.
         mean: per channel, see `protocol.representations`.
@@ -262,7 +267,7 @@ def probe_on_views(
     standard = h.mean(axis=0), np.where(deviation > 1e-6, deviation, 1).astype(np.float32)
     teacher = Teacher(new_classifier(encoder, classes(images), frozen=True, standard=standard), recipe)
     for trial in trials:
-        teacher.train(images.train.images, images.train.labels, views_of(trial.seed), trial.seed)
+        teacher.train(*share_of(images.train, trial), views_of(trial.seed), trial.seed)
         accuracy = teacher.accuracy(images.test, mean, std)
         protocol.refuse_changed(encoder, before)
         yield trial, accuracy

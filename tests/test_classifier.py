@@ -80,6 +80,17 @@ def test_fine_tuning_learns_moves_the_encoder_meanwhile_and_gives_it_back(monkey
     assert len({before, *seen}) == 3 and protocol.weights_hash(encoder) == before
 
 
+def test_a_trial_sees_the_images_of_its_labels_and_all_of_them_as_they_are() -> None:
+    train = data_set().train
+    seen, labels = classifier.share_of(train, Trial(3, 0.2))
+    rows = classifier.labelled_rows(train.labels, 0.2, seed=3)
+    np.testing.assert_array_equal(seen, train.images[rows])
+    np.testing.assert_array_equal(labels, train.labels[rows])
+    seen, labels = classifier.share_of(train, Trial(3))
+    assert seen is train.images
+    np.testing.assert_array_equal(labels, train.labels)
+
+
 def test_labels_beyond_the_share_are_not_seen() -> None:
     images = data_set()
     rows = classifier.labelled_rows(images.train.labels, 0.2, seed=0)
