@@ -168,7 +168,7 @@ def learning(path: Path, metrics: Sequence[Row], chance: float, baselines: Mappi
             axes.grid(True)
             axes.set_axisbelow(True)
             if axes.get_legend_handles_labels()[0]:
-                axes.legend()
+                axes.legend(frameon=True, framealpha=0.8, edgecolor="none")  # lines of the baselines run behind it
         for axes in panels[1:-1]:
             axes.set_ylim(0, min(1.02, max(0.05, 1.25 * axes.dataLim.ymax)))  # also where all is 0 or no number
         panels[-1].set_ylim(bottom=0)
