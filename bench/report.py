@@ -119,7 +119,8 @@ def _beside_the_table(run: dict[str, Any]) -> list[str]:
     lines = []
     if run.get("curve"):
         curve = ", ".join(f"{100 * value:.1f} at step {step}" for step, value in run["curve"].items())
-        lines += ["", f"k-NN of a sample of the test images along the run of seed {run['seed']}: {curve}."]
+        sample = "a sample of the test images among a sample of the train images, which is lower than among all"
+        lines += ["", f"k-NN 20 along the run of seed {run['seed']} ({sample}): {curve}."]
     scores = [(f"fine-tuned on {100 * float(share):g} %", each) for share, each in _fine_tuned(run)]
     scores += [(name.replace("_", ", "), run["seeds"][name]) for name in _PROBES if name in run.get("seeds", {})]
     if scores:

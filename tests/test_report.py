@@ -58,7 +58,8 @@ def test_the_table_of_a_run_says_how_it_rose_what_labels_added_and_what_flatters
     assert lines[2] == "| 0 | 40.0 | 35.0 | 50.0 | 30.0 | 20.0 | resumed |"
     assert lines[5:] == [
         "",
-        "k-NN of a sample of the test images along the run of seed 0: 31.0 at step 10, 38.8 at step 20.",
+        "k-NN 20 along the run of seed 0 (a sample of the test images among a sample of the train images, which is "
+        "lower than among all): 31.0 at step 10, 38.8 at step 20.",
         "",
         "| trained with labels | accuracy | seeds |",
         "|---|---|---|",
