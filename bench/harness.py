@@ -240,10 +240,11 @@ def _peak() -> int:
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
 
-def store(path: Path, rows: Sequence[Row], versions: dict[str, Any]) -> None:
-    """Write a result: who measured, with what, and every row."""
+def store(path: Path, rows: Sequence[Row], versions: dict[str, Any], **more: Any) -> None:
+    """Write a result: who measured, with what, `more` about it, and every row."""
     path.parent.mkdir(parents=True, exist_ok=True)
     measured = {
+        **more,
         "device": device_name(),
         "date": time.strftime("%Y-%m-%d"),
         "load": os.getloadavg()[0],

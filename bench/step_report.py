@@ -1,12 +1,14 @@
 """Writes bench/STEP.md from stored results: python -m bench.step_report bench/results/DEVICE/step*.json.
 
 Where each per cent of a step goes, and what it is measured against. It measures nothing; every number is the result's.
-A result of bench_startup among the files adds where the time to the first step goes.
+A result of bench_startup among the files adds where the time to the first step goes, one of bench_step_sizes the step
+at many sizes.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,9 +64,39 @@ def startup_section(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def sizes_section(result: dict[str, Any]) -> str:
+    """The step at many sizes: a line for each encoder, batch and precision."""
+    names = list(dict.fromkeys(row["name"] for row in result["rows"]))
+    lines = ["## At other sizes", "", f"{result['device']}, {result['date']}, load {result['load']:.1f}.", ""]
+    lines.append("Pairs a second by the median (by the minimum); ratios by processor time, steadier on a busy machine.")
+    head = [*names, f"{names[0]} / {names[2]}", f"{names[0]} / {names[1]}"]
+    lines += ["", "| encoder, batch, precision | " + " | ".join(head) + " |", "|---" * (len(head) + 1) + "|"]
+    for _, group in itertools.groupby(result["rows"], key=lambda row: row["problem"]):
+        rows = list(group)
+        problem = rows[0]["problem"]
+        rates = [_rate(row, problem["N"]) for row in rows]
+        rates += [_speed_ratio(rows[0], rows[2]), _speed_ratio(rows[0], rows[1])]
+        label = f"{problem['encoder']}, {problem['N']}, {problem['precision']}"
+        lines.append(f"| {label} | " + " | ".join(rates) + " |")
+    return "\n".join(lines)
+
+
+def _rate(row: dict[str, Any], batch_size: int) -> str:
+    if row["median"] is None:
+        return row["note"]
+    return f"{batch_size / row['median']:.0f} ({batch_size / row['minimum']:.0f})"
+
+
+def _speed_ratio(row: dict[str, Any], other: dict[str, Any]) -> str:
+    if row["processor"] is None or other["processor"] is None:
+        return ""
+    return f"{other['processor'] / row['processor']:.3f}x"
+
+
 def text(results: Sequence[dict[str, Any]]) -> str:
     """The whole page."""
-    sections = [section(each) if each["benchmark"] == "step" else startup_section(each) for each in results]
+    writers = {"step": section, "startup": startup_section, "step_sizes": sizes_section}
+    sections = [writers[each["benchmark"]](each) for each in results]
     return "\n\n".join([HEAD.rstrip(), *sections]) + "\n"
 
 

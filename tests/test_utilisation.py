@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import bench_convolution, bench_micro_batch, bench_step, cuda_resources, utilisation
+from bench import bench_convolution, cuda_resources, utilisation
 from lowlevel_simclr import encoder, projection
 
 LOG = """
@@ -63,25 +63,3 @@ def test_the_report_of_ptxas_is_read(tmp_path: Path) -> None:
         ("sm_90", 40, 0),
     ]
     assert "| sm_80 | 254 | 168 / 120 | 64 |" in page.read_text() and "old" not in page.read_text()
-
-
-@pytest.mark.slow
-def test_the_micro_batch_bench_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    little = ["--batch-size", "8", "--micro-batch", "4", "--turns", "2", "--small-steps", "1", "--no-memory"]
-    small = ["--encoder", "resnet20", "--stem", "cifar", "--image-size", "16"]
-    assert bench_micro_batch.main([*small, *little, "--json", str(tmp_path / "micro.json")]) == 0
-    assert "of the possible speed by medians" in capsys.readouterr().out
-    result = json.loads((tmp_path / "micro.json").read_text())
-    whole, step, forward = (result["seconds"][name]["minimum"] for name in ("whole", "step", "forward"))
-    assert result["of_possible_speed"]["by_minima"] == pytest.approx(2 * (step + forward) / whole)
-
-
-@pytest.mark.slow
-def test_the_step_bench_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    little = ["--batch-size", "4", "--turns", "2", "--steps-per-turn", "1", "--no-baselines", "--no-memory"]
-    small = ["--encoder", "resnet20", "--stem", "cifar", "--image-size", "16"]
-    assert bench_step.main([*small, *little, "--json", str(tmp_path / "step.json")]) == 0
-    assert "pairs/s" in capsys.readouterr().out
-    result = json.loads((tmp_path / "step.json").read_text())
-    assert result["whole_pairs_per_second"] > 0 and result["encoder_pairs_per_second"] > 0
-    assert set(result["stages_seconds"]) >= {"views", "f forward", "loss", "backward", "optimizer"}

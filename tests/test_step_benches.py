@@ -1,0 +1,60 @@
+"""The benchmarks of the training step run, and what they store becomes a page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench import bench_micro_batch, bench_step, bench_step_sizes, step_report
+
+
+@pytest.mark.slow
+def test_the_micro_batch_bench_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    little = ["--batch-size", "8", "--micro-batch", "4", "--turns", "2", "--small-steps", "1", "--no-memory"]
+    small = ["--encoder", "resnet20", "--stem", "cifar", "--image-size", "16"]
+    assert bench_micro_batch.main([*small, *little, "--json", str(tmp_path / "micro.json")]) == 0
+    assert "of the possible speed by medians" in capsys.readouterr().out
+    result = json.loads((tmp_path / "micro.json").read_text())
+    whole, step, forward = (result["seconds"][name]["minimum"] for name in ("whole", "step", "forward"))
+    assert result["of_possible_speed"]["by_minima"] == pytest.approx(2 * (step + forward) / whole)
+
+
+@pytest.mark.slow
+def test_the_step_bench_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    little = ["--batch-size", "4", "--turns", "2", "--steps-per-turn", "1", "--no-baselines", "--no-memory"]
+    small = ["--encoder", "resnet20", "--stem", "cifar", "--image-size", "16"]
+    assert bench_step.main([*small, *little, "--json", str(tmp_path / "step.json")]) == 0
+    assert "pairs/s" in capsys.readouterr().out
+    result = json.loads((tmp_path / "step.json").read_text())
+    assert result["whole_pairs_per_second"] > 0 and result["encoder_pairs_per_second"] > 0
+    assert set(result["stages_seconds"]) >= {"views", "f forward", "loss", "backward", "optimizer"}
+
+
+@pytest.mark.slow
+def test_the_bench_of_sizes_runs_and_its_table_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    little = ["--batch-sizes", "4", "8", "--turns", "2", "--images-per-turn", "8", "--precisions", "float32"]
+    small = ["--encoders", "resnet20", "--stem", "cifar", "--image-size", "16", "--json", str(tmp_path / "sizes.json")]
+    assert bench_step_sizes.main([*small, *little]) == 0
+    assert "native ops" in capsys.readouterr().out
+    result = json.loads((tmp_path / "sizes.json").read_text())
+    assert [(row["problem"]["N"], row["name"]) for row in result["rows"]] == [
+        (count, name) for count in (4, 8) for name in bench_step_sizes.FORMS
+    ]
+    assert all(row["minimum"] > 0 and row["processor"] > 0 for row in result["rows"])
+    step_report.main([str(tmp_path / "sizes.json"), "--out", str(tmp_path / "STEP.md")])
+    assert "| resnet20, 8, float32 | " in (tmp_path / "STEP.md").read_text()
+
+
+def test_sizes_are_told_in_pairs_a_second_and_a_size_that_did_not_fit_says_so() -> None:
+    def row(count: int, name: str, seconds: float | None) -> dict[str, object]:
+        timed = {"minimum": seconds, "median": seconds, "processor": seconds}
+        problem = {"encoder": "resnet50", "N": count, "precision": "float32"}
+        return {"problem": problem, "name": name, "note": "" if seconds else bench_step_sizes.OUT_OF_MEMORY, **timed}
+
+    rows = [row(64, name, seconds) for name, seconds in zip(bench_step_sizes.FORMS, (0.8, 1.0, 0.6))]
+    rows += [row(4096, name, None) for name in bench_step_sizes.FORMS]
+    page = step_report.text([{"benchmark": "step_sizes", "device": "a", "date": "b", "load": 1.0, "rows": rows}])
+    assert "| resnet50, 64, float32 | 80 (80) | 64 (64) | 107 (107) | 0.750x | 1.250x |" in page
+    assert "| resnet50, 4096, float32 | out of memory | out of memory | out of memory |  |  |" in page
