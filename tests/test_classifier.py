@@ -64,6 +64,38 @@ def test_a_fraction_that_is_none_is_refused(fraction: float) -> None:
 # Fine-tuning
 
 
+def longer(times: float) -> tf.keras.Model:
+    """The small encoder with h so many times as long."""
+    f = small_encoder()
+    return tf.keras.Model(f.inputs, tf.keras.layers.Rescaling(times)(f.outputs[0]))
+
+
+def test_h_is_brought_to_a_length_and_keeps_its_shape() -> None:
+    f, train = longer(64.0), data_set().train
+    centre, scale = classifier.scaled(f, train, 10.0)
+    h = protocol.representations(f, train.images)
+    brought = (h - centre) / scale
+    assert np.ptp(scale) == 0
+    np.testing.assert_allclose(np.sqrt(np.mean(np.sum(brought**2, axis=1))), 10.0, rtol=1e-5)
+    np.testing.assert_allclose(brought.mean(axis=0), 0, atol=1e-4)  # of sums of 1e2 in float32
+
+
+def test_h_that_is_the_same_of_every_image_is_left_as_long_as_it_is() -> None:
+    _, scale = classifier.scaled(longer(0.0), data_set().train, 10.0)
+    assert set(scale) == {1.0}
+
+
+def test_fine_tuning_is_the_same_whatever_the_length_of_h() -> None:
+    images, recipe = data_set(), QUICK._replace(learning_rate=0.025, h_length=10.0)
+    lengths = (1.0, 1024.0)  # a power of two rounds nothing
+    short, long = (
+        [accuracy for _, accuracy in classifier.fine_tune(longer(length), images, [Trial(0)], plain_views, recipe)]
+        for length in lengths
+    )
+    assert short == long and short[0] > 0.9
+    assert classifier.FINE_TUNING.h_length  # evaluate's recipe does this
+
+
 def test_fine_tuning_learns_moves_the_encoder_meanwhile_and_gives_it_back(monkeypatch: pytest.MonkeyPatch) -> None:
     images, encoder, seen = data_set(), small_encoder(), []
     before, look = protocol.weights_hash(encoder), classifier.Teacher.accuracy
