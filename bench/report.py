@@ -133,6 +133,23 @@ def _beside_the_table(run: dict[str, Any]) -> list[str]:
     return lines
 
 
+def first_steps_table(stored: dict[str, Any]) -> str:
+    """Markdown: means over some steps a line."""
+    lines = ["| steps | loss | top-1 |", "|---|---|---|"]
+    for span in stored["spans"]:
+        first, last = span["steps"]
+        lines.append(f"| {first}-{last} | {span['loss']:.3f} | {100 * span['top1']:.1f} % |")
+    memory = stored["peak_memory_bytes"]["host"]
+    peak = "" if memory is None else f", {memory / 1e9:.1f} GB of memory"
+    lines += [
+        "",
+        f"`{stored['command']}`; {stored['encoder']}, {stored['stem']} stem, batch {stored['batch_size']}, chance "
+        f"{stored['chance']:.3f}, {stored['seconds_per_step']:.1f} s a step{peak}; {stored['device']}, "
+        f"{stored['precision']}, TensorFlow {stored['tensorflow']}.",
+    ]
+    return "\n".join(lines)
+
+
 def _fine_tuned(run: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return sorted(run.get("seeds", {}).get("finetune", {}).items(), key=lambda item: float(item[0]))
 
@@ -185,6 +202,19 @@ def write_into_readme(readme: Path, name: str, text: str) -> None:
     readme.write_text(pattern.sub(lambda found: f"{found[1]}{text}\n{found[2]}", old), encoding="utf-8")
 
 
+def markdown(results: Sequence[dict[str, Any]], rows: Sequence[harness.Row]) -> str:
+    """What the README shows of some results of one kind; `rows` are those of all of them."""
+    first = results[0]
+    if first.get("benchmark") == "step":
+        return "\n\n".join(step_table(each) for each in results)
+    if first.get("benchmark") == "first_steps":
+        return first_steps_table(first)
+    if "runs" in first:
+        return accuracy_table(first)
+    shown = views_table(rows) if "blur" in rows[0].problem else table(rows)
+    return f"{shown}\n\n{caption(results)}"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table; draw and write where asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -193,17 +223,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--readme", action="store_true", help="write the table into README.md")
     chosen = parser.parse_args(arguments)
     results = [json.loads(path.read_text(encoding="utf-8")) for path in chosen.results]
-    stored, is_step = results[0], results[0].get("benchmark") == "step"
-    rows = [] if is_step or "runs" in stored else [row for path in chosen.results for row in harness.load(path)]
-    if is_step:
-        shown = "\n\n".join(step_table(each) for each in results)
-    elif "runs" in stored:
-        shown = accuracy_table(stored)
-    else:
-        shown = (views_table(rows) if "blur" in rows[0].problem else table(rows)) + f"\n\n{caption(results)}"
+    rows = [harness.Row(**row) for each in results for row in each.get("rows", [])]
+    shown = markdown(results, rows)
     print(shown)
-    if chosen.figure and is_step:
-        step_figure(stored, chosen.figure)
+    if chosen.figure and results[0].get("benchmark") == "step":
+        step_figure(results[0], chosen.figure)
     elif chosen.figure:
         figure(rows, chosen.figure)
     if chosen.readme:
