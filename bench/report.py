@@ -124,10 +124,12 @@ def _beside_the_table(run: dict[str, Any]) -> list[str]:
     scores = [(f"fine-tuned on {100 * float(share):g} %", each) for share, each in _fine_tuned(run)]
     scores += [(name.replace("_", ", "), run["seeds"][name]) for name in _PROBES if name in run.get("seeds", {})]
     if scores:
-        lines += ["", "| trained with labels | accuracy | seeds |", "|---|---|---|"]
+        lines += ["", "| trained with labels | accuracy | seeds | training |", "|---|---|---|---|"]
     for what, each in scores:
         spread = "" if each["std"] is None else f" ± {100 * each['std']:.1f}"
-        lines.append(f"| {what} | {100 * each['mean']:.1f}{spread} | {each['n']} |")
+        recipe = each.get("recipe")
+        how = f"{recipe['steps']} steps of {recipe['batch_size']} images" if recipe else "to the end"
+        lines.append(f"| {what} | {100 * each['mean']:.1f}{spread} | {each['n']} | {how} |")
     if run.get("train_on") == "all":
         lines += ["", "Trained on train and test images together, which inflates these numbers."]
     return lines

@@ -157,7 +157,7 @@ def augmented(
     store = _store(folder, "linear-augmented", config, images, f, recipe)
     trials = [Trial(seed) for seed in _seeds(config, options)]
     scores = measured(store, trials, measure, lambda trial: "linear probe, trained on views")
-    found = protocol.mean_and_spread(list(scores.values()))
+    found = summary(list(scores.values()), recipe)
     return {"linear_augmented": found["mean"], "seeds": {"linear_augmented": found}}
 
 
@@ -173,10 +173,15 @@ def fine_tuned(
     trials = [Trial(seed, fraction) for seed in _seeds(config, options) for fraction in options.fractions]
     scores = measured(store, trials, measure, lambda trial: f"fine-tuning on {100 * trial.fraction:g}% of the labels")
     found = {
-        f"{fraction:g}": protocol.mean_and_spread([scores[trial] for trial in trials if trial.fraction == fraction])
+        f"{fraction:g}": summary([scores[trial] for trial in trials if trial.fraction == fraction], options.finetune)
         for fraction in options.fractions
     }
     return {"finetune": {fraction: each["mean"] for fraction, each in found.items()}, "seeds": {"finetune": found}}
+
+
+def summary(accuracies: Sequence[float], recipe: classifier.Recipe) -> dict[str, Any]:
+    """What evaluation.json holds of some trainings with labels: mean, spread and number, and how they were trained."""
+    return {**protocol.mean_and_spread(accuracies), "recipe": recipe._asdict()}
 
 
 def measured(

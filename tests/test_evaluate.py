@@ -75,6 +75,7 @@ def test_every_protocol_over_seeds_is_in_one_evaluation(
     told = [found["seeds"]["linear"], found["seeds"]["linear_augmented"], *found["seeds"]["finetune"].values()]
     assert all(each["n"] == 2 and 0 <= each["mean"] <= 1 and each["std"] >= 0 for each in told)
     assert found["finetune"]["1"] == found["seeds"]["finetune"]["1"]["mean"]
+    assert found["seeds"]["finetune"]["1"]["recipe"]["steps"] == int(QUICK[QUICK.index("--finetune-steps") + 1])
     for words in ("fine-tuned on 30% of the labels", "trained on views", "(2 seeds)", "32x32 resized to 8x8"):
         assert words in said
     assert len(list((run / "h").rglob("*.npz"))) == 4

@@ -53,7 +53,8 @@ def test_the_table_of_a_run_says_how_it_rose_what_labels_added_and_what_flatters
     accuracies = {"knn": {"20": 0.4, "200": 0.35}, "knn_untrained": {"20": 0.3}, "knn_pixels": {"20": 0.2}}
     run = {"seed": 0, "seconds": None, "linear": 0.5, "precision": "float32", "tensorflow": "2.21.0", "steps": 20}
     run |= {**accuracies, "pairs_per_second": 90.0, "curve": {"10": 0.31, "20": 0.388}, "train_on": "all"}
-    tenth, all_of_it = {"mean": 0.41, "std": 0.012, "n": 3}, {"mean": 0.71, "std": None, "n": 1}
+    recipe = {"recipe": {"steps": 600, "batch_size": 128}}
+    tenth, all_of_it = {"mean": 0.41, "std": 0.012, "n": 3, **recipe}, {"mean": 0.71, "std": None, "n": 1, **recipe}
     run["seeds"] = {"finetune": {"1": all_of_it, "0.1": tenth}, "linear": {"mean": 0.5, "std": 0.001, "n": 3}}
     lines = report.accuracy_table({"runs": [run], "command": "a", "device": "b"}).splitlines()
     assert lines[2] == "| 0 | 40.0 | 35.0 | 50.0 | 30.0 | 20.0 | resumed |"
@@ -62,11 +63,11 @@ def test_the_table_of_a_run_says_how_it_rose_what_labels_added_and_what_flatters
         "k-NN 20 along the run of seed 0 (a sample of the test images among a sample of the train images, which is "
         "lower than among all): 31.0 at step 10, 38.8 at step 20.",
         "",
-        "| trained with labels | accuracy | seeds |",
-        "|---|---|---|",
-        "| fine-tuned on 10 % | 41.0 ± 1.2 | 3 |",
-        "| fine-tuned on 100 % | 71.0 | 1 |",
-        "| linear | 50.0 ± 0.1 | 3 |",
+        "| trained with labels | accuracy | seeds | training |",
+        "|---|---|---|---|",
+        "| fine-tuned on 10 % | 41.0 ± 1.2 | 3 | 600 steps of 128 images |",
+        "| fine-tuned on 100 % | 71.0 | 1 | 600 steps of 128 images |",
+        "| linear | 50.0 ± 0.1 | 3 | to the end |",
         "",
         "Trained on train and test images together, which inflates these numbers.",
     ]
