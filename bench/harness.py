@@ -269,7 +269,7 @@ def text(rows: Sequence[Row], old: Sequence[Row] = ()) -> str:
     for row in rows:
         problem = " ".join(f"{key}={value}" for key, value in row.problem.items())
         if row.minimum is None:
-            lines.append(f"{problem:<34}{row.name:<22}  {row.note}")
+            lines.append(f"{problem:<33} {row.name:<22}  {row.note}")
             continue
         times = "".join(
             f"{1e3 * (value or 0):>10.3f}" for value in (row.minimum, row.median, row.p10, row.p90, row.processor)
@@ -277,7 +277,7 @@ def text(rows: Sequence[Row], old: Sequence[Row] = ()) -> str:
         rate = f"{(row.operations or 0) / row.minimum / 1e9:>9.1f}"
         share = f"{row.of_sgemm:>7.0%}" if row.of_sgemm else " " * 7
         memory = f"{row.peak_memory / 2**20:>9.1f}" if row.peak_memory is not None else " " * 9
-        line = f"{problem:<34}{row.name:<22}{times}{rate}{share}{memory}"
+        line = f"{problem:<33} {row.name:<22}{times}{rate}{share}{memory}"
         earlier = before.get(_key(row))
         if earlier and earlier.processor and row.processor:
             line += f"  {earlier.processor / row.processor:>7.2f}"
