@@ -26,7 +26,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from bench import bench_step, harness
@@ -56,19 +55,18 @@ def measured(chosen: argparse.Namespace, problem: dict[str, Any]) -> list[harnes
     times = bench_step.take_turns(forms(chosen, problem, turn), chosen.turns)
     rows = []
     for name, each in times.items():
-        wall = np.array(each["wall"]) / turn
-        p10, median, p90 = (float(q) for q in np.percentile(wall, (10, 50, 90)))
+        found = bench_step.summary(each, turn, problem["N"])
         rows.append(
             harness.Row(
                 problem,
                 name,
-                repeats=len(wall),
-                minimum=float(wall.min()),
-                median=median,
-                p10=p10,
-                p90=p90,
-                processor=min(each["processor"]) / turn,
-                extra={"pairs_per_second": problem["N"] / median},
+                repeats=len(each["wall"]),
+                minimum=found["minimum_seconds"],
+                median=found["median_seconds"],
+                p10=found["p10_seconds"],
+                p90=found["p90_seconds"],
+                processor=found["processor_seconds"],
+                extra={"pairs_per_second": found["pairs_per_second"]},
             )
         )
     return rows

@@ -33,8 +33,11 @@ def train(command: Sequence[str], folder: Path, steps: int) -> None:
         SystemExit: it ended by itself, too early.
     """
     process = subprocess.Popen(command)
-    while len(runlog.read_metrics(folder)) < steps:
-        if process.poll() is not None:
+    while True:
+        ended = process.poll() is not None  # before the look at its rows: it may write the last of them and end
+        if len(runlog.read_metrics(folder)) >= steps:
+            break
+        if ended:
             raise SystemExit(f"first_steps: training ended with code {process.returncode} before step {steps}")
         time.sleep(1)
     process.send_signal(signal.SIGTERM)

@@ -274,7 +274,7 @@ def text(rows: Sequence[Row], old: Sequence[Row] = ()) -> str:
         times = "".join(
             f"{1e3 * (value or 0):>10.3f}" for value in (row.minimum, row.median, row.p10, row.p90, row.processor)
         )
-        rate = f"{(row.operations or 0) / row.minimum / 1e9:>9.1f}"
+        rate = f"{row.operations / row.minimum / 1e9:>9.1f}" if row.operations else " " * 9
         share = f"{row.of_sgemm:>7.0%}" if row.of_sgemm else " " * 7
         memory = f"{row.peak_memory / 2**20:>9.1f}" if row.peak_memory is not None else " " * 9
         line = f"{problem:<33} {row.name:<22}{times}{rate}{share}{memory}"

@@ -128,7 +128,7 @@ def _beside_the_table(run: dict[str, Any]) -> list[str]:
     for what, each in scores:
         spread = "" if each["std"] is None else f" ± {100 * each['std']:.1f}"
         recipe = each.get("recipe")
-        how = f"{recipe['steps']} steps of {recipe['batch_size']} images" if recipe else "to the end"
+        how = f"{recipe['steps']} steps of {recipe['batch_size']} images" if recipe else ""
         lines.append(f"| {what} | {100 * each['mean']:.1f}{spread} | {each['n']} | {how} |")
     if run.get("train_on") == "all":
         lines += ["", "Trained on train and test images together, which inflates these numbers."]

@@ -18,8 +18,9 @@ STEP = Path(__file__).parent / "STEP.md"
 HEAD = """\
 # Where a training step goes
 
-Written by `python -m bench.step_report`; measured by `python -m bench.bench_step` and `python -m bench.bench_startup`.
-Stages are differences of medians of steps that end after each; what `bench_step.py` says of its forms holds here.
+Written by `python -m bench.step_report`; measured by `bench.bench_step`, `bench.bench_startup` and
+`bench.bench_step_sizes`. Stages are differences of medians of steps that end after each; what `bench_step.py` says of
+its forms holds here.
 """
 
 
@@ -68,7 +69,11 @@ def sizes_section(result: dict[str, Any]) -> str:
     """The step at many sizes: a line for each encoder, batch and precision."""
     names = list(dict.fromkeys(row["name"] for row in result["rows"]))
     lines = ["## At other sizes", "", f"{result['device']}, {result['date']}, load {result['load']:.1f}.", ""]
-    lines.append("Pairs a second by the median (by the minimum); ratios by processor time, steadier on a busy machine.")
+    turns = max(row["repeats"] for row in result["rows"])
+    lines.append(
+        f"{turns} turns of each form. "
+        "Pairs a second by the median (by the minimum); ratios by processor time, steadier on a busy machine."
+    )
     head = [*names, f"{names[0]} / {names[2]}", f"{names[0]} / {names[1]}"]
     lines += ["", "| encoder, batch, precision | " + " | ".join(head) + " |", "|---" * (len(head) + 1) + "|"]
     for _, group in itertools.groupby(result["rows"], key=lambda row: row["problem"]):

@@ -27,7 +27,7 @@ class Recipe(NamedTuple):
     """How a classifier is trained; the learning rate falls to 0 along a cosine, without warm-up or weight decay.
 
     steps: updates. batch_size: images an update, fewer where there are fewer. optimizer: a name of `optimizer.build`.
-    learning_rate: the first one. h_length: what `scaled` brings h to, None where its columns are brought to variance 1.
+    learning_rate: the first one. h_length: what fine-tuning brings h to (`scaled`), None where it stays as it is.
     """
 
     steps: int

@@ -83,7 +83,7 @@ def cifar10_resnet50() -> Config:
     Expected: k-NN on the test set that rises over the run and ends above the pixels and the untrained encoder. Not the
     94 % of the paper, which are 1000 epochs (`simclr-b9`).
     Cost: 3,900 steps of 256. With the ImageNet stem about five minutes an epoch on two CPU cores; with the CIFAR stem
-    of this preset, over an hour: for a GPU.
+    of this preset, over two hours: for a GPU.
     """
     return replace(
         Config(),

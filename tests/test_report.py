@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,7 @@ def test_the_table_of_a_run_says_how_it_rose_what_labels_added_and_what_flatters
         "|---|---|---|---|",
         "| fine-tuned on 10 % | 41.0 ± 1.2 | 3 | 600 steps of 128 images |",
         "| fine-tuned on 100 % | 71.0 | 1 | 600 steps of 128 images |",
-        "| linear | 50.0 ± 0.1 | 3 | to the end |",
+        "| linear | 50.0 ± 0.1 | 3 |  |",
         "",
         "Trained on train and test images together, which inflates these numbers.",
     ]
@@ -104,6 +105,18 @@ def test_the_first_steps_of_a_run_are_told_in_means(tmp_path: Path, capsys: pyte
 def test_a_training_that_ends_too_early_is_told(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="ended with code 3 before step 2"):
         first_steps.train([sys.executable, "-c", "raise SystemExit(3)"], tmp_path, 2)
+
+
+def test_a_training_that_ends_between_two_looks_has_its_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = [[], [{"step": 1}, {"step": 2}]]
+
+    def late(folder: Path) -> list[dict[str, int]]:
+        time.sleep(1.0)  # meanwhile the process has ended
+        return looks.pop(0)
+
+    monkeypatch.setattr(first_steps.runlog, "read_metrics", late)
+    first_steps.train([sys.executable, "-c", ""], tmp_path, 2)
+    assert looks == []
 
 
 def test_a_training_is_ended_once_it_has_the_steps(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -51,10 +53,30 @@ def test_sizes_are_told_in_pairs_a_second_and_a_size_that_did_not_fit_says_so() 
     def row(count: int, name: str, seconds: float | None) -> dict[str, object]:
         timed = {"minimum": seconds, "median": seconds, "processor": seconds}
         problem = {"encoder": "resnet50", "N": count, "precision": "float32"}
-        return {"problem": problem, "name": name, "note": "" if seconds else bench_step_sizes.OUT_OF_MEMORY, **timed}
+        return {
+            "problem": problem,
+            "name": name,
+            "note": "" if seconds else bench_step_sizes.OUT_OF_MEMORY,
+            "repeats": 3,
+            **timed,
+        }
 
     rows = [row(64, name, seconds) for name, seconds in zip(bench_step_sizes.FORMS, (0.8, 1.0, 0.6))]
     rows += [row(4096, name, None) for name in bench_step_sizes.FORMS]
     page = step_report.text([{"benchmark": "step_sizes", "device": "a", "date": "b", "load": 1.0, "rows": rows}])
     assert "| resnet50, 64, float32 | 80 (80) | 64 (64) | 107 (107) | 0.750x | 1.250x |" in page
     assert "| resnet50, 4096, float32 | out of memory | out of memory | out of memory |  |  |" in page
+
+
+def test_a_process_without_memory_is_a_row_and_any_other_failure_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = {"encoder": "resnet50", "N": 4096, "precision": "float32"}
+
+    def ends(code: int, stderr: str) -> list[str]:
+        done = subprocess.CompletedProcess([], code, stdout="", stderr=stderr)
+        monkeypatch.setattr(subprocess, "run", lambda *given, **more: done)
+        return [row.note for row in bench_step_sizes.in_own_process([], problem)]
+
+    nothing = [bench_step_sizes.OUT_OF_MEMORY] * 3
+    assert ends(-signal.SIGKILL, "") == ends(1, "ResourceExhaustedError: OOM when allocating") == nothing
+    with pytest.raises(SystemExit, match="no such encoder"):
+        ends(1, "no such encoder")
