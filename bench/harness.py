@@ -25,6 +25,7 @@ from bench import utilisation
 
 RESULTS = Path(__file__).parent / "results"
 TURN = 0.02  # seconds: a training step's own rhythm, and longer than a thread pool spins for more work
+Call = Callable[[], Sequence[np.ndarray]]
 LONG_CALL = 10.0  # seconds; calls as long as this are warmed up once and timed once at least
 
 
@@ -60,7 +61,7 @@ class Alternative:
     """
 
     name: str
-    prepare: Callable[[], Callable[[], Sequence[np.ndarray]]]
+    prepare: Callable[[], Call]
     own_numbers: bool = False
 
 
@@ -106,8 +107,12 @@ def compare(
         Disagreement: two alternatives differ by more than the tolerance.
     """
     rows = [Row(problem, alternative.name, operations=operations) for alternative in alternatives]
-    calls = [_prepared(alternative, row) for alternative, row in zip(alternatives, rows)]
-    _refuse_disagreement(rows, calls, tolerance, [alternative.own_numbers for alternative in alternatives])
+    prepared = [_prepared(alternative, row) for alternative, row in zip(alternatives, rows)]
+    calls = [both[0] if both else None for both in prepared]
+    answers = [both[1] if both else None for both in prepared]
+    del prepared
+    _refuse_disagreement(rows, answers, tolerance, [alternative.own_numbers for alternative in alternatives])
+    del answers  # no memory beside what is timed
     ceiling = _Timer(sgemm) if sgemm else None
     timers = [_Timer(call) if call else None for call in calls]
     end = time.perf_counter() + seconds * sum(timer is not None for timer in timers)
@@ -128,16 +133,21 @@ def compare(
     return rows
 
 
-def _prepared(alternative: Alternative, row: Row) -> Callable[[], Sequence[np.ndarray]] | None:
-    """The alternative's call, warmed up; None, and a note in the row, where memory ran out."""
+def _prepared(alternative: Alternative, row: Row) -> tuple[Call, Sequence[np.ndarray]] | None:
+    """The alternative's call, warmed up, and what it gave first; None, and a note in the row, where memory ran out.
+
+    What it gave first, for a call may go on from where the one before it ended, and not all are warmed up as often.
+    """
     try:
         call = alternative.prepare()
-        for _ in range(3):
-            started = time.perf_counter()
-            call()
+        started = time.perf_counter()
+        answer = call()
+        for _ in range(2):
             if time.perf_counter() - started > LONG_CALL:
                 break  # nothing of a first call is left in the times of calls as long as this
-        return call
+            started = time.perf_counter()
+            call()
+        return call, answer
     except Exception as error:
         if not _is_out_of_memory(error):
             raise
@@ -150,12 +160,14 @@ def _is_out_of_memory(error: Exception) -> bool:
     return any(sign in text for sign in ("memoryerror", "out of memory", "resourceexhausted", "oom", "bad_alloc"))
 
 
-def _refuse_disagreement(rows: Sequence[Row], calls: Sequence[Any], tolerance: float, own_numbers: list[bool]) -> None:
-    if len(calls) < 2:
+def _refuse_disagreement(
+    rows: Sequence[Row], answers: Sequence[Sequence[np.ndarray] | None], tolerance: float, own_numbers: list[bool]
+) -> None:
+    given = [(row, answer, own) for row, answer, own in zip(rows, answers, own_numbers) if answer is not None]
+    if len(given) < 2:
         return
-    answers = [(row, call(), own) for row, call, own in zip(rows, calls, own_numbers) if call]
-    first, expected, _ = answers[0]
-    for row, answer, own in answers[1:]:
+    first, expected, _ = given[0]
+    for row, answer, own in given[1:]:
         for mine, theirs in zip(expected, answer):
             mine, theirs = np.asarray(mine, np.float64), np.asarray(theirs, np.float64)
             difference = _beyond_range(mine, theirs) if own else float(np.max(np.abs(mine - theirs)))

@@ -7,7 +7,8 @@
 
 #include <stdint.h>
 
-#define LOWLEVEL_INLINE static inline __attribute__((always_inline))
+#define LOWLEVEL_INLINE_MEMBER inline __attribute__((always_inline))
+#define LOWLEVEL_INLINE static LOWLEVEL_INLINE_MEMBER
 
 namespace {
 
@@ -54,7 +55,6 @@ struct Lanes<float> {
   typedef int32_t Index __attribute__((vector_size(kVectorBytes)));
   typedef uint16_t Halves __attribute__((vector_size(kVectorBytes / 2)));
   typedef uint32_t Words __attribute__((vector_size(kVectorBytes)));
-  typedef double Doubles __attribute__((vector_size(kVectorBytes * 2)));
 };
 
 template <>
@@ -62,7 +62,6 @@ struct Lanes<double> {
   static constexpr int kCount = kVectorBytes / 8;
   typedef double V __attribute__((vector_size(kVectorBytes)));
   typedef int64_t Index __attribute__((vector_size(kVectorBytes)));
-  typedef double Doubles __attribute__((vector_size(kVectorBytes)));
 };
 
 template <typename Real>
@@ -106,6 +105,31 @@ LOWLEVEL_INLINE Real horizontal_max(Vector<Real> v) {
   for (int i = 1; i < Lanes<Real>::kCount; ++i) most = v[i] > most ? v[i] : most;
   return most;
 }
+
+// A sum of squares in double. The lanes of a vector of floats go to two registers of doubles: a type of twice a
+// register's width GCC 12 keeps in memory, which made the sum take three times as long.
+template <typename Real>
+struct SquareSum {
+  static constexpr int kParts = sizeof(double) / sizeof(Real);
+  typedef Real Part __attribute__((vector_size(kVectorBytes / kParts)));
+  Vector<double> parts[kParts] = {};
+
+  LOWLEVEL_INLINE_MEMBER void add(Vector<Real> x) {
+#pragma GCC unroll 2
+    for (int i = 0; i < kParts; ++i) {
+      Part part;
+      __builtin_memcpy(&part, reinterpret_cast<const char*>(&x) + i * sizeof part, sizeof part);
+      const auto wide = __builtin_convertvector(part, Vector<double>);
+      parts[i] += wide * wide;
+    }
+  }
+
+  LOWLEVEL_INLINE_MEMBER double total() const {
+    double sum = 0;
+    for (const Vector<double>& part : parts) sum += horizontal_sum<double>(part);
+    return sum;
+  }
+};
 
 // 0, 1, 2, ... from `first` on.
 template <typename Real>

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +37,24 @@ def test_of_numbers_drawn_apart_shape_and_range_are_compared() -> None:
     for other in (np.array([[0.9, 1.1], [0.3, 0.7]]), np.array([[0.9, -0.1], [0.3, 0.7]]), np.array([0.5, 0.5])):
         with pytest.raises(harness.Disagreement, match="first and other"):
             compared(other, True)
+
+
+def test_calls_that_go_on_from_the_one_before_are_compared_after_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one that takes long, be it to compile, fewer calls are made before it is timed."""
+    monkeypatch.setattr(harness, "LONG_CALL", 0.05)
+
+    def counting(first_takes: float) -> Callable[[], list[np.ndarray]]:
+        made = [0]
+
+        def call() -> list[np.ndarray]:
+            made[0] += 1
+            time.sleep(first_takes if made[0] == 1 else 0)
+            return [np.array([float(made[0])])]
+
+        return call
+
+    both = [harness.Alternative("quick", lambda: counting(0)), harness.Alternative("slow", lambda: counting(0.06))]
+    assert all(row.repeats for row in harness.compare({}, both, operations=0, seconds=0, tolerance=0))
 
 
 @pytest.mark.slow

@@ -17,29 +17,17 @@ namespace lowlevel_simclr {
 namespace {
 
 using Floats = Vector<float>;
-using Doubles = Lanes<float>::Doubles;
 constexpr int64_t kLanes = Lanes<float>::kCount;
 
-LOWLEVEL_INLINE double total(Doubles sum) {
-  double found = 0;
-  for (int lane = 0; lane < kLanes; ++lane) found += sum[lane];
-  return found;
-}
-
-LOWLEVEL_INLINE void add_squares(Doubles* sum, Floats x) {
-  const Doubles wide = __builtin_convertvector(x, Doubles);
-  *sum += wide * wide;
-}
-
 LarsSums sums(const float* weight, const float* gradient, int64_t count, float weight_decay) {
-  Doubles of_weight = {}, of_update = {};
+  SquareSum<float> of_weight, of_update;
   int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
     const Floats w = load(weight + i);
-    add_squares(&of_weight, w);
-    add_squares(&of_update, load(gradient + i) + weight_decay * w);
+    of_weight.add(w);
+    of_update.add(load(gradient + i) + weight_decay * w);
   }
-  LarsSums found = {total(of_weight), total(of_update)};
+  LarsSums found = {of_weight.total(), of_update.total()};
   for (; i < count; ++i) {
     const double w = weight[i], u = gradient[i] + weight_decay * weight[i];
     found.weight += w * w;

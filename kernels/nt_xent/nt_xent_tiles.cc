@@ -514,15 +514,9 @@ LOWLEVEL_INLINE Real inverse_root(double squares) {
 // Squares of a float neither overflow nor vanish in double; those of a double may, hence `factor`.
 template <typename Real, typename Input>
 double sum_of_squares(const Input* row, int64_t dim, Real factor) {
-  typename Lanes<Real>::Doubles squares = {};
-  for (int64_t k = 0; k < dim; k += kLanes<Real>) {
-    const Vector<Real> x = widen_some<Real>(row + k, dim - k) * factor;
-    const auto wide = __builtin_convertvector(x, typename Lanes<Real>::Doubles);
-    squares += wide * wide;
-  }
-  double sum = 0;
-  for (int i = 0; i < kLanes<Real>; ++i) sum += squares[i];
-  return sum;
+  SquareSum<Real> squares;
+  for (int64_t k = 0; k < dim; k += kLanes<Real>) squares.add(widen_some<Real>(row + k, dim - k) * factor);
+  return squares.total();
 }
 
 template <typename Real, typename Input>
