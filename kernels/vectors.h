@@ -87,6 +87,26 @@ LOWLEVEL_INLINE void store(Real* to, Vector<Real> v) {
   __builtin_memcpy(to, &v, sizeof v);
 }
 
+// Past the caches: memory that is written whole needs no reading first, and what is in the caches stays. `to` is
+// aligned to a vector. `end_stream` comes before anybody is told that the numbers are there.
+LOWLEVEL_INLINE void stream(float* to, Vector<float> v) {
+#if defined(__AVX512F__)
+  __builtin_ia32_movntps512(to, v);
+#elif defined(__AVX2__)
+  __builtin_ia32_movntps256(to, v);
+#elif defined(__SSE2__)
+  __builtin_ia32_movntps(to, v);
+#else
+  store(to, v);
+#endif
+}
+
+LOWLEVEL_INLINE void end_stream() {
+#if defined(__SSE2__)
+  __builtin_ia32_sfence();
+#endif
+}
+
 template <typename V>
 LOWLEVEL_INLINE V larger(V a, V b) {
   return a > b ? a : b;

@@ -12,6 +12,9 @@ namespace {
 constexpr int64_t kPiece =
     1 << 15;  // floats; decides the order of the sums, so that it is no matter of threads
 
+constexpr int64_t kStreamed =
+    1 << 17;  // floats; of a larger variable nothing is in a core's caches a step later
+
 const LarsTiles& tiles() {
   switch (instruction_set()) {
     case InstructionSet::kAvx512:
@@ -25,6 +28,11 @@ const LarsTiles& tiles() {
 }
 
 int64_t pieces(int64_t count) { return (count + kPiece - 1) / kPiece; }
+
+bool streams(int64_t count, const float* velocity, const float* new_velocity) {
+  return count > kStreamed && new_velocity != velocity &&
+         reinterpret_cast<uintptr_t>(new_velocity) % kLarsAlignment == 0;
+}
 
 double trust_ratio(const LarsSums& squares, float coefficient) {
   const bool absent = squares.weight == 0 || squares.update == 0;
@@ -58,11 +66,12 @@ void lars_update(const ParallelFor& parallel, int64_t count, const LarsChoices& 
     ratio = trust_ratio(whole, choices.trust_coefficient);
   }
   const float scale = static_cast<float>(choices.learning_rate * ratio);
+  const auto pass = streams(count, velocity, new_velocity) ? passes.move_streamed : passes.move;
   // Backwards: the last pieces are the ones that the first pass has left in the caches.
   auto move = [&](int64_t turn) {
     const int64_t piece = pieces(count) - 1 - turn, at = piece * kPiece;
-    passes.move(weight + at, gradient + at, velocity + at, length(piece), decay, choices.momentum, scale,
-                new_weight + at, new_velocity + at);
+    pass(weight + at, gradient + at, velocity + at, length(piece), decay, choices.momentum, scale,
+         new_weight + at, new_velocity + at);
   };
   run_parallel(parallel, pieces(count), move);
 }

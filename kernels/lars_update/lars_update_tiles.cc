@@ -4,7 +4,8 @@
 //
 // Bytes and operations. 8 bytes read in the first pass, 12 read and 8 written in the second, for some 15 operations: the
 // memory is the limit. A variable of ResNet-50 has at most 9.4 MB: where w and g still lie in the last cache for the
-// second pass, five passes over the weights are all that reaches memory.
+// second pass, five passes over the weights are all that reaches memory. v' lies in new memory, which would be read
+// before it is written, a sixth pass, if it did not go past the caches.
 #include "lars_update_tiles.h"
 
 #include "../vectors.h"
@@ -36,13 +37,18 @@ LarsSums sums(const float* weight, const float* gradient, int64_t count, float w
   return found;
 }
 
+template <bool kStreamed>
 void move(const float* weight, const float* gradient, const float* velocity, int64_t count,
           float weight_decay, float momentum, float scale, float* new_weight, float* new_velocity) {
   int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
     const Floats w = load(weight + i);
     const Floats v = momentum * load(velocity + i) + scale * (load(gradient + i) + weight_decay * w);
-    store(new_velocity + i, v);
+    if (kStreamed) {
+      stream(new_velocity + i, v);
+    } else {
+      store(new_velocity + i, v);
+    }
     store(new_weight + i, w - v);
   }
   for (; i < count; ++i) {
@@ -50,9 +56,10 @@ void move(const float* weight, const float* gradient, const float* velocity, int
     new_velocity[i] = v;
     new_weight[i] = w - v;
   }
+  if (kStreamed) end_stream();
 }
 
-constexpr LarsTiles kTable = {sums, move};
+constexpr LarsTiles kTable = {sums, move<false>, move<true>};
 
 }  // namespace
 

@@ -419,20 +419,11 @@ LOWLEVEL_INLINE void fetch(const void* from, int64_t bytes) {
   for (int64_t i = 0; i < bytes; i += kCacheLine) __builtin_prefetch(static_cast<const char*>(from) + i, 1);
 }
 
-// Past the caches: a whole line of memory needs no reading before it is written. Both aligned.
+// Past the caches. Both aligned.
 LOWLEVEL_INLINE void stream_line(void* to, const void* line) {
   for (int part = 0; part < kCacheLine; part += kVectorBytes) {
-    const V v = load(reinterpret_cast<const float*>(static_cast<const char*>(line) + part));
-    float* const here = reinterpret_cast<float*>(static_cast<char*>(to) + part);
-#if defined(__AVX512F__)
-    __builtin_ia32_movntps512(here, v);
-#elif defined(__AVX2__)
-    __builtin_ia32_movntps256(here, v);
-#elif defined(__SSE2__)
-    __builtin_ia32_movntps(here, v);
-#else
-    store(here, v);
-#endif
+    stream(reinterpret_cast<float*>(static_cast<char*>(to) + part),
+           load(reinterpret_cast<const float*>(static_cast<const char*>(line) + part)));
   }
 }
 
@@ -473,9 +464,7 @@ void write_view(const ViewCall& call, const float* pixels, Output* to) {
   const bool whole_lines = reinterpret_cast<uintptr_t>(to) % kCacheLine == 0 && row_bytes % kCacheLine == 0;
   if (call.streamed && whole_lines) {
     for (int64_t y = 0; y < size; y += kLanes) write_lines<true>(call, pixels, y, to);
-#if defined(__SSE2__)
-    __builtin_ia32_sfence();  // before anybody is told that the view is there
-#endif
+    end_stream();
     return;
   }
   for (int64_t y = 0; y < size; y += kLanes) write_lines<false>(call, pixels, y, to);
