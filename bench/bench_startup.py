@@ -25,6 +25,7 @@ import json, os, time
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 marks = [("", time.perf_counter(), time.process_time())]
 def mark(name): marks.append((name, time.perf_counter(), time.process_time()))
+import lowlevel_simclr  # first, as the command has it: it asks for oneDNN
 import tensorflow as tf
 mark("import tensorflow")
 from lowlevel_simclr import assembly, command_line, data, train

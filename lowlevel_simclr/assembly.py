@@ -181,7 +181,7 @@ def view_maker(config: Config, plan: Plan) -> step.Views:
             std=config.model.input_std,
         )
 
-    return tf.function(views, jit_compile=plan.jit_compile_views)
+    return tf.function(views, jit_compile=plan.jit_compile_views, autograph=False)
 
 
 def new_learner(config: Config, plan: Plan, channels: int) -> step.Learner:

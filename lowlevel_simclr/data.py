@@ -164,11 +164,16 @@ def batches(
         return _streamed(images, batch_size, seed, range(first_step, last_step), own)
     first_epoch = first_step // per_epoch
     epochs = tf.data.Dataset.range(first_epoch, -(-last_step // per_epoch))
-    wanted = epochs.flat_map(lambda epoch: _indices(epoch, len(images), batch_size, seed, own))
+    wanted = epochs.flat_map(_as_it_is(lambda epoch: _indices(epoch, len(images), batch_size, seed, own)))
     wanted = wanted.skip(first_step - first_epoch * per_epoch).take(last_step - first_step)
     if with_images:
         wanted = wanted.map(_gather(images, "cpu:0"), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return wanted.prefetch(PREFETCHED)
+
+
+def _as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Without autograph: nothing here has Python's loops, and rewriting it is most of the pipeline's making."""
+    return tf.autograph.experimental.do_not_convert(function)
 
 
 def _indices(epoch: tf.Tensor, count: int, batch_size: int, seed: int, own: np.ndarray | None) -> tf.data.Dataset:
@@ -177,7 +182,7 @@ def _indices(epoch: tf.Tensor, count: int, batch_size: int, seed: int, own: np.n
     order = stock.epoch_order(seed, epoch, count)[: per_epoch * batch_size]
     order = tf.reshape(order, (per_epoch, batch_size))
     rows = tf.data.Dataset.from_tensor_slices(order if own is None else tf.gather(order, own, axis=1))
-    return rows.map(lambda index: (epoch, index))
+    return rows.map(_as_it_is(lambda index: (epoch, index)))
 
 
 Gather = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]  # epoch, index -> with the images
@@ -187,7 +192,7 @@ def _gather(images: np.ndarray, device: str) -> Gather:
     """Rows by number out of one tensor on a device."""
     with tf.device(device):  # captured, not embedded: a graph holds at most 2 GiB of constants
         held = tf.convert_to_tensor(images)  # (n, H, W, C)
-    return lambda epoch, index: (epoch, index, tf.gather(held, index))  # (), (N,), (N, H, W, C)
+    return _as_it_is(lambda epoch, index: (epoch, index, tf.gather(held, index)))  # (), (N,), (N, H, W, C)
 
 
 def resident(images: np.ndarray, on_gpu: bool) -> Gather:
