@@ -107,10 +107,7 @@ def compare(
         Disagreement: two alternatives differ by more than the tolerance.
     """
     rows = [Row(problem, alternative.name, operations=operations) for alternative in alternatives]
-    prepared = [_prepared(alternative, row) for alternative, row in zip(alternatives, rows)]
-    calls = [both[0] if both else None for both in prepared]
-    answers = [both[1] if both else None for both in prepared]
-    del prepared
+    calls, answers = map(list, zip(*(_prepared(alternative, row) for alternative, row in zip(alternatives, rows))))
     _refuse_disagreement(rows, answers, tolerance, [alternative.own_numbers for alternative in alternatives])
     del answers  # no memory beside what is timed
     ceiling = _Timer(sgemm) if sgemm else None
@@ -133,8 +130,8 @@ def compare(
     return rows
 
 
-def _prepared(alternative: Alternative, row: Row) -> tuple[Call, Sequence[np.ndarray]] | None:
-    """The alternative's call, warmed up, and what it gave first; None, and a note in the row, where memory ran out.
+def _prepared(alternative: Alternative, row: Row) -> tuple[Call | None, Sequence[np.ndarray] | None]:
+    """The alternative's call, warmed up, and what it gave first; both None, and a note in the row, without memory.
 
     What it gave first, for a call may go on from where the one before it ended, and not all are warmed up as often.
     """
@@ -152,7 +149,7 @@ def _prepared(alternative: Alternative, row: Row) -> tuple[Call, Sequence[np.nda
         if not _is_out_of_memory(error):
             raise
         row.note = "out of memory"
-        return None
+        return None, None
 
 
 def _is_out_of_memory(error: Exception) -> bool:

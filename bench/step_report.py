@@ -54,7 +54,8 @@ def section(result: dict[str, Any]) -> str:
 
 def startup_section(result: dict[str, Any]) -> str:
     """From the command to the first step."""
-    lines = ["## From the command to the first step", "", f"{result['device']}, preset shapes, medians, seconds.", ""]
+    title = f"## From the command to the first step, {result['device']}"
+    lines = [title, "", "Preset shapes, medians, seconds.", ""]
     lines += ["| part | wall | processor |", "|---|---|---|"]
     lines += [f"| {name} | {part['wall']:.2f} | {part['processor']:.2f} |" for name, part in result["parts"].items()]
     lines.append("")

@@ -127,7 +127,7 @@ LOWLEVEL_INLINE Real horizontal_max(Vector<Real> v) {
 }
 
 // A sum of squares in double. The lanes of a vector of floats go to two registers of doubles: a type of twice a
-// register's width GCC 12 keeps in memory, which made the sum take three times as long.
+// register's width GCC 12 keeps in memory, lane by lane.
 template <typename Real>
 struct SquareSum {
   static constexpr int kParts = sizeof(double) / sizeof(Real);

@@ -9,8 +9,8 @@ from pathlib import Path
 __version__ = "0.1.0"
 
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
-# What a processor has on which TensorFlow uses oneDNN unasked. On one with AVX2 alone, a Zen 3 for one, a step takes
-# two to three times as long without it.
+# What a processor has on which TensorFlow uses oneDNN unasked. On one with AVX2 alone, a Zen 3 for one, a step of
+# resnet20 takes about twice as long without it.
 ONEDNN_BY_DEFAULT = {"avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16"}
 
 
@@ -30,8 +30,8 @@ def _ask_for_onednn() -> None:
     cpuinfo = Path("/proc/cpuinfo")
     if onednn_comes_late(sys.modules, os.environ, cpuinfo.read_text().split() if cpuinfo.exists() else ()):
         warnings.warn(
-            "TensorFlow was imported before lowlevel_simclr and does without oneDNN, so that training takes two to "
-            f"three times as long on this processor: import lowlevel_simclr first, or set {ONEDNN}=1 (0 leaves it off)",
+            "TensorFlow was imported before lowlevel_simclr and does without oneDNN, so that training may take twice "
+            f"as long on this processor: import lowlevel_simclr first, or set {ONEDNN}=1 (0 leaves it off)",
             stacklevel=3,
         )
     os.environ.setdefault(ONEDNN, "1")  # read once, when TensorFlow is loaded

@@ -181,6 +181,7 @@ def view_maker(config: Config, plan: Plan) -> step.Views:
             std=config.model.input_std,
         )
 
+    # Autograph, which nothing here needs, would be half of the step's tracing.
     return tf.function(views, jit_compile=plan.jit_compile_views, autograph=False)
 
 

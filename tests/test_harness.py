@@ -39,6 +39,15 @@ def test_of_numbers_drawn_apart_shape_and_range_are_compared() -> None:
             compared(other, True)
 
 
+def test_one_without_memory_is_a_row_that_says_so() -> None:
+    def prepare() -> harness.Call:
+        raise MemoryError
+
+    first = alternatives(np.zeros(1), False)[0]
+    rows = harness.compare({}, [first, harness.Alternative("large", prepare)], operations=0, seconds=0, tolerance=0)
+    assert [row.note for row in rows] == ["", "out of memory"] and rows[0].repeats and not rows[1].repeats
+
+
 def test_calls_that_go_on_from_the_one_before_are_compared_after_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of one that takes long, be it to compile, fewer calls are made before it is timed."""
     monkeypatch.setattr(harness, "LONG_CALL", 0.05)

@@ -29,9 +29,8 @@ const LarsTiles& tiles() {
 
 int64_t pieces(int64_t count) { return (count + kPiece - 1) / kPiece; }
 
-bool streams(int64_t count, const float* velocity, const float* new_velocity) {
-  return count > kStreamed && new_velocity != velocity &&
-         reinterpret_cast<uintptr_t>(new_velocity) % kLarsAlignment == 0;
+bool streams(int64_t count, const float* new_velocity) {
+  return count > kStreamed && reinterpret_cast<uintptr_t>(new_velocity) % kLarsAlignment == 0;
 }
 
 double trust_ratio(const LarsSums& squares, float coefficient) {
@@ -66,7 +65,7 @@ void lars_update(const ParallelFor& parallel, int64_t count, const LarsChoices& 
     ratio = trust_ratio(whole, choices.trust_coefficient);
   }
   const float scale = static_cast<float>(choices.learning_rate * ratio);
-  const auto pass = streams(count, velocity, new_velocity) ? passes.move_streamed : passes.move;
+  const auto pass = streams(count, new_velocity) ? passes.move_streamed : passes.move;
   // Backwards: the last pieces are the ones that the first pass has left in the caches.
   auto move = [&](int64_t turn) {
     const int64_t piece = pieces(count) - 1 - turn, at = piece * kPiece;
