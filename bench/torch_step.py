@@ -39,8 +39,7 @@ class Bottleneck(nn.Module):
 
 
 def _convolution(channels: int, width: int, size: int, stride: int) -> list[nn.Module]:
-    # With a bias, which Keras's ResNet-50 has.
-    return [nn.Conv2d(channels, width, size, stride, size // 2), nn.BatchNorm2d(width)]
+    return [nn.Conv2d(channels, width, size, stride, size // 2, bias=False), nn.BatchNorm2d(width)]
 
 
 def resnet50() -> nn.Module:

@@ -71,7 +71,8 @@ def build(
     shape = (image_size, image_size, channels)
     model = _resnet50(stem, shape, seed) if name == "resnet50" else _basic(name, stem, shape, seed)
     if weights == "imagenet":
-        model.set_weights(_in_rgb(_imagenet().get_weights()))
+        _take_folded(model, _imagenet())
+        _take_red_first(model)
     elif weights != "random":
         _load_file(model, weights)
     return model
@@ -79,15 +80,22 @@ def build(
 
 def stock_twin(model: tf.keras.Model) -> tf.keras.Model:
     """The same encoder or head, weights included, in float32 and in layers that any Keras has."""
+    twin = _in_stock_layers(model)
+    twin.set_weights(model.get_weights())
+    return twin
+
+
+def _in_stock_layers(model: tf.keras.Model, **changed: Any) -> tf.keras.Model:
+    """The same layers as any Keras has them, in float32, with weights of their own; `changed` options of convolutions."""
 
     def stock(layer: Any) -> Any:
         config = {**layer.get_config(), "dtype": "float32"}
+        if isinstance(layer, layers.Conv2D):
+            config |= changed
         return STOCK.get(type(layer), type(layer)).from_config(config)
 
     entry = tf.keras.Input(model.input_shape[1:], dtype="float32", name=model.layers[0].name)
-    twin = tf.keras.models.clone_model(model, input_tensors=entry, clone_function=stock)
-    twin.set_weights(model.get_weights())
-    return twin
+    return tf.keras.models.clone_model(model, input_tensors=entry, clone_function=stock)
 
 
 def reduction(name: str, stem: str) -> int:
@@ -181,7 +189,11 @@ def _padded_shortcut(x: Any, width: int, stride: int, label: str) -> Any:
 
 
 def _resnet50(stem: str, shape: Shape, seed: int) -> tf.keras.Model:
-    """`tf.keras.applications.ResNet50` in layers of ours, with seeded weights and, if asked for, the CIFAR stem."""
+    """`tf.keras.applications.ResNet50` in layers of ours, with seeded weights and, if asked for, the CIFAR stem.
+
+    Without its biases, as in the paper: BatchNorm takes out what a bias before it adds, so that its gradient is 0, but
+    for the rounding of a sum over every pixel of the batch.
+    """
     # Built without a size, because Keras refuses views below 32 pixels and warns of channels other than 1 or 3.
     stock = tf.keras.applications.ResNet50(include_top=False, weights=None, input_shape=(None, None, 3), pooling="avg")
     seeds = (compat.layer_seed(seed, place) for place in range(10_000))
@@ -197,7 +209,8 @@ def _own_layer(stem: str, seeds: Iterator[int], layer: Any) -> Any:
     if stem == "cifar" and layer.name in ("conv1_pad", "pool1_pad", "pool1_pool"):
         return layers.Activation("linear", name=layer.name)
     if isinstance(layer, layers.Conv2D):
-        config |= {"kernel_initializer": tf.keras.initializers.GlorotUniform(next(seeds))}  # Keras's own choice
+        initializer = tf.keras.initializers.GlorotUniform(next(seeds))  # Keras's own choice
+        config |= {"kernel_initializer": initializer, "use_bias": False}
         if stem == "cifar" and layer.name == "conv1_conv":
             config |= {"kernel_size": (3, 3), "strides": (1, 1), "padding": "same"}
         return Convolution.from_config(config)
@@ -224,9 +237,26 @@ def _imagenet() -> tf.keras.Model:
         ) from error
 
 
-def _in_rgb(weights: list[np.ndarray]) -> list[np.ndarray]:
-    """The weights with the channels of the first kernel (7, 7, 3, 64) turned round: they were trained on BGR."""
-    return [weights[0][:, :, ::-1], *weights[1:]]
+def _take_folded(model: tf.keras.Model, biased: tf.keras.Model) -> None:
+    """The weights of Keras's ResNet-50, whose convolutions have biases, for ours without.
+
+    (x + b - mean) is (x - (mean - b)): the moving mean of the BatchNorm behind a convolution takes up its bias.
+    """
+    biases = {layer.name: layer.bias.numpy() for layer in biased.layers if isinstance(layer, layers.Conv2D)}
+    for layer in model.layers:
+        theirs = biased.get_layer(layer.name).get_weights() if layer.weights else []
+        if layer.name in biases:
+            theirs = theirs[:1]
+        elif theirs:
+            gamma, beta, mean, variance = theirs
+            theirs = [gamma, beta, mean - biases[layer.name.removesuffix("bn") + "conv"], variance]
+        layer.set_weights(theirs)
+
+
+def _take_red_first(model: tf.keras.Model) -> None:
+    """The first kernel (7, 7, 3, 64) with its channels turned round: it was trained on blue, green, red."""
+    first = model.get_layer("conv1_conv")
+    first.set_weights([first.get_weights()[0][:, :, ::-1]])
 
 
 def _load_file(model: tf.keras.Model, path: str) -> None:
@@ -235,11 +265,24 @@ def _load_file(model: tf.keras.Model, path: str) -> None:
     Raises:
         ValueError: the file is damaged or of another model.
     """
-    twin = stock_twin(model)
+    twin = _in_stock_layers(model)
     try:
         twin.load_weights(path)
     except Exception as error:  # Keras has many for a file that does not fit
+        if model.name == "resnet50" and _load_biased(model, path):
+            return
         raise ValueError(
             f"the weights in '{path}' are not of {model.name} with this stem and these channels: {error}"
         ) from error
     model.set_weights(twin.get_weights())
+
+
+def _load_biased(model: tf.keras.Model, path: str) -> bool:
+    """Weights from a file of Keras's own ResNet-50, with biases; False where it is none."""
+    biased = _in_stock_layers(model, use_bias=True)
+    try:
+        biased.load_weights(path)
+    except Exception:  # the caller tells why it is not ours either
+        return False
+    _take_folded(model, biased)
+    return True

@@ -18,7 +18,7 @@ from lowlevel_simclr.encoder import FusedBatchNorm
 EPS = float(np.finfo(np.float32).eps)
 # Name, stem -> dimension of h, pixels a side of the last feature map for views of 32, trainable parameters.
 # The last by hand from the tables of He et al. 2016; ResNet-18, -34 and -50 with the ImageNet stem have the counts that
-# torchvision and Keras give, less their classifiers.
+# torchvision gives, less its classifiers.
 ENCODERS = {
     ("resnet20", "cifar"): (64, 8, 269_072),
     ("resnet20", "imagenet"): (64, 2, 270_992),
@@ -26,8 +26,8 @@ ENCODERS = {
     ("resnet18", "imagenet"): (512, 1, 11_176_512),
     ("resnet34", "cifar"): (512, 4, 21_276_992),
     ("resnet34", "imagenet"): (512, 1, 21_284_672),
-    ("resnet50", "cifar"): (2048, 4, 23_526_912),
-    ("resnet50", "imagenet"): (2048, 1, 23_534_592),
+    ("resnet50", "cifar"): (2048, 4, 23_500_352),
+    ("resnet50", "imagenet"): (2048, 1, 23_508_032),
 }
 
 
@@ -290,9 +290,22 @@ def test_a_download_that_fails_names_the_file_and_its_place(monkeypatch: pytest.
         encoder.build("resnet50", "imagenet", 32, weights="imagenet")
 
 
+def kerass_resnet50() -> tf.keras.Model:
+    """Keras's own, with biases and moving statistics that are not those of its first day."""
+    model = tf.keras.applications.ResNet50(include_top=False, weights=None, input_shape=(None, None, 3), pooling="avg")
+    rng = np.random.default_rng(1)
+    for layer in model.layers:
+        if isinstance(layer, tf.keras.layers.Conv2D):
+            layer.bias.assign(rng.normal(size=layer.bias.shape))
+        elif isinstance(layer, tf.keras.layers.BatchNormalization):
+            layer.moving_mean.assign(rng.normal(size=layer.moving_mean.shape))
+            layer.moving_variance.assign(rng.uniform(0.5, 2, layer.moving_variance.shape))
+    return model
+
+
 def test_imagenet_weights_take_red_green_blue(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keras's own model on its caffe input, blue first, and ours on the same colours, red first: one h."""
-    theirs = tf.keras.applications.ResNet50(include_top=False, weights=None, input_shape=(None, None, 3), pooling="avg")
+    theirs = kerass_resnet50()
     monkeypatch.setattr(encoder, "_imagenet", lambda: theirs)
     ours = encoder.build("resnet50", "imagenet", 32, weights="imagenet")
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
@@ -301,3 +314,15 @@ def test_imagenet_weights_take_red_green_blue(monkeypatch: pytest.MonkeyPatch) -
     wanted = theirs(caffe, training=False).numpy()
     assert np.abs(ours(red_first, training=False).numpy() - wanted).max() <= 1e-4 * np.abs(wanted).max()
     assert np.abs(ours(red_first[..., ::-1], training=False).numpy() - wanted).max() > 1e-2 * np.abs(wanted).max()
+
+
+def test_a_file_of_kerass_resnet50_is_taken_without_its_biases(tmp_path: Path) -> None:
+    """One h from the moving statistics, which have taken up the biases, and one h in training, which forgets them."""
+    file, theirs = str(tmp_path / "keras.weights.h5"), kerass_resnet50()
+    theirs.save_weights(file)
+    ours = encoder.build("resnet50", "imagenet", 32, weights=file)
+    assert not any(layer.use_bias for layer in ours.layers if isinstance(layer, tf.keras.layers.Conv2D))
+    for training, size in ((False, 2), (True, 32)):
+        wanted = theirs(views(32, size), training=training).numpy()
+        found = ours(views(32, size), training=training).numpy()
+        assert np.abs(found - wanted).max() <= 1e-3 * np.abs(wanted).max(), training
