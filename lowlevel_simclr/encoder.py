@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from lowlevel_simclr import compat
@@ -86,7 +85,7 @@ def stock_twin(model: tf.keras.Model) -> tf.keras.Model:
 
 
 def _in_stock_layers(model: tf.keras.Model, **changed: Any) -> tf.keras.Model:
-    """The same layers as any Keras has them, in float32, with weights of their own; `changed` options of convolutions."""
+    """The same layers as any Keras has them, float32, with weights of their own; `changed` options of convolutions."""
 
     def stock(layer: Any) -> Any:
         config = {**layer.get_config(), "dtype": "float32"}
