@@ -2,7 +2,8 @@
 
 Against the native op, in a graph and under XLA, stand the stock formula likewise, and what stock TensorFlow has nearest
 to a fused update: `l2_loss` for the norms and `ResourceApplyKerasMomentum`. Every call first makes its gradients, one
-product an element, the same for all: so they are fresh memory that an update may take over, as in training. The
+product an element, the same for all: so they are fresh memory that an update may take over, as in training. Gradients
+in bfloat16 are widened to float32, as mixed precision does it; the native op reads what they were widened from. The
 operations counted are eleven an element; what limits is memory: the update cannot do with fewer than five passes over
 the weights.
 """
@@ -22,7 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 from bench import harness
-from lowlevel_simclr import encoder, ops, stock
+from lowlevel_simclr import encoder, ops, optimizer, stock
 from lowlevel_simclr.ops import _library, _route
 
 CHOICES = {"momentum": 0.9, "weight_decay": 1e-4, "trust_coefficient": 0.001}
@@ -36,6 +37,7 @@ def assigned(form: Callable[..., tuple[tf.Tensor, tf.Tensor]]) -> Update:
     """A pure update whose results are assigned."""
 
     def update(weight: tf.Variable, gradient: tf.Tensor, velocity: tf.Variable, rate: tf.Tensor) -> None:
+        gradient = optimizer.before_widening(gradient)
         new = form(tf.convert_to_tensor(weight), gradient, velocity, learning_rate=rate, **CHOICES)
         weight.assign(new[0])
         velocity.assign(new[1])
@@ -54,18 +56,20 @@ def nearest_fused(weight: tf.Variable, gradient: tf.Tensor, velocity: tf.Variabl
     )
 
 
-def prepared(shapes: Sequence[tuple[int, ...]], update: Update, jit: bool = False) -> Callable[[], Any]:
-    """A call that updates variables of these shapes; its answer is the largest variable."""
+def prepared(shapes: Sequence[tuple[int, ...]], kind: str, update: Update, jit: bool = False) -> Callable[[], Any]:
+    """A call that updates variables of these shapes by gradients of this type; its answer is the largest variable."""
     draw = tf.random.stateless_normal
     weights = [tf.Variable(draw(shape, [1, place])) for place, shape in enumerate(shapes)]
     velocities = [tf.Variable(tf.zeros(shape)) for shape in shapes]
-    sources = [tf.Variable(draw(shape, [2, place]), trainable=False) for place, shape in enumerate(shapes)]
+    sources = [
+        tf.Variable(tf.cast(draw(shape, [2, place]), kind), trainable=False) for place, shape in enumerate(shapes)
+    ]
     largest = weights[int(np.argmax([np.prod(shape) for shape in shapes]))]
 
     @tf.function(jit_compile=jit)
     def step(rate: tf.Tensor) -> None:
         for weight, velocity, source in zip(weights, velocities, sources):
-            update(weight, source * 1.0001, velocity, rate)
+            update(weight, tf.cast(source * 2, tf.float32), velocity, rate)  # twice is exact in any type
 
     rate = tf.constant(0.1)
 
@@ -76,8 +80,8 @@ def prepared(shapes: Sequence[tuple[int, ...]], update: Update, jit: bool = Fals
     return call
 
 
-def measure(name: str, seconds: float) -> list[harness.Row]:
-    """All rows of one encoder."""
+def measure(name: str, kind: str, seconds: float) -> list[harness.Row]:
+    """All rows of one encoder and one type of gradients."""
     model = encoder.build(name, "imagenet", 32)
     shapes = [tuple(variable.shape) for variable in model.trainable_variables]
     count = sum(int(np.prod(shape)) for shape in shapes)
@@ -89,10 +93,10 @@ def measure(name: str, seconds: float) -> list[harness.Row]:
         ("stock fused", nearest_fused, False),
     ]
     alternatives = [
-        harness.Alternative(form, lambda update=update, jit=jit: prepared(shapes, update, jit))
+        harness.Alternative(form, lambda update=update, jit=jit: prepared(shapes, kind, update, jit))
         for form, update, jit in forms
     ]
-    problem = {"encoder": name, "parameters": count}
+    problem = {"encoder": name, "parameters": count, "gradients": kind}
     return harness.compare(
         problem, alternatives, operations=float(OPERATIONS * count), seconds=seconds, tolerance=TOLERANCE
     )
@@ -102,13 +106,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, store, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--encoders", nargs="+", default=["resnet18", "resnet50"], choices=encoder.NAMES)
+    parser.add_argument("--gradients", nargs="+", default=["float32", "bfloat16"], choices=("float32", "bfloat16"))
     parser.add_argument("--seconds", type=float, default=3.0, help="for each alternative")
     parser.add_argument(
         "--out", "--json", type=Path, default=harness.RESULTS / harness.device_name() / "lars_update.json"
     )
     parser.add_argument("--compare", type=Path, help="an older result to print the ratio to")
     chosen = parser.parse_args(arguments)
-    rows = [row for name in chosen.encoders for row in measure(name, chosen.seconds)]
+    rows = [row for name in chosen.encoders for kind in chosen.gradients for row in measure(name, kind, chosen.seconds)]
     versions = {"tensorflow": tf.__version__, "library": _library.build_information()}
     harness.store(chosen.out, rows, versions)
     print(harness.text(rows, harness.load(chosen.compare) if chosen.compare else ()))

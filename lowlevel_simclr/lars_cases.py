@@ -41,7 +41,7 @@ class LarsCase(NamedTuple):
     rows: str  # what its numbers are like: update, zero w, zero g, huge, tiny
     shape: tuple[int, ...]
     mode: str = "eager"
-    dtype: str = "float32"
+    dtype: str = "float32"  # of the gradient; the rest is float32
 
 
 def lars_cases(modes: Sequence[str] = ("eager", "graph")) -> Iterator[LarsCase]:
@@ -53,6 +53,8 @@ def _all_lars_cases() -> Iterator[LarsCase]:
     for mode in ("eager", "graph", "xla"):
         for shape in ((), (1,), (70,), (1, 1), (5, 7), (3, 3, 16, 33), (300, 401)):
             yield LarsCase("update", shape, mode)
+        for shape in ((70,), (3, 3, 16, 33), (300, 401)):
+            yield LarsCase("update", shape, mode, "bfloat16")
         for rows in ("zero w", "zero g", "huge", "tiny"):
             yield LarsCase(rows, (61, 73), mode)
 
@@ -62,7 +64,9 @@ def numbers(case: LarsCase) -> list[NDArray[np.float32]]:
     random = np.random.default_rng(zlib.crc32(repr(case[:2]).encode()))
     scale = {"huge": 1e30, "tiny": 1e-30}.get(case.rows, 1.0)
     factors = (scale * (case.rows != "zero w"), scale * (case.rows != "zero g"), scale)
-    return [np.asarray(factor * random.normal(size=case.shape), np.float32) for factor in factors]
+    arrays = [np.asarray(factor * random.normal(size=case.shape), np.float32) for factor in factors]
+    arrays[1] = tf.cast(tf.cast(arrays[1], case.dtype), tf.float32).numpy()
+    return arrays
 
 
 def scales(arrays: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float64]]:
@@ -85,7 +89,9 @@ def judge_lars(case: LarsCase, implementation: Implementation) -> list[tuple[str
     def compute(*tensors: tf.Tensor) -> Any:
         return implementation.lars_update(*tensors, **CHOICES)
 
-    found = [tensor.numpy().astype(np.float64) for tensor in _in_mode(case, compute)(*map(tf.constant, arrays))]
+    weight, gradient, velocity = map(tf.constant, arrays)
+    results = _in_mode(case, compute)(weight, tf.cast(gradient, case.dtype), velocity)
+    found = [tensor.numpy().astype(np.float64) for tensor in results]
     expected = lars_update(*arrays, **CHOICES)
     errors = (np.abs(a - b) / scale for a, b, scale in zip(found, expected, scales(arrays)))
     return [(name, _worst(error), SLACK * EPSILON) for name, error in zip(("weight", "velocity"), errors)]
@@ -96,7 +102,8 @@ def _in_mode(case: LarsCase, compute: Callable[..., Any]) -> Callable[..., Any]:
         return compute
     if case.mode == "xla":
         return tf.function(compute, jit_compile=True)
-    return tf.function(compute, input_signature=[tf.TensorSpec([None] * len(case.shape), tf.float32)] * 3)
+    kinds = (tf.float32, case.dtype, tf.float32)
+    return tf.function(compute, input_signature=[tf.TensorSpec([None] * len(case.shape), kind) for kind in kinds])
 
 
 def _worst(error: NDArray[np.float64]) -> float:

@@ -119,7 +119,7 @@ class Lars(Sgd):
         weight, velocity = self.trained[place], self._slots[0][place]
         new_weight, new_velocity = self.update(
             tf.convert_to_tensor(weight),
-            gradient,
+            before_widening(gradient),
             tf.convert_to_tensor(velocity),
             learning_rate=learning_rate,
             momentum=self.momentum,
@@ -128,6 +128,18 @@ class Lars(Sgd):
         )
         velocity.assign(new_velocity)
         weight.assign(new_weight)
+
+
+def before_widening(tensor: tf.Tensor) -> tf.Tensor:
+    """The bfloat16 that a graph widened to this float32, the same numbers in half the memory; else the tensor itself.
+
+    Mixed precision casts each weight to bfloat16, and so its gradient back. Where the update reads bfloat16, nobody
+    reads the float32, and the graph is made without that cast: 4 bytes a weight not written, and 2 less read.
+    """
+    if not tf.is_symbolic_tensor(tensor) or tensor.op.type != "Cast":
+        return tensor
+    narrow = tensor.op.inputs[0]
+    return narrow if (narrow.dtype, tensor.dtype) == (tf.bfloat16, tf.float32) else tensor
 
 
 class AdamW(Optimizer):

@@ -143,6 +143,7 @@ def mutated_update(mutation: str) -> SimpleNamespace:
     """Stock's update with one thing wrong."""
 
     def lars_update(w: tf.Tensor, g: tf.Tensor, v: tf.Tensor, **choices: float) -> tuple[tf.Tensor, tf.Tensor]:
+        bfloat16, g = g.dtype == tf.bfloat16, tf.cast(g, w.dtype)
         if mutation == "no decay":
             choices["weight_decay"] = 0.0
         if mutation == "decay of rank 1" and w.shape.rank == 1:
@@ -150,6 +151,8 @@ def mutated_update(mutation: str) -> SimpleNamespace:
         if mutation == "ratio of 1" and w.shape.rank > 1:
             g = g + choices["weight_decay"] * w
             choices |= {"weight_decay": 0.0, "trust_coefficient": float(tf.norm(g) / tf.norm(w))}
+        if mutation == "half a gradient" and bfloat16:
+            g = tf.bitcast(tf.bitwise.bitwise_and(tf.bitcast(g, tf.int32), -(2**19)), tf.float32)
         if mutation == "old velocity":
             return w - v, stock.lars_update(w, g, v, **choices)[1]
         return stock.lars_update(w, g, v, **choices)
@@ -161,7 +164,7 @@ def test_stock_updates_pass() -> None:
     assert failing_update(mutated_update("none")) is None
 
 
-@pytest.mark.parametrize("mutation", ["no decay", "decay of rank 1", "ratio of 1", "old velocity"])
+@pytest.mark.parametrize("mutation", ["no decay", "decay of rank 1", "ratio of 1", "half a gradient", "old velocity"])
 def test_every_mutant_of_the_update_fails(mutation: str) -> None:
     assert failing_update(mutated_update(mutation)) in ("weight", "velocity")
 

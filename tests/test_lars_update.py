@@ -29,6 +29,11 @@ def draw(shape: tuple[int, ...], seed: int = 0, scale: float = 1.0) -> list[np.n
     return [np.asarray(rng.normal(size=shape) * scale, np.float32) for _ in range(3)]
 
 
+def rounded(arrays: list[np.ndarray]) -> list[np.ndarray]:
+    """The same with a gradient that bfloat16 has, still stored as float32."""
+    return [arrays[0], tf.cast(tf.cast(arrays[1], tf.bfloat16), tf.float32).numpy(), arrays[2]]
+
+
 def call(form: str, arrays: list[np.ndarray], graph: bool = False, **changed: float) -> list[np.ndarray]:
     choices = CHOICES | changed
 
@@ -56,6 +61,31 @@ def test_a_step_is_that_of_the_reference(shape: tuple[int, ...], form: str, grap
     # halves of eps of `closeness` hold without help from the stock form.
     for found, right, size in zip(call(form, arrays, graph), expected, sizes(arrays, expected)):
         assert_close(found, right, None, dtype="float32", scale=size)
+
+
+@pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_bfloat16_gradient_gives_the_bits_that_its_float32_gives(
+    shape: tuple[int, ...], form: str, graph: bool
+) -> None:
+    arrays = rounded(draw(shape))
+
+    def compute(weight: tf.Tensor, gradient: tf.Tensor, velocity: tf.Tensor) -> Any:
+        return FORMS[form](weight, tf.cast(gradient, tf.bfloat16), velocity, **CHOICES)
+
+    found = (tf.function(compute) if graph else compute)(*map(tf.constant, arrays))
+    for one, other in zip(found, call(form, arrays, graph)):
+        assert one.dtype == tf.float32 and one.numpy().tobytes() == other.tobytes()
+
+
+def test_gradients_of_other_types_are_refused() -> None:
+    weight, gradient, velocity = map(tf.constant, draw((5, 7)))
+    with (
+        tf.device("/CPU:0"),
+        pytest.raises((TypeError, ValueError, tf.errors.InvalidArgumentError), match="float, bfloat16|float16"),
+    ):
+        ops.lars_update(weight, tf.cast(gradient, tf.float16), velocity, **CHOICES)
 
 
 @pytest.mark.parametrize("scale", [1e-25, 1e25])
@@ -134,7 +164,8 @@ def bits() -> str:
     """Digest of an update of more than one share of the threads."""
     rng = np.random.default_rng(3)
     weight, gradient, velocity = (tf.constant(rng.normal(size=(700, 301)), tf.float32) for _ in range(3))
-    found = ops.lars_update(weight, gradient, velocity, **CHOICES)
+    kinds = (tf.float32, tf.bfloat16)
+    found = [each for kind in kinds for each in ops.lars_update(weight, tf.cast(gradient, kind), velocity, **CHOICES)]
     return hashlib.sha256(b"".join(each.numpy().tobytes() for each in found)).hexdigest()
 
 
@@ -164,6 +195,14 @@ def test_jit_gives_the_bits_that_the_op_gives(shape: tuple[int, ...]) -> None:
     arrays = draw(shape)
     for one, other in zip(compiled(arrays), call("native", arrays)):
         assert one.shape == other.shape and one.tobytes() == other.tobytes()
+
+
+@needs_xla
+def test_jit_widens_a_bfloat16_gradient() -> None:
+    weight, gradient, velocity = rounded(draw((300, 401)))
+    found = compiled([weight, tf.cast(gradient, tf.bfloat16), velocity])
+    for one, other in zip(found, call("native", [weight, gradient, velocity])):
+        assert one.tobytes() == other.tobytes()
 
 
 @needs_xla

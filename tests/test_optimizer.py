@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lowlevel_simclr import compat, optimizer
+from lowlevel_simclr import compat, ops, optimizer
 from lowlevel_simclr.reference.lamb import adamw_update, lamb_update
 from lowlevel_simclr.reference.lars_update import lars_update, sgd_update
 
@@ -286,3 +286,58 @@ def test_the_scale_stays_within_its_bounds(first: float, gradient: float) -> Non
     scale.good_steps.assign(1999)
     scale.unscale([tf.constant([gradient])])
     assert float(scale.scale) == first
+
+
+# ---- Gradients in bfloat16
+
+
+def test_lars_reads_the_bfloat16_that_a_gradient_was_widened_from() -> None:
+    """The same bits, and no cast of it is left in the graph that runs; other tensors are taken as they are."""
+    compat.set_precision("bfloat16")
+    try:
+        layer = tf.keras.layers.Dense(5, kernel_initializer=tf.keras.initializers.GlorotUniform(3))
+        layer.build((None, 7))
+    finally:
+        compat.set_precision("float32")
+    start, x = [variable.numpy() for variable in layer.trainable_variables], tf.constant(draw([5])[1])
+
+    def trained(read: Any) -> tuple[list[np.ndarray], list[tf.DType]]:
+        for variable, value in zip(layer.trainable_variables, start):
+            variable.assign(value)
+        seen: list[tf.DType] = []
+
+        def update(weight: Any, gradient: Any, velocity: Any, **choices: Any) -> Any:
+            seen.append(gradient.dtype)
+            return ops.lars_update(weight, gradient, velocity, **choices)
+
+        chosen = optimizer.build("lars", layer.trainable_variables, weight_decay=0.1, lars_update=update)
+
+        @tf.function
+        def step() -> None:
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(tf.square(tf.cast(layer(x), tf.float32)))
+            chosen.apply(read(tape.gradient(loss, layer.trainable_variables)), tf.constant(0.1))
+
+        for _ in range(3):
+            step()
+        return numbers([*layer.trainable_variables, *chosen.variables]), seen
+
+    direct, kinds = trained(lambda gradients: gradients)
+    widened, others = trained(lambda gradients: [tf.identity(gradient) for gradient in gradients])
+    assert kinds == [tf.bfloat16] * 2 and others == [tf.float32] * 2
+    assert all(one.tobytes() == other.tobytes() for one, other in zip(direct, widened, strict=True))
+    assert not np.array_equal(direct[0], start[0])
+
+
+def test_a_cast_that_changes_numbers_is_no_widening() -> None:
+    @tf.function
+    def kinds(x: tf.Tensor) -> None:
+        whole, double = tf.cast(x, tf.int32), tf.cast(x, tf.float64)
+        for source in (whole, double, tf.cast(x, tf.float16)):
+            wide = tf.cast(source, tf.float32)
+            assert optimizer.before_widening(wide) is wide
+        assert optimizer.before_widening(tf.cast(tf.cast(x, tf.bfloat16), tf.float32)).dtype == tf.bfloat16
+
+    kinds(tf.constant([1.5]))
+    eager = tf.cast(tf.constant([1.5], tf.bfloat16), tf.float32)
+    assert optimizer.before_widening(eager) is eager

@@ -5,18 +5,20 @@
 //     v' = momentum v + learning_rate r u
 //     w' = w - v'
 //
-// Types. w, g, v and both results are float. Squares are exact and summed in double, so that no norm overflows or
+// Types. w, v and both results are float; g is float, or bfloat16, which is widened exactly: the same bits as from its
+// float. Squares are exact and summed in double, so that no norm overflows or
 // vanishes; learning_rate r is rounded once, to float. Each of u, v' and w' may be computed with or without fused
 // multiply-add. NaN and infinity go into the elements that meet them and, through the norms, into all.
 //
-// Ownership. The caller owns every array. `new_weight` may be g or w, `new_velocity` may be v; no other two arrays
-// overlap. `partial_sums` has lars_update_partial_sums(count) doubles, its contents before and after mean nothing.
+// Ownership. The caller owns every array. `new_weight` may be w, or g where that is float, `new_velocity` may be v; no
+// other two arrays overlap. `partial_sums` has lars_update_partial_sums(count) doubles, its contents before and after mean nothing.
 //
 // Determinism. The same bits for every number of threads: sums are made of pieces of one size, added in their order.
 #pragma once
 
 #include <cstdint>
 
+#include "../data_type.h"
 #include "../parallel_for.h"
 
 namespace lowlevel_simclr {
@@ -30,7 +32,8 @@ int64_t lars_update_partial_sums(int64_t count);
 
 void lars_update(const ParallelFor& parallel, int64_t count, const LarsChoices& choices,
                  const float* weight,    // (count,)
-                 const float* gradient,  // (count,)
+                 const void* gradient,   // (count,) of
+                 DataType of_gradient,   // kFloat32 or kBfloat16
                  const float* velocity,  // (count,)
                  double* partial_sums,   //
                  float* new_weight,      // (count,)

@@ -29,8 +29,9 @@ const LarsTiles& tiles() {
 
 int64_t pieces(int64_t count) { return (count + kPiece - 1) / kPiece; }
 
-bool streams(int64_t count, const float* new_velocity) {
-  return count > kStreamed && reinterpret_cast<uintptr_t>(new_velocity) % kLarsAlignment == 0;
+bool streams(int64_t count, const float* new_weight, const float* new_velocity) {
+  const auto both = reinterpret_cast<uintptr_t>(new_weight) | reinterpret_cast<uintptr_t>(new_velocity);
+  return count > kStreamed && both % kLarsAlignment == 0;
 }
 
 double trust_ratio(const LarsSums& squares, float coefficient) {
@@ -38,14 +39,10 @@ double trust_ratio(const LarsSums& squares, float coefficient) {
   return absent ? 1.0 : coefficient * std::sqrt(squares.weight) / std::sqrt(squares.update);
 }
 
-}  // namespace
-
-int64_t lars_update_partial_sums(int64_t count) { return 2 * pieces(count); }
-
-void lars_update(const ParallelFor& parallel, int64_t count, const LarsChoices& choices, const float* weight,
-                 const float* gradient, const float* velocity, double* partial_sums, float* new_weight,
-                 float* new_velocity) {
-  const LarsTiles& passes = tiles();
+template <typename Gradient>
+void update(const ParallelFor& parallel, int64_t count, const LarsChoices& choices,
+            const LarsPasses<Gradient>& passes, const float* weight, const Gradient* gradient,
+            const float* velocity, double* partial_sums, float* new_weight, float* new_velocity) {
   const float decay = choices.adapts ? choices.weight_decay : 0.0f;
   const auto length = [&](int64_t piece) { return std::min(kPiece, count - piece * kPiece); };
   double ratio = 1.0;
@@ -65,7 +62,7 @@ void lars_update(const ParallelFor& parallel, int64_t count, const LarsChoices& 
     ratio = trust_ratio(whole, choices.trust_coefficient);
   }
   const float scale = static_cast<float>(choices.learning_rate * ratio);
-  const auto pass = streams(count, new_velocity) ? passes.move_streamed : passes.move;
+  const auto pass = streams(count, new_weight, new_velocity) ? passes.move_streamed : passes.move;
   // Backwards: the last pieces are the ones that the first pass has left in the caches.
   auto move = [&](int64_t turn) {
     const int64_t piece = pieces(count) - 1 - turn, at = piece * kPiece;
@@ -73,6 +70,23 @@ void lars_update(const ParallelFor& parallel, int64_t count, const LarsChoices& 
          new_weight + at, new_velocity + at);
   };
   run_parallel(parallel, pieces(count), move);
+}
+
+}  // namespace
+
+int64_t lars_update_partial_sums(int64_t count) { return 2 * pieces(count); }
+
+void lars_update(const ParallelFor& parallel, int64_t count, const LarsChoices& choices, const float* weight,
+                 const void* gradient, DataType of_gradient, const float* velocity, double* partial_sums,
+                 float* new_weight, float* new_velocity) {
+  const auto run = [&](const auto& passes, auto typed) {
+    update(parallel, count, choices, passes, weight, typed, velocity, partial_sums, new_weight, new_velocity);
+  };
+  if (of_gradient == DataType::kBfloat16) {
+    run(tiles().of_bfloat16, static_cast<const uint16_t*>(gradient));
+  } else {
+    run(tiles().of_float, static_cast<const float*>(gradient));
+  }
 }
 
 }  // namespace lowlevel_simclr

@@ -1,9 +1,9 @@
 // LARS as a TensorFlow op. See lars_update.h for the formula.
 //
-//     LowlevelSimclr>LarsUpdate(weight, gradient, velocity: float of one shape; learning_rate, momentum, weight_decay,
-//                               trust_coefficient: float ())  -> new_weight, new_velocity
+//     LowlevelSimclr>LarsUpdate(weight: float, gradient: float or bfloat16, velocity: float, of one shape; learning_rate,
+//                               momentum, weight_decay, trust_coefficient: float ())  -> new_weight, new_velocity: float
 //
-// new_weight takes the gradient's memory where nobody else reads the gradient, which is so in a training step. So the
+// new_weight takes a float gradient's memory where nobody else reads it, which is so in a training step. So the
 // weights are never changed in place: who still reads them, a snapshot for one, keeps what it has.
 #include <string>
 #include <vector>
@@ -57,41 +57,50 @@ Tensor float_output(TF_OpKernelContext* context, int index, const std::vector<in
                             : nullptr);
 }
 
-// The gradient's numbers, after the shapes were checked. No handle of ours is left on it, which would keep its memory
+struct Gradient {
+  const void* numbers;
+  DataType type;
+};
+
+// The gradient, after the shapes were checked. No handle of ours is left on it, which would keep its memory
 // from being passed on to an output; TensorFlow holds it until the op returns.
-const float* checked_gradient(TF_OpKernelContext* context, const Tensor& weight, const Tensor& velocity,
-                              Status& status) {
+Gradient checked_gradient(TF_OpKernelContext* context, const Tensor& weight, const Tensor& velocity,
+                          Status& status) {
   const Tensor gradient = input(context, 1, status);
   if (status.ok() && !(same_shape(weight, gradient) && same_shape(weight, velocity))) {
     status.invalid(
         "weight, gradient and velocity must have one shape: give all three for the same variable.");
   }
-  return status.ok() ? static_cast<const float*>(gradient.data()) : nullptr;
+  if (!status.ok()) return {nullptr, DataType::kFloat32};
+  return {gradient.data(), gradient.type() == TF_BFLOAT16 ? DataType::kBfloat16 : DataType::kFloat32};
 }
 
 void compute(TF_OpKernelContext* context, Status& status) {
   const Tensor weight = input(context, 0, status), velocity = input(context, 2, status);
   float numbers[kScalars];
   for (int i = 0; i < kScalars; ++i) numbers[i] = scalar(context, i, status);
-  const float* gradient = checked_gradient(context, weight, velocity, status);
+  const Gradient gradient = checked_gradient(context, weight, velocity, status);
   if (!status.ok()) return;
   std::vector<int64_t> dims(weight.rank());
   for (int axis = 0; axis < weight.rank(); ++axis) dims[axis] = weight.dim(axis);
   const int64_t count = weight.size();
-  const Tensor new_weight = forwarded_output(context, 1, 0, dims, status);
+  const Tensor new_weight = gradient.type == DataType::kFloat32
+                                ? forwarded_output(context, 1, 0, dims, status)
+                                : float_output(context, 0, dims, count, status);
   const Tensor new_velocity = float_output(context, 1, dims, count, status);
   const Tensor sums = temporary(context, lars_update_partial_sums(count) * sizeof(double), status);
   if (!status.ok()) return;
   const LarsChoices choices = {numbers[0], numbers[1], numbers[2], numbers[3], weight.rank() > 1};
-  lars_update(shared_thread_pool(), count, choices, static_cast<const float*>(weight.data()), gradient,
-              static_cast<const float*>(velocity.data()), static_cast<double*>(sums.data()),
-              static_cast<float*>(new_weight.data()), static_cast<float*>(new_velocity.data()));
+  lars_update(shared_thread_pool(), count, choices, static_cast<const float*>(weight.data()),
+              gradient.numbers, gradient.type, static_cast<const float*>(velocity.data()),
+              static_cast<double*>(sums.data()), static_cast<float*>(new_weight.data()),
+              static_cast<float*>(new_velocity.data()));
 }
 
 const bool registered = [] {
   register_op({"LowlevelSimclr>LarsUpdate",
-               {},
-               {"weight: float", "gradient: float", "velocity: float", "learning_rate: float",
+               {"gradient_type: {float, bfloat16} = DT_FLOAT"},
+               {"weight: float", "gradient: gradient_type", "velocity: float", "learning_rate: float",
                 "momentum: float", "weight_decay: float", "trust_coefficient: float"},
                {"new_weight: float", "new_velocity: float"},
                shapes});

@@ -5,7 +5,8 @@
 // Bytes and operations. 8 bytes read in the first pass, 12 read and 8 written in the second, for some 15 operations: the
 // memory is the limit. A variable of ResNet-50 has at most 9.4 MB: where w and g still lie in the last cache for the
 // second pass, five passes over the weights are all that reaches memory. v' lies in new memory, which would be read
-// before it is written, a sixth pass, if it did not go past the caches.
+// before it is written, a sixth pass, if it did not go past the caches; so does w' where g is bfloat16, whose memory is
+// too small for it.
 #include "lars_update_tiles.h"
 
 #include "../vectors.h"
@@ -20,17 +21,31 @@ namespace {
 using Floats = Vector<float>;
 constexpr int64_t kLanes = Lanes<float>::kCount;
 
-LarsSums sums(const float* weight, const float* gradient, int64_t count, float weight_decay) {
+// The numbers of a gradient: a vector of them from `at` on, and one.
+LOWLEVEL_INLINE Floats some(const float* gradient, int64_t at) { return load(gradient + at); }
+LOWLEVEL_INLINE Floats some(const uint16_t* gradient, int64_t at) {
+  return widen(reinterpret_cast<const Bfloat16*>(gradient + at));
+}
+LOWLEVEL_INLINE float one(const float* gradient, int64_t at) { return gradient[at]; }
+LOWLEVEL_INLINE float one(const uint16_t* gradient, int64_t at) {
+  const uint32_t bits = static_cast<uint32_t>(gradient[at]) << 16;
+  float wide;
+  __builtin_memcpy(&wide, &bits, sizeof wide);
+  return wide;
+}
+
+template <typename Gradient>
+LarsSums sums(const float* weight, const Gradient* gradient, int64_t count, float weight_decay) {
   SquareSum<float> of_weight, of_update;
   int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
     const Floats w = load(weight + i);
     of_weight.add(w);
-    of_update.add(load(gradient + i) + weight_decay * w);
+    of_update.add(some(gradient, i) + weight_decay * w);
   }
   LarsSums found = {of_weight.total(), of_update.total()};
   for (; i < count; ++i) {
-    const double w = weight[i], u = gradient[i] + weight_decay * weight[i];
+    const double w = weight[i], u = one(gradient, i) + weight_decay * weight[i];
     found.weight += w * w;
     found.update += u * u;
   }
@@ -38,28 +53,36 @@ LarsSums sums(const float* weight, const float* gradient, int64_t count, float w
 }
 
 template <bool kStreamed>
-void move(const float* weight, const float* gradient, const float* velocity, int64_t count,
+LOWLEVEL_INLINE void put(float* to, Floats v) {
+  if (kStreamed) {
+    stream(to, v);
+  } else {
+    store(to, v);
+  }
+}
+
+template <typename Gradient, bool kStreamed>
+void move(const float* weight, const Gradient* gradient, const float* velocity, int64_t count,
           float weight_decay, float momentum, float scale, float* new_weight, float* new_velocity) {
+  constexpr bool kIntoGradient = sizeof(Gradient) == sizeof(float);
   int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
     const Floats w = load(weight + i);
-    const Floats v = momentum * load(velocity + i) + scale * (load(gradient + i) + weight_decay * w);
-    if (kStreamed) {
-      stream(new_velocity + i, v);
-    } else {
-      store(new_velocity + i, v);
-    }
-    store(new_weight + i, w - v);
+    const Floats v = momentum * load(velocity + i) + scale * (some(gradient, i) + weight_decay * w);
+    put<kStreamed>(new_velocity + i, v);
+    put<kStreamed && !kIntoGradient>(new_weight + i, w - v);
   }
   for (; i < count; ++i) {
-    const float w = weight[i], v = momentum * velocity[i] + scale * (gradient[i] + weight_decay * w);
+    const float w = weight[i], v = momentum * velocity[i] + scale * (one(gradient, i) + weight_decay * w);
     new_velocity[i] = v;
     new_weight[i] = w - v;
   }
   if (kStreamed) end_stream();
 }
 
-constexpr LarsTiles kTable = {sums, move<false>, move<true>};
+template <typename Gradient>
+constexpr LarsPasses<Gradient> kPasses = {sums<Gradient>, move<Gradient, false>, move<Gradient, true>};
+constexpr LarsTiles kTable = {kPasses<float>, kPasses<uint16_t>};
 
 }  // namespace
 

@@ -11,13 +11,22 @@ struct LarsSums {
 
 constexpr int64_t kLarsAlignment = 64;  // bytes: the widest vector
 
-struct LarsTiles {
-  LarsSums (*sums)(const float* weight, const float* gradient, int64_t count, float weight_decay);
+// Gradient is float, or uint16_t: the bits of bfloat16.
+template <typename Gradient>
+struct LarsPasses {
+  LarsSums (*sums)(const float* weight, const Gradient* gradient, int64_t count, float weight_decay);
   // scale is learning_rate r. `new_weight` may be `gradient` or `weight`, `new_velocity` may be `velocity`.
-  using Move = void(const float* weight, const float* gradient, const float* velocity, int64_t count,
+  using Move = void(const float* weight, const Gradient* gradient, const float* velocity, int64_t count,
                     float weight_decay, float momentum, float scale, float* new_weight, float* new_velocity);
   Move* move;
-  Move* move_streamed;  // the same; `new_velocity`, aligned to kLarsAlignment, is written past the caches
+  // The same past the caches: `new_velocity`, and `new_weight` where it cannot be `gradient`; both aligned to
+  // kLarsAlignment.
+  Move* move_streamed;
+};
+
+struct LarsTiles {
+  LarsPasses<float> of_float;
+  LarsPasses<uint16_t> of_bfloat16;
 };
 
 const LarsTiles& lars_tiles_avx512();

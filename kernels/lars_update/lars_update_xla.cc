@@ -21,8 +21,8 @@ ffi::Error run(Variable weight, Variable gradient, Variable velocity, Scalars sc
   const float* numbers = scalars.typed_data();
   const LarsChoices choices = {numbers[0], numbers[1], numbers[2], numbers[3], adapts(weight)};
   lars_update(shared_thread_pool(), count, choices, weight.typed_data(), gradient.typed_data(),
-              velocity.typed_data(), static_cast<double*>(sums.get()), new_weight->typed_data(),
-              new_velocity->typed_data());
+              DataType::kFloat32, velocity.typed_data(), static_cast<double*>(sums.get()),
+              new_weight->typed_data(), new_velocity->typed_data());
   return ffi::Error::Success();
 }
 

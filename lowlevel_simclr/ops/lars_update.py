@@ -24,8 +24,8 @@ def lars_update(
 
     Args:
         weight: w, float32, of any shape.
-        gradient: g, float32, of the same shape. In graphs on the CPU its memory becomes the next weight's where nobody
-            else reads it.
+        gradient: g, float32 or bfloat16, of the same shape; bfloat16 gives the bits that it gives widened to float32.
+            In graphs on the CPU the memory of float32 becomes the next weight's where nobody else reads it.
         velocity: v, float32, of the same shape.
         learning_rate: lr, a number or a scalar tensor.
         momentum: m.
@@ -44,6 +44,7 @@ def lars_update(
     weight, gradient, velocity = (tf.convert_to_tensor(each) for each in (weight, gradient, velocity))
     scalars = [tf.cast(value, tf.float32) for value in (learning_rate, momentum, weight_decay, trust_coefficient)]
     if _route.by_custom_call(weight):
+        gradient = tf.cast(gradient, tf.float32)  # XLA makes it part of what gives the gradient
         inputs, outputs = [weight, gradient, velocity, tf.stack(scalars)], [(weight.shape, tf.float32)] * 2
         found = _route.custom_call("lowlevel_simclr_lars_update", inputs, outputs)
     else:

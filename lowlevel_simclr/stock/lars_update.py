@@ -19,7 +19,7 @@ def lars_update(
 
     Args:
         weight: w, float32 or float64, of any shape.
-        gradient: g, of the same type and shape.
+        gradient: g, of the same type, or bfloat16, and shape.
         velocity: v, of the same type and shape.
         learning_rate: lr, a number or a scalar tensor.
         momentum: m.
@@ -29,7 +29,8 @@ def lars_update(
     Returns:
         The next weight and the next velocity.
     """
-    update, ratio = gradient, tf.constant(1.0, gradient.dtype)
+    gradient = tf.cast(gradient, weight.dtype)
+    update, ratio = gradient, tf.constant(1.0, weight.dtype)
     if len(weight.shape) > 1:
         update = gradient + weight_decay * weight if weight_decay else gradient
         ratio = trust_ratio(weight, update, trust_coefficient)
