@@ -116,7 +116,7 @@ class Teacher:
         self.optimizer = optimizer.build(recipe.optimizer, classifier.trained())
         self.done = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._start = classifier.encoder.get_weights()
-        self._step = tf.function(self._one_step, reduce_retracing=True)
+        self._step = tf.function(self._one_step, autograph=False, reduce_retracing=True)
 
     def reset(self) -> None:
         """Everything as it was before the first step."""

@@ -83,7 +83,7 @@ def embedder(folder: Path, config: Config, channels: int, output: str) -> Callab
     g = projection.build(f.output_shape[-1], model.projection_widths, batch_norm=model.projection_batch_norm)
     export.restore(folder, encoder=f, projection=g)
 
-    @tf.function
+    @tf.function(autograph=False)
     def rows_of(x: tf.Tensor) -> tf.Tensor:
         x = x if mean is None else x - tf.constant(mean, tf.float32)
         x = x if std is None else x / tf.constant(std, tf.float32)

@@ -223,7 +223,7 @@ def views_of(config: Config) -> classifier.ViewsOf:
                 std=std,
             )
 
-        return tf.function(views, jit_compile=config.train.xla != "off")
+        return tf.function(views, jit_compile=config.train.xla != "off", autograph=False)
 
     return of_seed
 
