@@ -45,6 +45,12 @@ def small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lowlevel_simclr.data.SHAPES_TEST", 40)
 
 
+@pytest.fixture
+def training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No evaluation and no pictures behind the training, which take most of a tiny run's time."""
+    monkeypatch.setattr(train.Session, "finish", lambda session, asked: session.train(asked))
+
+
 def run(out: Path, *flags: str) -> int:
     return train.main([*SMALL, "--out", str(out), *flags])
 
@@ -116,6 +122,7 @@ def test_evaluate_agrees_with_the_end_of_the_run(tmp_path: Path, capsys: pytest.
     assert "k-NN" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("training_alone")
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path: Path) -> None:
     for name, seed in (("a", "7"), ("b", "7"), ("c", "8")):
         assert run(tmp_path / name, "--steps", "4", "--seed", seed) == 0
@@ -124,6 +131,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path: Path) 
     assert rows[0] == rows[1] and rows[0] != rows[2]
 
 
+@pytest.mark.usefixtures("training_alone")
 @pytest.mark.parametrize("optimizer", ["adamw", "lars"])
 def test_a_run_cut_off_between_two_checkpoints_resumes_to_the_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str
@@ -142,6 +150,7 @@ def test_a_run_cut_off_between_two_checkpoints_resumes_to_the_bit(
     assert losses[0] == losses[1] and len(losses[0]) == 8
 
 
+@pytest.mark.usefixtures("training_alone")
 @pytest.mark.parametrize(
     "flags",
     [(), ("--micro-batch", "8"), pytest.param(("--xla", "on"), marks=pytest.mark.slow)],
@@ -152,7 +161,6 @@ def test_a_run_has_the_same_bits_wherever_its_images_lie(
 ) -> None:
     """Over an epoch's end (60 images are 3 steps), and from one place to the other where the run resumes."""
     given = ["--steps", "5", "--checkpoint-every", "2", *flags]
-    monkeypatch.setattr(train.Session, "finish", lambda session, asked: session.train(asked))
     assert run(tmp_path / "host", *given, "--data-on", "host") == 0
     with monkeypatch.context() as patch:
         patch.setattr(step, "refuse_non_finite", cut_off_at(5))
@@ -249,6 +257,7 @@ def test_every_precision_and_implementation_trains(tmp_path: Path, flags: list[s
     assert np.isfinite([row["loss"] for row in runlog.read_metrics(tmp_path / "run")]).all()
 
 
+@pytest.mark.usefixtures("training_alone")
 def test_native_and_stock_ops_train_alike(tmp_path: Path) -> None:
     """The first losses agree to rounding; later ones drift, because BatchNorm networks amplify the last bit."""
     for ops in ("native", "stock"):
@@ -304,6 +313,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run_with_its_sentence(
     assert not (tmp_path / "run" / "evaluation.json").exists()
 
 
+@pytest.mark.usefixtures("training_alone")
 def test_a_profiled_run_trains_to_the_same_bits_and_says_where_a_step_goes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
