@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from lowlevel_simclr import (
     data,
     encoder,
     evaluate,
+    ops,
     optimizer,
     runlog,
     step,
@@ -257,12 +259,28 @@ def test_every_precision_and_implementation_trains(tmp_path: Path, flags: list[s
     assert np.isfinite([row["loss"] for row in runlog.read_metrics(tmp_path / "run")]).all()
 
 
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="on a GPU the update is the stock one")
+@pytest.mark.usefixtures("training_alone")
+def test_lars_is_given_every_kernels_gradient_in_bfloat16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing between the tape and the update widens one for good."""
+    kinds: dict[int, set[tf.DType]] = {}
+
+    def spied(weight: tf.Tensor, gradient: tf.Tensor, *others: tf.Tensor, **choices: float) -> Any:
+        kinds.setdefault(len(weight.shape), set()).add(gradient.dtype)
+        return lars_update(weight, gradient, *others, **choices)
+
+    monkeypatch.setattr(ops, "lars_update", spied)
+    assert run(tmp_path / "run", "--steps", "1", "--precision", "bfloat16", "--optimizer", "lars") == 0
+    assert kinds.keys() == {1, 2, 4} and kinds[2] == kinds[4] == {tf.bfloat16}
+
+
 @pytest.mark.usefixtures("training_alone")
 def test_native_and_stock_ops_train_alike(tmp_path: Path) -> None:
     """The first losses agree to rounding; later ones drift, because BatchNorm networks amplify the last bit."""
-    for ops in ("native", "stock"):
-        assert run(tmp_path / ops, "--steps", "2", "--ops", ops) == 0
-    first, second = ([row["loss"] for row in runlog.read_metrics(tmp_path / ops)] for ops in ("native", "stock"))
+    names = ("native", "stock")
+    for name in names:
+        assert run(tmp_path / name, "--steps", "2", "--ops", name) == 0
+    first, second = ([row["loss"] for row in runlog.read_metrics(tmp_path / name)] for name in names)
     assert first[0] == pytest.approx(second[0], rel=1e-5)
     assert first[1] == pytest.approx(second[1], rel=1e-2)
 
