@@ -26,7 +26,6 @@ import argparse
 import importlib.metadata
 import importlib.util
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -38,7 +37,7 @@ import numpy as np
 import tensorflow as tf
 
 from bench import compare, harness, plain_step, utilisation
-from lowlevel_simclr import assembly, compat, data, encoder, step
+from lowlevel_simclr import assembly, compat, data, encoder, runlog, step
 from lowlevel_simclr.config import Config, replace
 
 GEMM = 2048
@@ -275,7 +274,7 @@ def own_peak(chosen: argparse.Namespace) -> int:
     Job(configuration(chosen)).run(3)
     if tf.config.list_physical_devices("GPU"):
         return int(tf.config.experimental.get_memory_info("GPU:0")["peak"])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return runlog.peak_resident()
 
 
 # The program

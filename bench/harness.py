@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from bench import utilisation
+from lowlevel_simclr.runlog import peak_resident
 
 RESULTS = Path(__file__).parent / "results"
 TURN = 0.02  # seconds: a training step's own rhythm, and longer than a thread pool spins for more work
@@ -233,20 +234,14 @@ def peak_memory(measure: Callable[..., None], *arguments: Any, limit: int | None
 
 
 def _measure_memory(sender: Any, limit: int | None, measure: Callable[..., None], arguments: Sequence[Any]) -> None:
-    baseline = [_peak()]
+    baseline = [peak_resident()]
     if limit is not None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     try:
-        measure(lambda: baseline.append(_peak()), *arguments)
-        sender.send(_peak() - baseline[-1])
+        measure(lambda: baseline.append(peak_resident()), *arguments)
+        sender.send(peak_resident() - baseline[-1])
     except Exception as error:
         sender.send("out of memory" if _is_out_of_memory(error) else f"{type(error).__name__}: {error}")
-
-
-def _peak() -> int:
-    """Bytes. Not ru_maxrss, which starts at the size of the process that started this one."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
 
 def store(path: Path, rows: Sequence[Row], versions: dict[str, Any], **more: Any) -> None:

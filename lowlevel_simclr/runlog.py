@@ -483,12 +483,26 @@ def peak_memory() -> dict[str, int | None]:
     """
     import tensorflow as tf  # here, so that looking into a folder needs no TensorFlow
 
-    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
     gpus = [f"GPU:{place}" for place in range(len(tf.config.list_logical_devices("GPU")))]
     return {
-        "host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+        "host": peak_resident(),
         "gpu": max((int(tf.config.experimental.get_memory_info(gpu)["peak"]) for gpu in gpus), default=None),
     }
+
+
+def peak_resident() -> int:
+    """Resident bytes of this process at their most.
+
+    On Linux not ru_maxrss, which starts at the size of the process that started this one.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        lines = status.read_text(encoding="utf-8").splitlines()
+        found = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
+        if found:
+            return 1024 * found[0]
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _matters(variable: str) -> bool:

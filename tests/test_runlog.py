@@ -462,3 +462,11 @@ def test_a_file_is_synced_before_it_is_renamed_and_its_folder_after(tmp_path, mo
     monkeypatch.setattr(os, "replace", lambda old, new: (told.append("rename"), rename(old, new)))
     write_atomically(tmp_path / "file", lambda file: file.write(b"new"))
     assert told == [str(tmp_path / "file.tmp"), "rename", str(tmp_path)]
+
+
+def test_the_peak_of_memory_is_this_processs_own() -> None:
+    """A small process started by one with 300 MB more: its peak is small."""
+    held = np.ones(300 * 2**20 // 8)
+    script = "from lowlevel_simclr import runlog; print(runlog.peak_resident())"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert held.all() and 2**20 < int(done.stdout) < runlog.peak_resident() - 200 * 2**20
