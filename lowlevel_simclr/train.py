@@ -401,10 +401,20 @@ class Session:
         )
 
     def _restore(self) -> int:
-        """The step to go on from; metrics of later steps are cut, because they are about to be written again."""
+        """The step to go on from; metrics of later steps are cut, because they are about to be written again.
+
+        Raises:
+            runlog.RunError: the checkpoint is of another model.
+        """
         saved = checkpoint.latest(self.run.checkpoints)
-        if saved:
-            self.learner.restore(saved.arrays)
+        try:
+            if saved:
+                self.learner.restore(saved.arrays)
+        except ValueError as error:
+            raise runlog.RunError(
+                f"the checkpoint in {self.run.folder} does not fit its config.json: {error}; where another version of "
+                "this package has written it, go on with that one, or give --fresh"
+            ) from None
         if self.team.count > 1:
             distribute.check_ranks(self.team.workers, self.team.local)
             arrays = distribute.spread(self.team.workers, self.learner.arrays())

@@ -153,6 +153,22 @@ def test_a_run_cut_off_between_two_checkpoints_resumes_to_the_bit(
 
 
 @pytest.mark.usefixtures("training_alone")
+def test_a_checkpoint_of_another_model_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after a new version of this package that builds the encoder in another way."""
+    with monkeypatch.context() as patch:
+        patch.setattr(step, "refuse_non_finite", cut_off_at(5))
+        assert run(tmp_path / "run", "--steps", "6", "--checkpoint-every", "2") == 1
+    before = final_state(tmp_path / "run")
+    monkeypatch.setitem(encoder.BASIC, "resnet20", encoder.Basic((2, 1, 1), 8, projects=False))
+    assert run(tmp_path / "run", "--steps", "6", "--checkpoint-every", "2") == 1
+    said = capsys.readouterr().err
+    assert "does not fit its config.json" in said and "--fresh" in said
+    assert final_state(tmp_path / "run").keys() == before.keys()
+
+
+@pytest.mark.usefixtures("training_alone")
 @pytest.mark.parametrize(
     "flags",
     [(), ("--micro-batch", "8"), pytest.param(("--xla", "on"), marks=pytest.mark.slow)],
