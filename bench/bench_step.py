@@ -272,9 +272,8 @@ def peak_memory(chosen: argparse.Namespace) -> int:
 def own_peak(chosen: argparse.Namespace) -> int:
     """Three steps of the job in this process, and its peak."""
     Job(configuration(chosen)).run(3)
-    if tf.config.list_physical_devices("GPU"):
-        return int(tf.config.experimental.get_memory_info("GPU:0")["peak"])
-    return runlog.peak_resident()
+    held = runlog.peak_memory()
+    return held["host"] if held["gpu"] is None else held["gpu"]
 
 
 # The program

@@ -72,8 +72,8 @@ def _product(
         axis=0,
     )  # (pixels C, outputs F)
     if (len(down), len(right)) != tuple(x.shape[1:3]):
-        # Windows overlap where there are several, and the first starts at pixel 0. Not by brackets: their gradient
-        # takes two to five times as long as that of a slice.
+        # Windows overlap where there are several, and the first starts at pixel 0. Not by brackets, whose gradient is
+        # an operation of its own and slow, but by a slice, whose gradient is padding.
         x = tf.slice(x, [0, 0, 0, 0], [-1, len(down), len(right), -1])
     rows = tf.reshape(x, [-1, len(down) * len(right) * x.shape[3]])
     return tf.reshape(tf.matmul(rows, matrix), [-1, height, width, kernel.shape[3]])

@@ -108,7 +108,7 @@ def _filled(images: np.ndarray, batch_size: int) -> np.ndarray:
     return np.pad(images, [(0, batch_size - len(images)), (0, 0), (0, 0), (0, 0)])
 
 
-@tf.function(autograph=False)  # which would be half of its making
+@tf.function(autograph=False)
 def _h_of(encoder: tf.keras.Model, images: tf.Tensor, mean: Scaling, std: Scaling) -> tf.Tensor:
     """One batch (B, H, W, C) uint8 -> h (B, d) float32; traced once for each encoder and shape."""
     x = tf.cast(images, tf.float32) / 255

@@ -490,17 +490,15 @@ def peak_memory() -> dict[str, int | None]:
     }
 
 
-def peak_resident() -> int:
+def peak_resident(status: Path = Path("/proc/self/status")) -> int:
     """Resident bytes of this process at their most.
 
-    On Linux not ru_maxrss, which starts at the size of the process that started this one.
+    By what Linux says of it in `status`. Where that is not told by ru_maxrss, which starts at the size of the process
+    that started this one.
     """
-    status = Path("/proc/self/status")
-    if status.exists():
-        lines = status.read_text(encoding="utf-8").splitlines()
-        found = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
-        if found:
-            return 1024 * found[0]
+    for line in status.read_text(encoding="utf-8").splitlines() if status.exists() else ():
+        if line.startswith("VmHWM:"):
+            return 1024 * int(line.split()[1])
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

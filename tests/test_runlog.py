@@ -470,3 +470,13 @@ def test_the_peak_of_memory_is_this_processs_own() -> None:
     script = "from lowlevel_simclr import runlog; print(runlog.peak_resident())"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert held.all() and 2**20 < int(done.stdout) < runlog.peak_resident() - 200 * 2**20
+
+
+@pytest.mark.parametrize("told", [None, "VmPeak:\t 12 kB\n"])
+def test_where_linux_does_not_tell_the_peak_the_process_is_asked(tmp_path: Path, told: str | None) -> None:
+    status = tmp_path / "status"
+    if told:
+        status.write_text(told)
+    assert runlog.peak_resident(status) >= runlog.peak_resident() > 2**20
+    status.write_text("VmPeak:\t 12 kB\nVmHWM:\t 34 kB\n")
+    assert runlog.peak_resident(status) == 34 * 1024

@@ -6,12 +6,13 @@
 //     w' = w - v'
 //
 // Types. w, v and both results are float; g is float, or bfloat16, which is widened exactly: the same bits as from its
-// float. Squares are exact and summed in double, so that no norm overflows or
-// vanishes; learning_rate r is rounded once, to float. Each of u, v' and w' may be computed with or without fused
-// multiply-add. NaN and infinity go into the elements that meet them and, through the norms, into all.
+// float. Squares are exact and summed in double, so that no norm overflows or vanishes; learning_rate r is rounded once,
+// to float. Each of u, v' and w' may be computed with or without fused multiply-add. NaN and infinity go into the
+// elements that meet them and, through the norms, into all.
 //
 // Ownership. The caller owns every array. `new_weight` may be w, or g where that is float, `new_velocity` may be v; no
-// other two arrays overlap. `partial_sums` has lars_update_partial_sums(count) doubles, its contents before and after mean nothing.
+// other two arrays overlap. `partial_sums` has lars_update_partial_sums(count) doubles, its contents before and after
+// mean nothing.
 //
 // Determinism. The same bits for every number of threads: sums are made of pieces of one size, added in their order.
 #pragma once
