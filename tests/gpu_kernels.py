@@ -10,6 +10,7 @@ there is no GPU.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import shutil
 import subprocess
 import sys
@@ -42,39 +43,44 @@ def checks(library: Any, memory: device_arrays.Memory, small: bool) -> Iterator[
         yield f"lars_update {case}", lambda case=case: updates.check_case(library, memory, case)
 
 
-def compiled(folder: Path) -> Any:
+def compiled(target: Path) -> Path:
     """The launchers for this machine's GPU."""
     nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
     flags = ["-O3", "-std=c++17", "-lineinfo", "-arch=native", "-shared", "-Xcompiler", "-fPIC"]
-    library = device_arrays.build([nvcc, *flags], device_arrays.sources(), folder / "launchers.so")
+    device_arrays.build([nvcc, *flags], device_arrays.sources(), target)
+    return target
+
+
+def loaded(launchers: Path) -> Any:
+    """The library with its launchers' types."""
+    library = ctypes.CDLL(str(launchers.resolve()))
     return lars_launchers.declared(view_launchers.declared(nt_xent_launchers.declared(library)))
 
 
-def run(small: bool) -> int:
+def run(launchers: Path, small: bool) -> int:
     """All checks; how many fail."""
-    memory, failed = device_arrays.gpu_memory(), 0
+    memory, library, failed = device_arrays.gpu_memory(), loaded(launchers), 0
     print(f"device: {memory.name}", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        for name, check in checks(compiled(Path(folder)), memory, small):
-            started = time.perf_counter()
-            try:
-                check()
-                outcome = "holds"
-            except AssertionError as error:
-                outcome, failed = f"FAILS: {error}", failed + 1
-            print(f"{name}: {outcome} ({time.perf_counter() - started:.2f} s)", flush=True)
+    for name, check in checks(library, memory, small):
+        started = time.perf_counter()
+        try:
+            check()
+            outcome = "holds"
+        except AssertionError as error:
+            outcome, failed = f"FAILS: {error}", failed + 1
+        print(f"{name}: {outcome} ({time.perf_counter() - started:.2f} s)", flush=True)
     print(f"{failed} fail")
     return failed
 
 
-def sanitize() -> int:
+def sanitize(launchers: Path) -> int:
     """The small cases under each of compute-sanitizer's tools; how many tools complain."""
     program = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
     failed = 0
     for tool in TOOLS:
         print(f"== compute-sanitizer {tool}", flush=True)
         command = [program, "--tool", tool, "--error-exitcode", "3", sys.executable, __file__, "--small"]
-        failed += subprocess.run(command).returncode != 0
+        failed += subprocess.run([*command, "--launchers", str(launchers)]).returncode != 0
     return failed
 
 
@@ -83,14 +89,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--small", action="store_true", help="only the cases that the emulated kernels run too")
     parser.add_argument("--sanitize", action="store_true", help="run the small cases under compute-sanitizer as well")
+    parser.add_argument(
+        "--launchers", type=Path, metavar="FILE", help="a library of launchers that is compiled already"
+    )
     chosen = parser.parse_args(arguments)
     try:
         device_arrays.gpu_memory()
     except RuntimeError as error:
         print(error)
         return 2
-    failed = run(chosen.small)
-    failed += sanitize() if chosen.sanitize else 0
+    with tempfile.TemporaryDirectory() as folder:
+        launchers = chosen.launchers or compiled(Path(folder) / "launchers.so")
+        failed = run(launchers, chosen.small)
+        failed += sanitize(launchers) if chosen.sanitize else 0
     return 1 if failed else 0
 
 
