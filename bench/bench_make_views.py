@@ -71,7 +71,8 @@ def batched(module: Any, problem: Problem, images: np.ndarray, jit: bool = False
     given = tf.constant(images)
 
     def call() -> list[tf.Tensor]:
-        made = views(given, drawn)  # no copy of it is timed: training reads it where it lies
+        for _ in range(harness.in_a_row()):
+            made = views(given, drawn)  # no copy of it is timed: training reads it where it lies
         tf.test.experimental.sync_devices()
         return [made]
 
@@ -89,7 +90,8 @@ def per_image(problem: Problem, images: np.ndarray) -> Callable[[], Any]:
     dataset = dataset.map(two, num_parallel_calls=tf.data.AUTOTUNE).batch(problem.images)
 
     def call() -> list[np.ndarray]:
-        first, second = next(iter(dataset))
+        for _ in range(harness.in_a_row()):
+            first, second = next(iter(dataset))
         return [tf.concat([first, second], axis=0)]
 
     return call
@@ -144,7 +146,7 @@ def blurred(x: tf.Tensor, recipe: ViewRecipe) -> tf.Tensor:
     return tf.nn.depthwise_conv2d(down, tf.transpose(kernel, (1, 0, 2, 3)), (1, 1, 1, 1), "SAME")[0]
 
 
-def forms(problem: Problem) -> list[harness.Alternative]:
+def forms(problem: Problem, with_map: bool) -> list[harness.Alternative]:
     """Every alternative that runs here; the first is what the others must agree with."""
     images = images_of(problem)
     made = [harness.Alternative("native", lambda: batched(ops, problem, images))]
@@ -152,7 +154,8 @@ def forms(problem: Problem) -> list[harness.Alternative]:
         made.append(harness.Alternative("native jit", lambda: batched(ops, problem, images, True)))
     made.append(harness.Alternative("stock graph", lambda: batched(stock, problem, images)))
     made.append(harness.Alternative("stock XLA", lambda: batched(stock, problem, images, True)))
-    made.append(harness.Alternative("per-image map", lambda: per_image(problem, images), own_numbers=True))
+    if with_map:
+        made.append(harness.Alternative("per-image map", lambda: per_image(problem, images), own_numbers=True))
     return made
 
 
@@ -177,9 +180,16 @@ def bytes_moved(problem: Problem) -> int:
     return problem.images * 3 * (problem.height * problem.width + 2 * 4 * problem.size**2)
 
 
-def measure(problem: Problem, seconds: float) -> list[harness.Row]:
+def measure(problem: Problem, seconds: float, with_map: bool = True) -> list[harness.Row]:
     """All rows of one problem, with views a processor second and a wall second, and the share of the copy bandwidth."""
-    rows = harness.compare(problem._asdict(), forms(problem), operations=0, seconds=seconds, tolerance=TOLERANCE)
+    rows = harness.compare(
+        problem._asdict(),
+        forms(problem, with_map),
+        operations=0,
+        seconds=seconds,
+        tolerance=TOLERANCE,
+        in_a_row=harness.in_a_row(),
+    )
     for row in rows:
         if row.processor and row.minimum:
             row.extra["views_per_processor_second"] = 2 * problem.images / row.processor
@@ -226,6 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SOURCES), choices=list(SOURCES), help="S, pixels")
     parser.add_argument("--images", type=int, help="N; by default 512, 128 and 32 for 32, 96 and 224 pixels")
     parser.add_argument("--seconds", type=float, default=3.0, help="to measure each alternative of a problem")
+    parser.add_argument("--no-map", action="store_true", help="leave out the per-image map, which takes seconds a call")
     parser.add_argument("--cores", type=int, help="keep to so many cores; by default all")
     parser.add_argument("--out", type=Path, help="by default make_views.json in the folder of this device and cores")
     parser.add_argument("--compare", type=Path, help="an older result to set beside this one")
@@ -237,7 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         count = chosen.images or {32: 512, 96: 128, 224: 32}[size]
         for height, width in SOURCES[size]:
             for blur in BLURS:
-                rows += measure(Problem(size, height, width, count, blur), chosen.seconds)
+                rows += measure(Problem(size, height, width, count, blur), chosen.seconds, not chosen.no_map)
                 harness.store(out, rows, versions())
     print(text(rows, harness.load(chosen.compare) if chosen.compare else ()))
 

@@ -59,8 +59,9 @@ def in_tensorflow(loss: Callable[..., tf.Tensor], z: np.ndarray, dtype: str, jit
     tensor = tf.cast(tf.constant(z), dtype)
 
     def call() -> list[Any]:
-        mean, dz = step(tensor)  # on a GPU the mean's copy waits for both; dz stays there until somebody compares
-        return [mean.numpy(), dz]
+        for _ in range(harness.in_a_row()):
+            mean, dz = step(tensor)
+        return [mean.numpy(), dz]  # on a GPU the mean's copy waits for both; dz stays there until somebody compares
 
     return call
 
@@ -94,7 +95,8 @@ def forms(z: np.ndarray, dtype: str, others: bool) -> list[harness.Alternative]:
         made.append(("stock XLA", lambda: in_tensorflow(stock.nt_xent, z, dtype, True)))
     if others and dtype in ("float32", "float64"):
         made.append(("four blocks graph", lambda: in_tensorflow(four_blocks, z, dtype)))
-    if others and dtype == "float32" and importlib.util.find_spec("torch"):
+    on_gpu = tf.config.list_physical_devices("GPU")
+    if others and dtype == "float32" and importlib.util.find_spec("torch") and not on_gpu:
         made.append(("torch plain", lambda: in_torch(z)))
     return [harness.Alternative(name, prepare) for name, prepare in made]
 
@@ -139,6 +141,7 @@ def measure(pairs: int, dim: int, dtype: str, arguments: argparse.Namespace) -> 
         tolerance=TOLERANCE[dtype],
         sgemm=product,
         sgemm_operations=product_operations,
+        in_a_row=harness.in_a_row(),
     )
     if not others:
         note = f"not run: each (2N)^2 matrix takes {matrix / 2**30:.1f} GiB, and several are alive at once"

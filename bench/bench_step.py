@@ -102,7 +102,7 @@ def encoder_alone(job: Job) -> Call:
             h = f(x, training=True)
         return tape.gradient(h, f.trainable_variables, output_gradients=dh)
 
-    return lambda: forward_and_backward()[0].numpy()
+    return lambda: forward_and_backward()[0]
 
 
 def forms(job: Job, chosen: argparse.Namespace) -> tuple[dict[str, Call], dict[str, str]]:
@@ -133,11 +133,12 @@ def forms(job: Job, chosen: argparse.Namespace) -> tuple[dict[str, Call], dict[s
 
 
 def repeated(call: Call, count: int) -> Call:
-    """`call`, `count` times."""
+    """`call`, `count` times, and the last answer waited for once, as the job waits for the metrics of several steps."""
 
     def calls() -> None:
         for _ in range(count):
-            call()
+            last = call()
+        np.asarray(last)
 
     return calls
 
@@ -145,6 +146,8 @@ def repeated(call: Call, count: int) -> Call:
 def _no_torch(chosen: argparse.Namespace) -> str | None:
     if (chosen.encoder, chosen.stem) != ("resnet50", "imagenet"):
         return "torch_step.py has ResNet-50 with the ImageNet stem only"
+    if tf.config.list_physical_devices("GPU"):
+        return "torch_step.py trains on the processor"
     if importlib.util.find_spec("torch") is None:
         return "PyTorch is not installed: pip install torch==2.13.0"
     return None
@@ -287,7 +290,7 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
     calls, missing = forms(job, chosen)
     times = take_turns(calls, chosen.turns)
     found = {name: summary(each, chosen.steps_per_turn, chosen.batch_size) for name, each in times.items()}
-    split = stages(job, chosen.turns)
+    split = {} if chosen.no_stages else stages(job, chosen.turns)
     del calls
     rate, step_operations = {kind: gemm_rate(kind) for kind in ("float32", "bfloat16")}, operations(job)
     achieved = step_operations / found["whole"]["median_seconds"]
@@ -355,7 +358,7 @@ def text(result: dict[str, Any]) -> str:
         )
     lines += [f"{name}: {why}" for name, why in result["missing"].items()]
     whole = sum(result["stages_seconds"].values())
-    lines += ["", f"{'stage':<26}{'ms':>9}{'share':>9}"]
+    lines += ["", f"{'stage':<26}{'ms':>9}{'share':>9}"] if result["stages_seconds"] else []
     lines += [f"{name:<26}{1e3 * value:>9.1f}{value / whole:>9.1%}" for name, value in result["stages_seconds"].items()]
     share = ", ".join(f"{value:.0%} of the {kind} matrix product" for kind, value in result["of_gemm_peak"].items())
     lines += ["", f"{result['operations_per_step'] / 1e9:.0f} GFLOP a step: {share}"]
@@ -381,6 +384,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--turns", type=int, default=7, help="how often each form is timed")
     made.add_argument("--steps-per-turn", type=int, default=4, help="steps of each form a turn")
     made.add_argument("--no-baselines", action="store_true", help="only the whole job and the encoder alone")
+    made.add_argument("--no-stages", action="store_true", help="do not split the step: six more functions to compile")
     made.add_argument("--no-memory", action="store_true", help="do not measure peak memory")
     made.add_argument("--json", type=Path, help="where the result is stored")
     made.add_argument("--compare", type=Path, metavar="OLD", help="exit code 1 where slower than this result")

@@ -53,6 +53,12 @@ class Row:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
+def in_a_row() -> int:
+    """How often a call of an op that takes less than a millisecond computes it: on a GPU, which works while the next
+    one is sent to it, many times, and waits once; on a processor once."""
+    return 20 if utilisation.gpu_name() is not None else 1
+
+
 @dataclass
 class Alternative:
     """A way to compute the problem: `prepare` returns a call without arguments, the call NumPy arrays.
@@ -91,6 +97,7 @@ def compare(
     tolerance: float,
     sgemm: Callable[[], Any] | None = None,
     sgemm_operations: float = 0.0,
+    in_a_row: int = 1,
 ) -> list[Row]:
     """Time alternatives of one problem, alternating.
 
@@ -103,6 +110,7 @@ def compare(
         tolerance: largest difference of answers, relative to the largest entry.
         sgemm: a matrix product timed in the same turns, the machine's ceiling of the day.
         sgemm_operations: its floating-point operations.
+        in_a_row: how often each call computes its answer; the times are of one.
 
     Raises:
         Disagreement: two alternatives differ by more than the tolerance.
@@ -123,10 +131,10 @@ def compare(
                 timer.turn()
     for row, timer in zip(rows, timers):
         if timer:
-            timer.fill(row)
+            timer.fill(row, in_a_row)
             if ceiling:
                 rate = sgemm_operations / min(ceiling.processor)
-                row.of_sgemm = operations / min(timer.processor) / rate
+                row.of_sgemm = operations / (min(timer.processor) / in_a_row) / rate
                 row.extra["sgemm_gflops_per_processor_second"] = rate / 1e9
     return rows
 
@@ -203,10 +211,10 @@ class _Timer:
         # Of the whole turn: between two calls other threads' time is not yet in the process's.
         self.processor.append((time.process_time() - used) / calls)
 
-    def fill(self, row: Row) -> None:
+    def fill(self, row: Row, in_a_row: int) -> None:
         row.repeats = len(self.wall)
-        row.minimum, row.processor = min(self.wall), min(self.processor)
-        row.p10, row.median, row.p90 = (float(q) for q in np.percentile(self.wall, (10, 50, 90)))
+        row.minimum, row.processor = min(self.wall) / in_a_row, min(self.processor) / in_a_row
+        row.p10, row.median, row.p90 = (float(q) / in_a_row for q in np.percentile(self.wall, (10, 50, 90)))
 
 
 def peak_memory(measure: Callable[..., None], *arguments: Any, limit: int | None = None) -> int | str:

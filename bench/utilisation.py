@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import shutil
 import subprocess
 from typing import Any
@@ -14,10 +16,11 @@ PEAKS = {
 }
 
 
+@functools.cache
 def gpu_name() -> str | None:
-    """The first GPU's name, from its driver; None where there is none."""
+    """The first GPU's name, from its driver; None where there is none, or CUDA_VISIBLE_DEVICES hides them all."""
     program = shutil.which("nvidia-smi")
-    if program is None:
+    if program is None or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return None
     command = [program, "--query-gpu=name", "--format=csv,noheader"]
     done = subprocess.run(command, capture_output=True, text=True)
