@@ -185,6 +185,8 @@ extern "C" __attribute__((visibility("default"), used)) inline void lowlevel_sim
 
 inline void __syncthreads() { on_host::arrive(on_host::block.barrier, static_cast<int>(blockDim.x)); }
 
+inline void __syncwarp() { on_host::arrive(on_host::warp().barrier, on_host::kLanes); }
+
 template <typename T>
 T __shfl_xor_sync(unsigned, T value, int mask) {
   return on_host::Exchange<T>(value).of_lane(on_host::lane() ^ mask);
@@ -193,4 +195,11 @@ T __shfl_xor_sync(unsigned, T value, int mask) {
 template <typename T>
 T __shfl_sync(unsigned, T value, int source) {
   return on_host::Exchange<T>(value).of_lane(source);
+}
+
+inline bool __any_sync(unsigned, bool value) {
+  const on_host::Exchange<bool> all(value);
+  bool any = false;
+  for (int lane = 0; lane < on_host::kLanes; ++lane) any = any || all.of_lane(lane);
+  return any;
 }

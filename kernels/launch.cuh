@@ -33,6 +33,26 @@ __device__ inline char* shared_memory() {
 inline char* shared_memory() { return on_host::shared_memory(); }
 #endif
 
+// Begins to copy 16 bytes from global to shared memory, zeros where nothing `counts`; there after `wait_for_copies`, for
+// the threads of a block after a barrier too.
+__device__ __forceinline__ void copy_16_bytes(void* to, const void* from, bool counts) {
+#ifdef __CUDACC__
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+               :
+               : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(to))), "l"(from), "r"(counts ? 16 : 0)
+               : "memory");
+#else
+  if (counts) memcpy(to, from, 16);
+  if (!counts) memset(to, 0, 16);
+#endif
+}
+
+__device__ __forceinline__ void wait_for_copies() {
+#ifdef __CUDACC__
+  asm volatile("cp.async.wait_all;" : : : "memory");
+#endif
+}
+
 // Cuts arrays out of a workspace; with a null base it only counts.
 class DeviceArena {
  public:

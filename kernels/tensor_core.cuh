@@ -1,12 +1,10 @@
 // Tensor-core products of one warp and the number types they take, from sm_80 on; on the host the same by exchange.
 //
-// Fragments (PTX ISA, mma.m16n8k16 and m16n8k8), lane = 4 g + t:
+// Fragments (PTX ISA, mma.m16n8k16), lane = 4 g + t:
 //     C[16][8]:  c0 = (g, 2t)  c1 = (g, 2t+1)  c2 = (g+8, 2t)  c3 = (g+8, 2t+1)
-//     16-bit A[16][16], two a register, the lower column in the lower half:
+//     A[16][16] of float16, two a register, the lower column in the lower half:
 //                a0 = (g, 2t)  a1 = (g+8, 2t)  a2 = (g, 2t+8)  a3 = (g+8, 2t+8)
-//     16-bit B[16][8]:  b0 = (2t, g)  b1 = (2t+8, g), and the row below each in the upper half
-//     tf32 A[16][8]:  a0 = (g, t)  a1 = (g+8, t)  a2 = (g, t+4)  a3 = (g+8, t+4)
-//     tf32 B[8][8]:   b0 = (t, g)  b1 = (t+4, g)
+//     B[16][8] of float16:  b0 = (2t, g)  b1 = (2t+8, g), and the row below each in the upper half
 // Sums are float32 and truncated, not rounded, by the hardware: callers keep chains short and add them up themselves.
 #pragma once
 
@@ -79,59 +77,38 @@ inline void narrow(Float16Bits* to, float x) {
 }
 #endif
 
-template <typename Half>
-__device__ __forceinline__ float round_to(float x) {
-  Half half;
-  narrow(&half, x);
-  return widen(half);
-}
-
-// Two numbers that are exact in Half as one register, `low` in the lower half.
-template <typename Half>
-__device__ __forceinline__ uint32_t pack(float low, float high) {
-  Half a, b;
+// Two numbers rounded to float16 in one register, `low` in the lower half.
+__device__ __forceinline__ uint32_t pack_float16(float low, float high) {
+#ifdef __CUDACC__
+  uint32_t both;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(high), "f"(low));
+  return both;
+#else
+  Float16Bits a, b;
   narrow(&a, low);
   narrow(&b, high);
   return static_cast<uint32_t>(b.bits) << 16 | a.bits;
+#endif
 }
 
-// x rounded to the 11 significant bits of tf32, a tie away from 0.
-__device__ __forceinline__ float round_to_tf32(float x) {
-#ifdef __CUDACC__
-  uint32_t rounded;
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(rounded) : "f"(x));
-  return __uint_as_float(rounded);
-#else
-  return bits_as<float>((bits_as<uint32_t>(x) + 0x1000u) & 0xffffe000u);
-#endif
+__device__ __forceinline__ float low_float16(uint32_t both) {
+  return widen(Float16Bits{static_cast<uint16_t>(both)});
+}
+
+__device__ __forceinline__ float high_float16(uint32_t both) {
+  return widen(Float16Bits{static_cast<uint16_t>(both >> 16)});
 }
 
 // ---- c += A B
 
 #ifdef __CUDACC__
 
-__device__ __forceinline__ void multiply_add(Bfloat16Bits, float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
-                                             uint32_t b1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-      "{%0,%1,%2,%3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-__device__ __forceinline__ void multiply_add(Float16Bits, float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
+__device__ __forceinline__ void multiply_add(float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
                                              uint32_t b1) {
   asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
       "{%0,%1,%2,%3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-__device__ __forceinline__ void multiply_add_tf32(float (&c)[4], const float (&a)[4], float b0, float b1) {
-  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-      "{%0,%1,%2,%3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(__float_as_uint(a[0])), "r"(__float_as_uint(a[1])), "r"(__float_as_uint(a[2])),
-        "r"(__float_as_uint(a[3])), "r"(__float_as_uint(b0)), "r"(__float_as_uint(b1)));
 }
 
 // Four 8 x 8 matrices of 16-bit numbers from shared memory; lane 8 m + r gives the address of row r of matrix m, and
@@ -155,13 +132,11 @@ __device__ __forceinline__ void load_transposed(uint32_t (&to)[4], const void* r
 
 #else
 
-template <typename Half>
-float half_of(uint32_t word, int which) {
-  return widen(Half{static_cast<uint16_t>(word >> 16 * which)});
+inline float half_of(uint32_t word, int which) {
+  return widen(Float16Bits{static_cast<uint16_t>(word >> 16 * which)});
 }
 
-template <typename Half>
-void multiply_add(Half, float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+inline void multiply_add(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   struct Operands {
     uint32_t a[4], b[2];
   };
@@ -172,27 +147,8 @@ void multiply_add(Half, float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint
     double sum = c[i];
     for (int k = 0; k < 16; ++k) {
       const int owner = k % 8 / 2, high = k / 8;
-      sum += static_cast<double>(half_of<Half>(all.of_lane(4 * g + owner).a[row_half + 2 * high], k % 2)) *
-             half_of<Half>(all.of_lane(4 * column + owner).b[high], k % 2);
-    }
-    c[i] = static_cast<float>(sum);
-  }
-}
-
-inline void multiply_add_tf32(float (&c)[4], const float (&a)[4], float b0, float b1) {
-  struct Operands {
-    float a[4], b[2];
-  };
-  const on_host::Exchange<Operands> all(Operands{{a[0], a[1], a[2], a[3]}, {b0, b1}});
-  const int g = on_host::lane() / 4, t = on_host::lane() % 4;
-  // The hardware reads 19 bits; a number that was not rounded to them would show here.
-  const auto cut = [](float x) { return bits_as<float>(bits_as<uint32_t>(x) & 0xffffe000u); };
-  for (int i = 0; i < 4; ++i) {
-    const int row_half = i / 2, column = 2 * t + i % 2;
-    double sum = c[i];
-    for (int k = 0; k < 8; ++k) {
-      sum += static_cast<double>(cut(all.of_lane(4 * g + k % 4).a[row_half + 2 * (k / 4)])) *
-             cut(all.of_lane(4 * column + k % 4).b[k / 4]);
+      sum += static_cast<double>(half_of(all.of_lane(4 * g + owner).a[row_half + 2 * high], k % 2)) *
+             half_of(all.of_lane(4 * column + owner).b[high], k % 2);
     }
     c[i] = static_cast<float>(sum);
   }

@@ -27,7 +27,7 @@ class Case(NamedTuple):
     dim: int
     dtype: str = "float32"
     temperature: float = 0.1
-    rows: str = "random"  # duplicates, zeros, huge, tiny
+    rows: str = "random"  # duplicates, zeros, huge, tiny, spread
     loss_scale: float = 1.0
     own: tuple[int, int] | None = None  # first_pair, pairs of a replica
 
@@ -50,8 +50,12 @@ def small_cases() -> list[Case]:
     cases += [Case(75, 131, "bfloat16", 0.01), Case(75, 20, "float32", 0.01, own=(20, 30))]
     cases += [Case(1, 1), Case(1, 33, "bfloat16"), Case(2, 3, "float16"), Case(3, 1, "float64")]
     cases += [Case(33, 131, dtype) for dtype in ("float32", "bfloat16", "float64")]  # a second panel of d
+    # Several panels, and all weight on one column, where the plain formula is exact: a dot that the backward pass adds
+    # up in another order than the forward pass shows.
+    cases += [Case(33, 300, dtype, 0.01) for dtype in ("float32", "bfloat16", "float64")]
     cases += [Case(33, 24, dtype, 0.05, rows) for rows in ("duplicates", "zeros") for dtype in ("float32", "bfloat16")]
     cases += [Case(20, 24, dtype, 0.05, rows) for rows in ("huge", "tiny") for dtype in ("float32", "bfloat16")]
+    cases += [Case(33, 24, dtype, 0.05, "spread") for dtype in ("float32", "bfloat16", "float16")]
     cases += [Case(33, 24, "float32", tau, loss_scale=2.0**15) for tau in (0.005, 0.07)]
     cases += [Case(33, 24, "float16", 0.07, loss_scale=2.0**15)]
     cases += [Case(40, 24, "float32", tau, own=own) for tau in (0.01, 0.1) for own in ((0, 1), (13, 20), (0, 40))]
@@ -76,6 +80,8 @@ def projections(case: Case) -> NDArray[Any]:
         z[random.choice(len(z), len(z) // 3, replace=False)] = 0
     if case.rows in ("huge", "tiny"):
         z *= 10.0 ** (random.uniform(0, 30, (len(z), 1)) * (1 if case.rows == "huge" else -1))
+    if case.rows == "spread":  # within a row, beyond what float16 has of exponents
+        z *= 10.0 ** random.uniform(-14, 0, z.shape)
     return to_bfloat16(z) if case.dtype == "bfloat16" else z.astype(case.dtype)
 
 

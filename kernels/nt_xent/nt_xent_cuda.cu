@@ -1,28 +1,33 @@
 // NT-Xent on CUDA devices from sm_80 on. Contract: nt_xent_cuda.h; formula: nt_xent.h.
 //
-// Mapping. `pack` writes x_i = z_i 2^e with |x_i| near a power of two, exactly, and scale_i = 1/|x_i|, so that raw rows
-// are dotted and <u_i, u_j> = <x_i, x_j> scale_i scale_j in float32. A block of four warps owns 64 rows, a warp 16 of
-// them, and passes over its share of the columns in tiles of 64, d in panels of kPanel:
+// Mapping. `pack` writes x_i = z_i 2^e with |x_i| near a power of two and scale_i = 1/|x_i|, so that raw rows are dotted
+// and <u_i, u_j> = <x_i, x_j> scale_i scale_j in float32. A warp owns 16 rows, a block 128 of them (64 in float32 and
+// float64), and passes over its share of the columns in tiles of 64, d in panels of kPanel:
 //     forward:  tile of dots -> sum of exponentials, largest dot, the positive's dot
 //     backward: tile of dots -> W_ij -> sums_i += W_ij u_j, from the registers that hold W to those that hold the sums
-// The columns are cut into as many shares as give 512 blocks; each share writes its partial results to a place of its
-// own, and a last kernel adds them in the order of the columns. The tiles never leave the registers.
+// The columns are cut into as many shares as give 256 blocks; each share writes its partial results to a place of its
+// own, and a last kernel adds them in the order of the columns. The tiles never leave the registers. While a tile of
+// half rows is worked on, the next one is on its way to shared memory.
 //
-// Products. bfloat16 and float16: mma.m16n8k16 on the raw rows, exact products, float32 sums; W (times scale_j) is
-// split into three bfloat16 or two float16 numbers, for W in half precision would be wrong by 2^-9. float32: three tf32
-// products of numbers split in two (22 bits), without lo lo. float64: plain fused multiply-adds. The hardware truncates
-// its float32 sums, so a chain ends after one panel or one tile and is added up with rounding.
+// Products: mma.m16n8k16 on rows of float16, exact products, float32 sums. A bfloat16 row of length 2^14 fits float16:
+// only what is below 2^-28 of the row's length is rounded, by less than 2^-39 of it; a float32 row is two float16 rows,
+// high and low, and low low is left out. W (times scale_j) is split into two float16 numbers too, for W in half
+// precision would be wrong by 2^-11. float64: plain fused multiply-adds. The hardware truncates its float32 sums, so a
+// chain ends after one panel or one tile and is added up with rounding, small products first. Both passes add the panels
+// of a dot in one order, so that a dot has the same bits in both, and exp(s_ij - lse_i) is 1 where all weight is on one
+// column.
 //
-// Operations, with F = 2 (2N)^2 d: forward F, backward 2F (and F more for every kPanel of d beyond the first), times 3
-// and 2 where split. Bytes: x is read once for each 64 rows, from the L2 cache as long as it lies there.
+// Operations, with F = 2 (2N)^2 d: forward F, backward 2F (and F more for every kPanel of d beyond the first), the
+// second F times 2; for float32 all of it times 3, but W only by 1.5. Bytes: x is read once for each 128 rows, from the L2 cache as
+// long as it lies there. Beside the products, a pair of rows takes some 10 instructions forward and 20 backward: only
+// the tiles that hold a row's own column, its positive or the end look at column numbers.
 //
 // The full square, not its upper triangle. Backward, a tile used twice would add to the rows of others: float atomics
-// or 2N/64 copies of dz; it would save F/2 of 2F. Forward it would save half: at N = 4096, d = 128 some 17 of 34 GFLOP
-// and 34 of 67 million exponentials, about 20 us each way on an H100 by its data sheet, for a second reduction and
-// (2N)^2/64 partial sums. And a row that sees all columns from its own side gives equal rows bit-equal dots under the
-// split products too, which top1 promises.
+// or 2N/64 copies of dz; it would save F/2 of 3F. Forward it would save half, for a second reduction and (2N)^2/64
+// partial sums. And a row that sees all columns from its own side gives equal rows bit-equal dots under the split
+// products too, which top1 promises.
 //
-// Not tried yet, for want of a device: asynchronous copies, two row tiles a warp, wgmma.
+// Not tried yet: wgmma.
 #include <cfloat>
 #include <cmath>
 #include <cstring>
@@ -35,7 +40,7 @@
 
 // Tests set it low, so that a block of a small problem passes over several tiles, as those of large ones do.
 #ifndef LOWLEVEL_SIMCLR_BLOCKS_WANTED
-#define LOWLEVEL_SIMCLR_BLOCKS_WANTED 512
+#define LOWLEVEL_SIMCLR_BLOCKS_WANTED 256
 #endif
 
 namespace lowlevel_simclr {
@@ -43,63 +48,99 @@ namespace {
 
 // ---- Constants
 
-constexpr int kWarps = 4;
-constexpr int kThreads = kWarps * kWarp;
-constexpr int kTile = 64;                                     // rows of a block, columns of a tile
+constexpr int kTile = 64;                                     // columns of a tile
 constexpr int kFragments = kTile / 8;                         // 8-column fragments of a tile
-constexpr int kBlocksWanted = LOWLEVEL_SIMCLR_BLOCKS_WANTED;  // about four for each processor of a large GPU
+constexpr int kBlocksWanted = LOWLEVEL_SIMCLR_BLOCKS_WANTED;  // one or two for each processor of a large GPU
 constexpr int kMostShares = 64;                               //
-constexpr int kPadding = 16;            // d is rounded up to it: the depth of one 16-bit product
-constexpr int kReducingThreads = 1024;  //
+constexpr int kPadding = 16;                    // d is rounded up to it: the depth of one 16-bit product
+constexpr int kRowThreads = 128;                // of the kernels that go over rows, not over tiles
+constexpr int kRowWarps = kRowThreads / kWarp;  //
+constexpr int kReducingThreads = 1024;          //
 constexpr double kFixedShiftTemperature = 2.0 / 64.0;  // as on the CPU
 constexpr double kLog2E = 1.4426950408889634;
 constexpr float kNoDot = -4.0f;  // below every dot
 
-static_assert(kTile == 16 * kWarps, "a warp owns the 16 rows of one product");
-
 // ---- What differs between types
 
-template <typename Half>
+// Rows of float, bfloat16 or float16 as float16 numbers: two for a float, x = high + low within 2^-24, otherwise one.
+template <typename Z>
 struct HalfRows {
-  using Element = Half;
+  using Element = Z;           // of z
+  using Packed = Float16Bits;  // of x
   using Sum = float;
+  static constexpr int kWarps = 8, kBuffers = 2;
+  static constexpr int kPieces = sizeof(Z) == sizeof(float) ? 2 : 1;
   static constexpr int kPanel = 128,
                        kStride = kPanel + 8;  // the 16 bytes behind a row spread rows over the banks
-  static constexpr bool kNarrowRange = sizeof(Half) == 2 && !std::is_same<Half, Bfloat16Bits>::value;
   // float16 has few exponents: rows of length 2^14 and weights times 2^8 keep what is small within them.
-  static constexpr int kRowExponent = kNarrowRange ? 14 : 0, kWeightExponent = kNarrowRange ? 8 : 0;
-  static constexpr int kPieces = kNarrowRange ? 2 : 3;
+  static constexpr int kRowExponent = 14, kWeightExponent = 8;
+  static constexpr int kLowRows = 16 * kWarps * kStride,
+                       kLowColumns = kTile * kStride;  // where low pieces begin
 
-  // c += 16 rows times 64 columns, over `depth` of the panel.
-  static __device__ __forceinline__ void dots(const Element* rows, const Element* columns, int depth,
-                                              float (&c)[kFragments][4]) {
-    const int lane = threadIdx.x % kWarp;
-    const Element* row = rows + lane % 16 * kStride + lane / 16 * 8;
-    const Element* column = columns + (lane / 16 * 8 + lane % 8) * kStride + lane / 8 % 2 * 8;
-    for (int k = 0; k < depth; k += 16) {
-      uint32_t a[4], b[4];
-      load_matrices(a, row + k);
-#pragma unroll
-      for (int n = 0; n < kFragments; n += 2) {
-        load_matrices(b, column + n * 8 * kStride + k);
-        multiply_add(Half(), c[n], a, b[0], b[1]);
-        multiply_add(Half(), c[n + 1], a, b[2], b[3]);
-      }
+  // Element k of a packed row, whose pieces are `stride` apart.
+  static __device__ __forceinline__ void store(Packed* row, int64_t k, int64_t stride, float x) {
+    for (int piece = 0; piece < kPieces; ++piece) {
+      narrow(row + piece * stride + k, x);
+      x -= widen(row[piece * stride + k]);
     }
+  }
+
+  // c += 16 rows times 64 columns, over `depth` of the panel; the small products first.
+  static __device__ __forceinline__ void dots(const Packed* rows, const Packed* columns, int depth,
+                                              float (&c)[kFragments][4]) {
+    if (kPieces == 2) dots_over<true>(rows, columns, depth, c);
+    dots_over<false>(rows, columns, depth, c);
+  }
+
+  template <bool kCross>
+  static __device__ __forceinline__ void dots_over(const Packed* rows, const Packed* columns, int depth,
+                                                   float (&c)[kFragments][4]) {
+    const int lane = threadIdx.x % kWarp;
+    const Packed* row = rows + lane % 16 * kStride + lane / 16 * 8;
+    const Packed* column = columns + (lane / 16 * 8 + lane % 8) * kStride + lane / 8 % 2 * 8;
+    if (depth < kPanel) {
+      for (int k = 0; k < depth; k += 16) dots_at<kCross>(row + k, column + k, c);
+      return;
+    }
+#pragma unroll
+    for (int k = 0; k < kPanel; k += 16) dots_at<kCross>(row + k, column + k, c);
+  }
+
+  // high high, or where `kCross` low high + high low.
+  template <bool kCross>
+  static __device__ __forceinline__ void dots_at(const Packed* row, const Packed* column,
+                                                 float (&c)[kFragments][4]) {
+    uint32_t a[4], low[4], b[4];
+    load_matrices(a, row);
+    if (kCross) load_matrices(low, row + kLowRows);
+#pragma unroll
+    for (int n = 0; n < kFragments; n += 2) {
+      load_matrices(b, column + n * 8 * kStride);
+      multiply_pair(c[n], c[n + 1], kCross ? low : a, b);
+      if (!kCross) continue;
+      load_matrices(b, column + kLowColumns + n * 8 * kStride);
+      multiply_pair(c[n], c[n + 1], a, b);
+    }
+  }
+
+  static __device__ __forceinline__ void multiply_pair(float (&left)[4], float (&right)[4],
+                                                       const uint32_t (&a)[4], const uint32_t (&b)[4]) {
+    multiply_add(left, a, b[0], b[1]);
+    multiply_add(right, a, b[2], b[3]);
   }
 
   // sums += w (16 x 64) times the first `width` columns of the tile's rows of x. A product's C registers are the next
   // one's A registers: two neighbouring fragments of 8 columns are one of depth 16.
-  static __device__ __forceinline__ void apply(float (&w)[kFragments][4], const Element* columns, int width,
+  static __device__ __forceinline__ void apply(float (&w)[kFragments][4], const Packed* columns, int width,
                                                float (&sums)[kPanel / 8][4]) {
-    uint32_t pieces[kFragments / 2][kPieces][4];
+    uint32_t high[kFragments / 2][4], low[kFragments / 2][4];
 #pragma unroll
     for (int s = 0; s < kFragments / 2; ++s) {
-#pragma unroll
-      for (int piece = 0; piece < kPieces; ++piece) split_off(w[2 * s], w[2 * s + 1], pieces[s][piece]);
+      split_off(w[2 * s], w[2 * s + 1], high[s]);
+      split_off(w[2 * s], w[2 * s + 1], low[s]);
     }
     const int lane = threadIdx.x % kWarp;
-    const Element* row = columns + lane % 16 * kStride + lane / 16 * 8;
+    const Packed* row = columns + lane % 16 * kStride + lane / 16 * 8;
 #pragma unroll
     for (int n = 0; n < kPanel / 8; n += 2) {
       if (n * 8 >= width) break;
@@ -107,12 +148,13 @@ struct HalfRows {
 #pragma unroll
       for (int s = 0; s < kFragments / 2; ++s) {
         uint32_t b[4];
-        load_transposed(b, row + s * 16 * kStride + n * 8);
-#pragma unroll
-        for (int piece = kPieces - 1; piece >= 0; --piece) {
-          multiply_add(Half(), c[0], pieces[s][piece], b[0], b[1]);
-          multiply_add(Half(), c[1], pieces[s][piece], b[2], b[3]);
+        if (kPieces == 2) {
+          load_transposed(b, row + kLowColumns + s * 16 * kStride + n * 8);
+          multiply_pair(c[0], c[1], high[s], b);
         }
+        load_transposed(b, row + s * 16 * kStride + n * 8);
+        multiply_pair(c[0], c[1], low[s], b);
+        multiply_pair(c[0], c[1], high[s], b);
       }
 #pragma unroll
       for (int i = 0; i < 8; ++i) sums[n + i / 4][i % 4] += c[i / 4][i % 4];
@@ -125,83 +167,22 @@ struct HalfRows {
     for (int i = 0; i < 4; ++i) {
       float (&from)[4] = i < 2 ? left : right;
       const int at = i % 2 * 2;
-      const float low = round_to<Half>(from[at]), high = round_to<Half>(from[at + 1]);
-      a[i] = pack<Half>(low, high);
-      from[at] -= low;
-      from[at + 1] -= high;
-    }
-  }
-};
-
-struct SingleRows {
-  using Element = float;
-  using Sum = float;
-  static constexpr int kPanel = 128, kStride = kPanel + 4;
-  static constexpr int kRowExponent = 0, kWeightExponent = 0;
-
-  static __device__ __forceinline__ void split(const float (&x)[4], float (&high)[4], float (&low)[4]) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      high[i] = round_to_tf32(x[i]);
-      low[i] = round_to_tf32(x[i] - high[i]);
-    }
-  }
-
-  // The small products first.
-  static __device__ __forceinline__ void multiply_split(float (&c)[4], const float (&high)[4],
-                                                        const float (&low)[4], float b0, float b1) {
-    const float high0 = round_to_tf32(b0), high1 = round_to_tf32(b1);
-    multiply_add_tf32(c, low, high0, high1);
-    multiply_add_tf32(c, high, round_to_tf32(b0 - high0), round_to_tf32(b1 - high1));
-    multiply_add_tf32(c, high, high0, high1);
-  }
-
-  static __device__ __forceinline__ void dots(const float* rows, const float* columns, int depth,
-                                              float (&c)[kFragments][4]) {
-    const int g = threadIdx.x % kWarp / 4, t = threadIdx.x % 4;
-    const float *row = rows + g * kStride + t, *column = columns + g * kStride + t;
-    for (int k = 0; k < depth; k += 8) {
-      const float a[4] = {row[k], row[8 * kStride + k], row[k + 4], row[8 * kStride + k + 4]};
-      float high[4], low[4];
-      split(a, high, low);
-#pragma unroll
-      for (int n = 0; n < kFragments; ++n) {
-        multiply_split(c[n], high, low, column[n * 8 * kStride + k], column[n * 8 * kStride + k + 4]);
-      }
-    }
-  }
-
-  // The order of a depth is free: slot t is column 2t and slot t + 4 column 2t + 1, so C registers are A registers.
-  static __device__ __forceinline__ void apply(float (&w)[kFragments][4], const float* columns, int width,
-                                               float (&sums)[kPanel / 8][4]) {
-    float low[kFragments][4];
-#pragma unroll
-    for (int s = 0; s < kFragments; ++s) {
-      const float a[4] = {w[s][0], w[s][2], w[s][1], w[s][3]};
-      split(a, w[s], low[s]);
-    }
-    const int g = threadIdx.x % kWarp / 4, t = threadIdx.x % 4;
-    const float* row = columns + 2 * t * kStride + g;
-#pragma unroll
-    for (int n = 0; n < kPanel / 8; ++n) {
-      if (n * 8 >= width) break;
-      float c[4] = {};
-#pragma unroll
-      for (int s = 0; s < kFragments; ++s) {
-        const float* at = row + s * 8 * kStride + n * 8;
-        multiply_split(c, w[s], low[s], at[0], at[kStride]);
-      }
-#pragma unroll
-      for (int i = 0; i < 4; ++i) sums[n][i] += c[i];
+      a[i] = pack_float16(from[at], from[at + 1]);
+      from[at] -= low_float16(a[i]);
+      from[at + 1] -= high_float16(a[i]);
     }
   }
 };
 
 struct DoubleRows {
   using Element = double;
+  using Packed = double;
   using Sum = double;
+  static constexpr int kWarps = 4, kBuffers = 1, kPieces = 1;
   static constexpr int kPanel = 32, kStride = kPanel + 2;
   static constexpr int kRowExponent = 0, kWeightExponent = 0;
+
+  static __device__ __forceinline__ void store(double* row, int64_t k, int64_t, double x) { row[k] = x; }
 
   static __device__ __forceinline__ void dots(const double* rows, const double* columns, int depth,
                                               double (&c)[kFragments][4]) {
@@ -243,7 +224,7 @@ struct DoubleRows {
 
 template <typename Kind>
 struct Column {
-  typename Kind::Sum scale, weight, cotangent, shift;  // 1/|x|, c/r, c, m
+  typename Kind::Sum scale, weight, shift, cotangent;  // 1/|x|, c/r, m, c
 };
 
 template <typename Kind>
@@ -252,9 +233,15 @@ struct Problem {
   int shares, panels;
   const double* temperature;
   const int64_t* first_pair;
-  typename Kind::Element* x;  // (rows, stride)
-  Column<Kind>* columns;      // (rows,)
+  typename Kind::Packed* x;  // (rows, pieces, stride)
+  Column<Kind>* columns;     // (rows,)
 };
+
+template <typename Kind>
+constexpr int kThreads = Kind::kWarps * kWarp;
+
+template <typename Kind>
+constexpr int kRowTile = 16 * Kind::kWarps;  // rows of a block: a warp owns the 16 of one product
 
 // What a kernel reads of the scalars that lie on the device.
 struct Scalars {
@@ -324,7 +311,7 @@ template <typename Kind>
 __global__ void pack(Problem<Kind> p, const typename Kind::Element* z, typename Kind::Sum* inverse_norm) {
   using Element = typename Kind::Element;
   using Sum = typename Kind::Sum;
-  const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp;
+  const int64_t row = static_cast<int64_t>(blockIdx.x) * kRowWarps + threadIdx.x / kWarp;
   if (row >= p.rows) return;
   const Element* from = z + row * p.dim;
   const double norm = norm_of(from, p.dim), inverse = 1 / norm;
@@ -336,7 +323,7 @@ __global__ void pack(Problem<Kind> p, const typename Kind::Element* z, typename 
   const double half = ldexp(1.0, exponent / 2), other_half = ldexp(1.0, exponent - exponent / 2);
   for (int64_t k = threadIdx.x % kWarp; k < p.stride; k += kWarp) {
     const double x = counts && k < p.dim ? flushed(from[k]) * half * other_half : 0.0;
-    narrow(p.x + row * p.stride + k, static_cast<Sum>(x));
+    Kind::store(p.x + row * Kind::kPieces * p.stride, k, p.stride, static_cast<Sum>(x));
   }
   if (threadIdx.x % kWarp != 0) return;
   p.columns[row].scale = static_cast<Sum>(counts ? inverse / half / other_half : finite ? 0.0 : NAN);
@@ -348,28 +335,31 @@ __global__ void pack(Problem<Kind> p, const typename Kind::Element* z, typename 
 // Shared memory of a block.
 template <typename Kind>
 struct Shared {
-  typename Kind::Element rows[kTile * Kind::kStride], columns[kTile * Kind::kStride];
-  Column<Kind> of_columns[kTile];
-  int64_t row_numbers[kTile];
+  typename Kind::Packed rows[Kind::kPieces * kRowTile<Kind> * Kind::kStride];
+  typename Kind::Packed columns[Kind::kBuffers][Kind::kPieces * kTile * Kind::kStride];
+  Column<Kind> of_columns[Kind::kBuffers][kTile];
+  int row_numbers[kRowTile<Kind>];
 };
 
 static_assert(sizeof(Shared<HalfRows<Bfloat16Bits>>) % 16 == 0 && sizeof(Shared<DoubleRows>) % 16 == 0);
-static_assert(sizeof(Shared<SingleRows>) <= 80 * 1024, "two blocks fit the 164 KB of sm_80");
+static_assert(sizeof(Shared<HalfRows<Bfloat16Bits>>) <= 80 * 1024, "two blocks fit the 164 KB of sm_80");
+static_assert(sizeof(Shared<HalfRows<float>>) <= 160 * 1024, "one block fits the 164 KB of sm_80");
 
-// Columns [panel kPanel, + kPanel) of 64 rows of x, 16 bytes at a time; 0 where there is no row or column.
-template <typename Kind, typename RowOf>
+// Begins to copy columns [panel kPanel, + kPanel) of `kCount` rows of x, piece after piece; 0 where there is no row or
+// column.
+template <typename Kind, int kCount, typename RowOf>
 __device__ __forceinline__ void load_panel(const Problem<Kind>& p, int panel, RowOf row_of_index,
-                                           typename Kind::Element* to) {
-  constexpr int kPerLoad = 16 / sizeof(typename Kind::Element), kLoads = Kind::kPanel / kPerLoad;
+                                           typename Kind::Packed* to) {
+  constexpr int kPerLoad = 16 / sizeof(typename Kind::Packed), kLoads = Kind::kPanel / kPerLoad;
   static_assert(kPadding % kPerLoad == 0 && Kind::kStride % kPerLoad == 0);
-  for (int i = threadIdx.x; i < kTile * kLoads; i += kThreads) {
-    const int64_t row = row_of_index(i / kLoads),
+#pragma unroll 2
+  for (int i = threadIdx.x; i < Kind::kPieces * kCount * kLoads; i += kThreads<Kind>) {
+    const int line = i / kLoads, piece = line / kCount;
+    const int64_t row = row_of_index(line % kCount),
                   column = static_cast<int64_t>(panel) * Kind::kPanel + i % kLoads * kPerLoad;
-    uint4 loaded{0, 0, 0, 0};
-    if (row >= 0 && row < p.rows && column < p.stride) {
-      loaded = *reinterpret_cast<const uint4*>(p.x + row * p.stride + column);
-    }
-    *reinterpret_cast<uint4*>(to + i / kLoads * Kind::kStride + i % kLoads * kPerLoad) = loaded;
+    const bool counts = row >= 0 && row < p.rows && column < p.stride;
+    copy_16_bytes(to + line * Kind::kStride + i % kLoads * kPerLoad,
+                  p.x + (counts ? (row * Kind::kPieces + piece) * p.stride + column : 0), counts);
   }
 }
 
@@ -386,7 +376,8 @@ struct Worker {
   const Problem<Kind>& p;
   Shared<Kind>& shared;
   int warp, g, t;
-  int64_t row[2], partner[2];  // -1 behind the last own row
+  int buffer = 0;          // where the tile at hand lies
+  int row[2], partner[2];  // -1 behind the last own row
   Sum scale[2];
 
   __device__ Worker(const Problem<Kind>& p, const Scalars& s)
@@ -394,42 +385,108 @@ struct Worker {
     warp = threadIdx.x / kWarp;
     g = threadIdx.x % kWarp / 4;
     t = threadIdx.x % 4;
-    for (int i = threadIdx.x; i < kTile; i += kThreads) {
+    for (int i = threadIdx.x; i < kRowTile<Kind>; i += kThreads<Kind>) {
       const int64_t own = own_row(i);
-      shared.row_numbers[i] = own < p.own_rows ? row_of(p, s.first_pair, own) : -1;
+      shared.row_numbers[i] = own < p.own_rows ? static_cast<int>(row_of(p, s.first_pair, own)) : -1;
     }
     __syncthreads();
     for (int i = 0; i < 2; ++i) {
       row[i] = shared.row_numbers[warp * 16 + g + 8 * i];
-      partner[i] = row[i] < 0 ? -1 : positive_of(row[i], p.pairs);
+      partner[i] = row[i] < 0 ? -1 : static_cast<int>(positive_of(row[i], p.pairs));
       scale[i] = row[i] < 0 ? Sum(0) : p.columns[row[i]].scale;
     }
   }
 
-  __device__ int64_t own_row(int index) const { return static_cast<int64_t>(blockIdx.x) * kTile + index; }
+  __device__ int64_t own_row(int index) const {
+    return static_cast<int64_t>(blockIdx.x) * kRowTile<Kind> + index;
+  }
 
-  // Raw dots of the block's rows with tile `tile`, its panels in turn, `last` the last one: it stays in shared memory.
-  __device__ __forceinline__ void dots(int64_t tile, bool first, int last, Sum (&c)[kFragments][4]) {
-    for (int n = 0; n < kFragments; ++n)
-      for (int i = 0; i < 4; ++i) c[n][i] = 0;
+  __device__ __forceinline__ const typename Kind::Packed* columns() const { return shared.columns[buffer]; }
+  __device__ __forceinline__ const Column<Kind>& of_column(int at) const {
+    return shared.of_columns[buffer][at];
+  }
+
+  __device__ __forceinline__ void load_rows(int panel) {
+    load_panel<Kind, kRowTile<Kind>>(p, panel, [&](int i) { return shared.row_numbers[i]; }, shared.rows);
+  }
+
+  __device__ __forceinline__ void load_tile(int64_t tile, int panel, int to) {
     const int64_t begin = tile * kTile;
-    for (int turn = 1; turn <= p.panels; ++turn) {
-      const int panel = (last + turn) % p.panels;
-      __syncthreads();  // nobody reads what is overwritten
-      if (first || p.panels > 1)
-        load_panel(p, panel, [&](int i) { return shared.row_numbers[i]; }, shared.rows);
-      load_panel(p, panel, [&](int i) { return begin + i; }, shared.columns);
-      for (int i = threadIdx.x; turn == 1 && i < kTile; i += kThreads) {
-        shared.of_columns[i] = begin + i < p.rows ? p.columns[begin + i] : Column<Kind>{};
-      }
+    load_panel<Kind, kTile>(p, panel, [&](int i) { return begin + i; }, shared.columns[to]);
+    constexpr int kPerColumn = sizeof(Column<Kind>) / 16;
+    for (int i = threadIdx.x; i < kTile * kPerColumn; i += kThreads<Kind>) {
+      const bool counts = begin + i / kPerColumn < p.rows;
+      const char* from = reinterpret_cast<const char*>(p.columns + (counts ? begin : 0));
+      copy_16_bytes(reinterpret_cast<char*>(shared.of_columns[to]) + 16 * i, from + (counts ? 16 * i : 0),
+                    counts);
+    }
+  }
+
+  // What was begun is there for the whole block.
+  __device__ __forceinline__ void receive() {
+    wait_for_copies();
+    __syncthreads();
+  }
+
+  // Before the first tile: where d is one panel, the rows are loaded once.
+  __device__ __forceinline__ void start(int64_t first) {
+    if (p.panels > 1) return;
+    load_rows(0);
+    if (Kind::kBuffers > 1) load_tile(first, 0, 0);
+    buffer = Kind::kBuffers - 1;
+  }
+
+  // Raw dots of the block's rows with tile `tile` of those before `end`; its panel `last` lies in shared memory then.
+  __device__ __forceinline__ void dots(int64_t tile, int64_t end, int last, Sum (&c)[kFragments][4]) {
+#pragma unroll
+    for (int n = 0; n < kFragments; ++n)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) c[n][i] = 0;
+    p.panels == 1 ? dots_of_one_panel(tile, end, c) : dots_of_panels(tile, last, c);
+  }
+
+  __device__ __forceinline__ void dots_of_one_panel(int64_t tile, int64_t end, Sum (&c)[kFragments][4]) {
+    if constexpr (Kind::kBuffers > 1) {
+      receive();  // and nobody reads the tile before this one any more
+      buffer = 1 - buffer;
+      if (tile + 1 < end) load_tile(tile + 1, 0, 1 - buffer);
+    } else {
       __syncthreads();
+      load_tile(tile, 0, 0);
+      receive();
+    }
+    Kind::dots(shared.rows + warp * 16 * Kind::kStride, columns(), width_of(p, 0), c);
+  }
+
+  __device__ __forceinline__ void dots_of_panels(int64_t tile, int last, Sum (&c)[kFragments][4]) {
+    for (int panel = 0; panel < p.panels; ++panel) {
+      __syncthreads();
+      load_rows(panel);
+      load_tile(tile, panel, 0);
+      receive();
       Sum of_panel[kFragments][4] = {};
-      Kind::dots(shared.rows + warp * 16 * Kind::kStride, shared.columns, width_of(p, panel), of_panel);
+      Kind::dots(shared.rows + warp * 16 * Kind::kStride, columns(), width_of(p, panel), of_panel);
 #pragma unroll
       for (int n = 0; n < kFragments; ++n)
 #pragma unroll
         for (int i = 0; i < 4; ++i) c[n][i] += of_panel[n][i];
     }
+    if (last == p.panels - 1) return;
+    __syncthreads();
+    load_tile(tile, last, 0);
+    receive();
+  }
+
+  // Whether the tile holds the own column or the positive of one of the warp's rows, or reaches behind the last column.
+  __device__ __forceinline__ bool is_special(int64_t tile) const {
+    const int64_t begin = tile * kTile;
+    bool special = p.rows - begin < kTile;
+    for (int r = 0; r < 2; ++r) special = special || in_tile(row[r], begin) || in_tile(partner[r], begin);
+    return __any_sync(kAllLanes, special);
+  }
+
+  __device__ __forceinline__ bool in_tile(int column, int64_t begin) const {
+    return static_cast<uint32_t>(column - static_cast<int>(begin)) < kTile;
   }
 
   __device__ __forceinline__ int column_in_tile(int n, int i) const { return n * 8 + 2 * t + i % 2; }
@@ -440,7 +497,20 @@ __device__ __forceinline__ Sum exp2_of(Sum x) {
   return exp2(x);
 }
 
-__device__ __forceinline__ float exp2_of(float x) { return exp2f(x); }
+// Within 2^-22 of the power (PTX ISA); what is below the smallest normal float becomes 0, which no sum feels: with a
+// fixed shift no power is below 2^-93, and otherwise the largest is 1.
+__device__ __forceinline__ float exp2_of(float x) {
+#ifdef __CUDACC__
+  float power;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
+  return power;
+#else
+  return exp2f(x);
+#endif
+}
+
+__device__ __forceinline__ float larger(float a, float b) { return fmaxf(a, b); }  // a number rather than NaN
+__device__ __forceinline__ double larger(double a, double b) { return fmax(a, b); }
 
 // ---- Forward
 
@@ -456,34 +526,38 @@ struct State {
   Sum sum = 0, most = Sum(kNoDot), positive = Sum(kNoDot);
 };
 
-// Adds the dots of `kCount` columns. A dot of kNoDot does not count.
-template <typename Sum, int kCount>
-__device__ __forceinline__ void add_dots(State<Sum>& state, const Sum (&dots)[kCount], bool online, Sum k) {
+// Adds the dots of `kCount` columns; where `kMasked`, one of kNoDot does not count.
+template <bool kOnline, bool kMasked, typename Sum, int kCount>
+__device__ __forceinline__ void add_dots(State<Sum>& state, const Sum (&dots)[kCount], Sum k) {
   Sum most = state.most;
 #pragma unroll
-  for (int i = 0; i < kCount; ++i) most = dots[i] > most ? dots[i] : most;
-  const Sum shift = online ? most : Sum(1);
-  Sum sum = online && state.sum != 0 ? state.sum * exp2_of((state.most - most) * k) : state.sum;
+  for (int i = 0; i < kCount; ++i) most = larger(most, dots[i]);
+  Sum sum = kOnline && state.sum != 0 ? state.sum * exp2_of((state.most - most) * k) : state.sum;
 #pragma unroll
-  for (int i = 0; i < kCount; ++i) sum += dots[i] == Sum(kNoDot) ? Sum(0) : exp2_of((dots[i] - shift) * k);
+  for (int i = 0; i < kCount; ++i) {
+    const Sum power = kOnline ? exp2_of((dots[i] - most) * k) : exp2_of(fma(dots[i], k, -k));
+    sum += kMasked && dots[i] == Sum(kNoDot) ? Sum(0) : power;
+  }
   state.sum = sum;
   state.most = most;
 }
 
-template <typename Sum>
-__device__ __forceinline__ State<Sum> merged(const State<Sum>& a, const State<Sum>& b, bool online, Sum k) {
+template <bool kOnline, typename Sum>
+__device__ __forceinline__ State<Sum> merged(const State<Sum>& a, const State<Sum>& b, Sum k) {
   State<Sum> both;
-  both.most = a.most > b.most ? a.most : b.most;
-  const Sum of_a = online && a.sum != 0 ? a.sum * exp2_of((a.most - both.most) * k) : a.sum;
-  const Sum of_b = online && b.sum != 0 ? b.sum * exp2_of((b.most - both.most) * k) : b.sum;
+  both.most = larger(a.most, b.most);
+  const Sum of_a = kOnline && a.sum != 0 ? a.sum * exp2_of((a.most - both.most) * k) : a.sum;
+  const Sum of_b = kOnline && b.sum != 0 ? b.sum * exp2_of((b.most - both.most) * k) : b.sum;
   both.sum = of_a + of_b;
   both.positive = a.positive == Sum(kNoDot) ? b.positive : a.positive;
   return both;
 }
 
-template <typename Kind, typename Sum>
-__device__ __forceinline__ void add_tile(const Worker<Kind>& w, int64_t begin, const Sum (&c)[kFragments][4],
-                                         State<Sum> (&state)[2], bool online, Sum k) {
+template <bool kOnline, bool kMasked, typename Kind, typename Sum>
+__device__ __forceinline__ void add_tile(const Worker<Kind>& w, int64_t tile, const Sum (&c)[kFragments][4],
+                                         State<Sum> (&state)[2], Sum k) {
+  const int begin = static_cast<int>(tile * kTile);
+  const int64_t columns = w.p.rows - tile * kTile;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     Sum dots[2 * kFragments];
@@ -492,32 +566,32 @@ __device__ __forceinline__ void add_tile(const Worker<Kind>& w, int64_t begin, c
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         const int at = w.column_in_tile(n, i);
-        const int64_t column = begin + at;
-        const Sum dot = c[n][2 * r + i] * (w.scale[r] * w.shared.of_columns[at].scale);
-        const bool counts = column < w.p.rows && column != w.row[r] && column != w.partner[r];
+        const Sum dot = c[n][2 * r + i] * (w.scale[r] * w.of_column(at).scale);
+        const bool positive = kMasked && at == w.partner[r] - begin;
+        const bool counts = !kMasked || (at < columns && at != w.row[r] - begin && !positive);
         dots[2 * n + i] = counts ? dot : Sum(kNoDot);
-        if (column == w.partner[r]) state[r].positive = dot;
+        if (positive) state[r].positive = dot;
       }
     }
-    add_dots(state[r], dots, online, k);
+    add_dots<kOnline, kMasked>(state[r], dots, k);
   }
 }
 
-template <typename Kind>
-__global__ void __launch_bounds__(kThreads, sizeof(typename Kind::Sum) == 4 ? 3 : 1)
-    forward_tiles(Problem<Kind> p, Partial<typename Kind::Sum> partial) {
+template <bool kOnline, typename Kind>
+__device__ __forceinline__ void forward_share(const Problem<Kind>& p, const Scalars& s,
+                                              const Partial<typename Kind::Sum>& partial) {
   using Sum = typename Kind::Sum;
-  const Scalars s = read_scalars(p);
-  const bool online = is_online(s.temperature);
   const Sum k = static_cast<Sum>(kLog2E / s.temperature);
   Worker<Kind> w(p, s);
   State<Sum> state[2];
   const int64_t begin = first_tile(blockIdx.y, p.shares, p.rows),
                 end = first_tile(blockIdx.y + 1, p.shares, p.rows);
+  w.start(begin);
   for (int64_t tile = begin; tile < end; ++tile) {
     Sum c[kFragments][4];
-    w.dots(tile, tile == begin, p.panels - 1, c);
-    add_tile(w, tile * kTile, c, state, online, k);
+    w.dots(tile, end, p.panels - 1, c);
+    w.is_special(tile) ? add_tile<kOnline, true>(w, tile, c, state, k)
+                       : add_tile<kOnline, false>(w, tile, c, state, k);
   }
   for (int r = 0; r < 2; ++r) {
     for (int mask = 2; mask > 0; mask /= 2) {
@@ -526,7 +600,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(typename Kind::Sum) == 4 ? 3 
       other.most = __shfl_xor_sync(kAllLanes, state[r].most, mask);
       other.positive = __shfl_xor_sync(kAllLanes, state[r].positive, mask);
       // Both of the two add the lower lane's to the higher one's: the same bits.
-      state[r] = w.t & mask ? merged(other, state[r], online, k) : merged(state[r], other, online, k);
+      state[r] = w.t & mask ? merged<kOnline>(other, state[r], k) : merged<kOnline>(state[r], other, k);
     }
     if (w.row[r] < 0 || w.t != 0) continue;
     const int64_t at = blockIdx.y * p.own_rows + w.own_row(w.warp * 16 + w.g + 8 * r);
@@ -534,6 +608,16 @@ __global__ void __launch_bounds__(kThreads, sizeof(typename Kind::Sum) == 4 ? 3 
     partial.most[at] = state[r].most;
     partial.positive[at] = state[r].positive;
   }
+}
+
+template <typename Kind>
+constexpr int kForwardBlocks = sizeof(typename Kind::Element) == 2 ? 2 : 1;  // of a processor
+
+template <typename Kind>
+__global__ void __launch_bounds__(kThreads<Kind>, kForwardBlocks<Kind>)
+    forward_tiles(Problem<Kind> p, Partial<typename Kind::Sum> partial) {
+  const Scalars s = read_scalars(p);
+  is_online(s.temperature) ? forward_share<true>(p, s, partial) : forward_share<false>(p, s, partial);
 }
 
 template <typename Sum>
@@ -599,36 +683,34 @@ __global__ void fill_columns(Problem<Kind> p, const typename Kind::Sum* cotangen
 }
 
 // c becomes W_ij times scale_j, times a power of two that float16 needs; 0 where nothing counts.
-template <typename Kind, typename Sum>
-__device__ __forceinline__ void weigh_tile(const Worker<Kind>& w, int64_t begin,
-                                           const Column<Kind> (&of_rows)[2], Sum (&c)[kFragments][4],
-                                           bool online, Sum k) {
+template <bool kOnline, bool kMasked, typename Kind, typename Sum>
+__device__ __forceinline__ void weigh_tile(const Worker<Kind>& w, int64_t tile,
+                                           const Column<Kind> (&of_rows)[2], Sum (&c)[kFragments][4], Sum k) {
   const Sum factor = Sum(1 << Kind::kRowExponent) * Sum(1 << Kind::kWeightExponent);
+  const int begin = static_cast<int>(tile * kTile);
+  const int64_t columns = w.p.rows - tile * kTile;
 #pragma unroll
   for (int n = 0; n < kFragments; ++n) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int r = i / 2, at = w.column_in_tile(n, i);
-      const int64_t column = begin + at;
-      const Column<Kind>& other = w.shared.of_columns[at];
+      const Column<Kind>& other = w.of_column(at);
       const Sum dot = c[n][i] * (w.scale[r] * other.scale);
-      Sum weight = online ? of_rows[r].weight * exp2_of((dot - of_rows[r].shift) * k) +
-                                other.weight * exp2_of((dot - other.shift) * k)
-                          : exp2_of((dot - Sum(1)) * k) * (of_rows[r].weight + other.weight);
-      if (column == w.partner[r]) weight -= of_rows[r].cotangent + other.cotangent;
-      const bool counts = column < w.p.rows && column != w.row[r];
+      Sum weight = kOnline ? of_rows[r].weight * exp2_of((dot - of_rows[r].shift) * k) +
+                                 other.weight * exp2_of((dot - other.shift) * k)
+                           : exp2_of(fma(dot, k, -k)) * (of_rows[r].weight + other.weight);
+      if (kMasked && at == w.partner[r] - begin) weight -= of_rows[r].cotangent + other.cotangent;
+      const bool counts = !kMasked || (at < columns && at != w.row[r] - begin);
       c[n][i] = counts ? weight * (other.scale * factor) : Sum(0);
     }
   }
 }
 
 // Block (rows, share of the columns, panel of d): partial sums of W_ij u_j times 2^(kRowExponent + kWeightExponent).
-template <typename Kind>
-__global__ void __launch_bounds__(kThreads, sizeof(typename Kind::Sum) == 4 ? 2 : 1)
-    backward_tiles(Problem<Kind> p, typename Kind::Sum* partial) {
+template <bool kOnline, typename Kind>
+__device__ __forceinline__ void backward_share(const Problem<Kind>& p, const Scalars& s,
+                                               typename Kind::Sum* partial) {
   using Sum = typename Kind::Sum;
-  const Scalars s = read_scalars(p);
-  const bool online = is_online(s.temperature);
   const Sum k = static_cast<Sum>(kLog2E / s.temperature);
   Worker<Kind> w(p, s);
   Column<Kind> of_rows[2];
@@ -637,11 +719,13 @@ __global__ void __launch_bounds__(kThreads, sizeof(typename Kind::Sum) == 4 ? 2 
   Sum sums[Kind::kPanel / 8][4] = {};
   const int64_t begin = first_tile(blockIdx.y, p.shares, p.rows),
                 end = first_tile(blockIdx.y + 1, p.shares, p.rows);
+  w.start(begin);
   for (int64_t tile = begin; tile < end; ++tile) {
     Sum c[kFragments][4];
-    w.dots(tile, tile == begin, panel, c);
-    weigh_tile(w, tile * kTile, of_rows, c, online, k);
-    Kind::apply(c, w.shared.columns, width, sums);
+    w.dots(tile, end, panel, c);
+    w.is_special(tile) ? weigh_tile<kOnline, true>(w, tile, of_rows, c, k)
+                       : weigh_tile<kOnline, false>(w, tile, of_rows, c, k);
+    Kind::apply(c, w.columns(), width, sums);
   }
 #pragma unroll
   for (int n = 0; n < Kind::kPanel / 8; ++n) {
@@ -654,6 +738,13 @@ __global__ void __launch_bounds__(kThreads, sizeof(typename Kind::Sum) == 4 ? 2 
               column] = sums[n][i];
     }
   }
+}
+
+template <typename Kind>
+__global__ void __launch_bounds__(kThreads<Kind>)
+    backward_tiles(Problem<Kind> p, typename Kind::Sum* partial) {
+  const Scalars s = read_scalars(p);
+  is_online(s.temperature) ? backward_share<true>(p, s, partial) : backward_share<false>(p, s, partial);
 }
 
 template <typename Kind>
@@ -678,7 +769,7 @@ __device__ __forceinline__ typename Kind::Sum sum_of_shares(const Problem<Kind>&
 template <typename Kind>
 __global__ void finish_backward(Problem<Kind> p, FinishArguments<Kind> f) {
   using Sum = typename Kind::Sum;
-  const int64_t own = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp;
+  const int64_t own = static_cast<int64_t>(blockIdx.x) * kRowWarps + threadIdx.x / kWarp;
   if (own >= p.own_rows) return;
   const Scalars s = read_scalars(p);
   const int64_t row = row_of(p, s.first_pair, own);
@@ -731,12 +822,12 @@ struct Plan {
     p.panels = static_cast<int>(divide_up(p.stride, Kind::kPanel));
     p.temperature = temperature;
     p.first_pair = first_pair;
-    row_blocks = divide_up(p.own_rows, kTile);
+    row_blocks = divide_up(p.own_rows, kRowTile<Kind>);
     const int64_t tiles = divide_up(p.rows, kTile), wanted = divide_up(kBlocksWanted, row_blocks);
     p.shares = static_cast<int>(wanted < tiles ? (wanted < kMostShares ? wanted : kMostShares)
                                                : (tiles < kMostShares ? tiles : kMostShares));
     DeviceArena arena(workspace);
-    p.x = arena.take<typename Kind::Element>(p.rows * p.stride);
+    p.x = arena.take<typename Kind::Packed>(p.rows * Kind::kPieces * p.stride);
     p.columns = arena.take<Column<Kind>>(p.rows);
     // The forward and the backward pass use the same memory.
     const int64_t parts = p.shares * p.own_rows;
@@ -764,10 +855,12 @@ const char* run_forward(void* stream, const NtXentShape& shape, const void* z, c
   const Problem<Kind>& p = plan.problem;
   const ForwardOutputs<Sum> to{static_cast<Sum*>(loss), static_cast<Sum*>(normaliser), top1};
   Stream on(stream);
-  on.launch(pack<Kind>, plan.rows_grid(p.rows, kWarps), kThreads, 0, p,
+  on.launch(pack<Kind>, plan.rows_grid(p.rows, kRowWarps), kRowThreads, 0, p,
             static_cast<const typename Kind::Element*>(z), static_cast<Sum*>(inverse_norm));
-  on.launch(forward_tiles<Kind>, plan.tiles_grid(false), kThreads, sizeof(Shared<Kind>), p, plan.partial);
-  on.launch(finish_forward<Kind>, plan.rows_grid(p.own_rows, kThreads), kThreads, 0, p, plan.partial, to);
+  on.launch(forward_tiles<Kind>, plan.tiles_grid(false), kThreads<Kind>, sizeof(Shared<Kind>), p,
+            plan.partial);
+  on.launch(finish_forward<Kind>, plan.rows_grid(p.own_rows, kRowThreads), kRowThreads, 0, p, plan.partial,
+            to);
   return on.error();
 }
 
@@ -787,11 +880,13 @@ const char* run_backward(void* stream, const NtXentShape& shape, const void* z, 
                                      static_cast<Element*>(dz),
                                      plan.along};
   Stream on(stream);
-  on.launch(pack<Kind>, plan.rows_grid(p.rows, kWarps), kThreads, 0, p, finish.z, static_cast<Sum*>(nullptr));
+  on.launch(pack<Kind>, plan.rows_grid(p.rows, kRowWarps), kRowThreads, 0, p, finish.z,
+            static_cast<Sum*>(nullptr));
   on.launch(largest_cotangent<Sum>, dim3(1), kReducingThreads, kWarp * sizeof(Sum), c, p.rows, plan.largest);
-  on.launch(fill_columns<Kind>, plan.rows_grid(p.rows, kThreads), kThreads, 0, p, c, of_rows, plan.largest);
-  on.launch(backward_tiles<Kind>, plan.tiles_grid(true), kThreads, sizeof(Shared<Kind>), p, plan.sums);
-  on.launch(finish_backward<Kind>, plan.rows_grid(p.own_rows, kWarps), kThreads, 0, p, finish);
+  on.launch(fill_columns<Kind>, plan.rows_grid(p.rows, kRowThreads), kRowThreads, 0, p, c, of_rows,
+            plan.largest);
+  on.launch(backward_tiles<Kind>, plan.tiles_grid(true), kThreads<Kind>, sizeof(Shared<Kind>), p, plan.sums);
+  on.launch(finish_backward<Kind>, plan.rows_grid(p.own_rows, kRowWarps), kRowThreads, 0, p, finish);
   on.launch(finish_temperature<Kind>, dim3(1), kReducingThreads, kWarp * sizeof(double), p, plan.along,
             plan.largest, dtemperature);
   return on.error();
@@ -808,7 +903,7 @@ auto with_kind(DataType type, Run run) {
     case DataType::kFloat16:
       return run(HalfRows<Float16Bits>());
     default:
-      return run(SingleRows());
+      return run(HalfRows<float>());
   }
 }
 
