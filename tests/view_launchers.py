@@ -37,6 +37,8 @@ class Case(NamedTuple):
     pixels: str = "uint8"
     dtype: str = "float32"
     scaled: bool = False
+    unaligned: bool = False  # the views begin behind a multiple of 16 bytes
+    odd: bool = False  # parameters that no recipe draws
 
 
 def small_cases() -> list[Case]:
@@ -49,6 +51,19 @@ def small_cases() -> list[Case]:
         Case(1, 70, 64, size=13, pixels="float32", scaled=True),
         Case(2, 12, 12, channels=1, size=7),
         Case(1, 20, 24, size=96),
+        Case(3, 32, 32, pixels="float32", dtype="float16"),
+        Case(2, 32, 32, pixels="uint16", dtype="bfloat16"),
+        Case(2, 5, 1, size=9, dtype="bfloat16", scaled=True),
+        Case(2, 30, 50, channels=4, size=40, pixels="float32"),
+        Case(1, 31, 17, channels=2, size=30, dtype="bfloat16"),
+        Case(1, 90, 40, size=35, pixels="uint16", dtype="float16"),
+        Case(1, 64, 200, size=64, dtype="bfloat16", scaled=True),
+        Case(2, 32, 32, dtype="bfloat16", unaligned=True),
+        Case(1, 24, 24, size=40, dtype="float16", unaligned=True),
+        Case(3, 32, 32, odd=True),
+        Case(3, 20, 28, pixels="float32", odd=True),
+        Case(2, 30, 40, size=36, odd=True),
+        Case(3, 20, 24, size=48),  # more views than the emulation's slots
     ]
 
 
@@ -80,6 +95,8 @@ def images_of(case: Case) -> NDArray[Any]:
     x = random.uniform(size=(case.count, case.height, case.width, case.channels))
     x[: case.count // 2] = x[: case.count // 2].round()  # saturated pixels, and equal channels
     full = {"uint8": 255, "uint16": 65535, "float32": 1}[case.pixels]
+    if case.odd and case.pixels == "float32":
+        x = 1.4 * x - 0.2  # some outside [0, 1]
     return (x * full).astype(case.pixels)
 
 
@@ -88,7 +105,21 @@ def params_of(case: Case) -> ViewParams:
     if case.channels != 3:
         recipe = ViewRecipe(jitter_probability=0.0, grey_probability=0.0, blur_probability=0.5)
     drawn = reference.draw_view_params(3, 5, np.arange(case.count), recipe, case.height, case.width)
-    return ViewParams(*(np.asarray(field, kind) for field, kind in zip(drawn, KINDS)))
+    params = ViewParams(*(np.asarray(field, kind) for field, kind in zip(drawn, KINDS)))
+    return odd_params(params) if case.odd else params
+
+
+def odd_params(params: ViewParams) -> ViewParams:
+    """Views that do not clip, contrast more than once, orders with holes, a hue of many turns."""
+    rows = np.arange(len(params.box))
+    order = np.array([[1, 2, 1, 0], [7, 3, 1, 2], [0, 2, 3, 1], [9, 9, -1, 9]], np.int32)[rows % 4]
+    saturation = np.array([1.7, -0.5, 1.7, 0.25, 1.0, 1.7], np.float32)[rows % 6]
+    hue = np.where(rows % 5 == 2, np.float32(2**30), params.hue)  # whole turns
+    contrast = np.where(rows % 3 == 2, params.contrast, np.float32(0.5))
+    shift = np.where(rows % 2 == 0, np.float32(-0.3), np.float32(0.3))
+    return params._replace(
+        order=order, saturation=saturation, hue=hue, contrast=contrast, brightness_shift=shift, clip=rows % 3 != 2
+    )
 
 
 def make_views(
@@ -102,12 +133,14 @@ def make_views(
     workspace = Buffer(memory, library.lowlevel_simclr_make_views_cuda_workspace_bytes(*shape))
     stored = np.dtype("u2" if case.dtype == "bfloat16" else case.dtype)
     views_shape = (2 * case.count, case.size, case.size, case.channels)
-    views = Buffer(memory, int(np.prod(views_shape)) * stored.itemsize)
-    arrays = (source.pointer, pointers(rest[2:]), rest[0].pointer, rest[1].pointer, workspace.pointer, views.pointer)
+    skipped = int(case.unaligned)
+    views = Buffer(memory, (int(np.prod(views_shape)) + skipped) * stored.itemsize)
+    start = ctypes.c_void_p(views.pointer.value + skipped * stored.itemsize)
+    arrays = (source.pointer, pointers(rest[2:]), rest[0].pointer, rest[1].pointer, workspace.pointer, start)
     why = library.lowlevel_simclr_make_views_cuda(memory.stream, *shape, *arrays)
     assert why is None, why
     workspace.read("u1", (workspace.size,))
-    return views.read(stored, views_shape)
+    return views.read(stored, (int(np.prod(views_shape)) + skipped,))[skipped:].reshape(views_shape)
 
 
 def scaling_of(case: Case) -> tuple[float, float]:

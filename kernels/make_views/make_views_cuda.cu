@@ -1,14 +1,19 @@
 // Views on CUDA devices. Contract: make_views_cuda.h; pixels: make_views.h.
 //
-// Mapping. A block of 256 threads makes a view, a thread its pixels, every one of them the same thread's from the crop
-// to the grey, so the colour operations pass through registers and only contrast's means and the blur need the others.
-// The view lies in shared memory, (S, S, channels) as it is written: 25 KB for 32 pixels, and at 32 pixels a block reads
-// 3 KB and writes 6 KB of bfloat16 once, 16 bytes a store. A view that does not fit (from about 90 pixels with a blur)
-// lies in a slot of the workspace, one for each of a fixed number of blocks, in the L2 cache as far as it goes.
+// Mapping. A block makes a view, a warp tiles of 32 columns and 8 lines of it, a lane the 8 pixels of a column: they
+// stay in registers from the crop to the output, and lines of the image that two view lines share are read once. Views
+// of up to 32 pixels are one tile for each of 4 warps, so contrast's means cost a sum over the block and nothing is
+// stored. Larger views are cropped again after the means: cheaper than a way to memory and back. Only a blur needs the
+// pixels of other threads: the view then lies in shared memory, or in a slot of the workspace, one for each of a fixed
+// number of blocks, in the L2 cache as far as it goes. A tile goes out through the warp's own shared memory, 16 bytes a
+// store. One warp reads the view's parameters and decides the steps once: loops over pixels have no branch of a pixel's
+// own.
 //
-// Bytes at 32 pixels and bfloat16: image 3,072 (from the L2 cache the second time), view 6,144. Operations: about 150 a
-// pixel with all four colour operations, so at N = 16384 some 5 G against 250 MB: memory and arithmetic are near balance
-// on an H100 by its data sheet. Not measured.
+// Bytes at 32 pixels and bfloat16: image 3,072 (from the L2 cache the second time), view 6,144. Counted in sm_90's
+// machine code, a pixel takes about 140 instructions of a lane with all four colour operations and 90 without any:
+// predicted 0.2 to 0.3 ms for 32,768 views on an H100, bound by issuing them. Measured there before: 2.53 ms for a
+// block of 256 threads that kept every pixel in shared memory, with 64-bit indices and divisions and every operation's
+// branch for each pixel.
 //
 // Weights of the crop are integers over their sum: w_ij ~ max(0, 2M - |(2j+1) S - (2i+1) length|), M = max(length, S).
 #include <cfloat>
@@ -25,72 +30,430 @@ namespace {
 
 // ---- Constants
 
-constexpr int kThreads = 256;
+#ifndef LOWLEVEL_SIMCLR_BLOCKS_WANTED
+#define LOWLEVEL_SIMCLR_BLOCKS_WANTED 264  // two for each processor of an H100
+#endif
+
+constexpr int kRows = 8;                     // of a tile, a thread's
+constexpr int kHeldWarps = 4;                // of a block whose view stays in registers
+constexpr int kLargeWarps = 16;              // of any other
+constexpr int kHeldSize = 32;                // pixels a side
 constexpr int64_t kSharedBytes = 96 * 1024;  // at most; two blocks fit sm_80
-constexpr int64_t kSlots = 256;              // blocks that work at once where views lie in the workspace
-constexpr int64_t kLargest = 32767;          // pixels a side
+constexpr int64_t kSlots =
+    LOWLEVEL_SIMCLR_BLOCKS_WANTED;   // blocks that work at once where views lie in the workspace
+constexpr int64_t kLargest = 32767;  // pixels a side: (2 i + 1) length + 3 length is below 2^31
 constexpr int kParams = 11;
-constexpr int64_t kReduceBytes = 256;  // scratch of reduce_block, in front of the slot
-static_assert(kThreads / kWarp * sizeof(double) <= kReduceBytes);
+static_assert(kHeldSize <= kWarp && kHeldSize <= kRows * kHeldWarps, "a tile for each warp");
 static_assert(sizeof(ViewParamArrays) == kParams * sizeof(void*), "pointers only, in the order of `params`");
 
 enum Operation { kBrightness, kContrast, kSaturation, kHue };
 
 // ---- Problem
 
+// n / divisor = n * multiplier >> shift for n < 2^31.
+struct Divisor {
+  uint32_t multiplier, shift;
+};
+
 struct Problem {
-  MakeViewsShape shape;
   ViewParamArrays params;
   const void* images;
   const float *mean, *inverse_std;
   char* slots;  // null: shared memory
   void* views;
   int64_t slot_bytes;
-  int most_down, most_across;  // taps
+  int count, height, width, channels, size;
+  PixelType pixels;
+  DataType type;
   int blur_radius;
+  Divisor twice_size;
 };
 
-// One view's memory.
+// One operation. Affine: x = factor x + shift_c; contrast's shift follows from the means.
+struct Step {
+  int operation;
+  float factor;                // of the hue, what the largest and the least channel count
+  float shift[kMostChannels];  // affine; of the hue, what a channel, the next and the one before it count
+};
+
+// What all threads of a block need of a view.
+struct Recipe {
+  int y, x, height, width;
+  int steps;
+  bool faulty, flip, grey, blurred;
+  bool clip_first;  // in front of the first step
+  int clip;         // of the steps, a Clip
+  Step step[4];
+  float scale[kMostChannels], offset[kMostChannels];  // of the output: scale x + offset
+};
+
+// Shared memory in front of a view.
+struct Shared {
+  Recipe recipe;
+  double sums[kLargeWarps * kMostChannels];
+};
+constexpr int64_t kSharedHead = round_up(sizeof(Shared), 16);
+
+// One view's memory where it is blurred.
 struct Slot {
-  float *pixels, *blurred;         // (S, S, channels)
-  float *down, *across;            // (S, taps) weights
-  int *down_first, *across_first;  // (S,)
-  float* gaussian;                 // (radius + 1,)
+  float *pixels, *blurred;  // (S, S, channels); the same where the view is held in registers between the two
+  float* gaussian;          // (radius + 1,)
 };
-
-// Taps that have weight: the triangle is 2M / S wide.
-__host__ __device__ constexpr int64_t most_taps(int64_t length, int64_t size) {
-  return length <= size ? 2 : 2 * divide_up(length, size) + 1;
-}
 
 __host__ __device__ inline Slot cut_slot(const Problem& p, char* base, int64_t* bytes) {
-  const int64_t size = p.shape.size, pixels = size * size * p.shape.channels;
+  const int64_t pixels = p.blur_radius > 0 ? static_cast<int64_t>(p.size) * p.size * p.channels : 0;
   DeviceFloats floats(base);
   Slot slot;
-  slot.pixels = floats.take(pixels);
-  slot.blurred = floats.take(p.blur_radius > 0 ? pixels : 0);
-  slot.down = floats.take(size * p.most_down);
-  slot.across = floats.take(size * p.most_across);
-  slot.down_first = reinterpret_cast<int*>(floats.take(size));
-  slot.across_first = reinterpret_cast<int*>(floats.take(size));
   slot.gaussian = floats.take(p.blur_radius + 1);
+  slot.pixels = floats.take(pixels);
+  slot.blurred = p.size <= kHeldSize ? slot.pixels : floats.take(pixels);
   if (bytes != nullptr) *bytes = floats.used();
   return slot;
 }
 
-struct View {
-  int y, x, height, width;
-  bool flip, clip, grey;
-  float brightness, contrast, saturation, hue, shift, sigma;
-  int order[4];
+// A warp's part of a view.
+struct Tile {
+  int row, column;  // of the lane's first pixel
+  int rows;         // that lie in the view
+  bool inside;      // the lane's column does
 };
 
-__device__ View read_view(const ViewParamArrays& p, int64_t row) {
+template <bool kHeld>
+__device__ __forceinline__ Tile tile_of(int number, int size) {
+  const int across = kHeld ? 1 : (size + kWarp - 1) / kWarp, down = number / across;
+  const int row = down * kRows,
+            column = (number - down * across) * kWarp + static_cast<int>(threadIdx.x) % kWarp;
+  return {row, column, size - row < kRows ? size - row : kRows, column < size};
+}
+
+__host__ __device__ constexpr int tiles_of(int size) {
+  return (size + kWarp - 1) / kWarp * ((size + kRows - 1) / kRows);
+}
+
+__device__ __forceinline__ int quotient(int n, const Divisor& by) {
+  return static_cast<int>(static_cast<uint64_t>(static_cast<uint32_t>(n)) * by.multiplier >> by.shift);
+}
+
+// a / b within 2 units in the last place where b is a normal number.
+__device__ __forceinline__ float quotient(float a, float b) {
+#ifdef __CUDACC__
+  return __fdividef(a, b);
+#else
+  return a / b;
+#endif
+}
+
+// 1 / x within 1 unit in the last place where x is a normal number, else infinite or 0.
+__device__ __forceinline__ float reciprocal(float x) {
+#ifdef __CUDACC__
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+#else
+  return 1 / x;
+#endif
+}
+
+// x clipped to [0, 1] at no cost; NaN becomes 0.
+__device__ __forceinline__ float saturated(float x) {
+#ifdef __CUDACC__
+  return __saturatef(x);
+#else
+  return x > 0 ? x < 1 ? x : 1.0f : 0.0f;
+#endif
+}
+
+// ---- Crop
+
+// Where 2 M - |distance| is above 0, in pixels of the box: [first, end).
+struct Span {
+  int first, end;
+};
+
+__device__ __forceinline__ Span span_of(int centre, int most, int length, int size,
+                                        const Divisor& twice_size) {
+  const int low = centre - 2 * most - size, high = centre + 2 * most - size - 1;
+  const int end = quotient(high, twice_size) + 1;
+  return {low < 0 ? 0 : quotient(low, twice_size) + 1, end < length ? end : length};
+}
+
+// Column k of a box that is not wider than the view: two neighbours, the same one twice at the borders, with integer
+// weights that sum to 2 S.
+template <typename Pixel, int kChannels>
+struct TwoAcross {
+  const Pixel *left, *right;
+  float near, far;
+
+  __device__ __forceinline__ TwoAcross(const Problem& p, const Recipe& v, const Pixel* line, int k) {
+    const int raised = (2 * k + 1) * v.width + p.size, place = quotient(raised, p.twice_size) - 1;
+    const int rest = raised - 2 * p.size * (place + 1), channels = kChannels == 3 ? 3 : p.channels;
+    left = line + (place < 0 ? 0 : place) * channels;
+    right = line + (place + 1 < v.width ? place + 1 : v.width - 1) * channels;
+    near = static_cast<float>(2 * p.size - rest);
+    far = static_cast<float>(rest);
+  }
+
+  __device__ __forceinline__ void read(int channels, float (&x)[kChannels]) const {
+#pragma unroll
+    for (int c = 0; c < kChannels; ++c) {
+      if (c < channels) x[c] = near * static_cast<float>(left[c]) + far * static_cast<float>(right[c]);
+    }
+  }
+
+  __device__ __forceinline__ void advance(uint32_t pitch) {
+    left += pitch;
+    right += pitch;
+  }
+};
+
+template <typename Pixel>
+__device__ __forceinline__ float full_scale() {
+  return sizeof(Pixel) == 1 ? 255.0f : sizeof(Pixel) == 2 ? 65535.0f : 1.0f;
+}
+
+// Pixels of integers are at most 1 but for rounding, and never NaN.
+template <typename Pixel>
+__device__ __forceinline__ float repaired(float x) {
+  return sizeof(Pixel) < sizeof(float) ? saturated(x) : x;
+}
+
+// A tile of a view that is not smaller than its box: from one line to the next the box's line advances by one at most,
+// and lines in front of the box or behind it are its first or last.
+template <typename Pixel, int kChannels>
+__device__ __forceinline__ void crop_enlarged(const Problem& p, const Recipe& v, const Pixel* box, int i,
+                                              int k, float (&x)[kRows][kChannels]) {
+  const int channels = kChannels == 3 ? 3 : p.channels, twice = 2 * p.size, pitch = p.width * channels;
+  const int raised = (2 * i + 1) * v.height + p.size, begin = quotient(raised, p.twice_size);
+  int below = begin, rest = raised - twice * begin;
+  const int first = begin < 1 ? 0 : begin - 1;
+  TwoAcross<Pixel, kChannels> across(p, v, box + static_cast<uint32_t>(first) * static_cast<uint32_t>(pitch),
+                                     k);
+  float upper[kChannels] = {}, lower[kChannels] = {};
+  across.read(channels, upper);
+#pragma unroll
+  for (int c = 0; c < kChannels; ++c) lower[c] = upper[c];
+  if (begin > 0 && begin < v.height) {
+    across.advance(pitch);
+    across.read(channels, lower);
+  }
+  const float whole = quotient(1.0f, static_cast<float>(twice) * full_scale<Pixel>());
+  const float share = quotient(whole, static_cast<float>(twice));
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    if (r > 0 && (rest += 2 * v.height) >= twice) {
+      rest -= twice;
+#pragma unroll
+      for (int c = 0; c < kChannels; ++c) upper[c] = lower[c];
+      across.advance(++below < v.height ? pitch : 0);
+      across.read(channels, lower);
+    }
+    const float far = static_cast<float>(rest) * share, near = whole - far;
+#pragma unroll
+    for (int c = 0; c < kChannels; ++c) x[r][c] = repaired<Pixel>(near * upper[c] + far * lower[c]);
+  }
+}
+
+// A tile of any view: every line of the box that it needs, resized across, is added to those lines of the view that it
+// counts in.
+template <typename Pixel, int kChannels>
+__device__ __forceinline__ void crop_reduced(const Problem& p, const Recipe& v, const Pixel* box, int i,
+                                             int k, float (&x)[kRows][kChannels]) {
+  const int channels = kChannels == 3 ? 3 : p.channels, twice = 2 * p.size, pitch = p.width * channels;
+  const int wide = v.width > p.size ? v.width : p.size, high = v.height > p.size ? v.height : p.size;
+  const int last = i + kRows < p.size ? i + kRows - 1 : p.size - 1;
+  const Span across = span_of((2 * k + 1) * v.width, wide, v.width, p.size, p.twice_size);
+  const int begin = span_of((2 * i + 1) * v.height, high, v.height, p.size, p.twice_size).first;
+  const int end = span_of((2 * last + 1) * v.height, high, v.height, p.size, p.twice_size).end;
+  // Distances across are at most 2 M < 2^16: exact in float.
+  const float leftmost = static_cast<float>((2 * across.first + 1) * p.size - (2 * k + 1) * v.width);
+  const float width = static_cast<float>(2 * wide), stride = static_cast<float>(twice);
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+    for (int c = 0; c < kChannels; ++c) x[r][c] = 0;
+  }
+  float all = 0;
+  for (int j = begin; j < end; ++j) {
+    const Pixel* pixel =
+        box + static_cast<uint32_t>(j) * static_cast<uint32_t>(pitch) + across.first * channels;
+    float line[kChannels] = {}, distance = leftmost;
+    all = 0;
+    for (int t = across.first; t < across.end; ++t, pixel += channels, distance += stride) {
+      const float share = width - fabsf(distance);
+      all += share;
+#pragma unroll
+      for (int c = 0; c < kChannels; ++c) {
+        if (c < channels) line[c] += share * static_cast<float>(pixel[c]);
+      }
+    }
+    const int distance_down = (2 * j + 1) * p.size - (2 * i + 1) * v.height;
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      const int share = 2 * high - abs(distance_down - 2 * r * v.height);
+      if (share <= 0) continue;
+#pragma unroll
+      for (int c = 0; c < kChannels; ++c) x[r][c] += static_cast<float>(share) * line[c];
+    }
+  }
+  // A line's sum of weights by the lane of its number.
+  const int row = i + static_cast<int>(threadIdx.x) % kRows;
+  const int centre = (2 * (row < last ? row : last) + 1) * v.height;
+  uint32_t total = 0;
+#pragma unroll 1
+  for (int j = begin; j < end; ++j) {
+    const int share = 2 * high - abs((2 * j + 1) * p.size - centre);
+    total += static_cast<uint32_t>(share > 0 ? share : 0);
+  }
+  const float across_all = all * full_scale<Pixel>(), down_all = static_cast<float>(total);
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    const float scale = quotient(1.0f, across_all * __shfl_sync(kAllLanes, down_all, r));
+#pragma unroll
+    for (int c = 0; c < kChannels; ++c) x[r][c] = repaired<Pixel>(x[r][c] * scale);
+  }
+}
+
+template <typename Pixel, int kChannels>
+__device__ __forceinline__ void crop_typed(const Problem& p, const Recipe& v, int64_t image, const Tile& tile,
+                                           float (&x)[kRows][kChannels]) {
+  const int column = tile.inside ? tile.column : p.size - 1, k = v.flip ? p.size - 1 - column : column;
+  const Pixel* box = static_cast<const Pixel*>(p.images) +
+                     ((image * p.height + v.y) * p.width + v.x) * (kChannels == 3 ? 3 : p.channels);
+  if (v.height <= p.size && v.width <= p.size) return crop_enlarged(p, v, box, tile.row, k, x);
+  crop_reduced(p, v, box, tile.row, k, x);
+}
+
+// The type of the image decides here and nowhere else: one kernel for each type of the views.
+template <int kChannels>
+__device__ __forceinline__ void crop(const Problem& p, const Recipe& v, int64_t image, const Tile& tile,
+                                     float (&x)[kRows][kChannels]) {
+  if (p.pixels == PixelType::kUint8) return crop_typed<uint8_t>(p, v, image, tile, x);
+  if (p.pixels == PixelType::kUint16) return crop_typed<uint16_t>(p, v, image, tile, x);
+  crop_typed<float>(p, v, image, tile, x);
+}
+
+// ---- Colour
+
+// NaN stays.
+__device__ __forceinline__ float at_least(float x, float bound) {
+#ifdef __CUDACC__
+  float larger;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(x), "f"(bound));
+  return larger;
+#else
+  return x < bound || bound != bound ? bound : x;
+#endif
+}
+
+__device__ __forceinline__ float at_most(float x, float bound) {
+#ifdef __CUDACC__
+  float less;
+  asm("min.NaN.f32 %0, %1, %2;" : "=f"(less) : "f"(x), "f"(bound));
+  return less;
+#else
+  return x > bound || bound != bound ? bound : x;
+#endif
+}
+
+__device__ __forceinline__ float clamped(float x, float low, float high) {
+  return at_most(at_least(x, low), high);
+}
+
+// How pixels stay in [0, 1]: not at all, at no cost where they cannot be NaN, or so that NaN stays.
+enum Clip { kNone, kFree, kNanStays };
+
+template <Clip kClip>
+__device__ __forceinline__ float clipped(float x) {
+  return kClip == kNone ? x : kClip == kFree ? saturated(x) : at_most(at_least(x, 0), 1);
+}
+
+template <Clip kClip, int kChannels>
+__device__ __forceinline__ void affine(float factor, const float (&shift)[kMostChannels],
+                                       float (&x)[kRows][kChannels]) {
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+    for (int c = 0; c < kChannels; ++c) x[r][c] = clipped<kClip>(factor * x[r][c] + shift[c]);
+  }
+}
+
+__device__ __forceinline__ float largest_of(const float (&x)[3]) { return fmaxf(x[0], fmaxf(x[1], x[2])); }
+__device__ __forceinline__ float least_of(const float (&x)[3]) { return fminf(x[0], fminf(x[1], x[2])); }
+
+// The bound g C <= V matters only where g > 1. A grey pixel's is infinite or NaN, and bounds nothing.
+template <Clip kClip, bool kBounded>
+__device__ __forceinline__ void saturate(float asked, float (&x)[kRows][3]) {
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    const float value = largest_of(x[r]);
+    const float factor = kBounded ? fminf(asked, value * reciprocal(value - least_of(x[r]))) : asked;
+#pragma unroll
+    for (int c = 0; c < 3; ++c) x[r][c] = clipped<kClip>(value - factor * (value - x[r][c]));
+  }
+}
+
+// make_views_tiles.cc's turn without an angle, V - t instead of t: pixels stay between their least and largest channel.
+__device__ __forceinline__ void turn(const Step& step, float (&x)[kRows][3]) {
+  const float own = step.shift[0], after = step.shift[1], before = step.shift[2];
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    const float value = largest_of(x[r]), least = least_of(x[r]), common = step.factor * (value + least);
+    const float red = x[r][0], green = x[r][1], blue = x[r][2];
+    x[r][0] = clamped(own * red + (after * green + (before * blue + common)), least, value);
+    x[r][1] = clamped(own * green + (after * blue + (before * red + common)), least, value);
+    x[r][2] = clamped(own * blue + (after * red + (before * green + common)), least, value);
+  }
+}
+
+__device__ __forceinline__ void make_grey(float (&x)[kRows][3]) {
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    x[r][0] = x[r][1] = x[r][2] = 0.2989f * x[r][0] + (0.5870f * x[r][1] + 0.1140f * x[r][2]);
+  }
+}
+
+template <Clip kClip, int kChannels>
+__device__ __forceinline__ void run_clipped(const Step& step, float (&x)[kRows][kChannels]) {
+  if (step.operation <= kContrast) affine<kClip>(step.factor, step.shift, x);
+  if constexpr (kChannels == 3) {
+    if (step.operation == kSaturation && kClip != kNone && step.factor > 1) {
+      saturate<kClip, true>(step.factor, x);
+    } else if (step.operation == kSaturation) {
+      saturate<kClip, false>(step.factor, x);
+    }
+  }
+}
+
+template <int kChannels>
+__device__ __forceinline__ void run_step(const Recipe& v, const Step& step, float (&x)[kRows][kChannels]) {
+  if constexpr (kChannels == 3) {
+    if (step.operation == kHue) return turn(step, x);
+  }
+  if (v.clip == kNone) return run_clipped<kNone>(step, x);
+  if (v.clip == kFree) return run_clipped<kFree>(step, x);
+  run_clipped<kNanStays>(step, x);
+}
+
+// In front of the first step.
+template <int kChannels>
+__device__ __forceinline__ void clip_first(const Recipe& v, float (&x)[kRows][kChannels]) {
+  const float nothing[kMostChannels] = {};
+  if (v.clip_first) affine<kNanStays>(1.0f, nothing, x);
+}
+
+// ---- The recipe
+
+// One view's parameters: every load is on its way before the first is waited for.
+struct Given {
+  int box[4], operation;  // that of the lane's place in the order
+  bool flip, clip, grey;
+  float brightness, contrast, saturation, hue, shift, sigma;
+};
+
+__device__ __forceinline__ Given read_params(const ViewParamArrays& p, int64_t row) {
   const int32_t *box = p.box + 4 * row, *order = p.order + 4 * row;
-  return {box[0],
-          box[1],
-          box[2],
-          box[3],
+  return {{box[0], box[1], box[2], box[3]},
+          order[threadIdx.x % 4],
           p.flip[row],
           p.clip[row],
           p.grey[row],
@@ -99,304 +462,450 @@ __device__ View read_view(const ViewParamArrays& p, int64_t row) {
           p.saturation[row],
           p.hue[row],
           p.brightness_shift[row],
-          p.blur_sigma[row],
-          {order[0], order[1], order[2], order[3]}};
+          p.blur_sigma[row]};
 }
 
-__device__ bool is_faulty(const MakeViewsShape& shape, const View& v) {
-  const bool inside = v.y >= 0 && v.x >= 0 && v.height >= 1 && v.width >= 1 &&
-                      v.y <= shape.height - v.height && v.x <= shape.width - v.width;
-  const bool coloured = v.grey || v.saturation != 1 || v.hue != 0;
-  return !inside || (coloured && shape.channels != 3);
+__device__ __forceinline__ bool is_neutral(const Given& g) {
+  const int operation = g.operation;
+  return operation == kBrightness   ? g.brightness == 1 && g.shift == 0
+         : operation == kContrast   ? g.contrast == 1
+         : operation == kSaturation ? g.saturation == 1
+         : operation == kHue        ? g.hue == 0
+                                    : true;
 }
 
-// ---- Crop
-
-// Row i of a direction's weights, `taps` numbers, and the first pixel that they belong to.
-__device__ void weigh_row(int64_t i, int64_t length, int64_t size, int taps, float* weight, int* first) {
-  const int64_t most = length > size ? length : size, centre = (2 * i + 1) * length;
-  const int64_t low = centre - 2 * most - size;  // j counts where (2j+1) S > centre - 2M
-  int64_t from = low < 0 ? 0 : low / (2 * size) + 1;
-  if (from > length - 1) from = length - 1;
-  int64_t sum = 0;
-  for (int pass = 0; pass < 2; ++pass) {
-    for (int t = 0; t < taps; ++t) {
-      const int64_t j = from + t, distance = (2 * j + 1) * size - centre;
-      const int64_t share = 2 * most - (distance < 0 ? -distance : distance);
-      const int64_t counted = j < length && share > 0 ? share : 0;
-      if (pass == 0) sum += counted;
-      if (pass == 1) weight[t] = static_cast<float>(static_cast<double>(counted) / static_cast<double>(sum));
-    }
-  }
-  *first = static_cast<int>(from);
-}
-
-__device__ void fill_weights(const Problem& p, const View& v, const Slot& slot) {
-  const int64_t size = p.shape.size;
-  for (int64_t i = threadIdx.x; i < 2 * size; i += kThreads) {
-    const bool across = i >= size;
-    const int64_t row = across ? i - size : i;
-    if (across)
-      weigh_row(row, v.width, size, p.most_across, slot.across + row * p.most_across,
-                slot.across_first + row);
-    if (!across)
-      weigh_row(row, v.height, size, p.most_down, slot.down + row * p.most_down, slot.down_first + row);
-  }
-}
-
-template <typename Pixel>
-__device__ __forceinline__ float full_scale() {
-  return sizeof(Pixel) == 1 ? 255.0f : sizeof(Pixel) == 2 ? 65535.0f : 1.0f;
-}
-
-// All channels of pixel (i, k) of the view before its flip. A weight of 0 may stand at a pixel behind the box: not read.
-template <typename Pixel>
-__device__ __forceinline__ void crop_pixel(const Problem& p, const View& v, const Slot& slot,
-                                           const Pixel* image, int64_t i, int64_t k,
-                                           float (&x)[kMostChannels]) {
-  const int64_t channels = p.shape.channels;
-  const float *down = slot.down + i * p.most_down, *across = slot.across + k * p.most_across;
-  const int64_t top = slot.down_first[i], left = slot.across_first[k];
-  for (int s = 0; s < p.most_down && top + s < v.height; ++s) {
-    const Pixel* line = image + ((v.y + top + s) * p.shape.width + v.x + left) * channels;
-    float sum[kMostChannels] = {};
-    for (int t = 0; t < p.most_across && left + t < v.width; ++t) {
-#pragma unroll
-      for (int c = 0; c < kMostChannels; ++c) {
-        if (c < channels) sum[c] += across[t] * static_cast<float>(line[t * channels + c]);
-      }
-    }
-#pragma unroll
-    for (int c = 0; c < kMostChannels; ++c) x[c] += down[s] * sum[c];
-  }
-#pragma unroll
-  for (int c = 0; c < kMostChannels; ++c) x[c] /= full_scale<Pixel>();
-}
-
-// The type of the image decides here and nowhere else: one kernel for each type of the views.
-__device__ __forceinline__ void crop_typed(const Problem& p, const View& v, const Slot& slot, int64_t image,
-                                           int64_t i, int64_t k, float (&x)[kMostChannels]) {
-  const int64_t start = image * p.shape.height * p.shape.width * p.shape.channels;
-  if (p.shape.pixels == PixelType::kUint8) {
-    crop_pixel(p, v, slot, static_cast<const uint8_t*>(p.images) + start, i, k, x);
-  } else if (p.shape.pixels == PixelType::kUint16) {
-    crop_pixel(p, v, slot, static_cast<const uint16_t*>(p.images) + start, i, k, x);
-  } else {
-    crop_pixel(p, v, slot, static_cast<const float*>(p.images) + start, i, k, x);
-  }
-}
-
-// ---- Colour
-
-__device__ __forceinline__ float clamped(float x, float low, float high) {  // NaN stays
-  return x < low ? low : x > high ? high : x;
-}
-
-__device__ __forceinline__ float largest_of(const float (&x)[kMostChannels]) {
-  return fmaxf(x[0], fmaxf(x[1], x[2]));
-}
-__device__ __forceinline__ float least_of(const float (&x)[kMostChannels]) {
-  return fminf(x[0], fminf(x[1], x[2]));
-}
-
-__device__ __forceinline__ void saturate(const View& v, float (&x)[kMostChannels]) {
-  const float value = largest_of(x), chroma = value - least_of(x);
-  float factor = v.saturation > 0 ? v.saturation : 0.0f;
-  if (v.clip && factor * chroma > value) factor = value / chroma;
-  for (int c = 0; c < 3; ++c) x[c] = value - factor * (value - x[c]);
-}
-
-// The pure colour (r, g, b) of the turn's angle, and from it a turn without an angle: see make_views_tiles.cc.
-struct Turn {
-  float own, after, before, middle;
-};
-
-__device__ __forceinline__ Turn turn_of(float hue) {
+__device__ __forceinline__ Step hue_step(float hue) {
   const float sixths = 6 * (hue - floorf(hue));
   const float r = clamped(fabsf(sixths - 3) - 1, 0, 1), g = clamped(2 - fabsf(sixths - 2), 0, 1),
               b = clamped(2 - fabsf(sixths - 4), 0, 1);
-  return {1 - 2 * r, 1 - 2 * b, 1 - 2 * g, r + g + b - 1};
+  return {kHue, 2 - r - g - b, {2 * r - 1, 2 * b - 1, 2 * g - 1, 0}};
 }
 
-__device__ __forceinline__ void turn(const Turn& turn, float (&x)[kMostChannels]) {
-  const float value = largest_of(x), least = least_of(x), chroma = value - least;
-  const float common = turn.middle * value + (turn.middle - 1) * least, r = x[0], g = x[1], b = x[2];
-  x[0] = value - clamped(turn.own * r + (turn.after * g + (turn.before * b + common)), 0, chroma);
-  x[1] = value - clamped(turn.own * g + (turn.after * b + (turn.before * r + common)), 0, chroma);
-  x[2] = value - clamped(turn.own * b + (turn.after * r + (turn.before * g + common)), 0, chroma);
+__device__ __forceinline__ Step step_of(const Given& g) {
+  const int operation = g.operation;
+  if (operation == kBrightness) return {kBrightness, g.brightness, {g.shift, g.shift, g.shift, g.shift}};
+  if (operation == kContrast) return {kContrast, g.contrast, {}};
+  if (operation == kSaturation) return {kSaturation, g.saturation > 0 ? g.saturation : 0.0f, {}};
+  return hue_step(g.hue);
 }
 
-// Operation `step` of the view's order; `mean` is of the channels at this point.
-__device__ __forceinline__ void apply_step(const View& v, int step, const float (&mean)[kMostChannels],
-                                           float (&x)[kMostChannels]) {
-  const int operation = v.order[step];
-  if (operation == kSaturation && v.saturation != 1) saturate(v, x);
-  if (operation == kHue && v.hue != 0) turn(turn_of(v.hue), x);
+__device__ __forceinline__ bool is_faulty(const Problem& p, const Given& g) {
+  const int y = g.box[0], x = g.box[1], height = g.box[2], width = g.box[3];
+  const bool inside =
+      y >= 0 && x >= 0 && height >= 1 && width >= 1 && y <= p.height - height && x <= p.width - width;
+  const bool coloured = g.grey || g.saturation != 1 || g.hue != 0;
+  return !inside || (coloured && p.channels != 3);
+}
+
+// Whether no pixel can become NaN.
+__device__ __forceinline__ bool is_tame(const Problem& p, const Given& g) {
+  constexpr float kMost = 1e9f;
+  return p.pixels != PixelType::kFloat32 && fabsf(g.brightness) < kMost && fabsf(g.shift) < kMost &&
+         fabsf(g.contrast) < kMost && fabsf(g.saturation) < kMost && fabsf(g.hue) < kMost;
+}
+
+// By one warp, a lane for each place in the order. Neutral steps are left out. All that is left of them is their clip,
+// and that of the first one alone, where the image's pixels may lie outside [0, 1].
+__device__ void write_recipe(const Problem& p, const Given& g, Recipe* v) {
+  const int lane = threadIdx.x % kWarp, counts = is_neutral(g) ? 0 : 1;
+  int before = 0, steps = 0;
+  for (int s = 0; s < 4; ++s) {
+    steps += __shfl_sync(kAllLanes, counts, s);
+    if (s + 1 == lane) before = steps;
+  }
+  if (lane < 4 && counts != 0) v->step[before] = step_of(g);
+  if (lane > 0) return;
+  v->y = g.box[0], v->x = g.box[1], v->height = g.box[2], v->width = g.box[3];
+  v->faulty = is_faulty(p, g), v->flip = g.flip, v->grey = g.grey;
+  v->blurred = g.sigma > 0 && p.blur_radius > 0;
+  v->steps = steps;
+  const bool affine_first = counts != 0 && g.operation <= kContrast;
+  v->clip = !g.clip ? kNone : is_tame(p, g) ? kFree : kNanStays;
+  v->clip_first = g.clip && !affine_first && p.pixels == PixelType::kFloat32;
+}
+
+// Weights 0..radius of the Gaussian, by one warp. In float: a weight w has an error of w |log w| roundings.
+__device__ void fill_gaussian(float sigma, int radius, float* weight) {
+  const int lane = threadIdx.x % kWarp;
+  const auto share = [sigma](int k) {
+    const float distance = static_cast<float>(k) / sigma;
+    return expf(-0.5f * distance * distance);
+  };
+  float sum = 0;
+
+#pragma unroll 1
+  for (int k = lane; k <= radius; k += kWarp) sum += (k == 0 ? 1.0f : 2.0f) * share(k);
+  sum = reduce_warp(sum, Add());
+#pragma unroll 1
+  for (int k = lane; k <= radius; k += kWarp) weight[k] = share(k) / sum;
+}
+
+// What a view needs, by the block's first three warps.
+__device__ __forceinline__ void prepare(const Problem& p, int64_t row, float* gaussian, Recipe* v) {
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  if (warp == 0) write_recipe(p, read_params(p.params, row), v);
+  if (warp == 1 && lane < p.channels) {
+    v->scale[lane] = p.inverse_std[lane];
+    v->offset[lane] = -p.mean[lane] * p.inverse_std[lane];
+  }
+  if (warp == 2 && p.blur_radius > 0) {
+    const float sigma = p.params.blur_sigma[row];
+    if (sigma > 0) fill_gaussian(sigma, p.blur_radius, gaussian);
+  }
+}
+
+// ---- Means
+
+// The sums of four numbers over a warp, that of number c in lanes 8 c to 8 c + 7.
+template <typename Sum>
+__device__ __forceinline__ Sum sum_four(const Sum (&x)[kMostChannels]) {
+  const int lane = threadIdx.x % kWarp;
+  const bool upper = lane & 16, odd = lane & 8;
+  const Sum first = (upper ? x[2] : x[0]) + __shfl_xor_sync(kAllLanes, upper ? x[0] : x[2], 16);
+  const Sum second = (upper ? x[3] : x[1]) + __shfl_xor_sync(kAllLanes, upper ? x[1] : x[3], 16);
+  const Sum mine = (odd ? second : first) + __shfl_xor_sync(kAllLanes, odd ? first : second, 8);
+  return reduce_lanes(mine, 8, Add());
+}
+
+template <typename Sum, int kChannels>
+__device__ __forceinline__ void add_tile(const Tile& tile, const float (&x)[kRows][kChannels],
+                                         Sum (&sums)[kMostChannels]) {
 #pragma unroll
-  for (int c = 0; c < kMostChannels; ++c) {
-    if (operation == kBrightness) x[c] = v.brightness * x[c] + v.shift;
-    if (operation == kContrast && v.contrast != 1) x[c] = v.contrast * x[c] + (1 - v.contrast) * mean[c];
-    if (v.clip) x[c] = clamped(x[c], 0, 1);
-  }
-}
-
-__device__ __forceinline__ void make_grey(float (&x)[kMostChannels]) {
-  x[0] = x[1] = x[2] = 0.2989f * x[0] + (0.5870f * x[1] + 0.1140f * x[2]);
-}
-
-// ---- One view
-
-__device__ __forceinline__ int64_t pixel_count(const Problem& p) { return p.shape.size * p.shape.size; }
-
-// From the crop (begin = 0) or from the slot, operations [begin, end) of the order into the slot; grey after the last.
-// Adds the channels up into `sums`.
-__device__ void run_steps(const Problem& p, const View& v, const Slot& slot, int64_t image, int begin,
-                          int end, const float (&mean)[kMostChannels], double (&sums)[kMostChannels]) {
-  const int64_t size = p.shape.size, channels = p.shape.channels;
-  for (int64_t at = threadIdx.x; at < size * size; at += kThreads) {
-    const int64_t i = at / size, k = at % size;
-    float x[kMostChannels] = {};
-    if (begin < 0) crop_typed(p, v, slot, image, i, v.flip ? size - 1 - k : k, x);
-    for (int c = 0; begin >= 0 && c < channels; ++c) x[c] = slot.pixels[at * channels + c];
-    for (int step = begin < 0 ? 0 : begin; step < end; ++step) apply_step(v, step, mean, x);
-    if (end == 4 && v.grey) make_grey(x);
-    for (int c = 0; c < channels; ++c) {
-      slot.pixels[at * channels + c] = x[c];
-      sums[c] += x[c];
+  for (int c = 0; c < kChannels; ++c) {
+    float sum = 0;
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      if (r < tile.rows) sum += x[r][c];
     }
+    if (tile.inside) sums[c] += static_cast<Sum>(sum);
   }
 }
 
-// Crop and colours, cut before every contrast that needs a mean.
-__device__ void colour(const Problem& p, const View& v, const Slot& slot, int64_t image, double* scratch) {
-  float mean[kMostChannels] = {};
-  int begin = -1;
-  for (int step = 0; step <= 4; ++step) {
-    const bool contrast = step < 4 && v.order[step] == kContrast && v.contrast != 1;
-    if (step < 4 && !contrast) continue;
-    double sums[kMostChannels] = {};
-    run_steps(p, v, slot, image, begin, step, mean, sums);
-    for (int c = 0; contrast && c < p.shape.channels; ++c) {
-      mean[c] = static_cast<float>(reduce_block(sums[c], 0.0, scratch, Add()) /
-                                   static_cast<double>(pixel_count(p)));
+// Contrast's shift from the block's sums of the pixels.
+template <int kWarps, typename Sum>
+__device__ __forceinline__ void set_shift(const Problem& p, const Sum (&sums)[kMostChannels], Shared* shared,
+                                          Step* step) {
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  Sum* all = reinterpret_cast<Sum*>(shared->sums);
+  const Sum own = sum_four(sums);
+  if (lane % 8 == 0) all[warp * kMostChannels + lane / 8] = own;
+  __syncthreads();
+  if (warp == 0) {
+    Sum sum = 0;
+#pragma unroll
+    for (int w = 0; w < kWarps; w += 8) {
+      if (w + lane % 8 < kWarps) sum += all[(w + lane % 8) * kMostChannels + lane / 8];
     }
-    begin = step;
+    const Sum pixels = static_cast<Sum>(p.size) * static_cast<Sum>(p.size);
+    const Sum mean = reduce_lanes(sum, 8, Add()) / pixels;
+    if (lane % 8 == 0)
+      step->shift[lane / 8] = static_cast<float>((1 - static_cast<Sum>(step->factor)) * mean);
   }
+  __syncthreads();
 }
 
-__device__ __forceinline__ int64_t mirrored(int64_t place, int64_t size) {
+// ---- Blur
+
+__device__ __forceinline__ int mirrored(int place, int size) {
   if (place < 0) place = -place;
   return place < size ? place : 2 * (size - 1) - place;
 }
 
-// Weights 0..radius of the Gaussian, by one thread for all: they are few.
-__device__ void fill_gaussian(float sigma, int radius, float* weight) {
-  if (threadIdx.x != 0) return;
-  double sum = 0;
-  for (int k = 0; k <= radius; ++k)
-    sum += (k == 0 ? 1 : 2) * exp(-0.5 * k * k / (static_cast<double>(sigma) * sigma));
-  for (int k = 0; k <= radius; ++k) {
-    weight[k] = static_cast<float>(exp(-0.5 * k * k / (static_cast<double>(sigma) * sigma)) / sum);
-  }
-}
-
-// Along y (step = S channels) or x (step = channels).
-__device__ void blur_direction(const Problem& p, const float* weight, bool along_y, const float* from,
-                               float* to) {
-  const int64_t size = p.shape.size, channels = p.shape.channels;
-  for (int64_t at = threadIdx.x; at < size * size * channels; at += kThreads) {
-    const int64_t c = at % channels, x = at / channels % size, y = at / channels / size;
-    float sum = weight[0] * from[at];
-    for (int k = 1; k <= p.blur_radius; ++k) {
-      const int64_t place = along_y ? y : x, before = mirrored(place - k, size),
-                    after = mirrored(place + k, size);
-      const int64_t left = along_y ? (before * size + x) * channels + c : (y * size + before) * channels + c;
-      const int64_t right = along_y ? (after * size + x) * channels + c : (y * size + after) * channels + c;
-      sum += weight[k] * (from[left] + from[right]);
-    }
-    to[at] = sum;
-  }
-}
-
-__device__ void blur(const Problem& p, const View& v, const Slot& slot) {
-  fill_gaussian(v.sigma, p.blur_radius, slot.gaussian);
-  __syncthreads();
-  blur_direction(p, slot.gaussian, true, slot.pixels, slot.blurred);
-  __syncthreads();
-  blur_direction(p, slot.gaussian, false, slot.blurred, slot.pixels);
-}
-
-// Scaled, rounded and stored, 16 bytes at a time where the view allows it. `pixels` null: NaN.
-template <typename Output>
-__device__ void write_view(const Problem& p, const float* pixels, Output* to) {
-  constexpr int kTogether = 16 / sizeof(Output);
-  const int64_t channels = p.shape.channels, count = pixel_count(p) * channels;
-  const auto scaled = [&](int64_t at) {
-    const int64_t c = at % channels;
-    return pixels == nullptr ? NAN : (pixels[at] - p.mean[c]) * p.inverse_std[c];
-  };
-  const bool aligned = reinterpret_cast<uintptr_t>(to) % 16 == 0;
-  const int64_t whole = aligned ? count / kTogether : 0;
-  for (int64_t i = threadIdx.x; i < whole; i += kThreads) {
-    Output some[kTogether];
+// A tile of `from`, (S, S, channels), blurred along one direction.
+template <bool kDown, int kChannels>
+__device__ __forceinline__ void blur_tile(const Problem& p, const Tile& tile, const float* weight,
+                                          const float* from, float (&x)[kRows][kChannels]) {
+  const int channels = kChannels == 3 ? 3 : p.channels, column = tile.inside ? tile.column : p.size - 1;
+  const uint32_t pitch = static_cast<uint32_t>(p.size) * channels;
+  const auto row_of = [&](int r) { return tile.row + (r < tile.rows ? r : tile.rows - 1); };
+  const auto pixel = [&](int row, int column) { return from + row * pitch + column * channels; };
 #pragma unroll
-    for (int j = 0; j < kTogether; ++j) narrow(&some[j], scaled(i * kTogether + j));
-    uint4 packed;
-    memcpy(&packed, some, sizeof packed);
-    reinterpret_cast<uint4*>(to)[i] = packed;
+  for (int r = 0; r < kRows; ++r) {
+    const float* own = pixel(row_of(r), column);
+#pragma unroll
+    for (int c = 0; c < kChannels; ++c) x[r][c] = c < channels ? weight[0] * own[c] : 0.0f;
   }
-  for (int64_t at = whole * kTogether + threadIdx.x; at < count; at += kThreads) narrow(to + at, scaled(at));
+  for (int k = 1; k <= p.blur_radius; ++k) {
+    const float share = weight[k];
+    const int left = mirrored(column - k, p.size), right = mirrored(column + k, p.size);
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      const int row = row_of(r);
+      const float* before = kDown ? pixel(mirrored(row - k, p.size), column) : pixel(row, left);
+      const float* after = kDown ? pixel(mirrored(row + k, p.size), column) : pixel(row, right);
+#pragma unroll
+      for (int c = 0; c < kChannels; ++c) {
+        if (c < channels) x[r][c] += share * (before[c] + after[c]);
+      }
+    }
+  }
 }
 
-template <typename Output>
-__global__ void __launch_bounds__(kThreads) make_views_kernel(Problem p) {
-  char* own = p.slots == nullptr ? shared_memory() + kReduceBytes : p.slots + blockIdx.x * p.slot_bytes;
-  const Slot slot = cut_slot(p, own, nullptr);
-  const int64_t rows = 2 * p.shape.count;
-  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
-    const View v = read_view(p.params, row);
-    Output* to = static_cast<Output*>(p.views) + row * pixel_count(p) * p.shape.channels;
-    const bool faulty = is_faulty(p.shape, v);
-    if (!faulty) {
-      fill_weights(p, v, slot);
-      __syncthreads();
-      colour(p, v, slot, row % p.shape.count, reinterpret_cast<double*>(shared_memory()));
-      __syncthreads();
-      if (v.sigma > 0 && p.blur_radius > 0) blur(p, v, slot);
-      __syncthreads();
+template <int kChannels>
+__device__ __forceinline__ void keep_tile(const Problem& p, const Tile& tile,
+                                          const float (&x)[kRows][kChannels], float* to) {
+  const int channels = kChannels == 3 ? 3 : p.channels;
+  float* own = to + (static_cast<uint32_t>(tile.row) * p.size + tile.column) * channels;
+#pragma unroll
+  for (int r = 0; r < kRows; ++r, own += p.size * channels) {
+#pragma unroll
+    for (int c = 0; c < kChannels; ++c) {
+      if (tile.inside && r < tile.rows && c < channels) own[c] = x[r][c];
     }
-    write_view(p, faulty ? nullptr : slot.pixels, to);
-    __syncthreads();  // the next view overwrites what this one is written from
+  }
+}
+
+// ---- Output
+
+__device__ __forceinline__ void round_into(float* to, float x) { *to = x; }
+__device__ __forceinline__ void round_into(Float16Bits* to, float x) { narrow(to, x); }
+__device__ __forceinline__ void round_into(Bfloat16Bits* to, float x) {
+#ifdef __CUDACC__
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(to->bits) : "f"(x));
+#else
+  narrow(to, x);
+#endif
+}
+
+// Both 16-byte aligned where kWide. By one warp.
+template <bool kWide, typename Output>
+__device__ __forceinline__ void copy(const Output* from, int count, Output* to) {
+  constexpr int kTogether = 16 / sizeof(Output);
+  const int lane = threadIdx.x % kWarp, whole = kWide ? count / kTogether : 0;
+#pragma unroll 4
+  for (int i = lane; i < whole; i += kWarp)
+    reinterpret_cast<uint4*>(to)[i] = reinterpret_cast<const uint4*>(from)[i];
+#pragma unroll 1
+  for (int at = whole * kTogether + lane; at < count; at += kWarp) to[at] = from[at];
+}
+
+// A tile's lines, one behind the other in the warp's memory, into the view: held tiles are whole lines.
+template <bool kHeld, typename Output>
+__device__ __forceinline__ void copy_tile(const Tile& tile, int length, int pitch, const Output* stage,
+                                          Output* to) {
+  constexpr int kTogether = 16 / sizeof(Output);
+  const bool aligned = reinterpret_cast<uintptr_t>(to) % 16 == 0;
+  if (kHeld)
+    return aligned ? copy<true>(stage, tile.rows * length, to) : copy<false>(stage, tile.rows * length, to);
+  const int pieces = length / kTogether, lane = threadIdx.x % kWarp;
+  if (aligned && pitch % kTogether == 0) {
+    for (int i = lane; i < tile.rows * pieces; i += kWarp) {
+      const int row = i / pieces, at = i % pieces * kTogether;
+      *reinterpret_cast<uint4*>(to + static_cast<uint32_t>(row) * pitch + at) =
+          reinterpret_cast<const uint4*>(stage)[i];
+    }
+  } else {
+    for (int row = 0; row < tile.rows; ++row)
+      copy<false>(stage + row * length, length, to + static_cast<uint32_t>(row) * pitch);
+  }
+}
+
+// Scaled and rounded into the warp's shared memory, and from there out, 16 bytes at a time where the view allows it.
+template <bool kHeld, typename Output, int kChannels>
+__device__ __forceinline__ void write_tile(const Problem& p, const Recipe& v, const Tile& tile,
+                                           const float (&x)[kRows][kChannels], Output* stage, Output* view) {
+  const int channels = kChannels == 3 ? 3 : p.channels, lane = threadIdx.x % kWarp, left = tile.column - lane;
+  const int length = (p.size - left < kWarp ? p.size - left : kWarp) * channels, pitch = p.size * channels;
+  __syncwarp();  // others may still read the tile before
+  if (tile.inside) {
+#pragma unroll
+    for (int c = 0; c < kChannels; ++c) {
+      if (c >= channels) continue;
+      const float scale = v.scale[c], offset = v.offset[c];
+#pragma unroll
+      for (int r = 0; r < kRows; ++r)
+        round_into(stage + r * length + lane * channels + c, scale * x[r][c] + offset);
+    }
+  }
+  __syncwarp();
+  copy_tile<kHeld>(tile, length, pitch, stage,
+                   view + static_cast<uint32_t>(tile.row) * pitch + left * channels);
+}
+
+// ---- One view
+
+template <typename Output>
+__host__ __device__ constexpr int64_t stage_bytes(int channels) {
+  return kRows * kWarp * channels * static_cast<int64_t>(sizeof(Output));
+}
+
+// A view of one tile for each warp at most: its pixels stay in registers.
+template <typename Output, int kChannels>
+__device__ void make_held(const Problem& p, const Recipe& v, const Slot& slot, int64_t image, Shared* shared,
+                          Output* stage, Output* view) {
+  const int warp = threadIdx.x / kWarp;
+  const Tile tile = tile_of<true>(warp, p.size);
+  const bool used = tile.rows > 0;
+  float x[kRows][kChannels] = {};
+  if (used) crop(p, v, image, tile, x);
+  clip_first(v, x);
+  for (int s = 0; s < v.steps; ++s) {
+    Step& step = shared->recipe.step[s];
+    if (step.operation == kContrast) {
+      float sums[kMostChannels] = {};
+      if (used) add_tile(tile, x, sums);
+      set_shift<kHeldWarps>(p, sums, shared, &step);
+    }
+    run_step(v, step, x);
+  }
+  if constexpr (kChannels == 3) {
+    if (v.grey) make_grey(x);
+  }
+  if (v.blurred) {
+    if (used) keep_tile(p, tile, x, slot.pixels);
+    __syncthreads();
+    if (used) blur_tile<true>(p, tile, slot.gaussian, slot.pixels, x);
+    __syncthreads();
+    if (used) keep_tile(p, tile, x, slot.pixels);
+    __syncwarp();  // a tile holds whole lines
+    if (used) blur_tile<false>(p, tile, slot.gaussian, slot.pixels, x);
+  }
+  if (used) write_tile<true>(p, v, tile, x, stage, view);
+}
+
+// Crop and colours of one tile up to step `end`.
+template <int kChannels>
+__device__ __forceinline__ void colour_tile(const Problem& p, const Recipe& v, int64_t image,
+                                            const Tile& tile, int end, float (&x)[kRows][kChannels]) {
+  crop(p, v, image, tile, x);
+  clip_first(v, x);
+  for (int s = 0; s < end; ++s) run_step(v, v.step[s], x);
+  if constexpr (kChannels == 3) {
+    if (end == v.steps && v.grey) make_grey(x);
+  }
+}
+
+__device__ __forceinline__ int next_contrast(const Recipe& v, int from) {
+  while (from < v.steps && v.step[from].operation != kContrast) ++from;
+  return from;
+}
+
+// Any other view: its tiles are made once for each contrast, and again.
+template <typename Output, int kChannels>
+__device__ void make_large(const Problem& p, const Recipe& v, const Slot& slot, int64_t image, Shared* shared,
+                           Output* stage, Output* view) {
+  const int warp = threadIdx.x / kWarp, tiles = tiles_of(p.size);
+  float x[kRows][kChannels];
+  for (int end = -1; end < v.steps;) {
+    end = next_contrast(v, end + 1);
+    double sums[kMostChannels] = {};
+    for (int t = warp; t < tiles; t += kLargeWarps) {
+      const Tile tile = tile_of<false>(t, p.size);
+      colour_tile(p, v, image, tile, end, x);
+      if (end < v.steps) {
+        add_tile(tile, x, sums);
+      } else if (v.blurred) {
+        keep_tile(p, tile, x, slot.pixels);
+      } else {
+        write_tile<false>(p, v, tile, x, stage, view);
+      }
+    }
+    if (end < v.steps) set_shift<kLargeWarps>(p, sums, shared, &shared->recipe.step[end]);
+  }
+  if (!v.blurred) return;
+  __syncthreads();
+  for (int t = warp; t < tiles; t += kLargeWarps) {
+    const Tile tile = tile_of<false>(t, p.size);
+    blur_tile<true>(p, tile, slot.gaussian, slot.pixels, x);
+    keep_tile(p, tile, x, slot.blurred);
+  }
+  __syncthreads();
+  for (int t = warp; t < tiles; t += kLargeWarps) {
+    const Tile tile = tile_of<false>(t, p.size);
+    blur_tile<false>(p, tile, slot.gaussian, slot.blurred, x);
+    write_tile<false>(p, v, tile, x, stage, view);
+  }
+}
+
+template <typename Output, int kChannels>
+__device__ void write_nan(const Problem& p, Output* view) {
+  const uint32_t count = static_cast<uint32_t>(p.size) * p.size * p.channels;
+  for (uint32_t at = threadIdx.x; at < count; at += blockDim.x) round_into(view + at, NAN);
+}
+
+template <typename Output, int kChannels, bool kHeld>
+__global__ void __launch_bounds__(kWarp*(kHeld ? kHeldWarps : kLargeWarps), kHeld ? 8 : 2)
+    make_views_kernel(Problem p) {
+  Shared* shared = reinterpret_cast<Shared*>(shared_memory());
+  const Recipe& v = shared->recipe;
+  char* behind = shared_memory() + kSharedHead;
+  Output* stage = reinterpret_cast<Output*>(behind + threadIdx.x / kWarp * stage_bytes<Output>(p.channels));
+  behind += blockDim.x / kWarp * stage_bytes<Output>(p.channels);
+  const Slot slot =
+      cut_slot(p, kHeld || p.slots == nullptr ? behind : p.slots + blockIdx.x * p.slot_bytes, nullptr);
+  const int64_t rows = 2 * static_cast<int64_t>(p.count);
+  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
+    prepare(p, row, slot.gaussian, &shared->recipe);
+    __syncthreads();
+    const int64_t image = row < p.count ? row : row - p.count;
+    Output* view = static_cast<Output*>(p.views) + static_cast<int64_t>(row) * p.size * p.size * p.channels;
+    if (v.faulty) {
+      write_nan<Output, kChannels>(p, view);
+    } else if constexpr (kHeld) {
+      make_held<Output, kChannels>(p, v, slot, image, shared, stage, view);
+    } else {
+      make_large<Output, kChannels>(p, v, slot, image, shared, stage, view);
+    }
+    if (!kHeld) __syncthreads();  // the next view overwrites this one's recipe
   }
 }
 
 // ---- Launcher
 
+Divisor divisor_of(int64_t number) {
+  uint32_t bits = 1;
+  while ((int64_t{1} << bits) < number) ++bits;
+  return {static_cast<uint32_t>(divide_up(int64_t{1} << (31 + bits), number)), 31 + bits};
+}
+
+int warps_of(const Problem& p) { return p.size <= kHeldSize ? kHeldWarps : kLargeWarps; }
+
+// Shared memory in front of a slot.
+int64_t head_bytes(const Problem& p) {
+  const int64_t stage =
+      p.type == DataType::kFloat32 ? stage_bytes<float>(p.channels) : stage_bytes<Float16Bits>(p.channels);
+  return kSharedHead + warps_of(p) * stage;
+}
+
 Problem problem_of(const MakeViewsShape& shape) {
   Problem p{};
-  p.shape = shape;
-  p.most_down = static_cast<int>(most_taps(shape.height, shape.size));
-  p.most_across = static_cast<int>(most_taps(shape.width, shape.size));
-  p.blur_radius = static_cast<int>((shape.size / 10 + 1 - shape.size / 10 % 2) / 2);
+  p.count = static_cast<int>(shape.count);
+  p.height = static_cast<int>(shape.height);
+  p.width = static_cast<int>(shape.width);
+  p.channels = static_cast<int>(shape.channels);
+  p.size = static_cast<int>(shape.size);
+  p.pixels = shape.pixels;
+  p.type = shape.type;
+  p.blur_radius = (p.size / 10 + 1 - p.size / 10 % 2) / 2;
+  p.twice_size = divisor_of(2 * shape.size);
   cut_slot(p, nullptr, &p.slot_bytes);
   return p;
 }
 
-bool fits_shared(const Problem& p) { return kReduceBytes + p.slot_bytes <= kSharedBytes; }
+bool fits_shared(const Problem& p) { return head_bytes(p) + p.slot_bytes <= kSharedBytes; }
 
 int64_t blocks_of(const Problem& p) {
-  const int64_t rows = 2 * p.shape.count;
+  const int64_t rows = 2 * static_cast<int64_t>(p.count);
   return fits_shared(p) || rows < kSlots ? rows : kSlots;
+}
+
+template <typename Output>
+void launch(Stream& on, const Problem& p) {
+  const bool held = p.size <= kHeldSize;
+  const auto kernel = p.channels == 3
+                          ? held ? make_views_kernel<Output, 3, true> : make_views_kernel<Output, 3, false>
+                      : held ? make_views_kernel<Output, kMostChannels, true>
+                             : make_views_kernel<Output, kMostChannels, false>;
+  const dim3 grid(static_cast<unsigned>(blocks_of(p)));
+  const int64_t shared = head_bytes(p) + (p.slots == nullptr ? p.slot_bytes : 0);
+  on.launch(kernel, grid, warps_of(p) * kWarp, shared, p);
 }
 
 const char* run(void* stream, const Problem& p) {
   Stream on(stream);
-  const dim3 grid(static_cast<unsigned>(blocks_of(p)));
-  const int64_t shared = kReduceBytes + (p.slots == nullptr ? p.slot_bytes : 0);
-  const auto kernel = p.shape.type == DataType::kBfloat16  ? make_views_kernel<Bfloat16Bits>
-                      : p.shape.type == DataType::kFloat16 ? make_views_kernel<Float16Bits>
-                                                           : make_views_kernel<float>;
-  on.launch(kernel, grid, kThreads, shared, p);
+  if (p.type == DataType::kBfloat16) launch<Bfloat16Bits>(on, p);
+  if (p.type == DataType::kFloat16) launch<Float16Bits>(on, p);
+  if (p.type == DataType::kFloat32) launch<float>(on, p);
   return on.error();
 }
 
