@@ -489,6 +489,12 @@ struct Worker {
     return static_cast<uint32_t>(column - static_cast<int>(begin)) < kTile;
   }
 
+  // <u_i, u_j> from <x_i, x_j>. Rounded on its own: where a compiler fuses it with the subtraction of a row's largest, the
+  // passes disagree by a rounding, which 1/tau makes large.
+  __device__ __forceinline__ Sum cosine(Sum dot, int r, const Column<Kind>& column) const {
+    return product(dot, product(scale[r], column.scale));
+  }
+
   __device__ __forceinline__ int column_in_tile(int n, int i) const { return n * 8 + 2 * t + i % 2; }
 };
 
@@ -566,7 +572,7 @@ __device__ __forceinline__ void add_tile(const Worker<Kind>& w, int64_t tile, co
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         const int at = w.column_in_tile(n, i);
-        const Sum dot = c[n][2 * r + i] * (w.scale[r] * w.of_column(at).scale);
+        const Sum dot = w.cosine(c[n][2 * r + i], r, w.of_column(at));
         const bool positive = kMasked && at == w.partner[r] - begin;
         const bool counts = !kMasked || (at < columns && at != w.row[r] - begin && !positive);
         dots[2 * n + i] = counts ? dot : Sum(kNoDot);
@@ -695,7 +701,7 @@ __device__ __forceinline__ void weigh_tile(const Worker<Kind>& w, int64_t tile,
     for (int i = 0; i < 4; ++i) {
       const int r = i / 2, at = w.column_in_tile(n, i);
       const Column<Kind>& other = w.of_column(at);
-      const Sum dot = c[n][i] * (w.scale[r] * other.scale);
+      const Sum dot = w.cosine(c[n][i], r, other);
       Sum weight = kOnline ? of_rows[r].weight * exp2_of((dot - of_rows[r].shift) * k) +
                                  other.weight * exp2_of((dot - other.shift) * k)
                            : exp2_of(fma(dot, k, -k)) * (of_rows[r].weight + other.weight);
