@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <initializer_list>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -40,6 +41,13 @@ using HostMemory = std::unique_ptr<void, Free>;
 // The host's memory for one call, on a cache line; null where there is none left.
 inline HostMemory host_memory(int64_t bytes) {
   return HostMemory(std::aligned_alloc(64, (bytes + 63) / 64 * 64));
+}
+
+// The device's memory for one call, freed in the stream's order; null for 0 bytes, and nothing where there is none left.
+// XLA refuses to promise more than 16 bytes of alignment, which every 16-byte load and copy of the kernels needs.
+inline std::optional<void*> device_memory(ffi::ScratchAllocator& scratch, int64_t bytes) {
+  if (bytes <= 0) return nullptr;
+  return scratch.Allocate(static_cast<size_t>(bytes), 16);
 }
 
 // A binding with arguments of these types behind those that it has.

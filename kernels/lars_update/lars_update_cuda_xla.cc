@@ -15,8 +15,7 @@ ffi::Error run(void* stream, ffi::ScratchAllocator scratch, Variable weight, Var
     return error;
   const int64_t count = static_cast<int64_t>(weight.element_count());
   const int64_t bytes = lowlevel_simclr_lars_update_cuda_partial_sums(count) * sizeof(double);
-  const std::optional<void*> sums =
-      adapts(weight) && bytes > 0 ? scratch.Allocate(static_cast<size_t>(bytes), 256) : nullptr;
+  const std::optional<void*> sums = device_memory(scratch, adapts(weight) ? bytes : 0);
   if (!sums.has_value()) return no_memory("LARS's sums on the device");
   return outcome("LARS", lowlevel_simclr_lars_update_cuda(
                              stream, count, adapts(weight), scalars.typed_data(), weight.typed_data(),

@@ -19,7 +19,7 @@ ffi::Error run(void* stream, ffi::ScratchAllocator scratch, Any images, Boxes bo
   const int pixels = static_cast<int>(shape->pixels), type = static_cast<int>(shape->type);
   const int64_t bytes = lowlevel_simclr_make_views_cuda_workspace_bytes(
       shape->count, shape->height, shape->width, shape->channels, shape->size, pixels, type);
-  std::optional<void*> workspace = bytes > 0 ? scratch.Allocate(static_cast<size_t>(bytes), 256) : nullptr;
+  const std::optional<void*> workspace = device_memory(scratch, bytes);
   if (!workspace.has_value()) return no_memory("the views' workspace on the device");
   const void* const params[] = {box.untyped_data(),
                                 flip.untyped_data(),

@@ -13,7 +13,7 @@ namespace {
 std::optional<void*> workspace_for(ffi::ScratchAllocator& scratch, const NtXentShape& shape) {
   const int64_t bytes = lowlevel_simclr_nt_xent_cuda_workspace_bytes(shape.pairs, shape.dim, shape.own_pairs,
                                                                      static_cast<int>(shape.type));
-  return bytes < 0 ? std::nullopt : scratch.Allocate(static_cast<size_t>(bytes), 256);
+  return bytes < 0 ? std::nullopt : device_memory(scratch, bytes);
 }
 
 ffi::Error no_workspace() { return no_memory("NT-Xent's workspace on the device"); }
