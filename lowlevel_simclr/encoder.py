@@ -16,6 +16,7 @@ import tensorflow as tf
 from lowlevel_simclr import compat
 from lowlevel_simclr.compat import FusedBatchNorm
 from lowlevel_simclr.convolution import Convolution
+from lowlevel_simclr.pooling import MaxPooling
 
 layers = tf.keras.layers
 
@@ -41,7 +42,11 @@ STEMS = ("cifar", "imagenet")
 # Of the moving statistics. Keras's 0.99 would still hold 1/8 of its first values after 200 steps.
 MOMENTUM = 0.9
 EPSILON = 1.001e-5  # added to a variance, as in Keras's ResNets: cuDNN takes nothing below 1e-5
-STOCK = {FusedBatchNorm: layers.BatchNormalization, Convolution: layers.Conv2D}  # what Keras has for a layer of ours
+STOCK = {  # what Keras has for a layer of ours
+    FusedBatchNorm: layers.BatchNormalization,
+    Convolution: layers.Conv2D,
+    MaxPooling: layers.MaxPooling2D,
+}
 IMAGENET_FILE = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
 
 
@@ -144,7 +149,7 @@ def _basic(name: str, stem: str, shape: Shape, seed: int) -> tf.keras.Model:
         x = convolution(view, kind.width, 3, 1, "stem")
     else:
         x = convolution(view, kind.width, 7, 2, "stem")
-        x = layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)
+        x = MaxPooling(3, 2, padding="same", name="stem_pool")(x)
     for stage, blocks in enumerate(kind.blocks):
         for block in range(blocks):
             stride = 2 if stage > 0 and block == 0 else 1
@@ -213,7 +218,7 @@ def _own_layer(stem: str, seeds: Iterator[int], layer: Any) -> Any:
         if stem == "cifar" and layer.name == "conv1_conv":
             config |= {"kernel_size": (3, 3), "strides": (1, 1), "padding": "same"}
         return Convolution.from_config(config)
-    return type(layer).from_config(config)
+    return (MaxPooling if isinstance(layer, layers.MaxPooling2D) else type(layer)).from_config(config)
 
 
 # Weights from outside

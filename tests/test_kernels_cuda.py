@@ -284,6 +284,9 @@ def test_where_a_gpu_is_visible_graphs_take_the_custom_call(visible_gpu: None) -
 
     found = traced(on_the_host, z)
     assert "LowlevelSimclr>NtXent" in found and "XlaCallModule" not in found
+    with tf.device("/CPU:0"):  # around the function's tracing, with an unknown batch, as lowlevel_simclr.check has it
+        found = traced(lambda z: ops.nt_xent(z, 0.1), tf.TensorSpec([None, 4], tf.float32))
+    assert "LowlevelSimclr>NtXent" in found and "XlaCallModule" not in found
 
 
 @pytest.mark.skipif(_route.closed() is not None, reason=str(_route.closed()))

@@ -18,9 +18,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.framework import ops as framework_ops
-from tensorflow.python.ops import control_flow_util
+from tensorflow.python.eager import context
 
+from lowlevel_simclr.compat import inside_xla
 from lowlevel_simclr.ops import _library
 
 TRIED = "it works with TensorFlow 2.21 and not with 2.15, whose library has no XLA FFI"
@@ -43,13 +43,6 @@ class XlaRouteError(RuntimeError):
     """A native op was used under jit_compile where the XLA route does not work."""
 
 
-def inside_xla() -> bool:
-    """Whether what is being traced will be compiled by XLA."""
-    if tf.executing_eagerly():
-        return False
-    return bool(control_flow_util.GraphOrParentsInXlaContext(framework_ops.get_default_graph()))
-
-
 def by_custom_call(tensor: tf.Tensor) -> bool:
     """Whether an op on `tensor` goes through XLA: inside its reach, or where the tensor may live on a GPU.
 
@@ -58,9 +51,7 @@ def by_custom_call(tensor: tf.Tensor) -> bool:
     """
     if inside_xla():
         return True
-    if (
-        not tf.config.get_visible_devices("GPU") or "CPU" in tf.identity(tensor).device
-    ):  # the scope's device, in a graph
+    if not tf.config.get_visible_devices("GPU") or "CPU" in _device_of(tensor):
         return False
     if not _library.build_information()["cuda"]:
         raise NotImplementedError(
@@ -68,6 +59,14 @@ def by_custom_call(tensor: tf.Tensor) -> bool:
             "is (LOWLEVEL_SIMCLR_CUDA=1), put the op under tf.device('/CPU:0'), or use the stock ops (--ops stock)."
         )
     return True
+
+
+def _device_of(tensor: tf.Tensor) -> str:
+    """The device on which an op on `tensor` will run, as far as can be known: in a graph that of the scope.
+
+    A function that is traced within an eager `tf.device` has no device in its graph, but runs there.
+    """
+    return tf.identity(tensor).device or context.context().device_name or ""
 
 
 def custom_call(target: str, inputs: Sequence[tf.Tensor], outputs: Sequence[Spec]) -> list[tf.Tensor]:
