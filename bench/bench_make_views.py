@@ -239,8 +239,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--no-map", action="store_true", help="leave out the per-image map, which takes seconds a call")
     parser.add_argument("--cores", type=int, help="keep to so many cores; by default all")
     parser.add_argument("--out", type=Path, help="by default make_views.json in the folder of this device and cores")
+    parser.add_argument("--tf32", action="store_true", help="a GPU may round the stock forms' factors to 11 bits")
     parser.add_argument("--compare", type=Path, help="an older result to set beside this one")
     chosen = parser.parse_args(arguments)
+    tf.config.experimental.enable_tensor_float_32_execution(chosen.tf32)
     use_cores(chosen.cores)
     out = chosen.out or harness.RESULTS / harness.device_name() / "make_views.json"
     rows: list[harness.Row] = []

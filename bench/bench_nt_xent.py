@@ -172,8 +172,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--others-gigabytes", type=float, default=8.0, help="memory that the other forms may need")
     parser.add_argument("--memory", action="store_true", help="measure peak memory too, one process for each row")
     parser.add_argument("--out", type=Path, default=harness.RESULTS / harness.device_name() / "nt_xent.json")
+    parser.add_argument("--tf32", action="store_true", help="a GPU may round the stock forms' factors to 11 bits")
     parser.add_argument("--compare", type=Path, help="an older result to set beside this one")
     chosen = parser.parse_args(arguments)
+    tf.config.experimental.enable_tensor_float_32_execution(chosen.tf32)
     rows: list[harness.Row] = []
     for dtype in chosen.dtypes:
         for dim in chosen.dims:
