@@ -20,7 +20,7 @@ def output_of(program: str, **environment: str) -> str:
     Raises:
         AssertionError: it fails; the text is the end of its standard error.
     """
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     variables = {**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3", **environment}
     done = subprocess.run([sys.executable, "-c", program], env=variables, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -7,7 +7,8 @@ gradient.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 import tensorflow as tf
 
@@ -76,7 +77,7 @@ def make_views(
     shape: tuple[Any, ...] = (rows, size, size, images.shape[-1])
     if _route.by_custom_call(images):
         _check_rows(images, params)
-        return _route.custom_call("lowlevel_simclr_make_views", inputs, [(shape, dtype)])[0]
+        return _made_in_xla(inputs, (shape, dtype))
     names = ("images", *ViewParams._fields, "mean", "inverse_std")
     made = _library.library().lowlevel_simclr_make_views(
         **dict(zip(names, inputs, strict=True)), size=tf.constant(size, tf.int64), Tout=dtype
@@ -116,6 +117,14 @@ def _check_rows(images: tf.Tensor, params: ViewParams) -> None:
             )
 
 
+def _made_in_xla(inputs: Sequence[tf.Tensor], output: _route.Spec) -> tf.Tensor:
+    @tf.custom_gradient
+    def make(*inputs: tf.Tensor) -> tuple[tf.Tensor, Callable[..., NoReturn]]:
+        return _route.custom_call("lowlevel_simclr_make_views", inputs, [output])[0], _no_gradient
+
+    return make(*inputs)
+
+
 @tf.RegisterGradient("LowlevelSimclr>MakeViews")
-def _no_gradient(op: tf.Operation, *_: tf.Tensor) -> Any:
+def _no_gradient(*_: Any) -> NoReturn:
     raise LookupError("The native make_views has no gradient: use the stock op for it (--ops stock).")
