@@ -1,0 +1,105 @@
+"""Writes what GPUs measured into docs/gpu.md: python -m bench.gpu_report bench/results/DEVICE. It measures nothing.
+
+Of launchers.json, what the launchers take and how many times less than an older version, turn by turn, and what share
+of the card's copy bandwidth; of nt_xent.json, and nt_xent_stock_tf32.json where the stock forms may round to TF32, the
+ops through TensorFlow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+Row = dict[str, Any]
+
+
+def milliseconds(row: Row) -> float:
+    """Of a launcher's row: the median, of both passes where it has two."""
+    return row["median_ms"] if "median_ms" in row else row["forward"]["median_ms"] + row["backward"]["median_ms"]
+
+
+def label(row: Row) -> str:
+    """The problem in words."""
+    if row["what"] == "nt_xent":
+        return f"NT-Xent, both passes, N = {row['pairs']}, d = 128, {row['dtype']}"
+    if row["what"] == "make_views":
+        views, sides = 2 * row["count"], f"{row['side']} -> {row['size']}"
+        return f"{views} views, {sides} pixels, {row['dtype']}, {row['recipe']}"
+    return f"LARS, {row['count']} floats"
+
+
+def launchers(result: Row) -> list[str]:
+    """A line for each problem."""
+    problems: dict[str, dict[str, list[Row]]] = {}
+    for row in result["rows"]:
+        problems.setdefault(label(row), {}).setdefault(row["library"], []).append(row)
+    lines = []
+    for problem, by_library in problems.items():
+        new, old = ([milliseconds(row) for row in by_library.get(name, ())] for name in ("new", "old"))
+        ratios = sorted(before / after for before, after in zip(old, new))
+        against = f"{statistics.median(ratios):.2f}x ({ratios[0]:.2f}-{ratios[-1]:.2f})" if ratios else ""
+        rates = [row["gb_s"] / result["ceilings"]["copy_gb_s"] for row in by_library["new"] if "gb_s" in row]
+        share = f"{statistics.median(rates):.0%}" if rates else ""
+        lines.append(f"| {problem} | {statistics.median(new):.3f} | {against} | {share} |")
+    return lines
+
+
+def through_tensorflow(result: Row, note: str) -> list[str]:
+    """A line for each form, with how many times XLA's stock form takes the native one's time."""
+    rows = [row for row in result["rows"] if row["minimum"] is not None]
+    native = {str(row["problem"]): row["median"] for row in rows if row["name"] == "native jit"}
+    lines = []
+    for row in rows:
+        problem = f"N = {row['problem']['N']}, d = {row['problem']['d']}, {row['problem']['dtype']}"
+        times = f"{1e3 * row['median']:.3f} ({1e3 * row['p10']:.3f}-{1e3 * row['p90']:.3f})"
+        of_native = native.get(str(row["problem"]))
+        ratio = f"{row['median'] / of_native:.2f}x" if of_native else ""
+        lines.append(f"| {problem} | {row['name']}{note} | {times} | {ratio} |")
+    return lines
+
+
+def page(folder: Path) -> str:
+    """Markdown."""
+
+    def read(name: str) -> Row:
+        return json.loads((folder / name).read_text(encoding="utf-8"))
+
+    first = read("launchers.json")
+    lines = [
+        f"{first['device']}, {first['date']}; its copy moves {first['ceilings']['copy_gb_s']:,.0f} GB/s, its bfloat16 "
+        f"product makes {first['ceilings']['gemm_tflop_s']:.0f} TFLOP/s.",
+        "",
+        "| launchers alone | ms | times the version before | of the copy |",
+        "|---|---|---|---|",
+        *launchers(first),
+        *(launchers(read("launchers_lars_update.json")) if (folder / "launchers_lars_update.json").exists() else ()),
+        "",
+        "| NT-Xent, loss and gradient through TensorFlow | form | ms, p10-p90 | of native's time |",
+        "|---|---|---|---|",
+        *through_tensorflow(read("nt_xent.json"), ""),
+    ]
+    if (folder / "nt_xent_stock_tf32.json").exists():
+        lines += through_tensorflow(read("nt_xent_stock_tf32.json"), ", TF32")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read, write, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="of a device's results")
+    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "gpu.md", help="where the tables are written")
+    chosen = parser.parse_args(arguments)
+    shown, text = page(chosen.folder), chosen.page.read_text(encoding="utf-8")
+    marked = re.compile(r"(<!-- gpu_report -->\n).*?(<!-- /gpu_report -->)", re.DOTALL)
+    chosen.page.write_text(marked.sub(lambda found: f"{found[1]}{shown}\n{found[2]}", text), encoding="utf-8")
+    print(shown)
+
+
+if __name__ == "__main__":
+    main()
