@@ -40,7 +40,7 @@ def section(result: dict[str, Any]) -> str:
         )
     lines += ["", *(f"Not measured: {name} ({why})." for name, why in result["missing"].items()), ""]
     whole = sum(result["stages_seconds"].values())
-    lines += ["| stage | ms | of the step |", "|---|---|---|"]
+    lines += ["| stage | ms | of the step |", "|---|---|---|"] if whole else ["Not split by stage."]
     lines += [
         f"| {name} | {1e3 * value:.1f} | {value / whole:.1%} |" for name, value in result["stages_seconds"].items()
     ]
