@@ -10,10 +10,9 @@
 // own.
 //
 // Bytes at 32 pixels and bfloat16: image 3,072 (from the L2 cache the second time), view 6,144. Counted in sm_90's
-// machine code, a pixel takes about 140 instructions of a lane with all four colour operations and 90 without any:
-// predicted 0.2 to 0.3 ms for 32,768 views on an H100, bound by issuing them. Measured there before: 2.53 ms for a
-// block of 256 threads that kept every pixel in shared memory, with 64-bit indices and divisions and every operation's
-// branch for each pixel.
+// machine code, a pixel takes about 140 instructions of a lane with all four colour operations and 90 without any, and
+// issuing them is the limit: 0.26 ms for 32,768 views on an H200. A block of 256 threads that kept every pixel in shared
+// memory, with 64-bit indices and divisions and every operation's branch for each pixel, took 2.30 (docs/gpu.md).
 //
 // Weights of the crop are integers over their sum: w_ij ~ max(0, 2M - |(2j+1) S - (2i+1) length|), M = max(length, S).
 #include <cfloat>

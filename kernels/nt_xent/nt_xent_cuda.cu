@@ -27,7 +27,7 @@
 // partial sums. And a row that sees all columns from its own side gives equal rows bit-equal dots under the split
 // products too, which top1 promises.
 //
-// Not tried yet: wgmma.
+// On an H200, N = 4096, d = 128, bfloat16: 0.37 ms for both passes (docs/gpu.md). Not tried yet: wgmma.
 #include <cfloat>
 #include <cmath>
 #include <cstring>
