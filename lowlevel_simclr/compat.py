@@ -18,8 +18,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import context
-from tensorflow.python.framework import ops as framework_ops
-from tensorflow.python.ops import control_flow_util
 
 from lowlevel_simclr.reference.philox import LAYER_SEED, draw_words
 
@@ -343,13 +341,6 @@ def fast_precision() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     words = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
     return "bfloat16" if words & FAST_BFLOAT16 else "float32"
-
-
-def inside_xla() -> bool:
-    """Whether what is being traced will be compiled by XLA."""
-    if tf.executing_eagerly():
-        return False
-    return bool(control_flow_util.GraphOrParentsInXlaContext(framework_ops.get_default_graph()))
 
 
 def abort_collectives(why: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from lowlevel_simclr import compat
+from lowlevel_simclr.tracing import inside_xla
 
 
 @tf.keras.utils.register_keras_serializable(package="lowlevel_simclr")
@@ -28,7 +28,7 @@ class MaxPooling(tf.keras.layers.MaxPooling2D):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """(B, H, W, C) -> (B, H', W', C)."""
         known = self.data_format == "channels_last" and None not in inputs.shape[1:]
-        if known and compat.inside_xla() and tf.config.get_visible_devices("GPU"):
+        if known and inside_xla() and tf.config.get_visible_devices("GPU"):
             return max_of_slices(inputs, tuple(self.pool_size), tuple(self.strides), self.padding)
         return super().call(inputs)
 

@@ -11,8 +11,20 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lowlevel_simclr"
 LEVELS = (
-    ("config", "reference"),
-    ("presets", "ops", "stock", "compat", "convolution", "runlog", "background", "trace", "dataset", "picture"),
+    ("config", "reference", "tracing"),
+    (
+        "presets",
+        "ops",
+        "stock",
+        "compat",
+        "convolution",
+        "pooling",
+        "runlog",
+        "background",
+        "trace",
+        "dataset",
+        "picture",
+    ),
     ("command_line", "shapes", "augment", "encoder", "projection", "optimizer", "checkpoint", "plots", "downloads"),
     ("cifar", "image_folder", "npz_file", "score_store"),
     ("distribute", "data"),

@@ -20,8 +20,8 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.eager import context
 
-from lowlevel_simclr.compat import inside_xla
 from lowlevel_simclr.ops import _library
+from lowlevel_simclr.tracing import inside_xla
 
 TRIED = "it works with TensorFlow 2.21 and not with 2.15, whose library has no XLA FFI"
 _MLIR_TYPES = {
