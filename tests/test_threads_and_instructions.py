@@ -28,7 +28,7 @@ print(_library.instruction_set(), len(findings), len(cases), [found for found in
 
 def test_the_same_bits_with_any_number_of_threads() -> None:
     here = [module.bits() for module in (test_kernels_nt_xent, test_lars_update, test_make_views_native)]
-    for threads in ("1", "2", "5", "7"):
+    for threads in ("1", "2", "7"):
         assert output_of(DIGESTS, LOWLEVEL_SIMCLR_THREADS=threads).split() == here, f"{threads} threads"
 
 
