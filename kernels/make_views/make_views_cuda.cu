@@ -9,9 +9,8 @@
 // store. One warp reads the view's parameters and decides the steps once: loops over pixels have no branch of a pixel's
 // own.
 //
-// Bytes at 32 pixels and bfloat16: image 3,072 (from the L2 cache the second time), view 6,144. Counted in sm_90's
-// machine code, a pixel takes about 140 instructions of a lane with all four colour operations and 90 without any, and
-// issuing them is the limit: 0.26 ms for 32,768 views on an H200. A block of 256 threads that kept every pixel in shared
+// Bytes at 32 pixels and bfloat16: image 3,072 (from the L2 cache the second time), view 6,144. Issuing instructions is
+// the limit, not memory: 0.26 ms for 32,768 views on an H200. A block of 256 threads that kept every pixel in shared
 // memory, with 64-bit indices and divisions and every operation's branch for each pixel, took 2.30 (docs/gpu.md).
 //
 // Weights of the crop are integers over their sum: w_ij ~ max(0, 2M - |(2j+1) S - (2i+1) length|), M = max(length, S).
