@@ -65,10 +65,11 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
         name: bench_step.Job(bench_step.configuration(bench_step.parser().parse_args(flags)))
         for name, flags in (("whole", large), ("step", small))
     }
-    calls = {
-        "whole": lambda: jobs["whole"].run(1),
-        "step": lambda: jobs["step"].run(chosen.small_steps),
-        "forward": bench_step.repeated(forward_alone(jobs["step"]), chosen.small_steps),
+    forward = bench_step.repeated(forward_alone(jobs["step"]))
+    calls: dict[str, bench_step.Steps] = {
+        "whole": jobs["whole"].run,
+        "step": lambda times: jobs["step"].run(times * chosen.small_steps),
+        "forward": lambda times: forward(times * chosen.small_steps),
     }
     times = bench_step.take_turns(calls, chosen.turns)
     counts = {"whole": 1, "step": chosen.small_steps, "forward": chosen.small_steps}

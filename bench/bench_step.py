@@ -1,6 +1,8 @@
 """Times whole training steps: python -m bench.bench_step [--encoder resnet50 --batch-size 256] [--json FILE].
 
-Five forms take turns in one process, a few steps a turn, so that a neighbour's load falls on all alike:
+Five forms take turns in one process, a few steps a turn, so that a neighbour's load falls on all alike. The order of
+a turn is drawn anew each time and a form steps once before it is timed, for what ran before leaves its threads and
+memory behind:
 
     whole            the training job: its input, views, f, g, loss, gradient, update, metrics read
     encoder          f alone, forward and backward on synthetic views, same precision, one tf.function
@@ -26,6 +28,7 @@ import argparse
 import importlib.metadata
 import importlib.util
 import json
+import random
 import subprocess
 import sys
 import time
@@ -41,9 +44,11 @@ from lowlevel_simclr import assembly, compat, data, encoder, runlog, step
 from lowlevel_simclr.config import Config, replace
 
 GEMM = 2048
+ORDER_SEED = 0
 STAGES = ("views", "f forward", "g forward", "loss", "backward", "optimizer")
 REST = "input, loop and metrics"
 Call = Callable[[], Any]
+Steps = Callable[[int], Any]  # that many steps, and their end waited for
 
 
 # Forms
@@ -105,11 +110,10 @@ def encoder_alone(job: Job) -> Call:
     return lambda: forward_and_backward()[0]
 
 
-def forms(job: Job, chosen: argparse.Namespace) -> tuple[dict[str, Call], dict[str, str]]:
-    """A call for each form, of as many steps as a turn has; and why others are missing."""
-    turn, config = chosen.steps_per_turn, job.config
-    alone = encoder_alone(job)
-    made: dict[str, Call] = {"whole": lambda: job.run(turn), "encoder": repeated(alone, turn)}
+def forms(job: Job, chosen: argparse.Namespace) -> tuple[dict[str, Steps], dict[str, str]]:
+    """Each form's steps; and why others are missing."""
+    config = job.config
+    made: dict[str, Steps] = {"whole": job.run, "encoder": repeated(encoder_alone(job))}
     missing: dict[str, str] = {}
     asked = set() if chosen.no_baselines else {"plain", "plain bfloat16", "torch"}
     size, batch_size, widths = chosen.image_size, chosen.batch_size, config.model.projection_widths
@@ -118,7 +122,7 @@ def forms(job: Job, chosen: argparse.Namespace) -> tuple[dict[str, Call], dict[s
             missing[name] = "this device is not made for bfloat16"
         elif name in asked:
             made[name] = repeated(
-                plain_step.prepared(chosen.encoder, chosen.stem, size, batch_size, widths, job.pixels, policy), turn
+                plain_step.prepared(chosen.encoder, chosen.stem, size, batch_size, widths, job.pixels, policy)
             )
     compat.set_precision(job.plan.precision)
     why = _no_torch(chosen) if "torch" in asked else "not asked for"
@@ -128,14 +132,14 @@ def forms(job: Job, chosen: argparse.Namespace) -> tuple[dict[str, Call], dict[s
         from bench import torch_step
 
         autocast = job.plan.precision == "bfloat16"
-        made["torch"] = repeated(torch_step.prepared(size, batch_size, widths, job.pixels, autocast), turn)
+        made["torch"] = repeated(torch_step.prepared(size, batch_size, widths, job.pixels, autocast))
     return made, missing
 
 
-def repeated(call: Call, count: int) -> Call:
-    """`call`, `count` times, and the last answer waited for once, as the job waits for the metrics of several steps."""
+def repeated(call: Call) -> Steps:
+    """`call`, many times, and the last answer waited for once, as the job waits for the metrics of several steps."""
 
-    def calls() -> None:
+    def calls(count: int) -> None:
         for _ in range(count):
             last = call()
         np.asarray(last)
@@ -166,7 +170,7 @@ def stages(job: Job, turns: int) -> dict[str, float]:
     given = next(job.batches)
     batch = job.fetch(*given) if job.fetch else given
 
-    def until(last: int) -> Call:
+    def until(last: int) -> Steps:
         @tf.function(jit_compile=plan.jit_compile)
         def part() -> Any:
             x = views(*batch)
@@ -185,26 +189,39 @@ def stages(job: Job, turns: int) -> dict[str, float]:
                 return scaled
             return found
 
-        return lambda: tf.nest.flatten(part())[0].numpy()
+        return repeated(lambda: tf.nest.flatten(part())[0])
 
-    calls = {STAGES[last]: until(last) for last in range(len(STAGES))} | {REST: lambda: job.run(1)}
-    medians = [np.median(times["wall"]) for times in take_turns(calls, turns).values()]
-    return {name: float(value) for name, value in zip(calls, np.diff([0.0, *medians]))}
+    ends = {STAGES[last]: until(last) for last in range(len(STAGES))} | {REST: job.run}
+    medians = [np.median(times["wall"]) for times in take_turns(ends, turns, settle=1).values()]
+    return {name: float(value) for name, value in zip(ends, np.diff([0.0, *medians]))}
 
 
 # Timing
 
 
-def take_turns(calls: dict[str, Call], turns: int) -> dict[str, dict[str, list[float]]]:
-    """Wall and processor seconds of each call, every call once a turn, after two calls to warm up."""
-    for call in calls.values():
-        call()
-        call()
-    times: dict[str, dict[str, list[float]]] = {name: {"wall": [], "processor": []} for name in calls}
+def take_turns(
+    steps: dict[str, Steps], turns: int, count: int = 1, settle: int = 0
+) -> dict[str, dict[str, list[float]]]:
+    """Wall and processor seconds of each form, every form once a turn in an order drawn anew, after two to warm up.
+
+    Args:
+        steps: the forms.
+        turns: how often each is timed.
+        count: steps that are timed together.
+        settle: steps of a form before them that are not, for another form ran before.
+    """
+    for run in steps.values():
+        run(count)
+        run(count)
+    times: dict[str, dict[str, list[float]]] = {name: {"wall": [], "processor": []} for name in steps}
+    order, draw = list(steps), random.Random(ORDER_SEED)
     for _ in range(turns):
-        for name, call in calls.items():
+        draw.shuffle(order)
+        for name in order:
+            if settle:
+                steps[name](settle)
             used, started = time.process_time(), time.perf_counter()
-            call()
+            steps[name](count)
             times[name]["wall"].append(time.perf_counter() - started)
             times[name]["processor"].append(time.process_time() - used)
     return times
@@ -256,7 +273,7 @@ def gemm_rate(kind: str) -> float:
     """Operations a second of a square matrix product: the best of ten."""
     a = tf.cast(tf.random.stateless_normal((GEMM, GEMM), [1, 2]), kind)
     product = tf.function(lambda: tf.reduce_sum(tf.cast(tf.matmul(a, a)[0], tf.float32)))
-    times = take_turns({"gemm": lambda: product().numpy()}, 10)["gemm"]["wall"]
+    times = take_turns({"gemm": repeated(product)}, 10)["gemm"]["wall"]
     return 2.0 * GEMM**3 / min(times)
 
 
@@ -287,11 +304,11 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
     if chosen.deterministic == "on":  # as the job has it by default
         tf.config.experimental.enable_op_determinism()
     job = Job(configuration(chosen))
-    calls, missing = forms(job, chosen)
-    times = take_turns(calls, chosen.turns)
+    made, missing = forms(job, chosen)
+    times = take_turns(made, chosen.turns, chosen.steps_per_turn, settle=1)
     found = {name: summary(each, chosen.steps_per_turn, chosen.batch_size) for name, each in times.items()}
     split = {} if chosen.no_stages else stages(job, chosen.turns)
-    del calls
+    del made
     rate, step_operations = {kind: gemm_rate(kind) for kind in ("float32", "bfloat16")}, operations(job)
     achieved = step_operations / found["whole"]["median_seconds"]
 

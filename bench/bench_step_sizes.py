@@ -35,8 +35,8 @@ FORMS = ("native ops", "stock ops", "encoder alone")
 OUT_OF_MEMORY = "out of memory"
 
 
-def forms(chosen: argparse.Namespace, problem: dict[str, Any], turn: int) -> dict[str, bench_step.Call]:
-    """A call of `turn` steps for each form."""
+def forms(chosen: argparse.Namespace, problem: dict[str, Any]) -> dict[str, bench_step.Steps]:
+    """Each form's steps."""
 
     def job(ops: str) -> bench_step.Job:
         flags = ["--encoder", problem["encoder"], "--stem", chosen.stem, "--image-size", str(chosen.image_size)]
@@ -44,15 +44,14 @@ def forms(chosen: argparse.Namespace, problem: dict[str, Any], turn: int) -> dic
         return bench_step.Job(bench_step.configuration(bench_step.parser().parse_args(flags)))
 
     native, stock = job("native"), job("stock")
-    alone = bench_step.repeated(bench_step.encoder_alone(native), turn)
-    return dict(zip(FORMS, (lambda: native.run(turn), lambda: stock.run(turn), alone)))
+    return dict(zip(FORMS, (native.run, stock.run, bench_step.repeated(bench_step.encoder_alone(native)))))
 
 
 def measured(chosen: argparse.Namespace, problem: dict[str, Any]) -> list[harness.Row]:
     """A row for each form of one problem, timed in this process."""
     tf.config.experimental.enable_op_determinism()  # as the job has it by default
     turn = max(1, chosen.images_per_turn // problem["N"])
-    times = bench_step.take_turns(forms(chosen, problem, turn), chosen.turns)
+    times = bench_step.take_turns(forms(chosen, problem), chosen.turns, turn, settle=1)
     rows = []
     for name, each in times.items():
         found = bench_step.summary(each, turn, problem["N"])
