@@ -1,14 +1,16 @@
 """Times whole training steps: python -m bench.bench_step [--encoder resnet50 --batch-size 256] [--json FILE].
 
-Five forms take turns in one process, a few steps a turn, so that a neighbour's load falls on all alike. The order of
-a turn is drawn anew each time and a form steps once before it is timed, for what ran before leaves its threads and
-memory behind:
+Five forms in one process:
 
     whole            the training job: its input, views, f, g, loss, gradient, update, metrics read
     encoder          f alone, forward and backward on synthetic views, same precision, one tf.function
     plain            stock Keras and TensorFlow as a competent user writes them (plain_step.py), float32
     plain bfloat16   the same under Keras's mixed_bfloat16
     torch            the same step in PyTorch (torch_step.py), where it is installed and the encoder is ResNet-50
+
+Forms take turns, a few steps a turn, so that a neighbour's load falls on all alike. The order of a turn is drawn anew
+each time and a form steps once before it is timed, for what ran before leaves its threads and memory behind. First the
+whole job and the encoder alone, which differ by little, take three times as many turns; then the job and the others.
 
 Checkpoints and evaluation are apart. The step is then split by stage: functions that end after the views, f, g, the
 loss, the gradient and the update take turns with the whole step, and a stage is the difference of two medians. Peak
@@ -45,6 +47,7 @@ from lowlevel_simclr.config import Config, replace
 
 GEMM = 2048
 ORDER_SEED = 0
+PAIR_TURNS = 3  # turns of the whole job and the encoder, for each of the others
 STAGES = ("views", "f forward", "g forward", "loss", "backward", "optimizer")
 REST = "input, loop and metrics"
 Call = Callable[[], Any]
@@ -110,10 +113,10 @@ def encoder_alone(job: Job) -> Call:
     return lambda: forward_and_backward()[0]
 
 
-def forms(job: Job, chosen: argparse.Namespace) -> tuple[dict[str, Steps], dict[str, str]]:
-    """Each form's steps; and why others are missing."""
+def baselines(job: Job, chosen: argparse.Namespace) -> tuple[dict[str, Steps], dict[str, str]]:
+    """The steps of the forms that others would write; and why some are missing."""
     config = job.config
-    made: dict[str, Steps] = {"whole": job.run, "encoder": repeated(encoder_alone(job))}
+    made: dict[str, Steps] = {}
     missing: dict[str, str] = {}
     asked = set() if chosen.no_baselines else {"plain", "plain bfloat16", "torch"}
     size, batch_size, widths = chosen.image_size, chosen.batch_size, config.model.projection_widths
@@ -304,11 +307,17 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
     if chosen.deterministic == "on":  # as the job has it by default
         tf.config.experimental.enable_op_determinism()
     job = Job(configuration(chosen))
-    made, missing = forms(job, chosen)
-    times = take_turns(made, chosen.turns, chosen.steps_per_turn, settle=1)
+    pair: dict[str, Steps] = {"whole": job.run, "encoder": repeated(encoder_alone(job))}
+    times = take_turns(pair, PAIR_TURNS * chosen.turns, chosen.steps_per_turn, settle=1)
+    against = ratios(times)
+    made, missing = baselines(job, chosen)
+    if made:
+        others = take_turns({"whole": job.run, **made}, chosen.turns, chosen.steps_per_turn, settle=1)
+        against |= ratios(others)
+        times |= {name: each for name, each in others.items() if name != "whole"}
     found = {name: summary(each, chosen.steps_per_turn, chosen.batch_size) for name, each in times.items()}
     split = {} if chosen.no_stages else stages(job, chosen.turns)
-    del made
+    del pair, made
     rate, step_operations = {kind: gemm_rate(kind) for kind in ("float32", "bfloat16")}, operations(job)
     achieved = step_operations / found["whole"]["median_seconds"]
 
@@ -328,7 +337,7 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
         "plain_bfloat16_pairs_per_second": pairs("plain bfloat16"),
         "torch_pairs_per_second": pairs("torch"),
         "peak_memory_bytes": peak_memory(chosen) if not chosen.no_memory else None,
-        "whole_against": ratios(times),
+        "whole_against": against,
         "forms": found,
         "missing": missing,
         "stages_seconds": split,
@@ -398,7 +407,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--ops", default="native", choices=("native", "stock"))
     made.add_argument("--xla", default="auto", choices=("auto", "on", "off"))
     made.add_argument("--deterministic", default="on", choices=("on", "off"), help="TensorFlow's op determinism")
-    made.add_argument("--turns", type=int, default=7, help="how often each form is timed")
+    made.add_argument("--turns", type=int, default=7, help="how often each form is timed, the first two thrice that")
     made.add_argument("--steps-per-turn", type=int, default=4, help="steps of each form a turn")
     made.add_argument("--no-baselines", action="store_true", help="only the whole job and the encoder alone")
     made.add_argument("--no-stages", action="store_true", help="do not split the step: six more functions to compile")

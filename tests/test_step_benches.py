@@ -80,3 +80,16 @@ def test_a_process_without_memory_is_a_row_and_any_other_failure_is_told(monkeyp
     assert ends(-signal.SIGKILL, "") == ends(1, "ResourceExhaustedError: OOM when allocating") == nothing
     with pytest.raises(SystemExit, match="no such encoder"):
         ends(1, "no such encoder")
+
+
+def test_forms_take_turns_in_changing_order_each_behind_a_step_of_its_own() -> None:
+    seen: list[tuple[str, int]] = []
+    forms = {name: lambda count, name=name: seen.append((name, count)) for name in "abc"}
+    times = bench_step.take_turns(forms, 6, 4, settle=1)
+    assert seen[:6] == [(name, 4) for name in "aabbcc"], "warmed up"
+    turns = [seen[start : start + 6] for start in range(6, len(seen), 6)]
+    assert len(turns) == 6 and all(len(each["wall"]) == len(each["processor"]) == 6 for each in times.values())
+    for turn in turns:
+        assert sorted(turn) == sorted([(name, count) for name in "abc" for count in (1, 4)])
+        assert turn[1::2] == [(name, 4) for name, _ in turn[::2]], "timed behind its own step"
+    assert len({tuple(turn) for turn in turns}) > 1
