@@ -108,10 +108,11 @@ def implementation(ops: str, compiled: bool) -> step.Implementation:
     if ops == "native":
         from lowlevel_simclr import ops as native  # here, so that --ops stock runs without the binary
 
-        # XLA fuses the stock update by itself. The native one runs there and on a GPU too, but nobody has measured yet
-        # which is faster (bench.bench_lars_update): until then stock.
-        update = stock.lars_update if compiled or on_gpu() else native.lars_update
-        return step.Implementation.of("native", native)._replace(lars_update=update)
+        chosen = step.Implementation.of("native", native)
+        if on_gpu():  # a few launches for all variables, of some hundred for the stock form
+            return chosen._replace(lars_update_all=native.lars_update_all)
+        # XLA fuses the stock update by itself on a processor.
+        return chosen._replace(lars_update=stock.lars_update) if compiled else chosen
     return step.Implementation.of("stock", stock)
 
 
@@ -205,6 +206,7 @@ def new_learner(config: Config, plan: Plan, channels: int) -> step.Learner:
         beta_2=choice.beta_2,
         epsilon=choice.epsilon,
         lars_update=plan.implementation.lars_update,
+        lars_update_all=plan.implementation.lars_update_all,
     )
     return step.new_learner(f, g, chosen, optimizer.loss_scale(plan.precision))
 

@@ -19,6 +19,7 @@ from lowlevel_simclr.compat import Variable
 from lowlevel_simclr.stock.lars_update import trust_ratio
 
 LarsUpdate = Callable[..., tuple[tf.Tensor, tf.Tensor]]  # as `stock.lars_update`
+LarsUpdateAll = Callable[..., tuple[list[tf.Tensor], list[tf.Tensor]]]  # as `ops.lars_update_all`
 
 NAMES = ("lars", "lamb", "sgd", "adamw")
 FIRST_SCALE, LARGEST_SCALE, GROWTH_STEPS = 2.0**15, 2.0**24, 2000  # of the float16 loss scale
@@ -101,6 +102,7 @@ class Lars(Sgd):
 
     Attributes:
         update: whose formula moves a variable, `ops.lars_update` or `stock.lars_update`.
+        update_all: what moves all of them at once instead, `ops.lars_update_all`, or None.
     """
 
     def __init__(
@@ -110,10 +112,25 @@ class Lars(Sgd):
         momentum: float,
         trust_coefficient: float,
         update: LarsUpdate = stock.lars_update,
+        update_all: LarsUpdateAll | None = None,
     ) -> None:
         super().__init__(trained, weight_decay, momentum)
         self.trust_coefficient = trust_coefficient
         self.update = update
+        self.update_all = update_all
+
+    def apply(self, gradients: Sequence[tf.Tensor | None], learning_rate: tf.Tensor) -> None:
+        """As `Optimizer.apply`."""
+        if self.update_all is None:
+            super().apply(gradients, learning_rate)
+            return
+        refuse_missing(self.trained, gradients)
+        with tf.name_scope("optimizer"):
+            weights, velocities = (list(map(tf.convert_to_tensor, each)) for each in (self.trained, self._slots[0]))
+            moved = self.update_all(weights, gradients, velocities, **self._choices(learning_rate))
+            for held, found in zip((self._slots[0], self.trained), reversed(moved)):
+                for variable, value in zip(held, found):
+                    variable.assign(value)
 
     def _move(self, place: int, gradient: tf.Tensor, learning_rate: tf.Tensor) -> None:
         weight, velocity = self.trained[place], self._slots[0][place]
@@ -121,13 +138,18 @@ class Lars(Sgd):
             tf.convert_to_tensor(weight),
             before_widening(gradient),
             tf.convert_to_tensor(velocity),
-            learning_rate=learning_rate,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            trust_coefficient=self.trust_coefficient,
+            **self._choices(learning_rate),
         )
         velocity.assign(new_velocity)
         weight.assign(new_weight)
+
+    def _choices(self, learning_rate: tf.Tensor) -> dict[str, Any]:
+        return {
+            "learning_rate": learning_rate,
+            "momentum": self.momentum,
+            "weight_decay": self.weight_decay,
+            "trust_coefficient": self.trust_coefficient,
+        }
 
 
 def before_widening(tensor: tf.Tensor) -> tf.Tensor:
@@ -254,9 +276,11 @@ def build(
     beta_2: float = 0.999,
     epsilon: float = 1e-8,
     lars_update: LarsUpdate = stock.lars_update,
+    lars_update_all: LarsUpdateAll | None = None,
 ) -> Optimizer:
     """An optimizer that has not moved; `lamb` is that of tensorflow-addons where it is installed. `lars_update` is
-    the formula that LARS moves a variable by, `ops.lars_update` or `stock.lars_update`.
+    the formula that LARS moves a variable by, `ops.lars_update` or `stock.lars_update`; `lars_update_all`, where given,
+    moves all of them at once instead.
 
     Raises:
         ValueError: there is no such optimizer.
@@ -264,7 +288,7 @@ def build(
     if name == "sgd":
         return Sgd(variables, weight_decay, momentum)
     if name == "lars":
-        return Lars(variables, weight_decay, momentum, trust_coefficient, lars_update)
+        return Lars(variables, weight_decay, momentum, trust_coefficient, lars_update, lars_update_all)
     if name == "adamw":
         return AdamW(variables, weight_decay, beta_1, beta_2, epsilon)
     if name == "lamb":

@@ -41,6 +41,7 @@ def checks(library: Any, memory: device_arrays.Memory, small: bool) -> Iterator[
     yield "draw_view_params", lambda: views.check_draws(library, memory, 150 if small else 20000)
     for case in updates.small_cases() if small else updates.large_cases():
         yield f"lars_update {case}", lambda case=case: updates.check_case(library, memory, case)
+    yield "lars_update of many variables", lambda: updates.check_all(library, memory, updates.together())
 
 
 def compiled(target: Path) -> Path:

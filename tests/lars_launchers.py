@@ -35,6 +35,16 @@ class Case(NamedTuple):
     weight_decay: float = 0.02
 
 
+class Variable(ctypes.Structure):
+    """`LarsVariable` of lars_update_cuda.h."""
+
+    _fields_ = [
+        ("count", ctypes.c_int64),
+        ("adapts", ctypes.c_int32),
+        *((name, ctypes.c_void_p) for name in NAMES),
+    ]
+
+
 def small_cases() -> list[Case]:
     """Every path: ranks, lengths about a vector and a piece, places, memory, numbers that float cannot square."""
     ranks = [(), (0,), (1,), (3,), (4,), (5,), (PIECE + 3,), (2, 0), (1, 1), (1, 3), (2, 2), (5, 7), (3, 3, 2, 4)]
@@ -60,6 +70,8 @@ def declared(library: ctypes.CDLL) -> ctypes.CDLL:
     library.lowlevel_simclr_lars_update_cuda_partial_sums.restype = size
     library.lowlevel_simclr_lars_update_cuda.argtypes = [pointer, size, ctypes.c_int32, *[pointer] * 7]
     library.lowlevel_simclr_lars_update_cuda.restype = ctypes.c_char_p
+    library.lowlevel_simclr_lars_update_all_cuda.argtypes = [pointer, size, ctypes.POINTER(Variable), pointer, pointer]
+    library.lowlevel_simclr_lars_update_all_cuda.restype = ctypes.c_char_p
     return library
 
 
@@ -106,13 +118,27 @@ def numbers(case: Case) -> Arrays:
     return [np.asarray(each, np.float32) for each in (w, g, v)]
 
 
-def run(library: ctypes.CDLL, memory: Memory, case: Case, given: Arrays) -> Arrays:
-    """The next weight and velocity; results and sums full of NaN before."""
+def place(memory: Memory, case: Case, given: Arrays) -> dict[str, Floats]:
+    """The arrays of a variable on the device; results full of NaN."""
     shift = {name: int(case.beside in (name, "all")) for name in NAMES}
     fresh = [np.full(case.shape, np.nan, np.float32)] * 2
     held = {name: Floats(memory, array, shift[name]) for name, array in zip(NAMES, [*given, *fresh])}
     if case.takes:
         held["new_weight"], held["new_velocity"] = held[case.takes], held["velocity"]
+    return held
+
+
+def results(case: Case, given: Arrays, held: dict[str, Floats]) -> Arrays:
+    """The next weight and velocity. AssertionError if an argument was changed that is no result."""
+    for name, array in zip(NAMES, given):
+        taken = case.takes and name in (case.takes, "velocity")
+        assert taken or held[name].read().tobytes() == array.tobytes(), f"{name} was changed"
+    return [held["new_weight"].read(), held["new_velocity"].read()]
+
+
+def run(library: ctypes.CDLL, memory: Memory, case: Case, given: Arrays) -> Arrays:
+    """The next weight and velocity; results and sums full of NaN before."""
+    held = place(memory, case, given)
     scalars = Buffer(memory, np.array(list(choices_of(case).values()), np.float32))
     count, adapts = given[0].size, len(case.shape) > 1
     sums = Buffer(memory, 8 * library.lowlevel_simclr_lars_update_cuda_partial_sums(count))
@@ -122,10 +148,36 @@ def run(library: ctypes.CDLL, memory: Memory, case: Case, given: Arrays) -> Arra
     )
     assert why is None, why
     sums.read("u1", (sums.size,))
-    for name, array in zip(NAMES, given):
-        taken = case.takes and name in (case.takes, "velocity")
-        assert taken or held[name].read().tobytes() == array.tobytes(), f"{name} was changed"
-    return [held["new_weight"].read(), held["new_velocity"].read()]
+    return results(case, given, held)
+
+
+def check_all(library: ctypes.CDLL, memory: Memory, cases: list[Case]) -> None:
+    """All variables in one call have the bits that each has alone."""
+    given = [numbers(case) for case in cases]
+    held = [place(memory, case, arrays) for case, arrays in zip(cases, given)]
+    variables = (Variable * len(cases))()
+    doubles = 0
+    for variable, case, arrays, each in zip(variables, cases, given, held):
+        variable.count, variable.adapts = arrays[0].size, len(case.shape) > 1
+        doubles += library.lowlevel_simclr_lars_update_cuda_partial_sums(variable.count) * variable.adapts
+        for name in NAMES:
+            setattr(variable, name, each[name].pointer.value)
+    scalars = Buffer(memory, np.array(list(choices_of(cases[0]).values()), np.float32))
+    sums = Buffer(memory, 8 * doubles)
+    why = library.lowlevel_simclr_lars_update_all_cuda(
+        memory.stream, len(cases), variables, scalars.pointer, sums.pointer
+    )
+    assert why is None, why
+    sums.read("u1", (sums.size,))
+    for case, arrays, each in zip(cases, given, held):
+        for name, one, alone in zip(NAMES[3:], results(case, arrays, each), run(library, memory, case, arrays)):
+            assert one.tobytes() == alone.tobytes(), f"{name} of {case} has other bits among others"
+
+
+def together() -> list[Case]:
+    """Variables of one call: more than one launch takes, empty ones, places and memory of every kind."""
+    cases = [case for case in small_cases() if case.weight_decay == Case(()).weight_decay]
+    return [*cases, *cases[::-1], *cases]
 
 
 def sizes(case: Case, given: Arrays) -> Arrays:

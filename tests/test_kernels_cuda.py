@@ -107,6 +107,12 @@ def test_lars_updates_are_the_references(library: ctypes.CDLL, case: updates.Cas
     updates.check_case(library, MEMORY, case)
 
 
+def test_many_variables_share_launches_and_keep_their_bits(library: ctypes.CDLL) -> None:
+    cases = updates.together()
+    assert len(cases) > 2 * 56, "several launches"
+    updates.check_all(library, MEMORY, cases)
+
+
 def test_a_variable_of_rank_1_needs_no_sums(library: ctypes.CDLL) -> None:
     case = updates.Case((70,))
     given, choices = updates.numbers(case), list(updates.choices_of(case).values())
@@ -353,6 +359,24 @@ def test_tensorflow_updates_on_the_gpu(jit: bool) -> None:
     expected = updates.reference(*given, **choices)
     for tensor, right, scale in zip(found, expected, updates.sizes(case, given)):
         assert np.all(np.abs(tensor.numpy() - right) <= 8 * 2.0**-23 * scale)
+
+
+@needs_gpu
+@pytest.mark.parametrize("jit", [False, True])
+def test_tensorflow_updates_all_variables_on_the_gpu_at_once(jit: bool) -> None:
+    """To the bits of each alone, the arguments left as they are."""
+    cases = [updates.Case(shape) for shape in ((67, 71), (70,), (), (3, 3, 64, 128))]
+    given, choices = [updates.numbers(case) for case in cases], updates.choices_of(cases[0])
+    update = tf.function(lambda *arrays: ops.lars_update_all(*arrays, **choices), jit_compile=jit)
+    alone = tf.function(lambda *arrays: ops.lars_update(*arrays, **choices), jit_compile=jit)
+    with tf.device("/GPU:0"):
+        tensors = [[tf.constant(array) for array in arrays] for arrays in zip(*given)]
+        found = update(*tensors)
+        expected = [alone(*each) for each in zip(*tensors)]
+    for arrays, kept in zip(zip(*given), tensors):
+        assert all(np.array_equal(array, tensor.numpy()) for array, tensor in zip(arrays, kept))
+    for moved, right in zip(zip(*found), expected):
+        assert all(one.numpy().tobytes() == other.numpy().tobytes() for one, other in zip(moved, right))
 
 
 def test_the_gpu_program_says_that_there_is_no_gpu() -> None:

@@ -256,6 +256,60 @@ def test_jit_refuses_unknown_shapes_with_a_sentence() -> None:
         update(*map(tf.constant, draw((5, 7))))
 
 
+# ---- Many variables
+
+
+def draw_all() -> list[list[np.ndarray]]:
+    """Weights, gradients and velocities of variables of several ranks."""
+    return [list(arrays) for arrays in zip(*map(draw, SHAPES))]
+
+
+@pytest.mark.parametrize("jit", [False, pytest.param(True, marks=needs_xla)])
+def test_variables_move_together_as_each_alone(jit: bool) -> None:
+    given = draw_all()
+    update = tf.function(lambda *arrays: ops.lars_update_all(*arrays, **CHOICES), jit_compile=jit)
+    found = update(*[list(map(tf.constant, arrays)) for arrays in given])
+    for moved, arrays in zip(zip(*found, strict=True), zip(*given), strict=True):
+        for one, other in zip(moved, call("native", list(arrays)), strict=True):
+            assert one.shape == other.shape and one.numpy().tobytes() == other.tobytes()
+
+
+@needs_xla
+def test_variables_that_move_in_place_leave_other_readers_what_they_read() -> None:
+    """XLA gives the results their arguments' memory, and copies what is read later."""
+    given = draw_all()
+
+    @tf.function(jit_compile=True)
+    def update(weights: Any, gradients: Any, velocities: Any) -> Any:
+        moved = ops.lars_update_all(weights, gradients, velocities, **CHOICES)
+        again = ops.lars_update_all(weights, gradients, velocities, **CHOICES)
+        return moved, again, [weight * 2 for weight in weights]
+
+    tensors = [list(map(tf.constant, arrays)) for arrays in given]
+    moved, again, doubled = update(*tensors)
+    for one, other in zip(tf.nest.flatten(moved), tf.nest.flatten(again), strict=True):
+        assert one.numpy().tobytes() == other.numpy().tobytes()
+    assert all(np.array_equal(one, 2 * array) for one, array in zip(doubled, given[0], strict=True))
+    for arrays, kept in zip(given, tensors, strict=True):
+        assert all(np.array_equal(array, tensor) for array, tensor in zip(arrays, kept, strict=True))
+
+
+def test_as_many_gradients_as_weights_are_needed_and_none_of_each_is_nothing() -> None:
+    weights, gradients, velocities = draw_all()
+    with pytest.raises(ValueError, match=f"{len(weights)} weights, {len(weights) - 1} gradients"):
+        ops.lars_update_all(weights, gradients[1:], velocities, **CHOICES)
+    assert ops.lars_update_all([], [], [], **CHOICES) == ([], [])
+
+
+@needs_xla
+def test_one_wrong_shape_among_many_is_refused() -> None:
+    weights, gradients, velocities = draw_all()
+    velocities[-1] = velocities[-1][..., None]
+    update = tf.function(lambda *arrays: ops.lars_update_all(*arrays, **CHOICES), jit_compile=True)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="one shape"):
+        update(*[list(map(tf.constant, arrays)) for arrays in (weights, gradients, velocities)])
+
+
 @pytest.mark.skipif(_route.closed() is None, reason="the XLA route works here")
 def test_jit_without_a_route_is_an_error_that_names_versions() -> None:
     with pytest.raises(Exception, match="2.21.*2.15"):

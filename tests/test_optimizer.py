@@ -9,9 +9,11 @@ import pytest
 import tensorflow as tf
 
 from lowlevel_simclr import compat, ops, optimizer
+from lowlevel_simclr.ops import _route
 from lowlevel_simclr.reference.lamb import adamw_update, lamb_update
 from lowlevel_simclr.reference.lars_update import lars_update, sgd_update
 
+needs_xla = pytest.mark.skipif(_route.closed() is not None, reason=str(_route.closed()))
 EPS = float(np.finfo(np.float32).eps)
 # Ranks 4, 2, 1 and 0, under names that would mislead a rule by name.
 SHAPES = {"gamma": (3, 3, 2, 4), "bias": (5, 7), "kernel": (7,), "gain": ()}
@@ -286,6 +288,24 @@ def test_the_scale_stays_within_its_bounds(first: float, gradient: float) -> Non
     scale.good_steps.assign(1999)
     scale.unscale([tf.constant([gradient])])
     assert float(scale.scale) == first
+
+
+@pytest.mark.parametrize("jit", [False, pytest.param(True, marks=needs_xla)])
+def test_lars_moves_all_variables_at_once_as_one_by_one(jit: bool) -> None:
+    starts, gradients = draw([1]), [draw([2, step]) for step in range(3)]
+
+    def trained(update_all: Any) -> list[np.ndarray]:
+        moved = variables()
+        choices = {"weight_decay": 0.1, "lars_update": ops.lars_update, "lars_update_all": update_all}
+        chosen = optimizer.build("lars", moved, **choices)
+        step = tf.function(lambda given: chosen.apply(given, tf.constant(0.1)), jit_compile=jit)
+        for given in gradients:
+            step(tensors(given))
+        return numbers([*moved, *chosen.variables])
+
+    together, alone = trained(ops.lars_update_all), trained(None)
+    assert all(one.tobytes() == other.tobytes() for one, other in zip(together, alone, strict=True))
+    assert not np.array_equal(together[0], starts[0])
 
 
 # ---- Gradients in bfloat16

@@ -11,6 +11,15 @@
 
 #include "../exported.h"
 
+// One variable: arrays of `count` on the device.
+struct LarsVariable {
+  int64_t count;
+  int32_t adapts;
+  const float *weight, *gradient, *velocity;
+  float* new_weight;    // may be weight or gradient
+  float* new_velocity;  // may be velocity
+};
+
 LOWLEVEL_SIMCLR_EXPORT int64_t lowlevel_simclr_lars_update_cuda_partial_sums(int64_t count);
 
 LOWLEVEL_SIMCLR_EXPORT const char* lowlevel_simclr_lars_update_cuda(
@@ -22,3 +31,10 @@ LOWLEVEL_SIMCLR_EXPORT const char* lowlevel_simclr_lars_update_cuda(
     double* partial_sums,   //
     float* new_weight,      // (count,), may be weight or gradient
     float* new_velocity);   // (count,), may be velocity
+
+// Many variables in few launches, the same bits. `variables` lies on the host and is read before the call returns;
+// `partial_sums` has lowlevel_simclr_lars_update_cuda_partial_sums(count) doubles for each that adapts, added up.
+LOWLEVEL_SIMCLR_EXPORT const char* lowlevel_simclr_lars_update_all_cuda(
+    void* stream, int64_t count, const LarsVariable* variables,
+    const float* scalars,  // (4,), as above
+    double* partial_sums);

@@ -1,6 +1,7 @@
 // LARS as an XLA FFI handler on CUDA devices: the target of lars_update_xla.cc for the platform "CUDA". Shapes are checked
 // as on the host; the scalars stay on the device.
 #include <optional>
+#include <vector>
 
 #include "lars_update_cuda.h"
 #include "lars_update_ffi.h"
@@ -27,7 +28,36 @@ XLA_FFI_DEFINE_HANDLER(
     kLarsUpdate, run,
     with_arrays(ffi::Ffi::Bind().Ctx<ffi::PlatformStream<void*>>().Ctx<ffi::ScratchAllocator>()));
 
-const bool registered = register_targets("CUDA", {{"lowlevel_simclr_lars_update", kLarsUpdate}});
+ffi::Error run_all(void* stream, ffi::ScratchAllocator scratch, Scalars scalars, ffi::RemainingArgs arguments,
+                   ffi::RemainingRets results) {
+  const ffi::ErrorOr<std::vector<Update>> found = updates(scalars, arguments, results);
+  if (found.has_error()) return found.error();
+  std::vector<LarsVariable> variables;
+  int64_t sums = 0;
+  for (const Update& each : *found) {
+    const int64_t count = static_cast<int64_t>(each.weight.element_count());
+    if (adapts(each.weight)) sums += lowlevel_simclr_lars_update_cuda_partial_sums(count);
+    variables.push_back({count, adapts(each.weight), each.weight.typed_data(), each.gradient.typed_data(),
+                         each.velocity.typed_data(), each.new_weight.typed_data(),
+                         each.new_velocity.typed_data()});
+  }
+  const std::optional<void*> memory = device_memory(scratch, sums * static_cast<int64_t>(sizeof(double)));
+  if (!memory.has_value()) return no_memory("LARS's sums on the device");
+  return outcome("LARS", lowlevel_simclr_lars_update_all_cuda(stream, static_cast<int64_t>(variables.size()),
+                                                              variables.data(), scalars.typed_data(),
+                                                              static_cast<double*>(*memory)));
+}
+
+XLA_FFI_DEFINE_HANDLER(kLarsUpdateAll, run_all,
+                       ffi::Ffi::Bind()
+                           .Ctx<ffi::PlatformStream<void*>>()
+                           .Ctx<ffi::ScratchAllocator>()
+                           .Arg<Scalars>()
+                           .RemainingArgs()
+                           .RemainingRets());
+
+const bool registered = register_targets("CUDA", {{"lowlevel_simclr_lars_update", kLarsUpdate},
+                                                  {"lowlevel_simclr_lars_update_all", kLarsUpdateAll}});
 
 }  // namespace
 }  // namespace lowlevel_simclr

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <vector>
 
 #include "../xla_ffi.h"
 
@@ -40,6 +41,37 @@ auto with_arrays(Binding&& binding) {
 }
 
 bool adapts(const Variable& weight) { return weight.dimensions().size() > 1; }
+
+// One variable of a call with many: weight, gradient, velocity -> new_weight, new_velocity.
+struct Update {
+  Variable weight, gradient, velocity, new_weight, new_velocity;
+};
+
+// Every variable of a call, its shapes checked.
+ffi::ErrorOr<std::vector<Update>> updates(const Scalars& scalars, const ffi::RemainingArgs& arguments,
+                                          const ffi::RemainingRets& results) {
+  const size_t count = arguments.size() / 3;
+  if (arguments.size() != 3 * count || results.size() != 2 * count)
+    return ffi::Unexpected(invalid("give three arrays a variable, and take two."));
+  std::vector<Update> found;
+  for (size_t i = 0; i < count; ++i) {
+    const ffi::ErrorOr<Variable> weight = arguments.get<Variable>(3 * i),
+                                 gradient = arguments.get<Variable>(3 * i + 1),
+                                 velocity = arguments.get<Variable>(3 * i + 2);
+    ffi::ErrorOr<Result> new_weight = results.get<Variable>(2 * i),
+                         new_velocity = results.get<Variable>(2 * i + 1);
+    if (weight.has_error() || gradient.has_error() || velocity.has_error() || new_weight.has_error() ||
+        new_velocity.has_error())
+      return ffi::Unexpected(invalid("weights, gradients and velocities must be float32."));
+    found.push_back({*weight, *gradient, *velocity, **new_weight, **new_velocity});
+    const Update& last = found.back();
+    if (ffi::Error error = check_shapes(last.weight, last.gradient, last.velocity, scalars, last.new_weight,
+                                        last.new_velocity);
+        error.failure())
+      return ffi::Unexpected(error);
+  }
+  return found;
+}
 
 }  // namespace
 }  // namespace lowlevel_simclr

@@ -1,7 +1,7 @@
 """Every op on the native library, one module an op; names and signatures as in `stock`."""
 
 from lowlevel_simclr.ops.draw_view_params import draw_view_params
-from lowlevel_simclr.ops.lars_update import lars_update
+from lowlevel_simclr.ops.lars_update import lars_update, lars_update_all
 from lowlevel_simclr.ops.make_views import make_views
 from lowlevel_simclr.ops.nt_xent import (
     RowsState,
@@ -19,6 +19,7 @@ __all__ = [
     "contrastive_top1",
     "draw_view_params",
     "lars_update",
+    "lars_update_all",
     "make_views",
     "nt_xent",
     "nt_xent_and_top1",

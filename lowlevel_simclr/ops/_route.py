@@ -69,13 +69,16 @@ def _device_of(tensor: tf.Tensor) -> str:
     return tf.identity(tensor).device or context.context().device_name or ""
 
 
-def custom_call(target: str, inputs: Sequence[tf.Tensor], outputs: Sequence[Spec]) -> list[tf.Tensor]:
+def custom_call(
+    target: str, inputs: Sequence[tf.Tensor], outputs: Sequence[Spec], in_place: Sequence[tuple[int, int]] = ()
+) -> list[tf.Tensor]:
     """Call the FFI handler `target` through XLA.
 
     Args:
         target: name under which the library registered the handler.
         inputs: tensors of static shapes.
         outputs: shape and type of each result.
+        in_place: pairs of a result and the input whose memory it takes; XLA copies an input that is still needed.
 
     Raises:
         XlaRouteError: the route does not work here, and why.
@@ -91,17 +94,19 @@ def custom_call(target: str, inputs: Sequence[tf.Tensor], outputs: Sequence[Spec
                 f"has shape {tensor.shape}: fix the batch size (drop_remainder=True), or for an unknown batch leave "
                 "jit_compile off and put the op under tf.device('/CPU:0')."
             )
-    return _call(target, inputs, outputs)
+    return _call(target, inputs, outputs, in_place)
 
 
-def _call(target: str, inputs: Sequence[tf.Tensor], outputs: Sequence[Spec]) -> list[tf.Tensor]:
+def _call(
+    target: str, inputs: Sequence[tf.Tensor], outputs: Sequence[Spec], in_place: Sequence[tuple[int, int]] = ()
+) -> list[tf.Tensor]:
     from tensorflow.compiler.tf2xla.python import xla
 
     arguments = [(tensor.shape.as_list(), tensor.dtype) for tensor in inputs]
     results = xla.call_module(
         list(inputs),
         version=9,
-        module=_module(target, arguments, outputs, _platforms()),
+        module=_module(target, arguments, outputs, _platforms(), in_place),
         Tout=[dtype for _, dtype in outputs],
         Sout=[list(shape) for shape, _ in outputs],
         platforms=_platforms(),
@@ -114,7 +119,13 @@ def _platforms() -> tuple[str, ...]:
     return ("CPU", "CUDA") if _library.build_information()["cuda"] else ("CPU",)
 
 
-def _module(target: str, inputs: Sequence[Spec], outputs: Sequence[Spec], platforms: Sequence[str] = ("CPU",)) -> str:
+def _module(
+    target: str,
+    inputs: Sequence[Spec],
+    outputs: Sequence[Spec],
+    platforms: Sequence[str] = ("CPU",),
+    in_place: Sequence[tuple[int, int]] = (),
+) -> str:
     """StableHLO text of a function that is one custom call.
 
     A module for several platforms takes the number of the one it runs on as its first argument, which XlaCallModule
@@ -126,9 +137,17 @@ def _module(target: str, inputs: Sequence[Spec], outputs: Sequence[Spec], platfo
     parameters = ", ".join(platform + [f"{name}: {kind}" for name, kind in zip(names, taken)])
     results = ", ".join(f"%r#{i}" for i in range(len(given)))
     signature = f"({', '.join(taken)}) -> ({', '.join(given)})"
+    attributes = "api_version = 4 : i32"
+    if in_place:
+        aliases = (
+            f"#stablehlo.output_operand_alias<output_tuple_indices = [{result}], operand_index = {operand}, "
+            "operand_tuple_indices = []>"
+            for result, operand in in_place
+        )
+        attributes += f", output_operand_aliases = [{', '.join(aliases)}]"
     return (
         f"module @{target} {{ func.func public @main({parameters}) -> ({', '.join(given)}) {{ "
-        f"%r:{len(given)} = stablehlo.custom_call @{target}({', '.join(names)}) {{api_version = 4 : i32}} "
+        f"%r:{len(given)} = stablehlo.custom_call @{target}({', '.join(names)}) {{{attributes}}} "
         f": {signature} return {results} : {', '.join(given)} }} }}"
     )
 
