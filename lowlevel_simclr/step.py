@@ -284,7 +284,9 @@ def compile_steps(
         one_step: a batch -> metrics, as `train_step`.
         jit_compile: compile the step with XLA; the loop and the input stay outside.
         fetch: what makes a batch of what the iterator gives, where that is none yet. Outside the step, so that the
-            step is one program, and its numbers the same bits, wherever the images lie.
+            step is one program, and its numbers the same bits, wherever the images lie. What the iterator gives for all
+            steps is read first then: it is small, and a copy to a GPU between two steps waits for the first to end and
+            holds up the second.
 
     Returns:
         A function whose metrics are (count,) each; `count` is a scalar int32 tensor, so that it never retraces.
@@ -296,13 +298,27 @@ def compile_steps(
     @tf.function
     def steps(iterator: Iterator[Batch], count: tf.Tensor) -> Metrics:
         rows = [tf.TensorArray(tf.float32, size=count, element_shape=()) for _ in Metrics._fields]
+        ahead = _read_ahead(iterator, count) if fetch else ()
         for place in tf.range(count):
-            given = next(iterator)
-            metrics = compiled(fetch(*given) if fetch else given)
+            metrics = compiled(fetch(*(each[place] for each in ahead)) if fetch else next(iterator))
             rows = [array.write(place, value) for array, value in zip(rows, metrics)]
         return Metrics(*(array.stack() for array in rows))
 
     return steps
+
+
+def _read_ahead(iterator: Any, count: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """The next `count` elements, stacked in host memory, then copied at once to where the step runs."""
+    with tf.device("/CPU:0"):
+        specs = iterator.element_spec
+        rows = tuple(tf.TensorArray(spec.dtype, size=count, element_shape=spec.shape) for spec in specs)
+
+        def body(place: tf.Tensor, *rows: tf.TensorArray) -> tuple[Any, ...]:
+            return place + 1, *(array.write(place, each) for array, each in zip(rows, next(iterator)))
+
+        found = tf.while_loop(lambda place, *_: place < count, body, (tf.constant(0), *rows))[1:]
+        stacked = [array.stack() for array in found]
+    return tuple(tf.identity(each) for each in stacked)
 
 
 def refuse_non_finite(metrics: Metrics, first_step: int) -> None:
