@@ -1,8 +1,8 @@
 """Writes what GPUs measured into docs/gpu.md: python -m bench.gpu_report bench/results/DEVICE. It measures nothing.
 
 Of launchers.json, what the launchers take and how many times less than an older version, turn by turn, and what share
-of the card's copy bandwidth; of nt_xent.json, and nt_xent_stock_tf32.json where the stock forms may round to TF32, the
-ops through TensorFlow.
+of the card's copy bandwidth; of nt_xent.json, nt_xent_stock_tf32.json where the stock forms may round to TF32, and
+make_views.json, the ops through TensorFlow; of step_updates.json, whole steps by their update.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import argparse
 import json
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,17 +50,38 @@ def launchers(result: Row) -> list[str]:
     return lines
 
 
-def through_tensorflow(result: Row, note: str) -> list[str]:
-    """A line for each form, with how many times XLA's stock form takes the native one's time."""
+def loss_of(problem: Row) -> str:
+    """NT-Xent's problem in words."""
+    return f"N = {problem['N']}, d = {problem['d']}, {problem['dtype']}"
+
+
+def views_of(problem: Row) -> str:
+    """The views' problem in words."""
+    sides = f"{problem['height']} x {problem['width']} -> {problem['size']}"
+    return f"{2 * problem['images']} views, {sides} pixels, {'blur half' if problem['blur'] else 'default'}"
+
+
+def through_tensorflow(result: Row, note: str, words: Callable[[Row], str] = loss_of) -> list[str]:
+    """A line for each form, with how many times the native one's time under jit it takes."""
     rows = [row for row in result["rows"] if row["minimum"] is not None]
     native = {str(row["problem"]): row["median"] for row in rows if row["name"] == "native jit"}
     lines = []
     for row in rows:
-        problem = f"N = {row['problem']['N']}, d = {row['problem']['d']}, {row['problem']['dtype']}"
+        problem = words(row["problem"])
         times = f"{1e3 * row['median']:.3f} ({1e3 * row['p10']:.3f}-{1e3 * row['p90']:.3f})"
         of_native = native.get(str(row["problem"]))
         ratio = f"{row['median'] / of_native:.2f}x" if of_native else ""
         lines.append(f"| {problem} | {row['name']}{note} | {times} | {ratio} |")
+    return lines
+
+
+def updates(result: Row) -> list[str]:
+    """A line for each way to update, with how many times the first one's time a step takes."""
+    first = next(iter(result["forms"].values()))["median_seconds"]
+    lines = []
+    for name, form in result["forms"].items():
+        median, low, high = (1e3 * form[key] for key in ("median_seconds", "p10_seconds", "p90_seconds"))
+        lines.append(f"| {name} | {median:.2f} ({low:.2f}-{high:.2f}) | {1e-3 * median / first:.2f}x |")
     return lines
 
 
@@ -86,6 +107,16 @@ def page(folder: Path) -> str:
     ]
     if (folder / "nt_xent_stock_tf32.json").exists():
         lines += through_tensorflow(read("nt_xent_stock_tf32.json"), ", TF32")
+    if (folder / "make_views.json").exists():
+        lines += ["", "| views through TensorFlow | form | ms, p10-p90 | of native's time |", "|---|---|---|---|"]
+        lines += through_tensorflow(read("make_views.json"), "", views_of)
+    if (folder / "step_updates.json").exists():
+        lines += [
+            "",
+            "| ResNet-50's whole step, batch 256, by its update | ms, p10-p90 | of the first |",
+            "|---|---|---|",
+        ]
+        lines += updates(read("step_updates.json"))
     return "\n".join(lines)
 
 

@@ -7,7 +7,6 @@ under sanitizers: kernels/sanitize.sh.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import threading
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from closeness import assert_close
+from host import on_the_host
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_draw_view_params import ALWAYS, NEVER, RECIPE, assert_same
@@ -58,17 +58,6 @@ def assert_native_is_close(actual: Any, images: Any, params: ViewParams, size: i
     assert actual.shape == expected.shape
     scale = amplification(params)[:, None, None, None] / np.asarray(scaling.get("std", 1.0))
     assert_close(actual.numpy(), expected, plain, dtype="float32", scale=scale)
-
-
-def on_the_host(call: Callable[..., Any]) -> Callable[..., Any]:
-    """`call` on the CPU, where an unknown batch and refusals are; a GPU has neither."""
-
-    @functools.wraps(call)
-    def there(*arguments: Any, **named: Any) -> Any:
-        with tf.device("/CPU:0"):
-            return call(*arguments, **named)
-
-    return there
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +204,7 @@ def test_an_empty_batch_has_no_views():
 
 
 @pytest.mark.parametrize("mode", ["graph", pytest.param("xla", marks=needs_xla)])
+@on_the_host
 def test_every_route_gives_the_same_bits(in_mode, mode):
     images, params = images_of(COUNT, HEIGHT, WIDTH), tensors(all_orders(HEIGHT, WIDTH))
     np.testing.assert_array_equal(in_mode(mode)(images, params).numpy(), made(images, params).numpy())
@@ -228,6 +218,7 @@ def test_a_view_does_not_depend_on_its_batch():
         np.testing.assert_array_equal(made(images[image : image + 1], own), whole[[image, image + COUNT]])
 
 
+@on_the_host
 def test_views_inside_tf_data_are_the_same_bits():
     images, recipe = images_of(12, 20, 24), ViewRecipe()
 
@@ -276,6 +267,7 @@ def test_a_box_that_is_empty_or_outside_is_refused_by_row(mode):
 
 @pytest.mark.parametrize("colour", [{"saturation": 0.5}, {"hue": 0.1}, {"grey": True}], ids=str)
 @pytest.mark.parametrize("channels", [1, 4])
+@on_the_host
 def test_colours_of_other_than_three_channels_are_refused(colour, channels):
     given_colour = {name: [params_of(1, box=[0] * 4)._asdict()[name][0], value] for name, value in colour.items()}
     with pytest.raises(tf.errors.InvalidArgumentError, match=f"Row 1 is grey.*{channels} channels, not 3"):
@@ -304,6 +296,7 @@ def test_other_mistakes_are_refused():
 
 
 @pytest.mark.parametrize("field", ViewParams._fields)
+@on_the_host
 def test_a_field_of_other_rows_is_refused_by_name(field):
     params = params_of(2, box=[0, 0, 8, 8])
     wrong = params._replace(**{field: np.concatenate([getattr(params, field)] * 2)})
@@ -339,6 +332,7 @@ def test_boxes_are_those_of_the_reference_in_millions():
             assert_same(drawn, expected)
 
 
+@on_the_host
 def test_parameters_know_their_shapes_in_graphs():
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int32), tf.TensorSpec([], tf.int64)])
     def draw(index: tf.Tensor, epoch: tf.Tensor) -> ViewParams:

@@ -30,6 +30,7 @@ from closeness import (
     loss_scale,
     temperature_scale,
 )
+from host import on_the_host
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -280,6 +281,7 @@ def test_gradient_flows_to_a_temperature_that_is_learned(implementation):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("pairs", "width", "temperature"), [(2, 3, 0.03), (17, 5, 0.5), (33, 127, 0.005)])
+@on_the_host
 def test_graph_agrees_with_the_reference(implementation, pairs, width, temperature, dtype):
     """With the number of rows unknown when the graph is built."""
     signature = tf.TensorSpec([None, width], dtype)
@@ -552,6 +554,7 @@ def test_refuses_rows_that_are_no_pairs(implementation, shape):
 
 
 @pytest.mark.parametrize("rows", [0, 3])
+@on_the_host
 def test_refuses_rows_that_turn_out_to_be_no_pairs(implementation, rows):
     graph = tf.function(lambda z: implementation.nt_xent(z, 0.1), input_signature=[tf.TensorSpec([None, 4])])
     assert graph(tf.eye(4)).shape == (4,)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from host import on_the_host
 
 from lowlevel_simclr import compat, ops, optimizer
 from lowlevel_simclr.ops import _route
@@ -311,6 +312,7 @@ def test_lars_moves_all_variables_at_once_as_one_by_one(jit: bool) -> None:
 # ---- Gradients in bfloat16
 
 
+@on_the_host
 def test_lars_reads_the_bfloat16_that_a_gradient_was_widened_from() -> None:
     """The same bits, and no cast of it is left in the graph that runs; other tensors are taken as they are."""
     compat.set_precision("bfloat16")

@@ -231,7 +231,7 @@ def _gradient(op: tf.Operation, cotangent: tf.Tensor, *_: tf.Tensor) -> tuple[tf
 
 
 @tf.RegisterGradient("LowlevelSimclr>NtXentGrad")
-def _no_second_gradient(op: tf.Operation, *_: tf.Tensor) -> NoReturn:
+def _no_second_gradient(*_: Any, **__: Any) -> NoReturn:
     raise LookupError("The native NT-Xent has no second derivative: use the stock op for it (--ops stock).")
 
 
@@ -245,11 +245,15 @@ def _backward(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """The gradients dz (2N, d) and dtemperature (), float64."""
     inputs = [z, normaliser, inverse_norm, cotangent, temperature]
-    if by_call:
-        outputs = [(z.shape, z.dtype), ((), tf.float64)]
-        dz, dtemperature = _route.custom_call("lowlevel_simclr_nt_xent_grad", inputs, outputs)
-        return dz, dtemperature
-    return tuple(_library.library().lowlevel_simclr_nt_xent_grad(*inputs))
+    return _backward_by_call(*inputs) if by_call else tuple(_library.library().lowlevel_simclr_nt_xent_grad(*inputs))
+
+
+@tf.custom_gradient
+def _backward_by_call(z: tf.Tensor, *others: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], Any]:
+    """`_backward`, whose missing gradient is told in our words."""
+    outputs = [(z.shape, z.dtype), ((), tf.float64)]
+    dz, dtemperature = _route.custom_call("lowlevel_simclr_nt_xent_grad", [z, *others], outputs)
+    return (dz, dtemperature), _no_second_gradient
 
 
 def _rows_forward(
