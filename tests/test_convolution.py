@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,12 +15,6 @@ from lowlevel_simclr.convolution import Convolution, whole_map
 
 EPS = float(np.finfo(np.float64).eps)
 ROWS, CHANNELS, FILTERS = 3, 2, 4
-
-
-@pytest.fixture(autouse=True)
-def float32_afterwards() -> Iterator[None]:
-    yield
-    compat.set_precision("float32")
 
 
 def operations(layer: tf.keras.layers.Layer, shape: tuple[int | None, ...]) -> list[str]:

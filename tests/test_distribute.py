@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import pytest
 import tensorflow as tf
 
 from bench import harness
-from lowlevel_simclr import checkpoint, compat, distribute, ops, step
+from lowlevel_simclr import checkpoint, distribute, ops, step
 from tests import replicated
 from tests.replicated import Case
 
@@ -29,12 +29,6 @@ ROOT = Path(__file__).parents[1]
 FOUR, WIDTH, COPIES = 4, 64, 6
 EXACT = 1e-9  # of a tensor's norm; float64 rounds by 1e-16, and five steps of BatchNorm enlarge it
 Found = dict[str, Any]
-
-
-@pytest.fixture(autouse=True)
-def float32_afterwards() -> Iterator[None]:
-    yield
-    compat.set_precision("float32")
 
 
 def finished(commands: Sequence[Sequence[str]], environments: Sequence[dict[str, str]]) -> None:

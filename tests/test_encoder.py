@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +28,6 @@ ENCODERS = {
     ("resnet50", "cifar"): (2048, 4, 23_500_352),
     ("resnet50", "imagenet"): (2048, 1, 23_508_032),
 }
-
-
-@pytest.fixture(autouse=True)
-def float32_afterwards() -> Iterator[None]:
-    yield
-    compat.set_precision("float32")
 
 
 @functools.cache  # ResNet-50 takes seconds to build

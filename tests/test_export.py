@@ -26,12 +26,6 @@ np.save(sys.argv[4], model(images.astype(np.float32)).numpy())
 """
 
 
-@pytest.fixture(autouse=True)
-def float32_afterwards() -> Iterator[None]:
-    yield
-    compat.set_precision("float32")
-
-
 def trained(size: int, channels: int = 3, precision: str = "float32") -> tf.keras.Model:
     """resnet20 whose moving statistics are not those of the start."""
     compat.set_precision(precision)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from lowlevel_simclr import (
     augment,
     cifar,
     command_line,
-    compat,
     config,
     data,
     distribute,
@@ -27,12 +25,6 @@ from lowlevel_simclr import optimizer as optimizers
 
 SMALL = {"image_size": 16, "batch_size": 4, "steps": 1, "warmup_epochs": 0.0, "xla": "off", "precision": "float32"}
 SLOW = pytest.mark.slow  # ResNets take half a minute to trace; their layers and heads are tested alone beside this
-
-
-@pytest.fixture(autouse=True)
-def float32_afterwards() -> Iterator[None]:
-    yield
-    compat.set_precision("float32")
 
 
 @functools.cache

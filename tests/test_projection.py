@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,12 +9,6 @@ import tensorflow as tf
 from lowlevel_simclr import compat, projection
 
 EPS = float(np.finfo(np.float32).eps)
-
-
-@pytest.fixture(autouse=True)
-def float32_afterwards() -> Iterator[None]:
-    yield
-    compat.set_precision("float32")
 
 
 @pytest.mark.parametrize("widths", [(5,), (16, 5), (16, 8, 5)])
