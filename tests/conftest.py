@@ -7,8 +7,8 @@ On a GPU the stock forms are what they are on a CPU: their factors are not round
 
 And no test fails by wall time, which hypothesis would look at where it is not told otherwise.
 
-After each test Keras makes float32 layers again: a test that trains leaves the precision of its run, which is bfloat16 on
-processors made for it.
+After each test Keras makes float32 layers again: a test that trains leaves the precision of its run, which is
+bfloat16 on processors made for it.
 """
 
 from collections.abc import Iterator
