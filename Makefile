@@ -55,6 +55,7 @@ bench: $(VENV)
 	$(BIN)/python -m bench.bench_draw_view_params
 	$(BIN)/python -m bench.bench_input
 	$(BIN)/python -m bench.bench_step
+	$(BIN)/python -m bench.bench_step_updates
 	$(BIN)/python -m bench.bench_step_sizes
 	$(BIN)/python -m bench.bench_micro_batch
 	$(BIN)/python -m bench.bench_startup

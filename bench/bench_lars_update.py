@@ -30,30 +30,35 @@ CHOICES = {"momentum": 0.9, "weight_decay": 1e-4, "trust_coefficient": 0.001}
 TOLERANCE = 1e-5
 OPERATIONS = 11  # an element: two squares summed, two for u, three for v', one for w', and the gradient's product
 
-Update = Callable[[tf.Variable, tf.Tensor, tf.Variable, tf.Tensor], None]
+Variables = Sequence[tf.Variable]
+Update = Callable[[Variables, Sequence[tf.Tensor], Variables, tf.Tensor], None]
 
 
-def assigned(form: Callable[..., tuple[tf.Tensor, tf.Tensor]]) -> Update:
+def assigned(form: Callable[..., tuple[list[tf.Tensor], list[tf.Tensor]]]) -> Update:
     """A pure update whose results are assigned."""
 
-    def update(weight: tf.Variable, gradient: tf.Tensor, velocity: tf.Variable, rate: tf.Tensor) -> None:
-        gradient = optimizer.before_widening(gradient)
-        new = form(tf.convert_to_tensor(weight), gradient, velocity, learning_rate=rate, **CHOICES)
-        weight.assign(new[0])
-        velocity.assign(new[1])
+    def update(weights: Variables, gradients: Sequence[tf.Tensor], velocities: Variables, rate: tf.Tensor) -> None:
+        gradients = list(map(optimizer.before_widening, gradients))
+        held = [list(map(tf.convert_to_tensor, each)) for each in (weights, velocities)]
+        found = form(held[0], gradients, held[1], learning_rate=rate, **CHOICES)
+        for variables, values in zip((weights, velocities), found):
+            for variable, value in zip(variables, values):
+                variable.assign(value)
 
     return update
 
 
-def nearest_fused(weight: tf.Variable, gradient: tf.Tensor, velocity: tf.Variable, rate: tf.Tensor) -> None:
+def nearest_fused(weights: Variables, gradients: Sequence[tf.Tensor], velocities: Variables, rate: tf.Tensor) -> None:
     """Stock TensorFlow's own fused step; its velocity has the other sign."""
-    if len(weight.shape) > 1:
-        gradient = gradient + CHOICES["weight_decay"] * weight
-        norms = [tf.sqrt(2 * tf.nn.l2_loss(each)) for each in (weight, gradient)]
-        rate = rate * CHOICES["trust_coefficient"] * norms[0] / norms[1]
-    tf.raw_ops.ResourceApplyKerasMomentum(
-        var=weight.handle, accum=velocity.handle, lr=rate, grad=gradient, momentum=CHOICES["momentum"]
-    )
+    for weight, gradient, velocity in zip(weights, gradients, velocities):
+        scaled = rate
+        if len(weight.shape) > 1:
+            gradient = gradient + CHOICES["weight_decay"] * weight
+            norms = [tf.sqrt(2 * tf.nn.l2_loss(each)) for each in (weight, gradient)]
+            scaled = rate * CHOICES["trust_coefficient"] * norms[0] / norms[1]
+        tf.raw_ops.ResourceApplyKerasMomentum(
+            var=weight.handle, accum=velocity.handle, lr=scaled, grad=gradient, momentum=CHOICES["momentum"]
+        )
 
 
 def prepared(shapes: Sequence[tuple[int, ...]], kind: str, update: Update, jit: bool = False) -> Callable[[], Any]:
@@ -68,8 +73,8 @@ def prepared(shapes: Sequence[tuple[int, ...]], kind: str, update: Update, jit: 
 
     @tf.function(jit_compile=jit)
     def step(rate: tf.Tensor) -> None:
-        for weight, velocity, source in zip(weights, velocities, sources):
-            update(weight, tf.cast(source * 2, tf.float32), velocity, rate)  # twice is exact in any type
+        gradients = [tf.cast(source * 2, tf.float32) for source in sources]  # twice is exact in any type
+        update(weights, gradients, velocities, rate)
 
     rate = tf.constant(0.1)
 
@@ -88,10 +93,10 @@ def measure(name: str, kind: str, seconds: float) -> list[harness.Row]:
     shapes = [tuple(variable.shape) for variable in model.trainable_variables]
     count = sum(int(np.prod(shape)) for shape in shapes)
     forms: list[tuple[str, Update, bool]] = [
-        ("native", assigned(ops.lars_update), False),
-        *([("native jit", assigned(ops.lars_update), True)] if _route.closed() is None else []),
-        ("stock graph", assigned(stock.lars_update), False),
-        ("stock XLA", assigned(stock.lars_update), True),
+        ("native", assigned(ops.lars_update_all), False),
+        *([("native jit", assigned(ops.lars_update_all), True)] if _route.closed() is None else []),
+        ("stock graph", assigned(stock.lars_update_all), False),
+        ("stock XLA", assigned(stock.lars_update_all), True),
         ("stock fused", nearest_fused, False),
     ]
     alternatives = [

@@ -68,8 +68,8 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
     forward = bench_step.repeated(forward_alone(jobs["step"]))
     calls: dict[str, bench_step.Steps] = {
         "whole": jobs["whole"].run,
-        "step": lambda times: jobs["step"].run(times * chosen.small_steps),
-        "forward": lambda times: forward(times * chosen.small_steps),
+        "step": lambda count: jobs["step"].run(count * chosen.small_steps),
+        "forward": lambda count: forward(count * chosen.small_steps),
     }
     times = bench_step.take_turns(calls, chosen.turns)
     counts = {"whole": 1, "step": chosen.small_steps, "forward": chosen.small_steps}

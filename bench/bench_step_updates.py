@@ -1,4 +1,4 @@
-"""Times whole steps by their LARS: python -m bench.bench_step_updates --out FILE [flags of bench_step].
+"""Times whole steps by their LARS: python -m bench.bench_step_updates [--out FILE] [flags of bench_step].
 
     all      every variable in a few launches, `ops.lars_update_all`: what a GPU takes
     each     a call for every variable, `ops.lars_update`: what a processor takes
@@ -16,35 +16,22 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
-from bench import bench_step
-from lowlevel_simclr import assembly, ops, step, stock
-from lowlevel_simclr.config import Config
-
-WAYS = ("all", "each", "stock")
+from bench import bench_step, harness
+from lowlevel_simclr import ops, step, stock
 
 
-def implementation(way: str) -> step.Implementation:
-    """The native ops with that way to update."""
-    update = stock.lars_update if way == "stock" else ops.lars_update
-    together = ops.lars_update_all if way == "all" else None
-    return step.Implementation.of("native", ops)._replace(lars_update=update, lars_update_all=together)
+def each(weights: Any, gradients: Any, velocities: Any, **choices: Any) -> Any:
+    """A call of the native op for every variable."""
+    return tuple(zip(*(ops.lars_update(*variable, **choices) for variable in zip(weights, gradients, velocities))))
 
 
-def job(config: Config, way: str) -> bench_step.Job:
-    """The training job with that way to update."""
-    chosen = assembly.implementation
-    assembly.implementation = lambda ops, compiled: implementation(way)
-    try:
-        return bench_step.Job(config)
-    finally:
-        assembly.implementation = chosen
+UPDATES = {"all": ops.lars_update_all, "each": each, "stock": stock.lars_update_all}
 
 
 def measure(ways: Sequence[str], flags: Sequence[str]) -> dict[str, Any]:
@@ -52,12 +39,13 @@ def measure(ways: Sequence[str], flags: Sequence[str]) -> dict[str, Any]:
     tf.config.experimental.enable_op_determinism()  # as the job has it by default
     chosen = bench_step.parser().parse_args(list(flags))
     config = bench_step.configuration(chosen)
-    jobs = {way: job(config, way) for way in ways}
+    native = step.Implementation.of("native", ops)
+    jobs = {way: bench_step.Job(config, native._replace(lars_update_all=UPDATES[way])) for way in ways}
     forms: dict[str, bench_step.Steps] = {way: each.run for way, each in jobs.items()}
     forms["encoder"] = bench_step.repeated(bench_step.encoder_alone(jobs[ways[-1]]))
     times = bench_step.take_turns(forms, chosen.turns, chosen.steps_per_turn, settle=1)
     summaries = {
-        name: bench_step.summary(each, chosen.steps_per_turn, config.train.batch_size) for name, each in times.items()
+        name: bench_step.summary(taken, chosen.steps_per_turn, config.train.batch_size) for name, taken in times.items()
     }
     return {"device": bench_step.device(), "flags": list(flags), "forms": summaries}
 
@@ -65,8 +53,8 @@ def measure(ways: Sequence[str], flags: Sequence[str]) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, store, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--ways", nargs="+", default=list(UPDATES), choices=UPDATES)
+    parser.add_argument("--out", type=Path, default=harness.RESULTS / harness.device_name() / "step_updates.json")
     chosen, flags = parser.parse_known_args(arguments)
     result = measure(chosen.ways, flags)
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
@@ -77,4 +65,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -109,10 +109,9 @@ def implementation(ops: str, compiled: bool) -> step.Implementation:
         from lowlevel_simclr import ops as native  # here, so that --ops stock runs without the binary
 
         chosen = step.Implementation.of("native", native)
-        if on_gpu():  # a few launches for all variables, of some hundred for the stock form
-            return chosen._replace(lars_update_all=native.lars_update_all)
-        # XLA fuses the stock update by itself on a processor.
-        return chosen._replace(lars_update=stock.lars_update) if compiled else chosen
+        # XLA fuses the stock update by itself, on a GPU to some hundred kernels, of which the native one has a few.
+        fused = compiled and not on_gpu()
+        return chosen._replace(lars_update_all=stock.lars_update_all) if fused else chosen
     return step.Implementation.of("stock", stock)
 
 
@@ -205,7 +204,6 @@ def new_learner(config: Config, plan: Plan, channels: int) -> step.Learner:
         beta_1=choice.beta_1,
         beta_2=choice.beta_2,
         epsilon=choice.epsilon,
-        lars_update=plan.implementation.lars_update,
         lars_update_all=plan.implementation.lars_update_all,
     )
     return step.new_learner(f, g, chosen, optimizer.loss_scale(plan.precision))

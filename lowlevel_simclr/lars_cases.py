@@ -1,6 +1,7 @@
-"""What `check` asks of an update: the next weight and the next velocity of one variable.
+"""What `check` asks of an update: the next weight and the next velocity of a variable.
 
-Every case updates with the ops and with the float64 reference, and asks for
+Every case updates with `lars_update_all`, as training does, two variables beside one another, the second with the
+numbers of the first in backward order; and with the float64 reference. Of both it asks for
 
     |ops - reference|  <=  8 eps scale
 
@@ -87,14 +88,20 @@ def judge_lars(case: LarsCase, implementation: Implementation) -> list[tuple[str
     arrays = numbers(case)
 
     def compute(*tensors: tf.Tensor) -> Any:
-        return implementation.lars_update(*tensors, **CHOICES)
+        results = implementation.lars_update_all(*([tensor, _backward(tensor)] for tensor in tensors), **CHOICES)
+        return [(first, _backward(second)) for first, second in results]
 
     weight, gradient, velocity = map(tf.constant, arrays)
     results = _in_mode(case, compute)(weight, tf.cast(gradient, case.dtype), velocity)
-    found = [tensor.numpy().astype(np.float64) for tensor in results]
+    found = [np.stack([tensor.numpy().astype(np.float64) for tensor in both]) for both in results]
     expected = lars_update(*arrays, **CHOICES)
     errors = (np.abs(a - b) / scale for a, b, scale in zip(found, expected, scales(arrays)))
     return [(name, _worst(error), SLACK * EPSILON) for name, error in zip(("weight", "velocity"), errors)]
+
+
+def _backward(tensor: tf.Tensor) -> tf.Tensor:
+    """The same shape, its elements in the opposite order."""
+    return tf.reshape(tf.reverse(tf.reshape(tensor, [-1]), [0]), tf.shape(tensor))
 
 
 def _in_mode(case: LarsCase, compute: Callable[..., Any]) -> Callable[..., Any]:

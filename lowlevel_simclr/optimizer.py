@@ -18,8 +18,7 @@ from lowlevel_simclr import compat, stock
 from lowlevel_simclr.compat import Variable
 from lowlevel_simclr.stock.lars_update import trust_ratio
 
-LarsUpdate = Callable[..., tuple[tf.Tensor, tf.Tensor]]  # as `stock.lars_update`
-LarsUpdateAll = Callable[..., tuple[list[tf.Tensor], list[tf.Tensor]]]  # as `ops.lars_update_all`
+LarsUpdateAll = Callable[..., tuple[list[tf.Tensor], list[tf.Tensor]]]  # as `stock.lars_update_all`
 
 NAMES = ("lars", "lamb", "sgd", "adamw")
 FIRST_SCALE, LARGEST_SCALE, GROWTH_STEPS = 2.0**15, 2.0**24, 2000  # of the float16 loss scale
@@ -101,8 +100,7 @@ class Lars(Sgd):
     """LARS (You et al. 2017) as SimCLR uses it: SGD with momentum, each step scaled by eta |w| / |g + beta w|.
 
     Attributes:
-        update: whose formula moves a variable, `ops.lars_update` or `stock.lars_update`.
-        update_all: what moves all of them at once instead, `ops.lars_update_all`, or None.
+        update_all: whose formula moves the variables, `ops.lars_update_all` or `stock.lars_update_all`.
     """
 
     def __init__(
@@ -111,45 +109,29 @@ class Lars(Sgd):
         weight_decay: float,
         momentum: float,
         trust_coefficient: float,
-        update: LarsUpdate = stock.lars_update,
-        update_all: LarsUpdateAll | None = None,
+        update_all: LarsUpdateAll = stock.lars_update_all,
     ) -> None:
         super().__init__(trained, weight_decay, momentum)
         self.trust_coefficient = trust_coefficient
-        self.update = update
         self.update_all = update_all
 
     def apply(self, gradients: Sequence[tf.Tensor | None], learning_rate: tf.Tensor) -> None:
-        """As `Optimizer.apply`."""
-        if self.update_all is None:
-            super().apply(gradients, learning_rate)
-            return
+        """As `Optimizer.apply`, all variables by one call."""
         refuse_missing(self.trained, gradients)
+        velocities = self._slots[0]
         with tf.name_scope("optimizer"):
-            weights, velocities = (list(map(tf.convert_to_tensor, each)) for each in (self.trained, self._slots[0]))
-            moved = self.update_all(weights, gradients, velocities, **self._choices(learning_rate))
-            for held, found in zip((self._slots[0], self.trained), reversed(moved)):
-                for variable, value in zip(held, found):
-                    variable.assign(value)
-
-    def _move(self, place: int, gradient: tf.Tensor, learning_rate: tf.Tensor) -> None:
-        weight, velocity = self.trained[place], self._slots[0][place]
-        new_weight, new_velocity = self.update(
-            tf.convert_to_tensor(weight),
-            before_widening(gradient),
-            tf.convert_to_tensor(velocity),
-            **self._choices(learning_rate),
-        )
-        velocity.assign(new_velocity)
-        weight.assign(new_weight)
-
-    def _choices(self, learning_rate: tf.Tensor) -> dict[str, Any]:
-        return {
-            "learning_rate": learning_rate,
-            "momentum": self.momentum,
-            "weight_decay": self.weight_decay,
-            "trust_coefficient": self.trust_coefficient,
-        }
+            new_weights, new_velocities = self.update_all(
+                [tf.convert_to_tensor(weight) for weight in self.trained],
+                [before_widening(tf.cast(each, slot.dtype)) for each, slot in zip(gradients, velocities)],
+                [tf.convert_to_tensor(velocity) for velocity in velocities],
+                learning_rate=learning_rate,
+                momentum=self.momentum,
+                weight_decay=self.weight_decay,
+                trust_coefficient=self.trust_coefficient,
+            )
+            for place, variable in enumerate(self.trained):
+                velocities[place].assign(new_velocities[place])
+                variable.assign(new_weights[place])
 
 
 def before_widening(tensor: tf.Tensor) -> tf.Tensor:
@@ -275,12 +257,10 @@ def build(
     beta_1: float = 0.9,
     beta_2: float = 0.999,
     epsilon: float = 1e-8,
-    lars_update: LarsUpdate = stock.lars_update,
-    lars_update_all: LarsUpdateAll | None = None,
+    lars_update_all: LarsUpdateAll = stock.lars_update_all,
 ) -> Optimizer:
-    """An optimizer that has not moved; `lamb` is that of tensorflow-addons where it is installed. `lars_update` is
-    the formula that LARS moves a variable by, `ops.lars_update` or `stock.lars_update`; `lars_update_all`, where given,
-    moves all of them at once instead.
+    """An optimizer that has not moved; `lamb` is that of tensorflow-addons where it is installed. `lars_update_all`
+    is what LARS moves the variables by, that of `ops` or of `stock`.
 
     Raises:
         ValueError: there is no such optimizer.
@@ -288,7 +268,7 @@ def build(
     if name == "sgd":
         return Sgd(variables, weight_decay, momentum)
     if name == "lars":
-        return Lars(variables, weight_decay, momentum, trust_coefficient, lars_update, lars_update_all)
+        return Lars(variables, weight_decay, momentum, trust_coefficient, lars_update_all)
     if name == "adamw":
         return AdamW(variables, weight_decay, beta_1, beta_2, epsilon)
     if name == "lamb":

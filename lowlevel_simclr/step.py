@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from lowlevel_simclr import compat
 from lowlevel_simclr.distribute import ALONE, Replica
-from lowlevel_simclr.optimizer import LarsUpdate, LarsUpdateAll, LossScale, Optimizer, refuse_missing
+from lowlevel_simclr.optimizer import LarsUpdateAll, LossScale, Optimizer, refuse_missing
 
 Views = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]  # (epoch, index, images) -> (2N, S, S, C)
 LossAndTop1 = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]  # z (2N, d) -> loss (2N,), top1 (2N,) bool
@@ -50,13 +50,12 @@ class Implementation(NamedTuple):
     make_views: Callable[..., tf.Tensor]
     nt_xent_rows_forward_and_top1: Callable[..., tuple[tf.Tensor, tf.Tensor, Any]]
     nt_xent_rows_backward: Callable[..., tuple[tf.Tensor, tf.Tensor]]
-    lars_update: LarsUpdate
-    lars_update_all: LarsUpdateAll | None = None  # instead, where all variables move at once
+    lars_update_all: LarsUpdateAll
 
     @classmethod
     def of(cls, name: str, module: Any) -> Implementation:
         """Everything from one module: `stock`, or `ops`."""
-        return cls(name, **{field: getattr(module, field) for field in cls._fields[1:-1]})
+        return cls(name, **{field: getattr(module, field) for field in cls._fields[1:]})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -157,14 +157,20 @@ def mutated_update(mutation: str) -> SimpleNamespace:
             return w - v, stock.lars_update(w, g, v, **choices)[1]
         return stock.lars_update(w, g, v, **choices)
 
-    return SimpleNamespace(lars_update=lars_update)
+    def lars_update_all(*variables: list[tf.Tensor], **choices: float) -> Any:
+        moved = [lars_update(*each, **choices) for each in zip(*variables)]
+        return zip(*(moved[:1] * 2 if mutation == "the first for all" else moved))
+
+    return SimpleNamespace(lars_update_all=lars_update_all)
 
 
 def test_stock_updates_pass() -> None:
     assert failing_update(mutated_update("none")) is None
 
 
-@pytest.mark.parametrize("mutation", ["no decay", "decay of rank 1", "ratio of 1", "half a gradient", "old velocity"])
+@pytest.mark.parametrize(
+    "mutation", ["no decay", "decay of rank 1", "ratio of 1", "half a gradient", "old velocity", "the first for all"]
+)
 def test_every_mutant_of_the_update_fails(mutation: str) -> None:
     assert failing_update(mutated_update(mutation)) in ("weight", "velocity")
 

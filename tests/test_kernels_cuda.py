@@ -109,7 +109,7 @@ def test_lars_updates_are_the_references(library: ctypes.CDLL, case: updates.Cas
 
 def test_many_variables_share_launches_and_keep_their_bits(library: ctypes.CDLL) -> None:
     cases = updates.together()
-    assert len(cases) > 2 * 56, "several launches"
+    assert sum(0 not in case.shape for case in cases) > 56, "several launches"
     updates.check_all(library, MEMORY, cases)
 
 

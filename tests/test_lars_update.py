@@ -310,6 +310,36 @@ def test_one_wrong_shape_among_many_is_refused() -> None:
         update(*[list(map(tf.constant, arrays)) for arrays in (weights, gradients, velocities)])
 
 
+@needs_xla
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "why"),
+    [
+        ([(4,), (5, 7), (5, 7), (7, 5)], [(5, 7), (5, 7)], "must have one shape"),
+        ([(4,), (5, 7), (5, 7), (5, 7)], [(5, 7), (7, 5)], "must have one shape"),
+        ([(3,), (5, 7), (5, 7), (5, 7)], [(5, 7), (5, 7)], "scalars must be learning_rate"),
+        ([(4,), (5, 7), (5, 7)], [(5, 7), (5, 7)], "three arrays a variable"),
+        ([(4,), (5, 7), (5, 7), (5, 7)], [(5, 7)], "take two"),
+    ],
+)
+def test_the_handler_refuses_what_its_caller_never_sends(inputs: Any, outputs: Any, why: str) -> None:
+    specs = [(shape, tf.float32) for shape in outputs]
+    call = tf.function(
+        lambda: _route.custom_call("lowlevel_simclr_lars_update", [tf.ones(shape) for shape in inputs], specs),
+        jit_compile=True,
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError, match=why):
+        call()
+
+
+@needs_xla
+def test_the_handler_refuses_other_types() -> None:
+    arrays = [tf.ones(4), *[tf.ones((5, 7), tf.float64)] * 3]
+    specs = [((5, 7), tf.float64)] * 2
+    call = tf.function(lambda: _route.custom_call("lowlevel_simclr_lars_update", arrays, specs), jit_compile=True)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must be float32"):
+        call()
+
+
 @pytest.mark.skipif(_route.closed() is None, reason="the XLA route works here")
 def test_jit_without_a_route_is_an_error_that_names_versions() -> None:
     with pytest.raises(Exception, match="2.21.*2.15"):

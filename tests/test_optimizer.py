@@ -295,16 +295,18 @@ def test_the_scale_stays_within_its_bounds(first: float, gradient: float) -> Non
 def test_lars_moves_all_variables_at_once_as_one_by_one(jit: bool) -> None:
     starts, gradients = draw([1]), [draw([2, step]) for step in range(3)]
 
+    def one_by_one(*moved: list[tf.Tensor], **choices: Any) -> Any:
+        return tuple(zip(*(ops.lars_update(*each, **choices) for each in zip(*moved))))
+
     def trained(update_all: Any) -> list[np.ndarray]:
         moved = variables()
-        choices = {"weight_decay": 0.1, "lars_update": ops.lars_update, "lars_update_all": update_all}
-        chosen = optimizer.build("lars", moved, **choices)
+        chosen = optimizer.build("lars", moved, weight_decay=0.1, lars_update_all=update_all)
         step = tf.function(lambda given: chosen.apply(given, tf.constant(0.1)), jit_compile=jit)
         for given in gradients:
             step(tensors(given))
         return numbers([*moved, *chosen.variables])
 
-    together, alone = trained(ops.lars_update_all), trained(None)
+    together, alone = trained(ops.lars_update_all), trained(one_by_one)
     assert all(one.tobytes() == other.tobytes() for one, other in zip(together, alone, strict=True))
     assert not np.array_equal(together[0], starts[0])
 
@@ -328,11 +330,11 @@ def test_lars_reads_the_bfloat16_that_a_gradient_was_widened_from() -> None:
             variable.assign(value)
         seen: list[tf.DType] = []
 
-        def update(weight: Any, gradient: Any, velocity: Any, **choices: Any) -> Any:
-            seen.append(gradient.dtype)
-            return ops.lars_update(weight, gradient, velocity, **choices)
+        def update_all(weights: Any, gradients: Any, velocities: Any, **choices: Any) -> Any:
+            seen.extend(gradient.dtype for gradient in gradients)
+            return ops.lars_update_all(weights, gradients, velocities, **choices)
 
-        chosen = optimizer.build("lars", layer.trainable_variables, weight_decay=0.1, lars_update=update)
+        chosen = optimizer.build("lars", layer.trainable_variables, weight_decay=0.1, lars_update_all=update_all)
 
         @tf.function
         def step() -> None:

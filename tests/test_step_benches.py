@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import bench_micro_batch, bench_step, bench_step_sizes, step_report
+from bench import bench_micro_batch, bench_step, bench_step_sizes, bench_step_updates, step_report
 
 
 @pytest.mark.slow
@@ -80,6 +80,16 @@ def test_a_process_without_memory_is_a_row_and_any_other_failure_is_told(monkeyp
     assert ends(-signal.SIGKILL, "") == ends(1, "ResourceExhaustedError: OOM when allocating") == nothing
     with pytest.raises(SystemExit, match="no such encoder"):
         ends(1, "no such encoder")
+
+
+@pytest.mark.slow
+def test_the_bench_of_updates_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    little = ["--batch-size", "4", "--turns", "2", "--steps-per-turn", "1"]
+    small = ["--encoder", "resnet20", "--stem", "cifar", "--image-size", "16"]
+    bench_step_updates.main(["--out", str(tmp_path / "updates.json"), *small, *little])
+    ways = ["all", "each", "stock", "encoder"]
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ways
+    assert list(json.loads((tmp_path / "updates.json").read_text())["forms"]) == ways
 
 
 def test_forms_take_turns_in_changing_order_each_behind_a_step_of_its_own() -> None:

@@ -9,35 +9,15 @@
 namespace lowlevel_simclr {
 namespace {
 
-ffi::Error run(void* stream, ffi::ScratchAllocator scratch, Variable weight, Variable gradient,
-               Variable velocity, Scalars scalars, Result new_weight, Result new_velocity) {
-  if (ffi::Error error = check_shapes(weight, gradient, velocity, scalars, *new_weight, *new_velocity);
-      error.failure())
-    return error;
-  const int64_t count = static_cast<int64_t>(weight.element_count());
-  const int64_t bytes = lowlevel_simclr_lars_update_cuda_partial_sums(count) * sizeof(double);
-  const std::optional<void*> sums = device_memory(scratch, adapts(weight) ? bytes : 0);
-  if (!sums.has_value()) return no_memory("LARS's sums on the device");
-  return outcome("LARS", lowlevel_simclr_lars_update_cuda(
-                             stream, count, adapts(weight), scalars.typed_data(), weight.typed_data(),
-                             gradient.typed_data(), velocity.typed_data(), static_cast<double*>(*sums),
-                             new_weight->typed_data(), new_velocity->typed_data()));
-}
-
-XLA_FFI_DEFINE_HANDLER(
-    kLarsUpdate, run,
-    with_arrays(ffi::Ffi::Bind().Ctx<ffi::PlatformStream<void*>>().Ctx<ffi::ScratchAllocator>()));
-
-ffi::Error run_all(void* stream, ffi::ScratchAllocator scratch, Scalars scalars, ffi::RemainingArgs arguments,
-                   ffi::RemainingRets results) {
+ffi::Error run(void* stream, ffi::ScratchAllocator scratch, Scalars scalars, ffi::RemainingArgs arguments,
+               ffi::RemainingRets results) {
   const ffi::ErrorOr<std::vector<Update>> found = updates(scalars, arguments, results);
   if (found.has_error()) return found.error();
   std::vector<LarsVariable> variables;
   int64_t sums = 0;
   for (const Update& each : *found) {
-    const int64_t count = static_cast<int64_t>(each.weight.element_count());
-    if (adapts(each.weight)) sums += lowlevel_simclr_lars_update_cuda_partial_sums(count);
-    variables.push_back({count, adapts(each.weight), each.weight.typed_data(), each.gradient.typed_data(),
+    if (each.adapts()) sums += lowlevel_simclr_lars_update_cuda_partial_sums(each.count());
+    variables.push_back({each.count(), each.adapts(), each.weight.typed_data(), each.gradient.typed_data(),
                          each.velocity.typed_data(), each.new_weight.typed_data(),
                          each.new_velocity.typed_data()});
   }
@@ -48,7 +28,7 @@ ffi::Error run_all(void* stream, ffi::ScratchAllocator scratch, Scalars scalars,
                                                               static_cast<double*>(*memory)));
 }
 
-XLA_FFI_DEFINE_HANDLER(kLarsUpdateAll, run_all,
+XLA_FFI_DEFINE_HANDLER(kLarsUpdate, run,
                        ffi::Ffi::Bind()
                            .Ctx<ffi::PlatformStream<void*>>()
                            .Ctx<ffi::ScratchAllocator>()
@@ -56,8 +36,7 @@ XLA_FFI_DEFINE_HANDLER(kLarsUpdateAll, run_all,
                            .RemainingArgs()
                            .RemainingRets());
 
-const bool registered = register_targets("CUDA", {{"lowlevel_simclr_lars_update", kLarsUpdate},
-                                                  {"lowlevel_simclr_lars_update_all", kLarsUpdateAll}});
+const bool registered = register_targets("CUDA", {{"lowlevel_simclr_lars_update", kLarsUpdate}});
 
 }  // namespace
 }  // namespace lowlevel_simclr

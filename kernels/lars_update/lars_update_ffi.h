@@ -1,4 +1,6 @@
-// What LARS's XLA FFI handlers on the host and on CUDA share: their arrays, and the checks of a call's shapes.
+// What LARS's XLA FFI handlers on the host and on CUDA share: their arrays, and the checks of a call's shapes. A call takes
+// the four scalars as one array, then weight, gradient and velocity of each variable, and gives new_weight and
+// new_velocity of each.
 #pragma once
 
 #include <algorithm>
@@ -19,37 +21,25 @@ bool same_shape(const Variable& one, const Variable& other) {
   return std::equal(dims.begin(), dims.end(), others.begin(), others.end());
 }
 
-// What is wrong with the shapes of a call.
-ffi::Error check_shapes(const Variable& weight, const Variable& gradient, const Variable& velocity,
-                        const Scalars& scalars, const Variable& new_weight, const Variable& new_velocity) {
-  const char* wrong = nullptr;
-  if (scalars.element_count() != 4) {
-    wrong = "the scalars must be learning_rate, momentum, weight_decay and trust_coefficient.";
-  }
-  for (const Variable* other : {&gradient, &velocity, &new_weight, &new_velocity}) {
-    if (!same_shape(weight, *other)) {
-      wrong = "weight, gradient and velocity must have one shape: give all three for the same variable.";
-    }
-  }
-  return wrong == nullptr ? ffi::Error::Success() : invalid(wrong);
-}
-
-// What a call takes and gives, behind what the platform adds: weight, gradient, velocity, scalars -> both results.
-template <typename Binding>
-auto with_arrays(Binding&& binding) {
-  return gives<Variable, Variable>(takes<Variable, Variable, Variable, Scalars>(std::move(binding)));
-}
-
-bool adapts(const Variable& weight) { return weight.dimensions().size() > 1; }
-
-// One variable of a call with many: weight, gradient, velocity -> new_weight, new_velocity.
+// One variable of a call.
 struct Update {
   Variable weight, gradient, velocity, new_weight, new_velocity;
+
+  int64_t count() const { return static_cast<int64_t>(weight.element_count()); }
+  bool adapts() const { return weight.dimensions().size() > 1; }
+
+  bool has_one_shape() const {
+    return same_shape(weight, gradient) && same_shape(weight, velocity) && same_shape(weight, new_weight) &&
+           same_shape(weight, new_velocity);
+  }
 };
 
-// Every variable of a call, its shapes checked.
+// Every variable of a call, or what is wrong with the call.
 ffi::ErrorOr<std::vector<Update>> updates(const Scalars& scalars, const ffi::RemainingArgs& arguments,
                                           const ffi::RemainingRets& results) {
+  if (scalars.element_count() != 4)
+    return ffi::Unexpected(
+        invalid("the scalars must be learning_rate, momentum, weight_decay and trust_coefficient."));
   const size_t count = arguments.size() / 3;
   if (arguments.size() != 3 * count || results.size() != 2 * count)
     return ffi::Unexpected(invalid("give three arrays a variable, and take two."));
@@ -64,11 +54,9 @@ ffi::ErrorOr<std::vector<Update>> updates(const Scalars& scalars, const ffi::Rem
         new_velocity.has_error())
       return ffi::Unexpected(invalid("weights, gradients and velocities must be float32."));
     found.push_back({*weight, *gradient, *velocity, **new_weight, **new_velocity});
-    const Update& last = found.back();
-    if (ffi::Error error = check_shapes(last.weight, last.gradient, last.velocity, scalars, last.new_weight,
-                                        last.new_velocity);
-        error.failure())
-      return ffi::Unexpected(error);
+    if (!found.back().has_one_shape())
+      return ffi::Unexpected(invalid(
+          "weight, gradient and velocity must have one shape: give all three for the same variable."));
   }
   return found;
 }

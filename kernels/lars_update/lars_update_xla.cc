@@ -1,6 +1,4 @@
-// LARS as XLA FFI handlers on the host: lowlevel_simclr_lars_update, its arguments in the order of lars_update_op.cc with
-// the four scalars as one array; and lowlevel_simclr_lars_update_all, of many variables: the scalars, then weight, gradient
-// and velocity of each.
+// LARS as an XLA FFI handler on the host: lowlevel_simclr_lars_update.
 //
 // XLA's thread pool is not used: our own threads serve both routes, so both give the same bits.
 #include <vector>
@@ -13,27 +11,19 @@ namespace lowlevel_simclr {
 namespace {
 
 ffi::Error move(const Update& each, const Scalars& scalars) {
-  const int64_t count = static_cast<int64_t>(each.weight.element_count());
+  const int64_t count = each.count();
   if (count == 0) return ffi::Error::Success();
   const HostMemory sums = host_memory(lars_update_partial_sums(count) * sizeof(double));
   if (sums == nullptr) return no_memory("LARS's sums");
   const float* numbers = scalars.typed_data();
-  const LarsChoices choices = {numbers[0], numbers[1], numbers[2], numbers[3], adapts(each.weight)};
+  const LarsChoices choices = {numbers[0], numbers[1], numbers[2], numbers[3], each.adapts()};
   lars_update(shared_thread_pool(), count, choices, each.weight.typed_data(), each.gradient.typed_data(),
               DataType::kFloat32, each.velocity.typed_data(), static_cast<double*>(sums.get()),
               each.new_weight.typed_data(), each.new_velocity.typed_data());
   return ffi::Error::Success();
 }
 
-ffi::Error run(Variable weight, Variable gradient, Variable velocity, Scalars scalars, Result new_weight,
-               Result new_velocity) {
-  if (ffi::Error error = check_shapes(weight, gradient, velocity, scalars, *new_weight, *new_velocity);
-      error.failure())
-    return error;
-  return move({weight, gradient, velocity, *new_weight, *new_velocity}, scalars);
-}
-
-ffi::Error run_all(Scalars scalars, ffi::RemainingArgs arguments, ffi::RemainingRets results) {
+ffi::Error run(Scalars scalars, ffi::RemainingArgs arguments, ffi::RemainingRets results) {
   const ffi::ErrorOr<std::vector<Update>> found = updates(scalars, arguments, results);
   if (found.has_error()) return found.error();
   for (const Update& each : *found)
@@ -41,13 +31,9 @@ ffi::Error run_all(Scalars scalars, ffi::RemainingArgs arguments, ffi::Remaining
   return ffi::Error::Success();
 }
 
-XLA_FFI_DEFINE_HANDLER(kLarsUpdate, run, with_arrays(ffi::Ffi::Bind()));
+XLA_FFI_DEFINE_HANDLER(kLarsUpdate, run, ffi::Ffi::Bind().Arg<Scalars>().RemainingArgs().RemainingRets());
 
-XLA_FFI_DEFINE_HANDLER(kLarsUpdateAll, run_all,
-                       ffi::Ffi::Bind().Arg<Scalars>().RemainingArgs().RemainingRets());
-
-const bool registered = register_targets("Host", {{"lowlevel_simclr_lars_update", kLarsUpdate},
-                                                  {"lowlevel_simclr_lars_update_all", kLarsUpdateAll}});
+const bool registered = register_targets("Host", {{"lowlevel_simclr_lars_update", kLarsUpdate}});
 
 }  // namespace
 }  // namespace lowlevel_simclr

@@ -43,15 +43,9 @@ def lars_update(
         XlaRouteError: under jit_compile or on a GPU with a TensorFlow whose XLA cannot reach the kernels.
         NotImplementedError: on a GPU, with a library that was built without CUDA kernels.
     """
-    weight, gradient, velocity = (tf.convert_to_tensor(each) for each in (weight, gradient, velocity))
-    scalars = _scalars(learning_rate, momentum, weight_decay, trust_coefficient)
-    if _route.by_custom_call(weight):
-        gradient = tf.cast(gradient, tf.float32)  # XLA makes it part of what gives the gradient
-        inputs, outputs = [weight, gradient, velocity, tf.stack(scalars)], [(weight.shape, tf.float32)] * 2
-        found = _route.custom_call("lowlevel_simclr_lars_update", inputs, outputs)
-    else:
-        found = _library.library().lowlevel_simclr_lars_update(weight, gradient, velocity, *scalars)
-    return found[0], found[1]
+    choices = (learning_rate, momentum, weight_decay, trust_coefficient)
+    new_weights, new_velocities = _updated([weight], [gradient], [velocity], choices)
+    return new_weights[0], new_velocities[0]
 
 
 def lars_update_all(
@@ -87,32 +81,46 @@ def lars_update_all(
             f"there are {len(weights)} weights, {len(gradients)} gradients and {len(velocities)} velocities: "
             "give one of each for every variable."
         )
-    choices = (learning_rate, momentum, weight_decay, trust_coefficient)
-    if not weights:
-        return [], []
-    if not _route.by_custom_call(tf.convert_to_tensor(weights[0])):
-        keywords = dict(zip(("learning_rate", "momentum", "weight_decay", "trust_coefficient"), choices))
-        moved = [lars_update(*each, **keywords) for each in zip(weights, gradients, velocities)]
-        return [weight for weight, _ in moved], [velocity for _, velocity in moved]
-    inputs = [tf.stack(_scalars(*choices))]
-    for weight, gradient, velocity in zip(weights, gradients, velocities):
-        inputs += [tf.convert_to_tensor(weight), tf.cast(gradient, tf.float32), tf.convert_to_tensor(velocity)]
-    _refuse_shapes_that_differ(inputs[1:])
-    outputs = [(tensor.shape, tf.float32) for weight in inputs[1::3] for tensor in (weight, weight)]
-    in_place = [(2 * i + j, 1 + 3 * i + 2 * j) for i in range(len(weights)) for j in range(2)]
-    found = _route.custom_call("lowlevel_simclr_lars_update_all", inputs, outputs, in_place)
-    return found[::2], found[1::2]
+    return _updated(weights, gradients, velocities, (learning_rate, momentum, weight_decay, trust_coefficient))
 
 
-def _refuse_shapes_that_differ(tensors: Sequence[tf.Tensor]) -> None:
-    """Here, for StableHLO refuses results in the memory of other shapes in words of its own."""
-    for weight, gradient, velocity in zip(tensors[::3], tensors[1::3], tensors[2::3]):
-        for other in (gradient, velocity):
-            if not weight.shape.is_compatible_with(other.shape):
-                shapes = f"{weight.shape}, {gradient.shape} and {velocity.shape}"
-                sentence = f"weight, gradient and velocity must have one shape, and one variable's have {shapes}."
-                raise tf.errors.InvalidArgumentError(None, None, sentence)
+def _updated(
+    weights: Sequence[tf.Tensor],
+    gradients: Sequence[tf.Tensor],
+    velocities: Sequence[tf.Tensor],
+    choices: Sequence[float | tf.Tensor],
+) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    """The next weights and velocities: an op for each variable, or one custom call for all."""
+    variables = [tuple(map(tf.convert_to_tensor, each)) for each in zip(weights, gradients, velocities)]
+    scalars = [tf.cast(value, tf.float32) for value in choices]
+    if variables and _route.by_custom_call(variables[0][0]):
+        found = _by_custom_call(variables, scalars)
+    else:
+        found = [_library.library().lowlevel_simclr_lars_update(*each, *scalars) for each in variables]
+    return [new_weight for new_weight, _ in found], [new_velocity for _, new_velocity in found]
 
 
-def _scalars(*values: float | tf.Tensor) -> list[tf.Tensor]:
-    return [tf.cast(value, tf.float32) for value in values]
+def _by_custom_call(
+    variables: Sequence[tuple[tf.Tensor, ...]], scalars: Sequence[tf.Tensor]
+) -> list[tuple[tf.Tensor, tf.Tensor]]:
+    """New weight and new velocity of each, in the memory of weight and velocity where nobody else reads those."""
+    inputs, in_place = [tf.stack(scalars)], []
+    outputs: list[_route.Spec] = []
+    for weight, gradient, velocity in variables:
+        _refuse_shapes_that_differ(weight, gradient, velocity)
+        in_place += [(len(outputs), len(inputs)), (len(outputs) + 1, len(inputs) + 2)]
+        outputs += [(weight.shape, tf.float32)] * 2
+        inputs += [weight, tf.cast(gradient, tf.float32), velocity]  # XLA casts where the gradient is made
+    found = _route.custom_call("lowlevel_simclr_lars_update", inputs, outputs, in_place)
+    return list(zip(found[::2], found[1::2]))
+
+
+def _refuse_shapes_that_differ(weight: tf.Tensor, gradient: tf.Tensor, velocity: tf.Tensor) -> None:
+    """Here, for StableHLO refuses a result in the memory of another shape in words of its own."""
+    if not (weight.shape.is_compatible_with(gradient.shape) and weight.shape.is_compatible_with(velocity.shape)):
+        raise tf.errors.InvalidArgumentError(
+            None,
+            None,
+            f"weight, gradient and velocity must have one shape, and are {weight.shape}, {gradient.shape} and "
+            f"{velocity.shape}: give all three for the same variable.",
+        )

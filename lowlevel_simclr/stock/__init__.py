@@ -1,7 +1,7 @@
 """Every op in stock TensorFlow, one module an op: the baseline of the native ops and their stand-in."""
 
 from lowlevel_simclr.stock.draw_view_params import draw_view_params
-from lowlevel_simclr.stock.lars_update import lars_update
+from lowlevel_simclr.stock.lars_update import lars_update, lars_update_all
 from lowlevel_simclr.stock.make_views import make_views
 from lowlevel_simclr.stock.nt_xent import (
     RowsState,
@@ -20,6 +20,7 @@ __all__ = [
     "draw_view_params",
     "epoch_order",
     "lars_update",
+    "lars_update_all",
     "make_views",
     "nt_xent",
     "nt_xent_and_top1",

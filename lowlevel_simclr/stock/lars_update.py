@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import tensorflow as tf
 
 
@@ -36,6 +39,18 @@ def lars_update(
         ratio = trust_ratio(weight, update, trust_coefficient)
     velocity = momentum * velocity + learning_rate * ratio * update
     return weight - velocity, velocity
+
+
+def lars_update_all(
+    weights: Sequence[tf.Tensor], gradients: Sequence[tf.Tensor], velocities: Sequence[tf.Tensor], **choices: Any
+) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    """`lars_update` of each variable, with its keywords: the next weights and the next velocities.
+
+    Raises:
+        ValueError: there are not as many weights as gradients and velocities.
+    """
+    moved = [lars_update(*each, **choices) for each in zip(weights, gradients, velocities, strict=True)]
+    return [weight for weight, _ in moved], [velocity for _, velocity in moved]
 
 
 def trust_ratio(weight: tf.Tensor, update: tf.Tensor, coefficient: float) -> tf.Tensor:
