@@ -110,12 +110,16 @@ def test_a_training_that_ends_too_early_is_told(tmp_path: Path) -> None:
 def test_a_training_that_ends_between_two_looks_has_its_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = [[], [{"step": 1}, {"step": 2}]]
 
+    looked = tmp_path / "looked"  # until then the process waits
+
     def late(folder: Path) -> list[dict[str, int]]:
+        looked.touch()
         time.sleep(1.0)  # meanwhile the process has ended
         return looks.pop(0)
 
     monkeypatch.setattr(first_steps.runlog, "read_metrics", late)
-    first_steps.train([sys.executable, "-c", ""], tmp_path, 2)
+    program = "import pathlib, sys, time\nwhile not pathlib.Path(sys.argv[1]).exists():\n    time.sleep(0.01)"
+    first_steps.train([sys.executable, "-c", program, str(looked)], tmp_path, 2)
     assert looks == []
 
 
