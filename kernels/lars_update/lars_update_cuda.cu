@@ -10,9 +10,10 @@
 // their launches: a block finds its variable by halving. A variable's bits do not depend on those beside it.
 //
 // Bytes and operations. 8 bytes an element read in the first kernel, 12 read and 8 written in the second, for some 15
-// operations, four of them in double: memory should be the limit. What the
-// first kernel reads may lie in a large GPU's L2 cache for the second. Not measured. Tried, by the compiler's word only:
-// four vectors a thread take 67 registers in place of 43 and have no more bytes on their way on a full processor.
+// operations, four of them in double: memory is the limit, and a variable of some millions by itself moves at nine tenths
+// of an H200's copy (docs/gpu.md). What the first kernel reads may lie in a large GPU's L2 cache for the second. Tried, by
+// the compiler's word only: four vectors a thread take half as many registers again and have no more bytes on their way
+// on a full processor.
 #include <cmath>
 
 #include "../reduce.cuh"
@@ -57,6 +58,7 @@ constexpr int kMostProblems = 56;
 struct Batch {
   const float* scalars;
   int count;
+  unsigned blocks;  // of all
   Problem problem[kMostProblems];
 };
 static_assert(sizeof(Batch) <= 4096, "the parameters of a kernel");
@@ -248,13 +250,13 @@ Problem problem_of(const LarsVariable& v, Squares* partial_sums, unsigned first_
 // The kernels of one batch, and none of its variables left in it.
 void launch(Stream& on, Batch& batch) {
   if (batch.count == 0) return;
-  const Problem& last = batch.problem[batch.count - 1];
-  const dim3 grid(last.first_block + last.own_blocks);
+  const dim3 grid(batch.blocks);
   bool adapts = false;
   for (int i = 0; i < batch.count; ++i) adapts = adapts || batch.problem[i].adapts;
   if (adapts) on.launch(add_squares, grid, kThreads, kReduceBytes, batch);
   on.launch(move_weights, grid, kThreads, kReduceBytes, batch);
   batch.count = 0;
+  batch.blocks = 0;
 }
 
 }  // namespace
@@ -272,15 +274,14 @@ const char* lowlevel_simclr_lars_update_all_cuda(void* stream, int64_t count, co
     if (const char* wrong = fault(variables[i], scalars, partial_sums); wrong != nullptr) return wrong;
   Stream on(stream);
   Squares* sums = reinterpret_cast<Squares*>(partial_sums);
-  Batch batch{scalars, 0, {}};
+  Batch batch{scalars, 0, 0, {}};
   for (int64_t i = 0; i < count; ++i) {
     const LarsVariable& v = variables[i];
     if (v.count == 0) continue;
     if (batch.count == kMostProblems) launch(on, batch);
-    const Problem* before = batch.count > 0 ? &batch.problem[batch.count - 1] : nullptr;
-    const unsigned first_block = before != nullptr ? before->first_block + before->own_blocks : 0;
-    const Problem p = problem_of(v, v.adapts != 0 ? sums : nullptr, first_block);
+    const Problem p = problem_of(v, v.adapts != 0 ? sums : nullptr, batch.blocks);
     if (p.adapts) sums += p.own_blocks;
+    batch.blocks += p.own_blocks;
     batch.problem[batch.count++] = p;
   }
   launch(on, batch);
