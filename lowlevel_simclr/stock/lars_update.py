@@ -37,7 +37,7 @@ def lars_update(
     if len(weight.shape) > 1:
         update = gradient + weight_decay * weight if weight_decay else gradient
         ratio = trust_ratio(weight, update, trust_coefficient)
-    velocity = momentum * velocity + learning_rate * ratio * update
+    velocity = momentum * velocity + tf.cast(learning_rate, weight.dtype) * ratio * update
     return weight - velocity, velocity
 
 
