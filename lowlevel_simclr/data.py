@@ -23,7 +23,8 @@ DATASETS = ("shapes", "cifar10", "cifar100")
 FORMS = ("folder:", "npz:")  # a path stands behind them
 SHAPES_TRAIN, SHAPES_TEST = 5000, 1000  # images drawn for each split
 
-PREFETCHED = 4  # batches waiting in memory: enough for an uneven step, few megabytes
+PREFETCHED = 4  # batches waiting in memory: enough for an uneven step
+PREFETCHED_BYTES = 2**24  # of arrays; a batch of 4096 small images is as much, and its step takes the longer
 
 
 def load(
@@ -168,7 +169,8 @@ def batches(
     wanted = wanted.skip(first_step - first_epoch * per_epoch).take(last_step - first_step)
     if with_images:
         wanted = wanted.map(_gather(images, "cpu:0"), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return wanted.prefetch(PREFETCHED)
+    rows = batch_size if own is None else len(own)
+    return wanted.prefetch(prefetched(rows * images[0].nbytes if with_images else 0))
 
 
 def _as_it_is(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -193,6 +195,11 @@ def _gather(images: np.ndarray, device: str) -> Gather:
     with tf.device(device):  # captured, not embedded: a graph holds at most 2 GiB of constants
         held = tf.convert_to_tensor(images)  # (n, H, W, C)
     return _as_it_is(lambda epoch, index: (epoch, index, tf.gather(held, index)))  # (), (N,), (N, H, W, C)
+
+
+def prefetched(batch_bytes: int) -> int:
+    """How many batches of so many bytes wait in memory: PREFETCHED, of large ones fewer, one at least."""
+    return max(1, min(PREFETCHED, PREFETCHED_BYTES // max(batch_bytes, 1)))
 
 
 def resident(images: np.ndarray, on_gpu: bool) -> Gather:

@@ -145,3 +145,8 @@ def test_shapes_are_two_disjoint_splits() -> None:
 def test_an_unknown_data_set_is_named() -> None:
     with pytest.raises(data.DataError, match="no data set 'mnist': give one of shapes, cifar10, cifar100, folder"):
         data.load("mnist")
+
+
+@pytest.mark.parametrize(("pairs", "size", "waiting"), [(256, 32, 4), (4096, 32, 1), (256, 224, 1), (2048, 32, 2)])
+def test_few_batches_wait_where_they_are_large(pairs: int, size: int, waiting: int) -> None:
+    assert data.prefetched(pairs * size * size * 3) == waiting
