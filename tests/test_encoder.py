@@ -221,14 +221,32 @@ def test_the_fast_precision_of_a_gpu(
 
 
 @pytest.mark.parametrize(
-    ("flags", "precision"),
-    [("fma avx2 avx512f", "float32"), ("avx512f avx512_bf16", "bfloat16"), ("amx_bf16 amx_tile", "bfloat16")],
+    ("vendor", "flags", "precision"),
+    [
+        ("GenuineIntel", "fma avx2 avx512f", "float32"),
+        ("AuthenticAMD", "avx512f avx512_bf16", "bfloat16"),  # Zen 4
+        ("AuthenticAMD", "avx512f avx512_bf16 avx512_fp16", "bfloat16"),
+        ("GenuineIntel", "avx512f avx512_bf16", "bfloat16"),  # Cooper Lake, before AMX
+        ("GenuineIntel", "avx512f avx512_bf16 avx512_fp16 amx_bf16 amx_tile", "bfloat16"),
+        ("GenuineIntel", "avx512f avx512_bf16 avx512_fp16", "float32"),  # AMX hidden by a virtual machine
+    ],
 )
-def test_the_fast_precision_of_a_processor(monkeypatch: pytest.MonkeyPatch, flags: str, precision: str) -> None:
+def test_the_fast_precision_of_a_processor(
+    monkeypatch: pytest.MonkeyPatch, vendor: str, flags: str, precision: str
+) -> None:
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
     monkeypatch.setattr(Path, "exists", lambda path: True)
-    monkeypatch.setattr(Path, "read_text", lambda path: f"processor : 0\nflags : fpu {flags}\n")
+    text = f"processor : 0\nvendor_id : {vendor}\nflags : fpu {flags}\n"
+    monkeypatch.setattr(Path, "read_text", lambda path: text)
     assert compat.fast_precision() == precision
+    assert compat.has_bfloat16() == ("bf16" in flags)
+
+
+def test_a_system_without_cpuinfo_trains_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    monkeypatch.setattr(Path, "exists", lambda path: False)
+    assert compat.fast_precision() == "float32"
+    assert not compat.has_bfloat16()
 
 
 # Weights
