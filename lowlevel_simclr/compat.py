@@ -339,8 +339,8 @@ def fast_precision() -> str:
         capability = min(found.get("compute_capability", (0, 0)) for found in details)
         return "bfloat16" if capability >= (8, 0) else "float16" if capability >= (7, 0) else "float32"
     words = _processor_words()
-    # From Sapphire Rapids on (AVX512-FP16 tells them) AMX does Intel's bfloat16, and AVX-512's own does half the products
-    # a second of float32. A virtual machine may hide AMX: training there is 1.3 to 1.6 times as fast in float32.
+    # From Sapphire Rapids on (AVX512-FP16 tells them) AMX does Intel's bfloat16, and AVX-512's own does half the
+    # products a second of float32. A virtual machine may hide AMX: float32 trains 1.3 to 1.6 times as fast there.
     slow = {"GenuineIntel", "avx512_fp16"} <= words and "amx_bf16" not in words
     return "bfloat16" if words & BFLOAT16_UNITS and not slow else "float32"
 
