@@ -123,9 +123,8 @@ def baselines(job: Job, chosen: argparse.Namespace) -> tuple[dict[str, Steps], d
     missing: dict[str, str] = {}
     asked = set() if chosen.no_baselines else {"plain", "plain bfloat16", "torch"}
     size, batch_size, widths = chosen.image_size, chosen.batch_size, config.model.projection_widths
-    fast = compat.fast_precision()
     for name, policy in (("plain", "float32"), ("plain bfloat16", "mixed_bfloat16")):
-        if name in asked and policy == "mixed_bfloat16" and fast == "float32" and not compat.has_bfloat16():
+        if name in asked and policy == "mixed_bfloat16" and not compat.has_bfloat16():
             missing[name] = "this device is not made for bfloat16"
         elif name in asked:
             made[name] = repeated(

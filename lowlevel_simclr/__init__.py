@@ -4,7 +4,8 @@ import os
 import sys
 import warnings
 from collections.abc import Collection, Mapping
-from pathlib import Path
+
+from lowlevel_simclr import processor
 
 __version__ = "0.1.0"
 
@@ -27,8 +28,7 @@ def onednn_comes_late(modules: Collection[str], environment: Mapping[str, str], 
 
 
 def _ask_for_onednn() -> None:
-    cpuinfo = Path("/proc/cpuinfo")
-    if onednn_comes_late(sys.modules, os.environ, cpuinfo.read_text().split() if cpuinfo.exists() else ()):
+    if onednn_comes_late(sys.modules, os.environ, processor.words()):
         warnings.warn(
             "TensorFlow was imported before lowlevel_simclr and does without oneDNN, so that training may take twice "
             f"as long on this processor: import lowlevel_simclr first, or set {ONEDNN}=1 (0 leaves it off)",

@@ -11,7 +11,6 @@ import importlib
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -19,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import context
 
+from lowlevel_simclr import processor
 from lowlevel_simclr.reference.philox import LAYER_SEED, draw_words
 
 Variable = Any  # tf.Variable, or the variable of Keras 3, which is none but has its methods
@@ -333,27 +333,27 @@ def fast_precision() -> str:
 
     Of several GPUs the oldest decides. A processor is asked through /proc/cpuinfo; where there is none: float32.
     """
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
-        capability = min(found.get("compute_capability", (0, 0)) for found in details)
-        return "bfloat16" if capability >= (8, 0) else "float16" if capability >= (7, 0) else "float32"
-    words = _processor_words()
+    capability = _gpu_capability()
+    if capability is not None:
+        return "bfloat16" if has_bfloat16() else "float16" if capability >= (7, 0) else "float32"
+    words = processor.words()
     # From Sapphire Rapids on (AVX512-FP16 tells them) AMX does Intel's bfloat16, and AVX-512's own does half the
     # products a second of float32. A virtual machine may hide AMX: float32 trains 1.3 to 1.6 times as fast there.
     slow = {"GenuineIntel", "avx512_fp16"} <= words and "amx_bf16" not in words
-    return "bfloat16" if words & BFLOAT16_UNITS and not slow else "float32"
+    return "bfloat16" if has_bfloat16() and not slow else "float32"
 
 
 def has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 at all, be it slower than float32."""
-    return bool(_processor_words() & BFLOAT16_UNITS)
+    """Whether this device multiplies bfloat16 at all, be it slower than float32."""
+    capability = _gpu_capability()
+    return bool(processor.words() & BFLOAT16_UNITS) if capability is None else capability >= (8, 0)
 
 
-def _processor_words() -> set[str]:
-    """Vendor and flags among them; none where the system does not tell."""
-    cpuinfo = Path("/proc/cpuinfo")
-    return set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
+def _gpu_capability() -> tuple[int, int] | None:
+    """CUDA's compute capability of the oldest GPU, (0, 0) where it tells none; None without a GPU."""
+    gpus = tf.config.list_physical_devices("GPU")
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    return min((found.get("compute_capability", (0, 0)) for found in details), default=None)
 
 
 def abort_collectives(why: str) -> None:

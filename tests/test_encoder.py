@@ -218,6 +218,7 @@ def test_the_fast_precision_of_a_gpu(
     details = {"compute_capability": capability}
     monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details)
     assert compat.fast_precision() == precision
+    assert compat.has_bfloat16() == (precision == "bfloat16")
 
 
 @pytest.mark.parametrize(

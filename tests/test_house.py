@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lowlevel_simclr"
 LEVELS = (
-    ("config", "reference", "tracing"),
+    ("config", "reference", "tracing", "processor"),
     (
         "presets",
         "ops",
