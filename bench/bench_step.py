@@ -1,6 +1,6 @@
 """Times whole training steps: python -m bench.bench_step [--encoder resnet50 --batch-size 256] [--json FILE].
 
-Five forms in one process:
+Five forms:
 
     whole            the training job: its input, views, f, g, loss, gradient, update, metrics read
     encoder          f alone, forward and backward on synthetic views, same precision, one tf.function
@@ -10,7 +10,9 @@ Five forms in one process:
 
 Forms take turns, a few steps a turn, so that a neighbour's load falls on all alike. The order of a turn is drawn anew
 each time and a form steps once before it is timed, for what ran before leaves its threads and memory behind. First the
-whole job and the encoder alone, which differ by little, take three times as many turns; then the job and the others.
+whole job and the encoder alone, which differ by little, take three times as many turns, shared out among processes of
+their own: by how its operations happen to follow each other and where its memory lies, one process keeps a ratio that
+another does not have. Then, in this one, the job and the others.
 
 Checkpoints and evaluation are apart. The step is then split by stage: functions that end after the views, f, g, the
 loss, the gradient and the update take turns with the whole step, and a stage is the difference of two medians. Peak
@@ -31,6 +33,7 @@ import dataclasses
 import importlib.metadata
 import importlib.util
 import json
+import math
 import random
 import subprocess
 import sys
@@ -53,6 +56,7 @@ STAGES = ("views", "f forward", "g forward", "loss", "backward", "optimizer")
 REST = "input, loop and metrics"
 Call = Callable[[], Any]
 Steps = Callable[[int], Any]  # that many steps, and their end waited for
+Times = dict[str, dict[str, list[float]]]  # of each form, "wall" and "processor" seconds of each turn
 
 
 # Forms
@@ -205,9 +209,7 @@ def stages(job: Job, turns: int) -> dict[str, float]:
 # Timing
 
 
-def take_turns(
-    steps: dict[str, Steps], turns: int, count: int = 1, settle: int = 0
-) -> dict[str, dict[str, list[float]]]:
+def take_turns(steps: dict[str, Steps], turns: int, count: int = 1, settle: int = 0) -> Times:
     """Wall and processor seconds of each form, every form once a turn in an order drawn anew, after two to warm up.
 
     Args:
@@ -219,7 +221,7 @@ def take_turns(
     for run in steps.values():
         run(count)
         run(count)
-    times: dict[str, dict[str, list[float]]] = {name: {"wall": [], "processor": []} for name in steps}
+    times: Times = {name: {"wall": [], "processor": []} for name in steps}
     order, draw = list(steps), random.Random(ORDER_SEED)
     for _ in range(turns):
         draw.shuffle(order)
@@ -231,6 +233,39 @@ def take_turns(
             times[name]["wall"].append(time.perf_counter() - started)
             times[name]["processor"].append(time.process_time() - used)
     return times
+
+
+def pair_times(chosen: argparse.Namespace) -> list[Times]:
+    """What the turns of the whole job and the encoder alone took in each of the processes, one after another.
+
+    Raises:
+        SystemExit: one of them failed.
+    """
+    command = [sys.executable, "-m", "bench.bench_step", *chosen.arguments, "--pair-only"]
+    found = []
+    for _ in range(chosen.processes):
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise SystemExit(f"bench_step: the process of whole and encoder failed: {done.stderr[-2000:]}")
+        found.append(json.loads(done.stdout.splitlines()[-1]))
+    return found
+
+
+def own_pair(chosen: argparse.Namespace) -> Times:
+    """This process's share of the turns of the whole job and the encoder alone."""
+    job = Job(configuration(chosen))
+    pair: dict[str, Steps] = {"whole": job.run, "encoder": repeated(encoder_alone(job))}
+    turns = math.ceil(PAIR_TURNS * chosen.turns / chosen.processes)
+    return take_turns(pair, turns, chosen.steps_per_turn, settle=1)
+
+
+def together(by_process: Sequence[Times]) -> Times:
+    """The turns of all processes as those of one."""
+    kinds = ("wall", "processor")
+    return {
+        name: {kind: [taken for each in by_process for taken in each[name][kind]] for kind in kinds}
+        for name in by_process[0]
+    }
 
 
 def summary(times: dict[str, list[float]], steps: int, batch_size: int) -> dict[str, float]:
@@ -248,7 +283,7 @@ def summary(times: dict[str, list[float]], steps: int, batch_size: int) -> dict[
     }
 
 
-def ratios(times: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, float]]:
+def ratios(times: Times) -> dict[str, dict[str, float]]:
     """How many times the pairs a second of each other form the whole job makes: by medians, minima, turn by turn."""
     whole = np.array(times["whole"]["wall"])
     found = {}
@@ -307,12 +342,10 @@ def own_peak(chosen: argparse.Namespace) -> int:
 
 def measure(chosen: argparse.Namespace) -> dict[str, Any]:
     """The whole result."""
-    if chosen.deterministic == "on":  # as the job has it by default
-        tf.config.experimental.enable_op_determinism()
-    job = Job(configuration(chosen))
-    pair: dict[str, Steps] = {"whole": job.run, "encoder": repeated(encoder_alone(job))}
-    times = take_turns(pair, PAIR_TURNS * chosen.turns, chosen.steps_per_turn, settle=1)
+    by_process = pair_times(chosen)
+    times = together(by_process)
     against = ratios(times)
+    job = Job(configuration(chosen))
     made, missing = baselines(job, chosen)
     if made:
         others = take_turns({"whole": job.run, **made}, chosen.turns, chosen.steps_per_turn, settle=1)
@@ -320,7 +353,7 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
         times |= {name: each for name, each in others.items() if name != "whole"}
     found = {name: summary(each, chosen.steps_per_turn, chosen.batch_size) for name, each in times.items()}
     split = {} if chosen.no_stages else stages(job, chosen.turns)
-    del pair, made
+    del made
     rate, step_operations = {kind: gemm_rate(kind) for kind in ("float32", "bfloat16")}, operations(job)
     achieved = step_operations / found["whole"]["median_seconds"]
 
@@ -341,6 +374,7 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
         "torch_pairs_per_second": pairs("torch"),
         "peak_memory_bytes": peak_memory(chosen) if not chosen.no_memory else None,
         "whole_against": against,
+        "encoder_by_process": [ratios(each)["encoder"]["by_medians"] for each in by_process],
         "forms": found,
         "missing": missing,
         "stages_seconds": split,
@@ -360,7 +394,7 @@ def device() -> str:
 
 
 def _flags(chosen: argparse.Namespace) -> dict[str, Any]:
-    names = "encoder stem image_size batch_size micro_batch ops xla deterministic turns steps_per_turn"
+    names = "encoder stem image_size batch_size micro_batch ops xla deterministic turns processes steps_per_turn"
     return {name: getattr(chosen, name) for name in names.split()}
 
 
@@ -385,6 +419,8 @@ def text(result: dict[str, Any]) -> str:
             f"{name:<18}{form['pairs_per_second']:>9.1f}{form['best_pairs_per_second']:>9.1f}"
             f"{1e3 * form['median_seconds']:>11.0f}{times}" + (f"{ratio:>9.3f}x" if ratio else "")
         )
+    of_each = ", ".join(f"{each:.3f}" for each in result["encoder_by_process"])
+    lines += [f"of the encoder, process by process: {of_each}"]
     lines += [f"{name}: {why}" for name, why in result["missing"].items()]
     whole = sum(result["stages_seconds"].values())
     lines += ["", f"{'stage':<26}{'ms':>9}{'share':>9}"] if result["stages_seconds"] else []
@@ -411,6 +447,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--xla", default="auto", choices=("auto", "on", "off"))
     made.add_argument("--deterministic", default="on", choices=("on", "off"), help="TensorFlow's op determinism")
     made.add_argument("--turns", type=int, default=7, help="how often each form is timed, the first two thrice that")
+    made.add_argument("--processes", type=int, default=3, help="among which the turns of the first two are shared out")
     made.add_argument("--steps-per-turn", type=int, default=4, help="steps of each form a turn")
     made.add_argument("--no-baselines", action="store_true", help="only the whole job and the encoder alone")
     made.add_argument("--no-stages", action="store_true", help="do not split the step: six more functions to compile")
@@ -418,16 +455,21 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--json", type=Path, help="where the result is stored")
     made.add_argument("--compare", type=Path, metavar="OLD", help="exit code 1 where slower than this result")
     made.add_argument("--memory-only", action="store_true", help=argparse.SUPPRESS)
+    made.add_argument("--pair-only", action="store_true", help=argparse.SUPPRESS)
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, store, print; returns the exit code."""
     chosen = parser().parse_args(arguments)
+    if chosen.processes < 1:
+        raise SystemExit(f"bench_step: --processes {chosen.processes} times nothing: give 1 or more")
     chosen.arguments = list(sys.argv[1:] if arguments is None else arguments)
     tf.get_logger().setLevel("ERROR")  # six steps that end in six places look to it like one that is traced too often
-    if chosen.memory_only:
-        print(own_peak(chosen))
+    if chosen.deterministic == "on":  # as the job has it by default
+        tf.config.experimental.enable_op_determinism()
+    if chosen.memory_only or chosen.pair_only:
+        print(own_peak(chosen) if chosen.memory_only else json.dumps(own_pair(chosen)))
         return 0
     result = measure(chosen)
     if chosen.json:
