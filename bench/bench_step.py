@@ -394,7 +394,7 @@ def device() -> str:
 
 
 def _flags(chosen: argparse.Namespace) -> dict[str, Any]:
-    names = "encoder stem image_size batch_size micro_batch ops xla deterministic turns processes steps_per_turn"
+    names = "encoder stem image_size batch_size micro_batch ops xla deterministic turns steps_per_turn"
     return {name: getattr(chosen, name) for name in names.split()}
 
 

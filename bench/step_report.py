@@ -38,6 +38,9 @@ def section(result: dict[str, Any]) -> str:
             f"| {name} | {form['pairs_per_second']:.1f} | {form['best_pairs_per_second']:.1f} | "
             f"{1e3 * form['median_seconds']:.0f} | {1e3 * form['processor_seconds']:.0f} | {ratio} |"
         )
+    if by_process := result.get("encoder_by_process"):  # results of before it was measured have none
+        ratios = ", ".join(f"{each:.3f}" for each in by_process)
+        lines += ["", f"Of the encoder in each of {len(by_process)} processes: {ratios}."]
     lines += ["", *(f"Not measured: {name} ({why})." for name, why in result["missing"].items()), ""]
     whole = sum(result["stages_seconds"].values())
     lines += ["| stage | ms | of the step |", "|---|---|---|"] if whole else ["Not split by stage."]

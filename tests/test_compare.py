@@ -91,3 +91,7 @@ def test_the_page_of_the_step_holds_the_results_numbers(tmp_path: Path) -> None:
     for number in ("| views | 12.8 | 1.0% |", "| backward | 640.0 | 50.0% |", "200.0", "1024 MiB", "2.34", "7.7 s"):
         assert number in page
     assert "PyTorch is not installed" in page
+    assert "processes" not in page
+    files[0].write_text(json.dumps(STEP | {"encoder_by_process": [0.9514, 0.98]}))
+    step_report.main([*map(str, files), "--out", str(tmp_path / "STEP.md")])
+    assert "Of the encoder in each of 2 processes: 0.951, 0.980." in (tmp_path / "STEP.md").read_text()
