@@ -11,8 +11,7 @@ Five forms:
 Forms take turns, a few steps a turn, so that a neighbour's load falls on all alike. The order of a turn is drawn anew
 each time and a form steps once before it is timed, for what ran before leaves its threads and memory behind. First the
 whole job and the encoder alone, which differ by little, take three times as many turns, shared out among processes of
-their own: by how its operations happen to follow each other and where its memory lies, one process keeps a ratio that
-another does not have. Then, in this one, the job and the others.
+their own, for one process keeps a ratio that another does not have. Then, in this one, the job and the others.
 
 Checkpoints and evaluation are apart. The step is then split by stage: functions that end after the views, f, g, the
 loss, the gradient and the update take turns with the whole step, and a stage is the difference of two medians. Peak
@@ -241,14 +240,20 @@ def pair_times(chosen: argparse.Namespace) -> list[Times]:
     Raises:
         SystemExit: one of them failed.
     """
-    command = [sys.executable, "-m", "bench.bench_step", *chosen.arguments, "--pair-only"]
-    found = []
-    for _ in range(chosen.processes):
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode != 0:
-            raise SystemExit(f"bench_step: the process of whole and encoder failed: {done.stderr[-2000:]}")
-        found.append(json.loads(done.stdout.splitlines()[-1]))
-    return found
+    return [json.loads(of_own_process(chosen, "--pair-only")) for _ in range(chosen.processes)]
+
+
+def of_own_process(chosen: argparse.Namespace, part: str) -> str:
+    """The last line that a process of the same flags and `part` prints.
+
+    Raises:
+        SystemExit: it failed.
+    """
+    command = [sys.executable, "-m", "bench.bench_step", *chosen.arguments, part]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"bench_step: the process of {part} failed: {done.stderr[-2000:]}")
+    return done.stdout.splitlines()[-1]
 
 
 def own_pair(chosen: argparse.Namespace) -> Times:
@@ -323,11 +328,7 @@ def gemm_rate(kind: str) -> float:
 
 def peak_memory(chosen: argparse.Namespace) -> int:
     """Peak memory of a process that trains a few steps: resident on a CPU, the allocator's on a GPU."""
-    command = [sys.executable, "-m", "bench.bench_step", "--memory-only", *chosen.arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise SystemExit(f"bench_step: the process that measures memory failed: {done.stderr[-2000:]}")
-    return int(done.stdout.splitlines()[-1])
+    return int(of_own_process(chosen, "--memory-only"))
 
 
 def own_peak(chosen: argparse.Namespace) -> int:

@@ -130,7 +130,7 @@ def test_turns_of_the_pair_are_shared_out_among_processes_and_put_together(
 def test_a_process_of_the_pair_that_fails_ends_the_bench_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     failed = subprocess.CompletedProcess([], 1, "", "no memory")
     monkeypatch.setattr(bench_step.subprocess, "run", lambda *_, **__: failed)
-    with pytest.raises(SystemExit, match="whole and encoder failed: no memory"):
+    with pytest.raises(SystemExit, match="the process of --pair-only failed: no memory"):
         bench_step.main(["--no-baselines"])
     with pytest.raises(SystemExit, match="--processes 0 times nothing: give 1 or more"):
         bench_step.main(["--processes", "0"])
