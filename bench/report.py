@@ -170,6 +170,8 @@ def step_table(stored: dict[str, Any]) -> str:
         f"{config['precision']}, {config['ops']} ops, LARS; {stored['device']}, TensorFlow "
         f"{stored['versions']['tensorflow']}, {stored['date']}.",
     ]
+    if by_process := stored.get("encoder_by_process"):
+        lines[-1] += f" Of the encoder, by process: {', '.join(f'{each:.2f}x' for each in by_process)}."
     return "\n".join(lines)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench import compare, step_report
+from bench import compare, report, step_report
 
 STEP: dict[str, Any] = {
     "benchmark": "step",
@@ -95,3 +95,10 @@ def test_the_page_of_the_step_holds_the_results_numbers(tmp_path: Path) -> None:
     files[0].write_text(json.dumps(STEP | {"encoder_by_process": [0.9514, 0.98]}))
     step_report.main([*map(str, files), "--out", str(tmp_path / "STEP.md")])
     assert "Of the encoder in each of 2 processes: 0.951, 0.980." in (tmp_path / "STEP.md").read_text()
+
+
+def test_the_readmes_table_tells_the_pair_process_by_process_where_it_was_measured_so() -> None:
+    result = STEP | {"versions": {"tensorflow": "2.21.0"}, "date": "2026-11-27"}
+    result["config"] = STEP["config"] | {"ops": "native"}
+    assert "process" not in report.step_table(result)
+    assert report.step_table(result | {"encoder_by_process": [0.951, 0.98]}).endswith("by process: 0.95x, 0.98x.")
