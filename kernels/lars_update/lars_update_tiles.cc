@@ -34,11 +34,17 @@ LOWLEVEL_INLINE float one(const uint16_t* gradient, int64_t at) {
   return wide;
 }
 
+// The first pass meets w and g in memory: the processor's own looking ahead ends at each page of 4096 bytes.
+// Past the end of an array there is nothing to fetch, and no fault.
+constexpr int64_t kAhead = 512;  // numbers
+
 template <typename Gradient>
 LarsSums sums(const float* weight, const Gradient* gradient, int64_t count, float weight_decay) {
   SquareSum<float> of_weight, of_update;
   int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
+    __builtin_prefetch(weight + i + kAhead);
+    __builtin_prefetch(gradient + i + kAhead);
     const Floats w = load(weight + i);
     of_weight.add(w);
     of_update.add(some(gradient, i) + weight_decay * w);
