@@ -56,6 +56,7 @@ bench: $(VENV)
 	$(BIN)/python -m bench.bench_input
 	$(BIN)/python -m bench.bench_step
 	$(BIN)/python -m bench.bench_step_updates
+	$(BIN)/python -m bench.bench_step_loop
 	$(BIN)/python -m bench.bench_step_sizes
 	$(BIN)/python -m bench.bench_micro_batch
 	$(BIN)/python -m bench.bench_startup

@@ -83,13 +83,11 @@ def configuration(chosen: argparse.Namespace) -> Config:
 class Job:
     """The training job, ready to step."""
 
-    def __init__(self, config: Config, implementation: step.Implementation | None = None) -> None:
-        """Data, plan, f, g, optimizer, the compiled loop and its batches; the plan's own implementation by default."""
+    def __init__(self, config: Config, **planned: Any) -> None:
+        """Data, plan, f, g, optimizer, the compiled loop and its batches; `planned` replaces fields of the plan."""
         self.config = config
         self.images = data.load(config.data.dataset, None, config.train.seed)
-        self.plan = assembly.make_plan(config, self.images)
-        if implementation:
-            self.plan = dataclasses.replace(self.plan, implementation=implementation)
+        self.plan = dataclasses.replace(assembly.make_plan(config, self.images), **planned)
         self.learner = assembly.new_learner(config, self.plan, 3)
         self.fetch = assembly.fetcher(config, self.plan, self.images)
         self.steps = assembly.steps_function(config, self.plan, self.learner, fetch=self.fetch)

@@ -26,6 +26,7 @@ class Plan:
     precision: str
     jit_compile: bool
     jit_compile_views: bool
+    inline_step: bool
     implementation: step.Implementation
     learning_rate: float
     micro_batches: int
@@ -65,6 +66,7 @@ def make_plan(config: Config, images: data.DataSet, team: distribute.Team = dist
         # Stock views are dozens of elementwise passes, which XLA makes a few: three to five times as fast on a CPU
         # too. The native op is one pass, outside XLA unless the step is compiled whole.
         jit_compile_views=train_config.xla != "off" and train_config.ops == "stock",
+        inline_step=on_gpu(),  # a call is measured to pay on a processor, and not measured on a GPU
         implementation=implementation(train_config.ops, jit_compile),
         learning_rate=optimizer.scaled_learning_rate(config.optimizer.learning_rate, train_config.batch_size, scaling),
         micro_batches=micro_batches,
@@ -229,7 +231,7 @@ def steps_function(
             return step.train_step(learner, views, loss, schedule, batch, replica)
         return step.cached_step(learner, views, loss, schedule, batch, plan.micro_batches, replica)
 
-    return step.compile_steps(one_step, plan.jit_compile, fetch)
+    return step.compile_steps(one_step, plan.jit_compile, fetch, plan.inline_step)
 
 
 def loss_function(config: Config, plan: Plan, replica: distribute.Replica = distribute.ALONE) -> step.LossAndTop1:

@@ -6,10 +6,11 @@ import json
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bench import bench_micro_batch, bench_step, bench_step_sizes, bench_step_updates, step_report
+from bench import bench_micro_batch, bench_step, bench_step_loop, bench_step_sizes, bench_step_updates, step_report
 
 
 @pytest.mark.slow
@@ -84,13 +85,14 @@ def test_a_process_without_memory_is_a_row_and_any_other_failure_is_told(monkeyp
 
 
 @pytest.mark.slow
-def test_the_bench_of_updates_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("bench", [bench_step_updates, bench_step_loop])
+def test_the_benches_of_ways_run(bench: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     little = ["--batch-size", "4", "--turns", "2", "--steps-per-turn", "1"]
     small = ["--encoder", "resnet20", "--stem", "cifar", "--image-size", "16"]
-    bench_step_updates.main(["--out", str(tmp_path / "updates.json"), *small, *little])
-    ways = ["all", "each", "stock", "encoder"]
+    bench.main(["--out", str(tmp_path / "ways.json"), *small, *little])
+    ways = [*bench.WAYS, "encoder"]
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ways
-    assert list(json.loads((tmp_path / "updates.json").read_text())["forms"]) == ways
+    assert list(json.loads((tmp_path / "ways.json").read_text())["forms"]) == ways
 
 
 def test_turns_of_the_pair_are_shared_out_among_processes_and_put_together(
