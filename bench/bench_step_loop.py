@@ -24,7 +24,7 @@ WAYS = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, store, print."""
-    step_ways.main(__doc__, WAYS, "step_loop.json", arguments)
+    step_ways.main("bench.bench_step_loop", __doc__, WAYS, "step_loop.json", arguments)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ WAYS = {"all": by(ops.lars_update_all), "each": by(each), "stock": by(stock.lars
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, store, print."""
-    step_ways.main(__doc__, WAYS, "step_updates.json", arguments)
+    step_ways.main("bench.bench_step_updates", __doc__, WAYS, "step_updates.json", arguments)
 
 
 if __name__ == "__main__":

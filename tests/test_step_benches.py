@@ -10,7 +10,15 @@ from typing import Any
 
 import pytest
 
-from bench import bench_micro_batch, bench_step, bench_step_loop, bench_step_sizes, bench_step_updates, step_report
+from bench import (
+    bench_micro_batch,
+    bench_step,
+    bench_step_loop,
+    bench_step_sizes,
+    bench_step_updates,
+    step_report,
+    step_ways,
+)
 
 
 @pytest.mark.slow
@@ -92,7 +100,27 @@ def test_the_benches_of_ways_run(bench: Any, tmp_path: Path, capsys: pytest.Capt
     bench.main(["--out", str(tmp_path / "ways.json"), *small, *little])
     ways = [*bench.WAYS, "encoder"]
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ways
-    assert list(json.loads((tmp_path / "ways.json").read_text())["forms"]) == ways
+    result = json.loads((tmp_path / "ways.json").read_text())
+    assert list(result["forms"]) == ways
+    assert [list(forms) for forms in result["processes"]] == [ways, [*ways[-2::-1], "encoder"]]
+
+
+def test_ways_are_told_by_their_medians_over_processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[list[str]] = []
+
+    def found(module: str, ways: list[str], flags: list[str]) -> step_ways.Forms:
+        asked.append([module, *ways, *flags])
+        keys = ("pairs_per_second", "median_seconds", "p10_seconds", "p90_seconds", "processor_seconds")
+        return {way: dict.fromkeys(keys, float(len(asked) ** 2)) for way in ways}
+
+    monkeypatch.setattr(step_ways, "in_own_process", found)
+    bench_step_loop.main(["--processes", "3", "--out", str(tmp_path / "ways.json"), "--turns", "5"])
+    loop = "bench.bench_step_loop"
+    called, inline = [loop, "called", "inline", "--turns", "5"], [loop, "inline", "called", "--turns", "5"]
+    assert asked == [called, inline, called]
+    assert json.loads((tmp_path / "ways.json").read_text())["forms"]["inline"]["median_seconds"] == 4
+    with pytest.raises(SystemExit, match="--processes 0 times nothing: give 1 or more"):
+        bench_step_loop.main(["--processes", "0"])
 
 
 def test_turns_of_the_pair_are_shared_out_among_processes_and_put_together(
