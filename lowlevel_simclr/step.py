@@ -290,8 +290,8 @@ def compile_steps(
             steps is read first then: it is small, and a copy to a GPU between two steps waits for the first to end and
             holds up the second.
         inline: make the step's operations the loop's own. Else the loop calls the step as a function, and TensorFlow
-            does not keep a frame and an iteration for each of its operations, which costs a CPU 1 % of a step of
-            ResNet-50 (`bench.bench_step_loop`). With `jit_compile` the step is a program, and there is no choice.
+            does not keep a frame and an iteration for each of its operations: measured by `bench.bench_step_loop`.
+            With `jit_compile` the step is a program, and there is no choice.
 
     Returns:
         A function whose metrics are (count,) each; `count` is a scalar int32 tensor, so that it never retraces.
