@@ -50,6 +50,7 @@ from lowlevel_simclr.config import Config, replace
 
 GEMM = 2048
 ORDER_SEED = 0
+MODULE = "bench.bench_step"  # run as a program its name is another
 PAIR_TURNS = 3  # turns of the whole job and the encoder, for each of the others
 STAGES = ("views", "f forward", "g forward", "loss", "backward", "optimizer")
 REST = "input, loop and metrics"
@@ -238,19 +239,18 @@ def pair_times(chosen: argparse.Namespace) -> list[Times]:
     Raises:
         SystemExit: one of them failed.
     """
-    return [json.loads(of_own_process(chosen, "--pair-only")) for _ in range(chosen.processes)]
+    return [json.loads(of_own_process(MODULE, *chosen.arguments, "--pair-only")) for _ in range(chosen.processes)]
 
 
-def of_own_process(chosen: argparse.Namespace, part: str) -> str:
-    """The last line that a process of the same flags and `part` prints.
+def of_own_process(module: str, *flags: str) -> str:
+    """The last line that a bench of these flags prints in a process of its own.
 
     Raises:
         SystemExit: it failed.
     """
-    command = [sys.executable, "-m", "bench.bench_step", *chosen.arguments, part]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", module, *flags], capture_output=True, text=True)
     if done.returncode != 0:
-        raise SystemExit(f"bench_step: the process of {part} failed: {done.stderr[-2000:]}")
+        raise SystemExit(f"the process of {' '.join([module, *flags])} failed: {done.stderr[-2000:]}")
     return done.stdout.splitlines()[-1]
 
 
@@ -326,7 +326,7 @@ def gemm_rate(kind: str) -> float:
 
 def peak_memory(chosen: argparse.Namespace) -> int:
     """Peak memory of a process that trains a few steps: resident on a CPU, the allocator's on a GPU."""
-    return int(of_own_process(chosen, "--memory-only"))
+    return int(of_own_process(MODULE, *chosen.arguments, "--memory-only"))
 
 
 def own_peak(chosen: argparse.Namespace) -> int:

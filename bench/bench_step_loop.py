@@ -3,7 +3,7 @@
     called   the loop calls the step, a function: what a processor takes
     inline   the step's operations are the loop's own: what a GPU takes without XLA
 
-and the encoder alone, in turns of one process as bench_step has them.
+and the encoder alone, in several processes (`step_ways.py`).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
     each     a call for every variable, `ops.lars_update`: what a processor takes
     stock    TensorFlow's ops, fused by XLA where it compiles the step: what `--ops stock` takes
 
-and the encoder alone, in turns of one process as bench_step has them. On a GPU a step of many small variables can wait
+and the encoder alone, in several processes (`step_ways.py`). On a GPU a step of many small variables can wait
 for the host to launch their kernels, which no timing of the update alone shows.
 """
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -39,11 +37,14 @@ def measure(ways: Ways, flags: Sequence[str]) -> Forms:
 
 
 def in_own_process(module: str, ways: Sequence[str], flags: Sequence[str]) -> Forms:
-    """The ways in a process of their own, which runs the bench of that name."""
+    """The ways in a process of their own, which runs the bench of that name.
+
+    Raises:
+        SystemExit: it failed.
+    """
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "forms.json"
-        only = ["--processes", "1", "--out", str(out), "--ways", *ways]
-        subprocess.run([sys.executable, "-m", module, *flags, *only], check=True, stdout=subprocess.DEVNULL)
+        bench_step.of_own_process(module, *flags, "--processes", "1", "--out", str(out), "--ways", *ways)
         found: list[Forms] = json.loads(out.read_text())["processes"]
     return found[0]
 
@@ -60,7 +61,7 @@ def main(module: str, doc: str, ways: Ways, file_name: str, arguments: Sequence[
     """Measure, store, print.
 
     Raises:
-        SystemExit: --processes is less than 1.
+        SystemExit: --processes is less than 1, or one of them failed.
     """
     parser = argparse.ArgumentParser(prog=module.rpartition(".")[2], description=doc.splitlines()[0])
     parser.add_argument("--ways", nargs="+", default=list(ways), choices=ways)

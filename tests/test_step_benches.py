@@ -123,6 +123,16 @@ def test_ways_are_told_by_their_medians_over_processes(monkeypatch: pytest.Monke
         bench_step_loop.main(["--processes", "0"])
 
 
+def test_a_process_of_the_ways_that_fails_ends_the_bench_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    failed = subprocess.CompletedProcess([], 1, "", "no memory")
+    monkeypatch.setattr(bench_step.subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(SystemExit, match="the process of bench.bench_step_loop .* failed: no memory"):
+        bench_step_loop.main(["--out", str(tmp_path / "ways.json")])
+    assert not list(tmp_path.iterdir())
+
+
 def test_turns_of_the_pair_are_shared_out_among_processes_and_put_together(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -160,7 +170,9 @@ def test_turns_of_the_pair_are_shared_out_among_processes_and_put_together(
 def test_a_process_of_the_pair_that_fails_ends_the_bench_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     failed = subprocess.CompletedProcess([], 1, "", "no memory")
     monkeypatch.setattr(bench_step.subprocess, "run", lambda *_, **__: failed)
-    with pytest.raises(SystemExit, match="the process of --pair-only failed: no memory"):
+    with pytest.raises(
+        SystemExit, match="the process of bench.bench_step --no-baselines --pair-only failed: no memory"
+    ):
         bench_step.main(["--no-baselines"])
     with pytest.raises(SystemExit, match="--processes 0 times nothing: give 1 or more"):
         bench_step.main(["--processes", "0"])
