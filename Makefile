@@ -48,19 +48,19 @@ check: $(VENV)
 	$(BIN)/python -m lowlevel_simclr.check
 
 bench: $(VENV)
-	$(BIN)/python -m bench.bench_nt_xent
-	$(BIN)/python -m bench.bench_lars_update
-	$(BIN)/python -m bench.bench_convolution
-	$(BIN)/python -m bench.bench_make_views
-	$(BIN)/python -m bench.bench_draw_view_params
-	$(BIN)/python -m bench.bench_input
-	$(BIN)/python -m bench.bench_step
-	$(BIN)/python -m bench.bench_step_updates
-	$(BIN)/python -m bench.bench_step_loop
-	$(BIN)/python -m bench.bench_step_sizes
-	$(BIN)/python -m bench.bench_micro_batch
-	$(BIN)/python -m bench.bench_startup
-	$(BIN)/python -m bench.bench_distribute
+	$(BIN)/python -m bench.ops.bench_nt_xent
+	$(BIN)/python -m bench.ops.bench_lars_update
+	$(BIN)/python -m bench.ops.bench_convolution
+	$(BIN)/python -m bench.ops.bench_make_views
+	$(BIN)/python -m bench.ops.bench_draw_view_params
+	$(BIN)/python -m bench.step.bench_input
+	$(BIN)/python -m bench.step.bench_step
+	$(BIN)/python -m bench.step.bench_step_updates
+	$(BIN)/python -m bench.step.bench_step_loop
+	$(BIN)/python -m bench.step.bench_step_sizes
+	$(BIN)/python -m bench.step.bench_micro_batch
+	$(BIN)/python -m bench.step.bench_startup
+	$(BIN)/python -m bench.step.bench_distribute
 
 lint: $(VENV)
 	$(BIN)/python -m pip install --quiet -r requirements-lint.txt

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from bench import utilisation
-from lowlevel_simclr.runlog import peak_resident
+from lowlevel_simclr.run.environment import measure_peak_resident
 
 RESULTS = Path(__file__).parent / "results"
 TURN = 0.02  # seconds: a training step's own rhythm, and longer than a thread pool spins for more work
@@ -242,12 +242,12 @@ def peak_memory(measure: Callable[..., None], *arguments: Any, limit: int | None
 
 
 def _measure_memory(sender: Any, limit: int | None, measure: Callable[..., None], arguments: Sequence[Any]) -> None:
-    baseline = [peak_resident()]
+    baseline = [measure_peak_resident()]
     if limit is not None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     try:
-        measure(lambda: baseline.append(peak_resident()), *arguments)
-        sender.send(peak_resident() - baseline[-1])
+        measure(lambda: baseline.append(measure_peak_resident()), *arguments)
+        sender.send(measure_peak_resident() - baseline[-1])
     except Exception as error:
         sender.send("out of memory" if _is_out_of_memory(error) else f"{type(error).__name__}: {error}")
 

@@ -5,7 +5,7 @@ import sys
 import warnings
 from collections.abc import Collection, Mapping
 
-from lowlevel_simclr import processor
+from lowlevel_simclr.runtime import cpu
 
 __version__ = "0.1.0"
 
@@ -28,7 +28,7 @@ def onednn_comes_late(modules: Collection[str], environment: Mapping[str, str], 
 
 
 def _ask_for_onednn() -> None:
-    if onednn_comes_late(sys.modules, os.environ, processor.words()):
+    if onednn_comes_late(sys.modules, os.environ, cpu.read_cpuinfo_words()):
         warnings.warn(
             "TensorFlow was imported before lowlevel_simclr and does without oneDNN, so that training may take twice "
             f"as long on this processor: import lowlevel_simclr first, or set {ONEDNN}=1 (0 leaves it off)",

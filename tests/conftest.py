@@ -20,7 +20,7 @@ import lowlevel_simclr as lowlevel_simclr
 
 import tensorflow as tf  # isort: skip
 
-from lowlevel_simclr import compat  # isort: skip
+from lowlevel_simclr.runtime import precision
 
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
@@ -31,4 +31,4 @@ tf.config.experimental.enable_tensor_float_32_execution(False)
 def float32_afterwards() -> Iterator[None]:
     """What a test left of its run's precision is gone."""
     yield
-    compat.set_precision("float32")
+    precision.set_precision("float32")

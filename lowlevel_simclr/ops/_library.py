@@ -26,7 +26,7 @@ class NativeLibraryError(RuntimeError):
     """The native library is missing, from another version, or does not load here."""
 
 
-def build_information(path: Path = PATH) -> dict[str, Any]:
+def read_build_information(path: Path = PATH) -> dict[str, Any]:
     """What setup.py wrote beside the library: version, abi, cpu, cuda, xla, tensorflow, compiler.
 
     Raises:
@@ -41,13 +41,13 @@ def build_information(path: Path = PATH) -> dict[str, Any]:
         raise NativeLibraryError(f"{beside.name} beside {path.name} cannot be read ({error}): {MEND}.") from error
 
 
-def check(path: Path = PATH) -> None:
+def check_build(path: Path = PATH) -> None:
     """Check, before anything is loaded, that the library was built for this Python code.
 
     Raises:
         NativeLibraryError: it is missing or was built for another version.
     """
-    abi = build_information(path).get("abi")
+    abi = read_build_information(path).get("abi")
     if abi != ABI:
         raise NativeLibraryError(f"{path.name} was built for ABI {abi}, this version needs {ABI}: {MEND}.")
     asked = os.environ.get("LOWLEVEL_SIMCLR_ISA")
@@ -57,13 +57,13 @@ def check(path: Path = PATH) -> None:
         )
 
 
-def load_checked(path: Path) -> Any:
+def load_and_check(path: Path) -> Any:
     """Load a library and check that its inside agrees with the information beside it.
 
     Raises:
         NativeLibraryError: it does not load, or is another library than the information says.
     """
-    check(path)
+    check_build(path)
     try:
         module = tf.load_op_library(str(path))
         abi = ctypes.CDLL(str(path)).lowlevel_simclr_abi()
@@ -77,26 +77,26 @@ def load_checked(path: Path) -> Any:
 
 
 @functools.cache
-def library() -> Any:
+def load_library() -> Any:
     """The loaded library, one Python function for each op.
 
     Raises:
         NativeLibraryError: it is missing, wrong, or does not load.
     """
-    return load_checked(PATH)
+    return load_and_check(PATH)
 
 
-def instruction_set() -> str:
+def find_instruction_set() -> str:
     """The instruction set that this process's kernels use: avx512, avx2 or baseline."""
-    library()
+    load_library()
     function = ctypes.CDLL(str(PATH)).lowlevel_simclr_instruction_set
     function.restype = ctypes.c_char_p
     return function().decode()
 
 
-def threads() -> int:
+def count_threads() -> int:
     """How many threads the kernels use, the calling one included."""
-    library()
+    load_library()
     function = ctypes.CDLL(str(PATH)).lowlevel_simclr_threads
     function.restype = ctypes.c_long
     return int(function())

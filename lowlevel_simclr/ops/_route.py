@@ -21,7 +21,7 @@ import tensorflow as tf
 from tensorflow.python.eager import context
 
 from lowlevel_simclr.ops import _library
-from lowlevel_simclr.tracing import inside_xla
+from lowlevel_simclr.runtime.xla import is_inside_xla
 
 TRIED = "it works with TensorFlow 2.21 and not with 2.15, whose library has no XLA FFI"
 _MLIR_TYPES = {
@@ -43,17 +43,17 @@ class XlaRouteError(RuntimeError):
     """A native op was used under jit_compile where the XLA route does not work."""
 
 
-def by_custom_call(tensor: tf.Tensor) -> bool:
+def takes_custom_call(tensor: tf.Tensor) -> bool:
     """Whether an op on `tensor` goes through XLA: inside its reach, or where the tensor may live on a GPU.
 
     Raises:
         NotImplementedError: it may live on a GPU and the library has no CUDA kernels.
     """
-    if inside_xla():
+    if is_inside_xla():
         return True
-    if not tf.config.get_visible_devices("GPU") or "CPU" in _device_of(tensor):
+    if not tf.config.get_visible_devices("GPU") or "CPU" in _find_device(tensor):
         return False
-    if not _library.build_information()["cuda"]:
+    if not _library.read_build_information()["cuda"]:
         raise NotImplementedError(
             "The native library was built without CUDA kernels and this tensor may live on a GPU: build it where nvcc "
             "is (LOWLEVEL_SIMCLR_CUDA=1), put the op under tf.device('/CPU:0'), or use the stock ops (--ops stock)."
@@ -61,7 +61,7 @@ def by_custom_call(tensor: tf.Tensor) -> bool:
     return True
 
 
-def _device_of(tensor: tf.Tensor) -> str:
+def _find_device(tensor: tf.Tensor) -> str:
     """The device on which an op on `tensor` will run, as far as can be known: in a graph that of the scope.
 
     A function that is traced within an eager `tf.device` has no device in its graph, but runs there.
@@ -69,7 +69,7 @@ def _device_of(tensor: tf.Tensor) -> str:
     return tf.identity(tensor).device or context.context().device_name or ""
 
 
-def custom_call(
+def call_handler(
     target: str, inputs: Sequence[tf.Tensor], outputs: Sequence[Spec], in_place: Sequence[tuple[int, int]] = ()
 ) -> list[tf.Tensor]:
     """Call the FFI handler `target` through XLA.
@@ -84,7 +84,7 @@ def custom_call(
         XlaRouteError: the route does not work here, and why.
         ValueError: an input's shape is not static.
     """
-    why_not = closed()
+    why_not = find_route_error()
     if why_not is not None:
         raise XlaRouteError(why_not)
     for tensor in inputs:
@@ -94,10 +94,10 @@ def custom_call(
                 f"has shape {tensor.shape}: fix the batch size (drop_remainder=True), or for an unknown batch leave "
                 "jit_compile off and put the op under tf.device('/CPU:0')."
             )
-    return _call(target, inputs, outputs, in_place)
+    return _call_module(target, inputs, outputs, in_place)
 
 
-def _call(
+def _call_module(
     target: str, inputs: Sequence[tf.Tensor], outputs: Sequence[Spec], in_place: Sequence[tuple[int, int]] = ()
 ) -> list[tf.Tensor]:
     from tensorflow.compiler.tf2xla.python import xla
@@ -106,20 +106,20 @@ def _call(
     results = xla.call_module(
         list(inputs),
         version=9,
-        module=_module(target, arguments, outputs, _platforms(), in_place),
+        module=_write_module(target, arguments, outputs, _list_platforms(), in_place),
         Tout=[dtype for _, dtype in outputs],
         Sout=[list(shape) for shape, _ in outputs],
-        platforms=_platforms(),
+        platforms=_list_platforms(),
     )
     return list(results)
 
 
-def _platforms() -> tuple[str, ...]:
+def _list_platforms() -> tuple[str, ...]:
     """Where the library's FFI handlers run."""
-    return ("CPU", "CUDA") if _library.build_information()["cuda"] else ("CPU",)
+    return ("CPU", "CUDA") if _library.read_build_information()["cuda"] else ("CPU",)
 
 
-def _module(
+def _write_module(
     target: str,
     inputs: Sequence[Spec],
     outputs: Sequence[Spec],
@@ -131,7 +131,7 @@ def _module(
     A module for several platforms takes the number of the one it runs on as its first argument, which XlaCallModule
     gives.
     """
-    taken, given = [_tensor_type(spec) for spec in inputs], [_tensor_type(spec) for spec in outputs]
+    taken, given = [_write_tensor_type(spec) for spec in inputs], [_write_tensor_type(spec) for spec in outputs]
     names = [f"%a{i}" for i in range(len(taken))]
     platform = ["%platform: tensor<i32>"] if len(platforms) > 1 else []
     parameters = ", ".join(platform + [f"{name}: {kind}" for name, kind in zip(names, taken)])
@@ -152,22 +152,22 @@ def _module(
     )
 
 
-def _tensor_type(spec: Spec) -> str:
+def _write_tensor_type(spec: Spec) -> str:
     shape, dtype = spec
     return f"tensor<{''.join(f'{size}x' for size in shape)}{_MLIR_TYPES[dtype]}>"
 
 
 @functools.cache
-def closed() -> str | None:
+def find_route_error() -> str | None:
     """Why the XLA route does not work here, or None when it does: the self-test, run once."""
-    if not _library.build_information()["xla"]:
+    if not _library.read_build_information()["xla"]:
         return (
             "The native library was built without XLA handlers, so jit_compile cannot reach it: build it beside "
             f"TensorFlow 2.21 (or install its wheel), or leave jit_compile off. Tried: {TRIED}."
         )
     try:
         with tf.init_scope():
-            _self_test()
+            _test_route()
     except Exception as error:  # noqa: BLE001, what a private API raises elsewhere is not known
         return (
             f"jit_compile cannot reach the native ops with TensorFlow {tf.__version__} ({type(error).__name__}: "
@@ -176,16 +176,16 @@ def closed() -> str | None:
     return None
 
 
-def _self_test() -> None:
+def _test_route() -> None:
     """Two pairs: the XLA route must give the bits that the op gives."""
     z = tf.constant([[1.0, 0.0], [0.6, 0.8], [0.8, 0.6], [0.0, 1.0]], tf.float32)
     temperature = tf.constant(0.5, tf.float64)
     outputs = [((4,), tf.float32), ((4, 2), tf.float32), ((4,), tf.float32), ((4,), tf.bool)]
     call: Callable[[], Any] = tf.function(
-        lambda: _call("lowlevel_simclr_nt_xent", [z, temperature], outputs)[0], jit_compile=True
+        lambda: _call_module("lowlevel_simclr_nt_xent", [z, temperature], outputs)[0], jit_compile=True
     )
     with tf.device("/CPU:0"):
-        expected = _library.library().lowlevel_simclr_nt_xent(z=z, temperature=temperature, S=tf.float32)[0]
+        expected = _library.load_library().lowlevel_simclr_nt_xent(z=z, temperature=temperature, S=tf.float32)[0]
         found = call()
     if not bool(tf.reduce_all(found == expected)):
         raise AssertionError("the XLA route gives other numbers than the op")

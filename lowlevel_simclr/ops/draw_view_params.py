@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from lowlevel_simclr.contract.checks import check_index, find_central_crop
+from lowlevel_simclr.contract.philox import split_seed
+from lowlevel_simclr.contract.view_params import ViewParams
 from lowlevel_simclr.ops import _library, _route
-from lowlevel_simclr.reference.draw_view_params import central_crop, checked_index
-from lowlevel_simclr.reference.philox import key_words
-from lowlevel_simclr.reference.view_params import ViewParams
 
 _TYPES = ViewParams(
     tf.int32,
@@ -43,7 +43,7 @@ def draw_view_params(
         seed: the run's, in [0, 2^64).
         epoch: in [0, 2^32), a number or an integer scalar.
         index: (N,) integer places of the images in the data set, each in [0, 2^32); N may be unknown.
-        recipe: a `config.ViewRecipe`: ranges and probabilities.
+        recipe: a `settings.ViewRecipe`: ranges and probabilities.
         height: of the images, in pixels.
         width: of the images, in pixels.
 
@@ -56,24 +56,24 @@ def draw_view_params(
         XlaRouteError: under jit_compile or on a GPU with a TensorFlow whose XLA cannot reach the kernel.
         NotImplementedError: on a GPU, with a library that was built without CUDA kernels.
     """
-    index = tf.cast(checked_index(tf.convert_to_tensor(index)), tf.int64)
-    key = tf.constant(key_words(seed).astype(np.int64))
+    index = tf.cast(check_index(tf.convert_to_tensor(index)), tf.int64)
+    key = tf.constant(split_seed(seed).astype(np.int64))
     epoch = tf.cast(tf.convert_to_tensor(epoch), tf.int64)
-    numbers = tf.constant(_numbers(recipe, height, width), tf.float64)
+    numbers = tf.constant(_pack_recipe(recipe, height, width), tf.float64)
     rows = None if index.shape[0] is None else 2 * index.shape[0]
     shapes: list[tuple[Any, ...]] = [(rows, *width) for width in _WIDTHS]
-    if _route.by_custom_call(index):
+    if _route.takes_custom_call(index):
         outputs = list(zip(shapes, _TYPES))
         return ViewParams(
-            *_route.custom_call("lowlevel_simclr_draw_view_params", [index, key, epoch, numbers], outputs)
+            *_route.call_handler("lowlevel_simclr_draw_view_params", [index, key, epoch, numbers], outputs)
         )
-    drawn = _library.library().lowlevel_simclr_draw_view_params(index=index, key=key, epoch=epoch, recipe=numbers)
+    drawn = _library.load_library().lowlevel_simclr_draw_view_params(index=index, key=key, epoch=epoch, recipe=numbers)
     for field, shape in zip(drawn, shapes):
         field.set_shape(shape)
     return ViewParams(*drawn)
 
 
-def _numbers(recipe: Any, height: int, width: int) -> np.ndarray:
+def _pack_recipe(recipe: Any, height: int, width: int) -> np.ndarray:
     """The recipe as the kernel reads it, `ViewRecipeNumbers` of its header: (27,) float64."""
     ranges = (recipe.brightness, recipe.contrast, recipe.saturation, recipe.hue, recipe.brightness_shift)
     switches = (
@@ -82,6 +82,6 @@ def _numbers(recipe: Any, height: int, width: int) -> np.ndarray:
         recipe.grey_probability,
         recipe.blur_probability,
     )
-    central = central_crop(recipe.crop_aspect, height, width)
+    central = find_central_crop(recipe.crop_aspect, height, width)
     parts = (recipe.crop_area, np.log(recipe.crop_aspect), switches, *ranges, recipe.blur_sigma)
     return np.concatenate([*parts, (recipe.clip, height, width), central]).astype(np.float64)

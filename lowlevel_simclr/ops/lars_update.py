@@ -44,7 +44,7 @@ def lars_update(
         NotImplementedError: on a GPU, with a library that was built without CUDA kernels.
     """
     choices = (learning_rate, momentum, weight_decay, trust_coefficient)
-    new_weights, new_velocities = _updated([weight], [gradient], [velocity], choices)
+    new_weights, new_velocities = _update([weight], [gradient], [velocity], choices)
     return new_weights[0], new_velocities[0]
 
 
@@ -81,10 +81,10 @@ def lars_update_all(
             f"there are {len(weights)} weights, {len(gradients)} gradients and {len(velocities)} velocities: "
             "give one of each for every variable."
         )
-    return _updated(weights, gradients, velocities, (learning_rate, momentum, weight_decay, trust_coefficient))
+    return _update(weights, gradients, velocities, (learning_rate, momentum, weight_decay, trust_coefficient))
 
 
-def _updated(
+def _update(
     weights: Sequence[tf.Tensor],
     gradients: Sequence[tf.Tensor],
     velocities: Sequence[tf.Tensor],
@@ -93,29 +93,29 @@ def _updated(
     """The next weights and velocities: an op for each variable, or one custom call for all."""
     variables = [tuple(map(tf.convert_to_tensor, each)) for each in zip(weights, gradients, velocities)]
     scalars = [tf.cast(value, tf.float32) for value in choices]
-    if variables and _route.by_custom_call(variables[0][0]):
-        found = _by_custom_call(variables, scalars)
+    if variables and _route.takes_custom_call(variables[0][0]):
+        found = _update_by_custom_call(variables, scalars)
     else:
-        found = [_library.library().lowlevel_simclr_lars_update(*each, *scalars) for each in variables]
+        found = [_library.load_library().lowlevel_simclr_lars_update(*each, *scalars) for each in variables]
     return [new_weight for new_weight, _ in found], [new_velocity for _, new_velocity in found]
 
 
-def _by_custom_call(
+def _update_by_custom_call(
     variables: Sequence[tuple[tf.Tensor, ...]], scalars: Sequence[tf.Tensor]
 ) -> list[tuple[tf.Tensor, tf.Tensor]]:
     """New weight and new velocity of each, in the memory of weight and velocity where nobody else reads those."""
     inputs, in_place = [tf.stack(scalars)], []
     outputs: list[_route.Spec] = []
     for weight, gradient, velocity in variables:
-        _refuse_shapes_that_differ(weight, gradient, velocity)
+        _check_shapes(weight, gradient, velocity)
         in_place += [(len(outputs), len(inputs)), (len(outputs) + 1, len(inputs) + 2)]
         outputs += [(weight.shape, tf.float32)] * 2
         inputs += [weight, tf.cast(gradient, tf.float32), velocity]  # XLA casts where the gradient is made
-    found = _route.custom_call("lowlevel_simclr_lars_update", inputs, outputs, in_place)
+    found = _route.call_handler("lowlevel_simclr_lars_update", inputs, outputs, in_place)
     return list(zip(found[::2], found[1::2]))
 
 
-def _refuse_shapes_that_differ(weight: tf.Tensor, gradient: tf.Tensor, velocity: tf.Tensor) -> None:
+def _check_shapes(weight: tf.Tensor, gradient: tf.Tensor, velocity: tf.Tensor) -> None:
     """Here, for StableHLO refuses a result in the memory of another shape in words of its own."""
     if not (weight.shape.is_compatible_with(gradient.shape) and weight.shape.is_compatible_with(velocity.shape)):
         raise tf.errors.InvalidArgumentError(

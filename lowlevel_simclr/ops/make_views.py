@@ -12,9 +12,9 @@ from typing import Any, NoReturn
 
 import tensorflow as tf
 
+from lowlevel_simclr.contract.checks import check_images, complete_scaling
+from lowlevel_simclr.contract.view_params import ViewParams
 from lowlevel_simclr.ops import _library, _route
-from lowlevel_simclr.reference.make_views import check_images, scaling
-from lowlevel_simclr.reference.view_params import ViewParams
 
 MOST_CHANNELS = 4
 LARGEST = 32767  # pixels a side of an image or view
@@ -67,25 +67,25 @@ def make_views(
         XlaRouteError: under jit_compile or on a GPU with a TensorFlow whose XLA cannot reach the kernel.
         NotImplementedError: on a GPU, with a library that was built without CUDA kernels.
     """
-    images, dtype = _checked_images(images, size), _checked_type(dtype)
+    images, dtype = _check_images(images, size), _check_type(dtype)
     params = ViewParams(*(tf.convert_to_tensor(field, kind) for field, kind in zip(params, _FIELDS)))
     if not blur:
         params = params._replace(blur_sigma=tf.zeros_like(params.blur_sigma))
-    offset, scale = scaling(mean, std, images.shape[-1])
+    offset, scale = complete_scaling(mean, std, images.shape[-1])
     inputs = [images, *params, tf.constant(offset, tf.float32), tf.constant(1 / scale, tf.float32)]
     rows = None if images.shape[0] is None else 2 * images.shape[0]
     shape: tuple[Any, ...] = (rows, size, size, images.shape[-1])
-    if _route.by_custom_call(images):
+    if _route.takes_custom_call(images):
         _check_rows(images, params)
-        return _made_in_xla(inputs, (shape, dtype))
+        return _make_in_xla(inputs, (shape, dtype))
     names = ("images", *ViewParams._fields, "mean", "inverse_std")
-    made = _library.library().lowlevel_simclr_make_views(
+    made = _library.load_library().lowlevel_simclr_make_views(
         **dict(zip(names, inputs, strict=True)), size=tf.constant(size, tf.int64), Tout=dtype
     )
     return tf.ensure_shape(made, shape)
 
 
-def _checked_images(images: Any, size: int) -> tf.Tensor:
+def _check_images(images: Any, size: int) -> tf.Tensor:
     """The images as one of the kernel's types, or ValueError."""
     images = tf.convert_to_tensor(images)
     check_images(tuple(images.shape), images.dtype.name, size)
@@ -98,7 +98,7 @@ def _checked_images(images: Any, size: int) -> tf.Tensor:
     return tf.cast(images, tf.float32) if images.dtype.is_floating else images
 
 
-def _checked_type(dtype: Any) -> tf.DType:
+def _check_type(dtype: Any) -> tf.DType:
     dtype = tf.as_dtype(dtype)
     if dtype not in TYPES:
         raise ValueError(f"dtype is {dtype.name}: views are {', '.join(kind.name for kind in TYPES)}.")
@@ -117,14 +117,14 @@ def _check_rows(images: tf.Tensor, params: ViewParams) -> None:
             )
 
 
-def _made_in_xla(inputs: Sequence[tf.Tensor], output: _route.Spec) -> tf.Tensor:
+def _make_in_xla(inputs: Sequence[tf.Tensor], output: _route.Spec) -> tf.Tensor:
     @tf.custom_gradient
     def make(*inputs: tf.Tensor) -> tuple[tf.Tensor, Callable[..., NoReturn]]:
-        return _route.custom_call("lowlevel_simclr_make_views", inputs, [output])[0], _no_gradient
+        return _route.call_handler("lowlevel_simclr_make_views", inputs, [output])[0], _refuse_gradient
 
     return make(*inputs)
 
 
 @tf.RegisterGradient("LowlevelSimclr>MakeViews")
-def _no_gradient(*_: Any) -> NoReturn:
+def _refuse_gradient(*_: Any) -> NoReturn:
     raise LookupError("The native make_views has no gradient: use the stock op for it (--ops stock).")

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias
 import tensorflow as tf
 
 from lowlevel_simclr.ops import _library, _route
+from lowlevel_simclr.runtime import xla
 
 Temperature: TypeAlias = float | tf.Tensor | tf.Variable
 _SUMS = {tf.bfloat16: tf.float32, tf.float16: tf.float32, tf.float32: tf.float32, tf.float64: tf.float64}
@@ -63,10 +64,10 @@ def nt_xent_and_top1(z: tf.Tensor, temperature: Temperature) -> tuple[tf.Tensor,
     Raises:
         As `nt_xent`.
     """
-    z, temperature = _checked_rows(z), _checked_temperature(temperature)
-    if _route.by_custom_call(z):
-        return _nt_xent_in_xla(z, temperature)
-    outputs = _library.library().lowlevel_simclr_nt_xent(z=z, temperature=temperature, S=_SUMS[z.dtype])
+    z, temperature = _check_rows(z), _check_temperature(temperature)
+    if _route.takes_custom_call(z):
+        return _compute_in_xla(z, temperature)
+    outputs = _library.load_library().lowlevel_simclr_nt_xent(z=z, temperature=temperature, S=_SUMS[z.dtype])
     return outputs[0], outputs[3]
 
 
@@ -108,20 +109,20 @@ def nt_xent_rows(
     Raises:
         As `nt_xent`; ValueError also for numbers first_pair and pairs that do not lie within 0 .. N-1.
     """
-    z_all, temperature = _checked_rows(z_all), _checked_temperature(temperature)
+    z_all, temperature = _check_rows(z_all), _check_temperature(temperature)
     _check_own_pairs(z_all, first_pair, pairs)
-    by_call = _route.by_custom_call(z_all)  # once: the gradient may be asked for outside the scope of a tf.device
+    by_call = _route.takes_custom_call(z_all)  # once: the gradient may be asked for outside the scope of a tf.device
 
     @tf.custom_gradient
     def losses(z: tf.Tensor, tau: tf.Tensor) -> tuple[tf.Tensor, Any]:
-        loss, _, state = _rows_forward(z, first_pair, pairs, tau, by_call)
+        loss, _, state = _compute_rows_forward(z, first_pair, pairs, tau, by_call)
 
         def gradient(cotangent: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            own = _own_rows(tf.shape(z)[0], first_pair, pairs)[:, None]  # (2n, 1)
+            own = _list_own_rows(tf.shape(z)[0], first_pair, pairs)[:, None]  # (2n, 1)
             everywhere = tf.tensor_scatter_nd_update(tf.zeros_like(state.inverse_norm), own, cotangent)  # (2N,)
             neutral = tf.ones_like(tf.stack([state.inverse_norm] * 2, axis=1))  # (2N, 2): nothing is divided by 0
             normaliser = tf.tensor_scatter_nd_update(neutral, own, state.normaliser)
-            return _backward(z, normaliser, state.inverse_norm, everywhere, tau, by_call)
+            return _compute_backward(z, normaliser, state.inverse_norm, everywhere, tau, by_call)
 
         return loss, gradient
 
@@ -166,10 +167,10 @@ def nt_xent_rows_forward_and_top1(
     Raises:
         As `nt_xent_rows`.
     """
-    z_all, temperature = _checked_rows(z_all), _checked_temperature(temperature)
+    z_all, temperature = _check_rows(z_all), _check_temperature(temperature)
     _check_own_pairs(z_all, first_pair, pairs)
-    by_call = _route.by_custom_call(z_all)
-    return _rows_forward(tf.stop_gradient(z_all), first_pair, pairs, tf.stop_gradient(temperature), by_call)
+    by_call = _route.takes_custom_call(z_all)
+    return _compute_rows_forward(tf.stop_gradient(z_all), first_pair, pairs, tf.stop_gradient(temperature), by_call)
 
 
 def nt_xent_rows_backward(
@@ -197,16 +198,16 @@ def nt_xent_rows_backward(
     Raises:
         As `nt_xent_rows`.
     """
-    z_all, temperature = _checked_rows(z_all), _checked_temperature(temperature)
+    z_all, temperature = _check_rows(z_all), _check_temperature(temperature)
     _check_own_pairs(z_all, first_pair, pairs)
     inputs = [z_all, state.normaliser, state.inverse_norm, cotangent, temperature, tf.cast(first_pair, tf.int64)]
     width = z_all.shape[1]
-    if _route.by_custom_call(z_all):
-        outputs = [((2 * _static_pairs(pairs), width), z_all.dtype), ((), tf.float64)]
-        dz, dtemperature = _route.custom_call("lowlevel_simclr_nt_xent_rows_grad", inputs, outputs)
+    if _route.takes_custom_call(z_all):
+        outputs = [((2 * _find_static_pairs(pairs), width), z_all.dtype), ((), tf.float64)]
+        dz, dtemperature = _route.call_handler("lowlevel_simclr_nt_xent_rows_grad", inputs, outputs)
     else:
-        dz, dtemperature = _library.library().lowlevel_simclr_nt_xent_rows_grad(*inputs, tf.cast(pairs, tf.int64))
-        dz.set_shape([_twice(pairs), width])
+        dz, dtemperature = _library.load_library().lowlevel_simclr_nt_xent_rows_grad(*inputs, tf.cast(pairs, tf.int64))
+        dz.set_shape([_double_static(pairs), width])
     return dz, dtemperature
 
 
@@ -214,28 +215,28 @@ def nt_xent_rows_backward(
 
 
 @tf.custom_gradient
-def _nt_xent_in_xla(z: tf.Tensor, temperature: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], Any]:
-    outputs = _forward_specs(z, z.shape[0])
-    loss, normaliser, inverse_norm, top1 = _route.custom_call("lowlevel_simclr_nt_xent", [z, temperature], outputs)
+def _compute_in_xla(z: tf.Tensor, temperature: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], Any]:
+    outputs = _list_forward_specs(z, z.shape[0])
+    loss, normaliser, inverse_norm, top1 = _route.call_handler("lowlevel_simclr_nt_xent", [z, temperature], outputs)
 
     def gradient(cotangent: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return _backward(z, normaliser, inverse_norm, cotangent, temperature, True)
+        return _compute_backward(z, normaliser, inverse_norm, cotangent, temperature, True)
 
     return (loss, top1), gradient
 
 
 @tf.RegisterGradient("LowlevelSimclr>NtXent")
-def _gradient(op: tf.Operation, cotangent: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _compute_gradient(op: tf.Operation, cotangent: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     z, temperature = op.inputs
-    return _backward(z, op.outputs[1], op.outputs[2], cotangent, temperature, _route.inside_xla())
+    return _compute_backward(z, op.outputs[1], op.outputs[2], cotangent, temperature, xla.is_inside_xla())
 
 
 @tf.RegisterGradient("LowlevelSimclr>NtXentGrad")
-def _no_second_gradient(*_: Any, **__: Any) -> NoReturn:
+def _refuse_second_gradient(*_: Any, **__: Any) -> NoReturn:
     raise LookupError("The native NT-Xent has no second derivative: use the stock op for it (--ops stock).")
 
 
-def _backward(
+def _compute_backward(
     z: tf.Tensor,
     normaliser: tf.Tensor,
     inverse_norm: tf.Tensor,
@@ -245,54 +246,56 @@ def _backward(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """The gradients dz (2N, d) and dtemperature (), float64."""
     inputs = [z, normaliser, inverse_norm, cotangent, temperature]
-    return _backward_by_call(*inputs) if by_call else tuple(_library.library().lowlevel_simclr_nt_xent_grad(*inputs))
+    return _call_backward(*inputs) if by_call else tuple(_library.load_library().lowlevel_simclr_nt_xent_grad(*inputs))
 
 
 @tf.custom_gradient
-def _backward_by_call(z: tf.Tensor, *others: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], Any]:
+def _call_backward(z: tf.Tensor, *others: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], Any]:
     """`_backward`, whose missing gradient is told in our words."""
     outputs = [(z.shape, z.dtype), ((), tf.float64)]
-    dz, dtemperature = _route.custom_call("lowlevel_simclr_nt_xent_grad", [z, *others], outputs)
-    return (dz, dtemperature), _no_second_gradient
+    dz, dtemperature = _route.call_handler("lowlevel_simclr_nt_xent_grad", [z, *others], outputs)
+    return (dz, dtemperature), _refuse_second_gradient
 
 
-def _rows_forward(
+def _compute_rows_forward(
     z: tf.Tensor, first_pair: int | tf.Tensor, pairs: int | tf.Tensor, temperature: tf.Tensor, by_call: bool
 ) -> tuple[tf.Tensor, tf.Tensor, RowsState]:
     first = tf.cast(first_pair, tf.int64)
     if by_call:
-        outputs = _forward_specs(z, 2 * _static_pairs(pairs))
-        found = _route.custom_call("lowlevel_simclr_nt_xent_rows", [z, temperature, first], outputs)
+        outputs = _list_forward_specs(z, 2 * _find_static_pairs(pairs))
+        found = _route.call_handler("lowlevel_simclr_nt_xent_rows", [z, temperature, first], outputs)
     else:
-        found = _library.library().lowlevel_simclr_nt_xent_rows(
+        found = _library.load_library().lowlevel_simclr_nt_xent_rows(
             z=z, temperature=temperature, first_pair=first, pairs=tf.cast(pairs, tf.int64), S=_SUMS[z.dtype]
         )
-        for tensor, shape in zip(found, ([_twice(pairs)], [_twice(pairs), 2], [z.shape[0]], [_twice(pairs)])):
+        for tensor, shape in zip(
+            found, ([_double_static(pairs)], [_double_static(pairs), 2], [z.shape[0]], [_double_static(pairs)])
+        ):
             tensor.set_shape(shape)
     loss, normaliser, inverse_norm, top1 = found
     return loss, top1, RowsState(normaliser, inverse_norm)
 
 
-def _forward_specs(z: tf.Tensor, own_rows: int | None) -> list[_route.Spec]:
+def _list_forward_specs(z: tf.Tensor, own_rows: int | None) -> list[_route.Spec]:
     """Shapes and types of loss, normaliser, inverse_norm and top1."""
     sums, rows = _SUMS[z.dtype], z.shape[0]
     shapes: list[tuple[Sequence[Any], tf.DType]] = [((own_rows,), sums), ((own_rows, 2), sums), ((rows,), sums)]
     return [*shapes, ((own_rows,), tf.bool)]
 
 
-def _own_rows(rows: tf.Tensor, first_pair: int | tf.Tensor, pairs: int | tf.Tensor) -> tf.Tensor:
+def _list_own_rows(rows: tf.Tensor, first_pair: int | tf.Tensor, pairs: int | tf.Tensor) -> tf.Tensor:
     """Row numbers of the own rows, (2n,)."""
     first_views = tf.cast(first_pair, tf.int32) + tf.range(pairs)
     return tf.concat([first_views, rows // 2 + first_views], axis=0)
 
 
-def _twice(pairs: int | tf.Tensor) -> int | None:
+def _double_static(pairs: int | tf.Tensor) -> int | None:
     """2n where n can be seen."""
     value = tf.get_static_value(pairs)
     return None if value is None else 2 * int(value)
 
 
-def _static_pairs(pairs: int | tf.Tensor) -> int:
+def _find_static_pairs(pairs: int | tf.Tensor) -> int:
     """N as a number, which shapes under jit_compile need."""
     value = tf.get_static_value(pairs)
     if value is None:
@@ -303,7 +306,7 @@ def _static_pairs(pairs: int | tf.Tensor) -> int:
 # ---- Checks ---------------------------------------------------------------------------------------------------------
 
 
-def _checked_rows(z: tf.Tensor) -> tf.Tensor:
+def _check_rows(z: tf.Tensor) -> tf.Tensor:
     """z as a tensor that is (2N, d) of a type that the op takes, as far as can be seen; the op checks the rest."""
     z = tf.convert_to_tensor(z)
     if z.dtype not in _SUMS:
@@ -318,7 +321,7 @@ def _checked_rows(z: tf.Tensor) -> tf.Tensor:
     return z
 
 
-def _checked_temperature(temperature: Temperature) -> tf.Tensor:
+def _check_temperature(temperature: Temperature) -> tf.Tensor:
     """The temperature as a float64 scalar tensor, or ValueError where it can be seen not to be positive and finite."""
     shape = getattr(temperature, "shape", ())
     if shape != () and tuple(shape) != ():

@@ -13,14 +13,10 @@ from lowlevel_simclr.reference.nt_xent import (
     positive,
     unit_rows,
 )
-from lowlevel_simclr.reference.philox import epoch_order, philox4x32, uniform
-from lowlevel_simclr.reference.view_params import ViewParams
 
 __all__ = [
-    "ViewParams",
     "contrastive_top1",
     "draw_view_params",
-    "epoch_order",
     "make_views",
     "nt_xent",
     "nt_xent_gradient",
@@ -28,8 +24,6 @@ __all__ = [
     "nt_xent_rows_gradient",
     "nt_xent_temperature_gradient",
     "own_rows",
-    "philox4x32",
     "positive",
-    "uniform",
     "unit_rows",
 ]

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lowlevel_simclr.reference.philox import CROP, FACTORS, ORDER_AND_BLUR, SWITCHES, Words, draw_words, uniform
-from lowlevel_simclr.reference.view_params import PERMUTATIONS, ViewParams
+from lowlevel_simclr.contract.checks import check_index
+from lowlevel_simclr.contract.philox import CROP, FACTORS, ORDER_AND_BLUR, SWITCHES, Words, draw_words, to_uniform
+from lowlevel_simclr.contract.view_params import PERMUTATIONS, ViewParams
 
 Uniform = NDArray[np.float32]
 
@@ -28,7 +29,7 @@ def draw_view_params(seed: int, epoch: int, index: ArrayLike, recipe: Any, heigh
         seed: the run's, in [0, 2^64).
         epoch: in [0, 2^32).
         index: (N,) places of the images in the data set, each in [0, 2^32).
-        recipe: a `config.ViewRecipe`, or any object with its attributes.
+        recipe: a `settings.ViewRecipe`, or any object with its attributes.
         height: of the images, in pixels.
         width: of the images, in pixels.
 
@@ -38,25 +39,25 @@ def draw_view_params(seed: int, epoch: int, index: ArrayLike, recipe: Any, heigh
     Raises:
         ValueError: index is not (N,), or a number does not fit its counter word.
     """
-    places = checked_index(np.asarray(index))
+    places = check_index(np.asarray(index))
     rows = np.concatenate([places, places])  # (2N,)
     view = np.repeat([0, 1], len(places))  # (2N,)
 
     def words(purpose: int) -> Words:
         return draw_words(seed, epoch, rows, view, purpose)  # (2N, 4)
 
-    flips, jitters, greys, blurs = uniform(words(SWITCHES)).T  # (2N,) each
+    flips, jitters, greys, blurs = to_uniform(words(SWITCHES)).T  # (2N,) each
     last = words(ORDER_AND_BLUR)
     jittered = jitters < np.float32(recipe.jitter_probability)
     blurred = blurs < np.float32(recipe.blur_probability)
     return ViewParams(
         box=_boxes([words(attempt) for attempt in CROP], recipe, height, width),
         flip=flips < np.float32(recipe.flip_probability),
-        **_factors(uniform(words(FACTORS)), uniform(last)[:, 2], jittered, recipe),
+        **_factors(to_uniform(words(FACTORS)), to_uniform(last)[:, 2], jittered, recipe),
         order=PERMUTATIONS[_permutation(last[:, 0])],
         clip=np.full(len(rows), recipe.clip),
         grey=greys < np.float32(recipe.grey_probability),
-        blur_sigma=np.where(blurred, _between(recipe.blur_sigma, uniform(last)[:, 1]), np.float32(0)),
+        blur_sigma=np.where(blurred, _between(recipe.blur_sigma, to_uniform(last)[:, 1]), np.float32(0)),
     )
 
 
@@ -75,7 +76,7 @@ def _boxes(attempts: list[Words], recipe: Any, height: int, width: int) -> NDArr
 
 def _candidates(words: Words, recipe: Any, height: int, width: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """One attempt: boxes (2N, 4), and whether each fits the image (2N,)."""
-    u = uniform(words).astype(np.float64)  # (2N, 4)
+    u = to_uniform(words).astype(np.float64)  # (2N, 4)
     low, high = recipe.crop_area
     area = height * width * (low + (high - low) * u[:, 0])
     log_low, log_high = np.log(recipe.crop_aspect[0]), np.log(recipe.crop_aspect[1])
@@ -87,13 +88,12 @@ def _candidates(words: Words, recipe: Any, height: int, width: int) -> tuple[NDA
 
 
 def central_crop(crop_aspect: tuple[float, float], height: int, width: int) -> tuple[int, int, int, int]:
-    """The largest box of an aspect in the range, in the image's middle: y, x, height, width."""
-    low, high = crop_aspect
-    h, w = height, width
-    if width / height < low:
-        h = max(1, round(width / low))
-    elif width / height > high:
-        w = max(1, round(height * high))
+    """The largest box of an aspect in the range, in the image's middle: y, x, height, width.
+
+    Its aspect is the image's own, or the end of the range that is nearest to it.
+    """
+    aspect = np.clip(width / height, *crop_aspect)
+    h, w = (max(1, int(np.rint(side))) for side in (min(height, width / aspect), min(width, height * aspect)))
     return (height - h) // 2, (width - w) // 2, h, w
 
 
@@ -117,10 +117,3 @@ def _between(bounds: tuple[float, float], u: Uniform) -> Uniform:
 def _permutation(words: Words) -> NDArray[np.int64]:
     """Words as numbers 0..23: the word times 24, divided by 2^32."""
     return ((words.astype(np.uint64) * np.uint64(24)) >> np.uint64(32)).astype(np.int64)
-
-
-def checked_index(index: Any) -> Any:
-    """`index`, whose shape and type are known to be (N,) and integer, or ValueError. An array or a tensor."""
-    if len(index.shape) != 1 or not index.dtype.name.startswith(("int", "uint")):
-        raise ValueError(f"index has shape {tuple(index.shape)} and type {index.dtype.name}: it must be (N,) integers.")
-    return index

@@ -26,12 +26,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from lowlevel_simclr.reference.view_params import BRIGHTNESS, CONTRAST, HUE, SATURATION, ViewParams
+from lowlevel_simclr.contract.checks import check_images, check_params, check_scaling
+from lowlevel_simclr.contract.constants import FULL_SCALE, GREY_WEIGHTS
+from lowlevel_simclr.contract.view_params import BRIGHTNESS, CONTRAST, HUE, SATURATION, ViewParams
 
 Pixels = NDArray[np.float64]
-
-GREY = (0.2989, 0.5870, 0.1140)  # weights of red, green and blue (ITU-R BT.601, as in SimCLR's code)
-FULL_SCALE = {"uint8": 255.0, "uint16": 65535.0}  # what counts as 1; floating-point images are in [0, 1] already
 
 
 def make_views(
@@ -66,13 +65,15 @@ def make_views(
     check_images(images.shape, images.dtype.name, size)
     params = ViewParams(*(np.asarray(field) for field in params))
     check_params(params, *images.shape)
-    offset, scale = scaling(mean, std, images.shape[-1])
+    check_scaling(mean, std, images.shape[-1])
     scaled = images.astype(np.float64) / FULL_SCALE.get(images.dtype.name, 1.0)
     views = np.zeros((2 * len(images), size, size, images.shape[-1]))
     for row in range(len(views)):
         own = ViewParams(*(field[row] for field in params))
         views[row] = _view(scaled[row % len(images)], own, size, blur)
-    return ((views - offset) / scale).astype(dtype)
+    if mean is not None:
+        views = (views - np.asarray(mean, np.float64)) / np.asarray(std, np.float64)
+    return views.astype(dtype)
 
 
 def _view(image: Pixels, params: ViewParams, size: int, blur: bool) -> Pixels:
@@ -85,7 +86,7 @@ def _view(image: Pixels, params: ViewParams, size: int, blur: bool) -> Pixels:
         if params.clip:
             x = np.clip(x, 0, 1)
     if params.grey:
-        x = np.repeat(x @ np.array(GREY)[:, None], 3, axis=-1)
+        x = np.repeat(x @ np.array(GREY_WEIGHTS)[:, None], 3, axis=-1)
     if blur and params.blur_sigma > 0:
         x = gaussian_blur(x, params.blur_sigma)
     return x
@@ -162,50 +163,3 @@ def blur_taps(size: int) -> int:
     """Width of the blur's kernel for views of `size` pixels: a tenth, made odd."""
     taps = size // 10
     return taps + 1 - taps % 2
-
-
-def scaling(mean: Any, std: Any, channels: int) -> tuple[Pixels, Pixels]:
-    """What is taken from each channel and what it is divided by: (C,) float64 each.
-
-    Raises:
-        ValueError: only one of them is given, neither 1 nor C numbers, or a std that is not positive.
-    """
-    if (mean is None) != (std is None):
-        raise ValueError(f"mean is {mean} and std is {std}: give both or neither.")
-    numbers = [np.asarray(given, np.float64).reshape(-1) for given in ((0, 1) if mean is None else (mean, std))]
-    if any(len(given) not in (1, channels) for given in numbers) or not np.all(numbers[1] > 0):
-        raise ValueError(
-            f"mean is {mean} and std is {std}: give one number, or one for each of the {channels} channels, "
-            "and a std above 0."
-        )
-    return np.broadcast_to(numbers[0], channels), np.broadcast_to(numbers[1], channels)
-
-
-def check_images(shape: tuple[Any, ...], dtype: str, size: int) -> None:
-    """ValueError where images of this shape and type cannot become views of `size` pixels."""
-    if len(shape) != 4 or not all(shape[1:]):
-        raise ValueError(f"images have shape {tuple(shape)}: they must be (N, H, W, C), and only N may be unknown.")
-    if dtype not in FULL_SCALE and not dtype.startswith("float"):
-        raise ValueError(f"images are {dtype}: they must be uint8, uint16 or floating-point.")
-    if size < 1:
-        raise ValueError(f"size is {size}: a view needs at least one pixel.")
-
-
-def check_params(params: ViewParams, count: int, height: int, width: int, channels: int) -> None:
-    """ValueError where a row of `params` (arrays) cannot be made from (count, height, width, channels) images."""
-    if len(params.box) != 2 * count:
-        raise ValueError(f"params have {len(params.box)} rows for {count} images: there must be two for each.")
-    y, x, h, w = np.asarray(params.box, np.int64).T
-    wrong = (y < 0) | (x < 0) | (h < 1) | (w < 1) | (y + h > height) | (x + w > width)
-    if np.any(wrong):
-        row = int(np.argmax(wrong))
-        raise ValueError(
-            f"Row {row} has the box (y, x, height, width) = {tuple(int(n) for n in params.box[row])}: it must hold a "
-            f"pixel and lie inside the image of {height} x {width} pixels."
-        )
-    coloured = (params.saturation != 1) | (params.hue != 0) | params.grey
-    if channels != 3 and np.any(coloured):
-        raise ValueError(
-            f"Row {int(np.argmax(coloured))} is grey or changes saturation or hue, and the images have {channels} "
-            "channels, not 3: set jitter_probability and grey_probability to 0, or saturation to 1 and hue to 0."
-        )

@@ -33,7 +33,7 @@ def nt_xent(z: ArrayLike, temperature: float) -> Rows:
     Raises:
         ValueError: z is not (2N, d) with N >= 1 and d >= 1, or temperature is not a positive finite number.
     """
-    z = _checked_rows(z)
+    z = _check_rows(z)
     return nt_xent_rows(z, 0, len(z) // 2, temperature)
 
 
@@ -52,9 +52,9 @@ def nt_xent_rows(z: ArrayLike, first_pair: int, pairs: int, temperature: float) 
     Raises:
         ValueError: as `nt_xent`, or the own pairs do not lie in 0 .. N-1.
     """
-    z = _checked_rows(z)
+    z = _check_rows(z)
     own = own_rows(len(z), first_pair, pairs)  # (2n,)
-    s = _similarities(unit_rows(z), own, _checked_temperature(temperature))  # (2n, 2N)
+    s = _similarities(unit_rows(z), own, _check_temperature(temperature))  # (2n, 2N)
     return _log_sum_exp(s) - _of_positive(s, own)
 
 
@@ -72,7 +72,7 @@ def nt_xent_gradient(z: ArrayLike, temperature: float, cotangent: ArrayLike) -> 
     Raises:
         ValueError: as `nt_xent`, or cotangent is not (2N,).
     """
-    z = _checked_rows(z)
+    z = _check_rows(z)
     return nt_xent_rows_gradient(z, 0, len(z) // 2, temperature, cotangent)
 
 
@@ -100,8 +100,8 @@ def nt_xent_rows_gradient(z: ArrayLike, first_pair: int, pairs: int, temperature
     Raises:
         ValueError: as `nt_xent_rows`, or cotangent is not (2N,).
     """
-    z, temperature = _checked_rows(z), _checked_temperature(temperature)
-    c = _checked_cotangent(cotangent, len(z))  # (2N,)
+    z, temperature = _check_rows(z), _check_temperature(temperature)
+    c = _check_cotangent(cotangent, len(z))  # (2N,)
     own, u = own_rows(len(z), first_pair, pairs), unit_rows(z)
     s_all = _similarities(u, np.arange(len(z)), temperature)  # (2N, 2N)
     lse, s = _log_sum_exp(s_all), s_all[own]  # (2N,), (2n, 2N)
@@ -132,8 +132,8 @@ def nt_xent_temperature_gradient(z: ArrayLike, temperature: float, cotangent: Ar
     Raises:
         ValueError: as `nt_xent_gradient`.
     """
-    z, temperature = _checked_rows(z), _checked_temperature(temperature)
-    c = _checked_cotangent(cotangent, len(z))
+    z, temperature = _check_rows(z), _check_temperature(temperature)
+    c = _check_cotangent(cotangent, len(z))
     own = np.arange(len(z))
     s = _similarities(unit_rows(z), own, temperature)  # (2N, 2N)
     probability = np.exp(s - _log_sum_exp(s)[:, None])
@@ -157,7 +157,7 @@ def contrastive_top1(z: ArrayLike) -> NDArray[np.bool_]:
     Raises:
         ValueError: z is not (2N, d) with N >= 1 and d >= 1.
     """
-    z = _checked_rows(z)
+    z = _check_rows(z)
     own = np.arange(len(z))
     s = _similarities(unit_rows(z), own, 1.0)
     of_positive = _of_positive(s, own)
@@ -245,7 +245,7 @@ def _lengths(z: Rows) -> Rows:
     return largest * np.sqrt(np.sum((z / largest) ** 2, axis=1, keepdims=True))
 
 
-def _checked_rows(z: ArrayLike) -> Rows:
+def _check_rows(z: ArrayLike) -> Rows:
     """Z as float64, or ValueError where it is not (2N, d)."""
     rows = np.asarray(z, dtype=np.float64)
     if rows.ndim != 2 or len(rows) == 0 or len(rows) % 2 != 0 or rows.shape[1] == 0:
@@ -256,14 +256,14 @@ def _checked_rows(z: ArrayLike) -> Rows:
     return rows
 
 
-def _checked_temperature(temperature: float) -> float:
+def _check_temperature(temperature: float) -> float:
     """Tau as a float, or ValueError."""
     if not 0 < temperature < np.inf:
         raise ValueError(f"temperature is {temperature}: it must be a positive finite number.")
     return float(temperature)
 
 
-def _checked_cotangent(cotangent: ArrayLike, rows: int) -> Rows:
+def _check_cotangent(cotangent: ArrayLike, rows: int) -> Rows:
     """The cotangent as float64, or ValueError where it is not (2N,)."""
     c = np.asarray(cotangent, dtype=np.float64)
     if c.shape != (rows,):

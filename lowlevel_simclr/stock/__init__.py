@@ -12,13 +12,13 @@ from lowlevel_simclr.stock.nt_xent import (
     nt_xent_rows_backward,
     nt_xent_rows_forward_and_top1,
 )
-from lowlevel_simclr.stock.philox import epoch_order, philox4x32, uniform
+from lowlevel_simclr.stock.philox import draw_epoch_order, philox4x32, to_uniform
 
 __all__ = [
     "RowsState",
     "contrastive_top1",
     "draw_view_params",
-    "epoch_order",
+    "draw_epoch_order",
     "lars_update",
     "lars_update_all",
     "make_views",
@@ -28,5 +28,5 @@ __all__ = [
     "nt_xent_rows_backward",
     "nt_xent_rows_forward_and_top1",
     "philox4x32",
-    "uniform",
+    "to_uniform",
 ]

@@ -10,11 +10,11 @@ import math
 
 import tensorflow as tf
 
-from lowlevel_simclr.config import ViewRecipe
-from lowlevel_simclr.reference.draw_view_params import central_crop, checked_index
-from lowlevel_simclr.reference.philox import CROP, FACTORS, ORDER_AND_BLUR, SWITCHES, key_words
-from lowlevel_simclr.reference.view_params import PERMUTATIONS, ViewParams
-from lowlevel_simclr.stock.philox import philox_words, uniform
+from lowlevel_simclr.config.settings import ViewRecipe
+from lowlevel_simclr.contract.checks import check_index, find_central_crop
+from lowlevel_simclr.contract.philox import CROP, FACTORS, ORDER_AND_BLUR, SWITCHES, split_seed
+from lowlevel_simclr.contract.view_params import PERMUTATIONS, ViewParams
+from lowlevel_simclr.stock.philox import draw_words, to_uniform
 
 _PURPOSES = (*CROP, SWITCHES, FACTORS, ORDER_AND_BLUR)
 
@@ -40,33 +40,33 @@ def draw_view_params(
     Raises:
         ValueError: index is not (N,) integers, or seed is out of range.
     """
-    index = checked_index(tf.convert_to_tensor(index))
-    words = _words(seed, epoch, index)  # 4 of (2N, 13)
-    boxes = _boxes([word[:, : len(CROP)] for word in words], recipe, height, width)
+    index = check_index(tf.convert_to_tensor(index))
+    words = _draw_all_words(seed, epoch, index)  # 4 of (2N, 13)
+    boxes = _choose_boxes([word[:, : len(CROP)] for word in words], recipe, height, width)
     switches, factors, last = ([word[:, k] for word in words] for k in range(len(CROP), len(_PURPOSES)))
-    flips, jitters, greys, blurs = (uniform(word) for word in switches)  # (2N,) each
-    sigma = _between(recipe.blur_sigma, last[1])
+    flips, jitters, greys, blurs = (to_uniform(word) for word in switches)  # (2N,) each
+    sigma = _scale_to_range(recipe.blur_sigma, last[1])
     return ViewParams(
         box=boxes,
         flip=flips < recipe.flip_probability,
-        **_factors([*factors, last[2]], jitters < recipe.jitter_probability, recipe),
-        order=tf.gather(tf.constant(PERMUTATIONS), _permutation(last[0])),
+        **_draw_factors([*factors, last[2]], jitters < recipe.jitter_probability, recipe),
+        order=tf.gather(tf.constant(PERMUTATIONS), _draw_permutation(last[0])),
         clip=tf.fill(tf.shape(flips), recipe.clip),
         grey=greys < recipe.grey_probability,
         blur_sigma=tf.where(blurs < recipe.blur_probability, sigma, 0.0),
     )
 
 
-def _words(seed: int, epoch: int | tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, ...]:
+def _draw_all_words(seed: int, epoch: int | tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, ...]:
     """The four words of every row and purpose: (2N, 13) uint32 each."""
     rows = tf.concat([index, index], axis=0)[:, None]  # (2N, 1)
     view = tf.concat([tf.zeros_like(index), tf.ones_like(index)], axis=0)[:, None]  # (2N, 1)
-    return philox_words(epoch, rows, view, tf.constant([_PURPOSES], tf.int64), key=key_words(seed))
+    return draw_words(epoch, rows, view, tf.constant([_PURPOSES], tf.int64), key=split_seed(seed))
 
 
-def _boxes(words: list[tf.Tensor], recipe: ViewRecipe, height: int, width: int) -> tf.Tensor:
+def _choose_boxes(words: list[tf.Tensor], recipe: ViewRecipe, height: int, width: int) -> tf.Tensor:
     """The first attempt that fits, or else the central crop; words 4 of (2N, 10) -> (2N, 4) int32."""
-    u0, u1, u2, u3 = (tf.cast(uniform(word), tf.float64) for word in words)
+    u0, u1, u2, u3 = (tf.cast(to_uniform(word), tf.float64) for word in words)
     low, high = recipe.crop_area
     area = height * width * (low + (high - low) * u0)
     log_low, log_high = (math.log(bound) for bound in recipe.crop_aspect)
@@ -77,26 +77,26 @@ def _boxes(words: list[tf.Tensor], recipe: ViewRecipe, height: int, width: int) 
     candidates = tf.stack([y, x, h, w], axis=-1)  # (2N, 10, 4)
     first = tf.argmax(tf.cast(fits, tf.int32), axis=1)  # the first of equals; 0 where none fits
     chosen = tf.gather(candidates, first, axis=1, batch_dims=1)  # (2N, 4)
-    central = tf.constant([central_crop(recipe.crop_aspect, height, width)], tf.float64)
+    central = tf.constant([find_central_crop(recipe.crop_aspect, height, width)], tf.float64)
     return tf.cast(tf.where(tf.reduce_any(fits, axis=1)[:, None], chosen, central), tf.int32)
 
 
-def _factors(words: list[tf.Tensor], jittered: tf.Tensor, recipe: ViewRecipe) -> dict[str, tf.Tensor]:
+def _draw_factors(words: list[tf.Tensor], jittered: tf.Tensor, recipe: ViewRecipe) -> dict[str, tf.Tensor]:
     """Factors of the colour operations from five words (2N,); neutral where not jittered."""
     names = ("brightness", "contrast", "saturation", "hue", "brightness_shift")
     return {
-        name: tf.where(jittered, _between(getattr(recipe, name), word), neutral)
+        name: tf.where(jittered, _scale_to_range(getattr(recipe, name), word), neutral)
         for name, word, neutral in zip(names, words, (1.0, 1.0, 1.0, 0.0, 0.0), strict=True)
     }
 
 
-def _between(bounds: tuple[float, float], word: tf.Tensor) -> tf.Tensor:
+def _scale_to_range(bounds: tuple[float, float], word: tf.Tensor) -> tf.Tensor:
     """The range at u: low + (high - low) u, every step in float32."""
     low, high = (tf.constant(bound, tf.float32) for bound in bounds)
-    return low + (high - low) * uniform(word)
+    return low + (high - low) * to_uniform(word)
 
 
-def _permutation(word: tf.Tensor) -> tf.Tensor:
+def _draw_permutation(word: tf.Tensor) -> tf.Tensor:
     """Words as numbers 0..23: the word times 24, divided by 2^32."""
     product = tf.cast(word, tf.uint64) * tf.constant(24, tf.uint64)
     return tf.cast(tf.bitwise.right_shift(product, tf.constant(32, tf.uint64)), tf.int32)

@@ -28,15 +28,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from lowlevel_simclr.reference.make_views import (
-    FULL_SCALE,
-    GREY,
-    blur_taps,
-    check_images,
-    check_params,
-    scaling,
-)
-from lowlevel_simclr.reference.view_params import BRIGHTNESS, CONTRAST, HUE, SATURATION, ViewParams
+from lowlevel_simclr.contract.checks import check_images, check_params, complete_scaling
+from lowlevel_simclr.contract.constants import FULL_SCALE, GREY_WEIGHTS
+from lowlevel_simclr.contract.view_params import BRIGHTNESS, CONTRAST, HUE, SATURATION, ViewParams
 
 Planes = list[tf.Tensor]  # C of (2N, S * S) float32
 
@@ -80,10 +74,10 @@ def make_views(
     check_images(tuple(images.shape), images.dtype.name, size)
     if tf.executing_eagerly():
         check_params(ViewParams(*(field.numpy() for field in params)), *images.shape)
-    planes = _coloured(_crops(images, params, size), params)
-    if blur and blur_taps(size) > 1:
-        planes = _blurred(planes, params.blur_sigma, size)
-    views = _finished(_clipped(planes, params.clip), _is_sound(params, images.shape), params.grey, mean, std)
+    planes = _change_colours(_crop(images, params, size), params)
+    if blur and _count_taps(size) > 1:
+        planes = _blur(planes, params.blur_sigma, size)
+    views = _finish(_clip(planes, params.clip), _is_sound(params, images.shape), params.grey, mean, std)
     rows = None if images.shape[0] is None else 2 * images.shape[0]
     views = tf.reshape(tf.cast(views, dtype), (-1 if rows is None else rows, size, size, images.shape[-1]))
     return tf.ensure_shape(views, (rows, size, size, images.shape[-1]))
@@ -92,13 +86,13 @@ def make_views(
 # Crop
 
 
-def _crops(images: tf.Tensor, params: ViewParams, size: int) -> Planes:
+def _crop(images: tf.Tensor, params: ViewParams, size: int) -> Planes:
     """The boxes, resized and flipped, scaled to [0, 1]."""
     _, height, width, channels = images.shape
     y, x, h, w = tf.unstack(params.box, axis=1)  # (2N,) each
     full = FULL_SCALE.get(images.dtype.name, 1.0)
-    down = _weights(_centres(h, size), y, h, size, height, axis=2) / full  # (2N, S, H)
-    across = _weights(_centres(w, size, params.flip), x, w, size, width, axis=1)  # (2N, W, S)
+    down = _compute_weights(_compute_centres(h, size), y, h, size, height, axis=2) / full  # (2N, S, H)
+    across = _compute_weights(_compute_centres(w, size, params.flip), x, w, size, width, axis=1)  # (2N, W, S)
     lines = tf.cast(tf.transpose(images, (0, 1, 3, 2)), tf.float32)  # (N, H, C, W)
     lines = tf.reshape(lines, (1, tf.shape(params.box)[0] // 2, height, channels * width))  # for both views
     lines = tf.matmul(tf.reshape(down, (2, -1, size, height)), lines)  # (2, N, S, C W)
@@ -107,14 +101,16 @@ def _crops(images: tf.Tensor, params: ViewParams, size: int) -> Planes:
     return [tf.reshape(pixels[:, :, channel], (-1, size * size)) for channel in range(channels)]
 
 
-def _centres(length: tf.Tensor, size: int, flip: tf.Tensor | None = None) -> tf.Tensor:
+def _compute_centres(length: tf.Tensor, size: int, flip: tf.Tensor | None = None) -> tf.Tensor:
     """Centres of the view's pixels inside a box of `length` (2N,), in 1 / (2 size) of a source pixel: (2N, size)."""
     odd = np.arange(1, 2 * size, 2, dtype=np.int32)
     order = odd[None] if flip is None else tf.where(flip[:, None], odd[::-1], odd)
     return tf.cast(length[:, None] * order, tf.float32)
 
 
-def _weights(centres: tf.Tensor, start: tf.Tensor, length: tf.Tensor, size: int, source: int, axis: int) -> tf.Tensor:
+def _compute_weights(
+    centres: tf.Tensor, start: tf.Tensor, length: tf.Tensor, size: int, source: int, axis: int
+) -> tf.Tensor:
     """Weights of `source` pixels, along `axis`, in each of a view's `size` pixels, along the other.
 
     Positions are counted in 1 / (2 size) of a source pixel: triangles are integers, exact in float32 up to 2^24, and
@@ -135,41 +131,41 @@ def _weights(centres: tf.Tensor, start: tf.Tensor, length: tf.Tensor, size: int,
 # Colour
 
 
-def _coloured(planes: Planes, params: ViewParams) -> Planes:
+def _change_colours(planes: Planes, params: ViewParams) -> Planes:
     """The four colour operations in each view's order, as turn A turn A turn; without the last clip."""
-    when = [_slot(params.order, operation) for operation in range(4)]  # (2N,) each
+    when = [_find_slot(params.order, operation) for operation in range(4)]  # (2N,) each
     brightness_first = when[BRIGHTNESS] < when[CONTRAST]
     for part in range(3):
         if len(planes) == 3:
-            saturates, turns = (_part(when, operation) == part for operation in (SATURATION, HUE))
+            saturates, turns = (_count_affine_before(when, operation) == part for operation in (SATURATION, HUE))
             saturation, hue = tf.where(saturates, params.saturation, 1.0), tf.where(turns, params.hue, 0.0)
-            planes = _turned(planes, saturation, hue, params.clip)
+            planes = _turn_colours(planes, saturation, hue, params.clip)
         if part < 2:
-            planes = _affine(planes, brightness_first if part == 0 else ~brightness_first, params)
+            planes = _change_affinely(planes, brightness_first if part == 0 else ~brightness_first, params)
     return planes
 
 
-def _slot(order: tf.Tensor, operation: int) -> tf.Tensor:
+def _find_slot(order: tf.Tensor, operation: int) -> tf.Tensor:
     """The slot of an operation in each view's order: (2N, 4) -> (2N,) int32."""
     return tf.reduce_sum(tf.cast(order == operation, tf.int32) * tf.range(4), axis=1)
 
 
-def _part(when: list[tf.Tensor], operation: int) -> tf.Tensor:
+def _count_affine_before(when: list[tf.Tensor], operation: int) -> tf.Tensor:
     """How many of brightness and contrast come before an operation: (2N,) int32, 0, 1 or 2."""
     return sum(tf.cast(when[other] < when[operation], tf.int32) for other in (BRIGHTNESS, CONTRAST))
 
 
-def _affine(planes: Planes, is_brightness: tf.Tensor, params: ViewParams) -> Planes:
+def _change_affinely(planes: Planes, is_brightness: tf.Tensor, params: ViewParams) -> Planes:
     """Brightness where `is_brightness` (2N,), contrast elsewhere, and the clip."""
     factor = tf.where(is_brightness, params.brightness, params.contrast)[:, None]  # (2N, 1)
     of_mean = tf.where(is_brightness, 0.0, 1 - params.contrast)[:, None]
     shift = tf.where(is_brightness, params.brightness_shift, 0.0)[:, None]
     means = [tf.reduce_mean(plane, axis=1, keepdims=True) for plane in planes]
     moved = [plane * factor + (of_mean * mean + shift) for plane, mean in zip(planes, means, strict=True)]
-    return _clipped(moved, params.clip)
+    return _clip(moved, params.clip)
 
 
-def _turned(planes: Planes, saturation: tf.Tensor, hue: tf.Tensor, clip: tf.Tensor) -> Planes:
+def _turn_colours(planes: Planes, saturation: tf.Tensor, hue: tf.Tensor, clip: tf.Tensor) -> Planes:
     """Saturation times `saturation` (2N,) and hue turned by `hue` (2N,) turns, in one step; may be below 0 by ulps."""
     red, green, blue = planes
     value = tf.maximum(tf.maximum(red, green), blue)
@@ -178,7 +174,7 @@ def _turned(planes: Planes, saturation: tf.Tensor, hue: tf.Tensor, clip: tf.Tens
     # V / C bounds the factor where the view clips; elsewhere nothing does. A grey pixel has something / 0, never 0 / 0.
     bound = tf.maximum(value, tf.where(clip, _TINY, _HUGE)[:, None]) / chroma
     factor = tf.minimum(tf.maximum(saturation, 0.0)[:, None], bound)
-    pure = _pure_colour(hue)  # (2N, 1) each
+    pure = _compute_pure_colour(hue)  # (2N, 1) each
     middle = tf.add_n(pure) - 1
     own, after, before = (1 - 2 * share for share in (pure[0], pure[2], pure[1]))
     common = middle * value - (1 - middle) * least
@@ -190,7 +186,7 @@ def _turned(planes: Planes, saturation: tf.Tensor, hue: tf.Tensor, clip: tf.Tens
     return [turned(red, green, blue), turned(green, blue, red), turned(blue, red, green)]
 
 
-def _pure_colour(hue: tf.Tensor) -> Planes:
+def _compute_pure_colour(hue: tf.Tensor) -> Planes:
     """Red, green and blue of full value and saturation at a hue (2N,) in turns: (2N, 1) each."""
     sixths = 6 * (hue - tf.floor(hue))[:, None]
     red = tf.abs(sixths - 3) - 1
@@ -198,7 +194,7 @@ def _pure_colour(hue: tf.Tensor) -> Planes:
     return [tf.clip_by_value(share, 0.0, 1.0) for share in (red, green, blue)]
 
 
-def _clipped(planes: Planes, clip: tf.Tensor) -> Planes:
+def _clip(planes: Planes, clip: tf.Tensor) -> Planes:
     """Clip to [0, 1] the views that clip."""
     low, high = tf.where(clip, 0.0, -_HUGE)[:, None], tf.where(clip, 1.0, _HUGE)[:, None]
     return [tf.minimum(tf.maximum(plane, low), high) for plane in planes]
@@ -207,9 +203,9 @@ def _clipped(planes: Planes, clip: tf.Tensor) -> Planes:
 # Blur, grey, scaling
 
 
-def _blurred(planes: Planes, sigma: tf.Tensor, size: int) -> Planes:
+def _blur(planes: Planes, sigma: tf.Tensor, size: int) -> Planes:
     """The Gaussian blur as two matrix products; sigma 0 is the identity."""
-    across = _blur_matrices(sigma, size)  # (2N, S, S)
+    across = _compute_blur_matrices(sigma, size)  # (2N, S, S)
     pixels = tf.stack(planes, axis=1)  # (2N, C, S S)
     lines = tf.matmul(tf.reshape(pixels, (-1, len(planes) * size, size)), across)
     lines = tf.reshape(lines, (-1, len(planes), size, size))
@@ -217,9 +213,14 @@ def _blurred(planes: Planes, sigma: tf.Tensor, size: int) -> Planes:
     return tf.unstack(tf.reshape(pixels, (-1, len(planes), size * size)), axis=1)
 
 
-def _blur_matrices(sigma: tf.Tensor, size: int) -> tf.Tensor:
+def _count_taps(size: int) -> int:
+    """Width of the blur's kernel for views of `size` pixels: the odd number at or just above a tenth of it."""
+    return size // 10 | 1
+
+
+def _compute_blur_matrices(sigma: tf.Tensor, size: int) -> tf.Tensor:
     """Column j holds the weights of all pixels of a line in blurred pixel j: (2N, S, S)."""
-    taps = blur_taps(size)
+    taps = _count_taps(size)
     steps = np.arange(taps) - taps // 2
     reached = np.abs(steps[:, None] + np.arange(size))  # (taps, S), mirrored about pixel 0 ...
     reached = size - 1 - np.abs(size - 1 - reached)  # ... and about the last one
@@ -241,11 +242,11 @@ def _is_sound(params: ViewParams, shape: tf.TensorShape) -> tf.Tensor:
     return sound
 
 
-def _finished(planes: Planes, sound: tf.Tensor, grey: tf.Tensor, mean: Any, std: Any) -> tf.Tensor:
+def _finish(planes: Planes, sound: tf.Tensor, grey: tf.Tensor, mean: Any, std: Any) -> tf.Tensor:
     """Grey, mean and std, channels brought together: (2N, S * S, C). NaN where not `sound`."""
     channels = len(planes)
-    offset, scale = scaling(mean, std, channels)
-    mix = np.tile(np.array(GREY)[:, None], (1, 3)) if channels == 3 else np.eye(channels)
+    offset, scale = complete_scaling(mean, std, channels)
+    mix = np.tile(np.array(GREY_WEIGHTS)[:, None], (1, 3)) if channels == 3 else np.eye(channels)
     own, mixed = (np.float32(matrix / scale) for matrix in (np.eye(channels), mix))
     matrices = tf.where(grey[:, None, None], mixed, own)  # (2N, C, C)
     matrices = tf.where(sound[:, None, None], matrices, np.nan)

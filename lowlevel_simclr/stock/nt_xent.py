@@ -56,7 +56,7 @@ def nt_xent(z: tf.Tensor, temperature: Temperature) -> tf.Tensor:
         TypeError: z is not one of the four floating-point types.
         tf.errors.InvalidArgumentError: odd or no rows, whose number was unknown when the graph was built.
     """
-    return _losses(*_square(z, temperature))
+    return _compute_losses(*_compute_square(z, temperature))
 
 
 def nt_xent_and_top1(z: tf.Tensor, temperature: Temperature) -> tuple[tf.Tensor, tf.Tensor]:
@@ -72,8 +72,8 @@ def nt_xent_and_top1(z: tf.Tensor, temperature: Temperature) -> tuple[tf.Tensor,
     Raises:
         ValueError, TypeError, tf.errors.InvalidArgumentError: as `nt_xent`.
     """
-    s, of_positive = _square(z, temperature)
-    return _losses(s, of_positive), _is_top1(s, of_positive)
+    s, of_positive = _compute_square(z, temperature)
+    return _compute_losses(s, of_positive), _is_top1(s, of_positive)
 
 
 def contrastive_top1(z: tf.Tensor) -> tf.Tensor:
@@ -90,7 +90,7 @@ def contrastive_top1(z: tf.Tensor) -> tf.Tensor:
     Raises:
         ValueError, TypeError, tf.errors.InvalidArgumentError: as `nt_xent`.
     """
-    return _is_top1(*_square(tf.stop_gradient(z), 1.0))
+    return _is_top1(*_compute_square(tf.stop_gradient(z), 1.0))
 
 
 def nt_xent_rows(
@@ -114,7 +114,7 @@ def nt_xent_rows(
         ValueError: as `nt_xent`, or numbers first_pair and pairs that do not lie within 0 .. N-1.
         TypeError, tf.errors.InvalidArgumentError: as `nt_xent`.
     """
-    return _losses(*_rectangle(*_checked_share(z_all, first_pair, pairs, temperature))[:2])
+    return _compute_losses(*_compute_rectangle(*_check_share(z_all, first_pair, pairs, temperature))[:2])
 
 
 def nt_xent_rows_forward_and_top1(
@@ -134,15 +134,15 @@ def nt_xent_rows_forward_and_top1(
     Raises:
         ValueError, TypeError, tf.errors.InvalidArgumentError: as `nt_xent_rows`.
     """
-    share = _checked_share(tf.stop_gradient(z_all), first_pair, pairs, temperature)
-    s, of_positive, _ = _rectangle(*share)
+    share = _check_share(tf.stop_gradient(z_all), first_pair, pairs, temperature)
+    s, of_positive, _ = _compute_rectangle(*share)
     largest = tf.reduce_max(s, axis=1)
     sums = tf.reduce_sum(tf.exp(s - largest[:, None]), axis=1)
-    normaliser = tf.stack([largest * _temperature_as(share[3], s.dtype), sums], axis=1)
+    normaliser = tf.stack([largest * _cast_temperature(share[3], s.dtype), sums], axis=1)
     return (
         tf.math.log(sums) + (largest - of_positive),
         _is_top1(s, of_positive),
-        RowsState(normaliser, _inverse_norm(share[0])),
+        RowsState(normaliser, _compute_inverse_norm(share[0])),
     )
 
 
@@ -174,9 +174,9 @@ def nt_xent_rows_backward(
     Raises:
         ValueError, TypeError, tf.errors.InvalidArgumentError: as `nt_xent_rows`.
     """
-    share = _checked_share(z_all, first_pair, pairs, temperature)
-    s, of_positive, own = _rectangle(*share)
-    u, tau = _unit_rows(share[0]), _temperature_as(share[3], s.dtype)
+    share = _check_share(z_all, first_pair, pairs, temperature)
+    s, of_positive, own = _compute_rectangle(*share)
+    u, tau = _normalise_rows(share[0]), _cast_temperature(share[3], s.dtype)
     c, rows = tf.cast(cotangent, s.dtype), tf.shape(u)[0]
     lse = state.normaliser[:, 0] / tau + tf.math.log(state.normaliser[:, 1])  # (2N,)
     own_c, partner = tf.gather(c, own), (own + rows // 2) % rows
@@ -191,20 +191,20 @@ def nt_xent_rows_backward(
     return tf.cast(dz, z_all.dtype), tf.cast(dtemperature, tf.float64)
 
 
-def _checked_share(
+def _check_share(
     z_all: tf.Tensor, first_pair: int | tf.Tensor, pairs: int | tf.Tensor, temperature: Temperature
 ) -> tuple[tf.Tensor, tf.Tensor, int | tf.Tensor, Temperature]:
     """The arguments of `nt_xent_rows`, checked; first_pair as an int32 tensor."""
-    z_all, temperature = _checked_rows(z_all), _checked_temperature(temperature)
+    z_all, temperature = _check_rows(z_all), _check_temperature(temperature)
     _check_own_pairs(z_all, first_pair, pairs)
     return z_all, tf.cast(first_pair, tf.int32), pairs, temperature
 
 
-def _rectangle(
+def _compute_rectangle(
     z_all: tf.Tensor, first_pair: tf.Tensor, pairs: int | tf.Tensor, temperature: Temperature
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Similarities of own rows to all, -inf to themselves, s_ip, and the rows' places: (2n, 2N), (2n,), (2n,)."""
-    u = _unit_rows(z_all)
+    u = _normalise_rows(z_all)
     rows, width = tf.shape(u)[0], tf.shape(u)[1]
     second_view = first_pair + rows // 2
     own = tf.concat([first_pair + tf.range(pairs), second_view + tf.range(pairs)], axis=0)  # (2n,)
@@ -212,46 +212,46 @@ def _rectangle(
     own_u = tf.concat(
         [tf.slice(u, [first_pair, 0], [pairs, width]), tf.slice(u, [second_view, 0], [pairs, width])], axis=0
     )  # (2n, d)
-    scaled = own_u / _temperature_as(temperature, u.dtype)
+    scaled = own_u / _cast_temperature(temperature, u.dtype)
     s = tf.matmul(scaled, u, transpose_b=True)  # (2n, 2N)
     itself = own[:, None] == tf.range(rows)[None, :]
     s = tf.where(itself, tf.constant(-math.inf, s.dtype), s)
-    return s, _of_positive(s, (own + rows // 2) % rows, scaled, tf.roll(own_u, pairs, axis=0)), own
+    return s, _select_positive(s, (own + rows // 2) % rows, scaled, tf.roll(own_u, pairs, axis=0)), own
 
 
-def _inverse_norm(z: tf.Tensor) -> tf.Tensor:
+def _compute_inverse_norm(z: tf.Tensor) -> tf.Tensor:
     """1/|z| of each row, and 0 where |z|^2 vanishes as in `_unit_rows`: (2N,)."""
     z = tf.cast(z, _ACCUMULATION[z.dtype])
     squares = tf.reduce_sum(z * z, axis=1)
-    vanishes = squares < tf.constant(_smallest_normal(z.dtype), z.dtype)
+    vanishes = squares < tf.constant(_find_smallest_normal(z.dtype), z.dtype)
     return tf.where(vanishes, tf.zeros([], z.dtype), 1 / tf.sqrt(tf.where(vanishes, tf.ones([], z.dtype), squares)))
 
 
-def _square(z: tf.Tensor, temperature: Temperature) -> tuple[tf.Tensor, tf.Tensor]:
+def _compute_square(z: tf.Tensor, temperature: Temperature) -> tuple[tf.Tensor, tf.Tensor]:
     """Similarities s of all rows, -inf on the diagonal, and s_ip of each: (2N, 2N) and (2N,)."""
-    z, temperature = _checked_rows(z), _checked_temperature(temperature)
-    u = _unit_rows(z)
+    z, temperature = _check_rows(z), _check_temperature(temperature)
+    u = _normalise_rows(z)
     rows = tf.shape(u)[0]
-    scaled = u / _temperature_as(temperature, u.dtype)  # 1/tau on (2N, d) numbers, not on (2N, 2N)
+    scaled = u / _cast_temperature(temperature, u.dtype)  # 1/tau on (2N, d) numbers, not on (2N, 2N)
     s = tf.matmul(scaled, u, transpose_b=True)
     s = tf.linalg.set_diag(s, tf.fill([rows], tf.constant(-math.inf, s.dtype)))
     partner = tf.roll(tf.range(rows), rows // 2, axis=0)
-    return s, _of_positive(s, partner, scaled, tf.roll(u, rows // 2, axis=0))
+    return s, _select_positive(s, partner, scaled, tf.roll(u, rows // 2, axis=0))
 
 
-def _unit_rows(z: tf.Tensor) -> tf.Tensor:
+def _normalise_rows(z: tf.Tensor) -> tf.Tensor:
     """Rows u = z / |z|, and 0 with gradient 0 where |z|^2 vanishes: (2N, d) of the accumulation type."""
     z = tf.cast(z, _ACCUMULATION[z.dtype])
     squares = tf.reduce_sum(z * z, axis=1, keepdims=True)
     # Subnormal numbers are zero on some of TensorFlow's threads and not on others: call them zero everywhere.
     # The comparison is false for NaN, which thus passes through.
-    vanishes = squares < tf.constant(_smallest_normal(z.dtype), z.dtype)
+    vanishes = squares < tf.constant(_find_smallest_normal(z.dtype), z.dtype)
     # The inner where keeps the infinite gradient of the square root at 0 from meeting the outer one's 0.
     # A root and a quotient: the gradient of rsqrt contains |z|^-3, which overflows where |z| is 1e-13.
     return tf.where(vanishes, tf.zeros([], z.dtype), z / tf.sqrt(tf.where(vanishes, tf.ones([], z.dtype), squares)))
 
 
-def _of_positive(s: tf.Tensor, partner: tf.Tensor, scaled: tf.Tensor, u_of_partner: tf.Tensor) -> tf.Tensor:
+def _select_positive(s: tf.Tensor, partner: tf.Tensor, scaled: tf.Tensor, u_of_partner: tf.Tensor) -> tf.Tensor:
     """s_ip of each row: the number that stands in s, with the gradient of <scaled_i, u_p>. (2n,).
 
     Taken from the matrix, it equals its term in the sum over k to the last bit: no loss is negative, N = 1
@@ -263,7 +263,7 @@ def _of_positive(s: tf.Tensor, partner: tf.Tensor, scaled: tf.Tensor, u_of_partn
     return tf.stop_gradient(from_matrix) + (through_rows - tf.stop_gradient(through_rows))
 
 
-def _losses(s: tf.Tensor, of_positive: tf.Tensor) -> tf.Tensor:
+def _compute_losses(s: tf.Tensor, of_positive: tf.Tensor) -> tf.Tensor:
     """Equation (1) for any tau: shifted by the row's maximum, which is finite since N >= 1. (2n,)."""
     largest = tf.stop_gradient(tf.reduce_max(s, axis=1))
     return tf.math.log(tf.reduce_sum(tf.exp(s - largest[:, None]), axis=1)) + (largest - of_positive)
@@ -277,17 +277,17 @@ def _is_top1(s: tf.Tensor, of_positive: tf.Tensor) -> tf.Tensor:
     return below == tf.shape(s)[1] - 1
 
 
-def _temperature_as(temperature: Temperature, dtype: tf.DType) -> tf.Tensor:
+def _cast_temperature(temperature: Temperature, dtype: tf.DType) -> tf.Tensor:
     """Tau of the accumulation type. Through tf.cast a number would become float32 on its way."""
     return tf.constant(temperature, dtype) if isinstance(temperature, Real) else tf.cast(temperature, dtype)
 
 
-def _smallest_normal(dtype: tf.DType) -> float:
+def _find_smallest_normal(dtype: tf.DType) -> float:
     """Smallest normal number of float32 or float64."""
     return 2.0**-1022 if dtype == tf.float64 else 2.0**-126
 
 
-def _checked_rows(z: tf.Tensor) -> tf.Tensor:
+def _check_rows(z: tf.Tensor) -> tf.Tensor:
     """Z as a tensor known, or asserted in the graph, to be (2N, d) of a type that NT-Xent takes."""
     z = tf.convert_to_tensor(z)
     if z.dtype not in _ACCUMULATION:
@@ -311,7 +311,7 @@ def _checked_rows(z: tf.Tensor) -> tf.Tensor:
         return tf.identity(z)
 
 
-def _checked_temperature(temperature: Temperature) -> Temperature:
+def _check_temperature(temperature: Temperature) -> Temperature:
     """The temperature as given, or ValueError where it can be seen not to be one positive finite number."""
     if isinstance(temperature, Real):
         value = float(temperature)

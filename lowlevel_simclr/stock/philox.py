@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from lowlevel_simclr.reference.philox import EPOCH_ORDER, KEY_STEPS, MULTIPLIERS, ROUNDS, key_words
+from lowlevel_simclr.contract.philox import EPOCH_ORDER, KEY_STEPS, MULTIPLIERS, ROUNDS, split_seed
 
 _LOW = 0xFFFFFFFF
 _LARGEST_COUNT = 2**31
@@ -34,10 +34,10 @@ def philox4x32(counter: tf.Tensor, key: Any) -> tf.Tensor:
     counter, key = tf.convert_to_tensor(counter, tf.uint32), tf.convert_to_tensor(key, tf.uint32)
     if counter.shape.rank in (None, 0) or counter.shape[-1] != 4 or key.shape != (2,):
         raise ValueError(f"counter has shape {counter.shape} and key {key.shape}: Philox4x32 needs (..., 4) and (2,).")
-    return tf.stack(philox_words(*tf.unstack(counter, axis=-1), key=key), axis=-1)
+    return tf.stack(draw_words(*tf.unstack(counter, axis=-1), key=key), axis=-1)
 
 
-def philox_words(x0: Any, x1: Any, x2: Any, x3: Any, *, key: Any) -> tuple[tf.Tensor, ...]:
+def draw_words(x0: Any, x1: Any, x2: Any, x3: Any, *, key: Any) -> tuple[tf.Tensor, ...]:
     """`philox4x32` of counters whose words come one by one, in shapes that broadcast against each other.
 
     Args:
@@ -51,19 +51,19 @@ def philox_words(x0: Any, x1: Any, x2: Any, x3: Any, *, key: Any) -> tuple[tf.Te
         The four words drawn, uint32, of the broadcast shape.
     """
     x0, x1, x2, x3 = (tf.cast(word, tf.uint64) for word in (x0, x1, x2, x3))
-    for key_0, key_1 in _round_keys(key):
-        product_0, product_2 = x0 * _uint64(MULTIPLIERS[0]), x2 * _uint64(MULTIPLIERS[1])
-        x0, x1 = _upper(product_2) ^ x1 ^ key_0, product_2 & _uint64(_LOW)
-        x2, x3 = _upper(product_0) ^ x3 ^ key_1, product_0 & _uint64(_LOW)
+    for key_0, key_1 in _make_round_keys(key):
+        product_0, product_2 = x0 * _to_uint64(MULTIPLIERS[0]), x2 * _to_uint64(MULTIPLIERS[1])
+        x0, x1 = _take_upper_word(product_2) ^ x1 ^ key_0, product_2 & _to_uint64(_LOW)
+        x2, x3 = _take_upper_word(product_0) ^ x3 ^ key_1, product_0 & _to_uint64(_LOW)
     return tuple(tf.cast(word, tf.uint32) for word in (x0, x1, x2, x3))
 
 
-def uniform(words: tf.Tensor) -> tf.Tensor:
+def to_uniform(words: tf.Tensor) -> tf.Tensor:
     """Words as numbers in [0, 1): the upper 24 bits times 2^-24, exact in float32. Same shape, float32."""
     return tf.cast(tf.bitwise.right_shift(words, tf.constant(8, tf.uint32)), tf.float32) * 2.0**-24
 
 
-def epoch_order(seed: int, epoch: int | tf.Tensor, count: int) -> tf.Tensor:
+def draw_epoch_order(seed: int, epoch: int | tf.Tensor, count: int) -> tf.Tensor:
     """The order in which an epoch visits the images: image indices, each once.
 
     Args:
@@ -80,23 +80,23 @@ def epoch_order(seed: int, epoch: int | tf.Tensor, count: int) -> tf.Tensor:
     if not 0 <= count <= _LARGEST_COUNT:
         raise ValueError(f"count is {count}: an epoch has 0 to 2^31 images.")
     index = tf.range(count, dtype=tf.int64)
-    word = philox_words(epoch, index, 0, EPOCH_ORDER, key=key_words(seed))[0]  # (count,)
+    word = draw_words(epoch, index, 0, EPOCH_ORDER, key=split_seed(seed))[0]  # (count,)
     # Word and index in one number sort as the reference's stable argsort does, whatever the sort does with equals.
     both = tf.sort(tf.cast(word, tf.int64) * _LARGEST_COUNT + index)
     return both % _LARGEST_COUNT
 
 
-def _round_keys(key: Any) -> list[tuple[tf.Tensor, tf.Tensor]]:
+def _make_round_keys(key: Any) -> list[tuple[tf.Tensor, tf.Tensor]]:
     """The key words of each of the ten rounds, uint64 scalars."""
     steps = np.arange(ROUNDS, dtype=np.uint64)[:, None] * np.array(KEY_STEPS, np.uint64)  # (10, 2)
-    keys = (tf.cast(key, tf.uint64) + steps) & _uint64(_LOW)  # (10, 2)
+    keys = (tf.cast(key, tf.uint64) + steps) & _to_uint64(_LOW)  # (10, 2)
     return [tuple(tf.unstack(row)) for row in tf.unstack(keys)]
 
 
-def _uint64(number: int) -> tf.Tensor:
+def _to_uint64(number: int) -> tf.Tensor:
     return tf.constant(number, tf.uint64)
 
 
-def _upper(product: tf.Tensor) -> tf.Tensor:
+def _take_upper_word(product: tf.Tensor) -> tf.Tensor:
     """The upper word of a product of two words."""
-    return tf.bitwise.right_shift(product, _uint64(32))
+    return tf.bitwise.right_shift(product, _to_uint64(32))

@@ -1,0 +1,98 @@
+"""SimCLR as a competent user writes it today in stock TensorFlow and Keras: what the whole job is measured against.
+
+Stock Keras layers and their BatchNormalization, each view drawn and made per image in `tf.data` (stateless random ops,
+parallel, prefetched), NT-Xent by a matrix product, `optimizer.apply_gradients` with SGD and momentum, all in one
+tf.function. Keras's default is float32; its mixed bfloat16 is one line more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+TEMPERATURE = 0.1
+
+
+def view(image: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:
+    """One view of an image in [0, 1]: (S, S, 3)."""
+    box = tf.constant([[[0.0, 0.0, 1.0, 1.0]]])  # the whole image
+    begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
+        tf.shape(image), box, seed, aspect_ratio_range=(3 / 4, 4 / 3), area_range=(0.08, 1.0)
+    )
+    x = tf.image.resize(tf.slice(image, begin, extent), (size, size))
+    x = tf.image.stateless_random_flip_left_right(x, seed + 1)
+    if tf.random.stateless_uniform((), seed + 2) < 0.8:
+        x = tf.image.stateless_random_brightness(x, 0.4, seed + 3)
+        x = tf.image.stateless_random_contrast(x, 0.6, 1.4, seed + 4)
+        x = tf.image.stateless_random_saturation(x, 0.6, 1.4, seed + 5)
+        x = tf.image.stateless_random_hue(x, 0.1, seed + 6)
+    if tf.random.stateless_uniform((), seed + 7) < 0.2:
+        x = tf.repeat(tf.image.rgb_to_grayscale(x), 3, axis=-1)
+    return tf.reshape(tf.clip_by_value(x, 0.0, 1.0), (size, size, 3))
+
+
+def batches(images: np.ndarray, batch_size: int, size: int) -> tf.data.Dataset:
+    """Endless batches of two views of each image: (B, 2, S, S, 3)."""
+
+    def two_views(count: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
+        x = tf.image.convert_image_dtype(image, tf.float32)
+        return tf.stack([view(x, tf.stack([count, place]), size) for place in (0, 100)])
+
+    found = tf.data.Dataset.from_tensor_slices(images).shuffle(len(images), seed=0).repeat()
+    found = found.enumerate().map(two_views, num_parallel_calls=tf.data.AUTOTUNE)
+    return found.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+
+
+def nt_xent(z: tf.Tensor) -> tf.Tensor:
+    """Mean loss of z (2N, d)."""
+    u = tf.math.l2_normalize(tf.cast(z, tf.float32), axis=1)
+    count = tf.shape(u)[0]
+    s = tf.matmul(u, u, transpose_b=True) / TEMPERATURE - 1e9 * tf.eye(count)
+    positive = tf.roll(tf.range(count), count // 2, axis=0)
+    return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(positive, s))
+
+
+def encoder(name: str, stem: str, size: int) -> tf.keras.Model:
+    """Keras's own ResNet-50; else this project's encoder in Keras's layers."""
+    if (name, stem) == ("resnet50", "imagenet"):
+        return tf.keras.applications.ResNet50(
+            include_top=False, weights=None, input_shape=(size, size, 3), pooling="avg"
+        )
+    from lowlevel_simclr.model import encoder as ours
+
+    def stock(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
+        return ours.STOCK.get(type(layer), type(layer)).from_config(layer.get_config())
+
+    return tf.keras.models.clone_model(ours.build(name, stem, size), clone_function=stock)
+
+
+def prepared(
+    name: str, stem: str, size: int, batch_size: int, widths: tuple[int, ...], images: np.ndarray, policy: str
+) -> Callable[[], float]:
+    """A call that trains one step and gives its loss.
+
+    Args:
+        name: the encoder. stem: its stem. size: S. batch_size: images a step. widths: of the head.
+        images: (n, H, W, 3) uint8.
+        policy: Keras's, float32 or mixed_bfloat16.
+    """
+    tf.keras.mixed_precision.set_global_policy(policy)
+    f = encoder(name, stem, size)
+    layers = tf.keras.layers
+    hidden = [layer for width in widths[:-1] for layer in (layers.Dense(width), layers.ReLU())]
+    g = tf.keras.Sequential([tf.keras.Input((f.output_shape[-1],)), *hidden, layers.Dense(widths[-1])])
+    optimizer = tf.keras.optimizers.SGD(0.1, momentum=0.9)
+    stream = iter(batches(images, batch_size, size))
+
+    @tf.function
+    def train_step(views: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            z = g(f(tf.concat([views[:, 0], views[:, 1]], axis=0), training=True), training=True)
+            loss = nt_xent(z)
+        variables = f.trainable_variables + g.trainable_variables
+        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
+        return loss
+
+    return lambda: float(train_step(next(stream)))

@@ -1,0 +1,95 @@
+"""Trains a preset with several seeds and stores what each learned: python -m bench.learning.accuracy NAME --seeds 0 1.
+
+A run that is already in its folder is read, not made again. Results go to bench/results/<device>/accuracy_PRESET.json;
+`bench.report.tables` writes them into the README.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import harness, utilisation
+
+
+def trained(preset: str, seed: int, folder: Path, flags: Sequence[str]) -> dict[str, Any]:
+    """One run as a user makes it, from the command to the last picture; read back from its folder."""
+    if not (folder / "evaluation.json").exists():
+        command = [sys.executable, "-m", "lowlevel_simclr.train", "--preset", preset, "--seed", str(seed)]
+        subprocess.run([*command, "--out", str(folder), *flags], check=True)
+    evaluation = json.loads((folder / "evaluation.json").read_text())
+    environment = json.loads((folder / "environment.json").read_text())
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    started = datetime.datetime.fromisoformat(environment["started"][:-2] + ":" + environment["started"][-2:])
+    ended = max(path.stat().st_mtime for path in (folder / "plots").iterdir())
+    return {
+        "seed": seed,
+        "steps": rows[-1]["step"],
+        "seconds": round(ended - started.timestamp(), 1) if not environment["earlier"] else None,
+        "pairs_per_second": float(np.median([row["pairs_per_second"] for row in rows])),
+        "peak_memory_bytes": peak_memory(environment),
+        "mfu": model_utilisation(folder, rows, environment["precision"]),
+        "precision": environment["precision"],
+        "tensorflow": environment["tensorflow"],
+        "commit": environment["git"],
+        "curve": {row["step"]: row["knn"] for row in rows if "knn" in row},
+        **{name: evaluation[name] for name in evaluation if name not in ("schema", "notes", "step")},
+    }
+
+
+def peak_memory(environment: dict[str, Any]) -> dict[str, int | None]:
+    """What any session of the run held at most on the host and on a GPU, by its own word; None: nobody has said."""
+    said = [one.get("peak_memory_bytes", {}) for one in (environment, *environment["earlier"])]
+    return {
+        place: max((one[place] for one in said if one.get(place) is not None), default=None)
+        for place in ("host", "gpu")
+    }
+
+
+def model_utilisation(folder: Path, rows: Sequence[dict[str, Any]], precision: str) -> float | None:
+    """MFU by the run's median pairs a second; None on a device whose peak is not known."""
+    device = utilisation.gpu_name()
+    if utilisation.peak(device, precision) is None:
+        return None
+    from lowlevel_simclr.model import encoder, projection
+
+    model = json.loads((folder / "config.json").read_text())["model"]
+    f = encoder.build(model["encoder"], model["stem"], model["image_size"], 3)
+    g = projection.build(f.output_shape[-1], model["projection_widths"])
+    rate = float(np.median([row["pairs_per_second"] for row in rows]))
+    return utilisation.share(rate, utilisation.operations_of_pair([f, g]), device, precision)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train or read every seed, store one file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("preset")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), help="where the run folders are, one PRESET-seedN each"
+    )
+    parser.add_argument("--flags", default="", help="further flags of train, in one string")
+    parser.add_argument("--json", type=Path)
+    chosen = parser.parse_args(arguments)
+    flags = shlex.split(chosen.flags)
+    rows = [trained(chosen.preset, seed, chosen.runs / f"{chosen.preset}-seed{seed}", flags) for seed in chosen.seeds]
+    device = harness.device_name()
+    path = chosen.json or harness.RESULTS / device / f"accuracy_{chosen.preset}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    command = f"python -m bench.learning.accuracy {chosen.preset} --seeds {' '.join(map(str, chosen.seeds))}"
+    command += f" --flags {shlex.quote(chosen.flags)}" if chosen.flags else ""
+    path.write_text(json.dumps({"command": command, "device": device, "runs": rows}, indent=2) + "\n")
+    print(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""Times the CUDA launchers alone, without TensorFlow: python bench/ops/bench_launchers.py NEW.so [OLD.so] --json FILE.
+
+A library of launchers is what `nvcc -shared` makes of kernels/*/*.cu; of two, each problem's calls take turns on one
+card, as often as there are turns. Times are of CUDA events around one call, after three to warm up, medians of ten;
+arrays lie on the device through PyTorch. The card's copy and matrix product are timed beside them. What the kernels
+compute is `tests/gpu_kernels.py`'s subject.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+import numpy as np  # noqa: E402
+
+from lowlevel_simclr import reference  # noqa: E402
+from lowlevel_simclr.config.settings import ViewRecipe  # noqa: E402
+from tests.support import lars_launchers, nt_xent_launchers, view_launchers  # noqa: E402
+
+TEMPERATURE, DIM = 0.1, 128
+PAIRS, TYPES = (1024, 4096, 16384), ("bfloat16", "float32")
+SIZES = ((16384, 32, 32, "bfloat16"), (16384, 32, 32, "float32"), (2048, 96, 96, "float32"), (256, 256, 224, "float32"))
+RECIPES = {"default": ViewRecipe(), "blur half": ViewRecipe(blur_probability=0.5)}
+DRAWN = 1024  # images whose parameters are drawn; the others repeat them
+UPDATED = (9408, 2359296, 23500352)  # floats: a first kernel, a 3x3 of 512 channels, all of ResNet-50
+Call = Callable[[], None]
+
+
+def loaded(path: Path) -> Any:
+    """The launchers of a library, with their types."""
+    library = ctypes.CDLL(str(path.resolve()))
+    return lars_launchers.declared(view_launchers.declared(nt_xent_launchers.declared(library)))
+
+
+def pointer(tensor: Any) -> ctypes.c_void_p:
+    return ctypes.c_void_p(tensor.data_ptr())
+
+
+def checked(why: bytes | None) -> None:
+    """RuntimeError with what a launcher says of its failure."""
+    if why is not None:
+        raise RuntimeError(why.decode())
+
+
+def timed(torch: Any, call: Call, repeats: int = 10) -> dict[str, float]:
+    """Milliseconds of one call by events: median, least and most."""
+    for _ in range(3):
+        call()
+    times = []
+    for _ in range(repeats):
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin.record()
+        call()
+        end.record()
+        torch.cuda.synchronize()
+        times.append(begin.elapsed_time(end))
+    return {"median_ms": statistics.median(times), "min_ms": min(times), "max_ms": max(times)}
+
+
+def nt_xent(torch: Any, library: Any, pairs: int, dtype: str) -> dict[str, Call]:
+    """Forward and backward pass of 2N random rows."""
+    stream, rows = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream), 2 * pairs
+    z = torch.randn(rows, DIM, device="cuda").to(getattr(torch, dtype))
+    shape = (pairs, DIM, pairs, nt_xent_launchers.CODES[dtype])
+    bytes_needed = library.lowlevel_simclr_nt_xent_cuda_workspace_bytes(*shape)
+    workspace = torch.empty(bytes_needed, dtype=torch.uint8, device="cuda")
+    tau = torch.tensor([TEMPERATURE], dtype=torch.float64, device="cuda")
+    loss, normaliser, inverse_norm = (torch.empty(count, device="cuda") for count in (rows, 2 * rows, rows))
+    top1, slope = torch.empty(rows, dtype=torch.bool, device="cuda"), torch.empty(1, dtype=torch.float64, device="cuda")
+    weights, dz = torch.full((rows,), 1 / rows, device="cuda"), torch.empty_like(z)
+
+    def forward() -> None:
+        arrays = [pointer(each) for each in (workspace, loss, normaliser, inverse_norm, top1)]
+        checked(library.lowlevel_simclr_nt_xent_cuda_forward(stream, *shape, pointer(z), pointer(tau), None, *arrays))
+
+    def backward() -> None:
+        given = [pointer(each) for each in (z, normaliser, inverse_norm, weights, tau)]
+        made = [pointer(each) for each in (workspace, dz, slope)]
+        checked(library.lowlevel_simclr_nt_xent_cuda_backward(stream, *shape, *given, None, *made))
+
+    return {"forward": forward, "backward": backward}
+
+
+def make_views(
+    torch: Any, library: Any, count: int, side: int, size: int, dtype: str, recipe: ViewRecipe
+) -> tuple[Call, int]:
+    """Two views of each of `count` random images, and the bytes that must be moved for them."""
+    stream, shape = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream), (count, side, side, 3, size)
+    shape = (*shape, view_launchers.PIXELS["uint8"], view_launchers.TYPES[dtype])
+    images = torch.randint(0, 256, (count, side, side, 3), dtype=torch.uint8, device="cuda")
+    few = min(count, DRAWN)
+    drawn = reference.draw_view_params(3, 5, np.arange(few), recipe, side, side)
+    fields = []
+    for field, kind in zip(drawn, view_launchers.KINDS):
+        halves = [np.resize(half, (count, *half.shape[1:])) for half in np.split(np.asarray(field, kind), 2)]
+        fields.append(torch.from_numpy(np.concatenate(halves)).cuda())
+    pointers = (ctypes.c_void_p * len(fields))(*(field.data_ptr() for field in fields))
+    mean, inverse_std = torch.zeros(3, device="cuda"), torch.ones(3, device="cuda")
+    bytes_needed = library.lowlevel_simclr_make_views_cuda_workspace_bytes(*shape)
+    workspace = torch.empty(max(1, bytes_needed), dtype=torch.uint8, device="cuda")
+    views = torch.empty((2 * count, size, size, 3), dtype=getattr(torch, dtype), device="cuda")
+    held = (images, fields, mean, inverse_std, workspace, views)
+
+    def call() -> None:
+        arrays = [pointer(each) for each in (mean, inverse_std, workspace, views)]
+        checked(library.lowlevel_simclr_make_views_cuda(stream, *shape, pointer(held[0]), pointers, *arrays))
+
+    return call, images.numel() + views.numel() * views.element_size()
+
+
+def lars_update(torch: Any, library: Any, count: int) -> Call:
+    """The update of one variable that adapts, in place."""
+    stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
+    weight, gradient, velocity = (torch.randn(count, device="cuda") for _ in range(3))
+    scalars = torch.tensor([0.05, 0.9, 1e-4, 1e-3], device="cuda")
+    sums = torch.empty(library.lowlevel_simclr_lars_update_cuda_partial_sums(count), dtype=torch.float64, device="cuda")
+    arrays = (scalars, weight, gradient, velocity, sums, weight, velocity)
+
+    def call() -> None:
+        checked(library.lowlevel_simclr_lars_update_cuda(stream, count, 1, *map(pointer, arrays)))
+
+    return call
+
+
+def rows(torch: Any, libraries: dict[str, Any], turns: int) -> Iterator[dict[str, Any]]:
+    """One row for each problem, library and turn."""
+    for dtype in TYPES:
+        for pairs in PAIRS:
+            made = {name: nt_xent(torch, library, pairs, dtype) for name, library in libraries.items()}
+            for turn in range(turns):
+                for name, calls in made.items():
+                    times = {kind: timed(torch, call) for kind, call in calls.items()}
+                    yield {"what": "nt_xent", "library": name, "turn": turn, "pairs": pairs, "dtype": dtype, **times}
+    for count, side, size, dtype in SIZES:
+        for recipe, choices in RECIPES.items():
+            problem = {"count": count, "side": side, "size": size, "dtype": dtype}
+            every = {
+                name: make_views(torch, library, *problem.values(), choices) for name, library in libraries.items()
+            }
+            for turn in range(turns):
+                for name, (call, moved) in every.items():
+                    times = timed(torch, call)
+                    rate = moved / times["median_ms"] / 1e6
+                    about = {"what": "make_views", "library": name, "turn": turn, **problem, "recipe": recipe}
+                    yield {**about, "gb_s": rate, **times}
+    for count in UPDATED:
+        updates = {name: lars_update(torch, library, count) for name, library in libraries.items()}
+        for turn in range(turns):
+            for name, call in updates.items():
+                times = timed(torch, call)
+                rate = 28 * count / times["median_ms"] / 1e6
+                yield {"what": "lars_update", "library": name, "turn": turn, "count": count, "gb_s": rate, **times}
+
+
+def ceilings(torch: Any) -> dict[str, float]:
+    """Bytes a second, read and written, of a large copy; operations a second of a bfloat16 product."""
+    source = torch.empty(2**30, dtype=torch.uint8, device="cuda")
+    target, a = torch.empty_like(source), torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
+    copy, product = timed(torch, lambda: target.copy_(source)), timed(torch, lambda: a @ a)
+    return {
+        "copy_gb_s": 2 * source.numel() / copy["median_ms"] / 1e6,
+        "gemm_tflop_s": 2 * 8192**3 / product["median_ms"] / 1e9,
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Time, store, print; returns the exit code, 2 where there is no GPU."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("new", type=Path, help="a library of launchers")
+    parser.add_argument("old", type=Path, nargs="?", help="another one, of an older version")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="where the result is stored")
+    chosen = parser.parse_args(arguments)
+    import torch
+
+    if not torch.cuda.is_available():
+        print("PyTorch sees no GPU: the launchers cannot be timed here.")
+        return 2
+    libraries = {name: loaded(path) for name in ("old", "new") if (path := getattr(chosen, name)) is not None}
+    result: dict[str, Any] = {"benchmark": "launchers", "device": torch.cuda.get_device_name()}
+    result |= {"date": time.strftime("%Y-%m-%d"), "ceilings": ceilings(torch), "rows": []}
+    for row in rows(torch, libraries, chosen.turns):
+        result["rows"].append(row)
+        print(json.dumps(row), flush=True)
+        if chosen.json:
+            chosen.json.parent.mkdir(parents=True, exist_ok=True)
+            chosen.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""Writes bench/STEP.md from stored results: python -m bench.report.step_page bench/results/DEVICE/step*.json.
+
+Where each per cent of a step goes, and what it is measured against. It measures nothing; every number is the result's.
+A result of bench_startup among the files adds where the time to the first step goes, one of bench_step_sizes the step
+at many sizes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+STEP = Path(__file__).parents[1] / "STEP.md"
+HEAD = """\
+# Where a training step goes
+
+Written by `python -m bench.report.step_page`; measured by `bench.step.bench_step`, `bench.step.bench_startup` and
+`bench.step.bench_step_sizes`. Stages are differences of medians of steps that end after each; what `bench_step.py`
+says of its forms holds here.
+"""
+
+
+def section(result: dict[str, Any]) -> str:
+    """One configuration: the forms, then the stages."""
+    config = result["config"]
+    title = f"{config['encoder']}, {config['stem']} stem, {config['image_size']} pixels, batch {config['batch_size']}"
+    title += f", {config['precision']}, {config['implementation']} ops"
+    lines = [f"## {title}", "", f"{result['device']}, {result['date']}, load {result['load']:.1f}.", ""]
+    lines += ["| form | pairs/s | best | ms a step | processor ms | whole job is |", "|---|---|---|---|---|---|"]
+    for name, form in result["forms"].items():
+        against = result["whole_against"].get(name)
+        ratio = f"{against['by_medians']:.3f}x ({against['turn_p10']:.3f}-{against['turn_p90']:.3f})" if against else ""
+        lines.append(
+            f"| {name} | {form['pairs_per_second']:.1f} | {form['best_pairs_per_second']:.1f} | "
+            f"{1e3 * form['median_seconds']:.0f} | {1e3 * form['processor_seconds']:.0f} | {ratio} |"
+        )
+    if by_process := result.get("encoder_by_process"):  # results of before it was measured have none
+        ratios = ", ".join(f"{each:.3f}" for each in by_process)
+        lines += ["", f"Of the encoder in each of {len(by_process)} processes: {ratios}."]
+    lines += ["", *(f"Not measured: {name} ({why})." for name, why in result["missing"].items()), ""]
+    whole = sum(result["stages_seconds"].values())
+    lines += ["| stage | ms | of the step |", "|---|---|---|"] if whole else ["Not split by stage."]
+    lines += [
+        f"| {name} | {1e3 * value:.1f} | {value / whole:.1%} |" for name, value in result["stages_seconds"].items()
+    ]
+    share = ", ".join(f"{value:.0%} of {kind}'s" for kind, value in result["of_gemm_peak"].items())
+    count = f"{result['operations_per_step'] / 1e9:.0f} GFLOP a step, products with padding counted"
+    lines += ["", f"{count}; of this machine's matrix product: {share}."]
+    if result["peak_memory_bytes"]:
+        lines.append(f"Peak memory: {result['peak_memory_bytes'] / 2**20:.0f} MiB.")
+    return "\n".join(lines)
+
+
+def startup_section(result: dict[str, Any]) -> str:
+    """From the command to the first step."""
+    title = f"## From the command to the first step, {result['device']}"
+    lines = [title, "", "Preset shapes, medians, seconds.", ""]
+    lines += ["| part | wall | processor |", "|---|---|---|"]
+    lines += [f"| {name} | {part['wall']:.2f} | {part['processor']:.2f} |" for name, part in result["parts"].items()]
+    lines.append("")
+    lines.append(
+        f"The command's first step: {result['first_step_seconds']:.1f} s; `import tensorflow` alone: "
+        f"{result['import_tensorflow_seconds']:.1f} s."
+    )
+    return "\n".join(lines)
+
+
+def sizes_section(result: dict[str, Any]) -> str:
+    """The step at many sizes: a line for each encoder, batch and precision."""
+    names = list(dict.fromkeys(row["name"] for row in result["rows"]))
+    lines = ["## At other sizes", "", f"{result['device']}, {result['date']}, load {result['load']:.1f}.", ""]
+    turns = max(row["repeats"] for row in result["rows"])
+    lines.append(
+        f"{turns} turns of each form. "
+        "Pairs a second by the median (by the minimum); ratios by processor time, steadier on a busy machine."
+    )
+    head = [*names, f"{names[0]} / {names[2]}", f"{names[0]} / {names[1]}"]
+    lines += ["", "| encoder, batch, precision | " + " | ".join(head) + " |", "|---" * (len(head) + 1) + "|"]
+    for _, group in itertools.groupby(result["rows"], key=lambda row: row["problem"]):
+        rows = list(group)
+        problem = rows[0]["problem"]
+        rates = [_rate(row, problem["N"]) for row in rows]
+        rates += [_speed_ratio(rows[0], rows[2]), _speed_ratio(rows[0], rows[1])]
+        label = f"{problem['encoder']}, {problem['N']}, {problem['precision']}"
+        lines.append(f"| {label} | " + " | ".join(rates) + " |")
+    return "\n".join(lines)
+
+
+def _rate(row: dict[str, Any], batch_size: int) -> str:
+    if row["median"] is None:
+        return row["note"]
+    return f"{batch_size / row['median']:.0f} ({batch_size / row['minimum']:.0f})"
+
+
+def _speed_ratio(row: dict[str, Any], other: dict[str, Any]) -> str:
+    if row["processor"] is None or other["processor"] is None:
+        return ""
+    return f"{other['processor'] / row['processor']:.3f}x"
+
+
+def text(results: Sequence[dict[str, Any]]) -> str:
+    """The whole page."""
+    writers = {"step": section, "startup": startup_section, "step_sizes": sizes_section}
+    sections = [writers[each["benchmark"]](each) for each in results]
+    return "\n\n".join([HEAD.rstrip(), *sections]) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("results", type=Path, nargs="+")
+    parser.add_argument("--out", type=Path, default=STEP)
+    chosen = parser.parse_args(arguments)
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in chosen.results]
+    chosen.out.write_text(text(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

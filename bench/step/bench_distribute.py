@@ -1,0 +1,251 @@
+"""Times replicas and counts what they exchange: python -m bench.step.bench_distribute [--json FILE] [--page PAGE].
+
+The same training step of the same global batch, in processes of their own that take turns: one replica, 2 and 4 virtual
+replicas of one process, 2 processes on loopback. Virtual replicas share the processor: what they add is the cost of
+being several, not speed. Bytes are those that `Replica.moved` counts; of the two processes the loopback device's own
+counter stands beside them, with whatever else used it. `scaling.py` foretells 8 to 1024 devices; its bytes are first
+held against the counted ones, and no result is stored where they differ.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from bench import harness
+from bench.report import tables as report
+from bench.step import scaling
+from lowlevel_simclr.config.identity import replace
+from lowlevel_simclr.config.settings import Config
+from lowlevel_simclr.data.batches import make_batches
+from lowlevel_simclr.data.catalog import select_training_images
+from lowlevel_simclr.model import encoder
+from lowlevel_simclr.training import replicas
+from lowlevel_simclr.training.learner import build_learner
+from lowlevel_simclr.training.loop import make_steps
+from lowlevel_simclr.training.plan import load_images, resolve
+from lowlevel_simclr.training.workers import ask_any, check_ranks, gather_team, run_everywhere
+
+FORMS = {"1 replica": ("cpu:1", 1), "2 replicas": ("cpu:2", 1), "4 replicas": ("cpu:4", 1), "2 processes": ("all", 2)}
+LIMIT = 1800  # seconds that a form may take
+
+
+# One form, in a process of its own
+
+
+def configuration(chosen: argparse.Namespace, devices: str) -> Config:
+    """The job: the shapes, LARS, float32, everything else as the flags say."""
+    return replace(
+        Config(),
+        image_size=chosen.image_size,
+        encoder=chosen.encoder,
+        stem="cifar",
+        batch_size=chosen.batch_size,
+        optimizer="lars",
+        learning_rate=0.3,
+        precision="float32",
+        devices=devices,
+        steps=1_000_000,
+    )
+
+
+def measure_form(chosen: argparse.Namespace) -> dict[str, Any]:
+    """Seconds a step of each turn, bytes by what they carry, and the sizes that the scaling model needs."""
+    config = configuration(chosen, chosen.form)
+    team = gather_team(config.train.devices, config.train.batch_norm, config.train.ghost_batch)
+    images = load_images(config)
+    config, plan = resolve(config, team, images)
+    check_ranks(team.workers, team.local)
+    learners, functions, batches = [], [], []
+    for replica in team.local:
+        with tf.device(replica.device or None):
+            learners.append(build_learner(plan, 3))
+        replica.moved.clear()  # the first exchange was no part of a step
+        functions.append(make_steps(plan, learners[-1], replica))
+        own = replicas.choose_own_rows(replica.rank, replica.count, chosen.batch_size) if replica.count > 1 else None
+        pixels = select_training_images(images)
+        batches.append(iter(make_batches(pixels, chosen.batch_size, config.train.seed, 0, plan.steps, own)))
+    steps = run_everywhere(team, functions)
+    steps(batches, tf.constant(1)).loss.numpy()
+    seconds, before = [], _loopback_bytes()
+    for _ in range(chosen.turns):
+        started = time.perf_counter()
+        steps(batches, tf.constant(chosen.steps_per_turn)).loss.numpy()
+        seconds.append((time.perf_counter() - started) / chosen.steps_per_turn)
+    loopback = (_loopback_bytes() - before) / chosen.turns / chosen.steps_per_turn
+    moved: Counter[str] = Counter()
+    for what, size in team.local[0].moved:
+        moved[what] += size
+    sizes = scaling.sizes_of(learners[0].encoder, learners[0].projection)
+    ask_any(team.workers, False)  # nobody leaves before all have counted
+    return {
+        "rank": team.workers.rank,
+        "replicas": team.count,
+        "seconds": seconds,
+        "moved": dict(moved),
+        "exchanges": len(team.local[0].moved),
+        "loopback": loopback,
+        "sizes": dataclasses.asdict(sizes),
+    }
+
+
+def _loopback_bytes() -> int:
+    """What the loopback device has carried since the machine started; 0 where it cannot be asked."""
+    counter = Path("/sys/class/net/lo/statistics/rx_bytes")
+    return int(counter.read_text(encoding="utf-8")) if counter.exists() else 0
+
+
+# All forms
+
+
+def run_form(name: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """What worker 0 of a form measured.
+
+    Raises:
+        SystemExit: a process of it failed.
+    """
+    devices, workers = FORMS[name]
+    command = [sys.executable, "-m", "bench.step.bench_distribute", *arguments, "--form", devices]
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(workers)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
+    tasks = [
+        json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}})
+        for rank in range(workers)
+    ]
+    running = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, "TF_CONFIG": task if workers > 1 else ""},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for task in tasks
+    ]
+    try:
+        said = [process.communicate(timeout=LIMIT) for process in running]
+    finally:
+        for process in running:
+            process.kill()
+    for process, (_, errors) in zip(running, said):
+        if process.returncode:
+            raise SystemExit(f"bench_distribute: a process of '{name}' ended: {errors[-2000:]}")
+    found = [json.loads(out.splitlines()[-1]) for out, _ in said]
+    return next(each for each in found if each["rank"] == 0)
+
+
+def measure(chosen: argparse.Namespace, arguments: Sequence[str]) -> dict[str, Any]:
+    """The whole result.
+
+    Raises:
+        SystemExit: a form failed.
+        scaling.WrongModel: the model's bytes are not those that were counted.
+    """
+    rounds = [{name: run_form(name, arguments) for name in FORMS} for _ in range(chosen.rounds)]
+    forms = {}
+    for name in FORMS:
+        first, seconds = rounds[0][name], [value for each in rounds for value in each[name]["seconds"]]
+        sizes = scaling.Sizes(**{**first["sizes"], "channels": tuple(first["sizes"]["channels"])})
+        predicted = scaling.bytes_moved(sizes, chosen.batch_size, first["replicas"])
+        scaling.refuse_difference(name, predicted, first["moved"], first["exchanges"])
+        forms[name] = {
+            "replicas": first["replicas"],
+            "seconds": statistics.median(seconds),
+            "best_seconds": min(seconds),
+            "moved": first["moved"],
+            "predicted": predicted,
+        }
+        if FORMS[name][1] > 1:  # each process has sent what it counts
+            forms[name]["loopback_bytes"] = statistics.median(each[name]["loopback"] for each in rounds)
+    return {
+        "benchmark": "distribute",
+        "device": harness.device_name(),
+        "date": time.strftime("%Y-%m-%d"),
+        "load": os.getloadavg()[0],
+        "versions": {"tensorflow": tf.__version__},
+        "config": {key: getattr(chosen, key) for key in ("encoder", "image_size", "batch_size")},
+        "forms": forms,
+        "scaling": scaling.foretell(sizes_of_model(chosen), machine_of(chosen), chosen.global_batch, chosen.per_device),
+    }
+
+
+def sizes_of_model(chosen: argparse.Namespace) -> scaling.Sizes:
+    """Those of the network that the scaling model is asked about."""
+    from lowlevel_simclr.model import projection
+
+    f = encoder.build_encoder(chosen.model_encoder, chosen.model_stem, chosen.model_size, 3)
+    g = projection.build(f.output_shape[-1], tuple(chosen.model_widths))
+    return scaling.sizes_of(f, g)
+
+
+def machine_of(chosen: argparse.Namespace) -> scaling.Machine:
+    """What the flags say of a device and its link."""
+    return scaling.Machine(chosen.rate, chosen.bandwidth, chosen.latency)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Its flags."""
+    made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    made.add_argument("--encoder", default="resnet20")
+    made.add_argument("--image-size", type=int, default=32)
+    made.add_argument("--batch-size", type=int, default=64, help="pairs of all replicas together")
+    made.add_argument("--rounds", type=int, default=2, help="how often each form runs")
+    made.add_argument("--turns", type=int, default=5)
+    made.add_argument("--steps-per-turn", type=int, default=2)
+    made.add_argument("--json", type=Path, help="where the result is stored")
+    made.add_argument("--page", type=Path, help="a page with the markers of the tables")
+    made.add_argument("--form", help=argparse.SUPPRESS)
+    model = made.add_argument_group("scaling model")
+    model.add_argument("--model-encoder", default="resnet50")
+    model.add_argument("--model-stem", default="imagenet")
+    model.add_argument("--model-size", type=int, default=224)
+    model.add_argument("--model-widths", type=int, nargs="+", default=[2048, 128])
+    model.add_argument("--global-batch", type=int, default=4096, help="pairs, shared out among the devices")
+    model.add_argument("--per-device", type=int, default=32, help="pairs of each device, where the batch grows")
+    model.add_argument("--rate", type=float, default=100e12, help="operations a second of a device")
+    model.add_argument("--bandwidth", type=float, default=25e9, help="bytes a second that a device sends")
+    model.add_argument("--latency", type=float, default=5e-6, help="seconds of a hop from one device to the next")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, store, print, write; returns the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    chosen = parser().parse_args(arguments)
+    if chosen.form:
+        print(json.dumps(measure_form(chosen)), flush=True)
+        return 0
+    result = measure(chosen, arguments)
+    if chosen.json:
+        chosen.json.parent.mkdir(parents=True, exist_ok=True)
+        chosen.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    tables = {"distribute": scaling.measured_table(result), "scaling": scaling.scaling_table(result)}
+    for name, table in tables.items():
+        print(table, end="\n\n")
+        if chosen.page:
+            report.write_into_readme(chosen.page, name, table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""Times the way from the command to the first step: python -m bench.step.bench_startup [--turns 5] [--json FILE].
+
+In processes of their own, taking turns: `import tensorflow` alone; the training command until its first row of metrics;
+and the same parts one by one, as train.py does them, to say where the time goes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import harness
+from bench.report import compare
+
+PARTS = """
+import json, os, time
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+marks = [("", time.perf_counter(), time.process_time())]
+def mark(name): marks.append((name, time.perf_counter(), time.process_time()))
+import lowlevel_simclr  # first, as the command has it: it asks for oneDNN
+import tensorflow as tf
+mark("import tensorflow")
+from lowlevel_simclr import train
+from lowlevel_simclr.config.command_line import parse_run
+from lowlevel_simclr.data.batches import make_batches
+from lowlevel_simclr.training.learner import build_learner
+from lowlevel_simclr.training.loop import make_steps
+from lowlevel_simclr.training.plan import load_images, make_plan
+mark("import of this package")
+tf.config.experimental.enable_op_determinism()
+chosen, _ = parse_run([])
+images = load_images(chosen)
+mark("the images")
+plan = make_plan(chosen, images)
+learner = build_learner(plan, images.train.images.shape[-1])
+mark("f, g and the optimizer")
+steps = make_steps(plan, learner)
+batches = iter(make_batches(images.train.images, plan.batch_size, plan.seed, 0, plan.steps))
+mark("the order and the input pipeline")
+steps.get_concrete_function(batches, tf.TensorSpec((), tf.int32))
+mark("tracing of the step")
+steps(batches, tf.constant(1)).loss.numpy()
+mark("graph optimization and first step")
+steps(batches, tf.constant(1)).loss.numpy()
+mark("second step")
+print(json.dumps([[b[0], b[1] - a[1], b[2] - a[2]] for a, b in zip(marks, marks[1:])]))
+"""
+
+
+def import_tensorflow() -> float:
+    """Seconds of a Python that only imports TensorFlow."""
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import tensorflow"], check=True, capture_output=True)
+    return time.perf_counter() - started
+
+
+def first_step() -> float:
+    """Seconds from the training command to its first row of metrics."""
+    with tempfile.TemporaryDirectory() as folder:
+        metrics = Path(folder) / "run" / "metrics.jsonl"
+        command = [sys.executable, "-m", "lowlevel_simclr.train", "--out", str(metrics.parent), "--steps-per-call", "1"]
+        started = time.perf_counter()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        try:
+            while not (metrics.exists() and metrics.stat().st_size):
+                if process.poll() is not None:
+                    assert process.stderr is not None
+                    raise SystemExit(f"bench_startup: the command ended: {process.stderr.read().decode()[-2000:]}")
+                time.sleep(0.005)
+            return time.perf_counter() - started
+        finally:
+            process.kill()
+            process.wait()
+
+
+def parts() -> dict[str, tuple[float, float]]:
+    """(wall, processor) seconds of each part."""
+    done = subprocess.run([sys.executable, "-c", PARTS], check=True, capture_output=True, text=True)
+    return {name: (wall, processor) for name, wall, processor in json.loads(done.stdout.splitlines()[-1])}
+
+
+def measure(turns: int) -> dict[str, Any]:
+    """The whole result; medians over the turns."""
+    imports, steps, split = [], [], []
+    for _ in range(turns):
+        imports.append(import_tensorflow())
+        steps.append(first_step())
+        split.append(parts())
+    of_parts = {
+        name: {
+            "wall": statistics.median(each[name][0] for each in split),
+            "processor": min(each[name][1] for each in split),
+        }
+        for name in split[0]
+    }
+    return {
+        "benchmark": "startup",
+        "device": harness.device_name(),
+        "date": time.strftime("%Y-%m-%d"),
+        "load": os.getloadavg()[0],
+        "import_tensorflow_seconds": statistics.median(imports),
+        "first_step_seconds": statistics.median(steps),
+        "beyond_import_seconds": statistics.median(step - each for step, each in zip(steps, imports)),
+        "parts": of_parts,
+    }
+
+
+def text(result: dict[str, Any]) -> str:
+    """What a person reads."""
+    lines = [f"{'part':<36}{'wall s':>9}{'cpu s':>9}"]
+    lines += [f"{name:<36}{part['wall']:>9.2f}{part['processor']:>9.2f}" for name, part in result["parts"].items()]
+    names = ("first_step_seconds", "import_tensorflow_seconds", "beyond_import_seconds")
+    lines += [f"{name:<36}{result[name]:>9.2f}" for name in names]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, store, print; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="where the result is stored")
+    parser.add_argument("--compare", type=Path, metavar="OLD", help="exit code 1 where slower than this result")
+    chosen = parser.parse_args(arguments)
+    result = measure(chosen.turns)
+    if chosen.json:
+        chosen.json.parent.mkdir(parents=True, exist_ok=True)
+        chosen.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(text(result))
+    return compare.report(compare.read(chosen.compare), result) if chosen.compare else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""Times the step at many sizes: python -m bench.step.bench_step_sizes [--batch-sizes 64 256 --json FILE].
+
+Every encoder, batch and precision has a process of its own, in which three forms take turns (bench_step.py says more):
+
+    native ops      the training job
+    stock ops       the same job with --ops stock: views, loss and LARS in plain TensorFlow
+    encoder alone   f forward and backward on synthetic views
+
+The result is stored after each process. Seconds are those of one step.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import argparse
+import dataclasses
+import itertools
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from bench import harness
+from bench.step import bench_step
+from lowlevel_simclr.model import encoder
+from lowlevel_simclr.runtime.precision import choose_fast_precision
+
+FORMS = ("native ops", "stock ops", "encoder alone")
+OUT_OF_MEMORY = "out of memory"
+
+
+def forms(chosen: argparse.Namespace, problem: dict[str, Any]) -> dict[str, bench_step.Steps]:
+    """Each form's steps."""
+
+    def job(ops: str) -> bench_step.Job:
+        flags = ["--encoder", problem["encoder"], "--stem", chosen.stem, "--image-size", str(chosen.image_size)]
+        flags += ["--batch-size", str(problem["N"]), "--precision", problem["precision"], "--ops", ops]
+        return bench_step.Job(bench_step.configuration(bench_step.parser().parse_args(flags)))
+
+    native, stock = job("native"), job("stock")
+    return dict(zip(FORMS, (native.run, stock.run, bench_step.repeated(bench_step.encoder_alone(native)))))
+
+
+def measured(chosen: argparse.Namespace, problem: dict[str, Any]) -> list[harness.Row]:
+    """A row for each form of one problem, timed in this process."""
+    tf.config.experimental.enable_op_determinism()  # as the job has it by default
+    turn = max(1, chosen.images_per_turn // problem["N"])
+    times = bench_step.take_turns(forms(chosen, problem), chosen.turns, turn, settle=1)
+    rows = []
+    for name, each in times.items():
+        found = bench_step.summary(each, turn, problem["N"])
+        rows.append(
+            harness.Row(
+                problem,
+                name,
+                repeats=len(each["wall"]),
+                minimum=found["minimum_seconds"],
+                median=found["median_seconds"],
+                p10=found["p10_seconds"],
+                p90=found["p90_seconds"],
+                processor=found["processor_seconds"],
+                extra={"pairs_per_second": found["pairs_per_second"]},
+            )
+        )
+    return rows
+
+
+def in_own_process(arguments: Sequence[str], problem: dict[str, Any]) -> list[harness.Row]:
+    """The rows of one problem; where memory ran out, rows that say so.
+
+    Raises:
+        SystemExit: the process failed otherwise.
+    """
+    command = [sys.executable, "-m", "bench.step.bench_step_sizes", *arguments, "--only", json.dumps(problem)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode == 0:
+        return [harness.Row(**row) for row in json.loads(done.stdout.splitlines()[-1])]
+    if done.returncode == -signal.SIGKILL or "ResourceExhaustedError" in done.stderr:
+        return [harness.Row(problem, name, note=OUT_OF_MEMORY) for name in FORMS]
+    raise SystemExit(f"bench_step_sizes: the process of {problem} failed: {done.stderr[-2000:]}")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    made.add_argument("--encoders", nargs="+", default=["resnet50", "resnet18"], choices=encoder.NAMES)
+    made.add_argument("--batch-sizes", nargs="+", type=int, default=[64, 128, 256, 512, 1024], metavar="N")
+    made.add_argument("--precisions", nargs="+", help="default: float32, and what is fast on this device")
+    made.add_argument("--stem", default="imagenet", choices=encoder.STEMS)
+    made.add_argument("--image-size", type=int, default=32, metavar="S")
+    made.add_argument("--turns", type=int, default=5, help="how often each form is timed")
+    made.add_argument("--images-per-turn", type=int, default=512, help="steps of each form a turn, in images")
+    made.add_argument("--json", type=Path, help="where the result is stored")
+    made.add_argument("--only", type=json.loads, help=argparse.SUPPRESS)
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, store, print; returns the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    chosen = parser().parse_args(given)
+    if chosen.only:
+        print(json.dumps([dataclasses.asdict(row) for row in measured(chosen, chosen.only)]))
+        return 0
+    precisions = chosen.precisions or list(dict.fromkeys(["float32", choose_fast_precision()]))
+    rows: list[harness.Row] = []
+    for name, count, precision in itertools.product(chosen.encoders, chosen.batch_sizes, precisions):
+        rows += in_own_process(given, {"encoder": name, "N": count, "precision": precision})
+        if chosen.json:
+            config = {"stem": chosen.stem, "image_size": chosen.image_size}
+            harness.store(chosen.json, rows, {"tensorflow": tf.__version__}, benchmark="step_sizes", config=config)
+        print(harness.text(rows[-len(FORMS) :]), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

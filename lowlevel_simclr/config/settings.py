@@ -1,0 +1,231 @@
+"""What a run is: frozen dataclasses in the paper's words, checks, and config -> text -> config.
+
+Every field of every section is one flag of the command line, so names are unique over all sections and each
+field carries its own help, bounds and choices. Only entry points read a `Config`; everything below them takes
+plain values.
+
+A field is part of a run's *identity* when it can change the trained weights, if only in the last bit: a run
+is resumed only under the same identity. Not part of it (`identity=False`) are where the images lie, how often
+a checkpoint is written, how many are kept, how many steps one host call makes and how often k-NN looks; they
+may change from one session of a run to the next. Settings that say "auto" are to be replaced by what was
+chosen before the config is written or compared: what was chosen is identity, that it was chosen automatically
+is not.
+
+To add a setting: add a field. Named starting points are in `presets.py`, flags in `command_line.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+Range = tuple[float, float]  # (low, high), both ends included
+
+DATASETS = ("shapes", "cifar10", "cifar100")
+DATASET_FORMS: tuple[str, ...] = ("folder:", "npz:")  # prefixes that take a path behind them, such as "folder:"
+ENCODERS = ("resnet20", "resnet18", "resnet34", "resnet50")
+OPTIMIZERS = ("adamw", "lamb", "lars", "sgd")
+NAMED_WEIGHTS = ("random", "imagenet")
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be; the text names it, its value and what to give instead."""
+
+
+def _define_option(default: Any, text: str, **rule: Any) -> Any:
+    """A field with its help text and its rule.
+
+    The rule may hold `identity` (default True), `choices`, `metavar`, and the bounds `above`, `at_least`,
+    `below`, `at_most`, which hold for every number of a tuple.
+    """
+    return dataclasses.field(default=default, metadata={"help": text, **rule})
+
+
+def _define_probability(default: float, text: str) -> Any:
+    """A probability."""
+    return _define_option(default, text, at_least=0, at_most=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewRecipe:
+    """How a view is drawn (SimCLR, appendix A); every image and view draws its own."""
+
+    crop_area: Range = _define_option((0.08, 1.0), "share of the image that the crop covers", above=0, at_most=1)
+    crop_aspect: Range = _define_option((3 / 4, 4 / 3), "width over height of the crop, log-uniform", above=0)
+    flip_probability: float = _define_probability(0.5, "probability of a left-right flip")
+    jitter_probability: float = _define_probability(0.8, "probability of the four colour operations")
+    brightness: Range = _define_option((0.2, 1.8), "factor of the brightness", at_least=0)
+    contrast: Range = _define_option((0.2, 1.8), "factor of the contrast, about each channel's mean", at_least=0)
+    saturation: Range = _define_option((0.2, 1.8), "factor of the saturation (HSV)", at_least=0)
+    hue: Range = _define_option((-0.2, 0.2), "shift of the hue (HSV), in turns", at_least=-0.5, at_most=0.5)
+    brightness_shift: Range = _define_option(
+        (0.0, 0.0), "what is added beside the brightness factor, pixels in [0, 1]", at_least=-1, at_most=1
+    )
+    clip: bool = _define_option(True, "clip pixels to [0, 1] after each colour operation")
+    grey_probability: float = _define_probability(0.2, "probability of a grey view")
+    blur_probability: float = _define_probability(0.0, "probability of a Gaussian blur")
+    blur_sigma: Range = _define_option((0.1, 2.0), "standard deviation of the blur, in pixels of the view", above=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which images are trained on."""
+
+    dataset: str = _define_option(
+        "shapes", f"the data set: {', '.join(DATASETS)}, folder:PATH, npz:PATH", metavar="NAME"
+    )
+    data_dir: str | None = _define_option(
+        None,
+        "folder with the data set's files, or where a relative PATH starts; none: cifar is downloaded",
+        identity=False,
+        metavar="DIR",
+    )
+    stored_side: int | None = _define_option(
+        None,
+        "shorter side, in pixels, that larger images of a folder are scaled down to when they are read; none: "
+        "what the smallest crop needs, image size / sqrt(smallest crop area)",
+        at_least=8,
+    )
+    memory_limit: float = _define_option(
+        4.0, "GiB of pixels; a folder with more is decoded as it is needed", at_least=0, identity=False
+    )
+    data_on: str = _define_option(
+        "auto",
+        "where the images lie: device: all in its memory, taken there by number; auto: on one GPU, where they are few",
+        choices=("auto", "host", "device"),
+        identity=False,
+    )
+    train_on: str = _define_option(
+        "train", "train on the train split, or on both splits (inflates results)", choices=("train", "all")
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The encoder f and the projection head g."""
+
+    encoder: str = _define_option("resnet20", "the encoder f", choices=ENCODERS)
+    stem: str = _define_option(
+        "cifar",
+        "first layer: 3x3 without pooling, or 7x7 with stride 2 and pooling",
+        choices=("cifar", "imagenet"),
+    )
+    weights: str = _define_option(
+        "random", "what f starts from: random, imagenet, or a file (with a / or . in it)", metavar="NAME|FILE"
+    )
+    projection_widths: tuple[int, ...] = _define_option(
+        (256, 128), "widths of the projection head's layers; the last is the width of z", at_least=1
+    )
+    projection_batch_norm: str = _define_option(
+        "none",
+        "BatchNorm in the projection head: none, behind hidden layers, behind all; google: all, the last without shift",
+        choices=("none", "hidden", "all", "google"),
+    )
+    image_size: int = _define_option(32, "side of a view, in pixels", at_least=8)
+    input_mean: tuple[float, ...] | None = _define_option(
+        None, "per channel, taken from pixels in [0, 1] before the encoder; one number a channel"
+    )
+    input_std: tuple[float, ...] | None = _define_option(
+        None, "per channel, what pixels are divided by after that; one number a channel", above=0
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """NT-Xent over all 2N views."""
+
+    temperature: float = _define_option(0.2, "temperature of NT-Xent", at_least=0.001, at_most=10)
+    loss_reduction: str = _define_option(
+        "mean",
+        "mean: over the 2N views (the paper); google: twice that, the sum of both directions' means (Google's code)",
+        choices=("mean", "google"),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """The optimizer. The learning rate warms up linearly, then falls to 0 along a cosine."""
+
+    optimizer: str = _define_option("adamw", "the optimizer", choices=OPTIMIZERS)
+    learning_rate: float = _define_option(2e-3, "learning rate before scaling", above=0)
+    learning_rate_scaling: str = _define_option(
+        "none", "linear: times batch/256; sqrt: times sqrt(batch)", choices=("none", "linear", "sqrt")
+    )
+    momentum: float = _define_option(0.9, "momentum of lars and sgd", at_least=0, below=1)
+    beta_1: float = _define_option(0.9, "decay of the first moment of adamw and lamb", at_least=0, below=1)
+    beta_2: float = _define_option(0.999, "decay of the second moment of adamw and lamb", at_least=0, below=1)
+    epsilon: float = _define_option(1e-8, "what adamw and lamb add to the root of the second moment", above=0)
+    weight_decay: float = _define_option(1e-4, "weight decay of the variables of rank 2 and more", at_least=0)
+    trust_coefficient: float = _define_option(0.001, "trust coefficient of lars", above=0)
+    warmup_epochs: float = _define_option(1.0, "linear warm-up, in epochs; fractions are fine", at_least=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """The training loop."""
+
+    batch_size: int = _define_option(256, "images a step; the loss sees twice as many views", at_least=2)
+    epochs: int = _define_option(12, "passes over the images", at_least=1)
+    steps: int | None = _define_option(None, "steps to train, schedule included; overrides --epochs", at_least=1)
+    seed: int = _define_option(0, "seed of weights, order of images and views", at_least=0, at_most=2**64 - 1)
+    precision: str = _define_option(
+        "auto",
+        "what the encoder computes in; auto: what this device does fast",
+        choices=("auto", "float32", "bfloat16", "float16"),
+    )
+    xla: str = _define_option("auto", "compile the step with XLA; auto: on a GPU", choices=("auto", "on", "off"))
+    ops: str = _define_option(
+        "native",
+        "whose loss and views: this package's kernels or stock TensorFlow",
+        choices=("native", "stock"),
+    )
+    micro_batch: str = _define_option(
+        "0",
+        "images whose memory a step needs at once, over all replicas; the loss sees the whole batch; 0: all of them; "
+        "auto: the most that fit on a GPU",
+        metavar="N|auto",
+    )
+    devices: str = _define_option(
+        "1", "replicas of this process: all, a number of GPUs, or cpu:R for virtual devices", metavar="all|N|cpu:R"
+    )
+    batch_norm: str = _define_option(
+        "sync",
+        "BatchNorm over the micro-batch of all replicas, of each alone, or over groups of --ghost-batch images",
+        choices=("sync", "local", "ghost"),
+    )
+    ghost_batch: int = _define_option(32, "images of a group of ghost BatchNorm", at_least=1)
+    deterministic: bool = _define_option(True, "only kernels that give the same bits every time")
+    steps_per_call: int = _define_option(8, "steps a host call makes", at_least=1, identity=False)
+    checkpoint_every: int = _define_option(100, "steps between two checkpoints", at_least=1, identity=False)
+    keep_checkpoints: int = _define_option(3, "how many checkpoints are kept", at_least=1, identity=False)
+    knn_every: int = _define_option(1, "epochs between looks at k-NN; 0: only at the end", at_least=0, identity=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Everything a run is made of. `preset` is a label: what counts are the values."""
+
+    preset: str = "custom"
+    views: ViewRecipe = ViewRecipe()
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    train: TrainConfig = TrainConfig()
+
+
+SECTIONS: dict[str, type] = {
+    "data": DataConfig,
+    "model": ModelConfig,
+    "train": TrainConfig,
+    "optimizer": OptimizerConfig,
+    "loss": LossConfig,
+    "views": ViewRecipe,
+}
+
+# Keras's preprocessing for its ImageNet weights ("caffe"): pixels in [0, 255] less these means, not divided. The
+# encoder takes red, green, blue; it is the weights of its first layer that are turned round (`encoder.build_encoder`).
+CAFFE = {
+    "input_mean": (123.68 / 255, 116.779 / 255, 103.939 / 255),
+    "input_std": (1 / 255, 1 / 255, 1 / 255),
+}

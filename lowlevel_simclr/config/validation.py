@@ -1,0 +1,67 @@
+"""TODO."""
+
+from __future__ import annotations
+
+import re
+
+from lowlevel_simclr.config.fields import check_field, describe_unknown, format_value, get_value, list_fields
+from lowlevel_simclr.config.settings import DATASET_FORMS, DATASETS, NAMED_WEIGHTS, Config, ConfigError
+
+
+def _check_names(config: Config) -> None:
+    """The data set, and what the encoder starts from."""
+    name, weights = config.data.dataset, config.model.weights
+    if name in DATASET_FORMS:
+        raise ConfigError(f"--dataset {name} has no path behind it: give {name}PATH")
+    if name not in DATASETS and not name.startswith(DATASET_FORMS):
+        raise ConfigError(describe_unknown("--dataset", name, DATASETS + DATASET_FORMS))
+    if weights not in NAMED_WEIGHTS and not re.search(r"[/.]", weights):
+        raise ConfigError(describe_unknown("--weights", weights, NAMED_WEIGHTS) + "; a file has a / or . in it")
+    if weights == "imagenet" and config.model.encoder != "resnet50":
+        raise ConfigError(f"--weights imagenet is for --encoder resnet50 only, not {config.model.encoder}")
+
+
+def _check_numbers(config: Config) -> None:
+    """Numbers that must agree with one another."""
+    train, warmup = config.train, config.optimizer.warmup_epochs
+    if train.steps is None and warmup > train.epochs:
+        raise ConfigError(f"--warmup-epochs is {warmup}: give at most the {train.epochs} of --epochs")
+    mean, std = config.model.input_mean, config.model.input_std
+    if len(mean or ()) != len(std or ()):
+        raise ConfigError(
+            f"--input-mean is {format_value(mean)} and --input-std is {format_value(std)}: give both, "
+            "one number a channel"
+        )
+
+
+def _check_replicas(config: Config) -> None:
+    """Micro-batches and devices, as far as they can be told without the machine."""
+    train = config.train
+    if not re.fullmatch(r"\d{1,9}|auto", train.micro_batch):
+        raise ConfigError(
+            f"--micro-batch is {train.micro_batch}: give a whole number of images, 0 for the batch, or auto"
+        )
+    micro = 0 if train.micro_batch == "auto" else int(train.micro_batch)
+    if micro and train.batch_size % micro:
+        raise ConfigError(
+            f"--micro-batch is {micro} and leaves an uneven tail of the {train.batch_size} images of a batch: give a "
+            "divisor"
+        )
+    if not re.fullmatch(r"all|(cpu:)?[1-9]\d{0,3}", train.devices):
+        raise ConfigError(f"--devices is {train.devices}: give all, a number of GPUs, or cpu:R")
+
+
+def validate(config: Config) -> None:
+    """Refuses a configuration that cannot be trained, before any work is done.
+
+    What only the data can tell (a batch larger than the data set, a missing folder) is refused where it is
+    read.
+
+    Raises:
+        ConfigError: names the first setting that is wrong, its value, and what to give instead.
+    """
+    for field in list_fields().values():
+        check_field(field, get_value(config, field))
+    _check_names(config)
+    _check_numbers(config)
+    _check_replicas(config)

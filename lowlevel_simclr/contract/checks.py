@@ -1,0 +1,94 @@
+"""Checks of the arguments of an op. Every implementation refuses the same input with the same sentence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lowlevel_simclr.contract.constants import FULL_SCALE
+from lowlevel_simclr.contract.view_params import ViewParams
+
+
+def check_index(index: Any) -> Any:
+    """`index`, whose shape and type are known to be (N,) and integer, or ValueError. An array or a tensor."""
+    if len(index.shape) != 1 or not index.dtype.name.startswith(("int", "uint")):
+        raise ValueError(f"index has shape {tuple(index.shape)} and type {index.dtype.name}: it must be (N,) integers.")
+    return index
+
+
+def check_scaling(mean: Any, std: Any, channels: int) -> None:
+    """Check the mean and the standard deviation that views are scaled by.
+
+    Raises:
+        ValueError: only one of them is given, one has neither 1 nor C numbers, or a std is not positive.
+    """
+    if (mean is None) != (std is None):
+        raise ValueError(f"mean is {mean} and std is {std}: give both or neither.")
+    if mean is None:
+        return
+    numbers = [np.asarray(given, np.float64).reshape(-1) for given in (mean, std)]
+    if any(len(given) not in (1, channels) for given in numbers) or not np.all(numbers[1] > 0):
+        raise ValueError(
+            f"mean is {mean} and std is {std}: give one number, or one for each of the {channels} channels, "
+            "and a std above 0."
+        )
+
+
+def complete_scaling(mean: Any, std: Any, channels: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return what is subtracted from each channel and what it is divided by, (C,) float64 each.
+
+    The implementations in TensorFlow use it. The reference scales by itself.
+
+    Raises:
+        ValueError: see `check_scaling`.
+    """
+    check_scaling(mean, std, channels)
+    numbers = (0, 1) if mean is None else (mean, std)
+    offset, scale = (np.broadcast_to(np.asarray(given, np.float64).reshape(-1), channels) for given in numbers)
+    return offset, scale
+
+
+def check_images(shape: tuple[Any, ...], dtype: str, size: int) -> None:
+    """ValueError where images of this shape and type cannot become views of `size` pixels."""
+    if len(shape) != 4 or not all(shape[1:]):
+        raise ValueError(f"images have shape {tuple(shape)}: they must be (N, H, W, C), and only N may be unknown.")
+    if dtype not in FULL_SCALE and not dtype.startswith("float"):
+        raise ValueError(f"images are {dtype}: they must be uint8, uint16 or floating-point.")
+    if size < 1:
+        raise ValueError(f"size is {size}: a view needs at least one pixel.")
+
+
+def check_params(params: ViewParams, count: int, height: int, width: int, channels: int) -> None:
+    """ValueError where a row of `params` (arrays) cannot be made from (count, height, width, channels) images."""
+    if len(params.box) != 2 * count:
+        raise ValueError(f"params have {len(params.box)} rows for {count} images: there must be two for each.")
+    y, x, h, w = np.asarray(params.box, np.int64).T
+    wrong = (y < 0) | (x < 0) | (h < 1) | (w < 1) | (y + h > height) | (x + w > width)
+    if np.any(wrong):
+        row = int(np.argmax(wrong))
+        raise ValueError(
+            f"Row {row} has the box (y, x, height, width) = {tuple(int(n) for n in params.box[row])}: it must hold a "
+            f"pixel and lie inside the image of {height} x {width} pixels."
+        )
+    coloured = (params.saturation != 1) | (params.hue != 0) | params.grey
+    if channels != 3 and np.any(coloured):
+        raise ValueError(
+            f"Row {int(np.argmax(coloured))} is grey or changes saturation or hue, and the images have {channels} "
+            "channels, not 3: set jitter_probability and grey_probability to 0, or saturation to 1 and hue to 0."
+        )
+
+
+def find_central_crop(crop_aspect: tuple[float, float], height: int, width: int) -> tuple[int, int, int, int]:
+    """Return the largest box with an aspect in the range, in the middle of the image: y, x, height, width.
+
+    The implementations in TensorFlow use it. The reference finds the box by itself.
+    """
+    low, high = crop_aspect
+    h, w = height, width
+    if width / height < low:
+        h = max(1, round(width / low))
+    elif width / height > high:
+        w = max(1, round(height * high))
+    return (height - h) // 2, (width - w) // 2, h, w

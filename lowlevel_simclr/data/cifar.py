@@ -1,0 +1,298 @@
+"""CIFAR-10 and CIFAR-100 in their standard batches: downloaded, or from a folder -> uint8 images and labels.
+
+A file of batches is a pickle; here it may hold arrays of numbers and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tarfile
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from lowlevel_simclr.data.dataset import DataError, DataSet, Split
+from lowlevel_simclr.data.download import fetch
+
+PIXELS = (3, 32, 32)  # how a row of 3072 bytes is laid out: channel, height, width
+_NO_BATCH = "it is no batch of CIFAR, unpack the archive again"
+
+
+class Archive(NamedTuple):
+    """One of the two data sets as it is published; address and SHA-256 are those in Keras's own loaders."""
+
+    name: str
+    title: str
+    folder: str
+    file: str
+    url: str
+    sha256: str
+    train: tuple[str, ...]
+    test: str
+    meta: str  # holds the names of the classes; a copy without it is read all the same
+    labels_key: str
+    names_key: str
+    classes: tuple[str, ...]  # where there is no meta
+
+
+CIFAR10 = Archive(
+    name="cifar10",
+    title="CIFAR-10",
+    folder="cifar-10-batches-py",
+    file="cifar-10-python.tar.gz",
+    url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+    sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+    train=tuple(f"data_batch_{part}" for part in range(1, 6)),
+    test="test_batch",
+    meta="batches.meta",
+    labels_key="labels",
+    names_key="label_names",
+    classes=tuple("airplane automobile bird cat deer dog frog horse ship truck".split()),
+)
+CIFAR100 = Archive(
+    name="cifar100",
+    title="CIFAR-100",
+    folder="cifar-100-python",
+    file="cifar-100-python.tar.gz",
+    url="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+    sha256="85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
+    train=("train",),
+    test="test",
+    meta="meta",
+    labels_key="fine_labels",
+    names_key="fine_label_names",
+    classes=tuple(f"class {number}" for number in range(100)),
+)
+
+
+def load(archive: Archive, data_dir: str | None = None) -> DataSet:
+    """The training batches and the test batch of one of the two.
+
+    Args:
+        archive: CIFAR10 or CIFAR100.
+        data_dir: the folder that holds them, or their folder. None: Keras's cache, where they are downloaded to.
+
+    Raises:
+        DataError: batches are missing, damaged, hold anything but a batch, or cannot be downloaded.
+    """
+    folder = _find_cached(archive) if data_dir is None else _find_given(archive, data_dir)
+    classes = _read_classes(archive, folder / archive.meta)
+    parts = [_read_batch(folder / name, archive.labels_key, len(classes)) for name in archive.train]
+    train = Split(*(np.concatenate(column) for column in zip(*parts)))
+    return DataSet(archive.name, train, _read_batch(folder / archive.test, archive.labels_key, len(classes)), classes)
+
+
+# Where the batches lie
+
+
+def find_cache_folder() -> Path:
+    """Where Keras keeps its data sets: $KERAS_HOME/datasets, by default ~/.keras/datasets."""
+    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "datasets"
+
+
+def _explain_missing(archive: Archive, folder: Path) -> list[str]:
+    return [name for name in (*archive.train, archive.test) if not (folder / name).is_file()]
+
+
+def _find_given(archive: Archive, data_dir: str) -> Path:
+    """The folder that holds the batches: data_dir, or the one of that name in it.
+
+    Raises:
+        DataError: data_dir is no folder, or batches are missing; they are named.
+    """
+    given = Path(data_dir).expanduser()
+    if not given.is_dir():
+        raise DataError(f"--data-dir {data_dir} is no folder: give the one that holds {archive.folder}")
+    folder = given / archive.folder if (given / archive.folder).is_dir() else given
+    missing = _explain_missing(archive, folder)
+    if missing:
+        raise DataError(
+            f"{folder} lacks {', '.join(missing)} of {archive.title}: unpack {archive.file} there with tar -xzf, "
+            "give another --data-dir, or give none to download it"
+        )
+    return folder
+
+
+def _find_cached(archive: Archive) -> Path:
+    """The batches in Keras's cache, whichever Keras put them there; else downloaded and unpacked.
+
+    Raises:
+        DataError: they are not there and cannot be downloaded.
+    """
+    cache = find_cache_folder()
+    # The newest Keras unpacks into a folder of its own.
+    for folder in (cache / archive.folder, cache / f"{archive.folder}-target" / archive.folder):
+        if not _explain_missing(archive, folder):
+            return folder
+    file = cache / archive.file
+    remedy = f"put {archive.file} into {cache}, or give the folder that holds {archive.folder} with --data-dir"
+    fetch(archive.url, file, archive.sha256, remedy)
+    _unpack(archive, file, cache)
+    return cache / archive.folder
+
+
+def _unpack(archive: Archive, file: Path, cache: Path) -> None:
+    """The batches of an archive into the cache: all of them, and then their folder gets its name.
+
+    Raises:
+        DataError: the archive is damaged or lacks a batch, or the disk is full.
+    """
+    wanted = {f"{archive.folder}/{name}" for name in (*archive.train, archive.test, archive.meta)}
+    try:
+        with tempfile.TemporaryDirectory(dir=cache, prefix=archive.folder + ".") as scratch:
+            with tarfile.open(file) as members:
+                for member in members:
+                    content = members.extractfile(member) if member.name in wanted else None
+                    if content is not None:
+                        (Path(scratch) / Path(member.name).name).write_bytes(content.read())
+            missing = _explain_missing(archive, Path(scratch))
+            if missing:
+                raise DataError(f"{file} lacks {', '.join(missing)}: remove it, and it is downloaded again")
+            folder = cache / archive.folder
+            folder.mkdir(exist_ok=True)
+            for path in Path(scratch).iterdir():
+                os.replace(path, folder / path.name)
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise DataError(f"cannot unpack {file} into {cache} ({error}): free space, or remove the file") from error
+
+
+# What they hold
+
+
+def _read_classes(archive: Archive, path: Path) -> tuple[str, ...]:
+    """The names in the file of names, or those that everybody knows where the file is missing."""
+    if not path.is_file():
+        return archive.classes
+    names = _read_pickle(path).get(archive.names_key)
+    if not isinstance(names, list) or not names or not all(isinstance(name, (bytes, str)) for name in names):
+        raise DataError(f"{path} has no list of {archive.names_key}: unpack the archive again, or remove this file")
+    return tuple(_to_text(name) for name in names)
+
+
+def _read_batch(path: Path, labels_key: str, classes: int) -> Split:
+    """One batch: images (n, 32, 32, 3) uint8 and labels (n,) int64.
+
+    The original files hold 10,000 images each; another number is taken as it is, so that a part will do.
+
+    Raises:
+        DataError: the file is damaged, or holds images or labels of another shape, type, number or range.
+    """
+    content = _read_pickle(path)
+    data, labels = content.get("data"), content.get(labels_key)
+    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072:
+        raise DataError(f"{path} holds {_describe_value(data)} as data, not uint8 (n, 3072): {_NO_BATCH}")
+    if not _as_whole_numbers(labels):
+        raise DataError(f"{path} holds {_describe_value(labels)} as {labels_key}, not whole numbers: {_NO_BATCH}")
+    numbers = np.asarray(labels, np.int64)
+    if len(data) == 0 or len(numbers) != len(data):
+        raise DataError(f"{path} has {len(data)} images and {len(numbers)} labels: unpack the archive again")
+    wrong = numbers[(numbers < 0) | (numbers >= classes)]
+    if wrong.size:
+        raise DataError(f"{path} has the label {wrong[0]}, and there are {classes} classes: {_NO_BATCH}")
+    pixels = data.reshape(-1, *PIXELS).transpose(0, 2, 3, 1)  # (n, 32, 32, 3)
+    return Split(np.ascontiguousarray(pixels), numbers)
+
+
+def _as_whole_numbers(labels: Any) -> bool:
+    """Whether labels are what they should be: a list of int, or an array of an integer type."""
+    if isinstance(labels, np.ndarray):
+        return labels.ndim == 1 and labels.dtype.kind in "iu"
+    return isinstance(labels, list) and all(type(label) is int for label in labels)
+
+
+def _describe_value(value: Any) -> str:
+    return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
+
+
+# Pickles that may hold NumPy arrays and nothing else
+
+
+class _StoredType:
+    """What a pickle says of an array's dtype: its code when made, its byte order by `__setstate__`."""
+
+    def __init__(self, code: bytes | str, *flags: Any) -> None:
+        self.dtype = np.dtype(_to_text(code))
+
+    def __setstate__(self, state: Sequence[Any]) -> None:
+        order: Any = _to_text(state[1])
+        self.dtype = self.dtype.newbyteorder(order)
+
+
+class _StoredArray:
+    """What a pickle says of an array: nothing when made; shape, dtype, order and bytes by `__setstate__`."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self.array = np.empty(0, np.uint8)
+
+    def __setstate__(self, state: Sequence[Any]) -> None:
+        _version, shape, stored, columns_first, raw = state
+        self.array = np.frombuffer(raw, stored.dtype).reshape(shape, order="F" if columns_first else "C")
+
+
+def _read_stored_bytes(text: str, encoding: str) -> bytes:
+    """What Python 3 writes for bytes in Python 2's protocols, an array's own among them."""
+    if encoding != "latin1":
+        raise ValueError(f"bytes are stored as latin1, not {encoding}")
+    return text.encode("latin1")
+
+
+# A pickle's names for an array are answered with the three above: none of NumPy's own unpickling, which trusts
+# what it is given, is reached. NumPy 2 moved `_reconstruct`; both names are in files that people have.
+_ADMITTED: dict[str, Callable[..., Any]] = {
+    "numpy.core.multiarray._reconstruct": _StoredArray,
+    "numpy._core.multiarray._reconstruct": _StoredArray,
+    "numpy.ndarray": _StoredArray,
+    "numpy.dtype": _StoredType,
+    "_codecs.encode": _read_stored_bytes,
+}
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Reads containers, numbers, text and NumPy arrays of numbers; Python 2's text comes out as bytes."""
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        super().__init__(file, encoding="bytes")
+        self._name = name
+
+    def find_class(self, module: str, name: str) -> Callable[..., Any]:
+        """Admits what an array needs and refuses everything else by name; nothing is imported or called."""
+        wanted = f"{module}.{name}"
+        if wanted not in _ADMITTED:
+            raise DataError(
+                f"{self._name} asks for {wanted}; a batch holds NumPy arrays and nothing else, "
+                "so it was not read: get the file from a source that you trust"
+            )
+        return _ADMITTED[wanted]
+
+
+def _read_pickle(path: Path) -> dict[str, Any]:
+    """The dictionary in a file, its keys as text.
+
+    Raises:
+        DataError: the file cannot be read, is damaged, holds something else, or asks for code.
+    """
+    try:
+        with path.open("rb") as file:
+            content = _ArrayUnpickler(file, path.name).load()
+        if not isinstance(content, dict):
+            raise DataError(f"{path} holds {_describe_value(content)}, not a dictionary: {_NO_BATCH}")
+        return {_to_text(key): _unwrap(value) for key, value in content.items()}
+    except DataError:
+        raise
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
+    except Exception as error:  # pickle promises no particular exceptions for a damaged file
+        what = f"{type(error).__name__}: {error}"
+        raise DataError(f"{path} is damaged or cut off ({what}): unpack the archive again") from error
+
+
+def _unwrap(value: Any) -> Any:
+    return value.array if isinstance(value, _StoredArray) else value
+
+
+def _to_text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,150 @@
+"""One image file -> uint8 pixels of a given shape: JPEG, PNG, WebP and BMP, read by Pillow.
+
+What the pixels are, whatever the file:
+
+- The orientation that a camera wrote (EXIF) is applied.
+- Transparent pixels are laid over white. Palettes become colours, CMYK becomes RGB.
+- 16-bit grey is scaled to 8 bits (65535 -> 255, rounded); of 16-bit colour Pillow keeps the high byte.
+- Another size is scaled to cover the given one, its aspect kept, and what sticks out is cut off evenly on both sides:
+  bilinear, antialiased when reducing. A JPEG that is twice as large or more is reduced while it is decoded (DCT
+  scaling), and the cut is the same in coordinates of the source.
+- A file of the given size keeps its pixels.
+
+The same bytes and shape give the same pixels, in memory or streamed. Pillow decodes and resizes without Python's lock,
+so threads help.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError, WebPImagePlugin
+
+SMALLEST = 8  # pixels a side; what is smaller holds no crop worth the name
+# Registered with Pillow before threads open files.
+_PLUGINS = (BmpImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+GREY_MODES = frozenset("1 L LA La I I;16 I;16B I;16L I;16N".split())
+DEEP_MODES = frozenset("I I;16 I;16B I;16L I;16N".split())
+_ORIENTATION = 0x0112  # the EXIF tag
+_SIDEWAYS = 5  # from here on height and width change places
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class UnreadableError(ValueError):
+    """The file is no image that can be used; the text is the reason, for data.json."""
+
+
+class Shape(NamedTuple):
+    """Of pixels as they are stored; channels is 1 or 3."""
+
+    height: int
+    width: int
+    channels: int
+
+
+def read_shape(path: Path) -> Shape:
+    """What a file says of itself, upright: only its first bytes are read, so a damaged file may have a shape too.
+
+    Raises:
+        UnreadableError: the file cannot be read or is no image.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            width, height = image.size
+            if _read_orientation(image) >= _SIDEWAYS:
+                width, height = height, width
+            return Shape(height, width, 1 if image.mode in GREY_MODES else 3)
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow promises no particular exceptions for a damaged file
+        raise UnreadableError(_explain_error(error)) from error
+
+
+def read_pixels(content: bytes, shape: Shape) -> np.ndarray:
+    """The bytes of a file -> (height, width, channels) uint8.
+
+    Raises:
+        UnreadableError: the content is empty, damaged, cut off, no image, or smaller than SMALLEST on a side.
+    """
+    if not content:
+        raise UnreadableError("empty file")
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            if min(image.size) < SMALLEST:
+                raise UnreadableError(f"{image.width}x{image.height} pixels: smaller than {SMALLEST} on a side")
+            upright = _scale_to_fit(image, shape)
+    except (MemoryError, UnreadableError):
+        raise
+    except Exception as error:  # Pillow promises no particular exceptions for a damaged file
+        raise UnreadableError(_explain_error(error)) from error
+    return np.asarray(upright).reshape(shape)
+
+
+def _explain_error(error: Exception) -> str:
+    """Why a file cannot be used, in a few words without its path."""
+    if isinstance(error, UnidentifiedImageError):
+        return "no JPEG, PNG, WebP or BMP image"
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot be read: {error.strerror}"
+    return f"damaged: {' '.join(str(error).split()) or type(error).__name__}"
+
+
+def _read_orientation(image: Image.Image) -> int:
+    """1 to 8, as EXIF counts; 1 where nothing sensible is said."""
+    exif = Image.Exif()
+    try:
+        exif.load(image.info.get("exif", b""))  # image.getexif() would decode a whole PNG to look behind its pixels
+        value: Any = exif.get(_ORIENTATION, 1)
+    except Exception:  # a damaged note beside sound pixels
+        return 1
+    return value if value in _TURNS else 1
+
+
+def _scale_to_fit(image: Image.Image, shape: Shape) -> Image.Image:
+    """Decoded, in its channels and in the shape's height and width."""
+    turn = _read_orientation(image)
+    size = (shape.height, shape.width) if turn >= _SIDEWAYS else (shape.width, shape.height)  # before the turn
+    share = max(size[0] / image.size[0], size[1] / image.size[1])
+    drafted = None
+    if share < 1:
+        whole = (math.ceil(image.size[0] * share), math.ceil(image.size[1] * share))
+        drafted = image.draft(image.mode, whole)
+    extent = drafted[1][2:] if drafted else image.size  # of the source in the decoded pixels; not always whole
+    plain = _to_plain_mode(image, shape.channels)
+    if not (plain.size == extent == size):
+        plain = plain.resize(size, Image.Resampling.BILINEAR, box=_cut_to_shape(extent, size))
+    return plain.transpose(_TURNS[turn]) if turn in _TURNS else plain
+
+
+def _cut_to_shape(extent: tuple[float, float], size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """The largest box (left, top, right, bottom) of the size's aspect in the middle of the extent (width, height)."""
+    share = max(size[0] / extent[0], size[1] / extent[1])
+    width, height = min(size[0] / share, extent[0]), min(size[1] / share, extent[1])
+    left, top = (extent[0] - width) / 2, (extent[1] - height) / 2
+    return left, top, min(left + width, extent[0]), min(top + height, extent[1])
+
+
+def _to_plain_mode(image: Image.Image, channels: int) -> Image.Image:
+    """8 bits in one channel or three, opaque."""
+    mode = "L" if channels == 1 else "RGB"
+    if image.mode in DEEP_MODES:
+        deep = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
+        image = Image.fromarray(((deep * 255 + 32767) // 65535).astype(np.uint8))
+    elif image.mode in ("RGBA", "LA", "La", "PA") or "transparency" in image.info:
+        above = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", above.size, "white"), above).convert("RGB")
+    image.load()
+    return image if image.mode == mode else image.convert(mode)

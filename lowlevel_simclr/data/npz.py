@@ -1,0 +1,92 @@
+"""Images in one NumPy file: x_train, y_train, x_test, y_test, or images and labels -> a data set. No pickles."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from lowlevel_simclr.data.dataset import UNLABELLED, DataError, DataSet, Split, choose_held_out
+
+KEYS = "x_train (and y_train, x_test, y_test), or images (and labels)"
+
+
+def load(path: Path, seed: int = 0) -> DataSet:
+    """The data set in an npz file.
+
+    Images are uint8 (n, H, W, C) or (n, H, W), C from 1 to 4; labels whole numbers from 0, (n,) or (n, 1), or absent.
+    Names of the classes may stand under `classes`. Without a test split a tenth of the images is held out by the seed.
+
+    Raises:
+        DataError: no such file, a damaged one, other keys, or arrays of another shape, type or range.
+    """
+    arrays = _read_arrays(path)
+    key, labels_key = ("x_train", "y_train") if "x_train" in arrays else ("images", "labels")
+    if key not in arrays:
+        raise DataError(f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}: give arrays {KEYS}")
+    train = _read_split(path, arrays, key, labels_key)
+    if "x_test" in arrays:
+        test = _read_split(path, arrays, "x_test", "y_test")
+    else:
+        away = choose_held_out(len(train.images), seed)
+        train, test = (Split(train.images[rows], train.labels[rows]) for rows in (~away, away))
+    if train.images.shape[1:] != test.images.shape[1:]:
+        shapes = f"{train.images.shape[1:]} in {key} and {test.images.shape[1:]} in x_test"
+        raise DataError(f"{path} has images of {shapes}: give one shape")
+    return DataSet(f"npz:{path.name}", train, test, _read_classes(path, arrays, train, test))
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """What the file holds, all of it read.
+
+    Raises:
+        DataError: there is no such file, it is no npz file, or an array in it is damaged or of Python objects.
+    """
+    if not path.is_file():
+        raise DataError(f"there is no file {path}: give npz:PATH with the path of an .npz file")
+    try:
+        with path.open("rb") as file:
+            stored = np.load(file, allow_pickle=False)
+            if isinstance(stored, np.ndarray):
+                raise ValueError("it is a single array")
+            return {name: stored[name] for name in stored.files}
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path} is no npz file of plain arrays ({error}): write it with numpy.savez") from error
+
+
+def _read_split(path: Path, arrays: dict[str, np.ndarray], key: str, labels_key: str) -> Split:
+    """One split, in its shapes."""
+    images = arrays[key]
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.dtype != np.uint8 or images.ndim != 4 or not 1 <= images.shape[-1] <= 4 or 0 in images.shape:
+        raise DataError(
+            f"{path} has {key} of {arrays[key].dtype} {arrays[key].shape}: give uint8 pixels from 0 to 255, "
+            "(n, height, width, channels) with 1 to 4 channels"
+        )
+    return Split(np.ascontiguousarray(images), _read_labels(path, arrays.get(labels_key), labels_key, len(images)))
+
+
+def _read_labels(path: Path, labels: np.ndarray | None, key: str, count: int) -> np.ndarray:
+    """Class numbers (n,) int64."""
+    if labels is None:
+        return np.full(count, UNLABELLED, np.int64)
+    flat = labels.reshape(len(labels)) if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    if flat.shape != (count,) or flat.dtype.kind not in "iu" or flat.min() < 0:
+        raise DataError(
+            f"{path} has {key} of {labels.dtype} {labels.shape}: give {count} whole numbers from 0, one an image"
+        )
+    return flat.astype(np.int64)
+
+
+def _read_classes(path: Path, arrays: dict[str, np.ndarray], train: Split, test: Split) -> tuple[str, ...]:
+    """The names that the file has, or the numbers themselves."""
+    count = int(max(train.labels.max(), test.labels.max())) + 1
+    if "classes" not in arrays:
+        return tuple(str(number) for number in range(count))
+    names = arrays["classes"]
+    if names.ndim != 1 or names.dtype.kind != "U" or len(names) < count:
+        raise DataError(f"{path} has classes of {names.dtype} {names.shape}: give {count} names or more, as text")
+    return tuple(str(name) for name in names)

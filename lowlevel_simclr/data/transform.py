@@ -1,0 +1,97 @@
+"""The test transform: what becomes of an image before the encoder represents it.
+
+It is a view without randomness: the whole image, scaled to [0, 1], resized to the encoder's input where its size
+differs (bilinear, half-pixel centres, antialiased), then (x - mean) / std. Evaluation, `embed` and `encoder.keras` all
+call it, so they agree by construction.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from lowlevel_simclr.runtime.keras import find_keras_generation
+
+
+class PixelScaling(NamedTuple):
+    """What the encoder takes is (x - mean) / std of pixels x in [0, 1]; one number a channel.
+
+    mean: None for 0. std: None for 1.
+    """
+
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+UNSCALED = PixelScaling()
+
+
+@dataclasses.dataclass(frozen=True)
+class InferenceTransform:
+    """The test transform of one encoder.
+
+    size: S, pixels a side of what the encoder takes; None leaves the size of the images. scaling: of the pixels.
+    """
+
+    size: int | None
+    scaling: PixelScaling = UNSCALED
+
+    def __call__(self, images: Any) -> Any:
+        """Return (B, S, S, C) float32 for images (B, H, W, C), uint8 or float in [0, 255]: tensors, or symbolic."""
+        return self.standardise(self.resize(images))
+
+    def resize(self, images: Any) -> Any:
+        """Return (..., S, S, C) float32 in [0, 1] for images (..., H, W, C), uint8 or float in [0, 255]."""
+        x = _operations(images).cast(images, "float32") / 255
+        if self.size is None or tuple(x.shape[-3:-1]) == (self.size, self.size):
+            return x
+        return resize_antialiased(x, self.size)
+
+    def standardise(self, x: Any) -> Any:
+        """Return (x - mean) / std for pixels in [0, 1]."""
+        mean, std = self.scaling
+        x = x if mean is None else x - np.array(mean, np.float32)
+        return x if std is None else x / np.array(std, np.float32)
+
+    def describe(self, shape: Sequence[int]) -> str:
+        """Return the transform in words, for images of shape (..., H, W, C)."""
+        height, width = shape[-3:-1]
+        words = ["the whole image, no augmentation"]
+        if self.size is not None and (height, width) != (self.size, self.size):
+            words.append(f"{width}x{height} resized to {self.size}x{self.size} (bilinear, antialiased)")
+        words.append("pixels in [0, 1]")
+        if self.scaling.mean is not None:
+            words.append("less " + " ".join(f"{value:.4g}" for value in self.scaling.mean))
+        if self.scaling.std is not None:
+            words.append("over " + " ".join(f"{value:.4g}" for value in self.scaling.std))
+        return ", ".join(words)
+
+
+def find_transform(encoder: tf.keras.Model, scaling: PixelScaling = UNSCALED) -> InferenceTransform:
+    """Return the test transform of an encoder (B, S, S, C) -> (B, d)."""
+    return InferenceTransform(encoder.input_shape[1], scaling)
+
+
+def resize_antialiased(images: Any, size: int) -> Any:
+    """Return images (..., H, W, C), tensors or symbolic, as (..., size, size, C): bilinear and antialiased.
+
+    For symbolic images this is an operation, which Keras saves and loads as a layer. The layer Resizing will not do.
+    Keras 2's has no antialias. Keras 3's takes `training` for True where nobody says, and the layers behind it follow
+    when the model is called directly, so that BatchNorm would train.
+    """
+    if _operations(images) is tf:
+        return tf.image.resize(images, (size, size), "bilinear", antialias=True)
+    return tf.keras.ops.image.resize(
+        images, (size, size), interpolation="bilinear", antialias=True, data_format="channels_last"
+    )
+
+
+def _operations(images: Any) -> ModuleType:
+    """Return TensorFlow, or `keras.ops` for the symbolic images of Keras 3, which TensorFlow does not take."""
+    symbolic = find_keras_generation() == 3 and isinstance(images, tf.keras.KerasTensor)
+    return tf.keras.ops if symbolic else tf

@@ -1,0 +1,148 @@
+"""h, or z, of image files.
+
+Each image is read as those of the run's folder were (`data/image_file.py`): upright, in their channels, scaled and cut
+to the shape that they are stored in, by the run's data.json. Then it goes through the test transform, in float32, as in
+the evaluation and in `encoder.keras`: an image of the run's folder has the h that the evaluation saw. The file that is
+written holds the rows in the order that the images were given in (those of a folder by name), and the path of each. It
+holds no pickles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from lowlevel_simclr.config.settings import ModelConfig
+from lowlevel_simclr.data import image_file, image_folder
+from lowlevel_simclr.data.transform import PixelScaling, find_transform
+from lowlevel_simclr.evaluation import export
+from lowlevel_simclr.model import encoder, projection
+from lowlevel_simclr.run import atomic, results
+from lowlevel_simclr.runtime import precision
+
+ENDINGS = image_folder.ENDINGS  # what is taken for an image in a folder
+BATCH_SIZE = 256
+READ_CHANNELS = (1, 3)  # grey, or red, green, blue
+
+
+class EmbedError(RuntimeError):
+    """Images that cannot be embedded; the text says why and what to do."""
+
+
+def find_images(given: Sequence[Path]) -> list[Path]:
+    """The files that were named, and the images in the folders that were, by name.
+
+    Raises:
+        EmbedError: something named is not there, or there is no image at all.
+    """
+    files: list[Path] = []
+    for path in given:
+        if not path.exists():
+            raise EmbedError(f"{path} is not there: give image files, or folders of them")
+        inside = sorted(each for each in path.rglob("*") if each.suffix.lower() in ENDINGS) if path.is_dir() else [path]
+        files += [each for each in inside if each.is_file()]
+    if not files:
+        raise EmbedError(
+            f"there is no image in {', '.join(map(str, given))}: images end in {' '.join(sorted(ENDINGS))}"
+        )
+    return files
+
+
+def make_embedder(
+    folder: Path, model: ModelConfig, scaling: PixelScaling, channels: int, output: str
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function from images (B, H, W, C) uint8 to rows (B, d), with the newest checkpoint's weights.
+
+    Raises:
+        RunError: there is none, or it is of another model.
+    """
+    precision.set_precision("float32")
+    f = encoder.build_encoder(model.encoder, model.stem, model.image_size, channels)
+    g = projection.build_projection_head(
+        f.output_shape[-1], model.projection_widths, batch_norm=model.projection_batch_norm
+    )
+    export.restore_weights(folder, encoder=f, projection=g)
+    transform = find_transform(f, scaling)
+
+    @tf.function(autograph=False)
+    def rows_of(images: tf.Tensor) -> tf.Tensor:
+        h = f(transform(images), training=False)
+        return h if output == "h" else g(h, training=False)
+
+    return lambda images: rows_of(tf.constant(images)).numpy()
+
+
+def read_stored_shape(folder: Path) -> image_file.Shape:
+    """The shape in which the run stored its images, by its data.json.
+
+    Raises:
+        runlog.RunError: it does not say.
+        EmbedError: no image file has as many channels.
+    """
+    shape = (results.read_data(folder) or {}).get("shape")
+    if shape is None:
+        raise atomic.RunError(
+            f"{folder} has no data.json with the shape of its images: run the command that trained it once more"
+        )
+    found = image_file.Shape(*shape)
+    if found.channels not in READ_CHANNELS:
+        raise EmbedError(
+            f"the images of {folder} have {found.channels} channels, and image files are read with 1 or 3: "
+            "call its encoder.keras on your arrays"
+        )
+    return found
+
+
+def embed_files(
+    files: Sequence[Path], embed: Callable[[np.ndarray], np.ndarray], shape: image_file.Shape
+) -> tuple[np.ndarray, list[Path], list[tuple[Path, str]]]:
+    """Rows (n, d) of the files that can be read, these files, and the others with the reason.
+
+    Raises:
+        EmbedError: none can be read.
+    """
+    paths: list[Path] = []
+    bad: list[tuple[Path, str]] = []
+    rows = [embed(batch) for batch in _read_batches(files, shape, paths, bad)]
+    if not rows:
+        raise EmbedError(f"none of {len(files)} images can be read, the first is {bad[0][0]}: {bad[0][1]}")
+    return np.concatenate(rows), paths, bad
+
+
+def _read_batches(
+    files: Sequence[Path], shape: image_file.Shape, paths: list[Path], bad: list[tuple[Path, str]]
+) -> Iterator[np.ndarray]:
+    """Images (B, H, W, C) uint8; notes which file is a row and which is bad, as it comes to them."""
+    waiting: list[np.ndarray] = []
+    for path in files:
+        try:
+            waiting.append(image_file.read_pixels(path.read_bytes(), shape))
+            paths.append(path)
+        except image_file.UnreadableError as error:
+            bad.append((path, str(error)))
+        except OSError as error:
+            bad.append((path, f"cannot be read: {error.strerror}"))
+        if len(waiting) == BATCH_SIZE:
+            yield np.stack(waiting)
+            waiting = []
+    if waiting:
+        yield np.stack(waiting)
+
+
+def write_embeddings(out: Path, rows: np.ndarray, paths: Sequence[Path], output: str) -> None:
+    """FILE.npz: the rows under "h" or "z", and "paths" (n,), `/`-separated.
+
+    Raises:
+        EmbedError: it cannot be written.
+    """
+    names = np.array([path.as_posix() for path in paths])
+    arrays: dict[str, Any] = {output: rows, "paths": names}
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_atomically(out, lambda file: np.savez(file, **arrays))
+    except OSError as error:
+        raise EmbedError(f"cannot write {out}: {error.strerror or error}; give another --out") from error

@@ -1,0 +1,332 @@
+"""The pictures of a run: arrays -> PNG files. The only matplotlib in the package.
+
+Every function takes arrays, writes one file that is whole or not there, and needs no display. Colours are told apart
+under every colour blindness: Petroff's ten for classes, each with a marker of its own, and blue against vermilion
+where a thing is right or wrong.
+
+Not here: what is drawn (`protocol.py` finds neighbours), the other files of a run (`runlog.py`).
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from lowlevel_simclr.run.atomic import write_atomically
+
+DPI = 100
+LARGEST_FILE = 300_000  # bytes; a larger picture is stored in 256 colours
+WIDTH = 9.0  # inches, so that a picture fills a README
+DRAWN_AT_MOST = 2000  # points of a curve
+SMOOTHED_FROM = 100  # rows
+TSNE_ITERATIONS = 500  # twice as many make the divergence of 1,000 points 1.5 % smaller
+
+# Petroff, Accessible Color Sequences for Data Visualization, 2021.
+PALETTE = "#3f90da #ffa90e #bd1f01 #94a4a2 #832db6 #a96b59 #e76300 #b9ac70 #717581 #92dadd".split()
+MARKERS = "o s ^ D v P X < > *".split()
+MARKER_AREA = {"*": 36}  # points^2; a star is thin
+RIGHT, WRONG = "#0072b2", "#d55e00"  # blue and vermilion of Okabe and Ito, 2008
+INK, PALE = "#222222", "#bbbbbb"
+STYLE: Any = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": PALE,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": "#e6e6e6",
+    "legend.frameon": False,
+    "lines.linewidth": 1.5,
+}
+
+Row = Mapping[str, Any]  # one step of metrics.jsonl
+
+
+# views.png
+
+
+def plot_views(path: Path, originals: np.ndarray, first: np.ndarray, second: np.ndarray) -> None:
+    """Draws images with their two views below them, one column each.
+
+    Args:
+        path: the PNG.
+        originals: (n, H, W, C) uint8.
+        first: (n, S, S, C) floats in [0, 1], the first views.
+        second: (n, S, S, C) floats in [0, 1], the second views.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    side, gap, left = 96, 6, 64  # pixels
+    picture = _make_white(3 * (side + gap) - gap, len(originals) * (side + gap) - gap)
+    for row, images in enumerate((originals, first, second)):
+        for column, image in enumerate(images):
+            _place_image(picture, image, column * (side + gap), row * (side + gap), side)
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _make_canvas(picture, left=left, margin=8)
+        for row, name in enumerate(("original", "view 1", "view 2")):
+            axes.text(-10, row * (side + gap) + side / 2, name, ha="right", va="center")
+        _save_figure(figure, path)
+
+
+# neighbours.png
+
+
+def plot_neighbours(
+    path: Path,
+    queries: np.ndarray,
+    found: np.ndarray,
+    query_labels: np.ndarray,
+    found_labels: np.ndarray,
+    classes: Sequence[str],
+) -> None:
+    """Draws queries with their nearest images in h, in two columns; every neighbour is marked right or wrong.
+
+    Args:
+        path: the PNG.
+        queries: (q, H, W, C) uint8.
+        found: (q, k, H, W, C) uint8, nearest first.
+        query_labels: (q,) class numbers; negative where there is no label.
+        found_labels: (q, k).
+        classes: the name of each class number; without names nothing is marked.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    side, pitch, line, apart = 64, 74, 92, 20  # pixels: an image, image to image, row to row, between the halves
+    rows, width = -(-len(queries) // 2), pitch * (1 + found.shape[1]) + 8
+    picture = _make_white(rows * line, width if len(queries) == 1 else 2 * width + apart)
+    captions = []
+    for number, query in enumerate(queries):
+        left, top = number // rows * (width + apart) + 4, number % rows * line + 4
+        _place_image(picture, query, left, top, side)
+        captions.append((left, top, *_write_caption(query_labels[number], None, classes)))
+        for place, image in enumerate(found[number], 1):
+            text, colour = _write_caption(found_labels[number][place - 1], query_labels[number], classes)
+            _place_image(picture, image, left + place * pitch + 8, top, side, frame=colour)
+            captions.append((left + place * pitch + 8, top, text, colour))
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _make_canvas(picture, top=20, margin=6)
+        for x, y, text, colour in captions:
+            axes.text(x + side / 2, y + side + 5, text, color=colour or INK, ha="center", va="top", size=7.5)
+        for left in range(4, picture.shape[1], width + apart):
+            axes.text(left, -5, "query", weight="bold")
+            axes.text(left + pitch + 8, -5, "nearest in h, from left to right", weight="bold")
+        _save_figure(figure, path)
+
+
+def _write_caption(label: int, wanted: int | None, classes: Sequence[str]) -> tuple[str, str | None]:
+    """What stands below an image, and the colour of right or wrong; a query wants nothing and has no colour."""
+    if not 0 <= label < len(classes):
+        return "", None
+    if wanted is None:
+        return classes[label], None
+    return (f"\u2713 {classes[label]}", RIGHT) if label == wanted else (f"\u2717 {classes[label]}", WRONG)
+
+
+# learning.png
+
+
+def plot_learning(path: Path, metrics: Sequence[Row], chance: float, baselines: Mapping[str, float]) -> None:
+    """Draws the run: loss, contrastive top-1, k-NN where there is any, and the learning rate, over the steps.
+
+    Args:
+        path: the PNG.
+        metrics: rows of metrics.jsonl, one at least, with `step`, `loss`, `top1`, `learning_rate`, and `knn` in some.
+        chance: the loss of an encoder that says the same of every view, log(2N - 1).
+        baselines: k-NN accuracy in [0, 1] of what has not been trained, by name.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with_knn = [row for row in metrics if row.get("knn") is not None]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 5.0) if with_knn else (WIDTH, 2.6), dpi=DPI, layout="constrained")
+        panels = figure.subplots(2, 2).ravel() if with_knn else figure.subplots(1, 3)
+        _plot_curve(panels[0], metrics, "loss", "NT-Xent loss (nats)")
+        panels[0].axhline(chance, color=INK, linestyle="--", linewidth=1, label=f"chance, log(2N-1) = {chance:.2f}")
+        _plot_curve(panels[1], metrics, "top1", "contrastive top-1 (share of views)")
+        if with_knn:
+            _plot_knn(panels[2], with_knn, baselines)
+        _plot_curve(panels[-1], metrics, "learning_rate", "learning rate", smooth=False)
+        for axes in panels:
+            axes.set_xlabel("step")
+            axes.set_xlim(0, 1.02 * metrics[-1]["step"])
+            axes.grid(True)
+            axes.set_axisbelow(True)
+            if axes.get_legend_handles_labels()[0]:
+                axes.legend(frameon=True, framealpha=0.8, edgecolor="none")  # lines of the baselines run behind it
+        for axes in panels[1:-1]:
+            axes.set_ylim(0, min(1.02, max(0.05, 1.25 * axes.dataLim.ymax)))  # also where all is 0 or no number
+        panels[-1].set_ylim(bottom=0)
+        _save_figure(figure, path)
+
+
+def _plot_curve(axes: Axes, metrics: Sequence[Row], key: str, title: str, smooth: bool = True) -> None:
+    """One quantity over the steps: every value pale, the running mean of a fiftieth of the run over it."""
+    step = np.array([row["step"] for row in metrics], float)
+    value = np.array([np.nan if row.get(key) is None else row[key] for row in metrics], float)
+    axes.set_title(title)
+    thin = slice(None, None, -(-len(step) // DRAWN_AT_MOST))
+    if not smooth or len(step) < SMOOTHED_FROM:
+        axes.plot(step[thin], value[thin], color=PALETTE[0])
+        return
+    window = len(step) // 50
+    mean = np.convolve(value, np.full(window, 1 / window), "valid")
+    middle = np.convolve(step, np.full(window, 1 / window), "valid")
+    axes.plot(step[thin], value[thin], color=PALETTE[0], alpha=0.3, linewidth=0.8)
+    axes.plot(middle[thin], mean[thin], color=PALETTE[0], label=f"mean of {window} steps" if window > 1 else None)
+
+
+def _plot_knn(axes: Axes, rows: Sequence[Row], baselines: Mapping[str, float]) -> None:
+    """Accuracy of k-NN on the held-out sample, with that of what has not been trained as lines."""
+    axes.set_title("k-NN on held-out images (accuracy)")
+    last = rows[-1]["knn"]
+    steps, values = [row["step"] for row in rows], [row["knn"] for row in rows]
+    axes.plot(steps, values, color=PALETTE[0], marker="o", markersize=3.5, label=f"trained encoder, {last:.3f}")
+    colours = (PALETTE[6], PALETTE[4], PALETTE[5])
+    for (name, value), colour, style in zip(baselines.items(), colours, ("--", ":", "-.")):
+        axes.axhline(value, color=colour, linestyle=style, label=f"{name}, {value:.3f}")
+
+
+# embedding.png
+
+
+def plot_embedding(
+    path: Path,
+    h_untrained: np.ndarray,
+    h_trained: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    seed: int,
+) -> None:
+    """Draws t-SNE of h before and after training, side by side: the same images, coloured by label.
+
+    Rows are brought to length 1 first, because k-NN and the loss compare directions. Only the first ten classes have a
+    colour of their own.
+
+    Args:
+        path: the PNG.
+        h_untrained: (n, d); a thousand rows take some four seconds of a core.
+        h_trained: (n, d), the same images.
+        labels: (n,) class numbers; negative where there is no label. They colour, and move nothing.
+        classes: the name of each class number.
+        seed: of t-SNE.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 4.7), dpi=DPI, layout="constrained")
+        panels = figure.subplots(1, 2)
+        for axes, h, what in zip(panels, (h_untrained, h_trained), ("untrained", "trained")):
+            _plot_scatter(axes, _compute_map(h, seed), labels, classes)
+            axes.set_title(f"h of the {what} encoder, {len(h)} held-out images")
+            axes.set(xlabel="t-SNE axis 1 (arbitrary unit)", ylabel="t-SNE axis 2 (arbitrary unit)")
+            axes.set(xticks=[], yticks=[])
+            axes.set_aspect("equal", adjustable="datalim")
+        handles, names = panels[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=min(5, max(1, len(names))), markerscale=1.5)
+        _save_figure(figure, path)
+
+
+def _compute_map(h: np.ndarray, seed: int) -> np.ndarray:
+    """Rows (n, d) -> points (n, 2) by t-SNE; by principal components where the rows are few or all alike."""
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    norm = np.linalg.norm(h.astype(np.float64), axis=1, keepdims=True)
+    rows = h / np.where(norm == 0, 1, norm)
+    rows -= rows.mean(axis=0)
+    if len(rows) < 8 or np.abs(rows).max() < 1e-6:
+        return np.pad(rows @ np.linalg.svd(rows, full_matrices=False)[2][:2].T, [(0, 0), (0, 1)])[:, :2]
+    perplexity = min(30, (len(rows) - 1) / 3)
+    with threadpool_limits(1):  # its threads spin while they wait: beside other work, two are far slower than one
+        tsne = TSNE(perplexity=perplexity, max_iter=TSNE_ITERATIONS, init="pca", random_state=seed % 2**32)
+        return tsne.fit_transform(rows)
+
+
+def _plot_scatter(axes: Axes, points: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> None:
+    """Points (n, 2) by class, and pale where they have no colour of their own."""
+    own = min(len(classes), len(PALETTE))
+    rest = (labels < 0) | (labels >= own)
+    if rest.any():
+        name = "other classes" if own else "images"
+        axes.scatter(points[rest, 0], points[rest, 1], s=10, color=PALE, linewidths=0, label=name)
+    for number in range(own):
+        x, y = points[labels == number].T
+        marker, colour = MARKERS[number], PALETTE[number]
+        area = MARKER_AREA.get(marker, 18)
+        axes.scatter(x, y, s=area, color=colour, marker=marker, linewidths=0, label=classes[number])
+
+
+# The canvas
+
+
+def _make_white(height: int, width: int) -> np.ndarray:
+    return np.full((height, width, 3), 255, np.uint8)
+
+
+def _place_image(picture: np.ndarray, image: np.ndarray, x: int, y: int, side: int, frame: str | None = None) -> None:
+    """Puts an image into a square of the picture, with a frame of three pixels around it where one is asked for."""
+    if frame:
+        colour = np.array([int(frame[at : at + 2], 16) for at in (1, 3, 5)], np.uint8)
+        picture[max(y - 3, 0) : y + side + 3, max(x - 3, 0) : x + side + 3] = colour
+    picture[y : y + side, x : x + side] = _make_tile(image, side)
+
+
+def _make_tile(image: np.ndarray, side: int) -> np.ndarray:
+    """An image (H, W, C) as (side, side, 3) uint8: small ones with their pixels repeated, large ones made smaller."""
+    if image.dtype != np.uint8:
+        image = np.rint(np.clip(image.astype(np.float32), 0, 1) * 255).astype(np.uint8)
+    image = np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image[..., :3]
+    times = side / max(image.shape[:2])
+    if times >= 1:
+        image = image.repeat(int(times), axis=0).repeat(int(times), axis=1)
+    else:
+        size = [max(1, round(extent * times)) for extent in image.shape[1::-1]]
+        image = np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize(size, Image.Resampling.BOX))
+    tile, (height, width) = _make_white(side, side), image.shape[:2]
+    y, x = (side - height) // 2, (side - width) // 2
+    tile[y : y + height, x : x + width] = image
+    return tile
+
+
+def _make_canvas(picture: np.ndarray, left: int = 0, top: int = 0, margin: int = 0) -> tuple[Figure, Axes]:
+    """A figure that shows a picture pixel by pixel, with room for words; axes coordinates are its pixels."""
+    height, width = picture.shape[:2]
+    full = (width + left + 2 * margin, height + top + 2 * margin)
+    figure = Figure(figsize=(full[0] / DPI, full[1] / DPI), dpi=DPI)
+    axes = figure.add_axes(((left + margin) / full[0], margin / full[1], width / full[0], height / full[1]))
+    axes.imshow(picture, interpolation="nearest", extent=(0, width, height, 0))
+    axes.set_axis_off()
+    return figure, axes
+
+
+def _save_figure(figure: Figure, path: Path) -> None:
+    """Writes the PNG, whole or not at all, and its folder where it is missing.
+
+    Raises:
+        OSError: the folder or the file cannot be written.
+    """
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer)
+    if buffer.tell() > LARGEST_FILE:
+        image = Image.open(buffer).convert("RGB").quantize(256)
+        buffer = io.BytesIO()
+        image.save(buffer, format="png", optimize=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda file: file.write(buffer.getvalue()))

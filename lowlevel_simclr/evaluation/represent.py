@@ -1,0 +1,157 @@
+"""What an encoder has learned: h of every image, cosine k-NN and a linear probe on it, beside their baselines.
+
+`train` and `evaluate` both call this. The encoder is frozen: it runs in inference mode, and its weights are hashed
+before and after. Labels of the test split are compared with, never chosen by.
+
+Not here: files, pictures, the configuration.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from lowlevel_simclr.data.dataset import DataSet, Split
+from lowlevel_simclr.data.transform import UNSCALED, InferenceTransform, PixelScaling, find_transform
+
+BATCH_SIZE = 256  # images that go through the encoder at once
+LARGEST_PIXELS, REDUCED_SIDE = 64 * 64, 32  # of an image in the baseline of pixels, see `pixels`
+
+
+class EncoderChanged(RuntimeError):
+    """The weights of an encoder that has to be frozen are not what they were."""
+
+
+class Represented(NamedTuple):
+    """One row for each image of the train split (n, d) and of the test split (m, d), float32: h, or plain pixels."""
+
+    train: np.ndarray
+    test: np.ndarray
+
+
+# Images -> rows
+
+
+def compute_h(
+    encoder: tf.keras.Model,
+    images: np.ndarray,
+    scaling: PixelScaling = UNSCALED,
+    batch_size: int = BATCH_SIZE,
+) -> np.ndarray:
+    """The representation h of every image after the test transform (`data/transform.py`), in inference mode.
+
+    Args:
+        encoder: f, (B, S, S, C) -> (B, d).
+        images: (n, H, W, C) uint8.
+        scaling: of the pixels.
+        batch_size: images at once. The last batch is filled up, so that there is one graph for all of them.
+
+    Returns:
+        (n, d) float32.
+
+    Raises:
+        ValueError: there are no images, or h is not finite.
+    """
+    if len(images) == 0:
+        raise ValueError("there are no images to represent: give one at least")
+    batch_size = min(batch_size, len(images))
+    transform = find_transform(encoder, scaling)
+    parts = []
+    for first in range(0, len(images), batch_size):
+        batch = tf.constant(_fill_up(images[first : first + batch_size], batch_size))
+        parts.append(_compute_batch(encoder, transform.size, transform.scaling, batch).numpy())
+    h = np.concatenate(parts)[: len(images)]  # (n, d)
+    if not np.isfinite(h).all():
+        rows = np.flatnonzero(~np.isfinite(h).all(axis=1))
+        raise ValueError(f"h of {rows.size} images is not finite, of image {rows[0]} first: the encoder has diverged")
+    return h
+
+
+def _fill_up(images: np.ndarray, batch_size: int) -> np.ndarray:
+    """The images with black ones behind them, (batch_size, H, W, C)."""
+    return np.pad(images, [(0, batch_size - len(images)), (0, 0), (0, 0), (0, 0)])
+
+
+@tf.function(autograph=False)
+def _compute_batch(encoder: tf.keras.Model, size: int | None, scaling: PixelScaling, images: tf.Tensor) -> tf.Tensor:
+    """One batch (B, H, W, C) uint8 -> h (B, d) float32; traced once for each encoder, transform and shape.
+
+    The transform comes in parts, because TensorFlow compares numbers and tuples by value and other objects by identity.
+    """
+    return tf.cast(encoder(InferenceTransform(size, scaling)(images), training=False), tf.float32)
+
+
+def flatten_pixels(images: np.ndarray) -> np.ndarray:
+    """The baseline that has learned nothing: images uint8 (n, H, W, C) -> (n, H*W*C) float32 in [0, 1].
+
+    Images with more pixels than 64 x 64 are reduced to 32 x 32 first (bilinear, antialiased): rows of the full size
+    would neither fit into memory nor tell images apart better.
+    """
+    if images.shape[1] * images.shape[2] <= LARGEST_PIXELS:
+        return np.asarray(images).reshape(len(images), -1).astype(np.float32) / 255
+    parts = [_reduce(images[first : first + BATCH_SIZE]) for first in range(0, len(images), BATCH_SIZE)]
+    return np.concatenate(parts).reshape(len(images), -1)
+
+
+def _reduce(images: np.ndarray) -> np.ndarray:
+    """(n, H, W, C) uint8 -> (n, 32, 32, C) float32 in [0, 1]."""
+    return InferenceTransform(REDUCED_SIDE).resize(tf.constant(np.asarray(images))).numpy()
+
+
+def represent_splits(
+    encoder: tf.keras.Model,
+    images: DataSet,
+    scaling: PixelScaling = UNSCALED,
+    batch_size: int = BATCH_SIZE,
+) -> Represented:
+    """The representations h of both splits, with a proof that the encoder was frozen.
+
+    Raises:
+        EncoderChanged: the encoder was not frozen meanwhile.
+        ValueError: a split is empty, or h is not finite.
+    """
+    before = hash_weights(encoder)
+    h = Represented(*(compute_h(encoder, split.images, scaling, batch_size) for split in list_splits(images)))
+    refuse_changed_encoder(encoder, before)
+    return h
+
+
+def refuse_changed_encoder(encoder: tf.keras.Model, before: str) -> None:
+    """Proves that an encoder was frozen.
+
+    Args:
+        encoder: f, now.
+        before: its `weights_hash` then.
+
+    Raises:
+        EncoderChanged: a weight is another.
+    """
+    after = hash_weights(encoder)
+    if after != before:
+        raise EncoderChanged(
+            f"the encoder's weights changed while it was evaluated (SHA-256 {before[:12]} -> {after[:12]}): "
+            "nothing may train it meanwhile"
+        )
+
+
+def represent_pixels(images: DataSet) -> Represented:
+    """The pixels of both splits as rows."""
+    return Represented(*(flatten_pixels(split.images) for split in list_splits(images)))
+
+
+def list_splits(images: DataSet) -> tuple[Split, Split]:
+    """Return the train split and the test split."""
+    return images.train, images.test
+
+
+def hash_weights(model: tf.keras.Model) -> str:
+    """SHA-256 over names, shapes, types and bytes of all weights of a model, moving statistics too; 64 hex digits."""
+    digest = hashlib.sha256()
+    for variable in model.weights:
+        array = np.ascontiguousarray(variable.numpy())
+        digest.update(f"{variable.name} {array.shape} {array.dtype}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,132 @@
+"""TODO."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lowlevel_simclr.data.dataset import DataSet, has_labels
+from lowlevel_simclr.evaluation.knn import KNN_COUNTS, classify_by_neighbours
+from lowlevel_simclr.evaluation.linear_probe import fit_linear_probe
+from lowlevel_simclr.evaluation.represent import Represented
+
+SCHEMA = 1  # of evaluation.json
+Say = Callable[[str], object]
+
+
+def measure_frozen(
+    h: Mapping[str, Represented],
+    images: DataSet,
+    seed: int = 0,
+    train_on: str = "train",
+    say: Say = lambda text: None,
+    protocols: Collection[str] = ("knn", "linear"),
+    seeds: int = 1,
+) -> dict[str, Any]:
+    """k-NN and linear probe of each kind of rows, as evaluation.json holds them.
+
+    Args:
+        h: rows by what stands behind a key: "" the trained encoder, "_untrained", "_pixels".
+        images: whose labels are compared with.
+        seed: of the linear probe.
+        train_on: what the encoder was trained on, "train" or "all".
+        say: is told what is measured, as it can take minutes.
+        protocols: "knn", "linear" or both.
+        seeds: the linear probe of the trained encoder is run with the seeds seed, seed + 1 ...; its mean is told. The
+            problem is convex and nothing is drawn, so the spread is the solver's.
+
+    Returns:
+        {"schema": 1, "train_on": .., "knn": {"20": ..}, "knn_pixels": .., "linear": ..}; accuracies in [0, 1].
+        Without labels, or with one class, only the first two. "notes" by key, where a number has to be read with care.
+        "seeds" where there are several: {"linear": {"mean": .., "std": .., "n": ..}}.
+    """
+    results: dict[str, Any] = {"schema": SCHEMA, "train_on": train_on}
+    if has_labels(images) and "knn" in protocols:
+        results |= _measure_knn(h, images, say)
+    if has_labels(images) and "linear" in protocols:
+        results |= _measure_probes(h, images, seed, seeds, say, results.pop("notes", {}))
+    return results
+
+
+def _measure_knn(h: Mapping[str, Represented], images: DataSet, say: Say) -> dict[str, Any]:
+    """k-NN of each kind of rows, and a note where there are few train images."""
+    results: dict[str, Any] = {}
+    for name, rows in h.items():
+        say(f"k-NN{name.replace('_', ', ')} ...")
+        results["knn" + name] = classify_by_neighbours(
+            rows.train, images.train.labels, rows.test, images.test.labels, KNN_COUNTS
+        )
+    count = len(images.train.labels)
+    few = [str(wanted) for wanted in KNN_COUNTS if wanted > count]
+    note = f"only {count} train images: all of them vote for k = {', '.join(few)}"
+    return {**results, "notes": {"knn": note}} if few else results
+
+
+def _measure_probes(
+    h: Mapping[str, Represented], images: DataSet, seed: int, seeds: int, say: Say, notes: dict[str, str]
+) -> dict[str, Any]:
+    """The linear probe of each kind of rows, the trained encoder's over several seeds; and the notes, old and new."""
+    results: dict[str, Any] = {}
+    for name, rows in h.items():
+        say(f"linear probe{name.replace('_', ', ')} ...")
+        given = rows.train, images.train.labels, rows.test, images.test.labels
+        probes = [fit_linear_probe(*given, seed + more) for more in range(1 if name else seeds)]
+        results["linear" + name] = float(np.mean([probe.accuracy for probe in probes]))
+        if len(probes) > 1:
+            results["seeds"] = {"linear" + name: summarise([probe.accuracy for probe in probes])}
+        if not all(probe.converged for probe in probes):
+            notes["linear" + name] = f"the solver stopped after {probes[0].iterations} iterations, not converged"
+    return {**results, "notes": notes} if notes else results
+
+
+def summarise(values: Sequence[float]) -> dict[str, Any]:
+    """Mean, sample standard deviation (None of one value) and number of accuracies, as "seeds" holds them."""
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"mean": float(np.mean(values)), "std": spread, "n": len(values)}
+
+
+_ROWS = {"_pixels": "pixels", "_untrained": "untrained encoder", "": "trained encoder"}
+
+
+def format_table(evaluation: Mapping[str, Any]) -> str:
+    """evaluation.json as lines to read; what was not run is a dash."""
+    counts = sorted({count for name in _ROWS for count in evaluation.get("knn" + name, ())}, key=int)
+    inflated = ["trained on train and test images together, which inflates these numbers"]
+    inflated = inflated if evaluation.get("train_on") == "all" else []
+    ran = ("linear", "linear_pixels", "finetune", "linear_augmented")
+    if not counts and not any(name in evaluation for name in ran):
+        return "\n".join(["no k-NN and no linear probe: they need labels of two classes at least", *inflated])
+    titles = [*(f"k-NN {count}" for count in counts), "linear"]
+    lines = [" " * 18 + "".join(f"{title:>10}" for title in titles)]
+    for name, what in _ROWS.items():
+        neighbours = evaluation.get("knn" + name, {})
+        values = [*(neighbours.get(count) for count in counts), evaluation.get("linear" + name)]
+        if any(value is not None for value in values):
+            cells = ("-" if value is None else f"{value:.3f}" for value in values)
+            lines.append(f"{what:<18}" + "".join(f"{cell:>10}" for cell in cells))
+    lines += _format_trained_with_labels(evaluation)
+    if "transform" in evaluation:
+        lines.append(f"test transform: {evaluation['transform']}")
+    return "\n".join([*lines, *inflated, *(f"{key}: {note}" for key, note in evaluation.get("notes", {}).items())])
+
+
+def _format_trained_with_labels(evaluation: Mapping[str, Any]) -> list[str]:
+    """A line for the probe with augmentation and for each share of the labels, with their spread over the seeds."""
+    seeds = evaluation.get("seeds", {})
+    lines = []
+    if "linear_augmented" in evaluation:
+        spread = _format_spread(seeds.get("linear_augmented"))
+        lines.append(f"linear probe, trained on views: {evaluation['linear_augmented']:.3f}{spread}")
+    for fraction, accuracy in sorted(evaluation.get("finetune", {}).items(), key=lambda item: float(item[0])):
+        spread = _format_spread(seeds.get("finetune", {}).get(fraction))
+        lines.append(f"fine-tuned on {100 * float(fraction):g}% of the labels: {accuracy:.3f}{spread}")
+    if "linear" in seeds:
+        lines.append(f"linear probe, trained encoder: {seeds['linear']['mean']:.3f}{_format_spread(seeds['linear'])}")
+    return lines
+
+
+def _format_spread(found: Mapping[str, Any] | None) -> str:
+    """' +- 0.004 (3 seeds)', or nothing where there is no spread."""
+    return "" if not found or found["std"] is None else f" +- {found['std']:.3f} ({found['n']} seeds)"

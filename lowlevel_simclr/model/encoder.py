@@ -1,0 +1,195 @@
+"""The encoder f: a view x -> its representation h, pooled; ResNets with ImageNet and CIFAR stems.
+
+Not here: the projection head (`projection.py`), pixels in other forms than the views' (`augment.py`).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from lowlevel_simclr.model import initial_values
+from lowlevel_simclr.model.batch_norm import FusedBatchNorm
+from lowlevel_simclr.model.convolution import Convolution
+from lowlevel_simclr.model.max_pooling import MaxPooling
+from lowlevel_simclr.model.pretrained import load_file, load_imagenet, take_folded_weights, turn_first_kernel
+
+layers = tf.keras.layers
+
+Shape = tuple[int, int, int]  # S, S, C of a view
+
+
+class Basic(NamedTuple):
+    """A ResNet of basic blocks: blocks of each stage, width of the first (doubled from stage to stage), shortcuts."""
+
+    blocks: tuple[int, ...]
+    width: int
+    projects: bool  # shortcuts by 1x1 convolution (option B of He et al. 2016) or by padding with zeros (option A)
+
+
+# The shortcuts are the paper's: B on ImageNet, A on CIFAR, where it also saves 2 to 3 % of a step of resnet20.
+BASIC = {
+    "resnet20": Basic((3, 3, 3), 16, projects=False),
+    "resnet18": Basic((2, 2, 2, 2), 64, projects=True),
+    "resnet34": Basic((3, 4, 6, 3), 64, projects=True),
+}
+NAMES = (*BASIC, "resnet50")
+STEMS = ("cifar", "imagenet")
+# Of the moving statistics. Keras's 0.99 would still hold 1/8 of its first values after 200 steps.
+MOMENTUM = 0.9
+EPSILON = 1.001e-5  # added to a variance, as in Keras's ResNets: cuDNN takes nothing below 1e-5
+
+
+def build_encoder(
+    name: str, stem: str, image_size: int, channels: int = 3, weights: str = "random", seed: int = 0
+) -> tf.keras.Model:
+    """The encoder f.
+
+    Args:
+        name: resnet20 (He et al. 2016, section 4.2; h has 64 numbers), resnet18, resnet34 (512), resnet50 (2048).
+        stem: cifar (3x3, stride 1, no pooling) or imagenet (7x7, stride 2, 3x3 pooling with stride 2).
+        image_size: S, pixels a side of a view.
+        channels: C of a view.
+        weights: random, imagenet (resnet50 with the ImageNet stem only; they expect Keras's caffe preprocessing, but
+            views in red, green, blue as everywhere: `settings.CAFFE`), or a file: what Keras saved of this encoder in
+            stock layers (`stock_twin`), `.weights.h5`, `.keras` or the older `.h5`.
+        seed: random weights are a function of it, whatever was built before.
+
+    Returns:
+        A model (B, S, S, C) -> h (B, dim), in the precision that is set; its variables are float32.
+
+    Raises:
+        ValueError: there is no such encoder, stem or size; the weights are for another model, or cannot be had.
+    """
+    _check_choice(name, stem, image_size, channels, weights)
+    shape = (image_size, image_size, channels)
+    model = _build_resnet50(stem, shape, seed) if name == "resnet50" else _build_basic(name, stem, shape, seed)
+    if weights == "imagenet":
+        take_folded_weights(model, load_imagenet())
+        turn_first_kernel(model)
+    elif weights != "random":
+        load_file(model, weights)
+    return model
+
+
+def measure_reduction(name: str, stem: str) -> int:
+    """How many times the last feature map is smaller than the view: 4 to 32."""
+    stages = len(BASIC[name].blocks) if name in BASIC else 4
+    return 2 ** (stages - 1) * (4 if stem == "imagenet" else 1)
+
+
+def _check_choice(name: str, stem: str, image_size: int, channels: int, weights: str) -> None:
+    if name not in NAMES:
+        raise ValueError(f"there is no encoder '{name}': give one of {', '.join(NAMES)}")
+    if stem not in STEMS:
+        raise ValueError(f"there is no stem '{stem}': give one of {', '.join(STEMS)}")
+    if channels < 1:
+        raise ValueError(f"views of {channels} channels cannot be: give at least 1")
+    least = measure_reduction(name, stem) // 2 + 1
+    if image_size < least:
+        raise ValueError(
+            f"views of {image_size} pixels are too small for {name} with the {stem} stem: they would be a single pixel "
+            f"before its last stage; give at least {least}"
+        )
+    if weights == "imagenet" and (name, stem, channels) != ("resnet50", "imagenet", 3):
+        raise ValueError(
+            f"ImageNet weights are for resnet50 with the imagenet stem and 3 channels, not for {name} with the {stem} "
+            f"stem and {channels}: choose those, or random weights"
+        )
+    if weights not in ("random", "imagenet") and not Path(weights).is_file():
+        raise ValueError(f"there is no file of weights '{weights}': give its path, or random, or imagenet")
+
+
+def _make_input(shape: Shape) -> Any:
+    # In the precision the layers compute in: Keras would widen half-precision views to float32, and then narrow them.
+    precision = tf.keras.mixed_precision.global_policy().compute_dtype
+    return tf.keras.Input(shape, dtype=precision, name="view")
+
+
+# ResNets of basic blocks
+
+
+def _build_basic(name: str, stem: str, shape: Shape, seed: int) -> tf.keras.Model:
+    """Stem, stages of basic blocks, mean over the last feature map."""
+    kind = BASIC[name]
+    seeds = (initial_values.derive_layer_seed(seed, place) for place in range(10_000))
+    convolution = functools.partial(_add_convolution, seeds)
+    view = _make_input(shape)
+    if stem == "cifar":
+        x = convolution(view, kind.width, 3, 1, "stem")
+    else:
+        x = convolution(view, kind.width, 7, 2, "stem")
+        x = MaxPooling(3, 2, padding="same", name="stem_pool")(x)
+    for stage, blocks in enumerate(kind.blocks):
+        for block in range(blocks):
+            stride = 2 if stage > 0 and block == 0 else 1
+            label = f"stage{stage + 1}_block{block + 1}"
+            x = _add_basic_block(convolution, x, kind.width * 2**stage, stride, kind.projects, label)
+    return tf.keras.Model(view, layers.GlobalAveragePooling2D(name="h")(x), name=name)
+
+
+def _add_basic_block(
+    convolution: Callable[..., Any], x: Any, width: int, stride: int, projects: bool, label: str
+) -> Any:  # (B, s, s, c) -> (B, s / stride, s / stride, width)
+    """Two 3x3 convolutions beside a shortcut (He et al. 2016, figure 2)."""
+    y = convolution(x, width, 3, stride, f"{label}_conv1")
+    y = convolution(y, width, 3, 1, f"{label}_conv2", relu=False)
+    if stride > 1 and projects:
+        x = convolution(x, width, 1, stride, f"{label}_shortcut", relu=False)
+    elif stride > 1:
+        x = _add_padded_shortcut(x, width, stride, label)
+    return layers.ReLU(name=f"{label}_relu")(layers.Add(name=f"{label}_add")([x, y]))
+
+
+def _add_convolution(
+    seeds: Iterator[int], x: Any, width: int, size: int, stride: int, label: str, relu: bool = True
+) -> Any:
+    """Convolution, BatchNorm, ReLU: in this order, nothing between, TensorFlow makes the last two one kernel."""
+    initializer = tf.keras.initializers.HeNormal(next(seeds))
+    x = Convolution(width, size, stride, padding="same", use_bias=False, kernel_initializer=initializer, name=label)(x)
+    x = FusedBatchNorm(momentum=MOMENTUM, epsilon=EPSILON, name=f"{label}_bn")(x)
+    return layers.ReLU(name=f"{label}_relu")(x) if relu else x
+
+
+def _add_padded_shortcut(x: Any, width: int, stride: int, label: str) -> Any:
+    """Every second pixel, and zeros for the channels that are new, half of them on either side: no parameters."""
+    new = (width - x.shape[-1]) // 2
+    x = layers.AveragePooling2D(1, stride, name=f"{label}_subsample")(x)
+    # "channels_first" takes the last two axes for the image, which are W and C here: a stock layer that pads channels.
+    return layers.ZeroPadding2D(((0, 0), (new, new)), data_format="channels_first", name=f"{label}_pad")(x)
+
+
+# ResNet-50 of Keras
+
+
+def _build_resnet50(stem: str, shape: Shape, seed: int) -> tf.keras.Model:
+    """`tf.keras.applications.ResNet50` in layers of ours, with seeded weights and, if asked for, the CIFAR stem.
+
+    Without its biases, as in the paper: BatchNorm takes out what a bias before it adds, so that its gradient is 0, but
+    for the rounding of a sum over every pixel of the batch.
+    """
+    # Built without a size, because Keras refuses views below 32 pixels and warns of channels other than 1 or 3.
+    stock = tf.keras.applications.ResNet50(include_top=False, weights=None, input_shape=(None, None, 3), pooling="avg")
+    seeds = (initial_values.derive_layer_seed(seed, place) for place in range(10_000))
+    own = functools.partial(_choose_own_layer, stem, seeds)
+    return tf.keras.models.clone_model(stock, input_tensors=_make_input(shape), clone_function=own)
+
+
+def _choose_own_layer(stem: str, seeds: Iterator[int], layer: Any) -> Any:
+    """The layer that stands for one of Keras's ResNet-50."""
+    config = layer.get_config()
+    if isinstance(layer, layers.BatchNormalization):
+        return FusedBatchNorm(momentum=MOMENTUM, epsilon=EPSILON, name=layer.name)
+    if stem == "cifar" and layer.name in ("conv1_pad", "pool1_pad", "pool1_pool"):
+        return layers.Activation("linear", name=layer.name)
+    if isinstance(layer, layers.Conv2D):
+        initializer = tf.keras.initializers.GlorotUniform(next(seeds))  # Keras's own choice
+        config |= {"kernel_initializer": initializer, "use_bias": False}
+        if stem == "cifar" and layer.name == "conv1_conv":
+            config |= {"kernel_size": (3, 3), "strides": (1, 1), "padding": "same"}
+        return Convolution.from_config(config)
+    return (MaxPooling if isinstance(layer, layers.MaxPooling2D) else type(layer)).from_config(config)

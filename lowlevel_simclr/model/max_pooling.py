@@ -1,0 +1,97 @@
+"""The encoder's max pooling: Keras's layer, and spelled out where XLA has no deterministic gradient of it.
+
+Not here: the order of layers (`encoder.py`).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from lowlevel_simclr.runtime.xla import is_inside_xla
+
+
+@tf.keras.utils.register_keras_serializable(package="lowlevel_simclr")
+class MaxPooling(tf.keras.layers.MaxPooling2D):
+    """MaxPooling2D over (B, H, W, C); on a GPU under XLA as maxima of the map's strided slices.
+
+    XLA's gradient of a pooling scatters with atomic additions on a GPU, where windows overlap. TensorFlow refuses to
+    compile it under op determinism, which a run has by default. The slices are read, compared and added in one order.
+
+    This is Keras's layer else: its options and its result, ties included, which go to the first pixel of a window.
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """(B, H, W, C) -> (B, H', W', C)."""
+        known = self.data_format == "channels_last" and None not in inputs.shape[1:]
+        if known and is_inside_xla() and tf.config.get_visible_devices("GPU"):
+            return take_max_of_slices(inputs, tuple(self.pool_size), tuple(self.strides), self.padding)
+        return super().call(inputs)
+
+
+def take_max_of_slices(x: tf.Tensor, size: tuple[int, int], stride: tuple[int, int], padding: str) -> tf.Tensor:
+    """Max pooling of (B, H, W, C) with known sizes, by slices; its gradient goes to the first largest of a window.
+
+    Args:
+        x: the map, a float type.
+        size: pixels of a window, down and across.
+        stride: between two windows.
+        padding: same (TensorFlow's: the odd pixel goes behind) or valid.
+    """
+    if padding == "same":
+        around = [_compute_padding(length, *axis) for length, axis in zip(x.shape[1:3], zip(size, stride))]
+        x = tf.pad(x, [(0, 0), *around, (0, 0)], constant_values=tf.constant(-math.inf, x.dtype))
+    return _pool(x, size, stride)
+
+
+def _compute_padding(length: int, size: int, stride: int) -> tuple[int, int]:
+    """Pixels before and behind one axis under "same"."""
+    missing = max((-(-length // stride) - 1) * stride + size - length, 0)
+    return missing // 2, missing - missing // 2
+
+
+def _pool(x: tf.Tensor, size: tuple[int, int], stride: tuple[int, int]) -> tf.Tensor:
+    """Windows that lie within x."""
+
+    @tf.custom_gradient
+    def pool(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+        pieces = [tf.strided_slice(x, *place, begin_mask=_WHOLE, end_mask=_WHOLE) for place in places]
+        largest = functools.reduce(tf.maximum, pieces)
+
+        def gradient(left: tf.Tensor) -> tf.Tensor:
+            found = []
+            for piece, place in zip(pieces, places):
+                here = tf.equal(piece, largest)
+                found.append(_put_in_place(tf.where(here, left, tf.zeros_like(left)), tf.shape(x), place))
+                left = tf.where(here, tf.zeros_like(left), left)
+            return functools.reduce(tf.add, found)
+
+        return largest, gradient
+
+    places = list(_find_places(x.shape[1:3], size, stride))
+    return pool(x)
+
+
+_WHOLE = 0b1001  # the batch and the channels, of (B, H, W, C) with the first axis as the lowest bit
+Place = tuple[list[int], list[int], list[int]]  # begin, end and strides of a slice
+
+
+def _find_places(lengths: Any, size: tuple[int, int], stride: tuple[int, int]) -> Iterator[Place]:
+    """Where each pixel of the windows lies, in their order."""
+    windows = [(length - pixels) // step for length, pixels, step in zip(lengths, size, stride)]  # less one
+    for y in range(size[0]):
+        for x in range(size[1]):
+            ends = [first + step * count + 1 for first, step, count in zip((y, x), stride, windows)]
+            yield [0, y, x, 0], [0, *ends, 0], [1, *stride, 1]
+
+
+def _put_in_place(piece: tf.Tensor, shape: tf.Tensor, place: Place) -> tf.Tensor:
+    """Zeros of a shape with a slice filled in."""
+    begin, end, strides = place
+    return tf.raw_ops.StridedSliceGrad(
+        shape=shape, begin=begin, end=end, strides=strides, dy=piece, begin_mask=_WHOLE, end_mask=_WHOLE
+    )

@@ -1,0 +1,284 @@
+"""The update: LARS, LAMB, SGD and AdamW on float32 weights, learning-rate schedules, the loss scale of float16.
+
+Weight decay and trust ratios are for variables of rank 2 and more; biases and BatchNorm's are told by their rank, never
+by their name. Every slot is a variable that the checkpoint can name, so that a resumed run updates to the same bits.
+
+Not here: gradients (`step.py`), the configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from lowlevel_simclr import stock
+from lowlevel_simclr.runtime import keras
+from lowlevel_simclr.runtime.keras import Variable
+from lowlevel_simclr.stock.lars_update import trust_ratio
+
+LarsUpdateAll = Callable[..., tuple[list[tf.Tensor], list[tf.Tensor]]]  # as `stock.lars_update_all`
+
+NAMES = ("lars", "lamb", "sgd", "adamw")
+
+
+class Optimizer:
+    """What all of them share: the variables they move, their slots, and which of them decay.
+
+    Attributes:
+        decayed: for each variable, whether weight decay and trust ratio apply to it: its rank is 2 or more.
+        variables: the slots, in a fixed order, for the checkpoint.
+    """
+
+    slots_each = 1  # slots of each variable's own shape
+
+    def __init__(self, trained: Sequence[Variable], weight_decay: float) -> None:
+        self.trained = list(trained)
+        self.weight_decay = weight_decay
+        self.decayed = [len(variable.shape) > 1 for variable in self.trained]
+        self._slots = [
+            [tf.Variable(tf.zeros(variable.shape, variable.dtype), trainable=False) for variable in self.trained]
+            for _ in range(self.slots_each)
+        ]
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """Every slot."""
+        return [slot for slots in self._slots for slot in slots]
+
+    def apply(self, gradients: Sequence[tf.Tensor | None], learning_rate: tf.Tensor) -> None:
+        """Moves every variable once.
+
+        Args:
+            gradients: one for each variable, in the order of the variables; float32 (float64 for float64 weights).
+            learning_rate: scalar.
+
+        Raises:
+            ValueError: a variable has no gradient.
+        """
+        refuse_missing(self.trained, gradients)
+        with tf.name_scope("optimizer"):
+            for place, gradient in enumerate(gradients):
+                dtype = self.trained[place].dtype
+                self._move(place, tf.cast(gradient, dtype), tf.cast(learning_rate, dtype))
+
+    def _move(self, place: int, gradient: tf.Tensor, learning_rate: tf.Tensor) -> None:
+        raise NotImplementedError
+
+    def _decay(self, place: int) -> float:
+        return self.weight_decay if self.decayed[place] else 0.0
+
+
+def refuse_missing(trained: Sequence[Variable], gradients: Sequence[tf.Tensor | None]) -> None:
+    """Every variable needs a gradient.
+
+    Raises:
+        ValueError: one has none; it is named.
+    """
+    for variable, gradient in zip(trained, gradients):
+        if gradient is None:
+            raise ValueError(f"the loss does not reach {keras.find_variable_path(variable)}: it has no gradient")
+
+
+class Sgd(Optimizer):
+    """SGD with momentum: v = m v + lr (g + beta w), w -= v."""
+
+    def __init__(self, trained: Sequence[Variable], weight_decay: float, momentum: float) -> None:
+        super().__init__(trained, weight_decay)
+        self.momentum = momentum
+
+    def _move(self, place: int, gradient: tf.Tensor, learning_rate: tf.Tensor) -> None:
+        weight, velocity = self.trained[place], self._slots[0][place]
+        update = gradient + self._decay(place) * weight if self._decay(place) else gradient
+        velocity.assign(self.momentum * velocity + learning_rate * update)
+        weight.assign_sub(velocity)
+
+
+class Lars(Sgd):
+    """LARS (You et al. 2017) as SimCLR uses it: SGD with momentum, each step scaled by eta |w| / |g + beta w|.
+
+    Attributes:
+        update_all: whose formula moves the variables, `ops.lars_update_all` or `stock.lars_update_all`.
+    """
+
+    def __init__(
+        self,
+        trained: Sequence[Variable],
+        weight_decay: float,
+        momentum: float,
+        trust_coefficient: float,
+        update_all: LarsUpdateAll = stock.lars_update_all,
+    ) -> None:
+        super().__init__(trained, weight_decay, momentum)
+        self.trust_coefficient = trust_coefficient
+        self.update_all = update_all
+
+    def apply(self, gradients: Sequence[tf.Tensor | None], learning_rate: tf.Tensor) -> None:
+        """As `Optimizer.apply`, all variables by one call."""
+        refuse_missing(self.trained, gradients)
+        velocities = self._slots[0]
+        with tf.name_scope("optimizer"):
+            new_weights, new_velocities = self.update_all(
+                [tf.convert_to_tensor(weight) for weight in self.trained],
+                [find_before_widening(tf.cast(each, slot.dtype)) for each, slot in zip(gradients, velocities)],
+                [tf.convert_to_tensor(velocity) for velocity in velocities],
+                learning_rate=learning_rate,
+                momentum=self.momentum,
+                weight_decay=self.weight_decay,
+                trust_coefficient=self.trust_coefficient,
+            )
+            for place, variable in enumerate(self.trained):
+                velocities[place].assign(new_velocities[place])
+                variable.assign(new_weights[place])
+
+
+def find_before_widening(tensor: tf.Tensor) -> tf.Tensor:
+    """The bfloat16 that a graph widened to this float32, the same numbers in half the memory; else the tensor itself.
+
+    Mixed precision casts each weight to bfloat16, and so its gradient back. Where the update reads bfloat16, nobody
+    reads the float32, and the graph is made without that cast: 4 bytes a weight not written, and 2 less read.
+    """
+    if not tf.is_symbolic_tensor(tensor) or tensor.op.type != "Cast":
+        return tensor
+    narrow = tensor.op.inputs[0]
+    return narrow if (narrow.dtype, tensor.dtype) == (tf.bfloat16, tf.float32) else tensor
+
+
+class AdamW(Optimizer):
+    """AdamW (Loshchilov and Hutter 2019): Adam with bias correction; lr times the decay comes off the weight itself."""
+
+    slots_each = 2
+
+    def __init__(
+        self, trained: Sequence[Variable], weight_decay: float, beta_1: float, beta_2: float, epsilon: float
+    ) -> None:
+        super().__init__(trained, weight_decay)
+        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
+        self._count = tf.Variable(0, dtype=tf.int64, trainable=False)
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """Every slot, and the number of updates."""
+        return [*super().variables, self._count]
+
+    def apply(self, gradients: Sequence[tf.Tensor | None], learning_rate: tf.Tensor) -> None:
+        """As `Optimizer.apply`; the update is counted first, for the bias corrections."""
+        self._count.assign_add(1)
+        super().apply(gradients, learning_rate)
+
+    def _move(self, place: int, gradient: tf.Tensor, learning_rate: tf.Tensor) -> None:
+        """One pass over memory by TensorFlow's own kernel of Adam, and one over the weight where it decays."""
+        weight = keras.unwrap_variable(self.trained[place])
+        if self._decay(place):
+            weight.assign(weight * (1 - learning_rate * self._decay(place)))
+        count = tf.cast(self._count, gradient.dtype)
+        power_1, power_2 = tf.pow(self.beta_1, count), tf.pow(self.beta_2, count)
+        tf.raw_ops.ResourceApplyAdam(
+            var=weight.handle,
+            m=self._slots[0][place].handle,
+            v=self._slots[1][place].handle,
+            beta1_power=power_1,
+            beta2_power=power_2,
+            lr=learning_rate,
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            # The kernel adds it to the root of the moment as it is, the paper to that of the corrected one.
+            epsilon=self.epsilon * tf.sqrt(1 - power_2),
+            grad=gradient,
+        )
+
+
+class Lamb(AdamW):
+    """LAMB (You et al. 2020): the step of AdamW, scaled by |w| / |step|."""
+
+    def _move(self, place: int, gradient: tf.Tensor, learning_rate: tf.Tensor) -> None:
+        weight = self.trained[place]
+        update = self._direction(place, gradient)
+        if self._decay(place):
+            update += self._decay(place) * weight
+        trust = trust_ratio(weight, update, 1.0) if self.decayed[place] else 1.0
+        weight.assign_sub(learning_rate * trust * update)
+
+    def _direction(self, place: int, gradient: tf.Tensor) -> tf.Tensor:
+        """Both moments moved, then the corrected first over the root of the corrected second."""
+        first, second = self._slots[0][place], self._slots[1][place]
+        first.assign(self.beta_1 * first + (1 - self.beta_1) * gradient)
+        second.assign(self.beta_2 * second + (1 - self.beta_2) * tf.square(gradient))
+        count = tf.cast(self._count, gradient.dtype)
+        corrected = first / (1 - tf.pow(self.beta_1, count))
+        return corrected / (tf.sqrt(second / (1 - tf.pow(self.beta_2, count))) + self.epsilon)
+
+
+class AddonsLamb(Optimizer):
+    """`tfa.optimizers.LAMB` of tensorflow-addons behind the same interface."""
+
+    slots_each = 0
+
+    def __init__(
+        self, trained: Sequence[Variable], weight_decay: float, beta_1: float, beta_2: float, epsilon: float
+    ) -> None:
+        super().__init__(trained, weight_decay)
+        tfa = keras.import_tensorflow_addons()
+        assert tfa is not None, "tensorflow-addons cannot be imported here"
+        # It tells what not to decay by regular expressions over names; each variable of rank 1 is given by its own.
+        excluded = [f"^{variable.name}$" for variable, decays in zip(self.trained, self.decayed) if not decays]
+        self._lamb = tfa.optimizers.LAMB(
+            learning_rate=0.0,  # a hyperparameter of its own, assigned before every update
+            beta_1=beta_1,
+            beta_2=beta_2,
+            epsilon=epsilon,
+            weight_decay=weight_decay,
+            exclude_from_weight_decay=excluded or None,
+            exclude_from_layer_adaptation=excluded or None,
+        )
+        self._lamb._create_all_weights(self.trained)
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """Its slots and its counter."""
+        return list(self._lamb.variables())
+
+    def apply(self, gradients: Sequence[tf.Tensor | None], learning_rate: tf.Tensor) -> None:
+        """As `Optimizer.apply`."""
+        refuse_missing(self.trained, gradients)
+        self._lamb.learning_rate.assign(learning_rate)
+        self._lamb.apply_gradients(zip(gradients, self.trained))
+
+
+def build_optimizer(
+    name: str,
+    variables: Sequence[Variable],
+    *,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    trust_coefficient: float = 0.001,
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    epsilon: float = 1e-8,
+    lars_update_all: LarsUpdateAll = stock.lars_update_all,
+) -> Optimizer:
+    """An optimizer that has not moved; `lamb` is that of tensorflow-addons where it is installed. `lars_update_all`
+    is what LARS moves the variables by, that of `ops` or of `stock`.
+
+    Raises:
+        ValueError: there is no such optimizer.
+    """
+    if name == "sgd":
+        return Sgd(variables, weight_decay, momentum)
+    if name == "lars":
+        return Lars(variables, weight_decay, momentum, trust_coefficient, lars_update_all)
+    if name == "adamw":
+        return AdamW(variables, weight_decay, beta_1, beta_2, epsilon)
+    if name == "lamb":
+        kind = Lamb if keras.import_tensorflow_addons() is None else AddonsLamb
+        return kind(variables, weight_decay, beta_1, beta_2, epsilon)
+    raise ValueError(f"there is no optimizer '{name}': give one of {', '.join(NAMES)}")
+
+
+def describe_variables(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """Which variables decay, for the run folder: path, shape and answer of each."""
+    return [
+        {"variable": keras.find_variable_path(variable), "shape": list(variable.shape), "decayed": decayed}
+        for variable, decayed in zip(optimizer.trained, optimizer.decayed)
+    ]

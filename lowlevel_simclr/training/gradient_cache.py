@@ -1,0 +1,118 @@
+"""TODO."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from lowlevel_simclr.data.views import Views
+from lowlevel_simclr.model import batch_norm
+from lowlevel_simclr.optim.optimizers import refuse_missing
+from lowlevel_simclr.training.learner import Learner, list_trainable_variables
+from lowlevel_simclr.training.loss import LossAndTop1
+from lowlevel_simclr.training.replicas import ALONE, Replica
+from lowlevel_simclr.training.step import Batch, Metrics, Schedule, finish_step
+
+
+def train_cached_step(
+    learner: Learner,
+    views: Views,
+    loss_and_top1: LossAndTop1,
+    schedule: Schedule,
+    batch: Batch,
+    micro_batches: int,
+    replica: Replica = ALONE,
+) -> Metrics:
+    """`train_step` with the memory of one micro-batch: the gradient cache (Gao et al. 2021).
+
+    (1) z of each micro-batch without a tape; (2) loss and dz of the whole batch; (3) each micro-batch again, its views
+    made again, under a tape whose output gradients are its rows of dz, and the gradients summed. It is exact for the
+    model whose BatchNorm sees one micro-batch at a time. The moving statistics move once, in (3): by the mean over the
+    micro-batches (`batch_norm.BatchStatistics`).
+
+    Args:
+        learner: as `train_step`.
+        views: as `train_step`.
+        loss_and_top1: as `train_step`.
+        schedule: as `train_step`.
+        batch: as `train_step`; micro-batch j is images j m .. (j + 1) m - 1 of it.
+        micro_batches: k, how many.
+        replica: as `train_step`.
+
+    Raises:
+        ValueError: the batch is no whole number of micro-batches.
+    """
+    parts = _split_batch(batch, micro_batches)
+    with replica.batch_norm_scope():
+        z = _join_rows(_project_each(learner, views, parts, micro_batches))  # (2N, d)
+    with tf.GradientTape() as tape:
+        tape.watch(z)
+        losses, top1 = loss_and_top1(z)  # (2N,), (2N,)
+        loss = tf.reduce_mean(losses) / replica.count
+        scaled = learner.loss_scale.scale_loss(loss)
+    dz = _split_rows(tape.gradient(scaled, z), micro_batches)  # (k, 2m, d)
+    with replica.batch_norm_scope():
+        gradients = _sum_gradients(learner, views, parts, dz)
+    return finish_step(learner, replica, gradients, schedule, loss, top1)
+
+
+def _split_batch(batch: Batch, count: int) -> Batch:
+    """The batch with its images in micro-batches: epoch (), index (k, m), images (k, m, H, W, C)."""
+    epoch, index, images = batch
+    pairs = index.shape[0]
+    if pairs is None or pairs % count:
+        raise ValueError(f"a batch of {pairs} images has no {count} equal micro-batches: give a size that divides it")
+    return epoch, tf.reshape(index, [count, -1]), tf.reshape(images, [count, pairs // count, *images.shape[1:]])
+
+
+def _join_rows(z: tf.Tensor) -> tf.Tensor:
+    """Rows of micro-batches, each its first and then its second views, as rows of the batch: (k, 2m, d) -> (2N, d)."""
+    count, rows, dim = z.shape
+    return tf.reshape(tf.transpose(tf.reshape(z, [count, 2, rows // 2, dim]), [1, 0, 2, 3]), [count * rows, dim])
+
+
+def _split_rows(rows: tf.Tensor, count: int) -> tf.Tensor:
+    """What `_together` put together: (2N, d) -> (k, 2m, d)."""
+    total, dim = rows.shape
+    by_part = tf.transpose(tf.reshape(rows, [2, count, total // 2 // count, dim]), [1, 0, 2, 3])
+    return tf.reshape(by_part, [count, total // count, dim])
+
+
+def _project(learner: Learner, views: Views, parts: Batch, place: tf.Tensor) -> tf.Tensor:
+    """z (2m, d) of one micro-batch, BatchNorm in training mode."""
+    epoch, index, images = parts
+    x = views(epoch, index[place], images[place])  # (2m, S, S, C)
+    return learner.projection(learner.encoder(x, training=True), training=True)
+
+
+def _project_each(learner: Learner, views: Views, parts: Batch, count: int) -> tf.Tensor:
+    """z of every micro-batch, (k, 2m, d), without a tape and with the moving statistics left alone."""
+    dim, rows = learner.projection.output_shape[-1], 2 * parts[1].shape[1]
+    dtype = tf.as_dtype(learner.projection.compute_dtype)
+    found = tf.TensorArray(dtype, size=count, element_shape=(rows, dim))
+
+    def body(place: tf.Tensor, found: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+        with batch_norm.use_batch_statistics(batch_norm.get_batch_statistics(moves=False)):
+            return place + 1, found.write(place, _project(learner, views, parts, place))
+
+    # One micro-batch at a time: loops run ten iterations at once if they may, with the memory of ten.
+    found = tf.while_loop(lambda place, _: place < count, body, (tf.constant(0), found), parallel_iterations=1)[1]
+    return tf.ensure_shape(found.stack(), [count, rows, dim])
+
+
+def _sum_gradients(learner: Learner, views: Views, parts: Batch, dz: tf.Tensor) -> list[tf.Tensor]:
+    """The gradients of all micro-batches, whose dz is (k, 2m, d), added up in their order."""
+    count = dz.shape[0]
+    variables = list_trainable_variables(learner.encoder, learner.projection)
+
+    def body(place: tf.Tensor, *sums: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        statistics = batch_norm.get_batch_statistics(first=tf.equal(place, 0), share=1 / count)
+        with batch_norm.use_batch_statistics(statistics), tf.GradientTape() as tape:
+            z = _project(learner, views, parts, place)
+        gradients = tape.gradient(z, variables, output_gradients=dz[place])
+        refuse_missing(variables, gradients)
+        return (place + 1, *(total + gradient for total, gradient in zip(sums, gradients)))
+
+    zeros = [tf.zeros(variable.shape, variable.dtype) for variable in variables]
+    return list(
+        tf.while_loop(lambda place, *_: place < count, body, (tf.constant(0), *zeros), parallel_iterations=1)[1:]
+    )

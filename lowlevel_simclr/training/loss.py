@@ -1,0 +1,106 @@
+"""The training loss: NT-Xent over the rows of all replicas, its factor, its chance level, and top-1.
+
+Another contrastive loss belongs here: a function with the signature of `make_loss`, and its chance level.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import tensorflow as tf
+
+from lowlevel_simclr.training.replicas import ALONE, Replica, order_canonically
+
+LossAndTop1 = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]  # z (2N, d) -> loss (2N,), top1 (2N,) bool
+
+# The loss is this factor times the mean over the 2N views. "mean" is the paper's convention. "google" is that of
+# Google's code, which adds up the means of both directions.
+LOSS_FACTORS = {"mean": 1.0, "google": 2.0}
+
+
+class NtXentOps(Protocol):
+    """The formulas that the loss needs, as `ops` and `stock` have them."""
+
+    @property
+    def nt_xent_and_top1(self) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
+        """The loss and top-1 of all rows."""
+
+    @property
+    def nt_xent_rows_forward_and_top1(self) -> Callable[..., tuple[tf.Tensor, tf.Tensor, Any]]:
+        """The loss and top-1 of some rows against all columns, and the state that the gradient needs."""
+
+    @property
+    def nt_xent_rows_backward(self) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
+        """The gradient of the losses of all rows with respect to some rows."""
+
+
+def make_loss(formulas: NtXentOps, temperature: float, reduction: str, replica: Replica = ALONE) -> LossAndTop1:
+    """Return a function from z (2n, d) to the loss of each view (2n,) and its top-1 (2n,).
+
+    Args:
+        formulas: whose NT-Xent.
+        temperature: tau, above 0.
+        reduction: a key of `LOSS_FACTORS`.
+        replica: whose rows z holds. The columns are the rows of all replicas.
+    """
+    nt_xent_and_top1 = make_nt_xent_and_top1(replica, formulas, temperature)
+    factor = LOSS_FACTORS[reduction]
+    if factor == 1:
+        return nt_xent_and_top1
+
+    def scaled(z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        losses, top1 = nt_xent_and_top1(z)
+        return factor * losses, top1
+
+    return scaled
+
+
+def make_nt_xent_and_top1(replica: Replica, formulas: NtXentOps, temperature: float) -> LossAndTop1:
+    """Return NT-Xent of a replica's rows against the columns of all replicas: z (2n, d) -> losses (2n,), top1 (2n,).
+
+    Forward gathers z. Backward gathers the normaliser and the cotangent of each row, three numbers. Once those of the
+    other replicas are known, the gradient of the global loss with respect to the own rows is complete. So nothing
+    travels back through the gather.
+
+    Args:
+        replica: whose rows these are. A lone replica computes `formulas.nt_xent_and_top1`.
+        formulas: whose NT-Xent.
+        temperature: tau, above 0.
+    """
+    if replica.count == 1:
+        return lambda z: formulas.nt_xent_and_top1(z, temperature)
+
+    def losses(z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        pairs = z.shape[0] // 2
+        own = (replica.rank * pairs, pairs, temperature)
+        top1s: list[tf.Tensor] = []
+
+        @tf.custom_gradient
+        def rows(z: tf.Tensor) -> tuple[tf.Tensor, Any]:
+            z_all = order_canonically(replica.gather(z, "z"), replica.count)  # (2N, d)
+            loss, top1, state = formulas.nt_xent_rows_forward_and_top1(z_all, *own)
+            top1s.append(top1)
+
+            def gradient(cotangent: tf.Tensor) -> tf.Tensor:
+                columns = tf.concat([state.normaliser, tf.cast(cotangent, loss.dtype)[:, None]], axis=1)  # (2n, 3)
+                columns = order_canonically(replica.gather(columns, "normalisers and cotangents"), replica.count)
+                everywhere = state._replace(normaliser=columns[:, :2])
+                return formulas.nt_xent_rows_backward(z_all, everywhere, columns[:, 2], *own)[0]
+
+            return loss, gradient
+
+        return rows(z), top1s[0]
+
+    return losses
+
+
+def compute_chance_loss(batch_size: int, reduction: str = "mean") -> float:
+    """Return the loss of an encoder that says the same of every view: the factor times log(2N - 1).
+
+    Args:
+        batch_size: N, images in a batch of all replicas.
+        reduction: a key of `LOSS_FACTORS`.
+    """
+    return LOSS_FACTORS[reduction] * math.log(2 * batch_size - 1)

@@ -1,0 +1,354 @@
+"""What a configuration comes to on this machine, with these images: resolved settings and a plan of plain values.
+
+This is the one place below the programs that knows `Config`. Everything else takes plain values, or the plan.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lowlevel_simclr.config.identity import from_dict, hash_config, list_differences, replace
+from lowlevel_simclr.config.settings import Config, ConfigError, ModelConfig, OptimizerConfig, ViewRecipe
+from lowlevel_simclr.data import catalog
+from lowlevel_simclr.data.batches import count_steps_per_epoch
+from lowlevel_simclr.data.dataset import DataSet
+from lowlevel_simclr.data.transform import PixelScaling
+from lowlevel_simclr.optim.schedule import scale_learning_rate
+from lowlevel_simclr.run.results import read_config
+from lowlevel_simclr.runtime.devices import has_gpu
+from lowlevel_simclr.runtime.precision import choose_fast_precision
+from lowlevel_simclr.training.implementation import Implementation, choose_implementation, refuse_missing_library
+from lowlevel_simclr.training.micro_batch_search import AUTO, find_largest_micro_batch
+from lowlevel_simclr.training.workers import LONE, Team
+
+RESIDENT = 2**30  # bytes of images that `--data-on auto` puts on a GPU: six times CIFAR-10, an eighth of a small GPU
+RGB = 3  # channels that have colours
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a configuration comes to, in plain values.
+
+    The fields up to `data_on` are what environment.json lists. `knn_every` counts steps here, 0 for never.
+    """
+
+    steps: int
+    steps_per_epoch: int
+    precision: str
+    jit_compile: bool
+    jit_compile_views: bool
+    inline_step: bool
+    implementation: Implementation
+    learning_rate: float
+    micro_batches: int
+    replicas: int
+    workers: int
+    data_on: str
+
+    dataset: str
+    train_on: str
+    epochs: int
+    batch_size: int
+    seed: int
+    warmup_steps: int
+    temperature: float
+    loss_reduction: str
+    batch_norm: str
+    steps_per_call: int
+    checkpoint_every: int
+    keep_checkpoints: int
+    knn_every: int
+    scaling: PixelScaling
+    recipe: ViewRecipe
+    model: ModelConfig
+    optimizer: OptimizerConfig
+    config_hash: str
+
+    @property
+    def micro_batch(self) -> int:
+        """Images of a micro-batch, over all replicas."""
+        return self.batch_size // self.micro_batches
+
+    def describe(self) -> dict[str, Any]:
+        """Return what environment.json lists."""
+        names = [field.name for field in dataclasses.fields(self)]
+        values = {name: getattr(self, name) for name in names[: names.index("dataset")]}
+        return {**values, "implementation": self.implementation.name}
+
+
+Fits = Callable[[Plan, DataSet], bool]  # whether the memory lasts for the step of a plan
+
+
+# Before the images are read
+
+
+def read_earlier(config: Config, folder: Path, fresh: bool = False) -> Config | None:
+    """Return the configuration of the run that is gone on with, where its choice for `--micro-batch auto` is needed.
+
+    Args:
+        config: as it was given.
+        folder: of the run, if there is one.
+        fresh: whether another folder is begun.
+
+    Raises:
+        RunError: config.json is not JSON.
+        ConfigError: it is not a configuration of this version.
+    """
+    if config.train.micro_batch != AUTO or fresh or not (folder / "config.json").is_file():
+        return None
+    return from_dict(read_config(folder))
+
+
+def refuse_early(config: Config, team: Team, earlier: Config | None = None) -> None:
+    """Refuse what can be refused before the images are read.
+
+    Raises:
+        ConfigError: see `resolve`.
+    """
+    _choose_for_machine(config, team, earlier)
+    refuse_missing_library(config.train.ops)
+
+
+def list_early_differences(config: Config, team: Team, earlier: Config | None, found: Mapping[str, Any]) -> list[str]:
+    """Return what keeps a run from being resumed, a line a setting, whether or not the images will have colours.
+
+    Args:
+        config: as it was given.
+        team: the replicas.
+        earlier: see `read_earlier`.
+        found: config.json of the run.
+    """
+    chosen, before = _choose_for_machine(config, team, earlier), from_dict(found)
+    return min((list_differences(before, after) for after in (chosen, _without_colours(chosen))), key=len)
+
+
+def load_images(config: Config, before: Mapping[str, Any] | None = None, at_least: int = 1) -> DataSet:
+    """Return the data set that a configuration names.
+
+    Args:
+        config: any.
+        before: data.json of a run that is gone on with.
+        at_least: how many images are needed.
+
+    Raises:
+        DataError: see `catalog.load_dataset`.
+    """
+    return catalog.load_dataset(
+        config.data.dataset,
+        config.data.data_dir,
+        config.train.seed,
+        largest_side=choose_stored_side(config),
+        memory_limit=config.data.memory_limit,
+        at_least=at_least,
+        before=before,
+    )
+
+
+def choose_stored_side(config: Config) -> int:
+    """Return the pixels that the shorter side of a folder's images is stored with at most.
+
+    Where no number is given, there are so many that the smallest crop still has a pixel for every pixel of a view.
+    """
+    needed = math.ceil(config.model.image_size / math.sqrt(config.views.crop_area[0]))
+    return config.data.stored_side or max(8, needed)
+
+
+# With the images
+
+
+def resolve(
+    config: Config,
+    team: Team,
+    images: DataSet,
+    earlier: Config | None = None,
+    fits: Fits | None = None,
+    tell: Callable[[str], object] = print,
+) -> tuple[Config, Plan]:
+    """Return the final configuration, every "auto" replaced by what was chosen, and the plan it comes to.
+
+    Args:
+        config: as it was given.
+        team: the replicas.
+        images: of the run.
+        earlier: the configuration of the run that is gone on with: what it chose for `--micro-batch auto` stands.
+        fits: tells whether the memory lasts for a plan, for `--micro-batch auto`. None tries nothing and takes the
+            whole batch, which will do where no step is made.
+        tell: called with a sentence for each size that was tried.
+
+    Raises:
+        ConfigError: the batch has no equal shares for the replicas; XLA or --data-on device are asked for with several
+            replicas; --micro-batch is auto without a GPU, with several workers, or nothing fits.
+        DataError: there are fewer images than a batch, or --data-on is device and they are streamed.
+    """
+    config = _choose_for_machine(config, team, earlier)
+    if images.train.images.shape[-1] != RGB:
+        config = _without_colours(config)
+    if config.train.micro_batch == AUTO:
+        config = replace(config, micro_batch=str(_find_micro_batch(config, team, images, fits, tell)))
+    return config, make_plan(config, images, team)
+
+
+def _choose_for_machine(config: Config, team: Team, earlier: Config | None) -> Config:
+    """Return the configuration with this machine's precision and devices, and an earlier session's micro-batch.
+
+    Another device, or another number of them, is another run.
+    """
+    devices = config.train.devices if config.train.devices.startswith("cpu:") else str(len(team.local))
+    config = replace(config, precision=resolve_precision(config), devices=devices)
+    if config.train.micro_batch != AUTO:
+        return config
+    if team.workers.count > 1:
+        raise ConfigError("--micro-batch is auto and there are several workers: give all of them the same number")
+    if earlier is not None:
+        return replace(config, micro_batch=earlier.train.micro_batch)
+    if not has_gpu():
+        raise ConfigError(
+            "--micro-batch is auto and there is no GPU whose memory could be filled: give a number of images, or 0 for "
+            "the batch"
+        )
+    return config
+
+
+def resolve_precision(config: Config) -> str:
+    """Return the precision; for "auto" what this device computes fast."""
+    return choose_fast_precision() if config.train.precision == "auto" else config.train.precision
+
+
+def _without_colours(config: Config) -> Config:
+    """Return the configuration for images that are not RGB: without saturation, hue and grey views.
+
+    On grey images nothing is lost: these operations leave a grey pixel as it is.
+    """
+    return replace(config, saturation=(1.0, 1.0), hue=(0.0, 0.0), grey_probability=0.0)
+
+
+def _find_micro_batch(
+    config: Config, team: Team, images: DataSet, fits: Fits | None, tell: Callable[[str], object]
+) -> int:
+    """Return the largest micro-batch that fits. Of several replicas the share of one is tried, on the first device."""
+    if fits is None:
+        return 0
+    count_micro_batches(replace(config, micro_batch="0"), team.count)  # refuses what the whole batch cannot be
+
+    def is_even(size: int) -> bool:
+        try:
+            return bool(count_micro_batches(replace(config, micro_batch=str(size)), team.count))
+        except ConfigError:
+            return False
+
+    def has_memory(size: int) -> bool:
+        share = _reduce_to_one_replica(replace(config, micro_batch=str(size)), team.count)
+        return fits(make_plan(share, images), images)
+
+    sizes = [size for size in range(config.train.batch_size, 0, -1) if config.train.batch_size % size == 0]
+    return find_largest_micro_batch([size for size in sizes if is_even(size)], has_memory, tell)
+
+
+def _reduce_to_one_replica(config: Config, replicas: int) -> Config:
+    """Return what one of several replicas does alone: its part of each micro-batch.
+
+    XLA does not compile the step of several replicas.
+    """
+    if replicas == 1:
+        return config
+    return replace(
+        config,
+        batch_size=config.train.batch_size // replicas,
+        micro_batch=str(int(config.train.micro_batch) // replicas),
+        devices="1",
+        xla="off",
+    )
+
+
+def make_plan(config: Config, images: DataSet, team: Team = LONE) -> Plan:
+    """Return the plan of a configuration in which nothing but the precision is left to choose.
+
+    Raises:
+        ConfigError, DataError: see `resolve`.
+    """
+    train, optimizer, views = config.train, config.optimizer, config.views
+    micro_batches = count_micro_batches(config, team.count)
+    per_epoch = count_steps_per_epoch(
+        len(catalog.select_training_images(images, config.data.train_on)), train.batch_size
+    )
+    jit_compile = train.xla == "on" or (train.xla == "auto" and has_gpu())
+    return Plan(
+        steps=train.steps or per_epoch * train.epochs,
+        steps_per_epoch=per_epoch,
+        precision=resolve_precision(config),
+        jit_compile=jit_compile,
+        # Stock views are dozens of elementwise passes, which XLA makes a few: three to five times as fast on a CPU
+        # too. The native op is one pass, outside XLA unless the whole step is compiled.
+        jit_compile_views=train.xla != "off" and train.ops == "stock",
+        inline_step=has_gpu(),  # calling the step was measured to pay on a processor; on a GPU it was not measured
+        implementation=choose_implementation(train.ops, jit_compile),
+        learning_rate=scale_learning_rate(optimizer.learning_rate, train.batch_size, optimizer.learning_rate_scaling),
+        micro_batches=micro_batches,
+        replicas=team.count,
+        workers=team.workers.count,
+        data_on=place_data(config, images, team.count),
+        dataset=config.data.dataset,
+        train_on=config.data.train_on,
+        epochs=train.epochs,
+        batch_size=train.batch_size,
+        seed=train.seed,
+        warmup_steps=round(optimizer.warmup_epochs * per_epoch),
+        temperature=config.loss.temperature,
+        loss_reduction=config.loss.loss_reduction,
+        batch_norm=train.batch_norm,
+        steps_per_call=train.steps_per_call,
+        checkpoint_every=train.checkpoint_every,
+        keep_checkpoints=train.keep_checkpoints,
+        knn_every=train.knn_every * per_epoch,
+        scaling=PixelScaling(config.model.input_mean, config.model.input_std),
+        recipe=views,
+        model=config.model,
+        optimizer=optimizer,
+        config_hash=hash_config(config),
+    )
+
+
+def place_data(config: Config, images: DataSet, replicas: int) -> str:
+    """Return where the images lie while the run trains: host or device.
+
+    Raises:
+        ConfigError: the device is asked for, and there are several.
+        DataError: the device is asked for, and the images are streamed.
+    """
+    chosen = config.data.data_on
+    if chosen == "device":
+        if replicas > 1:
+            raise ConfigError(f"--data-on is device and there are {replicas} replicas: give auto, or --devices 1")
+        catalog.refuse_to_keep_on_device(images)
+    if chosen != "auto":
+        return chosen
+    if replicas > 1 or not has_gpu() or catalog.is_streamed(images):
+        return "host"
+    return "device" if catalog.select_training_images(images, config.data.train_on).nbytes <= RESIDENT else "host"
+
+
+def count_micro_batches(config: Config, replicas: int) -> int:
+    """Return how many micro-batches a step has. Their shares, and ghost groups, must come out even.
+
+    Raises:
+        ConfigError: they do not, or XLA is asked to compile a step of several replicas.
+    """
+    choice = config.train
+    count = choice.batch_size // (int(choice.micro_batch) or choice.batch_size)
+    if choice.batch_size % (count * replicas):
+        raise ConfigError(
+            f"--batch-size is {choice.batch_size} in {count} micro-batches, which have no equal shares for {replicas} "
+            f"replicas: give a multiple of {count * replicas}"
+        )
+    share = choice.batch_size // (count * replicas)
+    if choice.batch_norm == "ghost" and share % choice.ghost_batch:
+        raise ConfigError(
+            f"--ghost-batch is {choice.ghost_batch} and a replica has {share} images at a time: give a divisor of that"
+        )
+    if choice.xla == "on" and replicas > 1:
+        raise ConfigError(f"--xla is on and there are {replicas} replicas, whose step XLA cannot compile: give auto")
+    return count

@@ -1,0 +1,62 @@
+"""What becomes of the metrics of a host call: they are read, checked, written and shown, beside training."""
+
+from __future__ import annotations
+
+import math
+
+from tqdm import tqdm
+
+from lowlevel_simclr.run.folder import Run
+from lowlevel_simclr.run.results import Row
+from lowlevel_simclr.training.loss import compute_chance_loss
+from lowlevel_simclr.training.plan import Plan
+from lowlevel_simclr.training.step import Metrics, refuse_non_finite_loss
+
+
+class Progress:
+    """Writes the rows of a run's steps, and shows the last one in the progress bar."""
+
+    def __init__(self, plan: Plan, run: Run, bar: tqdm) -> None:
+        """Nothing is written yet."""
+        self._run, self._bar, self._batch_size = run, bar, plan.batch_size
+        self._chance = compute_chance_loss(plan.batch_size, plan.loss_reduction)
+        self._latest_knn = math.nan
+
+    def record(self, done: int, metrics: Metrics, seconds: float, knn: float | None) -> None:
+        """Write and show the steps of one host call.
+
+        Reading the metrics waits for the device. So the loop does not wait, and on an asynchronous device `seconds` is
+        dispatch time. It approaches run time once the queue is full.
+
+        Args:
+            done: steps before the call.
+            metrics: of the call, (k,) each.
+            seconds: that the call took.
+            knn: accuracy after the last step, where it was due.
+
+        Raises:
+            NonFiniteLoss: the loss of a step is NaN or infinite.
+            RunError: the rows cannot be written.
+        """
+        metrics = Metrics(*(value.numpy() for value in metrics))
+        refuse_non_finite_loss(metrics, done + 1)
+        rate = round(self._batch_size * len(metrics.loss) / seconds, 2)
+        rows: list[Row] = [
+            {"step": done + 1 + place, **values, "pairs_per_second": rate}
+            for place, values in enumerate(dict(zip(metrics._fields, map(float, row))) for row in zip(*metrics))
+        ]
+        if knn is not None:
+            rows[-1]["knn"] = self._latest_knn = knn
+        self._run.append(rows)
+        self._show(rows)
+
+    def _show(self, rows: list[Row]) -> None:
+        """Show the numbers of the last step."""
+        last = rows[-1]
+        knn = "" if math.isnan(self._latest_knn) else f" k-NN {self._latest_knn:.3f}"
+        self._bar.set_postfix_str(
+            f"loss {last['loss']:.3f} (chance {self._chance:.3f}) top-1 {last['top1']:.3f}{knn} "
+            f"{last['pairs_per_second']:.0f} pairs/s",
+            refresh=False,
+        )
+        self._bar.update(len(rows))

@@ -1,0 +1,147 @@
+"""One session of a run, from its last checkpoint to the end."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import tensorflow as tf
+from tqdm import tqdm
+
+from lowlevel_simclr.data.batches import make_batches, recover_data_error
+from lowlevel_simclr.data.catalog import select_training_images
+from lowlevel_simclr.data.dataset import DataSet
+from lowlevel_simclr.evaluation.knn import draw_knn_sample, measure_knn
+from lowlevel_simclr.optim.optimizers import describe_variables
+from lowlevel_simclr.run.folder import Run
+from lowlevel_simclr.training import profiler
+from lowlevel_simclr.training.background import BackgroundWorker
+from lowlevel_simclr.training.calendar import make_calendar
+from lowlevel_simclr.training.conclusion import conclude
+from lowlevel_simclr.training.learner import build_learner
+from lowlevel_simclr.training.loop import make_fetch, make_steps
+from lowlevel_simclr.training.messages import print_start
+from lowlevel_simclr.training.pictures import draw_views
+from lowlevel_simclr.training.plan import Plan
+from lowlevel_simclr.training.progress import Progress
+from lowlevel_simclr.training.replicas import choose_own_rows
+from lowlevel_simclr.training.saving import restore_state, save_state
+from lowlevel_simclr.training.signals import Stopped
+from lowlevel_simclr.training.step import Batch, Metrics
+from lowlevel_simclr.training.workers import Team, ask_any, run_everywhere
+
+StopRequest = Callable[[], str | None]  # the name of the signal that asked to stop, or None
+
+
+class Session:
+    """The parts of a run while this process trains it. `finish` does everything, in order."""
+
+    def __init__(self, plan: Plan, images: DataSet, run: Run, team: Team, profile: bool = False) -> None:
+        """Build the encoder and the head of each replica, restore the last checkpoint, print what is trained."""
+        self.plan, self.images, self.run, self.team, self.profile = plan, images, run, team, profile
+        self.learners = []
+        for replica in team.local:
+            with tf.device(replica.device or None):
+                self.learners.append(build_learner(plan, images.train.images.shape[-1]))
+        self.learner = self.learners[0]  # all have the same state
+        run.write_variables(describe_variables(self.learner.optimizer))
+        self.sample = draw_knn_sample(images, plan.seed)
+        self.calendar = make_calendar(plan, restore_state(run, team, self.learners), self.sample is not None)
+        print_start(plan, run, images, self.learner, self.calendar.first, team.workers)
+
+    def finish(self, asked: StopRequest) -> dict[str, Any]:
+        """Train to the last step and conclude; return what evaluation.json holds.
+
+        With several workers the chief alone evaluates. The others wait for it, because TensorFlow would take their end
+        for a failure.
+
+        Raises:
+            Stopped: a signal asked to stop; the state is saved.
+        """
+        self.train(asked)
+        evaluation = {}
+        if self.team.workers.chief:
+            evaluation = conclude(self.plan, self.run, self.images, self.learner, self.sample)
+        ask_any(self.team.workers, False)
+        return evaluation
+
+    def train(self, asked: StopRequest) -> None:
+        """Make a few steps in one host call, then metrics, k-NN and a checkpoint, each when it is due, and so on."""
+        calendar, workers = self.calendar, self.team.workers
+        if calendar.first >= calendar.last:
+            return
+        steps, batches = self._compile_steps(), self._make_batches()
+        bar = tqdm(total=calendar.last, initial=calendar.first, unit="step", dynamic_ncols=True)
+        with bar, BackgroundWorker() as beside:
+            progress = Progress(self.plan, self.run, bar)
+            done, calls, before = calendar.first, 0, time.perf_counter()
+            while done < calendar.last:
+                count = calendar.find_next_stop(done) - done
+                with self._profile(calls == 1, count):  # the second call, because the first one traces and compiles
+                    metrics = _call(steps, batches, count)
+                calls += 1
+                seconds = time.perf_counter() - before
+                knn = self._measure_knn(done + count)
+                beside.do(functools.partial(progress.record, done, metrics, seconds, knn))
+                if calls == 1:  # not earlier, because until the first step a user waits
+                    beside.do(functools.partial(draw_views, self.plan, self.images, self.run.plots / "views.png"))
+                done += count
+                stops = ask_any(workers, bool(asked()))
+                if (calendar.is_checkpoint_due(done) or stops) and workers.chief:
+                    beside.do(functools.partial(save_state, self.plan, self.run, done, self.learner.snapshot()))
+                if stops:
+                    beside.wait()
+                    ask_any(workers, False)  # nobody leaves before the chief has saved
+                    raise Stopped(
+                        f"{asked() or 'another worker was asked to stop'}: saved at step {done} of {calendar.last}; "
+                        "the same command goes on from there"
+                    )
+                before = time.perf_counter()
+
+    def _compile_steps(self) -> Callable[..., Metrics]:
+        """Return the steps of all local replicas as one function of their batches and a count."""
+        fetch = make_fetch(self.plan, self.images)
+        pairs = zip(self.learners, self.team.local)
+        return run_everywhere(self.team, [make_steps(self.plan, *pair, fetch) for pair in pairs])
+
+    def _make_batches(self) -> list[Iterator[Batch]]:
+        """Return the batches of each local replica, its own images alone."""
+        plan, images = self.plan, select_training_images(self.images, self.plan.train_on)
+        shares = [
+            choose_own_rows(replica.rank, replica.count, plan.batch_size, plan.micro_batches)
+            if replica.count > 1
+            else None
+            for replica in self.team.local
+        ]
+        wanted = plan.batch_size, plan.seed, self.calendar.first, plan.steps
+        return [iter(make_batches(images, *wanted, own, plan.data_on == "host")) for own in shares]
+
+    @contextlib.contextmanager
+    def _profile(self, now: bool, count: int) -> Iterator[None]:
+        """With --profile and `now`: write the block's trace to TensorBoard's folder, and print its table."""
+        if not (self.profile and now):
+            yield
+            return
+        found: list[profiler.Traced] = []
+        with profiler.record_trace(self.run.tensorboard, found):
+            yield
+        names = self.learner.encoder.name, self.learner.projection.name
+        tqdm.write(profiler.format_trace(found[0], count, *names))
+        tqdm.write(f"the trace: tensorboard --logdir {self.run.tensorboard}")
+
+    def _measure_knn(self, done: int) -> float | None:
+        """Return k-NN accuracy on the held-out sample when it is due, or None."""
+        if self.team.workers.chief and self.sample and self.calendar.is_knn_due(done):
+            return measure_knn(self.learner.encoder, self.sample, self.plan.scaling)
+        return None
+
+
+def _call(steps: Callable[..., Metrics], batches: list[Iterator[Batch]], count: int) -> Metrics:
+    """Make `count` steps in one host call and return their metrics, (count,) each, which may not be computed yet."""
+    try:
+        return steps(batches, tf.constant(count, tf.int32))
+    except tf.errors.OpError as error:
+        raise recover_data_error(error) or error from None

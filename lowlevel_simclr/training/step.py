@@ -1,0 +1,107 @@
+"""One training step, Algorithm 1 of SimCLR: views, h, z, loss, gradient, update; and the metrics it returns.
+
+Not here: the configuration, files, several steps in one call (`loop.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from lowlevel_simclr.data.views import Views
+from lowlevel_simclr.optim.optimizers import refuse_missing
+from lowlevel_simclr.training.learner import Learner, list_trainable_variables
+from lowlevel_simclr.training.loss import LossAndTop1
+from lowlevel_simclr.training.replicas import ALONE, Replica
+
+Schedule = Callable[[tf.Tensor], tf.Tensor]  # step, from 0 -> learning rate
+Batch = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # epoch (), index (N,) int64, images (N, H, W, C) uint8
+
+
+class NonFiniteLoss(ArithmeticError):
+    """Training produced a number that is none; the text names the step and the quantity."""
+
+
+class Metrics(NamedTuple):
+    """What a step tells: scalars float32, or (k,) for k steps.
+
+    loss: mean over the 2N views. top1: share of views whose positive is the most similar of the 2N - 1 candidates.
+    learning_rate: the one the step used.
+    """
+
+    loss: tf.Tensor
+    top1: tf.Tensor
+    learning_rate: tf.Tensor
+
+
+def train_step(
+    learner: Learner,
+    views: Views,
+    loss_and_top1: LossAndTop1,
+    schedule: Schedule,
+    batch: Batch,
+    replica: Replica = ALONE,
+) -> Metrics:
+    """One step of Algorithm 1: two views of each image, h = f(x), z = g(h), NT-Xent, its gradient, one update.
+
+    The same on each of several replicas: `batch` is then its own share, `loss_and_top1` sees the rows of all, and the
+    gradients are added up before the update, because the loss already divides by the global 2N.
+    """
+    x = views(*batch)  # (2N, S, S, C)
+    with replica.batch_norm_scope(), tf.GradientTape() as tape:
+        z = learner.projection(learner.encoder(x, training=True), training=True)  # (2N, d)
+        losses, top1 = loss_and_top1(z)  # (2N,), (2N,)
+        loss = tf.reduce_mean(losses) / replica.count
+        scaled = learner.loss_scale.scale_loss(loss)
+    gradients = tape.gradient(scaled, list_trainable_variables(learner.encoder, learner.projection))
+    return finish_step(learner, replica, gradients, schedule, loss, top1)
+
+
+def finish_step(
+    learner: Learner,
+    replica: Replica,
+    gradients: list[tf.Tensor],
+    schedule: Schedule,
+    loss: tf.Tensor,
+    top1: tf.Tensor,
+) -> Metrics:
+    """Adds up over replicas the gradients, and the shares of loss and top-1; one update, the same everywhere."""
+    refuse_missing(list_trainable_variables(learner.encoder, learner.projection), gradients)
+    gradients = replica.totals(gradients, "gradients")
+    replica.agree_on(learner.encoder.non_trainable_variables)
+    learning_rate = schedule(learner.step)
+    _update_weights(learner, gradients, learning_rate)
+    hits = tf.reduce_mean(tf.cast(top1, loss.dtype)) / replica.count
+    loss, hits = replica.totals([loss, hits], "metrics")
+    return Metrics(loss, tf.cast(hits, tf.float32), learning_rate)
+
+
+def _update_weights(learner: Learner, gradients: list[tf.Tensor], learning_rate: tf.Tensor) -> None:
+    """Moves the weights, or leaves them where a float16 gradient ran over, and counts the step.
+
+    `gradients` are those of the scaled loss.
+    """
+    gradients, finite = learner.loss_scale.unscale(gradients)
+    if learner.loss_scale.dynamic:
+        tf.cond(finite, lambda: learner.optimizer.apply(gradients, learning_rate), lambda: None)
+    else:
+        learner.optimizer.apply(gradients, learning_rate)
+    learner.step.assign_add(1)
+
+
+def refuse_non_finite_loss(metrics: Metrics, first_step: int) -> None:
+    """Looks at the losses of steps first_step, first_step + 1 ...
+
+    Raises:
+        NonFiniteLoss: the loss of a step is infinite or no number.
+    """
+    loss = np.asarray(metrics.loss)
+    bad = np.flatnonzero(~np.isfinite(loss))
+    if bad.size:
+        raise NonFiniteLoss(
+            f"the loss of step {first_step + bad[0]} is {loss[bad[0]]}: a lower --learning-rate, a longer warm-up or "
+            "--precision float32 usually helps"
+        )

@@ -1,0 +1,29 @@
+"""A few steps of a run's own program, only to see whether the memory lasts for them."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from lowlevel_simclr.data.batches import make_batches
+from lowlevel_simclr.data.catalog import select_training_images
+from lowlevel_simclr.data.dataset import DataSet
+from lowlevel_simclr.training import learner, loop
+from lowlevel_simclr.training.plan import Plan
+
+TRIED = 2  # steps: the second has the optimizer's new slots beside the old ones
+
+
+def fits_memory(plan: Plan, images: DataSet) -> bool:
+    """Return whether memory lasts for the run's own program, and for its images where they lie on the device.
+
+    The program is built, takes a few steps and is thrown away.
+    """
+    try:
+        pixels = select_training_images(images, plan.train_on)
+        fetch = loop.make_fetch(plan, images)
+        steps = loop.make_steps(plan, learner.build_learner(plan, pixels.shape[-1]), fetch=fetch)
+        batches = iter(make_batches(pixels, plan.batch_size, plan.seed, 0, TRIED, with_images=fetch is None))
+        steps(batches, tf.constant(TRIED, tf.int32)).loss.numpy()
+    except tf.errors.ResourceExhaustedError:
+        return False
+    return True

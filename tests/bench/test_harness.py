@@ -1,0 +1,75 @@
+"""The harness times what agrees and nothing else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import harness
+from bench.step import bench_input
+
+
+def alternatives(other: np.ndarray, own_numbers: bool) -> list[harness.Alternative]:
+    first = harness.Alternative("first", lambda: lambda: [np.array([[0.0, 0.5], [1.0, 0.25]])])
+    return [first, harness.Alternative("other", lambda: lambda: [other], own_numbers)]
+
+
+def compared(other: np.ndarray, own_numbers: bool) -> list[harness.Row]:
+    return harness.compare({}, alternatives(other, own_numbers), operations=0, seconds=0, tolerance=1e-3)
+
+
+def test_what_agrees_is_timed() -> None:
+    rows = compared(np.array([[0.0, 0.5], [1.0, 0.2501]]), False)
+    assert all(row.repeats >= 5 and row.minimum is not None and not row.note for row in rows)
+
+
+def test_what_differs_is_refused() -> None:
+    with pytest.raises(harness.Disagreement, match="first and other differ"):
+        compared(np.array([[0.0, 0.5], [1.0, 0.26]]), False)
+
+
+def test_of_numbers_drawn_apart_shape_and_range_are_compared() -> None:
+    rows = compared(np.array([[0.9, 0.1], [0.3, 0.7]]), True)
+    assert rows[1].repeats >= 5 and "shape and range" in rows[1].note
+    for other in (np.array([[0.9, 1.1], [0.3, 0.7]]), np.array([[0.9, -0.1], [0.3, 0.7]]), np.array([0.5, 0.5])):
+        with pytest.raises(harness.Disagreement, match="first and other"):
+            compared(other, True)
+
+
+def test_one_without_memory_is_a_row_that_says_so() -> None:
+    def prepare() -> harness.Call:
+        raise MemoryError
+
+    first = alternatives(np.zeros(1), False)[0]
+    rows = harness.compare({}, [first, harness.Alternative("large", prepare)], operations=0, seconds=0, tolerance=0)
+    assert [row.note for row in rows] == ["", "out of memory"] and rows[0].repeats and not rows[1].repeats
+
+
+def test_calls_that_go_on_from_the_one_before_are_compared_after_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one that takes long, be it to compile, fewer calls are made before it is timed."""
+    monkeypatch.setattr(harness, "LONG_CALL", 0.05)
+
+    def counting(first_takes: float) -> Callable[[], list[np.ndarray]]:
+        made = [0]
+
+        def call() -> list[np.ndarray]:
+            made[0] += 1
+            time.sleep(first_takes if made[0] == 1 else 0)
+            return [np.array([float(made[0])])]
+
+        return call
+
+    both = [harness.Alternative("quick", lambda: counting(0)), harness.Alternative("slow", lambda: counting(0.06))]
+    assert all(row.repeats for row in harness.compare({}, both, operations=0, seconds=0, tolerance=0))
+
+
+@pytest.mark.slow
+def test_the_input_bench_runs(tmp_path: Path) -> None:
+    little = ["--encoder", "resnet20", "--stem", "cifar", "--batch", "8", "--steps", "2"]
+    bench_input.main([*little, "--out", str(tmp_path / "input.json")])
+    rows = harness.load(tmp_path / "input.json")
+    assert len(rows) == 3 and all(row.median and row.median > 0 for row in rows)

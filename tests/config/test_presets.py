@@ -1,0 +1,195 @@
+"""The presets: each pins what its docstring says, builds, and takes a step; and the convention of the loss."""
+
+from __future__ import annotations
+
+import functools
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lowlevel_simclr import stock
+from lowlevel_simclr.config import command_line, identity, presets
+from lowlevel_simclr.data import cifar, dataset
+from lowlevel_simclr.data.batches import make_batches
+from lowlevel_simclr.data.catalog import select_training_images
+from lowlevel_simclr.data.transform import PixelScaling
+from lowlevel_simclr.data.views import make_two_views
+from lowlevel_simclr.optim import schedule
+from lowlevel_simclr.training import messages, workers
+from lowlevel_simclr.training.learner import build_learner
+from lowlevel_simclr.training.loop import make_steps
+from lowlevel_simclr.training.loss import compute_chance_loss, make_loss
+from lowlevel_simclr.training.plan import make_plan
+
+SMALL = {"image_size": 16, "batch_size": 4, "steps": 1, "warmup_epochs": 0.0, "xla": "off", "precision": "float32"}
+SLOW = pytest.mark.slow  # ResNets take half a minute to trace; their layers and heads are tested alone beside this
+
+
+@functools.cache
+def few_images() -> dataset.DataSet:
+    random = np.random.default_rng(0)
+    splits = [dataset.Split(random.integers(0, 256, (12, 32, 32, 3), np.uint8), np.arange(12) % 10) for _ in range(2)]
+    return dataset.DataSet("cifar10", *splits, cifar.CIFAR10.classes)
+
+
+@pytest.mark.parametrize(
+    "name", [name if name == "cifar10-resnet20" else pytest.param(name, marks=SLOW) for name in presets.PRESETS]
+)
+def test_a_preset_builds_and_takes_two_steps(name: str) -> None:
+    chosen = presets.load_preset(name)
+    small = {**SMALL, "steps": 2, "weights": "random", "ops": "stock"}
+    if chosen.model.stem == "imagenet":
+        small["image_size"] = 32
+    chosen = identity.replace(chosen, **small)
+    images = few_images()
+    plan = make_plan(chosen, images)
+    learner = build_learner(plan, 3)
+    before = learner.encoder.trainable_variables[0].numpy()
+    steps = make_steps(plan, learner)
+    batches = iter(make_batches(select_training_images(images), 4, 0, 0, 2))
+    metrics = steps(batches, tf.constant(2))
+    assert np.all(np.isfinite(metrics.loss.numpy())) and int(learner.step.numpy()) == 2
+    assert np.abs(learner.encoder.trainable_variables[0].numpy() - before).max() > 0
+
+
+# What the sources say
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder", "widths", "batch_norm", "reduction", "optimizer", "rate", "decay", "temperature"),
+    [
+        ("simclr-b9", "resnet50", (2048, 128), "none", "mean", "lars", 4.0, 1e-6, 0.5),
+        ("google-readme", "resnet18", (512, 512, 128), "google", "google", "lars", 2.0, 1e-4, 0.5),
+        ("kobak", "resnet18", (1024, 128), "none", "mean", "sgd", 0.06, 5e-4, 0.5),
+        ("solo", "resnet18", (2048, 256), "none", "mean", "lars", 0.4, 1e-4, 0.2),
+        ("lightly", "resnet18", (512, 128), "all", "mean", "sgd", 0.24, 5e-4, 0.5),
+    ],
+)
+def test_a_published_recipe_is_pinned(
+    name: str,
+    encoder: str,
+    widths: tuple[int, ...],
+    batch_norm: str,
+    reduction: str,
+    optimizer: str,
+    rate: float,
+    decay: float,
+    temperature: float,
+) -> None:
+    chosen = presets.load_preset(name)
+    scaling, size = chosen.optimizer.learning_rate_scaling, chosen.train.batch_size
+    found = schedule.scale_learning_rate(chosen.optimizer.learning_rate, size, scaling)
+    assert found == pytest.approx(rate)  # what the optimizer gets
+    assert (chosen.model.encoder, chosen.model.stem, chosen.data.train_on) == (encoder, "cifar", "train")
+    assert (chosen.model.projection_widths, chosen.model.projection_batch_norm) == (widths, batch_norm)
+    assert (chosen.optimizer.optimizer, chosen.optimizer.weight_decay) == (optimizer, decay)
+    assert (chosen.loss.loss_reduction, chosen.loss.temperature) == (reduction, temperature)
+    assert chosen.optimizer.warmup_epochs == (10 if optimizer == "lars" else 0)
+
+
+def test_the_views_of_a_source_are_its_own() -> None:
+    views = {
+        name: presets.load_preset(name).views for name in ("simclr-b9", "google-readme", "kobak", "solo", "lightly")
+    }
+    assert {name: each.crop_area[0] for name, each in views.items() if each.crop_area[0] != 0.08} == {"kobak": 0.2}
+    assert {name: each.grey_probability for name, each in views.items() if each.grey_probability != 0.2} == {
+        "kobak": 0.1
+    }
+    assert {name: each.blur_probability for name, each in views.items() if each.blur_probability} == {"solo": 0.5}
+    assert {name for name, each in views.items() if each.hue == (-0.1, 0.1)} == set(views) - {"solo"}
+    assert presets.load_preset("solo").optimizer.trust_coefficient == 0.02
+
+
+# day29
+
+
+def test_the_views_of_day29_are_28_pixels_added_brightness_and_no_clip() -> None:
+    chosen = presets.load_preset("day29")
+    params = stock.draw_view_params(0, 0, tf.range(500, dtype=tf.int64), chosen.views, 32, 32)
+    box = params.box.numpy()
+    assert np.all(box[:, 2:] == 28)
+    assert {tuple(place) for place in box[:, :2]} == {(y, x) for y in range(5) for x in range(5)}
+    shift, contrast = params.brightness_shift.numpy(), params.contrast.numpy()
+    assert -0.25 <= shift.min() < -0.24 and 0.24 < shift.max() <= 0.25
+    assert 0.1 <= contrast.min() < 0.11 and 0.89 < contrast.max() <= 0.9
+    neutral = (params.brightness, params.saturation, params.hue, params.blur_sigma, params.grey, params.clip)
+    assert [np.unique(value.numpy().astype(float)).tolist() for value in neutral] == [[1], [1], [0], [0], [0], [0]]
+
+
+def test_a_view_of_day29_is_the_notes_formula() -> None:
+    """On the [-1, 1] scale: crop 28, resize to 32, flip, x + b, then contrast about each channel's mean."""
+    chosen, images = presets.load_preset("day29"), few_images().train.images[:4]
+    index = tf.range(4, dtype=tf.int64)
+    model = chosen.model
+    found = make_two_views(
+        tf.constant(images), tf.constant(0, tf.int64), index, seed=0, recipe=chosen.views, size=32, dtype=tf.float32,
+        implementation=stock, scaling=PixelScaling(model.input_mean, model.input_std),
+    ).numpy()  # fmt: skip
+    params = stock.draw_view_params(0, 0, index, chosen.views, 32, 32)
+    rows = zip(*(value.numpy() for value in (params.box, params.flip, params.brightness_shift, params.contrast)))
+    for row, ((y, x, _, _), flip, shift, contrast) in enumerate(rows):
+        view = tf.image.resize(images[row % 4][y : y + 28, x : x + 28] / 127.5 - 1, (32, 32)).numpy()
+        view = (view[:, ::-1] if flip else view) + 2 * shift
+        mean = view.mean(axis=(0, 1))
+        np.testing.assert_allclose(found[row], (view - mean) * contrast + mean, atol=1e-5)
+    assert found.min() < -1  # nothing is clipped
+
+
+def test_day29_trains_on_both_splits_from_imagenet_weights_with_its_own_scale_of_pixels() -> None:
+    chosen, _ = command_line.parse_run(["--preset", "day29"])
+    assert (chosen.data.train_on, chosen.model.weights, chosen.loss.temperature) == ("all", "imagenet", 0.5)
+    assert (chosen.model.input_mean, chosen.model.input_std) == ((0.5,) * 3, (0.5,) * 3)
+    assert chosen.model.projection_widths == (256, 128) and chosen.model.stem == "imagenet"
+
+
+def test_imagenet_weights_bring_their_preprocessing_unless_another_is_given() -> None:
+    flags = ["--preset", "cifar10-resnet50", "--stem", "imagenet", "--weights", "imagenet"]
+    model = command_line.parse_run(flags)[0].model
+    stock_input = tf.keras.applications.resnet50.preprocess_input
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 3, 3)).astype(np.float32)
+    ours = (pixels / 255 - np.float32(model.input_mean)) / np.float32(model.input_std)
+    np.testing.assert_allclose(ours[..., ::-1], stock_input(pixels.copy()), atol=1e-4)  # BGR there
+    given = command_line.parse_run([*flags, "--input-mean", "0", "0", "0", "--input-std", "1", "1", "1"])[0].model
+    assert (given.input_mean, given.input_std) == ((0.0,) * 3, (1.0,) * 3)
+    assert command_line.parse_run(flags[:-2])[0].model.input_mean is None
+
+
+# The convention of the loss
+
+
+def test_googles_loss_is_twice_the_papers_in_value_gradient_and_chance() -> None:
+    shapes = identity.replace(presets.load_preset("shapes"), ops="stock", **SMALL)
+    z = tf.constant(np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32))
+    found = {}
+    for reduction in ("mean", "google"):
+        chosen = identity.replace(shapes, loss_reduction=reduction)
+        loss = make_loss(stock, chosen.loss.temperature, reduction)
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            losses, top1 = loss(z)
+        found[reduction] = (
+            losses.numpy(),
+            tape.gradient(losses, z).numpy(),
+            top1.numpy(),
+            compute_chance_loss(4, reduction),
+        )
+    for paper, google, factor in zip(found["mean"], found["google"], (2, 2, 1, 2)):
+        np.testing.assert_allclose(google, factor * paper, rtol=1e-6)
+    assert found["mean"][3] == pytest.approx(np.log(7))
+
+
+def test_a_run_says_which_convention_and_head_it_has(capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = identity.replace(
+        presets.load_preset("shapes"), loss_reduction="google", projection_batch_norm="google", **SMALL
+    )
+    chosen, images = identity.replace(chosen, projection_widths=(16, 8), ops="stock"), few_images()
+    plan = make_plan(chosen, images)
+    learner = build_learner(plan, 3)
+    run = types.SimpleNamespace(folder="runs/one")
+    messages.print_start(plan, run, images, learner, 0, workers.Workers())
+    said = capsys.readouterr().out
+    assert "2 x the mean over the 2N views" in said and "16-8, BatchNorm (google)" in said
+    shapes = [weight.shape for weight in learner.projection.get_weights()]
+    assert sorted(shapes) == sorted([(64, 16), *[(16,)] * 4, (16, 8), *[(8,)] * 3])  # the last has no shift

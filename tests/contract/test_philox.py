@@ -1,0 +1,195 @@
+"""Philox4x32-10: known answers, TensorFlow's own generator as a second oracle, and bit equality of NumPy and stock.
+
+Every check of chance here has a fixed seed: it passes always or never. Its bound is what a right generator would break
+with a probability below 1e-6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lowlevel_simclr.contract import philox as reference
+from lowlevel_simclr.stock import philox as stock
+
+WORD = st.integers(0, 2**32 - 1)
+LARGEST = 2**32 - 1
+
+# Random123's kat_vectors for philox4x32-10: counter, key, answer.
+KNOWN = (
+    ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+    ((LARGEST,) * 4, (LARGEST,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+    (
+        (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),  # digits of pi
+        (0xA4093822, 0x299F31D0),
+        (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+    ),
+)
+
+
+def stock_in(mode: str) -> Callable[..., Any]:
+    """`stock.philox4x32` eagerly, in a graph or under XLA."""
+    return {
+        "eager": stock.philox4x32,
+        "graph": tf.function(stock.philox4x32, reduce_retracing=True),
+        "xla": tf.function(stock.philox4x32, jit_compile=True),
+    }[mode]
+
+
+def random_words(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 2**32, shape, dtype=np.uint32)
+
+
+@pytest.mark.parametrize(("counter", "key", "answer"), KNOWN, ids=["zeros", "ones", "pi"])
+def test_the_known_answers(counter, key, answer):
+    counter, key = np.array(counter, np.uint32), np.array(key, np.uint32)
+    assert tuple(reference.philox4x32(counter, key)) == answer
+    assert tuple(stock.philox4x32(counter, key).numpy()) == answer
+
+
+def test_agrees_with_the_generator_inside_tensorflow():
+    for counter, key in zip(random_words(20, 4), random_words(20, 2, seed=1), strict=True):
+        expected = tf.raw_ops.StatelessRandomUniformFullIntV2(
+            shape=[4],
+            key=key.view(np.uint64),  # both are little-endian: the low word is the first
+            counter=counter.view(np.uint64),
+            alg=1,
+            dtype=tf.uint32,
+        )
+        np.testing.assert_array_equal(reference.philox4x32(counter, key), expected)
+        np.testing.assert_array_equal(stock.philox4x32(counter, key), expected)
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
+def test_stock_draws_the_same_words(mode):
+    draw = stock_in(mode)
+    counters = np.concatenate([random_words(5000, 4), np.full((1, 4), LARGEST, np.uint32)])
+    for key in random_words(2, 2, seed=1):
+        words = draw(tf.constant(counters), tf.constant(key))
+        assert words.dtype == tf.uint32
+        np.testing.assert_array_equal(words, reference.philox4x32(counters, key))
+
+
+@settings(max_examples=25, deadline=None, derandomize=True, database=None)
+@given(st.lists(st.tuples(WORD, WORD, WORD, WORD), min_size=1, max_size=6), st.tuples(WORD, WORD))
+def test_stock_draws_the_same_words_for_any_counter(counters, key):
+    counters, key = np.array(counters, np.uint32), np.array(key, np.uint32)
+    np.testing.assert_array_equal(stock.philox4x32(counters, key), reference.philox4x32(counters, key))
+
+
+def test_counters_of_any_rank():
+    counters, key = random_words(2, 3, 4), random_words(2)
+    expected = reference.philox4x32(counters.reshape(6, 4), key).reshape(2, 3, 4)
+    np.testing.assert_array_equal(reference.philox4x32(counters, key), expected)
+    np.testing.assert_array_equal(stock.philox4x32(counters, key), expected)
+
+
+@pytest.mark.parametrize("philox4x32", [reference.philox4x32, stock.philox4x32], ids=["reference", "stock"])
+@pytest.mark.parametrize(("counter", "key"), [((2, 3), (2,)), ((2, 4), (3,)), ((), (2,)), ((4,), (1, 2))], ids=str)
+def test_other_shapes_are_refused(philox4x32, counter, key):
+    with pytest.raises(ValueError, match=r"needs \(\.\.\., 4\) and \(2,\)"):
+        philox4x32(np.zeros(counter, np.uint32), np.zeros(key, np.uint32))
+
+
+# Seeds, purposes, uniform numbers
+
+
+def test_the_seed_is_the_key_low_word_first():
+    np.testing.assert_array_equal(reference.split_seed(0x0123456789ABCDEF), [0x89ABCDEF, 0x01234567])
+    np.testing.assert_array_equal(reference.split_seed(2**64 - 1), [LARGEST, LARGEST])
+    for seed in (-1, 2**64):
+        with pytest.raises(ValueError, match=f"seed is {seed}"):
+            reference.split_seed(seed)
+
+
+def test_the_counter_is_epoch_index_view_purpose():
+    words = reference.draw_words(5, 7, [11, 13], [0, 1], reference.FACTORS)
+    expected = [reference.philox4x32([7, 11, 0, 17], [5, 0]), reference.philox4x32([7, 13, 1, 17], [5, 0])]
+    np.testing.assert_array_equal(words, expected)
+
+
+def test_no_two_purposes_share_words():
+    purposes = [*reference.CROP, reference.SWITCHES, reference.FACTORS, reference.ORDER_AND_BLUR, reference.EPOCH_ORDER]
+    assert reference.CROP == tuple(range(10))
+    assert len(set(purposes)) == 14
+
+
+@pytest.mark.parametrize(("epoch", "index"), [(-1, 0), (2**32, 0), (0, -1), (0, 2**32)])
+def test_what_does_not_fit_a_counter_word_is_refused(epoch, index):
+    with pytest.raises(ValueError, match="does not fit"):
+        reference.draw_words(0, epoch, np.array([3, index]), 0, 0)
+
+
+def test_uniform_numbers_are_exact():
+    words = np.array([0, 255, 256, 2**31, LARGEST], np.uint32)
+    expected = np.array([0, 0, 2.0**-24, 0.5, 1 - 2.0**-24])
+    for uniform in (reference.to_uniform(words), stock.to_uniform(tf.constant(words)).numpy()):
+        assert uniform.dtype == np.float32
+        np.testing.assert_array_equal(uniform.astype(np.float64), expected)
+
+
+def test_uniform_numbers_of_neighbouring_images_are_uniform():
+    count, cells = 50_000, 20
+    words = reference.draw_words(0, 0, np.arange(count), 0, reference.SWITCHES)
+    for column in reference.to_uniform(words).T:
+        seen = np.bincount((column * cells).astype(int), minlength=cells)
+        chi_square = np.sum((seen - count / cells) ** 2) / (count / cells)
+        assert chi_square < 63.7  # 19 degrees of freedom, 1e-6
+
+
+# The order of an epoch
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 1000])
+def test_an_epoch_visits_every_image_once(count):
+    order = reference.draw_epoch_order(3, 5, count)
+    assert order.dtype == np.int64
+    np.testing.assert_array_equal(np.sort(order), np.arange(count))
+
+
+def test_stock_orders_epochs_the_same_way():
+    compiled = tf.function(lambda epoch: stock.draw_epoch_order(3, epoch, 5000), jit_compile=True)
+    for epoch in (0, 5, LARGEST):
+        expected = reference.draw_epoch_order(3, epoch, 5000)
+        of_number = stock.draw_epoch_order(3, epoch, 5000)
+        assert of_number.dtype == tf.int64
+        np.testing.assert_array_equal(of_number, expected)
+        np.testing.assert_array_equal(compiled(tf.constant(epoch, tf.int64)), expected)
+    for count in (0, 1, 2):
+        np.testing.assert_array_equal(stock.draw_epoch_order(3, 5, count), reference.draw_epoch_order(3, 5, count))
+
+
+def test_images_with_equal_words_keep_their_order():
+    count = 300_000  # count^2 / 2^33 = 10 pairs of equal words are expected
+    order = reference.draw_epoch_order(0, 0, count)
+    words = reference.draw_words(0, 0, order, 0, reference.EPOCH_ORDER)[:, 0].astype(np.int64)
+    ties = np.diff(words) == 0
+    assert np.sum(ties) >= 3
+    assert np.all(np.diff(words) >= 0)
+    assert np.all(np.diff(order)[ties] > 0)
+    np.testing.assert_array_equal(stock.draw_epoch_order(0, 0, count), order)
+
+
+def test_epochs_and_seeds_have_unrelated_orders():
+    count = 20_000
+    base = reference.draw_epoch_order(0, 0, count)
+    for other in (
+        reference.draw_epoch_order(0, 1, count),
+        reference.draw_epoch_order(1, 0, count),
+        reference.draw_epoch_order(2**32, 0, count),
+        np.arange(count),
+    ):
+        # The rank correlation of unrelated orders has standard deviation 1 / sqrt(count - 1).
+        assert abs(np.corrcoef(base, other)[0, 1]) < 5 / np.sqrt(count - 1)
+
+
+@pytest.mark.parametrize("count", [-1, 2**31 + 1])
+def test_stock_refuses_counts_out_of_range(count):
+    with pytest.raises(ValueError, match=f"count is {count}"):
+        stock.draw_epoch_order(0, 0, count)

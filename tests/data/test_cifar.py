@@ -1,0 +1,311 @@
+"""cifar.py: a file of batches is data, never code; what is not there is downloaded, unpacked once, or named."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+import struct
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lowlevel_simclr.data import catalog, cifar, dataset
+
+REAL = os.environ.get("LOWLEVEL_SIMCLR_CIFAR10")
+FILES = (*cifar.CIFAR10.train, cifar.CIFAR10.test)
+
+
+def batch(seed: int, count: int = 6) -> dict[bytes, Any]:
+    """What one file of batches holds."""
+    random = np.random.default_rng(seed)
+    labels = [int(label) for label in random.integers(0, 10, count)]
+    return {b"data": random.integers(0, 256, (count, 3072), np.uint8), b"labels": labels}
+
+
+def python_2_bytes(content: dict[bytes, Any]) -> bytes:
+    """The bytes of the original distribution: Python 2's text, NumPy's old name, flags of a dtype as integers."""
+
+    def text(value: bytes) -> bytes:
+        return b"U" + bytes([len(value)]) + value if len(value) < 256 else b"T" + struct.pack("<i", len(value)) + value
+
+    rows = content[b"data"]
+    array = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"  # (ndarray, (0,), "b")
+    stored = b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    shape = b"".join(b"M" + struct.pack("<H", extent) for extent in rows.shape) + b"\x86"
+    array += b"(K\x01" + shape + stored + b"\x89" + text(rows.tobytes()) + b"tb"
+    labels = b"](" + b"".join(b"K" + bytes([label]) for label in content[b"labels"]) + b"e"
+    return b"\x80\x02}(" + text(b"data") + array + text(b"labels") + labels + b"u."
+
+
+WRITERS: dict[str, Callable[[dict[bytes, Any]], bytes]] = {
+    "Python 2": python_2_bytes,
+    "protocol 2": lambda content: pickle.dumps(content, protocol=2),
+    "protocol 4": lambda content: pickle.dumps(content, protocol=4),
+    "text keys": lambda content: pickle.dumps({key.decode(): value for key, value in content.items()}, protocol=4),
+    "column-major": lambda content: pickle.dumps({**content, b"data": np.asfortranarray(content[b"data"])}),
+    "label array": lambda content: pickle.dumps({**content, b"labels": np.array(content[b"labels"], ">i4")}),
+}
+
+
+def write_batches(folder: Path, write: Callable[[dict[bytes, Any]], bytes] = WRITERS["protocol 4"]) -> Path:
+    """The six files with six images each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed, name in enumerate(FILES):
+        (folder / name).write_bytes(write(batch(seed)))
+    return folder
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("inner", ["", cifar.CIFAR10.folder])
+def test_batches_are_read_as_they_were_written(tmp_path: Path, writer: str, inner: str) -> None:
+    write_batches(tmp_path / inner, WRITERS[writer])
+    images = catalog.load_dataset("cifar10", str(tmp_path))
+    pixels = np.concatenate([batch(seed)[b"data"] for seed in range(5)])
+    for channel, (row, column) in [(0, (0, 0)), (1, (0, 31)), (2, (31, 7))]:
+        stored = pixels[:, channel * 1024 + row * 32 + column]  # channel by channel, row by row
+        np.testing.assert_array_equal(images.train.images[:, row, column, channel], stored)
+    np.testing.assert_array_equal(images.test.labels, batch(5)[b"labels"])
+    assert images.train.images.shape == (30, 32, 32, 3)
+    assert (images.train.images.dtype, images.train.labels.dtype) == (np.uint8, np.int64)
+    assert images.classes == cifar.CIFAR10.classes
+
+
+def test_the_names_of_the_classes_come_from_the_files(tmp_path: Path) -> None:
+    names = [f"class {number}".encode() for number in range(10)]
+    write_batches(tmp_path)
+    (tmp_path / cifar.CIFAR10.meta).write_bytes(pickle.dumps({b"label_names": names}))
+    assert catalog.load_dataset("cifar10", str(tmp_path)).classes == tuple(name.decode() for name in names)
+
+
+# A file of batches is data, never code
+
+
+class Runs:
+    """Pickles as a call."""
+
+    def __init__(self, call: Callable[..., Any], *arguments: Any) -> None:
+        self.call, self.arguments = call, arguments
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.call, self.arguments
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments", "name"),
+    [
+        (os.system, ("touch INSTEAD",), f"{os.system.__module__}.system"),
+        (eval, ("open('INSTEAD', 'w')",), "builtins.eval"),
+        (getattr, ("", "join"), "builtins.getattr"),
+        (np.load, ("INSTEAD",), "numpy.load"),
+        (np.float64, (1.0,), "numpy.float64"),
+        (io.open, ("INSTEAD", "w"), "_?io.open"),
+        (bytearray, (b"a",), "builtins.bytearray"),
+    ],
+)
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_code_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Any, arguments: Any, name: str, protocol: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_batches(tmp_path)
+    (tmp_path / "data_batch_3").write_bytes(pickle.dumps({b"data": Runs(call, *arguments)}, protocol=protocol))
+    name = name.replace("builtins", "(builtins|__builtin__)")
+    with pytest.raises(
+        dataset.DataError, match=f"data_batch_3 asks for {name}; a batch holds NumPy arrays and nothing"
+    ):
+        catalog.load_dataset("cifar10", str(tmp_path))
+    assert not (tmp_path / "INSTEAD").exists()
+
+
+def test_arrays_of_objects_are_refused(tmp_path: Path) -> None:
+    write_batches(tmp_path, lambda content: pickle.dumps({**content, b"data": np.array([[1], [2]], object)}))
+    with pytest.raises(dataset.DataError, match="data_batch_1 is damaged"):
+        catalog.load_dataset("cifar10", str(tmp_path))
+
+
+@pytest.mark.parametrize("kept", [0, 1, 100, 5000, -1])
+@pytest.mark.parametrize("writer", ["Python 2", "protocol 4"])
+def test_a_truncated_file_is_an_error_that_names_it(tmp_path: Path, kept: int, writer: str) -> None:
+    write_batches(tmp_path, WRITERS[writer])
+    path = tmp_path / "data_batch_2"
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(dataset.DataError, match="data_batch_2 is damaged or cut off .*: unpack the archive again"):
+        catalog.load_dataset("cifar10", str(tmp_path))
+
+
+def test_no_damage_ends_in_another_exception(tmp_path: Path) -> None:
+    """One byte changed anywhere in what describes the arrays: read, or refused as DataError; never a crash."""
+    write_batches(tmp_path)
+    path, random = tmp_path / "data_batch_1", np.random.default_rng(0)
+    small = {b"data": np.zeros((1, 3072), np.uint8), b"labels": [1]}
+    whole = pickle.dumps(small, protocol=4)
+    described = [place for place in range(len(whole)) if whole[place] or place < 60]  # the pixels are zeros
+    refused = 0
+    for place in random.choice(described, 150):
+        damaged = bytearray(whole)
+        damaged[place] ^= int(random.integers(1, 256))
+        path.write_bytes(damaged)
+        try:
+            catalog.load_dataset("cifar10", str(tmp_path))
+        except dataset.DataError:
+            refused += 1
+    assert refused > 50
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({b"data": np.zeros((6, 3072), np.float32)}, r"float32 \(6, 3072\) as data, not uint8 \(n, 3072\)"),
+        ({b"data": np.zeros((6, 1024), np.uint8)}, r"uint8 \(6, 1024\) as data"),
+        ({b"data": b"pixels"}, "bytes as data"),
+        ({b"data": np.zeros((5, 3072), np.uint8)}, "5 images and 6 labels"),
+        ({b"data": np.zeros((0, 3072), np.uint8), b"labels": []}, "0 images and 0 labels"),
+        ({b"labels": [0, 1, 2, 3, 4, 10]}, "label 10, and there are 10 classes"),
+        ({b"labels": [0, 1, 2, 3, 4, -1]}, "label -1, and there are 10 classes"),
+        ({b"labels": [0, 1, 2, 3, 4, 1.5]}, "list as labels, not whole numbers"),
+        ({b"labels": None}, "NoneType as labels, not whole numbers"),
+    ],
+)
+def test_contents_that_cannot_be_are_refused(tmp_path: Path, change: dict[bytes, Any], message: str) -> None:
+    write_batches(tmp_path)
+    (tmp_path / "test_batch").write_bytes(pickle.dumps({**batch(5), **change}))
+    with pytest.raises(dataset.DataError, match=f"test_batch h.* {message}"):
+        catalog.load_dataset("cifar10", str(tmp_path))
+
+
+def test_something_else_in_the_file_is_refused(tmp_path: Path) -> None:
+    write_batches(tmp_path)
+    (tmp_path / "data_batch_1").write_bytes(pickle.dumps([1, 2]))
+    with pytest.raises(dataset.DataError, match="data_batch_1 holds list, not a dictionary"):
+        catalog.load_dataset("cifar10", str(tmp_path))
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    write_batches(tmp_path)
+    (tmp_path / "data_batch_4").unlink()
+    (tmp_path / "test_batch").unlink()
+    with pytest.raises(dataset.DataError, match="lacks data_batch_4, test_batch of CIFAR-10: unpack cifar-10-python"):
+        catalog.load_dataset("cifar10", str(tmp_path))
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(dataset.DataError, match="--data-dir .*/nowhere is no folder: give the one that holds"):
+        catalog.load_dataset("cifar10", str(tmp_path / "nowhere"))
+
+
+@pytest.mark.skipif(REAL is None, reason="LOWLEVEL_SIMCLR_CIFAR10 names no folder with the batches of CIFAR-10")
+def test_the_real_images() -> None:
+    images = catalog.load_dataset("cifar10", REAL)
+    for split, each in ((images.train, 5000), (images.test, 1000)):
+        np.testing.assert_array_equal(np.bincount(split.labels), [each] * 10)
+        assert split.images.shape == (10 * each, 32, 32, 3)
+        # Rows and columns in their place: neighbours in a photograph are alike, in scrambled bytes they are not.
+        for axis in (1, 2):
+            assert np.abs(np.diff(split.images[:500].astype(int), axis=axis)).mean() < 20
+    assert images.classes == cifar.CIFAR10.classes
+
+
+# CIFAR-100, and the cache
+
+
+def test_cifar100_has_fine_labels_and_their_names(tmp_path: Path) -> None:
+    folder = tmp_path / cifar.CIFAR100.folder
+    folder.mkdir()
+    for seed, name in enumerate(("train", "test")):
+        content = batch(seed)
+        content[b"coarse_labels"] = [0] * 6
+        content[b"fine_labels"] = [99, 98, 5, 4, 3, seed]
+        del content[b"labels"]
+        (folder / name).write_bytes(pickle.dumps(content))
+    names = [f"n{number}".encode() for number in range(100)]
+    (folder / "meta").write_bytes(pickle.dumps({b"fine_label_names": names, b"coarse_label_names": [b"x"]}))
+    images = catalog.load_dataset("cifar100", str(tmp_path))
+    np.testing.assert_array_equal(images.train.labels, [99, 98, 5, 4, 3, 0])
+    assert len(images.classes) == 100 and images.classes[99] == "n99"
+    assert images.test.images.shape == (6, 32, 32, 3)
+
+
+def packed(names: tuple[str, ...] = FILES) -> bytes:
+    """An archive as it is published, with small batches."""
+    stored = io.BytesIO()
+    with tarfile.open(fileobj=stored, mode="w:gz") as archive:
+        for seed, name in enumerate(names):
+            content = pickle.dumps(batch(seed), protocol=4)
+            member = tarfile.TarInfo(f"{cifar.CIFAR10.folder}/{name}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return stored.getvalue()
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    (tmp_path / "keras" / "datasets").mkdir(parents=True)
+    return tmp_path / "keras" / "datasets"
+
+
+def test_an_archive_in_the_cache_is_unpacked_and_read_without_a_network(cache: Path) -> None:
+    (cache / cifar.CIFAR10.file).write_bytes(packed())
+    images = catalog.load_dataset("cifar10")
+    (cache / cifar.CIFAR10.file).unlink()
+    again = catalog.load_dataset("cifar10")
+    np.testing.assert_array_equal(images.train.images, again.train.images)
+    assert len(images.train.images) == 30 and [path.name for path in cache.iterdir()] == [cifar.CIFAR10.folder]
+
+
+def test_what_another_keras_unpacked_is_used(cache: Path) -> None:
+    write_batches(cache / f"{cifar.CIFAR10.folder}-target" / cifar.CIFAR10.folder)
+    assert len(catalog.load_dataset("cifar10").test.images) == 6
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (packed()[:-200], "cannot unpack .*/cifar-10-python.tar.gz into .*: free space, or remove the file"),
+        (b"no archive", "cannot unpack .*/cifar-10-python.tar.gz into"),
+        (packed(FILES[:-1]), "cifar-10-python.tar.gz lacks test_batch: remove it, and it is downloaded again"),
+    ],
+    ids=["cut off", "something else", "a batch less"],
+)
+def test_an_archive_that_is_not_whole_leaves_nothing(cache: Path, content: bytes, message: str) -> None:
+    (cache / cifar.CIFAR10.file).write_bytes(content)
+    with pytest.raises(dataset.DataError, match=message):
+        catalog.load_dataset("cifar10")
+    assert [path.name for path in cache.iterdir()] == [cifar.CIFAR10.file]
+
+
+def test_without_a_network_one_sentence_names_file_and_folder(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nowhere = cifar.CIFAR10._replace(url="http://127.0.0.1:1/cifar-10-python.tar.gz")  # nothing listens there
+    with pytest.raises(dataset.DataError) as told:
+        cifar.load(nowhere)
+    sentence = f"put cifar-10-python.tar.gz into {cache}, or give the folder that holds cifar-10-batches-py with --data"
+    assert "Connection refused" in str(told.value) and sentence in str(told.value)
+
+
+def test_the_published_hashes_are_those_of_keras() -> None:
+    """As the loaders of the Keras that is installed have them."""
+    import tensorflow as tf
+
+    for archive in (cifar.CIFAR10, cifar.CIFAR100):
+        loader = getattr(tf.keras.datasets, archive.name).load_data
+        source = Path(loader.__code__.co_filename).read_text()
+        assert archive.url in source and archive.sha256 in source
+
+
+def test_the_download_is_the_archive_with_the_pinned_hash(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def fetch(url: str, path: Path, sha256: str, remedy: str) -> None:
+        asked.append((url, path, sha256))
+        path.write_bytes(packed())
+
+    monkeypatch.setattr(cifar, "fetch", fetch)
+    assert len(catalog.load_dataset("cifar10").train.images) == 30
+    assert asked == [(cifar.CIFAR10.url, cache / cifar.CIFAR10.file, cifar.CIFAR10.sha256)]
+    assert hashlib.sha256(packed()).hexdigest() != cifar.CIFAR10.sha256

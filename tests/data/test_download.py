@@ -1,0 +1,166 @@
+"""downloads.py against a server on this machine: whole files of the right hash, resumed where they were cut off."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import http.server
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lowlevel_simclr.data import download
+from lowlevel_simclr.data.dataset import DataError
+
+CONTENT = np.random.default_rng(0).integers(0, 256, 300_000, np.uint8).tobytes()
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+REMEDY = "put the file into the folder"
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves CONTENT; `cuts` says after how many bytes each of the first answers breaks off."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.cuts: list[int] = []
+        self.ranges = True
+        self.status = 200
+        self.content = CONTENT
+        self.asked: list[str | None] = []
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/file.tar.gz"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
+
+    def log_message(self, *_: Any) -> None:
+        """Silent."""
+
+    def do_GET(self) -> None:
+        server, wanted = self.server, self.headers["Range"]
+        server.asked.append(wanted)
+        first = int(wanted[len("bytes=") : -1]) if wanted and server.ranges else 0
+        if server.status != 200 or first >= len(server.content):
+            self.send_error(server.status if server.status != 200 else 416)
+            return
+        body = server.content[first:]
+        self.send_response(206 if first else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: server.cuts.pop(0)] if server.cuts else body)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def fetch(server: Server, path: Path, sha256: str = SHA256) -> None:
+    download.fetch(server.url, path, sha256, REMEDY)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_comes_whole_and_once(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "cache" / "file.tar.gz"
+    fetch(server, path)
+    fetch(server, path)
+    assert path.read_bytes() == CONTENT and server.asked == [None] and names(path.parent) == [path.name]
+
+
+def test_a_transfer_that_is_cut_off_goes_on_where_it_stopped(server: Server, tmp_path: Path) -> None:
+    server.cuts = [100_000, 50_000]
+    fetch(server, tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert server.asked == [None, "bytes=100000-", "bytes=150000-"]
+
+
+def test_what_came_is_kept_and_the_next_call_asks_for_the_rest(server: Server, tmp_path: Path) -> None:
+    server.cuts = [100_000, 0]  # then nothing more comes
+    with pytest.raises(DataError, match=f"cannot download {server.url} .the transfer was cut off.: {REMEDY}"):
+        fetch(server, tmp_path / "file")
+    assert names(tmp_path) == ["file.part"] and (tmp_path / "file.part").stat().st_size == 100_000
+    server.cuts, server.asked = [], []
+    fetch(server, tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == CONTENT and server.asked == ["bytes=100000-"]
+
+
+def test_a_server_without_ranges_begins_again(server: Server, tmp_path: Path) -> None:
+    server.ranges, server.cuts = False, [100_000]
+    fetch(server, tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_all_there_but_the_name_needs_no_byte(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file.part").write_bytes(CONTENT)
+    fetch(server, tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == CONTENT and server.asked == [f"bytes={len(CONTENT)}-"]
+
+
+@pytest.mark.parametrize("before", [b"", b"of another file"])
+def test_another_hash_is_refused_and_the_file_removed(server: Server, tmp_path: Path, before: bytes) -> None:
+    """Also where only the beginning was wrong, which would stay wrong for ever."""
+    if before:
+        (tmp_path / "file.part").write_bytes(before)
+    else:
+        server.content = CONTENT[:-1] + bytes([CONTENT[-1] ^ 1])
+    with pytest.raises(DataError, match=f"gave a file with SHA-256 [0-9a-f]{{64}}, not {SHA256}; it was removed"):
+        fetch(server, tmp_path / "file")
+    assert names(tmp_path) == []
+    server.content = CONTENT
+    fetch(server, tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_what_the_server_answers_is_told(server: Server, tmp_path: Path) -> None:
+    server.status = 404
+    with pytest.raises(DataError, match=f"the server answers 404 Not Found.: {REMEDY}"):
+        fetch(server, tmp_path / "file")
+
+
+def test_no_network_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"cannot download http://127.0.0.1:1/x .*Connection refused.*: {REMEDY}"):
+        download.fetch("http://127.0.0.1:1/x", tmp_path / "file", SHA256, REMEDY)
+
+
+def test_a_server_that_falls_silent_is_not_waited_for(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = threading.Event()
+    monkeypatch.setattr(download, "TIMEOUT", 0.2)
+    monkeypatch.setattr(Handler, "do_GET", lambda handler: released.wait(20))
+    with pytest.raises(DataError, match=f"cannot download .*timed out.*: {REMEDY}"):
+        fetch(server, tmp_path / "file")
+    released.set()
+
+
+def test_a_full_disk_is_told(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DataError, match=f"cannot write .*/file .No space left on device.: {REMEDY}"):
+        fetch(server, tmp_path / "file")
+    assert not (tmp_path / "file").exists()
+
+
+def test_two_processes_do_not_write_into_one_file(server: Server, tmp_path: Path) -> None:
+    with open(tmp_path / "file.part", "ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(DataError, match="another process is downloading .*/file: wait until it ends"):
+            fetch(server, tmp_path / "file")

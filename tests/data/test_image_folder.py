@@ -1,0 +1,397 @@
+"""image_folder.py: splits, classes, what is left out, one shape; in memory and streamed the same; known again later."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from lowlevel_simclr import evaluate, train
+from lowlevel_simclr.data import batches, catalog, dataset, image_file, image_folder
+from lowlevel_simclr.model import encoder
+from lowlevel_simclr.run.results import read_config, read_metrics
+
+ROOT = Path(__file__).parents[2]
+ARCHIVE = ROOT.parent / "shared" / "data" / "cifar10-jpeg.tar.xz"
+SMALL = ["--image-size", "8", "--batch-size", "8", "--projection-widths", "8", "--warmup-epochs", "0", "--steps", "2"]
+SMALL += ["--knn-every", "0", "--precision", "float32", "--xla", "off"]
+
+
+@pytest.fixture
+def small_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One block a stage: a run in seconds."""
+    monkeypatch.setitem(encoder.BASIC, "resnet20", encoder.Basic((1, 1, 1), 8, projects=False))
+
+
+def draw(number: int, height: int = 16, width: int = 16) -> Image.Image:
+    """Another picture for each number; the first pixel tells the number (in lossless files)."""
+    pixels = np.random.default_rng(number).integers(0, 256, (height, width, 3), np.uint8)
+    pixels[0, 0] = number
+    return Image.fromarray(pixels)
+
+
+def fill(root: Path, *paths: str, **options: Any) -> Path:
+    """Image files, numbered in the order they are given."""
+    for number, path in enumerate(paths):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        draw(number, **options).save(root / path)
+    return root
+
+
+def names(folder: str, count: int, ending: str = "png") -> list[str]:
+    return [f"{folder}/{number:02d}.{ending}" for number in range(count)]
+
+
+def load(root: Path, seed: int = 0, **options: Any) -> dataset.DataSet:
+    return catalog.load_dataset(f"folder:{root}", None, seed, **options)
+
+
+def numbers(images: Any) -> list[int]:
+    """Which pictures these are."""
+    return [int(number) for number in np.asarray(images)[:, 0, 0, 0]]
+
+
+# Splits and labels
+
+
+def test_train_and_test_are_the_splits_and_the_parent_is_the_label(tmp_path: Path) -> None:
+    paths = ["train/dog/a.png", "train/cat/deep/cat/b.png", "train/cat/c.png", "test/dog/d.png", "test/cat/e.PNG"]
+    images = load(fill(tmp_path, *paths))
+    assert images.classes == ("cat", "dog")
+    assert numbers(images.train.images) == [2, 1, 0] and list(images.train.labels) == [0, 0, 1]
+    assert numbers(images.test.images) == [4, 3] and list(images.test.labels) == [0, 1]
+    assert images.train.images.dtype == np.uint8 and images.train.labels.dtype == np.int64
+
+
+def test_without_a_test_split_a_tenth_is_held_out_by_the_seed(tmp_path: Path) -> None:
+    for root in (tmp_path / "plain", tmp_path / "below"):
+        inner = "train/" if root.name == "below" else ""
+        fill(root, *names(f"{inner}a", 20), *names(f"{inner}b", 20))
+        first, again, other = load(root), load(root), load(root, seed=1)
+        assert len(first.train.images) == 36 and len(first.test.images) == 4
+        assert numbers(first.test.images) == numbers(again.test.images) != numbers(other.test.images)
+        assert sorted(len(np.unique(split.images.reshape(-1, 768), axis=0)) for split in (first.train, first.test))
+        assert set(first.train.labels) == {0, 1}
+
+
+def test_images_beside_a_train_split_are_counted_and_not_used(tmp_path: Path) -> None:
+    images = load(fill(tmp_path, *names("train/a", 2), *names("test/a", 2), *names("val/a", 3)))
+    assert images.record["counts"]["outside_splits"] == 3
+    assert len(images.train.images) == len(images.test.images) == 2
+
+
+def test_a_test_split_alone_leaves_the_rest_to_train_on(tmp_path: Path) -> None:
+    images = load(fill(tmp_path, *names("test/a", 2), *names("a", 3)))
+    assert (len(images.train.images), len(images.test.images)) == (3, 2)
+    with pytest.raises(dataset.DataError, match="images under test/ only: put those to train on under train/"):
+        load(fill(tmp_path / "only", *names("test/a", 2)))
+
+
+def test_images_without_a_folder_of_their_own_have_no_label(tmp_path: Path) -> None:
+    images = load(fill(tmp_path, *(f"{number}.png" for number in range(20))))
+    assert set(images.train.labels) == set(images.test.labels) == {-1} and images.classes == ()
+    some = load(fill(tmp_path / "splits", "train/a.png", "train/cat/b.png", "test/c.png"))
+    assert list(some.train.labels) == [-1, 0] and list(some.test.labels) == [-1] and some.classes == ("cat",)
+
+
+def test_hidden_files_and_other_endings_are_counted_and_links_followed_once(tmp_path: Path) -> None:
+    root = fill(tmp_path / "pictures", *names("a", 12), ".hidden/a.png", "a/._00.png")
+    (root / "a" / "notes.txt").write_text("no image")
+    (root / "b").symlink_to(fill(tmp_path / "elsewhere", "x.png"))
+    (root / "a" / "loop").symlink_to(root)
+    images = load(root)
+    assert images.record["counts"] == {"train": 12, "test": 1, "skipped": 0, "not_images": 1, "outside_splits": 0}
+    assert images.classes == ("a", "b")
+
+
+# What is left out
+
+
+def test_skipped_names_exactly_what_cannot_be_read_and_nothing_shifts(tmp_path: Path) -> None:
+    root = fill(tmp_path, *names("train/a", 30, "png"), *names("train/b", 30, "jpg"), *names("test/b", 20, "bmp"))
+    sound = load(root)
+    wrong = [f"train/a/{number:02d}.png" for number in (3, 4, 29)] + [f"train/b/{number:02d}.jpg" for number in (0, 7)]
+    for path in wrong[:4]:
+        (root / path).write_bytes((root / path).read_bytes()[:100])
+    for path in (wrong[4], "test/b/19.bmp"):
+        (root / path).write_bytes(b"")
+    (root / "train/c").mkdir()
+    (root / "train/c/text.jpg").write_text("not an image")  # a class without a sound image, too
+    (root / "train/c/readme.txt").write_text("counted only")
+    (root / "train/d.png").symlink_to(root / "nowhere.png")
+    images = load(root)
+    skipped = {entry["path"]: entry["reason"] for entry in images.record["skipped"]}
+    assert set(skipped) == {*wrong, "test/b/19.bmp", "train/c/text.jpg", "train/d.png"}
+    assert skipped["test/b/19.bmp"] == "empty file" and skipped["train/a/03.png"].startswith("damaged: ")
+    assert skipped["train/c/text.jpg"] == "no JPEG, PNG, WebP or BMP image"
+    assert skipped["train/d.png"] == "cannot be read: No such file or directory"
+    assert images.record["counts"] == {"train": 55, "test": 19, "skipped": 8, "not_images": 1, "outside_splits": 0}
+    kept = np.delete(np.arange(60), [3, 4, 29, 30, 37])
+    np.testing.assert_array_equal(images.train.images, sound.train.images[kept])
+    np.testing.assert_array_equal(images.train.labels, sound.train.labels[kept])
+    np.testing.assert_array_equal(images.test.images, sound.test.images[:19])
+
+
+def test_a_damaged_file_moves_no_other_between_the_splits(tmp_path: Path) -> None:
+    root = fill(tmp_path, *names("a", 40))
+    before = numbers(load(root).test.images)
+    (root / "a/00.png").write_bytes(b"")
+    assert numbers(load(root).test.images) == [number for number in before if number != 0]
+
+
+def test_all_bad_empty_or_too_few_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(dataset.DataError, match="the folder .*/nowhere is not there: give folder:PATH"):
+        load(tmp_path / "nowhere")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(dataset.DataError, match="the folder .*/file is a file: give folder:PATH"):
+        load(tmp_path / "file")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(dataset.DataError, match="empty holds no images .0 other files.: give a folder with .bmp"):
+        load(empty)
+    (empty / "a.txt").write_text("")
+    with pytest.raises(dataset.DataError, match="empty holds no images .1 other files: a.txt.: give a folder with"):
+        load(empty)
+    bad = fill(tmp_path / "bad", *names("a", 12))
+    for path in bad.rglob("*.png"):
+        path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(
+        dataset.DataError, match=r"none of the 12 images in .*/bad can be used \(a/0.*: damaged: .*give"
+    ):
+        load(bad)
+    with pytest.raises(dataset.DataError, match="no readable image to hold out: see that it holds two sound images"):
+        load(fill(tmp_path / "one", "a/0.png"))
+
+
+def test_a_batch_that_cannot_be_filled_is_refused_before_a_file_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = fill(tmp_path, *names("a", 20))
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr(image_file, "read_shape", lambda path: pytest.fail(f"{path} was opened"))
+    with pytest.raises(dataset.DataError, match="the batch size is 19 and there are 18 images .* from 1 to 18"):
+        load(root, at_least=19)
+
+
+# One shape
+
+
+def test_images_of_one_size_keep_every_pixel_up_to_the_largest_side(tmp_path: Path) -> None:
+    root = fill(tmp_path, *names("a", 12), height=20, width=30)
+    kept = load(root, largest_side=20)
+    np.testing.assert_array_equal(kept.test.images[0], np.asarray(draw(numbers(kept.test.images)[0], 20, 30)))
+    assert load(root, largest_side=10).train.images.shape[1:] == (10, 15, 3)
+
+
+def test_images_of_several_sizes_become_squares_of_the_median_side(tmp_path: Path) -> None:
+    for number, (height, width) in enumerate([(16, 90), (40, 24), (24, 24), (90, 50), (31, 24)]):
+        fill(tmp_path, f"a/{number}.png", height=height, width=width)
+    assert load(tmp_path).train.images.shape[1:] == (24, 24, 3)
+    assert load(tmp_path, largest_side=12).train.images.shape[1:] == (12, 12, 3)
+
+
+def test_only_all_grey_images_have_one_channel(tmp_path: Path) -> None:
+    root = fill(tmp_path, *names("a", 12))
+    for path in root.rglob("*.png"):
+        Image.open(path).convert("L").save(path)
+    assert load(root).train.images.shape[1:] == (16, 16, 1)
+    fill(root, "b/colour.png")
+    assert load(root).train.images.shape[1:] == (16, 16, 3)
+
+
+def test_images_of_a_few_pixels_are_left_out(tmp_path: Path) -> None:
+    root = fill(tmp_path, *names("a", 12))
+    fill(root, "a/tracker.png", height=1, width=1)
+    assert [entry["reason"] for entry in load(root).record["skipped"]] == ["1x1 pixels: smaller than 8 on a side"]
+    with pytest.raises(dataset.DataError, match="can be used .*: smaller than 8 pixels on a side.: give another"):
+        for number in range(12):
+            fill(root, f"a/{number:02d}.png", height=4, width=4)
+        load(root)
+
+
+# Streamed
+
+
+def mixed(root: Path) -> Path:
+    """Every kind of file, several sizes, one damaged."""
+    for number, ending in enumerate(["png", "jpg", "webp", "bmp"] * 8):
+        fill(root, f"{'ab'[number % 2]}/{number:02d}.{ending}", height=20 + number, width=50 - number)
+    (root / "a/08.png").write_bytes(b"\x89PNG")
+    return root
+
+
+def test_streamed_pixels_are_those_in_memory(tmp_path: Path) -> None:
+    root = mixed(tmp_path)
+    held, streamed = load(root, largest_side=24), load(root, largest_side=24, memory_limit=0)
+    assert not catalog.is_streamed(held) and catalog.is_streamed(streamed)
+    assert held.record == streamed.record and held.classes == streamed.classes
+    for one, other in ((held.train, streamed.train), (held.test, streamed.test)):
+        assert other.images.shape == one.images.shape
+        np.testing.assert_array_equal(np.asarray(other.images), one.images)
+        np.testing.assert_array_equal(other.labels, one.labels)
+        rows = np.array([[1, 0], [2, 1]])
+        np.testing.assert_array_equal(other.images[rows], one.images[rows])
+        np.testing.assert_array_equal(other.images[1:3][np.array([1])], one.images[2:3])
+    everything = (np.asarray(catalog.select_training_images(one, "all")) for one in (held, streamed))
+    np.testing.assert_array_equal(*everything)
+
+
+@pytest.mark.parametrize(("first", "own"), [(0, None), (3, None), (7, None), (2, [0, 3]), (0, [4, 1])])
+def test_streamed_batches_are_those_in_memory_wherever_a_run_resumes(
+    tmp_path: Path, first: int, own: list[int] | None
+) -> None:
+    """The share of a replica too."""
+    root, share = mixed(tmp_path), None if own is None else np.array(own)
+    both = [load(root, largest_side=24, memory_limit=limit).train.images for limit in (4, 0)]
+    held, streamed = (list(batches.make_batches(images, 5, 3, first, 12, share)) for images in both)
+    assert len(held) == len(streamed) == 12 - first
+    specs = [batches.make_batches(images, 5, 3, first, 12, share).element_spec for images in both]
+    assert specs[0] == specs[1]
+    for one, other in zip(held, streamed):
+        for a, b in zip(one, other):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_batches_are_decoded_ahead_and_by_several_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = load(mixed(tmp_path), memory_limit=0).train.images
+    read, together, threads = image_file.read_pixels, threading.Barrier(2), set()
+
+    def waits(content: bytes, shape: image_file.Shape) -> np.ndarray:
+        threads.add(threading.get_ident())
+        together.wait(timeout=20)  # passes only where two files are decoded at the same time
+        return read(content, shape)
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    pooled = image_folder.FolderImages(images._root, images._paths, images._shape)
+    monkeypatch.setattr(image_file, "read_pixels", waits)
+    started = pooled.ahead(iter([np.array([0, 1]), np.array([2, 3]), np.array([4, 5])]), 1)
+    assert next(started).shape[0] == 2
+    assert len(threads) == 2 and pooled._pool._work_queue.qsize() <= 2
+    assert sum(1 for _ in started) == 2
+
+
+def test_a_file_that_goes_while_it_is_streamed_is_named(tmp_path: Path) -> None:
+    images = load(mixed(tmp_path), memory_limit=0).train.images
+    (tmp_path / images._paths[2]).unlink()
+    with pytest.raises(
+        dataset.DataError, match=f"{images._paths[2]} could be read before and cannot now .*No such file"
+    ):
+        images[np.arange(4)]
+    with pytest.raises(tf.errors.OpError, match="could be read before and cannot now") as told:
+        list(batches.make_batches(images, len(images), 0, 0, 1))
+    sentence = str(batches.recover_data_error(told.value))
+    assert sentence.startswith(f"{tmp_path / images._paths[2]} could be") and sentence.endswith("over with --fresh")
+    assert batches.recover_data_error(tf.errors.UnknownError(None, None, "another")) is None
+
+
+# data.json
+
+
+def test_a_valid_index_is_taken_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = mixed(tmp_path)
+    first = load(root, memory_limit=0)
+    known = json.loads(json.dumps(first.record))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} was read"))
+        patch.setattr(image_file, "read_shape", lambda path: pytest.fail(f"{path} was opened"))
+        again = load(root, memory_limit=0, before=known)
+    assert again.record == first.record
+    np.testing.assert_array_equal(np.asarray(again.train.images), np.asarray(first.train.images))
+    held = load(root, before=known)
+    np.testing.assert_array_equal(held.train.images, np.asarray(first.train.images))
+
+
+@pytest.mark.parametrize("limit", [0, 4])
+def test_files_that_only_look_changed_are_read_anew_and_changed_ones_refused(tmp_path: Path, limit: float) -> None:
+    root = mixed(tmp_path)
+    known = json.loads(json.dumps(load(root, memory_limit=limit).record))
+    os.utime(root / "a/00.png", (1, 1))
+    touched = load(root, memory_limit=limit, before=known).record
+    assert touched["listing"] != known["listing"] and touched["content"] == known["content"]
+    fill(root, "a/00.png", height=20, width=49)
+    with pytest.raises(dataset.DataError, match="is not what this run began with .*start over with --fresh"):
+        load(root, memory_limit=limit, before=known)
+
+
+# As a user does it
+
+
+def run(root: Path, out: Path, *flags: str) -> int:
+    return train.main([*SMALL, "--dataset", f"folder:{root}", "--out", str(out), *flags])
+
+
+@pytest.mark.usefixtures("small_encoder")
+def test_a_folder_with_damaged_files_trains_and_data_json_names_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = fill(tmp_path / "pictures", *names("train/a", 30, "jpg"), *names("train/b", 30, "jpg"))
+    fill(root, *names("test/a", 6, "jpg"), *names("test/b", 6, "jpg"))
+    damaged = [*names("train/a", 8, "jpg"), *names("test/b", 2, "jpg")]
+    for path in damaged:
+        (root / path).write_bytes((root / path).read_bytes()[:300])
+    for path in (empty := ["train/b/10.jpg", "train/b/20.jpg", "test/a/05.jpg"]):
+        (root / path).write_bytes(b"")
+    (root / "train/a/notes.txt").write_text("text")
+    out = tmp_path / "run"
+    assert run(root, out, "--memory-limit", "0") == 0  # streamed
+    record = json.loads((out / "data.json").read_text())
+    assert sorted(entry["path"] for entry in record["skipped"]) == sorted([*damaged, *empty])
+    assert record["counts"] == {"train": 50, "test": 9, "skipped": 13, "not_images": 1, "outside_splits": 0}
+    said = capsys.readouterr().out
+    assert "decoded as they are needed" in said and "13 left out, see data.json" in said and "k-NN" in said
+    results = json.loads((out / "evaluation.json").read_text())
+    assert run(root, out) == 0  # the same run, from memory
+    assert json.loads((out / "evaluation.json").read_text()) == results
+    (root / damaged[0]).unlink()
+    for command in (lambda: run(root, out), lambda: evaluate.main([str(out)])):
+        assert command() == 1
+        assert "is not what this run began with" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("small_encoder")
+def test_grey_images_without_labels_train_on_both_splits_and_every_table_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = fill(tmp_path / "pictures", *(f"{number}.png" for number in range(12)))
+    for path in root.glob("*.png"):
+        Image.open(path).convert("L").save(path)
+    assert run(root, tmp_path / "run", "--train-on", "all") == 0
+    said = capsys.readouterr().out
+    assert run(root, tmp_path / "run", "--train-on", "all") == 0  # resumes: the colours it has not are no difference
+    for table in (said, capsys.readouterr().out):
+        assert "no k-NN and no linear probe: they need labels of two classes at least" in table
+        assert "trained on train and test images together, which inflates" in table
+    assert "12 images, 0 classes" in said and "16x16 pixels, 1 channels" in said
+    assert np.isfinite([row["loss"] for row in read_metrics(tmp_path / "run")]).all()
+    stored = read_config(tmp_path / "run")["views"]
+    assert (stored["saturation"], stored["hue"], stored["grey_probability"]) == ([1, 1], [0, 0], 0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not ARCHIVE.is_file(), reason=f"there is no {ARCHIVE.name} beside the checkout")
+def test_cifar10_as_jpeg_files_with_damage_among_them(tmp_path: Path) -> None:
+    """60,000 files: ten cut off, three empty, a text file."""
+    layout = ARCHIVE.with_name("cifar10_layout.py")
+    subprocess.run([sys.executable, layout, "folder", tmp_path / "pictures"], check=True)
+    root = tmp_path / "pictures"
+    files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.jpg"))
+    wrong = list(np.random.default_rng(0).choice(files, 13, replace=False))
+    for path in wrong[:10]:
+        (root / path).write_bytes((root / path).read_bytes()[: (root / path).stat().st_size // 2])
+    for path in wrong[10:]:
+        (root / path).write_bytes(b"")
+    (root / "train" / "cat" / "readme.txt").write_text("text")
+    flags = ["--dataset", f"folder:{root}", "--steps", "3", "--warmup-epochs", "0", "--out", str(tmp_path / "run")]
+    assert train.main(flags) == 0
+    record = json.loads((tmp_path / "run" / "data.json").read_text())
+    assert {entry["path"] for entry in record["skipped"]} == set(wrong)
+    assert record["counts"]["not_images"] == 1 and record["counts"]["skipped"] == 13

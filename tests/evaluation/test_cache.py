@@ -1,0 +1,75 @@
+"""h_store.py: h is computed once for the same weights, images and transform, and anew for any other."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lowlevel_simclr.data import dataset
+from lowlevel_simclr.data.transform import PixelScaling
+from lowlevel_simclr.evaluation import cache
+from lowlevel_simclr.evaluation.represent import Represented, compute_h, represent_splits
+from tests.evaluation.test_frozen import data_set, small_encoder
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """An entry for every time that h is computed."""
+    calls, represent = [], represent_splits
+
+    def counted(*given: object) -> Represented:
+        calls.append(1)
+        return represent(*given)
+
+    monkeypatch.setattr(cache, "represent_splits", counted)
+    return calls
+
+
+def test_h_is_kept_and_used_again(tmp_path: Path, computed: list[int]) -> None:
+    encoder, images = small_encoder(), data_set()
+    first, again = (cache.represent_cached(tmp_path, "trained", 7, "abc", encoder, images) for _ in range(2))
+    expected = compute_h(encoder, images.train.images)
+    assert len(computed) == 1
+    np.testing.assert_array_equal(first.train, expected)
+    np.testing.assert_array_equal(again.train, expected)
+    np.testing.assert_array_equal(again.test, first.test)
+    files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    assert files == ["h/trained-test/step-00000007.npz", "h/trained-train/step-00000007.npz"]
+
+
+@pytest.mark.parametrize("changed", ["weights", "config", "image", "labels", "scaling", "damage", "kind"])
+def test_h_of_anything_else_is_computed_anew(tmp_path: Path, computed: list[int], changed: str) -> None:
+    encoder, images, kind, step, key, scaling = small_encoder(), data_set(), "trained", 7, "abc", (None, None)
+    cache.represent_cached(tmp_path, kind, step, key, encoder, images)
+    if changed == "weights":
+        encoder = small_encoder(seed=5)
+    elif changed == "config":
+        key = "abd"
+    elif changed == "image":
+        pixels = images.test.images.copy()
+        pixels[3, 0, 0, 0] ^= 1
+        images = dataclasses.replace(images, test=dataset.Split(pixels, images.test.labels))
+    elif changed == "labels":
+        images = dataclasses.replace(images, test=dataset.Split(images.test.images, (images.test.labels + 1) % 3))
+    elif changed == "scaling":
+        scaling = ((0.5,) * 3, (0.5,) * 3)
+    elif changed == "damage":
+        file = tmp_path / "h" / "trained-test" / "step-00000007.npz"
+        file.write_bytes(file.read_bytes()[:-200])
+    else:
+        kind = "untrained"
+    found = cache.represent_cached(tmp_path, kind, step, key, encoder, images, PixelScaling(*scaling))
+    assert len(computed) == 2
+    np.testing.assert_array_equal(found.test, compute_h(encoder, images.test.images, PixelScaling(*scaling), 256))
+    cache.represent_cached(tmp_path, kind, step, key, encoder, images, PixelScaling(*scaling))
+    assert len(computed) == 2
+
+
+def test_a_later_step_replaces_an_earlier_one(tmp_path: Path) -> None:
+    images = data_set()
+    for step in (7, 9):
+        cache.represent_cached(tmp_path, "trained", step, "abc", small_encoder(seed=step), images)
+    assert [path.name for path in (tmp_path / "h" / "trained-train").iterdir()] == ["step-00000009.npz"]

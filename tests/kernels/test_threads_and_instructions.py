@@ -1,0 +1,42 @@
+"""Every native op with other numbers of threads and on lower instruction sets, each in a process of its own.
+
+Both are read once, when the library is loaded. A process imports TensorFlow for seconds, so one serves every op.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from lowlevel_simclr.ops import _library
+from tests.kernels import test_nt_xent_driver
+from tests.ops import test_lars_update, test_make_views_native
+from tests.support.other_process import output_of
+
+DIGESTS = """
+from tests.kernels import test_nt_xent_driver
+from tests.ops import test_lars_update, test_make_views_native
+print(test_nt_xent_driver.bits(), test_lars_update.bits(), test_make_views_native.bits())
+"""
+CHECK = """
+from lowlevel_simclr import check, ops
+from lowlevel_simclr.ops import _library
+findings = check.run_check(ops, ("eager",))
+cases = {type(found.case).__name__ for found in findings}
+print(_library.find_instruction_set(), len(findings), len(cases), [found for found in findings if not found.holds][:3])
+"""
+
+
+def test_the_same_bits_with_any_number_of_threads() -> None:
+    here = [module.bits() for module in (test_nt_xent_driver, test_lars_update, test_make_views_native)]
+    for threads in ("1", "2", "7"):
+        assert output_of(DIGESTS, LOWLEVEL_SIMCLR_THREADS=threads).split() == here, f"{threads} threads"
+
+
+@pytest.mark.parametrize("instruction_set", ["baseline", "avx2"])
+def test_the_lower_instruction_sets_pass_the_check(instruction_set: str) -> None:
+    if instruction_set == _library.find_instruction_set():
+        pytest.skip(f"{instruction_set} is what every other test runs here")
+    used, findings, kinds, wrong = output_of(CHECK, LOWLEVEL_SIMCLR_ISA=instruction_set).split(maxsplit=3)
+    assert wrong == "[]" and int(findings) > 100
+    assert int(kinds) == 3  # of the loss, the views and the update
+    assert used in (instruction_set, "baseline")  # a processor without AVX2 runs the baseline

@@ -1,0 +1,346 @@
+"""LARS, native and stock, against the float64 reference; the native one also against itself: bits, memory, refusals."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lowlevel_simclr import ops, stock
+from lowlevel_simclr.ops import _route
+from lowlevel_simclr.reference.lars_update import lars_update as reference
+from tests.support.closeness import assert_close
+
+CHOICES = {"learning_rate": 0.05, "momentum": 0.9, "weight_decay": 0.02, "trust_coefficient": 0.01}
+# Ranks 0 to 4; lengths on either side of a vector, of a piece of 32,768 and of what goes past the caches, 131,072;
+# nothing at all.
+SHAPES = [(), (1,), (7,), (64,), (1, 1), (5, 7), (3, 3, 2, 4), (181, 181), (256, 257), (512, 256), (419, 421), (2, 0)]
+needs_xla = pytest.mark.skipif(_route.find_route_error() is not None, reason=str(_route.find_route_error()))
+FORMS: dict[str, Callable[..., Any]] = {"native": ops.lars_update, "stock": stock.lars_update}
+
+
+def draw(shape: tuple[int, ...], seed: int = 0, scale: float = 1.0) -> list[np.ndarray]:
+    """w, g and v."""
+    rng = np.random.default_rng([seed, *shape])
+    return [np.asarray(rng.normal(size=shape) * scale, np.float32) for _ in range(3)]
+
+
+def rounded(arrays: list[np.ndarray]) -> list[np.ndarray]:
+    """The same with a gradient that bfloat16 has, still stored as float32."""
+    return [arrays[0], tf.cast(tf.cast(arrays[1], tf.bfloat16), tf.float32).numpy(), arrays[2]]
+
+
+def call(form: str, arrays: list[np.ndarray], graph: bool = False, **changed: float) -> list[np.ndarray]:
+    choices = CHOICES | changed
+
+    def compute(*tensors: tf.Tensor) -> Any:
+        return FORMS[form](*tensors, **choices)
+
+    compute = tf.function(compute) if graph else compute
+    return [found.numpy() for found in compute(*map(tf.constant, arrays))]
+
+
+def sizes(arrays: list[np.ndarray], expected: list[np.ndarray]) -> list[np.ndarray]:
+    """What each element is made of: the largest of the terms that are added, for w' and for v'."""
+    weight, _, velocity = (np.abs(np.asarray(array, np.float64)) for array in arrays)
+    of_velocity = np.maximum(CHOICES["momentum"] * velocity, np.abs(expected[1] - CHOICES["momentum"] * arrays[2]))
+    return [np.maximum(weight, of_velocity), of_velocity]
+
+
+@pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_step_is_that_of_the_reference(shape: tuple[int, ...], form: str, graph: bool) -> None:
+    arrays = draw(shape)
+    expected = [np.asarray(array) for array in reference(*arrays, **CHOICES)]
+    # A trust ratio is a quotient of two sums, as wrong as eps once each; u, v' and w' take two roundings each: the 8
+    # halves of eps of `closeness` hold without help from the stock form.
+    for found, right, size in zip(call(form, arrays, graph), expected, sizes(arrays, expected)):
+        assert_close(found, right, None, dtype="float32", scale=size)
+
+
+@pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_bfloat16_gradient_gives_the_bits_that_its_float32_gives(
+    shape: tuple[int, ...], form: str, graph: bool
+) -> None:
+    arrays = rounded(draw(shape))
+
+    def compute(weight: tf.Tensor, gradient: tf.Tensor, velocity: tf.Tensor) -> Any:
+        return FORMS[form](weight, tf.cast(gradient, tf.bfloat16), velocity, **CHOICES)
+
+    found = (tf.function(compute) if graph else compute)(*map(tf.constant, arrays))
+    for one, other in zip(found, call(form, arrays, graph)):
+        assert one.dtype == tf.float32 and one.numpy().tobytes() == other.tobytes()
+
+
+def test_gradients_of_other_types_are_refused() -> None:
+    weight, gradient, velocity = map(tf.constant, draw((5, 7)))
+    with (
+        tf.device("/CPU:0"),
+        pytest.raises((TypeError, ValueError, tf.errors.InvalidArgumentError), match="float, bfloat16|float16"),
+    ):
+        ops.lars_update(weight, tf.cast(gradient, tf.float16), velocity, **CHOICES)
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+def test_norms_neither_vanish_nor_overflow(scale: float) -> None:
+    """Squares that float32 does not have: the trust ratio is that of scale 1, and so is the relative step."""
+    arrays = draw((40, 50), scale=scale)
+    expected = reference(*arrays, **CHOICES)
+    for found, right, size in zip(call("native", arrays), expected, sizes(arrays, list(expected))):
+        assert_close(found, right, None, dtype="float32", scale=size)
+
+
+@pytest.mark.parametrize("zero", [0, 1], ids=["weight", "gradient"])
+def test_a_norm_of_zero_means_ratio_1(zero: int) -> None:
+    arrays = draw((5, 7))
+    arrays[zero] = np.zeros_like(arrays[zero])
+    weight, velocity = call("native", arrays, weight_decay=0.0)
+    right = np.float64(0.9) * arrays[2] + 0.05 * arrays[1]
+    assert_close(velocity, right, None, dtype="float32", scale=np.abs(arrays[2]) + np.abs(arrays[1]))
+    assert np.array_equal(weight, arrays[0] - velocity)
+
+
+@pytest.mark.parametrize("place", [0, 1], ids=["weight", "gradient"])
+def test_no_number_anywhere_reaches_everything(place: int) -> None:
+    """Through the norms: the trust ratio is no number either, as the reference has it."""
+    arrays = draw((5, 7))
+    arrays[place][2, 3] = np.nan
+    for found in (*(found for form in FORMS for found in call(form, arrays)), *reference(*arrays, **CHOICES)):
+        assert np.all(np.isnan(found))
+
+
+def test_an_infinite_gradient_has_a_ratio_of_0() -> None:
+    arrays = draw((5, 7))
+    arrays[1][2, 3] = np.inf
+    _, velocity = call("native", arrays)
+    elsewhere = np.arange(35).reshape(5, 7) != 2 * 7 + 3
+    assert np.isnan(velocity[2, 3]) and np.array_equal(velocity[elsewhere], np.float32(0.9) * arrays[2][elsewhere])
+
+
+def test_no_number_in_a_variable_of_rank_1_stays_where_it_is() -> None:
+    arrays = draw((7,))
+    arrays[1][3] = np.nan
+    for found in call("native", arrays):
+        assert np.array_equal(np.isnan(found), np.arange(7) == 3)
+
+
+def test_arguments_that_others_read_are_left_alone() -> None:
+    """The next weight may take the gradient's memory only where nobody reads the gradient any more."""
+    arrays = draw((300, 300))
+    tensors = [tf.constant(array) for array in arrays]
+
+    @tf.function
+    def step(weight: tf.Tensor, gradient: tf.Tensor, velocity: tf.Tensor) -> Any:
+        fresh = gradient * 2
+        return ops.lars_update(weight, fresh, velocity, **CHOICES), fresh
+
+    (_, _), fresh = step(*tensors)
+    assert np.array_equal(fresh.numpy(), arrays[1] * 2)
+    for tensor, array in zip(tensors, arrays):
+        assert np.array_equal(tensor.numpy(), array)
+
+
+def test_a_gradient_that_nobody_else_reads_gives_its_memory() -> None:
+    """The same numbers whether it does or not."""
+    arrays = draw((300, 300))
+
+    @tf.function
+    def step(weight: tf.Tensor, gradient: tf.Tensor, velocity: tf.Tensor) -> Any:
+        return ops.lars_update(weight, gradient * 2, velocity, **CHOICES)
+
+    doubled = [arrays[0], arrays[1] * 2, arrays[2]]
+    for one, other in zip(step(*map(tf.constant, arrays)), call("native", doubled)):
+        assert np.array_equal(one.numpy(), other)
+
+
+def bits() -> str:
+    """Digest of an update of more than one share of the threads."""
+    rng = np.random.default_rng(3)
+    weight, gradient, velocity = (tf.constant(rng.normal(size=(700, 301)), tf.float32) for _ in range(3))
+    kinds = (tf.float32, tf.bfloat16)
+    found = [each for kind in kinds for each in ops.lars_update(weight, tf.cast(gradient, kind), velocity, **CHOICES)]
+    return hashlib.sha256(b"".join(each.numpy().tobytes() for each in found)).hexdigest()
+
+
+def test_shapes_that_differ_are_refused() -> None:
+    weight, gradient, velocity = draw((5, 7))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="one shape"):
+        call("native", [weight, gradient[:4], velocity])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="one shape"):
+        call("native", [weight, gradient, velocity.reshape(7, 5)])
+    with tf.device("/CPU:0"), pytest.raises(tf.errors.InvalidArgumentError, match="learning_rate must be one number"):
+        ops.lars_update(weight, gradient, velocity, **(CHOICES | {"learning_rate": tf.zeros(2)}))
+
+
+# ---- Inside XLA
+
+
+def compiled(arrays: list[np.ndarray], **changed: float) -> list[np.ndarray]:
+    choices = CHOICES | changed
+    update = tf.function(lambda *tensors: ops.lars_update(*tensors, **choices), jit_compile=True)
+    return [found.numpy() for found in update(*map(tf.constant, arrays))]
+
+
+@needs_xla
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_jit_gives_the_bits_that_the_op_gives(shape: tuple[int, ...]) -> None:
+    """The same kernel on the same threads."""
+    arrays = draw(shape)
+    for one, other in zip(compiled(arrays), call("native", arrays)):
+        assert one.shape == other.shape and one.tobytes() == other.tobytes()
+
+
+@needs_xla
+def test_jit_widens_a_bfloat16_gradient() -> None:
+    weight, gradient, velocity = rounded(draw((300, 401)))
+    found = compiled([weight, tf.cast(gradient, tf.bfloat16), velocity])
+    for one, other in zip(found, call("native", [weight, gradient, velocity])):
+        assert one.tobytes() == other.tobytes()
+
+
+@needs_xla
+def test_the_scalars_keep_their_order_under_jit() -> None:
+    arrays = draw((40, 50))
+    for name in CHOICES:
+        changed = {name: 0.37}
+        before, found = compiled(arrays), compiled(arrays, **changed)
+        assert not np.array_equal(before[1], found[1])
+        assert np.array_equal(found[1], call("native", arrays, **changed)[1])
+
+
+@needs_xla
+def test_a_learning_rate_may_be_computed_under_jit() -> None:
+    arrays = draw((5, 7))
+
+    @tf.function(jit_compile=True)
+    def update(rate: tf.Tensor, *tensors: tf.Tensor) -> Any:
+        return ops.lars_update(*tensors, **(CHOICES | {"learning_rate": rate * 2}))
+
+    found = update(tf.constant(0.25), *map(tf.constant, arrays))
+    for one, other in zip(found, call("native", arrays, learning_rate=0.5)):
+        assert np.array_equal(one.numpy(), other)
+
+
+@needs_xla
+def test_jit_leaves_arguments_alone() -> None:
+    arrays = draw((300, 300))
+    tensors = [tf.constant(array) for array in arrays]
+    found = tf.function(lambda *tensors: ops.lars_update(*tensors, **CHOICES), jit_compile=True)(*tensors)
+    assert len(found) == 2
+    for tensor, array in zip(tensors, arrays):
+        assert np.array_equal(tensor.numpy(), array)
+
+
+@needs_xla
+def test_jit_refuses_shapes_that_differ() -> None:
+    weight, gradient, velocity = draw((5, 7))
+    for wrong in ([gradient[:4], velocity], [gradient, velocity.reshape(7, 5)], [gradient, velocity[:, :, None]]):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="one shape"):
+            compiled([weight, *wrong])
+
+
+@needs_xla
+def test_jit_refuses_unknown_shapes_with_a_sentence() -> None:
+    signature = [tf.TensorSpec([None, 7], tf.float32)] * 3
+    update = tf.function(
+        lambda *tensors: ops.lars_update(*tensors, **CHOICES), jit_compile=True, input_signature=signature
+    )
+    with pytest.raises(ValueError, match="static shapes.*lars_update"):
+        update(*map(tf.constant, draw((5, 7))))
+
+
+# ---- Many variables
+
+
+def draw_all() -> list[list[np.ndarray]]:
+    """Weights, gradients and velocities of variables of several ranks."""
+    return [list(arrays) for arrays in zip(*map(draw, SHAPES))]
+
+
+@pytest.mark.parametrize("jit", [False, pytest.param(True, marks=needs_xla)])
+def test_variables_move_together_as_each_alone(jit: bool) -> None:
+    given = draw_all()
+    update = tf.function(lambda *arrays: ops.lars_update_all(*arrays, **CHOICES), jit_compile=jit)
+    found = update(*[list(map(tf.constant, arrays)) for arrays in given])
+    for moved, arrays in zip(zip(*found, strict=True), zip(*given), strict=True):
+        for one, other in zip(moved, call("native", list(arrays)), strict=True):
+            assert one.shape == other.shape and one.numpy().tobytes() == other.tobytes()
+
+
+@needs_xla
+def test_variables_that_move_in_place_leave_other_readers_what_they_read() -> None:
+    """XLA gives the results their arguments' memory, and copies what is read later."""
+    given = draw_all()
+
+    @tf.function(jit_compile=True)
+    def update(weights: Any, gradients: Any, velocities: Any) -> Any:
+        moved = ops.lars_update_all(weights, gradients, velocities, **CHOICES)
+        again = ops.lars_update_all(weights, gradients, velocities, **CHOICES)
+        return moved, again, [weight * 2 for weight in weights]
+
+    tensors = [list(map(tf.constant, arrays)) for arrays in given]
+    moved, again, doubled = update(*tensors)
+    for one, other in zip(tf.nest.flatten(moved), tf.nest.flatten(again), strict=True):
+        assert one.numpy().tobytes() == other.numpy().tobytes()
+    assert all(np.array_equal(one, 2 * array) for one, array in zip(doubled, given[0], strict=True))
+    for arrays, kept in zip(given, tensors, strict=True):
+        assert all(np.array_equal(array, tensor) for array, tensor in zip(arrays, kept, strict=True))
+
+
+def test_as_many_gradients_as_weights_are_needed_and_none_of_each_is_nothing() -> None:
+    weights, gradients, velocities = draw_all()
+    with pytest.raises(ValueError, match=f"{len(weights)} weights, {len(weights) - 1} gradients"):
+        ops.lars_update_all(weights, gradients[1:], velocities, **CHOICES)
+    assert ops.lars_update_all([], [], [], **CHOICES) == ([], [])
+
+
+@needs_xla
+def test_one_wrong_shape_among_many_is_refused() -> None:
+    weights, gradients, velocities = draw_all()
+    velocities[-1] = velocities[-1][..., None]
+    update = tf.function(lambda *arrays: ops.lars_update_all(*arrays, **CHOICES), jit_compile=True)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="one shape"):
+        update(*[list(map(tf.constant, arrays)) for arrays in (weights, gradients, velocities)])
+
+
+@needs_xla
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "why"),
+    [
+        ([(4,), (5, 7), (5, 7), (7, 5)], [(5, 7), (5, 7)], "must have one shape"),
+        ([(4,), (5, 7), (5, 7), (5, 7)], [(5, 7), (7, 5)], "must have one shape"),
+        ([(3,), (5, 7), (5, 7), (5, 7)], [(5, 7), (5, 7)], "scalars must be learning_rate"),
+        ([(4,), (5, 7), (5, 7)], [(5, 7), (5, 7)], "three arrays a variable"),
+        ([(4,), (5, 7), (5, 7), (5, 7)], [(5, 7)], "take two"),
+    ],
+)
+def test_the_handler_refuses_what_its_caller_never_sends(inputs: Any, outputs: Any, why: str) -> None:
+    specs = [(shape, tf.float32) for shape in outputs]
+    call = tf.function(
+        lambda: _route.call_handler("lowlevel_simclr_lars_update", [tf.ones(shape) for shape in inputs], specs),
+        jit_compile=True,
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError, match=why):
+        call()
+
+
+@needs_xla
+def test_the_handler_refuses_other_types() -> None:
+    arrays = [tf.ones(4), *[tf.ones((5, 7), tf.float64)] * 3]
+    specs = [((5, 7), tf.float64)] * 2
+    call = tf.function(lambda: _route.call_handler("lowlevel_simclr_lars_update", arrays, specs), jit_compile=True)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must be float32"):
+        call()
+
+
+@pytest.mark.skipif(_route.find_route_error() is None, reason="the XLA route works here")
+def test_jit_without_a_route_is_an_error_that_names_versions() -> None:
+    with pytest.raises(Exception, match="2.21.*2.15"):
+        compiled(draw((5, 7)))

@@ -1,0 +1,90 @@
+"""Finding and loading the native library: what is missing or wrong is said, with the command that mends it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lowlevel_simclr.ops import _library, _route
+
+ROOT = Path(__file__).parents[2]
+
+
+def copy_of_library(folder: Path, **changed: object) -> Path:
+    """A copy of the library whose information says something else."""
+    path = folder / "_native.so"
+    shutil.copy(_library.PATH, path)
+    path.with_suffix(".json").write_text(json.dumps(_library.read_build_information() | changed), encoding="utf-8")
+    return path
+
+
+def test_the_library_is_there_and_says_what_it_is() -> None:
+    built = _library.read_build_information()
+    assert built["abi"] == _library.ABI
+    assert set(built["cpu"]) == set(_library.INSTRUCTION_SETS)
+    assert _library.find_instruction_set() in _library.INSTRUCTION_SETS
+    assert _library.count_threads() >= 1
+
+
+def test_a_missing_library_names_the_command(tmp_path: Path) -> None:
+    with pytest.raises(_library.NativeLibraryError, match="missing.*pip install --no-build-isolation -e"):
+        _library.check_build(tmp_path / "_native.so")
+
+
+def test_missing_information_names_the_command(tmp_path: Path) -> None:
+    path = copy_of_library(tmp_path)
+    path.with_suffix(".json").write_text("{", encoding="utf-8")
+    with pytest.raises(_library.NativeLibraryError, match="_native.json.*cannot be read.*pip install"):
+        _library.check_build(path)
+    path.with_suffix(".json").unlink()
+    with pytest.raises(_library.NativeLibraryError, match="cannot be read.*pip install"):
+        _library.check_build(path)
+
+
+def test_another_abi_is_refused_before_loading(tmp_path: Path) -> None:
+    path = copy_of_library(tmp_path, abi=_library.ABI + 1)
+    with pytest.raises(_library.NativeLibraryError, match=f"ABI {_library.ABI + 1}.*needs {_library.ABI}.*pip install"):
+        _library.load_and_check(path)
+
+
+def test_what_is_no_library_is_refused(tmp_path: Path) -> None:
+    path = copy_of_library(tmp_path)
+    path.write_bytes(b"not a library")
+    with pytest.raises(_library.NativeLibraryError, match="does not load.*pip install"):
+        _library.load_and_check(path)
+
+
+def test_a_library_that_disagrees_with_its_information_is_refused(tmp_path: Path) -> None:
+    """In a process of its own: loaded beside the real one, a copy would register every op twice."""
+    path = copy_of_library(tmp_path, abi=_library.ABI + 1)
+    program = f"""
+from pathlib import Path
+from lowlevel_simclr.ops import _library
+_library.ABI += 1
+_library.load_and_check(Path({str(path)!r}))
+"""
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 1
+    assert re.search("NativeLibraryError: .*says ABI", ended.stderr)
+
+
+def test_an_unknown_instruction_set_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOWLEVEL_SIMCLR_ISA", "sse9")
+    with pytest.raises(_library.NativeLibraryError, match="'sse9'.*avx2"):
+        _library.check_build()
+
+
+def test_a_build_without_xla_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_library, "read_build_information", lambda: {"xla": False})
+    _route.find_route_error.cache_clear()
+    try:
+        why_not = _route.find_route_error()
+    finally:
+        _route.find_route_error.cache_clear()
+    assert why_not is not None and "2.21" in why_not and "2.15" in why_not

@@ -1,0 +1,252 @@
+"""What people really give: each ends within seconds, before long work, with one sentence: what was wrong, what to do.
+
+docs/errors.md shows them; a test here holds the page to what is said.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lowlevel_simclr import evaluate, train
+from lowlevel_simclr.data import catalog, cifar
+from lowlevel_simclr.ops import _library
+from lowlevel_simclr.run import checkpoint
+from lowlevel_simclr.training import replicas, signals, workers
+
+PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
+Prepare = Callable[[Path, pytest.MonkeyPatch], list[str]]  # in the working folder -> the flags of train
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No network is built, no step made and nothing read from Keras's cache: what is refused is refused before."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setattr("lowlevel_simclr.data.catalog.SHAPES_TRAIN", 60)
+    monkeypatch.setattr("lowlevel_simclr.data.catalog.SHAPES_TEST", 40)
+    monkeypatch.setattr(train, "Session", lambda *parts: pytest.fail("training began"))
+
+
+def pictures(folder: str, count: int = 20, side: int = 16) -> None:
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        pixels = np.random.default_rng(number).integers(0, 256, (side, side, 3), np.uint8)
+        Image.fromarray(pixels).save(f"{folder}/{number:02d}.png")
+
+
+def flags(*given: str) -> Prepare:
+    return lambda folder, monkeypatch: list(given)
+
+
+def text_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    Path("notes").mkdir()
+    Path("notes/a.txt").write_text("text")
+    return ["--dataset", "folder:notes"]
+
+
+def all_bad(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    pictures("pictures")
+    for path in Path("pictures").iterdir():
+        path.write_bytes(path.read_bytes()[:60])
+    return ["--dataset", "folder:pictures", "--batch-size", "8"]
+
+
+def tiny_images(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    pictures("pictures", side=6)
+    return ["--dataset", "folder:pictures", "--batch-size", "8"]
+
+
+def few_images(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    pictures("pictures")
+    return ["--dataset", "folder:pictures"]
+
+
+def a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    Path("file").write_text("")
+    return ["--dataset", "folder:file"]
+
+
+def floats(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    np.savez("images.npz", x_train=np.zeros((9, 8, 8, 3), np.float32))
+    return ["--dataset", "npz:images.npz"]
+
+
+def no_network(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    here = cifar.CIFAR10._replace(url="http://127.0.0.1:1/cifar-10-python.tar.gz")
+    monkeypatch.setattr(cifar, "CIFAR10", here)
+    return ["--dataset", "cifar10"]
+
+
+def full_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(catalog, "load_dataset", lambda *given, **options: pytest.fail("images were read first"))
+    return []
+
+
+def below_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    Path("file").write_text("")
+    return ["--out", "file/run"]
+
+
+def streamed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    pictures("pictures")
+    return ["--dataset", "folder:pictures", "--batch-size", "8", "--memory-limit", "0", "--data-on", "device"]
+
+
+def two_replicas(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    # The runtime's devices are what they are once it has started, so the team is given.
+    pair = workers.Team(local=(replicas.Replica(0, 2), replicas.Replica(1, 2)))
+    monkeypatch.setattr(train, "gather_team", lambda *given: pair)
+    return ["--batch-size", "16", "--devices", "cpu:2", "--data-on", "device"]
+
+
+def no_library(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setattr(_library, "load_library", lambda: _library.load_and_check(folder / "_native.so"))
+    monkeypatch.setattr(catalog, "load_dataset", lambda *given, **options: pytest.fail("images were read first"))
+    return []
+
+
+def unwritable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Root may write everywhere, so the system's answer is given for it."""
+
+    def refused(*given: Any, **options: Any) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("tempfile.NamedTemporaryFile", refused)
+    monkeypatch.setattr(catalog, "load_dataset", lambda *given, **options: pytest.fail("images were read first"))
+    return []
+
+
+def other_things(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    Path("run").mkdir()
+    Path("run/thesis.tex").write_text("")
+    monkeypatch.setattr(catalog, "load_dataset", lambda *given, **options: pytest.fail("images were read first"))
+    return []
+
+
+def another_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    stop_before_training(monkeypatch)
+    assert train.main(["--out", "run", "--batch-size", "16"]) == 0
+    monkeypatch.setattr(catalog, "load_dataset", lambda *given, **options: pytest.fail("images were read first"))
+    return ["--batch-size", "16", "--temperature", "0.5"]
+
+
+def stop_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*parts: Any) -> None:
+        raise signals.Stopped("before the first step")
+
+    monkeypatch.setattr(train, "Session", stopped)
+
+
+# What was given, how it ends, and the sentence; "..." stands for a path or a number.
+WRONG: dict[str, tuple[Prepare, str]] = {
+    "a folder that is not there": (
+        flags("--dataset", "folder:pictuers"),
+        "the folder pictuers is not there: give folder:PATH with the path of a folder of images",
+    ),
+    "a file in place of a folder": (a_file, "the folder file is a file: give folder:PATH with the path of"),
+    "a folder of text files": (text_files, "notes holds no images (1 other files: a.txt): give a folder with .bmp,"),
+    "a folder of damaged images": (all_bad, "none of the 20 images in pictures can be used ("),
+    "images smaller than a crop": (tiny_images, "(00.png: smaller than 8 pixels on a side): give another"),
+    "a batch larger than the data": (
+        flags("--batch-size", "61"),
+        "the batch size is 61 and there are 60 images to train on: give a batch size from 1 to 60",
+    ),
+    "a batch larger than a folder": (few_images, "the batch size is 256 and there are 18 images to train on in pic"),
+    "no path behind folder:": (
+        flags("--dataset", "folder:"),
+        "--dataset folder: has no path behind it: give folder:PATH",
+    ),
+    "an npz file that is not there": (flags("--dataset", "npz:x.npz"), "there is no file x.npz: give npz:PATH with"),
+    "an npz file of floats": (floats, "has x_train of float32 (9, 8, 8, 3): give uint8 pixels from 0 to 255"),
+    "streamed images on the device": (
+        streamed,
+        "--data-on is device and the images of folder:pictures are decoded as they are needed: give auto, or a",
+    ),
+    "images on several devices": (
+        two_replicas,
+        "--data-on is device and there are 2 replicas: give auto, or --devices 1",
+    ),
+    "the largest micro-batch on a processor": (
+        flags("--micro-batch", "auto"),
+        "--micro-batch is auto and there is no GPU whose memory could be filled: give a number of images, or 0 for the",
+    ),
+    "a native library that is not there": (
+        no_library,
+        "run 'pip install --no-build-isolation -e .' in the project's folder, or install its wheel again; or give --op",
+    ),
+    "no network": (no_network, "put cifar-10-python.tar.gz into "),
+    "a --data-dir without the files": (
+        flags("--dataset", "cifar10", "--data-dir", "."),
+        "lacks data_batch_1, data_batch_2, data_batch_3, data_batch_4, data_batch_5, test_batch of CIFAR-10: unpack",
+    ),
+    "a learning rate of zero": (flags("--learning-rate", "0"), "--learning-rate is 0.0: give a number, above 0"),
+    "an unknown preset": (flags("--preset", "shape"), "there is no --preset 'shape': did you mean shapes?"),
+    "a flag that is none": (flags("--bach-size", "8"), "unknown argument --bach-size: did you mean --batch-size?"),
+    "a full disk": (full_disk, "No space left on device; free some space and run the same command again"),
+    "an --out below a file": (below_a_file, "cannot make a run in file/run: Not a directory; see that it can be"),
+    "an --out that cannot be written": (unwritable, "cannot make a run in run: Permission denied; see that it can be"),
+    "an --out with other things in it": (other_things, "run is not empty and holds no run (it holds thesis.tex): cho"),
+    "an --out with another run in it": (another_run, "run holds a run of another configuration:"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_cannot_be_ends_at_once_in_one_sentence(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare, sentence = WRONG[what]
+    given = prepare(tmp_path, monkeypatch)
+    monkeypatch.setattr(train, "Session", lambda *parts: pytest.fail("training began"))
+    before = sorted(str(path) for path in tmp_path.rglob("*"))
+    try:
+        code = train.main([*([] if "--out" in given else ["--out", "run"]), *given])
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    said = capsys.readouterr().err
+    error = said[said.index("error: ") :]
+    assert code in (1, 2) and sentence in error
+    assert error.count("\n") == (1 if what != "an --out with another run in it" else 3)  # the difference has its line
+    left = {str(path) for path in tmp_path.rglob("*")} - set(before)
+    assert {os.path.relpath(path, tmp_path).split("/")[0] for path in left} <= {"keras"}  # no run folder is begun
+
+
+def test_a_checkpoint_of_another_model_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a folder whose config.json was changed by hand, or a checkpoint copied from another run."""
+    stop_before_training(monkeypatch)
+    assert train.main(["--out", "run", "--batch-size", "16"]) == 0
+    (tmp_path / "run" / "checkpoints").mkdir()
+    checkpoint.save(tmp_path / "run" / "checkpoints", 1, {"encoder/other": np.zeros(3, np.float32)}, {}, 1)
+    capsys.readouterr()
+    assert evaluate.main(["run"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: the checkpoint in run does not fit its config.json: ") and said.count("\n") == 1
+
+
+def test_a_run_that_is_none_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate.main(["nowhere"]) == 1
+    assert capsys.readouterr().err == (
+        "error: nowhere holds no run (no config.json): give the folder that training wrote\n"
+    )
+
+
+def test_the_page_shows_every_one_of_them() -> None:
+    """Under the words of WRONG as a heading, with what the program says."""
+    sections = re.split(r"^## ", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    shown = {title.lower(): text for title, _, text in (section.partition("\n") for section in sections)}
+    assert shown.keys() == {*WRONG, "a checkpoint of another model", "a run that is none"}
+    assert [what for what, (_, sentence) in WRONG.items() if sentence not in shown[what]] == []

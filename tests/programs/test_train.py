@@ -1,0 +1,429 @@
+"""The whole path on tiny runs: it learns, it resumes to the bit, it stops when asked, it refuses what it must."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from bench.learning import accuracy
+from lowlevel_simclr import evaluate, ops, stock, train
+from lowlevel_simclr.config import identity, settings
+from lowlevel_simclr.data import batches, catalog
+from lowlevel_simclr.model import encoder
+from lowlevel_simclr.ops import _route, lars_update_all
+from lowlevel_simclr.optim import loss_scale, optimizers
+from lowlevel_simclr.run import checkpoint, results
+from lowlevel_simclr.training import loop, plan, progress, step
+from lowlevel_simclr.training.learner import list_trainable_variables, start_learner
+from lowlevel_simclr.training.session import Session
+
+ROOT = Path(__file__).parents[2]
+SMALL = ["--image-size", "8", "--batch-size", "16", "--projection-widths", "16", "8", "--steps-per-call", "2"]
+SMALL += ["--warmup-epochs", "0", "--knn-every", "0"]
+
+
+@pytest.fixture(autouse=True)
+def small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixty images to train on, forty to look at, one block a stage: a run in seconds."""
+    monkeypatch.setitem(encoder.BASIC, "resnet20", encoder.Basic((1, 1, 1), 8, projects=False))
+    monkeypatch.setattr("lowlevel_simclr.data.catalog.SHAPES_TRAIN", 60)
+    monkeypatch.setattr("lowlevel_simclr.data.catalog.SHAPES_TEST", 40)
+
+
+@pytest.fixture
+def training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No evaluation and no pictures behind the training, which take most of a tiny run's time."""
+    monkeypatch.setattr(Session, "finish", lambda session, asked: session.train(asked))
+
+
+def run(out: Path, *flags: str) -> int:
+    return train.main([*SMALL, "--out", str(out), *flags])
+
+
+def final_state(out: Path) -> dict[str, np.ndarray]:
+    saved = checkpoint.load_latest(out / "checkpoints")
+    assert saved is not None
+    return saved.arrays
+
+
+def cut_off_at(step_of_call: int) -> Callable[[step.Metrics, int], None]:
+    """In place of `step.refuse_non_finite_loss`: ends the run at the host call that begins with this step."""
+
+    def cut_off(metrics: step.Metrics, first_step: int) -> None:
+        if first_step == step_of_call:
+            raise step.NonFiniteLoss("cut off")
+
+    return cut_off
+
+
+def told(out: Path) -> list[tuple[float, float, float]]:
+    return [(row["loss"], row["top1"], row["learning_rate"]) for row in results.read_metrics(out)]
+
+
+def assert_same_state(one: Path, other: Path) -> None:
+    first, second = final_state(one), final_state(other)
+    assert first.keys() == second.keys()
+    different = [name for name in first if first[name].tobytes() != second[name].tobytes()]
+    assert different == []
+
+
+def test_a_run_leaves_one_whole_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    assert run(out, "--steps", "5", "--knn-every", "1") == 0
+    said = capsys.readouterr().out
+    for word in ("resnet20", "parameters", "k-NN", "untrained", "pixels", "What to try next"):
+        assert word in said
+    rows = results.read_metrics(out)
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5]
+    assert all({"loss", "top1", "learning_rate", "pairs_per_second"} <= row.keys() for row in rows)
+    assert any("knn" in row for row in rows)
+    evaluation = json.loads((out / "evaluation.json").read_text())
+    assert evaluation["schema"] == 1 and evaluation["train_on"] == "train"
+    for name in ("knn", "knn_untrained", "knn_pixels"):
+        assert set(evaluation[name]) == {"20", "200"} and all(0 <= value <= 1 for value in evaluation[name].values())
+    assert {"linear", "linear_untrained", "linear_pixels"} <= evaluation.keys()
+    environment = json.loads((out / "environment.json").read_text())
+    assert environment["precision"] in ("float32", "bfloat16", "float16") and environment["implementation"] == "native"
+    assert environment["data_on"] == ("device" if tf.config.list_physical_devices("GPU") else "host")
+    trained = json.loads((out / "variables.json").read_text())["trained"]
+    slots = [final_state(out)[f"optimizer/{place:04d}"] for place in range(len(trained))]
+    assert [row["shape"] for row in trained] == [list(slot.shape) for slot in slots]
+    assert [row["decayed"] for row in trained] == [slot.ndim > 1 for slot in slots]
+    peak = environment["peak_memory_bytes"]
+    assert peak["host"] > sum(array.nbytes for array in final_state(out).values())
+    assert (peak["gpu"] is None) == (not tf.config.list_physical_devices("GPU"))
+    assert accuracy.peak_memory(environment) == peak
+    for name in ("views", "learning", "embedding", "neighbours"):
+        assert (out / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert list((out / "tensorboard").iterdir())
+
+
+def test_evaluate_agrees_with_the_end_of_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    assert run(out, "--steps", "3") == 0
+    before = json.loads((out / "evaluation.json").read_text())
+    assert evaluate.main([str(out)]) == 0
+    assert json.loads((out / "evaluation.json").read_text()) == before
+    assert "k-NN" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("training_alone")
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path: Path) -> None:
+    for name, seed in (("a", "7"), ("b", "7"), ("c", "8")):
+        assert run(tmp_path / name, "--steps", "4", "--seed", seed) == 0
+    assert_same_state(tmp_path / "a", tmp_path / "b")
+    rows = [[(row["loss"], row["top1"]) for row in results.read_metrics(tmp_path / name)] for name in "abc"]
+    assert rows[0] == rows[1] and rows[0] != rows[2]
+
+
+@pytest.mark.usefixtures("training_alone")
+@pytest.mark.parametrize("optimizer", [pytest.param("adamw", marks=pytest.mark.slow), "lars"])
+def test_a_run_cut_off_between_two_checkpoints_resumes_to_the_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str
+) -> None:
+    flags = ["--steps", "8", "--checkpoint-every", "3", "--optimizer", optimizer]
+    assert run(tmp_path / "whole", *flags) == 0
+
+    with monkeypatch.context() as patch:
+        # Steps 4 and 5 are in metrics.jsonl, the last checkpoint is of step 3.
+        patch.setattr(progress, "refuse_non_finite_loss", cut_off_at(6))
+        assert run(tmp_path / "cut", *flags) == 1
+    # Another number of steps a call, and another interval of checkpoints, change nothing.
+    assert run(tmp_path / "cut", *flags, "--steps-per-call", "3", "--checkpoint-every", "4") == 0
+    assert_same_state(tmp_path / "whole", tmp_path / "cut")
+    losses = [[row["loss"] for row in results.read_metrics(tmp_path / name)] for name in ("whole", "cut")]
+    assert losses[0] == losses[1] and len(losses[0]) == 8
+
+
+@pytest.mark.usefixtures("training_alone")
+def test_a_checkpoint_of_another_model_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after a new version of this package that builds the encoder in another way."""
+    with monkeypatch.context() as patch:
+        patch.setattr(progress, "refuse_non_finite_loss", cut_off_at(5))
+        assert run(tmp_path / "run", "--steps", "6", "--checkpoint-every", "2") == 1
+    before = final_state(tmp_path / "run")
+    monkeypatch.setitem(encoder.BASIC, "resnet20", encoder.Basic((2, 1, 1), 8, projects=False))
+    assert run(tmp_path / "run", "--steps", "6", "--checkpoint-every", "2") == 1
+    said = capsys.readouterr().err
+    assert "does not fit its config.json" in said and "--fresh" in said
+    assert final_state(tmp_path / "run").keys() == before.keys()
+
+
+@pytest.mark.usefixtures("training_alone")
+@pytest.mark.parametrize(
+    "flags",
+    [
+        (),
+        pytest.param(("--micro-batch", "8"), marks=pytest.mark.slow),
+        pytest.param(("--xla", "on"), marks=pytest.mark.slow),
+    ],
+    ids=["plain", "cached", "xla"],
+)
+def test_a_run_has_the_same_bits_wherever_its_images_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...]
+) -> None:
+    """Over an epoch's end (60 images are 3 steps), and from one place to the other where the run resumes."""
+    given = ["--steps", "5", "--checkpoint-every", "2", *flags]
+    assert run(tmp_path / "host", *given, "--data-on", "host") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(progress, "refuse_non_finite_loss", cut_off_at(5))
+        assert run(tmp_path / "device", *given, "--data-on", "host") == 1
+    shapes, resident = [], batches.keep_on_device
+
+    def spied(images: np.ndarray, on_gpu: bool) -> batches.Gather:
+        shapes.append(images.shape)
+        return resident(images, on_gpu)
+
+    monkeypatch.setattr(loop, "keep_on_device", spied)
+    assert run(tmp_path / "device", *given, "--data-on", "device") == 0
+    assert run(tmp_path / "whole", *given, "--data-on", "device") == 0
+    assert shapes == [(60, 32, 32, 3)] * 2
+    losses = [told(tmp_path / name) for name in ("host", "device", "whole")]
+    assert losses[0] == losses[1] == losses[2] and len(losses[0]) == 5
+    assert_same_state(tmp_path / "host", tmp_path / "device")
+    assert_same_state(tmp_path / "host", tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "gpu", "replicas", "limit", "place"),
+    [
+        ("auto", True, 1, 60 * 32 * 32 * 3, "device"),
+        ("auto", True, 1, 60 * 32 * 32 * 3 - 1, "host"),
+        ("auto", True, 2, 60 * 32 * 32 * 3, "host"),
+        ("auto", False, 1, 60 * 32 * 32 * 3, "host"),
+        ("host", True, 1, 60 * 32 * 32 * 3, "host"),
+        ("device", False, 1, 0, "device"),
+    ],
+)
+def test_few_images_lie_on_the_one_gpu_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, chosen: str, gpu: bool, replicas: int, limit: int, place: str
+) -> None:
+    monkeypatch.setattr(plan, "has_gpu", lambda: gpu)
+    monkeypatch.setattr(plan, "RESIDENT", limit)
+    wanted = identity.replace(settings.Config(), data_on=chosen)
+    assert plan.place_data(wanted, catalog.load_dataset("shapes"), replicas) == place
+
+
+@pytest.mark.usefixtures("training_alone")
+def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert run(out, "--steps", "2") == 0
+    before = final_state(out)
+    assert run(out, "--steps", "2") == 0
+    assert all(np.array_equal(before[name], value) for name, value in final_state(out).items())
+    assert len(results.read_metrics(out)) == 2
+
+
+@pytest.mark.usefixtures("training_alone")
+def test_another_configuration_is_refused_and_fresh_starts_beside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert run(out, "--steps", "2") == 0
+    assert run(out, "--steps", "2", "--temperature", "0.5") == 1
+    assert "temperature: 0.1 -> 0.5" in capsys.readouterr().err
+    assert run(out, "--steps", "2", "--temperature", "0.5", "--fresh") == 0
+    assert len(results.read_metrics(tmp_path / "run-2")) == 2
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_state(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    flags = ["--steps", "12", "--optimizer", "sgd", "--learning-rate", "1e30", "--checkpoint-every", "1"]
+    assert run(out, *flags) == 1
+    said = capsys.readouterr().err
+    assert "the loss of step" in said and "--learning-rate" in said
+    saved = checkpoint.load_latest(out / "checkpoints")
+    rows = results.read_metrics(out)
+    assert all(np.isfinite(row["loss"]) for row in rows)
+    assert saved is None or saved.step == len(rows)
+
+
+def test_a_batch_larger_than_the_data_is_refused_before_a_folder_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path / "run", "--batch-size", "61") == 1
+    said = capsys.readouterr().err
+    assert "61" in said and "60" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_preview_draws_the_views_and_nothing_else(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert run(out, "--preview") == 0
+    assert [path.name for path in out.rglob("*") if path.is_file()] == ["views.png"]
+    assert run(out, "--steps", "2") == 0  # the picture does not stand in a run's way
+
+
+@pytest.mark.parametrize("flags", [["--precision", "bfloat16"], ["--precision", "float16"], ["--ops", "stock"]])
+def test_every_precision_and_implementation_trains(tmp_path: Path, flags: list[str]) -> None:
+    assert run(tmp_path / "run", "--steps", "3", *flags) == 0
+    assert np.isfinite([row["loss"] for row in results.read_metrics(tmp_path / "run")]).all()
+
+
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="XLA casts gradients on a GPU")
+@pytest.mark.usefixtures("training_alone")
+def test_lars_is_given_every_kernels_gradient_in_bfloat16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing between the tape and the update widens one for good."""
+    kinds: dict[int, set[tf.DType]] = {}
+
+    def spied(weights: list[tf.Tensor], gradients: list[tf.Tensor], *others: Any, **choices: Any) -> Any:
+        for weight, gradient in zip(weights, gradients):
+            kinds.setdefault(len(weight.shape), set()).add(gradient.dtype)
+        return lars_update_all(weights, gradients, *others, **choices)
+
+    monkeypatch.setattr(ops, "lars_update_all", spied)
+    assert run(tmp_path / "run", "--steps", "1", "--precision", "bfloat16", "--optimizer", "lars") == 0
+    assert kinds.keys() == {1, 2, 4} and kinds[2] == kinds[4] == {tf.bfloat16}
+
+
+@pytest.mark.usefixtures("training_alone")
+def test_native_and_stock_ops_train_alike(tmp_path: Path) -> None:
+    """The first losses agree to rounding; later ones drift, because BatchNorm networks amplify the last bit."""
+    names = ("native", "stock")
+    for name in names:
+        assert run(tmp_path / name, "--steps", "2", "--ops", name) == 0
+    first, second = ([row["loss"] for row in results.read_metrics(tmp_path / name)] for name in names)
+    assert first[0] == pytest.approx(second[0], rel=1e-5)
+    assert first[1] == pytest.approx(second[1], rel=1e-2)
+
+
+# Beside training
+
+
+@pytest.mark.parametrize("name", ["lars", "sgd", "adamw"])
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
+@pytest.mark.parametrize("update", [stock.lars_update_all, lars_update_all], ids=["stock", "native"])
+def test_a_snapshot_is_of_its_moment_whatever_training_does_next(name: str, jit_compile: bool, update: Any) -> None:
+    """It shares memory with the variables until training moves on: no update may write into it."""
+    f = tf.keras.Sequential([tf.keras.Input((4,)), tf.keras.layers.Dense(8), tf.keras.layers.BatchNormalization()])
+    g = tf.keras.Sequential([tf.keras.Input((8,)), tf.keras.layers.Dense(3)])
+    if update is lars_update_all and (name != "lars" or (jit_compile and _route.find_route_error() is not None)):
+        pytest.skip("the update is of LARS, and under jit needs XLA's route")
+    chosen = optimizers.build_optimizer(name, list_trainable_variables(f, g), weight_decay=0.1, lars_update_all=update)
+    learner = start_learner(f, g, chosen, loss_scale.build_loss_scale("float32"))
+
+    @tf.function(jit_compile=jit_compile)
+    def train_once(x: tf.Tensor) -> None:
+        step.train_step(
+            learner,
+            lambda epoch, index, images: images,
+            functools.partial(stock.nt_xent_and_top1, temperature=0.5),
+            lambda done: tf.constant(0.1),
+            (tf.constant(0), tf.constant(0), x),
+        )
+
+    x = tf.random.stateless_normal((6, 4), [1, 2])
+    train_once(x)
+    snapshot = learner.snapshot()
+    before = {key: np.array(tensor) for key, tensor in snapshot.items()}
+    for _ in range(3):
+        train_once(x)
+    after = learner.arrays()
+    assert {key for key in before if snapshot[key].numpy().tobytes() != before[key].tobytes()} == set()
+    assert all(after[key].tobytes() != before[key].tobytes() for key in before if "kernel" in key or key == "step")
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_run_with_its_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise checkpoint.CheckpointError("cannot save the checkpoint of step 2: the disk is full")
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    assert run(tmp_path / "run", "--steps", "6", "--checkpoint-every", "2") == 1
+    assert "the disk is full" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "evaluation.json").exists()
+
+
+@pytest.mark.usefixtures("training_alone")
+def test_a_profiled_run_trains_to_the_same_bits_and_says_where_a_step_goes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, flags in (("plain", []), ("profiled", ["--profile"])):
+        assert run(tmp_path / name, "--steps", "4", "--optimizer", "lars", *flags) == 0
+    said = capsys.readouterr().out
+    for stage in ("views", "f forward", "g forward", "loss", "gradient", "optimizer"):
+        assert f"\n{stage} " in said
+    assert list((tmp_path / "profiled").glob("tensorboard/plugins/profile/*/*.xplane.pb"))
+    assert_same_state(tmp_path / "plain", tmp_path / "profiled")
+
+
+# As a user does it: processes and signals
+
+STEADY = [*SMALL, "--steps", "100000", "--checkpoint-every", "5"]
+
+
+def start(out: Path, *flags: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "lowlevel_simclr.train", *STEADY, "--out", str(out), *flags]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for_rows(out: Path, process: subprocess.Popen[str], count: int) -> None:
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and process.poll() is None:
+        metrics = out / "metrics.jsonl"
+        if metrics.exists() and metrics.read_bytes().count(b"\n") >= count:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"no {count} steps: {process.communicate() if process.poll() is not None else 'too slow'}")
+
+
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)],
+    ids=["SIGTERM", "SIGINT"],
+)
+def test_a_signal_saves_and_ends_the_run(tmp_path: Path, number: signal.Signals) -> None:
+    out = tmp_path / "run"
+    process = start(out)
+    wait_for_rows(out, process, 6)
+    process.send_signal(number)
+    said, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert number.name in said and "goes on from there" in said
+    saved = checkpoint.load_latest(out / "checkpoints")
+    assert saved is not None and saved.step == len(results.read_metrics(out))
+
+
+@pytest.mark.slow
+def test_a_run_killed_ten_times_ends_in_the_same_bits(tmp_path: Path) -> None:
+    """kill -9 at random moments; a checkpoint every second step, so that many fall into the write of one."""
+    flags = ["--steps", "500", "--checkpoint-every", "2"]
+    whole = start(tmp_path / "whole", *flags)
+    said, errors = whole.communicate(timeout=600)
+    assert whole.returncode == 0, errors
+    random = np.random.default_rng(0)
+    killed, out = 0, tmp_path / "killed"
+    while killed < 10:
+        process = start(out, *flags)
+        wait_for_rows(out, process, len(results.read_metrics(out)) + int(random.integers(4, 40)))
+        time.sleep(random.uniform(0, 0.3))
+        process.kill()
+        process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGKILL
+        killed += 1
+    last = start(out, *flags)
+    said, errors = last.communicate(timeout=600)
+    assert last.returncode == 0, errors
+    assert_same_state(tmp_path / "whole", out)
+    losses = [[row["loss"] for row in results.read_metrics(tmp_path / name)] for name in ("whole", "killed")]
+    assert losses[0] == losses[1] and len(losses[0]) == 500

@@ -1,0 +1,303 @@
+"""The oracle on trial: the float64 reference against the paper's loops, finite differences and closed forms.
+
+And, at the end, the rule of closeness.py that everything else is judged by.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from lowlevel_simclr import reference
+from tests.support.closeness import EPSILON, C, assert_close
+
+EPS64 = EPSILON["float64"]
+TEMPERATURES = (0.005, 0.05, 0.5, 10.0)
+
+
+def projections(pairs: int, width: int, crowd: float = np.inf, seed: int = 0) -> np.ndarray:
+    """(2N, d) rows of very different lengths whose positives are alike, as a trained encoder's are.
+
+    crowd: how far, in |u_i - u_j|^2, rows are apart. At about the temperature, all candidates weigh alike.
+    """
+    draw = np.random.default_rng(seed)
+    first = draw.normal(size=(pairs, width)) / width**0.5
+    z = np.concatenate([first, first + 0.5 * draw.normal(size=(pairs, width)) / width**0.5])
+    if np.isfinite(crowd):
+        z = width**-0.5 + crowd**0.5 * z
+    return z * np.exp(draw.uniform(-3, 3, size=(2 * pairs, 1)))
+
+
+def algorithm_1(z: np.ndarray, temperature: float) -> list[float]:
+    """Algorithm 1 of the paper, loop by loop; its rows 2k-1 and 2k, counted from 1, are our k-1 and N+k-1."""
+    pairs = len(z) // 2
+    paper = [z[k // 2 + (k % 2) * pairs] for k in range(2 * pairs)]  # interleaved
+    similarity = [[0.0] * (2 * pairs) for _ in range(2 * pairs)]
+    for i in range(2 * pairs):
+        for j in range(2 * pairs):
+            inner = sum(float(a) * float(b) for a, b in zip(paper[i], paper[j], strict=True))
+            similarity[i][j] = inner / (math.hypot(*paper[i]) * math.hypot(*paper[j]))
+
+    def loss(i: int, j: int) -> float:
+        below = sum(math.exp(similarity[i][k] / temperature) for k in range(2 * pairs) if k != i)
+        return -math.log(math.exp(similarity[i][j] / temperature) / below)
+
+    interleaved = [loss(i, i ^ 1) for i in range(2 * pairs)]
+    return [interleaved[2 * (row % pairs) + row // pairs] for row in range(2 * pairs)]
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+@pytest.mark.parametrize(("pairs", "width"), [(1, 3), (2, 2), (5, 4), (6, 9)])
+def test_is_algorithm_1_of_the_paper(pairs, width, temperature):
+    z = projections(pairs, width)
+    # Both sides compute s to a few roundings in numbers of size 1/tau.
+    allowed = 16 * EPS64 * (1 + 1 / temperature)
+    np.testing.assert_allclose(reference.nt_xent(z, temperature), algorithm_1(z, temperature), rtol=0, atol=allowed)
+
+
+def central_difference(function, x: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """d function / d x of each element, from values at +-h and +-2h: the error is of order h^4."""
+    slope = np.empty_like(x)
+    for index in np.ndindex(x.shape):
+        h = np.zeros_like(x)
+        h[index] = step[index]
+        near = function(x + h) - function(x - h)
+        far = function(x + 2 * h) - function(x - 2 * h)
+        slope[index] = (8 * near - far) / (12 * step[index])
+    return slope
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+@pytest.mark.parametrize("crowded", [False, True])
+@pytest.mark.parametrize(("pairs", "width"), [(1, 2), (2, 3), (4, 5)])
+def test_gradient_is_the_central_difference_under_a_random_cotangent(pairs, width, crowded, temperature):
+    z = projections(pairs, width, crowd=temperature if crowded else np.inf)
+    cotangent = np.random.default_rng(1).normal(size=2 * pairs)
+    length = np.linalg.norm(z, axis=1, keepdims=True)
+    # The loss varies over distances of tau |z| (of |z|, where tau is large): in units of that, steps of
+    # e^(1/5) balance the truncation, step^4, against the rounding of the losses, e (1 + 1/tau) / step. Both
+    # are of order e^(4/5).
+    reach = min(temperature, 1.0) * length
+    step = np.broadcast_to(EPS64**0.2 * reach, z.shape)
+    slope = central_difference(lambda x: float(cotangent @ reference.nt_xent(x, temperature)), z, step)
+    scale = np.sum(np.abs(cotangent)) * (1 + 1 / temperature) / reach
+    error = np.abs(reference.nt_xent_gradient(z, temperature, cotangent) - slope) / scale
+    assert np.max(error) < 4 * EPS64**0.8
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+@pytest.mark.parametrize("crowded", [False, True])
+@pytest.mark.parametrize("pairs", [1, 2, 4])
+def test_temperature_gradient_is_the_central_difference_under_a_random_cotangent(pairs, crowded, temperature):
+    z = projections(pairs, 5, crowd=temperature if crowded else np.inf)
+    cotangent = np.random.default_rng(2).normal(size=2 * pairs)
+    # As above: s changes by 1 over tau^2 where that is small, and the loss varies over tau where tau is
+    # large.
+    reach = temperature * min(temperature, 1.0)
+    step = np.array(EPS64**0.2 * reach)
+    slope = central_difference(
+        lambda tau: float(cotangent @ reference.nt_xent(z, float(tau))), np.array(temperature), step
+    )
+    scale = np.sum(np.abs(cotangent)) * (1 + 1 / temperature) / reach
+    error = np.abs(reference.nt_xent_temperature_gradient(z, temperature, cotangent) - slope) / scale
+    assert error < 4 * EPS64**0.8
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+@pytest.mark.parametrize("pairs", [1, 2, 7])
+def test_equal_rows_give_log_2n_minus_1_and_no_gradient(pairs, temperature):
+    z = np.tile([3.0, -4.0, 12.0], (2 * pairs, 1))
+    loss = reference.nt_xent(z, temperature)
+    np.testing.assert_allclose(loss, math.log(2 * pairs - 1), rtol=0, atol=8 * EPS64 * (1 + 1 / temperature))
+    gradient = reference.nt_xent_gradient(z, temperature, np.ones(2 * pairs))
+    assert np.max(np.abs(gradient)) <= 8 * pairs * EPS64 * (1 + 1 / temperature) / temperature
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+def test_one_pair_gives_0(temperature):
+    z = projections(1, 6)
+    np.testing.assert_array_equal(reference.nt_xent(z, temperature), [0.0, 0.0])
+    gradient = reference.nt_xent_gradient(z, temperature, [2.0, -3.0])
+    np.testing.assert_allclose(gradient, np.zeros_like(z), atol=1e-13 / temperature)
+    assert reference.nt_xent_temperature_gradient(z, temperature, [2.0, -3.0]) == 0
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+def test_two_orthogonal_pairs(temperature):
+    """Positives equal, the other image orthogonal: loss = log(1 + 2 exp(-1/tau)), dz across u only."""
+    z = np.array([[2.0, 0.0], [0.0, 5.0], [3.0, 0.0], [0.0, 7.0]])
+    other = math.exp(-1 / temperature)
+    np.testing.assert_allclose(
+        reference.nt_xent(z, temperature),
+        math.log1p(2 * other),
+        rtol=0,
+        atol=8 * EPS64 * (1 + 1 / temperature),
+    )
+    # Row i: du across it is (1/tau) times the weights of the two orthogonal columns, P_ij + P_ji each.
+    across = 2 * 2 * other / (1 + 2 * other) / temperature
+    expected = across * np.array([[0, 1 / 2], [1 / 5, 0], [0, 1 / 3], [1 / 7, 0]])
+    np.testing.assert_allclose(
+        reference.nt_xent_gradient(z, temperature, np.ones(4)), expected, rtol=1e-12, atol=1e-14 / temperature
+    )
+
+
+@pytest.mark.parametrize(("pairs", "own"), [(6, 1), (6, 2), (6, 3), (6, 6), (5, 5), (1, 1)])
+def test_the_rows_of_all_replicas_are_the_whole(pairs, own):
+    z, temperature = projections(pairs, 4), 0.1
+    cotangent = np.random.default_rng(3).normal(size=2 * pairs)
+    loss = reference.nt_xent(z, temperature)
+    gradient = reference.nt_xent_gradient(z, temperature, cotangent)
+    for first in range(0, pairs, own):
+        rows = np.r_[first : first + own, pairs + first : pairs + first + own]
+        np.testing.assert_array_equal(reference.own_rows(2 * pairs, first, own), rows)
+        # The products of fewer rows may be summed in another order.
+        np.testing.assert_allclose(
+            reference.nt_xent_rows(z, first, own, temperature), loss[rows], rtol=1e-13, atol=1e-13
+        )
+        own_gradient = reference.nt_xent_rows_gradient(z, first, own, temperature, cotangent)
+        np.testing.assert_allclose(
+            own_gradient, gradient[rows], rtol=1e-11, atol=1e-12 * np.max(np.abs(gradient[rows]))
+        )
+
+
+def test_positive_is_the_other_view():
+    np.testing.assert_array_equal(reference.positive(6), [3, 4, 5, 0, 1, 2])
+
+
+def test_top1_counts_the_strictly_most_similar_positive():
+    # Rows 0 and 3 are each other's nearest. Rows 1 and 4 point the same way as 2, not 5: a tie of 4 and 2 for
+    # row 1.
+    z = np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 2, 0, 0], [9, 1, 0, 0], [0, 3, 0, 0], [0, 0, 1, 0]])
+    np.testing.assert_array_equal(reference.contrastive_top1(z), [True, False, False, True, False, False])
+    np.testing.assert_array_equal(reference.contrastive_top1(np.eye(2)), [True, True])
+    assert not np.any(reference.contrastive_top1(np.full((8, 3), 0.5)))
+    assert not np.any(reference.contrastive_top1(np.full((4, 3), np.nan)))
+
+
+@pytest.mark.parametrize("length", [1e-300, 1e-20, 1.0, 1e20, 1e300])
+def test_length_of_a_row_changes_nothing(length):
+    z = projections(4, 3) / 64
+    scaled = z.copy()
+    scaled[2] *= length
+    cotangent = np.random.default_rng(4).normal(size=8)
+    np.testing.assert_allclose(reference.nt_xent(scaled, 0.1), reference.nt_xent(z, 0.1), rtol=1e-13, atol=1e-13)
+    gradient = reference.nt_xent_gradient(z, 0.1, cotangent)
+    gradient[2] /= length
+    np.testing.assert_allclose(reference.nt_xent_gradient(scaled, 0.1, cotangent), gradient, rtol=1e-9, atol=0)
+
+
+def test_a_zero_row_has_similarity_0_and_no_gradient():
+    z = projections(3, 4)
+    z[1] = 0
+    s = reference.unit_rows(z) @ reference.unit_rows(z).T / 0.2
+    np.testing.assert_allclose(reference.nt_xent(z, 0.2)[1], math.log(5), rtol=1e-15)
+    assert np.all(s[1] == 0)
+    gradient = reference.nt_xent_gradient(z, 0.2, np.ones(6))
+    assert np.all(gradient[1] == 0)
+    assert np.all(np.any(gradient[[0, 2, 3, 4, 5]] != 0, axis=1))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("pairs", [1, 3])
+def test_nan_in_is_nan_out(pairs, value):
+    z = projections(pairs, 4)
+    z[0, 1] = value
+    assert np.all(np.isnan(reference.nt_xent(z, 0.1)))
+    assert np.all(np.isnan(reference.nt_xent_gradient(z, 0.1, np.ones(2 * pairs))))
+    assert np.isnan(reference.nt_xent_temperature_gradient(z, 0.1, np.ones(2 * pairs)))
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (5, 3), (4,), (2, 2, 2), (4, 0)])
+def test_refuses_rows_that_are_no_pairs(shape):
+    match = str(shape).replace("(", r"\(").replace(")", r"\)")
+    z = np.ones(shape)
+    for refused in (
+        lambda: reference.nt_xent(z, 0.1),
+        lambda: reference.nt_xent_gradient(z, 0.1, np.ones(4)),
+        lambda: reference.nt_xent_temperature_gradient(z, 0.1, np.ones(4)),
+        lambda: reference.nt_xent_rows(z, 0, 1, 0.1),
+        lambda: reference.contrastive_top1(z),
+    ):
+        with pytest.raises(ValueError, match=match):
+            refused()
+
+
+@pytest.mark.parametrize("temperature", [0.0, -0.25, math.nan, math.inf])
+def test_refuses_a_temperature_that_is_not_positive(temperature):
+    z = np.eye(4)
+    for refused in (
+        lambda: reference.nt_xent(z, temperature),
+        lambda: reference.nt_xent_gradient(z, temperature, np.ones(4)),
+        lambda: reference.nt_xent_temperature_gradient(z, temperature, np.ones(4)),
+    ):
+        with pytest.raises(ValueError, match=str(temperature)):
+            refused()
+
+
+def test_refuses_a_cotangent_of_another_length():
+    with pytest.raises(ValueError, match=r"\(3,\)"):
+        reference.nt_xent_gradient(np.eye(4), 0.1, np.ones(3))
+    with pytest.raises(ValueError, match=r"\(2,\)"):
+        reference.nt_xent_rows_gradient(np.eye(4), 0, 1, 0.1, np.ones(2))
+
+
+@pytest.mark.parametrize(("first", "pairs"), [(-1, 1), (0, 0), (0, 3), (2, 1)])
+def test_refuses_own_pairs_that_do_not_exist(first, pairs):
+    with pytest.raises(ValueError, match=f"first_pair={first} and pairs={pairs}"):
+        reference.nt_xent_rows(np.eye(4), first, pairs, 0.1)
+
+
+def test_rule_allows_c_eps_scale_where_stock_is_exact():
+    right, scale = np.array([0.5, 0.25]), np.array([1.0, 4.0])
+    allowed = C * EPSILON["float32"] * scale
+    stock = right.astype(np.float32)
+    assert_close((right + allowed).astype(np.float32), right, stock, dtype="float32", scale=scale)
+    with pytest.raises(AssertionError, match=r"50.0% of 2 elements.*worst at index \(0,\)"):
+        assert_close((right + allowed[::-1]).astype(np.float32), right, stock, dtype="float32", scale=scale)
+
+
+def test_rule_allows_twice_the_worst_error_of_stock_in_units_of_scale():
+    right, scale = np.array([1.0, 0.0]), np.array([1.0, 1 / 16])
+    stock = np.array([1 + 2.0**-10, 0], np.float32)  # exact at the second element, wrong at the first
+    assert_close(np.array([1, 2.0**-13], np.float32), right, stock, dtype="float32", scale=scale)
+    with pytest.raises(AssertionError, match="worst at index"):
+        assert_close(np.array([1, 2.0**-12.9], np.float32), right, stock, dtype="float32", scale=scale)
+    exact, neighbour = right.astype(np.float32), (stock + np.float32(1), right + 1)
+    assert_close(np.array([1, 2.0**-13], np.float32), right, exact, dtype="float32", scale=scale, draws=[neighbour])
+    with pytest.raises(AssertionError, match="worst at index"):  # without the baseline's error
+        assert_close(np.array([1, 2.0**-13], np.float32), right, None, dtype="float32", scale=scale)
+
+
+def test_rule_allows_one_rounding_to_the_type_of_the_result():
+    right, scale = np.array([1.0 + 2.0**-11 + 2.0**-30, 0.0]), 2.0**-10
+    stock = right.astype(np.float32)
+    assert_close(right.astype(np.float16), right, stock, dtype="float16", scale=scale)
+    with pytest.raises(AssertionError, match="worst at index"):
+        assert_close(np.array([1 - 2.0**-11, 0], np.float16), right, stock, dtype="float16", scale=scale)
+    with pytest.raises(AssertionError, match="worst at index"):  # a float32 result has no such rounding
+        assert_close(np.array([1.0, 0], np.float32), right, stock, dtype="float16", scale=scale)
+    with pytest.raises(AssertionError, match="widen z to float32"):
+        assert_close(right.astype(np.float16), right, right.astype(np.float16), dtype="float16", scale=scale)
+
+
+def test_rule_on_values_that_are_not_finite():
+    right = np.array([1e5, -1e5, np.nan])
+    stock = right.astype(np.float32)
+    assert_close(np.array([np.inf, -np.inf, np.nan], np.float16), right, stock, dtype="float16", scale=1.0)
+    for wrong in ([-np.inf, -np.inf, np.nan], [np.inf, np.nan, np.nan], [np.inf, -np.inf, 0.0]):
+        with pytest.raises(AssertionError, match="33.3% of 3 elements"):
+            assert_close(np.array(wrong, np.float16), right, stock, dtype="float16", scale=1.0)
+    with pytest.raises(AssertionError, match="33.3% of 3 elements"):  # float32 holds 1e5
+        assert_close(np.array([np.inf, -1e5, np.nan], np.float32), right, stock, dtype="float32", scale=1.0)
+    with pytest.raises(AssertionError, match="no baseline"):
+        assert_close(stock, right, np.full(3, np.nan, np.float32), dtype="float32", scale=1.0)
+
+
+def test_rule_allows_a_row_of_scale_0_nothing():
+    right, stock = np.zeros([2, 1]), np.zeros([2, 1], np.float32)
+    scale = np.array([[1.0], [0.0]])
+    assert_close(np.array([[1e-7], [0]], np.float32), right, stock, dtype="float32", scale=scale)
+    with pytest.raises(AssertionError, match=r"worst at index \(1, 0\)"):
+        assert_close(np.array([[0], [1e-30]], np.float32), right, stock, dtype="float32", scale=scale)

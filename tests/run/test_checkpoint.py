@@ -1,0 +1,311 @@
+"""checkpoint.py: what comes back, what is kept, and what is left after damage, a full disk and SIGKILL."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import random
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lowlevel_simclr.run import atomic, checkpoint
+from lowlevel_simclr.run.checkpoint import CheckpointError, load, load_latest, save
+
+
+def state(step: int, size: int = 40) -> dict[str, np.ndarray]:
+    """Arrays that tell their step: weights (size,), a counter (), a name ()."""
+    weights = np.random.default_rng(step).normal(size=size).astype(np.float32)
+    return {"encoder/kernel": weights, "count": np.array(step, np.int64), "scheme": np.array("cosine")}
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def same(found: dict[str, np.ndarray], saved: dict[str, np.ndarray]) -> bool:
+    """Whether names, order, dtypes, shapes and bits agree."""
+    return list(found) == list(saved) and all(
+        found[name].dtype == saved[name].dtype
+        and found[name].shape == saved[name].shape
+        and found[name].tobytes() == saved[name].tobytes()
+        for name in saved
+    )
+
+
+# What comes back
+
+
+def test_arrays_and_meta_come_back_to_the_bit_and_in_order(tmp_path):
+    arrays = {
+        "z": np.array([[np.nan, -0.0, np.inf]], np.float32),
+        "a/b:0": np.asfortranarray(np.arange(6, dtype=np.float64).reshape(2, 3)),
+        "file": np.zeros((0, 3), np.float16),
+        "flags": np.array([True, False]),
+        "words": np.array([2**32 - 1], np.uint32),
+        "scalar": np.array(-7, np.int64),
+        "every other": np.arange(10, dtype=np.int32)[::2],
+    }
+    meta = {"seed": 2**63, "config": "0f", "loss_scale": 32768.0, "nested": {"é": [1, None]}}
+    path = save(tmp_path / "checkpoints", 123, arrays, meta, keep=1)
+    found = load_latest(tmp_path / "checkpoints")
+    assert path.name == "step-00000123.npz" and found.step == 123 and found.meta == meta
+    assert list(found.arrays) == list(arrays)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found.arrays[name], array, strict=True)
+    assert np.signbit(found.arrays["z"][0, 1]) and found.arrays["z"].flags.writeable
+
+
+def test_numpy_opens_the_file_without_pickles(tmp_path):
+    path = save(tmp_path, 3, state(3), {}, keep=1)
+    with np.load(path, allow_pickle=False) as archive:
+        np.testing.assert_array_equal(archive["encoder/kernel"], state(3)["encoder/kernel"])
+
+
+def test_the_same_content_gives_the_same_bytes_at_any_time(tmp_path, monkeypatch):
+    first = save(tmp_path / "a", 3, state(3), {"seed": 1}, keep=1)
+    monkeypatch.setattr(time, "time", lambda: 2e9)
+    second = save(tmp_path / "b", 3, state(3), {"seed": 1}, keep=1)
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_no_folder_and_an_empty_folder_hold_none(tmp_path):
+    assert load_latest(tmp_path / "none") is None and load_latest(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("step", "arrays", "keep", "sentence"),
+    [
+        (-1, {}, 1, "step is -1"),
+        (1, {}, 0, "keep is 0"),
+        (1, {"x": np.array([{}], object)}, 1, "array 'x' has dtype object"),
+        (1, {"x": np.zeros(2, "V2")}, 1, "array 'x' has dtype"),
+        (1, {"__meta__": np.zeros(2)}, 1, "an array is named '__meta__'"),
+    ],
+)
+def test_what_would_not_come_back_is_refused_before_anything_is_written(tmp_path, step, arrays, keep, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        save(tmp_path / "checkpoints", step, arrays, {}, keep)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+# What is kept
+
+
+def test_the_newest_few_are_kept_and_what_a_kill_left_is_cleared_away(tmp_path):
+    for step in (5, 10, 100):
+        save(tmp_path, step, state(step), {}, keep=2)
+    (tmp_path / "step-00000105.npz.tmp").write_bytes(b"half")
+    (tmp_path / "notes.txt").write_text("mine")
+    assert load_latest(tmp_path).step == 100
+    save(tmp_path, 110, state(110), {}, keep=2)
+    assert names(tmp_path) == ["notes.txt", "step-00000100.npz", "step-00000110.npz"]
+
+
+def test_steps_are_ordered_as_numbers(tmp_path):
+    for step in (99999999, 100000000):
+        save(tmp_path, step, state(step), {}, keep=2)
+    assert load_latest(tmp_path).step == 100000000
+
+
+def test_a_save_behind_a_damaged_checkpoint_keeps_itself_and_clears_the_damaged_one(tmp_path, capsys):
+    save(tmp_path, 1, state(1), {}, keep=2)
+    damaged = save(tmp_path, 9, state(9), {}, keep=2)
+    damaged.write_bytes(damaged.read_bytes()[:-30])
+    assert load_latest(tmp_path).step == 1 and "step-00000009.npz" in capsys.readouterr().err
+    save(tmp_path, 5, state(5), {}, keep=1)
+    assert names(tmp_path) == ["step-00000005.npz"] and load_latest(tmp_path).step == 5
+
+
+def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path):
+    save(tmp_path, 4, state(4), {}, keep=2)
+    save(tmp_path, 4, state(5), {}, keep=2)
+    assert same(load_latest(tmp_path).arrays, state(5)) and names(tmp_path) == ["step-00000004.npz"]
+
+
+# Damage
+
+
+@pytest.fixture
+def two(tmp_path) -> Path:
+    """The newest of two checkpoints, steps 1 and 2."""
+    save(tmp_path, 1, state(1), {"seed": 1}, keep=2)
+    return save(tmp_path, 2, state(2), {"seed": 2}, keep=2)
+
+
+def test_a_newest_file_cut_anywhere_is_named_and_the_one_before_it_used(two, capsys):
+    whole = two.read_bytes()
+    for length in [*range(0, len(whole), 13), *range(len(whole) - 30, len(whole))]:
+        two.write_bytes(whole[:length])
+        found = load_latest(two.parent)
+        assert found.step == 1 and same(found.arrays, state(1)), length
+        printed = capsys.readouterr()
+        assert str(two) in printed.err and printed.err.count("\n") == 1 and printed.out == "", length
+
+
+def test_a_flipped_bit_is_noticed_or_changes_nothing(two, capsys):
+    whole = two.read_bytes()
+    start = whole.index(state(2)["encoder/kernel"].tobytes())
+    weights = range(start, start + state(2)["encoder/kernel"].nbytes)
+    drawn = random.Random(0)
+    for place in drawn.sample(range(len(whole)), 500):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << drawn.randrange(8)
+        two.write_bytes(flipped)
+        found = load_latest(two.parent)
+        noticed = str(two) in capsys.readouterr().err
+        assert found.step == (1 if noticed else 2), place
+        assert same(found.arrays, state(found.step)) and found.meta == {"seed": found.step}, place
+        assert noticed or place not in weights, place
+
+
+def test_an_array_that_reads_short_is_noticed_though_its_checksum_is_right(tmp_path):
+    """A header that announces fewer numbers leaves the rest unread; the list of shapes tells."""
+    path = save(tmp_path, 1, state(1), {}, keep=1)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["encoder/kernel.npy"] = members["encoder/kernel.npy"].replace(b"(40,)", b"(30,)")
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    with pytest.raises(ValueError, match="its arrays are not those that were saved"):
+        load(path)
+
+
+def test_a_missing_and_a_foreign_array_are_noticed(tmp_path, capsys):
+    path = save(tmp_path, 1, state(1), {}, keep=1)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    for changed in (
+        {**members, "more.npy": members["count.npy"]},
+        {k: members[k] for k in list(members)[:-1]},
+    ):
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, data in changed.items():
+                archive.writestr(name, data)
+        assert load_latest(tmp_path) is None and path.name in capsys.readouterr().err
+
+
+def test_all_damaged_is_none_and_each_is_named(two, capsys):
+    for path in two.parent.iterdir():
+        path.write_bytes(b"not an archive")
+    assert load_latest(two.parent) is None
+    assert capsys.readouterr().err.count("cannot be used (BadZipFile") == 2
+
+
+def test_a_renamed_checkpoint_is_not_taken_for_another_step(two, capsys):
+    two.rename(two.with_name("step-00000777.npz"))
+    assert load_latest(two.parent).step == 1
+    assert "step-00000777.npz cannot be used (it holds step 2)" in capsys.readouterr().err
+
+
+class _Trap:
+    """A pickle of it makes a folder when it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_pickle_in_a_checkpoint_is_never_loaded(two, tmp_path, capsys):
+    trap = io.BytesIO()
+    np.save(trap, np.array([_Trap(tmp_path / "sprung")], object), allow_pickle=True)
+    with zipfile.ZipFile(two) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(two, "w") as archive:
+        for name, data in {**members, "count.npy": trap.getvalue()}.items():
+            archive.writestr(name, data)
+    assert load_latest(two.parent).step == 1 and "Object arrays cannot be loaded" in capsys.readouterr().err
+    assert not (tmp_path / "sprung").exists()
+
+
+# A full disk
+
+
+class _FullDisk(io.FileIO):
+    """A file on a disk with room for 500 bytes."""
+
+    def write(self, data) -> int:
+        if self.tell() + len(data) > 500:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write(data)
+
+
+def full_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atomic, "open", lambda path, mode: _FullDisk(path, mode), raising=False)
+
+
+def full_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+
+
+@pytest.mark.parametrize("full", [full_write, full_sync])
+def test_a_full_disk_is_told_and_the_checkpoints_before_it_stay(two, monkeypatch, full):
+    before = {path.name: path.read_bytes() for path in two.parent.iterdir()}
+    with monkeypatch.context() as patch:
+        full(patch)
+        with pytest.raises(CheckpointError, match=r"step 3 in .*: No space left on device; .* free some space"):
+            save(two.parent, 3, state(3), {}, keep=1)
+    assert {path.name: path.read_bytes() for path in two.parent.iterdir()} == before
+    save(two.parent, 3, state(3), {}, keep=1)
+    assert load_latest(two.parent).step == 3
+
+
+def test_a_place_that_is_no_folder_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match="cannot save the checkpoint of step 1 in .*: Not a directory"):
+        save(tmp_path / "file" / "checkpoints", 1, state(1), {}, keep=1)
+
+
+# SIGKILL
+
+SAVES_FOR_EVER = """
+import sys
+from pathlib import Path
+import numpy as np
+from lowlevel_simclr.run.checkpoint import load_latest, save
+folder = Path(sys.argv[1])
+found = load_latest(folder)
+step = found.step if found else 0
+print("ready", flush=True)
+while True:
+    step += 1
+    weights = np.random.default_rng(step).normal(size=30000).astype(np.float32)
+    save(folder, step, {"weights": weights}, {"step": step}, keep=2)
+    print(step, flush=True)
+"""
+
+
+def test_killed_at_any_moment_the_newest_whole_checkpoint_is_there(tmp_path):
+    """A process that does nothing but save loses at most the save in flight, never an earlier one."""
+    drawn, reached = random.Random(0), 0
+    for _ in range(5):
+        command = [sys.executable, "-c", SAVES_FOR_EVER, str(tmp_path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(checkpoint.__file__).parents[1]) as child:
+            first = child.stdout.readline()
+            time.sleep(drawn.uniform(0, 0.15))
+            child.kill()
+            told = [int(line) for line in child.stdout.read().split(b"\n")[:-1]]
+        assert first == b"ready\n"
+        reached = max([reached, *told])
+        found = load_latest(tmp_path)
+        assert (found.step if found else 0) in (reached, reached + 1)
+        if found:
+            reached = found.step
+            wanted = np.random.default_rng(reached).normal(size=30000).astype(np.float32)
+            np.testing.assert_array_equal(found.arrays["weights"], wanted)
+            assert found.meta == {"step": reached}
+        whole = [path for path in tmp_path.iterdir() if path.suffix == ".npz"]
+        assert len(whole) <= 3 and all(load(path) for path in whole)  # 3: killed between the rename and the pruning
+    assert reached > 0

@@ -1,0 +1,239 @@
+"""Trains a narrow ResNet for a few steps on R replicas and says what came of it; run as a program by test_distribute.
+
+    python -m tests.replicated CASES.json OUT
+
+CASES.json: a list of `Case`s as objects. OUT/NAME-WORKER.npz: of each case losses, gradients of the first step,
+moving statistics and weights after the last, by name, those of the worker's first replica; and whether all its replicas
+ended in the same bits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import tensorflow as tf
+
+from lowlevel_simclr import ops, stock
+from lowlevel_simclr.config.settings import ViewRecipe
+from lowlevel_simclr.data.views import make_two_views
+from lowlevel_simclr.model import encoder, projection
+from lowlevel_simclr.optim import loss_scale, optimizers
+from lowlevel_simclr.optim.schedule import compute_learning_rate
+from lowlevel_simclr.runtime.precision import set_precision
+from lowlevel_simclr.training import gradient_cache, loss, step
+from lowlevel_simclr.training.implementation import Implementation
+from lowlevel_simclr.training.learner import Learner, list_trainable_variables, start_learner
+from lowlevel_simclr.training.replicas import Replica, choose_own_rows, find_local_devices
+from lowlevel_simclr.training.workers import Workers, check_ranks, join_workers, make_replicas, run_on_each
+
+SIZE, BATCH, TEMPERATURE, IMAGES = 8, 24, 0.2, 48
+VIRTUAL = 4
+NARROW = encoder.Basic((1, 1), 8, projects=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One run. replicas: of this process. micro: how many micro-batches. bug: planted, by its name in `BUGS`."""
+
+    name: str
+    replicas: int = 1
+    micro: int = 1
+    implementation: str = "native"
+    precision: str = "float64"
+    steps: int = 5
+    batch_norm: str = "sync"
+    bug: str = ""
+    compiled: bool = True  # eager where tracing would take longer than the few steps
+
+
+class Recording(optimizers.Lars):
+    """LARS that keeps the gradients it was given."""
+
+    def __init__(self, trained: Any) -> None:
+        super().__init__(trained, weight_decay=1e-4, momentum=0.9, trust_coefficient=0.01)
+        self.seen = [tf.Variable(tf.zeros(variable.shape, variable.dtype)) for variable in self.trained]
+
+    def apply(self, gradients: Any, learning_rate: tf.Tensor) -> None:
+        for seen, gradient in zip(self.seen, gradients):
+            seen.assign(gradient)
+        super().apply(gradients, learning_rate)
+
+
+def implementation(name: str) -> Implementation:
+    return Implementation.of(name, {"native": ops, "stock": stock}[name])
+
+
+def table_of_views(dtype: str) -> np.ndarray:
+    """(images, 2, S, S, 3): real views, made once.
+
+    Made in shares they agree to float32's rounding only, which BatchNorm would blow up and hide what is asked here.
+    """
+    images = np.random.default_rng(0).integers(0, 256, (IMAGES, SIZE, SIZE, 3), dtype=np.uint8)
+    index = tf.range(IMAGES, dtype=tf.int64)
+    made = make_two_views(
+        tf.constant(images),
+        tf.constant(1, tf.int64),
+        index,
+        seed=3,
+        recipe=ViewRecipe(),
+        size=SIZE,
+        dtype=tf.float32,
+        implementation=stock,
+    )
+    return np.stack(np.split(made.numpy().astype(dtype), 2), axis=1)
+
+
+def learner_of(precision: str) -> Learner:
+    set_precision(precision)
+    encoder.BASIC["narrow"] = NARROW
+    f = encoder._build_basic("narrow", "cifar", (SIZE, SIZE, 3), seed=0)
+    g = projection.build_projection_head(f.output_shape[-1], (16, 8), seed=0)
+    return start_learner(f, g, Recording(list_trainable_variables(f, g)), loss_scale.build_loss_scale(precision))
+
+
+def schedule(done: tf.Tensor) -> tf.Tensor:
+    """Warm-up within the five steps, so that a replica that counts otherwise shows."""
+    return compute_learning_rate(done, 0.5, 2, 6)
+
+
+def compiled_step(case: Case, replica: Replica, learner: Learner, table: np.ndarray) -> Any:
+    """(index, images) of the own rows -> metrics."""
+    held = tf.constant(table)
+
+    def views(epoch: tf.Tensor, index: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+        return tf.concat(tf.unstack(tf.gather(held, index), axis=1), axis=0)
+
+    loss_of = loss.make_nt_xent_and_top1(replica, implementation(case.implementation), TEMPERATURE)
+
+    def act(index: tf.Tensor, images: tf.Tensor) -> step.Metrics:
+        batch = (tf.constant(1, tf.int64), index, images)
+        if case.micro == 1:
+            return step.train_step(learner, views, loss_of, schedule, batch, replica)
+        return gradient_cache.train_cached_step(learner, views, loss_of, schedule, batch, case.micro, replica)
+
+    return tf.function(act) if case.compiled else act
+
+
+def run(case: Case, workers: Workers, group: int) -> dict[str, Any]:
+    """The case's five steps."""
+    devices = [f"/device:CPU:{place}" for place in range(case.replicas)]
+    local = make_replicas(workers, devices, case.batch_norm, BATCH // (case.replicas * workers.count * case.micro))
+    for replica in local:
+        replica.group = group
+    check_ranks(workers, local)
+    learners = []
+    for replica in local:
+        with tf.device(replica.device):
+            learners.append(learner_of(case.precision))
+    if case.bug:
+        BUGS[case.bug](local, learners)
+    table = table_of_views(case.precision)
+    acts = [compiled_step(case, *both, table) for both in zip(local, learners)]
+    count = workers.count * case.replicas
+    shares = [choose_own_rows(replica.rank, count, BATCH, case.micro) for replica in local]
+    out: dict[str, Any] = {"losses": []}
+    for done in range(case.steps):
+        order = np.random.default_rng(done).permutation(IMAGES)[:BATCH]
+        batches = [(tf.constant(order[rows]), tf.zeros([len(rows), SIZE, SIZE, 3], tf.uint8)) for rows in shares]
+        calls = [functools.partial(act, *batch) for act, batch in zip(acts, batches)]
+        found = run_on_each(workers, local, lambda place, calls=calls: calls[place]())
+        out["losses"].append(float(found[0].loss))
+        if done == 0:
+            gradients = {f"gradient/{i:02d}": seen.numpy() for i, seen in enumerate(learners[0].optimizer.seen)}
+    states = [learner.arrays() for learner in learners]
+    out["alike"] = all(states[0][name].tobytes() == state[name].tobytes() for state in states for name in states[0])
+    return {**out, **gradients, **{f"state/{name}": value for name, value in states[0].items()}}
+
+
+# The bugs that are known of others, each planted in one line
+
+
+def _no_gradient_through_the_gather(local: Any, learners: Any) -> None:
+    """Own rows as anchors only: what they do as candidates of the others is lost, cotangents of the others are 0."""
+    original = Replica.gather
+
+    def gather(self: Any, x: tf.Tensor, what: str = "gather") -> tf.Tensor:
+        found = original(self, x, what)
+        if what != "normalisers and cotangents":
+            return found
+        mine = tf.repeat(tf.range(self.count) == self.rank, x.shape[0])[:, None]
+        return tf.concat([found[:, :2], tf.where(mine, found[:, 2:], tf.zeros_like(found[:, 2:]))], axis=1)
+
+    Replica.gather = gather
+
+
+def _no_terms_of_the_others(local: Any, learners: Any) -> None:
+    """The gradient of own losses with respect to own rows, but the positive's: no a_j of any other replica's row."""
+    original = loss.make_nt_xent_and_top1
+
+    def losses(replica: Any, chosen: Any, temperature: float) -> Any:
+        def backward(z: tf.Tensor, state: Any, c: tf.Tensor, first: int, pairs: int, tau: float) -> Any:
+            place = tf.range(z.shape[0]) % (z.shape[0] // 2)
+            mine = (place >= first) & (place < first + pairs)
+            others = tf.stack([state.normaliser[:, 0], state.normaliser[:, 1] * 1e300], axis=1)
+            state = state._replace(normaliser=tf.where(mine[:, None], state.normaliser, others))
+            return chosen.nt_xent_rows_backward(z, state, c, first, pairs, tau)
+
+        return original(replica, chosen._replace(nt_xent_rows_backward=backward), temperature)
+
+    loss.make_nt_xent_and_top1 = losses
+
+
+def _averaged_gradients(local: Any, learners: Any) -> None:
+    original = Replica.totals
+
+    def totals(self: Any, tensors: Any, what: str) -> Any:
+        found = original(self, tensors, what)
+        return [value / self.count for value in found] if what == "gradients" else found
+
+    Replica.totals = totals
+
+
+def _rows_by_replica(local: Any, learners: Any) -> None:
+    loss.order_canonically = lambda rows, replicas: rows
+
+
+def _local_statistics(local: Any, learners: Any) -> None:
+    for replica in local:
+        replica.batch_norm = "local"
+
+
+def _schedule_on_one_rank(local: Any, learners: Any) -> None:
+    for replica, learner in zip(local, learners):
+        if replica.rank == 0:
+            learner.step.assign_add(1)
+
+
+BUGS = {
+    "no gradient through the gather": _no_gradient_through_the_gather,
+    "gradient of own rows without the terms of the others": _no_terms_of_the_others,
+    "gradients averaged instead of summed": _averaged_gradients,
+    "rows by replica instead of by view": _rows_by_replica,
+    "local statistics": _local_statistics,
+    "schedule on one rank": _schedule_on_one_rank,
+}
+
+
+def main(cases: str, out: str) -> None:
+    """Every case, one after another; a bug is planted in this process and taken out again."""
+    find_local_devices(f"cpu:{VIRTUAL}")
+    workers = join_workers()
+    kept = (Replica.gather, Replica.totals, loss.order_canonically, loss.make_nt_xent_and_top1)
+    for place, values in enumerate(json.loads(Path(cases).read_text())):
+        found = run(Case(**values), workers, 100 + place)
+        np.savez(Path(out) / f"{values['name']}-{workers.rank}.npz", **found)
+        Replica.gather, Replica.totals = kept[:2]
+        loss.order_canonically, loss.make_nt_xent_and_top1 = kept[2:]
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

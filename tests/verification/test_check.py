@@ -1,0 +1,209 @@
+"""`python -m lowlevel_simclr.check` passes right implementations and fails every mutant."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lowlevel_simclr import check, ops, stock
+from lowlevel_simclr.contract.view_params import ViewParams
+from lowlevel_simclr.verification import make_views as make_views_module
+from lowlevel_simclr.verification import nt_xent as nt_xent_module
+from lowlevel_simclr.verification.bound import Finding, make_finding
+from lowlevel_simclr.verification.lars_update import LarsCase, judge_lars, list_lars_cases
+from lowlevel_simclr.verification.make_views import Measured, judge_views, list_view_cases
+from lowlevel_simclr.verification.nt_xent import NtXentCase, judge_nt_xent, list_nt_xent_cases
+
+TILE = 96
+
+
+def implementation(mutation: str = "none") -> SimpleNamespace:
+    """NT-Xent written once more, plainly, with one thing wrong."""
+
+    def losses(z: tf.Tensor, temperature: tf.Tensor, own: tf.Tensor | None = None) -> tf.Tensor:
+        length = tf.norm(z, axis=1, keepdims=True)
+        u = tf.math.divide_no_nan(z, length)
+        rows = u.shape[0]
+        own = tf.range(rows) if own is None else own
+        s = tf.matmul(tf.gather(u, own) / tf.cast(temperature, u.dtype), u, transpose_b=True)
+        partner = (own + rows // 2) % rows
+        of_positive = tf.gather(s, partner, batch_dims=1)
+        column = tf.range(rows)[None, :]
+        dropped = column == own[:, None]
+        if mutation == "diagonal kept":
+            dropped = tf.zeros_like(dropped)
+        if mutation == "off-by-one tile":
+            dropped |= (column == TILE) & (own[:, None] < TILE) & (column != partner[:, None])
+        if mutation == "one direction":
+            dropped |= (column < rows // 2) == (own[:, None] < rows // 2)
+        s = tf.where(dropped, tf.constant(-np.inf, s.dtype), s)
+        return tf.reduce_logsumexp(s, axis=1) - of_positive
+
+    def nt_xent(z: tf.Tensor, temperature: tf.Tensor) -> tf.Tensor:
+        return losses(without_inverse_temperature(z, temperature), temperature)
+
+    def without_inverse_temperature(z: tf.Tensor, temperature: tf.Tensor) -> tf.Tensor:
+        if mutation != "missing 1/tau":
+            return z
+        factor = tf.cast(temperature, z.dtype)
+        return tf.stop_gradient(z) + factor * (z - tf.stop_gradient(z))
+
+    def nt_xent_rows(z: tf.Tensor, first_pair: int, pairs: int, temperature: tf.Tensor) -> tf.Tensor:
+        first_views = tf.range(first_pair, first_pair + pairs)
+        own = tf.concat([first_views, first_views + z.shape[0] // 2], axis=0)
+        return losses(without_inverse_temperature(z, temperature), temperature, own)
+
+    return SimpleNamespace(nt_xent=nt_xent, nt_xent_rows=nt_xent_rows, contrastive_top1=stock.contrastive_top1)
+
+
+def failing(candidate: SimpleNamespace) -> Finding | None:
+    """The first finding that does not hold, over the float32 eager cases."""
+    chosen = (case for case in list_nt_xent_cases(("eager",)) if case.dtype == "float32" and case.rows == "random")
+    return next((f for case in chosen for f in judge_nt_xent(case, candidate) if not f.holds), None)
+
+
+def test_a_plain_formula_passes() -> None:
+    assert failing(implementation()) is None
+
+
+@pytest.mark.parametrize("mutation", ["diagonal kept", "off-by-one tile", "missing 1/tau", "one direction"])
+def test_every_mutant_fails(mutation: str) -> None:
+    assert failing(implementation(mutation)) is not None
+
+
+def test_a_wrong_top1_fails() -> None:
+    wrong = SimpleNamespace(
+        nt_xent=stock.nt_xent,
+        nt_xent_rows=stock.nt_xent_rows,
+        contrastive_top1=lambda z: tf.logical_not(stock.contrastive_top1(z)),
+    )
+    found = failing(wrong)
+    assert found is not None and found.quantity == "top1"
+
+
+def mutated_views(mutation: str, patch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Stock's views with one thing wrong."""
+    wrong = {
+        "flip ignored": lambda params: params._replace(flip=tf.zeros_like(params.flip)),
+        "order ignored": lambda params: params._replace(order=tf.zeros_like(params.order) + tf.range(4)),
+        "clip dropped": lambda params: params._replace(clip=tf.zeros_like(params.clip)),
+        "blur dropped": lambda params: params._replace(blur_sigma=tf.zeros_like(params.blur_sigma)),
+    }
+    module = sys.modules["lowlevel_simclr.stock.make_views"]
+    plain_maximum = tf.maximum
+
+    def make_views(images: tf.Tensor, params: ViewParams, size: int, *others: Any) -> tf.Tensor:
+        with patch.context() as inner:
+            if mutation == "no antialiasing":  # the triangle stays as wide as for enlarging
+
+                def maximum(a: Any, b: Any) -> tf.Tensor:
+                    return tf.fill(tf.shape(a), size) if b is size else plain_maximum(a, b)
+
+                inner.setattr(module.tf, "maximum", maximum)
+            return stock.make_views(images, wrong.get(mutation, lambda params: params)(params), size, *others)
+
+    return SimpleNamespace(make_views=make_views, draw_view_params=stock.draw_view_params)
+
+
+def failing_view(candidate: SimpleNamespace) -> Measured | None:
+    """The first measured quantity beyond its bound, over the eager cases."""
+    measured = (found for case in list_view_cases(("eager",)) for found in judge_views(case, candidate))
+    return next((found for found in measured if not found.error <= found.bound), None)
+
+
+def test_stock_views_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert failing_view(mutated_views("none", monkeypatch)) is None
+
+
+@pytest.mark.parametrize(
+    "mutation", ["flip ignored", "order ignored", "clip dropped", "blur dropped", "no antialiasing"]
+)
+def test_every_mutant_of_the_views_fails(mutation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = failing_view(mutated_views(mutation, monkeypatch))
+    assert found is not None and found.quantity == "views"
+
+
+def test_wrongly_drawn_parameters_fail() -> None:
+    def draw(seed: int, epoch: int, index: tf.Tensor, *others: Any) -> ViewParams:
+        return stock.draw_view_params(seed, epoch, index + 1, *others)
+
+    found = failing_view(SimpleNamespace(make_views=stock.make_views, draw_view_params=draw))
+    assert found is not None and found.quantity == "integers"
+
+
+def failing_update(candidate: SimpleNamespace) -> str | None:
+    """The first quantity of an update beyond its bound, over the eager cases whose norms float32 has."""
+    chosen = [case for case in list_lars_cases(("eager",)) if case.rows not in ("huge", "tiny")]
+    measured = (found for case in chosen for found in judge_lars(case, candidate))
+    return next((name for name, error, bound in measured if not error <= bound), None)
+
+
+def mutated_update(mutation: str) -> SimpleNamespace:
+    """Stock's update with one thing wrong."""
+
+    def lars_update(w: tf.Tensor, g: tf.Tensor, v: tf.Tensor, **choices: float) -> tuple[tf.Tensor, tf.Tensor]:
+        bfloat16, g = g.dtype == tf.bfloat16, tf.cast(g, w.dtype)
+        if mutation == "no decay":
+            choices["weight_decay"] = 0.0
+        if mutation == "decay of rank 1" and w.shape.rank == 1:
+            g = g + choices["weight_decay"] * w
+        if mutation == "ratio of 1" and w.shape.rank > 1:
+            g = g + choices["weight_decay"] * w
+            choices |= {"weight_decay": 0.0, "trust_coefficient": float(tf.norm(g) / tf.norm(w))}
+        if mutation == "half a gradient" and bfloat16:
+            g = tf.bitcast(tf.bitwise.bitwise_and(tf.bitcast(g, tf.int32), -(2**19)), tf.float32)
+        if mutation == "old velocity":
+            return w - v, stock.lars_update(w, g, v, **choices)[1]
+        return stock.lars_update(w, g, v, **choices)
+
+    def lars_update_all(*variables: list[tf.Tensor], **choices: float) -> Any:
+        moved = [lars_update(*each, **choices) for each in zip(*variables)]
+        return zip(*(moved[:1] * 2 if mutation == "the first for all" else moved))
+
+    return SimpleNamespace(lars_update_all=lars_update_all)
+
+
+def test_stock_updates_pass() -> None:
+    assert failing_update(mutated_update("none")) is None
+
+
+@pytest.mark.parametrize(
+    "mutation", ["no decay", "decay of rank 1", "ratio of 1", "half a gradient", "old velocity", "the first for all"]
+)
+def test_every_mutant_of_the_update_fails(mutation: str) -> None:
+    assert failing_update(mutated_update(mutation)) in ("weight", "velocity")
+
+
+def test_an_update_whose_norms_overflow_fails() -> None:
+    case = LarsCase("huge", (61, 73))
+    assert not all(error <= bound for _, error, bound in judge_lars(case, stock))
+    assert all(error <= bound for _, error, bound in judge_lars(case, ops))
+
+
+def test_nan_never_holds() -> None:
+    case = NtXentCase("random", 2, 3)
+    finding = make_finding(case, "loss", np.array([np.nan]), np.array([1.0]), np.array([1.0]), 1.0, "float32")
+    assert not finding.holds
+    assert not Finding(case, "loss", float("nan"), 1.0).holds
+
+
+def test_the_installed_ops_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    assert check.main([]) == 0
+    printed = capsys.readouterr().out
+    assert " 0 fail" in printed and "dtemperature" in printed
+
+
+def test_a_failure_is_printed_and_is_exit_code_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = NtXentCase("random", 60, 3)
+    monkeypatch.setattr(nt_xent_module, "_all_cases", lambda: iter([one]))
+    monkeypatch.setattr(make_views_module, "_all_view_cases", lambda: iter([]))
+    monkeypatch.setattr(ops, "nt_xent", implementation("off-by-one tile").nt_xent)
+    assert check.main([]) == 1
+    assert "FAILS: loss" in capsys.readouterr().out
