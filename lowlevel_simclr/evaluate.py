@@ -16,6 +16,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from lowlevel_simclr.config.choices import PROTOCOLS
 from lowlevel_simclr.config.command_line import FlagParser
 from lowlevel_simclr.config.identity import from_dict, hash_config, replace
 from lowlevel_simclr.config.settings import Config, ConfigError
@@ -33,7 +34,6 @@ from lowlevel_simclr.runtime.precision import set_precision
 from lowlevel_simclr.training.plan import load_images
 
 DESCRIPTION = "Evaluates the encoder of a run by the protocols people report; results are added to evaluation.json."
-PROTOCOLS = ("knn", "linear", "linear-augmented", "finetune")
 EPILOG = """\
 protocols:
   knn               cosine weighted k-NN, k = 20 and 200, on frozen h

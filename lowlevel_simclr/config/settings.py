@@ -19,13 +19,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-Range = tuple[float, float]  # (low, high), both ends included
+from lowlevel_simclr.config import choices
 
-DATASETS = ("shapes", "cifar10", "cifar100")
-DATASET_FORMS: tuple[str, ...] = ("folder:", "npz:")  # prefixes that take a path behind them, such as "folder:"
-ENCODERS = ("resnet20", "resnet18", "resnet34", "resnet50")
-OPTIMIZERS = ("adamw", "lamb", "lars", "sgd")
-NAMED_WEIGHTS = ("random", "imagenet")
+Range = tuple[float, float]  # (low, high), both ends included
 
 
 class ConfigError(ValueError):
@@ -71,9 +67,7 @@ class ViewRecipe:
 class DataConfig:
     """Which images are trained on."""
 
-    dataset: str = _define_option(
-        "shapes", f"the data set: {', '.join(DATASETS)}, folder:PATH, npz:PATH", metavar="NAME"
-    )
+    dataset: str = _define_option("shapes", f"the data set: {choices.describe_datasets()}", metavar="NAME")
     data_dir: str | None = _define_option(
         None,
         "folder with the data set's files, or where a relative PATH starts; none: cifar is downloaded",
@@ -92,11 +86,11 @@ class DataConfig:
     data_on: str = _define_option(
         "auto",
         "where the images lie: device: all in its memory, taken there by number; auto: on one GPU, where they are few",
-        choices=("auto", "host", "device"),
+        choices=choices.DATA_ON,
         identity=False,
     )
     train_on: str = _define_option(
-        "train", "train on the train split, or on both splits (inflates results)", choices=("train", "all")
+        "train", "train on the train split, or on both splits (inflates results)", choices=choices.TRAIN_ON
     )
 
 
@@ -104,11 +98,11 @@ class DataConfig:
 class ModelConfig:
     """The encoder f and the projection head g."""
 
-    encoder: str = _define_option("resnet20", "the encoder f", choices=ENCODERS)
+    encoder: str = _define_option("resnet20", "the encoder f", choices=choices.ENCODERS)
     stem: str = _define_option(
         "cifar",
         "first layer: 3x3 without pooling, or 7x7 with stride 2 and pooling",
-        choices=("cifar", "imagenet"),
+        choices=choices.STEMS,
     )
     weights: str = _define_option(
         "random", "what f starts from: random, imagenet, or a file (with a / or . in it)", metavar="NAME|FILE"
@@ -119,7 +113,7 @@ class ModelConfig:
     projection_batch_norm: str = _define_option(
         "none",
         "BatchNorm in the projection head: none, behind hidden layers, behind all; google: all, the last without shift",
-        choices=("none", "hidden", "all", "google"),
+        choices=choices.HEAD_BATCH_NORMS,
     )
     image_size: int = _define_option(32, "side of a view, in pixels", at_least=8)
     input_mean: tuple[float, ...] | None = _define_option(
@@ -138,7 +132,7 @@ class LossConfig:
     loss_reduction: str = _define_option(
         "mean",
         "mean: over the 2N views (the paper); google: twice that, the sum of both directions' means (Google's code)",
-        choices=("mean", "google"),
+        choices=choices.LOSS_REDUCTIONS,
     )
 
 
@@ -146,10 +140,10 @@ class LossConfig:
 class OptimizerConfig:
     """The optimizer. The learning rate warms up linearly, then falls to 0 along a cosine."""
 
-    optimizer: str = _define_option("adamw", "the optimizer", choices=OPTIMIZERS)
+    optimizer: str = _define_option("adamw", "the optimizer", choices=choices.OPTIMIZERS)
     learning_rate: float = _define_option(2e-3, "learning rate before scaling", above=0)
     learning_rate_scaling: str = _define_option(
-        "none", "linear: times batch/256; sqrt: times sqrt(batch)", choices=("none", "linear", "sqrt")
+        "none", "linear: times batch/256; sqrt: times sqrt(batch)", choices=choices.LEARNING_RATE_SCALINGS
     )
     momentum: float = _define_option(0.9, "momentum of lars and sgd", at_least=0, below=1)
     beta_1: float = _define_option(0.9, "decay of the first moment of adamw and lamb", at_least=0, below=1)
@@ -171,13 +165,13 @@ class TrainConfig:
     precision: str = _define_option(
         "auto",
         "what the encoder computes in; auto: what this device does fast",
-        choices=("auto", "float32", "bfloat16", "float16"),
+        choices=("auto", *choices.PRECISIONS),
     )
-    xla: str = _define_option("auto", "compile the step with XLA; auto: on a GPU", choices=("auto", "on", "off"))
+    xla: str = _define_option("auto", "compile the step with XLA; auto: on a GPU", choices=choices.XLA)
     ops: str = _define_option(
         "native",
         "whose loss and views: this package's kernels or stock TensorFlow",
-        choices=("native", "stock"),
+        choices=choices.OPS,
     )
     micro_batch: str = _define_option(
         "0",
@@ -191,7 +185,7 @@ class TrainConfig:
     batch_norm: str = _define_option(
         "sync",
         "BatchNorm over the micro-batch of all replicas, of each alone, or over groups of --ghost-batch images",
-        choices=("sync", "local", "ghost"),
+        choices=choices.BATCH_NORMS,
     )
     ghost_batch: int = _define_option(32, "images of a group of ghost BatchNorm", at_least=1)
     deterministic: bool = _define_option(True, "only kernels that give the same bits every time")

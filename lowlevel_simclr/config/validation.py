@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
+from lowlevel_simclr.config.choices import DATASET_FORMS, DATASETS, NAMED_WEIGHTS
 from lowlevel_simclr.config.fields import check_field, describe_unknown, format_value, get_value, list_fields
-from lowlevel_simclr.config.settings import DATASET_FORMS, DATASETS, NAMED_WEIGHTS, Config, ConfigError
+from lowlevel_simclr.config.settings import Config, ConfigError
 
 
 def _check_names(config: Config) -> None:

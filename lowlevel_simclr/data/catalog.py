@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lowlevel_simclr.config.choices import DATASET_FORMS, DATASETS, TRAIN_ON, describe_datasets
 from lowlevel_simclr.data import cifar, image_folder, npz, shapes
 from lowlevel_simclr.data.dataset import DataError, DataSet, Split
 
-DATASETS = ("shapes", "cifar10", "cifar100")
-FORMS = ("folder:", "npz:")  # a path stands behind them
 SHAPES_TRAIN, SHAPES_TEST = 5000, 1000  # images drawn for each split
 
 
@@ -41,18 +40,24 @@ def load_dataset(
     Raises:
         DataError: there is no such data set, or its files are missing, damaged or hold something else.
     """
-    if dataset == "shapes":
-        return _load_shapes(seed)
-    if dataset in ("cifar10", "cifar100"):
-        return cifar.load({"cifar10": cifar.CIFAR10, "cifar100": cifar.CIFAR100}[dataset], data_dir)
     form, _, text = dataset.partition(":")
     path = Path(data_dir or "").expanduser() / Path(text).expanduser()
-    if form == "npz" and text:
-        return npz.load(path, seed)
-    if form == "folder" and text:
+
+    def load_folder() -> DataSet:
         limits: dict[str, Any] = {"largest_side": largest_side, "memory_limit": memory_limit, "at_least": at_least}
         return image_folder.load(dataset, path, seed, before=before, **limits)
-    raise DataError(f"there is no data set '{dataset}': give one of {', '.join(DATASETS)}, folder:PATH, npz:PATH")
+
+    loaders: dict[str, Callable[[], DataSet]] = {
+        "shapes": lambda: _load_shapes(seed),
+        "cifar10": lambda: cifar.load(cifar.CIFAR10, data_dir),
+        "cifar100": lambda: cifar.load(cifar.CIFAR100, data_dir),
+        "folder:": load_folder,
+        "npz:": lambda: npz.load(path, seed),
+    }
+    name = f"{form}:" if text else dataset
+    if name not in (DATASET_FORMS if text else DATASETS):
+        raise DataError(f"there is no data set '{dataset}': give one of {describe_datasets()}")
+    return loaders[name]()
 
 
 def _load_shapes(seed: int) -> DataSet:
@@ -81,10 +86,10 @@ def refuse_to_keep_on_device(images: DataSet) -> None:
         )
 
 
-def select_training_images(images: DataSet, train_on: str = "train") -> Any:
+def select_training_images(images: DataSet, train_on: str = TRAIN_ON[0]) -> Any:
     """(n, H, W, C) uint8: the train split, or with 'all' the test split behind it."""
     train, test = images.train.images, images.test.images
-    if train_on == "train":
+    if train_on == TRAIN_ON[0]:
         return train
     return train.joined(test) if is_streamed(images) else np.concatenate([train, test])
 

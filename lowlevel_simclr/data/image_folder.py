@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from lowlevel_simclr.config.choices import SPLITS
 from lowlevel_simclr.data import image_file
 from lowlevel_simclr.data.dataset import UNLABELLED, DataError, DataSet, Split, choose_held_out
 from lowlevel_simclr.data.image_file import SMALLEST, Shape, UnreadableError
@@ -154,7 +155,7 @@ def _find_splits(root: Path, paths: Sequence[str], seed: int) -> tuple[list[str]
 def _find_class(path: str) -> str:
     """The name of the folder that a file lies in; none at the top of a split."""
     folders = path.split("/")[:-1]
-    if folders and folders[0] in ("train", "test"):
+    if folders and folders[0] in SPLITS:
         folders = folders[1:]
     return folders[-1] if folders else ""
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from lowlevel_simclr.config.choices import ENCODERS, STEMS
 from lowlevel_simclr.model import initial_values
 from lowlevel_simclr.model.batch_norm import FusedBatchNorm
 from lowlevel_simclr.model.convolution import Convolution
@@ -37,8 +38,6 @@ BASIC = {
     "resnet18": Basic((2, 2, 2, 2), 64, projects=True),
     "resnet34": Basic((3, 4, 6, 3), 64, projects=True),
 }
-NAMES = (*BASIC, "resnet50")
-STEMS = ("cifar", "imagenet")
 # Of the moving statistics. Keras's 0.99 would still hold 1/8 of its first values after 200 steps.
 MOMENTUM = 0.9
 EPSILON = 1.001e-5  # added to a variance, as in Keras's ResNets: cuDNN takes nothing below 1e-5
@@ -83,8 +82,8 @@ def measure_reduction(name: str, stem: str) -> int:
 
 
 def _check_choice(name: str, stem: str, image_size: int, channels: int, weights: str) -> None:
-    if name not in NAMES:
-        raise ValueError(f"there is no encoder '{name}': give one of {', '.join(NAMES)}")
+    if name not in ENCODERS:
+        raise ValueError(f"there is no encoder '{name}': give one of {', '.join(ENCODERS)}")
     if stem not in STEMS:
         raise ValueError(f"there is no stem '{stem}': give one of {', '.join(STEMS)}")
     if channels < 1:

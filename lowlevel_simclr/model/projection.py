@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from lowlevel_simclr.config.choices import HEAD_BATCH_NORMS
 from lowlevel_simclr.model.batch_norm import FusedBatchNorm
 from lowlevel_simclr.model.initial_values import derive_layer_seed
 
 FIRST_PLACE = 10_001  # of the layers' seeds, behind all of the encoder's
-BATCH_NORM = ("none", "hidden", "all", "google")
 MOMENTUM, EPSILON = 0.9, 1.001e-5  # of BatchNorm, as in the encoder
 
 
@@ -30,8 +30,8 @@ def build_projection_head(
     Raises:
         ValueError: there is no layer, or one without width; there is no such BatchNorm.
     """
-    if batch_norm not in BATCH_NORM:
-        raise ValueError(f"there is no BatchNorm '{batch_norm}' of the head: give one of {', '.join(BATCH_NORM)}")
+    if batch_norm not in HEAD_BATCH_NORMS:
+        raise ValueError(f"there is no BatchNorm '{batch_norm}' of the head: give one of {', '.join(HEAD_BATCH_NORMS)}")
     if not widths or min(widths) < 1:
         raise ValueError(f"the projection widths are {tuple(widths)}: give at least one, each at least 1")
     precision = tf.keras.mixed_precision.global_policy().compute_dtype

@@ -14,13 +14,12 @@ from typing import Any
 import tensorflow as tf
 
 from lowlevel_simclr import stock
+from lowlevel_simclr.config.choices import OPTIMIZERS
 from lowlevel_simclr.runtime import keras
 from lowlevel_simclr.runtime.keras import Variable
 from lowlevel_simclr.stock.lars_update import trust_ratio
 
 LarsUpdateAll = Callable[..., tuple[list[tf.Tensor], list[tf.Tensor]]]  # as `stock.lars_update_all`
-
-NAMES = ("lars", "lamb", "sgd", "adamw")
 
 
 class Optimizer:
@@ -273,7 +272,7 @@ def build_optimizer(
     if name == "lamb":
         kind = Lamb if keras.import_tensorflow_addons() is None else AddonsLamb
         return kind(variables, weight_decay, beta_1, beta_2, epsilon)
-    raise ValueError(f"there is no optimizer '{name}': give one of {', '.join(NAMES)}")
+    raise ValueError(f"there is no optimizer '{name}': give one of {', '.join(OPTIMIZERS)}")
 
 
 def describe_variables(optimizer: Optimizer) -> list[dict[str, Any]]:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from lowlevel_simclr.config.choices import BATCH_NORMS
 from lowlevel_simclr.model.batch_norm import BatchStatistics, use_batch_statistics
 
 MEETING, TRAINING = 7_001, 7_002  # group keys: one device of each worker, all replicas
-BATCH_NORMS = ("sync", "local", "ghost")
 
 
 class DistributionError(RuntimeError):

@@ -1,0 +1,179 @@
+"""Proves that runs of this tree are those of an older commit, to the last bit.
+
+    python -m tests.programs.compare_with_commit REVISION [COMMAND ...]
+
+For each command of `COMMANDS` both trees train 40 steps from nothing. Compared are every row of metrics.jsonl but its
+rate, every array of the last checkpoint, and evaluation.json. Then this tree resumes the older tree's run at its
+checkpoint of step 20, and the end is compared again. `encoder.keras` and the file that `embed` writes are compared to
+`CLOSE`, because an encoder may be exported in other layers.
+
+The older tree is checked out into a temporary folder and its native library is built there, with this environment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+STEPS, HALF = 40, 20
+CLOSE = 2e-6  # of h, whose entries are of order 1: some roundings of float32
+FOLDER = "{pictures}"
+COMMANDS: dict[str, list[str]] = {
+    "default": [],
+    "lars": ["--optimizer", "lars", "--precision", "float32"],
+    "micro-batch": ["--batch-size", "128", "--micro-batch", "64"],
+    "two devices": ["--devices", "cpu:2"],
+    "stock": ["--ops", "stock"],
+    "folder": ["--dataset", f"folder:{FOLDER}", "--batch-size", "32"],
+    "streamed": ["--dataset", f"folder:{FOLDER}", "--batch-size", "32", "--memory-limit", "0"],
+}
+
+
+class Difference(AssertionError):
+    """Two runs that should be the same are not."""
+
+
+def check_out(revision: str, folder: Path) -> Path:
+    """Check a commit out into a folder and build its native library there; return the tree."""
+    tree = folder / "tree"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(tree)], check=True)
+    subprocess.run(["git", "-C", str(tree), "checkout", "--quiet", revision], check=True)
+    environment = {**os.environ, "LOWLEVEL_SIMCLR_CUDA": "0"}
+    command = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]
+    subprocess.run(command, cwd=tree, env=environment, check=True, capture_output=True)
+    return tree
+
+
+def draw_pictures(folder: Path) -> Path:
+    """Write three classes of 60 small pictures of several sizes, the same ones every time."""
+    random = np.random.default_rng(0)
+    for name in "abc":
+        (folder / name).mkdir(parents=True)
+        for place in range(60):
+            height, width = random.integers(24, 60, 2)
+            coarse = Image.fromarray(random.integers(0, 255, (4, 4, 3), np.uint8))
+            coarse.resize((int(width), int(height)), Image.Resampling.BICUBIC).save(folder / name / f"{place}.png")
+    return folder
+
+
+def run_program(tree: Path, program: str, *arguments: str) -> None:
+    """Run a program of a tree to its end.
+
+    Raises:
+        Difference: it fails.
+    """
+    environment = {**os.environ, "PYTHONPATH": str(tree), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-m", f"lowlevel_simclr.{program}", *arguments]
+    done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise Difference(f"{program} {' '.join(arguments)} failed in {tree}:\n{done.stderr[-2000:]}")
+
+
+def train(tree: Path, out: Path, flags: Sequence[str]) -> None:
+    """Train 40 steps in a folder, or go on with the run in it."""
+    fixed = ["--steps", str(STEPS), "--checkpoint-every", str(HALF), "--out", str(out)]
+    run_program(tree, "train", *fixed, *flags)
+
+
+def read_rows(run: Path) -> list[dict[str, Any]]:
+    """Return the rows of metrics.jsonl without the rate, which is never the same."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name != "pairs_per_second"} for row in rows]
+
+
+def compare_runs(older: Path, newer: Path) -> int:
+    """Compare two runs and return how many arrays were the same.
+
+    Raises:
+        Difference: with the first thing that differs.
+    """
+    rows = read_rows(older), read_rows(newer)
+    if rows[0] != rows[1] or len(rows[0]) != STEPS:
+        first = next((place for place, pair in enumerate(zip(*rows)) if pair[0] != pair[1]), min(map(len, rows)))
+        raise Difference(f"{newer}: row {first} of metrics.jsonl differs from {older}")
+    name = f"step-{STEPS:08d}.npz"
+    saved = [np.load(run / "checkpoints" / name) for run in (older, newer)]
+    names = [sorted(set(each.files) - {"__meta__"}) for each in saved]
+    if names[0] != names[1]:
+        raise Difference(f"{newer}: the checkpoint has other arrays than that of {older}")
+    unlike = [each for each in names[0] if saved[0][each].tobytes() != saved[1][each].tobytes()]
+    if unlike:
+        raise Difference(f"{newer}: {len(unlike)} arrays differ from {older}, first {unlike[0]}")
+    meta = [json.loads(str(each["__meta__"]))["meta"] for each in saved]
+    if meta[0] != meta[1]:
+        raise Difference(f"{newer}: the checkpoint says {meta[1]}, that of {older} {meta[0]}")
+    evaluation = [json.loads((run / "evaluation.json").read_text()) for run in (older, newer)]
+    if evaluation[0] != evaluation[1]:
+        raise Difference(f"{newer}: evaluation.json is {evaluation[1]}, that of {older} {evaluation[0]}")
+    return len(names[0])
+
+
+def resume(tree: Path, older: Path, out: Path, flags: Sequence[str]) -> None:
+    """Copy an older run as it was at step 20, and go on with it."""
+    shutil.copytree(older, out)
+    (out / "checkpoints" / f"step-{STEPS:08d}.npz").unlink()
+    for name in ("evaluation.json", "encoder.keras"):
+        (out / name).unlink()
+    train(tree, out, flags)
+
+
+def compare_outputs(trees: Sequence[Path], runs: Sequence[Path], pictures: Path, folder: Path) -> float:
+    """Return the largest difference of h by `embed` and by encoder.keras, of an older and a newer tree and run.
+
+    Raises:
+        Difference: it is above `CLOSE`.
+    """
+    import tensorflow as tf
+
+    rows = []
+    for tree, run in zip(trees, runs):
+        out = folder / f"{len(rows)}.npz"
+        run_program(tree, "embed", str(run), str(pictures), "--out", str(out))
+        rows.append(np.load(out)["h"])
+    images = np.random.default_rng(1).integers(0, 256, (8, 40, 30, 3)).astype(np.float32)
+    models = [tf.keras.models.load_model(run / "encoder.keras", compile=False) for run in runs]
+    found = [model.predict(images, verbose=0) for model in models]
+    largest = max(float(np.abs(pair[0] - pair[1]).max()) for pair in (rows, found))
+    if largest > CLOSE:
+        raise Difference(f"h of embed or encoder.keras differs by {largest}")
+    return largest
+
+
+def compare_with_commit(revision: str, names: Sequence[str] = tuple(COMMANDS)) -> None:
+    """Train every command in both trees and compare; print what was the same.
+
+    Raises:
+        Difference: with the first thing that differs.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        older, pictures = check_out(revision, folder), draw_pictures(folder / "pictures")
+        for name in names:
+            flags = [flag.replace(FOLDER, str(pictures)) for flag in COMMANDS[name]]
+            runs = [folder / f"{name}-{which}" for which in ("older", "newer", "resumed")]
+            train(older, runs[0], flags)
+            train(ROOT, runs[1], flags)
+            arrays = compare_runs(runs[0], runs[1])
+            resume(ROOT, runs[0], runs[2], flags)
+            compare_runs(runs[0], runs[2])
+            print(
+                f"{name}: {STEPS} rows, {arrays} arrays and evaluation.json are the same, also when resumed", flush=True
+            )
+            if name == "default":
+                largest = compare_outputs((older, ROOT), runs[:2], pictures, folder)
+                print(f"{name}: h of embed and encoder.keras differ by at most {largest:.1e}", flush=True)
+
+
+if __name__ == "__main__":
+    compare_with_commit(sys.argv[1], sys.argv[2:] or tuple(COMMANDS))
