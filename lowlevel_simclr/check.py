@@ -1,4 +1,4 @@
-"""TODO."""
+"""python -m lowlevel_simclr.check: proves the installed ops on this very machine."""
 
 from __future__ import annotations
 

@@ -1,40 +1,32 @@
-"""The house keeps its own rules: levels, one op in five homes, no test without an assertion."""
+"""The house keeps its rules: rooms in levels, an op in six homes, one list a choice, no test without an assertion."""
 
 from __future__ import annotations
 
 import ast
 import inspect
+import re
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lowlevel_simclr"
+PROGRAMS = ("train", "evaluate", "embed", "check")
+# From the lowest. A room imports from itself and from lower levels only.
 LEVELS = (
-    ("config", "reference", "tracing", "processor"),
-    (
-        "presets",
-        "ops",
-        "stock",
-        "compat",
-        "convolution",
-        "pooling",
-        "runlog",
-        "background",
-        "trace",
-        "dataset",
-        "picture",
-    ),
-    ("command_line", "shapes", "augment", "encoder", "projection", "optimizer", "checkpoint", "plots", "downloads"),
-    ("cifar", "image_folder", "npz_file", "score_store"),
-    ("distribute", "data"),
-    ("step", "protocol", "export", "view_cases", "lars_cases"),
-    ("classifier", "h_store", "assembly"),
-    ("micro_batch",),
-    ("train", "evaluate", "check", "embed"),
+    ("contract", "runtime", "config"),
+    ("model", "ops", "stock", "reference"),
+    ("data", "optim", "run"),
+    ("evaluation", "verification"),
+    ("training",),
+    PROGRAMS,
 )
-LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
-ENTRY_POINTS = ("train", "evaluate", "check", "embed")
+LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
+MOST_ARROWS = 60
+KNOW_CONFIG = ("train", "evaluate", "training.plan")  # beside config/ itself
+STANDARD = {"__future__", "collections", "dataclasses", "itertools", "math", "typing"}
 ASSERTING = ("assert_", "check_", "given_")  # helpers of the tests that assert for them
 
 
@@ -42,55 +34,74 @@ def sources(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*.py") if path.name != "__init__.py")
 
 
-def part(path: Path) -> str:
-    """The name that has a level: the module, or the package that it lies in."""
-    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
 
 
-def imported(path: Path) -> set[str]:
-    """The parts of this package that a module imports, wherever in it."""
-    parts = set()
+MODULES = {module_of(path): path for path in sources(PACKAGE)}
+
+
+def imported(path: Path) -> Iterator[tuple[str, str]]:
+    """The modules of this package that a file imports, wherever in it, and the name it takes of each."""
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            if node.module == "lowlevel_simclr":
-                parts |= {alias.name for alias in node.names}
-            elif node.module.startswith("lowlevel_simclr."):
-                parts.add(node.module.split(".")[1])
-        elif isinstance(node, ast.Import):
-            parts |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("lowlevel_simclr.")}
-    return parts
+        if isinstance(node, ast.Import):
+            names = (alias.name for alias in node.names)
+            yield from ((name.partition(".")[2], "") for name in names if name.startswith("lowlevel_simclr."))
+        if not isinstance(node, ast.ImportFrom) or (node.module or "").split(".")[0] != "lowlevel_simclr":
+            continue
+        base = (node.module or "")[len("lowlevel_simclr.") :]
+        for alias in node.names:
+            full = f"{base}.{alias.name}".lstrip(".")
+            yield (full, "") if full in MODULES else (base or full, alias.name)
 
 
-@pytest.mark.parametrize("path", sources(PACKAGE), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_module_imports_only_from_lower_levels(path: Path) -> None:
-    own = part(path)
-    assert own in LEVEL, f"{path} has no level: give it one in {Path(__file__).name}"
-    wrong = {name for name in imported(path) - {own} if LEVEL[name] >= LEVEL[own] and own not in ENTRY_POINTS}
-    # `runlog` is level 1 and `checkpoint` writes through it; entry points never import one another.
-    if own in ENTRY_POINTS:
-        wrong = imported(path) & set(ENTRY_POINTS)
+@pytest.mark.parametrize("path", sources(PACKAGE), ids=module_of)
+def test_a_room_imports_only_from_lower_levels(path: Path) -> None:
+    own = module_of(path).split(".")[0]
+    assert own in LEVEL, f"{path} lies in no room: see LEVELS in {Path(__file__).name}"
+    rooms = {module.split(".")[0] for module, _ in imported(path)} & set(LEVEL)
+    wrong = {room for room in rooms - {own} if LEVEL[room] >= LEVEL[own]}
     assert not wrong, f"{own} (level {LEVEL[own]}) imports {sorted(wrong)} from its own level or above"
 
 
+def test_the_rooms_are_few_and_so_are_the_arrows_between_them() -> None:
+    arrows = {
+        (own.split(".")[0], module.split(".")[0])
+        for own, path in MODULES.items()
+        for module, _ in imported(path)
+        if module.split(".")[0] in LEVEL and module.split(".")[0] != own.split(".")[0]
+    }
+    assert len(arrows) < MOST_ARROWS, len(arrows)
+    assert {own.split(".")[0] for own in MODULES} == set(LEVEL)
+
+
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    imports = defaultdict(set)
+    for own, path in MODULES.items():
+        imports[own] = {module for module, _ in imported(path) if module in MODULES} - {own}
+    while free := [own for own, others in imports.items() if not others & set(imports)]:
+        for own in free:
+            del imports[own]
+    assert not imports, f"these import one another: {sorted(imports)}"
+
+
+def test_only_programs_and_the_plan_know_the_configuration() -> None:
+    know = {own for own, path in MODULES.items() if ("config.settings", "Config") in set(imported(path))}
+    assert {own for own in know if not own.startswith("config.")} == set(KNOW_CONFIG)
+
+
 def test_the_reference_needs_numpy_only() -> None:
-    for path in sources(PACKAGE / "reference"):
+    for path in [*sources(PACKAGE / "reference"), *sources(PACKAGE / "contract")]:
         modules = {
-            (node.module if isinstance(node, ast.ImportFrom) else alias.name).split(".")[0]
+            (node.module or "" if isinstance(node, ast.ImportFrom) else alias.name).split(".")[0]
             for node in ast.walk(ast.parse(path.read_text()))
             if isinstance(node, (ast.Import, ast.ImportFrom))
             for alias in node.names
         }
-        allowed = {
-            "__future__",
-            "collections",
-            "dataclasses",
-            "itertools",
-            "math",
-            "typing",
-            "numpy",
-            "lowlevel_simclr",
-        }
-        assert modules <= allowed, f"{path.name} imports {modules - allowed}"
+        assert modules <= {*STANDARD, "numpy", "lowlevel_simclr"}, f"{path.name} imports {modules}"
+
+
+# One op, one name, the same place everywhere
 
 
 def op_names() -> list[str]:
@@ -98,14 +109,14 @@ def op_names() -> list[str]:
 
 
 @pytest.mark.parametrize("op", op_names())
-def test_an_op_has_five_homes(op: str) -> None:
+def test_an_op_has_six_homes(op: str) -> None:
     homes = [
         ROOT / "kernels" / op,
         PACKAGE / "ops" / f"{op}.py",
         PACKAGE / "reference" / f"{op}.py",
         PACKAGE / "stock" / f"{op}.py",
-        ROOT / "tests" / f"test_{op}.py",
-        ROOT / "bench" / f"bench_{op}.py",
+        ROOT / "tests" / "ops" / f"test_{op}.py",
+        ROOT / "bench" / "ops" / f"bench_{op}.py",
     ]
     assert [home for home in homes if not home.exists()] == []
 
@@ -120,6 +131,54 @@ def test_implementations_share_their_signatures(op: str) -> None:
     assert names(ops) == names(stock)
 
 
+# One list a choice
+
+
+def test_every_choice_is_listed_once() -> None:
+    """A tuple, list, set or dict of two names of one list, written anywhere else, is a second list."""
+    from lowlevel_simclr.config import choices
+
+    lists = {name: set(value) for name, value in vars(choices).items() if name.isupper() and isinstance(value, tuple)}
+    common = {"none", "auto", "on", "off", "all", "train", "test", "mean", "imagenet", "float32", "bfloat16", "float16"}
+    second = []
+    for own, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if own == "config.choices" or not isinstance(node, (ast.Tuple, ast.List, ast.Set)):
+                continue
+            words = {each.value for each in node.elts if isinstance(each, ast.Constant) and isinstance(each.value, str)}
+            second += [(own, node.lineno, name) for name, known in lists.items() if len((words & known) - common) > 1]
+    # A default of one program, and the flavours of BatchNorm that give all layers one.
+    allowed = {("evaluation.protocols", "PROTOCOLS"), ("evaluation.summary", "PROTOCOLS")}
+    assert [one for one in second if (one[0], one[2]) not in allowed] == []
+
+
+def test_every_choice_is_served() -> None:
+    import tensorflow as tf
+
+    from lowlevel_simclr.config import choices
+    from lowlevel_simclr.config.presets import PRESETS
+    from lowlevel_simclr.data import catalog, dataset
+    from lowlevel_simclr.model.encoder import BASIC
+    from lowlevel_simclr.optim import optimizers, schedule
+    from lowlevel_simclr.runtime.precision import POLICIES
+    from lowlevel_simclr.training.loss import LOSS_FACTORS
+
+    assert {*BASIC, "resnet50"} == set(choices.ENCODERS)
+    assert set(LOSS_FACTORS) == set(choices.LOSS_REDUCTIONS)
+    assert set(choices.PRECISIONS) <= set(POLICIES)
+    assert all(schedule.scale_learning_rate(1.0, 256, rule) > 0 for rule in choices.LEARNING_RATE_SCALINGS)
+    assert all(optimizers.build_optimizer(name, [tf.Variable([[1.0]])]) for name in choices.OPTIMIZERS)
+    for name in choices.DATASETS + tuple(f"{form}none" for form in choices.DATASET_FORMS):
+        try:
+            assert catalog.load_dataset(name, "/none", 0).name
+        except dataset.DataError as error:
+            assert "there is no data set" not in str(error)
+    assert {preset().data.dataset.partition(":")[0] for preset in PRESETS.values()} <= set(choices.DATASETS)
+
+
+# Tests and names
+
+
 def asserts(function: ast.FunctionDef) -> bool:
     """An assert, a `pytest.raises`, or a call of a helper that says in its name that it asserts."""
     for node in ast.walk(function):
@@ -132,7 +191,7 @@ def asserts(function: ast.FunctionDef) -> bool:
     return False
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "tests").glob("test_*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("test_*.py")), ids=lambda path: path.stem)
 def test_every_test_can_fail(path: Path) -> None:
     tests = [
         node
@@ -149,3 +208,12 @@ def test_no_grab_bags() -> None:
         path.stem for folder in ("lowlevel_simclr", "kernels", "tests", "bench") for path in (ROOT / folder).rglob("*")
     }
     assert not names & banned
+
+
+def test_the_readme_shows_the_real_tree() -> None:
+    """Each folder of the package stands in the README's tree, and nothing else does."""
+    tree = (ROOT / "README.md").read_text().partition("<!-- tree -->")[2].partition("<!-- /tree -->")[0]
+    shown = set(re.findall(r"^      ([a-z_]+)/ ", tree, re.MULTILINE))
+    assert shown == {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    top = set(re.findall(r"^    ([a-z_]+)/ ", tree, re.MULTILINE))
+    assert top == {"lowlevel_simclr", "kernels", "tests", "bench", "docs"}

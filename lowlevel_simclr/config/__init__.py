@@ -1,1 +1,1 @@
-"""TODO config."""
+"""What a run is: settings, their checks, their text, presets and the command line."""

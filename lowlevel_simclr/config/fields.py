@@ -1,4 +1,4 @@
-"""TODO."""
+"""The settings as data: one walk over them serves flags, text, checks and comparison."""
 
 from __future__ import annotations
 

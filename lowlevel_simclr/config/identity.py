@@ -1,4 +1,8 @@
-"""TODO."""
+"""A configuration as text, and which of its settings make a run this run.
+
+A setting is part of the identity when it can change the trained weights, if only in the last bit. A run is resumed only
+under the same identity.
+"""
 
 from __future__ import annotations
 

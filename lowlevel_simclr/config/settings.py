@@ -1,17 +1,15 @@
-"""What a run is: frozen dataclasses in the paper's words, checks, and config -> text -> config.
+"""The settings of a run: frozen dataclasses in the paper's words.
 
-Every field of every section is one flag of the command line, so names are unique over all sections and each
-field carries its own help, bounds and choices. Only entry points read a `Config`; everything below them takes
-plain values.
+Every field of every section is one flag of the command line, so names are unique over all sections, and each field
+carries its own help, bounds and choices. Only the programs and `training/plan.py` read a `Config`. Everything else
+takes plain values.
 
-A field is part of a run's *identity* when it can change the trained weights, if only in the last bit: a run
-is resumed only under the same identity. Not part of it (`identity=False`) are where the images lie, how often
-a checkpoint is written, how many are kept, how many steps one host call makes and how often k-NN looks; they
-may change from one session of a run to the next. Settings that say "auto" are to be replaced by what was
-chosen before the config is written or compared: what was chosen is identity, that it was chosen automatically
-is not.
+Fields with `identity=False` may change from one session of a run to the next (`config/identity.py`): where the images
+lie, how often a checkpoint is written, how many are kept, how many steps one host call makes, how often k-NN is
+measured. Settings that say "auto" are replaced by what was chosen before the config is written or compared. What was
+chosen is identity; that it was chosen automatically is not.
 
-To add a setting: add a field. Named starting points are in `presets.py`, flags in `command_line.py`.
+To add a setting, add a field. Named starting points are in `presets.py`, flags in `command_line.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The checks of a whole configuration, before any work is done."""
 
 from __future__ import annotations
 

@@ -1,1 +1,4 @@
-"""TODO contract."""
+"""What every implementation of an op shares by definition: random words, argument checks, types and constants.
+
+The NumPy reference shares nothing else with what it judges.
+"""

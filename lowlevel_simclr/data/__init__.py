@@ -1,1 +1,1 @@
-"""TODO data."""
+"""Data sets, batches, views and the test transform."""

@@ -1,7 +1,6 @@
-"""A data set by its name, and the order training sees it in: uint8 images -> batches of (epoch, index, images).
+"""The order in which training sees the images: batches of (epoch, index, images uint8).
 
-Not here: augmentation, floats, how each kind of data set is read (`cifar.py`, `image_folder.py`, `npz_file.py`,
-`shapes.py`).
+Not here: views, floats, how a data set is read.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""TODO."""
+"""A data set by its name, whatever its kind."""
 
 from __future__ import annotations
 

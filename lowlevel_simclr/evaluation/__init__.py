@@ -1,1 +1,1 @@
-"""TODO evaluation."""
+"""What an encoder has learned: representations, protocols, tables and pictures."""

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Cosine weighted k-NN on frozen representations, and the nearest images."""
 
 from __future__ import annotations
 

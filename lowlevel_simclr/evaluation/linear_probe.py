@@ -1,4 +1,4 @@
-"""TODO."""
+"""The linear probe: multinomial logistic regression on frozen representations."""
 
 from __future__ import annotations
 

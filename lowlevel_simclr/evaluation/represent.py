@@ -1,9 +1,6 @@
-"""What an encoder has learned: h of every image, cosine k-NN and a linear probe on it, beside their baselines.
+"""The representation h of every image of a data set, with a proof that the encoder was frozen.
 
-`train` and `evaluate` both call this. The encoder is frozen: it runs in inference mode, and its weights are hashed
-before and after. Labels of the test split are compared with, never chosen by.
-
-Not here: files, pictures, the configuration.
+The encoder runs in inference mode, and its weights are hashed before and after.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""TODO."""
+"""evaluation.json: what is measured on frozen representations, and its table.
+
+The encoder is frozen throughout. Labels of the test split are compared with, and nothing is chosen by them.
+"""
 
 from __future__ import annotations
 

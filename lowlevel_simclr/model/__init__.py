@@ -1,1 +1,1 @@
-"""TODO model."""
+"""The encoder, the projection head and their layers."""

@@ -1,4 +1,8 @@
-"""TODO."""
+"""BatchNorm by TensorFlow's fused kernel, and over what its statistics are taken.
+
+The statistics are those of the batch, of all replicas, of a micro-batch or of a ghost group: a context says which, and
+every layer that is called or traced within it follows.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The seed of each layer's initial values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The loss scale: a factor that keeps small gradients above the smallest float16."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The learning rate: scaled with the batch, warmed up linearly, then a cosine to 0."""
 
 from __future__ import annotations
 

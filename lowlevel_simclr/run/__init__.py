@@ -1,1 +1,1 @@
-"""TODO run."""
+"""A run folder: its files, its checkpoints, and what they say."""

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Files that are whole or not there, locks, and errors of the file system as messages."""
 
 from __future__ import annotations
 

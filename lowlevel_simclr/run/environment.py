@@ -1,4 +1,4 @@
-"""TODO."""
+"""What a run ran on: versions, machine, command line and memory."""
 
 from __future__ import annotations
 

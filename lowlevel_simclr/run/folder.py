@@ -3,12 +3,8 @@
     config.json  environment.json  data.json  variables.json  metrics.jsonl  evaluation.json  tensorboard/
     checkpoints/  plots/
 
-`open_run` gives the folder to one process at a time, new or to be resumed, and refuses what it must not
-touch. `Run` is what training writes through; the functions at the end read a run and add evaluations to it,
-from any process.
-
-TensorFlow is imported only where devices are listed and TensorBoard events are written, so that a folder that
-is refused is refused at once. Events are TensorFlow's own records; the tensorboard package only shows them.
+`open_run` gives the folder to one process at a time, new or to be resumed, and refuses what it must not touch. Training
+writes through `Run`. Other processes read a run, and add evaluations to it, through `run/results.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The files of a run that any process may read, and those that several processes add to."""
 
 from __future__ import annotations
 

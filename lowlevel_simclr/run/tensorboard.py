@@ -1,4 +1,4 @@
-"""TODO."""
+"""TensorBoard scalars as TensorFlow's own records. The tensorboard package only shows them."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""TODO runtime."""
+"""What differs between versions of TensorFlow and Keras, and between devices."""

@@ -1,4 +1,4 @@
-"""TODO."""
+"""An end to collective ops. TensorFlow has no public API for this."""
 
 from __future__ import annotations
 

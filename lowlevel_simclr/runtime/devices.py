@@ -1,4 +1,4 @@
-"""TODO."""
+"""Which devices TensorFlow sees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The precision that layers compute in, and which one this device computes fast."""
 
 from __future__ import annotations
 

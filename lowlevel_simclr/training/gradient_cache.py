@@ -1,4 +1,4 @@
-"""TODO."""
+"""The training step with the memory of one micro-batch: the gradient cache (Gao et al. 2021)."""
 
 from __future__ import annotations
 

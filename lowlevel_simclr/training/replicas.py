@@ -1,4 +1,10 @@
-"""TODO."""
+"""Several replicas that compute what one would: what each exchanges with the others.
+
+A replica is one thread of one worker process, with its own copy of every variable on its own device. It runs the same
+compiled step as a lone device, and meets the others in TensorFlow's collective ops alone.
+
+Rows of all replicas are in canonical order for the loss: all first views by rank, then all second views by rank.
+"""
 
 from __future__ import annotations
 

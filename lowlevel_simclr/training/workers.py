@@ -1,15 +1,10 @@
-"""Several replicas that compute what one would: who they are, what they exchange, and the loss over all their rows.
+"""The worker processes of a run: who they are, how they meet, and what happens when one is lost.
 
-A replica is one thread of one worker process, with its own copy of every variable on its own device; it runs the same
-compiled step as a lone device, and meets the others in TensorFlow's collective ops alone. `MultiWorkerMirroredStrategy`
-gives the cluster of TF_CONFIG: servers, heartbeats, an end to every collective when a worker is gone; no more of it is
-used. Within one process MirroredStrategy is not used: on virtual CPU devices TensorFlow 2.15 and 2.21 refuse the
-reduction of its replica context inside a tf.while_loop, where synchronised BatchNorm over micro-batches needs one
-(tests/test_distribute.py). On GPUs, and in MultiWorkerMirroredStrategy, that has not been tried.
-
-Rows of all replicas are in canonical order for the loss: all first views by rank, then all second views by rank.
-
-Not here: the step (`step.py`), the configuration.
+`MultiWorkerMirroredStrategy` provides the cluster of TF_CONFIG: servers, heartbeats, and an end to every collective
+when a worker is gone. Nothing else of it is used. MirroredStrategy is not used within one process: on virtual CPU
+devices TensorFlow 2.15 and 2.21 refuse the reduction of its replica context inside a tf.while_loop, where synchronised
+BatchNorm over micro-batches needs one (tests/training/test_replicas.py). On GPUs, and in MultiWorkerMirroredStrategy,
+that has not been tried.
 """
 
 from __future__ import annotations

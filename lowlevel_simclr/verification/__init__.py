@@ -1,1 +1,1 @@
-"""TODO verification."""
+"""What `check` proves: cases, bounds and judgements, one module an op."""
