@@ -23,6 +23,7 @@ from lowlevel_simclr.evaluation.embed_files import (
     write_embeddings,
 )
 from lowlevel_simclr.run.atomic import RunError
+from lowlevel_simclr.run.checkpoint import CheckpointError
 from lowlevel_simclr.run.results import read_config
 
 DESCRIPTION = "Writes the representation h (or the projection z) of images, as the encoder of a run sees them."
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         embed = make_embedder(given.run, config.model, scaling, shape.channels, given.output)
         rows, paths, bad = embed_files(files, embed, shape)
         write_embeddings(given.out, rows, paths, given.output)
-    except (ConfigError, RunError, EmbedError) as error:
+    except (ConfigError, RunError, CheckpointError, EmbedError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     for path, reason in bad:

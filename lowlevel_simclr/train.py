@@ -34,6 +34,7 @@ from lowlevel_simclr.runtime.keras import find_keras_version
 from lowlevel_simclr.training import pictures
 from lowlevel_simclr.training.plan import Plan, list_early_differences, load_images, read_earlier, refuse_early, resolve
 from lowlevel_simclr.training.replicas import DistributionError
+from lowlevel_simclr.training.saving import NonFiniteState
 from lowlevel_simclr.training.session import Session
 from lowlevel_simclr.training.signals import Stopped, note_stop_requests
 from lowlevel_simclr.training.step import NonFiniteLoss
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DistributionError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 1
-    except (ConfigError, DataError, RunError, CheckpointError, NonFiniteLoss) as error:
+    except (ConfigError, DataError, RunError, CheckpointError, NonFiniteLoss, NonFiniteState) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -67,7 +68,7 @@ def train(config: Config, options: RunOptions) -> dict[str, Any]:
 
     Raises:
         Stopped: a signal ended it early; the state is saved.
-        ConfigError, DataError, RunError, CheckpointError, NonFiniteLoss, DistributionError: see there.
+        ConfigError, DataError, RunError, CheckpointError, NonFiniteLoss, NonFiniteState, DistributionError: see there.
     """
     team = gather_team(config.train.devices, config.train.batch_norm, config.train.ghost_batch)
     earlier = read_earlier(config, options.out, options.fresh)

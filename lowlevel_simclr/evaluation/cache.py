@@ -69,8 +69,11 @@ def represent_cached(
 
 
 def _load_kept(place: Path, meta: dict[str, Any]) -> np.ndarray | None:
-    """h (n, d) that was made of the same, or None."""
-    saved = checkpoint.load_latest(place)
+    """Return h (n, d) that was made of the same, or None where there is none or it cannot be used."""
+    try:
+        saved = checkpoint.load_latest(place)
+    except checkpoint.CheckpointError:
+        return None  # it is computed anew
     return saved.arrays["h"] if saved and saved.meta == meta else None
 
 

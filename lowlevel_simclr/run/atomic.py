@@ -41,6 +41,15 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     _sync_folder(path.parent)
 
 
+def choose_free_name(path: Path, word: str) -> Path:
+    """Return a path beside a file that is not there yet: file.word, then file.word-2, and so on."""
+    number, place = 1, path.with_name(f"{path.name}.{word}")
+    while place.exists():
+        number += 1
+        place = path.with_name(f"{path.name}.{word}-{number}")
+    return place
+
+
 def _sync_folder(folder: Path) -> None:
     """Makes a rename in the folder last through a power cut."""
     handle = os.open(folder, os.O_RDONLY)

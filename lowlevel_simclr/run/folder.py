@@ -12,14 +12,23 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from lowlevel_simclr.run.atomic import RunError, explain_os_errors, lock_file, read_json, write_atomically, write_json
+from lowlevel_simclr.run.atomic import (
+    RunError,
+    choose_free_name,
+    explain_os_errors,
+    lock_file,
+    read_json,
+    write_atomically,
+    write_json,
+)
 from lowlevel_simclr.run.environment import describe_environment, measure_peak_memory
-from lowlevel_simclr.run.results import parse_row
+from lowlevel_simclr.run.results import METRICS, parse_row
 from lowlevel_simclr.run.tensorboard import EventFile
 
 Difference = Callable[[dict[str, Any]], list[str]]  # a run's config.json -> what keeps it from being resumed
@@ -140,25 +149,53 @@ class Run:
             return
         text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in plain)
         with explain_os_errors("write the metrics of", self.folder):
-            with open(self.folder / "metrics.jsonl", "ab") as file:
+            with open(self.folder / METRICS, "ab") as file:
                 file.write(text.encode())
             if self._events is None:
                 self._events = EventFile(self.tensorboard, plain[0]["step"])
             self._events.write(plain)
 
     def cut_metrics(self, last_step: int) -> None:
-        """Drops the rows after `last_step` and any line that a kill left unfinished; for every resume.
+        """Drop the rows after `last_step` and a last line that a kill left unfinished; for every resume.
+
+        Where another line is damaged, the file is kept as it is under another name, and stderr says how many rows are
+        lost.
 
         Raises:
             RunError: the disk is full or the folder gone.
         """
-        path = self.folder / "metrics.jsonl"
+        path = self.folder / METRICS
         old = path.read_bytes() if path.exists() else b""
-        rows = ((line, parse_row(line)) for line in old.split(b"\n"))
-        new = b"".join(line + b"\n" for line, row in rows if row is not None and row["step"] <= last_step)
-        if new != old:
-            with explain_os_errors("cut the metrics of", self.folder):
-                write_atomically(path, lambda file: file.write(new))
+        lines = old.split(b"\n")
+        rows = [parse_row(line) for line in lines]
+        kept = [line for line, row in zip(lines, rows) if row is not None and row["step"] <= last_step]
+        new = b"".join(line + b"\n" for line in kept)
+        damaged = sum(row is None and line.strip() != b"" for line, row in zip(lines[:-1], rows))
+        if new == old:
+            return
+        with explain_os_errors("cut the metrics of", self.folder):
+            if damaged:
+                beside = choose_free_name(path, "damaged")
+                write_atomically(beside, lambda file: file.write(old))
+                print(
+                    f"{damaged} damaged lines of {path} are left out; the file as it was is {beside.name}",
+                    file=sys.stderr,
+                )
+            write_atomically(path, lambda file: file.write(new))
+
+    def set_metrics_aside(self) -> None:
+        """Rename the metrics of steps that are about to be made again, where there is no checkpoint to go on from.
+
+        Raises:
+            RunError: the folder cannot be written.
+        """
+        path = self.folder / METRICS
+        if not path.exists() or not path.stat().st_size:
+            return
+        with explain_os_errors("rename the metrics of", self.folder):
+            beside = choose_free_name(path, "unused")
+            os.replace(path, beside)
+        print(f"{self.folder} has no checkpoint: training starts at step 0, and the old metrics are {beside.name}")
 
 
 def _to_json_number(value: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 from lowlevel_simclr.run.atomic import RunError, explain_os_errors, lock_file, read_json, write_json
 
 Row = dict[str, Any]  # one step: "step" (int) and numbers; a number that is not finite is null
+METRICS = "metrics.jsonl"  # a row a step
 EVALUATION_LOCK = ".evaluation.lock"
 
 
@@ -49,7 +50,7 @@ def read_metrics(folder: Path) -> list[Row]:
     Raises:
         RunError: a line that is not the last is no row.
     """
-    path = folder / "metrics.jsonl"
+    path = folder / METRICS
     lines = path.read_bytes().split(b"\n") if path.exists() else []
     rows = []
     for number, line in enumerate(lines, 1):

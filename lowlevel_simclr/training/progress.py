@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from tqdm import tqdm
 
 from lowlevel_simclr.run.folder import Run
@@ -11,6 +12,9 @@ from lowlevel_simclr.run.results import Row
 from lowlevel_simclr.training.loss import compute_chance_loss
 from lowlevel_simclr.training.plan import Plan
 from lowlevel_simclr.training.step import Metrics, refuse_non_finite_loss
+
+TOLD_AFTER = 3  # steps in a row whose loss is that of chance
+CHANCE_ULPS = 4  # spacings of float32 that the mean of 2N equal losses may be off
 
 
 class Progress:
@@ -21,6 +25,7 @@ class Progress:
         self._run, self._bar, self._batch_size = run, bar, plan.batch_size
         self._chance = compute_chance_loss(plan.batch_size, plan.loss_reduction)
         self._latest_knn = math.nan
+        self._at_chance = 0  # steps in a row
 
     def record(self, done: int, metrics: Metrics, seconds: float, knn: float | None) -> None:
         """Write and show the steps of one host call.
@@ -45,10 +50,27 @@ class Progress:
             {"step": done + 1 + place, **values, "pairs_per_second": rate}
             for place, values in enumerate(dict(zip(metrics._fields, map(float, row))) for row in zip(*metrics))
         ]
+        self._tell_chance(rows)
         if knn is not None:
             rows[-1]["knn"] = self._latest_knn = knn
         self._run.append(rows)
         self._show(rows)
+
+    def _tell_chance(self, rows: list[Row]) -> None:
+        """Say once that the loss is exactly that of chance, when it has been so for some steps.
+
+        A loss between two steps of learning only comes near it. It is exact where all projections are equal or 0, for
+        instance because the encoder computes NaN, which ReLU turns into 0.
+        """
+        for row in rows:
+            exact = abs(row["loss"] - self._chance) <= CHANCE_ULPS * np.spacing(np.float32(self._chance))
+            self._at_chance = self._at_chance + 1 if exact else 0
+            if self._at_chance == TOLD_AFTER:
+                tqdm.write(
+                    f"warning: the loss is exactly the chance level ({self._chance:.3f}) since step "
+                    f"{row['step'] - TOLD_AFTER + 1}: all projections are the same. The input may be constant or far "
+                    "out of range (--input-mean, --input-std), or the learning rate too high."
+                )
 
     def _show(self, rows: list[Row]) -> None:
         """Show the numbers of the last step."""

@@ -28,7 +28,7 @@ from lowlevel_simclr.training.pictures import draw_views
 from lowlevel_simclr.training.plan import Plan
 from lowlevel_simclr.training.progress import Progress
 from lowlevel_simclr.training.replicas import choose_own_rows
-from lowlevel_simclr.training.saving import restore_state, save_state
+from lowlevel_simclr.training.saving import check_state, restore_state, save_state
 from lowlevel_simclr.training.signals import Stopped
 from lowlevel_simclr.training.step import Batch, Metrics
 from lowlevel_simclr.training.workers import Team, ask_any, run_everywhere
@@ -87,6 +87,7 @@ class Session:
                 knn = self._measure_knn(done + count)
                 beside.do(functools.partial(progress.record, done, metrics, seconds, knn))
                 if calls == 1:  # not earlier, because until the first step a user waits
+                    beside.do(functools.partial(check_state, done + count, self.learner.snapshot()))
                     beside.do(functools.partial(draw_views, self.plan, self.images, self.run.plots / "views.png"))
                 done += count
                 stops = ask_any(workers, bool(asked()))

@@ -54,7 +54,7 @@ def test_arrays_and_meta_come_back_to_the_bit_and_in_order(tmp_path):
     }
     meta = {"seed": 2**63, "config": "0f", "loss_scale": 32768.0, "nested": {"é": [1, None]}}
     path = save(tmp_path / "checkpoints", 123, arrays, meta, keep=1)
-    found = load_latest(tmp_path / "checkpoints")
+    found = load(path)
     assert path.name == "step-00000123.npz" and found.step == 123 and found.meta == meta
     assert list(found.arrays) == list(arrays)
     for name, array in arrays.items():
@@ -114,13 +114,16 @@ def test_steps_are_ordered_as_numbers(tmp_path):
     assert load_latest(tmp_path).step == 100000000
 
 
-def test_a_save_behind_a_damaged_checkpoint_keeps_itself_and_clears_the_damaged_one(tmp_path, capsys):
+def test_a_save_behind_a_damaged_checkpoint_keeps_itself_and_renames_the_damaged_one(tmp_path, capsys):
     save(tmp_path, 1, state(1), {}, keep=2)
-    damaged = save(tmp_path, 9, state(9), {}, keep=2)
-    damaged.write_bytes(damaged.read_bytes()[:-30])
-    assert load_latest(tmp_path).step == 1 and "step-00000009.npz" in capsys.readouterr().err
-    save(tmp_path, 5, state(5), {}, keep=1)
-    assert names(tmp_path) == ["step-00000005.npz"] and load_latest(tmp_path).step == 5
+    for number in ("", "-2"):  # a second one does not overwrite the first
+        damaged = save(tmp_path, 9, state(9), {}, keep=2)
+        content = damaged.read_bytes()[:-30]
+        damaged.write_bytes(content)
+        assert load_latest(tmp_path).step < 9 and "step-00000009.npz" in capsys.readouterr().err
+        save(tmp_path, 5, state(5), {}, keep=1)
+        assert (tmp_path / f"step-00000009.npz.unused{number}").read_bytes() == content
+    assert "step-00000005.npz" in names(tmp_path) and load_latest(tmp_path).step == 5
 
 
 def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path):
@@ -189,14 +192,96 @@ def test_a_missing_and_a_foreign_array_are_noticed(tmp_path, capsys):
         with zipfile.ZipFile(path, "w") as archive:
             for name, data in changed.items():
                 archive.writestr(name, data)
-        assert load_latest(tmp_path) is None and path.name in capsys.readouterr().err
+        with pytest.raises(CheckpointError, match="none of the 1 checkpoints in .* can be used; nothing was changed"):
+            load_latest(tmp_path)
+        assert path.name in capsys.readouterr().err
 
 
-def test_all_damaged_is_none_and_each_is_named(two, capsys):
+def test_all_damaged_is_refused_and_each_is_named(two, capsys):
     for path in two.parent.iterdir():
         path.write_bytes(b"not an archive")
-    assert load_latest(two.parent) is None
+    with pytest.raises(CheckpointError, match="none of the 2 checkpoints in .* can be used.*give --fresh"):
+        load_latest(two.parent)
     assert capsys.readouterr().err.count("cannot be used (BadZipFile") == 2
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64", "complex64"])
+def test_numbers_that_are_not_finite_lead_to_the_one_before_it(tmp_path, capsys, value, kind):
+    save(tmp_path, 1, state(1), {}, keep=2)
+    array = np.ones(5, kind)
+    array[3] = value
+    save(tmp_path, 2, {**state(2), "weights/of/conv": array}, {}, keep=2)
+    assert load_latest(tmp_path).step == 1
+    assert "'weights/of/conv' in it has a number that is NaN or infinite" in capsys.readouterr().err
+
+
+def test_finite_numbers_whose_sum_overflows_are_finite(tmp_path):
+    save(tmp_path, 1, {"large": np.full(9, 3e38, np.float32)}, {}, keep=1)
+    assert load_latest(tmp_path).step == 1
+
+
+# Unreadable is not damaged
+
+
+def unreadable(error):
+    def read_bytes(self):
+        raise error
+
+    return read_bytes
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (PermissionError(13, "Permission denied"), "Permission denied"),
+        (OSError(5, "Input/output error"), "Input/output error"),
+        (MemoryError(), "MemoryError"),
+        (InterruptedError(4, "Interrupted system call"), "Interrupted system call"),
+        (OSError(116, "Stale file handle"), "Stale file handle"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_an_error_and_everything_stays(two, monkeypatch, error, reason):
+    before = {path.name: path.read_bytes() for path in two.parent.iterdir()}
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", unreadable(error))
+        with pytest.raises(CheckpointError, match=f"cannot read the checkpoints in .*: {reason}; nothing was changed"):
+            load_latest(two.parent)
+    assert {path.name: path.read_bytes() for path in two.parent.iterdir()} == before
+
+
+def test_an_older_file_that_cannot_be_read_is_an_error_too(two, monkeypatch):
+    two.write_bytes(b"damaged")
+    read = Path.read_bytes
+
+    def read_newest_only(self):
+        if self.name != two.name:
+            raise OSError(5, "Input/output error")
+        return read(self)
+
+    monkeypatch.setattr(Path, "read_bytes", read_newest_only)
+    with pytest.raises(CheckpointError, match="Input/output error"):
+        load_latest(two.parent)
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(two, monkeypatch):
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(CheckpointError, match="Permission denied; nothing was changed"):
+        load_latest(two.parent)
+
+
+def test_a_checkpoint_that_is_a_folder_or_a_dead_link_is_an_error(tmp_path):
+    save(tmp_path, 1, state(1), {}, keep=1)
+    (tmp_path / "step-00000002.npz").mkdir()
+    with pytest.raises(CheckpointError, match="Is a directory"):
+        load_latest(tmp_path)
+    (tmp_path / "step-00000002.npz").rmdir()
+    (tmp_path / "step-00000002.npz").symlink_to(tmp_path / "none")
+    with pytest.raises(CheckpointError, match="No such file"):
+        load_latest(tmp_path)
 
 
 def test_a_renamed_checkpoint_is_not_taken_for_another_step(two, capsys):

@@ -1,0 +1,67 @@
+"""What becomes of the metrics of a host call: rows, the bar, and a word about a loss that does not move from chance."""
+
+from __future__ import annotations
+
+import types
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tqdm import tqdm
+
+from lowlevel_simclr.training.loss import compute_chance_loss
+from lowlevel_simclr.training.progress import Progress
+from lowlevel_simclr.training.step import Metrics, NonFiniteLoss
+
+CHANCE = compute_chance_loss(64)
+
+
+def record(losses: list[list[float]]) -> list[dict[str, Any]]:
+    """The rows that a run of 64 images a batch writes for calls with these losses."""
+    rows: list[dict[str, Any]] = []
+    plan = types.SimpleNamespace(batch_size=64, loss_reduction="mean")
+    run = types.SimpleNamespace(append=rows.extend)
+    with tqdm(total=9, disable=True) as bar:
+        progress = Progress(plan, run, bar)
+        for call in losses:
+            values = tf.constant(call, tf.float32)
+            progress.record(len(rows), Metrics(values, 0 * values, 0 * values), 0.5, None)
+    return rows
+
+
+def said_of(losses: list[list[float]], capsys: pytest.CaptureFixture[str]) -> int:
+    """How often it was said that the loss is that of chance."""
+    record(losses)
+    said = capsys.readouterr()
+    return (said.out + said.err).count("the loss is exactly the chance level")
+
+
+def test_a_loss_at_the_chance_level_is_told_once_after_three_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    assert said_of([[4.0, CHANCE], [CHANCE]], capsys) == 0
+    assert said_of([[4.0, CHANCE], [CHANCE, CHANCE], [CHANCE] * 3], capsys) == 1
+    record([[4.0, CHANCE], [CHANCE, CHANCE]])
+    said = capsys.readouterr()
+    assert f"the loss is exactly the chance level ({CHANCE:.3f}) since step 2" in said.out + said.err
+
+
+def test_a_loss_near_the_chance_level_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    near = CHANCE + 1e-5
+    assert said_of([[near] * 5, [CHANCE, near, CHANCE, near, CHANCE, CHANCE]], capsys) == 0
+
+
+def test_rounding_of_the_mean_of_equal_losses_is_still_the_chance_level(capsys: pytest.CaptureFixture[str]) -> None:
+    ulp = float(np.spacing(np.float32(CHANCE)))
+    assert said_of([[CHANCE + 3 * ulp, CHANCE - 3 * ulp, CHANCE]], capsys) == 1
+
+
+def test_rows_have_their_steps_and_the_rate_of_their_call() -> None:
+    rows = record([[4.0, 3.5], [3.25]])
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert [row["loss"] for row in rows] == [4.0, 3.5, 3.25]
+    assert [row["pairs_per_second"] for row in rows] == [256.0, 256.0, 128.0]  # 64 images a step in half a second
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_its_step() -> None:
+    with pytest.raises(NonFiniteLoss, match="the loss of step 2 is nan"):
+        record([[4.0, float("nan")]])

@@ -1,0 +1,187 @@
+"""A run never loses its checkpoints or its metrics, and a state of NaN is neither saved nor trained on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lowlevel_simclr import embed, evaluate, train
+from lowlevel_simclr.model import encoder
+from lowlevel_simclr.run import checkpoint
+from lowlevel_simclr.training import learner, saving
+
+STEADY = [
+    "--image-size",
+    "8",
+    "--batch-size",
+    "16",
+    "--projection-widths",
+    "16",
+    "8",
+    "--knn-every",
+    "0",
+    "--ops",
+    "stock",
+]
+STEADY += ["--warmup-epochs", "0", "--checkpoint-every", "2", "--steps-per-call", "2", "--precision", "float32"]
+STEADY += ["--xla", "off"]
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(encoder.BASIC, "resnet20", encoder.Basic((1, 1, 1), 8, projects=False))
+    monkeypatch.setattr("lowlevel_simclr.data.catalog.SHAPES_TRAIN", 60)
+    monkeypatch.setattr("lowlevel_simclr.data.catalog.SHAPES_TEST", 40)
+
+
+def run(out: Path, *flags: str) -> int:
+    return train.main([*STEADY, "--steps", "6", "--out", str(out), *flags])
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a run but what a session writes before it restores the state."""
+    early = {"config.json", "environment.json", "data.json", "variables.json"}
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name not in early)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files if not path.name.startswith(".")}
+
+
+def refuse_to_read(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """Checkpoints cannot be read, and everything else can."""
+    read = Path.read_bytes
+
+    def read_bytes(path: Path) -> bytes:
+        if path.suffix == ".npz":
+            raise error
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "Permission denied"), OSError(5, "Input/output error"), MemoryError()]
+)
+def test_checkpoints_that_cannot_be_read_end_the_run_and_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException
+) -> None:
+    assert run(tmp_path / "run") == 0
+    before = contents(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        refuse_to_read(patch, error)
+        assert run(tmp_path / "run") == 1
+        said = capsys.readouterr().err
+        assert "error: cannot read the checkpoints in" in said and "nothing was changed" in said
+        images = [str(tmp_path / "run" / "plots")]
+        for main, given in ((evaluate.main, []), (embed.main, [*images, "--out", str(tmp_path / "h.npz")])):
+            assert main([str(tmp_path / "run"), *given]) == 1
+            assert "error: cannot read the checkpoints in" in capsys.readouterr().err
+    assert contents(tmp_path / "run") == before
+    assert run(tmp_path / "run") == 0  # the run was complete, and still is
+
+
+def test_checkpoints_that_are_all_damaged_end_the_run_and_stay(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path / "run") == 0
+    for path in (tmp_path / "run" / "checkpoints").iterdir():
+        path.write_bytes(path.read_bytes()[:-40])
+    before = contents(tmp_path / "run")
+    assert run(tmp_path / "run") == 1
+    assert "error: none of the 3 checkpoints in" in capsys.readouterr().err
+    assert contents(tmp_path / "run") == before
+
+
+def test_a_damaged_newest_checkpoint_is_kept_under_another_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path / "run") == 0
+    newest = tmp_path / "run" / "checkpoints" / "step-00000006.npz"
+    whole, damaged = newest.read_bytes(), newest.read_bytes()[:-40]
+    newest.write_bytes(damaged)
+    assert run(tmp_path / "run") == 0
+    said = capsys.readouterr()
+    assert "step-00000006.npz cannot be used" in said.err and "step-00000006.npz.unused was not used" in said.err
+    assert "resumes at step 4" in said.out
+    assert newest.with_name("step-00000006.npz.unused").read_bytes() == damaged
+    assert newest.read_bytes() == whole  # the same steps, made again
+
+
+def test_metrics_without_a_checkpoint_are_renamed_and_not_cut(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path / "run") == 0
+    rows = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    for path in (tmp_path / "run" / "checkpoints").iterdir():
+        path.unlink()
+    assert run(tmp_path / "run") == 0
+    assert "has no checkpoint: training starts at step 0" in capsys.readouterr().out
+    assert (tmp_path / "run" / "metrics.jsonl.unused").read_bytes() == rows
+    assert len((tmp_path / "run" / "metrics.jsonl").read_bytes().splitlines()) == 6
+
+
+def test_damaged_rows_are_counted_and_the_file_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path / "run") == 0
+    path = tmp_path / "run" / "metrics.jsonl"
+    lines = path.read_bytes().split(b"\n")
+    lines[1], lines[3] = lines[1][:-9], b"\x00\xff"
+    path.write_bytes(b"\n".join(lines))
+    damaged = path.read_bytes()
+    assert run(tmp_path / "run") == 0
+    assert "2 damaged lines of" in capsys.readouterr().err
+    assert path.with_name("metrics.jsonl.damaged").read_bytes() == damaged
+    assert [json.loads(line)["step"] for line in path.read_bytes().splitlines()] == [1, 3, 5, 6]
+
+
+# NaN
+
+
+def test_weights_of_nan_are_refused_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build = learner.build_encoder
+
+    def with_nan(*given: object, **options: object) -> object:
+        f = build(*given, **options)
+        weights = f.get_weights()
+        weights[0][0, 0, 0, 0] = np.nan
+        f.set_weights(weights)
+        return f
+
+    monkeypatch.setattr(learner, "build_encoder", with_nan)
+    assert run(tmp_path / "run") == 1
+    said = capsys.readouterr().err
+    assert "error: encoder/000/" in said and "NaN or infinite before the first step: give other --weights" in said
+    assert not list((tmp_path / "run").glob("checkpoints/*"))
+
+
+def test_an_input_out_of_range_ends_the_run_with_the_variables_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The loss stays finite, at the chance level: ReLU turns NaN into 0."""
+    flags = ["--input-mean", "0", "0", "0", "--input-std", "1e-38", "1e-38", "1e-38"]
+    assert run(tmp_path / "run", *flags) == 1
+    said = capsys.readouterr().err
+    assert "error: encoder/" in said and "has a number that is NaN or infinite after step 1" in said
+    assert not list((tmp_path / "run").glob("checkpoints/*"))
+
+
+def test_a_diverging_run_leaves_no_checkpoint_that_is_not_finite(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--optimizer", "lars", "--learning-rate", "1e30", "--checkpoint-every", "1", "--steps-per-call", "1"]
+    assert run(tmp_path / "run", *flags, "--trust-coefficient", "1e10") == 1
+    assert "error: " in capsys.readouterr().err
+    for path in (tmp_path / "run" / "checkpoints").glob("step-*.npz"):
+        assert checkpoint.find_non_finite(checkpoint.load(path).arrays) is None
+
+
+def test_a_state_that_is_not_finite_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(
+        saving.NonFiniteState, match="encoder/000/kernel has a number that is NaN or infinite after step 7"
+    ):
+        saving.refuse_non_finite_state(
+            7, {"step": np.array(7), "encoder/000/kernel": np.array([0, np.inf], np.float32)}
+        )
+    saving.refuse_non_finite_state(7, {"a": np.array([3e38, 3e38], np.float32), "b": np.array(["text"])})
