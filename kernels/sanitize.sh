@@ -29,7 +29,7 @@ drive() {
   compile -DLOWLEVEL_SIMCLR_ISA=avx2 -mavx2 -mfma -c "$tiles" -o "$out/$op/avx2.o" &
   compile -DLOWLEVEL_SIMCLR_ISA=baseline -c "$tiles" -o "$out/$op/baseline.o" &
   compile -DLOWLEVEL_SIMCLR_ISA=avx512 -mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma -c "$tiles" -o "$out/$op/avx512.o" &
-  for part in "$here/$op/${op}_test_driver" "$here/thread_pool" "$here/instruction_set"; do
+  for part in "$here/$op/${op}_test_driver" "$here/runtime/thread_pool" "$here/runtime/instruction_set"; do
     compile -c "$part.cc" -o "$out/$op/$(basename "$part").o"
   done
   for part in "$@"; do compile -c "$here/$part/${part}_cpu.cc" -o "$out/$op/${part}_cpu.o"; done

@@ -21,7 +21,7 @@
 
 #include <cstdint>
 
-#include "../parallel_for.h"
+#include "../runtime/parallel_for.h"
 
 namespace lowlevel_simclr {
 

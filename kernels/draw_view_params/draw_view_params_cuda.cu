@@ -5,7 +5,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "../launch.cuh"
+#include "../cuda/launch.cuh"
 #include "draw_view_params.h"
 #include "draw_view_params_cuda.h"
 

@@ -10,7 +10,7 @@
 
 #include <cstdint>
 
-#include "../exported.h"
+#include "../runtime/exported.h"
 
 LOWLEVEL_SIMCLR_EXPORT const char* lowlevel_simclr_draw_view_params_cuda(
     void* stream, int64_t count,

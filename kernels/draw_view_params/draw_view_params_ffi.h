@@ -2,7 +2,7 @@
 // their sizes.
 #pragma once
 
-#include "../xla_ffi.h"
+#include "../glue/xla_ffi.h"
 #include "draw_view_params.h"
 
 namespace lowlevel_simclr {

@@ -5,8 +5,8 @@
 #include <cstring>
 #include <string>
 
-#include "../tf_context.h"
-#include "../thread_pool.h"
+#include "../glue/tf_context.h"
+#include "../runtime/thread_pool.h"
 #include "draw_view_params.h"
 
 namespace lowlevel_simclr {

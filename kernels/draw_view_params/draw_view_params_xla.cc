@@ -3,7 +3,7 @@
 #include <cstring>
 #include <string>
 
-#include "../thread_pool.h"
+#include "../runtime/thread_pool.h"
 #include "draw_view_params_ffi.h"
 
 namespace lowlevel_simclr {

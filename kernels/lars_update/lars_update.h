@@ -19,8 +19,8 @@
 
 #include <cstdint>
 
-#include "../data_type.h"
-#include "../parallel_for.h"
+#include "../runtime/data_type.h"
+#include "../runtime/parallel_for.h"
 
 namespace lowlevel_simclr {
 

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "../instruction_set.h"
+#include "../runtime/instruction_set.h"
 #include "lars_update.h"
 #include "lars_update_tiles.h"
 

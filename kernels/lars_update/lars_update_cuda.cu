@@ -16,7 +16,7 @@
 // on a full processor.
 #include <cmath>
 
-#include "../reduce.cuh"
+#include "../cuda/reduce.cuh"
 #include "lars_update_cuda.h"
 
 // Tests set it low, so that a block of a small variable takes several pieces, as those of large ones do.

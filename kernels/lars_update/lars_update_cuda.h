@@ -9,7 +9,7 @@
 
 #include <cstdint>
 
-#include "../exported.h"
+#include "../runtime/exported.h"
 
 // One variable: arrays of `count` on the device.
 struct LarsVariable {

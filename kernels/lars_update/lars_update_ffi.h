@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "../xla_ffi.h"
+#include "../glue/xla_ffi.h"
 
 namespace lowlevel_simclr {
 namespace {

@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "../tf_context.h"
-#include "../thread_pool.h"
+#include "../glue/tf_context.h"
+#include "../runtime/thread_pool.h"
 #include "lars_update.h"
 
 namespace lowlevel_simclr {

@@ -9,7 +9,7 @@
 // too small for it.
 #include "lars_update_tiles.h"
 
-#include "../vectors.h"
+#include "../runtime/vectors.h"
 
 #ifndef LOWLEVEL_SIMCLR_ISA
 #error "compile with -DLOWLEVEL_SIMCLR_ISA=avx512, avx2 or baseline"

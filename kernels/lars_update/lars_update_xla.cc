@@ -3,7 +3,7 @@
 // XLA's thread pool is not used: our own threads serve both routes, so both give the same bits.
 #include <vector>
 
-#include "../thread_pool.h"
+#include "../runtime/thread_pool.h"
 #include "lars_update.h"
 #include "lars_update_ffi.h"
 

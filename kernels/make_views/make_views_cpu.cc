@@ -7,7 +7,7 @@
 #include <cstdlib>
 #include <string>
 
-#include "../instruction_set.h"
+#include "../runtime/instruction_set.h"
 #include "make_views.h"
 #include "make_views_fault.h"
 #include "make_views_tiles.h"

@@ -18,8 +18,8 @@
 #include <cmath>
 #include <cstring>
 
-#include "../reduce.cuh"
-#include "../tensor_core.cuh"
+#include "../cuda/reduce.cuh"
+#include "../cuda/tensor_core.cuh"
 #include "make_views.h"
 #include "make_views_cuda.h"
 

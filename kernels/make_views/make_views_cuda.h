@@ -9,7 +9,7 @@
 
 #include <cstdint>
 
-#include "../exported.h"
+#include "../runtime/exported.h"
 
 LOWLEVEL_SIMCLR_EXPORT int64_t lowlevel_simclr_make_views_cuda_workspace_bytes(int64_t count, int64_t height,
                                                                                int64_t width,

@@ -1,7 +1,7 @@
 // What the views' XLA FFI handlers on the host and on CUDA share: their arrays, and the checks of a call's types.
 #pragma once
 
-#include "../xla_ffi.h"
+#include "../glue/xla_ffi.h"
 #include "make_views.h"
 
 namespace lowlevel_simclr {

@@ -6,8 +6,8 @@
 // Tin is the type of the images, Tout that of the views.
 #include <string>
 
-#include "../tf_context.h"
-#include "../thread_pool.h"
+#include "../glue/tf_context.h"
+#include "../runtime/thread_pool.h"
 #include "make_views.h"
 #include "make_views_fault.h"
 

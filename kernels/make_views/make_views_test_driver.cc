@@ -22,7 +22,7 @@
 #include <vector>
 
 #include "../draw_view_params/draw_view_params.h"
-#include "../thread_pool.h"
+#include "../runtime/thread_pool.h"
 #include "make_views.h"
 #include "make_views_fault.h"
 

@@ -19,7 +19,7 @@
 // Lanes behind the last line hold a copy of it; they are computed with, but neither summed nor stored.
 #include "make_views_tiles.h"
 
-#include "../vectors.h"
+#include "../runtime/vectors.h"
 
 #if defined(__AVX2__)
 #include <immintrin.h>

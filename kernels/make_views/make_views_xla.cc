@@ -2,7 +2,7 @@
 // make_views_op.cc, without the size: sizes are static, so the result's shape says it.
 //
 // XLA's thread pool is not used: our own threads serve both routes.
-#include "../thread_pool.h"
+#include "../runtime/thread_pool.h"
 #include "make_views_fault.h"
 #include "make_views_ffi.h"
 

@@ -11,8 +11,8 @@
 #include <cstring>
 #include <vector>
 
-#include "../instruction_set.h"
-#include "../wavefront.h"
+#include "../runtime/instruction_set.h"
+#include "../runtime/wavefront.h"
 #include "nt_xent.h"
 #include "nt_xent_tiles.h"
 

@@ -32,9 +32,9 @@
 #include <cmath>
 #include <cstring>
 
-#include "../parallel_for.h"
-#include "../reduce.cuh"
-#include "../tensor_core.cuh"
+#include "../cuda/reduce.cuh"
+#include "../cuda/tensor_core.cuh"
+#include "../runtime/parallel_for.h"
 #include "nt_xent.h"
 #include "nt_xent_cuda.h"
 

@@ -15,7 +15,7 @@
 
 #include <cstdint>
 
-#include "../exported.h"
+#include "../runtime/exported.h"
 
 LOWLEVEL_SIMCLR_EXPORT int64_t lowlevel_simclr_nt_xent_cuda_workspace_bytes(int64_t pairs, int64_t dim,
                                                                             int64_t own_pairs, int type);

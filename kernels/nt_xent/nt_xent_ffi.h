@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "../xla_ffi.h"
+#include "../glue/xla_ffi.h"
 #include "nt_xent.h"
 
 namespace lowlevel_simclr {

@@ -11,8 +11,8 @@
 #include <cmath>
 #include <string>
 
-#include "../tf_context.h"
-#include "../thread_pool.h"
+#include "../glue/tf_context.h"
+#include "../runtime/thread_pool.h"
 #include "nt_xent.h"
 
 namespace lowlevel_simclr {

@@ -19,7 +19,7 @@
 #include <thread>
 #include <vector>
 
-#include "../thread_pool.h"
+#include "../runtime/thread_pool.h"
 #include "nt_xent.h"
 
 namespace {

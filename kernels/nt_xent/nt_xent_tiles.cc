@@ -23,7 +23,7 @@
 // indexed anywhere in a function has to be addressable everywhere in it.
 #include "nt_xent_tiles.h"
 
-#include "../vectors.h"
+#include "../runtime/vectors.h"
 
 #ifndef LOWLEVEL_SIMCLR_ISA
 #error "compile with -DLOWLEVEL_SIMCLR_ISA=avx512, avx2 or baseline"

@@ -3,7 +3,7 @@
 //
 // XLA's thread pool is not used: our own threads serve both routes, so both give the same bits at the same
 // speed.
-#include "../thread_pool.h"
+#include "../runtime/thread_pool.h"
 #include "nt_xent.h"
 #include "nt_xent_ffi.h"
 

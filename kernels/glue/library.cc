@@ -2,8 +2,8 @@
 //
 // The ABI number belongs to the contract between this library and the Python beside it: ops, attributes,
 // order of inputs and outputs, FFI targets. It rises with every change of those, here and in _library.py.
-#include "instruction_set.h"
-#include "thread_pool.h"
+#include "../runtime/instruction_set.h"
+#include "../runtime/thread_pool.h"
 
 #define LOWLEVEL_EXPORT extern "C" __attribute__((visibility("default")))
 
