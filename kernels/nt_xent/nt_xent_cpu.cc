@@ -2,7 +2,7 @@
 //
 // The rows are cut into blocks of 96 and the blocks into at most 64 groups, by the problem's size alone.
 //
-// Symmetric form. Each pair of groups is one step, for it adds to the rows of both; a Wavefront runs the
+// Symmetric form. Each pair of groups is one step, for it adds to the rows of both; OrderedSteps runs the
 // steps so that no two at once touch a group and each group's sums are added in one fixed order. Packing a
 // group is its first step, finishing it its last: a call is one parallel region.
 //
@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "../runtime/instruction_set.h"
-#include "../runtime/wavefront.h"
+#include "../runtime/ordered_steps.h"
 #include "nt_xent.h"
 #include "nt_xent_tiles.h"
 
@@ -153,8 +153,8 @@ struct Plan {
     (normalise ? tiles.normalise_and_pack : tiles.pack)(arguments, begin, end);
   }
 
-  Wavefront wavefront() const {
-    Wavefront steps(groups);
+  OrderedSteps steps() const {
+    OrderedSteps steps(groups);
     for (int64_t g = 0; g < groups; ++g) steps.add(kPack, g);
     steps.add_all_pairs(kPair);
     for (int64_t g = 0; g < groups; ++g) steps.add(kTriangle, g);
@@ -217,7 +217,7 @@ void forward_symmetric(const ParallelFor& parallel, const Plan<Real>& plan, cons
       if (step.kind == kFinish) finish_forward(f, temperature, rows, to);
     }
   };
-  plan.wavefront().run(parallel, plan.workers, body);
+  plan.steps().run(parallel, plan.workers, body);
 }
 
 template <typename Real>
@@ -300,7 +300,7 @@ void backward_symmetric(const ParallelFor& parallel, const Plan<Real>& plan, con
       }
     }
   };
-  plan.wavefront().run(parallel, plan.workers, body);
+  plan.steps().run(parallel, plan.workers, body);
 }
 
 template <typename Real>
