@@ -17,6 +17,8 @@
 #include <memory>
 #include <vector>
 
+#include "../runtime/exported.h"
+
 #define __global__ static
 #define __device__
 #define __host__
@@ -173,9 +175,8 @@ inline void launch(dim3 grid, int threads, int64_t shared_bytes, const std::func
 
 }  // namespace on_host
 
-// For tests: turn the order of the threads round.
-extern "C" __attribute__((visibility("default"), used)) inline void lowlevel_simclr_reverse_threads(
-    int reversed) {
+// For tests: reverses the order of the threads.
+LOWLEVEL_SIMCLR_EXPORT __attribute__((used)) inline void lowlevel_simclr_reverse_threads(int reversed) {
   on_host::reversed = reversed != 0;
 }
 
