@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "../runtime/exported.h"
+#include "../runtime/rounding.h"
 
 #define __global__ static
 #define __device__
@@ -146,10 +147,10 @@ inline bool turn(int threads) {
 
 inline void run_block(int threads, int64_t shared_bytes, const std::function<void()>& body) {
   block.body = &body;
-  block.shared.resize((shared_bytes + 15) / 16);
+  block.shared.resize(lowlevel_simclr::divide_up(shared_bytes, 16));
   if (!block.shared.empty()) std::memset(block.shared.data(), 0xff, block.shared.size() * 16);  // NaN
   if (static_cast<int>(block.fibres.size()) < threads) block.fibres.resize(threads);
-  block.warps.assign((threads + kLanes - 1) / kLanes, Warp());
+  block.warps.assign(lowlevel_simclr::divide_up(threads, kLanes), Warp());
   block.barrier = Barrier();
   for (int i = 0; i < threads; ++i) start(i);
   do {

@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "../runtime/rounding.h"
+
 #ifdef __CUDACC__
 #include <cuda_runtime.h>
 #else
@@ -16,12 +18,6 @@ namespace lowlevel_simclr {
 
 constexpr int kWarp = 32;
 constexpr unsigned kAllLanes = 0xffffffffu;
-
-__host__ __device__ constexpr int64_t round_up(int64_t value, int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
-
-__host__ __device__ constexpr int64_t divide_up(int64_t value, int64_t by) { return (value + by - 1) / by; }
 
 // The block's dynamic shared memory, aligned to 16 bytes.
 #ifdef __CUDACC__

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "../runtime/rounding.h"
 #include "draw_view_params.h"
 
 namespace lowlevel_simclr {
@@ -117,7 +118,7 @@ void draw_view_params(const ParallelFor& parallel, int64_t count, const int64_t*
       draw_row(row, recipe, r, params);
     }
   };
-  run_parallel(parallel, (2 * count + kRowsOfOneTask - 1) / kRowsOfOneTask, task);
+  run_parallel(parallel, divide_up(2 * count, kRowsOfOneTask), task);
 }
 
 int64_t first_wrong_index(int64_t count, const int64_t* index) {

@@ -12,4 +12,6 @@ LOWLEVEL_SIMCLR_EXPORT const char* lowlevel_simclr_instruction_set() {
   return lowlevel_simclr::instruction_set_name(lowlevel_simclr::instruction_set());
 }
 
-LOWLEVEL_SIMCLR_EXPORT long lowlevel_simclr_threads() { return lowlevel_simclr::shared_thread_pool().threads; }
+LOWLEVEL_SIMCLR_EXPORT long lowlevel_simclr_threads() {
+  return lowlevel_simclr::shared_thread_pool().threads;
+}

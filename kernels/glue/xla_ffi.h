@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "../runtime/rounding.h"
 #include "xla/ffi/api/ffi.h"
 
 // Absent from TensorFlow 2.15; then there is nobody to register with.
@@ -40,7 +41,7 @@ using HostMemory = std::unique_ptr<void, Free>;
 
 // The host's memory for one call, on a cache line; null where there is none left.
 inline HostMemory host_memory(int64_t bytes) {
-  return HostMemory(std::aligned_alloc(64, (bytes + 63) / 64 * 64));
+  return HostMemory(std::aligned_alloc(64, round_up(bytes, 64)));
 }
 
 // The device's memory for one call, freed in the stream's order; null for 0 bytes, and nothing where there is none left.

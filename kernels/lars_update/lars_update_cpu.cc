@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "../runtime/instruction_set.h"
+#include "../runtime/rounding.h"
 #include "lars_update.h"
 #include "lars_update_tiles.h"
 
@@ -27,7 +28,7 @@ const LarsTiles& tiles() {
   return lars_tiles_baseline();
 }
 
-int64_t pieces(int64_t count) { return (count + kPiece - 1) / kPiece; }
+int64_t pieces(int64_t count) { return divide_up(count, kPiece); }
 
 bool streams(int64_t count, const float* new_weight, const float* new_velocity) {
   const auto both = reinterpret_cast<uintptr_t>(new_weight) | reinterpret_cast<uintptr_t>(new_velocity);

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "../runtime/instruction_set.h"
+#include "../runtime/rounding.h"
 #include "make_views.h"
 #include "make_views_fault.h"
 #include "make_views_tiles.h"
@@ -43,11 +44,9 @@ int64_t size_of(DataType type) { return type == DataType::kFloat32 ? 4 : 2; }
 
 // ---- Memory
 
-int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
-
 // A triangle reaches max(length / S, 1) source pixels to each side.
 int64_t most_taps(int64_t length, int64_t size) {
-  return std::min(length, (2 * std::max(length, size) + size - 1) / size);
+  return std::min(length, divide_up(2 * std::max(length, size), size));
 }
 
 // Cuts the workspace into the scaling vectors and each worker's scratch; with a null base it only counts.

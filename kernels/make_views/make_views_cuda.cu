@@ -118,14 +118,14 @@ struct Tile {
 
 template <bool kHeld>
 __device__ __forceinline__ Tile tile_of(int number, int size) {
-  const int across = kHeld ? 1 : (size + kWarp - 1) / kWarp, down = number / across;
+  const int across = kHeld ? 1 : divide_up(size, kWarp), down = number / across;
   const int row = down * kRows,
             column = (number - down * across) * kWarp + static_cast<int>(threadIdx.x) % kWarp;
   return {row, column, size - row < kRows ? size - row : kRows, column < size};
 }
 
 __host__ __device__ constexpr int tiles_of(int size) {
-  return (size + kWarp - 1) / kWarp * ((size + kRows - 1) / kRows);
+  return divide_up(size, kWarp) * divide_up(size, kRows);
 }
 
 __device__ __forceinline__ int quotient(int n, const Divisor& by) {

@@ -13,6 +13,7 @@
 
 #include "../runtime/instruction_set.h"
 #include "../runtime/ordered_steps.h"
+#include "../runtime/rounding.h"
 #include "nt_xent.h"
 #include "nt_xent_tiles.h"
 
@@ -61,8 +62,6 @@ const NtXentTiles<double>& tiles<double>() {
 
 // ---- Memory
 
-int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
-
 // Cuts arrays out of the workspace; with a null base it only counts.
 class Arena {
  public:
@@ -106,7 +105,7 @@ struct Plan {
     rows = 2 * s.pairs;
     own_rows = 2 * s.own_pairs;
     symmetric = s.own_pairs == s.pairs;
-    blocks = (rows + kBlock - 1) / kBlock;
+    blocks = divide_up(rows, kBlock);
     groups = std::min(blocks, kMostGroups);
     padded_dim = round_up(s.dim, tiles.panel);
     sums_in_dz = padded_dim == s.dim && holds(s.type, Real());
@@ -129,7 +128,7 @@ struct Plan {
   }
 
   // Own rows in blocks of consecutive rows: the first views' blocks, then the second views'.
-  int64_t blocks_of_view() const { return symmetric ? blocks : (shape.own_pairs + kBlock - 1) / kBlock; }
+  int64_t blocks_of_view() const { return symmetric ? blocks : divide_up(shape.own_pairs, kBlock); }
   int64_t own_row_blocks() const { return symmetric ? blocks : 2 * blocks_of_view(); }
 
   RowBlock own_row_block(int64_t index) const {
