@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "../runtime/rounding.h"
+#include "../runtime/workspace.h"
 
 #ifdef __CUDACC__
 #include <cuda_runtime.h>
@@ -49,42 +50,8 @@ __device__ __forceinline__ void wait_for_copies() {
 #endif
 }
 
-// Cuts arrays out of a workspace; with a null base it only counts.
-class DeviceArena {
- public:
-  explicit DeviceArena(void* base) : base_(static_cast<char*>(base)) {}
-
-  template <typename T>
-  T* take(int64_t count) {
-    T* taken = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + used_);
-    used_ += round_up(count * static_cast<int64_t>(sizeof(T)), 256);
-    return taken;
-  }
-
-  int64_t used() const { return used_; }
-
- private:
-  char* base_;
-  int64_t used_ = 0;
-};
-
-// The same for floats alone, in host and device code, each array aligned to 16 bytes.
-class DeviceFloats {
- public:
-  __host__ __device__ explicit DeviceFloats(char* base) : base_(base) {}
-
-  __host__ __device__ float* take(int64_t count) {
-    float* taken = base_ == nullptr ? nullptr : reinterpret_cast<float*>(base_ + used_);
-    used_ += round_up(count * static_cast<int64_t>(sizeof(float)), 16);
-    return taken;
-  }
-
-  __host__ __device__ int64_t used() const { return used_; }
-
- private:
-  char* base_;
-  int64_t used_ = 0;
-};
+// What a launcher needs beside its arguments. cudaMalloc aligns to 256 bytes.
+using DeviceWorkspace = Workspace<256>;
 
 // a b, never fused with an addition.
 __device__ __forceinline__ float product(float a, float b) {

@@ -2,14 +2,12 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdlib>
 #include <initializer_list>
-#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 
-#include "../runtime/rounding.h"
+#include "../runtime/host_memory.h"
 #include "xla/ffi/api/ffi.h"
 
 // Absent from TensorFlow 2.15; then there is nobody to register with.
@@ -32,16 +30,6 @@ inline ffi::Error no_memory(const std::string& what) {
 inline ffi::Error outcome(const std::string& op, const char* why) {
   if (why == nullptr) return ffi::Error::Success();
   return ffi::Error(ffi::ErrorCode::kInternal, op + " on CUDA: " + why);
-}
-
-struct Free {
-  void operator()(void* memory) const { std::free(memory); }
-};
-using HostMemory = std::unique_ptr<void, Free>;
-
-// The host's memory for one call, on a cache line; null where there is none left.
-inline HostMemory host_memory(int64_t bytes) {
-  return HostMemory(std::aligned_alloc(64, round_up(bytes, 64)));
 }
 
 // The device's memory for one call, freed in the stream's order; null for 0 bytes, and nothing where there is none left.

@@ -9,6 +9,7 @@
 
 #include "../runtime/instruction_set.h"
 #include "../runtime/rounding.h"
+#include "../runtime/workspace.h"
 #include "make_views.h"
 #include "make_views_fault.h"
 #include "make_views_tiles.h"
@@ -19,7 +20,6 @@ namespace {
 // ---- Constants
 
 constexpr int64_t kMostWorkers = 256;
-constexpr int64_t kAlignment = 64;
 constexpr int64_t kStreamed =
     4 << 20;  // bytes of all views: of more, little is in the caches when it is read
 constexpr int64_t kPixelsOfOneThread = 16384;  // fewer are made sooner than a second thread wakes
@@ -49,16 +49,16 @@ int64_t most_taps(int64_t length, int64_t size) {
   return std::min(length, divide_up(2 * std::max(length, size), size));
 }
 
-// Cuts the workspace into the scaling vectors and each worker's scratch; with a null base it only counts.
+// Sizes that follow from the shape, and the workspace: the scaling vectors, then the scratch memory of each worker.
 struct Plan {
   const MakeViewsTiles& tiles;
   MakeViewsShape shape;
-  int64_t workers, padded_size, row_length, radius, bytes_of_worker;
+  int64_t workers, padded_size, row_length, radius, bytes_of_worker, bytes;
   float *mean, *inverse_std;
-  char* base;
+  char* of_workers;
 
   Plan(const ParallelFor& parallel, const MakeViewsShape& s, void* workspace)
-      : tiles(lowlevel_simclr::tiles()), shape(s), base(static_cast<char*>(workspace)) {
+      : tiles(lowlevel_simclr::tiles()), shape(s) {
     const int64_t pixels = 2 * s.count * s.size * s.size;
     workers = pixels < kPixelsOfOneThread
                   ? 1
@@ -66,42 +66,38 @@ struct Plan {
     padded_size = round_up(s.size, tiles.lanes);
     row_length = round_up(s.size * s.channels, kRowPadding);
     radius = s.size / 10 / 2;  // of a tenth of the view made odd upwards
-    mean = reinterpret_cast<float*>(base);
-    inverse_std = mean == nullptr ? nullptr : mean + round_up(row_length, kAlignment / 4);
-    bytes_of_worker = 0;
-    cut(0, &bytes_of_worker);
+    cut_scratch(nullptr, &bytes_of_worker);
+    Workspace<kHostAlignment> memory(workspace);
+    mean = memory.take<float>(row_length);
+    inverse_std = memory.take<float>(row_length);
+    of_workers = memory.take<char>(workers * bytes_of_worker);
+    bytes = memory.bytes();
   }
 
   bool streamed() const {
     return 2 * shape.count * shape.size * shape.size * shape.channels * size_of(shape.type) > kStreamed;
   }
-  int64_t bytes_of_scaling() const { return 2 * round_up(row_length * 4, kAlignment); }
-  int64_t bytes() const { return bytes_of_scaling() + workers * bytes_of_worker; }
 
   ViewScratch scratch(int64_t worker) const {
-    int64_t used = 0;
-    return cut(bytes_of_scaling() + worker * bytes_of_worker, &used);
+    int64_t used;
+    return cut_scratch(of_workers + worker * bytes_of_worker, &used);
   }
 
-  ViewScratch cut(int64_t begin, int64_t* used) const {
-    const auto take = [this, begin, used](int64_t count) {
-      char* taken = base == nullptr ? nullptr : base + begin + *used;
-      *used += round_up(count * 4, kAlignment);
-      return taken;
-    };
-    const auto take_floats = [&take](int64_t count) { return reinterpret_cast<float*>(take(count)); };
+  ViewScratch cut_scratch(char* base, int64_t* used) const {
+    Workspace<kHostAlignment> memory(base);
     const auto take_taps = [&](int64_t length) {
-      int32_t* first = reinterpret_cast<int32_t*>(take(shape.size));
-      return Taps{0, first, take_floats(shape.size * most_taps(length, shape.size))};
+      int32_t* first = memory.take<int32_t>(shape.size);
+      return Taps{0, first, memory.take<float>(shape.size * most_taps(length, shape.size))};
     };
     ViewScratch scratch{};
     scratch.down = take_taps(shape.height);
     scratch.across = take_taps(shape.width);
-    scratch.lines = take_floats(round_up(shape.width * shape.channels, tiles.lanes) * tiles.lanes);
-    scratch.pixels = take_floats(row_length * padded_size);
-    scratch.blurred = radius > 0 ? take_floats(row_length * padded_size) : nullptr;
-    scratch.line = take_floats(padded_size + 2 * radius);
-    scratch.gaussian = take_floats(radius + 1);
+    scratch.lines = memory.take<float>(round_up(shape.width * shape.channels, tiles.lanes) * tiles.lanes);
+    scratch.pixels = memory.take<float>(row_length * padded_size);
+    scratch.blurred = radius > 0 ? memory.take<float>(row_length * padded_size) : nullptr;
+    scratch.line = memory.take<float>(padded_size + 2 * radius);
+    scratch.gaussian = memory.take<float>(radius + 1);
+    *used = memory.bytes();
     return scratch;
   }
 };
@@ -161,7 +157,7 @@ std::string number(int64_t value) { return std::to_string(value); }
 // ---- Launcher
 
 int64_t make_views_workspace_bytes(const ParallelFor& parallel, const MakeViewsShape& shape) {
-  return Plan(parallel, shape, nullptr).bytes();
+  return Plan(parallel, shape, nullptr).bytes;
 }
 
 void make_views(const ParallelFor& parallel, const MakeViewsShape& shape, const void* images,

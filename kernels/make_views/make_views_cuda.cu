@@ -100,12 +100,12 @@ struct Slot {
 
 __host__ __device__ inline Slot cut_slot(const Problem& p, char* base, int64_t* bytes) {
   const int64_t pixels = p.blur_radius > 0 ? static_cast<int64_t>(p.size) * p.size * p.channels : 0;
-  DeviceFloats floats(base);
+  Workspace<16> memory(base);
   Slot slot;
-  slot.gaussian = floats.take(p.blur_radius + 1);
-  slot.pixels = floats.take(pixels);
-  slot.blurred = p.size <= kHeldSize ? slot.pixels : floats.take(pixels);
-  if (bytes != nullptr) *bytes = floats.used();
+  slot.gaussian = memory.take<float>(p.blur_radius + 1);
+  slot.pixels = memory.take<float>(pixels);
+  slot.blurred = p.size <= kHeldSize ? slot.pixels : memory.take<float>(pixels);
+  if (bytes != nullptr) *bytes = memory.bytes();
   return slot;
 }
 

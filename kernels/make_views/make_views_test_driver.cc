@@ -22,7 +22,7 @@
 #include <vector>
 
 #include "../draw_view_params/draw_view_params.h"
-#include "../runtime/rounding.h"
+#include "../runtime/host_memory.h"
 #include "../runtime/thread_pool.h"
 #include "make_views.h"
 #include "make_views_fault.h"
@@ -209,10 +209,10 @@ Block<char> compute(const ParallelFor& parallel, const Case& c, const void* imag
   std::copy(inverse_std, inverse_std + s.channels, own_std.get());
   const int64_t bytes = make_views_workspace_bytes(parallel, s);
   Block<char> views(2 * s.count * s.size * s.size * s.channels * size_of(s.type));
-  void* workspace = std::aligned_alloc(64, round_up(bytes, 64));
-  std::memset(workspace, 0xff, bytes);  // NaN: nothing may rely on its contents
-  make_views(parallel, s, images, params.arrays(), own_mean.get(), own_std.get(), workspace, views.get());
-  std::free(workspace);
+  const HostMemory workspace = host_memory(bytes);
+  std::memset(workspace.get(), 0xff, bytes);  // NaN: nothing may rely on its contents
+  make_views(parallel, s, images, params.arrays(), own_mean.get(), own_std.get(), workspace.get(),
+             views.get());
   return views;
 }
 

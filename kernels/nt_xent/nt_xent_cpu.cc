@@ -14,6 +14,7 @@
 #include "../runtime/instruction_set.h"
 #include "../runtime/ordered_steps.h"
 #include "../runtime/rounding.h"
+#include "../runtime/workspace.h"
 #include "nt_xent.h"
 #include "nt_xent_tiles.h"
 
@@ -29,7 +30,6 @@ constexpr double kFixedShiftTemperature =
 constexpr double kLog2E = 1.4426950408889634;
 constexpr double kNoDot = -4.0;                 // below every dot
 constexpr double kOperationsOfOneThread = 2e6;  // less is done sooner than a second thread wakes
-constexpr int64_t kAlignment = 64;
 
 enum StepKind { kPack, kPair, kTriangle, kFinish };
 
@@ -61,25 +61,6 @@ const NtXentTiles<double>& tiles<double>() {
 }
 
 // ---- Memory
-
-// Cuts arrays out of the workspace; with a null base it only counts.
-class Arena {
- public:
-  explicit Arena(void* base) : base_(static_cast<char*>(base)) {}
-
-  template <typename T>
-  T* take(int64_t count) {
-    T* taken = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + used_);
-    used_ += round_up(count * static_cast<int64_t>(sizeof(T)), kAlignment);
-    return taken;
-  }
-
-  int64_t used() const { return used_; }
-
- private:
-  char* base_;
-  int64_t used_ = 0;
-};
 
 bool holds(DataType type, float) { return type == DataType::kFloat32; }
 bool holds(DataType type, double) { return type == DataType::kFloat64; }
@@ -115,16 +96,16 @@ struct Plan {
   }
 
   void cut(void* workspace) {
-    Arena arena(workspace);
+    Workspace<kHostAlignment> memory(workspace);
     u = {rows, shape.dim, blocks * kBlock + kRowMargin, nullptr, nullptr};
-    u.panelled = arena.take<Real>(u.padded_rows * padded_dim);
-    u.transposed = arena.take<Real>(blocks * kBlock * shape.dim);
-    scratch = arena.take<Real>(workers * tiles.scratch);
+    u.panelled = memory.take<Real>(u.padded_rows * padded_dim);
+    u.transposed = memory.take<Real>(blocks * kBlock * shape.dim);
+    scratch = memory.take<Real>(workers * tiles.scratch);
     Real** const arrays[] = {&sum, &most, &positive, &weight, &cotangent, &shift};
-    for (Real** array : arrays) *array = arena.take<Real>(u.padded_rows);
-    sums = sums_in_dz ? nullptr : arena.take<Real>(own_rows * padded_dim);
-    along = arena.take<double>(own_row_blocks());
-    bytes = arena.used();
+    for (Real** array : arrays) *array = memory.take<Real>(u.padded_rows);
+    sums = sums_in_dz ? nullptr : memory.take<Real>(own_rows * padded_dim);
+    along = memory.take<double>(own_row_blocks());
+    bytes = memory.bytes();
   }
 
   // Own rows in blocks of consecutive rows: the first views' blocks, then the second views'.

@@ -832,16 +832,16 @@ struct Plan {
     const int64_t tiles = divide_up(p.rows, kTile), wanted = divide_up(kBlocksWanted, row_blocks);
     p.shares = static_cast<int>(wanted < tiles ? (wanted < kMostShares ? wanted : kMostShares)
                                                : (tiles < kMostShares ? tiles : kMostShares));
-    DeviceArena arena(workspace);
-    p.x = arena.take<typename Kind::Packed>(p.rows * Kind::kPieces * p.stride);
-    p.columns = arena.take<Column<Kind>>(p.rows);
+    DeviceWorkspace memory(workspace);
+    p.x = memory.take<typename Kind::Packed>(p.rows * Kind::kPieces * p.stride);
+    p.columns = memory.take<Column<Kind>>(p.rows);
     // The forward and the backward pass use the same memory.
     const int64_t parts = p.shares * p.own_rows;
-    sums = arena.take<Sum>(parts * (p.stride < 3 ? 3 : p.stride));
+    sums = memory.take<Sum>(parts * (p.stride < 3 ? 3 : p.stride));
     partial = {sums, sums == nullptr ? nullptr : sums + parts, sums == nullptr ? nullptr : sums + 2 * parts};
-    largest = arena.take<Sum>(1);
-    along = arena.take<double>(p.own_rows);
-    bytes = arena.used();
+    largest = memory.take<Sum>(1);
+    along = memory.take<double>(p.own_rows);
+    bytes = memory.bytes();
   }
 
   dim3 tiles_grid(bool backward) const {

@@ -19,6 +19,7 @@
 #include <thread>
 #include <vector>
 
+#include "../runtime/host_memory.h"
 #include "../runtime/thread_pool.h"
 #include "nt_xent.h"
 
@@ -137,15 +138,13 @@ std::unique_ptr<Sum[]> block(int64_t count) {
   return std::unique_ptr<Sum[]>(new Sum[count]);
 }
 
-struct Workspace {
-  void* memory;
-  Workspace(const ParallelFor& parallel, const NtXentShape& shape)
-      : memory(std::aligned_alloc(64, nt_xent_workspace_bytes(parallel, shape))) {
-    std::memset(memory, 0xff,
-                nt_xent_workspace_bytes(parallel, shape));  // NaN: nothing may rely on its contents
-  }
-  ~Workspace() { std::free(memory); }
-};
+// Filled with NaN: nothing may rely on its contents.
+HostMemory workspace_for(const ParallelFor& parallel, const NtXentShape& shape) {
+  const int64_t bytes = nt_xent_workspace_bytes(parallel, shape);
+  HostMemory workspace = host_memory(bytes);
+  std::memset(workspace.get(), 0xff, bytes);
+  return workspace;
+}
 
 template <typename Sum>
 Outputs<Sum> compute(const ParallelFor& parallel, const Case& c, const void* z) {
@@ -159,22 +158,22 @@ Outputs<Sum> compute(const ParallelFor& parallel, const Case& c, const void* z) 
                    own,
                    bytes,
                    0};
-  const Workspace workspace(parallel, c.shape);
-  nt_xent_forward(parallel, c.shape, z, c.temperature, workspace.memory, out.loss.get(), out.normaliser.get(),
+  const HostMemory workspace = workspace_for(parallel, c.shape);
+  nt_xent_forward(parallel, c.shape, z, c.temperature, workspace.get(), out.loss.get(), out.normaliser.get(),
                   out.inverse_norm.get(), out.top1.get());
   std::unique_ptr<Sum[]> whole = block<Sum>(2 * rows), cotangent = block<Sum>(rows);
   NtXentShape all = c.shape;
   all.first_pair = 0, all.own_pairs = all.pairs;
   {
-    const Workspace second(parallel, all);
+    const HostMemory second = workspace_for(parallel, all);
     const auto loss = block<Sum>(rows);
     const auto top1 = block<bool>(rows);
-    nt_xent_forward(parallel, all, z, c.temperature, second.memory, loss.get(), whole.get(),
+    nt_xent_forward(parallel, all, z, c.temperature, second.get(), loss.get(), whole.get(),
                     out.inverse_norm.get(), top1.get());
   }
   for (int64_t i = 0; i < rows; ++i) cotangent[i] = static_cast<Sum>(i * 7 % 16 - 7.5);
   nt_xent_backward(parallel, c.shape, z, whole.get(), out.inverse_norm.get(), cotangent.get(), c.temperature,
-                   workspace.memory, out.dz.get(), &out.dtemperature);
+                   workspace.get(), out.dz.get(), &out.dtemperature);
   return out;
 }
 
