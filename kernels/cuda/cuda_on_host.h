@@ -1,9 +1,10 @@
-// Runs CUDA kernels on the CPU, one fibre a thread: what launch.cuh includes where the compiler is not nvcc.
+// Runs CUDA kernels on the CPU, one fibre for each thread. launch.cuh includes it if the compiler is not nvcc.
 //
-// Only for tests. A block's threads take turns; __syncthreads and the warp's exchanges hand over to the next one. So
-// every index, mask and barrier of the real source runs, with these differences: blocks run one after another, shared
-// memory begins as NaN, and a barrier that not all threads reach ends the process with a sentence. The order of the
-// threads between two barriers can be turned round (`on_host::reversed`): results that change tell of a missing barrier.
+// Only for tests. The threads of a block take turns; __syncthreads and the exchanges of a warp hand over to the next
+// one. So every index, mask and barrier of the real source runs. Three things differ: blocks run one after another,
+// shared memory begins as NaN, and a barrier that not all threads reach ends the process with a message. Tests can
+// reverse the order of the threads between two barriers (`on_host::reversed`). A result that changes then shows that
+// a barrier is missing.
 #pragma once
 
 #include <ucontext.h>
@@ -67,7 +68,7 @@ struct Block {
   Barrier barrier;
   std::vector<uint4> shared;
   int current = 0;
-  bool moved = false;  // somebody got past a barrier or ended since the last look
+  bool moved = false;  // whether a thread passed a barrier or ended in this turn
   const std::function<void()>* body = nullptr;
 };
 
@@ -96,7 +97,7 @@ inline void arrive(Barrier& barrier, int expected) {
 inline int lane() { return block.current % kLanes; }
 inline Warp& warp() { return block.warps[block.current / kLanes]; }
 
-// Every lane of the warp lays down a value and can then read the others' with `of_lane`.
+// Every lane of the warp puts down a value, and can then read those of the others with `of_lane`.
 template <typename T>
 struct Exchange {
   static_assert(sizeof(T) <= kSlotBytes);
@@ -131,7 +132,7 @@ inline void start(int number) {
   makecontext(&fibre.context, enter, 0);
 }
 
-// One turn of every thread that has not ended; false when all have.
+// Gives every thread that has not ended a turn. Returns false if all have ended.
 inline bool turn(int threads) {
   bool left = false;
   for (int i = 0; i < threads; ++i) {

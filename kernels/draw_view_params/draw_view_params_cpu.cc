@@ -1,7 +1,7 @@
-// Parameters of views on the CPU. One row takes four to five Philox blocks of some 40 multiplications and one
-// or two exponentials: attempts of a crop are drawn until one fits, where a form in whole arrays draws all ten.
+// Parameters of views on the CPU. One row takes four to five Philox blocks of some 40 multiplications, and one or two
+// exponentials: it draws attempts of a crop until one fits. A form in whole arrays draws all ten.
 //
-// Compiled for the baseline alone: no fused multiply-add comes between this and the reference's roundings.
+// Compiled for the baseline only. A fused multiply-add would round differently from the reference.
 #include <algorithm>
 #include <cmath>
 

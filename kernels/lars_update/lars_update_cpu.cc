@@ -10,11 +10,11 @@
 namespace lowlevel_simclr {
 namespace {
 
-constexpr int64_t kPiece =
-    1 << 15;  // floats; decides the order of the sums, so that it is no matter of threads
+// Floats. The size of a piece decides the order of the sums, so it does not depend on the number of threads.
+constexpr int64_t kPiece = 1 << 15;
 
-constexpr int64_t kStreamed =
-    1 << 17;  // floats; of a larger variable nothing is in a core's caches a step later
+// Floats. Nothing of a larger variable is still in a core's caches one step later.
+constexpr int64_t kStreamed = 1 << 17;
 
 const LarsTiles& tiles() {
   switch (instruction_set()) {
@@ -64,7 +64,7 @@ void update(const ParallelFor& parallel, int64_t count, const LarsChoices& choic
   }
   const float scale = static_cast<float>(choices.learning_rate * ratio);
   const auto pass = streams(count, new_weight, new_velocity) ? passes.move_streamed : passes.move;
-  // Backwards: the last pieces are the ones that the first pass has left in the caches.
+  // Backwards, because the first pass has left the last pieces in the caches.
   auto move = [&](int64_t turn) {
     const int64_t piece = pieces(count) - 1 - turn, at = piece * kPiece;
     pass(weight + at, gradient + at, velocity + at, length(piece), decay, choices.momentum, scale,

@@ -67,8 +67,8 @@ __device__ __forceinline__ void saturate(float asked, float (&x)[kRows][3]) {
   }
 }
 
-// The turn of make_views_tiles.cc without an angle, written for V - t instead of t. Pixels stay between their least and
-// their largest channel.
+// The turn of make_views_tiles.cc without an angle, written for V - t instead of t. Pixels stay between their least
+// and their largest channel.
 __device__ __forceinline__ void turn(const Step& step, float (&x)[kRows][3]) {
   const float own = step.shift[0], after = step.shift[1], before = step.shift[2];
 #pragma unroll

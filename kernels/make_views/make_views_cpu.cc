@@ -1,7 +1,7 @@
 // Views on the CPU: memory, weights of the crop, schedule. The pixels are in make_views_tiles.cc.
 //
-// Both views of an image are made one after the other by one thread, while the image is in its cache. Threads
-// take image after image from a counter: who makes a view changes nothing in it.
+// One thread makes both views of an image, one after the other, while the image is in its cache. Threads take image
+// after image from a counter. A view does not depend on the thread that makes it.
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
@@ -21,8 +21,8 @@ namespace {
 
 constexpr int64_t kMostWorkers = 256;
 constexpr int64_t kStreamed =
-    4 << 20;  // bytes of all views: of more, little is in the caches when it is read
-constexpr int64_t kPixelsOfOneThread = 16384;  // fewer are made sooner than a second thread wakes
+    4 << 20;  // bytes of all views; larger ones leave the caches before they are read
+constexpr int64_t kPixelsOfOneThread = 16384;  // fewer are done before a second thread wakes
 
 const MakeViewsTiles& tiles() {
   switch (instruction_set()) {
@@ -65,7 +65,7 @@ struct Plan {
                   : std::min({parallel.threads, std::max<int64_t>(s.count, 1), kMostWorkers});
     padded_size = round_up(s.size, tiles.lanes);
     row_length = round_up(s.size * s.channels, kRowPadding);
-    radius = s.size / 10 / 2;  // of a tenth of the view made odd upwards
+    radius = s.size / 10 / 2;  // of taps = S / 10, rounded up to an odd number
     cut_scratch(nullptr, &bytes_of_worker);
     Workspace<kHostAlignment> memory(workspace);
     mean = memory.take<float>(row_length);
@@ -104,11 +104,10 @@ struct Plan {
 
 // ---- Weights of the crop
 
-// Positions are counted in 1 / (2 S) of a source pixel, so that all triangles are integers, and exact.
+// Positions are counted in 1 / (2 S) of a source pixel, so all triangles are integers, and exact.
 void make_taps(int64_t length, int64_t size, double scale, Taps* taps) {
   const int64_t reach = 2 * std::max(length, size), count = most_taps(length, size), last = length - count;
-  const double enlarged =
-      scale / static_cast<double>(2 * size);  // two neighbours' triangles always sum to 2 S
+  const double enlarged = scale / static_cast<double>(2 * size);  // two neighbours' triangles sum to 2 S
   taps->count = count;
   for (int64_t i = 0, first = 0, centre = length; i < size; ++i, centre += 2 * length) {
     while (first < last && (2 * first + 1) * size <= centre - reach) ++first;

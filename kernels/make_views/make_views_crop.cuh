@@ -61,8 +61,8 @@ __device__ __forceinline__ float repaired(float x) {
   return sizeof(Pixel) < sizeof(float) ? saturated(x) : x;
 }
 
-// A tile of a view that is not smaller than its box. From one line of the view to the next, the box's line advances by
-// one at most. Lines before the box or behind it count as its first or last line.
+// A tile of a view that is not smaller than its box. From one line of the view to the next, the box's line advances
+// by one at most. Lines before the box or behind it count as its first or last line.
 template <typename Pixel, int kChannels>
 __device__ __forceinline__ void crop_enlarged(const Problem& p, const Recipe& v, const Pixel* box, int i,
                                               int k, float (&x)[kRows][kChannels]) {
@@ -97,8 +97,7 @@ __device__ __forceinline__ void crop_enlarged(const Problem& p, const Recipe& v,
   }
 }
 
-// A tile of any view. Each line of the box is resized across, and then added to those lines of the view in which it
-// has weight.
+// A tile of any view. Each line of the box is resized across, then added to the lines of the view that it counts in.
 template <typename Pixel, int kChannels>
 __device__ __forceinline__ void crop_reduced(const Problem& p, const Recipe& v, const Pixel* box, int i,
                                              int k, float (&x)[kRows][kChannels]) {

@@ -1,17 +1,17 @@
 // Views on CUDA devices. Contract: make_views_cuda.h; pixels: make_views.h.
 //
 // Mapping. A block makes one view, a warp makes tiles of 32 columns and 8 lines, and a lane makes the 8 pixels of one
-// column. The pixels stay in registers from the crop to the output, and a line of the image that two lines of the view
-// share is read once. A view of up to 32 pixels is one tile for each of 4 warps: contrast's means cost a sum over the
-// block, and nothing is stored. Larger views are cropped again after the means, which is cheaper than to store and load
-// them. Only a blur needs the pixels of other threads. Then the view lies in shared memory, or in a slot of the
-// workspace. There is one slot for each of a fixed number of blocks, so that the slots fit the L2 cache as far as
-// possible. A tile goes to the views through the warp's own shared memory, 16 bytes a store. One warp reads the view's
-// parameters and decides the steps once, so loops over pixels have no branch for each pixel.
+// column. The pixels stay in registers from the crop to the output, and a line of the image that two lines of the
+// view share is read once. A view of up to 32 pixels is one tile for each of 4 warps: contrast's means cost a sum
+// over the block, and nothing is stored. Larger views are cropped again after the means, which is cheaper than to
+// store and load them. Only a blur needs the pixels of other threads. Then the view lies in shared memory, or in a
+// slot of the workspace. There is one slot for each of a fixed number of blocks, so that the slots fit the L2 cache
+// as far as possible. A tile goes to the views through the warp's own shared memory, 16 bytes a store. One warp reads
+// the view's parameters and decides the steps once, so loops over pixels have no branch for each pixel.
 //
 // Bytes at 32 pixels and bfloat16: image 3,072 (from the L2 cache the second time), view 6,144. The limit is how fast
-// instructions issue, not memory: 0.26 ms for 32,768 views on an H200. A block of 256 threads that kept every pixel in
-// shared memory, with 64-bit indices and divisions and a branch of every operation for each pixel, took 2.30 ms
+// instructions issue, not memory: 0.26 ms for 32,768 views on an H200. A block of 256 threads that kept every pixel
+// in shared memory, with 64-bit indices and divisions and a branch of every operation for each pixel, took 2.30 ms
 // (docs/gpu.md).
 #include <cmath>
 #include <cstring>

@@ -2,11 +2,11 @@
 //
 // The rows are cut into blocks of 96 and the blocks into at most 64 groups, by the problem's size alone.
 //
-// Symmetric form. Each pair of groups is one step, for it adds to the rows of both; OrderedSteps runs the
-// steps so that no two at once touch a group and each group's sums are added in one fixed order. Packing a
-// group is its first step, finishing it its last: a call is one parallel region.
+// Symmetric form. Each pair of groups is one step, because it adds to the rows of both. OrderedSteps runs the steps
+// so that no two steps use a group at the same time, and each group's sums are added in one fixed order. A group's
+// first step packs it and its last one finishes it, so a call is one parallel region.
 //
-// Rectangular form. All columns are packed, then each block of own rows passes over all columns by itself.
+// Rectangular form. All columns are packed. Then each block of own rows passes over all columns by itself.
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -25,11 +25,10 @@ namespace {
 
 constexpr int64_t kMostGroups = 64;
 constexpr int64_t kMostWorkers = 256;
-constexpr double kFixedShiftTemperature =
-    2.0 / 64.0;  // from here on exp(-2/temperature) is far from underflow
+constexpr double kFixedShiftTemperature = 2.0 / 64.0;  // from it on exp(-2/tau) is far from underflow
 constexpr double kLog2E = 1.4426950408889634;
 constexpr double kNoDot = -4.0;                 // below every dot
-constexpr double kOperationsOfOneThread = 2e6;  // less is done sooner than a second thread wakes
+constexpr double kOperationsOfOneThread = 2e6;  // less work is done before a second thread wakes
 
 enum StepKind { kPack, kPair, kTriangle, kFinish };
 
@@ -65,7 +64,7 @@ const NtXentTiles<double>& tiles<double>() {
 bool holds(DataType type, float) { return type == DataType::kFloat32; }
 bool holds(DataType type, double) { return type == DataType::kFloat64; }
 
-// Sizes that follow from the shape, and the workspace of either pass.
+// Sizes that follow from the shape, and the arrays of either pass in the workspace.
 template <typename Real>
 struct Plan {
   const NtXentTiles<Real>& tiles;
@@ -77,7 +76,7 @@ struct Plan {
   Real *sum, *most;                  // forward: by own row, padded
   Real* positive;                    // forward: by own row
   Real *weight, *cotangent, *shift;  // backward: (padded_rows,)
-  Real* sums;                        // backward: (own rows, padded_dim), unless dz holds them
+  Real* sums;                        // backward: (own rows, padded_dim), null if dz holds them
   double* along;                     // backward: (blocks of own rows,)
   int64_t bytes;
 
@@ -108,7 +107,7 @@ struct Plan {
     bytes = memory.bytes();
   }
 
-  // Own rows in blocks of consecutive rows: the first views' blocks, then the second views'.
+  // Own rows in blocks of consecutive rows: first the blocks of the first views, then those of the second views.
   int64_t blocks_of_view() const { return symmetric ? blocks : divide_up(shape.own_pairs, kBlock); }
   int64_t own_row_blocks() const { return symmetric ? blocks : 2 * blocks_of_view(); }
 
@@ -157,7 +156,7 @@ struct ForwardOutputs {
   bool* top1;
 };
 
-// The positive joins the sums over the other columns.
+// Adds the positive to the sums over the other columns, and writes the row's results.
 template <typename Real>
 void finish_forward(const ForwardArguments<Real>& f, double temperature, RowBlock rows,
                     const ForwardOutputs<Real>& to) {
@@ -169,7 +168,7 @@ void finish_forward(const ForwardArguments<Real>& f, double temperature, RowBloc
     to.loss[i] = static_cast<Real>(std::log(sum) + (shift - dot) / temperature);
     to.normaliser[i][0] = static_cast<Real>(shift);
     to.normaliser[i][1] = static_cast<Real>(sum);
-    to.top1[i] = f.positive[i] > f.most[i] && sum == sum;  // NaN anywhere in the row's sum is a miss
+    to.top1[i] = f.positive[i] > f.most[i] && sum == sum;  // false if the row's sum is NaN
   }
 }
 
@@ -239,7 +238,7 @@ void run_forward(const ParallelFor& parallel, const NtXentShape& shape, const vo
 
 // ---- Backward
 
-// max |c|, or 1 where that is 0: with cotangents scaled by it, no loss scale overflows a sum.
+// max |c|, or 1 if that is 0. Cotangents are divided by it, so that no loss scale overflows a sum.
 template <typename Real>
 Real cotangent_scale(const Real* cotangent, int64_t rows) {
   Real most = 0;
@@ -312,7 +311,7 @@ void run_backward(const ParallelFor& parallel, const NtXentShape& shape, const v
   const Real scale = cotangent_scale(static_cast<const Real*>(cotangent), plan.rows);
   fill_weights(plan, static_cast<const Real*>(cotangent), static_cast<const Real(*)[2]>(normaliser), scale);
   Real* sums = plan.sums_in_dz ? static_cast<Real*>(dz) : plan.sums;
-  // `pack` reads the norms, though the forward pass writes them through the same struct.
+  // `pack` only reads the norms. The forward pass writes them through the same struct, so the pointer is not const.
   const PackArguments<Real> pack{plan.u, z, shape.type,
                                  const_cast<Real*>(static_cast<const Real*>(inverse_norm))};
   const BackwardArguments<Real> b{plan.u,

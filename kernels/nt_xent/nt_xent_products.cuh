@@ -1,15 +1,16 @@
 // NT-Xent on CUDA: the packed rows x of each type, and the two products that a warp makes of them.
 //
-// bfloat16 and float16: a packed row is one row of float16. A bfloat16 row that is scaled to length 2^14 fits: only
-// elements below 2^-28 of the row's length are rounded, by less than 2^-39 of the length.
-// float32: a packed row is two rows of float16, a high and a low piece. The product low low is left out.
-// These use mma.m16n8k16, whose products are exact and whose sums are float32. The weights W are split into two float16
-// numbers as well, because W in half precision would be wrong by 2^-11.
-// float64: plain fused multiply-adds.
+// - bfloat16 and float16: a packed row is one row of float16. A bfloat16 row that is scaled to length 2^14 fits. Only
+//   elements below 2^-28 of the row's length are rounded, by less than 2^-39 of the length.
+// - float32: a packed row is two rows of float16, a high and a low piece. The product low low is left out.
+// - float64: a packed row is the row, and products are plain fused multiply-adds.
+//
+// All but float64 use mma.m16n8k16, whose products are exact and whose sums are float32. The weights W are split into
+// two float16 numbers as well, because W in half precision would be wrong by 2^-11.
 //
 // The hardware truncates its float32 sums. So a chain of products ends after one panel or one tile, and its result is
-// added with rounding, small products first. Both passes add the panels of a dot in the same order. A dot therefore has
-// the same bits in both, and exp(s_ij - lse_i) is exactly 1 if all weight is on one column.
+// added with rounding, small products first. Both passes add the panels of a dot in the same order. A dot therefore
+// has the same bits in both, and exp(s_ij - lse_i) is exactly 1 if all weight is on one column.
 #pragma once
 
 #include <cmath>
@@ -22,7 +23,7 @@ namespace nt_xent_cuda {
 constexpr int kTile = 64;              // columns of a tile
 constexpr int kFragments = kTile / 8;  // 8-column fragments of a tile
 
-// Rows of float, bfloat16 or float16. A float is two float16 numbers, x = high + low within 2^-24; the others are one.
+// Rows of float, bfloat16 or float16. A float is two float16 numbers, x = high + low within 2^-24.
 template <typename Z>
 struct HalfRows {
   using Element = Z;           // of z

@@ -1,13 +1,12 @@
-// Runs NT-Xent's kernels outside TensorFlow, for sanitizers and fuzzing. No part of the library.
+// Runs NT-Xent's kernels outside TensorFlow, for sanitizers and fuzzing. Not part of the library.
 //
-// Random shapes, types, temperatures and own rows; every array lies in a block of exactly its size, so that
-// AddressSanitizer sees the first element too many. Results are compared with a plain double computation,
-// with a second run on one thread (bit for bit), and calls run from several threads at once for
-// ThreadSanitizer.
+// Shapes, types, temperatures and own rows are random. Every array lies in a block of exactly its size, so that
+// AddressSanitizer sees an access behind its end. Results are compared with a plain computation in double and, bit
+// for bit, with a second run on one thread. Several threads call at once, for ThreadSanitizer.
 //
-//     nt_xent_test_driver [seconds] [seed]        exits 0 when nothing was found
+//     nt_xent_test_driver [seconds] [seed]        exits with 0 if nothing was found
 //
-// Compiled with -DLOWLEVEL_SIMCLR_FUZZER it is a libFuzzer target instead: the input's bytes are the case.
+// With -DLOWLEVEL_SIMCLR_FUZZER it becomes a libFuzzer target; the input's bytes are the case.
 #include <atomic>
 #include <cmath>
 #include <cstdio>
@@ -28,7 +27,7 @@ namespace {
 using namespace lowlevel_simclr;
 
 constexpr double kTemperatures[] = {0.001, 0.005, 0.01, 0.03, 0.03125, 0.05, 0.1, 0.5, 1.0, 10.0};
-constexpr int kPeculiarRows = 4;  // one row in so many is zero, a duplicate, huge or tiny
+constexpr int kPeculiarRows = 4;  // one row in four is zero, a duplicate, huge or tiny
 
 struct Case {
   NtXentShape shape;
@@ -46,7 +45,7 @@ uint16_t bfloat16_of(float value) {
   return static_cast<uint16_t>(bits >> 16);
 }
 
-// z in double, exactly representable in the case's type.
+// z in double. The case's type holds every number exactly.
 std::vector<double> projections(const Case& c) {
   std::mt19937 random(c.seed);
   std::normal_distribution<double> normal;
@@ -69,7 +68,7 @@ std::vector<double> projections(const Case& c) {
   return z;
 }
 
-// A half as (sign, exponent, mantissa) of a small multiple of 1/32.
+// The bits of a float16: sign, exponent and mantissa of a small multiple of 1/32.
 uint16_t float16_of(double value) {
   if (value == 0) return 0;
   int exponent;

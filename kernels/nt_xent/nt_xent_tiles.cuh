@@ -9,14 +9,14 @@
 //
 // Operations, with F = 2 (2N)^2 d: forward F; backward 2F, and F more for every panel of d beyond the first. The
 // second F counts twice, because W is two pieces. In float32 everything counts three times, but W only 1.5 times.
-// Bytes: x is read once for each 128 rows, from the L2 cache as long as it fits there. Besides the products, a pair of
-// rows takes some 10 instructions forward and 20 backward. Only tiles that hold a row's own column, its positive or the
-// end look at column numbers.
+// Bytes: x is read once for each 128 rows, from the L2 cache as long as it fits there. Besides the products, a pair
+// of rows takes some 10 instructions forward and 20 backward. Only tiles that hold a row's own column, its positive
+// or the end look at column numbers.
 //
-// Not used: the symmetry of the matrix. Backward, a tile that is used twice would add to the rows of other blocks. That
-// needs float atomics or 2N/64 copies of dz, and saves F/2 of 3F. Forward it would save half, but needs a second
-// reduction and (2N)^2/64 partial sums. Besides, a row that sees all columns from its own side has bit-equal dots with
-// equal rows, under the split products too. top1 promises that.
+// Not used: the symmetry of the matrix. Backward, a tile that is used twice would add to the rows of other blocks.
+// That needs float atomics or 2N/64 copies of dz, and saves F/2 of 3F. Forward it would save half, but needs a second
+// reduction and (2N)^2/64 partial sums. Besides, a row that sees all columns from its own side has bit-equal dots
+// with equal rows, under the split products too. top1 promises that.
 //
 // On an H200, N = 4096, d = 128, bfloat16: 0.37 ms for both passes (docs/gpu.md). Not tried yet: wgmma.
 #pragma once
@@ -41,8 +41,8 @@ static_assert(sizeof(Shared<HalfRows<Bfloat16Bits>>) % 16 == 0 && sizeof(Shared<
 static_assert(sizeof(Shared<HalfRows<Bfloat16Bits>>) <= 80 * 1024, "two blocks fit the 164 KB of sm_80");
 static_assert(sizeof(Shared<HalfRows<float>>) <= 160 * 1024, "one block fits the 164 KB of sm_80");
 
-// Begins to copy columns [panel kPanel, + kPanel) of `kCount` rows of x, piece after piece. Writes 0 where there is no
-// row or no column.
+// Begins to copy columns [panel kPanel, + kPanel) of `kCount` rows of x, piece after piece. Writes 0 where there is
+// no row or no column.
 template <typename Kind, int kCount, typename RowOf>
 __device__ __forceinline__ void load_panel(const Problem<Kind>& p, int panel, RowOf row_of_index,
                                            typename Kind::Packed* to) {

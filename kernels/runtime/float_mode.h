@@ -1,8 +1,8 @@
-// One floating-point mode for every thread that takes part in a kernel.
+// FloatMode: the floating-point mode of a kernel, the same on every thread, for the life of the object.
 //
-// TensorFlow sets "subnormal numbers are zero" on some of its threads and not on others, and a new thread
-// inherits its maker's mode; so results would depend on who computes. Kernels run with it set: a weight that
-// underflows is 0 at full speed, where a subnormal costs some processors a hundred cycles.
+// TensorFlow sets "subnormal numbers are zero" on some of its threads and not on others, and a new thread inherits
+// the mode of its creator. Without FloatMode, results would depend on which thread computes them. With the mode set, a
+// weight that underflows becomes 0 at full speed. A subnormal number costs some processors a hundred cycles.
 #pragma once
 
 #if defined(__SSE2__)
@@ -24,8 +24,7 @@ class FloatMode {
 
  private:
 #if defined(__SSE2__)
-  // All exceptions masked, round to nearest, flush subnormal results (15) and take subnormal operands (6) as
-  // 0.
+  // All exceptions masked, round to nearest, subnormal results (bit 15) and subnormal operands (bit 6) count as 0.
   static constexpr unsigned kNearestFlushed = 0x1f80u | 1u << 15 | 1u << 6;
   unsigned saved_;
 #endif

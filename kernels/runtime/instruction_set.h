@@ -1,8 +1,8 @@
-// Which of the compiled instruction sets this processor runs.
+// The instruction set that the kernels use on this processor.
 //
-// Kernels are compiled once for each set and chosen here at run time. LOWLEVEL_SIMCLR_ISA = avx512, avx2 or
-// baseline asks for a lower set than the processor has (for tests); asking for one that it has not gives the
-// best it has.
+// Kernels are compiled once for each set, and one is chosen at run time. LOWLEVEL_SIMCLR_ISA = avx512, avx2 or
+// baseline asks for a lower set than the processor has, for tests. If the processor lacks the set that was asked for,
+// the best set that it has is used.
 #pragma once
 
 namespace lowlevel_simclr {

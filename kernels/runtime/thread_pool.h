@@ -1,12 +1,11 @@
-// The library's own threads, lent to kernels as a ParallelFor. The TensorFlow C API lends none of
-// TensorFlow's.
+// The library's own threads, as a ParallelFor. TensorFlow's C API gives no access to TensorFlow's threads.
 //
-// Between calls the threads sleep on a condition variable. Several callers may use the pool at once; the
-// calling thread always takes part, so a call also ends where no pool thread could be started. In a child
-// made by fork() the pool is built anew on first use, for no thread survives a fork.
+// Between calls the threads sleep on a condition variable. Several callers may use the pool at once. The calling
+// thread always takes part, so a call also ends if no pool thread could be started. No thread survives a fork: a
+// child process builds the pool anew on first use.
 //
-// Size: LOWLEVEL_SIMCLR_THREADS when it holds a positive number (read when the pool is built), else the
-// number of processors in the affinity mask.
+// Size: LOWLEVEL_SIMCLR_THREADS if it is a positive number, read when the pool is built. Otherwise the number of
+// processors in the affinity mask.
 #pragma once
 
 #include "parallel_for.h"
