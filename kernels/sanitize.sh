@@ -1,7 +1,8 @@
 #!/bin/sh
 # Builds the kernels and their test drivers with a sanitizer and runs each driver:
 #     kernels/sanitize.sh address|undefined|thread|none [seconds] [seed] [instruction set]
-# `none` is the property fuzzer at full speed. With clang++: CXX=clang++ kernels/sanitize.sh fuzzer [seconds]
+# `none` tries random cases at full speed. With clang++, coverage can guide them:
+#     CXX=clang++ kernels/sanitize.sh fuzzer [seconds]
 set -eu
 kind=$1 seconds=${2:-20} seed=${3:-0}
 here=$(cd "$(dirname "$0")" && pwd)
@@ -21,7 +22,7 @@ export LOWLEVEL_SIMCLR_THREADS=${LOWLEVEL_SIMCLR_THREADS:-4}
 
 compile() { $cxx $common $flags "$@"; }
 
-# The parts of op $1 that its driver needs, and of the ops behind it.
+# Builds and runs the driver of op $1. Further arguments are ops whose CPU code the driver needs too.
 drive() {
   op=$1
   mkdir -p "$out/$op"

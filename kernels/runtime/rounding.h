@@ -1,6 +1,6 @@
 // Rounding up, for integers that are not negative.
 //
-// X_tiles.cc, which is compiled once for each instruction set, must not include this file: the linker merges equal
+// X_tiles.cc, which is compiled once for each instruction set, must not use these functions: the linker merges equal
 // functions of different objects and might keep the AVX-512 code (vectors.h).
 #pragma once
 
