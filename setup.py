@@ -5,7 +5,7 @@ is linked against empty stand-ins for TensorFlow's libraries so that no symbol a
 shipped by recent TensorFlow only; built beside an older one the library has no XLA handlers, and says so.
 
 Sources are found by name: kernels/*/X_tiles.cc is compiled once for each instruction set, X_xla.cc only where XLA's
-headers are, X_cuda.cu, X_cuda_xla.cc and *_cudart.cc only where nvcc is, everything else once.
+headers are, *.cu, X_cuda_xla.cc and *_cudart.cc only where nvcc is, everything else once.
 kernels/**/*_test_driver.cc is no part of the library.
 
 CUDA kernels are built where nvcc is found: CUDACXX, PATH, CUDA_HOME/bin or /usr/local/cuda/bin. LOWLEVEL_SIMCLR_CUDA=1

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Builds the kernels and their test drivers with a sanitizer and runs each driver:
 #     kernels/sanitize.sh address|undefined|thread|none [seconds] [seed] [instruction set]
-# `none` is the property fuzzer at full speed. With clang++: CXX=clang++ kernels/sanitize.sh fuzzer [seconds]
+# `none` tries random cases at full speed. With clang++, coverage can guide them:
+#     CXX=clang++ kernels/sanitize.sh fuzzer [seconds]
 set -eu
 kind=$1 seconds=${2:-20} seed=${3:-0}
 here=$(cd "$(dirname "$0")" && pwd)
@@ -21,7 +22,7 @@ export LOWLEVEL_SIMCLR_THREADS=${LOWLEVEL_SIMCLR_THREADS:-4}
 
 compile() { $cxx $common $flags "$@"; }
 
-# The parts of op $1 that its driver needs, and of the ops behind it.
+# Builds and runs the driver of op $1. Further arguments are ops whose CPU code the driver needs too.
 drive() {
   op=$1
   mkdir -p "$out/$op"
@@ -29,7 +30,7 @@ drive() {
   compile -DLOWLEVEL_SIMCLR_ISA=avx2 -mavx2 -mfma -c "$tiles" -o "$out/$op/avx2.o" &
   compile -DLOWLEVEL_SIMCLR_ISA=baseline -c "$tiles" -o "$out/$op/baseline.o" &
   compile -DLOWLEVEL_SIMCLR_ISA=avx512 -mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma -c "$tiles" -o "$out/$op/avx512.o" &
-  for part in "$here/$op/${op}_test_driver" "$here/thread_pool" "$here/instruction_set"; do
+  for part in "$here/$op/${op}_test_driver" "$here/runtime/thread_pool" "$here/runtime/instruction_set"; do
     compile -c "$part.cc" -o "$out/$op/$(basename "$part").o"
   done
   for part in "$@"; do compile -c "$here/$part/${part}_cpu.cc" -o "$out/$op/${part}_cpu.o"; done

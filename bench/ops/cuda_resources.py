@@ -44,7 +44,7 @@ def demangled(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         said = subprocess.run(
             [program, "-p"], input="\n".join(names), capture_output=True, text=True, check=True
         ).stdout
-        names = [re.sub(r"lowlevel_simclr::|\(anonymous namespace\)::|^void ", "", name) for name in said.splitlines()]
+        names = [re.sub(r"\w+::|\(anonymous namespace\)::|^void ", "", name) for name in said.splitlines()]
     return [dict(row, kernel=name) for row, name in zip(rows, names)]
 
 

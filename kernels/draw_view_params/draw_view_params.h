@@ -1,19 +1,18 @@
 // The parameters of every view, drawn statelessly (SimCLR, appendix A): the contract of every implementation.
 //
-// Row r < N is the first view of image index[r], row N + r its second. Every number is a function of
-// (seed, epoch, index, view): Philox4x32-10 (Salmon et al. 2011) with the seed's low and high word as key and
-// (epoch, index, view, purpose) as counter gives four words, bit for bit those of the reference;
+// Row r < N is the first view of image index[r], row N + r is its second view. Every number is a function of
+// (seed, epoch, index, view). Philox4x32-10 (Salmon et al. 2011), with the seed's low and high word as key and
+// (epoch, index, view, purpose) as counter, gives four words. They have the same bits as the reference's.
 // u = (word >> 8) 2^-24 is exact in float.
 //
 //     box     attempts 0..9, purpose = attempt:
 //                 area = H W (a0 + (a1 - a0) u0),   aspect = exp(l0 + (l1 - l0) u1)
 //                 w = round(sqrt(area aspect)),   h = round(sqrt(area / aspect))
 //                 y = floor(u2 (H - h + 1)),   x = floor(u3 (W - w + 1))
-//             the first with 1 <= w <= W and 1 <= h <= H, or else the central box. All in double, so that
-//             every implementation rounds to the same integers (another exp could, at a tie of a rounding).
+//             the first attempt with 1 <= w <= W and 1 <= h <= H, otherwise the central box. All in double, so that
+//             every implementation rounds to the same integers (only another exp, at a tie of a rounding, could not).
 //     16      u < p: flip, jitter, grey, blur
-//     17      factors of brightness, contrast, saturation, hue: low + (high - low) u in float, neutral where not
-//             jittered
+//     17      factors of brightness, contrast, saturation, hue: low + (high - low) u in float, neutral without jitter
 //     18      order number (word0 24) >> 32 of the 24 in lexicographic order; sigma; brightness shift
 //
 // Requires 0 <= epoch < 2^32, the same of every index, 1 <= H, W < 2^15.
@@ -21,11 +20,11 @@
 
 #include <cstdint>
 
-#include "../parallel_for.h"
+#include "../runtime/parallel_for.h"
 
 namespace lowlevel_simclr {
 
-// As Python sends it: all numbers in double, in this order.
+// The recipe as Python sends it: all numbers in double, in this order.
 struct ViewRecipeNumbers {
   double crop_area[2], log_aspect[2];
   double flip_probability, jitter_probability, grey_probability, blur_probability;
@@ -37,7 +36,7 @@ struct ViewRecipeNumbers {
 constexpr int64_t kRecipeNumbers = sizeof(ViewRecipeNumbers) / sizeof(double);
 static_assert(kRecipeNumbers == 27, "nothing but doubles");
 
-// 2N rows each; ViewParamArrays of make_views.h, to be written.
+// 2N rows each: the arrays of ViewParamArrays (make_views.h), writable.
 struct DrawnViewParams {
   int32_t* box;  // (2N, 4)
   bool* flip;
@@ -54,7 +53,7 @@ void draw_view_params(const ParallelFor& parallel, int64_t count,
                       const ViewRecipeNumbers& recipe,  //
                       const DrawnViewParams& params);
 
-// The first row whose index does not fit its word; `count` where there is none.
+// The first row whose index does not fit a 32-bit word, or `count` if there is none.
 int64_t first_wrong_index(int64_t count, const int64_t* index);
 
 }  // namespace lowlevel_simclr

@@ -1,10 +1,11 @@
-// Parameters of views on the CPU. One row takes four to five Philox blocks of some 40 multiplications and one
-// or two exponentials: attempts of a crop are drawn until one fits, where a form in whole arrays draws all ten.
+// Parameters of views on the CPU. One row takes four to five Philox blocks of some 40 multiplications, and one or two
+// exponentials: it draws attempts of a crop until one fits. A form in whole arrays draws all ten.
 //
-// Compiled for the baseline alone: no fused multiply-add comes between this and the reference's roundings.
+// Compiled for the baseline only. A fused multiply-add would round differently from the reference.
 #include <algorithm>
 #include <cmath>
 
+#include "../runtime/rounding.h"
 #include "draw_view_params.h"
 
 namespace lowlevel_simclr {
@@ -117,7 +118,7 @@ void draw_view_params(const ParallelFor& parallel, int64_t count, const int64_t*
       draw_row(row, recipe, r, params);
     }
   };
-  run_parallel(parallel, (2 * count + kRowsOfOneTask - 1) / kRowsOfOneTask, task);
+  run_parallel(parallel, divide_up(2 * count, kRowsOfOneTask), task);
 }
 
 int64_t first_wrong_index(int64_t count, const int64_t* index) {

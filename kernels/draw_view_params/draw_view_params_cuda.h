@@ -1,16 +1,16 @@
 // draw_view_params on a CUDA device: the contract of draw_view_params.h, every array on the device.
 //
-// What the host would refuse cannot be refused in time: where an index or the epoch does not fit its word, the row's box
-// is (-1, -1, -1, -1), of which make_views makes NaN. CUDA's exp may differ from the host's in the last bit; a box differs
-// only where that meets a tie of its rounding.
+// A device cannot refuse a call in time. If an index or the epoch does not fit a 32-bit word, the row's box becomes
+// (-1, -1, -1, -1), and make_views writes NaN for it. CUDA's exp may differ from the host's in the last bit. A box
+// differs only if that decides a tie of its rounding.
 //
-// The launcher only enqueues on `stream`; it returns null or one sentence. `params` is a host array of eleven device
-// pointers in the order of DrawnViewParams.
+// The launcher only enqueues on `stream`. It returns null, or one sentence that says why nothing useful was enqueued.
+// `params` is a host array of eleven device pointers in the order of DrawnViewParams.
 #pragma once
 
 #include <cstdint>
 
-#include "../exported.h"
+#include "../runtime/exported.h"
 
 LOWLEVEL_SIMCLR_EXPORT const char* lowlevel_simclr_draw_view_params_cuda(
     void* stream, int64_t count,

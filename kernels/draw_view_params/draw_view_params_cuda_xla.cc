@@ -1,5 +1,5 @@
 // Drawing the views' parameters as an XLA FFI handler on CUDA devices: the target of draw_view_params_xla.cc for the
-// platform "CUDA". What lies on the device cannot be refused: draw_view_params_cuda.h.
+// platform "CUDA". The handler cannot check numbers on the device; draw_view_params_cuda.h says what happens then.
 #include "draw_view_params_cuda.h"
 #include "draw_view_params_ffi.h"
 

@@ -1,8 +1,7 @@
-// What the XLA FFI handlers that draw the views' parameters share, on the host and on CUDA: their arrays, and the check of
-// their sizes.
+// The XLA FFI handlers that draw the views' parameters, on the host and on CUDA: arrays, and the check of sizes.
 #pragma once
 
-#include "../xla_ffi.h"
+#include "../glue/xla_ffi.h"
 #include "draw_view_params.h"
 
 namespace lowlevel_simclr {
@@ -18,8 +17,8 @@ using Fours = ffi::Result<Four>;
 using Flags = ffi::Result<Flag>;
 using Numbers = ffi::Result<Number>;
 
-// What a call takes and gives, behind what the platform adds: index, key, epoch, recipe -> the parameters in the order of
-// draw_view_params_op.cc.
+// The arguments and results of a call, behind those that the platform adds: index, key, epoch, recipe -> the
+// parameters in the order of draw_view_params_op.cc.
 template <typename Binding>
 auto with_arrays(Binding&& binding) {
   return gives<Four, Flag, Number, Number, Number, Number, Number, Four, Flag, Flag, Number>(

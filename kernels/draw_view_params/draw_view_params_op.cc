@@ -5,8 +5,8 @@
 #include <cstring>
 #include <string>
 
-#include "../tf_context.h"
-#include "../thread_pool.h"
+#include "../glue/tf_context.h"
+#include "../runtime/thread_pool.h"
 #include "draw_view_params.h"
 
 namespace lowlevel_simclr {
@@ -14,7 +14,7 @@ namespace {
 
 constexpr int64_t kWords = INT64_C(1) << 32;
 
-// Twice the rows of the index: Python sets it where it knows it.
+// The results have twice the rows of the index. Python sets their shapes if it knows them.
 void unknown_shapes(TF_ShapeInferenceContext* context, TF_Status* status) {
   TF_ShapeInferenceContextSetUnknownShape(context, status);
 }

@@ -1,9 +1,9 @@
-// Drawing the views' parameters as an XLA FFI handler on the host: lowlevel_simclr_draw_view_params. Arguments
-// and results in the order of draw_view_params_op.cc.
+// Drawing the views' parameters as an XLA FFI handler on the host: lowlevel_simclr_draw_view_params. Arguments and
+// results are in the order of draw_view_params_op.cc.
 #include <cstring>
 #include <string>
 
-#include "../thread_pool.h"
+#include "../runtime/thread_pool.h"
 #include "draw_view_params_ffi.h"
 
 namespace lowlevel_simclr {

@@ -1,26 +1,27 @@
 // One step of LARS (You et al. 2017, as SimCLR uses it) for one variable: the contract of every implementation.
 //
-//     u  = g + weight_decay w                             (u = g where the rank is 0 or 1)
-//     r  = trust_coefficient |w| / |u|, 1 where either is 0     (r = 1 where the rank is 0 or 1)
+//     u  = g + weight_decay w                                   (u = g if the rank is 0 or 1)
+//     r  = trust_coefficient |w| / |u|, or 1 if either is 0     (r = 1 if the rank is 0 or 1)
 //     v' = momentum v + learning_rate r u
 //     w' = w - v'
 //
-// Types. w, v and both results are float; g is float, or bfloat16, which is widened exactly: the same bits as from its
-// float. Squares are exact and summed in double, so that no norm overflows or vanishes; learning_rate r is rounded once,
-// to float. Each of u, v' and w' may be computed with or without fused multiply-add. NaN and infinity go into the
-// elements that meet them and, through the norms, into all.
+// Types. w, v and both results are float. g is float or bfloat16; bfloat16 is widened exactly and gives the same bits
+// as the float that it stands for. Squares are exact and summed in double, so no norm overflows or vanishes.
+// learning_rate r is rounded once, to float. Each of u, v' and w' may be computed with or without fused multiply-add.
+// NaN and infinity go into the elements that meet them and, through the norms, into all elements.
 //
-// Ownership. The caller owns every array. `new_weight` may be w, or g where that is float, `new_velocity` may be v; no
-// other two arrays overlap. `partial_sums` has lars_update_partial_sums(count) doubles, its contents before and after
-// mean nothing.
+// Ownership. The caller owns every array. `new_weight` may be w, or g if g is float. `new_velocity` may be v. No
+// other two arrays overlap. `partial_sums` has lars_update_partial_sums(count) doubles. Its contents mean nothing
+// before and after.
 //
-// Determinism. The same bits for every number of threads: sums are made of pieces of one size, added in their order.
+// Determinism. The bits are the same for every number of threads, because sums are made of pieces of one size and
+// added in the order of the pieces.
 #pragma once
 
 #include <cstdint>
 
-#include "../data_type.h"
-#include "../parallel_for.h"
+#include "../runtime/data_type.h"
+#include "../runtime/parallel_for.h"
 
 namespace lowlevel_simclr {
 
@@ -33,7 +34,7 @@ int64_t lars_update_partial_sums(int64_t count);
 
 void lars_update(const ParallelFor& parallel, int64_t count, const LarsChoices& choices,
                  const float* weight,    // (count,)
-                 const void* gradient,   // (count,) of
+                 const void* gradient,   // (count,) of_gradient
                  DataType of_gradient,   // kFloat32 or kBfloat16
                  const float* velocity,  // (count,)
                  double* partial_sums,   //

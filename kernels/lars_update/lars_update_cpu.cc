@@ -2,18 +2,19 @@
 #include <algorithm>
 #include <cmath>
 
-#include "../instruction_set.h"
+#include "../runtime/instruction_set.h"
+#include "../runtime/rounding.h"
 #include "lars_update.h"
 #include "lars_update_tiles.h"
 
 namespace lowlevel_simclr {
 namespace {
 
-constexpr int64_t kPiece =
-    1 << 15;  // floats; decides the order of the sums, so that it is no matter of threads
+// Floats. The size of a piece decides the order of the sums, so it does not depend on the number of threads.
+constexpr int64_t kPiece = 1 << 15;
 
-constexpr int64_t kStreamed =
-    1 << 17;  // floats; of a larger variable nothing is in a core's caches a step later
+// Floats. Nothing of a larger variable is still in a core's caches one step later.
+constexpr int64_t kStreamed = 1 << 17;
 
 const LarsTiles& tiles() {
   switch (instruction_set()) {
@@ -27,7 +28,7 @@ const LarsTiles& tiles() {
   return lars_tiles_baseline();
 }
 
-int64_t pieces(int64_t count) { return (count + kPiece - 1) / kPiece; }
+int64_t pieces(int64_t count) { return divide_up(count, kPiece); }
 
 bool streams(int64_t count, const float* new_weight, const float* new_velocity) {
   const auto both = reinterpret_cast<uintptr_t>(new_weight) | reinterpret_cast<uintptr_t>(new_velocity);
@@ -63,7 +64,7 @@ void update(const ParallelFor& parallel, int64_t count, const LarsChoices& choic
   }
   const float scale = static_cast<float>(choices.learning_rate * ratio);
   const auto pass = streams(count, new_weight, new_velocity) ? passes.move_streamed : passes.move;
-  // Backwards: the last pieces are the ones that the first pass has left in the caches.
+  // Backwards, because the first pass has left the last pieces in the caches.
   auto move = [&](int64_t turn) {
     const int64_t piece = pieces(count) - 1 - turn, at = piece * kPiece;
     pass(weight + at, gradient + at, velocity + at, length(piece), decay, choices.momentum, scale,

@@ -1,15 +1,16 @@
 // lars_update on a CUDA device: the contract of lars_update.h, every array and the scalars on the device.
 //
-// `adapts` says whether the variable's rank is 2 or more. The bits depend on the numbers and on `count` alone, not on
-// where the arrays lie; they need not be those of the CPU, whose sums have another order.
+// `adapts` says whether the variable's rank is 2 or more. The bits depend on the numbers and on `count` only, not on
+// where the arrays lie. They may differ from those of the CPU, whose sums have another order.
 //
-// The launcher only enqueues on `stream`; it returns null or one sentence. `partial_sums` has
-// lowlevel_simclr_lars_update_cuda_partial_sums(count) doubles and may be null where the variable does not adapt.
+// The launcher only enqueues on `stream`. It returns null, or one sentence that says why nothing useful was enqueued.
+// `partial_sums` has lowlevel_simclr_lars_update_cuda_partial_sums(count) doubles. It may be null if the variable
+// does not adapt.
 #pragma once
 
 #include <cstdint>
 
-#include "../exported.h"
+#include "../runtime/exported.h"
 
 // One variable: arrays of `count` on the device.
 struct LarsVariable {
@@ -32,8 +33,9 @@ LOWLEVEL_SIMCLR_EXPORT const char* lowlevel_simclr_lars_update_cuda(
     float* new_weight,      // (count,), may be weight or gradient
     float* new_velocity);   // (count,), may be velocity
 
-// Many variables in few launches, the same bits. `variables` lies on the host and is read before the call returns;
-// `partial_sums` has lowlevel_simclr_lars_update_cuda_partial_sums(count) doubles for each that adapts, added up.
+// Updates many variables in few launches, with the same bits. `variables` lies on the host and is read before the
+// call returns. `partial_sums` has the doubles of all variables that adapt:
+// lowlevel_simclr_lars_update_cuda_partial_sums(count) for each.
 LOWLEVEL_SIMCLR_EXPORT const char* lowlevel_simclr_lars_update_all_cuda(
     void* stream, int64_t count, const LarsVariable* variables,
     const float* scalars,  // (4,), as above

@@ -1,5 +1,5 @@
-// What LARS's XLA FFI handlers on the host and on CUDA share: their arrays, and the checks of a call's shapes. A call takes
-// the four scalars as one array, then weight, gradient and velocity of each variable, and gives new_weight and
+// LARS's XLA FFI handlers, on the host and on CUDA: their arrays, and the checks of a call's shapes. A call takes the
+// four scalars as one array, then weight, gradient and velocity of each variable. It returns new_weight and
 // new_velocity of each.
 #pragma once
 
@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "../xla_ffi.h"
+#include "../glue/xla_ffi.h"
 
 namespace lowlevel_simclr {
 namespace {

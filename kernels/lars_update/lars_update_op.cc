@@ -1,15 +1,18 @@
 // LARS as a TensorFlow op. See lars_update.h for the formula.
 //
-//     LowlevelSimclr>LarsUpdate(weight: float, gradient: float or bfloat16, velocity: float, of one shape; learning_rate,
-//                               momentum, weight_decay, trust_coefficient: float ())  -> new_weight, new_velocity: float
+//     LowlevelSimclr>LarsUpdate(weight, gradient, velocity,
+//                               learning_rate (), momentum (), weight_decay (), trust_coefficient ())
+//         -> new_weight, new_velocity
 //
-// new_weight takes a float gradient's memory where nobody else reads it, which is so in a training step. So the
-// weights are never changed in place: who still reads them, a snapshot for one, keeps what it has.
+// Everything is float; only the gradient may be bfloat16. The arrays have one shape.
+//
+// new_weight takes the memory of a float gradient if nothing else reads the gradient, as in a training step. The
+// weights are never changed in place. So whatever still reads them, a snapshot for example, keeps its values.
 #include <string>
 #include <vector>
 
-#include "../tf_context.h"
-#include "../thread_pool.h"
+#include "../glue/tf_context.h"
+#include "../runtime/thread_pool.h"
 #include "lars_update.h"
 
 namespace lowlevel_simclr {
@@ -40,7 +43,7 @@ float scalar(TF_OpKernelContext* context, int which, Status& status) {
   return status.ok() ? tensor.scalar<float>() : 0.0f;
 }
 
-// The memory of an input where nobody else holds it, else new memory.
+// The memory of an input if nothing else holds it, otherwise new memory.
 Tensor forwarded_output(TF_OpKernelContext* context, int from, int index, const std::vector<int64_t>& dims,
                         Status& status) {
   int forwarded = -1;
@@ -62,8 +65,8 @@ struct Gradient {
   DataType type;
 };
 
-// The gradient, after the shapes were checked. No handle of ours is left on it, which would keep its memory
-// from being passed on to an output; TensorFlow holds it until the op returns.
+// The gradient, after a check of the shapes. No handle of ours stays on it, because that would keep TensorFlow from
+// passing its memory on to an output. TensorFlow holds the gradient until the op returns.
 Gradient checked_gradient(TF_OpKernelContext* context, const Tensor& weight, const Tensor& velocity,
                           Status& status) {
   const Tensor gradient = input(context, 1, status);

@@ -1,15 +1,15 @@
 // LARS on the CPU: the passes over memory, one source, compiled once for each instruction set.
 //
-// What. `sums` reads w and g and adds up w^2 and u^2 in double; `move` reads w, g and v and writes w' and v'.
+// What. `sums` reads w and g and adds up w^2 and u^2 in double. `move` reads w, g and v and writes w' and v'.
 //
-// Bytes and operations. 8 bytes read in the first pass, 12 read and 8 written in the second, for some 15 operations: the
-// memory is the limit. A variable of ResNet-50 has at most 9.4 MB: where w and g still lie in the last cache for the
-// second pass, five passes over the weights are all that reaches memory. v' lies in new memory, which would be read
-// before it is written, a sixth pass, if it did not go past the caches; so does w' where g is bfloat16, whose memory is
-// too small for it.
+// Bytes and operations. For each element the first pass reads 8 bytes; the second reads 12 and writes 8. There are
+// some 15 operations, so memory is the limit. A variable of ResNet-50 has at most 9.4 MB. If w and g are still in the
+// last cache for the second pass, five passes over the weights are all that reaches memory. v' lies in new memory.
+// Without a store past the caches, that memory would be read before it is written, a sixth pass. The same holds for
+// w' if g is bfloat16, whose memory is too small for w'.
 #include "lars_update_tiles.h"
 
-#include "../vectors.h"
+#include "../runtime/vectors.h"
 
 #ifndef LOWLEVEL_SIMCLR_ISA
 #error "compile with -DLOWLEVEL_SIMCLR_ISA=avx512, avx2 or baseline"
@@ -21,7 +21,7 @@ namespace {
 using Floats = Vector<float>;
 constexpr int64_t kLanes = Lanes<float>::kCount;
 
-// The numbers of a gradient: a vector of them from `at` on, and one.
+// The numbers of a gradient: a vector of them from `at` on, or one.
 LOWLEVEL_INLINE Floats some(const float* gradient, int64_t at) { return load(gradient + at); }
 LOWLEVEL_INLINE Floats some(const uint16_t* gradient, int64_t at) {
   return widen(reinterpret_cast<const Bfloat16*>(gradient + at));
@@ -34,8 +34,8 @@ LOWLEVEL_INLINE float one(const uint16_t* gradient, int64_t at) {
   return wide;
 }
 
-// The first pass meets w and g in memory: the processor's own looking ahead ends at each page of 4096 bytes.
-// Past the end of an array there is nothing to fetch, and no fault.
+// The first pass reads w and g from memory. The processor's own prefetching stops at the end of each page of 4096
+// bytes. A prefetch behind the end of an array does nothing, and causes no fault.
 constexpr int64_t kAhead = 512;  // numbers
 
 template <typename Gradient>

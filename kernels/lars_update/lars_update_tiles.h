@@ -1,4 +1,4 @@
-// The two passes of lars_update over one piece, compiled once for each instruction set.
+// The interface to the two passes of lars_update over one piece, which are compiled once for each instruction set.
 #pragma once
 
 #include <stdint.h>
@@ -19,8 +19,8 @@ struct LarsPasses {
   using Move = void(const float* weight, const Gradient* gradient, const float* velocity, int64_t count,
                     float weight_decay, float momentum, float scale, float* new_weight, float* new_velocity);
   Move* move;
-  // The same past the caches: `new_velocity`, and `new_weight` where it cannot be `gradient`; both aligned to
-  // kLarsAlignment.
+  // The same, but stores past the caches: `new_velocity`, and `new_weight` if it cannot be `gradient`. Both are
+  // aligned to kLarsAlignment.
   Move* move_streamed;
 };
 

@@ -1,9 +1,9 @@
 // LARS as an XLA FFI handler on the host: lowlevel_simclr_lars_update.
 //
-// XLA's thread pool is not used: our own threads serve both routes, so both give the same bits.
+// The handler does not use XLA's thread pool. Our own threads serve both routes, so both give the same bits.
 #include <vector>
 
-#include "../thread_pool.h"
+#include "../runtime/thread_pool.h"
 #include "lars_update.h"
 #include "lars_update_ffi.h"
 

@@ -1,13 +1,15 @@
 // Views on the CPU: memory, weights of the crop, schedule. The pixels are in make_views_tiles.cc.
 //
-// Both views of an image are made one after the other by one thread, while the image is in its cache. Threads
-// take image after image from a counter: who makes a view changes nothing in it.
+// One thread makes both views of an image, one after the other, while the image is in its cache. Threads take image
+// after image from a counter. A view does not depend on the thread that makes it.
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <string>
 
-#include "../instruction_set.h"
+#include "../runtime/instruction_set.h"
+#include "../runtime/rounding.h"
+#include "../runtime/workspace.h"
 #include "make_views.h"
 #include "make_views_fault.h"
 #include "make_views_tiles.h"
@@ -18,10 +20,9 @@ namespace {
 // ---- Constants
 
 constexpr int64_t kMostWorkers = 256;
-constexpr int64_t kAlignment = 64;
 constexpr int64_t kStreamed =
-    4 << 20;  // bytes of all views: of more, little is in the caches when it is read
-constexpr int64_t kPixelsOfOneThread = 16384;  // fewer are made sooner than a second thread wakes
+    4 << 20;  // bytes of all views; larger ones leave the caches before they are read
+constexpr int64_t kPixelsOfOneThread = 16384;  // fewer are done before a second thread wakes
 
 const MakeViewsTiles& tiles() {
   switch (instruction_set()) {
@@ -43,77 +44,70 @@ int64_t size_of(DataType type) { return type == DataType::kFloat32 ? 4 : 2; }
 
 // ---- Memory
 
-int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
-
 // A triangle reaches max(length / S, 1) source pixels to each side.
 int64_t most_taps(int64_t length, int64_t size) {
-  return std::min(length, (2 * std::max(length, size) + size - 1) / size);
+  return std::min(length, divide_up(2 * std::max(length, size), size));
 }
 
-// Cuts the workspace into the scaling vectors and each worker's scratch; with a null base it only counts.
+// Sizes that follow from the shape, and the workspace: the scaling vectors, then the scratch memory of each worker.
 struct Plan {
   const MakeViewsTiles& tiles;
   MakeViewsShape shape;
-  int64_t workers, padded_size, row_length, radius, bytes_of_worker;
+  int64_t workers, padded_size, row_length, radius, bytes_of_worker, bytes;
   float *mean, *inverse_std;
-  char* base;
+  char* of_workers;
 
   Plan(const ParallelFor& parallel, const MakeViewsShape& s, void* workspace)
-      : tiles(lowlevel_simclr::tiles()), shape(s), base(static_cast<char*>(workspace)) {
+      : tiles(lowlevel_simclr::tiles()), shape(s) {
     const int64_t pixels = 2 * s.count * s.size * s.size;
     workers = pixels < kPixelsOfOneThread
                   ? 1
                   : std::min({parallel.threads, std::max<int64_t>(s.count, 1), kMostWorkers});
     padded_size = round_up(s.size, tiles.lanes);
     row_length = round_up(s.size * s.channels, kRowPadding);
-    radius = s.size / 10 / 2;  // of a tenth of the view made odd upwards
-    mean = reinterpret_cast<float*>(base);
-    inverse_std = mean == nullptr ? nullptr : mean + round_up(row_length, kAlignment / 4);
-    bytes_of_worker = 0;
-    cut(0, &bytes_of_worker);
+    radius = s.size / 10 / 2;  // of taps = S / 10, rounded up to an odd number
+    cut_scratch(nullptr, &bytes_of_worker);
+    Workspace<kHostAlignment> memory(workspace);
+    mean = memory.take<float>(row_length);
+    inverse_std = memory.take<float>(row_length);
+    of_workers = memory.take<char>(workers * bytes_of_worker);
+    bytes = memory.bytes();
   }
 
   bool streamed() const {
     return 2 * shape.count * shape.size * shape.size * shape.channels * size_of(shape.type) > kStreamed;
   }
-  int64_t bytes_of_scaling() const { return 2 * round_up(row_length * 4, kAlignment); }
-  int64_t bytes() const { return bytes_of_scaling() + workers * bytes_of_worker; }
 
   ViewScratch scratch(int64_t worker) const {
-    int64_t used = 0;
-    return cut(bytes_of_scaling() + worker * bytes_of_worker, &used);
+    int64_t used;
+    return cut_scratch(of_workers + worker * bytes_of_worker, &used);
   }
 
-  ViewScratch cut(int64_t begin, int64_t* used) const {
-    const auto take = [this, begin, used](int64_t count) {
-      char* taken = base == nullptr ? nullptr : base + begin + *used;
-      *used += round_up(count * 4, kAlignment);
-      return taken;
-    };
-    const auto take_floats = [&take](int64_t count) { return reinterpret_cast<float*>(take(count)); };
+  ViewScratch cut_scratch(char* base, int64_t* used) const {
+    Workspace<kHostAlignment> memory(base);
     const auto take_taps = [&](int64_t length) {
-      int32_t* first = reinterpret_cast<int32_t*>(take(shape.size));
-      return Taps{0, first, take_floats(shape.size * most_taps(length, shape.size))};
+      int32_t* first = memory.take<int32_t>(shape.size);
+      return Taps{0, first, memory.take<float>(shape.size * most_taps(length, shape.size))};
     };
     ViewScratch scratch{};
     scratch.down = take_taps(shape.height);
     scratch.across = take_taps(shape.width);
-    scratch.lines = take_floats(round_up(shape.width * shape.channels, tiles.lanes) * tiles.lanes);
-    scratch.pixels = take_floats(row_length * padded_size);
-    scratch.blurred = radius > 0 ? take_floats(row_length * padded_size) : nullptr;
-    scratch.line = take_floats(padded_size + 2 * radius);
-    scratch.gaussian = take_floats(radius + 1);
+    scratch.lines = memory.take<float>(round_up(shape.width * shape.channels, tiles.lanes) * tiles.lanes);
+    scratch.pixels = memory.take<float>(row_length * padded_size);
+    scratch.blurred = radius > 0 ? memory.take<float>(row_length * padded_size) : nullptr;
+    scratch.line = memory.take<float>(padded_size + 2 * radius);
+    scratch.gaussian = memory.take<float>(radius + 1);
+    *used = memory.bytes();
     return scratch;
   }
 };
 
 // ---- Weights of the crop
 
-// Positions are counted in 1 / (2 S) of a source pixel, so that all triangles are integers, and exact.
+// Positions are counted in 1 / (2 S) of a source pixel, so all triangles are integers, and exact.
 void make_taps(int64_t length, int64_t size, double scale, Taps* taps) {
   const int64_t reach = 2 * std::max(length, size), count = most_taps(length, size), last = length - count;
-  const double enlarged =
-      scale / static_cast<double>(2 * size);  // two neighbours' triangles always sum to 2 S
+  const double enlarged = scale / static_cast<double>(2 * size);  // two neighbours' triangles sum to 2 S
   taps->count = count;
   for (int64_t i = 0, first = 0, centre = length; i < size; ++i, centre += 2 * length) {
     while (first < last && (2 * first + 1) * size <= centre - reach) ++first;
@@ -162,7 +156,7 @@ std::string number(int64_t value) { return std::to_string(value); }
 // ---- Launcher
 
 int64_t make_views_workspace_bytes(const ParallelFor& parallel, const MakeViewsShape& shape) {
-  return Plan(parallel, shape, nullptr).bytes();
+  return Plan(parallel, shape, nullptr).bytes;
 }
 
 void make_views(const ParallelFor& parallel, const MakeViewsShape& shape, const void* images,

@@ -1,15 +1,15 @@
-// make_views on a CUDA device: the contract of make_views.h, every array on the device. A faulty row's pixels are NaN.
+// make_views on a CUDA device: the contract of make_views.h, with every array on the device. A faulty view is NaN.
 //
 // The launcher only enqueues on `stream`. It returns null, or one sentence that says why nothing useful was enqueued.
-// `pixels` is a PixelType, `type` a DataType. `params` is a host array of the eleven pointers of ViewParamArrays, in its
-// order. Workspace: aligned to 256 bytes; 0 bytes where a view fits into shared memory, else a few hundred views.
+// `pixels` is a PixelType, `type` a DataType. `params` is a host array of the eleven pointers of ViewParamArrays, in
+// its order. Workspace: aligned to 16 bytes; 0 bytes if a view fits shared memory, otherwise a few hundred views.
 //
-// Determinism: the same bits every time on one kind of device; a view depends on its own image and parameters alone.
+// Determinism: the same bits every time on one kind of device. A view depends on its own image and parameters only.
 #pragma once
 
 #include <cstdint>
 
-#include "../exported.h"
+#include "../runtime/exported.h"
 
 LOWLEVEL_SIMCLR_EXPORT int64_t lowlevel_simclr_make_views_cuda_workspace_bytes(int64_t count, int64_t height,
                                                                                int64_t width,

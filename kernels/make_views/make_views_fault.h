@@ -1,4 +1,4 @@
-// Why parameters cannot become views; asked on the host before make_views.
+// The check of the views' parameters. On the host, callers run it before make_views.
 #pragma once
 
 #include <string>
@@ -7,8 +7,8 @@
 
 namespace lowlevel_simclr {
 
-// A sentence about the first row whose box is empty or not inside the image, or that changes colours of images
-// without 3 channels; empty where there is none.
+// A sentence about the first row whose box is empty or not inside the image, or which changes colours of images that
+// do not have 3 channels. Empty if there is no such row.
 std::string make_views_fault(const MakeViewsShape& shape, const ViewParamArrays& params);
 
 }  // namespace lowlevel_simclr

@@ -1,7 +1,7 @@
-// What the views' XLA FFI handlers on the host and on CUDA share: their arrays, and the checks of a call's types.
+// The views' XLA FFI handlers, on the host and on CUDA: their arrays, and the checks of a call's types.
 #pragma once
 
-#include "../xla_ffi.h"
+#include "../glue/xla_ffi.h"
 #include "make_views.h"
 
 namespace lowlevel_simclr {
@@ -12,8 +12,8 @@ using Boxes = ffi::Buffer<ffi::S32, 2>;
 using Flags = ffi::Buffer<ffi::PRED, 1>;
 using Numbers = ffi::Buffer<ffi::F32, 1>;
 
-// What a call takes and gives, behind what the platform adds: images, the parameters of every view in the order of
-// make_views_op.cc, mean and 1 / std -> views.
+// The arguments and results of a call, behind those that the platform adds: images, the parameters of every view in
+// the order of make_views_op.cc, mean and 1 / std -> views.
 template <typename Binding>
 auto with_arrays(Binding&& binding) {
   return gives<Any>(takes<Any, Boxes, Flags, Numbers, Numbers, Numbers, Numbers, Numbers, Boxes, Flags, Flags,

@@ -3,11 +3,11 @@
 //     MakeViews(images (N, H, W, C), box, flip, brightness, contrast, saturation, hue, brightness_shift, order,
 //               clip, grey, blur_sigma, mean (C,), inverse_std (C,), size ())  -> views (2N, S, S, C)
 //
-// Tin is the type of the images, Tout that of the views.
+// Tin is the type of the images, Tout is the type of the views.
 #include <string>
 
-#include "../tf_context.h"
-#include "../thread_pool.h"
+#include "../glue/tf_context.h"
+#include "../runtime/thread_pool.h"
 #include "make_views.h"
 #include "make_views_fault.h"
 
@@ -20,7 +20,7 @@ constexpr const char* kNames[kFields] = {"box",        "flip", "brightness",    
                                          "saturation", "hue",  "brightness_shift", "order",
                                          "clip",       "grey", "blur_sigma"};
 
-// The size is known when the op runs; Python sets the shape where it knows it.
+// The size is known when the op runs. Python sets the shape if it knows it earlier.
 void unknown_shapes(TF_ShapeInferenceContext* context, TF_Status* status) {
   TF_ShapeInferenceContextSetUnknownShape(context, status);
 }

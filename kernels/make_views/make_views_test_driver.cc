@@ -1,14 +1,14 @@
-// Runs the views' kernels outside TensorFlow, for sanitizers and fuzzing. No part of the library.
+// Runs the views' kernels outside TensorFlow, for sanitizers and fuzzing. Not part of the library.
 //
-// Random shapes, types and recipes; parameters come from draw_view_params and are then roughened: boxes of every
-// size, wild factors, any order. Every array lies in a block of exactly its size, so that AddressSanitizer sees
-// the first element too many. float views are compared with a plain double computation of the crop and the
-// affine operations, every view with a second run on one thread (bit for bit), and calls run from several
-// threads at once for ThreadSanitizer.
+// Shapes, types and recipes are random. Parameters come from draw_view_params and are then made rougher: boxes of
+// every size, wild factors, any order. Every array lies in a block of exactly its size, so that AddressSanitizer sees
+// an access behind its end. Float views are compared with a plain computation in double of the crop and the affine
+// operations. Every view is compared, bit for bit, with a second run on one thread. Several threads call at once, for
+// ThreadSanitizer.
 //
-//     make_views_test_driver [seconds] [seed]        exits 0 when nothing was found
+//     make_views_test_driver [seconds] [seed]        exits with 0 if nothing was found
 //
-// Compiled with -DLOWLEVEL_SIMCLR_FUZZER it is a libFuzzer target instead: the input's bytes are the case.
+// With -DLOWLEVEL_SIMCLR_FUZZER it becomes a libFuzzer target; the input's bytes are the case.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -22,7 +22,8 @@
 #include <vector>
 
 #include "../draw_view_params/draw_view_params.h"
-#include "../thread_pool.h"
+#include "../runtime/host_memory.h"
+#include "../runtime/thread_pool.h"
 #include "make_views.h"
 #include "make_views_fault.h"
 
@@ -32,7 +33,7 @@ using namespace lowlevel_simclr;
 
 struct Case {
   MakeViewsShape shape;
-  bool plain;  // crop, flip, brightness and contrast alone: what the plain computation knows
+  bool plain;  // crop, flip, brightness and contrast only: what the plain computation can check
   unsigned seed;
 };
 
@@ -103,7 +104,7 @@ ViewRecipeNumbers recipe_of(const Case& c) {
   return recipe;
 }
 
-// Half of the boxes anywhere and of any size, and some views that do not clip.
+// Gives half of the boxes any place and size, and lets some views not clip.
 void roughen(const Case& c, std::mt19937& random, const Params& params) {
   for (int64_t row = 0; row < 2 * c.shape.count; ++row) {
     params.clip[row] = random() % 5 != 0;
@@ -208,10 +209,10 @@ Block<char> compute(const ParallelFor& parallel, const Case& c, const void* imag
   std::copy(inverse_std, inverse_std + s.channels, own_std.get());
   const int64_t bytes = make_views_workspace_bytes(parallel, s);
   Block<char> views(2 * s.count * s.size * s.size * s.channels * size_of(s.type));
-  void* workspace = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
-  std::memset(workspace, 0xff, bytes);  // NaN: nothing may rely on its contents
-  make_views(parallel, s, images, params.arrays(), own_mean.get(), own_std.get(), workspace, views.get());
-  std::free(workspace);
+  const HostMemory workspace = host_memory(bytes);
+  std::memset(workspace.get(), 0xff, bytes);  // NaN: nothing may rely on its contents
+  make_views(parallel, s, images, params.arrays(), own_mean.get(), own_std.get(), workspace.get(),
+             views.get());
   return views;
 }
 
@@ -254,7 +255,7 @@ bool passes(const Case& c) {
   return right && is_close(c, images.get(), params, reinterpret_cast<const float*>(views.get()));
 }
 
-// A box moved or stretched out of its image must be refused, and nothing else.
+// A box that is moved or stretched out of its image must be refused, and nothing else.
 bool refuses(const Case& c) {
   const Params params(2 * c.shape.count);
   Block<int64_t> index(c.shape.count);

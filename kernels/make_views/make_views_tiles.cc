@@ -1,25 +1,26 @@
-// The pixels of one view on the CPU: one source, compiled once for each instruction set (LOWLEVEL_SIMCLR_ISA
-// names it).
+// The pixels of one view on the CPU: one source, compiled once for each instruction set (LOWLEVEL_SIMCLR_ISA).
 //
-// A view lies on its side, (x, channel, y) with y padded to whole vectors. The first direction of the crop
-// combines lines of the image, channels interleaved as they are, a vector of columns at a time for as many
-// lines of the view as a vector has lanes; that square block is transposed in registers. Then the second
-// direction is a sum of whole vectors too (no gather), and so is the way back: a transposed block of
-// (x, channel) rows is the view's own memory. 12 KiB for a view of 32 pixels: everything stays in the first
-// cache; for 224 pixels 600 KiB, in the second.
+// A view lies on its side, (x, channel, y), with y padded to whole vectors. The first direction of the crop combines
+// lines of the image, with their channels interleaved as they are. It takes a vector of columns at a time, for as
+// many lines of the view as a vector has lanes, and transposes that square block in registers. So the second
+// direction is a sum of whole vectors too, without a gather. The way back is the same: a transposed block of
+// (x, channel) rows is the view's own memory. A view of 32 pixels takes 12 KiB, and everything stays in the
+// first-level cache. A view of 224 pixels takes 600 KiB, which fit the second-level cache.
 //
-// The colour operations run one after another over strips of a few thousand pixels, so a pass over a large
-// view serves all of them up to the next contrast, which waits for the mean of the whole view.
+// The colour operations run one after another over strips of a few thousand pixels. So one pass over a large view
+// serves all of them up to the next contrast, which needs the mean of the whole view first.
 //
-// The hue turns without a hue: let (r, g, b) be the pure colour of the turn's angle (one is 1, one is 0,
-// `middle` the third), V and m the largest and the least channel and C = V - m. Red becomes V - t,
-//     t = clip((1 - 2r) R + (1 - 2b) G + (1 - 2g) B + middle V - (1 - middle) m, 0, C),
-// green and blue likewise, cyclically: linear in each sixth of the circle, equal at its ends.
+// The hue turns without computing a hue. Let (r, g, b) be the pure colour at the turn's angle: one of them is 1, one
+// is 0, and `middle` is the third. Let V and m be the largest and the least channel, and C = V - m. Red becomes
+// V - t with
+//     t = clip((1 - 2r) R + (1 - 2b) G + (1 - 2g) B + middle V - (1 - middle) m, 0, C).
+// Green and blue follow cyclically. The formula is linear in each sixth of the circle, and neighbouring sixths agree
+// at their common end.
 //
-// Lanes behind the last line hold a copy of it; they are computed with, but neither summed nor stored.
+// Lanes behind the last line hold a copy of it. They are computed, but neither summed nor stored.
 #include "make_views_tiles.h"
 
-#include "../vectors.h"
+#include "../runtime/vectors.h"
 
 #if defined(__AVX2__)
 #include <immintrin.h>
@@ -40,7 +41,7 @@ constexpr int64_t kStrip = 4096;  // floats of a strip: half of a first cache of
 constexpr int kMostSteps = 5;     // four colour operations and the grey
 constexpr float kGrey[3] = {0.2989f, 0.5870f, 0.1140f};
 constexpr double kLog2E = 1.4426950408889634;
-// exp(-k^2 / 2) < 2^-32 from here on: such taps change no bit that matters.
+// From here on exp(-k^2 / 2) < 2^-32: such taps change no bit that matters.
 constexpr float kFarthestTap = 6.7f;
 
 enum Operation { kBrightness, kContrast, kSaturation, kHue, kGreyStep };
@@ -50,10 +51,10 @@ LOWLEVEL_INLINE V at_most(V x, V bound) { return x > bound ? bound : x; }
 
 // ---- Pixels of the image
 
-// The compiler makes several steps of a conversion from bytes; the processor has one.
+// The processor converts from bytes in one instruction. The compiler would use several.
 LOWLEVEL_INLINE V widen_pixels(const uint8_t* from) {
 #if defined(__AVX512F__)
-  const __m512i words =  // masked, for the plain form's undefined operand makes the compiler warn
+  const __m512i words =  // masked, because the compiler warns about the undefined operand of the plain form
       _mm512_maskz_cvtepu8_epi32(0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
   return __builtin_convertvector(reinterpret_cast<IndexVector<float>>(words), V);
 #elif defined(__AVX2__)
@@ -76,7 +77,7 @@ LOWLEVEL_INLINE V widen_pixels(const uint16_t* from) {
 
 LOWLEVEL_INLINE V widen_pixels(const float* from) { return load(from); }
 
-// `count` pixels, fewer than lanes; 0 behind them.
+// `count` pixels, fewer than a vector has lanes, with 0 behind them.
 template <typename Pixel>
 V widen_some_pixels(const Pixel* from, int64_t count) {
   Pixel some[kLanes] = {};
@@ -86,9 +87,9 @@ V widen_some_pixels(const Pixel* from, int64_t count) {
 
 // ---- Crop
 
-// First direction of kLanes lines of the view from line `begin` on: the box's columns, transposed. Behind the box
-// pixels of the image are read, and not used; behind the image, `readable` pixels from the last line's first on,
-// nothing is.
+// The first direction of kLanes lines of the view, from line `begin` on: the box's columns, transposed. Pixels of the
+// image behind the box are read, but not used. Nothing is read behind the image: `readable` is the number of pixels
+// from the first pixel of the box's last line to the end of the image.
 template <typename Pixel>
 void combine_lines(const Pixel* box, int64_t stride, int64_t columns, int64_t readable, const Taps& down,
                    int64_t size, int64_t begin, float* lines) {
@@ -115,7 +116,7 @@ void combine_lines(const Pixel* box, int64_t stride, int64_t columns, int64_t re
   }
 }
 
-// Second direction: columns of the view from those of the box, for the lines in `lines`.
+// The second direction: columns of the view from those of the box, for the lines in `lines`.
 template <int kChannels>
 void combine_columns(const float* lines, const Taps& across, int64_t size, bool flip, bool clip, float* to,
                      int64_t stride) {
@@ -155,11 +156,11 @@ void crop(const ViewCall& call, const void* image, const View& view, bool clip, 
 
 // ---- Colour
 
-// One operation on a strip. Affine: x = factor x + shift_c.
+// One operation on a strip. An affine one computes x = factor x + shift_c.
 struct Step {
   Operation operation;
-  float factor;                // of the operation; of the hue, `middle`
-  float shift[kMostChannels];  // affine; of the hue, 1 - 2 (r, b, g)
+  float factor;                // hue: `middle`
+  float shift[kMostChannels];  // affine; hue: 1 - 2 (r, b, g)
   bool clip;
 };
 
@@ -198,7 +199,7 @@ LOWLEVEL_INLINE void each_pixel(const Strip& strip, Function f) {
   }
 }
 
-// The bound g C <= V matters only where g > 1; a grey pixel's quotient is V / 0 or NaN, and bounds nothing.
+// The bound g C <= V matters only if g > 1. For a grey pixel the quotient is V / 0 or NaN, and bounds nothing.
 template <bool kClip, bool kBounded>
 void saturation(const Strip& strip, const Step& step) {
   const V asked = broadcast(step.factor);
@@ -282,7 +283,7 @@ Step step_of(const View& view, int32_t operation) {
     case kBrightness:
       return {kBrightness, view.brightness, {shift, shift, shift, shift}, view.clip};
     case kContrast:
-      return {kContrast, view.contrast, {}, view.clip};  // shift follows from the means
+      return {kContrast, view.contrast, {}, view.clip};  // the means will give the shift
     case kSaturation:
       return {kSaturation, view.saturation > 0 ? view.saturation : 0.0f, {}, view.clip};
     default:
@@ -299,7 +300,7 @@ int collect_steps(const View& view, Step* steps) {
   return count;
 }
 
-// Adds the strip's pixels to the sums of the channels; padding is left out.
+// Adds the strip's pixels, without the padding, to the sums of the channels.
 void add_sums(const Strip& strip, int64_t size, double* sums) {
   const IndexVector<float> last = lane_indices<float>(strip.padded - kLanes) < static_cast<int32_t>(size);
   for (int64_t c = 0; c < strip.channels; ++c) {
@@ -314,7 +315,7 @@ void add_sums(const Strip& strip, int64_t size, double* sums) {
   }
 }
 
-// Runs steps over the view, strip by strip, and then adds up the channels where a contrast follows.
+// Runs steps over the view, strip by strip. If `summed`, because a contrast follows, it adds up the channels.
 void run_steps(const ViewCall& call, const Step* begin, const Step* end, bool summed, float* pixels,
                double* sums) {
   const int64_t size = call.shape->size, column = call.shape->channels * call.padded_size;
@@ -349,7 +350,7 @@ int64_t reflected(int64_t place, int64_t size) {
   return place < size ? place : 2 * (size - 1) - place;
 }
 
-// Weights 0..radius of the Gaussian; returns the radius that has weight.
+// Writes weights 0..radius of the Gaussian. Returns the radius up to which they matter.
 int64_t gaussian(float sigma, int64_t radius, float* weight) {
   const float farthest = kFarthestTap * sigma;
   if (farthest < static_cast<float>(radius)) radius = static_cast<int64_t>(farthest) + 1;
@@ -364,7 +365,7 @@ int64_t gaussian(float sigma, int64_t radius, float* weight) {
   return radius;
 }
 
-// Along y, in place: a row is one line of memory, mirrored at both ends in `line`.
+// Blurs along y, in place. A row is one line of memory; `line` holds it with its mirrored ends.
 void blur_rows(const ViewCall& call, const float* weight, int64_t radius, float* line, float* pixels) {
   const int64_t size = call.shape->size, padded = call.padded_size;
   for (int64_t row = 0; row < size * call.shape->channels; ++row) {
@@ -381,7 +382,8 @@ void blur_rows(const ViewCall& call, const float* weight, int64_t radius, float*
   }
 }
 
-// Along x: a column with all its channels is one line of memory; four vectors at a time, their sums in registers.
+// Blurs along x. A column with all its channels is one line of memory. It takes four vectors at a time and keeps
+// their sums in registers.
 void blur_columns(const ViewCall& call, const float* weight, int64_t radius, const float* from, float* to) {
   constexpr int kTogether = 4;
   const int64_t size = call.shape->size, column = call.shape->channels * call.padded_size;
@@ -412,14 +414,14 @@ void blur_columns(const ViewCall& call, const float* weight, int64_t radius, con
 
 // ---- Output
 
-constexpr int64_t kFetched = 32768;  // bytes of the result that are fetched before a view is made
+constexpr int64_t kFetched = 32768;  // bytes: results up to this size are fetched before the view is made
 
-// Memory that is about to be written must come into the cache first; while a view is made there is time for it.
+// Memory must come into the cache before it is written. It can come while the view is made.
 LOWLEVEL_INLINE void fetch(const void* from, int64_t bytes) {
   for (int64_t i = 0; i < bytes; i += kCacheLine) __builtin_prefetch(static_cast<const char*>(from) + i, 1);
 }
 
-// Past the caches. Both aligned.
+// Stores a line past the caches. Both arrays are aligned to a line.
 LOWLEVEL_INLINE void stream_line(void* to, const void* line) {
   for (int part = 0; part < kCacheLine; part += kVectorBytes) {
     stream(reinterpret_cast<float*>(static_cast<char*>(to) + part),
@@ -427,7 +429,7 @@ LOWLEVEL_INLINE void stream_line(void* to, const void* line) {
   }
 }
 
-// kLanes lines of the view, from y on, turned upright, channels together, scaled and rounded to their type.
+// Writes kLanes lines of the view, from y on: turned upright, channels together, scaled and rounded.
 template <bool kStreamed, typename Output>
 void write_lines(const ViewCall& call, const float* pixels, int64_t y, Output* to) {
   constexpr int kTogether = kCacheLine / sizeof(Output), kBlocks = kTogether / kLanes;
@@ -476,8 +478,8 @@ void make_view(const ViewCall& call, const void* image, const View& view, const 
                void* to) {
   Step steps[kMostSteps];
   const int count = collect_steps(view, steps);
-  // A neutral operation still clips. Where the first one that is left out comes first, the crop clips for it; turns
-  // and saturation are defined for pixels in [0, 1], from which rounding may have led.
+  // A neutral operation still clips. If the first operation was left out, the crop clips for it. The crop also clips
+  // if a hue or a saturation comes first: they are defined for pixels in [0, 1], and rounding may have led out of it.
   const bool clip =
       view.clip && !(count > 0 && steps[0].operation == view.order[0] && steps[0].operation <= kContrast);
   const PixelType pixels = call.shape->pixels;

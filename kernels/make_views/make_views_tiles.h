@@ -1,5 +1,5 @@
-// What lies between the scheduling of the views (make_views_cpu.cc) and their pixels (make_views_tiles.cc,
-// compiled once for each instruction set): plain structs and pointers to functions.
+// The interface between the schedule of the views (make_views_cpu.cc) and their pixels (make_views_tiles.cc, compiled
+// once for each instruction set): plain structs and pointers to functions.
 #pragma once
 
 #include <stdint.h>
@@ -26,11 +26,11 @@ struct View {
   int32_t order[4];
 };
 
-// Memory of one thread. A view in the making is (S, C, padded size): it lies on its side, x outermost and y
-// innermost, so that both directions of the crop and the interleaving of the channels at the end are plain
-// vector arithmetic and transposed blocks.
+// The memory of one thread. A view in the making is (S, C, padded size). It lies on its side, with x outermost and y
+// innermost, so that both directions of the crop and the interleaving of the channels at the end are plain vector
+// arithmetic and transposed blocks.
 struct ViewScratch {
-  Taps down, across;  // `down` holds the pixels' full scale too
+  Taps down, across;  // the weights of `down` include the division by the pixels' full scale
   float* lines;       // (columns of the box, lanes): some lines of the view before the second direction
   float* pixels;      // (S * C rounded up to kRowPadding, padded size)
   float* blurred;     // the same size
@@ -42,7 +42,7 @@ struct ViewCall {
   const MakeViewsShape* shape;
   int64_t padded_size;       // S rounded up to lanes
   int64_t blur_radius;       // taps / 2
-  bool streamed;             // the views do not stay in the caches anyway
+  bool streamed;             // whether to store past the caches, where the views would not stay anyway
   const float* mean;         // (S * C rounded up to kRowPadding,), repeating
   const float* inverse_std;  // (S * C rounded up to kRowPadding,), repeating
 };

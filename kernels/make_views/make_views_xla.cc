@@ -1,8 +1,8 @@
-// Views as an XLA FFI handler on the host: lowlevel_simclr_make_views. Arguments in the order of
-// make_views_op.cc, without the size: sizes are static, so the result's shape says it.
+// Views as an XLA FFI handler on the host: lowlevel_simclr_make_views. Arguments are in the order of
+// make_views_op.cc, without the size. Sizes are static, so the shape of the result gives it.
 //
-// XLA's thread pool is not used: our own threads serve both routes.
-#include "../thread_pool.h"
+// The handler does not use XLA's thread pool. Our own threads serve both routes.
+#include "../runtime/thread_pool.h"
 #include "make_views_fault.h"
 #include "make_views_ffi.h"
 

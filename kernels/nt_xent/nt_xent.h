@@ -1,38 +1,39 @@
 // NT-Xent (Chen et al. 2020, eq. 1) and its gradient: the contract of every implementation.
 //
-// Rows 0..N-1 of z are the first views, N..2N-1 the second; p(i) = (i + N) mod 2N is the other view of row i.
+// Rows 0..N-1 of z are the first views, N..2N-1 the second views. p(i) = (i + N) mod 2N is the other view of row i.
 //
-//     u_i    = z_i / |z_i|        (0 where |z_i| is 0, or too small for 1/|z_i| to be a number of the type)
+//     u_i    = z_i / |z_i|        (0 if |z_i| is 0, or so small that the type cannot hold 1/|z_i|)
 //     s_ij   = <u_i, u_j> / temperature
 //     loss_i = log sum_{k != i} exp s_ik - s_{i,p(i)}
-//     top1_i = s_{i,p(i)} > s_ik for all k other than i and p(i)  (strictly; true where there is no such k)
+//     top1_i = s_{i,p(i)} > s_ik for all k other than i and p(i)  (strictly; true if there is no such k)
 //
 // and for a cotangent c_i on loss_i, with P_ij = exp(s_ij) / sum_{k != i} exp s_ik, P_ii = 0:
 //
 //     du_i = (1/temperature) [ sum_j (c_i P_ij + c_j P_ji) u_j - (c_i + c_p(i)) u_p(i) ]
 //     dz_i = (du_i - <du_i, u_i> u_i) / |z_i|
-//     dtemperature = -1/(2 temperature) sum_i <du_i, u_i>              (over own rows; replicas add theirs up)
+//     dtemperature = -1/(2 temperature) sum_i <du_i, u_i>              (over own rows; replicas add their results)
 //
-// Own rows. One device owns all 2N rows. A replica owns the pairs first_pair .. first_pair + own_pairs - 1:
-// its 2n own rows are their n first views, then their n second views. It computes loss and gradient of its
-// own rows against all 2N columns. Where all pairs are owned the symmetric form runs, with 4 (2N)^2 d
-// floating-point operations for both passes together; the rectangular form takes 3 * 2 * (2n)(2N) d.
+// Own rows. One device owns all 2N rows. A replica owns the pairs first_pair .. first_pair + own_pairs - 1. Its 2n
+// own rows are their n first views, then their n second views. It computes loss and gradient of its own rows against
+// all 2N columns. If all pairs are owned, the symmetric form runs, with 4 (2N)^2 d floating-point operations for both
+// passes together. The rectangular form takes 3 * 2 * (2n)(2N) d.
 //
-// Types. z and dz: any DataType. Everything else is "Sum": double for kFloat64, float for the others. Half
-// inputs are widened exactly; u is never rounded to half. Subnormal floats and doubles count as 0
-// (float_mode.h). NaN or infinity in a row gives NaN in every row that meets it.
+// Types. z and dz have any DataType. Everything else is "Sum": double for kFloat64, float for the others. Half inputs
+// are widened exactly, and u is never rounded to half. Subnormal floats and doubles count as 0 (float_mode.h). NaN or
+// infinity in a row gives NaN in every row that meets it.
 //
-// normaliser, (rows, 2), is what the backward pass needs of the row sums: a shift m_i and
-// r_i = sum_{k != i} exp((<u_i, u_k> - m_i) / temperature). m_i = 1 where 2/temperature <= 64, else the row's
+// normaliser, (rows, 2), holds what the backward pass needs to know about the row sums: a shift m_i and
+// r_i = sum_{k != i} exp((<u_i, u_k> - m_i) / temperature). m_i is 1 if 2/temperature <= 64, otherwise the row's
 // largest <u_i, u_k>. Hence log sum exp s_ik = m_i / temperature + log r_i.
 //
-// Ownership. The caller owns every array. `workspace` has nt_xent_workspace_bytes(...) bytes aligned to 64,
-// its contents before and after mean nothing. Nothing else is allocated that grows with z. Memory besides
-// inputs and outputs: two packed copies of z in Sum (d rounded up to a few lanes), a third for dz where dz
-// cannot hold the sums itself (half types, or d no multiple of the panel), and O(N).
+// Ownership. The caller owns every array. `workspace` has nt_xent_workspace_bytes(...) bytes, aligned to 64. Its
+// contents mean nothing before and after. The op allocates nothing else that grows with z. Memory besides inputs and
+// outputs: two packed copies of z in Sum, with d rounded up to a few lanes; a third copy for dz if dz cannot hold the
+// sums itself, for half types or if d is not a multiple of the panel; and O(N).
 //
-// Determinism. The same bits for every number of threads and every ParallelFor: work is cut by the problem's
-// size alone and sums are added in one fixed order. Instruction sets differ from one another by rounding.
+// Determinism. The bits are the same for every number of threads and every ParallelFor, because the problem's size
+// alone decides how work is cut, and sums are added in one fixed order. Instruction sets differ from one another by
+// rounding.
 //
 // Requires N >= 1, d >= 1, 2N < 2^31, 0 <= first_pair, 1 <= own_pairs, first_pair + own_pairs <= N,
 // temperature > 0.
@@ -40,8 +41,8 @@
 
 #include <cstdint>
 
-#include "../data_type.h"
-#include "../parallel_for.h"
+#include "../runtime/data_type.h"
+#include "../runtime/parallel_for.h"
 
 namespace lowlevel_simclr {
 

@@ -2,17 +2,19 @@
 //
 // The rows are cut into blocks of 96 and the blocks into at most 64 groups, by the problem's size alone.
 //
-// Symmetric form. Each pair of groups is one step, for it adds to the rows of both; a Wavefront runs the
-// steps so that no two at once touch a group and each group's sums are added in one fixed order. Packing a
-// group is its first step, finishing it its last: a call is one parallel region.
+// Symmetric form. Each pair of groups is one step, because it adds to the rows of both. OrderedSteps runs the steps
+// so that no two steps use a group at the same time, and each group's sums are added in one fixed order. A group's
+// first step packs it and its last one finishes it, so a call is one parallel region.
 //
-// Rectangular form. All columns are packed, then each block of own rows passes over all columns by itself.
+// Rectangular form. All columns are packed. Then each block of own rows passes over all columns by itself.
 #include <cmath>
 #include <cstring>
 #include <vector>
 
-#include "../instruction_set.h"
-#include "../wavefront.h"
+#include "../runtime/instruction_set.h"
+#include "../runtime/ordered_steps.h"
+#include "../runtime/rounding.h"
+#include "../runtime/workspace.h"
 #include "nt_xent.h"
 #include "nt_xent_tiles.h"
 
@@ -23,12 +25,10 @@ namespace {
 
 constexpr int64_t kMostGroups = 64;
 constexpr int64_t kMostWorkers = 256;
-constexpr double kFixedShiftTemperature =
-    2.0 / 64.0;  // from here on exp(-2/temperature) is far from underflow
+constexpr double kFixedShiftTemperature = 2.0 / 64.0;  // from it on exp(-2/tau) is far from underflow
 constexpr double kLog2E = 1.4426950408889634;
 constexpr double kNoDot = -4.0;                 // below every dot
-constexpr double kOperationsOfOneThread = 2e6;  // less is done sooner than a second thread wakes
-constexpr int64_t kAlignment = 64;
+constexpr double kOperationsOfOneThread = 2e6;  // less work is done before a second thread wakes
 
 enum StepKind { kPack, kPair, kTriangle, kFinish };
 
@@ -61,31 +61,10 @@ const NtXentTiles<double>& tiles<double>() {
 
 // ---- Memory
 
-int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
-
-// Cuts arrays out of the workspace; with a null base it only counts.
-class Arena {
- public:
-  explicit Arena(void* base) : base_(static_cast<char*>(base)) {}
-
-  template <typename T>
-  T* take(int64_t count) {
-    T* taken = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + used_);
-    used_ += round_up(count * static_cast<int64_t>(sizeof(T)), kAlignment);
-    return taken;
-  }
-
-  int64_t used() const { return used_; }
-
- private:
-  char* base_;
-  int64_t used_ = 0;
-};
-
 bool holds(DataType type, float) { return type == DataType::kFloat32; }
 bool holds(DataType type, double) { return type == DataType::kFloat64; }
 
-// Sizes that follow from the shape, and the workspace of either pass.
+// Sizes that follow from the shape, and the arrays of either pass in the workspace.
 template <typename Real>
 struct Plan {
   const NtXentTiles<Real>& tiles;
@@ -97,7 +76,7 @@ struct Plan {
   Real *sum, *most;                  // forward: by own row, padded
   Real* positive;                    // forward: by own row
   Real *weight, *cotangent, *shift;  // backward: (padded_rows,)
-  Real* sums;                        // backward: (own rows, padded_dim), unless dz holds them
+  Real* sums;                        // backward: (own rows, padded_dim), null if dz holds them
   double* along;                     // backward: (blocks of own rows,)
   int64_t bytes;
 
@@ -106,7 +85,7 @@ struct Plan {
     rows = 2 * s.pairs;
     own_rows = 2 * s.own_pairs;
     symmetric = s.own_pairs == s.pairs;
-    blocks = (rows + kBlock - 1) / kBlock;
+    blocks = divide_up(rows, kBlock);
     groups = std::min(blocks, kMostGroups);
     padded_dim = round_up(s.dim, tiles.panel);
     sums_in_dz = padded_dim == s.dim && holds(s.type, Real());
@@ -116,20 +95,20 @@ struct Plan {
   }
 
   void cut(void* workspace) {
-    Arena arena(workspace);
+    Workspace<kHostAlignment> memory(workspace);
     u = {rows, shape.dim, blocks * kBlock + kRowMargin, nullptr, nullptr};
-    u.panelled = arena.take<Real>(u.padded_rows * padded_dim);
-    u.transposed = arena.take<Real>(blocks * kBlock * shape.dim);
-    scratch = arena.take<Real>(workers * tiles.scratch);
+    u.panelled = memory.take<Real>(u.padded_rows * padded_dim);
+    u.transposed = memory.take<Real>(blocks * kBlock * shape.dim);
+    scratch = memory.take<Real>(workers * tiles.scratch);
     Real** const arrays[] = {&sum, &most, &positive, &weight, &cotangent, &shift};
-    for (Real** array : arrays) *array = arena.take<Real>(u.padded_rows);
-    sums = sums_in_dz ? nullptr : arena.take<Real>(own_rows * padded_dim);
-    along = arena.take<double>(own_row_blocks());
-    bytes = arena.used();
+    for (Real** array : arrays) *array = memory.take<Real>(u.padded_rows);
+    sums = sums_in_dz ? nullptr : memory.take<Real>(own_rows * padded_dim);
+    along = memory.take<double>(own_row_blocks());
+    bytes = memory.bytes();
   }
 
-  // Own rows in blocks of consecutive rows: the first views' blocks, then the second views'.
-  int64_t blocks_of_view() const { return symmetric ? blocks : (shape.own_pairs + kBlock - 1) / kBlock; }
+  // Own rows in blocks of consecutive rows: first the blocks of the first views, then those of the second views.
+  int64_t blocks_of_view() const { return symmetric ? blocks : divide_up(shape.own_pairs, kBlock); }
   int64_t own_row_blocks() const { return symmetric ? blocks : 2 * blocks_of_view(); }
 
   RowBlock own_row_block(int64_t index) const {
@@ -153,8 +132,8 @@ struct Plan {
     (normalise ? tiles.normalise_and_pack : tiles.pack)(arguments, begin, end);
   }
 
-  Wavefront wavefront() const {
-    Wavefront steps(groups);
+  OrderedSteps steps() const {
+    OrderedSteps steps(groups);
     for (int64_t g = 0; g < groups; ++g) steps.add(kPack, g);
     steps.add_all_pairs(kPair);
     for (int64_t g = 0; g < groups; ++g) steps.add(kTriangle, g);
@@ -177,7 +156,7 @@ struct ForwardOutputs {
   bool* top1;
 };
 
-// The positive joins the sums over the other columns.
+// Adds the positive to the sums over the other columns, and writes the row's results.
 template <typename Real>
 void finish_forward(const ForwardArguments<Real>& f, double temperature, RowBlock rows,
                     const ForwardOutputs<Real>& to) {
@@ -189,7 +168,7 @@ void finish_forward(const ForwardArguments<Real>& f, double temperature, RowBloc
     to.loss[i] = static_cast<Real>(std::log(sum) + (shift - dot) / temperature);
     to.normaliser[i][0] = static_cast<Real>(shift);
     to.normaliser[i][1] = static_cast<Real>(sum);
-    to.top1[i] = f.positive[i] > f.most[i] && sum == sum;  // NaN anywhere in the row's sum is a miss
+    to.top1[i] = f.positive[i] > f.most[i] && sum == sum;  // false if the row's sum is NaN
   }
 }
 
@@ -217,7 +196,7 @@ void forward_symmetric(const ParallelFor& parallel, const Plan<Real>& plan, cons
       if (step.kind == kFinish) finish_forward(f, temperature, rows, to);
     }
   };
-  plan.wavefront().run(parallel, plan.workers, body);
+  plan.steps().run(parallel, plan.workers, body);
 }
 
 template <typename Real>
@@ -259,7 +238,7 @@ void run_forward(const ParallelFor& parallel, const NtXentShape& shape, const vo
 
 // ---- Backward
 
-// max |c|, or 1 where that is 0: with cotangents scaled by it, no loss scale overflows a sum.
+// max |c|, or 1 if that is 0. Cotangents are divided by it, so that no loss scale overflows a sum.
 template <typename Real>
 Real cotangent_scale(const Real* cotangent, int64_t rows) {
   Real most = 0;
@@ -300,7 +279,7 @@ void backward_symmetric(const ParallelFor& parallel, const Plan<Real>& plan, con
       }
     }
   };
-  plan.wavefront().run(parallel, plan.workers, body);
+  plan.steps().run(parallel, plan.workers, body);
 }
 
 template <typename Real>
@@ -332,7 +311,7 @@ void run_backward(const ParallelFor& parallel, const NtXentShape& shape, const v
   const Real scale = cotangent_scale(static_cast<const Real*>(cotangent), plan.rows);
   fill_weights(plan, static_cast<const Real*>(cotangent), static_cast<const Real(*)[2]>(normaliser), scale);
   Real* sums = plan.sums_in_dz ? static_cast<Real*>(dz) : plan.sums;
-  // `pack` reads the norms, though the forward pass writes them through the same struct.
+  // `pack` only reads the norms. The forward pass writes them through the same struct, so the pointer is not const.
   const PackArguments<Real> pack{plan.u, z, shape.type,
                                  const_cast<Real*>(static_cast<const Real*>(inverse_norm))};
   const BackwardArguments<Real> b{plan.u,

@@ -1,9 +1,9 @@
-// What NT-Xent's XLA FFI handlers on the host and on CUDA share: their arrays, and the checks of a call's shapes.
+// NT-Xent's XLA FFI handlers, on the host and on CUDA: their arrays, and the checks of a call's shapes.
 #pragma once
 
 #include <cstdint>
 
-#include "../xla_ffi.h"
+#include "../glue/xla_ffi.h"
 #include "nt_xent.h"
 
 namespace lowlevel_simclr {
@@ -14,7 +14,7 @@ using Result = ffi::Result<ffi::AnyBuffer>;
 using Scalar = ffi::Buffer<ffi::F64, 0>;
 using Whole = ffi::Buffer<ffi::S64, 0>;
 
-// What calls take and give, behind what the platform adds. `More` is what a form takes besides: Whole, the first pair.
+// The arguments and results of a call, behind those that the platform adds. The rows forms add the first pair (More).
 //
 // Forward: z, temperature, More -> loss, normaliser, inverse_norm, top1.
 // Backward: z, normaliser, inverse_norm, cotangent, temperature, More -> dz, dtemperature.
@@ -28,7 +28,7 @@ auto backward_arrays(Binding&& binding) {
   return gives<Any, Scalar>(takes<Any, Any, Any, Any, Scalar, More...>(std::move(binding)));
 }
 
-// The shape of a call, or why there is none.
+// The shape of a call, or what is wrong with it.
 ffi::ErrorOr<NtXentShape> read_shape(ffi::AnyBuffer z, int64_t own_rows, int64_t first_pair) {
   NtXentShape shape{};
   switch (z.element_type()) {

@@ -1,18 +1,20 @@
-// NT-Xent as TensorFlow ops: LowlevelSimclr>NtXent, NtXentGrad and their rectangular forms. See nt_xent.h for
-// the formula.
+// NT-Xent as TensorFlow ops: LowlevelSimclr>NtXent, NtXentGrad and their rectangular forms. Formula: nt_xent.h.
 //
-//     NtXent(z (2N, d), temperature ())                          -> loss, normaliser, inverse_norm, top1
-//     NtXentGrad(z, normaliser (2N, 2), inverse_norm (2N,), cotangent (2N,), temperature)      -> dz,
-//     dtemperature NtXentRows(z, temperature, first_pair (), pairs ())        -> the same of the own rows
-//     NtXentRowsGrad(z, normaliser, inverse_norm, cotangent, temperature, first_pair, pairs)   -> dz of the
-//     own rows
+//     NtXent(z (2N, d), temperature ())
+//         -> loss (2N,), normaliser (2N, 2), inverse_norm (2N,), top1 (2N,)
+//     NtXentGrad(z, normaliser, inverse_norm, cotangent (2N,), temperature)
+//         -> dz (2N, d), dtemperature ()
+//     NtXentRows(z, temperature, first_pair (), pairs ())
+//         -> loss, normaliser and top1 of the own rows; inverse_norm of all rows
+//     NtXentRowsGrad(z, normaliser, inverse_norm, cotangent, temperature, first_pair, pairs)
+//         -> dz of the own rows, dtemperature
 //
-// T is the type of z and dz, S the sums' type: double for double, else float.
+// T is the type of z and dz. S is the type of the sums: double if T is double, otherwise float.
 #include <cmath>
 #include <string>
 
-#include "../tf_context.h"
-#include "../thread_pool.h"
+#include "../glue/tf_context.h"
+#include "../runtime/thread_pool.h"
 #include "nt_xent.h"
 
 namespace lowlevel_simclr {
@@ -40,7 +42,7 @@ void backward_shapes(TF_ShapeInferenceContext* context, TF_Status* status) {
   scalar.write(1, status);
 }
 
-// The number of own rows is known when the op runs; Python sets it where it knows it.
+// The number of own rows is known when the op runs. Python sets the shapes if it knows them earlier.
 void unknown_shapes(TF_ShapeInferenceContext* context, TF_Status* status) {
   TF_ShapeInferenceContextSetUnknownShape(context, status);
 }
@@ -93,9 +95,8 @@ NtXentShape read_shape(const Tensor& z, Status& status) {
   const bool fits = z.rank() == 2 && z.dim(0) > 0 && z.dim(0) % 2 == 0 && z.dim(1) > 0;
   if (!fits || z.dim(0) > INT32_MAX) {
     status.invalid(
-        "NT-Xent needs z of 2N rows and d columns, N >= 1 and d >= 1, all N first views and then all N "
-        "second "
-        "views; z has shape " +
+        "NT-Xent needs z of 2N rows and d columns, N >= 1 and d >= 1, all N first views and then "
+        "all N second views; z has shape " +
         shape_text(z) + ".");
   } else if (!data_type(z.type(), &shape.type)) {
     status.invalid("z must be bfloat16, float16, float32 or float64.");
@@ -106,7 +107,7 @@ NtXentShape read_shape(const Tensor& z, Status& status) {
   return shape;
 }
 
-// Own pairs of the rectangular forms, from the two inputs behind `index`.
+// Reads the own pairs of the rectangular forms from inputs `index` and `index` + 1.
 void read_own_pairs(TF_OpKernelContext* context, int index, NtXentShape* shape, Status& status) {
   const Tensor first = input(context, index, status), pairs = input(context, index + 1, status);
   check_scalar(first, "first_pair", status);

@@ -1,13 +1,12 @@
-// Runs NT-Xent's kernels outside TensorFlow, for sanitizers and fuzzing. No part of the library.
+// Runs NT-Xent's kernels outside TensorFlow, for sanitizers and fuzzing. Not part of the library.
 //
-// Random shapes, types, temperatures and own rows; every array lies in a block of exactly its size, so that
-// AddressSanitizer sees the first element too many. Results are compared with a plain double computation,
-// with a second run on one thread (bit for bit), and calls run from several threads at once for
-// ThreadSanitizer.
+// Shapes, types, temperatures and own rows are random. Every array lies in a block of exactly its size, so that
+// AddressSanitizer sees an access behind its end. Results are compared with a plain computation in double and, bit
+// for bit, with a second run on one thread. Several threads call at once, for ThreadSanitizer.
 //
-//     nt_xent_test_driver [seconds] [seed]        exits 0 when nothing was found
+//     nt_xent_test_driver [seconds] [seed]        exits with 0 if nothing was found
 //
-// Compiled with -DLOWLEVEL_SIMCLR_FUZZER it is a libFuzzer target instead: the input's bytes are the case.
+// With -DLOWLEVEL_SIMCLR_FUZZER it becomes a libFuzzer target; the input's bytes are the case.
 #include <atomic>
 #include <cmath>
 #include <cstdio>
@@ -19,7 +18,8 @@
 #include <thread>
 #include <vector>
 
-#include "../thread_pool.h"
+#include "../runtime/host_memory.h"
+#include "../runtime/thread_pool.h"
 #include "nt_xent.h"
 
 namespace {
@@ -27,7 +27,7 @@ namespace {
 using namespace lowlevel_simclr;
 
 constexpr double kTemperatures[] = {0.001, 0.005, 0.01, 0.03, 0.03125, 0.05, 0.1, 0.5, 1.0, 10.0};
-constexpr int kPeculiarRows = 4;  // one row in so many is zero, a duplicate, huge or tiny
+constexpr int kPeculiarRows = 4;  // one row in four is zero, a duplicate, huge or tiny
 
 struct Case {
   NtXentShape shape;
@@ -45,7 +45,7 @@ uint16_t bfloat16_of(float value) {
   return static_cast<uint16_t>(bits >> 16);
 }
 
-// z in double, exactly representable in the case's type.
+// z in double. The case's type holds every number exactly.
 std::vector<double> projections(const Case& c) {
   std::mt19937 random(c.seed);
   std::normal_distribution<double> normal;
@@ -68,7 +68,7 @@ std::vector<double> projections(const Case& c) {
   return z;
 }
 
-// A half as (sign, exponent, mantissa) of a small multiple of 1/32.
+// The bits of a float16: sign, exponent and mantissa of a small multiple of 1/32.
 uint16_t float16_of(double value) {
   if (value == 0) return 0;
   int exponent;
@@ -137,15 +137,13 @@ std::unique_ptr<Sum[]> block(int64_t count) {
   return std::unique_ptr<Sum[]>(new Sum[count]);
 }
 
-struct Workspace {
-  void* memory;
-  Workspace(const ParallelFor& parallel, const NtXentShape& shape)
-      : memory(std::aligned_alloc(64, nt_xent_workspace_bytes(parallel, shape))) {
-    std::memset(memory, 0xff,
-                nt_xent_workspace_bytes(parallel, shape));  // NaN: nothing may rely on its contents
-  }
-  ~Workspace() { std::free(memory); }
-};
+// Filled with NaN: nothing may rely on its contents.
+HostMemory workspace_for(const ParallelFor& parallel, const NtXentShape& shape) {
+  const int64_t bytes = nt_xent_workspace_bytes(parallel, shape);
+  HostMemory workspace = host_memory(bytes);
+  std::memset(workspace.get(), 0xff, bytes);
+  return workspace;
+}
 
 template <typename Sum>
 Outputs<Sum> compute(const ParallelFor& parallel, const Case& c, const void* z) {
@@ -159,22 +157,22 @@ Outputs<Sum> compute(const ParallelFor& parallel, const Case& c, const void* z) 
                    own,
                    bytes,
                    0};
-  const Workspace workspace(parallel, c.shape);
-  nt_xent_forward(parallel, c.shape, z, c.temperature, workspace.memory, out.loss.get(), out.normaliser.get(),
+  const HostMemory workspace = workspace_for(parallel, c.shape);
+  nt_xent_forward(parallel, c.shape, z, c.temperature, workspace.get(), out.loss.get(), out.normaliser.get(),
                   out.inverse_norm.get(), out.top1.get());
   std::unique_ptr<Sum[]> whole = block<Sum>(2 * rows), cotangent = block<Sum>(rows);
   NtXentShape all = c.shape;
   all.first_pair = 0, all.own_pairs = all.pairs;
   {
-    const Workspace second(parallel, all);
+    const HostMemory second = workspace_for(parallel, all);
     const auto loss = block<Sum>(rows);
     const auto top1 = block<bool>(rows);
-    nt_xent_forward(parallel, all, z, c.temperature, second.memory, loss.get(), whole.get(),
+    nt_xent_forward(parallel, all, z, c.temperature, second.get(), loss.get(), whole.get(),
                     out.inverse_norm.get(), top1.get());
   }
   for (int64_t i = 0; i < rows; ++i) cotangent[i] = static_cast<Sum>(i * 7 % 16 - 7.5);
   nt_xent_backward(parallel, c.shape, z, whole.get(), out.inverse_norm.get(), cotangent.get(), c.temperature,
-                   workspace.memory, out.dz.get(), &out.dtemperature);
+                   workspace.get(), out.dz.get(), &out.dtemperature);
   return out;
 }
 

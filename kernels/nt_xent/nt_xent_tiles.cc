@@ -1,29 +1,26 @@
-// Tiles of NT-Xent on the CPU: one source, compiled once for each instruction set (LOWLEVEL_SIMCLR_ISA names
-// it).
+// Tiles of NT-Xent on the CPU: one source, compiled once for each instruction set (LOWLEVEL_SIMCLR_ISA).
 //
-// What. The matrix of dots <u_i, u_j> is never stored. A tile of kTileRows x panel dots is accumulated in
-// registers over all d, and its exponentials are used on the spot: forward, they are summed along rows and
-// (symmetric form) columns; backward, they become weights W_ij = E_ij (c_i/r_i + c_j/r_j), kept for one block
-// of 96 x 96 at a time in cache, and two small products add W u_J to the rows' sums and W^T u_I to the
-// columns'.
+// What. The matrix of dots <u_i, u_j> is never stored. A tile of kTileRows x panel dots is accumulated in registers
+// over all d, and its exponentials are used at once. Forward, they are summed along rows and, in the symmetric form,
+// along columns. Backward, they become weights W_ij = E_ij (c_i/r_i + c_j/r_j). One block of 96 x 96 weights at a
+// time lies in the cache. Two small products add W u_J to the sums of the rows and W^T u_I to those of the columns.
 //
-// Mapping. A tile has two vectors of columns and as many rows as the registers hold: 12 x 32 floats with
-// AVX-512, 6 x 16 with AVX2, 6 x 8 at baseline. The left factor is broadcast element by element from
-// `panelled` (rows of u in panels of columns), the right one is read as vectors from `transposed`; the
-// products with W read `panelled` as vectors. So two packed copies serve all three products.
+// Mapping. A tile has two vectors of columns, and as many rows as the registers hold: 12 x 32 floats with AVX-512,
+// 6 x 16 with AVX2, 6 x 8 at baseline. The left factor is broadcast element by element from `panelled` (rows of u in
+// panels of columns). The right factor is read as vectors from `transposed`. The products with W read `panelled` as
+// vectors. So two packed copies serve all three products.
 //
-// Bytes and operations. Forward 2 d operations for each of the (2N)^2/2 tile elements, backward 6 d; one
-// panel of the right factor (panel * d) stays in the first-level cache while 96 rows pass, so a block reads
-// about 4 * 96 d elements for 3 * 2 * 96^2 d operations. Besides: about 20 vector instructions for each
-// vector of exponentials.
+// Bytes and operations. Forward 2 d operations for each of the (2N)^2/2 tile elements, backward 6 d. One panel of the
+// right factor (panel * d) stays in the first-level cache while 96 rows pass, so a block reads about 4 * 96 d
+// elements for 3 * 2 * 96^2 d operations. Each vector of exponentials takes about 20 vector instructions besides.
 //
-// Masks are by index, and only tiles that meet the diagonal, the positives or an edge pay for them.
+// Masks go by index, and only tiles that meet the diagonal, the positives or an edge pay for them.
 //
-// Tried. Masks in the function that accumulates a tile: the AVX-512 compilation took 33 s instead of 9 s, for a tile that is
-// indexed anywhere in a function has to be addressable everywhere in it.
+// Tried: masks in the function that accumulates a tile. The AVX-512 compilation took 33 s instead of 9 s, because a
+// tile that is indexed anywhere in a function must be addressable everywhere in it.
 #include "nt_xent_tiles.h"
 
-#include "../vectors.h"
+#include "../runtime/vectors.h"
 
 #ifndef LOWLEVEL_SIMCLR_ISA
 #error "compile with -DLOWLEVEL_SIMCLR_ISA=avx512, avx2 or baseline"
@@ -45,8 +42,8 @@ constexpr int kLanes = Lanes<Real>::kCount;
 template <typename Real>
 constexpr int kPanel = 2 * kLanes<Real>;
 
-// Smaller than every dot by so much that its exponential vanishes beside that of any dot where the online
-// maximum is used (temperature < 1/32): stands for "not a candidate".
+// Stands for "not a candidate". It is so far below every dot that its exponential vanishes beside that of any dot
+// where the online maximum is used (temperature < 1/32).
 constexpr int kNoDot = -4;
 
 static_assert(kBlock % kTileRows == 0, "blocks are cut into whole tiles");
@@ -59,8 +56,8 @@ static_assert(kRowMargin >= kTileRows, "a tile at the edge reads rows behind the
 template <typename Real>
 using Tile = Vector<Real>[kTileRows][2];
 
-// A tile spilled to memory, for the paths that index it: a tile that is indexed anywhere in a function lives
-// in memory everywhere in it, so those paths are functions of their own.
+// A tile in memory, for the paths that index it. A tile that is indexed anywhere in a function lives in memory
+// everywhere in it, so those paths are functions of their own.
 template <typename Real>
 struct StoredTile {
   Vector<Real> c[kTileRows][2];
@@ -81,8 +78,7 @@ LOWLEVEL_INLINE void clear(Tile<Real>& c) {
   for (int i = 0; i < kTileRows; ++i) c[i][0] = c[i][1] = Vector<Real>{};
 }
 
-// c(i, :) += sum_k a(i, k) b(k, :) with a(i, k) = a[i * kRowStep + k * kDepthStep] and b packed, panel by
-// panel.
+// c(i, :) += sum_k a(i, k) b(k, :) with a(i, k) = a[i * kRowStep + k * kDepthStep], and b packed panel by panel.
 template <typename Real, int kRowStep, int kDepthStep>
 LOWLEVEL_INLINE void multiply(const Real* __restrict a, const Real* __restrict b, int64_t depth,
                               Tile<Real>& c) {
@@ -99,8 +95,8 @@ LOWLEVEL_INLINE void multiply(const Real* __restrict a, const Real* __restrict b
   }
 }
 
-// Dots of kTileRows rows with one panel of columns, always summed in the order of d: equal rows have equal
-// dots.
+// Dots of kTileRows rows with one panel of columns. They are always summed in the order of d, so equal rows have
+// equal dots.
 template <typename Real>
 LOWLEVEL_INLINE void dots(const PackedRows<Real>& u, int64_t row, int64_t column, Tile<Real>& c) {
   constexpr int kWidth = kPanel<Real>;
@@ -138,7 +134,7 @@ LOWLEVEL_INLINE bool needs_masks(const Window& at, int64_t pairs) {
   return edge || meets(at.row) || meets(at.row + pairs) || meets(at.row - pairs);
 }
 
-// Lanes that count for `row`: inside the block, not the row itself, and right of it in the symmetric form.
+// Lanes that count for `row`: inside the block, not the row itself, and in the symmetric form right of it.
 template <typename Real, bool kSymmetric>
 LOWLEVEL_INLINE IndexVector<Real> kept_lanes(const Window& at, int64_t row, IndexVector<Real> columns) {
   using Index = decltype(columns[0] + 0);
@@ -193,7 +189,7 @@ LOWLEVEL_INLINE void count_tile(const Tile<Real>& c, Real scale_, int64_t row, P
   }
 }
 
-// Lanes that are summed for `row`: all that count but its positive.
+// Lanes that are summed for `row`: all that count, except its positive.
 template <typename Real, bool kSymmetric>
 LOWLEVEL_INLINE IndexVector<Real> summed_lanes(const Window& at, int64_t row, int64_t column, int64_t pairs) {
   const IndexVector<Real> columns = lane_indices<Real>(column);
@@ -239,7 +235,7 @@ LOWLEVEL_INLINE void add_rows(const ForwardArguments<Real>& f, const RowBlock& r
   }
 }
 
-// Fixed shift 1.
+// Forward with the fixed shift 1.
 template <typename Real, bool kSymmetric>
 void forward_fixed(const ForwardArguments<Real>& f, RowBlock rows, int64_t column_begin, int64_t column_end,
                    Real* scratch) {
@@ -288,7 +284,7 @@ LOWLEVEL_APART void store_tile(const ForwardArguments<Real>& f, const RowBlock& 
   }
 }
 
-// Dots of one block; kNoDot for what is not summed.
+// Stores the dots of one block, and kNoDot for dots that are not summed.
 template <typename Real, bool kSymmetric>
 void store_dots(const ForwardArguments<Real>& f, const RowBlock& rows, int64_t column_begin,
                 int64_t column_end, Real* block) {
@@ -359,7 +355,7 @@ void forward(const ForwardArguments<Real>& f, RowBlock rows, int64_t column_begi
 
 // ---- Backward
 
-// W_ij = E_ij (c_i/r_i + c_j/r_j) for one row and a vector of columns; online, each r has a shift of its own.
+// W_ij = E_ij (c_i/r_i + c_j/r_j) for one row and a vector of columns. If online, each r has a shift of its own.
 template <typename Real, bool kOnline>
 LOWLEVEL_INLINE Vector<Real> weights_of(const BackwardArguments<Real>& b, Vector<Real> dots_of_row,
                                         int64_t row, int64_t column) {
@@ -384,7 +380,7 @@ LOWLEVEL_INLINE void weigh_tile(const BackwardArguments<Real>& b, const Window& 
   }
 }
 
-// Less c_i + c_j where j is the positive of i; 0 where nothing counts.
+// Subtracts c_i + c_j if j is the positive of i, and writes 0 where nothing counts.
 template <typename Real, bool kSymmetric, bool kOnline>
 LOWLEVEL_APART void weigh_masked_tile(const BackwardArguments<Real>& b, const Window& at,
                                       StoredTile<Real> tile, Real* to) {
@@ -421,7 +417,7 @@ void weigh_block(const BackwardArguments<Real>& b, const RowBlock& rows, const R
   }
 }
 
-// sums(i, panel) += sum_k w(i, k) u(k, panel) for a tile's rows, of which `count` exist.
+// sums(i, panel) += sum_k w(i, k) u(k, panel) for the rows of a tile. Only `count` of them exist.
 template <typename Real, int kRowStep, int kDepthStep>
 LOWLEVEL_INLINE void add_product(const Real* w, const Real* u, int64_t depth, Real* sums, int64_t stride,
                                  int64_t count) {
@@ -444,8 +440,8 @@ LOWLEVEL_INLINE void add_product(const Real* w, const Real* u, int64_t depth, Re
   }
 }
 
-// One panel of u: rows' sums += W u_J, columns' sums += W^T u_I. On the diagonal W is upper triangular, and
-// what lies below it is skipped.
+// For one panel of u: sums of the rows += W u_J, sums of the columns += W^T u_I. On the diagonal W is upper
+// triangular, and the part below it is skipped.
 template <typename Real, bool kSymmetric>
 void apply_weights(const BackwardArguments<Real>& b, const RowBlock& rows, const RowBlock& columns,
                    const Real* weights, const Real* panel, Real* sums) {
@@ -487,7 +483,7 @@ void backward(const BackwardArguments<Real>& b, RowBlock rows, RowBlock columns,
 
 LOWLEVEL_INLINE void copy(void* to, const void* from, int64_t bytes) { __builtin_memcpy(to, from, bytes); }
 
-// Vector `from[0..count)` of a row, 0 behind its end.
+// The vector from[0..count) of a row, with 0 behind its end.
 template <typename Real, typename Input>
 LOWLEVEL_INLINE Vector<Real> widen_some(const Input* from, int64_t count) {
   if (count >= kLanes<Real>) return widen(from);
@@ -504,14 +500,14 @@ LOWLEVEL_INLINE void narrow_some(Input* to, Vector<Real> v, int64_t count) {
   copy(to, padded, count * sizeof(Input));
 }
 
-// 1 / sqrt(squares); 0 where the row counts as 0.
+// 1 / sqrt(squares), or 0 if the row counts as 0.
 template <typename Real>
 LOWLEVEL_INLINE Real inverse_root(double squares) {
   const Real inverse = static_cast<Real>(1.0 / __builtin_sqrt(squares));
   return inverse > Real(__FLT_MAX__) && inverse - inverse != 0 ? Real(0) : inverse;
 }
 
-// Squares of a float neither overflow nor vanish in double; those of a double may, hence `factor`.
+// Squares of floats neither overflow nor vanish in double. Squares of doubles may, hence `factor`.
 template <typename Real, typename Input>
 double sum_of_squares(const Input* row, int64_t dim, Real factor) {
   SquareSum<Real> squares;
@@ -528,7 +524,7 @@ LOWLEVEL_INLINE Real inverse_norm_of(const Input* row, int64_t dim) {
   return inverse_root<Real>(sum_of_squares<Real>(row, dim, factor)) * factor;
 }
 
-// A row of u into its place in every panel of columns.
+// Writes a row of u to its place in every panel of columns.
 template <typename Real, typename Input>
 LOWLEVEL_INLINE void pack_row(const PackedRows<Real>& u, int64_t row, const Input* z, Real inverse_norm) {
   for (int64_t k = 0; k < u.dim; k += kPanel<Real>) {
@@ -550,7 +546,7 @@ LOWLEVEL_INLINE void clear_row(const PackedRows<Real>& u, int64_t row) {
   }
 }
 
-// Rows [begin, begin + panel) from `panelled` to `transposed`, in square blocks of lanes.
+// Copies rows [begin, begin + panel) from `panelled` to `transposed`, in square blocks of lanes.
 template <typename Real>
 void transpose_panel(const PackedRows<Real>& u, int64_t begin) {
   constexpr int kCount = kLanes<Real>;
@@ -598,7 +594,7 @@ void pack_typed(const PackArguments<double>& p, int64_t begin, int64_t end) {
 
 // ---- Finishing
 
-// dz = (sums - <sums, u> u) factor / |z|; returns <sums, u>.
+// dz = (sums - <sums, u> u) factor / |z|. Returns <sums, u>.
 template <typename Real, typename Input>
 LOWLEVEL_INLINE Real project_row(const Input* z, const Real* sums, int64_t dim, Real inverse_norm,
                                  Real factor, Input* dz) {

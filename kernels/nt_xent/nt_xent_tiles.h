@@ -1,5 +1,5 @@
-// What lies between the scheduling of NT-Xent (nt_xent_cpu.cc) and its tiles (nt_xent_tiles.cc, compiled once
-// for each instruction set): plain structs and pointers to functions.
+// The interface between the schedule of NT-Xent (nt_xent_cpu.cc) and its tiles (nt_xent_tiles.cc, compiled once for
+// each instruction set): plain structs and pointers to functions.
 #pragma once
 
 #include <stdint.h>
@@ -9,7 +9,7 @@
 namespace lowlevel_simclr {
 
 constexpr int kBlock = 96;      // rows of a block: a multiple of every tile's rows and columns
-constexpr int kRowMargin = 12;  // a tile may read, never use, so many rows behind the last one
+constexpr int kRowMargin = 12;  // rows behind the last one that a tile may read, but not use
 
 // u, packed twice. Rows behind the last one are 0.
 template <typename Real>
@@ -20,7 +20,7 @@ struct PackedRows {
   Real* transposed;     // (padded_rows / panel, dim, panel): panels of rows, transposed
 };
 
-// Consecutive rows of u as rows of the matrix; `out` is where the first one's results lie.
+// Consecutive rows of u as rows of the matrix. `out` is the place of the first row's results.
 struct RowBlock {
   int64_t begin, count, out;
 };
@@ -39,8 +39,8 @@ struct ForwardArguments {
   int64_t pairs;
   Real scale;      // log2(e) / temperature
   bool online;     // a running maximum instead of the fixed shift 1
-  bool symmetric;  // columns right of the diagonal only, each also counted for its row
-  // State by own row, sums over the columns other than the row itself and its positive.
+  bool symmetric;  // only columns right of the diagonal, each counted for its own row as well
+  // State by own row, over the columns other than the row itself and its positive.
   Real* sum;       // of exp2((dot - shift) scale)
   Real* most;      // the largest dot: online, the shift
   Real* positive;  // the dot with the positive
@@ -74,18 +74,19 @@ struct FinishArguments {
 template <typename Real>
 struct NtXentTiles {
   int64_t panel;
-  int64_t
-      scratch;  // Reals of scratch memory that forward and backward need, aligned to 64 bytes, zero at first
-  // u of rows [begin, end) from z and, first, 1/|z|. Rows behind the last one become 0.
+  // Reals of scratch memory that `forward` and `backward` need, aligned to 64 bytes, zero at first.
+  int64_t scratch;
+  // Write u of rows [begin, end). The first one computes 1/|z| from z, the second one reads it. Rows behind the last
+  // one become 0.
   void (*normalise_and_pack)(const PackArguments<Real>&, int64_t begin, int64_t end);
   void (*pack)(const PackArguments<Real>&, int64_t begin, int64_t end);
-  // Adds rows x columns to the state. Columns begin at a multiple of kBlock or, symmetric, at the block's
-  // first row.
+  // Adds rows x columns to the state. Columns begin at a multiple of kBlock; in the symmetric form they may begin at
+  // the block's first row.
   void (*forward)(const ForwardArguments<Real>&, RowBlock rows, int64_t column_begin, int64_t column_end,
                   Real* scratch);
-  // Adds to the sums of the rows and, symmetric, of the columns. At most kBlock columns.
+  // Adds to the sums of the rows and, in the symmetric form, of the columns. At most kBlock columns.
   void (*backward)(const BackwardArguments<Real>&, RowBlock rows, RowBlock columns, Real* scratch);
-  // dz from the sums; returns sum_i <sums_i, u_i>.
+  // Writes dz from the sums. Returns sum_i <sums_i, u_i>.
   double (*finish)(const FinishArguments<Real>&, RowBlock rows);
 };
 

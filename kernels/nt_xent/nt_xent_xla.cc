@@ -1,9 +1,9 @@
-// NT-Xent as XLA FFI handlers on the host: lowlevel_simclr_nt_xent, _grad, _rows, _rows_grad. Arguments and
-// results in the order of nt_xent_op.cc; sizes are static, so the results' shapes say how many rows are own.
+// NT-Xent as XLA FFI handlers on the host: lowlevel_simclr_nt_xent, _grad, _rows, _rows_grad. Arguments and results
+// are in the order of nt_xent_op.cc. Sizes are static, so the shapes of the results say how many rows are own.
 //
-// XLA's thread pool is not used: our own threads serve both routes, so both give the same bits at the same
-// speed.
-#include "../thread_pool.h"
+// The handlers do not use XLA's thread pool. Our own threads serve both routes, so both give the same bits at the
+// same speed.
+#include "../runtime/thread_pool.h"
 #include "nt_xent.h"
 #include "nt_xent_ffi.h"
 

@@ -1,8 +1,8 @@
 """The CUDA kernels without a GPU: their own source run thread by thread on the CPU, and the built library's launchers.
 
-The emulation (kernels/cuda_on_host.h) runs every index, mask, schedule and barrier of the kernels; what it cannot show
-is what only the hardware does: its speed, and the rounding of its tensor cores. On a GPU, `make test-kernels-gpu` runs
-the same checks.
+The emulation (kernels/cuda/cuda_on_host.h) runs every index, mask, schedule and barrier of the kernels. It cannot show
+what only the hardware does: its speed, and the rounding of its tensor cores. On a GPU, `make test-kernels-gpu` runs the
+same checks.
 """
 
 from __future__ import annotations

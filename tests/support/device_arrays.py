@@ -153,7 +153,7 @@ def sources() -> list[Path]:
 
 
 def emulated(folder: Path) -> ctypes.CDLL:
-    """The launchers compiled for the host, each thread a fibre (kernels/cuda_on_host.h)."""
+    """The launchers compiled for the host, each thread a fibre (kernels/cuda/cuda_on_host.h)."""
     flags = ["-O2", "-std=c++17", "-fPIC", "-shared", "-w", "-fno-strict-aliasing", "-ffp-contract=off", "-x", "c++"]
     flags += ["-DLOWLEVEL_SIMCLR_BLOCKS_WANTED=4"]  # several tiles a block, and several shares, from 129 rows on
     return build(["g++", *flags], sources(), folder / "emulated.so")

@@ -1,8 +1,8 @@
-// Vectors of the instruction set a file is compiled for, in GCC's vector extensions.
+// Vectors of the instruction set that a file is compiled for, in GCC's vector extensions.
 //
-// Included by files that are compiled once for each set. Everything here has internal linkage and nothing
-// from the standard library's templates is used: an inline function that the linker merges across such files
-// could bring AVX-512 code to a processor without it.
+// X_tiles.cc includes this and is compiled once for each set. Therefore everything here has internal linkage, and no
+// template of the standard library is used. The linker merges equal inline functions of different objects, and could
+// bring AVX-512 code to a processor that lacks it.
 #pragma once
 
 #include <stdint.h>
@@ -20,9 +20,9 @@ constexpr int kVectorBytes = 32;
 constexpr int kVectorBytes = 16;
 #endif
 
-// Constants of exp2: 2^y = 2^n 2^f with n = round(y), |f| <= 1/2. `magic` is 1.5 * 2^mantissa + bias: adding
-// it rounds y to an integer and leaves n + bias in the low bits of the sum. The polynomial is the minimax one
-// for the relative error of 2^f (Remez exchange): 1.9e-9 for float, 3.1e-18 for double.
+// Constants of exp2: 2^y = 2^n 2^f with n = round(y), |f| <= 1/2. kMagic is 1.5 * 2^mantissa + bias. Adding it rounds
+// y to an integer and leaves n + bias in the low bits of the sum. The polynomial is the minimax polynomial for the
+// relative error of 2^f (Remez exchange). Its error is 1.9e-9 for float and 3.1e-18 for double.
 template <typename Real>
 struct Exp2Constants;
 
@@ -74,7 +74,7 @@ LOWLEVEL_INLINE Vector<Real> broadcast(Real x) {
   return x - Vector<Real>{};
 }
 
-// Aligned or not: the compiler makes one unaligned instruction of it.
+// From any address: the compiler turns the copy into one unaligned load.
 template <typename Real>
 LOWLEVEL_INLINE Vector<Real> load(const Real* from) {
   Vector<Real> v;
@@ -87,8 +87,8 @@ LOWLEVEL_INLINE void store(Real* to, Vector<Real> v) {
   __builtin_memcpy(to, &v, sizeof v);
 }
 
-// Past the caches: memory that is written whole needs no reading first, and what is in the caches stays. `to` is
-// aligned to a vector. `end_stream` comes before anybody is told that the numbers are there.
+// Stores past the caches. Memory that is written whole need not be read first, and the caches keep what they hold.
+// `to` must be aligned to a vector. Call end_stream before another thread may read the numbers.
 LOWLEVEL_INLINE void stream(float* to, Vector<float> v) {
 #if defined(__AVX512F__)
   __builtin_ia32_movntps512(to, v);
@@ -126,8 +126,8 @@ LOWLEVEL_INLINE Real horizontal_max(Vector<Real> v) {
   return most;
 }
 
-// A sum of squares in double. The lanes of a vector of floats go to two registers of doubles: a type of twice a
-// register's width GCC 12 keeps in memory, lane by lane.
+// A sum of squares in double. The lanes of a vector of floats go to two registers of doubles. GCC 12 keeps a type of
+// twice a register's width in memory, lane by lane.
 template <typename Real>
 struct SquareSum {
   static constexpr int kParts = sizeof(double) / sizeof(Real);
@@ -159,7 +159,7 @@ LOWLEVEL_INLINE IndexVector<Real> lane_indices(int64_t first) {
   return lanes + static_cast<decltype(lanes[0] + 0)>(first);
 }
 
-// 2^y for y <= about 0. Below 2^-126 (double: 2^-1022) it stays there; NaN gives NaN, whatever its payload.
+// 2^y for y <= about 0. The result is never below 2^-126 (double: 2^-1022). NaN gives NaN, whatever its payload.
 template <typename Real>
 LOWLEVEL_INLINE Vector<Real> exp2(Vector<Real> y) {
   using Constants = Exp2Constants<Real>;
@@ -196,8 +196,8 @@ LOWLEVEL_INLINE Vector<float> widen(const Bfloat16* from) {
   return reinterpret_cast<Vector<float>>(load_halves(from) << 16);
 }
 
-// Exponent and mantissa move to their places. A subnormal is an integer times 2^-24: made so, and not as a
-// subnormal float, which the processor may be told to take as 0.
+// Exponent and mantissa move to their places. A subnormal is an integer times 2^-24. It is computed as such, and not
+// as a subnormal float, because the processor may treat those as 0.
 LOWLEVEL_INLINE Vector<float> widen(const Float16* from) {
   using Words = Lanes<float>::Words;
   const Words halves = load_halves(from), magnitude = halves & 0x7fffu;
@@ -219,7 +219,7 @@ LOWLEVEL_INLINE void store_halves(void* to, Lanes<float>::Words words) {
   __builtin_memcpy(to, &halves, sizeof halves);
 }
 
-// Round to nearest, ties to even; NaN stays a (quiet) NaN.
+// Rounds to nearest, ties to even. NaN stays a (quiet) NaN.
 LOWLEVEL_INLINE void narrow(Bfloat16* to, Vector<float> v) {
   using Words = Lanes<float>::Words;
   const Words bits = reinterpret_cast<Words>(v);
@@ -228,8 +228,8 @@ LOWLEVEL_INLINE void narrow(Bfloat16* to, Vector<float> v) {
   store_halves(to, ((rounded & ~nan) | ((bits | 0x400000u) & nan)) >> 16);
 }
 
-// Round to nearest, ties to even, overflow to infinity. Subnormals are rounded by an addition: 0.5f has the
-// last bit of a float16 subnormal as its own last bit.
+// Rounds to nearest, ties to even; overflow gives infinity. An addition rounds subnormals: the last bit of 0.5f has
+// the value of the last bit of a float16 subnormal.
 LOWLEVEL_INLINE void narrow(Float16* to, Vector<float> v) {
   using Words = Lanes<float>::Words;
   const Words bits = reinterpret_cast<Words>(v), magnitude = bits & 0x7fffffffu;
@@ -269,7 +269,7 @@ struct Interleave<Real, 16> {
   static constexpr IndexVector<Real> kHigh = {8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
 };
 
-// log2(lanes) rounds, each a riffle of the upper half of the rows with the lower half.
+// Transposes in log2(lanes) rounds. Each round interleaves the upper half of the rows with the lower half.
 template <typename Real>
 LOWLEVEL_INLINE void transpose(Vector<Real> (&rows)[Lanes<Real>::kCount]) {
   constexpr int kCount = Lanes<Real>::kCount;

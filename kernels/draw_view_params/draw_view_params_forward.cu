@@ -1,11 +1,12 @@
-// Parameters of views on CUDA devices: one thread a row. Contract: draw_view_params_cuda.h; numbers: draw_view_params.h.
+// Parameters of views on CUDA devices: one thread for each row. Contract: draw_view_params_cuda.h; numbers:
+// draw_view_params.h.
 //
-// A row costs five or six Philox blocks and two exponentials in double, 50 bytes written: at 16384 rows less than a
-// launch. No product is fused with an addition, as on the host.
+// A row costs five or six Philox blocks and two exponentials in double, and writes 50 bytes. 16384 rows take less
+// time than a launch. As on the host, no product is fused with an addition.
 #include <cmath>
 #include <cstring>
 
-#include "../launch.cuh"
+#include "../cuda/launch.cuh"
 #include "draw_view_params.h"
 #include "draw_view_params_cuda.h"
 

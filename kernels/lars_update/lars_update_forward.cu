@@ -1,25 +1,26 @@
 // LARS on CUDA devices. Contract: lars_update_cuda.h; formula: lars_update.h.
 //
-// Mapping. A variable is cut into pieces of 2048 floats, which its blocks of 256 threads take in turn: a thread has two
-// times four neighbours of a piece, 16 bytes a load. `add_squares` leaves one pair of sums a block; in `move_weights`
-// every block adds all pairs of its variable in one order, forms the trust ratio and moves its pieces. A variable that
-// does not adapt has the second kernel alone. A variable has no more blocks than a large GPU runs at once, so that the
-// pairs are few.
+// Mapping. A variable is cut into pieces of 2048 floats, and its blocks of 256 threads take them in turn. Of a piece,
+// a thread has two times four neighbours, 16 bytes a load. `add_squares` writes one pair of sums for each block. In
+// `move_weights` every block adds all pairs of its variable in one order, forms the trust ratio and moves its pieces.
+// A variable that does not adapt needs the second kernel only. A variable has no more blocks than a large GPU runs at
+// once, so there are few pairs.
 //
-// Many variables share a launch, as many as fit in 4 KiB of parameters, for a ResNet's small ones take less time than
-// their launches: a block finds its variable by halving. A variable's bits do not depend on those beside it.
+// Many variables share a launch, as many as fit in 4 KiB of parameters, because a ResNet's small variables take less
+// time than their launches would. A block finds its variable by binary search. A variable's bits do not depend on the
+// variables beside it.
 //
-// Bytes and operations. 8 bytes an element read in the first kernel, 12 read and 8 written in the second, for some 15
-// operations, four of them in double: memory is the limit, and a variable of some millions by itself moves at nine tenths
-// of an H200's copy (docs/gpu.md). What the first kernel reads may lie in a large GPU's L2 cache for the second. Tried, by
-// the compiler's word only: four vectors a thread take half as many registers again and have no more bytes on their way
-// on a full processor.
+// Bytes and operations. For each element the first kernel reads 8 bytes; the second reads 12 and writes 8. There are
+// some 15 operations, four of them in double. Memory is the limit: a variable of some millions of floats, alone,
+// moves at nine tenths of the speed of an H200's copy (docs/gpu.md). The second kernel may find in a large GPU's L2
+// cache what the first one read. Tried, but only compiled: with four vectors a thread needs half as many registers
+// again, and a full multiprocessor has no more bytes under way.
 #include <cmath>
 
-#include "../reduce.cuh"
+#include "../cuda/reduce.cuh"
 #include "lars_update_cuda.h"
 
-// Tests set it low, so that a block of a small variable takes several pieces, as those of large ones do.
+// Tests set it low. Then a block takes several pieces of a small variable too.
 #ifndef LOWLEVEL_SIMCLR_BLOCKS_WANTED
 #define LOWLEVEL_SIMCLR_BLOCKS_WANTED 512
 #endif
@@ -48,8 +49,8 @@ struct Problem {
   int64_t count;
   const float *weight, *gradient, *velocity;
   float *new_weight, *new_velocity;
-  Squares* partial_sums;             // one a block; null where it does not adapt
-  unsigned first_block, own_blocks;  // of a launch
+  Squares* partial_sums;             // one for each block; null if the variable does not adapt
+  unsigned first_block, own_blocks;  // in the launch
   bool adapts, aligned;              // aligned: every array to 16 bytes
 };
 
@@ -68,7 +69,7 @@ int64_t blocks(int64_t count) {
   return pieces < kMostBlocks ? pieces : kMostBlocks;
 }
 
-// The variable of this block: the last one whose blocks begin no later.
+// The variable of this block: the last one whose blocks do not begin behind it.
 __device__ Problem own_problem(const Batch& batch) {
   int low = 0, high = batch.count - 1;
   while (low < high) {
@@ -92,7 +93,7 @@ struct Share {
   Four vector[kVectors];
 };
 
-// Whether a piece is full and lies where 16 bytes can be loaded: all but a variable's last one.
+// Whether a piece is full and aligned for loads of 16 bytes. Only a variable's last piece can be partial.
 __device__ bool is_whole(const Problem& p, int64_t piece) {
   return p.aligned && (piece + 1) * kPiece <= p.count;
 }
@@ -101,7 +102,7 @@ __device__ int64_t place(int64_t piece, int vector) {
   return piece * kPiece + (vector * kThreads + static_cast<int>(threadIdx.x)) * kNeighbours;
 }
 
-// 0 behind the end.
+// Loads four neighbours, with 0 behind the end.
 template <bool kWhole>
 __device__ Four load_four(const Problem& p, const float* from, int64_t first) {
   if constexpr (kWhole) {
@@ -176,7 +177,8 @@ struct Factors {
   float scale, momentum, decay;
 };
 
-// Results may take the arguments' memory: a thread has read its share before it writes there, and no other reads that.
+// Results may lie in the arguments' memory. A thread reads its share before it writes there, and no other thread
+// reads that share.
 template <bool kAdapts, bool kWhole>
 __device__ void move_piece(const Problem& p, int64_t piece, const Factors& by) {
   Share weight = load<kWhole>(p, p.weight, piece), velocity = load<kWhole>(p, p.velocity, piece);
@@ -216,7 +218,7 @@ __device__ void move_pieces(const Problem& p, const float* scalars) {
     is_whole(p, piece) ? move_piece<kAdapts, true>(p, piece, by) : move_piece<kAdapts, false>(p, piece, by);
 }
 
-// As many blocks as `add_squares`.
+// Runs with as many blocks as `add_squares`.
 __global__ void __launch_bounds__(kThreads) move_weights(const __grid_constant__ Batch batch) {
   const Problem p = own_problem(batch);
   p.adapts ? move_pieces<true>(p, batch.scalars) : move_pieces<false>(p, batch.scalars);
@@ -229,7 +231,7 @@ bool are_aligned(const Arrays*... arrays) {
   return ((reinterpret_cast<uintptr_t>(arrays) % sizeof(Four) == 0) && ...);
 }
 
-// Null, or what is wrong with a variable.
+// What is wrong with a variable, or null.
 const char* fault(const LarsVariable& v, const float* scalars, const double* partial_sums) {
   if (v.count < 0) return "a variable has no fewer than 0 elements.";
   if (v.count > 0 &&
@@ -247,7 +249,7 @@ Problem problem_of(const LarsVariable& v, Squares* partial_sums, unsigned first_
           v.adapts != 0, aligned};
 }
 
-// The kernels of one batch, and none of its variables left in it.
+// Launches the kernels of one batch, and empties it.
 void launch(Stream& on, Batch& batch) {
   if (batch.count == 0) return;
   const dim3 grid(batch.blocks);

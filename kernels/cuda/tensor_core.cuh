@@ -1,11 +1,13 @@
-// Tensor-core products of one warp and the number types they take, from sm_80 on; on the host the same by exchange.
+// Products of one warp on tensor cores, from sm_80 on, and the number types that they take. On the host the lanes
+// exchange their registers and compute the same.
 //
 // Fragments (PTX ISA, mma.m16n8k16), lane = 4 g + t:
 //     C[16][8]:  c0 = (g, 2t)  c1 = (g, 2t+1)  c2 = (g+8, 2t)  c3 = (g+8, 2t+1)
 //     A[16][16] of float16, two a register, the lower column in the lower half:
 //                a0 = (g, 2t)  a1 = (g+8, 2t)  a2 = (g, 2t+8)  a3 = (g+8, 2t+8)
 //     B[16][8] of float16:  b0 = (2t, g)  b1 = (2t+8, g), and the row below each in the upper half
-// Sums are float32 and truncated, not rounded, by the hardware: callers keep chains short and add them up themselves.
+// Sums are float32. The hardware truncates them instead of rounding, so callers keep chains short and add the results
+// themselves.
 #pragma once
 
 #include "launch.cuh"
@@ -20,7 +22,7 @@ __host__ __device__ __forceinline__ To bits_as(From from) {
   return to;
 }
 
-// ---- Half types, held as their 16 bits
+// ---- Half types, as their 16 bits
 
 struct Bfloat16Bits {
   uint16_t bits;
@@ -77,7 +79,7 @@ inline void narrow(Float16Bits* to, float x) {
 }
 #endif
 
-// Two numbers rounded to float16 in one register, `low` in the lower half.
+// Rounds two numbers to float16 and puts them into one register, `low` into the lower half.
 __device__ __forceinline__ uint32_t pack_float16(float low, float high) {
 #ifdef __CUDACC__
   uint32_t both;
@@ -111,8 +113,8 @@ __device__ __forceinline__ void multiply_add(float (&c)[4], const uint32_t (&a)[
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// Four 8 x 8 matrices of 16-bit numbers from shared memory; lane 8 m + r gives the address of row r of matrix m, and
-// gets of each the two numbers at (g, 2t) and (g, 2t+1).
+// Loads four 8 x 8 matrices of 16-bit numbers from shared memory. Lane 8 m + r gives the address of row r of matrix
+// m. Each lane gets two numbers of every matrix, those at (g, 2t) and (g, 2t+1).
 __device__ __forceinline__ void load_matrices(uint32_t (&to)[4], const void* row) {
   const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
@@ -121,7 +123,7 @@ __device__ __forceinline__ void load_matrices(uint32_t (&to)[4], const void* row
                : "memory");
 }
 
-// The same, transposed: the two numbers at (2t, g) and (2t+1, g).
+// The same, transposed: each lane gets the numbers at (2t, g) and (2t+1, g).
 __device__ __forceinline__ void load_transposed(uint32_t (&to)[4], const void* row) {
   const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"

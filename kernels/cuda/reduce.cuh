@@ -1,4 +1,4 @@
-// Sums and maxima over a warp and a block, in one fixed order: the same bits every time.
+// Sums and maxima over a warp and a block, in one fixed order, so they have the same bits every time.
 #pragma once
 
 #include "launch.cuh"
@@ -12,7 +12,7 @@ struct Add {
   }
 };
 
-// NaN wins, unlike in fmax.
+// The larger one, or NaN if one of the two is NaN (unlike fmax).
 struct Largest {
   template <typename T>
   __device__ T operator()(T a, T b) const {
@@ -20,7 +20,7 @@ struct Largest {
   }
 };
 
-// Over lanes that differ in the bits below `lanes`, a power of two; every lane gets the result.
+// Reduces over the lanes that differ in the bits below `lanes`, a power of two. Every lane gets the result.
 template <typename Operation, typename T>
 __device__ __forceinline__ T reduce_lanes(T value, int lanes, Operation operation) {
   for (int mask = lanes / 2; mask > 0; mask /= 2) {
@@ -34,7 +34,7 @@ __device__ __forceinline__ T reduce_warp(T value, Operation operation) {
   return reduce_lanes(value, kWarp, operation);
 }
 
-// Over a block of a whole number of warps, at most 32; `scratch` holds one T a warp and may be used again at once.
+// Reduces over a block of at most 32 whole warps. `scratch` holds one T for each warp and may be used again at once.
 // Every thread gets the result.
 template <typename Operation, typename T>
 __device__ T reduce_block(T value, T neutral, T* scratch, Operation operation) {

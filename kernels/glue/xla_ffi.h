@@ -1,17 +1,16 @@
-// What every XLA FFI handler here needs, on the host and on CUDA: errors, memory of a call, registration.
+// XLA FFI: errors, memory for one call, and registration, for all our handlers, on the host and on CUDA.
 #pragma once
 
 #include <cstdint>
-#include <cstdlib>
 #include <initializer_list>
-#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 
+#include "../runtime/host_memory.h"
 #include "xla/ffi/api/ffi.h"
 
-// Absent from TensorFlow 2.15; then there is nobody to register with.
+// Null in TensorFlow 2.15. Then there is nothing to register with.
 extern "C" __attribute__((weak)) const XLA_FFI_Api* XLA_FFI_GetApi();
 
 namespace lowlevel_simclr {
@@ -22,35 +21,24 @@ inline ffi::Error invalid(const std::string& message) {
   return ffi::Error(ffi::ErrorCode::kInvalidArgument, message);
 }
 
-// `what` is what there is no memory for.
 inline ffi::Error no_memory(const std::string& what) {
   return ffi::Error(ffi::ErrorCode::kResourceExhausted, "no memory for " + what + ".");
 }
 
-// What a launcher of CUDA kernels said: nothing, or why it failed.
+// Turns what a CUDA launcher returned, null or the reason of a failure, into an error.
 inline ffi::Error outcome(const std::string& op, const char* why) {
   if (why == nullptr) return ffi::Error::Success();
   return ffi::Error(ffi::ErrorCode::kInternal, op + " on CUDA: " + why);
 }
 
-struct Free {
-  void operator()(void* memory) const { std::free(memory); }
-};
-using HostMemory = std::unique_ptr<void, Free>;
-
-// The host's memory for one call, on a cache line; null where there is none left.
-inline HostMemory host_memory(int64_t bytes) {
-  return HostMemory(std::aligned_alloc(64, (bytes + 63) / 64 * 64));
-}
-
-// The device's memory for one call, freed in the stream's order; null for 0 bytes, and nothing where there is none left.
-// XLA refuses to promise more than 16 bytes of alignment, which every 16-byte load and copy of the kernels needs.
+// Device memory for one call, freed in the stream's order. A null pointer for 0 bytes, nullopt if there is none left.
+// XLA promises 16 bytes of alignment and no more. The kernels' loads and copies of 16 bytes need exactly that.
 inline std::optional<void*> device_memory(ffi::ScratchAllocator& scratch, int64_t bytes) {
   if (bytes <= 0) return nullptr;
   return scratch.Allocate(static_cast<size_t>(bytes), 16);
 }
 
-// A binding with arguments of these types behind those that it has.
+// Adds arguments of these types to a binding.
 template <typename First, typename... Rest, typename Binding>
 auto takes(Binding&& binding) {
   if constexpr (sizeof...(Rest) == 0)
@@ -59,7 +47,7 @@ auto takes(Binding&& binding) {
     return takes<Rest...>(std::move(binding).template Arg<First>());
 }
 
-// The same with results.
+// Adds results of these types to a binding.
 template <typename First, typename... Rest, typename Binding>
 auto gives(Binding&& binding) {
   if constexpr (sizeof...(Rest) == 0)
@@ -68,13 +56,13 @@ auto gives(Binding&& binding) {
     return gives<Rest...>(std::move(binding).template Ret<First>());
 }
 
-// A handler by the name that a call gives.
+// A handler, and the name by which calls find it.
 struct Target {
   const char* name;
   XLA_FFI_Handler* handler;
 };
 
-// Makes handlers known to XLA for a platform, "Host" or "CUDA"; false where TensorFlow has no FFI.
+// Registers handlers with XLA for a platform, "Host" or "CUDA". Returns false if TensorFlow has no FFI.
 inline bool register_targets(const char* platform, std::initializer_list<Target> targets) {
   if (XLA_FFI_GetApi == nullptr) return false;
   for (const Target& target : targets)

@@ -1,10 +1,14 @@
-// What every CUDA launcher shares: the stream, the launch and its error, memory cut out of a workspace, shared memory.
+// What every CUDA launcher needs: the stream, the launch and its error, the workspace, shared memory.
 //
-// The same source compiles twice: by nvcc for a GPU, and by any C++17 compiler with cuda_on_host.h, which runs the
-// kernels thread by thread on the CPU. The second proves indices, schedules, masks and barriers without a GPU.
+// The same source compiles in two ways: with nvcc for a GPU, and with any C++17 compiler and cuda_on_host.h, which
+// runs the kernels thread by thread on the CPU. The second way checks indices, schedules, masks and barriers without
+// a GPU.
 #pragma once
 
 #include <cstdint>
+
+#include "../runtime/rounding.h"
+#include "../runtime/workspace.h"
 
 #ifdef __CUDACC__
 #include <cuda_runtime.h>
@@ -17,12 +21,6 @@ namespace lowlevel_simclr {
 constexpr int kWarp = 32;
 constexpr unsigned kAllLanes = 0xffffffffu;
 
-__host__ __device__ constexpr int64_t round_up(int64_t value, int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
-
-__host__ __device__ constexpr int64_t divide_up(int64_t value, int64_t by) { return (value + by - 1) / by; }
-
 // The block's dynamic shared memory, aligned to 16 bytes.
 #ifdef __CUDACC__
 __device__ inline char* shared_memory() {
@@ -33,8 +31,8 @@ __device__ inline char* shared_memory() {
 inline char* shared_memory() { return on_host::shared_memory(); }
 #endif
 
-// Begins to copy 16 bytes from global to shared memory, zeros where nothing `counts`; there after `wait_for_copies`, for
-// the threads of a block after a barrier too.
+// Begins to copy 16 bytes from global to shared memory, or zeros if not `counts`. They are there for this thread
+// after wait_for_copies, and for the other threads of the block after a barrier behind it.
 __device__ __forceinline__ void copy_16_bytes(void* to, const void* from, bool counts) {
 #ifdef __CUDACC__
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
@@ -53,44 +51,10 @@ __device__ __forceinline__ void wait_for_copies() {
 #endif
 }
 
-// Cuts arrays out of a workspace; with a null base it only counts.
-class DeviceArena {
- public:
-  explicit DeviceArena(void* base) : base_(static_cast<char*>(base)) {}
+// A launcher's workspace. Its arrays lie as far apart as those that cudaMalloc returns.
+using DeviceWorkspace = Workspace<256>;
 
-  template <typename T>
-  T* take(int64_t count) {
-    T* taken = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + used_);
-    used_ += round_up(count * static_cast<int64_t>(sizeof(T)), 256);
-    return taken;
-  }
-
-  int64_t used() const { return used_; }
-
- private:
-  char* base_;
-  int64_t used_ = 0;
-};
-
-// The same for floats alone, in host and device code, each array aligned to 16 bytes.
-class DeviceFloats {
- public:
-  __host__ __device__ explicit DeviceFloats(char* base) : base_(base) {}
-
-  __host__ __device__ float* take(int64_t count) {
-    float* taken = base_ == nullptr ? nullptr : reinterpret_cast<float*>(base_ + used_);
-    used_ += round_up(count * static_cast<int64_t>(sizeof(float)), 16);
-    return taken;
-  }
-
-  __host__ __device__ int64_t used() const { return used_; }
-
- private:
-  char* base_;
-  int64_t used_ = 0;
-};
-
-// a b, never fused with an addition.
+// a b, never fused with an addition by the compiler.
 __device__ __forceinline__ float product(float a, float b) {
 #ifdef __CUDACC__
   return __fmul_rn(a, b);
@@ -107,7 +71,7 @@ __device__ __forceinline__ double product(double a, double b) {
 #endif
 }
 
-// Launches on one stream until the first error, and keeps that.
+// Launches on one stream until the first error, and keeps that error.
 class Stream {
  public:
   explicit Stream(void* stream) : stream_(static_cast<cudaStream_t>(stream)) {}
@@ -130,14 +94,15 @@ class Stream {
       config.stream = stream_;
       status = cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
     }
-    if (status != cudaSuccess) cudaGetLastError();  // said here once, and not to whoever asks CUDA next
+    if (status != cudaSuccess)
+      cudaGetLastError();  // clears it, so that the next caller of CUDA does not get it
     if (status != cudaSuccess) error_ = cudaGetErrorString(status);
 #else
     on_host::launch(grid, threads, shared_bytes, [&] { kernel(arguments...); });
 #endif
   }
 
-  // Null, or what CUDA says went wrong with the first launch that failed.
+  // Null, or CUDA's message about the first launch that failed.
   const char* error() const { return error_; }
 
  private:

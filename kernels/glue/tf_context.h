@@ -1,8 +1,7 @@
-// The little of TensorFlow's C API that ops need, with owners for its handles. Only *_op.cc files include
-// this.
+// The parts of TensorFlow's C API that ops need, with owners for its handles. Only X_op.cc includes this.
 //
-// The C API, and not the C++ one, for it is the only ABI that TensorFlow keeps from version to version: one
-// binary serves all of them. It lends kernels no threads; thread_pool.h has ours.
+// The C API is the only ABI that TensorFlow keeps from version to version, so one binary serves all versions. The C++
+// API changes. The C API gives kernels no threads; ours are in runtime/thread_pool.h.
 #pragma once
 
 #include <cstdint>
@@ -81,13 +80,13 @@ inline Tensor scalar_output(TF_OpKernelContext* context, int index, TF_DataType 
   return Tensor(status.ok() ? TF_AllocateOutput(context, index, type, nullptr, 0, bytes, status) : nullptr);
 }
 
-// Host memory for the length of one call, from TensorFlow's allocator.
+// Host memory for the length of one call, from TensorFlow's allocator, which aligns to 64 bytes.
 inline Tensor temporary(TF_OpKernelContext* context, int64_t bytes, Status& status) {
   TF_AllocatorAttributes attributes{TF_ALLOCATOR_ATTRIBUTES_STRUCT_SIZE, 1};
   return Tensor(status.ok() ? TF_AllocateTemp(context, TF_UINT8, &bytes, 1, &attributes, status) : nullptr);
 }
 
-// An op definition, registered when the library is loaded.
+// The definition of an op, for register_op. Every X_op.cc registers its ops when the library is loaded.
 struct OpDefinition {
   const char* name;
   std::initializer_list<const char*> attributes, inputs, outputs;
@@ -104,7 +103,7 @@ inline void register_op(const OpDefinition& op) {
   TF_RegisterOpDefinition(builder, status);
 }
 
-// A CPU kernel without state. `compute` reports failures through its status.
+// Registers a CPU kernel without state. `compute` reports failures through its status.
 template <void (*compute)(TF_OpKernelContext*, Status&)>
 void register_cpu_kernel(const char* op) {
   const auto create = [](TF_OpKernelConstruction*) -> void* { return nullptr; };
@@ -130,7 +129,7 @@ class Shape {
 
   operator TF_ShapeHandle*() const { return handle_; }
 
-  // Input `index`, of that rank.
+  // Reads the shape of input `index` and requires this rank.
   void read(int index, int64_t rank, TF_Status* status) {
     TF_ShapeInferenceContextGetInput(context_, index, handle_, status);
     if (TF_GetCode(status) == TF_OK)

@@ -1,9 +1,10 @@
-// Runs CUDA kernels on the CPU, one fibre a thread: what launch.cuh includes where the compiler is not nvcc.
+// Runs CUDA kernels on the CPU, one fibre for each thread. launch.cuh includes it if the compiler is not nvcc.
 //
-// Only for tests. A block's threads take turns; __syncthreads and the warp's exchanges hand over to the next one. So
-// every index, mask and barrier of the real source runs, with these differences: blocks run one after another, shared
-// memory begins as NaN, and a barrier that not all threads reach ends the process with a sentence. The order of the
-// threads between two barriers can be turned round (`on_host::reversed`): results that change tell of a missing barrier.
+// Only for tests. The threads of a block take turns; __syncthreads and the exchanges of a warp hand over to the next
+// one. So every index, mask and barrier of the real source runs. Three things differ: blocks run one after another,
+// shared memory begins as NaN, and a barrier that not all threads reach ends the process with a message. Tests can
+// reverse the order of the threads between two barriers (`on_host::reversed`). A result that changes then shows that
+// a barrier is missing.
 #pragma once
 
 #include <ucontext.h>
@@ -16,6 +17,9 @@
 #include <functional>
 #include <memory>
 #include <vector>
+
+#include "../runtime/exported.h"
+#include "../runtime/rounding.h"
 
 #define __global__ static
 #define __device__
@@ -64,7 +68,7 @@ struct Block {
   Barrier barrier;
   std::vector<uint4> shared;
   int current = 0;
-  bool moved = false;  // somebody got past a barrier or ended since the last look
+  bool moved = false;  // whether a thread passed a barrier or ended in this turn
   const std::function<void()>* body = nullptr;
 };
 
@@ -93,7 +97,7 @@ inline void arrive(Barrier& barrier, int expected) {
 inline int lane() { return block.current % kLanes; }
 inline Warp& warp() { return block.warps[block.current / kLanes]; }
 
-// Every lane of the warp lays down a value and can then read the others' with `of_lane`.
+// Every lane of the warp puts down a value, and can then read those of the others with `of_lane`.
 template <typename T>
 struct Exchange {
   static_assert(sizeof(T) <= kSlotBytes);
@@ -128,7 +132,7 @@ inline void start(int number) {
   makecontext(&fibre.context, enter, 0);
 }
 
-// One turn of every thread that has not ended; false when all have.
+// Gives every thread that has not ended a turn. Returns false if all have ended.
 inline bool turn(int threads) {
   bool left = false;
   for (int i = 0; i < threads; ++i) {
@@ -144,10 +148,10 @@ inline bool turn(int threads) {
 
 inline void run_block(int threads, int64_t shared_bytes, const std::function<void()>& body) {
   block.body = &body;
-  block.shared.resize((shared_bytes + 15) / 16);
+  block.shared.resize(lowlevel_simclr::divide_up(shared_bytes, 16));
   if (!block.shared.empty()) std::memset(block.shared.data(), 0xff, block.shared.size() * 16);  // NaN
   if (static_cast<int>(block.fibres.size()) < threads) block.fibres.resize(threads);
-  block.warps.assign((threads + kLanes - 1) / kLanes, Warp());
+  block.warps.assign(lowlevel_simclr::divide_up(threads, kLanes), Warp());
   block.barrier = Barrier();
   for (int i = 0; i < threads; ++i) start(i);
   do {
@@ -173,9 +177,8 @@ inline void launch(dim3 grid, int threads, int64_t shared_bytes, const std::func
 
 }  // namespace on_host
 
-// For tests: turn the order of the threads round.
-extern "C" __attribute__((visibility("default"), used)) inline void lowlevel_simclr_reverse_threads(
-    int reversed) {
+// For tests: reverses the order of the threads.
+LOWLEVEL_SIMCLR_EXPORT __attribute__((used)) inline void lowlevel_simclr_reverse_threads(int reversed) {
   on_host::reversed = reversed != 0;
 }
 

@@ -1,9 +1,9 @@
-// The one way a kernel gets threads: its caller lends them.
+// ParallelFor: the threads that a caller lends to a kernel. Kernels get threads in no other way.
 //
-// `run(pool, count, body, argument)` calls body(argument, index) once for every index in [0, count), from any
-// thread and in any order, and returns when all calls have returned. What the caller wrote before is visible
-// to every body, and what the bodies wrote is visible to the caller afterwards. At most `threads` bodies run
-// at a time; `threads` may decide how long a call takes, never what it computes.
+// `run(pool, count, body, argument)` calls body(argument, index) once for every index in [0, count), from any thread
+// and in any order, and returns when all calls have returned. Every body sees what the caller wrote before, and the
+// caller sees afterwards what the bodies wrote. At most `threads` bodies run at a time. A kernel may let `threads`
+// decide how long a call takes, but not what it computes.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,7 @@ struct ParallelFor {
   void (*run)(void* pool, int64_t count, ParallelBody body, void* argument);
 };
 
-// Calls a callable (index) -> void through the plain interface above, in the one floating-point mode.
+// Calls callable(index) through the plain interface above, in the kernels' floating-point mode.
 template <typename Callable>
 void run_parallel(const ParallelFor& parallel, int64_t count, Callable& callable) {
   const ParallelBody body = [](void* argument, int64_t index) {

@@ -1,12 +1,18 @@
-// Steps with an order: the schedule of kernels that accumulate into shared groups of rows without atomics.
+// OrderedSteps: runs steps on several threads, and the steps of each group in the order in which they were added.
 //
-// Each step uses one or two groups of rows, alone. The steps of a group run in the order in which they were
-// added, whichever threads run them, so what is accumulated into a group is added in one fixed order: the
-// result does not depend on the number of threads.
+// A kernel uses it to add into shared rows without atomics. The rows are cut into groups. A step uses one or two
+// groups, and while it runs no other step uses them.
 //
-// Threads take steps in the order of the list and wait until the groups of their step are free. The step that
-// was taken first among the unfinished ones never waits, hence no deadlock, in whatever order the bodies of
-// the ParallelFor start.
+// Guarantees:
+//
+// - Order. Of two steps that use the same group, the one that was added first ends before the other begins. What
+//   the first one wrote is visible to the second.
+// - Same result. Every group therefore receives its sums in one fixed order. The result does not depend on the
+//   number of threads, on their speed, or on the order in which the ParallelFor starts its bodies.
+// - No deadlock. Threads take the steps in the order of the list, and a step waits for steps before it only. Look
+//   at the first step of the list that has not ended. All steps before it have ended, so it waits for nothing. If
+//   it has been taken, its thread is running it. If it has not, no later step has been taken either, so no thread
+//   waits. Hence some thread always makes progress, also where there is one thread.
 #pragma once
 
 #include <sched.h>
@@ -23,13 +29,13 @@ namespace lowlevel_simclr {
 
 struct Step {
   int kind;
-  int64_t first, second;            // groups; second == first where a step uses one group only
-  int64_t first_turn, second_turn;  // how many steps of that group come before
+  int64_t first, second;            // groups; second == first if the step uses one group only
+  int64_t first_turn, second_turn;  // how many earlier steps use the same group
 };
 
-class Wavefront {
+class OrderedSteps {
  public:
-  explicit Wavefront(int64_t groups) : turns_(groups, 0), finished_(new std::atomic<int64_t>[groups]) {
+  explicit OrderedSteps(int64_t groups) : turns_(groups, 0), finished_(new std::atomic<int64_t>[groups]) {
     for (int64_t g = 0; g < groups; ++g) finished_[g].store(0, std::memory_order_relaxed);
   }
 
@@ -42,7 +48,8 @@ class Wavefront {
     steps_.push_back({kind, first, second, turns_[first]++, turns_[second]++});
   }
 
-  // One step for each pair of groups, in the rounds of a tournament: the pairs of a round share no group.
+  // Adds one step for each pair of groups, in the rounds of a tournament. The pairs of a round share no group, so
+  // they can run at the same time.
   void add_all_pairs(int kind) {
     const int64_t groups = static_cast<int64_t>(turns_.size());
     const int64_t players = groups + groups % 2, circle = players - 1;
@@ -55,7 +62,8 @@ class Wavefront {
     }
   }
 
-  // Runs body(step, worker) for every step; worker < workers numbers the threads for their scratch memory.
+  // Calls body(step, worker) once for every step. `worker`, below `workers`, numbers the thread that runs the step,
+  // so that each thread can have scratch memory of its own. An object runs once.
   template <typename Body>
   void run(const ParallelFor& parallel, int64_t workers, Body& body) {
     std::atomic<int64_t> next{0};
@@ -77,6 +85,7 @@ class Wavefront {
  private:
   static constexpr int kSpins = 2000;  // some microseconds: less than a sleep and a wake cost
 
+  // Waits until `turn` steps of the group have ended.
   void await(int64_t group, int64_t turn) const {
     for (int spins = 0; finished_[group].load(std::memory_order_acquire) != turn; ++spins) {
       if (spins > kSpins) sched_yield();

@@ -1,4 +1,4 @@
-// The floating-point types that arrays of the kernels come in.
+// The floating-point types of the kernels' arrays.
 #pragma once
 
 namespace lowlevel_simclr {

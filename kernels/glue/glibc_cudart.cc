@@ -1,5 +1,5 @@
-// As glibc.cc, for the functions that CUDA's static runtime calls: glibc 2.34 moved them from libdl, libpthread and librt
-// to libc under a new version. Each is defined here, hidden, as a jump to its old version.
+// Does what glibc.cc does, for the functions that CUDA's static runtime calls. glibc 2.34 moved them from libdl,
+// libpthread and librt to libc, under a new version. Here each is a hidden jump to its old version.
 #include <features.h>
 
 #if defined(__x86_64__) && defined(__GLIBC__)

@@ -1,6 +1,7 @@
-// See thread_pool.h. Written on bare pthreads, whose old versions glibc.cc binds; a
-// std::condition_variable or a std::thread would bring more of the C++ runtime into the library than the pool
-// itself.
+// See thread_pool.h.
+//
+// It uses bare pthreads, whose old versions glue/glibc.cc binds. std::condition_variable and std::thread would bring
+// more of the C++ runtime into the library than the pool itself.
 #include "thread_pool.h"
 
 #include <pthread.h>
@@ -14,7 +15,7 @@ namespace {
 
 constexpr int64_t kMostThreads = 1024;
 
-// One call of run(): lives on its caller's stack, and in the pool's list while it has work to hand out.
+// One call of run(). It lives on the caller's stack, and is in the pool's list while it has work to hand out.
 struct Job {
   int64_t count;
   ParallelBody body;
@@ -111,8 +112,8 @@ int64_t wanted_threads() {
 
 std::atomic<ThreadPool*> shared_pool{nullptr};
 
-// A pool is never destroyed: its threads may outlive every static destructor. After a fork the child forgets
-// the parent's pool, whose mutex may be held by a thread that does not exist in the child.
+// A pool is never destroyed, because its threads may outlive every static destructor. After a fork the child forgets
+// the parent's pool: its mutex may be held by a thread that does not exist in the child.
 ThreadPool* make_shared_pool() {
   static const int registered =
       pthread_atfork(nullptr, nullptr, [] { shared_pool.store(nullptr, std::memory_order_release); });

@@ -1,0 +1,141 @@
+// Views on CUDA: the problem as the kernel sees it, and the memory of one view.
+#pragma once
+
+#include <cstdint>
+
+#include "../cuda/launch.cuh"
+#include "../cuda/tensor_core.cuh"
+#include "make_views.h"
+
+namespace lowlevel_simclr {
+namespace make_views_cuda {
+
+// ---- Constants
+
+// "Held" is a view that stays in registers, because it has at most kHeldSize pixels a side. Others are "large".
+constexpr int kHeldSize = 32;
+constexpr int kRows = 8;         // lines of a tile: the pixels of a thread
+constexpr int kHeldWarps = 4;    // of a block that makes a held view
+constexpr int kLargeWarps = 16;  // of a block that makes a large view
+static_assert(kHeldSize <= kWarp && kHeldSize <= kRows * kHeldWarps, "a tile for each warp");
+
+enum Operation { kBrightness, kContrast, kSaturation, kHue };
+
+// ---- Problem
+
+// n / divisor = n * multiplier >> shift for n < 2^31.
+struct Divisor {
+  uint32_t multiplier, shift;
+};
+
+struct Problem {
+  ViewParamArrays params;
+  const void* images;
+  const float *mean, *inverse_std;
+  char* slots;  // null: shared memory
+  void* views;
+  int64_t slot_bytes;
+  int count, height, width, channels, size;
+  PixelType pixels;
+  DataType type;
+  int blur_radius;
+  Divisor twice_size;
+};
+
+// One operation. Affine: x = factor x + shift_c. Contrast gets its shift from the means, later.
+struct Step {
+  int operation;
+  float factor;                // hue: the weight of the largest and of the least channel
+  float shift[kMostChannels];  // affine; hue: the weights of a channel, of the next and of the one before it
+};
+
+// What all threads of a block need to know about a view.
+struct Recipe {
+  int y, x, height, width;
+  int steps;
+  bool faulty, flip, grey, blurred;
+  bool clip_first;  // before the first step
+  int clip;         // of the steps, a Clip
+  Step step[4];
+  float scale[kMostChannels], offset[kMostChannels];  // of the output: scale x + offset
+};
+
+// The beginning of a block's shared memory; the stages of the warps and the view follow.
+struct Shared {
+  Recipe recipe;
+  double sums[kLargeWarps * kMostChannels];
+};
+constexpr int64_t kSharedHead = round_up(sizeof(Shared), 16);
+
+// The memory of one view that is blurred. A held view waits in registers between the two passes of the blur, so its
+// two arrays are one.
+struct Slot {
+  float *pixels, *blurred;  // (S, S, channels)
+  float* gaussian;          // (radius + 1,)
+};
+
+__host__ __device__ inline Slot cut_slot(const Problem& p, char* base, int64_t* bytes) {
+  const int64_t pixels = p.blur_radius > 0 ? static_cast<int64_t>(p.size) * p.size * p.channels : 0;
+  Workspace<16> memory(base);
+  Slot slot;
+  slot.gaussian = memory.take<float>(p.blur_radius + 1);
+  slot.pixels = memory.take<float>(pixels);
+  slot.blurred = p.size <= kHeldSize ? slot.pixels : memory.take<float>(pixels);
+  if (bytes != nullptr) *bytes = memory.bytes();
+  return slot;
+}
+
+// A warp's part of a view.
+struct Tile {
+  int row, column;  // of the lane's first pixel
+  int rows;         // that lie in the view
+  bool inside;      // whether the lane's column lies in the view
+};
+
+template <bool kHeld>
+__device__ __forceinline__ Tile tile_of(int number, int size) {
+  const int across = kHeld ? 1 : divide_up(size, kWarp), down = number / across;
+  const int row = down * kRows,
+            column = (number - down * across) * kWarp + static_cast<int>(threadIdx.x) % kWarp;
+  return {row, column, size - row < kRows ? size - row : kRows, column < size};
+}
+
+__host__ __device__ constexpr int tiles_of(int size) {
+  return divide_up(size, kWarp) * divide_up(size, kRows);
+}
+
+__device__ __forceinline__ int quotient(int n, const Divisor& by) {
+  return static_cast<int>(static_cast<uint64_t>(static_cast<uint32_t>(n)) * by.multiplier >> by.shift);
+}
+
+// a / b within 2 units in the last place if b is a normal number.
+__device__ __forceinline__ float quotient(float a, float b) {
+#ifdef __CUDACC__
+  return __fdividef(a, b);
+#else
+  return a / b;
+#endif
+}
+
+// 1 / x within 1 unit in the last place if x is a normal number; otherwise infinite or 0.
+__device__ __forceinline__ float reciprocal(float x) {
+#ifdef __CUDACC__
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+#else
+  return 1 / x;
+#endif
+}
+
+// x clipped to [0, 1], without an instruction of its own. NaN becomes 0.
+__device__ __forceinline__ float saturated(float x) {
+#ifdef __CUDACC__
+  return __saturatef(x);
+#else
+  return x > 0 ? x < 1 ? x : 1.0f : 0.0f;
+#endif
+}
+
+}  // namespace make_views_cuda
+}  // namespace lowlevel_simclr

@@ -1,0 +1,198 @@
+// NT-Xent on CUDA: the problem as the kernels see it, and on the host its sizes, memory and refusals.
+//
+// The columns are cut into as many shares as give kBlocksWanted blocks. Each share writes its partial results to a
+// place of its own, and a last kernel adds them in the order of the columns.
+#pragma once
+
+#include <cfloat>
+#include <cmath>
+#include <cstdint>
+
+#include "../cuda/launch.cuh"
+#include "nt_xent.h"
+#include "nt_xent_products.cuh"
+
+// Tests set it low. Then a block passes over several tiles in a small problem too.
+#ifndef LOWLEVEL_SIMCLR_BLOCKS_WANTED
+#define LOWLEVEL_SIMCLR_BLOCKS_WANTED 256
+#endif
+
+namespace lowlevel_simclr {
+namespace nt_xent_cuda {
+
+// ---- Constants
+
+constexpr int kBlocksWanted = LOWLEVEL_SIMCLR_BLOCKS_WANTED;  // one or two for each SM of a large GPU
+constexpr int kMostShares = 64;
+constexpr int kPadding = 16;      // d is rounded up to it: the depth of one 16-bit product
+constexpr int kRowThreads = 128;  // of the kernels that go over rows, not over tiles
+constexpr int kRowWarps = kRowThreads / kWarp;
+constexpr double kFixedShiftTemperature = 2.0 / 64.0;  // as on the CPU
+constexpr double kLog2E = 1.4426950408889634;
+
+// ---- Problem
+
+template <typename Kind>
+struct Column {
+  typename Kind::Sum scale, weight, shift, cotangent;  // 1/|x|, c/r, m, c
+};
+
+template <typename Kind>
+struct Problem {
+  int64_t rows, pairs, own_rows, dim, stride;
+  int shares, panels;
+  const double* temperature;
+  const int64_t* first_pair;
+  typename Kind::Packed* x;  // (rows, pieces, stride)
+  Column<Kind>* columns;     // (rows,)
+};
+
+template <typename Kind>
+constexpr int kThreads = Kind::kWarps * kWarp;
+
+template <typename Kind>
+constexpr int kRowTile = 16 * Kind::kWarps;  // rows of a block: a warp owns the 16 of one product
+
+// The scalars, which lie on the device.
+struct Scalars {
+  double temperature;  // NaN if the call is wrong
+  int64_t first_pair;
+};
+
+template <typename Kind>
+__device__ __forceinline__ Scalars read_scalars(const Problem<Kind>& p) {
+  Scalars s{*p.temperature, p.first_pair == nullptr ? 0 : *p.first_pair};
+  const bool inside = s.first_pair >= 0 && s.first_pair <= p.pairs - p.own_rows / 2;
+  if (!inside) s.first_pair = 0;
+  if (!inside || !(s.temperature > 0 && s.temperature <= DBL_MAX)) s.temperature = NAN;
+  return s;
+}
+
+__device__ __forceinline__ bool is_online(double temperature) {
+  return !(temperature >= kFixedShiftTemperature);
+}
+
+// The row of z for own row `own`. The own first views come first, then the own second views.
+template <typename Kind>
+__host__ __device__ __forceinline__ int64_t row_of(const Problem<Kind>& p, int64_t first_pair, int64_t own) {
+  const int64_t own_pairs = p.own_rows / 2;
+  return first_pair + (own < own_pairs ? own : own - own_pairs + p.pairs);
+}
+
+__host__ __device__ __forceinline__ int64_t positive_of(int64_t row, int64_t pairs) {
+  return row < pairs ? row + pairs : row - pairs;
+}
+
+// Share s has the tiles [s T / S, (s + 1) T / S) of the columns.
+__host__ __device__ __forceinline__ int64_t first_tile(int64_t share, int64_t shares, int64_t rows) {
+  return share * divide_up(rows, kTile) / shares;
+}
+
+template <typename Element>
+__device__ __forceinline__ auto flushed(Element x) {
+  const auto wide = widen(x);
+  const double smallest = sizeof(wide) == sizeof(float) ? FLT_MIN : DBL_MIN;
+  return fabs(wide) < smallest ? decltype(wide)(0) : wide;  // subnormal numbers count as 0
+}
+
+// ---- Host side
+
+// Results of the forward pass by share and own row, over the columns other than the row itself and its positive.
+template <typename Sum>
+struct Partial {
+  Sum *sum, *most, *positive;  // (shares, own_rows)
+};
+
+// Sizes and memory of either pass.
+template <typename Kind>
+struct Plan {
+  using Sum = typename Kind::Sum;
+  Problem<Kind> problem;
+  Partial<Sum> partial;
+  Sum *sums, *largest;
+  double* along;
+  int64_t row_blocks, bytes;
+
+  Plan(const NtXentShape& shape, const double* temperature, const int64_t* first_pair, void* workspace) {
+    Problem<Kind>& p = problem;
+    p.rows = 2 * shape.pairs;
+    p.pairs = shape.pairs;
+    p.own_rows = 2 * shape.own_pairs;
+    p.dim = shape.dim;
+    p.stride = round_up(shape.dim, kPadding);
+    p.panels = static_cast<int>(divide_up(p.stride, Kind::kPanel));
+    p.temperature = temperature;
+    p.first_pair = first_pair;
+    row_blocks = divide_up(p.own_rows, kRowTile<Kind>);
+    const int64_t tiles = divide_up(p.rows, kTile), wanted = divide_up(kBlocksWanted, row_blocks);
+    p.shares = static_cast<int>(wanted < tiles ? (wanted < kMostShares ? wanted : kMostShares)
+                                               : (tiles < kMostShares ? tiles : kMostShares));
+    DeviceWorkspace memory(workspace);
+    p.x = memory.take<typename Kind::Packed>(p.rows * Kind::kPieces * p.stride);
+    p.columns = memory.take<Column<Kind>>(p.rows);
+    // The forward pass and the backward pass use the same memory.
+    const int64_t parts = p.shares * p.own_rows;
+    sums = memory.take<Sum>(parts * (p.stride < 3 ? 3 : p.stride));
+    partial = {sums, sums == nullptr ? nullptr : sums + parts, sums == nullptr ? nullptr : sums + 2 * parts};
+    largest = memory.take<Sum>(1);
+    along = memory.take<double>(p.own_rows);
+    bytes = memory.bytes();
+  }
+
+  dim3 tiles_grid(bool backward) const {
+    return dim3(static_cast<unsigned>(row_blocks), problem.shares, backward ? problem.panels : 1);
+  }
+};
+
+inline dim3 rows_grid(int64_t rows, int rows_a_block) {
+  return dim3(static_cast<unsigned>(divide_up(rows, rows_a_block)));
+}
+
+// Enqueues the kernel that packs z (nt_xent_pack.cu). inverse_norm may be null.
+template <typename Kind>
+void launch_pack(Stream& on, const Problem<Kind>& p, const void* z, void* inverse_norm);
+
+// Calls `run` with the kind of rows of this type.
+template <typename Run>
+auto with_kind(DataType type, Run run) {
+  switch (type) {
+    case DataType::kFloat64:
+      return run(DoubleRows());
+    case DataType::kBfloat16:
+      return run(HalfRows<Bfloat16Bits>());
+    case DataType::kFloat16:
+      return run(HalfRows<Float16Bits>());
+    default:
+      return run(HalfRows<float>());
+  }
+}
+
+// Null, or why the launchers refuse the call.
+inline const char* refusal(const NtXentShape& shape, int type) {
+  if (type < 0 || type > static_cast<int>(DataType::kFloat16)) {
+    return "type is none of 0 float32, 1 float64, 2 bfloat16, 3 float16.";
+  }
+  if (shape.pairs < 1 || shape.dim < 1 || shape.pairs > INT32_MAX / 2) {
+    return "NT-Xent needs z of shape (2N, d) with N >= 1, d >= 1 and 2N < 2^31.";
+  }
+  if (shape.own_pairs < 1 || shape.own_pairs > shape.pairs) {
+    return "the own pairs do not lie within the pairs of z: give 1 <= own_pairs <= N.";
+  }
+  if (divide_up(round_up(shape.dim, kPadding), DoubleRows::kPanel) > 65535) {
+    return "d is too large for the CUDA kernels: the limit is 2,097,120.";
+  }
+  return nullptr;
+}
+
+inline NtXentShape shape_of(int64_t pairs, int64_t dim, int64_t own_pairs, int type) {
+  return {pairs, dim, 0, own_pairs, static_cast<DataType>(type)};
+}
+
+template <typename... Pointers>
+const char* refusal_of_pointers(const Pointers*... pointers) {
+  const bool missing = ((pointers == nullptr) || ...);
+  return missing ? "an array of NT-Xent is null: every one must lie on the device." : nullptr;
+}
+
+}  // namespace nt_xent_cuda
+}  // namespace lowlevel_simclr

@@ -1,0 +1,219 @@
+// NT-Xent on CUDA: how a block passes over its tiles of dots. Both directions use it.
+//
+// Mapping. A warp owns 16 rows; a block owns 128, or 64 in float32 and float64. A block passes over its share of the
+// columns in tiles of 64, and over d in panels of kPanel:
+//     forward:  tile of dots -> sum of exponentials, largest dot, the dot with the positive
+//     backward: tile of dots -> W_ij -> sums_i += W_ij u_j
+// A tile never leaves the registers. In the backward pass W goes from the registers that hold it straight into the
+// product that adds to the sums. While a block works on a tile of half rows, the next one is copied to shared memory.
+//
+// Operations, with F = 2 (2N)^2 d: forward F; backward 2F, and F more for every panel of d beyond the first. The
+// second F counts twice, because W is two pieces. In float32 everything counts three times, but W only 1.5 times.
+// Bytes: x is read once for each 128 rows, from the L2 cache as long as it fits there. Besides the products, a pair
+// of rows takes some 10 instructions forward and 20 backward. Only tiles that hold a row's own column, its positive
+// or the end look at column numbers.
+//
+// Not used: the symmetry of the matrix. Backward, a tile that is used twice would add to the rows of other blocks.
+// That needs float atomics or 2N/64 copies of dz, and saves F/2 of 3F. Forward it would save half, but needs a second
+// reduction and (2N)^2/64 partial sums. Besides, a row that sees all columns from its own side has bit-equal dots
+// with equal rows, under the split products too. top1 promises that.
+//
+// On an H200, N = 4096, d = 128, bfloat16: 0.37 ms for both passes (docs/gpu.md). Not tried yet: wgmma.
+#pragma once
+
+#include <cmath>
+
+#include "nt_xent_problem.cuh"
+
+namespace lowlevel_simclr {
+namespace nt_xent_cuda {
+
+// Shared memory of a block.
+template <typename Kind>
+struct Shared {
+  typename Kind::Packed rows[Kind::kPieces * kRowTile<Kind> * Kind::kStride];
+  typename Kind::Packed columns[Kind::kBuffers][Kind::kPieces * kTile * Kind::kStride];
+  Column<Kind> of_columns[Kind::kBuffers][kTile];
+  int row_numbers[kRowTile<Kind>];
+};
+
+static_assert(sizeof(Shared<HalfRows<Bfloat16Bits>>) % 16 == 0 && sizeof(Shared<DoubleRows>) % 16 == 0);
+static_assert(sizeof(Shared<HalfRows<Bfloat16Bits>>) <= 80 * 1024, "two blocks fit the 164 KB of sm_80");
+static_assert(sizeof(Shared<HalfRows<float>>) <= 160 * 1024, "one block fits the 164 KB of sm_80");
+
+// Begins to copy columns [panel kPanel, + kPanel) of `kCount` rows of x, piece after piece. Writes 0 where there is
+// no row or no column.
+template <typename Kind, int kCount, typename RowOf>
+__device__ __forceinline__ void load_panel(const Problem<Kind>& p, int panel, RowOf row_of_index,
+                                           typename Kind::Packed* to) {
+  constexpr int kPerLoad = 16 / sizeof(typename Kind::Packed), kLoads = Kind::kPanel / kPerLoad;
+  static_assert(kPadding % kPerLoad == 0 && Kind::kStride % kPerLoad == 0);
+#pragma unroll 2
+  for (int i = threadIdx.x; i < Kind::kPieces * kCount * kLoads; i += kThreads<Kind>) {
+    const int line = i / kLoads, piece = line / kCount;
+    const int64_t row = row_of_index(line % kCount),
+                  column = static_cast<int64_t>(panel) * Kind::kPanel + i % kLoads * kPerLoad;
+    const bool counts = row >= 0 && row < p.rows && column < p.stride;
+    copy_16_bytes(to + line * Kind::kStride + i % kLoads * kPerLoad,
+                  p.x + (counts ? (row * Kind::kPieces + piece) * p.stride + column : 0), counts);
+  }
+}
+
+template <typename Kind>
+__device__ __forceinline__ int width_of(const Problem<Kind>& p, int panel) {
+  const int64_t left = p.stride - static_cast<int64_t>(panel) * Kind::kPanel;
+  return static_cast<int>(left < Kind::kPanel ? left : Kind::kPanel);
+}
+
+// One thread's view of its block's work: two rows, and of a tile two columns in each of eight fragments.
+template <typename Kind>
+struct Worker {
+  using Sum = typename Kind::Sum;
+  const Problem<Kind>& p;
+  Shared<Kind>& shared;
+  int warp, g, t;
+  int buffer = 0;          // of the present tile
+  int row[2], partner[2];  // -1 behind the last own row
+  Sum scale[2];
+
+  __device__ Worker(const Problem<Kind>& p, const Scalars& s)
+      : p(p), shared(*reinterpret_cast<Shared<Kind>*>(shared_memory())) {
+    warp = threadIdx.x / kWarp;
+    g = threadIdx.x % kWarp / 4;
+    t = threadIdx.x % 4;
+    for (int i = threadIdx.x; i < kRowTile<Kind>; i += kThreads<Kind>) {
+      const int64_t own = own_row(i);
+      shared.row_numbers[i] = own < p.own_rows ? static_cast<int>(row_of(p, s.first_pair, own)) : -1;
+    }
+    __syncthreads();
+    for (int i = 0; i < 2; ++i) {
+      row[i] = shared.row_numbers[warp * 16 + g + 8 * i];
+      partner[i] = row[i] < 0 ? -1 : static_cast<int>(positive_of(row[i], p.pairs));
+      scale[i] = row[i] < 0 ? Sum(0) : p.columns[row[i]].scale;
+    }
+  }
+
+  __device__ int64_t own_row(int index) const {
+    return static_cast<int64_t>(blockIdx.x) * kRowTile<Kind> + index;
+  }
+
+  __device__ __forceinline__ const typename Kind::Packed* columns() const { return shared.columns[buffer]; }
+  __device__ __forceinline__ const Column<Kind>& of_column(int at) const {
+    return shared.of_columns[buffer][at];
+  }
+
+  __device__ __forceinline__ void load_rows(int panel) {
+    load_panel<Kind, kRowTile<Kind>>(p, panel, [&](int i) { return shared.row_numbers[i]; }, shared.rows);
+  }
+
+  __device__ __forceinline__ void load_tile(int64_t tile, int panel, int to) {
+    const int64_t begin = tile * kTile;
+    load_panel<Kind, kTile>(p, panel, [&](int i) { return begin + i; }, shared.columns[to]);
+    constexpr int kPerColumn = sizeof(Column<Kind>) / 16;
+    for (int i = threadIdx.x; i < kTile * kPerColumn; i += kThreads<Kind>) {
+      const bool counts = begin + i / kPerColumn < p.rows;
+      const char* from = reinterpret_cast<const char*>(p.columns + (counts ? begin : 0));
+      copy_16_bytes(reinterpret_cast<char*>(shared.of_columns[to]) + 16 * i, from + (counts ? 16 * i : 0),
+                    counts);
+    }
+  }
+
+  // Waits until the copies that were begun are visible to the whole block.
+  __device__ __forceinline__ void receive() {
+    wait_for_copies();
+    __syncthreads();
+  }
+
+  // Call before the first tile. If d is one panel, the rows are loaded once, here.
+  __device__ __forceinline__ void start(int64_t first) {
+    if (p.panels > 1) return;
+    load_rows(0);
+    if (Kind::kBuffers > 1) load_tile(first, 0, 0);
+    buffer = Kind::kBuffers - 1;
+  }
+
+  // Raw dots of the block's rows with tile `tile`; the block's tiles end before `end`. Afterwards panel `last` of the
+  // tile lies in shared memory.
+  __device__ __forceinline__ void dots(int64_t tile, int64_t end, int last, Sum (&c)[kFragments][4]) {
+#pragma unroll
+    for (int n = 0; n < kFragments; ++n)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) c[n][i] = 0;
+    p.panels == 1 ? dots_of_one_panel(tile, end, c) : dots_of_panels(tile, last, c);
+  }
+
+  __device__ __forceinline__ void dots_of_one_panel(int64_t tile, int64_t end, Sum (&c)[kFragments][4]) {
+    if constexpr (Kind::kBuffers > 1) {
+      receive();  // after this nobody reads the previous tile any more
+      buffer = 1 - buffer;
+      if (tile + 1 < end) load_tile(tile + 1, 0, 1 - buffer);
+    } else {
+      __syncthreads();
+      load_tile(tile, 0, 0);
+      receive();
+    }
+    Kind::dots(shared.rows + warp * 16 * Kind::kStride, columns(), width_of(p, 0), c);
+  }
+
+  __device__ __forceinline__ void dots_of_panels(int64_t tile, int last, Sum (&c)[kFragments][4]) {
+    for (int panel = 0; panel < p.panels; ++panel) {
+      __syncthreads();
+      load_rows(panel);
+      load_tile(tile, panel, 0);
+      receive();
+      Sum of_panel[kFragments][4] = {};
+      Kind::dots(shared.rows + warp * 16 * Kind::kStride, columns(), width_of(p, panel), of_panel);
+#pragma unroll
+      for (int n = 0; n < kFragments; ++n)
+#pragma unroll
+        for (int i = 0; i < 4; ++i) c[n][i] += of_panel[n][i];
+    }
+    if (last == p.panels - 1) return;
+    __syncthreads();
+    load_tile(tile, last, 0);
+    receive();
+  }
+
+  // Whether the tile holds the own column or the positive of one of the warp's rows, or reaches past the last column.
+  __device__ __forceinline__ bool is_special(int64_t tile) const {
+    const int64_t begin = tile * kTile;
+    bool special = p.rows - begin < kTile;
+    for (int r = 0; r < 2; ++r) special = special || in_tile(row[r], begin) || in_tile(partner[r], begin);
+    return __any_sync(kAllLanes, special);
+  }
+
+  __device__ __forceinline__ bool in_tile(int column, int64_t begin) const {
+    return static_cast<uint32_t>(column - static_cast<int>(begin)) < kTile;
+  }
+
+  // <u_i, u_j> from <x_i, x_j>, rounded on its own. If the compiler fused it with the subtraction of a row's largest
+  // dot in one pass only, the passes would disagree by a rounding, and 1/tau makes that large.
+  __device__ __forceinline__ Sum cosine(Sum dot, int r, const Column<Kind>& column) const {
+    return product(dot, product(scale[r], column.scale));
+  }
+
+  __device__ __forceinline__ int column_in_tile(int n, int i) const { return n * 8 + 2 * t + i % 2; }
+};
+
+template <typename Sum>
+__device__ __forceinline__ Sum exp2_of(Sum x) {
+  return exp2(x);
+}
+
+// Within 2^-22 of the power (PTX ISA). Results below the smallest normal float become 0. No sum notices: with a fixed
+// shift no power is below 2^-93, and otherwise the largest power is 1.
+__device__ __forceinline__ float exp2_of(float x) {
+#ifdef __CUDACC__
+  float power;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
+  return power;
+#else
+  return exp2f(x);
+#endif
+}
+
+__device__ __forceinline__ float larger(float a, float b) { return fmaxf(a, b); }  // a number rather than NaN
+__device__ __forceinline__ double larger(double a, double b) { return fmax(a, b); }
+
+}  // namespace nt_xent_cuda
+}  // namespace lowlevel_simclr

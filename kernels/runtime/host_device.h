@@ -1,0 +1,8 @@
+// LOWLEVEL_SIMCLR_HOST_DEVICE: marks a function that CUDA kernels may call too. A host compiler sees nothing.
+#pragma once
+
+#ifdef __CUDACC__
+#define LOWLEVEL_SIMCLR_HOST_DEVICE __host__ __device__
+#else
+#define LOWLEVEL_SIMCLR_HOST_DEVICE
+#endif

@@ -1,0 +1,22 @@
+// Host memory for the length of one call.
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+
+#include "workspace.h"
+
+namespace lowlevel_simclr {
+
+struct Free {
+  void operator()(void* memory) const { std::free(memory); }
+};
+using HostMemory = std::unique_ptr<void, Free>;
+
+// Memory aligned to kHostAlignment; null if there is none left.
+inline HostMemory host_memory(int64_t bytes) {
+  return HostMemory(std::aligned_alloc(kHostAlignment, round_up(bytes, kHostAlignment)));
+}
+
+}  // namespace lowlevel_simclr

@@ -1,0 +1,41 @@
+// Workspace: cuts the arrays of one call out of one block of memory, and measures how large the block must be.
+//
+// A plan takes its arrays in one function. Run on a null base, that function only measures, so the size that the
+// caller allocates and the places that the kernel uses cannot disagree:
+//
+//     Workspace<64> memory(base);         // null: take() returns null
+//     sums = memory.take<float>(rows);
+//     bytes = memory.bytes();
+#pragma once
+
+#include <cstdint>
+
+#include "rounding.h"
+
+namespace lowlevel_simclr {
+
+constexpr int64_t kHostAlignment = 64;  // bytes: a cache line, and the widest vector
+
+// Every array begins at a multiple of kAlignment bytes, if the base does.
+template <int64_t kAlignment>
+class Workspace {
+ public:
+  LOWLEVEL_SIMCLR_HOST_DEVICE explicit Workspace(void* base) : base_(static_cast<char*>(base)) {}
+
+  // The next `count` Ts. Their contents mean nothing.
+  template <typename T>
+  LOWLEVEL_SIMCLR_HOST_DEVICE T* take(int64_t count) {
+    T* taken = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + bytes_);
+    bytes_ += round_up(count * static_cast<int64_t>(sizeof(T)), kAlignment);
+    return taken;
+  }
+
+  // The bytes of all arrays so far.
+  LOWLEVEL_SIMCLR_HOST_DEVICE int64_t bytes() const { return bytes_; }
+
+ private:
+  char* base_;
+  int64_t bytes_ = 0;
+};
+
+}  // namespace lowlevel_simclr
