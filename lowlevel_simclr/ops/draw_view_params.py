@@ -15,20 +15,8 @@ from lowlevel_simclr.contract.checks import check_index, find_central_crop
 from lowlevel_simclr.contract.philox import split_seed
 from lowlevel_simclr.contract.view_params import ViewParams
 from lowlevel_simclr.ops import _library, _route
+from lowlevel_simclr.ops._field_types import FIELD_TYPES
 
-_TYPES = ViewParams(
-    tf.int32,
-    tf.bool,
-    tf.float32,
-    tf.float32,
-    tf.float32,
-    tf.float32,
-    tf.float32,
-    tf.int32,
-    tf.bool,
-    tf.bool,
-    tf.float32,
-)
 _WIDTHS = ViewParams((4,), (), (), (), (), (), (), (4,), (), (), ())
 
 
@@ -63,7 +51,7 @@ def draw_view_params(
     rows = None if index.shape[0] is None else 2 * index.shape[0]
     shapes: list[tuple[Any, ...]] = [(rows, *width) for width in _WIDTHS]
     if _route.takes_custom_call(index):
-        outputs = list(zip(shapes, _TYPES))
+        outputs = list(zip(shapes, FIELD_TYPES))
         return ViewParams(
             *_route.call_handler("lowlevel_simclr_draw_view_params", [index, key, epoch, numbers], outputs)
         )

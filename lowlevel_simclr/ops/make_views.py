@@ -15,23 +15,11 @@ import tensorflow as tf
 from lowlevel_simclr.contract.checks import check_images, complete_scaling
 from lowlevel_simclr.contract.view_params import ViewParams
 from lowlevel_simclr.ops import _library, _route
+from lowlevel_simclr.ops._field_types import FIELD_TYPES
 
 MOST_CHANNELS = 4
 LARGEST = 32767  # pixels a side of an image or view
 TYPES = (tf.float32, tf.bfloat16, tf.float16)
-_FIELDS = ViewParams(
-    tf.int32,
-    tf.bool,
-    tf.float32,
-    tf.float32,
-    tf.float32,
-    tf.float32,
-    tf.float32,
-    tf.int32,
-    tf.bool,
-    tf.bool,
-    tf.float32,
-)
 
 
 def make_views(
@@ -68,7 +56,7 @@ def make_views(
         NotImplementedError: on a GPU, with a library that was built without CUDA kernels.
     """
     images, dtype = _check_images(images, size), _check_type(dtype)
-    params = ViewParams(*(tf.convert_to_tensor(field, kind) for field, kind in zip(params, _FIELDS)))
+    params = ViewParams(*(tf.convert_to_tensor(field, kind) for field, kind in zip(params, FIELD_TYPES)))
     if not blur:
         params = params._replace(blur_sigma=tf.zeros_like(params.blur_sigma))
     offset, scale = complete_scaling(mean, std, images.shape[-1])

@@ -7,16 +7,15 @@ second derivative.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, NoReturn, TypeAlias
+from typing import Any, NamedTuple, NoReturn
 
 import tensorflow as tf
 
+from lowlevel_simclr.contract.nt_xent_checks import Temperature, check_own_pairs, check_projections, check_temperature
 from lowlevel_simclr.ops import _library, _route
 from lowlevel_simclr.runtime import xla
 
-Temperature: TypeAlias = float | tf.Tensor | tf.Variable
 _SUMS = {tf.bfloat16: tf.float32, tf.float16: tf.float32, tf.float32: tf.float32, tf.float64: tf.float64}
 
 
@@ -64,7 +63,7 @@ def nt_xent_and_top1(z: tf.Tensor, temperature: Temperature) -> tuple[tf.Tensor,
     Raises:
         As `nt_xent`.
     """
-    z, temperature = _check_rows(z), _check_temperature(temperature)
+    z, temperature = check_projections(z), _take_temperature(temperature)
     if _route.takes_custom_call(z):
         return _compute_in_xla(z, temperature)
     outputs = _library.load_library().lowlevel_simclr_nt_xent(z=z, temperature=temperature, S=_SUMS[z.dtype])
@@ -109,8 +108,8 @@ def nt_xent_rows(
     Raises:
         As `nt_xent`; ValueError also for numbers first_pair and pairs that do not lie within 0 .. N-1.
     """
-    z_all, temperature = _check_rows(z_all), _check_temperature(temperature)
-    _check_own_pairs(z_all, first_pair, pairs)
+    z_all, temperature = check_projections(z_all), _take_temperature(temperature)
+    check_own_pairs(z_all, first_pair, pairs)
     by_call = _route.takes_custom_call(z_all)  # once: the gradient may be asked for outside the scope of a tf.device
 
     @tf.custom_gradient
@@ -167,8 +166,8 @@ def nt_xent_rows_forward_and_top1(
     Raises:
         As `nt_xent_rows`.
     """
-    z_all, temperature = _check_rows(z_all), _check_temperature(temperature)
-    _check_own_pairs(z_all, first_pair, pairs)
+    z_all, temperature = check_projections(z_all), _take_temperature(temperature)
+    check_own_pairs(z_all, first_pair, pairs)
     by_call = _route.takes_custom_call(z_all)
     return _compute_rows_forward(tf.stop_gradient(z_all), first_pair, pairs, tf.stop_gradient(temperature), by_call)
 
@@ -198,8 +197,8 @@ def nt_xent_rows_backward(
     Raises:
         As `nt_xent_rows`.
     """
-    z_all, temperature = _check_rows(z_all), _check_temperature(temperature)
-    _check_own_pairs(z_all, first_pair, pairs)
+    z_all, temperature = check_projections(z_all), _take_temperature(temperature)
+    check_own_pairs(z_all, first_pair, pairs)
     inputs = [z_all, state.normaliser, state.inverse_norm, cotangent, temperature, tf.cast(first_pair, tf.int64)]
     width = z_all.shape[1]
     if _route.takes_custom_call(z_all):
@@ -306,42 +305,8 @@ def _find_static_pairs(pairs: int | tf.Tensor) -> int:
 # ---- Checks ---------------------------------------------------------------------------------------------------------
 
 
-def _check_rows(z: tf.Tensor) -> tf.Tensor:
-    """z as a tensor that is (2N, d) of a type that the op takes, as far as can be seen; the op checks the rest."""
-    z = tf.convert_to_tensor(z)
-    if z.dtype not in _SUMS:
-        raise TypeError(f"z is {z.dtype.name}: NT-Xent needs bfloat16, float16, float32 or float64.")
-    rows, width = z.shape if z.shape.rank == 2 else (0, 0)
-    wrong = width == 0 or rows is not None and (rows == 0 or rows % 2 != 0)
-    if wrong and z.shape.rank is not None:
-        raise ValueError(
-            f"z has shape {tuple(z.shape)}: NT-Xent needs (2N, d) with N >= 1 and d >= 1, "
-            "all N first views and then all N second views."
-        )
-    return z
-
-
-def _check_temperature(temperature: Temperature) -> tf.Tensor:
-    """The temperature as a float64 scalar tensor, or ValueError where it can be seen not to be positive and finite."""
-    shape = getattr(temperature, "shape", ())
-    if shape != () and tuple(shape) != ():
-        raise ValueError(f"temperature has shape {tuple(shape)}: it must be one number.")
-    temperature = tf.convert_to_tensor(temperature) if isinstance(temperature, tf.Variable) else temperature
-    is_tensor = isinstance(temperature, tf.Tensor)
-    value = tf.get_static_value(temperature) if is_tensor else temperature  # None while a graph is being built
-    if value is not None and not 0 < value < math.inf:
-        raise ValueError(f"temperature is {value}: it must be a positive finite number.")
-    return tf.cast(temperature, tf.float64) if is_tensor else tf.constant(temperature, tf.float64)
-
-
-def _check_own_pairs(z_all: tf.Tensor, first_pair: int | tf.Tensor, pairs: int | tf.Tensor) -> None:
-    """ValueError where the own pairs can be seen not to lie within 0 .. N-1."""
-    rows, first, count = z_all.shape[0], tf.get_static_value(first_pair), tf.get_static_value(pairs)
-    outside = first is not None and first < 0 or count is not None and count < 1
-    if not outside and None not in (rows, first, count):
-        outside = first + count > rows // 2
-    if outside:
-        raise ValueError(
-            f"first_pair={first} and pairs={count} do not lie within the pairs of z, whose shape is "
-            f"{tuple(z_all.shape)}: give 0 <= first_pair, 1 <= pairs and first_pair + pairs <= N."
-        )
+def _take_temperature(temperature: Temperature) -> tf.Tensor:
+    """The temperature as a float64 scalar tensor."""
+    temperature = check_temperature(temperature)
+    # A number goes there directly. Through tf.cast it would become float32 on its way.
+    return tf.cast(temperature, tf.float64) if tf.is_tensor(temperature) else tf.constant(temperature, tf.float64)

@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import math
 from numbers import Real
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import tensorflow as tf
 
-Temperature: TypeAlias = "float | tf.Tensor | tf.Variable"
+from lowlevel_simclr.contract.nt_xent_checks import Temperature, check_own_pairs, check_projections, check_temperature
+
 _ACCUMULATION = {
     tf.bfloat16: tf.float32,
     tf.float16: tf.float32,
@@ -195,8 +196,8 @@ def _check_share(
     z_all: tf.Tensor, first_pair: int | tf.Tensor, pairs: int | tf.Tensor, temperature: Temperature
 ) -> tuple[tf.Tensor, tf.Tensor, int | tf.Tensor, Temperature]:
     """The arguments of `nt_xent_rows`, checked; first_pair as an int32 tensor."""
-    z_all, temperature = _check_rows(z_all), _check_temperature(temperature)
-    _check_own_pairs(z_all, first_pair, pairs)
+    z_all, temperature = _check_rows(z_all), check_temperature(temperature)
+    check_own_pairs(z_all, first_pair, pairs)
     return z_all, tf.cast(first_pair, tf.int32), pairs, temperature
 
 
@@ -229,7 +230,7 @@ def _compute_inverse_norm(z: tf.Tensor) -> tf.Tensor:
 
 def _compute_square(z: tf.Tensor, temperature: Temperature) -> tuple[tf.Tensor, tf.Tensor]:
     """Similarities s of all rows, -inf on the diagonal, and s_ip of each: (2N, 2N) and (2N,)."""
-    z, temperature = _check_rows(z), _check_temperature(temperature)
+    z, temperature = _check_rows(z), check_temperature(temperature)
     u = _normalise_rows(z)
     rows = tf.shape(u)[0]
     scaled = u / _cast_temperature(temperature, u.dtype)  # 1/tau on (2N, d) numbers, not on (2N, 2N)
@@ -289,18 +290,10 @@ def _find_smallest_normal(dtype: tf.DType) -> float:
 
 def _check_rows(z: tf.Tensor) -> tf.Tensor:
     """Z as a tensor known, or asserted in the graph, to be (2N, d) of a type that NT-Xent takes."""
-    z = tf.convert_to_tensor(z)
-    if z.dtype not in _ACCUMULATION:
-        raise TypeError(f"z is {z.dtype.name}: NT-Xent needs bfloat16, float16, float32 or float64.")
+    z = check_projections(z)
     if z.shape.rank is None:
         z = tf.ensure_shape(z, [None, None])
-    rows, width = z.shape if z.shape.rank == 2 else (0, 0)
-    if width == 0 or rows is not None and (rows == 0 or rows % 2 != 0):
-        raise ValueError(
-            f"z has shape {tuple(z.shape)}: NT-Xent needs (2N, d) with N >= 1 and d >= 1, "
-            "all N first views and then all N second views."
-        )
-    if rows is not None:
+    if z.shape[0] is not None:
         return z
     shape = tf.shape(z)
     sound = tf.debugging.Assert(
@@ -309,30 +302,3 @@ def _check_rows(z: tf.Tensor) -> tf.Tensor:
     )
     with tf.control_dependencies([sound]):
         return tf.identity(z)
-
-
-def _check_temperature(temperature: Temperature) -> Temperature:
-    """The temperature as given, or ValueError where it can be seen not to be one positive finite number."""
-    if isinstance(temperature, Real):
-        value = float(temperature)
-    else:  # a tensor, or a variable of TensorFlow or of Keras
-        temperature = tf.convert_to_tensor(temperature)
-        if temperature.shape.rank != 0:
-            raise ValueError(f"temperature has shape {temperature.shape}: it must be one number.")
-        value = tf.get_static_value(temperature)  # None while a graph is being built
-    if value is not None and not 0 < value < math.inf:
-        raise ValueError(f"temperature is {value}: it must be a positive finite number.")
-    return temperature
-
-
-def _check_own_pairs(z_all: tf.Tensor, first_pair: int | tf.Tensor, pairs: int | tf.Tensor) -> None:
-    """ValueError where the own pairs can be seen not to lie within 0 .. N-1."""
-    rows, first, count = z_all.shape[0], tf.get_static_value(first_pair), tf.get_static_value(pairs)
-    outside = first is not None and first < 0 or count is not None and count < 1
-    if not outside and None not in (rows, first, count):
-        outside = first + count > rows // 2
-    if outside:
-        raise ValueError(
-            f"first_pair={first} and pairs={count} do not lie within the pairs of z, whose shape is "
-            f"{tuple(z_all.shape)}: give 0 <= first_pair, 1 <= pairs and first_pair + pairs <= N."
-        )

@@ -395,7 +395,7 @@ def test_native_and_stock_views_of_a_run_agree():
 
     recipe = ViewRecipe(blur_probability=0.5)
     images, epoch, index = images_of(16, 32, 32), tf.constant(4), tf.range(16, dtype=tf.int64)
-    settings_of_run = {"seed": 3, "recipe": recipe, "size": 32, "dtype": tf.float32, "mean": MEAN, "std": STD}
+    settings_of_run = {"seed": 3, "recipe": recipe, "size": 32, "dtype": tf.float32, "scaling": PixelScaling(MEAN, STD)}
     native, plain = (
         two_views(tf.constant(images), epoch, index, implementation=whose, **settings_of_run) for whose in (ops, stock)
     )

@@ -1,0 +1,69 @@
+"""Checks of NT-Xent's arguments as tensors, for both TensorFlow implementations; what a graph hides, the op checks."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+from typing import TypeAlias
+
+import tensorflow as tf
+
+Temperature: TypeAlias = float | tf.Tensor | tf.Variable
+
+TYPES = (tf.bfloat16, tf.float16, tf.float32, tf.float64)
+
+
+def check_projections(z: tf.Tensor) -> tf.Tensor:
+    """Return z as a tensor.
+
+    Raises:
+        TypeError: its type is not one of `TYPES`.
+        ValueError: it can be seen not to be (2N, d).
+    """
+    z = tf.convert_to_tensor(z)
+    if z.dtype not in TYPES:
+        raise TypeError(f"z is {z.dtype.name}: NT-Xent needs bfloat16, float16, float32 or float64.")
+    if z.shape.rank is None:
+        return z
+    rows, width = z.shape if z.shape.rank == 2 else (0, 0)
+    if width == 0 or rows is not None and (rows == 0 or rows % 2 != 0):
+        raise ValueError(
+            f"z has shape {tuple(z.shape)}: NT-Xent needs (2N, d) with N >= 1 and d >= 1, "
+            "all N first views and then all N second views."
+        )
+    return z
+
+
+def check_temperature(temperature: Temperature) -> Temperature:
+    """Return the temperature: a number as it is, a tensor or a variable (of TensorFlow or of Keras) as a tensor.
+
+    Raises:
+        ValueError: it can be seen not to be one positive finite number.
+    """
+    if isinstance(temperature, Real):
+        value = float(temperature)
+    else:
+        temperature = tf.convert_to_tensor(temperature)
+        if temperature.shape.rank != 0:
+            raise ValueError(f"temperature has shape {temperature.shape}: it must be one number.")
+        value = tf.get_static_value(temperature)  # None while a graph is being built
+    if value is not None and not 0 < value < math.inf:
+        raise ValueError(f"temperature is {value}: it must be a positive finite number.")
+    return temperature
+
+
+def check_own_pairs(z_all: tf.Tensor, first_pair: int | tf.Tensor, pairs: int | tf.Tensor) -> None:
+    """Check the pairs of a replica.
+
+    Raises:
+        ValueError: they can be seen not to lie within 0 .. N-1.
+    """
+    rows, first, count = z_all.shape[0], tf.get_static_value(first_pair), tf.get_static_value(pairs)
+    outside = first is not None and first < 0 or count is not None and count < 1
+    if not outside and None not in (rows, first, count):
+        outside = first + count > rows // 2
+    if outside:
+        raise ValueError(
+            f"first_pair={first} and pairs={count} do not lie within the pairs of z, whose shape is "
+            f"{tuple(z_all.shape)}: give 0 <= first_pair, 1 <= pairs and first_pair + pairs <= N."
+        )
