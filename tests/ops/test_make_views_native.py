@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from lowlevel_simclr import ops, reference, stock
 from lowlevel_simclr.config.settings import ViewRecipe
 from lowlevel_simclr.contract.view_params import ViewParams
+from lowlevel_simclr.data.transform import PixelScaling
 from lowlevel_simclr.ops import _route
 from lowlevel_simclr.verification import make_views
 from tests.ops.test_draw_view_params import ALWAYS, NEVER, RECIPE, assert_same
