@@ -1,1 +1,1 @@
-"""What `check` proves: cases, bounds and judgements, one module an op."""
+"""What `check` proves: bound.py holds the rule, and one file per op its cases."""

@@ -1,46 +1,276 @@
-"""The bound that every error is held against, and what a comparison found."""
+"""The one rule by which a result counts as right. `check` and the tests both use it. Needs NumPy only.
+
+    |found - truth|  <=  (2 E + 8 eps) scale   (+ one rounding to the type of the result)
+
+truth   the float64 reference.
+eps     the spacing of the accumulation type at 1. The accumulation type is the type in which sums are made: float64 for
+        float64 inputs, float32 for all others.
+scale   the size of the quantity in exact arithmetic, for each element. See `compute_loss_scale` and the functions after
+        it for NT-Xent, `verification.make_views.measure_amplification` for views and
+        `verification.lars_update.compute_scales` for LARS.
+E       the largest error of the stock TensorFlow formula over all elements, in units of scale.
+
+Read it as: a result may be twice as wrong as the plain formula in the same precision, plus a few roundings. Errors and
+bounds are reported in units of scale.
+
+**E is the worst error over all elements, not the error at the same element.** Two right computations make different
+rounding errors. At a single element the stock formula is often exact by luck, so a bound from that element alone would
+reject results that are better than stock's. The worst of many elements is a steady measure. Because errors are divided
+by scale first, a row with a huge gradient (a tiny |z_i|) does not widen the bound of the other rows. At a small
+temperature an error of eps/tau in a similarity s becomes a relative error of the weight exp(s - lse). E contains this
+effect, so scale does not need to.
+
+**`draws` steady E where there are few elements.** At a small temperature a single row, whose two best candidates nearly
+tie, can hold all the error. E is then a sample of size one. `draws` adds the stock formula's errors on neighbouring
+problems: z moved by a few units in the last place, each with its own reference. The conditioning is the same and the
+roundings differ.
+
+**Where 8 eps comes from.** It is what remains when the stock formula happens to be exact (N = 1, few elements, one
+candidate with all the weight). One rounding is at most eps/2. A coordinate of u = z/|z| takes three roundings: norm,
+root and quotient. A similarity s_ij takes those of two u, one for the sum and one for the division by tau:
+2 x 3 + 2 = 8 roundings, or 4 eps/tau. A loss is the difference of two similarities: 8 eps/tau. Its exponentials and its
+logarithm add the 1 in scale = 1 + 1/tau. A row of dz is a weighted mean of the 2N rows u_j, without its own component,
+divided by |z_i|: the same number of roundings, of numbers of the size of scale. A sum of d terms counts as one rounding
+here. Its error is about 0.1 sqrt(d) eps, so this holds up to a d of a few hundred. `verification.lars_update` counts
+the roundings of LARS.
+
+**One rounding to the type of the result.** bfloat16 and float16 inputs are exact in float32, and norms, products and
+sums are float32, so eps is float32's. The stock formula must run on inputs cast to float32. Otherwise E would contain
+the roundings of the half type. A loss is returned as float32; dz and views are returned in a half type and are rounded
+once more, by at most half a spacing at their value. The bound grows by that much, and only where the type of the result
+is coarser than the accumulation type.
+
+**NaN and infinity.** NaN is right only where the reference is NaN. Infinity is right only where the reference, with its
+sign, is beyond the largest number of the result's type. Where the stock formula is NaN or infinite and the reference is
+not, there is no E. The bound is then NaN, and no result is within it.
+
+**float64.** The reference rounds as much as the result does. The reference's error is part of E. Without a stock
+result, double scale.
+"""
 
 from __future__ import annotations
 
-from types import ModuleType, SimpleNamespace
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lowlevel_simclr import reference
 
 FACTOR, SLACK = 2, 8
+MARGIN = 64  # spacings of a similarity by which the positive must win or lose for top1 to be beyond dispute
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 SMALLEST_NORMAL = {"float64": 2.0**-1022, "float32": 2.0**-126, "float16": 2.0**-14, "bfloat16": 2.0**-126}
-OpsModule = ModuleType | SimpleNamespace
+LARGEST = {
+    "float64": float(np.finfo(np.float64).max),
+    "float32": float(np.finfo(np.float32).max),
+    "float16": 65504.0,
+    "bfloat16": (2.0 - 2.0**-7) * 2.0**127,
+}
+
+Float64s = NDArray[np.float64]
+
+
+class Case(Protocol):
+    """One problem that `check` solves. Every op has a NamedTuple of its own with these fields and more."""
+
+    @property
+    def rows(self) -> str:
+        """What is special about the numbers."""
+
+    @property
+    def dtype(self) -> str:
+        """The type of the op's input (NT-Xent, LARS) or result (views)."""
+
+    @property
+    def mode(self) -> str:
+        """eager, graph or xla."""
 
 
 class Finding(NamedTuple):
     """One quantity of one case: its worst error and the bound there, in units of scale."""
 
-    case: Any  # a NamedTuple of the op's own, with `rows`, `dtype` and `mode`
+    case: Case
     quantity: str
     error: float
     bound: float
 
     @property
     def holds(self) -> bool:
-        """Whether the error is within its bound; NaN is not."""
+        """Whether the error is within its bound. NaN is not."""
         return self.error <= self.bound
 
 
-def make_finding(case: Any, name: str, found: Any, truth: Any, plain: Any, scale: Any, accumulation: str) -> Finding:
-    """The element that uses most of its bound."""
-    stored = np.asarray(found).dtype.name
-    found, plain = np.asarray(found, np.float64), np.asarray(plain, np.float64)
-    scale = np.broadcast_to(np.asarray(scale, np.float64), np.shape(truth))
+class Comparison(NamedTuple):
+    """A result compared with the reference, at the element that uses most of its bound.
+
+    Attributes:
+        error: distance from the reference, in units of scale.
+        bound: largest error allowed, in units of scale.
+        place: index of the element; () if there is no element or the shape is wrong.
+        share_beyond: share of all elements that are beyond their bound.
+        stock_error: E, in units of scale.
+    """
+
+    error: float
+    bound: float
+    place: tuple[int, ...]
+    share_beyond: float
+    stock_error: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether every element is within its bound. NaN is not."""
+        return self.error <= self.bound
+
+
+# ---- The rule -------------------------------------------------------------------------------------------------------
+
+
+def find_accumulation_type(dtype: str) -> str:
+    """Return the type in which sums are made for an input of type `dtype`."""
+    return "float64" if dtype == "float64" else "float32"
+
+
+def compare_with_reference(
+    found: ArrayLike,
+    truth: ArrayLike,
+    stock: ArrayLike | None,
+    *,
+    scale: ArrayLike,
+    accumulation: str,
+    stored: str | None = None,
+    draws: Iterable[tuple[ArrayLike, ArrayLike]] = (),
+) -> Comparison:
+    """Compare a result with the float64 reference by the rule of this module.
+
+    Args:
+        found: the result.
+        truth: the reference's result, same shape. A different shape never holds.
+        stock: the stock formula's result in the accumulation type, same shape. None if E must be 0, as for the stock
+            formula itself, which may not excuse its own errors.
+        scale: finite and at least 0; broadcast to the shape of truth. Where it is 0 the result must be exact.
+        accumulation: the type in which sums are made, see `find_accumulation_type`.
+        stored: the type that the result was rounded to, if it was widened afterwards. Default: the type of `found`.
+        draws: further pairs of a stock result and its reference, of neighbouring problems. They can only raise the
+            bound, so they are computed only if the result fails without them.
+
+    Raises:
+        ValueError: the stock result has a coarser type than the accumulation type or another shape than its
+            reference, or scale is negative, NaN or infinite.
+
+    >>> compare_with_reference(np.float32([1, 2]), [1, 2], None, scale=1.0, accumulation="float32").holds
+    True
+    """
+    found, truth = np.asarray(found), np.asarray(truth, np.float64)
+    stored = stored or found.dtype.name
+    if found.shape != truth.shape:
+        return Comparison(np.inf, 0.0, (), 1.0, 0.0)
+    scale = np.broadcast_to(np.asarray(scale, np.float64), truth.shape)
+    if not np.all(np.isfinite(scale) & (scale >= 0)):
+        raise ValueError("scale must be finite and at least 0.")
+    stock_error = 0.0 if stock is None else measure_stock_error(stock, truth, scale, accumulation)
+    comparison = _find_worst(found, truth, scale, stock_error, accumulation, stored)
+    if comparison.holds:
+        return comparison
+    more = [measure_stock_error(*draw, scale, accumulation) for draw in draws]
+    return _find_worst(found, truth, scale, float(np.max([stock_error, *more])), accumulation, stored)
+
+
+def measure_stock_error(stock: ArrayLike, truth: ArrayLike, scale: Float64s, accumulation: str) -> float:
+    """Return E, the stock formula's largest error in units of scale.
+
+    NaN if a stock value is NaN or infinite where the reference is not.
+    """
+    stock, truth = np.asarray(stock), np.asarray(truth, np.float64)
+    if stock.shape != truth.shape:
+        raise ValueError(f"The stock result has shape {stock.shape}, its reference {truth.shape}.")
+    if EPSILON[stock.dtype.name] > EPSILON[accumulation]:
+        raise ValueError(f"The stock result is {stock.dtype.name}: widen z to {accumulation} for it.")
+    counts = (scale > 0) & np.isfinite(truth)
+    errors = np.abs(stock[counts].astype(np.float64) - truth[counts]) / scale[counts]
+    return float(np.max(errors, initial=0.0)) if np.all(np.isfinite(errors)) else np.nan
+
+
+def compute_bounds(truth: Float64s, scale: Float64s, stock_error: float, accumulation: str, stored: str) -> Float64s:
+    """Return the largest error that each element may have, in units of its scale."""
     counts = scale > 0
     unit = np.where(counts, scale, 1.0)
-    worst = float(np.max(np.abs(plain - truth)[counts] / unit[counts], initial=0.0))
-    bound = np.where(counts, FACTOR * worst + SLACK * EPSILON[accumulation], 0.0)
-    if stored in ("float16", "bfloat16"):
-        reach = np.maximum(np.abs(truth), SMALLEST_NORMAL[stored])
-        bound = bound + np.where(counts, EPSILON[stored] / 2 * (reach / unit + bound), 0.0)
-    error = np.abs(found - truth) / unit
-    error = np.where(np.isnan(error), np.inf, error)
-    used = np.where(error == 0, 0.0, error / np.maximum(bound, np.finfo(np.float64).tiny))
-    at = np.unravel_index(int(np.argmax(used)), used.shape)
-    return Finding(case, name, float(error[at]), float(bound[at]))
+    bound = FACTOR * stock_error + SLACK * EPSILON[accumulation]
+    bounds = np.where(counts & np.isfinite(truth), bound, 0.0)
+    if EPSILON[stored] > EPSILON[accumulation]:
+        reach = np.maximum(np.abs(truth) / unit + bound, SMALLEST_NORMAL[stored] / unit)
+        bounds = bounds + np.where(bounds > 0, EPSILON[stored] / 2 * reach, 0.0)
+    return np.where(np.isnan(stock_error), np.nan, bounds)
+
+
+def _find_worst(
+    found: NDArray[Any], truth: Float64s, scale: Float64s, stock_error: float, accumulation: str, stored: str
+) -> Comparison:
+    if not truth.size:
+        return Comparison(0.0, 0.0, (), 0.0, stock_error)
+    bounds = compute_bounds(truth, scale, stock_error, accumulation, stored)
+    errors = _measure_errors(found.astype(np.float64), truth, scale, bounds, LARGEST[stored])
+    beyond = ~(errors <= bounds)
+    with np.errstate(over="ignore"):
+        used = np.where(errors == 0, 0.0, errors / np.maximum(bounds, SMALLEST_NORMAL["float64"]))
+    used = np.where(beyond | ~np.any(beyond), used, -1.0)  # of the elements beyond their bounds, if there are any
+    place = tuple(int(i) for i in np.unravel_index(int(np.argmax(used)), used.shape))
+    return Comparison(float(errors[place]), float(bounds[place]), place, float(np.mean(beyond)), stock_error)
+
+
+def _measure_errors(
+    found: Float64s, truth: Float64s, scale: Float64s, bounds: Float64s, largest: float
+) -> NDArray[np.float64]:
+    """Return |found - truth| in units of scale.
+
+    0 where both are NaN or where a value that is too large for its type is infinite. Infinite for any other NaN.
+    """
+    unit = np.where(scale > 0, scale, 1.0)
+    with np.errstate(invalid="ignore", over="ignore"):
+        errors = np.abs(found - truth) / unit
+        too_large = np.abs(truth) + bounds * unit >= largest
+    overflowed = np.isinf(found) & too_large & (np.sign(found) == np.sign(truth))
+    agreed = overflowed | (np.isnan(found) & np.isnan(truth))
+    return np.where(agreed, 0.0, np.where(np.isnan(errors), np.inf, errors))
+
+
+# ---- The scales of NT-Xent ------------------------------------------------------------------------------------------
+
+
+def compute_loss_scale(temperature: float) -> float:
+    """Return 1 + 1/tau: similarities are as large as 1/tau, their exponentials and the logarithm are of order 1."""
+    return 1 + 1 / temperature
+
+
+def compute_gradient_scale(z: ArrayLike, cotangent: ArrayLike, temperature: float) -> Float64s:
+    """Return max|c| / (tau |z_i|) for each row of dz: (2N, 1). 0 for a zero row, whose gradient is exactly 0."""
+    length = np.linalg.norm(np.asarray(z, np.float64), axis=1, keepdims=True)
+    inverse = np.divide(1.0, length, out=np.zeros_like(length), where=length > 0)
+    return np.max(np.abs(np.asarray(cotangent, np.float64))) * (1 / temperature) * inverse
+
+
+def compute_temperature_scale(cotangent: ArrayLike, temperature: float) -> float:
+    """Return sum|c| / tau^2 (1 + 1/tau): the size of the gradient to tau times its conditioning.
+
+    This gradient is a single number, so E is a sample of size one and may be 0 by luck. Unlike the other scales, this
+    one must therefore contain what a rounding of s, eps/tau, does to the weights exp(s - lse).
+    """
+    inverse_tau = 1 / temperature
+    return float(np.sum(np.abs(np.asarray(cotangent, np.float64)))) * inverse_tau**2 * (1 + inverse_tau)
+
+
+def compute_margins(z: ArrayLike) -> Float64s:
+    """Return by how much the positive is more similar than every other candidate: (2N,), infinite for N = 1."""
+    u = reference.unit_rows(z)
+    s = u @ u.T
+    own, partner = np.arange(len(u)), reference.positive(len(u))
+    of_positive = s[own, partner]
+    s[own, own] = s[own, partner] = -np.inf
+    return of_positive - np.max(s, axis=1)
+
+
+def find_decided_rows(z: ArrayLike, accumulation: str) -> NDArray[np.bool_]:
+    """Return where top1 must be exact, (2N,): the margin is larger than roundings can move it."""
+    return np.abs(compute_margins(z)) > MARGIN * EPSILON[accumulation]

@@ -1,31 +1,31 @@
-"""What `check` asks of an update: the next weight and the next velocity of a variable.
+"""The cases of LARS: the next weight and the next velocity of a variable.
 
-Every case updates with `lars_update_all`, as training does, two variables beside one another, the second with the
-numbers of the first in backward order; and with the float64 reference. Of both it asks for
+Every case updates two variables at once with `lars_update_all`, as training does. The second variable has the numbers
+of the first in reverse order. Both results must be within the bound of `verification.bound` with E = 0:
 
     |ops - reference|  <=  8 eps scale
 
-scale is the sum of the magnitudes of the terms that an element is made of, and what float has no digits below. An
-element takes at most nine roundings, half an eps each: u two, the trust ratio two through u's norm, learning rate times
-ratio one, its product with u one, momentum's product one, and one for each of the two sums.
+scale is the sum of the magnitudes of the terms that an element is made of, plus float32's smallest normal number. 8 eps
+is 16 roundings of eps/2. An element takes at most nine: u two, the trust ratio two through u's norm, the product of
+learning rate and ratio one, its product with u one, momentum's product one, and each of the two sums one.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from types import ModuleType, SimpleNamespace
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from lowlevel_simclr.reference.lars_update import lars_update, trust_ratio
+from lowlevel_simclr.verification.bound import SMALLEST_NORMAL, Finding, compare_with_reference
+from lowlevel_simclr.verification.mode import MODES, build_for_mode
 
-SLACK, EPSILON, SMALLEST_NORMAL = 8, 2.0**-23, 2.0**-126
 CHOICES = {
-    name: float(np.float32(number))  # as the ops have them
+    name: float(np.float32(number))  # the ops take float32
     for name, number in (
         ("learning_rate", 0.3),
         ("momentum", 0.9),
@@ -33,7 +33,6 @@ CHOICES = {
         ("trust_coefficient", 0.01),
     )
 }
-Implementation = ModuleType | SimpleNamespace
 
 
 class LarsCase(NamedTuple):
@@ -42,16 +41,34 @@ class LarsCase(NamedTuple):
     rows: str  # what its numbers are like: update, zero w, zero g, huge, tiny
     shape: tuple[int, ...]
     mode: str = "eager"
-    dtype: str = "float32"  # of the gradient; the rest is float32
+    dtype: str = "float32"  # of the gradient; weight and velocity are float32
+
+
+class LarsOps(Protocol):
+    """An implementation of LARS: the package `ops`, `stock`, or an object with their function."""
+
+    def lars_update_all(
+        self,
+        weights: Sequence[tf.Tensor],
+        gradients: Sequence[tf.Tensor],
+        velocities: Sequence[tf.Tensor],
+        /,
+        *,
+        learning_rate: float,
+        momentum: float,
+        weight_decay: float,
+        trust_coefficient: float,
+    ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        """Return the next weights and the next velocities."""
 
 
 def list_lars_cases(modes: Sequence[str] = ("eager", "graph")) -> Iterator[LarsCase]:
-    """Every case of the update, for the given modes (eager, graph, xla)."""
-    yield from (case for case in _all_lars_cases() if case.mode in modes)
+    """Yield the cases of the update for the given modes (eager, graph, xla)."""
+    yield from (case for case in _list_all_cases() if case.mode in modes)
 
 
-def _all_lars_cases() -> Iterator[LarsCase]:
-    for mode in ("eager", "graph", "xla"):
+def _list_all_cases() -> Iterator[LarsCase]:
+    for mode in MODES:
         for shape in ((), (1,), (70,), (1, 1), (5, 7), (3, 3, 16, 33), (300, 401)):
             yield LarsCase("update", shape, mode)
         for shape in ((70,), (3, 3, 16, 33), (300, 401)):
@@ -61,7 +78,7 @@ def _all_lars_cases() -> Iterator[LarsCase]:
 
 
 def make_numbers(case: LarsCase) -> list[NDArray[np.float32]]:
-    """w, g and v of a case: the same on every machine."""
+    """Return w, g and v of a case. The numbers are the same on every machine."""
     random = np.random.default_rng(zlib.crc32(repr(case[:2]).encode()))
     scale = {"huge": 1e30, "tiny": 1e-30}.get(case.rows, 1.0)
     factors = (scale * (case.rows != "zero w"), scale * (case.rows != "zero g"), scale)
@@ -71,7 +88,7 @@ def make_numbers(case: LarsCase) -> list[NDArray[np.float32]]:
 
 
 def compute_scales(arrays: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float64]]:
-    """Magnitudes of the terms of w' and v', added."""
+    """Return the scales of the next weight and the next velocity: the sums of the magnitudes of their terms."""
     wide = [np.asarray(array, np.float64) for array in arrays]
     weight, update, velocity = (np.abs(array) for array in wide)
     ratio = 1.0
@@ -79,42 +96,34 @@ def compute_scales(arrays: Sequence[NDArray[np.float32]]) -> list[NDArray[np.flo
         decay = CHOICES["weight_decay"]
         ratio = trust_ratio(wide[0], wide[1] + decay * wide[0], CHOICES["trust_coefficient"])
         update = update + decay * weight
-    moved = CHOICES["momentum"] * velocity + CHOICES["learning_rate"] * ratio * update + SMALLEST_NORMAL
+    moved = CHOICES["momentum"] * velocity + CHOICES["learning_rate"] * ratio * update + SMALLEST_NORMAL["float32"]
     return [weight + moved, moved]
 
 
-def judge_lars(case: LarsCase, implementation: Implementation) -> list[tuple[str, float, float]]:
-    """Of w' and v': the name, the worst error and its bound, in units of scale."""
+def judge_lars(case: LarsCase, implementation: LarsOps) -> list[Finding]:
+    """Compare the next weight and the next velocity of one case with their bounds."""
     arrays = make_numbers(case)
 
-    def compute(*tensors: tf.Tensor) -> Any:
+    def compute(*tensors: tf.Tensor) -> list[list[tf.Tensor]]:
         results = implementation.lars_update_all(
-            *([tensor, _compute_backward(tensor)] for tensor in tensors), **CHOICES
+            *([tensor, _reverse_elements(tensor)] for tensor in tensors), **CHOICES
         )
-        return [(first, _compute_backward(second)) for first, second in results]
+        return [[first, _reverse_elements(second)] for first, second in results]
 
-    weight, gradient, velocity = map(tf.constant, arrays)
-    results = _run_in_mode(case, compute)(weight, tf.cast(gradient, case.dtype), velocity)
-    found = [np.stack([tensor.numpy().astype(np.float64) for tensor in both]) for both in results]
-    expected = lars_update(*arrays, **CHOICES)
-    errors = (np.abs(a - b) / scale for a, b, scale in zip(found, expected, compute_scales(arrays)))
-    return [(name, _find_worst(error), SLACK * EPSILON) for name, error in zip(("weight", "velocity"), errors)]
+    kinds = ("float32", case.dtype, "float32")
+    signature = [tf.TensorSpec([None] * len(case.shape), kind) for kind in kinds]
+    tensors = [tf.cast(array, kind) for array, kind in zip(arrays, kinds)]
+    results = build_for_mode(compute, case.mode, signature)(*tensors)
+    findings = []
+    for name, both, right, scale in zip(
+        ("weight", "velocity"), results, lars_update(*arrays, **CHOICES), compute_scales(arrays)
+    ):
+        found, expected = np.stack([tensor.numpy() for tensor in both]), np.stack([right, right])
+        worst = compare_with_reference(found, expected, None, scale=scale, accumulation="float32")
+        findings.append(Finding(case, name, worst.error, worst.bound))
+    return findings
 
 
-def _compute_backward(tensor: tf.Tensor) -> tf.Tensor:
-    """The same shape, its elements in the opposite order."""
+def _reverse_elements(tensor: tf.Tensor) -> tf.Tensor:
+    """Return a tensor of the same shape with its elements in the opposite order."""
     return tf.reshape(tf.reverse(tf.reshape(tensor, [-1]), [0]), tf.shape(tensor))
-
-
-def _run_in_mode(case: LarsCase, compute: Callable[..., Any]) -> Callable[..., Any]:
-    if case.mode == "eager":
-        return compute
-    if case.mode == "xla":
-        return tf.function(compute, jit_compile=True)
-    kinds = (tf.float32, case.dtype, tf.float32)
-    return tf.function(compute, input_signature=[tf.TensorSpec([None] * len(case.shape), kind) for kind in kinds])
-
-
-def _find_worst(error: NDArray[np.float64]) -> float:
-    """The largest; infinity where one is no number."""
-    return float(np.max(np.where(np.isnan(error), np.inf, error)))

@@ -1,33 +1,34 @@
-"""Proves the installed ops on this very machine: python -m lowlevel_simclr.check.
+"""The cases of NT-Xent: losses, both gradients and top1, each within the bound of `verification.bound`.
 
-Every case computes losses and gradients with the ops, with the stock formula in the same precision and with the float64
-reference, and asks for
+Every case computes with the ops, with the stock formula in the same precision and with the float64 reference. top1 must
+be exact in every row whose margin rounding cannot close.
 
-    |ops - reference|  <=  2 E + 8 eps scale   (+ half a spacing of the result's own type)
-
-E is the stock formula's worst error over the case in units of scale; scale is 1 + 1/tau for a loss,
-max|c| / (tau |z_i|) for a row of dz, and sum|c| / tau^2 (1 + 1/tau) for the gradient to the temperature. So the ops are
-at most twice as wrong as the plain formula, plus a few roundings. top1 must be exact wherever the reference's margin
-exceeds rounding.
-
-Cases: four types, temperatures from 0.001 to 10, odd N, N = 1, d = 1, several tiles, duplicated and zero rows, norms
-from 1e-15 to 1e15, loss scales up to 2^15, own rows of a replica; eagerly, in graphs of unknown batch, and under
-jit_compile where the XLA route works; on the CPU and on every GPU (there through XLA alone). The views and their
-parameters are asked the same in `view_cases`, the update of LARS in `lars_cases`. Exit code 0 when all hold, else 1.
+Cases: four types, temperatures from 0.001 to 10, odd N, N = 1, d = 1, several tiles, duplicated rows and zero rows,
+norms from 1e-15 to 1e15, loss scales up to 2^15, and the own rows of one replica. They run eagerly, in graphs that do
+not know N, and under XLA.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from lowlevel_simclr import reference, stock
-from lowlevel_simclr.verification.bound import EPSILON, Finding, OpsModule, make_finding
+from lowlevel_simclr.verification.bound import (
+    Finding,
+    compare_with_reference,
+    compute_gradient_scale,
+    compute_loss_scale,
+    compute_temperature_scale,
+    find_accumulation_type,
+    find_decided_rows,
+)
+from lowlevel_simclr.verification.mode import MODES, build_for_mode
 
 TYPES = ("float32", "float64", "bfloat16", "float16")
 TEMPERATURES = (0.001, 0.005, 0.01, 0.03, 0.1, 0.5, 10.0)
@@ -47,23 +48,36 @@ class NtXentCase(NamedTuple):
 
 
 class Results(NamedTuple):
-    """Loss (2n,), dz (2N, d), gradient to the temperature () and top1 (2N,)."""
+    """What one implementation computes; n pairs are the replica's own."""
 
-    loss: Any
-    dz: Any
-    dtemperature: Any
-    top1: Any
+    loss: NDArray[Any]  # (2n,)
+    dz: NDArray[Any]  # (2N, d)
+    dtemperature: NDArray[Any]  # (), the gradient to the temperature
+    top1: NDArray[np.bool_]  # (2N,)
+
+
+class NtXentOps(Protocol):
+    """An implementation of NT-Xent: the package `ops`, `stock`, or an object with their functions."""
+
+    def nt_xent(self, z: tf.Tensor, temperature: tf.Tensor, /) -> tf.Tensor:
+        """Return the losses, (2N,)."""
+
+    def nt_xent_rows(self, z: tf.Tensor, first_pair: int, pairs: int, temperature: tf.Tensor, /) -> tf.Tensor:
+        """Return the losses of a replica's own rows, (2n,)."""
+
+    def contrastive_top1(self, z: tf.Tensor, /) -> tf.Tensor:
+        """Return whether the positive is the most similar candidate, (2N,)."""
 
 
 # ---- Cases ----------------------------------------------------------------------------------------------------------
 
 
 def list_nt_xent_cases(modes: Sequence[str] = ("eager", "graph")) -> Iterator[NtXentCase]:
-    """Every case of the check, for the given modes (eager, graph, xla)."""
-    yield from (case for case in _all_cases() if case.mode in modes)
+    """Yield the cases of NT-Xent for the given modes (eager, graph, xla)."""
+    yield from (case for case in _list_all_cases() if case.mode in modes)
 
 
-def _all_cases() -> Iterator[NtXentCase]:
+def _list_all_cases() -> Iterator[NtXentCase]:
     for dtype in TYPES:
         for temperature in TEMPERATURES:
             yield NtXentCase("random", 37, 20, dtype, temperature)
@@ -81,16 +95,16 @@ def _all_cases() -> Iterator[NtXentCase]:
         yield NtXentCase("random", 40, 24, own=own)
         yield NtXentCase("random", 40, 24, temperature=0.01, own=own)
     for dtype in TYPES:
-        yield NtXentCase("random", 51, 20, dtype, mode="graph")
-        yield NtXentCase("random", 51, 20, dtype, mode="xla")
-    for mode in ("graph", "xla"):
+        for mode in MODES[1:]:
+            yield NtXentCase("random", 51, 20, dtype, mode=mode)
+    for mode in MODES[1:]:
         yield NtXentCase("random", 100, 64, temperature=0.01, mode=mode)
         yield NtXentCase("zeros", 9, 5, temperature=0.5, mode=mode)
         yield NtXentCase("random", 40, 24, mode=mode, own=(13, 20))
 
 
 def make_projections(case: NtXentCase) -> NDArray[Any]:
-    """Z of a case, (2N, d): the same numbers on every machine."""
+    """Return z of a case, (2N, d). The numbers are the same on every machine."""
     random = np.random.default_rng(zlib.crc32(repr(case[:5]).encode()))
     z = random.normal(size=(2 * case.pairs, case.dim))
     z[case.pairs :] += 1.5 * z[: case.pairs]  # a positive resembles its row
@@ -108,7 +122,7 @@ def make_projections(case: NtXentCase) -> NDArray[Any]:
 
 
 def make_cotangent(case: NtXentCase) -> NDArray[np.float64]:
-    """Weights of the losses, both signs, exact in float32: (2n,)."""
+    """Return the weights of the losses, (2n,). They have both signs and are exact in float32."""
     count = 2 * (case.own[1] if case.own else case.pairs)
     return case.loss_scale * (np.arange(count) * 7 % 16 - 7.5) / 8
 
@@ -116,12 +130,12 @@ def make_cotangent(case: NtXentCase) -> NDArray[np.float64]:
 # ---- Running --------------------------------------------------------------------------------------------------------
 
 
-def run_case(case: NtXentCase, implementation: OpsModule, z: NDArray[Any]) -> Results:
-    """Losses, gradients and top1 of one implementation in the case's mode."""
+def run_case(case: NtXentCase, implementation: NtXentOps, z: NDArray[Any]) -> Results:
+    """Return the losses, gradients and top1 of one implementation in the case's mode."""
     dtype = "float64" if case.dtype == "float64" else "float32"
     weights, tau = tf.constant(make_cotangent(case), dtype), tf.constant(case.temperature, tf.float64)
 
-    def compute(z: tf.Tensor) -> Results:
+    def compute(z: tf.Tensor) -> tuple[tf.Tensor, ...]:
         with tf.GradientTape() as tape:
             tape.watch([z, tau])
             if case.own is None:
@@ -129,28 +143,21 @@ def run_case(case: NtXentCase, implementation: OpsModule, z: NDArray[Any]) -> Re
             else:
                 loss = implementation.nt_xent_rows(z, *case.own, tau)
         dz, dtau = tape.gradient(loss, [z, tau], output_gradients=weights)
-        return Results(loss, dz, dtau, implementation.contrastive_top1(z))
+        return loss, dz, dtau, implementation.contrastive_top1(z)
 
-    return Results(*(tensor.numpy() for tensor in _run_in_mode(case, compute)(tf.constant(z))))
-
-
-def _run_in_mode(case: NtXentCase, compute: Callable[[tf.Tensor], Results]) -> Callable[[tf.Tensor], Results]:
-    if case.mode == "eager":
-        return compute
-    if case.mode == "xla":
-        return tf.function(compute, jit_compile=True)
-    return tf.function(compute, input_signature=[tf.TensorSpec([None, case.dim], case.dtype)])
+    signature = [tf.TensorSpec([None, case.dim], case.dtype)]
+    return Results(*(tensor.numpy() for tensor in build_for_mode(compute, case.mode, signature)(tf.constant(z))))
 
 
 def compute_expected(case: NtXentCase, z: NDArray[Any]) -> Results:
-    """The float64 reference."""
+    """Return what the float64 reference computes."""
     z, own = z.astype(np.float64), case.own or (0, case.pairs)
     weights = np.zeros(len(z))
     weights[reference.own_rows(len(z), *own)] = make_cotangent(case)
     return Results(
         reference.nt_xent_rows(z, *own, case.temperature),
         reference.nt_xent_gradient(z, case.temperature, weights),
-        reference.nt_xent_temperature_gradient(z, case.temperature, weights),
+        np.asarray(reference.nt_xent_temperature_gradient(z, case.temperature, weights)),
         reference.contrastive_top1(z),
     )
 
@@ -158,38 +165,26 @@ def compute_expected(case: NtXentCase, z: NDArray[Any]) -> Results:
 # ---- Judging --------------------------------------------------------------------------------------------------------
 
 
-def judge_nt_xent(case: NtXentCase, implementation: OpsModule) -> list[Finding]:
-    """All quantities of one case, measured against their bounds."""
+def judge_nt_xent(case: NtXentCase, implementation: NtXentOps) -> list[Finding]:
+    """Compare all quantities of one case with their bounds."""
     z = make_projections(case)
     truth, found = compute_expected(case, z), run_case(case, implementation, z)
-    accumulation = "float64" if case.dtype == "float64" else "float32"
+    accumulation = find_accumulation_type(case.dtype)
     plain = run_case(case._replace(mode="eager"), stock, z.astype(accumulation))
-    scales = _compute_scales(case, z)
-    findings = [
-        make_finding(case, name, getattr(found, name), getattr(truth, name), getattr(plain, name), scale, accumulation)
-        for name, scale in scales.items()
-    ]
-    decided = np.abs(_compute_margins(z)) > 64 * EPSILON[accumulation]
-    misses = np.mean((found.top1 != truth.top1) & decided) if case.pairs else 0.0
-    return [*findings, Finding(case, "top1", float(misses), 0.0)]
+    findings = []
+    for name, scale in compute_scales(case, z).items():
+        result, expected, beside = (getattr(results, name) for results in (found, truth, plain))
+        worst = compare_with_reference(result, expected, beside, scale=scale, accumulation=accumulation)
+        findings.append(Finding(case, name, worst.error, worst.bound))
+    wrong = np.mean((found.top1 != truth.top1) & find_decided_rows(z, accumulation))
+    return [*findings, Finding(case, "top1", float(wrong), 0.0)]
 
 
-def _compute_scales(case: NtXentCase, z: NDArray[Any]) -> dict[str, NDArray[np.float64] | float]:
-    length = np.linalg.norm(z.astype(np.float64), axis=1, keepdims=True)
-    inverse = np.divide(1.0, length, out=np.zeros_like(length), where=length > 0)
-    weights, inverse_tau = np.abs(make_cotangent(case)), 1 / case.temperature
+def compute_scales(case: NtXentCase, z: NDArray[Any]) -> dict[str, NDArray[np.float64] | float]:
+    """Return the scale of every quantity that has one."""
+    cotangent = make_cotangent(case)
     return {
-        "loss": 1 + inverse_tau,
-        "dz": np.max(weights) * inverse_tau * inverse,
-        "dtemperature": float(np.sum(weights)) * inverse_tau**2 * (1 + inverse_tau),
+        "loss": compute_loss_scale(case.temperature),
+        "dz": compute_gradient_scale(z, cotangent, case.temperature),
+        "dtemperature": compute_temperature_scale(cotangent, case.temperature),
     }
-
-
-def _compute_margins(z: NDArray[Any]) -> NDArray[np.float64]:
-    """How much more similar than every other candidate the positive is, (2N,); infinite for N = 1."""
-    u = reference.unit_rows(z)
-    s = u @ u.T
-    own, partner = np.arange(len(u)), reference.positive(len(u))
-    of_positive = s[own, partner]
-    s[own, own] = s[own, partner] = -np.inf
-    return of_positive - np.max(s, axis=1)

@@ -58,7 +58,7 @@ def test_a_step_is_that_of_the_reference(shape: tuple[int, ...], form: str, grap
     arrays = draw(shape)
     expected = [np.asarray(array) for array in reference(*arrays, **CHOICES)]
     # A trust ratio is a quotient of two sums, as wrong as eps once each; u, v' and w' take two roundings each: the 8
-    # halves of eps of `closeness` hold without help from the stock form.
+    # halves of eps of `bound` hold without help from the stock form.
     for found, right, size in zip(call(form, arrays, graph), expected, sizes(arrays, expected)):
         assert_close(found, right, None, dtype="float32", scale=size)
 

@@ -1,8 +1,8 @@
 """The native views and parameters: numbers, routes, refusals, determinism.
 
-Numbers are judged as `closeness` says: at most twice stock's own error, in units of what a view's colour operations
-multiply small differences with, plus a few roundings. Kernels are tried outside TensorFlow too, by random shapes and
-under sanitizers: kernels/sanitize.sh.
+Numbers are judged by the rule of `verification.bound`: at most twice stock's own error, in units of what a view's
+colour operations multiply small differences with, plus a few roundings. Kernels are tried outside TensorFlow too, by
+random shapes and under sanitizers: kernels/sanitize.sh.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lowlevel_simclr.config.settings import ViewRecipe
 from lowlevel_simclr.contract.view_params import ViewParams
 from lowlevel_simclr.data.transform import PixelScaling
 from lowlevel_simclr.ops import _route
-from lowlevel_simclr.verification import make_views
+from lowlevel_simclr.verification.mode import build_for_mode
 from tests.ops.test_draw_view_params import ALWAYS, NEVER, RECIPE, assert_same
 from tests.ops.test_make_views import (
     CASES,
@@ -243,7 +243,7 @@ def test_jit_without_a_route_is_an_error_that_names_versions():
 
 @pytest.mark.parametrize("mode", routes())
 def test_there_is_no_gradient(mode):
-    views = make_views.run_in_mode(mode, lambda images: ops.make_views(images, params_of(2, box=[0, 0, 8, 8]), 8))
+    views = build_for_mode(lambda images: ops.make_views(images, params_of(2, box=[0, 0, 8, 8]), 8), mode)
     images = tf.constant(images_of(1, 8, 8) / np.float32(255))
     with tf.GradientTape() as tape, pytest.raises(LookupError, match="no gradient.*--ops stock"):
         tape.watch(images)
@@ -259,7 +259,7 @@ WRONG_BOXES += [(2**31 - 1, 0, 2**31 - 1, 4)]
 @pytest.mark.parametrize("mode", routes())
 @on_the_host
 def test_a_box_that_is_empty_or_outside_is_refused_by_row(mode):
-    views = make_views.run_in_mode(mode, lambda images, params: ops.make_views(images, params, 8))
+    views = build_for_mode(lambda images, params: ops.make_views(images, params, 8), mode)
     for box in WRONG_BOXES if mode == "eager" else WRONG_BOXES[:3]:
         params = tensors(params_of(4, box=[[0, 0, 8, 10], [0, 0, 8, 10], box, [0, 0, 1, 1]]))
         text = r"Row 2 has the box \(y, x, height, width\) = " + str(box).replace("(", r"\(").replace(")", r"\)")
@@ -318,7 +318,7 @@ def test_a_field_of_other_rows_is_refused_by_name(field):
 def test_parameters_are_those_of_the_reference(mode, recipe):
     index = np.arange(2500) * 1_700_000 + 3  # up to nearly 2^32
     for seed, epoch, height, width in ((0, 0, 32, 32), (2**64 - 1, 2**32 - 1, 20, 300)):
-        draw = make_views.run_in_mode(mode, lambda i: ops.draw_view_params(seed, epoch, i, recipe, height, width))  # noqa: B023
+        draw = build_for_mode(lambda i: ops.draw_view_params(seed, epoch, i, recipe, height, width), mode)  # noqa: B023
         expected = reference.draw_view_params(seed, epoch, index, recipe, height, width)
         assert_same(draw(tf.constant(index)), expected, recipe)
 
@@ -350,7 +350,7 @@ def test_parameters_know_their_shapes_in_graphs():
 @pytest.mark.parametrize("mode", routes())
 @on_the_host
 def test_numbers_that_do_not_fit_their_words_are_refused(mode):
-    draw = make_views.run_in_mode(mode, lambda index, epoch: ops.draw_view_params(0, epoch, index, RECIPE, 32, 32))
+    draw = build_for_mode(lambda index, epoch: ops.draw_view_params(0, epoch, index, RECIPE, 32, 32), mode)
     for index, text in (([3, -1], r"index\[1\] is -1"), ([2**32, 0], r"index\[0\] is 4294967296")):
         with pytest.raises(tf.errors.InvalidArgumentError, match=text):
             draw(tf.constant(index, tf.int64), tf.constant(0, tf.int64))

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from lowlevel_simclr.reference.lars_update import lars_update as reference
 from lowlevel_simclr.reference.lars_update import trust_ratio
-from tests.support.closeness import SMALLEST_NORMAL, assert_close
+from lowlevel_simclr.verification.bound import SMALLEST_NORMAL
+from tests.support.closeness import assert_close
 from tests.support.device_arrays import Buffer, Memory
 
 Arrays = list[NDArray[np.float32]]
@@ -185,7 +186,8 @@ def sizes(case: Case, given: Arrays) -> Arrays:
 
     In halves of eps, one rounding each, v' has of its largest terms: the product and the sum of u (2), scale (1), scale
     u (1), m v (1), their sum (1); the trust ratio, from norms of a u with two roundings, the same on average, at most
-    2. w' has one more. So 9 halves of eps, of 16 that `closeness` allows.
+    2. w' has one more. So 9 halves of eps, of the 16 that
+    `verification.bound` allows.
     """
     w, g, v = (np.abs(np.asarray(each, np.float64)) for each in given)
     rate, momentum, decay, coefficient = choices_of(case).values()

@@ -13,7 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowlevel_simclr import reference
-from tests.support.closeness import assert_close, gradient_scale, loss_scale, temperature_scale
+from lowlevel_simclr.verification.bound import (
+    compute_gradient_scale,
+    compute_loss_scale,
+    compute_margins,
+    compute_temperature_scale,
+    find_accumulation_type,
+    find_decided_rows,
+)
+from tests.support.closeness import assert_close
 from tests.support.device_arrays import Buffer, Memory, from_bfloat16, to_bfloat16
 
 CODES = {"float32": 0, "float64": 1, "bfloat16": 2, "float16": 3}
@@ -187,14 +195,14 @@ def truth_of(case: Case, z: NDArray[np.float64]) -> tuple[NDArray[np.float64], N
 
 
 def check_against_reference(case: Case, z: NDArray[Any], found: Results) -> None:
-    """AssertionError unless every result is within the bound of closeness.py."""
+    """AssertionError unless every result is within the bound of verification/bound.py."""
     exact, c = widened(z, case.dtype), cotangent(case)
     own = reference.own_rows(len(exact), *(case.own or (0, case.pairs)))
     sums = np.float64 if case.dtype == "float64" else np.float32
     loss, dz, slope = stock(exact.astype(sums), case.temperature, c.astype(sums))
     rule: dict[str, Any] = {"dtype": case.dtype}
     true_loss, true_dz, true_slope = truth_of(case, exact)
-    scale, of_rows = loss_scale(case.temperature), gradient_scale(exact, c, case.temperature)
+    scale, of_rows = compute_loss_scale(case.temperature), compute_gradient_scale(exact, c, case.temperature)
     assert_close(found.loss, true_loss[own], loss[own], scale=scale, **rule)
     log_sum = found.normaliser[:, 0].astype(np.float64) / case.temperature + np.log(found.normaliser[:, 1], dtype=float)
     u = reference.unit_rows(exact)
@@ -204,21 +212,16 @@ def check_against_reference(case: Case, z: NDArray[Any], found: Results) -> None
     dz_found = from_bfloat16(found.dz) if case.dtype == "bfloat16" else found.dz
     assert_close(dz_found, true_dz[own], dz[own], scale=of_rows[own], stored=case.dtype, **rule)
     if case.own is None:
-        of_slope = temperature_scale(c, case.temperature)
+        of_slope = compute_temperature_scale(c, case.temperature)
         assert_close(sums(found.dtemperature), true_slope, sums(slope), scale=of_slope, **rule)
-    check_top1(exact, own, found.top1, sums)
+    check_top1(exact, own, found.top1, case.dtype)
 
 
-def check_top1(z: NDArray[np.float64], own: NDArray[np.intp], found: NDArray[np.bool_], sums: Any) -> None:
+def check_top1(z: NDArray[np.float64], own: NDArray[np.intp], found: NDArray[np.bool_], dtype: str) -> None:
     """Exact where the margin is beyond rounding, and where equal rows tie."""
-    u = reference.unit_rows(z)
-    s = u @ u.T
-    rows, partner = np.arange(len(u)), reference.positive(len(u))
-    of_positive = s[rows, partner]
-    s[rows, rows] = s[rows, partner] = -np.inf
-    margin = of_positive - np.max(s, axis=1)
-    decided = (np.abs(margin) > 64 * np.finfo(sums).eps)[own]
-    assert np.array_equal(found[decided], (margin > 0)[own][decided])
+    rows, partner = np.arange(len(z)), reference.positive(len(z))
+    decided = find_decided_rows(z, find_accumulation_type(dtype))[own]
+    assert np.array_equal(found[decided], (compute_margins(z) > 0)[own][decided])
     tied = np.array([any(np.array_equal(z[p], z[k]) for k in rows if k not in (i, p)) for i, p in zip(rows, partner)])
     assert not np.any(found[tied[own]]), "a tie is a miss"
 

@@ -12,12 +12,20 @@ import tensorflow as tf
 
 from lowlevel_simclr import check, ops, stock
 from lowlevel_simclr.contract.view_params import ViewParams
+from lowlevel_simclr.reference.lars_update import lars_update as reference_update
 from lowlevel_simclr.verification import make_views as make_views_module
 from lowlevel_simclr.verification import nt_xent as nt_xent_module
-from lowlevel_simclr.verification.bound import Finding, make_finding
-from lowlevel_simclr.verification.lars_update import LarsCase, judge_lars, list_lars_cases
-from lowlevel_simclr.verification.make_views import Measured, judge_views, list_view_cases
-from lowlevel_simclr.verification.nt_xent import NtXentCase, judge_nt_xent, list_nt_xent_cases
+from lowlevel_simclr.verification.bound import LARGEST, Finding
+from lowlevel_simclr.verification.lars_update import CHOICES, LarsCase, judge_lars, list_lars_cases, make_numbers
+from lowlevel_simclr.verification.make_views import judge_views, list_view_cases
+from lowlevel_simclr.verification.mode import MODES
+from lowlevel_simclr.verification.nt_xent import (
+    NtXentCase,
+    compute_expected,
+    judge_nt_xent,
+    list_nt_xent_cases,
+    make_projections,
+)
 
 TILE = 96
 
@@ -110,10 +118,10 @@ def mutated_views(mutation: str, patch: pytest.MonkeyPatch) -> SimpleNamespace:
     return SimpleNamespace(make_views=make_views, draw_view_params=stock.draw_view_params)
 
 
-def failing_view(candidate: SimpleNamespace) -> Measured | None:
-    """The first measured quantity beyond its bound, over the eager cases."""
-    measured = (found for case in list_view_cases(("eager",)) for found in judge_views(case, candidate))
-    return next((found for found in measured if not found.error <= found.bound), None)
+def failing_view(candidate: SimpleNamespace) -> Finding | None:
+    """The first finding that does not hold, over the eager cases."""
+    findings = (found for case in list_view_cases(("eager",)) for found in judge_views(case, candidate))
+    return next((found for found in findings if not found.holds), None)
 
 
 def test_stock_views_pass(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,11 +144,11 @@ def test_wrongly_drawn_parameters_fail() -> None:
     assert found is not None and found.quantity == "integers"
 
 
-def failing_update(candidate: SimpleNamespace) -> str | None:
-    """The first quantity of an update beyond its bound, over the eager cases whose norms float32 has."""
+def failing_update(candidate: SimpleNamespace) -> Finding | None:
+    """The first finding that does not hold, over the eager cases whose norms float32 has."""
     chosen = [case for case in list_lars_cases(("eager",)) if case.rows not in ("huge", "tiny")]
-    measured = (found for case in chosen for found in judge_lars(case, candidate))
-    return next((name for name, error, bound in measured if not error <= bound), None)
+    findings = (found for case in chosen for found in judge_lars(case, candidate))
+    return next((found for found in findings if not found.holds), None)
 
 
 def mutated_update(mutation: str) -> SimpleNamespace:
@@ -176,20 +184,58 @@ def test_stock_updates_pass() -> None:
     "mutation", ["no decay", "decay of rank 1", "ratio of 1", "half a gradient", "old velocity", "the first for all"]
 )
 def test_every_mutant_of_the_update_fails(mutation: str) -> None:
-    assert failing_update(mutated_update(mutation)) in ("weight", "velocity")
+    found = failing_update(mutated_update(mutation))
+    assert found is not None and found.quantity in ("weight", "velocity")
 
 
 def test_an_update_whose_norms_overflow_fails() -> None:
     case = LarsCase("huge", (61, 73))
-    assert not all(error <= bound for _, error, bound in judge_lars(case, stock))
-    assert all(error <= bound for _, error, bound in judge_lars(case, ops))
+    assert not all(found.holds for found in judge_lars(case, stock))
+    assert all(found.holds for found in judge_lars(case, ops))
 
 
-def test_nan_never_holds() -> None:
+def test_a_finding_of_nan_does_not_hold() -> None:
     case = NtXentCase("random", 2, 3)
-    finding = make_finding(case, "loss", np.array([np.nan]), np.array([1.0]), np.array([1.0]), 1.0, "float32")
-    assert not finding.holds
     assert not Finding(case, "loss", float("nan"), 1.0).holds
+    assert not Finding(case, "loss", 0.0, float("nan")).holds
+    assert f"FAILS: loss of {case}" in check.print_table([Finding(case, "loss", 0.0, float("nan"))])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_one_number_that_is_not_finite_fails(value: float) -> None:
+    def break_first(tensor: tf.Tensor) -> tf.Tensor:
+        return tf.concat([tf.fill([1], tf.constant(value, tensor.dtype)), tf.reshape(tensor, [-1])[1:]], 0)
+
+    losses = SimpleNamespace(
+        nt_xent=lambda *arguments: break_first(stock.nt_xent(*arguments)),
+        nt_xent_rows=stock.nt_xent_rows,
+        contrastive_top1=stock.contrastive_top1,
+    )
+    assert not judge_nt_xent(NtXentCase("random", 5, 3), losses)[0].holds
+
+    def make_views(*arguments: Any) -> tf.Tensor:
+        views = stock.make_views(*arguments)
+        return tf.reshape(break_first(views), views.shape)
+
+    case = next(list_view_cases(("eager",)))
+    assert not judge_views(case, SimpleNamespace(make_views=make_views))[0].holds
+
+    def lars_update_all(*variables: list[tf.Tensor], **choices: float) -> Any:
+        weights, velocities = stock.lars_update_all(*variables, **choices)
+        return [break_first(weights[0]), *weights[1:]], velocities
+
+    found = judge_lars(LarsCase("update", (70,)), SimpleNamespace(lars_update_all=lars_update_all))
+    assert [finding.holds for finding in found] == [False, True]
+
+
+def test_no_reference_is_nan_or_too_large_for_its_type() -> None:
+    """So nothing in `check` passes as NaN or as infinity."""
+    for case in list_nt_xent_cases(MODES):
+        expected = compute_expected(case, make_projections(case))
+        assert all(np.all(np.abs(part) < LARGEST[case.dtype] / 2) for part in expected[:3]), case
+    for update in list_lars_cases(MODES):
+        expected = reference_update(*make_numbers(update), **CHOICES)
+        assert all(np.all(np.abs(part) < LARGEST["float32"] / 2) for part in expected), update
 
 
 def test_the_installed_ops_pass(capsys: pytest.CaptureFixture[str]) -> None:
@@ -202,8 +248,8 @@ def test_a_failure_is_printed_and_is_exit_code_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one = NtXentCase("random", 60, 3)
-    monkeypatch.setattr(nt_xent_module, "_all_cases", lambda: iter([one]))
-    monkeypatch.setattr(make_views_module, "_all_view_cases", lambda: iter([]))
+    monkeypatch.setattr(nt_xent_module, "_list_all_cases", lambda: iter([one]))
+    monkeypatch.setattr(make_views_module, "_list_all_cases", lambda: iter([]))
     monkeypatch.setattr(ops, "nt_xent", implementation("off-by-one tile").nt_xent)
     assert check.main([]) == 1
     assert "FAILS: loss" in capsys.readouterr().out

@@ -1,0 +1,28 @@
+"""The ways in which TensorFlow runs an op: eagerly, in a graph, and compiled by XLA."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+MODES = ("eager", "graph", "xla")
+
+
+def build_for_mode(
+    compute: Callable[..., Any], mode: str, signature: Sequence[tf.TensorSpec] | None = None
+) -> Callable[..., Any]:
+    """Return `compute` itself (eager), its graph (graph) or its compiled graph (xla).
+
+    Args:
+        compute: takes tensors, returns tensors.
+        mode: one of MODES.
+        signature: shapes and types of the graph's arguments. Default: those of the first call. XLA needs known shapes
+            and always takes those of the call.
+    """
+    if mode == "eager":
+        return compute
+    if mode == "xla":
+        return tf.function(compute, jit_compile=True)
+    return tf.function(compute, input_signature=signature)
