@@ -18,9 +18,10 @@ from tests.ops import test_lars_update, test_make_views_native
 print(test_nt_xent_driver.bits(), test_lars_update.bits(), test_make_views_native.bits())
 """
 CHECK = """
-from lowlevel_simclr import check, ops
+from lowlevel_simclr import ops
 from lowlevel_simclr.ops import _library
-findings = check.run_check(ops, ("eager",))
+from lowlevel_simclr.verification.every_op import judge_every_op
+findings = judge_every_op(ops, ("eager",))
 cases = {type(found.case).__name__ for found in findings}
 print(_library.find_instruction_set(), len(findings), len(cases), [found for found in findings if not found.holds][:3])
 """

@@ -13,9 +13,11 @@ import tensorflow as tf
 from lowlevel_simclr import check, ops, stock
 from lowlevel_simclr.contract.view_params import ViewParams
 from lowlevel_simclr.reference.lars_update import lars_update as reference_update
+from lowlevel_simclr.verification import every_op
 from lowlevel_simclr.verification import make_views as make_views_module
 from lowlevel_simclr.verification import nt_xent as nt_xent_module
 from lowlevel_simclr.verification.bound import LARGEST, Finding
+from lowlevel_simclr.verification.every_op import list_devices
 from lowlevel_simclr.verification.lars_update import CHOICES, LarsCase, judge_lars, list_lars_cases, make_numbers
 from lowlevel_simclr.verification.make_views import judge_views, list_view_cases
 from lowlevel_simclr.verification.mode import MODES
@@ -26,6 +28,7 @@ from lowlevel_simclr.verification.nt_xent import (
     list_nt_xent_cases,
     make_projections,
 )
+from lowlevel_simclr.verification.table import write_table
 
 TILE = 96
 
@@ -198,7 +201,7 @@ def test_a_finding_of_nan_does_not_hold() -> None:
     case = NtXentCase("random", 2, 3)
     assert not Finding(case, "loss", float("nan"), 1.0).holds
     assert not Finding(case, "loss", 0.0, float("nan")).holds
-    assert f"FAILS: loss of {case}" in check.print_table([Finding(case, "loss", 0.0, float("nan"))])
+    assert f"FAILS: loss of {case}" in write_table([Finding(case, "loss", 0.0, float("nan"))])
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -236,6 +239,28 @@ def test_no_reference_is_nan_or_too_large_for_its_type() -> None:
     for update in list_lars_cases(MODES):
         expected = reference_update(*make_numbers(update), **CHOICES)
         assert all(np.all(np.abs(part) < LARGEST["float32"] / 2) for part in expected), update
+
+
+def test_devices_that_cannot_be_checked_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: ["one", "two"])
+    names = ["/CPU:0", "/GPU:0", "/GPU:1"]
+    found = list(list_devices(None, has_cuda=True))
+    assert [device.name for device in found] == names
+    assert [list(device.modes) for device in found] == [["eager", "graph", "xla"], *[["eager", "xla"]] * 2]
+    found = list(list_devices(None, has_cuda=False))
+    assert [device.why_not for device in found] == ["", *["the library was built without CUDA kernels"] * 2]
+    found = list(list_devices("no route", has_cuda=True))
+    assert [list(device.modes) for device in found] == [["eager", "graph"], [], []]
+    assert [device.why_not for device in found] == ["", "no route", "no route"]
+
+
+def test_tensor_float_32_is_off_during_a_check_and_then_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    enabled = tf.config.experimental.tensor_float_32_execution_enabled
+    during = []
+    monkeypatch.setattr(every_op, "judge_every_op", lambda *_: during.append(enabled()) or [])
+    before = enabled()
+    assert every_op.judge_on_device(ops, every_op.Device("/CPU:0", MODES)) == []
+    assert during == [False] and enabled() == before
 
 
 def test_the_installed_ops_pass(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,36 @@
+"""Findings as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lowlevel_simclr.verification.bound import Finding
+
+
+def write_table(findings: Sequence[Finding]) -> str:
+    """Return a line for each group of cases and quantity, then a line for each finding that fails.
+
+    A line of a group shows the finding that uses most of its bound.
+    """
+    lines = [
+        f"{'rows':<11}{'type':<10}{'mode':<7}{'quantity':<14}{'cases':>5}  {'error':>9}  {'bound':>9}  {'used':>6}"
+    ]
+    groups: dict[tuple[str, str, str, str], list[Finding]] = {}
+    for finding in findings:
+        case = finding.case
+        groups.setdefault((case.rows, case.dtype, case.mode, finding.quantity), []).append(finding)
+    for (rows, dtype, mode, quantity), group in sorted(groups.items()):
+        worst = max(group, key=_compute_used_share)
+        lines.append(
+            f"{rows:<11}{dtype:<10}{mode:<7}{quantity:<14}{len(group):>5}  {worst.error:>9.2e}  {worst.bound:>9.2e}  "
+            f"{_compute_used_share(worst):>6.0%}"
+        )
+    lines += [f"FAILS: {finding.quantity} of {finding.case}" for finding in findings if not finding.holds]
+    return "\n".join(lines)
+
+
+def _compute_used_share(finding: Finding) -> float:
+    """Return error / bound, at most 1e6; 1e6 also where the bound is 0 or NaN."""
+    if finding.error == 0:
+        return 0.0
+    return min(finding.error / finding.bound, 1e6) if finding.bound > 0 else 1e6
