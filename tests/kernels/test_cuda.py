@@ -25,6 +25,7 @@ from tests.support import device_arrays
 from tests.support import lars_launchers as updates
 from tests.support import nt_xent_launchers as losses
 from tests.support import view_launchers as views
+from tests.support.closeness import assert_close
 
 ROOT = Path(__file__).parents[2]
 MEMORY = device_arrays.Memory()
@@ -358,7 +359,7 @@ def test_tensorflow_updates_on_the_gpu(jit: bool) -> None:
     assert all("GPU" in tensor.device for tensor in found)
     expected = updates.reference(*given, **choices)
     for tensor, right, scale in zip(found, expected, updates.sizes(case, given)):
-        assert np.all(np.abs(tensor.numpy() - right) <= 8 * 2.0**-23 * scale)
+        assert_close(tensor.numpy(), right, None, dtype="float32", scale=scale)
 
 
 @needs_gpu

@@ -17,6 +17,12 @@ from hypothesis import strategies as st
 from lowlevel_simclr import ops, reference
 from lowlevel_simclr.ops import _route
 from lowlevel_simclr.verification import nt_xent
+from lowlevel_simclr.verification.bound import (
+    compute_gradient_scale,
+    compute_loss_scale,
+    compute_temperature_scale,
+)
+from tests.support.closeness import assert_close
 from tests.support.host import on_the_host
 from tests.support.other_process import output_of
 
@@ -133,11 +139,10 @@ def test_replicas_add_up_to_the_whole() -> None:
     for share, (own_dz, own_slope) in zip(shares, backward):
         assembled[reference.own_rows(60, *share)] = own_dz.numpy()
         slope += float(own_slope)
-    np.testing.assert_allclose(gathered[0], loss.numpy(), rtol=0, atol=8 * 2.0**-52 * (1 + 1 / tau))
-    allowed = 8 * 2.0**-52 * np.max(np.abs(c)) / tau / np.linalg.norm(z, axis=1, keepdims=True)
-    assert np.all(np.abs(assembled - dz.numpy()) <= 2 * allowed)
+    assert_close(gathered[0], loss.numpy(), None, dtype="float64", scale=compute_loss_scale(tau))
+    assert_close(assembled, dz.numpy(), None, dtype="float64", scale=2 * compute_gradient_scale(z, c, tau))
     truth = reference.nt_xent_temperature_gradient(z.numpy(), tau, c.numpy())
-    assert abs(slope - truth) <= 8 * 2.0**-52 * np.sum(np.abs(c)) / tau**2 * (1 + 1 / tau)
+    assert_close(slope, truth, None, dtype="float64", scale=compute_temperature_scale(c, tau))
 
 
 @needs_xla
@@ -224,8 +229,10 @@ def test_the_gradient_op_checks_its_inputs() -> None:
 def test_no_row_is_compared_with_itself_where_all_are_equal() -> None:
     for pairs in (1, 5, 60):
         loss, dz = loss_and_gradient(tf.ones([2 * pairs, 6]), 0.5)
-        assert np.allclose(loss.numpy(), np.log(2 * pairs - 1), rtol=0, atol=3 * 8 * 2.0**-23)
-        assert np.all(np.abs(dz.numpy()) <= 8 * 2.0**-23 / 0.5 / np.sqrt(6) * 2)
+        right = np.full(2 * pairs, np.log(2 * pairs - 1))
+        assert_close(loss.numpy(), right, None, dtype="float32", scale=compute_loss_scale(0.5))
+        scale = 2 * compute_gradient_scale(np.ones((2 * pairs, 6)), np.ones(2 * pairs), 0.5)
+        assert_close(dz.numpy(), np.zeros((2 * pairs, 6)), None, dtype="float32", scale=scale)
         assert np.all(ops.contrastive_top1(tf.ones([2 * pairs, 6])).numpy() == (pairs == 1))
 
 
