@@ -194,7 +194,7 @@ def measure_stock_error(stock: ArrayLike, truth: ArrayLike, scale: Float64s, acc
 
 
 def compute_bounds(truth: Float64s, scale: Float64s, stock_error: float, accumulation: str, stored: str) -> Float64s:
-    """Return the largest error that each element may have, in units of its scale."""
+    """Return the largest error that each element may have, in units of its scale. NaN if E is."""
     counts = scale > 0
     unit = np.where(counts, scale, 1.0)
     bound = FACTOR * stock_error + SLACK * EPSILON[accumulation]
@@ -202,7 +202,7 @@ def compute_bounds(truth: Float64s, scale: Float64s, stock_error: float, accumul
     if EPSILON[stored] > EPSILON[accumulation]:
         reach = np.maximum(np.abs(truth) / unit + bound, SMALLEST_NORMAL[stored] / unit)
         bounds = bounds + np.where(bounds > 0, EPSILON[stored] / 2 * reach, 0.0)
-    return np.where(np.isnan(stock_error), np.nan, bounds)
+    return bounds
 
 
 def _find_worst(

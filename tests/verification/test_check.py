@@ -254,13 +254,19 @@ def test_devices_that_cannot_be_checked_say_why(monkeypatch: pytest.MonkeyPatch)
     assert [device.why_not for device in found] == ["", "no route", "no route"]
 
 
-def test_tensor_float_32_is_off_during_a_check_and_then_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("before", [False, True])
+def test_tensor_float_32_is_off_during_a_check_and_then_as_before(
+    before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     enabled = tf.config.experimental.tensor_float_32_execution_enabled
-    during = []
+    of_session, during = enabled(), []
     monkeypatch.setattr(every_op, "judge_every_op", lambda *_: during.append(enabled()) or [])
-    before = enabled()
-    assert every_op.judge_on_device(ops, every_op.Device("/CPU:0", MODES)) == []
-    assert during == [False] and enabled() == before
+    try:
+        tf.config.experimental.enable_tensor_float_32_execution(before)
+        assert every_op.judge_on_device(ops, every_op.Device("/CPU:0", MODES)) == []
+        assert during == [False] and enabled() == before
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(of_session)
 
 
 def test_the_installed_ops_pass(capsys: pytest.CaptureFixture[str]) -> None:
