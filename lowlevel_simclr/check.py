@@ -1,13 +1,15 @@
 """Prove the native ops on this machine: python -m lowlevel_simclr.check
 
-Every case is computed three times: by the native op, by the same formula in stock TensorFlow and by the NumPy float64
-reference. The check proves that
+Every case is computed by the native op, by the same formula in stock TensorFlow and by the NumPy float64 reference. The
+check proves that
 
-- the losses of NT-Xent, their gradient to z and to the temperature, the pixels of the views and the update of LARS are
-  at most twice as far from the reference as stock TensorFlow is, plus a few roundings
-  (`lowlevel_simclr.verification.bound` derives the bound);
+- the losses of NT-Xent, their gradients to z and to the temperature, and the pixels of the views are at most twice as
+  far from the reference as stock TensorFlow is, plus a few roundings (lowlevel_simclr/verification/bound.py derives
+  the bound);
+- the LARS update is within a few roundings of the reference, without help from stock TensorFlow;
 - top1 equals the reference's wherever rounding cannot decide it;
-- the parameters drawn for the views are the reference's: integers exactly, numbers to two units in the last place.
+- the parameters drawn for the views are the reference's: integers exactly, numbers to two units in the last place of
+  their range.
 
 It runs on the CPU and on every GPU: eagerly, in graphs (CPU only) and inside XLA, where the native ops can run there.
 The exit code is 0 if every result is within its bound and 1 otherwise.
@@ -32,8 +34,11 @@ from lowlevel_simclr.verification.table import write_table
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check the native ops on this machine. Returns the exit code: 0 if every finding holds, 1 otherwise."""
-    parser = argparse.ArgumentParser(prog="python -m lowlevel_simclr.check", description=__doc__.splitlines()[0])
-    parser.parse_args(arguments)
+    argparse.ArgumentParser(
+        prog="python -m lowlevel_simclr.check",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args(arguments)
     started = time.perf_counter()
     from lowlevel_simclr import ops
     from lowlevel_simclr.ops import _library, _route
