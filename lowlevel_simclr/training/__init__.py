@@ -1,1 +1,1 @@
-"""Pretraining: the plan of a run, its step, its loop, its sessions, and several replicas."""
+"""Pretraining: the plan of a run, its training step, its loop, its sessions and its replicas."""

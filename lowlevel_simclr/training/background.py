@@ -1,7 +1,7 @@
-"""Work done beside training, in one thread and in the order it was given: metrics read and written, checkpoints saved.
+"""A thread that works beside training: it reads and writes metrics and saves checkpoints, in the order given.
 
-An error ends the run: it is raised where the next work is given, or at the end. Work behind it is dropped, so that no
-checkpoint follows metrics that could not be written.
+An error of the thread ends the run. The next call of `do` or `wait` raises it, or the end of the block does. The thread
+drops all work after the error, so that no checkpoint follows metrics that could not be written.
 """
 
 from __future__ import annotations
@@ -10,44 +10,47 @@ import queue
 import threading
 from collections.abc import Callable
 
-WAITING = 2  # pieces of work that may wait; whoever gives a third waits, so that memory cannot fill with snapshots
+WAITING = 2  # pieces of work that may wait. `do` blocks on a third, so that snapshots cannot fill the memory
 
 
 class BackgroundWorker:
-    """A thread that does what it is given, as a context: it ends, all work done, where the block ends."""
+    """A thread that does the work it is given. As a context, it finishes all work before the block ends."""
 
     def __init__(self) -> None:
-        """Starts the thread."""
+        """Start the thread."""
         self._waiting: queue.Queue[Callable[[], None] | None] = queue.Queue(WAITING)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._serve, name="background", daemon=True)
         self._thread.start()
 
     def __enter__(self) -> BackgroundWorker:
-        """Itself."""
+        """Return the worker itself."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Waits for the work that was given; an error of it is raised unless the block already ends by one."""
+        """Wait for all work that was given. Raise its error, unless the block itself raised one."""
         self._waiting.put(None)
         self._thread.join()
         if kind is None:
             self._raise()
 
     def do(self, work: Callable[[], None]) -> None:
-        """Takes a piece of work, to be done after all that was given before.
+        """Give the thread a piece of work. The thread does it after all earlier work.
+
+        Args:
+            work: a function without arguments.
 
         Raises:
-            BaseException: what earlier work raised; `work` is not done then.
+            BaseException: if earlier work raised it. The thread does not do `work` then.
         """
         self._raise()
         self._waiting.put(work)
 
     def wait(self) -> None:
-        """Returns when all that was given is done.
+        """Wait until the thread has done all work that was given.
 
         Raises:
-            BaseException: what the work raised.
+            BaseException: if a piece of work raised it.
         """
         done = threading.Event()
         self._waiting.put(done.set)
@@ -64,5 +67,5 @@ class BackgroundWorker:
             if self._error is None:
                 try:
                     work()
-                except BaseException as error:  # noqa: BLE001, it is raised in the thread that gives the work
+                except BaseException as error:  # noqa: BLE001, `do`, `wait` or `__exit__` raises it again
                     self._error = error

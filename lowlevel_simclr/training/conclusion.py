@@ -1,4 +1,4 @@
-"""The end of a run: the trained encoder is evaluated and exported, pictures are drawn, results are printed."""
+"""The end of a run: the evaluation and export of the trained encoder, the pictures, and the printed results."""
 
 from __future__ import annotations
 
@@ -20,23 +20,26 @@ from lowlevel_simclr.training.plan import Plan
 
 
 def conclude(plan: Plan, run: Run, images: DataSet, learner: Learner, sample: DataSet | None) -> dict[str, Any]:
-    """Evaluate, export, draw and print; return what evaluation.json holds.
+    """Evaluate and export the trained encoder, draw the pictures and print the results.
 
-    Everything is evaluated in float32, whatever the run was trained in.
+    The evaluation computes in float32, whatever the precision of the run.
 
     Args:
-        plan: of the run.
-        run: its folder.
-        images: of the run.
-        learner: after its last step.
-        sample: what k-NN was measured on while training, or None.
+        plan: the plan of the run.
+        run: the run folder.
+        images: the data set of the run.
+        learner: the learner after the last step.
+        sample: the images on which k-NN was measured during training, or None.
+
+    Returns:
+        What evaluation.json holds.
 
     Raises:
-        RunError: a file cannot be written.
-        ValueError: h is not finite.
+        RunError: if a file cannot be written.
+        ValueError: if h is NaN or infinite.
     """
     channels = images.train.images.shape[-1]
-    encoder = build_learner(dataclasses.replace(plan, precision="float32"), channels).encoder  # not trained yet
+    encoder = build_learner(dataclasses.replace(plan, precision="float32"), channels).encoder  # still untrained
     baselines = {}
     if sample is not None:
         baselines = {

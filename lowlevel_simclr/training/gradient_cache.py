@@ -1,4 +1,4 @@
-"""The training step with the memory of one micro-batch: the gradient cache (Gao et al. 2021)."""
+"""The gradient cache (Gao et al. 2021): a training step that needs only the memory of one micro-batch."""
 
 from __future__ import annotations
 
@@ -22,24 +22,30 @@ def train_cached_step(
     micro_batches: int,
     replica: Replica = ALONE,
 ) -> Metrics:
-    """`train_step` with the memory of one micro-batch: the gradient cache (Gao et al. 2021).
+    """Make the step of `train_step` with the memory of one micro-batch: the gradient cache (Gao et al. 2021).
 
-    (1) z of each micro-batch without a tape; (2) loss and dz of the whole batch; (3) each micro-batch again, its views
-    made again, under a tape whose output gradients are its rows of dz, and the gradients summed. It is exact for the
-    model whose BatchNorm sees one micro-batch at a time. The moving statistics move once, in (3): by the mean over the
-    micro-batches (`batch_norm.BatchStatistics`).
+    1. Compute z of every micro-batch, without a tape.
+    2. Compute the loss of the whole batch and its gradient dz.
+    3. Compute every micro-batch again, views included, under a tape, with its rows of dz as output gradients. Add up
+       the gradients of all micro-batches.
+
+    The gradient is exact for a model whose BatchNorm sees one micro-batch at a time. The moving statistics move once a
+    step, in part 3, by the mean over the micro-batches (`batch_norm.BatchStatistics`).
 
     Args:
-        learner: as `train_step`.
-        views: as `train_step`.
-        loss_and_top1: as `train_step`.
-        schedule: as `train_step`.
-        batch: as `train_step`; micro-batch j is images j m .. (j + 1) m - 1 of it.
-        micro_batches: k, how many.
-        replica: as `train_step`.
+        learner: see `train_step`.
+        views: see `train_step`.
+        loss_and_top1: see `train_step`.
+        schedule: see `train_step`.
+        batch: see `train_step`. With m images in a micro-batch, micro-batch j has the images j m .. (j + 1) m - 1.
+        micro_batches: k, the number of micro-batches.
+        replica: see `train_step`.
+
+    Returns:
+        The metrics of the step, over all replicas.
 
     Raises:
-        ValueError: the batch is no whole number of micro-batches.
+        ValueError: if the batch cannot be split into k equal micro-batches.
     """
     parts = _split_batch(batch, micro_batches)
     with replica.batch_norm_scope():
@@ -56,7 +62,7 @@ def train_cached_step(
 
 
 def _split_batch(batch: Batch, count: int) -> Batch:
-    """The batch with its images in micro-batches: epoch (), index (k, m), images (k, m, H, W, C)."""
+    """Return the batch with its images in k micro-batches: epoch (), index (k, m), images (k, m, H, W, C)."""
     epoch, index, images = batch
     pairs = index.shape[0]
     if pairs is None or pairs % count:
@@ -65,27 +71,30 @@ def _split_batch(batch: Batch, count: int) -> Batch:
 
 
 def _join_rows(z: tf.Tensor) -> tf.Tensor:
-    """Rows of micro-batches, each its first and then its second views, as rows of the batch: (k, 2m, d) -> (2N, d)."""
+    """Return the rows of all micro-batches (k, 2m, d) as rows of the batch (2N, d).
+
+    A micro-batch holds its first views, then its second views. The batch is ordered in the same way.
+    """
     count, rows, dim = z.shape
     return tf.reshape(tf.transpose(tf.reshape(z, [count, 2, rows // 2, dim]), [1, 0, 2, 3]), [count * rows, dim])
 
 
 def _split_rows(rows: tf.Tensor, count: int) -> tf.Tensor:
-    """What `_together` put together: (2N, d) -> (k, 2m, d)."""
+    """Undo `_join_rows`: return the rows of the batch (2N, d) by micro-batch, (k, 2m, d)."""
     total, dim = rows.shape
     by_part = tf.transpose(tf.reshape(rows, [2, count, total // 2 // count, dim]), [1, 0, 2, 3])
     return tf.reshape(by_part, [count, total // count, dim])
 
 
 def _project(learner: Learner, views: Views, parts: Batch, place: tf.Tensor) -> tf.Tensor:
-    """z (2m, d) of one micro-batch, BatchNorm in training mode."""
+    """Return z (2m, d) of micro-batch number `place`, with BatchNorm in training mode."""
     epoch, index, images = parts
     x = views(epoch, index[place], images[place])  # (2m, S, S, C)
     return learner.projection(learner.encoder(x, training=True), training=True)
 
 
 def _project_each(learner: Learner, views: Views, parts: Batch, count: int) -> tf.Tensor:
-    """z of every micro-batch, (k, 2m, d), without a tape and with the moving statistics left alone."""
+    """Return z (k, 2m, d) of all micro-batches, without a tape. The moving statistics do not move."""
     dim, rows = learner.projection.output_shape[-1], 2 * parts[1].shape[1]
     dtype = tf.as_dtype(learner.projection.compute_dtype)
     found = tf.TensorArray(dtype, size=count, element_shape=(rows, dim))
@@ -94,13 +103,13 @@ def _project_each(learner: Learner, views: Views, parts: Batch, count: int) -> t
         with batch_norm.use_batch_statistics(batch_norm.get_batch_statistics(moves=False)):
             return place + 1, found.write(place, _project(learner, views, parts, place))
 
-    # One micro-batch at a time: loops run ten iterations at once if they may, with the memory of ten.
+    # One micro-batch at a time. By default, TensorFlow runs ten iterations at once, with the memory of ten.
     found = tf.while_loop(lambda place, _: place < count, body, (tf.constant(0), found), parallel_iterations=1)[1]
     return tf.ensure_shape(found.stack(), [count, rows, dim])
 
 
 def _sum_gradients(learner: Learner, views: Views, parts: Batch, dz: tf.Tensor) -> list[tf.Tensor]:
-    """The gradients of all micro-batches, whose dz is (k, 2m, d), added up in their order."""
+    """Return the gradients of all micro-batches, added up in their order. `dz` is (k, 2m, d)."""
     count = dz.shape[0]
     variables = list_trainable_variables(learner.encoder, learner.projection)
 

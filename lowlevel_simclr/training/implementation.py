@@ -1,4 +1,4 @@
-"""Whose loss, views and update a run uses: the native library's or stock TensorFlow's."""
+"""The loss, the views and the update that a run uses: those of the native library or of stock TensorFlow."""
 
 from __future__ import annotations
 
@@ -14,27 +14,34 @@ from lowlevel_simclr.runtime.devices import has_gpu
 
 
 def choose_implementation(ops: str, compiled: bool) -> Implementation:
-    """Whose loss, views and update are used: chosen here alone, said at the start and kept in the run folder.
+    """Return the loss, the views and the update that a run uses.
+
+    Only this function makes the choice. The run prints the choice at the start and keeps it in environment.json.
 
     Args:
-        ops: native or stock.
+        ops: "native" or "stock".
         compiled: whether XLA compiles the step.
     """
     if ops == "native":
-        from lowlevel_simclr import ops as native  # here, so that --ops stock runs without the binary
+        from lowlevel_simclr import ops as native  # imported here, so that --ops stock runs without the library
 
         chosen = Implementation.of("native", native)
-        # XLA fuses the stock update by itself, on a GPU to some hundred kernels, of which the native one has a few.
+        # XLA fuses the stock update by itself. On a GPU that leaves some hundred kernels, against a few natively.
         fused = compiled and not has_gpu()
         return chosen._replace(lars_update_all=stock.lars_update_all) if fused else chosen
     return Implementation.of("stock", stock)
 
 
 def refuse_missing_library(ops: str) -> None:
-    """The native library is loaded now, if its ops are asked for, and not when the first step is traced.
+    """Load the native library if the run uses it.
+
+    A library that does not load is then reported at once, and not when TensorFlow traces the first step.
+
+    Args:
+        ops: "native" or "stock".
 
     Raises:
-        ConfigError: it is missing, of another version, or does not load.
+        ConfigError: if the library is missing, is of another version, or does not load.
     """
     if ops != "native":
         return
@@ -47,9 +54,10 @@ def refuse_missing_library(ops: str) -> None:
 
 
 class Implementation(NamedTuple):
-    """Whose loss, views and update are used.
+    """The functions for the loss, the views and the update. They have the signatures of those in `stock`.
 
-    name: as it is said to the user. The functions have the signatures of those in `stock`.
+    Attributes:
+        name: the name that the run prints, "native" or "stock".
     """
 
     name: str
@@ -62,5 +70,10 @@ class Implementation(NamedTuple):
 
     @classmethod
     def of(cls, name: str, module: Any) -> Implementation:
-        """Everything from one module: `stock`, or `ops`."""
+        """Return an implementation that takes every function from one module.
+
+        Args:
+            name: the name that the run prints.
+            module: `stock` or `ops`.
+        """
         return cls(name, **{field: getattr(module, field) for field in cls._fields[1:]})

@@ -1,4 +1,4 @@
-"""What is trained and saved: encoder, projection head, optimizer, loss scale and step counter."""
+"""The state that a run trains and saves: encoder, projection head, optimizer, loss scale and step counter."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from lowlevel_simclr.training.plan import Plan
 
 @dataclasses.dataclass(frozen=True)
 class Learner:
-    """What is trained and what training keeps: f, g, the optimizer's slots, the loss scale, the step counter."""
+    """The state of training: encoder f, projection head g, optimizer slots, loss scale and step counter."""
 
     encoder: tf.keras.Model
     projection: tf.keras.Model
     optimizer: Optimizer
     loss_scale: LossScale
-    step: tf.Variable  # () int64, steps done
+    step: tf.Variable  # () int64, steps trained so far
 
     def named_state(self) -> dict[str, tf.Variable]:
-        """Every variable that the next step depends on, by a name that stays the same from one program to the next."""
+        """Return every variable that the next step depends on, under a name that is the same in every program."""
         named = {
             **keras.name_variables("encoder", self.encoder),
             **keras.name_variables("projection", self.projection),
@@ -37,32 +37,36 @@ class Learner:
         return named | {"step": self.step}
 
     def snapshot(self) -> dict[str, tf.Tensor]:
-        """The state of this moment, whatever training does next: costs nothing now, its memory once training moves on.
+        """Return the state of this moment. Later steps do not change it.
 
-        Tensors that share the variables' memory. TensorFlow gives a variable new memory where a tensor still holds the
-        old one, and the native update never writes in place.
+        The tensors share the memory of the variables. A snapshot is free when it is taken. Once training moves on, it
+        costs the memory of a whole state. Sharing is safe for two reasons. An assignment gives the variable new memory
+        if a tensor still holds the old memory, and the native update never writes in place.
         """
         return {name: keras.unwrap_variable(each).read_value() for name, each in self.named_state().items()}
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The state as arrays, to be saved."""
+        """Return the state of this moment as NumPy arrays by name."""
         return {name: tensor.numpy() for name, tensor in self.snapshot().items()}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        """Takes back what `arrays` gave.
+        """Set the state to arrays that the method `arrays` returned.
+
+        Args:
+            arrays: the state by name.
 
         Raises:
-            ValueError: the names or shapes are those of another model or optimizer.
+            ValueError: if an array is missing or has another shape, because it is from another model or optimizer.
         """
         keras.assign_named(self.named_state(), arrays)
 
 
 def build_learner(plan: Plan, channels: int) -> Learner:
-    """Return a learner before its first step: the seed's weights, and an optimizer that has not moved.
+    """Return the learner of a plan before its first step, with initial weights and optimizer slots of 0.
 
     Args:
-        plan: of the run.
-        channels: C of the images.
+        plan: the plan of the run.
+        channels: C, the channels of an image.
     """
     model, choice = plan.model, plan.optimizer
     set_precision(plan.precision)
@@ -87,10 +91,10 @@ def build_learner(plan: Plan, channels: int) -> Learner:
 def start_learner(
     encoder: tf.keras.Model, projection: tf.keras.Model, optimizer: Optimizer, loss_scale: LossScale
 ) -> Learner:
-    """A learner before its first step."""
+    """Return a learner at step 0."""
     return Learner(encoder, projection, optimizer, loss_scale, tf.Variable(0, dtype=tf.int64, trainable=False))
 
 
 def list_trainable_variables(encoder: tf.keras.Model, projection: tf.keras.Model) -> list[tf.Variable]:
-    """The variables of f and g that the loss moves, in the order the optimizer knows them by."""
+    """Return the variables of f and g that the loss moves, in the order that the optimizer uses."""
     return [*encoder.trainable_variables, *projection.trainable_variables]

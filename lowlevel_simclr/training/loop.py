@@ -1,4 +1,4 @@
-"""Many training steps in one host call."""
+"""The training loop: many training steps in one host call."""
 
 from __future__ import annotations
 
@@ -25,14 +25,22 @@ StepsFunction = Callable[[Iterator[Batch], tf.Tensor], Metrics]
 
 
 def make_fetch(plan: Plan, images: DataSet) -> Gather | None:
-    """Put the images on the device and return what gathers a batch there, or None where the batches bring them."""
+    """Put the images on the device and return the function that gathers a batch there.
+
+    Args:
+        plan: the plan of the run.
+        images: the data set of the run.
+
+    Returns:
+        The function, or None if the images stay on the host. The batches then hold the images themselves.
+    """
     if plan.data_on != "device":
         return None
     return keep_on_device(select_training_images(images, plan.train_on), has_gpu())
 
 
 def make_views(plan: Plan) -> Views:
-    """Return (epoch, index, images) -> both views of every image, by the recipe of the run."""
+    """Return the function (epoch, index, images) -> both views of every image, by the recipe of the run."""
     return compile_views(
         seed=plan.seed,
         recipe=plan.recipe,
@@ -45,12 +53,12 @@ def make_views(plan: Plan) -> Views:
 
 
 def make_steps(plan: Plan, learner: Learner, replica: Replica = ALONE, fetch: Gather | None = None) -> StepsFunction:
-    """Return the compiled loop over the training steps of one replica.
+    """Return the compiled training loop of one replica.
 
     Args:
-        plan: of the run.
-        learner: what it trains.
-        replica: which one.
+        plan: the plan of the run.
+        learner: the learner that the loop trains.
+        replica: the replica that runs the loop.
         fetch: see `make_fetch`.
     """
     loss = make_loss(plan.implementation, plan.temperature, plan.loss_reduction, replica)
@@ -73,23 +81,23 @@ def compile_steps(
     fetch: Callable[..., Batch] | None = None,
     inline: bool = False,
 ) -> StepsFunction:
-    """`steps(iterator, count)`: `count` steps in one host call, without Python between them.
+    """Return `steps(iterator, count)`, which makes `count` training steps in one host call, without Python in between.
 
     Args:
-        one_step: a batch -> metrics, as `train_step`.
-        jit_compile: compile the step with XLA; the loop and the input stay outside.
-        fetch: what makes a batch of what the iterator gives, where that is none yet. Outside the step, so that the
-            step is one program, and its numbers the same bits, wherever the images lie. What the iterator gives for all
-            steps is read first then: it is small, and a copy to a GPU between two steps waits for the first to end and
-            holds up the second.
-        inline: make the step's operations the loop's own. Else the loop calls the step as a function, and TensorFlow
-            does not keep a frame and an iteration for each of its operations: measured by `bench.step.bench_step_loop`.
-            With `jit_compile` the step is a program, and there is no choice.
+        one_step: a function from a batch to metrics, such as `train_step` with its other arguments filled in.
+        jit_compile: whether XLA compiles the step. The loop and the input stay outside XLA.
+        fetch: optional function that turns an iterator element into a batch. The loop calls it outside the step. So the
+            step is one program, and gives the same bits, wherever the images lie. With `fetch`, `steps` first reads the
+            elements of all `count` steps, which are small. A copy to a GPU between two steps would wait for the first
+            step to end, and would hold up the second.
+        inline: whether the operations of the step become operations of the loop. Otherwise the loop calls the step as a
+            function, so that TensorFlow keeps no frame and no iteration for each operation of the step (measured by
+            `bench.step.bench_step_loop`). With `jit_compile` the step is one program, and `inline` has no effect.
 
     Returns:
-        A function whose metrics are (count,) each; `count` is a scalar int32 tensor, so that it never retraces.
+        A function whose metrics are (count,) each. Its `count` is a scalar int32 tensor, so that it never retraces.
     """
-    # Nothing of a step needs autograph, whose rewriting of all that is called takes a third of the tracing.
+    # A step does not need autograph. Its rewriting of every called function takes a third of the tracing time.
     one_step = tf.autograph.experimental.do_not_convert(one_step)
     if jit_compile:
         called = tf.function(one_step, jit_compile=True)
@@ -109,7 +117,7 @@ def compile_steps(
 
 
 def _read_ahead(iterator: Any, count: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """The next `count` elements, stacked in host memory, then copied at once to where the step runs."""
+    """Read the next `count` elements, stack them in host memory, and copy them in one go to where the step runs."""
     with tf.device("/CPU:0"):
         specs = iterator.element_spec
         rows = tuple(tf.TensorArray(spec.dtype, size=count, element_shape=spec.shape) for spec in specs)

@@ -1,6 +1,6 @@
-"""The training loss: NT-Xent over the rows of all replicas, its factor, its chance level, and top-1.
+"""The training loss: NT-Xent over the rows of all replicas, with its factor, its chance level and top-1.
 
-Another contrastive loss belongs here: a function with the signature of `make_loss`, and its chance level.
+Another contrastive loss belongs in this file: a function with the signature of `make_loss`, and its chance level.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from lowlevel_simclr.training.replicas import ALONE, Replica, order_canonically
 
 LossAndTop1 = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]  # z (2N, d) -> loss (2N,), top1 (2N,) bool
 
-# The loss is this factor times the mean over the 2N views. "mean" is the paper's convention. "google" is that of
-# Google's code, which adds up the means of both directions.
+# The loss is this factor times the mean over the 2N views. "mean" is the convention of the paper. "google" is the
+# convention of Google's code, which adds up the means of both directions.
 LOSS_FACTORS = {"mean": 1.0, "google": 2.0}
 
 
 class NtXentOps(Protocol):
-    """The formulas that the loss needs, as `ops` and `stock` have them."""
+    """The NT-Xent functions that the training loss needs, as `ops` and `stock` have them."""
 
     @property
     def nt_xent_and_top1(self) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
@@ -37,13 +37,13 @@ class NtXentOps(Protocol):
 
 
 def make_loss(formulas: NtXentOps, temperature: float, reduction: str, replica: Replica = ALONE) -> LossAndTop1:
-    """Return a function from z (2n, d) to the loss of each view (2n,) and its top-1 (2n,).
+    """Return the function from z (2n, d) to the loss (2n,) and the top-1 (2n,) of each view.
 
     Args:
-        formulas: whose NT-Xent.
+        formulas: the NT-Xent functions, from `ops` or `stock`.
         temperature: tau, above 0.
         reduction: a key of `LOSS_FACTORS`.
-        replica: whose rows z holds. The columns are the rows of all replicas.
+        replica: the replica whose rows z holds. The loss compares them with the rows of all replicas.
     """
     nt_xent_and_top1 = make_nt_xent_and_top1(replica, formulas, temperature)
     factor = LOSS_FACTORS[reduction]
@@ -60,13 +60,13 @@ def make_loss(formulas: NtXentOps, temperature: float, reduction: str, replica: 
 def make_nt_xent_and_top1(replica: Replica, formulas: NtXentOps, temperature: float) -> LossAndTop1:
     """Return NT-Xent of a replica's rows against the columns of all replicas: z (2n, d) -> losses (2n,), top1 (2n,).
 
-    Forward gathers z. Backward gathers the normaliser and the cotangent of each row, three numbers. Once those of the
-    other replicas are known, the gradient of the global loss with respect to the own rows is complete. So nothing
-    travels back through the gather.
+    The columns are the rows of all replicas. The forward pass gathers z. The backward pass gathers three numbers for
+    each row: two numbers of the normaliser, and the cotangent. With those of the other replicas, a replica computes the
+    complete gradient of the global loss with respect to its own rows. So no gradient travels back through the gather.
 
     Args:
-        replica: whose rows these are. A lone replica computes `formulas.nt_xent_and_top1`.
-        formulas: whose NT-Xent.
+        replica: the replica whose rows z holds. A lone replica calls `formulas.nt_xent_and_top1`.
+        formulas: the NT-Xent functions, from `ops` or `stock`.
         temperature: tau, above 0.
     """
     if replica.count == 1:
@@ -97,10 +97,14 @@ def make_nt_xent_and_top1(replica: Replica, formulas: NtXentOps, temperature: fl
 
 
 def compute_chance_loss(batch_size: int, reduction: str = "mean") -> float:
-    """Return the loss of an encoder that says the same of every view: the factor times log(2N - 1).
+    """Return the loss of an encoder that cannot tell views apart: the factor times log(2N - 1).
 
     Args:
-        batch_size: N, images in a batch of all replicas.
+        batch_size: N, the images in a batch of all replicas.
         reduction: a key of `LOSS_FACTORS`.
+
+    Example:
+        >>> round(compute_chance_loss(256), 3)
+        6.236
     """
     return LOSS_FACTORS[reduction] * math.log(2 * batch_size - 1)

@@ -1,4 +1,4 @@
-"""What a run prints: before its first step, and after its last."""
+"""The lines that a run prints before its first step and after its last step."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ What to try next:
 
 
 def print_start(plan: Plan, run: Run, images: DataSet, learner: Learner, first_step: int, workers: Workers) -> None:
-    """Print the encoder, the head, the loss and the device, before the first step."""
+    """Print the run, the data, the encoder, the projection head, the loss and the device before the first step."""
     if not workers.chief:
         print(f"worker   {workers.rank} of {workers.count}: worker 0 keeps the run folder")
         return
@@ -53,7 +53,7 @@ def print_start(plan: Plan, run: Run, images: DataSet, learner: Learner, first_s
 
 
 def print_reading(plan: Plan, images: DataSet) -> None:
-    """Print what became of the files, where there is something to say."""
+    """Print how the images are stored, and which of them are left out."""
     record = catalog.describe_dataset(images)
     height, width, channels = record["shape"]
     streamed = ", decoded as they are needed" if catalog.is_streamed(images) else ""
@@ -69,7 +69,7 @@ def print_reading(plan: Plan, images: DataSet) -> None:
 
 
 def print_results(plan: Plan, run: Run, evaluation: dict[str, Any]) -> None:
-    """Print the table of what was learned, and what to try next."""
+    """Print the table of results, and what to try next."""
     print(summary.format_table(evaluation))
     print(f"pictures: {run.plots}")
     text = SHAPES_NEXT if plan.dataset == "shapes" else OTHER_NEXT

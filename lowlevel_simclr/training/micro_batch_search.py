@@ -1,4 +1,4 @@
-"""--micro-batch auto: the largest micro-batch whose step fits into a GPU's memory, found by trying."""
+"""The search of --micro-batch auto: the largest micro-batch whose step fits into a GPU's memory, found by trial."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ def find_largest_micro_batch(
     """Return the first size that fits.
 
     Args:
-        sizes: images of a micro-batch, the largest first.
-        fits: tries one.
-        tell: called with a sentence for each size that was tried.
+        sizes: numbers of images in a micro-batch, largest first.
+        fits: tries a size, and returns whether it fits into the memory.
+        tell: called with a progress message for each size.
 
     Raises:
-        ConfigError: none fits.
+        ConfigError: if no size fits.
+
+    Example:
+        >>> find_largest_micro_batch([256, 128, 64], lambda size: size <= 128, tell=lambda text: None)
+        128
     """
     for size in sizes:
         if fits(size):

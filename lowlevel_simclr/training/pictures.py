@@ -1,4 +1,4 @@
-"""The pictures of a run: its views, its curves, the map of its representations and their neighbours."""
+"""The pictures of a run: its views, its learning curves, the map of its representations and their neighbours."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from lowlevel_simclr.training.loss import compute_chance_loss
 from lowlevel_simclr.training.plan import Plan
 
 PREVIEWED = 8  # images in views.png
-QUERIES = 10  # rows of neighbours.png, one a class where there are ten
-MAPPED = 1000  # points of embedding.png
+QUERIES = 10  # test images in neighbours.png: one of each class if there are ten classes
+MAPPED = 1000  # test images in each map of embedding.png
 
 
 def draw_views(plan: Plan, images: DataSet, path: Path) -> None:
-    """Draw views.png: the first images of the order of epoch 0, each with its two views."""
+    """Draw views.png: the first training images, each with its two views of epoch 0."""
     index = np.arange(PREVIEWED)
     originals = select_training_images(images, plan.train_on)[index]
     views = make_views(dataclasses.replace(plan, precision="float32", scaling=UNSCALED))
@@ -39,12 +39,12 @@ def draw_results(
     """Draw learning.png, embedding.png and neighbours.png.
 
     Args:
-        plan: of the run.
-        run: whose folder they go to.
-        images: of the run.
-        h: of the trained encoder.
-        h_untrained: of the untrained encoder.
-        baselines: k-NN accuracies that the curve is drawn beside.
+        plan: the plan of the run.
+        run: the run whose folder holds the pictures.
+        images: the data set of the run.
+        h: the representations by the trained encoder.
+        h_untrained: the representations by the untrained encoder.
+        baselines: k-NN accuracies in [0, 1], by name, to draw beside the curve of k-NN.
     """
     test, folder = images.test, run.plots
     chance = compute_chance_loss(plan.batch_size, plan.loss_reduction)

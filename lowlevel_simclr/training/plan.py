@@ -1,6 +1,6 @@
-"""What a configuration comes to on this machine, with these images: resolved settings and a plan of plain values.
+"""The meaning of a configuration on this machine, with these images: the resolved settings, and a plan of plain values.
 
-This is the one place below the programs that knows `Config`. Everything else takes plain values, or the plan.
+Below the programs, only this module knows `Config`. Everything else takes plain values, or the plan.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ from lowlevel_simclr.training.implementation import Implementation, choose_imple
 from lowlevel_simclr.training.micro_batch_search import AUTO, find_largest_micro_batch
 from lowlevel_simclr.training.workers import LONE, Team
 
-RESIDENT = 2**30  # bytes of images that `--data-on auto` puts on a GPU: six times CIFAR-10, an eighth of a small GPU
-RGB = 3  # channels that have colours
+RESIDENT = 2**30  # bytes: the most that `--data-on auto` puts on a GPU. Six times CIFAR-10, an eighth of a small GPU.
+RGB = 3  # channels of an image with colours
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a configuration comes to, in plain values.
+    """The plain values that a configuration resolves to.
 
-    The fields up to `data_on` are what environment.json lists. `knn_every` counts steps here, 0 for never.
+    environment.json lists the fields from `steps` to `data_on`. `knn_every` counts steps, although the setting of that
+    name counts epochs. 0 means never.
     """
 
     steps: int
@@ -70,33 +71,36 @@ class Plan:
 
     @property
     def micro_batch(self) -> int:
-        """Images of a micro-batch, over all replicas."""
+        """The number of images in a micro-batch, over all replicas."""
         return self.batch_size // self.micro_batches
 
     def describe(self) -> dict[str, Any]:
-        """Return what environment.json lists."""
+        """Return the values that environment.json lists."""
         names = [field.name for field in dataclasses.fields(self)]
         values = {name: getattr(self, name) for name in names[: names.index("dataset")]}
         return {**values, "implementation": self.implementation.name}
 
 
-Fits = Callable[[Plan, DataSet], bool]  # whether the memory lasts for the step of a plan
+Fits = Callable[[Plan, DataSet], bool]  # returns whether the step of a plan fits into the memory
 
 
 # Before the images are read
 
 
 def read_earlier(config: Config, folder: Path, fresh: bool = False) -> Config | None:
-    """Return the configuration of the run that is gone on with, where its choice for `--micro-batch auto` is needed.
+    """Return the configuration of the run to resume, if this session needs its choice for `--micro-batch auto`.
 
     Args:
-        config: as it was given.
-        folder: of the run, if there is one.
-        fresh: whether another folder is begun.
+        config: the configuration that the user gave.
+        folder: the run folder, which need not exist.
+        fresh: whether the session starts another folder.
+
+    Returns:
+        The configuration, or None if the session does not need it.
 
     Raises:
-        RunError: config.json is not JSON.
-        ConfigError: it is not a configuration of this version.
+        RunError: if config.json is not JSON.
+        ConfigError: if config.json is not a configuration of this version.
     """
     if config.train.micro_batch != AUTO or fresh or not (folder / "config.json").is_file():
         return None
@@ -104,23 +108,31 @@ def read_earlier(config: Config, folder: Path, fresh: bool = False) -> Config | 
 
 
 def refuse_early(config: Config, team: Team, earlier: Config | None = None) -> None:
-    """Refuse what can be refused before the images are read.
+    """Check what can be checked before the images are read.
+
+    Args:
+        config: the configuration that the user gave.
+        team: the replicas.
+        earlier: see `read_earlier`.
 
     Raises:
-        ConfigError: see `resolve`.
+        ConfigError: if `--micro-batch auto` is not possible, see `resolve`, or if the native library does not load.
     """
     _choose_for_machine(config, team, earlier)
     refuse_missing_library(config.train.ops)
 
 
 def list_early_differences(config: Config, team: Team, earlier: Config | None, found: Mapping[str, Any]) -> list[str]:
-    """Return what keeps a run from being resumed, a line a setting, whether or not the images will have colours.
+    """Return the differences that keep a run from being resumed, one line for each setting.
+
+    Before the images are read, nobody knows whether they have colours. So the function tries both cases, and returns
+    the shorter list.
 
     Args:
-        config: as it was given.
+        config: the configuration that the user gave.
         team: the replicas.
         earlier: see `read_earlier`.
-        found: config.json of the run.
+        found: what config.json of the run holds.
     """
     chosen, before = _choose_for_machine(config, team, earlier), from_dict(found)
     return min((list_differences(before, after) for after in (chosen, _without_colours(chosen))), key=len)
@@ -130,9 +142,9 @@ def load_images(config: Config, before: Mapping[str, Any] | None = None, at_leas
     """Return the data set that a configuration names.
 
     Args:
-        config: any.
-        before: data.json of a run that is gone on with.
-        at_least: how many images are needed.
+        config: the configuration, resolved or not.
+        before: what data.json of the resumed run holds, or None.
+        at_least: the number of images that the run needs.
 
     Raises:
         DataError: see `catalog.load_dataset`.
@@ -149,9 +161,9 @@ def load_images(config: Config, before: Mapping[str, Any] | None = None, at_leas
 
 
 def choose_stored_side(config: Config) -> int:
-    """Return the pixels that the shorter side of a folder's images is stored with at most.
+    """Return the largest number of pixels for the shorter side of a stored image, for a folder of images.
 
-    Where no number is given, there are so many that the smallest crop still has a pixel for every pixel of a view.
+    Without `--stored-side`, it is as large as needed for the smallest crop to have one pixel for every pixel of a view.
     """
     needed = math.ceil(config.model.image_size / math.sqrt(config.views.crop_area[0]))
     return config.data.stored_side or max(8, needed)
@@ -168,21 +180,25 @@ def resolve(
     fits: Fits | None = None,
     tell: Callable[[str], object] = print,
 ) -> tuple[Config, Plan]:
-    """Return the final configuration, every "auto" replaced by what was chosen, and the plan it comes to.
+    """Return the final configuration and its plan.
+
+    The final configuration has the precision, the devices and the micro-batch that were chosen, in place of "auto" or
+    "all".
 
     Args:
-        config: as it was given.
+        config: the configuration that the user gave.
         team: the replicas.
-        images: of the run.
-        earlier: the configuration of the run that is gone on with: what it chose for `--micro-batch auto` stands.
-        fits: tells whether the memory lasts for a plan, for `--micro-batch auto`. None tries nothing and takes the
-            whole batch, which will do where no step is made.
-        tell: called with a sentence for each size that was tried.
+        images: the data set of the run.
+        earlier: the configuration of the run to resume, or None. Its choice for `--micro-batch auto` stands.
+        fits: returns whether the step of a plan fits into the memory, for `--micro-batch auto`. With None, nothing is
+            tried and the micro-batch is the whole batch. That is enough if no step will be made.
+        tell: called with a progress message for each size that is tried.
 
     Raises:
-        ConfigError: the batch has no equal shares for the replicas; XLA or --data-on device are asked for with several
-            replicas; --micro-batch is auto without a GPU, with several workers, or nothing fits.
-        DataError: there are fewer images than a batch, or --data-on is device and they are streamed.
+        ConfigError: if the batch has no equal shares for the replicas, if XLA or `--data-on device` is asked for with
+            several replicas, or if `--micro-batch auto` has no GPU, has several workers, or finds no size that fits.
+        DataError: if there are fewer images than a batch, or if `--data-on device` is asked for and the images are
+            streamed.
     """
     config = _choose_for_machine(config, team, earlier)
     if images.train.images.shape[-1] != RGB:
@@ -193,9 +209,9 @@ def resolve(
 
 
 def _choose_for_machine(config: Config, team: Team, earlier: Config | None) -> Config:
-    """Return the configuration with this machine's precision and devices, and an earlier session's micro-batch.
+    """Return the configuration with this machine's precision and devices, and with an earlier session's micro-batch.
 
-    Another device, or another number of them, is another run.
+    A run on another device, or on another number of devices, is another run.
     """
     devices = config.train.devices if config.train.devices.startswith("cpu:") else str(len(team.local))
     config = replace(config, precision=resolve_precision(config), devices=devices)
@@ -214,14 +230,14 @@ def _choose_for_machine(config: Config, team: Team, earlier: Config | None) -> C
 
 
 def resolve_precision(config: Config) -> str:
-    """Return the precision; for "auto" what this device computes fast."""
+    """Return the precision of a configuration. For "auto", it is the one that this device computes fast."""
     return choose_fast_precision() if config.train.precision == "auto" else config.train.precision
 
 
 def _without_colours(config: Config) -> Config:
     """Return the configuration for images that are not RGB: without saturation, hue and grey views.
 
-    On grey images nothing is lost: these operations leave a grey pixel as it is.
+    Grey images lose nothing, because these operations leave a grey pixel as it is.
     """
     return replace(config, saturation=(1.0, 1.0), hue=(0.0, 0.0), grey_probability=0.0)
 
@@ -229,10 +245,13 @@ def _without_colours(config: Config) -> Config:
 def _find_micro_batch(
     config: Config, team: Team, images: DataSet, fits: Fits | None, tell: Callable[[str], object]
 ) -> int:
-    """Return the largest micro-batch that fits. Of several replicas the share of one is tried, on the first device."""
+    """Return the largest micro-batch that fits, or 0 for the whole batch if `fits` is None.
+
+    For several replicas, the search tries the share of one replica on the first device.
+    """
     if fits is None:
         return 0
-    count_micro_batches(replace(config, micro_batch="0"), team.count)  # refuses what the whole batch cannot be
+    count_micro_batches(replace(config, micro_batch="0"), team.count)  # raises if not even the whole batch is possible
 
     def is_even(size: int) -> bool:
         try:
@@ -249,9 +268,9 @@ def _find_micro_batch(
 
 
 def _reduce_to_one_replica(config: Config, replicas: int) -> Config:
-    """Return what one of several replicas does alone: its part of each micro-batch.
+    """Return the configuration for one of several replicas that trains alone on its share of each micro-batch.
 
-    XLA does not compile the step of several replicas.
+    XLA is off in it, because XLA does not compile the step of several replicas either.
     """
     if replicas == 1:
         return config
@@ -265,10 +284,18 @@ def _reduce_to_one_replica(config: Config, replicas: int) -> Config:
 
 
 def make_plan(config: Config, images: DataSet, team: Team = LONE) -> Plan:
-    """Return the plan of a configuration in which nothing but the precision is left to choose.
+    """Return the plan of a configuration whose micro-batch is a number.
+
+    The plan also chooses the precision, XLA and the place of the images, if these settings are "auto".
+
+    Args:
+        config: the configuration.
+        images: the data set of the run.
+        team: the replicas.
 
     Raises:
-        ConfigError, DataError: see `resolve`.
+        ConfigError: see `resolve`.
+        DataError: see `resolve`.
     """
     train, optimizer, views = config.train, config.optimizer, config.views
     micro_batches = count_micro_batches(config, team.count)
@@ -281,10 +308,10 @@ def make_plan(config: Config, images: DataSet, team: Team = LONE) -> Plan:
         steps_per_epoch=per_epoch,
         precision=resolve_precision(config),
         jit_compile=jit_compile,
-        # Stock views are dozens of elementwise passes, which XLA makes a few: three to five times as fast on a CPU
-        # too. The native op is one pass, outside XLA unless the whole step is compiled.
+        # Stock views are dozens of elementwise passes. XLA fuses them into a few, which is three to five times as fast,
+        # on a CPU too. The native op is one pass. It stays outside XLA unless XLA compiles the whole step.
         jit_compile_views=train.xla != "off" and train.ops == "stock",
-        inline_step=has_gpu(),  # calling the step was measured to pay on a processor; on a GPU it was not measured
+        inline_step=has_gpu(),  # calling the step was measured to be faster on a CPU, and was not measured on a GPU
         implementation=choose_implementation(train.ops, jit_compile),
         learning_rate=scale_learning_rate(optimizer.learning_rate, train.batch_size, optimizer.learning_rate_scaling),
         micro_batches=micro_batches,
@@ -313,11 +340,16 @@ def make_plan(config: Config, images: DataSet, team: Team = LONE) -> Plan:
 
 
 def place_data(config: Config, images: DataSet, replicas: int) -> str:
-    """Return where the images lie while the run trains: host or device.
+    """Return where the images lie while the run trains: "host" or "device".
+
+    Args:
+        config: the configuration.
+        images: the data set of the run.
+        replicas: the number of replicas.
 
     Raises:
-        ConfigError: the device is asked for, and there are several.
-        DataError: the device is asked for, and the images are streamed.
+        ConfigError: if the device is asked for and there are several replicas.
+        DataError: if the device is asked for and the images are streamed.
     """
     chosen = config.data.data_on
     if chosen == "device":
@@ -332,10 +364,15 @@ def place_data(config: Config, images: DataSet, replicas: int) -> str:
 
 
 def count_micro_batches(config: Config, replicas: int) -> int:
-    """Return how many micro-batches a step has. Their shares, and ghost groups, must come out even.
+    """Return the number of micro-batches in a step.
+
+    Args:
+        config: the configuration, whose micro-batch is a number.
+        replicas: the number of replicas.
 
     Raises:
-        ConfigError: they do not, or XLA is asked to compile a step of several replicas.
+        ConfigError: if the replicas cannot have equal shares of a micro-batch, if a share is not a whole number of
+            ghost groups, or if XLA is asked to compile the step of several replicas.
     """
     choice = config.train
     count = choice.batch_size // (int(choice.micro_batch) or choice.batch_size)

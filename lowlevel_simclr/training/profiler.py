@@ -1,8 +1,10 @@
-"""Some training steps under TensorFlow's profiler: a trace that TensorBoard opens, and a page of where the time goes.
+"""A profile of some training steps: a trace that TensorBoard opens, and a table of where the time goes.
 
-An operation belongs to the stage whose name stands in its own: name scopes `views`, `loss` and `optimizer`, the names
-of f and g as models, `gradient_tape` for all of the gradient. Times are those of the operations themselves, without
-what they call; two threads may be busy at once, so they can add up to more than the time that passed.
+An operation belongs to the stage whose name is part of its own name. The stages `views`, `loss` and `optimizer` are
+name scopes. The forward passes have the names of the models f and g, and the whole gradient has `gradient_tape`.
+
+The time of an operation is its own, without that of the operations inside it. Two threads may be busy at once, so the
+times can add up to more than the time that passed.
 """
 
 from __future__ import annotations
@@ -17,11 +19,17 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 OTHER = "everything else"
-LARGEST = 12  # operations named in the table
+LARGEST = 12  # rows in the table of operations
 
 
 class Operation(NamedTuple):
-    """One operation: its name in the graph, what it is, and its own seconds in all."""
+    """An operation of the graph.
+
+    Attributes:
+        name: its name in the graph.
+        kind: its type, such as MatMul.
+        seconds: its own time, added up over all its calls.
+    """
 
     name: str
     kind: str
@@ -29,7 +37,12 @@ class Operation(NamedTuple):
 
 
 class Traced(NamedTuple):
-    """What was found: all operations of the steps, and the seconds that passed."""
+    """The contents of a trace.
+
+    Attributes:
+        operations: all operations of the profiled steps.
+        wall: the seconds that passed.
+    """
 
     operations: list[Operation]
     wall: float
@@ -37,11 +50,11 @@ class Traced(NamedTuple):
 
 @contextlib.contextmanager
 def record_trace(folder: Path, into: list[Traced]) -> Iterator[None]:
-    """Records what runs in the block.
+    """Profile what runs in the block.
 
     Args:
-        folder: TensorBoard's log folder of the run; the trace lies under plugins/profile/ in it.
-        into: takes what was found, when the block has ended.
+        folder: TensorBoard's log folder of the run. The profiler writes the trace below plugins/profile/ in it.
+        into: a list. At the end of the block, the contents of the trace are appended to it.
     """
     before = set(_list_traces(folder))
     tf.profiler.experimental.start(str(folder))
@@ -55,7 +68,7 @@ def record_trace(folder: Path, into: list[Traced]) -> Iterator[None]:
 
 
 def put_under_scope(stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, its operations under the name of a stage."""
+    """Return the function with its operations in the name scope of a stage."""
 
     def call(*arguments: Any) -> Any:
         with tf.name_scope(stage):
@@ -69,8 +82,11 @@ def _list_traces(folder: Path) -> list[Path]:
 
 
 def read_operations(files: Iterable[Path]) -> list[Operation]:
-    """The operations of traces, each name once: of the GPU where one worked, else of the host."""
-    from tensorflow.tsl.profiler.protobuf import xplane_pb2  # loads nothing that a run without a trace needs
+    """Return the operations in trace files, one for each name and kind.
+
+    If a GPU worked, these are the operations of the GPU. Otherwise they are the operations of the host.
+    """
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2  # imported here, because only a run with a trace needs it
 
     planes = []
     for path in files:
@@ -83,14 +99,14 @@ def read_operations(files: Iterable[Path]) -> list[Operation]:
         for line in plane.lines:
             for name, own in _each_own_time(plane, line):
                 label, separator, kind = name.rpartition(":")
-                if separator and kind and not label.endswith(":"):  # "Class::Method" and the like are no operations
+                if separator and kind and not label.endswith(":"):  # names like "Class::Method" are not operations
                     seconds[label, kind] += own
     return [Operation(name, kind, own) for (name, kind), own in seconds.items()]
 
 
 def _each_own_time(plane: Any, line: Any) -> Iterator[tuple[str, float]]:
-    """(name, seconds without those of the events within it) of every event of a thread or stream."""
-    open_events: list[list[Any]] = []  # [name, end, own] from the outermost to the innermost
+    """Yield the name of every event of a thread or stream, and its seconds without the events inside it."""
+    open_events: list[list[Any]] = []  # [name, end in ps, own ps] from the outermost to the innermost
     for event in sorted(line.events, key=lambda event: (event.offset_ps, -event.duration_ps)):
         while open_events and open_events[-1][1] <= event.offset_ps:
             name, _, own = open_events.pop()
@@ -103,7 +119,7 @@ def _each_own_time(plane: Any, line: Any) -> Iterator[tuple[str, float]]:
 
 
 def _find_name(plane: Any, event: Any) -> str:
-    """`operation:kind`; a GPU's kernel has that of its operation in a statistic."""
+    """Return `operation:kind`. The kernel of a GPU has the name of its operation in a statistic."""
     for stat in event.stats:
         if plane.stat_metadata[stat.metadata_id].name == "tf_op":
             return stat.str_value or plane.stat_metadata[stat.ref_value].name
@@ -111,7 +127,13 @@ def _find_name(plane: Any, event: Any) -> str:
 
 
 def find_stage(operation: Operation, f: str, g: str) -> str:
-    """The stage of an operation; f and g are the names of the two models."""
+    """Return the stage of an operation.
+
+    Args:
+        operation: the operation.
+        f: the name of the encoder.
+        g: the name of the projection head.
+    """
     parts = operation.name.split("/")
     if "gradient_tape" in parts:
         return "gradient"
@@ -125,7 +147,14 @@ def find_stage(operation: Operation, f: str, g: str) -> str:
 
 
 def format_trace(traced: Traced, steps: int, f: str, g: str) -> str:
-    """One page: milliseconds a step by stage, then the kinds of operation that take most."""
+    """Return a page of text: the milliseconds of each stage in a step, then the kinds of operation that take most time.
+
+    Args:
+        traced: the contents of the trace.
+        steps: the number of steps in the trace.
+        f: the name of the encoder.
+        g: the name of the projection head.
+    """
     by_stage: dict[str, float] = defaultdict(float)
     by_kind: dict[tuple[str, str], float] = defaultdict(float)
     for operation in traced.operations:

@@ -1,4 +1,4 @@
-"""What becomes of the metrics of a host call: they are read, checked, written and shown, beside training."""
+"""The metrics of a host call after the call: `Progress` reads, checks, writes and shows them, beside training."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from lowlevel_simclr.training.loss import compute_chance_loss
 from lowlevel_simclr.training.plan import Plan
 from lowlevel_simclr.training.step import Metrics, refuse_non_finite_loss
 
-TOLD_AFTER = 3  # steps in a row whose loss is that of chance
-CHANCE_ULPS = 4  # spacings of float32 that the mean of 2N equal losses may be off
+TOLD_AFTER = 3  # steps in a row at the chance level, before the warning
+CHANCE_ULPS = 4  # float32 spacings by which the mean of 2N equal losses may differ from the chance level
 
 
 class Progress:
-    """Writes the rows of a run's steps, and shows the last one in the progress bar."""
+    """A writer of the metrics of a run's steps. It shows those of the last step in the progress bar."""
 
     def __init__(self, plan: Plan, run: Run, bar: tqdm) -> None:
-        """Nothing is written yet."""
+        """Prepare the writer. It writes nothing yet."""
         self._run, self._bar, self._batch_size = run, bar, plan.batch_size
         self._chance = compute_chance_loss(plan.batch_size, plan.loss_reduction)
         self._latest_knn = math.nan
-        self._at_chance = 0  # steps in a row
+        self._at_chance = 0  # steps in a row at the chance level
 
     def record(self, done: int, metrics: Metrics, seconds: float, knn: float | None) -> None:
         """Write and show the steps of one host call.
 
-        Reading the metrics waits for the device. So the loop does not wait, and on an asynchronous device `seconds` is
-        dispatch time. It approaches run time once the queue is full.
+        Reading the metrics waits for the device. The training loop does not wait, so on an asynchronous device
+        `seconds` is dispatch time. It approaches run time once the queue is full.
 
         Args:
-            done: steps before the call.
-            metrics: of the call, (k,) each.
-            seconds: that the call took.
-            knn: accuracy after the last step, where it was due.
+            done: steps trained before the call.
+            metrics: the metrics of the call, (k,) each.
+            seconds: the duration of the call.
+            knn: the k-NN accuracy in [0, 1] after the last step, or None if it was not due.
 
         Raises:
-            NonFiniteLoss: the loss of a step is NaN or infinite.
-            RunError: the rows cannot be written.
+            NonFiniteLoss: if the loss of a step is NaN or infinite.
+            RunError: if the rows cannot be written.
         """
         metrics = Metrics(*(value.numpy() for value in metrics))
         refuse_non_finite_loss(metrics, done + 1)
@@ -57,10 +57,10 @@ class Progress:
         self._show(rows)
 
     def _tell_chance(self, rows: list[Row]) -> None:
-        """Say once that the loss is exactly that of chance, when it has been so for some steps.
+        """Warn when the loss has been exactly at the chance level for several steps in a row.
 
-        A loss between two steps of learning only comes near it. It is exact where all projections are equal or 0, for
-        instance because the encoder computes NaN, which ReLU turns into 0.
+        During learning, the loss only comes near the chance level. It is exactly there if all projections are equal, or
+        all are zero. One cause is an encoder that computes NaN, which ReLU turns into 0.
         """
         for row in rows:
             exact = abs(row["loss"] - self._chance) <= CHANCE_ULPS * np.spacing(np.float32(self._chance))

@@ -1,9 +1,9 @@
-"""Several replicas that compute what one would: what each exchanges with the others.
+"""Replicas that together compute what one device would, and their exchanges with one another.
 
 A replica is one thread of one worker process, with its own copy of every variable on its own device. It runs the same
-compiled step as a lone device, and meets the others in TensorFlow's collective ops alone.
+compiled step as a lone device. It meets the other replicas only in TensorFlow's collective ops.
 
-Rows of all replicas are in canonical order for the loss: all first views by rank, then all second views by rank.
+For the loss, the rows of all replicas are in canonical order: all first views by rank, then all second views by rank.
 """
 
 from __future__ import annotations
@@ -20,19 +20,25 @@ import tensorflow as tf
 from lowlevel_simclr.config.choices import BATCH_NORMS
 from lowlevel_simclr.model.batch_norm import BatchStatistics, use_batch_statistics
 
-MEETING, TRAINING = 7_001, 7_002  # group keys: one device of each worker, all replicas
+MEETING, TRAINING = 7_001, 7_002  # group keys of the collectives: one device of each worker, all replicas
 
 
 class DistributionError(RuntimeError):
-    """Replicas that cannot be, cannot meet or have lost one another; the text says who and what to do."""
+    """Replicas that cannot start, cannot meet or have lost one another. The message says who and what to do."""
 
 
 @dataclasses.dataclass
 class Replica:
-    """One of the replicas, and its way to the others. Alone, every exchange is the identity.
+    """One of the replicas, and its exchanges with the others. For a lone replica, every exchange is the identity.
 
-    rank: 0 .. count - 1. device: where it computes. batch_norm: sync, local or ghost. ghost_size: images of a ghost
-    group. group: the collectives' key. moved: (what, bytes that a ring sends from here) of each exchange, as traced.
+    Attributes:
+        rank: its number, from 0 to count - 1.
+        count: the number of replicas of all workers.
+        device: the device on which it computes.
+        batch_norm: "sync", "local" or "ghost".
+        ghost_size: the number of images in a ghost group.
+        group: the group key of its collectives.
+        moved: each exchange, as traced: its name, and the bytes that this replica sends if the exchange is a ring.
     """
 
     rank: int = 0
@@ -45,7 +51,10 @@ class Replica:
     _keys: Iterator[int] = dataclasses.field(default_factory=lambda: itertools.count(1))
 
     def gather(self, x: tf.Tensor, what: str = "gather") -> tf.Tensor:
-        """(n, ...) of each replica -> (count n, ...) by rank; no gradient. Half floats travel as float32: exactly."""
+        """Return the tensors (n, ...) of all replicas, by rank, as one tensor (count n, ...). It has no gradient.
+
+        float16 and bfloat16 travel as float32, which is exact.
+        """
         if self.count == 1:
             return x
         carried = tf.cast(x, tf.float32) if x.dtype in (tf.float16, tf.bfloat16) else x
@@ -54,7 +63,7 @@ class Replica:
         return tf.cast(found, x.dtype)
 
     def total(self, x: tf.Tensor, what: str = "total") -> tf.Tensor:
-        """The sum over replicas, the same bits on each; no gradient."""
+        """Return the sum over the replicas, with the same bits on each. It has no gradient."""
         if self.count == 1:
             return x
         ways = 2 * (self.count - 1) / self.count
@@ -62,7 +71,7 @@ class Replica:
         return tf.ensure_shape(found, x.shape)
 
     def totals(self, tensors: Sequence[tf.Tensor], what: str) -> list[tf.Tensor]:
-        """`total` of each, in one exchange; they are of one type."""
+        """Return the `total` of each tensor, in one exchange. All tensors must have the same type."""
         if self.count == 1:
             return list(tensors)
         flat = self.total(tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], axis=0), what)
@@ -70,10 +79,10 @@ class Replica:
         return [tf.reshape(part, tensor.shape) for part, tensor in zip(parts, tensors)]
 
     def batch_norm_scope(self) -> contextlib.AbstractContextManager[None]:
-        """Within it the layers normalise as --batch-norm asks.
+        """Return a context in which the layers normalise as --batch-norm says.
 
         Raises:
-            ValueError: there is no such BatchNorm.
+            ValueError: if there is no such BatchNorm.
         """
         if self.batch_norm not in BATCH_NORMS:
             raise ValueError(f"there is no BatchNorm '{self.batch_norm}': give one of {', '.join(BATCH_NORMS)}")
@@ -86,7 +95,11 @@ class Replica:
         )
 
     def agree_on(self, moving: Sequence[Any]) -> None:
-        """Gives the moving statistics their mean over the replicas, where BatchNorm is not synchronised."""
+        """Set the moving statistics to their mean over the replicas, unless BatchNorm is synchronised.
+
+        Args:
+            moving: the variables that hold the moving statistics.
+        """
         if self.count == 1 or self.batch_norm == "sync":
             return
         sums = self.totals([tf.convert_to_tensor(variable) for variable in moving], "moving statistics")
@@ -94,7 +107,10 @@ class Replica:
             variable.assign(value / self.count)
 
     def _meeting(self, what: str, x: tf.Tensor, ways: float) -> dict[str, Any]:
-        """Where the others find this exchange: every replica traces the same ones in the same order."""
+        """Return the arguments of a collective op that let the other replicas find this exchange.
+
+        Exchanges get their numbers during tracing, so every replica must trace the same ones in the same order.
+        """
         self.moved.append((what, int(ways * int(np.prod(x.shape)) * x.dtype.size)))
         return {
             "group_size": self.count,
@@ -109,12 +125,23 @@ ALONE = Replica()
 
 
 def choose_own_rows(rank: int, replicas: int, batch_size: int, micro_batches: int = 1) -> np.ndarray:
-    """Places in the global batch of a replica's images, (N / R,) int64: its share of each micro-batch, in their order.
+    """Return the places in the global batch of a replica's images, (N / R,) int64.
 
-    So micro-batch j of all replicas together holds the same images as micro-batch j of one.
+    A replica has an equal share of each micro-batch, in the order of the micro-batches. So micro-batch j of all
+    replicas together has the same images as micro-batch j of a lone replica.
+
+    Args:
+        rank: the rank of the replica.
+        replicas: R, the number of replicas.
+        batch_size: N, the images in a batch of all replicas.
+        micro_batches: the number of micro-batches in the batch.
 
     Raises:
-        ValueError: the micro-batches have no equal shares.
+        ValueError: if the replicas cannot have equal shares of a micro-batch.
+
+    Example:
+        >>> choose_own_rows(rank=1, replicas=2, batch_size=8, micro_batches=2)
+        array([2, 3, 6, 7])
     """
     if batch_size % (replicas * micro_batches):
         raise ValueError(
@@ -126,21 +153,32 @@ def choose_own_rows(rank: int, replicas: int, batch_size: int, micro_batches: in
 
 
 def order_canonically(rows: tf.Tensor, replicas: int) -> tf.Tensor:
-    """Rows by replica, each its first views and then its second, as all first views and then all second: (2N, d)."""
+    """Return the rows of all replicas (2N, d) in canonical order.
+
+    That order is all first views by rank, then all second views by rank.
+
+    Args:
+        rows: (2N, d), replica by replica. The rows of a replica are its first views, then its second views.
+        replicas: the number of replicas.
+    """
     total, width = rows.shape
     by_view = tf.transpose(tf.reshape(rows, [replicas, 2, total // 2 // replicas, width]), [1, 0, 2, 3])
     return tf.reshape(by_view, [total, width])
 
 
 def find_local_devices(devices: str) -> list[str]:
-    """The devices of this worker's replicas; [""] is whatever TensorFlow takes. To be called before its runtime starts.
+    """Return the devices of this worker's replicas. Call it before TensorFlow's runtime starts.
 
     Args:
-        devices: all (every GPU, or the processor where there is none), a number of GPUs, 1 being any single device, or
-            cpu:R for R virtual devices of the processor.
+        devices: "all" is every GPU, or the CPU if there is no GPU. "N" is N GPUs, but "1" is any single device. "cpu:R"
+            is R virtual devices of the CPU.
+
+    Returns:
+        The names of the devices. [""] leaves the choice to TensorFlow.
 
     Raises:
-        DistributionError: there are not so many, or the runtime has started with another number of virtual devices.
+        DistributionError: if there are not enough GPUs, or if the runtime has started with another number of virtual
+            devices.
     """
     if devices.startswith("cpu:"):
         return _make_virtual_processors(int(devices.removeprefix("cpu:")))
@@ -161,7 +199,7 @@ def _make_virtual_processors(count: int) -> list[str]:
     parts = [tf.config.LogicalDeviceConfiguration() for _ in range(count)]
     try:
         tf.config.set_logical_device_configuration(processor, parts)
-    except RuntimeError as error:  # the runtime has started
+    except RuntimeError as error:  # raised if the runtime has already started
         if len(tf.config.list_logical_devices("CPU")) != count:
             raise DistributionError(
                 f"--devices cpu:{count} came after TensorFlow had started: give it to a fresh process"

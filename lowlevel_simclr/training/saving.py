@@ -1,4 +1,4 @@
-"""The state of a run in its checkpoints: saved beside training, and taken up again at the start of a session.
+"""The state of a run in its checkpoints: saved beside training, and restored at the start of a session.
 
 A state with a number that is NaN or infinite is never saved and never loaded.
 """
@@ -20,20 +20,20 @@ from lowlevel_simclr.training.workers import Team, check_ranks, spread_arrays
 
 
 class NonFiniteState(ArithmeticError):
-    """A variable became NaN or infinite. The message names it and the step."""
+    """A variable that became NaN or infinite. The message names the variable and the step."""
 
 
 def refuse_non_finite_state(done: int, arrays: Mapping[str, np.ndarray]) -> None:
     """Check that every number of a state is finite.
 
-    The loss cannot tell: ReLU turns NaN into 0, so that an encoder of NaN has the loss of chance.
+    The loss does not show it. ReLU turns NaN into 0, so an encoder full of NaN has the loss of chance.
 
     Args:
-        done: steps trained.
+        done: steps trained so far.
         arrays: the state by name.
 
     Raises:
-        NonFiniteState: one is not.
+        NonFiniteState: if a number is NaN or infinite.
     """
     name = checkpoint.find_non_finite(arrays)
     if name is None:
@@ -48,10 +48,14 @@ def refuse_non_finite_state(done: int, arrays: Mapping[str, np.ndarray]) -> None
 
 
 def check_state(done: int, state: Mapping[str, tf.Tensor]) -> None:
-    """Check the state of a moment, as `Learner.snapshot` gives it.
+    """Check that every number of a snapshot is finite.
+
+    Args:
+        done: steps trained so far.
+        state: the state, as `Learner.snapshot` returns it.
 
     Raises:
-        NonFiniteState: a number is NaN or infinite.
+        NonFiniteState: if a number is NaN or infinite.
     """
     refuse_non_finite_state(done, {name: tensor.numpy() for name, tensor in state.items()})
 
@@ -60,14 +64,14 @@ def save_state(plan: Plan, run: Run, done: int, state: Mapping[str, tf.Tensor]) 
     """Write the checkpoint of a step.
 
     Args:
-        plan: of the run.
-        run: whose folder it is.
-        done: steps trained.
-        state: as `Learner.snapshot` gives it.
+        plan: the plan of the run.
+        run: the run folder.
+        done: steps trained so far.
+        state: the state, as `Learner.snapshot` returns it.
 
     Raises:
-        NonFiniteState: a number is NaN or infinite; nothing is written.
-        CheckpointError: it cannot be written.
+        NonFiniteState: if a number is NaN or infinite. Nothing is written then.
+        CheckpointError: if the checkpoint cannot be written.
     """
     arrays = {name: tensor.numpy() for name, tensor in state.items()}
     refuse_non_finite_state(done, arrays)
@@ -76,16 +80,24 @@ def save_state(plan: Plan, run: Run, done: int, state: Mapping[str, tf.Tensor]) 
 
 
 def restore_state(run: Run, team: Team, learners: Sequence[Learner]) -> int:
-    """Give every learner the state of the newest sound checkpoint, and return its step; 0 where there is none.
+    """Set every learner to the state of the newest sound checkpoint, and return its step.
 
-    Metrics of later steps are cut, because these steps are about to be written again. Checkpoints of later steps,
-    which could not be used, are renamed.
+    Training will write the metrics of later steps again, so the function cuts them. It renames the checkpoints of later
+    steps, which could not be used.
+
+    Without a checkpoint, it returns 0, the learners keep their initial state, and old metrics are renamed.
+
+    Args:
+        run: the run folder.
+        team: the replicas.
+        learners: the learner of each local replica. All get the same state.
 
     Raises:
-        RunError: the checkpoint is of another model.
-        CheckpointError: checkpoints are there and cannot be read, or none is sound; nothing was changed.
-        NonFiniteState: what the run starts from has a number that is NaN or infinite.
-        DistributionError: TensorFlow numbers the replicas in another order.
+        RunError: if the checkpoint is from another model.
+        CheckpointError: if a checkpoint cannot be read, or if there are checkpoints and none is sound. Nothing was
+            changed.
+        NonFiniteState: if the run starts at step 0 and its initial state has a number that is NaN or infinite.
+        DistributionError: if TensorFlow numbers the replicas in another order.
     """
     saved, first = checkpoint.load_latest(run.checkpoints), learners[0]
     try:

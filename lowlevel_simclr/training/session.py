@@ -33,33 +33,44 @@ from lowlevel_simclr.training.signals import Stopped
 from lowlevel_simclr.training.step import Batch, Metrics
 from lowlevel_simclr.training.workers import Team, ask_any, run_everywhere
 
-StopRequest = Callable[[], str | None]  # the name of the signal that asked to stop, or None
+StopRequest = Callable[[], str | None]  # returns the name of the signal that asked to stop, or None
 
 
 class Session:
     """The parts of a run while this process trains it. `finish` does everything, in order."""
 
     def __init__(self, plan: Plan, images: DataSet, run: Run, team: Team, profile: bool = False) -> None:
-        """Build the encoder and the head of each replica, restore the last checkpoint, print what is trained."""
+        """Build the learner of each local replica, restore the last checkpoint, and print what will be trained.
+
+        Args:
+            plan: the plan of the run.
+            images: the data set of the run.
+            run: the run folder.
+            team: the replicas.
+            profile: whether to profile the steps of one host call.
+        """
         self.plan, self.images, self.run, self.team, self.profile = plan, images, run, team, profile
         self.learners = []
         for replica in team.local:
             with tf.device(replica.device or None):
                 self.learners.append(build_learner(plan, images.train.images.shape[-1]))
-        self.learner = self.learners[0]  # all have the same state
+        self.learner = self.learners[0]  # all learners have the same state
         run.write_variables(describe_variables(self.learner.optimizer))
         self.sample = draw_knn_sample(images, plan.seed)
         self.calendar = make_calendar(plan, restore_state(run, team, self.learners), self.sample is not None)
         print_start(plan, run, images, self.learner, self.calendar.first, team.workers)
 
     def finish(self, asked: StopRequest) -> dict[str, Any]:
-        """Train to the last step and conclude; return what evaluation.json holds.
+        """Train to the last step, evaluate, and return what evaluation.json holds.
 
-        With several workers the chief alone evaluates. The others wait for it, because TensorFlow would take their end
-        for a failure.
+        With several workers, only the chief evaluates, and the others return {}. They wait for the chief, because
+        TensorFlow would take their exit for a failure.
+
+        Args:
+            asked: returns the name of the signal that asked to stop, or None.
 
         Raises:
-            Stopped: a signal asked to stop; the state is saved.
+            Stopped: if a signal asked to stop. The state is saved then.
         """
         self.train(asked)
         evaluation = {}
@@ -69,7 +80,14 @@ class Session:
         return evaluation
 
     def train(self, asked: StopRequest) -> None:
-        """Make a few steps in one host call, then metrics, k-NN and a checkpoint, each when it is due, and so on."""
+        """Train in host calls of a few steps each, with the metrics, k-NN and checkpoints that are due after each.
+
+        Args:
+            asked: see `finish`.
+
+        Raises:
+            Stopped: see `finish`.
+        """
         calendar, workers = self.calendar, self.team.workers
         if calendar.first >= calendar.last:
             return
@@ -86,7 +104,7 @@ class Session:
                 seconds = time.perf_counter() - before
                 knn = self._measure_knn(done + count)
                 beside.do(functools.partial(progress.record, done, metrics, seconds, knn))
-                if calls == 1:  # not earlier, because until the first step a user waits
+                if calls == 1:  # not before the first call, because the user waits for the first step
                     beside.do(functools.partial(check_state, done + count, self.learner.snapshot()))
                     beside.do(functools.partial(draw_views, self.plan, self.images, self.run.plots / "views.png"))
                 done += count
@@ -95,7 +113,7 @@ class Session:
                     beside.do(functools.partial(save_state, self.plan, self.run, done, self.learner.snapshot()))
                 if stops:
                     beside.wait()
-                    ask_any(workers, False)  # nobody leaves before the chief has saved
+                    ask_any(workers, False)  # no worker leaves before the chief has saved
                     raise Stopped(
                         f"{asked() or 'another worker was asked to stop'}: saved at step {done} of {calendar.last}; "
                         "the same command goes on from there"
@@ -103,13 +121,13 @@ class Session:
                 before = time.perf_counter()
 
     def _compile_steps(self) -> Callable[..., Metrics]:
-        """Return the steps of all local replicas as one function of their batches and a count."""
+        """Return one function that makes the steps of all local replicas, from their batches and a count."""
         fetch = make_fetch(self.plan, self.images)
         pairs = zip(self.learners, self.team.local)
         return run_everywhere(self.team, [make_steps(self.plan, *pair, fetch) for pair in pairs])
 
     def _make_batches(self) -> list[Iterator[Batch]]:
-        """Return the batches of each local replica, its own images alone."""
+        """Return the batches of each local replica. They hold only the images of that replica."""
         plan, images = self.plan, select_training_images(self.images, self.plan.train_on)
         shares = [
             choose_own_rows(replica.rank, replica.count, plan.batch_size, plan.micro_batches)
@@ -122,7 +140,10 @@ class Session:
 
     @contextlib.contextmanager
     def _profile(self, now: bool, count: int) -> Iterator[None]:
-        """With --profile and `now`: write the block's trace to TensorBoard's folder, and print its table."""
+        """Profile the block if the user gave --profile and `now` is true.
+
+        It writes the trace to TensorBoard's folder, and prints its table.
+        """
         if not (self.profile and now):
             yield
             return
@@ -134,14 +155,17 @@ class Session:
         tqdm.write(f"the trace: tensorboard --logdir {self.run.tensorboard}")
 
     def _measure_knn(self, done: int) -> float | None:
-        """Return k-NN accuracy on the held-out sample when it is due, or None."""
+        """Return the k-NN accuracy on the held-out sample if it is due, otherwise None."""
         if self.team.workers.chief and self.sample and self.calendar.is_knn_due(done):
             return measure_knn(self.learner.encoder, self.sample, self.plan.scaling)
         return None
 
 
 def _call(steps: Callable[..., Metrics], batches: list[Iterator[Batch]], count: int) -> Metrics:
-    """Make `count` steps in one host call and return their metrics, (count,) each, which may not be computed yet."""
+    """Make `count` steps in one host call, and return their metrics, (count,) each.
+
+    The device may still be computing the metrics when the call returns.
+    """
     try:
         return steps(batches, tf.constant(count, tf.int32))
     except tf.errors.OpError as error:

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop."""
+"""The signals that ask a run to stop."""
 
 from __future__ import annotations
 
@@ -9,12 +9,18 @@ from types import FrameType
 
 
 class Stopped(Exception):
-    """SIGTERM or Ctrl-C asked the run to end."""
+    """The early end of a run, because SIGTERM or Ctrl-C asked for it."""
 
 
 @contextlib.contextmanager
 def note_stop_requests() -> Iterator[Callable[[], str | None]]:
-    """Within it SIGTERM and Ctrl-C are noted, not obeyed at once; a second Ctrl-C is. Gives the name of the signal."""
+    """Note SIGTERM and Ctrl-C within the block, without stopping at once.
+
+    A Ctrl-C that follows a first signal does stop the program at once.
+
+    Yields:
+        A function that returns the name of the first signal, or None.
+    """
     received: list[str] = []
 
     def note(number: int, frame: FrameType | None) -> None:

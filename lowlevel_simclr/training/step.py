@@ -1,6 +1,6 @@
-"""One training step, Algorithm 1 of SimCLR: views, h, z, loss, gradient, update; and the metrics it returns.
+"""One training step, Algorithm 1 of SimCLR: views, h, z, loss, gradient and update. It returns metrics.
 
-Not here: the configuration, files, several steps in one call (`loop.py`).
+Not here: the configuration, files, and several steps in one call (`loop.py`).
 """
 
 from __future__ import annotations
@@ -17,19 +17,21 @@ from lowlevel_simclr.training.learner import Learner, list_trainable_variables
 from lowlevel_simclr.training.loss import LossAndTop1
 from lowlevel_simclr.training.replicas import ALONE, Replica
 
-Schedule = Callable[[tf.Tensor], tf.Tensor]  # step, from 0 -> learning rate
+Schedule = Callable[[tf.Tensor], tf.Tensor]  # step, counted from 0 -> learning rate
 Batch = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # epoch (), index (N,) int64, images (N, H, W, C) uint8
 
 
 class NonFiniteLoss(ArithmeticError):
-    """Training produced a number that is none; the text names the step and the quantity."""
+    """A loss that became NaN or infinite. The message names the step."""
 
 
 class Metrics(NamedTuple):
-    """What a step tells: scalars float32, or (k,) for k steps.
+    """The metrics of one step, float32 scalars, or of k steps, (k,) float32.
 
-    loss: mean over the 2N views. top1: share of views whose positive is the most similar of the 2N - 1 candidates.
-    learning_rate: the one the step used.
+    Attributes:
+        loss: the training loss, a mean over the 2N views.
+        top1: the share of views whose positive is the most similar of the 2N - 1 candidates.
+        learning_rate: the learning rate that the step used.
     """
 
     loss: tf.Tensor
@@ -45,10 +47,22 @@ def train_step(
     batch: Batch,
     replica: Replica = ALONE,
 ) -> Metrics:
-    """One step of Algorithm 1: two views of each image, h = f(x), z = g(h), NT-Xent, its gradient, one update.
+    """Make one step of Algorithm 1: two views of each image, h = f(x), z = g(h), NT-Xent, its gradient, one update.
 
-    The same on each of several replicas: `batch` is then its own share, `loss_and_top1` sees the rows of all, and the
-    gradients are added up before the update, because the loss already divides by the global 2N.
+    With several replicas, every replica makes this step. Its `batch` is then its own share, and `loss_and_top1`
+    compares its rows with those of all replicas. The gradients are added up before the update, because the loss already
+    divides by the global 2N.
+
+    Args:
+        learner: the learner that the step trains.
+        views: the function (epoch, index, images) -> views (2N, S, S, C).
+        loss_and_top1: the function from z (2N, d) to the loss (2N,) and top-1 (2N,) of each view.
+        schedule: the function from the step, counted from 0, to the learning rate.
+        batch: epoch (), index (N,) int64, images (N, H, W, C) uint8.
+        replica: the replica that makes the step.
+
+    Returns:
+        The metrics of the step, over all replicas.
     """
     x = views(*batch)  # (2N, S, S, C)
     with replica.batch_norm_scope(), tf.GradientTape() as tape:
@@ -68,7 +82,19 @@ def finish_step(
     loss: tf.Tensor,
     top1: tf.Tensor,
 ) -> Metrics:
-    """Adds up over replicas the gradients, and the shares of loss and top-1; one update, the same everywhere."""
+    """Add up the gradients and the metrics over the replicas, and make one update, which is the same on every replica.
+
+    Args:
+        learner: the learner that the step trains.
+        replica: the replica that makes the step.
+        gradients: of the scaled loss, one for each trainable variable.
+        schedule: the function from the step, counted from 0, to the learning rate.
+        loss: scalar, this replica's share of the loss.
+        top1: (2N,) bool, the top-1 of this replica's rows.
+
+    Returns:
+        The metrics of the step, over all replicas.
+    """
     refuse_missing(list_trainable_variables(learner.encoder, learner.projection), gradients)
     gradients = replica.totals(gradients, "gradients")
     replica.agree_on(learner.encoder.non_trainable_variables)
@@ -80,7 +106,7 @@ def finish_step(
 
 
 def _update_weights(learner: Learner, gradients: list[tf.Tensor], learning_rate: tf.Tensor) -> None:
-    """Moves the weights, or leaves them where a float16 gradient ran over, and counts the step.
+    """Update the weights and count the step. If a float16 gradient overflowed, the weights stay as they are.
 
     `gradients` are those of the scaled loss.
     """
@@ -93,10 +119,14 @@ def _update_weights(learner: Learner, gradients: list[tf.Tensor], learning_rate:
 
 
 def refuse_non_finite_loss(metrics: Metrics, first_step: int) -> None:
-    """Looks at the losses of steps first_step, first_step + 1 ...
+    """Check that the losses of some steps are finite.
+
+    Args:
+        metrics: the metrics of k steps.
+        first_step: the number of the first of these steps, for the message.
 
     Raises:
-        NonFiniteLoss: the loss of a step is infinite or no number.
+        NonFiniteLoss: if the loss of a step is NaN or infinite.
     """
     loss = np.asarray(metrics.loss)
     bad = np.flatnonzero(~np.isfinite(loss))

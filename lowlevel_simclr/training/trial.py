@@ -1,4 +1,4 @@
-"""A few steps of a run's own program, only to see whether the memory lasts for them."""
+"""A trial of a run's own program, for a few steps, that shows whether the memory is large enough."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from lowlevel_simclr.data.dataset import DataSet
 from lowlevel_simclr.training import learner, loop
 from lowlevel_simclr.training.plan import Plan
 
-TRIED = 2  # steps: the second has the optimizer's new slots beside the old ones
+TRIED = 2  # steps. In the second one, the optimizer's new slots lie beside the old ones
 
 
 def fits_memory(plan: Plan, images: DataSet) -> bool:
-    """Return whether memory lasts for the run's own program, and for its images where they lie on the device.
+    """Return whether the run's own program fits into the memory, with the images if they lie on the device.
 
-    The program is built, takes a few steps and is thrown away.
+    The function builds the program, makes a few steps, and throws the program away.
+
+    Args:
+        plan: the plan to try.
+        images: the data set of the run.
     """
     try:
         pixels = select_training_images(images, plan.train_on)

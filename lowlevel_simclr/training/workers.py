@@ -1,10 +1,12 @@
-"""The worker processes of a run: who they are, how they meet, and what happens when one is lost.
+"""The worker processes of a run: who they are, how they meet, and what happens if one is lost.
 
-`MultiWorkerMirroredStrategy` provides the cluster of TF_CONFIG: servers, heartbeats, and an end to every collective
-when a worker is gone. Nothing else of it is used. MirroredStrategy is not used within one process: on virtual CPU
-devices TensorFlow 2.15 and 2.21 refuse the reduction of its replica context inside a tf.while_loop, where synchronised
-BatchNorm over micro-batches needs one (tests/training/test_replicas.py). On GPUs, and in MultiWorkerMirroredStrategy,
-that has not been tried.
+`MultiWorkerMirroredStrategy` provides the cluster that TF_CONFIG describes: its servers and heartbeats. It also ends
+every collective when a worker is gone. The package uses nothing else of it.
+
+The package does not use `MirroredStrategy` within one process. Synchronised BatchNorm over micro-batches needs a
+reduction inside a tf.while_loop. On virtual CPU devices, TensorFlow 2.15 and 2.21 refuse such a reduction in the
+replica context of that strategy (tests/training/test_replicas.py). Nobody has tried it on GPUs, or in
+MultiWorkerMirroredStrategy.
 """
 
 from __future__ import annotations
@@ -24,10 +26,10 @@ import tensorflow as tf
 from lowlevel_simclr.runtime import collectives
 from lowlevel_simclr.training.replicas import ALONE, MEETING, DistributionError, Replica, find_local_devices
 
-LONGEST_STATEMENT = 16_384  # bytes that a worker may say of itself
+LONGEST_STATEMENT = 16_384  # bytes of the JSON text with which a worker describes itself
 
 
-# What a worker's own work raises; of an exchange that is given up TensorFlow says something else.
+# Errors that a worker's own work raises. Aborted collectives raise other error types.
 OWN_ERRORS = (
     tf.errors.InvalidArgumentError,
     tf.errors.ResourceExhaustedError,
@@ -41,29 +43,41 @@ OWN_ERRORS = (
 
 @dataclasses.dataclass(frozen=True)
 class Workers:
-    """The processes of a run: how many, and which this is; worker 0 is the chief, which writes the run folder."""
+    """The worker processes of a run. Worker 0 is the chief, which writes the run folder.
+
+    Attributes:
+        count: the number of workers.
+        rank: the number of this worker, from 0.
+        addresses: "host:port" of each worker by rank. It is empty for a lone worker.
+        strategy: TensorFlow's strategy, if there are several workers.
+    """
 
     count: int = 1
     rank: int = 0
     addresses: tuple[str, ...] = ()
-    strategy: Any = None  # kept alive: it owns the server and the heartbeats
+    strategy: Any = None  # kept alive, because it owns the server and the heartbeats
 
     @property
     def chief(self) -> bool:
-        """Whether this one writes."""
+        """Whether this worker is the chief, which writes the run folder."""
         return self.rank == 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Team:
-    """Who trains: the workers, and the replicas of this one, each of which knows how many there are in all."""
+    """The workers of a run, and the replicas of this worker.
+
+    Attributes:
+        workers: the workers of the run.
+        local: the replicas of this worker. Each knows the number of replicas of all workers.
+    """
 
     workers: Workers = Workers()
     local: tuple[Replica, ...] = (ALONE,)
 
     @property
     def count(self) -> int:
-        """Replicas of all workers."""
+        """The number of replicas of all workers."""
         return self.local[0].count
 
 
@@ -71,10 +85,10 @@ LONE = Team()
 
 
 def join_workers() -> Workers:
-    """The workers of TF_CONFIG, once all of them are there; a lone worker where it is not set.
+    """Return the workers of TF_CONFIG once all of them are there, or a lone worker if TF_CONFIG is not set.
 
     Raises:
-        DistributionError: TF_CONFIG is not what TensorFlow reads, or the others did not come.
+        DistributionError: if TF_CONFIG is not what TensorFlow reads, or if the others did not come.
     """
     text = os.environ.get("TF_CONFIG", "")
     if not text:
@@ -104,29 +118,40 @@ def join_workers() -> Workers:
 
 
 def _meet(workers: Workers, values: np.ndarray, ways: str) -> np.ndarray:
-    """One exchange between the workers, a device each: the sum (`total`) or the rows by rank (`gather`)."""
+    """Make one exchange between the workers, with one device of each.
+
+    Args:
+        workers: the workers of the run.
+        values: the array of this worker, of the same shape on each.
+        ways: the method of `Replica` to call: "total" for the sum, "gather" for the rows by rank.
+    """
     replica = _meeting_places.setdefault(workers.rank, Replica(workers.rank, workers.count, group=MEETING))
     with tf.device("/device:CPU:0"), name_lost_workers(workers):
         return getattr(replica, ways)(tf.constant(values)).numpy()
 
 
-_meeting_places: dict[int, Replica] = {}  # its keys count on from one exchange to the next
+_meeting_places: dict[int, Replica] = {}  # kept, because its keys count on from one exchange to the next
 
 
 def ask_any(workers: Workers, asked: bool) -> bool:
-    """Whether it is so on any worker: the same answer on all."""
+    """Return whether `asked` is true on any worker. All workers get the same answer.
+
+    Args:
+        workers: the workers of the run. All of them must call this function.
+        asked: the answer of this worker.
+    """
     return bool(_meet(workers, np.array([int(asked)], np.int32), "total")[0]) if workers.count > 1 else asked
 
 
 def agree_on_statement(workers: Workers, statement: dict[str, Any]) -> None:
-    """Every worker says what it is about to do.
+    """Check that every worker is about to do the same.
 
     Args:
-        workers: who.
-        statement: names and values that must be the same everywhere, JSON values.
+        workers: the workers of the run. All of them must call this function.
+        statement: JSON values by name, which must be the same on every worker.
 
     Raises:
-        DistributionError: they differ; the text says where.
+        DistributionError: if two statements differ, or if a statement is too long. The message names the differences.
     """
     if workers.count == 1:
         return
@@ -147,20 +172,32 @@ def agree_on_statement(workers: Workers, statement: dict[str, Any]) -> None:
 
 
 def make_replicas(workers: Workers, devices: Sequence[str], batch_norm: str, ghost_size: int) -> list[Replica]:
-    """The replicas of this worker; those of all workers are ranked worker by worker."""
+    """Return the replicas of this worker. The replicas of all workers are ranked worker by worker.
+
+    Args:
+        workers: the workers of the run.
+        devices: the devices of this worker, one for each replica. Every worker has the same number of them.
+        batch_norm: "sync", "local" or "ghost".
+        ghost_size: the number of images in a ghost group.
+    """
     first, count = workers.rank * len(devices), workers.count * len(devices)
     return [Replica(first + place, count, device, batch_norm, ghost_size) for place, device in enumerate(devices)]
 
 
 def spread_arrays(workers: Workers, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The chief's arrays, to the bit, on every worker; all have them under the same names, shapes and types."""
+    """Return the chief's arrays, with the same bits, on every worker.
+
+    Args:
+        workers: the workers of the run. All of them must call this function.
+        arrays: arrays by name. Names, shapes and types are the same on every worker.
+    """
     if workers.count == 1:
         return arrays
     sizes = [array.nbytes for array in arrays.values()]
     packed = b"".join(np.ascontiguousarray(array).tobytes() for array in arrays.values())
     packed += b"\0" * (-len(packed) % 4)
     words = np.frombuffer(packed, np.int32)
-    # A sum with zeros of integers: no bit is lost, whatever number it is part of.
+    # The bytes travel as integers, and the other workers add zeros. So no bit is lost, whatever the type.
     words = _meet(workers, words if workers.chief else np.zeros_like(words), "total")
     ends = np.cumsum(sizes)
     parts = [words.tobytes()[end - size : end] for end, size in zip(ends, sizes)]
@@ -172,10 +209,13 @@ def spread_arrays(workers: Workers, arrays: dict[str, np.ndarray]) -> dict[str, 
 
 @contextlib.contextmanager
 def name_lost_workers(workers: Workers) -> Iterator[None]:
-    """Within it, an exchange that TensorFlow gives up is told by the name of the worker that is gone.
+    """Within the block, name the lost worker if TensorFlow gives up an exchange.
+
+    Args:
+        workers: the workers of the run.
 
     Raises:
-        DistributionError: instead of TensorFlow's own error, where there are several workers.
+        DistributionError: in place of TensorFlow's own error, if there are several workers.
     """
     try:
         yield
@@ -204,16 +244,24 @@ def _does_answer(address: str) -> bool:
 
 
 def run_on_each(workers: Workers, local: Sequence[Replica], act: Callable[[int], Any]) -> list[Any]:
-    """`act(place)` for every local replica, each in a thread of its own on its device, all at the same time.
+    """Call `act(place)` for every local replica, all at the same time, each in its own thread and on its own device.
 
-    One that raises ends the others: they would wait for its part of an exchange for ever. No exchange of this process
-    works afterwards, so the run must end.
+    A replica that raises ends the others, because they would wait for ever for its part of an exchange. After that, no
+    exchange of this process works, so the run must end.
+
+    Args:
+        workers: the workers of the run.
+        local: the replicas of this worker.
+        act: a function of a replica's place in `local`.
+
+    Returns:
+        What `act` returned for each replica.
 
     Raises:
-        DistributionError: a worker is gone.
-        Exception: the first that one of them raised.
+        DistributionError: if a worker is gone.
+        Exception: the first error that a replica raised.
     """
-    raised: list[Exception] = []  # in the order of time: the cause before what it caused
+    raised: list[Exception] = []  # in order of time, so that the cause stands before its effects
 
     def place_and_act(place: int) -> Any:
         try:
@@ -236,7 +284,10 @@ def run_on_each(workers: Workers, local: Sequence[Replica], act: Callable[[int],
 
 
 def run_everywhere(team: Team, functions: Sequence[Callable[..., Any]]) -> Callable[..., Any]:
-    """`act(iterators, *arguments)`: each local replica's function on its own iterator; gives what the first returns."""
+    """Return `act(iterators, *arguments)`, which calls each local replica's function on its own iterator.
+
+    `act` returns what the function of the first replica returned.
+    """
 
     def act(iterators: Sequence[Any], *arguments: Any) -> Any:
         return run_on_each(team.workers, team.local, lambda place: functions[place](iterators[place], *arguments))[0]
@@ -245,10 +296,15 @@ def run_everywhere(team: Team, functions: Sequence[Callable[..., Any]]) -> Calla
 
 
 def gather_team(devices: str, batch_norm: str, ghost_size: int) -> Team:
-    """The devices of this worker, the other workers, and all of their replicas. Before TensorFlow's runtime starts.
+    """Return the workers, and the replicas of this worker on its devices. Call it before TensorFlow's runtime starts.
+
+    Args:
+        devices: see `find_local_devices`.
+        batch_norm: "sync", "local" or "ghost".
+        ghost_size: the number of images in a ghost group.
 
     Raises:
-        DistributionError: see `local_devices` and `join`.
+        DistributionError: see `find_local_devices` and `join_workers`.
     """
     places = find_local_devices(devices)
     workers = join_workers()
@@ -258,10 +314,14 @@ def gather_team(devices: str, batch_norm: str, ghost_size: int) -> Team:
 
 
 def check_ranks(workers: Workers, local: Sequence[Replica]) -> None:
-    """The first exchange: TensorFlow must number the replicas as we do, or rows would change places.
+    """Check by a first exchange that TensorFlow numbers the replicas as we do. Otherwise rows would change places.
+
+    Args:
+        workers: the workers of the run.
+        local: the replicas of this worker.
 
     Raises:
-        DistributionError: it does not.
+        DistributionError: if TensorFlow numbers them in another order.
     """
     found = run_on_each(
         workers, local, lambda place: local[place].gather(tf.constant([local[place].rank])).numpy().tolist()
