@@ -1,1 +1,1 @@
-"""What an encoder has learned: representations, protocols, tables and pictures."""
+"""The evaluation of an encoder: representations, protocols, tables and pictures."""

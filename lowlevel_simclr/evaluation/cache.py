@@ -1,11 +1,12 @@
-"""What an evaluation keeps in the run folder, so that it is not computed twice.
+"""The results that an evaluation keeps in the run folder, so that nothing is computed twice.
 
-h of the images, in h/KIND-SPLIT/step-00000123.npz, and the accuracies of trainings with labels, in scores.json, as they
-are measured: each takes minutes to hours, so an evaluation that was stopped goes on with those that are missing.
+These are h of the images, in h/KIND-SPLIT/step-00000123.npz, and the accuracies of trainings with labels, in
+scores.json. Each accuracy takes minutes to hours and is kept as soon as it is measured. So an evaluation that was
+stopped only measures the missing ones.
 
-Each entry says what it was made of: the weights (SHA-256), the configuration, the images, and the test transform or the
-recipe. It is used again only where all of that is the same. Otherwise, or where it is damaged, it is computed anew and
-replaced.
+Each entry records what it was made from: the weights (SHA-256), the configuration, the images, and the test transform
+or the recipe. It is used again only if all of that is the same. Otherwise, or if the entry is damaged, it is computed
+anew and replaced.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from lowlevel_simclr.evaluation.represent import Represented, hash_weights, repr
 from lowlevel_simclr.run import checkpoint, results
 
 FOLDER = "h"
-LOOKED_AT = 1000  # images of a split that its fingerprint reads, evenly spread
+LOOKED_AT = 1000  # images in the fingerprint of a split, evenly spread
 
 
 def represent_cached(
@@ -36,20 +37,23 @@ def represent_cached(
     images: DataSet,
     scaling: PixelScaling = UNSCALED,
 ) -> Represented:
-    """h of both splits, from the run folder where it is there, else from the encoder and into the run folder.
+    """Return h of both splits, from the run folder if it is there, otherwise from the encoder.
+
+    A newly computed h is written to the run folder.
 
     Args:
-        folder: of the run.
+        folder: the run folder.
         kind: a word for the encoder, "trained" or "untrained".
-        step: how many steps it was trained.
-        config_hash: of the run's configuration.
-        encoder: f, float32.
-        images: whose h is wanted.
-        scaling: of the pixels, see `transform.PixelScaling`.
+        step: the steps that the encoder was trained.
+        config_hash: the hash of the run's configuration.
+        encoder: f, in float32.
+        images: the data set to represent.
+        scaling: the scaling of the pixels.
 
     Raises:
-        protocol.EncoderChanged, ValueError: see `represent.represent_splits`.
-        checkpoint.CheckpointError: it cannot be written.
+        EncoderChanged: see `represent.represent_splits`.
+        ValueError: see `represent.represent_splits`.
+        CheckpointError: if h cannot be written.
     """
     made_of = {
         "config_hash": config_hash,
@@ -69,16 +73,16 @@ def represent_cached(
 
 
 def _load_kept(place: Path, meta: dict[str, Any]) -> np.ndarray | None:
-    """Return h (n, d) that was made of the same, or None where there is none or it cannot be used."""
+    """Return the kept h (n, d) that was made from `meta`, or None if there is no usable one."""
     try:
         saved = checkpoint.load_latest(place)
     except checkpoint.CheckpointError:
-        return None  # it is computed anew
+        return None  # the caller computes h anew
     return saved.arrays["h"] if saved and saved.meta == meta else None
 
 
 def fingerprint_split(split: Split) -> str:
-    """Sixteen hexadecimal digits of the split's shape, labels and a thousand of its images (SHA-256)."""
+    """Return 16 hexadecimal digits of the split's shape, its labels and a thousand of its images (SHA-256)."""
     count = len(split.images)
     rows = np.unique(np.linspace(0, count - 1, min(count, LOOKED_AT)).astype(np.int64))
     digest = hashlib.sha256(f"{tuple(split.images.shape)}".encode())
@@ -91,32 +95,41 @@ FILE = "scores.json"
 
 
 class ScoreStore:
-    """The accuracies of one protocol, made of one encoder, one set of images and one recipe."""
+    """The kept accuracies of one protocol, for one encoder, one set of images and one recipe."""
 
     def __init__(self, folder: Path, protocol: str, made_of: Mapping[str, Any]) -> None:
-        """Opens the store of a run; nothing is read or written yet.
+        """Prepare the store. Nothing is read or written yet.
 
         Args:
-            folder: of the run.
-            protocol: a word for what was trained, "finetune" for one.
-            made_of: all that an accuracy depends on and that is the same for all of them; as JSON has it.
+            folder: the run folder.
+            protocol: a word for what was trained, such as "finetune".
+            made_of: all that the accuracies depend on, except seed and fraction, as JSON values.
         """
         self.path, self.protocol, self.made_of = folder / FILE, protocol, dict(made_of)
 
     def get(self, seed: int, fraction: float = 1.0) -> float | None:
-        """The accuracy in [0, 1] that was measured, or None.
+        """Return the kept accuracy in [0, 1], or None if it has not been measured.
+
+        Args:
+            seed: the seed of the training.
+            fraction: the share of the labels, in (0, 1].
 
         Raises:
-            runlog.RunError: the file is not JSON.
+            RunError: if the file is not JSON.
         """
         entry = results.read_results(self.path).get(self._name(seed, fraction))
         return entry["accuracy"] if entry and entry["made_of"] == self.made_of else None
 
     def put(self, accuracy: float, seed: int, fraction: float = 1.0) -> None:
-        """Keeps an accuracy in [0, 1] of a training with a seed on a fraction of the labels.
+        """Keep the accuracy of a training.
+
+        Args:
+            accuracy: in [0, 1].
+            seed: the seed of the training.
+            fraction: the share of the labels, in (0, 1].
 
         Raises:
-            runlog.RunError: the file is not JSON, or cannot be written.
+            RunError: if the file is not JSON, or if it cannot be written.
         """
         results.merge_results(self.path, {self._name(seed, fraction): {"made_of": self.made_of, "accuracy": accuracy}})
 

@@ -1,10 +1,11 @@
-"""h, or z, of image files.
+"""The representations h, or the projections z, of image files.
 
-Each image is read as those of the run's folder were (`data/image_file.py`): upright, in their channels, scaled and cut
-to the shape that they are stored in, by the run's data.json. Then it goes through the test transform, in float32, as in
-the evaluation and in `encoder.keras`: an image of the run's folder has the h that the evaluation saw. The file that is
-written holds the rows in the order that the images were given in (those of a folder by name), and the path of each. It
-holds no pickles.
+An image is read as those of the run's folder were (`data/image_file.py`): upright, with their channels, scaled and cut
+to the shape in which the run stored its images (data.json). Then it goes through the test transform, in float32, as in
+the evaluation and in `encoder.keras`. So an image of the run's folder has the same h as in the evaluation.
+
+The output file holds the rows in the order of the given images, and the path of each. The images of a folder are in
+order of their names. The file holds no pickles.
 """
 
 from __future__ import annotations
@@ -24,20 +25,23 @@ from lowlevel_simclr.model import encoder, projection
 from lowlevel_simclr.run import atomic, results
 from lowlevel_simclr.runtime import precision
 
-ENDINGS = image_folder.ENDINGS  # what is taken for an image in a folder
+ENDINGS = image_folder.ENDINGS  # file endings of the images in a folder
 BATCH_SIZE = 256
-READ_CHANNELS = (1, 3)  # grey, or red, green, blue
+READ_CHANNELS = (1, 3)  # grey, or red, green and blue
 
 
 class EmbedError(RuntimeError):
-    """Images that cannot be embedded; the text says why and what to do."""
+    """Images that cannot be embedded. The message says why and what to do."""
 
 
 def find_images(given: Sequence[Path]) -> list[Path]:
-    """The files that were named, and the images in the folders that were, by name.
+    """Return the given files, and the images in the given folders in order of their names.
+
+    Args:
+        given: paths of files or folders.
 
     Raises:
-        EmbedError: something named is not there, or there is no image at all.
+        EmbedError: if a path does not exist, or if there is no image at all.
     """
     files: list[Path] = []
     for path in given:
@@ -55,10 +59,17 @@ def find_images(given: Sequence[Path]) -> list[Path]:
 def make_embedder(
     folder: Path, model: ModelConfig, scaling: PixelScaling, channels: int, output: str
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function from images (B, H, W, C) uint8 to rows (B, d), with the newest checkpoint's weights.
+    """Return the function from images (B, H, W, C) uint8 to rows (B, d), with the weights of the newest checkpoint.
+
+    Args:
+        folder: the run folder.
+        model: the settings of the encoder and the projection head.
+        scaling: the scaling of the pixels.
+        channels: C.
+        output: "h" or "z".
 
     Raises:
-        RunError: there is none, or it is of another model.
+        RunError: if there is no checkpoint, or if it is from another model.
     """
     precision.set_precision("float32")
     f = encoder.build_encoder(model.encoder, model.stem, model.image_size, channels)
@@ -77,11 +88,14 @@ def make_embedder(
 
 
 def read_stored_shape(folder: Path) -> image_file.Shape:
-    """The shape in which the run stored its images, by its data.json.
+    """Return the shape in which the run stored its images, from its data.json.
+
+    Args:
+        folder: the run folder.
 
     Raises:
-        runlog.RunError: it does not say.
-        EmbedError: no image file has as many channels.
+        RunError: if data.json does not hold the shape.
+        EmbedError: if image files cannot have that number of channels.
     """
     shape = (results.read_data(folder) or {}).get("shape")
     if shape is None:
@@ -100,10 +114,18 @@ def read_stored_shape(folder: Path) -> image_file.Shape:
 def embed_files(
     files: Sequence[Path], embed: Callable[[np.ndarray], np.ndarray], shape: image_file.Shape
 ) -> tuple[np.ndarray, list[Path], list[tuple[Path, str]]]:
-    """Rows (n, d) of the files that can be read, these files, and the others with the reason.
+    """Compute the rows of all files that can be read.
+
+    Args:
+        files: paths of the image files.
+        embed: the function from images (B, H, W, C) uint8 to rows (B, d).
+        shape: the shape of an image.
+
+    Returns:
+        The rows (n, d), the paths of their files, and the paths of the other files, each with the reason.
 
     Raises:
-        EmbedError: none can be read.
+        EmbedError: if no file can be read.
     """
     paths: list[Path] = []
     bad: list[tuple[Path, str]] = []
@@ -116,7 +138,7 @@ def embed_files(
 def _read_batches(
     files: Sequence[Path], shape: image_file.Shape, paths: list[Path], bad: list[tuple[Path, str]]
 ) -> Iterator[np.ndarray]:
-    """Images (B, H, W, C) uint8; notes which file is a row and which is bad, as it comes to them."""
+    """Yield images (B, H, W, C) uint8. Append each file to `paths` or, with the reason, to `bad`."""
     waiting: list[np.ndarray] = []
     for path in files:
         try:
@@ -134,10 +156,16 @@ def _read_batches(
 
 
 def write_embeddings(out: Path, rows: np.ndarray, paths: Sequence[Path], output: str) -> None:
-    """FILE.npz: the rows under "h" or "z", and "paths" (n,), `/`-separated.
+    """Write FILE.npz: the rows under "h" or "z", and "paths" (n,) with `/` between folders.
+
+    Args:
+        out: the path of the file.
+        rows: (n, d).
+        paths: the path of the image of each row.
+        output: "h" or "z".
 
     Raises:
-        EmbedError: it cannot be written.
+        EmbedError: if the file cannot be written.
     """
     names = np.array([path.as_posix() for path in paths])
     arrays: dict[str, Any] = {output: rows, "paths": names}

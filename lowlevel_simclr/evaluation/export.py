@@ -1,4 +1,4 @@
-"""A run's networks outside the run: weights from its checkpoint, and `encoder.keras`, which needs Keras alone.
+"""A run's networks outside the run: weights from its checkpoint, and `encoder.keras`, which needs only Keras.
 
 Not here: training, the configuration.
 """
@@ -19,17 +19,17 @@ ENCODER_FILE = "encoder.keras"
 
 
 def restore_weights(folder: Path, **models: tf.keras.Model) -> int:
-    """Gives models the weights of a run's newest checkpoint.
+    """Give models the weights of a run's newest checkpoint.
 
     Args:
-        folder: of the run.
-        models: by their name in the checkpoint, `encoder=f`, `projection=g`.
+        folder: the run folder.
+        **models: models under their names in the checkpoint: `encoder=f`, `projection=g`.
 
     Returns:
         The step of the checkpoint.
 
     Raises:
-        runlog.RunError: there is none, or it is of another model.
+        RunError: if there is no checkpoint, or if it is from another model.
     """
     saved = checkpoint.load_latest(folder / "checkpoints")
     if saved is None:
@@ -43,14 +43,14 @@ def restore_weights(folder: Path, **models: tf.keras.Model) -> int:
 
 
 def add_preprocessing(f: tf.keras.Model, scaling: PixelScaling = UNSCALED) -> tf.keras.Model:
-    """The encoder behind its test transform (`data/transform.py`), in float32 and in layers of Keras's own.
+    """Return the encoder with its test transform in front (`data/transform.py`), in float32 and in Keras's own layers.
 
     Args:
-        f: (B, S, S, C) -> (B, d), in any precision.
-        scaling: of the pixels.
+        f: the encoder (B, S, S, C) -> (B, d), in any precision.
+        scaling: the scaling of the pixels.
 
     Returns:
-        Images (B, H, W, C) of any size, uint8 or float in [0, 255] -> h (B, d) float32.
+        A model from images (B, H, W, C) of any size, uint8 or float in [0, 255], to h (B, d) float32.
     """
     images = tf.keras.Input((None, None, f.input_shape[-1]), dtype="float32", name="images")
     x = find_transform(f, scaling)(images)
@@ -58,10 +58,14 @@ def add_preprocessing(f: tf.keras.Model, scaling: PixelScaling = UNSCALED) -> tf
 
 
 def save_encoder(folder: Path, model: tf.keras.Model) -> Path:
-    """Writes `encoder.keras` into a run folder, whole or not at all; returns the file.
+    """Write `encoder.keras` into a run folder, whole or not at all, and return its path.
+
+    Args:
+        folder: the run folder.
+        model: the encoder with its test transform, see `add_preprocessing`.
 
     Raises:
-        runlog.RunError: it cannot be written.
+        RunError: if the file cannot be written.
     """
     path, unfinished = folder / ENCODER_FILE, folder / f"unfinished-{ENCODER_FILE}"
     try:

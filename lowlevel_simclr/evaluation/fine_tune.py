@@ -1,9 +1,10 @@
 """A linear classifier on h, trained by gradient steps on augmented images: alone, or together with the encoder.
 
-Alone it is the linear probe with augmentation, together it is fine-tuning (SimCLR, section 4.2 and appendix B.5). The
-last step is what is reported, and test images are looked at once, after it: nothing can be chosen by them.
+Training it alone is the linear probe with augmentation. Training both is fine-tuning (SimCLR, section 4.2 and appendix
+B.5). The reported accuracy is that of the last step. The test images are used once, after that step, so nothing can be
+chosen by them.
 
-Not here: the probe on plain h (`protocol.py`), how a view is drawn, files.
+Not here: the probe on plain h (`linear_probe.py`), how a view is drawn, files.
 """
 
 from __future__ import annotations
@@ -23,15 +24,18 @@ from lowlevel_simclr.evaluation import represent
 from lowlevel_simclr.optim import optimizers, schedule
 from lowlevel_simclr.runtime import keras
 
-ViewsOf = Callable[[int], Views]  # the seed -> how its views are drawn
+ViewsOf = Callable[[int], Views]  # seed -> the function that makes the views of that seed
 
 
 class Recipe(NamedTuple):
-    """How a classifier is trained; the learning rate falls to 0 along a cosine, without warm-up or weight decay.
+    """How a classifier is trained. The learning rate falls to 0 along a cosine, without warm-up or weight decay.
 
-    steps: updates. batch_size: images an update, fewer where there are fewer. optimizer: a name of
-    `optimizers.build_optimizer`. learning_rate: the first one. h_length: what fine-tuning brings h to
-    (`scale_h_to_length`), None where it stays as it is.
+    Attributes:
+        steps: the number of updates.
+        batch_size: images in an update. If there are fewer images, an update takes all of them.
+        optimizer: a name that `optimizers.build_optimizer` knows.
+        learning_rate: the learning rate of the first step.
+        h_length: the length to which fine-tuning scales h (`scale_h_to_length`), or None to leave h as it is.
     """
 
     steps: int
@@ -44,33 +48,42 @@ class Recipe(NamedTuple):
 class Trial(NamedTuple):
     """One training with labels.
 
-    seed: draws its labels, their order and its views. fraction: the share of every class's labels that it sees.
+    Attributes:
+        seed: draws the labels that are used, the order of the images, and their views.
+        fraction: the share of the labels of every class, in (0, 1].
     """
 
     seed: int
     fraction: float = 1.0
 
 
-# The paper's: SGD with momentum 0.9, learning rate 0.05 B / 256, no regularisation (appendix B.5). The number of steps
-# is what two CPU cores can do in minutes; it is the same for every share of the labels. A step of the kernel moves the
-# logits by learning rate times |h|^2, and |h| is 66 after 20 epochs of ResNet-50 by AdamW: left so, the kernel diverges
-# and takes the encoder with it (24 % from 5,000 labels, below k-NN). At length 10 it is 2.5.
+# The recipe of the paper: SGD with momentum 0.9, learning rate 0.05 B / 256, no regularisation (appendix B.5). The
+# number of steps is what two CPU cores can do in minutes. It is the same for every share of the labels.
+#
+# A step of the kernel moves the logits by about learning rate times |h|^2. After 20 epochs of ResNet-50 with AdamW, |h|
+# is 66. At that length, the kernel diverges and takes the encoder with it: 24 % accuracy from 5,000 labels, below k-NN.
+# At length 10, learning rate times |h|^2 is 2.5.
 FINE_TUNING = Recipe(600, 128, "sgd", 0.025, h_length=10.0)
-SCALED_BY = 2000  # images by which h is brought to that length
-# On columns of h brought to variance 1, where a rate that is right for every width is one of AdamW's.
+SCALED_BY = 2000  # images on which `scale_h_to_length` measures h
+# The columns of h have variance 1 here. AdamW has one learning rate that suits every width of h.
 PROBING = Recipe(0, 256, "adamw", 1e-2)
 
 
 class Diverged(ArithmeticError):
-    """Training with labels produced a number that is none; the text says what to do."""
+    """A loss of a training with labels that became NaN or infinite. The message says what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Classifier:
-    """f, and softmax(((h - centre) / scale) kernel + bias) on its h.
+    """The encoder f, and softmax(((h - centre) / scale) kernel + bias) on its h.
 
-    encoder: f, in float32. frozen: whether only kernel and bias are trained. kernel: (d, classes). bias: (classes,).
-    centre, scale: (d,) float32, fixed.
+    Attributes:
+        encoder: f, in float32.
+        frozen: whether training moves only the kernel and the bias.
+        kernel: (d, classes) float32.
+        bias: (classes,) float32.
+        centre: (d,) float32, fixed.
+        scale: (d,) float32, fixed.
     """
 
     encoder: tf.keras.Model
@@ -81,11 +94,11 @@ class Classifier:
     scale: np.ndarray
 
     def logits(self, h: tf.Tensor) -> tf.Tensor:
-        """(B, d) -> (B, classes)."""
+        """Return the logits (B, classes) of h (B, d)."""
         return (h - self.centre) / self.scale @ self.kernel + self.bias
 
     def trained(self) -> list[Any]:
-        """The variables that training moves."""
+        """Return the variables that training moves."""
         own = [self.kernel, self.bias]
         return own if self.frozen else [*self.encoder.trainable_variables, *own]
 
@@ -93,13 +106,13 @@ class Classifier:
 def build_classifier(
     encoder: tf.keras.Model, classes: int, frozen: bool, standard: tuple[np.ndarray, np.ndarray] | None = None
 ) -> Classifier:
-    """A classifier that says nothing yet: its kernel is 0.
+    """Return a classifier whose kernel and bias are 0.
 
     Args:
         encoder: f.
-        classes: how many there are to tell apart.
-        frozen: train kernel and bias only.
-        standard: what is taken from h and what it is divided by then, (d,) each; None for 0 and 1.
+        classes: the number of classes.
+        frozen: whether training moves only the kernel and the bias.
+        standard: centre and scale of h, (d,) each, or None for 0 and 1.
     """
     width = encoder.output_shape[-1]
     centre, scale = standard if standard else (np.zeros(width, np.float32), np.ones(width, np.float32))
@@ -112,10 +125,10 @@ def build_classifier(
 
 
 class ClassifierTrainer:
-    """Trains one classifier again and again, each time from where it was made, with one graph for all of them."""
+    """A trainer of one classifier. It trains from the same start again and again, with a single graph."""
 
     def __init__(self, classifier: Classifier, recipe: Recipe) -> None:
-        """Remembers the weights that every training starts from."""
+        """Keep the weights from which every training starts."""
         self.classifier, self.recipe = classifier, recipe
         self.optimizer = optimizers.build_optimizer(recipe.optimizer, classifier.trained())
         self.done = tf.Variable(0, dtype=tf.int64, trainable=False)
@@ -123,7 +136,7 @@ class ClassifierTrainer:
         self._step = tf.function(self._one_step, autograph=False, reduce_retracing=True)
 
     def reset(self) -> None:
-        """Everything as it was before the first step."""
+        """Set everything back to its state before the first step."""
         if not self.classifier.frozen:
             self.classifier.encoder.set_weights(self._start)
         own = (self.classifier.kernel, self.classifier.bias, self.done, *self.optimizer.variables)
@@ -131,16 +144,16 @@ class ClassifierTrainer:
             variable.assign(tf.zeros_like(variable))
 
     def train(self, images: Any, labels: np.ndarray, views: Views, seed: int) -> None:
-        """From the start through every step.
+        """Train from the start, for all steps of the recipe.
 
         Args:
             images: (n, H, W, C) uint8.
             labels: (n,) int64.
-            views: draws two views of every image, of which the first is used.
-            seed: of the order of the images.
+            views: makes two views of every image. Training uses the first.
+            seed: the seed of the order of the images.
 
         Raises:
-            Diverged: the loss is not finite.
+            Diverged: if the loss is NaN or infinite.
         """
         self.reset()
         size, held = min(self.recipe.batch_size, len(labels)), tf.constant(labels)
@@ -154,9 +167,9 @@ class ClassifierTrainer:
             )
 
     def _one_step(self, x: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """Views (B, S, S, C) and labels (B,) -> the mean cross-entropy; one update."""
+        """Make one update from views (B, S, S, C) and labels (B,). Return the loss before it."""
         variables = [keras.unwrap_variable(variable) for variable in self.classifier.trained()]
-        with tf.GradientTape(watch_accessed_variables=False) as tape:  # what is frozen keeps no activations
+        with tf.GradientTape(watch_accessed_variables=False) as tape:  # so that a frozen encoder keeps no activations
             tape.watch(variables)
             h = self.classifier.encoder(x, training=not self.classifier.frozen)
             logits = self.classifier.logits(tf.cast(h, tf.float32))
@@ -168,7 +181,14 @@ class ClassifierTrainer:
         return loss
 
     def accuracy(self, test: Split, scaling: PixelScaling) -> float:
-        """Share of the test images that are told right, by their h in inference mode and the test transform."""
+        """Return the accuracy on the test images, in [0, 1].
+
+        The images go through the test transform, and the encoder runs in inference mode.
+
+        Args:
+            test: the test split, with labels.
+            scaling: the scaling of the pixels.
+        """
         h = represent.compute_h(self.classifier.encoder, test.images, scaling=scaling)
         return float(np.mean(self.classifier.logits(h).numpy().argmax(axis=1) == test.labels))
 
@@ -177,18 +197,25 @@ class ClassifierTrainer:
 
 
 def select_labelled_rows(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """The rows whose labels may be used: the same share of every class, drawn by the seed, one at least.
+    """Return the rows whose labels may be used.
+
+    The seed draws the same share of every class, with at least one row of each.
 
     Args:
         labels: (n,) class numbers.
-        fraction: in (0, 1]; 1 gives every row.
-        seed: of the draw.
+        fraction: in (0, 1]. 1 gives every row.
+        seed: the seed of the draw.
 
     Returns:
         Rows in ascending order, int64.
 
     Raises:
-        ValueError: the fraction is not in (0, 1].
+        ValueError: if the fraction is not in (0, 1].
+
+    Example:
+        >>> labels = np.array([0, 1] * 50)
+        >>> len(select_labelled_rows(labels, 0.1, seed=0))
+        10
     """
     if not 0 < fraction <= 1:
         raise ValueError(f"a fraction of {fraction} of the labels is none: give more than 0 and at most 1")
@@ -199,7 +226,10 @@ def select_labelled_rows(labels: np.ndarray, fraction: float, seed: int) -> np.n
 
 
 def draw_share(train: Split, trial: Trial) -> tuple[Any, np.ndarray]:
-    """The images and labels that a trial sees; the images as they are where it sees all."""
+    """Return the images and labels that a trial uses.
+
+    If the trial uses all of them, the images are not copied.
+    """
     rows = select_labelled_rows(train.labels, trial.fraction, trial.seed)
     images = train.images if len(rows) == len(train.labels) else train.images[rows]
     return images, train.labels[rows]
@@ -213,23 +243,23 @@ def fine_tune(
     recipe: Recipe,
     scaling: PixelScaling = UNSCALED,
 ) -> Iterator[tuple[Trial, float]]:
-    """Encoder and classifier trained together on a share of the labels: test accuracy of each trial.
+    """Train encoder and classifier together on a share of the labels, and yield the test accuracy of each trial.
 
-    The encoder has its weights back afterwards.
+    After the last trial, the encoder has its old weights again.
 
     Args:
-        encoder: f in float32.
-        images: labelled; the train split is learned from, the test split is looked at after the last step.
-        trials: what is trained, one after the other and each from the encoder as it was given.
-        views_of: how training images are augmented.
-        recipe: how it is trained.
-        scaling: of the pixels, see `transform.PixelScaling`.
+        encoder: f, in float32.
+        images: a data set with labels. Training uses the train split. The test split is used after the last step.
+        trials: the trainings to do, one after the other. Each starts from the encoder as it was given.
+        views_of: the function from a seed to the augmentation of the training images.
+        recipe: how the classifier is trained.
+        scaling: the scaling of the pixels.
 
     Yields:
-        trial, accuracy in [0, 1].
+        The trial, and its accuracy in [0, 1].
 
     Raises:
-        Diverged: the loss is not finite.
+        Diverged: if the loss is NaN or infinite.
     """
     standard = scale_h_to_length(encoder, images.train, recipe.h_length, scaling) if recipe.h_length else None
     teacher = ClassifierTrainer(
@@ -251,23 +281,24 @@ def probe_on_views(
     recipe: Recipe,
     scaling: PixelScaling = UNSCALED,
 ) -> Iterator[tuple[Trial, float]]:
-    """The linear probe with augmentation: a classifier on the frozen h of views of the train split.
+    """Train a classifier on the frozen h of views, and yield the test accuracy: the linear probe with augmentation.
 
     Args:
-        encoder: f in float32, in inference mode throughout.
-        h: (n, d) of the train split as it is; its columns' means and deviations bring h to mean 0 and variance 1.
-        images: labelled.
-        trials: what is trained, one after the other.
-        views_of: how training images are augmented.
-        recipe: how it is trained.
-        scaling: of the pixels, see `transform.PixelScaling`.
+        encoder: f, in float32. It runs in inference mode throughout.
+        h: (n, d), h of the train split without augmentation. The means and deviations of its columns bring h to mean 0
+            and variance 1.
+        images: a data set with labels.
+        trials: the trainings to do, one after the other.
+        views_of: the function from a seed to the augmentation of the training images.
+        recipe: how the classifier is trained.
+        scaling: the scaling of the pixels.
 
     Yields:
-        trial, accuracy in [0, 1].
+        The trial, and its accuracy in [0, 1].
 
     Raises:
-        Diverged: the loss is not finite.
-        protocol.EncoderChanged: the encoder was not frozen meanwhile.
+        Diverged: if the loss is NaN or infinite.
+        EncoderChanged: if the weights of the encoder changed.
     """
     before = represent.hash_weights(encoder)
     deviation = h.std(axis=0)
@@ -285,24 +316,24 @@ def probe_on_views(
 def scale_h_to_length(
     encoder: tf.keras.Model, train: Split, length: float, scaling: PixelScaling = UNSCALED
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What is taken from h and what it is divided by, (d,) each, for its root mean squared length to be `length`.
+    """Return the centre and the scale (d,) with which the root mean square length of (h - centre) / scale is `length`.
 
-    One number for all columns, so that h keeps its shape. No label is looked at.
+    The scale is one number for all columns, so that h keeps its shape. The function uses no labels.
 
     Args:
-        encoder: f, in inference mode.
-        train: the split, of which 2,000 images are looked at, evenly spread.
-        length: of h less its mean.
-        scaling: of the pixels, see `transform.PixelScaling`.
+        encoder: f. It runs in inference mode.
+        train: the train split. The function uses at most 2,000 of its images, evenly spread.
+        length: the wanted length.
+        scaling: the scaling of the pixels.
     """
     rows = np.unique(np.linspace(0, len(train.labels) - 1, SCALED_BY).astype(np.int64))
     h = represent.compute_h(encoder, train.images[rows], scaling=scaling)
     centre = h.mean(axis=0)
     found = float(np.sqrt(np.mean(np.sum(np.square(h - centre, dtype=np.float64), axis=1))))
-    scale = found / length if found > 1e-6 else 1.0  # where all h are the same there is nothing to scale
+    scale = found / length if found > 1e-6 else 1.0  # if all h are the same, there is nothing to scale
     return centre, np.full_like(centre, scale)
 
 
 def count_classes(images: DataSet) -> int:
-    """How many classes there are to tell apart."""
+    """Return the number of classes of a data set."""
     return int(max(images.train.labels.max(), images.test.labels.max())) + 1

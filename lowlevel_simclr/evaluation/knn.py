@@ -15,12 +15,17 @@ from lowlevel_simclr.evaluation.represent import BATCH_SIZE, Represented, comput
 
 KNN_COUNTS = (20, 200)
 KNN_TEMPERATURE = 0.07  # Wu et al. 2018, section 3.4
-SAMPLE_COUNT = 20  # k on the held-out sample, which is too small for 200
-_SIMILARITIES_AT_ONCE = 2**24  # 64 MiB of float32, and twice that for their order
+SAMPLE_COUNT = 20  # k on the held-out sample, which is too small for k = 200
+_SIMILARITIES_AT_ONCE = 2**24  # 64 MiB of float32, and twice that for their sorted indices
 
 
 class Neighbours(NamedTuple):
-    """Test images (q,) and the train images (q, k) that are nearest to each in h, nearest first; both are indices."""
+    """Some test images, and the train images that are nearest to each in h.
+
+    Attributes:
+        queries: (q,) indices of test images.
+        neighbours: (q, k) indices of train images, nearest first.
+    """
 
     queries: np.ndarray
     neighbours: np.ndarray
@@ -33,20 +38,25 @@ def classify_by_neighbours(
     test_labels: np.ndarray,
     counts: Iterable[int] = KNN_COUNTS,
 ) -> dict[str, float]:
-    """Accuracy of the cosine weighted k-NN classifier, Wu et al. 2018, section 3.4.
+    """Return the accuracy of the cosine weighted k-NN classifier (Wu et al. 2018, section 3.4).
 
-    The k train rows most similar to a test row vote for their labels, each with exp(similarity / 0.07). Where the
-    train split has fewer than k rows all of them vote.
+    The k train rows most similar to a test row vote for their labels. Each vote has the weight exp(similarity / 0.07).
+    If the train split has fewer than k rows, all of them vote.
 
     Args:
-        train_h: (n, d).
+        train_h: (n, d) float.
         train_labels: (n,) class numbers from 0.
-        test_h: (m, d).
-        test_labels: (m,).
+        test_h: (m, d) float.
+        test_labels: (m,) class numbers from 0.
         counts: the values of k.
 
     Returns:
-        {"20": accuracy in [0, 1], ...}, a key for each k as it was asked for.
+        The accuracy in [0, 1] for each k, with k as text: {"20": 0.93, ...}.
+
+    Example:
+        >>> train_h, test_h = np.eye(2, dtype=np.float32), np.array([[2, 1], [1, 3]], np.float32)
+        >>> classify_by_neighbours(train_h, np.array([0, 1]), test_h, np.array([0, 1]), counts=[1])
+        {'1': 1.0}
     """
     counts = tuple(counts)
     index, similarity = _find_nearest(train_h, test_h, max(counts))  # (m, k), (m, k)
@@ -61,10 +71,11 @@ def classify_by_neighbours(
 
 
 def _find_nearest(train_h: np.ndarray, test_h: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The train rows most similar to each test row, nearest first: index (m, k) and cosine (m, k) float64.
+    """Return the train rows most similar to each test row, nearest first: index (m, k) and cosine (m, k) float64.
 
-    k is `count`, or n where that is less. In parts, because (m, n) similarities do not fit into memory. For 2,000 rows
-    against 50,000, scikit-learn's NearestNeighbors took 1.4 times as long at width 3,072 and 3.9 times at 64.
+    k is `count`, or n if that is less. The function works in parts, because (m, n) similarities do not fit into memory.
+    For 2,000 rows against 50,000, scikit-learn's NearestNeighbors took 1.4 times as long at width 3,072, and 3.9 times
+    as long at width 64.
     """
     train_rows, test_rows = _normalise_rows(train_h), _normalise_rows(test_h)
     count = min(count, len(train_rows))
@@ -78,7 +89,7 @@ def _find_nearest(train_h: np.ndarray, test_h: np.ndarray, count: int) -> tuple[
 
 
 def _select_most_similar(similarity: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Columns and values of the `count` largest of each row, largest first."""
+    """Return the columns and the values of the `count` largest entries of each row, largest first."""
     index = np.argpartition(similarity, -count, axis=1)[:, -count:]
     values = np.take_along_axis(similarity, index, axis=1)
     order = np.argsort(-values, axis=1, kind="stable")
@@ -86,15 +97,22 @@ def _select_most_similar(similarity: np.ndarray, count: int) -> tuple[np.ndarray
 
 
 def _normalise_rows(h: np.ndarray) -> np.ndarray:
-    """Rows of length 1, float32; a row of zeros stays one, alike to nothing."""
+    """Return the rows with length 1, float32. A row of zeros stays zero, so that it is similar to nothing."""
     norm = np.sqrt(np.einsum("nd,nd->n", h, h, dtype=np.float64))[:, None]
     return (h / np.where(norm == 0, 1, norm)).astype(np.float32)
 
 
 def draw_knn_sample(images: DataSet, seed: int, train_count: int = 2000, test_count: int = 1000) -> DataSet | None:
-    """A part of both splits, drawn once by the seed, on which k-NN is quick; None where there is nothing to classify.
+    """Return a part of both splits on which k-NN is quick, or None if there is nothing to classify.
 
-    It only makes the curve of the run; the last epoch is what is reported, whatever the curve says.
+    The sample only serves the curve of the run. The reported results are those of the last epoch, whatever the curve
+    says.
+
+    Args:
+        images: the data set of the run.
+        seed: the seed of the draw.
+        train_count: train images in the sample, fewer if the split is smaller.
+        test_count: test images in the sample, fewer if the split is smaller.
     """
     random = np.random.default_rng(seed)
 
@@ -114,7 +132,14 @@ def measure_knn(
     scaling: PixelScaling = UNSCALED,
     batch_size: int = BATCH_SIZE,
 ) -> float:
-    """Accuracy of 20-NN on a sample, in h of the encoder, or in pixels where it is None."""
+    """Return the accuracy of 20-NN on a sample, in [0, 1].
+
+    Args:
+        encoder: f, or None to compare pixels.
+        sample: a data set with labels.
+        scaling: the scaling of the pixels.
+        batch_size: images that go through the encoder at once.
+    """
     if encoder is None:
         h = represent_pixels(sample)
     else:
@@ -124,17 +149,19 @@ def measure_knn(
 
 
 def find_neighbours(h: Represented, queries: int, count: int, test_labels: np.ndarray) -> Neighbours:
-    """A few test images, class by class in turn, and the train images nearest to each by cosine in h.
+    """Return a few test images, and the train images that are nearest to each by cosine in h.
+
+    The test images are chosen class by class in turn.
 
     Args:
-        h: rows of both splits.
-        queries: how many test images; fewer where the test split has fewer.
-        count: how many neighbours each.
-        test_labels: (m,); only to show every class.
+        h: the representations of both splits.
+        queries: the number of test images. If the test split has fewer, all are chosen.
+        count: the number of neighbours of each.
+        test_labels: (m,) class numbers. They only serve to show every class.
     """
     order = np.argsort(test_labels, kind="stable")
     ordered = test_labels[order]
-    turn = np.empty(len(order), np.int64)  # how many of its class come before an image
+    turn = np.empty(len(order), np.int64)  # for each image, how many of its class come before it
     turn[order] = np.arange(len(order)) - np.searchsorted(ordered, ordered)
     chosen = np.lexsort((test_labels, turn))[:queries]
     return Neighbours(chosen, _find_nearest(h.train, h.test[chosen], count)[0])

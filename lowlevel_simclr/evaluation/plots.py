@@ -1,10 +1,10 @@
-"""The pictures of a run: arrays -> PNG files. The only matplotlib in the package.
+"""The pictures of a run, drawn from arrays into PNG files. Only this module uses matplotlib.
 
-Every function takes arrays, writes one file that is whole or not there, and needs no display. Colours are told apart
-under every colour blindness: Petroff's ten for classes, each with a marker of its own, and blue against vermilion
-where a thing is right or wrong.
+Every function takes arrays and writes one file, whole or not at all. It needs no display. Readers with any kind of
+colour blindness can tell the colours apart: Petroff's ten for the classes, each with its own marker, and blue and
+vermilion for right and wrong.
 
-Not here: what is drawn (`protocol.py` finds neighbours), the other files of a run (`runlog.py`).
+Not here: the search for neighbours (`knn.py`), the other files of a run (`run/folder.py`).
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from PIL import Image
 from lowlevel_simclr.run.atomic import write_atomically
 
 DPI = 100
-LARGEST_FILE = 300_000  # bytes; a larger picture is stored in 256 colours
+LARGEST_FILE = 300_000  # bytes. A larger picture is stored in 256 colours.
 WIDTH = 9.0  # inches, so that a picture fills a README
 DRAWN_AT_MOST = 2000  # points of a curve
-SMOOTHED_FROM = 100  # rows
-TSNE_ITERATIONS = 500  # twice as many make the divergence of 1,000 points 1.5 % smaller
+SMOOTHED_FROM = 100  # rows of metrics. A shorter curve is drawn without its running mean.
+TSNE_ITERATIONS = 500  # with twice as many, the divergence of 1,000 points is 1.5 % smaller
 
 # Petroff, Accessible Color Sequences for Data Visualization, 2021.
 PALETTE = "#3f90da #ffa90e #bd1f01 #94a4a2 #832db6 #a96b59 #e76300 #b9ac70 #717581 #92dadd".split()
 MARKERS = "o s ^ D v P X < > *".split()
-MARKER_AREA = {"*": 36}  # points^2; a star is thin
+MARKER_AREA = {"*": 36}  # points^2. A star is thin, so it is drawn larger.
 RIGHT, WRONG = "#0072b2", "#d55e00"  # blue and vermilion of Okabe and Ito, 2008
 INK, PALE = "#222222", "#bbbbbb"
 STYLE: Any = {
@@ -59,16 +59,16 @@ Row = Mapping[str, Any]  # one step of metrics.jsonl
 
 
 def plot_views(path: Path, originals: np.ndarray, first: np.ndarray, second: np.ndarray) -> None:
-    """Draws images with their two views below them, one column each.
+    """Draw images with their two views below them, one column for each image.
 
     Args:
-        path: the PNG.
+        path: the PNG file.
         originals: (n, H, W, C) uint8.
-        first: (n, S, S, C) floats in [0, 1], the first views.
-        second: (n, S, S, C) floats in [0, 1], the second views.
+        first: (n, S, S, C) float in [0, 1], the first views.
+        second: (n, S, S, C) float in [0, 1], the second views.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: if the file cannot be written.
     """
     side, gap, left = 96, 6, 64  # pixels
     picture = _make_white(3 * (side + gap) - gap, len(originals) * (side + gap) - gap)
@@ -93,20 +93,20 @@ def plot_neighbours(
     found_labels: np.ndarray,
     classes: Sequence[str],
 ) -> None:
-    """Draws queries with their nearest images in h, in two columns; every neighbour is marked right or wrong.
+    """Draw queries with their nearest images in h, in two columns. Every neighbour is marked right or wrong.
 
     Args:
-        path: the PNG.
+        path: the PNG file.
         queries: (q, H, W, C) uint8.
         found: (q, k, H, W, C) uint8, nearest first.
-        query_labels: (q,) class numbers; negative where there is no label.
-        found_labels: (q, k).
-        classes: the name of each class number; without names nothing is marked.
+        query_labels: (q,) class numbers. A negative number means that there is no label.
+        found_labels: (q, k) class numbers, in the same way.
+        classes: the name of each class number. Without names, nothing is marked.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: if the file cannot be written.
     """
-    side, pitch, line, apart = 64, 74, 92, 20  # pixels: an image, image to image, row to row, between the halves
+    side, pitch, line, apart = 64, 74, 92, 20  # pixels: image, image to image, row to row, between halves
     rows, width = -(-len(queries) // 2), pitch * (1 + found.shape[1]) + 8
     picture = _make_white(rows * line, width if len(queries) == 1 else 2 * width + apart)
     captions = []
@@ -129,7 +129,10 @@ def plot_neighbours(
 
 
 def _write_caption(label: int, wanted: int | None, classes: Sequence[str]) -> tuple[str, str | None]:
-    """What stands below an image, and the colour of right or wrong; a query wants nothing and has no colour."""
+    """Return the text below an image, and the colour of right or wrong.
+
+    For a query, `wanted` is None and the colour is None.
+    """
     if not 0 <= label < len(classes):
         return "", None
     if wanted is None:
@@ -141,16 +144,17 @@ def _write_caption(label: int, wanted: int | None, classes: Sequence[str]) -> tu
 
 
 def plot_learning(path: Path, metrics: Sequence[Row], chance: float, baselines: Mapping[str, float]) -> None:
-    """Draws the run: loss, contrastive top-1, k-NN where there is any, and the learning rate, over the steps.
+    """Draw the loss, the contrastive top-1, k-NN if there is any, and the learning rate over the steps of a run.
 
     Args:
-        path: the PNG.
-        metrics: rows of metrics.jsonl, one at least, with `step`, `loss`, `top1`, `learning_rate`, and `knn` in some.
-        chance: the loss of an encoder that says the same of every view, log(2N - 1).
-        baselines: k-NN accuracy in [0, 1] of what has not been trained, by name.
+        path: the PNG file.
+        metrics: at least one row of metrics.jsonl, with `step`, `loss`, `top1` and `learning_rate`. Some rows have
+            `knn`.
+        chance: the loss of an encoder that cannot tell views apart, see `loss.compute_chance_loss`.
+        baselines: k-NN accuracies in [0, 1] of what has not been trained, by name.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: if the file cannot be written.
     """
     with_knn = [row for row in metrics if row.get("knn") is not None]
     with matplotlib.rc_context(STYLE):
@@ -168,15 +172,15 @@ def plot_learning(path: Path, metrics: Sequence[Row], chance: float, baselines: 
             axes.grid(True)
             axes.set_axisbelow(True)
             if axes.get_legend_handles_labels()[0]:
-                axes.legend(frameon=True, framealpha=0.8, edgecolor="none")  # lines of the baselines run behind it
+                axes.legend(frameon=True, framealpha=0.8, edgecolor="none")  # baselines run behind the legend
         for axes in panels[1:-1]:
-            axes.set_ylim(0, min(1.02, max(0.05, 1.25 * axes.dataLim.ymax)))  # also where all is 0 or no number
+            axes.set_ylim(0, min(1.02, max(0.05, 1.25 * axes.dataLim.ymax)))  # also valid if all values are 0 or NaN
         panels[-1].set_ylim(bottom=0)
         _save_figure(figure, path)
 
 
 def _plot_curve(axes: Axes, metrics: Sequence[Row], key: str, title: str, smooth: bool = True) -> None:
-    """One quantity over the steps: every value pale, the running mean of a fiftieth of the run over it."""
+    """Draw one quantity over the steps: every value in a pale colour, and over it the mean of a fiftieth of the run."""
     step = np.array([row["step"] for row in metrics], float)
     value = np.array([np.nan if row.get(key) is None else row[key] for row in metrics], float)
     axes.set_title(title)
@@ -192,7 +196,7 @@ def _plot_curve(axes: Axes, metrics: Sequence[Row], key: str, title: str, smooth
 
 
 def _plot_knn(axes: Axes, rows: Sequence[Row], baselines: Mapping[str, float]) -> None:
-    """Accuracy of k-NN on the held-out sample, with that of what has not been trained as lines."""
+    """Draw the k-NN accuracy on the held-out sample, and a line for each baseline that has not been trained."""
     axes.set_title("k-NN on held-out images (accuracy)")
     last = rows[-1]["knn"]
     steps, values = [row["step"] for row in rows], [row["knn"] for row in rows]
@@ -213,21 +217,21 @@ def plot_embedding(
     classes: Sequence[str],
     seed: int,
 ) -> None:
-    """Draws t-SNE of h before and after training, side by side: the same images, coloured by label.
+    """Draw t-SNE of h before and after training, side by side, for the same images and coloured by label.
 
-    Rows are brought to length 1 first, because k-NN and the loss compare directions. Only the first ten classes have a
-    colour of their own.
+    Every row is first scaled to length 1, because k-NN and the loss compare directions. Only the first ten classes have
+    their own colour.
 
     Args:
-        path: the PNG.
-        h_untrained: (n, d); a thousand rows take some four seconds of a core.
-        h_trained: (n, d), the same images.
-        labels: (n,) class numbers; negative where there is no label. They colour, and move nothing.
+        path: the PNG file.
+        h_untrained: (n, d). A thousand rows take about four seconds on one core.
+        h_trained: (n, d), for the same images.
+        labels: (n,) class numbers. A negative number means that there is no label. Labels set the colours only.
         classes: the name of each class number.
-        seed: of t-SNE.
+        seed: the seed of t-SNE.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: if the file cannot be written.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 4.7), dpi=DPI, layout="constrained")
@@ -244,7 +248,10 @@ def plot_embedding(
 
 
 def _compute_map(h: np.ndarray, seed: int) -> np.ndarray:
-    """Rows (n, d) -> points (n, 2) by t-SNE; by principal components where the rows are few or all alike."""
+    """Return a point in the plane for each row: (n, d) -> (n, 2), by t-SNE.
+
+    If the rows are few or all alike, it uses principal components.
+    """
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
@@ -254,13 +261,13 @@ def _compute_map(h: np.ndarray, seed: int) -> np.ndarray:
     if len(rows) < 8 or np.abs(rows).max() < 1e-6:
         return np.pad(rows @ np.linalg.svd(rows, full_matrices=False)[2][:2].T, [(0, 0), (0, 1)])[:, :2]
     perplexity = min(30, (len(rows) - 1) / 3)
-    with threadpool_limits(1):  # its threads spin while they wait: beside other work, two are far slower than one
+    with threadpool_limits(1):  # its threads spin while they wait, so two are far slower than one beside other work
         tsne = TSNE(perplexity=perplexity, max_iter=TSNE_ITERATIONS, init="pca", random_state=seed % 2**32)
         return tsne.fit_transform(rows)
 
 
 def _plot_scatter(axes: Axes, points: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> None:
-    """Points (n, 2) by class, and pale where they have no colour of their own."""
+    """Draw points (n, 2) by class. Points of a class without its own colour are pale."""
     own = min(len(classes), len(PALETTE))
     rest = (labels < 0) | (labels >= own)
     if rest.any():
@@ -281,7 +288,7 @@ def _make_white(height: int, width: int) -> np.ndarray:
 
 
 def _place_image(picture: np.ndarray, image: np.ndarray, x: int, y: int, side: int, frame: str | None = None) -> None:
-    """Puts an image into a square of the picture, with a frame of three pixels around it where one is asked for."""
+    """Draw an image into a square of the picture. With a colour for `frame`, add a frame of three pixels around it."""
     if frame:
         colour = np.array([int(frame[at : at + 2], 16) for at in (1, 3, 5)], np.uint8)
         picture[max(y - 3, 0) : y + side + 3, max(x - 3, 0) : x + side + 3] = colour
@@ -289,7 +296,10 @@ def _place_image(picture: np.ndarray, image: np.ndarray, x: int, y: int, side: i
 
 
 def _make_tile(image: np.ndarray, side: int) -> np.ndarray:
-    """An image (H, W, C) as (side, side, 3) uint8: small ones with their pixels repeated, large ones made smaller."""
+    """Return an image (H, W, C) as (side, side, 3) uint8.
+
+    Small images have their pixels repeated. Large images are reduced.
+    """
     if image.dtype != np.uint8:
         image = np.rint(np.clip(image.astype(np.float32), 0, 1) * 255).astype(np.uint8)
     image = np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image[..., :3]
@@ -306,7 +316,7 @@ def _make_tile(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def _make_canvas(picture: np.ndarray, left: int = 0, top: int = 0, margin: int = 0) -> tuple[Figure, Axes]:
-    """A figure that shows a picture pixel by pixel, with room for words; axes coordinates are its pixels."""
+    """Return a figure that shows a picture pixel by pixel, with room for text. Its axes count the pixels."""
     height, width = picture.shape[:2]
     full = (width + left + 2 * margin, height + top + 2 * margin)
     figure = Figure(figsize=(full[0] / DPI, full[1] / DPI), dpi=DPI)
@@ -317,10 +327,10 @@ def _make_canvas(picture: np.ndarray, left: int = 0, top: int = 0, margin: int =
 
 
 def _save_figure(figure: Figure, path: Path) -> None:
-    """Writes the PNG, whole or not at all, and its folder where it is missing.
+    """Write the PNG file, whole or not at all. Create its folder if needed.
 
     Raises:
-        OSError: the folder or the file cannot be written.
+        OSError: if the folder or the file cannot be written.
     """
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)

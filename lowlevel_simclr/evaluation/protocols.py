@@ -1,8 +1,8 @@
-"""The protocols that people report, on the encoder of a run.
+"""The protocols that people report, applied to the encoder of a run.
 
-k-NN and the linear probe on frozen h, the linear probe trained on views, fine-tuning on a share of the labels. The
-encoder is hashed before and after where it is frozen. h and the accuracies that take long stay in the run folder, so an
-evaluation that was stopped goes on. No test label decides anything; the last step is reported.
+They are k-NN and the linear probe on frozen h, the linear probe trained on views, and fine-tuning on a share of the
+labels. If the encoder must be frozen, it is hashed before and after. The run folder keeps h and the accuracies that
+take long, so a stopped evaluation can continue. No test label decides anything. The last step is reported.
 """
 
 from __future__ import annotations
@@ -28,9 +28,14 @@ from lowlevel_simclr.run.results import merge_evaluation
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What belongs to one evaluation and not to the run.
+    """The settings of one evaluation, which do not belong to the run.
 
-    seeds: how often what draws is done, with the run's seed, the next one and so on.
+    Attributes:
+        protocols: names from `config.choices.PROTOCOLS`.
+        fractions: shares of the labels for fine-tuning, in (0, 1].
+        seeds: how often to repeat whatever is random: with the seed of the run, the next seed and so on.
+        finetune: the recipe of fine-tuning.
+        probe_passes: passes over the train split for the linear probe that is trained on views.
     """
 
     protocols: tuple[str, ...] = ("knn", "linear")
@@ -45,10 +50,20 @@ DEFAULTS = Options()
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """What is evaluated: the encoder of a run after a step, on the images of the run.
+    """The encoder to evaluate, and what belongs to its run.
 
-    encoder: with the weights of `step`, in float32. build_untrained: makes it as it was before the first step.
-    recipe: of the run's views. compile_views: whether XLA may compile them.
+    Attributes:
+        folder: the run folder.
+        step: the steps that the encoder was trained.
+        encoder: f with the weights of that step, in float32.
+        build_untrained: returns f as it was before the first step.
+        images: the data set of the run.
+        seed: the seed of the run.
+        train_on: "train" or "all", the splits on which the run trained.
+        scaling: the scaling of the pixels.
+        recipe: the recipe of the run's views.
+        compile_views: whether XLA may compile the views.
+        config_hash: the hash of the run's configuration.
     """
 
     folder: Path
@@ -67,10 +82,14 @@ class Subject:
 def evaluate_subject(subject: Subject, options: Options = DEFAULTS) -> str:
     """Measure by every protocol that was asked for, add the results to evaluation.json, and return the table.
 
+    Args:
+        subject: the encoder to evaluate.
+        options: the settings of the evaluation.
+
     Raises:
-        RunError: a file of the run folder cannot be read or written.
-        EncoderChanged: the encoder was not frozen.
-        Diverged: a learning rate is too high.
+        RunError: if a file of the run folder cannot be read or written.
+        EncoderChanged: if the weights of a frozen encoder changed.
+        Diverged: if a learning rate is too high.
     """
     results = evaluate_frozen(subject, options)
     if has_labels(subject.images) and "linear-augmented" in options.protocols:
@@ -81,7 +100,11 @@ def evaluate_subject(subject: Subject, options: Options = DEFAULTS) -> str:
 
 
 def evaluate_frozen(subject: Subject, options: Options) -> dict[str, Any]:
-    """k-NN and the linear probe, beside the untrained encoder and pixels; the whole of evaluation.json."""
+    """Measure k-NN and the linear probe, for the encoder, the untrained encoder and pixels.
+
+    Returns:
+        The whole of evaluation.json.
+    """
     images = subject.images
     h = {}
     if {"knn", "linear"} & set(options.protocols):
@@ -96,14 +119,14 @@ def evaluate_frozen(subject: Subject, options: Options) -> dict[str, Any]:
 
 
 def _represent(subject: Subject, kind: str, step: int, encoder: tf.keras.Model) -> represent.Represented:
-    """h of an encoder of the run, from the run folder where it is there."""
+    """Return h of an encoder of the run, from the run folder if it is there."""
     return cache.represent_cached(
         subject.folder, kind, step, subject.config_hash, encoder, subject.images, subject.scaling
     )
 
 
 def evaluate_augmented(subject: Subject, options: Options) -> dict[str, Any]:
-    """The linear probe trained on views: its mean over the seeds, and their spread."""
+    """Measure the linear probe trained on views. Return its mean over the seeds, and their spread."""
     images, encoder = subject.images, subject.encoder
     h = _represent(subject, "trained", subject.step, encoder)
     per_pass = max(1, len(images.train.labels) // fine_tune.PROBING.batch_size)
@@ -121,7 +144,7 @@ def evaluate_augmented(subject: Subject, options: Options) -> dict[str, Any]:
 
 
 def evaluate_fine_tuned(subject: Subject, options: Options) -> dict[str, Any]:
-    """Fine-tuning on each share of the labels: means over the seeds, and their spread."""
+    """Measure fine-tuning on each share of the labels. Return the means over the seeds, and their spread."""
     recipe = options.finetune
 
     def measure(trials: Sequence[Trial]) -> Iterator[tuple[Trial, float]]:
@@ -141,7 +164,10 @@ def evaluate_fine_tuned(subject: Subject, options: Options) -> dict[str, Any]:
 
 
 def summarise_trials(accuracies: Sequence[float], recipe: fine_tune.Recipe) -> dict[str, Any]:
-    """What evaluation.json holds of some trainings with labels: mean, spread and number, and how they were trained."""
+    """Return the entry of evaluation.json for some trainings with labels.
+
+    It holds the mean, the spread and the number of the accuracies, and the recipe of the trainings.
+    """
     return {**summarise(accuracies), "recipe": recipe._asdict()}
 
 
@@ -151,7 +177,14 @@ def measure_missing(
     measure: Callable[[Sequence[Trial]], Iterator[tuple[Trial, float]]],
     title: Callable[[Trial], str],
 ) -> dict[Trial, float]:
-    """The accuracy of each trial: what the run folder holds of them, and the rest measured and kept there at once."""
+    """Return the accuracy of each trial. Measure those that the run folder does not hold, and keep each at once.
+
+    Args:
+        store: the accuracies that the run folder holds.
+        trials: the trials whose accuracy is wanted.
+        measure: the function from some trials to an iterator of (trial, accuracy).
+        title: the function from a trial to its name in the printed line.
+    """
     known = {trial: store.get(*trial) for trial in trials}
     scores = {trial: accuracy for trial, accuracy in known.items() if accuracy is not None}
     for trial, accuracy in scores.items():
@@ -165,7 +198,10 @@ def measure_missing(
 
 
 def make_views_of_seed(subject: Subject) -> fine_tune.ViewsOf:
-    """The seed -> training images for labels: the run's crops and flips, in its colours (SimCLR, appendix B.5)."""
+    """Return the function from a seed to the augmentation of training images with labels.
+
+    The images get the run's crops and flips, and keep their colours (SimCLR, appendix B.5).
+    """
     recipe = dataclasses.replace(subject.recipe, jitter_probability=0.0, grey_probability=0.0, blur_probability=0.0)
 
     def of_seed(seed: int) -> Views:
@@ -183,7 +219,7 @@ def make_views_of_seed(subject: Subject) -> fine_tune.ViewsOf:
 
 
 def _open_store(subject: Subject, name: str, recipe: fine_tune.Recipe) -> ScoreStore:
-    """The accuracies of one protocol that the run folder holds."""
+    """Return the store of one protocol's accuracies in the run folder."""
     images = subject.images
     made_of = {
         "config_hash": subject.config_hash,

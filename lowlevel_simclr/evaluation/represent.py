@@ -1,6 +1,6 @@
 """The representation h of every image of a data set, with a proof that the encoder was frozen.
 
-The encoder runs in inference mode, and its weights are hashed before and after.
+The encoder runs in inference mode. Its weights are hashed before and after.
 """
 
 from __future__ import annotations
@@ -15,15 +15,20 @@ from lowlevel_simclr.data.dataset import DataSet, Split
 from lowlevel_simclr.data.transform import UNSCALED, InferenceTransform, PixelScaling, find_transform
 
 BATCH_SIZE = 256  # images that go through the encoder at once
-LARGEST_PIXELS, REDUCED_SIDE = 64 * 64, 32  # of an image in the baseline of pixels, see `pixels`
+LARGEST_PIXELS, REDUCED_SIDE = 64 * 64, 32  # of an image in the pixel baseline, see `flatten_pixels`
 
 
 class EncoderChanged(RuntimeError):
-    """The weights of an encoder that has to be frozen are not what they were."""
+    """A change of the weights of an encoder that must be frozen."""
 
 
 class Represented(NamedTuple):
-    """One row for each image of the train split (n, d) and of the test split (m, d), float32: h, or plain pixels."""
+    """One row for each image, float32: h, or plain pixels.
+
+    Attributes:
+        train: (n, d), the train split.
+        test: (m, d), the test split.
+    """
 
     train: np.ndarray
     test: np.ndarray
@@ -38,19 +43,20 @@ def compute_h(
     scaling: PixelScaling = UNSCALED,
     batch_size: int = BATCH_SIZE,
 ) -> np.ndarray:
-    """The representation h of every image after the test transform (`data/transform.py`), in inference mode.
+    """Return the representation h of every image, after the test transform (`data/transform.py`) and in inference mode.
 
     Args:
         encoder: f, (B, S, S, C) -> (B, d).
         images: (n, H, W, C) uint8.
-        scaling: of the pixels.
-        batch_size: images at once. The last batch is filled up, so that there is one graph for all of them.
+        scaling: the scaling of the pixels.
+        batch_size: images that go through the encoder at once. The last batch is filled up, so that all batches use one
+            graph.
 
     Returns:
         (n, d) float32.
 
     Raises:
-        ValueError: there are no images, or h is not finite.
+        ValueError: if there are no images, or if h is NaN or infinite.
     """
     if len(images) == 0:
         raise ValueError("there are no images to represent: give one at least")
@@ -68,24 +74,25 @@ def compute_h(
 
 
 def _fill_up(images: np.ndarray, batch_size: int) -> np.ndarray:
-    """The images with black ones behind them, (batch_size, H, W, C)."""
+    """Return the images, followed by black images, as (batch_size, H, W, C)."""
     return np.pad(images, [(0, batch_size - len(images)), (0, 0), (0, 0), (0, 0)])
 
 
 @tf.function(autograph=False)
 def _compute_batch(encoder: tf.keras.Model, size: int | None, scaling: PixelScaling, images: tf.Tensor) -> tf.Tensor:
-    """One batch (B, H, W, C) uint8 -> h (B, d) float32; traced once for each encoder, transform and shape.
+    """Return h (B, d) float32 of one batch (B, H, W, C) uint8. It is traced once for each encoder, transform and shape.
 
-    The transform comes in parts, because TensorFlow compares numbers and tuples by value and other objects by identity.
+    The arguments are the parts of the transform, not the transform. TensorFlow compares numbers and tuples by value,
+    but other objects by identity, and would trace again for each new object.
     """
     return tf.cast(encoder(InferenceTransform(size, scaling)(images), training=False), tf.float32)
 
 
 def flatten_pixels(images: np.ndarray) -> np.ndarray:
-    """The baseline that has learned nothing: images uint8 (n, H, W, C) -> (n, H*W*C) float32 in [0, 1].
+    """Return images (n, H, W, C) uint8 as rows (n, H*W*C) float32 in [0, 1], the baseline that has learned nothing.
 
-    Images with more pixels than 64 x 64 are reduced to 32 x 32 first (bilinear, antialiased): rows of the full size
-    would neither fit into memory nor tell images apart better.
+    Images with more than 64 x 64 pixels are first reduced to 32 x 32 (bilinear, antialiased). Rows of the full size
+    would not fit into memory, and would not tell images apart better.
     """
     if images.shape[1] * images.shape[2] <= LARGEST_PIXELS:
         return np.asarray(images).reshape(len(images), -1).astype(np.float32) / 255
@@ -94,7 +101,7 @@ def flatten_pixels(images: np.ndarray) -> np.ndarray:
 
 
 def _reduce(images: np.ndarray) -> np.ndarray:
-    """(n, H, W, C) uint8 -> (n, 32, 32, C) float32 in [0, 1]."""
+    """Return images (n, H, W, C) uint8 as (n, 32, 32, C) float32 in [0, 1]."""
     return InferenceTransform(REDUCED_SIDE).resize(tf.constant(np.asarray(images))).numpy()
 
 
@@ -104,11 +111,17 @@ def represent_splits(
     scaling: PixelScaling = UNSCALED,
     batch_size: int = BATCH_SIZE,
 ) -> Represented:
-    """The representations h of both splits, with a proof that the encoder was frozen.
+    """Return the representations h of both splits, with a proof that the encoder was frozen.
+
+    Args:
+        encoder: f, (B, S, S, C) -> (B, d).
+        images: the data set.
+        scaling: the scaling of the pixels.
+        batch_size: images that go through the encoder at once.
 
     Raises:
-        EncoderChanged: the encoder was not frozen meanwhile.
-        ValueError: a split is empty, or h is not finite.
+        EncoderChanged: if the weights of the encoder changed.
+        ValueError: if a split is empty, or if h is NaN or infinite.
     """
     before = hash_weights(encoder)
     h = Represented(*(compute_h(encoder, split.images, scaling, batch_size) for split in list_splits(images)))
@@ -117,14 +130,14 @@ def represent_splits(
 
 
 def refuse_changed_encoder(encoder: tf.keras.Model, before: str) -> None:
-    """Proves that an encoder was frozen.
+    """Check that the weights of an encoder have not changed.
 
     Args:
-        encoder: f, now.
-        before: its `weights_hash` then.
+        encoder: f.
+        before: what `hash_weights` returned before.
 
     Raises:
-        EncoderChanged: a weight is another.
+        EncoderChanged: if a weight is another one.
     """
     after = hash_weights(encoder)
     if after != before:
@@ -135,7 +148,7 @@ def refuse_changed_encoder(encoder: tf.keras.Model, before: str) -> None:
 
 
 def represent_pixels(images: DataSet) -> Represented:
-    """The pixels of both splits as rows."""
+    """Return the pixels of both splits as rows."""
     return Represented(*(flatten_pixels(split.images) for split in list_splits(images)))
 
 
@@ -145,7 +158,10 @@ def list_splits(images: DataSet) -> tuple[Split, Split]:
 
 
 def hash_weights(model: tf.keras.Model) -> str:
-    """SHA-256 over names, shapes, types and bytes of all weights of a model, moving statistics too; 64 hex digits."""
+    """Return the SHA-256 of all weights of a model, 64 hexadecimal digits.
+
+    It covers the name, shape, type and bytes of each weight, moving statistics included.
+    """
     digest = hashlib.sha256()
     for variable in model.weights:
         array = np.ascontiguousarray(variable.numpy())

@@ -1,6 +1,6 @@
-"""evaluation.json: what is measured on frozen representations, and its table.
+"""The contents of evaluation.json: what is measured on frozen representations, and its table.
 
-The encoder is frozen throughout. Labels of the test split are compared with, and nothing is chosen by them.
+The encoder is frozen throughout. The labels of the test split only serve to measure. Nothing is chosen by them.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ def measure_frozen(
     protocols: Collection[str] = ("knn", "linear"),
     seeds: int = 1,
 ) -> dict[str, Any]:
-    """k-NN and linear probe of each kind of rows, as evaluation.json holds them.
+    """Return k-NN and linear probe of each kind of rows, as evaluation.json holds them.
 
     Args:
-        h: rows by what stands behind a key: "" the trained encoder, "_untrained", "_pixels".
-        images: whose labels are compared with.
-        seed: of the linear probe.
-        train_on: what the encoder was trained on, "train" or "all".
-        say: is told what is measured, as it can take minutes.
+        h: the kinds of rows, by the ending of their keys: "" for the trained encoder, "_untrained", "_pixels".
+        images: the data set, with labels.
+        seed: the seed of the linear probe.
+        train_on: the splits on which the encoder was trained, "train" or "all".
+        say: called with a progress message before each measurement, because it can take minutes.
         protocols: "knn", "linear" or both.
-        seeds: the linear probe of the trained encoder is run with the seeds seed, seed + 1 ...; its mean is told. The
-            problem is convex and nothing is drawn, so the spread is the solver's.
+        seeds: the number of seeds for the linear probe of the trained encoder: seed, seed + 1 and so on. The result is
+            their mean. The problem is convex and nothing is drawn, so the spread is that of the solver.
 
     Returns:
-        {"schema": 1, "train_on": .., "knn": {"20": ..}, "knn_pixels": .., "linear": ..}; accuracies in [0, 1].
-        Without labels, or with one class, only the first two. "notes" by key, where a number has to be read with care.
-        "seeds" where there are several: {"linear": {"mean": .., "std": .., "n": ..}}.
+        {"schema": 1, "train_on": .., "knn": {"20": ..}, "knn_pixels": .., "linear": ..}, with accuracies in [0, 1].
+        Without labels, or with one class, it has only the first two keys. "notes" has a text for each key whose number
+        needs care. "seeds" is there if there are several: {"linear": {"mean": .., "std": .., "n": ..}}.
     """
     results: dict[str, Any] = {"schema": SCHEMA, "train_on": train_on}
     if has_labels(images) and "knn" in protocols:
@@ -54,7 +54,7 @@ def measure_frozen(
 
 
 def _measure_knn(h: Mapping[str, Represented], images: DataSet, say: Say) -> dict[str, Any]:
-    """k-NN of each kind of rows, and a note where there are few train images."""
+    """Return k-NN of each kind of rows, and a note if there are few train images."""
     results: dict[str, Any] = {}
     for name, rows in h.items():
         say(f"k-NN{name.replace('_', ', ')} ...")
@@ -70,7 +70,10 @@ def _measure_knn(h: Mapping[str, Represented], images: DataSet, say: Say) -> dic
 def _measure_probes(
     h: Mapping[str, Represented], images: DataSet, seed: int, seeds: int, say: Say, notes: dict[str, str]
 ) -> dict[str, Any]:
-    """The linear probe of each kind of rows, the trained encoder's over several seeds; and the notes, old and new."""
+    """Return the linear probe of each kind of rows, for the trained encoder over several seeds.
+
+    The notes of the result are `notes` and the new ones.
+    """
     results: dict[str, Any] = {}
     for name, rows in h.items():
         say(f"linear probe{name.replace('_', ', ')} ...")
@@ -85,7 +88,12 @@ def _measure_probes(
 
 
 def summarise(values: Sequence[float]) -> dict[str, Any]:
-    """Mean, sample standard deviation (None of one value) and number of accuracies, as "seeds" holds them."""
+    """Return mean, sample standard deviation and number of accuracies, as "seeds" holds them.
+
+    Example:
+        >>> summarise([0.5])
+        {'mean': 0.5, 'std': None, 'n': 1}
+    """
     spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return {"mean": float(np.mean(values)), "std": spread, "n": len(values)}
 
@@ -94,7 +102,7 @@ _ROWS = {"_pixels": "pixels", "_untrained": "untrained encoder", "": "trained en
 
 
 def format_table(evaluation: Mapping[str, Any]) -> str:
-    """evaluation.json as lines to read; what was not run is a dash."""
+    """Return evaluation.json as a table in text. A dash stands for what was not run."""
     counts = sorted({count for name in _ROWS for count in evaluation.get("knn" + name, ())}, key=int)
     inflated = ["trained on train and test images together, which inflates these numbers"]
     inflated = inflated if evaluation.get("train_on") == "all" else []
@@ -116,7 +124,10 @@ def format_table(evaluation: Mapping[str, Any]) -> str:
 
 
 def _format_trained_with_labels(evaluation: Mapping[str, Any]) -> list[str]:
-    """A line for the probe with augmentation and for each share of the labels, with their spread over the seeds."""
+    """Return a line for the probe trained on views and for each share of the labels.
+
+    Each line has the spread over the seeds.
+    """
     seeds = evaluation.get("seeds", {})
     lines = []
     if "linear_augmented" in evaluation:
@@ -131,5 +142,5 @@ def _format_trained_with_labels(evaluation: Mapping[str, Any]) -> list[str]:
 
 
 def _format_spread(found: Mapping[str, Any] | None) -> str:
-    """' +- 0.004 (3 seeds)', or nothing where there is no spread."""
+    """Return ' +- 0.004 (3 seeds)', or '' if there is no spread."""
     return "" if not found or found["std"] is None else f" +- {found['std']:.3f} ({found['n']} seeds)"
