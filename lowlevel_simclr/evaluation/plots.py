@@ -161,7 +161,7 @@ def plot_learning(path: Path, metrics: Sequence[Row], chance: float, baselines: 
         figure = Figure(figsize=(WIDTH, 5.0) if with_knn else (WIDTH, 2.6), dpi=DPI, layout="constrained")
         panels = figure.subplots(2, 2).ravel() if with_knn else figure.subplots(1, 3)
         _plot_curve(panels[0], metrics, "loss", "NT-Xent loss (nats)")
-        panels[0].axhline(chance, color=INK, linestyle="--", linewidth=1, label=f"chance, log(2N-1) = {chance:.2f}")
+        panels[0].axhline(chance, color=INK, linestyle="--", linewidth=1, label=f"chance level = {chance:.2f}")
         _plot_curve(panels[1], metrics, "top1", "contrastive top-1 (share of views)")
         if with_knn:
             _plot_knn(panels[2], with_knn, baselines)

@@ -83,7 +83,8 @@ def _measure_probes(
         if len(probes) > 1:
             results["seeds"] = {"linear" + name: summarise([probe.accuracy for probe in probes])}
         if not all(probe.converged for probe in probes):
-            notes["linear" + name] = f"the solver stopped after {probes[0].iterations} iterations, not converged"
+            most = max(probe.iterations for probe in probes)
+            notes["linear" + name] = f"the solver stopped after {most} iterations, not converged"
     return {**results, "notes": notes} if notes else results
 
 

@@ -25,6 +25,7 @@ class Progress:
         self._run, self._bar, self._batch_size = run, bar, plan.batch_size
         self._chance = compute_chance_loss(plan.batch_size, plan.loss_reduction)
         self._latest_knn = math.nan
+        self._told_chance = False
         self._at_chance = 0  # steps in a row at the chance level
 
     def record(self, done: int, metrics: Metrics, seconds: float, knn: float | None) -> None:
@@ -57,7 +58,7 @@ class Progress:
         self._show(rows)
 
     def _tell_chance(self, rows: list[Row]) -> None:
-        """Warn when the loss has been exactly at the chance level for several steps in a row.
+        """Warn once when the loss has been exactly at the chance level for several steps in a row.
 
         During learning, the loss only comes near the chance level. It is exactly there if all projections are equal, or
         all are zero. One cause is an encoder that computes NaN, which ReLU turns into 0.
@@ -65,7 +66,8 @@ class Progress:
         for row in rows:
             exact = abs(row["loss"] - self._chance) <= CHANCE_ULPS * np.spacing(np.float32(self._chance))
             self._at_chance = self._at_chance + 1 if exact else 0
-            if self._at_chance == TOLD_AFTER:
+            if self._at_chance == TOLD_AFTER and not self._told_chance:
+                self._told_chance = True
                 tqdm.write(
                     f"warning: the loss is exactly the chance level ({self._chance:.3f}) since step "
                     f"{row['step'] - TOLD_AFTER + 1}: all projections are the same. The input may be constant or far "

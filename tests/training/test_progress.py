@@ -39,7 +39,7 @@ def said_of(losses: list[list[float]], capsys: pytest.CaptureFixture[str]) -> in
 
 def test_a_loss_at_the_chance_level_is_told_once_after_three_steps(capsys: pytest.CaptureFixture[str]) -> None:
     assert said_of([[4.0, CHANCE], [CHANCE]], capsys) == 0
-    assert said_of([[4.0, CHANCE], [CHANCE, CHANCE], [CHANCE] * 3], capsys) == 1
+    assert said_of([[4.0, CHANCE], [CHANCE, CHANCE], [CHANCE] * 3, [4.0], [CHANCE] * 5], capsys) == 1
     record([[4.0, CHANCE], [CHANCE, CHANCE]])
     said = capsys.readouterr()
     assert f"the loss is exactly the chance level ({CHANCE:.3f}) since step 2" in said.out + said.err
