@@ -1,7 +1,7 @@
-"""BatchNorm by TensorFlow's fused kernel, and over what its statistics are taken.
+"""BatchNorm with TensorFlow's fused kernel, and the choice of rows that its statistics are taken over.
 
-The statistics are those of the batch, of all replicas, of a micro-batch or of a ghost group: a context says which, and
-every layer that is called or traced within it follows.
+The statistics can be those of the batch, of all replicas, of a micro-batch or of a ghost group. A context manager
+(`use_batch_statistics`) makes the choice. Every layer that is called or traced inside it follows the choice.
 """
 
 from __future__ import annotations
@@ -17,19 +17,23 @@ import tensorflow as tf
 
 @dataclasses.dataclass(frozen=True)
 class BatchStatistics:
-    """Over what FusedBatchNorm takes a batch's statistics in training, and how they move the moving ones.
+    """The rows over which FusedBatchNorm takes its statistics in training, and how the moving statistics move.
 
-    moving <- moving x (momentum if `first` else 1) + (1 - momentum) x `share` x the batch's statistic.
+        moving <- moving x (momentum if `first` else 1) + (1 - momentum) x `share` x the batch's statistic
 
-    So where a step sees k micro-batches, one after the other with share = 1 / k and `first` true of the first alone,
-    moving <- momentum x moving + (1 - momentum) x the mean of the k statistics: moved once a step, in any order.
+    A step may see k micro-batches one after the other, each with share = 1 / k, where `first` is true for the first one
+    only. Then moving <- momentum x moving + (1 - momentum) x (mean of the k statistics). So the moving statistics move
+    once per step, and the order of the micro-batches does not matter.
 
-    moves: whether the moving statistics move at all.
-    first: whether this is the first micro-batch of its step; a scalar bool.
-    share: 1 / k.
-    group: images of a ghost group; both views of each are normalised together (2 group rows); 0 for the whole batch.
-    gather: (1, ...) of this replica -> (R, ...) of all; None where statistics are this replica's alone.
-    total: the sum of a tensor over the replicas.
+    Attributes:
+        moves: whether the moving statistics move at all.
+        first: whether this is the first micro-batch of its step; a bool or a scalar bool tensor.
+        share: 1 / k for k micro-batches in a step.
+        group: number of images in a ghost group, or 0 for the whole batch. Both views of each image are normalised
+            together, so a group has 2 x `group` rows.
+        gather: function that takes this replica's tensor (1, ...) and returns the tensors of all R replicas (R, ...).
+            If it is None, the statistics are those of this replica alone.
+        total: function that returns the sum of a tensor over the replicas. Needed only with `gather`.
     """
 
     moves: bool = True
@@ -40,12 +44,19 @@ class BatchStatistics:
     total: Callable[[tf.Tensor], tf.Tensor] | None = None
 
 
-_traced = threading.local()  # one replica is one thread
+_traced = threading.local()  # each replica runs in its own thread
 
 
 @contextlib.contextmanager
 def use_batch_statistics(statistics: BatchStatistics) -> Iterator[None]:
-    """Within it the layers that are called, or traced, follow `statistics`."""
+    """Make the layers that are called or traced inside this context follow `statistics`.
+
+    Examples:
+        >>> from lowlevel_simclr.model.batch_norm import BatchStatistics, get_batch_statistics, use_batch_statistics
+        >>> with use_batch_statistics(BatchStatistics(group=32)):
+        ...     get_batch_statistics().group
+        32
+    """
     before = get_batch_statistics()
     _traced.statistics = statistics
     try:
@@ -55,23 +66,29 @@ def use_batch_statistics(statistics: BatchStatistics) -> Iterator[None]:
 
 
 def get_batch_statistics(**changed: Any) -> BatchStatistics:
-    """What layers follow here, some of it changed."""
+    """Return the statistics that layers follow here.
+
+    Args:
+        **changed: fields of `BatchStatistics` to replace in the returned value.
+    """
     return dataclasses.replace(getattr(_traced, "statistics", BatchStatistics()), **changed)
 
 
 @tf.keras.utils.register_keras_serializable(package="lowlevel_simclr")
 class FusedBatchNorm(tf.keras.layers.BatchNormalization):
-    """BatchNormalization over (B, H, W, C) by TensorFlow's one-pass kernel, on Keras 2 and Keras 3 alike.
+    """BatchNormalization over (B, H, W, C) with TensorFlow's one-pass kernel, on Keras 2 and Keras 3.
 
-    Keras 3's own layer does not use that kernel in training. This is Keras's layer otherwise: its options, its four
-    variables in its order (gamma, beta unless center is False, moving_mean, moving_variance; float32 under mixed
-    precision), frozen it normalises by the moving statistics. So weights go from one to the other as they are.
+    Keras 3's own layer does not use that kernel in training. Otherwise this layer is identical to Keras's. It has the
+    same options and the same four variables in the same order: gamma, beta (unless center is False), moving_mean,
+    moving_variance. They are float32 under mixed precision. A frozen layer normalises by the moving statistics. So
+    weights can be copied between the two layers unchanged.
 
-    The kernel returns the batch's variance with Bessel's correction, n / (n - 1) for the n = B H W values of a channel,
-    and so the moving variance has it here (and in Keras 2, but not in Keras 3). The normalisation itself does not.
+    The kernel returns the batch's variance with Bessel's correction n / (n - 1), where a channel has n = B H W values.
+    So the moving variance has this correction here. It has it in Keras 2 too, but not in Keras 3. The variance that the
+    batch is normalised by is not corrected.
 
     Raises:
-        ValueError: an option that the kernel does not have.
+        ValueError: if an option is given that the kernel does not support.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -82,10 +99,13 @@ class FusedBatchNorm(tf.keras.layers.BatchNormalization):
             raise ValueError(f"the fused BatchNorm has no {refused}: use tf.keras.layers.BatchNormalization for that")
 
     def build(self, input_shape: Any) -> None:
-        """Makes the four variables, (C,) each.
+        """Create the four variables, (C,) each.
+
+        Args:
+            input_shape: (B, H, W, C).
 
         Raises:
-            ValueError: the input is not (B, H, W, C), or its channels are not what is normalised.
+            ValueError: if the input does not have four axes, or the layer normalises an axis other than the last.
         """
         axes = tf.nest.flatten(self.axis)
         if len(input_shape) != 4 or len(axes) != 1 or axes[0] not in (-1, 3):
@@ -93,9 +113,17 @@ class FusedBatchNorm(tf.keras.layers.BatchNormalization):
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor, training: bool | None = None, mask: Any = None) -> tf.Tensor:
-        """Normalises by the batch's statistics, and moves the moving ones, in training; by the moving ones else.
+        """Normalise by the batch's statistics in training, and by the moving statistics otherwise.
 
-        `mask` is there because `clone_model` hands over what Keras's layer takes; images have none.
+        In training the moving statistics move as well.
+
+        Args:
+            inputs: (B, H, W, C) images.
+            training: whether this is a training step.
+            mask: ignored. The argument exists because `clone_model` passes all that Keras's layer takes.
+
+        Returns:
+            (B, H, W, C) in the type of `inputs`.
         """
         if not (training and self.trainable):
             return self._normalise(inputs, self.moving_mean, self.moving_variance, False)[0]
@@ -111,7 +139,7 @@ class FusedBatchNorm(tf.keras.layers.BatchNormalization):
         return y
 
     def _move(self, statistics: BatchStatistics, mean: tf.Tensor, variance: tf.Tensor) -> None:
-        """The moving statistics, by the rule of `BatchStatistics`."""
+        """Move the moving statistics by the rule of `BatchStatistics`."""
         for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             kept = moving * self.momentum
             if statistics.first is not True:
@@ -119,10 +147,17 @@ class FusedBatchNorm(tf.keras.layers.BatchNormalization):
             moving.assign(kept + value * ((1 - self.momentum) * statistics.share))
 
     def _in_groups(self, x: tf.Tensor, group: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Each group of images alone (ghost BatchNorm, Hoffer et al. 2017): y, and the means of the groups' statistics.
+        """Normalise each group of images alone (ghost BatchNorm, Hoffer et al. 2017).
+
+        Args:
+            x: (B, H, W, C): B / 2 first views, then B / 2 second views.
+            group: number of images in a group.
+
+        Returns:
+            y (B, H, W, C), and the mean over the groups of each statistic, (C,) each.
 
         Raises:
-            ValueError: the images are no whole number of groups.
+            ValueError: if the batch cannot be divided into whole groups.
         """
         if x.shape[0] is None or x.shape[0] % (2 * group):
             raise ValueError(f"a batch of {x.shape[0]} views has no groups of {group} images: give a divisor")
@@ -134,17 +169,20 @@ class FusedBatchNorm(tf.keras.layers.BatchNormalization):
         return tf.reshape(y, x.shape), tf.add_n(means) / len(parts), tf.add_n(variances) / len(parts)
 
     def _over_replicas(self, x: tf.Tensor, statistics: BatchStatistics) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """The statistics of all replicas' rows: y, and mean and variance as the kernel gives them."""
+        """Normalise by the statistics of all replicas' rows; return y, mean and variance as the kernel does."""
         kind = tf.float64 if x.dtype == tf.float64 else tf.float32
         gamma, beta = tf.cast(self.gamma, kind), tf.cast(self.beta, kind)
         return _normalise_over_replicas(tf.cast(x, kind), gamma, beta, self.epsilon, statistics, x.dtype)
 
     def _normalise(self, x: tf.Tensor, mean: Any, variance: Any, training: bool) -> Any:
-        """y (B, H, W, C) in the type of x; mean and variance (C,) that a moving statistic takes up, float32."""
+        """Return y (B, H, W, C) in the type of x, and the mean and variance (C,) that the moving statistics take up.
+
+        The statistics are float32, or float64 for float64 images.
+        """
         kind = tf.float64 if x.dtype == tf.float64 else tf.float32
         beta = tf.zeros_like(self.gamma) if self.beta is None else self.beta
         gamma, beta, mean, variance = (tf.cast(value, kind) for value in (self.gamma, beta, mean, variance))
-        if kind == tf.float64:  # the kernel has no float64
+        if kind == tf.float64:  # the kernel does not support float64
             return _normalise_in_float64(x, gamma, beta, mean, variance, self.epsilon, training)
         return tf.raw_ops.FusedBatchNormV3(
             x=x, scale=gamma, offset=beta, mean=mean, variance=variance, epsilon=self.epsilon, is_training=training
@@ -160,7 +198,7 @@ def _normalise_in_float64(
     epsilon: float,
     training: bool,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """What the kernel computes, Bessel's correction of the variance it returns included, in plain float64."""
+    """Compute in plain float64 what the kernel computes, with Bessel's correction in the returned variance."""
     if training:
         mean, variance = tf.nn.moments(x, axes=[0, 1, 2])
     y = tf.nn.batch_normalization(x, mean, variance, beta, gamma, epsilon)
@@ -171,22 +209,23 @@ def _normalise_in_float64(
 def _normalise_over_replicas(
     x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float, statistics: BatchStatistics, dtype: tf.DType
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """BatchNorm over the rows of all replicas, one collective in either direction.
+    """Normalise by the statistics of all replicas' rows, with one collective in each direction.
 
-    Forward gathers mean and squared deviation of each replica, 2 C numbers, and merges them (Chan et al. 1979: no
-    difference of large numbers). Backward adds up sum(dy) and sum(dy x-hat), 2 C numbers, because a row's loss depends
-    on every row through the statistics.
+    The forward pass gathers the mean and the variance of each replica, 2 C numbers, and merges them (Chan et al. 1979).
+    The merge takes no difference of large numbers. The backward pass adds up sum(dy) and sum(dy x-hat) over the
+    replicas, 2 C numbers, because a row's loss depends on every row through the statistics.
 
     Args:
-        x: (B, H, W, C) float32 or float64; B is the same on every replica.
-        gamma: (C,).
-        beta: (C,).
-        epsilon: added to the variance.
-        statistics: has `gather` and `total`.
-        dtype: of y.
+        x: (B, H, W, C) float32 or float64. B must be the same on every replica.
+        gamma: (C,) scale.
+        beta: (C,) shift.
+        epsilon: number added to the variance.
+        statistics: statistics whose `gather` and `total` are set.
+        dtype: type of y.
 
     Returns:
-        y (B, H, W, C), and mean and variance (C,), the latter with Bessel's correction; neither has a gradient.
+        y (B, H, W, C), and mean and variance (C,). The variance has Bessel's correction. No gradient flows through the
+        mean and the variance.
     """
     gather, total = statistics.gather, statistics.total
     assert gather is not None and total is not None

@@ -1,4 +1,4 @@
-"""The encoder's convolution: Keras's layer, and a matrix product where a feature map is down to very few pixels.
+"""The encoder's convolution: Keras's layer, but a matrix product where a feature map has very few pixels.
 
 Not here: the order of layers (`encoder.py`).
 """
@@ -12,18 +12,27 @@ import tensorflow as tf
 
 @tf.keras.utils.register_keras_serializable(package="lowlevel_simclr")
 class Convolution(tf.keras.layers.Conv2D):
-    """Conv2D over (B, H, W, C), as one matrix product where every output sees the whole map.
+    """Conv2D over (B, H, W, C), computed as one matrix product where every output sees the whole map.
 
-    A 3x3 kernel on a map of 1x1 pixel meets it with its middle tap alone, and on 2x2 pixels with 16 of 36; the other
-    taps meet padding. Libraries of convolutions are made for large maps: they multiply by the padding, and oneDNN
-    without AVX-512 takes the filter's gradient image by image there, which was half of a step of ResNet-50 with the
-    ImageNet stem at 32 pixels (`bench.ops.bench_convolution`). The product has neither, and is the same sum otherwise.
+    On a map of 1x1 pixel, a 3x3 kernel meets the pixel with its middle tap only. On 2x2 pixels, 16 of the 36 pairs of
+    output and tap meet a pixel. The others meet padding. Convolution libraries are made for large maps, so they
+    multiply by the padding too. Without AVX-512, oneDNN also computes the gradient of such a kernel image by image.
+    This took half of a training step of ResNet-50 with the ImageNet stem at 32 pixels (`bench.ops.bench_convolution`).
+    The matrix product avoids both costs and computes the same sum.
 
-    This is Keras's layer else: its options, its variables, its result to rounding.
+    Otherwise this layer is identical to Keras's `Conv2D`: same options, same variables, same result to rounding.
     """
 
     def convolution_op(self, inputs: tf.Tensor, kernel: Any) -> tf.Tensor:
-        """The layer without bias and activation: (B, H, W, C) and (kH, kW, C, F) -> (B, H', W', F)."""
+        """Apply the layer without its bias and activation.
+
+        Args:
+            inputs: (B, H, W, C) feature map.
+            kernel: (kH, kW, C, F) weights.
+
+        Returns:
+            (B, H', W', F).
+        """
         plain = self.data_format == "channels_last" and self.groups == 1 and tuple(self.dilation_rate) == (1, 1)
         if plain and None not in inputs.shape[1:3]:
             down, right = (
@@ -36,13 +45,22 @@ class Convolution(tf.keras.layers.Conv2D):
 
 
 def count_taps(length: int, size: int, stride: int, padding: str) -> dict[int, tuple[int, ...]]:
-    """The tap by which each output of a convolution along one axis would meet each pixel.
+    """Return, for each pixel of one axis, the tap by which each output of a convolution would meet it.
 
     Args:
-        length: pixels of the axis.
-        size: taps of the kernel; outside 0 .. size - 1 there is no tap, and the output does not see the pixel.
-        stride: pixels between two outputs.
-        padding: same (TensorFlow's: the odd pixel goes behind) or valid.
+        length: number of pixels along the axis.
+        size: number of taps of the kernel along the axis.
+        stride: number of pixels between two outputs.
+        padding: "same" (as TensorFlow does it: the odd pixel goes behind) or "valid".
+
+    Returns:
+        For each pixel, one tap number for each output. A number outside 0 .. size - 1 is not a tap: the output does not
+        see the pixel.
+
+    Examples:
+        >>> from lowlevel_simclr.model.convolution import count_taps
+        >>> count_taps(length=2, size=3, stride=1, padding="same")  # two pixels, two outputs
+        {0: (1, 0), 1: (2, 1)}
     """
     outputs = -(-length // stride) if padding == "same" else (length - size) // stride + 1
     before = max((outputs - 1) * stride + size - length, 0) // 2 if padding == "same" else 0
@@ -50,9 +68,25 @@ def count_taps(length: int, size: int, stride: int, padding: str) -> dict[int, t
 
 
 def fills_whole_map(length: int, size: int, stride: int, padding: str) -> dict[int, tuple[int, ...]] | None:
-    """How a convolution along one axis is a dense layer, if it is: `taps` of the pixels that some output meets.
+    """Return the taps of a convolution along one axis if it is a dense layer there, otherwise None.
 
-    None where an output misses one of them. Arguments as `taps`.
+    It is a dense layer if every output sees all pixels that any output sees.
+
+    Args:
+        length: number of pixels along the axis.
+        size: number of taps of the kernel along the axis.
+        stride: number of pixels between two outputs.
+        padding: "same" or "valid".
+
+    Returns:
+        The table of `count_taps` for the pixels that an output sees, or None.
+
+    Examples:
+        >>> from lowlevel_simclr.model.convolution import fills_whole_map
+        >>> fills_whole_map(length=2, size=1, stride=2, padding="same")  # the one output sees pixel 0
+        {0: (0,)}
+        >>> fills_whole_map(length=4, size=3, stride=1, padding="same") is None
+        True
     """
     table = count_taps(length, size, stride, padding).items()
     met = {pixel: row for pixel, row in table if any(0 <= tap < size for tap in row)}
@@ -62,18 +96,28 @@ def fills_whole_map(length: int, size: int, stride: int, padding: str) -> dict[i
 def _multiply(
     x: tf.Tensor, kernel: Any, down: dict[int, tuple[int, ...]], right: dict[int, tuple[int, ...]]
 ) -> tf.Tensor:
-    """The map's met pixels in one row, by the matrix of the taps between them and the outputs."""
+    """Compute the convolution as a matrix product: a row of pixels for each image, times the taps to each output.
+
+    Args:
+        x: (B, H, W, C) feature map.
+        kernel: (kH, kW, C, F) weights.
+        down: taps along the height, from `fills_whole_map`.
+        right: taps along the width, from `fills_whole_map`.
+
+    Returns:
+        (B, H', W', F).
+    """
     height, width = (len(next(iter(axis.values()))) for axis in (down, right))
     kernel = tf.convert_to_tensor(kernel)
-    # Unstacked, because the gradient of that is one stack; a slice's would be a kernel of zeros for each slice.
+    # The gradient of unstack is one stack. With slices, the gradient would fill a kernel of zeros for each slice.
     grid = [tf.unstack(row) for row in tf.unstack(kernel)]
     matrix = tf.concat(
         [tf.concat([grid[row][column] for row in down[i] for column in right[j]], axis=1) for i in down for j in right],
         axis=0,
     )  # (pixels C, outputs F)
     if (len(down), len(right)) != tuple(x.shape[1:3]):
-        # Windows overlap where there are several, and the first starts at pixel 0. Not by brackets, whose gradient is
-        # an operation of its own and slow, but by a slice, whose gradient is padding.
+        # No output sees the last pixels. The others start at pixel 0, and windows overlap, so one slice takes them.
+        # The gradient of tf.slice is padding. The gradient of x[...] is an operation of its own, which is slow.
         x = tf.slice(x, [0, 0, 0, 0], [-1, len(down), len(right), -1])
     rows = tf.reshape(x, [-1, len(down) * len(right) * x.shape[3]])
     return tf.reshape(tf.matmul(rows, matrix), [-1, height, width, kernel.shape[3]])

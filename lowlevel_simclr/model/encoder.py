@@ -1,6 +1,6 @@
-"""The encoder f: a view x -> its representation h, pooled; ResNets with ImageNet and CIFAR stems.
+"""The encoder f, from a view x to its pooled representation h: ResNets with ImageNet and CIFAR stems.
 
-Not here: the projection head (`projection.py`), pixels in other forms than the views' (`augment.py`).
+Not here: the projection head (`projection.py`), and the transform of test images (`data/transform.py`).
 """
 
 from __future__ import annotations
@@ -25,44 +25,60 @@ Shape = tuple[int, int, int]  # S, S, C of a view
 
 
 class Basic(NamedTuple):
-    """A ResNet of basic blocks: blocks of each stage, width of the first (doubled from stage to stage), shortcuts."""
+    """A ResNet of basic blocks.
+
+    Attributes:
+        blocks: number of blocks in each stage.
+        width: number of channels in the first stage. It doubles from stage to stage.
+        projects: whether shortcuts that change the width are 1x1 convolutions (option B of He et al. 2016) or padding
+            with zeros (option A).
+    """
 
     blocks: tuple[int, ...]
     width: int
-    projects: bool  # shortcuts by 1x1 convolution (option B of He et al. 2016) or by padding with zeros (option A)
+    projects: bool
 
 
-# The shortcuts are the paper's: B on ImageNet, A on CIFAR, where it also saves 2 to 3 % of a step of resnet20.
+# The shortcuts are the paper's: option B on ImageNet, option A on CIFAR. Option A saves 2 to 3 % of a step of resnet20.
 BASIC = {
     "resnet20": Basic((3, 3, 3), 16, projects=False),
     "resnet18": Basic((2, 2, 2, 2), 64, projects=True),
     "resnet34": Basic((3, 4, 6, 3), 64, projects=True),
 }
-# Of the moving statistics. Keras's 0.99 would still hold 1/8 of its first values after 200 steps.
+# Momentum of the moving statistics. With Keras's 0.99 they would hold 1/8 of their first values after 200 steps.
 MOMENTUM = 0.9
-EPSILON = 1.001e-5  # added to a variance, as in Keras's ResNets: cuDNN takes nothing below 1e-5
+EPSILON = 1.001e-5  # added to a variance, as in Keras's ResNets; cuDNN rejects values below 1e-5
 
 
 def build_encoder(
     name: str, stem: str, image_size: int, channels: int = 3, weights: str = "random", seed: int = 0
 ) -> tf.keras.Model:
-    """The encoder f.
+    """Build the encoder f.
 
     Args:
-        name: resnet20 (He et al. 2016, section 4.2; h has 64 numbers), resnet18, resnet34 (512), resnet50 (2048).
-        stem: cifar (3x3, stride 1, no pooling) or imagenet (7x7, stride 2, 3x3 pooling with stride 2).
-        image_size: S, pixels a side of a view.
-        channels: C of a view.
-        weights: random, imagenet (resnet50 with the ImageNet stem only; they expect Keras's caffe preprocessing, but
-            views in red, green, blue as everywhere: `settings.CAFFE`), or a file: what Keras saved of this encoder in
-            stock layers (`stock_twin`), `.weights.h5`, `.keras` or the older `.h5`.
-        seed: random weights are a function of it, whatever was built before.
+        name: resnet20 (He et al. 2016, section 4.2), resnet18, resnet34 or resnet50. The representation h has 64, 512,
+            512 and 2048 numbers.
+        stem: cifar (3x3, stride 1, no pooling) or imagenet (7x7, stride 2, then 3x3 pooling with stride 2).
+        image_size: S, side of a view in pixels.
+        channels: C, number of channels of a view.
+        weights: "random", "imagenet" or the path of a file. "imagenet" is for resnet50 with the ImageNet stem only.
+            These weights expect the scaling of Keras's "caffe" preprocessing (`settings.CAFFE`), but views in the order
+            red, green, blue as everywhere else. A file (`.weights.h5`, `.keras` or the older `.h5`) must be one that
+            Keras saved from this encoder in stock layers (`stock_layers.build_stock_twin`).
+        seed: seed of the random weights. They depend on it alone, not on what was built before.
 
     Returns:
-        A model (B, S, S, C) -> h (B, dim), in the precision that is set; its variables are float32.
+        A model (B, S, S, C) -> h (B, dim). It computes in the precision that is set. Its variables are float32.
 
     Raises:
-        ValueError: there is no such encoder, stem or size; the weights are for another model, or cannot be had.
+        ValueError: if there is no such encoder or stem, if the views are too small or have no channels, or if the
+            weights belong to another model or cannot be found.
+
+    Examples:
+        >>> from lowlevel_simclr.model.encoder import build_encoder
+        >>> f = build_encoder("resnet20", stem="cifar", image_size=32, seed=0)
+        >>> f.output_shape
+        (None, 64)
     """
     _check_choice(name, stem, image_size, channels, weights)
     shape = (image_size, image_size, channels)
@@ -76,7 +92,13 @@ def build_encoder(
 
 
 def measure_reduction(name: str, stem: str) -> int:
-    """How many times the last feature map is smaller than the view: 4 to 32."""
+    """Return how many times smaller the side of the last feature map is than the side of a view: 4 to 32.
+
+    Examples:
+        >>> from lowlevel_simclr.model.encoder import measure_reduction
+        >>> measure_reduction("resnet50", stem="imagenet")
+        32
+    """
     stages = len(BASIC[name].blocks) if name in BASIC else 4
     return 2 ** (stages - 1) * (4 if stem == "imagenet" else 1)
 
@@ -104,7 +126,7 @@ def _check_choice(name: str, stem: str, image_size: int, channels: int, weights:
 
 
 def _make_input(shape: Shape) -> Any:
-    # In the precision the layers compute in: Keras would widen half-precision views to float32, and then narrow them.
+    # With a float32 input, Keras would cast half-precision views to float32, and the first layer would cast them back.
     precision = tf.keras.mixed_precision.global_policy().compute_dtype
     return tf.keras.Input(shape, dtype=precision, name="view")
 
@@ -113,7 +135,7 @@ def _make_input(shape: Shape) -> Any:
 
 
 def _build_basic(name: str, stem: str, shape: Shape, seed: int) -> tf.keras.Model:
-    """Stem, stages of basic blocks, mean over the last feature map."""
+    """Build the stem, the stages of basic blocks and the mean over the last feature map."""
     kind = BASIC[name]
     seeds = (initial_values.derive_layer_seed(seed, place) for place in range(10_000))
     convolution = functools.partial(_add_convolution, seeds)
@@ -134,7 +156,7 @@ def _build_basic(name: str, stem: str, shape: Shape, seed: int) -> tf.keras.Mode
 def _add_basic_block(
     convolution: Callable[..., Any], x: Any, width: int, stride: int, projects: bool, label: str
 ) -> Any:  # (B, s, s, c) -> (B, s / stride, s / stride, width)
-    """Two 3x3 convolutions beside a shortcut (He et al. 2016, figure 2)."""
+    """Add two 3x3 convolutions beside a shortcut (He et al. 2016, figure 2)."""
     y = convolution(x, width, 3, stride, f"{label}_conv1")
     y = convolution(y, width, 3, 1, f"{label}_conv2", relu=False)
     if stride > 1 and projects:
@@ -147,7 +169,10 @@ def _add_basic_block(
 def _add_convolution(
     seeds: Iterator[int], x: Any, width: int, size: int, stride: int, label: str, relu: bool = True
 ) -> Any:
-    """Convolution, BatchNorm, ReLU: in this order, nothing between, TensorFlow makes the last two one kernel."""
+    """Add a convolution, BatchNorm and ReLU.
+
+    TensorFlow fuses BatchNorm and ReLU into one kernel only if nothing stands between them.
+    """
     initializer = tf.keras.initializers.HeNormal(next(seeds))
     x = Convolution(width, size, stride, padding="same", use_bias=False, kernel_initializer=initializer, name=label)(x)
     x = FusedBatchNorm(momentum=MOMENTUM, epsilon=EPSILON, name=f"{label}_bn")(x)
@@ -155,10 +180,13 @@ def _add_convolution(
 
 
 def _add_padded_shortcut(x: Any, width: int, stride: int, label: str) -> Any:
-    """Every second pixel, and zeros for the channels that are new, half of them on either side: no parameters."""
+    """Add a shortcut without parameters.
+
+    It takes every second pixel, and pads the new channels with zeros, half of them on each side.
+    """
     new = (width - x.shape[-1]) // 2
     x = layers.AveragePooling2D(1, stride, name=f"{label}_subsample")(x)
-    # "channels_first" takes the last two axes for the image, which are W and C here: a stock layer that pads channels.
+    # "channels_first" makes this stock layer pad the last two axes, which are W and C here. So it pads the channels.
     return layers.ZeroPadding2D(((0, 0), (new, new)), data_format="channels_first", name=f"{label}_pad")(x)
 
 
@@ -166,12 +194,12 @@ def _add_padded_shortcut(x: Any, width: int, stride: int, label: str) -> Any:
 
 
 def _build_resnet50(stem: str, shape: Shape, seed: int) -> tf.keras.Model:
-    """`tf.keras.applications.ResNet50` in layers of ours, with seeded weights and, if asked for, the CIFAR stem.
+    """Build `tf.keras.applications.ResNet50` from our layers, with seeded weights and, if asked for, the CIFAR stem.
 
-    Without its biases, as in the paper: BatchNorm takes out what a bias before it adds, so that its gradient is 0, but
-    for the rounding of a sum over every pixel of the batch.
+    The convolutions have no bias, as in the paper. BatchNorm subtracts what a bias before it adds. So the gradient of
+    the bias would be 0, apart from the rounding of a sum over every pixel of the batch.
     """
-    # Built without a size, because Keras refuses views below 32 pixels and warns of channels other than 1 or 3.
+    # No size is given here, because Keras refuses views below 32 pixels and warns if C is not 1 or 3.
     stock = tf.keras.applications.ResNet50(include_top=False, weights=None, input_shape=(None, None, 3), pooling="avg")
     seeds = (initial_values.derive_layer_seed(seed, place) for place in range(10_000))
     own = functools.partial(_choose_own_layer, stem, seeds)
@@ -179,14 +207,14 @@ def _build_resnet50(stem: str, shape: Shape, seed: int) -> tf.keras.Model:
 
 
 def _choose_own_layer(stem: str, seeds: Iterator[int], layer: Any) -> Any:
-    """The layer that stands for one of Keras's ResNet-50."""
+    """Return our layer that replaces one layer of Keras's ResNet-50."""
     config = layer.get_config()
     if isinstance(layer, layers.BatchNormalization):
         return FusedBatchNorm(momentum=MOMENTUM, epsilon=EPSILON, name=layer.name)
     if stem == "cifar" and layer.name in ("conv1_pad", "pool1_pad", "pool1_pool"):
         return layers.Activation("linear", name=layer.name)
     if isinstance(layer, layers.Conv2D):
-        initializer = tf.keras.initializers.GlorotUniform(next(seeds))  # Keras's own choice
+        initializer = tf.keras.initializers.GlorotUniform(next(seeds))  # Keras's default
         config |= {"kernel_initializer": initializer, "use_bias": False}
         if stem == "cifar" and layer.name == "conv1_conv":
             config |= {"kernel_size": (3, 3), "strides": (1, 1), "padding": "same"}

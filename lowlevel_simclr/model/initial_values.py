@@ -1,4 +1,4 @@
-"""The seed of each layer's initial values."""
+"""The seed of each layer's initial weights."""
 
 from __future__ import annotations
 
@@ -6,9 +6,21 @@ from lowlevel_simclr.contract.philox import LAYER_SEED, draw_words
 
 
 def derive_layer_seed(seed: int, place: int) -> int:
-    """The seed of the initialiser at a place in its model: a function of the run's seed alone.
+    """Return the seed of the initialiser at a place in the model. It depends on the run's seed and the place alone.
 
-    Without one, Keras 2 seeds an initialiser from a global counter and Keras 3 from a global generator, so that the
-    weights would depend on what was built before.
+    Without a seed, Keras 2 seeds an initialiser from a global counter and Keras 3 from a global generator. The weights
+    would then depend on what was built before.
+
+    Args:
+        seed: seed of the run, in [0, 2^64).
+        place: number of the layer, in [0, 2^32).
+
+    Returns:
+        A seed in [0, 2^31).
+
+    Examples:
+        >>> from lowlevel_simclr.model.initial_values import derive_layer_seed
+        >>> derive_layer_seed(seed=0, place=3) == derive_layer_seed(seed=0, place=3)
+        True
     """
     return int(draw_words(seed, 0, place, 0, LAYER_SEED)[..., 0].item()) % 2**31

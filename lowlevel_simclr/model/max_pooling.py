@@ -1,4 +1,4 @@
-"""The encoder's max pooling: Keras's layer, and spelled out where XLA has no deterministic gradient of it.
+"""The encoder's max pooling: Keras's layer, but built from slices where XLA has no deterministic gradient for it.
 
 Not here: the order of layers (`encoder.py`).
 """
@@ -17,16 +17,17 @@ from lowlevel_simclr.runtime.xla import is_inside_xla
 
 @tf.keras.utils.register_keras_serializable(package="lowlevel_simclr")
 class MaxPooling(tf.keras.layers.MaxPooling2D):
-    """MaxPooling2D over (B, H, W, C); on a GPU under XLA as maxima of the map's strided slices.
+    """MaxPooling2D over (B, H, W, C). On a GPU under XLA it takes the maximum of strided slices of the map.
 
-    XLA's gradient of a pooling scatters with atomic additions on a GPU, where windows overlap. TensorFlow refuses to
-    compile it under op determinism, which a run has by default. The slices are read, compared and added in one order.
+    Where windows overlap, XLA's gradient of max pooling on a GPU uses atomic additions. TensorFlow refuses to compile
+    it under op determinism, which a run uses by default. The slices are read, compared and added in a fixed order.
 
-    This is Keras's layer else: its options and its result, ties included, which go to the first pixel of a window.
+    Otherwise this layer is identical to Keras's: same options, same result. On a tie, both give the gradient to the
+    first pixel of a window.
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """(B, H, W, C) -> (B, H', W', C)."""
+        """Pool the map: (B, H, W, C) -> (B, H', W', C)."""
         known = self.data_format == "channels_last" and None not in inputs.shape[1:]
         if known and is_inside_xla() and tf.config.get_visible_devices("GPU"):
             return take_max_of_slices(inputs, tuple(self.pool_size), tuple(self.strides), self.padding)
@@ -34,13 +35,23 @@ class MaxPooling(tf.keras.layers.MaxPooling2D):
 
 
 def take_max_of_slices(x: tf.Tensor, size: tuple[int, int], stride: tuple[int, int], padding: str) -> tf.Tensor:
-    """Max pooling of (B, H, W, C) with known sizes, by slices; its gradient goes to the first largest of a window.
+    """Max-pool a map by taking the maximum of its slices. On a tie, the first pixel of a window gets the gradient.
 
     Args:
-        x: the map, a float type.
-        size: pixels of a window, down and across.
-        stride: between two windows.
-        padding: same (TensorFlow's: the odd pixel goes behind) or valid.
+        x: (B, H, W, C) map of a floating-point type, with known H, W and C.
+        size: height and width of a window, in pixels.
+        stride: number of pixels between two windows, down and across.
+        padding: "same" (as TensorFlow does it: the odd pixel goes behind) or "valid".
+
+    Returns:
+        (B, H', W', C).
+
+    Examples:
+        >>> import tensorflow as tf
+        >>> from lowlevel_simclr.model.max_pooling import take_max_of_slices
+        >>> x = tf.reshape(tf.range(16.0), [1, 4, 4, 1])
+        >>> take_max_of_slices(x, size=(2, 2), stride=(2, 2), padding="valid")[0, :, :, 0].numpy().tolist()
+        [[5.0, 7.0], [13.0, 15.0]]
     """
     if padding == "same":
         around = [_compute_padding(length, *axis) for length, axis in zip(x.shape[1:3], zip(size, stride))]
@@ -49,13 +60,13 @@ def take_max_of_slices(x: tf.Tensor, size: tuple[int, int], stride: tuple[int, i
 
 
 def _compute_padding(length: int, size: int, stride: int) -> tuple[int, int]:
-    """Pixels before and behind one axis under "same"."""
+    """Return how many pixels of padding stand before and behind one axis under "same"."""
     missing = max((-(-length // stride) - 1) * stride + size - length, 0)
     return missing // 2, missing - missing // 2
 
 
 def _pool(x: tf.Tensor, size: tuple[int, int], stride: tuple[int, int]) -> tf.Tensor:
-    """Windows that lie within x."""
+    """Max-pool the windows that lie within x."""
 
     @tf.custom_gradient
     def pool(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
@@ -76,13 +87,13 @@ def _pool(x: tf.Tensor, size: tuple[int, int], stride: tuple[int, int]) -> tf.Te
     return pool(x)
 
 
-_WHOLE = 0b1001  # the batch and the channels, of (B, H, W, C) with the first axis as the lowest bit
+_WHOLE = 0b1001  # a mask with the bits of the batch (0) and of the channels (3): these axes are taken whole
 Place = tuple[list[int], list[int], list[int]]  # begin, end and strides of a slice
 
 
 def _find_places(lengths: Any, size: tuple[int, int], stride: tuple[int, int]) -> Iterator[Place]:
-    """Where each pixel of the windows lies, in their order."""
-    windows = [(length - pixels) // step for length, pixels, step in zip(lengths, size, stride)]  # less one
+    """Yield, for each pixel of a window in order, the slice that holds this pixel of every window."""
+    windows = [(length - pixels) // step for length, pixels, step in zip(lengths, size, stride)]  # count - 1
     for y in range(size[0]):
         for x in range(size[1]):
             ends = [first + step * count + 1 for first, step, count in zip((y, x), stride, windows)]
@@ -90,7 +101,7 @@ def _find_places(lengths: Any, size: tuple[int, int], stride: tuple[int, int]) -
 
 
 def _put_in_place(piece: tf.Tensor, shape: tf.Tensor, place: Place) -> tf.Tensor:
-    """Zeros of a shape with a slice filled in."""
+    """Return zeros of the given shape with `piece` written into a slice."""
     begin, end, strides = place
     return tf.raw_ops.StridedSliceGrad(
         shape=shape, begin=begin, end=end, strides=strides, dy=piece, begin_mask=_WHOLE, end_mask=_WHOLE

@@ -15,26 +15,33 @@ IMAGENET_FILE = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
 
 
 def load_imagenet() -> tf.keras.Model:
-    """Keras's ResNet-50 with its ImageNet weights, from ~/.keras/models or downloaded into it.
+    """Return Keras's ResNet-50 with its ImageNet weights.
+
+    Keras takes the weights from ~/.keras/models, and downloads them there if they are missing.
 
     Raises:
-        ValueError: they are not there and cannot be downloaded.
+        ValueError: if the weights are not there and cannot be downloaded.
     """
     folder = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models"
     try:
         return tf.keras.applications.ResNet50(
             include_top=False, weights="imagenet", input_shape=(None, None, 3), pooling="avg"
         )
-    except Exception as error:  # Keras raises a plain Exception for a download that fails
+    except Exception as error:  # Keras raises a plain Exception if a download fails
         raise ValueError(
             f"the ImageNet weights of ResNet-50 could not be downloaded ({error}): put {IMAGENET_FILE} into {folder}"
         ) from error
 
 
 def take_folded_weights(model: tf.keras.Model, biased: tf.keras.Model) -> None:
-    """The weights of Keras's ResNet-50, whose convolutions have biases, for ours without.
+    """Copy the weights of Keras's ResNet-50 into ours. Keras's convolutions have biases and ours do not.
 
-    (x + b - mean) is (x - (mean - b)): the moving mean of the BatchNorm behind a convolution takes up its bias.
+    Since (x + b) - mean = x - (mean - b), the bias b of a convolution is subtracted from the moving mean of the
+    BatchNorm behind it.
+
+    Args:
+        model: our ResNet-50. Its weights are overwritten.
+        biased: Keras's ResNet-50, with the same layer names.
     """
     biases = {layer.name: layer.bias.numpy() for layer in biased.layers if isinstance(layer, layers.Conv2D)}
     for layer in model.layers:
@@ -48,21 +55,30 @@ def take_folded_weights(model: tf.keras.Model, biased: tf.keras.Model) -> None:
 
 
 def turn_first_kernel(model: tf.keras.Model) -> None:
-    """The first kernel (7, 7, 3, 64) with its channels turned round: it was trained on blue, green, red."""
+    """Reverse the channels of the first kernel (7, 7, 3, 64).
+
+    Keras's ImageNet weights were trained on blue, green, red. Our views are red, green, blue.
+    """
     first = model.get_layer("conv1_conv")
     first.set_weights([first.get_weights()[0][:, :, ::-1]])
 
 
 def load_file(model: tf.keras.Model, path: str) -> None:
-    """Weights from a file that was saved from stock layers; Keras 3 finds them by the class of each layer.
+    """Load weights from a file that was saved from stock layers.
+
+    The file is read into stock layers first, because Keras 3 finds weights by the class of each layer.
+
+    Args:
+        model: the encoder. Its weights are overwritten.
+        path: path of the file.
 
     Raises:
-        ValueError: the file is damaged or of another model.
+        ValueError: if the file is damaged or belongs to another model.
     """
     twin = build_in_stock_layers(model)
     try:
         twin.load_weights(path)
-    except Exception as error:  # Keras has many for a file that does not fit
+    except Exception as error:  # Keras raises many types of error for a file that does not fit
         if model.name == "resnet50" and _load_biased(model, path):
             return
         raise ValueError(
@@ -72,11 +88,11 @@ def load_file(model: tf.keras.Model, path: str) -> None:
 
 
 def _load_biased(model: tf.keras.Model, path: str) -> bool:
-    """Weights from a file of Keras's own ResNet-50, with biases; False where it is none."""
+    """Load a file of Keras's own ResNet-50, whose convolutions have biases. Return False if it is not such a file."""
     biased = build_in_stock_layers(model, use_bias=True)
     try:
         biased.load_weights(path)
-    except Exception:  # the caller tells why it is not ours either
+    except Exception:  # the caller reports why the file does not fit our encoder
         return False
     take_folded_weights(model, biased)
     return True

@@ -1,4 +1,4 @@
-"""The projection head g: h -> z, where the contrastive loss is applied (SimCLR, section 2.1)."""
+"""The projection head g, from the representation h to the projection z (SimCLR, section 2.1)."""
 
 from __future__ import annotations
 
@@ -8,27 +8,33 @@ from lowlevel_simclr.config.choices import HEAD_BATCH_NORMS
 from lowlevel_simclr.model.batch_norm import FusedBatchNorm
 from lowlevel_simclr.model.initial_values import derive_layer_seed
 
-FIRST_PLACE = 10_001  # of the layers' seeds, behind all of the encoder's
-MOMENTUM, EPSILON = 0.9, 1.001e-5  # of BatchNorm, as in the encoder
+FIRST_PLACE = 10_001  # place of the first layer for its seed; the encoder's places are all smaller
+MOMENTUM, EPSILON = 0.9, 1.001e-5  # of BatchNorm, with the encoder's values
 
 
 def build_projection_head(
     dim: int, widths: tuple[int, ...] = (256, 128), seed: int = 0, batch_norm: str = "none"
 ) -> tf.keras.Model:
-    """Dense layers with ReLU between them and none behind the last.
+    """Build the projection head g: dense layers with a ReLU between them, and no ReLU behind the last one.
 
     Args:
-        dim: of h.
-        widths: of the layers; the last is the dimension of z.
-        batch_norm: behind which layers, before the ReLU: none, the hidden ones, all; or google, all of them and the
-            last without a shift. A layer with BatchNorm has no bias.
-        seed: the weights are a function of it, whatever was built before.
+        dim: number of entries of the representation h.
+        widths: width of each layer. The last width is the dimension of the projection z.
+        batch_norm: which layers have BatchNorm, before the ReLU: "none", "hidden" (all but the last), "all", or
+            "google" (all, but the last one has no shift beta). A layer with BatchNorm has no bias.
+        seed: seed of the weights. They depend on it alone, not on what was built before.
 
     Returns:
-        A model h (B, dim) -> z (B, widths[-1]), in the precision that is set; its variables are float32.
+        A model h (B, dim) -> z (B, widths[-1]). It computes in the precision that is set. Its variables are float32.
 
     Raises:
-        ValueError: there is no layer, or one without width; there is no such BatchNorm.
+        ValueError: if there are no layers, if a width is below 1, or if there is no such `batch_norm`.
+
+    Examples:
+        >>> from lowlevel_simclr.model.projection import build_projection_head
+        >>> g = build_projection_head(dim=64, widths=(256, 128), seed=0)
+        >>> g.output_shape
+        (None, 128)
     """
     if batch_norm not in HEAD_BATCH_NORMS:
         raise ValueError(f"there is no BatchNorm '{batch_norm}' of the head: give one of {', '.join(HEAD_BATCH_NORMS)}")
@@ -51,7 +57,7 @@ def build_projection_head(
 
 
 def _add_batch_norm(x: tf.Tensor, width: int, shift: bool, name: str) -> tf.Tensor:
-    """The encoder's BatchNorm on rows (B, width), which it takes for images of one pixel."""
+    """Add the encoder's BatchNorm on rows (B, width). The layer sees each row as an image of one pixel."""
     x = tf.keras.layers.Reshape((1, 1, width), name=f"{name}_pixel")(x)
     x = FusedBatchNorm(momentum=MOMENTUM, epsilon=EPSILON, center=shift, name=name)(x)
     return tf.keras.layers.Reshape((width,), name=f"{name}_row")(x)

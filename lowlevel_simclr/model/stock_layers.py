@@ -1,4 +1,4 @@
-"""A model of ours rebuilt in Keras's own layers, so that any Keras can load and save it."""
+"""A model rebuilt from Keras's own layers, so that any Keras can load and save it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,31 @@ STOCK = {  # our layer -> Keras's
 
 
 def build_stock_twin(model: tf.keras.Model) -> tf.keras.Model:
-    """The same encoder or head, weights included, in float32 and in layers that any Keras has."""
+    """Return a copy of an encoder or projection head, built from Keras's own layers in float32, with the same weights.
+
+    Args:
+        model: an encoder of `build_encoder` or a projection head of `build_projection_head`.
+
+    Examples:
+        >>> import tensorflow as tf
+        >>> from lowlevel_simclr.model.projection import build_projection_head
+        >>> from lowlevel_simclr.model.stock_layers import build_stock_twin
+        >>> twin = build_stock_twin(build_projection_head(dim=8, widths=(4,), batch_norm="all"))
+        >>> any(type(layer) is tf.keras.layers.BatchNormalization for layer in twin.layers)
+        True
+    """
     twin = build_in_stock_layers(model)
     twin.set_weights(model.get_weights())
     return twin
 
 
 def build_in_stock_layers(model: tf.keras.Model, **changed: Any) -> tf.keras.Model:
-    """The same layers as any Keras has them, float32, with weights of their own; `changed` options of convolutions."""
+    """Return the same model built from Keras's own layers in float32, with weights of its own.
+
+    Args:
+        model: an encoder of `build_encoder` or a projection head of `build_projection_head`.
+        **changed: options to change in every convolution.
+    """
 
     def stock(layer: Any) -> Any:
         config = {**layer.get_config(), "dtype": "float32"}
