@@ -1,4 +1,4 @@
-"""The loss scale: a factor that keeps small gradients above the smallest float16."""
+"""The loss scale: a factor that keeps small gradients above the smallest float16 number."""
 
 from __future__ import annotations
 
@@ -6,26 +6,42 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-FIRST_SCALE, LARGEST_SCALE, GROWTH_STEPS = 2.0**15, 2.0**24, 2000  # of the float16 loss scale
+FIRST_SCALE, LARGEST_SCALE, GROWTH_STEPS = 2.0**15, 2.0**24, 2000  # of the loss scale for float16
 
 
 class LossScale:
-    """No scale: for precisions with the range of float32."""
+    """The interface of a loss scale, and the version without a scale, for precisions with the range of float32.
+
+    Attributes:
+        dynamic: whether the scale changes during training.
+        variables: the variables of the scale, for the checkpoint.
+    """
 
     dynamic = False
     variables: list[tf.Variable] = []
 
     def scale_loss(self, loss: tf.Tensor) -> tf.Tensor:
-        """The loss whose gradient is taken."""
+        """Return the loss that is differentiated."""
         return loss
 
     def unscale(self, gradients: Sequence[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """The gradients of the loss itself, float32, and whether they may be used."""
+        """Return the gradients of the unscaled loss, and whether the step may use them.
+
+        Args:
+            gradients: gradients of the scaled loss.
+
+        Returns:
+            The gradients of the unscaled loss, and a scalar bool.
+        """
         return list(gradients), tf.constant(True)
 
 
 class DynamicLossScale(LossScale):
-    """The scale of float16 (Micikevicius et al. 2018): halves and skips where a gradient overflows."""
+    """The loss scale of float16 (Micikevicius et al. 2018).
+
+    If a gradient overflows, the scale is halved and the step must be skipped. After 2000 steps without an overflow, the
+    scale is doubled.
+    """
 
     dynamic = True
 
@@ -35,11 +51,18 @@ class DynamicLossScale(LossScale):
         self.variables = [self.scale, self.good_steps]
 
     def scale_loss(self, loss: tf.Tensor) -> tf.Tensor:
-        """The loss times the scale."""
+        """Return the loss times the scale."""
         return loss * self.scale
 
     def unscale(self, gradients: Sequence[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """The gradients over the scale, and whether all are finite; moves the scale for the next step."""
+        """Return the gradients divided by the scale, and whether all are finite. Set the scale for the next step.
+
+        Args:
+            gradients: gradients of the scaled loss.
+
+        Returns:
+            float32 gradients of the unscaled loss, and a scalar bool. If it is False, the step must be skipped.
+        """
         found = [tf.cast(gradient, tf.float32) / self.scale for gradient in gradients]
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in found])
         good = tf.where(finite, self.good_steps + 1, 0)
@@ -51,5 +74,11 @@ class DynamicLossScale(LossScale):
 
 
 def build_loss_scale(precision: str) -> LossScale:
-    """What the precision needs."""
+    """Return the loss scale that a precision needs: a dynamic one for float16, no scale for the others.
+
+    Examples:
+        >>> from lowlevel_simclr.optim.loss_scale import build_loss_scale
+        >>> build_loss_scale("float16").dynamic, build_loss_scale("bfloat16").dynamic
+        (True, False)
+    """
     return DynamicLossScale() if precision == "float16" else LossScale()

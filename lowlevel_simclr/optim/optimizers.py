@@ -1,9 +1,10 @@
-"""The update: LARS, LAMB, SGD and AdamW on float32 weights, learning-rate schedules, the loss scale of float16.
+"""The optimizers LARS, LAMB, SGD and AdamW, which update float32 weights.
 
-Weight decay and trust ratios are for variables of rank 2 and more; biases and BatchNorm's are told by their rank, never
-by their name. Every slot is a variable that the checkpoint can name, so that a resumed run updates to the same bits.
+Weight decay and trust ratios apply to variables of rank 2 and more. Biases and the variables of BatchNorm have rank 1
+and are exempt. The rank decides, never the name. Every slot is a variable that the checkpoint can name, so a resumed
+run makes bit-equal updates.
 
-Not here: gradients (`step.py`), the configuration.
+Not here: gradients (`training/step.py`), the learning rate (`schedule.py`), the loss scale (`loss_scale.py`).
 """
 
 from __future__ import annotations
@@ -19,18 +20,20 @@ from lowlevel_simclr.runtime import keras
 from lowlevel_simclr.runtime.keras import Variable
 from lowlevel_simclr.stock.lars_update import trust_ratio
 
-LarsUpdateAll = Callable[..., tuple[list[tf.Tensor], list[tf.Tensor]]]  # as `stock.lars_update_all`
+LarsUpdateAll = Callable[..., tuple[list[tf.Tensor], list[tf.Tensor]]]  # the signature of `stock.lars_update_all`
 
 
 class Optimizer:
-    """What all of them share: the variables they move, their slots, and which of them decay.
+    """The base of all optimizers: the variables they update, the slots, and which variables decay.
 
     Attributes:
-        decayed: for each variable, whether weight decay and trust ratio apply to it: its rank is 2 or more.
-        variables: the slots, in a fixed order, for the checkpoint.
+        trained: the variables that are updated.
+        weight_decay: the factor of the weight decay.
+        decayed: for each variable, whether weight decay and trust ratio apply to it. They do if its rank is 2 or more.
+        variables: the slots in a fixed order, for the checkpoint.
     """
 
-    slots_each = 1  # slots of each variable's own shape
+    slots_each = 1  # number of slots for each variable, each of the variable's shape
 
     def __init__(self, trained: Sequence[Variable], weight_decay: float) -> None:
         self.trained = list(trained)
@@ -43,18 +46,19 @@ class Optimizer:
 
     @property
     def variables(self) -> list[tf.Variable]:
-        """Every slot."""
+        """Return every slot."""
         return [slot for slots in self._slots for slot in slots]
 
     def apply(self, gradients: Sequence[tf.Tensor | None], learning_rate: tf.Tensor) -> None:
-        """Moves every variable once.
+        """Update every variable once.
 
         Args:
-            gradients: one for each variable, in the order of the variables; float32 (float64 for float64 weights).
-            learning_rate: scalar.
+            gradients: one gradient for each variable, in the order of `trained`. Each has the variable's shape and is
+                cast to its type.
+            learning_rate: learning rate of this step, a scalar.
 
         Raises:
-            ValueError: a variable has no gradient.
+            ValueError: if a variable has no gradient.
         """
         refuse_missing(self.trained, gradients)
         with tf.name_scope("optimizer"):
@@ -70,10 +74,14 @@ class Optimizer:
 
 
 def refuse_missing(trained: Sequence[Variable], gradients: Sequence[tf.Tensor | None]) -> None:
-    """Every variable needs a gradient.
+    """Check that every variable has a gradient.
+
+    Args:
+        trained: the variables.
+        gradients: one gradient, or None, for each variable.
 
     Raises:
-        ValueError: one has none; it is named.
+        ValueError: if a variable has no gradient. The message names the variable.
     """
     for variable, gradient in zip(trained, gradients):
         if gradient is None:
@@ -98,7 +106,8 @@ class Lars(Sgd):
     """LARS (You et al. 2017) as SimCLR uses it: SGD with momentum, each step scaled by eta |w| / |g + beta w|.
 
     Attributes:
-        update_all: whose formula moves the variables, `ops.lars_update_all` or `stock.lars_update_all`.
+        trust_coefficient: eta.
+        update_all: the implementation that computes the update, `ops.lars_update_all` or `stock.lars_update_all`.
     """
 
     def __init__(
@@ -114,7 +123,7 @@ class Lars(Sgd):
         self.update_all = update_all
 
     def apply(self, gradients: Sequence[tf.Tensor | None], learning_rate: tf.Tensor) -> None:
-        """As `Optimizer.apply`, all variables by one call."""
+        """Update every variable once, with one call of `update_all`. Arguments and errors: see `Optimizer.apply`."""
         refuse_missing(self.trained, gradients)
         velocities = self._slots[0]
         with tf.name_scope("optimizer"):
@@ -133,10 +142,11 @@ class Lars(Sgd):
 
 
 def find_before_widening(tensor: tf.Tensor) -> tf.Tensor:
-    """The bfloat16 that a graph widened to this float32, the same numbers in half the memory; else the tensor itself.
+    """Return the bfloat16 tensor that was cast to this float32 tensor, or the tensor itself if there is none.
 
-    Mixed precision casts each weight to bfloat16, and so its gradient back. Where the update reads bfloat16, nobody
-    reads the float32, and the graph is made without that cast: 4 bytes a weight not written, and 2 less read.
+    Mixed precision casts each weight to bfloat16, so the last operation on its gradient is a cast back to float32. If
+    the update reads the bfloat16 tensor, nothing reads the float32 one, and TensorFlow prunes the cast from the graph.
+    This saves writing 4 bytes and reading 2 bytes for each weight. The numbers are the same.
     """
     if not tf.is_symbolic_tensor(tensor) or tensor.op.type != "Cast":
         return tensor
@@ -145,7 +155,10 @@ def find_before_widening(tensor: tf.Tensor) -> tf.Tensor:
 
 
 class AdamW(Optimizer):
-    """AdamW (Loshchilov and Hutter 2019): Adam with bias correction; lr times the decay comes off the weight itself."""
+    """AdamW (Loshchilov and Hutter 2019): Adam with bias correction and decoupled weight decay.
+
+    The decay multiplies the weight by 1 - (learning rate x weight decay) before Adam's step.
+    """
 
     slots_each = 2
 
@@ -158,16 +171,19 @@ class AdamW(Optimizer):
 
     @property
     def variables(self) -> list[tf.Variable]:
-        """Every slot, and the number of updates."""
+        """Return every slot, then the number of updates."""
         return [*super().variables, self._count]
 
     def apply(self, gradients: Sequence[tf.Tensor | None], learning_rate: tf.Tensor) -> None:
-        """As `Optimizer.apply`; the update is counted first, for the bias corrections."""
+        """Count the update, for the bias corrections, and update every variable once. See `Optimizer.apply`."""
         self._count.assign_add(1)
         super().apply(gradients, learning_rate)
 
     def _move(self, place: int, gradient: tf.Tensor, learning_rate: tf.Tensor) -> None:
-        """One pass over memory by TensorFlow's own kernel of Adam, and one over the weight where it decays."""
+        """Update one variable.
+
+        TensorFlow's own Adam kernel makes one pass over memory. Weight decay adds one pass over the weight.
+        """
         weight = keras.unwrap_variable(self.trained[place])
         if self._decay(place):
             weight.assign(weight * (1 - learning_rate * self._decay(place)))
@@ -182,14 +198,15 @@ class AdamW(Optimizer):
             lr=learning_rate,
             beta1=self.beta_1,
             beta2=self.beta_2,
-            # The kernel adds it to the root of the moment as it is, the paper to that of the corrected one.
+            # The kernel adds epsilon to the root of the uncorrected second moment. The paper adds it to the root of the
+            # corrected one.
             epsilon=self.epsilon * tf.sqrt(1 - power_2),
             grad=gradient,
         )
 
 
 class Lamb(AdamW):
-    """LAMB (You et al. 2020): the step of AdamW, scaled by |w| / |step|."""
+    """LAMB (You et al. 2020): the step of AdamW, scaled by the trust ratio |w| / |step|."""
 
     def _move(self, place: int, gradient: tf.Tensor, learning_rate: tf.Tensor) -> None:
         weight = self.trained[place]
@@ -200,7 +217,7 @@ class Lamb(AdamW):
         weight.assign_sub(learning_rate * trust * update)
 
     def _direction(self, place: int, gradient: tf.Tensor) -> tf.Tensor:
-        """Both moments moved, then the corrected first over the root of the corrected second."""
+        """Update both moments. Return the corrected first moment over the root of the corrected second."""
         first, second = self._slots[0][place], self._slots[1][place]
         first.assign(self.beta_1 * first + (1 - self.beta_1) * gradient)
         second.assign(self.beta_2 * second + (1 - self.beta_2) * tf.square(gradient))
@@ -210,7 +227,7 @@ class Lamb(AdamW):
 
 
 class AddonsLamb(Optimizer):
-    """`tfa.optimizers.LAMB` of tensorflow-addons behind the same interface."""
+    """`tfa.optimizers.LAMB` of tensorflow-addons behind the interface of `Optimizer`."""
 
     slots_each = 0
 
@@ -220,10 +237,11 @@ class AddonsLamb(Optimizer):
         super().__init__(trained, weight_decay)
         tfa = keras.import_tensorflow_addons()
         assert tfa is not None, "tensorflow-addons cannot be imported here"
-        # It tells what not to decay by regular expressions over names; each variable of rank 1 is given by its own.
+        # tensorflow-addons takes regular expressions over names to exclude variables from decay. Each variable of rank
+        # 0 or 1 gets an expression with its own name.
         excluded = [f"^{variable.name}$" for variable, decays in zip(self.trained, self.decayed) if not decays]
         self._lamb = tfa.optimizers.LAMB(
-            learning_rate=0.0,  # a hyperparameter of its own, assigned before every update
+            learning_rate=0.0,  # `apply` assigns the real one before every update
             beta_1=beta_1,
             beta_2=beta_2,
             epsilon=epsilon,
@@ -235,11 +253,11 @@ class AddonsLamb(Optimizer):
 
     @property
     def variables(self) -> list[tf.Variable]:
-        """Its slots and its counter."""
+        """Return the slots of tensorflow-addons and its step counter."""
         return list(self._lamb.variables())
 
     def apply(self, gradients: Sequence[tf.Tensor | None], learning_rate: tf.Tensor) -> None:
-        """As `Optimizer.apply`."""
+        """Update every variable once. Arguments and errors: see `Optimizer.apply`."""
         refuse_missing(self.trained, gradients)
         self._lamb.learning_rate.assign(learning_rate)
         self._lamb.apply_gradients(zip(gradients, self.trained))
@@ -257,11 +275,30 @@ def build_optimizer(
     epsilon: float = 1e-8,
     lars_update_all: LarsUpdateAll = stock.lars_update_all,
 ) -> Optimizer:
-    """An optimizer that has not moved; `lamb` is that of tensorflow-addons where it is installed. `lars_update_all`
-    is what LARS moves the variables by, that of `ops` or of `stock`.
+    """Return an optimizer that has made no update yet.
+
+    Args:
+        name: sgd, lars, adamw or lamb. lamb is that of tensorflow-addons if it is installed, and our own otherwise.
+        variables: the variables to update.
+        momentum: m of sgd and lars.
+        weight_decay: factor of the weight decay, for variables of rank 2 and more.
+        trust_coefficient: eta of lars.
+        beta_1: decay rate of the first moment of adamw and lamb.
+        beta_2: decay rate of the second moment of adamw and lamb.
+        epsilon: number that adamw and lamb add to the root of the second moment.
+        lars_update_all: implementation of the update of lars, `ops.lars_update_all` or `stock.lars_update_all`.
 
     Raises:
-        ValueError: there is no such optimizer.
+        ValueError: if there is no such optimizer.
+
+    Examples:
+        >>> import tensorflow as tf
+        >>> from lowlevel_simclr.optim.optimizers import build_optimizer
+        >>> weight = tf.Variable([[1.0]])
+        >>> optimizer = build_optimizer("sgd", [weight], momentum=0.0)
+        >>> optimizer.apply([tf.constant([[1.0]])], learning_rate=tf.constant(0.5))
+        >>> weight.numpy().tolist()
+        [[0.5]]
     """
     if name == "sgd":
         return Sgd(variables, weight_decay, momentum)
@@ -276,7 +313,7 @@ def build_optimizer(
 
 
 def describe_variables(optimizer: Optimizer) -> list[dict[str, Any]]:
-    """Which variables decay, for the run folder: path, shape and answer of each."""
+    """Return path, shape and `decayed` of each variable, for `variables.json` in the run folder."""
     return [
         {"variable": keras.find_variable_path(variable), "shape": list(variable.shape), "decayed": decayed}
         for variable, decayed in zip(optimizer.trained, optimizer.decayed)

@@ -1,4 +1,4 @@
-"""The learning rate: scaled with the batch, warmed up linearly, then a cosine to 0."""
+"""The learning rate: scaled with the batch size, warmed up linearly, then lowered to 0 along a cosine."""
 
 from __future__ import annotations
 
@@ -8,10 +8,20 @@ import tensorflow as tf
 
 
 def scale_learning_rate(base: float, batch_size: int, rule: str) -> float:
-    """The learning rate of a batch size (SimCLR, appendix B.1): linear base B / 256, sqrt base sqrt(B), none base.
+    """Return the learning rate for a batch size (SimCLR, appendix B.1).
+
+    Args:
+        base: learning rate before scaling.
+        batch_size: B, number of images in a batch.
+        rule: linear (base B / 256), sqrt (base sqrt(B)) or none (base).
 
     Raises:
-        ValueError: there is no such rule.
+        ValueError: if there is no such rule.
+
+    Examples:
+        >>> from lowlevel_simclr.optim.schedule import scale_learning_rate
+        >>> scale_learning_rate(0.3, batch_size=512, rule="linear")
+        0.6
     """
     factors = {"none": 1.0, "linear": batch_size / 256, "sqrt": math.sqrt(batch_size)}
     if rule not in factors:
@@ -20,19 +30,26 @@ def scale_learning_rate(base: float, batch_size: int, rule: str) -> float:
 
 
 def compute_learning_rate(step: tf.Tensor, base: float, warmup_steps: int, total_steps: int) -> tf.Tensor:
-    """Linear warm-up, then a cosine to 0, per step.
+    """Return the learning rate of a step: a linear warm-up, then a cosine to 0.
 
-    Step k of the warm-up, counted from 0, has base (k + 1) / warmup_steps, so the last has `base`; after it the rate is
-    base (1 + cos(pi (k - warmup) / (total - warmup))) / 2, which would be 0 at k = total.
+    Steps k count from 0. During warm-up the rate is base (k + 1) / warmup_steps, so the last warm-up step has `base`.
+    After it, the rate is base (1 + cos(pi (k - warmup_steps) / (total_steps - warmup_steps))) / 2. It would be 0 at
+    k = total_steps.
 
     Args:
-        step: scalar, steps done, of any type of number.
-        base: the highest rate.
-        warmup_steps: 0 for none.
-        total_steps: of the whole run.
+        step: k, number of steps that are done; a scalar of any numeric type.
+        base: highest learning rate.
+        warmup_steps: number of warm-up steps; 0 for no warm-up.
+        total_steps: number of steps of the whole run.
 
     Returns:
         Scalar float32.
+
+    Examples:
+        >>> from lowlevel_simclr.optim.schedule import compute_learning_rate
+        >>> rates = [compute_learning_rate(step, base=1.0, warmup_steps=2, total_steps=4) for step in range(4)]
+        >>> [round(float(rate), 4) for rate in rates]
+        [0.5, 1.0, 1.0, 0.5]
     """
     done = tf.cast(step, tf.float32)
     rising = base * (done + 1) / max(warmup_steps, 1)
