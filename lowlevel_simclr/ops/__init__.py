@@ -1,4 +1,4 @@
-"""Every op on the native library, one module an op; names and signatures as in `stock`."""
+"""Every op with native kernels, one module per op. Names and signatures are those of `stock`."""
 
 from lowlevel_simclr.ops.draw_view_params import draw_view_params
 from lowlevel_simclr.ops.lars_update import lars_update, lars_update_all

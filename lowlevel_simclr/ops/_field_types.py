@@ -1,4 +1,4 @@
-"""The types of the parameters of a view, as the library's ops have them."""
+"""The types of the fields of `ViewParams` that the native ops expect."""
 
 from __future__ import annotations
 

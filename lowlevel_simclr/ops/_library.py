@@ -1,7 +1,7 @@
-"""Finds, checks and loads the native library `lowlevel_simclr/_native.so`.
+"""The native library `lowlevel_simclr/_native.so`: where it is found, how it is checked and loaded.
 
-There is no fallback: a missing or wrong library is an error that says the command that mends it. Who wants the stock
-ops says so (`--ops stock`).
+There is no fallback. If the library is missing or wrong, an error names the command that repairs it. Users who want the
+stock ops choose them (`--ops stock`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 
 import tensorflow as tf
 
-# Rises with every change of ops, attributes, order of inputs and outputs or FFI targets; setup.py compiles it in.
+# Raise this number with every change of ops, attributes, FFI targets, or the order of inputs and outputs. setup.py
+# compiles it into the library.
 ABI = 4
 PATH = Path(__file__).resolve().parent.parent / "_native.so"
 MEND = "run 'pip install --no-build-isolation -e .' in the project's folder, or install its wheel again"
@@ -23,14 +24,17 @@ INSTRUCTION_SETS = ("avx512", "avx2", "baseline")
 
 
 class NativeLibraryError(RuntimeError):
-    """The native library is missing, from another version, or does not load here."""
+    """The native library is missing, was built for another version, or does not load on this machine."""
 
 
 def read_build_information(path: Path = PATH) -> dict[str, Any]:
-    """What setup.py wrote beside the library: version, abi, cpu, cuda, xla, tensorflow, compiler.
+    """Return what setup.py wrote beside the library: version, abi, cpu, cuda, xla, tensorflow, compiler.
+
+    Args:
+        path: path of the library.
 
     Raises:
-        NativeLibraryError: there is no library, or no information beside it.
+        NativeLibraryError: if the library or the file beside it is missing, or the file cannot be read.
     """
     if not path.exists():
         raise NativeLibraryError(f"The native library {path.name} is missing from {path.parent}: {MEND}.")
@@ -44,8 +48,12 @@ def read_build_information(path: Path = PATH) -> dict[str, Any]:
 def check_build(path: Path = PATH) -> None:
     """Check, before anything is loaded, that the library was built for this Python code.
 
+    Args:
+        path: path of the library.
+
     Raises:
-        NativeLibraryError: it is missing or was built for another version.
+        NativeLibraryError: if the library is missing or was built for another version, or if the environment variable
+            LOWLEVEL_SIMCLR_ISA names an unknown instruction set.
     """
     abi = read_build_information(path).get("abi")
     if abi != ABI:
@@ -58,10 +66,16 @@ def check_build(path: Path = PATH) -> None:
 
 
 def load_and_check(path: Path) -> Any:
-    """Load a library and check that its inside agrees with the information beside it.
+    """Load a library and check that its own ABI number agrees with the file beside it.
+
+    Args:
+        path: path of the library.
+
+    Returns:
+        A module with one Python function for each op.
 
     Raises:
-        NativeLibraryError: it does not load, or is another library than the information says.
+        NativeLibraryError: if `check_build` fails, the library does not load, or its ABI number is another one.
     """
     check_build(path)
     try:
@@ -78,16 +92,16 @@ def load_and_check(path: Path) -> Any:
 
 @functools.cache
 def load_library() -> Any:
-    """The loaded library, one Python function for each op.
+    """Return the loaded library, a module with one Python function for each op.
 
     Raises:
-        NativeLibraryError: it is missing, wrong, or does not load.
+        NativeLibraryError: if the library is missing, wrong, or does not load.
     """
     return load_and_check(PATH)
 
 
 def find_instruction_set() -> str:
-    """The instruction set that this process's kernels use: avx512, avx2 or baseline."""
+    """Return the instruction set that the kernels of this process use: avx512, avx2 or baseline."""
     load_library()
     function = ctypes.CDLL(str(PATH)).lowlevel_simclr_instruction_set
     function.restype = ctypes.c_char_p
@@ -95,7 +109,7 @@ def find_instruction_set() -> str:
 
 
 def count_threads() -> int:
-    """How many threads the kernels use, the calling one included."""
+    """Return how many threads the kernels use, including the calling thread."""
     load_library()
     function = ctypes.CDLL(str(PATH)).lowlevel_simclr_threads
     function.restype = ctypes.c_long

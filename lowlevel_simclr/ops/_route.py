@@ -1,14 +1,15 @@
-"""Which way a call of a native op takes: the TensorFlow op, or under jit_compile and on a GPU an XLA custom call.
+"""The route of a native op: as a TensorFlow op, or as an XLA custom call under jit_compile and on a GPU.
 
-The choice is made while a function is traced. XLA cannot compile our TensorFlow ops, so inside its reach the same
-kernels are called through XLA's FFI, as a StableHLO module in an XlaCallModule op. The TensorFlow ops have kernels for
-the CPU alone; where a GPU is visible, the custom call is taken in graph and eager mode too, so that nothing is copied
-to the host in silence. That op's Python function is no public API of TensorFlow; a self-test at first use decides
-whether the way is open here.
+The route is chosen while a function is traced. XLA cannot compile our TensorFlow ops. Under jit_compile, XLA's FFI
+calls the same kernels instead, from a StableHLO module in an XlaCallModule op. The Python function for XlaCallModule
+is not a public API of TensorFlow, so a self-test at first use finds out whether the route works.
 
-A tf.function keeps the way it was traced with: one that was first called outside and then inside `jit_compile=True`
-with the same shapes still holds the TensorFlow op, and XLA refuses it by the op's name. Give each place its own
-tf.function.
+The TensorFlow ops have CPU kernels only. If a GPU is visible, graph and eager mode use the custom call too. Otherwise
+TensorFlow would copy tensors to the host without saying so.
+
+A tf.function keeps the route that it was traced with. Suppose that a tf.function is first called outside
+`jit_compile=True`, and then inside it with the same shapes. It still holds the TensorFlow op, and XLA rejects that op
+by name. Use a separate tf.function for each place.
 """
 
 from __future__ import annotations
@@ -40,14 +41,17 @@ Spec = tuple[Sequence[int], tf.DType]
 
 
 class XlaRouteError(RuntimeError):
-    """A native op was used under jit_compile where the XLA route does not work."""
+    """A native op was used under jit_compile or on a GPU, but the XLA route does not work here."""
 
 
 def takes_custom_call(tensor: tf.Tensor) -> bool:
-    """Whether an op on `tensor` goes through XLA: inside its reach, or where the tensor may live on a GPU.
+    """Return whether an op on `tensor` goes through XLA: under jit_compile, or if the tensor may live on a GPU.
+
+    Args:
+        tensor: an input of the op.
 
     Raises:
-        NotImplementedError: it may live on a GPU and the library has no CUDA kernels.
+        NotImplementedError: if the tensor may live on a GPU and the library was built without CUDA kernels.
     """
     if is_inside_xla():
         return True
@@ -62,9 +66,10 @@ def takes_custom_call(tensor: tf.Tensor) -> bool:
 
 
 def _find_device(tensor: tf.Tensor) -> str:
-    """The device on which an op on `tensor` will run, as far as can be known: in a graph that of the scope.
+    """Return the device on which an op on `tensor` will run, as far as it is known; "" if nothing is known.
 
-    A function that is traced within an eager `tf.device` has no device in its graph, but runs there.
+    In a graph it is the device of the scope. A function that is traced inside an eager `tf.device` has no device in its
+    graph, but it runs on that device.
     """
     return tf.identity(tensor).device or context.context().device_name or ""
 
@@ -72,17 +77,21 @@ def _find_device(tensor: tf.Tensor) -> str:
 def call_handler(
     target: str, inputs: Sequence[tf.Tensor], outputs: Sequence[Spec], in_place: Sequence[tuple[int, int]] = ()
 ) -> list[tf.Tensor]:
-    """Call the FFI handler `target` through XLA.
+    """Call an FFI handler of the library through XLA.
 
     Args:
         target: name under which the library registered the handler.
-        inputs: tensors of static shapes.
+        inputs: tensors with static shapes.
         outputs: shape and type of each result.
-        in_place: pairs of a result and the input whose memory it takes; XLA copies an input that is still needed.
+        in_place: pairs (result, input) of positions. The result takes over the input's memory. XLA copies an input that
+            is still needed.
+
+    Returns:
+        The results, in the order of `outputs`.
 
     Raises:
-        XlaRouteError: the route does not work here, and why.
-        ValueError: an input's shape is not static.
+        XlaRouteError: if the route does not work here. The message gives the reason.
+        ValueError: if the shape of an input is not static.
     """
     why_not = find_route_error()
     if why_not is not None:
@@ -115,7 +124,7 @@ def _call_module(
 
 
 def _list_platforms() -> tuple[str, ...]:
-    """Where the library's FFI handlers run."""
+    """Return the platforms that the library has FFI handlers for."""
     return ("CPU", "CUDA") if _library.read_build_information()["cuda"] else ("CPU",)
 
 
@@ -126,10 +135,10 @@ def _write_module(
     platforms: Sequence[str] = ("CPU",),
     in_place: Sequence[tuple[int, int]] = (),
 ) -> str:
-    """StableHLO text of a function that is one custom call.
+    """Return the StableHLO text of a function that consists of one custom call.
 
-    A module for several platforms takes the number of the one it runs on as its first argument, which XlaCallModule
-    gives.
+    A module for several platforms has an additional first argument: the number of the platform that it runs on.
+    XlaCallModule passes this number.
     """
     taken, given = [_write_tensor_type(spec) for spec in inputs], [_write_tensor_type(spec) for spec in outputs]
     names = [f"%a{i}" for i in range(len(taken))]
@@ -159,7 +168,10 @@ def _write_tensor_type(spec: Spec) -> str:
 
 @functools.cache
 def find_route_error() -> str | None:
-    """Why the XLA route does not work here, or None when it does: the self-test, run once."""
+    """Return why the XLA route does not work here, or None if it works.
+
+    The first call runs the self-test. Later calls return the same answer.
+    """
     if not _library.read_build_information()["xla"]:
         return (
             "The native library was built without XLA handlers, so jit_compile cannot reach it: build it beside "
@@ -168,7 +180,7 @@ def find_route_error() -> str | None:
     try:
         with tf.init_scope():
             _test_route()
-    except Exception as error:  # noqa: BLE001, what a private API raises elsewhere is not known
+    except Exception as error:  # noqa: BLE001, a private API may raise anything in another version
         return (
             f"jit_compile cannot reach the native ops with TensorFlow {tf.__version__} ({type(error).__name__}: "
             f"{str(error).splitlines()[0] if str(error) else 'no message'}): leave jit_compile off. Tried: {TRIED}."
@@ -177,7 +189,7 @@ def find_route_error() -> str | None:
 
 
 def _test_route() -> None:
-    """Two pairs: the XLA route must give the bits that the op gives."""
+    """Check on two pairs that the XLA route returns the same bits as the TensorFlow op."""
     z = tf.constant([[1.0, 0.0], [0.6, 0.8], [0.8, 0.6], [0.0, 1.0]], tf.float32)
     temperature = tf.constant(0.5, tf.float64)
     outputs = [((4,), tf.float32), ((4, 2), tf.float32), ((4,), tf.float32), ((4,), tf.bool)]

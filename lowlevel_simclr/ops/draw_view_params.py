@@ -1,7 +1,7 @@
-"""The parameters of every view, drawn natively. kernels/draw_view_params/draw_view_params.h says how.
+"""The random parameters of every view, drawn natively. The contract is kernels/draw_view_params/draw_view_params.h.
 
-Name, signature, integers and flags as in `stock` and `reference`; attempts of a crop are drawn only until one fits.
-Inside `jit_compile=True` and on a GPU the kernels run through XLA (see `_route`).
+Name, signature, integers and flags are those of `stock` and `reference`. The kernel stops drawing crops at the first
+one that fits. Under `jit_compile=True` and on a GPU the kernels run through XLA (see `_route`).
 """
 
 from __future__ import annotations
@@ -23,26 +23,36 @@ _WIDTHS = ViewParams((4,), (), (), (), (), (), (), (4,), (), (), ())
 def draw_view_params(
     seed: int, epoch: int | tf.Tensor, index: tf.Tensor, recipe: Any, height: int, width: int
 ) -> ViewParams:
-    """Parameters of both views of N images: a pure function of (seed, epoch, index, view) and the recipe.
+    """Draw the parameters of both views of N images. They depend on (seed, epoch, index, view) and the recipe alone.
 
-    Every box lies inside the image and holds a pixel.
+    Every box lies inside the image and holds at least one pixel.
 
     Args:
-        seed: the run's, in [0, 2^64).
-        epoch: in [0, 2^32), a number or an integer scalar.
-        index: (N,) integer places of the images in the data set, each in [0, 2^32); N may be unknown.
-        recipe: a `settings.ViewRecipe`: ranges and probabilities.
-        height: of the images, in pixels.
-        width: of the images, in pixels.
+        seed: seed of the run, in [0, 2^64).
+        epoch: epoch number in [0, 2^32), a number or an integer scalar.
+        index: (N,) integer positions of the images in the data set, each in [0, 2^32). N may be unknown.
+        recipe: a `settings.ViewRecipe` with ranges and probabilities.
+        height: height of the images, in pixels.
+        width: width of the images, in pixels.
 
     Returns:
         ViewParams of tensors with 2N rows: all first views, then all second views.
 
     Raises:
-        ValueError: index is not (N,) integers, or seed is out of range.
-        tf.errors.InvalidArgumentError: epoch or an index does not fit its word. (On a GPU such a row's box is all -1.)
-        XlaRouteError: under jit_compile or on a GPU with a TensorFlow whose XLA cannot reach the kernel.
-        NotImplementedError: on a GPU, with a library that was built without CUDA kernels.
+        ValueError: if index is not (N,) integers, or seed is out of range.
+        tf.errors.InvalidArgumentError: if epoch or an index is not in [0, 2^32). On a GPU nothing is raised, and the
+            box of such a row is all -1.
+        XlaRouteError: under jit_compile or on a GPU, if XLA cannot call the kernels in this TensorFlow.
+        NotImplementedError: on a GPU, if the library was built without CUDA kernels.
+
+    Examples:
+        >>> import tensorflow as tf
+        >>> from lowlevel_simclr import ops
+        >>> from lowlevel_simclr.config.settings import ViewRecipe
+        >>> recipe = ViewRecipe()
+        >>> params = ops.draw_view_params(seed=0, epoch=0, index=tf.range(8), recipe=recipe, height=32, width=32)
+        >>> params.box.shape, params.flip.shape
+        (TensorShape([16, 4]), TensorShape([16]))
     """
     index = tf.cast(check_index(tf.convert_to_tensor(index)), tf.int64)
     key = tf.constant(split_seed(seed).astype(np.int64))
@@ -62,7 +72,7 @@ def draw_view_params(
 
 
 def _pack_recipe(recipe: Any, height: int, width: int) -> np.ndarray:
-    """The recipe as the kernel reads it, `ViewRecipeNumbers` of its header: (27,) float64."""
+    """Return the recipe as the kernel reads it (`ViewRecipeNumbers` in draw_view_params.h): (27,) float64."""
     ranges = (recipe.brightness, recipe.contrast, recipe.saturation, recipe.hue, recipe.brightness_shift)
     switches = (
         recipe.flip_probability,

@@ -1,6 +1,6 @@
-"""One step of LARS in two passes over a variable, or over many. kernels/lars_update/lars_update.h has the formula.
+"""One step of LARS in two passes over a variable, or over many. The formula is in kernels/lars_update/lars_update.h.
 
-Inside `jit_compile=True` and on a GPU the kernels run through XLA (see `_route`).
+Under `jit_compile=True` and on a GPU the kernels run through XLA (see `_route`).
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ def lars_update(
     weight_decay: float,
     trust_coefficient: float,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """One step of LARS for one variable; of rank 0 or 1 it neither decays nor has a trust ratio.
+    """Return weight and velocity of one variable after one step of LARS.
+
+    A variable of rank 0 or 1 has no weight decay and no trust ratio.
 
     Args:
         weight: w, float32, of any shape.
-        gradient: g, float32 or bfloat16, of the same shape; bfloat16 gives the bits that it gives widened to float32.
-            In graphs on the CPU the memory of float32 becomes the next weight's where nobody else reads it.
+        gradient: g, float32 or bfloat16, of the same shape. A bfloat16 gradient gives the same bits as its cast to
+            float32. In a graph on the CPU, the next weight takes over the memory of a float32 gradient that nothing
+            else reads.
         velocity: v, float32, of the same shape.
         learning_rate: lr, a number or a scalar tensor.
         momentum: m.
@@ -35,13 +38,21 @@ def lars_update(
         trust_coefficient: eta.
 
     Returns:
-        The next weight and the next velocity, new tensors: the arguments are not changed.
+        The next weight and the next velocity. They are new tensors. The arguments keep their values.
 
     Raises:
-        tf.errors.InvalidArgumentError: the shapes differ.
-        ValueError: under jit_compile or on a GPU, a shape is not known while tracing.
-        XlaRouteError: under jit_compile or on a GPU with a TensorFlow whose XLA cannot reach the kernels.
-        NotImplementedError: on a GPU, with a library that was built without CUDA kernels.
+        tf.errors.InvalidArgumentError: if the shapes differ.
+        ValueError: under jit_compile or on a GPU, if a shape is not known while tracing.
+        XlaRouteError: under jit_compile or on a GPU, if XLA cannot call the kernels in this TensorFlow.
+        NotImplementedError: on a GPU, if the library was built without CUDA kernels.
+
+    Examples:
+        >>> import tensorflow as tf
+        >>> from lowlevel_simclr import ops
+        >>> choices = dict(learning_rate=0.5, momentum=0.9, weight_decay=0.0, trust_coefficient=1.0)
+        >>> w, v = ops.lars_update(tf.ones([2]), tf.ones([2]), tf.zeros([2]), **choices)  # rank 1: plain momentum
+        >>> w.numpy().tolist(), v.numpy().tolist()
+        ([0.5, 0.5], [0.5, 0.5])
     """
     choices = (learning_rate, momentum, weight_decay, trust_coefficient)
     new_weights, new_velocities = _update([weight], [gradient], [velocity], choices)
@@ -58,12 +69,14 @@ def lars_update_all(
     weight_decay: float,
     trust_coefficient: float,
 ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-    """One step of LARS for many variables, each to the bits that `lars_update` gives; on a GPU in a few launches.
+    """Return weights and velocities of many variables after one step of LARS.
+
+    Each variable gets the same bits as from `lars_update`. On a GPU, a few kernel launches serve all variables.
 
     Args:
-        weights: w of each variable, as `lars_update` takes it.
-        gradients: g of each.
-        velocities: v of each.
+        weights: w of each variable, as in `lars_update`.
+        gradients: g of each variable.
+        velocities: v of each variable.
         learning_rate: lr, a number or a scalar tensor.
         momentum: m.
         weight_decay: beta.
@@ -73,8 +86,20 @@ def lars_update_all(
         The next weights and the next velocities.
 
     Raises:
-        ValueError: there are not as many weights as gradients and velocities; or as `lars_update`.
-        tf.errors.InvalidArgumentError, XlaRouteError, NotImplementedError: as `lars_update`.
+        ValueError: if the numbers of weights, gradients and velocities differ, and as in `lars_update`.
+        tf.errors.InvalidArgumentError: see `lars_update`.
+        XlaRouteError: see `lars_update`.
+        NotImplementedError: see `lars_update`.
+
+    Examples:
+        >>> import tensorflow as tf
+        >>> from lowlevel_simclr import ops
+        >>> choices = dict(learning_rate=0.5, momentum=0.9, weight_decay=0.0, trust_coefficient=1.0)
+        >>> weights, gradients = [tf.ones([2, 3]), tf.ones([3])], [tf.ones([2, 3]), tf.ones([3])]
+        >>> velocities = [tf.zeros([2, 3]), tf.zeros([3])]
+        >>> new_weights, new_velocities = ops.lars_update_all(weights, gradients, velocities, **choices)
+        >>> [weight.shape.as_list() for weight in new_weights]
+        [[2, 3], [3]]
     """
     if not len(weights) == len(gradients) == len(velocities):
         raise ValueError(
@@ -90,7 +115,7 @@ def _update(
     velocities: Sequence[tf.Tensor],
     choices: Sequence[float | tf.Tensor],
 ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-    """The next weights and velocities: an op for each variable, or one custom call for all."""
+    """Return the next weights and velocities, from one op for each variable or one custom call for all."""
     variables = [tuple(map(tf.convert_to_tensor, each)) for each in zip(weights, gradients, velocities)]
     scalars = [tf.cast(value, tf.float32) for value in choices]
     if variables and _route.takes_custom_call(variables[0][0]):
@@ -103,20 +128,23 @@ def _update(
 def _update_by_custom_call(
     variables: Sequence[tuple[tf.Tensor, ...]], scalars: Sequence[tf.Tensor]
 ) -> list[tuple[tf.Tensor, tf.Tensor]]:
-    """New weight and new velocity of each, in the memory of weight and velocity where nobody else reads those."""
+    """Return the next weight and velocity of each variable from one custom call.
+
+    They take over the memory of weight and velocity if nothing else reads these.
+    """
     inputs, in_place = [tf.stack(scalars)], []
     outputs: list[_route.Spec] = []
     for weight, gradient, velocity in variables:
         _check_shapes(weight, gradient, velocity)
         in_place += [(len(outputs), len(inputs)), (len(outputs) + 1, len(inputs) + 2)]
         outputs += [(weight.shape, tf.float32)] * 2
-        inputs += [weight, tf.cast(gradient, tf.float32), velocity]  # XLA casts where the gradient is made
+        inputs += [weight, tf.cast(gradient, tf.float32), velocity]  # XLA casts where it makes the gradient
     found = _route.call_handler("lowlevel_simclr_lars_update", inputs, outputs, in_place)
     return list(zip(found[::2], found[1::2]))
 
 
 def _check_shapes(weight: tf.Tensor, gradient: tf.Tensor, velocity: tf.Tensor) -> None:
-    """Here, for StableHLO refuses a result in the memory of another shape in words of its own."""
+    """Check that the shapes agree. Otherwise StableHLO would refuse the in-place result with a message of its own."""
     if not (weight.shape.is_compatible_with(gradient.shape) and weight.shape.is_compatible_with(velocity.shape)):
         raise tf.errors.InvalidArgumentError(
             None,

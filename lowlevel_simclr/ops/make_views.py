@@ -1,7 +1,7 @@
-"""Both views of every image in one native pass. kernels/make_views/make_views.h says what is computed.
+"""Both views of every image in one native pass. The contract is kernels/make_views/make_views.h.
 
-Name, signature and pixels as in `stock`. Each view is made by one thread that reads the image and writes the view, in
-its final type, once. Inside `jit_compile=True` and on a GPU the kernels run through XLA (see `_route`). It has no
+Name, signature and pixels are those of `stock`. One thread makes each view. It reads the image and writes the view
+once, in its final type. Under `jit_compile=True` and on a GPU the kernels run through XLA (see `_route`). The op has no
 gradient.
 """
 
@@ -18,7 +18,7 @@ from lowlevel_simclr.ops import _library, _route
 from lowlevel_simclr.ops._field_types import FIELD_TYPES
 
 MOST_CHANNELS = 4
-LARGEST = 32767  # pixels a side of an image or view
+LARGEST = 32767  # longest side of an image or a view, in pixels
 TYPES = (tf.float32, tf.bfloat16, tf.float16)
 
 
@@ -32,28 +32,39 @@ def make_views(
     *,
     blur: bool = True,
 ) -> tf.Tensor:
-    """Both views of every image.
+    """Make both views of every image.
 
     Args:
-        images: (N, H, W, C) uint8 or uint16, scaled to [0, 1], or floating-point in [0, 1]; C from 1 to 4; only N may
-            be unknown.
-        params: 2N rows; rows i and N+i are views of image i.
-        size: S, pixels a side of a view.
-        dtype: of the result: float32, bfloat16 or float16; all arithmetic is float32.
-        mean: a number, or one a channel, taken from the pixels at the end; None: pixels stay in [0, 1].
-        std: a number, or one a channel, that they are divided by then; given with `mean` or not at all.
-        blur: False leaves every view as it is, whatever its sigma.
+        images: (N, H, W, C) images: uint8 or uint16, which are scaled to [0, 1], or floating-point in [0, 1]. C is 1 to
+            4. Only N may be unknown.
+        params: parameters with 2N rows. Rows i and N + i are the views of image i.
+        size: S, side of a view in pixels.
+        dtype: type of the result: float32, bfloat16 or float16. All arithmetic is float32.
+        mean: number, or one for each channel, that is subtracted from the pixels at the end. None leaves the pixels in
+            [0, 1].
+        std: number, or one for each channel, that the pixels are divided by after that. Give both `mean` and `std`, or
+            neither.
+        blur: False makes all views without blur, whatever their sigma.
 
     Returns:
-        (2N, S, S, C) of `dtype`, in [0, 1] before mean and std where the view clips.
+        (2N, S, S, C) of `dtype`. Before mean and std, the pixels of a view that clips are in [0, 1].
 
     Raises:
-        ValueError: a wrong shape or type.
-        tf.errors.InvalidArgumentError: a box that is empty or not inside the image, a view that changes saturation or
-            hue or is grey of images that have not 3 channels, or params of another number of rows. It names the row.
-            (On a GPU such a view is NaN.)
-        XlaRouteError: under jit_compile or on a GPU with a TensorFlow whose XLA cannot reach the kernel.
-        NotImplementedError: on a GPU, with a library that was built without CUDA kernels.
+        ValueError: if a shape or type is wrong.
+        tf.errors.InvalidArgumentError: if params do not have 2N rows, if a box is empty or leaves the image, or if C is
+            not 3 and a view is grey or changes saturation or hue. The message names the row. On a GPU nothing is
+            raised, and the pixels of such a view are NaN.
+        XlaRouteError: under jit_compile or on a GPU, if XLA cannot call the kernels in this TensorFlow.
+        NotImplementedError: on a GPU, if the library was built without CUDA kernels.
+
+    Examples:
+        >>> import tensorflow as tf
+        >>> from lowlevel_simclr import ops
+        >>> from lowlevel_simclr.config.settings import ViewRecipe
+        >>> recipe = ViewRecipe()
+        >>> params = ops.draw_view_params(seed=0, epoch=0, index=tf.range(8), recipe=recipe, height=32, width=32)
+        >>> ops.make_views(tf.zeros([8, 32, 32, 3], tf.uint8), params, size=24).shape
+        TensorShape([16, 24, 24, 3])
     """
     images, dtype = _check_images(images, size), _check_type(dtype)
     params = ViewParams(*(tf.convert_to_tensor(field, kind) for field, kind in zip(params, FIELD_TYPES)))
@@ -74,7 +85,11 @@ def make_views(
 
 
 def _check_images(images: Any, size: int) -> tf.Tensor:
-    """The images as one of the kernel's types, or ValueError."""
+    """Return the images in a type that the kernel supports.
+
+    Raises:
+        ValueError: if shape, type or size are wrong, or larger than the kernel supports.
+    """
     images = tf.convert_to_tensor(images)
     check_images(tuple(images.shape), images.dtype.name, size)
     height, width, channels = images.shape[1:]
@@ -94,7 +109,13 @@ def _check_type(dtype: Any) -> tf.DType:
 
 
 def _check_rows(images: tf.Tensor, params: ViewParams) -> None:
-    """ValueError where static shapes do not fit one another; the TensorFlow op checks them itself."""
+    """Check that the static shapes of images and params agree.
+
+    The TensorFlow op checks this itself, so the check is for the XLA route.
+
+    Raises:
+        ValueError: if they do not agree.
+    """
     rows = None if images.shape[0] is None else 2 * images.shape[0]
     for name, field in zip(ViewParams._fields, params):
         expected = (rows, 4) if name in ("box", "order") else (rows,)

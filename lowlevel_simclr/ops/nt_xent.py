@@ -1,8 +1,8 @@
-"""NT-Xent on the native library: exact, linear in memory, on all cores. kernels/nt_xent/nt_xent.h has the formula.
+"""NT-Xent with native kernels: exact, linear in memory, on all cores. The formula is in kernels/nt_xent/nt_xent.h.
 
-Names, signatures and types as in `stock`. What the backward pass needs is kept in a few (2N,) vectors; the (2N, 2N)
-matrix is never stored. Inside `jit_compile=True` and on a GPU the kernels run through XLA (see `_route`). There is no
-second derivative.
+Names, signatures and types are those of `stock`. The op keeps a few (2N,) vectors for the backward pass and never
+stores the (2N, 2N) matrix. Under `jit_compile=True` and on a GPU the kernels run through XLA (see `_route`). There is
+no second derivative.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ _SUMS = {tf.bfloat16: tf.float32, tf.float16: tf.float32, tf.float32: tf.float32
 
 
 class RowsState(NamedTuple):
-    """What the gradient of own rows needs of the forward pass; gathered over replicas before it.
+    """What the gradient of own rows needs from the forward pass. Replicas gather it before the backward pass.
 
-    normaliser: (2n, 2): m_i and r_i, with log sum_k exp s_ik = m_i / tau + log r_i. Gathered: (2N, 2).
-    inverse_norm: (2N,): 1/|z_i| of all rows, the same on every replica.
+    Attributes:
+        normaliser: (2n, 2): m_i and r_i of the own rows, with log sum_{k != i} exp s_ik = m_i / tau + log r_i. After
+            the gather it is (2N, 2).
+        inverse_norm: (2N,): 1/|z_i| of all rows, 0 for rows that count as 0. It is the same on every replica.
     """
 
     normaliser: tf.Tensor
@@ -31,37 +33,55 @@ class RowsState(NamedTuple):
 
 
 def nt_xent(z: tf.Tensor, temperature: Temperature) -> tf.Tensor:
-    """Loss of every row, equation (1).
+    """Return the loss of every row (SimCLR, equation 1).
 
     Args:
-        z: (2N, d) bfloat16, float16, float32 or float64 projections, first views then second views.
+        z: (2N, d) projections in bfloat16, float16, float32 or float64, first views then second views. They need not be
+            normalised.
         temperature: tau > 0, a number or a scalar tensor.
 
     Returns:
-        (2N,) losses, float32 (float64 where z is float64).
+        (2N,) losses, float64 if z is float64 and float32 otherwise. Their mean is the paper's loss L.
 
     Raises:
-        ValueError: z is not (2N, d) with N >= 1 and d >= 1, or temperature is not one positive finite number.
-        TypeError: z is not one of the four floating-point types.
-        tf.errors.InvalidArgumentError: what could not be seen while the graph was built. (On a GPU the results are
-        NaN.) XlaRouteError: under jit_compile or on a GPU with a TensorFlow whose XLA cannot reach the kernels.
-        NotImplementedError: on a GPU, with a library that was built without CUDA kernels.
+        ValueError: if z is not (2N, d) with N >= 1 and d >= 1, or temperature is not one positive finite number.
+        TypeError: if z has another type.
+        tf.errors.InvalidArgumentError: if z or temperature is wrong, but this was not known while the graph was built.
+            On a GPU nothing is raised, and the results are NaN.
+        XlaRouteError: under jit_compile or on a GPU, if XLA cannot call the kernels in this TensorFlow.
+        NotImplementedError: on a GPU, if the library was built without CUDA kernels.
+
+    Examples:
+        >>> import tensorflow as tf
+        >>> from lowlevel_simclr import ops
+        >>> z = tf.constant([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])  # (2N, d), N = 2
+        >>> round(float(tf.reduce_mean(ops.nt_xent(z, temperature=0.5))), 4)  # the paper's loss L
+        0.2395
     """
     return nt_xent_and_top1(z, temperature)[0]
 
 
 def nt_xent_and_top1(z: tf.Tensor, temperature: Temperature) -> tuple[tf.Tensor, tf.Tensor]:
-    """`nt_xent(z, temperature)` and `contrastive_top1(z)` from one pass.
+    """Return `nt_xent(z, temperature)` and `contrastive_top1(z)` from one pass.
 
     Args:
-        z: (2N, d) projections, as `nt_xent`.
+        z: (2N, d) projections, as in `nt_xent`.
         temperature: tau > 0, a number or a scalar tensor.
 
     Returns:
         (2N,) losses, and (2N,) bool through which no gradient flows.
 
     Raises:
-        As `nt_xent`.
+        ValueError, TypeError, tf.errors.InvalidArgumentError: see `nt_xent`.
+        XlaRouteError, NotImplementedError: see `nt_xent`.
+
+    Examples:
+        >>> import tensorflow as tf
+        >>> from lowlevel_simclr import ops
+        >>> z = tf.constant([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])  # (2N, d), N = 2
+        >>> losses, top1 = ops.nt_xent_and_top1(z, temperature=0.5)
+        >>> losses.shape, top1.numpy().tolist()
+        (TensorShape([4]), [True, True, True, True])
     """
     z, temperature = check_projections(z), _take_temperature(temperature)
     if _route.takes_custom_call(z):
@@ -71,18 +91,27 @@ def nt_xent_and_top1(z: tf.Tensor, temperature: Temperature) -> tuple[tf.Tensor,
 
 
 def contrastive_top1(z: tf.Tensor) -> tf.Tensor:
-    """Whether a row's positive is strictly the most similar of its 2N - 1 candidates.
+    """Return whether each row's positive is strictly the most similar of its 2N - 1 candidates.
 
-    A tie is a miss: equal rows have bit-equal similarities. NaN is a miss; with N = 1 both rows hit.
+    A tie is a miss. Equal rows have bit-equal similarities, so their tie is always seen. NaN is a miss. With N = 1
+    there is no other candidate, so both rows hit.
 
     Args:
-        z: (2N, d) projections, as `nt_xent`.
+        z: (2N, d) projections, as in `nt_xent`.
 
     Returns:
         (2N,) bool.
 
     Raises:
-        As `nt_xent`.
+        ValueError, TypeError, tf.errors.InvalidArgumentError: see `nt_xent`.
+        XlaRouteError, NotImplementedError: see `nt_xent`.
+
+    Examples:
+        >>> import tensorflow as tf
+        >>> from lowlevel_simclr import ops
+        >>> z = tf.constant([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])  # (2N, d), N = 2
+        >>> ops.contrastive_top1(z).numpy().tolist()
+        [True, True, True, True]
     """
     return nt_xent_and_top1(tf.stop_gradient(z), 1.0)[1]
 
@@ -90,27 +119,37 @@ def contrastive_top1(z: tf.Tensor) -> tf.Tensor:
 def nt_xent_rows(
     z_all: tf.Tensor, first_pair: int | tf.Tensor, pairs: int | tf.Tensor, temperature: Temperature
 ) -> tf.Tensor:
-    """Losses of the rows of pairs first_pair .. first_pair + pairs - 1 against all 2N columns.
+    """Return the losses of the rows of pairs first_pair .. first_pair + pairs - 1 against all 2N columns.
 
-    Its gradient reaches all of z_all: summed over replicas it is the gradient of the whole loss. That costs each
-    replica a backward pass over all rows; replicas that gather their states and cotangents use `nt_xent_rows_forward`
-    and `nt_xent_rows_backward`, which do their own share alone.
+    The gradient reaches all of z_all. Its sum over the replicas is the gradient of the whole loss. This costs each
+    replica a backward pass over all rows. Replicas that gather their states and cotangents use `nt_xent_rows_forward`
+    and `nt_xent_rows_backward` instead, which compute the own rows only.
 
     Args:
         z_all: (2N, d) projections of all replicas, first views then second views.
-        first_pair: the first own pair, a number or a scalar integer tensor.
-        pairs: how many pairs n are own; a number under jit_compile, where shapes are static.
+        first_pair: first own pair, a number or a scalar integer tensor.
+        pairs: n, number of own pairs. Under jit_compile, where shapes are static, it must be a number.
         temperature: tau > 0, a number or a scalar tensor.
 
     Returns:
-        (2n,) losses, the own first views and then the own second views.
+        (2n,) losses: the own first views, then the own second views. float64 if z_all is float64 and float32 otherwise.
 
     Raises:
-        As `nt_xent`; ValueError also for numbers first_pair and pairs that do not lie within 0 .. N-1.
+        ValueError: as in `nt_xent`, or if first_pair and pairs are numbers and do not lie within 0 .. N-1.
+        TypeError, tf.errors.InvalidArgumentError: see `nt_xent`.
+        XlaRouteError, NotImplementedError: see `nt_xent`.
+
+    Examples:
+        >>> import tensorflow as tf
+        >>> from lowlevel_simclr import ops
+        >>> z = tf.constant([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])  # (2N, d), N = 2
+        >>> ops.nt_xent_rows(z, first_pair=1, pairs=1, temperature=0.5).shape
+        TensorShape([2])
     """
     z_all, temperature = check_projections(z_all), _take_temperature(temperature)
     check_own_pairs(z_all, first_pair, pairs)
-    by_call = _route.takes_custom_call(z_all)  # once: the gradient may be asked for outside the scope of a tf.device
+    # The route is chosen once, because the gradient may be computed outside the tf.device scope.
+    by_call = _route.takes_custom_call(z_all)
 
     @tf.custom_gradient
     def losses(z: tf.Tensor, tau: tf.Tensor) -> tuple[tf.Tensor, Any]:
@@ -119,7 +158,8 @@ def nt_xent_rows(
         def gradient(cotangent: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             own = _list_own_rows(tf.shape(z)[0], first_pair, pairs)[:, None]  # (2n, 1)
             everywhere = tf.tensor_scatter_nd_update(tf.zeros_like(state.inverse_norm), own, cotangent)  # (2N,)
-            neutral = tf.ones_like(tf.stack([state.inverse_norm] * 2, axis=1))  # (2N, 2): nothing is divided by 0
+            # The other rows have cotangent 0. Their normaliser is 1, so that nothing is divided by 0.
+            neutral = tf.ones_like(tf.stack([state.inverse_norm] * 2, axis=1))  # (2N, 2)
             normaliser = tf.tensor_scatter_nd_update(neutral, own, state.normaliser)
             return _compute_backward(z, normaliser, state.inverse_norm, everywhere, tau, by_call)
 
@@ -131,19 +171,28 @@ def nt_xent_rows(
 def nt_xent_rows_forward(
     z_all: tf.Tensor, first_pair: int | tf.Tensor, pairs: int | tf.Tensor, temperature: Temperature
 ) -> tuple[tf.Tensor, RowsState]:
-    """`nt_xent_rows` without a gradient, and what `nt_xent_rows_backward` needs.
+    """Return `nt_xent_rows` without a gradient, and the state that `nt_xent_rows_backward` needs.
 
     Args:
         z_all: (2N, d) projections of all replicas, first views then second views.
-        first_pair: the first own pair.
-        pairs: how many pairs n are own.
+        first_pair: first own pair.
+        pairs: n, number of own pairs.
         temperature: tau > 0.
 
     Returns:
         (2n,) losses of the own rows, and their state.
 
     Raises:
-        As `nt_xent_rows`.
+        ValueError, TypeError, tf.errors.InvalidArgumentError: see `nt_xent_rows`.
+        XlaRouteError, NotImplementedError: see `nt_xent_rows`.
+
+    Examples:
+        >>> import tensorflow as tf
+        >>> from lowlevel_simclr import ops
+        >>> z = tf.constant([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])  # (2N, d), N = 2
+        >>> losses, state = ops.nt_xent_rows_forward(z, first_pair=1, pairs=1, temperature=0.5)
+        >>> losses.shape, state.normaliser.shape, state.inverse_norm.shape
+        (TensorShape([2]), TensorShape([2, 2]), TensorShape([4]))
     """
     loss, _, state = nt_xent_rows_forward_and_top1(z_all, first_pair, pairs, temperature)
     return loss, state
@@ -152,19 +201,28 @@ def nt_xent_rows_forward(
 def nt_xent_rows_forward_and_top1(
     z_all: tf.Tensor, first_pair: int | tf.Tensor, pairs: int | tf.Tensor, temperature: Temperature
 ) -> tuple[tf.Tensor, tf.Tensor, RowsState]:
-    """`nt_xent_rows_forward`, and `contrastive_top1` of the own rows, from one pass.
+    """Return `nt_xent_rows_forward` and `contrastive_top1` of the own rows from one pass.
 
     Args:
         z_all: (2N, d) projections of all replicas, first views then second views.
-        first_pair: the first own pair.
-        pairs: how many pairs n are own.
+        first_pair: first own pair.
+        pairs: n, number of own pairs.
         temperature: tau > 0.
 
     Returns:
-        (2n,) losses of the own rows, (2n,) bool, and the rows' state.
+        (2n,) losses of the own rows, their (2n,) bool, and their state.
 
     Raises:
-        As `nt_xent_rows`.
+        ValueError, TypeError, tf.errors.InvalidArgumentError: see `nt_xent_rows`.
+        XlaRouteError, NotImplementedError: see `nt_xent_rows`.
+
+    Examples:
+        >>> import tensorflow as tf
+        >>> from lowlevel_simclr import ops
+        >>> z = tf.constant([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])  # (2N, d), N = 2
+        >>> losses, top1, state = ops.nt_xent_rows_forward_and_top1(z, first_pair=1, pairs=1, temperature=0.5)
+        >>> losses.shape, top1.shape, state.normaliser.shape
+        (TensorShape([2]), TensorShape([2]), TensorShape([2, 2]))
     """
     z_all, temperature = check_projections(z_all), _take_temperature(temperature)
     check_own_pairs(z_all, first_pair, pairs)
@@ -180,22 +238,32 @@ def nt_xent_rows_backward(
     pairs: int | tf.Tensor,
     temperature: Temperature,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Gradient of all 2N losses with respect to the own rows.
+    """Return the gradient of all 2N losses with respect to the own rows.
 
     Args:
-        z_all: (2N, d) projections of all replicas.
-        state: of all 2N rows: the replicas' normalisers in the order of z_all's rows, and inverse_norm.
-        cotangent: (2N,) weights of all the losses.
-        first_pair: the first own pair.
-        pairs: how many pairs n are own.
+        z_all: (2N, d) projections of all replicas, first views then second views.
+        state: state of all 2N rows: the normalisers of the replicas in the order of z_all's rows, and inverse_norm.
+        cotangent: (2N,) weights c of all losses.
+        first_pair: first own pair.
+        pairs: n, number of own pairs.
         temperature: tau > 0.
 
     Returns:
-        (2n, d) dz of the own rows; the own rows' share of the gradient to the temperature, float64 (), to be
-        summed over replicas.
+        dz (2n, d) of the own rows, and the own rows' share of the gradient with respect to the temperature, a float64
+        scalar. The shares must be summed over the replicas.
 
     Raises:
-        As `nt_xent_rows`.
+        ValueError, TypeError, tf.errors.InvalidArgumentError: see `nt_xent_rows`.
+        XlaRouteError, NotImplementedError: see `nt_xent_rows`.
+
+    Examples:
+        >>> import tensorflow as tf
+        >>> from lowlevel_simclr import ops
+        >>> z = tf.constant([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])  # (2N, d), N = 2
+        >>> _, _, state = ops.nt_xent_rows_forward_and_top1(z, first_pair=0, pairs=2, temperature=0.5)
+        >>> dz, dtemperature = ops.nt_xent_rows_backward(z, state, tf.fill([4], 0.25), 0, 2, temperature=0.5)
+        >>> dz.shape, dtemperature.shape
+        (TensorShape([4, 2]), TensorShape([]))
     """
     z_all, temperature = check_projections(z_all), _take_temperature(temperature)
     check_own_pairs(z_all, first_pair, pairs)
@@ -243,14 +311,14 @@ def _compute_backward(
     temperature: tf.Tensor,
     by_call: bool,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The gradients dz (2N, d) and dtemperature (), float64."""
+    """Return the gradients dz (2N, d) and dtemperature (), float64."""
     inputs = [z, normaliser, inverse_norm, cotangent, temperature]
     return _call_backward(*inputs) if by_call else tuple(_library.load_library().lowlevel_simclr_nt_xent_grad(*inputs))
 
 
 @tf.custom_gradient
 def _call_backward(z: tf.Tensor, *others: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], Any]:
-    """`_backward`, whose missing gradient is told in our words."""
+    """Call the backward kernel through XLA. A second derivative raises our own message."""
     outputs = [(z.shape, z.dtype), ((), tf.float64)]
     dz, dtemperature = _route.call_handler("lowlevel_simclr_nt_xent_grad", [z, *others], outputs)
     return (dz, dtemperature), _refuse_second_gradient
@@ -276,26 +344,26 @@ def _compute_rows_forward(
 
 
 def _list_forward_specs(z: tf.Tensor, own_rows: int | None) -> list[_route.Spec]:
-    """Shapes and types of loss, normaliser, inverse_norm and top1."""
+    """Return shapes and types of loss, normaliser, inverse_norm and top1."""
     sums, rows = _SUMS[z.dtype], z.shape[0]
     shapes: list[tuple[Sequence[Any], tf.DType]] = [((own_rows,), sums), ((own_rows, 2), sums), ((rows,), sums)]
     return [*shapes, ((own_rows,), tf.bool)]
 
 
 def _list_own_rows(rows: tf.Tensor, first_pair: int | tf.Tensor, pairs: int | tf.Tensor) -> tf.Tensor:
-    """Row numbers of the own rows, (2n,)."""
+    """Return the row numbers of the own rows, (2n,)."""
     first_views = tf.cast(first_pair, tf.int32) + tf.range(pairs)
     return tf.concat([first_views, rows // 2 + first_views], axis=0)
 
 
 def _double_static(pairs: int | tf.Tensor) -> int | None:
-    """2n where n can be seen."""
+    """Return 2n if n is known while tracing, otherwise None."""
     value = tf.get_static_value(pairs)
     return None if value is None else 2 * int(value)
 
 
 def _find_static_pairs(pairs: int | tf.Tensor) -> int:
-    """N as a number, which shapes under jit_compile need."""
+    """Return n as a number, because shapes must be static under jit_compile."""
     value = tf.get_static_value(pairs)
     if value is None:
         raise ValueError("pairs is not known while tracing: under jit_compile give it as a number.")
@@ -306,7 +374,7 @@ def _find_static_pairs(pairs: int | tf.Tensor) -> int:
 
 
 def _take_temperature(temperature: Temperature) -> tf.Tensor:
-    """The temperature as a float64 scalar tensor."""
+    """Return the temperature as a float64 scalar tensor."""
     temperature = check_temperature(temperature)
-    # A number goes there directly. Through tf.cast it would become float32 on its way.
+    # tf.cast would turn a Python number into float32 first, so a number becomes a float64 constant directly.
     return tf.cast(temperature, tf.float64) if tf.is_tensor(temperature) else tf.constant(temperature, tf.float64)
