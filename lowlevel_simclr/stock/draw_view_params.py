@@ -1,7 +1,7 @@
-"""The parameters of every view in stock TensorFlow, as `reference.draw_view_params` defines them.
+"""The random parameters of every view in stock TensorFlow, as `reference.draw_view_params` defines them.
 
-All thirteen blocks that a view needs are drawn at once, (2N, 13) counters in four tensors. The integers of boxes and
-orders come from float64, as in the reference, and are equal to its own.
+Each view needs thirteen blocks of four random words. All are drawn at once, as four tensors (2N, 13). The integers of
+boxes and orders are computed in float64, as in the reference, and are equal to the reference's.
 """
 
 from __future__ import annotations
@@ -22,23 +22,32 @@ _PURPOSES = (*CROP, SWITCHES, FACTORS, ORDER_AND_BLUR)
 def draw_view_params(
     seed: int, epoch: int | tf.Tensor, index: tf.Tensor, recipe: ViewRecipe, height: int, width: int
 ) -> ViewParams:
-    """Parameters of both views of N images: a pure function of (seed, epoch, index, view) and the recipe.
+    """Draw the parameters of both views of N images. They depend on (seed, epoch, index, view) and the recipe alone.
 
-    Every box lies inside the image and holds a pixel.
+    Every box lies inside the image and holds at least one pixel.
 
     Args:
-        seed: the run's, in [0, 2^64).
-        epoch: in [0, 2^32), a number or an integer scalar.
-        index: (N,) integer places of the images in the data set, each in [0, 2^32); N may be unknown.
+        seed: seed of the run, in [0, 2^64).
+        epoch: epoch number in [0, 2^32), a number or an integer scalar.
+        index: (N,) integer positions of the images in the data set, each in [0, 2^32). N may be unknown.
         recipe: ranges and probabilities.
-        height: of the images, in pixels.
-        width: of the images, in pixels.
+        height: height of the images, in pixels.
+        width: width of the images, in pixels.
 
     Returns:
         ViewParams of tensors with 2N rows: all first views, then all second views.
 
     Raises:
-        ValueError: index is not (N,) integers, or seed is out of range.
+        ValueError: if index is not (N,) integers, or seed is out of range.
+
+    Examples:
+        >>> import tensorflow as tf
+        >>> from lowlevel_simclr import stock
+        >>> from lowlevel_simclr.config.settings import ViewRecipe
+        >>> recipe = ViewRecipe()
+        >>> params = stock.draw_view_params(seed=0, epoch=0, index=tf.range(8), recipe=recipe, height=32, width=32)
+        >>> params.box.shape, params.flip.shape
+        (TensorShape([16, 4]), TensorShape([16]))
     """
     index = check_index(tf.convert_to_tensor(index))
     words = _draw_all_words(seed, epoch, index)  # 4 of (2N, 13)
@@ -58,14 +67,21 @@ def draw_view_params(
 
 
 def _draw_all_words(seed: int, epoch: int | tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """The four words of every row and purpose: (2N, 13) uint32 each."""
+    """Return the four random words of every row and purpose: (2N, 13) uint32 each."""
     rows = tf.concat([index, index], axis=0)[:, None]  # (2N, 1)
     view = tf.concat([tf.zeros_like(index), tf.ones_like(index)], axis=0)[:, None]  # (2N, 1)
     return draw_words(epoch, rows, view, tf.constant([_PURPOSES], tf.int64), key=split_seed(seed))
 
 
 def _choose_boxes(words: list[tf.Tensor], recipe: ViewRecipe, height: int, width: int) -> tf.Tensor:
-    """The first attempt that fits, or else the central crop; words 4 of (2N, 10) -> (2N, 4) int32."""
+    """Return the first attempt that fits, or the central crop if none fits: (2N, 4) int32.
+
+    Args:
+        words: four random words of each attempt, (2N, 10) each.
+        recipe: the ranges of area and aspect.
+        height: height of the images, in pixels.
+        width: width of the images, in pixels.
+    """
     u0, u1, u2, u3 = (tf.cast(to_uniform(word), tf.float64) for word in words)
     low, high = recipe.crop_area
     area = height * width * (low + (high - low) * u0)
@@ -75,14 +91,14 @@ def _choose_boxes(words: list[tf.Tensor], recipe: ViewRecipe, height: int, width
     fits = (w >= 1) & (w <= width) & (h >= 1) & (h <= height)  # (2N, 10)
     y, x = tf.floor(u2 * (height - h + 1)), tf.floor(u3 * (width - w + 1))
     candidates = tf.stack([y, x, h, w], axis=-1)  # (2N, 10, 4)
-    first = tf.argmax(tf.cast(fits, tf.int32), axis=1)  # the first of equals; 0 where none fits
+    first = tf.argmax(tf.cast(fits, tf.int32), axis=1)  # argmax returns the first maximum, and 0 if none fits
     chosen = tf.gather(candidates, first, axis=1, batch_dims=1)  # (2N, 4)
     central = tf.constant([find_central_crop(recipe.crop_aspect, height, width)], tf.float64)
     return tf.cast(tf.where(tf.reduce_any(fits, axis=1)[:, None], chosen, central), tf.int32)
 
 
 def _draw_factors(words: list[tf.Tensor], jittered: tf.Tensor, recipe: ViewRecipe) -> dict[str, tf.Tensor]:
-    """Factors of the colour operations from five words (2N,); neutral where not jittered."""
+    """Return the factors of the colour operations from five words (2N,); neutral for views without jitter."""
     names = ("brightness", "contrast", "saturation", "hue", "brightness_shift")
     return {
         name: tf.where(jittered, _scale_to_range(getattr(recipe, name), word), neutral)
@@ -91,12 +107,12 @@ def _draw_factors(words: list[tf.Tensor], jittered: tf.Tensor, recipe: ViewRecip
 
 
 def _scale_to_range(bounds: tuple[float, float], word: tf.Tensor) -> tf.Tensor:
-    """The range at u: low + (high - low) u, every step in float32."""
+    """Return low + (high - low) u for the uniform number u of each word; every step in float32."""
     low, high = (tf.constant(bound, tf.float32) for bound in bounds)
     return low + (high - low) * to_uniform(word)
 
 
 def _draw_permutation(word: tf.Tensor) -> tf.Tensor:
-    """Words as numbers 0..23: the word times 24, divided by 2^32."""
+    """Return a number in 0 .. 23 for each word: word x 24 / 2^32, rounded down."""
     product = tf.cast(word, tf.uint64) * tf.constant(24, tf.uint64)
     return tf.cast(tf.bitwise.right_shift(product, tf.constant(32, tf.uint64)), tf.int32)

@@ -1,4 +1,4 @@
-"""One step of LARS in stock TensorFlow: a dozen passes over a variable, or what XLA fuses them to."""
+"""One step of LARS in stock TensorFlow. It makes a dozen passes over a variable, fewer if XLA fuses them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ def lars_update(
     weight_decay: float,
     trust_coefficient: float,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """One step of LARS for one variable; of rank 0 or 1 it neither decays nor has a trust ratio.
+    """Return weight and velocity of one variable after one step of LARS.
+
+    A variable of rank 0 or 1 has no weight decay and no trust ratio.
 
     Args:
         weight: w, float32 or float64, of any shape.
-        gradient: g, of the same type, or bfloat16, and shape.
-        velocity: v, of the same type and shape.
+        gradient: g, of the same shape, and of the same type or bfloat16.
+        velocity: v, of the same shape and type.
         learning_rate: lr, a number or a scalar tensor.
         momentum: m.
         weight_decay: beta.
@@ -31,6 +33,14 @@ def lars_update(
 
     Returns:
         The next weight and the next velocity.
+
+    Examples:
+        >>> import tensorflow as tf
+        >>> from lowlevel_simclr import stock
+        >>> choices = dict(learning_rate=0.5, momentum=0.9, weight_decay=0.0, trust_coefficient=1.0)
+        >>> w, v = stock.lars_update(tf.ones([2]), tf.ones([2]), tf.zeros([2]), **choices)  # rank 1: plain momentum
+        >>> w.numpy().tolist(), v.numpy().tolist()
+        ([0.5, 0.5], [0.5, 0.5])
     """
     gradient = tf.cast(gradient, weight.dtype)
     update, ratio = gradient, tf.constant(1.0, weight.dtype)
@@ -44,17 +54,36 @@ def lars_update(
 def lars_update_all(
     weights: Sequence[tf.Tensor], gradients: Sequence[tf.Tensor], velocities: Sequence[tf.Tensor], **choices: Any
 ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-    """`lars_update` of each variable, with its keywords: the next weights and the next velocities.
+    """Return weights and velocities of many variables after one step of LARS.
+
+    Args:
+        weights: w of each variable.
+        gradients: g of each variable.
+        velocities: v of each variable.
+        **choices: keyword arguments of `lars_update`.
+
+    Returns:
+        The next weights and the next velocities.
 
     Raises:
-        ValueError: there are not as many weights as gradients and velocities.
+        ValueError: if the numbers of weights, gradients and velocities differ.
+
+    Examples:
+        >>> import tensorflow as tf
+        >>> from lowlevel_simclr import stock
+        >>> choices = dict(learning_rate=0.5, momentum=0.9, weight_decay=0.0, trust_coefficient=1.0)
+        >>> weights, gradients = [tf.ones([2, 3]), tf.ones([3])], [tf.ones([2, 3]), tf.ones([3])]
+        >>> velocities = [tf.zeros([2, 3]), tf.zeros([3])]
+        >>> new_weights, new_velocities = stock.lars_update_all(weights, gradients, velocities, **choices)
+        >>> [weight.shape.as_list() for weight in new_weights]
+        [[2, 3], [3]]
     """
     moved = [lars_update(*each, **choices) for each in zip(weights, gradients, velocities, strict=True)]
     return [weight for weight, _ in moved], [velocity for _, velocity in moved]
 
 
 def trust_ratio(weight: tf.Tensor, update: tf.Tensor, coefficient: float) -> tf.Tensor:
-    """coefficient |w| / |u|, or 1 where either is 0: a scalar of their type."""
+    """Return the trust ratio coefficient |w| / |u|, or 1 if either norm is 0: a scalar of their type."""
     numerator, denominator = tf.norm(weight), tf.norm(update)
-    usable = (numerator != 0) & (denominator != 0)  # a norm that is no number is not 0: it goes into every element
+    usable = (numerator != 0) & (denominator != 0)  # NaN is not 0, so a NaN norm reaches every element
     return tf.where(usable, coefficient * numerator / tf.where(usable, denominator, 1.0), 1.0)

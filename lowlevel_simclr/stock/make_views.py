@@ -1,24 +1,26 @@
-"""The pixels of a view in stock TensorFlow, whole batch at once: the baseline of the native op and its stand-in.
+"""The pixels of views in stock TensorFlow, a whole batch at once: the native op's baseline and replacement.
 
-What is computed is defined in `reference.make_views`; here it is arranged for few passes over memory and no
-data-dependent shapes, so that it runs eagerly, in graphs and under jit_compile, where it is fastest.
+`reference.make_views` defines the result. This version makes few passes over memory and has no data-dependent shapes.
+So it runs eagerly, in graphs and under jit_compile, where it is fastest.
 
-Crop, resize and flip are two batched matrix products with one weight matrix per view and axis.
+Crop, resize and flip are two batched matrix products, with one weight matrix for each view and axis.
 
-The colour operations of all 24 orders are one program, turn A turn A turn. A is the brightness or the contrast, affine
-in each channel. Saturation and hue commute where they are neighbours, so one `turn` does both or, with neutral
-factors, nothing; a view puts each of them before, between or after its two A. The hue turns without a hue being
-computed. Let a pixel be at t = V - channel below its value, V = max, m = min, C = V - m, and let (r, g, b) be the pure
-colour of the turn's angle: one of them 1, one 0, `middle` the third. Turned by that angle, the pixel has
+The colour operations of all 24 orders are one program: turn, A, turn, A, turn. A is brightness or contrast, which are
+affine in each channel. Saturation and hue commute where they are neighbours. So one turn applies both, or one of them,
+or, with neutral factors, nothing. Each view places its saturation and its hue before, between or after its two A.
+
+A turn changes the hue without computing it. Let V = max and m = min of a pixel's channels, C = V - m, and
+t = V - channel. Let (r, g, b) be the pure colour at the angle of the turn: one of them is 1, one is 0, and `middle` is
+the third. The turned pixel has
 
     t_red = clip(k_1 R + k_2 G + k_3 B + middle V - (1 - middle) m, 0, C),    k = 1 - 2 (r, b, g)
 
-and green and blue likewise, cyclically: each side is linear in each sixth of the circle, and they agree at its ends.
-Saturation then is one factor on t: f, or V / C where that is less.
+and green and blue follow cyclically. The formula is exact, because both sides are linear in each sixth of the circle
+and agree at its ends. Saturation then multiplies t by a factor: f, or V / C if that is less.
 
-Grey, mean and std are one (C, C) matrix per view, whose product also brings the channels together, last.
+Grey, mean and std are one (C, C) matrix for each view. Its product also brings the channels together, as the last axis.
 
-Where matrix products have reduced precision (TensorFloat-32 on recent GPUs), so have the pixels: some 10 bits.
+Where matrix products have reduced precision (TensorFloat-32 on recent GPUs), the pixels have about 10 bits too.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from lowlevel_simclr.contract.view_params import BRIGHTNESS, CONTRAST, HUE, SATU
 
 Planes = list[tf.Tensor]  # C of (2N, S * S) float32
 
-_NOWHERE = 1e9  # a position so far off that no triangle reaches it
+_NOWHERE = 1e9  # a position too far away for any triangle to reach
 _HUGE = 1e30  # beyond any pixel, and still finite when multiplied
 _TINY = 1e-30  # below any pixel's last bit
 
@@ -49,25 +51,37 @@ def make_views(
     *,
     blur: bool = True,
 ) -> tf.Tensor:
-    """Both views of every image.
+    """Make both views of every image.
 
     Args:
-        images: (N, H, W, C) uint8 or uint16, scaled to [0, 1], or floating-point in [0, 1]; only N may be unknown.
-        params: 2N rows; rows i and N+i are views of image i.
-        size: S, pixels a side of a view.
-        dtype: of the result; all arithmetic is float32.
-        mean: a number, or one a channel, taken from the pixels at the end; None: pixels stay in [0, 1].
-        std: a number, or one a channel, that they are divided by then; given with `mean` or not at all.
-        blur: False leaves the blur out of the program, whatever the views' sigma. Give it where the recipe never
-            blurs: the blur costs as much as the crop, also for views with sigma 0.
+        images: (N, H, W, C) images: uint8 or uint16, which are scaled to [0, 1], or floating-point in [0, 1]. Only N
+            may be unknown.
+        params: parameters with 2N rows. Rows i and N + i are the views of image i.
+        size: S, side of a view in pixels.
+        dtype: type of the result. All arithmetic is float32.
+        mean: number, or one for each channel, that is subtracted from the pixels at the end. None leaves the pixels in
+            [0, 1].
+        std: number, or one for each channel, that the pixels are divided by after that. Give both `mean` and `std`, or
+            neither.
+        blur: False leaves the blur out of the program, whatever the sigma of the views. Pass False if the recipe never
+            blurs, because the blur costs as much as the crop, even for views with sigma 0.
 
     Returns:
-        (2N, S, S, C) of `dtype`, in [0, 1] before mean and std where the view clips.
+        (2N, S, S, C) of `dtype`. Before mean and std, the pixels of a view that clips are in [0, 1].
 
     Raises:
-        ValueError: a wrong shape or type; and, eagerly, what `reference.make_views` refuses in the parameters. In a
-            graph, where values are not known, such a view is all NaN: a box that is empty or not inside the image
-            (`draw_view_params` makes none), or colours changed where C is not 3.
+        ValueError: if a shape or type is wrong. Eagerly, also if `reference.make_views` would refuse the parameters. A
+            graph does not know their values. There, a view is all NaN if its box is empty or leaves the image
+            (`draw_view_params` draws no such box), or if it changes colours and C is not 3.
+
+    Examples:
+        >>> import tensorflow as tf
+        >>> from lowlevel_simclr import stock
+        >>> from lowlevel_simclr.config.settings import ViewRecipe
+        >>> recipe = ViewRecipe()
+        >>> params = stock.draw_view_params(seed=0, epoch=0, index=tf.range(8), recipe=recipe, height=32, width=32)
+        >>> stock.make_views(tf.zeros([8, 32, 32, 3], tf.uint8), params, size=24).shape
+        TensorShape([16, 24, 24, 3])
     """
     images = tf.convert_to_tensor(images)
     params = ViewParams(*(tf.convert_to_tensor(field) for field in params))
@@ -87,7 +101,7 @@ def make_views(
 
 
 def _crop(images: tf.Tensor, params: ViewParams, size: int) -> Planes:
-    """The boxes, resized and flipped, scaled to [0, 1]."""
+    """Crop, resize and flip every view, and scale its pixels to [0, 1]."""
     _, height, width, channels = images.shape
     y, x, h, w = tf.unstack(params.box, axis=1)  # (2N,) each
     full = FULL_SCALE.get(images.dtype.name, 1.0)
@@ -102,7 +116,7 @@ def _crop(images: tf.Tensor, params: ViewParams, size: int) -> Planes:
 
 
 def _compute_centres(length: tf.Tensor, size: int, flip: tf.Tensor | None = None) -> tf.Tensor:
-    """Centres of the view's pixels inside a box of `length` (2N,), in 1 / (2 size) of a source pixel: (2N, size)."""
+    """Return the centres (2N, size) of a view's pixels in boxes of `length` (2N,), in source pixels / (2 size)."""
     odd = np.arange(1, 2 * size, 2, dtype=np.int32)
     order = odd[None] if flip is None else tf.where(flip[:, None], odd[::-1], odd)
     return tf.cast(length[:, None] * order, tf.float32)
@@ -111,13 +125,21 @@ def _compute_centres(length: tf.Tensor, size: int, flip: tf.Tensor | None = None
 def _compute_weights(
     centres: tf.Tensor, start: tf.Tensor, length: tf.Tensor, size: int, source: int, axis: int
 ) -> tf.Tensor:
-    """Weights of `source` pixels, along `axis`, in each of a view's `size` pixels, along the other.
+    """Return the weights of `source` pixels in each of a view's `size` pixels, along one axis of the image.
 
-    Positions are counted in 1 / (2 size) of a source pixel: triangles are integers, exact in float32 up to 2^24, and
-    one division makes the weights of a view's pixel sum to 1.
+    Positions are counted in units of a source pixel / (2 size). In these units the triangles are integers, which are
+    exact in float32 up to 2^24. One division then makes the weights of a view's pixel sum to 1.
+
+    Args:
+        centres: (2N, size) centres of the view's pixels inside the box.
+        start: (2N,) first pixel of each box.
+        length: (2N,) number of pixels of each box.
+        size: S, number of pixels of the view along this axis.
+        source: number of pixels of the image along this axis.
+        axis: axis of the result that holds the `source` pixels, 1 or 2.
 
     Returns:
-        (2N, size, source) for axis 2, (2N, source, size) for axis 1.
+        (2N, size, source) if axis is 2, (2N, source, size) if axis is 1.
     """
     pixel = np.arange(source, dtype=np.int32) - start[:, None]  # (2N, source), inside the box
     inside = (pixel >= 0) & (pixel < length[:, None])
@@ -132,7 +154,7 @@ def _compute_weights(
 
 
 def _change_colours(planes: Planes, params: ViewParams) -> Planes:
-    """The four colour operations in each view's order, as turn A turn A turn; without the last clip."""
+    """Apply the four colour operations in each view's order, as turn, A, turn, A, turn; without the last clip."""
     when = [_find_slot(params.order, operation) for operation in range(4)]  # (2N,) each
     brightness_first = when[BRIGHTNESS] < when[CONTRAST]
     for part in range(3):
@@ -146,17 +168,17 @@ def _change_colours(planes: Planes, params: ViewParams) -> Planes:
 
 
 def _find_slot(order: tf.Tensor, operation: int) -> tf.Tensor:
-    """The slot of an operation in each view's order: (2N, 4) -> (2N,) int32."""
+    """Return the slot of an operation in each view's order: (2N, 4) -> (2N,) int32."""
     return tf.reduce_sum(tf.cast(order == operation, tf.int32) * tf.range(4), axis=1)
 
 
 def _count_affine_before(when: list[tf.Tensor], operation: int) -> tf.Tensor:
-    """How many of brightness and contrast come before an operation: (2N,) int32, 0, 1 or 2."""
+    """Return how many of brightness and contrast come before an operation: (2N,) int32, 0, 1 or 2."""
     return sum(tf.cast(when[other] < when[operation], tf.int32) for other in (BRIGHTNESS, CONTRAST))
 
 
 def _change_affinely(planes: Planes, is_brightness: tf.Tensor, params: ViewParams) -> Planes:
-    """Brightness where `is_brightness` (2N,), contrast elsewhere, and the clip."""
+    """Apply brightness where `is_brightness` (2N,) is true and contrast elsewhere, then clip."""
     factor = tf.where(is_brightness, params.brightness, params.contrast)[:, None]  # (2N, 1)
     of_mean = tf.where(is_brightness, 0.0, 1 - params.contrast)[:, None]
     shift = tf.where(is_brightness, params.brightness_shift, 0.0)[:, None]
@@ -166,12 +188,16 @@ def _change_affinely(planes: Planes, is_brightness: tf.Tensor, params: ViewParam
 
 
 def _turn_colours(planes: Planes, saturation: tf.Tensor, hue: tf.Tensor, clip: tf.Tensor) -> Planes:
-    """Saturation times `saturation` (2N,) and hue turned by `hue` (2N,) turns, in one step; may be below 0 by ulps."""
+    """Multiply the saturation by `saturation` (2N,) and turn the hue by `hue` (2N,) turns, in one step.
+
+    The result may be below 0 by ulps.
+    """
     red, green, blue = planes
     value = tf.maximum(tf.maximum(red, green), blue)
     least = tf.minimum(tf.minimum(red, green), blue)
     chroma = value - least
-    # V / C bounds the factor where the view clips; elsewhere nothing does. A grey pixel has something / 0, never 0 / 0.
+    # V / C bounds the factor if the view clips. Otherwise the factor has no bound. The numerator is never 0, so a grey
+    # pixel, whose C is 0, gives infinity and not NaN.
     bound = tf.maximum(value, tf.where(clip, _TINY, _HUGE)[:, None]) / chroma
     factor = tf.minimum(tf.maximum(saturation, 0.0)[:, None], bound)
     pure = _compute_pure_colour(hue)  # (2N, 1) each
@@ -187,7 +213,7 @@ def _turn_colours(planes: Planes, saturation: tf.Tensor, hue: tf.Tensor, clip: t
 
 
 def _compute_pure_colour(hue: tf.Tensor) -> Planes:
-    """Red, green and blue of full value and saturation at a hue (2N,) in turns: (2N, 1) each."""
+    """Return red, green and blue of full value and saturation at a hue (2N,) in turns: (2N, 1) each."""
     sixths = 6 * (hue - tf.floor(hue))[:, None]
     red = tf.abs(sixths - 3) - 1
     green, blue = 2 - tf.abs(sixths - 2), 2 - tf.abs(sixths - 4)
@@ -195,7 +221,7 @@ def _compute_pure_colour(hue: tf.Tensor) -> Planes:
 
 
 def _clip(planes: Planes, clip: tf.Tensor) -> Planes:
-    """Clip to [0, 1] the views that clip."""
+    """Clip to [0, 1] the views that clip. Leave the others as they are."""
     low, high = tf.where(clip, 0.0, -_HUGE)[:, None], tf.where(clip, 1.0, _HUGE)[:, None]
     return [tf.minimum(tf.maximum(plane, low), high) for plane in planes]
 
@@ -204,7 +230,7 @@ def _clip(planes: Planes, clip: tf.Tensor) -> Planes:
 
 
 def _blur(planes: Planes, sigma: tf.Tensor, size: int) -> Planes:
-    """The Gaussian blur as two matrix products; sigma 0 is the identity."""
+    """Apply the Gaussian blur as two matrix products. With sigma 0 the matrix is the identity."""
     across = _compute_blur_matrices(sigma, size)  # (2N, S, S)
     pixels = tf.stack(planes, axis=1)  # (2N, C, S S)
     lines = tf.matmul(tf.reshape(pixels, (-1, len(planes) * size, size)), across)
@@ -214,12 +240,12 @@ def _blur(planes: Planes, sigma: tf.Tensor, size: int) -> Planes:
 
 
 def _count_taps(size: int) -> int:
-    """Width of the blur's kernel for views of `size` pixels: the odd number at or just above a tenth of it."""
+    """Return the width of the blur's kernel for views of `size` pixels: a tenth, rounded up to an odd number."""
     return size // 10 | 1
 
 
 def _compute_blur_matrices(sigma: tf.Tensor, size: int) -> tf.Tensor:
-    """Column j holds the weights of all pixels of a line in blurred pixel j: (2N, S, S)."""
+    """Return matrices (2N, S, S). Column j holds the weights of a line's pixels in blurred pixel j."""
     taps = _count_taps(size)
     steps = np.arange(taps) - taps // 2
     reached = np.abs(steps[:, None] + np.arange(size))  # (taps, S), mirrored about pixel 0 ...
@@ -234,7 +260,7 @@ def _compute_blur_matrices(sigma: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def _is_sound(params: ViewParams, shape: tf.TensorShape) -> tf.Tensor:
-    """Whether each view can be made from images of this shape: (2N,) bool."""
+    """Return whether each view can be made from images of this shape: (2N,) bool."""
     y, x, h, w = tf.unstack(params.box, axis=1)
     sound = (y >= 0) & (x >= 0) & (h >= 1) & (w >= 1) & (y + h <= shape[1]) & (x + w <= shape[2])
     if shape[-1] != 3:
@@ -243,7 +269,7 @@ def _is_sound(params: ViewParams, shape: tf.TensorShape) -> tf.Tensor:
 
 
 def _finish(planes: Planes, sound: tf.Tensor, grey: tf.Tensor, mean: Any, std: Any) -> tf.Tensor:
-    """Grey, mean and std, channels brought together: (2N, S * S, C). NaN where not `sound`."""
+    """Apply grey, mean and std, and bring the channels together: (2N, S * S, C). NaN where `sound` is false."""
     channels = len(planes)
     offset, scale = complete_scaling(mean, std, channels)
     mix = np.tile(np.array(GREY_WEIGHTS)[:, None], (1, 3)) if channels == 3 else np.eye(channels)

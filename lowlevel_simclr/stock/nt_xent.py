@@ -1,16 +1,16 @@
-"""NT-Xent in stock TensorFlow: the baseline that the native op is timed and judged against, and its stand-in.
+"""NT-Xent in stock TensorFlow. It is the baseline that the native op is timed and checked against, and can replace it.
 
-SimCLR (Chen et al. 2020), equation (1), for rows 0..N-1 first views and N..2N-1 second views:
+SimCLR (Chen et al. 2020), equation (1). Rows 0..N-1 are the first views and rows N..2N-1 the second views:
 
     loss_i = log sum_{k != i} exp s_ik - s_ip,  s_ij = <u_i, u_j> / tau,  u = z / |z|,  p(i) = (i + N) mod 2N
 
-The gradient is TensorFlow's own. z may be bfloat16, float16, float32 or float64; a half is widened to float32
-first, which is exact, so norms, similarities and sums are float32 (float64 for float64) and losses too.
+TensorFlow derives the gradient. z may be bfloat16, float16, float32 or float64. bfloat16 and float16 are cast to
+float32 first, which is exact. Norms, similarities, sums and losses are then float32, or float64 if z is float64.
 
-A row whose |z|^2 is below the smallest normal number counts as zero: u = 0 and gradient 0. Nothing is added
-to a norm, so rows from |z| = 1e-15 to 1e15 are right in float32. NaN in z makes the losses NaN. `temperature`
-is a number or a scalar tensor; a gradient flows to a tensor. Every function works eagerly, in a graph (the
-number of rows may then be unknown) and under jit_compile.
+A row counts as zero if |z|^2 is below the smallest normal number. Then u = 0 and the gradient is 0. Nothing is added to
+a norm, so rows from |z| = 1e-15 to 1e15 are right in float32. NaN in z makes the losses NaN. `temperature` is a number
+or a scalar tensor, and a gradient flows to a tensor. Every function works eagerly, under jit_compile and in a graph. In
+a graph the number of rows may be unknown.
 """
 
 from __future__ import annotations
@@ -32,10 +32,12 @@ _ACCUMULATION = {
 
 
 class RowsState(NamedTuple):
-    """What the gradient of own rows needs of the forward pass; gathered over replicas before it.
+    """What the gradient of own rows needs from the forward pass. Replicas gather it before the backward pass.
 
-    normaliser: (2n, 2): m_i and r_i, with log sum_k exp s_ik = m_i / tau + log r_i. Gathered: (2N, 2).
-    inverse_norm: (2N,): 1/|z_i| of all rows, 0 where z_i counts as zero; the same on every replica.
+    Attributes:
+        normaliser: (2n, 2): m_i and r_i of the own rows, with log sum_{k != i} exp s_ik = m_i / tau + log r_i. After
+            the gather it is (2N, 2).
+        inverse_norm: (2N,): 1/|z_i| of all rows, 0 for rows that count as zero. It is the same on every replica.
     """
 
     normaliser: tf.Tensor
@@ -43,53 +45,77 @@ class RowsState(NamedTuple):
 
 
 def nt_xent(z: tf.Tensor, temperature: Temperature) -> tf.Tensor:
-    """Loss of every row, equation (1).
+    """Return the loss of every row (SimCLR, equation 1).
 
     Args:
-        z: (2N, d) bfloat16, float16, float32 or float64 projections, first views then second views.
+        z: (2N, d) projections in bfloat16, float16, float32 or float64, first views then second views. They need not be
+            normalised.
         temperature: tau > 0, a number or a scalar tensor.
 
     Returns:
-        (2N,) losses, float32 (float64 where z is float64).
+        (2N,) losses, float64 if z is float64 and float32 otherwise. Their mean is the paper's loss L.
 
     Raises:
-        ValueError: z is not (2N, d) with N >= 1 and d >= 1, or temperature is not one positive finite number.
-        TypeError: z is not one of the four floating-point types.
-        tf.errors.InvalidArgumentError: odd or no rows, whose number was unknown when the graph was built.
+        ValueError: if z is not (2N, d) with N >= 1 and d >= 1, or temperature is not one positive finite number.
+        TypeError: if z has another type.
+        tf.errors.InvalidArgumentError: if the number of rows is odd or 0, but was unknown while the graph was built.
+
+    Examples:
+        >>> import tensorflow as tf
+        >>> from lowlevel_simclr import stock
+        >>> z = tf.constant([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])  # (2N, d), N = 2
+        >>> round(float(tf.reduce_mean(stock.nt_xent(z, temperature=0.5))), 4)  # the paper's loss L
+        0.2395
     """
     return _compute_losses(*_compute_square(z, temperature))
 
 
 def nt_xent_and_top1(z: tf.Tensor, temperature: Temperature) -> tuple[tf.Tensor, tf.Tensor]:
-    """`nt_xent(z, temperature)` and `contrastive_top1(z)` from one matrix of similarities.
+    """Return `nt_xent(z, temperature)` and `contrastive_top1(z)` from one matrix of similarities.
 
     Args:
-        z: (2N, d) projections, as `nt_xent`.
+        z: (2N, d) projections, as in `nt_xent`.
         temperature: tau > 0, a number or a scalar tensor.
 
     Returns:
         (2N,) losses, and (2N,) bool through which no gradient flows.
 
     Raises:
-        ValueError, TypeError, tf.errors.InvalidArgumentError: as `nt_xent`.
+        ValueError, TypeError, tf.errors.InvalidArgumentError: see `nt_xent`.
+
+    Examples:
+        >>> import tensorflow as tf
+        >>> from lowlevel_simclr import stock
+        >>> z = tf.constant([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])  # (2N, d), N = 2
+        >>> losses, top1 = stock.nt_xent_and_top1(z, temperature=0.5)
+        >>> losses.shape, top1.numpy().tolist()
+        (TensorShape([4]), [True, True, True, True])
     """
     s, of_positive = _compute_square(z, temperature)
     return _compute_losses(s, of_positive), _is_top1(s, of_positive)
 
 
 def contrastive_top1(z: tf.Tensor) -> tf.Tensor:
-    """Whether a row's positive is strictly the most similar of its 2N - 1 candidates.
+    """Return whether each row's positive is strictly the most similar of its 2N - 1 candidates.
 
-    A tie is a miss, as far as rounding leaves a tie equal; NaN is a miss; with N = 1 both rows hit.
+    A tie is a miss. Rounding may separate similarities that are equal in exact arithmetic. NaN is a miss. With N = 1
+    there is no other candidate, so both rows hit.
 
     Args:
-        z: (2N, d) projections, as `nt_xent`.
+        z: (2N, d) projections, as in `nt_xent`.
 
     Returns:
         (2N,) bool.
 
     Raises:
-        ValueError, TypeError, tf.errors.InvalidArgumentError: as `nt_xent`.
+        ValueError, TypeError, tf.errors.InvalidArgumentError: see `nt_xent`.
+
+    Examples:
+        >>> import tensorflow as tf
+        >>> from lowlevel_simclr import stock
+        >>> z = tf.constant([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])  # (2N, d), N = 2
+        >>> stock.contrastive_top1(z).numpy().tolist()
+        [True, True, True, True]
     """
     return _is_top1(*_compute_square(tf.stop_gradient(z), 1.0))
 
@@ -97,23 +123,30 @@ def contrastive_top1(z: tf.Tensor) -> tf.Tensor:
 def nt_xent_rows(
     z_all: tf.Tensor, first_pair: int | tf.Tensor, pairs: int | tf.Tensor, temperature: Temperature
 ) -> tf.Tensor:
-    """Losses of the rows of pairs first_pair .. first_pair + pairs - 1 against all 2N columns.
+    """Return the losses of the rows of pairs first_pair .. first_pair + pairs - 1 against all 2N columns.
 
-    What one of several replicas computes. Its gradient reaches all of z_all: summed over the replicas, it is
-    the gradient of the whole loss.
+    One of several replicas computes this. The gradient reaches all of z_all. Its sum over the replicas is the gradient
+    of the whole loss.
 
     Args:
         z_all: (2N, d) projections of all replicas, first views then second views.
-        first_pair: the first own pair, a number or a scalar integer tensor.
-        pairs: how many pairs n are own; a number under jit_compile, where shapes are static.
+        first_pair: first own pair, a number or a scalar integer tensor.
+        pairs: n, number of own pairs. Under jit_compile, where shapes are static, it must be a number.
         temperature: tau > 0, a number or a scalar tensor.
 
     Returns:
-        (2n,) losses, the own first views and then the own second views; float32 (float64 where z is float64).
+        (2n,) losses: the own first views, then the own second views. float64 if z_all is float64 and float32 otherwise.
 
     Raises:
-        ValueError: as `nt_xent`, or numbers first_pair and pairs that do not lie within 0 .. N-1.
-        TypeError, tf.errors.InvalidArgumentError: as `nt_xent`.
+        ValueError: as in `nt_xent`, or if first_pair and pairs are numbers and do not lie within 0 .. N-1.
+        TypeError, tf.errors.InvalidArgumentError: see `nt_xent`.
+
+    Examples:
+        >>> import tensorflow as tf
+        >>> from lowlevel_simclr import stock
+        >>> z = tf.constant([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])  # (2N, d), N = 2
+        >>> stock.nt_xent_rows(z, first_pair=1, pairs=1, temperature=0.5).shape
+        TensorShape([2])
     """
     return _compute_losses(*_compute_rectangle(*_check_share(z_all, first_pair, pairs, temperature))[:2])
 
@@ -121,19 +154,27 @@ def nt_xent_rows(
 def nt_xent_rows_forward_and_top1(
     z_all: tf.Tensor, first_pair: int | tf.Tensor, pairs: int | tf.Tensor, temperature: Temperature
 ) -> tuple[tf.Tensor, tf.Tensor, RowsState]:
-    """`nt_xent_rows` and `contrastive_top1` of the own rows, without a gradient, and what the gradient needs.
+    """Return `nt_xent_rows` and `contrastive_top1` of the own rows without a gradient, and the state for the gradient.
 
     Args:
         z_all: (2N, d) projections of all replicas, first views then second views.
-        first_pair: the first own pair.
-        pairs: how many pairs n are own.
+        first_pair: first own pair.
+        pairs: n, number of own pairs.
         temperature: tau > 0.
 
     Returns:
-        (2n,) losses of the own rows, (2n,) bool, and the rows' state.
+        (2n,) losses of the own rows, their (2n,) bool, and their state.
 
     Raises:
-        ValueError, TypeError, tf.errors.InvalidArgumentError: as `nt_xent_rows`.
+        ValueError, TypeError, tf.errors.InvalidArgumentError: see `nt_xent_rows`.
+
+    Examples:
+        >>> import tensorflow as tf
+        >>> from lowlevel_simclr import stock
+        >>> z = tf.constant([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])  # (2N, d), N = 2
+        >>> losses, top1, state = stock.nt_xent_rows_forward_and_top1(z, first_pair=1, pairs=1, temperature=0.5)
+        >>> losses.shape, top1.shape, state.normaliser.shape
+        (TensorShape([2]), TensorShape([2]), TensorShape([2, 2]))
     """
     share = _check_share(tf.stop_gradient(z_all), first_pair, pairs, temperature)
     s, of_positive, _ = _compute_rectangle(*share)
@@ -155,25 +196,36 @@ def nt_xent_rows_backward(
     pairs: int | tf.Tensor,
     temperature: Temperature,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Gradient of all 2N losses with respect to the own rows: with c the cotangents and lse the row's logarithm,
+    """Return the gradient of all 2N losses with respect to the own rows.
+
+    With the cotangents c and the log-sum lse of each row,
 
         tau du_i = sum_{j != i} (c_i exp(s_ij - lse_i) + c_j exp(s_ij - lse_j)) u_j - (c_i + c_p(i)) u_p(i)
         dz_i = (du_i - <du_i, u_i> u_i) / |z_i|
 
     Args:
-        z_all: (2N, d) projections of all replicas.
-        state: of all 2N rows: the replicas' normalisers in the order of z_all's rows, and inverse_norm.
-        cotangent: (2N,) weights of all the losses.
-        first_pair: the first own pair.
-        pairs: how many pairs n are own.
+        z_all: (2N, d) projections of all replicas, first views then second views.
+        state: state of all 2N rows: the normalisers of the replicas in the order of z_all's rows, and inverse_norm.
+        cotangent: (2N,) weights c of all losses.
+        first_pair: first own pair.
+        pairs: n, number of own pairs.
         temperature: tau > 0.
 
     Returns:
-        (2n, d) dz of the own rows; the own rows' share of the gradient to the temperature, float64 (), to be summed
-        over replicas.
+        dz (2n, d) of the own rows, and the own rows' share of the gradient with respect to the temperature, a float64
+        scalar. The shares must be summed over the replicas.
 
     Raises:
-        ValueError, TypeError, tf.errors.InvalidArgumentError: as `nt_xent_rows`.
+        ValueError, TypeError, tf.errors.InvalidArgumentError: see `nt_xent_rows`.
+
+    Examples:
+        >>> import tensorflow as tf
+        >>> from lowlevel_simclr import stock
+        >>> z = tf.constant([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])  # (2N, d), N = 2
+        >>> _, _, state = stock.nt_xent_rows_forward_and_top1(z, first_pair=0, pairs=2, temperature=0.5)
+        >>> dz, dtemperature = stock.nt_xent_rows_backward(z, state, tf.fill([4], 0.25), 0, 2, temperature=0.5)
+        >>> dz.shape, dtemperature.shape
+        (TensorShape([4, 2]), TensorShape([]))
     """
     share = _check_share(z_all, first_pair, pairs, temperature)
     s, of_positive, own = _compute_rectangle(*share)
@@ -195,7 +247,7 @@ def nt_xent_rows_backward(
 def _check_share(
     z_all: tf.Tensor, first_pair: int | tf.Tensor, pairs: int | tf.Tensor, temperature: Temperature
 ) -> tuple[tf.Tensor, tf.Tensor, int | tf.Tensor, Temperature]:
-    """The arguments of `nt_xent_rows`, checked; first_pair as an int32 tensor."""
+    """Check the arguments of `nt_xent_rows`. Return them with first_pair as an int32 tensor."""
     z_all, temperature = _check_rows(z_all), check_temperature(temperature)
     check_own_pairs(z_all, first_pair, pairs)
     return z_all, tf.cast(first_pair, tf.int32), pairs, temperature
@@ -204,12 +256,15 @@ def _check_share(
 def _compute_rectangle(
     z_all: tf.Tensor, first_pair: tf.Tensor, pairs: int | tf.Tensor, temperature: Temperature
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Similarities of own rows to all, -inf to themselves, s_ip, and the rows' places: (2n, 2N), (2n,), (2n,)."""
+    """Return the similarities of the own rows to all rows (2n, 2N), s_ip (2n,), and the own row numbers (2n,).
+
+    The similarity of a row to itself is -inf.
+    """
     u = _normalise_rows(z_all)
     rows, width = tf.shape(u)[0], tf.shape(u)[1]
     second_view = first_pair + rows // 2
     own = tf.concat([first_pair + tf.range(pairs), second_view + tf.range(pairs)], axis=0)  # (2n,)
-    # Slices, not a gather: the gradient of a gather is a scatter-add.
+    # Slices instead of a gather, because the gradient of a gather is a scatter-add.
     own_u = tf.concat(
         [tf.slice(u, [first_pair, 0], [pairs, width]), tf.slice(u, [second_view, 0], [pairs, width])], axis=0
     )  # (2n, d)
@@ -221,7 +276,7 @@ def _compute_rectangle(
 
 
 def _compute_inverse_norm(z: tf.Tensor) -> tf.Tensor:
-    """1/|z| of each row, and 0 where |z|^2 vanishes as in `_unit_rows`: (2N,)."""
+    """Return 1/|z| of each row, or 0 where the row counts as zero in `_normalise_rows`: (2N,)."""
     z = tf.cast(z, _ACCUMULATION[z.dtype])
     squares = tf.reduce_sum(z * z, axis=1)
     vanishes = squares < tf.constant(_find_smallest_normal(z.dtype), z.dtype)
@@ -229,7 +284,7 @@ def _compute_inverse_norm(z: tf.Tensor) -> tf.Tensor:
 
 
 def _compute_square(z: tf.Tensor, temperature: Temperature) -> tuple[tf.Tensor, tf.Tensor]:
-    """Similarities s of all rows, -inf on the diagonal, and s_ip of each: (2N, 2N) and (2N,)."""
+    """Return the similarities of all rows (2N, 2N), -inf on the diagonal, and s_ip of each row (2N,)."""
     z, temperature = _check_rows(z), check_temperature(temperature)
     u = _normalise_rows(z)
     rows = tf.shape(u)[0]
@@ -241,23 +296,24 @@ def _compute_square(z: tf.Tensor, temperature: Temperature) -> tuple[tf.Tensor, 
 
 
 def _normalise_rows(z: tf.Tensor) -> tf.Tensor:
-    """Rows u = z / |z|, and 0 with gradient 0 where |z|^2 vanishes: (2N, d) of the accumulation type."""
+    """Return u = z / |z| in the accumulation type (2N, d). Rows that count as zero have u = 0 and gradient 0."""
     z = tf.cast(z, _ACCUMULATION[z.dtype])
     squares = tf.reduce_sum(z * z, axis=1, keepdims=True)
-    # Subnormal numbers are zero on some of TensorFlow's threads and not on others: call them zero everywhere.
-    # The comparison is false for NaN, which thus passes through.
+    # Some of TensorFlow's threads flush subnormal numbers to zero and others do not, so we treat them as zero
+    # everywhere. The comparison is false for NaN, so NaN passes through.
     vanishes = squares < tf.constant(_find_smallest_normal(z.dtype), z.dtype)
-    # The inner where keeps the infinite gradient of the square root at 0 from meeting the outer one's 0.
-    # A root and a quotient: the gradient of rsqrt contains |z|^-3, which overflows where |z| is 1e-13.
+    # The inner tf.where avoids sqrt(0), whose infinite gradient times the 0 of the outer tf.where would be NaN.
+    # A root and a quotient instead of rsqrt, because the gradient of rsqrt contains |z|^-3, which overflows where
+    # |z| is 1e-13.
     return tf.where(vanishes, tf.zeros([], z.dtype), z / tf.sqrt(tf.where(vanishes, tf.ones([], z.dtype), squares)))
 
 
 def _select_positive(s: tf.Tensor, partner: tf.Tensor, scaled: tf.Tensor, u_of_partner: tf.Tensor) -> tf.Tensor:
-    """s_ip of each row: the number that stands in s, with the gradient of <scaled_i, u_p>. (2n,).
+    """Return s_ip of each row (2n,): the value from the matrix s, with the gradient of <scaled_i, u_p>.
 
-    Taken from the matrix, it equals its term in the sum over k to the last bit: no loss is negative, N = 1
-    gives 0, and a tie is a tie. But through the gather autodiff would fill and add one more (2n, 2N) matrix,
-    so the gradient takes the way of a sum that is 0.
+    The value from the matrix is equal to its term in the sum over k, to the last bit. So no loss is negative, N = 1
+    gives loss 0, and a tie stays a tie. But the gradient of the gather would fill and add one more (2n, 2N) matrix. So
+    the gradient flows through a term whose value is 0.
     """
     through_rows = tf.reduce_sum(scaled * u_of_partner, axis=1)
     from_matrix = tf.gather(s, partner, batch_dims=1)
@@ -265,31 +321,38 @@ def _select_positive(s: tf.Tensor, partner: tf.Tensor, scaled: tf.Tensor, u_of_p
 
 
 def _compute_losses(s: tf.Tensor, of_positive: tf.Tensor) -> tf.Tensor:
-    """Equation (1) for any tau: shifted by the row's maximum, which is finite since N >= 1. (2n,)."""
+    """Return equation (1) for any tau: (2n,).
+
+    Each row is shifted by its maximum, which is finite since N >= 1.
+    """
     largest = tf.stop_gradient(tf.reduce_max(s, axis=1))
     return tf.math.log(tf.reduce_sum(tf.exp(s - largest[:, None]), axis=1)) + (largest - of_positive)
 
 
 def _is_top1(s: tf.Tensor, of_positive: tf.Tensor) -> tf.Tensor:
-    """Whether every other candidate is less similar than the positive: (2n,) bool."""
+    """Return whether every other candidate is less similar than the positive: (2n,) bool."""
     s, of_positive = tf.stop_gradient(s), tf.stop_gradient(of_positive)
-    # All but the positive itself: the diagonal's -inf is below it, NaN is not.
+    # A hit needs every column below the positive, except the positive itself. The diagonal's -inf counts as below, and
+    # NaN does not.
     below = tf.math.count_nonzero(s < of_positive[:, None], axis=1, dtype=tf.int32)
     return below == tf.shape(s)[1] - 1
 
 
 def _cast_temperature(temperature: Temperature, dtype: tf.DType) -> tf.Tensor:
-    """Tau of the accumulation type. Through tf.cast a number would become float32 on its way."""
+    """Return tau in the accumulation type.
+
+    tf.cast would turn a Python number into float32 first, so a number becomes a constant directly.
+    """
     return tf.constant(temperature, dtype) if isinstance(temperature, Real) else tf.cast(temperature, dtype)
 
 
 def _find_smallest_normal(dtype: tf.DType) -> float:
-    """Smallest normal number of float32 or float64."""
+    """Return the smallest normal number of float32 or float64."""
     return 2.0**-1022 if dtype == tf.float64 else 2.0**-126
 
 
 def _check_rows(z: tf.Tensor) -> tf.Tensor:
-    """Z as a tensor known, or asserted in the graph, to be (2N, d) of a type that NT-Xent takes."""
+    """Return z as a tensor that is known, or asserted in the graph, to be (2N, d) of a supported type."""
     z = check_projections(z)
     if z.shape.rank is None:
         z = tf.ensure_shape(z, [None, None])

@@ -1,8 +1,8 @@
-"""Philox4x32-10 in stock TensorFlow, word for word what `reference.philox` draws.
+"""Philox4x32-10 in stock TensorFlow. It returns the same words as `contract.philox`.
 
-TensorFlow's own stateless ops take one key and count upwards from one counter; here every row brings its counter. A
-word is held in a uint64, so that a product of two keeps its upper half; no other integer type is right eagerly, in
-graphs and under XLA on every TensorFlow from 2.15 on.
+TensorFlow's own stateless ops take one key and one counter, and count upwards from it. Here every row has its own
+counter. Each 32-bit word is held in a uint64, so that a product of two words keeps its upper half. No other integer
+type gives right results eagerly, in graphs and under XLA on every TensorFlow from 2.15 on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LARGEST_COUNT = 2**31
 
 
 def philox4x32(counter: tf.Tensor, key: Any) -> tf.Tensor:
-    """Four random words for each counter (Salmon et al. 2011, section 3.3, ten rounds).
+    """Return four random words for each counter (Salmon et al. 2011, section 3.3, ten rounds).
 
     Args:
         counter: (..., 4) uint32, low word first.
@@ -29,7 +29,12 @@ def philox4x32(counter: tf.Tensor, key: Any) -> tf.Tensor:
         (..., 4) uint32, uniform over all words.
 
     Raises:
-        ValueError: the last axis of counter is not 4, or key is not two words.
+        ValueError: if the last axis of counter does not have 4 words, or key does not have two.
+
+    Examples:
+        >>> from lowlevel_simclr import stock
+        >>> [hex(word) for word in stock.philox4x32([0, 0, 0, 0], [0, 0]).numpy()]  # a known answer of Random123
+        ['0x6627e8d5', '0xe169c58d', '0xbc57ac4c', '0x9b00dbd8']
     """
     counter, key = tf.convert_to_tensor(counter, tf.uint32), tf.convert_to_tensor(key, tf.uint32)
     if counter.shape.rank in (None, 0) or counter.shape[-1] != 4 or key.shape != (2,):
@@ -38,17 +43,17 @@ def philox4x32(counter: tf.Tensor, key: Any) -> tf.Tensor:
 
 
 def draw_words(x0: Any, x1: Any, x2: Any, x3: Any, *, key: Any) -> tuple[tf.Tensor, ...]:
-    """`philox4x32` of counters whose words come one by one, in shapes that broadcast against each other.
+    """Return `philox4x32` of counters that are given as four separate words.
 
     Args:
-        x0: first word of the counters, integers in [0, 2^32).
+        x0: first word of the counters, integers in [0, 2^32). The four words may have any shapes that broadcast.
         x1: second word.
         x2: third word.
         x3: fourth word.
-        key: (2,) uint32.
+        key: (2,) uint32, low word first.
 
     Returns:
-        The four words drawn, uint32, of the broadcast shape.
+        The four random words, uint32, of the broadcast shape.
     """
     x0, x1, x2, x3 = (tf.cast(word, tf.uint64) for word in (x0, x1, x2, x3))
     for key_0, key_1 in _make_round_keys(key):
@@ -59,35 +64,48 @@ def draw_words(x0: Any, x1: Any, x2: Any, x3: Any, *, key: Any) -> tuple[tf.Tens
 
 
 def to_uniform(words: tf.Tensor) -> tf.Tensor:
-    """Words as numbers in [0, 1): the upper 24 bits times 2^-24, exact in float32. Same shape, float32."""
+    """Turn words into numbers in [0, 1): the upper 24 bits times 2^-24, exact in float32. Same shape, float32.
+
+    Examples:
+        >>> import tensorflow as tf
+        >>> from lowlevel_simclr import stock
+        >>> stock.to_uniform(tf.constant([0, 2**31], tf.uint32)).numpy().tolist()
+        [0.0, 0.5]
+    """
     return tf.cast(tf.bitwise.right_shift(words, tf.constant(8, tf.uint32)), tf.float32) * 2.0**-24
 
 
 def draw_epoch_order(seed: int, epoch: int | tf.Tensor, count: int) -> tf.Tensor:
-    """The order in which an epoch visits the images: image indices, each once.
+    """Return the order in which an epoch visits the images.
 
     Args:
-        seed: the run's, in [0, 2^64).
-        epoch: in [0, 2^32), a number or an integer scalar.
+        seed: seed of the run, in [0, 2^64).
+        epoch: epoch number in [0, 2^32), a number or an integer scalar.
         count: number of images, at most 2^31.
 
     Returns:
         (count,) int64, a permutation of 0 .. count-1.
 
     Raises:
-        ValueError: seed or count is out of range.
+        ValueError: if seed or count is out of range.
+
+    Examples:
+        >>> from lowlevel_simclr import stock
+        >>> sorted(stock.draw_epoch_order(seed=0, epoch=1, count=5).numpy().tolist())
+        [0, 1, 2, 3, 4]
     """
     if not 0 <= count <= _LARGEST_COUNT:
         raise ValueError(f"count is {count}: an epoch has 0 to 2^31 images.")
     index = tf.range(count, dtype=tf.int64)
     word = draw_words(epoch, index, 0, EPOCH_ORDER, key=split_seed(seed))[0]  # (count,)
-    # Word and index in one number sort as the reference's stable argsort does, whatever the sort does with equals.
+    # Word and index in one number are never equal to another. So the order is that of the reference's stable argsort,
+    # whether or not tf.sort is stable.
     both = tf.sort(tf.cast(word, tf.int64) * _LARGEST_COUNT + index)
     return both % _LARGEST_COUNT
 
 
 def _make_round_keys(key: Any) -> list[tuple[tf.Tensor, tf.Tensor]]:
-    """The key words of each of the ten rounds, uint64 scalars."""
+    """Return the key words of each of the ten rounds, as uint64 scalars."""
     steps = np.arange(ROUNDS, dtype=np.uint64)[:, None] * np.array(KEY_STEPS, np.uint64)  # (10, 2)
     keys = (tf.cast(key, tf.uint64) + steps) & _to_uint64(_LOW)  # (10, 2)
     return [tuple(tf.unstack(row)) for row in tf.unstack(keys)]
@@ -98,5 +116,5 @@ def _to_uint64(number: int) -> tf.Tensor:
 
 
 def _take_upper_word(product: tf.Tensor) -> tf.Tensor:
-    """The upper word of a product of two words."""
+    """Return the upper 32 bits of a product of two words."""
     return tf.bitwise.right_shift(product, _to_uint64(32))
