@@ -1,4 +1,7 @@
-"""Every op in NumPy float64, one module an op: as the paper writes it, and what all else is judged by."""
+"""Every op in NumPy float64, one module per op, written as in the paper.
+
+All other implementations are checked against these.
+"""
 
 from lowlevel_simclr.reference.draw_view_params import draw_view_params
 from lowlevel_simclr.reference.make_views import make_views

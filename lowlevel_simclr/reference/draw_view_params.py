@@ -1,11 +1,14 @@
-"""The parameters of every view, drawn statelessly (SimCLR, appendix A).
+"""The random parameters of every view, drawn statelessly (SimCLR, appendix A).
 
     area ~ U(crop_area) H W,   log(aspect) ~ U(log crop_aspect)
     w = round(sqrt(area aspect)),   h = round(sqrt(area / aspect))
 
-up to ten times, until the box fits the image, then uniform over its places; if none fits, the central crop. All of
-it in float64, so that every implementation rounds to the same integers. Probabilities are compared, and factors
-computed, in float32: low + (high - low) u, the bounds rounded to float32 first.
+A crop is drawn up to ten times, until the box fits the image. Its place is uniform over all places that fit. If none of
+the ten fits, the central crop is taken. All of this is float64, so that every implementation rounds to the same
+integers.
+
+Probabilities are compared in float32. Factors are low + (high - low) u in float32, with the bounds rounded to float32
+first.
 """
 
 from __future__ import annotations
@@ -23,21 +26,30 @@ Uniform = NDArray[np.float32]
 
 
 def draw_view_params(seed: int, epoch: int, index: ArrayLike, recipe: Any, height: int, width: int) -> ViewParams:
-    """Parameters of both views of N images: a pure function of (seed, epoch, index, view) and the recipe.
+    """Draw the parameters of both views of N images. They depend on (seed, epoch, index, view) and the recipe alone.
 
     Args:
-        seed: the run's, in [0, 2^64).
-        epoch: in [0, 2^32).
-        index: (N,) places of the images in the data set, each in [0, 2^32).
+        seed: seed of the run, in [0, 2^64).
+        epoch: epoch number in [0, 2^32).
+        index: (N,) integer positions of the images in the data set, each in [0, 2^32).
         recipe: a `settings.ViewRecipe`, or any object with its attributes.
-        height: of the images, in pixels.
-        width: of the images, in pixels.
+        height: height of the images, in pixels.
+        width: width of the images, in pixels.
 
     Returns:
         ViewParams of arrays with 2N rows: all first views, then all second views.
 
     Raises:
-        ValueError: index is not (N,), or a number does not fit its counter word.
+        ValueError: if index is not (N,) integers, or if seed, epoch or an index is out of range.
+
+    Examples:
+        >>> import numpy as np
+        >>> from lowlevel_simclr import reference
+        >>> from lowlevel_simclr.config.settings import ViewRecipe
+        >>> recipe = ViewRecipe()
+        >>> params = reference.draw_view_params(seed=0, epoch=0, index=range(8), recipe=recipe, height=32, width=32)
+        >>> params.box.shape, params.flip.shape
+        ((16, 4), (16,))
     """
     places = check_index(np.asarray(index))
     rows = np.concatenate([places, places])  # (2N,)
@@ -62,7 +74,7 @@ def draw_view_params(seed: int, epoch: int, index: ArrayLike, recipe: Any, heigh
 
 
 def _boxes(attempts: list[Words], recipe: Any, height: int, width: int) -> NDArray[np.int32]:
-    """The first attempt that fits, or else the central crop: (2N, 4)."""
+    """Return the first attempt that fits, or the central crop if none fits: (2N, 4) int32."""
     central = np.array(central_crop(recipe.crop_aspect, height, width), np.int32)
     boxes = np.tile(central, (len(attempts[0]), 1))
     undecided = np.ones(len(boxes), bool)
@@ -75,7 +87,7 @@ def _boxes(attempts: list[Words], recipe: Any, height: int, width: int) -> NDArr
 
 
 def _candidates(words: Words, recipe: Any, height: int, width: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """One attempt: boxes (2N, 4), and whether each fits the image (2N,)."""
+    """Return the boxes of one attempt (2N, 4), and whether each fits the image (2N,)."""
     u = to_uniform(words).astype(np.float64)  # (2N, 4)
     low, high = recipe.crop_area
     area = height * width * (low + (high - low) * u[:, 0])
@@ -88,9 +100,14 @@ def _candidates(words: Words, recipe: Any, height: int, width: int) -> tuple[NDA
 
 
 def central_crop(crop_aspect: tuple[float, float], height: int, width: int) -> tuple[int, int, int, int]:
-    """The largest box of an aspect in the range, in the image's middle: y, x, height, width.
+    """Return the largest box in the middle of the image whose aspect is in the range: y, x, height, width in pixels.
 
-    Its aspect is the image's own, or the end of the range that is nearest to it.
+    Its aspect is that of the image, or the nearest end of the range.
+
+    Args:
+        crop_aspect: smallest and largest aspect, width / height.
+        height: height of the image, in pixels.
+        width: width of the image, in pixels.
     """
     aspect = np.clip(width / height, *crop_aspect)
     h, w = (max(1, int(np.rint(side))) for side in (min(height, width / aspect), min(width, height * aspect)))
@@ -98,7 +115,7 @@ def central_crop(crop_aspect: tuple[float, float], height: int, width: int) -> t
 
 
 def _factors(u: Uniform, shift: Uniform, jittered: NDArray[np.bool_], recipe: Any) -> dict[str, Uniform]:
-    """Factors of the colour operations from u (2N, 4) and shift (2N,); neutral where not jittered."""
+    """Return the factors of the colour operations from u (2N, 4) and shift (2N,); neutral for views without jitter."""
     return {
         "brightness": np.where(jittered, _between(recipe.brightness, u[:, 0]), np.float32(1)),
         "contrast": np.where(jittered, _between(recipe.contrast, u[:, 1]), np.float32(1)),
@@ -109,11 +126,11 @@ def _factors(u: Uniform, shift: Uniform, jittered: NDArray[np.bool_], recipe: An
 
 
 def _between(bounds: tuple[float, float], u: Uniform) -> Uniform:
-    """The range at u: low + (high - low) u, every step in float32."""
+    """Return low + (high - low) u; every step in float32."""
     low, high = np.float32(bounds[0]), np.float32(bounds[1])
     return low + (high - low) * u
 
 
 def _permutation(words: Words) -> NDArray[np.int64]:
-    """Words as numbers 0..23: the word times 24, divided by 2^32."""
+    """Return a number in 0 .. 23 for each word: word x 24 / 2^32, rounded down."""
     return ((words.astype(np.uint64) * np.uint64(24)) >> np.uint64(32)).astype(np.int64)

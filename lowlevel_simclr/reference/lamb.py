@@ -1,9 +1,11 @@
-"""AdamW (Loshchilov and Hutter 2019) and LAMB (You et al. 2020), which scales AdamW's step by a trust ratio.
+"""AdamW (Loshchilov and Hutter 2019), and LAMB (You et al. 2020), which scales AdamW's step by a trust ratio.
 
-    m = b1 m + (1 - b1) g     s = b2 s + (1 - b2) g^2
-    u = (m / (1 - b1^t)) / (sqrt(s / (1 - b2^t)) + eps) + decay w     w = w - lr ratio u
+    m = b1 m + (1 - b1) g
+    s = b2 s + (1 - b2) g^2
+    u = (m / (1 - b1^t)) / (sqrt(s / (1 - b2^t)) + eps) + decay w
+    w = w - lr ratio u
 
-ratio is 1 for AdamW and |w| / |u| for LAMB. Variables of rank 0 and 1 take no decay, and ratio 1.
+ratio is 1 for AdamW and |w| / |u| for LAMB. Variables of rank 0 and 1 have no decay and ratio 1.
 """
 
 from __future__ import annotations
@@ -28,23 +30,30 @@ def adamw_update(
     epsilon: float,
     adapted: bool = False,
 ) -> tuple[Array, Array, Array]:
-    """One step of AdamW for one variable.
+    """Return weight and moments of one variable after one step of AdamW.
 
     Args:
         weight: w, of any shape.
         gradient: g, of the same shape.
-        first: m, of the same shape, 0 before the first step.
-        second: s, of the same shape, 0 before the first step.
+        first: m, of the same shape; 0 before the first step.
+        second: s, of the same shape; 0 before the first step.
         count: t, 1 for the first step.
         learning_rate: lr.
         weight_decay: decay.
         beta_1: b1.
         beta_2: b2.
         epsilon: eps.
-        adapted: whether the trust ratio applies, which makes it LAMB.
+        adapted: whether the trust ratio applies, which makes the step LAMB's.
 
     Returns:
-        The next weight, m and s.
+        The next weight w, m and s.
+
+    Examples:
+        >>> from lowlevel_simclr.reference.lamb import adamw_update
+        >>> choices = dict(learning_rate=0.1, weight_decay=0.0, beta_1=0.9, beta_2=0.999, epsilon=0.0)
+        >>> weight, first, second = adamw_update([[2.0]], [[1.0]], [[0.0]], [[0.0]], 1, **choices)
+        >>> weight.round(4).tolist()
+        [[1.9]]
     """
     weight, gradient = np.asarray(weight, np.float64), np.asarray(gradient, np.float64)
     first = beta_1 * np.asarray(first, np.float64) + (1 - beta_1) * gradient
@@ -69,7 +78,30 @@ def lamb_update(
     beta_2: float,
     epsilon: float,
 ) -> tuple[Array, Array, Array]:
-    """One step of LAMB for one variable; as `adamw_update`, with the trust ratio."""
+    """Return weight and moments of one variable after one step of LAMB.
+
+    Args:
+        weight: w, of any shape.
+        gradient: g, of the same shape.
+        first: m, of the same shape; 0 before the first step.
+        second: s, of the same shape; 0 before the first step.
+        count: t, 1 for the first step.
+        learning_rate: lr.
+        weight_decay: decay.
+        beta_1: b1.
+        beta_2: b2.
+        epsilon: eps.
+
+    Returns:
+        The next weight w, m and s.
+
+    Examples:
+        >>> from lowlevel_simclr.reference.lamb import lamb_update
+        >>> choices = dict(learning_rate=0.1, weight_decay=0.0, beta_1=0.9, beta_2=0.999, epsilon=0.0)
+        >>> weight, first, second = lamb_update([[2.0]], [[1.0]], [[0.0]], [[0.0]], 1, **choices)
+        >>> weight.round(4).tolist()
+        [[1.8]]
+    """
     return adamw_update(
         weight,
         gradient,

@@ -1,8 +1,12 @@
-"""LARS (You et al. 2017) as SimCLR uses it, and SGD with momentum, which it is without its trust ratio.
+"""LARS (You et al. 2017) as SimCLR uses it, and SGD with momentum, which is LARS without its trust ratio.
 
-    u = g + beta w     ratio = eta |w| / |u|, 1 where either norm is 0     v = m v + lr ratio u     w = w - v
+    u = g + beta w
+    ratio = eta |w| / |u|, or 1 if either norm is 0
+    v = m v + lr ratio u
+    w = w - v
 
-Variables of rank 0 and 1 (biases, BatchNorm's) take plain momentum: no decay, ratio 1.
+SGD with momentum has ratio 1. Variables of rank 0 and 1 (biases, and the variables of BatchNorm) take plain momentum:
+no decay, and ratio 1.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ Array = NDArray[np.float64]
 
 
 def trust_ratio(weight: Array, update: Array, coefficient: float) -> float:
-    """coefficient |w| / |u| over all entries of a variable, or 1 where either norm is 0."""
+    """Return coefficient |w| / |u| over all entries of a variable, or 1 if either norm is 0."""
     weight_norm, update_norm = np.linalg.norm(weight.ravel()), np.linalg.norm(update.ravel())
     if weight_norm == 0 or update_norm == 0:
         return 1.0
@@ -30,18 +34,24 @@ def sgd_update(
     momentum: float,
     weight_decay: float,
 ) -> tuple[Array, Array]:
-    """One step of SGD with momentum for one variable.
+    """Return weight and velocity of one variable after one step of SGD with momentum.
 
     Args:
         weight: w, of any shape.
         gradient: g, of the same shape.
-        velocity: v, of the same shape, 0 before the first step.
+        velocity: v, of the same shape; 0 before the first step.
         learning_rate: lr.
         momentum: m.
         weight_decay: beta.
 
     Returns:
         The next weight and the next velocity.
+
+    Examples:
+        >>> from lowlevel_simclr.reference.lars_update import sgd_update
+        >>> weight, velocity = sgd_update([2.0], [1.0], [0.0], learning_rate=0.1, momentum=0.9, weight_decay=0.0)
+        >>> weight.tolist(), velocity.tolist()
+        ([1.9], [0.1])
     """
     weight, update = np.asarray(weight, np.float64), np.asarray(gradient, np.float64)
     if weight.ndim > 1:
@@ -60,12 +70,12 @@ def lars_update(
     weight_decay: float,
     trust_coefficient: float,
 ) -> tuple[Array, Array]:
-    """One step of LARS for one variable.
+    """Return weight and velocity of one variable after one step of LARS.
 
     Args:
         weight: w, of any shape.
         gradient: g, of the same shape.
-        velocity: v, of the same shape, 0 before the first step.
+        velocity: v, of the same shape; 0 before the first step.
         learning_rate: lr.
         momentum: m.
         weight_decay: beta.
@@ -73,6 +83,13 @@ def lars_update(
 
     Returns:
         The next weight and the next velocity.
+
+    Examples:
+        >>> from lowlevel_simclr.reference.lars_update import lars_update
+        >>> choices = dict(learning_rate=0.1, momentum=0.9, weight_decay=0.0, trust_coefficient=0.5)
+        >>> weight, velocity = lars_update([[2.0]], [[1.0]], [[0.0]], **choices)  # trust ratio 0.5 x 2 / 1 = 1
+        >>> weight.tolist(), velocity.tolist()
+        ([[1.9]], [[0.1]])
     """
     weight, update, ratio = np.asarray(weight, np.float64), np.asarray(gradient, np.float64), 1.0
     if weight.ndim > 1:

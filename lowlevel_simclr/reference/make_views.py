@@ -1,22 +1,22 @@
-"""The pixels of a view in NumPy float64, one view after another, written as SimCLR's appendix A describes them.
+"""The pixels of views in NumPy float64, one view after another, as SimCLR's appendix A describes them.
 
-crop and resize -> flip -> colour operations in the view's order -> grey -> blur -> scaling by mean and std
+    crop and resize -> flip -> colour operations in the view's order -> grey -> blur -> scaling by mean and std
 
-Definitions, fixed here for every implementation:
+These definitions hold for every implementation:
 
-Crop. The box is cut out first and then resized alone: no pixel outside it counts. Bilinear with half-pixel centres;
-where the box is larger than the view, the triangle is widened by the scale (antialiased). Weights that fall outside the
-box are left out and the rest made to sum to 1.
+Crop. The box is cut out first and then resized alone, so no pixel outside it counts. The resize is bilinear with
+half-pixel centres. If the box is larger than the view, the triangle filter is widened by the scale (antialiasing).
+Weights that fall outside the box are left out, and the remaining weights are divided by their sum.
 
-Colour. Each operation ends with a clip to [0, 1] where the view clips. Brightness: f x + shift. Contrast: f (x - m) + m
-with m the channel's mean over the view. Saturation and hue in HSV, written by chroma C = S V: the saturation S becomes
-f S, so C becomes f C, and S <= 1 means C <= V. A view that does not clip has no such bound (its V may be 0 or below,
-where S has no meaning). The hue turns by a share of a full circle.
+Colour. If the view clips, each operation ends with a clip to [0, 1]. Brightness: f x + shift. Contrast: f (x - m) + m,
+where m is the channel's mean over the view. Saturation and hue are defined in HSV, with chroma C = S V. The saturation
+S becomes f S, so C becomes f C. S is at most 1, which means C <= V. A view that does not clip has no such bound. (Its V
+may be 0 or below, where S has no meaning.) The hue moves by a share of a full turn.
 
 Grey. 0.2989 R + 0.5870 G + 0.1140 B in all three channels.
 
-Blur. A Gaussian of the view's sigma on a kernel of size // 10 taps, one more if that is even; its weights are made to
-sum to 1. Beyond the border the view is mirrored about its outermost pixels, which are not repeated.
+Blur. A Gaussian of the view's sigma, on a kernel of size // 10 taps, or one more if that is even. Its weights are
+divided by their sum. Beyond the border the view is mirrored about its outermost pixels, which are not repeated.
 """
 
 from __future__ import annotations
@@ -43,23 +43,34 @@ def make_views(
     *,
     blur: bool = True,
 ) -> NDArray[Any]:
-    """Both views of every image.
+    """Make both views of every image.
 
     Args:
-        images: (N, H, W, C) uint8 or uint16, scaled to [0, 1], or floating-point in [0, 1].
-        params: 2N rows; rows i and N+i are views of image i.
-        size: S, pixels a side of a view.
-        dtype: of the result; all arithmetic is float64.
-        mean: a number, or one a channel, taken from the pixels at the end; None: pixels stay in [0, 1].
-        std: a number, or one a channel, that they are divided by then; given with `mean` or not at all.
-        blur: False leaves every view as it is, whatever its sigma.
+        images: (N, H, W, C) images: uint8 or uint16, which are scaled to [0, 1], or floating-point in [0, 1].
+        params: parameters with 2N rows. Rows i and N + i are the views of image i.
+        size: S, side of a view in pixels.
+        dtype: type of the result. All arithmetic is float64.
+        mean: number, or one for each channel, that is subtracted from the pixels at the end. None leaves the pixels in
+            [0, 1].
+        std: number, or one for each channel, that the pixels are divided by after that. Give both `mean` and `std`, or
+            neither.
+        blur: False makes all views without blur, whatever their sigma.
 
     Returns:
-        (2N, S, S, C) of `dtype`, in [0, 1] before mean and std where the view clips.
+        (2N, S, S, C) of `dtype`. Before mean and std, the pixels of a view that clips are in [0, 1].
 
     Raises:
-        ValueError: a wrong shape or type, a box that is empty or not inside the image, or a view that changes
-            saturation or hue or is grey, of images that have not 3 channels.
+        ValueError: if a shape or type is wrong, if a box is empty or leaves the image, or if C is not 3 and a view is
+            grey or changes saturation or hue.
+
+    Examples:
+        >>> import numpy as np
+        >>> from lowlevel_simclr import reference
+        >>> from lowlevel_simclr.config.settings import ViewRecipe
+        >>> recipe = ViewRecipe()
+        >>> params = reference.draw_view_params(seed=0, epoch=0, index=range(8), recipe=recipe, height=32, width=32)
+        >>> reference.make_views(np.zeros((8, 32, 32, 3), np.uint8), params, size=24).shape
+        (16, 24, 24, 3)
     """
     images = np.asarray(images)
     check_images(images.shape, images.dtype.name, size)
@@ -77,7 +88,7 @@ def make_views(
 
 
 def _view(image: Pixels, params: ViewParams, size: int, blur: bool) -> Pixels:
-    """One view, in [0, 1]: (H, W, C) -> (S, S, C)."""
+    """Make one view in [0, 1]: (H, W, C) -> (S, S, C)."""
     x = crop_and_resize(image, params.box, size)
     if params.flip:
         x = x[:, ::-1]
@@ -93,15 +104,21 @@ def _view(image: Pixels, params: ViewParams, size: int, blur: bool) -> Pixels:
 
 
 def crop_and_resize(image: Pixels, box: ArrayLike, size: int) -> Pixels:
-    """The box of the image, resized: (H, W, C) -> (S, S, C)."""
+    """Cut the box out of the image and resize it: (H, W, C) -> (S, S, C)."""
     y, x, height, width = (int(number) for number in np.asarray(box))
     crop = image[y : y + height, x : x + width]
     return np.einsum("ij,kl,jlc->ikc", resize_weights(height, size), resize_weights(width, size), crop, optimize=True)
 
 
 def resize_weights(length: int, size: int) -> Pixels:
-    """Weights of `length` pixels in each of `size` pixels, along one axis: (size, length), rows sum to 1."""
-    scale = length / size  # source pixels a target pixel
+    """Return the weights of `length` pixels in each of `size` pixels along one axis: (size, length), rows sum to 1.
+
+    Examples:
+        >>> from lowlevel_simclr.reference.make_views import resize_weights
+        >>> resize_weights(length=4, size=2).round(3).tolist()
+        [[0.429, 0.429, 0.143, 0.0], [0.0, 0.143, 0.429, 0.429]]
+    """
+    scale = length / size  # source pixels per target pixel
     centres = (np.arange(size) + 0.5) * scale  # (size,), in source pixels
     pixels = np.arange(length) + 0.5  # (length,)
     triangle = np.maximum(0, 1 - np.abs(pixels - centres[:, None]) / max(scale, 1))
@@ -109,7 +126,7 @@ def resize_weights(length: int, size: int) -> Pixels:
 
 
 def _colour_operation(x: Pixels, operation: int, params: ViewParams) -> Pixels:
-    """One operation of the view's order, without the clip: (S, S, C) -> (S, S, C)."""
+    """Apply one operation of the view's order, without the clip: (S, S, C) -> (S, S, C)."""
     if operation == BRIGHTNESS:
         return params.brightness * x + params.brightness_shift
     if operation == CONTRAST:
@@ -126,7 +143,7 @@ def _colour_operation(x: Pixels, operation: int, params: ViewParams) -> Pixels:
 
 
 def hue_chroma_value(rgb: Pixels) -> tuple[Pixels, Pixels, Pixels]:
-    """Hue in turns (0 where there is none), chroma max - min, value max: (..., 3) -> (...) each."""
+    """Return hue in turns (0 for a grey pixel), chroma max - min, and value max: (..., 3) -> (...) each."""
     red, green, blue = np.moveaxis(rgb, -1, 0)
     value = rgb.max(axis=-1)
     chroma = value - rgb.min(axis=-1)
@@ -140,7 +157,7 @@ def hue_chroma_value(rgb: Pixels) -> tuple[Pixels, Pixels, Pixels]:
 
 
 def red_green_blue(hue: Pixels, chroma: Pixels, value: Pixels) -> Pixels:
-    """The inverse of `hue_chroma_value`, for a hue in any turn: (...) each -> (..., 3)."""
+    """Invert `hue_chroma_value`, for a hue of any number of turns: (...) each -> (..., 3)."""
     channels = []
     for centre in (0, 1 / 3, 2 / 3):  # the hues of red, green and blue
         distance = np.abs((hue - centre + 0.5) % 1 - 0.5)  # turns, in [0, 1/2]
@@ -160,6 +177,6 @@ def gaussian_blur(x: Pixels, sigma: float) -> Pixels:
 
 
 def blur_taps(size: int) -> int:
-    """Width of the blur's kernel for views of `size` pixels: a tenth, made odd."""
+    """Return the width of the blur's kernel for views of `size` pixels: a tenth, plus one if that is even."""
     taps = size // 10
     return taps + 1 - taps % 2

@@ -1,15 +1,14 @@
-"""NT-Xent in NumPy float64, written as the paper writes it: what every other form is measured against.
+"""NT-Xent in NumPy float64, written as in the paper. All other implementations are measured against it.
 
 SimCLR (Chen et al. 2020), section 2.1, equation (1), over the 2N projections of N images:
 
     loss_i = -log( exp(s_ip) / sum_{k != i} exp(s_ik) ),   s_ij = <u_i, u_j> / tau,   u = z / |z|
 
-Rows 0..N-1 are the first views and rows N..2N-1 the second ones, so the positive of row i is p(i) = (i + N)
-mod 2N. A row of length zero has u = 0 and gradient 0; nothing is ever added to a norm. NaN in z makes the
-losses NaN.
+Rows 0..N-1 are the first views and rows N..2N-1 the second views, so the positive of row i is p(i) = (i + N) mod 2N. A
+row of length zero has u = 0 and gradient 0. Nothing is ever added to a norm. NaN in z makes the losses NaN.
 
-The rectangular forms, `nt_xent_rows` and its gradient, are what one of several replicas computes: its own
-rows against all 2N columns. The square forms are their special case in which every pair is one's own.
+`nt_xent_rows` and `nt_xent_rows_gradient` are the rectangular forms. One of several replicas computes them, for its own
+rows against all 2N columns. The square forms are the special case in which a replica owns every pair.
 """
 
 from __future__ import annotations
@@ -21,36 +20,52 @@ Rows = NDArray[np.float64]
 
 
 def nt_xent(z: ArrayLike, temperature: float) -> Rows:
-    """Loss of every row, equation (1).
+    """Return the loss of every row, equation (1).
 
     Args:
-        z: (2N, d) projections, first views then second views; need not be normalised.
+        z: (2N, d) projections, first views then second views. They need not be normalised.
         temperature: tau > 0.
 
     Returns:
-        (2N,) float64 losses; their mean is the paper's L.
+        (2N,) float64 losses. Their mean is the paper's loss L.
 
     Raises:
-        ValueError: z is not (2N, d) with N >= 1 and d >= 1, or temperature is not a positive finite number.
+        ValueError: if z is not (2N, d) with N >= 1 and d >= 1, or temperature is not a positive finite number.
+
+    Examples:
+        >>> import numpy as np
+        >>> from lowlevel_simclr import reference
+        >>> z = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])  # (2N, d), N = 2
+        >>> reference.nt_xent(z, temperature=0.5).round(4).tolist()
+        [0.2395, 0.2395, 0.2395, 0.2395]
+        >>> reference.nt_xent(np.ones((4, 2)), temperature=0.5).round(4).tolist()  # a collapsed encoder: log(2N - 1)
+        [1.0986, 1.0986, 1.0986, 1.0986]
     """
     z = _check_rows(z)
     return nt_xent_rows(z, 0, len(z) // 2, temperature)
 
 
 def nt_xent_rows(z: ArrayLike, first_pair: int, pairs: int, temperature: float) -> Rows:
-    """Losses of the rows of pairs first_pair .. first_pair + pairs - 1 against all 2N columns.
+    """Return the losses of the rows of pairs first_pair .. first_pair + pairs - 1 against all 2N columns.
 
     Args:
         z: (2N, d) projections of all replicas, first views then second views.
-        first_pair: the first own pair, 0 <= first_pair < N.
-        pairs: how many pairs are own, n >= 1.
+        first_pair: first own pair, 0 <= first_pair < N.
+        pairs: n, number of own pairs, n >= 1.
         temperature: tau > 0.
 
     Returns:
         (2n,) float64 losses: the own first views, then the own second views.
 
     Raises:
-        ValueError: as `nt_xent`, or the own pairs do not lie in 0 .. N-1.
+        ValueError: as in `nt_xent`, or if the own pairs do not lie in 0 .. N-1.
+
+    Examples:
+        >>> import numpy as np
+        >>> from lowlevel_simclr import reference
+        >>> z = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])  # (2N, d), N = 2
+        >>> reference.nt_xent_rows(z, first_pair=1, pairs=1, temperature=0.5).round(4).tolist()
+        [0.2395, 0.2395]
     """
     z = _check_rows(z)
     own = own_rows(len(z), first_pair, pairs)  # (2n,)
@@ -59,29 +74,35 @@ def nt_xent_rows(z: ArrayLike, first_pair: int, pairs: int, temperature: float) 
 
 
 def nt_xent_gradient(z: ArrayLike, temperature: float, cotangent: ArrayLike) -> Rows:
-    """Gradient of sum_i cotangent_i loss_i with respect to z, in closed form.
+    """Return the gradient of sum_i cotangent_i loss_i with respect to z, in closed form.
 
     Args:
         z: (2N, d) projections, first views then second views.
         temperature: tau > 0.
-        cotangent: (2N,) weights c of the losses; 1 / 2N each gives the gradient of the paper's L.
+        cotangent: (2N,) weights c of the losses. 1 / 2N for each gives the gradient of the paper's loss L.
 
     Returns:
-        (2N, d) float64; 0 where |z_i| is 0.
+        (2N, d) float64. Rows with |z_i| = 0 are 0.
 
     Raises:
-        ValueError: as `nt_xent`, or cotangent is not (2N,).
+        ValueError: as in `nt_xent`, or if cotangent is not (2N,).
+
+    Examples:
+        >>> import numpy as np
+        >>> from lowlevel_simclr import reference
+        >>> z = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])  # (2N, d), N = 2
+        >>> reference.nt_xent_gradient(z, temperature=0.5, cotangent=np.full(4, 1 / 4)).shape
+        (4, 2)
     """
     z = _check_rows(z)
     return nt_xent_rows_gradient(z, 0, len(z) // 2, temperature, cotangent)
 
 
 def nt_xent_rows_gradient(z: ArrayLike, first_pair: int, pairs: int, temperature: float, cotangent: ArrayLike) -> Rows:
-    """The rows of `nt_xent_gradient` that belong to pairs first_pair .. first_pair + pairs - 1.
+    """Return the rows of `nt_xent_gradient` that belong to pairs first_pair .. first_pair + pairs - 1.
 
-    An own row enters its own loss, as u_i, and every other row's loss, as one of its columns. So the
-    cotangents (and log-sums) of all 2N losses are needed, and nothing but them: no gradient travels between
-    replicas.
+    An own row enters its own loss as u_i. It enters every other row's loss as one of the columns. So a replica needs
+    the cotangents and log-sums lse of all 2N losses. It needs nothing else: no gradient travels between replicas.
 
         W_ij = c_i exp(s_ij - lse_i) + c_j exp(s_ij - lse_j),  less c_i + c_j where j is the positive of i
         du_i = (1/tau) sum_{j != i} W_ij u_j
@@ -89,16 +110,23 @@ def nt_xent_rows_gradient(z: ArrayLike, first_pair: int, pairs: int, temperature
 
     Args:
         z: (2N, d) projections of all replicas, first views then second views.
-        first_pair: the first own pair, 0 <= first_pair < N.
-        pairs: how many pairs are own, n >= 1.
+        first_pair: first own pair, 0 <= first_pair < N.
+        pairs: n, number of own pairs, n >= 1.
         temperature: tau > 0.
-        cotangent: (2N,) weights of all the losses, not only of the own ones.
+        cotangent: (2N,) weights c of all losses, not only of the own ones.
 
     Returns:
         (2n, d) float64: the own first views, then the own second views.
 
     Raises:
-        ValueError: as `nt_xent_rows`, or cotangent is not (2N,).
+        ValueError: as in `nt_xent_rows`, or if cotangent is not (2N,).
+
+    Examples:
+        >>> import numpy as np
+        >>> from lowlevel_simclr import reference
+        >>> z = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])  # (2N, d), N = 2
+        >>> reference.nt_xent_rows_gradient(z, 1, 1, temperature=0.5, cotangent=np.full(4, 1 / 4)).shape
+        (2, 2)
     """
     z, temperature = _check_rows(z), _check_temperature(temperature)
     c = _check_cotangent(cotangent, len(z))  # (2N,)
@@ -115,22 +143,29 @@ def nt_xent_rows_gradient(z: ArrayLike, first_pair: int, pairs: int, temperature
 
 
 def nt_xent_temperature_gradient(z: ArrayLike, temperature: float, cotangent: ArrayLike) -> np.float64:
-    """Gradient of sum_i cotangent_i loss_i with respect to the temperature.
+    """Return the gradient of sum_i cotangent_i loss_i with respect to the temperature.
 
-    s is proportional to 1/tau, so with P_ik = exp(s_ik - lse_i)
+    s is proportional to 1/tau. So, with P_ik = exp(s_ik - lse_i),
 
         d loss_i / d tau = -(1/tau) (sum_{k != i} P_ik s_ik - s_ip)
 
     Args:
         z: (2N, d) projections, first views then second views.
         temperature: tau > 0.
-        cotangent: (2N,) weights of the losses.
+        cotangent: (2N,) weights c of the losses.
 
     Returns:
         One float64 number.
 
     Raises:
-        ValueError: as `nt_xent_gradient`.
+        ValueError: see `nt_xent_gradient`.
+
+    Examples:
+        >>> import numpy as np
+        >>> from lowlevel_simclr import reference
+        >>> z = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])  # (2N, d), N = 2
+        >>> float(reference.nt_xent_temperature_gradient(z, temperature=0.5, cotangent=np.full(4, 1 / 4)).round(4))
+        0.8521
     """
     z, temperature = _check_rows(z), _check_temperature(temperature)
     c = _check_cotangent(cotangent, len(z))
@@ -143,10 +178,10 @@ def nt_xent_temperature_gradient(z: ArrayLike, temperature: float, cotangent: Ar
 
 
 def contrastive_top1(z: ArrayLike) -> NDArray[np.bool_]:
-    """Whether a row's positive is the most similar of its 2N - 1 candidates.
+    """Return whether each row's positive is the most similar of its 2N - 1 candidates.
 
-    A tie is a miss: the positive must be strictly more similar than every other candidate, so a collapsed
-    encoder scores nothing. With N = 1 there is no other candidate and both rows hit. NaN is a miss.
+    The positive must be strictly more similar than every other candidate, so a tie is a miss and a collapsed encoder
+    scores 0. With N = 1 there is no other candidate, so both rows hit. NaN is a miss.
 
     Args:
         z: (2N, d) projections, first views then second views.
@@ -155,7 +190,16 @@ def contrastive_top1(z: ArrayLike) -> NDArray[np.bool_]:
         (2N,) bool.
 
     Raises:
-        ValueError: z is not (2N, d) with N >= 1 and d >= 1.
+        ValueError: if z is not (2N, d) with N >= 1 and d >= 1.
+
+    Examples:
+        >>> import numpy as np
+        >>> from lowlevel_simclr import reference
+        >>> z = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])  # (2N, d), N = 2
+        >>> reference.contrastive_top1(z).tolist()
+        [True, True, True, True]
+        >>> reference.contrastive_top1(np.ones((4, 2))).tolist()  # a collapsed encoder
+        [False, False, False, False]
     """
     z = _check_rows(z)
     own = np.arange(len(z))
@@ -166,45 +210,60 @@ def contrastive_top1(z: ArrayLike) -> NDArray[np.bool_]:
 
 
 def unit_rows(z: ArrayLike) -> Rows:
-    """Rows of length 1: u = z / |z|, and 0 where |z| is 0.
+    """Return rows of length 1: u = z / |z|, and u = 0 where |z| is 0.
 
     Args:
         z: (2N, d) projections.
 
     Returns:
         (2N, d) float64.
+
+    Examples:
+        >>> from lowlevel_simclr import reference
+        >>> reference.unit_rows([[3.0, 4.0], [0.0, 0.0]]).tolist()
+        [[0.6, 0.8], [0.0, 0.0]]
     """
     z = np.asarray(z, dtype=np.float64)
-    scaled = z / _largest(z)  # squares of it neither overflow nor vanish, whatever |z|
+    scaled = z / _largest(z)  # its squares neither overflow nor vanish, whatever |z| is
     length = np.sqrt(np.sum(scaled * scaled, axis=1, keepdims=True))
     return scaled / np.where(length == 0, 1.0, length)
 
 
 def positive(rows: int) -> NDArray[np.intp]:
-    """Index p(i) of the other view of the same image, for each of `rows` = 2N rows.
+    """Return the index p(i) of the other view of the same image, for each of 2N rows.
 
     Args:
         rows: 2N.
 
     Returns:
         (2N,) indices.
+
+    Examples:
+        >>> from lowlevel_simclr import reference
+        >>> reference.positive(6).tolist()
+        [3, 4, 5, 0, 1, 2]
     """
     return (np.arange(rows) + rows // 2) % rows
 
 
 def own_rows(rows: int, first_pair: int, pairs: int) -> NDArray[np.intp]:
-    """Row numbers of pairs first_pair .. first_pair + pairs - 1: their first views, then their second views.
+    """Return the row numbers of pairs first_pair .. first_pair + pairs - 1: their first views, then their second views.
 
     Args:
         rows: 2N.
-        first_pair: the first own pair.
-        pairs: how many are own.
+        first_pair: first own pair.
+        pairs: n, number of own pairs.
 
     Returns:
-        (2 pairs,) indices.
+        (2n,) indices.
 
     Raises:
-        ValueError: the pairs do not lie in 0 .. N-1.
+        ValueError: if the pairs do not lie in 0 .. N-1.
+
+    Examples:
+        >>> from lowlevel_simclr import reference
+        >>> reference.own_rows(6, first_pair=1, pairs=2).tolist()
+        [1, 2, 4, 5]
     """
     if first_pair < 0 or pairs < 1 or first_pair + pairs > rows // 2:
         raise ValueError(
@@ -216,37 +275,41 @@ def own_rows(rows: int, first_pair: int, pairs: int) -> NDArray[np.intp]:
 
 
 def _similarities(u: Rows, own: NDArray[np.intp], temperature: float) -> Rows:
-    """s_ij = <u_i, u_j> / tau for the rows i in `own`: (2n, 2N), -inf where j = i."""
+    """Return s_ij = <u_i, u_j> / tau for the rows i in `own`, with -inf where j = i: (2n, 2N)."""
     s = u[own] @ u.T / temperature
-    s[np.arange(len(own)), own] = -np.inf  # k != i: a row is no candidate of itself
+    s[np.arange(len(own)), own] = -np.inf  # k != i: a row is not a candidate for itself
     return s
 
 
 def _of_positive(s: Rows, own: NDArray[np.intp]) -> Rows:
-    """s_ip of each row of a (2n, 2N) block: (2n,)."""
+    """Return s_ip of each row of a (2n, 2N) block: (2n,)."""
     return s[np.arange(len(own)), positive(s.shape[1])[own]]
 
 
 def _log_sum_exp(s: Rows) -> Rows:
-    """Log of sum_k exp s_ik over the columns: (2n, 2N) -> (2n,)."""
+    """Return log sum_k exp s_ik over the columns: (2n, 2N) -> (2n,)."""
     largest = np.max(s, axis=1, keepdims=True)
     return largest[:, 0] + np.log(np.sum(np.exp(s - largest), axis=1))
 
 
 def _largest(z: Rows) -> Rows:
-    """Largest |coordinate| of each row, 1 for a zero row: (2N, 1). An infinite row is as good as NaN."""
+    """Return the largest |coordinate| of each row, 1 for a zero row, NaN for an infinite row: (2N, 1)."""
     largest = np.max(np.abs(z), axis=1, keepdims=True)
     return np.where(np.isinf(largest), np.nan, np.where(largest == 0, 1.0, largest))
 
 
 def _lengths(z: Rows) -> Rows:
-    """|z| of each row, without overflow: (2N, 1)."""
+    """Return |z| of each row, without overflow: (2N, 1)."""
     largest = _largest(z)
     return largest * np.sqrt(np.sum((z / largest) ** 2, axis=1, keepdims=True))
 
 
 def _check_rows(z: ArrayLike) -> Rows:
-    """Z as float64, or ValueError where it is not (2N, d)."""
+    """Return z as float64.
+
+    Raises:
+        ValueError: if z is not (2N, d) with N >= 1 and d >= 1.
+    """
     rows = np.asarray(z, dtype=np.float64)
     if rows.ndim != 2 or len(rows) == 0 or len(rows) % 2 != 0 or rows.shape[1] == 0:
         raise ValueError(
@@ -257,14 +320,22 @@ def _check_rows(z: ArrayLike) -> Rows:
 
 
 def _check_temperature(temperature: float) -> float:
-    """Tau as a float, or ValueError."""
+    """Return tau as a float.
+
+    Raises:
+        ValueError: if it is not a positive finite number.
+    """
     if not 0 < temperature < np.inf:
         raise ValueError(f"temperature is {temperature}: it must be a positive finite number.")
     return float(temperature)
 
 
 def _check_cotangent(cotangent: ArrayLike, rows: int) -> Rows:
-    """The cotangent as float64, or ValueError where it is not (2N,)."""
+    """Return the cotangent as float64.
+
+    Raises:
+        ValueError: if it is not (2N,).
+    """
     c = np.asarray(cotangent, dtype=np.float64)
     if c.shape != (rows,):
         raise ValueError(f"cotangent has shape {c.shape}: it must have one number a row, ({rows},).")
