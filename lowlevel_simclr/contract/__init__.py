@@ -1,4 +1,4 @@
-"""What every implementation of an op shares by definition: random words, argument checks, types and constants.
+"""What all implementations of an op share by definition: random words, argument checks, types and constants.
 
-The NumPy reference shares nothing else with what it judges.
+The NumPy reference shares nothing else with the implementations that it judges.
 """

@@ -1,4 +1,4 @@
-"""Checks of the arguments of an op. Every implementation refuses the same input with the same sentence."""
+"""Checks of the arguments of ops. Every implementation refuses the same input with the same message."""
 
 from __future__ import annotations
 
@@ -12,17 +12,29 @@ from lowlevel_simclr.contract.view_params import ViewParams
 
 
 def check_index(index: Any) -> Any:
-    """`index`, whose shape and type are known to be (N,) and integer, or ValueError. An array or a tensor."""
+    """Return `index` unchanged if it is (N,) and integer.
+
+    Args:
+        index: array or tensor.
+
+    Raises:
+        ValueError: if the shape is not (N,) or the type is not an integer type.
+    """
     if len(index.shape) != 1 or not index.dtype.name.startswith(("int", "uint")):
         raise ValueError(f"index has shape {tuple(index.shape)} and type {index.dtype.name}: it must be (N,) integers.")
     return index
 
 
 def check_scaling(mean: Any, std: Any, channels: int) -> None:
-    """Check the mean and the standard deviation that views are scaled by.
+    """Check the mean and the standard deviation that scale the pixels of views.
+
+    Args:
+        mean: number, or one for each channel, or None.
+        std: number, or one for each channel, or None.
+        channels: C, number of channels.
 
     Raises:
-        ValueError: only one of them is given, one has neither 1 nor C numbers, or a std is not positive.
+        ValueError: if only one of them is given, if one has neither 1 nor C numbers, or if a std is not positive.
     """
     if (mean is None) != (std is None):
         raise ValueError(f"mean is {mean} and std is {std}: give both or neither.")
@@ -39,10 +51,21 @@ def check_scaling(mean: Any, std: Any, channels: int) -> None:
 def complete_scaling(mean: Any, std: Any, channels: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return what is subtracted from each channel and what it is divided by, (C,) float64 each.
 
-    The implementations in TensorFlow use it. The reference scales by itself.
+    The implementations in TensorFlow use this function. The reference scales by itself.
+
+    Args:
+        mean: number, or one for each channel, or None.
+        std: number, or one for each channel, or None.
+        channels: C, number of channels.
 
     Raises:
         ValueError: see `check_scaling`.
+
+    Examples:
+        >>> from lowlevel_simclr.contract.checks import complete_scaling
+        >>> offset, scale = complete_scaling(0.5, 0.25, channels=3)
+        >>> offset.tolist(), scale.tolist()
+        ([0.5, 0.5, 0.5], [0.25, 0.25, 0.25])
     """
     check_scaling(mean, std, channels)
     numbers = (0, 1) if mean is None else (mean, std)
@@ -51,7 +74,16 @@ def complete_scaling(mean: Any, std: Any, channels: int) -> tuple[NDArray[np.flo
 
 
 def check_images(shape: tuple[Any, ...], dtype: str, size: int) -> None:
-    """ValueError where images of this shape and type cannot become views of `size` pixels."""
+    """Check that views can be made from images of this shape and type.
+
+    Args:
+        shape: shape of the images, (N, H, W, C). N may be None.
+        dtype: name of the type of the images.
+        size: S, side of a view in pixels.
+
+    Raises:
+        ValueError: if shape, type or size are wrong.
+    """
     if len(shape) != 4 or not all(shape[1:]):
         raise ValueError(f"images have shape {tuple(shape)}: they must be (N, H, W, C), and only N may be unknown.")
     if dtype not in FULL_SCALE and not dtype.startswith("float"):
@@ -61,7 +93,19 @@ def check_images(shape: tuple[Any, ...], dtype: str, size: int) -> None:
 
 
 def check_params(params: ViewParams, count: int, height: int, width: int, channels: int) -> None:
-    """ValueError where a row of `params` (arrays) cannot be made from (count, height, width, channels) images."""
+    """Check that views can be made from images of this shape with these parameters.
+
+    Args:
+        params: parameters as arrays.
+        count: N, number of images.
+        height: height of the images, in pixels.
+        width: width of the images, in pixels.
+        channels: C, number of channels.
+
+    Raises:
+        ValueError: if there are not 2N rows, if a box is empty or leaves the image, or if C is not 3 and a view is grey
+            or changes saturation or hue.
+    """
     if len(params.box) != 2 * count:
         raise ValueError(f"params have {len(params.box)} rows for {count} images: there must be two for each.")
     y, x, h, w = np.asarray(params.box, np.int64).T
@@ -81,9 +125,19 @@ def check_params(params: ViewParams, count: int, height: int, width: int, channe
 
 
 def find_central_crop(crop_aspect: tuple[float, float], height: int, width: int) -> tuple[int, int, int, int]:
-    """Return the largest box with an aspect in the range, in the middle of the image: y, x, height, width.
+    """Return the largest box in the middle of the image whose aspect is in the range: y, x, height, width in pixels.
 
-    The implementations in TensorFlow use it. The reference finds the box by itself.
+    The implementations in TensorFlow use this function. The reference finds the box by itself.
+
+    Args:
+        crop_aspect: smallest and largest aspect, width / height.
+        height: height of the image, in pixels.
+        width: width of the image, in pixels.
+
+    Examples:
+        >>> from lowlevel_simclr.contract.checks import find_central_crop
+        >>> find_central_crop((3 / 4, 4 / 3), height=30, width=100)
+        (0, 30, 30, 40)
     """
     low, high = crop_aspect
     h, w = height, width

@@ -1,4 +1,7 @@
-"""Checks of NT-Xent's arguments as tensors, for both TensorFlow implementations; what a graph hides, the op checks."""
+"""Checks of NT-Xent's arguments as tensors, for both TensorFlow implementations.
+
+While a graph is built, some shapes and values are unknown. The op checks those when it runs.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,12 @@ TYPES = (tf.bfloat16, tf.float16, tf.float32, tf.float64)
 def check_projections(z: tf.Tensor) -> tf.Tensor:
     """Return z as a tensor.
 
+    Args:
+        z: (2N, d) projections.
+
     Raises:
-        TypeError: its type is not one of `TYPES`.
-        ValueError: it can be seen not to be (2N, d).
+        TypeError: if its type is not one of `TYPES`.
+        ValueError: if its static shape cannot be (2N, d) with N >= 1 and d >= 1.
     """
     z = tf.convert_to_tensor(z)
     if z.dtype not in TYPES:
@@ -35,10 +41,13 @@ def check_projections(z: tf.Tensor) -> tf.Tensor:
 
 
 def check_temperature(temperature: Temperature) -> Temperature:
-    """Return the temperature: a number as it is, a tensor or a variable (of TensorFlow or of Keras) as a tensor.
+    """Return the temperature: a number as it is, a tensor or a variable (of TensorFlow or Keras) as a tensor.
+
+    Args:
+        temperature: tau, a number, a scalar tensor or a variable.
 
     Raises:
-        ValueError: it can be seen not to be one positive finite number.
+        ValueError: if it is not a scalar, or if its value is known and is not positive and finite.
     """
     if isinstance(temperature, Real):
         value = float(temperature)
@@ -53,10 +62,15 @@ def check_temperature(temperature: Temperature) -> Temperature:
 
 
 def check_own_pairs(z_all: tf.Tensor, first_pair: int | tf.Tensor, pairs: int | tf.Tensor) -> None:
-    """Check the pairs of a replica.
+    """Check that a replica's own pairs exist.
+
+    Args:
+        z_all: (2N, d) projections of all replicas.
+        first_pair: first own pair.
+        pairs: n, number of own pairs.
 
     Raises:
-        ValueError: they can be seen not to lie within 0 .. N-1.
+        ValueError: if the known numbers show that the pairs do not lie within 0 .. N-1.
     """
     rows, first, count = z_all.shape[0], tf.get_static_value(first_pair), tf.get_static_value(pairs)
     outside = first is not None and first < 0 or count is not None and count < 1

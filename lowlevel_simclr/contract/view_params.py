@@ -1,4 +1,4 @@
-"""What decides the pixels of a view, once its image is given."""
+"""The parameters that determine the pixels of a view, given its image."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# The colour operations by the numbers that ViewParams.order holds.
+# The colour operations, by the numbers that stand for them in ViewParams.order.
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 
 # (24, 4): every order of the four, in lexicographic order.
@@ -15,20 +15,20 @@ PERMUTATIONS = np.array(list(itertools.permutations(range(4))), np.int32)
 
 
 class ViewParams(NamedTuple):
-    """Parameters of 2N views: arrays or tensors, rows 0..N-1 for the first views, N..2N-1 for the second ones.
+    """The parameters of 2N views, as arrays or tensors. Rows 0..N-1 are the first views, rows N..2N-1 the second views.
 
-    Where a view's colours are not jittered its factors are neutral (1, 1, 1, 0 and shift 0); the order is drawn all
-    the same.
+    If the colours of a view are not jittered, its factors are neutral: brightness, contrast and saturation are 1, hue
+    and brightness_shift are 0. The order is drawn anyway.
     """
 
     box: Any  # (2N, 4) int32: y, x, height, width of the crop, in pixels of the image
-    flip: Any  # (2N,) bool: left-right
+    flip: Any  # (2N,) bool: whether the view is flipped left-right
     brightness: Any  # (2N,) float32: factor
     contrast: Any  # (2N,) float32: factor, about each channel's mean
-    saturation: Any  # (2N,) float32: factor of S; below 0 counts as 0
-    hue: Any  # (2N,) float32: shift of H, in turns
-    brightness_shift: Any  # (2N,) float32: added beside the brightness factor, pixels in [0, 1]
-    order: Any  # (2N, 4) int32: the operation at slot k; 0 brightness, 1 contrast, 2 saturation, 3 hue
+    saturation: Any  # (2N,) float32: factor of the HSV saturation S; values below 0 count as 0
+    hue: Any  # (2N,) float32: shift of the HSV hue H, in turns
+    brightness_shift: Any  # (2N,) float32: added after the brightness factor; unit of pixels in [0, 1]
+    order: Any  # (2N, 4) int32: the operation in slot k; 0 brightness, 1 contrast, 2 saturation, 3 hue
     clip: Any  # (2N,) bool: whether each colour operation ends with a clip to [0, 1]
-    grey: Any  # (2N,) bool
-    blur_sigma: Any  # (2N,) float32: pixels of the view; 0 is no blur
+    grey: Any  # (2N,) bool: whether the view is grey
+    blur_sigma: Any  # (2N,) float32: standard deviation in pixels of the view; 0 means no blur
