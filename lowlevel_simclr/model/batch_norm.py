@@ -169,7 +169,7 @@ class FusedBatchNorm(tf.keras.layers.BatchNormalization):
         return tf.reshape(y, x.shape), tf.add_n(means) / len(parts), tf.add_n(variances) / len(parts)
 
     def _over_replicas(self, x: tf.Tensor, statistics: BatchStatistics) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Normalise by the statistics of all replicas' rows; return y, mean and variance as the kernel does."""
+        """Return y, mean and variance as the kernel does, but with the statistics of all replicas' rows."""
         kind = tf.float64 if x.dtype == tf.float64 else tf.float32
         gamma, beta = tf.cast(self.gamma, kind), tf.cast(self.beta, kind)
         return _normalise_over_replicas(tf.cast(x, kind), gamma, beta, self.epsilon, statistics, x.dtype)

@@ -66,7 +66,7 @@ def takes_custom_call(tensor: tf.Tensor) -> bool:
 
 
 def _find_device(tensor: tf.Tensor) -> str:
-    """Return the device on which an op on `tensor` will run, as far as it is known; "" if nothing is known.
+    """Return the device on which an op on `tensor` will run, or "" if it is not known.
 
     In a graph it is the device of the scope. A function that is traced inside an eager `tf.device` has no device in its
     graph, but it runs on that device.

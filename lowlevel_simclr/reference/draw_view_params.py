@@ -126,7 +126,7 @@ def _factors(u: Uniform, shift: Uniform, jittered: NDArray[np.bool_], recipe: An
 
 
 def _between(bounds: tuple[float, float], u: Uniform) -> Uniform:
-    """Return low + (high - low) u; every step in float32."""
+    """Return low + (high - low) u, with every step in float32."""
     low, high = np.float32(bounds[0]), np.float32(bounds[1])
     return low + (high - low) * u
 

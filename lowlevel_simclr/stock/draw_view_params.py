@@ -107,7 +107,7 @@ def _draw_factors(words: list[tf.Tensor], jittered: tf.Tensor, recipe: ViewRecip
 
 
 def _scale_to_range(bounds: tuple[float, float], word: tf.Tensor) -> tf.Tensor:
-    """Return low + (high - low) u for the uniform number u of each word; every step in float32."""
+    """Return low + (high - low) u for the uniform number u of each word, with every step in float32."""
     low, high = (tf.constant(bound, tf.float32) for bound in bounds)
     return low + (high - low) * to_uniform(word)
 

@@ -154,7 +154,7 @@ def _compute_weights(
 
 
 def _change_colours(planes: Planes, params: ViewParams) -> Planes:
-    """Apply the four colour operations in each view's order, as turn, A, turn, A, turn; without the last clip."""
+    """Apply the colour operations in each view's order (turn, A, turn, A, turn), without the last clip."""
     when = [_find_slot(params.order, operation) for operation in range(4)]  # (2N,) each
     brightness_first = when[BRIGHTNESS] < when[CONTRAST]
     for part in range(3):
