@@ -56,8 +56,8 @@ def build_encoder(
     """Build the encoder f.
 
     Args:
-        name: resnet20 (He et al. 2016, section 4.2), resnet18, resnet34 or resnet50. The representation h has 64, 512,
-            512 and 2048 numbers.
+        name: resnet20 (He et al. 2016, section 4.2; h has 64 entries), resnet18 or resnet34 (512 entries), or resnet50
+            (2048 entries).
         stem: cifar (3x3, stride 1, no pooling) or imagenet (7x7, stride 2, then 3x3 pooling with stride 2).
         image_size: S, side of a view in pixels.
         channels: C, number of channels of a view.
