@@ -1,6 +1,6 @@
 """The order in which training sees the images: batches of (epoch, index, images uint8).
 
-Not here: views, floats, how a data set is read.
+`views.py` turns a batch into views. `catalog.py` reads the data sets.
 """
 
 from __future__ import annotations
@@ -17,18 +17,30 @@ from lowlevel_simclr.contract import philox
 from lowlevel_simclr.data import image_folder
 from lowlevel_simclr.data.dataset import DataError
 
-PREFETCHED = 4  # batches waiting in memory: enough for an uneven step
-PREFETCHED_BYTES = 2**24  # of arrays; a batch of 4096 small images is as much, and its step takes the longer
+PREFETCHED = 4  # batches that wait in memory; enough when steps take unequal times
+# Limit in bytes for the images that wait. A batch of 4096 small images is about as large. Its step takes so long that
+# one waiting batch is enough.
+PREFETCHED_BYTES = 2**24
 
 
-# Batches: the stream that training reads
+# Making batches
 
 
 def count_steps_per_epoch(count: int, batch_size: int) -> int:
-    """Whole batches in one pass over `count` images; what is left over is in no batch of that epoch.
+    """Return the number of whole batches in one pass over the images.
+
+    The images that are left over are in no batch of that epoch.
+
+    Args:
+        count: number of images.
+        batch_size: N, images per batch.
 
     Raises:
-        DataError: there is not one whole batch.
+        DataError: if the batch size is below 1 or above the number of images.
+
+    Examples:
+        >>> count_steps_per_epoch(1000, 128)
+        7
     """
     if not 1 <= batch_size <= count:
         raise DataError(
@@ -47,28 +59,32 @@ def make_batches(
     own: np.ndarray | None = None,
     with_images: bool = True,
 ) -> tf.data.Dataset:
-    """The batches of the steps first_step .. last_step - 1, counted from 0 over the whole run.
+    """Return the batches of the steps `first_step` to `last_step - 1`, counted from 0 over the whole run.
 
-    Epoch e visits the images in the order `epoch_order(seed, e, n)`, in whole batches. A batch depends on the
-    seed and its step alone, so a run that resumes at any step reads on exactly where it stopped; the batches
-    before `first_step` cost next to nothing, because no image of theirs is gathered.
+    Epoch e visits the images in the order `philox.draw_epoch_order(seed, e, n)`, in whole batches. A batch depends only
+    on the seed and on its step. A run that resumes at any step therefore continues exactly where it stopped. The
+    batches before `first_step` cost almost nothing, because their images are never gathered.
 
     Args:
-        images: (n, H, W, C) uint8: an array, kept in host memory as one tensor, or files, decoded as they are wanted.
-        batch_size: N, images a batch.
-        seed: the run's.
-        first_step: the first step that is wanted.
-        last_step: the first step that is not.
-        own: (n,) places in a batch, the share of one of several replicas; no other image is gathered. None for all.
-        with_images: False for the index alone, which `resident` takes; of an array only.
+        images: (n, H, W, C) uint8. An array is kept in host memory as one tensor. `FolderImages` are decoded when a
+            batch needs them.
+        batch_size: N, images per batch over all replicas.
+        seed: seed of the run, in [0, 2^64).
+        first_step: the first step to return, at least 0.
+        last_step: the step after the last one, at least `first_step`.
+        own: (m,) positions in a batch that belong to one of several replicas. Only these images are gathered. None
+            means the whole batch.
+        with_images: whether a batch holds its images. False leaves them out, as `keep_on_device` needs, and is not
+            possible for `FolderImages`.
 
     Returns:
-        A dataset of epoch () int64, index (N,) int64 (rows of `images`), images (N, H, W, C) uint8; n instead of N
-        where there is a share.
+        A dataset of epoch () int64, index (N,) int64 and images (N, H, W, C) uint8. The index holds row numbers of the
+        argument `images`. With `own`, a batch has m rows instead of N.
 
     Raises:
-        DataError: there are fewer images than a batch.
-        ValueError: the steps are negative or run backwards, or files are wanted without their images.
+        DataError: if there are fewer images than one batch.
+        ValueError: if `first_step` is negative or above `last_step`, or if `FolderImages` are given without
+            `with_images`.
     """
     if not 0 <= first_step <= last_step:
         raise ValueError(f"steps {first_step} to {last_step} are none: give 0 <= first_step <= last_step")
@@ -88,12 +104,16 @@ def make_batches(
 
 
 def _disable_autograph(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Without autograph: nothing here has Python's loops, and rewriting it is most of the pipeline's making."""
+    """Turn autograph off for a function of the input pipeline.
+
+    These functions have no Python loops or branches over tensors. Rewriting them would take most of the time in which
+    the pipeline is built.
+    """
     return tf.autograph.experimental.do_not_convert(function)
 
 
 def _make_indices(epoch: tf.Tensor, count: int, batch_size: int, seed: int, own: np.ndarray | None) -> tf.data.Dataset:
-    """The whole batches of one epoch: epoch () and index (N,), or the places `own` of it."""
+    """Return the whole batches of one epoch as epoch () and index (N,), or only the positions `own` of each."""
     per_epoch = count_steps_per_epoch(count, batch_size)
     order = stock.draw_epoch_order(seed, epoch, count)[: per_epoch * batch_size]
     order = tf.reshape(order, (per_epoch, batch_size))
@@ -101,34 +121,40 @@ def _make_indices(epoch: tf.Tensor, count: int, batch_size: int, seed: int, own:
     return rows.map(_disable_autograph(lambda index: (epoch, index)))
 
 
-Gather = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]  # epoch, index -> with the images
+Gather = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]  # adds images to (epoch, index)
 
 
 def _make_gather(images: np.ndarray, device: str) -> Gather:
-    """Rows by number out of one tensor on a device."""
-    with tf.device(device):  # captured, not embedded: a graph holds at most 2 GiB of constants
+    """Return a function that gathers images by row number from one tensor on a device."""
+    with tf.device(device):  # captured as a tensor: a graph holds at most 2 GiB of constants
         held = tf.convert_to_tensor(images)  # (n, H, W, C)
     return _disable_autograph(lambda epoch, index: (epoch, index, tf.gather(held, index)))  # (), (N,), (N, H, W, C)
 
 
 def count_prefetched(batch_bytes: int) -> int:
-    """How many batches of so many bytes wait in memory: PREFETCHED, of large ones fewer, one at least."""
+    """Return how many batches wait in memory, from 1 to PREFETCHED.
+
+    Args:
+        batch_bytes: bytes of the images in one batch. Large batches are limited by PREFETCHED_BYTES.
+    """
     return max(1, min(PREFETCHED, PREFETCHED_BYTES // max(batch_bytes, 1)))
 
 
 def keep_on_device(images: np.ndarray, on_gpu: bool) -> Gather:
-    """Puts images on a device once -> a function that makes batches there of what `batches` gives without images.
+    """Copy the images to a device once, and return a function that gathers batches there.
+
+    The function takes the elements of `make_batches(..., with_images=False)`.
 
     Args:
         images: (n, H, W, C) uint8.
-        on_gpu: on the first GPU, else on the CPU. XLA compiles the gather on a GPU, whatever becomes of the step:
-            an op that has no kernel of its own there would fetch all images back to the host, at every step.
+        on_gpu: True for the first GPU, False for the CPU. On a GPU, XLA compiles the gather even if it does not compile
+            the step. Otherwise an op without a GPU kernel would copy all images back to the host at every step.
 
     Returns:
-        epoch (), index (N,) int64 -> the same, and images (N, H, W, C) uint8.
+        A function from epoch () and index (N,) int64 to epoch, index and images (N, H, W, C) uint8.
 
     Raises:
-        DataError: the device has not the memory.
+        DataError: if the device does not have enough memory.
     """
     try:
         gather = _make_gather(images, "gpu:0" if on_gpu else "cpu:0")
@@ -142,7 +168,7 @@ def keep_on_device(images: np.ndarray, on_gpu: bool) -> Gather:
 def _stream_batches(
     images: image_folder.FolderImages, batch_size: int, seed: int, steps: range, own: np.ndarray | None
 ) -> tf.data.Dataset:
-    """`batches` of files: threads decode some batches ahead."""
+    """Return the batches of images in files. Threads decode some batches ahead."""
     share = np.arange(batch_size) if own is None else own
 
     def rows() -> Iterator[tuple[int, np.ndarray]]:
@@ -161,13 +187,17 @@ def _stream_batches(
 
 
 def recover_data_error(error: tf.errors.OpError) -> DataError | None:
-    """The DataError of `batches`, such as a file that has gone, out of what TensorFlow makes of it; None: another."""
+    """Return the DataError that is wrapped inside a TensorFlow error, or None.
+
+    For example, a batch of `make_batches` raises a DataError if one of its files is gone. TensorFlow turns it into an
+    OpError.
+    """
     found = re.search(r"DataError: (.+)", error.message or "")
     return DataError(found.group(1)) if found else None
 
 
 def _iterate_rows(count: int, batch_size: int, seed: int, steps: range) -> Iterator[tuple[int, np.ndarray]]:
-    """(epoch, index (N,)) of each step."""
+    """Yield (epoch, index (N,)) of each step."""
     per_epoch, order, drawn = count // batch_size, np.empty(0, np.int64), -1
     for step in steps:
         epoch, place = divmod(step, per_epoch)

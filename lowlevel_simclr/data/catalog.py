@@ -1,4 +1,4 @@
-"""A data set by its name, whatever its kind."""
+"""Data sets by name, whatever their kind."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lowlevel_simclr.config.choices import DATASET_FORMS, DATASETS, TRAIN_ON, de
 from lowlevel_simclr.data import cifar, image_folder, npz, shapes
 from lowlevel_simclr.data.dataset import DataError, DataSet, Split
 
-SHAPES_TRAIN, SHAPES_TEST = 5000, 1000  # images drawn for each split
+SHAPES_TRAIN, SHAPES_TEST = 5000, 1000  # images in each split of the shapes
 
 
 def load_dataset(
@@ -25,20 +25,25 @@ def load_dataset(
     at_least: int = 1,
     before: Mapping[str, Any] | None = None,
 ) -> DataSet:
-    """The data set of that name.
+    """Load the data set with the given name.
 
     Args:
-        dataset: 'shapes', drawn from the seed; 'cifar10' or 'cifar100'; 'folder:PATH', a folder of images; 'npz:PATH'.
-        data_dir: the folder with the files of cifar10 or cifar100 (None: downloaded to Keras's cache), or where a
-            relative PATH starts.
-        seed: what the shapes are drawn from, and what holds out the test images where there is no test split.
-        largest_side: of a folder, see `image_folder.load`; so are memory_limit (GiB), at_least and before.
-        memory_limit: see there.
-        at_least: see there.
-        before: see there.
+        dataset: 'shapes', which is drawn from the seed; 'cifar10'; 'cifar100'; 'folder:PATH' for a folder of images;
+            'npz:PATH' for a NumPy file.
+        data_dir: the folder with the files of cifar10 or cifar100. None downloads them to Keras's cache. For 'folder:'
+            and 'npz:', a relative PATH starts in this folder.
+        seed: seed from which shapes are drawn. It also chooses the held-out images if there is no test split.
+        largest_side: pixels. Only for a folder, see `image_folder.load`.
+        memory_limit: GiB. Only for a folder, see `image_folder.load`.
+        at_least: number of training images. Only for a folder, see `image_folder.load`.
+        before: data.json of an earlier session. Only for a folder, see `image_folder.load`.
 
     Raises:
-        DataError: there is no such data set, or its files are missing, damaged or hold something else.
+        DataError: if no data set has that name, or if its files are missing, damaged or of another kind.
+
+    Examples:
+        >>> load_dataset("shapes", seed=0).train.images.shape
+        (5000, 32, 32, 3)
     """
     form, _, text = dataset.partition(":")
     path = Path(data_dir or "").expanduser() / Path(text).expanduser()
@@ -61,7 +66,7 @@ def load_dataset(
 
 
 def _load_shapes(seed: int) -> DataSet:
-    """One stretch of the drawn images, cut in two: no image is in both splits."""
+    """Draw all images in one sequence and cut it in two, so that no image is in both splits."""
     images, labels = shapes.draw_shapes(SHAPES_TRAIN + SHAPES_TEST, seed)
     train = Split(images[:SHAPES_TRAIN], labels[:SHAPES_TRAIN])
     test = Split(images[SHAPES_TRAIN:], labels[SHAPES_TRAIN:])
@@ -69,15 +74,15 @@ def _load_shapes(seed: int) -> DataSet:
 
 
 def is_streamed(images: DataSet) -> bool:
-    """Whether its images are decoded each time they are wanted."""
+    """Return whether the images are decoded from their files each time they are needed."""
     return isinstance(images.train.images, image_folder.FolderImages)
 
 
 def refuse_to_keep_on_device(images: DataSet) -> None:
-    """Refuses to put images on a device that are not in memory.
+    """Check that the images are in memory, as `--data-on device` needs.
 
     Raises:
-        DataError: they are not.
+        DataError: if the images are decoded from their files as they are needed.
     """
     if is_streamed(images):
         raise DataError(
@@ -87,7 +92,12 @@ def refuse_to_keep_on_device(images: DataSet) -> None:
 
 
 def select_training_images(images: DataSet, train_on: str = TRAIN_ON[0]) -> Any:
-    """(n, H, W, C) uint8: the train split, or with 'all' the test split behind it."""
+    """Return the images to train on, (n, H, W, C) uint8.
+
+    Args:
+        images: the data set.
+        train_on: 'train' for the train split, or 'all' for the train split followed by the test split.
+    """
     train, test = images.train.images, images.test.images
     if train_on == TRAIN_ON[0]:
         return train
@@ -95,7 +105,10 @@ def select_training_images(images: DataSet, train_on: str = TRAIN_ON[0]) -> Any:
 
 
 def describe_dataset(images: DataSet) -> dict[str, Any]:
-    """What data.json says: counts, classes and what was skipped; of a folder also what tells it apart from another."""
+    """Return the content of data.json: counts, classes, image shape and skipped files.
+
+    For a folder it also holds what identifies the files, see `image_folder.load`.
+    """
     counts = {"train": len(images.train.images), "test": len(images.test.images), "skipped": 0}
     plain = {"dataset": images.name, "counts": counts, "classes": list(images.classes), "skipped": []}
     return {**plain, "shape": list(images.train.images.shape[1:]), **images.record}

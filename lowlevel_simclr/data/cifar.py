@@ -1,6 +1,7 @@
-"""CIFAR-10 and CIFAR-100 in their standard batches: downloaded, or from a folder -> uint8 images and labels.
+"""CIFAR-10 and CIFAR-100 as uint8 images and labels, downloaded or read from a folder.
 
-A file of batches is a pickle; here it may hold arrays of numbers and nothing else.
+A file of batches is a pickle, and unpickling can run code. The reader here accepts containers, numbers, text and arrays
+of numbers, and refuses everything else.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ import numpy as np
 from lowlevel_simclr.data.dataset import DataError, DataSet, Split
 from lowlevel_simclr.data.download import fetch
 
-PIXELS = (3, 32, 32)  # how a row of 3072 bytes is laid out: channel, height, width
+PIXELS = (3, 32, 32)  # layout of a row of 3072 bytes: channel, height, width
 _NO_BATCH = "it is no batch of CIFAR, unpack the archive again"
 
 
 class Archive(NamedTuple):
-    """One of the two data sets as it is published; address and SHA-256 are those in Keras's own loaders."""
+    """One of the two data sets as it is published.
+
+    The address and the SHA-256 are those in Keras's own loaders.
+    """
 
     name: str
     title: str
@@ -33,10 +37,10 @@ class Archive(NamedTuple):
     sha256: str
     train: tuple[str, ...]
     test: str
-    meta: str  # holds the names of the classes; a copy without it is read all the same
+    meta: str  # file of the class names; a copy without this file can be read too
     labels_key: str
     names_key: str
-    classes: tuple[str, ...]  # where there is no meta
+    classes: tuple[str, ...]  # class names if there is no meta file
 
 
 CIFAR10 = Archive(
@@ -70,14 +74,15 @@ CIFAR100 = Archive(
 
 
 def load(archive: Archive, data_dir: str | None = None) -> DataSet:
-    """The training batches and the test batch of one of the two.
+    """Load the training batches and the test batch of CIFAR-10 or CIFAR-100.
 
     Args:
         archive: CIFAR10 or CIFAR100.
-        data_dir: the folder that holds them, or their folder. None: Keras's cache, where they are downloaded to.
+        data_dir: the folder with the batches, or the folder that contains it. None uses Keras's cache, and downloads
+            the archive if it is not there.
 
     Raises:
-        DataError: batches are missing, damaged, hold anything but a batch, or cannot be downloaded.
+        DataError: if batches are missing, damaged or not CIFAR batches, or if they cannot be downloaded.
     """
     folder = _find_cached(archive) if data_dir is None else _find_given(archive, data_dir)
     classes = _read_classes(archive, folder / archive.meta)
@@ -86,23 +91,24 @@ def load(archive: Archive, data_dir: str | None = None) -> DataSet:
     return DataSet(archive.name, train, _read_batch(folder / archive.test, archive.labels_key, len(classes)), classes)
 
 
-# Where the batches lie
+# Finding the batches
 
 
 def find_cache_folder() -> Path:
-    """Where Keras keeps its data sets: $KERAS_HOME/datasets, by default ~/.keras/datasets."""
+    """Return the folder of Keras's data sets: $KERAS_HOME/datasets, by default ~/.keras/datasets."""
     return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "datasets"
 
 
 def _explain_missing(archive: Archive, folder: Path) -> list[str]:
+    """Return the names of the batches that are not in the folder."""
     return [name for name in (*archive.train, archive.test) if not (folder / name).is_file()]
 
 
 def _find_given(archive: Archive, data_dir: str) -> Path:
-    """The folder that holds the batches: data_dir, or the one of that name in it.
+    """Return the folder with the batches: `data_dir` itself, or the archive's folder inside it.
 
     Raises:
-        DataError: data_dir is no folder, or batches are missing; they are named.
+        DataError: if `data_dir` is not a folder, or if batches are missing. The message names them.
     """
     given = Path(data_dir).expanduser()
     if not given.is_dir():
@@ -118,13 +124,13 @@ def _find_given(archive: Archive, data_dir: str) -> Path:
 
 
 def _find_cached(archive: Archive) -> Path:
-    """The batches in Keras's cache, whichever Keras put them there; else downloaded and unpacked.
+    """Return the folder with the batches in Keras's cache. Download and unpack them if they are not there.
 
     Raises:
-        DataError: they are not there and cannot be downloaded.
+        DataError: if they are not there and cannot be downloaded.
     """
     cache = find_cache_folder()
-    # The newest Keras unpacks into a folder of its own.
+    # The newest Keras unpacks into another folder.
     for folder in (cache / archive.folder, cache / f"{archive.folder}-target" / archive.folder):
         if not _explain_missing(archive, folder):
             return folder
@@ -136,10 +142,12 @@ def _find_cached(archive: Archive) -> Path:
 
 
 def _unpack(archive: Archive, file: Path, cache: Path) -> None:
-    """The batches of an archive into the cache: all of them, and then their folder gets its name.
+    """Unpack the batches of an archive into the cache.
+
+    They are unpacked into a temporary folder, and moved once all of them are there.
 
     Raises:
-        DataError: the archive is damaged or lacks a batch, or the disk is full.
+        DataError: if the archive is damaged or lacks a batch, or if the disk is full.
     """
     wanted = {f"{archive.folder}/{name}" for name in (*archive.train, archive.test, archive.meta)}
     try:
@@ -160,11 +168,11 @@ def _unpack(archive: Archive, file: Path, cache: Path) -> None:
         raise DataError(f"cannot unpack {file} into {cache} ({error}): free space, or remove the file") from error
 
 
-# What they hold
+# Reading the batches
 
 
 def _read_classes(archive: Archive, path: Path) -> tuple[str, ...]:
-    """The names in the file of names, or those that everybody knows where the file is missing."""
+    """Return the class names in the meta file, or the archive's own if there is no such file."""
     if not path.is_file():
         return archive.classes
     names = _read_pickle(path).get(archive.names_key)
@@ -174,12 +182,12 @@ def _read_classes(archive: Archive, path: Path) -> tuple[str, ...]:
 
 
 def _read_batch(path: Path, labels_key: str, classes: int) -> Split:
-    """One batch: images (n, 32, 32, 3) uint8 and labels (n,) int64.
+    """Return one batch: images (n, 32, 32, 3) uint8 and labels (n,) int64.
 
-    The original files hold 10,000 images each; another number is taken as it is, so that a part will do.
+    A batch of CIFAR-10 holds 10,000 images. Any other number is accepted, so that a part of the data is enough.
 
     Raises:
-        DataError: the file is damaged, or holds images or labels of another shape, type, number or range.
+        DataError: if the file is damaged, or if its images or labels have another shape, type, number or range.
     """
     content = _read_pickle(path)
     data, labels = content.get("data"), content.get(labels_key)
@@ -198,7 +206,7 @@ def _read_batch(path: Path, labels_key: str, classes: int) -> Split:
 
 
 def _as_whole_numbers(labels: Any) -> bool:
-    """Whether labels are what they should be: a list of int, or an array of an integer type."""
+    """Return whether the labels are a list of int, or an array (n,) of an integer type."""
     if isinstance(labels, np.ndarray):
         return labels.ndim == 1 and labels.dtype.kind in "iu"
     return isinstance(labels, list) and all(type(label) is int for label in labels)
@@ -208,11 +216,11 @@ def _describe_value(value: Any) -> str:
     return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
 
 
-# Pickles that may hold NumPy arrays and nothing else
+# Unpickling without running code
 
 
 class _StoredType:
-    """What a pickle says of an array's dtype: its code when made, its byte order by `__setstate__`."""
+    """The dtype of a pickled array. `__init__` receives its code, `__setstate__` its byte order."""
 
     def __init__(self, code: bytes | str, *flags: Any) -> None:
         self.dtype = np.dtype(_to_text(code))
@@ -223,7 +231,7 @@ class _StoredType:
 
 
 class _StoredArray:
-    """What a pickle says of an array: nothing when made; shape, dtype, order and bytes by `__setstate__`."""
+    """A pickled array. `__setstate__` receives its shape, dtype, memory order and bytes."""
 
     def __init__(self, *arguments: Any) -> None:
         self.array = np.empty(0, np.uint8)
@@ -234,14 +242,17 @@ class _StoredArray:
 
 
 def _read_stored_bytes(text: str, encoding: str) -> bytes:
-    """What Python 3 writes for bytes in Python 2's protocols, an array's own among them."""
+    """Return the bytes that a pickle stores as text.
+
+    Python 3 writes bytes, such as the content of an array, as text in the pickle protocols of Python 2.
+    """
     if encoding != "latin1":
         raise ValueError(f"bytes are stored as latin1, not {encoding}")
     return text.encode("latin1")
 
 
-# A pickle's names for an array are answered with the three above: none of NumPy's own unpickling, which trusts
-# what it is given, is reached. NumPy 2 moved `_reconstruct`; both names are in files that people have.
+# The three definitions above replace the names in a pickled array. NumPy's own unpickling trusts its input, and is
+# never reached. NumPy 2 moved `_reconstruct`, so files with either name exist.
 _ADMITTED: dict[str, Callable[..., Any]] = {
     "numpy.core.multiarray._reconstruct": _StoredArray,
     "numpy._core.multiarray._reconstruct": _StoredArray,
@@ -252,14 +263,18 @@ _ADMITTED: dict[str, Callable[..., Any]] = {
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Reads containers, numbers, text and NumPy arrays of numbers; Python 2's text comes out as bytes."""
+    """An unpickler for containers, numbers, text and arrays of numbers. Text of Python 2 becomes bytes."""
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         super().__init__(file, encoding="bytes")
         self._name = name
 
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
-        """Admits what an array needs and refuses everything else by name; nothing is imported or called."""
+        """Return the replacement for a name that belongs to an array. Nothing is imported or called.
+
+        Raises:
+            DataError: if the pickle contains any other name.
+        """
         wanted = f"{module}.{name}"
         if wanted not in _ADMITTED:
             raise DataError(
@@ -270,10 +285,10 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def _read_pickle(path: Path) -> dict[str, Any]:
-    """The dictionary in a file, its keys as text.
+    """Return the dictionary in a file, with text as keys.
 
     Raises:
-        DataError: the file cannot be read, is damaged, holds something else, or asks for code.
+        DataError: if the file cannot be read, is damaged, holds something else, or asks for code.
     """
     try:
         with path.open("rb") as file:
@@ -285,7 +300,7 @@ def _read_pickle(path: Path) -> dict[str, Any]:
         raise
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
-    except Exception as error:  # pickle promises no particular exceptions for a damaged file
+    except Exception as error:  # pickle does not document what a damaged file raises
         what = f"{type(error).__name__}: {error}"
         raise DataError(f"{path} is damaged or cut off ({what}): unpack the archive again") from error
 

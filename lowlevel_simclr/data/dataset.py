@@ -1,6 +1,6 @@
-"""What a data set is: two splits of uint8 images with labels, the names of the classes, and a record of what was read.
+"""A data set: two splits of uint8 images with labels, the class names, and a record of what was read.
 
-Not here: reading any of them (`data.py` and below it).
+`catalog.py` loads data sets.
 """
 
 from __future__ import annotations
@@ -11,38 +11,49 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-UNLABELLED = -1
-HELD_OUT = 0.1  # of the images, where there is no test split
+UNLABELLED = -1  # the label of an image that has none
+HELD_OUT = 0.1  # share of the images, if there is no test split
 
 
 class DataError(ValueError):
-    """The data are missing, damaged or not enough; the text is one sentence that says what to do."""
+    """The data are missing, damaged or too few. The message says what to do."""
 
 
 class Images(Protocol):
-    """Images uint8 (n, H, W, C): a NumPy array, or files that are read when they are asked for."""
+    """Images (n, H, W, C) uint8: a NumPy array, or files that are decoded when their rows are requested."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(n, H, W, C)."""
+        """The shape (n, H, W, C)."""
 
     def __len__(self) -> int:
-        """n."""
+        """Return n."""
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        """The images of some rows: a slice, or an array of any shape of row numbers."""
+        """Return the images of a slice, or of an array of row numbers of any shape."""
 
 
 class Split(NamedTuple):
-    """Images uint8 (n, H, W, C) and their labels int64 (n,), class numbers from 0, -1 where there is no label."""
+    """Images (n, H, W, C) uint8 and their labels (n,) int64.
 
-    images: Any  # Images; NumPy's stubs are too precise for a protocol to match
+    A label is a class number from 0, or UNLABELLED (-1).
+    """
+
+    images: Any  # of type Images; ndarray's type stubs do not match that protocol
     labels: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
 class DataSet:
-    """A named data set: what is trained on, what is held out, what the class numbers mean, what data.json says."""
+    """A named data set.
+
+    Attributes:
+        name: name of the data set, such as 'cifar10'.
+        train: the split to train on.
+        test: the split that is held out.
+        classes: the name of each class number.
+        record: entries of data.json that this data set adds or replaces.
+    """
 
     name: str
     train: Split
@@ -52,9 +63,14 @@ class DataSet:
 
 
 def choose_held_out(count: int, seed: int) -> np.ndarray:
-    """Which of `count` images are held out where nobody said: (count,) bool, a tenth of them drawn by the seed.
+    """Choose the images to hold out if the data set has no test split.
 
-    One at least, where there are two.
+    Args:
+        count: number of images.
+        seed: seed of the choice.
+
+    Returns:
+        (count,) bool, True for each held-out image. These are a tenth of the images, and at least one if there are two.
     """
     chosen = np.zeros(count, bool)
     chosen[np.random.default_rng(seed).permutation(count)[: max(1, round(HELD_OUT * count))]] = count > 1
@@ -62,6 +78,9 @@ def choose_held_out(count: int, seed: int) -> np.ndarray:
 
 
 def has_labels(images: DataSet) -> bool:
-    """Whether there is anything to classify: labels on both splits, and two classes at least in the train split."""
+    """Return whether there is anything to classify.
+
+    Every image of both splits needs a label, the test split must not be empty, and the train split needs two classes.
+    """
     labels = np.concatenate([images.train.labels, images.test.labels])
     return bool(len(images.test.labels) and labels.min() >= 0 and len(np.unique(images.train.labels)) > 1)

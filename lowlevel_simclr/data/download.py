@@ -1,4 +1,4 @@
-"""One file from the network: resumed where it was cut off, checked against its SHA-256, whole or not there."""
+"""The download of one file: resumed after an interruption, checked by SHA-256, and renamed when it is whole."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from tqdm import tqdm
 
 from lowlevel_simclr.data.dataset import DataError
 
-TIMEOUT = 10  # seconds without a byte
-_PIECE = 2**16  # bytes
+TIMEOUT = 10  # seconds without receiving a byte
+_PIECE = 2**16  # bytes per read
 
 
 def fetch(url: str, path: Path, sha256: str, remedy: str) -> None:
-    """Downloads a file that has the given SHA-256; does nothing where it is there.
+    """Download a file with the given SHA-256. Do nothing if `path` exists.
 
-    What has come so far is kept as `path` + ".part", and asked for no more (HTTP Range). A transfer that is cut off is
-    taken up again as long as it gets on.
+    The received bytes are kept in `path` + ".part", and later requests ask only for the rest (HTTP Range). An
+    interrupted transfer is requested again as long as each request receives something.
 
     Args:
-        url: http or https.
-        path: where the file comes to lie; its folder is made.
+        url: http or https address.
+        path: where the finished file is put. Its folder is created.
         sha256: 64 hexadecimal digits.
-        remedy: ends the sentence of every error: what to do without a network.
+        remedy: what the user can do without a network. Error messages end with it.
 
     Raises:
-        DataError: no network, a transfer that does not get on, another hash (the file is removed), a full disk,
-            or another process at the same download.
+        DataError: if there is no network, a request receives nothing, the hash differs (the file is removed), the disk
+            is full, or another process is downloading the file.
     """
     if path.exists():
         return
@@ -51,7 +51,7 @@ def fetch(url: str, path: Path, sha256: str, remedy: str) -> None:
 
 @contextlib.contextmanager
 def _find_partial(path: Path) -> Iterator[BinaryIO]:
-    """The file with what has come so far, for one process at a time."""
+    """Open the file of the bytes received so far, and lock it for one process at a time."""
     with open(path.with_name(path.name + ".part"), "a+b") as part:
         try:
             fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -61,7 +61,7 @@ def _find_partial(path: Path) -> Iterator[BinaryIO]:
 
 
 def _is_complete(url: str, part: BinaryIO, remedy: str) -> None:
-    """Asks for what is missing, again and again while something comes."""
+    """Request the missing bytes until the file is complete. Raise a DataError if a request receives nothing."""
     while True:
         before = part.seek(0, os.SEEK_END)
         try:
@@ -70,7 +70,7 @@ def _is_complete(url: str, part: BinaryIO, remedy: str) -> None:
             reason = "the transfer was cut off"
         except urllib.error.HTTPError as error:
             if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and before:
-                return  # nothing is missing; whether it is the right file, the hash tells
+                return  # nothing is missing; the hash tells whether it is the right file
             reason = f"the server answers {error.code} {error.reason}"
         except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
             reason = str(getattr(error, "reason", "") or error or type(error).__name__)
@@ -79,11 +79,11 @@ def _is_complete(url: str, part: BinaryIO, remedy: str) -> None:
 
 
 def _transfer(url: str, part: BinaryIO) -> bool:
-    """One request; whether all of the file is there now."""
+    """Make one request. Return whether the whole file is there afterwards."""
     have = part.seek(0, os.SEEK_END)
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-        if have and answer.status != http.client.PARTIAL_CONTENT:  # a server without ranges: from the start
+        if have and answer.status != http.client.PARTIAL_CONTENT:  # the server sends the whole file
             part.truncate(0)
             have = 0
         length = answer.headers.get("Content-Length")
@@ -94,7 +94,7 @@ def _transfer(url: str, part: BinaryIO) -> bool:
 
 
 def _copy(answer: Any, part: BinaryIO, bar: tqdm) -> None:
-    """What comes, to the end of the file, so that it is there when the transfer is cut off."""
+    """Append the answer to the file. If the transfer is cut off, the file keeps what has arrived."""
     try:
         while piece := answer.read(_PIECE):
             part.write(piece)
@@ -106,7 +106,7 @@ def _copy(answer: Any, part: BinaryIO, bar: tqdm) -> None:
 
 
 def _refuse_other(url: str, part: BinaryIO, sha256: str, remedy: str) -> None:
-    """Removes what is not the file that was meant."""
+    """Check the SHA-256 of the file. If it differs, remove the file and raise a DataError."""
     part.seek(0)
     digest = hashlib.sha256()
     while piece := part.read(2**20):

@@ -1,17 +1,18 @@
-"""One image file -> uint8 pixels of a given shape: JPEG, PNG, WebP and BMP, read by Pillow.
+"""One image file as uint8 pixels of a given shape: JPEG, PNG, WebP and BMP, read by Pillow.
 
-What the pixels are, whatever the file:
+These rules hold for every file:
 
 - The orientation that a camera wrote (EXIF) is applied.
-- Transparent pixels are laid over white. Palettes become colours, CMYK becomes RGB.
-- 16-bit grey is scaled to 8 bits (65535 -> 255, rounded); of 16-bit colour Pillow keeps the high byte.
-- Another size is scaled to cover the given one, its aspect kept, and what sticks out is cut off evenly on both sides:
-  bilinear, antialiased when reducing. A JPEG that is twice as large or more is reduced while it is decoded (DCT
-  scaling), and the cut is the same in coordinates of the source.
-- A file of the given size keeps its pixels.
+- Transparent pixels are laid over white. Palettes become colours, and CMYK becomes RGB.
+- 16-bit grey is scaled to 8 bits (65535 -> 255, rounded). Of 16-bit colour, Pillow keeps the high byte.
+- An image of another size is scaled to cover the given size, and its aspect is kept. What sticks out is cut off evenly
+  on both sides. The scaling is bilinear, and antialiased when it reduces.
+- A JPEG that is at least twice as large is reduced while it is decoded (DCT scaling). The cut is the same in
+  coordinates of the source.
+- An image of the given size keeps its pixels.
 
-The same bytes and shape give the same pixels, in memory or streamed. Pillow decodes and resizes without Python's lock,
-so threads help.
+The same bytes and shape give the same pixels, whether the data set is in memory or streamed. Pillow releases Python's
+global lock while it decodes and resizes, so threads help.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
-SMALLEST = 8  # pixels a side; what is smaller holds no crop worth the name
-# Registered with Pillow before threads open files.
+SMALLEST = 8  # pixels a side; a smaller image has no useful crop
+# Importing these plugins registers them with Pillow before threads open files.
 _PLUGINS = (BmpImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 GREY_MODES = frozenset("1 L LA La I I;16 I;16B I;16L I;16N".split())
 DEEP_MODES = frozenset("I I;16 I;16B I;16L I;16N".split())
 _ORIENTATION = 0x0112  # the EXIF tag
-_SIDEWAYS = 5  # from here on height and width change places
+_SIDEWAYS = 5  # from this orientation on, height and width are exchanged
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -44,11 +45,11 @@ _TURNS = {
 
 
 class UnreadableError(ValueError):
-    """The file is no image that can be used; the text is the reason, for data.json."""
+    """The file is not an image that can be used. The message is the reason, for data.json."""
 
 
 class Shape(NamedTuple):
-    """Of pixels as they are stored; channels is 1 or 3."""
+    """The shape of pixels as they are stored. `channels` is 1 or 3."""
 
     height: int
     width: int
@@ -56,10 +57,12 @@ class Shape(NamedTuple):
 
 
 def read_shape(path: Path) -> Shape:
-    """What a file says of itself, upright: only its first bytes are read, so a damaged file may have a shape too.
+    """Return the shape that the header of a file states, for the upright image.
+
+    Only the first bytes of the file are read, so a damaged file may have a shape too.
 
     Raises:
-        UnreadableError: the file cannot be read or is no image.
+        UnreadableError: if the file cannot be read or is not an image.
     """
     try:
         with Image.open(path, formats=FORMATS) as image:
@@ -69,15 +72,23 @@ def read_shape(path: Path) -> Shape:
             return Shape(height, width, 1 if image.mode in GREY_MODES else 3)
     except MemoryError:
         raise
-    except Exception as error:  # Pillow promises no particular exceptions for a damaged file
+    except Exception as error:  # Pillow does not document what a damaged file raises
         raise UnreadableError(_explain_error(error)) from error
 
 
 def read_pixels(content: bytes, shape: Shape) -> np.ndarray:
-    """The bytes of a file -> (height, width, channels) uint8.
+    """Decode the bytes of an image file.
+
+    Args:
+        content: the bytes of the file.
+        shape: the shape of the pixels to return.
+
+    Returns:
+        (height, width, channels) uint8.
 
     Raises:
-        UnreadableError: the content is empty, damaged, cut off, no image, or smaller than SMALLEST on a side.
+        UnreadableError: if the content is empty, damaged, cut off, not an image, or smaller than SMALLEST pixels on a
+            side.
     """
     if not content:
         raise UnreadableError("empty file")
@@ -88,13 +99,13 @@ def read_pixels(content: bytes, shape: Shape) -> np.ndarray:
             upright = _scale_to_fit(image, shape)
     except (MemoryError, UnreadableError):
         raise
-    except Exception as error:  # Pillow promises no particular exceptions for a damaged file
+    except Exception as error:  # Pillow does not document what a damaged file raises
         raise UnreadableError(_explain_error(error)) from error
     return np.asarray(upright).reshape(shape)
 
 
 def _explain_error(error: Exception) -> str:
-    """Why a file cannot be used, in a few words without its path."""
+    """Return in a few words, without the path, why a file cannot be used."""
     if isinstance(error, UnidentifiedImageError):
         return "no JPEG, PNG, WebP or BMP image"
     if isinstance(error, OSError) and error.strerror:
@@ -103,26 +114,26 @@ def _explain_error(error: Exception) -> str:
 
 
 def _read_orientation(image: Image.Image) -> int:
-    """1 to 8, as EXIF counts; 1 where nothing sensible is said."""
+    """Return the EXIF orientation from 1 to 8, or 1 if the file states no valid one."""
     exif = Image.Exif()
     try:
-        exif.load(image.info.get("exif", b""))  # image.getexif() would decode a whole PNG to look behind its pixels
+        exif.load(image.info.get("exif", b""))  # image.getexif() would decode a whole PNG to find EXIF after its pixels
         value: Any = exif.get(_ORIENTATION, 1)
-    except Exception:  # a damaged note beside sound pixels
+    except Exception:  # the EXIF data are damaged, but the pixels may be sound
         return 1
     return value if value in _TURNS else 1
 
 
 def _scale_to_fit(image: Image.Image, shape: Shape) -> Image.Image:
-    """Decoded, in its channels and in the shape's height and width."""
+    """Decode the image. Return it upright, with the channels, height and width of the shape."""
     turn = _read_orientation(image)
-    size = (shape.height, shape.width) if turn >= _SIDEWAYS else (shape.width, shape.height)  # before the turn
+    size = (shape.height, shape.width) if turn >= _SIDEWAYS else (shape.width, shape.height)  # before it is turned
     share = max(size[0] / image.size[0], size[1] / image.size[1])
     drafted = None
     if share < 1:
         whole = (math.ceil(image.size[0] * share), math.ceil(image.size[1] * share))
         drafted = image.draft(image.mode, whole)
-    extent = drafted[1][2:] if drafted else image.size  # of the source in the decoded pixels; not always whole
+    extent = drafted[1][2:] if drafted else image.size  # size of the source in decoded pixels; not always whole numbers
     plain = _to_plain_mode(image, shape.channels)
     if not (plain.size == extent == size):
         plain = plain.resize(size, Image.Resampling.BILINEAR, box=_cut_to_shape(extent, size))
@@ -130,7 +141,7 @@ def _scale_to_fit(image: Image.Image, shape: Shape) -> Image.Image:
 
 
 def _cut_to_shape(extent: tuple[float, float], size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """The largest box (left, top, right, bottom) of the size's aspect in the middle of the extent (width, height)."""
+    """Return the largest centred box (left, top, right, bottom) in `extent` with the aspect of `size`."""
     share = max(size[0] / extent[0], size[1] / extent[1])
     width, height = min(size[0] / share, extent[0]), min(size[1] / share, extent[1])
     left, top = (extent[0] - width) / 2, (extent[1] - height) / 2
@@ -138,7 +149,7 @@ def _cut_to_shape(extent: tuple[float, float], size: tuple[int, int]) -> tuple[f
 
 
 def _to_plain_mode(image: Image.Image, channels: int) -> Image.Image:
-    """8 bits in one channel or three, opaque."""
+    """Return the image opaque, with 8 bits in one or three channels."""
     mode = "L" if channels == 1 else "RGB"
     if image.mode in DEEP_MODES:
         deep = np.clip(np.asarray(image).astype(np.int64), 0, 65535)

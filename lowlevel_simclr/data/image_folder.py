@@ -1,12 +1,13 @@
-"""A folder of images -> a data set: in memory, or streamed from its files where it is large.
+"""A folder of images as a data set: in memory, or streamed from its files if it is large.
 
-`train/` and `test/` at the top are the splits; without `test/` a tenth of the images is held out by the seed. The label
-is the name of the folder that a file lies in; a file at the top of a split has none. Hidden files and folders, and
-files that are no images by their ending, are only counted.
+The folders `train/` and `test/` at the top are the splits. Without `test/`, the seed holds out a tenth of the images.
+The label of an image is the name of the folder that it lies in. An image at the top of a split has no label. Hidden
+files and folders are ignored. Files without the ending of an image are only counted.
 
-Every image that can be opened is of one shape (`common_shape`), so that a batch is one array: `picture.py` says how a
-file becomes pixels. Every file is decoded once before the first step. What cannot be read is left out, is named in
-data.json and shifts nothing: splits and class numbers are decided from the names alone, before a file is opened.
+All images are stored in one shape (`choose_common_shape`), so that a batch is one array. `image_file.py` says how a
+file becomes pixels. Every file is decoded once before the first step. Only a streamed folder that is unchanged since an
+earlier session is not decoded again. A file that cannot be read is left out and named in data.json. All other images
+keep their split and class number, because these follow from the names alone, before any file is opened.
 """
 
 from __future__ import annotations
@@ -29,25 +30,28 @@ from lowlevel_simclr.data.dataset import UNLABELLED, DataError, DataSet, Split, 
 from lowlevel_simclr.data.image_file import SMALLEST, Shape, UnreadableError
 
 ENDINGS = frozenset(".jpg .jpeg .jpe .jfif .png .webp .bmp".split())
-_AT_ONCE = 1024  # files handed to the threads together
+_AT_ONCE = 1024  # files given to the threads at a time
 
 
 class Listing(NamedTuple):
-    """The image files of a folder, those to train on first, each split in the order of its names."""
+    """The image files of a folder.
+
+    Training files come first. Each split is in the order of its names.
+    """
 
     root: Path
-    paths: tuple[str, ...]  # relative, with /
-    train: int  # how many are trained on; the rest is held out
+    paths: tuple[str, ...]  # relative to root, separated by /
+    train: int  # number of files to train on; the rest are held out
     labels: np.ndarray  # (n,) int64
     classes: tuple[str, ...]
-    stamp: str  # SHA-256 over paths, sizes and times of change
-    counts: dict[str, int]  # what else lies there
+    stamp: str  # SHA-256 over paths, sizes and modification times
+    counts: dict[str, int]  # files that are not used: not_images, outside_splits
 
 
 class FoundImages(NamedTuple):
-    """What reading every file gave."""
+    """The result of reading every file."""
 
-    reasons: dict[int, str]  # why a file cannot be used, by its place in the listing
+    reasons: dict[int, str]  # why a file cannot be used, by its position in the listing
     content: str  # SHA-256 over the paths and contents of all files
 
 
@@ -61,26 +65,27 @@ def load(
     at_least: int = 1,
     before: Mapping[str, Any] | None = None,
 ) -> DataSet:
-    """The data set in a folder.
+    """Load the data set in a folder.
 
     Args:
-        name: of the data set.
+        name: name of the data set.
         root: the folder.
-        seed: holds out the test images where there is no test/.
-        largest_side: images whose shorter side is longer than this, in pixels, are stored smaller.
-        memory_limit: GiB; a set that takes more is streamed: its images are decoded each time they are wanted.
-        at_least: images to train on that are needed; fewer are refused before any file is opened.
-        before: what data.json says of this folder from an earlier session. Where no file has changed since, it is
-            taken as it stands; where files have, the folder is read anew and must still hold the same.
+        seed: seed that chooses the held-out images if there is no `test/`.
+        largest_side: pixels. Images whose shorter side is longer are stored smaller.
+        memory_limit: GiB. A larger data set is streamed: its images are decoded each time they are needed.
+        at_least: number of training images that are needed. If there are fewer, no file is opened.
+        before: data.json of an earlier session of the run. If no file has changed since, its entries are reused. If
+            files have changed, the folder is read again and must still hold the same images.
 
     Raises:
-        DataError: no folder, no images in it, none that can be read, too few, or others than `before`.
+        DataError: if there is no folder, it has no images, none can be read, there are too few, or they differ from
+            `before`.
     """
     listing = list_images(root, seed)
     _refuse_few(listing, at_least)
     same = {"listing": listing.stamp, "largest_side": largest_side}.items() <= (before or {}).items()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, about odd notes in files that it reads all the same
+        warnings.simplefilter("ignore")  # Pillow warns about odd metadata in files that it can read
         shape = Shape(*before["shape"]) if before and same else choose_common_shape(listing, largest_side)
         if len(listing.paths) * int(np.prod(shape)) > memory_limit * 2**30:
             found = _read_recorded(listing, before) if before and same else read_all(listing, shape)
@@ -94,14 +99,14 @@ def load(
     return _make_dataset(name, listing, found, images, record)
 
 
-# What lies in the folder
+# Listing the folder
 
 
 def list_images(root: Path, seed: int) -> Listing:
-    """The image files of a folder by their endings, in splits and classes; no file is opened.
+    """List the image files of a folder by their endings, in splits and classes. No file is opened.
 
     Raises:
-        DataError: there is no such folder, or no image in it or in train/.
+        DataError: if there is no such folder, no image in it, or no image to train on.
     """
     if not root.is_dir():
         what = "is a file" if root.exists() else "is not there"
@@ -123,11 +128,11 @@ def list_images(root: Path, seed: int) -> Listing:
 
 
 def _walk(root: Path) -> Iterator[str]:
-    """Every file that is not hidden, by its path from the root, links followed once."""
+    """Yield the path of every file that is not hidden, relative to the root. A linked folder is entered once."""
     seen = set()
     for folder, folders, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
-        if real in seen:  # a link back into the tree
+        if real in seen:  # a link to a folder that was visited before
             folders.clear()
             continue
         seen.add(real)
@@ -137,7 +142,7 @@ def _walk(root: Path) -> Iterator[str]:
 
 
 def _find_splits(root: Path, paths: Sequence[str], seed: int) -> tuple[list[str], list[str], int]:
-    """Paths to train on, paths held out, and how many are in neither."""
+    """Return the paths to train on, the paths to hold out, and the number of images in neither."""
     test = [path for path in paths if path.startswith("test/")]
     train = [path for path in paths if path.startswith("train/")]
     rest = len(paths) - len(train) - len(test)
@@ -153,7 +158,7 @@ def _find_splits(root: Path, paths: Sequence[str], seed: int) -> tuple[list[str]
 
 
 def _find_class(path: str) -> str:
-    """The name of the folder that a file lies in; none at the top of a split."""
+    """Return the name of the folder that a file lies in, or an empty string at the top of a split."""
     folders = path.split("/")[:-1]
     if folders and folders[0] in SPLITS:
         folders = folders[1:]
@@ -161,20 +166,20 @@ def _find_class(path: str) -> str:
 
 
 def _read_stamp(root: Path, paths: Iterable[str]) -> str:
-    """SHA-256 over the paths, sizes and times of change, which change when a file does."""
+    """Return a SHA-256 over paths, sizes and modification times. It changes when a file does."""
     digest = hashlib.sha256()
     for path in paths:
         try:
             status = os.stat(root / path)
             said = (status.st_size, status.st_mtime_ns)
-        except OSError:  # a link to nowhere; reading it gives the reason
+        except OSError:  # a broken link; reading the file later gives the reason
             said = (-1, -1)
         digest.update(repr((path, *said)).encode())
     return digest.hexdigest()
 
 
 def _refuse_few(listing: Listing, at_least: int) -> None:
-    """Refuses a batch that cannot be filled before any file is opened."""
+    """Check that the training images fill one batch, before any file is opened."""
     if listing.train < at_least:
         raise DataError(
             f"the batch size is {at_least} and there are {listing.train} images to train on in {listing.root}: "
@@ -182,18 +187,19 @@ def _refuse_few(listing: Listing, at_least: int) -> None:
         )
 
 
-# Every file, once
+# Reading every file
 
 
 def choose_common_shape(listing: Listing, largest_side: int) -> Shape:
-    """The one shape that all images are stored in, from what the files say of themselves.
+    """Return the shape in which all images are stored, from the headers of the files.
 
-    Where all are of one size it is that size, so that no pixel is cut off; else a square whose side is the median of
-    the shorter sides: larger images are scaled down to it, smaller ones up, and long ones lose their ends. Either way
-    the shorter side is at most `largest_side`. One channel where every image is grey, else three.
+    If all images have one size, it is that size, so that no pixel is cut off. Otherwise it is a square, and its side is
+    the median of the shorter sides. Larger images are scaled down to it, smaller ones are scaled up, and long ones lose
+    their ends. In both cases the shorter side is at most `largest_side` pixels. There is one channel if every image is
+    grey, and there are three otherwise.
 
     Raises:
-        DataError: no file can be opened.
+        DataError: if no file can be opened, or if all images are too small.
     """
     shapes = [shape for shape in _run_in_threads(lambda path: _try_shape(listing.root / path), listing.paths) if shape]
     usable = [shape for shape in shapes if min(shape[:2]) >= SMALLEST]
@@ -217,15 +223,18 @@ def _try_shape(path: Path) -> Shape | None:
 
 
 def read_all(listing: Listing, shape: Shape, held: np.ndarray | None = None) -> FoundImages:
-    """Decodes every file, in threads, with a bar.
+    """Decode every file in threads, with a progress bar.
 
     Args:
         listing: the files.
-        shape: of the pixels.
-        held: (n, H, W, C) uint8, where the pixels come to lie; None: they are not kept.
+        shape: the shape of the pixels.
+        held: (n, H, W, C) uint8, the array that receives the pixels. None discards them.
+
+    Returns:
+        The reasons why files cannot be used, and a hash of all files.
 
     Raises:
-        DataError: no file can be used.
+        DataError: if no file can be used.
     """
 
     def read(row: int) -> tuple[bytes, str | None]:
@@ -255,6 +264,7 @@ def read_all(listing: Listing, shape: Shape, held: np.ndarray | None = None) -> 
 
 
 def _refuse_nothing_left(listing: Listing, why: str) -> DataError:
+    """Return the error for a folder without a usable image."""
     return DataError(
         f"none of the {len(listing.paths)} images in {listing.root} can be used ({listing.paths[0]}: {why}): "
         "give another folder"
@@ -262,7 +272,7 @@ def _refuse_nothing_left(listing: Listing, why: str) -> DataError:
 
 
 def _run_in_threads(work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
-    """What `work` gives for each item, in order."""
+    """Yield the result of `work` for each item, in order."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for first in range(0, len(items), _AT_ONCE):
             yield from pool.map(work, items[first : first + _AT_ONCE])
@@ -273,7 +283,7 @@ def _list_readable(listing: Listing, found: FoundImages) -> list[int]:
 
 
 def _close_gaps(held: np.ndarray, rows: Sequence[int]) -> np.ndarray:
-    """The rows that were read, moved together in place: a copy would need the memory twice."""
+    """Move the rows that were read together in place. A copy would need twice the memory."""
     for place, row in enumerate(rows):
         if place != row:
             held[place] = held[row]
@@ -284,7 +294,10 @@ def _close_gaps(held: np.ndarray, rows: Sequence[int]) -> np.ndarray:
 
 
 def _make_record(listing: Listing, found: FoundImages, shape: Shape, largest_side: int) -> dict[str, Any]:
-    """What data.json says, `counts`, `classes` and `skipped` for people, the rest to know the folder again."""
+    """Return the content of data.json.
+
+    People read `counts`, `classes` and `skipped`. The other entries recognise the folder when a run is resumed.
+    """
     train = sum(row < listing.train for row in _list_readable(listing, found))
     counts = {"train": train, "test": len(_list_readable(listing, found)) - train, "skipped": len(found.reasons)}
     return {
@@ -299,13 +312,13 @@ def _make_record(listing: Listing, found: FoundImages, shape: Shape, largest_sid
 
 
 def _read_recorded(listing: Listing, before: Mapping[str, Any]) -> FoundImages:
-    """What an earlier session found in the same files."""
+    """Return what an earlier session found in the same files."""
     places = {path: row for row, path in enumerate(listing.paths)}
     return FoundImages({places[entry["path"]]: entry["reason"] for entry in before["skipped"]}, before["content"])
 
 
 def _refuse_change(root: Path, before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> None:
-    """Refuses to go on with other images than a run began with."""
+    """Check that a resumed run has the images that it began with."""
     if before and any(before.get(key) != now[key] for key in ("content", "shape", "skipped", "classes")):
         old, new = ((one["counts"]["train"], one["counts"]["test"]) for one in (before, now))
         raise DataError(
@@ -315,10 +328,10 @@ def _refuse_change(root: Path, before: Mapping[str, Any] | None, now: Mapping[st
 
 
 def _make_dataset(name: str, listing: Listing, found: FoundImages, images: Any, record: Mapping[str, Any]) -> DataSet:
-    """Both splits of what could be read.
+    """Return the data set of the images that could be read.
 
     Raises:
-        DataError: nothing is left of a split.
+        DataError: if no image of a split could be read.
     """
     train = int(record["counts"]["train"])
     labels = listing.labels[_list_readable(listing, found)]
@@ -330,34 +343,34 @@ def _make_dataset(name: str, listing: Listing, found: FoundImages, images: Any, 
     return DataSet(name, splits[0], splits[1], listing.classes, record)
 
 
-# Streamed
+# Streaming
 
 
 class FolderImages:
-    """Images (n, H, W, C) uint8 that lie in files and are decoded, in threads, each time they are asked for.
+    """Images (n, H, W, C) uint8 in files. Threads decode them each time they are requested.
 
-    A slice is again such images, nothing decoded; rows by number are an array.
+    A slice is again a `FolderImages`, and nothing is decoded. An array of row numbers gives an array of images.
     """
 
     def __init__(self, root: Path, paths: Sequence[str], shape: Shape, pool: ThreadPoolExecutor | None = None) -> None:
-        """Files that have been read once before; `pool` decodes them."""
+        """Take files that have been read once before. The threads of `pool` decode them."""
         self._root, self._paths, self._shape = root, tuple(paths), shape
         self._pool = pool or ThreadPoolExecutor(os.cpu_count())
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """(n, H, W, C)."""
+        """The shape (n, H, W, C)."""
         return (len(self._paths), *self._shape)
 
     def __len__(self) -> int:
-        """N."""
+        """Return n."""
         return len(self._paths)
 
     def __getitem__(self, rows: Any) -> Any:
-        """The images of a slice, still in their files; or of row numbers of any shape, an array.
+        """Return the images of a slice, still in files, or an array for row numbers of any shape.
 
         Raises:
-            DataError: a file has gone or changed since.
+            DataError: if a file can no longer be read.
         """
         if isinstance(rows, slice):
             return FolderImages(self._root, self._paths[rows], self._shape, self._pool)
@@ -366,15 +379,22 @@ class FolderImages:
         return flat.reshape(*rows.shape, *self._shape)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """All of them, decoded."""
+        """Decode all images."""
         return self[np.arange(len(self))].astype(dtype or np.uint8, copy=False)
 
     def joined(self, other: FolderImages) -> FolderImages:
-        """These images and then the other's."""
+        """Return these images followed by the images of `other`."""
         return FolderImages(self._root, (*self._paths, *other._paths), self._shape, self._pool)
 
     def ahead(self, batches: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
-        """The images of each batch of row numbers, in order; `count` batches are being decoded while one is used."""
+        """Yield the images of each batch of row numbers, in order.
+
+        While the caller uses one batch, threads decode the next ones.
+
+        Args:
+            batches: row numbers (N,) of each batch.
+            count: how many batches are decoded ahead.
+        """
         started: collections.deque[list[Future[np.ndarray]]] = collections.deque()
         for rows in batches:
             started.append(self._started(rows))

@@ -1,4 +1,7 @@
-"""Images in one NumPy file: x_train, y_train, x_test, y_test, or images and labels -> a data set. No pickles."""
+"""A data set in one NumPy file: x_train, y_train, x_test, y_test, or images and labels.
+
+Pickles in the file are refused.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,18 @@ KEYS = "x_train (and y_train, x_test, y_test), or images (and labels)"
 
 
 def load(path: Path, seed: int = 0) -> DataSet:
-    """The data set in an npz file.
+    """Load the data set in an npz file.
 
-    Images are uint8 (n, H, W, C) or (n, H, W), C from 1 to 4; labels whole numbers from 0, (n,) or (n, 1), or absent.
-    Names of the classes may stand under `classes`. Without a test split a tenth of the images is held out by the seed.
+    Images are uint8, (n, H, W, C) or (n, H, W), with C from 1 to 4. Labels are whole numbers from 0, (n,) or (n, 1),
+    and may be absent. The names of the classes may be in the array `classes`. Without a test split, the seed holds out
+    a tenth of the images.
+
+    Args:
+        path: the file.
+        seed: seed that chooses the held-out images.
 
     Raises:
-        DataError: no such file, a damaged one, other keys, or arrays of another shape, type or range.
+        DataError: if there is no such file, it is damaged, or its arrays have other names, shapes, types or ranges.
     """
     arrays = _read_arrays(path)
     key, labels_key = ("x_train", "y_train") if "x_train" in arrays else ("images", "labels")
@@ -39,10 +47,10 @@ def load(path: Path, seed: int = 0) -> DataSet:
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """What the file holds, all of it read.
+    """Read all arrays of the file.
 
     Raises:
-        DataError: there is no such file, it is no npz file, or an array in it is damaged or of Python objects.
+        DataError: if there is no such file, it is not an npz file, or an array is damaged or holds Python objects.
     """
     if not path.is_file():
         raise DataError(f"there is no file {path}: give npz:PATH with the path of an .npz file")
@@ -57,7 +65,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_split(path: Path, arrays: dict[str, np.ndarray], key: str, labels_key: str) -> Split:
-    """One split, in its shapes."""
+    """Check one split, and return its images as (n, H, W, C) and its labels as (n,)."""
     images = arrays[key]
     if images.ndim == 3:
         images = images[..., None]
@@ -70,7 +78,7 @@ def _read_split(path: Path, arrays: dict[str, np.ndarray], key: str, labels_key:
 
 
 def _read_labels(path: Path, labels: np.ndarray | None, key: str, count: int) -> np.ndarray:
-    """Class numbers (n,) int64."""
+    """Return the class numbers (n,) int64. They are UNLABELLED if there are no labels."""
     if labels is None:
         return np.full(count, UNLABELLED, np.int64)
     flat = labels.reshape(len(labels)) if labels.ndim == 2 and labels.shape[1] == 1 else labels
@@ -82,7 +90,7 @@ def _read_labels(path: Path, labels: np.ndarray | None, key: str, count: int) ->
 
 
 def _read_classes(path: Path, arrays: dict[str, np.ndarray], train: Split, test: Split) -> tuple[str, ...]:
-    """The names that the file has, or the numbers themselves."""
+    """Return the class names in the file, or the class numbers as text."""
     count = int(max(train.labels.max(), test.labels.max())) + 1
     if "classes" not in arrays:
         return tuple(str(number) for number in range(count))

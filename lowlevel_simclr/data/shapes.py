@@ -1,6 +1,6 @@
-"""The embedded data set: ten kinds of shape, drawn, deterministic; raw pixels say little about the kind.
+"""The embedded data set: ten kinds of shapes, drawn deterministically from a seed.
 
-Not here: files, splits (`data.py`), augmentation (`augment.py`).
+Raw pixels say little about the kind of shape. `catalog.py` cuts the images into splits.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from lowlevel_simclr.contract.philox import (
 )
 
 SIZE = 32  # pixels a side
-NOISE = 0.06  # half width of the noise, on the [0, 1] scale
-_BLOCKS_PER_IMAGE = SIZE * SIZE // 4  # a Philox block is four words, one word a pixel
-_CHUNK = 1000  # images drawn at once, so that the working set stays in tens of MiB
+NOISE = 0.06  # half width of the noise, for pixels in [0, 1]
+_BLOCKS_PER_IMAGE = SIZE * SIZE // 4  # a Philox block has four words, and a pixel takes one
+_CHUNK = 1000  # images drawn at once; keeps the working memory at tens of MiB
 
 Field = np.ndarray  # (n, S, S) signed distance in units of the shape's radius, negative inside
 
@@ -53,7 +53,10 @@ def _ring(x: Field, y: Field) -> Field:
 
 
 def _star(x: Field, y: Field) -> Field:
-    """Five points: the plane folded onto one tenth, where the outline is a single straight line."""
+    """Five points.
+
+    The plane is folded onto one tenth of it, where the outline is a single straight line.
+    """
     tenth = np.pi / 5
     angle = abs((np.arctan2(y, x) + tenth) % (2 * tenth) - tenth)  # 0 on a point's axis, pi/5 between two points
     radius = np.hypot(x, y)
@@ -94,13 +97,26 @@ CLASSES = tuple(DISTANCE)
 
 
 def draw_shapes(count: int, seed: int, first: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Images `first .. first + count - 1` of the endless data set that `seed` names.
+    """Draw the images `first` to `first + count - 1` of the endless data set that the seed defines.
 
-    Image i is a function of (seed, i) alone, so any part can be drawn by itself. Its kind is i mod 10; place,
-    size, rotation, tone (dark on light or light on dark) and a little noise are random.
+    Image i depends only on (seed, i), so that any part can be drawn by itself. Its kind is i mod 10. Position, size,
+    rotation, tone (dark on light or light on dark) and a little noise are random.
 
-    Returns images uint8 (count, 32, 32, 3) and labels int64 (count,).
-    Raises ValueError for a negative count.
+    Args:
+        count: number of images, at least 0.
+        seed: seed of the data set, in [0, 2^64).
+        first: index of the first image, at least 0.
+
+    Returns:
+        Images (count, 32, 32, 3) uint8 and labels (count,) int64.
+
+    Raises:
+        ValueError: if `count` is negative.
+
+    Examples:
+        >>> images, labels = draw_shapes(2, seed=0)
+        >>> images.shape, labels.tolist()
+        ((2, 32, 32, 3), [0, 1])
     """
     if count < 0:
         raise ValueError(f"cannot draw {count} images: give a count of 0 or more")
@@ -113,7 +129,7 @@ def draw_shapes(count: int, seed: int, first: int = 0) -> tuple[np.ndarray, np.n
 
 
 def _draw_images(index: np.ndarray, seed: int) -> np.ndarray:
-    """Grey images uint8 (n, S, S) of the given indices."""
+    """Return grey images (n, S, S) uint8 for the given indices (n,)."""
     cover = _measure_coverage(index, _draw_uniforms(index, seed, SHAPE_PLACE))  # (n, S, S)
     tone = _draw_uniforms(index, seed, SHAPE_TONE)  # (n, 4)
     dark, light = 0.10 + 0.20 * tone[:, 0], 0.70 + 0.20 * tone[:, 1]
@@ -125,10 +141,13 @@ def _draw_images(index: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _measure_coverage(index: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """How much of each pixel the shape covers, (n, S, S) in [0, 1]; `place` (n, 4) uniform: x, y, size, turn."""
+    """Return how much of each pixel the shape covers, (n, S, S) in [0, 1].
+
+    `place` (n, 4) holds uniform numbers for x, y, size and rotation.
+    """
     radius = SIZE * (0.22 + 0.12 * place[:, 2])  # pixels
     room = SIZE / 2 - radius
-    centre = SIZE / 2 + (2 * place[:, :2] - 1) * room[:, None]  # (n, 2), the shape stays inside the picture
+    centre = SIZE / 2 + (2 * place[:, :2] - 1) * room[:, None]  # (n, 2); the shape stays inside the image
     turn = 2 * np.pi * place[:, 3]
     pixel = np.arange(SIZE) + 0.5
     dx = (pixel[None, None, :] - centre[:, 0, None, None]) / radius[:, None, None]
@@ -138,17 +157,17 @@ def _measure_coverage(index: np.ndarray, place: np.ndarray) -> np.ndarray:
     cover = np.empty_like(x)
     for kind, distance in enumerate(DISTANCE.values()):
         rows = index % len(CLASSES) == kind
-        cover[rows] = 0.5 - distance(x[rows], y[rows]) * radius[rows, None, None]  # a one pixel wide ramp
+        cover[rows] = 0.5 - distance(x[rows], y[rows]) * radius[rows, None, None]  # a ramp one pixel wide
     return np.clip(cover, 0, 1)
 
 
 def _draw_uniforms(index: np.ndarray, seed: int, purpose: int) -> np.ndarray:
-    """Four uniforms in [0, 1) for each image, (n, 4)."""
+    """Draw four uniform numbers in [0, 1) for each image, (n, 4)."""
     return to_uniform(draw_words(seed, 0, index, 0, purpose)).astype(np.float64)
 
 
 def _draw_noise(index: np.ndarray, seed: int) -> np.ndarray:
-    """Independent noise for each pixel, (n, S, S), uniform in +- NOISE."""
+    """Draw independent noise for each pixel, (n, S, S), uniform in [-NOISE, NOISE)."""
     counter = np.zeros((len(index), _BLOCKS_PER_IMAGE, 4), np.uint32)
     counter[..., 0] = np.arange(_BLOCKS_PER_IMAGE)
     counter[..., 1] = index[:, None]

@@ -1,8 +1,8 @@
-"""The test transform: what becomes of an image before the encoder represents it.
+"""The test transform: what happens to an image before the encoder represents it.
 
-It is a view without randomness: the whole image, scaled to [0, 1], resized to the encoder's input where its size
-differs (bilinear, half-pixel centres, antialiased), then (x - mean) / std. Evaluation, `embed` and `encoder.keras` all
-call it, so they agree by construction.
+It is a view without randomness. The whole image is scaled to [0, 1] and resized to the encoder's input if its size
+differs (bilinear, half-pixel centres, antialiased). Then it becomes (x - mean) / std. Evaluation, `embed` and
+`encoder.keras` all call it, so that they agree.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from lowlevel_simclr.runtime.keras import find_keras_generation
 
 
 class PixelScaling(NamedTuple):
-    """What the encoder takes is (x - mean) / std of pixels x in [0, 1]; one number a channel.
+    """The scaling (x - mean) / std of pixels x in [0, 1], before the encoder.
 
-    mean: None for 0. std: None for 1.
+    Attributes:
+        mean: one number per channel. None means 0.
+        std: one number per channel. None means 1.
     """
 
     mean: tuple[float, ...] | None = None
@@ -35,14 +37,23 @@ UNSCALED = PixelScaling()
 class InferenceTransform:
     """The test transform of one encoder.
 
-    size: S, pixels a side of what the encoder takes; None leaves the size of the images. scaling: of the pixels.
+    Attributes:
+        size: S, pixels a side of the encoder's input. None keeps the size of the images.
+        scaling: the scaling of the pixels.
     """
 
     size: int | None
     scaling: PixelScaling = UNSCALED
 
     def __call__(self, images: Any) -> Any:
-        """Return (B, S, S, C) float32 for images (B, H, W, C), uint8 or float in [0, 255]: tensors, or symbolic."""
+        """Transform a batch of images.
+
+        Args:
+            images: (B, H, W, C) uint8 or float in [0, 255], as tensors or as symbolic images of Keras.
+
+        Returns:
+            (B, S, S, C) float32.
+        """
         return self.standardise(self.resize(images))
 
     def resize(self, images: Any) -> Any:
@@ -53,13 +64,13 @@ class InferenceTransform:
         return resize_antialiased(x, self.size)
 
     def standardise(self, x: Any) -> Any:
-        """Return (x - mean) / std for pixels in [0, 1]."""
+        """Return (x - mean) / std for pixels x in [0, 1]."""
         mean, std = self.scaling
         x = x if mean is None else x - np.array(mean, np.float32)
         return x if std is None else x / np.array(std, np.float32)
 
     def describe(self, shape: Sequence[int]) -> str:
-        """Return the transform in words, for images of shape (..., H, W, C)."""
+        """Describe the transform in words, for images of shape (..., H, W, C)."""
         height, width = shape[-3:-1]
         words = ["the whole image, no augmentation"]
         if self.size is not None and (height, width) != (self.size, self.size):
@@ -78,11 +89,11 @@ def find_transform(encoder: tf.keras.Model, scaling: PixelScaling = UNSCALED) ->
 
 
 def resize_antialiased(images: Any, size: int) -> Any:
-    """Return images (..., H, W, C), tensors or symbolic, as (..., size, size, C): bilinear and antialiased.
+    """Resize images (..., H, W, C) to (..., size, size, C): bilinear and antialiased.
 
-    For symbolic images this is an operation, which Keras saves and loads as a layer. The layer Resizing will not do.
-    Keras 2's has no antialias. Keras 3's takes `training` for True where nobody says, and the layers behind it follow
-    when the model is called directly, so that BatchNorm would train.
+    The images are tensors or symbolic. For symbolic images this is an operation, which Keras saves and loads as a
+    layer. The layer `Resizing` cannot be used. In Keras 2 it has no antialiasing. In Keras 3 it assumes `training=True`
+    if no value is given. When the model is called directly, the layers after it do the same, and BatchNorm would train.
     """
     if _operations(images) is tf:
         return tf.image.resize(images, (size, size), "bilinear", antialias=True)
@@ -92,6 +103,6 @@ def resize_antialiased(images: Any, size: int) -> Any:
 
 
 def _operations(images: Any) -> ModuleType:
-    """Return TensorFlow, or `keras.ops` for the symbolic images of Keras 3, which TensorFlow does not take."""
+    """Return TensorFlow, or `keras.ops` for symbolic images of Keras 3, which TensorFlow does not accept."""
     symbolic = find_keras_generation() == 3 and isinstance(images, tf.keras.KerasTensor)
     return tf.keras.ops if symbolic else tf

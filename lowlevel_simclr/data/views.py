@@ -1,6 +1,6 @@
-"""Two views of every image: their parameters are drawn from (seed, epoch, image index, view), then the pixels made.
+"""Two views of every image: draw parameters from (seed, epoch, image index, view), then make the pixels.
 
-Not here: pixel arithmetic and random numbers. They belong to the implementation (`stock` or `ops`).
+Random numbers and pixel arithmetic belong to the implementation (`stock` or `ops`).
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ Views = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]  # (epoch, index,
 
 
 class ViewOps(Protocol):
-    """The ops that views need, as `ops` and `stock` have them."""
+    """The ops that views need. `ops` and `stock` both provide them."""
 
     @property
     def draw_view_params(self) -> Callable[..., Any]:
-        """(seed, epoch, index, recipe, height, width) -> ViewParams of 2N rows."""
+        """The op (seed, epoch, index, recipe, height, width) -> ViewParams of 2N rows."""
 
     @property
     def make_views(self) -> Callable[..., tf.Tensor]:
-        """(images, params, size, dtype, mean, std) -> (2N, S, S, C)."""
+        """The op (images, params, size, dtype, mean, std) -> views (2N, S, S, C)."""
 
 
 def make_two_views(
@@ -40,18 +40,21 @@ def make_two_views(
     implementation: ViewOps,
     scaling: PixelScaling = UNSCALED,
 ) -> tf.Tensor:
-    """Return both views of every image (SimCLR, appendix A): rows 0..N-1 are the first views, N..2N-1 the second.
+    """Return both views of every image (SimCLR, appendix A).
+
+    Rows 0 to N-1 are the first views, and rows N to 2N-1 are the second views of the same images.
 
     Args:
         images: (N, H, W, C) uint8.
-        epoch: scalar integer; with `index` it decides what is drawn, so a resumed run draws the same views.
-        index: (N,) int64, the images' places in the data set.
-        seed: the run's seed.
+        epoch: scalar integer. The seed, the epoch and the index decide what is drawn, so a resumed run draws the same
+            views.
+        index: (N,) int64, positions of the images in the data set.
+        seed: seed of the run, in [0, 2^64).
         recipe: the ranges and probabilities of the views.
         size: S, pixels a side of a view.
-        dtype: of the views.
-        implementation: whose ops.
-        scaling: of the pixels, at the end.
+        dtype: dtype of the views.
+        implementation: the ops to use.
+        scaling: scaling of the pixels, applied last.
 
     Returns:
         (2N, S, S, C) of `dtype`.
@@ -71,7 +74,10 @@ def compile_views(
     scaling: PixelScaling = UNSCALED,
     jit_compile: bool = False,
 ) -> Views:
-    """Return a compiled function (epoch, index, images) -> both views of every image, see `make_two_views`."""
+    """Return a compiled function from (epoch, index, images) to both views of every image.
+
+    `jit_compile` compiles it with XLA. The other arguments are those of `make_two_views`.
+    """
 
     def views(epoch: tf.Tensor, index: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
         return make_two_views(
@@ -86,5 +92,5 @@ def compile_views(
             scaling=scaling,
         )
 
-    # Autograph, which nothing here needs, would take half of the step's tracing time.
+    # Nothing here needs autograph, and it would take half of the step's tracing time.
     return tf.function(views, jit_compile=jit_compile, autograph=False)
