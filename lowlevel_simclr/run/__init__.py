@@ -1,1 +1,1 @@
-"""A run folder: its files, its checkpoints, and what they say."""
+"""The folder of a run: its files, its checkpoints and its results."""

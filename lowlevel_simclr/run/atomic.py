@@ -1,4 +1,4 @@
-"""Files that are whole or not there, locks, and errors of the file system as messages."""
+"""Atomic file writes, locks, and file system errors as messages."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from typing import Any, BinaryIO
 
 
 class RunError(RuntimeError):
-    """A run folder that cannot be used; the text says why and what to do."""
+    """The run folder cannot be used. The message says why and what to do."""
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Writes a file so that `path` holds the old bytes or all of the new ones, also after a kill.
+    """Write a file so that `path` holds either the old bytes or all of the new ones, even after a kill.
+
+    The bytes are written to `path` + ".tmp", synced to the disk, and renamed.
 
     Args:
-        path: the file; its folder must exist. `path` + ".tmp" is written first, synced, and renamed.
-        write: writes the content into the open file.
+        path: the file. Its folder must exist.
+        write: function that writes the content into the open file.
 
     Raises:
-        OSError: the disk is full, the folder unwritable and so on; the old file is untouched and nothing else
-            is left.
+        OSError: if the file cannot be written, for example because the disk is full. The old file is then unchanged,
+            and the new one is removed.
     """
     temporary = path.with_name(path.name + ".tmp")
     try:
@@ -42,7 +44,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def choose_free_name(path: Path, word: str) -> Path:
-    """Return a path beside a file that is not there yet: file.word, then file.word-2, and so on."""
+    """Return a path beside `path` that does not exist: path.word, then path.word-2, and so on."""
     number, place = 1, path.with_name(f"{path.name}.{word}")
     while place.exists():
         number += 1
@@ -51,7 +53,7 @@ def choose_free_name(path: Path, word: str) -> Path:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes a rename in the folder last through a power cut."""
+    """Sync a folder to the disk, so that a rename in it survives a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -60,16 +62,21 @@ def _sync_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write an object as JSON, atomically. A number that is not finite raises a ValueError."""
+    """Write an object as JSON, atomically.
+
+    Raises:
+        ValueError: if a number is NaN or infinite.
+        OSError: if the file cannot be written.
+    """
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object that a file holds.
+    """Return the JSON object in a file.
 
     Raises:
-        RunError: for a file that holds none.
+        RunError: if the file is not JSON, or its value is not an object.
     """
     try:
         value = json.loads(path.read_bytes())
@@ -81,10 +88,19 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def lock_file(path: Path, wait: bool) -> BinaryIO:
-    """An exclusive lock on a file, held until the returned file is closed or the process ends or is killed.
+    """Lock a file exclusively.
+
+    The lock is held until the returned file is closed, or until the process ends or is killed.
+
+    Args:
+        path: the file. It is created if it does not exist.
+        wait: whether to wait while another process holds the lock.
+
+    Returns:
+        The open file.
 
     Raises:
-        BlockingIOError: another process holds it and `wait` is false.
+        BlockingIOError: if another process holds the lock and `wait` is False.
     """
     file = open(path, "a+b")
     try:
@@ -97,7 +113,15 @@ def lock_file(path: Path, wait: bool) -> BinaryIO:
 
 @contextlib.contextmanager
 def explain_os_errors(what: str, folder: Path) -> Iterator[None]:
-    """Turns an error of the file system into a `RunError` that says what to do about it."""
+    """Turn an OSError inside the block into a RunError that says what to do.
+
+    Args:
+        what: verb phrase for the message "cannot WHAT FOLDER".
+        folder: the folder that the message names.
+
+    Raises:
+        RunError: if the block raises an OSError.
+    """
     try:
         yield
     except OSError as error:

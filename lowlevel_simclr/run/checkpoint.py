@@ -1,9 +1,9 @@
-"""Checkpoints: one file each, step-00000123.npz, whole or not there, without pickles.
+"""Checkpoints: one file each, step-00000123.npz, written atomically and without pickles.
 
-A file is a NumPy archive: the arrays under their own names and `__meta__`, a JSON text that holds the step,
-the name, dtype and shape of every array, and what the caller wants remembered (seed, configuration hash, loss
-scale). The archive's checksums guard the bytes of each array, the list guards that every array is there. The
-same content gives the same bytes.
+A file is a NumPy archive. It holds the arrays under their own names, and a JSON text named `__meta__`. The text holds
+the step, the name, dtype and shape of every array, and values of the caller (seed, configuration hash). The archive's
+checksums guard the bytes of each array. The list of arrays shows whether one is missing. The same content gives the
+same bytes.
 """
 
 from __future__ import annotations
@@ -24,21 +24,24 @@ from lowlevel_simclr.run.atomic import choose_free_name, write_atomically
 
 META = "__meta__"
 NAME = re.compile(r"step-(\d{8,})\.npz")
-KINDS = "biufcSU"  # dtype kinds that come back as saved; bfloat16 (kind V) does not, objects need pickles
+KINDS = "biufcSU"  # dtype kinds that load as they were saved; bfloat16 (kind V) does not, and objects need pickles
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint that cannot be written or read; the text says why and what to do."""
+    """A checkpoint cannot be written or read. The message says why and what to do."""
 
 
 class DamageError(ValueError):
-    """A checkpoint whose bytes are not those that were saved, or are of no use: proven, not merely unreadable."""
+    """The bytes of a checkpoint are proven to be damaged or useless. A failure to read them is no proof."""
 
 
 class Checkpoint(NamedTuple):
-    """What `save` was given.
+    """The content of a checkpoint, as it was given to `save`.
 
-    step: steps trained. arrays: by name, in the order they were saved. meta: the caller's own.
+    Attributes:
+        step: number of steps trained.
+        arrays: the arrays by name, in the order in which they were saved.
+        meta: values of the caller.
     """
 
     step: int
@@ -50,24 +53,25 @@ class Checkpoint(NamedTuple):
 
 
 def save(folder: Path, step: int, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], keep: int) -> Path:
-    """Writes the checkpoint of a step and keeps the newest few.
+    """Write the checkpoint of a step, and delete all but the newest few.
 
-    When it returns, the file is on the disk, whole; when it raises or is killed, the earlier checkpoints are
-    as they were. Checkpoints of later steps, which were not used, are renamed and stay.
+    When the function returns, the whole file is on the disk. When it raises or is killed, the earlier checkpoints are
+    unchanged. Checkpoints of later steps were not used. They are renamed and stay.
 
     Args:
-        folder: the run's checkpoints/, made if it is not there.
-        step: steps trained, at least 0.
-        arrays: what training needs to go on, by name; any shapes, dtypes of numbers or text.
+        folder: the run's checkpoints/. It is created if it does not exist.
+        step: number of steps trained, at least 0.
+        arrays: the state that training needs to continue, by name. Shapes are free, dtypes are numbers or text.
         meta: JSON values, such as the seed and the configuration hash.
-        keep: how many checkpoints stay, at least 1.
+        keep: number of checkpoints to keep, at least 1.
 
     Returns:
-        The file.
+        The path of the file.
 
     Raises:
-        CheckpointError: the disk is full, the folder unwritable and so on.
-        ValueError: a negative step, keep below 1, a dtype that would not come back, a reserved name.
+        CheckpointError: if the file cannot be written, for example because the disk is full.
+        ValueError: if `step` is negative, `keep` is below 1, a dtype would not load as it was saved, or an array has
+            the reserved name `__meta__`.
     """
     _refuse_unsavable(step, arrays, keep)
     path = folder / f"step-{step:08d}.npz"
@@ -86,7 +90,7 @@ def save(folder: Path, step: int, arrays: Mapping[str, np.ndarray], meta: Mappin
 
 
 def _refuse_unsavable(step: int, arrays: Mapping[str, np.ndarray], keep: int) -> None:
-    """What no checkpoint can hold.
+    """Check that a checkpoint can hold the arguments of `save`.
 
     Raises:
         ValueError: see `save`.
@@ -101,7 +105,7 @@ def _refuse_unsavable(step: int, arrays: Mapping[str, np.ndarray], keep: int) ->
 
 
 def _write(file: BinaryIO, step: int, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
-    """The archive, uncompressed: weights do not shrink, and a checkpoint should not cost a step."""
+    """Write the archive uncompressed. Weights do not compress, and a checkpoint must not take as long as a step."""
     listed = {name: [array.dtype.str, list(array.shape)] for name, array in arrays.items()}
     text = np.array(json.dumps({"step": step, "arrays": listed, "meta": dict(meta)}))
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
@@ -111,7 +115,7 @@ def _write(file: BinaryIO, step: int, arrays: Mapping[str, np.ndarray], meta: Ma
 
 
 def _prune(folder: Path, step: int, keep: int) -> None:
-    """Leave the newest `keep` up to `step`, and rename the later ones."""
+    """Keep the newest `keep` checkpoints up to `step`, and rename the later ones."""
     files = _list_files(folder)
     earlier = [number for number in sorted(files) if number <= step]
     for number in earlier[:-keep]:
@@ -121,10 +125,13 @@ def _prune(folder: Path, step: int, keep: int) -> None:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a file that was not used, so that nothing overwrites or prunes it; return its new path.
+    """Rename a file that was not used, so that nothing overwrites or deletes it.
+
+    Returns:
+        The new path.
 
     Raises:
-        OSError: it cannot be renamed.
+        OSError: if it cannot be renamed.
     """
     place = choose_free_name(path, "unused")
     os.replace(path, place)
@@ -132,12 +139,12 @@ def set_aside(path: Path) -> Path:
 
 
 def _list_files(folder: Path) -> dict[int, Path]:
-    """Return the checkpoints of a folder by their step, damaged or not; none where there is no folder.
+    """Return the checkpoints of a folder by their step, damaged or not. There are none if the folder does not exist.
 
-    `Path.glob` would take a folder that cannot be listed for an empty one.
+    `Path.glob` is not used, because it treats a folder that cannot be listed as an empty one.
 
     Raises:
-        OSError: the folder cannot be listed.
+        OSError: if the folder cannot be listed.
     """
     try:
         with os.scandir(folder) as entries:
@@ -151,14 +158,14 @@ def _list_files(folder: Path) -> dict[int, Path]:
 
 
 def load(path: Path) -> Checkpoint:
-    """Return the checkpoint in a file.
+    """Load the checkpoint in a file.
 
     Raises:
-        DamageError: the bytes are damaged, or are no checkpoint; the text says how.
-        OSError: the file cannot be read.
-        MemoryError: there is no room for it.
+        DamageError: if the bytes are damaged, or are not a checkpoint. The message says how.
+        OSError: if the file cannot be read.
+        MemoryError: if there is not enough memory.
     """
-    data = path.read_bytes()  # apart from the rest: what fails here says nothing about the bytes
+    data = path.read_bytes()  # outside `try`: a failure to read says nothing about the bytes
     try:
         arrays = _read(data)
         record = json.loads(str(arrays.pop(META)))
@@ -166,7 +173,7 @@ def load(path: Path) -> Checkpoint:
         checkpoint = Checkpoint(record["step"], {name: arrays[name] for name in listed}, record["meta"])
     except MemoryError:
         raise
-    except Exception as error:  # damaged bytes raise whatever they lead to, from EOFError to RuntimeError
+    except Exception as error:  # damaged bytes raise many types, from EOFError to RuntimeError
         raise DamageError(f"{type(error).__name__}: {error}") from error
     found = {name: (array.dtype.str, array.shape) for name, array in arrays.items()}
     if found != listed:
@@ -175,7 +182,10 @@ def load(path: Path) -> Checkpoint:
 
 
 def _read(data: bytes) -> dict[str, np.ndarray]:
-    """Every array of an archive; members are read to their end, where the checksum is compared."""
+    """Return every array of an archive.
+
+    Each member is read to its end, because zipfile compares the checksum there.
+    """
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         return {name.removesuffix(".npy"): _read_array(archive.read(name)) for name in archive.namelist()}
 
@@ -191,23 +201,25 @@ def find_non_finite(arrays: Mapping[str, np.ndarray]) -> str | None:
             continue
         with np.errstate(over="ignore", invalid="ignore"):
             total = array.sum()
-        # One pass without memory of its own. The sum of finite numbers may overflow, and then every number is asked.
+        # The sum takes one pass and no extra memory. It can overflow although all numbers are finite. Then every number
+        # is checked.
         if not np.isfinite(total) and not np.isfinite(array).all():
             return name
     return None
 
 
 def load_latest(folder: Path) -> Checkpoint | None:
-    """Return the newest checkpoint of a folder that is sound, and name each newer one that is not on stderr.
+    """Load the newest sound checkpoint of a folder, and name on stderr each newer one that is damaged.
 
-    Only proven damage leads to an older checkpoint: a wrong checksum, a cut file, numbers that are NaN or infinite.
+    Only proven damage leads to an older checkpoint: a wrong checksum, a truncated file, or a number that is NaN or
+    infinite.
 
     Returns:
-        The checkpoint; None where there is no checkpoint file.
+        The checkpoint, or None if there is no checkpoint file.
 
     Raises:
-        CheckpointError: a file or the folder cannot be read, which says nothing about its contents; or there are
-            checkpoints, and none is sound.
+        CheckpointError: if a file or the folder cannot be read, which says nothing about its content. Also if there are
+            checkpoints and none is sound.
     """
     try:
         files = _list_files(folder)
@@ -231,10 +243,12 @@ def load_latest(folder: Path) -> Checkpoint | None:
 
 
 def _load_sound(path: Path, step: int) -> Checkpoint:
-    """Return the checkpoint in a file, of that step and with finite numbers.
+    """Load the checkpoint in a file, and check its step and that its numbers are finite.
 
     Raises:
-        DamageError, OSError, MemoryError: see `load`.
+        DamageError: if the file holds another step, or a number that is NaN or infinite. See also `load`.
+        OSError: see `load`.
+        MemoryError: see `load`.
     """
     checkpoint = load(path)
     if checkpoint.step != step:
@@ -246,10 +260,13 @@ def _load_sound(path: Path, step: int) -> Checkpoint:
 
 
 def set_later_aside(folder: Path, step: int) -> list[Path]:
-    """Rename the checkpoints of later steps, which were not used; return their new paths.
+    """Rename the checkpoints after `step`, which were not used.
+
+    Returns:
+        The new paths.
 
     Raises:
-        CheckpointError: one cannot be renamed.
+        CheckpointError: if one cannot be renamed.
     """
     try:
         files = _list_files(folder)

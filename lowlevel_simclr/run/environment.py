@@ -1,4 +1,4 @@
-"""What a run ran on: versions, machine, command line and memory."""
+"""The environment of a run: versions, machine, command line and memory."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 CPU_FLAGS = frozenset("avx avx2 fma f16c avx512f avx512_bf16 amx_tile amx_bf16 asimd sve bf16".split())
-ENVIRONMENT_VARIABLES = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "XLA_FLAGS")  # and every TF_...
+ENVIRONMENT_VARIABLES = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "XLA_FLAGS")  # and every TF_... variable
 
 
 def describe_environment() -> dict[str, Any]:
-    """Versions, machine and command line of this process, for environment.json; what is unknown is null."""
-    import tensorflow as tf  # here, so that looking into a folder needs no TensorFlow
+    """Return versions, machine and command line of this process, for environment.json. Unknown values are None."""
+    import tensorflow as tf  # imported here, so that reading a run folder needs no TensorFlow
 
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -41,12 +41,13 @@ def describe_environment() -> dict[str, Any]:
 
 
 def measure_peak_memory() -> dict[str, int | None]:
-    """Bytes that this process has held at most until now.
+    """Return the most memory that this process has held so far, in bytes.
 
     Returns:
-        "host": resident. "gpu": by TensorFlow's allocator, of the GPU with the most; None where there is none.
+        "host": resident memory. "gpu": memory of TensorFlow's allocator, on the GPU that held the most, or None without
+        a GPU.
     """
-    import tensorflow as tf  # here, so that looking into a folder needs no TensorFlow
+    import tensorflow as tf  # imported here, so that reading a run folder needs no TensorFlow
 
     gpus = [f"GPU:{place}" for place in range(len(tf.config.list_logical_devices("GPU")))]
     return {
@@ -56,10 +57,9 @@ def measure_peak_memory() -> dict[str, int | None]:
 
 
 def measure_peak_resident(status: Path = Path("/proc/self/status")) -> int:
-    """Resident bytes of this process at their most.
+    """Return the peak resident memory of this process, in bytes.
 
-    By what Linux says of it in `status`. Where that is not told by ru_maxrss, which starts at the size of the process
-    that started this one.
+    Linux reports it in `status` as VmHWM. Elsewhere it is `ru_maxrss`, which starts at the size of the parent process.
     """
     for line in status.read_text(encoding="utf-8").splitlines() if status.exists() else ():
         if line.startswith("VmHWM:"):
@@ -80,7 +80,7 @@ def _find_version(package: str) -> str | None:
 
 
 def _ask_git(folder: Path, *arguments: str) -> str | None:
-    """What git answers in a folder; None where there is no git, no repository, or no such thing in it."""
+    """Return what git answers in a folder, or None if git, a repository or the answer is missing."""
     try:
         answer = subprocess.run(
             ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=True
@@ -91,8 +91,8 @@ def _ask_git(folder: Path, *arguments: str) -> str | None:
 
 
 def _find_git_commit(file: Path) -> str | None:
-    """The commit of the repository that tracks `file`; "+changes" behind it where tracked files differ."""
-    # An installed copy may lie inside somebody else's repository, which does not track it.
+    """Return the commit of the repository that tracks `file`, with "+changes" if tracked files differ from it."""
+    # An installed copy may lie inside another repository, which does not track it.
     if _ask_git(file.parent, "ls-files", "--error-unmatch", file.name) is None:
         return None
     commit = _ask_git(file.parent, "rev-parse", "HEAD")
@@ -101,7 +101,7 @@ def _find_git_commit(file: Path) -> str | None:
 
 
 def _describe_cpu(cpuinfo: Path) -> dict[str, Any]:
-    """Model, usable cores and the instruction sets that matter here, as Linux lists them."""
+    """Return the model, the number of usable cores and the relevant instruction sets, as Linux lists them."""
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     present = facts.get("flags", facts.get("Features", "")).split()

@@ -1,10 +1,10 @@
-"""One run is one folder.
+"""The folder of a run.
 
     config.json  environment.json  data.json  variables.json  metrics.jsonl  evaluation.json  tensorboard/
     checkpoints/  plots/
 
-`open_run` gives the folder to one process at a time, new or to be resumed, and refuses what it must not touch. Training
-writes through `Run`. Other processes read a run, and add evaluations to it, through `run/results.py`.
+`open_run` gives the folder of a new or resumed run to one process at a time. It refuses a folder that it must not
+touch. Training writes through `Run`. Other processes read a run, and add evaluations to it, through `run/results.py`.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from lowlevel_simclr.run.environment import describe_environment, measure_peak_m
 from lowlevel_simclr.run.results import METRICS, parse_row
 from lowlevel_simclr.run.tensorboard import EventFile
 
-Difference = Callable[[dict[str, Any]], list[str]]  # a run's config.json -> what keeps it from being resumed
+Difference = Callable[[dict[str, Any]], list[str]]  # a run's config.json -> what prevents resuming it
 
 TRAINING_LOCK = ".training.lock"
-PROBED = 2**16  # bytes written to see whether a folder can be written and its disk is not full
+PROBED = 2**16  # bytes written to test that a folder can be written and its disk is not full
 
 
 def _lock_for_training(folder: Path) -> BinaryIO:
-    """The folder's training lock, with this process's id in it for whoever comes second."""
+    """Lock the folder for training. The lock file names this process, so that a second one can report it."""
     path = folder / TRAINING_LOCK
     try:
         file = lock_file(path, wait=False)
@@ -57,15 +57,20 @@ def _lock_for_training(folder: Path) -> BinaryIO:
 
 
 class Run:
-    """A run folder that this process trains in, made by `open_run`. Closing it or the process frees it.
+    """A run folder in which this process trains.
+
+    `open_run` makes it. The folder is free again when the run is closed or the process ends.
 
     Attributes:
-        folder: the run folder. resumed: whether it held this run before.
-        checkpoints, plots, tensorboard: folders in it, made by whoever first writes there.
+        folder: the run folder.
+        resumed: whether the folder held this run before.
+        checkpoints: subfolder, created by the first write to it.
+        plots: subfolder, created by the first write to it.
+        tensorboard: subfolder, created by the first write to it.
     """
 
     def __init__(self, folder: Path, lock: BinaryIO, resumed: bool) -> None:
-        """For `open_run`."""
+        """Take a locked folder. Only `open_run` calls this."""
         self.folder, self.resumed = folder, resumed
         self.checkpoints, self.plots, self.tensorboard = (
             folder / name for name in ("checkpoints", "plots", "tensorboard")
@@ -74,27 +79,29 @@ class Run:
         self._events: EventFile | None = None
 
     def __enter__(self) -> Run:
-        """The run itself."""
+        """Return the run."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Closes the run."""
+        """Close the run."""
         self.close()
 
     def close(self) -> None:
-        """Ends the events and frees the folder; the folder stays as it is."""
+        """Close the TensorBoard file and free the folder. All files stay."""
         if self._events:
             self._events.close()
         self._lock.close()
 
     def write_environment(self, chosen: Mapping[str, Any]) -> None:
-        """environment.json: what this session runs on and chose; sessions before it under "earlier".
+        """Write environment.json: the environment of this session, and what was chosen for it.
+
+        Earlier sessions are kept under "earlier".
 
         Args:
-            chosen: what was chosen for this device, such as the precision and whose ops; any JSON values.
+            chosen: what was chosen for this device, such as the precision and the ops. Any JSON values.
 
         Raises:
-            RunError: the file of the session before is no JSON, or it cannot be written.
+            RunError: if the file of the session before is not JSON, or if the file cannot be written.
         """
         path = self.folder / "environment.json"
         earlier: list[Any] = []
@@ -105,44 +112,47 @@ class Run:
             write_json(path, {**describe_environment(), **chosen, "earlier": earlier})
 
     def write_peak_memory(self) -> None:
-        """Adds to environment.json what this session has used at most so far, see `peak_memory`.
+        """Add this session's peak memory so far to environment.json, see `measure_peak_memory`.
 
         Raises:
-            RunError: the file is no JSON, or it cannot be written.
+            RunError: if the file is not JSON, or if it cannot be written.
         """
         path = self.folder / "environment.json"
         with explain_os_errors("write the environment of", self.folder):
             write_json(path, {**read_json(path), "peak_memory_bytes": measure_peak_memory()})
 
     def write_data(self, record: Mapping[str, Any]) -> None:
-        """data.json: counts, classes, and the images that were left out.
+        """Write data.json: counts, classes, and the images that were left out.
 
         Raises:
-            RunError: it cannot be written.
+            RunError: if the file cannot be written.
         """
         with explain_os_errors("write the data.json of", self.folder):
             write_json(self.folder / "data.json", record)
 
     def write_variables(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """variables.json: what is trained, and which of it decays.
+        """Write variables.json: the trained variables, and which of them have weight decay.
 
         Args:
-            rows: one for each variable, as `optimizers.describe_variables` gives them.
+            rows: one mapping per variable, from `optimizers.describe_variables`.
 
         Raises:
-            RunError: it cannot be written.
+            RunError: if the file cannot be written.
         """
         with explain_os_errors("write the variables.json of", self.folder):
             write_json(self.folder / "variables.json", {"trained": list(rows)})
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Adds rows to metrics.jsonl and to TensorBoard; both are with the system when it returns.
+        """Add rows to metrics.jsonl and to TensorBoard.
+
+        When the method returns, the operating system has the rows of both.
 
         Args:
-            rows: one mapping a step: "step" and numbers (Python's, NumPy's or 0-d tensors).
+            rows: one mapping per step, with "step" and numbers (Python's, NumPy's or 0-d tensors). NaN and infinite
+                numbers become null.
 
         Raises:
-            RunError: the disk is full or the folder gone.
+            RunError: if the disk is full or the folder is gone.
         """
         plain = [{name: _to_json_number(value) for name, value in row.items()} for row in rows]
         if not plain:
@@ -156,13 +166,12 @@ class Run:
             self._events.write(plain)
 
     def cut_metrics(self, last_step: int) -> None:
-        """Drop the rows after `last_step` and a last line that a kill left unfinished; for every resume.
+        """Remove the rows after `last_step`, and a last line that a kill left unfinished. Every resume calls this.
 
-        Where another line is damaged, the file is kept as it is under another name, and stderr says how many rows are
-        lost.
+        If another line is damaged, the old file is kept under another name, and stderr says how many lines are lost.
 
         Raises:
-            RunError: the disk is full or the folder gone.
+            RunError: if the disk is full or the folder is gone.
         """
         path = self.folder / METRICS
         old = path.read_bytes() if path.exists() else b""
@@ -184,10 +193,10 @@ class Run:
             write_atomically(path, lambda file: file.write(new))
 
     def set_metrics_aside(self) -> None:
-        """Rename the metrics of steps that are about to be made again, where there is no checkpoint to go on from.
+        """Rename the metrics of a run without a checkpoint, because its steps are about to be trained again.
 
         Raises:
-            RunError: the folder cannot be written.
+            RunError: if the folder cannot be written.
         """
         path = self.folder / METRICS
         if not path.exists() or not path.stat().st_size:
@@ -199,7 +208,7 @@ class Run:
 
 
 def _to_json_number(value: Any) -> Any:
-    """A number as JSON has it: Python's own, and None where it is not finite."""
+    """Return a number as Python's own type, or None if it is NaN or infinite."""
     value = value.numpy() if hasattr(value, "numpy") else value
     value = value.item() if hasattr(value, "item") else value
     return None if isinstance(value, float) and not math.isfinite(value) else value
@@ -209,21 +218,21 @@ def _to_json_number(value: Any) -> Any:
 
 
 def open_run(out: Path, config: Mapping[str, Any], difference: Difference, *, fresh: bool = False) -> Run:
-    """Opens the run folder `out` for training and writes config.json.
+    """Open the run folder `out` for training, and write config.json.
 
-    A folder that is not there or empty begins a run. One that holds a run of the same identity resumes it.
-    With `fresh`, where `out` holds anything, the first of out-2, out-3 ... that is not there begins a run.
+    A folder that does not exist or is empty begins a run. A folder with a run of the same identity resumes it. With
+    `fresh`, a folder that is not empty is left alone, and the first of out-2, out-3, ... that does not exist begins a
+    run.
 
     Args:
-        out: the run folder, as asked for.
-        config: the resolved configuration, as JSON holds it.
-        difference: given the config.json of the folder, one line for each setting that keeps it from being
-            resumed; raises ValueError where it is no configuration of this version.
-        fresh: never resume.
+        out: the run folder that was asked for.
+        config: the resolved configuration as JSON values.
+        difference: function from the folder's config.json to one line for each setting that prevents resuming. It
+            raises ValueError if that is not a configuration of this version.
+        fresh: whether to begin a new run and never resume.
 
     Raises:
-        RunError: the folder holds another run or things that are no run, another process trains in it, or it
-            cannot be written.
+        RunError: if the folder holds another run or other files, another process trains in it, or it cannot be written.
     """
     folder = choose_fresh_folder(out) if fresh else out
     with explain_os_errors("make a run in", folder):
@@ -231,7 +240,7 @@ def open_run(out: Path, config: Mapping[str, Any], difference: Difference, *, fr
 
 
 def refuse_unusable(out: Path, difference: Difference, *, fresh: bool = False) -> None:
-    """What `open_run` would refuse, before long work and without leaving anything behind.
+    """Check that `open_run` would accept the folder, before long work and without leaving anything behind.
 
     Raises:
         RunError: as `open_run`.
@@ -247,10 +256,10 @@ def refuse_unusable(out: Path, difference: Difference, *, fresh: bool = False) -
 
 
 def _refuse_unwritable(folder: Path) -> None:
-    """Writes a file where the run will lie, or where its folder will be made, and removes it.
+    """Write and remove a file in the run folder, or in the nearest parent that exists.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: if the file cannot be written.
     """
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     with tempfile.NamedTemporaryFile(dir=there, prefix=".lowlevel_simclr") as file:
@@ -260,7 +269,7 @@ def _refuse_unwritable(folder: Path) -> None:
 
 
 def _open(folder: Path, config: Mapping[str, Any], difference: Difference) -> Run:
-    """`open_run` for the folder itself, with the errors of the file system as they come."""
+    """Open the run in exactly this folder. Errors of the file system stay OSErrors."""
     _refuse_foreign(folder)
     folder.mkdir(parents=True, exist_ok=True)
     lock = _lock_for_training(folder)
@@ -276,7 +285,7 @@ def _open(folder: Path, config: Mapping[str, Any], difference: Difference) -> Ru
 
 
 def choose_fresh_folder(out: Path) -> Path:
-    """The first of out, out-2, out-3 ... that is not there; an empty `out` will do."""
+    """Return the first of out, out-2, out-3, ... that does not exist. An empty `out` is accepted too."""
     if out.is_dir() and not any(out.iterdir()):
         return out
     name = out.resolve() if out.name in ("", "..") else out
@@ -288,16 +297,16 @@ def choose_fresh_folder(out: Path) -> Path:
 
 
 def _refuse_foreign(folder: Path) -> None:
-    """Leaves alone whatever is not a run of ours.
+    """Check that the folder holds a run or nothing, so that no other files are touched.
 
     Raises:
-        RunError: the folder is a file, or holds things and no config.json.
+        RunError: if the folder is a file, or holds other things and no config.json.
     """
     if not folder.exists():
         return
     if not folder.is_dir():
         raise RunError(f"{folder} is a file: choose a folder with --out")
-    # What a preview leaves, and a run that was killed before its config.json was there.
+    # A preview leaves plots. A run that was killed early leaves its lock and an unfinished config.json.
     ours = {"plots", TRAINING_LOCK, "config.json.tmp"}
     others = sorted(path.name for path in folder.iterdir() if path.name not in ours)
     if others and not (folder / "config.json").exists():
@@ -307,10 +316,10 @@ def _refuse_foreign(folder: Path) -> None:
 
 
 def _refuse_other(folder: Path, difference: Difference) -> None:
-    """Lets only a run of the same identity be resumed.
+    """Check that the run in the folder has the same identity.
 
     Raises:
-        RunError: with the settings that differ.
+        RunError: if settings differ. The message lists them. Also if this version cannot resume the run.
     """
     try:
         lines = difference(read_json(folder / "config.json"))

@@ -1,4 +1,4 @@
-"""The files of a run that any process may read, and those that several processes add to."""
+"""The files of a run that any process may read, and the results that several processes add to."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 from lowlevel_simclr.run.atomic import RunError, explain_os_errors, lock_file, read_json, write_json
 
-Row = dict[str, Any]  # one step: "step" (int) and numbers; a number that is not finite is null
-METRICS = "metrics.jsonl"  # a row a step
+Row = dict[str, Any]  # one step: "step" (int) and numbers; NaN and infinite numbers are null
+METRICS = "metrics.jsonl"  # one row per step
 EVALUATION_LOCK = ".evaluation.lock"
 
 
 def parse_row(line: bytes) -> Row | None:
-    """The row that a line of metrics.jsonl holds, None for a line that a kill left unfinished."""
+    """Return the row in a line of metrics.jsonl, or None if it is not a row, for example after a kill."""
     try:
         row = json.loads(line)
     except ValueError:
@@ -24,20 +24,20 @@ def parse_row(line: bytes) -> Row | None:
 
 
 def read_data(folder: Path) -> dict[str, Any] | None:
-    """What data.json of a run holds; None where there is none.
+    """Return the content of a run's data.json, or None if there is no such file.
 
     Raises:
-        RunError: the file is no JSON.
+        RunError: if the file is not JSON.
     """
     path = folder / "data.json"
     return read_json(path) if path.is_file() else None
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The config.json of a run.
+    """Return the content of a run's config.json.
 
     Raises:
-        RunError: the folder holds no run.
+        RunError: if the folder holds no run.
     """
     if not (folder / "config.json").is_file():
         raise RunError(f"{folder} holds no run (no config.json): give the folder that training wrote")
@@ -45,10 +45,12 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_metrics(folder: Path) -> list[Row]:
-    """The rows of metrics.jsonl, one a step, without an unfinished last line; none where there is no file.
+    """Return the rows of metrics.jsonl, one per step, without an unfinished last line.
+
+    There are none if the file does not exist.
 
     Raises:
-        RunError: a line that is not the last is no row.
+        RunError: if a line other than the last is not a row.
     """
     path = folder / METRICS
     lines = path.read_bytes().split(b"\n") if path.exists() else []
@@ -63,30 +65,30 @@ def read_metrics(folder: Path) -> list[Row]:
 
 
 def read_evaluation(folder: Path) -> dict[str, Any]:
-    """The evaluation.json of a run, empty where there is none.
+    """Return the content of a run's evaluation.json, or {} if there is no such file.
 
     Raises:
-        RunError: it is not JSON.
+        RunError: if the file is not JSON.
     """
     return read_results(folder / "evaluation.json")
 
 
 def merge_evaluation(folder: Path, step: int, results: Mapping[str, Any]) -> dict[str, Any]:
-    """Adds results about the encoder of a step to evaluation.json, see `merge_results`.
+    """Add results about the encoder of a step to evaluation.json, see `merge_results`.
 
-    Those of an earlier step, or of one that the file does not name, make room for them first.
+    Results of an earlier step, or without a step, are removed first.
 
     Args:
         folder: the run folder.
-        step: how many steps the encoder was trained.
-        results: keys of evaluation.json, such as {"schema": 1, "knn": {"20": 0.93}}; accuracies in [0, 1].
+        step: number of steps that the encoder was trained.
+        results: keys of evaluation.json, such as {"schema": 1, "knn": {"20": 0.93}}. Accuracies are in [0, 1].
 
     Returns:
-        The whole of evaluation.json, all of it about one encoder.
+        The whole content of evaluation.json, all of it about one encoder.
 
     Raises:
-        RunError: evaluation.json is not JSON, cannot be written, or is about a later step.
-        ValueError: a result is not finite.
+        RunError: if evaluation.json is not JSON, cannot be written, or is about a later step.
+        ValueError: if a result is NaN or infinite.
     """
     path = folder / "evaluation.json"
 
@@ -102,10 +104,10 @@ def merge_evaluation(folder: Path, step: int, results: Mapping[str, Any]) -> dic
 
 
 def read_results(path: Path) -> dict[str, Any]:
-    """A file of a run that several processes add to, empty where there is none.
+    """Return the content of a file to which several processes add results, or {} if it does not exist.
 
     Raises:
-        RunError: it is not JSON.
+        RunError: if the file is not JSON.
     """
     return read_json(path) if path.exists() else {}
 
@@ -115,21 +117,21 @@ def merge_results(
     results: Mapping[str, Any],
     kept: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda old: old,
 ) -> dict[str, Any]:
-    """Adds results to a file: objects are merged key by key, anything else is replaced.
+    """Add results to a file. Objects are merged key by key, and other values are replaced.
 
-    Several processes may add to it at a time.
+    A lock lets several processes add to the file at the same time.
 
     Args:
         path: a file in the run folder.
         results: numbers, texts and objects of them.
-        kept: what the file holds -> what of it is kept.
+        kept: function from the content of the file to the part of it to keep.
 
     Returns:
-        All that the file holds now.
+        The whole content of the file.
 
     Raises:
-        RunError: it is not JSON, or cannot be written; and what `kept` raises.
-        ValueError: a number is not finite.
+        RunError: if the file is not JSON, or cannot be written. `kept` may raise its own errors.
+        ValueError: if a number is NaN or infinite.
     """
     with explain_os_errors("write the results of", path.parent), lock_file(path.parent / EVALUATION_LOCK, wait=True):
         merged = _merge(kept(read_results(path)), results)
@@ -138,7 +140,7 @@ def merge_results(
 
 
 def _merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """`new` over `old`, objects key by key."""
+    """Return `old` with the values of `new`. Objects are merged key by key."""
     both = dict(old)
     for name, value in new.items():
         nested = isinstance(value, Mapping) and isinstance(both.get(name), Mapping)

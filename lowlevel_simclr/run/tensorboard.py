@@ -1,4 +1,4 @@
-"""TensorBoard scalars as TensorFlow's own records. The tensorboard package only shows them."""
+"""TensorBoard scalars, written by TensorFlow itself. The tensorboard package is only needed to show them."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from typing import Any
 
 from lowlevel_simclr.run.results import Row
 
-START = 1  # SessionLog.START: TensorBoard drops what an earlier session logged at this step and later
+START = 1  # SessionLog.START, which makes TensorBoard drop an earlier session's values from this step on
 
 
 class EventFile:
-    """TensorBoard scalars of one session, as TensorFlow's record files hold them."""
+    """A file of TensorBoard scalars for one session, in TensorFlow's record format."""
 
     def __init__(self, folder: Path, first_step: int) -> None:
-        import tensorflow as tf  # here, so that looking into a folder needs no TensorFlow
+        import tensorflow as tf  # imported here, so that reading a run folder needs no TensorFlow
 
         folder.mkdir(exist_ok=True)
         self._tf = tf
         micro = time.time_ns() // 1000
-        # TensorBoard reads the files of a folder in the order of their names: the time leads, in fixed width.
+        # TensorBoard reads the files of a folder in the order of their names, so the time comes first in fixed width.
         name = f"events.out.tfevents.{micro // 10**6:010d}.{micro % 10**6:06d}.{os.getpid()}"
         with self._os_errors():
             self._file = tf.io.TFRecordWriter(str(folder / name))
             self._put(file_version="brain.Event:2")
-            # Without it a chart would show the rows that a resume cut twice.
+            # Without this event, a chart would show twice the steps that a resume repeats.
             self._put(step=first_step, session_log=tf.compat.v1.SessionLog(status=START))
 
     @contextlib.contextmanager
     def _os_errors(self) -> Iterator[None]:
-        """TensorFlow has errors of its own for a full disk and the like."""
+        """Turn TensorFlow's own errors, for example about a full disk, into an OSError."""
         try:
             yield
         except self._tf.errors.OpError as error:
@@ -44,7 +44,7 @@ class EventFile:
         self._file.write(record.SerializeToString())
 
     def write(self, rows: Iterable[Row]) -> None:
-        """One event a row: every finite number but the step under its own name."""
+        """Write one event per row. Every value except the step and null is written under its own name."""
         summary = self._tf.compat.v1.Summary
         with self._os_errors():
             for row in rows:
