@@ -1,1 +1,1 @@
-"""What differs between versions of TensorFlow and Keras, and between devices."""
+"""The differences between versions of TensorFlow and Keras, and between devices."""

@@ -1,4 +1,4 @@
-"""An end to collective ops. TensorFlow has no public API for this."""
+"""The abort of collective ops, for which TensorFlow has no public API."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from tensorflow.python.eager import context
 
 
 def abort_collectives(why: str) -> None:
-    """Ends every collective op of this process, those under way and all later ones, with an AbortedError that says why.
+    """Abort every collective op of this process, running or later, with an AbortedError.
 
-    TensorFlow has no public way; its own strategies call the same on 2.15 as on 2.21.
+    TensorFlow's own strategies make the same private call, in 2.15 as well as in 2.21.
+
+    Args:
+        why: the message of the error.
     """
     context.context().abort_collective_ops(tf.errors.ABORTED, why)

@@ -1,4 +1,7 @@
-"""What the system tells of the processor. Asked before TensorFlow is imported, so it imports nothing of it."""
+"""What the system says about the processor.
+
+It is read before TensorFlow is imported, so this module does not import TensorFlow.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,6 @@ from pathlib import Path
 
 
 def read_cpuinfo_words() -> set[str]:
-    """Those of /proc/cpuinfo, vendor and flags among them; none where the system has no such file."""
+    """Return the words of /proc/cpuinfo, such as vendor and flags. There are none if the file does not exist."""
     cpuinfo = Path("/proc/cpuinfo")
     return set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()

@@ -1,4 +1,4 @@
-"""Which devices TensorFlow sees."""
+"""The devices that TensorFlow sees."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import tensorflow as tf
 
 
 def has_gpu() -> bool:
-    """Whether the step runs on a GPU."""
+    """Return whether TensorFlow sees a GPU. The step then runs on it."""
     return bool(tf.config.list_logical_devices("GPU"))

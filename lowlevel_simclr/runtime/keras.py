@@ -1,6 +1,6 @@
-"""What differs between Keras 2 and Keras 3, and between devices; and nowhere else.
+"""The differences between Keras 2 and Keras 3, all in this one place.
 
-Not here: models, which are the same for both.
+Models are the same for both.
 """
 
 from __future__ import annotations
@@ -13,39 +13,39 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-Variable = Any  # tf.Variable, or the variable of Keras 3, which is none but has its methods
+Variable = Any  # a tf.Variable, or a Keras 3 variable, which has the same methods
 
 
 # Keras 2 and Keras 3
 
 
 def find_keras_version() -> str:
-    """Of the Keras that is `tf.keras` here; TensorFlow's own Keras 2 has TensorFlow's number."""
+    """Return the version of `tf.keras`. For the Keras 2 inside TensorFlow, it is TensorFlow's version."""
     return str(getattr(tf.keras, "__version__", tf.__version__))
 
 
 def find_keras_generation() -> int:
-    """2 or 3: of the Keras that is `tf.keras` here."""
+    """Return the major version of `tf.keras`: 2 or 3."""
     return int(find_keras_version().split(".")[0])
 
 
 def unwrap_variable(variable: Variable) -> tf.Variable:
-    """The tf.Variable itself: Keras 3 wraps it in a variable of its own, Keras 2 does not."""
+    """Return the tf.Variable itself. Keras 3 wraps it in its own variable, and Keras 2 does not."""
     return variable if isinstance(variable, tf.Variable) else variable.value
 
 
 def find_variable_path(variable: Variable) -> str:
-    """Where a variable sits in its model, `layer/kernel`: alone the name says only "kernel" on Keras 3."""
+    """Return a variable's path in its model, such as `layer/kernel`. In Keras 3 its name is only `kernel`."""
     return str(getattr(variable, "path", variable.name)).split(":")[0]
 
 
 def count_trainable(model: tf.keras.Model) -> int:
-    """How many numbers training moves."""
+    """Return the number of trainable parameters."""
     return sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
 
 
 def name_variables(prefix: str, model: tf.keras.Model) -> dict[str, Variable]:
-    """Every variable of a model by its place and path, the same from one program to the next."""
+    """Return every variable of a model by position and path. The names are the same in every process."""
     return {
         f"{prefix}/{place:03d}/{find_variable_path(variable)}": variable
         for place, variable in enumerate(model.variables)
@@ -53,10 +53,10 @@ def name_variables(prefix: str, model: tf.keras.Model) -> dict[str, Variable]:
 
 
 def assign_named(variables: dict[str, Variable], arrays: dict[str, np.ndarray]) -> None:
-    """Gives each variable the array of its name; arrays of other names are left alone.
+    """Assign to each variable the array of its name. Arrays with other names are ignored.
 
     Raises:
-        ValueError: an array is missing or of another shape; nothing has been assigned then.
+        ValueError: if an array is missing or has another shape. No variable has changed then.
     """
     for name, variable in variables.items():
         if name not in arrays:
@@ -68,11 +68,11 @@ def assign_named(variables: dict[str, Variable], arrays: dict[str, np.ndarray]) 
 
 
 def import_tensorflow_addons() -> ModuleType | None:
-    """tensorflow-addons where it can be had, else None; it knows Keras 2 only."""
+    """Return tensorflow-addons, or None if it is not installed or Keras is not Keras 2, which it needs."""
     if find_keras_generation() != 2:
         return None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it announces its own end on every import
+        warnings.simplefilter("ignore")  # it announces its end of life on every import
         try:
             return importlib.import_module("tensorflow_addons")
         except ImportError:

@@ -1,4 +1,4 @@
-"""What a function that is being traced will become; TensorFlow says it in no public place."""
+"""Whether XLA compiles the function that is being traced. TensorFlow has no public API for this."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tensorflow.python.ops import control_flow_util
 
 
 def is_inside_xla() -> bool:
-    """Whether what is being traced will be compiled by XLA."""
+    """Return whether XLA will compile the function that is being traced."""
     if tf.executing_eagerly():
         return False
     return bool(control_flow_util.GraphOrParentsInXlaContext(framework_ops.get_default_graph()))
