@@ -1,1 +1,1 @@
-"""What a run is: settings, their checks, their text, presets and the command line."""
+"""The configuration of a run: settings, checks, text, presets and the command line."""

@@ -1,26 +1,27 @@
-"""Every list of names to choose from, once. Settings, help texts, errors and the code that serves a name read it here.
+"""Every list of names to choose from, in one place.
 
-A test checks that each name is served, so a name that is added here and nowhere else is noticed.
+Settings, help texts, error messages and the code behind a name read it here. A test checks that every name has code
+behind it, so that a name that is only added here is noticed.
 """
 
 from __future__ import annotations
 
 DATASETS = ("shapes", "cifar10", "cifar100")
-DATASET_FORMS = ("folder:", "npz:")  # a path stands behind them
-SPLITS = ("train", "test")  # of a data set, and the folders of an image folder that are one
+DATASET_FORMS = ("folder:", "npz:")  # a path follows
+SPLITS = ("train", "test")  # of a data set, and the folders for them in an image folder
 TRAIN_ON = ("train", "all")
 DATA_ON = ("auto", "host", "device")
 
 ENCODERS = ("resnet20", "resnet18", "resnet34", "resnet50")
 STEMS = ("cifar", "imagenet")
-NAMED_WEIGHTS = ("random", "imagenet")  # a file is another choice
+NAMED_WEIGHTS = ("random", "imagenet")  # a file can be given instead
 HEAD_BATCH_NORMS = ("none", "hidden", "all", "google")
 
 OPTIMIZERS = ("adamw", "lamb", "lars", "sgd")
 LEARNING_RATE_SCALINGS = ("none", "linear", "sqrt")
 LOSS_REDUCTIONS = ("mean", "google")
 
-PRECISIONS = ("float32", "bfloat16", "float16")  # of a user; proofs use float64 beside them
+PRECISIONS = ("float32", "bfloat16", "float16")  # for users; proofs also use float64
 XLA = ("auto", "on", "off")
 OPS = ("native", "stock")
 BATCH_NORMS = ("sync", "local", "ghost")

@@ -1,4 +1,4 @@
-"""The command line of a run: every field of the configuration is a flag, over the values of a preset."""
+"""The command line of a run: every setting is a flag, which overrides the value of a preset."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ from lowlevel_simclr.config.validation import validate
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
-    """What belongs to one call of the command and not to the run.
+    """Options of one call of the command, which are not part of the run.
 
-    out: the run folder. fresh: start over beside a run that is there. preview: only draw the picture of
-    views. profile: record the second host call.
+    Attributes:
+        out: the run folder.
+        fresh: start a new run beside one that exists.
+        preview: only draw the picture of views.
+        profile: record the second host call.
     """
 
     out: Path
@@ -32,9 +35,9 @@ class RunOptions:
 
 
 def choose_default_out(config: Config) -> Path:
-    """The run folder where none is asked for: runs/PRESET, with the seed behind it where that is not 0.
+    """Return the run folder to use if none is given: runs/PRESET, with the seed appended if it is not 0.
 
-    A data set other than the preset's own gives its name in place of the preset's.
+    If the data set is not the preset's own, its name replaces the name of the preset.
     """
     named = config.preset in PRESETS and PRESETS[config.preset]().data.dataset == config.data.dataset
     name = config.preset if named else config.data.dataset
@@ -43,17 +46,17 @@ def choose_default_out(config: Config) -> Path:
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Lines as written, and room for the longest flags."""
+    """A help formatter that keeps the line breaks of description and epilog, and has room for the longest flags."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=30)
 
 
 class FlagParser(argparse.ArgumentParser):
-    """An argument parser whose errors are one sentence and name the nearest flag to one it does not know."""
+    """An argument parser whose errors are one sentence. For an unknown flag they name the nearest one."""
 
     def __init__(self, **options: Any) -> None:
-        """As `argparse.ArgumentParser`, without abbreviated flags and with its text left as it is written."""
+        """Take the options of `argparse.ArgumentParser`. Flags cannot be abbreviated."""
         options = {
             "allow_abbrev": False,
             "formatter_class": _HelpFormatter,
@@ -63,22 +66,22 @@ class FlagParser(argparse.ArgumentParser):
         super().__init__(**options)
 
     def error(self, message: str) -> NoReturn:
-        """Ends the program with exit code 2."""
+        """Print the message and end the program with exit code 2."""
         self.exit(2, f"{self.prog}: error: {message}\n")
 
     def parse_strictly(self, argv: Sequence[str]) -> argparse.Namespace:
-        """The flags of a command line; an unknown one ends the program."""
+        """Parse the flags of a command line. An unknown flag ends the program."""
         known, extra = self.parse_known_args(argv)
         if extra:
             word = next((word for word in extra if word.startswith("-")), extra[0]).split("=")[0]
-            # The parser's own table of flags: argparse offers no public one.
+            # This table is private. argparse has no public one.
             flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
             self.error(f"unknown argument {word}{suggest_nearest(word, flags) or ': --help lists what there is'}")
         return known
 
 
 def _make_reader(field: Field) -> Callable[[str], Any]:
-    """Text -> one value of the field's type."""
+    """Return a function that converts text to one value of the field's type."""
     noun = "whole number" if field.item is int else "number"
 
     def read(text: str) -> Any:
@@ -91,7 +94,7 @@ def _make_reader(field: Field) -> Callable[[str], Any]:
 
 
 def _format_default(value: Any) -> str:
-    """A default for `--help`: yes or no, and floats to six digits."""
+    """Format a default for `--help`: yes or no for booleans, six digits for floats."""
     if isinstance(value, tuple):
         return " ".join(_format_default(part) for part in value)
     if isinstance(value, bool):
@@ -108,7 +111,7 @@ def _choose_metavar(field: Field) -> str | tuple[str, ...]:
 
 
 def _add_flag(group: argparse._ArgumentGroup, field: Field, default: Any) -> None:
-    """One setting as one flag; what is not given stays None, so that the preset's value stands."""
+    """Add a setting as a flag. A flag that is not given is None, so that the preset's value stays."""
     text = f"{field.rule['help']} (default: {_format_default(default)})".replace("%", "%%")
     if field.item is bool:
         group.add_argument(field.flag, action=argparse.BooleanOptionalAction, default=None, help=text)
@@ -138,13 +141,13 @@ def _first_line(documented: object) -> str:
 
 
 def _write_epilog() -> str:
-    """The presets by the first line of their docstrings, then the examples."""
+    """Return the presets with the first lines of their docstrings, and the examples."""
     lines = [f"  {name:<18}{_first_line(make)}" for name, make in PRESETS.items()]
     return "\n".join(["presets:", *lines, "", EXAMPLES])
 
 
 def _build_parser(base: Config, description: str, prog: str) -> FlagParser:
-    """Every flag, with the defaults of the preset in `base`."""
+    """Return a parser of all flags. Its help shows the values of `base` as defaults."""
     parser = FlagParser(prog=prog, description=description, epilog=_write_epilog())
     run = parser.add_argument_group("run")
     start = f"where every setting starts (default: the data set's own, here {base.preset})"
@@ -169,7 +172,7 @@ def _build_parser(base: Config, description: str, prog: str) -> FlagParser:
 
 
 def _find_starting_point(argv: Sequence[str], prog: str) -> Config:
-    """The preset that a command line names, or else the one of its data set."""
+    """Return the preset that the command line names, or the preset of its data set."""
     first = FlagParser(prog=prog, add_help=False)
     first.add_argument("--preset")
     first.add_argument("--dataset", default="shapes")
@@ -181,15 +184,15 @@ def _find_starting_point(argv: Sequence[str], prog: str) -> Config:
 
 
 def _override_settings(base: Config, given: Mapping[str, Any]) -> Config:
-    """The flags that were given, over the preset; single ranges win over --jitter-strength."""
+    """Apply the given flags to the preset and validate. Single ranges win over --jitter-strength."""
     values = {name: value for name, value in given.items() if name in list_fields()}
     if given.get("jitter_strength") is not None:
         values = {**scale_jitter(given["jitter_strength"]), **values}
     if "epochs" in values and "steps" not in values:
-        values["steps"] = None  # a preset's steps must not overrule the epochs that were asked for
+        values["steps"] = None  # a preset's steps must not override the epochs that were given
     config = replace(base, **values)
     if values.get("weights") == "imagenet" and config.model.input_mean is None and config.model.input_std is None:
-        config = replace(config, **CAFFE)  # what these weights were trained on
+        config = replace(config, **CAFFE)  # the pixels that these weights were trained with
     validate(config)
     return config
 
@@ -197,15 +200,18 @@ def _override_settings(base: Config, given: Mapping[str, Any]) -> Config:
 def parse_run(
     argv: Sequence[str] | None = None, description: str = "", prog: str = "python -m lowlevel_simclr.train"
 ) -> tuple[Config, RunOptions]:
-    """Command line -> what is run, and how this call runs it.
+    """Parse the command line of a run.
 
-    The preset comes first (--preset, or the data set's own), flags override it. `--help` prints and ends the
-    program; a flag or value that cannot be ends it with one sentence on stderr and exit code 2.
+    The preset comes first (--preset, or the one of the data set), and flags override it. `--help` prints the help and
+    ends the program. An invalid flag or value ends it with one sentence on stderr and exit code 2.
 
     Args:
-        argv: the arguments; None takes the program's own.
+        argv: the arguments. None means those of the program.
         description: what the program does, for `--help`.
         prog: how the program is called, for `--help` and errors.
+
+    Returns:
+        The configuration of the run, and the options of this call.
     """
     argv = sys.argv[1:] if argv is None else argv
     base = _find_starting_point(argv, prog)

@@ -1,4 +1,4 @@
-"""The settings as data: one walk over them serves flags, text, checks and comparison."""
+"""The settings as data. Flags, text, checks and comparison all use this one list of fields."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from lowlevel_simclr.config.settings import SECTIONS, Config, ConfigError
 
 
 class Field(NamedTuple):
-    """One setting: where it lives, what it holds, and its rule."""
+    """One setting: its section, name, type and rule."""
 
     section: str
     name: str
     item: type  # bool, int, float or str
-    length: int  # 1 value, 2 for a range, 0 for one or more
-    optional: bool  # None is a value too
+    length: int  # 1 for one value, 2 for a range, 0 for one or more values
+    optional: bool  # whether None is allowed
     rule: Mapping[str, Any]
 
     @property
     def flag(self) -> str:
-        """As it is typed."""
+        """The flag as a user types it, such as --batch-size."""
         return "--" + self.name.replace("_", "-")
 
 
 def _describe_field(section: str, field: dataclasses.Field[Any], hint: Any) -> Field:
-    """One dataclass field, its type hint taken apart."""
+    """Return the Field of one dataclass field and its type hint."""
     optional = type(None) in typing.get_args(hint)
     if optional:
         hint = next(part for part in typing.get_args(hint) if part is not type(None))
@@ -42,7 +42,7 @@ def _describe_field(section: str, field: dataclasses.Field[Any], hint: Any) -> F
 
 @functools.cache
 def list_fields() -> dict[str, Field]:
-    """Every setting of every section by its name, in the order of the sections."""
+    """Return every setting of every section by its name, in the order of the sections."""
     every = [
         _describe_field(section, field, typing.get_type_hints(kind)[field.name])
         for section, kind in SECTIONS.items()
@@ -52,30 +52,42 @@ def list_fields() -> dict[str, Field]:
 
 
 def get_value(config: Config, field: Field) -> Any:
-    """The value of a setting."""
+    """Return the value of a setting."""
     return getattr(getattr(config, field.section), field.name)
 
 
 def format_value(value: Any) -> str:
-    """A value as a user would type it."""
+    """Format a value as a user would type it.
+
+    Examples:
+        >>> format_value((0.2, 1.8))
+        '0.2 1.8'
+    """
     if isinstance(value, (tuple, list)):
         return " ".join(format_value(part) for part in value)
     return "none" if value is None else str(value)
 
 
 def suggest_nearest(word: str, known: Iterable[str]) -> str:
-    """': did you mean X?', or nothing where nothing is near."""
+    """Return the end of a message that suggests the nearest known word.
+
+    It is empty if no known word is near.
+
+    Examples:
+        >>> suggest_nearest("--sead", ["--seed", "--steps"])
+        ': did you mean --seed?'
+    """
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f": did you mean {near[0]}?" if near else ""
 
 
 def describe_unknown(what: str, word: str, known: Iterable[str]) -> str:
-    """The sentence for a name that is none."""
+    """Return the message for a name that does not exist."""
     return f"there is no {what} '{word}'{suggest_nearest(word, known)} (known: {', '.join(known)})"
 
 
 def describe_wanted(field: Field) -> str:
-    """What a field takes, in words."""
+    """Describe in words what a field accepts."""
     words = {int: "whole number", float: "number", bool: "truth value", str: "text"}
     phrases = {"above": "above", "at_least": "at least", "below": "below", "at_most": "at most"}
     bounds = " and ".join(f"{phrases[key]} {field.rule[key]}" for key in phrases if key in field.rule)
@@ -85,15 +97,15 @@ def describe_wanted(field: Field) -> str:
 
 
 def refuse_value(field: Field, value: Any) -> NoReturn:
-    """Raise a ConfigError that says what the field takes."""
+    """Raise a ConfigError that says what the field accepts."""
     raise ConfigError(f"{field.flag} is {format_value(value)}: give {describe_wanted(field)}")
 
 
 def convert_item(field: Field, value: Any) -> Any:
-    """One value in the field's own type; a whole number may stand where a float lives.
+    """Convert one value to the field's type. A whole number is accepted for a float.
 
     Raises:
-        ConfigError: for a value of another type.
+        ConfigError: if the value has another type.
     """
     if field.item is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
@@ -103,10 +115,10 @@ def convert_item(field: Field, value: Any) -> Any:
 
 
 def convert_value(field: Field, value: Any) -> Any:
-    """The field's whole value in its own type: None, one value, or a tuple of values (a list will do).
+    """Convert the whole value of a field: None, one value, or a tuple of values. A list is accepted for a tuple.
 
     Raises:
-        ConfigError: for a value of another type or a tuple of another length.
+        ConfigError: if a value has another type, or the tuple has another length.
     """
     if value is None and field.optional:
         return None
@@ -118,7 +130,7 @@ def convert_value(field: Field, value: Any) -> Any:
 
 
 def _is_inside(value: float, rule: Mapping[str, Any]) -> bool:
-    """Whether a number is finite (the strict bounds see to that) and keeps its field's bounds."""
+    """Return whether a number is within its bounds and finite, which the strict comparisons ensure."""
     return (
         value > rule.get("above", -math.inf)
         and value >= rule.get("at_least", -math.inf)
@@ -128,10 +140,10 @@ def _is_inside(value: float, rule: Mapping[str, Any]) -> bool:
 
 
 def check_field(field: Field, value: Any) -> None:
-    """Type, choices, bounds and order of one field.
+    """Check the type, choices, bounds and order of one field.
 
     Raises:
-        ConfigError: for a value that breaks one of them.
+        ConfigError: if the value breaks one of them.
     """
     value = convert_value(field, value)
     choices = field.rule.get("choices")

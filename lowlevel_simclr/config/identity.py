@@ -1,7 +1,7 @@
-"""A configuration as text, and which of its settings make a run this run.
+"""The text of a configuration, and the settings that identify a run.
 
-A setting is part of the identity when it can change the trained weights, if only in the last bit. A run is resumed only
-under the same identity.
+A setting is part of the identity if it can change the trained weights, even if only in the last bit. A run is resumed
+only with the same identity.
 """
 
 from __future__ import annotations
@@ -17,10 +17,14 @@ from lowlevel_simclr.config.settings import SECTIONS, Config, ConfigError
 
 
 def replace(config: Config, **values: Any) -> Config:
-    """The config with some settings changed, each by its own name: `replace(config, temperature=0.5)`.
+    """Return the config with some settings changed, each by its own name.
 
     Raises:
-        ConfigError: for a name that is no setting, or a value of the wrong type.
+        ConfigError: if a name is not a setting, or a value has the wrong type.
+
+    Examples:
+        >>> replace(Config(), temperature=0.5).loss.temperature
+        0.5
     """
     label = values.pop("preset", config.preset)
     sections: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
@@ -34,7 +38,10 @@ def replace(config: Config, **values: Any) -> Config:
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """The config as JSON holds it: one object a section, tuples as lists. `from_dict` gives it back."""
+    """Return the config as JSON values, with one object per section and lists for tuples.
+
+    `from_dict` turns them back into the config.
+    """
     text: dict[str, Any] = {"preset": config.preset, **{section: {} for section in SECTIONS}}
     for field in list_fields().values():
         value = convert_value(field, get_value(config, field))
@@ -43,10 +50,10 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:
-    """The config of `to_dict`; an absent setting takes its field's default, so that older runs still open.
+    """Return the config that `to_dict` gave. A missing setting takes its default, so that older runs still open.
 
     Raises:
-        ConfigError: for a section or setting that this version does not know, by name, and for a wrong type.
+        ConfigError: if a section or setting is unknown, or a value has the wrong type. The message names it.
     """
     for section in values:
         if section != "preset" and not (section in SECTIONS and isinstance(values[section], Mapping)):
@@ -60,17 +67,25 @@ def from_dict(values: Mapping[str, Any]) -> Config:
 
 
 def get_identity(config: Config) -> dict[str, Any]:
-    """The settings that make a run this run, by name."""
+    """Return the settings that identify a run, by name."""
     ours = (field for field in list_fields().values() if field.rule.get("identity", True))
     return {field.name: convert_value(field, get_value(config, field)) for field in ours}
 
 
 def list_differences(before: Config, after: Config) -> list[str]:
-    """What keeps `after` from resuming a run of `before`: one line a setting, "temperature: 0.2 -> 0.5"."""
+    """Return what prevents `after` from resuming a run of `before`, one line per setting.
+
+    Examples:
+        >>> list_differences(Config(), replace(Config(), temperature=0.5))
+        ['temperature: 0.2 -> 0.5']
+    """
     old, new = get_identity(before), get_identity(after)
     return [f"{name}: {format_value(old[name])} -> {format_value(new[name])}" for name in old if old[name] != new[name]]
 
 
 def hash_config(config: Config) -> str:
-    """Sixteen hexadecimal digits that two configs share exactly when `difference` finds none (SHA-256)."""
+    """Return sixteen hexadecimal digits of a SHA-256 over the identity.
+
+    Two configs have the same digits exactly when `list_differences` finds no difference.
+    """
     return hashlib.sha256(json.dumps(get_identity(config), sort_keys=True).encode()).hexdigest()[:16]

@@ -1,13 +1,14 @@
 """The settings of a run: frozen dataclasses in the paper's words.
 
-Every field of every section is one flag of the command line, so names are unique over all sections, and each field
-carries its own help, bounds and choices. Only the programs and `training/plan.py` read a `Config`. Everything else
-takes plain values.
+Every field of every section is one flag of the command line, so names are unique over all sections. Each field has its
+own help, bounds and choices. Only the programs and `training/plan.py` read a `Config`. Everything else takes plain
+values.
 
-Fields with `identity=False` may change from one session of a run to the next (`config/identity.py`): where the images
-lie, how often a checkpoint is written, how many are kept, how many steps one host call makes, how often k-NN is
-measured. Settings that say "auto" are replaced by what was chosen before the config is written or compared. What was
-chosen is identity; that it was chosen automatically is not.
+A field with `identity=False` may change from one session of a run to the next (`config/identity.py`). Such fields are
+where the images lie, how many GiB they may take, how often a checkpoint is written, how many are kept, how many steps
+one host call makes, and how often k-NN is measured. "auto" for the precision or the micro-batch, and "all" for the
+devices, are replaced by the chosen value before the config is written or compared. The chosen value is part of the
+identity. That it was chosen automatically is not.
 
 To add a setting, add a field. Named starting points are in `presets.py`, flags in `command_line.py`.
 """
@@ -23,20 +24,20 @@ Range = tuple[float, float]  # (low, high), both ends included
 
 
 class ConfigError(ValueError):
-    """A setting that cannot be; the text names it, its value and what to give instead."""
+    """A setting is invalid. The message names it, its value and what to give instead."""
 
 
 def _define_option(default: Any, text: str, **rule: Any) -> Any:
-    """A field with its help text and its rule.
+    """Define a field with its help text and its rule.
 
-    The rule may hold `identity` (default True), `choices`, `metavar`, and the bounds `above`, `at_least`,
-    `below`, `at_most`, which hold for every number of a tuple.
+    The rule may hold `identity` (default True), `choices`, `metavar`, and the bounds `above`, `at_least`, `below` and
+    `at_most`. Bounds apply to every number of a tuple.
     """
     return dataclasses.field(default=default, metadata={"help": text, **rule})
 
 
 def _define_probability(default: float, text: str) -> Any:
-    """A probability."""
+    """Define a field that holds a probability."""
     return _define_option(default, text, at_least=0, at_most=1)
 
 
@@ -195,7 +196,7 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Everything a run is made of. `preset` is a label: what counts are the values."""
+    """All settings of a run. `preset` is only a label, and the values decide."""
 
     preset: str = "custom"
     views: ViewRecipe = ViewRecipe()
@@ -215,8 +216,8 @@ SECTIONS: dict[str, type] = {
     "views": ViewRecipe,
 }
 
-# Keras's preprocessing for its ImageNet weights ("caffe"): pixels in [0, 255] less these means, not divided. The
-# encoder takes red, green, blue; it is the weights of its first layer that are turned round (`encoder.build_encoder`).
+# Keras's preprocessing for its ImageNet weights ("caffe"): pixels in [0, 255] minus these means, without a division.
+# The encoder still takes red, green, blue: `encoder.build_encoder` reverses the channels of its first layer's weights.
 CAFFE = {
     "input_mean": (123.68 / 255, 116.779 / 255, 103.939 / 255),
     "input_std": (1 / 255, 1 / 255, 1 / 255),

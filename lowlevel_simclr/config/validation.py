@@ -10,7 +10,7 @@ from lowlevel_simclr.config.settings import Config, ConfigError
 
 
 def _check_names(config: Config) -> None:
-    """The data set, and what the encoder starts from."""
+    """Check the data set, and the weights that the encoder starts from."""
     name, weights = config.data.dataset, config.model.weights
     if name in DATASET_FORMS:
         raise ConfigError(f"--dataset {name} has no path behind it: give {name}PATH")
@@ -23,7 +23,7 @@ def _check_names(config: Config) -> None:
 
 
 def _check_numbers(config: Config) -> None:
-    """Numbers that must agree with one another."""
+    """Check the numbers that must agree with one another."""
     train, warmup = config.train, config.optimizer.warmup_epochs
     if train.steps is None and warmup > train.epochs:
         raise ConfigError(f"--warmup-epochs is {warmup}: give at most the {train.epochs} of --epochs")
@@ -36,7 +36,7 @@ def _check_numbers(config: Config) -> None:
 
 
 def _check_replicas(config: Config) -> None:
-    """Micro-batches and devices, as far as they can be told without the machine."""
+    """Check micro-batches and devices, as far as possible without knowing the machine."""
     train = config.train
     if not re.fullmatch(r"\d{1,9}|auto", train.micro_batch):
         raise ConfigError(
@@ -53,13 +53,13 @@ def _check_replicas(config: Config) -> None:
 
 
 def validate(config: Config) -> None:
-    """Refuses a configuration that cannot be trained, before any work is done.
+    """Check that a configuration can be trained, before any work is done.
 
-    What only the data can tell (a batch larger than the data set, a missing folder) is refused where it is
-    read.
+    Some errors only show in the data, such as a missing folder or a batch larger than the data set. They are raised
+    where the data are read.
 
     Raises:
-        ConfigError: names the first setting that is wrong, its value, and what to give instead.
+        ConfigError: if a setting is invalid. The message names the first one, its value, and what to give instead.
     """
     for field in list_fields().values():
         check_field(field, get_value(config, field))
