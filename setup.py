@@ -1,15 +1,16 @@
-"""Compiles kernels/ into lowlevel_simclr/_native.so, prints what it built, and fails with a sentence when it cannot.
+"""The build of lowlevel_simclr/_native.so from kernels/. It prints what it built, or fails with a message.
 
-One binary serves every TensorFlow from 2.15 on: it uses TensorFlow's C API and XLA's FFI, both with a stable ABI, and
-is linked against empty stand-ins for TensorFlow's libraries so that no symbol asks for one version. XLA's headers are
-shipped by recent TensorFlow only; built beside an older one the library has no XLA handlers, and says so.
+One binary serves every TensorFlow from 2.15 on. It uses TensorFlow's C API and XLA's FFI, which both have a stable ABI.
+It is linked against empty stand-ins for TensorFlow's libraries, so that no symbol asks for one version. Only recent
+versions of TensorFlow ship XLA's headers. A library that is built beside an older one has no XLA handlers, and the
+build prints this.
 
-Sources are found by name: kernels/*/X_tiles.cc is compiled once for each instruction set, X_xla.cc only where XLA's
-headers are, *.cu, X_cuda_xla.cc and *_cudart.cc only where nvcc is, everything else once.
-kernels/**/*_test_driver.cc is no part of the library.
+Sources are found by name. kernels/*/X_tiles.cc is compiled once for each instruction set. X_xla.cc is compiled only if
+XLA's headers are there. *.cu, X_cuda_xla.cc and *_cudart.cc are compiled only if nvcc is there. Everything else is
+compiled once. kernels/**/*_test_driver.cc is not part of the library.
 
-CUDA kernels are built where nvcc is found: CUDACXX, PATH, CUDA_HOME/bin or /usr/local/cuda/bin. LOWLEVEL_SIMCLR_CUDA=1
-requires them, =0 leaves them out. The library with them loads on a machine without a GPU or driver all the same.
+CUDA kernels are built if nvcc is found: in CUDACXX, PATH, CUDA_HOME/bin or /usr/local/cuda/bin. LOWLEVEL_SIMCLR_CUDA=1
+requires them, and =0 leaves them out. A library with CUDA kernels also loads on a machine without a GPU or driver.
 """
 
 from __future__ import annotations
@@ -48,17 +49,17 @@ INSTRUCTION_SETS = {
     "avx2": ["-mavx2", "-mfma"],
     "baseline": [],
 }
-# Machine code for the A100's and the H100's generation, and PTX from which a newer driver makes its own.
+# Machine code for the generations of A100 and H100, and PTX that a driver compiles for newer GPUs.
 CUDA_ARCHITECTURES = {"sm_80": "arch=compute_80,code=sm_80", "sm_90": "arch=compute_90,code=[sm_90,compute_90]"}
 CUDA_FLAGS = ["-O3", "-std=c++17", "-Xcompiler", "-fPIC,-fvisibility=hidden", "--threads", "0", "-Xptxas", "-v"]
-# The C++ runtime travels inside, for the user's may be older.
+# The library contains the C++ runtime, because the user's may be older.
 LINK = ["-shared", "-static-libstdc++", "-static-libgcc", "-Wl,--exclude-libs,ALL", "-Wl,--gc-sections", "-Wl,-s"]
-EXPORTS = "{ global: lowlevel_simclr_*; local: *; };\n"  # the C++ runtime inside stays inside
+EXPORTS = "{ global: lowlevel_simclr_*; local: *; };\n"  # symbols of the C++ runtime are not exported
 STAND_INS = ["libtensorflow_framework.so.2", "libtensorflow_cc.so.2"]
 
 
 def abi() -> int:
-    """The number of the contract between library and Python, kept in _library.py."""
+    """Return the number of the contract between library and Python, which is kept in _library.py."""
     text = (ROOT / PACKAGE / "ops" / "_library.py").read_text(encoding="utf-8")
     found = re.search(r"^ABI = (\d+)$", text, re.MULTILINE)
     if found is None:
@@ -67,7 +68,7 @@ def abi() -> int:
 
 
 def compiler() -> list[str]:
-    """The C++ compiler, from CXX or g++, checked to run."""
+    """Return the command of the C++ compiler, from CXX or g++, after checking that it runs."""
     command = shlex.split(os.environ.get("CXX", "g++"))
     try:
         subprocess.run([*command, "--version"], check=True, capture_output=True)
@@ -80,7 +81,7 @@ def compiler() -> list[str]:
 
 
 def tensorflow_include() -> Path:
-    """TensorFlow's headers, found without importing it."""
+    """Return the folder of TensorFlow's headers, without importing TensorFlow."""
     spec = importlib.util.find_spec("tensorflow")
     locations = list(spec.submodule_search_locations or []) if spec else []
     if not locations or not (Path(locations[0]) / "include" / "tensorflow" / "c" / "ops.h").exists():
@@ -92,7 +93,7 @@ def tensorflow_include() -> Path:
 
 
 def tensorflow_version() -> str:
-    """Version of the TensorFlow whose headers are used."""
+    """Return the version of the TensorFlow whose headers are used."""
     for name in ("tensorflow", "tensorflow-cpu", "tf-nightly"):
         try:
             return importlib.metadata.version(name)
@@ -102,7 +103,7 @@ def tensorflow_version() -> str:
 
 
 def cuda_compiler() -> str | None:
-    """The path of nvcc, checked to run; None where there is none or it is switched off."""
+    """Return the path of nvcc after checking that it runs, or None if there is none or CUDA is switched off."""
     wanted = os.environ.get("LOWLEVEL_SIMCLR_CUDA")
     if wanted not in (None, "", "0", "1"):
         raise SystemExit(f"lowlevel_simclr: LOWLEVEL_SIMCLR_CUDA is {wanted!r}: set it to 1 or 0, or unset it.")
@@ -129,7 +130,7 @@ def cuda_compiler() -> str | None:
 
 
 def static_cuda_runtime(nvcc: str, folder: Path) -> Path:
-    """libcudart_static.a of this nvcc."""
+    """Return the path of this nvcc's libcudart_static.a."""
     empty = folder / "empty.cu"
     empty.write_text("", encoding="utf-8")
     said = subprocess.run([nvcc, "--dryrun", "-c", str(empty)], capture_output=True, text=True, cwd=folder).stderr
@@ -146,17 +147,17 @@ def static_cuda_runtime(nvcc: str, folder: Path) -> Path:
 
 
 def has_xla(include: Path) -> bool:
-    """Whether this TensorFlow ships the headers of XLA's FFI."""
+    """Return whether this TensorFlow ships the headers of XLA's FFI."""
     return (include / "xla" / "ffi" / "api" / "ffi.h").exists()
 
 
 def needs_cuda(source: Path) -> bool:
-    """Whether a C++ source is for a library with CUDA kernels only."""
+    """Return whether only a library with CUDA kernels contains this C++ source."""
     return source.name.endswith(("_cuda_xla.cc", "_cudart.cc"))
 
 
 def compilations(include: Path, cxx: list[str], nvcc: str | None, folder: Path) -> dict[Path, list[str]]:
-    """The object and the command of everything to compile, the longest first."""
+    """Return the command for every object to compile. The longest compilations come first."""
     found: dict[Path, list[str]] = {}
     for source in sorted(KERNELS.rglob("*.cu")) if nvcc else []:
         architectures = [word for value in CUDA_ARCHITECTURES.values() for word in ("-gencode", value)]
@@ -177,7 +178,7 @@ def compilations(include: Path, cxx: list[str], nvcc: str | None, folder: Path) 
 
 
 def run(command: list[str]) -> None:
-    """Run a compiler; its own words and a sentence when it fails."""
+    """Run a compiler. If it fails, show its output and the command."""
     done = subprocess.run(command, capture_output=True, text=True)
     is_cuda = Path(command[0]).name == "nvcc"
     if done.returncode != 0:
@@ -191,7 +192,7 @@ def run(command: list[str]) -> None:
 
 
 def stand_ins(cxx: list[str], folder: Path) -> None:
-    """Empty libraries with the names of TensorFlow's: linked against, never loaded."""
+    """Build empty libraries with the names of TensorFlow's. They are linked against and never loaded."""
     empty = folder / "empty.cc"
     empty.write_text("", encoding="utf-8")
     for name in STAND_INS:
@@ -199,7 +200,7 @@ def stand_ins(cxx: list[str], folder: Path) -> None:
 
 
 def build(target: Path, folder: Path) -> None:
-    """Compile and link `target`, intermediate files in `folder`, and write target's .json beside it."""
+    """Compile and link `target`, with intermediate files in `folder`. Write a .json file beside the target."""
     started = time.perf_counter()
     cxx, include = compiler(), tensorflow_include()
     folder.mkdir(parents=True, exist_ok=True)
@@ -209,11 +210,11 @@ def build(target: Path, folder: Path) -> None:
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
         list(threads.map(run, commands))
     stand_ins(cxx, folder)
-    # TensorFlow's libraries export stand-ins for CUDA's own functions, of another version: the real ones come first.
+    # TensorFlow's libraries export stand-ins for CUDA functions of another version, so the real ones come first.
     objects = [*map(str, jobs), *([str(static_cuda_runtime(nvcc, folder)), "-lrt", "-ldl"] if nvcc else [])]
     libraries = [f"-L{folder}", "-Wl,--no-as-needed", *(f"-l:{name}" for name in STAND_INS)]
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_suffix(".so.part")  # never a half-written library under the real name
+    part = target.with_suffix(".so.part")  # so that no half-written library has the real name
     exports = folder / "exports.map"
     exports.write_text(EXPORTS, encoding="utf-8")
     run([*cxx, *LINK, f"-Wl,--version-script={exports}", *objects, *libraries, "-o", str(part)])
@@ -222,7 +223,7 @@ def build(target: Path, folder: Path) -> None:
 
 
 def describe(target: Path, cxx: list[str], nvcc: str | None, include: Path, seconds: float) -> None:
-    """Store what was built beside the library, and print it."""
+    """Write what was built into the .json file beside the library, and print it."""
     version = subprocess.run([*cxx, "--version"], capture_output=True, text=True).stdout.splitlines()[0]
     built = {
         "version": VERSION,
@@ -243,7 +244,7 @@ def describe(target: Path, cxx: list[str], nvcc: str | None, include: Path, seco
 
 
 class BuildNative(build_ext):
-    """Builds the one library: in place for an editable install, else into the wheel."""
+    """The build of the one library: in place for an editable install, otherwise into the wheel."""
 
     def run(self) -> None:
         """Compile and link."""
@@ -251,20 +252,20 @@ class BuildNative(build_ext):
         build(self.native, Path(self.build_temp) / f"native-{sysconfig.get_platform()}")
 
     def get_outputs(self) -> list[str]:
-        """The files that this command writes."""
+        """Return the files that this command writes."""
         library = Path(self.build_lib) / PACKAGE / "_native.so"
         return [str(library), str(library.with_suffix(".json"))]
 
     def get_output_mapping(self) -> dict[str, str]:
-        """Nothing is linked into place: an editable build writes in place."""
+        """Return no links, because an editable build writes in place."""
         return {}
 
 
 class AnyPythonWheel(bdist_wheel):
-    """The library calls no Python: one wheel for every Python 3."""
+    """A wheel for every Python 3, because the library does not call Python."""
 
     def get_tag(self) -> tuple[str, str, str]:
-        """py3-none-linux_x86_64."""
+        """Return the tag of the wheel, such as py3-none-linux_x86_64."""
         return "py3", "none", sysconfig.get_platform().replace("-", "_").replace(".", "_")
 
 
@@ -272,7 +273,7 @@ class WithLibrary(Distribution):
     """A distribution that is not pure Python."""
 
     def has_ext_modules(self) -> bool:
-        """It has the native library."""
+        """Return True, because there is the native library."""
         return True
 
 

@@ -1,4 +1,4 @@
-"""Looks at what a short run left: it must have learned something and drawn its pictures."""
+"""A check of what a short run left: it must have learned something and drawn its pictures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ PLOTS = ("views.png", "learning.png", "embedding.png", "neighbours.png")
 
 
 def main(folder: Path) -> None:
-    """Raises AssertionError with what is wrong; else says what was learned."""
+    """Check the run folder, and print what was learned.
+
+    Raises:
+        AssertionError: if a result or a picture is missing, or nothing was learned. The message says what is wrong.
+    """
     evaluation = json.loads((folder / "evaluation.json").read_text())
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(1, 61)), "metrics.jsonl has not one row a step"

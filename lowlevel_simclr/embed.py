@@ -1,10 +1,10 @@
-"""python -m lowlevel_simclr.embed RUN IMAGES... --out FILE.npz: h, or z, of any images."""
+"""The program `python -m lowlevel_simclr.embed RUN IMAGES... --out FILE.npz`: writes h, or z, of any images."""
 
 from __future__ import annotations
 
 import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow: its start-up notes are not the user's business
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # set before TensorFlow loads; hides its start-up notes
 
 import sys
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ DESCRIPTION = "Writes the representation h (or the projection z) of images, as t
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Embeds and writes; names on stderr what could not be read; returns the exit code."""
+    """Embed images and write the file. Name unreadable images on stderr. Return the exit code."""
     given = _build_parser().parse_strictly(sys.argv[1:] if argv is None else argv)
     try:
         config = from_dict(read_config(given.run))
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _build_parser() -> FlagParser:
-    """The flags of one call."""
+    """Return the parser of the program's flags."""
     usage = "%(prog)s RUN IMAGES... --out FILE.npz [--output z]"
     parser = FlagParser(prog="python -m lowlevel_simclr.embed", description=DESCRIPTION, usage=usage)
     parser.add_argument("run", metavar="RUN", type=Path, help="the folder that training wrote")

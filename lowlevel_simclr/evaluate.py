@@ -1,13 +1,13 @@
-"""python -m lowlevel_simclr.evaluate RUN: what the encoder of a run has learned, by the protocols people report.
+"""The program `python -m lowlevel_simclr.evaluate RUN`: measures what an encoder has learned, by the usual protocols.
 
-Everything is computed in float32, whatever the run was trained in.
+Everything is computed in float32, whatever the precision of the training.
 """
 
 from __future__ import annotations
 
 import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow: its start-up notes are not the user's business
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # set before TensorFlow loads; hides its start-up notes
 
 import argparse
 import sys
@@ -47,7 +47,7 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Evaluates, merges the result into the run's evaluation.json, prints it; returns the exit code."""
+    """Evaluate a run, add the results to its evaluation.json, and print them. Return the exit code."""
     parser = _build_parser()
     given = parser.parse_strictly(sys.argv[1:] if argv is None else argv)
     steps, size, rate = given.finetune_steps, given.finetune_batch_size, given.finetune_learning_rate
@@ -63,10 +63,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def evaluate(folder: Path, config: Config, options: Options = DEFAULTS) -> str:
-    """Evaluates the newest checkpoint of a run; returns the table that is shown.
+    """Evaluate the newest checkpoint of a run.
+
+    Args:
+        folder: the run folder.
+        config: the configuration of the run.
+        options: the protocols and their settings.
+
+    Returns:
+        The table of results, as it is shown.
 
     Raises:
-        ConfigError, DataError, RunError, CheckpointError, EncoderChanged, Diverged: see there.
+        ConfigError, DataError, RunError, CheckpointError, EncoderChanged, Diverged: see these classes.
     """
     if config.train.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -74,7 +82,7 @@ def evaluate(folder: Path, config: Config, options: Options = DEFAULTS) -> str:
 
 
 def _make_subject(folder: Path, config: Config) -> Subject:
-    """The encoder of the newest checkpoint of a run, and the images of the run."""
+    """Return the encoder of the newest checkpoint, and the images and settings of the run."""
     images, model = load_images(config, read_data(folder)), config.model
 
     def build_untrained() -> tf.keras.Model:
@@ -101,7 +109,7 @@ def _make_subject(folder: Path, config: Config) -> Subject:
 
 
 def _build_parser() -> FlagParser:
-    """The flags of one evaluation."""
+    """Return the parser of the program's flags."""
     usage = "%(prog)s RUN [flags]"
     parser = FlagParser(prog="python -m lowlevel_simclr.evaluate", description=DESCRIPTION, epilog=EPILOG, usage=usage)
     recipe = fine_tune.FINE_TUNING
@@ -143,10 +151,10 @@ def _read_count(text: str) -> int:
 
 
 def _read_number(text: str, right: Callable[[float], bool], wanted: str) -> float:
-    """The number in a text.
+    """Return the number in a text.
 
     Raises:
-        argparse.ArgumentTypeError: it is none, or not a right one.
+        argparse.ArgumentTypeError: if the text is not a number, or `right` is False for it.
     """
     try:
         value = float(text)

@@ -1,13 +1,13 @@
-"""python -m lowlevel_simclr.train: pretrains an encoder without labels, and writes one run folder.
+"""The program `python -m lowlevel_simclr.train`: pretrains an encoder without labels, and writes one run folder.
 
-The same command again resumes the run where its last checkpoint left it, to the bit.
+The same command resumes the run from its last checkpoint, bit for bit.
 """
 
 from __future__ import annotations
 
 import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow: its start-up notes are not the user's business
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # set before TensorFlow loads; hides its start-up notes
 
 import contextlib
 import functools
@@ -45,7 +45,7 @@ DESCRIPTION = "Pretrains an encoder with SimCLR: no labels are used until the ev
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Trains, evaluates and draws; returns the exit code."""
+    """Train, evaluate and draw the pictures. Return the exit code."""
     config, options = parse_run(argv, DESCRIPTION)
     try:
         train(config, options)
@@ -61,14 +61,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def train(config: Config, options: RunOptions) -> dict[str, Any]:
-    """One session of a run, from where its last checkpoint stands to the end.
+    """Run one session of training, from the last checkpoint to the end.
+
+    Args:
+        config: the configuration as the user gave it.
+        options: the options of this call.
 
     Returns:
-        What evaluation.json holds.
+        The content of evaluation.json. For a preview, {}.
 
     Raises:
-        Stopped: a signal ended it early; the state is saved.
-        ConfigError, DataError, RunError, CheckpointError, NonFiniteLoss, NonFiniteState, DistributionError: see there.
+        Stopped: if a signal ended the session early. Trained steps are saved.
+        DistributionError: if the devices or workers cannot train together.
+        ConfigError, DataError, RunError, CheckpointError, NonFiniteLoss, NonFiniteState: see these classes.
     """
     team = gather_team(config.train.devices, config.train.batch_norm, config.train.ghost_batch)
     earlier = read_earlier(config, options.out, options.fresh)
@@ -81,7 +86,7 @@ def train(config: Config, options: RunOptions) -> dict[str, Any]:
             return _preview(resolve(config, team, images, earlier)[1], images, options.out)
         config, plan = resolve(config, team, images, earlier, fits_memory)
         agree_on_statement(team.workers, {**get_identity(config), **_list_versions()})
-        # Only the chief writes the run; what another worker writes on its way is thrown away.
+        # Only the chief writes the run. Other workers write into a temporary folder, which is deleted.
         out = options.out if team.workers.chief else Path(stack.enter_context(tempfile.TemporaryDirectory()), "run")
         with open_run(
             out, to_dict(config), lambda found: list_differences(from_dict(found), config), fresh=options.fresh
@@ -92,7 +97,7 @@ def train(config: Config, options: RunOptions) -> dict[str, Any]:
 
 
 def _read_images(config: Config, options: RunOptions, team: Team, earlier: Config | None) -> DataSet:
-    """The data set, read after everything that can be refused at once has been."""
+    """Read the data set, after checking everything that can be refused at once."""
     writes = team.workers.chief and not options.preview
     if writes:
         difference = functools.partial(list_early_differences, config, team, earlier)
@@ -105,7 +110,7 @@ def _read_images(config: Config, options: RunOptions, team: Team, earlier: Confi
 
 
 def _list_versions() -> dict[str, str]:
-    """What must be the same on every worker, beside the configuration."""
+    """Return the versions that must be the same on every worker, like the configuration."""
     return {
         "Python": platform.python_version(),
         "TensorFlow": tf.__version__,
@@ -115,7 +120,7 @@ def _list_versions() -> dict[str, str]:
 
 
 def _preview(plan: Plan, images: DataSet, out: Path) -> dict[str, Any]:
-    """Draws views.png into the run folder's plots/ and stops."""
+    """Draw views.png into the run folder's plots/."""
     path = out / "plots" / "views.png"
     pictures.draw_views(plan, images, path)
     print(f"views of {pictures.PREVIEWED} images: {path}")
