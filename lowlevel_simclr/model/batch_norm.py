@@ -171,7 +171,8 @@ class FusedBatchNorm(tf.keras.layers.BatchNormalization):
     def _over_replicas(self, x: tf.Tensor, statistics: BatchStatistics) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Return y, mean and variance as the kernel does, but with the statistics of all replicas' rows."""
         kind = tf.float64 if x.dtype == tf.float64 else tf.float32
-        gamma, beta = tf.cast(self.gamma, kind), tf.cast(self.beta, kind)
+        beta = tf.zeros_like(self.gamma) if self.beta is None else self.beta
+        gamma, beta = tf.cast(self.gamma, kind), tf.cast(beta, kind)
         return _normalise_over_replicas(tf.cast(x, kind), gamma, beta, self.epsilon, statistics, x.dtype)
 
     def _normalise(self, x: tf.Tensor, mean: Any, variance: Any, training: bool) -> Any:

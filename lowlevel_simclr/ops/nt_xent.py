@@ -352,7 +352,7 @@ def _list_forward_specs(z: tf.Tensor, own_rows: int | None) -> list[_route.Spec]
 
 def _list_own_rows(rows: tf.Tensor, first_pair: int | tf.Tensor, pairs: int | tf.Tensor) -> tf.Tensor:
     """Return the row numbers of the own rows, (2n,)."""
-    first_views = tf.cast(first_pair, tf.int32) + tf.range(pairs)
+    first_views = tf.cast(first_pair, tf.int32) + tf.range(tf.cast(pairs, tf.int32))
     return tf.concat([first_views, rows // 2 + first_views], axis=0)
 
 

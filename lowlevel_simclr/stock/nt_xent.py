@@ -250,6 +250,7 @@ def _check_share(
     """Check the arguments of `nt_xent_rows`. Return them with first_pair as an int32 tensor."""
     z_all, temperature = _check_rows(z_all), check_temperature(temperature)
     check_own_pairs(z_all, first_pair, pairs)
+    pairs = pairs if isinstance(pairs, int) else tf.cast(pairs, tf.int32)
     return z_all, tf.cast(first_pair, tf.int32), pairs, temperature
 
 

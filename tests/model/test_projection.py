@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from lowlevel_simclr.model import projection
+from lowlevel_simclr.model.batch_norm import BatchStatistics, use_batch_statistics
 from lowlevel_simclr.runtime.precision import set_precision
 
 EPS = float(np.finfo(np.float32).eps)
@@ -95,3 +96,15 @@ def test_batch_norm_stands_between_dense_and_relu(batch_norm: str, normalised: l
 def test_an_unknown_batch_norm_is_refused() -> None:
     with pytest.raises(ValueError, match="no BatchNorm 'some' of the head: give one of none"):
         projection.build_projection_head(8, (4,), batch_norm="some")
+
+
+@pytest.mark.parametrize("batch_norm", ["all", "google"])
+def test_statistics_of_all_replicas_are_those_of_one_with_and_without_a_shift(batch_norm: str) -> None:
+    """A lone replica that gathers its own statistics computes what one without an exchange computes."""
+    h = np.random.default_rng(0).normal(size=(12, 6)).astype(np.float32)
+    head = projection.build_projection_head(6, (5, 4), batch_norm=batch_norm)
+    alone = head(h, training=True).numpy()
+    exchanged = BatchStatistics(gather=lambda x: x, total=lambda x: x)
+    with use_batch_statistics(exchanged):
+        together = head(h, training=True).numpy()
+    np.testing.assert_allclose(together, alone, atol=1e-5)

@@ -196,6 +196,13 @@ def test_rows_take_first_pair_as_a_tensor_in_a_graph(implementation):
         check_rows(implementation, z, first, 2, 0.1, rows(tf.constant(first)))
 
 
+@pytest.mark.parametrize("kind", [tf.int32, tf.int64])
+def test_rows_take_pairs_as_a_tensor_of_either_integer_type(implementation, kind):
+    z = projections(6, 5, "float32", 0.1, SPREAD)
+    loss = implementation.nt_xent_rows(tf.constant(z), tf.constant(2, kind), tf.constant(2, kind), 0.1)
+    check_rows(implementation, z, 2, 2, 0.1, loss)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_top1_agrees_with_the_reference(implementation, dtype):
     """On rows whose candidates no rounding can reorder, and on ties that are exact in every type."""
