@@ -61,11 +61,12 @@ def encoder(name: str, stem: str, size: int) -> tf.keras.Model:
             include_top=False, weights=None, input_shape=(size, size, 3), pooling="avg"
         )
     from lowlevel_simclr.model import encoder as ours
+    from lowlevel_simclr.model import stock_layers
 
     def stock(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
-        return ours.STOCK.get(type(layer), type(layer)).from_config(layer.get_config())
+        return stock_layers.STOCK.get(type(layer), type(layer)).from_config(layer.get_config())
 
-    return tf.keras.models.clone_model(ours.build(name, stem, size), clone_function=stock)
+    return tf.keras.models.clone_model(ours.build_encoder(name, stem, size), clone_function=stock)
 
 
 def prepared(

@@ -63,8 +63,8 @@ def model_utilisation(folder: Path, rows: Sequence[dict[str, Any]], precision: s
     from lowlevel_simclr.model import encoder, projection
 
     model = json.loads((folder / "config.json").read_text())["model"]
-    f = encoder.build(model["encoder"], model["stem"], model["image_size"], 3)
-    g = projection.build(f.output_shape[-1], model["projection_widths"])
+    f = encoder.build_encoder(model["encoder"], model["stem"], model["image_size"], 3)
+    g = projection.build_projection_head(f.output_shape[-1], model["projection_widths"])
     rate = float(np.median([row["pairs_per_second"] for row in rows]))
     return utilisation.share(rate, utilisation.operations_of_pair([f, g]), device, precision)
 

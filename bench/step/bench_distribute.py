@@ -194,7 +194,7 @@ def sizes_of_model(chosen: argparse.Namespace) -> scaling.Sizes:
     from lowlevel_simclr.model import projection
 
     f = encoder.build_encoder(chosen.model_encoder, chosen.model_stem, chosen.model_size, 3)
-    g = projection.build(f.output_shape[-1], tuple(chosen.model_widths))
+    g = projection.build_projection_head(f.output_shape[-1], tuple(chosen.model_widths))
     return scaling.sizes_of(f, g)
 
 

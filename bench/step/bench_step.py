@@ -147,7 +147,7 @@ def baselines(job: Job, chosen: argparse.Namespace) -> tuple[dict[str, Steps], d
     if why:
         missing["torch"] = why
     else:
-        from bench import torch_step
+        from bench.baselines import torch_step
 
         autocast = job.plan.precision == "bfloat16"
         made["torch"] = repeated(torch_step.prepared(size, batch_size, widths, job.pixels, autocast))
