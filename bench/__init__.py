@@ -1,4 +1,4 @@
-"""Benchmarks: measuring (bench_*.py), storing (results/<device>/*.json) and drawing (report.py) are separate."""
+"""Benchmarks: programs that measure, their stored results (results/<device>/*.json), and report/, which shows them."""
 
-# Before TensorFlow, which reads once whether to use oneDNN: things are measured as they are run.
+# Imported before TensorFlow, so that the package can choose oneDNN for the benches as it does for its own programs.
 import lowlevel_simclr as lowlevel_simclr

@@ -1,9 +1,9 @@
-"""Times alternatives that agree: the one way in which this project measures.
+"""Times alternatives that give the same answer, and stores and prints the rows of a result.
 
-`compare` first asks every alternative for its answer and refuses to time any two that disagree. Then it alternates
-them, a call or 20 ms of calls each in turn, so that a neighbour's load falls on all alike, and reports minimum, median,
-10th and 90th percentile of wall time and the least processor time of a turn. `peak_memory` measures the growth of peak
-memory in a process of its own. Running out of memory is a row of the result.
+`time_alternatives` first asks every alternative for its answer and refuses to time two that disagree. Then they take
+turns of one call, or of 20 ms of calls, so that a neighbour's load falls on all alike. A row has minimum, median, 10th
+and 90th percentile of wall time, and the least processor time of a turn. `measure_peak_growth` measures memory in a
+process of its own. An alternative that runs out of memory becomes a row that says so.
 """
 
 from __future__ import annotations
@@ -11,32 +11,32 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import platform
 import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench import utilisation
+from bench import device
 from lowlevel_simclr.run.environment import measure_peak_resident
 
 RESULTS = Path(__file__).parent / "results"
 TURN = 0.02  # seconds: a training step's own rhythm, and longer than a thread pool spins for more work
 Call = Callable[[], Sequence[np.ndarray]]
-LONG_CALL = 10.0  # seconds; calls as long as this are warmed up once and timed once at least
+LONG_CALL = 10.0  # seconds; calls as long as this may be warmed up once and timed once
 
 
 class Disagreement(AssertionError):
-    """Two alternatives give different answers: comparing their times would mean nothing."""
+    """Two alternatives give different answers, so comparing their times would mean nothing."""
 
 
 @dataclass
 class Row:
-    """One alternative on one problem. Times in seconds, memory in bytes; None where it did not run."""
+    """One alternative on one problem. Times are in seconds and memory in bytes, or None if it did not run."""
 
     problem: dict[str, Any]
     name: str
@@ -53,18 +53,20 @@ class Row:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
-def in_a_row() -> int:
-    """How often a call of an op that takes less than a millisecond computes it: on a GPU, which works while the next
-    one is sent to it, many times, and waits once; on a processor once."""
-    return 20 if utilisation.gpu_name() is not None else 1
+def choose_calls_in_a_row() -> int:
+    """Return how often a call of an op that takes less than a millisecond computes its answer before it waits.
+
+    A GPU works while the host sends it the next computation. A processor does not, so there it is once.
+    """
+    return 20 if device.find_gpu_name() is not None else 1
 
 
 @dataclass
 class Alternative:
-    """A way to compute the problem: `prepare` returns a call without arguments, the call NumPy arrays.
+    """A way to compute the problem: `prepare` returns a call without arguments, and the call returns NumPy arrays.
 
-    One that draws random numbers of its own cannot give the same answer (`own_numbers`): of it only the shape is
-    compared, and that it stays within the range of the first answer, give or take the tolerance. Its row says so.
+    An alternative that draws random numbers of its own (`own_numbers`) cannot give the same answer. Its answer must
+    have the same shape and stay within the range of the first answer, up to the tolerance. Its row says so.
     """
 
     name: str
@@ -72,53 +74,42 @@ class Alternative:
     own_numbers: bool = False
 
 
-def device_name() -> str:
-    """The GPU's name, or else the processor's, for the folder of its results.
-
-    Virtual machines name processors of several generations alike, so that family and model stand behind the name.
-    """
-    gpu = utilisation.gpu_name()
-    if gpu is not None:
-        return "-".join(gpu.split()).replace("/", "-")
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    if "model name" not in facts:
-        return platform.machine()
-    name = f"{facts['model name']} family {facts.get('cpu family', '?')} model {facts.get('model', '?')}"
-    return "-".join(name.split()).replace("/", "-") + f"-{len(os.sched_getaffinity(0))}-cores"
+def choose_result_path(file_name: str) -> Path:
+    """Return where a result of this device is stored unless a flag says otherwise."""
+    return RESULTS / device.name_results_folder() / file_name
 
 
-def compare(
+def time_alternatives(
     problem: dict[str, Any],
     alternatives: Sequence[Alternative],
     *,
     operations: float,
     seconds: float,
     tolerance: float,
-    sgemm: Callable[[], Any] | None = None,
+    sgemm: Callable[[], object] | None = None,
     sgemm_operations: float = 0.0,
     in_a_row: int = 1,
 ) -> list[Row]:
-    """Time alternatives of one problem, alternating.
+    """Time alternatives of one problem in turns, and return a row for each.
 
     Args:
         problem: what is computed; stored with every row.
-        alternatives: the first is what the others must agree with.
+        alternatives: the others must agree with the first.
         operations: floating-point operations of the problem, for GFLOP/s.
-        seconds: how long to measure each alternative, about; five turns at least (one where a
-            call takes more than LONG_CALL), a thousand at most.
+        seconds: about how long to measure each alternative. There are at most a thousand turns and at least five, or
+            one if a call takes more than LONG_CALL.
         tolerance: largest difference of answers, relative to the largest entry.
-        sgemm: a matrix product timed in the same turns, the machine's ceiling of the day.
+        sgemm: a matrix product timed in the same turns, as the machine's ceiling of the day.
         sgemm_operations: its floating-point operations.
-        in_a_row: how often each call computes its answer; the times are of one.
+        in_a_row: how often each call computes its answer; the times are those of one computation.
 
     Raises:
         Disagreement: two alternatives differ by more than the tolerance.
     """
     rows = [Row(problem, alternative.name, operations=operations) for alternative in alternatives]
-    calls, answers = map(list, zip(*(_prepared(alternative, row) for alternative, row in zip(alternatives, rows))))
+    calls, answers = map(list, zip(*(_prepare(alternative, row) for alternative, row in zip(alternatives, rows))))
     _refuse_disagreement(rows, answers, tolerance, [alternative.own_numbers for alternative in alternatives])
-    del answers  # no memory beside what is timed
+    del answers  # what is timed should have the memory to itself
     ceiling = _Timer(sgemm) if sgemm else None
     timers = [_Timer(call) if call else None for call in calls]
     end = time.perf_counter() + seconds * sum(timer is not None for timer in timers)
@@ -128,10 +119,10 @@ def compare(
             break
         for timer in (*timers, ceiling):
             if timer:
-                timer.turn()
+                timer.take_turn()
     for row, timer in zip(rows, timers):
         if timer:
-            timer.fill(row, in_a_row)
+            timer.fill_row(row, in_a_row)
             if ceiling:
                 rate = sgemm_operations / min(ceiling.processor)
                 row.of_sgemm = operations / (min(timer.processor) / in_a_row) / rate
@@ -139,10 +130,11 @@ def compare(
     return rows
 
 
-def _prepared(alternative: Alternative, row: Row) -> tuple[Call | None, Sequence[np.ndarray] | None]:
-    """The alternative's call, warmed up, and what it gave first; both None, and a note in the row, without memory.
+def _prepare(alternative: Alternative, row: Row) -> tuple[Call | None, Sequence[np.ndarray] | None]:
+    """Return the alternative's call, warmed up, and its first answer. Without memory both are None and the row says so.
 
-    What it gave first, for a call may go on from where the one before it ended, and not all are warmed up as often.
+    The first answer is compared because a call may continue where the call before it ended, and not all alternatives
+    are warmed up equally often.
     """
     try:
         call = alternative.prepare()
@@ -150,7 +142,7 @@ def _prepared(alternative: Alternative, row: Row) -> tuple[Call | None, Sequence
         answer = call()
         for _ in range(2):
             if time.perf_counter() - started > LONG_CALL:
-                break  # nothing of a first call is left in the times of calls as long as this
+                break  # in times as long as this the cost of a first call does not show
             started = time.perf_counter()
             call()
         return call, answer
@@ -176,7 +168,7 @@ def _refuse_disagreement(
     for row, answer, own in given[1:]:
         for mine, theirs in zip(expected, answer):
             mine, theirs = np.asarray(mine, np.float64), np.asarray(theirs, np.float64)
-            difference = _beyond_range(mine, theirs) if own else float(np.max(np.abs(mine - theirs)))
+            difference = _measure_excess(mine, theirs) if own else float(np.max(np.abs(mine - theirs)))
             difference /= float(np.max(np.abs(mine)))
             if mine.shape != theirs.shape or not difference <= tolerance:
                 raise Disagreement(
@@ -187,46 +179,46 @@ def _refuse_disagreement(
             row.note = "numbers of its own: shape and range compared"
 
 
-def _beyond_range(mine: np.ndarray, theirs: np.ndarray) -> float:
-    """How far `theirs` leaves the range of `mine`."""
+def _measure_excess(mine: np.ndarray, theirs: np.ndarray) -> float:
+    """Return how far `theirs` leaves the range of `mine`."""
     return max(float(np.max(theirs) - np.max(mine)), float(np.min(mine) - np.min(theirs)), 0.0)
 
 
 class _Timer:
-    """Wall and processor times of one call."""
+    """Collects wall and processor times of one call."""
 
-    def __init__(self, call: Callable[[], Any]) -> None:
+    def __init__(self, call: Callable[[], object]) -> None:
         self.call = call
         self.wall: list[float] = []
         self.processor: list[float] = []
 
-    def turn(self) -> None:
-        """One call, or as many in a row as a turn is long: short ones are timed as in a loop, code and data warm."""
+    def take_turn(self) -> None:
+        """Time calls for as long as a turn lasts, at least one. Short calls so run as in a loop, with warm caches."""
         used, begun, calls = time.process_time(), time.perf_counter(), 0
         while calls == 0 or time.perf_counter() - begun < TURN:
             started = time.perf_counter()
             self.call()
             self.wall.append(time.perf_counter() - started)
             calls += 1
-        # Of the whole turn: between two calls other threads' time is not yet in the process's.
+        # Taken over the whole turn, because the process's time lags behind that of its other threads between two calls.
         self.processor.append((time.process_time() - used) / calls)
 
-    def fill(self, row: Row, in_a_row: int) -> None:
+    def fill_row(self, row: Row, in_a_row: int) -> None:
         row.repeats = len(self.wall)
         row.minimum, row.processor = min(self.wall) / in_a_row, min(self.processor) / in_a_row
         row.p10, row.median, row.p90 = (float(q) / in_a_row for q in np.percentile(self.wall, (10, 50, 90)))
 
 
-def peak_memory(measure: Callable[..., None], *arguments: Any, limit: int | None = None) -> int | str:
-    """Growth of peak resident memory during the second of two calls made by `measure`, in a fresh process.
+def measure_peak_growth(measure: Callable[..., None], *arguments: Any, limit: int | None = None) -> int | str:
+    """Return by how much peak resident memory grows in a fresh process once `measure` has called `started`.
 
     Args:
-        measure: module-level function (started, *arguments); calls started() once its inputs exist.
+        measure: module-level function (started, *arguments). It calls started() as soon as its inputs exist.
         *arguments: picklable.
-        limit: bytes of address space that the process may have; beyond it, it is out of memory.
+        limit: bytes of address space that the process may have.
 
     Returns:
-        Bytes, or why there are none.
+        Bytes, or a text that says why they could not be measured.
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
@@ -241,7 +233,9 @@ def peak_memory(measure: Callable[..., None], *arguments: Any, limit: int | None
     return found
 
 
-def _measure_memory(sender: Any, limit: int | None, measure: Callable[..., None], arguments: Sequence[Any]) -> None:
+def _measure_memory(
+    sender: Connection, limit: int | None, measure: Callable[..., None], arguments: Sequence[Any]
+) -> None:
     baseline = [measure_peak_resident()]
     if limit is not None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -252,30 +246,35 @@ def _measure_memory(sender: Any, limit: int | None, measure: Callable[..., None]
         sender.send("out of memory" if _is_out_of_memory(error) else f"{type(error).__name__}: {error}")
 
 
-def store(path: Path, rows: Sequence[Row], versions: dict[str, Any], **more: Any) -> None:
-    """Write a result: who measured, with what, `more` about it, and every row."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    measured = {
+def store_rows(path: Path, rows: Sequence[Row], versions: dict[str, Any], **more: Any) -> None:
+    """Write a result: the device, the date, the load, the versions, `more` about it, and every row."""
+    result = {
         **more,
-        "device": device_name(),
+        "device": device.name_results_folder(),
         "date": time.strftime("%Y-%m-%d"),
         "load": os.getloadavg()[0],
         "versions": versions,
         "rows": [asdict(row) for row in rows],
     }
+    write_result(path, result)
+
+
+def write_result(path: Path, result: dict[str, Any]) -> None:
+    """Write a result as JSON. A reader sees the whole old file or the whole new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    part.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+    part.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     os.replace(part, path)
 
 
-def load(path: Path) -> list[Row]:
-    """The rows of a stored result."""
+def read_rows(path: Path) -> list[Row]:
+    """Return the rows of a stored result."""
     return [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
 
 
-def text(rows: Sequence[Row], old: Sequence[Row] = ()) -> str:
-    """An aligned table; with old rows, the ratio old / new of processor time."""
-    before = {_key(row): row for row in old}
+def format_rows(rows: Sequence[Row], old: Sequence[Row] = ()) -> str:
+    """Return an aligned table. With old rows it also has the ratio old / new of processor time."""
+    before = {_make_key(row): row for row in old}
     head = f"{'problem':<34}{'name':<22}{'min ms':>10}{'median':>10}{'p10':>10}{'p90':>10}{'cpu ms':>10}"
     lines = [head + f"{'GFLOP/s':>9}{'sgemm':>7}{'MB':>9}" + ("  old/new" if before else "")]
     for row in rows:
@@ -290,12 +289,12 @@ def text(rows: Sequence[Row], old: Sequence[Row] = ()) -> str:
         share = f"{row.of_sgemm:>7.0%}" if row.of_sgemm else " " * 7
         memory = f"{row.peak_memory / 2**20:>9.1f}" if row.peak_memory is not None else " " * 9
         line = f"{problem:<33} {row.name:<22}{times}{rate}{share}{memory}"
-        earlier = before.get(_key(row))
+        earlier = before.get(_make_key(row))
         if earlier and earlier.processor and row.processor:
             line += f"  {earlier.processor / row.processor:>7.2f}"
         lines.append(line + (f"  {row.note}" if row.note else ""))
     return "\n".join(lines)
 
 
-def _key(row: Row) -> tuple[str, str]:
+def _make_key(row: Row) -> tuple[str, str]:
     return json.dumps(row.problem, sort_keys=True), row.name

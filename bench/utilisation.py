@@ -1,12 +1,12 @@
-"""Model floating-point utilisation: what a model's products need against what the device's data sheet promises."""
+"""Model FLOP utilisation (MFU): the operations that a model's products need, of those that the data sheet promises."""
 
 from __future__ import annotations
 
-import functools
-import os
-import shutil
-import subprocess
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 # Dense bfloat16/float16 and tf32-free float32 operations a second, from NVIDIA's data sheets (SXM parts).
 PEAKS = {
@@ -16,30 +16,19 @@ PEAKS = {
 }
 
 
-@functools.cache
-def gpu_name() -> str | None:
-    """The first GPU's name, from its driver; None where there is none, or CUDA_VISIBLE_DEVICES hides them all."""
-    program = shutil.which("nvidia-smi")
-    if program is None or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
-        return None
-    command = [program, "--query-gpu=name", "--format=csv,noheader"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    return done.stdout.splitlines()[0].strip() if done.returncode == 0 and done.stdout.strip() else None
-
-
-def peak(device: str | None, precision: str) -> float | None:
-    """Operations a second that the data sheet promises; None for a device that is not listed."""
+def find_peak_rate(device: str | None, precision: str) -> float | None:
+    """Return the operations a second that the data sheet promises, or None if the device is not in PEAKS."""
     for name, rates in PEAKS.items():
         if device is not None and name in device:
             return rates.get(precision)
     return None
 
 
-def operations_of_view(model: Any) -> float:
-    """Multiplications and additions of one view's forward pass: convolutions and dense layers of a Keras model.
+def count_view_operations(model: tf.keras.Model) -> float:
+    """Return the multiplications and additions of one view's forward pass: convolutions and dense layers.
 
-    Products with padding are counted, as in the published tables, though `convolution.py` makes none on whole maps:
-    of ResNet-50 with the ImageNet stem at 32 pixels they are 23 %.
+    Products with padding count, as in the published tables, although `model/convolution.py` skips them on whole maps.
+    They are 23 % of ResNet-50 with the ImageNet stem at 32 pixels.
     """
     total = 0.0
     for layer in model._flatten_layers(include_self=False):
@@ -57,12 +46,19 @@ def operations_of_view(model: Any) -> float:
     return total
 
 
-def operations_of_pair(models: list[Any]) -> float:
-    """One training step's operations for a pair: two views, forward once and backward twice as much."""
-    return 2 * 3 * sum(operations_of_view(model) for model in models)
+def count_pair_operations(models: Sequence[tf.keras.Model]) -> float:
+    """Return the operations of a pair in one training step: two views, and backward costs twice what forward does."""
+    return 2 * 3 * sum(count_view_operations(model) for model in models)
 
 
-def share(pairs_per_second: float, operations: float, device: str | None, precision: str) -> float | None:
-    """MFU, or None where the device's peak is not known."""
-    limit = peak(device, precision)
+def compute_share(pairs_per_second: float, operations: float, device: str | None, precision: str) -> float | None:
+    """Return the share of the device's peak (MFU), or None if the peak is not known.
+
+    Args:
+        pairs_per_second: of the training.
+        operations: of a pair.
+        device: its name, if it is a GPU.
+        precision: that of the products, a key of PEAKS' rates.
+    """
+    limit = find_peak_rate(device, precision)
     return None if limit is None else pairs_per_second * operations / limit

@@ -1,8 +1,8 @@
-"""SimCLR as a competent user writes it today in stock TensorFlow and Keras: what the whole job is measured against.
+"""SimCLR as a competent user writes it in stock TensorFlow and Keras: the baseline of the whole job.
 
-Stock Keras layers and their BatchNormalization, each view drawn and made per image in `tf.data` (stateless random ops,
-parallel, prefetched), NT-Xent by a matrix product, `optimizer.apply_gradients` with SGD and momentum, all in one
-tf.function. Keras's default is float32; its mixed bfloat16 is one line more.
+It has stock Keras layers with BatchNormalization, views per image in `tf.data` (stateless random ops, parallel,
+prefetched), NT-Xent by a matrix product, and `optimizer.apply_gradients` with SGD and momentum, in one tf.function.
+Keras's default is float32. Mixed bfloat16 takes one more line.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import tensorflow as tf
 TEMPERATURE = 0.1
 
 
-def view(image: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:
-    """One view of an image in [0, 1]: (S, S, 3)."""
+def make_view(image: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:
+    """Return one view (S, S, 3) of an image in [0, 1]."""
     box = tf.constant([[[0.0, 0.0, 1.0, 1.0]]])  # the whole image
     begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.shape(image), box, seed, aspect_ratio_range=(3 / 4, 4 / 3), area_range=(0.08, 1.0)
@@ -33,20 +33,20 @@ def view(image: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:
     return tf.reshape(tf.clip_by_value(x, 0.0, 1.0), (size, size, 3))
 
 
-def batches(images: np.ndarray, batch_size: int, size: int) -> tf.data.Dataset:
-    """Endless batches of two views of each image: (B, 2, S, S, 3)."""
+def make_view_batches(images: np.ndarray, batch_size: int, size: int) -> tf.data.Dataset:
+    """Return endless batches (B, 2, S, S, 3) of two views of each image."""
 
-    def two_views(count: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
+    def make_two_views(count: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
         x = tf.image.convert_image_dtype(image, tf.float32)
-        return tf.stack([view(x, tf.stack([count, place]), size) for place in (0, 100)])
+        return tf.stack([make_view(x, tf.stack([count, place]), size) for place in (0, 100)])
 
     found = tf.data.Dataset.from_tensor_slices(images).shuffle(len(images), seed=0).repeat()
-    found = found.enumerate().map(two_views, num_parallel_calls=tf.data.AUTOTUNE)
+    found = found.enumerate().map(make_two_views, num_parallel_calls=tf.data.AUTOTUNE)
     return found.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 
-def nt_xent(z: tf.Tensor) -> tf.Tensor:
-    """Mean loss of z (2N, d)."""
+def compute_loss(z: tf.Tensor) -> tf.Tensor:
+    """Return the mean NT-Xent loss of the projections z (2N, d)."""
     u = tf.math.l2_normalize(tf.cast(z, tf.float32), axis=1)
     count = tf.shape(u)[0]
     s = tf.matmul(u, u, transpose_b=True) / TEMPERATURE - 1e9 * tf.eye(count)
@@ -54,44 +54,47 @@ def nt_xent(z: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(positive, s))
 
 
-def encoder(name: str, stem: str, size: int) -> tf.keras.Model:
-    """Keras's own ResNet-50; else this project's encoder in Keras's layers."""
+def build_keras_encoder(name: str, stem: str, size: int) -> tf.keras.Model:
+    """Return Keras's own ResNet-50, or this project's encoder of that name in Keras's layers."""
     if (name, stem) == ("resnet50", "imagenet"):
         return tf.keras.applications.ResNet50(
             include_top=False, weights=None, input_shape=(size, size, 3), pooling="avg"
         )
-    from lowlevel_simclr.model import encoder as ours
-    from lowlevel_simclr.model import stock_layers
+    from lowlevel_simclr.model import encoder, stock_layers
 
-    def stock(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
+    def replace_layer(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
         return stock_layers.STOCK.get(type(layer), type(layer)).from_config(layer.get_config())
 
-    return tf.keras.models.clone_model(ours.build_encoder(name, stem, size), clone_function=stock)
+    return tf.keras.models.clone_model(encoder.build_encoder(name, stem, size), clone_function=replace_layer)
 
 
-def prepared(
+def prepare_step(
     name: str, stem: str, size: int, batch_size: int, widths: tuple[int, ...], images: np.ndarray, policy: str
 ) -> Callable[[], float]:
-    """A call that trains one step and gives its loss.
+    """Return a call that trains one step and returns its loss.
 
     Args:
-        name: the encoder. stem: its stem. size: S. batch_size: images a step. widths: of the head.
+        name: of the encoder.
+        stem: of the encoder.
+        size: S, pixels along a side of a view.
+        batch_size: images a step.
+        widths: of the projection head's layers.
         images: (n, H, W, 3) uint8.
-        policy: Keras's, float32 or mixed_bfloat16.
+        policy: Keras's precision policy, float32 or mixed_bfloat16.
     """
     tf.keras.mixed_precision.set_global_policy(policy)
-    f = encoder(name, stem, size)
+    f = build_keras_encoder(name, stem, size)
     layers = tf.keras.layers
     hidden = [layer for width in widths[:-1] for layer in (layers.Dense(width), layers.ReLU())]
     g = tf.keras.Sequential([tf.keras.Input((f.output_shape[-1],)), *hidden, layers.Dense(widths[-1])])
     optimizer = tf.keras.optimizers.SGD(0.1, momentum=0.9)
-    stream = iter(batches(images, batch_size, size))
+    stream = iter(make_view_batches(images, batch_size, size))
 
     @tf.function
     def train_step(views: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             z = g(f(tf.concat([views[:, 0], views[:, 1]], axis=0), training=True), training=True)
-            loss = nt_xent(z)
+            loss = compute_loss(z)
         variables = f.trainable_variables + g.trainable_variables
         optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
         return loss

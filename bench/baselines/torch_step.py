@@ -1,7 +1,7 @@
 """The same step in PyTorch, as a competent user writes it: channels_last, bfloat16 autocast, views in batches, LARS.
 
-Plain torch: ResNet-50 with the ImageNet stem as in the paper (and as Keras's, stride in the first 1x1 convolution of a
-block), views by `grid_sample` and colour operations on the whole batch, foreach operations for LARS.
+ResNet-50 has the ImageNet stem, as in the paper. The stride is in the first 1x1 convolution of a block, as in Keras.
+`grid_sample` and colour operations make the views of a whole batch, and foreach operations update the weights.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ GREY = (0.2989, 0.5870, 0.1140)
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 beside a shortcut."""
+    """A block of ResNet-50: convolutions 1x1, 3x3 and 1x1, and a shortcut around them."""
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            *_convolution(channels, width, 1, stride),
+            *_make_convolution(channels, width, 1, stride),
             nn.ReLU(True),
-            *_convolution(width, width, 3, 1),
+            *_make_convolution(width, width, 3, 1),
             nn.ReLU(True),
-            *_convolution(width, 4 * width, 1, 1),
+            *_make_convolution(width, 4 * width, 1, 1),
         )
         changes = stride > 1 or channels != 4 * width
-        self.shortcut = nn.Sequential(*_convolution(channels, 4 * width, 1, stride)) if changes else nn.Identity()
+        self.shortcut = nn.Sequential(*_make_convolution(channels, 4 * width, 1, stride)) if changes else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, C, s, s) -> (B, 4 width, s / stride, s / stride)."""
+        """Return (B, 4 width, s / stride, s / stride) for x (B, C, s, s)."""
         return functional.relu(self.body(x) + self.shortcut(x))
 
 
-def _convolution(channels: int, width: int, size: int, stride: int) -> list[nn.Module]:
+def _make_convolution(channels: int, width: int, size: int, stride: int) -> list[nn.Module]:
     return [nn.Conv2d(channels, width, size, stride, size // 2, bias=False), nn.BatchNorm2d(width)]
 
 
-def resnet50() -> nn.Module:
-    """x (B, 3, S, S) -> h (B, 2048)."""
-    layers: list[nn.Module] = [*_convolution(3, 64, 7, 2), nn.ReLU(True), nn.MaxPool2d(3, 2, 1)]
+def build_resnet50() -> nn.Module:
+    """Return the encoder: x (B, 3, S, S) -> h (B, 2048)."""
+    layers: list[nn.Module] = [*_make_convolution(3, 64, 7, 2), nn.ReLU(True), nn.MaxPool2d(3, 2, 1)]
     channels = 64
     for stage, blocks in enumerate((3, 4, 6, 3)):
         for block in range(blocks):
@@ -54,8 +54,8 @@ def resnet50() -> nn.Module:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
-def views(x: torch.Tensor, size: int) -> torch.Tensor:
-    """One view of each image of x (N, 3, H, W) in [0, 1]: (N, 3, S, S)."""
+def draw_views(x: torch.Tensor, size: int) -> torch.Tensor:
+    """Return one view (N, 3, S, S) of each image of x (N, 3, H, W) in [0, 1]."""
     count = len(x)
     draw = torch.rand(11, count)
     area, aspect = 0.08 + 0.92 * draw[0], torch.exp((2 * draw[1] - 1) * float(np.log(4 / 3)))
@@ -80,7 +80,7 @@ def views(x: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def rotate_hue(x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
-    """Colours turned about the grey axis: one 3x3 product a pixel, cheaper than HSV and back."""
+    """Turn colours about the grey axis. One 3x3 product a pixel is cheaper than HSV and back."""
     angle = turn * 2 * float(np.pi)
     cosine, sine = angle.cos().view(-1, 1, 1), angle.sin().view(-1, 1, 1)
     ones = torch.ones(3, 3) / 3
@@ -89,16 +89,16 @@ def rotate_hue(x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
     return torch.einsum("nij,njhw->nihw", matrix, x).clamp(0, 1)
 
 
-def nt_xent(z: torch.Tensor) -> torch.Tensor:
-    """Mean loss of z (2N, d)."""
+def compute_loss(z: torch.Tensor) -> torch.Tensor:
+    """Return the mean NT-Xent loss of the projections z (2N, d)."""
     u = functional.normalize(z.float(), dim=1)
     s = (u @ u.T / TEMPERATURE).fill_diagonal_(float("-inf"))
     return functional.cross_entropy(s, torch.arange(len(z)).roll(len(z) // 2))
 
 
 @torch.no_grad()
-def lars(weights: list[torch.Tensor], velocities: list[torch.Tensor], rate: float) -> None:
-    """One step: momentum 0.9, decay 1e-4, trust coefficient 0.001; rank 1 without decay and trust."""
+def update_by_lars(weights: list[torch.Tensor], velocities: list[torch.Tensor], rate: float) -> None:
+    """Update the weights: momentum 0.9, decay 1e-4, trust coefficient 0.001. Rank 1 has no decay and no trust ratio."""
     wide = [place for place, weight in enumerate(weights) if weight.dim() > 1]
     gradients = [weight.grad for weight in weights]
     torch._foreach_add_([gradients[p] for p in wide], [weights[p] for p in wide], alpha=1e-4)
@@ -111,17 +111,20 @@ def lars(weights: list[torch.Tensor], velocities: list[torch.Tensor], rate: floa
     torch._foreach_sub_(weights, velocities)
 
 
-def prepared(
+def prepare_step(
     size: int, batch_size: int, widths: tuple[int, ...], images: np.ndarray, autocast: bool
 ) -> Callable[[], float]:
-    """A call that trains one step of ResNet-50 on the CPU and gives its loss.
+    """Return a call that trains one step of ResNet-50 on the CPU and returns its loss.
 
     Args:
-        size: S. batch_size: images a step. widths: of the head. images: (n, H, W, 3) uint8.
-        autocast: compute in bfloat16.
+        size: S, pixels along a side of a view.
+        batch_size: images a step.
+        widths: of the projection head's layers.
+        images: (n, H, W, 3) uint8.
+        autocast: whether to compute in bfloat16.
     """
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    f = resnet50()
+    f = build_resnet50()
     head: list[nn.Module] = []
     for before, width in zip((2048, *widths), widths):
         head += [nn.Linear(before, width), nn.ReLU(True)]
@@ -132,14 +135,14 @@ def prepared(
 
     def train_step() -> float:
         x = stored[torch.randint(len(stored), (batch_size,))].float() / 255
-        x = torch.cat([views(x, size), views(x, size)]).contiguous(memory_format=torch.channels_last)
+        x = torch.cat([draw_views(x, size), draw_views(x, size)]).contiguous(memory_format=torch.channels_last)
         for weight in weights:
             weight.grad = None
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
             z = model(x)
-        loss = nt_xent(z)
+        loss = compute_loss(z)
         loss.backward()
-        lars(weights, velocities, 0.1)
+        update_by_lars(weights, velocities, 0.1)
         return float(loss.detach())
 
     return train_step

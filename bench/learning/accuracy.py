@@ -1,6 +1,6 @@
 """Trains a preset with several seeds and stores what each learned: python -m bench.learning.accuracy NAME --seeds 0 1.
 
-A run that is already in its folder is read, not made again. Results go to bench/results/<device>/accuracy_PRESET.json;
+A run that is already in its folder is only read. Results go to bench/results/<device>/accuracy_PRESET.json, and
 `bench.report.tables` writes them into the README.
 """
 
@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from bench import harness, utilisation
+from bench import device, harness, utilisation
+from bench.learning.run_memory import read_peak_memory
 
 
-def trained(preset: str, seed: int, folder: Path, flags: Sequence[str]) -> dict[str, Any]:
-    """One run as a user makes it, from the command to the last picture; read back from its folder."""
+def train_or_read(preset: str, seed: int, folder: Path, flags: Sequence[str]) -> dict[str, Any]:
+    """Train as a user does unless the folder has a finished run, and return what the folder says about it."""
     if not (folder / "evaluation.json").exists():
         command = [sys.executable, "-m", "lowlevel_simclr.train", "--preset", preset, "--seed", str(seed)]
         subprocess.run([*command, "--out", str(folder), *flags], check=True)
@@ -36,8 +37,8 @@ def trained(preset: str, seed: int, folder: Path, flags: Sequence[str]) -> dict[
         "steps": rows[-1]["step"],
         "seconds": round(ended - started.timestamp(), 1) if not environment["earlier"] else None,
         "pairs_per_second": float(np.median([row["pairs_per_second"] for row in rows])),
-        "peak_memory_bytes": peak_memory(environment),
-        "mfu": model_utilisation(folder, rows, environment["precision"]),
+        "peak_memory_bytes": read_peak_memory(environment),
+        "mfu": compute_run_utilisation(folder, rows, environment["precision"]),
         "precision": environment["precision"],
         "tensorflow": environment["tensorflow"],
         "commit": environment["git"],
@@ -46,31 +47,22 @@ def trained(preset: str, seed: int, folder: Path, flags: Sequence[str]) -> dict[
     }
 
 
-def peak_memory(environment: dict[str, Any]) -> dict[str, int | None]:
-    """What any session of the run held at most on the host and on a GPU, by its own word; None: nobody has said."""
-    said = [one.get("peak_memory_bytes", {}) for one in (environment, *environment["earlier"])]
-    return {
-        place: max((one[place] for one in said if one.get(place) is not None), default=None)
-        for place in ("host", "gpu")
-    }
-
-
-def model_utilisation(folder: Path, rows: Sequence[dict[str, Any]], precision: str) -> float | None:
-    """MFU by the run's median pairs a second; None on a device whose peak is not known."""
-    device = utilisation.gpu_name()
-    if utilisation.peak(device, precision) is None:
+def compute_run_utilisation(folder: Path, rows: Sequence[dict[str, Any]], precision: str) -> float | None:
+    """Return the MFU by the run's median pairs a second, or None if the device's peak is not known."""
+    gpu = device.find_gpu_name()
+    if utilisation.find_peak_rate(gpu, precision) is None:
         return None
-    from lowlevel_simclr.model import encoder, projection
+    from lowlevel_simclr.model import encoder, projection  # here, because only a known GPU needs TensorFlow
 
     model = json.loads((folder / "config.json").read_text())["model"]
     f = encoder.build_encoder(model["encoder"], model["stem"], model["image_size"], 3)
     g = projection.build_projection_head(f.output_shape[-1], model["projection_widths"])
     rate = float(np.median([row["pairs_per_second"] for row in rows]))
-    return utilisation.share(rate, utilisation.operations_of_pair([f, g]), device, precision)
+    return utilisation.compute_share(rate, utilisation.count_pair_operations([f, g]), gpu, precision)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train or read every seed, store one file."""
+    """Train or read every seed, and store one file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("preset")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -81,13 +73,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args(arguments)
     flags = shlex.split(chosen.flags)
-    rows = [trained(chosen.preset, seed, chosen.runs / f"{chosen.preset}-seed{seed}", flags) for seed in chosen.seeds]
-    device = harness.device_name()
-    path = chosen.json or harness.RESULTS / device / f"accuracy_{chosen.preset}.json"
+    rows = [
+        train_or_read(chosen.preset, seed, chosen.runs / f"{chosen.preset}-seed{seed}", flags) for seed in chosen.seeds
+    ]
+    path = chosen.json or harness.choose_result_path(f"accuracy_{chosen.preset}.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     command = f"python -m bench.learning.accuracy {chosen.preset} --seeds {' '.join(map(str, chosen.seeds))}"
     command += f" --flags {shlex.quote(chosen.flags)}" if chosen.flags else ""
-    path.write_text(json.dumps({"command": command, "device": device, "runs": rows}, indent=2) + "\n")
+    path.write_text(
+        json.dumps({"command": command, "device": device.name_results_folder(), "runs": rows}, indent=2) + "\n"
+    )
     print(path)
 
 

@@ -1,8 +1,8 @@
 """Trains a preset for its first steps and stores how they went: python -m bench.learning.first_steps PRESET --steps 50.
 
-For what would take a day to the end: it shows that it trains. The schedule is that of the whole run, which is ended as
-a user would end it (SIGTERM) once the steps are there. A run that has them is read, not made again. Results go to
-bench/results/<device>/first_steps_PRESET.json; `bench.report.tables` writes them into the README.
+It shows that a preset trains whose whole run would take a day. The schedule is that of the whole run. SIGTERM ends the
+training after these steps, as a user would end it. A run that already has the steps is only read. Results go to
+bench/results/<device>/first_steps_PRESET.json, and `bench.report.tables` writes them into the README.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from typing import Any
 
 import numpy as np
 
-from bench import harness
-from bench.learning import accuracy
+from bench import device, harness
+from bench.learning.run_memory import read_peak_memory
 from lowlevel_simclr.run import results
 from lowlevel_simclr.training.loss import compute_chance_loss
 
 
-def train(command: Sequence[str], folder: Path, steps: int) -> None:
-    """Runs the command until its folder has so many steps, and ends it.
+def train_until(command: Sequence[str], folder: Path, steps: int) -> None:
+    """Run the command until its folder has so many steps, then end it.
 
     Raises:
-        SystemExit: it ended by itself, too early.
+        SystemExit: the command ended by itself too early.
     """
     process = subprocess.Popen(command)
     while True:
-        ended = process.poll() is not None  # before the look at its rows: it may write the last of them and end
+        ended = process.poll() is not None  # asked before its rows are read: it may write the last of them and end
         if len(results.read_metrics(folder)) >= steps:
             break
         if ended:
@@ -44,8 +44,8 @@ def train(command: Sequence[str], folder: Path, steps: int) -> None:
     process.wait()
 
 
-def told(folder: Path, steps: int, at_once: int) -> dict[str, Any]:
-    """Means of loss and top-1 over every `at_once` steps, and what one step took."""
+def summarize_run(folder: Path, steps: int, at_once: int) -> dict[str, Any]:
+    """Return the means of loss and top-1 over every `at_once` steps, and how long a step took."""
     rows = results.read_metrics(folder)[:steps]
     config, environment = (json.loads((folder / name).read_text()) for name in ("config.json", "environment.json"))
     batch_size = config["train"]["batch_size"]
@@ -63,7 +63,7 @@ def told(folder: Path, steps: int, at_once: int) -> dict[str, Any]:
         "stem": config["model"]["stem"],
         "encoder": config["model"]["encoder"],
         "seconds_per_step": batch_size / float(np.median([row["pairs_per_second"] for row in rows])),
-        "peak_memory_bytes": accuracy.peak_memory(environment),
+        "peak_memory_bytes": read_peak_memory(environment),
         "precision": environment["precision"],
         "tensorflow": environment["tensorflow"],
         "commit": environment["git"],
@@ -71,11 +71,11 @@ def told(folder: Path, steps: int, at_once: int) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train or read, store one file."""
+    """Train or read, and store one file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("preset")
     parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--at-once", type=int, default=10, help="steps of one line of the table")
+    parser.add_argument("--at-once", type=int, default=10, help="steps that a line of the table averages")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the run folder is, PRESET-first-steps")
     parser.add_argument("--flags", default="", help="further flags of train, in one string")
     parser.add_argument("--json", type=Path)
@@ -83,15 +83,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder = chosen.runs / f"{chosen.preset}-first-steps"
     if len(results.read_metrics(folder)) < chosen.steps:
         command = [sys.executable, "-m", "lowlevel_simclr.train", "--preset", chosen.preset, "--out", str(folder)]
-        command += ["--steps-per-call", "1", *shlex.split(chosen.flags)]  # each step is told as soon as it is made
-        train(command, folder, chosen.steps)
-    device = harness.device_name()
-    path = chosen.json or harness.RESULTS / device / f"first_steps_{chosen.preset}.json"
+        command += ["--steps-per-call", "1", *shlex.split(chosen.flags)]  # so that each step is in the folder at once
+        train_until(command, folder, chosen.steps)
+    path = chosen.json or harness.choose_result_path(f"first_steps_{chosen.preset}.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     said = f"python -m bench.learning.first_steps {chosen.preset} --steps {chosen.steps}"
     said += f" --flags {shlex.quote(chosen.flags)}" if chosen.flags else ""
-    stored = {"benchmark": "first_steps", "command": said, "device": device}
-    path.write_text(json.dumps({**stored, **told(folder, chosen.steps, chosen.at_once)}, indent=2) + "\n")
+    stored = {"benchmark": "first_steps", "command": said, "device": device.name_results_folder()}
+    path.write_text(json.dumps({**stored, **summarize_run(folder, chosen.steps, chosen.at_once)}, indent=2) + "\n")
     print(path)
 
 

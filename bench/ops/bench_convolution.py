@@ -1,9 +1,9 @@
 """Times convolutions whose outputs see the whole map: python -m bench.ops.bench_convolution [--compare old.json].
 
-The layer's matrix product against TensorFlow's own convolution, forward and both gradients, in a graph: the shapes of
-ResNet-50 with the ImageNet stem at 32 pixels and a batch of 256, and two larger maps, which stay convolutions, as the
-control. Every call sums what it computed to three numbers, so that nothing of it can be left out. The operations
-counted are those that meet a pixel of the map, not the padding.
+The layer's matrix product is timed against TensorFlow's own convolution, forward and both gradients, in a graph. The
+shapes are those of ResNet-50 with the ImageNet stem at 32 pixels and a batch of 256. Two larger maps, which stay
+convolutions, are the control. Every call sums its results to three numbers, so that no part can be optimized away.
+Operations on padding are not counted.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import argparse
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from bench import harness
 from lowlevel_simclr.model.convolution import Convolution, count_taps, fills_whole_map
 from lowlevel_simclr.runtime import precision
 
-# Pixels a side of the map, taps a side of the kernel, stride, channels in and out.
+# Pixels along a side of the map, taps along a side of the kernel, stride, channels in and out.
 SHAPES = [
     (1, 3, 1, 512, 512),
     (2, 3, 1, 256, 256),
@@ -35,18 +36,20 @@ SHAPES = [
     (4, 3, 1, 128, 128),
     (8, 1, 1, 64, 256),
 ]
-# Relative to the largest sum; of float32 in orders that differ, and of bfloat16, whose results are rounded to 8 bits.
+# Relative to the largest sum. float32 sums in another order; bfloat16 rounds the results to 8 bits.
 TOLERANCES = {"float32": 1e-4, "bfloat16": 2e-2}
 
+Convolve = Callable[[tf.Tensor, tf.Tensor, int], tf.Tensor]  # x, kernel, stride -> y
 
-def operations(side: int, size: int, stride: int, inner: int, outer: int, rows: int) -> float:
-    """Multiplications and additions of the forward pass and both gradients, padding left out."""
+
+def count_operations(side: int, size: int, stride: int, inner: int, outer: int, rows: int) -> float:
+    """Return the multiplications and additions of the forward pass and both gradients, without those on padding."""
     meetings = sum(0 <= tap < size for row in count_taps(side, size, stride, "same").values() for tap in row)
     return 3 * 2.0 * rows * meetings**2 * inner * outer
 
 
-def prepared(convolve: Callable[..., tf.Tensor], shape: Sequence[int], rows: int, dtype: str) -> Callable[[], Any]:
-    """A call that convolves and takes both gradients."""
+def prepare_call(convolve: Convolve, shape: Sequence[int], rows: int, dtype: str) -> harness.Call:
+    """Return a call that convolves and takes both gradients."""
     side, size, stride, inner, outer = shape
     draw = tf.random.stateless_normal
     x = tf.Variable(tf.cast(draw((rows, side, side, inner), [1, 1]), dtype))
@@ -64,44 +67,43 @@ def prepared(convolve: Callable[..., tf.Tensor], shape: Sequence[int], rows: int
     return lambda: [np.asarray(value) for value in step()]
 
 
-def ours(x: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
-    """The layer of the encoder, without its bias."""
+def convolve_as_layer(x: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
+    """Convolve with the layer of the encoder, without its bias."""
     layer = Convolution(kernel.shape[3], kernel.shape[0], stride, padding="same", use_bias=False, dtype=x.dtype.name)
     return layer.convolution_op(x, kernel)
 
 
-def stock(x: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
-    """TensorFlow's convolution."""
+def convolve_as_tensorflow(x: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
+    """Convolve with TensorFlow's own op."""
     return tf.nn.conv2d(x, kernel, stride, "SAME")
 
 
 def measure(shape: Sequence[int], rows: int, dtype: str, seconds: float) -> list[harness.Row]:
-    """Both forms of one shape."""
+    """Time both forms of one shape, and return a row for each."""
     side, size, stride, inner, outer = shape
     is_product = fills_whole_map(side, size, stride, "same") is not None
-    forms = [("matrix product" if is_product else "layer, a convolution here", ours), ("convolution", stock)]
+    layer = "matrix product" if is_product else "layer, a convolution here"
+    forms: list[tuple[str, Convolve]] = [(layer, convolve_as_layer), ("convolution", convolve_as_tensorflow)]
     problem: dict[str, Any] = {"map": side, "kernel": size, "stride": stride, "channels": f"{inner} to {outer}"}
-    return harness.compare(
+    return harness.time_alternatives(
         {**problem, "views": rows, "dtype": dtype},
-        [harness.Alternative(name, lambda form=form: prepared(form, shape, rows, dtype)) for name, form in forms],
-        operations=operations(side, size, stride, inner, outer, rows),
+        [harness.Alternative(name, partial(prepare_call, form, shape, rows, dtype)) for name, form in forms],
+        operations=count_operations(side, size, stride, inner, outer, rows),
         seconds=seconds,
         tolerance=TOLERANCES[dtype],
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, store, print."""
+    """Measure, store and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--views", type=int, default=512)
     parser.add_argument(
-        "--dtypes", nargs="+", choices=TOLERANCES, help="default: float32, and bfloat16 where it is fast"
+        "--dtypes", nargs="+", choices=TOLERANCES, help="default: float32, and bfloat16 if this device is fast at it"
     )
     parser.add_argument("--seconds", type=float, default=3.0, help="for each alternative")
-    parser.add_argument(
-        "--out", "--json", type=Path, default=harness.RESULTS / harness.device_name() / "convolution.json"
-    )
-    parser.add_argument("--compare", type=Path, help="an older result to print the ratio to")
+    parser.add_argument("--out", "--json", type=Path, default=harness.choose_result_path("convolution.json"))
+    parser.add_argument("--compare", type=Path, help="an older result, to print the ratio to it")
     chosen = parser.parse_args(arguments)
     dtypes = chosen.dtypes or dict.fromkeys(["float32", precision.choose_fast_precision()])
     rows = [
@@ -111,8 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for shape in SHAPES
         for row in measure(shape, chosen.views, dtype, chosen.seconds)
     ]
-    harness.store(chosen.out, rows, {"tensorflow": tf.__version__})
-    print(harness.text(rows, harness.load(chosen.compare) if chosen.compare else ()))
+    harness.store_rows(chosen.out, rows, {"tensorflow": tf.__version__})
+    print(harness.format_rows(rows, harness.read_rows(chosen.compare) if chosen.compare else ()))
 
 
 if __name__ == "__main__":

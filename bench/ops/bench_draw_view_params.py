@@ -1,7 +1,7 @@
 """Times the drawing of view parameters: python -m bench.ops.bench_draw_view_params [--images 512] [--compare old.json].
 
-The native op against the stock form as a graph and under XLA; all draw the same numbers. Beside each stands its share
-of the processor time that the native `make_views` takes for the same views at 32 pixels.
+The native op is timed against the stock form as a graph and under XLA. All draw the same numbers. Each row also has the
+drawing's processor time as a share of what the native `make_views` takes for the same views at 32 pixels.
 """
 
 from __future__ import annotations
@@ -13,44 +13,44 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from bench import harness
-from bench.ops.bench_make_views import use_cores, versions
+from bench import device, harness, versions
 from lowlevel_simclr import ops, stock
 from lowlevel_simclr.config.settings import ViewRecipe
+from lowlevel_simclr.contract.view_params import ViewParams
 from lowlevel_simclr.ops import _route
 
 PIXELS = 32
 RECIPE = ViewRecipe(blur_probability=0.5, brightness_shift=(-0.25, 0.25))
-TOLERANCE = 1e-6  # of a field's largest entry: integers must be equal, numbers may differ by a rounding
+DrawViewParams = Callable[..., ViewParams]  # as `ops.draw_view_params`
+TOLERANCE = 1e-6  # relative to a field's largest entry: integers must be equal, floats may differ by a rounding
 
 
-def drawing(module: Any, count: int, jit: bool = False) -> Callable[[], Any]:
-    """A call that draws the parameters of `count` images."""
+def prepare_drawing(draw_view_params: DrawViewParams, count: int, jit: bool = False) -> harness.Call:
+    """Return a call that draws the parameters of `count` images."""
     index = tf.range(count, dtype=tf.int64)
 
     @tf.function(jit_compile=jit)
-    def draw(epoch: tf.Tensor) -> Any:
-        return module.draw_view_params(0, epoch, index, RECIPE, PIXELS, PIXELS)
+    def draw(epoch: tf.Tensor) -> ViewParams:
+        return draw_view_params(0, epoch, index, RECIPE, PIXELS, PIXELS)
 
     epoch = tf.constant(1, tf.int64)
     return lambda: [field.numpy() for field in draw(epoch)]
 
 
-def making(count: int) -> Callable[[], Any]:
-    """A call of the native `make_views` for the same views."""
+def prepare_making(count: int) -> harness.Call:
+    """Return a call of the native `make_views` for the same views."""
     images = tf.constant(np.random.default_rng(0).integers(0, 256, (count, PIXELS, PIXELS, 3), np.uint8))
     params = ops.draw_view_params(0, 1, tf.range(count), ViewRecipe(), PIXELS, PIXELS)
     views = tf.function(lambda images, params: ops.make_views(images, params, PIXELS))
     return lambda: [views(images, params)]
 
 
-def drawing_and_making(count: int) -> Callable[[], Any]:
-    """A call that draws the parameters and makes the views, in one function as a training step does."""
+def prepare_both(count: int) -> harness.Call:
+    """Return a call that draws the parameters and makes the views, in one function as a training step does."""
     images = tf.constant(np.random.default_rng(0).integers(0, 256, (count, PIXELS, PIXELS, 3), np.uint8))
     index = tf.range(count, dtype=tf.int64)
 
@@ -63,18 +63,18 @@ def drawing_and_making(count: int) -> Callable[[], Any]:
 
 
 def measure(count: int, seconds: float) -> list[harness.Row]:
-    """All rows of one batch size."""
-    made = [harness.Alternative("native", lambda: drawing(ops, count))]
+    """Time every alternative at one batch size, and return a row for each."""
+    made = [harness.Alternative("native", lambda: prepare_drawing(ops.draw_view_params, count))]
     if _route.find_route_error() is None:
-        made.append(harness.Alternative("native jit", lambda: drawing(ops, count, True)))
-    made.append(harness.Alternative("stock graph", lambda: drawing(stock, count)))
-    made.append(harness.Alternative("stock XLA", lambda: drawing(stock, count, True)))
-    rows = harness.compare({"N": count}, made, operations=0, seconds=seconds, tolerance=TOLERANCE)
+        made.append(harness.Alternative("native jit", lambda: prepare_drawing(ops.draw_view_params, count, True)))
+    made.append(harness.Alternative("stock graph", lambda: prepare_drawing(stock.draw_view_params, count)))
+    made.append(harness.Alternative("stock XLA", lambda: prepare_drawing(stock.draw_view_params, count, True)))
+    rows = harness.time_alternatives({"N": count}, made, operations=0, seconds=seconds, tolerance=TOLERANCE)
     views = [
-        harness.Alternative("native make_views", lambda: making(count)),
-        harness.Alternative("both in one function", lambda: drawing_and_making(count)),
+        harness.Alternative("native make_views", lambda: prepare_making(count)),
+        harness.Alternative("both in one function", lambda: prepare_both(count)),
     ]
-    beside, both = harness.compare({"N": count}, views, operations=0, seconds=seconds, tolerance=TOLERANCE)
+    beside, both = harness.time_alternatives({"N": count}, views, operations=0, seconds=seconds, tolerance=TOLERANCE)
     both.extra["share_of_make_views"] = (both.processor or 0) / (beside.processor or 1) - 1
     both.note = f"drawing adds {both.extra['share_of_make_views']:.1%} to make_views"
     for row in rows:
@@ -85,21 +85,21 @@ def measure(count: int, seconds: float) -> list[harness.Row]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, store, print."""
+    """Measure, store and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, nargs="+", default=[64, 512, 4096], help="N, two views each")
     parser.add_argument("--seconds", type=float, default=2.0, help="to measure each alternative of a problem")
-    parser.add_argument("--cores", type=int, help="keep to so many cores; by default all")
+    parser.add_argument("--cores", type=int, help="use only so many cores; by default all")
     parser.add_argument("--out", type=Path, help="by default draw_view_params.json in the folder of this device")
-    parser.add_argument("--compare", type=Path, help="an older result to set beside this one")
+    parser.add_argument("--compare", type=Path, help="an older result to compare with")
     chosen = parser.parse_args(arguments)
-    use_cores(chosen.cores)
-    out = chosen.out or harness.RESULTS / harness.device_name() / "draw_view_params.json"
+    device.keep_to_cores(chosen.cores)
+    out = chosen.out or harness.choose_result_path("draw_view_params.json")
     rows: list[harness.Row] = []
     for count in chosen.images:
         rows += measure(count, chosen.seconds)
-        harness.store(out, rows, versions())
-    print(harness.text(rows, harness.load(chosen.compare) if chosen.compare else ()))
+        harness.store_rows(out, rows, versions.read_native_versions())
+    print(harness.format_rows(rows, harness.read_rows(chosen.compare) if chosen.compare else ()))
 
 
 if __name__ == "__main__":

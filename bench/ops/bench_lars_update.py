@@ -1,11 +1,11 @@
 """Times one LARS update of all variables of an encoder: python -m bench.ops.bench_lars_update [--compare old.json].
 
-Against the native op, in a graph and under XLA, stand the stock formula likewise, and what stock TensorFlow has nearest
-to a fused update: `l2_loss` for the norms and `ResourceApplyKerasMomentum`. Every call first makes its gradients, one
-product an element, the same for all: so they are fresh memory that an update may take over, as in training. Gradients
-in bfloat16 are widened to float32, as mixed precision does it; the native op reads what they were widened from. The
-operations counted are eleven an element; what limits is memory: the update cannot do with fewer than five passes over
-the weights.
+The native op is timed against the stock formula, both in a graph and under XLA. A third form has stock TensorFlow's
+nearest to a fused update: `l2_loss` for the norms and `ResourceApplyKerasMomentum`. Every call first computes its
+gradients, one product an element, the same for all forms. So they are fresh memory that an update may reuse, as in
+training. Mixed precision widens gradients in bfloat16 to float32, and so does this bench. The native op reads the
+bfloat16 values. Eleven operations an element are counted. Memory is the limit: an update needs at least five passes
+over the weights.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import argparse
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -30,14 +30,14 @@ from lowlevel_simclr.optim import optimizers
 
 CHOICES = {"momentum": 0.9, "weight_decay": 1e-4, "trust_coefficient": 0.001}
 TOLERANCE = 1e-5
-OPERATIONS = 11  # an element: two squares summed, two for u, three for v', one for w', and the gradient's product
+OPERATIONS = 11  # of an element: two sums of squares, two for u, three for v', one for w', the gradient's product
 
 Variables = Sequence[tf.Variable]
 Update = Callable[[Variables, Sequence[tf.Tensor], Variables, tf.Tensor], None]
 
 
-def assigned(form: Callable[..., tuple[list[tf.Tensor], list[tf.Tensor]]]) -> Update:
-    """A pure update whose results are assigned."""
+def assign_results(form: optimizers.LarsUpdateAll) -> Update:
+    """Return an update that assigns the results of a pure one."""
 
     def update(weights: Variables, gradients: Sequence[tf.Tensor], velocities: Variables, rate: tf.Tensor) -> None:
         gradients = list(map(optimizers.find_before_widening, gradients))
@@ -50,8 +50,8 @@ def assigned(form: Callable[..., tuple[list[tf.Tensor], list[tf.Tensor]]]) -> Up
     return update
 
 
-def nearest_fused(weights: Variables, gradients: Sequence[tf.Tensor], velocities: Variables, rate: tf.Tensor) -> None:
-    """Stock TensorFlow's own fused step; its velocity has the other sign."""
+def update_fused(weights: Variables, gradients: Sequence[tf.Tensor], velocities: Variables, rate: tf.Tensor) -> None:
+    """Update by stock TensorFlow's own fused step. Its velocity has the other sign."""
     for weight, gradient, velocity in zip(weights, gradients, velocities):
         scaled = rate
         if len(weight.shape) > 1:
@@ -63,8 +63,8 @@ def nearest_fused(weights: Variables, gradients: Sequence[tf.Tensor], velocities
         )
 
 
-def prepared(shapes: Sequence[tuple[int, ...]], kind: str, update: Update, jit: bool = False) -> Callable[[], Any]:
-    """A call that updates variables of these shapes by gradients of this type; its answer is the largest variable."""
+def prepare_call(shapes: Sequence[tuple[int, ...]], kind: str, update: Update, jit: bool = False) -> harness.Call:
+    """Return a call that updates variables of these shapes, with gradients of this type. It returns the largest one."""
     draw = tf.random.stateless_normal
     weights = [tf.Variable(draw(shape, [1, place])) for place, shape in enumerate(shapes)]
     velocities = [tf.Variable(tf.zeros(shape)) for shape in shapes]
@@ -81,7 +81,7 @@ def prepared(shapes: Sequence[tuple[int, ...]], kind: str, update: Update, jit: 
     rate = tf.constant(0.1)
 
     def call() -> list[np.ndarray]:
-        for _ in range(harness.in_a_row()):
+        for _ in range(harness.choose_calls_in_a_row()):
             step(rate)
         tf.test.experimental.sync_devices()
         return [largest]
@@ -90,47 +90,44 @@ def prepared(shapes: Sequence[tuple[int, ...]], kind: str, update: Update, jit: 
 
 
 def measure(name: str, kind: str, seconds: float) -> list[harness.Row]:
-    """All rows of one encoder and one type of gradients."""
+    """Time every form for one encoder and one type of gradients, and return a row for each."""
     model = encoder.build_encoder(name, "imagenet", 32)
     shapes = [tuple(variable.shape) for variable in model.trainable_variables]
     count = sum(int(np.prod(shape)) for shape in shapes)
     forms: list[tuple[str, Update, bool]] = [
-        ("native", assigned(ops.lars_update_all), False),
-        *([("native jit", assigned(ops.lars_update_all), True)] if _route.find_route_error() is None else []),
-        ("stock graph", assigned(stock.lars_update_all), False),
-        ("stock XLA", assigned(stock.lars_update_all), True),
-        ("stock fused", nearest_fused, False),
+        ("native", assign_results(ops.lars_update_all), False),
+        *([("native jit", assign_results(ops.lars_update_all), True)] if _route.find_route_error() is None else []),
+        ("stock graph", assign_results(stock.lars_update_all), False),
+        ("stock XLA", assign_results(stock.lars_update_all), True),
+        ("stock fused", update_fused, False),
     ]
     alternatives = [
-        harness.Alternative(form, lambda update=update, jit=jit: prepared(shapes, kind, update, jit))
-        for form, update, jit in forms
+        harness.Alternative(form, partial(prepare_call, shapes, kind, update, jit)) for form, update, jit in forms
     ]
     problem = {"encoder": name, "parameters": count, "gradients": kind}
-    return harness.compare(
+    return harness.time_alternatives(
         problem,
         alternatives,
         operations=float(OPERATIONS * count),
         seconds=seconds,
         tolerance=TOLERANCE,
-        in_a_row=harness.in_a_row(),
+        in_a_row=harness.choose_calls_in_a_row(),
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, store, print."""
+    """Measure, store and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--encoders", nargs="+", default=["resnet18", "resnet50"], choices=encoder.NAMES)
     parser.add_argument("--gradients", nargs="+", default=["float32", "bfloat16"], choices=("float32", "bfloat16"))
     parser.add_argument("--seconds", type=float, default=3.0, help="for each alternative")
-    parser.add_argument(
-        "--out", "--json", type=Path, default=harness.RESULTS / harness.device_name() / "lars_update.json"
-    )
-    parser.add_argument("--compare", type=Path, help="an older result to print the ratio to")
+    parser.add_argument("--out", "--json", type=Path, default=harness.choose_result_path("lars_update.json"))
+    parser.add_argument("--compare", type=Path, help="an older result, to print the ratio to it")
     chosen = parser.parse_args(arguments)
     rows = [row for name in chosen.encoders for kind in chosen.gradients for row in measure(name, kind, chosen.seconds)]
     versions = {"tensorflow": tf.__version__, "library": _library.read_build_information()}
-    harness.store(chosen.out, rows, versions)
-    print(harness.text(rows, harness.load(chosen.compare) if chosen.compare else ()))
+    harness.store_rows(chosen.out, rows, versions)
+    print(harness.format_rows(rows, harness.read_rows(chosen.compare) if chosen.compare else ()))
 
 
 if __name__ == "__main__":

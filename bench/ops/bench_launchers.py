@@ -1,9 +1,9 @@
 """Times the CUDA launchers alone, without TensorFlow: python bench/ops/bench_launchers.py NEW.so [OLD.so] --json FILE.
 
-A library of launchers is what `nvcc -shared` makes of kernels/*/*.cu; of two, each problem's calls take turns on one
-card, as often as there are turns. Times are of CUDA events around one call, after three to warm up, medians of ten;
-arrays lie on the device through PyTorch. The card's copy and matrix product are timed beside them. What the kernels
-compute is `tests/gpu_kernels.py`'s subject.
+`nvcc -shared` makes a library of launchers from kernels/*/*.cu. The calls of two libraries take turns on one card. A
+time is the median of ten calls, after three to warm up, by CUDA events around each call. PyTorch keeps the arrays on
+the device. The card's copy and matrix product are timed as well. `tests/kernels/gpu_kernels.py` checks what the kernels
+compute.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,28 +33,30 @@ PAIRS, TYPES = (1024, 4096, 16384), ("bfloat16", "float32")
 SIZES = ((16384, 32, 32, "bfloat16"), (16384, 32, 32, "float32"), (2048, 96, 96, "float32"), (256, 256, 224, "float32"))
 RECIPES = {"default": ViewRecipe(), "blur half": ViewRecipe(blur_probability=0.5)}
 DRAWN = 1024  # images whose parameters are drawn; the others repeat them
-UPDATED = (9408, 2359296, 23500352)  # floats: a first kernel, a 3x3 of 512 channels, all of ResNet-50
-Call = Callable[[], None]
+UPDATED = (9408, 2359296, 23500352)  # floats: the first convolution, a 3x3 with 512 channels, all of ResNet-50
+Call = Callable[[], object]
+Row = dict[str, Any]
 
 
-def loaded(path: Path) -> Any:
-    """The launchers of a library, with their types."""
+def load_launchers(path: Path) -> ctypes.CDLL:
+    """Load a library of launchers and declare the launchers' types."""
     library = ctypes.CDLL(str(path.resolve()))
     return lars_launchers.declared(view_launchers.declared(nt_xent_launchers.declared(library)))
 
 
-def pointer(tensor: Any) -> ctypes.c_void_p:
+def get_pointer(tensor: Any) -> ctypes.c_void_p:
+    """Return the address of a PyTorch tensor on the device."""
     return ctypes.c_void_p(tensor.data_ptr())
 
 
-def checked(why: bytes | None) -> None:
-    """RuntimeError with what a launcher says of its failure."""
+def raise_failure(why: bytes | None) -> None:
+    """Raise RuntimeError with a launcher's message, if there is one."""
     if why is not None:
         raise RuntimeError(why.decode())
 
 
-def timed(torch: Any, call: Call, repeats: int = 10) -> dict[str, float]:
-    """Milliseconds of one call by events: median, least and most."""
+def time_call(torch: ModuleType, call: Call, repeats: int = 10) -> dict[str, float]:
+    """Return the milliseconds of one call by CUDA events: median, minimum and maximum."""
     for _ in range(3):
         call()
     times = []
@@ -67,8 +70,8 @@ def timed(torch: Any, call: Call, repeats: int = 10) -> dict[str, float]:
     return {"median_ms": statistics.median(times), "min_ms": min(times), "max_ms": max(times)}
 
 
-def nt_xent(torch: Any, library: Any, pairs: int, dtype: str) -> dict[str, Call]:
-    """Forward and backward pass of 2N random rows."""
+def prepare_nt_xent(torch: ModuleType, library: ctypes.CDLL, pairs: int, dtype: str) -> dict[str, Call]:
+    """Return the calls of the forward and the backward pass on 2N random rows."""
     stream, rows = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream), 2 * pairs
     z = torch.randn(rows, DIM, device="cuda").to(getattr(torch, dtype))
     shape = (pairs, DIM, pairs, nt_xent_launchers.CODES[dtype])
@@ -80,23 +83,27 @@ def nt_xent(torch: Any, library: Any, pairs: int, dtype: str) -> dict[str, Call]
     weights, dz = torch.full((rows,), 1 / rows, device="cuda"), torch.empty_like(z)
 
     def forward() -> None:
-        arrays = [pointer(each) for each in (workspace, loss, normaliser, inverse_norm, top1)]
-        checked(library.lowlevel_simclr_nt_xent_cuda_forward(stream, *shape, pointer(z), pointer(tau), None, *arrays))
+        arrays = [get_pointer(each) for each in (workspace, loss, normaliser, inverse_norm, top1)]
+        raise_failure(
+            library.lowlevel_simclr_nt_xent_cuda_forward(
+                stream, *shape, get_pointer(z), get_pointer(tau), None, *arrays
+            )
+        )
 
     def backward() -> None:
-        given = [pointer(each) for each in (z, normaliser, inverse_norm, weights, tau)]
-        made = [pointer(each) for each in (workspace, dz, slope)]
-        checked(library.lowlevel_simclr_nt_xent_cuda_backward(stream, *shape, *given, None, *made))
+        given = [get_pointer(each) for each in (z, normaliser, inverse_norm, weights, tau)]
+        made = [get_pointer(each) for each in (workspace, dz, slope)]
+        raise_failure(library.lowlevel_simclr_nt_xent_cuda_backward(stream, *shape, *given, None, *made))
 
     return {"forward": forward, "backward": backward}
 
 
-def make_views(
-    torch: Any, library: Any, count: int, side: int, size: int, dtype: str, recipe: ViewRecipe
+def prepare_views(
+    torch: ModuleType, library: ctypes.CDLL, count: int, side: int, size: int, dtype: str, recipe: ViewRecipe
 ) -> tuple[Call, int]:
-    """Two views of each of `count` random images, and the bytes that must be moved for them."""
-    stream, shape = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream), (count, side, side, 3, size)
-    shape = (*shape, view_launchers.PIXELS["uint8"], view_launchers.TYPES[dtype])
+    """Return a call that makes two views of each of `count` random images, and its least traffic in bytes."""
+    stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
+    shape = (count, side, side, 3, size, view_launchers.PIXELS["uint8"], view_launchers.TYPES[dtype])
     images = torch.randint(0, 256, (count, side, side, 3), dtype=torch.uint8, device="cuda")
     few = min(count, DRAWN)
     drawn = reference.draw_view_params(3, 5, np.arange(few), recipe, side, side)
@@ -109,17 +116,17 @@ def make_views(
     bytes_needed = library.lowlevel_simclr_make_views_cuda_workspace_bytes(*shape)
     workspace = torch.empty(max(1, bytes_needed), dtype=torch.uint8, device="cuda")
     views = torch.empty((2 * count, size, size, 3), dtype=getattr(torch, dtype), device="cuda")
-    held = (images, fields, mean, inverse_std, workspace, views)
+    held = (images, fields)  # `pointers` does not keep the fields alive, so the call has to
 
     def call() -> None:
-        arrays = [pointer(each) for each in (mean, inverse_std, workspace, views)]
-        checked(library.lowlevel_simclr_make_views_cuda(stream, *shape, pointer(held[0]), pointers, *arrays))
+        arrays = [get_pointer(each) for each in (mean, inverse_std, workspace, views)]
+        raise_failure(library.lowlevel_simclr_make_views_cuda(stream, *shape, get_pointer(held[0]), pointers, *arrays))
 
     return call, images.numel() + views.numel() * views.element_size()
 
 
-def lars_update(torch: Any, library: Any, count: int) -> Call:
-    """The update of one variable that adapts, in place."""
+def prepare_lars_update(torch: ModuleType, library: ctypes.CDLL, count: int) -> Call:
+    """Return a call that updates one variable with a trust ratio, in place."""
     stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
     weight, gradient, velocity = (torch.randn(count, device="cuda") for _ in range(3))
     scalars = torch.tensor([0.05, 0.9, 1e-4, 1e-3], device="cuda")
@@ -127,46 +134,62 @@ def lars_update(torch: Any, library: Any, count: int) -> Call:
     arrays = (scalars, weight, gradient, velocity, sums, weight, velocity)
 
     def call() -> None:
-        checked(library.lowlevel_simclr_lars_update_cuda(stream, count, 1, *map(pointer, arrays)))
+        raise_failure(library.lowlevel_simclr_lars_update_cuda(stream, count, 1, *map(get_pointer, arrays)))
 
     return call
 
 
-def rows(torch: Any, libraries: dict[str, Any], turns: int) -> Iterator[dict[str, Any]]:
-    """One row for each problem, library and turn."""
+def time_problems(torch: ModuleType, libraries: dict[str, ctypes.CDLL], turns: int) -> Iterator[Row]:
+    """Time every problem, and yield a row for each problem, turn and library."""
+    yield from time_nt_xent(torch, libraries, turns)
+    yield from time_views(torch, libraries, turns)
+    yield from time_lars_update(torch, libraries, turns)
+
+
+def time_nt_xent(torch: ModuleType, libraries: dict[str, ctypes.CDLL], turns: int) -> Iterator[Row]:
+    """Time both passes of NT-Xent, and yield a row for each problem, turn and library."""
     for dtype in TYPES:
         for pairs in PAIRS:
-            made = {name: nt_xent(torch, library, pairs, dtype) for name, library in libraries.items()}
+            made = {name: prepare_nt_xent(torch, library, pairs, dtype) for name, library in libraries.items()}
             for turn in range(turns):
                 for name, calls in made.items():
-                    times = {kind: timed(torch, call) for kind, call in calls.items()}
+                    times = {kind: time_call(torch, call) for kind, call in calls.items()}
                     yield {"what": "nt_xent", "library": name, "turn": turn, "pairs": pairs, "dtype": dtype, **times}
+
+
+def time_views(torch: ModuleType, libraries: dict[str, ctypes.CDLL], turns: int) -> Iterator[Row]:
+    """Time the views, and yield a row for each problem, turn and library."""
     for count, side, size, dtype in SIZES:
         for recipe, choices in RECIPES.items():
             problem = {"count": count, "side": side, "size": size, "dtype": dtype}
-            every = {
-                name: make_views(torch, library, *problem.values(), choices) for name, library in libraries.items()
+            made = {
+                name: prepare_views(torch, library, count, side, size, dtype, choices)
+                for name, library in libraries.items()
             }
             for turn in range(turns):
-                for name, (call, moved) in every.items():
-                    times = timed(torch, call)
-                    rate = moved / times["median_ms"] / 1e6
+                for name, (call, least_bytes) in made.items():
+                    times = time_call(torch, call)
+                    rate = least_bytes / times["median_ms"] / 1e6
                     about = {"what": "make_views", "library": name, "turn": turn, **problem, "recipe": recipe}
                     yield {**about, "gb_s": rate, **times}
+
+
+def time_lars_update(torch: ModuleType, libraries: dict[str, ctypes.CDLL], turns: int) -> Iterator[Row]:
+    """Time the update of one variable, and yield a row for each problem, turn and library."""
     for count in UPDATED:
-        updates = {name: lars_update(torch, library, count) for name, library in libraries.items()}
+        made = {name: prepare_lars_update(torch, library, count) for name, library in libraries.items()}
         for turn in range(turns):
-            for name, call in updates.items():
-                times = timed(torch, call)
+            for name, call in made.items():
+                times = time_call(torch, call)
                 rate = 28 * count / times["median_ms"] / 1e6
                 yield {"what": "lars_update", "library": name, "turn": turn, "count": count, "gb_s": rate, **times}
 
 
-def ceilings(torch: Any) -> dict[str, float]:
-    """Bytes a second, read and written, of a large copy; operations a second of a bfloat16 product."""
+def measure_ceilings(torch: ModuleType) -> dict[str, float]:
+    """Return the speed of a large copy (GB/s read and written) and of a large bfloat16 product (TFLOP/s)."""
     source = torch.empty(2**30, dtype=torch.uint8, device="cuda")
     target, a = torch.empty_like(source), torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
-    copy, product = timed(torch, lambda: target.copy_(source)), timed(torch, lambda: a @ a)
+    copy, product = time_call(torch, lambda: target.copy_(source)), time_call(torch, lambda: a @ a)
     return {
         "copy_gb_s": 2 * source.numel() / copy["median_ms"] / 1e6,
         "gemm_tflop_s": 2 * 8192**3 / product["median_ms"] / 1e9,
@@ -174,22 +197,22 @@ def ceilings(torch: Any) -> dict[str, float]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Time, store, print; returns the exit code, 2 where there is no GPU."""
+    """Time, store and print; return the exit code, which is 2 without a GPU."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("new", type=Path, help="a library of launchers")
-    parser.add_argument("old", type=Path, nargs="?", help="another one, of an older version")
+    parser.add_argument("old", type=Path, nargs="?", help="a library of an older version")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--json", type=Path, help="where the result is stored")
     chosen = parser.parse_args(arguments)
-    import torch
+    import torch  # here, so that --help and the tests need no PyTorch
 
     if not torch.cuda.is_available():
-        print("PyTorch sees no GPU: the launchers cannot be timed here.")
+        print("PyTorch finds no GPU here, and the launchers run only on one.")
         return 2
-    libraries = {name: loaded(path) for name in ("old", "new") if (path := getattr(chosen, name)) is not None}
+    libraries = {name: load_launchers(path) for name in ("old", "new") if (path := getattr(chosen, name)) is not None}
     result: dict[str, Any] = {"benchmark": "launchers", "device": torch.cuda.get_device_name()}
-    result |= {"date": time.strftime("%Y-%m-%d"), "ceilings": ceilings(torch), "rows": []}
-    for row in rows(torch, libraries, chosen.turns):
+    result |= {"date": time.strftime("%Y-%m-%d"), "ceilings": measure_ceilings(torch), "rows": []}
+    for row in time_problems(torch, libraries, chosen.turns):
         result["rows"].append(row)
         print(json.dumps(row), flush=True)
         if chosen.json:

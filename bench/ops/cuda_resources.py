@@ -1,8 +1,7 @@
-"""Reads what ptxas said of every CUDA kernel and stores it: python -m bench.ops.cuda_resources [LOGS ...].
+"""Stores what ptxas reported about every CUDA kernel: python -m bench.ops.cuda_resources [LOGS ...].
 
-`setup.py` compiles with -Xptxas -v and keeps the logs beside the objects. Registers, spills, stack and static shared
-memory of each kernel and architecture go to bench/results/cuda_resources.json and as a table into docs/gpu.md. Nothing
-runs.
+`setup.py` compiles with -Xptxas -v and keeps the logs next to the object files. Registers, spills and stack of each
+kernel and architecture go to bench/results/cuda_resources.json, and as a table into docs/gpu.md. No kernel runs.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import harness
+from bench.report import markers
 
 ROOT = Path(__file__).parents[2]
 ENTRY = re.compile(
@@ -27,8 +27,8 @@ ENTRY = re.compile(
 )
 
 
-def entries(log: str) -> list[dict[str, Any]]:
-    """One dictionary for each kernel and architecture of a log."""
+def read_entries(log: str) -> list[dict[str, Any]]:
+    """Return a dictionary for each kernel and architecture of a log."""
     found = []
     for match in ENTRY.finditer(log):
         numbers = {key: int(match[key]) for key in ("registers", "stack", "stores", "loads")}
@@ -36,8 +36,11 @@ def entries(log: str) -> list[dict[str, Any]]:
     return found
 
 
-def demangled(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows with names as they are written, without namespaces and arguments."""
+def demangle_names(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows with the kernels' names as in the source, without namespaces and arguments.
+
+    Without c++filt the names stay mangled.
+    """
     program = shutil.which("c++filt")
     names = [row["kernel"] for row in rows]
     if program is not None:
@@ -48,8 +51,8 @@ def demangled(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [dict(row, kernel=name) for row, name in zip(rows, names)]
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Markdown."""
+def format_resources(rows: Sequence[dict[str, Any]]) -> str:
+    """Return a Markdown table with a line for each kernel and architecture."""
     lines = [
         "| kernel | architecture | registers | spilled bytes, stored / loaded | stack bytes |",
         "|---|---|---|---|---|",
@@ -61,22 +64,20 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read, store, print."""
+    """Read, store, print and write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("logs", type=Path, nargs="*", help="default: what the last build left under build/")
+    parser.add_argument("logs", type=Path, nargs="*", help="default: the logs of the last build, under build/")
     parser.add_argument("--out", type=Path, default=harness.RESULTS / "cuda_resources.json")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "gpu.md", help="where the table is written")
     chosen = parser.parse_args(arguments)
     logs = chosen.logs or sorted((ROOT / "build").glob("temp*/native-*/*.cu.log"))
     if not logs:
-        raise SystemExit("there is no log of nvcc under build/: build with LOWLEVEL_SIMCLR_CUDA=1 first, or name one.")
-    rows = demangled([row for log in logs for row in entries(log.read_text(encoding="utf-8"))])
+        raise SystemExit("There is no log of nvcc under build/. Build with LOWLEVEL_SIMCLR_CUDA=1, or name a log.")
+    rows = demangle_names([row for log in logs for row in read_entries(log.read_text(encoding="utf-8"))])
     rows.sort(key=lambda row: (row["kernel"], row["architecture"]))
     chosen.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    shown = table(rows)
-    page = chosen.page.read_text(encoding="utf-8")
-    marked = re.compile(r"(<!-- cuda_resources -->\n).*?(<!-- /cuda_resources -->)", re.DOTALL)
-    chosen.page.write_text(marked.sub(lambda found: f"{found[1]}{shown}\n{found[2]}", page), encoding="utf-8")
+    shown = format_resources(rows)
+    markers.write_between(chosen.page, "cuda_resources", shown)
     print(shown)
 
 

@@ -1,8 +1,8 @@
 """Fails on a regression: python -m bench.report.compare OLD NEW [--tolerance 0.05].
 
-Sets a new stored result beside an older one of the same benchmark and device, prints every quantity that both have, and
-ends with exit code 1 where one got worse by more than the tolerance: a form's processor time (of harness rows), pairs a
-second, seconds to the first step, peak memory.
+Compares a new result with an older one of the same benchmark and device, and prints the change of every quantity that
+both have: processor time of the native forms, pairs a second, seconds to the first step, peak memory. The exit code is
+1 if one of them got worse by more than the tolerance.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ Result = dict[str, Any]
 
 
 class Incomparable(ValueError):
-    """Two results that say nothing about one another; the text says why."""
+    """The two results cannot be compared. The message says why."""
 
 
-def read(path: Path) -> Result:
-    """A stored result."""
+def read_result(path: Path) -> Result:
+    """Return a stored result."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def quantities(result: Result) -> dict[str, float]:
-    """What is compared, by name, as a cost: lower is better."""
+def list_costs(result: Result) -> dict[str, float]:
+    """Return by name every quantity that is compared, as a cost: lower is better."""
     found: dict[str, float] = {}
     for row in result.get("rows", []):
         problem = " ".join(f"{key}={value}" for key, value in row["problem"].items())
@@ -39,7 +39,7 @@ def quantities(result: Result) -> dict[str, float]:
             found[f"{problem} {row['name']}: processor seconds"] = row["processor"]
     for name, value in result.items():
         if not isinstance(value, (int, float)) or not value or name.startswith(("plain", "torch")):
-            continue  # what others' code takes is no matter of ours
+            continue  # the baselines are the code of others
         if name.endswith(HIGHER_IS_BETTER):
             found[f"1 / {name}"] = 1 / value
         elif name.endswith(LOWER_IS_BETTER):
@@ -47,26 +47,32 @@ def quantities(result: Result) -> dict[str, float]:
     return found
 
 
-def changes(old: Result, new: Result) -> dict[str, float]:
-    """new / old of every quantity that both have; above 1 is worse.
+def compute_changes(old: Result, new: Result) -> dict[str, float]:
+    """Return new / old of every quantity that both have. Above 1 is worse.
 
     Raises:
-        Incomparable: other devices or configurations, or nothing in common.
+        Incomparable: the devices or the configurations differ, or no quantity is in both.
     """
     for what in ("device", "config"):
         if old.get(what) != new.get(what):
-            raise Incomparable(f"the {what} was {old.get(what)} and is {new.get(what)}: measure the old one again here")
-    before, after = quantities(old), quantities(new)
+            raise Incomparable(
+                f"the {what} was {old.get(what)} and is now {new.get(what)}: measure the old version again here"
+            )
+    before, after = list_costs(old), list_costs(new)
     shared = {name: after[name] / before[name] for name in before if name in after}
     if not shared:
         raise Incomparable("the two results have no quantity in common: give two of the same benchmark")
     return shared
 
 
-def report(old: Result, new: Result, tolerance: float = TOLERANCE) -> int:
-    """Prints every change; 1 where one is a regression, else 0."""
+def print_changes(old: Result, new: Result, tolerance: float = TOLERANCE) -> int:
+    """Print every change.
+
+    Returns:
+        The exit code: 0, 1 for a regression, 2 if the results cannot be compared.
+    """
     try:
-        found = changes(old, new)
+        found = compute_changes(old, new)
     except Incomparable as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -76,13 +82,13 @@ def report(old: Result, new: Result, tolerance: float = TOLERANCE) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compare two files; returns the exit code: 0, 1 for a regression, 2 where they cannot be compared."""
+    """Compare two files; return the exit code of `print_changes`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
-    parser.add_argument("--tolerance", type=float, default=TOLERANCE, help="how much worse is no regression yet")
+    parser.add_argument("--tolerance", type=float, default=TOLERANCE, help="a quantity may get worse by this share")
     chosen = parser.parse_args(arguments)
-    return report(read(chosen.old), read(chosen.new), chosen.tolerance)
+    return print_changes(read_result(chosen.old), read_result(chosen.new), chosen.tolerance)
 
 
 if __name__ == "__main__":

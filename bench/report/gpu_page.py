@@ -1,31 +1,32 @@
-"""Writes what GPUs measured into docs/gpu.md: python -m bench.report.gpu_page bench/results/DEVICE.
+"""Writes the results of a GPU into docs/gpu.md: python -m bench.report.gpu_page bench/results/DEVICE.
 
-Of launchers.json, what the launchers take and how many times less than an older version, turn by turn, and what share
-of the card's copy bandwidth; of nt_xent.json, nt_xent_stock_tf32.json where the stock forms may round to TF32, and
-make_views.json, the ops through TensorFlow; of step_updates.json, whole steps by their update.
+launchers.json gives the time of each launcher, the ratio to an older version turn by turn, and the share of the card's
+copy bandwidth. nt_xent.json, nt_xent_stock_tf32.json (the stock forms may round to TF32) and make_views.json give the
+ops through TensorFlow. step_updates.json gives whole steps with three forms of LARS.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.report import markers
+
 ROOT = Path(__file__).parents[2]
 Row = dict[str, Any]
 
 
-def milliseconds(row: Row) -> float:
-    """Of a launcher's row: the median, of both passes where it has two."""
+def read_milliseconds(row: Row) -> float:
+    """Return the median of a launcher's row, or the sum of both passes' medians."""
     return row["median_ms"] if "median_ms" in row else row["forward"]["median_ms"] + row["backward"]["median_ms"]
 
 
-def label(row: Row) -> str:
-    """The problem in words."""
+def describe_launch(row: Row) -> str:
+    """Return a launcher's problem in words."""
     if row["what"] == "nt_xent":
         return f"NT-Xent, both passes, N = {row['pairs']}, d = 128, {row['dtype']}"
     if row["what"] == "make_views":
@@ -34,14 +35,14 @@ def label(row: Row) -> str:
     return f"LARS, {row['count']} floats"
 
 
-def launchers(result: Row) -> list[str]:
-    """A line for each problem."""
+def format_launchers(result: Row) -> list[str]:
+    """Return a table line for each problem."""
     problems: dict[str, dict[str, list[Row]]] = {}
     for row in result["rows"]:
-        problems.setdefault(label(row), {}).setdefault(row["library"], []).append(row)
+        problems.setdefault(describe_launch(row), {}).setdefault(row["library"], []).append(row)
     lines = []
     for problem, by_library in problems.items():
-        new, old = ([milliseconds(row) for row in by_library.get(name, ())] for name in ("new", "old"))
+        new, old = ([read_milliseconds(row) for row in by_library.get(name, ())] for name in ("new", "old"))
         ratios = sorted(before / after for before, after in zip(old, new))
         against = f"{statistics.median(ratios):.2f}x ({ratios[0]:.2f}-{ratios[-1]:.2f})" if ratios else ""
         rates = [row["gb_s"] / result["ceilings"]["copy_gb_s"] for row in by_library["new"] if "gb_s" in row]
@@ -50,24 +51,24 @@ def launchers(result: Row) -> list[str]:
     return lines
 
 
-def loss_of(problem: Row) -> str:
-    """NT-Xent's problem in words."""
+def describe_loss(problem: Row) -> str:
+    """Return NT-Xent's problem in words."""
     return f"N = {problem['N']}, d = {problem['d']}, {problem['dtype']}"
 
 
-def views_of(problem: Row) -> str:
-    """The views' problem in words."""
+def describe_views(problem: Row) -> str:
+    """Return the views' problem in words."""
     sides = f"{problem['height']} x {problem['width']} -> {problem['size']}"
     return f"{2 * problem['images']} views, {sides} pixels, {'blur half' if problem['blur'] else 'default'}"
 
 
-def through_tensorflow(result: Row, note: str, words: Callable[[Row], str] = loss_of) -> list[str]:
-    """A line for each form, with how many times the native one's time under jit it takes."""
+def format_ops(result: Row, note: str, describe: Callable[[Row], str] = describe_loss) -> list[str]:
+    """Return a table line for each form, with its time as a multiple of the native op's under jit."""
     rows = [row for row in result["rows"] if row["minimum"] is not None]
     native = {str(row["problem"]): row["median"] for row in rows if row["name"] == "native jit"}
     lines = []
     for row in rows:
-        problem = words(row["problem"])
+        problem = describe(row["problem"])
         times = f"{1e3 * row['median']:.3f} ({1e3 * row['p10']:.3f}-{1e3 * row['p90']:.3f})"
         of_native = native.get(str(row["problem"]))
         ratio = f"{row['median'] / of_native:.2f}x" if of_native else ""
@@ -75,8 +76,8 @@ def through_tensorflow(result: Row, note: str, words: Callable[[Row], str] = los
     return lines
 
 
-def updates(result: Row) -> list[str]:
-    """A line for each way to update, with how many times the first one's time a step takes."""
+def format_updates(result: Row) -> list[str]:
+    """Return a table line for each form of LARS, with the step's time as a multiple of the first one's."""
     first = next(iter(result["forms"].values()))["median_seconds"]
     lines = []
     for name, form in result["forms"].items():
@@ -85,50 +86,53 @@ def updates(result: Row) -> list[str]:
     return lines
 
 
-def page(folder: Path) -> str:
-    """Markdown."""
+def format_page(folder: Path) -> str:
+    """Return the tables of the results in a folder, as Markdown."""
 
-    def read(name: str) -> Row:
+    def read_result(name: str) -> Row:
         return json.loads((folder / name).read_text(encoding="utf-8"))
 
-    first = read("launchers.json")
+    first = read_result("launchers.json")
     lines = [
         f"{first['device']}, {first['date']}; its copy moves {first['ceilings']['copy_gb_s']:,.0f} GB/s, its bfloat16 "
         f"product makes {first['ceilings']['gemm_tflop_s']:.0f} TFLOP/s.",
         "",
         "| launchers alone | ms | times the version before | of the copy |",
         "|---|---|---|---|",
-        *launchers(first),
-        *(launchers(read("launchers_lars_update.json")) if (folder / "launchers_lars_update.json").exists() else ()),
+        *format_launchers(first),
+        *(
+            format_launchers(read_result("launchers_lars_update.json"))
+            if (folder / "launchers_lars_update.json").exists()
+            else ()
+        ),
         "",
         "| NT-Xent, loss and gradient through TensorFlow | form | ms, p10-p90 | of native's time |",
         "|---|---|---|---|",
-        *through_tensorflow(read("nt_xent.json"), ""),
+        *format_ops(read_result("nt_xent.json"), ""),
     ]
     if (folder / "nt_xent_stock_tf32.json").exists():
-        lines += through_tensorflow(read("nt_xent_stock_tf32.json"), ", TF32")
+        lines += format_ops(read_result("nt_xent_stock_tf32.json"), ", TF32")
     if (folder / "make_views.json").exists():
         lines += ["", "| views through TensorFlow | form | ms, p10-p90 | of native's time |", "|---|---|---|---|"]
-        lines += through_tensorflow(read("make_views.json"), "", views_of)
+        lines += format_ops(read_result("make_views.json"), "", describe_views)
     if (folder / "step_updates.json").exists():
         lines += [
             "",
             "| ResNet-50's whole step, batch 256, by its update | ms, p10-p90 | of the first |",
             "|---|---|---|",
         ]
-        lines += updates(read("step_updates.json"))
+        lines += format_updates(read_result("step_updates.json"))
     return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read, write, print."""
+    """Read, write and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="of a device's results")
+    parser.add_argument("folder", type=Path, help="with a device's results")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "gpu.md", help="where the tables are written")
     chosen = parser.parse_args(arguments)
-    shown, text = page(chosen.folder), chosen.page.read_text(encoding="utf-8")
-    marked = re.compile(r"(<!-- gpu_report -->\n).*?(<!-- /gpu_report -->)", re.DOTALL)
-    chosen.page.write_text(marked.sub(lambda found: f"{found[1]}{shown}\n{found[2]}", text), encoding="utf-8")
+    shown = format_page(chosen.folder)
+    markers.write_between(chosen.page, "gpu_report", shown)
     print(shown)
 
 

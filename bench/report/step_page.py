@@ -1,8 +1,8 @@
 """Writes bench/STEP.md from stored results: python -m bench.report.step_page bench/results/DEVICE/step*.json.
 
-Where each per cent of a step goes, and what it is measured against. It measures nothing; every number is the result's.
-A result of bench_startup among the files adds where the time to the first step goes, one of bench_step_sizes the step
-at many sizes.
+The page says where the time of a step goes, and how the step compares with other forms. Every number is read from a
+result. A result of bench_startup adds the time to the first step. A result of bench_step_sizes adds the step at many
+sizes.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ HEAD = """\
 # Where a training step goes
 
 Written by `python -m bench.report.step_page`; measured by `bench.step.bench_step`, `bench.step.bench_startup` and
-`bench.step.bench_step_sizes`. Stages are differences of medians of steps that end after each; what `bench_step.py`
-says of its forms holds here.
+`bench.step.bench_step_sizes`. A stage is the median time of steps that end after it, less that of the stage before.
+`bench_step.py` describes the forms.
 """
 
 
-def section(result: dict[str, Any]) -> str:
-    """One configuration: the forms, then the stages."""
+def format_step(result: dict[str, Any]) -> str:
+    """Return the section of one configuration: its forms, then its stages."""
     config = result["config"]
     title = f"{config['encoder']}, {config['stem']} stem, {config['image_size']} pixels, batch {config['batch_size']}"
     title += f", {config['precision']}, {config['implementation']} ops"
@@ -38,7 +38,7 @@ def section(result: dict[str, Any]) -> str:
             f"| {name} | {form['pairs_per_second']:.1f} | {form['best_pairs_per_second']:.1f} | "
             f"{1e3 * form['median_seconds']:.0f} | {1e3 * form['processor_seconds']:.0f} | {ratio} |"
         )
-    if by_process := result.get("encoder_by_process"):  # results of before it was measured have none
+    if by_process := result.get("encoder_by_process"):  # older results have no such entry
         ratios = ", ".join(f"{each:.3f}" for each in by_process)
         lines += ["", f"Of the encoder in each of {len(by_process)} processes: {ratios}."]
     lines += ["", *(f"Not measured: {name} ({why})." for name, why in result["missing"].items()), ""]
@@ -55,8 +55,8 @@ def section(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def startup_section(result: dict[str, Any]) -> str:
-    """From the command to the first step."""
+def format_startup(result: dict[str, Any]) -> str:
+    """Return the section about the time from the command to the first step."""
     title = f"## From the command to the first step, {result['device']}"
     lines = [title, "", "Preset shapes, medians, seconds.", ""]
     lines += ["| part | wall | processor |", "|---|---|---|"]
@@ -69,8 +69,8 @@ def startup_section(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def sizes_section(result: dict[str, Any]) -> str:
-    """The step at many sizes: a line for each encoder, batch and precision."""
+def format_sizes(result: dict[str, Any]) -> str:
+    """Return the section about many sizes: a line for each encoder, batch and precision."""
     names = list(dict.fromkeys(row["name"] for row in result["rows"]))
     lines = ["## At other sizes", "", f"{result['device']}, {result['date']}, load {result['load']:.1f}.", ""]
     turns = max(row["repeats"] for row in result["rows"])
@@ -83,28 +83,28 @@ def sizes_section(result: dict[str, Any]) -> str:
     for _, group in itertools.groupby(result["rows"], key=lambda row: row["problem"]):
         rows = list(group)
         problem = rows[0]["problem"]
-        rates = [_rate(row, problem["N"]) for row in rows]
-        rates += [_speed_ratio(rows[0], rows[2]), _speed_ratio(rows[0], rows[1])]
+        rates = [_format_rate(row, problem["N"]) for row in rows]
+        rates += [_format_speed_ratio(rows[0], rows[2]), _format_speed_ratio(rows[0], rows[1])]
         label = f"{problem['encoder']}, {problem['N']}, {problem['precision']}"
         lines.append(f"| {label} | " + " | ".join(rates) + " |")
     return "\n".join(lines)
 
 
-def _rate(row: dict[str, Any], batch_size: int) -> str:
+def _format_rate(row: dict[str, Any], batch_size: int) -> str:
     if row["median"] is None:
         return row["note"]
     return f"{batch_size / row['median']:.0f} ({batch_size / row['minimum']:.0f})"
 
 
-def _speed_ratio(row: dict[str, Any], other: dict[str, Any]) -> str:
+def _format_speed_ratio(row: dict[str, Any], other: dict[str, Any]) -> str:
     if row["processor"] is None or other["processor"] is None:
         return ""
     return f"{other['processor'] / row['processor']:.3f}x"
 
 
-def text(results: Sequence[dict[str, Any]]) -> str:
-    """The whole page."""
-    writers = {"step": section, "startup": startup_section, "step_sizes": sizes_section}
+def format_page(results: Sequence[dict[str, Any]]) -> str:
+    """Return the whole page."""
+    writers = {"step": format_step, "startup": format_startup, "step_sizes": format_sizes}
     sections = [writers[each["benchmark"]](each) for each in results]
     return "\n\n".join([HEAD.rstrip(), *sections]) + "\n"
 
@@ -116,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=STEP)
     chosen = parser.parse_args(arguments)
     found = [json.loads(path.read_text(encoding="utf-8")) for path in chosen.results]
-    chosen.out.write_text(text(found), encoding="utf-8")
+    chosen.out.write_text(format_page(found), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,30 +1,30 @@
-"""Draws stored results: python -m bench.report.tables RESULT.json ... [--figure out.png] [--readme].
+"""Makes a table and a figure of stored results: python -m bench.report.tables RESULT.json ... [--figure PNG --readme].
 
-Prints a Markdown table, draws time and memory against N, and with --readme writes the table between the markers of its
-name in the README, <!-- bench:NAME --> and <!-- /bench:NAME -->. Rows of further results of the same kind go into the
-same table and figure, under the first one's name. It measures nothing.
+Prints a Markdown table, and draws time and memory against N. With --readme it writes the table into the README, between
+the markers <!-- bench:NAME --> and <!-- /bench:NAME -->, where NAME is that of the first file. Rows of further results
+of the same kind go into the same table and figure.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bench import harness
+from bench.report import markers
 
-_PROBES = ("linear", "linear_augmented")  # of evaluation.json, with means and spreads over seeds
+_PROBES = ("linear", "linear_augmented")  # entries of evaluation.json with means and spreads over seeds
 
 
-def table(rows: Sequence[harness.Row]) -> str:
-    """Markdown: a line for each problem, a column for each alternative, processor milliseconds."""
+def format_times(rows: Sequence[harness.Row]) -> str:
+    """Return a Markdown table of processor milliseconds: a line for each problem, a column for each alternative."""
     names = list(dict.fromkeys(row.name for row in rows))
     problems = list(dict.fromkeys(tuple(row.problem.items()) for row in rows))
-    cells = {(tuple(row.problem.items()), row.name): _cell(row) for row in rows}
+    cells = {(tuple(row.problem.items()), row.name): _format_cell(row) for row in rows}
     lines = ["| problem | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for problem in problems:
         label = ", ".join(f"{key} = {value}" for key, value in problem)
@@ -32,21 +32,21 @@ def table(rows: Sequence[harness.Row]) -> str:
     return "\n".join(lines)
 
 
-def _cell(row: harness.Row) -> str:
+def _format_cell(row: harness.Row) -> str:
     if row.processor is None or row.minimum is None:
         return row.note
     share = f", {row.of_sgemm:.0%}" if row.of_sgemm else ""
-    memory = f", {_three_digits(row.peak_memory / 1e6)} MB" if row.peak_memory is not None else ""
-    return f"{_three_digits(1e3 * row.processor)} ms ({_three_digits(1e3 * row.minimum)} wall{share}{memory})"
+    memory = f", {_format_digits(row.peak_memory / 1e6)} MB" if row.peak_memory is not None else ""
+    return f"{_format_digits(1e3 * row.processor)} ms ({_format_digits(1e3 * row.minimum)} wall{share}{memory})"
 
 
-def _three_digits(value: float) -> str:
-    """To three significant digits, without an exponent."""
+def _format_digits(value: float) -> str:
+    """Return the value to three significant digits, without an exponent."""
     return f"{float(f'{value:.3g}'):,.10g}"
 
 
-def views_table(rows: Sequence[harness.Row]) -> str:
-    """Markdown: a line for each problem, views a processor second of each alternative and native's ratio to it."""
+def format_views(rows: Sequence[harness.Row]) -> str:
+    """Return a Markdown table: a line for each problem, views a processor second, native's ratio to each form."""
     names = list(dict.fromkeys(row.name for row in rows))
     lines = ["| sources -> view | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for problem in dict.fromkeys(tuple(row.problem.items()) for row in rows):
@@ -60,20 +60,21 @@ def views_table(rows: Sequence[harness.Row]) -> str:
     return "\n".join(lines)
 
 
-def caption(results: Sequence[dict[str, Any]]) -> str:
-    """Who measured the rows of some results, and when."""
+def format_caption(results: Sequence[dict[str, Any]]) -> str:
+    """Return on which devices, with which TensorFlow and when some results were measured."""
     said = [f"{each['device']}, TensorFlow {each['versions']['tensorflow']}, {each['date']}" for each in results]
     return "; ".join(dict.fromkeys(said)) + "."
 
 
-def figure(rows: Sequence[harness.Row], path: Path) -> None:
-    """Wall time and, where it was measured, memory against N: one line for each alternative."""
-    import matplotlib
+def draw_times(rows: Sequence[harness.Row], path: Path) -> None:
+    """Draw wall time, and memory if it was measured, against N: one line for each alternative."""
+    import matplotlib  # here, because tables need no figure
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    times, memory = plt.figure(figsize=(10, 4)).subplots(1, 2)
+    figure = plt.figure(figsize=(10, 4))
+    times, memory = figure.subplots(1, 2)
     for name in dict.fromkeys(row.name for row in rows):
         mine = sorted((row for row in rows if row.name == name and row.minimum), key=lambda row: row.problem["N"])
         if not mine:
@@ -84,11 +85,11 @@ def figure(rows: Sequence[harness.Row], path: Path) -> None:
     times.set(xlabel="N, pairs of views", ylabel="loss and gradient, ms (minimum)")
     memory.set(xlabel="N, pairs of views", ylabel="memory beside z, MB (peak)")
     times.legend()
-    times.figure.savefig(path, dpi=120, bbox_inches="tight")
+    figure.savefig(path, dpi=120, bbox_inches="tight")
 
 
-def accuracy_table(stored: dict[str, Any]) -> str:
-    """Markdown: a line for each seed, then mean and spread; accuracies in per cent."""
+def format_accuracy(stored: dict[str, Any]) -> str:
+    """Return a Markdown table of accuracies in per cent: a line for each seed, then mean and spread."""
     runs = stored["runs"]
     columns = [
         ("k-NN 20", lambda run: run["knn"]["20"]),
@@ -111,17 +112,17 @@ def accuracy_table(stored: dict[str, Any]) -> str:
         f"`{stored['command']}`; {stored['device']}, {first['precision']}, TensorFlow {first['tensorflow']}, "
         f"{first['steps']} steps, {first['pairs_per_second']:.0f} pairs/s.",
     ]
-    return "\n".join([*lines, *_beside_the_table(first)])
+    return "\n".join([*lines, *_format_remarks(first)])
 
 
-def _beside_the_table(run: dict[str, Any]) -> list[str]:
-    """Of one run what has no column: k-NN along it, what was trained with labels, what flatters it."""
+def _format_remarks(run: dict[str, Any]) -> list[str]:
+    """Return what has no column: k-NN along the run, what was trained with labels, and what inflates the accuracies."""
     lines = []
     if run.get("curve"):
         curve = ", ".join(f"{100 * value:.1f} at step {step}" for step, value in run["curve"].items())
         sample = "a sample of the test images among a sample of the train images, which is lower than among all"
         lines += ["", f"k-NN 20 along the run of seed {run['seed']} ({sample}): {curve}."]
-    scores = [(f"fine-tuned on {100 * float(share):g} %", each) for share, each in _fine_tuned(run)]
+    scores = [(f"fine-tuned on {100 * float(share):g} %", each) for share, each in _sort_fine_tuned(run)]
     scores += [(name.replace("_", ", "), run["seeds"][name]) for name in _PROBES if name in run.get("seeds", {})]
     if scores:
         lines += ["", "| trained with labels | accuracy | seeds | training |", "|---|---|---|---|"]
@@ -135,8 +136,8 @@ def _beside_the_table(run: dict[str, Any]) -> list[str]:
     return lines
 
 
-def first_steps_table(stored: dict[str, Any]) -> str:
-    """Markdown: means over some steps a line."""
+def format_first_steps(stored: dict[str, Any]) -> str:
+    """Return a Markdown table with the means over some steps in each line."""
     lines = ["| steps | loss | top-1 |", "|---|---|---|"]
     for span in stored["spans"]:
         first, last = span["steps"]
@@ -152,12 +153,12 @@ def first_steps_table(stored: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _fine_tuned(run: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+def _sort_fine_tuned(run: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return sorted(run.get("seeds", {}).get("finetune", {}).items(), key=lambda item: float(item[0]))
 
 
-def step_table(stored: dict[str, Any]) -> str:
-    """Markdown: a line for each form of the training step."""
+def format_step_forms(stored: dict[str, Any]) -> str:
+    """Return a Markdown table with a line for each form of the training step."""
     lines = ["| form | pairs/s, median | best | whole job is |", "|---" * 4 + "|"]
     for name, form in stored["forms"].items():
         against = stored["whole_against"].get(name)
@@ -175,8 +176,8 @@ def step_table(stored: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def step_figure(stored: dict[str, Any], path: Path) -> None:
-    """Pairs a second of each form, medians as bars and the 10th and 90th percentile as whiskers."""
+def draw_step_forms(stored: dict[str, Any], path: Path) -> None:
+    """Draw pairs a second of each form: medians as bars, the 10th and the 90th percentile as whiskers."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -186,41 +187,34 @@ def step_figure(stored: dict[str, Any], path: Path) -> None:
     middle = [form["pairs_per_second"] for form in forms.values()]
     below = [rate - batch_size / form["p90_seconds"] for rate, form in zip(middle, forms.values())]
     above = [batch_size / form["p10_seconds"] - rate for rate, form in zip(middle, forms.values())]
-    axes = plt.figure(figsize=(6, 2.5)).add_subplot()
+    figure = plt.figure(figsize=(6, 2.5))
+    axes = figure.add_subplot()
     axes.barh(list(forms), middle, xerr=[below, above])
     axes.invert_yaxis()
     axes.set(xlabel=f"pairs a second, {stored['config']['encoder']}, batch {batch_size}")
-    axes.figure.savefig(path, dpi=120, bbox_inches="tight")
+    figure.savefig(path, dpi=120, bbox_inches="tight")
 
 
-def write_into_readme(readme: Path, name: str, text: str) -> None:
-    """Replaces what stands between the markers of a name.
+def format_results(results: Sequence[dict[str, Any]], rows: Sequence[harness.Row]) -> str:
+    """Return the table that the README shows.
 
-    Raises:
-        ValueError: the README has no such markers.
+    Args:
+        results: of one kind.
+        rows: of all the results together.
     """
-    pattern = re.compile(rf"(<!-- bench:{name} -->\n).*?(<!-- /bench:{name} -->)", re.DOTALL)
-    old = readme.read_text(encoding="utf-8")
-    if not pattern.search(old):
-        raise ValueError(f"{readme} has no markers <!-- bench:{name} --> and <!-- /bench:{name} -->")
-    readme.write_text(pattern.sub(lambda found: f"{found[1]}{text}\n{found[2]}", old), encoding="utf-8")
-
-
-def markdown(results: Sequence[dict[str, Any]], rows: Sequence[harness.Row]) -> str:
-    """What the README shows of some results of one kind; `rows` are those of all of them."""
     first = results[0]
     if first.get("benchmark") == "step":
-        return "\n\n".join(step_table(each) for each in results)
+        return "\n\n".join(format_step_forms(each) for each in results)
     if first.get("benchmark") == "first_steps":
-        return first_steps_table(first)
+        return format_first_steps(first)
     if "runs" in first:
-        return accuracy_table(first)
-    shown = views_table(rows) if "blur" in rows[0].problem else table(rows)
-    return f"{shown}\n\n{caption(results)}"
+        return format_accuracy(first)
+    shown = format_views(rows) if "blur" in rows[0].problem else format_times(rows)
+    return f"{shown}\n\n{format_caption(results)}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the table; draw and write where asked."""
+    """Print the table, and draw and write what the flags ask for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", type=Path, nargs="+")
     parser.add_argument("--figure", type=Path)
@@ -228,14 +222,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     results = [json.loads(path.read_text(encoding="utf-8")) for path in chosen.results]
     rows = [harness.Row(**row) for each in results for row in each.get("rows", [])]
-    shown = markdown(results, rows)
+    shown = format_results(results, rows)
     print(shown)
     if chosen.figure and results[0].get("benchmark") == "step":
-        step_figure(results[0], chosen.figure)
+        draw_step_forms(results[0], chosen.figure)
     elif chosen.figure:
-        figure(rows, chosen.figure)
+        draw_times(rows, chosen.figure)
     if chosen.readme:
-        write_into_readme(Path("README.md"), chosen.results[0].stem, shown)
+        markers.write_between(Path("README.md"), f"bench:{chosen.results[0].stem}", shown)
 
 
 if __name__ == "__main__":

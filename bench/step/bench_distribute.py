@@ -1,10 +1,10 @@
 """Times replicas and counts what they exchange: python -m bench.step.bench_distribute [--json FILE] [--page PAGE].
 
-The same training step of the same global batch, in processes of their own that take turns: one replica, 2 and 4 virtual
-replicas of one process, 2 processes on loopback. Virtual replicas share the processor: what they add is the cost of
-being several, not speed. Bytes are those that `Replica.moved` counts; of the two processes the loopback device's own
-counter stands beside them, with whatever else used it. `scaling.py` foretells 8 to 1024 devices; its bytes are first
-held against the counted ones, and no result is stored where they differ.
+Four forms make the same training step of the same global batch, each in processes of its own: one replica, 2 and 4
+virtual replicas in one process, and 2 processes on loopback. Virtual replicas share the processor, so they show the
+cost of replication and no speed. `Replica.moved` counts the bytes. For the two processes the result also has the
+counter of the loopback device, which includes other traffic. `scaling.py` predicts 8 to 1024 devices. If it predicts
+other bytes than were counted, no result is stored.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from typing import Any
 
 import tensorflow as tf
 
-from bench import harness
-from bench.report import tables as report
+from bench import device, harness
+from bench.report import markers
 from bench.step import scaling
 from lowlevel_simclr.config.identity import replace
 from lowlevel_simclr.config.settings import Config
 from lowlevel_simclr.data.batches import make_batches
 from lowlevel_simclr.data.catalog import select_training_images
-from lowlevel_simclr.model import encoder
+from lowlevel_simclr.model import encoder, projection
 from lowlevel_simclr.training import replicas
 from lowlevel_simclr.training.learner import build_learner
 from lowlevel_simclr.training.loop import make_steps
@@ -50,8 +50,8 @@ LIMIT = 1800  # seconds that a form may take
 # One form, in a process of its own
 
 
-def configuration(chosen: argparse.Namespace, devices: str) -> Config:
-    """The job: the shapes, LARS, float32, everything else as the flags say."""
+def configure_replicas(chosen: argparse.Namespace, devices: str) -> Config:
+    """Return the configuration: the shapes data set, LARS, float32, and what the flags say."""
     return replace(
         Config(),
         image_size=chosen.image_size,
@@ -67,8 +67,8 @@ def configuration(chosen: argparse.Namespace, devices: str) -> Config:
 
 
 def measure_form(chosen: argparse.Namespace) -> dict[str, Any]:
-    """Seconds a step of each turn, bytes by what they carry, and the sizes that the scaling model needs."""
-    config = configuration(chosen, chosen.form)
+    """Return the seconds a step of each turn, the bytes by content, and the sizes that the scaling model needs."""
+    config = configure_replicas(chosen, chosen.form)
     team = gather_team(config.train.devices, config.train.batch_norm, config.train.ghost_batch)
     images = load_images(config)
     config, plan = resolve(config, team, images)
@@ -77,24 +77,24 @@ def measure_form(chosen: argparse.Namespace) -> dict[str, Any]:
     for replica in team.local:
         with tf.device(replica.device or None):
             learners.append(build_learner(plan, 3))
-        replica.moved.clear()  # the first exchange was no part of a step
+        replica.moved.clear()  # the first exchange does not belong to a step
         functions.append(make_steps(plan, learners[-1], replica))
         own = replicas.choose_own_rows(replica.rank, replica.count, chosen.batch_size) if replica.count > 1 else None
         pixels = select_training_images(images)
         batches.append(iter(make_batches(pixels, chosen.batch_size, config.train.seed, 0, plan.steps, own)))
     steps = run_everywhere(team, functions)
     steps(batches, tf.constant(1)).loss.numpy()
-    seconds, before = [], _loopback_bytes()
+    seconds, before = [], _read_loopback_bytes()
     for _ in range(chosen.turns):
         started = time.perf_counter()
         steps(batches, tf.constant(chosen.steps_per_turn)).loss.numpy()
         seconds.append((time.perf_counter() - started) / chosen.steps_per_turn)
-    loopback = (_loopback_bytes() - before) / chosen.turns / chosen.steps_per_turn
+    loopback = (_read_loopback_bytes() - before) / chosen.turns / chosen.steps_per_turn
     moved: Counter[str] = Counter()
     for what, size in team.local[0].moved:
         moved[what] += size
-    sizes = scaling.sizes_of(learners[0].encoder, learners[0].projection)
-    ask_any(team.workers, False)  # nobody leaves before all have counted
+    sizes = scaling.read_sizes(learners[0].encoder, learners[0].projection)
+    ask_any(team.workers, False)  # no worker leaves before all have counted
     return {
         "rank": team.workers.rank,
         "replicas": team.count,
@@ -106,8 +106,8 @@ def measure_form(chosen: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _loopback_bytes() -> int:
-    """What the loopback device has carried since the machine started; 0 where it cannot be asked."""
+def _read_loopback_bytes() -> int:
+    """Return the bytes that the loopback device has carried since the machine started, or 0 if it has no counter."""
     counter = Path("/sys/class/net/lo/statistics/rx_bytes")
     return int(counter.read_text(encoding="utf-8")) if counter.exists() else 0
 
@@ -116,10 +116,10 @@ def _loopback_bytes() -> int:
 
 
 def run_form(name: str, arguments: Sequence[str]) -> dict[str, Any]:
-    """What worker 0 of a form measured.
+    """Run the processes of a form, and return what worker 0 measured.
 
     Raises:
-        SystemExit: a process of it failed.
+        SystemExit: one of the processes failed.
     """
     devices, workers = FORMS[name]
     command = [sys.executable, "-m", "bench.step.bench_distribute", *arguments, "--form", devices]
@@ -149,24 +149,24 @@ def run_form(name: str, arguments: Sequence[str]) -> dict[str, Any]:
             process.kill()
     for process, (_, errors) in zip(running, said):
         if process.returncode:
-            raise SystemExit(f"bench_distribute: a process of '{name}' ended: {errors[-2000:]}")
+            raise SystemExit(f"bench_distribute: a process of '{name}' failed: {errors[-2000:]}")
     found = [json.loads(out.splitlines()[-1]) for out, _ in said]
     return next(each for each in found if each["rank"] == 0)
 
 
 def measure(chosen: argparse.Namespace, arguments: Sequence[str]) -> dict[str, Any]:
-    """The whole result.
+    """Return the whole result.
 
     Raises:
         SystemExit: a form failed.
-        scaling.WrongModel: the model's bytes are not those that were counted.
+        scaling.WrongModel: the model predicts other bytes than were counted.
     """
     rounds = [{name: run_form(name, arguments) for name in FORMS} for _ in range(chosen.rounds)]
     forms = {}
     for name in FORMS:
         first, seconds = rounds[0][name], [value for each in rounds for value in each[name]["seconds"]]
         sizes = scaling.Sizes(**{**first["sizes"], "channels": tuple(first["sizes"]["channels"])})
-        predicted = scaling.bytes_moved(sizes, chosen.batch_size, first["replicas"])
+        predicted = scaling.predict_bytes(sizes, chosen.batch_size, first["replicas"])
         scaling.refuse_difference(name, predicted, first["moved"], first["exchanges"])
         forms[name] = {
             "replicas": first["replicas"],
@@ -175,36 +175,30 @@ def measure(chosen: argparse.Namespace, arguments: Sequence[str]) -> dict[str, A
             "moved": first["moved"],
             "predicted": predicted,
         }
-        if FORMS[name][1] > 1:  # each process has sent what it counts
+        if FORMS[name][1] > 1:  # each process has sent the bytes that it counts
             forms[name]["loopback_bytes"] = statistics.median(each[name]["loopback"] for each in rounds)
     return {
         "benchmark": "distribute",
-        "device": harness.device_name(),
+        "device": device.name_results_folder(),
         "date": time.strftime("%Y-%m-%d"),
         "load": os.getloadavg()[0],
         "versions": {"tensorflow": tf.__version__},
         "config": {key: getattr(chosen, key) for key in ("encoder", "image_size", "batch_size")},
         "forms": forms,
-        "scaling": scaling.foretell(sizes_of_model(chosen), machine_of(chosen), chosen.global_batch, chosen.per_device),
+        "scaling": predict_from_flags(chosen),
     }
 
 
-def sizes_of_model(chosen: argparse.Namespace) -> scaling.Sizes:
-    """Those of the network that the scaling model is asked about."""
-    from lowlevel_simclr.model import projection
-
+def predict_from_flags(chosen: argparse.Namespace) -> dict[str, Any]:
+    """Return what the scaling model predicts for the network, the devices and the batches of the flags."""
     f = encoder.build_encoder(chosen.model_encoder, chosen.model_stem, chosen.model_size, 3)
     g = projection.build_projection_head(f.output_shape[-1], tuple(chosen.model_widths))
-    return scaling.sizes_of(f, g)
+    machine = scaling.Machine(chosen.rate, chosen.bandwidth, chosen.latency)
+    return scaling.predict_scaling(scaling.read_sizes(f, g), machine, chosen.global_batch, chosen.per_device)
 
 
-def machine_of(chosen: argparse.Namespace) -> scaling.Machine:
-    """What the flags say of a device and its link."""
-    return scaling.Machine(chosen.rate, chosen.bandwidth, chosen.latency)
-
-
-def parser() -> argparse.ArgumentParser:
-    """Its flags."""
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the flags."""
     made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     made.add_argument("--encoder", default="resnet20")
     made.add_argument("--image-size", type=int, default=32)
@@ -229,21 +223,20 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, store, print, write; returns the exit code."""
+    """Measure, store, print and write the page; return the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    chosen = parser().parse_args(arguments)
+    chosen = make_parser().parse_args(arguments)
     if chosen.form:
         print(json.dumps(measure_form(chosen)), flush=True)
         return 0
     result = measure(chosen, arguments)
     if chosen.json:
-        chosen.json.parent.mkdir(parents=True, exist_ok=True)
-        chosen.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    tables = {"distribute": scaling.measured_table(result), "scaling": scaling.scaling_table(result)}
+        harness.write_result(chosen.json, result)
+    tables = {"distribute": scaling.format_measured(result), "scaling": scaling.format_predicted(result)}
     for name, table in tables.items():
         print(table, end="\n\n")
         if chosen.page:
-            report.write_into_readme(chosen.page, name, table)
+            markers.write_between(chosen.page, f"bench:{name}", table)
     return 0
 
 

@@ -1,9 +1,8 @@
 """Times what a training step waits for: python -m bench.step.bench_input [--encoder resnet20 --stem cifar --batch 64].
 
-Runs the steps of a training on noise of the data set's size and measures in the same loop, one after another: the wait
-for the next batch, drawing the parameters and making the views, and the rest of the step. Wait and views are stored as
-shares of the whole step. The views are made once by themselves and once inside the step, which is why their time is
-measured apart.
+Trains on noise images of 32 pixels. Each turn of the loop measures the wait for the next batch, then the views of that
+batch (their parameters are drawn, then the pixels made), then the whole step. The step makes the same views again. Wait
+and views are stored as shares of the whole step.
 """
 
 from __future__ import annotations
@@ -16,17 +15,17 @@ import argparse
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
 
-from bench import harness
-from bench.ops.bench_make_views import use_cores, versions
+from bench import device, harness, versions
 from lowlevel_simclr.config.command_line import parse_run
 from lowlevel_simclr.config.settings import Config
 from lowlevel_simclr.data import dataset
 from lowlevel_simclr.data.batches import make_batches
+from lowlevel_simclr.data.views import Views
 from lowlevel_simclr.training import step
 from lowlevel_simclr.training.learner import build_learner
 from lowlevel_simclr.training.loop import make_views
@@ -34,11 +33,12 @@ from lowlevel_simclr.training.loss import make_loss
 from lowlevel_simclr.training.plan import make_plan
 
 PIXELS = 32
+T = TypeVar("T")
 PARTS = ("wait for input", "views, drawing included", "whole step")
 
 
-def settings(arguments: argparse.Namespace) -> Config:
-    """A training of the given encoder and batch, everything else as by default."""
+def configure_training(arguments: argparse.Namespace) -> Config:
+    """Return the configuration of a training by these flags, with defaults for everything else."""
     flags = {
         "--encoder": arguments.encoder,
         "--stem": arguments.stem,
@@ -50,8 +50,10 @@ def settings(arguments: argparse.Namespace) -> Config:
     return parse_run([str(word) for flag in flags.items() for word in flag], __doc__.splitlines()[0])[0]
 
 
-def parts(config: Config, images: np.ndarray, steps: int) -> tuple[Iterator[step.Batch], Callable, Callable]:
-    """The batches, a function that makes the views of one, and a function that trains on one."""
+def build_parts(
+    config: Config, images: np.ndarray, steps: int
+) -> tuple[Iterator[step.Batch], Views, Callable[[step.Batch], step.Metrics]]:
+    """Return the batches, a function that makes the views of a batch, and a function that trains on a batch."""
     split = dataset.Split(images, np.zeros(len(images), np.int32))
     plan = make_plan(config, dataset.DataSet("noise", split, split, ("noise",)))
     learner = build_learner(plan, images.shape[-1])
@@ -66,19 +68,19 @@ def parts(config: Config, images: np.ndarray, steps: int) -> tuple[Iterator[step
 
 
 def measure(config: Config, steps: int, warm_up: int = 2) -> list[harness.Row]:
-    """Wall and processor time of the parts of a step, as rows; shares are of the whole step."""
+    """Time the parts of a step, and return a row for each, with its share of the whole step."""
     count = max(4 * config.train.batch_size, 2048)
     images = np.random.default_rng(0).integers(0, 256, (count, PIXELS, PIXELS, 3), np.uint8)
-    batches, views, one_step = parts(config, images, steps + warm_up)
+    batches, views, one_step = build_parts(config, images, steps + warm_up)
     taken: list[list[tuple[float, float]]] = [[] for _ in PARTS]
     for number in range(steps + warm_up):
-        wait, batch = timed(lambda: next(batches))
-        making, _ = timed(lambda: views(*batch).numpy())  # noqa: B023
-        training, _ = timed(lambda: one_step(batch).loss.numpy())  # noqa: B023
+        wait, batch = time_call(lambda: next(batches))
+        making, _ = time_call(lambda: views(*batch).numpy())  # noqa: B023
+        training, _ = time_call(lambda: one_step(batch).loss.numpy())  # noqa: B023
         for part, times in zip(taken, (wait, making, training), strict=True):
             part += [times] if number >= warm_up else []
     problem = {"encoder": config.model.encoder, "stem": config.model.stem, "N": config.train.batch_size}
-    rows = [row_of({**problem, "ops": config.train.ops}, name, times) for name, times in zip(PARTS, taken)]
+    rows = [make_row({**problem, "ops": config.train.ops}, name, times) for name, times in zip(PARTS, taken)]
     whole = rows[-1]
     for row in rows[:-1]:
         row.extra["share_of_wall"] = (row.median or 0) / ((whole.median or 1) + (row is rows[0]) * (row.median or 0))
@@ -89,15 +91,15 @@ def measure(config: Config, steps: int, warm_up: int = 2) -> list[harness.Row]:
     return rows
 
 
-def timed(call: Callable[[], Any]) -> tuple[tuple[float, float], Any]:
-    """Wall and processor seconds of a call, and what it returned."""
+def time_call(call: Callable[[], T]) -> tuple[tuple[float, float], T]:
+    """Return the wall and processor seconds of a call, and what it returned."""
     used, started = time.process_time(), time.perf_counter()
     result = call()
     return (time.perf_counter() - started, time.process_time() - used), result
 
 
-def row_of(problem: dict[str, Any], name: str, times: list[tuple[float, float]]) -> harness.Row:
-    """Minimum, quantiles and least processor time of one part."""
+def make_row(problem: dict[str, Any], name: str, times: list[tuple[float, float]]) -> harness.Row:
+    """Return a row with the minimum, the quantiles and the least processor time of one part."""
     wall = [wall for wall, _ in times]
     p10, median, p90 = (float(q) for q in np.percentile(wall, (10, 50, 90)))
     processor = min(processor for _, processor in times)
@@ -105,7 +107,7 @@ def row_of(problem: dict[str, Any], name: str, times: list[tuple[float, float]])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, store, print."""
+    """Measure, store and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--encoder", default="resnet50")
     parser.add_argument("--stem", default="imagenet")
@@ -117,10 +119,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="by default input.json in the folder of this device and cores")
     parser.add_argument("--compare", type=Path, help="an older result to set beside this one")
     chosen = parser.parse_args(arguments)
-    use_cores(chosen.cores)
-    rows = measure(settings(chosen), chosen.steps)
-    harness.store(chosen.out or harness.RESULTS / harness.device_name() / "input.json", rows, versions())
-    print(harness.text(rows, harness.load(chosen.compare) if chosen.compare else ()))
+    device.keep_to_cores(chosen.cores)
+    rows = measure(configure_training(chosen), chosen.steps)
+    out = chosen.out or harness.choose_result_path("input.json")
+    harness.store_rows(out, rows, versions.read_native_versions())
+    print(harness.format_rows(rows, harness.read_rows(chosen.compare) if chosen.compare else ()))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Times a large batch by micro-batches against what it must cost: python -m bench.step.bench_micro_batch [--json FILE].
+"""Times a large batch by micro-batches against its least cost: python -m bench.step.bench_micro_batch [--json FILE].
 
-A step by micro-batches makes each forward pass twice, so it cannot be faster than t_step / (t_step + t_forward) of the
-speed of a batch as small as one micro-batch. Three forms take turns in one process:
+A step by micro-batches makes each forward pass twice. So its speed is at most t_step / (t_step + t_forward) of that of
+a batch as small as one micro-batch. Three forms take turns in one process:
 
     whole      a step of the large batch, by micro-batches
-    step       as many images as one micro-batch, alone
-    forward    the first pass of one micro-batch: views, f and g in training mode, no tape
+    step       a step of a batch of one micro-batch's size
+    forward    the first pass of one micro-batch: views, encoder and head in training mode, no tape
 
-Peak memory is that of processes of their own which train a few steps: the large batch, and the small one alone.
+Peak memory is that of two processes of their own that train a few steps, one of the large batch and one of the small.
 """
 
 from __future__ import annotations
@@ -17,25 +17,26 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import argparse
-import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from bench.step import bench_step
+from bench import device, harness
+from bench.step.job import Job, JobChoices, add_job_flags, configure_job, read_job_choices
+from bench.step.training_memory import measure_training_memory
+from bench.step.turns import Call, Steps, repeat_call, take_turns
 from lowlevel_simclr.training.loop import make_views
 
 
-def forward_alone(job: bench_step.Job) -> bench_step.Call:
-    """z of one batch, of which nothing is kept for a gradient."""
+def make_forward_call(job: Job) -> Call:
+    """Return a call that computes the projections z of one batch and keeps nothing for a gradient."""
     views, learner = make_views(job.plan), job.learner
-    given = next(job.batches)
-    batch = job.fetch(*given) if job.fetch else given
+    batch = job.take_batch()
 
     @tf.function(jit_compile=job.plan.jit_compile)
     def forward() -> tf.Tensor:
@@ -44,39 +45,24 @@ def forward_alone(job: bench_step.Job) -> bench_step.Call:
     return lambda: forward().numpy()
 
 
-def flags_of(chosen: argparse.Namespace, batch_size: int, micro_batch: int | None) -> list[str]:
-    """Those of bench_step for one of the two batches."""
-    flags = ["--encoder", chosen.encoder, "--stem", chosen.stem, "--image-size", str(chosen.image_size)]
-    flags += ["--precision", chosen.precision, "--batch-size", str(batch_size)]
-    return flags + (["--micro-batch", str(micro_batch)] if micro_batch else [])
-
-
-def memory_of(flags: Sequence[str]) -> int:
-    """Peak bytes of a process that trains a few steps."""
-    return bench_step.peak_memory(argparse.Namespace(arguments=list(flags)))
-
-
 def measure(chosen: argparse.Namespace) -> dict[str, Any]:
-    """The whole result."""
+    """Return the whole result."""
     tf.config.experimental.enable_op_determinism()  # as the job has it by default
-    large = flags_of(chosen, chosen.batch_size, chosen.micro_batch)
-    small = flags_of(chosen, chosen.micro_batch, None)
-    jobs = {
-        name: bench_step.Job(bench_step.configuration(bench_step.parser().parse_args(flags)))
-        for name, flags in (("whole", large), ("step", small))
-    }
-    forward = bench_step.repeated(forward_alone(jobs["step"]))
-    calls: dict[str, bench_step.Steps] = {
+    large = read_job_choices(chosen)
+    choices = {"whole": large, "step": large._replace(batch_size=chosen.micro_batch, micro_batch=None)}
+    jobs = {name: Job(configure_job(each)) for name, each in choices.items()}
+    forward = repeat_call(make_forward_call(jobs["step"]))
+    calls: dict[str, Steps] = {
         "whole": jobs["whole"].run,
         "step": lambda count: jobs["step"].run(count * chosen.small_steps),
         "forward": lambda count: forward(count * chosen.small_steps),
     }
-    times = bench_step.take_turns(calls, chosen.turns)
+    times = take_turns(calls, chosen.turns)
     counts = {"whole": 1, "step": chosen.small_steps, "forward": chosen.small_steps}
     seconds = {name: np.array(times[name]["wall"]) / counts[name] for name in calls}
     return {
         "benchmark": "micro_batch",
-        "device": bench_step.device(),
+        "device": device.name_training_device(),
         "date": time.strftime("%Y-%m-%d"),
         "load": os.getloadavg()[0],
         "config": {
@@ -88,20 +74,35 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
             name: {"median": float(np.median(each)), "minimum": float(each.min())} for name, each in seconds.items()
         },
         "of_possible_speed": {
-            "by_medians": of_possible(chosen, *(float(np.median(seconds[name])) for name in calls)),
-            "by_minima": of_possible(chosen, *(float(seconds[name].min()) for name in calls)),
+            "by_medians": compute_share_of_possible(large, *(float(np.median(seconds[name])) for name in calls)),
+            "by_minima": compute_share_of_possible(large, *(float(seconds[name].min()) for name in calls)),
         },
-        "peak_memory_bytes": {"whole": memory_of(large), "step": memory_of(small)} if not chosen.no_memory else None,
+        "peak_memory_bytes": None if chosen.no_memory else measure_both_memories(choices),
     }
 
 
-def of_possible(chosen: argparse.Namespace, whole: float, step: float, forward: float) -> float:
-    """The speed of the large batch, of the speed at which each micro-batch takes t_step + t_forward."""
-    return chosen.batch_size / chosen.micro_batch * (step + forward) / whole
+def measure_both_memories(choices: Mapping[str, JobChoices]) -> dict[str, int]:
+    """Return the peak bytes of training each batch in a process of its own."""
+    return {name: measure_training_memory(each) for name, each in choices.items()}
 
 
-def text(result: dict[str, Any]) -> str:
-    """What a person reads."""
+def compute_share_of_possible(choices: JobChoices, whole: float, step: float, forward: float) -> float:
+    """Return the large batch's speed as a share of the possible speed.
+
+    At the possible speed each micro-batch takes t_step + t_forward.
+
+    Args:
+        choices: of the large batch, by micro-batches.
+        whole: seconds of its step.
+        step: seconds of a step of a batch of one micro-batch's size.
+        forward: seconds of that batch's first pass.
+    """
+    assert choices.micro_batch is not None
+    return choices.batch_size / choices.micro_batch * (step + forward) / whole
+
+
+def format_result(result: dict[str, Any]) -> str:
+    """Return the result as text for a person."""
     config, seconds, share = result["config"], result["seconds"], result["of_possible_speed"]
     lines = [
         f"{result['device']}, {config['encoder']}, {config['stem']} stem, {config['image_size']} pixels, "
@@ -117,15 +118,11 @@ def text(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The flags."""
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the flags."""
     made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    made.add_argument("--encoder", default="resnet50")
-    made.add_argument("--stem", default="imagenet")
-    made.add_argument("--image-size", type=int, default=32, metavar="S")
-    made.add_argument("--batch-size", type=int, default=4096, metavar="N")
-    made.add_argument("--micro-batch", type=int, default=256, metavar="N")
-    made.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16", "float16"))
+    add_job_flags(made)
+    made.set_defaults(batch_size=4096, micro_batch=256)
     made.add_argument("--turns", type=int, default=3, help="how often each form is timed")
     made.add_argument("--small-steps", type=int, default=4, help="steps, and forward passes, of the small batch a turn")
     made.add_argument("--no-memory", action="store_true", help="do not measure peak memory")
@@ -134,14 +131,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, store, print; returns the exit code."""
-    chosen = parser().parse_args(arguments)
+    """Measure, store and print; return the exit code."""
+    chosen = make_parser().parse_args(arguments)
     tf.get_logger().setLevel("ERROR")
     result = measure(chosen)
     if chosen.json:
-        chosen.json.parent.mkdir(parents=True, exist_ok=True)
-        chosen.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(text(result))
+        harness.write_result(chosen.json, result)
+    print(format_result(result))
     return 0
 
 

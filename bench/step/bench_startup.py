@@ -1,7 +1,7 @@
-"""Times the way from the command to the first step: python -m bench.step.bench_startup [--turns 5] [--json FILE].
+"""Times everything up to the first training step: python -m bench.step.bench_startup [--turns 5] [--json FILE].
 
-In processes of their own, taking turns: `import tensorflow` alone; the training command until its first row of metrics;
-and the same parts one by one, as train.py does them, to say where the time goes.
+Three processes take turns: `import tensorflow` alone, the training command until its first row of metrics, and the
+parts of that command one by one, in the order of train.py.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import harness
+from bench import device, harness
 from bench.report import compare
 
 PARTS = """
@@ -56,15 +56,19 @@ print(json.dumps([[b[0], b[1] - a[1], b[2] - a[2]] for a, b in zip(marks, marks[
 """
 
 
-def import_tensorflow() -> float:
-    """Seconds of a Python that only imports TensorFlow."""
+def time_tensorflow_import() -> float:
+    """Return the seconds of a Python that only imports TensorFlow."""
     started = time.perf_counter()
     subprocess.run([sys.executable, "-c", "import tensorflow"], check=True, capture_output=True)
     return time.perf_counter() - started
 
 
-def first_step() -> float:
-    """Seconds from the training command to its first row of metrics."""
+def time_first_step() -> float:
+    """Return the seconds from the training command to its first row of metrics.
+
+    Raises:
+        SystemExit: the command ended before.
+    """
     with tempfile.TemporaryDirectory() as folder:
         metrics = Path(folder) / "run" / "metrics.jsonl"
         command = [sys.executable, "-m", "lowlevel_simclr.train", "--out", str(metrics.parent), "--steps-per-call", "1"]
@@ -82,19 +86,19 @@ def first_step() -> float:
             process.wait()
 
 
-def parts() -> dict[str, tuple[float, float]]:
-    """(wall, processor) seconds of each part."""
+def time_parts() -> dict[str, tuple[float, float]]:
+    """Return (wall, processor) seconds of each part."""
     done = subprocess.run([sys.executable, "-c", PARTS], check=True, capture_output=True, text=True)
     return {name: (wall, processor) for name, wall, processor in json.loads(done.stdout.splitlines()[-1])}
 
 
 def measure(turns: int) -> dict[str, Any]:
-    """The whole result; medians over the turns."""
+    """Return the whole result: medians over the turns."""
     imports, steps, split = [], [], []
     for _ in range(turns):
-        imports.append(import_tensorflow())
-        steps.append(first_step())
-        split.append(parts())
+        imports.append(time_tensorflow_import())
+        steps.append(time_first_step())
+        split.append(time_parts())
     of_parts = {
         name: {
             "wall": statistics.median(each[name][0] for each in split),
@@ -104,7 +108,7 @@ def measure(turns: int) -> dict[str, Any]:
     }
     return {
         "benchmark": "startup",
-        "device": harness.device_name(),
+        "device": device.name_results_folder(),
         "date": time.strftime("%Y-%m-%d"),
         "load": os.getloadavg()[0],
         "import_tensorflow_seconds": statistics.median(imports),
@@ -114,8 +118,8 @@ def measure(turns: int) -> dict[str, Any]:
     }
 
 
-def text(result: dict[str, Any]) -> str:
-    """What a person reads."""
+def format_result(result: dict[str, Any]) -> str:
+    """Return the result as text for a person."""
     lines = [f"{'part':<36}{'wall s':>9}{'cpu s':>9}"]
     lines += [f"{name:<36}{part['wall']:>9.2f}{part['processor']:>9.2f}" for name, part in result["parts"].items()]
     names = ("first_step_seconds", "import_tensorflow_seconds", "beyond_import_seconds")
@@ -124,18 +128,17 @@ def text(result: dict[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, store, print; returns the exit code."""
+    """Measure, store and print; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--json", type=Path, help="where the result is stored")
-    parser.add_argument("--compare", type=Path, metavar="OLD", help="exit code 1 where slower than this result")
+    parser.add_argument("--compare", type=Path, metavar="OLD", help="exit code 1 if slower than this result")
     chosen = parser.parse_args(arguments)
     result = measure(chosen.turns)
     if chosen.json:
-        chosen.json.parent.mkdir(parents=True, exist_ok=True)
-        chosen.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(text(result))
-    return compare.report(compare.read(chosen.compare), result) if chosen.compare else 0
+        harness.write_result(chosen.json, result)
+    print(format_result(result))
+    return compare.print_changes(compare.read_result(chosen.compare), result) if chosen.compare else 0
 
 
 if __name__ == "__main__":

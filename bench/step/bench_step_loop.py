@@ -1,9 +1,9 @@
-"""Times whole steps by the loop around them: python -m bench.step.bench_step_loop [--out FILE] [flags of bench_step].
+"""Times whole steps in two kinds of loop: python -m bench.step.bench_step_loop [--out FILE] [flags of the job].
 
-    called   the loop calls the step, a function: what a processor takes
-    inline   the step's operations are the loop's own: what a GPU takes without XLA
+    called   the loop calls the step, which is a function; the default on a processor
+    inline   the loop contains the operations of the step; the default on a GPU without XLA
 
-and the encoder alone, in several processes (`step_ways.py`).
+The encoder alone takes turns with them, in several processes (`step_ways.py`).
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from collections.abc import Sequence
 
-from bench.step import bench_step, step_ways
+from bench.step import step_ways
+from bench.step.job import Job
 
-WAYS = {
-    "called": lambda config: bench_step.Job(config, inline_step=False),
-    "inline": lambda config: bench_step.Job(config, inline_step=True),
+WAYS: step_ways.Ways = {
+    "called": lambda config: Job(config, inline_step=False),
+    "inline": lambda config: Job(config, inline_step=True),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, store, print."""
-    step_ways.main("bench.step.bench_step_loop", __doc__, WAYS, "step_loop.json", arguments)
+    """Measure, store and print."""
+    step_ways.run_bench("bench.step.bench_step_loop", __doc__, WAYS, "step_loop.json", arguments)
 
 
 if __name__ == "__main__":

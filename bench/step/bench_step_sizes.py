@@ -1,12 +1,12 @@
 """Times the step at many sizes: python -m bench.step.bench_step_sizes [--batch-sizes 64 256 --json FILE].
 
-Every encoder, batch and precision has a process of its own, in which three forms take turns (bench_step.py says more):
+Every encoder, batch and precision has a process of its own. In it three forms take turns, as in bench_step.py:
 
     native ops      the training job
     stock ops       the same job with --ops stock: views, loss and LARS in plain TensorFlow
-    encoder alone   f forward and backward on synthetic views
+    encoder alone   the encoder, forward and backward on synthetic views
 
-The result is stored after each process. Seconds are those of one step.
+The result is stored after each process. Times are those of one step, in seconds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import dataclasses
 import itertools
 import json
 import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +28,9 @@ from typing import Any
 import tensorflow as tf
 
 from bench import harness
-from bench.step import bench_step
+from bench.step import processes
+from bench.step.job import Job, JobChoices, configure_job, make_encoder_call
+from bench.step.turns import Steps, repeat_call, summarize_turns, take_turns
 from lowlevel_simclr.model import encoder
 from lowlevel_simclr.runtime.precision import choose_fast_precision
 
@@ -37,26 +38,27 @@ FORMS = ("native ops", "stock ops", "encoder alone")
 OUT_OF_MEMORY = "out of memory"
 
 
-def forms(chosen: argparse.Namespace, problem: dict[str, Any]) -> dict[str, bench_step.Steps]:
-    """Each form's steps."""
+def make_forms(chosen: argparse.Namespace, problem: dict[str, Any]) -> dict[str, Steps]:
+    """Return the steps of each form of one problem."""
+    choices = JobChoices(
+        encoder=problem["encoder"],
+        stem=chosen.stem,
+        image_size=chosen.image_size,
+        batch_size=problem["N"],
+        precision=problem["precision"],
+    )
+    native, stock = (Job(configure_job(choices._replace(ops=ops))) for ops in ("native", "stock"))
+    return dict(zip(FORMS, (native.run, stock.run, repeat_call(make_encoder_call(native)))))
 
-    def job(ops: str) -> bench_step.Job:
-        flags = ["--encoder", problem["encoder"], "--stem", chosen.stem, "--image-size", str(chosen.image_size)]
-        flags += ["--batch-size", str(problem["N"]), "--precision", problem["precision"], "--ops", ops]
-        return bench_step.Job(bench_step.configuration(bench_step.parser().parse_args(flags)))
 
-    native, stock = job("native"), job("stock")
-    return dict(zip(FORMS, (native.run, stock.run, bench_step.repeated(bench_step.encoder_alone(native)))))
-
-
-def measured(chosen: argparse.Namespace, problem: dict[str, Any]) -> list[harness.Row]:
-    """A row for each form of one problem, timed in this process."""
+def time_forms(chosen: argparse.Namespace, problem: dict[str, Any]) -> list[harness.Row]:
+    """Time the forms of one problem in this process, and return a row for each."""
     tf.config.experimental.enable_op_determinism()  # as the job has it by default
     turn = max(1, chosen.images_per_turn // problem["N"])
-    times = bench_step.take_turns(forms(chosen, problem), chosen.turns, turn, settle=1)
+    times = take_turns(make_forms(chosen, problem), chosen.turns, turn, settle=1)
     rows = []
     for name, each in times.items():
-        found = bench_step.summary(each, turn, problem["N"])
+        found = summarize_turns(each, turn, problem["N"])
         rows.append(
             harness.Row(
                 problem,
@@ -73,14 +75,13 @@ def measured(chosen: argparse.Namespace, problem: dict[str, Any]) -> list[harnes
     return rows
 
 
-def in_own_process(arguments: Sequence[str], problem: dict[str, Any]) -> list[harness.Row]:
-    """The rows of one problem; where memory ran out, rows that say so.
+def time_in_own_process(arguments: Sequence[str], problem: dict[str, Any]) -> list[harness.Row]:
+    """Time the forms of one problem in a process of its own. If its memory runs out, the rows say so.
 
     Raises:
-        SystemExit: the process failed otherwise.
+        SystemExit: the process failed for another reason.
     """
-    command = [sys.executable, "-m", "bench.step.bench_step_sizes", *arguments, "--only", json.dumps(problem)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = processes.run_module("bench.step.bench_step_sizes", *arguments, "--only", json.dumps(problem))
     if done.returncode == 0:
         return [harness.Row(**row) for row in json.loads(done.stdout.splitlines()[-1])]
     if done.returncode == -signal.SIGKILL or "ResourceExhaustedError" in done.stderr:
@@ -88,12 +89,12 @@ def in_own_process(arguments: Sequence[str], problem: dict[str, Any]) -> list[ha
     raise SystemExit(f"bench_step_sizes: the process of {problem} failed: {done.stderr[-2000:]}")
 
 
-def parser() -> argparse.ArgumentParser:
-    """The flags."""
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the flags."""
     made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     made.add_argument("--encoders", nargs="+", default=["resnet50", "resnet18"], choices=encoder.NAMES)
     made.add_argument("--batch-sizes", nargs="+", type=int, default=[64, 128, 256, 512, 1024], metavar="N")
-    made.add_argument("--precisions", nargs="+", help="default: float32, and what is fast on this device")
+    made.add_argument("--precisions", nargs="+", help="default: float32, and the fastest of this device")
     made.add_argument("--stem", default="imagenet", choices=encoder.STEMS)
     made.add_argument("--image-size", type=int, default=32, metavar="S")
     made.add_argument("--turns", type=int, default=5, help="how often each form is timed")
@@ -104,20 +105,20 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, store, print; returns the exit code."""
+    """Measure, store and print; return the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    chosen = parser().parse_args(given)
+    chosen = make_parser().parse_args(given)
     if chosen.only:
-        print(json.dumps([dataclasses.asdict(row) for row in measured(chosen, chosen.only)]))
+        print(json.dumps([dataclasses.asdict(row) for row in time_forms(chosen, chosen.only)]))
         return 0
     precisions = chosen.precisions or list(dict.fromkeys(["float32", choose_fast_precision()]))
     rows: list[harness.Row] = []
     for name, count, precision in itertools.product(chosen.encoders, chosen.batch_sizes, precisions):
-        rows += in_own_process(given, {"encoder": name, "N": count, "precision": precision})
+        rows += time_in_own_process(given, {"encoder": name, "N": count, "precision": precision})
         if chosen.json:
             config = {"stem": chosen.stem, "image_size": chosen.image_size}
-            harness.store(chosen.json, rows, {"tensorflow": tf.__version__}, benchmark="step_sizes", config=config)
-        print(harness.text(rows[-len(FORMS) :]), flush=True)
+            harness.store_rows(chosen.json, rows, {"tensorflow": tf.__version__}, benchmark="step_sizes", config=config)
+        print(harness.format_rows(rows[-len(FORMS) :]), flush=True)
     return 0
 
 

@@ -1,11 +1,11 @@
-"""Times whole steps by their LARS: python -m bench.step.bench_step_updates [--out FILE] [flags of bench_step].
+"""Times whole steps with three forms of LARS: python -m bench.step.bench_step_updates [--out FILE] [flags of the job].
 
-    all      every variable in a few launches, `ops.lars_update_all`: what a GPU takes
-    each     a call for every variable, `ops.lars_update`: what a processor takes
-    stock    TensorFlow's ops, fused by XLA where it compiles the step: what `--ops stock` takes
+    all      `ops.lars_update_all` updates every variable in a few launches; the default on a GPU
+    each     `ops.lars_update` is called for every variable; the default on a processor
+    stock    TensorFlow's ops, which XLA fuses where it compiles the step; what `--ops stock` takes
 
-and the encoder alone, in several processes (`step_ways.py`). On a GPU a step of many small variables can wait
-for the host to launch their kernels, which no timing of the update alone shows.
+The encoder alone takes turns with them, in several processes (`step_ways.py`). On a GPU a step of many small variables
+can wait until the host has launched their kernels. Timing the update alone does not show that.
 """
 
 from __future__ import annotations
@@ -17,29 +17,40 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bench.step import bench_step, step_ways
+import tensorflow as tf
+
+from bench.step import step_ways
+from bench.step.job import Job
 from lowlevel_simclr import ops, stock
 from lowlevel_simclr.config.settings import Config
-from lowlevel_simclr.training import implementation
+from lowlevel_simclr.optim.optimizers import LarsUpdateAll
+from lowlevel_simclr.training.implementation import Implementation
 
 
-def each(weights: Any, gradients: Any, velocities: Any, **choices: Any) -> Any:
-    """A call of the native op for every variable."""
-    return tuple(zip(*(ops.lars_update(*variable, **choices) for variable in zip(weights, gradients, velocities))))
+def update_each(
+    weights: Sequence[tf.Tensor], gradients: Sequence[tf.Tensor], velocities: Sequence[tf.Tensor], **choices: Any
+) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    """Call the native op once for every variable. Arguments and results are those of `ops.lars_update_all`."""
+    pairs = [ops.lars_update(*variable, **choices) for variable in zip(weights, gradients, velocities)]
+    return [weight for weight, _ in pairs], [velocity for _, velocity in pairs]
 
 
-def by(update: Any) -> Callable[[Config], bench_step.Job]:
-    """What makes the job with this update."""
-    native = implementation.Implementation.of("native", ops)
-    return lambda config: bench_step.Job(config, implementation=native._replace(lars_update_all=update))
+def make_way(update: LarsUpdateAll) -> Callable[[Config], Job]:
+    """Return a function that builds the job with native ops and this update."""
+    native = Implementation.of("native", ops)
+    return lambda config: Job(config, implementation=native._replace(lars_update_all=update))
 
 
-WAYS = {"all": by(ops.lars_update_all), "each": by(each), "stock": by(stock.lars_update_all)}
+WAYS: step_ways.Ways = {
+    "all": make_way(ops.lars_update_all),
+    "each": make_way(update_each),
+    "stock": make_way(stock.lars_update_all),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, store, print."""
-    step_ways.main("bench.step.bench_step_updates", __doc__, WAYS, "step_updates.json", arguments)
+    """Measure, store and print."""
+    step_ways.run_bench("bench.step.bench_step_updates", __doc__, WAYS, "step_updates.json", arguments)
 
 
 if __name__ == "__main__":

@@ -1,34 +1,41 @@
-"""Foretells a training step on 8 to 1024 devices: bytes exactly, seconds by a rate, a bandwidth and a latency.
+"""Predicts a training step on 8 to 1024 devices: the bytes exactly, the seconds from a rate, a bandwidth and a latency.
 
-Collectives are rings: gathering x from R devices, each sends R - 1 times its x in as many hops; a sum sends
-2 (R - 1) / R times x in 2 (R - 1) hops. Nothing overlaps: compute, then every exchange after the other. Not in it:
-input, views, the optimizer, hosts of several devices with a faster link among them.
+Collectives are rings. To gather x from R devices, each device sends R - 1 times its x in as many hops. To add x up,
+each sends 2 (R - 1) / R times x in 2 (R - 1) hops. Nothing overlaps: first compute, then one exchange after another.
+The model leaves out the input, the views, the optimizer, and faster links between devices of one host.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench import utilisation
 from lowlevel_simclr.model.batch_norm import FusedBatchNorm
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 DEVICES = (8, 16, 32, 64, 128, 256, 512, 1024)
-WORD = 4  # bytes of a number on its way: float32
-COLUMNS = 3  # of a row: its normaliser, in two numbers, and its cotangent
-SCALES = 0.5  # of the step is compute: below it, more devices mostly wait
+WORD = 4  # bytes of a float32, the type of everything that is sent
+COLUMNS = 3  # numbers of a row: two for its normaliser and one for its cotangent
+SCALES = 0.5  # least share of compute in a step that still scales: below it, more devices mostly wait
 
 
 class WrongModel(AssertionError):
-    """The model's bytes are not those that were counted."""
+    """The model predicts other bytes than replicas counted."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What the network decides. width: d of z. parameters: numbers of all gradients. channels: of each BatchNorm.
+    """The sizes of a network that decide what a step costs.
 
-    operations: of a pair's forward and backward pass.
+    Attributes:
+        width: d, the length of a projection z.
+        parameters: numbers in all gradients together.
+        channels: of each BatchNorm.
+        operations: floating-point operations of a pair's forward and backward pass.
     """
 
     width: int
@@ -39,35 +46,41 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Machine:
-    """rate: operations a second of a device. bandwidth: bytes a second that it sends. latency: seconds of a hop."""
+    """A device and its link.
+
+    Attributes:
+        rate: operations a second.
+        bandwidth: bytes a second that the device sends.
+        latency: seconds of a hop.
+    """
 
     rate: float
     bandwidth: float
     latency: float
 
 
-def sizes_of(f: Any, g: Any) -> Sizes:
-    """Those of an encoder and a projection head."""
+def read_sizes(f: tf.keras.Model, g: tf.keras.Model) -> Sizes:
+    """Return the sizes of an encoder f and a projection head g."""
     layers = [layer for model in (f, g) for layer in model._flatten_layers(include_self=False)]
     norms = [layer for layer in layers if isinstance(layer, FusedBatchNorm)]
     weights = [variable for model in (f, g) for variable in model.trainable_variables]
     return Sizes(
         width=int(g.output_shape[-1]),
-        parameters=sum(_count(variable.shape) for variable in weights),
+        parameters=sum(_multiply(variable.shape) for variable in weights),
         channels=tuple(int(layer.moving_mean.shape[0]) for layer in norms),
-        operations=utilisation.operations_of_pair([f, g]),
+        operations=utilisation.count_pair_operations([f, g]),
     )
 
 
-def _count(shape: Sequence[int]) -> int:
+def _multiply(shape: Sequence[int]) -> int:
     product = 1
     for size in shape:
         product *= int(size)
     return product
 
 
-def bytes_moved(sizes: Sizes, global_batch: int, devices: int) -> dict[str, float]:
-    """Bytes that a device sends in a step, by what they carry; BatchNorm synchronised, one micro-batch."""
+def predict_bytes(sizes: Sizes, global_batch: int, devices: int) -> dict[str, float]:
+    """Return the bytes that a device sends in a step of one micro-batch with synchronised BatchNorm, by content."""
     if devices == 1:
         return {}
     rows = 2 * global_batch // devices
@@ -82,21 +95,21 @@ def bytes_moved(sizes: Sizes, global_batch: int, devices: int) -> dict[str, floa
 
 
 def refuse_difference(form: str, predicted: dict[str, float], counted: dict[str, int], exchanges: int) -> None:
-    """Holds the model against a step.
+    """Compare the predicted bytes with those of a real step.
 
     Raises:
-        WrongModel: by what they carry the bytes differ, by more than the last byte of each exchange.
+        WrongModel: the bytes of some content differ by more than one byte an exchange.
     """
     if predicted.keys() != counted.keys() or any(abs(predicted[key] - counted[key]) > exchanges for key in predicted):
-        raise WrongModel(f"{form} moves {counted} bytes and the model says {predicted}: one of them is wrong")
+        raise WrongModel(f"{form} moves {counted} bytes, but the model predicts {predicted}: one of the two is wrong")
 
 
-def seconds_of_step(sizes: Sizes, machine: Machine, global_batch: int, devices: int) -> dict[str, float]:
-    """Seconds of a step, by part, and the share of it that is compute."""
+def predict_seconds(sizes: Sizes, machine: Machine, global_batch: int, devices: int) -> dict[str, float]:
+    """Return the seconds of a step by part, and the share of compute in the step."""
     own = global_batch / devices
     # Own rows against all columns: products u u^T forward and again backward, then its weights times u.
     loss = 3 * 2 * (2 * own) * (2 * global_batch) * sizes.width
-    sent = bytes_moved(sizes, global_batch, devices)
+    sent = predict_bytes(sizes, global_batch, devices)
     hops = {"z": 1, "normalisers and cotangents": 1, "BatchNorm": 3 * len(sizes.channels), "gradients": 2, "metrics": 2}
     parts = {"encoder": own * sizes.operations / machine.rate, "loss": loss / machine.rate}
     parts |= {
@@ -106,8 +119,15 @@ def seconds_of_step(sizes: Sizes, machine: Machine, global_batch: int, devices: 
     return {**parts, "step": sum(parts.values()), "share": compute / sum(parts.values())}
 
 
-def foretell(sizes: Sizes, machine: Machine, global_batch: int, per_device: int) -> dict[str, Any]:
-    """A row for each number of devices: of a batch that is shared out, and of one that grows with them."""
+def predict_scaling(sizes: Sizes, machine: Machine, global_batch: int, per_device: int) -> dict[str, Any]:
+    """Return a row for each number of devices, for a batch that they share and for one that grows with them.
+
+    Args:
+        sizes: of the network.
+        machine: every device.
+        global_batch: pairs that the devices share.
+        per_device: pairs of each device, if the batch grows.
+    """
     batches = {"shared": lambda _: global_batch, "growing": lambda devices: per_device * devices}
     found: dict[str, Any] = {"sizes": asdict(sizes), "machine": asdict(machine)}
     for name, batch in batches.items():
@@ -115,8 +135,8 @@ def foretell(sizes: Sizes, machine: Machine, global_batch: int, per_device: int)
             {
                 "devices": devices,
                 "batch": batch(devices),
-                "bytes": bytes_moved(sizes, batch(devices), devices),
-                "seconds": seconds_of_step(sizes, machine, batch(devices), devices),
+                "bytes": predict_bytes(sizes, batch(devices), devices),
+                "seconds": predict_seconds(sizes, machine, batch(devices), devices),
             }
             for devices in DEVICES
             if batch(devices) % devices == 0
@@ -126,8 +146,8 @@ def foretell(sizes: Sizes, machine: Machine, global_batch: int, per_device: int)
     return found
 
 
-def measured_table(result: dict[str, Any]) -> str:
-    """Markdown: a line for each form that was measured."""
+def format_measured(result: dict[str, Any]) -> str:
+    """Return a Markdown table with a line for each form that was measured."""
     carried = list(result["forms"]["2 replicas"]["moved"])
     lines = [f"| | ms a step, median | best | {' | '.join(f'{what}, bytes' for what in carried)} |"]
     lines.append("|---" * (3 + len(carried)) + "|")
@@ -145,8 +165,8 @@ def measured_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def scaling_table(result: dict[str, Any]) -> str:
-    """Markdown: a line for each number of devices, of the batch that is shared out and of the one that grows."""
+def format_predicted(result: dict[str, Any]) -> str:
+    """Return a Markdown table with a line for each number of devices, for the shared batch and the growing one."""
     parts = ("encoder", "loss", "z", "normalisers and cotangents", "BatchNorm", "gradients")
     lines = [f"| devices | batch | MB sent | {', ms | '.join(parts)}, ms | step, ms | compute |"]
     lines.append("|---" * (len(parts) + 5) + "|")
@@ -165,10 +185,10 @@ def scaling_table(result: dict[str, Any]) -> str:
         f"{sizes['operations'] / 1e9:.3g} billion operations a pair; devices of {machine['rate'] / 1e12:.4g} trillion "
         f"operations a second, {machine['bandwidth'] / 1e9:.4g} GB/s and {1e6 * machine['latency']:.4g} microseconds a "
         f"hop; nothing overlaps. Compute is at least {SCALES:.0%} of a step: where the batch is "
-        f"shared out, {_up_to(model['shared'])}; where it grows, {_up_to(model['growing'])}.",
+        f"shared out, {_format_reach(model['shared'])}; where it grows, {_format_reach(model['growing'])}.",
     ]
     return "\n".join(lines)
 
 
-def _up_to(found: dict[str, Any]) -> str:
+def _format_reach(found: dict[str, Any]) -> str:
     return f"up to {found['scales_to']} devices" if found["scales_to"] else f"on none of {DEVICES[0]} or more devices"

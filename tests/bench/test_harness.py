@@ -1,16 +1,14 @@
-"""The harness times what agrees and nothing else."""
+"""The harness times only alternatives that agree."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bench import harness
-from bench.step import bench_input
 
 
 def alternatives(other: np.ndarray, own_numbers: bool) -> list[harness.Alternative]:
@@ -19,7 +17,7 @@ def alternatives(other: np.ndarray, own_numbers: bool) -> list[harness.Alternati
 
 
 def compared(other: np.ndarray, own_numbers: bool) -> list[harness.Row]:
-    return harness.compare({}, alternatives(other, own_numbers), operations=0, seconds=0, tolerance=1e-3)
+    return harness.time_alternatives({}, alternatives(other, own_numbers), operations=0, seconds=0, tolerance=1e-3)
 
 
 def test_what_agrees_is_timed() -> None:
@@ -45,7 +43,9 @@ def test_one_without_memory_is_a_row_that_says_so() -> None:
         raise MemoryError
 
     first = alternatives(np.zeros(1), False)[0]
-    rows = harness.compare({}, [first, harness.Alternative("large", prepare)], operations=0, seconds=0, tolerance=0)
+    rows = harness.time_alternatives(
+        {}, [first, harness.Alternative("large", prepare)], operations=0, seconds=0, tolerance=0
+    )
     assert [row.note for row in rows] == ["", "out of memory"] and rows[0].repeats and not rows[1].repeats
 
 
@@ -64,12 +64,4 @@ def test_calls_that_go_on_from_the_one_before_are_compared_after_as_many(monkeyp
         return call
 
     both = [harness.Alternative("quick", lambda: counting(0)), harness.Alternative("slow", lambda: counting(0.06))]
-    assert all(row.repeats for row in harness.compare({}, both, operations=0, seconds=0, tolerance=0))
-
-
-@pytest.mark.slow
-def test_the_input_bench_runs(tmp_path: Path) -> None:
-    little = ["--encoder", "resnet20", "--stem", "cifar", "--batch", "8", "--steps", "2"]
-    bench_input.main([*little, "--out", str(tmp_path / "input.json")])
-    rows = harness.load(tmp_path / "input.json")
-    assert len(rows) == 3 and all(row.median and row.median > 0 for row in rows)
+    assert all(row.repeats for row in harness.time_alternatives({}, both, operations=0, seconds=0, tolerance=0))

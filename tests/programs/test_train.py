@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bench.learning import accuracy
+from bench.learning import run_memory
 from lowlevel_simclr import evaluate, ops, stock, train
 from lowlevel_simclr.config import identity, settings
 from lowlevel_simclr.data import batches, catalog
@@ -104,7 +104,7 @@ def test_a_run_leaves_one_whole_folder(tmp_path: Path, capsys: pytest.CaptureFix
     peak = environment["peak_memory_bytes"]
     assert peak["host"] > sum(array.nbytes for array in final_state(out).values())
     assert (peak["gpu"] is None) == (not tf.config.list_physical_devices("GPU"))
-    assert accuracy.peak_memory(environment) == peak
+    assert run_memory.read_peak_memory(environment) == peak
     for name in ("views", "learning", "embedding", "neighbours"):
         assert (out / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert list((out / "tensorboard").iterdir())

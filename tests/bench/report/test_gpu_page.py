@@ -1,4 +1,4 @@
-"""The page about GPUs: its tables are what the stored results say, and the launchers' bench needs a GPU."""
+"""The tables of the page about GPUs hold what the stored results say."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from bench import harness
-from bench.report import gpu_page as gpu_report
+from bench.report import gpu_page
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ROW = {"what": "nt_xent", "pairs": 8, "dtype": "float32"}
 
 
@@ -19,27 +19,27 @@ def row(library: str, forward: float, backward: float) -> dict[str, object]:
 
 
 def test_the_page_holds_what_the_results_say() -> None:
-    shown = gpu_report.page(harness.RESULTS / "NVIDIA-H200")
+    shown = gpu_page.format_page(harness.RESULTS / "NVIDIA-H200")
     assert shown in (ROOT / "docs" / "gpu.md").read_text(encoding="utf-8")
 
 
 def test_ratios_are_turn_by_turn_of_both_passes() -> None:
     rows = [row("old", 3, 3), row("new", 1, 1), row("old", 4, 8), row("new", 2, 1), row("old", 5, 5), row("new", 4, 1)]
-    found = gpu_report.launchers({"ceilings": {"copy_gb_s": 100.0}, "rows": rows})
+    found = gpu_page.format_launchers({"ceilings": {"copy_gb_s": 100.0}, "rows": rows})
     assert found == ["| NT-Xent, both passes, N = 8, d = 128, float32 | 3.000 | 3.00x (2.00-4.00) |  |"]
 
 
 def test_a_share_of_the_copy_is_of_the_new_launchers() -> None:
     about = {"what": "lars_update", "count": 5, "median_ms": 2.0}
     rows = [{**about, "library": "new", "gb_s": 50.0}, {**about, "library": "old", "gb_s": 10.0}]
-    found = gpu_report.launchers({"ceilings": {"copy_gb_s": 100.0}, "rows": rows})
+    found = gpu_page.format_launchers({"ceilings": {"copy_gb_s": 100.0}, "rows": rows})
     assert found == ["| LARS, 5 floats | 2.000 | 1.00x (1.00-1.00) | 50% |"]
 
 
 def test_the_table_goes_between_its_marks(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- gpu_report -->\nold\n<!-- /gpu_report -->\nbehind\n", encoding="utf-8")
-    gpu_report.main([str(harness.RESULTS / "NVIDIA-H200"), "--page", str(page)])
+    gpu_page.main([str(harness.RESULTS / "NVIDIA-H200"), "--page", str(page)])
     text = page.read_text(encoding="utf-8")
     assert text.startswith("before\n<!-- gpu_report -->\nNVIDIA H200") and text.endswith(
         "<!-- /gpu_report -->\nbehind\n"

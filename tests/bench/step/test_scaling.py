@@ -1,13 +1,10 @@
-"""The scaling model's bytes are those that replicas count; where it stops scaling is said; the bench runs."""
+"""The scaling model's bytes are those that replicas count, and it says where it stops scaling."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 
-from bench.step import bench_distribute, scaling
+from bench.step import scaling
 from lowlevel_simclr.model import encoder, projection
 
 SIZES = scaling.Sizes(width=8, parameters=1000, channels=(4, 6), operations=1e9)
@@ -15,8 +12,8 @@ MACHINE = scaling.Machine(rate=1e12, bandwidth=1e9, latency=1e-6)
 
 
 def test_bytes_of_two_devices_are_counted_by_hand() -> None:
-    assert scaling.bytes_moved(SIZES, 16, 1) == {}
-    assert scaling.bytes_moved(SIZES, 16, 2) == {
+    assert scaling.predict_bytes(SIZES, 16, 1) == {}
+    assert scaling.predict_bytes(SIZES, 16, 2) == {
         "z": 16 * 8 * 4,
         "normalisers and cotangents": 16 * 3 * 4,
         "BatchNorm": 2 * (4 + 6) * 4 * 2,
@@ -26,7 +23,7 @@ def test_bytes_of_two_devices_are_counted_by_hand() -> None:
 
 
 def test_a_count_that_differs_is_refused() -> None:
-    said = scaling.bytes_moved(SIZES, 24, 3)
+    said = scaling.predict_bytes(SIZES, 24, 3)
     counted = {what: int(size) for what, size in said.items()}
     scaling.refuse_difference("3 replicas", said, counted, exchanges=7)
     with pytest.raises(scaling.WrongModel, match="3 replicas moves"):
@@ -37,36 +34,18 @@ def test_a_count_that_differs_is_refused() -> None:
 
 def test_sizes_are_those_of_the_layers() -> None:
     f, g = encoder.build_encoder("resnet20", "cifar", 16, 3), projection.build_projection_head(64, (16, 8))
-    sizes = scaling.sizes_of(f, g)
+    sizes = scaling.read_sizes(f, g)
     assert sizes.width == 8 and len(sizes.channels) == 19
     assert sizes.channels == (16,) * 7 + (32,) * 6 + (64,) * 6
     assert sizes.parameters == f.count_params() - 2 * sum(sizes.channels) + g.count_params()
 
 
 def test_it_stops_scaling_where_exchanges_take_longer_than_compute() -> None:
-    found = scaling.foretell(SIZES, MACHINE, 4096, 32)
+    found = scaling.predict_scaling(SIZES, MACHINE, 4096, 32)
     shared = {row["devices"]: row["seconds"]["share"] for row in found["shared"]["rows"]}
     last = found["shared"]["scales_to"]
     assert list(shared) == list(scaling.DEVICES) and 8 <= last < 1024
     assert shared[last] >= scaling.SCALES > shared[2 * last]
     assert [row["batch"] for row in found["growing"]["rows"]] == [32 * devices for devices in scaling.DEVICES]
-    free = scaling.foretell(SIZES, scaling.Machine(1e12, 1e30, 0.0), 4096, 32)
+    free = scaling.predict_scaling(SIZES, scaling.Machine(1e12, 1e30, 0.0), 4096, 32)
     assert free["shared"]["scales_to"] == 1024
-
-
-@pytest.mark.slow
-def test_the_bench_runs_and_writes_its_tables(tmp_path: Path) -> None:
-    little = ["--batch-size", "8", "--image-size", "8", "--rounds", "1", "--turns", "2", "--steps-per-turn", "1"]
-    model = ["--model-encoder", "resnet20", "--model-stem", "cifar", "--model-size", "8", "--model-widths", "16", "8"]
-    page, stored = tmp_path / "page.md", tmp_path / "distribute.json"
-    page.write_text(
-        "".join(f"<!-- bench:{name} -->\nold\n<!-- /bench:{name} -->\n" for name in ("distribute", "scaling"))
-    )
-    assert bench_distribute.main([*little, *model, "--json", str(stored), "--page", str(page)]) == 0
-    result = json.loads(stored.read_text())
-    assert [form["replicas"] for form in result["forms"].values()] == [1, 2, 4, 2]
-    two = result["forms"]["2 processes"]
-    assert two["moved"] == result["forms"]["2 replicas"]["moved"]
-    # What TCP, gRPC and heartbeats add is no less than nothing; others may use the device at the same time.
-    assert two["loopback_bytes"] >= 2 * sum(two["moved"].values())
-    assert "| 2 processes |" in page.read_text() and "| 1024 |" in page.read_text() and "old" not in page.read_text()

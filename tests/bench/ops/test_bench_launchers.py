@@ -86,7 +86,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_problem_is_timed_for_both_libraries_in_turns() -> None:
     libraries = {"old": Launchers(), "new": Launchers()}
-    rows = list(bench.rows(torch(), libraries, 2))
+    rows = list(bench.time_problems(torch(), libraries, 2))
     assert [(row["library"], row["turn"]) for row in rows] == [("old", 0), ("new", 0), ("old", 1), ("new", 1)] * 5
     assert libraries["old"].calls == libraries["new"].calls
     views = next(row for row in rows if row["what"] == "make_views")
@@ -96,4 +96,4 @@ def test_every_problem_is_timed_for_both_libraries_in_turns() -> None:
 
 def test_a_launcher_that_fails_ends_the_bench_with_its_words() -> None:
     with pytest.raises(RuntimeError, match="no kernel image"):
-        list(bench.rows(torch(), {"new": Launchers(b"no kernel image")}, 1))
+        list(bench.time_problems(torch(), {"new": Launchers(b"no kernel image")}, 1))

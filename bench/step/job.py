@@ -1,0 +1,132 @@
+"""The training job whose steps the benches time: its flags, its configuration, the job itself and its encoder alone."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from bench.step.turns import Call
+from lowlevel_simclr.config.identity import replace
+from lowlevel_simclr.config.settings import Config
+from lowlevel_simclr.data import batches, catalog
+from lowlevel_simclr.data.catalog import select_training_images
+from lowlevel_simclr.model import encoder
+from lowlevel_simclr.training.implementation import Implementation
+from lowlevel_simclr.training.learner import build_learner
+from lowlevel_simclr.training.loop import make_fetch, make_steps
+from lowlevel_simclr.training.plan import make_plan
+from lowlevel_simclr.training.step import Batch
+
+
+class JobChoices(NamedTuple):
+    """What the flags choose about a job. The field names are those of the flags, without dashes."""
+
+    encoder: str = "resnet50"
+    stem: str = "imagenet"
+    image_size: int = 32
+    batch_size: int = 256
+    micro_batch: int | None = None
+    precision: str = "auto"
+    ops: str = "native"
+    xla: str = "auto"
+
+
+def add_job_flags(parser: argparse.ArgumentParser) -> None:
+    """Add one flag for each field of `JobChoices`."""
+    default = JobChoices()
+    parser.add_argument("--encoder", default=default.encoder, choices=encoder.NAMES)
+    parser.add_argument("--stem", default=default.stem, choices=encoder.STEMS)
+    parser.add_argument("--image-size", type=int, default=default.image_size, metavar="S")
+    parser.add_argument("--batch-size", type=int, default=default.batch_size, metavar="N")
+    parser.add_argument("--micro-batch", type=int, default=default.micro_batch, metavar="N")
+    parser.add_argument("--precision", default=default.precision, choices=("auto", "float32", "bfloat16", "float16"))
+    parser.add_argument("--ops", default=default.ops, choices=("native", "stock"))
+    parser.add_argument("--xla", default=default.xla, choices=("auto", "on", "off"))
+
+
+def read_job_choices(chosen: argparse.Namespace) -> JobChoices:
+    """Return the values of the flags that `add_job_flags` added."""
+    return JobChoices(**{name: getattr(chosen, name) for name in JobChoices._fields})
+
+
+def list_job_flags(choices: JobChoices) -> list[str]:
+    """Return the command-line flags that make these choices, for a process of its own."""
+    given = {name: value for name, value in choices._asdict().items() if value is not None}
+    return [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def configure_job(choices: JobChoices) -> Config:
+    """Return the configuration of the job: the shapes data set, LARS, and what was chosen."""
+    config = replace(
+        Config(),
+        image_size=choices.image_size,
+        encoder=choices.encoder,
+        stem=choices.stem,
+        batch_size=choices.batch_size,
+        optimizer="lars",
+        learning_rate=0.3,
+        temperature=0.1,
+        precision=choices.precision,
+        ops=choices.ops,
+        xla=choices.xla,
+        steps=1_000_000,
+    )
+    return replace(config, micro_batch=str(choices.micro_batch)) if choices.micro_batch else config
+
+
+class Job:
+    """The training job, ready to step: data, plan, encoder, projection head, optimizer, compiled loop and batches."""
+
+    def __init__(
+        self, config: Config, *, implementation: Implementation | None = None, inline_step: bool | None = None
+    ) -> None:
+        """Build everything that a step needs.
+
+        Args:
+            config: of the job.
+            implementation: replaces the plan's loss, views and update.
+            inline_step: replaces the plan's choice of a loop (see `training.loop.compile_steps`).
+        """
+        self.config = config
+        self.images = catalog.load_dataset(config.data.dataset, None, config.train.seed)
+        replaced: dict[str, Any] = {"implementation": implementation, "inline_step": inline_step}
+        replaced = {name: value for name, value in replaced.items() if value is not None}
+        self.plan = dataclasses.replace(make_plan(config, self.images), **replaced)
+        self.learner = build_learner(self.plan, 3)
+        self.fetch = make_fetch(self.plan, self.images)
+        self.steps = make_steps(self.plan, self.learner, fetch=self.fetch)
+        self.pixels = select_training_images(self.images)
+        wanted = (config.train.batch_size, config.train.seed, 0, self.plan.steps)
+        self.batches = iter(batches.make_batches(self.pixels, *wanted, with_images=self.fetch is None))
+
+    def run(self, count: int) -> float:
+        """Train `count` steps in one host call and return the last loss."""
+        return float(self.steps(self.batches, tf.constant(count, tf.int32)).loss.numpy()[-1])
+
+    def take_batch(self) -> Batch:
+        """Return the next batch with its images, wherever the job keeps them."""
+        given = next(self.batches)
+        return self.fetch(*given) if self.fetch else given
+
+
+def make_encoder_call(job: Job) -> Call:
+    """Return a call of the encoder alone: forward and backward on synthetic views, all gradients of its weights.
+
+    It has the job's precision, and it is one tf.function, compiled by XLA if the job's step is.
+    """
+    f, size = job.learner.encoder, job.config.model.image_size
+    kind = tf.as_dtype(job.plan.precision)
+    rows = 2 * job.config.train.batch_size
+    x = tf.cast(tf.random.stateless_uniform((rows, size, size, 3), [1, 2]), kind)
+    dh = tf.cast(tf.random.stateless_normal((rows, f.output_shape[-1]), [3, 4]), f.compute_dtype)
+
+    @tf.function(jit_compile=job.plan.jit_compile)
+    def forward_and_backward() -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            h = f(x, training=True)
+        return tape.gradient(h, f.trainable_variables, output_gradients=dh)
+
+    return lambda: forward_and_backward()[0]

@@ -1,0 +1,75 @@
+"""Stored results become a table and a figure."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench import device, harness
+from bench.report import tables
+from tests.support.step_result import STEP
+
+
+def row(pairs: int, name: str, milliseconds: float | None, note: str = "") -> harness.Row:
+    seconds = None if milliseconds is None else milliseconds / 1e3
+    memory = None if milliseconds is None else 1000 * pairs
+    return harness.Row(
+        {"N": pairs}, name, minimum=seconds, processor=seconds, median=seconds, peak_memory=memory, note=note
+    )
+
+
+def store(path: Path, rows: list[harness.Row]) -> Path:
+    harness.store_rows(path, rows, {"tensorflow": "2.21.0"})
+    return path
+
+
+def test_results_of_one_kind_share_a_table_and_a_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("README.md").write_text("before\n<!-- bench:small -->\nold\n<!-- /bench:small -->\nafter\n")
+    small = store(tmp_path / "small.json", [row(64, "native", 1.5), row(64, "stock", 3.0)])
+    large = store(
+        tmp_path / "large.json", [row(4096, "native", 71234.0), row(4096, "stock", None, "not run: too large")]
+    )
+    tables.main([str(small), str(large), "--readme", "--figure", "figure.png"])
+    written = Path("README.md").read_text().splitlines()
+    assert written[:4] == ["before", "<!-- bench:small -->", "| problem | native | stock |", "|---|---|---|"]
+    assert written[4] == "| N = 64 | 1.5 ms (1.5 wall, 0.064 MB) | 3 ms (3 wall, 0.064 MB) |"
+    assert written[5] == "| N = 4096 | 71,200 ms (71,200 wall, 4.1 MB) | not run: too large |"
+    assert written[7] == f"{device.name_results_folder()}, TensorFlow 2.21.0, {json.loads(small.read_text())['date']}."
+    assert written[8:] == ["<!-- /bench:small -->", "after"]
+    assert Path("figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_table_of_a_run_says_how_it_rose_what_labels_added_and_what_flatters_it() -> None:
+    accuracies = {"knn": {"20": 0.4, "200": 0.35}, "knn_untrained": {"20": 0.3}, "knn_pixels": {"20": 0.2}}
+    run = {"seed": 0, "seconds": None, "linear": 0.5, "precision": "float32", "tensorflow": "2.21.0", "steps": 20}
+    run |= {**accuracies, "pairs_per_second": 90.0, "curve": {"10": 0.31, "20": 0.388}, "train_on": "all"}
+    recipe = {"recipe": {"steps": 600, "batch_size": 128}}
+    tenth, all_of_it = {"mean": 0.41, "std": 0.012, "n": 3, **recipe}, {"mean": 0.71, "std": None, "n": 1, **recipe}
+    run["seeds"] = {"finetune": {"1": all_of_it, "0.1": tenth}, "linear": {"mean": 0.5, "std": 0.001, "n": 3}}
+    lines = tables.format_accuracy({"runs": [run], "command": "a", "device": "b"}).splitlines()
+    assert lines[2] == "| 0 | 40.0 | 35.0 | 50.0 | 30.0 | 20.0 | resumed |"
+    assert lines[5:] == [
+        "",
+        "k-NN 20 along the run of seed 0 (a sample of the test images among a sample of the train images, which is "
+        "lower than among all): 31.0 at step 10, 38.8 at step 20.",
+        "",
+        "| trained with labels | accuracy | seeds | training |",
+        "|---|---|---|---|",
+        "| fine-tuned on 10 % | 41.0 ± 1.2 | 3 | 600 steps of 128 images |",
+        "| fine-tuned on 100 % | 71.0 | 1 | 600 steps of 128 images |",
+        "| linear | 50.0 ± 0.1 | 3 |  |",
+        "",
+        "Trained on train and test images together, which inflates these numbers.",
+    ]
+
+
+def test_the_readmes_table_tells_the_pair_process_by_process_where_it_was_measured_so() -> None:
+    result = STEP | {"versions": {"tensorflow": "2.21.0"}, "date": "2026-11-27"}
+    result["config"] = STEP["config"] | {"ops": "native"}
+    assert "process" not in tables.format_step_forms(result)
+    assert tables.format_step_forms(result | {"encoder_by_process": [0.951, 0.98]}).endswith(
+        "by process: 0.95x, 0.98x."
+    )
