@@ -1,0 +1,44 @@
+"""Every bench that a page, a program or the Makefile names as a module exists."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MODULE = re.compile(r"\bbench(?:\.[a-z_]+)+")
+NAMING = [ROOT / "Makefile", *ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("bench/*.md")]
+NAMING += [path for folder in ("bench", "lowlevel_simclr") for path in ROOT.glob(f"{folder}/**/*.py")]
+RECORDS = {"CHANGELOG.md"}  # names of older versions stay as they were
+
+
+def find_missing(text: str) -> list[str]:
+    """Return the modules of bench that a text names and that do not exist."""
+    return sorted(name for name in set(MODULE.findall(text)) if not exists(name))
+
+
+def exists(name: str) -> bool:
+    """Return whether a module of this name can be found. Only its packages are imported."""
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("folder", ["", "docs", "bench", "lowlevel_simclr"])
+def test_every_bench_that_is_named_exists(folder: str) -> None:
+    paths = [path for path in NAMING if path.relative_to(ROOT).parts[:-1][:1] == ((folder,) if folder else ())]
+    named = {path: find_missing(path.read_text(encoding="utf-8")) for path in paths if path.name not in RECORDS}
+    assert named
+    assert {str(path.relative_to(ROOT)): missing for path, missing in named.items() if missing} == {}
+
+
+def test_a_bench_that_does_not_exist_is_found() -> None:
+    assert find_missing("python -m bench.ops.bench_nt_xent, then `bench.step`; `bench.step.bench_step`.") == []
+    assert find_missing("`bench.nothing.here` and bench.step.bench_walk.") == [
+        "bench.nothing.here",
+        "bench.step.bench_walk",
+    ]
