@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import device
+from bench import hardware
 from lowlevel_simclr.run.environment import measure_peak_resident
 
 RESULTS = Path(__file__).parent / "results"
@@ -58,7 +58,7 @@ def choose_calls_in_a_row() -> int:
 
     A GPU works while the host sends it the next computation. A processor does not, so there it is once.
     """
-    return 20 if device.find_gpu_name() is not None else 1
+    return 20 if hardware.find_gpu_name() is not None else 1
 
 
 @dataclass
@@ -76,7 +76,7 @@ class Alternative:
 
 def choose_result_path(file_name: str) -> Path:
     """Return where a result of this device is stored unless a flag says otherwise."""
-    return RESULTS / device.name_results_folder() / file_name
+    return RESULTS / hardware.name_results_folder() / file_name
 
 
 def time_alternatives(
@@ -222,7 +222,7 @@ def measure_peak_growth(measure: Callable[..., None], *arguments: Any, limit: in
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_measure_memory, args=(sender, limit, measure, arguments))
+    process = context.Process(target=_send_peak_growth, args=(sender, limit, measure, arguments))
     process.start()
     sender.close()
     try:
@@ -233,7 +233,7 @@ def measure_peak_growth(measure: Callable[..., None], *arguments: Any, limit: in
     return found
 
 
-def _measure_memory(
+def _send_peak_growth(
     sender: Connection, limit: int | None, measure: Callable[..., None], arguments: Sequence[Any]
 ) -> None:
     baseline = [measure_peak_resident()]
@@ -250,7 +250,7 @@ def store_rows(path: Path, rows: Sequence[Row], versions: dict[str, Any], **more
     """Write a result: the device, the date, the load, the versions, `more` about it, and every row."""
     result = {
         **more,
-        "device": device.name_results_folder(),
+        "device": hardware.name_results_folder(),
         "date": time.strftime("%Y-%m-%d"),
         "load": os.getloadavg()[0],
         "versions": versions,

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import device, harness, utilisation
+from bench import hardware, harness, utilisation
 from bench.learning.run_memory import read_peak_memory
 
 
@@ -49,7 +49,7 @@ def train_or_read(preset: str, seed: int, folder: Path, flags: Sequence[str]) ->
 
 def compute_run_utilisation(folder: Path, rows: Sequence[dict[str, Any]], precision: str) -> float | None:
     """Return the MFU by the run's median pairs a second, or None if the device's peak is not known."""
-    gpu = device.find_gpu_name()
+    gpu = hardware.find_gpu_name()
     if utilisation.find_peak_rate(gpu, precision) is None:
         return None
     from lowlevel_simclr.model import encoder, projection  # here, because only a known GPU needs TensorFlow
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = f"python -m bench.learning.accuracy {chosen.preset} --seeds {' '.join(map(str, chosen.seeds))}"
     command += f" --flags {shlex.quote(chosen.flags)}" if chosen.flags else ""
     path.write_text(
-        json.dumps({"command": command, "device": device.name_results_folder(), "runs": rows}, indent=2) + "\n"
+        json.dumps({"command": command, "device": hardware.name_results_folder(), "runs": rows}, indent=2) + "\n"
     )
     print(path)
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import device, harness
+from bench import hardware, harness
 from bench.learning.run_memory import read_peak_memory
 from lowlevel_simclr.run import results
 from lowlevel_simclr.training.loss import compute_chance_loss
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     said = f"python -m bench.learning.first_steps {chosen.preset} --steps {chosen.steps}"
     said += f" --flags {shlex.quote(chosen.flags)}" if chosen.flags else ""
-    stored = {"benchmark": "first_steps", "command": said, "device": device.name_results_folder()}
+    stored = {"benchmark": "first_steps", "command": said, "device": hardware.name_results_folder()}
     path.write_text(json.dumps({**stored, **summarize_run(folder, chosen.steps, chosen.at_once)}, indent=2) + "\n")
     print(path)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from bench import device, harness, versions
+from bench import hardware, harness, versions
 from lowlevel_simclr import ops, stock
 from lowlevel_simclr.config.settings import ViewRecipe
 from lowlevel_simclr.contract.view_params import ViewParams
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="by default draw_view_params.json in the folder of this device")
     parser.add_argument("--compare", type=Path, help="an older result to compare with")
     chosen = parser.parse_args(arguments)
-    device.keep_to_cores(chosen.cores)
+    hardware.keep_to_cores(chosen.cores)
     out = chosen.out or harness.choose_result_path("draw_view_params.json")
     rows: list[harness.Row] = []
     for count in chosen.images:

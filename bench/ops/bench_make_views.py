@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from bench import device, harness, versions
+from bench import hardware, harness, versions
 from lowlevel_simclr import ops, stock
 from lowlevel_simclr.config.settings import ViewRecipe
 from lowlevel_simclr.contract.constants import GREY_WEIGHTS
@@ -204,7 +204,7 @@ def measure(problem: Problem, seconds: float, with_map: bool = True) -> list[har
     return rows
 
 
-def format_views(rows: Sequence[harness.Row], old: Sequence[harness.Row]) -> str:
+def format_view_rates(rows: Sequence[harness.Row], old: Sequence[harness.Row]) -> str:
     """Return a line for each row: its rates, and its processor time as a multiple of the native op's."""
     before = {(str(row.problem), row.name): row for row in old}
     natives = {str(row.problem): row.processor for row in rows if row.name == "native"}
@@ -237,7 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--compare", type=Path, help="an older result to compare with")
     chosen = parser.parse_args(arguments)
     tf.config.experimental.enable_tensor_float_32_execution(chosen.tf32)
-    device.keep_to_cores(chosen.cores)
+    hardware.keep_to_cores(chosen.cores)
     out = chosen.out or harness.choose_result_path("make_views.json")
     rows: list[harness.Row] = []
     for size in chosen.sizes:
@@ -246,7 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for blur in BLURS:
                 rows += measure(Problem(size, height, width, count, blur), chosen.seconds, not chosen.no_map)
                 harness.store_rows(out, rows, versions.read_native_versions())
-    print(format_views(rows, harness.read_rows(chosen.compare) if chosen.compare else ()))
+    print(format_view_rates(rows, harness.read_rows(chosen.compare) if chosen.compare else ()))
 
 
 if __name__ == "__main__":

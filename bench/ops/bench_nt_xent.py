@@ -108,7 +108,7 @@ def draw_projections(pairs: int, dim: int) -> np.ndarray:
     return z
 
 
-def measure_memory(started: Callable[[], None], name: str, pairs: int, dim: int, dtype: str) -> None:
+def run_small_then_large(started: Callable[[], None], name: str, pairs: int, dim: int, dtype: str) -> None:
     """Run one alternative, small and then large, for `harness.measure_peak_growth`."""
     small = {form.name: form for form in list_alternatives(draw_projections(8, dim), dtype, True)}[name].prepare()
     small()
@@ -148,7 +148,7 @@ def measure(pairs: int, dim: int, dtype: str, arguments: argparse.Namespace) -> 
         rows.append(harness.Row(problem, "stock graph", note=note))
     for row in rows if arguments.memory else []:
         if row.minimum is not None:
-            found = harness.measure_peak_growth(measure_memory, row.name, pairs, dim, dtype)
+            found = harness.measure_peak_growth(run_small_then_large, row.name, pairs, dim, dtype)
             row.peak_memory, row.note = (found, row.note) if isinstance(found, int) else (None, found)
     return rows
 

@@ -29,7 +29,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from bench import device, harness
+from bench import hardware, harness
 from bench.report import markers
 from bench.step import scaling
 from lowlevel_simclr.config.identity import replace
@@ -179,7 +179,7 @@ def measure(chosen: argparse.Namespace, arguments: Sequence[str]) -> dict[str, A
             forms[name]["loopback_bytes"] = statistics.median(each[name]["loopback"] for each in rounds)
     return {
         "benchmark": "distribute",
-        "device": device.name_results_folder(),
+        "device": hardware.name_results_folder(),
         "date": time.strftime("%Y-%m-%d"),
         "load": os.getloadavg()[0],
         "versions": {"tensorflow": tf.__version__},

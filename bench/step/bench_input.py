@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 import tensorflow as tf
 
-from bench import device, harness, versions
+from bench import hardware, harness, versions
 from lowlevel_simclr.config.command_line import parse_run
 from lowlevel_simclr.config.settings import Config
 from lowlevel_simclr.data import dataset
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="by default input.json in the folder of this device and cores")
     parser.add_argument("--compare", type=Path, help="an older result to set beside this one")
     chosen = parser.parse_args(arguments)
-    device.keep_to_cores(chosen.cores)
+    hardware.keep_to_cores(chosen.cores)
     rows = measure(configure_training(chosen), chosen.steps)
     out = chosen.out or harness.choose_result_path("input.json")
     harness.store_rows(out, rows, versions.read_native_versions())

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from bench import device, harness
+from bench import hardware, harness
 from bench.step.job import Job, JobChoices, add_job_flags, configure_job, read_job_choices
 from bench.step.training_memory import measure_training_memory
 from bench.step.turns import Call, Steps, repeat_call, take_turns
@@ -62,7 +62,7 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
     seconds = {name: np.array(times[name]["wall"]) / counts[name] for name in calls}
     return {
         "benchmark": "micro_batch",
-        "device": device.name_training_device(),
+        "device": hardware.name_training_device(),
         "date": time.strftime("%Y-%m-%d"),
         "load": os.getloadavg()[0],
         "config": {

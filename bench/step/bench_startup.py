@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import device, harness
+from bench import hardware, harness
 from bench.report import compare
 
 PARTS = """
@@ -108,7 +108,7 @@ def measure(turns: int) -> dict[str, Any]:
     }
     return {
         "benchmark": "startup",
-        "device": device.name_results_folder(),
+        "device": hardware.name_results_folder(),
         "date": time.strftime("%Y-%m-%d"),
         "load": os.getloadavg()[0],
         "import_tensorflow_seconds": statistics.median(imports),

@@ -39,7 +39,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from bench import device, harness, utilisation, versions
+from bench import hardware, harness, utilisation, versions
 from bench.baselines import plain_step
 from bench.report import compare
 from bench.step import processes
@@ -178,7 +178,7 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
 
     return {
         "benchmark": "step",
-        "device": device.name_training_device(),
+        "device": hardware.name_training_device(),
         "date": time.strftime("%Y-%m-%d"),
         "load": os.getloadavg()[0],
         "config": {
@@ -201,7 +201,7 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
         "operations_per_step": operations,
         "gemm_operations_per_second": rate,
         "of_gemm_peak": {kind: achieved / value for kind, value in rate.items()},
-        "mfu": utilisation.compute_share(achieved, 1.0, device.find_gpu_name(), job.plan.precision),
+        "mfu": utilisation.compute_share(achieved, 1.0, hardware.find_gpu_name(), job.plan.precision),
     }
 
 

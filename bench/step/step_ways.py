@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from bench import device, harness
+from bench import hardware, harness
 from bench.step import processes
 from bench.step.job import Job, add_job_flags, configure_job, make_encoder_call, read_job_choices
 from bench.step.turns import Steps, Summary, add_turn_flags, repeat_call, summarize_turns, take_turns
@@ -103,7 +103,7 @@ def run_bench(module: str, doc: str, ways: Ways, file_name: str, arguments: Sequ
             for place in range(chosen.processes)
         ]
     forms = take_medians(by_process)
-    result = {"device": device.name_training_device(), "flags": list(flags), "forms": forms, "processes": by_process}
+    result = {"device": hardware.name_training_device(), "flags": list(flags), "forms": forms, "processes": by_process}
     harness.write_result(chosen.out, result)
     print(format_forms(forms))
 

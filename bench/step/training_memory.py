@@ -42,7 +42,7 @@ def train_and_read_peak(choices: JobChoices) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train, measure, print."""
+    """Train, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_job_flags(parser)
     parser.add_argument("--deterministic", default="on", choices=("on", "off"), help="TensorFlow's op determinism")

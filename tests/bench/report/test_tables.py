@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import device, harness
+from bench import hardware, harness
 from bench.report import tables
 from tests.support.step_result import STEP
 
@@ -37,7 +37,9 @@ def test_results_of_one_kind_share_a_table_and_a_figure(tmp_path: Path, monkeypa
     assert written[:4] == ["before", "<!-- bench:small -->", "| problem | native | stock |", "|---|---|---|"]
     assert written[4] == "| N = 64 | 1.5 ms (1.5 wall, 0.064 MB) | 3 ms (3 wall, 0.064 MB) |"
     assert written[5] == "| N = 4096 | 71,200 ms (71,200 wall, 4.1 MB) | not run: too large |"
-    assert written[7] == f"{device.name_results_folder()}, TensorFlow 2.21.0, {json.loads(small.read_text())['date']}."
+    assert (
+        written[7] == f"{hardware.name_results_folder()}, TensorFlow 2.21.0, {json.loads(small.read_text())['date']}."
+    )
     assert written[8:] == ["<!-- /bench:small -->", "after"]
     assert Path("figure.png").read_bytes().startswith(b"\x89PNG")
 

@@ -1,4 +1,4 @@
-"""The device that a bench measures: its name, and the cores that the bench may use. Needs no TensorFlow to import."""
+"""The hardware that a bench measures: the name of the device, and the cores that the bench may use."""
 
 from __future__ import annotations
 
