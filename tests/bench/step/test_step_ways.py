@@ -51,3 +51,12 @@ def test_a_process_of_the_ways_that_fails_ends_the_bench_with_its_reason(
     with pytest.raises(SystemExit, match="the process of bench.step.bench_step_loop .* failed: no memory"):
         bench_step_loop.main(["--out", str(tmp_path / "ways.json")])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_flag_that_no_parser_knows_is_refused_before_the_first_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(step_ways, "time_in_own_process", lambda *_: pytest.fail("a process was started"))
+    with pytest.raises(SystemExit):
+        bench_step_loop.main(["--out", str(tmp_path / "ways.json"), "--no-memory"])
+    assert "unrecognized arguments: --no-memory" in capsys.readouterr().err
