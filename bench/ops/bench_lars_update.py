@@ -24,6 +24,7 @@ import tensorflow as tf
 
 from bench import harness
 from lowlevel_simclr import ops, stock
+from lowlevel_simclr.config import choices
 from lowlevel_simclr.model import encoder
 from lowlevel_simclr.ops import _library, _route
 from lowlevel_simclr.optim import optimizers
@@ -118,7 +119,7 @@ def measure(name: str, kind: str, seconds: float) -> list[harness.Row]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, store and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--encoders", nargs="+", default=["resnet18", "resnet50"], choices=encoder.NAMES)
+    parser.add_argument("--encoders", nargs="+", default=["resnet18", "resnet50"], choices=choices.ENCODERS)
     parser.add_argument("--gradients", nargs="+", default=["float32", "bfloat16"], choices=("float32", "bfloat16"))
     parser.add_argument("--seconds", type=float, default=3.0, help="for each alternative")
     parser.add_argument("--out", "--json", type=Path, default=harness.choose_result_path("lars_update.json"))

@@ -31,7 +31,7 @@ from bench import harness
 from bench.step import processes
 from bench.step.job import Job, JobChoices, configure_job, make_encoder_call
 from bench.step.turns import Steps, repeat_call, summarize_turns, take_turns
-from lowlevel_simclr.model import encoder
+from lowlevel_simclr.config import choices
 from lowlevel_simclr.runtime.precision import choose_fast_precision
 
 FORMS = ("native ops", "stock ops", "encoder alone")
@@ -92,10 +92,10 @@ def time_in_own_process(arguments: Sequence[str], problem: dict[str, Any]) -> li
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the flags."""
     made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    made.add_argument("--encoders", nargs="+", default=["resnet50", "resnet18"], choices=encoder.NAMES)
+    made.add_argument("--encoders", nargs="+", default=["resnet50", "resnet18"], choices=choices.ENCODERS)
     made.add_argument("--batch-sizes", nargs="+", type=int, default=[64, 128, 256, 512, 1024], metavar="N")
     made.add_argument("--precisions", nargs="+", help="default: float32, and the fastest of this device")
-    made.add_argument("--stem", default="imagenet", choices=encoder.STEMS)
+    made.add_argument("--stem", default="imagenet", choices=choices.STEMS)
     made.add_argument("--image-size", type=int, default=32, metavar="S")
     made.add_argument("--turns", type=int, default=5, help="how often each form is timed")
     made.add_argument("--images-per-turn", type=int, default=512, help="steps of each form a turn, in images")

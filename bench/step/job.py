@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from bench.step.turns import Call
+from lowlevel_simclr.config import choices
 from lowlevel_simclr.config.identity import replace
 from lowlevel_simclr.config.settings import Config
 from lowlevel_simclr.data import batches, catalog
 from lowlevel_simclr.data.catalog import select_training_images
-from lowlevel_simclr.model import encoder
 from lowlevel_simclr.training.implementation import Implementation
 from lowlevel_simclr.training.learner import build_learner
 from lowlevel_simclr.training.loop import make_fetch, make_steps
@@ -37,8 +37,8 @@ class JobChoices(NamedTuple):
 def add_job_flags(parser: argparse.ArgumentParser) -> None:
     """Add one flag for each field of `JobChoices`."""
     default = JobChoices()
-    parser.add_argument("--encoder", default=default.encoder, choices=encoder.NAMES)
-    parser.add_argument("--stem", default=default.stem, choices=encoder.STEMS)
+    parser.add_argument("--encoder", default=default.encoder, choices=choices.ENCODERS)
+    parser.add_argument("--stem", default=default.stem, choices=choices.STEMS)
     parser.add_argument("--image-size", type=int, default=default.image_size, metavar="S")
     parser.add_argument("--batch-size", type=int, default=default.batch_size, metavar="N")
     parser.add_argument("--micro-batch", type=int, default=default.micro_batch, metavar="N")
