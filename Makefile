@@ -79,7 +79,7 @@ fuzz:
 
 # Without .venv and without TensorFlow: whatever Python has NumPy and PyTorch or CuPy.
 test-kernels-gpu:
-	$(PYTHON) tests/gpu_kernels.py --sanitize
+	$(PYTHON) tests/kernels/gpu_kernels.py --sanitize
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info lowlevel_simclr/_native.so
