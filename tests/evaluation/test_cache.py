@@ -1,4 +1,4 @@
-"""h_store.py: h is computed once for the same weights, images and transform, and anew for any other."""
+"""h and accuracies in the run folder are used again for the same weights, images and recipe, and for no other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from lowlevel_simclr.data import dataset
 from lowlevel_simclr.data.transform import PixelScaling
 from lowlevel_simclr.evaluation import cache
 from lowlevel_simclr.evaluation.represent import Represented, compute_h, represent_splits
-from tests.evaluation.test_frozen import data_set, small_encoder
+from tests.support.labelled_images import make_striped_data_set
+from tests.support.small_encoder import build_small_encoder
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_h_is_kept_and_used_again(tmp_path: Path, computed: list[int]) -> None:
-    encoder, images = small_encoder(), data_set()
+    encoder, images = build_small_encoder(), make_striped_data_set()
     first, again = (cache.represent_cached(tmp_path, "trained", 7, "abc", encoder, images) for _ in range(2))
     expected = compute_h(encoder, images.train.images)
     assert len(computed) == 1
@@ -42,10 +43,17 @@ def test_h_is_kept_and_used_again(tmp_path: Path, computed: list[int]) -> None:
 
 @pytest.mark.parametrize("changed", ["weights", "config", "image", "labels", "scaling", "damage", "kind"])
 def test_h_of_anything_else_is_computed_anew(tmp_path: Path, computed: list[int], changed: str) -> None:
-    encoder, images, kind, step, key, scaling = small_encoder(), data_set(), "trained", 7, "abc", (None, None)
+    encoder, images, kind, step, key, scaling = (
+        build_small_encoder(),
+        make_striped_data_set(),
+        "trained",
+        7,
+        "abc",
+        (None, None),
+    )
     cache.represent_cached(tmp_path, kind, step, key, encoder, images)
     if changed == "weights":
-        encoder = small_encoder(seed=5)
+        encoder = build_small_encoder(seed=5)
     elif changed == "config":
         key = "abd"
     elif changed == "image":
@@ -69,7 +77,7 @@ def test_h_of_anything_else_is_computed_anew(tmp_path: Path, computed: list[int]
 
 
 def test_a_later_step_replaces_an_earlier_one(tmp_path: Path) -> None:
-    images = data_set()
+    images = make_striped_data_set()
     for step in (7, 9):
-        cache.represent_cached(tmp_path, "trained", step, "abc", small_encoder(seed=step), images)
+        cache.represent_cached(tmp_path, "trained", step, "abc", build_small_encoder(seed=step), images)
     assert [path.name for path in (tmp_path / "h" / "trained-train").iterdir()] == ["step-00000009.npz"]
