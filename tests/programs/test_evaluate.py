@@ -14,6 +14,7 @@ from lowlevel_simclr.evaluation import cache, fine_tune
 from lowlevel_simclr.model import encoder, projection
 from lowlevel_simclr.run import checkpoint
 from lowlevel_simclr.runtime import keras
+from tests.support.small_runs import draw_few_shapes
 
 SMALL = ["--image-size", "8", "--batch-size", "16", "--projection-widths", "16", "8", "--warmup-epochs", "0"]
 SMALL += ["--precision", "float32", "--xla", "off", "--no-deterministic"]
@@ -34,11 +35,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def few_shapes(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("lowlevel_simclr.data.catalog.SHAPES_TRAIN", 60)
-    patch.setattr("lowlevel_simclr.data.catalog.SHAPES_TEST", 40)
-
-
 def evaluation_of(run: Path) -> dict:
     return json.loads((run / "evaluation.json").read_text())
 
@@ -46,7 +42,7 @@ def evaluation_of(run: Path) -> dict:
 def test_every_protocol_over_seeds_is_in_one_evaluation(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    few_shapes(monkeypatch)
+    draw_few_shapes(monkeypatch)
     flags = ["--protocol", "knn,linear,linear-augmented,finetune", "--label-fraction", "0.3,1", "--seeds", "2"]
     assert evaluate.main([str(run), *flags, *QUICK]) == 0
     said, found = capsys.readouterr().out, evaluation_of(run)
@@ -73,7 +69,7 @@ def test_every_protocol_over_seeds_is_in_one_evaluation(
 
 
 def test_h_in_the_run_folder_is_used_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    few_shapes(monkeypatch)
+    draw_few_shapes(monkeypatch)
     assert evaluate.main([str(run), "--protocol", "knn"]) == 0
 
     def refuse(*given: object) -> None:
@@ -88,7 +84,7 @@ def test_h_in_the_run_folder_is_used_again(run: Path, monkeypatch: pytest.Monkey
 def test_what_was_measured_before_is_not_trained_again(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    few_shapes(monkeypatch)
+    draw_few_shapes(monkeypatch)
     flags = [str(run), "--protocol", "finetune", "--label-fraction", "0.5", *QUICK]
     assert evaluate.main(flags) == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("fine-tuning on 50%"))
@@ -107,7 +103,7 @@ def test_what_was_measured_before_is_not_trained_again(
 def test_a_training_that_diverges_is_one_sentence(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    few_shapes(monkeypatch)
+    draw_few_shapes(monkeypatch)
 
     def diverge(*given: object) -> None:
         raise fine_tune.Diverged("the classifier's loss is nan")
