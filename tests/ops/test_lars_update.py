@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -158,15 +157,6 @@ def test_a_gradient_that_nobody_else_reads_gives_its_memory() -> None:
     doubled = [arrays[0], arrays[1] * 2, arrays[2]]
     for one, other in zip(step(*map(tf.constant, arrays)), call("native", doubled)):
         assert np.array_equal(one.numpy(), other)
-
-
-def bits() -> str:
-    """Digest of an update of more than one share of the threads."""
-    rng = np.random.default_rng(3)
-    weight, gradient, velocity = (tf.constant(rng.normal(size=(700, 301)), tf.float32) for _ in range(3))
-    kinds = (tf.float32, tf.bfloat16)
-    found = [each for kind in kinds for each in ops.lars_update(weight, tf.cast(gradient, kind), velocity, **CHOICES)]
-    return hashlib.sha256(b"".join(each.numpy().tobytes() for each in found)).hexdigest()
 
 
 def test_shapes_that_differ_are_refused() -> None:

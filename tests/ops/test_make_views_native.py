@@ -1,13 +1,12 @@
 """The native views and parameters: numbers, routes, refusals, determinism.
 
-Numbers are judged by the rule of `verification.bound`: at most twice stock's own error, in units of what a view's
-colour operations multiply small differences with, plus a few roundings. Kernels are tried outside TensorFlow too, by
-random shapes and under sanitizers: kernels/sanitize.sh.
+Numbers are judged as `closeness` says: at most twice stock's own error, in units of what a view's colour operations
+multiply small differences with, plus a few roundings. Kernels are tried outside TensorFlow too, by random shapes and
+under sanitizers: kernels/sanitize.sh.
 """
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,31 +18,19 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lowlevel_simclr import ops, reference, stock
+from lowlevel_simclr import ops, reference
 from lowlevel_simclr.config.settings import ViewRecipe
 from lowlevel_simclr.contract.view_params import ViewParams
-from lowlevel_simclr.data.transform import PixelScaling
 from lowlevel_simclr.ops import _route
-from lowlevel_simclr.verification.mode import build_for_mode
-from tests.ops.test_draw_view_params import ALWAYS, NEVER, RECIPE, assert_same
-from tests.ops.test_make_views import (
-    CASES,
-    MEAN,
-    STD,
-    ULP,
-    all_orders,
-    amplification,
-    assert_stock_is_close,
-    boxes_in,
-    cropped,
-    images_of,
-    params_of,
-    pillow,
-    stock_views,
-    tensors,
-)
+from lowlevel_simclr.stock.make_views import make_views as stock_views
+from lowlevel_simclr.verification import make_views
 from tests.support.closeness import assert_close
+from tests.support.digests import digest_views
 from tests.support.host import on_the_host
+from tests.support.pillow_crop import pillow
+from tests.support.view_errors import ULP, amplification, assert_stock_is_close
+from tests.support.view_inputs import CASES, MEAN, STD, all_orders, boxes_in, cropped, images_of, params_of, tensors
+from tests.support.view_recipes import ALWAYS, NEVER, RECIPE, assert_same
 
 needs_xla = pytest.mark.skipif(_route.find_route_error() is not None, reason=str(_route.find_route_error()))
 HEIGHT, WIDTH, SIZE = 41, 36, 30
@@ -221,7 +208,7 @@ def test_a_view_does_not_depend_on_its_batch():
 
 
 @on_the_host
-def test_views_inside_tf_data_are_the_same_bits():
+def test_views_inside_tf_data_are_the_same_digest_views():
     images, recipe = images_of(12, 20, 24), ViewRecipe()
 
     def views(index: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
@@ -243,7 +230,7 @@ def test_jit_without_a_route_is_an_error_that_names_versions():
 
 @pytest.mark.parametrize("mode", routes())
 def test_there_is_no_gradient(mode):
-    views = build_for_mode(lambda images: ops.make_views(images, params_of(2, box=[0, 0, 8, 8]), 8), mode)
+    views = make_views.run_in_mode(mode, lambda images: ops.make_views(images, params_of(2, box=[0, 0, 8, 8]), 8))
     images = tf.constant(images_of(1, 8, 8) / np.float32(255))
     with tf.GradientTape() as tape, pytest.raises(LookupError, match="no gradient.*--ops stock"):
         tape.watch(images)
@@ -259,7 +246,7 @@ WRONG_BOXES += [(2**31 - 1, 0, 2**31 - 1, 4)]
 @pytest.mark.parametrize("mode", routes())
 @on_the_host
 def test_a_box_that_is_empty_or_outside_is_refused_by_row(mode):
-    views = build_for_mode(lambda images, params: ops.make_views(images, params, 8), mode)
+    views = make_views.run_in_mode(mode, lambda images, params: ops.make_views(images, params, 8))
     for box in WRONG_BOXES if mode == "eager" else WRONG_BOXES[:3]:
         params = tensors(params_of(4, box=[[0, 0, 8, 10], [0, 0, 8, 10], box, [0, 0, 1, 1]]))
         text = r"Row 2 has the box \(y, x, height, width\) = " + str(box).replace("(", r"\(").replace(")", r"\)")
@@ -318,7 +305,7 @@ def test_a_field_of_other_rows_is_refused_by_name(field):
 def test_parameters_are_those_of_the_reference(mode, recipe):
     index = np.arange(2500) * 1_700_000 + 3  # up to nearly 2^32
     for seed, epoch, height, width in ((0, 0, 32, 32), (2**64 - 1, 2**32 - 1, 20, 300)):
-        draw = build_for_mode(lambda i: ops.draw_view_params(seed, epoch, i, recipe, height, width), mode)  # noqa: B023
+        draw = make_views.run_in_mode(mode, lambda i: ops.draw_view_params(seed, epoch, i, recipe, height, width))  # noqa: B023
         expected = reference.draw_view_params(seed, epoch, index, recipe, height, width)
         assert_same(draw(tf.constant(index)), expected, recipe)
 
@@ -350,7 +337,7 @@ def test_parameters_know_their_shapes_in_graphs():
 @pytest.mark.parametrize("mode", routes())
 @on_the_host
 def test_numbers_that_do_not_fit_their_words_are_refused(mode):
-    draw = build_for_mode(lambda index, epoch: ops.draw_view_params(0, epoch, index, RECIPE, 32, 32), mode)
+    draw = make_views.run_in_mode(mode, lambda index, epoch: ops.draw_view_params(0, epoch, index, RECIPE, 32, 32))
     for index, text in (([3, -1], r"index\[1\] is -1"), ([2**32, 0], r"index\[0\] is 4294967296")):
         with pytest.raises(tf.errors.InvalidArgumentError, match=text):
             draw(tf.constant(index, tf.int64), tf.constant(0, tf.int64))
@@ -363,25 +350,14 @@ def test_numbers_that_do_not_fit_their_words_are_refused(mode):
         ops.draw_view_params(0, 0, [[0]], RECIPE, 32, 32)
 
 
-# Threads and instruction sets
+# Threads
 
 
-def bits() -> str:
-    """Digest of views of every kind: 32 and 96 pixels, blurred and not, and of their parameters."""
-    digest = hashlib.sha256()
-    for height, size in ((32, 32), (150, 96)):
-        images = images_of(40, height, height + 3)
-        drawn = ops.draw_view_params(5, 1, np.arange(40), RECIPE, height, height + 3)
-        for tensor in (*drawn, ops.make_views(images, drawn, size)):
-            digest.update(tensor.numpy().tobytes())
-    return digest.hexdigest()
-
-
-def test_several_threads_at_once_get_the_same_bits():
-    expected, wrong = bits(), []
+def test_several_threads_at_once_get_the_same_digest_views():
+    expected, wrong = digest_views(), []
 
     def work() -> None:
-        wrong.extend(found for found in (bits() for _ in range(3)) if found != expected)
+        wrong.extend(found for found in (digest_views() for _ in range(3)) if found != expected)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
@@ -389,16 +365,3 @@ def test_several_threads_at_once_get_the_same_bits():
     for thread in threads:
         thread.join()
     assert not wrong
-
-
-def test_native_and_stock_views_of_a_run_agree():
-    from lowlevel_simclr.data.views import make_two_views as two_views
-
-    recipe = ViewRecipe(blur_probability=0.5)
-    images, epoch, index = images_of(16, 32, 32), tf.constant(4), tf.range(16, dtype=tf.int64)
-    settings_of_run = {"seed": 3, "recipe": recipe, "size": 32, "dtype": tf.float32, "scaling": PixelScaling(MEAN, STD)}
-    native, plain = (
-        two_views(tf.constant(images), epoch, index, implementation=whose, **settings_of_run) for whose in (ops, stock)
-    )
-    # Both within 20 ulp and their amplification, at most 1.8 * 2.6 * 2.6 * 2, of the reference.
-    np.testing.assert_allclose(native, plain, rtol=0, atol=2 * 20 * ULP * 24.4 / min(STD))

@@ -1,4 +1,4 @@
-"""The parameters of the views: their statistics, what they depend on, and stock against the reference.
+"""The parameters of the views: their statistics, and what they depend on.
 
 Every check of chance here has a fixed seed: it passes always or never. Each number's bound is what a right drawing
 would break with a probability below 1e-6: 5 standard deviations of a count or a correlation, or a tabled value.
@@ -16,8 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from lowlevel_simclr.config.settings import ViewRecipe
 from lowlevel_simclr.contract.philox import draw_words
@@ -25,35 +23,12 @@ from lowlevel_simclr.contract.view_params import PERMUTATIONS, ViewParams
 from lowlevel_simclr.reference.draw_view_params import central_crop
 from lowlevel_simclr.reference.draw_view_params import draw_view_params as draw
 from lowlevel_simclr.stock.draw_view_params import draw_view_params as stock_draw
+from tests.support.view_recipes import ALWAYS, FACTORS, NEVER, RECIPE, of_rows
 
-RECIPE = ViewRecipe(blur_probability=0.5, brightness_shift=(-0.25, 0.25))
-ALWAYS = replace(RECIPE, flip_probability=1, jitter_probability=1, grey_probability=1, blur_probability=1)
-NEVER = replace(RECIPE, flip_probability=0, jitter_probability=0, grey_probability=0, blur_probability=0)
-FACTORS = ("brightness", "contrast", "saturation", "hue", "brightness_shift")
 NEUTRAL = dict(zip(FACTORS, (1, 1, 1, 0, 0), strict=True))
 IMAGES = np.arange(20_000)
 FIVE_SIGMA = 5.0  # 6e-7, both tails
 KS = 2.694  # Kolmogorov's statistic times sqrt(n m / (n + m)) exceeds it with probability 1e-6
-
-
-def assert_same(actual: ViewParams, expected: ViewParams, recipe: ViewRecipe = RECIPE) -> None:
-    """Integers and flags bit for bit; numbers within 2 ulp at the size of their range's larger bound.
-
-    low + (high - low) u is three roundings, of which a fused multiply-add (XLA) makes two: they differ by one rounding
-    of the product and one of the sum, half an ulp each at most, and the product may be twice as large as a bound.
-    """
-    for name, own, other in zip(ViewParams._fields, actual, expected, strict=True):
-        own, other = np.asarray(own), np.asarray(other)
-        assert (own.dtype, own.shape) == (other.dtype, other.shape), name
-        if own.dtype == np.float32:
-            largest = np.float32(max(abs(bound) for bound in getattr(recipe, name)))
-            np.testing.assert_allclose(own, other, rtol=0, atol=2 * np.spacing(largest), err_msg=name)
-        else:
-            np.testing.assert_array_equal(own, other, err_msg=name)
-
-
-def of_rows(params: ViewParams, rows: Any) -> ViewParams:
-    return ViewParams(*(np.asarray(field)[rows] for field in params))
 
 
 @pytest.fixture(scope="module")
@@ -331,60 +306,3 @@ def test_every_view_clips_or_none(clip):
     recipe = replace(RECIPE, clip=clip)
     assert np.all(draw(0, 0, np.arange(9), recipe, 32, 32).clip == clip)
     assert np.all(stock_draw(0, 0, tf.range(9), recipe, 32, 32).clip.numpy() == clip)
-
-
-@pytest.mark.parametrize("function", [draw, stock_draw], ids=["reference", "stock"])
-@pytest.mark.parametrize("index", [np.zeros((2, 2), int), np.zeros(3), np.int64(3)], ids=["2-D", "float", "scalar"])
-def test_an_index_that_is_no_vector_of_integers_is_refused(function, index):
-    with pytest.raises(ValueError, match="must be .N,. integers"):
-        function(0, 0, index, RECIPE, 32, 32)
-
-
-@pytest.mark.parametrize("function", [draw, stock_draw], ids=["reference", "stock"])
-def test_a_seed_out_of_range_is_refused(function):
-    with pytest.raises(ValueError, match="seed is -1"):
-        function(-1, 0, np.arange(3), RECIPE, 32, 32)
-
-
-# Stock
-
-
-@pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
-def test_stock_draws_the_same(mode):
-    def stock(epoch: tf.Tensor, index: tf.Tensor) -> ViewParams:
-        return stock_draw(2**40 + 7, epoch, index, RECIPE, 33, 50)
-
-    signature = [tf.TensorSpec([], tf.int64), tf.TensorSpec([None], tf.int64)]  # N is not known
-    if mode != "eager":
-        stock = tf.function(stock, input_signature=signature, jit_compile=mode == "xla")
-    index = np.concatenate([np.arange(1000), [2**31 - 1, 2**31, 2**32 - 1]])
-    for epoch in (0, 1, 2**32 - 1):
-        actual = stock(tf.constant(epoch, tf.int64), tf.constant(index))
-        assert_same(actual, draw(2**40 + 7, epoch, index, RECIPE, 33, 50))
-
-
-def test_stock_draws_the_same_inside_tf_data():
-    batches = tf.data.Dataset.range(24).batch(8).map(lambda index: stock_draw(1, 2, index, RECIPE, 32, 32))
-    for number, params in enumerate(batches):
-        assert_same(params, draw(1, 2, np.arange(8 * number, 8 * number + 8), RECIPE, 32, 32))
-
-
-RANGE = st.tuples(st.floats(0.02, 1), st.floats(0.02, 1)).map(lambda bounds: tuple(sorted(bounds)))
-
-
-@settings(max_examples=20, deadline=None, derandomize=True, database=None)
-@given(
-    area=RANGE,
-    aspect=st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)).map(lambda bounds: tuple(sorted(bounds))),
-    height=st.integers(1, 600),
-    width=st.integers(1, 600),
-    switch=st.sampled_from([0.0, 0.3, 1.0]),
-    seed=st.integers(0, 2**64 - 1),
-)
-def test_stock_draws_the_same_by_any_recipe(area, aspect, height, width, switch, seed):
-    recipe = replace(
-        RECIPE, crop_area=area, crop_aspect=aspect, brightness=area, jitter_probability=switch, blur_sigma=aspect
-    )
-    index = np.arange(64)
-    expected = draw(seed, 3, index, recipe, height, width)
-    assert_same(stock_draw(seed, 3, tf.constant(index), recipe, height, width), expected, recipe)
