@@ -12,6 +12,7 @@ from lowlevel_simclr.data import dataset
 from lowlevel_simclr.data.transform import PixelScaling
 from lowlevel_simclr.evaluation import cache
 from lowlevel_simclr.evaluation.represent import Represented, compute_h, represent_splits
+from lowlevel_simclr.run.atomic import RunError
 from tests.support.labelled_images import make_striped_data_set
 from tests.support.small_encoder import build_small_encoder
 
@@ -27,6 +28,9 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(cache, "represent_splits", counted)
     return calls
+
+
+# The representation h
 
 
 def test_h_is_kept_and_used_again(tmp_path: Path, computed: list[int]) -> None:
@@ -81,3 +85,34 @@ def test_a_later_step_replaces_an_earlier_one(tmp_path: Path) -> None:
     for step in (7, 9):
         cache.represent_cached(tmp_path, "trained", step, "abc", build_small_encoder(seed=step), images)
     assert [path.name for path in (tmp_path / "h" / "trained-train").iterdir()] == ["step-00000009.npz"]
+
+
+# Accuracies
+
+
+def test_an_accuracy_is_kept_for_its_seed_fraction_and_recipe(tmp_path: Path) -> None:
+    store = cache.ScoreStore(tmp_path, "finetune", {"weights": "abc", "recipe": {"steps": 3}})
+    assert store.get(0) is None
+    store.put(0.5, 0)
+    store.put(0.25, 1, 0.1)
+    again = cache.ScoreStore(tmp_path, "finetune", {"recipe": {"steps": 3}, "weights": "abc"})
+    assert (again.get(0), again.get(1, 0.1), again.get(1), again.get(0, 0.1)) == (0.5, 0.25, None, None)
+    for protocol, made_of in (
+        ("linear_augmented", store.made_of),
+        ("finetune", {**store.made_of, "weights": "abd"}),
+        ("finetune", {**store.made_of, "recipe": {"steps": 4}}),
+    ):
+        assert cache.ScoreStore(tmp_path, protocol, made_of).get(0) is None
+
+
+def test_an_accuracy_of_another_recipe_is_replaced(tmp_path: Path) -> None:
+    old, new = (cache.ScoreStore(tmp_path, "finetune", {"recipe": steps}) for steps in (3, 4))
+    old.put(0.5, 0)
+    new.put(0.75, 0)
+    assert (old.get(0), new.get(0)) == (None, 0.75)
+
+
+def test_a_damaged_file_of_accuracies_is_named(tmp_path: Path) -> None:
+    (tmp_path / cache.FILE).write_text("{")
+    with pytest.raises(RunError, match=cache.FILE):
+        cache.ScoreStore(tmp_path, "finetune", {}).get(0)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from bench import harness
-from lowlevel_simclr import stock
+from lowlevel_simclr import ops, reference, stock
 from lowlevel_simclr.training.loss import compute_chance_loss, make_loss, make_nt_xent_and_top1
 from lowlevel_simclr.training.replicas import (
     Replica,
@@ -41,6 +42,23 @@ def test_googles_loss_is_twice_the_papers_in_value_gradient_and_chance() -> None
     for paper, google, factor in zip(found["mean"], found["google"], (2, 2, 1, 2)):
         np.testing.assert_allclose(google, factor * paper, rtol=1e-6)
     assert found["mean"][3] == pytest.approx(np.log(7))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "google"])
+@pytest.mark.parametrize("pairs", [1, 3, 8])
+def test_the_chance_level_is_the_loss_of_views_that_are_all_alike(pairs: int, reduction: str) -> None:
+    losses, top1 = make_loss(stock, 0.5, reduction)(tf.ones((2 * pairs, 4)))
+    # One rounding of each similarity, of size 1 / tau, and of the logarithm.
+    np.testing.assert_allclose(losses, compute_chance_loss(pairs, reduction), rtol=0, atol=8 * 2.0**-23 * 3)
+    assert not np.any(top1) or pairs == 1  # without another image there is nobody to be mistaken for
+
+
+@pytest.mark.parametrize("formulas", [ops, stock], ids=["native", "stock"])
+def test_the_loss_is_that_of_the_reference(formulas: ModuleType) -> None:
+    z = np.random.default_rng(1).normal(size=(10, 6))
+    losses, top1 = make_loss(formulas, 0.2, "google")(tf.constant(z))
+    np.testing.assert_allclose(losses, 2 * reference.nt_xent(z, 0.2), rtol=0, atol=2 * 8 * 2.0**-52 * 6)
+    np.testing.assert_array_equal(top1, reference.contrastive_top1(z))
 
 
 # Memory of the loss
