@@ -208,7 +208,7 @@ def test_a_view_does_not_depend_on_its_batch():
 
 
 @on_the_host
-def test_views_inside_tf_data_are_the_same_digest_views():
+def test_views_inside_tf_data_are_the_same_bits():
     images, recipe = images_of(12, 20, 24), ViewRecipe()
 
     def views(index: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
@@ -353,7 +353,7 @@ def test_numbers_that_do_not_fit_their_words_are_refused(mode):
 # Threads
 
 
-def test_several_threads_at_once_get_the_same_digest_views():
+def test_several_threads_at_once_get_the_same_bits():
     expected, wrong = digest_views(), []
 
     def work() -> None:

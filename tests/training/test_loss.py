@@ -67,7 +67,7 @@ def test_the_loss_is_that_of_the_reference(formulas: ModuleType) -> None:
 def loss_of_four(started: Callable[[], None], pairs: int, implementation: str) -> None:
     """Loss and gradient of `pairs` pairs on four replicas of this process, after those of a few."""
     local = make_replicas(Workers(), find_local_devices(f"cpu:{FOUR}"), "sync", 0)
-    chosen = replicated.implementation(implementation)
+    chosen = replicated.make_implementation(implementation)
 
     def act_of(replica: Replica) -> Callable[[tf.Tensor], tf.Tensor]:
         losses = make_nt_xent_and_top1(replica, chosen, replicated.TEMPERATURE)

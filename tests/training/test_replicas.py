@@ -52,13 +52,13 @@ def compute_outcomes(cases: Sequence[Case], workers: int = 1) -> dict[str, Found
 
 def one_device(precision: str, micro: int = 1, steps: int = 5) -> Found:
     """The run of a lone device, by the step alone: nothing of `replicas` is in it."""
-    learner, table = replicated.learner_of(precision), tf.constant(replicated.table_of_views(precision))
+    learner, table = replicated.build_learner(precision), tf.constant(replicated.make_table_of_views(precision))
 
     def views(epoch: tf.Tensor, index: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
         return tf.concat(tf.unstack(tf.gather(table, index), axis=1), axis=0)
 
     loss = functools.partial(ops.nt_xent_and_top1, temperature=replicated.TEMPERATURE)
-    parts = (learner, views, loss, replicated.schedule)
+    parts = (learner, views, loss, replicated.compute_rate)
     act = tf.function(
         lambda *batch: (
             step.train_step(*parts, batch) if micro == 1 else gradient_cache.train_cached_step(*parts, batch, micro)
