@@ -120,6 +120,9 @@ def test_weights_come_back_from_a_file(tmp_path: Path) -> None:
         encoder.build_encoder("resnet20", "imagenet", 16, weights=file)
 
 
+# Refusals
+
+
 @pytest.mark.parametrize(
     ("name", "stem", "weights", "text"),
     [

@@ -169,7 +169,7 @@ def test_shapes_that_differ_are_refused() -> None:
         ops.lars_update(weight, gradient, velocity, **(CHOICES | {"learning_rate": tf.zeros(2)}))
 
 
-# ---- Inside XLA
+# Inside XLA
 
 
 def compiled(arrays: list[np.ndarray], **changed: float) -> list[np.ndarray]:
@@ -246,7 +246,7 @@ def test_jit_refuses_unknown_shapes_with_a_sentence() -> None:
         update(*map(tf.constant, draw((5, 7))))
 
 
-# ---- Many variables
+# Many variables
 
 
 def draw_all() -> list[list[np.ndarray]]:
@@ -298,6 +298,9 @@ def test_one_wrong_shape_among_many_is_refused() -> None:
     update = tf.function(lambda *arrays: ops.lars_update_all(*arrays, **CHOICES), jit_compile=True)
     with pytest.raises(tf.errors.InvalidArgumentError, match="one shape"):
         update(*[list(map(tf.constant, arrays)) for arrays in (weights, gradients, velocities)])
+
+
+# What XLA's handler refuses, and XLA without a route
 
 
 @needs_xla
