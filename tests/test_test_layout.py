@@ -19,7 +19,6 @@ IN_A_PROGRAM = re.compile(r"(?:\b(?:from|import)\s+|-m\s+)[\w.]*\btest_\w+|\btes
 OTHERS = {
     "contract/test_independence.py",
     "ops/test_library.py",  # of ops/_library.py
-    "ops/test_make_views_native.py",
     "runtime/test_onednn.py",  # of the package's own __init__.py
 }
 OTHER_ROOMS = ("bench", "kernels", "programs", "support", "verification")

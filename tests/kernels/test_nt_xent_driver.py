@@ -24,10 +24,10 @@ from lowlevel_simclr.verification.bound import (
 from tests.support.closeness import assert_close
 from tests.support.host import on_the_host
 from tests.support.nt_xent_calls import loss_and_gradient, rows
+from tests.support.op_modes import needs_xla
 from tests.support.other_process import output_of
 
 IMPORTED = "from tests.support import nt_xent_calls as t\n"
-needs_xla = pytest.mark.skipif(_route.find_route_error() is not None, reason=str(_route.find_route_error()))
 
 
 def test_a_forked_child_computes_too() -> None:

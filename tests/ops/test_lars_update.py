@@ -13,12 +13,12 @@ from lowlevel_simclr import ops, stock
 from lowlevel_simclr.ops import _route
 from lowlevel_simclr.reference.lars_update import lars_update as reference
 from tests.support.closeness import assert_close
+from tests.support.op_modes import needs_xla
 
 CHOICES = {"learning_rate": 0.05, "momentum": 0.9, "weight_decay": 0.02, "trust_coefficient": 0.01}
 # Ranks 0 to 4; lengths on either side of a vector, of a piece of 32,768 and of what goes past the caches, 131,072;
 # nothing at all.
 SHAPES = [(), (1,), (7,), (64,), (1, 1), (5, 7), (3, 3, 2, 4), (181, 181), (256, 257), (512, 256), (419, 421), (2, 0)]
-needs_xla = pytest.mark.skipif(_route.find_route_error() is not None, reason=str(_route.find_route_error()))
 FORMS: dict[str, Callable[..., Any]] = {"native": ops.lars_update, "stock": stock.lars_update}
 
 

@@ -9,15 +9,15 @@ import pytest
 import tensorflow as tf
 
 from lowlevel_simclr import ops
-from lowlevel_simclr.ops import _route
+from lowlevel_simclr.config.choices import OPTIMIZERS
 from lowlevel_simclr.optim import optimizers
 from lowlevel_simclr.reference.lamb import adamw_update, lamb_update
 from lowlevel_simclr.reference.lars_update import lars_update, sgd_update
 from lowlevel_simclr.runtime import keras
 from lowlevel_simclr.runtime.precision import set_precision
 from tests.support.host import on_the_host
+from tests.support.op_modes import needs_xla
 
-needs_xla = pytest.mark.skipif(_route.find_route_error() is not None, reason=str(_route.find_route_error()))
 EPS = float(np.finfo(np.float32).eps)
 # Ranks 4, 2, 1 and 0, under names that would mislead a rule by name.
 SHAPES = {"gamma": (3, 3, 2, 4), "bias": (5, 7), "kernel": (7,), "gain": ()}
@@ -63,7 +63,7 @@ def reference_step(name: str, weight: Any, gradient: Any, slots: list[Any], coun
 
 
 @pytest.mark.parametrize("how", ["eager", "graph", "xla"])
-@pytest.mark.parametrize("name", optimizers.NAMES)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_ten_steps_follow_the_formulas(name: str, how: str) -> None:
     trained = variables()
     chosen = optimizers.build_optimizer(name, trained, **CHOICES)
@@ -86,7 +86,7 @@ def test_ten_steps_follow_the_formulas(name: str, how: str) -> None:
         assert np.abs(found - right).max() <= allowed, list(SHAPES)[place]
 
 
-@pytest.mark.parametrize("name", optimizers.NAMES)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_only_rank_2_and_more_decays(name: str) -> None:
     trained = variables()
     before = numbers(trained)
@@ -100,7 +100,7 @@ def test_only_rank_2_and_more_decays(name: str) -> None:
             assert np.array_equal(found, value)
 
 
-@pytest.mark.parametrize("name", optimizers.NAMES)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_restored_optimizer_goes_on_to_the_same_bits(name: str) -> None:
     def learner() -> tuple[list[tf.Variable], optimizers.Optimizer]:
         trained = variables()

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from lowlevel_simclr import reference
-from tests.support.closeness import EPSILON
+from lowlevel_simclr.verification.bound import EPSILON, compute_loss_scale
+from tests.support.closeness import assert_close
 
 EPS64 = EPSILON["float64"]
 TEMPERATURES = (0.005, 0.05, 0.5, 10.0)
@@ -49,9 +50,9 @@ def algorithm_1(z: np.ndarray, temperature: float) -> list[float]:
 @pytest.mark.parametrize(("pairs", "width"), [(1, 3), (2, 2), (5, 4), (6, 9)])
 def test_is_algorithm_1_of_the_paper(pairs, width, temperature):
     z = projections(pairs, width)
-    # Both sides compute s to a few roundings in numbers of size 1/tau.
-    allowed = 16 * EPS64 * (1 + 1 / temperature)
-    np.testing.assert_allclose(reference.nt_xent(z, temperature), algorithm_1(z, temperature), rtol=0, atol=allowed)
+    loss, expected = reference.nt_xent(z, temperature), algorithm_1(z, temperature)
+    # Both sides round: twice the scale.
+    assert_close(loss, expected, None, dtype="float64", scale=2 * compute_loss_scale(temperature))
 
 
 def central_difference(function, x: np.ndarray, step: np.ndarray) -> np.ndarray:
@@ -106,8 +107,8 @@ def test_temperature_gradient_is_the_central_difference_under_a_random_cotangent
 @pytest.mark.parametrize("pairs", [1, 2, 7])
 def test_equal_rows_give_log_2n_minus_1_and_no_gradient(pairs, temperature):
     z = np.tile([3.0, -4.0, 12.0], (2 * pairs, 1))
-    loss = reference.nt_xent(z, temperature)
-    np.testing.assert_allclose(loss, math.log(2 * pairs - 1), rtol=0, atol=8 * EPS64 * (1 + 1 / temperature))
+    loss, expected = reference.nt_xent(z, temperature), np.full(2 * pairs, math.log(2 * pairs - 1))
+    assert_close(loss, expected, None, dtype="float64", scale=compute_loss_scale(temperature))
     gradient = reference.nt_xent_gradient(z, temperature, np.ones(2 * pairs))
     assert np.max(np.abs(gradient)) <= 8 * pairs * EPS64 * (1 + 1 / temperature) / temperature
 
@@ -126,12 +127,8 @@ def test_two_orthogonal_pairs(temperature):
     """Positives equal, the other image orthogonal: loss = log(1 + 2 exp(-1/tau)), dz across u only."""
     z = np.array([[2.0, 0.0], [0.0, 5.0], [3.0, 0.0], [0.0, 7.0]])
     other = math.exp(-1 / temperature)
-    np.testing.assert_allclose(
-        reference.nt_xent(z, temperature),
-        math.log1p(2 * other),
-        rtol=0,
-        atol=8 * EPS64 * (1 + 1 / temperature),
-    )
+    loss, expected = reference.nt_xent(z, temperature), np.full(4, math.log1p(2 * other))
+    assert_close(loss, expected, None, dtype="float64", scale=compute_loss_scale(temperature))
     # Row i: du across it is (1/tau) times the weights of the two orthogonal columns, P_ij + P_ji each.
     across = 2 * 2 * other / (1 + 2 * other) / temperature
     expected = across * np.array([[0, 1 / 2], [1 / 5, 0], [0, 1 / 3], [1 / 7, 0]])

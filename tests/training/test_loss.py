@@ -92,7 +92,7 @@ def loss_of_four(started: Callable[[], None], pairs: int, implementation: str) -
 
 def grown_by_z_of_all(pairs: int, implementation: str) -> float:
     """Growth of the process's peak memory for each of four replicas, in copies of the (2N, d) rows of all."""
-    grown = harness.peak_memory(loss_of_four, pairs, implementation)
+    grown = harness.measure_peak_growth(loss_of_four, pairs, implementation)
     assert isinstance(grown, int), grown
     copies = grown / FOUR / (2 * pairs * WIDTH * 4)
     print(f"{implementation}, {pairs} pairs: {grown / 2**20:.1f} MiB, each replica {copies:.2f} copies of all z")

@@ -1,15 +1,14 @@
 """The native views and parameters: numbers, routes, refusals, determinism.
 
-Numbers are judged as `closeness` says: at most twice stock's own error, in units of what a view's colour operations
-multiply small differences with, plus a few roundings. Kernels are tried outside TensorFlow too, by random shapes and
-under sanitizers: kernels/sanitize.sh.
+Numbers are judged by the rule of `verification.bound`: at most twice stock's own error, in units of what a view's
+colour operations multiply small differences with, plus a few roundings. Kernels are tried outside TensorFlow too, by
+random shapes and under sanitizers: kernels/sanitize.sh.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,16 +22,15 @@ from lowlevel_simclr.config.settings import ViewRecipe
 from lowlevel_simclr.contract.view_params import ViewParams
 from lowlevel_simclr.ops import _route
 from lowlevel_simclr.stock.make_views import make_views as stock_views
-from lowlevel_simclr.verification import make_views
+from lowlevel_simclr.verification.mode import build_for_mode
 from tests.support.closeness import assert_close
 from tests.support.digests import digest_views
 from tests.support.host import on_the_host
+from tests.support.op_modes import list_modes, needs_xla
 from tests.support.pillow_crop import pillow
 from tests.support.view_errors import ULP, amplification, assert_stock_is_close
 from tests.support.view_inputs import CASES, MEAN, STD, all_orders, boxes_in, cropped, images_of, params_of, tensors
-from tests.support.view_recipes import ALWAYS, NEVER, RECIPE, assert_same
 
-needs_xla = pytest.mark.skipif(_route.find_route_error() is not None, reason=str(_route.find_route_error()))
 HEIGHT, WIDTH, SIZE = 41, 36, 30
 COUNT = 24
 
@@ -68,14 +66,10 @@ def in_mode() -> Callable[[str], Callable[..., tf.Tensor]]:
     return modes.__getitem__
 
 
-def routes() -> list[Any]:
-    return ["eager", "graph", pytest.param("xla", marks=needs_xla)]
-
-
 # Numbers
 
 
-@pytest.mark.parametrize("mode", routes())
+@pytest.mark.parametrize("mode", list_modes())
 def test_views_are_those_of_the_reference(in_mode, mode):
     images = images_of(COUNT, HEIGHT, WIDTH)
     for seed in range(3):
@@ -228,9 +222,9 @@ def test_jit_without_a_route_is_an_error_that_names_versions():
         tf.function(lambda images: ops.make_views(images, params, 8), jit_compile=True)(images_of(1, 8, 8))
 
 
-@pytest.mark.parametrize("mode", routes())
+@pytest.mark.parametrize("mode", list_modes())
 def test_there_is_no_gradient(mode):
-    views = make_views.run_in_mode(mode, lambda images: ops.make_views(images, params_of(2, box=[0, 0, 8, 8]), 8))
+    views = build_for_mode(lambda images: ops.make_views(images, params_of(2, box=[0, 0, 8, 8]), 8), mode)
     images = tf.constant(images_of(1, 8, 8) / np.float32(255))
     with tf.GradientTape() as tape, pytest.raises(LookupError, match="no gradient.*--ops stock"):
         tape.watch(images)
@@ -243,10 +237,10 @@ WRONG_BOXES = [(0, 0, 0, 4), (0, 0, 4, 0), (-1, 0, 4, 4), (0, -1, 4, 4), (3, 0, 
 WRONG_BOXES += [(2**31 - 1, 0, 2**31 - 1, 4)]
 
 
-@pytest.mark.parametrize("mode", routes())
+@pytest.mark.parametrize("mode", list_modes())
 @on_the_host
 def test_a_box_that_is_empty_or_outside_is_refused_by_row(mode):
-    views = make_views.run_in_mode(mode, lambda images, params: ops.make_views(images, params, 8))
+    views = build_for_mode(lambda images, params: ops.make_views(images, params, 8), mode)
     for box in WRONG_BOXES if mode == "eager" else WRONG_BOXES[:3]:
         params = tensors(params_of(4, box=[[0, 0, 8, 10], [0, 0, 8, 10], box, [0, 0, 1, 1]]))
         text = r"Row 2 has the box \(y, x, height, width\) = " + str(box).replace("(", r"\(").replace(")", r"\)")
@@ -295,59 +289,6 @@ def test_a_field_of_other_rows_is_refused_by_name(field):
         views = tf.function(lambda images: ops.make_views(images, tensors(wrong), 8), jit_compile=True)
         with pytest.raises(ValueError, match=rf"{field} has shape \(4.* for 1 images"):
             views(tf.constant(images_of(1, 8, 8)))
-
-
-# Parameters
-
-
-@pytest.mark.parametrize("mode", routes())
-@pytest.mark.parametrize("recipe", [RECIPE, ALWAYS, NEVER, replace(RECIPE, crop_aspect=(0.05, 0.1), clip=False)])
-def test_parameters_are_those_of_the_reference(mode, recipe):
-    index = np.arange(2500) * 1_700_000 + 3  # up to nearly 2^32
-    for seed, epoch, height, width in ((0, 0, 32, 32), (2**64 - 1, 2**32 - 1, 20, 300)):
-        draw = make_views.run_in_mode(mode, lambda i: ops.draw_view_params(seed, epoch, i, recipe, height, width))  # noqa: B023
-        expected = reference.draw_view_params(seed, epoch, index, recipe, height, width)
-        assert_same(draw(tf.constant(index)), expected, recipe)
-
-
-@pytest.mark.slow
-def test_boxes_are_those_of_the_reference_in_millions():
-    """Another exponential function could round a box differently at a tie only: none is met in four million draws."""
-    for epoch in range(20):
-        index = np.arange(100_000)
-        for height, width in ((32, 32), (375, 500)):
-            drawn = ops.draw_view_params(7, epoch, index, RECIPE, height, width)
-            expected = reference.draw_view_params(7, epoch, index, RECIPE, height, width)
-            assert_same(drawn, expected)
-
-
-@on_the_host
-def test_parameters_know_their_shapes_in_graphs():
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32), tf.TensorSpec([], tf.int64)])
-    def draw(index: tf.Tensor, epoch: tf.Tensor) -> ViewParams:
-        drawn = ops.draw_view_params(1, epoch, index, RECIPE, 32, 32)
-        for name, field in zip(ViewParams._fields, drawn):
-            assert field.shape.as_list() == ([None, 4] if name in ("box", "order") else [None])
-        return drawn
-
-    for count in (0, 1, 300):
-        assert_same(draw(tf.range(count), 9), reference.draw_view_params(1, 9, np.arange(count), RECIPE, 32, 32))
-
-
-@pytest.mark.parametrize("mode", routes())
-@on_the_host
-def test_numbers_that_do_not_fit_their_words_are_refused(mode):
-    draw = make_views.run_in_mode(mode, lambda index, epoch: ops.draw_view_params(0, epoch, index, RECIPE, 32, 32))
-    for index, text in (([3, -1], r"index\[1\] is -1"), ([2**32, 0], r"index\[0\] is 4294967296")):
-        with pytest.raises(tf.errors.InvalidArgumentError, match=text):
-            draw(tf.constant(index, tf.int64), tf.constant(0, tf.int64))
-    for epoch in (-1, 2**32):
-        with pytest.raises(tf.errors.InvalidArgumentError, match=f"epoch is {epoch}"):
-            draw(tf.constant([0, 1], tf.int64), tf.constant(epoch, tf.int64))
-    with pytest.raises(ValueError, match="seed is -1"):
-        ops.draw_view_params(-1, 0, [0], RECIPE, 32, 32)
-    with pytest.raises(ValueError, match=r"index has shape \(1, 1\)"):
-        ops.draw_view_params(0, 0, [[0]], RECIPE, 32, 32)
 
 
 # Threads
