@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
-import argparse
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-import tensorflow as tf
+from lowlevel_simclr.config.command_line import FlagParser
 
-from lowlevel_simclr.verification.bound import Finding, OpsModule
-from lowlevel_simclr.verification.lars_update import judge_lars, list_lars_cases
-from lowlevel_simclr.verification.make_views import judge_views, list_view_cases
-from lowlevel_simclr.verification.nt_xent import judge_nt_xent, list_nt_xent_cases
+if TYPE_CHECKING:
+    from lowlevel_simclr.verification.bound import Finding, OpsModule
+
+# TensorFlow is imported inside the functions, so that --help and --version answer at once.
+DESCRIPTION = "Proves the installed ops on this machine."
 
 
 def run_check(implementation: OpsModule, modes: Sequence[str] = ("eager", "graph")) -> list[Finding]:
     """Every case in the given modes; an implementation is right when all findings hold."""
+    from lowlevel_simclr.verification.bound import Finding
+    from lowlevel_simclr.verification.lars_update import judge_lars, list_lars_cases
+    from lowlevel_simclr.verification.make_views import judge_views, list_view_cases
+    from lowlevel_simclr.verification.nt_xent import judge_nt_xent, list_nt_xent_cases
+
     findings = [finding for case in list_nt_xent_cases(modes) for finding in judge_nt_xent(case, implementation)]
     measured = ((case, found) for case in list_view_cases(modes) for found in judge_views(case, implementation))
     findings += [Finding(case, *found) for case, found in measured]
@@ -55,6 +58,8 @@ def _list_used(finding: Finding) -> float:
 
 def _list_devices(why_not: str | None, has_cuda: bool) -> Iterator[tuple[str, Sequence[str]]]:
     """Devices to check and the modes there; a GPU takes XLA's custom call in every mode, which needs a known batch."""
+    import tensorflow as tf
+
     yield "/CPU:0", ("eager", "graph") if why_not else ("eager", "graph", "xla")
     for number, device in enumerate(tf.config.list_logical_devices("GPU")):
         if why_not or not has_cuda:
@@ -64,11 +69,13 @@ def _list_devices(why_not: str | None, has_cuda: bool) -> Iterator[tuple[str, Se
         yield f"/GPU:{number}", ("eager", "xla")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simclr.check") -> int:
     """Check the native ops here. Returns the exit code: 0 when every finding holds, else 1."""
-    parser = argparse.ArgumentParser(prog="python -m lowlevel_simclr.check", description=__doc__.splitlines()[0])
-    parser.parse_args(arguments)
+    FlagParser(prog=prog, description=DESCRIPTION).parse_strictly(sys.argv[1:] if argv is None else argv)
     started = time.perf_counter()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes do not concern the user
+    import tensorflow as tf
+
     from lowlevel_simclr import ops
     from lowlevel_simclr.ops import _library, _route
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 DATASETS = ("shapes", "cifar10", "cifar100")
 DATASET_FORMS = ("folder:", "npz:")  # a path stands behind them
+IN_MEMORY = "memory:"  # the fingerprint of images that a Python program gave stands behind it
 SPLITS = ("train", "test")  # of a data set, and the folders of an image folder that are one
 TRAIN_ON = ("train", "all")
 DATA_ON = ("auto", "host", "device")

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from lowlevel_simclr.config.evaluation_settings import EvaluationSettings
 from lowlevel_simclr.data import batches
 from lowlevel_simclr.data.dataset import DataSet, Split
 from lowlevel_simclr.data.transform import UNSCALED, PixelScaling
@@ -55,7 +56,13 @@ class Trial(NamedTuple):
 # is what two CPU cores can do in minutes; it is the same for every share of the labels. A step of the kernel moves the
 # logits by learning rate times |h|^2, and |h| is 66 after 20 epochs of ResNet-50 by AdamW: left so, the kernel diverges
 # and takes the encoder with it (24 % from 5,000 labels, below k-NN). At length 10 it is 2.5.
-FINE_TUNING = Recipe(600, 128, "sgd", 0.025, h_length=10.0)
+FINE_TUNING = Recipe(
+    EvaluationSettings.finetune_steps,
+    EvaluationSettings.finetune_batch_size,
+    "sgd",
+    EvaluationSettings.finetune_learning_rate,
+    h_length=10.0,
+)
 SCALED_BY = 2000  # images by which h is brought to that length
 # On columns of h brought to variance 1, where a rate that is right for every width is one of AdamW's.
 PROBING = Recipe(0, 256, "adamw", 1e-2)
