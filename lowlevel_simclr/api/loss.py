@@ -47,8 +47,8 @@ def nt_xent(z: Any, temperature: float | tf.Tensor = 0.2, *, ops: str = "auto") 
 class NTXent(tf.keras.losses.Loss):
     """NT-Xent as a Keras loss, for `compile(loss=...)`.
 
-    `y_pred` is z (2N, d), as `nt_xent` takes it. `y_true` is ignored, but Keras asks for one: give `fit` any array with
-    one row for each image, such as the labels or zeros.
+    `y_pred` is z (2N, d), as `nt_xent` takes it. `y_true` is ignored, so `fit(images)` is enough on Keras 3. Keras 2
+    computes no loss without one: give it any array with one row for each image, such as zeros.
 
     Args:
         temperature: tau, above 0.
@@ -71,6 +71,10 @@ class NTXent(tf.keras.losses.Loss):
         super().__init__(**{"name": "nt_xent", **options})
         self.temperature = float(check_temperature(temperature))
         self.ops = check_ops(ops)
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> tf.Tensor:
+        """Return the loss reduced as Keras was asked to; `y_true` may be None."""
+        return super().__call__(y_pred if y_true is None else y_true, y_pred, sample_weight)
 
     def call(self, y_true: Any, y_pred: tf.Tensor) -> tf.Tensor:
         """Return the loss of every view, (2N,)."""

@@ -68,7 +68,8 @@ class SimCLRViews(tf.keras.layers.Layer):
 
     It counts its calls in a variable, which is saved with the model. What is drawn depends on the seed, that count and
     the place of an image in the batch, so no two calls draw the same. In inference (`training=False`, as in `predict`)
-    it returns one row for each image: the whole image, resized and scaled, as the evaluation of this package does.
+    it returns one row for each image: the whole image, resized and scaled, as the evaluation of this package does. So
+    `evaluate` and `validation_data` of a model with this layer measure no contrastive loss: there are no pairs.
 
     In a model the layer comes first, and the loss is `NTXent`. In `tf.data` call it in `map` without
     `num_parallel_calls`: parallel calls could see the same count. It uses all cores by itself.

@@ -16,7 +16,7 @@ from lowlevel_simclr.api import implementation
 from lowlevel_simclr.data.shapes import draw_shapes
 from lowlevel_simclr.data.transform import InferenceTransform, PixelScaling
 from lowlevel_simclr.ops import _library
-from lowlevel_simclr.runtime.keras import unwrap_variable
+from lowlevel_simclr.runtime.keras import find_keras_generation, unwrap_variable
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 12, 10, 3), np.uint8)
 GENTLE = ls.ViewRecipe(crop_area=(0.5, 1.0), jitter_probability=0.0, grey_probability=0.0)
@@ -136,6 +136,22 @@ def test_a_saved_model_goes_on_counting(tmp_path: Path) -> None:
     again = tf.keras.models.load_model(tmp_path / "model.keras")
     assert int(unwrap_variable(again.layers[1].calls)) == 1
     assert again.layers[1].get_config() == model.layers[1].get_config() and again.loss.temperature == 0.2
+
+
+def test_a_direct_call_trains_no_batch_norm_behind_the_views() -> None:
+    norm = tf.keras.layers.BatchNormalization()
+    images = tf.keras.Input((12, 10, 3), dtype="uint8")
+    model = tf.keras.Model(images, norm(ls.SimCLRViews(8)(images)))
+    assert model(IMAGES).shape[0] == 12
+    np.testing.assert_array_equal(norm.moving_mean, np.zeros(3))
+
+
+@pytest.mark.skipif(find_keras_generation() == 2, reason="Keras 2 computes no loss without targets")
+def test_no_targets_are_needed() -> None:
+    model = build_model()
+    model.compile(loss=ls.NTXent(0.2))
+    history = model.fit(np.zeros((4, 20, 20, 3), np.uint8), verbose=0).history
+    assert np.isfinite(history["loss"]).all() and history["loss"][0] > 0
 
 
 def test_half_precision_makes_half_views() -> None:
