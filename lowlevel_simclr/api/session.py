@@ -81,7 +81,7 @@ def _run_session(config: Config, options: RunOptions, given: DataSet | None) -> 
             run.write_environment(plan.describe())
             run.write_data(catalog.describe_dataset(images))
             Session(plan, images, run, team, options.profile).finish(asked)
-            return Finished(run.folder, images)
+            return Finished(run.folder if team.workers.chief else options.out, images)
 
 
 def _read_images(
