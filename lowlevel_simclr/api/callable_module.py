@@ -6,6 +6,7 @@ package when it is imported, so a function of the same name would be lost. A mod
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -15,11 +16,16 @@ from typing import Any
 class CallableModule(ModuleType):
     """A module that calls one of its functions. Signature and docstring are those of the function."""
 
-    __wrapped__: Callable[..., Any]
+    _function: Callable[..., Any]
 
     def __call__(self, *arguments: Any, **settings: Any) -> Any:
         """Call the function."""
-        return self.__wrapped__(*arguments, **settings)
+        return self._function(*arguments, **settings)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        """What `inspect.signature` returns. As a property it does not show in `help`, as `__wrapped__` would."""
+        return inspect.signature(self._function)
 
 
 def make_callable(name: str, function: Callable[..., Any]) -> None:
@@ -31,5 +37,5 @@ def make_callable(name: str, function: Callable[..., Any]) -> None:
     """
     module = sys.modules[name]
     module.__class__ = CallableModule
-    module.__wrapped__ = function  # type: ignore[attr-defined]  # inspect.signature and help follow it
+    module._function = function  # type: ignore[attr-defined]
     module.__doc__ = function.__doc__

@@ -45,6 +45,7 @@ def test_dir_and_help_show_the_functions() -> None:
     assert {*ls.PUBLIC, "__version__"} <= {*dir(ls)}
     shown = pydoc.plain(pydoc.render_doc(ls.train))
     assert "train(dataset" in shown and "Train an encoder with SimCLR" in shown
+    assert "__wrapped__" not in shown and "DATA" in shown
     assert "temperature" in pydoc.plain(pydoc.render_doc(ls.NTXent))
     with pytest.raises(AttributeError, match="no attribute 'trane'"):
         ls.trane  # noqa: B018
