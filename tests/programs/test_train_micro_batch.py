@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lowlevel_simclr import train
+from lowlevel_simclr.api import session
 from tests.support.made_up_memory import limit_memory, pretend_gpu
 from tests.support.small_runs import draw_few_shapes, narrow_resnet20
 
@@ -25,17 +26,17 @@ def test_a_run_keeps_the_number_that_it_found(tmp_path: Path, monkeypatch: pytes
     flags = ["--image-size", "8", "--batch-size", "16", "--projection-widths", "8", "--knn-every", "0"]
     flags += ["--warmup-epochs", "0", "--out", str(tmp_path / "run"), "--micro-batch", "auto", "--steps", "2"]
     flags += ["--xla", "off", "--data-on", "host"]
-    monkeypatch.setattr(train, "fits_memory", limit_memory(8, []))
+    monkeypatch.setattr(session, "fits_memory", limit_memory(8, []))
     assert train.main(flags) == 0
     assert json.loads((tmp_path / "run" / "config.json").read_text())["train"]["micro_batch"] == "8"
-    monkeypatch.setattr(train, "fits_memory", lambda *_: pytest.fail("tried again"))
+    monkeypatch.setattr(session, "fits_memory", lambda *_: pytest.fail("tried again"))
     assert train.main(flags) == 0
 
 
 def test_a_picture_of_views_tries_nothing_and_refuses_what_a_run_would(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(train, "fits_memory", lambda *_: pytest.fail("tried"))
+    monkeypatch.setattr(session, "fits_memory", lambda *_: pytest.fail("tried"))
     flags = ["--image-size", "8", "--batch-size", "16", "--xla", "off", "--data-on", "host", "--preview"]
     assert train.main([*flags, "--micro-batch", "auto", "--out", str(tmp_path / "run")]) == 0
     assert (tmp_path / "run" / "plots" / "views.png").is_file()
