@@ -287,7 +287,7 @@ class _ArrayUnpickler(pickle.Unpickler):
         wanted = f"{module}.{name}"
         if wanted not in _ADMITTED:
             raise DataError(
-                f"{self._name} was not read, because it asks to call {wanted}. A CIFAR batch contains only NumPy "
+                f"{self._name} was not read, because it asks for {wanted}. A CIFAR batch contains only NumPy "
                 "arrays. Get the file from a source that you trust."
             )
         return _ADMITTED[wanted]

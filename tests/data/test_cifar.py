@@ -117,7 +117,7 @@ def test_code_is_refused_by_name(
     (tmp_path / "data_batch_3").write_bytes(pickle.dumps({b"data": Runs(call, *arguments)}, protocol=protocol))
     name = name.replace("builtins", "(builtins|__builtin__)")
     with pytest.raises(
-        dataset.DataError, match=f"data_batch_3 was not read, because it asks to call {name}. A CIFAR batch contains"
+        dataset.DataError, match=f"data_batch_3 was not read, because it asks for {name}. A CIFAR batch contains"
     ):
         catalog.load_dataset("cifar10", str(tmp_path))
     assert not (tmp_path / "INSTEAD").exists()

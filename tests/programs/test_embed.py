@@ -182,7 +182,7 @@ def test_a_folder_without_a_run_or_a_place_to_write_is_refused(
 ) -> None:
     pictures(tmp_path / "folder")
     assert embed.main([str(tmp_path), str(tmp_path / "folder"), "--out", str(tmp_path / "h.npz")]) == 1
-    assert "holds no run" in capsys.readouterr().err
+    assert "is not a run folder" in capsys.readouterr().err
     (tmp_path / "file").write_text("")
     assert embed.main([str(run), str(tmp_path / "folder"), "--out", str(tmp_path / "file" / "h.npz")]) == 1
     assert "cannot write" in capsys.readouterr().err

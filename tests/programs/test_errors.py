@@ -195,11 +195,14 @@ WRONG: dict[str, tuple[Prepare, str]] = {
     "a learning rate of zero": (flags("--learning-rate", "0"), "--learning-rate is 0.0: give a number, above 0"),
     "an unknown preset": (flags("--preset", "shape"), "there is no --preset 'shape': did you mean shapes?"),
     "a flag that is none": (flags("--bach-size", "8"), "unknown argument --bach-size: did you mean --batch-size?"),
-    "a full disk": (full_disk, "No space left on device; free some space and run the same command again"),
-    "an --out below a file": (below_a_file, "cannot make a run in file/run: Not a directory; see that it can be"),
-    "an --out that cannot be written": (unwritable, "cannot make a run in run: Permission denied; see that it can be"),
-    "an --out with other things in it": (other_things, "run is not empty and holds no run (it holds thesis.tex): cho"),
-    "an --out with another run in it": (another_run, "run holds a run of another configuration:"),
+    "a full disk": (full_disk, "No space left on device. Free some disk space, then run the same command again."),
+    "an --out below a file": (below_a_file, "Cannot make a run in file/run: Not a directory. Check its"),
+    "an --out that cannot be written": (unwritable, "Cannot make a run in run: Permission denied. Check its"),
+    "an --out with other things in it": (
+        other_things,
+        "run is not empty and is not a run folder (it contains thesis.tex)",
+    ),
+    "an --out with another run in it": (another_run, "run contains a run with other settings:"),
 }
 
 
@@ -240,7 +243,7 @@ def test_a_checkpoint_of_another_model_is_told(
 def test_a_run_that_is_none_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate.main(["nowhere"]) == 1
     assert capsys.readouterr().err == (
-        "error: nowhere holds no run (no config.json): give the folder that training wrote\n"
+        "error: nowhere is not a run folder (it has no config.json). Give the folder that training wrote.\n"
     )
 
 
