@@ -26,7 +26,7 @@ from lowlevel_simclr.run.atomic import RunError
 from lowlevel_simclr.run.checkpoint import CheckpointError
 from lowlevel_simclr.run.results import read_config
 
-DESCRIPTION = "Writes the representation h (or the projection z) of images, as the encoder of a run sees them."
+DESCRIPTION = "Write the representation (h) or the projection (z) of images, computed by the encoder of a run."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,8 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     for path, reason in bad:
-        print(f"skipped {path}: {reason}", file=sys.stderr)
-    print(f"{given.output} {rows.shape} of {len(paths)} images: {given.out} ({len(bad)} skipped)")
+        print(f"Skipped {path}: {reason}", file=sys.stderr)
+    print(f"Wrote {given.output} {rows.shape} of {len(paths)} images to {given.out} ({len(bad)} skipped)")
     return 0
 
 
@@ -55,8 +55,8 @@ def _build_parser() -> FlagParser:
     parser = FlagParser(prog="python -m lowlevel_simclr.embed", description=DESCRIPTION, usage=usage)
     parser.add_argument("run", metavar="RUN", type=Path, help="the folder that training wrote")
     parser.add_argument("images", metavar="IMAGES", type=Path, nargs="+", help="image files, or folders of them")
-    parser.add_argument("--out", metavar="FILE.npz", type=Path, required=True, help="what is written")
-    parser.add_argument("--output", choices=("h", "z"), default="h", help="the representation or the projection")
+    parser.add_argument("--out", metavar="FILE.npz", type=Path, required=True, help="the file to write")
+    parser.add_argument("--output", choices=("h", "z"), default="h", help="h: the representation; z: the projection")
     return parser
 
 

@@ -41,7 +41,7 @@ from lowlevel_simclr.training.step import NonFiniteLoss
 from lowlevel_simclr.training.trial import fits_memory
 from lowlevel_simclr.training.workers import Team, agree_on_statement, gather_team
 
-DESCRIPTION = "Pretrains an encoder with SimCLR: no labels are used until the evaluation at the end."
+DESCRIPTION = "Pretrain an encoder with SimCLR. Labels are used only for the evaluation at the end."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -106,7 +106,7 @@ def _read_images(config: Config, options: RunOptions, team: Team, earlier: Confi
     try:
         return load_images(config, before, at_least=config.train.batch_size)
     except KeyboardInterrupt:
-        raise Stopped("stopped while the images were read: there is nothing to save") from None
+        raise Stopped("Stopped while the images were read. There is nothing to save.") from None
 
 
 def _list_versions() -> dict[str, str]:
@@ -123,7 +123,7 @@ def _preview(plan: Plan, images: DataSet, out: Path) -> dict[str, Any]:
     """Draw views.png into the run folder's plots/."""
     path = out / "plots" / "views.png"
     pictures.draw_views(plan, images, path)
-    print(f"views of {pictures.PREVIEWED} images: {path}")
+    print(f"Drew the views of {pictures.PREVIEWED} images: {path}")
     return {}
 
 

@@ -152,7 +152,7 @@ def test_bad_files_are_named_and_the_others_written(
     assert embed.main([str(run), str(tmp_path / "folder"), "--out", str(out)]) == 0
     said = capsys.readouterr()
     assert [line.split(":")[0] for line in said.err.splitlines()] == [
-        f"skipped {tmp_path / 'folder' / name}" for name in ("a.png", "b1.png")
+        f"Skipped {tmp_path / 'folder' / name}" for name in ("a.png", "b1.png")
     ]
     assert "(2 skipped)" in said.out
     assert_near(np.load(out)["h"], represent.compute_h(f_of_run(), pixels[[0, 2]], PixelScaling(MEAN, STD)))
