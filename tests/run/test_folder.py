@@ -53,7 +53,7 @@ def test_another_configuration_is_refused_with_the_difference_and_nothing_change
     with pytest.raises(RunError) as refused:
         open_run(tmp_path / "run", {"loss": {"temperature": 0.5}}, compare_temperature(0.5))
     text = str(refused.value)
-    assert "\n  temperature: 0.2 -> 0.5\n" in text and f"--fresh to start in {tmp_path / 'run-2'}" in text
+    assert "\n  temperature: 0.2 -> 0.5\n" in text and f"--fresh to start a new run in {tmp_path / 'run-2'}" in text
     assert "--out" in text and (tmp_path / "run" / "config.json").read_bytes() == before
     open_run(tmp_path / "run", CONFIG, compare_temperature()).close()  # the refusal let go of the folder
 
