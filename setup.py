@@ -63,7 +63,7 @@ def abi() -> int:
     text = (ROOT / PACKAGE / "ops" / "_library.py").read_text(encoding="utf-8")
     found = re.search(r"^ABI = (\d+)$", text, re.MULTILINE)
     if found is None:
-        raise SystemExit("lowlevel_simclr/ops/_library.py has no line 'ABI = <number>': restore it.")
+        raise SystemExit("lowlevel_simclr/ops/_library.py has no line 'ABI = <number>'. Restore that line.")
     return int(found.group(1))
 
 
@@ -74,8 +74,8 @@ def compiler() -> list[str]:
         subprocess.run([*command, "--version"], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError) as error:
         raise SystemExit(
-            f"lowlevel_simclr: no C++ compiler: {' '.join(command)!r} does not run ({error}). Install g++ 11 or later "
-            "(Debian and Ubuntu: apt-get install g++) or name one in CXX."
+            f"lowlevel_simclr: The C++ compiler {' '.join(command)!r} does not run ({error}). Install g++ 11 or later "
+            "(Debian and Ubuntu: apt-get install g++), or set CXX to another compiler."
         ) from error
     return command
 
@@ -106,7 +106,7 @@ def cuda_compiler() -> str | None:
     """Return the path of nvcc after checking that it runs, or None if there is none or CUDA is switched off."""
     wanted = os.environ.get("LOWLEVEL_SIMCLR_CUDA")
     if wanted not in (None, "", "0", "1"):
-        raise SystemExit(f"lowlevel_simclr: LOWLEVEL_SIMCLR_CUDA is {wanted!r}: set it to 1 or 0, or unset it.")
+        raise SystemExit(f"lowlevel_simclr: LOWLEVEL_SIMCLR_CUDA is {wanted!r}. Set it to 1 or 0, or unset it.")
     if wanted == "0":
         return None
     homes = [os.environ.get("CUDA_HOME"), "/usr/local/cuda"]
@@ -116,15 +116,16 @@ def cuda_compiler() -> str | None:
     if found is None:
         if wanted == "1":
             raise SystemExit(
-                "lowlevel_simclr: LOWLEVEL_SIMCLR_CUDA=1 needs nvcc: put it on PATH or name it in CUDACXX."
+                "lowlevel_simclr: LOWLEVEL_SIMCLR_CUDA=1 needs nvcc, which was not found. Put it on PATH, or set "
+                "CUDACXX to its path."
             )
         return None
     try:
         subprocess.run([found, "--version"], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError) as error:
         raise SystemExit(
-            f"lowlevel_simclr: the CUDA compiler {found!r} does not run ({error}): mend it, or build without CUDA by "
-            "LOWLEVEL_SIMCLR_CUDA=0."
+            f"lowlevel_simclr: The CUDA compiler {found!r} does not run ({error}). Repair it, or set "
+            "LOWLEVEL_SIMCLR_CUDA=0 to build without CUDA."
         ) from error
     return found
 
@@ -141,8 +142,8 @@ def static_cuda_runtime(nvcc: str, folder: Path) -> Path:
             if (root / below / "libcudart_static.a").exists():
                 return (root / below / "libcudart_static.a").resolve()
     raise SystemExit(
-        f"lowlevel_simclr: no libcudart_static.a beside {nvcc!r}: install the CUDA runtime's development files, or "
-        "build without CUDA by LOWLEVEL_SIMCLR_CUDA=0."
+        f"lowlevel_simclr: libcudart_static.a was not found near {nvcc!r}. Install the CUDA runtime's development "
+        "files, or set LOWLEVEL_SIMCLR_CUDA=0 to build without CUDA."
     )
 
 
@@ -182,9 +183,11 @@ def run(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     is_cuda = Path(command[0]).name == "nvcc"
     if done.returncode != 0:
-        remedy = "; LOWLEVEL_SIMCLR_CUDA=0 builds without CUDA" if is_cuda else ""
+        remedy = " Set LOWLEVEL_SIMCLR_CUDA=0 to build without CUDA." if is_cuda else ""
         said = f"{done.stdout}{done.stderr}"
-        raise SystemExit(f"{said}\nlowlevel_simclr: this command failed{remedy}: {shlex.join(command)}")
+        raise SystemExit(
+            f"{said}\nlowlevel_simclr: The compiler failed.{remedy} The command was: {shlex.join(command)}"
+        )
     if is_cuda:  # ptxas reports registers and spills
         Path(command[-1]).with_suffix(".log").write_text(done.stdout + done.stderr, encoding="utf-8")
     elif done.stderr:
@@ -235,7 +238,7 @@ def describe(target: Path, cxx: list[str], nvcc: str | None, include: Path, seco
         "compiler": version,
     }
     target.with_suffix(".json").write_text(json.dumps(built, indent=2) + "\n", encoding="utf-8")
-    xla = "yes" if built["xla"] else "no (this TensorFlow ships no XLA FFI headers; build beside 2.21)"
+    xla = "yes" if built["xla"] else "no (this TensorFlow has no XLA FFI headers; build with TensorFlow 2.21)"
     print(f"lowlevel_simclr: built {target.name} in {seconds:.0f} s")
     cuda = ", ".join([*CUDA_ARCHITECTURES, "PTX"]) if nvcc else "no (no nvcc, or LOWLEVEL_SIMCLR_CUDA=0)"
     print(f"  cpu: {', '.join(built['cpu'])}\n  cuda: {cuda}\n  xla: {xla}")

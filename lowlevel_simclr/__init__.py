@@ -101,8 +101,9 @@ def onednn_comes_late(modules: Collection[str], environment: Mapping[str, str], 
 def _ask_for_onednn() -> None:
     if onednn_comes_late(sys.modules, os.environ, cpu.read_cpuinfo_words()):
         warnings.warn(
-            "TensorFlow was imported before lowlevel_simclr and does without oneDNN, so that training may take twice "
-            f"as long on this processor: import lowlevel_simclr first, or set {ONEDNN}=1 (0 leaves it off)",
+            "TensorFlow was imported before lowlevel_simclr and runs without oneDNN. Training may take twice as long "
+            f"on this processor. To use oneDNN, import lowlevel_simclr first, or set {ONEDNN}=1 (0 keeps it off "
+            "without this warning).",
             stacklevel=3,
         )
     os.environ.setdefault(ONEDNN, "1")  # TensorFlow reads it once, when it is loaded

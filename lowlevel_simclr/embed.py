@@ -13,7 +13,7 @@ from lowlevel_simclr.config.command_line import FlagParser
 
 __all__ = ["embed", "main"]
 
-DESCRIPTION = "Writes the representation h (or the projection z) of images, as the encoder of a run sees them."
+DESCRIPTION = "Write the representation (h) or the projection (z) of images, computed by the encoder of a run."
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simclr.embed") -> int:
@@ -30,8 +30,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simc
         print(f"error: {error}", file=sys.stderr)
         return 1
     for path, reason in bad:
-        print(f"skipped {path}: {reason}", file=sys.stderr)
-    print(f"{given.output} {rows.shape} of {len(rows)} images: {given.out} ({len(bad)} skipped)")
+        print(f"Skipped {path}: {reason}", file=sys.stderr)
+    print(f"Wrote {given.output} {rows.shape} of {len(rows)} images to {given.out} ({len(bad)} skipped)")
     return 0
 
 
@@ -41,8 +41,8 @@ def _build_parser(prog: str) -> FlagParser:
     parser = FlagParser(prog=prog, description=DESCRIPTION, usage=usage)
     parser.add_argument("run", metavar="RUN", type=Path, help="the folder that training wrote")
     parser.add_argument("images", metavar="IMAGES", type=Path, nargs="+", help="image files, or folders of them")
-    parser.add_argument("--out", metavar="FILE.npz", type=Path, required=True, help="what is written")
-    parser.add_argument("--output", choices=("h", "z"), default="h", help="the representation or the projection")
+    parser.add_argument("--out", metavar="FILE.npz", type=Path, required=True, help="the file to write")
+    parser.add_argument("--output", choices=("h", "z"), default="h", help="h: the representation; z: the projection")
     return parser
 
 

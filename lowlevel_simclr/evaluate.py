@@ -19,12 +19,12 @@ from lowlevel_simclr.config.evaluation_settings import EvaluationSettings
 
 __all__ = ["evaluate", "main"]
 
-DESCRIPTION = "Evaluates the encoder of a run by the protocols people report; results are added to evaluation.json."
+DESCRIPTION = "Evaluate the encoder of a run by the usual protocols. Results are added to evaluation.json."
 EPILOG = """\
 protocols:
-  knn               cosine weighted k-NN, k = 20 and 200, on frozen h
+  knn               k-NN weighted by cosine similarity, k = 20 and 200, on the frozen representation (h)
   linear            logistic regression on frozen h (L-BFGS)
-  linear-augmented  the same on h of crops and flips, --probe-passes times over the train split (AdamW)
+  linear-augmented  linear classifier on frozen h of random crops and flips, --probe-passes passes (AdamW)
   finetune          encoder and linear classifier together, on --label-fraction of every class (SGD)
 
 examples:
@@ -54,14 +54,14 @@ def _build_parser(prog: str) -> FlagParser:
     usage = "%(prog)s RUN [flags]"
     parser = FlagParser(prog=prog, description=DESCRIPTION, epilog=EPILOG, usage=usage)
     parser.add_argument("run", metavar="RUN", type=Path, help="the folder that training wrote")
-    parser.add_argument("--data-dir", metavar="DIR", help="where the data lie now (default: where training found them)")
+    parser.add_argument("--data-dir", metavar="DIR", help="the folder of the data set now (default: that of training)")
     for flag, kind, metavar, text in (
-        ("--protocol", _read_protocols, "A,B", "what is measured"),
+        ("--protocol", _read_protocols, "A,B", "protocols to run"),
         ("--label-fraction", _read_fractions, "X,Y", "shares of the labels that fine-tuning sees"),
-        ("--seeds", _read_count, "K", "seeds of what draws: labels, order and views"),
-        ("--finetune-steps", _read_count, "N", "steps of fine-tuning, whatever the share of the labels"),
-        ("--finetune-batch-size", _read_count, "N", "images a step of fine-tuning"),
-        ("--finetune-learning-rate", _read_positive, "X", "its first learning rate"),
+        ("--seeds", _read_count, "K", "number of seeds, which draw labels, order and views"),
+        ("--finetune-steps", _read_count, "N", "fine-tuning steps, for every share of the labels"),
+        ("--finetune-batch-size", _read_count, "N", "images per fine-tuning step"),
+        ("--finetune-learning-rate", _read_positive, "X", "initial learning rate of fine-tuning"),
         ("--probe-passes", _read_count, "N", "passes of linear-augmented over the train split"),
     ):
         default = getattr(EvaluationSettings, flag.removeprefix("--").replace("-", "_"))
@@ -74,20 +74,22 @@ def _read_protocols(text: str) -> tuple[str, ...]:
     names = tuple(text.split(","))
     unknown = [name for name in names if name not in PROTOCOLS]
     if unknown:
-        raise argparse.ArgumentTypeError(f"there is no protocol '{unknown[0]}' (known: {', '.join(PROTOCOLS)})")
+        raise argparse.ArgumentTypeError(f"There is no protocol '{unknown[0]}'. Known names: {', '.join(PROTOCOLS)}.")
     return names
 
 
 def _read_fractions(text: str) -> tuple[float, ...]:
-    return tuple(_read_number(part, lambda value: 0 < value <= 1, "above 0 and at most 1") for part in text.split(","))
+    return tuple(
+        _read_number(part, lambda value: 0 < value <= 1, "a number above 0 and at most 1") for part in text.split(",")
+    )
 
 
 def _read_positive(text: str) -> float:
-    return _read_number(text, lambda value: 0 < value < float("inf"), "above 0")
+    return _read_number(text, lambda value: 0 < value < float("inf"), "a number above 0")
 
 
 def _read_count(text: str) -> int:
-    value = _read_number(text, lambda value: value >= 1 and value == int(value), "a whole number, at least 1")
+    value = _read_number(text, lambda value: value >= 1 and value == int(value), "a whole number of at least 1")
     return int(value)
 
 
@@ -103,7 +105,7 @@ def _read_number(text: str, right: Callable[[float], bool], wanted: str) -> floa
             return value
     except (ValueError, OverflowError):
         pass
-    raise argparse.ArgumentTypeError(f"'{text}' cannot be: give {wanted}")
+    raise argparse.ArgumentTypeError(f"The value is '{text}'. It must be {wanted}.")
 
 
 if __name__ == "__main__":

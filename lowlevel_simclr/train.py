@@ -15,7 +15,7 @@ from lowlevel_simclr.config.command_line import parse_run
 
 __all__ = ["main", "train"]
 
-DESCRIPTION = "Pretrains an encoder with SimCLR: no labels are used until the evaluation at the end."
+DESCRIPTION = "Pretrain an encoder with SimCLR. Labels are used only for the evaluation at the end."
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simclr.train") -> int:

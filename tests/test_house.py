@@ -174,7 +174,7 @@ def test_every_choice_is_served() -> None:
         try:
             assert catalog.load_dataset(name, "/none", 0).name
         except dataset.DataError as error:
-            assert "there is no data set" not in str(error)
+            assert "There is no data set" not in str(error)
     assert {preset().data.dataset.partition(":")[0] for preset in PRESETS.values()} <= set(choices.DATASETS)
 
 

@@ -98,7 +98,7 @@ def _read_images(
     try:
         return load_images(config, before, at_least=config.train.batch_size)
     except KeyboardInterrupt:
-        raise Stopped("stopped while the images were read: there is nothing to save") from None
+        raise Stopped("Stopped while the images were read. There is nothing to save.") from None
 
 
 def _list_versions() -> dict[str, str]:
@@ -115,4 +115,4 @@ def _preview(plan: Plan, images: DataSet, out: Path) -> None:
     """Draw views.png into the run folder's plots/, and say where it is."""
     path = out / "plots" / "views.png"
     pictures.draw_views(plan, images, path)
-    print(f"views of {pictures.PREVIEWED} images: {path}")
+    print(f"Drew the views of {pictures.PREVIEWED} images: {path}")

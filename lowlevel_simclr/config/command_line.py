@@ -82,7 +82,7 @@ class FlagParser(argparse.ArgumentParser):
             word = next((word for word in extra if word.startswith("-")), extra[0]).split("=")[0]
             # This table is private. argparse has no public one.
             flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
-            self.error(f"unknown argument {word}{suggest_name(word, flags) or ': --help lists what there is'}")
+            self.error(f"Unknown argument {word}.{suggest_name(word, flags) or ' Run --help to list all flags.'}")
         return known
 
 
@@ -156,13 +156,13 @@ def _build_parser(base: Config, description: str, prog: str) -> FlagParser:
     """Return a parser of all flags. Its help shows the values of `base` as defaults."""
     parser = FlagParser(prog=prog, description=description, epilog=_write_epilog())
     run = parser.add_argument_group("run")
-    start = f"where every setting starts (default: the data set's own, here {base.preset})"
+    start = f"the preset that the settings start from (default: that of the data set, here {base.preset})"
     run.add_argument("--preset", metavar="NAME", help=start)
     run.add_argument("--config", metavar="FILE", type=Path, help="start from this config.json; flags beside it win")
     run.add_argument("--out", metavar="DIR", type=Path, help="the run folder (default: runs/PRESET)")
-    run.add_argument("--fresh", action="store_true", help="start over in DIR-2, DIR-3 ... if DIR holds a run")
+    run.add_argument("--fresh", action="store_true", help="start a new run in DIR-2, DIR-3 ... if DIR holds a run")
     run.add_argument("--preview", action="store_true", help="draw the picture of views, and stop")
-    run.add_argument("--profile", action="store_true", help="trace the second host call, and print where it goes")
+    run.add_argument("--profile", action="store_true", help="trace the second host call, and print where the time goes")
     for section, kind in SECTIONS.items():
         group = parser.add_argument_group(section, _first_line(kind))
         if section == "views":

@@ -69,36 +69,37 @@ def format_value(value: Any) -> str:
 
 
 def suggest_nearest(word: str, known: Iterable[str]) -> str:
-    """Return the end of a message that suggests the nearest known word.
+    """Return the end of a message that suggests the nearest known word, with a space before it.
 
     It is empty if no known word is near.
 
     Examples:
         >>> suggest_nearest("--sead", ["--seed", "--steps"])
-        ': did you mean --seed?'
+        ' Did you mean --seed?'
     """
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f": did you mean {near[0]}?" if near else ""
+    return f" Did you mean {near[0]}?" if near else ""
 
 
 def describe_unknown(what: str, word: str, known: Iterable[str]) -> str:
     """Return the message for a name that does not exist."""
-    return f"there is no {what} '{word}'{suggest_nearest(word, known)} (known: {', '.join(known)})"
+    return f"There is no {what} '{word}'.{suggest_nearest(word, known)} Known names: {', '.join(known)}."
 
 
 def describe_wanted(field: Field) -> str:
     """Describe in words what a field accepts."""
-    words = {int: "whole number", float: "number", bool: "truth value", str: "text"}
+    words = {int: "whole number", float: "number", bool: "boolean", str: "string"}
     phrases = {"above": "above", "at_least": "at least", "below": "below", "at_most": "at most"}
     bounds = " and ".join(f"{phrases[key]} {field.rule[key]}" for key in phrases if key in field.rule)
-    word, each = words[field.item], ", each" if field.length != 1 else ","
-    form = {1: f"a {word}", 2: f"two {word}s, the low end and then the high end", 0: f"one or more {word}s"}
-    return form[field.length] + (f"{each} {bounds}" if bounds else "")
+    word = words[field.item]
+    form = {1: f"a {word}", 2: f"two {word}s, low and then high", 0: f"one or more {word}s"}
+    joint = ", each " if field.length != 1 else " of " if bounds.startswith("at ") else " "
+    return form[field.length] + (joint + bounds if bounds else "")
 
 
 def refuse_value(field: Field, value: Any) -> NoReturn:
     """Raise a ConfigError that says what the field accepts."""
-    raise ConfigError(f"{field.flag} is {format_value(value)}: give {describe_wanted(field)}")
+    raise ConfigError(f"{field.flag} is {format_value(value)}. It must be {describe_wanted(field)}.")
 
 
 def convert_item(field: Field, value: Any) -> Any:

@@ -30,7 +30,7 @@ def replace(config: Config, **values: Any) -> Config:
     sections: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     for name, value in values.items():
         if name not in list_fields():
-            raise ConfigError(f"there is no setting '{name}'{suggest_nearest(name, list_fields())}")
+            raise ConfigError(f"There is no setting '{name}'.{suggest_nearest(name, list_fields())}")
         field = list_fields()[name]
         sections[field.section][name] = convert_value(field, value)
     parts = {name: dataclasses.replace(getattr(config, name), **changed) for name, changed in sections.items()}
@@ -57,11 +57,11 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     """
     for section in values:
         if section != "preset" and not (section in SECTIONS and isinstance(values[section], Mapping)):
-            raise ConfigError(f"there is no section '{section}' of settings{suggest_nearest(section, SECTIONS)}")
+            raise ConfigError(f"There is no section of settings named '{section}'.{suggest_nearest(section, SECTIONS)}")
     for section in SECTIONS:
         for name in values.get(section, ()):
             if name not in list_fields() or list_fields()[name].section != section:
-                raise ConfigError(f"there is no setting '{section}.{name}'{suggest_nearest(name, list_fields())}")
+                raise ConfigError(f"There is no setting '{section}.{name}'.{suggest_nearest(name, list_fields())}")
     settings = {name: value for section in SECTIONS for name, value in values.get(section, {}).items()}
     return replace(Config(), preset=str(values.get("preset", Config.preset)), **settings)
 

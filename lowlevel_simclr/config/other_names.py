@@ -56,7 +56,7 @@ OTHER_NAMES = {
 
 
 def suggest_name(word: str, known: Collection[str]) -> str:
-    """Return ": did you mean X?" for an unknown name, or "" if nothing is near.
+    """Return " Did you mean X?" for an unknown name, or "" if nothing is near.
 
     Args:
         word: what was given, a flag ("--lr") or a setting ("lr").
@@ -67,5 +67,5 @@ def suggest_name(word: str, known: Collection[str]) -> str:
     if ours is not None:
         name = f"--{ours}" if flag else ours.replace("-", "_")
         if name in known:
-            return f": did you mean {name}?"
+            return f" Did you mean {name}?"
     return suggest_nearest(word, known)

@@ -32,7 +32,7 @@ def scale_jitter(strength: float) -> dict[str, Range]:
         (0.6, 1.4)
     """
     if not 0 <= strength <= LARGEST_JITTER:
-        raise ConfigError(f"--jitter-strength is {strength}: give at least 0 and at most {LARGEST_JITTER}")
+        raise ConfigError(f"--jitter-strength is {strength}. It must be between 0 and {LARGEST_JITTER}.")
     # Rounded, because 1 - 0.8 is 0.19999999999999996, and people see and compare the ranges.
     factor = (round(max(0.0, 1 - 0.8 * strength), 9), round(1 + 0.8 * strength, 9))
     turn = round(0.2 * strength, 9)
@@ -104,7 +104,7 @@ def cifar10_resnet50() -> Config:
 
 
 def cifar10_resnet18() -> Config:
-    """CIFAR-10 with ResNet-18 for 100 epochs: the field's standard encoder at a price that one GPU pays in minutes.
+    """CIFAR-10 with ResNet-18 for 100 epochs: the field's standard encoder, in minutes on one GPU.
 
     This is the recipe of `kobak` with twice its learning rate. Its author does the same for 100 epochs.
     Expected: k-NN 83 % and linear 86 %. That author reports 83.2 and 85.6 %. We have not measured it yet.
@@ -114,7 +114,7 @@ def cifar10_resnet18() -> Config:
 
 
 def day29() -> Config:
-    """The seed notes of this project as they were written, their slips mended (README, "From the notes to the code").
+    """The notes that this project began with, their mistakes corrected (README, "From the notes to the code").
 
     The notes train on the train and test images of CIFAR-10 together, with pixels in [-1, 1]. A view is a random 28x28
     crop of the 32x32 image, resized to 32, with a random flip. Brightness adds up to 0.5 on the [-1, 1] scale, contrast
@@ -215,7 +215,7 @@ def google_readme() -> Config:
 
 
 def kobak() -> Config:
-    """dkobak/simclr-cifar10 (2025): ResNet-18, batch 512, 1000 epochs of SGD; the best public numbers.
+    """dkobak/simclr-cifar10 (2025), the best public numbers: ResNet-18, batch 512, 1000 epochs of SGD.
 
     The optimizer is SGD with learning rate 0.03, linear scaling, momentum 0.9, weight decay 5e-4 and a cosine schedule
     without warm-up. Tau is 0.5. The crop area is 0.2 to 1, the jitter strength 0.5, the probability of grey 0.1, and

@@ -43,7 +43,7 @@ def _define_probability(default: float, text: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class ViewRecipe:
-    """How a view is drawn (SimCLR, appendix A); every image and view draws its own."""
+    """How views are drawn (SimCLR, appendix A). Each view of each image has its own random parameters."""
 
     crop_area: Range = _define_option((0.08, 1.0), "share of the image that the crop covers", above=0, at_most=1)
     crop_aspect: Range = _define_option((3 / 4, 4 / 3), "width over height of the crop, log-uniform", above=0)
@@ -54,7 +54,7 @@ class ViewRecipe:
     saturation: Range = _define_option((0.2, 1.8), "factor of the saturation (HSV)", at_least=0)
     hue: Range = _define_option((-0.2, 0.2), "shift of the hue (HSV), in turns", at_least=-0.5, at_most=0.5)
     brightness_shift: Range = _define_option(
-        (0.0, 0.0), "what is added beside the brightness factor, pixels in [0, 1]", at_least=-1, at_most=1
+        (0.0, 0.0), "added to pixels in [0, 1], in addition to the brightness factor", at_least=-1, at_most=1
     )
     clip: bool = _define_option(True, "clip pixels to [0, 1] after each colour operation")
     grey_probability: float = _define_probability(0.2, "probability of a grey view")
@@ -64,27 +64,31 @@ class ViewRecipe:
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Which images are trained on."""
+    """The images to train on."""
 
     dataset: str = _define_option("shapes", f"the data set: {choices.describe_datasets()}", metavar="NAME")
     data_dir: str | None = _define_option(
         None,
-        "folder with the data set's files, or where a relative PATH starts; none: cifar is downloaded",
+        "folder with the data set's files; a relative PATH starts there; none: CIFAR is downloaded",
         identity=False,
         metavar="DIR",
     )
     stored_side: int | None = _define_option(
         None,
-        "shorter side, in pixels, that larger images of a folder are scaled down to when they are read; none: "
-        "what the smallest crop needs, image size / sqrt(smallest crop area)",
+        "scale larger images of a folder down to this shorter side, in pixels; none: what the smallest crop needs, "
+        "image size / sqrt(smallest crop area)",
         at_least=8,
     )
     memory_limit: float = _define_option(
-        4.0, "GiB of pixels; a folder with more is decoded as it is needed", at_least=0, identity=False
+        4.0,
+        "GiB of pixels to keep in memory; the images of a larger folder are decoded when a batch needs them",
+        at_least=0,
+        identity=False,
     )
     data_on: str = _define_option(
         "auto",
-        "where the images lie: device: all in its memory, taken there by number; auto: on one GPU, where they are few",
+        "where to keep the images: host memory or device memory; auto: on the device, if there is one GPU and they are "
+        "few",
         choices=choices.DATA_ON,
         identity=False,
     )
@@ -95,31 +99,34 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """The encoder f and the projection head g."""
+    """The encoder (f) and the projection head (g)."""
 
-    encoder: str = _define_option("resnet20", "the encoder f", choices=choices.ENCODERS)
+    encoder: str = _define_option("resnet20", "the encoder (f)", choices=choices.ENCODERS)
     stem: str = _define_option(
         "cifar",
         "first layer: 3x3 without pooling, or 7x7 with stride 2 and pooling",
         choices=choices.STEMS,
     )
     weights: str = _define_option(
-        "random", "what f starts from: random, imagenet, or a file (with a / or . in it)", metavar="NAME|FILE"
+        "random",
+        "initial weights of the encoder: random, imagenet, or a file (with a / or . in its name)",
+        metavar="NAME|FILE",
     )
     projection_widths: tuple[int, ...] = _define_option(
         (256, 128), "widths of the projection head's layers; the last is the width of z", at_least=1
     )
     projection_batch_norm: str = _define_option(
         "none",
-        "BatchNorm in the projection head: none, behind hidden layers, behind all; google: all, the last without shift",
+        "BatchNorm in the projection head: none, after the hidden layers, or after all; google: after all, the last "
+        "without shift",
         choices=choices.HEAD_BATCH_NORMS,
     )
     image_size: int = _define_option(32, "side of a view, in pixels", at_least=8)
     input_mean: tuple[float, ...] | None = _define_option(
-        None, "per channel, taken from pixels in [0, 1] before the encoder; one number a channel"
+        None, "mean to subtract from pixels in [0, 1] before the encoder; one number per channel"
     )
     input_std: tuple[float, ...] | None = _define_option(
-        None, "per channel, what pixels are divided by after that; one number a channel", above=0
+        None, "standard deviation to divide pixels by after that; one number per channel", above=0
     )
 
 
@@ -130,7 +137,7 @@ class LossConfig:
     temperature: float = _define_option(0.2, "temperature of NT-Xent", at_least=0.001, at_most=10)
     loss_reduction: str = _define_option(
         "mean",
-        "mean: over the 2N views (the paper); google: twice that, the sum of both directions' means (Google's code)",
+        "mean: over the 2N views (the paper); google: twice that, as Google's code adds both directions' means",
         choices=choices.LOSS_REDUCTIONS,
     )
 
@@ -147,7 +154,7 @@ class OptimizerConfig:
     momentum: float = _define_option(0.9, "momentum of lars and sgd", at_least=0, below=1)
     beta_1: float = _define_option(0.9, "decay of the first moment of adamw and lamb", at_least=0, below=1)
     beta_2: float = _define_option(0.999, "decay of the second moment of adamw and lamb", at_least=0, below=1)
-    epsilon: float = _define_option(1e-8, "what adamw and lamb add to the root of the second moment", above=0)
+    epsilon: float = _define_option(1e-8, "epsilon of adamw and lamb, added to the root of the second moment", above=0)
     weight_decay: float = _define_option(1e-4, "weight decay of the variables of rank 2 and more", at_least=0)
     trust_coefficient: float = _define_option(0.001, "trust coefficient of lars", above=0)
     warmup_epochs: float = _define_option(1.0, "linear warm-up, in epochs; fractions are fine", at_least=0)
@@ -157,25 +164,29 @@ class OptimizerConfig:
 class TrainConfig:
     """The training loop."""
 
-    batch_size: int = _define_option(256, "images a step; the loss sees twice as many views", at_least=2)
+    batch_size: int = _define_option(256, "images per step; the loss compares twice as many views", at_least=2)
     epochs: int = _define_option(12, "passes over the images", at_least=1)
-    steps: int | None = _define_option(None, "steps to train, schedule included; overrides --epochs", at_least=1)
-    seed: int = _define_option(0, "seed of weights, order of images and views", at_least=0, at_most=2**64 - 1)
+    steps: int | None = _define_option(
+        None, "number of steps, which is also the length of the schedule; overrides --epochs", at_least=1
+    )
+    seed: int = _define_option(
+        0, "seed of the initial weights, the order of the images and the views", at_least=0, at_most=2**64 - 1
+    )
     precision: str = _define_option(
         "auto",
-        "what the encoder computes in; auto: what this device does fast",
+        "precision of the encoder; auto: the fastest on this device",
         choices=("auto", *choices.PRECISIONS),
     )
     xla: str = _define_option("auto", "compile the step with XLA; auto: on a GPU", choices=choices.XLA)
     ops: str = _define_option(
         "native",
-        "whose loss and views: this package's kernels or stock TensorFlow",
+        "implementation of the loss and the views: native (this package's kernels) or stock TensorFlow",
         choices=choices.OPS,
     )
     micro_batch: str = _define_option(
         "0",
-        "images whose memory a step needs at once, over all replicas; the loss sees the whole batch; 0: all of them; "
-        "auto: the most that fit on a GPU",
+        "images that go through the encoder at once, over all replicas; the loss still compares the whole batch; "
+        "0: the whole batch; auto: as many as fit on the GPU",
         metavar="N|auto",
     )
     devices: str = _define_option(
@@ -183,15 +194,18 @@ class TrainConfig:
     )
     batch_norm: str = _define_option(
         "sync",
-        "BatchNorm over the micro-batch of all replicas, of each alone, or over groups of --ghost-batch images",
+        "images that BatchNorm averages over: sync: the micro-batch of all replicas; local: that of each replica; "
+        "ghost: groups of --ghost-batch images",
         choices=choices.BATCH_NORMS,
     )
     ghost_batch: int = _define_option(32, "images of a group of ghost BatchNorm", at_least=1)
-    deterministic: bool = _define_option(True, "only kernels that give the same bits every time")
-    steps_per_call: int = _define_option(8, "steps a host call makes", at_least=1, identity=False)
+    deterministic: bool = _define_option(True, "use only kernels that give bit-identical results every time")
+    steps_per_call: int = _define_option(8, "training steps per host call", at_least=1, identity=False)
     checkpoint_every: int = _define_option(100, "steps between two checkpoints", at_least=1, identity=False)
     keep_checkpoints: int = _define_option(3, "how many checkpoints are kept", at_least=1, identity=False)
-    knn_every: int = _define_option(1, "epochs between looks at k-NN; 0: only at the end", at_least=0, identity=False)
+    knn_every: int = _define_option(
+        1, "epochs between k-NN evaluations; 0: only at the end", at_least=0, identity=False
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,25 +13,29 @@ def _check_names(config: Config) -> None:
     """Check the data set, and the weights that the encoder starts from."""
     name, weights = config.data.dataset, config.model.weights
     if name in DATASET_FORMS:
-        raise ConfigError(f"--dataset {name} has no path behind it: give {name}PATH")
+        raise ConfigError(f"--dataset {name} needs a path. Use {name}PATH.")
     if name not in DATASETS and not name.startswith((*DATASET_FORMS, IN_MEMORY)):
         raise ConfigError(describe_unknown("--dataset", name, DATASETS + DATASET_FORMS))
     if weights not in NAMED_WEIGHTS and not re.search(r"[/.]", weights):
-        raise ConfigError(describe_unknown("--weights", weights, NAMED_WEIGHTS) + "; a file has a / or . in it")
+        raise ConfigError(
+            describe_unknown("--weights", weights, NAMED_WEIGHTS) + " The name of a file must contain a / or a dot."
+        )
     if weights == "imagenet" and config.model.encoder != "resnet50":
-        raise ConfigError(f"--weights imagenet is for --encoder resnet50 only, not {config.model.encoder}")
+        raise ConfigError(f"--weights imagenet needs --encoder resnet50, but the encoder is {config.model.encoder}.")
 
 
 def _check_numbers(config: Config) -> None:
     """Check the numbers that must agree with one another."""
     train, warmup = config.train, config.optimizer.warmup_epochs
     if train.steps is None and warmup > train.epochs:
-        raise ConfigError(f"--warmup-epochs is {warmup}: give at most the {train.epochs} of --epochs")
+        raise ConfigError(
+            f"--warmup-epochs ({warmup}) is larger than --epochs ({train.epochs}). Use {train.epochs} or less."
+        )
     mean, std = config.model.input_mean, config.model.input_std
     if len(mean or ()) != len(std or ()):
         raise ConfigError(
-            f"--input-mean is {format_value(mean)} and --input-std is {format_value(std)}: give both, "
-            "one number a channel"
+            f"--input-mean is {format_value(mean)} and --input-std is {format_value(std)}. Give both, "
+            "with one number per channel."
         )
 
 
@@ -40,16 +44,16 @@ def _check_replicas(config: Config) -> None:
     train = config.train
     if not re.fullmatch(r"\d{1,9}|auto", train.micro_batch):
         raise ConfigError(
-            f"--micro-batch is {train.micro_batch}: give a whole number of images, 0 for the batch, or auto"
+            f"--micro-batch is {train.micro_batch}. Use a whole number of images, 0 for the whole batch, or auto."
         )
     micro = 0 if train.micro_batch == "auto" else int(train.micro_batch)
     if micro and train.batch_size % micro:
         raise ConfigError(
-            f"--micro-batch is {micro} and leaves an uneven tail of the {train.batch_size} images of a batch: give a "
-            "divisor"
+            f"--micro-batch ({micro}) does not divide --batch-size ({train.batch_size}). "
+            f"Use a divisor of {train.batch_size}."
         )
     if not re.fullmatch(r"all|(cpu:)?[1-9]\d{0,3}", train.devices):
-        raise ConfigError(f"--devices is {train.devices}: give all, a number of GPUs, or cpu:R")
+        raise ConfigError(f"--devices is {train.devices}. Use all, a number of GPUs, or cpu:R for R virtual devices.")
 
 
 def validate(config: Config) -> None:

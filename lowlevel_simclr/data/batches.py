@@ -44,8 +44,8 @@ def count_steps_per_epoch(count: int, batch_size: int) -> int:
     """
     if not 1 <= batch_size <= count:
         raise DataError(
-            f"the batch size is {batch_size} and there are {count} images to train on: "
-            f"give a batch size from 1 to {count}"
+            f"The batch size ({batch_size}) does not fit the training set ({count} images). "
+            f"Use a batch size from 1 to {count}."
         )
     return count // batch_size
 
@@ -87,11 +87,13 @@ def make_batches(
             `with_images`.
     """
     if not 0 <= first_step <= last_step:
-        raise ValueError(f"steps {first_step} to {last_step} are none: give 0 <= first_step <= last_step")
+        raise ValueError(
+            f"first_step is {first_step} and last_step is {last_step}. They must satisfy 0 <= first_step <= last_step."
+        )
     per_epoch = count_steps_per_epoch(len(images), batch_size)
     if isinstance(images, image_folder.FolderImages):
         if not with_images:
-            raise ValueError("images that are decoded as they are needed lie on no device: give with_images=True")
+            raise ValueError("Images that are streamed from files cannot be kept on a device. Use with_images=True.")
         return _stream_batches(images, batch_size, seed, range(first_step, last_step), own)
     first_epoch = first_step // per_epoch
     epochs = tf.data.Dataset.range(first_epoch, -(-last_step // per_epoch))
@@ -160,7 +162,7 @@ def keep_on_device(images: np.ndarray, on_gpu: bool) -> Gather:
         gather = _make_gather(images, "gpu:0" if on_gpu else "cpu:0")
     except tf.errors.ResourceExhaustedError as error:
         raise DataError(
-            f"--data-on is device and its memory has no room for {images.nbytes} bytes of images: give host"
+            f"--data-on is device, but the device has no room for {images.nbytes} bytes of images. Use --data-on host."
         ) from error
     return tf.function(gather, jit_compile=on_gpu)
 

@@ -66,7 +66,7 @@ def load_dataset(
     }
     name = f"{form}:" if text else dataset
     if name not in (DATASET_FORMS if text else DATASETS):
-        raise DataError(f"there is no data set '{dataset}': give one of {describe_datasets()}")
+        raise DataError(f"There is no data set '{dataset}'. Use one of {describe_datasets()}.")
     return loaders[name]()
 
 
@@ -91,8 +91,8 @@ def refuse_to_keep_on_device(images: DataSet) -> None:
     """
     if is_streamed(images):
         raise DataError(
-            f"--data-on is device and the images of {images.name} are decoded as they are needed: give auto, or a "
-            "--memory-limit that they fit into"
+            f"--data-on device needs the images in memory, but those of {images.name} are streamed from files. "
+            "Use --data-on auto, or a larger --memory-limit."
         )
 
 

@@ -20,7 +20,8 @@ from lowlevel_simclr.data.dataset import DataError, DataSet, Split
 from lowlevel_simclr.data.download import fetch
 
 PIXELS = (3, 32, 32)  # layout of a row of 3072 bytes: channel, height, width
-_NO_BATCH = "it is no batch of CIFAR, unpack the archive again"
+_NO_BATCH = "is not a CIFAR batch"
+_UNPACK = "Unpack the archive again."
 
 
 class Archive(NamedTuple):
@@ -112,13 +113,13 @@ def _find_given(archive: Archive, data_dir: str) -> Path:
     """
     given = Path(data_dir).expanduser()
     if not given.is_dir():
-        raise DataError(f"--data-dir {data_dir} is no folder: give the one that holds {archive.folder}")
+        raise DataError(f"--data-dir {data_dir} is not a folder. Give the folder that contains {archive.folder}.")
     folder = given / archive.folder if (given / archive.folder).is_dir() else given
     missing = _explain_missing(archive, folder)
     if missing:
         raise DataError(
-            f"{folder} lacks {', '.join(missing)} of {archive.title}: unpack {archive.file} there with tar -xzf, "
-            "give another --data-dir, or give none to download it"
+            f"{folder} does not contain {', '.join(missing)} of {archive.title}. Unpack {archive.file} there with "
+            "tar -xzf, give another --data-dir, or omit it to download the archive."
         )
     return folder
 
@@ -135,7 +136,7 @@ def _find_cached(archive: Archive) -> Path:
         if not _explain_missing(archive, folder):
             return folder
     file = cache / archive.file
-    remedy = f"put {archive.file} into {cache}, or give the folder that holds {archive.folder} with --data-dir"
+    remedy = f"Put {archive.file} into {cache}, or give the folder that contains {archive.folder} with --data-dir."
     fetch(archive.url, file, archive.sha256, remedy)
     _unpack(archive, file, cache)
     return cache / archive.folder
@@ -159,13 +160,19 @@ def _unpack(archive: Archive, file: Path, cache: Path) -> None:
                         (Path(scratch) / Path(member.name).name).write_bytes(content.read())
             missing = _explain_missing(archive, Path(scratch))
             if missing:
-                raise DataError(f"{file} lacks {', '.join(missing)}: remove it, and it is downloaded again")
+                raise DataError(
+                    f"{file} does not contain {', '.join(missing)}. Remove it, and run the same command again to "
+                    "download it."
+                )
             folder = cache / archive.folder
             folder.mkdir(exist_ok=True)
             for path in Path(scratch).iterdir():
                 os.replace(path, folder / path.name)
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise DataError(f"cannot unpack {file} into {cache} ({error}): free space, or remove the file") from error
+        raise DataError(
+            f"Cannot unpack {file} into {cache} ({error}). Free some disk space, or remove the file to download it "
+            "again."
+        ) from error
 
 
 # Reading the batches
@@ -177,7 +184,7 @@ def _read_classes(archive: Archive, path: Path) -> tuple[str, ...]:
         return archive.classes
     names = _read_pickle(path).get(archive.names_key)
     if not isinstance(names, list) or not names or not all(isinstance(name, (bytes, str)) for name in names):
-        raise DataError(f"{path} has no list of {archive.names_key}: unpack the archive again, or remove this file")
+        raise DataError(f"{path} has no list named {archive.names_key}. Unpack the archive again, or remove this file.")
     return tuple(_to_text(name) for name in names)
 
 
@@ -192,15 +199,17 @@ def _read_batch(path: Path, labels_key: str, classes: int) -> Split:
     content = _read_pickle(path)
     data, labels = content.get("data"), content.get(labels_key)
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072:
-        raise DataError(f"{path} holds {_describe_value(data)} as data, not uint8 (n, 3072): {_NO_BATCH}")
+        raise DataError(f"{path} {_NO_BATCH}: data is {_describe_value(data)} instead of uint8 (n, 3072). {_UNPACK}")
     if not _as_whole_numbers(labels):
-        raise DataError(f"{path} holds {_describe_value(labels)} as {labels_key}, not whole numbers: {_NO_BATCH}")
+        raise DataError(
+            f"{path} {_NO_BATCH}: {labels_key} is {_describe_value(labels)} instead of whole numbers. {_UNPACK}"
+        )
     numbers = np.asarray(labels, np.int64)
     if len(data) == 0 or len(numbers) != len(data):
-        raise DataError(f"{path} has {len(data)} images and {len(numbers)} labels: unpack the archive again")
+        raise DataError(f"{path} has {len(data)} images and {len(numbers)} labels. {_UNPACK}")
     wrong = numbers[(numbers < 0) | (numbers >= classes)]
     if wrong.size:
-        raise DataError(f"{path} has the label {wrong[0]}, and there are {classes} classes: {_NO_BATCH}")
+        raise DataError(f"{path} {_NO_BATCH}: it has the label {wrong[0]}, but there are {classes} classes. {_UNPACK}")
     pixels = data.reshape(-1, *PIXELS).transpose(0, 2, 3, 1)  # (n, 32, 32, 3)
     return Split(np.ascontiguousarray(pixels), numbers)
 
@@ -278,8 +287,8 @@ class _ArrayUnpickler(pickle.Unpickler):
         wanted = f"{module}.{name}"
         if wanted not in _ADMITTED:
             raise DataError(
-                f"{self._name} asks for {wanted}; a batch holds NumPy arrays and nothing else, "
-                "so it was not read: get the file from a source that you trust"
+                f"{self._name} was not read, because it asks for {wanted}. A CIFAR batch contains only NumPy "
+                "arrays. Get the file from a source that you trust."
             )
         return _ADMITTED[wanted]
 
@@ -294,15 +303,17 @@ def _read_pickle(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             content = _ArrayUnpickler(file, path.name).load()
         if not isinstance(content, dict):
-            raise DataError(f"{path} holds {_describe_value(content)}, not a dictionary: {_NO_BATCH}")
+            raise DataError(
+                f"{path} {_NO_BATCH}: it contains {_describe_value(content)} instead of a dictionary. {_UNPACK}"
+            )
         return {_to_text(key): _unwrap(value) for key, value in content.items()}
     except DataError:
         raise
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
+        raise DataError(f"Cannot read {path} ({error.strerror}). Check its permissions.") from error
     except Exception as error:  # pickle does not document what a damaged file raises
         what = f"{type(error).__name__}: {error}"
-        raise DataError(f"{path} is damaged or cut off ({what}): unpack the archive again") from error
+        raise DataError(f"{path} is damaged or truncated ({what}). {_UNPACK}") from error
 
 
 def _unwrap(value: Any) -> Any:

@@ -30,7 +30,7 @@ def fetch(url: str, path: Path, sha256: str, remedy: str) -> None:
         url: http or https address.
         path: where the finished file is put. Its folder is created.
         sha256: 64 hexadecimal digits.
-        remedy: what the user can do without a network. Error messages end with it.
+        remedy: a sentence that says what the user can do without a network. Error messages end with it.
 
     Raises:
         DataError: if there is no network, a request receives nothing, the hash differs (the file is removed), the disk
@@ -46,7 +46,7 @@ def fetch(url: str, path: Path, sha256: str, remedy: str) -> None:
             os.fsync(part.fileno())
             os.replace(part.name, path)
     except OSError as error:
-        raise DataError(f"cannot write {path} ({error.strerror or error}): {remedy}") from error
+        raise DataError(f"Cannot write {path} ({error.strerror or error}). {remedy}") from error
 
 
 @contextlib.contextmanager
@@ -56,7 +56,7 @@ def _find_partial(path: Path) -> Iterator[BinaryIO]:
         try:
             fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise DataError(f"another process is downloading {path}: wait until it ends") from None
+            raise DataError(f"Another process is downloading {path}. Wait until it ends.") from None
         yield part
 
 
@@ -75,7 +75,7 @@ def _is_complete(url: str, part: BinaryIO, remedy: str) -> None:
         except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
             reason = str(getattr(error, "reason", "") or error or type(error).__name__)
         if part.seek(0, os.SEEK_END) <= before:
-            raise DataError(f"cannot download {url} ({reason}): {remedy}")
+            raise DataError(f"Cannot download {url} ({reason}). {remedy}")
 
 
 def _transfer(url: str, part: BinaryIO) -> bool:
@@ -113,4 +113,7 @@ def _refuse_other(url: str, part: BinaryIO, sha256: str, remedy: str) -> None:
         digest.update(piece)
     if digest.hexdigest() != sha256:
         os.unlink(part.name)
-        raise DataError(f"{url} gave a file with SHA-256 {digest.hexdigest()}, not {sha256}; it was removed: {remedy}")
+        raise DataError(
+            f"The file from {url} was removed, because its SHA-256 is {digest.hexdigest()} instead of {sha256}. "
+            f"{remedy}"
+        )

@@ -109,14 +109,14 @@ def list_images(root: Path, seed: int) -> Listing:
         DataError: if there is no such folder, no image in it, or no image to train on.
     """
     if not root.is_dir():
-        what = "is a file" if root.exists() else "is not there"
-        raise DataError(f"the folder {root} {what}: give folder:PATH with the path of a folder of images")
+        what = f"{root} is a file" if root.exists() else f"The folder {root} does not exist"
+        raise DataError(f"{what}. Use --dataset folder:PATH with the path of a folder of images.")
     every = sorted(_walk(root))
     paths = [path for path in every if os.path.splitext(path)[1].lower() in ENDINGS]
     if not paths:
         raise DataError(
-            f"{root} holds no images ({len(every)} other files{': ' + every[0] if every else ''}): "
-            f"give a folder with {', '.join(sorted(ENDINGS))} files"
+            f"{root} contains no images ({len(every)} other files{', such as ' + every[0] if every else ''}). "
+            f"Give a folder with {', '.join(sorted(ENDINGS))} files."
         )
     train, test, outside = _find_splits(root, paths, seed)
     names = [_find_class(path) for path in (*train, *test)]
@@ -149,7 +149,7 @@ def _find_splits(root: Path, paths: Sequence[str], seed: int) -> tuple[list[str]
     if not train:
         train, rest = [path for path in paths if not path.startswith("test/")], 0
     if not train:
-        raise DataError(f"{root} holds images under test/ only: put those to train on under train/")
+        raise DataError(f"{root} has images only in test/. Put the images to train on in train/.")
     if not test:
         away = choose_held_out(len(train), seed)
         test = [path for path, out in zip(train, away) if out]
@@ -182,8 +182,8 @@ def _refuse_few(listing: Listing, at_least: int) -> None:
     """Check that the training images fill one batch, before any file is opened."""
     if listing.train < at_least:
         raise DataError(
-            f"the batch size is {at_least} and there are {listing.train} images to train on in {listing.root}: "
-            f"give a batch size from 1 to {listing.train}"
+            f"The batch size ({at_least}) is larger than the training set ({listing.train} images in {listing.root}). "
+            f"Use --batch-size {listing.train} or less."
         )
 
 
@@ -266,8 +266,8 @@ def read_all(listing: Listing, shape: Shape, held: np.ndarray | None = None) -> 
 def _refuse_nothing_left(listing: Listing, why: str) -> DataError:
     """Return the error for a folder without a usable image."""
     return DataError(
-        f"none of the {len(listing.paths)} images in {listing.root} can be used ({listing.paths[0]}: {why}): "
-        "give another folder"
+        f"None of the {len(listing.paths)} images in {listing.root} can be used. "
+        f"The first problem is in {listing.paths[0]}: {why}. Use another folder."
     )
 
 
@@ -322,8 +322,8 @@ def _refuse_change(root: Path, before: Mapping[str, Any] | None, now: Mapping[st
     if before and any(before.get(key) != now[key] for key in ("content", "shape", "skipped", "classes")):
         old, new = ((one["counts"]["train"], one["counts"]["test"]) for one in (before, now))
         raise DataError(
-            f"{root} is not what this run began with ({old[0]} + {old[1]} images then, {new[0]} + {new[1]} now, or "
-            "others): put the old files back, or start over with --fresh"
+            f"The images in {root} have changed since this run began (training and test images: {old[0]} + {old[1]} "
+            f"then, {new[0]} + {new[1]} now). Restore the old files, or start a new run with --fresh."
         )
 
 
@@ -336,8 +336,10 @@ def _make_dataset(name: str, listing: Listing, found: FoundImages, images: Any, 
     train = int(record["counts"]["train"])
     labels = listing.labels[_list_readable(listing, found)]
     if train in (0, len(labels)):
-        split = "train on" if train == 0 else "hold out"
-        raise DataError(f"{listing.root} has no readable image to {split}: see that it holds two sound images or more")
+        split = "train on" if train == 0 else "test with"
+        raise DataError(
+            f"{listing.root} has no readable image to {split}. It must contain at least two readable images."
+        )
     first, second = slice(0, train), slice(train, None)
     splits = Split(images[first], labels[first]), Split(images[second], labels[second])
     return DataSet(name, splits[0], splits[1], listing.classes, record)
@@ -418,5 +420,5 @@ class FolderImages:
             return image_file.read_pixels(path.read_bytes(), self._shape)
         except (UnreadableError, OSError) as error:
             raise DataError(
-                f"{path} could be read before and cannot now ({error}): put it back, or start over with --fresh"
+                f"{path} can no longer be read ({error}). Restore it, or start a new run with --fresh."
             ) from error

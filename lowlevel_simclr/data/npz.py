@@ -33,7 +33,7 @@ def load(path: Path, seed: int = 0) -> DataSet:
     arrays = _read_arrays(path)
     key, labels_key = ("x_train", "y_train") if "x_train" in arrays else ("images", "labels")
     if key not in arrays:
-        raise DataError(f"{path} holds {', '.join(sorted(arrays)) or 'nothing'}: give arrays {KEYS}")
+        raise DataError(f"{path} has the arrays {', '.join(sorted(arrays)) or 'none'}. It needs {KEYS}.")
     train = _read_split(path, arrays, key, labels_key)
     if "x_test" in arrays:
         test = _read_split(path, arrays, "x_test", "y_test")
@@ -42,7 +42,7 @@ def load(path: Path, seed: int = 0) -> DataSet:
         train, test = (Split(train.images[rows], train.labels[rows]) for rows in (~away, away))
     if train.images.shape[1:] != test.images.shape[1:]:
         shapes = f"{train.images.shape[1:]} in {key} and {test.images.shape[1:]} in x_test"
-        raise DataError(f"{path} has images of {shapes}: give one shape")
+        raise DataError(f"{path} has images of shape {shapes}. Both must have the same shape.")
     return DataSet(f"npz:{path.name}", train, test, _read_classes(path, arrays, train, test))
 
 
@@ -53,7 +53,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         DataError: if there is no such file, it is not an npz file, or an array is damaged or holds Python objects.
     """
     if not path.is_file():
-        raise DataError(f"there is no file {path}: give npz:PATH with the path of an .npz file")
+        raise DataError(f"The file {path} does not exist. Use --dataset npz:PATH with the path of an .npz file.")
     try:
         with path.open("rb") as file:
             stored = np.load(file, allow_pickle=False)
@@ -61,7 +61,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
                 raise ValueError("it is a single array")
             return {name: stored[name] for name in stored.files}
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} is no npz file of plain arrays ({error}): write it with numpy.savez") from error
+        raise DataError(f"{path} is not an npz file of plain arrays ({error}). Write it with numpy.savez.") from error
 
 
 def _read_split(path: Path, arrays: dict[str, np.ndarray], key: str, labels_key: str) -> Split:
@@ -71,8 +71,8 @@ def _read_split(path: Path, arrays: dict[str, np.ndarray], key: str, labels_key:
         images = images[..., None]
     if images.dtype != np.uint8 or images.ndim != 4 or not 1 <= images.shape[-1] <= 4 or 0 in images.shape:
         raise DataError(
-            f"{path} has {key} of {arrays[key].dtype} {arrays[key].shape}: give uint8 pixels from 0 to 255, "
-            "(n, height, width, channels) with 1 to 4 channels"
+            f"{key} in {path} is {arrays[key].dtype} {arrays[key].shape}. It must be uint8 pixels from 0 to 255 of "
+            "shape (n, height, width, channels), with 1 to 4 channels."
         )
     return Split(np.ascontiguousarray(images), _read_labels(path, arrays.get(labels_key), labels_key, len(images)))
 
@@ -84,7 +84,7 @@ def _read_labels(path: Path, labels: np.ndarray | None, key: str, count: int) ->
     flat = labels.reshape(len(labels)) if labels.ndim == 2 and labels.shape[1] == 1 else labels
     if flat.shape != (count,) or flat.dtype.kind not in "iu" or flat.min() < 0:
         raise DataError(
-            f"{path} has {key} of {labels.dtype} {labels.shape}: give {count} whole numbers from 0, one an image"
+            f"{key} in {path} is {labels.dtype} {labels.shape}. It must be {count} whole numbers from 0, one per image."
         )
     return flat.astype(np.int64)
 
@@ -96,5 +96,5 @@ def _read_classes(path: Path, arrays: dict[str, np.ndarray], train: Split, test:
         return tuple(str(number) for number in range(count))
     names = arrays["classes"]
     if names.ndim != 1 or names.dtype.kind != "U" or len(names) < count:
-        raise DataError(f"{path} has classes of {names.dtype} {names.shape}: give {count} names or more, as text")
+        raise DataError(f"classes in {path} is {names.dtype} {names.shape}. It must be at least {count} names as text.")
     return tuple(str(name) for name in names)

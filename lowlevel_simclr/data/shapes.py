@@ -119,7 +119,7 @@ def draw_shapes(count: int, seed: int, first: int = 0) -> tuple[np.ndarray, np.n
         ((2, 32, 32, 3), [0, 1])
     """
     if count < 0:
-        raise ValueError(f"cannot draw {count} images: give a count of 0 or more")
+        raise ValueError(f"count is {count}. It must be 0 or more.")
     index = np.arange(first, first + count, dtype=np.int64)
     images = np.empty((count, SIZE, SIZE, 3), np.uint8)
     for start in range(0, count, _CHUNK):

@@ -96,7 +96,9 @@ class FusedBatchNorm(tf.keras.layers.BatchNormalization):
         refused = {name: options[name] for name in ("renorm", "synchronized") if options.get(name)}
         refused |= {name: False for name in ("scale",) if options.get(name) is False}
         if refused:
-            raise ValueError(f"the fused BatchNorm has no {refused}: use tf.keras.layers.BatchNormalization for that")
+            raise ValueError(
+                f"FusedBatchNorm does not support {refused}. Use tf.keras.layers.BatchNormalization for that."
+            )
 
     def build(self, input_shape: Any) -> None:
         """Create the four variables, (C,) each.
@@ -109,7 +111,10 @@ class FusedBatchNorm(tf.keras.layers.BatchNormalization):
         """
         axes = tf.nest.flatten(self.axis)
         if len(input_shape) != 4 or len(axes) != 1 or axes[0] not in (-1, 3):
-            raise ValueError(f"the fused BatchNorm is for (B, H, W, C) and its last axis, not {input_shape}, {axes}")
+            raise ValueError(
+                f"FusedBatchNorm normalises the last axis of (B, H, W, C), but the input has shape {input_shape} and "
+                f"the axis is {axes}. Use tf.keras.layers.BatchNormalization for that."
+            )
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor, training: bool | None = None, mask: Any = None) -> tf.Tensor:
@@ -160,7 +165,10 @@ class FusedBatchNorm(tf.keras.layers.BatchNormalization):
             ValueError: if the batch cannot be divided into whole groups.
         """
         if x.shape[0] is None or x.shape[0] % (2 * group):
-            raise ValueError(f"a batch of {x.shape[0]} views has no groups of {group} images: give a divisor")
+            raise ValueError(
+                f"A batch of {x.shape[0]} views cannot be divided into ghost groups of {group} images. Use a group "
+                "size that divides the number of images."
+            )
         inner = [x.shape[0] // 2 // group, group, *x.shape[1:]]  # groups, images, H, W, C
         by_group = tf.transpose(tf.reshape(x, [2, *inner]), [1, 0, 2, 3, 4, 5])
         parts = tf.unstack(tf.reshape(by_group, [inner[0], 2 * group, *x.shape[1:]]))

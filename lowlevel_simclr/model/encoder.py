@@ -105,24 +105,24 @@ def measure_reduction(name: str, stem: str) -> int:
 
 def _check_choice(name: str, stem: str, image_size: int, channels: int, weights: str) -> None:
     if name not in ENCODERS:
-        raise ValueError(f"there is no encoder '{name}': give one of {', '.join(ENCODERS)}")
+        raise ValueError(f"There is no encoder '{name}'. Use one of {', '.join(ENCODERS)}.")
     if stem not in STEMS:
-        raise ValueError(f"there is no stem '{stem}': give one of {', '.join(STEMS)}")
+        raise ValueError(f"There is no stem '{stem}'. Use one of {', '.join(STEMS)}.")
     if channels < 1:
-        raise ValueError(f"views of {channels} channels cannot be: give at least 1")
+        raise ValueError(f"Views cannot have {channels} channels. Use at least 1.")
     least = measure_reduction(name, stem) // 2 + 1
     if image_size < least:
         raise ValueError(
-            f"views of {image_size} pixels are too small for {name} with the {stem} stem: they would be a single pixel "
-            f"before its last stage; give at least {least}"
+            f"Views of {image_size} pixels are too small for {name} with the {stem} stem: only one pixel would be left "
+            f"before the last stage. Use an image size of {least} or more."
         )
     if weights == "imagenet" and (name, stem, channels) != ("resnet50", "imagenet", 3):
         raise ValueError(
             f"ImageNet weights are for resnet50 with the imagenet stem and 3 channels, not for {name} with the {stem} "
-            f"stem and {channels}: choose those, or random weights"
+            f"stem and {channels} channels. Use those, or random weights."
         )
     if weights not in ("random", "imagenet") and not Path(weights).is_file():
-        raise ValueError(f"there is no file of weights '{weights}': give its path, or random, or imagenet")
+        raise ValueError(f"There is no weights file '{weights}'. Give the path of a file, or random, or imagenet.")
 
 
 def _make_input(shape: Shape) -> Any:

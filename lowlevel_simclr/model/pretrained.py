@@ -29,7 +29,8 @@ def load_imagenet() -> tf.keras.Model:
         )
     except Exception as error:  # Keras raises a plain Exception if a download fails
         raise ValueError(
-            f"the ImageNet weights of ResNet-50 could not be downloaded ({error}): put {IMAGENET_FILE} into {folder}"
+            f"The ImageNet weights of ResNet-50 could not be downloaded ({error}). Download {IMAGENET_FILE} yourself "
+            f"and put it into {folder}."
         ) from error
 
 
@@ -82,7 +83,7 @@ def load_file(model: tf.keras.Model, path: str) -> None:
         if model.name == "resnet50" and _load_biased(model, path):
             return
         raise ValueError(
-            f"the weights in '{path}' are not of {model.name} with this stem and these channels: {error}"
+            f"The weights in '{path}' do not fit {model.name} with this stem and this number of channels: {error}"
         ) from error
     model.set_weights(twin.get_weights())
 

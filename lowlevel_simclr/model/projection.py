@@ -37,9 +37,11 @@ def build_projection_head(
         (None, 128)
     """
     if batch_norm not in HEAD_BATCH_NORMS:
-        raise ValueError(f"there is no BatchNorm '{batch_norm}' of the head: give one of {', '.join(HEAD_BATCH_NORMS)}")
+        raise ValueError(
+            f"There is no BatchNorm '{batch_norm}' of the projection head. Use one of {', '.join(HEAD_BATCH_NORMS)}."
+        )
     if not widths or min(widths) < 1:
-        raise ValueError(f"the projection widths are {tuple(widths)}: give at least one, each at least 1")
+        raise ValueError(f"The projection widths are {tuple(widths)}. Give at least one width, each at least 1.")
     precision = tf.keras.mixed_precision.global_policy().compute_dtype
     h = x = tf.keras.Input((dim,), dtype=precision, name="h")
     for place, width in enumerate(widths):

@@ -85,7 +85,10 @@ def refuse_missing(trained: Sequence[Variable], gradients: Sequence[tf.Tensor | 
     """
     for variable, gradient in zip(trained, gradients):
         if gradient is None:
-            raise ValueError(f"the loss does not reach {keras.find_variable_path(variable)}: it has no gradient")
+            raise ValueError(
+                f"The variable {keras.find_variable_path(variable)} has no gradient, because the loss does not depend "
+                "on it. Freeze the variable, or use it in the loss."
+            )
 
 
 class Sgd(Optimizer):
@@ -236,7 +239,7 @@ class AddonsLamb(Optimizer):
     ) -> None:
         super().__init__(trained, weight_decay)
         tfa = keras.import_tensorflow_addons()
-        assert tfa is not None, "tensorflow-addons cannot be imported here"
+        assert tfa is not None, "tensorflow-addons cannot be imported. Install it, or use Lamb."
         # tensorflow-addons takes regular expressions over names to exclude variables from decay. Each variable of rank
         # 0 or 1 gets an expression with its own name.
         excluded = [f"^{variable.name}$" for variable, decays in zip(self.trained, self.decayed) if not decays]
@@ -309,7 +312,7 @@ def build_optimizer(
     if name == "lamb":
         kind = Lamb if keras.import_tensorflow_addons() is None else AddonsLamb
         return kind(variables, weight_decay, beta_1, beta_2, epsilon)
-    raise ValueError(f"there is no optimizer '{name}': give one of {', '.join(OPTIMIZERS)}")
+    raise ValueError(f"There is no optimizer '{name}'. Use one of {', '.join(OPTIMIZERS)}.")
 
 
 def describe_variables(optimizer: Optimizer) -> list[dict[str, Any]]:

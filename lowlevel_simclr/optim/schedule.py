@@ -25,7 +25,7 @@ def scale_learning_rate(base: float, batch_size: int, rule: str) -> float:
     """
     factors = {"none": 1.0, "linear": batch_size / 256, "sqrt": math.sqrt(batch_size)}
     if rule not in factors:
-        raise ValueError(f"there is no learning-rate scaling '{rule}': give one of {', '.join(factors)}")
+        raise ValueError(f"There is no learning-rate scaling '{rule}'. Use one of {', '.join(factors)}.")
     return base * factors[rule]
 
 

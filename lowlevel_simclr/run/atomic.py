@@ -81,9 +81,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
     except ValueError as error:
-        raise RunError(f"{path} is no JSON ({error}): mend it, or choose another folder") from None
+        raise RunError(f"{path} is not valid JSON ({error}). Repair it, or choose another folder.") from None
     if not isinstance(value, dict):
-        raise RunError(f"{path} holds no JSON object and so is not of a run: choose another folder")
+        raise RunError(f"{path} does not contain a JSON object, so it does not belong to a run. Choose another folder.")
     return value
 
 
@@ -126,7 +126,7 @@ def explain_os_errors(what: str, folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            remedy = "free some space and run the same command again"
+            remedy = "Free some disk space, then run the same command again."
         else:
-            remedy = "see that it can be written, or choose another folder with --out"
-        raise RunError(f"cannot {what} {folder}: {error.strerror or error}; {remedy}") from error
+            remedy = "Check its permissions, or choose another folder with --out."
+        raise RunError(f"Cannot {what} {folder}: {error.strerror or error}. {remedy}") from error

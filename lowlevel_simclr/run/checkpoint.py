@@ -83,8 +83,8 @@ def save(folder: Path, step: int, arrays: Mapping[str, np.ndarray], meta: Mappin
         _prune(folder, step, keep)
     except OSError as error:
         raise CheckpointError(
-            f"cannot save the checkpoint of step {step} in {folder}: {error.strerror or error}; earlier "
-            "checkpoints are as they were: free some space or mend the folder, and run the same command again"
+            f"Cannot save the checkpoint of step {step} in {folder}: {error.strerror or error}. Earlier checkpoints "
+            "are unchanged. Free some disk space or fix the folder, then run the same command again."
         ) from error
     return path
 
@@ -96,12 +96,12 @@ def _refuse_unsavable(step: int, arrays: Mapping[str, np.ndarray], keep: int) ->
         ValueError: see `save`.
     """
     if step < 0 or keep < 1:
-        raise ValueError(f"step is {step} and keep is {keep}: give at least 0 and at least 1")
+        raise ValueError(f"step is {step} and keep is {keep}. They must be at least 0 and at least 1.")
     for name, array in arrays.items():
         if array.dtype.kind not in KINDS:
-            raise ValueError(f"array '{name}' has dtype {array.dtype}, which does not come back: cast it")
+            raise ValueError(f"Array '{name}' has dtype {array.dtype}, which cannot be saved. Cast it first.")
         if name == META:
-            raise ValueError(f"an array is named '{META}', as the list of arrays is: give it another name")
+            raise ValueError(f"The name '{META}' is reserved. Give the array another name.")
 
 
 def _write(file: BinaryIO, step: int, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
@@ -177,7 +177,7 @@ def load(path: Path) -> Checkpoint:
         raise DamageError(f"{type(error).__name__}: {error}") from error
     found = {name: (array.dtype.str, array.shape) for name, array in arrays.items()}
     if found != listed:
-        raise DamageError("its arrays are not those that were saved")
+        raise DamageError("its arrays differ from its list of saved arrays")
     return checkpoint
 
 
@@ -227,17 +227,17 @@ def load_latest(folder: Path) -> Checkpoint | None:
             try:
                 return _load_sound(files[step], step)
             except DamageError as error:
-                print(f"{files[step]} cannot be used ({error}): trying the one before it", file=sys.stderr)
+                print(f"{files[step]} cannot be used ({error}). Trying the previous checkpoint.", file=sys.stderr)
     except (OSError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise CheckpointError(
-            f"cannot read the checkpoints in {folder}: {reason}; nothing was changed: see that they can be read, and "
-            "run the same command again"
+            f"Cannot read the checkpoints in {folder}: {reason}. Nothing was changed. Check their permissions, then "
+            "run the same command again."
         ) from error
     if files:
         raise CheckpointError(
-            f"none of the {len(files)} checkpoints in {folder} can be used; nothing was changed: bring back a sound "
-            "one, or give --fresh to start over in another folder"
+            f"None of the {len(files)} checkpoints in {folder} can be used. Nothing was changed. Restore a good one, "
+            "or use --fresh to start a new run in another folder."
         )
     return None
 
@@ -252,10 +252,10 @@ def _load_sound(path: Path, step: int) -> Checkpoint:
     """
     checkpoint = load(path)
     if checkpoint.step != step:
-        raise DamageError(f"it holds step {checkpoint.step}")
+        raise DamageError(f"it contains step {checkpoint.step}")
     name = find_non_finite(checkpoint.arrays)
     if name is not None:
-        raise DamageError(f"'{name}' in it has a number that is NaN or infinite")
+        raise DamageError(f"its array '{name}' contains NaN or infinite values")
     return checkpoint
 
 
@@ -273,6 +273,6 @@ def set_later_aside(folder: Path, step: int) -> list[Path]:
         return [set_aside(files[number]) for number in sorted(files) if number > step]
     except OSError as error:
         raise CheckpointError(
-            f"cannot rename a checkpoint that is not used in {folder}: {error.strerror or error}; see that the folder "
-            "can be written, and run the same command again"
+            f"Cannot rename an unused checkpoint in {folder}: {error.strerror or error}. Check the folder's "
+            "permissions, then run the same command again."
         ) from error

@@ -45,7 +45,8 @@ def _lock_for_training(folder: Path) -> BinaryIO:
     except BlockingIOError:
         holder = path.read_text().strip() or "another process"
         raise RunError(
-            f"{holder} is training in {folder}: wait until it ends, or choose another folder with --out"
+            f"{holder.capitalize()} is already training in {folder}. Wait until it ends, or choose another folder "
+            "with --out."
         ) from None
     file.truncate(0)
     file.write(f"process {os.getpid()}\n".encode())
@@ -187,7 +188,7 @@ class Run:
                 beside = choose_free_name(path, "damaged")
                 write_atomically(beside, lambda file: file.write(old))
                 print(
-                    f"{damaged} damaged lines of {path} are left out; the file as it was is {beside.name}",
+                    f"Removed {damaged} damaged lines from {path}. The old file is kept as {beside.name}.",
                     file=sys.stderr,
                 )
             write_atomically(path, lambda file: file.write(new))
@@ -204,7 +205,7 @@ class Run:
         with explain_os_errors("rename the metrics of", self.folder):
             beside = choose_free_name(path, "unused")
             os.replace(path, beside)
-        print(f"{self.folder} has no checkpoint: training starts at step 0, and the old metrics are {beside.name}")
+        print(f"{self.folder} has no checkpoint. Training starts at step 0. The old metrics are kept as {beside.name}.")
 
 
 def _to_json_number(value: Any) -> Any:
@@ -305,13 +306,14 @@ def _refuse_foreign(folder: Path) -> None:
     if not folder.exists():
         return
     if not folder.is_dir():
-        raise RunError(f"{folder} is a file: choose a folder with --out")
+        raise RunError(f"{folder} is a file. Choose a folder with --out.")
     # A preview leaves plots. A run that was killed early leaves its lock and an unfinished config.json.
     ours = {"plots", TRAINING_LOCK, "config.json.tmp"}
     others = sorted(path.name for path in folder.iterdir() if path.name not in ours)
     if others and not (folder / "config.json").exists():
         raise RunError(
-            f"{folder} is not empty and holds no run (it holds {others[0]}): choose another folder with --out"
+            f"{folder} is not empty and is not a run folder (it contains {others[0]}). Choose another folder with "
+            "--out."
         )
 
 
@@ -325,13 +327,13 @@ def _refuse_other(folder: Path, difference: Difference) -> None:
         lines = difference(read_json(folder / "config.json"))
     except ValueError as error:
         raise RunError(
-            f"{folder} holds no run that this version can resume ({error}): start over with --fresh, or "
-            "choose another folder with --out"
+            f"This version cannot resume the run in {folder} ({error}). Start a new run with --fresh, or choose "
+            "another folder with --out."
         ) from None
     if lines:
         changes = "".join(f"\n  {line}" for line in lines)
         raise RunError(
-            f"{folder} holds a run of another configuration:{changes}\n"
-            f"Give its values to resume it, --fresh to start in {choose_fresh_folder(folder)}, or another folder "
-            "with --out."
+            f"{folder} contains a run with other settings:{changes}\n"
+            f"Use its values to resume it, --fresh to start a new run in {choose_fresh_folder(folder)}, or --out to "
+            "choose another folder."
         )

@@ -40,7 +40,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         RunError: if the folder holds no run.
     """
     if not (folder / "config.json").is_file():
-        raise RunError(f"{folder} holds no run (no config.json): give the folder that training wrote")
+        raise RunError(f"{folder} is not a run folder (it has no config.json). Give the folder that training wrote.")
     return read_json(folder / "config.json")
 
 
@@ -60,7 +60,7 @@ def read_metrics(folder: Path) -> list[Row]:
         if row is not None:
             rows.append(row)
         elif any(lines[number:]):
-            raise RunError(f"line {number} of {path} is no row of a step: mend or remove that line")
+            raise RunError(f"Line {number} of {path} is not a row of metrics. Repair or remove it.")
     return rows
 
 
@@ -95,8 +95,8 @@ def merge_evaluation(folder: Path, step: int, results: Mapping[str, Any]) -> dic
     def of_this_step(old: Mapping[str, Any]) -> Mapping[str, Any]:
         if old.get("step", step) > step:
             raise RunError(
-                f"{path} is about step {old['step']} by now and these results are about step {step}, so it stays as it "
-                "is: evaluate again, or remove it first"
+                f"{path} already has results of step {old['step']}, and these are of step {step}, so it was not "
+                "changed. Evaluate again, or remove it first."
             )
         return old if old.get("step") == step else {}
 

@@ -60,9 +60,11 @@ def assign_named(variables: dict[str, Variable], arrays: dict[str, np.ndarray]) 
     """
     for name, variable in variables.items():
         if name not in arrays:
-            raise ValueError(f"it has no '{name}'")
+            raise ValueError(f"the array '{name}' is missing")
         if tuple(variable.shape) != arrays[name].shape:
-            raise ValueError(f"'{name}' has shape {arrays[name].shape} there and {tuple(variable.shape)} here")
+            raise ValueError(
+                f"the array '{name}' has shape {arrays[name].shape}, but the variable has {tuple(variable.shape)}"
+            )
     for name, variable in variables.items():
         variable.assign(arrays[name])
 

@@ -20,7 +20,7 @@ def set_precision(precision: str) -> None:
         ValueError: if the precision is unknown.
     """
     if precision not in POLICIES:
-        raise ValueError(f"there is no precision '{precision}': give one of {', '.join(POLICIES)}")
+        raise ValueError(f"There is no precision '{precision}'. Use one of {', '.join(POLICIES)}.")
     tf.keras.mixed_precision.set_global_policy(POLICIES[precision])
 
 

@@ -49,21 +49,23 @@ def test_a_value_comes_in_the_type_of_its_field(name, given, converted):
 @pytest.mark.parametrize(
     ("name", "value", "wanted"),
     [
-        ("temperature", 20.0, "a number, at least 0.001 and at most 10"),
-        ("temperature", float("nan"), "a number, at least 0.001"),
-        ("hue", (0.2, 0.1), "two numbers, the low end and then the high end, each at least -0.5 and at most 0.5"),
+        ("temperature", 20.0, "a number of at least 0.001 and at most 10"),
+        ("temperature", float("nan"), "a number of at least 0.001"),
+        ("hue", (0.2, 0.1), "two numbers, low and then high, each at least -0.5 and at most 0.5"),
         ("projection_widths", (8, 0), "one or more whole numbers, each at least 1"),
-        ("batch_size", True, "a whole number, at least 2"),
-        ("clip", 1, "a truth value"),
+        ("batch_size", True, "a whole number of at least 2"),
+        ("clip", 1, "a boolean"),
     ],
 )
 def test_a_value_that_breaks_its_rule_is_refused_with_the_rule(name, value, wanted):
-    with pytest.raises(ConfigError, match=f"{fields.list_fields()[name].flag} is .*: give {wanted}"):
+    with pytest.raises(ConfigError, match=f"{fields.list_fields()[name].flag} is .*. It must be {wanted}"):
         fields.check_field(fields.list_fields()[name], value)
 
 
 def test_a_choice_is_suggested_where_one_is_near():
     field = fields.list_fields()["encoder"]
-    with pytest.raises(ConfigError, match="there is no --encoder 'resnet-50': did you mean resnet50\\? .known: .*"):
+    with pytest.raises(
+        ConfigError, match="There is no --encoder 'resnet-50'. Did you mean resnet50\\? Known names: .*"
+    ):
         fields.check_field(field, "resnet-50")
     assert fields.suggest_nearest("qqqqq", ["resnet50"]) == ""

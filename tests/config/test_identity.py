@@ -35,19 +35,19 @@ def test_an_absent_setting_takes_its_default():
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"loss": {"temprature": 0.1}}, "there is no setting 'loss.temprature': did you mean temperature\\?"),
-        ({"data": {"temperature": 0.1}}, "there is no setting 'data.temperature'"),
-        ({"optimiser": {}}, "there is no section 'optimiser' of settings: did you mean optimizer\\?"),
-        ({"loss": 0.1}, "there is no section 'loss' of settings"),
-        ({"train": {"batch_size": "256"}}, "--batch-size is 256: give a whole number"),
-        ({"train": {"batch_size": 256.0}}, "--batch-size is 256.0: give a whole number"),
-        ({"train": {"batch_size": True}}, "--batch-size is True: give a whole number"),
-        ({"train": {"deterministic": 1}}, "--deterministic is 1: give a truth value"),
-        ({"loss": {"temperature": True}}, "--temperature is True: give a number"),
-        ({"loss": {"temperature": None}}, "--temperature is none: give a number"),
-        ({"views": {"hue": [0.1]}}, "--hue is 0.1: give two numbers"),
-        ({"views": {"hue": 0.1}}, "--hue is 0.1: give two numbers"),
-        ({"model": {"projection_widths": []}}, "give one or more whole numbers"),
+        ({"loss": {"temprature": 0.1}}, "There is no setting 'loss.temprature'. Did you mean temperature\\?"),
+        ({"data": {"temperature": 0.1}}, "There is no setting 'data.temperature'"),
+        ({"optimiser": {}}, "There is no section of settings named 'optimiser'. Did you mean optimizer\\?"),
+        ({"loss": 0.1}, "There is no section of settings named 'loss'"),
+        ({"train": {"batch_size": "256"}}, "--batch-size is 256. It must be a whole number"),
+        ({"train": {"batch_size": 256.0}}, "--batch-size is 256.0. It must be a whole number"),
+        ({"train": {"batch_size": True}}, "--batch-size is True. It must be a whole number"),
+        ({"train": {"deterministic": 1}}, "--deterministic is 1. It must be a boolean"),
+        ({"loss": {"temperature": True}}, "--temperature is True. It must be a number"),
+        ({"loss": {"temperature": None}}, "--temperature is none. It must be a number"),
+        ({"views": {"hue": [0.1]}}, "--hue is 0.1. It must be two numbers"),
+        ({"views": {"hue": 0.1}}, "--hue is 0.1. It must be two numbers"),
+        ({"model": {"projection_widths": []}}, "It must be one or more whole numbers"),
     ],
 )
 def test_a_stored_config_of_another_kind_is_refused_by_name(values, sentence):
@@ -56,7 +56,7 @@ def test_a_stored_config_of_another_kind_is_refused_by_name(values, sentence):
 
 
 def test_replace_refuses_a_name_that_is_no_setting():
-    with pytest.raises(ConfigError, match="there is no setting 'temprature': did you mean temperature"):
+    with pytest.raises(ConfigError, match="There is no setting 'temprature'. Did you mean temperature"):
         replace(Config(), temprature=0.1)
 
 

@@ -113,19 +113,19 @@ def test_a_device_without_the_memory_is_told(monkeypatch: pytest.MonkeyPatch) ->
         raise tf.errors.ResourceExhaustedError(None, None, "no room")
 
     monkeypatch.setattr(tf, "convert_to_tensor", full)
-    with pytest.raises(dataset.DataError, match="its memory has no room for 138 bytes of images: give host"):
+    with pytest.raises(dataset.DataError, match="has no room for 138 bytes of images. Use --data-on host"):
         batches.keep_on_device(numbered(23), on_gpu=False)
 
 
 @pytest.mark.parametrize("batch_size", [0, 24])
 def test_a_batch_larger_than_the_data_is_refused(batch_size: int) -> None:
-    with pytest.raises(dataset.DataError, match=f"batch size is {batch_size} and there are 23 images .* from 1 to 23"):
+    with pytest.raises(dataset.DataError, match=rf"batch size \({batch_size}\) .* \(23 images\).* from 1 to 23"):
         batches.make_batches(numbered(23), batch_size, 0, 0, 1)
 
 
 @pytest.mark.parametrize("steps", [(3, 2), (-1, 2)])
 def test_steps_that_run_backwards_are_refused(steps: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match=f"steps {steps[0]} to {steps[1]} are none"):
+    with pytest.raises(ValueError, match=f"first_step is {steps[0]} and last_step is {steps[1]}"):
         batches.make_batches(numbered(23), 4, 0, *steps)
 
 

@@ -18,5 +18,5 @@ def test_shapes_are_two_disjoint_splits() -> None:
 
 
 def test_an_unknown_data_set_is_named() -> None:
-    with pytest.raises(dataset.DataError, match="no data set 'mnist': give one of shapes, cifar10, cifar100, folder"):
+    with pytest.raises(dataset.DataError, match="no data set 'mnist'. Use one of shapes, cifar10, cifar100, folder"):
         catalog.load_dataset("mnist")

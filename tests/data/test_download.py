@@ -20,7 +20,7 @@ from lowlevel_simclr.data.dataset import DataError
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 300_000, np.uint8).tobytes()
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
-REMEDY = "put the file into the folder"
+REMEDY = "Put the file into the folder."
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -92,7 +92,7 @@ def test_a_transfer_that_is_cut_off_goes_on_where_it_stopped(server: Server, tmp
 
 def test_what_came_is_kept_and_the_next_call_asks_for_the_rest(server: Server, tmp_path: Path) -> None:
     server.cuts = [100_000, 0]  # then nothing more comes
-    with pytest.raises(DataError, match=f"cannot download {server.url} .the transfer was cut off.: {REMEDY}"):
+    with pytest.raises(DataError, match=f"Cannot download {server.url} .the transfer was cut off.. {REMEDY}"):
         fetch(server, tmp_path / "file")
     assert names(tmp_path) == ["file.part"] and (tmp_path / "file.part").stat().st_size == 100_000
     server.cuts, server.asked = [], []
@@ -119,7 +119,7 @@ def test_another_hash_is_refused_and_the_file_removed(server: Server, tmp_path: 
         (tmp_path / "file.part").write_bytes(before)
     else:
         server.content = CONTENT[:-1] + bytes([CONTENT[-1] ^ 1])
-    with pytest.raises(DataError, match=f"gave a file with SHA-256 [0-9a-f]{{64}}, not {SHA256}; it was removed"):
+    with pytest.raises(DataError, match=f"was removed, because its SHA-256 is [0-9a-f]{{64}} instead of {SHA256}"):
         fetch(server, tmp_path / "file")
     assert names(tmp_path) == []
     server.content = CONTENT
@@ -129,12 +129,12 @@ def test_another_hash_is_refused_and_the_file_removed(server: Server, tmp_path: 
 
 def test_what_the_server_answers_is_told(server: Server, tmp_path: Path) -> None:
     server.status = 404
-    with pytest.raises(DataError, match=f"the server answers 404 Not Found.: {REMEDY}"):
+    with pytest.raises(DataError, match=f"the server answers 404 Not Found.. {REMEDY}"):
         fetch(server, tmp_path / "file")
 
 
 def test_no_network_is_told_at_once(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=f"cannot download http://127.0.0.1:1/x .*Connection refused.*: {REMEDY}"):
+    with pytest.raises(DataError, match=f"Cannot download http://127.0.0.1:1/x .*Connection refused.*. {REMEDY}"):
         download.fetch("http://127.0.0.1:1/x", tmp_path / "file", SHA256, REMEDY)
 
 
@@ -144,7 +144,7 @@ def test_a_server_that_falls_silent_is_not_waited_for(
     released = threading.Event()
     monkeypatch.setattr(download, "TIMEOUT", 0.2)
     monkeypatch.setattr(Handler, "do_GET", lambda handler: released.wait(20))
-    with pytest.raises(DataError, match=f"cannot download .*timed out.*: {REMEDY}"):
+    with pytest.raises(DataError, match=f"Cannot download .*timed out.*. {REMEDY}"):
         fetch(server, tmp_path / "file")
     released.set()
 
@@ -154,7 +154,7 @@ def test_a_full_disk_is_told(server: Server, tmp_path: Path, monkeypatch: pytest
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(DataError, match=f"cannot write .*/file .No space left on device.: {REMEDY}"):
+    with pytest.raises(DataError, match=f"Cannot write .*/file .No space left on device.. {REMEDY}"):
         fetch(server, tmp_path / "file")
     assert not (tmp_path / "file").exists()
 
@@ -162,5 +162,5 @@ def test_a_full_disk_is_told(server: Server, tmp_path: Path, monkeypatch: pytest
 def test_two_processes_do_not_write_into_one_file(server: Server, tmp_path: Path) -> None:
     with open(tmp_path / "file.part", "ab") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(DataError, match="another process is downloading .*/file: wait until it ends"):
+        with pytest.raises(DataError, match="Another process is downloading .*/file. Wait until it ends"):
             fetch(server, tmp_path / "file")

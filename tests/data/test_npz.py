@@ -50,18 +50,18 @@ def test_names_of_classes_may_be_given(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"x": X}, "images.npz holds x: give arrays x_train"),
-        ({"images": X / 255}, r"images of float64 \(20, 9, 11, 3\): give uint8 pixels from 0 to 255"),
-        ({"images": X[0, 0]}, r"images of uint8 \(11, 3\)"),
-        ({"images": X[:0]}, r"images of uint8 \(0, 9, 11, 3\)"),
+        ({"x": X}, "images.npz has the arrays x. It needs x_train"),
+        ({"images": X / 255}, r"images in .* is float64 \(20, 9, 11, 3\). It must be uint8 pixels from"),
+        ({"images": X[0, 0]}, r"images in .* is uint8 \(11, 3\)"),
+        ({"images": X[:0]}, r"images in .* is uint8 \(0, 9, 11, 3\)"),
         ({"images": X.transpose(0, 2, 1, 3).repeat(3, -1)}, "with 1 to 4 channels"),
-        ({"images": X, "labels": Y[:19]}, r"labels of int64 \(19,\): give 20 whole numbers from 0, one an image"),
-        ({"images": X, "labels": Y - 1}, "give 20 whole numbers from 0"),
-        ({"images": X, "labels": Y / 2}, "labels of float64"),
-        ({"images": X, "labels": np.eye(20, dtype=int)}, r"labels of int64 \(20, 20\)"),
-        ({"x_train": X, "x_test": X[:, :8]}, r"\(9, 11, 3\) in x_train and \(8, 11, 3\) in x_test: give one shape"),
-        ({"images": X, "labels": Y, "classes": np.array(["a"])}, "give 3 names or more, as text"),
-        ({"images": np.array([X, None], object)}, "no npz file of plain arrays .*allow_pickle"),
+        ({"images": X, "labels": Y[:19]}, r"labels in .* is int64 \(19,\). It must be 20 whole numbers from 0, one"),
+        ({"images": X, "labels": Y - 1}, "must be 20 whole numbers from 0"),
+        ({"images": X, "labels": Y / 2}, "labels in .* is float64"),
+        ({"images": X, "labels": np.eye(20, dtype=int)}, r"labels in .* is int64 \(20, 20\)"),
+        ({"x_train": X, "x_test": X[:, :8]}, r"\(9, 11, 3\) in x_train and \(8, 11, 3\) in x_test. Both must"),
+        ({"images": X, "labels": Y, "classes": np.array(["a"])}, "must be at least 3 names as text"),
+        ({"images": np.array([X, None], object)}, "not an npz file of plain arrays .*allow_pickle"),
     ],
 )
 def test_what_cannot_be_is_refused(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
@@ -71,17 +71,17 @@ def test_what_cannot_be_is_refused(tmp_path: Path, arrays: dict[str, Any], messa
 
 def test_files_that_are_no_npz_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "images.npz"
-    with pytest.raises(dataset.DataError, match="there is no file .*images.npz: give npz:PATH"):
+    with pytest.raises(dataset.DataError, match="The file .*images.npz does not exist. Use --dataset npz:PATH"):
         catalog.load_dataset(f"npz:{path}")
     for content in (b"", b"text", b"PK\x03\x04 cut off"):
         path.write_bytes(content)
-        with pytest.raises(dataset.DataError, match="is no npz file of plain arrays"):
+        with pytest.raises(dataset.DataError, match="is not an npz file of plain arrays"):
             catalog.load_dataset(f"npz:{path}")
     np.savez(path, images=X)
     path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(dataset.DataError, match="is no npz file of plain arrays"):
+    with pytest.raises(dataset.DataError, match="is not an npz file of plain arrays"):
         catalog.load_dataset(f"npz:{path}")
     with open(path, "wb") as file:
         np.save(file, X)
-    with pytest.raises(dataset.DataError, match="is no npz file of plain arrays .it is a single array"):
+    with pytest.raises(dataset.DataError, match="is not an npz file of plain arrays .it is a single array"):
         catalog.load_dataset(f"npz:{path}")

@@ -109,7 +109,7 @@ def test_the_same_library_serves_a_tensorflow_between_the_two_ends(tmp_path: Pat
 @pytest.mark.parametrize(
     ("changed", "wanted"),
     [
-        ({"LOWLEVEL_SIMCLR_CUDA": "yes"}, "LOWLEVEL_SIMCLR_CUDA is 'yes': set it to 1 or 0"),
+        ({"LOWLEVEL_SIMCLR_CUDA": "yes"}, "LOWLEVEL_SIMCLR_CUDA is 'yes'. Set it to 1 or 0"),
         ({"CUDACXX": "no-such-nvcc"}, "'no-such-nvcc' does not run.*LOWLEVEL_SIMCLR_CUDA=0"),
     ],
 )

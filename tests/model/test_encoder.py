@@ -116,7 +116,7 @@ def test_weights_come_back_from_a_file(tmp_path: Path) -> None:
     stock_layers.build_stock_twin(saved).save_weights(file)  # what a person with plain Keras has
     loaded = encoder.build_encoder("resnet20", "cifar", 16, weights=file, seed=4)
     assert all(np.array_equal(one, two) for one, two in zip(saved.get_weights(), loaded.get_weights(), strict=True))
-    with pytest.raises(ValueError, match="are not of resnet20"):
+    with pytest.raises(ValueError, match="do not fit resnet20"):
         encoder.build_encoder("resnet20", "imagenet", 16, weights=file)
 
 

@@ -22,7 +22,7 @@ def test_a_download_that_fails_names_the_file_and_its_place(monkeypatch: pytest.
         return stock(**options)
 
     monkeypatch.setattr(tf.keras.applications, "ResNet50", offline)
-    with pytest.raises(ValueError, match="put resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5 into .*models"):
+    with pytest.raises(ValueError, match="resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5 .*put it into .*models"):
         encoder.build_encoder("resnet50", "imagenet", 32, weights="imagenet")
 
 

@@ -94,7 +94,7 @@ def test_batch_norm_stands_between_dense_and_relu(batch_norm: str, normalised: l
 
 
 def test_an_unknown_batch_norm_is_refused() -> None:
-    with pytest.raises(ValueError, match="no BatchNorm 'some' of the head: give one of none"):
+    with pytest.raises(ValueError, match="no BatchNorm 'some' of the projection head. Use one of none"):
         projection.build_projection_head(8, (4,), batch_norm="some")
 
 

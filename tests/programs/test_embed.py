@@ -152,7 +152,7 @@ def test_bad_files_are_named_and_the_others_written(
     assert embed.main([str(run), str(tmp_path / "folder"), "--out", str(out)]) == 0
     said = capsys.readouterr()
     assert [line.split(":")[0] for line in said.err.splitlines()] == [
-        f"skipped {tmp_path / 'folder' / name}" for name in ("a.png", "b1.png")
+        f"Skipped {tmp_path / 'folder' / name}" for name in ("a.png", "b1.png")
     ]
     assert "(2 skipped)" in said.out
     assert_near(np.load(out)["h"], represent.compute_h(f_of_run(), pixels[[0, 2]], PixelScaling(MEAN, STD)))
@@ -182,7 +182,7 @@ def test_a_folder_without_a_run_or_a_place_to_write_is_refused(
 ) -> None:
     pictures(tmp_path / "folder")
     assert embed.main([str(tmp_path), str(tmp_path / "folder"), "--out", str(tmp_path / "h.npz")]) == 1
-    assert "holds no run" in capsys.readouterr().err
+    assert "is not a run folder" in capsys.readouterr().err
     (tmp_path / "file").write_text("")
     assert embed.main([str(run), str(tmp_path / "folder"), "--out", str(tmp_path / "file" / "h.npz")]) == 1
     assert "cannot write" in capsys.readouterr().err

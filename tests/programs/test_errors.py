@@ -155,26 +155,26 @@ def stop_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
 WRONG: dict[str, tuple[Prepare, str]] = {
     "a folder that is not there": (
         flags("--dataset", "folder:pictuers"),
-        "the folder pictuers is not there: give folder:PATH with the path of a folder of images",
+        "The folder pictuers does not exist. Use --dataset folder:PATH with the path of a folder of images.",
     ),
-    "a file in place of a folder": (a_file, "the folder file is a file: give folder:PATH with the path of"),
-    "a folder of text files": (text_files, "notes holds no images (1 other files: a.txt): give a folder with .bmp,"),
-    "a folder of damaged images": (all_bad, "none of the 20 images in pictures can be used ("),
-    "images smaller than a crop": (tiny_images, "(00.png: smaller than 8 pixels on a side): give another"),
+    "a file in place of a folder": (a_file, "file is a file. Use --dataset folder:PATH with the path of a folder"),
+    "a folder of text files": (text_files, "notes contains no images (1 other files, such as a.txt). Give a folder"),
+    "a folder of damaged images": (all_bad, "None of the 20 images in pictures can be used. "),
+    "images smaller than a crop": (tiny_images, " in 00.png: smaller than 8 pixels on a side. Use another"),
     "a batch larger than the data": (
         flags("--batch-size", "61"),
-        "the batch size is 61 and there are 60 images to train on: give a batch size from 1 to 60",
+        "The batch size (61) does not fit the training set (60 images). Use a batch size from 1 to 60.",
     ),
-    "a batch larger than a folder": (few_images, "the batch size is 256 and there are 18 images to train on in pic"),
+    "a batch larger than a folder": (few_images, "The batch size (256) is larger than the training set (18 images"),
     "no path behind folder:": (
         flags("--dataset", "folder:"),
-        "--dataset folder: has no path behind it: give folder:PATH",
+        "--dataset folder: needs a path. Use folder:PATH.",
     ),
-    "an npz file that is not there": (flags("--dataset", "npz:x.npz"), "there is no file x.npz: give npz:PATH with"),
-    "an npz file of floats": (floats, "has x_train of float32 (9, 8, 8, 3): give uint8 pixels from 0 to 255"),
+    "an npz file that is not there": (flags("--dataset", "npz:x.npz"), "The file x.npz does not exist. Use"),
+    "an npz file of floats": (floats, "x_train in images.npz is float32 (9, 8, 8, 3). It must be uint8"),
     "streamed images on the device": (
         streamed,
-        "--data-on is device and the images of folder:pictures are decoded as they are needed: give auto, or a",
+        "the images in memory, but those of folder:pictures are streamed from files. Use --data-on auto, or a larger",
     ),
     "images on several devices": (
         two_replicas,
@@ -188,19 +188,22 @@ WRONG: dict[str, tuple[Prepare, str]] = {
         no_library,
         "run 'pip install --no-build-isolation -e .' in the project's folder, or install its wheel again; or give --op",
     ),
-    "no network": (no_network, "put cifar-10-python.tar.gz into "),
+    "no network": (no_network, "Put cifar-10-python.tar.gz into "),
     "a --data-dir without the files": (
         flags("--dataset", "cifar10", "--data-dir", "."),
-        "lacks data_batch_1, data_batch_2, data_batch_3, data_batch_4, data_batch_5, test_batch of CIFAR-10: unpack",
+        "contain data_batch_1, data_batch_2, data_batch_3, data_batch_4, data_batch_5, test_batch of CIFAR-10. Unpack",
     ),
-    "a learning rate of zero": (flags("--learning-rate", "0"), "--learning-rate is 0.0: give a number, above 0"),
-    "an unknown preset": (flags("--preset", "shape"), "there is no --preset 'shape': did you mean shapes?"),
-    "a flag that is none": (flags("--bach-size", "8"), "unknown argument --bach-size: did you mean --batch-size?"),
-    "a full disk": (full_disk, "No space left on device; free some space and run the same command again"),
-    "an --out below a file": (below_a_file, "cannot make a run in file/run: Not a directory; see that it can be"),
-    "an --out that cannot be written": (unwritable, "cannot make a run in run: Permission denied; see that it can be"),
-    "an --out with other things in it": (other_things, "run is not empty and holds no run (it holds thesis.tex): cho"),
-    "an --out with another run in it": (another_run, "run holds a run of another configuration:"),
+    "a learning rate of zero": (flags("--learning-rate", "0"), "--learning-rate is 0.0. It must be a number above 0."),
+    "an unknown preset": (flags("--preset", "shape"), "There is no --preset 'shape'. Did you mean shapes?"),
+    "a flag that is none": (flags("--bach-size", "8"), "Unknown argument --bach-size. Did you mean --batch-size?"),
+    "a full disk": (full_disk, "No space left on device. Free some disk space, then run the same command again."),
+    "an --out below a file": (below_a_file, "Cannot make a run in file/run: Not a directory. Check its"),
+    "an --out that cannot be written": (unwritable, "Cannot make a run in run: Permission denied. Check its"),
+    "an --out with other things in it": (
+        other_things,
+        "run is not empty and is not a run folder (it contains thesis.tex)",
+    ),
+    "an --out with another run in it": (another_run, "run contains a run with other settings:"),
 }
 
 
@@ -241,7 +244,7 @@ def test_a_checkpoint_of_another_model_is_told(
 def test_a_run_that_is_none_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate.main(["nowhere"]) == 1
     assert capsys.readouterr().err == (
-        "error: nowhere holds no run (no config.json): give the folder that training wrote\n"
+        "error: nowhere is not a run folder (it has no config.json). Give the folder that training wrote.\n"
     )
 
 

@@ -116,12 +116,12 @@ def test_a_training_that_diverges_is_one_sentence(
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (["--protocol", "knn,lineal"], "there is no protocol 'lineal' (known: knn, linear,"),
-        (["--label-fraction", "0.1,1.5"], "'1.5' cannot be: give above 0 and at most 1"),
-        (["--label-fraction", "0"], "'0' cannot be: give above 0 and at most 1"),
-        (["--seeds", "0"], "'0' cannot be: give a whole number, at least 1"),
-        (["--finetune-learning-rate", "nan"], "'nan' cannot be: give above 0"),
-        (["--protocoll", "knn"], "did you mean --protocol?"),
+        (["--protocol", "knn,lineal"], "There is no protocol 'lineal'. Known names: knn, linear,"),
+        (["--label-fraction", "0.1,1.5"], "The value is '1.5'. It must be a number above 0 and at most 1."),
+        (["--label-fraction", "0"], "The value is '0'. It must be a number above 0 and at most 1."),
+        (["--seeds", "0"], "The value is '0'. It must be a whole number of at least 1."),
+        (["--finetune-learning-rate", "nan"], "The value is 'nan'. It must be a number above 0."),
+        (["--protocoll", "knn"], "Did you mean --protocol?"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_at_once(
@@ -135,4 +135,4 @@ def test_what_cannot_be_measured_is_refused_at_once(
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate.main([str(tmp_path)]) == 1
-    assert "holds no run" in capsys.readouterr().err
+    assert "is not a run folder" in capsys.readouterr().err

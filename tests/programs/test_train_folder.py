@@ -57,7 +57,7 @@ def test_a_folder_with_damaged_files_trains_and_data_json_names_them(
     (root / damaged[0]).unlink()
     for command in (lambda: run(root, out), lambda: evaluate.main([str(out)])):
         assert command() == 1
-        assert "is not what this run began with" in capsys.readouterr().err
+        assert "have changed since this run began" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("small_encoder")

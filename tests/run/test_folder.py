@@ -53,7 +53,7 @@ def test_another_configuration_is_refused_with_the_difference_and_nothing_change
     with pytest.raises(RunError) as refused:
         open_run(tmp_path / "run", {"loss": {"temperature": 0.5}}, compare_temperature(0.5))
     text = str(refused.value)
-    assert "\n  temperature: 0.2 -> 0.5\n" in text and f"--fresh to start in {tmp_path / 'run-2'}" in text
+    assert "\n  temperature: 0.2 -> 0.5\n" in text and f"--fresh to start a new run in {tmp_path / 'run-2'}" in text
     assert "--out" in text and (tmp_path / "run" / "config.json").read_bytes() == before
     open_run(tmp_path / "run", CONFIG, compare_temperature()).close()  # the refusal let go of the folder
 
@@ -77,7 +77,7 @@ def test_fresh_uses_an_empty_folder_and_gives_one_without_a_name_its_name(tmp_pa
 
 def test_a_folder_of_other_things_is_refused_and_left_as_it_is(tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(RunError, match=r"is not empty and holds no run \(it holds thesis.tex\): .* --out"):
+    with pytest.raises(RunError, match=r"is not empty and is not a run folder \(it contains thesis.tex\). .* --out"):
         open_run(tmp_path, CONFIG, compare_temperature())
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -85,9 +85,9 @@ def test_a_folder_of_other_things_is_refused_and_left_as_it_is(tmp_path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("{}", "no run that this version can resume .*section 'loss'.*--fresh"),
-        ("{", "is no JSON"),
-        ("3", "no JSON obj"),
+        ("{}", "This version cannot resume the run in .*'loss'.*--fresh"),
+        ("{", "is not valid JSON"),
+        ("3", "does not contain a JSON object"),
     ],
 )
 def test_a_config_that_is_none_of_ours_is_refused(tmp_path, text, sentence):
@@ -99,9 +99,9 @@ def test_a_config_that_is_none_of_ours_is_refused(tmp_path, text, sentence):
 
 def test_a_file_and_a_place_below_a_file_are_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="file is a file: choose a folder"):
+    with pytest.raises(RunError, match="file is a file. Choose a folder"):
         open_run(tmp_path / "file", CONFIG, compare_temperature())
-    with pytest.raises(RunError, match="cannot make a run in .*: Not a directory; see that it can be written"):
+    with pytest.raises(RunError, match="Cannot make a run in .*: Not a directory. Check its permissions"):
         open_run(tmp_path / "file" / "run", CONFIG, compare_temperature())
 
 
@@ -111,7 +111,7 @@ def test_a_full_disk_is_told_before_work_begins(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(RunError, match="cannot make a run in .*: No space left on device; free some space"):
+        with pytest.raises(RunError, match="Cannot make a run in .*: No space left on device. Free some disk space"):
             open_run(tmp_path / "run", CONFIG, compare_temperature())
     with open_run(tmp_path / "run", CONFIG, compare_temperature()) as run:
         assert not run.resumed
@@ -134,7 +134,7 @@ def test_a_second_process_is_refused_until_the_first_ends_even_by_a_kill(tmp_pat
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as first:
         try:
             assert first.stdout.readline() == b"open\n"
-            with pytest.raises(RunError, match=f"process {first.pid} is training in .*: wait until .*--out"):
+            with pytest.raises(RunError, match=f"Process {first.pid} is already training in .*. Wait until .*--out"):
                 open_run(tmp_path, {}, lambda stored: [])
         finally:
             first.kill()
@@ -144,7 +144,7 @@ def test_a_second_process_is_refused_until_the_first_ends_even_by_a_kill(tmp_pat
 
 def test_closing_lets_the_next_one_in(tmp_path):
     first = open_run(tmp_path, CONFIG, compare_temperature())
-    with pytest.raises(RunError, match=f"process {os.getpid()} is training"):
+    with pytest.raises(RunError, match=f"Process {os.getpid()} is already training"):
         open_run(tmp_path, CONFIG, compare_temperature())
     first.close()
     first.close()

@@ -19,7 +19,7 @@ from tests.support.open_runs import make_row
 
 
 def test_a_folder_without_a_run_has_no_config(tmp_path):
-    with pytest.raises(RunError, match="holds no run"):
+    with pytest.raises(RunError, match="is not a run folder"):
         read_config(tmp_path)
 
 
@@ -86,7 +86,7 @@ def test_a_line_that_is_damaged_in_the_middle_is_named(run):
     run.append([make_row(1), make_row(2), make_row(3)])
     path = run.folder / "metrics.jsonl"
     path.write_bytes(path.read_bytes().replace(b'{"step": 2', b'{"stop": 2'))
-    with pytest.raises(RunError, match=r"line 2 of .*metrics.jsonl is no row"):
+    with pytest.raises(RunError, match=r"Line 2 of .*metrics.jsonl is not a row"):
         read_metrics(run.folder)
 
 
@@ -94,7 +94,7 @@ def test_a_full_disk_is_told_with_the_metrics(run):
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full, a file that is always full")
     (run.folder / "metrics.jsonl").symlink_to("/dev/full")
-    with pytest.raises(RunError, match="cannot write the metrics of .*: No space left on device; free some space"):
+    with pytest.raises(RunError, match="Cannot write the metrics of .*: No space left on device. Free some disk space"):
         run.append([make_row(1)])
 
 
@@ -123,7 +123,7 @@ def test_results_of_an_earlier_or_unknown_step_make_room(run, old):
 
 def test_results_of_a_later_step_stay_and_the_earlier_ones_are_refused(run):
     later = merge_evaluation(run.folder, 20, {"linear": 0.9})
-    with pytest.raises(RunError, match=r"is about step 20 by now and these results are about step 10.*evaluate again"):
+    with pytest.raises(RunError, match=r"already has results of step 20, and these are of step 10.*Evaluate again"):
         merge_evaluation(run.folder, 10, {"linear": 0.5, "finetune": {"1": 0.6}})
     assert read_evaluation(run.folder) == later
 

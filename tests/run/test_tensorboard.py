@@ -62,5 +62,5 @@ def test_an_error_of_tensorflow_while_logging_is_told_like_one_of_the_system(run
             raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
 
     monkeypatch.setattr(tf.io, "TFRecordWriter", Full)
-    with pytest.raises(RunError, match="cannot write the metrics of .*: No space left on device"):
+    with pytest.raises(RunError, match="Cannot write the metrics of .*: No space left on device"):
         run.append([make_row(1)])

@@ -72,11 +72,11 @@ def test_checkpoints_that_cannot_be_read_end_the_run_and_stay(
         refuse_to_read(patch, error)
         assert run(tmp_path / "run") == 1
         said = capsys.readouterr().err
-        assert "error: cannot read the checkpoints in" in said and "nothing was changed" in said
+        assert "error: Cannot read the checkpoints in" in said and "Nothing was changed" in said
         images = [str(tmp_path / "run" / "plots")]
         for main, given in ((evaluate.main, []), (embed.main, [*images, "--out", str(tmp_path / "h.npz")])):
             assert main([str(tmp_path / "run"), *given]) == 1
-            assert "error: cannot read the checkpoints in" in capsys.readouterr().err
+            assert "error: Cannot read the checkpoints in" in capsys.readouterr().err
     assert contents(tmp_path / "run") == before
     assert run(tmp_path / "run") == 0  # the run was complete, and still is
 
@@ -89,7 +89,7 @@ def test_checkpoints_that_are_all_damaged_end_the_run_and_stay(
         path.write_bytes(path.read_bytes()[:-40])
     before = contents(tmp_path / "run")
     assert run(tmp_path / "run") == 1
-    assert "error: none of the 3 checkpoints in" in capsys.readouterr().err
+    assert "error: None of the 3 checkpoints in" in capsys.readouterr().err
     assert contents(tmp_path / "run") == before
 
 
@@ -116,7 +116,7 @@ def test_metrics_without_a_checkpoint_are_renamed_and_not_cut(
     for path in (tmp_path / "run" / "checkpoints").iterdir():
         path.unlink()
     assert run(tmp_path / "run") == 0
-    assert "has no checkpoint: training starts at step 0" in capsys.readouterr().out
+    assert "has no checkpoint. Training starts at step 0" in capsys.readouterr().out
     assert (tmp_path / "run" / "metrics.jsonl.unused").read_bytes() == rows
     assert len((tmp_path / "run" / "metrics.jsonl").read_bytes().splitlines()) == 6
 
@@ -129,7 +129,7 @@ def test_damaged_rows_are_counted_and_the_file_is_kept(tmp_path: Path, capsys: p
     path.write_bytes(b"\n".join(lines))
     damaged = path.read_bytes()
     assert run(tmp_path / "run") == 0
-    assert "2 damaged lines of" in capsys.readouterr().err
+    assert "Removed 2 damaged lines from" in capsys.readouterr().err
     assert path.with_name("metrics.jsonl.damaged").read_bytes() == damaged
     assert [json.loads(line)["step"] for line in path.read_bytes().splitlines()] == [1, 3, 5, 6]
 
