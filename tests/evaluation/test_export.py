@@ -128,7 +128,7 @@ def test_weights_come_from_the_newest_checkpoint(tmp_path: Path) -> None:
 
 def test_no_checkpoint_or_one_of_another_model_is_refused(tmp_path: Path) -> None:
     f = trained(8)
-    with pytest.raises(atomic.RunError, match="has no checkpoint yet: train it first"):
+    with pytest.raises(atomic.RunError, match="has no checkpoint yet. Train for at least"):
         export.restore_weights(tmp_path, encoder=f)
     checkpoint.save(tmp_path / "checkpoints", 1, {"encoder/000/other": np.zeros(3)}, {}, 1)
     with pytest.raises(atomic.RunError, match="does not fit its config.json"):
