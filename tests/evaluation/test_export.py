@@ -113,7 +113,7 @@ def test_what_cannot_be_written_leaves_the_older_file(tmp_path: Path, monkeypatc
             path.write_bytes(b"half")
             raise OSError(28, "No space left on device")
 
-    with pytest.raises(atomic.RunError, match="No space left on device; free some space"):
+    with pytest.raises(atomic.RunError, match="No space left on device. Free some disk space"):
         export.save_encoder(tmp_path, Full())
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("encoder.keras", b"older")]
 
