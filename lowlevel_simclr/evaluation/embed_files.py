@@ -46,12 +46,12 @@ def find_images(given: Sequence[Path]) -> list[Path]:
     files: list[Path] = []
     for path in given:
         if not path.exists():
-            raise EmbedError(f"{path} is not there: give image files, or folders of them")
+            raise EmbedError(f"{path} does not exist. Give image files, or folders of image files.")
         inside = sorted(each for each in path.rglob("*") if each.suffix.lower() in ENDINGS) if path.is_dir() else [path]
         files += [each for each in inside if each.is_file()]
     if not files:
         raise EmbedError(
-            f"there is no image in {', '.join(map(str, given))}: images end in {' '.join(sorted(ENDINGS))}"
+            f"There is no image in {', '.join(map(str, given))}. Image files must end in {' '.join(sorted(ENDINGS))}."
         )
     return files
 
@@ -100,13 +100,13 @@ def read_stored_shape(folder: Path) -> image_file.Shape:
     shape = (results.read_data(folder) or {}).get("shape")
     if shape is None:
         raise atomic.RunError(
-            f"{folder} has no data.json with the shape of its images: run the command that trained it once more"
+            f"{folder} has no data.json with the shape of its images. Run its training command again to write it."
         )
     found = image_file.Shape(*shape)
     if found.channels not in READ_CHANNELS:
         raise EmbedError(
-            f"the images of {folder} have {found.channels} channels, and image files are read with 1 or 3: "
-            "call its encoder.keras on your arrays"
+            f"The run in {folder} was trained on images with {found.channels} channels, but image files have 1 or 3. "
+            "Load its encoder.keras and call it on your arrays."
         )
     return found
 
@@ -131,7 +131,7 @@ def embed_files(
     bad: list[tuple[Path, str]] = []
     rows = [embed(batch) for batch in _read_batches(files, shape, paths, bad)]
     if not rows:
-        raise EmbedError(f"none of {len(files)} images can be read, the first is {bad[0][0]}: {bad[0][1]}")
+        raise EmbedError(f"None of the {len(files)} images could be read. First problem: {bad[0][0]}: {bad[0][1]}.")
     return np.concatenate(rows), paths, bad
 
 
@@ -173,4 +173,4 @@ def write_embeddings(out: Path, rows: np.ndarray, paths: Sequence[Path], output:
         out.parent.mkdir(parents=True, exist_ok=True)
         atomic.write_atomically(out, lambda file: np.savez(file, **arrays))
     except OSError as error:
-        raise EmbedError(f"cannot write {out}: {error.strerror or error}; give another --out") from error
+        raise EmbedError(f"Cannot write {out}: {error.strerror or error}. Use another --out.") from error

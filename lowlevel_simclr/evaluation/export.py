@@ -33,12 +33,14 @@ def restore_weights(folder: Path, **models: tf.keras.Model) -> int:
     """
     saved = checkpoint.load_latest(folder / "checkpoints")
     if saved is None:
-        raise atomic.RunError(f"{folder} has no checkpoint yet: train it first, for --checkpoint-every steps at least")
+        raise atomic.RunError(f"{folder} has no checkpoint yet. Train for at least --checkpoint-every steps first.")
     try:
         for name, model in models.items():
             keras.assign_named(keras.name_variables(name, model), saved.arrays)
     except ValueError as error:
-        raise atomic.RunError(f"the checkpoint in {folder} does not fit its config.json: {error}") from None
+        raise atomic.RunError(
+            f"The checkpoint in {folder} does not fit its config.json: {str(error).removesuffix('.')}."
+        ) from None
     return saved.step
 
 
@@ -74,7 +76,7 @@ def save_encoder(folder: Path, model: tf.keras.Model) -> Path:
     except OSError as error:
         unfinished.unlink(missing_ok=True)
         raise atomic.RunError(
-            f"cannot write {path}: {error.strerror or error}; free some space or mend the folder, and run the same "
-            "command again"
+            f"Cannot write {path}: {error.strerror or error}. Free some disk space or check the folder's permissions, "
+            "and run the same command again."
         ) from error
     return path

@@ -169,8 +169,9 @@ class ClassifierTrainer:
             loss = self._step(views(epoch, index, batch)[:size], tf.gather(held, index))
         if not np.isfinite(loss.numpy()):
             raise Diverged(
-                f"the classifier's loss is {loss.numpy()} after {self.recipe.steps} steps at a learning rate of "
-                f"{self.recipe.learning_rate:g}: give a lower one"
+                f"The loss of the classifier became NaN or infinite ({loss.numpy()}) within {self.recipe.steps} steps "
+                f"at a learning rate of {self.recipe.learning_rate:g}. Use a lower learning rate "
+                "(--finetune-learning-rate for fine-tuning)."
             )
 
     def _one_step(self, x: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -225,7 +226,7 @@ def select_labelled_rows(labels: np.ndarray, fraction: float, seed: int) -> np.n
         10
     """
     if not 0 < fraction <= 1:
-        raise ValueError(f"a fraction of {fraction} of the labels is none: give more than 0 and at most 1")
+        raise ValueError(f"The fraction of the labels is {fraction}, but it must be above 0 and at most 1.")
     random = np.random.default_rng(seed)
     rows = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     chosen = [random.permutation(own)[: max(1, round(fraction * len(own)))] for own in rows]

@@ -189,7 +189,7 @@ def measure_missing(
     known = {trial: store.get(*trial) for trial in trials}
     scores = {trial: accuracy for trial, accuracy in known.items() if accuracy is not None}
     for trial, accuracy in scores.items():
-        _print(f"{title(trial)}, seed {trial.seed}: {accuracy:.3f} (measured before)")
+        _print(f"{title(trial)}, seed {trial.seed}: {accuracy:.3f} (from an earlier evaluation)")
     missing = [trial for trial in trials if trial not in scores]
     for trial, accuracy in measure(missing) if missing else ():
         store.put(accuracy, *trial)

@@ -59,7 +59,7 @@ def compute_h(
         ValueError: if there are no images, or if h is NaN or infinite.
     """
     if len(images) == 0:
-        raise ValueError("there are no images to represent: give one at least")
+        raise ValueError("There are no images to encode. Give at least one.")
     batch_size = min(batch_size, len(images))
     transform = find_transform(encoder, scaling)
     parts = []
@@ -69,7 +69,10 @@ def compute_h(
     h = np.concatenate(parts)[: len(images)]  # (n, d)
     if not np.isfinite(h).all():
         rows = np.flatnonzero(~np.isfinite(h).all(axis=1))
-        raise ValueError(f"h of {rows.size} images is not finite, of image {rows[0]} first: the encoder has diverged")
+        raise ValueError(
+            f"The representation (h) of {rows.size} images is NaN or infinite, first for image {rows[0]}. The encoder "
+            "has diverged. Train it again with a lower --learning-rate."
+        )
     return h
 
 
@@ -142,8 +145,8 @@ def refuse_changed_encoder(encoder: tf.keras.Model, before: str) -> None:
     after = hash_weights(encoder)
     if after != before:
         raise EncoderChanged(
-            f"the encoder's weights changed while it was evaluated (SHA-256 {before[:12]} -> {after[:12]}): "
-            "nothing may train it meanwhile"
+            f"The encoder's weights changed during the evaluation (SHA-256 {before[:12]} -> {after[:12]}). Do not "
+            "train the encoder while it is evaluated."
         )
 
 

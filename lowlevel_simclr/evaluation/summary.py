@@ -109,7 +109,9 @@ def format_table(evaluation: Mapping[str, Any]) -> str:
     inflated = inflated if evaluation.get("train_on") == "all" else []
     ran = ("linear", "linear_pixels", "finetune", "linear_augmented")
     if not counts and not any(name in evaluation for name in ran):
-        return "\n".join(["no k-NN and no linear probe: they need labels of two classes at least", *inflated])
+        return "\n".join(
+            ["k-NN and linear probe were skipped, because they need labels of at least two classes", *inflated]
+        )
     titles = [*(f"k-NN {count}" for count in counts), "linear"]
     lines = [" " * 18 + "".join(f"{title:>10}" for title in titles)]
     for name, what in _ROWS.items():

@@ -66,7 +66,10 @@ def _split_batch(batch: Batch, count: int) -> Batch:
     epoch, index, images = batch
     pairs = index.shape[0]
     if pairs is None or pairs % count:
-        raise ValueError(f"a batch of {pairs} images has no {count} equal micro-batches: give a size that divides it")
+        raise ValueError(
+            f"A batch of {pairs} images cannot be split into {count} equal micro-batches. Use a micro-batch size that "
+            f"divides {pairs}."
+        )
     return epoch, tf.reshape(index, [count, -1]), tf.reshape(images, [count, pairs // count, *images.shape[1:]])
 
 

@@ -50,7 +50,9 @@ def refuse_missing_library(ops: str) -> None:
     try:
         _library.load_library()
     except _library.NativeLibraryError as error:
-        raise ConfigError(f"{str(error).removesuffix('.')}; or give --ops stock, which is slower") from error
+        raise ConfigError(
+            f"{str(error).removesuffix('.')}. Alternatively, use --ops stock, which is slower."
+        ) from error
 
 
 class Implementation(NamedTuple):

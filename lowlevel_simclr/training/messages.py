@@ -31,41 +31,45 @@ What to try next:
 def print_start(plan: Plan, run: Run, images: DataSet, learner: Learner, first_step: int, workers: Workers) -> None:
     """Print the run, the data, the encoder, the projection head, the loss and the device before the first step."""
     if not workers.chief:
-        print(f"worker   {workers.rank} of {workers.count}: worker 0 keeps the run folder")
+        print(f"worker               {workers.rank} of {workers.count} (worker 0 writes the run folder)")
         return
-    state = f"resumes at step {first_step}" if first_step else "starts"
+    state = f"resumes at step {first_step}" if first_step else "starts at step 0"
     count = len(catalog.select_training_images(images, plan.train_on))
     f, g, model = learner.encoder, learner.projection, plan.model
     widths, norm = "-".join(map(str, model.projection_widths)), model.projection_batch_norm
     norm = "" if norm == "none" else f", BatchNorm ({norm})"
-    print(f"run      {run.folder} {state} of {plan.steps} steps of {plan.batch_size} images")
-    print(f"data     {plan.dataset}: {count} images, {len(images.classes)} classes (labels unused)")
+    print(f"run                  {run.folder}: {state} of {plan.steps}, {plan.batch_size} images per step")
+    print(f"data                 {plan.dataset}: {count} images to train on, {len(images.classes)} classes (not used)")
     print_reading(plan, images)
-    print(f"f        {model.encoder}, {model.stem} stem: {keras.count_trainable(f):,} parameters")
-    print(f"g        {widths}{norm}: {keras.count_trainable(g):,} parameters")
-    factor = LOSS_FACTORS[plan.loss_reduction]
-    print(f"loss     NT-Xent, tau {plan.temperature:g}, {factor:g} x the mean over the 2N views")
-    compiled = "the step" if plan.jit_compile else "the views" if plan.jit_compile_views else "nothing"
+    print(f"encoder (f)          {model.encoder}, {model.stem} stem, {keras.count_trainable(f):,} parameters")
+    print(f"projection head (g)  {widths}{norm}, {keras.count_trainable(g):,} parameters")
+    loss = f"{LOSS_FACTORS[plan.loss_reduction]:g} x the mean over the 2N views"
+    print(f"loss                 NT-Xent, temperature (tau) {plan.temperature:g}, {loss}")
     if plan.replicas > 1 or plan.micro_batches > 1:
-        shares = f"{plan.replicas} replicas in {plan.workers} workers, {plan.micro_batches} micro-batches a step"
-        print(f"replicas {shares}, BatchNorm {plan.batch_norm}")
-    print(f"device   {plan.precision}, XLA for {compiled}, {plan.implementation.name} ops, TensorFlow {tf.__version__}")
+        shares = f"{plan.replicas} replicas on {plan.workers} workers, {plan.micro_batches} micro-batches per step"
+        print(f"replicas             {shares}, {plan.batch_norm} BatchNorm")
+    device = tf.DeviceSpec.from_string(keras.unwrap_variable(f.weights[0]).device).device_type
+    compiled = "the step" if plan.jit_compile else "the views" if plan.jit_compile_views else ""
+    xla = f"XLA compiles {compiled}" if compiled else "no XLA"
+    ops = f"{plan.implementation.name} ops"
+    print(f"device               {device}, {plan.precision}, {ops}, {xla}, TensorFlow {tf.__version__}")
 
 
 def print_reading(plan: Plan, images: DataSet) -> None:
     """Print how the images are stored, and which of them are left out."""
     record = catalog.describe_dataset(images)
     height, width, channels = record["shape"]
-    streamed = ", decoded as they are needed" if catalog.is_streamed(images) else ""
-    resident = ", on the device" if plan.data_on == "device" else ""
-    print(f"         stored as {height}x{width} pixels, {channels} channels{streamed}{resident}")
+    streamed = ", decoded when a batch needs them" if catalog.is_streamed(images) else ""
+    resident = ", kept on the device" if plan.data_on == "device" else ""
+    print(f"                     stored as {height}x{width} pixels with {channels} channels{streamed}{resident}")
     if record["skipped"]:
-        first = record["skipped"][0]
-        print(f"         {len(record['skipped'])} left out, see data.json; first {first['path']} ({first['reason']})")
+        count, first = len(record["skipped"]), record["skipped"][0]
+        print(f"                     skipped {count} images, see data.json; first {first['path']} ({first['reason']})")
     if record["counts"].get("outside_splits"):
-        print(f"         {record['counts']['outside_splits']} images lie outside train/ and test/ and are not used")
+        count = record["counts"]["outside_splits"]
+        print(f"                     ignores {count} images outside train/ and test/")
     if plan.train_on == "all":
-        print("         trained on train and test images together, which inflates the results")
+        print("                     trained on train and test images together, which inflates the results")
 
 
 def print_results(plan: Plan, run: Run, evaluation: dict[str, Any]) -> None:

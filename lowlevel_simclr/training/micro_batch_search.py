@@ -32,6 +32,6 @@ def find_largest_micro_batch(
             return size
         tell(f"micro-batches of {size} images do not fit into the memory")
     raise ConfigError(
-        f"--micro-batch is auto and not even {sizes[-1]} images fit into the GPU's memory: give a smaller --encoder or "
-        "--image-size, or --precision bfloat16"
+        f"--micro-batch auto found no size that fits: even {sizes[-1]} images need more than the GPU's memory. Use a "
+        "smaller --encoder or --image-size, or --precision bfloat16."
     )

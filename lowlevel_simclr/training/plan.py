@@ -218,13 +218,15 @@ def _choose_for_machine(config: Config, team: Team, earlier: Config | None) -> C
     if config.train.micro_batch != AUTO:
         return config
     if team.workers.count > 1:
-        raise ConfigError("--micro-batch is auto and there are several workers: give all of them the same number")
+        raise ConfigError(
+            "--micro-batch auto does not work with several workers. Give every worker the same number of images."
+        )
     if earlier is not None:
         return replace(config, micro_batch=earlier.train.micro_batch)
     if not has_gpu():
         raise ConfigError(
-            "--micro-batch is auto and there is no GPU whose memory could be filled: give a number of images, or 0 for "
-            "the batch"
+            "--micro-batch auto needs a GPU, but TensorFlow finds none. Use a number of images, or 0 for the whole "
+            "batch."
         )
     return config
 
@@ -354,7 +356,10 @@ def place_data(config: Config, images: DataSet, replicas: int) -> str:
     chosen = config.data.data_on
     if chosen == "device":
         if replicas > 1:
-            raise ConfigError(f"--data-on is device and there are {replicas} replicas: give auto, or --devices 1")
+            raise ConfigError(
+                f"--data-on device works with one replica, but there are {replicas}. Use --data-on auto, or "
+                "--devices 1."
+            )
         catalog.refuse_to_keep_on_device(images)
     if chosen != "auto":
         return chosen
@@ -378,14 +383,15 @@ def count_micro_batches(config: Config, replicas: int) -> int:
     count = choice.batch_size // (int(choice.micro_batch) or choice.batch_size)
     if choice.batch_size % (count * replicas):
         raise ConfigError(
-            f"--batch-size is {choice.batch_size} in {count} micro-batches, which have no equal shares for {replicas} "
-            f"replicas: give a multiple of {count * replicas}"
+            f"A batch of {choice.batch_size} images cannot be split into {count} micro-batches with equal shares for "
+            f"{replicas} replicas. Use a --batch-size that is a multiple of {count * replicas}."
         )
     share = choice.batch_size // (count * replicas)
     if choice.batch_norm == "ghost" and share % choice.ghost_batch:
         raise ConfigError(
-            f"--ghost-batch is {choice.ghost_batch} and a replica has {share} images at a time: give a divisor of that"
+            f"--ghost-batch ({choice.ghost_batch}) does not divide the {share} images that a replica has at a time. "
+            f"Use a divisor of {share}."
         )
     if choice.xla == "on" and replicas > 1:
-        raise ConfigError(f"--xla is on and there are {replicas} replicas, whose step XLA cannot compile: give auto")
+        raise ConfigError(f"XLA cannot compile the step of {replicas} replicas. Use --xla auto or --xla off.")
     return count

@@ -69,9 +69,9 @@ class Progress:
             if self._at_chance == TOLD_AFTER and not self._told_chance:
                 self._told_chance = True
                 tqdm.write(
-                    f"warning: the loss is exactly the chance level ({self._chance:.3f}) since step "
-                    f"{row['step'] - TOLD_AFTER + 1}: all projections are the same. The input may be constant or far "
-                    "out of range (--input-mean, --input-std), or the learning rate too high."
+                    f"warning: The loss has been exactly the chance level ({self._chance:.3f}) since step "
+                    f"{row['step'] - TOLD_AFTER + 1}, so all projections are equal. Check that the images vary and are "
+                    "in range (--input-mean, --input-std), or use a lower --learning-rate."
                 )
 
     def _show(self, rows: list[Row]) -> None:

@@ -85,7 +85,7 @@ class Replica:
             ValueError: if there is no such BatchNorm.
         """
         if self.batch_norm not in BATCH_NORMS:
-            raise ValueError(f"there is no BatchNorm '{self.batch_norm}': give one of {', '.join(BATCH_NORMS)}")
+            raise ValueError(f"There is no BatchNorm '{self.batch_norm}'. Use one of {', '.join(BATCH_NORMS)}.")
         if self.batch_norm == "ghost":
             return use_batch_statistics(BatchStatistics(group=self.ghost_size))
         if self.batch_norm == "local" or self.count == 1:
@@ -145,8 +145,8 @@ def choose_own_rows(rank: int, replicas: int, batch_size: int, micro_batches: in
     """
     if batch_size % (replicas * micro_batches):
         raise ValueError(
-            f"a batch of {batch_size} images in {micro_batches} micro-batches has no equal shares for {replicas} "
-            f"replicas: give a --batch-size that {replicas * micro_batches} divides"
+            f"A batch of {batch_size} images cannot be split into {micro_batches} micro-batches with equal shares for "
+            f"{replicas} replicas. Use a --batch-size that is a multiple of {replicas * micro_batches}."
         )
     places = np.arange(batch_size, dtype=np.int64).reshape(micro_batches, replicas, -1)
     return places[:, rank].reshape(-1)
@@ -188,8 +188,8 @@ def find_local_devices(devices: str) -> list[str]:
         return [""]
     if count > gpus:
         raise DistributionError(
-            f"--devices is {devices} and there are {gpus} GPUs: give at most that, or cpu:{devices} for replicas on "
-            "the processor"
+            f"--devices asks for {devices} GPUs, but TensorFlow finds {gpus}. Use --devices {max(gpus, 1)}, or "
+            f"--devices cpu:{devices} for virtual devices of the CPU."
         )
     return [f"/device:GPU:{place}" for place in range(count)]
 
@@ -202,6 +202,6 @@ def _make_virtual_processors(count: int) -> list[str]:
     except RuntimeError as error:  # raised if the runtime has already started
         if len(tf.config.list_logical_devices("CPU")) != count:
             raise DistributionError(
-                f"--devices cpu:{count} came after TensorFlow had started: give it to a fresh process"
+                f"--devices cpu:{count} has no effect after TensorFlow has started. Use it in a new process."
             ) from error
     return [f"/device:CPU:{place}" for place in range(count)]

@@ -39,12 +39,8 @@ def refuse_non_finite_state(done: int, arrays: Mapping[str, np.ndarray]) -> None
     if name is None:
         return
     where = f"after step {done}" if done else "before the first step"
-    remedy = (
-        "a lower --learning-rate, a longer warm-up or --precision float32 usually helps"
-        if done
-        else "give other --weights"
-    )
-    raise NonFiniteState(f"{name} has a number that is NaN or infinite {where}: {remedy}")
+    remedy = "Try a lower --learning-rate, a longer warm-up or --precision float32." if done else "Use other --weights."
+    raise NonFiniteState(f"{name} has a number that is NaN or infinite {where}. {remedy}")
 
 
 def check_state(done: int, state: Mapping[str, tf.Tensor]) -> None:
@@ -105,8 +101,8 @@ def restore_state(run: Run, team: Team, learners: Sequence[Learner]) -> int:
             first.restore(saved.arrays)
     except ValueError as error:
         raise RunError(
-            f"the checkpoint in {run.folder} does not fit its config.json: {error}; where another version of "
-            "this package has written it, go on with that one, or give --fresh"
+            f"The checkpoint in {run.folder} does not fit its config.json: {str(error).removesuffix('.')}. If another "
+            "version of this package wrote it, resume with that version. Otherwise start a new run with --fresh."
         ) from None
     if team.count > 1:
         check_ranks(team.workers, team.local)
@@ -119,6 +115,6 @@ def restore_state(run: Run, team: Team, learners: Sequence[Learner]) -> int:
         run.set_metrics_aside()
         return done
     for path in checkpoint.set_later_aside(run.checkpoints, done):
-        print(f"{path} was not used and is kept under this name", file=sys.stderr)
+        print(f"A checkpoint of a later step could not be used. It is kept as {path}.", file=sys.stderr)
     run.cut_metrics(done)
     return done

@@ -115,8 +115,8 @@ class Session:
                     beside.wait()
                     ask_any(workers, False)  # no worker leaves before the chief has saved
                     raise Stopped(
-                        f"{asked() or 'another worker was asked to stop'}: saved at step {done} of {calendar.last}; "
-                        "the same command goes on from there"
+                        f"Stopped by {asked() or 'another worker'} and saved at step {done} of {calendar.last}. "
+                        "Run the same command again to resume."
                     )
                 before = time.perf_counter()
 
@@ -152,7 +152,7 @@ class Session:
             yield
         names = self.learner.encoder.name, self.learner.projection.name
         tqdm.write(profiler.format_trace(found[0], count, *names))
-        tqdm.write(f"the trace: tensorboard --logdir {self.run.tensorboard}")
+        tqdm.write(f"To see the trace, run: tensorboard --logdir {self.run.tensorboard}")
 
     def _measure_knn(self, done: int) -> float | None:
         """Return the k-NN accuracy on the held-out sample if it is due, otherwise None."""

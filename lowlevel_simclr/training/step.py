@@ -132,6 +132,6 @@ def refuse_non_finite_loss(metrics: Metrics, first_step: int) -> None:
     bad = np.flatnonzero(~np.isfinite(loss))
     if bad.size:
         raise NonFiniteLoss(
-            f"the loss of step {first_step + bad[0]} is {loss[bad[0]]}: a lower --learning-rate, a longer warm-up or "
-            "--precision float32 usually helps"
+            f"The loss became NaN or infinite ({loss[bad[0]]}) at step {first_step + bad[0]}. Try a lower "
+            "--learning-rate, a longer warm-up or --precision float32."
         )

@@ -102,8 +102,8 @@ def join_workers() -> Workers:
         sound = False
     if not sound:
         raise DistributionError(
-            f"TF_CONFIG is {text!r}: give "
-            '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
+            f"TF_CONFIG is not valid: {text!r}. It must look like "
+            '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}.'
         )
     if len(addresses) == 1:
         return Workers()
@@ -111,8 +111,9 @@ def join_workers() -> Workers:
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except tf.errors.OpError as error:
         raise DistributionError(
-            f"worker {rank} of {', '.join(addresses)} did not meet the others ({str(error).splitlines()[0][:200]}): "
-            "start every worker, each with its own index, and see that no other program has its port"
+            f"Worker {rank} of {', '.join(addresses)} could not connect to the others "
+            f"({str(error).splitlines()[0][:200]}). Start every worker with its own index, and check that no other "
+            "program uses its port."
         ) from error
     return Workers(len(addresses), rank, addresses, strategy)
 
@@ -158,16 +159,20 @@ def agree_on_statement(workers: Workers, statement: dict[str, Any]) -> None:
     text = json.dumps(statement, sort_keys=True).encode()
     if len(text) > LONGEST_STATEMENT:
         raise DistributionError(
-            f"a worker has {len(text)} bytes to say of itself: at most {LONGEST_STATEMENT} are read"
+            f"The settings of this worker take {len(text)} bytes as JSON, but at most {LONGEST_STATEMENT} can be "
+            "compared. Use shorter paths or names."
         )
     padded = np.frombuffer(text.ljust(LONGEST_STATEMENT), np.int32)[None]
     heard = [json.loads(row.tobytes()) for row in _meet(workers, padded, "gather")]
     for rank, other in enumerate(heard):
         unlike = [name for name in sorted({*heard[0], *other}) if heard[0].get(name) != other.get(name)]
         if unlike:
-            what = "; ".join(f"{name}: {heard[0].get(name)} there, {other.get(name)} here" for name in unlike)
+            what = "; ".join(
+                f"{name}: {heard[0].get(name)} on worker 0, {other.get(name)} on worker {rank}" for name in unlike
+            )
             raise DistributionError(
-                f"worker {rank} is not like worker 0 ({what}): start all with the same command and versions"
+                f"Worker {rank} differs from worker 0 ({what}). Start all workers with the same command and the same "
+                "versions."
             )
 
 
@@ -227,10 +232,10 @@ def name_lost_workers(workers: Workers) -> Iterator[None]:
             for rank, address in enumerate(workers.addresses)
             if rank != workers.rank and not _does_answer(address)
         ]
-        who = " and ".join(lost) if lost else "a worker that still answers"
+        who = " and ".join(lost) if lost else "a worker (all of them still answer)"
         raise DistributionError(
-            f"{who} left the run: start every worker again with the same command, it goes on from the last checkpoint "
-            f"({str(error).splitlines()[0][:200]})"
+            f"The run lost {who}. Start every worker again with the same command, and the run resumes from the last "
+            f"checkpoint. TensorFlow says: {str(error).splitlines()[0][:200]}"
         ) from error
 
 
@@ -327,4 +332,7 @@ def check_ranks(workers: Workers, local: Sequence[Replica]) -> None:
         workers, local, lambda place: local[place].gather(tf.constant([local[place].rank])).numpy().tolist()
     )
     if any(ranks != list(range(local[0].count)) for ranks in found):
-        raise DistributionError(f"TensorFlow numbers the replicas {found[0]}: give each worker fewer devices")
+        raise DistributionError(
+            f"TensorFlow numbers the replicas {found[0]}, but this package needs ascending order. Use fewer devices on "
+            "each worker."
+        )

@@ -24,14 +24,14 @@ def test_files_come_in_the_order_given_and_those_of_a_folder_by_name(tmp_path: P
 
 
 def test_a_file_that_is_not_there_and_a_folder_without_images_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(embed_files.EmbedError, match="gone.png is not there"):
+    with pytest.raises(embed_files.EmbedError, match="gone.png does not exist"):
         embed_files.find_images([tmp_path / "gone.png"])
-    with pytest.raises(embed_files.EmbedError, match="there is no image in"):
+    with pytest.raises(embed_files.EmbedError, match="There is no image in"):
         embed_files.find_images([tmp_path])
 
 
 @pytest.mark.parametrize(
-    ("record", "sentence"), [({}, "has no data.json with the shape"), ({"shape": [9, 9, 4]}, "have 4 channels")]
+    ("record", "sentence"), [({}, "has no data.json with the shape"), ({"shape": [9, 9, 4]}, "with 4 channels")]
 )
 def test_a_run_tells_the_shape_of_its_images_or_is_refused(
     tmp_path: Path, record: dict[str, list[int]], sentence: str
@@ -61,7 +61,7 @@ def test_files_go_through_in_batches_and_each_row_is_of_its_file(
     assert sizes == [2, 2, 1] and rows[:, 0].tolist() == [0, 1, 3, 4, 5]
     assert [path.name for path in paths] == ["00.png", "01.png", "03.png", "04.png", "05.png"]
     assert [path.name for path, _ in bad] == ["02.png", "gone.png"]
-    with pytest.raises(embed_files.EmbedError, match="none of 1 images can be read, the first is .*02.png"):
+    with pytest.raises(embed_files.EmbedError, match="None of the 1 images could be read. First problem: .*02.png"):
         embed_files.embed_files([root / "a/02.png"], embed, Shape(16, 16, 3))
 
 
@@ -73,5 +73,5 @@ def test_what_is_written_holds_rows_and_paths_and_no_pickle(tmp_path: Path, outp
     assert set(found) == {output, "paths"} and found["paths"].tolist() == ["a b/1.png", "2.png"]
     np.testing.assert_array_equal(found[output], rows)
     (tmp_path / "file").write_text("")
-    with pytest.raises(embed_files.EmbedError, match="cannot write .*give another --out"):
+    with pytest.raises(embed_files.EmbedError, match="Cannot write .*Use another --out"):
         embed_files.write_embeddings(tmp_path / "file" / "out.npz", rows, paths, output)

@@ -113,7 +113,7 @@ def test_what_cannot_be_written_leaves_the_older_file(tmp_path: Path, monkeypatc
             path.write_bytes(b"half")
             raise OSError(28, "No space left on device")
 
-    with pytest.raises(atomic.RunError, match="No space left on device; free some space"):
+    with pytest.raises(atomic.RunError, match="No space left on device. Free some disk space"):
         export.save_encoder(tmp_path, Full())
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("encoder.keras", b"older")]
 
@@ -128,7 +128,7 @@ def test_weights_come_from_the_newest_checkpoint(tmp_path: Path) -> None:
 
 def test_no_checkpoint_or_one_of_another_model_is_refused(tmp_path: Path) -> None:
     f = trained(8)
-    with pytest.raises(atomic.RunError, match="has no checkpoint yet: train it first"):
+    with pytest.raises(atomic.RunError, match="has no checkpoint yet. Train for at least"):
         export.restore_weights(tmp_path, encoder=f)
     checkpoint.save(tmp_path / "checkpoints", 1, {"encoder/000/other": np.zeros(3)}, {}, 1)
     with pytest.raises(atomic.RunError, match="does not fit its config.json"):

@@ -62,7 +62,7 @@ def test_the_labels_are_drawn_by_the_seed() -> None:
 
 @pytest.mark.parametrize("fraction", [0.0, -0.1, 1.5])
 def test_a_fraction_that_is_none_is_refused(fraction: float) -> None:
-    with pytest.raises(ValueError, match="of the labels is none"):
+    with pytest.raises(ValueError, match="fraction of the labels is"):
         fine_tune.select_labelled_rows(np.array([0, 1]), fraction, 0)
 
 
@@ -155,7 +155,7 @@ def test_a_training_does_not_depend_on_those_before_it_and_seeds_differ() -> Non
 
 
 def test_a_learning_rate_that_is_too_high_is_told() -> None:
-    with pytest.raises(fine_tune.Diverged, match=r"after 40 steps at a learning rate of 1e\+30: give a lower one"):
+    with pytest.raises(fine_tune.Diverged, match=r"within 40 steps at a learning rate of 1e\+30. Use a lower"):
         fine_tuned(make_striped_data_set(), 1.0, QUICK._replace(learning_rate=1e30))
 
 

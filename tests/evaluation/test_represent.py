@@ -62,12 +62,12 @@ class Diverged:
 
 
 def test_h_that_is_not_finite_is_refused() -> None:
-    with pytest.raises(ValueError, match="h of 7 images is not finite, of image 0 first"):
+    with pytest.raises(ValueError, match="of 7 images is NaN or infinite, first for image 0"):
         represent.compute_h(Diverged(), draw_images(7))
 
 
 def test_no_images_are_refused() -> None:
-    with pytest.raises(ValueError, match="no images to represent"):
+    with pytest.raises(ValueError, match="no images to encode"):
         represent.compute_h(build_small_encoder(), draw_images(0))
 
 
@@ -103,7 +103,7 @@ class Restless:
 
 
 def test_an_encoder_that_changes_is_refused() -> None:
-    with pytest.raises(represent.EncoderChanged, match="weights changed while it was evaluated"):
+    with pytest.raises(represent.EncoderChanged, match="weights changed during the evaluation"):
         represent.represent_splits(Restless(), make_striped_data_set())
 
 

@@ -99,8 +99,8 @@ def test_an_image_of_the_runs_folder_has_the_h_of_its_evaluation(
 @pytest.mark.parametrize(
     ("said", "sentence"),
     [
-        ({}, "has no data.json with the shape of its images: run the command that trained it once more"),
-        ({"shape": [12, 12, 4]}, "have 4 channels, and image files are read with 1 or 3: call its encoder.keras"),
+        ({}, "has no data.json with the shape of its images. Run its training command again"),
+        ({"shape": [12, 12, 4]}, "images with 4 channels, but image files have 1 or 3. Load its encoder.keras"),
     ],
 )
 def test_a_run_whose_images_no_file_is_like_is_refused(
@@ -161,8 +161,8 @@ def test_bad_files_are_named_and_the_others_written(
 @pytest.mark.parametrize(
     ("images", "sentence"),
     [
-        ("gone.png", "is not there: give image files"),
-        ("empty", "there is no image in"),
+        ("gone.png", "does not exist. Give image files"),
+        ("empty", "There is no image in"),
         ("bad.png", "none of 1 images"),
     ],
 )
@@ -185,4 +185,4 @@ def test_a_folder_without_a_run_or_a_place_to_write_is_refused(
     assert "is not a run folder" in capsys.readouterr().err
     (tmp_path / "file").write_text("")
     assert embed.main([str(run), str(tmp_path / "folder"), "--out", str(tmp_path / "file" / "h.npz")]) == 1
-    assert "cannot write" in capsys.readouterr().err
+    assert "Cannot write" in capsys.readouterr().err

@@ -178,15 +178,15 @@ WRONG: dict[str, tuple[Prepare, str]] = {
     ),
     "images on several devices": (
         two_replicas,
-        "--data-on is device and there are 2 replicas: give auto, or --devices 1",
+        "--data-on device works with one replica, but there are 2. Use --data-on auto, or --devices 1.",
     ),
     "the largest micro-batch on a processor": (
         flags("--micro-batch", "auto"),
-        "--micro-batch is auto and there is no GPU whose memory could be filled: give a number of images, or 0 for the",
+        "--micro-batch auto needs a GPU, but TensorFlow finds none. Use a number of images, or 0 for the whole batch.",
     ),
     "a native library that is not there": (
         no_library,
-        "run 'pip install --no-build-isolation -e .' in the project's folder, or install its wheel again; or give --op",
+        "run 'pip install --no-build-isolation -e .' in the project's folder, or install its wheel again. Alternat",
     ),
     "no network": (no_network, "Put cifar-10-python.tar.gz into "),
     "a --data-dir without the files": (
@@ -238,7 +238,7 @@ def test_a_checkpoint_of_another_model_is_told(
     capsys.readouterr()
     assert evaluate.main(["run"]) == 1
     said = capsys.readouterr().err
-    assert said.startswith("error: the checkpoint in run does not fit its config.json: ") and said.count("\n") == 1
+    assert said.startswith("error: The checkpoint in run does not fit its config.json: ") and said.count("\n") == 1
 
 
 def test_a_run_that_is_none_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -94,7 +94,7 @@ def test_what_was_measured_before_is_not_trained_again(
 
     monkeypatch.setattr(fine_tune.ClassifierTrainer, "train", refuse)
     assert evaluate.main(flags) == 0
-    assert f"{line} (measured before)" in capsys.readouterr().out
+    assert f"{line} (from an earlier evaluation)" in capsys.readouterr().out
     flags[flags.index("--finetune-steps") + 1] = "3"
     with pytest.raises(AssertionError, match="trained again"):
         evaluate.main(flags)

@@ -50,7 +50,7 @@ def test_a_folder_with_damaged_files_trains_and_data_json_names_them(
     assert sorted(entry["path"] for entry in record["skipped"]) == sorted([*damaged, *empty])
     assert record["counts"] == {"train": 50, "test": 9, "skipped": 13, "not_images": 1, "outside_splits": 0}
     said = capsys.readouterr().out
-    assert "decoded as they are needed" in said and "13 left out, see data.json" in said and "k-NN" in said
+    assert "decoded when a batch needs them" in said and "skipped 13 images, see data.json" in said and "k-NN" in said
     results = json.loads((out / "evaluation.json").read_text())
     assert run(root, out) == 0  # the same run, from memory
     assert json.loads((out / "evaluation.json").read_text()) == results
@@ -71,9 +71,9 @@ def test_grey_images_without_labels_train_on_both_splits_and_every_table_says_so
     said = capsys.readouterr().out
     assert run(root, tmp_path / "run", "--train-on", "all") == 0  # resumes: the colours it has not are no difference
     for table in (said, capsys.readouterr().out):
-        assert "no k-NN and no linear probe: they need labels of two classes at least" in table
+        assert "k-NN and linear probe were skipped, because they need labels of at least two classes" in table
         assert "trained on train and test images together, which inflates" in table
-    assert "12 images, 0 classes" in said and "16x16 pixels, 1 channels" in said
+    assert "12 images to train on, 0 classes" in said and "16x16 pixels with 1 channels" in said
     assert np.isfinite([row["loss"] for row in read_metrics(tmp_path / "run")]).all()
     stored = read_config(tmp_path / "run")["views"]
     assert (stored["saturation"], stored["hue"], stored["grey_probability"]) == ([1, 1], [0, 0], 0)

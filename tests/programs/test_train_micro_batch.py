@@ -41,4 +41,4 @@ def test_a_picture_of_views_tries_nothing_and_refuses_what_a_run_would(
     assert train.main([*flags, "--micro-batch", "auto", "--out", str(tmp_path / "run")]) == 0
     assert (tmp_path / "run" / "plots" / "views.png").is_file()
     flags += ["--batch-norm", "ghost", "--ghost-batch", "5", "--out", str(tmp_path / "other")]
-    assert train.main(flags) == 1 and "--ghost-batch is 5" in capsys.readouterr().err
+    assert train.main(flags) == 1 and "--ghost-batch (5) does not divide" in capsys.readouterr().err

@@ -179,7 +179,7 @@ def test_dz_on_wrong_rows_is_caught(monkeypatch: pytest.MonkeyPatch, wrong: Call
 
 
 def test_an_uneven_tail_is_refused() -> None:
-    with pytest.raises(ValueError, match="a batch of 24 images has no 5 equal micro-batches"):
+    with pytest.raises(ValueError, match="A batch of 24 images cannot be split into 5 equal micro-batches"):
         by_micro_batches("float64", 5)
 
 

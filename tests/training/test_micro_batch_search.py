@@ -24,5 +24,5 @@ def test_the_largest_divisor_that_fits_is_taken(gpu: None, largest: int, taken: 
 
 
 def test_what_fits_nowhere_is_told(gpu: None) -> None:
-    with pytest.raises(settings.ConfigError, match="not even 1 images fit"):
+    with pytest.raises(settings.ConfigError, match="even 1 images need more than the GPU's memory"):
         resolve_config(ON_HOST, largest=0)

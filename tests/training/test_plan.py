@@ -37,12 +37,12 @@ def test_several_workers_are_refused_even_where_one_has_a_number(tmp_path: Path)
     for folder in (tmp_path, tmp_path / "none"):
         earlier = plan.read_earlier(AUTO, folder)
         assert (earlier is None) == (folder != tmp_path)
-        with pytest.raises(settings.ConfigError, match="there are several workers: give all of them the same number"):
+        with pytest.raises(settings.ConfigError, match="several workers. Give every worker the same number of images"):
             plan.refuse_early(AUTO, two, earlier)
 
 
 def test_without_a_gpu_there_is_no_memory_to_fill() -> None:
-    with pytest.raises(settings.ConfigError, match="there is no GPU whose memory could be filled"):
+    with pytest.raises(settings.ConfigError, match="--micro-batch auto needs a GPU"):
         plan.refuse_early(AUTO, workers.LONE)
 
 
@@ -95,13 +95,13 @@ def test_sizes_come_out_even_for_replicas_and_ghost_groups(
     gpu: None, replicas: int, changed: dict[str, Any], sizes: list[int]
 ) -> None:
     tried: list[Plan] = []
-    with pytest.raises(settings.ConfigError, match=f"not even {sizes[-1]} images fit"):
+    with pytest.raises(settings.ConfigError, match=f"even {sizes[-1]} images need more than the GPU's memory"):
         resolve_config(identity.replace(ON_HOST, **changed), replicas=replicas, fits=limit_memory(0, tried))
     assert [replicas * one.micro_batch for one in tried] == sizes  # one replica tries its share of each
 
 
 def test_a_batch_without_equal_shares_is_refused_before_anything_is_tried(gpu: None) -> None:
-    with pytest.raises(settings.ConfigError, match="no equal shares for 5 replicas"):
+    with pytest.raises(settings.ConfigError, match="with equal shares for 5 replicas"):
         resolve_config(ON_HOST, replicas=5, fits=lambda *_: pytest.fail("tried"))
 
 

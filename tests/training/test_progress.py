@@ -34,7 +34,7 @@ def said_of(losses: list[list[float]], capsys: pytest.CaptureFixture[str]) -> in
     """How often it was said that the loss is that of chance."""
     record(losses)
     said = capsys.readouterr()
-    return (said.out + said.err).count("the loss is exactly the chance level")
+    return (said.out + said.err).count("The loss has been exactly the chance level")
 
 
 def test_a_loss_at_the_chance_level_is_told_once_after_three_steps(capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,7 +42,7 @@ def test_a_loss_at_the_chance_level_is_told_once_after_three_steps(capsys: pytes
     assert said_of([[4.0, CHANCE], [CHANCE, CHANCE], [CHANCE] * 3, [4.0], [CHANCE] * 5], capsys) == 1
     record([[4.0, CHANCE], [CHANCE, CHANCE]])
     said = capsys.readouterr()
-    assert f"the loss is exactly the chance level ({CHANCE:.3f}) since step 2" in said.out + said.err
+    assert f"The loss has been exactly the chance level ({CHANCE:.3f}) since step 2" in said.out + said.err
 
 
 def test_a_loss_near_the_chance_level_is_not(capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,5 +63,5 @@ def test_rows_have_their_steps_and_the_rate_of_their_call() -> None:
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_its_step() -> None:
-    with pytest.raises(NonFiniteLoss, match="the loss of step 2 is nan"):
+    with pytest.raises(NonFiniteLoss, match=r"The loss became NaN or infinite \(nan\) at step 2"):
         record([[4.0, float("nan")]])

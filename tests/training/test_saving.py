@@ -102,7 +102,7 @@ def test_a_damaged_newest_checkpoint_is_kept_under_another_name(
     newest.write_bytes(damaged)
     assert run(tmp_path / "run") == 0
     said = capsys.readouterr()
-    assert "step-00000006.npz cannot be used" in said.err and "step-00000006.npz.unused was not used" in said.err
+    assert "step-00000006.npz cannot be used" in said.err and "step-00000006.npz.unused." in said.err
     assert "resumes at step 4" in said.out
     assert newest.with_name("step-00000006.npz.unused").read_bytes() == damaged
     assert newest.read_bytes() == whole  # the same steps, made again
@@ -152,7 +152,7 @@ def test_weights_of_nan_are_refused_before_the_first_step(
     monkeypatch.setattr(learner, "build_encoder", with_nan)
     assert run(tmp_path / "run") == 1
     said = capsys.readouterr().err
-    assert "error: encoder/000/" in said and "NaN or infinite before the first step: give other --weights" in said
+    assert "error: encoder/000/" in said and "NaN or infinite before the first step. Use other --weights" in said
     assert not list((tmp_path / "run").glob("checkpoints/*"))
 
 

@@ -95,14 +95,14 @@ def test_a_replica_whose_graph_fails_alone_ends_the_run_with_its_error() -> None
 def test_a_worker_of_which_one_replica_raises_ends_the_others(devices: int) -> None:
     (first, of_first), (second, of_second) = run_raising("python", devices, workers=2)
     assert second != 0 and "ValueError: no such image" in of_second, of_second
-    assert first != 0 and "done 3" not in of_first and "left the run" in of_first, of_first
+    assert first != 0 and "done 3" not in of_first and "The run lost worker 1" in of_first, of_first
 
 
 @pytest.mark.slow
 def test_a_worker_whose_graph_fails_says_so_and_the_others_name_it() -> None:
     (first, of_first), (second, of_second) = run_raising("graph", 1, workers=2)
     assert second != 0 and "assertion failed: [no such image]" in of_second, of_second
-    assert "left the run" not in of_second, of_second
+    assert "The run lost" not in of_second, of_second
     assert first != 0 and "done 3" not in of_first and "worker 1 (127.0.0.1:" in of_first, of_first
 
 
@@ -110,6 +110,6 @@ def test_only_an_exchange_that_was_given_up_is_told_as_a_lost_worker() -> None:
     workers = Workers(2, 0, ("127.0.0.1:1", "127.0.0.1:2"))
     with pytest.raises(tf.errors.InvalidArgumentError), name_lost_workers(workers):
         raise tf.errors.InvalidArgumentError(None, None, "no such image")
-    with pytest.raises(DistributionError, match=r"worker 1 \(127.0.0.1:2\) left the run"):
+    with pytest.raises(DistributionError, match=r"The run lost worker 1 \(127.0.0.1:2\)"):
         with name_lost_workers(workers):
             raise tf.errors.UnavailableError(None, None, "the peer is gone")
