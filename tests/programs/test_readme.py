@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from lowlevel_simclr import check, embed, evaluate, train
@@ -210,6 +211,7 @@ def test_a_bench_has_the_flags_that_a_page_gives_it(command: str) -> None:
 @pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: page.stem)
 def test_the_python_of_a_page_runs(page: Path, finished: Path) -> None:
     """In the order of the page, with the commands between that write what the Python reads."""
+    tf.random.set_seed(0)  # another test may have asked for deterministic ops, which want a seed
     names: dict[str, Any] = {"images": draw_shapes(4, seed=0)[0]}
     for block in pages.list_blocks(page):
         if block.language == "sh":
