@@ -33,14 +33,19 @@ product of `bench_step` is too small to fill it, so the share is that of the pea
 BELOW_NOISE = "below the noise"
 
 
+def _shorten(device: str) -> str:
+    """Return the name of a device without what every name has."""
+    return device.replace("(R)", "").replace("-Processor", "").replace("-family", "").replace("-2-cores", "")
+
+
 def format_step(result: dict[str, Any]) -> str:
     """Return the section of one configuration: its forms, then its stages."""
     config = result["config"]
-    title = f"{config['encoder']}, {config['stem']} stem, {config['image_size']} pixels, batch {config['batch_size']}"
-    title += f", {config['precision']}, {config['implementation']} ops, {result['device']}"
+    title = f"{config['encoder']}, batch {config['batch_size']}, {config['precision']}, {_shorten(result['device'])}"
     if result.get("encoder_by_process"):
         title += ", several processes"
-    lines = [f"## {title}", "", f"{result['date']}, load {result['load']:.1f}.", ""]
+    about = f"{config['stem']} stem, {config['image_size']} pixels, {config['implementation']} ops"
+    lines = [f"## {title}", "", f"{about}; {result['date']}, load {result['load']:.1f}.", ""]
     lines += ["| form | pairs/s | best | ms a step | processor ms | whole job is |", "|---|---|---|---|---|---|"]
     for name, form in result["forms"].items():
         against = result["whole_against"].get(name)
@@ -88,7 +93,7 @@ def _format_operations(result: dict[str, Any]) -> str:
 
 def format_startup(result: dict[str, Any]) -> str:
     """Return the section about the time from the command to the first step."""
-    title = f"## From the command to the first step, {result['device']}"
+    title = f"## From the command to the first step, {_shorten(result['device'])}"
     lines = [title, "", "Preset shapes, medians, seconds.", ""]
     lines += ["| part | wall | processor |", "|---|---|---|"]
     lines += [f"| {name} | {part['wall']:.2f} | {part['processor']:.2f} |" for name, part in result["parts"].items()]
@@ -104,7 +109,7 @@ def format_sizes(result: dict[str, Any]) -> str:
     """Return the section about many sizes: a line for each encoder, batch and precision."""
     names = list(dict.fromkeys(row["name"] for row in result["rows"]))
     encoders = ", ".join(dict.fromkeys(row["problem"]["encoder"] for row in result["rows"]))
-    title = f"## Other sizes, {encoders}, {result['device']}"
+    title = f"## Other sizes, {encoders}, {_shorten(result['device'])}"
     lines = [title, "", f"{result['date']}, load {result['load']:.1f}.", ""]
     turns = max(row["repeats"] for row in result["rows"])
     lines.append(

@@ -17,7 +17,8 @@ from typing import Any
 from bench import harness
 from bench.report import markers
 
-AT_CEILING = "≥ sgemm"  # explained in docs/measurements.md
+AT_CEILING = "≥\u00a0sgemm"  # explained in docs/measurements.md
+_MOVED = {"accuracy": "learning", "first_steps": "learning"}  # modules that older results name: their folder today
 _PROBES = ("linear", "linear_augmented")  # entries of evaluation.json with means and spreads over seeds
 
 
@@ -72,6 +73,14 @@ def format_caption(results: Sequence[dict[str, Any]]) -> str:
     return "; ".join(dict.fromkeys(said)) + "."
 
 
+def _name_command(stored: dict[str, Any]) -> str:
+    """Return the command of a result, with the present names of modules that have moved since."""
+    command = stored["command"]
+    for name, folder in _MOVED.items():
+        command = command.replace(f"-m bench.{name} ", f"-m bench.{folder}.{name} ")
+    return command
+
+
 def draw_times(rows: Sequence[harness.Row], path: Path) -> None:
     """Draw wall time, and memory if it was measured, against N: one line for each alternative."""
     import matplotlib  # here, because tables need no figure
@@ -115,7 +124,7 @@ def format_accuracy(stored: dict[str, Any]) -> str:
     first = runs[0]
     lines += [
         "",
-        f"`{stored['command']}`; {stored['device']}, {first['precision']}, TensorFlow {first['tensorflow']}, "
+        f"`{_name_command(stored)}`; {stored['device']}, {first['precision']}, TensorFlow {first['tensorflow']}, "
         f"{first['steps']} steps, {first['pairs_per_second']:.0f} pairs/s.",
     ]
     return "\n".join([*lines, *_format_remarks(first)])
@@ -152,7 +161,7 @@ def format_first_steps(stored: dict[str, Any]) -> str:
     peak = "" if memory is None else f", {memory / 1e9:.1f} GB of memory"
     lines += [
         "",
-        f"`{stored['command']}`; {stored['encoder']}, {stored['stem']} stem, batch {stored['batch_size']}, chance "
+        f"`{_name_command(stored)}`; {stored['encoder']}, {stored['stem']} stem, batch {stored['batch_size']}, chance "
         f"{stored['chance']:.3f}, {stored['seconds_per_step']:.1f} s a step{peak}; {stored['device']}, "
         f"{stored['precision']}, TensorFlow {stored['tensorflow']}.",
     ]

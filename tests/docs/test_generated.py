@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from bench.report import cost_table, markers, readme_table, reference_pages, transcript
+from bench.report import markers, reference_pages, site_tables, step_page, transcript
 
 
 def read_between(name: str) -> str:
@@ -15,17 +16,19 @@ def read_between(name: str) -> str:
     return text.partition(f"<!-- {name} -->\n")[2].partition(f"\n<!-- /{name} -->")[0]
 
 
-@pytest.mark.parametrize(
-    ("name", "write"),
-    [
-        ("flags", reference_pages.format_flags),
-        ("presets", reference_pages.format_presets),
-        (cost_table.NAME, cost_table.format_stored),
-        (readme_table.NAME, lambda: readme_table.format_device(readme_table.DEVICE)),
-    ],
-)
-def test_a_generated_part_is_up_to_date(name: str, write) -> None:
-    assert read_between(name) == write(), "run the program that the page names"
+@pytest.mark.parametrize("write", [reference_pages.format_flags, reference_pages.format_presets])
+def test_the_reference_is_up_to_date(write: Callable[[], str]) -> None:
+    name = write.__name__.removeprefix("format_")
+    assert read_between(name) == write(), "run python -m bench.report.reference_pages"
+
+
+@pytest.mark.parametrize(("name", "text"), site_tables.list_parts().items(), ids=site_tables.list_parts())
+def test_a_table_holds_what_the_results_say(name: str, text: str) -> None:
+    assert read_between(name) == text, "run python -m bench.report.site_tables"
+
+
+def test_the_page_of_steps_holds_what_the_results_say() -> None:
+    assert step_page.STEP.read_text(encoding="utf-8") == site_tables.format_steps()
 
 
 @pytest.mark.slow
