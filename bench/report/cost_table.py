@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench.report import markers
+from bench.report import markers, step_page
 from lowlevel_simclr.config import presets
 
 RESULTS = markers.ROOT / "bench" / "results"
@@ -64,7 +64,7 @@ def format_costs(costs: Sequence[Cost]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for cost in costs:
-        device = cost.device.replace("(R)", "").replace("-Processor", "")
+        device = step_page.shorten_device(cost.device)
         rate, time = f"{cost.pairs_per_second:,.3g}", _format_time(EPOCHS * IMAGES / cost.pairs_per_second)
         rate = f"{float(rate.replace(',', '')):,.10g}"
         side = f"{cost.image_size} pixels"

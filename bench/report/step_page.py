@@ -33,7 +33,7 @@ product of `bench_step` is too small to fill it, so the share is that of the pea
 BELOW_NOISE = "below the noise"
 
 
-def _shorten(device: str) -> str:
+def shorten_device(device: str) -> str:
     """Return the name of a device without what every name has."""
     return device.replace("(R)", "").replace("-Processor", "").replace("-family", "").replace("-2-cores", "")
 
@@ -41,7 +41,9 @@ def _shorten(device: str) -> str:
 def format_step(result: dict[str, Any]) -> str:
     """Return the section of one configuration: its forms, then its stages."""
     config = result["config"]
-    title = f"{config['encoder']}, batch {config['batch_size']}, {config['precision']}, {_shorten(result['device'])}"
+    title = (
+        f"{config['encoder']}, batch {config['batch_size']}, {config['precision']}, {shorten_device(result['device'])}"
+    )
     if result.get("encoder_by_process"):
         title += ", several processes"
     about = f"{config['stem']} stem, {config['image_size']} pixels, {config['implementation']} ops"
@@ -93,7 +95,7 @@ def _format_operations(result: dict[str, Any]) -> str:
 
 def format_startup(result: dict[str, Any]) -> str:
     """Return the section about the time from the command to the first step."""
-    title = f"## From the command to the first step, {_shorten(result['device'])}"
+    title = f"## From the command to the first step, {shorten_device(result['device'])}"
     lines = [title, "", "Preset shapes, medians, seconds.", ""]
     lines += ["| part | wall | processor |", "|---|---|---|"]
     lines += [f"| {name} | {part['wall']:.2f} | {part['processor']:.2f} |" for name, part in result["parts"].items()]
@@ -109,7 +111,7 @@ def format_sizes(result: dict[str, Any]) -> str:
     """Return the section about many sizes: a line for each encoder, batch and precision."""
     names = list(dict.fromkeys(row["name"] for row in result["rows"]))
     encoders = ", ".join(dict.fromkeys(row["problem"]["encoder"] for row in result["rows"]))
-    title = f"## Other sizes, {encoders}, {_shorten(result['device'])}"
+    title = f"## Other sizes, {encoders}, {shorten_device(result['device'])}"
     lines = [title, "", f"{result['date']}, load {result['load']:.1f}.", ""]
     turns = max(row["repeats"] for row in result["rows"])
     lines.append(

@@ -26,8 +26,9 @@ def list_blocks(page: Path) -> list[Block]:
 
 
 def list_commands(block: Block) -> list[str]:
-    """Return the lines of a block of `sh`, without comments."""
-    lines = [line.partition("  #")[0].strip() for line in block.text.splitlines()]
+    """Return the commands of a block of `sh`, without comments. A line that ends with a backslash goes on."""
+    text = re.sub(r" *\\\n *", " ", block.text)
+    lines = [line.partition("  #")[0].strip() for line in text.splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
 
 
