@@ -284,6 +284,8 @@ setup(
     version=VERSION,
     description="SimCLR in TensorFlow with its own kernels",
     packages=find_packages(include=["lowlevel_simclr", "lowlevel_simclr.*"]),
+    package_data={"lowlevel_simclr": ["py.typed"]},
+    entry_points={"console_scripts": ["lowlevel-simclr = lowlevel_simclr.__main__:main"]},
     python_requires=">=3.10",
     install_requires=["tensorflow>=2.15", "numpy", "matplotlib", "scikit-learn", "pillow", "tqdm", "tensorboard"],
     extras_require={

@@ -1,13 +1,83 @@
-"""SimCLR pretraining in low-level TensorFlow: exact NT-Xent, seeded views on the device, one folder per run."""
+"""SimCLR pretraining in low-level TensorFlow: exact NT-Xent, seeded views on the device, one run in one folder.
 
+    import lowlevel_simclr as ls
+
+    run = ls.train("shapes", "runs/shapes")           # or your images, uint8 (n, height, width, channels)
+    h = ls.embed(run, images)                          # (n, d)
+    encoder = ls.load_encoder(run)                     # a Keras model
+    model.compile("adam", loss=ls.NTXent(0.2))         # with ls.SimCLRViews, in a model of your own
+
+TensorFlow is loaded at first use, not at import.
+"""
+
+import importlib
 import os
 import sys
 import warnings
 from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
 
 from lowlevel_simclr.runtime import cpu
 
+if TYPE_CHECKING:  # what type checkers and editors see; Python loads the same names at first use, see __getattr__
+    from lowlevel_simclr.api.evaluation import evaluate as evaluate
+    from lowlevel_simclr.api.loss import NTXent as NTXent
+    from lowlevel_simclr.api.loss import nt_xent as nt_xent
+    from lowlevel_simclr.api.networks import embed as embed
+    from lowlevel_simclr.api.networks import load_encoder as load_encoder
+    from lowlevel_simclr.api.run import Run as Run
+    from lowlevel_simclr.api.training import train as train
+    from lowlevel_simclr.api.views import SimCLRViews as SimCLRViews
+    from lowlevel_simclr.api.views import make_views as make_views
+    from lowlevel_simclr.config.settings import ConfigError as ConfigError
+    from lowlevel_simclr.config.settings import ViewRecipe as ViewRecipe
+    from lowlevel_simclr.data.dataset import DataError as DataError
+    from lowlevel_simclr.evaluation.embed_files import EmbedError as EmbedError
+    from lowlevel_simclr.ops._library import NativeLibraryError as NativeLibraryError
+    from lowlevel_simclr.run.atomic import RunError as RunError
+    from lowlevel_simclr.run.checkpoint import CheckpointError as CheckpointError
+    from lowlevel_simclr.training.signals import Stopped as Stopped
+    from lowlevel_simclr.training.step import NonFiniteLoss as NonFiniteLoss
+
 __version__ = "0.1.0"
+
+# Where each public name is defined. TensorFlow takes seconds to import, so a name is loaded when it is first used.
+PUBLIC = {
+    "NTXent": "api.loss",
+    "Run": "api.run",
+    "SimCLRViews": "api.views",
+    "ViewRecipe": "config.settings",
+    "embed": "embed",
+    "evaluate": "evaluate",
+    "load_encoder": "api.networks",
+    "make_views": "api.views",
+    "nt_xent": "api.loss",
+    "train": "train",
+    "CheckpointError": "run.checkpoint",
+    "ConfigError": "config.settings",
+    "DataError": "data.dataset",
+    "EmbedError": "evaluation.embed_files",
+    "NativeLibraryError": "ops._library",
+    "NonFiniteLoss": "training.step",
+    "RunError": "run.atomic",
+    "Stopped": "training.signals",
+}
+__all__ = [*PUBLIC, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{PUBLIC[name]}")
+    # The programs are modules that can be called, see api/callable_module.py.
+    value = module if name == PUBLIC[name] else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *PUBLIC})
+
 
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 # CPU flags for which TensorFlow enables oneDNN by default. A processor with only AVX2, such as a Zen 3, has none.

@@ -18,30 +18,25 @@ The exit code is 0 if every result is within its bound and 1 otherwise.
 from __future__ import annotations
 
 import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
-import argparse
 import sys
 import time
 from collections.abc import Sequence
 
-import tensorflow as tf
-
-from lowlevel_simclr.verification.every_op import judge_on_device, list_devices
-from lowlevel_simclr.verification.table import write_table
+from lowlevel_simclr.config.command_line import FlagParser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Check the native ops on this machine. Returns the exit code: 0 if every finding holds, 1 otherwise."""
-    argparse.ArgumentParser(
-        prog="python -m lowlevel_simclr.check",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    ).parse_args(arguments)
+def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simclr.check") -> int:
+    """Check the native ops on this machine. Return the exit code: 0 if every finding holds, 1 otherwise."""
+    FlagParser(prog=prog, description=__doc__).parse_strictly(sys.argv[1:] if argv is None else argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes do not concern the user
+    # TensorFlow is imported here, so that --help and --version answer at once.
+    import tensorflow as tf
+
     started = time.perf_counter()
     from lowlevel_simclr import ops
     from lowlevel_simclr.ops import _library, _route
+    from lowlevel_simclr.verification.every_op import judge_on_device, list_devices
+    from lowlevel_simclr.verification.table import write_table
 
     build, xla_error = _library.read_build_information(), _route.find_route_error()
     print(f"TensorFlow {tf.__version__}, {_library.find_instruction_set()}, {_library.count_threads()} threads")

@@ -1,58 +1,44 @@
-"""The program `python -m lowlevel_simclr.embed RUN IMAGES... --out FILE.npz`: writes h, or z, of any images."""
+"""python -m lowlevel_simclr.embed RUN IMAGES... --out FILE.npz: h, or z, of any images."""
 
 from __future__ import annotations
 
 import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # set before TensorFlow loads; hides its start-up notes
-
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from lowlevel_simclr.api.callable_module import make_callable
+from lowlevel_simclr.api.networks import embed
 from lowlevel_simclr.config.command_line import FlagParser
-from lowlevel_simclr.config.identity import from_dict
-from lowlevel_simclr.config.settings import ConfigError
-from lowlevel_simclr.data.transform import PixelScaling
-from lowlevel_simclr.evaluation.embed_files import (
-    EmbedError,
-    embed_files,
-    find_images,
-    make_embedder,
-    read_stored_shape,
-    write_embeddings,
-)
-from lowlevel_simclr.run.atomic import RunError
-from lowlevel_simclr.run.checkpoint import CheckpointError
-from lowlevel_simclr.run.results import read_config
+
+__all__ = ["embed", "main"]
 
 DESCRIPTION = "Writes the representation h (or the projection z) of images, as the encoder of a run sees them."
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Embed images and write the file. Name unreadable images on stderr. Return the exit code."""
-    given = _build_parser().parse_strictly(sys.argv[1:] if argv is None else argv)
+def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simclr.embed") -> int:
+    """Run the command: embed and write; name on stderr what could not be read; return the exit code."""
+    given = _build_parser(prog).parse_strictly(sys.argv[1:] if argv is None else argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes do not concern the user
+    # TensorFlow is imported here, so that --help and --version answer at once.
+    from lowlevel_simclr.api.errors import REPORTED
+    from lowlevel_simclr.api.networks import write_rows
+
     try:
-        config = from_dict(read_config(given.run))
-        files = find_images(given.images)
-        shape = read_stored_shape(given.run)
-        scaling = PixelScaling(config.model.input_mean, config.model.input_std)
-        embed = make_embedder(given.run, config.model, scaling, shape.channels, given.output)
-        rows, paths, bad = embed_files(files, embed, shape)
-        write_embeddings(given.out, rows, paths, given.output)
-    except (ConfigError, RunError, CheckpointError, EmbedError) as error:
+        rows, bad = write_rows(given.run, given.images, given.out, given.output)
+    except REPORTED as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     for path, reason in bad:
         print(f"skipped {path}: {reason}", file=sys.stderr)
-    print(f"{given.output} {rows.shape} of {len(paths)} images: {given.out} ({len(bad)} skipped)")
+    print(f"{given.output} {rows.shape} of {len(rows)} images: {given.out} ({len(bad)} skipped)")
     return 0
 
 
-def _build_parser() -> FlagParser:
-    """Return the parser of the program's flags."""
+def _build_parser(prog: str) -> FlagParser:
+    """Return the parser of the flags of one call."""
     usage = "%(prog)s RUN IMAGES... --out FILE.npz [--output z]"
-    parser = FlagParser(prog="python -m lowlevel_simclr.embed", description=DESCRIPTION, usage=usage)
+    parser = FlagParser(prog=prog, description=DESCRIPTION, usage=usage)
     parser.add_argument("run", metavar="RUN", type=Path, help="the folder that training wrote")
     parser.add_argument("images", metavar="IMAGES", type=Path, nargs="+", help="image files, or folders of them")
     parser.add_argument("--out", metavar="FILE.npz", type=Path, required=True, help="what is written")
@@ -62,3 +48,4 @@ def _build_parser() -> FlagParser:
 
 if __name__ == "__main__":
     sys.exit(main())
+make_callable(__name__, embed)

@@ -1,37 +1,23 @@
-"""The program `python -m lowlevel_simclr.evaluate RUN`: measures what an encoder has learned, by the usual protocols.
+"""python -m lowlevel_simclr.evaluate RUN: what the encoder of a run has learned, by the protocols people report.
 
-Everything is computed in float32, whatever the precision of the training.
+Everything is computed in float32, whatever the run was trained in.
 """
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # set before TensorFlow loads; hides its start-up notes
-
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import tensorflow as tf
-
+from lowlevel_simclr.api.callable_module import make_callable
+from lowlevel_simclr.api.evaluation import evaluate
 from lowlevel_simclr.config.choices import PROTOCOLS
 from lowlevel_simclr.config.command_line import FlagParser
-from lowlevel_simclr.config.identity import from_dict, hash_config, replace
-from lowlevel_simclr.config.settings import Config, ConfigError
-from lowlevel_simclr.data.dataset import DataError
-from lowlevel_simclr.data.transform import PixelScaling
-from lowlevel_simclr.evaluation import fine_tune
-from lowlevel_simclr.evaluation.export import restore_weights
-from lowlevel_simclr.evaluation.protocols import DEFAULTS, Options, Subject, evaluate_subject
-from lowlevel_simclr.evaluation.represent import EncoderChanged
-from lowlevel_simclr.model.encoder import build_encoder
-from lowlevel_simclr.run.atomic import RunError
-from lowlevel_simclr.run.checkpoint import CheckpointError
-from lowlevel_simclr.run.results import read_config, read_data
-from lowlevel_simclr.runtime.precision import set_precision
-from lowlevel_simclr.training.plan import load_images
+from lowlevel_simclr.config.evaluation_settings import EvaluationSettings
+
+__all__ = ["evaluate", "main"]
 
 DESCRIPTION = "Evaluates the encoder of a run by the protocols people report; results are added to evaluation.json."
 EPILOG = """\
@@ -46,84 +32,39 @@ examples:
   python -m lowlevel_simclr.evaluate runs/shapes --protocol knn,linear,finetune --label-fraction 0.01,0.1,1 --seeds 3"""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Evaluate a run, add the results to its evaluation.json, and print them. Return the exit code."""
-    parser = _build_parser()
-    given = parser.parse_strictly(sys.argv[1:] if argv is None else argv)
-    steps, size, rate = given.finetune_steps, given.finetune_batch_size, given.finetune_learning_rate
-    recipe = fine_tune.FINE_TUNING._replace(steps=steps, batch_size=size, learning_rate=rate)
-    options = Options(given.protocol, given.label_fraction, given.seeds, recipe, given.probe_passes)
+def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simclr.evaluate") -> int:
+    """Run the command: evaluate, add the result to evaluation.json, print it; return the exit code."""
+    given = vars(_build_parser(prog).parse_strictly(sys.argv[1:] if argv is None else argv))
+    folder, data_dir = given.pop("run"), given.pop("data_dir")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes do not concern the user
+    # TensorFlow is imported here, so that --help and --version answer at once.
+    from lowlevel_simclr.api.errors import REPORTED
+    from lowlevel_simclr.api.subject import evaluate_run
+
     try:
-        config = from_dict(read_config(given.run))
-        print(evaluate(given.run, replace(config, data_dir=given.data_dir or config.data.data_dir), options))
-    except (ConfigError, DataError, RunError, CheckpointError, EncoderChanged, fine_tune.Diverged) as error:
+        print(evaluate_run(folder, EvaluationSettings(**given), data_dir))
+    except REPORTED as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def evaluate(folder: Path, config: Config, options: Options = DEFAULTS) -> str:
-    """Evaluate the newest checkpoint of a run.
-
-    Args:
-        folder: the run folder.
-        config: the configuration of the run.
-        options: the protocols and their settings.
-
-    Returns:
-        The table of results, as it is shown.
-
-    Raises:
-        ConfigError, DataError, RunError, CheckpointError, EncoderChanged, Diverged: see these classes.
-    """
-    if config.train.deterministic:
-        tf.config.experimental.enable_op_determinism()
-    return evaluate_subject(_make_subject(folder, config), options)
-
-
-def _make_subject(folder: Path, config: Config) -> Subject:
-    """Return the encoder of the newest checkpoint, and the images and settings of the run."""
-    images, model = load_images(config, read_data(folder)), config.model
-
-    def build_untrained() -> tf.keras.Model:
-        set_precision("float32")
-        channels = images.train.images.shape[-1]
-        return build_encoder(
-            model.encoder, model.stem, model.image_size, channels, weights=model.weights, seed=config.train.seed
-        )
-
-    encoder = build_untrained()
-    return Subject(
-        folder=folder,
-        step=restore_weights(folder, encoder=encoder),
-        encoder=encoder,
-        build_untrained=build_untrained,
-        images=images,
-        seed=config.train.seed,
-        train_on=config.data.train_on,
-        scaling=PixelScaling(model.input_mean, model.input_std),
-        recipe=config.views,
-        compile_views=config.train.xla != "off",
-        config_hash=hash_config(config),
-    )
-
-
-def _build_parser() -> FlagParser:
-    """Return the parser of the program's flags."""
+def _build_parser(prog: str) -> FlagParser:
+    """Return the parser of the flags of one evaluation."""
     usage = "%(prog)s RUN [flags]"
-    parser = FlagParser(prog="python -m lowlevel_simclr.evaluate", description=DESCRIPTION, epilog=EPILOG, usage=usage)
-    recipe = fine_tune.FINE_TUNING
+    parser = FlagParser(prog=prog, description=DESCRIPTION, epilog=EPILOG, usage=usage)
     parser.add_argument("run", metavar="RUN", type=Path, help="the folder that training wrote")
     parser.add_argument("--data-dir", metavar="DIR", help="where the data lie now (default: where training found them)")
-    for flag, kind, default, metavar, text in (
-        ("--protocol", _read_protocols, Options.protocols, "A,B", "what is measured"),
-        ("--label-fraction", _read_fractions, Options.fractions, "X,Y", "shares of the labels that fine-tuning sees"),
-        ("--seeds", _read_count, Options.seeds, "K", "seeds of what draws: labels, order and views"),
-        ("--finetune-steps", _read_count, recipe.steps, "N", "steps of fine-tuning, whatever the share of the labels"),
-        ("--finetune-batch-size", _read_count, recipe.batch_size, "N", "images a step of fine-tuning"),
-        ("--finetune-learning-rate", _read_positive, recipe.learning_rate, "X", "its first learning rate"),
-        ("--probe-passes", _read_count, Options.probe_passes, "N", "passes of linear-augmented over the train split"),
+    for flag, kind, metavar, text in (
+        ("--protocol", _read_protocols, "A,B", "what is measured"),
+        ("--label-fraction", _read_fractions, "X,Y", "shares of the labels that fine-tuning sees"),
+        ("--seeds", _read_count, "K", "seeds of what draws: labels, order and views"),
+        ("--finetune-steps", _read_count, "N", "steps of fine-tuning, whatever the share of the labels"),
+        ("--finetune-batch-size", _read_count, "N", "images a step of fine-tuning"),
+        ("--finetune-learning-rate", _read_positive, "X", "its first learning rate"),
+        ("--probe-passes", _read_count, "N", "passes of linear-augmented over the train split"),
     ):
+        default = getattr(EvaluationSettings, flag.removeprefix("--").replace("-", "_"))
         shown = ",".join(f"{part}" for part in default) if isinstance(default, tuple) else default
         parser.add_argument(flag, type=kind, default=default, metavar=metavar, help=f"{text} (default: {shown})")
     return parser
@@ -151,10 +92,10 @@ def _read_count(text: str) -> int:
 
 
 def _read_number(text: str, right: Callable[[float], bool], wanted: str) -> float:
-    """Return the number in a text.
+    """The number in a text.
 
     Raises:
-        argparse.ArgumentTypeError: if the text is not a number, or `right` is False for it.
+        argparse.ArgumentTypeError: it is none, or not a right one.
     """
     try:
         value = float(text)
@@ -167,3 +108,4 @@ def _read_number(text: str, right: Callable[[float], bool], wanted: str) -> floa
 
 if __name__ == "__main__":
     sys.exit(main())
+make_callable(__name__, evaluate)

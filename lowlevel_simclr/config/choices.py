@@ -8,6 +8,7 @@ from __future__ import annotations
 
 DATASETS = ("shapes", "cifar10", "cifar100")
 DATASET_FORMS = ("folder:", "npz:")  # a path follows
+IN_MEMORY = "memory:"  # the fingerprint of images that a Python program gave follows
 SPLITS = ("train", "test")  # of a data set, and the folders for them in an image folder
 TRAIN_ON = ("train", "all")
 DATA_ON = ("auto", "host", "device")

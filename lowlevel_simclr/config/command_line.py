@@ -10,10 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lowlevel_simclr.config.fields import Field, format_value, get_value, list_fields, suggest_nearest
+import lowlevel_simclr
+from lowlevel_simclr.config.fields import Field, format_value, get_value, list_fields
 from lowlevel_simclr.config.identity import replace
-from lowlevel_simclr.config.presets import PRESET_OF_DATASET, PRESET_OF_PHOTOGRAPHS, PRESETS, load_preset, scale_jitter
+from lowlevel_simclr.config.other_names import suggest_name
+from lowlevel_simclr.config.presets import PRESETS, scale_jitter
 from lowlevel_simclr.config.settings import CAFFE, SECTIONS, Config, ConfigError
+from lowlevel_simclr.config.starting_point import choose_starting_point
 from lowlevel_simclr.config.validation import validate
 
 
@@ -64,6 +67,9 @@ class FlagParser(argparse.ArgumentParser):
             **options,
         }
         super().__init__(**options)
+        if options.get("add_help", True):
+            version = f"lowlevel_simclr {lowlevel_simclr.__version__}"
+            self.add_argument("--version", action="version", version=version, help="print the version and stop")
 
     def error(self, message: str) -> NoReturn:
         """Print the message and end the program with exit code 2."""
@@ -76,7 +82,7 @@ class FlagParser(argparse.ArgumentParser):
             word = next((word for word in extra if word.startswith("-")), extra[0]).split("=")[0]
             # This table is private. argparse has no public one.
             flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
-            self.error(f"unknown argument {word}{suggest_nearest(word, flags) or ': --help lists what there is'}")
+            self.error(f"unknown argument {word}{suggest_name(word, flags) or ': --help lists what there is'}")
         return known
 
 
@@ -152,6 +158,7 @@ def _build_parser(base: Config, description: str, prog: str) -> FlagParser:
     run = parser.add_argument_group("run")
     start = f"where every setting starts (default: the data set's own, here {base.preset})"
     run.add_argument("--preset", metavar="NAME", help=start)
+    run.add_argument("--config", metavar="FILE", type=Path, help="start from this config.json; flags beside it win")
     run.add_argument("--out", metavar="DIR", type=Path, help="the run folder (default: runs/PRESET)")
     run.add_argument("--fresh", action="store_true", help="start over in DIR-2, DIR-3 ... if DIR holds a run")
     run.add_argument("--preview", action="store_true", help="draw the picture of views, and stop")
@@ -175,15 +182,16 @@ def _find_starting_point(argv: Sequence[str], prog: str) -> Config:
     """Return the preset that the command line names, or the preset of its data set."""
     first = FlagParser(prog=prog, add_help=False)
     first.add_argument("--preset")
-    first.add_argument("--dataset", default="shapes")
+    first.add_argument("--config", type=Path)
+    first.add_argument("--dataset")
     known, _ = first.parse_known_args(argv)
     try:
-        return load_preset(known.preset or PRESET_OF_DATASET.get(known.dataset, PRESET_OF_PHOTOGRAPHS))
+        return choose_starting_point(known.preset, known.dataset, known.config)
     except ConfigError as error:
         first.error(str(error))
 
 
-def _override_settings(base: Config, given: Mapping[str, Any]) -> Config:
+def override_settings(base: Config, given: Mapping[str, Any]) -> Config:
     """Apply the given flags to the preset and validate. Single ranges win over --jitter-strength."""
     values = {name: value for name, value in given.items() if name in list_fields()}
     if given.get("jitter_strength") is not None:
@@ -218,7 +226,7 @@ def parse_run(
     parser = _build_parser(base, description, prog)
     given = {name: value for name, value in vars(parser.parse_strictly(argv)).items() if value is not None}
     try:
-        config = _override_settings(base, given)
+        config = override_settings(base, given)
     except ConfigError as error:
         parser.error(str(error))
     return config, RunOptions(

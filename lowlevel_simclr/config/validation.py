@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from lowlevel_simclr.config.choices import DATASET_FORMS, DATASETS, NAMED_WEIGHTS
+from lowlevel_simclr.config.choices import DATASET_FORMS, DATASETS, IN_MEMORY, NAMED_WEIGHTS
 from lowlevel_simclr.config.fields import check_field, describe_unknown, format_value, get_value, list_fields
 from lowlevel_simclr.config.settings import Config, ConfigError
 
@@ -14,7 +14,7 @@ def _check_names(config: Config) -> None:
     name, weights = config.data.dataset, config.model.weights
     if name in DATASET_FORMS:
         raise ConfigError(f"--dataset {name} has no path behind it: give {name}PATH")
-    if name not in DATASETS and not name.startswith(DATASET_FORMS):
+    if name not in DATASETS and not name.startswith((*DATASET_FORMS, IN_MEMORY)):
         raise ConfigError(describe_unknown("--dataset", name, DATASETS + DATASET_FORMS))
     if weights not in NAMED_WEIGHTS and not re.search(r"[/.]", weights):
         raise ConfigError(describe_unknown("--weights", weights, NAMED_WEIGHTS) + "; a file has a / or . in it")

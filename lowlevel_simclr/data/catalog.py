@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lowlevel_simclr.config.choices import DATASET_FORMS, DATASETS, TRAIN_ON, describe_datasets
+from lowlevel_simclr.config.choices import DATASET_FORMS, DATASETS, IN_MEMORY, TRAIN_ON, describe_datasets
 from lowlevel_simclr.data import cifar, image_folder, npz, shapes
 from lowlevel_simclr.data.dataset import DataError, DataSet, Split
 
@@ -45,6 +45,11 @@ def load_dataset(
         >>> load_dataset("shapes", seed=0).train.images.shape
         (5000, 32, 32, 3)
     """
+    if dataset.startswith(IN_MEMORY):
+        raise DataError(
+            f"the images of {dataset} were in the memory of a Python program: give them again, as "
+            "lowlevel_simclr.train(dataset=images) or lowlevel_simclr.evaluate(run, dataset=images)"
+        )
     form, _, text = dataset.partition(":")
     path = Path(data_dir or "").expanduser() / Path(text).expanduser()
 

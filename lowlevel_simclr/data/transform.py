@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from lowlevel_simclr.data.resize_in_xla import resize_by_products
 from lowlevel_simclr.runtime.keras import find_keras_generation
+from lowlevel_simclr.runtime.xla import is_inside_xla
 
 
 class PixelScaling(NamedTuple):
@@ -96,6 +98,8 @@ def resize_antialiased(images: Any, size: int) -> Any:
     if no value is given. When the model is called directly, the layers after it do the same, and BatchNorm would train.
     """
     if _operations(images) is tf:
+        if is_inside_xla():
+            return resize_by_products(images, size)
         return tf.image.resize(images, (size, size), "bilinear", antialias=True)
     return tf.keras.ops.image.resize(
         images, (size, size), interpolation="bilinear", antialias=True, data_format="channels_last"

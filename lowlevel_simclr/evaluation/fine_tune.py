@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from lowlevel_simclr.config.evaluation_settings import EvaluationSettings
 from lowlevel_simclr.data import batches
 from lowlevel_simclr.data.dataset import DataSet, Split
 from lowlevel_simclr.data.transform import UNSCALED, PixelScaling
@@ -63,7 +64,13 @@ class Trial(NamedTuple):
 # A step of the kernel moves the logits by about learning rate times |h|^2. After 20 epochs of ResNet-50 with AdamW, |h|
 # is 66. At that length, the kernel diverges and takes the encoder with it: 24 % accuracy from 5,000 labels, below k-NN.
 # At length 10, learning rate times |h|^2 is 2.5.
-FINE_TUNING = Recipe(600, 128, "sgd", 0.025, h_length=10.0)
+FINE_TUNING = Recipe(
+    EvaluationSettings.finetune_steps,
+    EvaluationSettings.finetune_batch_size,
+    "sgd",
+    EvaluationSettings.finetune_learning_rate,
+    h_length=10.0,
+)
 SCALED_BY = 2000  # images on which `scale_h_to_length` measures h
 # The columns of h have variance 1 here. AdamW has one learning rate that suits every width of h.
 PROBING = Recipe(0, 256, "adamw", 1e-2)

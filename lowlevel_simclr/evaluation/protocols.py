@@ -15,6 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 from lowlevel_simclr import stock
+from lowlevel_simclr.config.evaluation_settings import EvaluationSettings
 from lowlevel_simclr.config.settings import ViewRecipe
 from lowlevel_simclr.data.dataset import DataSet, has_labels
 from lowlevel_simclr.data.transform import PixelScaling, find_transform
@@ -38,11 +39,11 @@ class Options:
         probe_passes: passes over the train split for the linear probe that is trained on views.
     """
 
-    protocols: tuple[str, ...] = ("knn", "linear")
-    fractions: tuple[float, ...] = (0.01, 0.1, 1.0)
-    seeds: int = 1
+    protocols: tuple[str, ...] = EvaluationSettings.protocol
+    fractions: tuple[float, ...] = EvaluationSettings.label_fraction
+    seeds: int = EvaluationSettings.seeds
     finetune: fine_tune.Recipe = fine_tune.FINE_TUNING
-    probe_passes: int = 10
+    probe_passes: int = EvaluationSettings.probe_passes
 
 
 DEFAULTS = Options()

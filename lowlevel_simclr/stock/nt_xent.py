@@ -22,6 +22,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from lowlevel_simclr.contract.nt_xent_checks import Temperature, check_own_pairs, check_projections, check_temperature
+from lowlevel_simclr.runtime.xla import is_inside_xla
 
 _ACCUMULATION = {
     tf.bfloat16: tf.float32,
@@ -291,7 +292,11 @@ def _compute_square(z: tf.Tensor, temperature: Temperature) -> tuple[tf.Tensor, 
     rows = tf.shape(u)[0]
     scaled = u / _cast_temperature(temperature, u.dtype)  # 1/tau on (2N, d) numbers, not on (2N, 2N)
     s = tf.matmul(scaled, u, transpose_b=True)
-    s = tf.linalg.set_diag(s, tf.fill([rows], tf.constant(-math.inf, s.dtype)))
+    if u.shape[0] is None and is_inside_xla():  # which cannot compile the gradient of set_diag with unknown rows
+        places = tf.range(rows)
+        s = tf.where(places[:, None] == places, tf.constant(-math.inf, s.dtype), s)
+    else:
+        s = tf.linalg.set_diag(s, tf.fill([rows], tf.constant(-math.inf, s.dtype)))
     partner = tf.roll(tf.range(rows), rows // 2, axis=0)
     return s, _select_positive(s, partner, scaled, tf.roll(u, rows // 2, axis=0))
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
-from tqdm import tqdm
+from tqdm.auto import tqdm  # a widget in a notebook
 
 from lowlevel_simclr.data.batches import make_batches, recover_data_error
 from lowlevel_simclr.data.catalog import select_training_images

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
@@ -28,6 +29,9 @@ def note_stop_requests() -> Iterator[Callable[[], str | None]]:
             raise KeyboardInterrupt
         received.append(signal.Signals(number).name)
 
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None  # Python lets only the main thread handle signals, so a notebook's worker notes none
+        return
     before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield lambda: received[0] if received else None

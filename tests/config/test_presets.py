@@ -1,9 +1,6 @@
-"""The presets: each pins what its docstring says, builds, and takes a step; and the convention of the loss."""
+"""The presets: each pins what its docstring says, builds, and takes a step."""
 
 from __future__ import annotations
-
-import functools
-import types
 
 import numpy as np
 import pytest
@@ -11,27 +8,32 @@ import tensorflow as tf
 
 from lowlevel_simclr import stock
 from lowlevel_simclr.config import command_line, identity, presets
-from lowlevel_simclr.data import cifar, dataset
+from lowlevel_simclr.config.presets import PRESETS, load_preset, scale_jitter
+from lowlevel_simclr.config.settings import ConfigError, ViewRecipe
+from lowlevel_simclr.config.validation import validate
 from lowlevel_simclr.data.batches import make_batches
 from lowlevel_simclr.data.catalog import select_training_images
 from lowlevel_simclr.data.transform import PixelScaling
 from lowlevel_simclr.data.views import make_two_views
 from lowlevel_simclr.optim import schedule
-from lowlevel_simclr.training import messages, workers
 from lowlevel_simclr.training.learner import build_learner
 from lowlevel_simclr.training.loop import make_steps
-from lowlevel_simclr.training.loss import compute_chance_loss, make_loss
 from lowlevel_simclr.training.plan import make_plan
+from tests.support.labelled_images import draw_cifar_images
 
 SMALL = {"image_size": 16, "batch_size": 4, "steps": 1, "warmup_epochs": 0.0, "xla": "off", "precision": "float32"}
 SLOW = pytest.mark.slow  # ResNets take half a minute to trace; their layers and heads are tested alone beside this
 
 
-@functools.cache
-def few_images() -> dataset.DataSet:
-    random = np.random.default_rng(0)
-    splits = [dataset.Split(random.integers(0, 256, (12, 32, 32, 3), np.uint8), np.arange(12) % 10) for _ in range(2)]
-    return dataset.DataSet("cifar10", *splits, cifar.CIFAR10.classes)
+# Every preset
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_valid_bears_its_name_and_tells_result_and_cost(name):
+    config = load_preset(name)
+    validate(config)
+    text = PRESETS[name].__doc__
+    assert config.preset == name and "Expected:" in text and "Cost:" in text
 
 
 @pytest.mark.parametrize(
@@ -43,7 +45,7 @@ def test_a_preset_builds_and_takes_two_steps(name: str) -> None:
     if chosen.model.stem == "imagenet":
         small["image_size"] = 32
     chosen = identity.replace(chosen, **small)
-    images = few_images()
+    images = draw_cifar_images()
     plan = make_plan(chosen, images)
     learner = build_learner(plan, 3)
     before = learner.encoder.trainable_variables[0].numpy()
@@ -54,7 +56,31 @@ def test_a_preset_builds_and_takes_two_steps(name: str) -> None:
     assert np.abs(learner.encoder.trainable_variables[0].numpy() - before).max() > 0
 
 
+# Jitter
+
+
+def test_the_views_start_from_the_published_recipe_at_strength_one():
+    assert {name: getattr(ViewRecipe(), name) for name in scale_jitter(1.0)} == scale_jitter(1.0)
+    assert scale_jitter(1.0) == {name: (0.2, 1.8) for name in ("brightness", "contrast", "saturation")} | {
+        "hue": (-0.2, 0.2)
+    }
+
+
+def test_jitter_is_clipped_at_zero_and_refused_beyond_every_hue():
+    assert scale_jitter(0.0)["hue"] == (0.0, 0.0) and scale_jitter(0.0)["contrast"] == (1.0, 1.0)
+    assert scale_jitter(2.5)["contrast"] == (0.0, 3.0) and scale_jitter(2.5)["hue"] == (-0.5, 0.5)
+    for strength in (-0.1, 2.6, float("nan")):
+        with pytest.raises(ConfigError, match="--jitter-strength is"):
+            scale_jitter(strength)
+
+
 # What the sources say
+
+
+def test_the_cifar_preset_has_the_recipe_of_the_paper_for_cifar():
+    views = load_preset("cifar10-resnet20").views
+    assert (views.crop_area, views.contrast, views.hue) == ((0.08, 1.0), (0.6, 1.4), (-0.1, 0.1))
+    assert (views.grey_probability, views.blur_probability) == (0.2, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +146,7 @@ def test_the_views_of_day29_are_28_pixels_added_brightness_and_no_clip() -> None
 
 def test_a_view_of_day29_is_the_notes_formula() -> None:
     """On the [-1, 1] scale: crop 28, resize to 32, flip, x + b, then contrast about each channel's mean."""
-    chosen, images = presets.load_preset("day29"), few_images().train.images[:4]
+    chosen, images = presets.load_preset("day29"), draw_cifar_images().train.images[:4]
     index = tf.range(4, dtype=tf.int64)
     model = chosen.model
     found = make_two_views(
@@ -154,42 +180,3 @@ def test_imagenet_weights_bring_their_preprocessing_unless_another_is_given() ->
     given = command_line.parse_run([*flags, "--input-mean", "0", "0", "0", "--input-std", "1", "1", "1"])[0].model
     assert (given.input_mean, given.input_std) == ((0.0,) * 3, (1.0,) * 3)
     assert command_line.parse_run(flags[:-2])[0].model.input_mean is None
-
-
-# The convention of the loss
-
-
-def test_googles_loss_is_twice_the_papers_in_value_gradient_and_chance() -> None:
-    shapes = identity.replace(presets.load_preset("shapes"), ops="stock", **SMALL)
-    z = tf.constant(np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32))
-    found = {}
-    for reduction in ("mean", "google"):
-        chosen = identity.replace(shapes, loss_reduction=reduction)
-        loss = make_loss(stock, chosen.loss.temperature, reduction)
-        with tf.GradientTape() as tape:
-            tape.watch(z)
-            losses, top1 = loss(z)
-        found[reduction] = (
-            losses.numpy(),
-            tape.gradient(losses, z).numpy(),
-            top1.numpy(),
-            compute_chance_loss(4, reduction),
-        )
-    for paper, google, factor in zip(found["mean"], found["google"], (2, 2, 1, 2)):
-        np.testing.assert_allclose(google, factor * paper, rtol=1e-6)
-    assert found["mean"][3] == pytest.approx(np.log(7))
-
-
-def test_a_run_says_which_convention_and_head_it_has(capsys: pytest.CaptureFixture[str]) -> None:
-    chosen = identity.replace(
-        presets.load_preset("shapes"), loss_reduction="google", projection_batch_norm="google", **SMALL
-    )
-    chosen, images = identity.replace(chosen, projection_widths=(16, 8), ops="stock"), few_images()
-    plan = make_plan(chosen, images)
-    learner = build_learner(plan, 3)
-    run = types.SimpleNamespace(folder="runs/one")
-    messages.print_start(plan, run, images, learner, 0, workers.Workers())
-    said = capsys.readouterr().out
-    assert "2 x the mean over the 2N views" in said and "16-8, BatchNorm (google)" in said
-    shapes = [weight.shape for weight in learner.projection.get_weights()]
-    assert sorted(shapes) == sorted([(64, 16), *[(16,)] * 4, (16, 8), *[(8,)] * 3])  # the last has no shift

@@ -1,4 +1,4 @@
-"""Philox4x32-10: known answers, TensorFlow's own generator as a second oracle, and bit equality of NumPy and stock.
+"""Philox4x32-10: known answers, TensorFlow's own generator as a second oracle, seeds, purposes, orders of an epoch.
 
 Every check of chance here has a fixed seed: it passes always or never. Its bound is what a right generator would break
 with a probability below 1e-6.
@@ -6,40 +6,13 @@ with a probability below 1e-6.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from lowlevel_simclr.contract import philox as reference
 from lowlevel_simclr.stock import philox as stock
-
-WORD = st.integers(0, 2**32 - 1)
-LARGEST = 2**32 - 1
-
-# Random123's kat_vectors for philox4x32-10: counter, key, answer.
-KNOWN = (
-    ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
-    ((LARGEST,) * 4, (LARGEST,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
-    (
-        (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),  # digits of pi
-        (0xA4093822, 0x299F31D0),
-        (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
-    ),
-)
-
-
-def stock_in(mode: str) -> Callable[..., Any]:
-    """`stock.philox4x32` eagerly, in a graph or under XLA."""
-    return {
-        "eager": stock.philox4x32,
-        "graph": tf.function(stock.philox4x32, reduce_retracing=True),
-        "xla": tf.function(stock.philox4x32, jit_compile=True),
-    }[mode]
+from tests.support.known_words import KNOWN, LARGEST
 
 
 def random_words(*shape: int, seed: int = 0) -> np.ndarray:
@@ -64,23 +37,6 @@ def test_agrees_with_the_generator_inside_tensorflow():
         )
         np.testing.assert_array_equal(reference.philox4x32(counter, key), expected)
         np.testing.assert_array_equal(stock.philox4x32(counter, key), expected)
-
-
-@pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
-def test_stock_draws_the_same_words(mode):
-    draw = stock_in(mode)
-    counters = np.concatenate([random_words(5000, 4), np.full((1, 4), LARGEST, np.uint32)])
-    for key in random_words(2, 2, seed=1):
-        words = draw(tf.constant(counters), tf.constant(key))
-        assert words.dtype == tf.uint32
-        np.testing.assert_array_equal(words, reference.philox4x32(counters, key))
-
-
-@settings(max_examples=25, deadline=None, derandomize=True, database=None)
-@given(st.lists(st.tuples(WORD, WORD, WORD, WORD), min_size=1, max_size=6), st.tuples(WORD, WORD))
-def test_stock_draws_the_same_words_for_any_counter(counters, key):
-    counters, key = np.array(counters, np.uint32), np.array(key, np.uint32)
-    np.testing.assert_array_equal(stock.philox4x32(counters, key), reference.philox4x32(counters, key))
 
 
 def test_counters_of_any_rank():
@@ -153,18 +109,6 @@ def test_an_epoch_visits_every_image_once(count):
     np.testing.assert_array_equal(np.sort(order), np.arange(count))
 
 
-def test_stock_orders_epochs_the_same_way():
-    compiled = tf.function(lambda epoch: stock.draw_epoch_order(3, epoch, 5000), jit_compile=True)
-    for epoch in (0, 5, LARGEST):
-        expected = reference.draw_epoch_order(3, epoch, 5000)
-        of_number = stock.draw_epoch_order(3, epoch, 5000)
-        assert of_number.dtype == tf.int64
-        np.testing.assert_array_equal(of_number, expected)
-        np.testing.assert_array_equal(compiled(tf.constant(epoch, tf.int64)), expected)
-    for count in (0, 1, 2):
-        np.testing.assert_array_equal(stock.draw_epoch_order(3, 5, count), reference.draw_epoch_order(3, 5, count))
-
-
 def test_images_with_equal_words_keep_their_order():
     count = 300_000  # count^2 / 2^33 = 10 pairs of equal words are expected
     order = reference.draw_epoch_order(0, 0, count)
@@ -187,9 +131,3 @@ def test_epochs_and_seeds_have_unrelated_orders():
     ):
         # The rank correlation of unrelated orders has standard deviation 1 / sqrt(count - 1).
         assert abs(np.corrcoef(base, other)[0, 1]) < 5 / np.sqrt(count - 1)
-
-
-@pytest.mark.parametrize("count", [-1, 2**31 + 1])
-def test_stock_refuses_counts_out_of_range(count):
-    with pytest.raises(ValueError, match=f"count is {count}"):
-        stock.draw_epoch_order(0, 0, count)

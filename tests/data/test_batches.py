@@ -1,4 +1,4 @@
-"""data.py: the batches of a step are the same whenever a run resumes, in memory and streamed."""
+"""The batches of a step are the same whenever a run resumes, in memory and streamed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ import pytest
 import tensorflow as tf
 
 from lowlevel_simclr.contract import philox
-from lowlevel_simclr.data import batches, catalog, dataset, shapes
-
-# Batches
+from lowlevel_simclr.data import batches, dataset
 
 
 def numbered(count: int) -> np.ndarray:
@@ -129,23 +127,6 @@ def test_a_batch_larger_than_the_data_is_refused(batch_size: int) -> None:
 def test_steps_that_run_backwards_are_refused(steps: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=f"steps {steps[0]} to {steps[1]} are none"):
         batches.make_batches(numbered(23), 4, 0, *steps)
-
-
-# The data sets
-
-
-def test_shapes_are_two_disjoint_splits() -> None:
-    images = catalog.load_dataset("shapes", seed=3)
-    drawn, labels = shapes.draw_shapes(6000, 3)
-    np.testing.assert_array_equal(np.concatenate([images.train.images, images.test.images]), drawn)
-    np.testing.assert_array_equal(np.concatenate([images.train.labels, images.test.labels]), labels)
-    assert (len(images.train.images), len(images.test.images)) == (5000, 1000)
-    assert images.classes == shapes.CLASSES
-
-
-def test_an_unknown_data_set_is_named() -> None:
-    with pytest.raises(dataset.DataError, match="no data set 'mnist': give one of shapes, cifar10, cifar100, folder"):
-        catalog.load_dataset("mnist")
 
 
 @pytest.mark.parametrize(("pairs", "size", "waiting"), [(256, 32, 4), (4096, 32, 1), (256, 224, 1), (2048, 32, 2)])

@@ -1,4 +1,4 @@
-"""cifar.py: a file of batches is data, never code; what is not there is downloaded, unpacked once, or named."""
+"""CIFAR: a file of batches is data, never code. Missing files are downloaded and unpacked once, or named."""
 
 from __future__ import annotations
 
@@ -184,6 +184,9 @@ def test_something_else_in_the_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data_batch_1").write_bytes(pickle.dumps([1, 2]))
     with pytest.raises(dataset.DataError, match="data_batch_1 holds list, not a dictionary"):
         catalog.load_dataset("cifar10", str(tmp_path))
+
+
+# Files that are missing, and the real ones
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:

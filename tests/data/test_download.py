@@ -1,4 +1,4 @@
-"""downloads.py against a server on this machine: whole files of the right hash, resumed where they were cut off."""
+"""Downloads from a server on this machine: whole files of the right hash, resumed where they were cut off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""picture.py: every kind of file that people have becomes the same few kinds of pixels, or a reason."""
+"""Every kind of image file becomes the same few kinds of pixels, or a reason why not."""
 
 from __future__ import annotations
 

@@ -1,11 +1,9 @@
-"""image_folder.py: splits, classes, what is left out, one shape; in memory and streamed the same; known again later."""
+"""A folder of images: splits, classes, what is left out, one shape; in memory and streamed alike."""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -15,40 +13,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from lowlevel_simclr import evaluate, train
 from lowlevel_simclr.data import batches, catalog, dataset, image_file, image_folder
-from lowlevel_simclr.model import encoder
-from lowlevel_simclr.run.results import read_config, read_metrics
-
-ROOT = Path(__file__).parents[2]
-ARCHIVE = ROOT.parent / "shared" / "data" / "cifar10-jpeg.tar.xz"
-SMALL = ["--image-size", "8", "--batch-size", "8", "--projection-widths", "8", "--warmup-epochs", "0", "--steps", "2"]
-SMALL += ["--knn-every", "0", "--precision", "float32", "--xla", "off"]
-
-
-@pytest.fixture
-def small_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One block a stage: a run in seconds."""
-    monkeypatch.setitem(encoder.BASIC, "resnet20", encoder.Basic((1, 1, 1), 8, projects=False))
-
-
-def draw(number: int, height: int = 16, width: int = 16) -> Image.Image:
-    """Another picture for each number; the first pixel tells the number (in lossless files)."""
-    pixels = np.random.default_rng(number).integers(0, 256, (height, width, 3), np.uint8)
-    pixels[0, 0] = number
-    return Image.fromarray(pixels)
-
-
-def fill(root: Path, *paths: str, **options: Any) -> Path:
-    """Image files, numbered in the order they are given."""
-    for number, path in enumerate(paths):
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        draw(number, **options).save(root / path)
-    return root
-
-
-def names(folder: str, count: int, ending: str = "png") -> list[str]:
-    return [f"{folder}/{number:02d}.{ending}" for number in range(count)]
+from tests.support.image_files import draw_picture, make_names, write_pictures
 
 
 def load(root: Path, seed: int = 0, **options: Any) -> dataset.DataSet:
@@ -65,7 +31,7 @@ def numbers(images: Any) -> list[int]:
 
 def test_train_and_test_are_the_splits_and_the_parent_is_the_label(tmp_path: Path) -> None:
     paths = ["train/dog/a.png", "train/cat/deep/cat/b.png", "train/cat/c.png", "test/dog/d.png", "test/cat/e.PNG"]
-    images = load(fill(tmp_path, *paths))
+    images = load(write_pictures(tmp_path, *paths))
     assert images.classes == ("cat", "dog")
     assert numbers(images.train.images) == [2, 1, 0] and list(images.train.labels) == [0, 0, 1]
     assert numbers(images.test.images) == [4, 3] and list(images.test.labels) == [0, 1]
@@ -75,7 +41,7 @@ def test_train_and_test_are_the_splits_and_the_parent_is_the_label(tmp_path: Pat
 def test_without_a_test_split_a_tenth_is_held_out_by_the_seed(tmp_path: Path) -> None:
     for root in (tmp_path / "plain", tmp_path / "below"):
         inner = "train/" if root.name == "below" else ""
-        fill(root, *names(f"{inner}a", 20), *names(f"{inner}b", 20))
+        write_pictures(root, *make_names(f"{inner}a", 20), *make_names(f"{inner}b", 20))
         first, again, other = load(root), load(root), load(root, seed=1)
         assert len(first.train.images) == 36 and len(first.test.images) == 4
         assert numbers(first.test.images) == numbers(again.test.images) != numbers(other.test.images)
@@ -84,29 +50,31 @@ def test_without_a_test_split_a_tenth_is_held_out_by_the_seed(tmp_path: Path) ->
 
 
 def test_images_beside_a_train_split_are_counted_and_not_used(tmp_path: Path) -> None:
-    images = load(fill(tmp_path, *names("train/a", 2), *names("test/a", 2), *names("val/a", 3)))
+    images = load(
+        write_pictures(tmp_path, *make_names("train/a", 2), *make_names("test/a", 2), *make_names("val/a", 3))
+    )
     assert images.record["counts"]["outside_splits"] == 3
     assert len(images.train.images) == len(images.test.images) == 2
 
 
 def test_a_test_split_alone_leaves_the_rest_to_train_on(tmp_path: Path) -> None:
-    images = load(fill(tmp_path, *names("test/a", 2), *names("a", 3)))
+    images = load(write_pictures(tmp_path, *make_names("test/a", 2), *make_names("a", 3)))
     assert (len(images.train.images), len(images.test.images)) == (3, 2)
     with pytest.raises(dataset.DataError, match="images under test/ only: put those to train on under train/"):
-        load(fill(tmp_path / "only", *names("test/a", 2)))
+        load(write_pictures(tmp_path / "only", *make_names("test/a", 2)))
 
 
 def test_images_without_a_folder_of_their_own_have_no_label(tmp_path: Path) -> None:
-    images = load(fill(tmp_path, *(f"{number}.png" for number in range(20))))
+    images = load(write_pictures(tmp_path, *(f"{number}.png" for number in range(20))))
     assert set(images.train.labels) == set(images.test.labels) == {-1} and images.classes == ()
-    some = load(fill(tmp_path / "splits", "train/a.png", "train/cat/b.png", "test/c.png"))
+    some = load(write_pictures(tmp_path / "splits", "train/a.png", "train/cat/b.png", "test/c.png"))
     assert list(some.train.labels) == [-1, 0] and list(some.test.labels) == [-1] and some.classes == ("cat",)
 
 
 def test_hidden_files_and_other_endings_are_counted_and_links_followed_once(tmp_path: Path) -> None:
-    root = fill(tmp_path / "pictures", *names("a", 12), ".hidden/a.png", "a/._00.png")
+    root = write_pictures(tmp_path / "pictures", *make_names("a", 12), ".hidden/a.png", "a/._00.png")
     (root / "a" / "notes.txt").write_text("no image")
-    (root / "b").symlink_to(fill(tmp_path / "elsewhere", "x.png"))
+    (root / "b").symlink_to(write_pictures(tmp_path / "elsewhere", "x.png"))
     (root / "a" / "loop").symlink_to(root)
     images = load(root)
     assert images.record["counts"] == {"train": 12, "test": 1, "skipped": 0, "not_images": 1, "outside_splits": 0}
@@ -117,7 +85,9 @@ def test_hidden_files_and_other_endings_are_counted_and_links_followed_once(tmp_
 
 
 def test_skipped_names_exactly_what_cannot_be_read_and_nothing_shifts(tmp_path: Path) -> None:
-    root = fill(tmp_path, *names("train/a", 30, "png"), *names("train/b", 30, "jpg"), *names("test/b", 20, "bmp"))
+    root = write_pictures(
+        tmp_path, *make_names("train/a", 30, "png"), *make_names("train/b", 30, "jpg"), *make_names("test/b", 20, "bmp")
+    )
     sound = load(root)
     wrong = [f"train/a/{number:02d}.png" for number in (3, 4, 29)] + [f"train/b/{number:02d}.jpg" for number in (0, 7)]
     for path in wrong[:4]:
@@ -142,7 +112,7 @@ def test_skipped_names_exactly_what_cannot_be_read_and_nothing_shifts(tmp_path: 
 
 
 def test_a_damaged_file_moves_no_other_between_the_splits(tmp_path: Path) -> None:
-    root = fill(tmp_path, *names("a", 40))
+    root = write_pictures(tmp_path, *make_names("a", 40))
     before = numbers(load(root).test.images)
     (root / "a/00.png").write_bytes(b"")
     assert numbers(load(root).test.images) == [number for number in before if number != 0]
@@ -161,7 +131,7 @@ def test_all_bad_empty_or_too_few_is_an_error(tmp_path: Path) -> None:
     (empty / "a.txt").write_text("")
     with pytest.raises(dataset.DataError, match="empty holds no images .1 other files: a.txt.: give a folder with"):
         load(empty)
-    bad = fill(tmp_path / "bad", *names("a", 12))
+    bad = write_pictures(tmp_path / "bad", *make_names("a", 12))
     for path in bad.rglob("*.png"):
         path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(
@@ -169,13 +139,13 @@ def test_all_bad_empty_or_too_few_is_an_error(tmp_path: Path) -> None:
     ):
         load(bad)
     with pytest.raises(dataset.DataError, match="no readable image to hold out: see that it holds two sound images"):
-        load(fill(tmp_path / "one", "a/0.png"))
+        load(write_pictures(tmp_path / "one", "a/0.png"))
 
 
 def test_a_batch_that_cannot_be_filled_is_refused_before_a_file_is_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = fill(tmp_path, *names("a", 20))
+    root = write_pictures(tmp_path, *make_names("a", 20))
     monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} was read"))
     monkeypatch.setattr(image_file, "read_shape", lambda path: pytest.fail(f"{path} was opened"))
     with pytest.raises(dataset.DataError, match="the batch size is 19 and there are 18 images .* from 1 to 18"):
@@ -186,35 +156,35 @@ def test_a_batch_that_cannot_be_filled_is_refused_before_a_file_is_opened(
 
 
 def test_images_of_one_size_keep_every_pixel_up_to_the_largest_side(tmp_path: Path) -> None:
-    root = fill(tmp_path, *names("a", 12), height=20, width=30)
+    root = write_pictures(tmp_path, *make_names("a", 12), height=20, width=30)
     kept = load(root, largest_side=20)
-    np.testing.assert_array_equal(kept.test.images[0], np.asarray(draw(numbers(kept.test.images)[0], 20, 30)))
+    np.testing.assert_array_equal(kept.test.images[0], np.asarray(draw_picture(numbers(kept.test.images)[0], 20, 30)))
     assert load(root, largest_side=10).train.images.shape[1:] == (10, 15, 3)
 
 
 def test_images_of_several_sizes_become_squares_of_the_median_side(tmp_path: Path) -> None:
     for number, (height, width) in enumerate([(16, 90), (40, 24), (24, 24), (90, 50), (31, 24)]):
-        fill(tmp_path, f"a/{number}.png", height=height, width=width)
+        write_pictures(tmp_path, f"a/{number}.png", height=height, width=width)
     assert load(tmp_path).train.images.shape[1:] == (24, 24, 3)
     assert load(tmp_path, largest_side=12).train.images.shape[1:] == (12, 12, 3)
 
 
 def test_only_all_grey_images_have_one_channel(tmp_path: Path) -> None:
-    root = fill(tmp_path, *names("a", 12))
+    root = write_pictures(tmp_path, *make_names("a", 12))
     for path in root.rglob("*.png"):
         Image.open(path).convert("L").save(path)
     assert load(root).train.images.shape[1:] == (16, 16, 1)
-    fill(root, "b/colour.png")
+    write_pictures(root, "b/colour.png")
     assert load(root).train.images.shape[1:] == (16, 16, 3)
 
 
 def test_images_of_a_few_pixels_are_left_out(tmp_path: Path) -> None:
-    root = fill(tmp_path, *names("a", 12))
-    fill(root, "a/tracker.png", height=1, width=1)
+    root = write_pictures(tmp_path, *make_names("a", 12))
+    write_pictures(root, "a/tracker.png", height=1, width=1)
     assert [entry["reason"] for entry in load(root).record["skipped"]] == ["1x1 pixels: smaller than 8 on a side"]
     with pytest.raises(dataset.DataError, match="can be used .*: smaller than 8 pixels on a side.: give another"):
         for number in range(12):
-            fill(root, f"a/{number:02d}.png", height=4, width=4)
+            write_pictures(root, f"a/{number:02d}.png", height=4, width=4)
         load(root)
 
 
@@ -224,7 +194,7 @@ def test_images_of_a_few_pixels_are_left_out(tmp_path: Path) -> None:
 def mixed(root: Path) -> Path:
     """Every kind of file, several sizes, one damaged."""
     for number, ending in enumerate(["png", "jpg", "webp", "bmp"] * 8):
-        fill(root, f"{'ab'[number % 2]}/{number:02d}.{ending}", height=20 + number, width=50 - number)
+        write_pictures(root, f"{'ab'[number % 2]}/{number:02d}.{ending}", height=20 + number, width=50 - number)
     (root / "a/08.png").write_bytes(b"\x89PNG")
     return root
 
@@ -317,81 +287,6 @@ def test_files_that_only_look_changed_are_read_anew_and_changed_ones_refused(tmp
     os.utime(root / "a/00.png", (1, 1))
     touched = load(root, memory_limit=limit, before=known).record
     assert touched["listing"] != known["listing"] and touched["content"] == known["content"]
-    fill(root, "a/00.png", height=20, width=49)
+    write_pictures(root, "a/00.png", height=20, width=49)
     with pytest.raises(dataset.DataError, match="is not what this run began with .*start over with --fresh"):
         load(root, memory_limit=limit, before=known)
-
-
-# As a user does it
-
-
-def run(root: Path, out: Path, *flags: str) -> int:
-    return train.main([*SMALL, "--dataset", f"folder:{root}", "--out", str(out), *flags])
-
-
-@pytest.mark.usefixtures("small_encoder")
-def test_a_folder_with_damaged_files_trains_and_data_json_names_them(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    root = fill(tmp_path / "pictures", *names("train/a", 30, "jpg"), *names("train/b", 30, "jpg"))
-    fill(root, *names("test/a", 6, "jpg"), *names("test/b", 6, "jpg"))
-    damaged = [*names("train/a", 8, "jpg"), *names("test/b", 2, "jpg")]
-    for path in damaged:
-        (root / path).write_bytes((root / path).read_bytes()[:300])
-    for path in (empty := ["train/b/10.jpg", "train/b/20.jpg", "test/a/05.jpg"]):
-        (root / path).write_bytes(b"")
-    (root / "train/a/notes.txt").write_text("text")
-    out = tmp_path / "run"
-    assert run(root, out, "--memory-limit", "0") == 0  # streamed
-    record = json.loads((out / "data.json").read_text())
-    assert sorted(entry["path"] for entry in record["skipped"]) == sorted([*damaged, *empty])
-    assert record["counts"] == {"train": 50, "test": 9, "skipped": 13, "not_images": 1, "outside_splits": 0}
-    said = capsys.readouterr().out
-    assert "decoded as they are needed" in said and "13 left out, see data.json" in said and "k-NN" in said
-    results = json.loads((out / "evaluation.json").read_text())
-    assert run(root, out) == 0  # the same run, from memory
-    assert json.loads((out / "evaluation.json").read_text()) == results
-    (root / damaged[0]).unlink()
-    for command in (lambda: run(root, out), lambda: evaluate.main([str(out)])):
-        assert command() == 1
-        assert "is not what this run began with" in capsys.readouterr().err
-
-
-@pytest.mark.usefixtures("small_encoder")
-def test_grey_images_without_labels_train_on_both_splits_and_every_table_says_so(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    root = fill(tmp_path / "pictures", *(f"{number}.png" for number in range(12)))
-    for path in root.glob("*.png"):
-        Image.open(path).convert("L").save(path)
-    assert run(root, tmp_path / "run", "--train-on", "all") == 0
-    said = capsys.readouterr().out
-    assert run(root, tmp_path / "run", "--train-on", "all") == 0  # resumes: the colours it has not are no difference
-    for table in (said, capsys.readouterr().out):
-        assert "no k-NN and no linear probe: they need labels of two classes at least" in table
-        assert "trained on train and test images together, which inflates" in table
-    assert "12 images, 0 classes" in said and "16x16 pixels, 1 channels" in said
-    assert np.isfinite([row["loss"] for row in read_metrics(tmp_path / "run")]).all()
-    stored = read_config(tmp_path / "run")["views"]
-    assert (stored["saturation"], stored["hue"], stored["grey_probability"]) == ([1, 1], [0, 0], 0)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not ARCHIVE.is_file(), reason=f"there is no {ARCHIVE.name} beside the checkout")
-def test_cifar10_as_jpeg_files_with_damage_among_them(tmp_path: Path) -> None:
-    """60,000 files: ten cut off, three empty, a text file."""
-    layout = ARCHIVE.with_name("cifar10_layout.py")
-    subprocess.run([sys.executable, layout, "folder", tmp_path / "pictures"], check=True)
-    root = tmp_path / "pictures"
-    files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.jpg"))
-    wrong = list(np.random.default_rng(0).choice(files, 13, replace=False))
-    for path in wrong[:10]:
-        (root / path).write_bytes((root / path).read_bytes()[: (root / path).stat().st_size // 2])
-    for path in wrong[10:]:
-        (root / path).write_bytes(b"")
-    (root / "train" / "cat" / "readme.txt").write_text("text")
-    flags = ["--dataset", f"folder:{root}", "--steps", "3", "--warmup-epochs", "0", "--out", str(tmp_path / "run")]
-    assert train.main(flags) == 0
-    record = json.loads((tmp_path / "run" / "data.json").read_text())
-    assert {entry["path"] for entry in record["skipped"]} == set(wrong)
-    assert record["counts"]["not_images"] == 1 and record["counts"]["skipped"] == 13

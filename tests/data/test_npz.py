@@ -1,4 +1,4 @@
-"""npz_file.py: arrays by their names, never a pickle, and one sentence for everything else."""
+"""An npz file: arrays by their names, never a pickle, and one sentence for everything else."""
 
 from __future__ import annotations
 

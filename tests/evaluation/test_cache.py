@@ -1,4 +1,4 @@
-"""h_store.py: h is computed once for the same weights, images and transform, and anew for any other."""
+"""h and accuracies in the run folder are used again for the same weights, images and recipe, and for no other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from lowlevel_simclr.data import dataset
 from lowlevel_simclr.data.transform import PixelScaling
 from lowlevel_simclr.evaluation import cache
 from lowlevel_simclr.evaluation.represent import Represented, compute_h, represent_splits
-from tests.evaluation.test_frozen import data_set, small_encoder
+from lowlevel_simclr.run.atomic import RunError
+from tests.support.labelled_images import make_striped_data_set
+from tests.support.small_encoder import build_small_encoder
 
 
 @pytest.fixture
@@ -28,8 +30,11 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return calls
 
 
+# The representation h
+
+
 def test_h_is_kept_and_used_again(tmp_path: Path, computed: list[int]) -> None:
-    encoder, images = small_encoder(), data_set()
+    encoder, images = build_small_encoder(), make_striped_data_set()
     first, again = (cache.represent_cached(tmp_path, "trained", 7, "abc", encoder, images) for _ in range(2))
     expected = compute_h(encoder, images.train.images)
     assert len(computed) == 1
@@ -42,10 +47,17 @@ def test_h_is_kept_and_used_again(tmp_path: Path, computed: list[int]) -> None:
 
 @pytest.mark.parametrize("changed", ["weights", "config", "image", "labels", "scaling", "damage", "kind"])
 def test_h_of_anything_else_is_computed_anew(tmp_path: Path, computed: list[int], changed: str) -> None:
-    encoder, images, kind, step, key, scaling = small_encoder(), data_set(), "trained", 7, "abc", (None, None)
+    encoder, images, kind, step, key, scaling = (
+        build_small_encoder(),
+        make_striped_data_set(),
+        "trained",
+        7,
+        "abc",
+        (None, None),
+    )
     cache.represent_cached(tmp_path, kind, step, key, encoder, images)
     if changed == "weights":
-        encoder = small_encoder(seed=5)
+        encoder = build_small_encoder(seed=5)
     elif changed == "config":
         key = "abd"
     elif changed == "image":
@@ -69,7 +81,38 @@ def test_h_of_anything_else_is_computed_anew(tmp_path: Path, computed: list[int]
 
 
 def test_a_later_step_replaces_an_earlier_one(tmp_path: Path) -> None:
-    images = data_set()
+    images = make_striped_data_set()
     for step in (7, 9):
-        cache.represent_cached(tmp_path, "trained", step, "abc", small_encoder(seed=step), images)
+        cache.represent_cached(tmp_path, "trained", step, "abc", build_small_encoder(seed=step), images)
     assert [path.name for path in (tmp_path / "h" / "trained-train").iterdir()] == ["step-00000009.npz"]
+
+
+# Accuracies
+
+
+def test_an_accuracy_is_kept_for_its_seed_fraction_and_recipe(tmp_path: Path) -> None:
+    store = cache.ScoreStore(tmp_path, "finetune", {"weights": "abc", "recipe": {"steps": 3}})
+    assert store.get(0) is None
+    store.put(0.5, 0)
+    store.put(0.25, 1, 0.1)
+    again = cache.ScoreStore(tmp_path, "finetune", {"recipe": {"steps": 3}, "weights": "abc"})
+    assert (again.get(0), again.get(1, 0.1), again.get(1), again.get(0, 0.1)) == (0.5, 0.25, None, None)
+    for protocol, made_of in (
+        ("linear_augmented", store.made_of),
+        ("finetune", {**store.made_of, "weights": "abd"}),
+        ("finetune", {**store.made_of, "recipe": {"steps": 4}}),
+    ):
+        assert cache.ScoreStore(tmp_path, protocol, made_of).get(0) is None
+
+
+def test_an_accuracy_of_another_recipe_is_replaced(tmp_path: Path) -> None:
+    old, new = (cache.ScoreStore(tmp_path, "finetune", {"recipe": steps}) for steps in (3, 4))
+    old.put(0.5, 0)
+    new.put(0.75, 0)
+    assert (old.get(0), new.get(0)) == (None, 0.75)
+
+
+def test_a_damaged_file_of_accuracies_is_named(tmp_path: Path) -> None:
+    (tmp_path / cache.FILE).write_text("{")
+    with pytest.raises(RunError, match=cache.FILE):
+        cache.ScoreStore(tmp_path, "finetune", {}).get(0)

@@ -1,4 +1,4 @@
-"""export.py: encoder.keras gives the evaluation's h where this package cannot be imported."""
+"""encoder.keras gives the evaluation's h where this package cannot be imported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""classifier.py: fine-tuning and the probe on views see what they may see, and nothing else moves."""
+"""Fine-tuning and the probe on views see the images that they may see, and change nothing else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from lowlevel_simclr.data import dataset
 from lowlevel_simclr.data.views import Views
 from lowlevel_simclr.evaluation import fine_tune, represent
 from lowlevel_simclr.evaluation.fine_tune import Recipe, Trial
-from tests.evaluation.test_frozen import data_set, small_encoder
+from tests.support.labelled_images import make_striped_data_set
+from tests.support.small_encoder import build_small_encoder
 
 QUICK = Recipe(steps=40, batch_size=16, optimizer="sgd", learning_rate=0.5)
 
@@ -31,7 +32,9 @@ def plain_views(seed: int) -> Views:
 def fine_tuned(images: dataset.DataSet, fraction: float, recipe: Recipe = QUICK) -> float:
     """The accuracy of seed 0."""
     trials = [Trial(0, fraction)]
-    return next(accuracy for _, accuracy in fine_tune.fine_tune(small_encoder(), images, trials, plain_views, recipe))
+    return next(
+        accuracy for _, accuracy in fine_tune.fine_tune(build_small_encoder(), images, trials, plain_views, recipe)
+    )
 
 
 # Which labels are used
@@ -68,12 +71,12 @@ def test_a_fraction_that_is_none_is_refused(fraction: float) -> None:
 
 def longer(times: float) -> tf.keras.Model:
     """The small encoder with h so many times as long."""
-    f = small_encoder()
+    f = build_small_encoder()
     return tf.keras.Model(f.inputs, tf.keras.layers.Rescaling(times)(f.outputs[0]))
 
 
 def test_h_is_brought_to_a_length_and_keeps_its_shape() -> None:
-    f, train = longer(64.0), data_set().train
+    f, train = longer(64.0), make_striped_data_set().train
     centre, scale = fine_tune.scale_h_to_length(f, train, 10.0)
     h = represent.compute_h(f, train.images)
     brought = (h - centre) / scale
@@ -83,12 +86,12 @@ def test_h_is_brought_to_a_length_and_keeps_its_shape() -> None:
 
 
 def test_h_that_is_the_same_of_every_image_is_left_as_long_as_it_is() -> None:
-    _, scale = fine_tune.scale_h_to_length(longer(0.0), data_set().train, 10.0)
+    _, scale = fine_tune.scale_h_to_length(longer(0.0), make_striped_data_set().train, 10.0)
     assert set(scale) == {1.0}
 
 
 def test_fine_tuning_is_the_same_whatever_the_length_of_h() -> None:
-    images, recipe = data_set(), QUICK._replace(learning_rate=0.025, h_length=10.0)
+    images, recipe = make_striped_data_set(), QUICK._replace(learning_rate=0.025, h_length=10.0)
     lengths = (1.0, 1024.0)  # a power of two rounds nothing
     short, long = (
         [accuracy for _, accuracy in fine_tune.fine_tune(longer(length), images, [Trial(0)], plain_views, recipe)]
@@ -99,7 +102,7 @@ def test_fine_tuning_is_the_same_whatever_the_length_of_h() -> None:
 
 
 def test_fine_tuning_learns_moves_the_encoder_meanwhile_and_gives_it_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    images, encoder, seen = data_set(), small_encoder(), []
+    images, encoder, seen = make_striped_data_set(), build_small_encoder(), []
     before, look = represent.hash_weights(encoder), fine_tune.ClassifierTrainer.accuracy
 
     def look_and_remember(teacher: fine_tune.ClassifierTrainer, *given: object) -> float:
@@ -115,7 +118,7 @@ def test_fine_tuning_learns_moves_the_encoder_meanwhile_and_gives_it_back(monkey
 
 
 def test_a_trial_sees_the_images_of_its_labels_and_all_of_them_as_they_are() -> None:
-    train = data_set().train
+    train = make_striped_data_set().train
     seen, labels = fine_tune.draw_share(train, Trial(3, 0.2))
     rows = fine_tune.select_labelled_rows(train.labels, 0.2, seed=3)
     np.testing.assert_array_equal(seen, train.images[rows])
@@ -126,7 +129,7 @@ def test_a_trial_sees_the_images_of_its_labels_and_all_of_them_as_they_are() -> 
 
 
 def test_labels_beyond_the_share_are_not_seen() -> None:
-    images = data_set()
+    images = make_striped_data_set()
     rows = fine_tune.select_labelled_rows(images.train.labels, 0.2, seed=0)
     other = (images.train.labels + 1) % 3  # of the same class sizes, so that the same rows are drawn of each
     unseen = np.setdiff1d(np.arange(60), rows)
@@ -140,8 +143,8 @@ def test_labels_beyond_the_share_are_not_seen() -> None:
 
 
 def test_a_training_does_not_depend_on_those_before_it_and_seeds_differ() -> None:
-    images, short = data_set(), QUICK._replace(steps=3)
-    encoder = small_encoder()
+    images, short = make_striped_data_set(), QUICK._replace(steps=3)
+    encoder = build_small_encoder()
     teacher = fine_tune.ClassifierTrainer(fine_tune.build_classifier(encoder, 3, frozen=False), short)
     kernels = []
     for seed in (0, 1, 0):
@@ -153,7 +156,7 @@ def test_a_training_does_not_depend_on_those_before_it_and_seeds_differ() -> Non
 
 def test_a_learning_rate_that_is_too_high_is_told() -> None:
     with pytest.raises(fine_tune.Diverged, match=r"after 40 steps at a learning rate of 1e\+30: give a lower one"):
-        fine_tuned(data_set(), 1.0, QUICK._replace(learning_rate=1e30))
+        fine_tuned(make_striped_data_set(), 1.0, QUICK._replace(learning_rate=1e30))
 
 
 # The probe on views
@@ -161,7 +164,7 @@ def test_a_learning_rate_that_is_too_high_is_told() -> None:
 
 def test_the_probe_on_plain_views_comes_near_the_least_loss_there_is() -> None:
     """The problem is convex: scikit-learn's optimum without a penalty is a bound that nothing passes."""
-    images, encoder = data_set(train=300), small_encoder()
+    images, encoder = make_striped_data_set(train=300), build_small_encoder()
     noise = np.random.default_rng(0)
     labels = np.where(noise.random(300) < 0.3, noise.integers(0, 3, 300), images.train.labels)
     h = represent.compute_h(encoder, images.train.images)
@@ -180,7 +183,7 @@ def test_the_probe_on_plain_views_comes_near_the_least_loss_there_is() -> None:
 
 
 def test_the_probe_on_views_leaves_the_encoder_and_tells_each_seed() -> None:
-    images, encoder = data_set(), small_encoder()
+    images, encoder = make_striped_data_set(), build_small_encoder()
     before, h = represent.hash_weights(encoder), represent.represent_splits(encoder, images)
     recipe = Recipe(steps=200, batch_size=60, optimizer="adamw", learning_rate=0.05)
     found = list(fine_tune.probe_on_views(encoder, h.train, images, [Trial(4), Trial(5)], plain_views, recipe))
@@ -189,7 +192,7 @@ def test_the_probe_on_views_leaves_the_encoder_and_tells_each_seed() -> None:
 
 
 def test_an_encoder_that_moves_under_the_probe_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    images, encoder = data_set(), small_encoder()
+    images, encoder = make_striped_data_set(), build_small_encoder()
     h = represent.represent_splits(encoder, images)
 
     def disturb(teacher: fine_tune.ClassifierTrainer, *given: object) -> None:

@@ -1,4 +1,4 @@
-"""plots.py: every picture shows what it was given, is small, and needs no display."""
+"""Every picture shows what it was given, is small, and needs no display."""
 
 from __future__ import annotations
 
@@ -259,7 +259,7 @@ def test_few_or_collapsed_rows_are_drawn(tmp_path: Path, figures: list[Figure], 
         np.testing.assert_allclose(panel[0], 0, atol=1e-6)  # one spot: what a collapsed encoder shows
 
 
-# No display
+# Without a display, and on a full disk
 
 
 def test_no_window_system_is_touched(tmp_path: Path) -> None:

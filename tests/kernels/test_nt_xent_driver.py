@@ -5,7 +5,6 @@ Its numbers are tested in test_nt_xent.py, with every other implementation, and 
 
 from __future__ import annotations
 
-import hashlib
 import threading
 
 import numpy as np
@@ -24,38 +23,11 @@ from lowlevel_simclr.verification.bound import (
 )
 from tests.support.closeness import assert_close
 from tests.support.host import on_the_host
+from tests.support.nt_xent_calls import loss_and_gradient, rows
+from tests.support.op_modes import needs_xla
 from tests.support.other_process import output_of
 
-IMPORTED = "from tests.kernels import test_nt_xent_driver as t\n"
-needs_xla = pytest.mark.skipif(_route.find_route_error() is not None, reason=str(_route.find_route_error()))
-
-
-def rows(pairs: int, dim: int, dtype: str = "float32", seed: int = 0) -> tf.Tensor:
-    return tf.cast(tf.constant(np.random.default_rng(seed).normal(size=(2 * pairs, dim))), dtype)
-
-
-def loss_and_gradient(z: tf.Tensor, temperature: float) -> tuple[tf.Tensor, tf.Tensor]:
-    with tf.GradientTape() as tape:
-        tape.watch(z)
-        loss = ops.nt_xent(z, temperature)
-    return loss, tape.gradient(loss, z)
-
-
-def bits() -> str:
-    """Digest of everything the kernels compute over shapes with one block, several, and several groups of blocks."""
-    digest = hashlib.sha256()
-    for pairs, dim in ((1, 1), (40, 24), (130, 20), (300, 16), (3400, 2)):
-        for dtype in ("float32", "float64", "bfloat16") if pairs < 1000 else ("float32",):
-            for temperature in (0.1, 0.005):
-                for found in loss_and_gradient(rows(pairs, dim, dtype), temperature):
-                    digest.update(found.numpy().tobytes())
-    z = rows(300, 16)
-    loss, state = ops.nt_xent_rows_forward(z, 17, 200, 0.1)
-    everywhere = ops.nt_xent_rows_forward(z, 0, 300, 0.1)[1]
-    found = ops.nt_xent_rows_backward(z, everywhere, tf.ones([600]), 17, 200, 0.1)
-    for tensor in (loss, *state, *found):
-        digest.update(tensor.numpy().tobytes())
-    return digest.hexdigest()
+IMPORTED = "from tests.support import nt_xent_calls as t\n"
 
 
 def test_a_forked_child_computes_too() -> None:

@@ -8,14 +8,12 @@ from __future__ import annotations
 import pytest
 
 from lowlevel_simclr.ops import _library
-from tests.kernels import test_nt_xent_driver
-from tests.ops import test_lars_update, test_make_views_native
+from tests.support.digests import digest_lars_update, digest_nt_xent, digest_views
 from tests.support.other_process import output_of
 
 DIGESTS = """
-from tests.kernels import test_nt_xent_driver
-from tests.ops import test_lars_update, test_make_views_native
-print(test_nt_xent_driver.bits(), test_lars_update.bits(), test_make_views_native.bits())
+from tests.support import digests
+print(digests.digest_nt_xent(), digests.digest_lars_update(), digests.digest_views())
 """
 CHECK = """
 from lowlevel_simclr import ops
@@ -28,7 +26,7 @@ print(_library.find_instruction_set(), len(findings), len(cases), [found for fou
 
 
 def test_the_same_bits_with_any_number_of_threads() -> None:
-    here = [module.bits() for module in (test_nt_xent_driver, test_lars_update, test_make_views_native)]
+    here = [digest_nt_xent(), digest_lars_update(), digest_views()]
     for threads in ("1", "2", "7"):
         assert output_of(DIGESTS, LOWLEVEL_SIMCLR_THREADS=threads).split() == here, f"{threads} threads"
 

@@ -1,4 +1,4 @@
-"""The encoders: sizes, parameter counts, the fused BatchNorm against Keras's own, precisions, seeds, weights."""
+"""The encoders: sizes, parameter counts, half precision, seeds, weights."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lowlevel_simclr.config.settings import CAFFE
 from lowlevel_simclr.model import encoder, stock_layers
 from lowlevel_simclr.model.batch_norm import FusedBatchNorm
 from lowlevel_simclr.runtime import keras
-from lowlevel_simclr.runtime.precision import choose_fast_precision, has_bfloat16, set_precision
+from lowlevel_simclr.runtime.precision import set_precision
 
 EPS = float(np.finfo(np.float32).eps)
 # Name, stem -> dimension of h, pixels a side of the last feature map for views of 32, trainable parameters.
@@ -69,114 +68,6 @@ def test_smaller_views_and_other_channels() -> None:
     assert model(views(20)[..., :1], training=False).shape == (2, 64)
 
 
-# BatchNorm
-
-
-def batch_norm_in_float64(x: Any, gamma: Any, beta: Any, epsilon: float, cotangent: Any) -> dict[str, np.ndarray]:
-    """Ioffe and Szegedy 2015, section 3: y, and the gradients of sum(cotangent y)."""
-    x, axes = x.astype(np.float64), (0, 1, 2)
-    root = 1 / np.sqrt(x.var(axes) + epsilon)
-    unit = (x - x.mean(axes)) * root
-    plain, along = cotangent.mean(axes), (cotangent * unit).mean(axes)
-    return {
-        "y": gamma * unit + beta,
-        "dx": gamma * root * (cotangent - plain - unit * along),
-        "dgamma": (cotangent * unit).sum(axes),
-        "dbeta": cotangent.sum(axes),
-    }
-
-
-def batch_norm_of(layer: Any, x: np.ndarray, gamma: Any, beta: Any, cotangent: np.ndarray) -> dict[str, np.ndarray]:
-    layer.build(x.shape)
-    layer.gamma.assign(gamma)
-    layer.beta.assign(beta)
-    view = tf.constant(x)
-    with tf.GradientTape() as tape:
-        tape.watch(view)
-        y = layer(view, training=True)
-        total = tf.reduce_sum(y * cotangent)
-    dx, dgamma, dbeta = tape.gradient(total, [view, *layer.trainable_variables])
-    return {"y": y.numpy(), "dx": dx.numpy(), "dgamma": dgamma.numpy(), "dbeta": dbeta.numpy()}
-
-
-def batch() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """x (2, 3, 3, 5) off centre, gamma and beta (5,), a cotangent: 18 values a channel, so that Bessel's counts."""
-    rng = np.random.default_rng(5)
-    x = (2 + 1.5 * rng.normal(size=(2, 3, 3, 5))).astype(np.float32)
-    gamma, beta = rng.uniform(0.5, 2, 5).astype(np.float32), rng.normal(size=5).astype(np.float32)
-    return x, gamma, beta, rng.normal(size=x.shape).astype(np.float32)
-
-
-def test_the_fused_batch_norm_is_kerass_in_output_and_gradients() -> None:
-    x, gamma, beta, cotangent = batch()
-    right = batch_norm_in_float64(x, gamma, beta, 1e-3, cotangent)
-    ours = batch_norm_of(FusedBatchNorm(momentum=0.9, epsilon=1e-3), x, gamma, beta, cotangent)
-    stock = tf.keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-3)
-    theirs = batch_norm_of(stock, x, gamma, beta, cotangent)
-    root = 1 / np.sqrt(x.var((0, 1, 2)).min())
-    unit, largest = np.abs(x).max() * root, np.abs(cotangent).max()
-    terms = x.size / x.shape[-1]
-    scale = {"y": 2 * unit, "dx": 2 * root * unit * largest, "dgamma": terms * unit * largest, "dbeta": terms * largest}
-    for name, value in right.items():
-        allowed = 2 * np.abs(theirs[name] - value).max() + 8 * EPS * scale[name]
-        assert np.abs(ours[name] - value).max() <= allowed, name
-
-
-def test_moving_statistics_in_training() -> None:
-    x, gamma, beta, cotangent = batch()
-    layer, stock = (kind(momentum=0.9, epsilon=1e-3) for kind in (FusedBatchNorm, tf.keras.layers.BatchNormalization))
-    for each in (layer, stock):
-        batch_norm_of(each, x, gamma, beta, cotangent)
-    terms, rounding = x.size // x.shape[-1], 32 * EPS * np.abs(x).max() ** 2
-    assert np.abs(layer.moving_mean.numpy() - stock.moving_mean.numpy()).max() <= rounding
-    # Keras 2's own layer has Bessel's correction from the kernel; that of Keras 3 has none.
-    bessel = terms / (terms - 1) if keras.find_keras_generation() == 3 else 1.0
-    variance = (stock.moving_variance.numpy() - 0.9) * bessel + 0.9
-    assert np.abs(layer.moving_variance.numpy() - variance).max() <= rounding
-    unbiased = 0.9 + 0.1 * x.astype(np.float64).var((0, 1, 2), ddof=1)
-    assert np.abs(layer.moving_variance.numpy() - unbiased).max() <= rounding
-
-
-def test_inference_uses_the_moving_statistics_and_leaves_them() -> None:
-    x, gamma, beta, cotangent = batch()
-    layer = FusedBatchNorm(momentum=0.9, epsilon=1e-3)
-    batch_norm_of(layer, x, gamma, beta, cotangent)
-    mean, variance = layer.moving_mean.numpy(), layer.moving_variance.numpy()
-    right = gamma * (x.astype(np.float64) - mean) / np.sqrt(variance + 1e-3) + beta
-    rounding = 8 * EPS * (np.abs(x).max() + np.abs(mean).max()) * np.abs(gamma).max() / np.sqrt(variance.min())
-    assert np.abs(layer(x, training=False).numpy() - right).max() <= rounding + 8 * EPS * np.abs(beta).max()
-    assert np.array_equal(layer.moving_mean.numpy(), mean) and np.array_equal(layer.moving_variance.numpy(), variance)
-
-
-def test_statistics_move_once_a_step_of_a_compiled_loop() -> None:
-    x = batch()[0]
-    layer = FusedBatchNorm(momentum=0.9, epsilon=1e-3)
-    layer.build(x.shape)
-
-    @tf.function
-    def three_steps(x: tf.Tensor) -> None:
-        for _ in tf.range(3):
-            layer(x, training=True)
-
-    three_steps(tf.constant(x))
-    right = (1 - 0.9**3) * x.astype(np.float64).mean((0, 1, 2))
-    assert np.abs(layer.moving_mean.numpy() - right).max() <= 32 * EPS * np.abs(x).max()
-
-
-def test_the_variables_are_those_of_kerass_layer() -> None:
-    shapes = []
-    for layer in (FusedBatchNorm(momentum=0.9, epsilon=1e-3), tf.keras.layers.BatchNormalization()):
-        layer.build((None, 4, 4, 6))
-        shapes.append(([tuple(v.shape) for v in layer.trainable_variables], [tuple(v.shape) for v in layer.variables]))
-    assert shapes[0] == shapes[1] == ([(6,)] * 2, [(6,)] * 4)
-
-
-def test_the_fused_batch_norm_can_be_built_from_its_config() -> None:
-    layer = FusedBatchNorm(momentum=0.7, epsilon=2e-3, name="norm")
-    again = FusedBatchNorm.from_config(layer.get_config())
-    assert (again.momentum, again.epsilon, again.name) == (0.7, 2e-3, "norm")
-
-
 # Precision
 
 
@@ -204,54 +95,6 @@ def compat_name(variable: Any) -> str:
     return str(getattr(variable, "path", variable.name))
 
 
-def test_an_unknown_precision_is_refused() -> None:
-    with pytest.raises(ValueError, match="no precision 'int8'"):
-        set_precision("int8")
-
-
-@pytest.mark.parametrize(
-    ("capability", "precision"),
-    [((9, 0), "bfloat16"), ((8, 0), "bfloat16"), ((7, 5), "float16"), ((7, 0), "float16"), ((6, 1), "float32")],
-)
-def test_the_fast_precision_of_a_gpu(
-    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], precision: str
-) -> None:
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a GPU"])
-    details = {"compute_capability": capability}
-    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details)
-    assert choose_fast_precision() == precision
-    assert has_bfloat16() == (precision == "bfloat16")
-
-
-@pytest.mark.parametrize(
-    ("vendor", "flags", "precision"),
-    [
-        ("GenuineIntel", "fma avx2 avx512f", "float32"),
-        ("AuthenticAMD", "avx512f avx512_bf16", "bfloat16"),  # Zen 4
-        ("AuthenticAMD", "avx512f avx512_bf16 avx512_fp16", "bfloat16"),
-        ("GenuineIntel", "avx512f avx512_bf16", "bfloat16"),  # Cooper Lake, before AMX
-        ("GenuineIntel", "avx512f avx512_bf16 avx512_fp16 amx_bf16 amx_tile", "bfloat16"),
-        ("GenuineIntel", "avx512f avx512_bf16 avx512_fp16", "float32"),  # AMX hidden by a virtual machine
-    ],
-)
-def test_the_fast_precision_of_a_processor(
-    monkeypatch: pytest.MonkeyPatch, vendor: str, flags: str, precision: str
-) -> None:
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
-    monkeypatch.setattr(Path, "exists", lambda path: True)
-    text = f"processor : 0\nvendor_id : {vendor}\nflags : fpu {flags}\n"
-    monkeypatch.setattr(Path, "read_text", lambda path: text)
-    assert choose_fast_precision() == precision
-    assert has_bfloat16() == ("bf16" in flags)
-
-
-def test_a_system_without_cpuinfo_trains_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
-    monkeypatch.setattr(Path, "exists", lambda path: False)
-    assert choose_fast_precision() == "float32"
-    assert not has_bfloat16()
-
-
 # Weights
 
 
@@ -277,6 +120,9 @@ def test_weights_come_back_from_a_file(tmp_path: Path) -> None:
         encoder.build_encoder("resnet20", "imagenet", 16, weights=file)
 
 
+# Refusals
+
+
 @pytest.mark.parametrize(
     ("name", "stem", "weights", "text"),
     [
@@ -289,54 +135,3 @@ def test_weights_come_back_from_a_file(tmp_path: Path) -> None:
 def test_what_cannot_be_built_is_refused(name: str, stem: str, weights: str, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         encoder.build_encoder(name, stem, 32, weights=weights)
-
-
-def test_a_download_that_fails_names_the_file_and_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    stock = tf.keras.applications.ResNet50
-
-    def offline(**options: Any) -> tf.keras.Model:
-        if options.get("weights") == "imagenet":
-            raise Exception("URL fetch failure")  # the class that Keras raises
-        return stock(**options)
-
-    monkeypatch.setattr(tf.keras.applications, "ResNet50", offline)
-    with pytest.raises(ValueError, match="put resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5 into .*models"):
-        encoder.build_encoder("resnet50", "imagenet", 32, weights="imagenet")
-
-
-def kerass_resnet50() -> tf.keras.Model:
-    """Keras's own, with biases and moving statistics that are not those of its first day."""
-    model = tf.keras.applications.ResNet50(include_top=False, weights=None, input_shape=(None, None, 3), pooling="avg")
-    rng = np.random.default_rng(1)
-    for layer in model.layers:
-        if isinstance(layer, tf.keras.layers.Conv2D):
-            layer.bias.assign(rng.normal(size=layer.bias.shape))
-        elif isinstance(layer, tf.keras.layers.BatchNormalization):
-            layer.moving_mean.assign(rng.normal(size=layer.moving_mean.shape))
-            layer.moving_variance.assign(rng.uniform(0.5, 2, layer.moving_variance.shape))
-    return model
-
-
-def test_imagenet_weights_take_red_green_blue(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keras's own model on its caffe input, blue first, and ours on the same colours, red first: one h."""
-    theirs = kerass_resnet50()
-    monkeypatch.setattr(encoder, "load_imagenet", lambda: theirs)
-    ours = encoder.build_encoder("resnet50", "imagenet", 32, weights="imagenet")
-    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
-    caffe = tf.keras.applications.resnet50.preprocess_input(pixels.copy())
-    red_first = (pixels / 255 - np.float32(CAFFE["input_mean"])) / np.float32(CAFFE["input_std"])
-    wanted = theirs(caffe, training=False).numpy()
-    assert np.abs(ours(red_first, training=False).numpy() - wanted).max() <= 1e-4 * np.abs(wanted).max()
-    assert np.abs(ours(red_first[..., ::-1], training=False).numpy() - wanted).max() > 1e-2 * np.abs(wanted).max()
-
-
-def test_a_file_of_kerass_resnet50_is_taken_without_its_biases(tmp_path: Path) -> None:
-    """One h from the moving statistics, which have taken up the biases, and one h in training, which forgets them."""
-    file, theirs = str(tmp_path / "keras.weights.h5"), kerass_resnet50()
-    theirs.save_weights(file)
-    ours = encoder.build_encoder("resnet50", "imagenet", 32, weights=file)
-    assert not any(layer.use_bias for layer in ours.layers if isinstance(layer, tf.keras.layers.Conv2D))
-    for training, size in ((False, 2), (True, 32)):
-        wanted = theirs(views(32, size), training=training).numpy()
-        found = ours(views(32, size), training=training).numpy()
-        assert np.abs(found - wanted).max() <= 1e-3 * np.abs(wanted).max(), training

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -14,12 +13,12 @@ from lowlevel_simclr import ops, stock
 from lowlevel_simclr.ops import _route
 from lowlevel_simclr.reference.lars_update import lars_update as reference
 from tests.support.closeness import assert_close
+from tests.support.op_modes import needs_xla
 
 CHOICES = {"learning_rate": 0.05, "momentum": 0.9, "weight_decay": 0.02, "trust_coefficient": 0.01}
 # Ranks 0 to 4; lengths on either side of a vector, of a piece of 32,768 and of what goes past the caches, 131,072;
 # nothing at all.
 SHAPES = [(), (1,), (7,), (64,), (1, 1), (5, 7), (3, 3, 2, 4), (181, 181), (256, 257), (512, 256), (419, 421), (2, 0)]
-needs_xla = pytest.mark.skipif(_route.find_route_error() is not None, reason=str(_route.find_route_error()))
 FORMS: dict[str, Callable[..., Any]] = {"native": ops.lars_update, "stock": stock.lars_update}
 
 
@@ -160,15 +159,6 @@ def test_a_gradient_that_nobody_else_reads_gives_its_memory() -> None:
         assert np.array_equal(one.numpy(), other)
 
 
-def bits() -> str:
-    """Digest of an update of more than one share of the threads."""
-    rng = np.random.default_rng(3)
-    weight, gradient, velocity = (tf.constant(rng.normal(size=(700, 301)), tf.float32) for _ in range(3))
-    kinds = (tf.float32, tf.bfloat16)
-    found = [each for kind in kinds for each in ops.lars_update(weight, tf.cast(gradient, kind), velocity, **CHOICES)]
-    return hashlib.sha256(b"".join(each.numpy().tobytes() for each in found)).hexdigest()
-
-
 def test_shapes_that_differ_are_refused() -> None:
     weight, gradient, velocity = draw((5, 7))
     with pytest.raises(tf.errors.InvalidArgumentError, match="one shape"):
@@ -179,7 +169,7 @@ def test_shapes_that_differ_are_refused() -> None:
         ops.lars_update(weight, gradient, velocity, **(CHOICES | {"learning_rate": tf.zeros(2)}))
 
 
-# ---- Inside XLA
+# Inside XLA
 
 
 def compiled(arrays: list[np.ndarray], **changed: float) -> list[np.ndarray]:
@@ -256,7 +246,7 @@ def test_jit_refuses_unknown_shapes_with_a_sentence() -> None:
         update(*map(tf.constant, draw((5, 7))))
 
 
-# ---- Many variables
+# Many variables
 
 
 def draw_all() -> list[list[np.ndarray]]:
@@ -308,6 +298,9 @@ def test_one_wrong_shape_among_many_is_refused() -> None:
     update = tf.function(lambda *arrays: ops.lars_update_all(*arrays, **CHOICES), jit_compile=True)
     with pytest.raises(tf.errors.InvalidArgumentError, match="one shape"):
         update(*[list(map(tf.constant, arrays)) for arrays in (weights, gradients, velocities)])
+
+
+# What XLA's handler refuses, and XLA without a route
 
 
 @needs_xla

@@ -1,4 +1,4 @@
-"""Finding and loading the native library: what is missing or wrong is said, with the command that mends it."""
+"""Finding and loading the native library: an error says what is missing or wrong, and the command that mends it."""
 
 from __future__ import annotations
 

@@ -142,8 +142,7 @@ def check_gradients(
     assert_close(dtau.numpy(), expected, beside[2], dtype=dtype, scale=scale)
 
 
-# ------------------------------------------------------------------------------------------ agrees with the
-# reference
+# Agreement with the reference
 
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
@@ -232,8 +231,7 @@ def test_top1_beside_the_loss_is_the_same(implementation):
     assert tape.gradient(hits, z) is None
 
 
-# ------------------------------------------------------------------------------------ gradient under random
-# cotangents
+# The gradient under random cotangents
 
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
@@ -324,8 +322,7 @@ def test_xla_agrees_with_the_reference(implementation, dtype, pairs, width, temp
     check_gradients(implementation, z, temperature, cotangents(2 * pairs, dtype), run)
 
 
-# ------------------------------------------------------------------------------------------------ central
-# differences
+# Central differences
 
 
 @pytest.mark.parametrize("kind", [SPREAD, CROWDED])
@@ -358,8 +355,7 @@ def test_gradient_is_the_central_difference(implementation, temperature, kind):
         assert abs(np.sum(dz * direction) - slope) <= 8 * epsilon**0.8 * scale
 
 
-# ---------------------------------------------------------------------------------------------------------
-# properties
+# Properties
 
 LIMIT = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 
@@ -545,8 +541,7 @@ def test_nan_in_is_nan_out(implementation, temperature, pairs, dtype, value):
     assert not np.any(implementation.contrastive_top1(tf.constant(z)).numpy())
 
 
-# -----------------------------------------------------------------------------------------------------------
-# refusals
+# Refusals
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (5, 3), (4,), (2, 2, 2), (4, 0)])
@@ -604,8 +599,7 @@ def test_refuses_own_pairs_that_do_not_exist(implementation, first, pairs):
         implementation.nt_xent_rows(tf.eye(4), first, pairs, 0.1)
 
 
-# --------------------------------------------------------------------------------------------------------
-# determinism
+# Determinism
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -622,8 +616,7 @@ def test_same_input_same_bits(implementation, temperature, compiled, dtype):
         assert [value.tobytes() for value in again] == [value.tobytes() for value in first]
 
 
-# ------------------------------------------------------------------------------------------------------------
-# mutants
+# Mutants
 
 
 def formula(

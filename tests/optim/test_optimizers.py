@@ -1,4 +1,4 @@
-"""Every optimizer against its formulas in float64, the theorems they obey, schedules, and the loss scale of float16."""
+"""Every optimizer against its formulas in float64, and the theorems that they obey."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import pytest
 import tensorflow as tf
 
 from lowlevel_simclr import ops
-from lowlevel_simclr.ops import _route
-from lowlevel_simclr.optim import loss_scale, optimizers, schedule
+from lowlevel_simclr.config.choices import OPTIMIZERS
+from lowlevel_simclr.optim import optimizers
 from lowlevel_simclr.reference.lamb import adamw_update, lamb_update
 from lowlevel_simclr.reference.lars_update import lars_update, sgd_update
 from lowlevel_simclr.runtime import keras
 from lowlevel_simclr.runtime.precision import set_precision
 from tests.support.host import on_the_host
+from tests.support.op_modes import needs_xla
 
-needs_xla = pytest.mark.skipif(_route.find_route_error() is not None, reason=str(_route.find_route_error()))
 EPS = float(np.finfo(np.float32).eps)
 # Ranks 4, 2, 1 and 0, under names that would mislead a rule by name.
 SHAPES = {"gamma": (3, 3, 2, 4), "bias": (5, 7), "kernel": (7,), "gain": ()}
@@ -63,7 +63,7 @@ def reference_step(name: str, weight: Any, gradient: Any, slots: list[Any], coun
 
 
 @pytest.mark.parametrize("how", ["eager", "graph", "xla"])
-@pytest.mark.parametrize("name", optimizers.NAMES)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_ten_steps_follow_the_formulas(name: str, how: str) -> None:
     trained = variables()
     chosen = optimizers.build_optimizer(name, trained, **CHOICES)
@@ -86,7 +86,7 @@ def test_ten_steps_follow_the_formulas(name: str, how: str) -> None:
         assert np.abs(found - right).max() <= allowed, list(SHAPES)[place]
 
 
-@pytest.mark.parametrize("name", optimizers.NAMES)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_only_rank_2_and_more_decays(name: str) -> None:
     trained = variables()
     before = numbers(trained)
@@ -100,7 +100,7 @@ def test_only_rank_2_and_more_decays(name: str) -> None:
             assert np.array_equal(found, value)
 
 
-@pytest.mark.parametrize("name", optimizers.NAMES)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_restored_optimizer_goes_on_to_the_same_bits(name: str) -> None:
     def learner() -> tuple[list[tf.Variable], optimizers.Optimizer]:
         trained = variables()
@@ -220,78 +220,7 @@ def test_the_description_says_what_decays() -> None:
     ]
 
 
-# Learning rate
-
-
-@pytest.mark.parametrize(
-    ("step", "rate"), [(0, 0.05), (4, 0.25), (9, 0.5), (10, 0.5), (55, 0.25), (100, 0.0), (1000, 0.0)]
-)
-def test_the_schedule_at_its_joints(step: int, rate: float) -> None:
-    found = schedule.compute_learning_rate(tf.constant(step, tf.int64), 0.5, 10, 100)
-    assert found.dtype == tf.float32 and float(found) == pytest.approx(rate, abs=4 * EPS)
-
-
-def test_the_schedule_rises_then_falls() -> None:
-    rates = [float(schedule.compute_learning_rate(tf.constant(step), 0.5, 10, 100)) for step in range(101)]
-    assert all(np.diff(rates[:10]) > 0) and all(np.diff(rates[10:]) < 0)
-
-
-def test_a_schedule_without_warm_up_starts_at_its_base() -> None:
-    assert float(schedule.compute_learning_rate(tf.constant(0), 0.5, 0, 100)) == 0.5
-
-
-def test_scaling_of_the_learning_rate_with_the_batch() -> None:
-    assert schedule.scale_learning_rate(0.3, 512, "linear") == pytest.approx(0.6)
-    assert schedule.scale_learning_rate(0.075, 4096, "sqrt") == pytest.approx(4.8)
-    assert schedule.scale_learning_rate(0.3, 512, "none") == 0.3
-    with pytest.raises(ValueError, match="no learning-rate scaling 'cubic'"):
-        schedule.scale_learning_rate(0.3, 512, "cubic")
-
-
-# Loss scale
-
-
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_only_float16_has_a_loss_scale(precision: str) -> None:
-    none = loss_scale.build_loss_scale(precision)
-    gradients, finite = none.unscale([tf.constant([1.0, 3.0])])
-    assert not none.dynamic and none.variables == [] and bool(finite)
-    assert float(none.scale_loss(tf.constant(3.0))) == 3.0 and gradients[0].numpy().tolist() == [1.0, 3.0]
-
-
-def test_scaled_and_unscaled_is_what_it_was() -> None:
-    scale = loss_scale.build_loss_scale("float16")
-    scaled = scale.scale_loss(tf.constant(3.0))
-    gradients, finite = scale.unscale([scaled, tf.constant([2.0**15], tf.float16)])
-    assert scale.dynamic and float(scaled) == 3 * 2.0**15 and bool(finite)
-    assert float(gradients[0]) == 3.0 and gradients[1].numpy().tolist() == [1.0] and gradients[1].dtype == tf.float32
-
-
-@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
-def test_a_gradient_that_ran_over_halves_the_scale(bad: float) -> None:
-    scale = loss_scale.build_loss_scale("float16")
-    scale.good_steps.assign(7)
-    _, finite = scale.unscale([tf.constant([1.0]), tf.constant([1.0, bad])])
-    assert not bool(finite)
-    assert [float(variable) for variable in scale.variables] == [2.0**14, 0.0]
-
-
-def test_the_scale_doubles_after_2000_good_steps_in_a_row() -> None:
-    scale = loss_scale.build_loss_scale("float16")
-    scale.good_steps.assign(1998)
-    scale.unscale([tf.constant([1.0])])
-    assert [float(variable) for variable in scale.variables] == [2.0**15, 1999.0]
-    scale.unscale([tf.constant([1.0])])
-    assert [float(variable) for variable in scale.variables] == [2.0**16, 0.0]
-
-
-@pytest.mark.parametrize(("first", "gradient"), [(1.0, np.inf), (loss_scale.LARGEST_SCALE, 1.0)])
-def test_the_scale_stays_within_its_bounds(first: float, gradient: float) -> None:
-    scale = loss_scale.build_loss_scale("float16")
-    scale.scale.assign(first)
-    scale.good_steps.assign(1999)
-    scale.unscale([tf.constant([gradient])])
-    assert float(scale.scale) == first
+# All variables at once
 
 
 @pytest.mark.parametrize("jit", [False, pytest.param(True, marks=needs_xla)])
@@ -314,7 +243,7 @@ def test_lars_moves_all_variables_at_once_as_one_by_one(jit: bool) -> None:
     assert not np.array_equal(together[0], starts[0])
 
 
-# ---- Gradients in bfloat16
+# Gradients in bfloat16
 
 
 @on_the_host

@@ -1,4 +1,4 @@
-"""python -m lowlevel_simclr.embed: h and z of image files, those that are none named, the rest written."""
+"""python -m lowlevel_simclr.embed: h and z of image files. Bad files are named, and the others written."""
 
 from __future__ import annotations
 

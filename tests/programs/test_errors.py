@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from lowlevel_simclr import evaluate, train
+from lowlevel_simclr.api import session
 from lowlevel_simclr.data import catalog, cifar
 from lowlevel_simclr.ops import _library
 from lowlevel_simclr.run import checkpoint
@@ -33,7 +34,7 @@ def nothing_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setattr("lowlevel_simclr.data.catalog.SHAPES_TRAIN", 60)
     monkeypatch.setattr("lowlevel_simclr.data.catalog.SHAPES_TEST", 40)
-    monkeypatch.setattr(train, "Session", lambda *parts: pytest.fail("training began"))
+    monkeypatch.setattr(session, "Session", lambda *parts: pytest.fail("training began"))
 
 
 def pictures(folder: str, count: int = 20, side: int = 16) -> None:
@@ -108,7 +109,7 @@ def streamed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def two_replicas(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     # The runtime's devices are what they are once it has started, so the team is given.
     pair = workers.Team(local=(replicas.Replica(0, 2), replicas.Replica(1, 2)))
-    monkeypatch.setattr(train, "gather_team", lambda *given: pair)
+    monkeypatch.setattr(session, "gather_team", lambda *given: pair)
     return ["--batch-size", "16", "--devices", "cpu:2", "--data-on", "device"]
 
 
@@ -147,7 +148,7 @@ def stop_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(*parts: Any) -> None:
         raise signals.Stopped("before the first step")
 
-    monkeypatch.setattr(train, "Session", stopped)
+    monkeypatch.setattr(session, "Session", stopped)
 
 
 # What was given, how it ends, and the sentence; "..." stands for a path or a number.
@@ -209,7 +210,7 @@ def test_what_cannot_be_ends_at_once_in_one_sentence(
 ) -> None:
     prepare, sentence = WRONG[what]
     given = prepare(tmp_path, monkeypatch)
-    monkeypatch.setattr(train, "Session", lambda *parts: pytest.fail("training began"))
+    monkeypatch.setattr(session, "Session", lambda *parts: pytest.fail("training began"))
     before = sorted(str(path) for path in tmp_path.rglob("*"))
     try:
         code = train.main([*([] if "--out" in given else ["--out", "run"]), *given])

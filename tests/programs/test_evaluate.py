@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +10,11 @@ import pytest
 
 from lowlevel_simclr import evaluate
 from lowlevel_simclr.config import command_line, identity
-from lowlevel_simclr.data.transform import InferenceTransform, PixelScaling
-from lowlevel_simclr.evaluation import cache, fine_tune, protocols, summary
-from lowlevel_simclr.evaluation.cache import ScoreStore
-from lowlevel_simclr.evaluation.fine_tune import Trial
+from lowlevel_simclr.evaluation import cache, fine_tune
 from lowlevel_simclr.model import encoder, projection
 from lowlevel_simclr.run import checkpoint
 from lowlevel_simclr.runtime import keras
+from tests.support.small_runs import draw_few_shapes
 
 SMALL = ["--image-size", "8", "--batch-size", "16", "--projection-widths", "16", "8", "--warmup-epochs", "0"]
 SMALL += ["--precision", "float32", "--xla", "off", "--no-deterministic"]
@@ -38,11 +35,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def few_shapes(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("lowlevel_simclr.data.catalog.SHAPES_TRAIN", 60)
-    patch.setattr("lowlevel_simclr.data.catalog.SHAPES_TEST", 40)
-
-
 def evaluation_of(run: Path) -> dict:
     return json.loads((run / "evaluation.json").read_text())
 
@@ -50,7 +42,7 @@ def evaluation_of(run: Path) -> dict:
 def test_every_protocol_over_seeds_is_in_one_evaluation(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    few_shapes(monkeypatch)
+    draw_few_shapes(monkeypatch)
     flags = ["--protocol", "knn,linear,linear-augmented,finetune", "--label-fraction", "0.3,1", "--seeds", "2"]
     assert evaluate.main([str(run), *flags, *QUICK]) == 0
     said, found = capsys.readouterr().out, evaluation_of(run)
@@ -77,7 +69,7 @@ def test_every_protocol_over_seeds_is_in_one_evaluation(
 
 
 def test_h_in_the_run_folder_is_used_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    few_shapes(monkeypatch)
+    draw_few_shapes(monkeypatch)
     assert evaluate.main([str(run), "--protocol", "knn"]) == 0
 
     def refuse(*given: object) -> None:
@@ -92,7 +84,7 @@ def test_h_in_the_run_folder_is_used_again(run: Path, monkeypatch: pytest.Monkey
 def test_what_was_measured_before_is_not_trained_again(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    few_shapes(monkeypatch)
+    draw_few_shapes(monkeypatch)
     flags = [str(run), "--protocol", "finetune", "--label-fraction", "0.5", *QUICK]
     assert evaluate.main(flags) == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("fine-tuning on 50%"))
@@ -108,30 +100,10 @@ def test_what_was_measured_before_is_not_trained_again(
         evaluate.main(flags)
 
 
-def test_an_evaluation_that_was_stopped_goes_on_with_what_is_missing(tmp_path: Path) -> None:
-    trials, trained = [Trial(0, 0.5), Trial(0), Trial(1, 0.5)], []
-    store = ScoreStore(tmp_path, "finetune", {"recipe": {"steps": 3}})
-
-    def stop_at_the_second(asked: Sequence[Trial]) -> Iterator[tuple[Trial, float]]:
-        for trial in asked:
-            trained.append(trial)
-            if len(trained) == 2:
-                raise KeyboardInterrupt
-            yield trial, trial.seed + trial.fraction / 3
-
-    with pytest.raises(KeyboardInterrupt):
-        protocols.measure_missing(store, trials, stop_at_the_second, str)
-    found = protocols.measure_missing(store, trials, stop_at_the_second, str)
-    assert found == {trial: trial.seed + trial.fraction / 3 for trial in trials}
-    assert trained == [trials[0], *trials[1:2], *trials[1:]]
-    other = ScoreStore(tmp_path, "finetune", {"recipe": {"steps": 4}})
-    assert other.get(0, 0.5) is None and ScoreStore(tmp_path, "other", store.made_of).get(0, 0.5) is None
-
-
 def test_a_training_that_diverges_is_one_sentence(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    few_shapes(monkeypatch)
+    draw_few_shapes(monkeypatch)
 
     def diverge(*given: object) -> None:
         raise fine_tune.Diverged("the classifier's loss is nan")
@@ -164,24 +136,3 @@ def test_what_cannot_be_measured_is_refused_at_once(
 def test_a_folder_without_a_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate.main([str(tmp_path)]) == 1
     assert "holds no run" in capsys.readouterr().err
-
-
-def test_mean_and_spread_are_those_of_the_sample() -> None:
-    found = summary.summarise([0.5, 0.7, 0.9])
-    assert found == {"mean": pytest.approx(0.7), "std": pytest.approx(0.2), "n": 3}
-    assert summary.summarise([0.5]) == {"mean": 0.5, "std": None, "n": 1}
-
-
-@pytest.mark.parametrize(
-    ("size", "mean", "std", "words"),
-    [
-        (32, None, None, "the whole image, no augmentation, pixels in [0, 1]"),
-        (20, (0.5,), (0.25,), "40x32 resized to 20x20 (bilinear, antialiased), pixels in [0, 1], less 0.5, over 0.25"),
-    ],
-)
-def test_the_transform_is_told_as_it_is(size: int, mean: tuple | None, std: tuple | None, words: str) -> None:
-    shape = (7, 32, 32 if size == 32 else 40, 3)
-    said = InferenceTransform(size, PixelScaling(mean, std)).describe(shape)
-    assert said.removeprefix("the whole image, no augmentation, ") == words.removeprefix(
-        "the whole image, no augmentation, "
-    )

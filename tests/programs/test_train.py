@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import signal
@@ -18,16 +17,14 @@ import pytest
 import tensorflow as tf
 
 from bench.learning import run_memory
-from lowlevel_simclr import evaluate, ops, stock, train
-from lowlevel_simclr.config import identity, settings
-from lowlevel_simclr.data import batches, catalog
+from lowlevel_simclr import evaluate, ops, train
+from lowlevel_simclr.data import batches
 from lowlevel_simclr.model import encoder
-from lowlevel_simclr.ops import _route, lars_update_all
-from lowlevel_simclr.optim import loss_scale, optimizers
+from lowlevel_simclr.ops import lars_update_all
 from lowlevel_simclr.run import checkpoint, results
-from lowlevel_simclr.training import loop, plan, progress, step
-from lowlevel_simclr.training.learner import list_trainable_variables, start_learner
+from lowlevel_simclr.training import loop, progress, step
 from lowlevel_simclr.training.session import Session
+from tests.support.small_runs import draw_few_shapes, narrow_resnet20
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--image-size", "8", "--batch-size", "16", "--projection-widths", "16", "8", "--steps-per-call", "2"]
@@ -37,9 +34,8 @@ SMALL += ["--warmup-epochs", "0", "--knn-every", "0"]
 @pytest.fixture(autouse=True)
 def small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sixty images to train on, forty to look at, one block a stage: a run in seconds."""
-    monkeypatch.setitem(encoder.BASIC, "resnet20", encoder.Basic((1, 1, 1), 8, projects=False))
-    monkeypatch.setattr("lowlevel_simclr.data.catalog.SHAPES_TRAIN", 60)
-    monkeypatch.setattr("lowlevel_simclr.data.catalog.SHAPES_TEST", 40)
+    draw_few_shapes(monkeypatch)
+    narrow_resnet20(monkeypatch)
 
 
 @pytest.fixture
@@ -198,26 +194,6 @@ def test_a_run_has_the_same_bits_wherever_its_images_lie(
     assert_same_state(tmp_path / "host", tmp_path / "whole")
 
 
-@pytest.mark.parametrize(
-    ("chosen", "gpu", "replicas", "limit", "place"),
-    [
-        ("auto", True, 1, 60 * 32 * 32 * 3, "device"),
-        ("auto", True, 1, 60 * 32 * 32 * 3 - 1, "host"),
-        ("auto", True, 2, 60 * 32 * 32 * 3, "host"),
-        ("auto", False, 1, 60 * 32 * 32 * 3, "host"),
-        ("host", True, 1, 60 * 32 * 32 * 3, "host"),
-        ("device", False, 1, 0, "device"),
-    ],
-)
-def test_few_images_lie_on_the_one_gpu_unless_told_otherwise(
-    monkeypatch: pytest.MonkeyPatch, chosen: str, gpu: bool, replicas: int, limit: int, place: str
-) -> None:
-    monkeypatch.setattr(plan, "has_gpu", lambda: gpu)
-    monkeypatch.setattr(plan, "RESIDENT", limit)
-    wanted = identity.replace(settings.Config(), data_on=chosen)
-    assert plan.place_data(wanted, catalog.load_dataset("shapes"), replicas) == place
-
-
 @pytest.mark.usefixtures("training_alone")
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
     out = tmp_path / "run"
@@ -247,11 +223,12 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_state(
     flags = ["--steps", "12", "--optimizer", "sgd", "--learning-rate", "1e30", "--checkpoint-every", "1"]
     assert run(out, *flags) == 1
     said = capsys.readouterr().err
-    assert "the loss of step" in said and "--learning-rate" in said
+    assert ("the loss of step" in said or "NaN or infinite after step" in said) and "--learning-rate" in said
     saved = checkpoint.load_latest(out / "checkpoints")
     rows = results.read_metrics(out)
     assert all(np.isfinite(row["loss"]) for row in rows)
-    assert saved is None or saved.step == len(rows)
+    assert saved is None or saved.step <= len(rows)
+    assert saved is None or checkpoint.find_non_finite(saved.arrays) is None
 
 
 def test_a_batch_larger_than_the_data_is_refused_before_a_folder_is_made(
@@ -303,40 +280,7 @@ def test_native_and_stock_ops_train_alike(tmp_path: Path) -> None:
     assert first[1] == pytest.approx(second[1], rel=1e-2)
 
 
-# Beside training
-
-
-@pytest.mark.parametrize("name", ["lars", "sgd", "adamw"])
-@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
-@pytest.mark.parametrize("update", [stock.lars_update_all, lars_update_all], ids=["stock", "native"])
-def test_a_snapshot_is_of_its_moment_whatever_training_does_next(name: str, jit_compile: bool, update: Any) -> None:
-    """It shares memory with the variables until training moves on: no update may write into it."""
-    f = tf.keras.Sequential([tf.keras.Input((4,)), tf.keras.layers.Dense(8), tf.keras.layers.BatchNormalization()])
-    g = tf.keras.Sequential([tf.keras.Input((8,)), tf.keras.layers.Dense(3)])
-    if update is lars_update_all and (name != "lars" or (jit_compile and _route.find_route_error() is not None)):
-        pytest.skip("the update is of LARS, and under jit needs XLA's route")
-    chosen = optimizers.build_optimizer(name, list_trainable_variables(f, g), weight_decay=0.1, lars_update_all=update)
-    learner = start_learner(f, g, chosen, loss_scale.build_loss_scale("float32"))
-
-    @tf.function(jit_compile=jit_compile)
-    def train_once(x: tf.Tensor) -> None:
-        step.train_step(
-            learner,
-            lambda epoch, index, images: images,
-            functools.partial(stock.nt_xent_and_top1, temperature=0.5),
-            lambda done: tf.constant(0.1),
-            (tf.constant(0), tf.constant(0), x),
-        )
-
-    x = tf.random.stateless_normal((6, 4), [1, 2])
-    train_once(x)
-    snapshot = learner.snapshot()
-    before = {key: np.array(tensor) for key, tensor in snapshot.items()}
-    for _ in range(3):
-        train_once(x)
-    after = learner.arrays()
-    assert {key for key in before if snapshot[key].numpy().tobytes() != before[key].tobytes()} == set()
-    assert all(after[key].tobytes() != before[key].tobytes() for key in before if "kernel" in key or key == "step")
+# What happens beside the steps
 
 
 def test_a_checkpoint_that_cannot_be_written_ends_the_run_with_its_sentence(

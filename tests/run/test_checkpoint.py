@@ -1,4 +1,4 @@
-"""checkpoint.py: what comes back, what is kept, and what is left after damage, a full disk and SIGKILL."""
+"""Checkpoints: what comes back, what is kept, and what is left after damage, a full disk and SIGKILL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TensorFlow is asked for oneDNN before it is loaded; where that is too late, it is said."""
+"""TensorFlow is asked for oneDNN before it is loaded; a warning tells where that is too late."""
 
 from __future__ import annotations
 

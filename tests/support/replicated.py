@@ -1,10 +1,10 @@
-"""Trains a narrow ResNet for a few steps on R replicas and says what came of it; run as a program by test_distribute.
+"""Train a narrow ResNet for a few steps on R replicas, and store what came of it. A program of its own.
 
-    python -m tests.replicated CASES.json OUT
+    python -m tests.support.replicated CASES.json OUT
 
-CASES.json: a list of `Case`s as objects. OUT/NAME-WORKER.npz: of each case losses, gradients of the first step,
-moving statistics and weights after the last, by name, those of the worker's first replica; and whether all its replicas
-ended in the same bits.
+CASES.json is a list of `Case`s as objects. OUT/NAME-WORKER.npz holds, for each case, the losses, the gradients of the
+first step, and moving statistics and weights after the last one. They are those of the worker's first replica; "alike"
+tells whether all its replicas ended in the same bits.
 """
 
 from __future__ import annotations
@@ -68,11 +68,12 @@ class Recording(optimizers.Lars):
         super().apply(gradients, learning_rate)
 
 
-def implementation(name: str) -> Implementation:
+def make_implementation(name: str) -> Implementation:
+    """Return the native or the stock implementation."""
     return Implementation.of(name, {"native": ops, "stock": stock}[name])
 
 
-def table_of_views(dtype: str) -> np.ndarray:
+def make_table_of_views(dtype: str) -> np.ndarray:
     """(images, 2, S, S, 3): real views, made once.
 
     Made in shares they agree to float32's rounding only, which BatchNorm would blow up and hide what is asked here.
@@ -92,7 +93,8 @@ def table_of_views(dtype: str) -> np.ndarray:
     return np.stack(np.split(made.numpy().astype(dtype), 2), axis=1)
 
 
-def learner_of(precision: str) -> Learner:
+def build_learner(precision: str) -> Learner:
+    """Return a narrow ResNet with a head, trained by LARS that keeps the gradients of each step."""
     set_precision(precision)
     encoder.BASIC["narrow"] = NARROW
     f = encoder._build_basic("narrow", "cifar", (SIZE, SIZE, 3), seed=0)
@@ -100,31 +102,31 @@ def learner_of(precision: str) -> Learner:
     return start_learner(f, g, Recording(list_trainable_variables(f, g)), loss_scale.build_loss_scale(precision))
 
 
-def schedule(done: tf.Tensor) -> tf.Tensor:
-    """Warm-up within the five steps, so that a replica that counts otherwise shows."""
+def compute_rate(done: tf.Tensor) -> tf.Tensor:
+    """Return the learning rate. The warm-up ends within the five steps, so a replica with another count shows."""
     return compute_learning_rate(done, 0.5, 2, 6)
 
 
-def compiled_step(case: Case, replica: Replica, learner: Learner, table: np.ndarray) -> Any:
+def compile_step(case: Case, replica: Replica, learner: Learner, table: np.ndarray) -> Any:
     """(index, images) of the own rows -> metrics."""
     held = tf.constant(table)
 
     def views(epoch: tf.Tensor, index: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
         return tf.concat(tf.unstack(tf.gather(held, index), axis=1), axis=0)
 
-    loss_of = loss.make_nt_xent_and_top1(replica, implementation(case.implementation), TEMPERATURE)
+    loss_of = loss.make_nt_xent_and_top1(replica, make_implementation(case.implementation), TEMPERATURE)
 
     def act(index: tf.Tensor, images: tf.Tensor) -> step.Metrics:
         batch = (tf.constant(1, tf.int64), index, images)
         if case.micro == 1:
-            return step.train_step(learner, views, loss_of, schedule, batch, replica)
-        return gradient_cache.train_cached_step(learner, views, loss_of, schedule, batch, case.micro, replica)
+            return step.train_step(learner, views, loss_of, compute_rate, batch, replica)
+        return gradient_cache.train_cached_step(learner, views, loss_of, compute_rate, batch, case.micro, replica)
 
     return tf.function(act) if case.compiled else act
 
 
 def run(case: Case, workers: Workers, group: int) -> dict[str, Any]:
-    """The case's five steps."""
+    """Take the steps of a case, and return what came of it."""
     devices = [f"/device:CPU:{place}" for place in range(case.replicas)]
     local = make_replicas(workers, devices, case.batch_norm, BATCH // (case.replicas * workers.count * case.micro))
     for replica in local:
@@ -133,11 +135,11 @@ def run(case: Case, workers: Workers, group: int) -> dict[str, Any]:
     learners = []
     for replica in local:
         with tf.device(replica.device):
-            learners.append(learner_of(case.precision))
+            learners.append(build_learner(case.precision))
     if case.bug:
         BUGS[case.bug](local, learners)
-    table = table_of_views(case.precision)
-    acts = [compiled_step(case, *both, table) for both in zip(local, learners)]
+    table = make_table_of_views(case.precision)
+    acts = [compile_step(case, *both, table) for both in zip(local, learners)]
     count = workers.count * case.replicas
     shares = [choose_own_rows(replica.rank, count, BATCH, case.micro) for replica in local]
     out: dict[str, Any] = {"losses": []}
@@ -224,7 +226,7 @@ BUGS = {
 
 
 def main(cases: str, out: str) -> None:
-    """Every case, one after another; a bug is planted in this process and taken out again."""
+    """Run every case, one after another. A bug is planted in this process and taken out again."""
     find_local_devices(f"cpu:{VIRTUAL}")
     workers = join_workers()
     kept = (Replica.gather, Replica.totals, loss.order_canonically, loss.make_nt_xent_and_top1)

@@ -1,4 +1,4 @@
-"""The oracle on trial: the float64 reference against the paper's loops, finite differences and closed forms."""
+"""The float64 reference of NT-Xent against the paper's loops, finite differences and closed forms."""
 
 from __future__ import annotations
 

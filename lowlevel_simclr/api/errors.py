@@ -1,0 +1,27 @@
+"""The errors that are messages to people. The programs print them; from Python they are raised."""
+
+from __future__ import annotations
+
+from lowlevel_simclr.config.settings import ConfigError
+from lowlevel_simclr.data.dataset import DataError
+from lowlevel_simclr.evaluation.embed_files import EmbedError
+from lowlevel_simclr.evaluation.fine_tune import Diverged
+from lowlevel_simclr.evaluation.represent import EncoderChanged
+from lowlevel_simclr.run.atomic import RunError
+from lowlevel_simclr.run.checkpoint import CheckpointError
+from lowlevel_simclr.training.replicas import DistributionError
+from lowlevel_simclr.training.saving import NonFiniteState
+from lowlevel_simclr.training.step import NonFiniteLoss
+
+REPORTED = (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DistributionError,
+    Diverged,
+    EmbedError,
+    EncoderChanged,
+    NonFiniteLoss,
+    NonFiniteState,
+    RunError,
+)

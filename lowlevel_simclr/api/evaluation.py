@@ -1,0 +1,75 @@
+"""`lowlevel_simclr.evaluate`: the protocols on the encoder of a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from lowlevel_simclr.api.run import Run, as_run
+from lowlevel_simclr.config.evaluation_settings import EvaluationSettings, make_evaluation_settings
+
+DEFAULTS = EvaluationSettings()
+
+
+def evaluate(
+    run: Run | str | os.PathLike[str],
+    *,
+    dataset: Any = None,
+    data_dir: str | None = None,
+    protocol: str | Sequence[str] = DEFAULTS.protocol,
+    label_fraction: float | Sequence[float] = DEFAULTS.label_fraction,
+    seeds: int = DEFAULTS.seeds,
+    finetune_steps: int = DEFAULTS.finetune_steps,
+    finetune_batch_size: int = DEFAULTS.finetune_batch_size,
+    finetune_learning_rate: float = DEFAULTS.finetune_learning_rate,
+    probe_passes: int = DEFAULTS.probe_passes,
+) -> dict[str, Any]:
+    """Evaluate the encoder of a run, and add the results to its evaluation.json.
+
+    Everything is computed in float32. Results of the newest checkpoint that are already there stay.
+
+    Args:
+        run: a `Run`, or its folder.
+        dataset: the images of a run that was trained on images in memory, as `train` took them. A `Run` that `train`
+            returned still has them.
+        data_dir: where the files of the data set are now. None: where training found them.
+        protocol: one or more of "knn", "linear", "linear-augmented", "finetune".
+        label_fraction: shares of the labels that fine-tuning sees, above 0 and at most 1.
+        seeds: how many seeds everything that is drawn is repeated with.
+        finetune_steps: steps of fine-tuning, whatever the share of the labels.
+        finetune_batch_size: images in a step of fine-tuning.
+        finetune_learning_rate: the first learning rate of fine-tuning.
+        probe_passes: passes of "linear-augmented" over the train split.
+
+    Returns:
+        All of evaluation.json: accuracies in [0, 1] by protocol, as {"knn": {"20": 0.93, ...}, "linear": 0.95, ...}.
+
+    Raises:
+        ConfigError: an argument is impossible.
+        DataError: the images are missing, or are not those of the run.
+        RunError: the folder holds no run, or no checkpoint.
+
+    Example:
+        >>> import lowlevel_simclr as ls
+        >>> results = ls.evaluate("runs/shapes", protocol="knn")
+        k-NN ...
+        >>> sorted(results["knn"])
+        ['20', '200']
+    """
+    settings = make_evaluation_settings(
+        protocol=protocol,
+        label_fraction=label_fraction,
+        seeds=seeds,
+        finetune_steps=finetune_steps,
+        finetune_batch_size=finetune_batch_size,
+        finetune_learning_rate=finetune_learning_rate,
+        probe_passes=probe_passes,
+    )
+    run = as_run(run)
+    images = run.find_images(dataset)
+
+    from lowlevel_simclr.api.subject import evaluate_run  # here, so that --help needs no TensorFlow
+
+    evaluate_run(run.folder, settings, data_dir, images)
+    return run.evaluation

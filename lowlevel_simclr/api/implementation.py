@@ -1,0 +1,57 @@
+"""Whose ops the public functions and layers use: those of the native library where possible, or stock TensorFlow."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import tensorflow as tf
+
+from lowlevel_simclr import stock
+from lowlevel_simclr.config import choices
+from lowlevel_simclr.config.settings import ConfigError
+from lowlevel_simclr.runtime.xla import is_inside_xla
+
+OPS = ("auto", *choices.OPS)
+
+
+def check_ops(ops: str) -> str:
+    """Return a choice of ops.
+
+    Raises:
+        ConfigError: there is no such choice.
+    """
+    if ops not in OPS:
+        raise ConfigError(f"ops is {ops!r}: give one of {', '.join(OPS)}")
+    return ops
+
+
+def choose_ops(ops: str, tensor: tf.Tensor) -> ModuleType:
+    """Return `lowlevel_simclr.ops` or `lowlevel_simclr.stock`; both compute the same.
+
+    Args:
+        ops: "native" or "stock"; "auto" is native unless the native ops cannot be reached: no library was built for
+            this platform, or the library was built without CUDA and there is a GPU, or under jit_compile TensorFlow
+            cannot call the library, or under jit_compile the shape of `tensor` is unknown (Keras' `fit` leaves the
+            batch unknown).
+        tensor: what the op takes.
+
+    Raises:
+        NativeLibraryError: the library is there, but is from another version or does not load.
+    """
+    if ops == "stock":
+        return stock
+    from lowlevel_simclr import ops as native
+    from lowlevel_simclr.ops import _library, _route
+
+    if ops == "native":
+        return native
+    if not _library.PATH.exists():
+        return stock
+    _library.load_library()  # a broken library is an error, not a reason for other ops
+    if is_inside_xla():
+        reachable = tensor.shape.is_fully_defined() and _route.find_route_error() is None
+        return native if reachable else stock
+    if tf.config.get_visible_devices("GPU"):
+        reachable = bool(_library.read_build_information()["cuda"]) and tensor.shape.is_fully_defined()
+        return native if reachable else stock
+    return native

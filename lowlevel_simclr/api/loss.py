@@ -1,0 +1,85 @@
+"""`lowlevel_simclr.nt_xent` and `lowlevel_simclr.NTXent`: the loss as a function and as a Keras loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from lowlevel_simclr.api.implementation import check_ops, choose_ops
+from lowlevel_simclr.contract.nt_xent_checks import check_temperature
+
+PACKAGE = "lowlevel_simclr"  # under which Keras finds our classes when it loads a model
+
+
+def nt_xent(z: Any, temperature: float | tf.Tensor = 0.2, *, ops: str = "auto") -> tf.Tensor:
+    """Return the NT-Xent loss of every view (SimCLR, equation (1)).
+
+    It is differentiable in z and in the temperature, and works eagerly, in a graph and under jit_compile.
+
+    Args:
+        z: (2N, d) projections of both views of N images: all N first views, then all N second views, in the same
+            order. Any length; the loss normalises them. bfloat16, float16, float32 or float64.
+        temperature: tau, above 0.
+        ops: "native" for this package's kernels, "stock" for plain TensorFlow; "auto": native where they can be
+            reached.
+
+    Returns:
+        (2N,) losses, float32 (float64 if z is float64). Their mean is the loss of the paper; an encoder that gives
+        every view the same z has log(2N - 1).
+
+    Raises:
+        ValueError: z is not (2N, d), or the temperature is not a positive finite number.
+        TypeError: z is not one of the four floating-point types.
+        NativeLibraryError: the native library is from another version or does not load.
+
+    Example:
+        >>> import lowlevel_simclr as ls
+        >>> z = [[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]  # two images; both views of each agree
+        >>> ls.nt_xent(z, temperature=0.5).numpy().round(2)
+        array([0.24, 0.24, 0.24, 0.24], dtype=float32)
+    """
+    z = tf.convert_to_tensor(z)
+    return choose_ops(check_ops(ops), z).nt_xent(z, temperature)
+
+
+@tf.keras.utils.register_keras_serializable(package=PACKAGE)
+class NTXent(tf.keras.losses.Loss):
+    """NT-Xent as a Keras loss, for `compile(loss=...)`.
+
+    `y_pred` is z (2N, d), as `nt_xent` takes it. `y_true` is ignored, so `fit(images)` is enough on Keras 3. Keras 2
+    computes no loss without one: give it any array with one row for each image, such as zeros.
+
+    Args:
+        temperature: tau, above 0.
+        ops: "auto", "native" or "stock", see `nt_xent`.
+        **options: of `keras.losses.Loss`: reduction (the mean over the 2N views by default), name, dtype.
+
+    Raises:
+        ValueError: the temperature is not a positive finite number.
+
+    Example:
+        >>> import numpy as np
+        >>> import lowlevel_simclr as ls
+        >>> loss = ls.NTXent(temperature=0.5)
+        >>> z = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]], np.float32)
+        >>> print(f"{float(loss(np.zeros(4), z)):.3f}")
+        0.240
+    """
+
+    def __init__(self, temperature: float = 0.2, *, ops: str = "auto", **options: Any) -> None:
+        super().__init__(**{"name": "nt_xent", **options})
+        self.temperature = float(check_temperature(temperature))
+        self.ops = check_ops(ops)
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> tf.Tensor:
+        """Return the loss reduced as Keras was asked to; `y_true` may be None."""
+        return super().__call__(y_pred if y_true is None else y_true, y_pred, sample_weight)
+
+    def call(self, y_true: Any, y_pred: tf.Tensor) -> tf.Tensor:
+        """Return the loss of every view, (2N,)."""
+        return nt_xent(y_pred, self.temperature, ops=self.ops)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that make this loss again."""
+        return {**super().get_config(), "temperature": self.temperature, "ops": self.ops}

@@ -1,0 +1,124 @@
+"""Images that a caller already has in memory: arrays, or a `tf.data.Dataset`, as a data set.
+
+The name of such a data set holds the fingerprint of its images. The name is a setting that belongs to the identity of a
+run, so a run is never resumed with other images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from lowlevel_simclr.config.choices import IN_MEMORY
+from lowlevel_simclr.data.dataset import UNLABELLED, DataError, DataSet, Split, choose_held_out
+
+WANTED = (
+    "give a name such as 'cifar10', uint8 images (n, height, width, channels), a pair (images, labels), or a "
+    "tf.data.Dataset of images of one shape"
+)
+GIB = 2**30
+SHOWN = 16  # hexadecimal digits of the fingerprint in the name
+
+
+def load_from_memory(given: Any, seed: int = 0, memory_limit: float = 4.0) -> DataSet:
+    """Return what the caller gave as a data set; a tenth of the images, drawn by the seed, is held out.
+
+    Args:
+        given: uint8 images (n, H, W, C) or (n, H, W), a pair of them and labels (n,), whole numbers from 0, or a
+            `tf.data.Dataset` of images, of (image, label), or of batches of either.
+        seed: decides which images are held out.
+        memory_limit: GiB of images that are read from a `tf.data.Dataset` at most.
+
+    Raises:
+        DataError: it is something else, or has another type or shape; or the `tf.data.Dataset` is endless or too large.
+    """
+    if isinstance(given, tf.data.Dataset):
+        given = _read_stream(given, memory_limit)
+    images, labels = given if isinstance(given, (tuple, list)) and len(given) == 2 else (given, None)
+    images = _check_images(images)
+    labels = _check_labels(labels, len(images))
+    fingerprint = fingerprint_images(images)
+    away = choose_held_out(len(images), seed)
+    train, test = (Split(images[rows], labels[rows]) for rows in (~away, away))
+    classes = tuple(str(number) for number in range(int(labels.max()) + 1))
+    record = {"fingerprint": fingerprint}
+    return DataSet(f"{IN_MEMORY}{fingerprint[:SHOWN]}", train, test, classes, record)
+
+
+def fingerprint_images(images: np.ndarray) -> str:
+    """Return the SHA-256 over the shape and the pixels of images (n, H, W, C) uint8, 64 hexadecimal digits."""
+    digest = hashlib.sha256(f"{images.shape}\n".encode())
+    digest.update(np.ascontiguousarray(images).data)
+    return digest.hexdigest()
+
+
+def _check_images(given: Any) -> np.ndarray:
+    """Return images as (n, H, W, C) uint8, or raise a DataError."""
+    if not hasattr(given, "__array__"):
+        raise DataError(f"dataset is of type {type(given).__name__}: {WANTED}")
+    images = np.asarray(given)
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.dtype != np.uint8:
+        raise DataError(
+            f"the images are {images.dtype}: give uint8 pixels from 0 to 255 (for pixels in [0, 1]: "
+            "(255 * images).round().astype('uint8'))"
+        )
+    if images.ndim != 4 or not 1 <= images.shape[-1] <= 4 or 0 in images.shape:
+        raise DataError(f"the images have shape {np.shape(given)}: give (n, height, width, channels), 1 to 4 channels")
+    return images
+
+
+def _check_labels(given: Any, count: int) -> np.ndarray:
+    """Return the labels as (n,) int64, -1 where there are none, or raise a DataError."""
+    if given is None:
+        return np.full(count, UNLABELLED, np.int64)
+    labels = np.asarray(given)
+    flat = labels.reshape(len(labels)) if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    if flat.shape != (count,) or flat.dtype.kind not in "iu" or flat.min() < 0:
+        raise DataError(
+            f"the labels are {labels.dtype} {labels.shape}: give {count} whole numbers from 0, one for each image"
+        )
+    return flat.astype(np.int64)
+
+
+def _read_stream(stream: tf.data.Dataset, memory_limit: float) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the images of a `tf.data.Dataset`, and its labels if it has any.
+
+    Raises:
+        DataError: it is endless, empty or larger than the limit, or its elements are not images of one shape.
+    """
+    if stream.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise DataError("the tf.data.Dataset is endless: leave out repeat(), and training takes care of the epochs")
+    spec = stream.element_spec
+    parts = tuple(spec) if isinstance(spec, (tuple, list)) else (spec,)
+    if len(parts) > 2 or not all(isinstance(part, tf.TensorSpec) for part in parts):
+        raise DataError(f"the tf.data.Dataset has elements {spec}: give images or (image, label)")
+    rank = parts[0].shape.rank
+    if rank not in (3, 4):
+        raise DataError(f"the tf.data.Dataset has images of shape {parts[0].shape}: give (height, width, channels)")
+    images: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
+    size = 0
+    for element in stream.as_numpy_iterator():
+        image, *label = element if len(parts) > 1 else (element,)
+        image = image[None] if rank == 3 else image
+        if images and image.shape[1:] != images[0].shape[1:]:
+            raise DataError(
+                f"the tf.data.Dataset has images of shapes {images[0].shape[1:]} and {image.shape[1:]}: resize them to "
+                "one shape"
+            )
+        size += image.nbytes
+        if size > memory_limit * GIB:
+            raise DataError(
+                f"the tf.data.Dataset has more than {memory_limit:g} GiB of images, the memory limit: give a larger "
+                "memory_limit, smaller images, or files with dataset='folder:PATH', which are read as they are needed"
+            )
+        images.append(image)
+        labels += [np.atleast_1d(value) for value in label]
+    if not images:
+        raise DataError("the tf.data.Dataset is empty: give images")
+    return np.concatenate(images), np.concatenate(labels) if labels else None

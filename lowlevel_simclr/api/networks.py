@@ -1,0 +1,150 @@
+"""`lowlevel_simclr.embed` and `lowlevel_simclr.load_encoder`: the trained networks of a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lowlevel_simclr.api.run import Run, as_run
+from lowlevel_simclr.config.identity import from_dict
+from lowlevel_simclr.config.settings import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import tensorflow as tf
+
+
+def embed(run: Run | str | os.PathLike[str], images: Any, output: str = "h") -> np.ndarray:
+    """Return the representation h, or the projection z, of images by the newest checkpoint of a run.
+
+    The images go through the test transform of the evaluation: the whole image, resized to what the encoder takes.
+
+    Args:
+        run: a `Run`, or its folder.
+        images: (n, H, W, C), uint8 or float with pixels in [0, 255]; or the path of an image file or of a folder of
+            them, or a list of paths.
+        output: "h" for the representation, "z" for the projection.
+
+    Returns:
+        (n, d) float32, one row for each image, in their order; those of a folder by name.
+
+    Raises:
+        ConfigError: `output` is neither h nor z, or the images have another shape than (n, H, W, C).
+        RunError: the folder holds no run, or no checkpoint.
+        EmbedError: a file is missing or cannot be read as an image.
+
+    Example:
+        >>> import numpy as np
+        >>> import lowlevel_simclr as ls
+        >>> images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)  # yours
+        >>> ls.embed("runs/shapes", images).shape
+        (5, 64)
+        >>> ls.embed("runs/shapes", images, output="z").shape
+        (5, 128)
+    """
+    if output not in ("h", "z"):
+        raise ConfigError(f"output is {output!r}: give 'h' for the representation or 'z' for the projection")
+    folder = as_run(run).folder
+    paths = _list_paths(images)
+    return _embed_array(folder, images, output) if paths is None else _embed_files(folder, paths, output)
+
+
+def load_encoder(run: Run | str | os.PathLike[str]) -> tf.keras.Model:
+    """Return the trained encoder of a run as a Keras model that takes images as they are.
+
+    The model holds its preprocessing: it takes images (n, H, W, C) of any size, uint8 or float with pixels in
+    [0, 255], and returns h (n, d) float32. It is the file encoder.keras of the run, which Keras loads without this
+    package.
+
+    Args:
+        run: a `Run`, or its folder.
+
+    Raises:
+        RunError: the folder holds no run, or training has not finished.
+
+    Example:
+        >>> import lowlevel_simclr as ls
+        >>> encoder = ls.load_encoder("runs/shapes")
+        >>> encoder.output_shape
+        (None, 64)
+    """
+    return as_run(run).encoder
+
+
+def write_rows(
+    folder: Path, images: Sequence[Path], out: Path, output: str
+) -> tuple[np.ndarray, list[tuple[Path, str]]]:
+    """Write the rows of image files into an .npz file; return them, and each file that was skipped with the reason.
+
+    Args:
+        folder: of the run.
+        images: files, or folders of them.
+        out: the .npz file.
+        output: "h" or "z".
+
+    Raises:
+        RunError: the folder holds no run, or no checkpoint.
+        EmbedError: a path is missing, no image can be read, or `out` cannot be written.
+    """
+    from lowlevel_simclr.evaluation.embed_files import embed_files, find_images, read_stored_shape, write_embeddings
+    from lowlevel_simclr.run.results import read_config
+
+    read_config(folder)  # refuses a folder that holds no run before it looks for images
+    files, shape = find_images(images), read_stored_shape(folder)
+    rows, paths, bad = embed_files(files, make_run_embedder(folder, shape.channels, output), shape)
+    write_embeddings(out, rows, paths, output)
+    return rows, bad
+
+
+def make_run_embedder(folder: Path, channels: int, output: str) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function from images (B, H, W, C) to rows (B, d), with the weights of the newest checkpoint of a run.
+
+    Raises:
+        RunError: the folder holds no run, or no checkpoint.
+    """
+    from lowlevel_simclr.data.transform import PixelScaling
+    from lowlevel_simclr.evaluation.embed_files import make_embedder
+    from lowlevel_simclr.run.results import read_config
+    from lowlevel_simclr.runtime.process_state import keep_process_state
+
+    model = from_dict(read_config(folder)).model
+    with keep_process_state():
+        return make_embedder(folder, model, PixelScaling(model.input_mean, model.input_std), channels, output)
+
+
+def _list_paths(images: Any) -> list[Path] | None:
+    """Return paths if paths were given, or None for an array."""
+    if isinstance(images, (str, os.PathLike)):
+        return [Path(images)]
+    if isinstance(images, Sequence) and images and all(isinstance(each, (str, os.PathLike)) for each in images):
+        return [Path(each) for each in images]
+    return None
+
+
+def _embed_array(folder: Path, images: Any, output: str) -> np.ndarray:
+    """Return one row for each image (n, H, W, C)."""
+    import numpy as np
+
+    from lowlevel_simclr.evaluation.embed_files import BATCH_SIZE
+    from lowlevel_simclr.run.results import read_data
+
+    images = np.asarray(images)
+    channels = (read_data(folder) or {}).get("shape", images.shape)[-1] if images.ndim else 0
+    if images.ndim != 4 or not len(images) or images.shape[-1] != channels:
+        raise ConfigError(f"the images have shape {images.shape}: give (n, height, width, {channels or 3})")
+    rows_of = make_run_embedder(folder, channels, output)
+    batches = range(0, len(images), BATCH_SIZE)
+    return np.concatenate([rows_of(images[start : start + BATCH_SIZE]) for start in batches])
+
+
+def _embed_files(folder: Path, paths: list[Path], output: str) -> np.ndarray:
+    """Return one row for each file. A file that cannot be read is an error, because rows stand for their images."""
+    from lowlevel_simclr.evaluation.embed_files import EmbedError, embed_files, find_images, read_stored_shape
+
+    files, shape = find_images(paths), read_stored_shape(folder)
+    rows, _, bad = embed_files(files, make_run_embedder(folder, shape.channels, output), shape)
+    if bad:
+        raise EmbedError(f"{len(bad)} of {len(files)} images cannot be read, the first is {bad[0][0]}: {bad[0][1]}")
+    return rows

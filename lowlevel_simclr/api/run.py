@@ -1,0 +1,207 @@
+"""`lowlevel_simclr.Run`: a run folder as an object."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import html
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lowlevel_simclr.config.choices import IN_MEMORY
+from lowlevel_simclr.config.identity import from_dict
+from lowlevel_simclr.config.starting_point import to_settings
+
+if TYPE_CHECKING:
+    import numpy as np
+    import tensorflow as tf
+
+    from lowlevel_simclr.data.dataset import DataSet
+
+EMBEDDED = ("learning", "embedding", "views")  # pictures that a notebook shows
+
+
+class Run:
+    """A run: what was trained, how it went, and what it has learned.
+
+    Files are read when they are asked for, so a run that another process is training can be looked at.
+
+    Args:
+        folder: the run folder that training wrote.
+        images: the images that it was trained on, if they are still in memory.
+
+    Attributes:
+        folder: the run folder.
+
+    Example:
+        >>> import lowlevel_simclr as ls
+        >>> run = ls.Run("runs/shapes")
+        >>> run.config["encoder"], run.metrics["step"].tolist()
+        ('resnet20', [1, 2])
+        >>> sorted(run.plots)
+        ['embedding', 'learning', 'neighbours', 'views']
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], images: DataSet | None = None) -> None:
+        self.folder = Path(folder)
+        self._images = images
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Every setting by its name, as `train` takes them.
+
+        Raises:
+            RunError: the folder holds no run.
+        """
+        from lowlevel_simclr.run.results import read_config
+
+        return to_settings(from_dict(read_config(self.folder)))
+
+    @property
+    def metrics(self) -> dict[str, np.ndarray]:
+        """What was measured while training, one array for each quantity, with one value for each step.
+
+        "step", "loss", "top1", "learning_rate", "pairs_per_second" and others. "knn" is NaN at the steps where it was
+        not measured.
+        """
+        import numpy as np
+
+        from lowlevel_simclr.run.results import read_metrics
+
+        rows = read_metrics(self.folder)
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        columns = {name: [row.get(name) for row in rows] for name in names}
+        return {
+            name: np.array(values, np.int64 if name == "step" else np.float64)  # None becomes NaN
+            for name, values in columns.items()
+        }
+
+    @property
+    def evaluation(self) -> dict[str, Any]:
+        """What evaluation.json holds; empty before the end of training."""
+        from lowlevel_simclr.run.results import read_evaluation
+
+        return read_evaluation(self.folder)
+
+    @property
+    def plots(self) -> dict[str, Path]:
+        """The pictures of the run by their names: "views", "learning", "embedding", "neighbours"."""
+        return {path.stem: path for path in sorted((self.folder / "plots").glob("*.png"))}
+
+    @functools.cached_property
+    def encoder(self) -> tf.keras.Model:
+        """The trained encoder with its preprocessing: images (n, H, W, C) of any size to h (n, d) float32.
+
+        Raises:
+            RunError: the folder holds no run, or training has not finished.
+        """
+        import tensorflow as tf
+
+        from lowlevel_simclr.evaluation.export import ENCODER_FILE
+        from lowlevel_simclr.run.atomic import RunError
+        from lowlevel_simclr.run.results import read_config
+
+        read_config(self.folder)  # refuses a folder that holds no run
+        path = self.folder / ENCODER_FILE
+        if not path.is_file():
+            raise RunError(f"{self.folder} has no {ENCODER_FILE}: training writes it at its end, so let it finish")
+        return tf.keras.models.load_model(path, compile=False)
+
+    @functools.cached_property
+    def projection_head(self) -> tf.keras.Model:
+        """The projection head of the newest checkpoint: h (n, d) to z (n, d'), float32.
+
+        Raises:
+            RunError: the folder holds no run, or no checkpoint.
+        """
+        from lowlevel_simclr.evaluation.export import restore_weights
+        from lowlevel_simclr.model.projection import build_projection_head
+        from lowlevel_simclr.run.results import read_config
+        from lowlevel_simclr.runtime.precision import set_precision
+        from lowlevel_simclr.runtime.process_state import keep_process_state
+
+        model = from_dict(read_config(self.folder)).model
+        with keep_process_state():
+            set_precision("float32")
+            width = self.encoder.output_shape[-1]
+            head = build_projection_head(width, model.projection_widths, batch_norm=model.projection_batch_norm)
+            restore_weights(self.folder, projection=head)
+        return head
+
+    def find_images(self, given: Any = None) -> DataSet | None:
+        """Return the images of a run that was trained on images in memory, or None for any other run.
+
+        Args:
+            given: the images as `train` took them. None: those that this object still has.
+
+        Raises:
+            ConfigError: images are given, and the run was trained on a named data set.
+            DataError: they are other images, or there are none.
+        """
+        settings = self.config
+        if not settings["dataset"].startswith(IN_MEMORY):
+            if given is not None:
+                from lowlevel_simclr.config.settings import ConfigError
+
+                raise ConfigError(f"the run was trained on {settings['dataset']}: leave out dataset")
+            return None
+        if given is None:
+            return self._images  # None: `catalog.load_dataset` says what to do
+        from lowlevel_simclr.api.memory import load_from_memory
+        from lowlevel_simclr.data.dataset import DataError
+
+        images = load_from_memory(given, settings["seed"], settings["memory_limit"])
+        if images.name != settings["dataset"]:
+            raise DataError(
+                f"these are not the images of the run (it has {settings['dataset']}, these are {images.name}): give "
+                "the images that it was trained on"
+            )
+        return images
+
+    def __repr__(self) -> str:
+        """The call that opens the run again."""
+        return f"Run({str(self.folder)!r})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: what was trained, the table of results, and the pictures."""
+        from lowlevel_simclr.run.atomic import RunError
+
+        try:
+            parts = [f"<b>{html.escape(self._describe())}</b>", self._table(), *map(_embed_picture, self._shown())]
+        except RunError as error:
+            parts = [html.escape(str(error))]
+        return "\n".join(f"<div>{part}</div>" for part in parts)
+
+    def _describe(self) -> str:
+        """One line: the folder, the data set, the encoder, the steps and the last loss."""
+        settings, metrics = self.config, self.metrics
+        steps = len(metrics.get("step", ()))
+        loss = f", loss {metrics['loss'][-1]:.3f}" if steps else ""
+        return (
+            f"{self.folder}: {settings['encoder']} on {settings['dataset']}, {steps} steps of "
+            f"{settings['batch_size']} images{loss}"
+        )
+
+    def _table(self) -> str:
+        """The table of results as preformatted text."""
+        if not self.evaluation:
+            return "not evaluated yet"
+        from lowlevel_simclr.evaluation.summary import format_table
+
+        return f"<pre>{html.escape(format_table(self.evaluation))}</pre>"
+
+    def _shown(self) -> list[Path]:
+        """The pictures that are there, of those that a notebook shows."""
+        return [self.plots[name] for name in EMBEDDED if name in self.plots]
+
+
+def as_run(run: Run | str | os.PathLike[str]) -> Run:
+    """Return a run, given as such or by its folder."""
+    return run if isinstance(run, Run) else Run(run)
+
+
+def _embed_picture(path: Path) -> str:
+    """Return a picture as HTML that holds its bytes, so that a saved notebook still shows it."""
+    data = base64.b64encode(path.read_bytes()).decode()
+    return f'<img alt="{html.escape(path.stem)}" src="data:image/png;base64,{data}" style="max-width: 100%">'

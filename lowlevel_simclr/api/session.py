@@ -1,0 +1,118 @@
+"""One session of a run: from a configuration to a run folder, for `lowlevel_simclr.train` and for the command."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import platform
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import tensorflow as tf
+
+import lowlevel_simclr
+from lowlevel_simclr.config.command_line import RunOptions
+from lowlevel_simclr.config.identity import from_dict, get_identity, list_differences, to_dict
+from lowlevel_simclr.config.settings import Config
+from lowlevel_simclr.data import catalog
+from lowlevel_simclr.data.dataset import DataSet
+from lowlevel_simclr.run.folder import open_run, refuse_unusable
+from lowlevel_simclr.run.results import read_data
+from lowlevel_simclr.runtime.keras import find_keras_version
+from lowlevel_simclr.runtime.process_state import keep_process_state
+from lowlevel_simclr.training import pictures
+from lowlevel_simclr.training.plan import Plan, list_early_differences, load_images, read_earlier, refuse_early, resolve
+from lowlevel_simclr.training.session import Session
+from lowlevel_simclr.training.signals import Stopped, note_stop_requests
+from lowlevel_simclr.training.trial import fits_memory
+from lowlevel_simclr.training.workers import Team, agree_on_statement, gather_team
+
+
+class Finished(NamedTuple):
+    """The folder that a session has written, and the images that it has trained on."""
+
+    folder: Path
+    images: DataSet
+
+
+def run_session(config: Config, options: RunOptions, images: DataSet | None = None) -> Finished:
+    """Train from the last checkpoint of a run to its end, and evaluate.
+
+    The process is left as it was found: its signal handlers, Keras' dtype policy and TensorFlow's op determinism.
+
+    Args:
+        config: the settings.
+        options: the run folder, and what belongs to this call.
+        images: what is trained on. None: what the configuration names.
+
+    Raises:
+        Stopped: a signal ended it early; the state is saved.
+        ConfigError: a setting is impossible on this machine or with these images.
+        DataError: the images cannot be read, or there are too few.
+        RunError: the run folder holds something else, or cannot be written.
+        CheckpointError: a checkpoint cannot be read or written.
+        NonFiniteLoss: the loss became NaN or infinite.
+        NonFiniteState: a weight became NaN or infinite.
+        DistributionError: a replica or a worker is missing.
+    """
+    with keep_process_state():
+        return _run_session(config, options, images)
+
+
+def _run_session(config: Config, options: RunOptions, given: DataSet | None) -> Finished:
+    team = gather_team(config.train.devices, config.train.batch_norm, config.train.ghost_batch)
+    earlier = read_earlier(config, options.out, options.fresh)
+    refuse_early(config, team, earlier)
+    images = _read_images(config, options, team, earlier, given)
+    with note_stop_requests() as asked, contextlib.ExitStack() as stack:
+        if config.train.deterministic:
+            tf.config.experimental.enable_op_determinism()
+        if options.preview:
+            _preview(resolve(config, team, images, earlier)[1], images, options.out)
+            return Finished(options.out, images)
+        config, plan = resolve(config, team, images, earlier, fits_memory)
+        agree_on_statement(team.workers, {**get_identity(config), **_list_versions()})
+        # Only the chief writes the run; what another worker writes on its way is thrown away.
+        out = options.out if team.workers.chief else Path(stack.enter_context(tempfile.TemporaryDirectory()), "run")
+        with open_run(
+            out, to_dict(config), lambda found: list_differences(from_dict(found), config), fresh=options.fresh
+        ) as run:
+            run.write_environment(plan.describe())
+            run.write_data(catalog.describe_dataset(images))
+            Session(plan, images, run, team, options.profile).finish(asked)
+            return Finished(run.folder if team.workers.chief else options.out, images)
+
+
+def _read_images(
+    config: Config, options: RunOptions, team: Team, earlier: Config | None, given: DataSet | None
+) -> DataSet:
+    """Return the data set. Everything that can be refused without it is refused first."""
+    writes = team.workers.chief and not options.preview
+    if writes:
+        difference = functools.partial(list_early_differences, config, team, earlier)
+        refuse_unusable(options.out, difference, fresh=options.fresh)
+    if given is not None:
+        return given
+    before = read_data(options.out) if writes and not options.fresh else None
+    try:
+        return load_images(config, before, at_least=config.train.batch_size)
+    except KeyboardInterrupt:
+        raise Stopped("stopped while the images were read: there is nothing to save") from None
+
+
+def _list_versions() -> dict[str, str]:
+    """Return what must be the same on every worker, beside the configuration."""
+    return {
+        "Python": platform.python_version(),
+        "TensorFlow": tf.__version__,
+        "Keras": find_keras_version(),
+        "lowlevel_simclr": lowlevel_simclr.__version__,
+    }
+
+
+def _preview(plan: Plan, images: DataSet, out: Path) -> None:
+    """Draw views.png into the run folder's plots/, and say where it is."""
+    path = out / "plots" / "views.png"
+    pictures.draw_views(plan, images, path)
+    print(f"views of {pictures.PREVIEWED} images: {path}")

@@ -1,0 +1,81 @@
+"""A run as an evaluation takes it: the encoder of its newest checkpoint, its images and its settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tensorflow as tf
+
+from lowlevel_simclr.config.evaluation_settings import EvaluationSettings
+from lowlevel_simclr.config.identity import from_dict, hash_config, replace
+from lowlevel_simclr.config.settings import Config
+from lowlevel_simclr.data.dataset import DataSet
+from lowlevel_simclr.data.transform import PixelScaling
+from lowlevel_simclr.evaluation import fine_tune
+from lowlevel_simclr.evaluation.export import restore_weights
+from lowlevel_simclr.evaluation.protocols import Options, Subject, evaluate_subject
+from lowlevel_simclr.model.encoder import build_encoder
+from lowlevel_simclr.run.results import read_config, read_data
+from lowlevel_simclr.runtime.precision import set_precision
+from lowlevel_simclr.runtime.process_state import keep_process_state
+from lowlevel_simclr.training.plan import load_images
+
+
+def evaluate_run(
+    folder: Path, settings: EvaluationSettings, data_dir: str | None = None, images: DataSet | None = None
+) -> str:
+    """Evaluate the newest checkpoint of a run, add the results to evaluation.json, and return the table.
+
+    The process is left as it was found: Keras' dtype policy and TensorFlow's op determinism.
+
+    Args:
+        folder: of the run.
+        settings: what is measured.
+        data_dir: where the data lie now. None: where training found them.
+        images: of the run, if it was trained on images in memory.
+
+    Raises:
+        ConfigError, DataError, RunError, CheckpointError: the run or its images cannot be read.
+        EncoderChanged: the weights of the encoder changed.
+        Diverged: the learning rate of fine-tuning is too high.
+    """
+    config = from_dict(read_config(folder))
+    config = replace(config, data_dir=data_dir or config.data.data_dir)
+    recipe = fine_tune.FINE_TUNING._replace(
+        steps=settings.finetune_steps,
+        batch_size=settings.finetune_batch_size,
+        learning_rate=settings.finetune_learning_rate,
+    )
+    options = Options(settings.protocol, settings.label_fraction, settings.seeds, recipe, settings.probe_passes)
+    with keep_process_state():
+        if config.train.deterministic:
+            tf.config.experimental.enable_op_determinism()
+        return evaluate_subject(_make_subject(folder, config, images), options)
+
+
+def _make_subject(folder: Path, config: Config, given: DataSet | None) -> Subject:
+    """Return the encoder of the newest checkpoint of a run, and the images of the run."""
+    images = given or load_images(config, read_data(folder))
+    model = config.model
+
+    def build_untrained() -> tf.keras.Model:
+        set_precision("float32")
+        channels = images.train.images.shape[-1]
+        return build_encoder(
+            model.encoder, model.stem, model.image_size, channels, weights=model.weights, seed=config.train.seed
+        )
+
+    encoder = build_untrained()
+    return Subject(
+        folder=folder,
+        step=restore_weights(folder, encoder=encoder),
+        encoder=encoder,
+        build_untrained=build_untrained,
+        images=images,
+        seed=config.train.seed,
+        train_on=config.data.train_on,
+        scaling=PixelScaling(model.input_mean, model.input_std),
+        recipe=config.views,
+        compile_views=config.train.xla != "off",
+        config_hash=hash_config(config),
+    )

@@ -1,0 +1,87 @@
+"""`lowlevel_simclr.train`: one run from Python."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from lowlevel_simclr.api.run import Run
+from lowlevel_simclr.config.command_line import RunOptions, choose_default_out, override_settings
+from lowlevel_simclr.config.fields import list_fields
+from lowlevel_simclr.config.other_names import suggest_name
+from lowlevel_simclr.config.settings import ConfigError
+from lowlevel_simclr.config.starting_point import choose_starting_point
+
+BESIDE = ("dataset", "out", "preset", "config", "fresh", "profile", "jitter_strength")  # names that are not fields
+
+
+def train(
+    dataset: Any = None,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    preset: str | None = None,
+    config: str | os.PathLike[str] | None = None,
+    fresh: bool = False,
+    profile: bool = False,
+    **settings: Any,
+) -> Run:
+    """Train an encoder with SimCLR, evaluate it, and write one run folder.
+
+    Called again with the same settings it resumes the run from its last checkpoint. A finished run is not trained
+    again. In the main thread, SIGTERM or Ctrl-C saves the state and raises `Stopped`.
+
+    Args:
+        dataset: what to train on: a name ("shapes", "cifar10", "cifar100", "folder:PATH", "npz:PATH"); uint8 images
+            (n, H, W, C) as a NumPy array; a pair (images, labels) of arrays; or a `tf.data.Dataset` of images or of
+            (image, label), which is read into memory. Labels are used only to evaluate. Where there is no test split,
+            a tenth of the images is held out.
+        out: the run folder. None: runs/PRESET.
+        preset: where every setting starts. None: the preset of the data set.
+        config: start from this config.json instead of a preset.
+        fresh: if `out` holds a run, train beside it, in out-2, out-3 and so on.
+        profile: trace the second host call, and print where its time goes.
+        **settings: any setting by its name on the command line, such as `temperature=0.5`, `batch_size=128` or
+            `jitter_strength=0.5`. A range is a pair, as in `crop_area=(0.2, 1.0)`. `python -m lowlevel_simclr.train
+            --help` lists all of them.
+
+    Returns:
+        The finished run: its metrics, its encoder, its evaluation and its pictures.
+
+    Raises:
+        ConfigError: a setting is unknown or impossible.
+        DataError: the images cannot be used, or there are fewer than a batch.
+        RunError: `out` holds another run or other files, or cannot be written.
+        Stopped: a signal asked to stop; the state is saved.
+        NonFiniteLoss: the loss became NaN or infinite.
+
+    Example:
+        >>> import numpy as np
+        >>> import lowlevel_simclr as ls
+        >>> images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), np.uint8)  # yours
+        >>> run = ls.train(images, "runs/noise", steps=2, batch_size=8, image_size=8, warmup_epochs=0)
+        run ...
+        >>> run.metrics["loss"].shape
+        (2,)
+        >>> run.encoder(images).shape
+        TensorShape([40, 64])
+    """
+    for name in settings:
+        if name not in list_fields() and name not in BESIDE:
+            known = (*list_fields(), *BESIDE)
+            raise ConfigError(f"there is no setting '{name}'{suggest_name(name, known) or ': see help(train)'}")
+    in_memory = dataset is not None and not isinstance(dataset, str)
+    base = choose_starting_point(preset, "memory:" if in_memory else dataset, None if config is None else Path(config))
+    images = None
+    if in_memory:
+        from lowlevel_simclr.api.memory import load_from_memory  # here, so that --help needs no TensorFlow
+
+        plain = override_settings(base, {**settings, "dataset": "shapes"})  # refuses settings before images are read
+        images = load_from_memory(dataset, plain.train.seed, plain.data.memory_limit)
+        dataset = images.name
+    chosen = override_settings(base, settings if dataset is None else {**settings, "dataset": dataset})
+    folder = choose_default_out(chosen) if out is None else Path(out)
+
+    from lowlevel_simclr.api.session import run_session  # here, so that --help needs no TensorFlow
+
+    return Run(*run_session(chosen, RunOptions(folder, fresh=fresh, profile=profile), images))

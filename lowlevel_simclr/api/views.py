@@ -1,0 +1,210 @@
+"""`lowlevel_simclr.make_views` and `lowlevel_simclr.SimCLRViews`: two views of every image, for models of one's own."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from lowlevel_simclr.api.implementation import check_ops, choose_ops
+from lowlevel_simclr.api.loss import PACKAGE
+from lowlevel_simclr.config.fields import list_fields
+from lowlevel_simclr.config.settings import ConfigError, ViewRecipe
+from lowlevel_simclr.data.transform import InferenceTransform, PixelScaling
+from lowlevel_simclr.data.views import make_two_views
+from lowlevel_simclr.runtime.keras import unwrap_variable
+
+RGB = 3  # channels that have colours
+WORD = 2**32  # calls that have parameters of their own
+
+
+def make_views(
+    images: Any,
+    recipe: ViewRecipe | Mapping[str, Any] | None = None,
+    *,
+    seed: int = 0,
+    size: int | None = None,
+    ops: str = "auto",
+) -> tf.Tensor:
+    """Return two views of every image: cropped, flipped, with other colours (SimCLR, appendix A).
+
+    The same seed gives the same views. For training use `SimCLRViews`, which draws new ones at every call.
+
+    Args:
+        images: (N, H, W, C), C from 1 to 4, uint8 or float with pixels in [0, 255].
+        recipe: ranges and probabilities, a `ViewRecipe` or a mapping of its fields. None: those of the paper, with
+            jitter strength 1 and without blur. Images without three channels keep their colours, except brightness
+            and contrast.
+        seed: decides what is drawn, in [0, 2^64).
+        size: S, pixels a side of a view. None: the smaller side of the images.
+        ops: "native" for this package's kernels, "stock" for plain TensorFlow; "auto": native where they can be
+            reached.
+
+    Returns:
+        (2N, S, S, C) float32 in [0, 1]: all N first views, then all N second views.
+
+    Raises:
+        ValueError: the images have another shape or type, or float pixels are in [0, 1] (checked only eagerly).
+        ConfigError: the recipe has an unknown field.
+
+    Example:
+        >>> import numpy as np
+        >>> import lowlevel_simclr as ls
+        >>> images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+        >>> ls.make_views(images, ls.ViewRecipe(crop_area=(0.2, 1.0)), seed=1, size=24).shape
+        TensorShape([8, 24, 24, 3])
+    """
+    images = _as_pixels(images)
+    size = min(images.shape[1:3]) if size is None else size
+    return _draw_and_make(images, seed, 0, as_recipe(recipe), size, tf.float32, PixelScaling(), check_ops(ops))
+
+
+@tf.keras.utils.register_keras_serializable(package=PACKAGE)
+class SimCLRViews(tf.keras.layers.Layer):
+    """A layer that makes two new views of every image at every call in training.
+
+    It counts its calls in a variable, which is saved with the model. What is drawn depends on the seed, that count and
+    the place of an image in the batch, so no two calls draw the same. In inference (`training=False`, as in `predict`)
+    it returns one row for each image: the whole image, resized and scaled, as the evaluation of this package does. So
+    `evaluate` and `validation_data` of a model with this layer measure no contrastive loss: there are no pairs.
+
+    In a model the layer comes first, and the loss is `NTXent`. In `tf.data` call it in `map` without
+    `num_parallel_calls`: parallel calls could see the same count. It uses all cores by itself.
+
+    Args:
+        size: S, pixels a side of a view.
+        recipe: ranges and probabilities, see `make_views`.
+        mean: for each channel, what is subtracted from pixels in [0, 1]. None: nothing.
+        std: for each channel, what they are divided by after that. Give both or neither.
+        seed: decides what is drawn, in [0, 2^64). None: drawn once, when the layer is made.
+        ops: "auto", "native" or "stock", see `make_views`.
+        **options: of `keras.layers.Layer`: name, dtype.
+
+    Input:
+        Images (N, H, W, C), C from 1 to 4, uint8 or float with pixels in [0, 255].
+
+    Output:
+        (2N, S, S, C) of the layer's compute type in training: all N first views, then all N second views;
+        (N, S, S, C) in inference.
+
+    Raises:
+        ConfigError: the recipe has an unknown field.
+
+    Example:
+        >>> import numpy as np
+        >>> import lowlevel_simclr as ls
+        >>> images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+        >>> views = ls.SimCLRViews(24, seed=1)
+        >>> first, second = views(images, training=True), views(images, training=True)
+        >>> first.shape, bool(np.any(first != second))
+        (TensorShape([8, 24, 24, 3]), True)
+        >>> views(images, training=False).shape
+        TensorShape([4, 24, 24, 3])
+    """
+
+    def __init__(
+        self,
+        size: int,
+        recipe: ViewRecipe | Mapping[str, Any] | None = None,
+        *,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        seed: int | None = 0,
+        ops: str = "auto",
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.size = int(size)
+        self.recipe = as_recipe(recipe)
+        self.scaling = PixelScaling(*(None if given is None else tuple(map(float, given)) for given in (mean, std)))
+        self.seed = secrets.randbits(63) if seed is None else int(seed)
+        self.ops = check_ops(ops)
+        self.calls = self.add_weight(name="calls", shape=(), dtype="int64", initializer="zeros", trainable=False)
+
+    def call(self, images: Any, training: bool | None = None) -> tf.Tensor:
+        """Return two views of every image, or in inference the test transform of every image.
+
+        Where nobody says whether this is training, it is: a model that is called directly, or `tf.data`. The default is
+        None and not True, because Keras 3 would hand a default of True on to the layers behind this one.
+        """
+        kind = tf.as_dtype(self.compute_dtype)
+        if training is not None and not training:
+            return tf.cast(InferenceTransform(self.size, self.scaling)(images), kind)
+        # XLA needs the new value as the result of the assignment: it does not order a read behind a write.
+        number = unwrap_variable(self.calls).assign_add(1, read_value=True) - 1
+        images = _as_pixels(images)
+        return _draw_and_make(images, self.seed, number % WORD, self.recipe, self.size, kind, self.scaling, self.ops)
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
+        """Return the shape of the output: the number of rows depends on whether this is training."""
+        return (None, self.size, self.size, input_shape[-1])
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that make this layer again."""
+        mean, std = self.scaling
+        recipe = dataclasses.asdict(self.recipe)
+        ours = {"size": self.size, "recipe": recipe, "mean": mean, "std": std, "seed": self.seed, "ops": self.ops}
+        return {**super().get_config(), **ours}
+
+
+def as_recipe(given: ViewRecipe | Mapping[str, Any] | None) -> ViewRecipe:
+    """Return a recipe, given as such or by its fields.
+
+    Raises:
+        ConfigError: a field is unknown, or has an impossible value.
+    """
+    from lowlevel_simclr.config.fields import check_field, convert_value, describe_unknown
+
+    if given is None or isinstance(given, ViewRecipe):
+        return given or ViewRecipe()
+    known = {name: field for name, field in list_fields().items() if field.section == "views"}
+    for name, value in given.items():
+        if name not in known:
+            raise ConfigError(describe_unknown("field of ViewRecipe", name, known))
+        check_field(known[name], value)
+    return ViewRecipe(**{name: convert_value(known[name], value) for name, value in given.items()})
+
+
+def _draw_and_make(
+    images: tf.Tensor,
+    seed: int,
+    call: int | tf.Tensor,
+    recipe: ViewRecipe,
+    size: int,
+    dtype: tf.DType,
+    scaling: PixelScaling,
+    ops: str,
+) -> tf.Tensor:
+    """Return both views of every image (N, H, W, C). What is drawn depends on seed, call and the place in the batch."""
+    if images.shape[-1] != RGB:
+        recipe = dataclasses.replace(recipe, saturation=(1.0, 1.0), hue=(0.0, 0.0), grey_probability=0.0)
+    return make_two_views(
+        images,
+        tf.cast(call, tf.int64),
+        tf.range(tf.shape(images, tf.int64)[0])
+        if images.shape[0] is None
+        else tf.range(images.shape[0], dtype=tf.int64),
+        seed=seed,
+        recipe=recipe,
+        size=size,
+        dtype=dtype,
+        implementation=choose_ops(ops, images),
+        scaling=scaling,
+    )
+
+
+def _as_pixels(images: Any) -> tf.Tensor:
+    """Return images as the ops take them: uint8 as they are, floats in [0, 255] as floats in [0, 1].
+
+    Raises:
+        ValueError: float pixels are in [0, 1] already, which would give black views.
+    """
+    images = tf.convert_to_tensor(images)
+    if not images.dtype.is_floating:
+        return images
+    if tf.executing_eagerly() and 0 < float(tf.reduce_max(images)) <= 1:
+        raise ValueError("The images are floats of at most 1: give uint8, or floats with pixels in [0, 255].")
+    return tf.cast(images, tf.float32) / 255

@@ -1,0 +1,62 @@
+"""The settings of an evaluation, which belong to it and not to the run. Their names are the flags of the command."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from lowlevel_simclr.config.choices import PROTOCOLS
+from lowlevel_simclr.config.fields import describe_unknown, format_value
+from lowlevel_simclr.config.settings import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationSettings:
+    """What is measured, and how.
+
+    Attributes:
+        protocol: names of `choices.PROTOCOLS`.
+        label_fraction: shares of the labels that fine-tuning sees, above 0 and at most 1.
+        seeds: how many seeds everything that is drawn is repeated with.
+        finetune_steps: steps of fine-tuning, whatever the share of the labels.
+        finetune_batch_size: images in a step of fine-tuning.
+        finetune_learning_rate: the first learning rate of fine-tuning.
+        probe_passes: passes of the augmented linear probe over the train split.
+    """
+
+    protocol: tuple[str, ...] = PROTOCOLS[:2]
+    label_fraction: tuple[float, ...] = (0.01, 0.1, 1.0)
+    seeds: int = 1
+    # The paper's recipe (appendix B.5). The number of steps is what two CPU cores can do in minutes.
+    finetune_steps: int = 600
+    finetune_batch_size: int = 128
+    finetune_learning_rate: float = 0.025
+    probe_passes: int = 10
+
+
+def make_evaluation_settings(**values: Any) -> EvaluationSettings:
+    """Return the settings of an evaluation. One protocol or one fraction may stand without a tuple.
+
+    Raises:
+        ConfigError: a value is impossible.
+    """
+    for name in ("protocol", "label_fraction"):
+        if name in values:
+            alone = isinstance(values[name], (str, int, float))
+            values[name] = (values[name],) if alone else tuple(values[name])
+    settings = EvaluationSettings(**values)
+    for protocol in settings.protocol:
+        if protocol not in PROTOCOLS:
+            raise ConfigError(describe_unknown("--protocol", str(protocol), PROTOCOLS))
+    for fraction in settings.label_fraction:
+        if not 0 < fraction <= 1:
+            raise ConfigError(f"--label-fraction is {format_value(fraction)}: give numbers above 0 and at most 1")
+    for name in ("seeds", "finetune_steps", "finetune_batch_size", "probe_passes"):
+        if getattr(settings, name) < 1 or getattr(settings, name) != int(getattr(settings, name)):
+            raise ConfigError(
+                f"--{name.replace('_', '-')} is {getattr(settings, name)}: give a whole number, at least 1"
+            )
+    if not 0 < settings.finetune_learning_rate < math.inf:
+        raise ConfigError(f"--finetune-learning-rate is {settings.finetune_learning_rate}: give a number above 0")
+    return settings

@@ -1,0 +1,69 @@
+"""Where the settings of a run start: a preset, or a file such as the config.json of another run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lowlevel_simclr.config.fields import list_fields
+from lowlevel_simclr.config.identity import from_dict, replace
+from lowlevel_simclr.config.presets import PRESET_OF_DATASET, PRESET_OF_PHOTOGRAPHS, PRESETS, load_preset
+from lowlevel_simclr.config.settings import Config, ConfigError
+
+
+def choose_starting_point(preset: str | None, dataset: str | None, file: Path | None) -> Config:
+    """Return the configuration that settings are changed in.
+
+    Args:
+        preset: the name of a preset, or None.
+        dataset: if neither preset nor file is given, the preset of this data set is taken. None: shapes.
+        file: a file that holds a configuration, or None.
+
+    Raises:
+        ConfigError: there is no such preset or file, or both are given.
+    """
+    if file is None:
+        return load_preset(preset or PRESET_OF_DATASET.get(dataset or "shapes", PRESET_OF_PHOTOGRAPHS))
+    if preset is not None:
+        raise ConfigError(f"--preset is {preset} and --config is {file}: give only one, both say where settings start")
+    return read_config_file(file)
+
+
+def read_config_file(file: Path) -> Config:
+    """Return the configuration in a JSON file.
+
+    A setting that the file leaves out has the value of the file's preset.
+
+    Raises:
+        ConfigError: the file cannot be read, is not JSON, or holds unknown settings.
+    """
+    values = _read_object(file)
+    try:
+        label = from_dict(values).preset  # refuses names and types
+        start = load_preset(label) if label in PRESETS else Config()
+        given = {
+            name: value for section in values.values() if isinstance(section, dict) for name, value in section.items()
+        }
+        return replace(start, preset=label, **given)
+    except ConfigError as error:
+        raise ConfigError(f"--config {file}: {error}") from None
+
+
+def to_settings(config: Config) -> dict[str, Any]:
+    """Return every setting by its name, as `lowlevel_simclr.train` takes them."""
+    values = {name: getattr(getattr(config, field.section), name) for name, field in list_fields().items()}
+    return {"preset": config.preset, **values} if config.preset in PRESETS else values
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    """Return the JSON object in a file, or raise a ConfigError."""
+    try:
+        values = json.loads(file.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"--config {file} cannot be read ({error.strerror}): give the config.json of a run") from None
+    except ValueError as error:
+        raise ConfigError(f"--config {file} is not JSON ({error}): give the config.json of a run") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"--config {file} holds no JSON object: give the config.json of a run")
+    return values

@@ -1,0 +1,185 @@
+"""The command line: every setting is a flag, a preset may start it, and a mistake ends in one sentence."""
+
+from __future__ import annotations
+
+import pytest
+
+from lowlevel_simclr.config.command_line import FlagParser, choose_default_out, parse_run
+from lowlevel_simclr.config.identity import replace
+from lowlevel_simclr.config.presets import PRESETS, load_preset, scale_jitter
+from lowlevel_simclr.config.settings import Config
+from tests.support.every_setting import OTHER, SETTINGS
+
+
+def parse_refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    """The sentence that ends `parse`; it must be all that is printed, with exit code 2."""
+    with pytest.raises(SystemExit) as ended:
+        parse_run(argv)
+    assert ended.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.count("\n") == 1
+    return printed.err.partition("error: ")[2]
+
+
+def make_flags(name: str) -> list[str]:
+    """The setting's value of OTHER as it is typed."""
+    value, flag = OTHER[name], "--" + name.replace("_", "-")
+    if isinstance(value, bool):
+        return [flag if value else f"--no-{flag[2:]}"]
+    return [flag, *(str(part) for part in (value if isinstance(value, tuple) else (value,)))]
+
+
+# Every setting is a flag
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_is_a_flag_and_reaches_its_own_field_alone(name):
+    # A mean without a standard deviation is refused, so these two come together.
+    changed = {"input_mean", "input_std"} if name in ("input_mean", "input_std") else {name}
+    config, _ = parse_run(["--preset", "shapes", *(word for each in sorted(changed) for word in make_flags(each))])
+    wanted = replace(load_preset("shapes"), **{each: OTHER[each] for each in changed})
+    assert config == wanted != load_preset("shapes")
+
+
+def test_every_setting_is_explained_with_its_default(capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse_run(["--help"], "Trains an encoder.")
+    text = " ".join(capsys.readouterr().out.split())
+    assert ended.value.code == 0 and "SUPPRESS" not in text and "Trains an encoder." in text
+    for name in SETTINGS:
+        assert f"--{name.replace('_', '-')}" in text
+    assert text.count("(default: ") == len(SETTINGS) + 2  # and those of --preset and --out
+    assert "share of the image that the crop covers (default: 0.3 1)" in text
+    for make in PRESETS.values():
+        assert make.__doc__.splitlines()[0] in text
+    assert "python -m lowlevel_simclr.train --dataset cifar10" in text
+
+
+def test_help_shows_the_defaults_of_the_preset_that_is_asked_for(capsys):
+    with pytest.raises(SystemExit):
+        parse_run(["--preset", "cifar10-resnet20", "--help"])
+    assert "crop covers (default: 0.08 1)" in " ".join(capsys.readouterr().out.split())
+
+
+# What a preset and a data set bring
+
+
+def test_nothing_given_is_the_embedded_preset():
+    config, options = parse_run([])
+    assert config == load_preset("shapes") and config.data.dataset == "shapes"
+    assert (str(options.out), options.fresh, options.preview) == ("runs/shapes", False, False)
+
+
+def test_the_data_set_brings_its_own_preset_unless_one_is_named():
+    assert parse_run(["--dataset", "cifar10"])[0] == load_preset("cifar10-resnet20")
+    config, _ = parse_run(["--dataset", "cifar10", "--preset", "shapes"])
+    assert config == replace(load_preset("shapes"), dataset="cifar10")
+
+
+@pytest.mark.parametrize("name", ["folder:/pictures", "npz:a.npz", "cifar100"])
+def test_a_data_set_that_is_not_drawn_starts_from_the_preset_of_photographs(name):
+    config, _ = parse_run(["--dataset", name])
+    assert config.data.dataset == name and config.views == load_preset("cifar10-resnet20").views
+
+
+def test_jitter_strength_overrides_the_preset_and_a_range_overrides_it():
+    config, _ = parse_run(["--hue", "-0.01", "0.02", "--jitter-strength", "1"])
+    assert config == replace(load_preset("shapes"), **{**scale_jitter(1.0), "hue": (-0.01, 0.02)})
+
+
+def test_epochs_that_are_asked_for_are_not_overruled_by_the_steps_of_a_preset(monkeypatch):
+    short = replace(Config(), preset="short", steps=50, epochs=3)
+    monkeypatch.setitem(PRESETS, "short", lambda: short)
+    assert parse_run(["--preset", "short"])[0].train.steps == 50
+    assert parse_run(["--preset", "short", "--epochs", "9"])[0] == replace(short, epochs=9, steps=None)
+    assert parse_run(["--preset", "short", "--epochs", "9", "--steps", "8"])[0] == replace(short, epochs=9, steps=8)
+
+
+# Options that are no settings
+
+
+def test_what_belongs_to_the_call_is_no_setting(tmp_path):
+    config, options = parse_run(["--out", str(tmp_path), "--fresh", "--preview"])
+    assert (options.out, options.fresh, options.preview) == (tmp_path, True, True)
+    assert config == load_preset("shapes")
+
+
+@pytest.mark.parametrize(
+    ("argv", "wanted"),
+    [
+        ([], "runs/shapes"),
+        (["--seed", "2"], "runs/shapes-seed2"),
+        (["--preset", "cifar10-resnet20"], "runs/cifar10-resnet20"),
+        (["--preset", "shapes", "--dataset", "cifar10"], "runs/cifar10"),
+        (["--dataset", "folder:/my pictures"], "runs/folder-my-pictures"),
+    ],
+)
+def test_the_run_folder_where_none_is_asked_for(argv, wanted):
+    assert str(parse_run(argv)[1].out) == wanted
+
+
+def test_the_run_folder_of_a_custom_config_bears_the_data_set_as_a_file_name():
+    assert str(choose_default_out(replace(Config(), dataset="folder:/a b/c"))) == "runs/folder-a-b-c"
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("argv", "fragments"),
+    [
+        (["--tempereture", "0.5"], ["unknown argument --tempereture", "did you mean --temperature?"]),
+        (["--batchsize=8"], ["unknown argument --batchsize:", "did you mean --batch-size?"]),
+        (["--no-clipp"], ["did you mean --no-clip?"]),
+        (["--temp", "0.5"], ["unknown argument --temp"]),
+        (["--qqqqqq"], ["unknown argument --qqqqqq: --help lists"]),
+        (["runs/shapes"], ["unknown argument runs/shapes"]),
+        (["--preset", "cifar10"], ["--preset 'cifar10'", "did you mean cifar10-resnet"]),
+        (["--dataset", "cifar"], ["--dataset 'cifar'", "did you mean cifar10?", "known: shapes, cifar10"]),
+        (["--encoder", "resnet-50"], ["--encoder 'resnet-50'", "did you mean resnet50?"]),
+        (["--optimizer", "adam"], ["--optimizer 'adam'", "known: adamw, lamb, lars, sgd"]),
+        (["--precision", "half"], ["--precision 'half'", "known: auto, float32, bfloat16, float16"]),
+        (["--weights", "imagnet"], ["--weights 'imagnet'", "did you mean imagenet?"]),
+        (["--weights", "imagenet"], ["--encoder resnet50", "resnet20"]),
+        (["--batch-size", "-3"], ["--batch-size is -3: give a whole number, at least 2"]),
+        (["--batch-size", "many"], ["--batch-size", "'many' is not a whole number"]),
+        (["--learning-rate", "0"], ["--learning-rate is 0.0: give a number, above 0"]),
+        (["--learning-rate", "nan"], ["--learning-rate is nan: give a number, above 0"]),
+        (["--learning-rate", "inf"], ["--learning-rate is inf: give a number, above 0"]),
+        (["--learning-rate", "fast"], ["--learning-rate", "'fast' is not a number"]),
+        (["--momentum", "1"], ["--momentum is 1.0: give a number, at least 0 and below 1"]),
+        (["--temperature", "20"], ["--temperature is 20.0: give a number, at least 0.001 and at most 10"]),
+        (["--temperature", "0.0001"], ["--temperature is 0.0001"]),
+        (["--crop-area", "1", "0.2"], ["--crop-area is 1.0 0.2", "the low end and then the high end"]),
+        (["--crop-area", "0", "1"], ["--crop-area is 0.0 1.0", "each above 0 and at most 1"]),
+        (["--hue", "0.1"], ["--hue", "expected 2 arguments"]),
+        (["--hue", "-0.6", "0.1"], ["--hue is -0.6 0.1", "each at least -0.5 and at most 0.5"]),
+        (["--steps", "0"], ["--steps is 0: give a whole number, at least 1"]),
+        (["--seed", "-1"], ["--seed is -1"]),
+        (["--seed", "1" + "0" * 400], ["--seed is 1000", "at most 18446744073709551615"]),
+        (
+            ["--projection-widths", "256", "0"],
+            ["--projection-widths is 256 0", "one or more whole numbers, each at"],
+        ),
+        (["--input-mean", "0.5"], ["--input-mean is 0.5 and --input-std is none: give both"]),
+        (
+            ["--epochs", "2", "--warmup-epochs", "3"],
+            ["--warmup-epochs is 3.0: give at most the 2 of --epochs"],
+        ),
+        (["--jitter-strength", "3"], ["--jitter-strength is 3.0: give at least 0 and at most 2.5"]),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_sentence_with_value_and_remedy(capsys, argv, fragments):
+    sentence = parse_refused(capsys, *argv)
+    for fragment in fragments:
+        assert fragment in sentence
+
+
+def test_other_programs_get_the_same_errors(capsys):
+    parser = FlagParser(prog="evaluate")
+    parser.add_argument("--protocol")
+    assert parser.parse_strictly(["--protocol", "knn"]).protocol == "knn"
+    with pytest.raises(SystemExit) as ended:
+        parser.parse_strictly(["--protocoll", "knn"])
+    sentence = "evaluate: error: unknown argument --protocoll: did you mean --protocol?\n"
+    assert ended.value.code == 2 and capsys.readouterr().err == sentence

@@ -1,0 +1,84 @@
+"""config -> text -> config, and which settings make a run this run."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lowlevel_simclr.config.identity import from_dict, hash_config, list_differences, replace, to_dict
+from lowlevel_simclr.config.presets import load_preset
+from lowlevel_simclr.config.settings import Config, ConfigError
+from tests.support.every_setting import OTHER, SETTINGS
+
+NOT_IDENTITY = {"data_dir", "memory_limit", "data_on", "steps_per_call", "checkpoint_every", "keep_checkpoints"}
+
+
+NOT_IDENTITY |= {"knn_every"}
+
+
+# config -> text -> config
+
+
+@pytest.mark.parametrize("config", [Config(), load_preset("shapes"), replace(Config(), preset="other", **OTHER)])
+def test_json_gives_back_the_same_config(config):
+    again = from_dict(json.loads(json.dumps(to_dict(config))))
+    assert again == config and repr(again) == repr(config)  # repr tells 1 from 1.0 and a list from a tuple
+
+
+def test_an_absent_setting_takes_its_default():
+    values = to_dict(replace(Config(), temperature=0.5))
+    del values["train"]["deterministic"], values["model"]
+    assert from_dict(values) == replace(Config(), temperature=0.5)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"loss": {"temprature": 0.1}}, "there is no setting 'loss.temprature': did you mean temperature\\?"),
+        ({"data": {"temperature": 0.1}}, "there is no setting 'data.temperature'"),
+        ({"optimiser": {}}, "there is no section 'optimiser' of settings: did you mean optimizer\\?"),
+        ({"loss": 0.1}, "there is no section 'loss' of settings"),
+        ({"train": {"batch_size": "256"}}, "--batch-size is 256: give a whole number"),
+        ({"train": {"batch_size": 256.0}}, "--batch-size is 256.0: give a whole number"),
+        ({"train": {"batch_size": True}}, "--batch-size is True: give a whole number"),
+        ({"train": {"deterministic": 1}}, "--deterministic is 1: give a truth value"),
+        ({"loss": {"temperature": True}}, "--temperature is True: give a number"),
+        ({"loss": {"temperature": None}}, "--temperature is none: give a number"),
+        ({"views": {"hue": [0.1]}}, "--hue is 0.1: give two numbers"),
+        ({"views": {"hue": 0.1}}, "--hue is 0.1: give two numbers"),
+        ({"model": {"projection_widths": []}}, "give one or more whole numbers"),
+    ],
+)
+def test_a_stored_config_of_another_kind_is_refused_by_name(values, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        from_dict(values)
+
+
+def test_replace_refuses_a_name_that_is_no_setting():
+    with pytest.raises(ConfigError, match="there is no setting 'temprature': did you mean temperature"):
+        replace(Config(), temprature=0.1)
+
+
+# Identity
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_setting_keeps_a_run_from_being_resumed_exactly_when_it_can_change_the_weights(name):
+    before, after = load_preset("shapes"), replace(load_preset("shapes"), **{name: OTHER[name]})
+    same = name in NOT_IDENTITY
+    assert bool(list_differences(before, after)) != same
+    assert (hash_config(before) == hash_config(after)) == same
+
+
+def test_a_difference_is_told_from_the_run_to_what_is_asked_for():
+    after = replace(load_preset("shapes"), temperature=0.5, crop_area=(0.08, 1.0), steps=9, checkpoint_every=1)
+    assert list_differences(load_preset("shapes"), after) == [
+        "steps: none -> 9",
+        "temperature: 0.1 -> 0.5",
+        "crop_area: 0.3 1.0 -> 0.08 1.0",
+    ]
+
+
+def test_the_label_of_a_preset_is_no_difference():
+    assert list_differences(load_preset("shapes"), replace(load_preset("shapes"), preset="mine")) == []

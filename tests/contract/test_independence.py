@@ -1,0 +1,359 @@
+"""The reference shares no code with what it judges, except what defines the ops: the contract.
+
+First by what the modules import. Then by planting: a mistake in what only the TensorFlow implementations share makes
+them differ from the reference. A mistake in what the reference shares too would make all of them wrong alike, so no
+comparison can notice it. For each of those names, a closed form that is written out here notices it.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import itertools
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import lowlevel_simclr
+from lowlevel_simclr import ops, reference, stock
+from lowlevel_simclr.contract import checks, philox
+from tests.support.known_words import KNOWN
+from tests.support.view_errors import assert_stock_is_close
+from tests.support.view_inputs import MEAN, STD, all_orders, images_of, params_of, tensors
+from tests.support.view_recipes import ALWAYS, RECIPE, assert_same
+
+PACKAGE = Path(lowlevel_simclr.__file__).parent
+JUDGED = ("ops", "stock", "data", "model", "runtime")
+IMPLEMENTATIONS = pytest.mark.parametrize("implementation", [ops, stock], ids=["native", "stock"])
+
+
+# What is imported
+
+
+def list_imports(path: Path) -> set[str]:
+    """The modules and names that a file imports, wherever in it, with dots: "numpy", "lowlevel_simclr.stock.philox"."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively: write the whole name"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def list_room(room: str) -> list[Path]:
+    """The files of a room of the package."""
+    files = sorted((PACKAGE / room).rglob("*.py"))
+    assert files, f"there is no room {room}"
+    return files
+
+
+@pytest.mark.parametrize("room", [*JUDGED, "contract"])
+def test_what_is_judged_does_not_import_the_reference(room: str) -> None:
+    for path in list_room(room):
+        wrong = {name for name in list_imports(path) if f"{name}.".startswith("lowlevel_simclr.reference.")}
+        assert not wrong, f"{path} imports {sorted(wrong)}"
+
+
+@pytest.mark.parametrize(("room", "rooms"), [("reference", ("contract", "reference")), ("contract", ("contract",))])
+def test_the_reference_imports_numpy_and_the_contract_alone(room: str, rooms: tuple[str, ...]) -> None:
+    """The contract may import nothing else either: what it imports, the reference shares.
+
+    `nt_xent_checks` is for both TensorFlow implementations, and the reference does not import it.
+    """
+    for path in list_room(room):
+        if path.stem == "nt_xent_checks":
+            continue
+        assert "lowlevel_simclr.contract.nt_xent_checks" not in list_imports(path)
+        for name in list_imports(path):
+            top, *rest = name.split(".")
+            ours = top == "lowlevel_simclr" and rest and rest[0] in rooms
+            assert ours or top == "numpy" or top in sys.stdlib_module_names, f"{path} imports {name}"
+
+
+# What the TensorFlow implementations share
+
+
+def plant(patch: pytest.MonkeyPatch, home: str, name: str, mistake: Any) -> list[str]:
+    """Replace a name of the contract in every module that has imported it, and return these modules."""
+    right = getattr(importlib.import_module(f"lowlevel_simclr.contract.{home}"), name)
+    loaded = {each: module for each, module in sys.modules.items() if each.startswith("lowlevel_simclr.")}
+    holders = [each for each, module in loaded.items() if vars(module).get(name) is right]
+    for each in holders:
+        patch.setattr(loaded[each], name, mistake)
+    return holders
+
+
+def compare_central_crops(implementation: Any) -> None:
+    """No attempt fits an area beyond the image's, so every box is the central crop."""
+    recipe = replace(RECIPE, crop_area=(30.0, 40.0), crop_aspect=(0.25, 0.4))
+    drawn = implementation.draw_view_params(0, 0, tf.range(5), recipe, 32, 33)
+    assert_same(drawn, reference.draw_view_params(0, 0, np.arange(5), recipe, 32, 33))
+
+
+def compare_scaled_views(implementation: Any) -> None:
+    """Views of every kind, less the mean, over the standard deviation."""
+    images, params = images_of(24, 12, 15), all_orders(12, 15)
+    views = implementation.make_views(images, tensors(params), 10, mean=MEAN, std=STD)
+    expected = reference.make_views(images, params, 10, mean=MEAN, std=STD)
+    assert_stock_is_close(views, expected, params, std=min(STD))
+
+
+def crop_off_by_one(
+    crop_aspect: Any, height: int, width: int, right: Any = checks.find_central_crop
+) -> tuple[int, ...]:
+    y, x, h, w = right(crop_aspect, height, width)
+    return y, x + 1, h, w
+
+
+def scale_swapped(mean: Any, std: Any, channels: int, right: Any = checks.complete_scaling) -> tuple[Any, Any]:
+    offset, scale = right(mean, std, channels)
+    return scale, offset
+
+
+SHARED: dict[str, tuple[Callable[..., Any], Callable[[Any], None], str]] = {
+    "find_central_crop": (crop_off_by_one, compare_central_crops, "draw_view_params"),
+    "complete_scaling": (scale_swapped, compare_scaled_views, "make_views"),
+}
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize("name", SHARED)
+def test_a_mistake_in_what_tensorflow_shares_is_noticed_by_comparison(
+    monkeypatch: pytest.MonkeyPatch, implementation: Any, name: str
+) -> None:
+    mistake, compare, op = SHARED[name]
+    compare(implementation)
+    holders = plant(monkeypatch, "checks", name, mistake)
+    assert {f"lowlevel_simclr.ops.{op}", f"lowlevel_simclr.stock.{op}"} <= set(holders)
+    with pytest.raises(AssertionError):
+        compare(implementation)
+
+
+@IMPLEMENTATIONS
+def test_words_drawn_wrongly_by_the_contract_are_noticed_by_comparison(
+    monkeypatch: pytest.MonkeyPatch, implementation: Any
+) -> None:
+    """The contract's `draw_words` and `to_uniform` serve the reference; the implementations have their own."""
+
+    def compare() -> None:
+        drawn = implementation.draw_view_params(7, 3, tf.range(9), ALWAYS, 32, 40)
+        assert_same(drawn, reference.draw_view_params(7, 3, np.arange(9), ALWAYS, 32, 40), ALWAYS)
+
+    draw_words, to_uniform = philox.draw_words, philox.to_uniform
+    mistakes: dict[str, Callable[..., Any]] = {
+        "draw_words": lambda seed, epoch, index, view, purpose: draw_words(seed, view, index, epoch, purpose),
+        "to_uniform": lambda words: to_uniform(words >> np.uint32(1)),
+    }
+    compare()
+    for name, mistake in mistakes.items():
+        with monkeypatch.context() as patch:
+            plant(patch, "philox", name, mistake)
+            with pytest.raises(AssertionError):
+                compare()
+    compare()
+
+
+# What all implementations share by definition
+
+
+def check_known_answers() -> None:
+    """Random123's answers."""
+    for counter, key, answer in KNOWN:
+        given = np.array(counter, np.uint32), np.array(key, np.uint32)
+        assert tuple(philox.philox4x32(*given)) == answer
+        assert tuple(importlib.import_module("lowlevel_simclr.stock.philox").philox4x32(*given).numpy()) == answer
+
+
+def check_words_of_a_view() -> None:
+    """The counter is (epoch, index, view, purpose), the key is the seed, low word first.
+
+    The flip of epoch 7, image 11, second view, seed 5 + 2^32 is decided by word 0 at purpose 16.
+    """
+    counter, key = np.array([7, 11, 1, 16], np.uint32), np.array([5, 1], np.uint32)
+    word = int(philox.philox4x32(counter, key)[0])
+    for probability, flips in ((word / 2**32 + 2.0**-20, True), (word / 2**32 - 2.0**-20, False)):
+        recipe = replace(RECIPE, flip_probability=probability)
+        for implementation in (reference, stock, ops):
+            drawn = implementation.draw_view_params(5 + 2**32, 7, np.array([11]), recipe, 32, 32)
+            assert bool(np.asarray(drawn.flip)[1]) == flips
+
+
+def check_purposes() -> None:
+    """Ten attempts of the crop, then switches, factors, order and blur: no two share words."""
+    purposes = [*philox.CROP, philox.SWITCHES, philox.FACTORS, philox.ORDER_AND_BLUR]
+    assert purposes == [*range(10), 16, 17, 18]
+    others = [philox.EPOCH_ORDER, philox.LAYER_SEED, philox.SHAPE_PLACE, philox.SHAPE_TONE, philox.SHAPE_NOISE]
+    assert len({*purposes, *others}) == len(purposes) + len(others)
+
+
+def check_uniform_numbers() -> None:
+    """The upper 24 bits of a word, as a fraction."""
+    assert philox.to_uniform([0, 255, 256, 2**31, 2**32 - 1]).tolist() == [0, 0, 2.0**-24, 0.5, 1 - 2.0**-24]
+
+
+def check_orders() -> None:
+    """Permutation k in lexicographic order, k the word times 24 over 2^32."""
+    every = list(itertools.permutations(range(4)))
+    words = philox.philox4x32(np.array([[3, image, 0, 18] for image in range(200)]), np.array([2, 0]))[:, 0]
+    expected = [every[int(word) * 24 >> 32] for word in words]
+    assert len(set(expected)) == 24
+    for implementation in (reference, stock, ops):
+        order = np.asarray(implementation.draw_view_params(2, 3, np.arange(200), RECIPE, 32, 32).order)[:200]
+        assert [tuple(row) for row in order.tolist()] == expected
+
+
+def make_flat_view(implementation: Any, pixel: Any, dtype: str = "uint8", **given: Any) -> np.ndarray:
+    """One pixel of a view of an image that has the same pixel everywhere: (3,)."""
+    image = np.broadcast_to(np.array(pixel, dtype), (1, 4, 4, 3))
+    views = implementation.make_views(image, params_of(2, box=[0, 0, 4, 4], **given), 4)
+    return np.asarray(views)[0, 1, 2]
+
+
+def check_grey() -> None:
+    """0.2989 R + 0.5870 G + 0.1140 B in every channel (ITU-R BT.601)."""
+    for pixel, grey in (((255, 0, 0), 0.2989), ((0, 255, 0), 0.5870), ((0, 0, 255), 0.1140), ((255, 255, 255), 0.9999)):
+        for implementation in (reference, stock, ops):
+            found = make_flat_view(implementation, pixel, grey=True)
+            np.testing.assert_allclose(found, [grey] * 3, rtol=0, atol=1e-6)
+
+
+def check_full_scale() -> None:
+    """The largest integer is 1, half of it 1/2."""
+    for dtype, largest in (("uint8", 255), ("uint16", 65535)):
+        for implementation in (reference, stock, ops):
+            found = make_flat_view(implementation, (largest, 0, largest // 5), dtype)
+            np.testing.assert_allclose(found, [1, 0, 0.2], rtol=0, atol=1e-6)
+
+
+def check_numbers_of_operations() -> None:
+    """0 brightness, 1 contrast, 2 saturation, 3 hue, each by what it alone does, and by its place in the order."""
+    image = np.zeros((1, 1, 2, 3))
+    image[0, 0] = [[0.2, 0.2, 0.2], [0.8, 0.8, 0.8]]
+
+    def view(implementation: Any, order: list[int], **factors: float) -> np.ndarray:
+        params = params_of(2, box=[0, 0, 1, 2], order=order, **factors)
+        return np.asarray(implementation.make_views(image, params, 2))[0, 0, :, 0]
+
+    for implementation in (reference, stock, ops):
+        # Twice as bright and clipped is (0.4, 1), mean 0.7. The mean first is 0.5, twice as bright 1.
+        both = {"brightness": 2.0, "contrast": 0.0}
+        np.testing.assert_allclose(view(implementation, [0, 1, 2, 3], **both), 0.7, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(view(implementation, [1, 0, 2, 3], **both), 1.0, rtol=0, atol=1e-6)
+        red = (200, 100, 100)
+        # Half as saturated: V = 200 stays, the others come half as near. A third of a turn takes red to green.
+        half = np.array([200, 150, 150]) / 255
+        np.testing.assert_allclose(make_flat_view(implementation, red, saturation=0.5), half, rtol=0, atol=1e-6)
+        turned = np.array([100, 200, 100]) / 255
+        np.testing.assert_allclose(make_flat_view(implementation, red, hue=1 / 3), turned, rtol=0, atol=1e-6)
+        # Twice as bright and clipped, red is (1, 200/255, 200/255), of which half the chroma is taken. The other way
+        # round the clip comes last.
+        both = {"brightness": 2.0, "saturation": 0.5}
+        clipped, last = [1, 455 / 510, 455 / 510], [1, 1, 1]
+        found = make_flat_view(implementation, red, order=[0, 2, 1, 3], **both)
+        np.testing.assert_allclose(found, clipped, rtol=0, atol=1e-6)
+        found = make_flat_view(implementation, red, order=[2, 0, 1, 3], **both)
+        np.testing.assert_allclose(found, last, rtol=0, atol=1e-6)
+        # A twelfth of a turn takes red half the way to yellow: (200, 150, 100), of which two are clipped. The other way
+        # round, green ends half the way between 1 and 200/255.
+        both = {"brightness": 2.0, "hue": 1 / 12}
+        found = make_flat_view(implementation, red, order=[3, 0, 1, 2], **both)
+        np.testing.assert_allclose(found, [1, 1, 200 / 255], rtol=0, atol=1e-6)
+        found = make_flat_view(implementation, red, order=[0, 3, 1, 2], **both)
+        np.testing.assert_allclose(found, [1, clipped[1], 200 / 255], rtol=0, atol=1e-6)
+
+
+def check_refusals() -> None:
+    """One wrong argument for each check."""
+    images, params = images_of(1, 8, 8), params_of(2, box=[0, 0, 8, 8])
+    for implementation in (reference, stock):
+        for text, call in (
+            ("index has shape", lambda each=implementation: each.draw_view_params(0, 0, np.zeros(3), RECIPE, 8, 8)),
+            ("size is 0", lambda each=implementation: each.make_views(images, params, 0)),
+            ("2 rows for 2", lambda each=implementation: each.make_views(np.repeat(images, 2, axis=0), params, 8)),
+            ("both or neither", lambda each=implementation: each.make_views(images, params, 8, mean=0.5)),
+        ):
+            message = find_refusal(call)
+            assert text in message, message
+
+
+def find_refusal(call: Callable[[], Any]) -> str:
+    """The sentence of the ValueError that a call raises; "" where it raises none, or another error."""
+    try:
+        call()
+    except ValueError as error:
+        return str(error)
+    except Exception:
+        return ""
+    return ""
+
+
+# Where a name lives, a mistake in it, and the closed form that notices it.
+DEFINED: dict[str, tuple[str, Any, Callable[[], None]]] = {
+    "MULTIPLIERS": ("philox", philox.MULTIPLIERS[::-1], check_known_answers),
+    "KEY_STEPS": ("philox", philox.KEY_STEPS[::-1], check_known_answers),
+    "ROUNDS": ("philox", 9, check_known_answers),
+    "split_seed": ("philox", lambda seed: np.array([seed // 2**32, seed % 2**32], np.uint32), check_words_of_a_view),
+    "draw_words": (
+        "philox",
+        lambda seed, epoch, index, view, purpose, draw=philox.draw_words: draw(seed, epoch, index, 0, purpose),
+        check_words_of_a_view,
+    ),
+    "to_uniform": ("philox", lambda words: np.asarray(words, np.uint32) / np.float32(2**32), check_uniform_numbers),
+    "CROP": ("philox", (0, *range(9)), check_purposes),
+    "SWITCHES": ("philox", 17, check_purposes),
+    "FACTORS": ("philox", 16, check_purposes),
+    "ORDER_AND_BLUR": ("philox", 9, check_purposes),
+    "PERMUTATIONS": ("view_params", np.array(list(itertools.permutations(range(3, -1, -1))), np.int32), check_orders),
+    "BRIGHTNESS": ("view_params", 1, check_numbers_of_operations),
+    "CONTRAST": ("view_params", 0, check_numbers_of_operations),
+    "SATURATION": ("view_params", 3, check_numbers_of_operations),
+    "HUE": ("view_params", 2, check_numbers_of_operations),
+    "FULL_SCALE": ("constants", {"uint8": 256.0, "uint16": 65536.0}, check_full_scale),
+    "GREY_WEIGHTS": ("constants", (0.2989, 0.1140, 0.5870), check_grey),
+    "check_index": ("checks", lambda index: index, check_refusals),
+    "check_images": ("checks", lambda *given: None, check_refusals),
+    "check_params": ("checks", lambda *given: None, check_refusals),
+    "check_scaling": ("checks", lambda *given: None, check_refusals),
+}
+TYPES = {"ViewParams", "Words"}  # what names things and computes nothing
+
+
+@pytest.mark.parametrize("name", DEFINED)
+def test_a_mistake_in_what_defines_the_ops_is_noticed_by_a_closed_form(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    home, mistake, check = DEFINED[name]
+    check()
+    holders = plant(monkeypatch, home, name, mistake)
+    assert f"lowlevel_simclr.contract.{home}" in holders
+    with pytest.raises((AssertionError, ValueError)):
+        check()
+
+
+def test_wrong_multipliers_would_not_show_between_numpy_and_stock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Why comparisons do not suffice for what is shared: both are wrong alike, and the native op has its own."""
+
+    def compare(implementation: Any) -> None:
+        drawn = implementation.draw_view_params(7, 3, tf.range(9), ALWAYS, 32, 40)
+        assert_same(drawn, reference.draw_view_params(7, 3, np.arange(9), ALWAYS, 32, 40), ALWAYS)
+
+    plant(monkeypatch, "philox", "MULTIPLIERS", philox.MULTIPLIERS[::-1])
+    compare(stock)
+    with pytest.raises(AssertionError):
+        compare(ops)
+
+
+def test_every_name_that_the_reference_takes_from_the_contract_has_a_mistake_above() -> None:
+    taken = set()
+    for path in list_room("reference"):
+        taken |= {name.split(".")[-1] for name in list_imports(path) if name.startswith("lowlevel_simclr.contract.")}
+    assert taken - TYPES <= set(DEFINED), f"plant a mistake in {sorted(taken - TYPES - set(DEFINED))}"
+    assert not taken & set(SHARED), "the reference computes these by itself"

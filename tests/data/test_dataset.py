@@ -1,0 +1,31 @@
+"""What a data set is: the images that are held out, and whether it has labels to classify."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from lowlevel_simclr.data import dataset
+from tests.support.labelled_images import make_striped_data_set, relabel
+
+
+@pytest.mark.parametrize(("count", "held_out"), [(0, 0), (1, 0), (2, 1), (14, 1), (16, 2), (1000, 100)])
+def test_a_tenth_is_held_out_and_one_at_least(count: int, held_out: int) -> None:
+    chosen = dataset.choose_held_out(count, seed=3)
+    assert (chosen.dtype, chosen.shape, chosen.sum()) == (bool, (count,), held_out)
+
+
+def test_the_seed_decides_which_are_held_out() -> None:
+    one, again, other = (dataset.choose_held_out(200, seed) for seed in (1, 1, 2))
+    assert np.array_equal(one, again) and not np.array_equal(one, other)
+
+
+def test_labels_are_two_classes_to_train_on_and_none_missing() -> None:
+    images = make_striped_data_set()
+    assert dataset.has_labels(images)
+    assert not dataset.has_labels(relabel(images, 1, images.test.labels))
+    assert not dataset.has_labels(relabel(images, images.train.labels, dataset.UNLABELLED))
+    without_test = dataclasses.replace(images, test=dataset.Split(images.test.images[:0], images.test.labels[:0]))
+    assert not dataset.has_labels(without_test)

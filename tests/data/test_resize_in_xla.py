@@ -1,0 +1,27 @@
+"""Resizing as matrix products gives what TensorFlow's own op gives, and XLA compiles it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lowlevel_simclr.data.resize_in_xla import make_weights, resize_by_products
+from lowlevel_simclr.data.transform import resize_antialiased
+
+SIZES = [(12, 10, 8), (12, 10, 24), (7, 31, 7), (5, 5, 1), (1, 3, 4), (96, 64, 20)]
+
+
+@pytest.mark.parametrize(("height", "width", "size"), SIZES)
+def test_products_and_tensorflows_op_agree(height: int, width: int, size: int) -> None:
+    images = np.random.default_rng(height).random((2, height, width, 3), np.float32)
+    expected = tf.image.resize(images, (size, size), "bilinear", antialias=True)
+    # Pixels in [0, 1]: both sum at most height x width products, in float32.
+    np.testing.assert_allclose(resize_by_products(images, size), expected, atol=32 * np.finfo(np.float32).eps)
+    np.testing.assert_allclose(make_weights(height, size).sum(axis=1), 1, atol=1e-6)
+
+
+def test_the_test_transform_compiles() -> None:
+    images = tf.constant(np.random.default_rng(0).random((2, 12, 10, 3), np.float32))
+    compiled = tf.function(lambda x: resize_antialiased(x, 8), jit_compile=True)(images)
+    np.testing.assert_allclose(compiled, resize_antialiased(images, 8), atol=32 * np.finfo(np.float32).eps)

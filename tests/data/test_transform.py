@@ -1,0 +1,72 @@
+"""The test transform: every program that represents an image applies the same one, and says which."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lowlevel_simclr.config import settings
+from lowlevel_simclr.data.transform import InferenceTransform, PixelScaling
+from lowlevel_simclr.evaluation import embed_files, export, represent
+from lowlevel_simclr.model import encoder, projection
+from lowlevel_simclr.run import checkpoint
+from lowlevel_simclr.runtime import keras
+from tests.support.pillow_crop import pillow as crop_by_pillow
+
+
+@pytest.mark.parametrize(
+    ("size", "mean", "std", "words"),
+    [
+        (32, None, None, "the whole image, no augmentation, pixels in [0, 1]"),
+        (20, (0.5,), (0.25,), "40x32 resized to 20x20 (bilinear, antialiased), pixels in [0, 1], less 0.5, over 0.25"),
+    ],
+)
+def test_the_transform_is_told_as_it_is(size: int, mean: tuple | None, std: tuple | None, words: str) -> None:
+    shape = (7, 32, 32 if size == 32 else 40, 3)
+    said = InferenceTransform(size, PixelScaling(mean, std)).describe(shape)
+    assert said.removeprefix("the whole image, no augmentation, ") == words.removeprefix(
+        "the whole image, no augmentation, "
+    )
+
+
+def apply_by_numpy(images: np.ndarray, size: int, scaling: PixelScaling) -> np.ndarray:
+    """Return what the encoder takes: the resize by Pillow, everything else by NumPy."""
+    height, width = images.shape[1:3]
+    planes = [
+        crop_by_pillow(image[..., c].astype(np.float32), (0, 0, height, width), size)
+        for image in images
+        for c in range(3)
+    ]
+    x = np.stack(planes).reshape(len(images), 3, size, size).transpose(0, 2, 3, 1) / 255
+    return ((x - np.array(scaling.mean)) / np.array(scaling.std)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (5, 11), (19, 14)])
+def test_evaluation_embedding_and_the_exported_encoder_give_one_h(tmp_path: Path, height: int, width: int) -> None:
+    """All three of them against one oracle: the transform by Pillow and NumPy, then the encoder."""
+    scaling = PixelScaling((0.5, 0.4, 0.3), (0.2, 0.25, 0.5))
+    f, g = encoder.build_encoder("resnet20", "cifar", 8, seed=5), projection.build_projection_head(64, (8,), seed=5)
+    variables = {**keras.name_variables("encoder", f), **keras.name_variables("projection", g)}
+    arrays = {name: variable.numpy() for name, variable in variables.items()}
+    checkpoint.save(tmp_path / "checkpoints", 1, arrays, {}, keep=1)
+    images = np.random.default_rng(0).integers(0, 256, (3, height, width, 3), np.uint8)
+    model = settings.ModelConfig(image_size=8, projection_widths=(8,))
+
+    by_evaluation = represent.compute_h(f, images, scaling)
+    by_embed = embed_files.make_embedder(tmp_path, model, scaling, 3, "h")(images)
+    by_file = export.add_preprocessing(f, scaling).predict(images, verbose=0)
+    expected = f(apply_by_numpy(images, 8, scaling), training=False).numpy()
+    assert np.ptp(expected, axis=0).max() > 0.01 * np.abs(expected).max()  # h tells the images apart
+    for h in (by_evaluation, by_embed, by_file):
+        np.testing.assert_allclose(h, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+def test_another_scaling_or_size_is_another_h() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 12, 12, 3), np.uint8)
+    plain = InferenceTransform(8)(images).numpy()
+    assert 0 <= plain.min() < plain.max() <= 1
+    scaled = InferenceTransform(8, PixelScaling((0.5,) * 3, (0.25,) * 3))(images).numpy()
+    np.testing.assert_allclose(scaled, (plain - 0.5) / 0.25, rtol=0, atol=1e-6)
+    assert InferenceTransform(None)(images).shape == (2, 12, 12, 3)

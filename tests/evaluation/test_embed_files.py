@@ -1,0 +1,77 @@
+"""Which files are embedded, the shape they are read in, and what is written of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lowlevel_simclr.data.image_file import Shape
+from lowlevel_simclr.evaluation import embed_files
+from lowlevel_simclr.run.atomic import RunError
+from tests.support.image_files import make_names, write_pictures
+
+
+def test_files_come_in_the_order_given_and_those_of_a_folder_by_name(tmp_path: Path) -> None:
+    write_pictures(tmp_path, "z.png", *make_names("b", 3), "b/a/deep.PNG")
+    (tmp_path / "b" / "notes.txt").write_text("no image, by its name")
+    (tmp_path / "odd.txt").write_bytes((tmp_path / "z.png").read_bytes())  # named outright, so it is taken
+    found = embed_files.find_images([tmp_path / "z.png", tmp_path / "b", tmp_path / "odd.txt"])
+    names = ["z.png", "b/00.png", "b/01.png", "b/02.png", "b/a/deep.PNG", "odd.txt"]
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == names
+
+
+def test_a_file_that_is_not_there_and_a_folder_without_images_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(embed_files.EmbedError, match="gone.png is not there"):
+        embed_files.find_images([tmp_path / "gone.png"])
+    with pytest.raises(embed_files.EmbedError, match="there is no image in"):
+        embed_files.find_images([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("record", "sentence"), [({}, "has no data.json with the shape"), ({"shape": [9, 9, 4]}, "have 4 channels")]
+)
+def test_a_run_tells_the_shape_of_its_images_or_is_refused(
+    tmp_path: Path, record: dict[str, list[int]], sentence: str
+) -> None:
+    (tmp_path / "data.json").write_text(json.dumps({"shape": [12, 10, 3]}))
+    assert embed_files.read_stored_shape(tmp_path)[:3] == (12, 10, 3)
+    (tmp_path / "data.json").write_text(json.dumps(record))
+    with pytest.raises((RunError, embed_files.EmbedError), match=sentence):
+        embed_files.read_stored_shape(tmp_path)
+
+
+def test_files_go_through_in_batches_and_each_row_is_of_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The embedding is the first pixel, which tells the number of the picture."""
+    monkeypatch.setattr(embed_files, "BATCH_SIZE", 2)
+    root = write_pictures(tmp_path, *make_names("a", 6))
+    (root / "a/02.png").write_bytes(b"")
+    files = [*embed_files.find_images([root]), root / "a/gone.png"]
+    sizes: list[int] = []
+
+    def embed(images: np.ndarray) -> np.ndarray:
+        sizes.append(len(images))
+        return images[:, 0, 0, :1].astype(np.float32)
+
+    rows, paths, bad = embed_files.embed_files(files, embed, Shape(16, 16, 3))
+    assert sizes == [2, 2, 1] and rows[:, 0].tolist() == [0, 1, 3, 4, 5]
+    assert [path.name for path in paths] == ["00.png", "01.png", "03.png", "04.png", "05.png"]
+    assert [path.name for path, _ in bad] == ["02.png", "gone.png"]
+    with pytest.raises(embed_files.EmbedError, match="none of 1 images can be read, the first is .*02.png"):
+        embed_files.embed_files([root / "a/02.png"], embed, Shape(16, 16, 3))
+
+
+@pytest.mark.parametrize("output", ["h", "z"])
+def test_what_is_written_holds_rows_and_paths_and_no_pickle(tmp_path: Path, output: str) -> None:
+    rows, paths = np.arange(6, dtype=np.float32).reshape(2, 3), [Path("a b") / "1.png", Path("2.png")]
+    embed_files.write_embeddings(tmp_path / "new" / "out.npz", rows, paths, output)
+    found = np.load(tmp_path / "new" / "out.npz", allow_pickle=False)
+    assert set(found) == {output, "paths"} and found["paths"].tolist() == ["a b/1.png", "2.png"]
+    np.testing.assert_array_equal(found[output], rows)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(embed_files.EmbedError, match="cannot write .*give another --out"):
+        embed_files.write_embeddings(tmp_path / "file" / "out.npz", rows, paths, output)

@@ -1,0 +1,100 @@
+"""k-NN by cosine similarity: the vote, the sample that training looks at, and the neighbours of a picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.neighbors import KNeighborsClassifier
+
+from lowlevel_simclr.data.transform import PixelScaling
+from lowlevel_simclr.evaluation import knn, represent
+from tests.support.labelled_images import draw_clouds, make_striped_data_set
+from tests.support.small_encoder import build_small_encoder
+
+# The vote
+
+
+@pytest.mark.parametrize("at_once", [1, 700, 2**24])
+def test_knn_agrees_with_scikit_learn(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr(knn, "_SIMILARITIES_AT_ONCE", at_once)
+    (train_h, train_labels), (test_h, test_labels) = draw_clouds(300), draw_clouds(200, seed=1)
+    found = knn.classify_by_neighbours(train_h, train_labels, test_h, test_labels, (1, 5, 20, 200))
+    for count in (1, 5, 20, 200):
+        oracle = KNeighborsClassifier(
+            count, weights=lambda distance: np.exp((1 - distance) / 0.07), metric="cosine", algorithm="brute"
+        ).fit(train_h.astype(np.float64), train_labels)
+        assert found[str(count)] == pytest.approx(oracle.score(test_h.astype(np.float64), test_labels), abs=1e-12)
+    assert len(set(found.values())) > 1  # the four are not one number by chance
+
+
+def test_near_rows_outvote_a_majority() -> None:
+    train_h = np.array([[1, 0], [0.9, np.sqrt(0.19)], [0.9, -np.sqrt(0.19)]])  # similarities 1, 0.9, 0.9 to (1, 0)
+    train_labels = np.array([0, 1, 1])  # exp(1 / 0.07) > 2 exp(0.9 / 0.07)
+    assert knn.classify_by_neighbours(train_h, train_labels, np.array([[2.0, 0]]), np.array([0]), [3]) == {"3": 1.0}
+
+
+def test_only_directions_count() -> None:
+    (train_h, train_labels), (test_h, test_labels) = draw_clouds(100), draw_clouds(80, seed=1)
+    scale = 2.0 ** np.random.default_rng(0).integers(-20, 20, (100, 1))  # exact, so that nothing rounds
+    same = knn.classify_by_neighbours(train_h * scale.astype(np.float32), train_labels, test_h, test_labels, [5, 20])
+    assert same == knn.classify_by_neighbours(train_h, train_labels, test_h, test_labels, [5, 20])
+
+
+def test_a_collapsed_row_is_alike_to_nothing() -> None:
+    train_h, train_labels = np.array([[0.0, 0], [1, 1]], np.float32), np.array([0, 1])
+    assert knn.classify_by_neighbours(train_h, train_labels, np.array([[1.0, 1], [1, 2]]), np.array([1, 1]), [1]) == {
+        "1": 1.0
+    }
+
+
+def test_all_rows_vote_where_k_is_larger() -> None:
+    (train_h, train_labels), (test_h, test_labels) = draw_clouds(50), draw_clouds(40, seed=1)
+    found = knn.classify_by_neighbours(train_h, train_labels, test_h, test_labels, [50, 200])
+    assert found["200"] == found["50"]
+
+
+# While training
+
+
+def test_a_sample_is_a_part_of_both_splits_drawn_by_the_seed() -> None:
+    images = make_striped_data_set()
+    sample = knn.draw_knn_sample(images, 7, train_count=20, test_count=100)
+    assert sample is not None
+    assert (len(sample.train.images), len(sample.test.images)) == (20, 30)
+    rows = [int(np.flatnonzero((images.train.images == image).all(axis=(1, 2, 3)))[0]) for image in sample.train.images]
+    assert len(set(rows)) == 20
+    np.testing.assert_array_equal(sample.train.labels, images.train.labels[rows])
+    again, other = (knn.draw_knn_sample(images, seed, 20, 100) for seed in (7, 8))
+    np.testing.assert_array_equal(again.train.images, sample.train.images)
+    assert (other.train.images != sample.train.images).any()
+
+
+def test_knn_of_a_sample_in_pixels_and_in_h() -> None:
+    images, encoder, scaling = make_striped_data_set(), build_small_encoder(), ((0.5,) * 3, (0.5,) * 3)
+    labels = images.train.labels, images.test.labels
+    for found, rows in (
+        (knn.measure_knn(None, images), represent.represent_pixels(images)),
+        (
+            knn.measure_knn(encoder, images, PixelScaling(*scaling)),
+            represent.represent_splits(encoder, images, PixelScaling(*scaling)),
+        ),
+    ):
+        assert found == knn.classify_by_neighbours(rows.train, labels[0], rows.test, labels[1], [20])["20"]
+
+
+# Neighbours
+
+
+def test_nearest_takes_a_query_of_every_class_in_turn() -> None:
+    (train_h, _), (test_h, _) = draw_clouds(50), draw_clouds(9, seed=1)
+    labels = np.array([2, 2, 0, 0, 1, 0, 2, 1, 0])
+    found = knn.find_neighbours(represent.Represented(train_h, test_h), 7, 5, labels)
+    np.testing.assert_array_equal(found.queries, [2, 4, 0, 3, 7, 1, 5])
+    unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (test_h[found.queries], train_h)]
+    np.testing.assert_array_equal(found.neighbours, np.argsort(-(unit[0] @ unit[1].T), axis=1)[:, :5])
+
+
+def test_nearest_makes_do_with_few_images() -> None:
+    (train_h, _), (test_h, _) = draw_clouds(3), draw_clouds(2, seed=1)
+    found = knn.find_neighbours(represent.Represented(train_h, test_h), 10, 5, np.array([-1, -1]))
+    assert found.neighbours.shape == (2, 3)

@@ -1,0 +1,68 @@
+"""Weights from ImageNet and from files of Keras: red, green, blue in, no biases, a failed download explained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lowlevel_simclr.config.settings import CAFFE
+from lowlevel_simclr.model import encoder
+
+
+def test_a_download_that_fails_names_the_file_and_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    stock = tf.keras.applications.ResNet50
+
+    def offline(**options: Any) -> tf.keras.Model:
+        if options.get("weights") == "imagenet":
+            raise Exception("URL fetch failure")  # the class that Keras raises
+        return stock(**options)
+
+    monkeypatch.setattr(tf.keras.applications, "ResNet50", offline)
+    with pytest.raises(ValueError, match="put resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5 into .*models"):
+        encoder.build_encoder("resnet50", "imagenet", 32, weights="imagenet")
+
+
+def build_kerass_resnet50() -> tf.keras.Model:
+    """Keras's own, with biases and moving statistics that are not those of its first day."""
+    model = tf.keras.applications.ResNet50(include_top=False, weights=None, input_shape=(None, None, 3), pooling="avg")
+    rng = np.random.default_rng(1)
+    for layer in model.layers:
+        if isinstance(layer, tf.keras.layers.Conv2D):
+            layer.bias.assign(rng.normal(size=layer.bias.shape))
+        elif isinstance(layer, tf.keras.layers.BatchNormalization):
+            layer.moving_mean.assign(rng.normal(size=layer.moving_mean.shape))
+            layer.moving_variance.assign(rng.uniform(0.5, 2, layer.moving_variance.shape))
+    return model
+
+
+def test_imagenet_weights_take_red_green_blue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keras's own model on its caffe input, blue first, and ours on the same colours, red first: one h."""
+    theirs = build_kerass_resnet50()
+    monkeypatch.setattr(encoder, "load_imagenet", lambda: theirs)
+    ours = encoder.build_encoder("resnet50", "imagenet", 32, weights="imagenet")
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
+    caffe = tf.keras.applications.resnet50.preprocess_input(pixels.copy())
+    red_first = (pixels / 255 - np.float32(CAFFE["input_mean"])) / np.float32(CAFFE["input_std"])
+    wanted = theirs(caffe, training=False).numpy()
+    assert np.abs(ours(red_first, training=False).numpy() - wanted).max() <= 1e-4 * np.abs(wanted).max()
+    assert np.abs(ours(red_first[..., ::-1], training=False).numpy() - wanted).max() > 1e-2 * np.abs(wanted).max()
+
+
+def views(size: int, count: int = 2, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random((count, size, size, 3)).astype(np.float32)
+
+
+def test_a_file_of_kerass_resnet50_is_taken_without_its_biases(tmp_path: Path) -> None:
+    """One h from the moving statistics, which have taken up the biases, and one h in training, which forgets them."""
+    file, theirs = str(tmp_path / "keras.weights.h5"), build_kerass_resnet50()
+    theirs.save_weights(file)
+    ours = encoder.build_encoder("resnet50", "imagenet", 32, weights=file)
+    assert not any(layer.use_bias for layer in ours.layers if isinstance(layer, tf.keras.layers.Conv2D))
+    for training, size in ((False, 2), (True, 32)):
+        wanted = theirs(views(32, size), training=training).numpy()
+        found = ours(views(32, size), training=training).numpy()
+        assert np.abs(found - wanted).max() <= 1e-3 * np.abs(wanted).max(), training

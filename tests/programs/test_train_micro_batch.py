@@ -1,0 +1,43 @@
+"""Runs with --micro-batch auto: what a run keeps of the search, and that a picture of views searches nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lowlevel_simclr import train
+from tests.support.made_up_memory import limit_memory, pretend_gpu
+from tests.support.small_runs import draw_few_shapes, narrow_resnet20
+
+
+@pytest.fixture(autouse=True)
+def small_runs_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of seconds, which believe that they are on a GPU."""
+    draw_few_shapes(monkeypatch)
+    narrow_resnet20(monkeypatch)
+    pretend_gpu(monkeypatch)
+
+
+def test_a_run_keeps_the_number_that_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Resumed where less memory is left, it is still the same run."""
+    flags = ["--image-size", "8", "--batch-size", "16", "--projection-widths", "8", "--knn-every", "0"]
+    flags += ["--warmup-epochs", "0", "--out", str(tmp_path / "run"), "--micro-batch", "auto", "--steps", "2"]
+    flags += ["--xla", "off", "--data-on", "host"]
+    monkeypatch.setattr(train, "fits_memory", limit_memory(8, []))
+    assert train.main(flags) == 0
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["train"]["micro_batch"] == "8"
+    monkeypatch.setattr(train, "fits_memory", lambda *_: pytest.fail("tried again"))
+    assert train.main(flags) == 0
+
+
+def test_a_picture_of_views_tries_nothing_and_refuses_what_a_run_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(train, "fits_memory", lambda *_: pytest.fail("tried"))
+    flags = ["--image-size", "8", "--batch-size", "16", "--xla", "off", "--data-on", "host", "--preview"]
+    assert train.main([*flags, "--micro-batch", "auto", "--out", str(tmp_path / "run")]) == 0
+    assert (tmp_path / "run" / "plots" / "views.png").is_file()
+    flags += ["--batch-norm", "ghost", "--ghost-batch", "5", "--out", str(tmp_path / "other")]
+    assert train.main(flags) == 1 and "--ghost-batch is 5" in capsys.readouterr().err

@@ -1,0 +1,90 @@
+"""Two workers train one run, as a user starts them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lowlevel_simclr.run import checkpoint
+from tests.support.worker_processes import ROOT, collect_output, make_cluster
+
+TRAIN = """
+import sys
+from lowlevel_simclr import train
+from lowlevel_simclr.data import catalog
+catalog.SHAPES_TRAIN, catalog.SHAPES_TEST = 60, 40
+sys.exit(train.main(sys.argv[1:]))
+"""
+SMALL = ["--image-size", "8", "--batch-size", "16", "--projection-widths", "16", "8", "--steps-per-call", "2"]
+SMALL += ["--warmup-epochs", "0", "--knn-every", "0", "--precision", "float32"]
+
+
+def start(out: Path, *flags: str, of_second: Sequence[str] = ()) -> list[subprocess.Popen[str]]:
+    """Both workers, in their order."""
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", TRAIN, *SMALL, "--out", str(out), *flags, *(of_second if rank else ())],
+            cwd=ROOT,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank, environment in enumerate(make_cluster(2))
+    ]
+
+
+def wait_for_steps(out: Path, processes: Sequence[subprocess.Popen[str]], count: int) -> None:
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and all(process.poll() is None for process in processes):
+        rows = out / "metrics.jsonl"
+        if rows.exists() and rows.read_bytes().count(b"\n") >= count:
+            return
+        time.sleep(0.1)
+    for process in processes:
+        process.kill()
+    raise AssertionError("\n".join(process.communicate()[0][-2000:] for process in processes))
+
+
+def final_state(out: Path) -> dict[str, np.ndarray]:
+    saved = checkpoint.load_latest(out / "checkpoints")
+    assert saved is not None
+    return saved.arrays
+
+
+@pytest.mark.slow
+def test_workers_with_other_settings_refuse_to_start_and_say_which(tmp_path: Path) -> None:
+    processes = start(tmp_path / "run", "--steps", "4", of_second=["--temperature", "0.5"])
+    said = collect_output(processes, 300)
+    assert all(process.returncode not in (0, None) for process in processes)
+    assert any("worker 1 is not like worker 0 (temperature: 0.1 there, 0.5 here)" in text for text in said), said
+
+
+@pytest.mark.slow
+def test_a_worker_killed_ends_the_other_and_the_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    flags = ["--steps", "60", "--checkpoint-every", "10"]
+    whole = start(tmp_path / "whole", *flags)
+    said = collect_output(whole, 600)
+    assert [process.returncode for process in whole] == [0, 0], said
+    processes = start(tmp_path / "run", *flags)
+    wait_for_steps(tmp_path / "run", processes, 24)
+    processes[1].kill()
+    started = time.monotonic()
+    chief = collect_output(processes[:1], 120)[0]
+    processes[1].communicate()  # closes its pipe
+    print(f"the chief ended {time.monotonic() - started:.1f} s after worker 1 was killed")
+    assert processes[0].returncode not in (0, None) and "worker 1 (127.0.0.1:" in chief and "left the run" in chief, (
+        chief
+    )
+    again = start(tmp_path / "run", *flags)
+    said = collect_output(again, 600)
+    assert [process.returncode for process in again] == [0, 0], said
+    one, other = final_state(tmp_path / "whole"), final_state(tmp_path / "run")
+    assert [name for name in one if one[name].tobytes() != other[name].tobytes()] == []

@@ -1,0 +1,14 @@
+"""An open run folder, for every test of this room."""
+
+from __future__ import annotations
+
+import pytest
+
+from lowlevel_simclr.run.folder import open_run
+from tests.support.open_runs import CONFIG, compare_temperature
+
+
+@pytest.fixture
+def run(tmp_path):
+    with open_run(tmp_path / "run", CONFIG, compare_temperature()) as run:
+        yield run

@@ -1,0 +1,66 @@
+"""The event files of a run hold every number once, also after it was resumed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lowlevel_simclr.run import tensorboard
+from lowlevel_simclr.run.atomic import RunError
+from lowlevel_simclr.run.folder import open_run
+from tests.support.open_runs import CONFIG, compare_temperature, make_row
+
+
+def read_events(run_folder: Path) -> list:
+    """Every event of a run, in the order of the files' names."""
+    import tensorflow as tf
+
+    files = sorted(str(path) for path in (run_folder / "tensorboard").iterdir())
+    return [tf.compat.v1.Event.FromString(record.numpy()) for record in tf.data.TFRecordDataset(files)]
+
+
+def test_every_number_of_a_row_becomes_a_scalar_of_its_step(run):
+    run.append([make_row(4, knn=None), make_row(5, knn=0.75)])
+    version, start, fourth, fifth = read_events(run.folder)
+    assert version.file_version == "brain.Event:2" and (start.step, start.session_log.status) == (
+        4,
+        tensorboard.START,
+    )
+    assert (fourth.step, fifth.step) == (4, 5)
+    assert {value.tag: value.simple_value for value in fourth.summary.value} == {"loss": 5.5, "top1": 0.25}
+    assert {value.tag: value.simple_value for value in fifth.summary.value} == {
+        "loss": 5.375,
+        "top1": 0.25,
+        "knn": 0.75,
+    }
+
+
+def test_nothing_is_written_where_nothing_is_logged(run):
+    run.append([])
+    assert not run.tensorboard.exists()
+
+
+def test_tensorboard_shows_a_resumed_run_once(tmp_path):
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="tensorboard is not installed"
+    )
+    with open_run(tmp_path, CONFIG, compare_temperature()) as run:
+        run.append([make_row(step) for step in range(1, 7)])
+    with open_run(tmp_path, CONFIG, compare_temperature()) as run:
+        run.cut_metrics(4)
+        run.append([make_row(5), make_row(6), make_row(7)])
+    shown = accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("loss")
+    assert [(point.step, point.value) for point in shown] == [(step, make_row(step)["loss"]) for step in range(1, 8)]
+
+
+def test_an_error_of_tensorflow_while_logging_is_told_like_one_of_the_system(run, monkeypatch):
+    import tensorflow as tf
+
+    class Full:
+        def __init__(self, path: str) -> None:
+            raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+
+    monkeypatch.setattr(tf.io, "TFRecordWriter", Full)
+    with pytest.raises(RunError, match="cannot write the metrics of .*: No space left on device"):
+        run.append([make_row(1)])

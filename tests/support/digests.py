@@ -1,0 +1,54 @@
+"""A digest of everything that a native op computes, to compare it between processes.
+
+A library that is loaded with another number of threads must give the same digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import tensorflow as tf
+
+from lowlevel_simclr import ops
+from tests.support.nt_xent_calls import loss_and_gradient, rows
+from tests.support.view_inputs import images_of
+from tests.support.view_recipes import RECIPE
+
+
+def digest_nt_xent() -> str:
+    """Digest everything the kernels compute over shapes with one block, several, and several groups of blocks."""
+    digest = hashlib.sha256()
+    for pairs, dim in ((1, 1), (40, 24), (130, 20), (300, 16), (3400, 2)):
+        for dtype in ("float32", "float64", "bfloat16") if pairs < 1000 else ("float32",):
+            for temperature in (0.1, 0.005):
+                for found in loss_and_gradient(rows(pairs, dim, dtype), temperature):
+                    digest.update(found.numpy().tobytes())
+    z = rows(300, 16)
+    loss, state = ops.nt_xent_rows_forward(z, 17, 200, 0.1)
+    everywhere = ops.nt_xent_rows_forward(z, 0, 300, 0.1)[1]
+    found = ops.nt_xent_rows_backward(z, everywhere, tf.ones([600]), 17, 200, 0.1)
+    for tensor in (loss, *state, *found):
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def digest_lars_update() -> str:
+    """Digest an update of more than one share of the threads."""
+    choices = {"learning_rate": 0.05, "momentum": 0.9, "weight_decay": 0.02, "trust_coefficient": 0.01}
+    rng = np.random.default_rng(3)
+    weight, gradient, velocity = (tf.constant(rng.normal(size=(700, 301)), tf.float32) for _ in range(3))
+    kinds = (tf.float32, tf.bfloat16)
+    found = [each for kind in kinds for each in ops.lars_update(weight, tf.cast(gradient, kind), velocity, **choices)]
+    return hashlib.sha256(b"".join(each.numpy().tobytes() for each in found)).hexdigest()
+
+
+def digest_views() -> str:
+    """Digest views of every kind, 32 and 96 pixels, blurred and not, and their parameters."""
+    digest = hashlib.sha256()
+    for height, size in ((32, 32), (150, 96)):
+        images = images_of(40, height, height + 3)
+        drawn = ops.draw_view_params(5, 1, np.arange(40), RECIPE, height, height + 3)
+        for tensor in (*drawn, ops.make_views(images, drawn, size)):
+            digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()

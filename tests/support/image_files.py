@@ -1,0 +1,29 @@
+"""Folders of small numbered pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+
+def draw_picture(number: int, height: int = 16, width: int = 16) -> Image.Image:
+    """Return another picture for each number; the first pixel tells the number (in lossless files)."""
+    pixels = np.random.default_rng(number).integers(0, 256, (height, width, 3), np.uint8)
+    pixels[0, 0] = number
+    return Image.fromarray(pixels)
+
+
+def write_pictures(root: Path, *paths: str, **options: Any) -> Path:
+    """Write image files, numbered in the order they are given, and return the folder."""
+    for number, path in enumerate(paths):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        draw_picture(number, **options).save(root / path)
+    return root
+
+
+def make_names(folder: str, count: int, ending: str = "png") -> list[str]:
+    """Return the paths of `count` numbered files in a folder."""
+    return [f"{folder}/{number:02d}.{ending}" for number in range(count)]

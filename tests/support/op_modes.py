@@ -1,0 +1,16 @@
+"""The ways in which a native op is called: eagerly, in a graph, and through XLA where that way works."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lowlevel_simclr.ops import _route
+
+needs_xla = pytest.mark.skipif(_route.find_route_error() is not None, reason=str(_route.find_route_error()))
+
+
+def list_modes() -> list[Any]:
+    """Return the modes as parameters of a test."""
+    return ["eager", "graph", pytest.param("xla", marks=needs_xla)]

@@ -1,0 +1,21 @@
+"""What a test of the run folder opens it with: a configuration, a comparison of configurations, rows of metrics."""
+
+from __future__ import annotations
+
+CONFIG = {"preset": "shapes", "loss": {"temperature": 0.2}, "data": {"data_dir": None}}
+
+
+def compare_temperature(temperature: float = 0.2):
+    """A difference that looks at the temperature only."""
+
+    def difference(stored: dict) -> list[str]:
+        if "loss" not in stored:
+            raise ValueError("there is no section 'loss'")
+        before = stored["loss"]["temperature"]
+        return [] if before == temperature else [f"temperature: {before} -> {temperature}"]
+
+    return difference
+
+
+def make_row(step: int, **more: float) -> dict:
+    return {"step": step, "loss": 6.0 - step / 8, "top1": 0.25, **more}

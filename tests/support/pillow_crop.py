@@ -1,0 +1,13 @@
+"""Crop and bilinear resize, by Pillow."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+
+def pillow(channel: np.ndarray, box: tuple[int, ...], size: int) -> np.ndarray:
+    """Crop and resize one channel with Pillow; crop first, because resize(box=...) looks outside the box."""
+    y, x, h, w = box
+    resized = Image.fromarray(channel).crop((x, y, x + w, y + h)).resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(resized, np.float64)

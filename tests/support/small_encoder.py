@@ -1,0 +1,17 @@
+"""A small encoder f, which tests evaluate in a moment."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+
+def build_small_encoder(size: int = 8, seed: int = 0) -> tf.keras.Model:
+    """f of one convolution with BatchNorm, (B, size, size, 3) -> (B, 5), its moving statistics not at their start."""
+    tf.keras.utils.set_random_seed(seed)
+    image = tf.keras.Input((size, size, 3))
+    x = tf.keras.layers.BatchNormalization()(tf.keras.layers.Conv2D(5, 3)(image))
+    model = tf.keras.Model(image, tf.keras.layers.GlobalAveragePooling2D()(tf.keras.layers.ReLU()(x)))
+    random = np.random.default_rng(seed)
+    model.set_weights([weight + random.uniform(0.05, 0.2, weight.shape) for weight in model.get_weights()])
+    return model

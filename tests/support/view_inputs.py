@@ -1,0 +1,98 @@
+"""Images and parameters that views are made of: every case of HSV, every order, every kind of box."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from lowlevel_simclr.contract.view_params import PERMUTATIONS, ViewParams
+
+CASES = settings(max_examples=40, deadline=None, derandomize=True, database=None)
+
+NEUTRAL = {
+    "flip": False,
+    "brightness": np.float32(1),
+    "contrast": np.float32(1),
+    "saturation": np.float32(1),
+    "hue": np.float32(0),
+    "brightness_shift": np.float32(0),
+    "order": np.int32([0, 1, 2, 3]),
+    "clip": True,
+    "grey": False,
+    "blur_sigma": np.float32(0),
+}
+
+MEAN, STD = (0.5, 0.4, 0.3), (0.5, 0.6, 0.7)
+
+
+def params_of(rows: int, **given: Any) -> ViewParams:
+    """Return the parameters of `rows` views, neutral but for what is given: one value, or one a row.
+
+    `box` must be given.
+    """
+    fields = {}
+    for name in ViewParams._fields:
+        neutral = NEUTRAL.get(name, np.zeros(4, np.int32))
+        values = np.asarray(given.get(name, neutral), np.asarray(neutral).dtype)
+        fields[name] = np.array(np.broadcast_to(values, (rows, *np.shape(neutral))))
+    return ViewParams(**fields)
+
+
+def images_of(count: int, height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:
+    """Return noise with flat parts, grey pixels, blacks, whites and pure colours: every case of HSV."""
+    random = np.random.default_rng([seed, height, width])
+    images = random.integers(0, 256, (count, height, width, channels))
+    kind = random.integers(0, 6, (count, height, width, 1))
+    images = np.where(kind == 0, images[..., :1], images)  # grey
+    images = np.where(kind == 1, np.where(images < 128, 0, 255), images)  # the corners of the cube
+    images = np.where(kind == 2, np.minimum(images, 3), images)  # nearly black
+    return images.astype(np.uint8)
+
+
+def whole(images: np.ndarray) -> list[int]:
+    """Return the box of a whole image."""
+    return [0, 0, *images.shape[1:3]]
+
+
+def boxes_in(random: np.random.Generator, rows: int, height: int, width: int) -> np.ndarray:
+    """Return boxes of every size and place: (rows, 4)."""
+    h, w = random.integers(1, height + 1, rows), random.integers(1, width + 1, rows)
+    return np.stack([random.integers(0, height - h + 1), random.integers(0, width - w + 1), h, w], axis=1)
+
+
+@st.composite
+def cropped(draw: Any) -> tuple[np.ndarray, tuple[int, ...], int]:
+    """Draw an image, a box inside it, and a size (a strategy of hypothesis)."""
+    height, width = draw(st.integers(1, 40)), draw(st.integers(1, 40))
+    h, w = draw(st.integers(1, height)), draw(st.integers(1, width))
+    box = (draw(st.integers(0, height - h)), draw(st.integers(0, width - w)), h, w)
+    return images_of(1, height, width, seed=draw(st.integers(0, 99)))[0], box, draw(st.integers(1, 40))
+
+
+def all_orders(height: int, width: int, seed: int = 0) -> ViewParams:
+    """Return 48 rows: every order twice, boxes of every kind, every switch; clip in most rows."""
+    random = np.random.default_rng(seed)
+    rows = 48
+    boxes = boxes_in(random, rows, height, width)
+    boxes[:3] = [[0, 0, height, width], [height - 1, width - 1, 1, 1], [0, 0, 1, width]]
+    return params_of(
+        rows,
+        box=boxes,
+        order=np.tile(PERMUTATIONS, (2, 1)),
+        flip=random.random(rows) < 0.5,
+        hue=random.uniform(-0.5, 0.5, rows),
+        brightness_shift=random.uniform(-0.3, 0.3, rows),
+        clip=random.random(rows) < 0.8,
+        grey=random.random(rows) < 0.2,
+        blur_sigma=np.where(random.random(rows) < 0.5, random.uniform(0.1, 2, rows), 0),
+        **{name: random.uniform(0, 2, rows) for name in ("brightness", "contrast", "saturation")},
+    )
+
+
+def tensors(params: ViewParams) -> ViewParams:
+    """Return the same parameters as tensors."""
+    return ViewParams(*map(tf.constant, params))

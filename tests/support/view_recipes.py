@@ -1,0 +1,37 @@
+"""Recipes of views, and the comparison of two drawings of their parameters."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from lowlevel_simclr.config.settings import ViewRecipe
+from lowlevel_simclr.contract.view_params import ViewParams
+
+RECIPE = ViewRecipe(blur_probability=0.5, brightness_shift=(-0.25, 0.25))
+ALWAYS = replace(RECIPE, flip_probability=1, jitter_probability=1, grey_probability=1, blur_probability=1)
+NEVER = replace(RECIPE, flip_probability=0, jitter_probability=0, grey_probability=0, blur_probability=0)
+FACTORS = ("brightness", "contrast", "saturation", "hue", "brightness_shift")
+
+
+def assert_same(actual: ViewParams, expected: ViewParams, recipe: ViewRecipe = RECIPE) -> None:
+    """Assert equal integers and flags, and numbers within 2 ulp at the size of their range's larger bound.
+
+    low + (high - low) u is three roundings, of which a fused multiply-add (XLA) makes two: they differ by one rounding
+    of the product and one of the sum, half an ulp each at most, and the product may be twice as large as a bound.
+    """
+    for name, own, other in zip(ViewParams._fields, actual, expected, strict=True):
+        own, other = np.asarray(own), np.asarray(other)
+        assert (own.dtype, own.shape) == (other.dtype, other.shape), name
+        if own.dtype == np.float32:
+            largest = np.float32(max(abs(bound) for bound in getattr(recipe, name)))
+            np.testing.assert_allclose(own, other, rtol=0, atol=2 * np.spacing(largest), err_msg=name)
+        else:
+            np.testing.assert_array_equal(own, other, err_msg=name)
+
+
+def of_rows(params: ViewParams, rows: Any) -> ViewParams:
+    """Return some rows of the parameters."""
+    return ViewParams(*(np.asarray(field)[rows] for field in params))

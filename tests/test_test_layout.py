@@ -1,0 +1,76 @@
+"""The tests keep their own order: none imports another, and each file is about one module of the package."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+PACKAGE = TESTS.parent / "lowlevel_simclr"
+FILES = sorted(TESTS.rglob("*.py"))
+NAMES = [path.relative_to(TESTS) for path in FILES if path.name.startswith("test_") and path.parent != TESTS]
+# What imports a test module in the text of a program: after `from`, `import` or `-m`, or as a dotted name.
+IN_A_PROGRAM = re.compile(r"(?:\b(?:from|import)\s+|-m\s+)[\w.]*\btest_\w+|\btests(?:\.\w+)*\.test_\w+|"
+                          r"\bfrom\s+tests[\w.]*\s+import\s+[\w, ]*\btest_\w+")  # fmt: skip
+# Files about something else than one module, or about one whose name the tests of another room need.
+OTHERS = {
+    "contract/test_independence.py",
+    "ops/test_library.py",  # of ops/_library.py
+    "runtime/test_onednn.py",  # of the package's own __init__.py
+}
+OTHER_ROOMS = ("bench", "kernels", "programs", "support", "verification")
+
+
+def find_imported_tests(text: str) -> set[str]:
+    """What a file imports of test modules, in its own statements and in the programs that it holds as text."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module or ''}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found |= set(IN_A_PROGRAM.findall(node.value))
+            continue
+        else:
+            continue
+        found |= {name for name in names if any(part.startswith("test_") for part in name.split("."))}
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(TESTS)))
+def test_no_test_is_imported(path: Path) -> None:
+    """What two tests need lives in tests/support."""
+    found = find_imported_tests(path.read_text())
+    assert not found, f"{path.relative_to(TESTS)} imports from a test: {sorted(found)}. Move it to tests/support"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from tests.{}ops.{}test_nt_xent import rows",
+        "from tests.ops import a, {}test_nt_xent",
+        "from .{}test_nt_xent import rows",
+        "import tests.ops.{}test_nt_xent as t",
+        "import {}test_nt_xent",
+        "import importlib; importlib.import_module('tests.{}ops.{}test_nt_xent')",
+    ],
+)
+def test_every_way_to_import_a_test_is_seen(statement: str) -> None:
+    """The braces keep this file from being taken for one that does it."""
+    whole = statement.format("", "")
+    assert find_imported_tests(whole) and find_imported_tests(f"PROGRAM = {whole!r}")
+    assert not find_imported_tests(whole.replace("test_nt_xent", "support"))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.parts[0] not in OTHER_ROOMS], ids=str)
+def test_a_file_has_the_name_of_the_module_it_is_about(name: Path) -> None:
+    module = PACKAGE / name.with_name(name.name.removeprefix("test_"))
+    there = module.is_file()
+    if name.as_posix() in OTHERS:
+        assert not there, f"{name} is no exception any more: there is {module.relative_to(PACKAGE)}"
+    else:
+        assert there, f"{name} is about no module of the package: there is no {module.relative_to(PACKAGE)}"

@@ -1,0 +1,109 @@
+"""The training loss: its factor, its chance level, and the memory it needs on several replicas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from bench import harness
+from lowlevel_simclr import ops, reference, stock
+from lowlevel_simclr.training.loss import compute_chance_loss, make_loss, make_nt_xent_and_top1
+from lowlevel_simclr.training.replicas import (
+    Replica,
+    find_local_devices,
+)
+from lowlevel_simclr.training.workers import Workers, make_replicas, run_on_each
+from tests.support import replicated
+
+FOUR, WIDTH, COPIES = 4, 64, 6
+
+
+# The convention of the loss
+
+
+def test_googles_loss_is_twice_the_papers_in_value_gradient_and_chance() -> None:
+    z = tf.constant(np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32))
+    found = {}
+    for reduction in ("mean", "google"):
+        loss = make_loss(stock, 0.1, reduction)
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            losses, top1 = loss(z)
+        found[reduction] = (
+            losses.numpy(),
+            tape.gradient(losses, z).numpy(),
+            top1.numpy(),
+            compute_chance_loss(4, reduction),
+        )
+    for paper, google, factor in zip(found["mean"], found["google"], (2, 2, 1, 2)):
+        np.testing.assert_allclose(google, factor * paper, rtol=1e-6)
+    assert found["mean"][3] == pytest.approx(np.log(7))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "google"])
+@pytest.mark.parametrize("pairs", [1, 3, 8])
+def test_the_chance_level_is_the_loss_of_views_that_are_all_alike(pairs: int, reduction: str) -> None:
+    losses, top1 = make_loss(stock, 0.5, reduction)(tf.ones((2 * pairs, 4)))
+    # One rounding of each similarity, of size 1 / tau, and of the logarithm.
+    np.testing.assert_allclose(losses, compute_chance_loss(pairs, reduction), rtol=0, atol=8 * 2.0**-23 * 3)
+    assert not np.any(top1) or pairs == 1  # without another image there is nobody to be mistaken for
+
+
+@pytest.mark.parametrize("formulas", [ops, stock], ids=["native", "stock"])
+def test_the_loss_is_that_of_the_reference(formulas: ModuleType) -> None:
+    z = np.random.default_rng(1).normal(size=(10, 6))
+    losses, top1 = make_loss(formulas, 0.2, "google")(tf.constant(z))
+    np.testing.assert_allclose(losses, 2 * reference.nt_xent(z, 0.2), rtol=0, atol=2 * 8 * 2.0**-52 * 6)
+    np.testing.assert_array_equal(top1, reference.contrastive_top1(z))
+
+
+# Memory of the loss
+
+
+def loss_of_four(started: Callable[[], None], pairs: int, implementation: str) -> None:
+    """Loss and gradient of `pairs` pairs on four replicas of this process, after those of a few."""
+    local = make_replicas(Workers(), find_local_devices(f"cpu:{FOUR}"), "sync", 0)
+    chosen = replicated.make_implementation(implementation)
+
+    def act_of(replica: Replica) -> Callable[[tf.Tensor], tf.Tensor]:
+        losses = make_nt_xent_and_top1(replica, chosen, replicated.TEMPERATURE)
+
+        @tf.function
+        def act(z: tf.Tensor) -> tf.Tensor:
+            with tf.GradientTape() as tape:
+                tape.watch(z)
+                loss = tf.reduce_mean(losses(z)[0])
+            return tape.gradient(loss, z)
+
+        return act
+
+    acts = [act_of(replica) for replica in local]
+    for count in (64, pairs):
+        z = np.random.default_rng(0).normal(size=(FOUR, 2 * count // FOUR, WIDTH)).astype(np.float32)
+        if count == pairs:
+            started()
+        found = run_on_each(Workers(), local, lambda place, z=z: acts[place](tf.constant(z[place])))
+        assert np.isfinite(found[0]).all()
+
+
+def grown_by_z_of_all(pairs: int, implementation: str) -> float:
+    """Growth of the process's peak memory for each of four replicas, in copies of the (2N, d) rows of all."""
+    grown = harness.measure_peak_growth(loss_of_four, pairs, implementation)
+    assert isinstance(grown, int), grown
+    copies = grown / FOUR / (2 * pairs * WIDTH * 4)
+    print(f"{implementation}, {pairs} pairs: {grown / 2**20:.1f} MiB, each replica {copies:.2f} copies of all z")
+    return copies
+
+
+@pytest.mark.slow
+def test_memory_of_the_loss_is_linear_on_each_replica() -> None:
+    """Gathered, in canonical order, once more and a gradient; own rows against all columns would be 2N / R / d = 128.
+
+    The stock formulas, which hold own rows against all columns, show at a smaller batch that the measure would see it.
+    """
+    assert grown_by_z_of_all(16_384, "native") <= COPIES
+    assert grown_by_z_of_all(4_096, "stock") > 2 * COPIES

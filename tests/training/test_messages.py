@@ -1,0 +1,30 @@
+"""What a run prints."""
+
+from __future__ import annotations
+
+import types
+
+import pytest
+
+from lowlevel_simclr.config import identity, presets
+from lowlevel_simclr.training import messages, workers
+from lowlevel_simclr.training.learner import build_learner
+from lowlevel_simclr.training.plan import make_plan
+from tests.support.labelled_images import draw_cifar_images
+
+SMALL = {"image_size": 16, "batch_size": 4, "steps": 1, "warmup_epochs": 0.0, "xla": "off", "precision": "float32"}
+
+
+def test_a_run_says_which_convention_and_head_it_has(capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = identity.replace(
+        presets.load_preset("shapes"), loss_reduction="google", projection_batch_norm="google", **SMALL
+    )
+    chosen, images = identity.replace(chosen, projection_widths=(16, 8), ops="stock"), draw_cifar_images()
+    plan = make_plan(chosen, images)
+    learner = build_learner(plan, 3)
+    run = types.SimpleNamespace(folder="runs/one")
+    messages.print_start(plan, run, images, learner, 0, workers.Workers())
+    said = capsys.readouterr().out
+    assert "2 x the mean over the 2N views" in said and "16-8, BatchNorm (google)" in said
+    shapes = [weight.shape for weight in learner.projection.get_weights()]
+    assert sorted(shapes) == sorted([(64, 16), *[(16,)] * 4, (16, 8), *[(8,)] * 3])  # the last has no shift

@@ -1,0 +1,114 @@
+"""What a configuration comes to on this device and these images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lowlevel_simclr.config import identity, settings
+from lowlevel_simclr.config.identity import list_differences, replace
+from lowlevel_simclr.config.presets import scale_jitter
+from lowlevel_simclr.config.settings import Config
+from lowlevel_simclr.data import catalog
+from lowlevel_simclr.training import plan, workers
+from lowlevel_simclr.training.plan import Plan, _without_colours, choose_stored_side
+from tests.support.made_up_memory import AUTO, ON_HOST, limit_memory, resolve_config
+
+pytestmark = pytest.mark.usefixtures("small_runs")
+
+# Before the images are read
+
+
+def test_images_are_stored_as_large_as_the_smallest_crop_needs():
+    assert choose_stored_side(replace(Config(), image_size=32, crop_area=(0.25, 1.0))) == 64
+    assert (
+        choose_stored_side(replace(Config(), image_size=224, crop_area=(0.08, 1.0))) == 792
+    )  # 224 / sqrt(0.08) = 791.96
+    assert choose_stored_side(replace(Config(), stored_side=40)) == 40
+
+
+def test_several_workers_are_refused_even_where_one_has_a_number(tmp_path: Path) -> None:
+    """Only the chief has the folder: it alone would go on, and wait for the others."""
+    (tmp_path / "config.json").write_text(json.dumps(identity.to_dict(identity.replace(AUTO, micro_batch="8"))))
+    two = workers.Team(workers.Workers(2, 0, ("a:1", "b:1")), workers.LONE.local)
+    for folder in (tmp_path, tmp_path / "none"):
+        earlier = plan.read_earlier(AUTO, folder)
+        assert (earlier is None) == (folder != tmp_path)
+        with pytest.raises(settings.ConfigError, match="there are several workers: give all of them the same number"):
+            plan.refuse_early(AUTO, two, earlier)
+
+
+def test_without_a_gpu_there_is_no_memory_to_fill() -> None:
+    with pytest.raises(settings.ConfigError, match="there is no GPU whose memory could be filled"):
+        plan.refuse_early(AUTO, workers.LONE)
+
+
+# With the images
+
+
+def test_images_without_colours_have_views_without_them():
+    config = _without_colours(replace(Config(), **scale_jitter(1.0)))
+    assert list_differences(replace(Config(), **scale_jitter(1.0)), config) == [
+        "saturation: 0.2 1.8 -> 1.0 1.0", "hue: -0.2 0.2 -> 0.0 0.0", "grey_probability: 0.2 -> 0.0"
+    ]  # fmt: skip
+
+
+# Where the images lie
+
+
+@pytest.mark.parametrize(
+    ("chosen", "gpu", "replicas", "limit", "place"),
+    [
+        ("auto", True, 1, 60 * 32 * 32 * 3, "device"),
+        ("auto", True, 1, 60 * 32 * 32 * 3 - 1, "host"),
+        ("auto", True, 2, 60 * 32 * 32 * 3, "host"),
+        ("auto", False, 1, 60 * 32 * 32 * 3, "host"),
+        ("host", True, 1, 60 * 32 * 32 * 3, "host"),
+        ("device", False, 1, 0, "device"),
+    ],
+)
+def test_few_images_lie_on_the_one_gpu_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, chosen: str, gpu: bool, replicas: int, limit: int, place: str
+) -> None:
+    monkeypatch.setattr(plan, "has_gpu", lambda: gpu)
+    monkeypatch.setattr(plan, "RESIDENT", limit)
+    wanted = identity.replace(settings.Config(), data_on=chosen)
+    assert plan.place_data(wanted, catalog.load_dataset("shapes"), replicas) == place
+
+
+# --micro-batch auto
+
+
+def test_a_given_number_is_left_alone() -> None:
+    given = identity.replace(AUTO, micro_batch="3")
+    assert resolve_config(given, fits=lambda *_: pytest.fail("tried")).train.micro_batch == "3"
+
+
+@pytest.mark.parametrize(
+    ("replicas", "changed", "sizes"),
+    [(4, {}, [24, 12, 8, 4]), (2, {"batch_norm": "ghost", "ghost_batch": 3}, [24, 12, 6])],
+)
+def test_sizes_come_out_even_for_replicas_and_ghost_groups(
+    gpu: None, replicas: int, changed: dict[str, Any], sizes: list[int]
+) -> None:
+    tried: list[Plan] = []
+    with pytest.raises(settings.ConfigError, match=f"not even {sizes[-1]} images fit"):
+        resolve_config(identity.replace(ON_HOST, **changed), replicas=replicas, fits=limit_memory(0, tried))
+    assert [replicas * one.micro_batch for one in tried] == sizes  # one replica tries its share of each
+
+
+def test_a_batch_without_equal_shares_is_refused_before_anything_is_tried(gpu: None) -> None:
+    with pytest.raises(settings.ConfigError, match="no equal shares for 5 replicas"):
+        resolve_config(ON_HOST, replicas=5, fits=lambda *_: pytest.fail("tried"))
+
+
+def test_one_replica_tries_its_share(gpu: None) -> None:
+    tried: list[Plan] = []
+    resolve_config(identity.replace(ON_HOST, xla="auto"), replicas=2, fits=limit_memory(6, tried))
+    assert [(one.batch_size, one.micro_batch, one.replicas, one.jit_compile) for one in tried] == [
+        (12, 12, 1, False),
+        (12, 6, 1, False),
+    ]

@@ -1,0 +1,115 @@
+"""Several workers: how they find one another, and how a run ends when one of them is lost."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import tensorflow as tf
+
+from lowlevel_simclr.training.replicas import (
+    DistributionError,
+)
+from lowlevel_simclr.training.workers import Workers, join_workers, name_lost_workers
+from tests.support.worker_processes import ROOT, collect_output, make_cluster
+
+# TF_CONFIG
+
+
+@pytest.mark.parametrize(
+    "text", ["{", '{"cluster": {}}', '{"cluster": {"worker": ["a:1"]}, "task": {"type": "ps", "index": 0}}']
+)
+def test_a_cluster_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(DistributionError, match="TF_CONFIG is"):
+        join_workers()
+
+
+# A replica that raises alone
+
+
+RAISES = """
+import sys
+import tensorflow as tf
+from lowlevel_simclr.training import replicas, workers as w
+how, devices = sys.argv[1], int(sys.argv[2])
+replicas.find_local_devices(f"cpu:{devices}")
+workers = w.join_workers()
+local = w.make_replicas(workers, [f"/device:CPU:{place}" for place in range(devices)], "sync", 0)
+w.check_ranks(workers, local)
+odd = [replica.rank == replica.count - 1 for replica in local]
+
+def exchange(place, step):
+    if odd[place] and how == "graph":
+        with tf.control_dependencies([tf.debugging.assert_less(step, 3, "no such image")]):
+            step = tf.identity(step)
+    return local[place].total(step)
+
+acts = [tf.function(lambda step, place=place: exchange(place, step)) for place in range(devices)]
+
+def act(place):
+    if odd[place] and how == "python" and done == 3:
+        raise ValueError("no such image")
+    return acts[place](tf.constant(done))
+
+for done in range(5):
+    w.run_on_each(workers, local, act)
+    print("done", done, flush=True)
+"""
+
+
+def run_raising(how: str, devices: int, workers: int = 1) -> list[tuple[int, str]]:
+    """Exit code and words of each worker; none may take longer than two minutes."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", RAISES, how, str(devices)],
+            cwd=ROOT,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for environment in make_cluster(workers)
+    ]
+    said = collect_output(processes, 120)
+    return [(process.returncode, text) for process, text in zip(processes, said)]
+
+
+def test_a_replica_that_raises_alone_ends_the_run_with_its_error() -> None:
+    [(code, said)] = run_raising("python", 3)
+    assert code == 1 and "done 2" in said and "done 3" not in said
+    assert said.strip().splitlines()[-1] == "ValueError: no such image"
+
+
+@pytest.mark.slow
+def test_a_replica_whose_graph_fails_alone_ends_the_run_with_its_error() -> None:
+    [(code, said)] = run_raising("graph", 3)
+    assert code == 1 and "done 2" in said and "done 3" not in said
+    assert "InvalidArgumentError" in said and "assertion failed: [no such image]" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_worker_of_which_one_replica_raises_ends_the_others(devices: int) -> None:
+    (first, of_first), (second, of_second) = run_raising("python", devices, workers=2)
+    assert second != 0 and "ValueError: no such image" in of_second, of_second
+    assert first != 0 and "done 3" not in of_first and "left the run" in of_first, of_first
+
+
+@pytest.mark.slow
+def test_a_worker_whose_graph_fails_says_so_and_the_others_name_it() -> None:
+    (first, of_first), (second, of_second) = run_raising("graph", 1, workers=2)
+    assert second != 0 and "assertion failed: [no such image]" in of_second, of_second
+    assert "left the run" not in of_second, of_second
+    assert first != 0 and "done 3" not in of_first and "worker 1 (127.0.0.1:" in of_first, of_first
+
+
+def test_only_an_exchange_that_was_given_up_is_told_as_a_lost_worker() -> None:
+    workers = Workers(2, 0, ("127.0.0.1:1", "127.0.0.1:2"))
+    with pytest.raises(tf.errors.InvalidArgumentError), name_lost_workers(workers):
+        raise tf.errors.InvalidArgumentError(None, None, "no such image")
+    with pytest.raises(DistributionError, match=r"worker 1 \(127.0.0.1:2\) left the run"):
+        with name_lost_workers(workers):
+            raise tf.errors.UnavailableError(None, None, "the peer is gone")
