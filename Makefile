@@ -4,7 +4,7 @@ CXX ?= g++
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: train test slow lint bench check sanitize fuzz test-kernels-gpu clean
+.PHONY: train test slow lint bench check docs docs-serve sanitize fuzz test-kernels-gpu clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make check   prove the ops on this very machine"
 	@echo "make bench   throughput of the ops, as JSON and tables"
 	@echo "make lint    ruff, mypy, clang-format"
+	@echo "make docs    the site, in build/docs; make docs-serve shows it at http://localhost:8000"
 	@echo "make test-kernels-gpu   every CUDA kernel on a GPU, and under compute-sanitizer (nvcc, NumPy, PyTorch or CuPy)"
 	@echo "make sanitize, make fuzz   the kernels under sanitizers; random shapes and values for ten minutes"
 
@@ -68,6 +69,16 @@ lint: $(VENV)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run -Werror $(shell find kernels -name '*.cc' -o -name '*.h' -o -name '*.inc' -o -name '*.cu' -o -name '*.cuh')
+
+# Every warning is an error. -n would also ask for pages about TensorFlow's own types.
+docs: $(VENV)
+	$(BIN)/python -m pip install --quiet -r requirements-docs.txt
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b linkcheck docs build/linkcheck
+	@echo "the site: build/docs/index.html"
+
+docs-serve: docs
+	$(BIN)/python -m http.server --directory build/docs 8000
 
 sanitize:
 	kernels/sanitize.sh address 60

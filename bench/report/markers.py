@@ -3,7 +3,28 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def list_pages(root: Path = ROOT) -> list[Path]:
+    """Return the README and every page of the site."""
+    return [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+
+
+def find_page(name: str, pages: Iterable[Path]) -> Path:
+    """Return the page that has the markers of a name.
+
+    Raises:
+        ValueError: no page has them, or several have.
+    """
+    found = [page for page in pages if page.exists() and f"<!-- {name} -->" in page.read_text(encoding="utf-8")]
+    if len(found) != 1:
+        where = ", ".join(str(page) for page in found) or "no page"
+        raise ValueError(f"<!-- {name} --> stands in {where}: put it into exactly one page")
+    return found[0]
 
 
 def write_between(page: Path, name: str, text: str) -> None:

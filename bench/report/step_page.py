@@ -1,4 +1,4 @@
-"""Writes bench/STEP.md from stored results: python -m bench.report.step_page bench/results/DEVICE/step*.json.
+"""Writes docs/step.md from stored results: python -m bench.report.step_page bench/results/DEVICE/step*.json.
 
 The page says where the time of a step goes, and how the step compares with other forms. Every number is read from a
 result. A result of bench_startup adds the time to the first step. A result of bench_step_sizes adds the step at many
@@ -14,22 +14,40 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-STEP = Path(__file__).parents[1] / "STEP.md"
+from bench.report import markers
+
+STEP = markers.ROOT / "docs" / "step.md"
 HEAD = """\
 # Where a training step goes
 
 Written by `python -m bench.report.step_page`; measured by `bench.step.bench_step`, `bench.step.bench_startup` and
-`bench.step.bench_step_sizes`. A stage is the median time of steps that end after it, less that of the stage before.
-`bench_step.py` describes the forms.
+`bench.step.bench_step_sizes`. `bench_step.py` describes the forms.
+
+A stage is the median time of steps that end after it, minus that of steps that end before it. On a busy machine such a
+difference can be negative, although a stage takes time. The largest negative one of a table is the noise of that table.
+Every stage that is no larger says "below the noise", and has no share. Shares are of the step without those stages.
+
+The matrix product is measured in the same process, in the precision of the step. Where TensorFlow runs on a GPU, the
+product of `bench_step` is too small to fill it, so the share is that of the peak in the data sheet.
 """
+BELOW_NOISE = "below the noise"
+
+
+def shorten_device(device: str) -> str:
+    """Return the name of a device without what every name has."""
+    return device.replace("(R)", "").replace("-Processor", "").replace("-family", "").replace("-2-cores", "")
 
 
 def format_step(result: dict[str, Any]) -> str:
     """Return the section of one configuration: its forms, then its stages."""
     config = result["config"]
-    title = f"{config['encoder']}, {config['stem']} stem, {config['image_size']} pixels, batch {config['batch_size']}"
-    title += f", {config['precision']}, {config['implementation']} ops"
-    lines = [f"## {title}", "", f"{result['device']}, {result['date']}, load {result['load']:.1f}.", ""]
+    title = (
+        f"{config['encoder']}, batch {config['batch_size']}, {config['precision']}, {shorten_device(result['device'])}"
+    )
+    if result.get("encoder_by_process"):
+        title += ", several processes"
+    about = f"{config['stem']} stem, {config['image_size']} pixels, {config['implementation']} ops"
+    lines = [f"## {title}", "", f"{about}; {result['date']}, load {result['load']:.1f}.", ""]
     lines += ["| form | pairs/s | best | ms a step | processor ms | whole job is |", "|---|---|---|---|---|---|"]
     for name, form in result["forms"].items():
         against = result["whole_against"].get(name)
@@ -42,22 +60,42 @@ def format_step(result: dict[str, Any]) -> str:
         ratios = ", ".join(f"{each:.3f}" for each in by_process)
         lines += ["", f"Of the encoder in each of {len(by_process)} processes: {ratios}."]
     lines += ["", *(f"Not measured: {name} ({why})." for name, why in result["missing"].items()), ""]
-    whole = sum(result["stages_seconds"].values())
-    lines += ["| stage | ms | of the step |", "|---|---|---|"] if whole else ["Not split by stage."]
-    lines += [
-        f"| {name} | {1e3 * value:.1f} | {value / whole:.1%} |" for name, value in result["stages_seconds"].items()
-    ]
-    share = ", ".join(f"{value:.0%} of {kind}'s" for kind, value in result["of_gemm_peak"].items())
-    count = f"{result['operations_per_step'] / 1e9:.0f} GFLOP a step, products with padding counted"
-    lines += ["", f"{count}; of this machine's matrix product: {share}."]
+    lines += _format_stages(result["stages_seconds"])
+    lines += ["", _format_operations(result)]
     if result["peak_memory_bytes"]:
         lines.append(f"Peak memory: {result['peak_memory_bytes'] / 2**20:.0f} MiB.")
     return "\n".join(lines)
 
 
+def _format_stages(stages: dict[str, float]) -> list[str]:
+    """Return the table of stages. A stage that is no larger than the largest negative one is below the noise."""
+    if not any(stages.values()):
+        return ["Not split by stage."]
+    noise = max(0.0, -min(stages.values()))
+    whole = sum(value for value in stages.values() if value > noise)
+    lines = ["| stage | ms | of the step |", "|---|---|---|"]
+    for name, value in stages.items():
+        cells = f"{1e3 * value:.1f} | {value / whole:.1%}" if value > noise else f"{BELOW_NOISE} |"
+        lines.append(f"| {name} | {cells} |")
+    return [*lines, "", f"Noise of this table: {1e3 * noise:.1f} ms."] if noise else lines
+
+
+def _format_operations(result: dict[str, Any]) -> str:
+    """Return the operations of a step, and their share of what the device can do."""
+    count = f"{result['operations_per_step'] / 1e9:.0f} GFLOP a step, products with padding counted"
+    if result.get("mfu") is not None:
+        return f"{count}; {result['mfu']:.0%} of the peak in the data sheet."
+    precision = result["config"]["precision"]
+    share = result["of_gemm_peak"].get(precision)
+    if share is None:
+        return f"{count}."
+    least = f"{share:.0%}" if share <= 1 else "no less than 100%"
+    return f"{count}; {least} of this machine's {precision} matrix product."
+
+
 def format_startup(result: dict[str, Any]) -> str:
     """Return the section about the time from the command to the first step."""
-    title = f"## From the command to the first step, {result['device']}"
+    title = f"## From the command to the first step, {shorten_device(result['device'])}"
     lines = [title, "", "Preset shapes, medians, seconds.", ""]
     lines += ["| part | wall | processor |", "|---|---|---|"]
     lines += [f"| {name} | {part['wall']:.2f} | {part['processor']:.2f} |" for name, part in result["parts"].items()]
@@ -72,7 +110,9 @@ def format_startup(result: dict[str, Any]) -> str:
 def format_sizes(result: dict[str, Any]) -> str:
     """Return the section about many sizes: a line for each encoder, batch and precision."""
     names = list(dict.fromkeys(row["name"] for row in result["rows"]))
-    lines = ["## At other sizes", "", f"{result['device']}, {result['date']}, load {result['load']:.1f}.", ""]
+    encoders = ", ".join(dict.fromkeys(row["problem"]["encoder"] for row in result["rows"]))
+    title = f"## Other sizes, {encoders}, {shorten_device(result['device'])}"
+    lines = [title, "", f"{result['date']}, load {result['load']:.1f}.", ""]
     turns = max(row["repeats"] for row in result["rows"])
     lines.append(
         f"{turns} turns of each form. "

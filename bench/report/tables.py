@@ -1,8 +1,8 @@
-"""Makes a table and a figure of stored results: python -m bench.report.tables RESULT.json ... [--figure PNG --readme].
+"""Makes a table and a figure of stored results: python -m bench.report.tables RESULT.json ... [--figure PNG --write].
 
-Prints a Markdown table, and draws time and memory against N. With --readme it writes the table into the README, between
-the markers <!-- bench:NAME --> and <!-- /bench:NAME -->, where NAME is that of the first file. Rows of further results
-of the same kind go into the same table and figure.
+Prints a Markdown table, and draws time and memory against N. With --write it writes the table into the page of the site
+(or the README) that has the markers <!-- bench:NAME --> and <!-- /bench:NAME -->, where NAME is that of the first file.
+Rows of further results of the same kind go into the same table and figure.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import Any
 from bench import harness
 from bench.report import markers
 
+AT_CEILING = "≥\u00a0sgemm"  # explained in docs/measurements.md
+_MOVED = {"accuracy": "learning", "first_steps": "learning"}  # modules that older results name: their folder today
 _PROBES = ("linear", "linear_augmented")  # entries of evaluation.json with means and spreads over seeds
 
 
@@ -35,9 +37,14 @@ def format_times(rows: Sequence[harness.Row]) -> str:
 def _format_cell(row: harness.Row) -> str:
     if row.processor is None or row.minimum is None:
         return row.note
-    share = f", {row.of_sgemm:.0%}" if row.of_sgemm else ""
+    share = f", {_format_share(row.of_sgemm)}" if row.of_sgemm else ""
     memory = f", {_format_digits(row.peak_memory / 1e6)} MB" if row.peak_memory is not None else ""
     return f"{_format_digits(1e3 * row.processor)} ms ({_format_digits(1e3 * row.minimum)} wall{share}{memory})"
+
+
+def _format_share(share: float) -> str:
+    """Return a share of the matrix product. Above 1 it is the noise of the two times, and no share."""
+    return f"{share:.0%}" if share <= 1 else AT_CEILING
 
 
 def _format_digits(value: float) -> str:
@@ -64,6 +71,14 @@ def format_caption(results: Sequence[dict[str, Any]]) -> str:
     """Return on which devices, with which TensorFlow and when some results were measured."""
     said = [f"{each['device']}, TensorFlow {each['versions']['tensorflow']}, {each['date']}" for each in results]
     return "; ".join(dict.fromkeys(said)) + "."
+
+
+def _name_command(stored: dict[str, Any]) -> str:
+    """Return the command of a result, with the present names of modules that have moved since."""
+    command = stored["command"]
+    for name, folder in _MOVED.items():
+        command = command.replace(f"-m bench.{name} ", f"-m bench.{folder}.{name} ")
+    return command
 
 
 def draw_times(rows: Sequence[harness.Row], path: Path) -> None:
@@ -109,7 +124,7 @@ def format_accuracy(stored: dict[str, Any]) -> str:
     first = runs[0]
     lines += [
         "",
-        f"`{stored['command']}`; {stored['device']}, {first['precision']}, TensorFlow {first['tensorflow']}, "
+        f"`{_name_command(stored)}`; {stored['device']}, {first['precision']}, TensorFlow {first['tensorflow']}, "
         f"{first['steps']} steps, {first['pairs_per_second']:.0f} pairs/s.",
     ]
     return "\n".join([*lines, *_format_remarks(first)])
@@ -146,7 +161,7 @@ def format_first_steps(stored: dict[str, Any]) -> str:
     peak = "" if memory is None else f", {memory / 1e9:.1f} GB of memory"
     lines += [
         "",
-        f"`{stored['command']}`; {stored['encoder']}, {stored['stem']} stem, batch {stored['batch_size']}, chance "
+        f"`{_name_command(stored)}`; {stored['encoder']}, {stored['stem']} stem, batch {stored['batch_size']}, chance "
         f"{stored['chance']:.3f}, {stored['seconds_per_step']:.1f} s a step{peak}; {stored['device']}, "
         f"{stored['precision']}, TensorFlow {stored['tensorflow']}.",
     ]
@@ -196,7 +211,7 @@ def draw_step_forms(stored: dict[str, Any], path: Path) -> None:
 
 
 def format_results(results: Sequence[dict[str, Any]], rows: Sequence[harness.Row]) -> str:
-    """Return the table that the README shows.
+    """Return the table that a page shows.
 
     Args:
         results: of one kind.
@@ -218,7 +233,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", type=Path, nargs="+")
     parser.add_argument("--figure", type=Path)
-    parser.add_argument("--readme", action="store_true", help="write the table into README.md")
+    parser.add_argument("--write", action="store_true", help="write the table into the page that has its markers")
     chosen = parser.parse_args(arguments)
     results = [json.loads(path.read_text(encoding="utf-8")) for path in chosen.results]
     rows = [harness.Row(**row) for each in results for row in each.get("rows", [])]
@@ -228,8 +243,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         draw_step_forms(results[0], chosen.figure)
     elif chosen.figure:
         draw_times(rows, chosen.figure)
-    if chosen.readme:
-        markers.write_between(Path("README.md"), f"bench:{chosen.results[0].stem}", shown)
+    if chosen.write:
+        name = f"bench:{chosen.results[0].stem}"
+        markers.write_between(markers.find_page(name, markers.list_pages(Path.cwd())), name, shown)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from bench.report import step_page
@@ -49,3 +50,32 @@ def test_sizes_are_told_in_pairs_a_second_and_a_size_that_did_not_fit_says_so() 
     page = step_page.format_page([{"benchmark": "step_sizes", "device": "a", "date": "b", "load": 1.0, "rows": rows}])
     assert "| resnet50, 64, float32 | 80 (80) | 64 (64) | 107 (107) | 0.750x | 1.250x |" in page
     assert "| resnet50, 4096, float32 | out of memory | out of memory | out of memory |  |  |" in page
+
+
+def test_a_stage_no_larger_than_a_negative_one_is_below_the_noise() -> None:
+    stages = {"views": 0.0038, "f forward": 0.6, "g forward": -0.02, "backward": 1.4, "loss": 0.02}
+    lines = step_page.format_step(STEP | {"stages_seconds": stages}).splitlines()
+    assert [line for line in lines if "below the noise" in line] == [
+        f"| {name} | below the noise | |" for name in ("views", "g forward", "loss")
+    ]
+    assert "| f forward | 600.0 | 30.0% |" in lines and "| backward | 1400.0 | 70.0% |" in lines
+    assert "Noise of this table: 20.0 ms." in lines
+
+
+def test_the_ceiling_is_that_of_the_steps_precision_and_no_share_is_above_it() -> None:
+    rates = {"float32": 6.3, "bfloat16": 0.9}
+    shown = [
+        step_page.format_step(STEP | {"of_gemm_peak": rates, **more}).splitlines()[-2]
+        for more in ({}, {"config": STEP["config"] | {"precision": "float32"}}, {"mfu": 0.245})
+    ]
+    assert [line.partition("; ")[2] for line in shown] == [
+        "90% of this machine's bfloat16 matrix product.",
+        "no less than 100% of this machine's float32 matrix product.",
+        "24% of the peak in the data sheet.",
+    ]
+
+
+def test_no_page_shows_a_negative_stage_or_a_share_above_one() -> None:
+    page = step_page.STEP.read_text(encoding="utf-8")
+    assert "| -" not in page.replace("|---", "") and "below the noise" in page
+    assert [number for number in re.findall(r"(\d+)% of", page) if int(number) > 100] == []

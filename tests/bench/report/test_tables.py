@@ -32,7 +32,7 @@ def test_results_of_one_kind_share_a_table_and_a_figure(tmp_path: Path, monkeypa
     large = store(
         tmp_path / "large.json", [row(4096, "native", 71234.0), row(4096, "stock", None, "not run: too large")]
     )
-    tables.main([str(small), str(large), "--readme", "--figure", "figure.png"])
+    tables.main([str(small), str(large), "--write", "--figure", "figure.png"])
     written = Path("README.md").read_text().splitlines()
     assert written[:4] == ["before", "<!-- bench:small -->", "| problem | native | stock |", "|---|---|---|"]
     assert written[4] == "| N = 64 | 1.5 ms (1.5 wall, 0.064 MB) | 3 ms (3 wall, 0.064 MB) |"
@@ -75,3 +75,11 @@ def test_the_readmes_table_tells_the_pair_process_by_process_where_it_was_measur
     assert tables.format_step_forms(result | {"encoder_by_process": [0.951, 0.98]}).endswith(
         "by process: 0.95x, 0.98x."
     )
+
+
+def test_no_share_is_above_the_matrix_product() -> None:
+    """A ratio above 1 is the noise of two times, so the table does not call it a share."""
+    below, above = row(64, "native", 1.5), row(64, "stock", 3.0)
+    below.of_sgemm, above.of_sgemm = 0.954, 1.26
+    line = tables.format_times([below, above]).splitlines()[-1]
+    assert "1.5 wall, 95%, " in line and f"3 wall, {tables.AT_CEILING}, " in line and "126%" not in line

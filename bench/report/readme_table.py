@@ -1,0 +1,79 @@
+"""Writes the README's one table of measurements: python -m bench.report.readme_table [bench/results/DEVICE].
+
+It reads three stored results of one device, so that all numbers of a row come from the same machine: the whole training
+step (step.json), the loss and its gradient (nt_xent.json), and the accuracy of a run (accuracy_cifar10-resnet50.json).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.report import markers
+
+DEVICE = markers.ROOT / "bench" / "results" / "AMD-EPYC-family-25-model-1-2-cores"
+NAME = "bench:readme"
+PAIRS = 4096  # the largest N that every form was run at
+FORMS = {"native": "this package", "stock graph": "plain TensorFlow", "torch plain": "PyTorch"}
+Result = dict[str, Any]
+
+
+def format_table(step: Result, loss: Result, accuracy: Result) -> str:
+    """Return the table and what stands below it.
+
+    Args:
+        step: a result of bench_step.
+        loss: a result of bench_nt_xent that has N = PAIRS.
+        accuracy: a result of bench.learning.accuracy.
+    """
+    rows = {row["name"]: row for row in loss["rows"] if row["problem"]["N"] == PAIRS}
+    forms = [rows[name] for name in FORMS]
+    rates = [step["forms"][name]["pairs_per_second"] for name in ("whole", "plain", "torch")]
+    config, run = step["config"], accuracy["runs"][0]
+    lines = ["| | " + " | ".join(FORMS.values()) + " |", "|---|---|---|---|"]
+    lines += [
+        _format_row(
+            f"training step, {config['encoder']}, batch {config['batch_size']}: pairs a second", rates, "{:.0f}"
+        ),
+        _format_row(f"loss and gradient, N = {PAIRS}: ms", [1e3 * row["median"] for row in forms], "{:,.0f}"),
+        _format_row("the same: MB beside z", [row["peak_memory"] / 1e6 for row in forms], "{:,.0f}"),
+        f"| CIFAR-10 without labels, {run['steps']:,} steps: 20-NN, linear probe | "
+        f"{100 * run['knn']['20']:.1f} %, {100 * run['linear']:.1f} % | not measured | not measured |",
+    ]
+    baselines = (
+        f"before training {100 * run['knn_untrained']['20']:.1f} %, pixels {100 * run['knn_pixels']['20']:.1f} %"
+    )
+    lines += [
+        "",
+        f"{step['device']}, TensorFlow {step['versions']['tensorflow']}, PyTorch {step['versions']['torch']}, "
+        f"{config['precision']}, {step['date']}; medians. 20-NN of the same encoder {baselines}.",
+    ]
+    return "\n".join(lines)
+
+
+def _format_row(what: str, values: Sequence[float], form: str) -> str:
+    return f"| {what} | " + " | ".join(form.format(value) for value in values) + " |"
+
+
+def format_device(folder: Path) -> str:
+    """Return the table of the results in a folder."""
+    names = ("step", "nt_xent", "accuracy_cifar10-resnet50")
+    return format_table(*(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in names))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the table into the page that has its markers."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, nargs="?", default=DEVICE, help="with a device's results")
+    parser.add_argument("--page", type=Path, default=markers.ROOT / "README.md", help="where the table is written")
+    chosen = parser.parse_args(arguments)
+    shown = format_device(chosen.folder)
+    markers.write_between(chosen.page, NAME, shown)
+    print(shown)
+
+
+if __name__ == "__main__":
+    main()

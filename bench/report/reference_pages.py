@@ -1,0 +1,115 @@
+"""Writes docs/command-line.md and docs/presets.md from the configuration: python -m bench.report.reference_pages.
+
+Every setting is one field of `config/settings.py`, and every preset one function of `config/presets.py`. They are
+described there, in help texts and docstrings, and nowhere else. A test fails if a page is not what this program writes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from bench.report import markers
+from lowlevel_simclr.config import presets
+from lowlevel_simclr.config.fields import Field, describe_wanted, format_value, get_value, list_fields
+from lowlevel_simclr.config.settings import SECTIONS, Config
+
+PROGRAMS = ("evaluate", "embed", "check")  # train's flags are tables
+WIDTH = 100  # columns of a help text
+
+
+def format_flags() -> str:
+    """Return a table for each section of the settings."""
+    parts = []
+    for section, kind in SECTIONS.items():
+        fields = [field for field in list_fields().values() if field.section == section]
+        lines = [f"### {section.capitalize()}", "", (kind.__doc__ or "").strip(), ""]
+        lines += ["| flag | what it is | accepts | default |", "|---|---|---|---|"]
+        lines += [_format_flag(field) for field in fields]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def _format_flag(field: Field) -> str:
+    """Return the table line of a setting."""
+    flag = f"`{field.flag}`"
+    if field.item is bool:
+        flag += f", `--no-{field.flag[2:]}`"
+    text = _escape(field.rule["help"])
+    if not field.rule.get("identity", True):
+        text += " *"
+    return f"| {flag} | {text} | {_format_accepted(field)} | {_format_short(get_value(Config(), field))} |"
+
+
+def _format_accepted(field: Field) -> str:
+    """Return what a setting accepts."""
+    if "choices" in field.rule:
+        return ", ".join(f"`{choice}`" for choice in field.rule["choices"])
+    if field.item is bool:
+        return "yes or no"
+    return _escape(describe_wanted(field))
+
+
+def _format_short(value: Any) -> str:
+    """Return a value as a user would type it, with six digits, and yes or no."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (tuple, list)):
+        return " ".join(_format_short(part) for part in value)
+    return f"{value:.6g}" if isinstance(value, float) else _escape(format_value(value))
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|").replace("*", "\\*")
+
+
+def format_presets() -> str:
+    """Return a section for each preset: its docstring, and every setting that is not the default."""
+    parts = []
+    for name, make in presets.PRESETS.items():
+        config = make()
+        lines = [f"## {name}", "", _escape(inspect.cleandoc(make.__doc__ or "")), ""]
+        lines += ["| flag | value | default |", "|---|---|---|"]
+        for field in list_fields().values():
+            value, default = get_value(config, field), get_value(Config(), field)
+            if value != default:
+                lines.append(f"| `{field.flag}` | {_format_short(value)} | {_format_short(default)} |")
+        parts.append("\n".join(_break_paragraphs(line) for line in lines))
+    return "\n\n".join(parts)
+
+
+def _break_paragraphs(text: str) -> str:
+    """Put the paragraphs of a docstring that say what to expect into paragraphs of their own."""
+    for word in ("Expected:", "Cost:", "Not reproduced:", "Corrected:", "Our choices,"):
+        text = text.replace(f"\n{word}", f"\n\n**{word[:-1]}**{word[-1]}")
+    return text
+
+
+def format_help(program: str) -> str:
+    """Return the help of a program as a block of text."""
+    command = [sys.executable, "-m", f"lowlevel_simclr.{program}", "--help"]
+    environment = {**os.environ, "COLUMNS": str(WIDTH)}
+    said = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=markers.ROOT)
+    return f"```text\n{said.stdout.rstrip()}\n```"
+
+
+def list_parts() -> dict[str, str]:
+    """Return what belongs between the markers of each name."""
+    helps = {f"help:{program}": format_help(program) for program in PROGRAMS}
+    return {"flags": format_flags(), "presets": format_presets(), **helps}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the parts into the pages that have their markers."""
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args(arguments)
+    for name, text in list_parts().items():
+        markers.write_between(markers.find_page(name, markers.list_pages()), name, text)
+
+
+if __name__ == "__main__":
+    main()
