@@ -69,7 +69,7 @@ def train(
     for name in settings:
         if name not in list_fields() and name not in BESIDE:
             known = (*list_fields(), *BESIDE)
-            raise ConfigError(f"there is no setting '{name}'{suggest_name(name, known) or ': see help(train)'}")
+            raise ConfigError(f"There is no setting '{name}'.{suggest_name(name, known) or ' See help(train).'}")
     in_memory = dataset is not None and not isinstance(dataset, str)
     base = choose_starting_point(preset, "memory:" if in_memory else dataset, None if config is None else Path(config))
     images = None

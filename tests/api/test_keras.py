@@ -111,7 +111,7 @@ def test_images_without_colours_are_taken(channels: int) -> None:
 
 
 def test_an_unknown_field_of_a_recipe_is_refused() -> None:
-    with pytest.raises(ls.ConfigError, match="did you mean crop_area"):
+    with pytest.raises(ls.ConfigError, match="Did you mean crop_area"):
         ls.SimCLRViews(8, {"crop_aera": (0.1, 1.0)})
     with pytest.raises(ls.ConfigError, match="--crop-area is"):
         ls.make_views(IMAGES, {"crop_area": (0.1, 2.0)})

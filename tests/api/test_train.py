@@ -161,14 +161,14 @@ def test_a_tf_data_set_that_cannot_be_kept_is_refused() -> None:
 @pytest.mark.parametrize(
     ("settings", "error", "sentence"),
     [
-        ({"temprature": 0.5}, ls.ConfigError, "there is no setting 'temprature': did you mean temperature?"),
-        ({"lr": 0.5}, ls.ConfigError, "did you mean learning_rate?"),
-        ({"bs": 8}, ls.ConfigError, "did you mean batch_size?"),
+        ({"temprature": 0.5}, ls.ConfigError, "There is no setting 'temprature'. Did you mean temperature?"),
+        ({"lr": 0.5}, ls.ConfigError, "Did you mean learning_rate?"),
+        ({"bs": 8}, ls.ConfigError, "Did you mean batch_size?"),
         ({"temperature": -1}, ls.ConfigError, "--temperature is -1"),
         ({"temperature": "warm"}, ls.ConfigError, "--temperature is warm: give a number"),
-        ({"preset": "shape"}, ls.ConfigError, "did you mean shapes?"),
+        ({"preset": "shape"}, ls.ConfigError, "Did you mean shapes?"),
         ({"config": "nowhere.json"}, ls.ConfigError, "--config nowhere.json cannot be read"),
-        ({"dataset": "cifar"}, ls.ConfigError, "did you mean cifar10?"),
+        ({"dataset": "cifar"}, ls.ConfigError, "Did you mean cifar10?"),
         ({"dataset": "npz:nowhere.npz"}, ls.DataError, "there is no file nowhere.npz"),
         ({"dataset": "memory:1234"}, ls.DataError, "give them again"),
     ],
@@ -187,7 +187,7 @@ def test_a_folder_without_a_run_is_refused() -> None:
     assert "holds no run" in ls.Run("empty")._repr_html_()
     with pytest.raises(ls.ConfigError, match="output is 'x'"):
         ls.embed("empty", IMAGES, "x")
-    with pytest.raises(ls.ConfigError, match="did you mean knn?"):
+    with pytest.raises(ls.ConfigError, match="Did you mean knn?"):
         ls.evaluate("empty", protocol="kn")
     with pytest.raises(ls.ConfigError, match="--seeds is 0"):
         ls.evaluate("empty", seeds=0)

@@ -73,8 +73,8 @@ def test_common_names_are_understood(capsys: pytest.CaptureFixture[str]) -> None
     for flag, ours in (("--lr", "--learning-rate"), ("--bs", "--batch-size"), ("--tau", "--temperature")):
         with pytest.raises(SystemExit):
             parse_run([flag, "1"])
-        assert f"unknown argument {flag}: did you mean {ours}?" in capsys.readouterr().err
-    assert suggest_name("wd", list_fields()) == ": did you mean weight_decay?"
+        assert f"Unknown argument {flag}. Did you mean {ours}?" in capsys.readouterr().err
+    assert suggest_name("wd", list_fields()) == " Did you mean weight_decay?"
     assert suggest_name("--lr", ["--seeds"]) == ""
 
 
