@@ -135,6 +135,7 @@ def test_a_saved_model_goes_on_counting(tmp_path: Path) -> None:
     model.save(tmp_path / "model.keras")
     again = tf.keras.models.load_model(tmp_path / "model.keras")
     assert int(unwrap_variable(again.layers[1].calls)) == 1
+    assert again.layers[1].seed == 1
     assert again.layers[1].get_config() == model.layers[1].get_config() and again.loss.temperature == 0.2
 
 
