@@ -21,7 +21,7 @@ OTHERS = {
     "ops/test_library.py",  # of ops/_library.py
     "runtime/test_onednn.py",  # of the package's own __init__.py
 }
-OTHER_ROOMS = ("bench", "kernels", "programs", "support", "verification")
+OTHER_ROOMS = ("api", "bench", "docs", "kernels", "programs", "support", "verification")
 
 
 def find_imported_tests(text: str) -> set[str]:

@@ -71,7 +71,7 @@ def test_one_command_runs_every_program(capsys: pytest.CaptureFixture[str]) -> N
             console.main([program, "--version"])
         assert ended.value.code == 0
     assert console.main(["evaluate", "nowhere"]) == 1
-    assert "nowhere holds no run" in capsys.readouterr().err
+    assert "nowhere is not a run folder" in capsys.readouterr().err
     with pytest.raises(SystemExit) as ended:
         console.main(["trane"])
     assert ended.value.code == 2 and "train" in capsys.readouterr().err

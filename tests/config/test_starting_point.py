@@ -39,7 +39,7 @@ def test_what_a_file_leaves_out_has_the_value_of_its_preset(tmp_path: Path) -> N
     [
         ("{", "is not JSON"),
         ("[]", "holds no JSON object"),
-        ('{"loss": {"tau": 1}}', "there is no setting 'loss.tau'"),
+        ('{"loss": {"tau": 1}}', "There is no setting 'loss.tau'"),
         ('{"loss": {"temperature": "warm"}}', "--temperature is warm"),
         (None, "cannot be read"),
     ],

@@ -383,6 +383,6 @@ def test_tensorflow_updates_all_variables_on_the_gpu_at_once(jit: bool) -> None:
 def test_the_gpu_program_says_that_there_is_no_gpu() -> None:
     if tf.config.list_physical_devices("GPU"):
         pytest.skip("there is a GPU: make test-kernels-gpu")
-    command = [sys.executable, str(ROOT / "tests" / "gpu_kernels.py"), "--small"]
+    command = [sys.executable, str(ROOT / "tests" / "kernels" / "gpu_kernels.py"), "--small"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and "no GPU can be reached" in done.stdout
