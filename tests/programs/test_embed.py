@@ -163,7 +163,7 @@ def test_bad_files_are_named_and_the_others_written(
     [
         ("gone.png", "does not exist. Give image files"),
         ("empty", "There is no image in"),
-        ("bad.png", "none of 1 images"),
+        ("bad.png", "None of the 1 images could be read"),
     ],
 )
 def test_nothing_to_embed_is_one_sentence(
