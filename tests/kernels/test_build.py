@@ -71,7 +71,11 @@ def test_setup_fails_with_a_sentence(missing: str, tmp_path: Path) -> None:
         pytest.importorskip("setuptools")
     done = subprocess.run(program, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode != 0
-    wanted = "no C\\+\\+ compiler.*Install g\\+\\+" if missing == "compiler" else "TensorFlow is not installed"
+    wanted = (
+        "The C\\+\\+ compiler .* does not run.*Install g\\+\\+"
+        if missing == "compiler"
+        else "TensorFlow is not installed"
+    )
     assert re.search(wanted, done.stdout + done.stderr, re.DOTALL)
     assert not list(tmp_path.rglob("*.so"))
 
