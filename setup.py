@@ -103,7 +103,7 @@ def tensorflow_version() -> str:
 
 
 def cuda_compiler() -> str | None:
-    """Return the path of nvcc after checking that it runs, or None if there is none or CUDA is switched off."""
+    """Return the path of nvcc after checking that it runs. Return None without nvcc, or if CUDA is switched off."""
     wanted = os.environ.get("LOWLEVEL_SIMCLR_CUDA")
     if wanted not in (None, "", "0", "1"):
         raise SystemExit(f"lowlevel_simclr: LOWLEVEL_SIMCLR_CUDA is {wanted!r}. Set it to 1 or 0, or unset it.")

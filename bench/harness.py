@@ -131,7 +131,7 @@ def time_alternatives(
 
 
 def _prepare(alternative: Alternative, row: Row) -> tuple[Call | None, Sequence[np.ndarray] | None]:
-    """Return the alternative's call, warmed up, and its first answer. Without memory both are None and the row says so.
+    """Return the warmed-up call of the alternative, and its first answer. Both are None if the memory is too small.
 
     The first answer is compared because a call may continue where the call before it ended, and not all alternatives
     are warmed up equally often.

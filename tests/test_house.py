@@ -213,7 +213,7 @@ def test_no_grab_bags() -> None:
 
 
 def test_the_readme_shows_the_real_tree() -> None:
-    """Each folder of the package stands in the README's tree, and nothing else does."""
+    """The README's tree lists exactly the folders of the package."""
     tree = (ROOT / "README.md").read_text().partition("<!-- tree -->")[2].partition("<!-- /tree -->")[0]
     shown = set(re.findall(r"^      ([a-z_]+)/ ", tree, re.MULTILINE))
     assert shown == {path.parent.name for path in PACKAGE.glob("*/__init__.py")}

@@ -38,7 +38,7 @@ PARTS = ("wait for input", "views, drawing included", "whole step")
 
 
 def configure_training(arguments: argparse.Namespace) -> Config:
-    """Return the configuration of a training by these flags, with defaults for everything else."""
+    """Return the configuration that these flags give. Other settings have their defaults."""
     flags = {
         "--encoder": arguments.encoder,
         "--stem": arguments.stem,

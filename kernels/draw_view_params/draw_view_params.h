@@ -53,7 +53,7 @@ void draw_view_params(const ParallelFor& parallel, int64_t count,
                       const ViewRecipeNumbers& recipe,  //
                       const DrawnViewParams& params);
 
-// The first row whose index does not fit a 32-bit word, or `count` if there is none.
+// Returns the first row whose index does not fit a 32-bit word, or `count` if every index fits.
 int64_t first_wrong_index(int64_t count, const int64_t* index);
 
 }  // namespace lowlevel_simclr

@@ -31,7 +31,8 @@ inline ffi::Error outcome(const std::string& op, const char* why) {
   return ffi::Error(ffi::ErrorCode::kInternal, op + " on CUDA: " + why);
 }
 
-// Device memory for one call, freed in the stream's order. A null pointer for 0 bytes, nullopt if there is none left.
+// Device memory for one call, freed in the stream's order. The pointer is null for 0 bytes.
+// The result is nullopt if the device has no memory left.
 // XLA promises 16 bytes of alignment and no more. The kernels' loads and copies of 16 bytes need exactly that.
 inline std::optional<void*> device_memory(ffi::ScratchAllocator& scratch, int64_t bytes) {
   if (bytes <= 0) return nullptr;

@@ -255,7 +255,7 @@ bool passes(const Case& c) {
   return right && is_close(c, images.get(), params, reinterpret_cast<const float*>(views.get()));
 }
 
-// A box that is moved or stretched out of its image must be refused, and nothing else.
+// The kernel must refuse a box outside its image, and must accept every other box.
 bool refuses(const Case& c) {
   const Params params(2 * c.shape.count);
   Block<int64_t> index(c.shape.count);

@@ -73,7 +73,7 @@ def _check_images(given: Any) -> np.ndarray:
 
 
 def _check_labels(given: Any, count: int) -> np.ndarray:
-    """Return the labels as (n,) int64, -1 where there are none, or raise a DataError."""
+    """Return the labels as (n,) int64, with -1 for an unlabelled image. Raise a DataError if they are unusable."""
     if given is None:
         return np.full(count, UNLABELLED, np.int64)
     labels = np.asarray(given)

@@ -137,7 +137,7 @@ class Run:
 
         Raises:
             ConfigError: images are given, and the run was trained on a named data set.
-            DataError: they are other images, or there are none.
+            DataError: if the images differ from those of the run, or if no images were given.
         """
         settings = self.config
         if not settings["dataset"].startswith(IN_MEMORY):

@@ -145,7 +145,7 @@ class Lars(Sgd):
 
 
 def find_before_widening(tensor: tf.Tensor) -> tf.Tensor:
-    """Return the bfloat16 tensor that was cast to this float32 tensor, or the tensor itself if there is none.
+    """Return the bfloat16 tensor that was cast to this float32 tensor. Return any other tensor as it is.
 
     Mixed precision casts each weight to bfloat16, so the last operation on its gradient is a cast back to float32. If
     the update reads the bfloat16 tensor, nothing reads the float32 one, and TensorFlow prunes the cast from the graph.

@@ -139,7 +139,7 @@ def set_aside(path: Path) -> Path:
 
 
 def _list_files(folder: Path) -> dict[int, Path]:
-    """Return the checkpoints of a folder by their step, damaged or not. There are none if the folder does not exist.
+    """Return the checkpoints of a folder by their step, damaged or not. A missing folder gives an empty dict.
 
     `Path.glob` is not used, because it treats a folder that cannot be listed as an empty one.
 

@@ -47,7 +47,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 def read_metrics(folder: Path) -> list[Row]:
     """Return the rows of metrics.jsonl, one per step, without an unfinished last line.
 
-    There are none if the file does not exist.
+    The list is empty if the file does not exist.
 
     Raises:
         RunError: if a line other than the last is not a row.

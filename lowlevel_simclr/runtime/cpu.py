@@ -9,6 +9,6 @@ from pathlib import Path
 
 
 def read_cpuinfo_words() -> set[str]:
-    """Return the words of /proc/cpuinfo, such as vendor and flags. There are none if the file does not exist."""
+    """Return the words of /proc/cpuinfo, such as vendor and flags. Without that file, the set is empty."""
     cpuinfo = Path("/proc/cpuinfo")
     return set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()

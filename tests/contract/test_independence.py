@@ -253,7 +253,7 @@ def check_numbers_of_operations() -> None:
         np.testing.assert_allclose(make_flat_view(implementation, red, saturation=0.5), half, rtol=0, atol=1e-6)
         turned = np.array([100, 200, 100]) / 255
         np.testing.assert_allclose(make_flat_view(implementation, red, hue=1 / 3), turned, rtol=0, atol=1e-6)
-        # Twice as bright and clipped, red is (1, 200/255, 200/255), of which half the chroma is taken. The other way
+        # Twice as bright and clipped, red is (1, 200/255, 200/255), and then loses half of its chroma. The other way
         # round the clip comes last.
         both = {"brightness": 2.0, "saturation": 0.5}
         clipped, last = [1, 455 / 510, 455 / 510], [1, 1, 1]
@@ -261,7 +261,7 @@ def check_numbers_of_operations() -> None:
         np.testing.assert_allclose(found, clipped, rtol=0, atol=1e-6)
         found = make_flat_view(implementation, red, order=[2, 0, 1, 3], **both)
         np.testing.assert_allclose(found, last, rtol=0, atol=1e-6)
-        # A twelfth of a turn takes red half the way to yellow: (200, 150, 100), of which two are clipped. The other way
+        # A twelfth of a turn takes red half the way to yellow: (200, 150, 100). Two of these are clipped. The other way
         # round, green ends half the way between 1 and 200/255.
         both = {"brightness": 2.0, "hue": 1 / 12}
         found = make_flat_view(implementation, red, order=[3, 0, 1, 2], **both)

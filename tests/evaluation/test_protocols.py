@@ -1,4 +1,4 @@
-"""A protocol trains what has not been measured yet, and nothing else."""
+"""A protocol trains only the trials that have no stored accuracy."""
 
 from __future__ import annotations
 

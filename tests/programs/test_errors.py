@@ -195,7 +195,7 @@ WRONG: dict[str, tuple[Prepare, str]] = {
     ),
     "a learning rate of zero": (flags("--learning-rate", "0"), "--learning-rate is 0.0. It must be a number above 0."),
     "an unknown preset": (flags("--preset", "shape"), "There is no --preset 'shape'. Did you mean shapes?"),
-    "a flag that is none": (flags("--bach-size", "8"), "Unknown argument --bach-size. Did you mean --batch-size?"),
+    "an unknown flag": (flags("--bach-size", "8"), "Unknown argument --bach-size. Did you mean --batch-size?"),
     "a full disk": (full_disk, "No space left on device. Free some disk space, then run the same command again."),
     "an --out below a file": (below_a_file, "Cannot make a run in file/run: Not a directory. Check its"),
     "an --out that cannot be written": (unwritable, "Cannot make a run in run: Permission denied. Check its"),

@@ -166,7 +166,7 @@ def test_the_operations_come_in_the_given_order():
         views[tuple(order)] = one_view(image, 12, order=order, **factors)
         np.testing.assert_allclose(views[tuple(order)], x, rtol=0, atol=100 * ULP64)
     for one, other in itertools.combinations(views, 2):
-        # Saturation and hue commute as neighbours, and nothing else does.
+        # Only saturation and hue commute as neighbours.
         same = "".join(map(str, one)).replace("32", "23") == "".join(map(str, other)).replace("32", "23")
         assert (np.max(np.abs(views[one] - views[other])) < 1e-12) == same
 

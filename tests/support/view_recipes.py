@@ -19,7 +19,7 @@ FACTORS = ("brightness", "contrast", "saturation", "hue", "brightness_shift")
 def assert_same(actual: ViewParams, expected: ViewParams, recipe: ViewRecipe = RECIPE) -> None:
     """Assert equal integers and flags, and numbers within 2 ulp at the size of their range's larger bound.
 
-    low + (high - low) u is three roundings, of which a fused multiply-add (XLA) makes two: they differ by one rounding
+    low + (high - low) u takes three roundings, and a fused multiply-add (XLA) two of them: they differ by one rounding
     of the product and one of the sum, half an ulp each at most, and the product may be twice as large as a bound.
     """
     for name, own, other in zip(ViewParams._fields, actual, expected, strict=True):
