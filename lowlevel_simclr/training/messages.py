@@ -39,7 +39,8 @@ def print_start(plan: Plan, run: Run, images: DataSet, learner: Learner, first_s
     widths, norm = "-".join(map(str, model.projection_widths)), model.projection_batch_norm
     norm = "" if norm == "none" else f", BatchNorm ({norm})"
     print(f"run                  {run.folder}: {state} of {plan.steps}, {plan.batch_size} images per step")
-    print(f"data                 {plan.dataset}: {count} images to train on, {len(images.classes)} classes (not used)")
+    classes = f"{len(images.classes)} classes (labels unused)"
+    print(f"data                 {plan.dataset}: {count} images to train on, {classes}")
     print_reading(plan, images)
     print(f"encoder (f)          {model.encoder}, {model.stem} stem, {keras.count_trainable(f):,} parameters")
     print(f"projection head (g)  {widths}{norm}, {keras.count_trainable(g):,} parameters")
