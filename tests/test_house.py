@@ -26,7 +26,7 @@ LEVELS = (
 )
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 MOST_ARROWS = 60
-KNOW_CONFIG = ("api.session", "api.subject", "training.plan")  # beside config/ itself
+KNOW_CONFIG = ("api.session", "api.stored", "api.subject", "training.plan")  # beside config/ itself
 STANDARD = {"__future__", "collections", "dataclasses", "itertools", "math", "typing"}
 ASSERTING = ("assert_", "check_", "given_")  # helpers of the tests that assert for them
 

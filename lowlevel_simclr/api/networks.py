@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lowlevel_simclr.api.run import Run, as_run
-from lowlevel_simclr.config.identity import from_dict
+from lowlevel_simclr.api.stored import read_run_config
 from lowlevel_simclr.config.settings import ConfigError
 
 if TYPE_CHECKING:
@@ -89,9 +89,8 @@ def write_rows(
         EmbedError: a path is missing, no image can be read, or `out` cannot be written.
     """
     from lowlevel_simclr.evaluation.embed_files import embed_files, find_images, read_stored_shape, write_embeddings
-    from lowlevel_simclr.run.results import read_config
 
-    read_config(folder)  # refuses a folder that holds no run before it looks for images
+    read_run_config(folder)  # refuses a folder that holds no run before it looks for images
     files, shape = find_images(images), read_stored_shape(folder)
     rows, paths, bad = embed_files(files, make_run_embedder(folder, shape.channels, output), shape)
     write_embeddings(out, rows, paths, output)
@@ -106,10 +105,9 @@ def make_run_embedder(folder: Path, channels: int, output: str) -> Callable[[np.
     """
     from lowlevel_simclr.data.transform import PixelScaling
     from lowlevel_simclr.evaluation.embed_files import make_embedder
-    from lowlevel_simclr.run.results import read_config
     from lowlevel_simclr.runtime.process_state import keep_process_state
 
-    model = from_dict(read_config(folder)).model
+    model = read_run_config(folder).model
     with keep_process_state():
         return make_embedder(folder, model, PixelScaling(model.input_mean, model.input_std), channels, output)
 

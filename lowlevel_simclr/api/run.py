@@ -9,8 +9,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lowlevel_simclr.api.stored import read_run_config
 from lowlevel_simclr.config.choices import IN_MEMORY
-from lowlevel_simclr.config.identity import from_dict
 from lowlevel_simclr.config.starting_point import to_settings
 
 if TYPE_CHECKING:
@@ -54,9 +54,7 @@ class Run:
         Raises:
             RunError: the folder holds no run.
         """
-        from lowlevel_simclr.run.results import read_config
-
-        return to_settings(from_dict(read_config(self.folder)))
+        return to_settings(read_run_config(self.folder))
 
     @property
     def metrics(self) -> dict[str, np.ndarray]:
@@ -100,9 +98,8 @@ class Run:
 
         from lowlevel_simclr.evaluation.export import ENCODER_FILE
         from lowlevel_simclr.run.atomic import RunError
-        from lowlevel_simclr.run.results import read_config
 
-        read_config(self.folder)  # refuses a folder that holds no run
+        read_run_config(self.folder)  # refuses a folder that holds no run
         path = self.folder / ENCODER_FILE
         if not path.is_file():
             raise RunError(f"{self.folder} has no {ENCODER_FILE}: training writes it at its end, so let it finish")
@@ -117,11 +114,10 @@ class Run:
         """
         from lowlevel_simclr.evaluation.export import restore_weights
         from lowlevel_simclr.model.projection import build_projection_head
-        from lowlevel_simclr.run.results import read_config
         from lowlevel_simclr.runtime.precision import set_precision
         from lowlevel_simclr.runtime.process_state import keep_process_state
 
-        model = from_dict(read_config(self.folder)).model
+        model = read_run_config(self.folder).model
         with keep_process_state():
             set_precision("float32")
             width = self.encoder.output_shape[-1]

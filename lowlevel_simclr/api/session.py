@@ -13,8 +13,9 @@ import tensorflow as tf
 
 import lowlevel_simclr
 from lowlevel_simclr.config.command_line import RunOptions
-from lowlevel_simclr.config.identity import from_dict, get_identity, list_differences, to_dict
+from lowlevel_simclr.config.identity import get_identity, list_differences, to_dict
 from lowlevel_simclr.config.settings import Config
+from lowlevel_simclr.config.validation import restore_config
 from lowlevel_simclr.data import catalog
 from lowlevel_simclr.data.dataset import DataSet
 from lowlevel_simclr.run.folder import open_run, refuse_unusable
@@ -76,7 +77,7 @@ def _run_session(config: Config, options: RunOptions, given: DataSet | None) -> 
         # Only the chief writes the run; what another worker writes on its way is thrown away.
         out = options.out if team.workers.chief else Path(stack.enter_context(tempfile.TemporaryDirectory()), "run")
         with open_run(
-            out, to_dict(config), lambda found: list_differences(from_dict(found), config), fresh=options.fresh
+            out, to_dict(config), lambda found: list_differences(restore_config(found), config), fresh=options.fresh
         ) as run:
             run.write_environment(plan.describe())
             run.write_data(catalog.describe_dataset(images))

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from lowlevel_simclr.api.stored import read_run_config
 from lowlevel_simclr.config.evaluation_settings import EvaluationSettings
-from lowlevel_simclr.config.identity import from_dict, hash_config, replace
+from lowlevel_simclr.config.identity import hash_config, replace
 from lowlevel_simclr.config.settings import Config
 from lowlevel_simclr.data.dataset import DataSet
 from lowlevel_simclr.data.transform import PixelScaling
@@ -15,7 +16,7 @@ from lowlevel_simclr.evaluation import fine_tune
 from lowlevel_simclr.evaluation.export import restore_weights
 from lowlevel_simclr.evaluation.protocols import Options, Subject, evaluate_subject
 from lowlevel_simclr.model.encoder import build_encoder
-from lowlevel_simclr.run.results import read_config, read_data
+from lowlevel_simclr.run.results import read_data
 from lowlevel_simclr.runtime.precision import set_precision
 from lowlevel_simclr.runtime.process_state import keep_process_state
 from lowlevel_simclr.training.plan import load_images
@@ -39,7 +40,7 @@ def evaluate_run(
         EncoderChanged: the weights of the encoder changed.
         Diverged: the learning rate of fine-tuning is too high.
     """
-    config = from_dict(read_config(folder))
+    config = read_run_config(folder)
     config = replace(config, data_dir=data_dir or config.data.data_dir)
     recipe = fine_tune.FINE_TUNING._replace(
         steps=settings.finetune_steps,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from lowlevel_simclr.config.choices import DATASET_FORMS, DATASETS, IN_MEMORY, NAMED_WEIGHTS
 from lowlevel_simclr.config.fields import check_field, describe_unknown, format_value, get_value, list_fields
+from lowlevel_simclr.config.identity import from_dict
 from lowlevel_simclr.config.settings import Config, ConfigError
 
 
@@ -70,3 +73,17 @@ def validate(config: Config) -> None:
     _check_names(config)
     _check_numbers(config)
     _check_replicas(config)
+
+
+def restore_config(values: Mapping[str, Any]) -> Config:
+    """Return the configuration that a run's config.json holds.
+
+    Args:
+        values: the content of config.json, as `identity.to_dict` gave it.
+
+    Raises:
+        ConfigError: if a setting is unknown, or if this version does not accept its value.
+    """
+    config = from_dict(values)
+    validate(config)
+    return config

@@ -23,6 +23,7 @@ from lowlevel_simclr.data.dataset import DataSet, Split
 from lowlevel_simclr.data.transform import UNSCALED, PixelScaling, find_transform
 from lowlevel_simclr.evaluation.represent import Represented, hash_weights, represent_splits
 from lowlevel_simclr.run import checkpoint, results
+from lowlevel_simclr.run.atomic import explain_os_errors
 
 FOLDER = "h"
 LOOKED_AT = 1000  # images in the fingerprint of a split, evenly spread
@@ -114,11 +115,17 @@ class ScoreStore:
             seed: the seed of the training.
             fraction: the share of the labels, in (0, 1].
 
+        A damaged file is renamed, because it only saves work.
+
         Raises:
-            RunError: if the file is not JSON.
+            RunError: if it cannot be renamed.
         """
-        entry = results.read_results(self.path).get(self._name(seed, fraction))
-        return entry["accuracy"] if entry and entry["made_of"] == self.made_of else None
+        with explain_os_errors("rename the scores of", self.path.parent):
+            entry = results.read_or_set_aside(self.path).get(self._name(seed, fraction))
+        if not isinstance(entry, dict) or entry.get("made_of") != self.made_of:
+            return None
+        accuracy = entry.get("accuracy")
+        return accuracy if isinstance(accuracy, float) and 0 <= accuracy <= 1 else None
 
     def put(self, accuracy: float, seed: int, fraction: float = 1.0) -> None:
         """Keep the accuracy of a training.
@@ -129,7 +136,7 @@ class ScoreStore:
             fraction: the share of the labels, in (0, 1].
 
         Raises:
-            RunError: if the file is not JSON, or if it cannot be written.
+            RunError: if the file cannot be written.
         """
         results.merge_results(self.path, {self._name(seed, fraction): {"made_of": self.made_of, "accuracy": accuracy}})
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from lowlevel_simclr.runtime.files import read_regular_file
+
 
 class RunError(RuntimeError):
     """The run folder cannot be used. The message says why and what to do."""
@@ -52,6 +54,20 @@ def choose_free_name(path: Path, word: str) -> Path:
     return place
 
 
+def set_aside(path: Path, word: str) -> Path:
+    """Rename a file that was not used, so that nothing overwrites or deletes it.
+
+    Returns:
+        The new path, see `choose_free_name`.
+
+    Raises:
+        OSError: if it cannot be renamed.
+    """
+    place = choose_free_name(path, word)
+    os.replace(path, place)
+    return place
+
+
 def _sync_folder(folder: Path) -> None:
     """Sync a folder to the disk, so that a rename in it survives a power cut."""
     handle = os.open(folder, os.O_RDONLY)
@@ -76,14 +92,34 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file.
 
     Raises:
-        RunError: if the file is not JSON, or its value is not an object.
+        RunError: if the file cannot be read, is not JSON, or its value is not an object.
     """
     try:
-        value = json.loads(path.read_bytes())
+        return parse_object(path)
+    except DamagedFile as error:
+        raise RunError(f"{path} {error}. Repair it, or choose another folder.") from None
+
+
+class DamagedFile(ValueError):
+    """A file with other content than this package writes. The message is the end of a sentence about the file."""
+
+
+def parse_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file.
+
+    Raises:
+        DamagedFile: if the file cannot be read, is not JSON, or its value is not an object.
+    """
+    try:
+        value = json.loads(read_regular_file(path))
+    except OSError as error:
+        raise DamagedFile(f"cannot be read: {error.strerror or error}") from error
+    except RecursionError:
+        raise DamagedFile("is not valid JSON (it is nested too deeply)") from None
     except ValueError as error:
-        raise RunError(f"{path} is not valid JSON ({error}). Repair it, or choose another folder.") from None
+        raise DamagedFile(f"is not valid JSON ({error})") from None
     if not isinstance(value, dict):
-        raise RunError(f"{path} does not contain a JSON object, so it does not belong to a run. Choose another folder.")
+        raise DamagedFile("does not contain a JSON object, so it does not belong to a run")
     return value
 
 

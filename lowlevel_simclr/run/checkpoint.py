@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from lowlevel_simclr.run.atomic import choose_free_name, write_atomically
+from lowlevel_simclr.run.atomic import set_aside, write_atomically
 
 META = "__meta__"
 NAME = re.compile(r"step-(\d{8,})\.npz")
@@ -121,21 +121,7 @@ def _prune(folder: Path, step: int, keep: int) -> None:
     for number in earlier[:-keep]:
         files[number].unlink()
     for number in files.keys() - set(earlier):
-        set_aside(files[number])
-
-
-def set_aside(path: Path) -> Path:
-    """Rename a file that was not used, so that nothing overwrites or deletes it.
-
-    Returns:
-        The new path.
-
-    Raises:
-        OSError: if it cannot be renamed.
-    """
-    place = choose_free_name(path, "unused")
-    os.replace(path, place)
-    return place
+        set_aside(files[number], "unused")
 
 
 def _list_files(folder: Path) -> dict[int, Path]:
@@ -270,7 +256,7 @@ def set_later_aside(folder: Path, step: int) -> list[Path]:
     """
     try:
         files = _list_files(folder)
-        return [set_aside(files[number]) for number in sorted(files) if number > step]
+        return [set_aside(files[number], "unused") for number in sorted(files) if number > step]
     except OSError as error:
         raise CheckpointError(
             f"Cannot rename an unused checkpoint in {folder}: {error.strerror or error}. Check the folder's "

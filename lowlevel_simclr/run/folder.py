@@ -24,12 +24,14 @@ from lowlevel_simclr.run.atomic import (
     explain_os_errors,
     lock_file,
     read_json,
+    set_aside,
     write_atomically,
     write_json,
 )
 from lowlevel_simclr.run.environment import describe_environment, measure_peak_memory
-from lowlevel_simclr.run.results import METRICS, parse_row
+from lowlevel_simclr.run.results import METRICS, parse_row, read_or_set_aside
 from lowlevel_simclr.run.tensorboard import EventFile
+from lowlevel_simclr.runtime.files import read_regular_file
 
 Difference = Callable[[dict[str, Any]], list[str]]  # a run's config.json -> what prevents resuming it
 
@@ -102,25 +104,24 @@ class Run:
             chosen: what was chosen for this device, such as the precision and the ops. Any JSON values.
 
         Raises:
-            RunError: if the file of the session before is not JSON, or if the file cannot be written.
+            RunError: if the file cannot be written. A damaged file of the session before is renamed.
         """
         path = self.folder / "environment.json"
-        earlier: list[Any] = []
-        if path.exists():
-            last = read_json(path)
-            earlier = [*last.pop("earlier", []), last]
         with explain_os_errors("write the environment of", self.folder):
+            last = read_or_set_aside(path)
+            before = last.pop("earlier", [])
+            earlier = [*(before if isinstance(before, list) else []), *([last] if last else [])]
             write_json(path, {**describe_environment(), **chosen, "earlier": earlier})
 
     def write_peak_memory(self) -> None:
         """Add this session's peak memory so far to environment.json, see `measure_peak_memory`.
 
         Raises:
-            RunError: if the file is not JSON, or if it cannot be written.
+            RunError: if the file cannot be written.
         """
         path = self.folder / "environment.json"
         with explain_os_errors("write the environment of", self.folder):
-            write_json(path, {**read_json(path), "peak_memory_bytes": measure_peak_memory()})
+            write_json(path, {**read_or_set_aside(path), "peak_memory_bytes": measure_peak_memory()})
 
     def write_data(self, record: Mapping[str, Any]) -> None:
         """Write data.json: counts, classes, and the images that were left out.
@@ -175,7 +176,8 @@ class Run:
             RunError: if the disk is full or the folder is gone.
         """
         path = self.folder / METRICS
-        old = path.read_bytes() if path.exists() else b""
+        with explain_os_errors("read the metrics of", self.folder):
+            old = read_regular_file(path) if path.exists() else b""
         lines = old.split(b"\n")
         rows = [parse_row(line) for line in lines]
         kept = [line for line, row in zip(lines, rows) if row is not None and row["step"] <= last_step]
@@ -203,8 +205,7 @@ class Run:
         if not path.exists() or not path.stat().st_size:
             return
         with explain_os_errors("rename the metrics of", self.folder):
-            beside = choose_free_name(path, "unused")
-            os.replace(path, beside)
+            beside = set_aside(path, "unused")
         print(f"{self.folder} has no checkpoint. Training starts at step 0. The old metrics are kept as {beside.name}.")
 
 

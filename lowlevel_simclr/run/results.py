@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
+import re
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lowlevel_simclr.run.atomic import RunError, explain_os_errors, lock_file, read_json, write_json
+from lowlevel_simclr.run.atomic import (
+    DamagedFile,
+    RunError,
+    explain_os_errors,
+    lock_file,
+    parse_object,
+    read_json,
+    set_aside,
+    write_json,
+)
+from lowlevel_simclr.runtime.files import read_regular_file
 
 Row = dict[str, Any]  # one step: "step" (int) and numbers; NaN and infinite numbers are null
 METRICS = "metrics.jsonl"  # one row per step
@@ -18,19 +31,48 @@ def parse_row(line: bytes) -> Row | None:
     """Return the row in a line of metrics.jsonl, or None if it is not a row, for example after a kill."""
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None
+    if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+        return None
+    return row if all(value is None or isinstance(value, (int, float)) for value in row.values()) else None
 
 
 def read_data(folder: Path) -> dict[str, Any] | None:
     """Return the content of a run's data.json, or None if there is no such file.
 
     Raises:
-        RunError: if the file is not JSON.
+        RunError: if the file is not JSON, or its values have other types than `Run.write_data` wrote.
     """
     path = folder / "data.json"
-    return read_json(path) if path.is_file() else None
+    if not path.exists():
+        return None
+    found = read_json(path)
+    wrong = [name for name, fits in _DATA.items() if name in found and not fits(found[name])]
+    if wrong:
+        raise RunError(
+            f"{path} is damaged: its '{wrong[0]}' is {str(found[wrong[0]])[:80]!r}. Restore it, or remove it to go on "
+            "without comparing the images with those of the run."
+        )
+    return found
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_list_of(kind: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(isinstance(part, kind) for part in value)
+
+
+# What data.json holds, by name, and the function that tells whether a value has the right type.
+_DATA: dict[str, Callable[[Any], bool]] = {
+    "dataset": lambda value: isinstance(value, str),
+    "counts": lambda value: isinstance(value, dict) and all(map(_is_whole, value.values())),
+    "classes": _is_list_of(str),
+    "skipped": _is_list_of(dict),
+    "shape": lambda value: isinstance(value, list) and len(value) == 3 and all(_is_whole(n) and n for n in value),
+}
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -53,7 +95,8 @@ def read_metrics(folder: Path) -> list[Row]:
         RunError: if a line other than the last is not a row.
     """
     path = folder / METRICS
-    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    with explain_os_errors("read the metrics of", folder):
+        lines = read_regular_file(path).split(b"\n") if path.exists() else []
     rows = []
     for number, line in enumerate(lines, 1):
         row = parse_row(line)
@@ -68,9 +111,61 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
     """Return the content of a run's evaluation.json, or {} if there is no such file.
 
     Raises:
-        RunError: if the file is not JSON.
+        RunError: if the file is not JSON, or if its values have other types than `merge_evaluation` wrote.
     """
-    return read_results(folder / "evaluation.json")
+    found = read_results(folder / "evaluation.json")
+    if found and not _is_evaluation(found):
+        raise RunError(f"{folder / 'evaluation.json'} is damaged. Remove it, and evaluate again.")
+    return found
+
+
+def _is_evaluation(found: Mapping[str, Any]) -> bool:
+    """Return whether the values of evaluation.json have the types that `merge_evaluation` wrote."""
+
+    def is_number(value: Any) -> bool:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+    def are_counted(value: Any) -> bool:
+        return isinstance(value, dict) and all(name.isdecimal() for name in value) and _are(is_number, value)
+
+    def are_shares(value: Any) -> bool:
+        return isinstance(value, dict) and all(_is_fraction(name) for name in value) and _are(is_number, value)
+
+    def is_spread(value: Any) -> bool:
+        return isinstance(value, dict) and (
+            {"mean", "std", "n"} <= value.keys()
+            and is_number(value["mean"])
+            and (value["std"] is None or is_number(value["std"]))
+            and is_number(value["n"])
+            or all(map(is_spread, value.values()))
+        )
+
+    def are_texts(value: Any) -> bool:
+        return isinstance(value, dict) and _are(lambda part: isinstance(part, str), value)
+
+    checks: list[tuple[str, Callable[[Any], bool]]] = [
+        (r"step|schema", _is_whole),
+        (r"train_on|transform", lambda value: isinstance(value, str)),
+        (r"knn.*", are_counted),
+        (r"linear.*", is_number),
+        (r"finetune", are_shares),
+        (r"seeds", lambda value: isinstance(value, dict) and _are(is_spread, value)),
+        (r"notes", are_texts),
+    ]
+    return all(
+        check(value) for name, value in found.items() for pattern, check in checks if re.fullmatch(pattern, name)
+    )
+
+
+def _are(check: Callable[[Any], bool], values: Mapping[str, Any]) -> bool:
+    return all(map(check, values.values()))
+
+
+def _is_fraction(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def merge_evaluation(folder: Path, step: int, results: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,13 +181,18 @@ def merge_evaluation(folder: Path, step: int, results: Mapping[str, Any]) -> dic
     Returns:
         The whole content of evaluation.json, all of it about one encoder.
 
+    A damaged evaluation.json is renamed, because a long evaluation must not end without a result.
+
     Raises:
-        RunError: if evaluation.json is not JSON, cannot be written, or is about a later step.
+        RunError: if evaluation.json cannot be written, or is about a later step.
         ValueError: if a result is NaN or infinite.
     """
     path = folder / "evaluation.json"
 
     def of_this_step(old: Mapping[str, Any]) -> Mapping[str, Any]:
+        if not _is_evaluation(old):
+            set_aside_loudly(path, "has values of other types than an evaluation writes")
+            return {}
         if old.get("step", step) > step:
             raise RunError(
                 f"{path} already has results of step {old['step']}, and these are of step {step}, so it was not "
@@ -101,6 +201,31 @@ def merge_evaluation(folder: Path, step: int, results: Mapping[str, Any]) -> dic
         return old if old.get("step") == step else {}
 
     return merge_results(path, {**results, "step": step}, kept=of_this_step)
+
+
+def read_or_set_aside(path: Path) -> dict[str, Any]:
+    """Return the content of a file that the run does not depend on, or {} if it does not exist.
+
+    A damaged file is renamed, and stderr says so.
+
+    Raises:
+        OSError: if it cannot be renamed.
+    """
+    try:
+        return parse_object(path) if path.exists() else {}
+    except DamagedFile as error:
+        set_aside_loudly(path, str(error))
+        return {}
+
+
+def set_aside_loudly(path: Path, reason: str) -> None:
+    """Rename a damaged file, and say so on stderr.
+
+    Raises:
+        OSError: if it cannot be renamed.
+    """
+    beside = set_aside(path, "damaged")
+    print(f"warning: {path} {reason}. It is kept as {beside.name}.", file=sys.stderr)
 
 
 def read_results(path: Path) -> dict[str, Any]:
@@ -119,7 +244,7 @@ def merge_results(
 ) -> dict[str, Any]:
     """Add results to a file. Objects are merged key by key, and other values are replaced.
 
-    A lock lets several processes add to the file at the same time.
+    A lock lets several processes add to the file at the same time. A damaged file is renamed.
 
     Args:
         path: a file in the run folder.
@@ -130,11 +255,11 @@ def merge_results(
         The whole content of the file.
 
     Raises:
-        RunError: if the file is not JSON, or cannot be written. `kept` may raise its own errors.
+        RunError: if the file cannot be written. `kept` may raise its own errors.
         ValueError: if a number is NaN or infinite.
     """
     with explain_os_errors("write the results of", path.parent), lock_file(path.parent / EVALUATION_LOCK, wait=True):
-        merged = _merge(kept(read_results(path)), results)
+        merged = _merge(kept(read_or_set_aside(path)), results)
         write_json(path, merged)
     return merged
 

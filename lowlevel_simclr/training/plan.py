@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lowlevel_simclr.config.identity import from_dict, hash_config, list_differences, replace
+from lowlevel_simclr.config.identity import hash_config, list_differences, replace
 from lowlevel_simclr.config.settings import Config, ConfigError, ModelConfig, OptimizerConfig, ViewRecipe
+from lowlevel_simclr.config.validation import restore_config
 from lowlevel_simclr.data import catalog
 from lowlevel_simclr.data.batches import count_steps_per_epoch
 from lowlevel_simclr.data.dataset import DataSet
@@ -104,7 +105,7 @@ def read_earlier(config: Config, folder: Path, fresh: bool = False) -> Config | 
     """
     if config.train.micro_batch != AUTO or fresh or not (folder / "config.json").is_file():
         return None
-    return from_dict(read_config(folder))
+    return restore_config(read_config(folder))
 
 
 def refuse_early(config: Config, team: Team, earlier: Config | None = None) -> None:
@@ -134,7 +135,7 @@ def list_early_differences(config: Config, team: Team, earlier: Config | None, f
         earlier: see `read_earlier`.
         found: what config.json of the run holds.
     """
-    chosen, before = _choose_for_machine(config, team, earlier), from_dict(found)
+    chosen, before = _choose_for_machine(config, team, earlier), restore_config(found)
     return min((list_differences(before, after) for after in (chosen, _without_colours(chosen))), key=len)
 
 

@@ -12,7 +12,6 @@ from lowlevel_simclr.data import dataset
 from lowlevel_simclr.data.transform import PixelScaling
 from lowlevel_simclr.evaluation import cache
 from lowlevel_simclr.evaluation.represent import Represented, compute_h, represent_splits
-from lowlevel_simclr.run.atomic import RunError
 from tests.support.labelled_images import make_striped_data_set
 from tests.support.small_encoder import build_small_encoder
 
@@ -112,7 +111,26 @@ def test_an_accuracy_of_another_recipe_is_replaced(tmp_path: Path) -> None:
     assert (old.get(0), new.get(0)) == (None, 0.75)
 
 
-def test_a_damaged_file_of_accuracies_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        '{"finetune, 1 of the labels, seed 0": 5}',
+        '{"finetune, 1 of the labels, seed 0": {"made_of": {}}}',
+        '{"finetune, 1 of the labels, seed 0": {"made_of": {}, "accuracy": "high"}}',
+    ],
+)
+def test_damaged_accuracies_are_measured_again(tmp_path: Path, content: str) -> None:
+    (tmp_path / cache.FILE).write_text(content)
+    store = cache.ScoreStore(tmp_path, "finetune", {})
+    assert store.get(0) is None
+    store.put(0.5, 0)
+    assert store.get(0) == 0.5
+
+
+def test_damaged_accuracies_are_kept_beside_the_new_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / cache.FILE).write_text("{")
-    with pytest.raises(RunError, match=cache.FILE):
-        cache.ScoreStore(tmp_path, "finetune", {}).get(0)
+    cache.ScoreStore(tmp_path, "finetune", {}).get(0)
+    assert (tmp_path / f"{cache.FILE}.damaged").read_text() == "{"
+    assert f"It is kept as {cache.FILE}.damaged." in capsys.readouterr().err
