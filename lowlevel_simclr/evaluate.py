@@ -35,14 +35,15 @@ examples:
 def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simclr.evaluate") -> int:
     """Run the command: evaluate, add the result to evaluation.json, print it; return the exit code."""
     given = vars(_build_parser(prog).parse_strictly(sys.argv[1:] if argv is None else argv))
-    folder, data_dir = given.pop("run"), given.pop("data_dir")
+    folder, data_dir, out = given.pop("run"), given.pop("data_dir"), given.pop("out")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes do not concern the user
     # TensorFlow is imported here, so that --help and --version answer at once.
     from lowlevel_simclr.api.errors import REPORTED
     from lowlevel_simclr.api.subject import evaluate_run
+    from lowlevel_simclr.evaluation.summary import format_table
 
     try:
-        print(evaluate_run(folder, EvaluationSettings(**given), data_dir))
+        print(format_table(evaluate_run(folder, EvaluationSettings(**given), data_dir, out=out)))
     except REPORTED as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -55,6 +56,9 @@ def _build_parser(prog: str) -> FlagParser:
     parser = FlagParser(prog=prog, description=DESCRIPTION, epilog=EPILOG, usage=usage)
     parser.add_argument("run", metavar="RUN", type=Path, help="the folder that training wrote")
     parser.add_argument("--data-dir", metavar="DIR", help="the folder of the data set now (default: that of training)")
+    parser.add_argument(
+        "--out", metavar="FILE", type=Path, help="a JSON file for the results (default: evaluation.json)"
+    )
     for flag, kind, metavar, text in (
         ("--protocol", _read_protocols, "A,B", "protocols to run"),
         ("--label-fraction", _read_fractions, "X,Y", "shares of the labels that fine-tuning sees"),

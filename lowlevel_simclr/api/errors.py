@@ -7,6 +7,7 @@ from lowlevel_simclr.data.dataset import DataError
 from lowlevel_simclr.evaluation.embed_files import EmbedError
 from lowlevel_simclr.evaluation.fine_tune import Diverged
 from lowlevel_simclr.evaluation.represent import EncoderChanged
+from lowlevel_simclr.model.errors import ModelError
 from lowlevel_simclr.run.atomic import RunError
 from lowlevel_simclr.run.checkpoint import CheckpointError
 from lowlevel_simclr.training.replicas import DistributionError
@@ -21,6 +22,7 @@ REPORTED = (
     Diverged,
     EmbedError,
     EncoderChanged,
+    ModelError,
     NonFiniteLoss,
     NonFiniteState,
     RunError,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from lowlevel_simclr.api.run import Run, as_run
@@ -17,6 +18,7 @@ def evaluate(
     *,
     dataset: Any = None,
     data_dir: str | None = None,
+    out: str | os.PathLike[str] | None = None,
     protocol: str | Sequence[str] = DEFAULTS.protocol,
     label_fraction: float | Sequence[float] = DEFAULTS.label_fraction,
     seeds: int = DEFAULTS.seeds,
@@ -34,6 +36,8 @@ def evaluate(
         dataset: the images of a run that was trained on images in memory, as `train` took them. A `Run` that `train`
             returned still has them.
         data_dir: where the files of the data set are now. None: where training found them.
+        out: a JSON file for the results. None: evaluation.json in the run's folder. If that cannot be written, a
+            warning says so and the results are only returned.
         protocol: one or more of "knn", "linear", "linear-augmented", "finetune".
         label_fraction: shares of the labels that fine-tuning sees, above 0 and at most 1.
         seeds: how many seeds everything that is drawn is repeated with.
@@ -48,7 +52,7 @@ def evaluate(
     Raises:
         ConfigError: an argument is impossible.
         DataError: the images are missing, or are not those of the run.
-        RunError: the folder holds no run, or no checkpoint.
+        RunError: the folder holds no run, or no checkpoint; or `out` cannot be written.
 
     Example:
         >>> import lowlevel_simclr as ls
@@ -71,5 +75,4 @@ def evaluate(
 
     from lowlevel_simclr.api.subject import evaluate_run  # here, so that --help needs no TensorFlow
 
-    evaluate_run(run.folder, settings, data_dir, images)
-    return run.evaluation
+    return evaluate_run(run.folder, settings, data_dir, images, None if out is None else Path(out))

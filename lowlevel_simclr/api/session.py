@@ -18,13 +18,23 @@ from lowlevel_simclr.config.settings import Config
 from lowlevel_simclr.config.validation import restore_config
 from lowlevel_simclr.data import catalog
 from lowlevel_simclr.data.dataset import DataSet
+from lowlevel_simclr.model.encoder import refuse_choice
+from lowlevel_simclr.run import checkpoint
 from lowlevel_simclr.run.folder import open_run, refuse_unusable
 from lowlevel_simclr.run.results import read_data
 from lowlevel_simclr.runtime.keras import find_keras_version
 from lowlevel_simclr.runtime.process_state import keep_process_state
 from lowlevel_simclr.training import pictures
-from lowlevel_simclr.training.plan import Plan, list_early_differences, load_images, read_earlier, refuse_early, resolve
-from lowlevel_simclr.training.session import Session
+from lowlevel_simclr.training.plan import (
+    RGB,
+    Plan,
+    list_early_differences,
+    load_images,
+    read_earlier,
+    refuse_early,
+    resolve,
+)
+from lowlevel_simclr.training.session import Session, build_learners
 from lowlevel_simclr.training.signals import Stopped, note_stop_requests
 from lowlevel_simclr.training.trial import fits_memory
 from lowlevel_simclr.training.workers import Team, agree_on_statement, gather_team
@@ -65,6 +75,9 @@ def _run_session(config: Config, options: RunOptions, given: DataSet | None) -> 
     team = gather_team(config.train.devices, config.train.batch_norm, config.train.ghost_batch)
     earlier = read_earlier(config, options.out, options.fresh)
     refuse_early(config, team, earlier)
+    resumes = not options.fresh and team.workers.chief and checkpoint.has_any(options.out / "checkpoints")
+    model = config.model
+    refuse_choice(model.encoder, model.stem, model.image_size, RGB, "random" if resumes else model.weights)
     images = _read_images(config, options, team, earlier, given)
     with note_stop_requests() as asked, contextlib.ExitStack() as stack:
         if config.train.deterministic:
@@ -76,12 +89,13 @@ def _run_session(config: Config, options: RunOptions, given: DataSet | None) -> 
         agree_on_statement(team.workers, {**get_identity(config), **_list_versions()})
         # Only the chief writes the run; what another worker writes on its way is thrown away.
         out = options.out if team.workers.chief else Path(stack.enter_context(tempfile.TemporaryDirectory()), "run")
+        learners = build_learners(plan, images.train.images.shape[-1], team, resumes)
         with open_run(
             out, to_dict(config), lambda found: list_differences(restore_config(found), config), fresh=options.fresh
         ) as run:
             run.write_environment(plan.describe())
             run.write_data(catalog.describe_dataset(images))
-            Session(plan, images, run, team, options.profile).finish(asked)
+            Session(plan, images, run, team, learners, options.profile).finish(asked)
             return Finished(run.folder if team.workers.chief else options.out, images)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
@@ -23,9 +24,13 @@ from lowlevel_simclr.training.plan import load_images
 
 
 def evaluate_run(
-    folder: Path, settings: EvaluationSettings, data_dir: str | None = None, images: DataSet | None = None
-) -> str:
-    """Evaluate the newest checkpoint of a run, add the results to evaluation.json, and return the table.
+    folder: Path,
+    settings: EvaluationSettings,
+    data_dir: str | None = None,
+    images: DataSet | None = None,
+    out: Path | None = None,
+) -> dict[str, Any]:
+    """Evaluate the newest checkpoint of a run, add the results to evaluation.json, and return all of it.
 
     The process is left as it was found: Keras' dtype policy and TensorFlow's op determinism.
 
@@ -34,6 +39,7 @@ def evaluate_run(
         settings: what is measured.
         data_dir: where the data lie now. None: where training found them.
         images: of the run, if it was trained on images in memory.
+        out: the file for the results. None: evaluation.json of the run.
 
     Raises:
         ConfigError, DataError, RunError, CheckpointError: the run or its images cannot be read.
@@ -51,7 +57,7 @@ def evaluate_run(
     with keep_process_state():
         if config.train.deterministic:
             tf.config.experimental.enable_op_determinism()
-        return evaluate_subject(_make_subject(folder, config, images), options)
+        return evaluate_subject(_make_subject(folder, config, images), options, out)
 
 
 def _make_subject(folder: Path, config: Config, given: DataSet | None) -> Subject:
@@ -59,19 +65,19 @@ def _make_subject(folder: Path, config: Config, given: DataSet | None) -> Subjec
     images = given or load_images(config, read_data(folder))
     model = config.model
 
-    def build_untrained() -> tf.keras.Model:
+    def build(weights: str) -> tf.keras.Model:
         set_precision("float32")
         channels = images.train.images.shape[-1]
         return build_encoder(
-            model.encoder, model.stem, model.image_size, channels, weights=model.weights, seed=config.train.seed
+            model.encoder, model.stem, model.image_size, channels, weights=weights, seed=config.train.seed
         )
 
-    encoder = build_untrained()
+    encoder = build("random")  # the weights of the checkpoint replace them
     return Subject(
         folder=folder,
         step=restore_weights(folder, encoder=encoder),
         encoder=encoder,
-        build_untrained=build_untrained,
+        build_untrained=lambda: build(model.weights),
         images=images,
         seed=config.train.seed,
         train_on=config.data.train_on,

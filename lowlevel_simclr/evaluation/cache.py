@@ -12,6 +12,7 @@ anew and replaced.
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from lowlevel_simclr.data.dataset import DataSet, Split
 from lowlevel_simclr.data.transform import UNSCALED, PixelScaling, find_transform
 from lowlevel_simclr.evaluation.represent import Represented, hash_weights, represent_splits
 from lowlevel_simclr.run import checkpoint, results
-from lowlevel_simclr.run.atomic import explain_os_errors
+from lowlevel_simclr.run.atomic import RunError
 
 FOLDER = "h"
 LOOKED_AT = 1000  # images in the fingerprint of a split, evenly spread
@@ -40,7 +41,7 @@ def represent_cached(
 ) -> Represented:
     """Return h of both splits, from the run folder if it is there, otherwise from the encoder.
 
-    A newly computed h is written to the run folder.
+    A newly computed h is written to the run folder. If that fails, stderr says so, because h can be computed again.
 
     Args:
         folder: the run folder.
@@ -54,7 +55,6 @@ def represent_cached(
     Raises:
         EncoderChanged: see `represent.represent_splits`.
         ValueError: see `represent.represent_splits`.
-        CheckpointError: if h cannot be written.
     """
     made_of = {
         "config_hash": config_hash,
@@ -69,7 +69,11 @@ def represent_cached(
         return Represented(train, test)
     h = represent_splits(encoder, images, scaling)
     for name, rows in zip(splits, h):
-        checkpoint.save(places[name], step, {"h": rows}, metas[name], keep=1)
+        try:
+            checkpoint.save(places[name], step, {"h": rows}, metas[name], keep=1)
+        except checkpoint.CheckpointError as error:
+            reason = getattr(error.__cause__, "strerror", None) or error
+            print(f"warning: The representation in {places[name]} could not be kept: {reason}.", file=sys.stderr)
     return h
 
 
@@ -115,13 +119,12 @@ class ScoreStore:
             seed: the seed of the training.
             fraction: the share of the labels, in (0, 1].
 
-        A damaged file is renamed, because it only saves work.
-
-        Raises:
-            RunError: if it cannot be renamed.
+        A damaged file counts as missing, because it only saves work. `put` renames it.
         """
-        with explain_os_errors("rename the scores of", self.path.parent):
-            entry = results.read_or_set_aside(self.path).get(self._name(seed, fraction))
+        try:
+            entry = results.read_results(self.path).get(self._name(seed, fraction))
+        except RunError:
+            return None
         if not isinstance(entry, dict) or entry.get("made_of") != self.made_of:
             return None
         accuracy = entry.get("accuracy")
@@ -135,10 +138,13 @@ class ScoreStore:
             seed: the seed of the training.
             fraction: the share of the labels, in (0, 1].
 
-        Raises:
-            RunError: if the file cannot be written.
+        If the file cannot be written, stderr says so, because the accuracy can be measured again.
         """
-        results.merge_results(self.path, {self._name(seed, fraction): {"made_of": self.made_of, "accuracy": accuracy}})
+        entry = {self._name(seed, fraction): {"made_of": self.made_of, "accuracy": accuracy}}
+        try:
+            results.merge_results(self.path, entry)
+        except RunError as error:
+            print(f"warning: {self.path} could not be kept: {error}", file=sys.stderr)
 
     def _name(self, seed: int, fraction: float) -> str:
         return f"{self.protocol}, {fraction:g} of the labels, seed {seed}"

@@ -210,22 +210,17 @@ def _plot_knn(axes: Axes, rows: Sequence[Row], baselines: Mapping[str, float]) -
 
 
 def plot_embedding(
-    path: Path,
-    h_untrained: np.ndarray,
-    h_trained: np.ndarray,
-    labels: np.ndarray,
-    classes: Sequence[str],
-    seed: int,
+    path: Path, h_by_encoder: Mapping[str, np.ndarray], labels: np.ndarray, classes: Sequence[str], seed: int
 ) -> None:
-    """Draw t-SNE of h before and after training, side by side, for the same images and coloured by label.
+    """Draw t-SNE of h by several encoders, side by side, for the same images and coloured by label.
 
     Every row is first scaled to length 1, because k-NN and the loss compare directions. Only the first ten classes have
     their own colour.
 
     Args:
         path: the PNG file.
-        h_untrained: (n, d). A thousand rows take about four seconds on one core.
-        h_trained: (n, d), for the same images.
+        h_by_encoder: (n, d) by a word for the encoder, such as "untrained" and "trained". A thousand rows take about
+            four seconds on one core.
         labels: (n,) class numbers. A negative number means that there is no label. Labels set the colours only.
         classes: the name of each class number.
         seed: the seed of t-SNE.
@@ -235,8 +230,8 @@ def plot_embedding(
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 4.7), dpi=DPI, layout="constrained")
-        panels = figure.subplots(1, 2)
-        for axes, h, what in zip(panels, (h_untrained, h_trained), ("untrained", "trained")):
+        panels = figure.subplots(1, len(h_by_encoder), squeeze=False)[0]
+        for axes, (what, h) in zip(panels, h_by_encoder.items()):
             _plot_scatter(axes, _compute_map(h, seed), labels, classes)
             axes.set_title(f"h of the {what} encoder, {len(h)} held-out images")
             axes.set(xlabel="t-SNE axis 1 (arbitrary unit)", ylabel="t-SNE axis 2 (arbitrary unit)")

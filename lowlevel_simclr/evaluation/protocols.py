@@ -23,8 +23,9 @@ from lowlevel_simclr.data.views import Views, compile_views
 from lowlevel_simclr.evaluation import cache, fine_tune, represent
 from lowlevel_simclr.evaluation.cache import ScoreStore
 from lowlevel_simclr.evaluation.fine_tune import Trial
-from lowlevel_simclr.evaluation.summary import format_table, measure_frozen, summarise
-from lowlevel_simclr.run.results import merge_evaluation
+from lowlevel_simclr.evaluation.record import Record
+from lowlevel_simclr.evaluation.summary import measure_frozen, summarise
+from lowlevel_simclr.model.errors import ModelError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,8 @@ class Subject:
         folder: the run folder.
         step: the steps that the encoder was trained.
         encoder: f with the weights of that step, in float32.
-        build_untrained: returns f as it was before the first step.
+        build_untrained: returns f as it was before the first step. It raises ModelError if the file of its initial
+            weights cannot be used any more.
         images: the data set of the run.
         seed: the seed of the run.
         train_on: "train" or "all", the splits on which the run trained.
@@ -80,43 +82,45 @@ class Subject:
     config_hash: str
 
 
-def evaluate_subject(subject: Subject, options: Options = DEFAULTS) -> str:
-    """Measure by every protocol that was asked for, add the results to evaluation.json, and return the table.
+def evaluate_subject(subject: Subject, options: Options = DEFAULTS, out: Path | None = None) -> dict[str, Any]:
+    """Measure by every protocol that was asked for, and add the results to evaluation.json.
 
     Args:
         subject: the encoder to evaluate.
         options: the settings of the evaluation.
+        out: the file for the results. None means the run's evaluation.json. If that cannot be written, stderr says so.
+
+    Returns:
+        All of evaluation.json.
 
     Raises:
-        RunError: if a file of the run folder cannot be read or written.
+        RunError: if a file of the run folder cannot be read, or `out` cannot be written.
         EncoderChanged: if the weights of a frozen encoder changed.
         Diverged: if a learning rate is too high.
     """
-    results = evaluate_frozen(subject, options)
+    record = Record(subject.folder, subject.step, out)
+    results = record.add(evaluate_frozen(subject, options))
     if has_labels(subject.images) and "linear-augmented" in options.protocols:
-        results = merge_evaluation(subject.folder, subject.step, evaluate_augmented(subject, options))
+        results = record.add(evaluate_augmented(subject, options))
     if has_labels(subject.images) and "finetune" in options.protocols:
-        results = merge_evaluation(subject.folder, subject.step, evaluate_fine_tuned(subject, options))
-    return format_table(results)
+        results = record.add(evaluate_fine_tuned(subject, options))
+    return results
 
 
 def evaluate_frozen(subject: Subject, options: Options) -> dict[str, Any]:
-    """Measure k-NN and the linear probe, for the encoder, the untrained encoder and pixels.
-
-    Returns:
-        The whole of evaluation.json.
-    """
+    """Measure k-NN and the linear probe, for the encoder, the untrained encoder and pixels."""
     images = subject.images
-    h = {}
+    h: dict[str, represent.Represented] = {}
     if {"knn", "linear"} & set(options.protocols):
-        h = {
-            "": _represent(subject, "trained", subject.step, subject.encoder),
-            "_untrained": _represent(subject, "untrained", 0, subject.build_untrained()),
-            "_pixels": represent.represent_pixels(images),
-        }
+        h[""] = _represent(subject, "trained", subject.step, subject.encoder)
+        try:
+            h["_untrained"] = _represent(subject, "untrained", 0, subject.build_untrained())
+        except ModelError as error:
+            _print(f"warning: The untrained encoder is left out. {error}")
+        h["_pixels"] = represent.represent_pixels(images)
     found = measure_frozen(h, images, subject.seed, subject.train_on, _print, options.protocols, options.seeds)
     transform = find_transform(subject.encoder, subject.scaling).describe(images.train.images.shape)
-    return merge_evaluation(subject.folder, subject.step, {**found, "transform": transform})
+    return {**found, "transform": transform}
 
 
 def _represent(subject: Subject, kind: str, step: int, encoder: tf.keras.Model) -> represent.Represented:

@@ -16,6 +16,7 @@ from lowlevel_simclr.config.choices import ENCODERS, STEMS
 from lowlevel_simclr.model import initial_values
 from lowlevel_simclr.model.batch_norm import FusedBatchNorm
 from lowlevel_simclr.model.convolution import Convolution
+from lowlevel_simclr.model.errors import ModelError
 from lowlevel_simclr.model.max_pooling import MaxPooling
 from lowlevel_simclr.model.pretrained import load_file, load_imagenet, take_folded_weights, turn_first_kernel
 
@@ -71,7 +72,7 @@ def build_encoder(
         A model (B, S, S, C) -> h (B, dim). It computes in the precision that is set. Its variables are float32.
 
     Raises:
-        ValueError: if there is no such encoder or stem, if the views are too small or have no channels, or if the
+        ModelError: if there is no such encoder or stem, if the views are too small or have no channels, or if the
             weights belong to another model or cannot be found.
 
     Examples:
@@ -80,7 +81,7 @@ def build_encoder(
         >>> f.output_shape
         (None, 64)
     """
-    _check_choice(name, stem, image_size, channels, weights)
+    refuse_choice(name, stem, image_size, channels, weights)
     shape = (image_size, image_size, channels)
     model = _build_resnet50(stem, shape, seed) if name == "resnet50" else _build_basic(name, stem, shape, seed)
     if weights == "imagenet":
@@ -103,26 +104,38 @@ def measure_reduction(name: str, stem: str) -> int:
     return 2 ** (stages - 1) * (4 if stem == "imagenet" else 1)
 
 
-def _check_choice(name: str, stem: str, image_size: int, channels: int, weights: str) -> None:
+def refuse_choice(name: str, stem: str, image_size: int, channels: int, weights: str = "random") -> None:
+    """Check that `build_encoder` can build an encoder, without building it.
+
+    Args:
+        name: see `build_encoder`.
+        stem: see `build_encoder`.
+        image_size: see `build_encoder`.
+        channels: see `build_encoder`.
+        weights: see `build_encoder`. Only the existence of a file is checked.
+
+    Raises:
+        ModelError: see `build_encoder`.
+    """
     if name not in ENCODERS:
-        raise ValueError(f"There is no encoder '{name}'. Use one of {', '.join(ENCODERS)}.")
+        raise ModelError(f"There is no encoder '{name}'. Use one of {', '.join(ENCODERS)}.")
     if stem not in STEMS:
-        raise ValueError(f"There is no stem '{stem}'. Use one of {', '.join(STEMS)}.")
+        raise ModelError(f"There is no stem '{stem}'. Use one of {', '.join(STEMS)}.")
     if channels < 1:
-        raise ValueError(f"Views cannot have {channels} channels. Use at least 1.")
+        raise ModelError(f"Views cannot have {channels} channels. Use at least 1.")
     least = measure_reduction(name, stem) // 2 + 1
     if image_size < least:
-        raise ValueError(
+        raise ModelError(
             f"Views of {image_size} pixels are too small for {name} with the {stem} stem: only one pixel would be left "
             f"before the last stage. Use an image size of {least} or more."
         )
     if weights == "imagenet" and (name, stem, channels) != ("resnet50", "imagenet", 3):
-        raise ValueError(
+        raise ModelError(
             f"ImageNet weights are for resnet50 with the imagenet stem and 3 channels, not for {name} with the {stem} "
             f"stem and {channels} channels. Use those, or random weights."
         )
     if weights not in ("random", "imagenet") and not Path(weights).is_file():
-        raise ValueError(f"There is no weights file '{weights}'. Give the path of a file, or random, or imagenet.")
+        raise ModelError(f"There is no weights file '{weights}'. Give the path of a file, or random, or imagenet.")
 
 
 def _make_input(shape: Shape) -> Any:

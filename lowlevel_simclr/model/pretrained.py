@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
+from lowlevel_simclr.model.errors import ModelError
 from lowlevel_simclr.model.stock_layers import build_in_stock_layers
+from lowlevel_simclr.runtime.files import open_regular_file
 
 layers = tf.keras.layers
 
@@ -20,7 +23,7 @@ def load_imagenet() -> tf.keras.Model:
     Keras takes the weights from ~/.keras/models, and downloads them there if they are missing.
 
     Raises:
-        ValueError: if the weights are not there and cannot be downloaded.
+        ModelError: if the weights are not there and cannot be downloaded.
     """
     folder = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models"
     try:
@@ -28,7 +31,7 @@ def load_imagenet() -> tf.keras.Model:
             include_top=False, weights="imagenet", input_shape=(None, None, 3), pooling="avg"
         )
     except Exception as error:  # Keras raises a plain Exception if a download fails
-        raise ValueError(
+        raise ModelError(
             f"The ImageNet weights of ResNet-50 could not be downloaded ({error}). Download {IMAGENET_FILE} yourself "
             f"and put it into {folder}."
         ) from error
@@ -74,18 +77,37 @@ def load_file(model: tf.keras.Model, path: str) -> None:
         path: path of the file.
 
     Raises:
-        ValueError: if the file is damaged or belongs to another model.
+        ModelError: if the file cannot be read, is damaged, belongs to another model, or contains NaN.
     """
+    _refuse_unreadable(path)
     twin = build_in_stock_layers(model)
     try:
         twin.load_weights(path)
+        model.set_weights(twin.get_weights())
     except Exception as error:  # Keras raises many types of error for a file that does not fit
-        if model.name == "resnet50" and _load_biased(model, path):
-            return
-        raise ValueError(
-            f"The weights in '{path}' do not fit {model.name} with this stem and this number of channels: {error}"
+        if model.name != "resnet50" or not _load_biased(model, path):
+            reason = " ".join(str(error).split())[:300]
+            raise ModelError(
+                f"The weights in '{path}' do not fit {model.name} with this stem and this number of channels, or the "
+                f"file is damaged. Use a file that Keras saved from this encoder. Keras says: {reason}"
+            ) from error
+    if not all(np.isfinite(array).all() for array in model.get_weights()):
+        raise ModelError(f"The weights in '{path}' contain NaN or infinite values. Use other --weights.")
+
+
+def _refuse_unreadable(path: str) -> None:
+    """Check that a path is a regular file that can be read, because Keras would wait for a FIFO.
+
+    Raises:
+        ModelError: if it is not.
+    """
+    try:
+        with open_regular_file(Path(path)):
+            pass
+    except OSError as error:
+        raise ModelError(
+            f"The weights in '{path}' cannot be read: {error.strerror or error}. Use a file that Keras saved."
         ) from error
-    model.set_weights(twin.get_weights())
 
 
 def _load_biased(model: tf.keras.Model, path: str) -> bool:

@@ -18,6 +18,10 @@ class RunError(RuntimeError):
     """The run folder cannot be used. The message says why and what to do."""
 
 
+class NotWritten(RunError):
+    """A file of the run folder cannot be written or read, for example because the disk is full or read-only."""
+
+
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file so that `path` holds either the old bytes or all of the new ones, even after a kill.
 
@@ -149,14 +153,14 @@ def lock_file(path: Path, wait: bool) -> BinaryIO:
 
 @contextlib.contextmanager
 def explain_os_errors(what: str, folder: Path) -> Iterator[None]:
-    """Turn an OSError inside the block into a RunError that says what to do.
+    """Turn an OSError inside the block into a NotWritten that says what to do.
 
     Args:
         what: verb phrase for the message "cannot WHAT FOLDER".
         folder: the folder that the message names.
 
     Raises:
-        RunError: if the block raises an OSError.
+        NotWritten: if the block raises an OSError.
     """
     try:
         yield
@@ -165,4 +169,4 @@ def explain_os_errors(what: str, folder: Path) -> Iterator[None]:
             remedy = "Free some disk space, then run the same command again."
         else:
             remedy = "Check its permissions, or choose another folder with --out."
-        raise RunError(f"Cannot {what} {folder}: {error.strerror or error}. {remedy}") from error
+        raise NotWritten(f"Cannot {what} {folder}: {error.strerror or error}. {remedy}") from error

@@ -143,6 +143,26 @@ def _list_files(folder: Path) -> dict[int, Path]:
 # Reading
 
 
+def has_any(folder: Path) -> bool:
+    """Return whether a folder holds a checkpoint, damaged or not.
+
+    Raises:
+        CheckpointError: if the folder cannot be listed.
+    """
+    try:
+        return bool(_list_files(folder))
+    except OSError as error:
+        raise _explain_unreadable(folder, error) from error
+
+
+def _explain_unreadable(folder: Path, error: OSError | MemoryError) -> CheckpointError:
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return CheckpointError(
+        f"Cannot read the checkpoints in {folder}: {reason}. Nothing was changed. Check their permissions, then "
+        "run the same command again."
+    )
+
+
 def load(path: Path) -> Checkpoint:
     """Load the checkpoint in a file.
 
@@ -215,11 +235,7 @@ def load_latest(folder: Path) -> Checkpoint | None:
             except DamageError as error:
                 print(f"{files[step]} cannot be used ({error}). Trying the previous checkpoint.", file=sys.stderr)
     except (OSError, MemoryError) as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise CheckpointError(
-            f"Cannot read the checkpoints in {folder}: {reason}. Nothing was changed. Check their permissions, then "
-            "run the same command again."
-        ) from error
+        raise _explain_unreadable(folder, error) from error
     if files:
         raise CheckpointError(
             f"None of the {len(files)} checkpoints in {folder} can be used. Nothing was changed. Restore a good one, "

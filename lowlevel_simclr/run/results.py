@@ -12,6 +12,7 @@ from typing import Any
 
 from lowlevel_simclr.run.atomic import (
     DamagedFile,
+    NotWritten,
     RunError,
     explain_os_errors,
     lock_file,
@@ -24,6 +25,7 @@ from lowlevel_simclr.runtime.files import read_regular_file
 
 Row = dict[str, Any]  # one step: "step" (int) and numbers; NaN and infinite numbers are null
 METRICS = "metrics.jsonl"  # one row per step
+EVALUATION = "evaluation.json"
 EVALUATION_LOCK = ".evaluation.lock"
 
 
@@ -55,6 +57,16 @@ def read_data(folder: Path) -> dict[str, Any] | None:
             "without comparing the images with those of the run."
         )
     return found
+
+
+def find_write_error(folder: Path) -> NotWritten | None:
+    """Return why results cannot be added to the files of a folder, or None if they can."""
+    try:
+        with explain_os_errors("write the results of", folder):
+            lock_file(folder / EVALUATION_LOCK, wait=True).close()
+    except NotWritten as error:
+        return error
+    return None
 
 
 def _is_whole(value: Any) -> bool:
@@ -113,9 +125,9 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
     Raises:
         RunError: if the file is not JSON, or if its values have other types than `merge_evaluation` wrote.
     """
-    found = read_results(folder / "evaluation.json")
+    found = read_results(folder / EVALUATION)
     if found and not _is_evaluation(found):
-        raise RunError(f"{folder / 'evaluation.json'} is damaged. Remove it, and evaluate again.")
+        raise RunError(f"{folder / EVALUATION} is damaged. Remove it, and evaluate again.")
     return found
 
 
@@ -168,13 +180,13 @@ def _is_fraction(text: str) -> bool:
         return False
 
 
-def merge_evaluation(folder: Path, step: int, results: Mapping[str, Any]) -> dict[str, Any]:
+def merge_evaluation(path: Path, step: int, results: Mapping[str, Any]) -> dict[str, Any]:
     """Add results about the encoder of a step to evaluation.json, see `merge_results`.
 
     Results of an earlier step, or without a step, are removed first.
 
     Args:
-        folder: the run folder.
+        path: evaluation.json of the run, or another file to keep the results in. Its folder must exist.
         step: number of steps that the encoder was trained.
         results: keys of evaluation.json, such as {"schema": 1, "knn": {"20": 0.93}}. Accuracies are in [0, 1].
 
@@ -187,7 +199,6 @@ def merge_evaluation(folder: Path, step: int, results: Mapping[str, Any]) -> dic
         RunError: if evaluation.json cannot be written, or is about a later step.
         ValueError: if a result is NaN or infinite.
     """
-    path = folder / "evaluation.json"
 
     def of_this_step(old: Mapping[str, Any]) -> Mapping[str, Any]:
         if not _is_evaluation(old):
@@ -259,15 +270,15 @@ def merge_results(
         ValueError: if a number is NaN or infinite.
     """
     with explain_os_errors("write the results of", path.parent), lock_file(path.parent / EVALUATION_LOCK, wait=True):
-        merged = _merge(kept(read_or_set_aside(path)), results)
+        merged = merge(kept(read_or_set_aside(path)), results)
         write_json(path, merged)
     return merged
 
 
-def _merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `old` with the values of `new`. Objects are merged key by key."""
+def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `old` with the values of `new`. Objects are merged key by key, and other values are replaced."""
     both = dict(old)
     for name, value in new.items():
         nested = isinstance(value, Mapping) and isinstance(both.get(name), Mapping)
-        both[name] = _merge(both[name], value) if nested else value
+        both[name] = merge(both[name], value) if nested else value
     return both

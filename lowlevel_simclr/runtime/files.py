@@ -6,8 +6,29 @@ import errno
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 LARGEST_TEXT = 2**30  # bytes of a text file that is read whole. metrics.jsonl of a million steps has 0.2 GB.
+
+
+def open_regular_file(path: Path) -> BinaryIO:
+    """Open a regular file, or a link to one, for reading. A FIFO or a device is not opened.
+
+    Args:
+        path: the file.
+
+    Raises:
+        OSError: if the file cannot be opened, or is not a regular file.
+    """
+    # Opening a FIFO to read it waits for a writer, unless it is opened without waiting.
+    file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    mode = os.fstat(file.fileno()).st_mode
+    if stat.S_ISREG(mode):
+        return file
+    file.close()
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "It is a folder, not a file", str(path))
+    raise OSError(errno.EINVAL, "It is not a regular file", str(path))
 
 
 def read_regular_file(path: Path, at_most: int = LARGEST_TEXT) -> bytes:
@@ -20,13 +41,7 @@ def read_regular_file(path: Path, at_most: int = LARGEST_TEXT) -> bytes:
     Raises:
         OSError: if the file cannot be read, is not a regular file, or is larger than `at_most`.
     """
-    # Opening a FIFO to read it waits for a writer, unless it is opened without waiting.
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        found = os.fstat(file.fileno())
-        if stat.S_ISDIR(found.st_mode):
-            raise IsADirectoryError(errno.EISDIR, "It is a folder, not a file", str(path))
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "It is not a regular file", str(path))
+    with open_regular_file(path) as file:
         data = file.read(at_most + 1)
     if len(data) > at_most:
         raise OSError(errno.EFBIG, f"It is larger than {at_most} bytes", str(path))

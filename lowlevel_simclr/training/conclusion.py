@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import tensorflow as tf
 from tqdm import tqdm
 
 from lowlevel_simclr.data.dataset import DataSet
 from lowlevel_simclr.data.transform import find_transform
 from lowlevel_simclr.evaluation import export, represent, summary
 from lowlevel_simclr.evaluation.knn import measure_knn
+from lowlevel_simclr.model.errors import ModelError
 from lowlevel_simclr.run.folder import Run
-from lowlevel_simclr.run.results import merge_evaluation
+from lowlevel_simclr.run.results import EVALUATION, merge_evaluation
 from lowlevel_simclr.training.learner import Learner, build_learner
 from lowlevel_simclr.training.messages import print_results
 from lowlevel_simclr.training.pictures import draw_results
@@ -38,25 +40,40 @@ def conclude(plan: Plan, run: Run, images: DataSet, learner: Learner, sample: Da
         RunError: if a file cannot be written.
         ValueError: if h is NaN or infinite.
     """
-    channels = images.train.images.shape[-1]
-    encoder = build_learner(dataclasses.replace(plan, precision="float32"), channels).encoder  # still untrained
-    baselines = {}
-    if sample is not None:
-        baselines = {
-            "pixels": measure_knn(None, sample),
-            "untrained encoder": measure_knn(encoder, sample, plan.scaling),
-        }
+    encoder = _build_untrained(plan, images)
+    untrained = {}
+    baselines = {"pixels": measure_knn(None, sample)} if sample is not None else {}
     tqdm.write("evaluating ...")
-    h_untrained = represent.represent_splits(encoder, images, plan.scaling)
+    if encoder is None:
+        random = dataclasses.replace(plan, model=dataclasses.replace(plan.model, weights="random"))
+        encoder = _build_encoder(random, images)
+    else:
+        if sample is not None:
+            baselines["untrained encoder"] = measure_knn(encoder, sample, plan.scaling)
+        untrained = {"_untrained": represent.represent_splits(encoder, images, plan.scaling)}
     encoder.set_weights(learner.encoder.get_weights())
     h = represent.represent_splits(encoder, images, plan.scaling)
     transform = find_transform(encoder, plan.scaling)
     export.save_encoder(run.folder, export.add_preprocessing(encoder, plan.scaling))
-    rows = {"": h, "_untrained": h_untrained, "_pixels": represent.represent_pixels(images)}
+    rows = {"": h, **untrained, "_pixels": represent.represent_pixels(images)}
     results = summary.measure_frozen(rows, images, plan.seed, plan.train_on)
     results["transform"] = transform.describe(images.train.images.shape)
-    evaluation = merge_evaluation(run.folder, int(learner.step.numpy()), results)
-    draw_results(plan, run, images, h, h_untrained, baselines)
+    evaluation = merge_evaluation(run.folder / EVALUATION, int(learner.step.numpy()), results)
+    draw_results(plan, run, images, h, untrained.get("_untrained"), baselines)
     run.write_peak_memory()
     print_results(plan, run, evaluation)
     return evaluation
+
+
+def _build_untrained(plan: Plan, images: DataSet) -> tf.keras.Model | None:
+    """Return the encoder with its initial weights, or None if their file cannot be used any more."""
+    try:
+        return _build_encoder(plan, images)
+    except ModelError as error:
+        tqdm.write(f"warning: The untrained encoder is left out of the evaluation. {error}")
+        return None
+
+
+def _build_encoder(plan: Plan, images: DataSet) -> tf.keras.Model:
+    """Return the encoder of a plan before its first step, in float32."""
+    return build_learner(dataclasses.replace(plan, precision="float32"), images.train.images.shape[-1]).encoder

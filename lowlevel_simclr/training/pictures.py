@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -34,31 +36,56 @@ def draw_views(plan: Plan, images: DataSet, path: Path) -> None:
 
 
 def draw_results(
-    plan: Plan, run: Run, images: DataSet, h: Represented, h_untrained: Represented, baselines: dict[str, float]
+    plan: Plan, run: Run, images: DataSet, h: Represented, h_untrained: Represented | None, baselines: dict[str, float]
 ) -> None:
     """Draw learning.png, embedding.png and neighbours.png.
+
+    A picture that cannot be drawn or written never ends a run. stderr names it.
 
     Args:
         plan: the plan of the run.
         run: the run whose folder holds the pictures.
         images: the data set of the run.
         h: the representations by the trained encoder.
-        h_untrained: the representations by the untrained encoder.
+        h_untrained: the representations by the untrained encoder, if there is one.
         baselines: k-NN accuracies in [0, 1], by name, to draw beside the curve of k-NN.
     """
-    test, folder = images.test, run.plots
-    chance = compute_chance_loss(plan.batch_size, plan.loss_reduction)
-    plots.plot_learning(folder / "learning.png", read_metrics(run.folder), chance, baselines)
-    some = slice(0, MAPPED)
-    plots.plot_embedding(
-        folder / "embedding.png", h_untrained.test[some], h.test[some], test.labels[some], images.classes, plan.seed
-    )
-    found = knn.find_neighbours(h, QUERIES, 5, test.labels)
-    plots.plot_neighbours(
-        folder / "neighbours.png",
-        test.images[found.queries],
-        images.train.images[found.neighbours],
-        test.labels[found.queries],
-        images.train.labels[found.neighbours],
-        images.classes,
-    )
+    test, folder, some = images.test, run.plots, slice(0, MAPPED)
+
+    def draw_learning(path: Path) -> None:
+        chance = compute_chance_loss(plan.batch_size, plan.loss_reduction)
+        plots.plot_learning(path, read_metrics(run.folder), chance, baselines)
+
+    def draw_embedding(path: Path) -> None:
+        kinds = {"untrained": h_untrained, "trained": h}
+        maps = {name: rows.test[some] for name, rows in kinds.items() if rows is not None}
+        plots.plot_embedding(path, maps, test.labels[some], images.classes, plan.seed)
+
+    def draw_neighbours(path: Path) -> None:
+        found = knn.find_neighbours(h, QUERIES, 5, test.labels)
+        plots.plot_neighbours(
+            path,
+            test.images[found.queries],
+            images.train.images[found.neighbours],
+            test.labels[found.queries],
+            images.train.labels[found.neighbours],
+            images.classes,
+        )
+
+    draw_or_name(folder / "learning.png", draw_learning)
+    draw_or_name(folder / "embedding.png", draw_embedding)
+    draw_or_name(folder / "neighbours.png", draw_neighbours)
+
+
+def draw_or_name(path: Path, draw: Callable[[Path], object]) -> None:
+    """Draw a picture. If that fails, name it on stderr with the reason, because a picture must never end a run.
+
+    Args:
+        path: the picture.
+        draw: the function that draws it and writes it to the path.
+    """
+    try:
+        draw(path)
+    except Exception as error:  # noqa: BLE001, any mistake in a picture costs less than the run
+        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        print(f"warning: {path} could not be drawn ({reason}). The run goes on without it.", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator
@@ -21,10 +22,10 @@ from lowlevel_simclr.training import profiler
 from lowlevel_simclr.training.background import BackgroundWorker
 from lowlevel_simclr.training.calendar import make_calendar
 from lowlevel_simclr.training.conclusion import conclude
-from lowlevel_simclr.training.learner import build_learner
+from lowlevel_simclr.training.learner import Learner, build_learner
 from lowlevel_simclr.training.loop import make_fetch, make_steps
 from lowlevel_simclr.training.messages import print_start
-from lowlevel_simclr.training.pictures import draw_views
+from lowlevel_simclr.training.pictures import draw_or_name, draw_views
 from lowlevel_simclr.training.plan import Plan
 from lowlevel_simclr.training.progress import Progress
 from lowlevel_simclr.training.replicas import choose_own_rows
@@ -39,22 +40,22 @@ StopRequest = Callable[[], str | None]  # returns the name of the signal that as
 class Session:
     """The parts of a run while this process trains it. `finish` does everything, in order."""
 
-    def __init__(self, plan: Plan, images: DataSet, run: Run, team: Team, profile: bool = False) -> None:
-        """Build the learner of each local replica, restore the last checkpoint, and print what will be trained.
+    def __init__(
+        self, plan: Plan, images: DataSet, run: Run, team: Team, learners: list[Learner], profile: bool = False
+    ) -> None:
+        """Restore the last checkpoint, and print what will be trained.
 
         Args:
             plan: the plan of the run.
             images: the data set of the run.
             run: the run folder.
             team: the replicas.
+            learners: the learner of each local replica, see `build_learners`.
             profile: whether to profile the steps of one host call.
         """
         self.plan, self.images, self.run, self.team, self.profile = plan, images, run, team, profile
-        self.learners = []
-        for replica in team.local:
-            with tf.device(replica.device or None):
-                self.learners.append(build_learner(plan, images.train.images.shape[-1]))
-        self.learner = self.learners[0]  # all learners have the same state
+        self.learners = learners
+        self.learner = learners[0]  # all learners have the same state
         run.write_variables(describe_variables(self.learner.optimizer))
         self.sample = draw_knn_sample(images, plan.seed)
         self.calendar = make_calendar(plan, restore_state(run, team, self.learners), self.sample is not None)
@@ -106,7 +107,8 @@ class Session:
                 beside.do(functools.partial(progress.record, done, metrics, seconds, knn))
                 if calls == 1:  # not before the first call, because the user waits for the first step
                     beside.do(functools.partial(check_state, done + count, self.learner.snapshot()))
-                    beside.do(functools.partial(draw_views, self.plan, self.images, self.run.plots / "views.png"))
+                    draw = functools.partial(draw_views, self.plan, self.images)
+                    beside.do(functools.partial(draw_or_name, self.run.plots / "views.png", draw))
                 done += count
                 stops = ask_any(workers, bool(asked()))
                 if (calendar.is_checkpoint_due(done) or stops) and workers.chief:
@@ -159,6 +161,27 @@ class Session:
         if self.team.workers.chief and self.sample and self.calendar.is_knn_due(done):
             return measure_knn(self.learner.encoder, self.sample, self.plan.scaling)
         return None
+
+
+def build_learners(plan: Plan, channels: int, team: Team, resumes: bool) -> list[Learner]:
+    """Return the learner of each local replica, before the run folder is begun.
+
+    Args:
+        plan: the plan of the run.
+        channels: C, the channels of an image.
+        team: the replicas.
+        resumes: whether a checkpoint will replace the initial weights. Then a file of them is not needed.
+
+    Raises:
+        ModelError: if the settings of the encoder do not fit the images, or if its initial weights cannot be used.
+    """
+    if resumes:
+        plan = dataclasses.replace(plan, model=dataclasses.replace(plan.model, weights="random"))
+    learners = []
+    for replica in team.local:
+        with tf.device(replica.device or None):
+            learners.append(build_learner(plan, channels))
+    return learners
 
 
 def _call(steps: Callable[..., Metrics], batches: list[Iterator[Batch]], count: int) -> Metrics:

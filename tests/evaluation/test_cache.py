@@ -131,6 +131,6 @@ def test_damaged_accuracies_are_measured_again(tmp_path: Path, content: str) -> 
 
 def test_damaged_accuracies_are_kept_beside_the_new_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / cache.FILE).write_text("{")
-    cache.ScoreStore(tmp_path, "finetune", {}).get(0)
+    cache.ScoreStore(tmp_path, "finetune", {}).put(0.5, 0)
     assert (tmp_path / f"{cache.FILE}.damaged").read_text() == "{"
     assert f"It is kept as {cache.FILE}.damaged." in capsys.readouterr().err

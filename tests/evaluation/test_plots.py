@@ -217,7 +217,7 @@ def points(figure: Figure) -> list[list[np.ndarray]]:
 
 def test_an_embedding_shows_all_images_twice_by_class(tmp_path: Path, figures: list[Figure]) -> None:
     h, labels = clouds(60, 3)
-    plots.plot_embedding(tmp_path / "e.png", h[::-1], h, labels, CLASSES[:3], seed=0)
+    plots.plot_embedding(tmp_path / "e.png", {"untrained": h[::-1], "trained": h}, labels, CLASSES[:3], seed=0)
     assert [[len(part) for part in panel] for panel in points(figures[0])] == [[20] * 3] * 2
     assert [text.get_text() for text in figures[0].legends[0].get_texts()] == list(CLASSES[:3])
     assert ["untrained" in axes.get_title(loc="left") for axes in figures[0].axes] == [True, False]
@@ -231,7 +231,7 @@ def test_an_embedding_shows_all_images_twice_by_class(tmp_path: Path, figures: l
 def test_labels_colour_and_move_nothing(tmp_path: Path, figures: list[Figure]) -> None:
     h, labels = clouds(40, 2)
     for given in (labels, 1 - labels):
-        plots.plot_embedding(tmp_path / "e.png", h, h, given, CLASSES[:2], seed=0)
+        plots.plot_embedding(tmp_path / "e.png", {"untrained": h, "trained": h}, given, CLASSES[:2], seed=0)
     (one, _), (other, _) = points(figures[0]), points(figures[1])
     np.testing.assert_array_equal(one[0], other[1])
     np.testing.assert_array_equal(one[1], other[0])
@@ -239,21 +239,21 @@ def test_labels_colour_and_move_nothing(tmp_path: Path, figures: list[Figure]) -
 
 def test_only_ten_classes_have_a_colour(tmp_path: Path, figures: list[Figure]) -> None:
     h, labels = clouds(48, 12)
-    plots.plot_embedding(tmp_path / "e.png", h, h, labels, CLASSES, seed=0)
+    plots.plot_embedding(tmp_path / "e.png", {"untrained": h, "trained": h}, labels, CLASSES, seed=0)
     names = [text.get_text() for text in figures[0].legends[0].get_texts()]
     assert names == ["other classes", *CLASSES[:10]]
 
 
 def test_unlabelled_images_are_drawn_pale(tmp_path: Path, figures: list[Figure]) -> None:
     h, _ = clouds(20, 2)
-    plots.plot_embedding(tmp_path / "e.png", h, h, np.full(20, -1), (), seed=0)
+    plots.plot_embedding(tmp_path / "e.png", {"untrained": h, "trained": h}, np.full(20, -1), (), seed=0)
     assert [[len(part) for part in panel] for panel in points(figures[0])] == [[20], [20]]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 30])
 def test_few_or_collapsed_rows_are_drawn(tmp_path: Path, figures: list[Figure], count: int) -> None:
     plots.plot_embedding(
-        tmp_path / "e.png", np.ones((count, 8)), np.zeros((count, 8)), np.zeros(count), CLASSES[:1], seed=0
+        tmp_path / "e.png", {"a": np.ones((count, 8)), "b": np.zeros((count, 8))}, np.zeros(count), CLASSES[:1], seed=0
     )
     for panel in points(figures[0]):
         np.testing.assert_allclose(panel[0], 0, atol=1e-6)  # one spot: what a collapsed encoder shows

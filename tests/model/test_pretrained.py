@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import tensorflow as tf
 
 from lowlevel_simclr.config.settings import CAFFE
 from lowlevel_simclr.model import encoder
+from lowlevel_simclr.model.errors import ModelError
+from lowlevel_simclr.model.stock_layers import build_in_stock_layers
 
 
 def test_a_download_that_fails_names_the_file_and_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,3 +70,59 @@ def test_a_file_of_kerass_resnet50_is_taken_without_its_biases(tmp_path: Path) -
         wanted = theirs(views(32, size), training=training).numpy()
         found = ours(views(32, size), training=training).numpy()
         assert np.abs(found - wanted).max() <= 1e-3 * np.abs(wanted).max(), training
+
+
+# Files that are no weights
+
+
+def save_weights(path: Path, spoil: bool = False) -> None:
+    """Weights of a ResNet-20 in stock layers, with a NaN if asked for."""
+    twin = encoder.build_encoder("resnet20", "cifar", 8)
+    stock = build_in_stock_layers(twin)
+    weights = twin.get_weights()
+    if spoil:
+        weights[0][0, 0, 0, 0] = np.nan
+    stock.set_weights(weights)
+    stock.save_weights(path)
+
+
+def write_other_hdf5(path: Path) -> None:
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        file["numbers"] = np.arange(10)
+
+
+def cut_weights(path: Path) -> None:
+    save_weights(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+NO_WEIGHTS = {
+    "missing": lambda path: None,
+    "empty": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_text("weights"),
+    "a folder": lambda path: path.mkdir(),
+    "a FIFO": os.mkfifo,
+    "a device": lambda path: path.symlink_to("/dev/zero"),
+    "another HDF5 file": write_other_hdf5,
+    "cut": cut_weights,
+    "NaN": lambda path: save_weights(path, spoil=True),
+}
+
+
+@pytest.mark.parametrize("make", NO_WEIGHTS.values(), ids=NO_WEIGHTS)
+def test_a_file_that_is_no_weights_is_named(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    file = tmp_path / "encoder.weights.h5"
+    make(file)
+    with pytest.raises(ModelError, match="encoder.weights.h5"):
+        encoder.build_encoder("resnet20", "cifar", 8, weights=str(file))
+
+
+def test_weights_of_another_encoder_are_named_in_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "encoder.weights.h5"
+    save_weights(file)
+    with pytest.raises(ModelError, match="do not fit resnet18") as refused:
+        encoder.build_encoder("resnet18", "cifar", 8, weights=str(file))
+    assert "\n" not in str(refused.value)
+    encoder.build_encoder("resnet20", "cifar", 8, weights=str(file))

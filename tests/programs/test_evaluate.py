@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -136,3 +137,30 @@ def test_what_cannot_be_measured_is_refused_at_once(
 def test_a_folder_without_a_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate.main([str(tmp_path)]) == 1
     assert "is not a run folder" in capsys.readouterr().err
+
+
+def test_results_go_to_the_file_of_out(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_few_shapes(monkeypatch)
+    (run / "evaluation.json").unlink(missing_ok=True)
+    assert evaluate.main([str(run), "--protocol", "knn", "--out", str(tmp_path / "results.json")]) == 0
+    assert "knn" in json.loads((tmp_path / "results.json").read_text())
+    assert not (run / "evaluation.json").exists()
+
+
+def test_a_run_is_evaluated_without_the_file_of_its_initial_weights(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw_few_shapes(monkeypatch)
+    moved = tmp_path / "moved"
+    shutil.copytree(run, moved)
+    config = json.loads((run / "config.json").read_text())
+    config["model"]["weights"] = str(tmp_path / "gone.weights.h5")
+    (moved / "config.json").write_text(json.dumps(config))
+    assert evaluate.main([str(moved), "--protocol", "knn"]) == 0
+    said = capsys.readouterr().out
+    assert (
+        "The untrained encoder is left out" in said
+        and "trained encoder  " in said
+        and "untrained encoder  " not in said
+    )
+    assert "knn_untrained" not in evaluation_of(moved)

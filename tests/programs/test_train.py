@@ -19,7 +19,9 @@ import tensorflow as tf
 from bench.learning import run_memory
 from lowlevel_simclr import evaluate, ops, train
 from lowlevel_simclr.data import batches
+from lowlevel_simclr.evaluation import plots
 from lowlevel_simclr.model import encoder
+from lowlevel_simclr.model.stock_layers import build_in_stock_layers
 from lowlevel_simclr.ops import lars_update_all
 from lowlevel_simclr.run import checkpoint, results
 from lowlevel_simclr.training import loop, progress, step
@@ -373,3 +375,77 @@ def test_a_run_killed_ten_times_ends_in_the_same_bits(tmp_path: Path) -> None:
     assert_same_state(tmp_path / "whole", out)
     losses = [[row["loss"] for row in results.read_metrics(tmp_path / name)] for name in ("whole", "killed")]
     assert losses[0] == losses[1] and len(losses[0]) == 500
+
+
+# Initial weights
+
+
+def save_weights(path: Path, spoil: bool = False) -> None:
+    """Weights of the small encoder in stock layers, with a NaN if asked for."""
+    stock = build_in_stock_layers(encoder.build_encoder("resnet20", "cifar", 8, seed=3))
+    weights = stock.get_weights()
+    if spoil:
+        weights[0][...] = np.nan
+    stock.set_weights(weights)
+    stock.save_weights(path)
+
+
+@pytest.mark.usefixtures("training_alone")
+@pytest.mark.parametrize("make", [lambda path: None, Path.touch, lambda path: save_weights(path, spoil=True)])
+def test_wrong_weights_leave_no_folder_behind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], make: Callable[[Path], None]
+) -> None:
+    file = tmp_path / "f.weights.h5"
+    make(file)
+    assert run(tmp_path / "run", "--steps", "2", "--weights", str(file)) == 1
+    said = capsys.readouterr().err
+    assert "error: " in said and "f.weights.h5" in said and not (tmp_path / "run").exists()
+    assert run(tmp_path / "run", "--steps", "2") == 0  # the corrected command
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--encoder", "resnet50", "--weights", "imagenet"],
+        ["--image-size", "8", "--encoder", "resnet50", "--stem", "imagenet"],
+    ],
+)
+def test_settings_of_the_encoder_that_do_not_fit_are_refused_before_the_images_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, flags: list[str]
+) -> None:
+    monkeypatch.setattr("lowlevel_simclr.api.session.load_images", lambda *given, **more: pytest.fail("read"))
+    assert run(tmp_path / "run", *flags) == 1
+    assert "error: " in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_a_run_goes_on_without_the_file_of_its_initial_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "f.weights.h5"
+    save_weights(file)
+    flags = ["--weights", str(file), "--checkpoint-every", "2"]
+    assert run(tmp_path / "whole", "--steps", "4", *flags) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(progress, "refuse_non_finite_loss", cut_off_at(3))
+        assert run(tmp_path / "run", "--steps", "4", *flags) == 1
+    file.unlink()
+    assert run(tmp_path / "run", "--steps", "4", *flags) == 0
+    assert_same_state(tmp_path / "whole", tmp_path / "run")
+    assert "The untrained encoder is left out" in "".join(capsys.readouterr())
+    assert "linear_untrained" not in results.read_evaluation(tmp_path / "run")
+    assert (tmp_path / "run" / "plots" / "embedding.png").exists()
+
+
+def test_pictures_that_fail_cost_the_run_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path, *given: object) -> None:
+        raise ValueError("cannot be drawn")
+
+    for name in ("plot_views", "plot_learning", "plot_embedding"):
+        monkeypatch.setattr(plots, name, fail)
+    assert run(tmp_path / "run", "--steps", "2") == 0
+    said = capsys.readouterr().err
+    assert all(f"{name}.png could not be drawn" in said for name in ("views", "learning", "embedding"))
+    assert [path.name for path in (tmp_path / "run" / "plots").iterdir()] == ["neighbours.png"]
+    assert (tmp_path / "run" / "encoder.keras").exists() and (tmp_path / "run" / "evaluation.json").exists()

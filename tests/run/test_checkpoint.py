@@ -374,8 +374,9 @@ while True:
 
 def test_killed_at_any_moment_the_newest_whole_checkpoint_is_there(tmp_path):
     """A process that does nothing but save loses at most the save in flight, never an earlier one."""
-    drawn, reached = random.Random(0), 0
-    for _ in range(5):
+    drawn, reached, kills = random.Random(0), 0, 0
+    while kills < 5 or (reached == 0 and kills < 50):  # a busy machine may kill five times before the first save
+        kills += 1
         command = [sys.executable, "-c", SAVES_FOR_EVER, str(tmp_path)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(checkpoint.__file__).parents[1]) as child:
             first = child.stdout.readline()

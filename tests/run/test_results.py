@@ -12,7 +12,7 @@ import pytest
 
 from lowlevel_simclr.run.atomic import RunError
 from lowlevel_simclr.run.folder import Run
-from lowlevel_simclr.run.results import merge_evaluation, read_config, read_evaluation, read_metrics
+from lowlevel_simclr.run.results import EVALUATION, merge_evaluation, read_config, read_evaluation, read_metrics
 from tests.support.open_runs import make_row
 
 # Configuration
@@ -103,8 +103,10 @@ def test_a_full_disk_is_told_with_the_metrics(run):
 
 def test_results_are_merged_key_by_key(run):
     assert read_evaluation(run.folder) == {}
-    merge_evaluation(run.folder, 7, {"schema": 1, "knn": {"20": 0.9, "200": 0.8}, "linear": 0.7})
-    both = merge_evaluation(run.folder, 7, {"knn": {"20": 0.95}, "linear": 0.75, "finetune": {"0.01": 0.5}})
+    merge_evaluation(run.folder / EVALUATION, 7, {"schema": 1, "knn": {"20": 0.9, "200": 0.8}, "linear": 0.7})
+    both = merge_evaluation(
+        run.folder / EVALUATION, 7, {"knn": {"20": 0.95}, "linear": 0.75, "finetune": {"0.01": 0.5}}
+    )
     assert both == read_evaluation(run.folder)
     assert both == {
         "schema": 1,
@@ -118,29 +120,33 @@ def test_results_are_merged_key_by_key(run):
 @pytest.mark.parametrize("old", [{"step": 10, "linear": 0.5}, {"linear": 0.5}])
 def test_results_of_an_earlier_or_unknown_step_make_room(run, old):
     (run.folder / "evaluation.json").write_text(json.dumps(old))
-    assert merge_evaluation(run.folder, 20, {"knn": {"20": 0.9}}) == {"step": 20, "knn": {"20": 0.9}}
+    assert merge_evaluation(run.folder / EVALUATION, 20, {"knn": {"20": 0.9}}) == {"step": 20, "knn": {"20": 0.9}}
 
 
 def test_results_of_a_later_step_stay_and_the_earlier_ones_are_refused(run):
-    later = merge_evaluation(run.folder, 20, {"linear": 0.9})
+    later = merge_evaluation(run.folder / EVALUATION, 20, {"linear": 0.9})
     with pytest.raises(RunError, match=r"already has results of step 20, and these are of step 10.*Evaluate again"):
-        merge_evaluation(run.folder, 10, {"linear": 0.5, "finetune": {"1": 0.6}})
+        merge_evaluation(run.folder / EVALUATION, 10, {"linear": 0.5, "finetune": {"1": 0.6}})
     assert read_evaluation(run.folder) == later
 
 
 def test_results_that_are_not_finite_are_refused_and_the_file_stays(run):
-    merge_evaluation(run.folder, 7, {"linear": 0.7})
+    merge_evaluation(run.folder / EVALUATION, 7, {"linear": 0.7})
     with pytest.raises(ValueError, match="not JSON compliant"):
-        merge_evaluation(run.folder, 7, {"linear": math.nan})
+        merge_evaluation(run.folder / EVALUATION, 7, {"linear": math.nan})
     assert read_evaluation(run.folder) == {"step": 7, "linear": 0.7}
 
 
 def test_nothing_is_lost_when_several_add_results_at_once(run):
     with ThreadPoolExecutor(4) as several:
-        list(several.map(lambda i: merge_evaluation(run.folder, 7, {"finetune": {str(i): i / 40}}), range(40)))
+        list(
+            several.map(
+                lambda i: merge_evaluation(run.folder / EVALUATION, 7, {"finetune": {str(i): i / 40}}), range(40)
+            )
+        )
     assert read_evaluation(run.folder) == {"step": 7, "finetune": {str(i): i / 40 for i in range(40)}}
 
 
 def test_an_evaluation_does_not_wait_for_training_to_end(run):
     assert isinstance(run, Run)
-    assert merge_evaluation(run.folder, 7, {"linear": 0.7}) == {"step": 7, "linear": 0.7}
+    assert merge_evaluation(run.folder / EVALUATION, 7, {"linear": 0.7}) == {"step": 7, "linear": 0.7}

@@ -107,7 +107,7 @@ def test_evaluation_is_set_aside_for_the_new_one(tmp_path: Path, make: Callable[
     make(tmp_path / "evaluation.json")
     with pytest.raises(RunError, match="evaluation.json"):
         results.read_evaluation(tmp_path)
-    assert results.merge_evaluation(tmp_path, 4, {"linear": 0.5}) == {"linear": 0.5, "step": 4}
+    assert results.merge_evaluation(tmp_path / results.EVALUATION, 4, {"linear": 0.5}) == {"linear": 0.5, "step": 4}
     assert results.read_evaluation(tmp_path) == {"linear": 0.5, "step": 4}
     assert os.path.lexists(tmp_path / "evaluation.json.damaged")
 
@@ -134,7 +134,7 @@ def test_evaluation_with_another_type(tmp_path: Path, content: object) -> None:
     (tmp_path / "evaluation.json").write_text(json.dumps(content))
     with pytest.raises(RunError, match="evaluation.json is damaged"):
         results.read_evaluation(tmp_path)
-    assert results.merge_evaluation(tmp_path, 4, {"linear": 0.5}) == {"linear": 0.5, "step": 4}
+    assert results.merge_evaluation(tmp_path / results.EVALUATION, 4, {"linear": 0.5}) == {"linear": 0.5, "step": 4}
     assert json.loads((tmp_path / "evaluation.json.damaged").read_text()) == content
 
 
@@ -152,7 +152,7 @@ def test_a_whole_evaluation_is_no_damage(tmp_path: Path) -> None:
         "transform": "scaled",
         "step": 4,
     }
-    assert results.merge_evaluation(tmp_path, 4, whole) == whole
+    assert results.merge_evaluation(tmp_path / results.EVALUATION, 4, whole) == whole
     assert results.read_evaluation(tmp_path) == whole
 
 
