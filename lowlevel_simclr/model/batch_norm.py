@@ -33,7 +33,7 @@ class BatchStatistics:
             together, so a group has 2 x `group` rows.
         gather: function that takes this replica's tensor (1, ...) and returns the tensors of all R replicas (R, ...).
             If it is None, the statistics are those of this replica alone.
-        total: function that returns the sum of a tensor over the replicas. Needed only with `gather`.
+        add_up: function that returns the sum of a tensor over the replicas. Needed only with `gather`.
     """
 
     moves: bool = True
@@ -41,7 +41,7 @@ class BatchStatistics:
     share: float = 1.0
     group: int = 0
     gather: Callable[[tf.Tensor], tf.Tensor] | None = None
-    total: Callable[[tf.Tensor], tf.Tensor] | None = None
+    add_up: Callable[[tf.Tensor], tf.Tensor] | None = None
 
 
 _traced = threading.local()  # each replica runs in its own thread
@@ -134,9 +134,9 @@ class FusedBatchNorm(tf.keras.layers.BatchNormalization):
             return self._normalise(inputs, self.moving_mean, self.moving_variance, False)[0]
         statistics = get_batch_statistics()
         if statistics.gather is not None:
-            y, mean, variance = self._over_replicas(inputs, statistics)
+            y, mean, variance = self._normalise_over_replicas(inputs, statistics)
         elif statistics.group:
-            y, mean, variance = self._in_groups(inputs, statistics.group)
+            y, mean, variance = self._normalise_in_groups(inputs, statistics.group)
         else:
             y, mean, variance = self._normalise(inputs, [], [], True)
         if statistics.moves:
@@ -151,7 +151,7 @@ class FusedBatchNorm(tf.keras.layers.BatchNormalization):
                 kept = tf.where(statistics.first, kept, moving)
             moving.assign(kept + value * ((1 - self.momentum) * statistics.share))
 
-    def _in_groups(self, x: tf.Tensor, group: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def _normalise_in_groups(self, x: tf.Tensor, group: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Normalise each group of images alone (ghost BatchNorm, Hoffer et al. 2017).
 
         Args:
@@ -176,12 +176,14 @@ class FusedBatchNorm(tf.keras.layers.BatchNormalization):
         y = tf.transpose(tf.reshape(tf.stack(ys), [inner[0], 2, *inner[1:]]), [1, 0, 2, 3, 4, 5])
         return tf.reshape(y, x.shape), tf.add_n(means) / len(parts), tf.add_n(variances) / len(parts)
 
-    def _over_replicas(self, x: tf.Tensor, statistics: BatchStatistics) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def _normalise_over_replicas(
+        self, x: tf.Tensor, statistics: BatchStatistics
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Return y, mean and variance as the kernel does, but with the statistics of all replicas' rows."""
         kind = tf.float64 if x.dtype == tf.float64 else tf.float32
         beta = tf.zeros_like(self.gamma) if self.beta is None else self.beta
         gamma, beta = tf.cast(self.gamma, kind), tf.cast(beta, kind)
-        return _normalise_over_replicas(tf.cast(x, kind), gamma, beta, self.epsilon, statistics, x.dtype)
+        return _merge_and_normalise(tf.cast(x, kind), gamma, beta, self.epsilon, statistics, x.dtype)
 
     def _normalise(self, x: tf.Tensor, mean: Any, variance: Any, training: bool) -> Any:
         """Return y (B, H, W, C) in the type of x, and the mean and variance (C,) that the moving statistics take up.
@@ -215,7 +217,7 @@ def _normalise_in_float64(
     return y, mean, variance * count / tf.maximum(count - 1, 1)
 
 
-def _normalise_over_replicas(
+def _merge_and_normalise(
     x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float, statistics: BatchStatistics, dtype: tf.DType
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Normalise by the statistics of all replicas' rows, with one collective in each direction.
@@ -229,15 +231,15 @@ def _normalise_over_replicas(
         gamma: (C,) scale.
         beta: (C,) shift.
         epsilon: number added to the variance.
-        statistics: statistics whose `gather` and `total` are set.
+        statistics: statistics whose `gather` and `add_up` are set.
         dtype: type of y.
 
     Returns:
         y (B, H, W, C), and mean and variance (C,). The variance has Bessel's correction. No gradient flows through the
         mean and the variance.
     """
-    gather, total = statistics.gather, statistics.total
-    assert gather is not None and total is not None
+    gather, add_up = statistics.gather, statistics.add_up
+    assert gather is not None and add_up is not None
 
     @tf.custom_gradient
     def normalise(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor) -> Any:
@@ -254,7 +256,7 @@ def _normalise_over_replicas(
             dy = tf.cast(dy, x.dtype)
             unit = (x - mean) * inverse
             own_sums = tf.stack([tf.reduce_sum(dy, axis=[0, 1, 2]), tf.reduce_sum(dy * unit, axis=[0, 1, 2])])
-            of_dy, of_unit = tf.unstack(total(own_sums))
+            of_dy, of_unit = tf.unstack(add_up(own_sums))
             dx = gamma * inverse * (dy - of_dy / count - unit * (of_unit / count))
             return dx, own_sums[1], own_sums[0]
 

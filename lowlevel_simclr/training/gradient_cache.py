@@ -48,7 +48,7 @@ def train_cached_step(
         ValueError: if the batch cannot be split into k equal micro-batches.
     """
     parts = _split_batch(batch, micro_batches)
-    with replica.batch_norm_scope():
+    with replica.use_batch_norm():
         z = _join_rows(_project_each(learner, views, parts, micro_batches))  # (2N, d)
     with tf.GradientTape() as tape:
         tape.watch(z)
@@ -56,7 +56,7 @@ def train_cached_step(
         loss = tf.reduce_mean(losses) / replica.count
         scaled = learner.loss_scale.scale_loss(loss)
     dz = _split_rows(tape.gradient(scaled, z), micro_batches)  # (k, 2m, d)
-    with replica.batch_norm_scope():
+    with replica.use_batch_norm():
         gradients = _sum_gradients(learner, views, parts, dz)
     return finish_step(learner, replica, gradients, schedule, loss, top1)
 

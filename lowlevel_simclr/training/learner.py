@@ -26,7 +26,7 @@ class Learner:
     loss_scale: LossScale
     step: tf.Variable  # () int64, steps trained so far
 
-    def named_state(self) -> dict[str, tf.Variable]:
+    def name_state(self) -> dict[str, tf.Variable]:
         """Return every variable that the next step depends on, under a name that is the same in every program."""
         named = {
             **keras.name_variables("encoder", self.encoder),
@@ -36,21 +36,21 @@ class Learner:
         named |= {f"loss_scale/{place}": variable for place, variable in enumerate(self.loss_scale.variables)}
         return named | {"step": self.step}
 
-    def snapshot(self) -> dict[str, tf.Tensor]:
+    def take_snapshot(self) -> dict[str, tf.Tensor]:
         """Return the state of this moment. Later steps do not change it.
 
         The tensors share the memory of the variables. A snapshot is free when it is taken. Once training moves on, it
         costs the memory of a whole state. Sharing is safe for two reasons. An assignment gives the variable new memory
         if a tensor still holds the old memory, and the native update never writes in place.
         """
-        return {name: keras.unwrap_variable(each).read_value() for name, each in self.named_state().items()}
+        return {name: keras.unwrap_variable(each).read_value() for name, each in self.name_state().items()}
 
-    def arrays(self) -> dict[str, np.ndarray]:
+    def read_arrays(self) -> dict[str, np.ndarray]:
         """Return the state of this moment as NumPy arrays by name."""
-        return {name: tensor.numpy() for name, tensor in self.snapshot().items()}
+        return {name: tensor.numpy() for name, tensor in self.take_snapshot().items()}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        """Set the state to arrays that the method `arrays` returned.
+        """Set the state to arrays that the method `read_arrays` returned.
 
         Args:
             arrays: the state by name.
@@ -58,7 +58,7 @@ class Learner:
         Raises:
             ValueError: if an array is missing or has another shape, because it is from another model or optimizer.
         """
-        keras.assign_named(self.named_state(), arrays)
+        keras.assign_named(self.name_state(), arrays)
 
 
 def build_learner(plan: Plan, channels: int) -> Learner:

@@ -58,27 +58,29 @@ class Replica:
         if self.count == 1:
             return x
         carried = tf.cast(x, tf.float32) if x.dtype in (tf.float16, tf.bfloat16) else x
-        found = tf.raw_ops.CollectiveGatherV2(input=carried, **self._meeting(what, carried, self.count - 1))
+        found = tf.raw_ops.CollectiveGatherV2(input=carried, **self._register_exchange(what, carried, self.count - 1))
         found = tf.ensure_shape(found, [x.shape[0] and x.shape[0] * self.count, *x.shape[1:]])
         return tf.cast(found, x.dtype)
 
-    def total(self, x: tf.Tensor, what: str = "total") -> tf.Tensor:
+    def add_up(self, x: tf.Tensor, what: str = "total") -> tf.Tensor:
         """Return the sum over the replicas, with the same bits on each. It has no gradient."""
         if self.count == 1:
             return x
         ways = 2 * (self.count - 1) / self.count
-        found = tf.raw_ops.CollectiveReduceV2(input=x, merge_op="Add", final_op="Id", **self._meeting(what, x, ways))
+        found = tf.raw_ops.CollectiveReduceV2(
+            input=x, merge_op="Add", final_op="Id", **self._register_exchange(what, x, ways)
+        )
         return tf.ensure_shape(found, x.shape)
 
-    def totals(self, tensors: Sequence[tf.Tensor], what: str) -> list[tf.Tensor]:
-        """Return the `total` of each tensor, in one exchange. All tensors must have the same type."""
+    def add_up_each(self, tensors: Sequence[tf.Tensor], what: str) -> list[tf.Tensor]:
+        """Return the sum of each tensor over the replicas, in one exchange. All tensors must have the same type."""
         if self.count == 1:
             return list(tensors)
-        flat = self.total(tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], axis=0), what)
+        flat = self.add_up(tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], axis=0), what)
         parts = tf.split(flat, [int(np.prod(tensor.shape)) for tensor in tensors])
         return [tf.reshape(part, tensor.shape) for part, tensor in zip(parts, tensors)]
 
-    def batch_norm_scope(self) -> contextlib.AbstractContextManager[None]:
+    def use_batch_norm(self) -> contextlib.AbstractContextManager[None]:
         """Return a context in which the layers normalise as --batch-norm says.
 
         Raises:
@@ -91,10 +93,10 @@ class Replica:
         if self.batch_norm == "local" or self.count == 1:
             return use_batch_statistics(BatchStatistics())
         return use_batch_statistics(
-            BatchStatistics(gather=lambda x: self.gather(x, "BatchNorm"), total=lambda x: self.total(x, "BatchNorm"))
+            BatchStatistics(gather=lambda x: self.gather(x, "BatchNorm"), add_up=lambda x: self.add_up(x, "BatchNorm"))
         )
 
-    def agree_on(self, moving: Sequence[Any]) -> None:
+    def average_moving_statistics(self, moving: Sequence[Any]) -> None:
         """Set the moving statistics to their mean over the replicas, unless BatchNorm is synchronised.
 
         Args:
@@ -102,11 +104,11 @@ class Replica:
         """
         if self.count == 1 or self.batch_norm == "sync":
             return
-        sums = self.totals([tf.convert_to_tensor(variable) for variable in moving], "moving statistics")
+        sums = self.add_up_each([tf.convert_to_tensor(variable) for variable in moving], "moving statistics")
         for variable, value in zip(moving, sums):
             variable.assign(value / self.count)
 
-    def _meeting(self, what: str, x: tf.Tensor, ways: float) -> dict[str, Any]:
+    def _register_exchange(self, what: str, x: tf.Tensor, ways: float) -> dict[str, Any]:
         """Return the arguments of a collective op that let the other replicas find this exchange.
 
         Exchanges get their numbers during tracing, so every replica must trace the same ones in the same order.

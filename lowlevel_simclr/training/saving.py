@@ -48,7 +48,7 @@ def check_state(done: int, state: Mapping[str, tf.Tensor]) -> None:
 
     Args:
         done: steps trained so far.
-        state: the state, as `Learner.snapshot` returns it.
+        state: the state, as `Learner.take_snapshot` returns it.
 
     Raises:
         NonFiniteState: if a number is NaN or infinite.
@@ -63,7 +63,7 @@ def save_state(plan: Plan, run: Run, done: int, state: Mapping[str, tf.Tensor]) 
         plan: the plan of the run.
         run: the run folder.
         done: steps trained so far.
-        state: the state, as `Learner.snapshot` returns it.
+        state: the state, as `Learner.take_snapshot` returns it.
 
     Raises:
         NonFiniteState: if a number is NaN or infinite. Nothing is written then.
@@ -106,12 +106,12 @@ def restore_state(run: Run, team: Team, learners: Sequence[Learner]) -> int:
         ) from None
     if team.count > 1:
         check_ranks(team.workers, team.local)
-        arrays = spread_arrays(team.workers, first.arrays())
+        arrays = spread_arrays(team.workers, first.read_arrays())
         for learner in learners:
             learner.restore(arrays)
     done = int(first.step.numpy())
     if saved is None:
-        refuse_non_finite_state(done, first.arrays())
+        refuse_non_finite_state(done, first.read_arrays())
         run.set_metrics_aside()
         return done
     for path in checkpoint.set_later_aside(run.checkpoints, done):

@@ -106,13 +106,13 @@ class Session:
                 knn = self._measure_knn(done + count)
                 beside.do(functools.partial(progress.record, done, metrics, seconds, knn))
                 if calls == 1:  # not before the first call, because the user waits for the first step
-                    beside.do(functools.partial(check_state, done + count, self.learner.snapshot()))
+                    beside.do(functools.partial(check_state, done + count, self.learner.take_snapshot()))
                     draw = functools.partial(draw_views, self.plan, self.images)
                     beside.do(functools.partial(draw_or_name, self.run.plots / "views.png", draw))
                 done += count
                 stops = ask_any(workers, bool(asked()))
                 if (calendar.is_checkpoint_due(done) or stops) and workers.chief:
-                    beside.do(functools.partial(save_state, self.plan, self.run, done, self.learner.snapshot()))
+                    beside.do(functools.partial(save_state, self.plan, self.run, done, self.learner.take_snapshot()))
                 if stops:
                     beside.wait()
                     ask_any(workers, False)  # no worker leaves before the chief has saved

@@ -65,7 +65,7 @@ def train_step(
         The metrics of the step, over all replicas.
     """
     x = views(*batch)  # (2N, S, S, C)
-    with replica.batch_norm_scope(), tf.GradientTape() as tape:
+    with replica.use_batch_norm(), tf.GradientTape() as tape:
         z = learner.projection(learner.encoder(x, training=True), training=True)  # (2N, d)
         losses, top1 = loss_and_top1(z)  # (2N,), (2N,)
         loss = tf.reduce_mean(losses) / replica.count
@@ -96,12 +96,12 @@ def finish_step(
         The metrics of the step, over all replicas.
     """
     refuse_missing(list_trainable_variables(learner.encoder, learner.projection), gradients)
-    gradients = replica.totals(gradients, "gradients")
-    replica.agree_on(learner.encoder.non_trainable_variables)
+    gradients = replica.add_up_each(gradients, "gradients")
+    replica.average_moving_statistics(learner.encoder.non_trainable_variables)
     learning_rate = schedule(learner.step)
     _update_weights(learner, gradients, learning_rate)
     hits = tf.reduce_mean(tf.cast(top1, loss.dtype)) / replica.count
-    loss, hits = replica.totals([loss, hits], "metrics")
+    loss, hits = replica.add_up_each([loss, hits], "metrics")
     return Metrics(loss, tf.cast(hits, tf.float32), learning_rate)
 
 

@@ -124,7 +124,7 @@ def _meet(workers: Workers, values: np.ndarray, ways: str) -> np.ndarray:
     Args:
         workers: the workers of the run.
         values: the array of this worker, of the same shape on each.
-        ways: the method of `Replica` to call: "total" for the sum, "gather" for the rows by rank.
+        ways: the method of `Replica` to call: "add_up" for the sum, "gather" for the rows by rank.
     """
     replica = _meeting_places.setdefault(workers.rank, Replica(workers.rank, workers.count, group=MEETING))
     with tf.device("/device:CPU:0"), name_lost_workers(workers):
@@ -141,7 +141,7 @@ def ask_any(workers: Workers, asked: bool) -> bool:
         workers: the workers of the run. All of them must call this function.
         asked: the answer of this worker.
     """
-    return bool(_meet(workers, np.array([int(asked)], np.int32), "total")[0]) if workers.count > 1 else asked
+    return bool(_meet(workers, np.array([int(asked)], np.int32), "add_up")[0]) if workers.count > 1 else asked
 
 
 def agree_on_statement(workers: Workers, statement: dict[str, Any]) -> None:
@@ -203,7 +203,7 @@ def spread_arrays(workers: Workers, arrays: dict[str, np.ndarray]) -> dict[str, 
     packed += b"\0" * (-len(packed) % 4)
     words = np.frombuffer(packed, np.int32)
     # The bytes travel as integers, and the other workers add zeros. So no bit is lost, whatever the type.
-    words = _meet(workers, words if workers.chief else np.zeros_like(words), "total")
+    words = _meet(workers, words if workers.chief else np.zeros_like(words), "add_up")
     ends = np.cumsum(sizes)
     parts = [words.tobytes()[end - size : end] for end, size in zip(ends, sizes)]
     return {

@@ -104,7 +104,7 @@ def test_statistics_of_all_replicas_are_those_of_one_with_and_without_a_shift(ba
     h = np.random.default_rng(0).normal(size=(12, 6)).astype(np.float32)
     head = projection.build_projection_head(6, (5, 4), batch_norm=batch_norm)
     alone = head(h, training=True).numpy()
-    exchanged = BatchStatistics(gather=lambda x: x, total=lambda x: x)
+    exchanged = BatchStatistics(gather=lambda x: x, add_up=lambda x: x)
     with use_batch_statistics(exchanged):
         together = head(h, training=True).numpy()
     np.testing.assert_allclose(together, alone, atol=1e-5)

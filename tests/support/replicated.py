@@ -151,7 +151,7 @@ def run(case: Case, workers: Workers, group: int) -> dict[str, Any]:
         out["losses"].append(float(found[0].loss))
         if done == 0:
             gradients = {f"gradient/{i:02d}": seen.numpy() for i, seen in enumerate(learners[0].optimizer.seen)}
-    states = [learner.arrays() for learner in learners]
+    states = [learner.read_arrays() for learner in learners]
     out["alike"] = all(states[0][name].tobytes() == state[name].tobytes() for state in states for name in states[0])
     return {**out, **gradients, **{f"state/{name}": value for name, value in states[0].items()}}
 
@@ -191,13 +191,13 @@ def _no_terms_of_the_others(local: Any, learners: Any) -> None:
 
 
 def _averaged_gradients(local: Any, learners: Any) -> None:
-    original = Replica.totals
+    original = Replica.add_up_each
 
-    def totals(self: Any, tensors: Any, what: str) -> Any:
+    def add_up_each(self: Any, tensors: Any, what: str) -> Any:
         found = original(self, tensors, what)
         return [value / self.count for value in found] if what == "gradients" else found
 
-    Replica.totals = totals
+    Replica.add_up_each = add_up_each
 
 
 def _rows_by_replica(local: Any, learners: Any) -> None:
@@ -229,11 +229,11 @@ def main(cases: str, out: str) -> None:
     """Run every case, one after another. A bug is planted in this process and taken out again."""
     find_local_devices(f"cpu:{VIRTUAL}")
     workers = join_workers()
-    kept = (Replica.gather, Replica.totals, loss.order_canonically, loss.make_nt_xent_and_top1)
+    kept = (Replica.gather, Replica.add_up_each, loss.order_canonically, loss.make_nt_xent_and_top1)
     for place, values in enumerate(json.loads(Path(cases).read_text())):
         found = run(Case(**values), workers, 100 + place)
         np.savez(Path(out) / f"{values['name']}-{workers.rank}.npz", **found)
-        Replica.gather, Replica.totals = kept[:2]
+        Replica.gather, Replica.add_up_each = kept[:2]
         loss.order_canonically, loss.make_nt_xent_and_top1 = kept[2:]
 
 

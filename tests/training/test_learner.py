@@ -40,10 +40,10 @@ def test_a_snapshot_is_of_its_moment_whatever_training_does_next(name: str, jit_
 
     x = tf.random.stateless_normal((6, 4), [1, 2])
     train_once(x)
-    snapshot = learner.snapshot()
+    snapshot = learner.take_snapshot()
     before = {key: np.array(tensor) for key, tensor in snapshot.items()}
     for _ in range(3):
         train_once(x)
-    after = learner.arrays()
+    after = learner.read_arrays()
     assert {key for key in before if snapshot[key].numpy().tobytes() != before[key].tobytes()} == set()
     assert all(after[key].tobytes() != before[key].tobytes() for key in before if "kernel" in key or key == "step")

@@ -71,7 +71,7 @@ def one_device(precision: str, micro: int = 1, steps: int = 5) -> Found:
         losses.append(float(act(tf.constant(1, tf.int64), tf.constant(order), images).loss))
         if done == 0:
             gradients = {f"gradient/{i:02d}": seen.numpy() for i, seen in enumerate(learner.optimizer.seen)}
-    return {"losses": np.array(losses), **gradients, **{f"state/{k}": v for k, v in learner.arrays().items()}}
+    return {"losses": np.array(losses), **gradients, **{f"state/{k}": v for k, v in learner.read_arrays().items()}}
 
 
 wanted = functools.cache(one_device)
@@ -207,7 +207,7 @@ def test_more_gpus_than_there_are_is_refused() -> None:
 
 def test_an_unknown_batch_norm_is_refused() -> None:
     with pytest.raises(ValueError, match="There is no BatchNorm 'both'"):
-        Replica(batch_norm="both").batch_norm_scope()
+        Replica(batch_norm="both").use_batch_norm()
 
 
 # Why the replicas are not those of MirroredStrategy
