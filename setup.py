@@ -58,7 +58,7 @@ EXPORTS = "{ global: lowlevel_simclr_*; local: *; };\n"  # symbols of the C++ ru
 STAND_INS = ["libtensorflow_framework.so.2", "libtensorflow_cc.so.2"]
 
 
-def abi() -> int:
+def read_abi() -> int:
     """Return the number of the contract between library and Python, which is kept in _library.py."""
     text = (ROOT / PACKAGE / "ops" / "_library.py").read_text(encoding="utf-8")
     found = re.search(r"^ABI = (\d+)$", text, re.MULTILINE)
@@ -67,7 +67,7 @@ def abi() -> int:
     return int(found.group(1))
 
 
-def compiler() -> list[str]:
+def find_compiler() -> list[str]:
     """Return the command of the C++ compiler, from CXX or g++, after checking that it runs."""
     command = shlex.split(os.environ.get("CXX", "g++"))
     try:
@@ -80,7 +80,7 @@ def compiler() -> list[str]:
     return command
 
 
-def tensorflow_include() -> Path:
+def find_tensorflow_headers() -> Path:
     """Return the folder of TensorFlow's headers, without importing TensorFlow."""
     spec = importlib.util.find_spec("tensorflow")
     locations = list(spec.submodule_search_locations or []) if spec else []
@@ -92,7 +92,7 @@ def tensorflow_include() -> Path:
     return Path(locations[0]) / "include"
 
 
-def tensorflow_version() -> str:
+def find_tensorflow_version() -> str:
     """Return the version of the TensorFlow whose headers are used."""
     for name in ("tensorflow", "tensorflow-cpu", "tf-nightly"):
         try:
@@ -102,7 +102,7 @@ def tensorflow_version() -> str:
     return "unknown"
 
 
-def cuda_compiler() -> str | None:
+def find_cuda_compiler() -> str | None:
     """Return the path of nvcc after checking that it runs. Return None without nvcc, or if CUDA is switched off."""
     wanted = os.environ.get("LOWLEVEL_SIMCLR_CUDA")
     if wanted not in (None, "", "0", "1"):
@@ -130,7 +130,7 @@ def cuda_compiler() -> str | None:
     return found
 
 
-def static_cuda_runtime(nvcc: str, folder: Path) -> Path:
+def find_static_cuda_runtime(nvcc: str, folder: Path) -> Path:
     """Return the path of this nvcc's libcudart_static.a."""
     empty = folder / "empty.cu"
     empty.write_text("", encoding="utf-8")
@@ -157,7 +157,7 @@ def needs_cuda(source: Path) -> bool:
     return source.name.endswith(("_cuda_xla.cc", "_cudart.cc"))
 
 
-def compilations(include: Path, cxx: list[str], nvcc: str | None, folder: Path) -> dict[Path, list[str]]:
+def list_compilations(include: Path, cxx: list[str], nvcc: str | None, folder: Path) -> dict[Path, list[str]]:
     """Return the command for every object to compile. The longest compilations come first."""
     found: dict[Path, list[str]] = {}
     for source in sorted(KERNELS.rglob("*.cu")) if nvcc else []:
@@ -173,7 +173,7 @@ def compilations(include: Path, cxx: list[str], nvcc: str | None, folder: Path) 
     for source in sources:
         left_out = source.name.endswith("_xla.cc") and not has_xla(include) or needs_cuda(source) and not nvcc
         if not source.name.endswith("_tiles.cc") and not left_out:
-            command = [*plain, f"-isystem{include}", f"-DLOWLEVEL_SIMCLR_ABI={abi()}", "-c", str(source)]
+            command = [*plain, f"-isystem{include}", f"-DLOWLEVEL_SIMCLR_ABI={read_abi()}", "-c", str(source)]
             found[folder / f"{source.stem}.o"] = command
     return found
 
@@ -194,7 +194,7 @@ def run(command: list[str]) -> None:
         print(done.stderr, file=sys.stderr)
 
 
-def stand_ins(cxx: list[str], folder: Path) -> None:
+def build_stand_ins(cxx: list[str], folder: Path) -> None:
     """Build empty libraries with the names of TensorFlow's. They are linked against and never loaded."""
     empty = folder / "empty.cc"
     empty.write_text("", encoding="utf-8")
@@ -205,16 +205,16 @@ def stand_ins(cxx: list[str], folder: Path) -> None:
 def build(target: Path, folder: Path) -> None:
     """Compile and link `target`, with intermediate files in `folder`. Write a .json file beside the target."""
     started = time.perf_counter()
-    cxx, include = compiler(), tensorflow_include()
+    cxx, include = find_compiler(), find_tensorflow_headers()
     folder.mkdir(parents=True, exist_ok=True)
-    nvcc = cuda_compiler()
-    jobs = compilations(include, cxx, nvcc, folder)
+    nvcc = find_cuda_compiler()
+    jobs = list_compilations(include, cxx, nvcc, folder)
     commands = [[*command, "-o", str(made)] for made, command in jobs.items()]
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
         list(threads.map(run, commands))
-    stand_ins(cxx, folder)
+    build_stand_ins(cxx, folder)
     # TensorFlow's libraries export stand-ins for CUDA functions of another version, so the real ones come first.
-    objects = [*map(str, jobs), *([str(static_cuda_runtime(nvcc, folder)), "-lrt", "-ldl"] if nvcc else [])]
+    objects = [*map(str, jobs), *([str(find_static_cuda_runtime(nvcc, folder)), "-lrt", "-ldl"] if nvcc else [])]
     libraries = [f"-L{folder}", "-Wl,--no-as-needed", *(f"-l:{name}" for name in STAND_INS)]
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_suffix(".so.part")  # so that no half-written library has the real name
@@ -222,19 +222,19 @@ def build(target: Path, folder: Path) -> None:
     exports.write_text(EXPORTS, encoding="utf-8")
     run([*cxx, *LINK, f"-Wl,--version-script={exports}", *objects, *libraries, "-o", str(part)])
     os.replace(part, target)
-    describe(target, cxx, nvcc, include, time.perf_counter() - started)
+    write_description(target, cxx, nvcc, include, time.perf_counter() - started)
 
 
-def describe(target: Path, cxx: list[str], nvcc: str | None, include: Path, seconds: float) -> None:
+def write_description(target: Path, cxx: list[str], nvcc: str | None, include: Path, seconds: float) -> None:
     """Write what was built into the .json file beside the library, and print it."""
     version = subprocess.run([*cxx, "--version"], capture_output=True, text=True).stdout.splitlines()[0]
     built = {
         "version": VERSION,
-        "abi": abi(),
+        "abi": read_abi(),
         "cpu": list(INSTRUCTION_SETS),
         "cuda": list(CUDA_ARCHITECTURES) if nvcc else False,
         "xla": has_xla(include),
-        "tensorflow": tensorflow_version(),
+        "tensorflow": find_tensorflow_version(),
         "compiler": version,
     }
     target.with_suffix(".json").write_text(json.dumps(built, indent=2) + "\n", encoding="utf-8")
