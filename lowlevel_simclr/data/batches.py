@@ -173,12 +173,12 @@ def _stream_batches(
     """Return the batches of images in files. Threads decode some batches ahead."""
     share = np.arange(batch_size) if own is None else own
 
-    def rows() -> Iterator[tuple[int, np.ndarray]]:
+    def list_rows() -> Iterator[tuple[int, np.ndarray]]:
         return ((epoch, index[share]) for epoch, index in _iterate_rows(len(images), batch_size, seed, steps))
 
     def produce() -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        read = images.ahead((index for _, index in rows()), PREFETCHED)
-        return ((epoch, index, batch) for (epoch, index), batch in zip(rows(), read))
+        read = images.read_ahead((index for _, index in list_rows()), PREFETCHED)
+        return ((epoch, index, batch) for (epoch, index), batch in zip(list_rows(), read))
 
     kinds = (
         tf.TensorSpec((), tf.int64),

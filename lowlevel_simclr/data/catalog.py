@@ -106,7 +106,7 @@ def select_training_images(images: DataSet, train_on: str = TRAIN_ON[0]) -> Any:
     train, test = images.train.images, images.test.images
     if train_on == TRAIN_ON[0]:
         return train
-    return train.joined(test) if is_streamed(images) else np.concatenate([train, test])
+    return train.join(test) if is_streamed(images) else np.concatenate([train, test])
 
 
 def describe_dataset(images: DataSet) -> dict[str, Any]:

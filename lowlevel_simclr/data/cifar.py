@@ -100,7 +100,7 @@ def find_cache_folder() -> Path:
     return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "datasets"
 
 
-def _explain_missing(archive: Archive, folder: Path) -> list[str]:
+def _list_missing(archive: Archive, folder: Path) -> list[str]:
     """Return the names of the batches that are not in the folder."""
     return [name for name in (*archive.train, archive.test) if not (folder / name).is_file()]
 
@@ -115,7 +115,7 @@ def _find_given(archive: Archive, data_dir: str) -> Path:
     if not given.is_dir():
         raise DataError(f"--data-dir {data_dir} is not a folder. Give the folder that contains {archive.folder}.")
     folder = given / archive.folder if (given / archive.folder).is_dir() else given
-    missing = _explain_missing(archive, folder)
+    missing = _list_missing(archive, folder)
     if missing:
         raise DataError(
             f"{folder} does not contain {', '.join(missing)} of {archive.title}. Unpack {archive.file} there with "
@@ -133,7 +133,7 @@ def _find_cached(archive: Archive) -> Path:
     cache = find_cache_folder()
     # The newest Keras unpacks into another folder.
     for folder in (cache / archive.folder, cache / f"{archive.folder}-target" / archive.folder):
-        if not _explain_missing(archive, folder):
+        if not _list_missing(archive, folder):
             return folder
     file = cache / archive.file
     remedy = f"Put {archive.file} into {cache}, or give the folder that contains {archive.folder} with --data-dir."
@@ -158,7 +158,7 @@ def _unpack(archive: Archive, file: Path, cache: Path) -> None:
                     content = members.extractfile(member) if member.name in wanted else None
                     if content is not None:
                         (Path(scratch) / Path(member.name).name).write_bytes(content.read())
-            missing = _explain_missing(archive, Path(scratch))
+            missing = _list_missing(archive, Path(scratch))
             if missing:
                 raise DataError(
                     f"{file} does not contain {', '.join(missing)}. Remove it, and run the same command again to "
@@ -200,7 +200,7 @@ def _read_batch(path: Path, labels_key: str, classes: int) -> Split:
     data, labels = content.get("data"), content.get(labels_key)
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072:
         raise DataError(f"{path} {_NO_BATCH}: data is {_describe_value(data)} instead of uint8 (n, 3072). {_UNPACK}")
-    if not _as_whole_numbers(labels):
+    if not _are_whole_numbers(labels):
         raise DataError(
             f"{path} {_NO_BATCH}: {labels_key} is {_describe_value(labels)} instead of whole numbers. {_UNPACK}"
         )
@@ -214,7 +214,7 @@ def _read_batch(path: Path, labels_key: str, classes: int) -> Split:
     return Split(np.ascontiguousarray(pixels), numbers)
 
 
-def _as_whole_numbers(labels: Any) -> bool:
+def _are_whole_numbers(labels: Any) -> bool:
     """Return whether the labels are a list of int, or an array (n,) of an integer type."""
     if isinstance(labels, np.ndarray):
         return labels.ndim == 1 and labels.dtype.kind in "iu"

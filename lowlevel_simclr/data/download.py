@@ -40,8 +40,8 @@ def fetch(url: str, path: Path, sha256: str, remedy: str) -> None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _find_partial(path) as part:
-            _is_complete(url, part, remedy)
+        with _open_partial(path) as part:
+            _receive_rest(url, part, remedy)
             _refuse_other(url, part, sha256, remedy)
             os.fsync(part.fileno())
             os.replace(part.name, path)
@@ -50,7 +50,7 @@ def fetch(url: str, path: Path, sha256: str, remedy: str) -> None:
 
 
 @contextlib.contextmanager
-def _find_partial(path: Path) -> Iterator[BinaryIO]:
+def _open_partial(path: Path) -> Iterator[BinaryIO]:
     """Open the file of the bytes received so far, and lock it for one process at a time."""
     with open(path.with_name(path.name + ".part"), "a+b") as part:
         try:
@@ -60,7 +60,7 @@ def _find_partial(path: Path) -> Iterator[BinaryIO]:
         yield part
 
 
-def _is_complete(url: str, part: BinaryIO, remedy: str) -> None:
+def _receive_rest(url: str, part: BinaryIO, remedy: str) -> None:
     """Request the missing bytes until the file is complete. Raise a DataError if a request receives nothing."""
     while True:
         before = part.seek(0, os.SEEK_END)

@@ -134,7 +134,7 @@ def _scale_to_fit(image: Image.Image, shape: Shape) -> Image.Image:
         whole = (math.ceil(image.size[0] * share), math.ceil(image.size[1] * share))
         drafted = image.draft(image.mode, whole)
     extent = drafted[1][2:] if drafted else image.size  # size of the source in decoded pixels; not always whole numbers
-    plain = _to_plain_mode(image, shape.channels)
+    plain = _convert_to_plain_mode(image, shape.channels)
     if not (plain.size == extent == size):
         plain = plain.resize(size, Image.Resampling.BILINEAR, box=_cut_to_shape(extent, size))
     return plain.transpose(_TURNS[turn]) if turn in _TURNS else plain
@@ -148,7 +148,7 @@ def _cut_to_shape(extent: tuple[float, float], size: tuple[int, int]) -> tuple[f
     return left, top, min(left + width, extent[0]), min(top + height, extent[1])
 
 
-def _to_plain_mode(image: Image.Image, channels: int) -> Image.Image:
+def _convert_to_plain_mode(image: Image.Image, channels: int) -> Image.Image:
     """Return the image opaque, with 8 bits in one or three channels."""
     mode = "L" if channels == 1 else "RGB"
     if image.mode in DEEP_MODES:

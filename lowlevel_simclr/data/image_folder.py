@@ -377,18 +377,18 @@ class FolderImages:
         if isinstance(rows, slice):
             return FolderImages(self._root, self._paths[rows], self._shape, self._pool)
         rows = np.asarray(rows)
-        flat = self._gathered(self._started(rows.reshape(-1)))
+        flat = self._collect(self._start_reading(rows.reshape(-1)))
         return flat.reshape(*rows.shape, *self._shape)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Decode all images."""
         return self[np.arange(len(self))].astype(dtype or np.uint8, copy=False)
 
-    def joined(self, other: FolderImages) -> FolderImages:
+    def join(self, other: FolderImages) -> FolderImages:
         """Return these images followed by the images of `other`."""
         return FolderImages(self._root, (*self._paths, *other._paths), self._shape, self._pool)
 
-    def ahead(self, batches: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
+    def read_ahead(self, batches: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
         """Yield the images of each batch of row numbers, in order.
 
         While the caller uses one batch, threads decode the next ones.
@@ -399,16 +399,16 @@ class FolderImages:
         """
         started: collections.deque[list[Future[np.ndarray]]] = collections.deque()
         for rows in batches:
-            started.append(self._started(rows))
+            started.append(self._start_reading(rows))
             if len(started) > count:
-                yield self._gathered(started.popleft())
+                yield self._collect(started.popleft())
         while started:
-            yield self._gathered(started.popleft())
+            yield self._collect(started.popleft())
 
-    def _started(self, rows: np.ndarray) -> list[Future[np.ndarray]]:
+    def _start_reading(self, rows: np.ndarray) -> list[Future[np.ndarray]]:
         return [self._pool.submit(self._read, int(row)) for row in rows]
 
-    def _gathered(self, started: Sequence[Future[np.ndarray]]) -> np.ndarray:
+    def _collect(self, started: Sequence[Future[np.ndarray]]) -> np.ndarray:
         images = np.empty((len(started), *self._shape), np.uint8)
         for place, future in enumerate(started):
             images[place] = future.result()

@@ -60,7 +60,7 @@ class InferenceTransform:
 
     def resize(self, images: Any) -> Any:
         """Return (..., S, S, C) float32 in [0, 1] for images (..., H, W, C), uint8 or float in [0, 255]."""
-        x = _operations(images).cast(images, "float32") / 255
+        x = _choose_operations(images).cast(images, "float32") / 255
         if self.size is None or tuple(x.shape[-3:-1]) == (self.size, self.size):
             return x
         return resize_antialiased(x, self.size)
@@ -97,7 +97,7 @@ def resize_antialiased(images: Any, size: int) -> Any:
     layer. The layer `Resizing` cannot be used. In Keras 2 it has no antialiasing. In Keras 3 it assumes `training=True`
     if no value is given. When the model is called directly, the layers after it do the same, and BatchNorm would train.
     """
-    if _operations(images) is tf:
+    if _choose_operations(images) is tf:
         if is_inside_xla():
             return resize_by_products(images, size)
         return tf.image.resize(images, (size, size), "bilinear", antialias=True)
@@ -106,7 +106,7 @@ def resize_antialiased(images: Any, size: int) -> Any:
     )
 
 
-def _operations(images: Any) -> ModuleType:
+def _choose_operations(images: Any) -> ModuleType:
     """Return TensorFlow, or `keras.ops` for symbolic images of Keras 3, which TensorFlow does not accept."""
     symbolic = find_keras_generation() == 3 and isinstance(images, tf.keras.KerasTensor)
     return tf.keras.ops if symbolic else tf

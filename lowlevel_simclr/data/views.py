@@ -79,7 +79,7 @@ def compile_views(
     `jit_compile` compiles it with XLA. The other arguments are those of `make_two_views`.
     """
 
-    def views(epoch: tf.Tensor, index: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+    def make(epoch: tf.Tensor, index: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
         return make_two_views(
             images,
             epoch,
@@ -93,4 +93,4 @@ def compile_views(
         )
 
     # Nothing here needs autograph, and it would take half of the step's tracing time.
-    return tf.function(views, jit_compile=jit_compile, autograph=False)
+    return tf.function(make, jit_compile=jit_compile, autograph=False)

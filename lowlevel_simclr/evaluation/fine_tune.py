@@ -100,11 +100,11 @@ class Classifier:
     centre: np.ndarray
     scale: np.ndarray
 
-    def logits(self, h: tf.Tensor) -> tf.Tensor:
+    def compute_logits(self, h: tf.Tensor) -> tf.Tensor:
         """Return the logits (B, classes) of h (B, d)."""
         return (h - self.centre) / self.scale @ self.kernel + self.bias
 
-    def trained(self) -> list[Any]:
+    def list_trained_variables(self) -> list[Any]:
         """Return the variables that training moves."""
         own = [self.kernel, self.bias]
         return own if self.frozen else [*self.encoder.trainable_variables, *own]
@@ -137,10 +137,10 @@ class ClassifierTrainer:
     def __init__(self, classifier: Classifier, recipe: Recipe) -> None:
         """Keep the weights from which every training starts."""
         self.classifier, self.recipe = classifier, recipe
-        self.optimizer = optimizers.build_optimizer(recipe.optimizer, classifier.trained())
+        self.optimizer = optimizers.build_optimizer(recipe.optimizer, classifier.list_trained_variables())
         self.done = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._start = classifier.encoder.get_weights()
-        self._step = tf.function(self._one_step, autograph=False, reduce_retracing=True)
+        self._step = tf.function(self._make_update, autograph=False, reduce_retracing=True)
 
     def reset(self) -> None:
         """Set everything back to its state before the first step."""
@@ -174,13 +174,13 @@ class ClassifierTrainer:
                 "(--finetune-learning-rate for fine-tuning)."
             )
 
-    def _one_step(self, x: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    def _make_update(self, x: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Make one update from views (B, S, S, C) and labels (B,). Return the loss before it."""
-        variables = [keras.unwrap_variable(variable) for variable in self.classifier.trained()]
+        variables = [keras.unwrap_variable(variable) for variable in self.classifier.list_trained_variables()]
         with tf.GradientTape(watch_accessed_variables=False) as tape:  # so that a frozen encoder keeps no activations
             tape.watch(variables)
             h = self.classifier.encoder(x, training=not self.classifier.frozen)
-            logits = self.classifier.logits(tf.cast(h, tf.float32))
+            logits = self.classifier.compute_logits(tf.cast(h, tf.float32))
             loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
         gradients = tape.gradient(loss, variables)
         rate = schedule.compute_learning_rate(self.done, self.recipe.learning_rate, 0, self.recipe.steps)
@@ -188,7 +188,7 @@ class ClassifierTrainer:
         self.done.assign_add(1)
         return loss
 
-    def accuracy(self, test: Split, scaling: PixelScaling) -> float:
+    def measure_accuracy(self, test: Split, scaling: PixelScaling) -> float:
         """Return the accuracy on the test images, in [0, 1].
 
         The images go through the test transform, and the encoder runs in inference mode.
@@ -198,7 +198,7 @@ class ClassifierTrainer:
             scaling: the scaling of the pixels.
         """
         h = represent.compute_h(self.classifier.encoder, test.images, scaling=scaling)
-        return float(np.mean(self.classifier.logits(h).numpy().argmax(axis=1) == test.labels))
+        return float(np.mean(self.classifier.compute_logits(h).numpy().argmax(axis=1) == test.labels))
 
 
 # The two protocols
@@ -276,7 +276,7 @@ def fine_tune(
     views = {seed: views_of(seed) for seed in {trial.seed for trial in trials}}
     for trial in trials:
         teacher.train(*draw_share(images.train, trial), views[trial.seed], trial.seed)
-        yield trial, teacher.accuracy(images.test, scaling)
+        yield trial, teacher.measure_accuracy(images.test, scaling)
     teacher.reset()
 
 
@@ -316,7 +316,7 @@ def probe_on_views(
     )
     for trial in trials:
         teacher.train(*draw_share(images.train, trial), views_of(trial.seed), trial.seed)
-        accuracy = teacher.accuracy(images.test, scaling)
+        accuracy = teacher.measure_accuracy(images.test, scaling)
         represent.refuse_changed_encoder(encoder, before)
         yield trial, accuracy
 

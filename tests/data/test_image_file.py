@@ -161,14 +161,14 @@ def test_another_size_is_scaled_and_cut_evenly_in_the_coordinates_of_the_source(
 def test_a_large_jpeg_is_decoded_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """The decoder itself gives an eighth of 256 pixels for 32; for 33 it gives a quarter, never less than is needed."""
     content, decoded = stored(Image.fromarray(smooth(256, 256)), "JPEG"), []
-    plain = image_file._to_plain_mode
+    plain = image_file._convert_to_plain_mode
 
     def spy(image: Image.Image, channels: int) -> Image.Image:
         made = plain(image, channels)
         decoded.append(made.size)
         return made
 
-    monkeypatch.setattr(image_file, "_to_plain_mode", spy)
+    monkeypatch.setattr(image_file, "_convert_to_plain_mode", spy)
     for side in (32, 33, 200):
         assert image_file.read_pixels(content, Shape(side, side, 3)).shape == (side, side, 3)
     assert decoded == [(32, 32), (64, 64), (256, 256)]

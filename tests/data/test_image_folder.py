@@ -243,7 +243,7 @@ def test_batches_are_decoded_ahead_and_by_several_threads(tmp_path: Path, monkey
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     pooled = image_folder.FolderImages(images._root, images._paths, images._shape)
     monkeypatch.setattr(image_file, "read_pixels", waits)
-    started = pooled.ahead(iter([np.array([0, 1]), np.array([2, 3]), np.array([4, 5])]), 1)
+    started = pooled.read_ahead(iter([np.array([0, 1]), np.array([2, 3]), np.array([4, 5])]), 1)
     assert next(started).shape[0] == 2
     assert len(threads) == 2 and pooled._pool._work_queue.qsize() <= 2
     assert sum(1 for _ in started) == 2

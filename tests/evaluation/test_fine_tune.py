@@ -103,13 +103,13 @@ def test_fine_tuning_is_the_same_whatever_the_length_of_h() -> None:
 
 def test_fine_tuning_learns_moves_the_encoder_meanwhile_and_gives_it_back(monkeypatch: pytest.MonkeyPatch) -> None:
     images, encoder, seen = make_striped_data_set(), build_small_encoder(), []
-    before, look = represent.hash_weights(encoder), fine_tune.ClassifierTrainer.accuracy
+    before, look = represent.hash_weights(encoder), fine_tune.ClassifierTrainer.measure_accuracy
 
     def look_and_remember(teacher: fine_tune.ClassifierTrainer, *given: object) -> float:
         seen.append(represent.hash_weights(encoder))
         return look(teacher, *given)
 
-    monkeypatch.setattr(fine_tune.ClassifierTrainer, "accuracy", look_and_remember)
+    monkeypatch.setattr(fine_tune.ClassifierTrainer, "measure_accuracy", look_and_remember)
     trials = [Trial(0, 0.2), Trial(0)]
     found = list(fine_tune.fine_tune(encoder, images, trials, plain_views, QUICK))
     assert [trial for trial, _ in found] == trials
@@ -176,7 +176,7 @@ def test_the_probe_on_plain_views_comes_near_the_least_loss_there_is() -> None:
     teacher.train(images.train.images, labels, plain_views(0), 0)
     columns = (h - standard[0]) / standard[1]
     best = LogisticRegression(C=1e6, tol=1e-8, max_iter=5000).fit(columns, labels).predict_proba(columns)
-    ours = tf.nn.softmax(teacher.classifier.logits(h)).numpy()
+    ours = tf.nn.softmax(teacher.classifier.compute_logits(h)).numpy()
     loss, least = (-np.log(chances[np.arange(300), labels]).mean() for chances in (ours, best))
     assert least - 1e-4 < loss < 1.02 * least
     assert least < 0.9 * np.log(3)  # there is something to learn
