@@ -29,7 +29,7 @@ from lowlevel_simclr.config.settings import ViewRecipe
 from lowlevel_simclr.contract.constants import GREY_WEIGHTS
 from lowlevel_simclr.contract.view_params import ViewParams
 from lowlevel_simclr.ops import _route
-from lowlevel_simclr.reference.make_views import blur_taps
+from lowlevel_simclr.reference.make_views import count_blur_taps
 
 TOLERANCE = 1e-4  # relative to 1, the largest pixel: contrast and saturation amplify rounding
 COPIED = 2**26  # floats of the array whose copy is timed: 256 MiB, larger than every cache
@@ -69,14 +69,14 @@ def prepare_batch(make_views: MakeViews, problem: Problem, images: np.ndarray, j
     drawn = stock.draw_view_params(0, 0, np.arange(problem.images), BLURS[problem.blur], problem.height, problem.width)
 
     @tf.function(jit_compile=jit)
-    def views(images: tf.Tensor, params: ViewParams) -> tf.Tensor:
+    def make(images: tf.Tensor, params: ViewParams) -> tf.Tensor:
         return make_views(images, params, problem.size, blur=problem.blur)
 
     given = tf.constant(images)
 
     def call() -> list[tf.Tensor]:
         for _ in range(harness.choose_calls_in_a_row()):
-            made = views(given, drawn)  # the images are where training keeps them, so no copy is timed
+            made = make(given, drawn)  # the images are where training keeps them, so no copy is timed
         tf.test.experimental.sync_devices()
         return [made]
 
@@ -144,7 +144,7 @@ def jitter_colours(x: tf.Tensor, recipe: ViewRecipe) -> tf.Tensor:
 
 def blur_randomly(x: tf.Tensor, recipe: ViewRecipe) -> tf.Tensor:
     """Blur by a Gaussian of random sigma, with one depthwise convolution for each direction."""
-    radius = blur_taps(x.shape[0]) // 2
+    radius = count_blur_taps(x.shape[0]) // 2
     sigma = tf.random.uniform([], *recipe.blur_sigma)
     taps = tf.exp(-tf.square(tf.range(-radius, radius + 1, dtype=tf.float32)) / (2 * sigma * sigma))
     kernel = tf.tile((taps / tf.reduce_sum(taps))[:, None, None, None], (1, 1, 3, 1))  # (taps, 1, 3, 1)

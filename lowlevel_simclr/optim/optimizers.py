@@ -18,7 +18,7 @@ from lowlevel_simclr import stock
 from lowlevel_simclr.config.choices import OPTIMIZERS
 from lowlevel_simclr.runtime import keras
 from lowlevel_simclr.runtime.keras import Variable
-from lowlevel_simclr.stock.lars_update import trust_ratio
+from lowlevel_simclr.stock.lars_update import compute_trust_ratio
 
 LarsUpdateAll = Callable[..., tuple[list[tf.Tensor], list[tf.Tensor]]]  # the signature of `stock.lars_update_all`
 
@@ -216,7 +216,7 @@ class Lamb(AdamW):
         update = self._direction(place, gradient)
         if self._decay(place):
             update += self._decay(place) * weight
-        trust = trust_ratio(weight, update, 1.0) if self.decayed[place] else 1.0
+        trust = compute_trust_ratio(weight, update, 1.0) if self.decayed[place] else 1.0
         weight.assign_sub(learning_rate * trust * update)
 
     def _direction(self, place: int, gradient: tf.Tensor) -> tf.Tensor:

@@ -55,38 +55,38 @@ def draw_view_params(seed: int, epoch: int, index: ArrayLike, recipe: Any, heigh
     rows = np.concatenate([places, places])  # (2N,)
     view = np.repeat([0, 1], len(places))  # (2N,)
 
-    def words(purpose: int) -> Words:
+    def draw(purpose: int) -> Words:
         return draw_words(seed, epoch, rows, view, purpose)  # (2N, 4)
 
-    flips, jitters, greys, blurs = to_uniform(words(SWITCHES)).T  # (2N,) each
-    last = words(ORDER_AND_BLUR)
+    flips, jitters, greys, blurs = to_uniform(draw(SWITCHES)).T  # (2N,) each
+    last = draw(ORDER_AND_BLUR)
     jittered = jitters < np.float32(recipe.jitter_probability)
     blurred = blurs < np.float32(recipe.blur_probability)
     return ViewParams(
-        box=_boxes([words(attempt) for attempt in CROP], recipe, height, width),
+        box=_choose_boxes([draw(attempt) for attempt in CROP], recipe, height, width),
         flip=flips < np.float32(recipe.flip_probability),
-        **_factors(to_uniform(words(FACTORS)), to_uniform(last)[:, 2], jittered, recipe),
-        order=PERMUTATIONS[_permutation(last[:, 0])],
+        **_draw_factors(to_uniform(draw(FACTORS)), to_uniform(last)[:, 2], jittered, recipe),
+        order=PERMUTATIONS[_draw_permutation(last[:, 0])],
         clip=np.full(len(rows), recipe.clip),
         grey=greys < np.float32(recipe.grey_probability),
-        blur_sigma=np.where(blurred, _between(recipe.blur_sigma, to_uniform(last)[:, 1]), np.float32(0)),
+        blur_sigma=np.where(blurred, _scale_to_range(recipe.blur_sigma, to_uniform(last)[:, 1]), np.float32(0)),
     )
 
 
-def _boxes(attempts: list[Words], recipe: Any, height: int, width: int) -> NDArray[np.int32]:
+def _choose_boxes(attempts: list[Words], recipe: Any, height: int, width: int) -> NDArray[np.int32]:
     """Return the first attempt that fits, or the central crop if none fits: (2N, 4) int32."""
-    central = np.array(central_crop(recipe.crop_aspect, height, width), np.int32)
+    central = np.array(find_central_crop(recipe.crop_aspect, height, width), np.int32)
     boxes = np.tile(central, (len(attempts[0]), 1))
     undecided = np.ones(len(boxes), bool)
     for words in attempts:
-        candidates, fits = _candidates(words, recipe, height, width)
+        candidates, fits = _place_boxes(words, recipe, height, width)
         chosen = undecided & fits
         boxes[chosen] = candidates[chosen]
         undecided &= ~fits
     return boxes
 
 
-def _candidates(words: Words, recipe: Any, height: int, width: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _place_boxes(words: Words, recipe: Any, height: int, width: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return the boxes of one attempt (2N, 4), and whether each fits the image (2N,)."""
     u = to_uniform(words).astype(np.float64)  # (2N, 4)
     low, high = recipe.crop_area
@@ -99,7 +99,7 @@ def _candidates(words: Words, recipe: Any, height: int, width: int) -> tuple[NDA
     return np.stack([y, x, h, w], axis=-1), fits
 
 
-def central_crop(crop_aspect: tuple[float, float], height: int, width: int) -> tuple[int, int, int, int]:
+def find_central_crop(crop_aspect: tuple[float, float], height: int, width: int) -> tuple[int, int, int, int]:
     """Return the largest box in the middle of the image whose aspect is in the range: y, x, height, width in pixels.
 
     Its aspect is that of the image, or the nearest end of the range.
@@ -114,23 +114,23 @@ def central_crop(crop_aspect: tuple[float, float], height: int, width: int) -> t
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-def _factors(u: Uniform, shift: Uniform, jittered: NDArray[np.bool_], recipe: Any) -> dict[str, Uniform]:
+def _draw_factors(u: Uniform, shift: Uniform, jittered: NDArray[np.bool_], recipe: Any) -> dict[str, Uniform]:
     """Return the factors of the colour operations from u (2N, 4) and shift (2N,); neutral for views without jitter."""
     return {
-        "brightness": np.where(jittered, _between(recipe.brightness, u[:, 0]), np.float32(1)),
-        "contrast": np.where(jittered, _between(recipe.contrast, u[:, 1]), np.float32(1)),
-        "saturation": np.where(jittered, _between(recipe.saturation, u[:, 2]), np.float32(1)),
-        "hue": np.where(jittered, _between(recipe.hue, u[:, 3]), np.float32(0)),
-        "brightness_shift": np.where(jittered, _between(recipe.brightness_shift, shift), np.float32(0)),
+        "brightness": np.where(jittered, _scale_to_range(recipe.brightness, u[:, 0]), np.float32(1)),
+        "contrast": np.where(jittered, _scale_to_range(recipe.contrast, u[:, 1]), np.float32(1)),
+        "saturation": np.where(jittered, _scale_to_range(recipe.saturation, u[:, 2]), np.float32(1)),
+        "hue": np.where(jittered, _scale_to_range(recipe.hue, u[:, 3]), np.float32(0)),
+        "brightness_shift": np.where(jittered, _scale_to_range(recipe.brightness_shift, shift), np.float32(0)),
     }
 
 
-def _between(bounds: tuple[float, float], u: Uniform) -> Uniform:
+def _scale_to_range(bounds: tuple[float, float], u: Uniform) -> Uniform:
     """Return low + (high - low) u, with every step in float32."""
     low, high = np.float32(bounds[0]), np.float32(bounds[1])
     return low + (high - low) * u
 
 
-def _permutation(words: Words) -> NDArray[np.int64]:
+def _draw_permutation(words: Words) -> NDArray[np.int64]:
     """Return a number in 0 .. 23 for each word: word x 24 / 2^32, rounded down."""
     return ((words.astype(np.uint64) * np.uint64(24)) >> np.uint64(32)).astype(np.int64)

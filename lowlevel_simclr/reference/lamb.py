@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lowlevel_simclr.reference.lars_update import Array, trust_ratio
+from lowlevel_simclr.reference.lars_update import Array, compute_trust_ratio
 
 
 def adamw_update(
@@ -61,7 +61,7 @@ def adamw_update(
     update, ratio = (first / (1 - beta_1**count)) / (np.sqrt(second / (1 - beta_2**count)) + epsilon), 1.0
     if weight.ndim > 1:
         update = update + weight_decay * weight
-        ratio = trust_ratio(weight, update, 1.0) if adapted else 1.0
+        ratio = compute_trust_ratio(weight, update, 1.0) if adapted else 1.0
     return weight - learning_rate * ratio * update, first, second
 
 

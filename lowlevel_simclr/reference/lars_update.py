@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.float64]
 
 
-def trust_ratio(weight: Array, update: Array, coefficient: float) -> float:
+def compute_trust_ratio(weight: Array, update: Array, coefficient: float) -> float:
     """Return coefficient |w| / |u| over all entries of a variable, or 1 if either norm is 0."""
     weight_norm, update_norm = np.linalg.norm(weight.ravel()), np.linalg.norm(update.ravel())
     if weight_norm == 0 or update_norm == 0:
@@ -94,6 +94,6 @@ def lars_update(
     weight, update, ratio = np.asarray(weight, np.float64), np.asarray(gradient, np.float64), 1.0
     if weight.ndim > 1:
         update = update + weight_decay * weight
-        ratio = trust_ratio(weight, update, trust_coefficient)
+        ratio = compute_trust_ratio(weight, update, trust_coefficient)
     velocity = momentum * np.asarray(velocity, np.float64) + learning_rate * ratio * update
     return weight - velocity, velocity

@@ -81,25 +81,25 @@ def make_views(
     views = np.zeros((2 * len(images), size, size, images.shape[-1]))
     for row in range(len(views)):
         own = ViewParams(*(field[row] for field in params))
-        views[row] = _view(scaled[row % len(images)], own, size, blur)
+        views[row] = _make_view(scaled[row % len(images)], own, size, blur)
     if mean is not None:
         views = (views - np.asarray(mean, np.float64)) / np.asarray(std, np.float64)
     return views.astype(dtype)
 
 
-def _view(image: Pixels, params: ViewParams, size: int, blur: bool) -> Pixels:
+def _make_view(image: Pixels, params: ViewParams, size: int, blur: bool) -> Pixels:
     """Make one view in [0, 1]: (H, W, C) -> (S, S, C)."""
     x = crop_and_resize(image, params.box, size)
     if params.flip:
         x = x[:, ::-1]
     for operation in params.order:
-        x = _colour_operation(x, operation, params)
+        x = _change_colours(x, operation, params)
         if params.clip:
             x = np.clip(x, 0, 1)
     if params.grey:
         x = np.repeat(x @ np.array(GREY_WEIGHTS)[:, None], 3, axis=-1)
     if blur and params.blur_sigma > 0:
-        x = gaussian_blur(x, params.blur_sigma)
+        x = blur_by_gaussian(x, params.blur_sigma)
     return x
 
 
@@ -107,15 +107,17 @@ def crop_and_resize(image: Pixels, box: ArrayLike, size: int) -> Pixels:
     """Cut the box out of the image and resize it: (H, W, C) -> (S, S, C)."""
     y, x, height, width = (int(number) for number in np.asarray(box))
     crop = image[y : y + height, x : x + width]
-    return np.einsum("ij,kl,jlc->ikc", resize_weights(height, size), resize_weights(width, size), crop, optimize=True)
+    return np.einsum(
+        "ij,kl,jlc->ikc", compute_resize_weights(height, size), compute_resize_weights(width, size), crop, optimize=True
+    )
 
 
-def resize_weights(length: int, size: int) -> Pixels:
+def compute_resize_weights(length: int, size: int) -> Pixels:
     """Return the weights of `length` pixels in each of `size` pixels along one axis: (size, length), rows sum to 1.
 
     Examples:
-        >>> from lowlevel_simclr.reference.make_views import resize_weights
-        >>> resize_weights(length=4, size=2).round(3).tolist()
+        >>> from lowlevel_simclr.reference.make_views import compute_resize_weights
+        >>> compute_resize_weights(length=4, size=2).round(3).tolist()
         [[0.429, 0.429, 0.143, 0.0], [0.0, 0.143, 0.429, 0.429]]
     """
     scale = length / size  # source pixels per target pixel
@@ -125,7 +127,7 @@ def resize_weights(length: int, size: int) -> Pixels:
     return triangle / triangle.sum(axis=1, keepdims=True)
 
 
-def _colour_operation(x: Pixels, operation: int, params: ViewParams) -> Pixels:
+def _change_colours(x: Pixels, operation: int, params: ViewParams) -> Pixels:
     """Apply one operation of the view's order, without the clip: (S, S, C) -> (S, S, C)."""
     if operation == BRIGHTNESS:
         return params.brightness * x + params.brightness_shift
@@ -133,16 +135,16 @@ def _colour_operation(x: Pixels, operation: int, params: ViewParams) -> Pixels:
         mean = x.mean(axis=(0, 1))  # (C,)
         return params.contrast * (x - mean) + mean
     if operation == SATURATION and params.saturation != 1:
-        hue, chroma, value = hue_chroma_value(x)
+        hue, chroma, value = convert_to_hue_chroma_value(x)
         chroma = max(params.saturation, 0) * chroma
-        return red_green_blue(hue, np.minimum(chroma, value) if params.clip else chroma, value)
+        return convert_to_red_green_blue(hue, np.minimum(chroma, value) if params.clip else chroma, value)
     if operation == HUE and params.hue != 0:
-        hue, chroma, value = hue_chroma_value(x)
-        return red_green_blue(hue + params.hue, chroma, value)
+        hue, chroma, value = convert_to_hue_chroma_value(x)
+        return convert_to_red_green_blue(hue + params.hue, chroma, value)
     return x
 
 
-def hue_chroma_value(rgb: Pixels) -> tuple[Pixels, Pixels, Pixels]:
+def convert_to_hue_chroma_value(rgb: Pixels) -> tuple[Pixels, Pixels, Pixels]:
     """Return hue in turns (0 for a grey pixel), chroma max - min, and value max: (..., 3) -> (...) each."""
     red, green, blue = np.moveaxis(rgb, -1, 0)
     value = rgb.max(axis=-1)
@@ -156,8 +158,8 @@ def hue_chroma_value(rgb: Pixels) -> tuple[Pixels, Pixels, Pixels]:
     return hue / 6 % 1, chroma, value
 
 
-def red_green_blue(hue: Pixels, chroma: Pixels, value: Pixels) -> Pixels:
-    """Invert `hue_chroma_value`, for a hue of any number of turns: (...) each -> (..., 3)."""
+def convert_to_red_green_blue(hue: Pixels, chroma: Pixels, value: Pixels) -> Pixels:
+    """Invert `convert_to_hue_chroma_value`, for a hue of any number of turns: (...) each -> (..., 3)."""
     channels = []
     for centre in (0, 1 / 3, 2 / 3):  # the hues of red, green and blue
         distance = np.abs((hue - centre + 0.5) % 1 - 0.5)  # turns, in [0, 1/2]
@@ -166,9 +168,9 @@ def red_green_blue(hue: Pixels, chroma: Pixels, value: Pixels) -> Pixels:
     return np.stack(channels, axis=-1)
 
 
-def gaussian_blur(x: Pixels, sigma: float) -> Pixels:
+def blur_by_gaussian(x: Pixels, sigma: float) -> Pixels:
     """Blur along both axes, mirrored at the border: (S, S, C) -> (S, S, C)."""
-    radius = blur_taps(len(x)) // 2
+    radius = count_blur_taps(len(x)) // 2
     taps = np.exp(-(np.arange(-radius, radius + 1) ** 2) / (2 * np.float64(sigma) ** 2))
     taps /= taps.sum()
     padded = np.pad(x, ((radius, radius), (radius, radius), (0, 0)), mode="reflect")
@@ -176,7 +178,7 @@ def gaussian_blur(x: Pixels, sigma: float) -> Pixels:
     return sum(tap * down[:, k : k + len(x)] for k, tap in enumerate(taps))
 
 
-def blur_taps(size: int) -> int:
+def count_blur_taps(size: int) -> int:
     """Return the width of the blur's kernel for views of `size` pixels: a tenth, plus one if that is even."""
     taps = size // 10
     return taps + 1 - taps % 2

@@ -68,9 +68,9 @@ def nt_xent_rows(z: ArrayLike, first_pair: int, pairs: int, temperature: float) 
         [0.2395, 0.2395]
     """
     z = _check_rows(z)
-    own = own_rows(len(z), first_pair, pairs)  # (2n,)
-    s = _similarities(unit_rows(z), own, _check_temperature(temperature))  # (2n, 2N)
-    return _log_sum_exp(s) - _of_positive(s, own)
+    own = list_own_rows(len(z), first_pair, pairs)  # (2n,)
+    s = _compute_similarities(normalise_rows(z), own, _check_temperature(temperature))  # (2n, 2N)
+    return _compute_log_sum_exp(s) - _select_positive(s, own)
 
 
 def nt_xent_gradient(z: ArrayLike, temperature: float, cotangent: ArrayLike) -> Rows:
@@ -130,15 +130,15 @@ def nt_xent_rows_gradient(z: ArrayLike, first_pair: int, pairs: int, temperature
     """
     z, temperature = _check_rows(z), _check_temperature(temperature)
     c = _check_cotangent(cotangent, len(z))  # (2N,)
-    own, u = own_rows(len(z), first_pair, pairs), unit_rows(z)
-    s_all = _similarities(u, np.arange(len(z)), temperature)  # (2N, 2N)
-    lse, s = _log_sum_exp(s_all), s_all[own]  # (2N,), (2n, 2N)
+    own, u = list_own_rows(len(z), first_pair, pairs), normalise_rows(z)
+    s_all = _compute_similarities(u, np.arange(len(z)), temperature)  # (2N, 2N)
+    lse, s = _compute_log_sum_exp(s_all), s_all[own]  # (2N,), (2n, 2N)
     weights = c[own, None] * np.exp(s - lse[own, None]) + c[None, :] * np.exp(s - lse[None, :])
-    place, partner = np.arange(len(own)), positive(len(z))[own]
+    place, partner = np.arange(len(own)), find_positive(len(z))[own]
     weights[place, partner] -= c[own] + c[partner]
     du = weights @ u / temperature  # (2n, d)
     tangent = du - np.sum(du * u[own], axis=1, keepdims=True) * u[own]
-    lengths = _lengths(z)[own]  # (2n, 1)
+    lengths = _measure_lengths(z)[own]  # (2n, 1)
     return np.where(lengths == 0, 0.0, tangent / np.where(lengths == 0, 1.0, lengths))
 
 
@@ -170,10 +170,10 @@ def nt_xent_temperature_gradient(z: ArrayLike, temperature: float, cotangent: Ar
     z, temperature = _check_rows(z), _check_temperature(temperature)
     c = _check_cotangent(cotangent, len(z))
     own = np.arange(len(z))
-    s = _similarities(unit_rows(z), own, temperature)  # (2N, 2N)
-    probability = np.exp(s - _log_sum_exp(s)[:, None])
+    s = _compute_similarities(normalise_rows(z), own, temperature)  # (2N, 2N)
+    probability = np.exp(s - _compute_log_sum_exp(s)[:, None])
     candidates = np.where(np.isneginf(s), 0.0, s)  # the diagonal: 0 * -inf would be NaN
-    slope = -(np.sum(probability * candidates, axis=1) - _of_positive(s, own)) / temperature  # (2N,)
+    slope = -(np.sum(probability * candidates, axis=1) - _select_positive(s, own)) / temperature  # (2N,)
     return np.float64(np.sum(c * slope))
 
 
@@ -203,13 +203,13 @@ def contrastive_top1(z: ArrayLike) -> NDArray[np.bool_]:
     """
     z = _check_rows(z)
     own = np.arange(len(z))
-    s = _similarities(unit_rows(z), own, 1.0)
-    of_positive = _of_positive(s, own)
-    s[own, positive(len(z))] = -np.inf
+    s = _compute_similarities(normalise_rows(z), own, 1.0)
+    of_positive = _select_positive(s, own)
+    s[own, find_positive(len(z))] = -np.inf
     return of_positive > np.max(s, axis=1)
 
 
-def unit_rows(z: ArrayLike) -> Rows:
+def normalise_rows(z: ArrayLike) -> Rows:
     """Return rows of length 1: u = z / |z|, and u = 0 where |z| is 0.
 
     Args:
@@ -220,16 +220,16 @@ def unit_rows(z: ArrayLike) -> Rows:
 
     Examples:
         >>> from lowlevel_simclr import reference
-        >>> reference.unit_rows([[3.0, 4.0], [0.0, 0.0]]).tolist()
+        >>> reference.normalise_rows([[3.0, 4.0], [0.0, 0.0]]).tolist()
         [[0.6, 0.8], [0.0, 0.0]]
     """
     z = np.asarray(z, dtype=np.float64)
-    scaled = z / _largest(z)  # its squares neither overflow nor vanish, whatever |z| is
+    scaled = z / _find_largest(z)  # its squares neither overflow nor vanish, whatever |z| is
     length = np.sqrt(np.sum(scaled * scaled, axis=1, keepdims=True))
     return scaled / np.where(length == 0, 1.0, length)
 
 
-def positive(rows: int) -> NDArray[np.intp]:
+def find_positive(rows: int) -> NDArray[np.intp]:
     """Return the index p(i) of the other view of the same image, for each of 2N rows.
 
     Args:
@@ -240,13 +240,13 @@ def positive(rows: int) -> NDArray[np.intp]:
 
     Examples:
         >>> from lowlevel_simclr import reference
-        >>> reference.positive(6).tolist()
+        >>> reference.find_positive(6).tolist()
         [3, 4, 5, 0, 1, 2]
     """
     return (np.arange(rows) + rows // 2) % rows
 
 
-def own_rows(rows: int, first_pair: int, pairs: int) -> NDArray[np.intp]:
+def list_own_rows(rows: int, first_pair: int, pairs: int) -> NDArray[np.intp]:
     """Return the row numbers of pairs first_pair .. first_pair + pairs - 1: their first views, then their second views.
 
     Args:
@@ -262,7 +262,7 @@ def own_rows(rows: int, first_pair: int, pairs: int) -> NDArray[np.intp]:
 
     Examples:
         >>> from lowlevel_simclr import reference
-        >>> reference.own_rows(6, first_pair=1, pairs=2).tolist()
+        >>> reference.list_own_rows(6, first_pair=1, pairs=2).tolist()
         [1, 2, 4, 5]
     """
     if first_pair < 0 or pairs < 1 or first_pair + pairs > rows // 2:
@@ -274,33 +274,33 @@ def own_rows(rows: int, first_pair: int, pairs: int) -> NDArray[np.intp]:
     return np.concatenate([first_views, first_views + rows // 2])
 
 
-def _similarities(u: Rows, own: NDArray[np.intp], temperature: float) -> Rows:
+def _compute_similarities(u: Rows, own: NDArray[np.intp], temperature: float) -> Rows:
     """Return s_ij = <u_i, u_j> / tau for the rows i in `own`, with -inf where j = i: (2n, 2N)."""
     s = u[own] @ u.T / temperature
     s[np.arange(len(own)), own] = -np.inf  # k != i: a row is not a candidate for itself
     return s
 
 
-def _of_positive(s: Rows, own: NDArray[np.intp]) -> Rows:
+def _select_positive(s: Rows, own: NDArray[np.intp]) -> Rows:
     """Return s_ip of each row of a (2n, 2N) block: (2n,)."""
-    return s[np.arange(len(own)), positive(s.shape[1])[own]]
+    return s[np.arange(len(own)), find_positive(s.shape[1])[own]]
 
 
-def _log_sum_exp(s: Rows) -> Rows:
+def _compute_log_sum_exp(s: Rows) -> Rows:
     """Return log sum_k exp s_ik over the columns: (2n, 2N) -> (2n,)."""
     largest = np.max(s, axis=1, keepdims=True)
     return largest[:, 0] + np.log(np.sum(np.exp(s - largest), axis=1))
 
 
-def _largest(z: Rows) -> Rows:
+def _find_largest(z: Rows) -> Rows:
     """Return the largest |coordinate| of each row, 1 for a zero row, NaN for an infinite row: (2N, 1)."""
     largest = np.max(np.abs(z), axis=1, keepdims=True)
     return np.where(np.isinf(largest), np.nan, np.where(largest == 0, 1.0, largest))
 
 
-def _lengths(z: Rows) -> Rows:
+def _measure_lengths(z: Rows) -> Rows:
     """Return |z| of each row, without overflow: (2N, 1)."""
-    largest = _largest(z)
+    largest = _find_largest(z)
     return largest * np.sqrt(np.sum((z / largest) ** 2, axis=1, keepdims=True))
 
 

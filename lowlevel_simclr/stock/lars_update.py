@@ -46,7 +46,7 @@ def lars_update(
     update, ratio = gradient, tf.constant(1.0, weight.dtype)
     if len(weight.shape) > 1:
         update = gradient + weight_decay * weight if weight_decay else gradient
-        ratio = trust_ratio(weight, update, trust_coefficient)
+        ratio = compute_trust_ratio(weight, update, trust_coefficient)
     velocity = momentum * velocity + tf.cast(learning_rate, weight.dtype) * ratio * update
     return weight - velocity, velocity
 
@@ -82,7 +82,7 @@ def lars_update_all(
     return [weight for weight, _ in moved], [velocity for _, velocity in moved]
 
 
-def trust_ratio(weight: tf.Tensor, update: tf.Tensor, coefficient: float) -> tf.Tensor:
+def compute_trust_ratio(weight: tf.Tensor, update: tf.Tensor, coefficient: float) -> tf.Tensor:
     """Return the trust ratio coefficient |w| / |u|, or 1 if either norm is 0: a scalar of their type."""
     numerator, denominator = tf.norm(weight), tf.norm(update)
     usable = (numerator != 0) & (denominator != 0)  # NaN is not 0, so a NaN norm reaches every element

@@ -263,9 +263,9 @@ def compute_temperature_scale(cotangent: ArrayLike, temperature: float) -> float
 
 def compute_margins(z: ArrayLike) -> Float64s:
     """Return by how much the positive is more similar than every other candidate: (2N,), infinite for N = 1."""
-    u = reference.unit_rows(z)
+    u = reference.normalise_rows(z)
     s = u @ u.T
-    own, partner = np.arange(len(u)), reference.positive(len(u))
+    own, partner = np.arange(len(u)), reference.find_positive(len(u))
     of_positive = s[own, partner]
     s[own, own] = s[own, partner] = -np.inf
     return of_positive - np.max(s, axis=1)

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from lowlevel_simclr.reference.lars_update import lars_update, trust_ratio
+from lowlevel_simclr.reference.lars_update import compute_trust_ratio, lars_update
 from lowlevel_simclr.verification.bound import SMALLEST_NORMAL, Finding, compare_with_reference
 from lowlevel_simclr.verification.mode import MODES, build_for_mode
 
@@ -94,7 +94,7 @@ def compute_scales(arrays: Sequence[NDArray[np.float32]]) -> list[NDArray[np.flo
     ratio = 1.0
     if weight.ndim > 1:
         decay = CHOICES["weight_decay"]
-        ratio = trust_ratio(wide[0], wide[1] + decay * wide[0], CHOICES["trust_coefficient"])
+        ratio = compute_trust_ratio(wide[0], wide[1] + decay * wide[0], CHOICES["trust_coefficient"])
         update = update + decay * weight
     moved = CHOICES["momentum"] * velocity + CHOICES["learning_rate"] * ratio * update + SMALLEST_NORMAL["float32"]
     return [weight + moved, moved]

@@ -153,7 +153,7 @@ def compute_expected(case: NtXentCase, z: NDArray[Any]) -> Results:
     """Return what the float64 reference computes."""
     z, own = z.astype(np.float64), case.own or (0, case.pairs)
     weights = np.zeros(len(z))
-    weights[reference.own_rows(len(z), *own)] = make_cotangent(case)
+    weights[reference.list_own_rows(len(z), *own)] = make_cotangent(case)
     return Results(
         reference.nt_xent_rows(z, *own, case.temperature),
         reference.nt_xent_gradient(z, case.temperature, weights),

@@ -103,13 +103,13 @@ def test_replicas_add_up_to_the_whole() -> None:
     forward = [ops.nt_xent_rows_forward(z, *share, tau) for share in shares]
     gathered = [np.zeros(60), np.zeros((60, 2))]
     for share, (own_loss, state) in zip(shares, forward):
-        own = reference.own_rows(60, *share)
+        own = reference.list_own_rows(60, *share)
         gathered[0][own], gathered[1][own] = own_loss.numpy(), state.normaliser.numpy()
     states = ops.RowsState(tf.constant(gathered[1]), forward[0][1].inverse_norm)
     backward = [ops.nt_xent_rows_backward(z, states, c, *share, tau) for share in shares]
     assembled, slope = np.zeros_like(z), 0.0
     for share, (own_dz, own_slope) in zip(shares, backward):
-        assembled[reference.own_rows(60, *share)] = own_dz.numpy()
+        assembled[reference.list_own_rows(60, *share)] = own_dz.numpy()
         slope += float(own_slope)
     assert_close(gathered[0], loss.numpy(), None, dtype="float64", scale=compute_loss_scale(tau))
     assert_close(assembled, dz.numpy(), None, dtype="float64", scale=2 * compute_gradient_scale(z, c, tau))

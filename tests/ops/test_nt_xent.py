@@ -177,7 +177,7 @@ def test_rows_of_all_replicas_are_the_whole(implementation, pairs, own, dtype):
             tape.watch(z_all)
             loss = implementation.nt_xent_rows(z_all, first, own, temperature)
         check_rows(implementation, z, first, own, temperature, loss)
-        own_cotangent = tf.constant(cotangent[reference.own_rows(2 * pairs, first, own)])
+        own_cotangent = tf.constant(cotangent[reference.list_own_rows(2 * pairs, first, own)])
         total += tape.gradient(loss, z_all, output_gradients=own_cotangent).numpy()
     scale = compute_gradient_scale(z, cotangent, temperature)
     # Each replica's term, of about the size of scale, has the errors of a gradient and one rounding to z's
@@ -206,11 +206,11 @@ def test_rows_take_pairs_as_a_tensor_of_either_integer_type(implementation, kind
 def test_top1_agrees_with_the_reference(implementation, dtype):
     """On rows whose candidates no rounding can reorder, and on ties that are exact in every type."""
     z = projections(31, 16, dtype, 0.1, SPREAD)
-    unit = reference.unit_rows(z)
+    unit = reference.normalise_rows(z)
     similar = unit @ unit.T
     np.fill_diagonal(similar, -2)
-    of_positive = similar[np.arange(62), reference.positive(62)]
-    others = np.where(np.eye(62)[reference.positive(62)] == 1, -2, similar)
+    of_positive = similar[np.arange(62), reference.find_positive(62)]
+    others = np.where(np.eye(62)[reference.find_positive(62)] == 1, -2, similar)
     clear = np.abs(of_positive - np.max(others, axis=1)) > 8 * EPSILON["float32"]
     expected = reference.contrastive_top1(z)
     assert np.any(expected[clear]) and not np.all(expected[clear])
@@ -483,7 +483,7 @@ def test_rows_from_1e_minus_15_to_1e15_long_are_right(implementation, dtype):
     def holds(z, temperature, chooser):
         length = np.array([10.0 ** chooser.uniform(-15, 15) for _ in z])[:, None]
         length[0], length[-1] = 1e-15, 1e15
-        rows = reference.unit_rows(z) * length
+        rows = reference.normalise_rows(z) * length
         rows = rows.astype(tf.as_dtype(dtype).as_numpy_dtype)
         check_gradients(implementation, rows, temperature, cotangents(len(z), dtype, 2.0**15))
 
@@ -645,7 +645,7 @@ def formula(
     if not both_ways:  # only the other view's rows are candidates: two N x N losses in place of the 2N x 2N one
         keep[: rows // 2, : rows // 2] = keep[rows // 2 :, rows // 2 :] = False
     keep[:, rows - columns_off :] = False  # a tile that stops too early
-    of_positive = tf.gather(s, (reference.positive(rows) + partner_off) % rows, batch_dims=1)
+    of_positive = tf.gather(s, (reference.find_positive(rows) + partner_off) % rows, batch_dims=1)
     return tf.reduce_logsumexp(tf.where(keep, s, -math.inf), axis=1) - of_positive
 
 

@@ -20,8 +20,8 @@ import tensorflow as tf
 from lowlevel_simclr.config.settings import ViewRecipe
 from lowlevel_simclr.contract.philox import draw_words
 from lowlevel_simclr.contract.view_params import PERMUTATIONS, ViewParams
-from lowlevel_simclr.reference.draw_view_params import central_crop
 from lowlevel_simclr.reference.draw_view_params import draw_view_params as draw
+from lowlevel_simclr.reference.draw_view_params import find_central_crop
 from lowlevel_simclr.stock.draw_view_params import draw_view_params as stock_draw
 from tests.support.view_recipes import ALWAYS, FACTORS, NEVER, RECIPE, of_rows
 
@@ -124,7 +124,7 @@ def crop_by_definition(random: np.random.Generator, recipe: ViewRecipe, height: 
         w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 1 <= w <= width and 1 <= h <= height:
             return int(random.integers(0, height - h + 1)), int(random.integers(0, width - w + 1)), h, w
-    return central_crop(recipe.crop_aspect, height, width)
+    return find_central_crop(recipe.crop_aspect, height, width)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def box_by_definition(index: int, view: int, recipe: Any, height: int, width: in
         w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 1 <= w <= width and 1 <= h <= height:
             return attempt, (math.floor(u[2] * (height - h + 1)), math.floor(u[3] * (width - w + 1)), h, w)
-    return 10, central_crop(recipe.crop_aspect, height, width)
+    return 10, find_central_crop(recipe.crop_aspect, height, width)
 
 
 def test_the_first_attempt_that_fits_is_used_and_the_central_crop_if_none_does():

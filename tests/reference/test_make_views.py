@@ -20,7 +20,13 @@ from hypothesis import strategies as st
 from lowlevel_simclr.config.settings import ViewRecipe
 from lowlevel_simclr.contract.view_params import PERMUTATIONS, ViewParams
 from lowlevel_simclr.reference.draw_view_params import draw_view_params
-from lowlevel_simclr.reference.make_views import blur_taps, crop_and_resize, gaussian_blur, make_views, resize_weights
+from lowlevel_simclr.reference.make_views import (
+    blur_by_gaussian,
+    compute_resize_weights,
+    count_blur_taps,
+    crop_and_resize,
+    make_views,
+)
 from lowlevel_simclr.stock.make_views import make_views as stock_views
 from tests.support.pillow_crop import pillow
 from tests.support.view_errors import ULP, amplification
@@ -67,7 +73,7 @@ def test_crops_are_those_of_tensorflow(case):
 
 @pytest.mark.parametrize(("length", "size"), [(1, 5), (5, 1), (7, 7), (3, 11), (11, 3), (500, 32)])
 def test_resizing_weights_are_a_partition(length, size):
-    weights = resize_weights(length, size)
+    weights = compute_resize_weights(length, size)
     assert weights.shape == (size, length)
     assert np.all(weights >= 0)
     np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=0, atol=4 * ULP64)
@@ -176,14 +182,14 @@ def test_the_operations_come_in_the_given_order():
 
 @pytest.mark.parametrize(("size", "taps"), [(8, 1), (19, 1), (20, 3), (32, 3), (39, 3), (96, 9), (100, 11), (224, 23)])
 def test_the_kernel_is_a_tenth_of_the_view_made_odd(size, taps):
-    assert blur_taps(size) == taps
+    assert count_blur_taps(size) == taps
 
 
 @pytest.mark.parametrize("size", [20, 32, 57, 96])
 @pytest.mark.parametrize("sigma", [0.1, 0.7, 2.0])
 def test_the_blur_is_that_of_scipy(size, sigma):
     image = images_of(1, size, size)[0]
-    sigma, radius = float(np.float32(sigma)), blur_taps(size) // 2
+    sigma, radius = float(np.float32(sigma)), count_blur_taps(size) // 2
     expected = scipy.ndimage.gaussian_filter(image / 255, (sigma, sigma, 0), mode="mirror", radius=(radius, radius, 0))
     np.testing.assert_allclose(one_view(image, size, blur_sigma=sigma), expected, rtol=0, atol=32 * ULP64)
 
@@ -193,9 +199,11 @@ def test_the_blur_is_that_of_tensorflow_addons():
     image = images_of(1, 50, 50)[0]
     for sigma in (0.3, 1.1, 2.0):
         x = np.float32(image / 255)
-        expected = addons.image.gaussian_filter2d(x, (blur_taps(50), blur_taps(50)), sigma, padding="REFLECT")
+        expected = addons.image.gaussian_filter2d(
+            x, (count_blur_taps(50), count_blur_taps(50)), sigma, padding="REFLECT"
+        )
         # It multiplies the two kernels first and sums 25 products in float32.
-        np.testing.assert_allclose(gaussian_blur(image / 255, sigma), expected, rtol=0, atol=16 * ULP)
+        np.testing.assert_allclose(blur_by_gaussian(image / 255, sigma), expected, rtol=0, atol=16 * ULP)
 
 
 def test_blurring_is_left_out_on_demand():

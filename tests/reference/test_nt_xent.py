@@ -145,7 +145,7 @@ def test_the_rows_of_all_replicas_are_the_whole(pairs, own):
     gradient = reference.nt_xent_gradient(z, temperature, cotangent)
     for first in range(0, pairs, own):
         rows = np.r_[first : first + own, pairs + first : pairs + first + own]
-        np.testing.assert_array_equal(reference.own_rows(2 * pairs, first, own), rows)
+        np.testing.assert_array_equal(reference.list_own_rows(2 * pairs, first, own), rows)
         # The products of fewer rows may be summed in another order.
         np.testing.assert_allclose(
             reference.nt_xent_rows(z, first, own, temperature), loss[rows], rtol=1e-13, atol=1e-13
@@ -157,7 +157,7 @@ def test_the_rows_of_all_replicas_are_the_whole(pairs, own):
 
 
 def test_positive_is_the_other_view():
-    np.testing.assert_array_equal(reference.positive(6), [3, 4, 5, 0, 1, 2])
+    np.testing.assert_array_equal(reference.find_positive(6), [3, 4, 5, 0, 1, 2])
 
 
 def test_top1_counts_the_strictly_most_similar_positive():
@@ -185,7 +185,7 @@ def test_length_of_a_row_changes_nothing(length):
 def test_a_zero_row_has_similarity_0_and_no_gradient():
     z = projections(3, 4)
     z[1] = 0
-    s = reference.unit_rows(z) @ reference.unit_rows(z).T / 0.2
+    s = reference.normalise_rows(z) @ reference.normalise_rows(z).T / 0.2
     np.testing.assert_allclose(reference.nt_xent(z, 0.2)[1], math.log(5), rtol=1e-15)
     assert np.all(s[1] == 0)
     gradient = reference.nt_xent_gradient(z, 0.2, np.ones(6))

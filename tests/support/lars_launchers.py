@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lowlevel_simclr.reference.lars_update import compute_trust_ratio
 from lowlevel_simclr.reference.lars_update import lars_update as reference
-from lowlevel_simclr.reference.lars_update import trust_ratio
 from lowlevel_simclr.verification.bound import SMALLEST_NORMAL
 from tests.support.closeness import assert_close
 from tests.support.device_arrays import Buffer, Memory
@@ -194,7 +194,7 @@ def sizes(case: Case, given: Arrays) -> Arrays:
     ratio = 1.0
     if len(case.shape) > 1:
         plain_w, plain_g = (np.asarray(each, np.float64) for each in given[:2])
-        ratio, g = trust_ratio(plain_w, plain_g + decay * plain_w, coefficient), g + decay * w
+        ratio, g = compute_trust_ratio(plain_w, plain_g + decay * plain_w, coefficient), g + decay * w
     of_velocity = momentum * v + rate * ratio * g + SMALLEST_NORMAL["float32"]
     return [w + of_velocity, of_velocity]
 

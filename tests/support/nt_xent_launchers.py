@@ -160,7 +160,7 @@ def stock(z: NDArray[Any], tau: float, c: NDArray[Any]) -> tuple[NDArray[Any], N
     unit = z / np.where(largest == 0, 1, largest)
     length = np.sqrt(np.sum(unit * unit, axis=1, keepdims=True))
     u = unit / np.where(length == 0, 1, length)
-    own, partner = np.arange(len(u)), reference.positive(len(u))
+    own, partner = np.arange(len(u)), reference.find_positive(len(u))
     s = u @ u.T / tau
     s[own, own] = -np.inf
     most = np.max(s, axis=1)
@@ -197,7 +197,7 @@ def truth_of(case: Case, z: NDArray[np.float64]) -> tuple[NDArray[np.float64], N
 def check_against_reference(case: Case, z: NDArray[Any], found: Results) -> None:
     """AssertionError unless every result is within the bound of verification/bound.py."""
     exact, c = widened(z, case.dtype), cotangent(case)
-    own = reference.own_rows(len(exact), *(case.own or (0, case.pairs)))
+    own = reference.list_own_rows(len(exact), *(case.own or (0, case.pairs)))
     sums = np.float64 if case.dtype == "float64" else np.float32
     loss, dz, slope = stock(exact.astype(sums), case.temperature, c.astype(sums))
     rule: dict[str, Any] = {"dtype": case.dtype}
@@ -205,8 +205,8 @@ def check_against_reference(case: Case, z: NDArray[Any], found: Results) -> None
     scale, of_rows = compute_loss_scale(case.temperature), compute_gradient_scale(exact, c, case.temperature)
     assert_close(found.loss, true_loss[own], loss[own], scale=scale, **rule)
     log_sum = found.normaliser[:, 0].astype(np.float64) / case.temperature + np.log(found.normaliser[:, 1], dtype=float)
-    u = reference.unit_rows(exact)
-    positive = np.sum(u * u[reference.positive(len(u))], axis=1) / case.temperature
+    u = reference.normalise_rows(exact)
+    positive = np.sum(u * u[reference.find_positive(len(u))], axis=1) / case.temperature
     beside = loss[own] + positive[own].astype(sums)
     assert_close(log_sum.astype(sums), (true_loss + positive)[own], beside, scale=2 * scale, **rule)
     dz_found = from_bfloat16(found.dz) if case.dtype == "bfloat16" else found.dz
@@ -219,7 +219,7 @@ def check_against_reference(case: Case, z: NDArray[Any], found: Results) -> None
 
 def check_top1(z: NDArray[np.float64], own: NDArray[np.intp], found: NDArray[np.bool_], dtype: str) -> None:
     """Exact where the margin is beyond rounding, and where equal rows tie."""
-    rows, partner = np.arange(len(z)), reference.positive(len(z))
+    rows, partner = np.arange(len(z)), reference.find_positive(len(z))
     decided = find_decided_rows(z, find_accumulation_type(dtype))[own]
     assert np.array_equal(found[decided], (compute_margins(z) > 0)[own][decided])
     tied = np.array([any(np.array_equal(z[p], z[k]) for k in rows if k not in (i, p)) for i, p in zip(rows, partner)])

@@ -16,7 +16,7 @@ from lowlevel_simclr import reference
 from lowlevel_simclr.config.settings import ViewRecipe
 from lowlevel_simclr.contract.philox import split_seed
 from lowlevel_simclr.contract.view_params import ViewParams
-from lowlevel_simclr.reference.draw_view_params import central_crop
+from lowlevel_simclr.reference.draw_view_params import find_central_crop
 from tests.support.device_arrays import Buffer, Memory, from_bfloat16
 
 PIXELS = {"uint8": 0, "uint16": 1, "float32": 2}
@@ -202,7 +202,7 @@ def draw(
     recipe = FULL_JITTER
     ranges = (recipe.brightness, recipe.contrast, recipe.saturation, recipe.hue, recipe.brightness_shift)
     switches = (recipe.flip_probability, recipe.jitter_probability, recipe.grey_probability, recipe.blur_probability)
-    central = central_crop(recipe.crop_aspect, height, width)
+    central = find_central_crop(recipe.crop_aspect, height, width)
     parts = (recipe.crop_area, np.log(recipe.crop_aspect), switches, *ranges, recipe.blur_sigma)
     numbers = np.concatenate([*parts, (recipe.clip, height, width), central]).astype(np.float64)
     arrays = (index, split_seed(7).astype(np.int64), np.array([epoch], np.int64), numbers)
