@@ -55,11 +55,11 @@ def prepare_both(count: int) -> harness.Call:
     index = tf.range(count, dtype=tf.int64)
 
     @tf.function
-    def views(epoch: tf.Tensor) -> tf.Tensor:
+    def draw_and_make(epoch: tf.Tensor) -> tf.Tensor:
         return ops.make_views(images, ops.draw_view_params(0, epoch, index, ViewRecipe(), PIXELS, PIXELS), PIXELS)
 
     epoch = tf.constant(1, tf.int64)
-    return lambda: [views(epoch)]
+    return lambda: [draw_and_make(epoch)]
 
 
 def measure(count: int, seconds: float) -> list[harness.Row]:

@@ -82,7 +82,7 @@ def prepare_nt_xent(torch: ModuleType, library: ctypes.CDLL, pairs: int, dtype: 
     top1, slope = torch.empty(rows, dtype=torch.bool, device="cuda"), torch.empty(1, dtype=torch.float64, device="cuda")
     weights, dz = torch.full((rows,), 1 / rows, device="cuda"), torch.empty_like(z)
 
-    def forward() -> None:
+    def run_forward() -> None:
         arrays = [get_pointer(each) for each in (workspace, loss, normaliser, inverse_norm, top1)]
         raise_failure(
             library.lowlevel_simclr_nt_xent_cuda_forward(
@@ -90,12 +90,12 @@ def prepare_nt_xent(torch: ModuleType, library: ctypes.CDLL, pairs: int, dtype: 
             )
         )
 
-    def backward() -> None:
+    def run_backward() -> None:
         given = [get_pointer(each) for each in (z, normaliser, inverse_norm, weights, tau)]
         made = [get_pointer(each) for each in (workspace, dz, slope)]
         raise_failure(library.lowlevel_simclr_nt_xent_cuda_backward(stream, *shape, *given, None, *made))
 
-    return {"forward": forward, "backward": backward}
+    return {"forward": run_forward, "backward": run_backward}
 
 
 def prepare_views(

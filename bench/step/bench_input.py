@@ -60,11 +60,11 @@ def build_parts(
     views = make_views(plan)
     loss = make_loss(plan.implementation, plan.temperature, plan.loss_reduction)
 
-    def one_step(batch: step.Batch) -> step.Metrics:
+    def take_step(batch: step.Batch) -> step.Metrics:
         return step.train_step(learner, views, loss, lambda done: tf.constant(1e-3), batch)
 
     batches = iter(make_batches(images, config.train.batch_size, config.train.seed, 0, steps))
-    return batches, views, tf.function(one_step, jit_compile=plan.jit_compile)
+    return batches, views, tf.function(take_step, jit_compile=plan.jit_compile)
 
 
 def measure(config: Config, steps: int, warm_up: int = 2) -> list[harness.Row]:

@@ -39,10 +39,10 @@ def make_forward_call(job: Job) -> Call:
     batch = job.take_batch()
 
     @tf.function(jit_compile=job.plan.jit_compile)
-    def forward() -> tf.Tensor:
+    def run_forward() -> tf.Tensor:
         return learner.projection(learner.encoder(views(*batch), training=True), training=True)
 
-    return lambda: forward().numpy()
+    return lambda: run_forward().numpy()
 
 
 def measure(chosen: argparse.Namespace) -> dict[str, Any]:

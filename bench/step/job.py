@@ -124,9 +124,9 @@ def make_encoder_call(job: Job) -> Call:
     dh = tf.cast(tf.random.stateless_normal((rows, f.output_shape[-1]), [3, 4]), f.compute_dtype)
 
     @tf.function(jit_compile=job.plan.jit_compile)
-    def forward_and_backward() -> list[tf.Tensor]:
+    def run_forward_and_backward() -> list[tf.Tensor]:
         with tf.GradientTape() as tape:
             h = f(x, training=True)
         return tape.gradient(h, f.trainable_variables, output_gradients=dh)
 
-    return lambda: forward_and_backward()[0]
+    return lambda: run_forward_and_backward()[0]

@@ -31,7 +31,7 @@ def make_partial_steps(job: Job) -> dict[str, Steps]:
 
     def make_steps_until(last: int) -> Steps:
         @tf.function(jit_compile=plan.jit_compile)
-        def part() -> tf.Tensor | list[tf.Tensor]:
+        def run_part() -> tf.Tensor | list[tf.Tensor]:
             x = views(*batch)
             with tf.GradientTape() as tape:
                 h = learner.encoder(x, training=True) if last >= 1 else x
@@ -48,6 +48,6 @@ def make_partial_steps(job: Job) -> dict[str, Steps]:
                 return scaled
             return found
 
-        return repeat_call(lambda: tf.nest.flatten(part())[0])
+        return repeat_call(lambda: tf.nest.flatten(run_part())[0])
 
     return {name: make_steps_until(last) for last, name in enumerate(STAGES)}

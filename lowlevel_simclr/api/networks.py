@@ -132,9 +132,9 @@ def _embed_array(folder: Path, images: Any, output: str) -> np.ndarray:
     channels = (read_data(folder) or {}).get("shape", images.shape)[-1] if images.ndim else 0
     if images.ndim != 4 or not len(images) or images.shape[-1] != channels:
         raise ConfigError(f"the images have shape {images.shape}: give (n, height, width, {channels or 3})")
-    rows_of = make_run_embedder(folder, channels, output)
+    embed_rows = make_run_embedder(folder, channels, output)
     batches = range(0, len(images), BATCH_SIZE)
-    return np.concatenate([rows_of(images[start : start + BATCH_SIZE]) for start in batches])
+    return np.concatenate([embed_rows(images[start : start + BATCH_SIZE]) for start in batches])
 
 
 def _embed_files(folder: Path, paths: list[Path], output: str) -> np.ndarray:

@@ -164,7 +164,11 @@ class Run:
         from lowlevel_simclr.run.atomic import RunError
 
         try:
-            parts = [f"<b>{html.escape(self._describe())}</b>", self._table(), *map(_embed_picture, self._shown())]
+            parts = [
+                f"<b>{html.escape(self._describe())}</b>",
+                self._format_results(),
+                *map(_embed_picture, self._list_shown()),
+            ]
         except RunError as error:
             parts = [html.escape(str(error))]
         return "\n".join(f"<div>{part}</div>" for part in parts)
@@ -179,7 +183,7 @@ class Run:
             f"{settings['batch_size']} images{loss}"
         )
 
-    def _table(self) -> str:
+    def _format_results(self) -> str:
         """The table of results as preformatted text."""
         if not self.evaluation:
             return "not evaluated yet"
@@ -187,7 +191,7 @@ class Run:
 
         return f"<pre>{html.escape(format_table(self.evaluation))}</pre>"
 
-    def _shown(self) -> list[Path]:
+    def _list_shown(self) -> list[Path]:
         """The pictures that are there, of those that a notebook shows."""
         return [self.plots[name] for name in EMBEDDED if name in self.plots]
 

@@ -142,13 +142,13 @@ examples:
 The same command again resumes the run; --fresh starts over beside it."""
 
 
-def _first_line(documented: object) -> str:
+def _take_first_line(documented: object) -> str:
     return (documented.__doc__ or "").partition("\n")[0]
 
 
 def _write_epilog() -> str:
     """Return the presets with the first lines of their docstrings, and the examples."""
-    lines = [f"  {name:<18}{_first_line(make)}" for name, make in PRESETS.items()]
+    lines = [f"  {name:<18}{_take_first_line(make)}" for name, make in PRESETS.items()]
     return "\n".join(["presets:", *lines, "", EXAMPLES])
 
 
@@ -164,7 +164,7 @@ def _build_parser(base: Config, description: str, prog: str) -> FlagParser:
     run.add_argument("--preview", action="store_true", help="draw the picture of views, and stop")
     run.add_argument("--profile", action="store_true", help="trace the second host call, and print where the time goes")
     for section, kind in SECTIONS.items():
-        group = parser.add_argument_group(section, _first_line(kind))
+        group = parser.add_argument_group(section, _take_first_line(kind))
         if section == "views":
             group.add_argument(
                 "--jitter-strength",

@@ -122,7 +122,7 @@ class ScoreStore:
         A damaged file counts as missing, because it only saves work. `put` renames it.
         """
         try:
-            entry = results.read_results(self.path).get(self._name(seed, fraction))
+            entry = results.read_results(self.path).get(self._name_score(seed, fraction))
         except RunError:
             return None
         if not isinstance(entry, dict) or entry.get("made_of") != self.made_of:
@@ -140,11 +140,11 @@ class ScoreStore:
 
         If the file cannot be written, stderr says so, because the accuracy can be measured again.
         """
-        entry = {self._name(seed, fraction): {"made_of": self.made_of, "accuracy": accuracy}}
+        entry = {self._name_score(seed, fraction): {"made_of": self.made_of, "accuracy": accuracy}}
         try:
             results.merge_results(self.path, entry)
         except RunError as error:
             print(f"warning: {self.path} could not be kept: {error}", file=sys.stderr)
 
-    def _name(self, seed: int, fraction: float) -> str:
+    def _name_score(self, seed: int, fraction: float) -> str:
         return f"{self.protocol}, {fraction:g} of the labels, seed {seed}"

@@ -80,11 +80,11 @@ def make_embedder(
     transform = find_transform(f, scaling)
 
     @tf.function(autograph=False)
-    def rows_of(images: tf.Tensor) -> tf.Tensor:
+    def embed_rows(images: tf.Tensor) -> tf.Tensor:
         h = f(transform(images), training=False)
         return h if output == "h" else g(h, training=False)
 
-    return lambda images: rows_of(tf.constant(images)).numpy()
+    return lambda images: embed_rows(tf.constant(images)).numpy()
 
 
 def read_stored_shape(folder: Path) -> image_file.Shape:

@@ -116,13 +116,15 @@ def draw_knn_sample(images: DataSet, seed: int, train_count: int = 2000, test_co
     """
     random = np.random.default_rng(seed)
 
-    def some(split: Split, count: int) -> Split:
+    def draw_part(split: Split, count: int) -> Split:
         rows = np.sort(random.choice(len(split.images), min(count, len(split.images)), replace=False))
         return Split(split.images[rows], split.labels[rows])
 
     if not has_labels(images):
         return None
-    sample = dataclasses.replace(images, train=some(images.train, train_count), test=some(images.test, test_count))
+    sample = dataclasses.replace(
+        images, train=draw_part(images.train, train_count), test=draw_part(images.test, test_count)
+    )
     return sample if has_labels(sample) else None
 
 

@@ -209,7 +209,7 @@ def make_views_of_seed(subject: Subject) -> fine_tune.ViewsOf:
     """
     recipe = dataclasses.replace(subject.recipe, jitter_probability=0.0, grey_probability=0.0, blur_probability=0.0)
 
-    def of_seed(seed: int) -> Views:
+    def make_views(seed: int) -> Views:
         return compile_views(
             seed=seed,
             recipe=recipe,
@@ -220,7 +220,7 @@ def make_views_of_seed(subject: Subject) -> fine_tune.ViewsOf:
             jit_compile=subject.compile_views,
         )
 
-    return of_seed
+    return make_views
 
 
 def _open_store(subject: Subject, name: str, recipe: fine_tune.Recipe) -> ScoreStore:

@@ -46,11 +46,11 @@ def build_in_stock_layers(model: tf.keras.Model, **changed: Any) -> tf.keras.Mod
         **changed: options to change in every convolution.
     """
 
-    def stock(layer: Any) -> Any:
+    def build_stock_layer(layer: Any) -> Any:
         config = {**layer.get_config(), "dtype": "float32"}
         if isinstance(layer, layers.Conv2D):
             config |= changed
         return STOCK.get(type(layer), type(layer)).from_config(config)
 
     entry = tf.keras.Input(model.input_shape[1:], dtype="float32", name=model.layers[0].name)
-    return tf.keras.models.clone_model(model, input_tensors=entry, clone_function=stock)
+    return tf.keras.models.clone_model(model, input_tensors=entry, clone_function=build_stock_layer)

@@ -213,13 +213,13 @@ class Lamb(AdamW):
 
     def _move(self, place: int, gradient: tf.Tensor, learning_rate: tf.Tensor) -> None:
         weight = self.trained[place]
-        update = self._direction(place, gradient)
+        update = self._compute_direction(place, gradient)
         if self._decay(place):
             update += self._decay(place) * weight
         trust = compute_trust_ratio(weight, update, 1.0) if self.decayed[place] else 1.0
         weight.assign_sub(learning_rate * trust * update)
 
-    def _direction(self, place: int, gradient: tf.Tensor) -> tf.Tensor:
+    def _compute_direction(self, place: int, gradient: tf.Tensor) -> tf.Tensor:
         """Update both moments. Return the corrected first moment over the root of the corrected second."""
         first, second = self._slots[0][place], self._slots[1][place]
         first.assign(self.beta_1 * first + (1 - self.beta_1) * gradient)

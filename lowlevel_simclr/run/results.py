@@ -200,7 +200,7 @@ def merge_evaluation(path: Path, step: int, results: Mapping[str, Any]) -> dict[
         ValueError: if a result is NaN or infinite.
     """
 
-    def of_this_step(old: Mapping[str, Any]) -> Mapping[str, Any]:
+    def keep_same_step(old: Mapping[str, Any]) -> Mapping[str, Any]:
         if not _is_evaluation(old):
             set_aside_loudly(path, "has values of other types than an evaluation writes")
             return {}
@@ -211,7 +211,7 @@ def merge_evaluation(path: Path, step: int, results: Mapping[str, Any]) -> dict[
             )
         return old if old.get("step") == step else {}
 
-    return merge_results(path, {**results, "step": step}, kept=of_this_step)
+    return merge_results(path, {**results, "step": step}, kept=keep_same_step)
 
 
 def read_or_set_aside(path: Path) -> dict[str, Any]:

@@ -25,14 +25,14 @@ class EventFile:
         micro = time.time_ns() // 1000
         # TensorBoard reads the files of a folder in the order of their names, so the time comes first in fixed width.
         name = f"events.out.tfevents.{micro // 10**6:010d}.{micro % 10**6:06d}.{os.getpid()}"
-        with self._os_errors():
+        with self._explain_os_errors():
             self._file = tf.io.TFRecordWriter(str(folder / name))
             self._put(file_version="brain.Event:2")
             # Without this event, a chart would show twice the steps that a resume repeats.
             self._put(step=first_step, session_log=tf.compat.v1.SessionLog(status=START))
 
     @contextlib.contextmanager
-    def _os_errors(self) -> Iterator[None]:
+    def _explain_os_errors(self) -> Iterator[None]:
         """Turn TensorFlow's own errors, for example about a full disk, into an OSError."""
         try:
             yield
@@ -46,7 +46,7 @@ class EventFile:
     def write(self, rows: Iterable[Row]) -> None:
         """Write one event per row. Every value except the step and null is written under its own name."""
         summary = self._tf.compat.v1.Summary
-        with self._os_errors():
+        with self._explain_os_errors():
             for row in rows:
                 numbers = {name: value for name, value in row.items() if name != "step" and value is not None}
                 values = [summary.Value(tag=name, simple_value=value) for name, value in numbers.items()]

@@ -205,11 +205,11 @@ def _turn_colours(planes: Planes, saturation: tf.Tensor, hue: tf.Tensor, clip: t
     own, after, before = (1 - 2 * share for share in (pure[0], pure[2], pure[1]))
     common = middle * value - (1 - middle) * least
 
-    def turned(channel: tf.Tensor, following: tf.Tensor, preceding: tf.Tensor) -> tf.Tensor:
+    def turn(channel: tf.Tensor, following: tf.Tensor, preceding: tf.Tensor) -> tf.Tensor:
         below = tf.add_n([own * channel, after * following, before * preceding, common])
         return value - factor * tf.minimum(tf.nn.relu(below), chroma)
 
-    return [turned(red, green, blue), turned(green, blue, red), turned(blue, red, green)]
+    return [turn(red, green, blue), turn(green, blue, red), turn(blue, red, green)]
 
 
 def _compute_pure_colour(hue: tf.Tensor) -> Planes:

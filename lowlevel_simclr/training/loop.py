@@ -64,15 +64,15 @@ def make_steps(plan: Plan, learner: Learner, replica: Replica = ALONE, fetch: Ga
     loss = make_loss(plan.implementation, plan.temperature, plan.loss_reduction, replica)
     parts = learner, put_under_scope("views", make_views(plan)), put_under_scope("loss", loss)
 
-    def schedule(done: tf.Tensor) -> tf.Tensor:
+    def compute_rate(done: tf.Tensor) -> tf.Tensor:
         return compute_learning_rate(done, plan.learning_rate, plan.warmup_steps, plan.steps)
 
-    def one_step(batch: Batch) -> Metrics:
+    def take_step(batch: Batch) -> Metrics:
         if plan.micro_batches == 1:
-            return train_step(*parts, schedule, batch, replica)
-        return train_cached_step(*parts, schedule, batch, plan.micro_batches, replica)
+            return train_step(*parts, compute_rate, batch, replica)
+        return train_cached_step(*parts, compute_rate, batch, plan.micro_batches, replica)
 
-    return compile_steps(one_step, plan.jit_compile, fetch, plan.inline_step)
+    return compile_steps(take_step, plan.jit_compile, fetch, plan.inline_step)
 
 
 def compile_steps(

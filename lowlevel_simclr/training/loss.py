@@ -50,11 +50,11 @@ def make_loss(formulas: NtXentOps, temperature: float, reduction: str, replica: 
     if factor == 1:
         return nt_xent_and_top1
 
-    def scaled(z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def scale_losses(z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         losses, top1 = nt_xent_and_top1(z)
         return factor * losses, top1
 
-    return scaled
+    return scale_losses
 
 
 def make_nt_xent_and_top1(replica: Replica, formulas: NtXentOps, temperature: float) -> LossAndTop1:
@@ -72,13 +72,13 @@ def make_nt_xent_and_top1(replica: Replica, formulas: NtXentOps, temperature: fl
     if replica.count == 1:
         return lambda z: formulas.nt_xent_and_top1(z, temperature)
 
-    def losses(z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def compute_losses(z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         pairs = z.shape[0] // 2
         own = (replica.rank * pairs, pairs, temperature)
         top1s: list[tf.Tensor] = []
 
         @tf.custom_gradient
-        def rows(z: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        def compute_rows(z: tf.Tensor) -> tuple[tf.Tensor, Any]:
             z_all = order_canonically(replica.gather(z, "z"), replica.count)  # (2N, d)
             loss, top1, state = formulas.nt_xent_rows_forward_and_top1(z_all, *own)
             top1s.append(top1)
@@ -91,9 +91,9 @@ def make_nt_xent_and_top1(replica: Replica, formulas: NtXentOps, temperature: fl
 
             return loss, gradient
 
-        return rows(z), top1s[0]
+        return compute_rows(z), top1s[0]
 
-    return losses
+    return compute_losses
 
 
 def compute_chance_loss(batch_size: int, reduction: str = "mean") -> float:

@@ -136,7 +136,7 @@ def list_early_differences(config: Config, team: Team, earlier: Config | None, f
         found: what config.json of the run holds.
     """
     chosen, before = _choose_for_machine(config, team, earlier), restore_config(found)
-    return min((list_differences(before, after) for after in (chosen, _without_colours(chosen))), key=len)
+    return min((list_differences(before, after) for after in (chosen, _drop_colours(chosen))), key=len)
 
 
 def load_images(config: Config, before: Mapping[str, Any] | None = None, at_least: int = 1) -> DataSet:
@@ -203,7 +203,7 @@ def resolve(
     """
     config = _choose_for_machine(config, team, earlier)
     if images.train.images.shape[-1] != RGB:
-        config = _without_colours(config)
+        config = _drop_colours(config)
     if config.train.micro_batch == AUTO:
         config = replace(config, micro_batch=str(_find_micro_batch(config, team, images, fits, tell)))
     return config, make_plan(config, images, team)
@@ -237,7 +237,7 @@ def resolve_precision(config: Config) -> str:
     return choose_fast_precision() if config.train.precision == "auto" else config.train.precision
 
 
-def _without_colours(config: Config) -> Config:
+def _drop_colours(config: Config) -> Config:
     """Return the configuration for images that are not RGB: without saturation, hue and grey views.
 
     Grey images lose nothing, because these operations leave a grey pixel as it is.

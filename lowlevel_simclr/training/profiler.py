@@ -97,14 +97,14 @@ def read_operations(files: Iterable[Path]) -> list[Operation]:
     seconds: dict[tuple[str, str], float] = defaultdict(float)
     for plane in on_gpu or planes:
         for line in plane.lines:
-            for name, own in _each_own_time(plane, line):
+            for name, own in _compute_own_times(plane, line):
                 label, separator, kind = name.rpartition(":")
                 if separator and kind and not label.endswith(":"):  # names like "Class::Method" are not operations
                     seconds[label, kind] += own
     return [Operation(name, kind, own) for (name, kind), own in seconds.items()]
 
 
-def _each_own_time(plane: Any, line: Any) -> Iterator[tuple[str, float]]:
+def _compute_own_times(plane: Any, line: Any) -> Iterator[tuple[str, float]]:
     """Yield the name of every event of a thread or stream, and its seconds without the events inside it."""
     open_events: list[list[Any]] = []  # [name, end in ps, own ps] from the outermost to the innermost
     for event in sorted(line.events, key=lambda event: (event.offset_ps, -event.duration_ps)):

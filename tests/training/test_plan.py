@@ -14,7 +14,7 @@ from lowlevel_simclr.config.presets import scale_jitter
 from lowlevel_simclr.config.settings import Config
 from lowlevel_simclr.data import catalog
 from lowlevel_simclr.training import plan, workers
-from lowlevel_simclr.training.plan import Plan, _without_colours, choose_stored_side
+from lowlevel_simclr.training.plan import Plan, _drop_colours, choose_stored_side
 from tests.support.made_up_memory import AUTO, ON_HOST, limit_memory, resolve_config
 
 pytestmark = pytest.mark.usefixtures("small_runs")
@@ -50,7 +50,7 @@ def test_without_a_gpu_there_is_no_memory_to_fill() -> None:
 
 
 def test_images_without_colours_have_views_without_them():
-    config = _without_colours(replace(Config(), **scale_jitter(1.0)))
+    config = _drop_colours(replace(Config(), **scale_jitter(1.0)))
     assert list_differences(replace(Config(), **scale_jitter(1.0)), config) == [
         "saturation: 0.2 1.8 -> 1.0 1.0", "hue: -0.2 0.2 -> 0.0 0.0", "grey_probability: 0.2 -> 0.0"
     ]  # fmt: skip
