@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from lowlevel_simclr import ops, reference
 from lowlevel_simclr.config.settings import ViewRecipe
@@ -29,7 +28,19 @@ from tests.support.host import on_the_host
 from tests.support.op_modes import list_modes, needs_xla
 from tests.support.pillow_crop import pillow
 from tests.support.view_errors import ULP, amplification, assert_stock_is_close
-from tests.support.view_inputs import CASES, MEAN, STD, all_orders, boxes_in, cropped, images_of, params_of, tensors
+from tests.support.view_inputs import (
+    CASES,
+    MEAN,
+    STD,
+    all_orders,
+    any_views,
+    boxes_in,
+    cropped,
+    images_of,
+    params_of,
+    tensors,
+)
+from tests.support.view_modes import build_modes
 
 HEIGHT, WIDTH, SIZE = 41, 36, 30
 COUNT = 24
@@ -50,20 +61,8 @@ def assert_native_is_close(actual: Any, images: Any, params: ViewParams, size: i
 @pytest.fixture(scope="module")
 def in_mode() -> Callable[[str], Callable[..., tf.Tensor]]:
     """`made` of (24, 41, 36, 3) images: eagerly, in a graph that does not know N, or under XLA, which does."""
-
-    def traced(images: tf.Tensor, params: ViewParams) -> tf.Tensor:
-        views = made(images, params)
-        assert views.shape == (None if images.shape[0] is None else 2 * images.shape[0], SIZE, SIZE, 3)
-        return views
-
-    unknown = ViewParams(*(tf.TensorSpec([None, *field.shape[1:]], field.dtype) for field in all_orders(9, 9)))
-    signature = [tf.TensorSpec([None, HEIGHT, WIDTH, 3], tf.uint8), unknown]
-    modes = {
-        "eager": made,
-        "graph": on_the_host(tf.function(traced, input_signature=signature)),
-        "xla": tf.function(traced, jit_compile=True),
-    }
-    return modes.__getitem__
+    modes = build_modes(made, HEIGHT, WIDTH, SIZE)
+    return {**modes, "graph": on_the_host(modes["graph"])}.__getitem__
 
 
 # Numbers
@@ -79,28 +78,9 @@ def test_views_are_those_of_the_reference(in_mode, mode):
 
 
 @settings(CASES, max_examples=60)
-@given(
-    height=st.integers(1, 40),
-    width=st.integers(1, 40),
-    size=st.integers(1, 40),
-    seed=st.integers(0, 999),
-    clip=st.booleans(),
-    factors=st.tuples(*[st.floats(0, 2, width=32)] * 3),
-    hue=st.floats(-1, 1, width=32),
-    order=st.permutations(range(4)),
-)
-def test_views_of_anything_are_those_of_the_reference(height, width, size, seed, clip, factors, hue, order):
-    params = params_of(
-        4,
-        box=boxes_in(np.random.default_rng(seed), 4, height, width),
-        flip=[False, True, False, True],
-        order=order,
-        clip=clip,
-        hue=hue,
-        blur_sigma=[0, 0.5, 1, 2],
-        **dict(zip(("brightness", "contrast", "saturation"), factors, strict=True)),
-    )
-    images = images_of(2, height, width, seed=seed)
+@given(any_views())
+def test_views_of_anything_are_those_of_the_reference(drawn):
+    images, params, size = drawn
     # One small view gives few draws of stock's error, so the bound is the one that stock itself is held to.
     assert_stock_is_close(ops.make_views(images, params, size), reference.make_views(images, params, size), params)
 

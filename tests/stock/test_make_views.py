@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from lowlevel_simclr.config.settings import ViewRecipe
 from lowlevel_simclr.contract.view_params import ViewParams
@@ -17,7 +16,8 @@ from lowlevel_simclr.reference.make_views import make_views
 from lowlevel_simclr.stock.draw_view_params import draw_view_params as stock_draw
 from lowlevel_simclr.stock.make_views import make_views as stock_views
 from tests.support.view_errors import assert_stock_is_close
-from tests.support.view_inputs import CASES, MEAN, STD, all_orders, boxes_in, images_of, params_of, tensors
+from tests.support.view_inputs import CASES, MEAN, STD, all_orders, any_views, boxes_in, images_of, params_of, tensors
+from tests.support.view_modes import build_modes
 
 
 def scaled_views(images: tf.Tensor, params: ViewParams) -> tf.Tensor:
@@ -27,20 +27,7 @@ def scaled_views(images: tf.Tensor, params: ViewParams) -> tf.Tensor:
 @pytest.fixture(scope="module")
 def in_mode() -> Callable[[str], Callable[..., tf.Tensor]]:
     """`scaled_views` of (N, 41, 36, 3) images: eagerly, in a graph that does not know N, or under XLA, which does."""
-
-    def traced(images: tf.Tensor, params: ViewParams) -> tf.Tensor:
-        views = scaled_views(images, params)
-        assert views.shape == (None if images.shape[0] is None else 2 * images.shape[0], 30, 30, 3)
-        return views
-
-    unknown = ViewParams(*(tf.TensorSpec([None, *field.shape[1:]], field.dtype) for field in all_orders(9, 9)))
-    signature = [tf.TensorSpec([None, 41, 36, 3], tf.uint8), unknown]
-    modes = {
-        "eager": scaled_views,
-        "graph": tf.function(traced, input_signature=signature),
-        "xla": tf.function(traced, jit_compile=True),
-    }
-    return modes.__getitem__
+    return build_modes(scaled_views, 41, 36, 30).__getitem__
 
 
 @pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
@@ -71,28 +58,9 @@ def test_parameters_of_another_batch_are_refused_in_graphs(in_mode):
 
 
 @settings(CASES, max_examples=25)
-@given(
-    height=st.integers(1, 40),
-    width=st.integers(1, 40),
-    size=st.integers(1, 40),
-    seed=st.integers(0, 999),
-    clip=st.booleans(),
-    factors=st.tuples(*[st.floats(0, 2, width=32)] * 3),
-    hue=st.floats(-1, 1, width=32),
-    order=st.permutations(range(4)),
-)
-def test_stock_makes_the_same_views_of_anything(height, width, size, seed, clip, factors, hue, order):
-    params = params_of(
-        4,
-        box=boxes_in(np.random.default_rng(seed), 4, height, width),
-        flip=[False, True, False, True],
-        order=order,
-        clip=clip,
-        hue=hue,
-        blur_sigma=[0, 0.5, 1, 2],
-        **dict(zip(("brightness", "contrast", "saturation"), factors, strict=True)),
-    )
-    images = images_of(2, height, width, seed=seed)
+@given(any_views())
+def test_stock_makes_the_same_views_of_anything(drawn):
+    images, params, size = drawn
     assert_stock_is_close(stock_views(images, params, size), make_views(images, params, size), params)
 
 

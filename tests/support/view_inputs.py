@@ -73,6 +73,24 @@ def cropped(draw: Any) -> tuple[np.ndarray, tuple[int, ...], int]:
     return images_of(1, height, width, seed=draw(st.integers(0, 99)))[0], box, draw(st.integers(1, 40))
 
 
+@st.composite
+def any_views(draw: Any) -> tuple[np.ndarray, ViewParams, int]:
+    """Draw two images, the parameters of their four views, and a size (a strategy of hypothesis)."""
+    height, width, size = (draw(st.integers(1, 40)) for _ in range(3))
+    seed = draw(st.integers(0, 999))
+    params = params_of(
+        4,
+        box=boxes_in(np.random.default_rng(seed), 4, height, width),
+        flip=[False, True, False, True],
+        order=draw(st.permutations(range(4))),
+        clip=draw(st.booleans()),
+        hue=draw(st.floats(-1, 1, width=32)),
+        blur_sigma=[0, 0.5, 1, 2],
+        **{name: draw(st.floats(0, 2, width=32)) for name in ("brightness", "contrast", "saturation")},
+    )
+    return images_of(2, height, width, seed=seed), params, size
+
+
 def all_orders(height: int, width: int, seed: int = 0) -> ViewParams:
     """Return 48 rows: every order twice, boxes of every kind, every switch; clip in most rows."""
     random = np.random.default_rng(seed)
