@@ -9,55 +9,17 @@
 #include "../cuda/launch.cuh"
 #include "draw_view_params.h"
 #include "draw_view_params_cuda.h"
+#include "draw_view_params_row.h"
 
 namespace lowlevel_simclr {
 namespace {
 
-// ---- Constants
-
-constexpr int kThreads = 128, kRounds = 10, kAttempts = 10, kParams = 11;
-constexpr uint32_t kMultiplier0 = 0xD2511F53u, kMultiplier2 = 0xCD9E8D57u;
-constexpr uint32_t kStep0 = 0x9E3779B9u, kStep1 = 0xBB67AE85u;
-constexpr uint32_t kSwitches = 16, kFactors = 17, kOrderAndBlur = 18;
+constexpr int kThreads = 128, kParams = 11;
 static_assert(sizeof(DrawnViewParams) == kParams * sizeof(void*), "pointers only, in the order of `params`");
 
-// ---- Philox
-
-struct Words {
-  uint32_t word[4];
-
-  __device__ float uniform(int k) const { return static_cast<float>(word[k] >> 8) * 0x1p-24f; }
-};
-
-struct Row {
-  uint32_t key[2], epoch, index, view;
-
-  __device__ Words draw(uint32_t purpose) const {
-    uint32_t x0 = epoch, x1 = index, x2 = view, x3 = purpose, k0 = key[0], k1 = key[1];
-    for (int round = 0; round < kRounds; ++round) {
-      const uint64_t p0 = static_cast<uint64_t>(kMultiplier0) * x0,
-                     p2 = static_cast<uint64_t>(kMultiplier2) * x2;
-      x0 = static_cast<uint32_t>(p2 >> 32) ^ x1 ^ k0;
-      x1 = static_cast<uint32_t>(p2);
-      x2 = static_cast<uint32_t>(p0 >> 32) ^ x3 ^ k1;
-      x3 = static_cast<uint32_t>(p0);
-      k0 += kStep0;
-      k1 += kStep1;
-    }
-    return {{x0, x1, x2, x3}};
-  }
-};
+using DeviceRow = Row<uint32_t[2]>;
 
 // ---- One row
-
-__device__ double between(const double (&bounds)[2], double u) {
-  return bounds[0] + product(bounds[1] - bounds[0], u);
-}
-
-__device__ float between(const double (&bounds)[2], float u) {
-  const float low = static_cast<float>(bounds[0]), high = static_cast<float>(bounds[1]);
-  return low + product(high - low, u);
-}
 
 __device__ void write_box(int32_t* box, int32_t y, int32_t x, int32_t height, int32_t width) {
   box[0] = y;
@@ -66,7 +28,7 @@ __device__ void write_box(int32_t* box, int32_t y, int32_t x, int32_t height, in
   box[3] = width;
 }
 
-__device__ void draw_box(const Row& row, const ViewRecipeNumbers& r, int32_t* box) {
+__device__ void draw_box(const DeviceRow& row, const ViewRecipeNumbers& r, int32_t* box) {
   for (uint32_t attempt = 0; attempt < kAttempts; ++attempt) {
     const Words words = row.draw(attempt);
     double u[4];
@@ -95,25 +57,6 @@ __device__ void write_order(int number, int32_t* order) {
   }
 }
 
-__device__ void draw_colours(const Row& row, const ViewRecipeNumbers& recipe, int64_t r,
-                             const DrawnViewParams& p) {
-  const Words switches = row.draw(kSwitches), factors = row.draw(kFactors), last = row.draw(kOrderAndBlur);
-  const auto is_on = [&](int k, double probability) {
-    return switches.uniform(k) < static_cast<float>(probability);
-  };
-  const bool jittered = is_on(1, recipe.jitter_probability);
-  p.flip[r] = is_on(0, recipe.flip_probability);
-  p.grey[r] = is_on(2, recipe.grey_probability);
-  p.clip[r] = recipe.clip != 0;
-  p.brightness[r] = jittered ? between(recipe.brightness, factors.uniform(0)) : 1;
-  p.contrast[r] = jittered ? between(recipe.contrast, factors.uniform(1)) : 1;
-  p.saturation[r] = jittered ? between(recipe.saturation, factors.uniform(2)) : 1;
-  p.hue[r] = jittered ? between(recipe.hue, factors.uniform(3)) : 0;
-  p.brightness_shift[r] = jittered ? between(recipe.brightness_shift, last.uniform(2)) : 0;
-  p.blur_sigma[r] = is_on(3, recipe.blur_probability) ? between(recipe.blur_sigma, last.uniform(1)) : 0;
-  write_order(static_cast<int>(last.word[0] * uint64_t{24} >> 32), p.order + 4 * r);
-}
-
 // ---- Kernel
 
 __device__ bool fits_word(int64_t number) { return number >= 0 && number <= INT64_C(0xFFFFFFFF); }
@@ -123,11 +66,11 @@ __global__ void draw_rows(int64_t count, const int64_t* index, const int64_t* ke
   const int64_t r = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (r >= 2 * count) return;
   const int64_t place = index[r % count];
-  const Row row{{static_cast<uint32_t>(key[0]), static_cast<uint32_t>(key[1])},
-                static_cast<uint32_t>(*epoch),
-                static_cast<uint32_t>(place),
-                static_cast<uint32_t>(r >= count)};
-  draw_colours(row, *recipe, r, params);
+  const DeviceRow row{{static_cast<uint32_t>(key[0]), static_cast<uint32_t>(key[1])},
+                      static_cast<uint32_t>(*epoch),
+                      static_cast<uint32_t>(place),
+                      static_cast<uint32_t>(r >= count)};
+  draw_colours(row, *recipe, r, params, write_order);
   draw_box(row, *recipe, params.box + 4 * r);
   if (!fits_word(place) || !fits_word(*epoch)) write_box(params.box + 4 * r, -1, -1, -1, -1);
 }
