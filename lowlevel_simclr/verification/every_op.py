@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import tensorflow as tf
@@ -26,21 +28,60 @@ class Device(NamedTuple):
     why_not: str = ""
 
 
-def judge_every_op(implementation: Ops, modes: Sequence[str] = ("eager", "graph")) -> list[Finding]:
-    """Run every case in the given modes. The implementation is right if all findings hold."""
-    findings = [finding for case in list_nt_xent_cases(modes) for finding in judge_nt_xent(case, implementation)]
-    findings += [finding for case in list_view_cases(modes) for finding in judge_views(case, implementation)]
-    findings += [finding for case in list_lars_cases(modes) for finding in judge_lars(case, implementation)]
+def judge_every_op(
+    implementation: Ops, modes: Sequence[str] = ("eager", "graph"), tell: Callable[[str], object] = lambda text: None
+) -> list[Finding]:
+    """Run every case in the given modes. The implementation is right if all findings hold.
+
+    Args:
+        implementation: the ops to judge.
+        modes: some of eager, graph and xla.
+        tell: called with a progress message before the cases of each op.
+    """
+    findings: list[Finding] = []
+    with _silence_retracing_warnings():
+        losses, views, updates = (
+            list(cases(modes)) for cases in (list_nt_xent_cases, list_view_cases, list_lars_cases)
+        )
+        tell(f"checking the loss and its gradients, {len(losses)} cases ...")
+        findings += [finding for case in losses for finding in judge_nt_xent(case, implementation)]
+        tell(f"checking the views, {len(views)} cases ...")
+        findings += [finding for case in views for finding in judge_views(case, implementation)]
+        tell(f"checking the LARS update, {len(updates)} cases ...")
+        findings += [finding for case in updates for finding in judge_lars(case, implementation)]
     return findings
 
 
-def judge_on_device(implementation: Ops, device: Device) -> list[Finding]:
-    """Run every case on a device, without TensorFloat-32, whose errors the stock formula must not have."""
+@contextlib.contextmanager
+def _silence_retracing_warnings() -> Iterator[None]:
+    """Drop TensorFlow's warnings about functions that are traced often. Every case is a function of its own."""
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return "triggered tf.function retracing" not in record.getMessage()
+
+    logger = tf.get_logger()
+    logger.addFilter(is_other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_other)
+
+
+def judge_on_device(
+    implementation: Ops, device: Device, tell: Callable[[str], object] = lambda text: None
+) -> list[Finding]:
+    """Run every case on a device, without TensorFloat-32, whose errors the stock formula must not have.
+
+    Args:
+        implementation: the ops to judge.
+        device: where and how to judge them.
+        tell: called with a progress message before the cases of each op.
+    """
     allowed = tf.config.experimental.tensor_float_32_execution_enabled()
     tf.config.experimental.enable_tensor_float_32_execution(False)
     try:
         with tf.device(device.name):
-            return judge_every_op(implementation, device.modes)
+            return judge_every_op(implementation, device.modes, lambda text: tell(f"{device.name}: {text}"))
     finally:
         tf.config.experimental.enable_tensor_float_32_execution(allowed)
 

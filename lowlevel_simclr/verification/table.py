@@ -8,9 +8,9 @@ from lowlevel_simclr.verification.bound import Finding
 
 
 def write_table(findings: Sequence[Finding]) -> str:
-    """Return a line for each group of cases and quantity, then a line for each finding that fails.
+    """Return a line for each group of cases and quantity, with the finding that uses most of its bound.
 
-    A line of a group shows the finding that uses most of its bound.
+    Errors and bounds are in units of the quantity's size (`verification.bound`).
     """
     lines = [
         f"{'rows':<11}{'type':<10}{'mode':<7}{'quantity':<14}{'cases':>5}  {'error':>9}  {'bound':>9}  {'used':>6}"
@@ -25,8 +25,19 @@ def write_table(findings: Sequence[Finding]) -> str:
             f"{rows:<11}{dtype:<10}{mode:<7}{quantity:<14}{len(group):>5}  {worst.error:>9.2e}  {worst.bound:>9.2e}  "
             f"{_compute_used_share(worst):>6.0%}"
         )
-    lines += [f"FAILS: {finding.quantity} of {finding.case}" for finding in findings if not finding.holds]
     return "\n".join(lines)
+
+
+def write_verdict(findings: Sequence[Finding]) -> str:
+    """Return one line that says whether all comparisons passed, followed by a line for each that failed."""
+    failed = [finding for finding in findings if not finding.holds]
+    if not failed:
+        return f"All {len(findings)} comparisons passed."
+    rows = (
+        f"  {finding.quantity} of {finding.case}: error {finding.error:.2e}, at most {finding.bound:.2e} is allowed"
+        for finding in failed
+    )
+    return "\n".join([f"{len(failed)} of {len(findings)} comparisons failed:", *rows])
 
 
 def _compute_used_share(finding: Finding) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -28,7 +29,7 @@ from lowlevel_simclr.verification.nt_xent import (
     list_nt_xent_cases,
     make_projections,
 )
-from lowlevel_simclr.verification.table import write_table
+from lowlevel_simclr.verification.table import write_verdict
 
 TILE = 96
 
@@ -201,7 +202,9 @@ def test_a_finding_of_nan_does_not_hold() -> None:
     case = NtXentCase("random", 2, 3)
     assert not Finding(case, "loss", float("nan"), 1.0).holds
     assert not Finding(case, "loss", 0.0, float("nan")).holds
-    assert f"FAILS: loss of {case}" in write_table([Finding(case, "loss", 0.0, float("nan"))])
+    verdict = write_verdict([Finding(case, "loss", 0.0, float("nan")), Finding(case, "dz", 0.0, 1.0)])
+    assert verdict.splitlines()[0] == "1 of 2 comparisons failed:"
+    assert verdict.splitlines()[1].startswith(f"  loss of {case}: error 0.00e+00, ") and "dz" not in verdict
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -272,15 +275,46 @@ def test_tensor_float_32_is_off_during_a_check_and_then_as_before(
 def test_the_installed_ops_pass(capsys: pytest.CaptureFixture[str]) -> None:
     assert check.main([]) == 0
     printed = capsys.readouterr().out
-    assert " 0 fail" in printed and "dtemperature" in printed
+    lines = printed.splitlines()
+    assert re.fullmatch(r"All [1-9]\d\d comparisons passed\.", lines[-1])
+    assert len(lines) < 15 and "dtemperature" not in printed  # the table is for --verbose
+    assert "checking the views" in printed
+
+
+def few_cases(patch: pytest.MonkeyPatch) -> None:
+    """Check one case of the loss and the updates, and no views."""
+    one = NtXentCase("random", 60, 3)
+    patch.setattr(nt_xent_module, "_list_all_cases", lambda: iter([one]))
+    patch.setattr(make_views_module, "_list_all_cases", lambda: iter([]))
+
+
+def test_a_table_of_errors_is_printed_where_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few_cases(monkeypatch)
+    assert check.main(["--verbose"]) == 0
+    printed = capsys.readouterr().out
+    assert "dtemperature" in printed and printed.splitlines()[-1].endswith("comparisons passed.")
+
+
+def test_warnings_about_tracing_are_dropped_during_a_check_and_others_are_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    logger = tf.get_logger()
+    with every_op._silence_retracing_warnings():
+        logger.warning("5 out of the last 5 calls to f triggered tf.function retracing.")
+        logger.warning("another warning")
+    logger.warning("6 out of the last 6 calls to f triggered tf.function retracing.")
+    assert [record.getMessage().split()[0] for record in caplog.records] == ["another", "6"]
 
 
 def test_a_failure_is_printed_and_is_exit_code_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    one = NtXentCase("random", 60, 3)
-    monkeypatch.setattr(nt_xent_module, "_list_all_cases", lambda: iter([one]))
-    monkeypatch.setattr(make_views_module, "_list_all_cases", lambda: iter([]))
+    few_cases(monkeypatch)
     monkeypatch.setattr(ops, "nt_xent", implementation("off-by-one tile").nt_xent)
     assert check.main([]) == 1
-    assert "FAILS: loss" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    verdict = next(place for place, line in enumerate(lines) if "comparisons failed:" in line)
+    assert re.match(r"[1-9] of \d+ comparisons failed:", lines[verdict])
+    assert lines[verdict + 1].startswith("  loss of NtXentCase(") and len(lines[verdict:]) < 5
