@@ -19,12 +19,13 @@ The exit code is 0 if every result is within its bound and 1 otherwise.
 from __future__ import annotations
 
 import functools
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lowlevel_simclr.config.command_line import FlagParser
+from lowlevel_simclr.runtime.start_up_lines import hide_start_up_lines
+from lowlevel_simclr.runtime.tensorflow_start import start_tensorflow
 
 if TYPE_CHECKING:
     from lowlevel_simclr.verification.bound import Finding
@@ -35,11 +36,11 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simc
     parser = FlagParser(prog=prog, description=__doc__)
     parser.add_argument("--verbose", action="store_true", help="print the error and the bound of every quantity")
     verbose = parser.parse_strictly(sys.argv[1:] if argv is None else argv).verbose
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes do not concern the user
-    # TensorFlow is imported here, so that --help and --version answer at once.
+    start_tensorflow()  # here, so that --help and --version answer at once
     from lowlevel_simclr.verification.table import write_verdict
 
-    findings = _check_devices(verbose)
+    with hide_start_up_lines():  # a processor without float16 makes TensorFlow write once more
+        findings = _check_devices(verbose)
     print(write_verdict(findings), flush=True)
     return 0 if all(finding.holds for finding in findings) else 1
 

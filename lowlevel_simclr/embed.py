@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from lowlevel_simclr.api.callable_module import make_callable
 from lowlevel_simclr.api.networks import embed
 from lowlevel_simclr.config.command_line import FlagParser
+from lowlevel_simclr.runtime.tensorflow_start import start_tensorflow
 
 __all__ = ["embed", "main"]
 
@@ -19,8 +19,7 @@ DESCRIPTION = "Write the representation (h) or the projection (z) of images, com
 def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simclr.embed") -> int:
     """Run the command: embed and write; name on stderr what could not be read; return the exit code."""
     given = _build_parser(prog).parse_strictly(sys.argv[1:] if argv is None else argv)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes do not concern the user
-    # TensorFlow is imported here, so that --help and --version answer at once.
+    start_tensorflow()  # here, so that --help and --version answer at once
     from lowlevel_simclr.api.errors import REPORTED
     from lowlevel_simclr.api.networks import write_rows
 

@@ -6,7 +6,6 @@ Everything is computed in float32, whatever the run was trained in.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from lowlevel_simclr.api.evaluation import evaluate
 from lowlevel_simclr.config.choices import PROTOCOLS
 from lowlevel_simclr.config.command_line import FlagParser
 from lowlevel_simclr.config.evaluation_settings import EvaluationSettings
+from lowlevel_simclr.runtime.tensorflow_start import start_tensorflow
 
 __all__ = ["evaluate", "main"]
 
@@ -36,8 +36,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simc
     """Run the command: evaluate, add the result to evaluation.json, print it; return the exit code."""
     given = vars(_build_parser(prog).parse_strictly(sys.argv[1:] if argv is None else argv))
     folder, data_dir, out = given.pop("run"), given.pop("data_dir"), given.pop("out")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes do not concern the user
-    # TensorFlow is imported here, so that --help and --version answer at once.
+    start_tensorflow()  # here, so that --help and --version answer at once
     from lowlevel_simclr.api.errors import REPORTED
     from lowlevel_simclr.api.subject import evaluate_run
     from lowlevel_simclr.evaluation.summary import format_table

@@ -5,13 +5,13 @@ The same command again resumes the run where its last checkpoint left it, to the
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
 from lowlevel_simclr.api.callable_module import make_callable
 from lowlevel_simclr.api.training import train
 from lowlevel_simclr.config.command_line import parse_run
+from lowlevel_simclr.runtime.tensorflow_start import start_tensorflow
 
 __all__ = ["main", "train"]
 
@@ -21,8 +21,7 @@ DESCRIPTION = "Pretrain an encoder with SimCLR. Labels are used only for the eva
 def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simclr.train") -> int:
     """Run the command: train, evaluate and draw; return the exit code."""
     config, options = parse_run(argv, DESCRIPTION, prog)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes do not concern the user
-    # TensorFlow is imported here, so that --help and --version answer at once.
+    start_tensorflow()  # here, so that --help and --version answer at once
     from lowlevel_simclr.api.errors import REPORTED
     from lowlevel_simclr.api.session import Stopped, run_session
 

@@ -1,0 +1,105 @@
+"""TensorFlow's start-up lines, kept away from the user of a program.
+
+TensorFlow's libraries write to file descriptor 2 while they are loaded and while they look for GPUs. Most of these
+lines ignore TF_CPP_MIN_LOG_LEVEL, and none of them helps somebody who starts a first run. A filter process reads them
+from a pipe and passes on all others at once. It is a process of its own for two reasons. The loading of a library holds
+Python's lock, so a thread could not empty the pipe. And when the program crashes, the filter still prints what it held
+back.
+
+This file is also the filter's program. It needs only the standard library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+
+# "E0000 00:00:1796032084.745037   17231 file.cc:52] text", and up to TensorFlow 2.17
+# "2026-11-30 09:49:02.170539: E path/file.cc:113] text".
+PREFIX = re.compile(r"^(?:(?P<new>[IWEF])\d{4} [\d:.]+ +\d+ |[\d-]+ [\d:.]+: (?P<old>[IWEF]) )\S+:\d+\] ")
+LETTERS = "IWEF"  # the letters of the levels 0 to 3
+HARMLESS = (
+    "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR",
+    "To enable the following instructions:",  # the second line of a note about the processor
+    "Unable to register cu",  # cuDNN, cuFFT and cuBLAS: TensorFlow 2.15 registers them twice
+    "computation_placer already registered",
+    "failed call to cuInit",  # `gpu_problem` says in one sentence why no GPU is used
+    "cuda_diagnostics.cc",
+    "oneDNN supports DT_HALF only on platforms with AVX-512",  # float16 still works
+)
+LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+SEEN_BY_DEFAULT = "2"  # errors only
+END = b"\0the program started\n"  # the last line of a program that started
+HELD_AT_MOST = 1000  # lines. After that, the filter passes everything on
+
+
+def is_harmless(line: str, level: int = 2) -> bool:
+    """Return whether a line of TensorFlow's start says nothing that a user needs.
+
+    That is a line below the level that TF_CPP_MIN_LOG_LEVEL asks for, which TensorFlow's first lines ignore, or a line
+    with a known text.
+
+    Args:
+        line: a line of standard error.
+        level: 1 shows warnings and errors, 2 errors, 3 nothing but crashes.
+
+    Example:
+        >>> is_harmless("I0000 00:00:1796032084.74   17231 cudart_stub.cc:31] Could not find cuda drivers")
+        True
+        >>> is_harmless("Traceback (most recent call last):")
+        False
+    """
+    found = PREFIX.match(line)
+    below = found is not None and LETTERS.index(found["new"] or found["old"]) < level
+    return below or any(text in line for text in HARMLESS)
+
+
+@contextlib.contextmanager
+def hide_start_up_lines() -> Iterator[None]:
+    """Keep TensorFlow's start-up lines from standard error while the block runs.
+
+    If the block raises, or the program crashes in it, all lines are printed. With TF_CPP_MIN_LOG_LEVEL=0 the user asked
+    for every line, and nothing is hidden. Without that variable, it is set to 2, so that later lines are errors.
+    """
+    if os.environ.setdefault(LEVEL, SEEN_BY_DEFAULT) == "0" or sys.stderr is None:
+        yield
+        return
+    command = [sys.executable, "-I", "-S", __file__]
+    # A session of its own, so that Ctrl-C does not end the filter before the program.
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as child:
+        assert child.stdin is not None
+        before = os.dup(2)
+        os.dup2(child.stdin.fileno(), 2)
+        try:
+            yield
+            child.stdin.write(END)
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+
+
+def filter_lines() -> None:
+    """Pass the lines of standard input on to standard error, without harmless ones, up to END.
+
+    If the input ends without END, the program crashed. The lines that were held back are printed then.
+    """
+    asked = os.environ.get(LEVEL, "")
+    level = int(asked) if asked in ("1", "2", "3") else int(SEEN_BY_DEFAULT)
+    held: list[bytes] = []
+    for line in sys.stdin.buffer:
+        if line == END:
+            return
+        if len(held) < HELD_AT_MOST and is_harmless(line.decode("utf-8", "replace"), level):
+            held.append(line)
+        else:
+            os.write(2, line)
+    for line in held:
+        os.write(2, line)
+
+
+if __name__ == "__main__":
+    filter_lines()

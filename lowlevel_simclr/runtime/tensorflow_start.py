@@ -1,0 +1,26 @@
+"""The start of TensorFlow in a program: quiet, unless there is a problem that the user can mend."""
+
+from __future__ import annotations
+
+import sys
+
+from lowlevel_simclr.runtime import gpu_problem
+from lowlevel_simclr.runtime.start_up_lines import hide_start_up_lines
+
+
+def start_tensorflow() -> None:
+    """Import TensorFlow and look for GPUs, without TensorFlow's start-up lines.
+
+    Only the programs call this function. A program that imports this package keeps its standard error as it is. If the
+    machine has an NVIDIA GPU and TensorFlow sees none, a line on standard error says why.
+    """
+    if "tensorflow" in sys.modules:  # too late to hide anything
+        return
+    with hide_start_up_lines():
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices("GPU")
+    if not gpus and gpu_problem.has_nvidia_gpu():
+        built = tf.test.is_built_with_cuda()
+        lines = gpu_problem.ask_for_reason() if built else ""
+        print(f"warning: {gpu_problem.explain(lines, built)}", file=sys.stderr, flush=True)
