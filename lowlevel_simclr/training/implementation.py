@@ -32,16 +32,18 @@ def choose_implementation(ops: str, compiled: bool) -> Implementation:
     return Implementation.of("stock", stock)
 
 
-def refuse_missing_library(ops: str) -> None:
-    """Load the native library if the run uses it.
+def refuse_missing_library(ops: str, on_gpu: bool) -> None:
+    """Load the native library if the run uses it, and check that it has kernels for the device of the run.
 
-    A library that does not load is then reported at once, and not when TensorFlow traces the first step.
+    A library that does not serve the run is then reported at once, and not when TensorFlow traces the first step.
 
     Args:
         ops: "native" or "stock".
+        on_gpu: whether the step of the run is on a GPU.
 
     Raises:
-        ConfigError: if the library is missing, is of another version, or does not load.
+        ConfigError: if the library is missing, is of another version, does not load, or if the run needs CUDA kernels
+            and the library was built without them.
     """
     if ops != "native":
         return
@@ -49,10 +51,17 @@ def refuse_missing_library(ops: str) -> None:
 
     try:
         _library.load_library()
+        build = _library.read_build_information()
     except _library.NativeLibraryError as error:
         raise ConfigError(
             f"{str(error).removesuffix('.')}. Alternatively, use --ops stock, which is slower."
         ) from error
+    if on_gpu and not build["cuda"]:
+        raise ConfigError(
+            "TensorFlow sees a GPU, but the native library was built without CUDA kernels. Install CUDA's compiler "
+            "(nvcc) and run 'LOWLEVEL_SIMCLR_CUDA=1 pip install --no-build-isolation -e .' in the project's folder. "
+            "Or use --ops stock, or set CUDA_VISIBLE_DEVICES=-1 to train on the CPU."
+        )
 
 
 class Implementation(NamedTuple):

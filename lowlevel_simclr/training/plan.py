@@ -117,10 +117,11 @@ def refuse_early(config: Config, team: Team, earlier: Config | None = None) -> N
         earlier: see `read_earlier`.
 
     Raises:
-        ConfigError: if `--micro-batch auto` is not possible, see `resolve`, or if the native library does not load.
+        ConfigError: if `--micro-batch auto` is not possible, see `resolve`, or if the native library does not load or
+            has no kernels for the device.
     """
     _choose_for_machine(config, team, earlier)
-    refuse_missing_library(config.train.ops)
+    refuse_missing_library(config.train.ops, has_gpu() and not config.train.devices.startswith("cpu:"))
 
 
 def list_early_differences(config: Config, team: Team, earlier: Config | None, found: Mapping[str, Any]) -> list[str]:
