@@ -36,7 +36,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; Python loads the same n
     from lowlevel_simclr.ops._library import NativeLibraryError as NativeLibraryError
     from lowlevel_simclr.run.atomic import RunError as RunError
     from lowlevel_simclr.run.checkpoint import CheckpointError as CheckpointError
-    from lowlevel_simclr.training.signals import Stopped as Stopped
+    from lowlevel_simclr.runtime.signals import Stopped as Stopped
     from lowlevel_simclr.training.step import NonFiniteLoss as NonFiniteLoss
 
 __version__ = "0.1.0"
@@ -60,7 +60,7 @@ PUBLIC = {
     "NativeLibraryError": "ops._library",
     "NonFiniteLoss": "training.step",
     "RunError": "run.atomic",
-    "Stopped": "training.signals",
+    "Stopped": "runtime.signals",
 }
 __all__ = [*PUBLIC, "__version__"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from lowlevel_simclr.api.callable_module import make_callable
 from lowlevel_simclr.api.networks import embed
+from lowlevel_simclr.api.program import run_program
 from lowlevel_simclr.config.command_line import FlagParser
-from lowlevel_simclr.runtime.tensorflow_start import start_tensorflow
 
 __all__ = ["embed", "main"]
 
@@ -19,19 +19,17 @@ DESCRIPTION = "Write the representation (h) or the projection (z) of images, com
 def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simclr.embed") -> int:
     """Run the command: embed and write; name on stderr what could not be read; return the exit code."""
     given = _build_parser(prog).parse_strictly(sys.argv[1:] if argv is None else argv)
-    start_tensorflow()  # here, so that --help and --version answer at once
-    from lowlevel_simclr.api.errors import REPORTED
-    from lowlevel_simclr.api.networks import write_rows
 
-    try:
+    def work() -> int:
+        from lowlevel_simclr.api.networks import write_rows  # here, so that --help does not import TensorFlow
+
         rows, bad = write_rows(given.run, given.images, given.out, given.output)
-    except REPORTED as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    for path, reason in bad:
-        print(f"Skipped {path}: {reason}", file=sys.stderr)
-    print(f"Wrote {given.output} {rows.shape} of {len(rows)} images to {given.out} ({len(bad)} skipped)")
-    return 0
+        for path, reason in bad:
+            print(f"Skipped {path}: {reason}", file=sys.stderr)
+        print(f"Wrote {given.output} {rows.shape} of {len(rows)} images to {given.out} ({len(bad)} skipped)")
+        return 0
+
+    return run_program(work, "embedding images", given.debug)
 
 
 def _build_parser(prog: str) -> FlagParser:

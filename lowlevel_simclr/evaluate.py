@@ -12,10 +12,10 @@ from pathlib import Path
 
 from lowlevel_simclr.api.callable_module import make_callable
 from lowlevel_simclr.api.evaluation import evaluate
+from lowlevel_simclr.api.program import run_program
 from lowlevel_simclr.config.choices import PROTOCOLS
 from lowlevel_simclr.config.command_line import FlagParser
 from lowlevel_simclr.config.evaluation_settings import EvaluationSettings
-from lowlevel_simclr.runtime.tensorflow_start import start_tensorflow
 
 __all__ = ["evaluate", "main"]
 
@@ -35,18 +35,15 @@ examples:
 def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simclr.evaluate") -> int:
     """Run the command: evaluate, add the result to evaluation.json, print it; return the exit code."""
     given = vars(_build_parser(prog).parse_strictly(sys.argv[1:] if argv is None else argv))
-    folder, data_dir, out = given.pop("run"), given.pop("data_dir"), given.pop("out")
-    start_tensorflow()  # here, so that --help and --version answer at once
-    from lowlevel_simclr.api.errors import REPORTED
-    from lowlevel_simclr.api.subject import evaluate_run
-    from lowlevel_simclr.evaluation.summary import format_table
+    folder, data_dir, out, debug = (given.pop(name) for name in ("run", "data_dir", "out", "debug"))
 
-    try:
-        print(format_table(evaluate_run(folder, EvaluationSettings(**given), data_dir, out=out)))
-    except REPORTED as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    def work() -> int:
+        from lowlevel_simclr.api.subject import print_evaluation  # here, so that --help does not import TensorFlow
+
+        print_evaluation(folder, EvaluationSettings(**given), data_dir, out)
+        return 0
+
+    return run_program(work, "evaluating the run", debug)
 
 
 def _build_parser(prog: str) -> FlagParser:

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 
 from lowlevel_simclr.api.callable_module import make_callable
+from lowlevel_simclr.api.program import run_program
 from lowlevel_simclr.api.training import train
 from lowlevel_simclr.config.command_line import parse_run
-from lowlevel_simclr.runtime.tensorflow_start import start_tensorflow
 
 __all__ = ["main", "train"]
 
@@ -21,18 +21,14 @@ DESCRIPTION = "Pretrain an encoder with SimCLR. Labels are used only for the eva
 def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simclr.train") -> int:
     """Run the command: train, evaluate and draw; return the exit code."""
     config, options = parse_run(argv, DESCRIPTION, prog)
-    start_tensorflow()  # here, so that --help and --version answer at once
-    from lowlevel_simclr.api.errors import REPORTED
-    from lowlevel_simclr.api.session import Stopped, run_session
 
-    try:
+    def work() -> int:
+        from lowlevel_simclr.api.session import run_session  # here, so that --help does not import TensorFlow
+
         run_session(config, options)
-    except Stopped as stopped:
-        print(stopped)
-    except REPORTED as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        return 1
-    return 0
+        return 0
+
+    return run_program(work, "preparing the run", options.debug)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from lowlevel_simclr.run.folder import open_run, refuse_unusable
 from lowlevel_simclr.run.results import read_data
 from lowlevel_simclr.runtime.keras import find_keras_version
 from lowlevel_simclr.runtime.process_state import keep_process_state
+from lowlevel_simclr.runtime.signals import tell_stage
 from lowlevel_simclr.training import pictures
 from lowlevel_simclr.training.plan import (
     RGB,
@@ -35,7 +36,6 @@ from lowlevel_simclr.training.plan import (
     resolve,
 )
 from lowlevel_simclr.training.session import Session, build_learners
-from lowlevel_simclr.training.signals import Stopped, note_stop_requests
 from lowlevel_simclr.training.trial import fits_memory
 from lowlevel_simclr.training.workers import Team, agree_on_statement, gather_team
 
@@ -79,7 +79,7 @@ def _run_session(config: Config, options: RunOptions, given: DataSet | None) -> 
     model = config.model
     refuse_choice(model.encoder, model.stem, model.image_size, RGB, "random" if resumes else model.weights)
     images = _read_images(config, options, team, earlier, given)
-    with note_stop_requests() as asked, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         if config.train.deterministic:
             tf.config.experimental.enable_op_determinism()
         if options.preview:
@@ -95,7 +95,7 @@ def _run_session(config: Config, options: RunOptions, given: DataSet | None) -> 
         ) as run:
             run.write_environment(plan.describe())
             run.write_data(catalog.describe_dataset(images))
-            Session(plan, images, run, team, learners, options.profile).finish(asked)
+            Session(plan, images, run, team, learners, options.profile).finish()
             return Finished(run.folder if team.workers.chief else options.out, images)
 
 
@@ -110,10 +110,8 @@ def _read_images(
     if given is not None:
         return given
     before = read_data(options.out) if writes and not options.fresh else None
-    try:
-        return load_images(config, before, at_least=config.train.batch_size)
-    except KeyboardInterrupt:
-        raise Stopped("Stopped while the images were read. There is nothing to save.") from None
+    tell_stage("reading the images")
+    return load_images(config, before, at_least=config.train.batch_size)
 
 
 def _list_versions() -> dict[str, str]:

@@ -16,6 +16,7 @@ from lowlevel_simclr.data.transform import PixelScaling
 from lowlevel_simclr.evaluation import fine_tune
 from lowlevel_simclr.evaluation.export import restore_weights
 from lowlevel_simclr.evaluation.protocols import Options, Subject, evaluate_subject
+from lowlevel_simclr.evaluation.summary import format_table
 from lowlevel_simclr.model.encoder import build_encoder
 from lowlevel_simclr.run.results import read_data
 from lowlevel_simclr.runtime.precision import set_precision
@@ -58,6 +59,11 @@ def evaluate_run(
         if config.train.deterministic:
             tf.config.experimental.enable_op_determinism()
         return evaluate_subject(_make_subject(folder, config, images), options, out)
+
+
+def print_evaluation(folder: Path, settings: EvaluationSettings, data_dir: str | None, out: Path | None) -> None:
+    """Evaluate a run, see `evaluate_run`, and print the table of results."""
+    print(format_table(evaluate_run(folder, settings, data_dir, out=out)))
 
 
 def _make_subject(folder: Path, config: Config, given: DataSet | None) -> Subject:

@@ -29,12 +29,14 @@ class RunOptions:
         fresh: start a new run beside one that exists.
         preview: only draw the picture of views.
         profile: record the second host call.
+        debug: show the traceback of an error.
     """
 
     out: Path
     fresh: bool = False
     preview: bool = False
     profile: bool = False
+    debug: bool = False
 
 
 def choose_default_out(config: Config) -> Path:
@@ -69,6 +71,7 @@ class FlagParser(argparse.ArgumentParser):
         super().__init__(**options)
         if options.get("add_help", True):
             version = f"lowlevel_simclr {lowlevel_simclr.__version__}"
+            self.add_argument("--debug", action="store_true", help="show the traceback of an error")
             self.add_argument("--version", action="version", version=version, help="print the version and stop")
 
     def error(self, message: str) -> NoReturn:
@@ -230,5 +233,9 @@ def parse_run(
     except ConfigError as error:
         parser.error(str(error))
     return config, RunOptions(
-        given.get("out", choose_default_out(config)), given["fresh"], given["preview"], given["profile"]
+        given.get("out", choose_default_out(config)),
+        given["fresh"],
+        given["preview"],
+        given["profile"],
+        given["debug"],
     )

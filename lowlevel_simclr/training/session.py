@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import signal
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,6 +19,7 @@ from lowlevel_simclr.data.dataset import DataSet
 from lowlevel_simclr.evaluation.knn import draw_knn_sample, measure_knn
 from lowlevel_simclr.optim.optimizers import describe_variables
 from lowlevel_simclr.run.folder import Run
+from lowlevel_simclr.runtime.signals import Stopped, is_watched, note_stop_requests, tell_stage
 from lowlevel_simclr.training import profiler
 from lowlevel_simclr.training.background import BackgroundWorker
 from lowlevel_simclr.training.calendar import make_calendar
@@ -30,11 +32,10 @@ from lowlevel_simclr.training.plan import Plan
 from lowlevel_simclr.training.progress import Progress
 from lowlevel_simclr.training.replicas import choose_own_rows
 from lowlevel_simclr.training.saving import check_state, restore_state, save_state
-from lowlevel_simclr.training.signals import Stopped
 from lowlevel_simclr.training.step import Batch, Metrics
 from lowlevel_simclr.training.workers import Team, ask_any, run_everywhere
 
-StopRequest = Callable[[], str | None]  # returns the name of the signal that asked to stop, or None
+WORKERS_ANSWER = 30.0  # seconds that the other workers have to end their step when one is asked to stop
 
 
 class Session:
@@ -61,30 +62,28 @@ class Session:
         self.calendar = make_calendar(plan, restore_state(run, team, self.learners), self.sample is not None)
         print_start(plan, run, images, self.learner, self.calendar.first, team.workers)
 
-    def finish(self, asked: StopRequest) -> dict[str, Any]:
+    def finish(self) -> dict[str, Any]:
         """Train to the last step, evaluate, and return what evaluation.json holds.
 
         With several workers, only the chief evaluates, and the others return {}. They wait for the chief, because
         TensorFlow would take their exit for a failure.
 
-        Args:
-            asked: returns the name of the signal that asked to stop, or None.
-
         Raises:
-            Stopped: if a signal asked to stop. The state is saved then.
+            Stopped: if a signal asked to stop while training. The state is saved then.
         """
-        self.train(asked)
+        self.train()
+        tell_stage("evaluating the encoder (the training is saved)")
         evaluation = {}
         if self.team.workers.chief:
             evaluation = conclude(self.plan, self.run, self.images, self.learner, self.sample)
         ask_any(self.team.workers, False)
         return evaluation
 
-    def train(self, asked: StopRequest) -> None:
+    def train(self) -> None:
         """Train in host calls of a few steps each, with the metrics, k-NN and checkpoints that are due after each.
 
-        Args:
-            asked: see `finish`.
+        A signal during the first host call stops a program at once, because there is nothing to save and compiling
+        can take minutes. After that, it is noted, and the program stops when the state is saved.
 
         Raises:
             Stopped: see `finish`.
@@ -92,9 +91,13 @@ class Session:
         calendar, workers = self.calendar, self.team.workers
         if calendar.first >= calendar.last:
             return
+        tell_stage("compiling the first step")
         steps, batches = self._compile_steps(), self._make_batches()
         bar = tqdm(total=calendar.last, initial=calendar.first, unit="step", dynamic_ncols=True)
-        with bar, BackgroundWorker() as beside:
+        # The stack is entered before the background worker, so that signals are noted until its last save is done.
+        with bar, contextlib.ExitStack() as stack, BackgroundWorker() as beside:
+            noting = note_stop_requests(WORKERS_ANSWER if workers.count > 1 else None)
+            asked = (lambda: None) if is_watched() else stack.enter_context(noting)
             progress = Progress(self.plan, self.run, bar)
             done, calls, before = calendar.first, 0, time.perf_counter()
             while done < calendar.last:
@@ -106,6 +109,8 @@ class Session:
                 knn = self._measure_knn(done + count)
                 beside.do(functools.partial(progress.record, done, metrics, seconds, knn))
                 if calls == 1:  # not before the first call, because the user waits for the first step
+                    tell_stage("training")
+                    asked = stack.enter_context(noting) if is_watched() else asked
                     beside.do(functools.partial(check_state, done + count, self.learner.take_snapshot()))
                     draw = functools.partial(draw_views, self.plan, self.images)
                     beside.do(functools.partial(draw_or_name, self.run.plots / "views.png", draw))
@@ -116,11 +121,10 @@ class Session:
                 if stops:
                     beside.wait()
                     ask_any(workers, False)  # no worker leaves before the chief has saved
-                    raise Stopped(
-                        f"Stopped by {asked() or 'another worker'} and saved at step {done} of {calendar.last}. "
-                        "Run the same command again to resume."
-                    )
+                    raise Stopped(*_describe_stop(asked(), done, calendar.last))
                 before = time.perf_counter()
+        if asked():
+            raise Stopped(*_describe_stop(asked(), done, calendar.last))
 
     def _compile_steps(self) -> Callable[..., Metrics]:
         """Return one function that makes the steps of all local replicas, from their batches and a count."""
@@ -182,6 +186,13 @@ def build_learners(plan: Plan, channels: int, team: Team, resumes: bool) -> list
         with tf.device(replica.device or None):
             learners.append(build_learner(plan, channels))
     return learners
+
+
+def _describe_stop(number: int | None, done: int, last: int) -> tuple[str, int]:
+    """Return the arguments of `Stopped`: the sentence, and the signal. None is a signal to another worker."""
+    name = "another worker" if number is None else signal.Signals(number).name
+    text = f"Stopped by {name} and saved at step {done} of {last}. Run the same command again to resume."
+    return text, number or signal.SIGTERM
 
 
 def _call(steps: Callable[..., Metrics], batches: list[Iterator[Batch]], count: int) -> Metrics:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 from pathlib import Path
@@ -57,7 +58,7 @@ def small_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """No evaluation and no pictures, which take most of a tiny run's time."""
-    monkeypatch.setattr(Session, "finish", lambda of_run, asked: of_run.train(asked))
+    monkeypatch.setattr(Session, "finish", lambda of_run: of_run.train())
 
 
 def test_a_short_script_trains_on_arrays_and_uses_the_encoder_in_keras(tmp_path: Path) -> None:
@@ -261,7 +262,7 @@ def test_a_notebook_gets_its_own_bar() -> None:
 
 
 def test_determinism_of_the_caller_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Session, "finish", lambda of_run, asked: None)
+    monkeypatch.setattr(Session, "finish", lambda of_run: None)
     tf.config.experimental.enable_op_determinism()
     try:
         ls.train(IMAGES, "run", **SMALL)
@@ -274,7 +275,7 @@ def test_determinism_of_the_caller_stays(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_request_to_stop_is_an_exception_and_the_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {**SMALL, "steps": 4}
     with monkeypatch.context() as patch:
-        patch.setattr(Session, "finish", lambda of_run, asked: of_run.train(lambda: "SIGINT"))
+        patch.setattr(session, "note_stop_requests", lambda patience: contextlib.nullcontext(lambda: signal.SIGINT))
         with pytest.raises(ls.Stopped, match="Stopped by SIGINT and saved at step [12] of 4"):
             ls.train(IMAGES, "run", **settings)
     assert ls.train(IMAGES, "run", **settings).metrics["step"].tolist() == [1, 2, 3, 4]

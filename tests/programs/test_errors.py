@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from lowlevel_simclr.api import session
 from lowlevel_simclr.data import catalog, cifar
 from lowlevel_simclr.ops import _library
 from lowlevel_simclr.run import checkpoint
-from lowlevel_simclr.training import replicas, signals, workers
+from lowlevel_simclr.runtime import signals
+from lowlevel_simclr.training import replicas, workers
 
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
 Prepare = Callable[[Path, pytest.MonkeyPatch], list[str]]  # in the working folder -> the flags of train
@@ -139,7 +141,7 @@ def other_things(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def another_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     stop_before_training(monkeypatch)
-    assert train.main(["--out", "run", "--batch-size", "16"]) == 0
+    assert train.main(["--out", "run", "--batch-size", "16"]) == 128 + signal.SIGTERM
     monkeypatch.setattr(catalog, "load_dataset", lambda *given, **options: pytest.fail("images were read first"))
     return ["--batch-size", "16", "--temperature", "0.5"]
 
@@ -232,7 +234,7 @@ def test_a_checkpoint_of_another_model_is_told(
 ) -> None:
     """In a folder whose config.json was changed by hand, or a checkpoint copied from another run."""
     stop_before_training(monkeypatch)
-    assert train.main(["--out", "run", "--batch-size", "16"]) == 0
+    assert train.main(["--out", "run", "--batch-size", "16"]) == 128 + signal.SIGTERM
     (tmp_path / "run" / "checkpoints").mkdir()
     checkpoint.save(tmp_path / "run" / "checkpoints", 1, {"encoder/other": np.zeros(3, np.float32)}, {}, 1)
     capsys.readouterr()

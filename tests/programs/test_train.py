@@ -43,7 +43,7 @@ def small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """No evaluation and no pictures behind the training, which take most of a tiny run's time."""
-    monkeypatch.setattr(Session, "finish", lambda session, asked: session.train(asked))
+    monkeypatch.setattr(Session, "finish", lambda session: session.train())
 
 
 def run(out: Path, *flags: str) -> int:
@@ -346,7 +346,7 @@ def test_a_signal_saves_and_ends_the_run(tmp_path: Path, number: signal.Signals)
     wait_for_rows(out, process, 6)
     process.send_signal(number)
     said, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
+    assert process.returncode == 128 + number, errors
     assert number.name in said and "Run the same command again to resume" in said
     saved = checkpoint.load_latest(out / "checkpoints")
     assert saved is not None and saved.step == len(results.read_metrics(out))

@@ -1,0 +1,91 @@
+"""What every program does around its work: it starts TensorFlow, ends on signals, and turns errors into sentences."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+
+from lowlevel_simclr.runtime.signals import Stopped, StopSignal, describe_stop, end_on_signals, tell_stage
+from lowlevel_simclr.runtime.streams import guard_streams
+from lowlevel_simclr.runtime.tensorflow_start import start_tensorflow
+
+
+def run_program(work: Callable[[], int], stage: str, debug: bool = False) -> int:
+    """Do the work of a program, and return its exit code.
+
+    Args:
+        work: does the work and returns the exit code. It imports what needs TensorFlow, so that --help answers at once.
+        stage: completes "Stopped by SIGTERM while ...", until the work names another stage.
+        debug: whether to show the traceback of an error.
+
+    Returns:
+        The exit code of `work`, 1 after an error, and 128 plus the number of the signal that stopped the program.
+    """
+    with guard_streams():
+        try:
+            with end_on_signals():
+                start_tensorflow()
+                tell_stage(stage)
+                return work()
+        except Stopped as stopped:
+            print(stopped)
+            return 128 + stopped.number
+        except KeyboardInterrupt as stop:
+            number = stop.number if isinstance(stop, StopSignal) else signal.SIGINT
+            print(describe_stop(number), file=sys.stderr)
+            return 128 + number
+        except Exception as error:  # noqa: BLE001, the one place that turns errors into sentences
+            sentence = explain_error(error)
+            if debug or sentence is None:
+                traceback.print_exc()
+            print(f"error: {sentence or ask_for_report()}", file=sys.stderr)
+            return 1
+
+
+def explain_error(error: Exception) -> str | None:
+    """Return the sentence for an error that is not a mistake of this package, or None for any other error.
+
+    Args:
+        error: the error that ended a program.
+    """
+    import tensorflow as tf
+
+    from lowlevel_simclr.api.errors import REPORTED
+
+    if isinstance(error, REPORTED):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return (
+            "There is not enough memory. Use a smaller --batch-size, --micro-batch or --memory-limit, or end other "
+            "programs."
+        )
+    if isinstance(error, tf.errors.ResourceExhaustedError):
+        return (
+            "There is not enough memory on the device. Use a smaller --batch-size, or --micro-batch. TensorFlow says: "
+            f"{str(error).splitlines()[0][:200]}"
+        )
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}. Check the path and its permissions, and that the disk is not full."
+    return None
+
+
+def ask_for_report() -> str:
+    """Return the sentence that asks to report a mistake of this package, with the address."""
+    return (
+        "This is a mistake in lowlevel_simclr, not in what you did. Please report it with the lines above at "
+        f"{find_report_address()}."
+    )
+
+
+def find_report_address() -> str:
+    """Return the address at which mistakes are reported, from the metadata of the installed package."""
+    try:
+        urls = importlib.metadata.metadata("lowlevel_simclr").get_all("Project-URL") or []
+    except importlib.metadata.PackageNotFoundError:
+        urls = []
+    found = dict(url.split(", ", 1) for url in urls if ", " in url)
+    return found.get("Issues") or "the place where you got this package"

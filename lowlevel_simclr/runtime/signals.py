@@ -1,0 +1,196 @@
+"""The signals that ask a program to stop: Ctrl-C (SIGINT), SIGTERM, and SIGHUP when the terminal is closed.
+
+A program ends within seconds after the first signal, whatever it is doing. Python's own handling is not enough: its
+handlers run between two lines of Python, so a signal waits until a call into TensorFlow returns. Therefore a thread
+watches too. It ends the process when the main thread does not come back in time. That loses nothing, because every file
+is written under another name and renamed when it is complete.
+
+Training is the exception. It notes the signal, ends its host call, saves, and then stops (`note_stop_requests`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PATIENCE = 4.0  # seconds that the main thread has to come back from a call into TensorFlow
+
+
+class Stopped(Exception):
+    """The early end of a run, because a signal asked for it.
+
+    Attributes:
+        number: the number of the signal.
+    """
+
+    def __init__(self, text: str, number: int = signal.SIGTERM) -> None:
+        super().__init__(text)
+        self.number = number
+
+
+class StopSignal(KeyboardInterrupt):
+    """A signal that arrived while nothing had to be saved. Like Ctrl-C, it is not an `Exception`."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+class _State:
+    """What the handlers know: what the program is doing, and which signal has arrived."""
+
+    def __init__(self) -> None:
+        self.handled = False  # whether `end_on_signals` has set the handlers
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew, as no signal had arrived."""
+        self.stage = "starting"
+        self.noting = False
+        self.patience: float | None = None
+        self.received: int | None = None
+        self.ended = threading.Event()
+
+
+_state = _State()
+
+
+def tell_stage(stage: str) -> None:
+    """Name what the program is doing now, for the sentence of a program that is stopped.
+
+    Args:
+        stage: completes "Stopped by SIGTERM while ...", such as "reading the images".
+    """
+    _state.stage = stage
+
+
+def is_watched() -> bool:
+    """Return whether `end_on_signals` watches the signals of this process, as in a program."""
+    return _state.handled
+
+
+def describe_stop(number: int) -> str:
+    """Return the sentence of a program that was stopped by a signal."""
+    name = signal.Signals(number).name
+    if number == signal.SIGPIPE:
+        return f"Stopped while {_state.stage}, because the program that read the output has ended ({name})."
+    return f"Stopped by {name} while {_state.stage}. Run the same command again to go on."
+
+
+def request_stop(number: int) -> None:
+    """Act on a signal: note it while training, otherwise raise it in this thread.
+
+    Args:
+        number: the number of the signal.
+
+    Raises:
+        StopSignal: if nothing has to be saved, or if it is a second Ctrl-C.
+    """
+    again = _state.received is not None
+    _state.received = _state.received or number
+    if again and number == signal.SIGINT or not again and not _state.noting:
+        raise StopSignal(number)
+
+
+@contextlib.contextmanager
+def end_on_signals() -> Iterator[None]:
+    """Within the block, raise StopSignal for each signal of `WATCHED`, or end the process if that takes too long.
+
+    Only programs use this, in their main thread. A signal that the program was started to ignore stays ignored, as
+    under nohup.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _state.forget()
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    old_writer = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    before = {
+        number: signal.signal(number, lambda number, frame: request_stop(number))
+        for number in WATCHED
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    watch = threading.Thread(target=_watch, args=(reader,), name="signals", daemon=True)
+    watch.start()
+    _state.handled = True
+    try:
+        yield
+    finally:
+        _state.handled = False
+        _state.ended.set()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(old_writer)
+        writer.close()  # ends the thread
+        watch.join()
+        reader.close()
+
+
+def _watch(reader: socket.socket) -> None:
+    """End the process when the main thread does not react to a signal. A second signal ends it at once."""
+    for first in iter(lambda: reader.recv(1), b""):
+        number = first[0]
+        if number not in WATCHED:
+            continue
+        if _state.noting:  # the training loop ends its call and saves
+            if _state.patience is not None:
+                threading.Thread(target=_wait_for_workers, args=(number,), daemon=True).start()
+            continue
+        reader.settimeout(PATIENCE)
+        try:
+            again = reader.recv(1)
+        except TimeoutError:
+            again = b"\0"
+        if not again or _state.ended.is_set():
+            return  # the main thread has come back
+        _end(number, "")
+
+
+def _wait_for_workers(number: int) -> None:
+    """End the process if the other workers do not let it stop."""
+    if not _state.ended.wait(_state.patience) and _state.noting:
+        _end(number, f" The other workers did not answer within {_state.patience:g} seconds.")
+
+
+def _end(number: int, more: str) -> None:
+    os.write(2, f"{describe_stop(number)}{more}\n".encode())
+    os._exit(128 + number)
+
+
+@contextlib.contextmanager
+def note_stop_requests(patience: float | None = None) -> Iterator[Callable[[], int | None]]:
+    """Note the signals of `WATCHED` within the block, without stopping at once.
+
+    A Ctrl-C that follows a first signal does stop at once.
+
+    Args:
+        patience: seconds after a signal, after which a program ends although the block goes on. None waits for ever.
+
+    Yields:
+        A function that returns the number of the first signal, or None.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None  # Python lets only the main thread handle signals, so a notebook's worker notes none
+        return
+    before = {}
+    if not _state.handled:
+        _state.forget()
+
+        def note(number: int, frame: FrameType | None) -> None:
+            request_stop(number)
+
+        before = {number: signal.signal(number, note) for number in WATCHED}
+    _state.noting, _state.patience = True, patience
+    try:
+        yield lambda: _state.received
+    finally:
+        _state.noting = False
+        for number, handler in before.items():
+            signal.signal(number, handler)

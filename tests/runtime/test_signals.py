@@ -1,0 +1,167 @@
+"""A program that is asked to stop ends within seconds, with one sentence and the code of the signal."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LIMIT = 10.0  # seconds. The bar is five, and this machine may be busy
+# A call into C that a signal does not interrupt: the second lock of a mutex waits for ever.
+C_CALL = """
+lib, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+begin()
+lib.pthread_mutex_lock(mutex)
+lib.pthread_mutex_lock(mutex)
+"""
+
+
+def start(body: str) -> subprocess.Popen[str]:
+    """Start a program that watches signals around a body, and wait until the body has begun."""
+    text = f"""
+        import ctypes, signal, sys, threading, time
+        from lowlevel_simclr.runtime.signals import *
+        from lowlevel_simclr.runtime import signals
+        def begin():
+            print("begun", flush=True)
+        try:
+            with signals.end_on_signals():
+                signals.tell_stage("reading the images")
+{textwrap.indent(textwrap.dedent(body), " " * 16)}
+                print("done", flush=True)
+        except signals.StopSignal as stop:
+            print(signals.describe_stop(stop.number), file=sys.stderr)
+            sys.exit(128 + stop.number)
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(text)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    assert process.stdout is not None and process.stdout.readline() == "begun\n", process.communicate()
+    return process
+
+
+def end(process: subprocess.Popen[str]) -> tuple[str, str, float]:
+    """What the process still writes, and the seconds until it ends."""
+    started = time.monotonic()
+    out, err = process.communicate(timeout=60)
+    return out, err, time.monotonic() - started
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_python_ends_with_one_sentence(number: signal.Signals) -> None:
+    process = start("begin()\ntime.sleep(60)")
+    process.send_signal(number)
+    _, err, seconds = end(process)
+    assert process.returncode == 128 + number and seconds < LIMIT
+    assert err == f"Stopped by {number.name} while reading the images. Run the same command again to go on.\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_long_call_into_a_library_does_not_keep_the_program(number: signal.Signals) -> None:
+    process = start(C_CALL)
+    process.send_signal(number)
+    _, err, seconds = end(process)
+    assert process.returncode == 128 + number and seconds < LIMIT
+    assert err == f"Stopped by {number.name} while reading the images. Run the same command again to go on.\n"
+
+
+def test_a_second_signal_ends_a_long_call_at_once() -> None:
+    process = start("signals.PATIENCE = 1000" + C_CALL)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert end(process)[2] < LIMIT and process.returncode == 128 + signal.SIGTERM
+
+
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    process = subprocess.Popen(
+        [
+            "nohup",
+            sys.executable,
+            "-c",
+            "import signal, sys\nfrom lowlevel_simclr.runtime import signals\n"
+            "with signals.end_on_signals():\n    print('begun', flush=True); sys.stdin.read(); print('done')",
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=ROOT,
+    )
+    assert process.stdout is not None and process.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGHUP)
+    assert process.communicate("", timeout=60)[0] == "done\n" and process.returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_training_notes_the_signal(number: signal.Signals) -> None:
+    process = start(
+        """
+        with signals.note_stop_requests() as asked:
+            begin()
+            while not asked():
+                time.sleep(0.01)
+            time.sleep(1)
+            print("saved by", signal.Signals(asked()).name, flush=True)
+        """
+    )
+    process.send_signal(number)
+    out, err, _ = end(process)
+    assert out == f"saved by {number.name}\ndone\n" and err == "" and process.returncode == 0
+
+
+def test_a_second_ctrl_c_ends_training_at_once() -> None:
+    process = start("with signals.note_stop_requests() as asked:\n    begin()\n    time.sleep(60)")
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, _, seconds = end(process)
+    assert process.returncode == 128 + signal.SIGINT and seconds < LIMIT
+
+
+def test_workers_that_do_not_answer_do_not_keep_the_program() -> None:
+    process = start(
+        """
+        with signals.note_stop_requests(1.0):
+            begin()
+            while True:
+                time.sleep(0.1)
+        """
+    )
+    process.send_signal(signal.SIGTERM)
+    _, err, seconds = end(process)
+    assert process.returncode == 128 + signal.SIGTERM and seconds < LIMIT
+    assert "The other workers did not answer within 1 seconds." in err
+
+
+def test_after_the_block_python_handles_signals_again() -> None:
+    text = """
+        import signal
+        from lowlevel_simclr.runtime import signals
+        before = [signal.getsignal(number) for number in signals.WATCHED]
+        with signals.end_on_signals():
+            with signals.note_stop_requests() as asked:
+                signal.raise_signal(signal.SIGTERM)
+                assert asked() == signal.SIGTERM
+        assert [signal.getsignal(number) for number in signals.WATCHED] == before
+        with signals.note_stop_requests() as asked:
+            assert asked() is None
+            signal.raise_signal(signal.SIGHUP)
+            assert asked() == signal.SIGHUP
+        assert [signal.getsignal(number) for number in signals.WATCHED] == before
+        assert signal.set_wakeup_fd(-1) == -1
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(text)], cwd=ROOT, timeout=60)
+    assert done.returncode == 0
