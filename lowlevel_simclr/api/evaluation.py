@@ -57,7 +57,7 @@ def evaluate(
     Example:
         >>> import lowlevel_simclr as ls
         >>> results = ls.evaluate("runs/shapes", protocol="knn")
-        k-NN ...
+        representation (h), trained encoder ...
         >>> sorted(results["knn"])
         ['20', '200']
     """

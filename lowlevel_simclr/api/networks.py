@@ -92,7 +92,8 @@ def write_rows(
 
     read_run_config(folder)  # refuses a folder that holds no run before it looks for images
     files, shape = find_images(images), read_stored_shape(folder)
-    rows, paths, bad = embed_files(files, make_run_embedder(folder, shape.channels, output), shape)
+    embedder = make_run_embedder(folder, shape.channels, output)
+    rows, paths, bad = embed_files(files, embedder, shape, f"reading images and computing {output}")
     write_embeddings(out, rows, paths, output)
     return rows, bad
 

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 from tqdm import tqdm
 
 from lowlevel_simclr.data.dataset import DataError
+from lowlevel_simclr.runtime.progress_bar import open_bar
 
 TIMEOUT = 10  # seconds without receiving a byte
 _PIECE = 2**16  # bytes per read
@@ -88,7 +89,7 @@ def _transfer(url: str, part: BinaryIO) -> bool:
             have = 0
         length = answer.headers.get("Content-Length")
         total = None if length is None else have + int(length)
-        with tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=url.rpartition("/")[2]) as bar:
+        with open_bar(f"downloading {url.rpartition('/')[2]}", total, "B", have, scale=True) as bar:
             _copy(answer, part, bar)
     return total is None or part.seek(0, os.SEEK_END) == total
 

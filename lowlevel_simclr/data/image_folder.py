@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from lowlevel_simclr.config.choices import SPLITS
 from lowlevel_simclr.data import image_file
 from lowlevel_simclr.data.dataset import UNLABELLED, DataError, DataSet, Split, choose_held_out
 from lowlevel_simclr.data.image_file import SMALLEST, Shape, UnreadableError
+from lowlevel_simclr.runtime.progress_bar import track
 
 ENDINGS = frozenset(".jpg .jpeg .jpe .jfif .png .webp .bmp".split())
 _AT_ONCE = 1024  # files given to the threads at a time
@@ -201,7 +201,8 @@ def choose_common_shape(listing: Listing, largest_side: int) -> Shape:
     Raises:
         DataError: if no file can be opened, or if all images are too small.
     """
-    shapes = [shape for shape in _run_in_threads(lambda path: _try_shape(listing.root / path), listing.paths) if shape]
+    read = _run_in_threads(lambda path: _try_shape(listing.root / path), listing.paths)
+    shapes = [shape for shape in track(read, "reading the sizes of images", len(listing.paths), "images") if shape]
     usable = [shape for shape in shapes if min(shape[:2]) >= SMALLEST]
     if not usable:
         why = f"smaller than {SMALLEST} pixels on a side" if shapes else "no JPEG, PNG, WebP or BMP image"
@@ -223,7 +224,7 @@ def _try_shape(path: Path) -> Shape | None:
 
 
 def read_all(listing: Listing, shape: Shape, held: np.ndarray | None = None) -> FoundImages:
-    """Decode every file in threads, with a progress bar.
+    """Decode every file in threads, and show progress.
 
     Args:
         listing: the files.
@@ -253,8 +254,7 @@ def read_all(listing: Listing, shape: Shape, held: np.ndarray | None = None) -> 
 
     reasons, content = {}, hashlib.sha256()
     rows = range(len(listing.paths))
-    bar = tqdm(_run_in_threads(read, rows), "reading images", len(rows), unit="image", dynamic_ncols=True)
-    for row, (digest, reason) in enumerate(bar):
+    for row, (digest, reason) in enumerate(track(_run_in_threads(read, rows), "reading images", len(rows), "images")):
         content.update(listing.paths[row].encode("utf-8", "surrogateescape") + b"\0" + digest)
         if reason is not None:
             reasons[row] = reason

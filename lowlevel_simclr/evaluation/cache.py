@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from lowlevel_simclr.run import checkpoint, results
 from lowlevel_simclr.run.atomic import RunError
 
 FOLDER = "h"
+Say = Callable[[str], object]
 LOOKED_AT = 1000  # images in the fingerprint of a split, evenly spread
 
 
@@ -38,6 +39,7 @@ def represent_cached(
     encoder: tf.keras.Model,
     images: DataSet,
     scaling: PixelScaling = UNSCALED,
+    say: Say = lambda text: None,
 ) -> Represented:
     """Return h of both splits, from the run folder if it is there, otherwise from the encoder.
 
@@ -51,6 +53,7 @@ def represent_cached(
         encoder: f, in float32.
         images: the data set to represent.
         scaling: the scaling of the pixels.
+        say: called with a line that says whether h is read or computed.
 
     Raises:
         EncoderChanged: see `represent.represent_splits`.
@@ -65,9 +68,12 @@ def represent_cached(
     metas = {name: {**made_of, "images": fingerprint_split(split)} for name, split in splits.items()}
     places = {name: folder / FOLDER / f"{kind}-{name}" for name in splits}
     train, test = (_load_kept(places[name], metas[name]) for name in splits)
+    title = f"representation (h), {kind} encoder"
     if train is not None and test is not None:
+        say(f"{title}: from an earlier evaluation")
         return Represented(train, test)
-    h = represent_splits(encoder, images, scaling)
+    say(f"{title} ...")
+    h = represent_splits(encoder, images, scaling, title=title)
     for name, rows in zip(splits, h):
         try:
             checkpoint.save(places[name], step, {"h": rows}, metas[name], keep=1)

@@ -10,7 +10,7 @@ order of their names. The file holds no pickles.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from lowlevel_simclr.evaluation import export
 from lowlevel_simclr.model import encoder, projection
 from lowlevel_simclr.run import atomic, results
 from lowlevel_simclr.runtime import precision
+from lowlevel_simclr.runtime.progress_bar import track
 
 ENDINGS = image_folder.ENDINGS  # file endings of the images in a folder
 BATCH_SIZE = 256
@@ -112,7 +113,7 @@ def read_stored_shape(folder: Path) -> image_file.Shape:
 
 
 def embed_files(
-    files: Sequence[Path], embed: Callable[[np.ndarray], np.ndarray], shape: image_file.Shape
+    files: Sequence[Path], embed: Callable[[np.ndarray], np.ndarray], shape: image_file.Shape, title: str = ""
 ) -> tuple[np.ndarray, list[Path], list[tuple[Path, str]]]:
     """Compute the rows of all files that can be read.
 
@@ -120,6 +121,7 @@ def embed_files(
         files: paths of the image files.
         embed: the function from images (B, H, W, C) uint8 to rows (B, d).
         shape: the shape of an image.
+        title: shown with the progress. Without it, no progress is shown.
 
     Returns:
         The rows (n, d), the paths of their files, and the paths of the other files, each with the reason.
@@ -129,14 +131,15 @@ def embed_files(
     """
     paths: list[Path] = []
     bad: list[tuple[Path, str]] = []
-    rows = [embed(batch) for batch in _read_batches(files, shape, paths, bad)]
+    shown = track(files, title, len(files), "images")
+    rows = [embed(batch) for batch in _read_batches(shown, shape, paths, bad)]
     if not rows:
         raise EmbedError(f"None of the {len(files)} images could be read. First problem: {bad[0][0]}: {bad[0][1]}.")
     return np.concatenate(rows), paths, bad
 
 
 def _read_batches(
-    files: Sequence[Path], shape: image_file.Shape, paths: list[Path], bad: list[tuple[Path, str]]
+    files: Iterable[Path], shape: image_file.Shape, paths: list[Path], bad: list[tuple[Path, str]]
 ) -> Iterator[np.ndarray]:
     """Yield images (B, H, W, C) uint8. Append each file to `paths` or, with the reason, to `bad`."""
     waiting: list[np.ndarray] = []

@@ -24,7 +24,9 @@ from lowlevel_simclr.data.views import Views
 from lowlevel_simclr.evaluation import represent
 from lowlevel_simclr.optim import optimizers, schedule
 from lowlevel_simclr.runtime import keras
+from lowlevel_simclr.runtime.progress_bar import track
 
+TitleOf = Callable[["Trial"], str]  # trial -> what its progress is called
 ViewsOf = Callable[[int], Views]  # seed -> the function that makes the views of that seed
 
 
@@ -150,7 +152,7 @@ class ClassifierTrainer:
         for variable in own:
             variable.assign(tf.zeros_like(variable))
 
-    def train(self, images: Any, labels: np.ndarray, views: Views, seed: int) -> None:
+    def train(self, images: Any, labels: np.ndarray, views: Views, seed: int, title: str = "") -> None:
         """Train from the start, for all steps of the recipe.
 
         Args:
@@ -158,6 +160,7 @@ class ClassifierTrainer:
             labels: (n,) int64.
             views: makes two views of every image. Training uses the first.
             seed: the seed of the order of the images.
+            title: shown with the progress. Without it, no progress is shown.
 
         Raises:
             Diverged: if the loss is NaN or infinite.
@@ -165,7 +168,8 @@ class ClassifierTrainer:
         self.reset()
         size, held = min(self.recipe.batch_size, len(labels)), tf.constant(labels)
         loss = tf.constant(0.0)
-        for epoch, index, batch in batches.make_batches(images, size, seed, 0, self.recipe.steps):
+        made = batches.make_batches(images, size, seed, 0, self.recipe.steps)
+        for epoch, index, batch in track(made, title, self.recipe.steps, "steps"):
             loss = self._step(views(epoch, index, batch)[:size], tf.gather(held, index))
         if not np.isfinite(loss.numpy()):
             raise Diverged(
@@ -250,6 +254,7 @@ def fine_tune(
     views_of: ViewsOf,
     recipe: Recipe,
     scaling: PixelScaling = UNSCALED,
+    title_of: TitleOf = lambda trial: "",
 ) -> Iterator[tuple[Trial, float]]:
     """Train encoder and classifier together on a share of the labels, and yield the test accuracy of each trial.
 
@@ -262,6 +267,7 @@ def fine_tune(
         views_of: the function from a seed to the augmentation of the training images.
         recipe: how the classifier is trained.
         scaling: the scaling of the pixels.
+        title_of: the function from a trial to what is shown with its progress.
 
     Yields:
         The trial, and its accuracy in [0, 1].
@@ -275,7 +281,7 @@ def fine_tune(
     )
     views = {seed: views_of(seed) for seed in {trial.seed for trial in trials}}
     for trial in trials:
-        teacher.train(*draw_share(images.train, trial), views[trial.seed], trial.seed)
+        teacher.train(*draw_share(images.train, trial), views[trial.seed], trial.seed, title_of(trial))
         yield trial, teacher.measure_accuracy(images.test, scaling)
     teacher.reset()
 
@@ -288,6 +294,7 @@ def probe_on_views(
     views_of: ViewsOf,
     recipe: Recipe,
     scaling: PixelScaling = UNSCALED,
+    title_of: TitleOf = lambda trial: "",
 ) -> Iterator[tuple[Trial, float]]:
     """Train a classifier on the frozen h of views, and yield the test accuracy: the linear probe with augmentation.
 
@@ -300,6 +307,7 @@ def probe_on_views(
         views_of: the function from a seed to the augmentation of the training images.
         recipe: how the classifier is trained.
         scaling: the scaling of the pixels.
+        title_of: the function from a trial to what is shown with its progress.
 
     Yields:
         The trial, and its accuracy in [0, 1].
@@ -315,7 +323,7 @@ def probe_on_views(
         build_classifier(encoder, count_classes(images), frozen=True, standard=standard), recipe
     )
     for trial in trials:
-        teacher.train(*draw_share(images.train, trial), views_of(trial.seed), trial.seed)
+        teacher.train(*draw_share(images.train, trial), views_of(trial.seed), trial.seed, title_of(trial))
         accuracy = teacher.measure_accuracy(images.test, scaling)
         represent.refuse_changed_encoder(encoder, before)
         yield trial, accuracy

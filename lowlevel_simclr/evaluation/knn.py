@@ -12,6 +12,7 @@ import tensorflow as tf
 from lowlevel_simclr.data.dataset import DataSet, Split, has_labels
 from lowlevel_simclr.data.transform import UNSCALED, PixelScaling
 from lowlevel_simclr.evaluation.represent import BATCH_SIZE, Represented, compute_h, list_splits, represent_pixels
+from lowlevel_simclr.runtime.progress_bar import open_bar
 
 KNN_COUNTS = (20, 200)
 KNN_TEMPERATURE = 0.07  # Wu et al. 2018, section 3.4
@@ -37,6 +38,7 @@ def classify_by_neighbours(
     test_h: np.ndarray,
     test_labels: np.ndarray,
     counts: Iterable[int] = KNN_COUNTS,
+    title: str = "",
 ) -> dict[str, float]:
     """Return the accuracy of the cosine weighted k-NN classifier (Wu et al. 2018, section 3.4).
 
@@ -49,6 +51,7 @@ def classify_by_neighbours(
         test_h: (m, d) float.
         test_labels: (m,) class numbers from 0.
         counts: the values of k.
+        title: shown with the progress. Without it, no progress is shown.
 
     Returns:
         The accuracy in [0, 1] for each k, with k as text: {"20": 0.93, ...}.
@@ -59,7 +62,7 @@ def classify_by_neighbours(
         {'1': 1.0}
     """
     counts = tuple(counts)
-    index, similarity = _find_nearest(train_h, test_h, max(counts))  # (m, k), (m, k)
+    index, similarity = _find_nearest(train_h, test_h, max(counts), title)  # (m, k), (m, k)
     labels, weights = train_labels[index], np.exp(similarity / KNN_TEMPERATURE)
     rows = np.arange(len(test_h))[:, None]
     accuracies = {}
@@ -70,7 +73,9 @@ def classify_by_neighbours(
     return accuracies
 
 
-def _find_nearest(train_h: np.ndarray, test_h: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _find_nearest(
+    train_h: np.ndarray, test_h: np.ndarray, count: int, title: str = ""
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the train rows most similar to each test row, nearest first: index (m, k) and cosine (m, k) float64.
 
     k is `count`, or n if that is less. The function works in parts, because (m, n) similarities do not fit into memory.
@@ -80,10 +85,12 @@ def _find_nearest(train_h: np.ndarray, test_h: np.ndarray, count: int) -> tuple[
     train_rows, test_rows = _normalise_rows(train_h), _normalise_rows(test_h)
     count = min(count, len(train_rows))
     at_once = max(1, _SIMILARITIES_AT_ONCE // len(train_rows))
-    parts = [
-        _select_most_similar(test_rows[first : first + at_once] @ train_rows.T, count)
-        for first in range(0, len(test_rows), at_once)
-    ]
+    parts = []
+    with open_bar(title, len(test_rows), "images") as bar:
+        for first in range(0, len(test_rows), at_once):
+            rows = test_rows[first : first + at_once]
+            parts.append(_select_most_similar(rows @ train_rows.T, count))
+            bar.update(len(rows))
     index, similarity = (np.concatenate(column) for column in zip(*parts))
     return index, similarity.astype(np.float64)
 

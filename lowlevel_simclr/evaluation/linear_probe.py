@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from lowlevel_simclr.runtime.progress_bar import open_bar
 
 PROBE_C = 0.01  # inverse weight of the penalty, see `fit_linear_probe`
 PROBE_TOLERANCE = 1e-3
@@ -27,7 +31,12 @@ class Probe(NamedTuple):
 
 
 def fit_linear_probe(
-    train_h: np.ndarray, train_labels: np.ndarray, test_h: np.ndarray, test_labels: np.ndarray, seed: int = 0
+    train_h: np.ndarray,
+    train_labels: np.ndarray,
+    test_h: np.ndarray,
+    test_labels: np.ndarray,
+    seed: int = 0,
+    title: str = "",
 ) -> Probe:
     """Fit multinomial logistic regression on the train rows, and return its accuracy on the test rows.
 
@@ -44,6 +53,7 @@ def fit_linear_probe(
         test_h: (m, d) float.
         test_labels: (m,) class numbers.
         seed: the random_state of LogisticRegression.
+        title: shown with the progress. Without it, no progress is shown.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -51,9 +61,38 @@ def fit_linear_probe(
 
     scaler = StandardScaler().fit(train_h)
     probe = LogisticRegression(C=PROBE_C, max_iter=PROBE_ITERATIONS, tol=PROBE_TOLERANCE, random_state=seed % 2**32)
+    shown = f"{title} (may end earlier)" if title else ""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the caller reads `converged`
-        probe.fit(scaler.transform(train_h), train_labels)
+        with open_bar(shown, PROBE_ITERATIONS, "iterations") as bar, _tell_iterations(bar.update):
+            probe.fit(scaler.transform(train_h), train_labels)
     iterations = int(probe.n_iter_.max())
     accuracy = float(probe.score(scaler.transform(test_h), test_labels))
     return Probe(accuracy, iterations, iterations < PROBE_ITERATIONS)
+
+
+@contextlib.contextmanager
+def _tell_iterations(tell: Callable[[], object]) -> Iterator[None]:
+    """Call `tell` after each iteration of L-BFGS in the block.
+
+    Up to version 1.7, scikit-learn takes no callback. It calls SciPy's solver, which takes one, through the module
+    `scipy.optimize`.
+    """
+    from scipy import optimize
+
+    minimize = optimize.minimize
+
+    def minimize_and_tell(
+        *given: Any, callback: Callable[[np.ndarray], object] | None = None, **options: Any
+    ) -> optimize.OptimizeResult:
+        def tell_both(weights: np.ndarray) -> object:
+            tell()
+            return callback(weights) if callback else None
+
+        return minimize(*given, callback=tell_both, **options)
+
+    optimize.minimize = minimize_and_tell
+    try:
+        yield
+    finally:
+        optimize.minimize = minimize

@@ -9,7 +9,9 @@ Not here: the search for neighbours (`knn.py`), the other files of a run (`run/f
 
 from __future__ import annotations
 
+import contextlib
 import io
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
+from tqdm import tqdm
 
 from lowlevel_simclr.run.atomic import write_atomically
+from lowlevel_simclr.runtime.progress_bar import open_bar
 
 DPI = 100
 LARGEST_FILE = 300_000  # bytes. A larger picture is stored in 256 colours.
@@ -232,7 +236,7 @@ def plot_embedding(
         figure = Figure(figsize=(WIDTH, 4.7), dpi=DPI, layout="constrained")
         panels = figure.subplots(1, len(h_by_encoder), squeeze=False)[0]
         for axes, (what, h) in zip(panels, h_by_encoder.items()):
-            _plot_scatter(axes, _compute_map(h, seed), labels, classes)
+            _plot_scatter(axes, _compute_map(h, seed, f"t-SNE of the {what} encoder"), labels, classes)
             axes.set_title(f"h of the {what} encoder, {len(h)} held-out images")
             axes.set(xlabel="t-SNE axis 1 (arbitrary unit)", ylabel="t-SNE axis 2 (arbitrary unit)")
             axes.set(xticks=[], yticks=[])
@@ -242,10 +246,10 @@ def plot_embedding(
         _save_figure(figure, path)
 
 
-def _compute_map(h: np.ndarray, seed: int) -> np.ndarray:
+def _compute_map(h: np.ndarray, seed: int, title: str) -> np.ndarray:
     """Return a point in the plane for each row: (n, d) -> (n, 2), by t-SNE.
 
-    If the rows are few or all alike, it uses principal components.
+    If the rows are few or all alike, it uses principal components. The title is shown with the progress.
     """
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
@@ -257,8 +261,24 @@ def _compute_map(h: np.ndarray, seed: int) -> np.ndarray:
         return np.pad(rows @ np.linalg.svd(rows, full_matrices=False)[2][:2].T, [(0, 0), (0, 1)])[:, :2]
     perplexity = min(30, (len(rows) - 1) / 3)
     with threadpool_limits(1):  # its threads spin while they wait, so two are far slower than one beside other work
-        tsne = TSNE(perplexity=perplexity, max_iter=TSNE_ITERATIONS, init="pca", random_state=seed % 2**32)
-        return tsne.fit_transform(rows)
+        tsne = TSNE(perplexity=perplexity, max_iter=TSNE_ITERATIONS, init="pca", random_state=seed % 2**32, verbose=2)
+        with open_bar(title, TSNE_ITERATIONS, "iterations") as bar, contextlib.redirect_stdout(_IterationReader(bar)):
+            return tsne.fit_transform(rows)
+
+
+class _IterationReader(io.TextIOBase):
+    """A text stream that moves a bar to the iteration that scikit-learn's t-SNE prints. It has no callback."""
+
+    def __init__(self, bar: tqdm) -> None:
+        """Take the bar."""
+        self._bar = bar
+
+    def write(self, text: str) -> int:
+        """Find the number of the iteration in a text, if it has one, and drop the text."""
+        found = re.search(r"Iteration (\d+)", text)
+        if found:
+            self._bar.update(int(found[1]) - self._bar.n)
+        return len(text)
 
 
 def _plot_scatter(axes: Axes, points: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> None:

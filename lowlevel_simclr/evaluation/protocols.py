@@ -126,7 +126,7 @@ def evaluate_frozen(subject: Subject, options: Options) -> dict[str, Any]:
 def _represent(subject: Subject, kind: str, step: int, encoder: tf.keras.Model) -> represent.Represented:
     """Return h of an encoder of the run, from the run folder if it is there."""
     return cache.represent_cached(
-        subject.folder, kind, step, subject.config_hash, encoder, subject.images, subject.scaling
+        subject.folder, kind, step, subject.config_hash, encoder, subject.images, subject.scaling, _print
     )
 
 
@@ -134,33 +134,38 @@ def evaluate_augmented(subject: Subject, options: Options) -> dict[str, Any]:
     """Measure the linear probe trained on views. Return its mean over the seeds, and their spread."""
     images, encoder = subject.images, subject.encoder
     h = _represent(subject, "trained", subject.step, encoder)
+
+    def title_of(trial: Trial) -> str:
+        return f"linear probe, trained on views, seed {trial.seed}"
+
     per_pass = max(1, len(images.train.labels) // fine_tune.PROBING.batch_size)
     recipe = fine_tune.PROBING._replace(steps=options.probe_passes * per_pass)
 
     def measure(trials: Sequence[Trial]) -> Iterator[tuple[Trial, float]]:
         views_of = make_views_of_seed(subject)
-        return fine_tune.probe_on_views(encoder, h.train, images, trials, views_of, recipe, subject.scaling)
+        return fine_tune.probe_on_views(encoder, h.train, images, trials, views_of, recipe, subject.scaling, title_of)
 
     store = _open_store(subject, "linear-augmented", recipe)
     trials = [Trial(seed) for seed in _list_seeds(subject, options)]
-    scores = measure_missing(store, trials, measure, lambda trial: "linear probe, trained on views")
+    scores = measure_missing(store, trials, measure, title_of)
     found = summarise_trials(list(scores.values()), recipe)
     return {"linear_augmented": found["mean"], "seeds": {"linear_augmented": found}}
 
 
 def evaluate_fine_tuned(subject: Subject, options: Options) -> dict[str, Any]:
     """Measure fine-tuning on each share of the labels. Return the means over the seeds, and their spread."""
-    recipe = options.finetune
+    recipe, encoder, images = options.finetune, subject.encoder, subject.images
+
+    def title_of(trial: Trial) -> str:
+        return f"fine-tuning on {100 * trial.fraction:g}% of the labels, seed {trial.seed}"
 
     def measure(trials: Sequence[Trial]) -> Iterator[tuple[Trial, float]]:
         views_of = make_views_of_seed(subject)
-        return fine_tune.fine_tune(subject.encoder, subject.images, trials, views_of, recipe, subject.scaling)
+        return fine_tune.fine_tune(encoder, images, trials, views_of, recipe, subject.scaling, title_of)
 
     store = _open_store(subject, "finetune", recipe)
     trials = [Trial(seed, fraction) for seed in _list_seeds(subject, options) for fraction in options.fractions]
-    scores = measure_missing(
-        store, trials, measure, lambda trial: f"fine-tuning on {100 * trial.fraction:g}% of the labels"
-    )
+    scores = measure_missing(store, trials, measure, title_of)
     found = {
         f"{fraction:g}": summarise_trials([scores[trial] for trial in trials if trial.fraction == fraction], recipe)
         for fraction in options.fractions
@@ -180,7 +185,7 @@ def measure_missing(
     store: ScoreStore,
     trials: Sequence[Trial],
     measure: Callable[[Sequence[Trial]], Iterator[tuple[Trial, float]]],
-    title: Callable[[Trial], str],
+    title_of: fine_tune.TitleOf,
 ) -> dict[Trial, float]:
     """Return the accuracy of each trial. Measure those that the run folder does not hold, and keep each at once.
 
@@ -188,17 +193,19 @@ def measure_missing(
         store: the accuracies that the run folder holds.
         trials: the trials whose accuracy is wanted.
         measure: the function from some trials to an iterator of (trial, accuracy).
-        title: the function from a trial to its name in the printed line.
+        title_of: the function from a trial to its name in the printed line.
     """
     known = {trial: store.get(*trial) for trial in trials}
     scores = {trial: accuracy for trial, accuracy in known.items() if accuracy is not None}
     for trial, accuracy in scores.items():
-        _print(f"{title(trial)}, seed {trial.seed}: {accuracy:.3f} (from an earlier evaluation)")
+        _print(f"{title_of(trial)}: {accuracy:.3f} (from an earlier evaluation)")
     missing = [trial for trial in trials if trial not in scores]
+    if missing:
+        _print(f"{store.protocol}: {len(missing)} training{'s' * (len(missing) > 1)} with labels ...")
     for trial, accuracy in measure(missing) if missing else ():
         store.put(accuracy, *trial)
         scores[trial] = accuracy
-        _print(f"{title(trial)}, seed {trial.seed}: {accuracy:.3f}")
+        _print(f"{title_of(trial)}: {accuracy:.3f}")
     return scores
 
 

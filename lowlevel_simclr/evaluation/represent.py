@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from lowlevel_simclr.data.dataset import DataSet, Split
 from lowlevel_simclr.data.transform import UNSCALED, InferenceTransform, PixelScaling, find_transform
+from lowlevel_simclr.runtime.progress_bar import open_bar
 
 BATCH_SIZE = 256  # images that go through the encoder at once
 LARGEST_PIXELS, REDUCED_SIDE = 64 * 64, 32  # of an image in the pixel baseline, see `flatten_pixels`
@@ -42,6 +43,7 @@ def compute_h(
     images: np.ndarray,
     scaling: PixelScaling = UNSCALED,
     batch_size: int = BATCH_SIZE,
+    title: str = "",
 ) -> np.ndarray:
     """Return the representation h of every image, after the test transform (`data/transform.py`) and in inference mode.
 
@@ -51,6 +53,7 @@ def compute_h(
         scaling: the scaling of the pixels.
         batch_size: images that go through the encoder at once. The last batch is filled up, so that all batches use one
             graph.
+        title: shown with the progress. Without it, no progress is shown.
 
     Returns:
         (n, d) float32.
@@ -63,9 +66,12 @@ def compute_h(
     batch_size = min(batch_size, len(images))
     transform = find_transform(encoder, scaling)
     parts = []
-    for first in range(0, len(images), batch_size):
-        batch = tf.constant(_fill_up(images[first : first + batch_size], batch_size))
-        parts.append(_compute_batch(encoder, transform.size, transform.scaling, batch).numpy())
+    with open_bar(title, len(images), "images") as bar:
+        for first in range(0, len(images), batch_size):
+            batch = images[first : first + batch_size]
+            filled = tf.constant(_fill_up(batch, batch_size))
+            parts.append(_compute_batch(encoder, transform.size, transform.scaling, filled).numpy())
+            bar.update(len(batch))
     h = np.concatenate(parts)[: len(images)]  # (n, d)
     if not np.isfinite(h).all():
         rows = np.flatnonzero(~np.isfinite(h).all(axis=1))
@@ -113,6 +119,7 @@ def represent_splits(
     images: DataSet,
     scaling: PixelScaling = UNSCALED,
     batch_size: int = BATCH_SIZE,
+    title: str = "",
 ) -> Represented:
     """Return the representations h of both splits, with a proof that the encoder was frozen.
 
@@ -121,13 +128,14 @@ def represent_splits(
         images: the data set.
         scaling: the scaling of the pixels.
         batch_size: images that go through the encoder at once.
+        title: see `compute_h`.
 
     Raises:
         EncoderChanged: if the weights of the encoder changed.
         ValueError: if a split is empty, or if h is NaN or infinite.
     """
     before = hash_weights(encoder)
-    h = Represented(*(compute_h(encoder, split.images, scaling, batch_size) for split in list_splits(images)))
+    h = Represented(*(compute_h(encoder, split.images, scaling, batch_size, title) for split in list_splits(images)))
     refuse_changed_encoder(encoder, before)
     return h
 

@@ -35,7 +35,7 @@ def measure_frozen(
         images: the data set, with labels.
         seed: the seed of the linear probe.
         train_on: the splits on which the encoder was trained, "train" or "all".
-        say: called with a progress message before each measurement, because it can take minutes.
+        say: called with a line before each measurement, because it can take minutes.
         protocols: "knn", "linear" or both.
         seeds: the number of seeds for the linear probe of the trained encoder: seed, seed + 1 and so on. The result is
             their mean. The problem is convex and nothing is drawn, so the spread is that of the solver.
@@ -57,9 +57,10 @@ def _measure_knn(h: Mapping[str, Represented], images: DataSet, say: Say) -> dic
     """Return k-NN of each kind of rows, and a note if there are few train images."""
     results: dict[str, Any] = {}
     for name, rows in h.items():
-        say(f"k-NN{name.replace('_', ', ')} ...")
+        title = f"k-NN, {_ROWS[name]}"
+        say(f"{title} ...")
         results["knn" + name] = classify_by_neighbours(
-            rows.train, images.train.labels, rows.test, images.test.labels, KNN_COUNTS
+            rows.train, images.train.labels, rows.test, images.test.labels, KNN_COUNTS, title
         )
     count = len(images.train.labels)
     few = [str(wanted) for wanted in KNN_COUNTS if wanted > count]
@@ -76,9 +77,10 @@ def _measure_probes(
     """
     results: dict[str, Any] = {}
     for name, rows in h.items():
-        say(f"linear probe{name.replace('_', ', ')} ...")
+        title = f"linear probe, {_ROWS[name]}"
+        say(f"{title} ...")
         given = rows.train, images.train.labels, rows.test, images.test.labels
-        probes = [fit_linear_probe(*given, seed + more) for more in range(1 if name else seeds)]
+        probes = [fit_linear_probe(*given, seed + more, title) for more in range(1 if name else seeds)]
         results["linear" + name] = float(np.mean([probe.accuracy for probe in probes]))
         if len(probes) > 1:
             results["seeds"] = {"linear" + name: summarise([probe.accuracy for probe in probes])}

@@ -15,6 +15,7 @@ from PIL import Image
 
 from lowlevel_simclr.data import batches, catalog, dataset, image_file, image_folder
 from tests.support.image_files import draw_picture, make_names, write_pictures
+from tests.support.progress_lines import print_every_line
 
 
 def load(root: Path, seed: int = 0, **options: Any) -> dataset.DataSet:
@@ -288,3 +289,14 @@ def test_files_that_only_look_changed_are_read_anew_and_changed_ones_refused(tmp
     write_pictures(root, "a/00.png", height=20, width=49)
     with pytest.raises(dataset.DataError, match="have changed since this run began .*start a new run with --fresh"):
         load(root, memory_limit=limit, before=known)
+
+
+def test_reading_shows_progress_where_it_takes_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load(write_pictures(tmp_path, *make_names("a", 5)))
+    assert capsys.readouterr() == ("", "")  # short work
+    print_every_line(monkeypatch)
+    load(tmp_path)
+    printed = capsys.readouterr().err
+    assert "reading the sizes of images: 5 of 5 images, " in printed and "reading images: 5 of 5 images, " in printed

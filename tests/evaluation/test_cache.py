@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,9 +22,9 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """An entry for every time that h is computed."""
     calls, represent = [], represent_splits
 
-    def counted(*given: object) -> Represented:
+    def counted(*given: Any, **options: Any) -> Represented:
         calls.append(1)
-        return represent(*given)
+        return represent(*given, **options)
 
     monkeypatch.setattr(cache, "represent_splits", counted)
     return calls
@@ -34,7 +35,11 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_h_is_kept_and_used_again(tmp_path: Path, computed: list[int]) -> None:
     encoder, images = build_small_encoder(), make_striped_data_set()
-    first, again = (cache.represent_cached(tmp_path, "trained", 7, "abc", encoder, images) for _ in range(2))
+    said: list[str] = []
+    given = tmp_path, "trained", 7, "abc", encoder, images
+    first, again = (cache.represent_cached(*given, say=said.append) for _ in range(2))
+    title = "representation (h), trained encoder"
+    assert said == [f"{title} ...", f"{title}: from an earlier evaluation"]
     expected = compute_h(encoder, images.train.images)
     assert len(computed) == 1
     np.testing.assert_array_equal(first.train, expected)

@@ -12,6 +12,7 @@ from lowlevel_simclr.data.image_file import Shape
 from lowlevel_simclr.evaluation import embed_files
 from lowlevel_simclr.run.atomic import RunError
 from tests.support.image_files import make_names, write_pictures
+from tests.support.progress_lines import print_every_line
 
 
 def test_files_come_in_the_order_given_and_those_of_a_folder_by_name(tmp_path: Path) -> None:
@@ -75,3 +76,15 @@ def test_what_is_written_holds_rows_and_paths_and_no_pickle(tmp_path: Path, outp
     (tmp_path / "file").write_text("")
     with pytest.raises(embed_files.EmbedError, match="Cannot write .*Use another --out"):
         embed_files.write_embeddings(tmp_path / "file" / "out.npz", rows, paths, output)
+
+
+def test_only_with_a_title_the_files_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_every_line(monkeypatch)
+    write_pictures(tmp_path, *make_names("a", 3))
+    given = embed_files.find_images([tmp_path]), lambda images: images[:, 0, 0], Shape(16, 16, 3)
+    embed_files.embed_files(*given)
+    assert capsys.readouterr() == ("", "")
+    embed_files.embed_files(*given, title="reading images")
+    assert "reading images: 3 of 3 images, " in capsys.readouterr().err

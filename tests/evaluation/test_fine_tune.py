@@ -14,6 +14,7 @@ from lowlevel_simclr.data.views import Views
 from lowlevel_simclr.evaluation import fine_tune, represent
 from lowlevel_simclr.evaluation.fine_tune import Recipe, Trial
 from tests.support.labelled_images import make_striped_data_set
+from tests.support.progress_lines import print_every_line
 from tests.support.small_encoder import build_small_encoder
 
 QUICK = Recipe(steps=40, batch_size=16, optimizer="sgd", learning_rate=0.5)
@@ -201,3 +202,19 @@ def test_an_encoder_that_moves_under_the_probe_is_refused(monkeypatch: pytest.Mo
     monkeypatch.setattr(fine_tune.ClassifierTrainer, "train", disturb)
     with pytest.raises(represent.EncoderChanged, match="weights changed"):
         list(fine_tune.probe_on_views(encoder, h.train, images, [Trial(0)], plain_views, QUICK))
+
+
+def test_both_trainings_with_labels_count_their_steps(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_every_line(monkeypatch)
+    images, encoder, trials = make_striped_data_set(), build_small_encoder(), [Trial(0), Trial(1)]
+    recipe = QUICK._replace(steps=3)
+    h = represent.compute_h(encoder, images.train.images)
+    list(fine_tune.fine_tune(encoder, images, trials, plain_views, recipe))
+    assert capsys.readouterr() == ("", "")
+    list(fine_tune.fine_tune(encoder, images, trials, plain_views, recipe, title_of=lambda trial: f"tune {trial.seed}"))
+    list(fine_tune.probe_on_views(encoder, h, images, trials, plain_views, recipe, title_of=lambda trial: "probe"))
+    printed = capsys.readouterr().err
+    assert "tune 0: 3 of 3 steps, " in printed and "tune 1: 2 of 3 steps, " in printed
+    assert printed.count("probe: 3 of 3 steps, ") == 2

@@ -9,6 +9,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from lowlevel_simclr.data.transform import PixelScaling
 from lowlevel_simclr.evaluation import knn, represent
 from tests.support.labelled_images import draw_clouds, make_striped_data_set
+from tests.support.progress_lines import print_every_line
 from tests.support.small_encoder import build_small_encoder
 
 # The vote
@@ -98,3 +99,16 @@ def test_nearest_makes_do_with_few_images() -> None:
     (train_h, _), (test_h, _) = draw_clouds(3), draw_clouds(2, seed=1)
     found = knn.find_neighbours(represent.Represented(train_h, test_h), 10, 5, np.array([-1, -1]))
     assert found.neighbours.shape == (2, 3)
+
+
+def test_only_with_a_title_the_test_images_are_counted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_every_line(monkeypatch)
+    monkeypatch.setattr(knn, "_SIMILARITIES_AT_ONCE", 3000)  # ten test rows of 300 similarities
+    given = *draw_clouds(300), *draw_clouds(25, seed=1)
+    plain = knn.classify_by_neighbours(*given)
+    assert capsys.readouterr() == ("", "")
+    assert knn.classify_by_neighbours(*given, title="k-NN") == plain
+    counted = [line.split(" of ")[0] for line in capsys.readouterr().err.splitlines() if "images/s" in line]
+    assert counted == ["k-NN: 10", "k-NN: 20", "k-NN: 25"]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import optimize
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from lowlevel_simclr.evaluation import linear_probe
 from tests.support.labelled_images import draw_clouds
+from tests.support.progress_lines import print_every_line
 
 
 def test_the_probe_is_scikit_learns_on_standard_columns() -> None:
@@ -33,3 +35,19 @@ def test_a_probe_that_stopped_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linear_probe, "PROBE_ITERATIONS", 2)
     (train_h, train_labels), (test_h, test_labels) = draw_clouds(400), draw_clouds(300, seed=1)
     assert linear_probe.fit_linear_probe(train_h, train_labels, test_h, test_labels)[1:] == (2, False)
+
+
+def test_a_probe_with_a_title_shows_its_iterations_and_finds_the_same(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = *draw_clouds(400), *draw_clouds(300, seed=1)
+    minimize = optimize.minimize
+    plain = linear_probe.fit_linear_probe(*given)
+    print_every_line(monkeypatch)
+    assert capsys.readouterr() == ("", "") and linear_probe.fit_linear_probe(*given) == plain
+    assert capsys.readouterr() == ("", "")
+    assert linear_probe.fit_linear_probe(*given, title="linear probe") == plain
+    lines = capsys.readouterr().err.splitlines()
+    assert optimize.minimize is minimize
+    ends = [line for line in lines if f"linear probe (may end earlier): {plain.iterations} of 300 iterations, " in line]
+    assert len(ends) == 1

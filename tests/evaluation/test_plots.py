@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from lowlevel_simclr.evaluation import plots
+from tests.support.progress_lines import print_every_line
 
 CLASSES = tuple(f"class {letter}" for letter in "abcdefghijkl")
 
@@ -290,3 +291,15 @@ def test_a_picture_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, mon
     with pytest.raises(OSError, match="No space left"):
         plots.plot_views(path, images[:, ::-1], images / 255, images / 255)
     assert path.read_bytes() == before
+
+
+def test_a_map_shows_its_iterations_and_prints_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_every_line(monkeypatch)
+    h = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
+    plots.plot_embedding(tmp_path / "map.png", {"untrained": h, "trained": h + 1}, np.zeros(40, int), CLASSES, seed=0)
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    for kind in ("untrained", "trained"):
+        assert f"t-SNE of the {kind} encoder: 250 of 500 iterations, " in printed.err

@@ -10,6 +10,7 @@ from PIL import Image
 from lowlevel_simclr.data.transform import PixelScaling
 from lowlevel_simclr.evaluation import represent
 from tests.support.labelled_images import draw_images, make_striped_data_set
+from tests.support.progress_lines import print_every_line
 from tests.support.small_encoder import build_small_encoder
 
 
@@ -115,3 +116,15 @@ def test_the_hash_sees_one_bit_of_any_weight(place: int) -> None:
     encoder.set_weights(weights)
     assert represent.hash_weights(encoder) != before
     assert len(before) == 64
+
+
+def test_only_with_a_title_the_images_are_counted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_every_line(monkeypatch)
+    encoder, images = build_small_encoder(), draw_images(11)
+    plain = represent.compute_h(encoder, images, batch_size=4)
+    assert capsys.readouterr() == ("", "")
+    np.testing.assert_array_equal(represent.compute_h(encoder, images, batch_size=4, title="h"), plain)
+    counted = [line.split(" of ")[0] for line in capsys.readouterr().err.splitlines() if "images/s" in line]
+    assert counted == ["h: 4", "h: 8", "h: 11"]

@@ -37,8 +37,8 @@ def test_an_evaluation_has_the_keys_of_its_schema(monkeypatch: pytest.MonkeyPatc
     assert found["knn_pixels"]["5"] == 1.0
     assert found["linear_pixels"] == 1.0
     assert json.loads(json.dumps(found)) == found
-    spoken = ("", ", untrained", ", pixels")
-    assert said == [f"{what}{kind} ..." for what in ("k-NN", "linear probe") for kind in spoken]
+    spoken = ("trained encoder", "untrained encoder", "pixels")
+    assert said == [f"{what}, {kind} ..." for what in ("k-NN", "linear probe") for kind in spoken]
 
 
 def test_rows_are_compared_with_their_own_labels() -> None:

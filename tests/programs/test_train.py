@@ -81,7 +81,8 @@ def test_a_run_leaves_one_whole_folder(tmp_path: Path, capsys: pytest.CaptureFix
     out = tmp_path / "run"
     assert run(out, "--steps", "5", "--knn-every", "1") == 0
     said = capsys.readouterr().out
-    for word in ("resnet20", "parameters", "k-NN", "untrained", "pixels", "What to try next"):
+    words = ["resnet20", "parameters", "k-NN", "untrained", "pixels", "What to try next"]
+    for word in (*words, "compiling", "writing encoder.keras", "linear probe, trained encoder"):
         assert word in said
     rows = results.read_metrics(out)
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5]
