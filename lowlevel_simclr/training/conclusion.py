@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import tensorflow as tf
-from tqdm import tqdm
 
 from lowlevel_simclr.data.dataset import DataSet
 from lowlevel_simclr.data.transform import find_transform
@@ -19,6 +19,8 @@ from lowlevel_simclr.training.learner import Learner, build_learner
 from lowlevel_simclr.training.messages import print_results
 from lowlevel_simclr.training.pictures import draw_results
 from lowlevel_simclr.training.plan import Plan
+
+say = functools.partial(print, flush=True)
 
 
 def conclude(plan: Plan, run: Run, images: DataSet, learner: Learner, sample: DataSet | None) -> dict[str, Any]:
@@ -40,25 +42,27 @@ def conclude(plan: Plan, run: Run, images: DataSet, learner: Learner, sample: Da
         RunError: if a file cannot be written.
         ValueError: if h is NaN or infinite.
     """
+    say("evaluating the trained encoder beside the untrained one and plain pixels ...")
     encoder = _build_untrained(plan, images)
     untrained = {}
     baselines = {"pixels": measure_knn(None, sample)} if sample is not None else {}
-    tqdm.write("evaluating ...")
     if encoder is None:
         random = dataclasses.replace(plan, model=dataclasses.replace(plan.model, weights="random"))
         encoder = _build_encoder(random, images)
     else:
         if sample is not None:
             baselines["untrained encoder"] = measure_knn(encoder, sample, plan.scaling)
-        untrained = {"_untrained": represent.represent_splits(encoder, images, plan.scaling)}
+        untrained = {"_untrained": _represent(encoder, images, plan, "untrained")}
     encoder.set_weights(learner.encoder.get_weights())
-    h = represent.represent_splits(encoder, images, plan.scaling)
+    h = _represent(encoder, images, plan, "trained")
     transform = find_transform(encoder, plan.scaling)
+    say(f"writing {export.ENCODER_FILE} ...")
     export.save_encoder(run.folder, export.add_preprocessing(encoder, plan.scaling))
     rows = {"": h, **untrained, "_pixels": represent.represent_pixels(images)}
-    results = summary.measure_frozen(rows, images, plan.seed, plan.train_on)
+    results = summary.measure_frozen(rows, images, plan.seed, plan.train_on, say)
     results["transform"] = transform.describe(images.train.images.shape)
     evaluation = merge_evaluation(run.folder / EVALUATION, int(learner.step.numpy()), results)
+    say("drawing pictures, with a map of h by t-SNE ...")
     draw_results(plan, run, images, h, untrained.get("_untrained"), baselines)
     run.write_peak_memory()
     print_results(plan, run, evaluation)
@@ -70,10 +74,17 @@ def _build_untrained(plan: Plan, images: DataSet) -> tf.keras.Model | None:
     try:
         return _build_encoder(plan, images)
     except ModelError as error:
-        tqdm.write(f"warning: The untrained encoder is left out of the evaluation. {error}")
+        say(f"warning: The untrained encoder is left out of the evaluation. {error}")
         return None
 
 
 def _build_encoder(plan: Plan, images: DataSet) -> tf.keras.Model:
     """Return the encoder of a plan before its first step, in float32."""
     return build_learner(dataclasses.replace(plan, precision="float32"), images.train.images.shape[-1]).encoder
+
+
+def _represent(encoder: tf.keras.Model, images: DataSet, plan: Plan, kind: str) -> represent.Represented:
+    """Return h of both splits, with a line and progress. `kind` says which encoder it is."""
+    title = f"representation (h), {kind} encoder"
+    say(f"{title} ...")
+    return represent.represent_splits(encoder, images, plan.scaling, title=title)

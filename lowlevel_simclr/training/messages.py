@@ -56,6 +56,13 @@ def print_start(plan: Plan, run: Run, images: DataSet, learner: Learner, first_s
     print(f"device               {device}, {plan.precision}, {ops}, {xla}, TensorFlow {tf.__version__}")
 
 
+def print_compiling(workers: Workers) -> None:
+    """Print that the first step takes longer than the others."""
+    if workers.chief:
+        text = "TensorFlow compiles the training step before the first one, which can take a minute ..."
+        print(f"compiling            {text}", flush=True)
+
+
 def print_reading(plan: Plan, images: DataSet) -> None:
     """Print how the images are stored, and which of them are left out."""
     record = catalog.describe_dataset(images)

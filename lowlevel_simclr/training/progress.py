@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from lowlevel_simclr.run.folder import Run
 from lowlevel_simclr.run.results import Row
+from lowlevel_simclr.runtime.progress_bar import start_clock_after
 from lowlevel_simclr.training.loss import compute_chance_loss
 from lowlevel_simclr.training.plan import Plan
 from lowlevel_simclr.training.step import Metrics, refuse_non_finite_loss
@@ -26,6 +27,7 @@ class Progress:
         self._chance = compute_chance_loss(plan.batch_size, plan.loss_reduction)
         self._latest_knn = math.nan
         self._told_chance = False
+        self._compiled = False  # whether a call has ended. The first one compiles the step
         self._at_chance = 0  # steps in a row at the chance level
 
     def record(self, done: int, metrics: Metrics, seconds: float, knn: float | None) -> None:
@@ -75,12 +77,15 @@ class Progress:
                 )
 
     def _show(self, rows: list[Row]) -> None:
-        """Show the numbers of the last step."""
+        """Show the numbers of the last step. The rate and the time left leave the first call out, which compiled."""
         last = rows[-1]
-        knn = "" if math.isnan(self._latest_knn) else f" k-NN {self._latest_knn:.3f}"
+        knn = "" if math.isnan(self._latest_knn) else f", k-NN {self._latest_knn:.3f}"
+        rate = f", {last['pairs_per_second']:.0f} images/s" if self._compiled else ""
         self._bar.set_postfix_str(
-            f"loss {last['loss']:.3f} (chance {self._chance:.3f}) top-1 {last['top1']:.3f}{knn} "
-            f"{last['pairs_per_second']:.0f} pairs/s",
-            refresh=False,
+            f"loss {last['loss']:.3f} (chance {self._chance:.3f}), top-1 {last['top1']:.3f}{knn}{rate}", refresh=False
         )
-        self._bar.update(len(rows))
+        if self._compiled:
+            self._bar.update(len(rows))
+        else:
+            start_clock_after(self._bar, len(rows))
+        self._compiled = True

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
-from tqdm.auto import tqdm  # a widget in a notebook
+from tqdm import tqdm
 
 from lowlevel_simclr.data.batches import make_batches, recover_data_error
 from lowlevel_simclr.data.catalog import select_training_images
@@ -19,6 +19,7 @@ from lowlevel_simclr.data.dataset import DataSet
 from lowlevel_simclr.evaluation.knn import draw_knn_sample, measure_knn
 from lowlevel_simclr.optim.optimizers import describe_variables
 from lowlevel_simclr.run.folder import Run
+from lowlevel_simclr.runtime.progress_bar import open_bar
 from lowlevel_simclr.runtime.signals import Stopped, is_watched, note_stop_requests, tell_stage
 from lowlevel_simclr.training import profiler
 from lowlevel_simclr.training.background import BackgroundWorker
@@ -26,7 +27,7 @@ from lowlevel_simclr.training.calendar import make_calendar
 from lowlevel_simclr.training.conclusion import conclude
 from lowlevel_simclr.training.learner import Learner, build_learner
 from lowlevel_simclr.training.loop import make_fetch, make_steps
-from lowlevel_simclr.training.messages import print_start
+from lowlevel_simclr.training.messages import print_compiling, print_start
 from lowlevel_simclr.training.pictures import draw_or_name, draw_views
 from lowlevel_simclr.training.plan import Plan
 from lowlevel_simclr.training.progress import Progress
@@ -93,7 +94,8 @@ class Session:
             return
         tell_stage("compiling the first step")
         steps, batches = self._compile_steps(), self._make_batches()
-        bar = tqdm(total=calendar.last, initial=calendar.first, unit="step", dynamic_ncols=True)
+        print_compiling(workers)
+        bar = open_bar("training", calendar.last, "steps", calendar.first, keep=True)
         # The stack is entered before the background worker, so that signals are noted until its last save is done.
         with bar, contextlib.ExitStack() as stack, BackgroundWorker() as beside:
             noting = note_stop_requests(WORKERS_ANSWER if workers.count > 1 else None)

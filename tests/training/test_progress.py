@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 from tqdm import tqdm
 
+from lowlevel_simclr.runtime.progress_bar import open_bar
 from lowlevel_simclr.training.loss import compute_chance_loss
 from lowlevel_simclr.training.progress import Progress
 from lowlevel_simclr.training.step import Metrics, NonFiniteLoss
@@ -60,6 +61,26 @@ def test_rows_have_their_steps_and_the_rate_of_their_call() -> None:
     assert [row["step"] for row in rows] == [1, 2, 3]
     assert [row["loss"] for row in rows] == [4.0, 3.5, 3.25]
     assert [row["pairs_per_second"] for row in rows] == [256.0, 256.0, 128.0]  # 64 images a step in half a second
+
+
+def test_the_time_of_the_call_that_compiled_counts_for_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first call takes a minute, and every later one a second for ten steps."""
+    now = [1000.0]
+    monkeypatch.setattr("tqdm.std.time", lambda: now[0])
+    plan = types.SimpleNamespace(batch_size=64, loss_reduction="mean")
+    run = types.SimpleNamespace(append=lambda rows: None)
+    with open_bar("training", 101, "steps", keep=True) as bar:
+        progress = Progress(plan, run, bar)
+        for count, seconds in ((1, 60.0), (10, 1.0), (10, 1.0)):
+            now[0] += seconds
+            values = tf.ones([count])
+            progress.record(bar.n, Metrics(values, values, values), seconds, None)
+    assert capsys.readouterr().err == (
+        f"training: 21 of 101 steps, 10 steps/s, 00:08 left, loss 1.000 (chance {CHANCE:.3f}), top-1 1.000, "
+        "640 images/s\n"
+    )
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_its_step() -> None:
