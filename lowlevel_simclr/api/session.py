@@ -18,8 +18,12 @@ from lowlevel_simclr.config.settings import Config
 from lowlevel_simclr.config.validation import restore_config
 from lowlevel_simclr.data import catalog
 from lowlevel_simclr.data.dataset import DataSet
+<<<<<<< HEAD
 from lowlevel_simclr.model.encoder import refuse_choice
 from lowlevel_simclr.run import checkpoint
+=======
+from lowlevel_simclr.data.fingerprint import describe_content
+>>>>>>> 21a6e85 (Workers agree on the images before the first step)
 from lowlevel_simclr.run.folder import open_run, refuse_unusable
 from lowlevel_simclr.run.results import read_data
 from lowlevel_simclr.runtime.keras import find_keras_version
@@ -86,7 +90,7 @@ def _run_session(config: Config, options: RunOptions, given: DataSet | None) -> 
             _preview(resolve(config, team, images, earlier)[1], images, options.out)
             return Finished(options.out, images)
         config, plan = resolve(config, team, images, earlier, fits_memory)
-        agree_on_statement(team.workers, {**get_identity(config), **_list_versions()})
+        _agree(config, team, images)
         # Only the chief writes the run; what another worker writes on its way is thrown away.
         out = options.out if team.workers.chief else Path(stack.enter_context(tempfile.TemporaryDirectory()), "run")
         learners = build_learners(plan, images.train.images.shape[-1], team, resumes)
@@ -112,6 +116,17 @@ def _read_images(
     before = read_data(options.out) if writes and not options.fresh else None
     tell_stage("reading the images")
     return load_images(config, before, at_least=config.train.batch_size)
+
+
+def _agree(config: Config, team: Team, images: DataSet) -> None:
+    """Check that every worker has the same settings, versions and images.
+
+    Raises:
+        DistributionError: if a worker differs. The message names what differs.
+    """
+    if team.workers.count > 1:  # hashing the images takes time: 0.2 s for CIFAR-10
+        statement = {**get_identity(config), **_list_versions(), **describe_content(images)}
+        agree_on_statement(team.workers, statement)
 
 
 def _list_versions() -> dict[str, str]:

@@ -171,8 +171,8 @@ def agree_on_statement(workers: Workers, statement: dict[str, Any]) -> None:
                 f"{name}: {heard[0].get(name)} on worker 0, {other.get(name)} on worker {rank}" for name in unlike
             )
             raise DistributionError(
-                f"Worker {rank} differs from worker 0 ({what}). Start all workers with the same command and the same "
-                "versions."
+                f"Worker {rank} differs from worker 0 ({what}). Start all workers with the same command, the same "
+                "versions and the same images."
             )
 
 

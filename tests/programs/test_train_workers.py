@@ -70,6 +70,24 @@ def test_workers_with_other_settings_refuse_to_start_and_say_which(tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("count", "what"), [(60, "SHA-256 of the data: "), (80, "training images: 60 on worker 0, 80 on worker 1")]
+)
+def test_workers_with_other_images_refuse_to_start_and_say_so(tmp_path: Path, count: int, what: str) -> None:
+    """As when the folder of one machine is older: the same name of the data set, but other contents or counts."""
+    for name, images in ("mine", 60), ("theirs", count):
+        pixels = np.random.default_rng(len(name)).integers(0, 256, (images + 4, 8, 8, 3), np.uint8)
+        (tmp_path / name).mkdir()
+        np.savez(tmp_path / name / "x.npz", x_train=pixels[:-4], x_test=pixels[-4:])
+    flags = ["--dataset", "npz:x.npz", "--steps", "4", "--data-dir", str(tmp_path / "mine")]
+    processes = start(tmp_path / "run", *flags, of_second=["--data-dir", str(tmp_path / "theirs")])
+    said = collect_output(processes, 300)
+    assert all(process.returncode not in (0, None) for process in processes)
+    assert any("Worker 1 differs from worker 0 (" in text and what in text for text in said), said
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
 def test_a_worker_killed_ends_the_other_and_the_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
     flags = ["--steps", "60", "--checkpoint-every", "10"]
     whole = start(tmp_path / "whole", *flags)
