@@ -1,27 +1,36 @@
 """CIFAR-10 and CIFAR-100 as uint8 images and labels, downloaded or read from a folder.
 
-A file of batches is a pickle, and unpickling can run code. The reader here accepts containers, numbers, text and arrays
-of numbers, and refuses everything else.
+A file of batches is a pickle. `array_pickle.py` reads it without running code. The archive is checked by its SHA-256,
+wherever it came from. An unpacked file is checked by its MD5 if it has the size of the published one.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
-import pickle
 import tarfile
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from lowlevel_simclr.data.array_pickle import read_pickle
 from lowlevel_simclr.data.dataset import DataError, DataSet, Split
 from lowlevel_simclr.data.download import fetch
 
 PIXELS = (3, 32, 32)  # layout of a row of 3072 bytes: channel, height, width
 _NO_BATCH = "is not a CIFAR batch"
 _UNPACK = "Unpack the archive again."
+
+
+class Published(NamedTuple):
+    """A file in an archive as it is published. The MD5 is that of torchvision's loaders."""
+
+    size: int  # bytes
+    md5: str  # 32 hexadecimal digits
 
 
 class Archive(NamedTuple):
@@ -42,6 +51,7 @@ class Archive(NamedTuple):
     labels_key: str
     names_key: str
     classes: tuple[str, ...]  # class names if there is no meta file
+    published: Mapping[str, Published]  # by file name, for the files whose size is known
 
 
 CIFAR10 = Archive(
@@ -57,6 +67,15 @@ CIFAR10 = Archive(
     labels_key="labels",
     names_key="label_names",
     classes=tuple("airplane automobile bird cat deer dog frog horse ship truck".split()),
+    published={
+        "data_batch_1": Published(31035704, "c99cafc152244af753f735de768cd75f"),
+        "data_batch_2": Published(31035320, "d4bba439e000b95fd0a9bffe97cbabec"),
+        "data_batch_3": Published(31035999, "54ebc095f3ab1f0389bbae665268c751"),
+        "data_batch_4": Published(31035696, "634d18415352ddfa80567beed471001a"),
+        "data_batch_5": Published(31035623, "482c414d41f54cd18b22e5b47cb7c3cb"),
+        "test_batch": Published(31035526, "40351d587109b95175f43aff81a1287e"),
+        "batches.meta": Published(158, "5ff9c542aee3614f3951f8cda6e48888"),
+    },
 )
 CIFAR100 = Archive(
     name="cifar100",
@@ -71,6 +90,7 @@ CIFAR100 = Archive(
     labels_key="fine_labels",
     names_key="fine_label_names",
     classes=tuple(f"class {number}" for number in range(100)),
+    published={"train": Published(155249918, "16019d7e3df5f24257cddd939b257f8d")},
 )
 
 
@@ -86,6 +106,7 @@ def load(archive: Archive, data_dir: str | None = None) -> DataSet:
         DataError: if batches are missing, damaged or not CIFAR batches, or if they cannot be downloaded.
     """
     folder = _find_cached(archive) if data_dir is None else _find_given(archive, data_dir)
+    _refuse_damaged(archive, folder)
     classes = _read_classes(archive, folder / archive.meta)
     parts = [_read_batch(folder / name, archive.labels_key, len(classes)) for name in archive.train]
     train = Split(*(np.concatenate(column) for column in zip(*parts)))
@@ -145,7 +166,8 @@ def _find_cached(archive: Archive) -> Path:
 def _unpack(archive: Archive, file: Path, cache: Path) -> None:
     """Unpack the batches of an archive into the cache.
 
-    They are unpacked into a temporary folder, and moved once all of them are there.
+    They are unpacked into a temporary folder, and moved once all of them are there. The batches, which decide whether
+    the folder is complete, are moved last.
 
     Raises:
         DataError: if the archive is damaged or lacks a batch, or if the disk is full.
@@ -166,13 +188,34 @@ def _unpack(archive: Archive, file: Path, cache: Path) -> None:
                 )
             folder = cache / archive.folder
             folder.mkdir(exist_ok=True)
-            for path in Path(scratch).iterdir():
-                os.replace(path, folder / path.name)
-    except (tarfile.TarError, EOFError, OSError) as error:
+            for name in (archive.meta, *archive.train, archive.test):
+                with contextlib.suppress(FileNotFoundError):  # an archive without class names
+                    os.replace(Path(scratch, name), folder / name)
+    except DataError:
+        raise
+    except Exception as error:  # a damaged archive raises many types, from zlib.error to KeyError and RecursionError
         raise DataError(
-            f"Cannot unpack {file} into {cache} ({error}). Free some disk space, or remove the file to download it "
-            "again."
+            f"Cannot unpack {file} into {cache} ({str(error) or type(error).__name__}). Free some disk space, or "
+            "remove the file to download it again."
         ) from error
+
+
+def _refuse_damaged(archive: Archive, folder: Path) -> None:
+    """Check the MD5 of every file that has the size of the published one. Parts and rewritten copies have other sizes.
+
+    Raises:
+        DataError: if a file differs from the published one, or cannot be read.
+    """
+    for name, published in archive.published.items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != published.size:
+            continue
+        try:
+            found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+        except OSError as error:
+            raise DataError(f"Cannot read {path} ({error.strerror}). Check its permissions.") from error
+        if found != published.md5:
+            raise DataError(f"{path} is damaged: its MD5 is {found} instead of {published.md5}. {_UNPACK}")
 
 
 # Reading the batches
@@ -182,7 +225,7 @@ def _read_classes(archive: Archive, path: Path) -> tuple[str, ...]:
     """Return the class names in the meta file, or the archive's own if there is no such file."""
     if not path.is_file():
         return archive.classes
-    names = _read_pickle(path).get(archive.names_key)
+    names = read_pickle(path, _UNPACK).get(archive.names_key)
     if not isinstance(names, list) or not names or not all(isinstance(name, (bytes, str)) for name in names):
         raise DataError(f"{path} has no list named {archive.names_key}. Unpack the archive again, or remove this file.")
     return tuple(_to_text(name) for name in names)
@@ -196,7 +239,7 @@ def _read_batch(path: Path, labels_key: str, classes: int) -> Split:
     Raises:
         DataError: if the file is damaged, or if its images or labels have another shape, type, number or range.
     """
-    content = _read_pickle(path)
+    content = read_pickle(path, _UNPACK)
     data, labels = content.get("data"), content.get(labels_key)
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072:
         raise DataError(f"{path} {_NO_BATCH}: data is {_describe_value(data)} instead of uint8 (n, 3072). {_UNPACK}")
@@ -204,14 +247,13 @@ def _read_batch(path: Path, labels_key: str, classes: int) -> Split:
         raise DataError(
             f"{path} {_NO_BATCH}: {labels_key} is {_describe_value(labels)} instead of whole numbers. {_UNPACK}"
         )
-    numbers = np.asarray(labels, np.int64)
-    if len(data) == 0 or len(numbers) != len(data):
-        raise DataError(f"{path} has {len(data)} images and {len(numbers)} labels. {_UNPACK}")
-    wrong = numbers[(numbers < 0) | (numbers >= classes)]
-    if wrong.size:
+    if len(data) == 0 or len(labels) != len(data):
+        raise DataError(f"{path} has {len(data)} images and {len(labels)} labels. {_UNPACK}")
+    wrong = [label for label in labels if not 0 <= label < classes]  # before int64, which holds no label of 2^64
+    if wrong:
         raise DataError(f"{path} {_NO_BATCH}: it has the label {wrong[0]}, but there are {classes} classes. {_UNPACK}")
     pixels = data.reshape(-1, *PIXELS).transpose(0, 2, 3, 1)  # (n, 32, 32, 3)
-    return Split(np.ascontiguousarray(pixels), numbers)
+    return Split(np.ascontiguousarray(pixels), np.asarray(labels, np.int64))
 
 
 def _are_whole_numbers(labels: Any) -> bool:
@@ -225,100 +267,5 @@ def _describe_value(value: Any) -> str:
     return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
 
 
-# Unpickling without running code
-
-
-class _StoredType:
-    """The dtype of a pickled array. `__init__` receives its code, `__setstate__` its byte order."""
-
-    def __init__(self, code: bytes | str, *flags: Any) -> None:
-        self.dtype = np.dtype(_to_text(code))
-
-    def __setstate__(self, state: Sequence[Any]) -> None:
-        order: Any = _to_text(state[1])
-        self.dtype = self.dtype.newbyteorder(order)
-
-
-class _StoredArray:
-    """A pickled array. `__setstate__` receives its shape, dtype, memory order and bytes."""
-
-    def __init__(self, *arguments: Any) -> None:
-        self.array = np.empty(0, np.uint8)
-
-    def __setstate__(self, state: Sequence[Any]) -> None:
-        _version, shape, stored, columns_first, raw = state
-        self.array = np.frombuffer(raw, stored.dtype).reshape(shape, order="F" if columns_first else "C")
-
-
-def _read_stored_bytes(text: str, encoding: str) -> bytes:
-    """Return the bytes that a pickle stores as text.
-
-    Python 3 writes bytes, such as the content of an array, as text in the pickle protocols of Python 2.
-    """
-    if encoding != "latin1":
-        raise ValueError(f"bytes are stored as latin1, not {encoding}")
-    return text.encode("latin1")
-
-
-# The three definitions above replace the names in a pickled array. NumPy's own unpickling trusts its input, and is
-# never reached. NumPy 2 moved `_reconstruct`, so files with either name exist.
-_ADMITTED: dict[str, Callable[..., Any]] = {
-    "numpy.core.multiarray._reconstruct": _StoredArray,
-    "numpy._core.multiarray._reconstruct": _StoredArray,
-    "numpy.ndarray": _StoredArray,
-    "numpy.dtype": _StoredType,
-    "_codecs.encode": _read_stored_bytes,
-}
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """An unpickler for containers, numbers, text and arrays of numbers. Text of Python 2 becomes bytes."""
-
-    def __init__(self, file: BinaryIO, name: str) -> None:
-        super().__init__(file, encoding="bytes")
-        self._name = name
-
-    def find_class(self, module: str, name: str) -> Callable[..., Any]:
-        """Return the replacement for a name that belongs to an array. Nothing is imported or called.
-
-        Raises:
-            DataError: if the pickle contains any other name.
-        """
-        wanted = f"{module}.{name}"
-        if wanted not in _ADMITTED:
-            raise DataError(
-                f"{self._name} was not read, because it asks for {wanted}. A CIFAR batch contains only NumPy "
-                "arrays. Get the file from a source that you trust."
-            )
-        return _ADMITTED[wanted]
-
-
-def _read_pickle(path: Path) -> dict[str, Any]:
-    """Return the dictionary in a file, with text as keys.
-
-    Raises:
-        DataError: if the file cannot be read, is damaged, holds something else, or asks for code.
-    """
-    try:
-        with path.open("rb") as file:
-            content = _ArrayUnpickler(file, path.name).load()
-        if not isinstance(content, dict):
-            raise DataError(
-                f"{path} {_NO_BATCH}: it contains {_describe_value(content)} instead of a dictionary. {_UNPACK}"
-            )
-        return {_to_text(key): _unwrap(value) for key, value in content.items()}
-    except DataError:
-        raise
-    except OSError as error:
-        raise DataError(f"Cannot read {path} ({error.strerror}). Check its permissions.") from error
-    except Exception as error:  # pickle does not document what a damaged file raises
-        what = f"{type(error).__name__}: {error}"
-        raise DataError(f"{path} is damaged or truncated ({what}). {_UNPACK}") from error
-
-
-def _unwrap(value: Any) -> Any:
-    return value.array if isinstance(value, _StoredArray) else value
-
-
 def _to_text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value

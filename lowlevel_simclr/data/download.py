@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import http.client
 import os
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,14 +16,17 @@ from typing import Any, BinaryIO
 from tqdm import tqdm
 
 from lowlevel_simclr.data.dataset import DataError
+from lowlevel_simclr.runtime.files import open_regular_file
 from lowlevel_simclr.runtime.progress_bar import open_bar
 
 TIMEOUT = 10  # seconds without receiving a byte
+LARGEST_DOWNLOAD = 2**30  # bytes, six times the larger archive of CIFAR
+LONGEST_DOWNLOAD = 4 * 60 * 60  # seconds of one call, in which 12 kB/s are enough for CIFAR
 _PIECE = 2**16  # bytes per read
 
 
 def fetch(url: str, path: Path, sha256: str, remedy: str) -> None:
-    """Download a file with the given SHA-256. Do nothing if `path` exists.
+    """Download a file with the given SHA-256. If `path` exists, only check its SHA-256.
 
     The received bytes are kept in `path` + ".part", and later requests ask only for the rest (HTTP Range). An
     interrupted transfer is requested again as long as each request receives something.
@@ -34,10 +38,12 @@ def fetch(url: str, path: Path, sha256: str, remedy: str) -> None:
         remedy: a sentence that says what the user can do without a network. Error messages end with it.
 
     Raises:
-        DataError: if there is no network, a request receives nothing, the hash differs (the file is removed), the disk
-            is full, or another process is downloading the file.
+        DataError: if there is no network, a request receives nothing, the file is larger than LARGEST_DOWNLOAD, the
+            transfer takes longer than LONGEST_DOWNLOAD, the hash differs (a downloaded file is removed, a file that was
+            there is left), the disk is full, or another process is downloading the file.
     """
     if path.exists():
+        _check_given(path, sha256)
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,6 +54,20 @@ def fetch(url: str, path: Path, sha256: str, remedy: str) -> None:
             os.replace(part.name, path)
     except OSError as error:
         raise DataError(f"Cannot write {path} ({error.strerror or error}). {remedy}") from error
+
+
+def _check_given(path: Path, sha256: str) -> None:
+    """Check the SHA-256 of a file that was there before. It is the user's, so it is not removed."""
+    try:
+        with open_regular_file(path, LARGEST_DOWNLOAD, "LARGEST_DOWNLOAD") as file:
+            found = _hash_file(file)
+    except OSError as error:
+        raise DataError(f"Cannot read {path} ({error.strerror or error}). Remove it to download it again.") from error
+    if found != sha256:
+        raise DataError(
+            f"{path} is damaged, or is another file: its SHA-256 is {found} instead of {sha256}. Remove it, and run "
+            "the same command again to download it."
+        )
 
 
 @contextlib.contextmanager
@@ -62,11 +82,16 @@ def _open_partial(path: Path) -> Iterator[BinaryIO]:
 
 
 def _receive_rest(url: str, part: BinaryIO, remedy: str) -> None:
-    """Request the missing bytes until the file is complete. Raise a DataError if a request receives nothing."""
+    """Request the missing bytes until the file is complete.
+
+    Raises:
+        DataError: if a request receives nothing, or if the file is too large or takes too long.
+    """
+    deadline = time.monotonic() + LONGEST_DOWNLOAD
     while True:
         before = part.seek(0, os.SEEK_END)
         try:
-            if _transfer(url, part):
+            if _transfer(url, part, deadline):
                 return
             reason = "the transfer was cut off"
         except urllib.error.HTTPError as error:
@@ -79,7 +104,7 @@ def _receive_rest(url: str, part: BinaryIO, remedy: str) -> None:
             raise DataError(f"Cannot download {url} ({reason}). {remedy}")
 
 
-def _transfer(url: str, part: BinaryIO) -> bool:
+def _transfer(url: str, part: BinaryIO, deadline: float) -> bool:
     """Make one request. Return whether the whole file is there afterwards."""
     have = part.seek(0, os.SEEK_END)
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
@@ -90,31 +115,56 @@ def _transfer(url: str, part: BinaryIO) -> bool:
         length = answer.headers.get("Content-Length")
         total = None if length is None else have + int(length)
         with open_bar(f"downloading {url.rpartition('/')[2]}", total, "B", have, scale=True) as bar:
-            _copy(answer, part, bar)
+            _copy(url, answer, part, bar, deadline)
     return total is None or part.seek(0, os.SEEK_END) == total
 
 
-def _copy(answer: Any, part: BinaryIO, bar: tqdm) -> None:
-    """Append the answer to the file. If the transfer is cut off, the file keeps what has arrived."""
+def _copy(url: str, answer: Any, part: BinaryIO, bar: tqdm, deadline: float) -> None:
+    """Append the answer to the file. If the transfer is cut off, the file keeps what has arrived.
+
+    `read1` returns what has arrived. `read` would wait for a whole piece, which never comes if the server sends a byte
+    at a time.
+    """
     try:
-        while piece := answer.read(_PIECE):
+        while piece := answer.read1(_PIECE):
             part.write(piece)
             bar.update(len(piece))
+            _refuse_endless(url, part, deadline)
     except http.client.IncompleteRead as error:
         part.write(error.partial)
     finally:
         part.flush()
 
 
+def _refuse_endless(url: str, part: BinaryIO, deadline: float) -> None:
+    """Check that a transfer has neither sent too many bytes nor taken too long."""
+    if part.tell() > LARGEST_DOWNLOAD:
+        os.unlink(part.name)
+        raise DataError(
+            f"Stopped downloading {url} after {LARGEST_DOWNLOAD} bytes (LARGEST_DOWNLOAD), because no known file is as "
+            "large. Check the network for a proxy that answers in place of the server, then run the same command again."
+        )
+    if time.monotonic() > deadline:
+        raise DataError(
+            f"Stopped downloading {url} after {LONGEST_DOWNLOAD} seconds (LONGEST_DOWNLOAD) with {part.tell()} bytes. "
+            "Run the same command again to continue, or download the file with another program."
+        )
+
+
+def _hash_file(file: BinaryIO) -> str:
+    """Return the SHA-256 of what follows in a file, 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    while piece := file.read(2**20):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
 def _refuse_other(url: str, part: BinaryIO, sha256: str, remedy: str) -> None:
     """Check the SHA-256 of the file. If it differs, remove the file and raise a DataError."""
     part.seek(0)
-    digest = hashlib.sha256()
-    while piece := part.read(2**20):
-        digest.update(piece)
-    if digest.hexdigest() != sha256:
+    found = _hash_file(part)
+    if found != sha256:
         os.unlink(part.name)
         raise DataError(
-            f"The file from {url} was removed, because its SHA-256 is {digest.hexdigest()} instead of {sha256}. "
-            f"{remedy}"
+            f"The file from {url} was removed, because its SHA-256 is {found} instead of {sha256}. {remedy}"
         )

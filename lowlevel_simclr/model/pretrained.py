@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from lowlevel_simclr.model.errors import ModelError
 from lowlevel_simclr.model.stock_layers import build_in_stock_layers
-from lowlevel_simclr.runtime.files import open_regular_file
+from lowlevel_simclr.runtime.files import LARGEST_WEIGHTS, open_regular_file
 
 layers = tf.keras.layers
 
@@ -102,7 +102,7 @@ def _refuse_unreadable(path: str) -> None:
         ModelError: if it is not.
     """
     try:
-        with open_regular_file(Path(path)):
+        with open_regular_file(Path(path), LARGEST_WEIGHTS, "LARGEST_WEIGHTS"):
             pass
     except OSError as error:
         raise ModelError(

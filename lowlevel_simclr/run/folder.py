@@ -31,7 +31,7 @@ from lowlevel_simclr.run.atomic import (
 from lowlevel_simclr.run.environment import describe_environment, measure_peak_memory
 from lowlevel_simclr.run.results import METRICS, parse_row, read_or_set_aside
 from lowlevel_simclr.run.tensorboard import EventFile
-from lowlevel_simclr.runtime.files import read_regular_file
+from lowlevel_simclr.runtime.files import LARGEST_TEXT, read_regular_file
 
 Difference = Callable[[dict[str, Any]], list[str]]  # a run's config.json -> what prevents resuming it
 
@@ -177,7 +177,7 @@ class Run:
         """
         path = self.folder / METRICS
         with explain_os_errors("read the metrics of", self.folder):
-            old = read_regular_file(path) if path.exists() else b""
+            old = read_regular_file(path, LARGEST_TEXT, "LARGEST_TEXT") if path.exists() else b""
         lines = old.split(b"\n")
         rows = [parse_row(line) for line in lines]
         kept = [line for line, row in zip(lines, rows) if row is not None and row["step"] <= last_step]

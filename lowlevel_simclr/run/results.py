@@ -21,7 +21,7 @@ from lowlevel_simclr.run.atomic import (
     set_aside,
     write_json,
 )
-from lowlevel_simclr.runtime.files import read_regular_file
+from lowlevel_simclr.runtime.files import LARGEST_TEXT, read_regular_file
 
 Row = dict[str, Any]  # one step: "step" (int) and numbers; NaN and infinite numbers are null
 METRICS = "metrics.jsonl"  # one row per step
@@ -108,7 +108,7 @@ def read_metrics(folder: Path) -> list[Row]:
     """
     path = folder / METRICS
     with explain_os_errors("read the metrics of", folder):
-        lines = read_regular_file(path).split(b"\n") if path.exists() else []
+        lines = read_regular_file(path, LARGEST_TEXT, "LARGEST_TEXT").split(b"\n") if path.exists() else []
     rows = []
     for number, line in enumerate(lines, 1):
         row = parse_row(line)

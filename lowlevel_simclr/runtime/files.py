@@ -1,48 +1,71 @@
-"""Files that are read whole, with a limit: a FIFO, a device or a file without end must not stop a program."""
+"""Files that other people made, opened so that they can neither hang the program nor fill its memory.
+
+A name tells nothing about what it stands for: a FIFO never ends, /dev/zero has no size, and a sparse file of 200 GiB
+takes no room on the disk.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-LARGEST_TEXT = 2**30  # bytes of a text file that is read whole. metrics.jsonl of a million steps has 0.2 GB.
+LARGEST_TEXT = 2**30  # bytes of a text file that is read whole. metrics.jsonl of a million steps has 0.2 GB
+LARGEST_WEIGHTS = 2**34  # bytes of a file of weights, forty times ResNet-152
+_KINDS = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
 
 
-def open_regular_file(path: Path) -> BinaryIO:
-    """Open a regular file, or a link to one, for reading. A FIFO or a device is not opened.
-
-    Args:
-        path: the file.
-
-    Raises:
-        OSError: if the file cannot be opened, or is not a regular file.
-    """
-    # Opening a FIFO to read it waits for a writer, unless it is opened without waiting.
-    file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
-    mode = os.fstat(file.fileno()).st_mode
-    if stat.S_ISREG(mode):
-        return file
-    file.close()
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, "It is a folder, not a file", str(path))
-    raise OSError(errno.EINVAL, "It is not a regular file", str(path))
-
-
-def read_regular_file(path: Path, at_most: int = LARGEST_TEXT) -> bytes:
-    """Return the content of a regular file, or of a link to one.
+@contextlib.contextmanager
+def open_regular_file(path: Path, limit: int, limit_name: str) -> Iterator[BinaryIO]:
+    """Open a regular file that is not too large.
 
     Args:
-        path: the file.
-        at_most: the largest size in bytes.
+        path: the file. Links are followed.
+        limit: the largest size, in bytes.
+        limit_name: the name of that limit, for the message.
+
+    Yields:
+        The file, open for reading bytes.
 
     Raises:
-        OSError: if the file cannot be read, is not a regular file, or is larger than `at_most`.
+        OSError: if the file cannot be opened, is not a regular file, or is too large. `strerror` says which.
     """
-    with open_regular_file(path) as file:
-        data = file.read(at_most + 1)
-    if len(data) > at_most:
-        raise OSError(errno.EFBIG, f"It is larger than {at_most} bytes", str(path))
-    return data
+    # O_NONBLOCK: opening a FIFO would wait for a writer. Reading a regular file is the same with and without it.
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+            raise OSError(errno.EINVAL, f"it is {kind}, not a regular file", str(path))
+        if status.st_size > limit:
+            raise OSError(
+                errno.EFBIG, f"it has {status.st_size} bytes, more than {limit_name} ({limit} bytes)", str(path)
+            )
+        yield file
+
+
+def read_regular_file(path: Path, limit: int, limit_name: str) -> bytes:
+    """Return the bytes of a regular file that is not too large.
+
+    Args:
+        path: the file. Links are followed.
+        limit: the largest number of bytes.
+        limit_name: the name of that limit, for the message.
+
+    Raises:
+        OSError: see `open_regular_file`. Also if more bytes come than the file system says, as from files in /proc.
+    """
+    with open_regular_file(path, limit, limit_name) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"it has more bytes than {limit_name} ({limit} bytes)", str(path))
+    return content

@@ -8,6 +8,7 @@ import os
 import pickle
 import struct
 import tarfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,7 @@ def test_no_damage_ends_in_another_exception(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({b"labels": [0, 1, 2, 3, 4, 2**64]}, "label 18446744073709551616, but there are 10 classes"),
         ({b"data": np.zeros((6, 3072), np.float32)}, r"data is .*float32 \(6, 3072\) instead of uint8 \(n, 3072\)"),
         ({b"data": np.zeros((6, 1024), np.uint8)}, r"data is .*uint8 \(6, 1024\) instead"),
         ({b"data": b"pixels"}, "data is bytes instead"),
@@ -255,8 +257,18 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "keras" / "datasets"
 
 
-def test_an_archive_in_the_cache_is_unpacked_and_read_without_a_network(cache: Path) -> None:
-    (cache / cifar.CIFAR10.file).write_bytes(packed())
+def put(cache: Path, content: bytes, monkeypatch: pytest.MonkeyPatch, name: str = "CIFAR10") -> Path:
+    """Put an archive into the cache by hand, whose hash is that of the published one."""
+    archive = getattr(cifar, name)._replace(sha256=hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(cifar, name, archive)
+    (cache / archive.file).write_bytes(content)
+    return cache / archive.file
+
+
+def test_an_archive_in_the_cache_is_unpacked_and_read_without_a_network(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(cache, packed(), monkeypatch)
     images = catalog.load_dataset("cifar10")
     (cache / cifar.CIFAR10.file).unlink()
     again = catalog.load_dataset("cifar10")
@@ -264,9 +276,62 @@ def test_an_archive_in_the_cache_is_unpacked_and_read_without_a_network(cache: P
     assert len(images.train.images) == 30 and [path.name for path in cache.iterdir()] == [cifar.CIFAR10.folder]
 
 
+@pytest.mark.parametrize("name", ["CIFAR10", "CIFAR100"])
+def test_an_archive_that_was_put_there_by_hand_is_checked(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """One bit anywhere: without the hash, most such archives unpack, some with other pixels."""
+    path = put(cache, packed(), monkeypatch, name)
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(
+        dataset.DataError, match=f"{path.name} is damaged, or is another file: its SHA-256 is .* Remove"
+    ):
+        catalog.load_dataset(name.lower())
+    assert [each.name for each in cache.iterdir()] == [path.name] and path.read_bytes() == damaged
+
+
+def test_a_batch_of_the_published_size_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a folder that was unpacked from a damaged archive, or lies on a failing disk."""
+    path = write_batches(tmp_path) / "data_batch_3"
+    content = path.read_bytes()
+    whole = cifar.Published(len(content), hashlib.md5(content).hexdigest())
+    monkeypatch.setattr(cifar, "CIFAR10", cifar.CIFAR10._replace(published={path.name: whole}))
+    assert len(catalog.load_dataset("cifar10", str(tmp_path)).train.images) == 30
+    pixel = content.index(batch(2)[b"data"].tobytes()) + 5000
+    path.write_bytes(content[:pixel] + bytes([content[pixel] ^ 1]) + content[pixel + 1 :])
+    with pytest.raises(
+        dataset.DataError, match="data_batch_3 is damaged: its MD5 is [0-9a-f]{32} instead of .* Unpack"
+    ):
+        catalog.load_dataset("cifar10", str(tmp_path))
+
+
 def test_what_another_keras_unpacked_is_used(cache: Path) -> None:
     write_batches(cache / f"{cifar.CIFAR10.folder}-target" / cifar.CIFAR10.folder)
     assert len(catalog.load_dataset("cifar10").test.images) == 6
+
+
+def test_an_unpacking_that_is_interrupted_is_begun_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After any number of moved files. The class names come first: without them, a complete folder has made-up ones."""
+    names = (*FILES, cifar.CIFAR10.meta)
+    put(cache, packed(names), monkeypatch)
+    replace, moved = os.replace, []
+
+    def interrupted(source: Any, target: Any) -> None:
+        if len(moved) == 3:
+            raise KeyboardInterrupt
+        moved.append(Path(target).name)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        catalog.load_dataset("cifar10")
+    assert moved[0] == cifar.CIFAR10.meta
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(dataset.DataError, match="batches.meta has no list named label_names"):  # `packed` makes batches
+        catalog.load_dataset("cifar10")
+    assert sorted(path.name for path in (cache / cifar.CIFAR10.folder).iterdir()) == sorted(names)
 
 
 @pytest.mark.parametrize(
@@ -278,11 +343,26 @@ def test_what_another_keras_unpacked_is_used(cache: Path) -> None:
     ],
     ids=["cut off", "something else", "a batch less"],
 )
-def test_an_archive_that_is_not_whole_leaves_nothing(cache: Path, content: bytes, message: str) -> None:
-    (cache / cifar.CIFAR10.file).write_bytes(content)
+def test_an_archive_that_is_not_whole_leaves_nothing(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, message: str
+) -> None:
+    put(cache, content, monkeypatch)
     with pytest.raises(dataset.DataError, match=message):
         catalog.load_dataset("cifar10")
     assert [path.name for path in cache.iterdir()] == [cifar.CIFAR10.file]
+
+
+@pytest.mark.parametrize("error", [KeyError("linkname"), RecursionError("maximum depth"), zlib.error("invalid code")])
+def test_whatever_a_damaged_archive_raises_is_a_sentence(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def raise_error(*_: Any) -> None:
+        raise error
+
+    put(cache, packed(), monkeypatch)
+    monkeypatch.setattr(tarfile.TarFile, "next", raise_error)
+    with pytest.raises(dataset.DataError, match="Cannot unpack .*/cifar-10-python.tar.gz into .*or remove the file"):
+        catalog.load_dataset("cifar10")
 
 
 def test_without_a_network_one_sentence_names_file_and_folder(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import hashlib
 import http.server
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -81,6 +83,53 @@ def test_a_file_comes_whole_and_once(server: Server, tmp_path: Path) -> None:
     fetch(server, path)
     fetch(server, path)
     assert path.read_bytes() == CONTENT and server.asked == [None] and names(path.parent) == [path.name]
+
+
+def test_a_file_that_was_there_is_checked_and_left(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(CONTENT[:-1] + bytes([CONTENT[-1] ^ 1]))
+    with pytest.raises(DataError, match=f"file is damaged, or is another file: its SHA-256 is .* instead of {SHA256}"):
+        fetch(server, path)
+    assert server.asked == [] and names(tmp_path) == ["file"]
+    path.write_bytes(CONTENT)
+    fetch(server, path)
+    assert server.asked == []
+
+
+def test_a_fifo_in_its_place_is_not_waited_for(server: Server, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "file")
+    with pytest.raises(DataError, match="Cannot read .*/file .it is a FIFO, not a regular file.. Remove it"):
+        fetch(server, tmp_path / "file")
+
+
+def send_for_ever(handler: Handler, piece: bytes, pause: float) -> None:
+    """Answer with a body without an end or a length."""
+    handler.send_response(200)
+    handler.end_headers()
+    with contextlib.suppress(OSError):  # the other side has hung up
+        while True:
+            handler.wfile.write(piece)
+            time.sleep(pause)
+
+
+def test_an_endless_body_is_left_after_so_many_bytes(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "LARGEST_DOWNLOAD", 10**6)
+    monkeypatch.setattr(Handler, "do_GET", lambda handler: send_for_ever(handler, bytes(10**5), 0))
+    with pytest.raises(DataError, match=f"Stopped downloading {server.url} after 1000000 bytes .LARGEST_DOWNLOAD"):
+        fetch(server, tmp_path / "file")
+    assert names(tmp_path) == []
+
+
+def test_an_endless_drip_is_left_after_so_long(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte at a time keeps within the time limit between two bytes, for ever."""
+    monkeypatch.setattr(download, "LONGEST_DOWNLOAD", 0.5)
+    monkeypatch.setattr(Handler, "do_GET", lambda handler: send_for_ever(handler, b"x", 0.01))
+    started = time.monotonic()
+    with pytest.raises(DataError, match=f"Stopped downloading {server.url} after 0.5 seconds .LONGEST_DOWNLOAD. with"):
+        fetch(server, tmp_path / "file")
+    assert time.monotonic() - started < 5 and names(tmp_path) == ["file.part"]
 
 
 def test_a_transfer_that_is_cut_off_goes_on_where_it_stopped(server: Server, tmp_path: Path) -> None:

@@ -34,7 +34,9 @@ CHANGES: dict[str, Callable[[DataSet], DataSet]] = {
     "the order of the images": lambda images: dataclasses.replace(
         images, train=images.train._replace(images=images.train.images[::-1])
     ),
-    "the labels": lambda images: dataclasses.replace(images, train=images.train._replace(labels=1 - images.train.labels)),
+    "the labels": lambda images: dataclasses.replace(
+        images, train=images.train._replace(labels=1 - images.train.labels)
+    ),
     "the names of the classes": lambda images: dataclasses.replace(images, classes=("b", "a")),
     "the place of the cut between the splits": lambda images: some(5),
     "the test images": lambda images: dataclasses.replace(images, test=images.train),

@@ -1,0 +1,208 @@
+"""A pickle of containers, numbers, text and arrays of numbers, read without running code and without long work.
+
+Unpickling can run code, and a few hundred bytes of nested tuples can compute for hours: a tuple that holds the tuple
+before it twice, thirty times over, is hashed in 2^30 steps. So a file is first scanned without building anything.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import pickletools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lowlevel_simclr.data.dataset import DataError
+from lowlevel_simclr.runtime.files import read_regular_file
+
+LARGEST_PICKLE = 2**30  # bytes of a file; the largest of CIFAR has 155 MB
+MOST_OBJECTS = 10_000_000  # in a pickle, where an object counts each time that it is used; CIFAR-100 has 200,000
+DEEPEST_OBJECT = 32  # containers inside one another; those of CIFAR reach 7
+
+
+def read_pickle(path: Path, remedy: str) -> dict[str, Any]:
+    """Return the dictionary in a file, with text as keys.
+
+    Args:
+        path: the file.
+        remedy: a sentence that says what the user can do about a damaged file. Error messages end with it.
+
+    Raises:
+        DataError: if the file cannot be read, is too large or damaged, holds something else, asks for code, or nests
+            its objects too deeply.
+    """
+    try:
+        data = read_regular_file(path, LARGEST_PICKLE, "LARGEST_PICKLE")
+    except OSError as error:
+        raise DataError(f"Cannot read {path} ({error.strerror}). Check the file and its permissions.") from error
+    try:
+        _refuse_bomb(data, path.name)
+        content = _ArrayUnpickler(io.BytesIO(data), path.name).load()
+        if not isinstance(content, dict):
+            raise DataError(
+                f"{path} is not a CIFAR batch: it contains {type(content).__name__} instead of a dictionary. {remedy}"
+            )
+        return {_to_text(key): _unwrap(value) for key, value in content.items()}
+    except DataError:
+        raise
+    except Exception as error:  # pickle does not document what a damaged file raises
+        what = f"{type(error).__name__}: {error}"
+        raise DataError(f"{path} is damaged or truncated ({what}). {remedy}") from error
+
+
+# The scan
+
+
+class _Size(NamedTuple):
+    """The size of an object on the pickle's stack.
+
+    Attributes:
+        objects: number of objects in it, where one that is used twice counts twice.
+        depth: number of containers inside one another.
+    """
+
+    objects: int
+    depth: int
+
+
+def _refuse_bomb(data: bytes, name: str) -> None:
+    """Scan a pickle without building anything, and check that its objects are few and flat.
+
+    Args:
+        data: the pickle.
+        name: the name of its file.
+
+    Raises:
+        DataError: if they are not.
+        Exception: of many types, if the pickle is damaged.
+    """
+    stack: list[_Size | None] = []  # None is a mark
+    memo: dict[int, _Size | None] = {}
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
+        if opcode.name == "MEMOIZE" or opcode.name.endswith("PUT"):
+            place = len(memo) if argument is None else int(argument)
+            if place > count + 1:  # pickle would make room for all places before it
+                raise DataError(f"{name} was not read, because it numbers an object {place}. {_SOURCE}")
+            memo[place] = stack[-1]
+        elif opcode.name.endswith("GET"):
+            stack.append(memo[int(argument)])
+        elif opcode.name == "MARK":
+            stack.append(None)
+        else:
+            made = _measure(_take(stack, opcode), opcode)
+            stack += [made] * len(opcode.stack_after)
+            if made.objects > MOST_OBJECTS or made.depth > DEEPEST_OBJECT:
+                raise DataError(
+                    f"{name} was not read, because its objects are too many or nested too deeply (more than "
+                    f"MOST_OBJECTS, {MOST_OBJECTS}, or DEEPEST_OBJECT, {DEEPEST_OBJECT}). {_SOURCE}"
+                )
+
+
+_SOURCE = "A CIFAR batch is flat. Get the file from a source that you trust."
+
+
+def _take(stack: list[_Size | None], opcode: pickletools.OpcodeInfo) -> list[_Size]:
+    """Take from the stack what an opcode uses, in order."""
+    used: list[_Size] = []
+    before = list(opcode.stack_before)
+    if pickletools.markobject in before:
+        while (size := stack.pop()) is not None:
+            used.append(size)
+        before = before[: before.index(pickletools.markobject)]
+    for _ in before:
+        used.append(stack.pop() or _Size(0, 0))
+    return used[::-1]
+
+
+def _measure(used: Sequence[_Size], opcode: pickletools.OpcodeInfo) -> _Size:
+    """Return the size of what an opcode makes of other objects."""
+    first = used[0].depth if used else 0
+    grows = opcode.name in ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD")  # the container was there
+    inside = max((size.depth for size in (used[1:] if grows else used)), default=0)
+    return _Size(1 + sum(size.objects for size in used), max(first if grows else 0, inside + bool(used)))
+
+
+# The unpickler
+
+
+class _StoredType:
+    """The dtype of a pickled array. `__init__` receives its code, `__setstate__` its byte order."""
+
+    def __init__(self, code: bytes | str, *flags: Any) -> None:
+        self.dtype = np.dtype(_to_text(code))
+
+    def __setstate__(self, state: Sequence[Any]) -> None:
+        order: Any = _to_text(state[1])
+        self.dtype = self.dtype.newbyteorder(order)
+
+
+class _StoredArray:
+    """A pickled array. `__setstate__` receives its shape, dtype, memory order and bytes."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self.array = np.empty(0, np.uint8)
+
+    def __setstate__(self, state: Sequence[Any]) -> None:
+        _version, shape, stored, columns_first, raw = state
+        self.array = np.frombuffer(raw, stored.dtype).reshape(shape, order="F" if columns_first else "C")
+
+
+def _read_stored_bytes(text: str, encoding: str) -> bytes:
+    """Return the bytes that a pickle stores as text.
+
+    Python 3 writes bytes, such as the content of an array, as text in the pickle protocols of Python 2.
+    """
+    if encoding != "latin1":
+        raise ValueError(f"bytes are stored as latin1, not {encoding}")
+    return text.encode("latin1")
+
+
+# The three definitions above replace the names in a pickled array. NumPy's own unpickling trusts its input, and is
+# never reached. NumPy 2 moved `_reconstruct`, so files with either name exist.
+_ADMITTED: dict[str, Callable[..., Any]] = {
+    "numpy.core.multiarray._reconstruct": _StoredArray,
+    "numpy._core.multiarray._reconstruct": _StoredArray,
+    "numpy.ndarray": _StoredArray,
+    "numpy.dtype": _StoredType,
+    "_codecs.encode": _read_stored_bytes,
+}
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """An unpickler for containers, numbers, text and arrays of numbers. Text of Python 2 becomes bytes."""
+
+    def __init__(self, file: io.BytesIO, name: str) -> None:
+        super().__init__(file, encoding="bytes")
+        self._name = name
+
+    def find_class(self, module: str, name: str) -> Callable[..., Any]:
+        """Return the replacement for a name that belongs to an array. Nothing is imported or called.
+
+        Raises:
+            DataError: if the pickle contains any other name.
+        """
+        wanted = f"{module}.{name}"
+        if wanted not in _ADMITTED:
+            raise DataError(
+                f"{self._name} was not read, because it asks for {wanted}. A CIFAR batch contains only NumPy "
+                "arrays. Get the file from a source that you trust."
+            )
+        return _ADMITTED[wanted]
+
+
+def _unwrap(value: Any) -> Any:
+    return value.array if isinstance(value, _StoredArray) else value
+
+
+def _to_text(value: bytes | str) -> str:
+    """Return text as str.
+
+    Raises:
+        TypeError: if the value is not text. `str` of a nested container would take long.
+    """
+    if not isinstance(value, (bytes, str)):
+        raise TypeError(f"text was expected, not {type(value).__name__}")
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,97 @@
+"""A pickle of arrays is scanned before it is read: a small file can neither compute nor allocate without end."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import struct
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lowlevel_simclr.data import array_pickle
+from lowlevel_simclr.data.dataset import DataError
+
+REMEDY = "Unpack it again."
+SOUND = {b"data": np.arange(6, dtype=np.uint8).reshape(2, 3), b"labels": [1, 2], b"names": [b"a"] * 2}
+
+
+def read(folder: Path, content: bytes) -> dict[str, object]:
+    (folder / "batch").write_bytes(content)
+    return array_pickle.read_pickle(folder / "batch", REMEDY)
+
+
+def make_doubled_key(times: int) -> bytes:
+    """The pickle of a dictionary whose key is a tuple that holds the tuple before it twice, so many times over."""
+    twice = b"".join(b"q" + bytes([place]) + b"h" + bytes([place]) + b"\x86" for place in range(times))
+    return b"\x80\x02}K\x01" + twice + b"K\x02s."
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_a_flat_pickle_is_read(tmp_path: Path, protocol: int) -> None:
+    if protocol == 5:
+        flat = {key: value for key, value in SOUND.items() if key != b"data"}  # arrays need a name that is not admitted
+        assert read(tmp_path, pickle.dumps(flat, protocol)) == {"labels": [1, 2], "names": [b"a", b"a"]}
+        return
+    found = read(tmp_path, pickle.dumps(SOUND, protocol))
+    np.testing.assert_array_equal(found["data"], SOUND[b"data"])
+    assert found["labels"] == [1, 2]
+
+
+def test_lists_may_be_as_long_as_those_of_cifar(tmp_path: Path) -> None:
+    names = [f"image {number}.png".encode() for number in range(50_000)]
+    for protocol in (0, 2, 4):
+        content = {b"labels": list(range(50_000)), b"filenames": names}
+        assert read(tmp_path, pickle.dumps(content, protocol))["labels"] == list(range(50_000))
+
+
+def test_doubled_tuples_end_at_once(tmp_path: Path) -> None:
+    """Hashing the key takes 2^31 steps, which is about a minute."""
+    started = time.monotonic()
+    with pytest.raises(DataError, match="batch was not read, because its objects are too many or nested too deeply"):
+        read(tmp_path, make_doubled_key(31))
+    assert time.monotonic() - started < 5
+
+
+def test_a_small_number_of_doubled_tuples_is_only_a_wrong_key(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="batch is damaged or truncated .TypeError: text was expected, not tuple"):
+        read(tmp_path, make_doubled_key(3))
+
+
+def test_wide_tuples_that_hold_one_another_end_at_once(tmp_path: Path) -> None:
+    wide = b"".join(b"q" + bytes([place]) + b"(" + b"h" + bytes([place]) + (b"h" + bytes([place])) * 999 + b"t"
+                    for place in range(5))  # fmt: skip
+    with pytest.raises(DataError, match="too many or nested"):
+        read(tmp_path, b"\x80\x02}K\x01" + wide + b"K\x02s.")
+
+
+def test_a_deep_tuple_does_not_overflow_the_stack(tmp_path: Path) -> None:
+    """Hashing it calls itself for each level, and the process would die of it."""
+    with pytest.raises(DataError, match="too many or nested"):
+        read(tmp_path, b"\x80\x02}K\x01" + b"\x85" * 1_000_000 + b"K\x02s.")
+
+
+def test_a_deep_list_does_not_overflow_the_stack(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="too many or nested"):
+        read(tmp_path, b"\x80\x02}U\x01a" + b"]" * 100_000 + b"a" * 99_999 + b"s.")
+
+
+def test_no_room_is_made_for_objects_that_are_not_there(tmp_path: Path) -> None:
+    """LONG_BINPUT with a place of 2^31 makes pickle fill 32 GiB."""
+    with pytest.raises(DataError, match="batch was not read, because it numbers an object 2147483647"):
+        read(tmp_path, b"\x80\x02}r" + struct.pack("<I", 2**31 - 1) + b".")
+
+
+def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "batch")
+    with pytest.raises(DataError, match="Cannot read .*batch .it is a FIFO, not a regular file"):
+        array_pickle.read_pickle(tmp_path / "batch", REMEDY)
+
+
+def test_a_file_without_an_end_is_not_read(tmp_path: Path) -> None:
+    with open(tmp_path / "batch", "wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(DataError, match="it has 1099511627776 bytes, more than LARGEST_PICKLE"):
+        array_pickle.read_pickle(tmp_path / "batch", REMEDY)

@@ -1,0 +1,60 @@
+"""Only regular files of a reasonable size are read, whatever a name stands for."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from lowlevel_simclr.runtime.files import read_regular_file
+
+
+def read(path: Path, limit: int = 100) -> bytes:
+    return read_regular_file(path, limit, "LIMIT")
+
+
+def test_a_file_and_a_link_to_it_are_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(100))
+    (tmp_path / "link").symlink_to("file")
+    assert read(tmp_path / "file") == read(tmp_path / "link") == bytes(100)
+
+
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/urandom", "/dev/null", "/dev/tty"])
+def test_a_device_is_refused(tmp_path: Path, device: str) -> None:
+    (tmp_path / "file").symlink_to(device)
+    with pytest.raises(OSError, match="it is a device, not a regular file|No such device or address"):
+        read(tmp_path / "file")
+
+
+def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "file")
+    with pytest.raises(OSError, match="it is a FIFO, not a regular file"):
+        read(tmp_path / "file")
+
+
+def test_a_socket_and_a_folder_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the path of a socket must be short
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind("file")
+        with pytest.raises(OSError, match="No such device or address|it is a socket"):
+            read(Path("file"))
+    with pytest.raises(OSError, match="it is a folder, not a regular file|Is a directory"):
+        read(tmp_path)
+
+
+def test_a_sparse_file_is_refused_by_its_size(tmp_path: Path) -> None:
+    with open(tmp_path / "file", "wb") as file:
+        file.truncate(200 * 2**30)
+    with pytest.raises(OSError, match=r"it has 214748364800 bytes, more than LIMIT \(100 bytes\)"):
+        read(tmp_path / "file")
+
+
+def test_a_file_that_holds_more_than_it_says_is_refused() -> None:
+    """The files in /proc have the size 0."""
+    path = Path("/proc/self/status")
+    if not path.exists():
+        pytest.skip("this system has no /proc")
+    with pytest.raises(OSError, match="it has more bytes than LIMIT"):
+        read(path)
