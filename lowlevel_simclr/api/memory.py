@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from lowlevel_simclr.config.choices import IN_MEMORY
-from lowlevel_simclr.data.dataset import UNLABELLED, DataError, DataSet, Split, choose_held_out
+from lowlevel_simclr.data.dataset import MOST_CLASSES, UNLABELLED, DataError, DataSet, Split, choose_held_out
 
 WANTED = (
     "give a name such as 'cifar10', uint8 images (n, height, width, channels), a pair (images, labels), or a "
@@ -81,6 +81,11 @@ def _check_labels(given: Any, count: int) -> np.ndarray:
     if flat.shape != (count,) or flat.dtype.kind not in "iu" or flat.min() < 0:
         raise DataError(
             f"the labels are {labels.dtype} {labels.shape}: give {count} whole numbers from 0, one for each image"
+        )
+    if flat.max() >= MOST_CLASSES:
+        raise DataError(
+            f"the labels contain {flat.max()}: labels must be less than {MOST_CLASSES} (MOST_CLASSES), so number the "
+            "classes from 0"
         )
     return flat.astype(np.int64)
 

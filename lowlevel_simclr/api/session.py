@@ -18,12 +18,9 @@ from lowlevel_simclr.config.settings import Config
 from lowlevel_simclr.config.validation import restore_config
 from lowlevel_simclr.data import catalog
 from lowlevel_simclr.data.dataset import DataSet
-<<<<<<< HEAD
+from lowlevel_simclr.data.fingerprint import describe_content
 from lowlevel_simclr.model.encoder import refuse_choice
 from lowlevel_simclr.run import checkpoint
-=======
-from lowlevel_simclr.data.fingerprint import describe_content
->>>>>>> 21a6e85 (Workers agree on the images before the first step)
 from lowlevel_simclr.run.folder import open_run, refuse_unusable
 from lowlevel_simclr.run.results import read_data
 from lowlevel_simclr.runtime.keras import find_keras_version

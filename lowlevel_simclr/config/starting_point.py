@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from lowlevel_simclr.config.fields import list_fields
 from lowlevel_simclr.config.identity import from_dict, replace
 from lowlevel_simclr.config.presets import PRESET_OF_DATASET, PRESET_OF_PHOTOGRAPHS, PRESETS, load_preset
 from lowlevel_simclr.config.settings import Config, ConfigError
+
+LARGEST_CONFIG = 2**20  # bytes; a config.json has two thousand
 
 
 def choose_starting_point(preset: str | None, dataset: str | None, file: Path | None) -> Config:
@@ -59,10 +62,16 @@ def to_settings(config: Config) -> dict[str, Any]:
 def _read_object(file: Path) -> dict[str, Any]:
     """Return the JSON object in a file, or raise a ConfigError."""
     try:
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_CONFIG:  # a FIFO would be waited for
+            raise ConfigError(
+                f"--config {file} is not a regular file of at most {LARGEST_CONFIG} bytes (LARGEST_CONFIG): give the "
+                "config.json of a run"
+            )
         values = json.loads(file.read_bytes())
     except OSError as error:
         raise ConfigError(f"--config {file} cannot be read ({error.strerror}): give the config.json of a run") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"--config {file} is not JSON ({error}): give the config.json of a run") from None
     if not isinstance(values, dict):
         raise ConfigError(f"--config {file} holds no JSON object: give the config.json of a run")

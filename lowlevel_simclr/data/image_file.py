@@ -25,7 +25,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
+from lowlevel_simclr.runtime.files import open_regular_file, read_regular_file
+
 SMALLEST = 8  # pixels a side; a smaller image has no useful crop
+LARGEST_IMAGE_FILE = 2**28  # bytes; a photograph of 100 megapixels takes 100 MB as PNG or less
 # Importing these plugins registers them with Pillow before threads open files.
 _PLUGINS = (BmpImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
@@ -56,16 +59,31 @@ class Shape(NamedTuple):
     channels: int
 
 
+def read_content(path: Path) -> bytes:
+    """Return the bytes of an image file, for `read_pixels`.
+
+    Raises:
+        UnreadableError: if the file cannot be read, is not a regular file, or is larger than LARGEST_IMAGE_FILE.
+    """
+    try:
+        return read_regular_file(path, LARGEST_IMAGE_FILE, "LARGEST_IMAGE_FILE")
+    except OSError as error:
+        raise UnreadableError(_explain_error(error)) from error
+
+
 def read_shape(path: Path) -> Shape:
     """Return the shape that the header of a file states, for the upright image.
 
     Only the first bytes of the file are read, so a damaged file may have a shape too.
 
     Raises:
-        UnreadableError: if the file cannot be read or is not an image.
+        UnreadableError: if the file cannot be read, is not a regular file, is too large, or is not an image.
     """
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with (
+            open_regular_file(path, LARGEST_IMAGE_FILE, "LARGEST_IMAGE_FILE") as file,
+            Image.open(file, formats=FORMATS) as image,
+        ):
             width, height = image.size
             if _read_orientation(image) >= _SIDEWAYS:
                 width, height = height, width
@@ -108,6 +126,8 @@ def _explain_error(error: Exception) -> str:
     """Return in a few words, without the path, why a file cannot be used."""
     if isinstance(error, UnidentifiedImageError):
         return "no JPEG, PNG, WebP or BMP image"
+    if isinstance(error, Image.DecompressionBombError):
+        return "has too many pixels: " + str(error).partition(",")[0]  # Pillow goes on to suspect an attack
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be read: {error.strerror}"
     return f"damaged: {' '.join(str(error).split()) or type(error).__name__}"

@@ -202,11 +202,11 @@ def choose_common_shape(listing: Listing, largest_side: int) -> Shape:
         DataError: if no file can be opened, or if all images are too small.
     """
     read = _run_in_threads(lambda path: _try_shape(listing.root / path), listing.paths)
-    shapes = [shape for shape in track(read, "reading the sizes of images", len(listing.paths), "images") if shape]
-    usable = [shape for shape in shapes if min(shape[:2]) >= SMALLEST]
+    found = list(track(read, "reading the sizes of images", len(listing.paths), "images"))
+    usable = [shape for shape in found if isinstance(shape, Shape) and min(shape[:2]) >= SMALLEST]
     if not usable:
-        why = f"smaller than {SMALLEST} pixels on a side" if shapes else "no JPEG, PNG, WebP or BMP image"
-        raise _refuse_nothing_left(listing, why)
+        first = f"smaller than {SMALLEST} pixels on a side" if isinstance(found[0], Shape) else found[0]
+        raise _refuse_nothing_left(listing, first)
     channels = max(shape.channels for shape in usable)
     if len({shape[:2] for shape in usable}) > 1:
         side = min(largest_side, int(np.median([min(shape[:2]) for shape in usable])))
@@ -216,11 +216,12 @@ def choose_common_shape(listing: Listing, largest_side: int) -> Shape:
     return Shape(max(1, round(height * share)), max(1, round(width * share)), channels)
 
 
-def _try_shape(path: Path) -> Shape | None:
+def _try_shape(path: Path) -> Shape | str:
+    """Return the shape of an image file, or the reason why it has none."""
     try:
         return image_file.read_shape(path)
-    except UnreadableError:
-        return None
+    except UnreadableError as error:
+        return str(error)
 
 
 def read_all(listing: Listing, shape: Shape, held: np.ndarray | None = None) -> FoundImages:
@@ -240,9 +241,9 @@ def read_all(listing: Listing, shape: Shape, held: np.ndarray | None = None) -> 
 
     def read(row: int) -> tuple[bytes, str | None]:
         try:
-            content = (listing.root / listing.paths[row]).read_bytes()
-        except OSError as error:
-            return b"", f"cannot be read: {error.strerror}"
+            content = image_file.read_content(listing.root / listing.paths[row])
+        except UnreadableError as error:
+            return b"", str(error)
         digest = hashlib.blake2b(content, digest_size=16).digest()
         try:
             made = image_file.read_pixels(content, shape)
@@ -417,8 +418,8 @@ class FolderImages:
     def _read(self, row: int) -> np.ndarray:
         path = self._root / self._paths[row]
         try:
-            return image_file.read_pixels(path.read_bytes(), self._shape)
-        except (UnreadableError, OSError) as error:
+            return image_file.read_pixels(image_file.read_content(path), self._shape)
+        except UnreadableError as error:
             raise DataError(
                 f"{path} can no longer be read ({error}). Restore it, or start a new run with --fresh."
             ) from error

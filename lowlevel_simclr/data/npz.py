@@ -5,13 +5,14 @@ Pickles in the file are refused.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
-from lowlevel_simclr.data.dataset import UNLABELLED, DataError, DataSet, Split, choose_held_out
+from lowlevel_simclr.data.dataset import MOST_CLASSES, UNLABELLED, DataError, DataSet, Split, choose_held_out
+from lowlevel_simclr.runtime.arrays import read_arrays
+from lowlevel_simclr.runtime.files import open_regular_file
+from lowlevel_simclr.runtime.memory import find_available_memory
 
 KEYS = "x_train (and y_train, x_test, y_test), or images (and labels)"
 
@@ -52,16 +53,17 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     Raises:
         DataError: if there is no such file, it is not an npz file, or an array is damaged or holds Python objects.
     """
-    if not path.is_file():
+    if not path.exists():
         raise DataError(f"The file {path} does not exist. Use --dataset npz:PATH with the path of an .npz file.")
+    limit, limit_name = find_available_memory(), "the available memory"
     try:
-        with path.open("rb") as file:
-            stored = np.load(file, allow_pickle=False)
-            if isinstance(stored, np.ndarray):
-                raise ValueError("it is a single array")
-            return {name: stored[name] for name in stored.files}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} is not an npz file of plain arrays ({error}). Write it with numpy.savez.") from error
+        with open_regular_file(path, limit, limit_name) as file:
+            return read_arrays(file, limit, limit_name)
+    except MemoryError as error:
+        raise DataError(f"The arrays in {path} do not fit into the memory. Use fewer or smaller images.") from error
+    except Exception as error:  # a damaged archive raises many types, from zipfile.BadZipFile to RuntimeError
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise DataError(f"{path} is not an npz file of plain arrays ({why}). Write it with numpy.savez.") from error
 
 
 def _read_split(path: Path, arrays: dict[str, np.ndarray], key: str, labels_key: str) -> Split:
@@ -85,6 +87,11 @@ def _read_labels(path: Path, labels: np.ndarray | None, key: str, count: int) ->
     if flat.shape != (count,) or flat.dtype.kind not in "iu" or flat.min() < 0:
         raise DataError(
             f"{key} in {path} is {labels.dtype} {labels.shape}. It must be {count} whole numbers from 0, one per image."
+        )
+    if flat.max() >= MOST_CLASSES:
+        raise DataError(
+            f"{key} in {path} has the label {flat.max()}. Labels must be less than {MOST_CLASSES} (MOST_CLASSES). "
+            "Number the classes from 0."
         )
     return flat.astype(np.int64)
 

@@ -49,7 +49,7 @@ def find_images(given: Sequence[Path]) -> list[Path]:
         if not path.exists():
             raise EmbedError(f"{path} does not exist. Give image files, or folders of image files.")
         inside = sorted(each for each in path.rglob("*") if each.suffix.lower() in ENDINGS) if path.is_dir() else [path]
-        files += [each for each in inside if each.is_file()]
+        files += [each for each in inside if not each.is_dir()]  # what is no regular file is skipped by name later
     if not files:
         raise EmbedError(
             f"There is no image in {', '.join(map(str, given))}. Image files must end in {' '.join(sorted(ENDINGS))}."
@@ -145,12 +145,10 @@ def _read_batches(
     waiting: list[np.ndarray] = []
     for path in files:
         try:
-            waiting.append(image_file.read_pixels(path.read_bytes(), shape))
+            waiting.append(image_file.read_pixels(image_file.read_content(path), shape))
             paths.append(path)
         except image_file.UnreadableError as error:
             bad.append((path, str(error)))
-        except OSError as error:
-            bad.append((path, f"cannot be read: {error.strerror}"))
         if len(waiting) == BATCH_SIZE:
             yield np.stack(waiting)
             waiting = []

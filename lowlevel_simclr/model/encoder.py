@@ -134,7 +134,7 @@ def refuse_choice(name: str, stem: str, image_size: int, channels: int, weights:
             f"ImageNet weights are for resnet50 with the imagenet stem and 3 channels, not for {name} with the {stem} "
             f"stem and {channels} channels. Use those, or random weights."
         )
-    if weights not in ("random", "imagenet") and not Path(weights).is_file():
+    if weights not in ("random", "imagenet") and not Path(weights).exists():
         raise ModelError(f"There is no weights file '{weights}'. Give the path of a file, or random, or imagenet.")
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import os
+import zipfile
 from pathlib import Path
+from typing import BinaryIO
 
+import h5py  # a requirement of Keras
 import numpy as np
 import tensorflow as tf
 
 from lowlevel_simclr.model.errors import ModelError
 from lowlevel_simclr.model.stock_layers import build_in_stock_layers
-from lowlevel_simclr.runtime.files import LARGEST_WEIGHTS, open_regular_file
+from lowlevel_simclr.runtime.files import open_regular_file
 
 layers = tf.keras.layers
 
+LARGEST_WEIGHTS = 2**32  # bytes; those of ResNet-50 take 94 MB
 IMAGENET_FILE = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
 
 
@@ -77,9 +82,10 @@ def load_file(model: tf.keras.Model, path: str) -> None:
         path: path of the file.
 
     Raises:
-        ModelError: if the file cannot be read, is damaged, belongs to another model, or contains NaN.
+        ModelError: if the file cannot be read, is damaged, belongs to another model, contains NaN, or takes more than
+            LARGEST_WEIGHTS.
     """
-    _refuse_unreadable(path)
+    _refuse_large(Path(path))
     twin = build_in_stock_layers(model)
     try:
         twin.load_weights(path)
@@ -95,19 +101,46 @@ def load_file(model: tf.keras.Model, path: str) -> None:
         raise ModelError(f"The weights in '{path}' contain NaN or infinite values. Use other --weights.")
 
 
-def _refuse_unreadable(path: str) -> None:
-    """Check that a path is a regular file that can be read, because Keras would wait for a FIFO.
+def _refuse_large(path: Path) -> None:
+    """Check the sizes that a file of weights states, before Keras makes arrays of these sizes.
 
-    Raises:
-        ModelError: if it is not.
+    A compressed data set of HDF5, or one that was never written, takes a few bytes in the file and any size in memory.
+    A file that is missing or damaged is left to Keras, which says more about it.
     """
+    if not path.exists():
+        return
     try:
-        with open_regular_file(Path(path), LARGEST_WEIGHTS, "LARGEST_WEIGHTS"):
-            pass
+        with open_regular_file(path, LARGEST_WEIGHTS, "LARGEST_WEIGHTS") as file:
+            size = _measure_archive(file) if zipfile.is_zipfile(file) else _measure_hdf5(file)
     except OSError as error:
+        if error.strerror is None or error.filename is None:  # h5py's own error: the file is damaged
+            return
+        raise ModelError(f"The weights in '{path}' cannot be read: {error.strerror}. Use another file.") from error
+    except (zipfile.BadZipFile, KeyError, RuntimeError):  # the file is damaged
+        return
+    if size > LARGEST_WEIGHTS:
         raise ModelError(
-            f"The weights in '{path}' cannot be read: {error.strerror or error}. Use a file that Keras saved."
-        ) from error
+            f"The weights in '{path}' take {size} bytes, more than LARGEST_WEIGHTS ({LARGEST_WEIGHTS} bytes). Use a "
+            "file of weights for this encoder."
+        )
+
+
+def _measure_archive(file: BinaryIO) -> int:
+    """Return the size of the members of a .keras file, or of the arrays in them if those take more."""
+    with zipfile.ZipFile(file) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+        if size > LARGEST_WEIGHTS:
+            return size
+        inside = [name for name in archive.namelist() if name.endswith(".h5")]
+        return max([size, *(_measure_hdf5(io.BytesIO(archive.read(name))) for name in inside)])
+
+
+def _measure_hdf5(file: BinaryIO) -> int:
+    """Return the size in memory of all arrays in an HDF5 file, in bytes."""
+    sizes: list[int] = []
+    with h5py.File(file, "r") as stored:
+        stored.visititems(lambda _, item: sizes.append(item.nbytes) if isinstance(item, h5py.Dataset) else None)
+    return sum(sizes)
 
 
 def _load_biased(model: tf.keras.Model, path: str) -> bool:

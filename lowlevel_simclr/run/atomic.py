@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from lowlevel_simclr.runtime.files import LARGEST_TEXT, read_regular_file
+from lowlevel_simclr.runtime.files import read_regular_file
+
+LARGEST_JSON = 2**28  # bytes; data.json takes about 100 for each skipped file
 
 
 class RunError(RuntimeError):
@@ -115,7 +117,7 @@ def parse_object(path: Path) -> dict[str, Any]:
         DamagedFile: if the file cannot be read, is not JSON, or its value is not an object.
     """
     try:
-        value = json.loads(read_regular_file(path, LARGEST_TEXT, "LARGEST_TEXT"))
+        value = json.loads(read_regular_file(path, LARGEST_JSON, "LARGEST_JSON"))
     except OSError as error:
         raise DamagedFile(f"cannot be read: {error.strerror or error}") from error
     except RecursionError:

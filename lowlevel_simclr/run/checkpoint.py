@@ -21,6 +21,9 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from lowlevel_simclr.run.atomic import set_aside, write_atomically
+from lowlevel_simclr.runtime.arrays import read_arrays
+from lowlevel_simclr.runtime.files import read_regular_file
+from lowlevel_simclr.runtime.memory import find_available_memory
 
 META = "__meta__"
 NAME = re.compile(r"step-(\d{8,})\.npz")
@@ -171,9 +174,10 @@ def load(path: Path) -> Checkpoint:
         OSError: if the file cannot be read.
         MemoryError: if there is not enough memory.
     """
-    data = path.read_bytes()  # outside `try`: a failure to read says nothing about the bytes
+    # Outside `try`: a failure to read says nothing about the bytes.
+    data = read_regular_file(path, find_available_memory(), "the available memory")
     try:
-        arrays = _read(data)
+        arrays = read_arrays(io.BytesIO(data), len(data), "the file")  # they are not compressed, see `_write`
         record = json.loads(str(arrays.pop(META)))
         listed = {name: (dtype, tuple(shape)) for name, (dtype, shape) in record["arrays"].items()}
         checkpoint = Checkpoint(record["step"], {name: arrays[name] for name in listed}, record["meta"])
@@ -185,19 +189,6 @@ def load(path: Path) -> Checkpoint:
     if found != listed:
         raise DamageError("its arrays differ from its list of saved arrays")
     return checkpoint
-
-
-def _read(data: bytes) -> dict[str, np.ndarray]:
-    """Return every array of an archive.
-
-    Each member is read to its end, because zipfile compares the checksum there.
-    """
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        return {name.removesuffix(".npy"): _read_array(archive.read(name)) for name in archive.namelist()}
-
-
-def _read_array(data: bytes) -> np.ndarray:
-    return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
 
 
 def find_non_finite(arrays: Mapping[str, np.ndarray]) -> str | None:
@@ -218,7 +209,7 @@ def load_latest(folder: Path) -> Checkpoint | None:
     """Load the newest sound checkpoint of a folder, and name on stderr each newer one that is damaged.
 
     Only proven damage leads to an older checkpoint: a wrong checksum, a truncated file, or a number that is NaN or
-    infinite.
+    infinite. If another process prunes the folder meanwhile, it is listed again.
 
     Returns:
         The checkpoint, or None if there is no checkpoint file.
@@ -228,19 +219,37 @@ def load_latest(folder: Path) -> Checkpoint | None:
             checkpoints and none is sound.
     """
     try:
-        files = _list_files(folder)
-        for step in sorted(files, reverse=True):
+        files, found = _list_files(folder), None
+        while True:
             try:
-                return _load_sound(files[step], step)
-            except DamageError as error:
-                print(f"{files[step]} cannot be used ({error}). Trying the previous checkpoint.", file=sys.stderr)
+                found = _load_newest(files)
+                break
+            except FileNotFoundError:
+                before, files = files, _list_files(folder)
+                if files == before:  # a file that is listed and cannot be opened, such as a broken link
+                    raise
     except (OSError, MemoryError) as error:
         raise _explain_unreadable(folder, error) from error
-    if files:
+    if files and found is None:
         raise CheckpointError(
             f"None of the {len(files)} checkpoints in {folder} can be used. Nothing was changed. Restore a good one, "
             "or use --fresh to start a new run in another folder."
         )
+    return found
+
+
+def _load_newest(files: Mapping[int, Path]) -> Checkpoint | None:
+    """Load the newest sound checkpoint of some files, by step. Return None if none is sound.
+
+    Raises:
+        OSError: see `load`. FileNotFoundError: if a file is gone since it was listed.
+        MemoryError: see `load`.
+    """
+    for step in sorted(files, reverse=True):
+        try:
+            return _load_sound(files[step], step)
+        except DamageError as error:
+            print(f"{files[step]} cannot be used ({error}). Trying the previous checkpoint.", file=sys.stderr)
     return None
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 LARGEST_TEXT = 2**30  # bytes of a text file that is read whole. metrics.jsonl of a million steps has 0.2 GB
-LARGEST_WEIGHTS = 2**34  # bytes of a file of weights, forty times ResNet-152
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
     stat.S_IFSOCK: "a socket",

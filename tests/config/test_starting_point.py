@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from lowlevel_simclr.config.fields import list_fields
 from lowlevel_simclr.config.identity import replace, to_dict
 from lowlevel_simclr.config.other_names import OTHER_NAMES, suggest_name
 from lowlevel_simclr.config.presets import PRESETS, load_preset
+from lowlevel_simclr.config.settings import ConfigError
 from lowlevel_simclr.config.starting_point import read_config_file, to_settings
 
 RUN = ("out", "jitter-strength")  # flags that are no fields
@@ -84,3 +86,16 @@ def test_the_settings_of_a_config_are_those_that_train_takes() -> None:
     assert settings["temperature"] == 0.5 and settings["preset"] == "solo" and settings["dataset"] == "cifar10"
     values = {name: value for name, value in settings.items() if name != "preset"}
     assert replace(load_preset(settings["preset"]), **values) == config
+
+
+def test_a_file_that_hangs_or_never_ends_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    with open(tmp_path / "sparse", "wb") as file:
+        file.truncate(2**40)
+    for name in ("fifo", "zero", "sparse"):
+        with pytest.raises(ConfigError, match=f"{name} is not a regular file of at most 1048576 bytes .LARGEST_CONFIG"):
+            read_config_file(tmp_path / name)
+    (tmp_path / "deep").write_text("[" * 100_000)
+    with pytest.raises(ConfigError, match="deep is not JSON"):
+        read_config_file(tmp_path / "deep")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 from typing import Any
@@ -222,3 +224,51 @@ def test_damage_anywhere_gives_pixels_or_a_reason() -> None:
             except UnreadableError:
                 refused += 1
     assert refused > 10
+
+
+# Little files with much in them
+
+
+def write_png_chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        write_png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2**28))),
+        write_png_chunk(b"iTXt", b"Comment\0\1\0\0\0" + zlib.compress(bytes(2**28))),
+        write_png_chunk(b"iCCP", b"profile\0\0" + zlib.compress(bytes(2**28))),
+    ],
+    ids=["zTXt", "iTXt", "iCCP"],
+)
+@pytest.mark.parametrize("before_pixels", [True, False])
+def test_a_bomb_in_a_chunk_of_a_png_is_not_unpacked(tmp_path: Path, chunk: bytes, before_pixels: bool) -> None:
+    """260 kB that hold 256 MiB: the image is read without it, or refused; memory is not filled."""
+    whole = stored(Image.new("RGB", (16, 16), "red"))
+    place = 33 if before_pixels else len(whole) - 12  # behind the header, or before the end
+    bomb = whole[:place] + chunk + whole[place:]
+    (tmp_path / "bomb.png").write_bytes(bomb)
+    tracemalloc.start()
+    try:
+        for read in (
+            lambda: image_file.read_pixels(bomb, image_file.Shape(16, 16, 3)),
+            lambda: image_file.read_shape(tmp_path / "bomb.png"),
+        ):
+            with contextlib.suppress(image_file.UnreadableError):
+                read()
+        assert tracemalloc.get_traced_memory()[1] < 2**25
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_image_of_too_many_pixels_is_refused_by_its_header(tmp_path: Path) -> None:
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + write_png_chunk(b"IHDR", header) + write_png_chunk(b"IDAT", zlib.compress(b""))
+    (tmp_path / "bomb.png").write_bytes(bomb)
+    for read in (
+        lambda: image_file.read_pixels(bomb, image_file.Shape(16, 16, 3)),
+        lambda: image_file.read_shape(tmp_path / "bomb.png"),
+    ):
+        with pytest.raises(image_file.UnreadableError, match="has too many pixels: Image size .3600000000 pixels."):
+            read()

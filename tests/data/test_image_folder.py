@@ -15,6 +15,7 @@ from PIL import Image
 
 from lowlevel_simclr.data import batches, catalog, dataset, image_file, image_folder
 from tests.support.image_files import draw_picture, make_names, write_pictures
+from tests.support.odd_files import make_odd_files
 from tests.support.progress_lines import print_every_line
 
 
@@ -300,3 +301,32 @@ def test_reading_shows_progress_where_it_takes_long(
     load(tmp_path)
     printed = capsys.readouterr().err
     assert "reading the sizes of images: 5 of 5 images, " in printed and "reading images: 5 of 5 images, " in printed
+
+
+# Names that stand for something else than a file
+
+
+@pytest.mark.parametrize("memory_limit", [4.0, 0.0])
+def test_only_regular_files_of_a_reasonable_size_are_read(tmp_path: Path, memory_limit: float) -> None:
+    """A FIFO waits for a writer for ever, /dev/urandom and /dev/zero have no end, a sparse file fills the memory."""
+    write_pictures(tmp_path, *make_names("train", 5), *make_names("test", 2))
+    odd = make_odd_files(tmp_path / "train", ".png")
+    images = load(tmp_path, memory_limit=memory_limit)
+    skipped = {entry["path"]: entry["reason"] for entry in images.record["skipped"]}
+    assert len(images.train.images) == 5 and skipped.keys() == {f"train/{name}" for name in odd}
+    assert all(f"cannot be read: {odd[path[6:]]}" in reason for path, reason in skipped.items())
+    assert "LARGEST_IMAGE_FILE" in skipped["train/sparse.png"]
+
+
+def test_a_folder_of_nothing_else_says_why(tmp_path: Path) -> None:
+    make_odd_files(tmp_path, ".png")
+    with pytest.raises(dataset.DataError, match="None of the 4 images .*png: cannot be read: it (is a|has)"):
+        load(tmp_path, seed=1)
+
+
+def test_a_file_that_became_a_fifo_ends_a_streamed_run(tmp_path: Path) -> None:
+    images = load(write_pictures(tmp_path, *make_names("train", 3), *make_names("test", 2)), memory_limit=0.0)
+    (tmp_path / "train/01.png").unlink()
+    os.mkfifo(tmp_path / "train/01.png")
+    with pytest.raises(dataset.DataError, match="01.png can no longer be read .cannot be read: it is a FIFO"):
+        images.train.images[np.arange(3)]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from lowlevel_simclr.data import catalog, dataset
+from lowlevel_simclr.data import catalog, dataset, npz
+from tests.support.odd_files import make_odd_files
 
 RANDOM = np.random.default_rng(0)
 X, Y = RANDOM.integers(0, 256, (20, 9, 11, 3), np.uint8), np.arange(20) % 3
@@ -57,6 +60,8 @@ def test_names_of_classes_may_be_given(tmp_path: Path) -> None:
         ({"images": X.transpose(0, 2, 1, 3).repeat(3, -1)}, "with 1 to 4 channels"),
         ({"images": X, "labels": Y[:19]}, r"labels in .* is int64 \(19,\). It must be 20 whole numbers from 0, one"),
         ({"images": X, "labels": Y - 1}, "must be 20 whole numbers from 0"),
+        ({"images": X, "labels": Y + 2**62}, "has the label 4611686018427387906. Labels must be less than"),
+        ({"images": X, "labels": Y.astype(np.uint64) + np.uint64(2**63)}, "has the label 9223372036854775810. Labels"),
         ({"images": X, "labels": Y / 2}, "labels in .* is float64"),
         ({"images": X, "labels": np.eye(20, dtype=int)}, r"labels in .* is int64 \(20, 20\)"),
         ({"x_train": X, "x_test": X[:, :8]}, r"\(9, 11, 3\) in x_train and \(8, 11, 3\) in x_test. Both must"),
@@ -85,3 +90,73 @@ def test_files_that_are_no_npz_are_refused(tmp_path: Path) -> None:
         np.save(file, X)
     with pytest.raises(dataset.DataError, match="is not an npz file of plain arrays .it is a single array"):
         catalog.load_dataset(f"npz:{path}")
+
+
+# Files that are damaged on purpose or by chance
+
+
+def test_a_flipped_bit_is_a_sentence_or_changes_nothing(tmp_path: Path) -> None:
+    path, random = tmp_path / "images.npz", np.random.default_rng(1)
+    np.savez_compressed(path, images=X[:4], labels=Y[:4])
+    whole = path.read_bytes()
+    for place in random.choice(len(whole), 300):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << int(random.integers(8))
+        path.write_bytes(damaged)
+        try:
+            found = catalog.load_dataset(f"npz:{path}")
+        except dataset.DataError:
+            continue
+        pixels = np.concatenate([found.test.images, found.train.images])
+        assert {image.tobytes() for image in pixels} == {image.tobytes() for image in X[:4]}, place
+
+
+def test_an_encrypted_archive_is_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "images.npz"
+    np.savez(path, images=X)
+    content = bytearray(path.read_bytes())
+    content[6] |= 1  # the flag of encryption, in the local header and in the list at the end
+    content[content.index(b"PK\1\2") + 8] |= 1
+    path.write_bytes(content)
+    with pytest.raises(dataset.DataError, match="is not an npz file of plain arrays .*encrypted.*. Write it with"):
+        catalog.load_dataset(f"npz:{path}")
+
+
+def test_arrays_that_do_not_fit_into_memory_are_refused_before_they_are_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousandth of the size of its content, as a bomb is."""
+    path = tmp_path / "images.npz"
+    np.savez_compressed(path, images=np.zeros((100, 100, 100, 3), np.uint8))
+    assert path.stat().st_size < 10_000
+    monkeypatch.setattr(npz, "find_available_memory", lambda: 10**6)
+    with pytest.raises(dataset.DataError, match=r"its arrays take 30\d{5} bytes, more than the available memory"):
+        catalog.load_dataset(f"npz:{path}")
+
+
+@pytest.mark.parametrize(
+    "shape", [b"(20, 9, 11, 4)", b"(9999999999, 9, 11, 3)", b"(19, 9, 11, 3)", b"(-20, 9, 11, -3)"]
+)
+def test_an_array_of_another_size_than_its_shape_is_refused(tmp_path: Path, shape: bytes) -> None:
+    path = tmp_path / "images.npz"
+    stored = io.BytesIO()
+    np.save(stored, X)
+    lie = stored.getvalue().replace(b"(20, 9, 11, 3), }".ljust(30), (shape + b", }").ljust(30))
+    assert len(lie) == len(stored.getvalue())
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("images.npy", lie)
+    with pytest.raises(dataset.DataError, match="images.npy has 5940 bytes, but uint8"):
+        catalog.load_dataset(f"npz:{path}")
+
+
+def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
+    for name, reason in make_odd_files(tmp_path, ".npz").items():
+        with pytest.raises(dataset.DataError, match=f"{name} is not an npz file of plain arrays .{reason}"):
+            catalog.load_dataset(f"npz:{tmp_path / name}")
+
+
+def test_members_that_are_no_arrays_are_ignored(tmp_path: Path) -> None:
+    np.savez(tmp_path / "images.npz", images=X)
+    with zipfile.ZipFile(tmp_path / "images.npz", "a") as archive:
+        archive.writestr("LICENSE", "free")
+    assert len(catalog.load_dataset(f"npz:{tmp_path / 'images.npz'}").train.images) == 18

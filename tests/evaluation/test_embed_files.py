@@ -12,6 +12,7 @@ from lowlevel_simclr.data.image_file import Shape
 from lowlevel_simclr.evaluation import embed_files
 from lowlevel_simclr.run.atomic import RunError
 from tests.support.image_files import make_names, write_pictures
+from tests.support.odd_files import make_odd_files
 from tests.support.progress_lines import print_every_line
 
 
@@ -88,3 +89,14 @@ def test_only_with_a_title_the_files_are_counted(
     assert capsys.readouterr() == ("", "")
     embed_files.embed_files(*given, title="reading images")
     assert "reading images: 3 of 3 images, " in capsys.readouterr().err
+
+
+def test_what_is_no_regular_file_is_skipped_and_named(tmp_path: Path) -> None:
+    """Also where it is given by its own name."""
+    write_pictures(tmp_path, "a.png", "b/c.png")
+    odd = make_odd_files(tmp_path / "b", ".png")
+    files = embed_files.find_images([tmp_path / "a.png", tmp_path / "b", tmp_path / "b/fifo.png"])
+    rows, paths, bad = embed_files.embed_files(files, lambda images: images[:, 0, 0], Shape(16, 16, 3))
+    assert [path.name for path in paths] == ["a.png", "c.png"] and len(rows) == 2
+    assert sorted(path.name for path, _ in bad) == sorted([*odd, "fifo.png"])
+    assert all(odd[path.name] in reason for path, reason in bad)

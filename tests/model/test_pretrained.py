@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -15,6 +17,7 @@ from lowlevel_simclr.config.settings import CAFFE
 from lowlevel_simclr.model import encoder
 from lowlevel_simclr.model.errors import ModelError
 from lowlevel_simclr.model.stock_layers import build_in_stock_layers
+from tests.support.odd_files import make_odd_files
 
 
 def test_a_download_that_fails_names_the_file_and_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,3 +129,38 @@ def test_weights_of_another_encoder_are_named_in_one_line(tmp_path: Path) -> Non
         encoder.build_encoder("resnet18", "cifar", 8, weights=str(file))
     assert "\n" not in str(refused.value)
     encoder.build_encoder("resnet20", "cifar", 8, weights=str(file))
+
+
+# Files that hang the program or fill its memory
+
+
+def load_into(path: Path) -> None:
+    encoder.build_encoder("resnet20", "cifar", 32, weights=str(path))
+
+
+def test_weights_that_are_no_regular_file_are_refused(tmp_path: Path) -> None:
+    for name, reason in make_odd_files(tmp_path, ".weights.h5").items():
+        with pytest.raises(ValueError, match=f"The weights in '.*{name}' cannot be read: {reason}"):
+            load_into(tmp_path / name)
+
+
+@pytest.mark.parametrize("in_archive", [False, True])
+def test_weights_that_unpack_to_too_much_are_refused(tmp_path: Path, in_archive: bool) -> None:
+    """A data set that was never written takes no room in the file, and 8 TB in memory."""
+    path = tmp_path / "bomb.weights.h5"
+    with h5py.File(path, "w") as stored:
+        stored.create_dataset("vars/0", (10**6, 10**6), np.float64, chunks=(1000, 1000), compression="gzip")
+    if in_archive:
+        with zipfile.ZipFile(tmp_path / "bomb.keras", "w") as archive:
+            archive.write(path, "model.weights.h5")
+        path = tmp_path / "bomb.keras"
+    assert path.stat().st_size < 100_000
+    with pytest.raises(ValueError, match="take 8000000000000 bytes, more than LARGEST_WEIGHTS .4294967296 bytes."):
+        load_into(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not HDF5", b"PK\3\4 cut off"])
+def test_weights_that_are_damaged_are_told_by_keras(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "damaged.weights.h5").write_bytes(content)
+    with pytest.raises(ValueError, match="The weights in '.*damaged.weights.h5' do not fit resnet20"):
+        load_into(tmp_path / "damaged.weights.h5")

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from lowlevel_simclr.run.atomic import write_atomically
+from lowlevel_simclr.run.atomic import RunError, read_json, write_atomically
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -29,3 +29,19 @@ def test_a_file_is_synced_before_it_is_renamed_and_its_folder_after(tmp_path, mo
     monkeypatch.setattr(os, "replace", lambda old, new: (told.append("rename"), rename(old, new)))
     write_atomically(tmp_path / "file", lambda file: file.write(b"new"))
     assert told == [str(tmp_path / "file.tmp"), "rename", str(tmp_path)]
+
+
+def test_a_json_file_that_cannot_be_used_is_told_in_a_sentence(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text("[" * 100_000)
+    with pytest.raises(RunError, match="config.json is not valid JSON"):
+        read_json(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(RunError, match="Cannot read .*config.json: it is a FIFO, not a regular file. Check the file"):
+        read_json(path)
+    path.unlink()
+    with open(path, "wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(RunError, match="config.json: it has 1099511627776 bytes, more than LARGEST_JSON"):
+        read_json(path)

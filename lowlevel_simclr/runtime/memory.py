@@ -1,0 +1,34 @@
+"""How much memory a process can still take."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def find_available_memory(meminfo: Path = Path("/proc/meminfo"), group: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return how much memory this machine has for another program, in bytes.
+
+    Args:
+        meminfo: Linux's list of memory. Without it, the answer is the whole memory of the machine.
+        group: the folder in which Linux limits the memory of a container. It need not exist.
+
+    Examples:
+        >>> find_available_memory() > 0
+        True
+    """
+    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if meminfo.exists():
+        lines = (line.split() for line in meminfo.read_text(encoding="utf-8").splitlines())
+        kibibytes = {words[0]: int(words[1]) for words in lines if len(words) > 1}
+        available = 1024 * (kibibytes.get("MemAvailable:", 0) + kibibytes.get("SwapFree:", 0)) or available
+    limit, used = (_read_number(group / name) for name in ("memory.max", "memory.current"))
+    return available if limit is None or used is None else min(available, max(0, limit - used))
+
+
+def _read_number(path: Path) -> int | None:
+    """Return the number in a file, or None if there is no such file or it holds a word, such as "max"."""
+    try:
+        return int(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

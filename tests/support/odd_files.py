@@ -1,0 +1,23 @@
+"""Files that hang a program or fill its memory when they are read without care."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+SPARSE = 200 * 2**30  # bytes of a file that takes no room on the disk
+
+
+def make_odd_files(folder: Path, ending: str) -> dict[str, str]:
+    """Make a FIFO, links to endless devices and a sparse file; return what is said of each, by its name."""
+    os.mkfifo(folder / f"fifo{ending}")
+    (folder / f"random{ending}").symlink_to("/dev/urandom")
+    (folder / f"zero{ending}").symlink_to("/dev/zero")
+    with open(folder / f"sparse{ending}", "wb") as file:
+        file.truncate(SPARSE)
+    return {
+        f"fifo{ending}": "it is a FIFO, not a regular file",
+        f"random{ending}": "it is a device, not a regular file",
+        f"zero{ending}": "it is a device, not a regular file",
+        f"sparse{ending}": f"it has {SPARSE} bytes, more than ",
+    }
