@@ -10,6 +10,7 @@ from lowlevel_simclr.api.callable_module import make_callable
 from lowlevel_simclr.api.networks import embed
 from lowlevel_simclr.api.program import run_program
 from lowlevel_simclr.config.command_line import FlagParser
+from lowlevel_simclr.config.names import show_name
 
 __all__ = ["embed", "main"]
 
@@ -25,8 +26,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simc
 
         rows, bad = write_rows(given.run, given.images, given.out, given.output)
         for path, reason in bad:
-            print(f"Skipped {path}: {reason}", file=sys.stderr)
-        print(f"Wrote {given.output} {rows.shape} of {len(rows)} images to {given.out} ({len(bad)} skipped)")
+            print(f"Skipped {show_name(path)}: {show_name(reason)}", file=sys.stderr)
+        print(f"Wrote {given.output} {rows.shape} of {len(rows)} images to {show_name(given.out)} ({len(bad)} skipped)")
         return 0
 
     return run_program(work, "embedding images", given.debug)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lowlevel_simclr.api.stored import read_run_config
 from lowlevel_simclr.config.choices import IN_MEMORY
+from lowlevel_simclr.config.names import show_name
 from lowlevel_simclr.config.starting_point import to_settings
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ class Run:
         steps = len(metrics.get("step", ()))
         loss = f", loss {metrics['loss'][-1]:.3f}" if steps else ""
         return (
-            f"{self.folder}: {settings['encoder']} on {settings['dataset']}, {steps} steps of "
+            f"{show_name(self.folder)}: {settings['encoder']} on {show_name(settings['dataset'])}, {steps} steps of "
             f"{settings['batch_size']} images{loss}"
         )
 

@@ -14,6 +14,7 @@ import tensorflow as tf
 import lowlevel_simclr
 from lowlevel_simclr.config.command_line import RunOptions
 from lowlevel_simclr.config.identity import get_identity, list_differences, to_dict
+from lowlevel_simclr.config.names import show_name
 from lowlevel_simclr.config.settings import Config
 from lowlevel_simclr.config.validation import restore_config
 from lowlevel_simclr.data import catalog
@@ -140,4 +141,4 @@ def _preview(plan: Plan, images: DataSet, out: Path) -> None:
     """Draw views.png into the run folder's plots/, and say where it is."""
     path = out / "plots" / "views.png"
     pictures.draw_views(plan, images, path)
-    print(f"Drew the views of {pictures.PREVIEWED} images: {path}")
+    print(f"Drew the views of {pictures.PREVIEWED} images: {show_name(path)}")

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import lowlevel_simclr
 from lowlevel_simclr.config.fields import Field, format_value, get_value, list_fields
 from lowlevel_simclr.config.identity import replace
+from lowlevel_simclr.config.names import show_name
 from lowlevel_simclr.config.other_names import suggest_name
 from lowlevel_simclr.config.presets import PRESETS, scale_jitter
 from lowlevel_simclr.config.settings import CAFFE, SECTIONS, Config, ConfigError
@@ -76,7 +77,7 @@ class FlagParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the message and end the program with exit code 2."""
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        self.exit(2, f"{self.prog}: error: {show_name(message)}\n")
 
     def parse_strictly(self, argv: Sequence[str]) -> argparse.Namespace:
         """Parse the flags of a command line. An unknown flag ends the program."""

@@ -19,11 +19,12 @@ import dataclasses
 from typing import Any
 
 from lowlevel_simclr.config import choices
+from lowlevel_simclr.config.names import OneLineError
 
 Range = tuple[float, float]  # (low, high), both ends included
 
 
-class ConfigError(ValueError):
+class ConfigError(OneLineError, ValueError):
     """A setting is invalid. The message names it, its value and what to give instead."""
 
 

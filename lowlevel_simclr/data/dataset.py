@@ -11,12 +11,14 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from lowlevel_simclr.config.names import OneLineError
+
 UNLABELLED = -1  # the label of an image that has none
 MOST_CLASSES = 1_000_000  # a label of 2^62 would make as many class names
 HELD_OUT = 0.1  # share of the images, if there is no test split
 
 
-class DataError(ValueError):
+class DataError(OneLineError, ValueError):
     """The data are missing, damaged or too few. The message says what to do."""
 
 

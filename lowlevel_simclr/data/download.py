@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 from tqdm import tqdm
 
+from lowlevel_simclr.config.names import show_name
 from lowlevel_simclr.data.dataset import DataError
 from lowlevel_simclr.runtime.files import open_regular_file
 from lowlevel_simclr.runtime.progress_bar import open_bar
@@ -114,7 +115,7 @@ def _transfer(url: str, part: BinaryIO, deadline: float) -> bool:
             have = 0
         length = answer.headers.get("Content-Length")
         total = None if length is None else have + int(length)
-        with open_bar(f"downloading {url.rpartition('/')[2]}", total, "B", have, scale=True) as bar:
+        with open_bar(f"downloading {show_name(url.rpartition('/')[2])}", total, "B", have, scale=True) as bar:
             _copy(url, answer, part, bar, deadline)
     return total is None or part.seek(0, os.SEEK_END) == total
 

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError, WebPImagePlugin
 
+from lowlevel_simclr.config.names import OneLineError
 from lowlevel_simclr.runtime.files import open_regular_file, read_regular_file
 
 SMALLEST = 8  # pixels a side; a smaller image has no useful crop
@@ -47,7 +48,7 @@ _TURNS = {
 }
 
 
-class UnreadableError(ValueError):
+class UnreadableError(OneLineError, ValueError):
     """The file is not an image that can be used. The message is the reason, for data.json."""
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from lowlevel_simclr.config.names import OneLineError
 from lowlevel_simclr.config.settings import ModelConfig
 from lowlevel_simclr.data import image_file, image_folder
 from lowlevel_simclr.data.transform import PixelScaling, find_transform
@@ -31,7 +32,7 @@ BATCH_SIZE = 256
 READ_CHANNELS = (1, 3)  # grey, or red, green and blue
 
 
-class EmbedError(RuntimeError):
+class EmbedError(OneLineError, RuntimeError):
     """Images that cannot be embedded. The message says why and what to do."""
 
 

@@ -24,12 +24,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 from tqdm import tqdm
 
+from lowlevel_simclr.config.names import show_name
 from lowlevel_simclr.run.atomic import write_atomically
 from lowlevel_simclr.runtime.progress_bar import open_bar
 
 DPI = 100
 LARGEST_FILE = 300_000  # bytes. A larger picture is stored in 256 colours.
 WIDTH = 9.0  # inches, so that a picture fills a README
+LONGEST_LABEL = 40  # characters of the name of a class in a picture
 DRAWN_AT_MOST = 2000  # points of a curve
 SMOOTHED_FROM = 100  # rows of metrics. A shorter curve is drawn without its running mean.
 TSNE_ITERATIONS = 500  # with twice as many, the divergence of 1,000 points is 1.5 % smaller
@@ -140,8 +142,9 @@ def _write_caption(label: int, wanted: int | None, classes: Sequence[str]) -> tu
     if not 0 <= label < len(classes):
         return "", None
     if wanted is None:
-        return classes[label], None
-    return (f"\u2713 {classes[label]}", RIGHT) if label == wanted else (f"\u2717 {classes[label]}", WRONG)
+        return make_label(classes[label]), None
+    name = make_label(classes[label])
+    return (f"\u2713 {name}", RIGHT) if label == wanted else (f"\u2717 {name}", WRONG)
 
 
 # learning.png
@@ -292,7 +295,17 @@ def _plot_scatter(axes: Axes, points: np.ndarray, labels: np.ndarray, classes: S
         x, y = points[labels == number].T
         marker, colour = MARKERS[number], PALETTE[number]
         area = MARKER_AREA.get(marker, 18)
-        axes.scatter(x, y, s=area, color=colour, marker=marker, linewidths=0, label=classes[number])
+        axes.scatter(x, y, s=area, color=colour, marker=marker, linewidths=0, label=make_label(classes[number]))
+
+
+def make_label(name: str) -> str:
+    """Return the name of a class as a label of a picture.
+
+    Matplotlib reads text between dollar signs as mathematics, and leaves a label that begins with `_` out of a legend.
+    """
+    label = show_name(name).replace("$", r"\$")
+    label = label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 3] + "..."
+    return f" {label}" if label.startswith("_") else label
 
 
 # The canvas

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from lowlevel_simclr.config.choices import ENCODERS, STEMS
+from lowlevel_simclr.config.names import show_name
 from lowlevel_simclr.model import initial_values
 from lowlevel_simclr.model.batch_norm import FusedBatchNorm
 from lowlevel_simclr.model.convolution import Convolution
@@ -135,7 +136,9 @@ def refuse_choice(name: str, stem: str, image_size: int, channels: int, weights:
             f"stem and {channels} channels. Use those, or random weights."
         )
     if weights not in ("random", "imagenet") and not Path(weights).exists():
-        raise ModelError(f"There is no weights file '{weights}'. Give the path of a file, or random, or imagenet.")
+        raise ModelError(
+            f"There is no weights file '{show_name(weights)}'. Give the path of a file, or random, or imagenet."
+        )
 
 
 def _make_input(shape: Shape) -> Any:

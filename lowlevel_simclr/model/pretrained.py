@@ -12,6 +12,7 @@ import h5py  # a requirement of Keras
 import numpy as np
 import tensorflow as tf
 
+from lowlevel_simclr.config.names import show_name
 from lowlevel_simclr.model.errors import ModelError
 from lowlevel_simclr.model.stock_layers import build_in_stock_layers
 from lowlevel_simclr.runtime.files import open_regular_file
@@ -38,7 +39,7 @@ def load_imagenet() -> tf.keras.Model:
     except Exception as error:  # Keras raises a plain Exception if a download fails
         raise ModelError(
             f"The ImageNet weights of ResNet-50 could not be downloaded ({error}). Download {IMAGENET_FILE} yourself "
-            f"and put it into {folder}."
+            f"and put it into {show_name(folder)}."
         ) from error
 
 
@@ -92,13 +93,13 @@ def load_file(model: tf.keras.Model, path: str) -> None:
         model.set_weights(twin.get_weights())
     except Exception as error:  # Keras raises many types of error for a file that does not fit
         if model.name != "resnet50" or not _load_biased(model, path):
-            reason = " ".join(str(error).split())[:300]
+            reason = show_name(" ".join(str(error).split())[:300])
             raise ModelError(
-                f"The weights in '{path}' do not fit {model.name} with this stem and this number of channels, or the "
+                f"The weights in '{show_name(path)}' do not fit {model.name} with this stem and this number of channels, or the "
                 f"file is damaged. Use a file that Keras saved from this encoder. Keras says: {reason}"
             ) from error
     if not all(np.isfinite(array).all() for array in model.get_weights()):
-        raise ModelError(f"The weights in '{path}' contain NaN or infinite values. Use other --weights.")
+        raise ModelError(f"The weights in '{show_name(path)}' contain NaN or infinite values. Use other --weights.")
 
 
 def _refuse_large(path: Path) -> None:
@@ -115,13 +116,15 @@ def _refuse_large(path: Path) -> None:
     except OSError as error:
         if error.strerror is None or error.filename is None:  # h5py's own error: the file is damaged
             return
-        raise ModelError(f"The weights in '{path}' cannot be read: {error.strerror}. Use another file.") from error
+        raise ModelError(
+            f"The weights in '{show_name(path)}' cannot be read: {error.strerror}. Use another file."
+        ) from error
     except (zipfile.BadZipFile, KeyError, RuntimeError):  # the file is damaged
         return
     if size > LARGEST_WEIGHTS:
         raise ModelError(
-            f"The weights in '{path}' take {size} bytes, more than LARGEST_WEIGHTS ({LARGEST_WEIGHTS} bytes). Use a "
-            "file of weights for this encoder."
+            f"The weights in '{show_name(path)}' take {size} bytes, more than LARGEST_WEIGHTS "
+            f"({LARGEST_WEIGHTS} bytes). Use a file of weights for this encoder."
         )
 
 

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from lowlevel_simclr.config.names import OneLineError
 from lowlevel_simclr.runtime.files import read_regular_file
 
 LARGEST_JSON = 2**28  # bytes; data.json takes about 100 for each skipped file
 
 
-class RunError(RuntimeError):
+class RunError(OneLineError, RuntimeError):
     """The run folder cannot be used. The message says why and what to do."""
 
 

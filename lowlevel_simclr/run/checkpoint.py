@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from lowlevel_simclr.config.names import OneLineError, show_name
 from lowlevel_simclr.run.atomic import set_aside, write_atomically
 from lowlevel_simclr.runtime.arrays import read_arrays
 from lowlevel_simclr.runtime.files import read_regular_file
@@ -30,11 +31,11 @@ NAME = re.compile(r"step-(\d{8,})\.npz")
 KINDS = "biufcSU"  # dtype kinds that load as they were saved; bfloat16 (kind V) does not, and objects need pickles
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(OneLineError, RuntimeError):
     """A checkpoint cannot be written or read. The message says why and what to do."""
 
 
-class DamageError(ValueError):
+class DamageError(OneLineError, ValueError):
     """The bytes of a checkpoint are proven to be damaged or useless. A failure to read them is no proof."""
 
 
@@ -249,7 +250,9 @@ def _load_newest(files: Mapping[int, Path]) -> Checkpoint | None:
         try:
             return _load_sound(files[step], step)
         except DamageError as error:
-            print(f"{files[step]} cannot be used ({error}). Trying the previous checkpoint.", file=sys.stderr)
+            print(
+                f"{show_name(files[step])} cannot be used ({error}). Trying the previous checkpoint.", file=sys.stderr
+            )
     return None
 
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from lowlevel_simclr.config.names import show_name
 from lowlevel_simclr.run.atomic import (
     RunError,
     choose_free_name,
@@ -190,7 +191,8 @@ class Run:
                 beside = choose_free_name(path, "damaged")
                 write_atomically(beside, lambda file: file.write(old))
                 print(
-                    f"Removed {damaged} damaged lines from {path}. The old file is kept as {beside.name}.",
+                    f"Removed {damaged} damaged lines from {show_name(path)}. The old file is kept as "
+                    f"{show_name(beside.name)}.",
                     file=sys.stderr,
                 )
             write_atomically(path, lambda file: file.write(new))
@@ -206,7 +208,10 @@ class Run:
             return
         with explain_os_errors("rename the metrics of", self.folder):
             beside = set_aside(path, "unused")
-        print(f"{self.folder} has no checkpoint. Training starts at step 0. The old metrics are kept as {beside.name}.")
+        print(
+            f"{show_name(self.folder)} has no checkpoint. Training starts at step 0. The old metrics are kept as "
+            f"{beside.name}."
+        )
 
 
 def _to_json_number(value: Any) -> Any:
@@ -332,9 +337,9 @@ def _refuse_other(folder: Path, difference: Difference) -> None:
             "another folder with --out."
         ) from None
     if lines:
-        changes = "".join(f"\n  {line}" for line in lines)
         raise RunError(
-            f"{folder} contains a run with other settings:{changes}\n"
+            f"{folder} contains a run with other settings:",
+            *(f"  {line}" for line in lines),
             f"Use its values to resume it, --fresh to start a new run in {choose_fresh_folder(folder)}, or --out to "
-            "choose another folder."
+            "choose another folder.",
         )

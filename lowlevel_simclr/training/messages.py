@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from lowlevel_simclr.config.names import show_name
 from lowlevel_simclr.data import catalog
 from lowlevel_simclr.data.dataset import DataSet
 from lowlevel_simclr.evaluation import summary
@@ -38,9 +39,9 @@ def print_start(plan: Plan, run: Run, images: DataSet, learner: Learner, first_s
     f, g, model = learner.encoder, learner.projection, plan.model
     widths, norm = "-".join(map(str, model.projection_widths)), model.projection_batch_norm
     norm = "" if norm == "none" else f", BatchNorm ({norm})"
-    print(f"run                  {run.folder}: {state} of {plan.steps}, {plan.batch_size} images per step")
+    print(f"run                  {show_name(run.folder)}: {state} of {plan.steps}, {plan.batch_size} images per step")
     classes = f"{len(images.classes)} classes (labels unused)"
-    print(f"data                 {plan.dataset}: {count} images to train on, {classes}")
+    print(f"data                 {show_name(plan.dataset)}: {count} images to train on, {classes}")
     print_reading(plan, images)
     print(f"encoder (f)          {model.encoder}, {model.stem} stem, {keras.count_trainable(f):,} parameters")
     print(f"projection head (g)  {widths}{norm}, {keras.count_trainable(g):,} parameters")
@@ -72,7 +73,8 @@ def print_reading(plan: Plan, images: DataSet) -> None:
     print(f"                     stored as {height}x{width} pixels with {channels} channels{streamed}{resident}")
     if record["skipped"]:
         count, first = len(record["skipped"]), record["skipped"][0]
-        print(f"                     skipped {count} images, see data.json; first {first['path']} ({first['reason']})")
+        which = show_name(f"{first['path']} ({first['reason']})")
+        print(f"                     skipped {count} images, see data.json; first {which}")
     if record["counts"].get("outside_splits"):
         count = record["counts"]["outside_splits"]
         print(f"                     ignores {count} images outside train/ and test/")
@@ -83,6 +85,6 @@ def print_reading(plan: Plan, images: DataSet) -> None:
 def print_results(plan: Plan, run: Run, evaluation: dict[str, Any]) -> None:
     """Print the table of results, and what to try next."""
     print(summary.format_table(evaluation))
-    print(f"pictures: {run.plots}")
+    print(f"pictures: {show_name(run.plots)}")
     text = SHAPES_NEXT if plan.dataset == "shapes" else OTHER_NEXT
-    print(text.format(folder=run.folder, epochs=5 * plan.epochs))
+    print(text.format(folder=show_name(run.folder), epochs=5 * plan.epochs))

@@ -18,12 +18,13 @@ import numpy as np
 import tensorflow as tf
 
 from lowlevel_simclr.config.choices import BATCH_NORMS
+from lowlevel_simclr.config.names import OneLineError
 from lowlevel_simclr.model.batch_norm import BatchStatistics, use_batch_statistics
 
 MEETING, TRAINING = 7_001, 7_002  # group keys of the collectives: one device of each worker, all replicas
 
 
-class DistributionError(RuntimeError):
+class DistributionError(OneLineError, RuntimeError):
     """Replicas that cannot start, cannot meet or have lost one another. The message says who and what to do."""
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
+from lowlevel_simclr.config.names import show_name
 from lowlevel_simclr.run import checkpoint
 from lowlevel_simclr.run.atomic import RunError
 from lowlevel_simclr.run.folder import Run
@@ -115,6 +116,6 @@ def restore_state(run: Run, team: Team, learners: Sequence[Learner]) -> int:
         run.set_metrics_aside()
         return done
     for path in checkpoint.set_later_aside(run.checkpoints, done):
-        print(f"A checkpoint of a later step could not be used. It is kept as {path}.", file=sys.stderr)
+        print(f"A checkpoint of a later step could not be used. It is kept as {show_name(path)}.", file=sys.stderr)
     run.cut_metrics(done)
     return done

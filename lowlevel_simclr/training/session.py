@@ -13,6 +13,7 @@ from typing import Any
 import tensorflow as tf
 from tqdm import tqdm
 
+from lowlevel_simclr.config.names import show_name
 from lowlevel_simclr.data.batches import make_batches, recover_data_error
 from lowlevel_simclr.data.catalog import select_training_images
 from lowlevel_simclr.data.dataset import DataSet
@@ -160,7 +161,7 @@ class Session:
             yield
         names = self.learner.encoder.name, self.learner.projection.name
         tqdm.write(profiler.format_trace(found[0], count, *names))
-        tqdm.write(f"To see the trace, run: tensorboard --logdir {self.run.tensorboard}")
+        tqdm.write(f"To see the trace, run: tensorboard --logdir {show_name(self.run.tensorboard)}")
 
     def _measure_knn(self, done: int) -> float | None:
         """Return the k-NN accuracy on the held-out sample if it is due, otherwise None."""

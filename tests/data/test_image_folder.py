@@ -330,3 +330,21 @@ def test_a_file_that_became_a_fifo_ends_a_streamed_run(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "train/01.png")
     with pytest.raises(dataset.DataError, match="01.png can no longer be read .cannot be read: it is a FIFO"):
         images.train.images[np.arange(3)]
+
+
+# Names that would rewrite the screen
+
+
+def test_odd_names_are_read_and_shown_in_one_printable_line(tmp_path: Path) -> None:
+    odd = ["train/000\x1b]0;PWNED\x07\x1b[31m.png", "train/two\nlines/1.png", os.fsdecode(b"train/caf\xe9/2.png")]
+    write_pictures(tmp_path, *odd, *make_names("test/a", 2))
+    images = load(tmp_path)
+    assert len(images.train.images) == 3 and set(images.classes) == {"two\nlines", "caf\udce9", "a"}
+    assert json.loads(json.dumps(catalog.describe_dataset(images)))["classes"] == list(images.classes)
+    for path in odd:
+        (tmp_path / path).write_bytes(b"")
+    (tmp_path / "test/a/01.png").write_bytes(b"")
+    (tmp_path / "test/a/00.png").write_bytes(b"")
+    with pytest.raises(dataset.DataError) as told:
+        load(tmp_path)
+    assert r"000\x1b]0;PWNED\x07\x1b[31m.png" in str(told.value) and str(told.value).isprintable()

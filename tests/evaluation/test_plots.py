@@ -303,3 +303,34 @@ def test_a_map_shows_its_iterations_and_prints_nothing_else(
     assert printed.out == ""
     for kind in ("untrained", "trained"):
         assert f"t-SNE of the {kind} encoder: 250 of 500 iterations, " in printed.err
+
+
+# Names that come from files
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a$x^2$b", "a$x^2$b"),
+        (r"$\frac$", r"$\frac$"),
+        ("_hidden", " _hidden"),
+        ("two\nlines\x1b[31m", r"two\nlines\x1b[31m"),
+        ("x" * 100, "x" * 37 + "..."),
+        (r"\$", r"\$"),
+    ],
+)
+def test_the_name_of_a_class_is_drawn_as_it_is(name: str, shown: str) -> None:
+    """Matplotlib raises on `$\\frac$`, draws x^2 as mathematics, and leaves `_hidden` out."""
+    figure, axes = plots._make_canvas(np.zeros((50, 50, 3), np.uint8), top=9)
+    axes.scatter([1], [1], label=plots.make_label(name))
+    text = axes.legend().get_texts()[0]
+    figure.canvas.draw()
+    cleaned, is_mathematics = text._preprocess_math(text.get_text())
+    assert (cleaned, is_mathematics) == (shown, False)
+
+
+def test_pictures_with_odd_names_are_drawn(tmp_path: Path) -> None:
+    classes = (r"$\frac$", "\x1b[31m\n", "\udcff")
+    rows = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
+    plots.plot_embedding(tmp_path / "embedding.png", {"a": rows, "b": rows}, np.arange(30) % 3, classes, 0)
+    assert (tmp_path / "embedding.png").stat().st_size > 1000

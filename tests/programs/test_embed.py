@@ -158,6 +158,17 @@ def test_bad_files_are_named_and_the_others_written(
     assert_near(np.load(out)["h"], represent.compute_h(f_of_run(), pixels[[0, 2]], PixelScaling(MEAN, STD)))
 
 
+def test_a_bad_file_with_an_odd_name_is_named_in_one_printable_line(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures(tmp_path / "folder")
+    (tmp_path / "folder" / "a\x1b]0;PWNED\x07\nerror: forged.png").write_bytes(b"")
+    assert embed.main([str(run), str(tmp_path / "folder"), "--out", str(tmp_path / "h\x1b.npz")]) == 0
+    said = capsys.readouterr()
+    assert said.err == f"Skipped {tmp_path / 'folder'}/a\\x1b]0;PWNED\\x07\\nerror: forged.png: empty file\n"
+    assert r"h\x1b.npz (1 skipped)" in said.out
+
+
 @pytest.mark.parametrize(
     ("images", "sentence"),
     [

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import types
+from pathlib import Path
 
 import pytest
 
 from lowlevel_simclr.config import identity, presets
+from lowlevel_simclr.data import catalog
 from lowlevel_simclr.training import messages, workers
 from lowlevel_simclr.training.learner import build_learner
 from lowlevel_simclr.training.plan import make_plan
+from tests.support.image_files import make_names, write_pictures
 from tests.support.labelled_images import draw_cifar_images
 
 SMALL = {"image_size": 16, "batch_size": 4, "steps": 1, "warmup_epochs": 0.0, "xla": "off", "precision": "float32"}
@@ -28,3 +32,14 @@ def test_a_run_says_which_convention_and_head_it_has(capsys: pytest.CaptureFixtu
     assert "2 x the mean over the 2N views" in said and "16-8, BatchNorm (google)" in said
     shapes = [weight.shape for weight in learner.projection.get_weights()]
     assert sorted(shapes) == sorted([(64, 16), *[(16,)] * 4, (16, 8), *[(8,)] * 3])  # the last has no shift
+
+
+def test_a_skipped_file_is_named_in_one_printable_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = os.fsdecode(b"train/0\x1b[31m\n\xe9.png")
+    write_pictures(tmp_path, *make_names("train", 3), *make_names("test", 2))
+    (tmp_path / bad).write_bytes(b"")
+    images = catalog.load_dataset(f"folder:{tmp_path}")
+    messages.print_reading(types.SimpleNamespace(data_on="host", train_on="train"), images)
+    said = capsys.readouterr().out
+    assert r"skipped 1 images, see data.json; first train/0\x1b[31m\n\xe9.png (empty file)" in said
+    assert all(line.isprintable() for line in said.splitlines()) and said.count("\n") == 2

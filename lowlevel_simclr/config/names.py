@@ -1,0 +1,40 @@
+"""Names that come from a file system or from a file, made fit for a terminal, a log or a picture.
+
+A name may hold anything but a slash and a zero: a line break that forges a line of a log, an escape sequence that
+clears the screen, or bytes that are no text.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+def show_name(name: str | os.PathLike[str]) -> str:
+    r"""Return a name, or a text that quotes names, as one printable line.
+
+    Args:
+        name: the text. Bytes that are no text are in it as Python's file functions return them (surrogates).
+
+    Returns:
+        The text, with every character that cannot be printed as an escape: `\n`, `\x1b`, `\u202e`, and `\xff` for a
+        byte that is no text.
+
+    Examples:
+        >>> show_name("a b/c.png"), show_name("two\nlines"), show_name("\x1b[31m.png")
+        ('a b/c.png', 'two\\nlines', '\\x1b[31m.png')
+    """
+    return "".join(each if each.isprintable() else _escape(each) for each in os.fspath(name))
+
+
+def _escape(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # a byte that was no text
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")
+
+
+class OneLineError(Exception):
+    """An error whose message is printable, whatever it quotes: a name, or what a library says about a file."""
+
+    def __init__(self, *lines: object) -> None:
+        """Take the message: one argument for each line, which is nearly always one."""
+        super().__init__("\n".join(show_name(str(line)) for line in lines))
