@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
+from lowlevel_simclr.config.names import show_name
 from lowlevel_simclr.runtime.signals import Stopped, StopSignal, describe_stop, end_on_signals, tell_stage
 from lowlevel_simclr.runtime.streams import guard_streams
 from lowlevel_simclr.runtime.tensorflow_start import start_tensorflow
@@ -69,7 +70,9 @@ def explain_error(error: Exception) -> str | None:
         )
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}. Check the path and its permissions, and that the disk is not full."
+        return (
+            f"{show_name(where + error.strerror)}. Check the path and its permissions, and that the disk is not full."
+        )
     return None
 
 

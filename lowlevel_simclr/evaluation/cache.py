@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from lowlevel_simclr.config.names import show_name
 from lowlevel_simclr.data.dataset import DataSet, Split
 from lowlevel_simclr.data.transform import UNSCALED, PixelScaling, find_transform
 from lowlevel_simclr.evaluation.represent import Represented, hash_weights, represent_splits
@@ -79,7 +80,8 @@ def represent_cached(
             checkpoint.save(places[name], step, {"h": rows}, metas[name], keep=1)
         except checkpoint.CheckpointError as error:
             reason = getattr(error.__cause__, "strerror", None) or error
-            print(f"warning: The representation in {places[name]} could not be kept: {reason}.", file=sys.stderr)
+            where = show_name(places[name])
+            print(f"warning: The representation in {where} could not be kept: {reason}.", file=sys.stderr)
     return h
 
 
@@ -150,7 +152,7 @@ class ScoreStore:
         try:
             results.merge_results(self.path, entry)
         except RunError as error:
-            print(f"warning: {self.path} could not be kept: {error}", file=sys.stderr)
+            print(f"warning: {show_name(self.path)} could not be kept: {error}", file=sys.stderr)
 
     def _name_score(self, seed: int, fraction: float) -> str:
         return f"{self.protocol}, {fraction:g} of the labels, seed {seed}"

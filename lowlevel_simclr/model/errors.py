@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from lowlevel_simclr.config.names import OneLineError
 
-class ModelError(ValueError):
+
+class ModelError(OneLineError, ValueError):
     """The settings of a network do not fit together, or its weights cannot be used. The message says what to do."""

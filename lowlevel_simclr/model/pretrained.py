@@ -93,9 +93,9 @@ def load_file(model: tf.keras.Model, path: str) -> None:
         model.set_weights(twin.get_weights())
     except Exception as error:  # Keras raises many types of error for a file that does not fit
         if model.name != "resnet50" or not _load_biased(model, path):
-            reason = show_name(" ".join(str(error).split())[:300])
+            reason = " ".join(str(error).split())[:300]
             raise ModelError(
-                f"The weights in '{show_name(path)}' do not fit {model.name} with this stem and this number of channels, or the "
+                f"The weights in '{path}' do not fit {model.name} with this stem and this number of channels, or the "
                 f"file is damaged. Use a file that Keras saved from this encoder. Keras says: {reason}"
             ) from error
     if not all(np.isfinite(array).all() for array in model.get_weights()):

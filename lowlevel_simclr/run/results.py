@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lowlevel_simclr.config.names import show_name
 from lowlevel_simclr.run.atomic import (
     DamagedFile,
     NotWritten,
@@ -236,7 +237,7 @@ def set_aside_loudly(path: Path, reason: str) -> None:
         OSError: if it cannot be renamed.
     """
     beside = set_aside(path, "damaged")
-    print(f"warning: {path} {reason}. It is kept as {beside.name}.", file=sys.stderr)
+    print(f"warning: {show_name(path)} {show_name(reason)}. It is kept as {show_name(beside.name)}.", file=sys.stderr)
 
 
 def read_results(path: Path) -> dict[str, Any]:

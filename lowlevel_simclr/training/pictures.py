@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from lowlevel_simclr.config.names import show_name
 from lowlevel_simclr.data.catalog import select_training_images
 from lowlevel_simclr.data.dataset import DataSet
 from lowlevel_simclr.data.transform import UNSCALED
@@ -88,4 +89,5 @@ def draw_or_name(path: Path, draw: Callable[[Path], object]) -> None:
         draw(path)
     except Exception as error:  # noqa: BLE001, any mistake in a picture costs less than the run
         reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
-        print(f"warning: {path} could not be drawn ({reason}). The run goes on without it.", file=sys.stderr)
+        what = f"{show_name(path)} could not be drawn ({show_name(reason)})"
+        print(f"warning: {what}. The run goes on without it.", file=sys.stderr)
