@@ -1,28 +1,54 @@
-"""The README and the pages of the site: their blocks, commands and links."""
+"""The README and the pages of the site: their blocks, commands and links.
+
+A block that cannot run in the tests has a line before it, <!-- not run: needs a GPU -->, which the pages do not show.
+"""
 
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-FENCE = re.compile(r"^```(\S+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+FENCE = re.compile(r"^```(\S+)[^\n]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+MARKED_FENCE = re.compile(rf"(?:^<!-- not run: ([^\n]*) -->\n\n?)?{FENCE.pattern}", FENCE.flags)
 LINK = re.compile(r"(?<!`)\]\(([^)\s]+)\)")
+PROGRAM = re.compile(r"(?:lowlevel-simclr |python -m lowlevel_simclr\.)(train|evaluate|embed|check)\b(.*)")
 
 
 class Block(NamedTuple):
-    """A fenced block: `sh`, `python`, `text` and so on."""
+    """A fenced block.
+
+    Attributes:
+        language: `sh`, `python`, `text` and so on.
+        reason: why it does not run in the tests; empty if it runs.
+    """
 
     page: Path
     language: str
     text: str
+    reason: str
+
+
+class Program(NamedTuple):
+    """A command that starts one of our programs."""
+
+    name: str
+    flags: list[str]
 
 
 def list_blocks(page: Path) -> list[Block]:
     """Return the fenced blocks of a page, in order."""
-    return [Block(page, language, text) for language, text in FENCE.findall(page.read_text(encoding="utf-8"))]
+    found = MARKED_FENCE.findall(page.read_text(encoding="utf-8"))
+    return [Block(page, language, text, reason) for reason, language, text in found]
+
+
+def list_all_blocks() -> list[Block]:
+    """Return the fenced blocks of all pages, in order."""
+    return [block for page in PAGES for block in list_blocks(page)]
 
 
 def list_commands(block: Block) -> list[str]:
@@ -32,10 +58,28 @@ def list_commands(block: Block) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def list_all_commands() -> list[str]:
-    """Return every command of every page once, in order."""
-    blocks = [block for page in PAGES for block in list_blocks(page) if block.language == "sh"]
-    return list(dict.fromkeys(command for block in blocks for command in list_commands(block)))
+def list_distinct_commands(blocks: Iterable[Block]) -> list[str]:
+    """Return every command of some blocks once, in order."""
+    found = [command for block in blocks if block.language == "sh" for command in list_commands(block)]
+    return list(dict.fromkeys(found))
+
+
+def parse_program(command: str) -> Program | None:
+    """Return which of our programs a command starts with which flags, or None if it starts something else."""
+    found = PROGRAM.fullmatch(command)
+    return Program(found[1], shlex.split(found[2])) if found else None
+
+
+def list_indented_code(page: Path) -> list[str]:
+    """Return the code of a page that is indented instead of fenced, which no test would find."""
+    prose = FENCE.sub("", page.read_text(encoding="utf-8"))
+    return re.findall(r"^\n((?: {4}.*\n)+)", prose, re.MULTILINE)
+
+
+def list_commands_in_text(page: Path) -> list[str]:
+    """Return what stands between backticks and starts Python or make, on one line or two."""
+    prose = FENCE.sub("", page.read_text(encoding="utf-8"))
+    return [" ".join(found.split()) for found in re.findall(r"`((?:python -m|make|lowlevel-simclr) [^`]+)`", prose)]
 
 
 def list_links(page: Path) -> list[str]:
