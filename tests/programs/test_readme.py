@@ -54,7 +54,7 @@ EVERY_TRAIN = list_ours("train", pages.list_distinct_commands(pages.list_all_blo
 TRAIN = list(dict.fromkeys(map(forget_out, list_ours("train"))))
 IN_README = [*map(forget_out, list_ours("train", pages.list_distinct_commands(pages.list_blocks(pages.PAGES[0]))))]
 SEVERAL = [flags for flags in TRAIN if "--devices" in flags]
-WITHOUT_PRESET = [flags for flags in TRAIN if not {"--preset", "--devices"} & {*flags.split()}]
+WITHOUT_PRESET = [flags for flags in TRAIN if not {"--preset", "--devices", "--preview"} & {*flags.split()}]
 ALONE = [flags for flags in TRAIN if "--devices" not in flags]
 
 
@@ -130,15 +130,10 @@ def test_a_training_command_is_understood(flags: str) -> None:
     assert config.train.batch_size >= 2
 
 
-def draw_views(flags: str, folder: Path) -> None:
-    """Run a command as far as its picture of views."""
-    assert train.main([*shrink(flags), "--preview"]) == 0
-    assert (folder / "run" / "plots" / "views.png").is_file()
-
-
 @pytest.mark.parametrize("flags", [flags for flags in ALONE if flags not in IN_README])
 def test_a_training_command_reads_its_data_and_draws_its_views(flags: str, with_data: Path) -> None:
-    draw_views(flags, with_data)
+    assert train.main([*shrink(flags), "--preview"]) == 0
+    assert (with_data / "run" / "plots" / "views.png").is_file()
 
 
 @pytest.mark.parametrize(
@@ -151,8 +146,6 @@ def test_a_training_command_reads_its_data_and_draws_its_views(flags: str, with_
 )
 def test_a_training_command_runs(flags: str, with_data: Path) -> None:
     """Those with a preset train in test_presets.py."""
-    if "--preview" in flags:
-        return draw_views(flags, with_data)
     size = "32" if "resnet50" in flags else "8"
     assert train.main([*shrink(flags), "--image-size", size]) == 0
     assert (with_data / "run" / "plots" / "embedding.png").is_file()
