@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from bench import hardware
+from bench.ceiling import Product, find_rate
 from lowlevel_simclr.run.environment import measure_peak_resident
 
 RESULTS = Path(__file__).parent / "results"
@@ -86,8 +87,7 @@ def time_alternatives(
     operations: float,
     seconds: float,
     tolerance: float,
-    sgemm: Callable[[], object] | None = None,
-    sgemm_operations: float = 0.0,
+    products: Mapping[str, Product] | None = None,
     in_a_row: int = 1,
 ) -> list[Row]:
     """Time alternatives of one problem in turns, and return a row for each.
@@ -99,8 +99,7 @@ def time_alternatives(
         seconds: about how long to measure each alternative. There are at most a thousand turns and at least five, or
             one if a call takes more than LONG_CALL.
         tolerance: largest difference of answers, relative to the largest entry.
-        sgemm: a matrix product timed in the same turns, as the machine's ceiling of the day.
-        sgemm_operations: its floating-point operations.
+        products: matrix products timed in the same turns. The fastest is the machine's ceiling of the day.
         in_a_row: how often each call computes its answer; the times are those of one computation.
 
     Raises:
@@ -110,21 +109,21 @@ def time_alternatives(
     calls, answers = map(list, zip(*(_prepare(alternative, row) for alternative, row in zip(alternatives, rows))))
     _refuse_disagreement(rows, answers, tolerance, [alternative.own_numbers for alternative in alternatives])
     del answers  # what is timed should have the memory to itself
-    ceiling = _Timer(sgemm) if sgemm else None
+    ceiling = {name: _Timer(product.call) for name, product in (products or {}).items()}
     timers = [_Timer(call) if call else None for call in calls]
     end = time.perf_counter() + seconds * sum(timer is not None for timer in timers)
     for turn in range(1000):
         least = 1 if any(timer and max(timer.wall, default=0.0) > LONG_CALL for timer in timers) else 5
         if turn >= least and time.perf_counter() > end:
             break
-        for timer in (*timers, ceiling):
+        for timer in (*timers, *ceiling.values()):
             if timer:
                 timer.take_turn()
     for row, timer in zip(rows, timers):
         if timer:
             timer.fill_row(row, in_a_row)
-            if ceiling:
-                rate = sgemm_operations / min(ceiling.processor)
+            if products:
+                rate = find_rate(products, {name: each.processor for name, each in ceiling.items()})
                 row.of_sgemm = operations / (min(timer.processor) / in_a_row) / rate
                 row.extra["sgemm_gflops_per_processor_second"] = rate / 1e9
     return rows

@@ -21,13 +21,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from bench import harness, versions
+from bench import ceiling, harness, versions
 from lowlevel_simclr import ops, stock
 from lowlevel_simclr.ops import _route
 
 TEMPERATURE = 0.1
 TOLERANCE = {"float64": 1e-10, "float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
-SGEMM = 1024
 NtXent = Callable[[tf.Tensor, float], tf.Tensor]  # z (2N, d), temperature -> losses (2N,)
 
 
@@ -118,20 +117,11 @@ def run_small_then_large(started: Callable[[], None], name: str, pairs: int, dim
     call()
 
 
-def make_sgemm() -> tuple[Callable[[], object], float]:
-    """Return a square matrix product and its number of operations."""
-    a = tf.constant(np.random.default_rng(1).normal(size=(SGEMM, SGEMM)).astype(np.float32))
-    product = tf.function(lambda: tf.matmul(a, a))
-    product()
-    return lambda: product().numpy(), 2.0 * SGEMM**3
-
-
 def measure(pairs: int, dim: int, dtype: str, arguments: argparse.Namespace) -> list[harness.Row]:
     """Time every alternative of one problem, and return a row for each."""
     matrix = (2 * pairs) ** 2 * (8 if dtype == "float64" else 4)
     others = matrix * 6 <= arguments.others_gigabytes * 2**30
     z, operations = draw_projections(pairs, dim), 4.0 * (2 * pairs) ** 2 * dim
-    product, product_operations = make_sgemm()
     problem = {"N": pairs, "d": dim, "dtype": dtype}
     rows = harness.time_alternatives(
         problem,
@@ -139,8 +129,7 @@ def measure(pairs: int, dim: int, dtype: str, arguments: argparse.Namespace) -> 
         operations=operations,
         seconds=arguments.seconds,
         tolerance=TOLERANCE[dtype],
-        sgemm=product,
-        sgemm_operations=product_operations,
+        products=ceiling.make_products(),
         in_a_row=harness.choose_calls_in_a_row(),
     )
     if not others:

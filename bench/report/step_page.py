@@ -25,10 +25,11 @@ Written by `python -m bench.report.step_page`; measured by `bench.step.bench_ste
 
 A stage is the median time of steps that end after it, minus that of steps that end before it. On a busy machine such a
 difference can be negative, although a stage takes time. The largest negative one of a table is the noise of that table.
-Every stage that is no larger says "below the noise", and has no share. Shares are of the step without those stages.
+Every stage that is no larger says "below the noise", and has no share. Neither has a stage that is smaller than two
+standard errors of its difference, where the result has them. Shares are of the step without those stages.
 
-The matrix product is measured in the same process, in the precision of the step. Where TensorFlow runs on a GPU, the
-product of `bench_step` is too small to fill it, so the share is that of the peak in the data sheet.
+The matrix product is measured in the same process, in the precision of the step. On a GPU the share is that of the peak
+in the data sheet.
 """
 BELOW_NOISE = "below the noise"
 
@@ -60,24 +61,47 @@ def format_step(result: dict[str, Any]) -> str:
         ratios = ", ".join(f"{each:.3f}" for each in by_process)
         lines += ["", f"Of the encoder in each of {len(by_process)} processes: {ratios}."]
     lines += ["", *(f"Not measured: {name} ({why})." for name, why in result["missing"].items()), ""]
-    lines += _format_stages(result["stages_seconds"])
+    lines += _format_stages(result)
     lines += ["", _format_operations(result)]
     if result["peak_memory_bytes"]:
         lines.append(f"Peak memory: {result['peak_memory_bytes'] / 2**20:.0f} MiB.")
     return "\n".join(lines)
 
 
-def _format_stages(stages: dict[str, float]) -> list[str]:
-    """Return the table of stages. A stage that is no larger than the largest negative one is below the noise."""
-    if not any(stages.values()):
+def hide_noise(result: dict[str, Any]) -> dict[str, float | None]:
+    """Return the seconds of each stage of a result, and None for a stage that is below the noise.
+
+    A stage is below the noise if it is no larger than two standard errors of its own difference, or no larger than the
+    largest negative stage. Results from before 30 November 2026 have no standard errors.
+    """
+    stages = result["stages_seconds"]
+    least = find_largest_negative(stages)
+    noise = result.get("stages_noise_seconds", {})
+    return {name: value if value > max(least, noise.get(name, 0.0)) else None for name, value in stages.items()}
+
+
+def find_largest_negative(stages: dict[str, float]) -> float:
+    """Return by how much the most negative stage is below zero; 0 if none is."""
+    return max(0.0, -min(stages.values(), default=0.0))
+
+
+def _format_stages(result: dict[str, Any]) -> list[str]:
+    """Return the table of stages."""
+    stages = hide_noise(result)
+    if not any(result["stages_seconds"].values()):
         return ["Not split by stage."]
-    noise = max(0.0, -min(stages.values()))
-    whole = sum(value for value in stages.values() if value > noise)
+    whole = sum(value for value in stages.values() if value is not None)
     lines = ["| stage | ms | of the step |", "|---|---|---|"]
     for name, value in stages.items():
-        cells = f"{1e3 * value:.1f} | {value / whole:.1%}" if value > noise else f"{BELOW_NOISE} |"
+        cells = f"{BELOW_NOISE} |" if value is None else f"{1e3 * value:.1f} | {value / whole:.1%}"
         lines.append(f"| {name} | {cells} |")
+    noise = find_largest_negative(result["stages_seconds"])
     return [*lines, "", f"Noise of this table: {1e3 * noise:.1f} ms."] if noise else lines
+
+
+def format_share(share: float) -> str:
+    """Return a share of a ceiling. Above 1 the ceiling was none, so all that it says is a lower bound."""
+    return f"{share:.0%}" if share <= 1 else "no less than 100%"
 
 
 def _format_operations(result: dict[str, Any]) -> str:
@@ -89,8 +113,7 @@ def _format_operations(result: dict[str, Any]) -> str:
     share = result["of_gemm_peak"].get(precision)
     if share is None:
         return f"{count}."
-    least = f"{share:.0%}" if share <= 1 else "no less than 100%"
-    return f"{count}; {least} of this machine's {precision} matrix product."
+    return f"{count}; {format_share(share)} of this machine's {precision} matrix product."
 
 
 def format_startup(result: dict[str, Any]) -> str:

@@ -39,17 +39,16 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from bench import hardware, harness, utilisation, versions
+from bench import ceiling, hardware, harness, utilisation, versions
 from bench.baselines import plain_step
-from bench.report import compare
+from bench.report import compare, step_page
 from bench.step import processes
 from bench.step.job import Job, JobChoices, add_job_flags, configure_job, make_encoder_call, read_job_choices
-from bench.step.stages import measure_stages
+from bench.step.stages import Stages, measure_stages
 from bench.step.training_memory import measure_training_memory
 from bench.step.turns import Steps, Times, add_turn_flags, join_turns, repeat_call, summarize_turns, take_turns
 from lowlevel_simclr.runtime import precision
 
-GEMM = 2048
 MODULE = "bench.step.bench_step"  # run as a program its name is another
 PAIR_TURNS = 3  # turns of the whole job and the encoder, for each of the others
 
@@ -144,11 +143,10 @@ def count_step_operations(job: Job) -> float:
 
 
 def measure_gemm_rate(kind: str) -> float:
-    """Return the operations a second of a square matrix product: the best of ten."""
-    a = tf.cast(tf.random.stateless_normal((GEMM, GEMM), [1, 2]), kind)
-    product = tf.function(lambda: tf.reduce_sum(tf.cast(tf.matmul(a, a)[0], tf.float32)))
-    times = take_turns({"gemm": repeat_call(product)}, 10)["gemm"]["wall"]
-    return 2.0 * GEMM**3 / min(times)
+    """Return the operations a second of the fastest matrix product, each timed ten times."""
+    products = ceiling.make_products(kind)
+    times = take_turns({name: repeat_call(product.call) for name, product in products.items()}, 10)
+    return ceiling.find_rate(products, {name: each["wall"] for name, each in times.items()})
 
 
 # The program
@@ -167,7 +165,7 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
         against |= compute_ratios(others)
         times |= {name: each for name, each in others.items() if name != "whole"}
     found = {name: summarize_turns(each, chosen.steps_per_turn, chosen.batch_size) for name, each in times.items()}
-    split = {} if chosen.no_stages else measure_stages(job, chosen.turns)
+    split = Stages({}, {}) if chosen.no_stages else measure_stages(job, chosen.turns)
     del made
     rate = {kind: measure_gemm_rate(kind) for kind in ("float32", "bfloat16")}
     operations = count_step_operations(job)
@@ -197,7 +195,8 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
         "encoder_by_process": [compute_ratios(each)["encoder"]["by_medians"] for each in by_process],
         "forms": found,
         "missing": missing,
-        "stages_seconds": split,
+        "stages_seconds": split.seconds,
+        "stages_noise_seconds": split.noise,
         "operations_per_step": operations,
         "gemm_operations_per_second": rate,
         "of_gemm_peak": {kind: achieved / value for kind, value in rate.items()},
@@ -230,16 +229,31 @@ def format_result(result: dict[str, Any]) -> str:
     of_each = ", ".join(f"{each:.3f}" for each in result["encoder_by_process"])
     lines += [f"of the encoder, process by process: {of_each}"]
     lines += [f"{name}: {why}" for name, why in result["missing"].items()]
-    whole = sum(result["stages_seconds"].values())
-    lines += ["", f"{'stage':<26}{'ms':>9}{'share':>9}"] if result["stages_seconds"] else []
-    lines += [f"{name:<26}{1e3 * value:>9.1f}{value / whole:>9.1%}" for name, value in result["stages_seconds"].items()]
-    share = ", ".join(f"{value:.0%} of the {kind} matrix product" for kind, value in result["of_gemm_peak"].items())
+    lines += format_stages(result)
+    share = ", ".join(
+        f"{step_page.format_share(value)} of the {kind} matrix product"
+        for kind, value in result["of_gemm_peak"].items()
+    )
     lines += ["", f"{result['operations_per_step'] / 1e9:.0f} GFLOP a step: {share}"]
     if result["mfu"]:
         lines.append(f"MFU {result['mfu']:.1%} of the data sheet's {result['config']['precision']} peak")
     if result["peak_memory_bytes"]:
         lines.append(f"peak memory {result['peak_memory_bytes'] / 2**20:.0f} MiB")
     return "\n".join(lines)
+
+
+def format_stages(result: dict[str, Any]) -> list[str]:
+    """Return a line for each stage, without numbers where a stage is below the noise."""
+    stages = step_page.hide_noise(result)
+    whole = sum(seconds for seconds in stages.values() if seconds is not None)
+    lines = ["", f"{'stage':<26}{'ms':>9}{'share':>9}"] if stages else []
+    for name, seconds in stages.items():
+        lines.append(
+            f"{name:<26}   {step_page.BELOW_NOISE}"
+            if seconds is None
+            else f"{name:<26}{1e3 * seconds:>9.1f}{seconds / whole:>9.1%}"
+        )
+    return lines
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
 import numpy as np
 import tensorflow as tf
 
@@ -12,16 +15,44 @@ from lowlevel_simclr.training.loop import make_views
 
 STAGES = ("views", "f forward", "g forward", "loss", "backward", "optimizer")
 REST = "input, loop and metrics"
+P10_TO_P90 = 2.563  # standard deviations from the 10th to the 90th percentile of a normal distribution
+MEDIAN_ERROR = 1.253  # the standard error of a median by that of a mean
 
 
-def measure_stages(job: Job, turns: int) -> dict[str, float]:
-    """Return the seconds of each stage: the median of steps that end after it, less that of the stage before.
+class Stages(NamedTuple):
+    """The stages of a step.
+
+    Attributes:
+        seconds: of each stage. On a busy machine a difference of two medians can be negative.
+        noise: of each stage, two standard errors of that difference, in seconds. A smaller stage was not seen.
+    """
+
+    seconds: dict[str, float]
+    noise: dict[str, float]
+
+
+def measure_stages(job: Job, turns: int) -> Stages:
+    """Return the stages of a job's step.
 
     Steps that end before the update change only BatchNorm's statistics.
     """
     ends = make_partial_steps(job) | {REST: job.run}
-    medians = [np.median(times["wall"]) for times in take_turns(ends, turns, settle=1).values()]
-    return {name: float(value) for name, value in zip(ends, np.diff([0.0, *medians]))}
+    times = take_turns(ends, turns, settle=1)
+    return subtract_stages({name: each["wall"] for name, each in times.items()})
+
+
+def subtract_stages(wall: Mapping[str, Sequence[float]]) -> Stages:
+    """Return the stages, by the seconds of the turns of steps that end after each of them.
+
+    The seconds of a stage are the median of the steps that end after it, less the median of those that end before it.
+    Its noise comes from the differences turn by turn: both forms of a turn met the same load.
+    """
+    taken = np.array([np.zeros(len(next(iter(wall.values())))), *wall.values()])  # (1 + stages, turns)
+    differences = np.diff(taken, axis=0)  # (stages, turns)
+    p10, p90 = np.percentile(differences, (10, 90), axis=1)
+    errors = MEDIAN_ERROR * (p90 - p10) / P10_TO_P90 / np.sqrt(differences.shape[1])
+    seconds = np.diff(np.median(taken, axis=1))
+    return Stages(dict(zip(wall, map(float, seconds))), dict(zip(wall, map(float, 2 * errors))))
 
 
 def make_partial_steps(job: Job) -> dict[str, Steps]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from bench import harness
+from bench import ceiling, harness
 
 
 def alternatives(other: np.ndarray, own_numbers: bool) -> list[harness.Alternative]:
@@ -65,3 +65,17 @@ def test_calls_that_go_on_from_the_one_before_are_compared_after_as_many(monkeyp
 
     both = [harness.Alternative("quick", lambda: counting(0)), harness.Alternative("slow", lambda: counting(0.06))]
     assert all(row.repeats for row in harness.time_alternatives({}, both, operations=0, seconds=0, tolerance=0))
+
+
+def test_the_ceiling_is_the_fastest_product() -> None:
+    """By processor time. A slow product of another size would make a share above 100 %."""
+
+    def burn(seconds: float) -> None:
+        end = time.process_time() + seconds
+        while time.process_time() < end:
+            pass
+
+    products = {"small": ceiling.Product(lambda: burn(0.004), 1.0), "large": ceiling.Product(lambda: burn(0.001), 1.0)}
+    form = harness.Alternative("form", lambda: lambda: [burn(0.002) or np.ones(1)])
+    (row,) = harness.time_alternatives({}, [form], operations=1.0, seconds=0.1, tolerance=0, products=products)
+    assert row.of_sgemm == pytest.approx(0.5, rel=0.2)

@@ -62,6 +62,13 @@ def test_a_stage_no_larger_than_a_negative_one_is_below_the_noise() -> None:
     assert "Noise of this table: 20.0 ms." in lines
 
 
+def test_a_stage_smaller_than_its_own_noise_is_below_it() -> None:
+    """Where the result has the standard errors of its differences, which older results do not."""
+    more = {"stages_noise_seconds": {"views": 0.02, "backward": 0.01, "input, loop and metrics": 0.1}}
+    shown = [line for line in step_page.format_step(STEP | more).splitlines() if line.startswith(("| views", "| back"))]
+    assert shown == ["| views | below the noise | |", "| backward | 640.0 | 50.5% |"]
+
+
 def test_the_ceiling_is_that_of_the_steps_precision_and_no_share_is_above_it() -> None:
     rates = {"float32": 6.3, "bfloat16": 0.9}
     shown = [

@@ -23,6 +23,16 @@ def test_the_step_bench_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert set(result["stages_seconds"]) >= {"views", "f forward", "loss", "backward", "optimizer"}
 
 
+def test_the_bench_prints_no_negative_stage() -> None:
+    lines = bench_step.format_stages({"stages_seconds": {"views": -0.01, "loss": 0.005, "backward": 0.5}})
+    assert [line.split() for line in lines[2:]] == [
+        ["views", "below", "the", "noise"],
+        ["loss", "below", "the", "noise"],
+        ["backward", "500.0", "100.0%"],
+    ]
+    assert bench_step.format_stages({"stages_seconds": {}}) == []
+
+
 def test_turns_of_the_pair_are_shared_out_among_processes_and_put_together(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,27 @@
+"""Stages of a step are differences of medians, and each has the noise of its difference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bench.step import stages
+
+
+def test_a_stage_is_a_difference_of_medians() -> None:
+    found = stages.subtract_stages({"views": [1.0, 1.0, 9.0], "loss": [3.0, 3.0, 11.0]})
+    assert found.seconds == {"views": 1.0, "loss": 2.0}
+    assert found.noise["views"] > 1.0 and found.noise["loss"] == pytest.approx(
+        0, abs=1e-12
+    )  # the load of a turn cancels
+
+
+def test_the_noise_is_two_standard_errors_of_a_median() -> None:
+    """Of a stage that takes no time: its medians differ by more than the noise in about one of twenty runs."""
+    random = np.random.default_rng(0)
+    seen = 0
+    for _ in range(400):
+        wall = {"a": list(random.normal(5, 1, 41)), "b": list(random.normal(5, 1, 41))}
+        found = stages.subtract_stages(wall)
+        seen += abs(found.seconds["b"]) > found.noise["b"]
+    assert 0.01 < seen / 400 < 0.1
