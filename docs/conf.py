@@ -13,6 +13,7 @@ from typing import Any
 from docutils import nodes
 from docutils.utils.math import latex2mathml
 from sphinx.application import Sphinx
+from sphinx.ext.napoleon.docstring import GoogleDocstring
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -61,7 +62,21 @@ def _keep_bars(app: Sphinx, what: str, name: str, thing: Any, options: Any, line
     lines[:] = [line.replace("|", "\\|") if not line.lstrip().startswith(">>>") else line for line in lines]
 
 
+def _read_returns(self: Any, preprocess_types: bool = False) -> list[tuple[str, str, list[str]]]:
+    """Read Returns: as a sentence. Napoleon takes what stands before a colon for a type, as in "The run: its ..."."""
+    lines = self._dedent(self._consume_to_next_section())
+    return [("", "", lines)] if lines else []
+
+
+def _read_property(self: Any) -> tuple[str, list[str]]:
+    """Read the docstring of a property as a sentence, for the same reason."""
+    lines = [self._lines.next(), *self._dedent(self._consume_to_end())]
+    return "", self.__class__(lines, self._config).lines()
+
+
 def setup(app: Sphinx) -> None:
     """Tell Sphinx how to write formulas and how to read docstrings."""
+    GoogleDocstring._consume_returns_section = _read_returns
+    GoogleDocstring._consume_inline_attribute = _read_property
     app.connect("autodoc-process-docstring", _keep_bars)
     app.add_html_math_renderer("mathml", (_write_inline, None), (_write_block, None))

@@ -114,7 +114,7 @@ def cifar10_resnet18() -> Config:
 
 
 def day29() -> Config:
-    """The notes that this project began with, their mistakes corrected (README, "From the notes to the code").
+    """The notes that this project began with, their mistakes corrected (docs/notes.md).
 
     The notes train on the train and test images of CIFAR-10 together, with pixels in [-1, 1]. A view is a random 28x28
     crop of the 32x32 image, resized to 32, with a random flip. Brightness adds up to 0.5 on the [-1, 1] scale, contrast
@@ -125,7 +125,7 @@ def day29() -> Config:
     Here each colour meets its own weights. The scale of the pixels, [-1, 1], stays that of the notes.
     Our choices, because the notes do not state them: AdamW with learning rate 1e-3, batches of 256 images, 5 epochs.
     Expected: k-NN below that of the untrained encoder, although the run trains on the test images, as every table says.
-    The views keep an image's colours, and colours alone tell images apart (README, with the figures).
+    The views keep an image's colours, and colours alone tell images apart (docs/notes.md, with the figures).
     Cost: 1,170 steps of 256 images, about six minutes an epoch on two CPU cores. It downloads 95 MB of weights, unless
     you give `--weights random`.
     """

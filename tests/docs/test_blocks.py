@@ -47,6 +47,15 @@ def test_code_is_in_fences(page: Path) -> None:
     assert page.stem in WITH_INDENTED_CODE or pages.list_indented_code(page) == []
 
 
+@pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: page.stem)
+def test_code_fits_beside_the_contents(page: Path) -> None:
+    """On a laptop a line of the site has room for 92 characters; the rest is behind the edge."""
+    lines = [
+        line for block in pages.list_blocks(page) if block.language == "python" for line in block.text.splitlines()
+    ]
+    assert [line for line in lines if len(line) > 92] == []
+
+
 @pytest.mark.parametrize("block", NOT_RUN, ids=lambda block: f"{block.page.stem}: {block.text.splitlines()[0][:40]}")
 def test_a_block_that_does_not_run_has_a_good_reason(block: pages.Block) -> None:
     """`pytest -v` lists these blocks."""

@@ -77,9 +77,10 @@ def list_indented_code(page: Path) -> list[str]:
 
 
 def list_commands_in_text(page: Path) -> list[str]:
-    """Return what stands between backticks and starts Python or make, on one line or two."""
+    """Return what stands between backticks and is a command, on one line or two. A bench may be without its Python."""
     prose = FENCE.sub("", page.read_text(encoding="utf-8"))
-    return [" ".join(found.split()) for found in re.findall(r"`((?:python -m|make|lowlevel-simclr) [^`]+)`", prose)]
+    found = re.findall(r"`((?:python -m |make |lowlevel-simclr |bench\.[a-z])[^`]+)`", prose)
+    return [" ".join(each.split()).replace("bench.", "python -m bench.", each.startswith("bench.")) for each in found]
 
 
 def list_links(page: Path) -> list[str]:
