@@ -36,6 +36,8 @@ autodoc_member_order = "bysource"
 autoclass_content = "class"
 napoleon_google_docstring, napoleon_numpy_docstring = True, False
 
+smartquotes = False  # it makes a dash of the two hyphens of a flag
+
 html_theme = "furo"
 html_title = "lowlevel_simclr"
 html_static_path = ["_static"]

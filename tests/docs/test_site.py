@@ -20,6 +20,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     written = {path.stem for path in tmp_path.glob("*.html")}
     assert {page.stem for page in pages.PAGES if page.parent.name == "docs"} <= written
+    assert "An --out below a file" in (tmp_path / "errors.html").read_text(encoding="utf-8")
     api = (tmp_path / "api.html").read_text(encoding="utf-8")
     assert "Return type" not in api  # what stands before a colon in Returns: is no type
     assert "<math" in (tmp_path / "loss.html").read_text(encoding="utf-8")
