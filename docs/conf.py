@@ -76,9 +76,17 @@ def _read_property(self: Any) -> tuple[str, list[str]]:
     return "", self.__class__(lines, self._config).lines()
 
 
+def _mark_long_code(app: Sphinx, doctree: nodes.document, name: str) -> None:
+    """Give code in a sentence that is longer than a line the class that wraps it. A flag stays whole."""
+    for node in doctree.findall(nodes.literal):
+        if len(node.astext()) > 60:
+            node["classes"].append("long")
+
+
 def setup(app: Sphinx) -> None:
     """Tell Sphinx how to write formulas and how to read docstrings."""
     GoogleDocstring._consume_returns_section = _read_returns
     GoogleDocstring._consume_inline_attribute = _read_property
     app.connect("autodoc-process-docstring", _keep_bars)
+    app.connect("doctree-resolved", _mark_long_code)
     app.add_html_math_renderer("mathml", (_write_inline, None), (_write_block, None))

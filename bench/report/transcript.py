@@ -24,6 +24,9 @@ BLOCK = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 
+# The command of this checkout, whatever is installed.
+PROGRAM = 'lowlevel-simclr() { python -m lowlevel_simclr "$@"; }\n'
+
 
 def run_block(language: str, text: str, folder: Path) -> str:
     """Run one block in a folder, and return what it printed.
@@ -34,7 +37,7 @@ def run_block(language: str, text: str, folder: Path) -> str:
     path = [str(markers.ROOT), os.environ.get("PYTHONPATH", "")]
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path)), "PATH": programs}
-    command = ["bash", "-ec", text] if language == "sh" else [sys.executable, "-c", text]
+    command = ["bash", "-ec", PROGRAM + text] if language == "sh" else [sys.executable, "-c", text]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"a block of {language} failed:\n{text}\n{done.stderr[-2000:]}")

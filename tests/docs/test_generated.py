@@ -54,6 +54,12 @@ def test_a_page_gets_what_its_blocks_print(tmp_path: Path) -> None:
     assert "<!-- output -->\n<!-- /output -->\n\n```python" in page.read_text()
 
 
+def test_a_block_runs_the_program_of_this_checkout(tmp_path: Path) -> None:
+    """Also where another version, or none, is installed."""
+    said = transcript.run_block("sh", "type lowlevel-simclr | head -1; lowlevel-simclr --help | head -1", tmp_path)
+    assert said.splitlines()[0].endswith("is a function") and "usage: lowlevel-simclr" in said
+
+
 def test_a_block_that_fails_leaves_the_page(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("```sh\necho why >&2; false\n```\n\n<!-- output -->\nold\n<!-- /output -->\n")
