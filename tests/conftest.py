@@ -1,14 +1,15 @@
-"""Before any test: the package is imported ahead of TensorFlow, as its programs do it.
+"""Settings for all tests.
 
-TensorFlow reads once whether to use oneDNN. A test that holds this process against one of ours would otherwise, on
-processors without AVX-512 VNNI, hold two ways to compute float32 views against one another.
+The package is imported before TensorFlow, as its programs do, because TensorFlow reads only once whether to use oneDNN.
+Otherwise, on processors without AVX-512 VNNI, a test that compares this process with one of our programs would compare
+two ways to compute float32 views.
 
-On a GPU the stock forms are what they are on a CPU: their factors are not rounded to TF32's 11 bits.
+On a GPU, TF32 is off. So the stock forms compute there as on a CPU, without rounding their factors to 11 bits.
 
-And no test fails by wall time, which hypothesis would look at where it is not told otherwise.
+hypothesis has no deadline, so no test fails because the machine is slow.
 
-After each test Keras makes float32 layers again: a test that trains leaves the precision of its run, which is
-bfloat16 on processors made for it.
+After each test the precision is float32 again. A test that trains leaves the precision of its run behind, which is
+bfloat16 on processors that compute it fast.
 """
 
 from collections.abc import Iterator
@@ -29,6 +30,6 @@ tf.config.experimental.enable_tensor_float_32_execution(False)
 
 @pytest.fixture(autouse=True)
 def float32_afterwards() -> Iterator[None]:
-    """What a test left of its run's precision is gone."""
+    """Restore float32, because a test may have left the precision of its run."""
     yield
     precision.set_precision("float32")

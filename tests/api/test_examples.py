@@ -1,4 +1,4 @@
-"""The example in the docstring of every public function and class runs and gives what it says."""
+"""The example in the docstring of every public function and class runs and prints what the docstring shows."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from lowlevel_simclr.model import encoder
 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 FUNCTIONS = [name for name in ls.PUBLIC if not name.endswith("Error") and name not in ("Stopped", "NonFiniteLoss")]
-WITHOUT = {"ViewRecipe"}  # a record of settings, shown in the example of make_views
+WITHOUT = {"ViewRecipe"}  # the example of make_views shows a record of settings
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with the run that examples open, runs/shapes."""
+    """Return a folder that has the run the examples open, runs/shapes."""
     place = tmp_path_factory.mktemp("examples")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(encoder.BASIC, "resnet20", encoder.Basic((1, 1, 1), 16, projects=False))  # a third of the layers

@@ -1,4 +1,4 @@
-"""What `import lowlevel_simclr` costs and shows, and that programs answer --help without TensorFlow."""
+"""The cost of `import lowlevel_simclr`, the names that it shows, and --help of the programs without TensorFlow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lowlevel_simclr.train` and what it returns: on arrays, in threads, resumed, refused; the process stays as it was."""
+"""`lowlevel_simclr.train` and its result: on arrays, in threads, resumed, refused. It changes no global state."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ print(len(history.history["loss"]), model.predict(images, verbose=0).shape, ls.e
 
 @pytest.fixture(autouse=True)
 def small_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """One block a stage, sixty shapes to train on, and a folder of its own to work in."""
+    """Use one block a stage and sixty shapes to train on, and work in a temporary folder."""
     monkeypatch.setitem(encoder.BASIC, "resnet20", encoder.Basic((1, 1, 1), 8, projects=False))
     monkeypatch.setattr("lowlevel_simclr.data.catalog.SHAPES_TRAIN", 60)
     monkeypatch.setattr("lowlevel_simclr.data.catalog.SHAPES_TEST", 40)
@@ -57,12 +57,12 @@ def small_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No evaluation and no pictures, which take most of a tiny run's time."""
+    """Skip the evaluation and the pictures, which take most of the time of a tiny run."""
     monkeypatch.setattr(Session, "finish", lambda of_run: of_run.train())
 
 
 def test_a_short_script_trains_on_arrays_and_uses_the_encoder_in_keras(tmp_path: Path) -> None:
-    """Its Dropout draws without a seed, which op determinism would refuse if training had left it on."""
+    """The Dropout draws without a seed. TensorFlow would refuse that if training had left op determinism on."""
     assert len(SCRIPT.strip().splitlines()) <= 12
     said = output_of(SCRIPT.replace("OUT", repr(str(tmp_path / "run"))))
     assert said.splitlines()[-1] == "2 (40, 2) (40, 64)"
@@ -258,7 +258,7 @@ def test_the_process_is_left_as_it_was(policy: str, monkeypatch: pytest.MonkeyPa
 def test_a_notebook_gets_its_own_bar() -> None:
     from tqdm import auto
 
-    assert session.tqdm is auto.tqdm  # a widget in a notebook, and text elsewhere
+    assert session.tqdm is auto.tqdm  # a widget in a notebook, text everywhere else
 
 
 def test_determinism_of_the_caller_stays(monkeypatch: pytest.MonkeyPatch) -> None:

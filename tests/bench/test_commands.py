@@ -1,4 +1,4 @@
-"""Every bench that a page, a program or the Makefile names as a module exists."""
+"""Every bench module that a page, a program or the Makefile names exists."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ ROOT = Path(__file__).parents[2]
 MODULE = re.compile(r"\bbench(?:\.[a-z_]+)+")
 NAMING = [ROOT / "Makefile", *ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("bench/*.md")]
 NAMING += [path for folder in ("bench", "lowlevel_simclr") for path in ROOT.glob(f"{folder}/**/*.py")]
-RECORDS = {"CHANGELOG.md"}  # names of older versions stay as they were
+RECORDS = {"CHANGELOG.md"}  # describes older versions, with the names of their time
 
 
 def find_missing(text: str) -> list[str]:
-    """Return the modules of bench that a text names and that do not exist."""
+    """Return the bench modules that a text names but that do not exist."""
     return sorted(name for name in set(MODULE.findall(text)) if not exists(name))
 
 
 def exists(name: str) -> bool:
-    """Return whether a module of this name can be found. Only its packages are imported."""
+    """Return whether a module of this name exists. This imports the packages around it, but not the module."""
     try:
         return importlib.util.find_spec(name) is not None
     except ModuleNotFoundError:

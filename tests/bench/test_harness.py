@@ -1,4 +1,4 @@
-"""The harness times only alternatives that agree."""
+"""The harness refuses to time alternatives that disagree."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_one_without_memory_is_a_row_that_says_so() -> None:
 
 
 def test_calls_that_go_on_from_the_one_before_are_compared_after_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of one that takes long, be it to compile, fewer calls are made before it is timed."""
+    """A slow alternative is warmed up less often, but the harness compares answers of equally many calls."""
     monkeypatch.setattr(harness, "LONG_CALL", 0.05)
 
     def counting(first_takes: float) -> Callable[[], list[np.ndarray]]:

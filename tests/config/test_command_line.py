@@ -1,4 +1,4 @@
-"""The command line: every setting is a flag, a preset may start it, and a mistake ends in one sentence."""
+"""The command line: every setting is a flag, a preset may set the defaults, and a mistake ends in one sentence."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.every_setting import OTHER, SETTINGS
 
 
 def parse_refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
-    """The sentence that ends `parse`; it must be all that is printed, with exit code 2."""
+    """Return the sentence with which `parse` ends. It must print nothing else and exit with code 2."""
     with pytest.raises(SystemExit) as ended:
         parse_run(argv)
     assert ended.value.code == 2
@@ -22,7 +22,7 @@ def parse_refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
 
 
 def make_flags(name: str) -> list[str]:
-    """The setting's value of OTHER as it is typed."""
+    """Return the setting's value in OTHER as flags."""
     value, flag = OTHER[name], "--" + name.replace("_", "-")
     if isinstance(value, bool):
         return [flag if value else f"--no-{flag[2:]}"]
@@ -34,7 +34,7 @@ def make_flags(name: str) -> list[str]:
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_setting_is_a_flag_and_reaches_its_own_field_alone(name):
-    # A mean without a standard deviation is refused, so these two come together.
+    # The program refuses a mean without a standard deviation, so these two come together.
     changed = {"input_mean", "input_std"} if name in ("input_mean", "input_std") else {name}
     config, _ = parse_run(["--preset", "shapes", *(word for each in sorted(changed) for word in make_flags(each))])
     wanted = replace(load_preset("shapes"), **{each: OTHER[each] for each in changed})
@@ -48,7 +48,7 @@ def test_every_setting_is_explained_with_its_default(capsys):
     assert ended.value.code == 0 and "SUPPRESS" not in text and "Trains an encoder." in text
     for name in SETTINGS:
         assert f"--{name.replace('_', '-')}" in text
-    assert text.count("(default: ") == len(SETTINGS) + 2  # and those of --preset and --out
+    assert text.count("(default: ") == len(SETTINGS) + 2  # and the flags --preset and --out
     assert "share of the image that the crop covers (default: 0.3 1)" in text
     for make in PRESETS.values():
         assert make.__doc__.splitlines()[0] in text
@@ -61,7 +61,7 @@ def test_help_shows_the_defaults_of_the_preset_that_is_asked_for(capsys):
     assert "crop covers (default: 0.08 1)" in " ".join(capsys.readouterr().out.split())
 
 
-# What a preset and a data set bring
+# Defaults from a preset and from a data set
 
 
 def test_nothing_given_is_the_embedded_preset():
@@ -95,7 +95,7 @@ def test_epochs_that_are_asked_for_are_not_overruled_by_the_steps_of_a_preset(mo
     assert parse_run(["--preset", "short", "--epochs", "9", "--steps", "8"])[0] == replace(short, epochs=9, steps=8)
 
 
-# Options that are no settings
+# Options that are not settings
 
 
 def test_what_belongs_to_the_call_is_no_setting(tmp_path):

@@ -1,4 +1,4 @@
-"""The type and the rule of every setting, read off the dataclasses."""
+"""The type and the rule of every setting, read from the dataclasses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""config -> text -> config, and which settings make a run this run."""
+"""A configuration survives the way to text and back, and some of its settings identify the run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOT_IDENTITY |= {"knn_every"}
 @pytest.mark.parametrize("config", [Config(), load_preset("shapes"), replace(Config(), preset="other", **OTHER)])
 def test_json_gives_back_the_same_config(config):
     again = from_dict(json.loads(json.dumps(to_dict(config))))
-    assert again == config and repr(again) == repr(config)  # repr tells 1 from 1.0 and a list from a tuple
+    assert again == config and repr(again) == repr(config)  # repr distinguishes 1 from 1.0 and a list from a tuple
 
 
 def test_an_absent_setting_takes_its_default():

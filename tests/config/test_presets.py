@@ -1,4 +1,4 @@
-"""The presets: each pins what its docstring says, builds, and takes a step."""
+"""The presets: each has the values that its docstring gives, builds, and takes a step."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lowlevel_simclr.training.plan import make_plan
 from tests.support.labelled_images import draw_cifar_images
 
 SMALL = {"image_size": 16, "batch_size": 4, "steps": 1, "warmup_epochs": 0.0, "xla": "off", "precision": "float32"}
-SLOW = pytest.mark.slow  # ResNets take half a minute to trace; their layers and heads are tested alone beside this
+SLOW = pytest.mark.slow  # ResNets take half a minute to trace; other tests cover their layers and heads
 
 
 # Every preset
@@ -74,7 +74,7 @@ def test_jitter_is_clipped_at_zero_and_refused_beyond_every_hue():
             scale_jitter(strength)
 
 
-# What the sources say
+# Values in the sources
 
 
 def test_the_cifar_preset_has_the_recipe_of_the_paper_for_cifar():
@@ -107,7 +107,7 @@ def test_a_published_recipe_is_pinned(
     chosen = presets.load_preset(name)
     scaling, size = chosen.optimizer.learning_rate_scaling, chosen.train.batch_size
     found = schedule.scale_learning_rate(chosen.optimizer.learning_rate, size, scaling)
-    assert found == pytest.approx(rate)  # what the optimizer gets
+    assert found == pytest.approx(rate)  # the values that the optimizer receives
     assert (chosen.model.encoder, chosen.model.stem, chosen.data.train_on) == (encoder, "cifar", "train")
     assert (chosen.model.projection_widths, chosen.model.projection_batch_norm) == (widths, batch_norm)
     assert (chosen.optimizer.optimizer, chosen.optimizer.weight_decay) == (optimizer, decay)
@@ -176,7 +176,7 @@ def test_imagenet_weights_bring_their_preprocessing_unless_another_is_given() ->
     stock_input = tf.keras.applications.resnet50.preprocess_input
     pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 3, 3)).astype(np.float32)
     ours = (pixels / 255 - np.float32(model.input_mean)) / np.float32(model.input_std)
-    np.testing.assert_allclose(ours[..., ::-1], stock_input(pixels.copy()), atol=1e-4)  # BGR there
+    np.testing.assert_allclose(ours[..., ::-1], stock_input(pixels.copy()), atol=1e-4)  # the notes' images are BGR
     given = command_line.parse_run([*flags, "--input-mean", "0", "0", "0", "--input-std", "1", "1", "1"])[0].model
     assert (given.input_mean, given.input_std) == ((0.0,) * 3, (1.0,) * 3)
     assert command_line.parse_run(flags[:-2])[0].model.input_mean is None

@@ -1,4 +1,4 @@
-"""--config and the names that other programs give to our settings."""
+"""--config, and the names that other programs use for our settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lowlevel_simclr.config.presets import PRESETS, load_preset
 from lowlevel_simclr.config.settings import ConfigError
 from lowlevel_simclr.config.starting_point import read_config_file, to_settings
 
-RUN = ("out", "jitter-strength")  # flags that are no fields
+RUN = ("out", "jitter-strength")  # flags that are not fields
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -1,4 +1,4 @@
-"""What a configuration may not be, whichever way it was made."""
+"""Invalid configurations are refused, however they were made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every implementation refuses the same arguments with the same sentence."""
+"""Every implementation refuses the same arguments with the same message."""
 
 from __future__ import annotations
 

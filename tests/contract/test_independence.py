@@ -1,8 +1,9 @@
-"""The reference shares no code with what it judges, except what defines the ops: the contract.
+"""The reference shares no code with the implementations that it judges, except the contract, which defines the ops.
 
-First by what the modules import. Then by planting: a mistake in what only the TensorFlow implementations share makes
-them differ from the reference. A mistake in what the reference shares too would make all of them wrong alike, so no
-comparison can notice it. For each of those names, a closed form that is written out here notices it.
+Some tests look at imports. Others plant mistakes. A mistake in code that only the TensorFlow implementations share
+makes them differ from the reference. A mistake in code that the reference shares too makes all of them wrong in the
+same way, so no comparison can notice it. For each name of that code, this file writes out a closed form that notices
+the mistake.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ JUDGED = ("ops", "stock", "data", "model", "runtime")
 IMPLEMENTATIONS = pytest.mark.parametrize("implementation", [ops, stock], ids=["native", "stock"])
 
 
-# What is imported
+# Imports
 
 
 def list_imports(path: Path) -> set[str]:
-    """The modules and names that a file imports, wherever in it, with dots: "numpy", "lowlevel_simclr.stock.philox"."""
+    """Return the modules and names that a file imports anywhere, such as "numpy" and "lowlevel_simclr.stock.philox"."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -49,7 +50,7 @@ def list_imports(path: Path) -> set[str]:
 
 
 def list_room(room: str) -> list[Path]:
-    """The files of a room of the package."""
+    """Return the files of a room of the package."""
     files = sorted((PACKAGE / room).rglob("*.py"))
     assert files, f"there is no room {room}"
     return files
@@ -64,9 +65,9 @@ def test_what_is_judged_does_not_import_the_reference(room: str) -> None:
 
 @pytest.mark.parametrize(("room", "rooms"), [("reference", ("contract", "reference")), ("contract", ("contract",))])
 def test_the_reference_imports_numpy_and_the_contract_alone(room: str, rooms: tuple[str, ...]) -> None:
-    """The contract may import nothing else either: what it imports, the reference shares.
+    """The contract is held to the same rule, because the reference shares whatever the contract imports.
 
-    `nt_xent_checks` is for both TensorFlow implementations, and the reference does not import it.
+    Only the TensorFlow implementations use `nt_xent_checks`. The reference does not import it.
     """
     for path in list_room(room):
         if path.stem == "nt_xent_checks":
@@ -78,7 +79,7 @@ def test_the_reference_imports_numpy_and_the_contract_alone(room: str, rooms: tu
             assert ours or top == "numpy" or top in sys.stdlib_module_names, f"{path} imports {name}"
 
 
-# What the TensorFlow implementations share
+# Code that the TensorFlow implementations share
 
 
 def plant(patch: pytest.MonkeyPatch, home: str, name: str, mistake: Any) -> list[str]:
@@ -92,14 +93,14 @@ def plant(patch: pytest.MonkeyPatch, home: str, name: str, mistake: Any) -> list
 
 
 def compare_central_crops(implementation: Any) -> None:
-    """No attempt fits an area beyond the image's, so every box is the central crop."""
+    """Compare views whose area is larger than the image. No attempt fits, so every box is the central crop."""
     recipe = replace(RECIPE, crop_area=(30.0, 40.0), crop_aspect=(0.25, 0.4))
     drawn = implementation.draw_view_params(0, 0, tf.range(5), recipe, 32, 33)
     assert_same(drawn, reference.draw_view_params(0, 0, np.arange(5), recipe, 32, 33))
 
 
 def compare_scaled_views(implementation: Any) -> None:
-    """Views of every kind, less the mean, over the standard deviation."""
+    """Compare views of every kind after subtracting the mean and dividing by the standard deviation."""
     images, params = images_of(24, 12, 15), all_orders(12, 15)
     views = implementation.make_views(images, tensors(params), 10, mean=MEAN, std=STD)
     expected = reference.make_views(images, params, 10, mean=MEAN, std=STD)
@@ -141,7 +142,7 @@ def test_a_mistake_in_what_tensorflow_shares_is_noticed_by_comparison(
 def test_words_drawn_wrongly_by_the_contract_are_noticed_by_comparison(
     monkeypatch: pytest.MonkeyPatch, implementation: Any
 ) -> None:
-    """The contract's `draw_words` and `to_uniform` serve the reference; the implementations have their own."""
+    """The reference uses the contract's `draw_words` and `to_uniform`; the implementations have their own."""
 
     def compare() -> None:
         drawn = implementation.draw_view_params(7, 3, tf.range(9), ALWAYS, 32, 40)
@@ -161,11 +162,11 @@ def test_words_drawn_wrongly_by_the_contract_are_noticed_by_comparison(
     compare()
 
 
-# What all implementations share by definition
+# Code that all implementations share, because it defines the ops
 
 
 def check_known_answers() -> None:
-    """Random123's answers."""
+    """Compare with the known answers of Random123."""
     for counter, key, answer in KNOWN:
         given = np.array(counter, np.uint32), np.array(key, np.uint32)
         assert tuple(philox.philox4x32(*given)) == answer
@@ -173,9 +174,9 @@ def check_known_answers() -> None:
 
 
 def check_words_of_a_view() -> None:
-    """The counter is (epoch, index, view, purpose), the key is the seed, low word first.
+    """The counter is (epoch, index, view, purpose). The key is the seed, low word first.
 
-    The flip of epoch 7, image 11, second view, seed 5 + 2^32 is decided by word 0 at purpose 16.
+    Word 0 at purpose 16 decides the flip of epoch 7, image 11, second view, seed 5 + 2^32.
     """
     counter, key = np.array([7, 11, 1, 16], np.uint32), np.array([5, 1], np.uint32)
     word = int(philox.philox4x32(counter, key)[0])
@@ -187,7 +188,7 @@ def check_words_of_a_view() -> None:
 
 
 def check_purposes() -> None:
-    """Ten attempts of the crop, then switches, factors, order and blur: no two share words."""
+    """Ten attempts of the crop, then switches, factors, order and blur, share no words."""
     purposes = [*philox.CROP, philox.SWITCHES, philox.FACTORS, philox.ORDER_AND_BLUR]
     assert purposes == [*range(10), 16, 17, 18]
     others = [philox.EPOCH_ORDER, philox.LAYER_SEED, philox.SHAPE_PLACE, philox.SHAPE_TONE, philox.SHAPE_NOISE]
@@ -195,12 +196,12 @@ def check_purposes() -> None:
 
 
 def check_uniform_numbers() -> None:
-    """The upper 24 bits of a word, as a fraction."""
+    """The upper 24 bits of a word become a fraction."""
     assert philox.to_uniform([0, 255, 256, 2**31, 2**32 - 1]).tolist() == [0, 0, 2.0**-24, 0.5, 1 - 2.0**-24]
 
 
 def check_orders() -> None:
-    """Permutation k in lexicographic order, k the word times 24 over 2^32."""
+    """Permutation k in lexicographic order, where k is the word times 24 / 2^32."""
     every = list(itertools.permutations(range(4)))
     words = philox.philox4x32(np.array([[3, image, 0, 18] for image in range(200)]), np.array([2, 0]))[:, 0]
     expected = [every[int(word) * 24 >> 32] for word in words]
@@ -211,7 +212,7 @@ def check_orders() -> None:
 
 
 def make_flat_view(implementation: Any, pixel: Any, dtype: str = "uint8", **given: Any) -> np.ndarray:
-    """One pixel of a view of an image that has the same pixel everywhere: (3,)."""
+    """Return one pixel (3,) of a view of an image that has the same pixel everywhere."""
     image = np.broadcast_to(np.array(pixel, dtype), (1, 4, 4, 3))
     views = implementation.make_views(image, params_of(2, box=[0, 0, 4, 4], **given), 4)
     return np.asarray(views)[0, 1, 2]
@@ -226,7 +227,7 @@ def check_grey() -> None:
 
 
 def check_full_scale() -> None:
-    """The largest integer is 1, half of it 1/2."""
+    """The largest integer becomes 1, and half of it becomes 1/2."""
     for dtype, largest in (("uint8", 255), ("uint16", 65535)):
         for implementation in (reference, stock, ops):
             found = make_flat_view(implementation, (largest, 0, largest // 5), dtype)
@@ -234,7 +235,7 @@ def check_full_scale() -> None:
 
 
 def check_numbers_of_operations() -> None:
-    """0 brightness, 1 contrast, 2 saturation, 3 hue, each by what it alone does, and by its place in the order."""
+    """Each of 0 brightness, 1 contrast, 2 saturation and 3 hue has its own effect, and the order of two matters."""
     image = np.zeros((1, 1, 2, 3))
     image[0, 0] = [[0.2, 0.2, 0.2], [0.8, 0.8, 0.8]]
 
@@ -243,26 +244,27 @@ def check_numbers_of_operations() -> None:
         return np.asarray(implementation.make_views(image, params, 2))[0, 0, :, 0]
 
     for implementation in (reference, stock, ops):
-        # Twice as bright and clipped is (0.4, 1), mean 0.7. The mean first is 0.5, twice as bright 1.
+        # Brightness 2, then clip: (0.4, 1) with mean 0.7. The mean before that is 0.5, and brightness makes it 1.
         both = {"brightness": 2.0, "contrast": 0.0}
         np.testing.assert_allclose(view(implementation, [0, 1, 2, 3], **both), 0.7, rtol=0, atol=1e-6)
         np.testing.assert_allclose(view(implementation, [1, 0, 2, 3], **both), 1.0, rtol=0, atol=1e-6)
         red = (200, 100, 100)
-        # Half as saturated: V = 200 stays, the others come half as near. A third of a turn takes red to green.
+        # Saturation 1/2 keeps V = 200 and halves the distance of the others from it. A third of a turn maps red to
+        # green.
         half = np.array([200, 150, 150]) / 255
         np.testing.assert_allclose(make_flat_view(implementation, red, saturation=0.5), half, rtol=0, atol=1e-6)
         turned = np.array([100, 200, 100]) / 255
         np.testing.assert_allclose(make_flat_view(implementation, red, hue=1 / 3), turned, rtol=0, atol=1e-6)
-        # Twice as bright and clipped, red is (1, 200/255, 200/255), and then loses half of its chroma. The other way
-        # round the clip comes last.
+        # Brightness 2 and clip give red (1, 200/255, 200/255), which then loses half of its chroma. In the other order
+        # the clip comes last.
         both = {"brightness": 2.0, "saturation": 0.5}
         clipped, last = [1, 455 / 510, 455 / 510], [1, 1, 1]
         found = make_flat_view(implementation, red, order=[0, 2, 1, 3], **both)
         np.testing.assert_allclose(found, clipped, rtol=0, atol=1e-6)
         found = make_flat_view(implementation, red, order=[2, 0, 1, 3], **both)
         np.testing.assert_allclose(found, last, rtol=0, atol=1e-6)
-        # A twelfth of a turn takes red half the way to yellow: (200, 150, 100). Two of these are clipped. The other way
-        # round, green ends half the way between 1 and 200/255.
+        # A twelfth of a turn moves red half the way to yellow: (200, 150, 100). Two of these are clipped. In the other
+        # order, green ends half way between 1 and 200/255.
         both = {"brightness": 2.0, "hue": 1 / 12}
         found = make_flat_view(implementation, red, order=[3, 0, 1, 2], **both)
         np.testing.assert_allclose(found, [1, 1, 200 / 255], rtol=0, atol=1e-6)
@@ -271,7 +273,7 @@ def check_numbers_of_operations() -> None:
 
 
 def check_refusals() -> None:
-    """One wrong argument for each check."""
+    """Pass one wrong argument to each check."""
     images, params = images_of(1, 8, 8), params_of(2, box=[0, 0, 8, 8])
     for implementation in (reference, stock):
         for text, call in (
@@ -285,7 +287,7 @@ def check_refusals() -> None:
 
 
 def find_refusal(call: Callable[[], Any]) -> str:
-    """The sentence of the ValueError that a call raises; "" where it raises none, or another error."""
+    """Return the message of the ValueError that a call raises, or "" if it raises no ValueError."""
     try:
         call()
     except ValueError as error:
@@ -295,7 +297,7 @@ def find_refusal(call: Callable[[], Any]) -> str:
     return ""
 
 
-# Where a name lives, a mistake in it, and the closed form that notices it.
+# Where a name lives, a mistake in it, and the closed form that notices the mistake.
 DEFINED: dict[str, tuple[str, Any, Callable[[], None]]] = {
     "MULTIPLIERS": ("philox", philox.MULTIPLIERS[::-1], check_known_answers),
     "KEY_STEPS": ("philox", philox.KEY_STEPS[::-1], check_known_answers),
@@ -323,7 +325,7 @@ DEFINED: dict[str, tuple[str, Any, Callable[[], None]]] = {
     "check_params": ("checks", lambda *given: None, check_refusals),
     "check_scaling": ("checks", lambda *given: None, check_refusals),
 }
-TYPES = {"ViewParams", "Words"}  # what names things and computes nothing
+TYPES = {"ViewParams", "Words"}  # names that compute nothing
 
 
 @pytest.mark.parametrize("name", DEFINED)
@@ -339,7 +341,7 @@ def test_a_mistake_in_what_defines_the_ops_is_noticed_by_a_closed_form(
 
 
 def test_wrong_multipliers_would_not_show_between_numpy_and_stock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Why comparisons do not suffice for what is shared: both are wrong alike, and the native op has its own."""
+    """A comparison cannot find a mistake that NumPy and stock share. The native op has its own multipliers."""
 
     def compare(implementation: Any) -> None:
         drawn = implementation.draw_view_params(7, 3, tf.range(9), ALWAYS, 32, 40)

@@ -1,6 +1,6 @@
 """Philox4x32-10: known answers, TensorFlow's own generator as a second oracle, seeds, purposes, orders of an epoch.
 
-Every check of chance here has a fixed seed: it passes always or never. Its bound is what a right generator would break
+Every statistical test here has a fixed seed, so it passes always or never. A correct generator would exceed its bound
 with a probability below 1e-6.
 """
 
@@ -30,7 +30,7 @@ def test_agrees_with_the_generator_inside_tensorflow():
     for counter, key in zip(random_words(20, 4), random_words(20, 2, seed=1), strict=True):
         expected = tf.raw_ops.StatelessRandomUniformFullIntV2(
             shape=[4],
-            key=key.view(np.uint64),  # both are little-endian: the low word is the first
+            key=key.view(np.uint64),  # both are little-endian: the low word comes first
             counter=counter.view(np.uint64),
             alg=1,
             dtype=tf.uint32,
@@ -96,7 +96,7 @@ def test_uniform_numbers_of_neighbouring_images_are_uniform():
     for column in reference.to_uniform(words).T:
         seen = np.bincount((column * cells).astype(int), minlength=cells)
         chi_square = np.sum((seen - count / cells) ** 2) / (count / cells)
-        assert chi_square < 63.7  # 19 degrees of freedom, 1e-6
+        assert chi_square < 63.7  # 19 degrees of freedom, probability 1e-6
 
 
 # The order of an epoch

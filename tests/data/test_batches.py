@@ -1,4 +1,4 @@
-"""The batches of a step are the same whenever a run resumes, in memory and streamed."""
+"""The batches of a step do not depend on where a run resumes, in memory and streamed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lowlevel_simclr.data import batches, dataset
 
 
 def numbered(count: int) -> np.ndarray:
-    """Images (count, 2, 3, 1) whose pixels tell which image they are."""
+    """Return images (count, 2, 3, 1) whose pixels are the image's number."""
     return np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], (count, 2, 3, 1)).copy()
 
 
@@ -26,7 +26,7 @@ def stream(count: int, batch_size: int, first: int, last: int, seed: int = 5) ->
 
 
 def test_batches_follow_the_reference_order() -> None:
-    count, batch_size, seed = 23, 4, 5  # 5 whole batches an epoch, 3 images in none
+    count, batch_size, seed = 23, 4, 5  # 5 whole batches an epoch; 3 images are in no batch
     rows = stream(count, batch_size, 0, 12, seed)
     for step, (epoch, index, images) in enumerate(rows):
         assert epoch == step // 5
@@ -77,7 +77,7 @@ def test_shapes_and_types_are_static() -> None:
 
 
 def test_images_are_captured_and_not_embedded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a graph is given as an array becomes a constant of it, and a graph holds at most 2 GiB of them."""
+    """TensorFlow would embed an array argument in the graph as a constant, and a graph holds at most 2 GiB."""
     gather, gathered_from = tf.gather, []
 
     def spy(params: Any, indices: Any) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""A data set by its name."""
+"""Data sets are found by their names."""
 
 from __future__ import annotations
 

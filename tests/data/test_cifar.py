@@ -1,4 +1,4 @@
-"""CIFAR: a file of batches is data, never code. Missing files are downloaded and unpacked once, or named."""
+"""CIFAR: a file of batches is read as data, never as code. Missing files are downloaded and unpacked once."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ FILES = (*cifar.CIFAR10.train, cifar.CIFAR10.test)
 
 
 def batch(seed: int, count: int = 6) -> dict[bytes, Any]:
-    """What one file of batches holds."""
+    """Return the content of one file of batches."""
     random = np.random.default_rng(seed)
     labels = [int(label) for label in random.integers(0, 10, count)]
     return {b"data": random.integers(0, 256, (count, 3072), np.uint8), b"labels": labels}
 
 
 def python_2_bytes(content: dict[bytes, Any]) -> bytes:
-    """The bytes of the original distribution: Python 2's text, NumPy's old name, flags of a dtype as integers."""
+    """Return the bytes of the original files: Python 2's text, NumPy's old name, a dtype's flags as integers."""
 
     def text(value: bytes) -> bytes:
         return b"U" + bytes([len(value)]) + value if len(value) < 256 else b"T" + struct.pack("<i", len(value)) + value
@@ -69,7 +69,7 @@ def test_batches_are_read_as_they_were_written(tmp_path: Path, writer: str, inne
     images = catalog.load_dataset("cifar10", str(tmp_path))
     pixels = np.concatenate([batch(seed)[b"data"] for seed in range(5)])
     for channel, (row, column) in [(0, (0, 0)), (1, (0, 31)), (2, (31, 7))]:
-        stored = pixels[:, channel * 1024 + row * 32 + column]  # channel by channel, row by row
+        stored = pixels[:, channel * 1024 + row * 32 + column]  # channel by channel, and row by row
         np.testing.assert_array_equal(images.train.images[:, row, column, channel], stored)
     np.testing.assert_array_equal(images.test.labels, batch(5)[b"labels"])
     assert images.train.images.shape == (30, 32, 32, 3)
@@ -84,11 +84,11 @@ def test_the_names_of_the_classes_come_from_the_files(tmp_path: Path) -> None:
     assert catalog.load_dataset("cifar10", str(tmp_path)).classes == tuple(name.decode() for name in names)
 
 
-# A file of batches is data, never code
+# A file of batches is read as data, never as code
 
 
 class Runs:
-    """Pickles as a call."""
+    """An object whose pickle is a call."""
 
     def __init__(self, call: Callable[..., Any], *arguments: Any) -> None:
         self.call, self.arguments = call, arguments
@@ -141,7 +141,7 @@ def test_a_truncated_file_is_an_error_that_names_it(tmp_path: Path, kept: int, w
 
 
 def test_no_damage_ends_in_another_exception(tmp_path: Path) -> None:
-    """One byte changed anywhere in what describes the arrays: read, or refused as DataError; never a crash."""
+    """One byte of the arrays' description changes. The file is still read, or DataError is raised; it never crashes."""
     write_batches(tmp_path)
     path, random = tmp_path / "data_batch_1", np.random.default_rng(0)
     small = {b"data": np.zeros((1, 3072), np.uint8), b"labels": [1]}
@@ -190,7 +190,7 @@ def test_something_else_in_the_file_is_refused(tmp_path: Path) -> None:
         catalog.load_dataset("cifar10", str(tmp_path))
 
 
-# Files that are missing, and the real ones
+# Missing files, and the real files
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_the_real_images() -> None:
     for split, each in ((images.train, 5000), (images.test, 1000)):
         np.testing.assert_array_equal(np.bincount(split.labels), [each] * 10)
         assert split.images.shape == (10 * each, 32, 32, 3)
-        # Rows and columns in their place: neighbours in a photograph are alike, in scrambled bytes they are not.
+        # Neighbouring pixels of a photograph are alike, so this fails if rows and columns are scrambled.
         for axis in (1, 2):
             assert np.abs(np.diff(split.images[:500].astype(int), axis=axis)).mean() < 20
     assert images.classes == cifar.CIFAR10.classes
@@ -239,7 +239,7 @@ def test_cifar100_has_fine_labels_and_their_names(tmp_path: Path) -> None:
 
 
 def packed(names: tuple[str, ...] = FILES) -> bytes:
-    """An archive as it is published, with small batches."""
+    """Return an archive as it is published, with small batches."""
     stored = io.BytesIO()
     with tarfile.open(fileobj=stored, mode="w:gz") as archive:
         for seed, name in enumerate(names):
@@ -366,7 +366,7 @@ def test_whatever_a_damaged_archive_raises_is_a_sentence(
 
 
 def test_without_a_network_one_sentence_names_file_and_folder(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    nowhere = cifar.CIFAR10._replace(url="http://127.0.0.1:1/cifar-10-python.tar.gz")  # nothing listens there
+    nowhere = cifar.CIFAR10._replace(url="http://127.0.0.1:1/cifar-10-python.tar.gz")  # no server listens there
     with pytest.raises(dataset.DataError) as told:
         cifar.load(nowhere)
     sentence = f"Put cifar-10-python.tar.gz into {cache}, or give the folder that contains cifar-10-batches-py with "
@@ -374,7 +374,7 @@ def test_without_a_network_one_sentence_names_file_and_folder(cache: Path, monke
 
 
 def test_the_published_hashes_are_those_of_keras() -> None:
-    """As the loaders of the Keras that is installed have them."""
+    """The hashes are those in the loaders of the installed Keras."""
     import tensorflow as tf
 
     for archive in (cifar.CIFAR10, cifar.CIFAR100):

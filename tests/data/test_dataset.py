@@ -1,4 +1,4 @@
-"""What a data set is: the images that are held out, and whether it has labels to classify."""
+"""Data sets: which images they hold out, and whether they have labels to classify."""
 
 from __future__ import annotations
 

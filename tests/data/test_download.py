@@ -1,4 +1,4 @@
-"""Downloads from a server on this machine: whole files of the right hash, resumed where they were cut off."""
+"""Downloads from a server on this machine: whole files with the right hash, resumed after an interruption."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REMEDY = "Put the file into the folder."
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves CONTENT; `cuts` says after how many bytes each of the first answers breaks off."""
+    """A server of CONTENT. `cuts` says after how many bytes each of the first answers ends."""
 
     daemon_threads = True
 
@@ -44,7 +44,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     server: Server
 
     def log_message(self, *_: Any) -> None:
-        """Silent."""
+        """Print nothing."""
 
     def do_GET(self) -> None:
         server, wanted = self.server, self.headers["Range"]
@@ -140,7 +140,7 @@ def test_a_transfer_that_is_cut_off_goes_on_where_it_stopped(server: Server, tmp
 
 
 def test_what_came_is_kept_and_the_next_call_asks_for_the_rest(server: Server, tmp_path: Path) -> None:
-    server.cuts = [100_000, 0]  # then nothing more comes
+    server.cuts = [100_000, 0]  # the server sends nothing more
     with pytest.raises(DataError, match=f"Cannot download {server.url} .the transfer was cut off.. {REMEDY}"):
         fetch(server, tmp_path / "file")
     assert names(tmp_path) == ["file.part"] and (tmp_path / "file.part").stat().st_size == 100_000
@@ -163,7 +163,7 @@ def test_all_there_but_the_name_needs_no_byte(server: Server, tmp_path: Path) ->
 
 @pytest.mark.parametrize("before", [b"", b"of another file"])
 def test_another_hash_is_refused_and_the_file_removed(server: Server, tmp_path: Path, before: bytes) -> None:
-    """Also where only the beginning was wrong, which would stay wrong for ever."""
+    """The file is also removed if only its beginning was wrong, because resuming would keep that beginning for ever."""
     if before:
         (tmp_path / "file.part").write_bytes(before)
     else:

@@ -1,4 +1,4 @@
-"""Every kind of image file becomes the same few kinds of pixels, or a reason why not."""
+"""Every kind of image file is converted to a few pixel formats, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def stored(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
 
 
 def smooth(height: int, width: int) -> np.ndarray:
-    """A picture that scaling leaves alike: slow waves in each channel."""
+    """Return a picture of slow waves in each channel, which looks the same after scaling."""
     y, x = np.mgrid[:height, :width] / max(height, width)
     waves = [np.sin(7 * x + 3 * y), np.cos(5 * y - 2 * x), np.sin(6 * x * y + 1)]
     return np.round(127.5 + 120 * np.stack(waves, -1)).astype(np.uint8)
@@ -75,7 +75,7 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def test_16_bit_colours_keep_their_high_byte() -> None:
-    """Pillow writes no such file, so it is put together here."""
+    """The test builds the file itself, because Pillow cannot write this kind."""
     deep = RANDOM.integers(0, 65536, (16, 24, 3), np.uint16)
     lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in deep)
     header = struct.pack(">IIBBBBB", 24, 16, 16, 2, 0, 0, 0)
@@ -106,7 +106,7 @@ def test_a_palette_becomes_its_colours(transparent: Any) -> None:
     wanted = np.array([[10, 20, 30], [40, 50, 60], [70, 80, 90]], np.uint8)[GREY % 3]
     if transparent is not None:
         wanted[GREY % 3 == 0] = 255
-    seen = GREY % 3 != 2 if isinstance(transparent, bytes) else np.ones_like(GREY, bool)  # 2 is half transparent there
+    seen = GREY % 3 != 2 if isinstance(transparent, bytes) else np.ones_like(GREY, bool)  # entry 2 is half transparent
     np.testing.assert_array_equal(image_file.read_pixels(content, SHAPE)[seen], wanted[seen])
 
 
@@ -141,10 +141,10 @@ def test_a_damaged_note_of_the_camera_is_passed_over() -> None:
 def test_another_size_is_scaled_and_cut_evenly_in_the_coordinates_of_the_source(
     kind: str, size: tuple[int, int]
 ) -> None:
-    """Against the same cut, made on the whole source in floating point with Pillow: mode F, box, triangle filter.
+    """The result is compared with Pillow's cut of the whole source: mode F, with a box, triangle filter.
 
-    Scaled decoding is another low-pass filter than the triangle, so the picture is smooth, and a shift of the cut by
-    half a pixel of the result would show: waves of amplitude 120 and at most 7 radians over the longer side.
+    Scaled decoding filters in another way than the triangle does, so the picture is smooth. A shift of the cut by half
+    a pixel of the result would still show: the waves have amplitude 120 and at most 7 radians over the longer side.
     """
     source = smooth(*size)
     shape = Shape(24, 20, 3)
@@ -155,13 +155,13 @@ def test_another_size_is_scaled_and_cut_evenly_in_the_coordinates_of_the_source(
     box = ((size[1] - width) / 2, (size[0] - height) / 2, (size[1] + width) / 2, (size[0] + height) / 2)
     channels = [Image.fromarray(source[..., channel].astype(np.float32)) for channel in range(3)]
     wanted = np.stack([np.asarray(one.resize((20, 24), Image.Resampling.BILINEAR, box=box)) for one in channels], -1)
-    assert np.abs(made - wanted).max() < (2 if kind == "PNG" else 6)  # roundings; and JPEG's own loss
+    assert np.abs(made - wanted).max() < (2 if kind == "PNG" else 6)  # roundings, and the loss of JPEG itself
     step = np.abs(np.diff(wanted, axis=1)).mean()
-    assert np.abs(made - wanted).mean() < 0.2 * step  # a tenth of a pixel's shift and more would be seen
+    assert np.abs(made - wanted).mean() < 0.2 * step  # shows that the test would notice a shift of a tenth of a pixel
 
 
 def test_a_large_jpeg_is_decoded_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The decoder itself gives an eighth of 256 pixels for 32; for 33 it gives a quarter, never less than is needed."""
+    """For 32 pixels the decoder gives an eighth of 256. For 33 it gives a quarter, so never less than is needed."""
     content, decoded = stored(Image.fromarray(smooth(256, 256)), "JPEG"), []
     plain = image_file._convert_to_plain_mode
 
@@ -176,7 +176,7 @@ def test_a_large_jpeg_is_decoded_small(monkeypatch: pytest.MonkeyPatch) -> None:
     assert decoded == [(32, 32), (64, 64), (256, 256)]
 
 
-# What cannot be used
+# Unusable files
 
 
 KINDS = {"PNG": {}, "JPEG": {"quality": 95}, "WEBP": {"lossless": True}, "BMP": {}}
@@ -212,7 +212,7 @@ def test_an_image_of_a_few_pixels_is_refused() -> None:
 
 
 def test_damage_anywhere_gives_pixels_or_a_reason() -> None:
-    """One byte changed: nothing but UnreadableError may come out."""
+    """One byte changes. The file gives pixels, or UnreadableError is raised, and nothing else happens."""
     random, refused = np.random.default_rng(1), 0
     for kind in KINDS:
         content = stored(Image.fromarray(COLOURS), kind, **KINDS[kind])

@@ -1,4 +1,4 @@
-"""A folder of images: splits, classes, what is left out, one shape; in memory and streamed alike."""
+"""A folder of images: splits, classes, skipped files, one shape; the same in memory and streamed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def load(root: Path, seed: int = 0, **options: Any) -> dataset.DataSet:
 
 
 def numbers(images: Any) -> list[int]:
-    """Which pictures these are."""
+    """Return the numbers of these pictures."""
     return [int(number) for number in np.asarray(images)[:, 0, 0, 0]]
 
 
@@ -83,7 +83,7 @@ def test_hidden_files_and_other_endings_are_counted_and_links_followed_once(tmp_
     assert images.classes == ("a", "b")
 
 
-# What is left out
+# Skipped files
 
 
 def test_skipped_names_exactly_what_cannot_be_read_and_nothing_shifts(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_skipped_names_exactly_what_cannot_be_read_and_nothing_shifts(tmp_path: 
     for path in (wrong[4], "test/b/19.bmp"):
         (root / path).write_bytes(b"")
     (root / "train/c").mkdir()
-    (root / "train/c/text.jpg").write_text("not an image")  # a class without a sound image, too
+    (root / "train/c/text.jpg").write_text("not an image")  # also a class without any readable image
     (root / "train/c/readme.txt").write_text("counted only")
     (root / "train/d.png").symlink_to(root / "nowhere.png")
     images = load(root)
@@ -194,7 +194,7 @@ def test_images_of_a_few_pixels_are_left_out(tmp_path: Path) -> None:
 
 
 def mixed(root: Path) -> Path:
-    """Every kind of file, several sizes, one damaged."""
+    """Return a folder with every kind of file, several sizes, and one damaged file."""
     for number, ending in enumerate(["png", "jpg", "webp", "bmp"] * 8):
         write_pictures(root, f"{'ab'[number % 2]}/{number:02d}.{ending}", height=20 + number, width=50 - number)
     (root / "a/08.png").write_bytes(b"\x89PNG")
@@ -221,7 +221,7 @@ def test_streamed_pixels_are_those_in_memory(tmp_path: Path) -> None:
 def test_streamed_batches_are_those_in_memory_wherever_a_run_resumes(
     tmp_path: Path, first: int, own: list[int] | None
 ) -> None:
-    """The share of a replica too."""
+    """The share of one replica is tested as well."""
     root, share = mixed(tmp_path), None if own is None else np.array(own)
     both = [load(root, largest_side=24, memory_limit=limit).train.images for limit in (4, 0)]
     held, streamed = (list(batches.make_batches(images, 5, 3, first, 12, share)) for images in both)
@@ -239,7 +239,7 @@ def test_batches_are_decoded_ahead_and_by_several_threads(tmp_path: Path, monkey
 
     def waits(content: bytes, shape: image_file.Shape) -> np.ndarray:
         threads.add(threading.get_ident())
-        together.wait(timeout=20)  # passes only where two files are decoded at the same time
+        together.wait(timeout=20)  # the barrier passes only if two threads decode at the same time
         return read(content, shape)
 
     monkeypatch.setattr(os, "cpu_count", lambda: 2)

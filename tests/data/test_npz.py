@@ -1,4 +1,4 @@
-"""An npz file: arrays by their names, never a pickle, and one sentence for everything else."""
+"""An npz file: arrays are found by their names, pickles are refused, and every error is one sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded data set: deterministic, balanced, any part drawn by itself, and hard on raw pixels."""
+"""The embedded data set: deterministic, balanced, any part can be drawn alone, and hard to classify from raw pixels."""
 
 from __future__ import annotations
 
@@ -35,17 +35,18 @@ def test_a_shape_stays_inside_and_stands_out() -> None:
     assert np.array_equal(images[..., 0], images[..., 1]) and np.array_equal(images[..., 0], images[..., 2])
     border = np.concatenate([grey[:, 0], grey[:, -1], grey[:, :, 0], grey[:, :, -1]], axis=1)
     ground = np.median(border, axis=1)
-    # Tones differ by at least 0.4, noise is 0.06 either way: a pixel that far from the ground is of the shape.
+    # Shape and ground differ by at least 0.4, the noise is at most 0.06. So a pixel far from the ground is in the
+    # shape.
     of_shape = abs(grey - ground[:, None, None]) > 0.25
     share = of_shape.mean(axis=(1, 2))
     assert share.min() > 0.01 and share.max() < 0.5
     both = grey.mean(axis=(1, 2)) > 0.5
-    assert 0.4 < both.mean() < 0.6  # light on dark and dark on light
+    assert 0.4 < both.mean() < 0.6  # light shapes on dark ground, and dark shapes on light ground
 
 
 @pytest.mark.parametrize("kind", range(10), ids=shapes.CLASSES)
 def test_each_kind_has_its_own_area(kind: int) -> None:
-    """The area in units of the radius squared, against the plain formula: a shape drawn wrong has another."""
+    """The area, in units of the squared radius, matches the formula. A shape that is drawn wrong has another area."""
     expected = {
         "circle": np.pi * 0.85**2,
         "square": 1.5**2,
@@ -61,7 +62,7 @@ def test_each_kind_has_its_own_area(kind: int) -> None:
     name = shapes.CLASSES[kind]
     area = (shapes.DISTANCE[name](x, y) < 0).mean() * 2.2**2
     if name in expected:
-        # A pixel of this grid is 0.0011 wide: along an outline of length < 10 that is an area under 0.011.
+        # A pixel of this grid is 0.0011 wide. An outline shorter than 10 therefore changes the area by less than 0.011.
         assert area == pytest.approx(expected[name], abs=0.011)
     else:
         assert 0.5 < area < 1.8
@@ -77,7 +78,7 @@ def test_raw_pixels_say_little() -> None:
 
 
 def test_six_thousand_are_drawn_in_seconds() -> None:
-    """Under 2 s is the aim; processor time is asked, with room for a slow machine."""
+    """The target is under 2 s. The test measures processor time, and leaves room for a slow machine."""
     start = time.process_time()
     images, _ = shapes.draw_shapes(6000, seed=0)
     assert len(images) == 6000 and time.process_time() - start < 10

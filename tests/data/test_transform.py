@@ -1,4 +1,4 @@
-"""The test transform: every program that represents an image applies the same one, and says which."""
+"""The test transform: every program that represents an image applies the same one and records it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_the_transform_is_told_as_it_is(size: int, mean: tuple | None, std: tupl
 
 
 def apply_by_numpy(images: np.ndarray, size: int, scaling: PixelScaling) -> np.ndarray:
-    """Return what the encoder takes: the resize by Pillow, everything else by NumPy."""
+    """Return the encoder's input, resized by Pillow; NumPy does everything else."""
     height, width = images.shape[1:3]
     planes = [
         crop_by_pillow(image[..., c].astype(np.float32), (0, 0, height, width), size)
@@ -45,7 +45,7 @@ def apply_by_numpy(images: np.ndarray, size: int, scaling: PixelScaling) -> np.n
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (5, 11), (19, 14)])
 def test_evaluation_embedding_and_the_exported_encoder_give_one_h(tmp_path: Path, height: int, width: int) -> None:
-    """All three of them against one oracle: the transform by Pillow and NumPy, then the encoder."""
+    """All three are compared with one oracle: the transform by Pillow and NumPy, then the encoder."""
     scaling = PixelScaling((0.5, 0.4, 0.3), (0.2, 0.25, 0.5))
     f, g = encoder.build_encoder("resnet20", "cifar", 8, seed=5), projection.build_projection_head(64, (8,), seed=5)
     variables = {**keras.name_variables("encoder", f), **keras.name_variables("projection", g)}
@@ -58,7 +58,7 @@ def test_evaluation_embedding_and_the_exported_encoder_give_one_h(tmp_path: Path
     by_embed = embed_files.make_embedder(tmp_path, model, scaling, 3, "h")(images)
     by_file = export.add_preprocessing(f, scaling).predict(images, verbose=0)
     expected = f(apply_by_numpy(images, 8, scaling), training=False).numpy()
-    assert np.ptp(expected, axis=0).max() > 0.01 * np.abs(expected).max()  # h tells the images apart
+    assert np.ptp(expected, axis=0).max() > 0.01 * np.abs(expected).max()  # h differs between images
     for h in (by_evaluation, by_embed, by_file):
         np.testing.assert_allclose(h, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 

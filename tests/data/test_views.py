@@ -1,4 +1,4 @@
-"""Two views of every image, from its index and the epoch alone, by either implementation."""
+"""Both implementations make two views of every image, which depend only on the image, its index and the epoch."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def test_native_and_stock_views_of_a_run_agree():
         make_two_views(tf.constant(images), epoch, index, implementation=whose, **settings_of_run)
         for whose in (ops, stock)
     )
-    # Both within 20 ulp and their amplification, at most 1.8 * 2.6 * 2.6 * 2, of the reference.
+    # Both are within 20 ulp of the reference, amplified by at most 1.8 * 2.6 * 2.6 * 2.
     np.testing.assert_allclose(native, plain, rtol=0, atol=2 * 20 * ULP * 24.4 / min(STD))
 
 
 @pytest.mark.parametrize("implementation", [ops, stock], ids=["native", "stock"])
 def test_rows_i_and_n_plus_i_are_views_of_image_i(implementation: ModuleType) -> None:
-    """Images of one colour each, seen without jitter: a view has the colour of its image."""
+    """Each image has one colour and there is no jitter, so a view has the colour of its image."""
     colours = np.arange(6, dtype=np.uint8) * 40
     images = np.broadcast_to(colours[:, None, None, None], (6, 10, 12, 3))
     recipe = ViewRecipe(jitter_probability=0, grey_probability=0)

@@ -1,4 +1,4 @@
-"""What programs wrote into pages is what they would write today."""
+"""The generated parts of pages are what their programs would write today."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.report import markers, reference_pages, site_tables, step_page, trans
 
 
 def read_between(name: str) -> str:
-    """Return what stands between the markers of a name, on the page that has them."""
+    """Return the text between the markers of a name, on the page that has them."""
     text = markers.find_page(name, markers.list_pages()).read_text(encoding="utf-8")
     return text.partition(f"<!-- {name} -->\n")[2].partition(f"\n<!-- /{name} -->")[0]
 

@@ -1,4 +1,4 @@
-"""Links within the project lead somewhere, and every page of the site can be reached."""
+"""Links within the project work, and every page of the site can be reached."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SITE = [page for page in pages.PAGES if page.parent.name == "docs"]
 
 
 def make_anchor(heading: str) -> str:
-    """Return the anchor that GitHub and MyST give a heading."""
+    """Return the anchor that GitHub and MyST give to a heading."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
 
 
@@ -42,4 +42,4 @@ def test_every_page_is_in_the_contents() -> None:
 def test_a_page_has_one_title(page: Path) -> None:
     text = pages.FENCE.sub("", page.read_text(encoding="utf-8"))
     titles = re.findall(r"^# ", text, re.MULTILINE)
-    assert len(titles) == 1 or page.stem == "contributing"  # which includes CONTRIBUTING.md
+    assert len(titles) == 1 or page.stem == "contributing"  # because it includes CONTRIBUTING.md

@@ -1,4 +1,4 @@
-"""The first steps of a run are summarized, and the training ends once it has made them."""
+"""The first steps of a run are summarized, and the training stops after them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.report import tables
 
 
 def write_run(folder: Path, steps: int) -> Path:
-    """Write a run folder with so many steps. Step n has a loss of n."""
+    """Write a run folder with `count` steps. Step n has the loss n."""
     folder.mkdir()
     rows = [
         {"step": n, "loss": float(n), "top1": 0.25, "learning_rate": 1.0, "pairs_per_second": 8.0}
@@ -51,11 +51,11 @@ def test_a_training_that_ends_too_early_is_told(tmp_path: Path) -> None:
 def test_a_training_that_ends_between_two_looks_has_its_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = [[], [{"step": 1}, {"step": 2}]]
 
-    looked = tmp_path / "looked"  # the process waits for this file
+    looked = tmp_path / "looked"  # the process waits until this file exists
 
     def late(folder: Path) -> list[dict[str, int]]:
         looked.touch()
-        time.sleep(1.0)  # meanwhile the process has ended
+        time.sleep(1.0)  # the process has ended by now
         return looks.pop(0)
 
     monkeypatch.setattr(first_steps.results, "read_metrics", late)

@@ -1,4 +1,4 @@
-"""The peak memory of a run is the largest that any of its sessions recorded."""
+"""The peak memory of a run is the largest peak of its sessions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The launchers' bench with stand-ins for PyTorch's arrays and for the launchers: its problems, turns and arguments."""
+"""The bench of the launchers with stand-ins for PyTorch and for the launchers: its problems, turns and arguments."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.ops import bench_launchers as bench
 
 
 class Array:
-    """What the bench asks of a tensor on a GPU."""
+    """The part of a PyTorch tensor on a GPU that the bench uses."""
 
     def __init__(self, array: np.ndarray) -> None:
         self.array = array
@@ -44,7 +44,7 @@ class Event:
 
 
 def torch() -> Any:
-    """The functions of PyTorch that the bench calls, over NumPy."""
+    """Return the functions of PyTorch that the bench calls, implemented with NumPy."""
 
     def empty(shape: Any, dtype: Any = np.float32, device: str = "") -> Array:
         return Array(np.zeros(shape, dtype))
@@ -63,7 +63,7 @@ def torch() -> Any:
 
 
 class Launchers:
-    """Counts the calls of each launcher; `why` is what they say of a failure."""
+    """Stand-in launchers that count their calls. `why` is the failure that they report."""
 
     def __init__(self, why: bytes | None = None) -> None:
         self.calls: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""What ptxas reports becomes rows and a table."""
+"""The report of ptxas becomes rows and a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of the page about GPUs hold what the stored results say."""
+"""The tables of the page about GPUs show the stored results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A table goes between the markers of its name."""
+"""A table is written between the markers of its name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of the step holds the numbers of its results."""
+"""The page about the step shows the numbers of its results."""
 
 from __future__ import annotations
 

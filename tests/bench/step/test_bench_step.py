@@ -1,4 +1,4 @@
-"""The bench of the step runs, and its processes share the turns of the whole job and the encoder."""
+"""The bench of the step runs. Its processes share the turns of the whole job and the encoder."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_turns_of_the_pair_are_shared_out_among_processes_and_put_together(
     started: list[list[str]] = []
 
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        """The child's work in this process, with a line of a library before its answer."""
+        """Do the child's work in this process. A library prints a line before the answer."""
         started.append(command[3:])
         print("a warning")
         assert bench_step.main(command[3:]) == 0

@@ -1,4 +1,4 @@
-"""The bench of sizes runs, and a process without memory becomes a row."""
+"""The bench of sizes runs. A process that runs out of memory becomes a row."""
 
 from __future__ import annotations
 

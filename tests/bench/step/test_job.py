@@ -1,4 +1,4 @@
-"""What is chosen about a job reaches a process of its own as flags, and the configuration as values."""
+"""The choices about a job reach another process as flags, and the configuration as values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scaling model's bytes are those that replicas count, and it says where it stops scaling."""
+"""The scaling model predicts the bytes that replicas count, and says up to how many devices a step scales."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Benches of ways run, and give the medians over their processes."""
+"""Benches of several ways run, and give the medians over their processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forms take turns in changing order."""
+"""Forms take turns in an order that changes."""
 
 from __future__ import annotations
 
