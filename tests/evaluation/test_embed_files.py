@@ -1,4 +1,4 @@
-"""Which files are embedded, the shape they are read in, and what is written of them."""
+"""Embedding files: which files are read, in what shape, and what is written about them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.progress_lines import print_every_line
 def test_files_come_in_the_order_given_and_those_of_a_folder_by_name(tmp_path: Path) -> None:
     write_pictures(tmp_path, "z.png", *make_names("b", 3), "b/a/deep.PNG")
     (tmp_path / "b" / "notes.txt").write_text("no image, by its name")
-    (tmp_path / "odd.txt").write_bytes((tmp_path / "z.png").read_bytes())  # named outright, so it is taken
+    (tmp_path / "odd.txt").write_bytes((tmp_path / "z.png").read_bytes())  # named by the user
     found = embed_files.find_images([tmp_path / "z.png", tmp_path / "b", tmp_path / "odd.txt"])
     names = ["z.png", "b/00.png", "b/01.png", "b/02.png", "b/a/deep.PNG", "odd.txt"]
     assert [path.relative_to(tmp_path).as_posix() for path in found] == names
@@ -48,7 +48,7 @@ def test_a_run_tells_the_shape_of_its_images_or_is_refused(
 def test_files_go_through_in_batches_and_each_row_is_of_its_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The embedding is the first pixel, which tells the number of the picture."""
+    """The embedding is the first pixel, which is the number of the picture."""
     monkeypatch.setattr(embed_files, "BATCH_SIZE", 2)
     root = write_pictures(tmp_path, *make_names("a", 6))
     (root / "a/02.png").write_bytes(b"")

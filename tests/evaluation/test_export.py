@@ -1,4 +1,4 @@
-"""encoder.keras gives the evaluation's h where this package cannot be imported."""
+"""encoder.keras gives the same h as the evaluation, where this package cannot be imported."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lowlevel_simclr.run import atomic, checkpoint
 from lowlevel_simclr.runtime import keras
 from lowlevel_simclr.runtime.precision import set_precision
 
-# What a person with TensorFlow alone does; the package cannot be imported there, nor found by accident.
+# The program of a user who has only TensorFlow. It makes sure that this package cannot be imported.
 ALONE = """
 import sys
 sys.modules["lowlevel_simclr"] = None
@@ -32,7 +32,7 @@ np.save(sys.argv[4], model(images.astype(np.float32)).numpy())
 
 
 def trained(size: int, channels: int = 3, precision: str = "float32") -> tf.keras.Model:
-    """resnet20 whose moving statistics are not those of the start."""
+    """Return a resnet20 whose moving statistics are no longer the initial ones."""
     set_precision(precision)
     f = encoder.build_encoder("resnet20", "cifar", size, channels)
     random = np.random.default_rng(0)
@@ -45,7 +45,7 @@ def images(size: int, channels: int = 3) -> np.ndarray:
 
 
 def alone(folder: Path, file: Path, given: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """h of uint8 images and of the same as float, in a process that has TensorFlow only."""
+    """Return h of uint8 images and h of the same images as float, from a process that has only TensorFlow."""
     np.save(folder / "images.npy", given)
     paths = [file, folder / "images.npy", folder / "predicted.npy", folder / "called.npy"]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -56,7 +56,7 @@ def alone(folder: Path, file: Path, given: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def assert_same_h(found: np.ndarray, expected: np.ndarray) -> None:
-    """To 1e-5 of the largest number in each row."""
+    """Assert agreement to 1e-5 of the largest number in each row."""
     assert found.dtype == np.float32 and found.shape == expected.shape
     assert np.all(np.abs(found - expected) <= 1e-5 * np.abs(expected).max(axis=1, keepdims=True))
     assert expected.std() > 0

@@ -1,4 +1,4 @@
-"""Fine-tuning and the probe on views see the images that they may see, and change nothing else."""
+"""Fine-tuning and the probe on views use only the images that they may use, and change nothing else."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUICK = Recipe(steps=40, batch_size=16, optimizer="sgd", learning_rate=0.5)
 
 
 def plain_views(seed: int) -> Views:
-    """Twice the image as it is."""
+    """Make two copies of each image instead of two random views."""
 
     def views(epoch: tf.Tensor, index: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
         x = tf.cast(images, tf.float32) / 255
@@ -31,7 +31,7 @@ def plain_views(seed: int) -> Views:
 
 
 def fine_tuned(images: dataset.DataSet, fraction: float, recipe: Recipe = QUICK) -> float:
-    """The accuracy of seed 0."""
+    """Return the accuracy of seed 0."""
     trials = [Trial(0, fraction)]
     return next(
         accuracy for _, accuracy in fine_tune.fine_tune(build_small_encoder(), images, trials, plain_views, recipe)
@@ -71,7 +71,7 @@ def test_a_fraction_that_is_none_is_refused(fraction: float) -> None:
 
 
 def longer(times: float) -> tf.keras.Model:
-    """The small encoder with h so many times as long."""
+    """Return the small encoder with h multiplied by `times`."""
     f = build_small_encoder()
     return tf.keras.Model(f.inputs, tf.keras.layers.Rescaling(times)(f.outputs[0]))
 
@@ -83,7 +83,7 @@ def test_h_is_brought_to_a_length_and_keeps_its_shape() -> None:
     brought = (h - centre) / scale
     assert np.ptp(scale) == 0
     np.testing.assert_allclose(np.sqrt(np.mean(np.sum(brought**2, axis=1))), 10.0, rtol=1e-5)
-    np.testing.assert_allclose(brought.mean(axis=0), 0, atol=1e-4)  # of sums of 1e2 in float32
+    np.testing.assert_allclose(brought.mean(axis=0), 0, atol=1e-4)  # the sums reach 1e2 in float32
 
 
 def test_h_that_is_the_same_of_every_image_is_left_as_long_as_it_is() -> None:
@@ -93,13 +93,13 @@ def test_h_that_is_the_same_of_every_image_is_left_as_long_as_it_is() -> None:
 
 def test_fine_tuning_is_the_same_whatever_the_length_of_h() -> None:
     images, recipe = make_striped_data_set(), QUICK._replace(learning_rate=0.025, h_length=10.0)
-    lengths = (1.0, 1024.0)  # a power of two rounds nothing
+    lengths = (1.0, 1024.0)  # multiplying by a power of two rounds nothing
     short, long = (
         [accuracy for _, accuracy in fine_tune.fine_tune(longer(length), images, [Trial(0)], plain_views, recipe)]
         for length in lengths
     )
     assert short == long and short[0] > 0.9
-    assert fine_tune.FINE_TUNING.h_length  # evaluate's recipe does this
+    assert fine_tune.FINE_TUNING.h_length  # evaluate uses this recipe
 
 
 def test_fine_tuning_learns_moves_the_encoder_meanwhile_and_gives_it_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +132,7 @@ def test_a_trial_sees_the_images_of_its_labels_and_all_of_them_as_they_are() -> 
 def test_labels_beyond_the_share_are_not_seen() -> None:
     images = make_striped_data_set()
     rows = fine_tune.select_labelled_rows(images.train.labels, 0.2, seed=0)
-    other = (images.train.labels + 1) % 3  # of the same class sizes, so that the same rows are drawn of each
+    other = (images.train.labels + 1) % 3  # the classes keep their sizes, so the same rows are drawn from each
     unseen = np.setdiff1d(np.arange(60), rows)
     pixels = images.train.images.copy()
     pixels[unseen] = 0
@@ -164,7 +164,7 @@ def test_a_learning_rate_that_is_too_high_is_told() -> None:
 
 
 def test_the_probe_on_plain_views_comes_near_the_least_loss_there_is() -> None:
-    """The problem is convex: scikit-learn's optimum without a penalty is a bound that nothing passes."""
+    """The problem is convex, so no probe can get below the loss of scikit-learn's optimum without a penalty."""
     images, encoder = make_striped_data_set(train=300), build_small_encoder()
     noise = np.random.default_rng(0)
     labels = np.where(noise.random(300) < 0.3, noise.integers(0, 3, 300), images.train.labels)
@@ -180,7 +180,7 @@ def test_the_probe_on_plain_views_comes_near_the_least_loss_there_is() -> None:
     ours = tf.nn.softmax(teacher.classifier.compute_logits(h)).numpy()
     loss, least = (-np.log(chances[np.arange(300), labels]).mean() for chances in (ours, best))
     assert least - 1e-4 < loss < 1.02 * least
-    assert least < 0.9 * np.log(3)  # there is something to learn
+    assert least < 0.9 * np.log(3)  # so there is something to learn
 
 
 def test_the_probe_on_views_leaves_the_encoder_and_tells_each_seed() -> None:

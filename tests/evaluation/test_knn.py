@@ -1,4 +1,4 @@
-"""k-NN by cosine similarity: the vote, the sample that training looks at, and the neighbours of a picture."""
+"""k-NN by cosine similarity: the vote, the sample for k-NN during training, and the neighbours in a picture."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_knn_agrees_with_scikit_learn(monkeypatch: pytest.MonkeyPatch, at_once: 
             count, weights=lambda distance: np.exp((1 - distance) / 0.07), metric="cosine", algorithm="brute"
         ).fit(train_h.astype(np.float64), train_labels)
         assert found[str(count)] == pytest.approx(oracle.score(test_h.astype(np.float64), test_labels), abs=1e-12)
-    assert len(set(found.values())) > 1  # the four are not one number by chance
+    assert len(set(found.values())) > 1  # so the four accuracies are not equal by chance
 
 
 def test_near_rows_outvote_a_majority() -> None:
@@ -54,7 +54,7 @@ def test_all_rows_vote_where_k_is_larger() -> None:
     assert found["200"] == found["50"]
 
 
-# While training
+# During training
 
 
 def test_a_sample_is_a_part_of_both_splits_drawn_by_the_seed() -> None:

@@ -1,4 +1,4 @@
-"""Every picture shows what it was given, is small, and needs no display."""
+"""Every picture shows its data, is small, and needs no display."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def some_images(count: int, size: int = 32, channels: int = 3, seed: int = 0) ->
 
 
 def read(path: Path) -> np.ndarray:
-    """The pixels of a PNG, (height, width, 3)."""
+    """Return the pixels (height, width, 3) of a PNG."""
     with Image.open(path) as image:
         assert image.format == "PNG"
         return np.asarray(image.convert("RGB"))
@@ -37,9 +37,10 @@ def rgb(colour: str) -> np.ndarray:
 
 
 def place_of(picture: np.ndarray, tile: np.ndarray) -> tuple[int, int] | None:
-    """Row and column of the corner where a tile (h, w, 3) of noise stands in the picture, or None.
+    """Return row and column of the corner where a noise tile (h, w, 3) appears in the picture, or None.
 
-    Half of its pixels have to be right: a renderer may round a corner to the next pixel, and no other tile comes near.
+    Half of the tile's pixels must match, because a renderer may round a corner to the next pixel. No other tile comes
+    near that.
     """
     height, width = tile.shape[:2]
     corners = np.argwhere((picture[: 1 - height, : 1 - width] == tile[0, 0]).all(axis=-1))
@@ -51,7 +52,7 @@ def place_of(picture: np.ndarray, tile: np.ndarray) -> tuple[int, int] | None:
 
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that are saved, whole."""
+    """Return the figures that the test saves, uncut."""
     seen: list[Figure] = []
     save = plots._save_figure
 
@@ -77,7 +78,7 @@ def test_views_show_every_pixel_of_every_image(tmp_path: Path) -> None:
 
 
 def test_views_stand_below_their_original(tmp_path: Path) -> None:
-    """Plain colours, one for each image and none of them grey as words are: a column is an image, a row is a view."""
+    """Each image has one colour, and none is grey like the text. A column shows an image, and each row one view."""
     originals, first, second = (np.full((2, 8, 8, 3), (red, 0, 90), np.uint8) for red in (40, 80, 120))
     originals[1, ..., 0] = 45
     plots.plot_views(tmp_path / "views.png", originals, first / 255, second / 255)
@@ -130,8 +131,8 @@ def test_neighbours_are_framed_right_or_wrong(tmp_path: Path, figures: list[Figu
             corner = place_of(picture, doubled(found[number, place]))
             assert corner is not None
             colour = rgb(plots.RIGHT if labels[number, place] == number else plots.WRONG)
-            np.testing.assert_array_equal(picture[corner[0] - 2, corner[1] + 32], colour)  # within the frame above
-            np.testing.assert_array_equal(picture[corner[0] + 32, corner[1] - 2], colour)  # and beside it
+            np.testing.assert_array_equal(picture[corner[0] - 2, corner[1] + 32], colour)  # inside the frame above
+            np.testing.assert_array_equal(picture[corner[0] + 32, corner[1] - 2], colour)  # and outside it
     words = [text.get_text() for text in figures[0].axes[0].texts]
     assert (words.count("class a"), words.count("class b")) == (1, 1)
     assert [sum(word.startswith(mark) for word in words) for mark in "\u2713\u2717"] == [8, 2]
@@ -209,7 +210,7 @@ def clouds(count: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndar
 
 
 def points(figure: Figure) -> list[list[np.ndarray]]:
-    """For each panel the points of each class."""
+    """Return for each panel the points of each class."""
     return [
         [np.asarray(part.get_offsets()) for part in axes.collections if isinstance(part, PathCollection)]
         for axes in figure.axes
@@ -224,7 +225,7 @@ def test_an_embedding_shows_all_images_twice_by_class(tmp_path: Path, figures: l
     assert ["untrained" in axes.get_title(loc="left") for axes in figures[0].axes] == [True, False]
     trained = points(figures[0])[1]
     centres = np.array([part.mean(axis=0) for part in trained])
-    for number, part in enumerate(trained):  # classes that lie apart in h lie apart in the map
+    for number, part in enumerate(trained):  # classes that are separated in h are separated in the map
         nearest = np.linalg.norm(part[:, None] - centres, axis=-1).argmin(axis=1)
         assert (nearest == number).mean() > 0.9
 
@@ -257,7 +258,7 @@ def test_few_or_collapsed_rows_are_drawn(tmp_path: Path, figures: list[Figure], 
         tmp_path / "e.png", {"a": np.ones((count, 8)), "b": np.zeros((count, 8))}, np.zeros(count), CLASSES[:1], seed=0
     )
     for panel in points(figures[0]):
-        np.testing.assert_allclose(panel[0], 0, atol=1e-6)  # one spot: what a collapsed encoder shows
+        np.testing.assert_allclose(panel[0], 0, atol=1e-6)  # one spot, as a collapsed encoder shows
 
 
 # Without a display, and on a full disk

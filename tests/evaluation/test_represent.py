@@ -1,4 +1,4 @@
-"""The representation h is the encoder in inference mode after the test transform, and the encoder stands still."""
+"""The representation h: the encoder runs in inference mode after the test transform, and does not change."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_scaling_is_that_of_the_views() -> None:
 
 
 def shrunk_or_grown(plane: np.ndarray) -> np.ndarray:
-    """One channel at 8 x 8, by Pillow."""
+    """Return one channel, scaled by Pillow to 8 x 8."""
     return np.asarray(Image.fromarray(plane.astype(np.float32)).resize((8, 8), Image.Resampling.BILINEAR))
 
 
@@ -54,7 +54,7 @@ def test_another_size_is_resized_as_pillow_does(size: int) -> None:
 
 
 class Diverged:
-    """An encoder whose h is no number."""
+    """An encoder whose h is NaN."""
 
     input_shape = (None, 8, 8, 3)
 
@@ -91,7 +91,7 @@ def test_both_splits_are_represented_and_weights_stand_still() -> None:
 
 
 class Restless:
-    """An encoder that learns from what it is shown."""
+    """An encoder that changes with every image that it sees."""
 
     input_shape = (None, 8, 8, 3)
 

@@ -1,4 +1,4 @@
-"""evaluation.json of a frozen encoder and its baselines, and the table that shows it."""
+"""evaluation.json of a frozen encoder and its baselines, and the table of its numbers."""
 
 from __future__ import annotations
 

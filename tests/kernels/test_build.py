@@ -1,4 +1,4 @@
-"""The built library: what it needs, what it exports, and how setup.py fails."""
+"""The built library: what it needs and exports, and how setup.py fails."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_setup_fails_with_a_sentence(missing: str, tmp_path: Path) -> None:
         "--build-temp",
         str(tmp_path),
     ]
-    if missing == "tensorflow":  # an interpreter that sees setuptools but no TensorFlow
+    if missing == "tensorflow":  # an interpreter that finds setuptools but not TensorFlow
         hide = "import sys, runpy; sys.modules['tensorflow'] = None; sys.argv = sys.argv[1:]; "
         program[1:2] = ["-c", hide + "runpy.run_path('setup.py', run_name='__main__')", "setup.py"]
         pytest.importorskip("setuptools")
@@ -90,7 +90,7 @@ def test_the_wheel_serves_every_python_and_brings_the_library(tmp_path: Path) ->
     assert {"lowlevel_simclr/_native.so", "lowlevel_simclr/_native.json", "lowlevel_simclr/check.py"} <= set(names)
 
 
-BETWEEN = "2.18.1"  # a TensorFlow between the two that CI runs
+BETWEEN = "2.18.1"  # a version of TensorFlow between the two that CI tests
 
 
 @pytest.mark.slow

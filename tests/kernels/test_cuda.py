@@ -1,8 +1,7 @@
 """The CUDA kernels without a GPU: their own source run thread by thread on the CPU, and the built library's launchers.
 
 The emulation (kernels/cuda/cuda_on_host.h) runs every index, mask, schedule and barrier of the kernels. It cannot show
-what only the hardware does: its speed, and the rounding of its tensor cores. On a GPU, `make test-kernels-gpu` runs the
-same checks.
+the hardware's speed and the rounding of its tensor cores. On a GPU, `make test-kernels-gpu` runs the same checks.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ needs_no_driver = pytest.mark.skipif(
 )
 needs_gpu = pytest.mark.skipif(not tf.config.list_physical_devices("GPU"), reason="TensorFlow sees no GPU")
 
-# One of each path; the rest of small_cases() under -m slow.
+# One case for each path. The rest of small_cases() runs under -m slow.
 QUICK = (
     losses.Case(37, 20, "bfloat16"),
     losses.Case(37, 20, "float16", 0.005),
@@ -63,7 +62,7 @@ def declared(library: ctypes.CDLL) -> ctypes.CDLL:
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """The launchers compiled for the host."""
+    """Return the launchers, compiled for the host."""
     if shutil.which("g++") is None:
         pytest.skip("g++ is not installed: it compiles the kernels for the host")
     return declared(device_arrays.emulated(tmp_path_factory.mktemp("emulated")))
@@ -127,13 +126,13 @@ def test_a_variable_of_rank_1_needs_no_sums(library: ctypes.CDLL) -> None:
 
 
 def test_the_sums_of_an_update_are_few(library: ctypes.CDLL) -> None:
-    """A pair for each block of the emulation's four at most, and none for nothing."""
+    """Each block writes a pair of sums, and the emulation has at most four blocks. An empty variable has no sums."""
     sums = library.lowlevel_simclr_lars_update_cuda_partial_sums
     assert [sums(count) for count in (0, 1, updates.PIECE, updates.PIECE + 1, 10**9)] == [0, 2, 2, 4, 8]
 
 
 def outcome(library: ctypes.CDLL) -> list[bytes]:
-    """Bits of a small loss, of some views and of an update."""
+    """Return the bits of a small loss, of some views and of an update."""
     case, picture = losses.Case(33, 20, "bfloat16"), views.Case(2, 20, 20, size=25)
     found = losses.run(library, MEMORY, case, losses.projections(case))
     seen = views.make_views(library, MEMORY, picture, views.images_of(picture), views.params_of(picture))
@@ -195,9 +194,9 @@ def test_the_workspace_is_linear_in_the_batch(library: ctypes.CDLL) -> None:
 
     for dim in (64, 128, 512):
         z = 2 * 65536 * dim * 2
-        assert bytes_of(65536, dim) < 4 * z  # x in z's type, sums in float: 3 times, and vectors
+        assert bytes_of(65536, dim) < 4 * z  # x as large as z, sums twice that; some vectors
         assert bytes_of(131072, dim) < 2.1 * bytes_of(65536, dim)
-        assert bytes_of(8, dim) < 2 * 1024 * 64 * dim * 4  # at most 512 blocks of 64 rows of sums, and some
+        assert bytes_of(8, dim) < 2 * 1024 * 64 * dim * 4  # at most 512 blocks of 64 rows, and vectors
 
 
 # ---- The built library
@@ -233,7 +232,7 @@ def test_the_built_launchers_refuse_shapes_too() -> None:
 
 @needs_cuda
 def test_no_cuda_symbol_is_left_to_tensorflow() -> None:
-    """TensorFlow exports stand-ins for cudart's functions, of another version: they would fail on a GPU only."""
+    """TensorFlow exports stand-ins for functions of another version of cudart. They would fail only on a GPU."""
     if shutil.which("objdump") is None:
         pytest.skip("objdump (binutils) is not installed")
     table = subprocess.run(["objdump", "-T", str(_library.PATH)], check=True, capture_output=True, text=True).stdout
@@ -270,7 +269,7 @@ def test_a_module_for_two_platforms_takes_the_platform_first() -> None:
 
 @pytest.fixture()
 def visible_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What tracing sees where there is a GPU."""
+    """Pretend that there is a GPU, as tracing sees it."""
     monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind=None: ["a GPU"])
 
 
@@ -291,7 +290,7 @@ def test_where_a_gpu_is_visible_graphs_take_the_custom_call(visible_gpu: None) -
 
     found = traced(on_the_host, z)
     assert "LowlevelSimclr>NtXent" in found and "XlaCallModule" not in found
-    with tf.device("/CPU:0"):  # around the function's tracing, with an unknown batch, as lowlevel_simclr.check has it
+    with tf.device("/CPU:0"):  # around the tracing, with an unknown batch, as in lowlevel_simclr.check
         found = traced(lambda z: ops.nt_xent(z, 0.1), tf.TensorSpec([None, 4], tf.float32))
     assert "LowlevelSimclr>NtXent" in found and "XlaCallModule" not in found
 
@@ -365,7 +364,7 @@ def test_tensorflow_updates_on_the_gpu(jit: bool) -> None:
 @needs_gpu
 @pytest.mark.parametrize("jit", [False, True])
 def test_tensorflow_updates_all_variables_on_the_gpu_at_once(jit: bool) -> None:
-    """To the bits of each alone, the arguments left as they are."""
+    """The bits are those of updating each variable alone, and the arguments do not change."""
     cases = [updates.Case(shape) for shape in ((67, 71), (70,), (), (3, 3, 64, 128))]
     given, choices = [updates.numbers(case) for case in cases], updates.choices_of(cases[0])
     update = tf.function(lambda *arrays: ops.lars_update_all(*arrays, **choices), jit_compile=jit)

@@ -1,6 +1,6 @@
-"""What the native NT-Xent promises beyond its numbers: determinism, threads, routes, refusals.
+"""The guarantees of the native NT-Xent beyond its numbers: determinism, threads, routes, refusals.
 
-Its numbers are tested in test_nt_xent.py, with every other implementation, and by random shapes here.
+tests/ops/test_nt_xent.py tests its numbers, together with every other implementation. Random shapes follow here.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ used = time.process_time()
 time.sleep(1.0)
 print(time.process_time() - used)
 """
-    # One spinning thread would use 1.0 s of processor time in that second.
+    # A single thread that spins would use 1.0 s of processor time in that second.
     assert float(output_of(IMPORTED + program, LOWLEVEL_SIMCLR_THREADS="2")) < 0.5
 
 
@@ -137,7 +137,7 @@ def test_a_plain_function_inside_a_compiled_one_takes_the_xla_route() -> None:
 
 @needs_xla
 def test_keras_trains_with_jit_compile() -> None:
-    """In a process of its own: Keras leaves jit_compile off where op determinism is on, as in runs of other tests."""
+    """Runs in another process, because other tests turn op determinism on, and Keras then leaves jit_compile off."""
     program = """
 import numpy as np, tensorflow as tf
 dense = tf.keras.layers.Dense(8)
@@ -189,7 +189,7 @@ def test_there_is_no_second_derivative(jit: bool) -> None:
 
 
 def test_the_gradient_op_checks_its_inputs() -> None:
-    with tf.device("/CPU:0"):  # on a GPU nobody can read them in time
+    with tf.device("/CPU:0"):  # on a GPU the shape function cannot read them in time
         z = rows(4, 3)
         state = ops.nt_xent_rows_forward(z, 0, 4, 0.1)[1]
         with pytest.raises(tf.errors.InvalidArgumentError, match="cotangent has shape .7.*8 rows"):

@@ -1,6 +1,6 @@
-"""Every native op with other numbers of threads and on lower instruction sets, each in a process of its own.
+"""Every native op with other numbers of threads and on lower instruction sets, each in another process.
 
-Both are read once, when the library is loaded. A process imports TensorFlow for seconds, so one serves every op.
+Both are read once, when the library is loaded. Importing TensorFlow takes seconds, so one process tests every op.
 """
 
 from __future__ import annotations
@@ -37,5 +37,5 @@ def test_the_lower_instruction_sets_pass_the_check(instruction_set: str) -> None
         pytest.skip(f"{instruction_set} is what every other test runs here")
     used, findings, kinds, wrong = output_of(CHECK, LOWLEVEL_SIMCLR_ISA=instruction_set).split(maxsplit=3)
     assert wrong == "[]" and int(findings) > 100
-    assert int(kinds) == 3  # of the loss, the views and the update
+    assert int(kinds) == 3  # digests of the loss, the views and the update
     assert used in (instruction_set, "baseline")  # a processor without AVX2 runs the baseline

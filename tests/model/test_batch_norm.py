@@ -1,4 +1,4 @@
-"""The fused BatchNorm is Keras's own in output, gradients and moving statistics."""
+"""The fused BatchNorm has the outputs, gradients and moving statistics of Keras's own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EPS = float(np.finfo(np.float32).eps)
 
 
 def batch_norm_in_float64(x: Any, gamma: Any, beta: Any, epsilon: float, cotangent: Any) -> dict[str, np.ndarray]:
-    """Ioffe and Szegedy 2015, section 3: y, and the gradients of sum(cotangent y)."""
+    """Return y and the gradients of sum(cotangent y) by Ioffe and Szegedy 2015, section 3."""
     x, axes = x.astype(np.float64), (0, 1, 2)
     root = 1 / np.sqrt(x.var(axes) + epsilon)
     unit = (x - x.mean(axes)) * root
@@ -41,7 +41,10 @@ def batch_norm_of(layer: Any, x: np.ndarray, gamma: Any, beta: Any, cotangent: n
 
 
 def batch() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """x (2, 3, 3, 5) off centre, gamma and beta (5,), a cotangent: 18 values a channel, so that Bessel's counts."""
+    """Return x (2, 3, 3, 5) off centre, gamma (5,), beta (5,) and a cotangent.
+
+    A channel has only 18 values, so Bessel's correction shows.
+    """
     rng = np.random.default_rng(5)
     x = (2 + 1.5 * rng.normal(size=(2, 3, 3, 5))).astype(np.float32)
     gamma, beta = rng.uniform(0.5, 2, 5).astype(np.float32), rng.normal(size=5).astype(np.float32)
@@ -70,7 +73,7 @@ def test_moving_statistics_in_training() -> None:
         batch_norm_of(each, x, gamma, beta, cotangent)
     terms, rounding = x.size // x.shape[-1], 32 * EPS * np.abs(x).max() ** 2
     assert np.abs(layer.moving_mean.numpy() - stock.moving_mean.numpy()).max() <= rounding
-    # Keras 2's own layer has Bessel's correction from the kernel; that of Keras 3 has none.
+    # Keras 2's layer gets Bessel's correction from its kernel. Keras 3's layer has no such correction.
     bessel = terms / (terms - 1) if keras.find_keras_generation() == 3 else 1.0
     variance = (stock.moving_variance.numpy() - 0.9) * bessel + 0.9
     assert np.abs(layer.moving_variance.numpy() - variance).max() <= rounding

@@ -1,4 +1,4 @@
-"""The convolution that is a matrix product on small maps: against TensorFlow's own, values and gradients."""
+"""The convolution that is a matrix product on small maps has the values and gradients of TensorFlow's own."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_it_is_tensorflows_convolution(
     side: tuple[int, int], size: tuple[int, int], stride: int, padding: str, seed: int
 ) -> None:
     if padding == "valid" and (size[0] > side[0] or size[1] > side[1]):
-        return  # no output at all
+        return  # there is no output
     precision.set_precision("float64")
     rng = np.random.default_rng(seed)
     layer = Convolution(FILTERS, size, stride, padding=padding, use_bias=False)
@@ -53,7 +53,7 @@ def test_it_is_tensorflows_convolution(
     dy = tf.constant(rng.normal(size=shape))
     found = value_and_gradients(layer, x, kernel, dy)
     right = value_and_gradients(lambda x: tf.nn.conv2d(x, kernel, stride, padding.upper()), x, kernel, dy)
-    # Each number is a sum of at most this many products, in another order; none of those is above 16 x 16 here.
+    # Each number sums at most this many products, in another order. No product is above 16 x 16 here.
     terms = max(size[0] * size[1] * max(CHANNELS, FILTERS), ROWS * side[0] * side[1])
     for ours, theirs in zip(found, right):
         assert ours.shape == theirs.shape
@@ -66,10 +66,10 @@ def test_a_map_is_whole_where_no_output_misses_a_pixel_that_another_meets(
 ) -> None:
     if padding == "valid" and size > length:
         return
-    # Which output meets which pixel, by convolving each pixel alone with a kernel that numbers its taps.
+    # Find which output uses which pixel: convolve each pixel alone with a kernel that numbers its taps.
     line = tf.reshape(tf.eye(length, dtype=tf.float64), [length, length, 1])
     taps = tf.reshape(tf.range(1, size + 1, dtype=tf.float64), [size, 1, 1])
-    met = tf.nn.conv1d(line, taps, stride, padding.upper()).numpy()[:, :, 0].astype(int)  # pixel, output: tap + 1 or 0
+    met = tf.nn.conv1d(line, taps, stride, padding.upper()).numpy()[:, :, 0].astype(int)  # tap + 1, or 0
     seen = {pixel: tuple(row - 1) for pixel, row in enumerate(met) if row.any()}
     whole = all(min(taps) >= 0 for taps in seen.values())
     assert fills_whole_map(length, size, stride, padding) == (seen if whole else None)
@@ -100,7 +100,7 @@ def test_bias_and_activation_are_keras_own() -> None:
     stock = tf.keras.layers.Conv2D(FILTERS, 3, padding="same", activation="relu", bias_initializer="ones")
     ours(x), stock(x)
     stock.set_weights(ours.get_weights())
-    np.testing.assert_allclose(ours(x), stock(x), rtol=1e-5, atol=1e-6)  # two products a sum, and a bias of 1
+    np.testing.assert_allclose(ours(x), stock(x), rtol=1e-5, atol=1e-6)  # a sum of two products, and a bias of 1
 
 
 def test_half_precision_computes_in_half_and_keeps_float32() -> None:
@@ -114,6 +114,6 @@ def test_half_precision_computes_in_half_and_keeps_float32() -> None:
 def test_resnet50_at_32_pixels_convolves_no_map_that_is_whole() -> None:
     model = encoder.build_encoder("resnet50", "imagenet", 32)
     found = operations(lambda x: model(x, training=True), (2, 32, 32, 3))
-    # By hand from Keras's ResNet-50: the six 3x3 of stage 4 (2x2 pixels), and of stage 5 (1x1) the three 3x3, the two
-    # strided 1x1 and the five 1x1 behind them.
+    # Counted by hand in Keras's ResNet-50: six 3x3 of stage 4 (2x2 pixels), and of stage 5 (1x1 pixel) three 3x3, two
+    # strided 1x1 and the five 1x1 that follow them.
     assert (found.count("MatMul"), found.count("Conv2D")) == (16, 37)

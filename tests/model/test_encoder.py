@@ -16,9 +16,9 @@ from lowlevel_simclr.runtime import keras
 from lowlevel_simclr.runtime.precision import set_precision
 
 EPS = float(np.finfo(np.float32).eps)
-# Name, stem -> dimension of h, pixels a side of the last feature map for views of 32, trainable parameters.
-# The last by hand from the tables of He et al. 2016; ResNet-18, -34 and -50 with the ImageNet stem have the counts that
-# torchvision gives, less its classifiers.
+# Name, stem -> dimension of h, pixels along a side of the last feature map for views of 32, trainable parameters. The
+# parameters are counted by hand from the tables of He et al. 2016. ResNet-18, -34 and -50 with the ImageNet stem have
+# torchvision's counts less those of its classifiers.
 ENCODERS = {
     ("resnet20", "cifar"): (64, 8, 269_072),
     ("resnet20", "imagenet"): (64, 2, 270_992),
@@ -100,20 +100,20 @@ def compat_name(variable: Any) -> str:
 
 def test_random_weights_are_a_function_of_the_seed() -> None:
     first = encoder.build_encoder("resnet20", "cifar", 16, seed=3).get_weights()
-    tf.keras.layers.Dense(3).build((None, 4))  # what is built in between must not matter
+    tf.keras.layers.Dense(3).build((None, 4))  # layers that are built in between must not matter
     again = encoder.build_encoder("resnet20", "cifar", 16, seed=3).get_weights()
     other = encoder.build_encoder("resnet20", "cifar", 16, seed=4).get_weights()
     assert all(np.array_equal(one, two) for one, two in zip(first, again, strict=True))
     kernels = [(one, two) for one, two in zip(first, other, strict=True) if one.ndim > 1]
     assert not any(np.array_equal(one, two) for one, two in kernels)
     same_shape = [one for one, _ in kernels if one.shape == (3, 3, 16, 16)]
-    assert len({one.tobytes() for one in same_shape}) == len(same_shape) == 6  # layers of one shape differ
+    assert len({one.tobytes() for one in same_shape}) == len(same_shape) == 6  # two layers of the same shape differ
 
 
 def test_weights_come_back_from_a_file(tmp_path: Path) -> None:
     file = str(tmp_path / "f.weights.h5")
     saved = encoder.build_encoder("resnet20", "cifar", 16, seed=3)
-    stock_layers.build_stock_twin(saved).save_weights(file)  # what a person with plain Keras has
+    stock_layers.build_stock_twin(saved).save_weights(file)  # a user's plain Keras
     loaded = encoder.build_encoder("resnet20", "cifar", 16, weights=file, seed=4)
     assert all(np.array_equal(one, two) for one, two in zip(saved.get_weights(), loaded.get_weights(), strict=True))
     with pytest.raises(ValueError, match="do not fit resnet20"):

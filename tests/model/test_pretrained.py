@@ -1,4 +1,4 @@
-"""Weights from ImageNet and from files of Keras: red, green, blue in, no biases, a failed download explained."""
+"""Weights from ImageNet and from Keras files: images are RGB, biases are dropped, a failed download is explained."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_a_download_that_fails_names_the_file_and_its_place(monkeypatch: pytest.
 
     def offline(**options: Any) -> tf.keras.Model:
         if options.get("weights") == "imagenet":
-            raise Exception("URL fetch failure")  # the class that Keras raises
+            raise Exception("URL fetch failure")  # the error that Keras raises
         return stock(**options)
 
     monkeypatch.setattr(tf.keras.applications, "ResNet50", offline)
@@ -34,7 +34,7 @@ def test_a_download_that_fails_names_the_file_and_its_place(monkeypatch: pytest.
 
 
 def build_kerass_resnet50() -> tf.keras.Model:
-    """Keras's own, with biases and moving statistics that are not those of its first day."""
+    """Return Keras's ResNet-50 with biases and moving statistics that are not the initial ones."""
     model = tf.keras.applications.ResNet50(include_top=False, weights=None, input_shape=(None, None, 3), pooling="avg")
     rng = np.random.default_rng(1)
     for layer in model.layers:
@@ -47,7 +47,7 @@ def build_kerass_resnet50() -> tf.keras.Model:
 
 
 def test_imagenet_weights_take_red_green_blue(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keras's own model on its caffe input, blue first, and ours on the same colours, red first: one h."""
+    """Keras's model gets blue first, as its caffe mode does, and ours red first. Both give the same h."""
     theirs = build_kerass_resnet50()
     monkeypatch.setattr(encoder, "load_imagenet", lambda: theirs)
     ours = encoder.build_encoder("resnet50", "imagenet", 32, weights="imagenet")
@@ -64,7 +64,7 @@ def views(size: int, count: int = 2, seed: int = 0) -> np.ndarray:
 
 
 def test_a_file_of_kerass_resnet50_is_taken_without_its_biases(tmp_path: Path) -> None:
-    """One h from the moving statistics, which have taken up the biases, and one h in training, which forgets them."""
+    """h is the same in inference, where moving statistics contain the biases, and in training, where they cancel."""
     file, theirs = str(tmp_path / "keras.weights.h5"), build_kerass_resnet50()
     theirs.save_weights(file)
     ours = encoder.build_encoder("resnet50", "imagenet", 32, weights=file)

@@ -1,4 +1,4 @@
-"""The twin of an encoder in layers of Keras's own gives the same h."""
+"""The twin of an encoder in Keras's own layers gives the same h."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ def test_its_twin_in_stock_layers_gives_the_same_h() -> None:
     assert not any(isinstance(layer, Convolution) for layer in twin.layers)
     x = np.random.default_rng(0).random((2, 32, 32, 3))
     h = model(x, training=False).numpy()
-    # The twin computes in float32: a rounding of each of twenty layers' sums, of a hundred or so.
+    # The twin computes in float32. Each of twenty layers rounds sums of about a hundred terms.
     np.testing.assert_allclose(twin(x.astype(np.float32), training=False), h, rtol=0, atol=1e-4 * np.abs(h).max())

@@ -1,4 +1,4 @@
-"""The native parameters of views, in every mode, against the reference."""
+"""The native parameters of views agree with the reference in every mode."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_parameters_are_those_of_the_reference(mode, recipe):
 
 @pytest.mark.slow
 def test_boxes_are_those_of_the_reference_in_millions():
-    """Another exponential function could round a box differently at a tie only: none is met in four million draws."""
+    """Another exponential function could round a box differently only at a tie. Four million draws meet no tie."""
     for epoch in range(20):
         index = np.arange(100_000)
         for height, width in ((32, 32), (375, 500)):

@@ -1,4 +1,4 @@
-"""LARS, native and stock, against the float64 reference; the native one also against itself: bits, memory, refusals."""
+"""LARS, native and stock, agrees with the float64 reference. The native op also: bits, memory, refusals."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from tests.support.closeness import assert_close
 from tests.support.op_modes import needs_xla
 
 CHOICES = {"learning_rate": 0.05, "momentum": 0.9, "weight_decay": 0.02, "trust_coefficient": 0.01}
-# Ranks 0 to 4; lengths on either side of a vector, of a piece of 32,768 and of what goes past the caches, 131,072;
-# nothing at all.
+# Ranks 0 to 4. Lengths around a vector, around a piece of 32,768 and around 131,072, from which the kernel stores past
+# the caches. Empty variables.
 SHAPES = [(), (1,), (7,), (64,), (1, 1), (5, 7), (3, 3, 2, 4), (181, 181), (256, 257), (512, 256), (419, 421), (2, 0)]
 FORMS: dict[str, Callable[..., Any]] = {"native": ops.lars_update, "stock": stock.lars_update}
 
 
 def draw(shape: tuple[int, ...], seed: int = 0, scale: float = 1.0) -> list[np.ndarray]:
-    """w, g and v."""
+    """Return w, g and v."""
     rng = np.random.default_rng([seed, *shape])
     return [np.asarray(rng.normal(size=shape) * scale, np.float32) for _ in range(3)]
 
 
 def rounded(arrays: list[np.ndarray]) -> list[np.ndarray]:
-    """The same with a gradient that bfloat16 has, still stored as float32."""
+    """Return the same arrays with the gradient rounded to bfloat16, stored as float32."""
     return [arrays[0], tf.cast(tf.cast(arrays[1], tf.bfloat16), tf.float32).numpy(), arrays[2]]
 
 
@@ -44,7 +44,7 @@ def call(form: str, arrays: list[np.ndarray], graph: bool = False, **changed: fl
 
 
 def sizes(arrays: list[np.ndarray], expected: list[np.ndarray]) -> list[np.ndarray]:
-    """What each element is made of: the largest of the terms that are added, for w' and for v'."""
+    """Return for each element of w' and v' the largest of the terms that are added."""
     weight, _, velocity = (np.abs(np.asarray(array, np.float64)) for array in arrays)
     of_velocity = np.maximum(CHOICES["momentum"] * velocity, np.abs(expected[1] - CHOICES["momentum"] * arrays[2]))
     return [np.maximum(weight, of_velocity), of_velocity]
@@ -56,8 +56,8 @@ def sizes(arrays: list[np.ndarray], expected: list[np.ndarray]) -> list[np.ndarr
 def test_a_step_is_that_of_the_reference(shape: tuple[int, ...], form: str, graph: bool) -> None:
     arrays = draw(shape)
     expected = [np.asarray(array) for array in reference(*arrays, **CHOICES)]
-    # A trust ratio is a quotient of two sums, as wrong as eps once each; u, v' and w' take two roundings each: the 8
-    # halves of eps of `bound` hold without help from the stock form.
+    # A trust ratio is a quotient of two sums, each wrong by eps at most. u, v' and w' take two roundings each. So the 8
+    # halves of eps that `bound` allows suffice, without adding the stock form's own error.
     for found, right, size in zip(call(form, arrays, graph), expected, sizes(arrays, expected)):
         assert_close(found, right, None, dtype="float32", scale=size)
 
@@ -89,7 +89,7 @@ def test_gradients_of_other_types_are_refused() -> None:
 
 @pytest.mark.parametrize("scale", [1e-25, 1e25])
 def test_norms_neither_vanish_nor_overflow(scale: float) -> None:
-    """Squares that float32 does not have: the trust ratio is that of scale 1, and so is the relative step."""
+    """float32 cannot hold their squares. The trust ratio is still that of scale 1, and so is the relative step."""
     arrays = draw((40, 50), scale=scale)
     expected = reference(*arrays, **CHOICES)
     for found, right, size in zip(call("native", arrays), expected, sizes(arrays, list(expected))):
@@ -108,7 +108,7 @@ def test_a_norm_of_zero_means_ratio_1(zero: int) -> None:
 
 @pytest.mark.parametrize("place", [0, 1], ids=["weight", "gradient"])
 def test_no_number_anywhere_reaches_everything(place: int) -> None:
-    """Through the norms: the trust ratio is no number either, as the reference has it."""
+    """A NaN spreads through the norms: the trust ratio becomes NaN as in the reference."""
     arrays = draw((5, 7))
     arrays[place][2, 3] = np.nan
     for found in (*(found for form in FORMS for found in call(form, arrays)), *reference(*arrays, **CHOICES)):
@@ -131,7 +131,7 @@ def test_no_number_in_a_variable_of_rank_1_stays_where_it_is() -> None:
 
 
 def test_arguments_that_others_read_are_left_alone() -> None:
-    """The next weight may take the gradient's memory only where nobody reads the gradient any more."""
+    """The next weight may use the gradient's memory only if nothing else reads the gradient."""
     arrays = draw((300, 300))
     tensors = [tf.constant(array) for array in arrays]
 
@@ -147,7 +147,7 @@ def test_arguments_that_others_read_are_left_alone() -> None:
 
 
 def test_a_gradient_that_nobody_else_reads_gives_its_memory() -> None:
-    """The same numbers whether it does or not."""
+    """The numbers are the same whether it does or not."""
     arrays = draw((300, 300))
 
     @tf.function
@@ -181,7 +181,7 @@ def compiled(arrays: list[np.ndarray], **changed: float) -> list[np.ndarray]:
 @needs_xla
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_jit_gives_the_bits_that_the_op_gives(shape: tuple[int, ...]) -> None:
-    """The same kernel on the same threads."""
+    """Both run the same kernel on the same threads."""
     arrays = draw(shape)
     for one, other in zip(compiled(arrays), call("native", arrays)):
         assert one.shape == other.shape and one.tobytes() == other.tobytes()
@@ -250,7 +250,7 @@ def test_jit_refuses_unknown_shapes_with_a_sentence() -> None:
 
 
 def draw_all() -> list[list[np.ndarray]]:
-    """Weights, gradients and velocities of variables of several ranks."""
+    """Return weights, gradients and velocities of variables of several ranks."""
     return [list(arrays) for arrays in zip(*map(draw, SHAPES))]
 
 
@@ -266,7 +266,7 @@ def test_variables_move_together_as_each_alone(jit: bool) -> None:
 
 @needs_xla
 def test_variables_that_move_in_place_leave_other_readers_what_they_read() -> None:
-    """XLA gives the results their arguments' memory, and copies what is read later."""
+    """XLA reuses the arguments' memory for the results, and copies what is read later."""
     given = draw_all()
 
     @tf.function(jit_compile=True)
@@ -300,7 +300,7 @@ def test_one_wrong_shape_among_many_is_refused() -> None:
         update(*[list(map(tf.constant, arrays)) for arrays in (weights, gradients, velocities)])
 
 
-# What XLA's handler refuses, and XLA without a route
+# Refusals by XLA's handler, and XLA without a route
 
 
 @needs_xla

@@ -1,4 +1,4 @@
-"""Finding and loading the native library: an error says what is missing or wrong, and the command that mends it."""
+"""Finding and loading the native library. An error names what is missing or wrong, and the command that fixes it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def copy_of_library(folder: Path, **changed: object) -> Path:
-    """A copy of the library whose information says something else."""
+    """Copy the library and change what its information file says."""
     path = folder / "_native.so"
     shutil.copy(_library.PATH, path)
     path.with_suffix(".json").write_text(json.dumps(_library.read_build_information() | changed), encoding="utf-8")
@@ -61,7 +61,7 @@ def test_what_is_no_library_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_library_that_disagrees_with_its_information_is_refused(tmp_path: Path) -> None:
-    """In a process of its own: loaded beside the real one, a copy would register every op twice."""
+    """Runs in another process: a copy that is loaded beside the real library would register every op twice."""
     path = copy_of_library(tmp_path, abi=_library.ABI + 1)
     program = f"""
 from pathlib import Path

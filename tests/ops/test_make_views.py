@@ -1,8 +1,8 @@
 """The native views and parameters: numbers, routes, refusals, determinism.
 
-Numbers are judged by the rule of `verification.bound`: at most twice stock's own error, in units of what a view's
-colour operations multiply small differences with, plus a few roundings. Kernels are tried outside TensorFlow too, by
-random shapes and under sanitizers: kernels/sanitize.sh.
+`verification.bound` judges the numbers: the error may be at most twice stock's own plus a few roundings. Its unit is
+the factor by which a view's colour operations amplify small differences. Random shapes and sanitizers test the kernels
+outside TensorFlow too: kernels/sanitize.sh.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def assert_native_is_close(actual: Any, images: Any, params: ViewParams, size: i
 
 @pytest.fixture(scope="module")
 def in_mode() -> Callable[[str], Callable[..., tf.Tensor]]:
-    """`made` of (24, 41, 36, 3) images: eagerly, in a graph that does not know N, or under XLA, which does."""
+    """Return `made` for (24, 41, 36, 3) images: eager, in a graph with unknown N, or under XLA with known N."""
     modes = build_modes(made, HEIGHT, WIDTH, SIZE)
     return {**modes, "graph": on_the_host(modes["graph"])}.__getitem__
 
@@ -81,7 +81,7 @@ def test_views_are_those_of_the_reference(in_mode, mode):
 @given(any_views())
 def test_views_of_anything_are_those_of_the_reference(drawn):
     images, params, size = drawn
-    # One small view gives few draws of stock's error, so the bound is the one that stock itself is held to.
+    # One small view samples stock's error only a few times, so the test uses the bound that stock itself must meet.
     assert_stock_is_close(ops.make_views(images, params, size), reference.make_views(images, params, size), params)
 
 
@@ -113,12 +113,12 @@ def test_views_stay_within_0_and_1():
         params = all_orders(32, 32, seed)._replace(clip=np.ones(48, bool))
         for blur in (False, True):
             views = ops.make_views(images, params, 32, blur=blur).numpy()
-            # A blur's weights sum to 1 to a few roundings.
+            # The weights of a blur sum to 1 within a few roundings.
             assert 0 <= views.min() <= views.max() <= 1 + 4 * ULP * blur
 
 
 def test_a_neutral_first_operation_clips_too():
-    images = images_of(1, 8, 8).astype(np.float32) / 100  # up to 2.55
+    images = images_of(1, 8, 8).astype(np.float32) / 100  # pixels up to 2.55
     for order in ([0, 1, 2, 3], [2, 3, 1, 0]):
         params = params_of(2, box=[0, 0, 8, 8], order=order, contrast=0.5)
         expected = reference.make_views(images, params, 8)

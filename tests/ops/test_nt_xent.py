@@ -1,11 +1,11 @@
-"""NT-Xent, every implementation: against the float64 reference, against itself, and against broken copies.
+"""NT-Xent: every implementation against the float64 reference, against itself, and against broken copies.
 
-Six sections: agrees with the reference, gradient under random cotangents, central differences, properties,
-refusals, determinism; then the mutants, broken formulas that the first two sections must catch.
+The sections are: agreement with the reference, the gradient under random cotangents, central differences, properties,
+refusals, determinism. Then come the mutants, broken formulas that the first two sections must catch.
 
-An implementation is a package with `nt_xent(z, temperature)`, `nt_xent_rows(z_all, first_pair, pairs,
-temperature)`, `nt_xent_and_top1(z, temperature)` and `contrastive_top1(z)`. The native one joins as soon as
-its module is there; that its binary is then missing is a failure.
+An implementation is a package with `nt_xent(z, temperature)`, `nt_xent_rows(z_all, first_pair, pairs, temperature)`,
+`nt_xent_and_top1(z, temperature)` and `contrastive_top1(z)`. The native one is tested whenever its module exists. If
+its binary is missing then, the tests fail.
 """
 
 from __future__ import annotations
@@ -37,26 +37,25 @@ from tests.support.closeness import assert_close
 from tests.support.host import on_the_host
 
 NATIVE = Path(stock.__file__).parents[1] / "ops" / "nt_xent.py"
-XLA_HAS_FFI = not tf.__version__.startswith("2.15.")  # without it no native op can run under jit_compile
+XLA_HAS_FFI = not tf.__version__.startswith("2.15.")  # without FFI no native op can run under jit_compile
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 TEMPERATURES = (0.001, 0.005, 0.01, 0.03, 0.1, 0.5, 10.0)
-# Every N around the edges of tiles of 16, 32 and 64 rows, with widths that fill vectors, and that do not.
+# N around the edges of tiles of 16, 32 and 64 rows. Some widths fill vectors, others do not.
 SHAPES = ((1, 1), (1, 8), (2, 3), (3, 2), (16, 128), (17, 5), (31, 33), (33, 127), (65, 16), (129, 130))
 CROWDED, SPREAD = "crowded", "spread"
 
 
 @pytest.fixture(params=["stock"] + ["ops"] * NATIVE.exists())
 def implementation(request) -> Any:
-    """One of the packages that hold the ops."""
+    """Return one of the packages that hold the ops."""
     return importlib.import_module(f"lowlevel_simclr.{request.param}")
 
 
 def projections(pairs: int, width: int, dtype: str, temperature: float, kind: str, seed: int = 0) -> np.ndarray:
-    """(2N, d) of `dtype`: rows of very different lengths, positives alike, with a zero row and duplicates.
+    """Return (2N, d) of `dtype`: rows of very different lengths, positives alike, with a zero row and duplicates.
 
-    "spread" rows lie anywhere: at a small tau one candidate takes all the weight. "crowded" rows are about
-    |u_i - u_j|^2 = tau apart, so that all candidates weigh alike at every tau, and every rounding of s shows
-    in dz.
+    "spread" rows lie anywhere: at a small tau one candidate takes all the weight. "crowded" rows are about |u_i -
+    u_j|^2 = tau apart. So all candidates have similar weights at every tau, and every rounding of s shows in dz.
     """
     draw = np.random.default_rng([seed, pairs, width])
     first = draw.normal(size=(pairs, width)) / width**0.5
@@ -66,25 +65,25 @@ def projections(pairs: int, width: int, dtype: str, temperature: float, kind: st
     z *= np.exp(draw.uniform(-3, 3, size=(2 * pairs, 1)))
     if pairs >= 3:
         z[pairs + 1] = 0
-        z[0] = 2 * z[2]  # a negative at similarity 1
+        z[0] = 2 * z[2]  # a negative with similarity 1
     return z.astype(tf.as_dtype(dtype).as_numpy_dtype)
 
 
 def cotangents(rows: int, dtype: str, size: float = 1.0) -> np.ndarray:
-    """(2N,) random weights of the losses, of the accumulation type, the largest of them about `size`."""
+    """Return (2N,) random weights of the losses in the accumulation type. The largest is about `size`."""
     draw = np.random.default_rng([7, rows])
     return (size * draw.uniform(-1, 1, size=rows)).astype(find_accumulation_type(dtype))
 
 
 def widened(z: np.ndarray) -> tf.Tensor:
-    """Z in its accumulation type, exactly."""
+    """Return z in its accumulation type, without rounding."""
     return tf.constant(z.astype(find_accumulation_type(z.dtype.name)))
 
 
 def loss_and_gradients(
     nt_xent: Callable[..., tf.Tensor], z: tf.Tensor, temperature: tf.Tensor, cotangent: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Losses, dz and dtau: (2N,), (2N, d), ()."""
+    """Return the losses (2N,), dz (2N, d) and dtau ()."""
     with tf.GradientTape() as tape:
         tape.watch([z, temperature])
         loss = nt_xent(z, temperature)
@@ -92,15 +91,15 @@ def loss_and_gradients(
 
 
 def alone(implementation: Any, scale: Any, dtype: str, conditioning: float = 1.0) -> Any:
-    """The scale beside a baseline; for the stock formula, which has none, with what a baseline would show.
+    """Return the scale for a comparison. Enlarge it for the stock formula, which has no baseline to compare with.
 
-    That is the conditioning, and, in float64, that the reference errs as much as what it judges.
+    It grows by the conditioning, and by 2 in float64, where the reference errs as much as what it judges.
     """
     return scale * conditioning * (2 if dtype == "float64" else 1) if implementation is stock else scale
 
 
 def check_loss(implementation: Any, z: np.ndarray, temperature: float) -> None:
-    """Losses against the reference."""
+    """Compare the losses with the reference."""
     dtype = z.dtype.name
     loss = implementation.nt_xent(tf.constant(z), temperature)
     beside = None if implementation is stock else stock.nt_xent(widened(z), temperature).numpy()
@@ -110,7 +109,7 @@ def check_loss(implementation: Any, z: np.ndarray, temperature: float) -> None:
 
 
 def neighbours(z: np.ndarray, tau: tf.Tensor, cotangent: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """dz of the stock formula and of the reference for 15 z a few units in the last place away."""
+    """Yield dz of the stock formula and of the reference for 15 other z, which differ in the last few bits."""
     draw, wide = np.random.default_rng(3), widened(z).numpy()
     for _ in range(15):
         moved = wide * (1 + EPSILON[wide.dtype.name] * draw.integers(-4, 5, size=z.shape)).astype(wide.dtype)
@@ -121,7 +120,7 @@ def neighbours(z: np.ndarray, tau: tf.Tensor, cotangent: np.ndarray) -> Iterator
 def check_gradients(
     implementation: Any, z: np.ndarray, temperature: float, cotangent: np.ndarray, run: Callable | None = None
 ) -> None:
-    """Losses, dz and dtau, made by `run` (default: eagerly), against the reference."""
+    """Compare losses, dz and dtau with the reference. `run` computes them, by default eagerly."""
     dtype = z.dtype.name
     tau, c = tf.constant(temperature, find_accumulation_type(dtype)), tf.constant(cotangent)
     loss, dz, dtau = (run or loss_and_gradients)(implementation.nt_xent, tf.constant(z), tau, c)
@@ -130,10 +129,10 @@ def check_gradients(
     if implementation is not stock:
         beside = [value.numpy() for value in loss_and_gradients(stock.nt_xent, widened(z), tau, c)]
         draws = neighbours(z, tau, cotangent)
-    exact = float(tau)  # the reference sees the tau that the op sees
+    exact = float(tau)  # the reference uses the same rounded tau as the op
     scale = alone(implementation, compute_loss_scale(exact), dtype)
     assert_close(loss.numpy(), reference.nt_xent(z, exact), beside[0], dtype=dtype, scale=scale)
-    # The weights of dz are exp(s - lse): the absolute error of s, a few eps/tau, is their relative error.
+    # The weights of dz are exp(s - lse), so the absolute error of s, a few eps/tau, becomes their relative error.
     scale = alone(implementation, compute_gradient_scale(z, cotangent, exact), dtype, 1 + 1 / exact)
     expected = reference.nt_xent_gradient(z, exact, cotangent)
     assert_close(dz.numpy(), expected, beside[1], dtype=dtype, scale=scale, draws=draws)
@@ -148,14 +147,14 @@ def check_gradients(
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_loss_agrees_with_the_reference(implementation, dtype, temperature):
-    """With a plain number for tau."""
+    """tau is a plain number."""
     for place, (pairs, width) in enumerate(SHAPES):
         kind = (SPREAD, CROWDED)[(place + TEMPERATURES.index(temperature)) % 2]
         check_loss(implementation, projections(pairs, width, dtype, temperature, kind), temperature)
 
 
 def check_rows(implementation: Any, z: np.ndarray, first: int, own: int, temperature: float, loss: tf.Tensor) -> None:
-    """The own rows' losses against the reference."""
+    """Compare the losses of own rows with the reference."""
     dtype = z.dtype.name
     beside = None
     if implementation is not stock:
@@ -180,15 +179,15 @@ def test_rows_of_all_replicas_are_the_whole(implementation, pairs, own, dtype):
         own_cotangent = tf.constant(cotangent[reference.list_own_rows(2 * pairs, first, own)])
         total += tape.gradient(loss, z_all, output_gradients=own_cotangent).numpy()
     scale = compute_gradient_scale(z, cotangent, temperature)
-    # Each replica's term, of about the size of scale, has the errors of a gradient and one rounding to z's
-    # type.
+    # Each replica's term is about as large as `scale`. It has the errors of a gradient and one rounding to the type of
+    # z.
     of_gradient = SLACK * EPSILON[find_accumulation_type(dtype)] * (1 + 1 / temperature)
     allowed = pairs // own * (of_gradient + EPSILON[dtype] / 2) * scale
     assert np.all(np.abs(total - reference.nt_xent_gradient(z, temperature, cotangent)) <= allowed)
 
 
 def test_rows_take_first_pair_as_a_tensor_in_a_graph(implementation):
-    """A replica's number, and with it its first pair, is a tensor in a graph that all replicas share."""
+    """A graph that all replicas share has the replica's number, and so its first pair, as a tensor."""
     z = projections(6, 5, "float32", 0.1, SPREAD)
     rows = tf.function(lambda first: implementation.nt_xent_rows(tf.constant(z), first, 2, 0.1))
     for first in (0, 2, 4):
@@ -204,7 +203,7 @@ def test_rows_take_pairs_as_a_tensor_of_either_integer_type(implementation, kind
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_top1_agrees_with_the_reference(implementation, dtype):
-    """On rows whose candidates no rounding can reorder, and on ties that are exact in every type."""
+    """It is tested on rows that no rounding can reorder, and on ties that are exact in every type."""
     z = projections(31, 16, dtype, 0.1, SPREAD)
     unit = reference.normalise_rows(z)
     similar = unit @ unit.T
@@ -237,7 +236,7 @@ def test_top1_beside_the_loss_is_the_same(implementation):
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gradient_agrees_with_the_reference(implementation, dtype, temperature):
-    """And the loss of the other kind of rows, with a tensor for tau."""
+    """The loss is tested too, on the other kind of rows. tau is a tensor."""
     for place, (pairs, width) in enumerate(SHAPES):
         kind = (CROWDED, SPREAD)[(place + TEMPERATURES.index(temperature)) % 2]
         z = projections(pairs, width, dtype, temperature, kind)
@@ -249,7 +248,7 @@ def test_gradient_agrees_with_the_reference(implementation, dtype, temperature):
 @pytest.mark.parametrize("size", [1e-6, 2.0**15])
 def test_gradient_bears_the_cotangents_of_a_scaled_loss(implementation, size, dtype, temperature):
     z = projections(17, 33, dtype, temperature, CROWDED)
-    if dtype == "float16":  # longer rows: most of dz must fit below 65504
+    if dtype == "float16":  # longer rows, because most of dz must stay below 65504
         z = (z.astype(np.float32) * 512).astype(np.float16)
     cotangent = cotangents(34, dtype, size)
     if dtype == "float16" and size > 1:
@@ -289,7 +288,7 @@ def test_gradient_flows_to_a_temperature_that_is_learned(implementation):
 @pytest.mark.parametrize(("pairs", "width", "temperature"), [(2, 3, 0.03), (17, 5, 0.5), (33, 127, 0.005)])
 @on_the_host
 def test_graph_agrees_with_the_reference(implementation, pairs, width, temperature, dtype):
-    """With the number of rows unknown when the graph is built."""
+    """The graph does not know the number of rows."""
     signature = tf.TensorSpec([None, width], dtype)
 
     def run(nt_xent, z, tau, cotangent):
@@ -328,12 +327,12 @@ def test_xla_agrees_with_the_reference(implementation, dtype, pairs, width, temp
 @pytest.mark.parametrize("kind", [SPREAD, CROWDED])
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 def test_gradient_is_the_central_difference(implementation, temperature, kind):
-    """In float64, along random directions; steps and tolerance as derived in test_reference.py."""
+    """In float64, along random directions. tests/reference/test_nt_xent.py derives the steps and the tolerance."""
     pairs, width, epsilon = 5, 7, EPSILON["float64"]
     z = projections(pairs, width, "float64", temperature, kind)
     length = np.linalg.norm(z, axis=1, keepdims=True)
-    length[length == 0] = 1e-3  # moves of a zero row are seen below its neighbours' lengths
-    moving = np.where(np.any(z != 0, axis=1, keepdims=True), 1.0, 0.0)  # u of a zero row has no derivative
+    length[length == 0] = 1e-3  # so moves of a zero row stay below the lengths of its neighbours
+    moving = np.where(np.any(z != 0, axis=1, keepdims=True), 1.0, 0.0)  # u has no derivative at a zero row
     cotangent = cotangents(2 * pairs, "float64")
     reach = min(temperature, 1.0)
     h = epsilon**0.2 * reach
@@ -362,7 +361,7 @@ LIMIT = settings(max_examples=25, deadline=None, derandomize=True, database=None
 
 @st.composite
 def grids(draw, least_pairs: int = 1, zeros: bool = True):
-    """(2N, d) float32 rows of small integers: zero rows, duplicates, opposites and exact ties are common."""
+    """Draw (2N, d) float32 rows of small integers: zero rows, duplicates, opposites and exact ties are common."""
     pairs = draw(st.integers(least_pairs, 9))
     width = draw(st.integers(1, 6))
     seed = draw(st.integers(0, 2**20))
@@ -376,13 +375,13 @@ temperatures = st.sampled_from(TEMPERATURES)
 
 
 def assert_same_loss(one: np.ndarray, other: np.ndarray, temperature: float) -> None:
-    """Two float32 computations of the same losses: each within 8 eps scale of the truth."""
+    """Assert that two float32 computations of the same losses are each within 8 eps scale of the truth."""
     allowed = 2 * SLACK * EPSILON["float32"] * compute_loss_scale(temperature)
     np.testing.assert_allclose(one, other, rtol=0, atol=allowed)
 
 
 def under(implementation: Any) -> Callable[[np.ndarray, float], np.ndarray]:
-    """NumPy in, NumPy out."""
+    """Call an implementation with NumPy arrays and return NumPy arrays."""
     return lambda z, temperature: implementation.nt_xent(tf.constant(z), temperature).numpy()
 
 
@@ -468,8 +467,8 @@ def test_gradient_is_orthogonal_to_its_row(implementation):
         cotangent = cotangents(len(z), "float32")
         tau = tf.constant(temperature, tf.float32)
         dz = loss_and_gradients(implementation.nt_xent, tf.constant(z), tau, tf.constant(cotangent))[1].numpy()
-        # |du_i| <= (1/tau) 4 sum|c|: each loss has weights of 1 in all on its candidates, and as much on its
-        # positive.
+        # |du_i| <= (1/tau) 4 sum|c|: the weights of each loss on its candidates sum to 1, and its positive has weight
+        # 1.
         allowed = SLACK * EPSILON["float32"] * 4 * np.sum(np.abs(cotangent)) / temperature
         assert np.max(np.abs(np.sum(dz.astype(np.float64) * z, axis=1))) <= allowed
 
@@ -492,7 +491,7 @@ def test_rows_from_1e_minus_15_to_1e15_long_are_right(implementation, dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_no_eps_is_added_to_a_norm(implementation, dtype):
-    """All rows shorter than 1e-12, where an eps of that size would bend every similarity."""
+    """All rows are shorter than 1e-12. Adding an eps of that size to a norm would change every similarity."""
     z = (projections(9, 5, dtype, 0.1, SPREAD) * np.float64(1e-15)).astype(dtype)
     check_gradients(implementation, z, 0.1, cotangents(18, dtype))
 
@@ -501,7 +500,7 @@ def test_a_large_temperature_tends_to_log_2n_minus_1(implementation):
     @LIMIT
     @given(grids(), st.sampled_from([10.0, 1e2, 1e4, 1e6]))
     def holds(z, temperature):
-        # All s lie within 1/tau of 0, so lse lies within 1/tau of log(2N-1), and so does s_ip of 0.
+        # All s lie within 1/tau of 0. So lse lies within 1/tau of log(2N-1), and s_ip within 1/tau of 0.
         allowed = 2 / temperature + SLACK * EPSILON["float32"] * (1 + math.log(2 * len(z)))
         loss = under(implementation)(z, temperature)
         np.testing.assert_allclose(loss, math.log(len(z) - 1), rtol=0, atol=allowed)
@@ -535,7 +534,7 @@ def test_nan_in_is_nan_out(implementation, temperature, pairs, dtype, value):
         tf.constant(cotangents(2 * pairs, dtype)),
     )
     assert np.all(np.isnan(loss.numpy()))
-    moved = np.any(z.astype(np.float64) != 0, axis=1)  # a zero row's gradient is 0 whatever the others are
+    moved = np.any(z.astype(np.float64) != 0, axis=1)  # the gradient of a zero row is 0 whatever the other rows are
     assert np.all(np.isnan(dz.numpy().astype(np.float64)[moved]))
     assert np.isnan(dtau.numpy())
     assert not np.any(implementation.contrastive_top1(tf.constant(z)).numpy())
@@ -574,7 +573,7 @@ def test_refuses_a_temperature_that_is_not_positive(implementation, temperature)
         implementation.nt_xent(z, temperature)
     with pytest.raises(ValueError, match=f"temperature is {temperature}"):
         implementation.nt_xent_rows(z, 0, 1, temperature)
-    seen_by = (ValueError, tf.errors.InvalidArgumentError)  # Python or the op
+    seen_by = (ValueError, tf.errors.InvalidArgumentError)  # Python or the op refuses
     for given_as in (tf.constant(temperature), tf.Variable(temperature)):
         with pytest.raises(seen_by, match=f"temperature is {temperature:g}"):
             implementation.nt_xent(z, given_as)
@@ -632,7 +631,7 @@ def formula(
     column_term: bool = True,
     gradient_factor: float | None = None,
 ) -> tf.Tensor:
-    """Equation (1) once more, in its plainest form, with a switch for every way to get it wrong."""
+    """Equation (1) once more, in its plainest form, with a switch for every possible mistake."""
     z = tf.cast(z, find_accumulation_type(z.dtype.name))
     squares = tf.reduce_sum(z**2, axis=1, keepdims=True) + eps
     u = tf.where(squares == 0, tf.zeros_like(z), z / tf.sqrt(tf.where(squares == 0, 1.0, squares)))
@@ -642,9 +641,9 @@ def formula(
     columns = u if column_term else tf.stop_gradient(u)
     s = tf.matmul(u, columns, transpose_b=True) / divisor(tf.cast(temperature, z.dtype))
     keep = ~np.eye(rows, dtype=bool) if masked else np.ones([rows, rows], bool)
-    if not both_ways:  # only the other view's rows are candidates: two N x N losses in place of the 2N x 2N one
+    if not both_ways:  # candidates only from the other view: two N x N losses instead of the 2N x 2N one
         keep[: rows // 2, : rows // 2] = keep[rows // 2 :, rows // 2 :] = False
-    keep[:, rows - columns_off :] = False  # a tile that stops too early
+    keep[:, rows - columns_off :] = False  # a tile ends too early
     of_positive = tf.gather(s, (reference.find_positive(rows) + partner_off) % rows, batch_dims=1)
     return tf.reduce_logsumexp(tf.where(keep, s, -math.inf), axis=1) - of_positive
 
@@ -666,12 +665,12 @@ GRADIENT_MUTANTS = {
 
 
 def mutant(switches: dict[str, Any]) -> SimpleNamespace:
-    """An implementation with one fault."""
+    """Return an implementation with one mistake."""
     return SimpleNamespace(nt_xent=lambda z, temperature: formula(z, temperature, **switches))
 
 
 def standard_case() -> tuple[np.ndarray, float]:
-    """An ordinary batch at an ordinary temperature: (34, 16) and tau = 0.1."""
+    """Return an ordinary batch at an ordinary temperature: (34, 16) and tau = 0.1."""
     return projections(17, 16, "float32", 0.1, SPREAD), 0.1
 
 
@@ -692,6 +691,6 @@ def test_check_of_the_loss_catches(name):
 def test_check_of_the_gradient_catches(name):
     z, temperature = standard_case()
     broken = mutant(GRADIENT_MUTANTS[name])
-    check_loss(broken, z, temperature)  # the loss alone shows nothing
+    check_loss(broken, z, temperature)  # the loss alone does not reveal it
     with pytest.raises(AssertionError, match="beyond their bound"):
         check_gradients(broken, z, temperature, cotangents(34, "float32"))

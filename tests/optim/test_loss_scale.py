@@ -1,4 +1,4 @@
-"""The dynamic loss scale of float16: no gradient is lost, and one that overflows moves nothing."""
+"""The dynamic loss scale of float16 keeps small gradients, and a gradient that overflows changes no weight."""
 
 from __future__ import annotations
 

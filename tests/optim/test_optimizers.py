@@ -1,4 +1,4 @@
-"""Every optimizer against its formulas in float64, and the theorems that they obey."""
+"""Every optimizer against its formulas in float64, and theorems about it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.host import on_the_host
 from tests.support.op_modes import needs_xla
 
 EPS = float(np.finfo(np.float32).eps)
-# Ranks 4, 2, 1 and 0, under names that would mislead a rule by name.
+# Ranks 4, 2, 1 and 0. The names would mislead a rule that goes by name.
 SHAPES = {"gamma": (3, 3, 2, 4), "bias": (5, 7), "kernel": (7,), "gain": ()}
 CHOICES: dict[str, float] = {
     "momentum": 0.9,
@@ -79,8 +79,8 @@ def test_ten_steps_follow_the_formulas(name: str, how: str) -> None:
             expected[place], slots[place] = reference_step(name, before, gradient, slots[place], count)
             travelled[place] += np.abs(expected[place] - before).max()
     for place, (found, right) in enumerate(zip(numbers(trained), expected)):
-        # A rounding of w a step; some roundings of the step, which momentum and moments carry on 1 / (1 - m) steps; and
-        # 1 - b2^t in float32, which loses all but 1 - b2 of its digits in the first step.
+        # Each step rounds w once. It also rounds the update a few times, which momentum and moments carry on for 1 / (1
+        # - m) steps. In float32, 1 - b2^t loses all but 1 - b2 of its digits in the first step.
         of_the_step = 8 / (1 - CHOICES["momentum"]) + (1 / (1 - CHOICES["beta_2"]) if name in ("adamw", "lamb") else 0)
         allowed = EPS * (STEPS * np.abs(right).max() + of_the_step * travelled[place])
         assert np.abs(found - right).max() <= allowed, list(SHAPES)[place]
@@ -126,7 +126,7 @@ def test_lars_with_trust_ratio_1_and_no_decay_is_sgd() -> None:
     lars = optimizers.build_optimizer("lars", by_lars, momentum=0.9, weight_decay=0.0, trust_coefficient=eta)
     sgd = optimizers.build_optimizer("sgd", by_sgd, momentum=0.9, weight_decay=0.0)
     for _ in range(5):
-        # |g| = eta |w| to the last bit, because eta is a power of two: the ratio is 1 and not nearly 1.
+        # |g| = eta |w| to the last bit, because eta is a power of two. So the ratio is exactly 1.
         gradients = [variable * eta for variable in by_lars]
         lars.apply(gradients, tf.constant(RATE))
         sgd.apply(gradients, tf.constant(RATE))
@@ -144,7 +144,7 @@ def test_lars_without_decay_does_not_see_the_scale_of_a_gradient(factor: float) 
             lars.apply([tf.constant(gradient) * scale for gradient in draw([2, count])], tf.constant(RATE))
         found.append(numbers(trained))
     for name, one, other in zip(SHAPES, *found):
-        assert np.array_equal(one, other) == (name in ("gamma", "bias"))  # those of rank 4 and 2
+        assert np.array_equal(one, other) == (name in ("gamma", "bias"))  # the variables of rank 4 and 2
 
 
 def test_lars_of_a_zero_weight_takes_ratio_1() -> None:
@@ -248,7 +248,7 @@ def test_lars_moves_all_variables_at_once_as_one_by_one(jit: bool) -> None:
 
 @on_the_host
 def test_lars_reads_the_bfloat16_that_a_gradient_was_widened_from() -> None:
-    """The same bits, and no cast of it is left in the graph that runs; other tensors are taken as they are."""
+    """The bits are the same, and the graph that runs does not cast the gradient. Other tensors are used unchanged."""
     set_precision("bfloat16")
     try:
         layer = tf.keras.layers.Dense(5, kernel_initializer=tf.keras.initializers.GlorotUniform(3))

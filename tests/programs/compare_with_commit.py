@@ -1,13 +1,14 @@
-"""Proves that runs of this tree are those of an older commit, to the last bit.
+"""Proves that runs of this tree equal those of an older commit, to the last bit.
 
     python -m tests.programs.compare_with_commit REVISION [COMMAND ...]
 
-For each command of `COMMANDS` both trees train 40 steps from nothing. Compared are every row of metrics.jsonl but its
-rate, every array of the last checkpoint, and evaluation.json. Then this tree resumes the older tree's run at its
-checkpoint of step 20, and the end is compared again. `encoder.keras` and the file that `embed` writes are compared to
-`CLOSE`, because an encoder may be exported in other layers.
+For each command of `COMMANDS` both trees train 40 steps from the beginning. The program compares every row of
+metrics.jsonl except its rate, every array of the last checkpoint, and evaluation.json. Then this tree resumes the older
+tree's run at its checkpoint of step 20, and the program compares the end again. `encoder.keras` and the file that
+`embed` writes are compared to `CLOSE`, because the two trees may export an encoder in different layers.
 
-The older tree is checked out into a temporary folder and its native library is built there, with this environment.
+The program checks the older tree out into a temporary folder and builds its native library there, with this
+environment.
 """
 
 from __future__ import annotations
@@ -41,11 +42,11 @@ COMMANDS: dict[str, list[str]] = {
 
 
 class Difference(AssertionError):
-    """Two runs that should be the same are not."""
+    """Two runs that should be equal differ."""
 
 
 def check_out(revision: str, folder: Path) -> Path:
-    """Check a commit out into a folder and build its native library there; return the tree."""
+    """Check a commit out into a folder, build its native library there, and return the tree."""
     tree = folder / "tree"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(tree)], check=True)
     subprocess.run(["git", "-C", str(tree), "checkout", "--quiet", revision], check=True)
@@ -71,7 +72,7 @@ def run_program(tree: Path, program: str, *arguments: str) -> None:
     """Run a program of a tree to its end.
 
     Raises:
-        Difference: it fails.
+        Difference: if it fails.
     """
     environment = {**os.environ, "PYTHONPATH": str(tree), "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-m", f"lowlevel_simclr.{program}", *arguments]
@@ -81,22 +82,22 @@ def run_program(tree: Path, program: str, *arguments: str) -> None:
 
 
 def train(tree: Path, out: Path, flags: Sequence[str]) -> None:
-    """Train 40 steps in a folder, or go on with the run in it."""
+    """Train 40 steps in a folder, or resume the run in it."""
     fixed = ["--steps", str(STEPS), "--checkpoint-every", str(HALF), "--out", str(out)]
     run_program(tree, "train", *fixed, *flags)
 
 
 def read_rows(run: Path) -> list[dict[str, Any]]:
-    """Return the rows of metrics.jsonl without the rate, which is never the same."""
+    """Return the rows of metrics.jsonl without the rate, which differs between any two runs."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [{name: value for name, value in row.items() if name != "pairs_per_second"} for row in rows]
 
 
 def compare_runs(older: Path, newer: Path) -> int:
-    """Compare two runs and return how many arrays were the same.
+    """Compare two runs and return how many arrays are equal.
 
     Raises:
-        Difference: with the first thing that differs.
+        Difference: at the first difference.
     """
     rows = read_rows(older), read_rows(newer)
     if rows[0] != rows[1] or len(rows[0]) != STEPS:
@@ -120,7 +121,7 @@ def compare_runs(older: Path, newer: Path) -> int:
 
 
 def resume(tree: Path, older: Path, out: Path, flags: Sequence[str]) -> None:
-    """Copy an older run as it was at step 20, and go on with it."""
+    """Copy an older run as it was at step 20, and resume it."""
     shutil.copytree(older, out)
     (out / "checkpoints" / f"step-{STEPS:08d}.npz").unlink()
     for name in ("evaluation.json", "encoder.keras"):
@@ -129,12 +130,12 @@ def resume(tree: Path, older: Path, out: Path, flags: Sequence[str]) -> None:
 
 
 def compare_outputs(trees: Sequence[Path], runs: Sequence[Path], pictures: Path, folder: Path) -> list[float]:
-    """Return the largest difference of h by `embed` and by encoder.keras, of an older and a newer tree and run.
+    """Return the largest difference of h between an older and a newer tree and run, by `embed` and by encoder.keras.
 
     Both are in units of the largest entry of h.
 
     Raises:
-        Difference: it is above `CLOSE`.
+        Difference: if it is above `CLOSE`.
     """
     import tensorflow as tf
 
@@ -153,10 +154,10 @@ def compare_outputs(trees: Sequence[Path], runs: Sequence[Path], pictures: Path,
 
 
 def compare_with_commit(revision: str, names: Sequence[str] = tuple(COMMANDS)) -> None:
-    """Train every command in both trees and compare; print what was the same.
+    """Train every command in both trees, compare the runs, and print what is equal.
 
     Raises:
-        Difference: with the first thing that differs.
+        Difference: at the first difference.
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -1,4 +1,4 @@
-"""python -m lowlevel_simclr.embed: h and z of image files. Bad files are named, and the others written."""
+"""python -m lowlevel_simclr.embed: h and z of image files. It names unreadable files and writes the others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a run of resnet20 on views of 8 pixels leaves, without its training."""
+    """Return the folder of a run of resnet20 on views of 8 pixels, made without training."""
     out = tmp_path_factory.mktemp("runs") / "run"
     written = identity.replace(
         settings.Config(), image_size=8, projection_widths=(16, 8), input_mean=MEAN, input_std=STD
@@ -46,7 +46,7 @@ def g_of_run() -> encoder.tf.keras.Model:
 
 
 def pictures(folder: Path, count: int = 3, size: tuple[int, int] = (12, 12)) -> np.ndarray:
-    """PNG files b0.png, b1.png ... and their pixels."""
+    """Write PNG files b0.png, b1.png ... and return their pixels."""
     pixels = np.random.default_rng(0).integers(0, 256, (count, *size, 3), np.uint8)
     folder.mkdir(parents=True, exist_ok=True)
     for place, image in enumerate(pixels):
@@ -82,8 +82,8 @@ def test_h_of_files_and_folders_is_the_evaluations(
 def test_an_image_of_the_runs_folder_has_the_h_of_its_evaluation(
     run: Path, tmp_path: Path, sizes: tuple[tuple[int, int], ...]
 ) -> None:
-    """Images that are not square: cut to one square where their sizes differ, kept whole where they are the same."""
-    for place, size in enumerate((*sizes, sizes[0])):  # three to train on, one held out
+    """The images are not square. They are cut to one square if their sizes differ, and kept whole if they are equal."""
+    for place, size in enumerate((*sizes, sizes[0])):  # three images to train on, one held out
         folder = tmp_path / "images" / ("train" if place < 3 else "test")
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pictures(tmp_path / "pixels", 1, size)[0]).save(folder / f"{place}.png")

@@ -1,6 +1,6 @@
-"""What people really give: each ends within seconds, before long work, with one sentence: what was wrong, what to do.
+"""Mistakes of users: each ends within seconds, before long work, with a message: what happened, and what to do.
 
-docs/errors.md shows them; a test here holds the page to what is said.
+docs/errors.md shows these messages, and a test here compares the page with the programs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Prepare = Callable[[Path, pytest.MonkeyPatch], list[str]]  # in the working fold
 
 @pytest.fixture(autouse=True)
 def nothing_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No network is built, no step made and nothing read from Keras's cache: what is refused is refused before."""
+    """Fail if a network is built, a step is made or Keras's cache is read: refusals come before all of these."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setattr("lowlevel_simclr.data.catalog.SHAPES_TRAIN", 60)
@@ -109,7 +109,7 @@ def streamed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def two_replicas(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    # The runtime's devices are what they are once it has started, so the team is given.
+    # TensorFlow cannot change its devices once it has started, so the test passes the team.
     pair = workers.Team(local=(replicas.Replica(0, 2), replicas.Replica(1, 2)))
     monkeypatch.setattr(session, "gather_team", lambda *given: pair)
     return ["--batch-size", "16", "--devices", "cpu:2", "--data-on", "device"]
@@ -122,7 +122,7 @@ def no_library(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def unwritable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Root may write everywhere, so the system's answer is given for it."""
+    """Root may write everywhere, so the test raises the system's error itself."""
 
     def refused(*given: Any, **options: Any) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
@@ -153,7 +153,7 @@ def stop_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "Session", stopped)
 
 
-# What was given, how it ends, and the sentence; "..." stands for a path or a number.
+# The command, the kind of ending, and the message. "..." stands for a path or a number.
 WRONG: dict[str, tuple[Prepare, str]] = {
     "a folder that is not there": (
         flags("--dataset", "folder:pictuers"),
@@ -224,15 +224,15 @@ def test_what_cannot_be_ends_at_once_in_one_sentence(
     said = capsys.readouterr().err
     error = said[said.index("error: ") :]
     assert code in (1, 2) and sentence in error
-    assert error.count("\n") == (1 if what != "an --out with another run in it" else 3)  # the difference has its line
+    assert error.count("\n") == (1 if what != "an --out with another run in it" else 3)  # a line of its own
     left = {str(path) for path in tmp_path.rglob("*")} - set(before)
-    assert {os.path.relpath(path, tmp_path).split("/")[0] for path in left} <= {"keras"}  # no run folder is begun
+    assert {os.path.relpath(path, tmp_path).split("/")[0] for path in left} <= {"keras"}  # no run folder is created
 
 
 def test_a_checkpoint_of_another_model_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In a folder whose config.json was changed by hand, or a checkpoint copied from another run."""
+    """In one folder config.json was edited by hand; in the other the checkpoint is from another run."""
     stop_before_training(monkeypatch)
     assert train.main(["--out", "run", "--batch-size", "16"]) == 128 + signal.SIGTERM
     (tmp_path / "run" / "checkpoints").mkdir()
@@ -251,7 +251,7 @@ def test_a_run_that_is_none_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_page_shows_every_one_of_them() -> None:
-    """Under the words of WRONG as a heading, with what the program says."""
+    """Each has its words in WRONG as a heading, followed by the program's message."""
     sections = re.split(r"^## ", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
     shown = {title.lower(): text for title, _, text in (section.partition("\n") for section in sections)}
     assert shown.keys() == {*WRONG, "a checkpoint of another model", "a run that is none"}

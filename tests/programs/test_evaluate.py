@@ -1,4 +1,4 @@
-"""python -m lowlevel_simclr.evaluate: every protocol on one tiny run, what it leaves there, and what it refuses."""
+"""python -m lowlevel_simclr.evaluate: every protocol on one tiny run, the files that it writes, and its refusals."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ QUICK = ["--finetune-steps", "2", "--finetune-batch-size", "16", "--probe-passes
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a run of resnet20 on shapes of 8 pixels leaves, without its training."""
+    """Return the folder of a run of resnet20 on shapes of 8 pixels, made without training."""
     out = tmp_path_factory.mktemp("runs") / "run"
     written, _ = command_line.parse_run(SMALL)
     f, g = encoder.build_encoder("resnet20", "cifar", 8, seed=5), projection.build_projection_head(64, (16, 8), seed=5)

@@ -1,4 +1,4 @@
-"""Every command of the README and of the site runs: in this process and on little data where it would take minutes."""
+"""Every command of the README and of the site runs in this process. Commands that take minutes run on little data."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_make_target_says_what_it_does(command: str) -> None:
 
 
 def write_cifar10(folder: Path) -> None:
-    """Six small batches in the layout of the original."""
+    """Write six small batches in the layout of the original."""
     random = np.random.default_rng(0)
     (folder / "cifar-10-batches-py").mkdir(parents=True)
     for name in (*(f"data_batch_{part}" for part in range(1, 6)), "test_batch"):
@@ -80,7 +80,7 @@ def write_cifar10(folder: Path) -> None:
 
 
 def write_pictures(folder: Path) -> None:
-    """Images of two classes."""
+    """Write images of two classes."""
     random = np.random.default_rng(0)
     for number in range(40):
         path = folder / "ab"[number % 2] / f"{number}.jpg"
@@ -102,7 +102,7 @@ def cheap_networks() -> Iterator[None]:
 
 @pytest.fixture
 def with_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with little of all data that commands name."""
+    """Return a working folder with small versions of all data that commands name."""
     write_cifar10(tmp_path / "DIR")
     write_pictures(tmp_path / "PICTURES")
     images, labels = draw_shapes(60, seed=0)
@@ -117,7 +117,7 @@ def shrink(command: str) -> list[str]:
     """Return the flags of a command with its data but with few steps, in the folder `run`."""
     flags = [flag for flag in shlex.split(command) if flag != "--profile"]
     if "--preset" in flags and "--data-dir" not in flags:
-        flags += ["--data-dir", "DIR"]  # instead of a download
+        flags += ["--data-dir", "DIR"]  # so that nothing is downloaded
     if "--micro-batch" in flags:
         flags += ["--micro-batch", "8"]
     return [*flags, *LITTLE, "--out", "run"]
@@ -169,7 +169,7 @@ def test_a_command_for_several_devices_runs(flags: str, with_data: Path) -> None
 
 @pytest.fixture(scope="module")
 def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder without its training."""
+    """Return a run folder, made without training."""
     run = tmp_path_factory.mktemp("finished") / "run"
     f, g = encoder.build_encoder("resnet20", "cifar", 8), projection.build_projection_head(64, (8,))
     variables = {**keras.name_variables("encoder", f), **keras.name_variables("projection", g)}
@@ -185,7 +185,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def finished(untrained: Path, with_data: Path) -> Path:
-    """A working folder with the runs that pages name, and with IMAGES."""
+    """Return a working folder with the runs that pages name, and with IMAGES."""
     for name in RUNS:
         shutil.copytree(untrained, with_data / "runs" / name)
     shutil.copytree(with_data / "PICTURES", with_data / "IMAGES")
@@ -222,8 +222,8 @@ def test_the_check_proves_the_ops_here() -> None:
 
 @pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: page.stem)
 def test_the_python_of_a_page_runs(page: Path, finished: Path) -> None:
-    """In the order of the page, with the commands between that write what the Python reads."""
-    tf.random.set_seed(0)  # another test may have asked for deterministic ops, which want a seed
+    """The blocks run in the order of the page, with the commands between them that write the files they read."""
+    tf.random.set_seed(0)  # another test may have turned op determinism on, and that needs a seed
     names: dict[str, Any] = {"images": draw_shapes(4, seed=0)[0]}
     for block in pages.list_blocks(page):
         if block.language == "sh" and not block.reason:
@@ -248,7 +248,7 @@ def test_the_readme_is_short() -> None:
 
 @pytest.mark.parametrize("page", [page for page in pages.PAGES if page.stem != "step"], ids=lambda page: page.stem)
 def test_no_line_of_prose_stands_twice(page: Path) -> None:
-    """A merge once put a paragraph of one section in the place of another. A program writes the page of steps."""
+    """A merge once replaced a paragraph of one section by that of another. A program writes the page of steps."""
     prose = pages.FENCE.sub("", re.sub(r"<!-- (\S+) -->.*?<!-- /\1 -->", "", page.read_text("utf-8"), flags=re.DOTALL))
     lines = [line for line in prose.splitlines() if len(line) > 60 and not line.startswith("|")]
     assert sorted(lines) == sorted(set(lines))

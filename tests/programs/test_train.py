@@ -1,4 +1,4 @@
-"""The whole path on tiny runs: it learns, it resumes to the bit, it stops when asked, it refuses what it must."""
+"""Whole programs on tiny runs: a run learns, resumes to the bit, stops when asked, and refuses mistakes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SMALL += ["--warmup-epochs", "0", "--knn-every", "0"]
 
 @pytest.fixture(autouse=True)
 def small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sixty images to train on, forty to look at, one block a stage: a run in seconds."""
+    """Use sixty images to train on, forty to test on, and one block a stage, so that a run takes seconds."""
     draw_few_shapes(monkeypatch)
     narrow_resnet20(monkeypatch)
 
@@ -57,7 +57,7 @@ def final_state(out: Path) -> dict[str, np.ndarray]:
 
 
 def cut_off_at(step_of_call: int) -> Callable[[step.Metrics, int], None]:
-    """In place of `step.refuse_non_finite_loss`: ends the run at the host call that begins with this step."""
+    """Return a stand-in for `step.refuse_non_finite_loss` that ends the run at the host call that begins here."""
 
     def cut_off(metrics: step.Metrics, first_step: int) -> None:
         if first_step == step_of_call:
@@ -136,10 +136,10 @@ def test_a_run_cut_off_between_two_checkpoints_resumes_to_the_bit(
     assert run(tmp_path / "whole", *flags) == 0
 
     with monkeypatch.context() as patch:
-        # Steps 4 and 5 are in metrics.jsonl, the last checkpoint is of step 3.
+        # Steps 4 and 5 are in metrics.jsonl, but the last checkpoint is of step 3.
         patch.setattr(progress, "refuse_non_finite_loss", cut_off_at(6))
         assert run(tmp_path / "cut", *flags) == 1
-    # Another number of steps a call, and another interval of checkpoints, change nothing.
+    # Another number of steps a call and another interval of checkpoints must change nothing.
     assert run(tmp_path / "cut", *flags, "--steps-per-call", "3", "--checkpoint-every", "4") == 0
     assert_same_state(tmp_path / "whole", tmp_path / "cut")
     losses = [[row["loss"] for row in results.read_metrics(tmp_path / name)] for name in ("whole", "cut")]
@@ -150,7 +150,7 @@ def test_a_run_cut_off_between_two_checkpoints_resumes_to_the_bit(
 def test_a_checkpoint_of_another_model_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As after a new version of this package that builds the encoder in another way."""
+    """This happens after an update to a version of this package that builds the encoder differently."""
     with monkeypatch.context() as patch:
         patch.setattr(progress, "refuse_non_finite_loss", cut_off_at(5))
         assert run(tmp_path / "run", "--steps", "6", "--checkpoint-every", "2") == 1
@@ -175,7 +175,7 @@ def test_a_checkpoint_of_another_model_is_told(
 def test_a_run_has_the_same_bits_wherever_its_images_lie(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...]
 ) -> None:
-    """Over an epoch's end (60 images are 3 steps), and from one place to the other where the run resumes."""
+    """The runs cross the end of an epoch (60 images are 3 steps), and one moves to the other place when it resumes."""
     given = ["--steps", "5", "--checkpoint-every", "2", *flags]
     assert run(tmp_path / "host", *given, "--data-on", "host") == 0
     with monkeypatch.context() as patch:
@@ -249,7 +249,7 @@ def test_preview_draws_the_views_and_nothing_else(tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert run(out, "--preview") == 0
     assert [path.name for path in out.rglob("*") if path.is_file()] == ["views.png"]
-    assert run(out, "--steps", "2") == 0  # the picture does not stand in a run's way
+    assert run(out, "--steps", "2") == 0  # a picture that cannot be written does not stop the run
 
 
 @pytest.mark.parametrize("flags", [["--precision", "bfloat16"], ["--precision", "float16"], ["--ops", "stock"]])
@@ -261,7 +261,7 @@ def test_every_precision_and_implementation_trains(tmp_path: Path, flags: list[s
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="XLA casts gradients on a GPU")
 @pytest.mark.usefixtures("training_alone")
 def test_lars_is_given_every_kernels_gradient_in_bfloat16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing between the tape and the update widens one for good."""
+    """Nothing between the tape and the update casts a gradient to float32 permanently."""
     kinds: dict[int, set[tf.DType]] = {}
 
     def spied(weights: list[tf.Tensor], gradients: list[tf.Tensor], *others: Any, **choices: Any) -> Any:
@@ -276,7 +276,7 @@ def test_lars_is_given_every_kernels_gradient_in_bfloat16(tmp_path: Path, monkey
 
 @pytest.mark.usefixtures("training_alone")
 def test_native_and_stock_ops_train_alike(tmp_path: Path) -> None:
-    """The first losses agree to rounding; later ones drift, because BatchNorm networks amplify the last bit."""
+    """The first losses agree to rounding. Later ones drift, because BatchNorm networks amplify the last bit."""
     names = ("native", "stock")
     for name in names:
         assert run(tmp_path / name, "--steps", "2", "--ops", name) == 0
@@ -285,7 +285,7 @@ def test_native_and_stock_ops_train_alike(tmp_path: Path) -> None:
     assert first[1] == pytest.approx(second[1], rel=1e-2)
 
 
-# What happens beside the steps
+# Work beside the steps
 
 
 def test_a_checkpoint_that_cannot_be_written_ends_the_run_with_its_sentence(
@@ -313,7 +313,7 @@ def test_a_profiled_run_trains_to_the_same_bits_and_says_where_a_step_goes(
     assert_same_state(tmp_path / "plain", tmp_path / "profiled")
 
 
-# As a user does it: processes and signals
+# As a user runs it: processes and signals
 
 STEADY = [*SMALL, "--steps", "100000", "--checkpoint-every", "5"]
 
@@ -355,7 +355,7 @@ def test_a_signal_saves_and_ends_the_run(tmp_path: Path, number: signal.Signals)
 
 @pytest.mark.slow
 def test_a_run_killed_ten_times_ends_in_the_same_bits(tmp_path: Path) -> None:
-    """kill -9 at random moments; a checkpoint every second step, so that many fall into the write of one."""
+    """kill -9 at random moments. A checkpoint every second step makes many of them fall into a write."""
     flags = ["--steps", "500", "--checkpoint-every", "2"]
     whole = start(tmp_path / "whole", *flags)
     said, errors = whole.communicate(timeout=600)

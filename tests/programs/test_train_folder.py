@@ -24,7 +24,7 @@ SMALL += ["--knn-every", "0", "--precision", "float32", "--xla", "off"]
 
 @pytest.fixture
 def small_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One block a stage: a run in seconds."""
+    """Use one block a stage, so that a run takes seconds."""
     narrow_resnet20(monkeypatch)
 
 
@@ -45,14 +45,14 @@ def test_a_folder_with_damaged_files_trains_and_data_json_names_them(
         (root / path).write_bytes(b"")
     (root / "train/a/notes.txt").write_text("text")
     out = tmp_path / "run"
-    assert run(root, out, "--memory-limit", "0") == 0  # streamed
+    assert run(root, out, "--memory-limit", "0") == 0  # the images are streamed
     record = json.loads((out / "data.json").read_text())
     assert sorted(entry["path"] for entry in record["skipped"]) == sorted([*damaged, *empty])
     assert record["counts"] == {"train": 50, "test": 9, "skipped": 13, "not_images": 1, "outside_splits": 0}
     said = capsys.readouterr().out
     assert "decoded when a batch needs them" in said and "skipped 13 images, see data.json" in said and "k-NN" in said
     results = json.loads((out / "evaluation.json").read_text())
-    assert run(root, out) == 0  # the same run, from memory
+    assert run(root, out) == 0  # the same run, with the images in memory
     assert json.loads((out / "evaluation.json").read_text()) == results
     (root / damaged[0]).unlink()
     for command in (lambda: run(root, out), lambda: evaluate.main([str(out)])):
@@ -69,7 +69,7 @@ def test_grey_images_without_labels_train_on_both_splits_and_every_table_says_so
         Image.open(path).convert("L").save(path)
     assert run(root, tmp_path / "run", "--train-on", "all") == 0
     said = capsys.readouterr().out
-    assert run(root, tmp_path / "run", "--train-on", "all") == 0  # resumes: the colours it has not are no difference
+    assert run(root, tmp_path / "run", "--train-on", "all") == 0  # resumes
     for table in (said, capsys.readouterr().out):
         assert "k-NN and linear probe were skipped, because they need labels of at least two classes" in table
         assert "trained on train and test images together, which inflates" in table
@@ -82,7 +82,7 @@ def test_grey_images_without_labels_train_on_both_splits_and_every_table_says_so
 @pytest.mark.slow
 @pytest.mark.skipif(not ARCHIVE.is_file(), reason=f"there is no {ARCHIVE.name} beside the checkout")
 def test_cifar10_as_jpeg_files_with_damage_among_them(tmp_path: Path) -> None:
-    """60,000 files: ten cut off, three empty, a text file."""
+    """Of 60,000 files ten are cut off, three are empty and one is a text file."""
     layout = ARCHIVE.with_name("cifar10_layout.py")
     subprocess.run([sys.executable, layout, "folder", tmp_path / "pictures"], check=True)
     root = tmp_path / "pictures"

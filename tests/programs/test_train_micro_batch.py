@@ -1,4 +1,4 @@
-"""Runs with --micro-batch auto: what a run keeps of the search, and that a picture of views searches nothing."""
+"""Runs with --micro-batch auto: a run keeps the result of the search, and drawing views needs no search."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tests.support.small_runs import draw_few_shapes, narrow_resnet20
 
 @pytest.fixture(autouse=True)
 def small_runs_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs of seconds, which believe that they are on a GPU."""
+    """Make runs take seconds, and make them believe that there is a GPU."""
     draw_few_shapes(monkeypatch)
     narrow_resnet20(monkeypatch)
     pretend_gpu(monkeypatch)
 
 
 def test_a_run_keeps_the_number_that_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Resumed where less memory is left, it is still the same run."""
+    """It is still the same run if it resumes with less free memory."""
     flags = ["--image-size", "8", "--batch-size", "16", "--projection-widths", "8", "--knn-every", "0"]
     flags += ["--warmup-epochs", "0", "--out", str(tmp_path / "run"), "--micro-batch", "auto", "--steps", "2"]
     flags += ["--xla", "off", "--data-on", "host"]

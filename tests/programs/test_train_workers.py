@@ -27,7 +27,7 @@ SMALL += ["--warmup-epochs", "0", "--knn-every", "0", "--precision", "float32"]
 
 
 def start(out: Path, *flags: str, of_second: Sequence[str] = ()) -> list[subprocess.Popen[str]]:
-    """Both workers, in their order."""
+    """Start both workers, in order."""
     return [
         subprocess.Popen(
             [sys.executable, "-c", TRAIN, *SMALL, "--out", str(out), *flags, *(of_second if rank else ())],
@@ -98,7 +98,7 @@ def test_a_worker_killed_ends_the_other_and_the_run_resumes_to_the_same_bits(tmp
     processes[1].kill()
     started = time.monotonic()
     chief = collect_output(processes[:1], 120)[0]
-    processes[1].communicate()  # closes its pipe
+    processes[1].communicate()  # closes the pipe
     print(f"the chief ended {time.monotonic() - started:.1f} s after worker 1 was killed")
     assert processes[0].returncode not in (0, None) and "The run lost worker 1 (127.0.0.1:" in chief, chief
     again = start(tmp_path / "run", *flags)
