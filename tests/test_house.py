@@ -1,4 +1,4 @@
-"""The house keeps its rules: rooms in levels, an op in six homes, one list a choice, no test without an assertion."""
+"""The rules of the house: rooms import downwards, an op has six homes, a choice has one list, every test asserts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lowlevel_simclr"
 PROGRAMS = ("train", "evaluate", "embed", "check", "__main__")
-# From the lowest. A room imports from itself and from lower levels only.
+# From the lowest level. A room imports from itself and from lower levels only.
 LEVELS = (
     ("contract", "runtime", "config"),
     ("model", "ops", "stock", "reference"),
@@ -28,7 +28,7 @@ LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 MOST_ARROWS = 60  # four are the programs, which start TensorFlow
 KNOW_CONFIG = ("api.session", "api.stored", "api.subject", "training.plan")  # beside config/ itself
 STANDARD = {"__future__", "collections", "dataclasses", "itertools", "math", "typing"}
-ASSERTING = ("assert_", "check_", "given_")  # helpers of the tests that assert for them
+ASSERTING = ("assert_", "check_", "given_")  # test helpers that assert have these prefixes
 
 
 def sources(folder: Path) -> list[Path]:
@@ -43,7 +43,7 @@ MODULES = {module_of(path): path for path in sources(PACKAGE)}
 
 
 def imported(path: Path) -> Iterator[tuple[str, str]]:
-    """The modules of this package that a file imports, wherever in it, and the name it takes of each."""
+    """Yield each module of this package that a file imports, at any place, and the name that is imported from it."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names = (alias.name for alias in node.names)
@@ -134,11 +134,11 @@ def test_implementations_share_their_signatures(op: str) -> None:
     assert names(ops) == names(stock)
 
 
-# One list a choice
+# Each choice has one list
 
 
 def test_every_choice_is_listed_once() -> None:
-    """A tuple, list, set or dict of two names of one list, written anywhere else, is a second list."""
+    """Another tuple, list, set or dict with two names of the same list would be a second list."""
     from lowlevel_simclr.config import choices
 
     lists = {name: set(value) for name, value in vars(choices).items() if name.isupper() and isinstance(value, tuple)}
@@ -150,7 +150,7 @@ def test_every_choice_is_listed_once() -> None:
                 continue
             words = {each.value for each in node.elts if isinstance(each, ast.Constant) and isinstance(each.value, str)}
             second += [(own, node.lineno, name) for name, known in lists.items() if len((words & known) - common) > 1]
-    allowed = {("evaluation.protocols", "PROTOCOLS"), ("evaluation.summary", "PROTOCOLS")}  # those on frozen h
+    allowed = {("evaluation.protocols", "PROTOCOLS"), ("evaluation.summary", "PROTOCOLS")}  # the protocols on frozen h
     assert [one for one in second if (one[0], one[2]) not in allowed] == []
 
 
@@ -182,7 +182,7 @@ def test_every_choice_is_served() -> None:
 
 
 def asserts(function: ast.FunctionDef) -> bool:
-    """An assert, a `pytest.raises`, or a call of a helper that says in its name that it asserts."""
+    """Return whether a test has an assert, a `pytest.raises`, or a call of a helper whose name says that it asserts."""
     for node in ast.walk(function):
         if isinstance(node, ast.Assert):
             return True

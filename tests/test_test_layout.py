@@ -1,4 +1,4 @@
-"""The tests keep their own order: none imports another, and each file is about one module of the package."""
+"""The layout of the tests: no test imports another, and each file tests one module of the package."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ TESTS = Path(__file__).parent
 PACKAGE = TESTS.parent / "lowlevel_simclr"
 FILES = sorted(TESTS.rglob("*.py"))
 NAMES = [path.relative_to(TESTS) for path in FILES if path.name.startswith("test_") and path.parent != TESTS]
-# What imports a test module in the text of a program: after `from`, `import` or `-m`, or as a dotted name.
+# A program in a text imports a test module after `from`, `import` or `-m`, or by a dotted name.
 IN_A_PROGRAM = re.compile(r"(?:\b(?:from|import)\s+|-m\s+)[\w.]*\btest_\w+|\btests(?:\.\w+)*\.test_\w+|"
                           r"\bfrom\s+tests[\w.]*\s+import\s+[\w, ]*\btest_\w+")  # fmt: skip
-# Files about something else than one module, or about one whose name the tests of another room need.
+# Files that test something other than one module, or whose name a file of another room already has.
 OTHERS = {
     "contract/test_independence.py",
-    "ops/test_library.py",  # of ops/_library.py
-    "runtime/test_onednn.py",  # of the package's own __init__.py
+    "ops/test_library.py",  # tests ops/_library.py
+    "runtime/test_onednn.py",  # tests the package's own __init__.py
 }
 OTHER_ROOMS = ("api", "bench", "docs", "kernels", "programs", "support", "verification")
 
 
 def find_imported_tests(text: str) -> set[str]:
-    """What a file imports of test modules, in its own statements and in the programs that it holds as text."""
+    """Return the test modules that a file imports, in its own statements and in programs that it holds as text."""
     found = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
@@ -43,7 +43,7 @@ def find_imported_tests(text: str) -> set[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(TESTS)))
 def test_no_test_is_imported(path: Path) -> None:
-    """What two tests need lives in tests/support."""
+    """Code that two tests need belongs in tests/support."""
     found = find_imported_tests(path.read_text())
     assert not found, f"{path.relative_to(TESTS)} imports from a test: {sorted(found)}. Move it to tests/support"
 
@@ -60,7 +60,7 @@ def test_no_test_is_imported(path: Path) -> None:
     ],
 )
 def test_every_way_to_import_a_test_is_seen(statement: str) -> None:
-    """The braces keep this file from being taken for one that does it."""
+    """The braces keep this file from counting as one that imports a test."""
     whole = statement.format("", "")
     assert find_imported_tests(whole) and find_imported_tests(f"PROGRAM = {whole!r}")
     assert not find_imported_tests(whole.replace("test_nt_xent", "support"))

@@ -1,7 +1,8 @@
-"""The parameters of the views: their statistics, and what they depend on.
+"""The parameters of the views: their statistics and their dependencies.
 
-Every check of chance here has a fixed seed: it passes always or never. Each number's bound is what a right drawing
-would break with a probability below 1e-6: 5 standard deviations of a count or a correlation, or a tabled value.
+Every statistical test here has a fixed seed, so it passes always or never. A correct drawing would exceed each number's
+bound with a probability below 1e-6. The bound is 5 standard deviations of a count or a correlation, or a tabulated
+value.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ from tests.support.view_recipes import ALWAYS, FACTORS, NEVER, RECIPE, of_rows
 
 NEUTRAL = dict(zip(FACTORS, (1, 1, 1, 0, 0), strict=True))
 IMAGES = np.arange(20_000)
-FIVE_SIGMA = 5.0  # 6e-7, both tails
-KS = 2.694  # Kolmogorov's statistic times sqrt(n m / (n + m)) exceeds it with probability 1e-6
+FIVE_SIGMA = 5.0  # probability 6e-7, both tails
+KS = 2.694  # Kolmogorov's statistic times sqrt(n m / (n + m)) exceeds this with probability 1e-6
 
 
 @pytest.fixture(scope="module")
 def drawn() -> ViewParams:
-    """Both views of 20,000 images of 32x32 in one epoch."""
+    """Draw both views of 20,000 images of 32x32 in one epoch."""
     return draw(0, 0, IMAGES, RECIPE, 32, 32)
 
 
@@ -106,18 +107,18 @@ def test_all_orders_are_equally_likely(drawn):
         _, seen = np.unique(rows, axis=0, return_counts=True)
         expected = len(rows) / 24
         assert len(seen) == 24
-        assert np.sum((seen - expected) ** 2 / expected) < 70.5  # 23 degrees of freedom, 1e-6
+        assert np.sum((seen - expected) ** 2 / expected) < 70.5  # 23 degrees of freedom, probability 1e-6
 
 
 def kolmogorov(sample: np.ndarray, other: np.ndarray) -> float:
-    """The two-sample statistic times sqrt(n m / (n + m)); for discrete numbers its tail is smaller still."""
+    """Return the two-sample statistic times sqrt(n m / (n + m)). Discrete numbers exceed the bound even less often."""
     points = np.union1d(sample, other)
     shares = [np.searchsorted(np.sort(numbers), points, "right") / len(numbers) for numbers in (sample, other)]
     return np.max(np.abs(shares[0] - shares[1])) * math.sqrt(len(sample) * len(other) / (len(sample) + len(other)))
 
 
 def crop_by_definition(random: np.random.Generator, recipe: ViewRecipe, height: int, width: int) -> tuple[int, ...]:
-    """SimCLR's RandomResizedCrop for one image, with a generator of NumPy's: y, x, height, width."""
+    """Return y, x, height and width of SimCLR's RandomResizedCrop for one image, drawn by a NumPy generator."""
     for _attempt in range(10):
         area = random.uniform(*recipe.crop_area) * height * width
         aspect = math.exp(random.uniform(*map(math.log, recipe.crop_aspect)))
@@ -149,7 +150,8 @@ def test_boxes_are_distributed_as_ten_draws_are(area, aspect, height, width):
 
 
 def test_area_is_uniform_and_aspect_log_uniform():
-    # Boxes that always fit: nothing is rejected. At 1000 pixels rounding moves a share of the rows by below 0.1 %.
+    # These boxes always fit, so none is rejected. At 1000 pixels, rounding changes the counts by less than 0.1 % of the
+    # rows.
     recipe = replace(RECIPE, crop_area=(0.1, 0.3))
     y, x, h, w = draw(0, 0, IMAGES, recipe, 1000, 1000).box.T
     uniform = (np.arange(1_000_000) + 0.5) / 1_000_000
@@ -163,7 +165,7 @@ def test_area_is_uniform_and_aspect_log_uniform():
 
 
 def box_by_definition(index: int, view: int, recipe: Any, height: int, width: int) -> tuple[int, tuple[int, ...]]:
-    """The attempt that is used (10: none) and its box, in scalar arithmetic."""
+    """Return the attempt that is used (10 if none fits) and its box, in scalar arithmetic."""
     for attempt in range(10):
         u = [int(word >> 8) / 2**24 for word in draw_words(5, 3, [index], view, attempt)[0]]
         area = height * width * (recipe.crop_area[0] + (recipe.crop_area[1] - recipe.crop_area[0]) * u[0])
@@ -194,12 +196,12 @@ def test_the_first_attempt_that_fits_is_used_and_the_central_crop_if_none_does()
         ((0.25, 0.4), 32, 32, (0, 9, 32, 13)),  # too wide: 12.8 columns
         ((3 / 4, 4 / 3), 10, 40, (0, 13, 10, 13)),
         ((3 / 4, 4 / 3), 40, 10, (13, 0, 13, 10)),
-        ((8.0, 9.0), 5, 2, (2, 0, 1, 2)),  # 0.25 rows: there is no box without a pixel
+        ((8.0, 9.0), 5, 2, (2, 0, 1, 2)),  # 0.25 rows, but a box has at least one pixel
         ((0.1, 0.2), 2, 5, (0, 2, 2, 1)),
     ],
 )
 def test_the_central_crop_is_the_largest_of_an_allowed_aspect(aspect, height, width, expected):
-    # No attempt fits an area beyond the image's.
+    # The drawn area is larger than the image, so no attempt fits.
     recipe = SimpleNamespace(**{field.name: getattr(RECIPE, field.name) for field in fields(RECIPE)})
     recipe.crop_area, recipe.crop_aspect = (30.0, 40.0), aspect
     boxes = draw(0, 0, np.arange(50), recipe, height, width).box
@@ -218,7 +220,7 @@ def test_a_fixed_box_is_always_drawn():
 
 
 def numbers(params: ViewParams) -> dict[str, np.ndarray]:
-    """Every drawn quantity, one column each, none of which depends on another by definition."""
+    """Return every drawn quantity as a column. By definition none depends on another."""
     y, x, h, w = params.box.T
     columns = {name: getattr(params, name) for name in (*FACTORS, "flip", "grey", "blur_sigma")}
     columns |= {"area": h * w, "aspect": np.log(w / h), "y": y / (1001 - h), "x": x / (1001 - w)}
@@ -229,13 +231,13 @@ def numbers(params: ViewParams) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def wide() -> Callable[[int, int], ViewParams]:
-    """Draws both views of 20,000 large images whose boxes always fit, all switches random but jitter always on."""
+    """Return a function that draws both views of 20,000 large images. Boxes always fit, and jitter is always on."""
     recipe = replace(RECIPE, crop_area=(0.1, 0.3), jitter_probability=1)
     return lambda seed, epoch: draw(seed, epoch, IMAGES, recipe, 1000, 1000)
 
 
 def correlations(first: ViewParams, second: ViewParams) -> np.ndarray:
-    """Of every quantity of `first` with every one of `second`, in their standard deviations under independence."""
+    """Return correlations of every column of `first` with every column of `second`, in their standard deviations."""
     one, other = (np.stack(list(numbers(params).values())) for params in (first, second))
     count = len(one)
     return np.corrcoef(one, other)[:count, count:] * math.sqrt(one.shape[1])
@@ -253,19 +255,19 @@ def test_views_images_epochs_and_seeds_are_independent(wide):
         "seeds that differ in the high word": (base, wide(2**32, 0)),
     }
     for name, (one, other) in pairs.items():
-        # 15 x 15 correlations, 6e-7 each: together 1e-4; a shared stream shows as correlations of 100 and more.
+        # 15 x 15 correlations with probability 6e-7 each make 1e-4. A shared stream gives correlations of 100 and more.
         assert np.max(np.abs(correlations(one, other))) < FIVE_SIGMA, name
 
 
 def test_the_quantities_of_a_view_are_independent_of_each_other(wide):
     params = wide(0, 0)
     among = correlations(params, params)
-    slots = slice(len(among) - 3, len(among))  # of one permutation: they exclude each other
+    slots = slice(len(among) - 3, len(among))  # the slots come from one permutation, so they exclude each other
     among[slots, slots] = 0
     assert np.max(np.abs(among - np.diag(np.diag(among)))) < FIVE_SIGMA
 
 
-# What a row depends on
+# Dependencies of a row
 
 
 @pytest.mark.parametrize("function", [draw, stock_draw], ids=["reference", "stock"])

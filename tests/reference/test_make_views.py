@@ -1,7 +1,7 @@
-"""The pixels of a view in the reference: against independent code, and their properties.
+"""The pixels of a view in the reference: compared with independent code, and their properties.
 
-Independent code is Pillow and tf.image for the crop, colorsys and tf.image for the colours, SciPy, and on TensorFlow
-2.15 tensorflow-addons, for the blur.
+The independent code is Pillow and tf.image for the crop, colorsys and tf.image for the colours, and SciPy for the blur.
+On TensorFlow 2.15, tensorflow-addons also checks the blur.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ULP64 = 2.0**-52
 
 
 def one_view(image: np.ndarray, size: int, **given: Any) -> np.ndarray:
-    """The reference's view of one image (H, W, C)."""
+    """Return the reference's view of one image (H, W, C)."""
     given.setdefault("box", [0, 0, *image.shape[:2]])
     return make_views(image[None], params_of(2, **given), size)[0]
 
@@ -49,7 +49,7 @@ def one_view(image: np.ndarray, size: int, **given: Any) -> np.ndarray:
 def test_crops_are_those_of_pillow(case):
     image, box, size = case
     expected = np.stack([pillow(image[..., c].astype(np.float32), box, size) for c in range(3)], axis=-1) / 255
-    # Pillow stores a float32 after each of its two passes: half an ulp each of a number below 256.
+    # Pillow stores a float32 after each of its two passes. Each rounds a number below 256 by half an ulp at most.
     np.testing.assert_allclose(one_view(image, size, box=box), expected, rtol=0, atol=2 * ULP)
 
 
@@ -67,7 +67,7 @@ def test_crops_are_those_of_tensorflow(case):
     image, (y, x, h, w), size = case
     crop = tf.constant(image[y : y + h, x : x + w] / np.float32(255))
     expected = tf.image.resize(crop, (size, size), antialias=True)
-    # Its sampling positions are float32: below 40, half an ulp there is 16 ulps of 1, in each of the two directions.
+    # tf.image computes positions in float32. Below 40, half an ulp is 16 ulps of 1, in each of the two directions.
     np.testing.assert_allclose(one_view(image, size, box=(y, x, h, w)), expected, rtol=0, atol=40 * ULP)
 
 
@@ -86,7 +86,7 @@ def test_resizing_weights_are_a_partition(length, size):
 
 
 def by_colorsys(image: np.ndarray, factor: float, turn: float) -> np.ndarray:
-    """Saturation and hue, pixel by pixel."""
+    """Return the image with saturation and hue changed pixel by pixel."""
     changed = np.empty_like(image)
     for place in np.ndindex(image.shape[:2]):
         hue, saturation, value = colorsys.rgb_to_hsv(*image[place])
@@ -105,7 +105,7 @@ def test_saturation_and_hue_are_those_of_colorsys(seed, factor, turn, hue_first)
     image = images_of(1, 6, 6, seed=seed)[0]
     order = [3, 2, 0, 1] if hue_first else [2, 3, 0, 1]
     actual = one_view(image, 6, saturation=factor, hue=turn, order=order)
-    # A dozen roundings of numbers up to 6 sixths of a turn.
+    # Numbers reach 6 sixths of a turn, and there are a dozen roundings.
     np.testing.assert_allclose(actual, by_colorsys(image / 255, factor, turn), rtol=0, atol=100 * ULP64)
 
 
@@ -113,7 +113,7 @@ TF_IMAGE = {
     "contrast": (tf.image.adjust_contrast, (0.0, 0.3, 1.0, 1.9)),
     "saturation": (tf.image.adjust_saturation, (0.0, 0.3, 1.0, 1.9)),
     "hue": (tf.image.adjust_hue, (-0.5, -0.2, 0.0, 0.1, 0.33)),
-    "brightness_shift": (tf.image.adjust_brightness, (-0.4, 0.0, 0.3)),  # additive, as this one is
+    "brightness_shift": (tf.image.adjust_brightness, (-0.4, 0.0, 0.3)),  # tf.image adds, and so does brightness_shift
 }
 
 
@@ -123,9 +123,9 @@ def test_colour_operations_are_those_of_tensorflow(name):
     for seed, value in enumerate(values):
         image = images_of(1, 9, 7, seed=seed)[0]
         crop = np.float32(one_view(image, 9))  # square
-        # None of them clips the pixels, but S <= 1 holds in tf.image's HSV, as it does where a view clips.
+        # No operation leaves [0, 1], except that tf.image limits S to 1 in HSV. A view that clips does the same.
         actual = one_view(image, 9, **{name: value}, clip=name == "saturation")
-        # tf.image's HSV: a dozen float32 roundings, six times as far into the circle's sixths.
+        # tf.image's HSV rounds a dozen times in float32, at numbers six times as large (sixths of the circle).
         np.testing.assert_allclose(actual, adjust(crop, value), rtol=0, atol=24 * ULP)
 
 
@@ -172,7 +172,7 @@ def test_the_operations_come_in_the_given_order():
         views[tuple(order)] = one_view(image, 12, order=order, **factors)
         np.testing.assert_allclose(views[tuple(order)], x, rtol=0, atol=100 * ULP64)
     for one, other in itertools.combinations(views, 2):
-        # Only saturation and hue commute as neighbours.
+        # Of two neighbours in the order, only saturation and hue commute.
         same = "".join(map(str, one)).replace("32", "23") == "".join(map(str, other)).replace("32", "23")
         assert (np.max(np.abs(views[one] - views[other])) < 1e-12) == same
 
@@ -202,7 +202,7 @@ def test_the_blur_is_that_of_tensorflow_addons():
         expected = addons.image.gaussian_filter2d(
             x, (count_blur_taps(50), count_blur_taps(50)), sigma, padding="REFLECT"
         )
-        # It multiplies the two kernels first and sums 25 products in float32.
+        # tensorflow-addons multiplies the two kernels first and sums 25 products in float32.
         np.testing.assert_allclose(blur_by_gaussian(image / 255, sigma), expected, rtol=0, atol=16 * ULP)
 
 
@@ -223,7 +223,7 @@ def test_blurring_is_left_out_on_demand():
 def test_neutral_parameters_are_the_identity(clip):
     images = images_of(2, 20, 20)
     views = make_views(images, params_of(4, box=whole(images), clip=clip), 20)
-    # The contrast takes a mean away and adds it again.
+    # The contrast subtracts a mean and adds it again.
     np.testing.assert_allclose(views, np.concatenate([images, images]) / 255, rtol=0, atol=2 * ULP64)
 
 
@@ -241,7 +241,7 @@ def test_rows_are_all_first_views_and_then_all_second_ones():
 def test_flipping_mirrors_the_view_and_twice_is_the_identity(case):
     image, box, size = case
     view, flipped = one_view(image, size, box=box), one_view(image, size, box=box, flip=True)
-    # The mean of a mirrored channel may round differently.
+    # The mean of a mirrored channel may be rounded differently.
     np.testing.assert_allclose(flipped, view[:, ::-1], rtol=0, atol=4 * ULP64)
     np.testing.assert_allclose(one_view(flipped, size, flip=True), view, rtol=0, atol=8 * ULP64)
 
@@ -297,7 +297,7 @@ def test_whole_views_are_those_of_pillow_colorsys_and_scipy():
     for row in range(24):
         own = ViewParams(*(field[row] for field in params))
         expected = view_by_other_libraries(images[row % 12], own, 24)
-        # Pillow's two float32 roundings, amplified by what the row's factors multiply differences with.
+        # Pillow's two float32 roundings, amplified by the row's factors.
         allowed = 2 * ULP * amplification(params)[row]
         np.testing.assert_allclose(views[row], expected, rtol=0, atol=allowed)
 

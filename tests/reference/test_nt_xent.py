@@ -16,9 +16,13 @@ TEMPERATURES = (0.005, 0.05, 0.5, 10.0)
 
 
 def projections(pairs: int, width: int, crowd: float = np.inf, seed: int = 0) -> np.ndarray:
-    """(2N, d) rows of very different lengths whose positives are alike, as a trained encoder's are.
+    """Return (2N, d) rows of very different lengths whose positives are alike, as those of a trained encoder.
 
-    crowd: how far, in |u_i - u_j|^2, rows are apart. At about the temperature, all candidates weigh alike.
+    Args:
+        pairs: N.
+        width: d.
+        crowd: how far apart the rows are, in |u_i - u_j|^2. At about the temperature, all candidates have similar
+        weights.
     """
     draw = np.random.default_rng(seed)
     first = draw.normal(size=(pairs, width)) / width**0.5
@@ -29,9 +33,9 @@ def projections(pairs: int, width: int, crowd: float = np.inf, seed: int = 0) ->
 
 
 def algorithm_1(z: np.ndarray, temperature: float) -> list[float]:
-    """Algorithm 1 of the paper, loop by loop; its rows 2k-1 and 2k, counted from 1, are our k-1 and N+k-1."""
+    """Algorithm 1 of the paper, loop by loop. Its rows 2k-1 and 2k, counted from 1, are our rows k-1 and N+k-1."""
     pairs = len(z) // 2
-    paper = [z[k // 2 + (k % 2) * pairs] for k in range(2 * pairs)]  # interleaved
+    paper = [z[k // 2 + (k % 2) * pairs] for k in range(2 * pairs)]  # the paper interleaves the views
     similarity = [[0.0] * (2 * pairs) for _ in range(2 * pairs)]
     for i in range(2 * pairs):
         for j in range(2 * pairs):
@@ -51,12 +55,12 @@ def algorithm_1(z: np.ndarray, temperature: float) -> list[float]:
 def test_is_algorithm_1_of_the_paper(pairs, width, temperature):
     z = projections(pairs, width)
     loss, expected = reference.nt_xent(z, temperature), algorithm_1(z, temperature)
-    # Both sides round: twice the scale.
+    # Both sides round, so the scale is doubled.
     assert_close(loss, expected, None, dtype="float64", scale=2 * compute_loss_scale(temperature))
 
 
 def central_difference(function, x: np.ndarray, step: np.ndarray) -> np.ndarray:
-    """d function / d x of each element, from values at +-h and +-2h: the error is of order h^4."""
+    """Return d function / d x for each element from values at +-h and +-2h. The error is of order h^4."""
     slope = np.empty_like(x)
     for index in np.ndindex(x.shape):
         h = np.zeros_like(x)
@@ -74,9 +78,9 @@ def test_gradient_is_the_central_difference_under_a_random_cotangent(pairs, widt
     z = projections(pairs, width, crowd=temperature if crowded else np.inf)
     cotangent = np.random.default_rng(1).normal(size=2 * pairs)
     length = np.linalg.norm(z, axis=1, keepdims=True)
-    # The loss varies over distances of tau |z| (of |z|, where tau is large): in units of that, steps of
-    # e^(1/5) balance the truncation, step^4, against the rounding of the losses, e (1 + 1/tau) / step. Both
-    # are of order e^(4/5).
+    # The loss varies over distances of tau |z| (or |z| if tau is large). In that unit, the truncation error is step^4,
+    # and the rounding of the losses gives e (1 + 1/tau) / step. Steps of e^(1/5) balance the two; both are then of
+    # order e^(4/5).
     reach = min(temperature, 1.0) * length
     step = np.broadcast_to(EPS64**0.2 * reach, z.shape)
     slope = central_difference(lambda x: float(cotangent @ reference.nt_xent(x, temperature)), z, step)
@@ -91,7 +95,7 @@ def test_gradient_is_the_central_difference_under_a_random_cotangent(pairs, widt
 def test_temperature_gradient_is_the_central_difference_under_a_random_cotangent(pairs, crowded, temperature):
     z = projections(pairs, 5, crowd=temperature if crowded else np.inf)
     cotangent = np.random.default_rng(2).normal(size=2 * pairs)
-    # As above: s changes by 1 over tau^2 where that is small, and the loss varies over tau where tau is
+    # The same argument. s changes by 1 over a distance of tau^2 if tau is small, and the loss varies over tau if tau is
     # large.
     reach = temperature * min(temperature, 1.0)
     step = np.array(EPS64**0.2 * reach)
@@ -124,12 +128,12 @@ def test_one_pair_gives_0(temperature):
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 def test_two_orthogonal_pairs(temperature):
-    """Positives equal, the other image orthogonal: loss = log(1 + 2 exp(-1/tau)), dz across u only."""
+    """Positives are equal, the other image is orthogonal: loss = log(1 + 2 exp(-1/tau)), and dz is orthogonal to u."""
     z = np.array([[2.0, 0.0], [0.0, 5.0], [3.0, 0.0], [0.0, 7.0]])
     other = math.exp(-1 / temperature)
     loss, expected = reference.nt_xent(z, temperature), np.full(4, math.log1p(2 * other))
     assert_close(loss, expected, None, dtype="float64", scale=compute_loss_scale(temperature))
-    # Row i: du across it is (1/tau) times the weights of the two orthogonal columns, P_ij + P_ji each.
+    # Across u_i, du_i is (1/tau) times the weights P_ij + P_ji of the two orthogonal columns.
     across = 2 * 2 * other / (1 + 2 * other) / temperature
     expected = across * np.array([[0, 1 / 2], [1 / 5, 0], [0, 1 / 3], [1 / 7, 0]])
     np.testing.assert_allclose(
@@ -146,7 +150,7 @@ def test_the_rows_of_all_replicas_are_the_whole(pairs, own):
     for first in range(0, pairs, own):
         rows = np.r_[first : first + own, pairs + first : pairs + first + own]
         np.testing.assert_array_equal(reference.list_own_rows(2 * pairs, first, own), rows)
-        # The products of fewer rows may be summed in another order.
+        # A product of fewer rows may be summed in another order.
         np.testing.assert_allclose(
             reference.nt_xent_rows(z, first, own, temperature), loss[rows], rtol=1e-13, atol=1e-13
         )
@@ -161,8 +165,8 @@ def test_positive_is_the_other_view():
 
 
 def test_top1_counts_the_strictly_most_similar_positive():
-    # Rows 0 and 3 are each other's nearest. Rows 1 and 4 point the same way as 2, not 5: a tie of 4 and 2 for
-    # row 1.
+    # Rows 0 and 3 are each other's nearest. Row 1 points the same way as row 2, whose positive is 5, and as its own
+    # positive 4. So rows 4 and 2 tie for row 1.
     z = np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 2, 0, 0], [9, 1, 0, 0], [0, 3, 0, 0], [0, 0, 1, 0]])
     np.testing.assert_array_equal(reference.contrastive_top1(z), [True, False, False, True, False, False])
     np.testing.assert_array_equal(reference.contrastive_top1(np.eye(2)), [True, True])

@@ -1,4 +1,4 @@
-"""A file is whole or not there, whenever the process is killed or the disk is full."""
+"""A file is written whole or not at all, even if the process is killed or the disk is full."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints: what comes back, what is kept, and what is left after damage, a full disk and SIGKILL."""
+"""Checkpoints: what restoring gives, which are kept, and what remains after damage, a full disk and SIGKILL."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lowlevel_simclr.run.checkpoint import CheckpointError, load, load_latest, s
 
 
 def state(step: int, size: int = 40) -> dict[str, np.ndarray]:
-    """Arrays that tell their step: weights (size,), a counter (), a name ()."""
+    """Return arrays that depend on their step: weights (size,), a counter (), a name ()."""
     weights = np.random.default_rng(step).normal(size=size).astype(np.float32)
     return {"encoder/kernel": weights, "count": np.array(step, np.int64), "scheme": np.array("cosine")}
 
@@ -30,7 +30,7 @@ def names(folder: Path) -> list[str]:
 
 
 def same(found: dict[str, np.ndarray], saved: dict[str, np.ndarray]) -> bool:
-    """Whether names, order, dtypes, shapes and bits agree."""
+    """Return whether names, order, dtypes, shapes and bits agree."""
     return list(found) == list(saved) and all(
         found[name].dtype == saved[name].dtype
         and found[name].shape == saved[name].shape
@@ -39,7 +39,7 @@ def same(found: dict[str, np.ndarray], saved: dict[str, np.ndarray]) -> bool:
     )
 
 
-# What comes back
+# Restoring
 
 
 def test_arrays_and_meta_come_back_to_the_bit_and_in_order(tmp_path):
@@ -95,7 +95,7 @@ def test_what_would_not_come_back_is_refused_before_anything_is_written(tmp_path
     assert not (tmp_path / "checkpoints").exists()
 
 
-# What is kept
+# Keeping
 
 
 def test_the_newest_few_are_kept_and_what_a_kill_left_is_cleared_away(tmp_path):
@@ -137,7 +137,7 @@ def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path):
 
 @pytest.fixture
 def two(tmp_path) -> Path:
-    """The newest of two checkpoints, steps 1 and 2."""
+    """Save two checkpoints, of steps 1 and 2, and return the newest."""
     save(tmp_path, 1, state(1), {"seed": 1}, keep=2)
     return save(tmp_path, 2, state(2), {"seed": 2}, keep=2)
 
@@ -221,7 +221,7 @@ def test_finite_numbers_whose_sum_overflows_are_finite(tmp_path):
     assert load_latest(tmp_path).step == 1
 
 
-# Unreadable is not damaged
+# Unreadable, but not damaged
 
 
 def unreadable(error):
@@ -291,7 +291,7 @@ def test_a_renamed_checkpoint_is_not_taken_for_another_step(two, capsys):
 
 
 class _Trap:
-    """A pickle of it makes a folder when it is loaded."""
+    """An object whose pickle creates a folder when it is loaded."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -316,7 +316,7 @@ def test_a_pickle_in_a_checkpoint_is_never_loaded(two, tmp_path, capsys):
 
 
 class _FullDisk(io.FileIO):
-    """A file on a disk with room for 500 bytes."""
+    """A file on a disk that has room for 500 bytes."""
 
     def write(self, data) -> int:
         if self.tell() + len(data) > 500:
@@ -373,7 +373,7 @@ while True:
 
 
 def test_killed_at_any_moment_the_newest_whole_checkpoint_is_there(tmp_path):
-    """A process that does nothing but save loses at most the save in flight, never an earlier one."""
+    """A process that only saves loses at most the save in progress, never an earlier one."""
     drawn, reached, kills = random.Random(0), 0, 0
     while kills < 5 or (reached == 0 and kills < 50):  # a busy machine may kill five times before the first save
         kills += 1
@@ -393,7 +393,7 @@ def test_killed_at_any_moment_the_newest_whole_checkpoint_is_there(tmp_path):
             np.testing.assert_array_equal(found.arrays["weights"], wanted)
             assert found.meta == {"step": reached}
         whole = [path for path in tmp_path.iterdir() if path.suffix == ".npz"]
-        assert len(whole) <= 3 and all(load(path) for path in whole)  # 3: killed between the rename and the pruning
+        assert len(whole) <= 3 and all(load(path) for path in whole)  # 3: killed between rename and pruning
     assert reached > 0
 
 

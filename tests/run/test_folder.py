@@ -1,4 +1,4 @@
-"""Whose a run folder is, what it takes to resume it, and that two processes never train in one."""
+"""Run folders: which run they belong to, when a run may resume, and that two processes never train in one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.open_runs import CONFIG, compare_temperature
 ROOT = Path(__file__).parents[2]
 
 
-# Whose folder it is
+# The run of a folder
 
 
 def test_a_folder_that_is_not_there_begins_a_run(tmp_path):
@@ -55,7 +55,7 @@ def test_another_configuration_is_refused_with_the_difference_and_nothing_change
     text = str(refused.value)
     assert "\n  temperature: 0.2 -> 0.5\n" in text and f"--fresh to start a new run in {tmp_path / 'run-2'}" in text
     assert "--out" in text and (tmp_path / "run" / "config.json").read_bytes() == before
-    open_run(tmp_path / "run", CONFIG, compare_temperature()).close()  # the refusal let go of the folder
+    open_run(tmp_path / "run", CONFIG, compare_temperature()).close()  # the refusal released the folder
 
 
 def test_fresh_starts_beside_what_is_there_and_counts_on(tmp_path):
@@ -117,7 +117,7 @@ def test_a_full_disk_is_told_before_work_begins(tmp_path, monkeypatch):
         assert not run.resumed
 
 
-# Two at a time
+# Two processes at a time
 
 HOLDS_FOR_EVER = """
 import sys, time

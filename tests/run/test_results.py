@@ -1,4 +1,4 @@
-"""What a run folder holds about the training: configuration, metrics, evaluation."""
+"""What a run folder stores about the training: configuration, metrics, evaluation."""
 
 from __future__ import annotations
 

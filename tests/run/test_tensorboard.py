@@ -1,4 +1,4 @@
-"""The event files of a run hold every number once, also after it was resumed."""
+"""The event files of a run hold every number once, also after the run resumed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.open_runs import CONFIG, compare_temperature, make_row
 
 
 def read_events(run_folder: Path) -> list:
-    """Every event of a run, in the order of the files' names."""
+    """Return every event of a run, with the files in the order of their names."""
     import tensorflow as tf
 
     files = sorted(str(path) for path in (run_folder / "tensorboard").iterdir())

@@ -1,4 +1,4 @@
-"""TensorFlow is asked for oneDNN before it is loaded; a warning tells where that is too late."""
+"""The package asks TensorFlow for oneDNN before loading it, and warns if it is too late."""
 
 from __future__ import annotations
 

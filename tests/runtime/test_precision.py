@@ -1,4 +1,4 @@
-"""The precision that a device computes fast."""
+"""The precision that a device computes quickly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The views that stock makes are those of the reference, within the error that float32 allows."""
+"""The stock views agree with the reference within the error that float32 allows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def scaled_views(images: tf.Tensor, params: ViewParams) -> tf.Tensor:
 
 @pytest.fixture(scope="module")
 def in_mode() -> Callable[[str], Callable[..., tf.Tensor]]:
-    """`scaled_views` of (N, 41, 36, 3) images: eagerly, in a graph that does not know N, or under XLA, which does."""
+    """Return `scaled_views` for (N, 41, 36, 3) images: eager, in a graph with unknown N, or under XLA with known N."""
     return build_modes(scaled_views, 41, 36, 30).__getitem__
 
 
@@ -95,7 +95,7 @@ def test_stock_takes_images_of_other_types(dtype):
     params = params_of(4, box=boxes_in(np.random.default_rng(0), 4, 12, 12))
     expected = make_views(images, params, 16)
     assert_stock_is_close(stock_views(images, params, 16), expected, params)
-    allowed = 2.0**-10 if dtype == "float16" else 1e-6  # half a float16's spacing below 1, twice
+    allowed = 2.0**-10 if dtype == "float16" else 1e-6  # half the spacing of float16 below 1, doubled
     eight_bit = make_views(images_of(2, 12, 12), params, 16)
     np.testing.assert_allclose(expected, eight_bit, rtol=0, atol=allowed)
 

@@ -1,4 +1,4 @@
-"""Philox in stock TensorFlow gives the words of the NumPy one, bit for bit."""
+"""Philox in stock TensorFlow gives the same words as in NumPy, bit for bit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LARGEST = 2**32 - 1
 
 
 def stock_in(mode: str) -> Callable[..., Any]:
-    """`stock.philox4x32` eagerly, in a graph or under XLA."""
+    """Return `stock.philox4x32` as an eager function, in a graph or under XLA."""
     return {
         "eager": stock.philox4x32,
         "graph": tf.function(stock.philox4x32, reduce_retracing=True),

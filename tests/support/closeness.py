@@ -24,12 +24,12 @@ def assert_close(
 
     Args:
         actual: the result, in the type it came in.
-        reference64: the float64 reference, same shape.
-        stock: the stock formula's result in the accumulation type. None if the stock formula itself is tested: E is
-            then 0, and `scale` must contain the conditioning.
+        reference64: the float64 reference, of the same shape.
+        stock: the stock formula's result in the accumulation type. If the stock formula itself is tested, None: E is
+        then 0, and `scale` must contain the conditioning.
         dtype: the type of the op's input.
         scale: broadcast to the shape of reference64.
-        draws: further pairs of a stock result and its reference, of neighbouring problems.
+        draws: further pairs of a stock result and its reference, for neighbouring problems.
         stored: the type that `actual` was rounded to, if it was widened afterwards.
     """
     actual, reference64 = np.asarray(actual), np.asarray(reference64, np.float64)

@@ -1,8 +1,7 @@
-"""Arrays for launchers that take pointers: on the host beside emulated kernels, or on a GPU through PyTorch or CuPy.
+"""Arrays for launchers that take pointers: on the host for emulated kernels, or on a GPU through PyTorch or CuPy.
 
-A `Memory` hands out byte buffers. Every buffer has guard bytes before and behind it, so that a kernel that writes
-beyond its array is caught by `Buffer.read`, on the host and on a GPU alike. NumPy only; PyTorch or CuPy where asked
-for.
+A `Memory` hands out byte buffers. Every buffer has guard bytes before and after it. If a kernel writes outside its
+array, `Buffer.read` notices, on the host and on a GPU. It needs NumPy only, and PyTorch or CuPy for a GPU.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 KERNELS = Path(__file__).parents[2] / "kernels"
-GUARD, GUARD_BYTE, FRESH_BYTE = 256, 0xA5, 0xFF  # fresh floats are NaN: what is read unwritten shows
+GUARD, GUARD_BYTE, FRESH_BYTE = 256, 0xA5, 0xFF  # fresh floats are NaN, so reads of unwritten elements show
 
 
 class Memory:
@@ -26,7 +25,7 @@ class Memory:
     stream = None
 
     def upload(self, raw: NDArray[np.uint8]) -> Any:
-        """A copy of the bytes where kernels can reach it, aligned to 256 bytes."""
+        """Return a copy of the bytes in memory that kernels can reach, aligned to 256 bytes."""
         room = np.empty(len(raw) + 256, np.uint8)
         start = -room.ctypes.data % 256
         room[start : start + len(raw)] = raw
@@ -88,22 +87,22 @@ class CupyMemory(Memory):
 
 
 def gpu_memory() -> Memory:
-    """Memory of the first GPU, by PyTorch or else CuPy.
+    """Return the memory of the first GPU, through PyTorch, or through CuPy if PyTorch is not installed.
 
     Raises:
-        RuntimeError: neither is installed, or there is no GPU.
+        RuntimeError: if neither is installed, or there is no GPU.
     """
     reasons = []
     for kind in (TorchMemory, CupyMemory):
         try:
             return kind()
-        except Exception as error:  # noqa: BLE001, each library has its own words for "no GPU"
+        except Exception as error:  # noqa: BLE001, each library has its own error for "no GPU"
             reasons.append(f"{kind.__name__}: {error}")
     raise RuntimeError(f"no GPU can be reached ({'; '.join(reasons)}): install PyTorch or CuPy beside a CUDA driver.")
 
 
 class Buffer:
-    """`size` bytes with guards around them, from an array or fresh."""
+    """`size` bytes with guards around them, filled from an array or fresh."""
 
     def __init__(self, memory: Memory, content: NDArray[Any] | int) -> None:
         fresh = isinstance(content, int)
@@ -111,13 +110,13 @@ class Buffer:
             np.full(content, FRESH_BYTE, np.uint8) if fresh else np.ascontiguousarray(content).reshape(-1).view("u1")
         )
         self.memory, self.size = memory, len(inner)
-        self.behind = -len(inner) % 256  # the guard begins right behind the last byte
+        self.behind = -len(inner) % 256  # the guard begins right after the last byte
         guard = np.full(GUARD, GUARD_BYTE, np.uint8)
         self.held = memory.upload(np.concatenate([guard, inner, guard, np.zeros(self.behind, np.uint8)]))
         self.pointer = ctypes.c_void_p(memory.address(self.held) + GUARD)
 
     def read(self, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-        """The content. AssertionError if a guard was overwritten."""
+        """Return the content. Raises AssertionError if a guard was overwritten."""
         raw = self.memory.download(self.held)
         assert np.all(raw[:GUARD] == GUARD_BYTE), "a kernel wrote before the beginning of an array"
         assert np.all(raw[GUARD + self.size : 2 * GUARD + self.size] == GUARD_BYTE), "a kernel wrote behind an array"
@@ -125,13 +124,13 @@ class Buffer:
 
 
 def to_bfloat16(x: NDArray[Any]) -> NDArray[np.uint16]:
-    """The bits of the nearest bfloat16, ties to even."""
+    """Return the bits of the nearest bfloat16, ties to even."""
     bits = np.asarray(x, np.float32).view(np.uint32).astype(np.uint64)
     return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
 
 
 def from_bfloat16(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
-    """Exact."""
+    """Return the numbers as float32, without rounding."""
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
@@ -139,7 +138,7 @@ def build(command: list[str], sources: list[Path], target: Path) -> ctypes.CDLL:
     """Compile launchers into a library of their own and load it.
 
     Raises:
-        RuntimeError: the compiler's own words.
+        RuntimeError: with the compiler's message.
     """
     done = subprocess.run([*command, *map(str, sources), "-o", str(target)], capture_output=True, text=True)
     if done.returncode != 0:
@@ -148,12 +147,12 @@ def build(command: list[str], sources: list[Path], target: Path) -> ctypes.CDLL:
 
 
 def sources() -> list[Path]:
-    """Every CUDA source of the project."""
+    """Return every CUDA source of the project."""
     return sorted(KERNELS.rglob("*.cu"))
 
 
 def emulated(folder: Path) -> ctypes.CDLL:
-    """The launchers compiled for the host, each thread a fibre (kernels/cuda/cuda_on_host.h)."""
+    """Return the launchers compiled for the host, where each thread is a fibre (kernels/cuda/cuda_on_host.h)."""
     flags = ["-O2", "-std=c++17", "-fPIC", "-shared", "-w", "-fno-strict-aliasing", "-ffp-contract=off", "-x", "c++"]
-    flags += ["-DLOWLEVEL_SIMCLR_BLOCKS_WANTED=4"]  # several tiles a block, and several shares, from 129 rows on
+    flags += ["-DLOWLEVEL_SIMCLR_BLOCKS_WANTED=4"]  # from 129 rows on: several tiles a block, and several shares
     return build(["g++", *flags], sources(), folder / "emulated.so")

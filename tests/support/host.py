@@ -1,4 +1,4 @@
-"""What has a contract on the processor alone, on a machine with a GPU too."""
+"""Tests of guarantees that hold only on the processor, also on a machine with a GPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tensorflow as tf
 
 
 def on_the_host(call: Callable[..., Any]) -> Callable[..., Any]:
-    """`call` on the CPU, where an unknown batch and refusals are; a GPU has neither."""
+    """Return a function that runs `call` on the CPU. Unknown batches and refusals of values do not work on a GPU."""
 
     @functools.wraps(call)
     def there(*arguments: Any, **named: Any) -> Any:

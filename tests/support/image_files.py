@@ -10,14 +10,14 @@ from PIL import Image
 
 
 def draw_picture(number: int, height: int = 16, width: int = 16) -> Image.Image:
-    """Return another picture for each number; the first pixel tells the number (in lossless files)."""
+    """Return a picture that is different for each number. In a lossless file the first pixel is the number."""
     pixels = np.random.default_rng(number).integers(0, 256, (height, width, 3), np.uint8)
     pixels[0, 0] = number
     return Image.fromarray(pixels)
 
 
 def write_pictures(root: Path, *paths: str, **options: Any) -> Path:
-    """Write image files, numbered in the order they are given, and return the folder."""
+    """Write image files with numbers in the given order, and return the folder."""
     for number, path in enumerate(paths):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         draw_picture(number, **options).save(root / path)

@@ -1,4 +1,4 @@
-"""Small labelled data sets that any classifier solves, and rows of representations that none solves."""
+"""Small labelled data sets that any classifier solves, and rows of representations that no classifier solves."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def relabel(images: dataset.DataSet, train: Any, test: Any) -> dataset.DataSet:
 
 
 def draw_clouds(count: int, width: int = 6, classes: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows (count, width) about one direction for each class, far from separable, and their labels."""
+    """Return rows (count, width) scattered about one direction for each class, and their labels. Classes overlap."""
     random = np.random.default_rng(seed)
     labels = random.integers(0, classes, count)
     centres = np.random.default_rng(99).standard_normal((classes, width))
@@ -47,7 +47,7 @@ def draw_clouds(count: int, width: int = 6, classes: int = 4, seed: int = 0) -> 
 
 @functools.cache
 def draw_cifar_images() -> dataset.DataSet:
-    """Return twelve images of random pixels in each split, under the name and the classes of CIFAR-10."""
+    """Return a data set with CIFAR-10's name and classes and twelve images of random pixels in each split."""
     random = np.random.default_rng(0)
     splits = [dataset.Split(random.integers(0, 256, (12, 32, 32, 3), np.uint8), np.arange(12) % 10) for _ in range(2)]
     return dataset.DataSet("cifar10", *splits, cifar.CIFAR10.classes)

@@ -1,6 +1,6 @@
-"""The CUDA launcher of LARS called on device pointers and held against the NumPy reference.
+"""Calls the CUDA launcher of LARS on device pointers and compares it with the NumPy reference.
 
-Shared by test_kernels_cuda.py (kernels emulated on the host) and gpu_kernels.py (on a GPU). NumPy only.
+tests/kernels/test_cuda.py (kernels emulated on the host) and gpu_kernels.py (on a GPU) share it. NumPy only.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from tests.support.device_arrays import Buffer, Memory
 
 Arrays = list[NDArray[np.float32]]
 
-KEYS = ("learning_rate", "momentum", "weight_decay", "trust_coefficient")  # as the launcher takes them
+KEYS = ("learning_rate", "momentum", "weight_decay", "trust_coefficient")  # in the order of the launcher
 NAMES = ("weight", "gradient", "velocity", "new_weight", "new_velocity")
 PIECE = 2048  # floats that a block takes at a time
-ROOM = 8  # floats before an array that does not lie on 16 bytes, and behind it
+ROOM = 8  # floats before and after an array that is not aligned to 16 bytes
 
 
 class Case(NamedTuple):
     """One variable."""
 
     shape: tuple[int, ...]
-    rows: str = "random"  # what the numbers are like
-    beside: str = ""  # the array that does not lie on 16 bytes, or all
-    takes: str = ""  # whose memory new_weight takes; new_velocity takes velocity's then
+    rows: str = "random"  # the kind of numbers
+    beside: str = ""  # the array that is not aligned to 16 bytes, or all
+    takes: str = ""  # whose memory new_weight takes; if set, new_velocity takes that of velocity
     weight_decay: float = 0.02
 
 
@@ -47,7 +47,7 @@ class Variable(ctypes.Structure):
 
 
 def small_cases() -> list[Case]:
-    """Every path: ranks, lengths about a vector and a piece, places, memory, numbers that float cannot square."""
+    """Return all paths: ranks, lengths around a vector and a piece, alignments, reused memory, squares beyond float."""
     ranks = [(), (0,), (1,), (3,), (4,), (5,), (PIECE + 3,), (2, 0), (1, 1), (1, 3), (2, 2), (5, 7), (3, 3, 2, 4)]
     lengths = [(1, PIECE - 1), (1, PIECE), (1, PIECE + 1), (99, 131), (5, PIECE), (3, 3 * PIECE + 7)]
     cases = [Case(shape) for shape in [*ranks, *lengths]]
@@ -60,12 +60,12 @@ def small_cases() -> list[Case]:
 
 
 def large_cases() -> list[Case]:
-    """What only a GPU does in time: many blocks, and several pieces for each of them."""
+    """Add cases that take too long without a GPU: many blocks, and several pieces for each of them."""
     return [*small_cases(), Case((3, 3, 512, 512)), Case((1024, 1025)), Case((5000, 4099)), Case((4999, 4099), "huge")]
 
 
 def declared(library: ctypes.CDLL) -> ctypes.CDLL:
-    """The library with its launcher's types."""
+    """Declare the types of the launcher's arguments and return the library."""
     size, pointer = ctypes.c_int64, ctypes.c_void_p
     library.lowlevel_simclr_lars_update_cuda_partial_sums.argtypes = [size]
     library.lowlevel_simclr_lars_update_cuda_partial_sums.restype = size
@@ -77,12 +77,12 @@ def declared(library: ctypes.CDLL) -> ctypes.CDLL:
 
 
 def choices_of(case: Case) -> dict[str, float]:
-    """As float32 has them."""
+    """Return the scalars, rounded to float32."""
     return {key: float(np.float32(number)) for key, number in zip(KEYS, (0.05, 0.9, case.weight_decay, 0.01))}
 
 
 class Floats:
-    """A float array on the device, `shift` floats behind a place on 16 bytes."""
+    """A float array on the device that begins `shift` floats after a multiple of 16 bytes."""
 
     def __init__(self, memory: Memory, content: NDArray[np.float32], shift: int) -> None:
         self.shape, self.begin = content.shape, shift and ROOM + shift
@@ -91,7 +91,7 @@ class Floats:
         self.pointer = ctypes.c_void_p(self.buffer.pointer.value + 4 * self.begin)
 
     def read(self) -> NDArray[np.float32]:
-        """The content. AssertionError if something beside it was overwritten."""
+        """Return the content. Raises AssertionError if a kernel wrote outside the array."""
         raw = self.buffer.read(np.float32, (self.buffer.size // 4,))
         end = len(raw) - self.begin
         assert np.all(raw[: self.begin] == 7) and np.all(raw[end:] == 7), "a kernel wrote beside an array"
@@ -99,7 +99,7 @@ class Floats:
 
 
 def numbers(case: Case) -> Arrays:
-    """w, g and v."""
+    """Return w, g and v."""
     random = np.random.default_rng(zlib.crc32(repr(case.shape).encode()))
     w, g, v = (np.asarray(random.normal(size=case.shape)) for _ in range(3))
     scale = {"huge": 1e30, "tiny": 1e-30, "subnormal": 1e-41}.get(case.rows, 1.0)
@@ -120,7 +120,7 @@ def numbers(case: Case) -> Arrays:
 
 
 def place(memory: Memory, case: Case, given: Arrays) -> dict[str, Floats]:
-    """The arrays of a variable on the device; results full of NaN."""
+    """Copy the arrays of a variable to the device. The results are full of NaN."""
     shift = {name: int(case.beside in (name, "all")) for name in NAMES}
     fresh = [np.full(case.shape, np.nan, np.float32)] * 2
     held = {name: Floats(memory, array, shift[name]) for name, array in zip(NAMES, [*given, *fresh])}
@@ -130,7 +130,7 @@ def place(memory: Memory, case: Case, given: Arrays) -> dict[str, Floats]:
 
 
 def results(case: Case, given: Arrays, held: dict[str, Floats]) -> Arrays:
-    """The next weight and velocity. AssertionError if an argument was changed that is no result."""
+    """Return the next weight and velocity. Raises AssertionError if an argument changed that is not also a result."""
     for name, array in zip(NAMES, given):
         taken = case.takes and name in (case.takes, "velocity")
         assert taken or held[name].read().tobytes() == array.tobytes(), f"{name} was changed"
@@ -138,7 +138,7 @@ def results(case: Case, given: Arrays, held: dict[str, Floats]) -> Arrays:
 
 
 def run(library: ctypes.CDLL, memory: Memory, case: Case, given: Arrays) -> Arrays:
-    """The next weight and velocity; results and sums full of NaN before."""
+    """Return the next weight and velocity. Results and sums are full of NaN before the call."""
     held = place(memory, case, given)
     scalars = Buffer(memory, np.array(list(choices_of(case).values()), np.float32))
     count, adapts = given[0].size, len(case.shape) > 1
@@ -153,7 +153,7 @@ def run(library: ctypes.CDLL, memory: Memory, case: Case, given: Arrays) -> Arra
 
 
 def check_all(library: ctypes.CDLL, memory: Memory, cases: list[Case]) -> None:
-    """All variables in one call have the bits that each has alone."""
+    """Assert that updating all variables in one call gives the bits of updating each alone."""
     given = [numbers(case) for case in cases]
     held = [place(memory, case, arrays) for case, arrays in zip(cases, given)]
     variables = (Variable * len(cases))()
@@ -176,18 +176,17 @@ def check_all(library: ctypes.CDLL, memory: Memory, cases: list[Case]) -> None:
 
 
 def together() -> list[Case]:
-    """Variables of one call: more than one launch takes, empty ones, places and memory of every kind."""
+    """Return the variables of one call: too many for one launch, some empty, all alignments and kinds of memory."""
     cases = [case for case in small_cases() if case.weight_decay == Case(()).weight_decay]
     return [*cases, *cases[::-1]]
 
 
 def sizes(case: Case, given: Arrays) -> Arrays:
-    """What each element of w' and v' is made of: the sum of the terms' magnitudes, and what float has no digits below.
+    """Return the sum of the terms' magnitudes for each element of w' and v', plus the smallest normal float.
 
-    In halves of eps, one rounding each, v' has of its largest terms: the product and the sum of u (2), scale (1), scale
-    u (1), m v (1), their sum (1); the trust ratio, from norms of a u with two roundings, the same on average, at most
-    2. w' has one more. So 9 halves of eps, of the 16 that
-    `verification.bound` allows.
+    A rounding is half an eps. The largest terms of v' have these: product and sum of u (2), scale (1), scale u (1), m v
+    (1), their sum (1). The trust ratio comes from norms of a u with two roundings, which average out to at most 2. w'
+    has one rounding more. So there are 9, and `verification.bound` allows 16.
     """
     w, g, v = (np.abs(np.asarray(each, np.float64)) for each in given)
     rate, momentum, decay, coefficient = choices_of(case).values()
@@ -200,7 +199,7 @@ def sizes(case: Case, given: Arrays) -> Arrays:
 
 
 def check_case(library: ctypes.CDLL, memory: Memory, case: Case) -> Arrays:
-    """Run twice, compare bits, also with those of arrays on 16 bytes and of their own; compare with the reference."""
+    """Run twice and compare the bits, also with aligned arrays in separate memory. Then compare with the reference."""
     given = numbers(case)
     found = run(library, memory, case, given)
     for other in (case, case._replace(beside="", takes="")):

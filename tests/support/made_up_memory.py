@@ -1,4 +1,4 @@
-"""A GPU with little memory, made up: which micro-batches fit into it."""
+"""A pretended GPU with little memory, into which only small micro-batches fit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def limit_memory(largest: int, tried: list[Plan]) -> Callable[[Plan, dataset.Dat
 
     Args:
         largest: images of a micro-batch.
-        tried: receives every plan that is tried.
+        tried: a list that receives every plan that is tried.
     """
 
     def fits(chosen: Plan, images: dataset.DataSet) -> bool:
@@ -38,7 +38,7 @@ def make_team(count: int) -> workers.Team:
 
 
 def resolve_config(config: settings.Config, largest: int = 100, replicas: int = 1, **changed: Any) -> settings.Config:
-    """Return the resolved configuration on a GPU whose memory lasts for micro-batches of `largest` images."""
+    """Return the resolved configuration on a GPU whose memory is enough for micro-batches of `largest` images."""
     given = {"fits": limit_memory(largest, []), "tell": lambda said: None, **changed}
     return plan.resolve(config, make_team(replicas), catalog.load_dataset("shapes"), **given)[0]
 

@@ -1,4 +1,4 @@
-"""The native NT-Xent on random rows, also for programs in processes of their own."""
+"""The native NT-Xent on random rows, also for programs that run in another process."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""NT-Xent's CUDA launchers called on device pointers and held against the NumPy reference.
+"""Calls NT-Xent's CUDA launchers on device pointers and compares them with the NumPy reference.
 
-Shared by test_kernels_cuda.py (kernels emulated on the host) and gpu_kernels.py (on a GPU). NumPy only.
+tests/kernels/test_cuda.py (kernels emulated on the host) and gpu_kernels.py (on a GPU) share it. NumPy only.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Case(NamedTuple):
     temperature: float = 0.1
     rows: str = "random"  # duplicates, zeros, huge, tiny, spread
     loss_scale: float = 1.0
-    own: tuple[int, int] | None = None  # first_pair, pairs of a replica
+    own: tuple[int, int] | None = None  # first_pair and pairs of a replica
 
 
 class Results(NamedTuple):
-    """What both launchers write."""
+    """The results of both launchers."""
 
     loss: NDArray[Any]
     normaliser: NDArray[Any]
@@ -52,14 +52,14 @@ class Results(NamedTuple):
 
 
 def small_cases() -> list[Case]:
-    """Every path of the kernels, small enough for one emulated thread after another."""
+    """Return cases for every path of the kernels, small enough for an emulation that runs one thread at a time."""
     cases = [Case(37, 20, dtype, tau) for dtype in CODES for tau in (0.1, 0.005)]
     cases += [Case(75, 20, dtype, tau) for dtype in CODES for tau in (0.1, 0.005)]  # several tiles a block
     cases += [Case(75, 131, "bfloat16", 0.01), Case(75, 20, "float32", 0.01, own=(20, 30))]
     cases += [Case(1, 1), Case(1, 33, "bfloat16"), Case(2, 3, "float16"), Case(3, 1, "float64")]
     cases += [Case(33, 131, dtype) for dtype in ("float32", "bfloat16", "float64")]  # a second panel of d
-    # Several panels, and all weight on one column, where the plain formula is exact: a dot that the backward pass adds
-    # up in another order than the forward pass shows.
+    # Several panels, and all weight on one column, where the plain formula is exact. The case fails if the backward
+    # pass sums a dot in another order than the forward pass.
     cases += [Case(33, 300, dtype, 0.01) for dtype in ("float32", "bfloat16", "float64")]
     cases += [Case(33, 24, dtype, 0.05, rows) for rows in ("duplicates", "zeros") for dtype in ("float32", "bfloat16")]
     cases += [Case(20, 24, dtype, 0.05, rows) for rows in ("huge", "tiny") for dtype in ("float32", "bfloat16")]
@@ -71,14 +71,14 @@ def small_cases() -> list[Case]:
 
 
 def large_cases() -> list[Case]:
-    """What only a GPU does in time: many shares of the columns, many blocks, wide rows."""
+    """Add cases that take too long without a GPU: many shares of the columns, many blocks, wide rows."""
     cases = [Case(pairs, 128, dtype) for pairs in (511, 1024) for dtype in CODES]
     cases += [Case(150, dim, dtype, tau) for dim in (7, 300, 513) for dtype in CODES for tau in (0.1, 0.01)]
     return [*small_cases(), *cases, Case(700, 64, "bfloat16", own=(100, 333)), Case(700, 64, "float64", own=(367, 333))]
 
 
 def projections(case: Case) -> NDArray[Any]:
-    """z in the case's type; bfloat16 as its bits."""
+    """Return z in the case's type. bfloat16 is returned as its bits."""
     random = np.random.default_rng(zlib.crc32(repr(case).encode()))
     z = random.normal(size=(2 * case.pairs, case.dim))
     z[case.pairs :] += 1.5 * z[: case.pairs]
@@ -88,7 +88,7 @@ def projections(case: Case) -> NDArray[Any]:
         z[random.choice(len(z), len(z) // 3, replace=False)] = 0
     if case.rows in ("huge", "tiny"):
         z *= 10.0 ** (random.uniform(0, 30, (len(z), 1)) * (1 if case.rows == "huge" else -1))
-    if case.rows == "spread":  # within a row, beyond what float16 has of exponents
+    if case.rows == "spread":  # a range within one row that exceeds float16's exponents
         z *= 10.0 ** random.uniform(-14, 0, z.shape)
     return to_bfloat16(z) if case.dtype == "bfloat16" else z.astype(case.dtype)
 
@@ -98,12 +98,12 @@ def widened(z: NDArray[Any], dtype: str) -> NDArray[np.float64]:
 
 
 def cotangent(case: Case) -> NDArray[np.float64]:
-    """Weights of all losses, both signs, exact in float32: (2N,)."""
+    """Return (2N,) weights of all losses, of both signs, exact in float32."""
     return case.loss_scale * (np.arange(2 * case.pairs) * 7 % 16 - 7.5) / 8
 
 
 def declared(library: ctypes.CDLL) -> ctypes.CDLL:
-    """The library with its launchers' types."""
+    """Declare the types of the launchers' arguments and return the library."""
     size, code, pointer = ctypes.c_int64, ctypes.c_int, ctypes.c_void_p
     shape = [size, size, size, code]
     library.lowlevel_simclr_nt_xent_cuda_workspace_bytes.argtypes = shape
@@ -115,7 +115,7 @@ def declared(library: ctypes.CDLL) -> ctypes.CDLL:
 
 
 def run(library: ctypes.CDLL, memory: Memory, case: Case, z: NDArray[Any]) -> Results:
-    """Both passes; every array between guards, workspace and results full of NaN before."""
+    """Run both passes. Every array has guards, and workspace and results are full of NaN before."""
     total, (first, own) = 2 * case.pairs, case.own or (0, case.pairs)
     sums = np.dtype("float64" if case.dtype == "float64" else "float32")
     shape = (case.pairs, case.dim, own, CODES[case.dtype])
@@ -131,7 +131,7 @@ def run(library: ctypes.CDLL, memory: Memory, case: Case, z: NDArray[Any]) -> Re
         memory.stream, *shape, z_buffer.pointer, tau.pointer, first_pointer, *outputs
     )
     assert why is None, why
-    whole = case._replace(own=None)  # its normalisers are what the replicas send one another
+    whole = case._replace(own=None)  # replicas send one another these normalisers
     everywhere = normaliser if case.own is None else Buffer(memory, run(library, memory, whole, z).normaliser)
     weights, dz = Buffer(memory, cotangent(case).astype(sums)), Buffer(memory, 2 * own * case.dim * SIZES[case.dtype])
     slope, again = Buffer(memory, 8), Buffer(memory, workspace_bytes)
@@ -154,7 +154,7 @@ def run(library: ctypes.CDLL, memory: Memory, case: Case, z: NDArray[Any]) -> Re
 
 
 def stock(z: NDArray[Any], tau: float, c: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], Any]:
-    """The plain formula in z's own precision: losses (2N,), dz (2N, d) and the gradient to tau ()."""
+    """Return losses (2N,), dz (2N, d) and the gradient to tau () by the plain formula, in z's own precision."""
     z, tau = z.astype(z.dtype), z.dtype.type(tau)
     largest = np.max(np.abs(z), axis=1, keepdims=True)
     unit = z / np.where(largest == 0, 1, largest)
@@ -178,10 +178,10 @@ def stock(z: NDArray[Any], tau: float, c: NDArray[Any]) -> tuple[NDArray[Any], N
 
 
 def truth_of(case: Case, z: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], np.float64]:
-    """Losses (2N,), dz (2N, d) and the gradient to tau () that results are held against.
+    """Return the correct losses (2N,), dz (2N, d) and gradient to tau ().
 
-    The reference; for float64, whose roundings the reference shares, the plain formula in long double, from which the
-    reference itself may not be far.
+    They come from the reference. In float64 the reference has rounding errors of the same size, so there they come from
+    the plain formula in long double. The reference must be close to it.
     """
     c, tau = cotangent(case), case.temperature
     found = (reference.nt_xent(z, tau), reference.nt_xent_gradient(z, tau, c))
@@ -195,7 +195,7 @@ def truth_of(case: Case, z: NDArray[np.float64]) -> tuple[NDArray[np.float64], N
 
 
 def check_against_reference(case: Case, z: NDArray[Any], found: Results) -> None:
-    """AssertionError unless every result is within the bound of verification/bound.py."""
+    """Assert that every result is within the bound of verification/bound.py."""
     exact, c = widened(z, case.dtype), cotangent(case)
     own = reference.list_own_rows(len(exact), *(case.own or (0, case.pairs)))
     sums = np.float64 if case.dtype == "float64" else np.float32
@@ -218,7 +218,7 @@ def check_against_reference(case: Case, z: NDArray[Any], found: Results) -> None
 
 
 def check_top1(z: NDArray[np.float64], own: NDArray[np.intp], found: NDArray[np.bool_], dtype: str) -> None:
-    """Exact where the margin is beyond rounding, and where equal rows tie."""
+    """Assert equality where rounding cannot change the order, and where equal rows tie."""
     rows, partner = np.arange(len(z)), reference.find_positive(len(z))
     decided = find_decided_rows(z, find_accumulation_type(dtype))[own]
     assert np.array_equal(found[decided], (compute_margins(z) > 0)[own][decided])
@@ -227,7 +227,7 @@ def check_top1(z: NDArray[np.float64], own: NDArray[np.intp], found: NDArray[np.
 
 
 def check_case(library: ctypes.CDLL, memory: Memory, case: Case) -> Results:
-    """Run twice, compare bits, compare with the reference."""
+    """Run twice and compare the bits, then compare with the reference."""
     z = projections(case)
     found, again = run(library, memory, case, z), run(library, memory, case, z)
     for name, first, second in zip(Results._fields, found, again):

@@ -1,4 +1,4 @@
-"""The ways in which a native op is called: eagerly, in a graph, and through XLA where that way works."""
+"""The ways to call a native op: eagerly, in a graph, and through XLA if that works."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A program in a process of its own, where what is read once at the start can be another."""
+"""Runs a program in another process, for settings that are read once at the start."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ ROOT = Path(__file__).parents[2]
 
 
 def output_of(program: str, **environment: str) -> str:
-    """What a program writes to standard output, in this repository and with its tests to import.
+    """Return what a program writes to standard output. It runs in this repository and can import its tests.
 
     Args:
-        program: Python.
-        environment: variables that are set or replaced.
-
+        program: Python code.
+        environment: variables to set or replace.
     Raises:
-        AssertionError: it fails; the text is the end of its standard error.
+        AssertionError: if it fails, with the end of its standard error.
     """
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     variables = {**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3", **environment}

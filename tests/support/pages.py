@@ -52,7 +52,7 @@ def list_all_blocks() -> list[Block]:
 
 
 def list_commands(block: Block) -> list[str]:
-    """Return the commands of a block of `sh`, without comments. A line that ends with a backslash goes on."""
+    """Return the commands of an `sh` block, without comments. A backslash at the end of a line continues it."""
     text = re.sub(r" *\\\n *", " ", block.text)
     lines = [line.partition("  #")[0].strip() for line in text.splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
@@ -84,6 +84,6 @@ def list_commands_in_text(page: Path) -> list[str]:
 
 
 def list_links(page: Path) -> list[str]:
-    """Return what a page links to and shows, without the addresses of other sites and anchors in the page itself."""
+    """Return what a page links to and shows, except other sites and anchors in the page itself."""
     found = LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8")))
     return [link for link in found if not link.startswith(("http", "#"))]

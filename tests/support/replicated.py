@@ -1,10 +1,10 @@
-"""Train a narrow ResNet for a few steps on R replicas, and store what came of it. A program of its own.
+"""Trains a narrow ResNet for a few steps on R replicas and stores the results. A program of its own.
 
     python -m tests.support.replicated CASES.json OUT
 
-CASES.json is a list of `Case`s as objects. OUT/NAME-WORKER.npz holds, for each case, the losses, the gradients of the
-first step, and moving statistics and weights after the last one. They are those of the worker's first replica; "alike"
-tells whether all its replicas ended in the same bits.
+CASES.json is a list of `Case`s as objects. For each case OUT/NAME-WORKER.npz holds the losses, the gradients of the
+first step, and the moving statistics and weights after the last one. They are those of the worker's first replica;
+"alike" says whether all its replicas ended with the same bits.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ NARROW = encoder.Basic((1, 1), 8, projects=True)
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One run. replicas: of this process. micro: how many micro-batches. bug: planted, by its name in `BUGS`."""
+    """One run: replicas in this process, `micro` micro-batches, and perhaps a planted bug, by its name in `BUGS`."""
 
     name: str
     replicas: int = 1
@@ -52,11 +52,11 @@ class Case:
     steps: int = 5
     batch_norm: str = "sync"
     bug: str = ""
-    compiled: bool = True  # eager where tracing would take longer than the few steps
+    compiled: bool = True  # eager if tracing would take longer than the few steps
 
 
 class Recording(optimizers.Lars):
-    """LARS that keeps the gradients it was given."""
+    """LARS that keeps the gradients it receives."""
 
     def __init__(self, trained: Any) -> None:
         super().__init__(trained, weight_decay=1e-4, momentum=0.9, trust_coefficient=0.01)
@@ -74,9 +74,10 @@ def make_implementation(name: str) -> Implementation:
 
 
 def make_table_of_views(dtype: str) -> np.ndarray:
-    """(images, 2, S, S, 3): real views, made once.
+    """Return (images, 2, S, S, 3): real views, made once for all replicas.
 
-    Made in shares they agree to float32's rounding only, which BatchNorm would blow up and hide what is asked here.
+    If each replica made its share, the shares would agree only to float32's rounding. BatchNorm would amplify that and
+    hide the errors that these tests look for.
     """
     images = np.random.default_rng(0).integers(0, 256, (IMAGES, SIZE, SIZE, 3), dtype=np.uint8)
     index = tf.range(IMAGES, dtype=tf.int64)
@@ -103,12 +104,12 @@ def build_learner(precision: str) -> Learner:
 
 
 def compute_rate(done: tf.Tensor) -> tf.Tensor:
-    """Return the learning rate. The warm-up ends within the five steps, so a replica with another count shows."""
+    """Return the learning rate. The warm-up ends within the five steps, so a replica that counts differently shows."""
     return compute_learning_rate(done, 0.5, 2, 6)
 
 
 def compile_step(case: Case, replica: Replica, learner: Learner, table: np.ndarray) -> Any:
-    """(index, images) of the own rows -> metrics."""
+    """Return a function that takes (index, images) of the own rows and returns metrics."""
     held = tf.constant(table)
 
     def views(epoch: tf.Tensor, index: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
@@ -126,7 +127,7 @@ def compile_step(case: Case, replica: Replica, learner: Learner, table: np.ndarr
 
 
 def run(case: Case, workers: Workers, group: int) -> dict[str, Any]:
-    """Take the steps of a case, and return what came of it."""
+    """Take the steps of a case and return the results."""
     devices = [f"/device:CPU:{place}" for place in range(case.replicas)]
     local = make_replicas(workers, devices, case.batch_norm, BATCH // (case.replicas * workers.count * case.micro))
     for replica in local:
@@ -156,11 +157,11 @@ def run(case: Case, workers: Workers, group: int) -> dict[str, Any]:
     return {**out, **gradients, **{f"state/{name}": value for name, value in states[0].items()}}
 
 
-# The bugs that are known of others, each planted in one line
+# Bugs known from other implementations, each planted in one line
 
 
 def _no_gradient_through_the_gather(local: Any, learners: Any) -> None:
-    """Own rows as anchors only: what they do as candidates of the others is lost, cotangents of the others are 0."""
+    """Replicas get 0 instead of the others' cotangents, so own rows get no gradient as candidates of other rows."""
     original = Replica.gather
 
     def gather(self: Any, x: tf.Tensor, what: str = "gather") -> tf.Tensor:
@@ -174,7 +175,7 @@ def _no_gradient_through_the_gather(local: Any, learners: Any) -> None:
 
 
 def _no_terms_of_the_others(local: Any, learners: Any) -> None:
-    """The gradient of own losses with respect to own rows, but the positive's: no a_j of any other replica's row."""
+    """Other replicas' losses, except through the positive, add nothing to the gradient of own rows."""
     original = loss.make_nt_xent_and_top1
 
     def losses(replica: Any, chosen: Any, temperature: float) -> Any:
@@ -226,7 +227,7 @@ BUGS = {
 
 
 def main(cases: str, out: str) -> None:
-    """Run every case, one after another. A bug is planted in this process and taken out again."""
+    """Run every case, one after another. A bug is planted in this process and removed afterwards."""
     find_local_devices(f"cpu:{VIRTUAL}")
     workers = join_workers()
     kept = (Replica.gather, Replica.add_up_each, loss.order_canonically, loss.make_nt_xent_and_top1)

@@ -1,4 +1,4 @@
-"""A result of bench_step, small, for the tests of what shows and compares results."""
+"""A small result of bench_step, for tests of programs that show and compare results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How wrong a float32 view may be."""
+"""The largest error of a float32 view."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from lowlevel_simclr.contract.view_params import ViewParams
 ULP = 2.0**-23  # of a float32 in [1, 2)
 
 # A float32 view is made in ten stages: two products of the crop, four colour operations, grey, two products of the
-# blur, scaling. Each makes some six roundings of at most half an ulp of numbers of size 1; not all being alike, two
-# ulps a stage. What a stage is given it multiplies by at most its amplification: brightness by f; contrast moves a
-# pixel by f and its mean by |1 - f|; saturation the pixel by f and V by |1 - f|; a turn moves the middle channel by up
-# to twice what V and m move. Pixels that are not clipped grow, and their ulps with them, by the same factors.
+# blur, scaling. Each makes about six roundings of at most half an ulp, of numbers of size 1. They do not all add up, so
+# two ulps a stage suffice. A stage multiplies the error of its input by at most its amplification. Brightness
+# multiplies by f. Contrast moves a pixel by f and its mean by |1 - f|. Saturation moves the pixel by f and V by |1 -
+# f|. A turn of the hue moves the middle channel by up to twice what V and m move. Pixels that are not clipped grow by
+# the same factors, and so do their ulps.
 STAGES = 10
 
 
 def amplification(params: ViewParams) -> np.ndarray:
-    """Return by how much the colour operations multiply small differences at most: (2N,)."""
+    """Return the largest factor (2N,) by which the colour operations multiply small differences."""
     factors = [np.maximum(1, params.brightness)]
     factors += [np.maximum(1, factor + np.abs(1 - factor)) for factor in (params.contrast, params.saturation)]
     return np.prod(factors, axis=0) * np.where(params.hue != 0, 2, 1)

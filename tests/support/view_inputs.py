@@ -1,4 +1,4 @@
-"""Images and parameters that views are made of: every case of HSV, every order, every kind of box."""
+"""Images and parameters of views: every case of HSV, every order, every kind of box."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MEAN, STD = (0.5, 0.4, 0.3), (0.5, 0.6, 0.7)
 
 
 def params_of(rows: int, **given: Any) -> ViewParams:
-    """Return the parameters of `rows` views, neutral but for what is given: one value, or one a row.
+    """Return the parameters of `rows` views. Arguments are one value or one a row; parameters not given are neutral.
 
     `box` must be given.
     """
@@ -43,12 +43,12 @@ def params_of(rows: int, **given: Any) -> ViewParams:
 
 
 def images_of(count: int, height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:
-    """Return noise with flat parts, grey pixels, blacks, whites and pure colours: every case of HSV."""
+    """Return noise with flat parts, grey pixels, black, white and pure colours: every case of HSV."""
     random = np.random.default_rng([seed, height, width])
     images = random.integers(0, 256, (count, height, width, channels))
     kind = random.integers(0, 6, (count, height, width, 1))
     images = np.where(kind == 0, images[..., :1], images)  # grey
-    images = np.where(kind == 1, np.where(images < 128, 0, 255), images)  # the corners of the cube
+    images = np.where(kind == 1, np.where(images < 128, 0, 255), images)  # the corners of the colour cube
     images = np.where(kind == 2, np.minimum(images, 3), images)  # nearly black
     return images.astype(np.uint8)
 

@@ -1,6 +1,6 @@
-"""The views' CUDA launchers called on device pointers and held against the NumPy reference.
+"""Calls the views' CUDA launchers on device pointers and compares them with the NumPy reference.
 
-Shared by test_kernels_cuda.py (kernels emulated on the host) and gpu_kernels.py (on a GPU). NumPy only.
+tests/kernels/test_cuda.py (kernels emulated on the host) and gpu_kernels.py (on a GPU) share it. NumPy only.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class Case(NamedTuple):
     pixels: str = "uint8"
     dtype: str = "float32"
     scaled: bool = False
-    unaligned: bool = False  # the views begin behind a multiple of 16 bytes
+    unaligned: bool = False  # the views begin after a multiple of 16 bytes
     odd: bool = False  # parameters that no recipe draws
 
 
 def small_cases() -> list[Case]:
-    """Every path: enlarging, reducing, sizes without whole vectors, one channel, and views beyond shared memory."""
+    """Return all paths: enlarging, reducing, sizes without whole vectors, one channel, views beyond shared memory."""
     return [
         Case(3, 32, 32),
         Case(2, 32, 32, dtype="bfloat16", scaled=True),
@@ -63,18 +63,18 @@ def small_cases() -> list[Case]:
         Case(3, 32, 32, odd=True),
         Case(3, 20, 28, pixels="float32", odd=True),
         Case(2, 30, 40, size=36, odd=True),
-        Case(3, 20, 24, size=48),  # more views than the emulation's slots
+        Case(3, 20, 24, size=48),  # more views than the emulation has slots
     ]
 
 
 def large_cases() -> list[Case]:
-    """What only a GPU does in time: more views than slots, the published sizes."""
+    """Add cases that take too long without a GPU: more views than slots, the published sizes."""
     cases = [Case(2048, 32, 32, dtype=dtype, scaled=True) for dtype in TYPES]
     return [*small_cases(), *cases, Case(200, 96, 96, size=96), Case(150, 375, 500, size=224, dtype="bfloat16")]
 
 
 def declared(library: ctypes.CDLL) -> ctypes.CDLL:
-    """The library with its launchers' types."""
+    """Declare the types of the launchers' arguments and return the library."""
     size, code, pointer = ctypes.c_int64, ctypes.c_int, ctypes.c_void_p
     shape = [size] * 5 + [code] * 2
     library.lowlevel_simclr_make_views_cuda_workspace_bytes.argtypes = shape
@@ -96,7 +96,7 @@ def images_of(case: Case) -> NDArray[Any]:
     x[: case.count // 2] = x[: case.count // 2].round()  # saturated pixels, and equal channels
     full = {"uint8": 255, "uint16": 65535, "float32": 1}[case.pixels]
     if case.odd and case.pixels == "float32":
-        x = 1.4 * x - 0.2  # some outside [0, 1]
+        x = 1.4 * x - 0.2  # some pixels outside [0, 1]
     return (x * full).astype(case.pixels)
 
 
@@ -110,7 +110,7 @@ def params_of(case: Case) -> ViewParams:
 
 
 def odd_params(params: ViewParams) -> ViewParams:
-    """Views that do not clip, contrast more than once, orders with holes, a hue of many turns."""
+    """Return views that do not clip, with repeated contrast, orders with unused places, and a hue of many turns."""
     rows = np.arange(len(params.box))
     order = np.array([[1, 2, 1, 0], [7, 3, 1, 2], [0, 2, 3, 1], [9, 9, -1, 9]], np.int32)[rows % 4]
     saturation = np.array([1.7, -0.5, 1.7, 0.25, 1.0, 1.7], np.float32)[rows % 6]
@@ -125,7 +125,7 @@ def odd_params(params: ViewParams) -> ViewParams:
 def make_views(
     library: ctypes.CDLL, memory: Memory, case: Case, images: NDArray[Any], params: ViewParams
 ) -> NDArray[Any]:
-    """The views as they are stored: (2N, S, S, C), bfloat16 as its bits."""
+    """Return the views (2N, S, S, C) as they are stored. bfloat16 is returned as its bits."""
     shape = (*images.shape, case.size, PIXELS[case.pixels], TYPES[case.dtype])
     offset, scale = scaling_of(case)
     constants = [np.full(case.channels, number, np.float32) for number in (offset, 1 / scale)]
@@ -148,10 +148,10 @@ def scaling_of(case: Case) -> tuple[float, float]:
 
 
 def check_views(library: ctypes.CDLL, memory: Memory, case: Case) -> NDArray[Any]:
-    """Run twice, compare bits; every pixel within 64 roundings of float and one of the views' type.
+    """Run twice and compare the bits. Each pixel may err by 64 roundings of float and one of the views' type.
 
-    A pixel in [0, 1] takes about 30 roundings with all operations; where one of them nearly divides by 0 (the
-    saturation of a nearly grey pixel), the error is bounded by the clip instead.
+    All operations together round a pixel in [0, 1] about 30 times. The saturation of a nearly grey pixel divides by
+    nearly 0; there the clip bounds the error.
     """
     images, params = images_of(case), params_of(case)
     found = make_views(library, memory, case, images, params)
@@ -169,7 +169,7 @@ def check_views(library: ctypes.CDLL, memory: Memory, case: Case) -> NDArray[Any
 
 
 def expected_views(case: Case, images: NDArray[Any], params: ViewParams, rows: NDArray[np.intp]) -> NDArray[np.float64]:
-    """The reference's views of some rows."""
+    """Return the reference's views of some rows."""
     offset, scale = scaling_of(case)
     views = []
     for row in rows:
@@ -179,7 +179,7 @@ def expected_views(case: Case, images: NDArray[Any], params: ViewParams, rows: N
 
 
 def check_faulty_views(library: ctypes.CDLL, memory: Memory) -> None:
-    """A box outside the image, an empty one, colours without three channels: NaN, and nothing else changes."""
+    """Assert that a view is NaN if its box is empty or outside the image, or if it needs three channels and has one."""
     case = Case(3, 16, 16, size=8)
     images, params = images_of(case), params_of(case)
     sound = make_views(library, memory, case, images, params)
@@ -198,7 +198,7 @@ def check_faulty_views(library: ctypes.CDLL, memory: Memory) -> None:
 def draw(
     library: ctypes.CDLL, memory: Memory, index: NDArray[np.int64], epoch: int, height: int, width: int
 ) -> ViewParams:
-    """Parameters drawn by the launcher."""
+    """Return parameters drawn by the launcher."""
     recipe = FULL_JITTER
     ranges = (recipe.brightness, recipe.contrast, recipe.saturation, recipe.hue, recipe.brightness_shift)
     switches = (recipe.flip_probability, recipe.jitter_probability, recipe.grey_probability, recipe.blur_probability)
@@ -217,7 +217,7 @@ def draw(
 
 
 def check_draws(library: ctypes.CDLL, memory: Memory, count: int) -> None:
-    """Integers and flags equal, floats within two roundings; a wrong index marks its rows."""
+    """Assert equal integers and flags, and floats within two roundings. A wrong index must mark its rows."""
     index = np.r_[np.arange(count - 1), 2**32 - 1].astype(np.int64)
     expected = reference.draw_view_params(7, 2, index, FULL_JITTER, 33, 47)
     found = draw(library, memory, index, 2, 33, 47)

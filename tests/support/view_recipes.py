@@ -19,8 +19,8 @@ FACTORS = ("brightness", "contrast", "saturation", "hue", "brightness_shift")
 def assert_same(actual: ViewParams, expected: ViewParams, recipe: ViewRecipe = RECIPE) -> None:
     """Assert equal integers and flags, and numbers within 2 ulp at the size of their range's larger bound.
 
-    low + (high - low) u takes three roundings, and a fused multiply-add (XLA) two of them: they differ by one rounding
-    of the product and one of the sum, half an ulp each at most, and the product may be twice as large as a bound.
+    low + (high - low) u takes three roundings, or two with a fused multiply-add (XLA). So the results differ by one
+    rounding of the product and one of the sum, half an ulp each at most. The product may be twice as large as a bound.
     """
     for name, own, other in zip(ViewParams._fields, actual, expected, strict=True):
         own, other = np.asarray(own), np.asarray(other)

@@ -1,4 +1,4 @@
-"""Several programs side by side: workers on loopback, what they print and how they end."""
+"""Runs several programs side by side: workers on loopback, with their output and exit codes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def run_to_the_end(commands: Sequence[Sequence[str]], environments: Sequence[dict[str, str]]) -> None:
-    """Run programs side by side to their end, and assert that each ends with exit code 0."""
+    """Run programs side by side to their end, and assert that each exits with code 0."""
     running = [
         subprocess.Popen(
             command, cwd=ROOT, env={**os.environ, **more}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -26,7 +26,7 @@ def run_to_the_end(commands: Sequence[Sequence[str]], environments: Sequence[dic
 
 
 def find_free_ports(count: int) -> list[int]:
-    """Return ports of this machine that nothing listens on."""
+    """Return ports of this machine that are free."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
@@ -46,7 +46,7 @@ def make_cluster(count: int) -> list[dict[str, str]]:
 
 
 def collect_output(processes: Sequence[subprocess.Popen[str]], seconds: float) -> list[str]:
-    """Return what each process printed. Processes that run longer than `seconds` are killed, and this raises."""
+    """Return what each process printed. If one runs longer than `seconds`, kill all of them and raise."""
     try:
         return [process.communicate(timeout=seconds)[0] for process in processes]
     finally:

@@ -1,4 +1,4 @@
-"""What several tests of the training room need: small runs, and a GPU that is not there."""
+"""Fixtures of the training tests: small runs, and a pretended GPU."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tests.support.small_runs import draw_few_shapes, narrow_resnet20
 
 @pytest.fixture
 def small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sixty images to train on and an encoder that is built in a moment."""
+    """Use sixty images to train on and an encoder that is built in a moment."""
     draw_few_shapes(monkeypatch)
     narrow_resnet20(monkeypatch)
 
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The plan believes that there is a GPU."""
+    """Make the plan believe that there is a GPU."""
     pretend_gpu(monkeypatch)

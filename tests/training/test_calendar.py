@@ -1,4 +1,4 @@
-"""When a run pauses: each checkpoint, each look at k-NN and the end are met exactly once."""
+"""When a run pauses: it stops at each checkpoint, each k-NN evaluation and the end, exactly once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lowlevel_simclr.training.plan import make_plan
 
 
 def list_stops(calendar: Calendar) -> list[int]:
-    """The steps after which the host calls of a session end."""
+    """Return the steps after which the host calls of a session end."""
     stops, done = [], calendar.first
     while done < calendar.last:
         stops.append(calendar.find_next_stop(done))
@@ -21,7 +21,7 @@ def list_stops(calendar: Calendar) -> list[int]:
 
 def test_the_first_call_makes_one_step_and_the_others_as_many_as_they_may() -> None:
     assert list_stops(Calendar(0, 20, 8, 0, 0)) == [1, 9, 17, 20]
-    assert list_stops(Calendar(13, 20, 8, 0, 0)) == [14, 20]  # a resumed session has a first call of its own
+    assert list_stops(Calendar(13, 20, 8, 0, 0)) == [14, 20]  # a resumed session has a different first call
 
 
 def test_a_call_ends_where_a_checkpoint_or_a_look_at_knn_is_due() -> None:
@@ -56,6 +56,6 @@ def test_both_are_due_at_the_end_and_never_where_they_are_off() -> None:
 @pytest.mark.usefixtures("small_runs")
 def test_a_session_takes_its_calendar_from_the_plan() -> None:
     config = identity.replace(settings.Config(), batch_size=20, epochs=4, steps_per_call=2, checkpoint_every=5)
-    plan = make_plan(config, catalog.load_dataset("shapes"))  # 60 images: 3 steps an epoch, and k-NN after each
+    plan = make_plan(config, catalog.load_dataset("shapes"))  # 3 steps an epoch, and k-NN after each
     assert make_calendar(plan, 6, with_knn=True) == Calendar(6, 12, 2, 5, 3)
     assert make_calendar(plan, 6, with_knn=False).knn_every == 0

@@ -1,4 +1,4 @@
-"""What a run prints."""
+"""The lines that a run prints at its start."""
 
 from __future__ import annotations
 

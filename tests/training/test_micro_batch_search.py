@@ -1,4 +1,4 @@
-"""--micro-batch auto takes the largest micro-batch that fits into the memory, which is made up here."""
+"""--micro-batch auto takes the largest micro-batch that fits into memory. The memory is pretended here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a configuration comes to on this device and these images."""
+"""The plan that a configuration gives on this device and these images."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_images_are_stored_as_large_as_the_smallest_crop_needs():
 
 
 def test_several_workers_are_refused_even_where_one_has_a_number(tmp_path: Path) -> None:
-    """Only the chief has the folder: it alone would go on, and wait for the others."""
+    """Only worker 0 has the run folder. It would resume with the stored number and wait for the others."""
     (tmp_path / "config.json").write_text(json.dumps(identity.to_dict(identity.replace(AUTO, micro_batch="8"))))
     two = workers.Team(workers.Workers(2, 0, ("a:1", "b:1")), workers.LONE.local)
     for folder in (tmp_path, tmp_path / "none"):
@@ -56,7 +56,7 @@ def test_images_without_colours_have_views_without_them():
     ]  # fmt: skip
 
 
-# Where the images lie
+# Where the images are kept
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_sizes_come_out_even_for_replicas_and_ghost_groups(
     tried: list[Plan] = []
     with pytest.raises(settings.ConfigError, match=f"even {sizes[-1]} images need more than the GPU's memory"):
         resolve_config(identity.replace(ON_HOST, **changed), replicas=replicas, fits=limit_memory(0, tried))
-    assert [replicas * one.micro_batch for one in tried] == sizes  # one replica tries its share of each
+    assert [replicas * one.micro_batch for one in tried] == sizes  # each replica tries its own share
 
 
 def test_a_batch_without_equal_shares_is_refused_before_anything_is_tried(gpu: None) -> None:

@@ -1,4 +1,4 @@
-"""Own times of nested operations, their stages, the page, and a real recording that TensorBoard's format holds."""
+"""Profiles: own times of nested operations, their stages, the page, and a real recording."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from lowlevel_simclr.training import profiler
 
-MICROSECOND = 10**6  # in picoseconds, which traces count
+MICROSECOND = 10**6  # in picoseconds, the unit of traces
 
 
 def plane(space: Any, name: str, events: list[tuple[str, int, int]], named_by_statistic: bool = False) -> None:
-    """One thread with events of (name, start, length) in microseconds."""
+    """Return one thread with events of (name, start, length) in microseconds."""
     made = space.planes.add(name=name)
     made.stat_metadata[1].name = "tf_op"
     line = made.lines.add()

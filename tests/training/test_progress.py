@@ -1,4 +1,4 @@
-"""What becomes of the metrics of a host call: rows, the bar, and a word about a loss that does not move from chance."""
+"""The metrics of a host call become rows and a progress bar, and a loss at the chance level becomes a warning."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHANCE = compute_chance_loss(64)
 
 
 def record(losses: list[list[float]]) -> list[dict[str, Any]]:
-    """The rows that a run of 64 images a batch writes for calls with these losses."""
+    """Return the rows that a run of 64 images a batch writes for calls with these losses."""
     rows: list[dict[str, Any]] = []
     plan = types.SimpleNamespace(batch_size=64, loss_reduction="mean")
     run = types.SimpleNamespace(append=rows.extend)
@@ -32,7 +32,7 @@ def record(losses: list[list[float]]) -> list[dict[str, Any]]:
 
 
 def said_of(losses: list[list[float]], capsys: pytest.CaptureFixture[str]) -> int:
-    """How often it was said that the loss is that of chance."""
+    """Return how often the warning about the chance level was printed."""
     record(losses)
     said = capsys.readouterr()
     return (said.out + said.err).count("The loss has been exactly the chance level")
@@ -60,7 +60,7 @@ def test_rows_have_their_steps_and_the_rate_of_their_call() -> None:
     rows = record([[4.0, 3.5], [3.25]])
     assert [row["step"] for row in rows] == [1, 2, 3]
     assert [row["loss"] for row in rows] == [4.0, 3.5, 3.25]
-    assert [row["pairs_per_second"] for row in rows] == [256.0, 256.0, 128.0]  # 64 images a step in half a second
+    assert [row["pairs_per_second"] for row in rows] == [256.0, 256.0, 128.0]  # 64 images a step, 0.5 s a call
 
 
 def test_the_time_of_the_call_that_compiled_counts_for_nothing(

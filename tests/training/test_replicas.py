@@ -1,4 +1,4 @@
-"""One device or many, the same numbers: R replicas against one, in float64, with known bugs planted."""
+"""R replicas give the numbers of one device, in float64. Known bugs are planted, and must be caught."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from tests.support import replicated
 from tests.support.replicated import Case
 from tests.support.worker_processes import ROOT, make_cluster, run_to_the_end
 
-EXACT = 1e-9  # of a tensor's norm; float64 rounds by 1e-16, and five steps of BatchNorm enlarge it
+EXACT = 1e-9  # relative to a tensor's norm; float64 rounds by 1e-16, and five steps of BatchNorm amplify that
 Found = dict[str, Any]
 
 
 def compute_outcomes(cases: Sequence[Case], workers: int = 1) -> dict[str, Found]:
-    """What each case came to, on worker 0; all workers must have come to the same bits."""
+    """Return the results of each case on worker 0, after asserting that all workers have the same bits."""
     with tempfile.TemporaryDirectory() as folder:
         asked = Path(folder) / "cases.json"
         asked.write_text(json.dumps([dataclasses.asdict(case) for case in cases]))
@@ -51,7 +51,7 @@ def compute_outcomes(cases: Sequence[Case], workers: int = 1) -> dict[str, Found
 
 
 def one_device(precision: str, micro: int = 1, steps: int = 5) -> Found:
-    """The run of a lone device, by the step alone: nothing of `replicas` is in it."""
+    """Run one device with the step alone, without anything from `replicas`."""
     learner, table = replicated.build_learner(precision), tf.constant(replicated.make_table_of_views(precision))
 
     def views(epoch: tf.Tensor, index: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
@@ -82,7 +82,7 @@ def norm_of_gradients(found: Found) -> float:
 
 
 def assert_exactly(found: Found, one: Found) -> None:
-    """Loss, gradients, statistics, slots and weights, each against its own norm; a gradient of zero against all."""
+    """Compare everything relative to its own norm. A gradient of zero is compared relative to all gradients."""
     assert found["alike"]
     np.testing.assert_allclose(found["losses"], one["losses"], rtol=EXACT)
     for name in one:
@@ -93,7 +93,7 @@ def assert_exactly(found: Found, one: Found) -> None:
 
 
 def assert_nearly(found: Found, one: Found) -> None:
-    """In float32: BatchNorm networks enlarge the last bit within a few steps, so gradients are those of the first."""
+    """Compare in float32 the losses and the first step's gradients, because BatchNorm soon amplifies the last bit."""
     assert found["alike"]
     np.testing.assert_allclose(found["losses"], one["losses"], rtol=0, atol=1e-4)
     for name in one:
@@ -112,7 +112,7 @@ DEFAULT = (
 
 @pytest.fixture(scope="module")
 def default_outcomes() -> dict[str, Found]:
-    """All of them from one process: most of the time of a small one is its start."""
+    """Run all cases in one process, because most of the time of a small process is its start."""
     return compute_outcomes(DEFAULT)
 
 
@@ -139,7 +139,7 @@ def test_a_known_bug_is_caught(default_outcomes: dict[str, Found], bug: str) -> 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_every_number_of_replicas_is_one_device(workers: int) -> None:
-    """Native and stock, with micro-batches and without, in float64 and in float32; with two workers twice as many."""
+    """Native and stock, with and without micro-batches, in float64 and float32, also with two workers."""
     cases = [
         Case(f"{implementation}-{precision}-{count}-{micro}", count, micro, implementation, precision)
         for implementation in ("native", "stock")
@@ -157,7 +157,7 @@ def test_every_number_of_replicas_is_one_device(workers: int) -> None:
 
 @pytest.mark.slow
 def test_ghost_groups_do_not_depend_on_replicas_or_micro_batches() -> None:
-    """Groups of four images, whoever computes them; local statistics differ, and all replicas keep the same ones."""
+    """Groups have four images on any replica. Local statistics are other numbers, but all replicas keep equal ones."""
     cases = [
         Case("one", 1, 6, batch_norm="ghost"),
         Case("three", 3, 2, batch_norm="ghost"),
@@ -192,7 +192,7 @@ def test_a_batch_without_equal_shares_is_refused() -> None:
 def test_canonical_order_is_all_first_views_and_then_all_second() -> None:
     rows = tf.constant(
         [[0], [1], [10], [11], [2], [3], [12], [13]]
-    )  # two replicas: two first and two second views each
+    )  # two replicas with two first and two second views each
     assert order_canonically(rows, 2).numpy()[:, 0].tolist() == [0, 1, 2, 3, 10, 11, 12, 13]
 
 
@@ -210,7 +210,7 @@ def test_an_unknown_batch_norm_is_refused() -> None:
         Replica(batch_norm="both").use_batch_norm()
 
 
-# Why the replicas are not those of MirroredStrategy
+# Why `replicas` does not use MirroredStrategy
 
 MIRRORED = """
 import tensorflow as tf
@@ -234,7 +234,7 @@ except RuntimeError as error:
 
 @pytest.mark.slow
 def test_mirrored_strategy_refuses_a_reduction_inside_a_loop() -> None:
-    """Where it no longer does, `replicas` can be built on it."""
+    """If MirroredStrategy supports this one day, `replicas` can be built on it."""
     command = [sys.executable, "-c", MIRRORED]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout.startswith("2.0") and "synchronization point" in done.stdout, done.stdout

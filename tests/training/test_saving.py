@@ -1,4 +1,4 @@
-"""A run never loses its checkpoints or its metrics, and a state of NaN is neither saved nor trained on."""
+"""A run never loses its checkpoints or its metrics. A state with NaN is neither saved nor trained on."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def run(out: Path, *flags: str) -> int:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file of a run but what a session writes before it restores the state."""
+    """Return every file of a run except those that a session writes before it restores the state."""
     early = {"config.json", "environment.json", "data.json", "variables.json"}
     files = (path for path in folder.rglob("*") if path.is_file() and path.name not in early)
     return {str(path.relative_to(folder)): path.read_bytes() for path in files if not path.name.startswith(".")}
@@ -102,7 +102,7 @@ def test_a_damaged_newest_checkpoint_is_kept_under_another_name(
     assert "step-00000006.npz cannot be used" in said.err and "step-00000006.npz.unused." in said.err
     assert "resumes at step 4" in said.out
     assert newest.with_name("step-00000006.npz.unused").read_bytes() == damaged
-    assert newest.read_bytes() == whole  # the same steps, made again
+    assert newest.read_bytes() == whole  # the same steps, trained again
 
 
 def test_metrics_without_a_checkpoint_are_renamed_and_not_cut(
@@ -156,7 +156,7 @@ def test_weights_of_nan_are_refused_before_the_first_step(
 def test_an_input_out_of_range_ends_the_run_with_the_variables_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The loss stays finite, at the chance level: ReLU turns NaN into 0."""
+    """The loss stays finite at the chance level, because ReLU turns NaN into 0."""
     flags = ["--input-mean", "0", "0", "0", "--input-std", "1e-38", "1e-38", "1e-38"]
     assert run(tmp_path / "run", *flags) == 1
     said = capsys.readouterr().err

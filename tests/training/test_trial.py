@@ -1,4 +1,4 @@
-"""One step of a plan tells whether the memory lasts for it."""
+"""One step of a plan shows whether the memory is enough for it."""
 
 from __future__ import annotations
 

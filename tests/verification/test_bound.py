@@ -1,4 +1,4 @@
-"""The rule by which a result counts as right, and the scales it is measured in. NumPy only."""
+"""The rule for a correct result, and the scales of its errors. NumPy only."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_rule_allows_8_eps_scale_where_stock_is_exact():
 
 def test_rule_allows_twice_the_worst_error_of_stock_in_units_of_scale():
     right, scale = np.array([1.0, 0.0]), np.array([1.0, 1 / 16])
-    stock = np.array([1 + 2.0**-10, 0], np.float32)  # exact at the second element, wrong at the first
+    stock = np.array([1 + 2.0**-10, 0], np.float32)  # wrong at the first element only
     assert_close(np.array([1, 2.0**-13], np.float32), right, stock, dtype="float32", scale=scale)
     with pytest.raises(AssertionError, match="worst at index"):
         assert_close(np.array([1, 2.0**-12.9], np.float32), right, stock, dtype="float32", scale=scale)
@@ -62,7 +62,7 @@ def test_rule_allows_one_rounding_to_the_type_of_the_result():
     assert_close(right.astype(np.float16), right, stock, dtype="float16", scale=scale)
     with pytest.raises(AssertionError, match="worst at index"):
         assert_close(np.array([1 - 2.0**-11, 0], np.float16), right, stock, dtype="float16", scale=scale)
-    with pytest.raises(AssertionError, match="worst at index"):  # a float32 result has no such rounding
+    with pytest.raises(AssertionError, match="worst at index"):  # a result in float32 is not rounded that much
         assert_close(np.array([1.0, 0], np.float32), right, stock, dtype="float16", scale=scale)
     with pytest.raises(ValueError, match="widen z to float32"):
         assert_close(right.astype(np.float16), right, right.astype(np.float16), dtype="float16", scale=scale)
@@ -75,7 +75,7 @@ def test_rule_on_values_that_are_not_finite():
     for wrong in ([-np.inf, -np.inf, np.nan], [np.inf, np.nan, np.nan], [np.inf, -np.inf, 0.0]):
         with pytest.raises(AssertionError, match="33.3% of 3 elements"):
             assert_close(np.array(wrong, np.float16), right, stock, dtype="float16", scale=1.0)
-    with pytest.raises(AssertionError, match="33.3% of 3 elements"):  # float32 holds 1e5
+    with pytest.raises(AssertionError, match="33.3% of 3 elements"):  # float32 can hold 1e5
         assert_close(np.array([np.inf, -1e5, np.nan], np.float32), right, stock, dtype="float32", scale=1.0)
     with pytest.raises(AssertionError, match="no E"):
         assert_close(stock, right, np.full(3, np.nan, np.float32), dtype="float32", scale=1.0)
@@ -101,7 +101,7 @@ def test_the_bound_is_twice_the_error_of_stock_plus_8_eps():
 
 def test_a_half_result_may_be_rounded_once_more_and_no_further():
     right, base = np.array([1.0, 2.0**-20]), 8 * 2.0**-23
-    for place, reach in ((0, 1 + base), (1, 2.0**-14)):  # half a spacing at 1; float16 has none below 2^-14
+    for place, reach in ((0, 1 + base), (1, 2.0**-14)):  # half a spacing, at 1 and below 2^-14
         found = right.astype(np.float16)
         found[place] = 2 if place == 0 else 1
         bound = compare_with_reference(found, right, None, **FLOAT32).bound
@@ -141,7 +141,7 @@ def test_only_infinity_is_right_where_the_reference_is_infinite(dtype, value):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_nothing_holds_where_stock_is_not_finite(value):
-    """A bound of infinity would let every result pass."""
+    """An infinite bound would let every result pass."""
     right, stock = np.array([1.0, 2.0]), np.array([1.0, value], np.float32)
     comparison = compare_with_reference(right.astype(np.float32), right, stock, **FLOAT32)
     assert not comparison.holds and np.isnan(comparison.bound) and np.isnan(comparison.stock_error)
@@ -201,7 +201,7 @@ def test_scales_are_the_sizes_of_loss_and_gradients():
     expected = np.array([[16 / 5], [0], [32], [1.6]])
     np.testing.assert_allclose(compute_gradient_scale(z, cotangent, 0.25), expected, rtol=2 * EPSILON["float64"])
     assert compute_temperature_scale(cotangent, 0.25) == 7.5 * 16 * 5
-    # A float32 cotangent must not make a float32 scale.
+    # A float32 cotangent must not give a float32 scale.
     assert compute_gradient_scale(z, np.float32([0.1]), 0.3)[0, 0] == float(np.float32(0.1)) * (1 / 0.3) * (1 / 5)
 
 

@@ -1,4 +1,4 @@
-"""`python -m lowlevel_simclr.check` passes right implementations and fails every mutant."""
+"""`python -m lowlevel_simclr.check` passes correct implementations and fails every mutant."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TILE = 96
 
 
 def implementation(mutation: str = "none") -> SimpleNamespace:
-    """NT-Xent written once more, plainly, with one thing wrong."""
+    """A plain NT-Xent with one mistake."""
 
     def losses(z: tf.Tensor, temperature: tf.Tensor, own: tf.Tensor | None = None) -> tf.Tensor:
         length = tf.norm(z, axis=1, keepdims=True)
@@ -74,7 +74,7 @@ def implementation(mutation: str = "none") -> SimpleNamespace:
 
 
 def failing(candidate: SimpleNamespace) -> Finding | None:
-    """The first finding that does not hold, over the float32 eager cases."""
+    """Return the first finding that fails, among the float32 eager cases."""
     chosen = (case for case in list_nt_xent_cases(("eager",)) if case.dtype == "float32" and case.rows == "random")
     return next((f for case in chosen for f in judge_nt_xent(case, candidate) if not f.holds), None)
 
@@ -99,7 +99,7 @@ def test_a_wrong_top1_fails() -> None:
 
 
 def mutated_views(mutation: str, patch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Stock's views with one thing wrong."""
+    """Return stock's views with one mistake."""
     wrong = {
         "flip ignored": lambda params: params._replace(flip=tf.zeros_like(params.flip)),
         "order ignored": lambda params: params._replace(order=tf.zeros_like(params.order) + tf.range(4)),
@@ -123,7 +123,7 @@ def mutated_views(mutation: str, patch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 def failing_view(candidate: SimpleNamespace) -> Finding | None:
-    """The first finding that does not hold, over the eager cases."""
+    """Return the first finding that fails, among the eager cases."""
     findings = (found for case in list_view_cases(("eager",)) for found in judge_views(case, candidate))
     return next((found for found in findings if not found.holds), None)
 
@@ -149,14 +149,14 @@ def test_wrongly_drawn_parameters_fail() -> None:
 
 
 def failing_update(candidate: SimpleNamespace) -> Finding | None:
-    """The first finding that does not hold, over the eager cases whose norms float32 has."""
+    """Return the first finding that fails, among the eager cases with norms that float32 can hold."""
     chosen = [case for case in list_lars_cases(("eager",)) if case.rows not in ("huge", "tiny")]
     findings = (found for case in chosen for found in judge_lars(case, candidate))
     return next((found for found in findings if not found.holds), None)
 
 
 def mutated_update(mutation: str) -> SimpleNamespace:
-    """Stock's update with one thing wrong."""
+    """Return stock's update with one mistake."""
 
     def lars_update(w: tf.Tensor, g: tf.Tensor, v: tf.Tensor, **choices: float) -> tuple[tf.Tensor, tf.Tensor]:
         bfloat16, g = g.dtype == tf.bfloat16, tf.cast(g, w.dtype)
