@@ -31,8 +31,8 @@ __device__ inline char* shared_memory() {
 inline char* shared_memory() { return on_host::shared_memory(); }
 #endif
 
-// Begins to copy 16 bytes from global to shared memory, or zeros if not `counts`. They are there for this thread
-// after wait_for_copies, and for the other threads of the block after a barrier behind it.
+// Starts a copy of 16 bytes from global to shared memory, or of zeros if `counts` is false. This thread may read them
+// after wait_for_copies. The other threads of the block may read them after the next barrier.
 __device__ __forceinline__ void copy_16_bytes(void* to, const void* from, bool counts) {
 #ifdef __CUDACC__
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
@@ -51,7 +51,7 @@ __device__ __forceinline__ void wait_for_copies() {
 #endif
 }
 
-// A launcher's workspace. Its arrays lie as far apart as those that cudaMalloc returns.
+// A launcher's workspace. Its arrays are aligned to 256 bytes, as those that cudaMalloc returns.
 using DeviceWorkspace = Workspace<256>;
 
 // a b, never fused with an addition by the compiler.

@@ -10,7 +10,7 @@
 //                 w = round(sqrt(area aspect)),   h = round(sqrt(area / aspect))
 //                 y = floor(u2 (H - h + 1)),   x = floor(u3 (W - w + 1))
 //             the first attempt with 1 <= w <= W and 1 <= h <= H, otherwise the central box. All in double, so that
-//             every implementation rounds to the same integers (only another exp, at a tie of a rounding, could not).
+//             every implementation rounds to the same integers. Only another exp could differ, at a rounding tie.
 //     16      u < p: flip, jitter, grey, blur
 //     17      factors of brightness, contrast, saturation, hue: low + (high - low) u in float, neutral without jitter
 //     18      order number (word0 24) >> 32 of the 24 in lexicographic order; sigma; brightness shift
@@ -34,7 +34,7 @@ struct ViewRecipeNumbers {
   double central[4];  // y, x, height, width
 };
 constexpr int64_t kRecipeNumbers = sizeof(ViewRecipeNumbers) / sizeof(double);
-static_assert(kRecipeNumbers == 27, "nothing but doubles");
+static_assert(kRecipeNumbers == 27, "doubles only");
 
 // 2N rows each: the arrays of ViewParamArrays (make_views.h), writable.
 struct DrawnViewParams {

@@ -90,7 +90,7 @@ const char* lowlevel_simclr_draw_view_params_cuda(void* stream, int64_t count, c
   bool missing =
       index == nullptr || key == nullptr || epoch == nullptr || recipe == nullptr || params == nullptr;
   for (int i = 0; !missing && i < kParams; ++i) missing = params[i] == nullptr;
-  if (missing) return "an array of draw_view_params is null: every one must lie on the device.";
+  if (missing) return "an array of draw_view_params is null. Every array must be on the device.";
   DrawnViewParams to;
   std::memcpy(&to, params, sizeof to);
   Stream on(stream);

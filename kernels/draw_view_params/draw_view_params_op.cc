@@ -30,9 +30,9 @@ void check_inputs(const Tensor& index, const Tensor& key, const Tensor& epoch, c
   const int64_t wrong = first_wrong_index(index.dim(0), places), number = epoch.scalar<int64_t>();
   if (wrong < index.dim(0))
     return status.invalid("index[" + std::to_string(wrong) + "] is " + std::to_string(places[wrong]) +
-                          ": give places of images in [0, 2^32).");
+                          ". An index must be in [0, 2^32).");
   if (number < 0 || number >= kWords)
-    status.invalid("epoch is " + std::to_string(number) + ": give a number in [0, 2^32).");
+    status.invalid("epoch is " + std::to_string(number) + ". It must be in [0, 2^32).");
 }
 
 // ---- Kernel

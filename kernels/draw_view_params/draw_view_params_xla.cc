@@ -18,9 +18,9 @@ ffi::Error run(Index index, Index key, Whole epoch, Recipe recipe, Fours box, Fl
   const int64_t* places = index.typed_data();
   if (const int64_t wrong = first_wrong_index(count, places); wrong < count)
     return invalid("index[" + std::to_string(wrong) + "] is " + std::to_string(places[wrong]) +
-                   ": give places of images in [0, 2^32).");
+                   ". An index must be in [0, 2^32).");
   if (number < 0 || number >= kWords)
-    return invalid("epoch is " + std::to_string(number) + ": give a number in [0, 2^32).");
+    return invalid("epoch is " + std::to_string(number) + ". It must be in [0, 2^32).");
   if (ffi::Error error = check_sizes(key, recipe); error.failure()) return error;
   ViewRecipeNumbers numbers;
   std::memcpy(&numbers, recipe.typed_data(), sizeof numbers);

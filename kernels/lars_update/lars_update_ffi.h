@@ -42,7 +42,7 @@ ffi::ErrorOr<std::vector<Update>> updates(const Scalars& scalars, const ffi::Rem
         invalid("the scalars must be learning_rate, momentum, weight_decay and trust_coefficient."));
   const size_t count = arguments.size() / 3;
   if (arguments.size() != 3 * count || results.size() != 2 * count)
-    return ffi::Unexpected(invalid("give three arrays a variable, and take two."));
+    return ffi::Unexpected(invalid("a call needs three arrays and two results for each variable."));
   std::vector<Update> found;
   for (size_t i = 0; i < count; ++i) {
     const ffi::ErrorOr<Variable> weight = arguments.get<Variable>(3 * i),
@@ -56,7 +56,7 @@ ffi::ErrorOr<std::vector<Update>> updates(const Scalars& scalars, const ffi::Rem
     found.push_back({*weight, *gradient, *velocity, **new_weight, **new_velocity});
     if (!found.back().has_one_shape())
       return ffi::Unexpected(invalid(
-          "weight, gradient and velocity must have one shape: give all three for the same variable."));
+          "weight, gradient and velocity must have the same shape. Pass all three for the same variable."));
   }
   return found;
 }

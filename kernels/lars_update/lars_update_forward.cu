@@ -1,7 +1,7 @@
 // LARS on CUDA devices. Contract: lars_update_cuda.h; formula: lars_update.h.
 //
-// Mapping. A variable is cut into pieces of 2048 floats, and its blocks of 256 threads take them in turn. Of a piece,
-// a thread has two times four neighbours, 16 bytes a load. `add_squares` writes one pair of sums for each block. In
+// Mapping. A variable is cut into pieces of 2048 floats, and its blocks of 256 threads take them in turn. A thread
+// loads two groups of four neighbours of a piece, 16 bytes each. `add_squares` writes one pair of sums per block. In
 // `move_weights` every block adds all pairs of its variable in one order, forms the trust ratio and moves its pieces.
 // A variable that does not adapt needs the second kernel only. A variable has no more blocks than a large GPU runs at
 // once, so there are few pairs.
@@ -13,8 +13,8 @@
 // Bytes and operations. For each element the first kernel reads 8 bytes; the second reads 12 and writes 8. There are
 // some 15 operations, four of them in double. Memory is the limit: a variable of some millions of floats, alone,
 // moves at nine tenths of the speed of an H200's copy (docs/gpu.md). The second kernel may find in a large GPU's L2
-// cache what the first one read. Tried, but only compiled: with four vectors a thread needs half as many registers
-// again, and a full multiprocessor has no more bytes under way.
+// cache what the first one read. Tried, but only compiled: with four vectors a thread needs 1.5 times as many
+// registers, so a full multiprocessor has no more bytes in flight.
 #include <cmath>
 
 #include "../cuda/reduce.cuh"
@@ -233,11 +233,11 @@ bool are_aligned(const Arrays*... arrays) {
 
 // What is wrong with a variable, or null.
 const char* fault(const LarsVariable& v, const float* scalars, const double* partial_sums) {
-  if (v.count < 0) return "a variable has no fewer than 0 elements.";
+  if (v.count < 0) return "a variable has fewer than 0 elements.";
   if (v.count > 0 &&
       (scalars == nullptr || v.weight == nullptr || v.gradient == nullptr || v.velocity == nullptr ||
        v.new_weight == nullptr || v.new_velocity == nullptr || (v.adapts != 0 && partial_sums == nullptr)))
-    return "an array of lars_update is null: every one must lie on the device.";
+    return "an array of lars_update is null. Every array must be on the device.";
   return nullptr;
 }
 

@@ -72,7 +72,7 @@ Gradient checked_gradient(TF_OpKernelContext* context, const Tensor& weight, con
   const Tensor gradient = input(context, 1, status);
   if (status.ok() && !(same_shape(weight, gradient) && same_shape(weight, velocity))) {
     status.invalid(
-        "weight, gradient and velocity must have one shape: give all three for the same variable.");
+        "weight, gradient and velocity must have the same shape. Pass all three for the same variable.");
   }
   if (!status.ok()) return {nullptr, DataType::kFloat32};
   return {gradient.data(), gradient.type() == TF_BFLOAT16 ? DataType::kBfloat16 : DataType::kFloat32};

@@ -21,8 +21,8 @@ namespace {
 
 constexpr int64_t kMostWorkers = 256;
 constexpr int64_t kStreamed =
-    4 << 20;  // bytes of all views; larger ones leave the caches before they are read
-constexpr int64_t kPixelsOfOneThread = 16384;  // fewer are done before a second thread wakes
+    4 << 20;  // bytes of all views; if there are more, they leave the caches before they are read
+constexpr int64_t kPixelsOfOneThread = 16384;  // pixels; fewer are done before a second thread wakes
 
 const MakeViewsTiles& tiles() {
   switch (instruction_set()) {
@@ -186,16 +186,16 @@ std::string make_views_fault(const MakeViewsShape& shape, const ViewParamArrays&
     const int64_t y = box[0], x = box[1], h = box[2], w = box[3];
     if (y < 0 || x < 0 || h < 1 || w < 1 || y + h > shape.height || x + w > shape.width) {
       return "Row " + number(row) + " has the box (y, x, height, width) = (" + number(y) + ", " + number(x) +
-             ", " + number(h) + ", " + number(w) + "): it must hold a pixel and lie inside the image of " +
+             ", " + number(h) + ", " + number(w) + "). It must hold a pixel and lie inside the image of " +
              number(shape.height) + " x " + number(shape.width) + " pixels.";
     }
   }
   for (int64_t row = 0; row < 2 * shape.count && shape.channels != 3; ++row) {
     if (params.saturation[row] == 1 && params.hue[row] == 0 && !params.grey[row]) continue;
-    return "Row " + number(row) + " is grey or changes saturation or hue, and the images have " +
+    return "Row " + number(row) + " is grey or changes saturation or hue, but the images have " +
            number(shape.channels) +
-           " channels, not 3: set jitter_probability and grey_probability to 0, or saturation to 1 and hue "
-           "to 0.";
+           " channels, not 3. Set grey_probability to 0, and set jitter_probability to 0 or saturation to 1 "
+           "and hue to 0.";
   }
   return "";
 }

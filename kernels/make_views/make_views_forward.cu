@@ -222,8 +222,8 @@ const char* run(void* stream, const Problem& p) {
 }
 
 const char* refusal(const MakeViewsShape& s, int pixels, int type) {
-  if (pixels < 0 || pixels > 2) return "pixels is none of 0 uint8, 1 uint16, 2 float32.";
-  if (type != 0 && type != 2 && type != 3) return "type is none of 0 float32, 2 bfloat16, 3 float16.";
+  if (pixels < 0 || pixels > 2) return "pixels must be 0 (uint8), 1 (uint16) or 2 (float32).";
+  if (type != 0 && type != 2 && type != 3) return "type must be 0 (float32), 2 (bfloat16) or 3 (float16).";
   const bool sides = s.height >= 1 && s.width >= 1 && s.size >= 1 && s.height <= kLargest &&
                      s.width <= kLargest && s.size <= kLargest;
   if (!sides) return "images and views need sides of 1 to 32767 pixels.";
@@ -265,7 +265,7 @@ const char* lowlevel_simclr_make_views_cuda(void* stream, int64_t count, int64_t
       images == nullptr || params == nullptr || mean == nullptr || inverse_std == nullptr || views == nullptr;
   for (int i = 0; !missing && i < kParams; ++i) missing = params[i] == nullptr;
   if (missing || (workspace == nullptr && !fits_shared(p))) {
-    return "an array of make_views is null: every one must lie on the device.";
+    return "an array of make_views is null. Every array must be on the device.";
   }
   std::memcpy(&p.params, params, sizeof p.params);
   p.images = images;

@@ -43,7 +43,7 @@ MakeViewsShape read_shape(const Tensor& images, const Tensor& size, TF_DataType 
                     images.dim(3) >= 1 && images.dim(3) <= kMostChannels;
   if (!fits) {
     status.invalid("images have shape " + shape_text(images) +
-                   ": they must be (N, H, W, C), H and W from 1 to 32767, C from 1 to 4.");
+                   ". They must be (N, H, W, C), H and W from 1 to 32767, C from 1 to 4.");
     return shape;
   }
   if (size.size() != 1 || !in_range(size.scalar<int64_t>())) {
@@ -67,7 +67,7 @@ void check_rows(const Tensor& tensor, int field, int64_t count, Status& status) 
       tensor.rank() == (four ? 2 : 1) && tensor.dim(0) == 2 * count && (!four || tensor.dim(1) == 4);
   if (fits) return;
   status.invalid(std::string(kNames[field]) + " has shape " + shape_text(tensor) + " for " +
-                 std::to_string(count) + " images: there must be two rows for each" +
+                 std::to_string(count) + " images. There must be two rows for each image" +
                  (four ? ", of four numbers." : "."));
 }
 

@@ -7,8 +7,8 @@
 //
 // Every launcher returns null, or one sentence that says why nothing useful was enqueued. `type` is a DataType.
 //
-// Workspace: aligned to 16 bytes. It holds x, a copy of z in its own type with d rounded up to 16; (2N, 4) Sum; and
-// partial sums of at most 512 blocks of 64 rows more than the own rows have. That is O(N d).
+// Workspace: aligned to 16 bytes. It holds x, a copy of z in its own type with d rounded up to 16, and (2N, 4) Sum. It
+// also holds partial sums for as many blocks of 64 rows as the own rows have, plus at most 512. That is O(N d).
 //
 // Determinism: the bits are the same every time on one kind of device. The problem's size alone decides how work is
 // cut, no sum depends on the order in which blocks run, and there are no atomics.

@@ -57,7 +57,7 @@ ffi::ErrorOr<NtXentShape> read_shape(ffi::AnyBuffer z, int64_t own_rows, int64_t
   shape.own_pairs = own_rows / 2;
   if (first_pair < 0 || own_rows < 2 || own_rows % 2 != 0 || shape.own_pairs > shape.pairs - first_pair) {
     return ffi::Unexpected(
-        invalid("the own pairs do not lie within the pairs of z: give 0 <= first_pair, 1 <= pairs "
+        invalid("the own pairs do not lie within the pairs of z. Use first_pair >= 0, pairs >= 1 "
                 "and first_pair + pairs <= N."));
   }
   return shape;

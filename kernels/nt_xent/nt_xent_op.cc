@@ -75,7 +75,7 @@ std::string shape_text(const Tensor& tensor) {
 
 void check_scalar(const Tensor& tensor, const char* name, Status& status) {
   if (status.ok() && tensor.size() != 1) {
-    status.invalid(std::string(name) + " has shape " + shape_text(tensor) + ": it must be one number.");
+    status.invalid(std::string(name) + " has shape " + shape_text(tensor) + ". It must be one number.");
   }
 }
 
@@ -84,7 +84,7 @@ double read_temperature(const Tensor& tensor, Status& status) {
   const double temperature = status.ok() ? tensor.scalar<double>() : 1.0;
   if (status.ok() && !(temperature > 0 && std::isfinite(temperature))) {
     status.invalid("temperature is " + std::to_string(temperature) +
-                   ": it must be a positive finite number.");
+                   ". It must be a positive finite number.");
   }
   return temperature;
 }
@@ -95,8 +95,8 @@ NtXentShape read_shape(const Tensor& z, Status& status) {
   const bool fits = z.rank() == 2 && z.dim(0) > 0 && z.dim(0) % 2 == 0 && z.dim(1) > 0;
   if (!fits || z.dim(0) > INT32_MAX) {
     status.invalid(
-        "NT-Xent needs z of 2N rows and d columns, N >= 1 and d >= 1, all N first views and then "
-        "all N second views; z has shape " +
+        "NT-Xent needs z of 2N rows and d columns, N >= 1 and d >= 1: all N first views, then all N "
+        "second views. z has shape " +
         shape_text(z) + ".");
   } else if (!data_type(z.type(), &shape.type)) {
     status.invalid("z must be bfloat16, float16, float32 or float64.");
@@ -120,7 +120,7 @@ void read_own_pairs(TF_OpKernelContext* context, int index, NtXentShape* shape, 
   if (inside) return;
   status.invalid("first_pair=" + std::to_string(shape->first_pair) + " and pairs=" +
                  std::to_string(shape->own_pairs) + " do not lie within the " + std::to_string(shape->pairs) +
-                 " pairs of z: give 0 <= first_pair, 1 <= pairs and first_pair + pairs <= N.");
+                 " pairs of z. Use first_pair >= 0, pairs >= 1 and first_pair + pairs <= N.");
 }
 
 void check_rows(const Tensor& tensor, const char* name, const NtXentShape& shape, int rank, Status& status) {
@@ -129,7 +129,7 @@ void check_rows(const Tensor& tensor, const char* name, const NtXentShape& shape
   const bool fits = tensor.rank() == rank && tensor.dim(0) == rows && (rank == 1 || tensor.dim(1) == 2);
   if (fits && tensor.type() == sum_type(shape.type)) return;
   status.invalid(std::string(name) + " has shape " + shape_text(tensor) +
-                 ": it must have one entry for each of the " + std::to_string(rows) +
+                 ". It must have one entry for each of the " + std::to_string(rows) +
                  " rows of z, in the type of the sums.");
 }
 

@@ -97,7 +97,7 @@ __device__ __forceinline__ auto flushed(Element x) {
 
 // ---- Host side
 
-// Results of the forward pass by share and own row, over the columns other than the row itself and its positive.
+// Results of the forward pass for each share and own row, over all columns but the row itself and its positive.
 template <typename Sum>
 struct Partial {
   Sum *sum, *most, *positive;  // (shares, own_rows)
@@ -170,13 +170,13 @@ auto with_kind(DataType type, Run run) {
 // Null, or why the launchers refuse the call.
 inline const char* refusal(const NtXentShape& shape, int type) {
   if (type < 0 || type > static_cast<int>(DataType::kFloat16)) {
-    return "type is none of 0 float32, 1 float64, 2 bfloat16, 3 float16.";
+    return "type must be 0 (float32), 1 (float64), 2 (bfloat16) or 3 (float16).";
   }
   if (shape.pairs < 1 || shape.dim < 1 || shape.pairs > INT32_MAX / 2) {
     return "NT-Xent needs z of shape (2N, d) with N >= 1, d >= 1 and 2N < 2^31.";
   }
   if (shape.own_pairs < 1 || shape.own_pairs > shape.pairs) {
-    return "the own pairs do not lie within the pairs of z: give 1 <= own_pairs <= N.";
+    return "the own pairs do not lie within the pairs of z. Use 1 <= own_pairs <= N.";
   }
   if (divide_up(round_up(shape.dim, kPadding), DoubleRows::kPanel) > 65535) {
     return "d is too large for the CUDA kernels: the limit is 2,097,120.";
@@ -191,7 +191,7 @@ inline NtXentShape shape_of(int64_t pairs, int64_t dim, int64_t own_pairs, int t
 template <typename... Pointers>
 const char* refusal_of_pointers(const Pointers*... pointers) {
   const bool missing = ((pointers == nullptr) || ...);
-  return missing ? "an array of NT-Xent is null: every one must lie on the device." : nullptr;
+  return missing ? "an array of NT-Xent is null. Every array must be on the device." : nullptr;
 }
 
 }  // namespace nt_xent_cuda

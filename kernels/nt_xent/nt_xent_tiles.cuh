@@ -41,7 +41,7 @@ static_assert(sizeof(Shared<HalfRows<Bfloat16Bits>>) % 16 == 0 && sizeof(Shared<
 static_assert(sizeof(Shared<HalfRows<Bfloat16Bits>>) <= 80 * 1024, "two blocks fit the 164 KB of sm_80");
 static_assert(sizeof(Shared<HalfRows<float>>) <= 160 * 1024, "one block fits the 164 KB of sm_80");
 
-// Begins to copy columns [panel kPanel, + kPanel) of `kCount` rows of x, piece after piece. Writes 0 where there is
+// Starts to copy columns [panel kPanel, + kPanel) of `kCount` rows of x, piece after piece. Writes 0 where there is
 // no row or no column.
 template <typename Kind, int kCount, typename RowOf>
 __device__ __forceinline__ void load_panel(const Problem<Kind>& p, int panel, RowOf row_of_index,
@@ -65,7 +65,7 @@ __device__ __forceinline__ int width_of(const Problem<Kind>& p, int panel) {
   return static_cast<int>(left < Kind::kPanel ? left : Kind::kPanel);
 }
 
-// One thread's view of its block's work: two rows, and of a tile two columns in each of eight fragments.
+// One thread's view of its block's work: two rows, and two columns of each of a tile's eight fragments.
 template <typename Kind>
 struct Worker {
   using Sum = typename Kind::Sum;
@@ -144,7 +144,7 @@ struct Worker {
 
   __device__ __forceinline__ void dots_of_one_panel(int64_t tile, int64_t end, Sum (&c)[kFragments][4]) {
     if constexpr (Kind::kBuffers > 1) {
-      receive();  // after this nobody reads the previous tile any more
+      receive();  // after this no thread reads the previous tile any more
       buffer = 1 - buffer;
       if (tile + 1 < end) load_tile(tile + 1, 0, 1 - buffer);
     } else {

@@ -2,7 +2,7 @@
 //
 // Between calls the threads sleep on a condition variable. Several callers may use the pool at once. The calling
 // thread always takes part, so a call also ends if no pool thread could be started. No thread survives a fork: a
-// child process builds the pool anew on first use.
+// child process builds a new pool on first use.
 //
 // Size: LOWLEVEL_SIMCLR_THREADS if it is a positive number, read when the pool is built. Otherwise the number of
 // processors in the affinity mask.

@@ -21,7 +21,7 @@ def check_index(index: Any) -> Any:
         ValueError: if the shape is not (N,) or the type is not an integer type.
     """
     if len(index.shape) != 1 or not index.dtype.name.startswith(("int", "uint")):
-        raise ValueError(f"index has shape {tuple(index.shape)} and type {index.dtype.name}: it must be (N,) integers.")
+        raise ValueError(f"index has shape {tuple(index.shape)} and type {index.dtype.name}. It must be (N,) integers.")
     return index
 
 
@@ -37,14 +37,14 @@ def check_scaling(mean: Any, std: Any, channels: int) -> None:
         ValueError: if only one of them is given, if one has neither 1 nor C numbers, or if a std is not positive.
     """
     if (mean is None) != (std is None):
-        raise ValueError(f"mean is {mean} and std is {std}: give both or neither.")
+        raise ValueError(f"mean is {mean} and std is {std}. Give both or neither.")
     if mean is None:
         return
     numbers = [np.asarray(given, np.float64).reshape(-1) for given in (mean, std)]
     if any(len(given) not in (1, channels) for given in numbers) or not np.all(numbers[1] > 0):
         raise ValueError(
-            f"mean is {mean} and std is {std}: give one number, or one for each of the {channels} channels, "
-            "and a std above 0."
+            f"mean is {mean} and std is {std}. Each must be one number, or one for each of the {channels} "
+            "channels, and std must be above 0."
         )
 
 
@@ -85,11 +85,11 @@ def check_images(shape: tuple[Any, ...], dtype: str, size: int) -> None:
         ValueError: if shape, type or size are wrong.
     """
     if len(shape) != 4 or not all(shape[1:]):
-        raise ValueError(f"images have shape {tuple(shape)}: they must be (N, H, W, C), and only N may be unknown.")
+        raise ValueError(f"images have shape {tuple(shape)}. They must be (N, H, W, C), and only N may be unknown.")
     if dtype not in FULL_SCALE and not dtype.startswith("float"):
-        raise ValueError(f"images are {dtype}: they must be uint8, uint16 or floating-point.")
+        raise ValueError(f"images are {dtype}. They must be uint8, uint16 or floating-point.")
     if size < 1:
-        raise ValueError(f"size is {size}: a view needs at least one pixel.")
+        raise ValueError(f"size is {size}. A view must have a side of at least 1 pixel.")
 
 
 def check_params(params: ViewParams, count: int, height: int, width: int, channels: int) -> None:
@@ -107,20 +107,21 @@ def check_params(params: ViewParams, count: int, height: int, width: int, channe
             or changes saturation or hue.
     """
     if len(params.box) != 2 * count:
-        raise ValueError(f"params have {len(params.box)} rows for {count} images: there must be two for each.")
+        raise ValueError(f"params have {len(params.box)} rows for {count} images. There must be two for each image.")
     y, x, h, w = np.asarray(params.box, np.int64).T
     wrong = (y < 0) | (x < 0) | (h < 1) | (w < 1) | (y + h > height) | (x + w > width)
     if np.any(wrong):
         row = int(np.argmax(wrong))
         raise ValueError(
-            f"Row {row} has the box (y, x, height, width) = {tuple(int(n) for n in params.box[row])}: it must hold a "
+            f"Row {row} has the box (y, x, height, width) = {tuple(int(n) for n in params.box[row])}. It must hold a "
             f"pixel and lie inside the image of {height} x {width} pixels."
         )
     coloured = (params.saturation != 1) | (params.hue != 0) | params.grey
     if channels != 3 and np.any(coloured):
         raise ValueError(
-            f"Row {int(np.argmax(coloured))} is grey or changes saturation or hue, and the images have {channels} "
-            "channels, not 3: set jitter_probability and grey_probability to 0, or saturation to 1 and hue to 0."
+            f"Row {int(np.argmax(coloured))} is grey or changes saturation or hue, but the images have {channels} "
+            "channels, not 3. Set grey_probability to 0, and set jitter_probability to 0 or saturation to 1 and "
+            "hue to 0."
         )
 
 

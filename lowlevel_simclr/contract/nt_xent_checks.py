@@ -28,14 +28,14 @@ def check_projections(z: tf.Tensor) -> tf.Tensor:
     """
     z = tf.convert_to_tensor(z)
     if z.dtype not in TYPES:
-        raise TypeError(f"z is {z.dtype.name}: NT-Xent needs bfloat16, float16, float32 or float64.")
+        raise TypeError(f"z is {z.dtype.name}. NT-Xent needs bfloat16, float16, float32 or float64.")
     if z.shape.rank is None:
         return z
     rows, width = z.shape if z.shape.rank == 2 else (0, 0)
     if width == 0 or rows is not None and (rows == 0 or rows % 2 != 0):
         raise ValueError(
-            f"z has shape {tuple(z.shape)}: NT-Xent needs (2N, d) with N >= 1 and d >= 1, "
-            "all N first views and then all N second views."
+            f"z has shape {tuple(z.shape)}. NT-Xent needs (2N, d) with N >= 1 and d >= 1: "
+            "all N first views, then all N second views."
         )
     return z
 
@@ -54,10 +54,10 @@ def check_temperature(temperature: Temperature) -> Temperature:
     else:
         temperature = tf.convert_to_tensor(temperature)
         if temperature.shape.rank != 0:
-            raise ValueError(f"temperature has shape {temperature.shape}: it must be one number.")
+            raise ValueError(f"temperature has shape {temperature.shape}. It must be one number.")
         value = tf.get_static_value(temperature)  # None while a graph is being built
     if value is not None and not 0 < value < math.inf:
-        raise ValueError(f"temperature is {value}: it must be a positive finite number.")
+        raise ValueError(f"temperature is {value}. It must be a positive finite number.")
     return temperature
 
 
@@ -79,5 +79,5 @@ def check_own_pairs(z_all: tf.Tensor, first_pair: int | tf.Tensor, pairs: int | 
     if outside:
         raise ValueError(
             f"first_pair={first} and pairs={count} do not lie within the pairs of z, whose shape is "
-            f"{tuple(z_all.shape)}: give 0 <= first_pair, 1 <= pairs and first_pair + pairs <= N."
+            f"{tuple(z_all.shape)}. Use first_pair >= 0, pairs >= 1 and first_pair + pairs <= N."
         )

@@ -50,7 +50,7 @@ def philox4x32(counter: ArrayLike, key: ArrayLike) -> Words:
     """
     counter, key = np.asarray(counter), np.asarray(key)
     if counter.ndim == 0 or counter.shape[-1] != 4 or key.shape != (2,):
-        raise ValueError(f"counter has shape {counter.shape} and key {key.shape}: Philox4x32 needs (..., 4) and (2,).")
+        raise ValueError(f"counter has shape {counter.shape}, key has {key.shape}. Philox4x32 needs (..., 4) and (2,).")
     x0, x1, x2, x3 = np.moveaxis(counter.astype(np.uint64), -1, 0)  # 32-bit words; uint64 holds their products
     for key_0, key_1 in make_round_keys(int(key[0]), int(key[1])):
         product_0, product_2 = np.uint64(MULTIPLIERS[0]) * x0, np.uint64(MULTIPLIERS[1]) * x2
@@ -82,7 +82,7 @@ def split_seed(seed: int) -> Words:
         [7, 1]
     """
     if not 0 <= seed < 2**64:
-        raise ValueError(f"The seed is {seed}: give a whole number in [0, 2^64).")
+        raise ValueError(f"The seed is {seed}. It must be a whole number in [0, 2^64).")
     return np.array([seed % 2**32, seed // 2**32], np.uint32)
 
 
@@ -112,7 +112,7 @@ def draw_words(seed: int, epoch: int, index: ArrayLike, view: ArrayLike, purpose
     if np.any(outside):
         raise ValueError(
             f"The counter (epoch, index, view, purpose) = {counter[outside.any(axis=-1)][0].tolist()} does not fit "
-            "four 32-bit words: give an epoch and indices in [0, 2^32)."
+            "into four 32-bit words. The epoch and every index must be in [0, 2^32)."
         )
     return philox4x32(counter, split_seed(seed))
 

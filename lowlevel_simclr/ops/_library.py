@@ -19,7 +19,7 @@ import tensorflow as tf
 # compiles it into the library.
 ABI = 4
 PATH = Path(__file__).resolve().parent.parent / "_native.so"
-MEND = "run 'pip install --no-build-isolation -e .' in the project's folder, or install its wheel again"
+MEND = "Run 'pip install --no-build-isolation -e .' in the project's folder, or install its wheel again"
 INSTRUCTION_SETS = ("avx512", "avx2", "baseline")
 
 
@@ -37,12 +37,12 @@ def read_build_information(path: Path = PATH) -> dict[str, Any]:
         NativeLibraryError: if the library or the file beside it is missing, or the file cannot be read.
     """
     if not path.exists():
-        raise NativeLibraryError(f"The native library {path.name} is missing from {path.parent}: {MEND}.")
+        raise NativeLibraryError(f"The native library {path.name} is missing from {path.parent}. {MEND}.")
     beside = path.with_suffix(".json")
     try:
         return json.loads(beside.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise NativeLibraryError(f"{beside.name} beside {path.name} cannot be read ({error}): {MEND}.") from error
+        raise NativeLibraryError(f"{beside.name} beside {path.name} cannot be read ({error}). {MEND}.") from error
 
 
 def check_build(path: Path = PATH) -> None:
@@ -57,11 +57,11 @@ def check_build(path: Path = PATH) -> None:
     """
     abi = read_build_information(path).get("abi")
     if abi != ABI:
-        raise NativeLibraryError(f"{path.name} was built for ABI {abi}, this version needs {ABI}: {MEND}.")
+        raise NativeLibraryError(f"{path.name} was built for ABI {abi}, but this version needs {ABI}. {MEND}.")
     asked = os.environ.get("LOWLEVEL_SIMCLR_ISA")
     if asked is not None and asked not in INSTRUCTION_SETS:
         raise NativeLibraryError(
-            f"LOWLEVEL_SIMCLR_ISA is {asked!r}: set it to {', '.join(INSTRUCTION_SETS)}, or unset it."
+            f"LOWLEVEL_SIMCLR_ISA is {asked!r}. Set it to {', '.join(INSTRUCTION_SETS)}, or unset it."
         )
 
 
@@ -83,10 +83,10 @@ def load_and_check(path: Path) -> Any:
         abi = ctypes.CDLL(str(path)).lowlevel_simclr_abi()
     except (tf.errors.OpError, OSError, AttributeError) as error:
         raise NativeLibraryError(
-            f"{path.name} does not load with TensorFlow {tf.__version__} ({error}): {MEND}."
+            f"{path.name} does not load with TensorFlow {tf.__version__} ({error}). {MEND}."
         ) from error
     if abi != ABI:
-        raise NativeLibraryError(f"{path.name} says ABI {abi}, the information beside it {ABI}: {MEND}.")
+        raise NativeLibraryError(f"{path.name} has ABI {abi}, but the file beside it says {ABI}. {MEND}.")
     return module
 
 

@@ -24,7 +24,7 @@ from tensorflow.python.eager import context
 from lowlevel_simclr.ops import _library
 from lowlevel_simclr.runtime.xla import is_inside_xla
 
-TRIED = "it works with TensorFlow 2.21 and not with 2.15, whose library has no XLA FFI"
+TRIED = "It works with TensorFlow 2.21. It does not work with 2.15, whose library has no XLA FFI."
 _MLIR_TYPES = {
     tf.float32: "f32",
     tf.float64: "f64",
@@ -59,8 +59,8 @@ def takes_custom_call(tensor: tf.Tensor) -> bool:
         return False
     if not _library.read_build_information()["cuda"]:
         raise NotImplementedError(
-            "The native library was built without CUDA kernels and this tensor may live on a GPU: build it where nvcc "
-            "is (LOWLEVEL_SIMCLR_CUDA=1), put the op under tf.device('/CPU:0'), or use the stock ops (--ops stock)."
+            "The native library was built without CUDA kernels, but this tensor may be on a GPU. Build it on a "
+            "machine with nvcc (LOWLEVEL_SIMCLR_CUDA=1), put the op under tf.device('/CPU:0'), or use --ops stock."
         )
     return True
 
@@ -99,9 +99,9 @@ def call_handler(
     for tensor in inputs:
         if not tensor.shape.is_fully_defined():
             raise ValueError(
-                f"Under jit_compile and on a GPU the native ops need static shapes, and an input of {target} "
-                f"has shape {tensor.shape}: fix the batch size (drop_remainder=True), or for an unknown batch leave "
-                "jit_compile off and put the op under tf.device('/CPU:0')."
+                f"Under jit_compile and on a GPU the native ops need static shapes, but an input of {target} "
+                f"has shape {tensor.shape}. Fix the batch size (drop_remainder=True), or turn jit_compile off and "
+                "put the op under tf.device('/CPU:0')."
             )
     return _call_module(target, inputs, outputs, in_place)
 
@@ -174,16 +174,16 @@ def find_route_error() -> str | None:
     """
     if not _library.read_build_information()["xla"]:
         return (
-            "The native library was built without XLA handlers, so jit_compile cannot reach it: build it beside "
-            f"TensorFlow 2.21 (or install its wheel), or leave jit_compile off. Tried: {TRIED}."
+            "The native library was built without XLA handlers, so jit_compile cannot use it. Build it with "
+            f"TensorFlow 2.21 installed (or install its wheel), or turn jit_compile off. {TRIED}"
         )
     try:
         with tf.init_scope():
             _test_route()
     except Exception as error:  # noqa: BLE001, a private API may raise anything in another version
         return (
-            f"jit_compile cannot reach the native ops with TensorFlow {tf.__version__} ({type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else 'no message'}): leave jit_compile off. Tried: {TRIED}."
+            f"jit_compile cannot use the native ops with TensorFlow {tf.__version__} ({type(error).__name__}: "
+            f"{str(error).splitlines()[0] if str(error) else 'no message'}). Turn jit_compile off. {TRIED}"
         )
     return None
 
@@ -200,4 +200,4 @@ def _test_route() -> None:
         expected = _library.load_library().lowlevel_simclr_nt_xent(z=z, temperature=temperature, S=tf.float32)[0]
         found = call()
     if not bool(tf.reduce_all(found == expected)):
-        raise AssertionError("the XLA route gives other numbers than the op")
+        raise AssertionError("the XLA route and the TensorFlow op give different results")

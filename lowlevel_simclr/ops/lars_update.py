@@ -103,8 +103,8 @@ def lars_update_all(
     """
     if not len(weights) == len(gradients) == len(velocities):
         raise ValueError(
-            f"there are {len(weights)} weights, {len(gradients)} gradients and {len(velocities)} velocities: "
-            "give one of each for every variable."
+            f"There are {len(weights)} weights, {len(gradients)} gradients and {len(velocities)} velocities. "
+            "Pass one of each for every variable."
         )
     return _update(weights, gradients, velocities, (learning_rate, momentum, weight_decay, trust_coefficient))
 
@@ -149,6 +149,6 @@ def _check_shapes(weight: tf.Tensor, gradient: tf.Tensor, velocity: tf.Tensor) -
         raise tf.errors.InvalidArgumentError(
             None,
             None,
-            f"weight, gradient and velocity must have one shape, and are {weight.shape}, {gradient.shape} and "
-            f"{velocity.shape}: give all three for the same variable.",
+            f"weight, gradient and velocity must have the same shape, but have {weight.shape}, {gradient.shape} and "
+            f"{velocity.shape}. Pass all three for the same variable.",
         )

@@ -95,8 +95,8 @@ def _check_images(images: Any, size: int) -> tf.Tensor:
     height, width, channels = images.shape[1:]
     if channels > MOST_CHANNELS or max(height, width, size) > LARGEST:
         raise ValueError(
-            f"images have shape {tuple(images.shape)} and size is {size}: the native op makes views of up to "
-            f"{MOST_CHANNELS} channels and {LARGEST} pixels a side; use the stock ops (--ops stock)."
+            f"images have shape {tuple(images.shape)} and size is {size}. The native op makes views of up to "
+            f"{MOST_CHANNELS} channels and {LARGEST} pixels a side. Use the stock ops (--ops stock)."
         )
     return tf.cast(images, tf.float32) if images.dtype.is_floating else images
 
@@ -104,7 +104,7 @@ def _check_images(images: Any, size: int) -> tf.Tensor:
 def _check_type(dtype: Any) -> tf.DType:
     dtype = tf.as_dtype(dtype)
     if dtype not in TYPES:
-        raise ValueError(f"dtype is {dtype.name}: views are {', '.join(kind.name for kind in TYPES)}.")
+        raise ValueError(f"dtype is {dtype.name}. It must be one of {', '.join(kind.name for kind in TYPES)}.")
     return dtype
 
 
@@ -121,8 +121,8 @@ def _check_rows(images: tf.Tensor, params: ViewParams) -> None:
         expected = (rows, 4) if name in ("box", "order") else (rows,)
         if rows is not None and not field.shape.is_compatible_with(expected):
             raise ValueError(
-                f"{name} has shape {tuple(field.shape)} for {images.shape[0]} images: it must be {expected}, two rows "
-                "for each."
+                f"{name} has shape {tuple(field.shape)} for {images.shape[0]} images. It must have shape {expected}, "
+                "two rows for each image."
             )
 
 
@@ -136,4 +136,4 @@ def _make_in_xla(inputs: Sequence[tf.Tensor], output: _route.Spec) -> tf.Tensor:
 
 @tf.RegisterGradient("LowlevelSimclr>MakeViews")
 def _refuse_gradient(*_: Any) -> NoReturn:
-    raise LookupError("The native make_views has no gradient: use the stock op for it (--ops stock).")
+    raise LookupError("The native make_views has no gradient. Use the stock op for it (--ops stock).")

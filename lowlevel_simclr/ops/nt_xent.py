@@ -300,7 +300,7 @@ def _compute_gradient(op: tf.Operation, cotangent: tf.Tensor, *_: tf.Tensor) -> 
 
 @tf.RegisterGradient("LowlevelSimclr>NtXentGrad")
 def _refuse_second_gradient(*_: Any, **__: Any) -> NoReturn:
-    raise LookupError("The native NT-Xent has no second derivative: use the stock op for it (--ops stock).")
+    raise LookupError("The native NT-Xent has no second derivative. Use the stock op for it (--ops stock).")
 
 
 def _compute_backward(
@@ -366,7 +366,7 @@ def _find_static_pairs(pairs: int | tf.Tensor) -> int:
     """Return n as a number, because shapes must be static under jit_compile."""
     value = tf.get_static_value(pairs)
     if value is None:
-        raise ValueError("pairs is not known while tracing: under jit_compile give it as a number.")
+        raise ValueError("pairs is not known while tracing. Under jit_compile or on a GPU, pass it as a number.")
     return int(value)
 
 

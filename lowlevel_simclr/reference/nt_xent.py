@@ -267,8 +267,8 @@ def list_own_rows(rows: int, first_pair: int, pairs: int) -> NDArray[np.intp]:
     """
     if first_pair < 0 or pairs < 1 or first_pair + pairs > rows // 2:
         raise ValueError(
-            f"first_pair={first_pair} and pairs={pairs} do not lie within the {rows // 2} pairs of z: "
-            "give 0 <= first_pair, 1 <= pairs and first_pair + pairs <= N."
+            f"first_pair={first_pair} and pairs={pairs} do not lie within the {rows // 2} pairs of z. "
+            "Use first_pair >= 0, pairs >= 1 and first_pair + pairs <= N."
         )
     first_views = np.arange(first_pair, first_pair + pairs)
     return np.concatenate([first_views, first_views + rows // 2])
@@ -313,8 +313,8 @@ def _check_rows(z: ArrayLike) -> Rows:
     rows = np.asarray(z, dtype=np.float64)
     if rows.ndim != 2 or len(rows) == 0 or len(rows) % 2 != 0 or rows.shape[1] == 0:
         raise ValueError(
-            f"z has shape {rows.shape}: NT-Xent needs (2N, d) with N >= 1 and d >= 1, "
-            "all N first views and then all N second views."
+            f"z has shape {rows.shape}. NT-Xent needs (2N, d) with N >= 1 and d >= 1: "
+            "all N first views, then all N second views."
         )
     return rows
 
@@ -326,7 +326,7 @@ def _check_temperature(temperature: float) -> float:
         ValueError: if it is not a positive finite number.
     """
     if not 0 < temperature < np.inf:
-        raise ValueError(f"temperature is {temperature}: it must be a positive finite number.")
+        raise ValueError(f"temperature is {temperature}. It must be a positive finite number.")
     return float(temperature)
 
 
@@ -338,5 +338,5 @@ def _check_cotangent(cotangent: ArrayLike, rows: int) -> Rows:
     """
     c = np.asarray(cotangent, dtype=np.float64)
     if c.shape != (rows,):
-        raise ValueError(f"cotangent has shape {c.shape}: it must have one number a row, ({rows},).")
+        raise ValueError(f"cotangent has shape {c.shape}. It must have shape ({rows},), one number for each row.")
     return c

@@ -367,7 +367,7 @@ def _check_rows(z: tf.Tensor) -> tf.Tensor:
     shape = tf.shape(z)
     sound = tf.debugging.Assert(
         tf.logical_and(shape[0] > 0, shape[0] % 2 == 0),
-        ["NT-Xent needs z of 2N rows and d columns, N >= 1 and d >= 1; z has shape", shape],
+        ["NT-Xent needs z of 2N rows and d columns, N >= 1 and d >= 1. z has shape", shape],
     )
     with tf.control_dependencies([sound]):
         return tf.identity(z)

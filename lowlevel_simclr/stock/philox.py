@@ -38,7 +38,7 @@ def philox4x32(counter: tf.Tensor, key: Any) -> tf.Tensor:
     """
     counter, key = tf.convert_to_tensor(counter, tf.uint32), tf.convert_to_tensor(key, tf.uint32)
     if counter.shape.rank in (None, 0) or counter.shape[-1] != 4 or key.shape != (2,):
-        raise ValueError(f"counter has shape {counter.shape} and key {key.shape}: Philox4x32 needs (..., 4) and (2,).")
+        raise ValueError(f"counter has shape {counter.shape}, key has {key.shape}. Philox4x32 needs (..., 4) and (2,).")
     return tf.stack(draw_words(*tf.unstack(counter, axis=-1), key=key), axis=-1)
 
 
@@ -95,7 +95,7 @@ def draw_epoch_order(seed: int, epoch: int | tf.Tensor, count: int) -> tf.Tensor
         [0, 1, 2, 3, 4]
     """
     if not 0 <= count <= _LARGEST_COUNT:
-        raise ValueError(f"count is {count}: an epoch has 0 to 2^31 images.")
+        raise ValueError(f"count is {count}. An epoch has 0 to 2^31 images.")
     index = tf.range(count, dtype=tf.int64)
     word = draw_words(epoch, index, 0, EPOCH_ORDER, key=split_seed(seed))[0]  # (count,)
     # Word and index in one number are never equal to another. So the order is that of the reference's stable argsort,

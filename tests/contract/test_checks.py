@@ -47,7 +47,7 @@ def test_other_mistakes_are_refused(views):
         views(images, params, 0)
     with pytest.raises(ValueError, match="2 rows for 2 images"):
         views(images_of(2, 8, 8), params, 8)
-    with pytest.raises(ValueError, match="give both or neither"):
+    with pytest.raises(ValueError, match="Give both or neither"):
         views(images, params, 8, mean=0.5)
     for mean, std in ((0.5, 0.0), ((0.5, 0.5), (0.5, 0.5))):
         with pytest.raises(ValueError, match="one for each of the 3 channels"):

@@ -169,14 +169,14 @@ def test_wrong_scalars_give_nan(library: ctypes.CDLL) -> None:
 def test_shapes_are_refused_with_a_sentence(library: ctypes.CDLL) -> None:
     nothing = [None] * 8
     forward = library.lowlevel_simclr_nt_xent_cuda_forward
-    assert b"type is none of" in forward(None, 4, 3, 4, 7, *nothing)
+    assert b"type must be" in forward(None, 4, 3, 4, 7, *nothing)
     assert b"N >= 1, d >= 1" in forward(None, 4, 0, 4, 0, *nothing)
     assert b"1 <= own_pairs <= N" in forward(None, 4, 3, 5, 0, *nothing)
     assert b"is null" in forward(None, 4, 3, 4, 0, *nothing)
     assert library.lowlevel_simclr_nt_xent_cuda_workspace_bytes(4, 3, 5, 0) == -1
     make = library.lowlevel_simclr_make_views_cuda
-    assert b"pixels is none of" in make(None, 1, 8, 8, 3, 8, 5, 0, *[None] * 6)
-    assert b"type is none of" in make(None, 1, 8, 8, 3, 8, 0, 1, *[None] * 6)
+    assert b"pixels must be" in make(None, 1, 8, 8, 3, 8, 5, 0, *[None] * 6)
+    assert b"type must be" in make(None, 1, 8, 8, 3, 8, 0, 1, *[None] * 6)
     assert b"1 to 32767" in make(None, 1, 8, 40000, 3, 8, 0, 0, *[None] * 6)
     assert b"1 to 4 channels" in make(None, 1, 8, 8, 5, 8, 0, 0, *[None] * 6)
     assert b"is null" in make(None, 1, 8, 8, 3, 8, 0, 0, *[None] * 6)

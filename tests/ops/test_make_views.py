@@ -251,7 +251,7 @@ def test_other_mistakes_are_refused():
         ops.make_views(images, params, 32768)
     with pytest.raises(ValueError, match="dtype is float64"):
         ops.make_views(images, params, 8, tf.float64)
-    with pytest.raises(ValueError, match="give both or neither"):
+    with pytest.raises(ValueError, match="Give both or neither"):
         ops.make_views(images, params, 8, mean=0.5)
     for mean, std in ((0.5, 0.0), ((0.5, 0.5), (0.5, 0.5))):
         with pytest.raises(ValueError, match="one for each of the 3 channels"):

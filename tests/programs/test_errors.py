@@ -188,7 +188,7 @@ WRONG: dict[str, tuple[Prepare, str]] = {
     ),
     "a native library that is not there": (
         no_library,
-        "run 'pip install --no-build-isolation -e .' in the project's folder, or install its wheel again. Alternat",
+        "Run 'pip install --no-build-isolation -e .' in the project's folder, or install its wheel again. Alternat",
     ),
     "no network": (no_network, "Put cifar-10-python.tar.gz into "),
     "a --data-dir without the files": (
@@ -229,10 +229,10 @@ def test_what_cannot_be_ends_at_once_in_one_sentence(
     assert {os.path.relpath(path, tmp_path).split("/")[0] for path in left} <= {"keras"}  # no run folder is created
 
 
-def test_a_checkpoint_of_another_model_is_told(
+def test_a_checkpoint_of_another_model_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In one folder config.json was edited by hand; in the other the checkpoint is from another run."""
+    """This happens if a user edits config.json by hand, or copies a checkpoint from another run."""
     stop_before_training(monkeypatch)
     assert train.main(["--out", "run", "--batch-size", "16"]) == 128 + signal.SIGTERM
     (tmp_path / "run" / "checkpoints").mkdir()
@@ -243,7 +243,7 @@ def test_a_checkpoint_of_another_model_is_told(
     assert said.startswith("error: The checkpoint in run does not fit its config.json: ") and said.count("\n") == 1
 
 
-def test_a_run_that_is_none_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_is_not_a_run_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate.main(["nowhere"]) == 1
     assert capsys.readouterr().err == (
         "error: nowhere is not a run folder (it has no config.json). Give the folder that training wrote.\n"
@@ -251,8 +251,8 @@ def test_a_run_that_is_none_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_page_shows_every_one_of_them() -> None:
-    """Each has its words in WRONG as a heading, followed by the program's message."""
+    """The page has a section for each key of WRONG, with the program's message."""
     sections = re.split(r"^## ", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
     shown = {title.lower(): text for title, _, text in (section.partition("\n") for section in sections)}
-    assert shown.keys() == {*WRONG, "a checkpoint of another model", "a run that is none"}
+    assert shown.keys() == {*WRONG, "a checkpoint of another model", "a folder that is not a run"}
     assert [what for what, (_, sentence) in WRONG.items() if sentence not in shown[what]] == []
