@@ -24,7 +24,7 @@ class CallableModule(ModuleType):
 
     @property
     def __signature__(self) -> inspect.Signature:
-        """What `inspect.signature` returns. As a property it does not show in `help`, as `__wrapped__` would."""
+        """The signature for `inspect.signature`. Unlike `__wrapped__`, a property does not show in `help`."""
         return inspect.signature(self._function)
 
 

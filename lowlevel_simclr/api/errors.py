@@ -1,4 +1,4 @@
-"""The errors that are messages to people. The programs print them; from Python they are raised."""
+"""The errors whose messages are for users. The programs print the messages; the Python functions raise the errors."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def evaluate(
             warning says so and the results are only returned.
         protocol: one or more of "knn", "linear", "linear-augmented", "finetune".
         label_fraction: shares of the labels that fine-tuning sees, above 0 and at most 1.
-        seeds: how many seeds everything that is drawn is repeated with.
+        seeds: number of seeds. Everything random is repeated with each of them.
         finetune_steps: steps of fine-tuning, whatever the share of the labels.
         finetune_batch_size: images in a step of fine-tuning.
         finetune_learning_rate: the first learning rate of fine-tuning.

@@ -1,4 +1,4 @@
-"""Whose ops the public functions and layers use: those of the native library where possible, or stock TensorFlow."""
+"""The choice of ops for the public functions and layers: native ops if possible, or stock TensorFlow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def check_ops(ops: str) -> str:
         ConfigError: there is no such choice.
     """
     if ops not in OPS:
-        raise ConfigError(f"ops is {ops!r}: give one of {', '.join(OPS)}")
+        raise ConfigError(f"ops is {ops!r}. It must be one of {', '.join(OPS)}.")
     return ops
 
 

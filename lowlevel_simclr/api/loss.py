@@ -9,7 +9,7 @@ import tensorflow as tf
 from lowlevel_simclr.api.implementation import check_ops, choose_ops
 from lowlevel_simclr.contract.nt_xent_checks import check_temperature
 
-PACKAGE = "lowlevel_simclr"  # under which Keras finds our classes when it loads a model
+PACKAGE = "lowlevel_simclr"  # Keras finds our classes under this name when it loads a model
 
 
 def nt_xent(z: Any, temperature: float | tf.Tensor = 0.2, *, ops: str = "auto") -> tf.Tensor:
@@ -48,7 +48,7 @@ class NTXent(tf.keras.losses.Loss):
     """NT-Xent as a Keras loss, for `compile(loss=...)`.
 
     `y_pred` is z (2N, d), as `nt_xent` takes it. `y_true` is ignored, so `fit(images)` is enough on Keras 3. Keras 2
-    computes no loss without one: give it any array with one row for each image, such as zeros.
+    computes no loss without it. There, pass any array with one row for each image, such as zeros.
 
     Args:
         temperature: tau, above 0.
@@ -81,5 +81,5 @@ class NTXent(tf.keras.losses.Loss):
         return nt_xent(y_pred, self.temperature, ops=self.ops)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments that make this loss again."""
+        """Return the arguments to build this loss again."""
         return {**super().get_config(), "temperature": self.temperature, "ops": self.ops}

@@ -16,24 +16,24 @@ from lowlevel_simclr.config.choices import IN_MEMORY
 from lowlevel_simclr.data.dataset import MOST_CLASSES, UNLABELLED, DataError, DataSet, Split, choose_held_out
 
 WANTED = (
-    "give a name such as 'cifar10', uint8 images (n, height, width, channels), a pair (images, labels), or a "
-    "tf.data.Dataset of images of one shape"
+    "Give a name such as 'cifar10', uint8 images (n, height, width, channels), a pair (images, labels), or a "
+    "tf.data.Dataset of images of one shape."
 )
 GIB = 2**30
 SHOWN = 16  # hexadecimal digits of the fingerprint in the name
 
 
 def load_from_memory(given: Any, seed: int = 0, memory_limit: float = 4.0) -> DataSet:
-    """Return what the caller gave as a data set; a tenth of the images, drawn by the seed, is held out.
+    """Return the caller's images as a data set. The seed draws a tenth of the images to hold out.
 
     Args:
         given: uint8 images (n, H, W, C) or (n, H, W), a pair of them and labels (n,), whole numbers from 0, or a
             `tf.data.Dataset` of images, of (image, label), or of batches of either.
         seed: decides which images are held out.
-        memory_limit: GiB of images that are read from a `tf.data.Dataset` at most.
+        memory_limit: the most GiB of images that may be read from a `tf.data.Dataset`.
 
     Raises:
-        DataError: it is something else, or has another type or shape; or the `tf.data.Dataset` is endless or too large.
+        DataError: if it has another type or shape, or if the `tf.data.Dataset` is endless or too large.
     """
     if isinstance(given, tf.data.Dataset):
         given = _read_stream(given, memory_limit)
@@ -58,17 +58,17 @@ def fingerprint_images(images: np.ndarray) -> str:
 def _check_images(given: Any) -> np.ndarray:
     """Return images as (n, H, W, C) uint8, or raise a DataError."""
     if not hasattr(given, "__array__"):
-        raise DataError(f"dataset is of type {type(given).__name__}: {WANTED}")
+        raise DataError(f"dataset is of type {type(given).__name__}. {WANTED}")
     images = np.asarray(given)
     if images.ndim == 3:
         images = images[..., None]
     if images.dtype != np.uint8:
         raise DataError(
-            f"the images are {images.dtype}: give uint8 pixels from 0 to 255 (for pixels in [0, 1]: "
-            "(255 * images).round().astype('uint8'))"
+            f"the images are {images.dtype}. Give uint8 pixels from 0 to 255. If yours are in [0, 1], use "
+            "(255 * images).round().astype('uint8')."
         )
     if images.ndim != 4 or not 1 <= images.shape[-1] <= 4 or 0 in images.shape:
-        raise DataError(f"the images have shape {np.shape(given)}: give (n, height, width, channels), 1 to 4 channels")
+        raise DataError(f"the images have shape {np.shape(given)}. Give (n, height, width, channels), 1 to 4 channels.")
     return images
 
 
@@ -80,7 +80,7 @@ def _check_labels(given: Any, count: int) -> np.ndarray:
     flat = labels.reshape(len(labels)) if labels.ndim == 2 and labels.shape[1] == 1 else labels
     if flat.shape != (count,) or flat.dtype.kind not in "iu" or flat.min() < 0:
         raise DataError(
-            f"the labels are {labels.dtype} {labels.shape}: give {count} whole numbers from 0, one for each image"
+            f"the labels are {labels.dtype} {labels.shape}. Give {count} whole numbers from 0, one for each image."
         )
     if flat.max() >= MOST_CLASSES:
         raise DataError(
@@ -101,10 +101,10 @@ def _read_stream(stream: tf.data.Dataset, memory_limit: float) -> tuple[np.ndarr
     spec = stream.element_spec
     parts = tuple(spec) if isinstance(spec, (tuple, list)) else (spec,)
     if len(parts) > 2 or not all(isinstance(part, tf.TensorSpec) for part in parts):
-        raise DataError(f"the tf.data.Dataset has elements {spec}: give images or (image, label)")
+        raise DataError(f"the tf.data.Dataset has elements {spec}. Its elements must be image or (image, label).")
     rank = parts[0].shape.rank
     if rank not in (3, 4):
-        raise DataError(f"the tf.data.Dataset has images of shape {parts[0].shape}: give (height, width, channels)")
+        raise DataError(f"the tf.data.Dataset has images of shape {parts[0].shape}. Give (height, width, channels).")
     images: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     size = 0
@@ -119,11 +119,11 @@ def _read_stream(stream: tf.data.Dataset, memory_limit: float) -> tuple[np.ndarr
         size += image.nbytes
         if size > memory_limit * GIB:
             raise DataError(
-                f"the tf.data.Dataset has more than {memory_limit:g} GiB of images, the memory limit: give a larger "
-                "memory_limit, smaller images, or files with dataset='folder:PATH', which are read as they are needed"
+                f"the tf.data.Dataset has more than {memory_limit:g} GiB of images, which is the memory limit. "
+                "Use a larger memory_limit, smaller images, or dataset='folder:PATH', whose files are read when needed."
             )
         images.append(image)
         labels += [np.atleast_1d(value) for value in label]
     if not images:
-        raise DataError("the tf.data.Dataset is empty: give images")
+        raise DataError("the tf.data.Dataset is empty. It must contain images.")
     return np.concatenate(images), np.concatenate(labels) if labels else None

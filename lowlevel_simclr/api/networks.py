@@ -28,7 +28,7 @@ def embed(run: Run | str | os.PathLike[str], images: Any, output: str = "h") -> 
         output: "h" for the representation, "z" for the projection.
 
     Returns:
-        (n, d) float32, one row for each image, in their order; those of a folder by name.
+        (n, d) float32, one row for each image, in the order given. Images of a folder are in the order of their names.
 
     Raises:
         ConfigError: `output` is neither h nor z, or the images have another shape than (n, H, W, C).
@@ -45,7 +45,7 @@ def embed(run: Run | str | os.PathLike[str], images: Any, output: str = "h") -> 
         (5, 128)
     """
     if output not in ("h", "z"):
-        raise ConfigError(f"output is {output!r}: give 'h' for the representation or 'z' for the projection")
+        raise ConfigError(f"output is {output!r}. Use 'h' for the representation or 'z' for the projection.")
     folder = as_run(run).folder
     paths = _list_paths(images)
     return _embed_array(folder, images, output) if paths is None else _embed_files(folder, paths, output)
@@ -132,7 +132,7 @@ def _embed_array(folder: Path, images: Any, output: str) -> np.ndarray:
     images = np.asarray(images)
     channels = (read_data(folder) or {}).get("shape", images.shape)[-1] if images.ndim else 0
     if images.ndim != 4 or not len(images) or images.shape[-1] != channels:
-        raise ConfigError(f"the images have shape {images.shape}: give (n, height, width, {channels or 3})")
+        raise ConfigError(f"the images have shape {images.shape}. Give (n, height, width, {channels or 3}).")
     embed_rows = make_run_embedder(folder, channels, output)
     batches = range(0, len(images), BATCH_SIZE)
     return np.concatenate([embed_rows(images[start : start + BATCH_SIZE]) for start in batches])

@@ -24,7 +24,7 @@ EMBEDDED = ("learning", "embedding", "views")  # pictures that a notebook shows
 
 
 class Run:
-    """A run: what was trained, how it went, and what it has learned.
+    """A run: its settings, its metrics and its results.
 
     Files are read when they are asked for, so a run that another process is training can be looked at.
 
@@ -59,7 +59,7 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, np.ndarray]:
-        """What was measured while training, one array for each quantity, with one value for each step.
+        """The metrics of the training: one array for each quantity, with one value for each step.
 
         "step", "loss", "top1", "learning_rate", "pairs_per_second" and others. "knn" is NaN at the steps where it was
         not measured.
@@ -78,7 +78,7 @@ class Run:
 
     @property
     def evaluation(self) -> dict[str, Any]:
-        """What evaluation.json holds; empty before the end of training."""
+        """The content of evaluation.json; empty before the end of training."""
         from lowlevel_simclr.run.results import read_evaluation
 
         return read_evaluation(self.folder)
@@ -151,17 +151,17 @@ class Run:
         images = load_from_memory(given, settings["seed"], settings["memory_limit"])
         if images.name != settings["dataset"]:
             raise DataError(
-                f"these are not the images of the run (it has {settings['dataset']}, these are {images.name}): give "
-                "the images that it was trained on"
+                f"these are not the images of the run (it has {settings['dataset']}, these are {images.name}). Give "
+                "the images that it was trained on."
             )
         return images
 
     def __repr__(self) -> str:
-        """The call that opens the run again."""
+        """The Python call that opens the run again."""
         return f"Run({str(self.folder)!r})"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: what was trained, the table of results, and the pictures."""
+        """The run as a notebook shows it: its settings, the table of results, and the pictures."""
         from lowlevel_simclr.run.atomic import RunError
 
         try:
@@ -193,12 +193,12 @@ class Run:
         return f"<pre>{html.escape(format_table(self.evaluation))}</pre>"
 
     def _list_shown(self) -> list[Path]:
-        """The pictures that are there, of those that a notebook shows."""
+        """Return the pictures for a notebook that exist."""
         return [self.plots[name] for name in EMBEDDED if name in self.plots]
 
 
 def as_run(run: Run | str | os.PathLike[str]) -> Run:
-    """Return a run, given as such or by its folder."""
+    """Return a run. `run` may already be one, or its folder."""
     return run if isinstance(run, Run) else Run(run)
 
 

@@ -52,7 +52,7 @@ class Finished(NamedTuple):
 def run_session(config: Config, options: RunOptions, images: DataSet | None = None) -> Finished:
     """Train from the last checkpoint of a run to its end, and evaluate.
 
-    The process is left as it was found: its signal handlers, Keras' dtype policy and TensorFlow's op determinism.
+    The function restores the signal handlers, Keras' dtype policy and TensorFlow's op determinism.
 
     Args:
         config: the settings.
@@ -128,7 +128,7 @@ def _agree(config: Config, team: Team, images: DataSet) -> None:
 
 
 def _list_versions() -> dict[str, str]:
-    """Return what must be the same on every worker, beside the configuration."""
+    """Return what must be the same on every worker, besides the configuration."""
     return {
         "Python": platform.python_version(),
         "TensorFlow": tf.__version__,

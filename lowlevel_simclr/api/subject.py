@@ -1,4 +1,4 @@
-"""A run as an evaluation takes it: the encoder of its newest checkpoint, its images and its settings."""
+"""The parts of a run that an evaluation needs: the encoder of its newest checkpoint, its images and its settings."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Evaluate the newest checkpoint of a run, add the results to evaluation.json, and return all of it.
 
-    The process is left as it was found: Keras' dtype policy and TensorFlow's op determinism.
+    The function restores Keras' dtype policy and TensorFlow's op determinism.
 
     Args:
         folder: of the run.

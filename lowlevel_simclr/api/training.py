@@ -37,7 +37,7 @@ def train(
             (image, label), which is read into memory. Labels are used only to evaluate. Where there is no test split,
             a tenth of the images is held out.
         out: the run folder. None: runs/PRESET.
-        preset: where every setting starts. None: the preset of the data set.
+        preset: the recipe that the settings start from. None: the preset of the data set.
         config: start from this config.json instead of a preset.
         fresh: if `out` holds a run, train beside it, in out-2, out-3 and so on.
         profile: trace the second host call, and print where its time goes.

@@ -1,4 +1,4 @@
-"""`lowlevel_simclr.make_views` and `lowlevel_simclr.SimCLRViews`: two views of every image, for models of one's own."""
+"""`lowlevel_simclr.make_views` and `lowlevel_simclr.SimCLRViews`: two views of every image, for your own models."""
 
 from __future__ import annotations
 
@@ -127,8 +127,8 @@ class SimCLRViews(tf.keras.layers.Layer):
     def call(self, images: Any, training: bool | None = None) -> tf.Tensor:
         """Return two views of every image, or in inference the test transform of every image.
 
-        Where nobody says whether this is training, it is: a model that is called directly, or `tf.data`. The default is
-        None and not True, because Keras 3 would hand a default of True on to the layers behind this one.
+        If neither the caller nor Keras says whether this is training, it is, as in `tf.data` or a direct call.
+        The default is None and not True, because Keras 3 would hand a default of True on to the layers behind this one.
         """
         kind = tf.as_dtype(self.compute_dtype)
         if training is not None and not training:
@@ -151,7 +151,7 @@ class SimCLRViews(tf.keras.layers.Layer):
 
 
 def as_recipe(given: ViewRecipe | Mapping[str, Any] | None) -> ViewRecipe:
-    """Return a recipe, given as such or by its fields.
+    """Return a recipe. `recipe` may already be one, or a mapping of its fields.
 
     Raises:
         ConfigError: a field is unknown, or has an impossible value.
@@ -206,5 +206,5 @@ def _as_pixels(images: Any) -> tf.Tensor:
     if not images.dtype.is_floating:
         return images
     if tf.executing_eagerly() and 0 < float(tf.reduce_max(images)) <= 1:
-        raise ValueError("The images are floats of at most 1: give uint8, or floats with pixels in [0, 255].")
+        raise ValueError("The images are floats of at most 1. Give uint8, or floats with pixels in [0, 255].")
     return tf.cast(images, tf.float32) / 255

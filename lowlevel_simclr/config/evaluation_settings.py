@@ -18,7 +18,7 @@ class EvaluationSettings:
     Attributes:
         protocol: names of `choices.PROTOCOLS`.
         label_fraction: shares of the labels that fine-tuning sees, above 0 and at most 1.
-        seeds: how many seeds everything that is drawn is repeated with.
+        seeds: number of seeds. Everything random is repeated with each of them.
         finetune_steps: steps of fine-tuning, whatever the share of the labels.
         finetune_batch_size: images in a step of fine-tuning.
         finetune_learning_rate: the first learning rate of fine-tuning.
@@ -36,7 +36,7 @@ class EvaluationSettings:
 
 
 def make_evaluation_settings(**values: Any) -> EvaluationSettings:
-    """Return the settings of an evaluation. One protocol or one fraction may stand without a tuple.
+    """Return the settings of an evaluation. A single protocol or fraction may be given without a tuple.
 
     Raises:
         ConfigError: a value is impossible.
@@ -51,12 +51,14 @@ def make_evaluation_settings(**values: Any) -> EvaluationSettings:
             raise ConfigError(describe_unknown("--protocol", str(protocol), PROTOCOLS))
     for fraction in settings.label_fraction:
         if not 0 < fraction <= 1:
-            raise ConfigError(f"--label-fraction is {format_value(fraction)}: give numbers above 0 and at most 1")
+            raise ConfigError(f"--label-fraction is {format_value(fraction)}. Give numbers above 0 and at most 1.")
     for name in ("seeds", "finetune_steps", "finetune_batch_size", "probe_passes"):
         if getattr(settings, name) < 1 or getattr(settings, name) != int(getattr(settings, name)):
             raise ConfigError(
-                f"--{name.replace('_', '-')} is {getattr(settings, name)}: give a whole number, at least 1"
+                f"--{name.replace('_', '-')} is {getattr(settings, name)}. It must be a whole number of at least 1."
             )
     if not 0 < settings.finetune_learning_rate < math.inf:
-        raise ConfigError(f"--finetune-learning-rate is {settings.finetune_learning_rate}: give a number above 0")
+        raise ConfigError(
+            f"--finetune-learning-rate is {settings.finetune_learning_rate}. It must be a number above 0."
+        )
     return settings

@@ -16,7 +16,7 @@ LARGEST_CONFIG = 2**20  # bytes; a config.json has two thousand
 
 
 def choose_starting_point(preset: str | None, dataset: str | None, file: Path | None) -> Config:
-    """Return the configuration that settings are changed in.
+    """Return the configuration that the other settings change.
 
     Args:
         preset: the name of a preset, or None.
@@ -29,7 +29,7 @@ def choose_starting_point(preset: str | None, dataset: str | None, file: Path | 
     if file is None:
         return load_preset(preset or PRESET_OF_DATASET.get(dataset or "shapes", PRESET_OF_PHOTOGRAPHS))
     if preset is not None:
-        raise ConfigError(f"--preset is {preset} and --config is {file}: give only one, both say where settings start")
+        raise ConfigError(f"--preset is {preset} and --config is {file}. Give only one of them.")
     return read_config_file(file)
 
 
@@ -74,5 +74,5 @@ def _read_object(file: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"--config {file} is not JSON ({error}): give the config.json of a run") from None
     if not isinstance(values, dict):
-        raise ConfigError(f"--config {file} holds no JSON object: give the config.json of a run")
+        raise ConfigError(f"--config {file} is not a JSON object. Give the config.json of a run.")
     return values

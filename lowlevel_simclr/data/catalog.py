@@ -47,8 +47,8 @@ def load_dataset(
     """
     if dataset.startswith(IN_MEMORY):
         raise DataError(
-            f"the images of {dataset} were in the memory of a Python program: give them again, as "
-            "lowlevel_simclr.train(dataset=images) or lowlevel_simclr.evaluate(run, dataset=images)"
+            f"the images of {dataset} were in the memory of a Python program. Give them again, as "
+            "lowlevel_simclr.train(dataset=images) or lowlevel_simclr.evaluate(run, dataset=images)."
         )
     form, _, text = dataset.partition(":")
     path = Path(data_dir or "").expanduser() / Path(text).expanduser()

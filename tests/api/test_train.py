@@ -126,12 +126,12 @@ def test_a_tf_data_set_is_read_into_memory(labelled: bool, batched: bool) -> Non
 @pytest.mark.parametrize(
     ("dataset", "sentence"),
     [
-        (IMAGES / 255.0, "the images are float64: give uint8"),
+        (IMAGES / 255.0, "the images are float64. Give uint8"),
         (IMAGES[0], "The batch size .16. does not fit"),
-        (IMAGES[:, :, 0, 0], "give \\(n, height, width, channels\\)"),
-        ((IMAGES, LABELS[:-1]), "give 40 whole numbers"),
-        ((IMAGES, LABELS - 1), "give 40 whole numbers"),
-        (3, "dataset is of type int: give a name such as 'cifar10'"),
+        (IMAGES[:, :, 0, 0], "Give \\(n, height, width, channels\\)"),
+        ((IMAGES, LABELS[:-1]), "Give 40 whole numbers"),
+        ((IMAGES, LABELS - 1), "Give 40 whole numbers"),
+        (3, "dataset is of type int. Give a name such as 'cifar10'"),
         (IMAGES[:5], "The batch size .16. does not fit"),
     ],
 )
@@ -171,7 +171,7 @@ def test_a_tf_data_set_that_cannot_be_kept_is_refused() -> None:
         ({"config": "nowhere.json"}, ls.ConfigError, "--config nowhere.json cannot be read"),
         ({"dataset": "cifar"}, ls.ConfigError, "Did you mean cifar10?"),
         ({"dataset": "npz:nowhere.npz"}, ls.DataError, "The file nowhere.npz does not exist"),
-        ({"dataset": "memory:1234"}, ls.DataError, "give them again"),
+        ({"dataset": "memory:1234"}, ls.DataError, "Give them again"),
     ],
 )
 def test_errors_are_exceptions_with_the_commands_sentences(settings: Any, error: Any, sentence: str) -> None:

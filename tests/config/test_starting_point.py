@@ -40,7 +40,7 @@ def test_what_a_file_leaves_out_has_the_value_of_its_preset(tmp_path: Path) -> N
     ("text", "sentence"),
     [
         ("{", "is not JSON"),
-        ("[]", "holds no JSON object"),
+        ("[]", "is not a JSON object"),
         ('{"loss": {"tau": 1}}', "There is no setting 'loss.tau'"),
         ('{"loss": {"temperature": "warm"}}', "--temperature is warm"),
         (None, "cannot be read"),
@@ -61,7 +61,7 @@ def test_a_file_that_is_no_configuration_is_refused(
 def test_a_preset_and_a_file_are_refused_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse_run(["--config", "config.json", "--preset", "solo"])
-    assert "give only one" in capsys.readouterr().err
+    assert "Give only one" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("other", OTHER_NAMES)
