@@ -94,8 +94,8 @@ def onednn_comes_late(modules: Collection[str], environment: Mapping[str, str], 
         environment: environment variables of this process.
         processor: words of /proc/cpuinfo.
     """
-    unasked = "avx2" not in processor or not ONEDNN_BY_DEFAULT.isdisjoint(processor)
-    return "tensorflow" in modules and ONEDNN not in environment and not unasked
+    by_default = "avx2" not in processor or not ONEDNN_BY_DEFAULT.isdisjoint(processor)
+    return "tensorflow" in modules and ONEDNN not in environment and not by_default
 
 
 def _ask_for_onednn() -> None:

@@ -1,4 +1,4 @@
-"""python -m lowlevel_simclr.evaluate RUN: what the encoder of a run has learned, by the protocols people report.
+"""python -m lowlevel_simclr.evaluate RUN: evaluates the encoder of a run by the usual protocols.
 
 Everything is computed in float32, whatever the run was trained in.
 """
@@ -94,10 +94,10 @@ def _read_count(text: str) -> int:
 
 
 def _read_number(text: str, right: Callable[[float], bool], wanted: str) -> float:
-    """The number in a text.
+    """Return the number in a text.
 
     Raises:
-        argparse.ArgumentTypeError: it is none, or not a right one.
+        argparse.ArgumentTypeError: if it is not a number, or `right` rejects it.
     """
     try:
         value = float(text)

@@ -1,7 +1,7 @@
 """Trains a preset with several seeds and stores what each learned: python -m bench.learning.accuracy NAME --seeds 0 1.
 
 A run that is already in its folder is only read. Results go to bench/results/<device>/accuracy_PRESET.json, and
-`bench.report.tables` writes them into the README.
+`bench.report.tables` writes them into docs/accuracy.md.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def train_or_read(preset: str, seed: int, folder: Path, flags: Sequence[str]) ->
 
 
 def compute_run_utilisation(folder: Path, rows: Sequence[dict[str, Any]], precision: str) -> float | None:
-    """Return the MFU by the run's median pairs a second, or None if the device's peak is not known."""
+    """Return the MFU at the run's median pairs a second, or None if the device's peak is not known."""
     gpu = hardware.find_gpu_name()
     if utilisation.find_peak_rate(gpu, precision) is None:
         return None

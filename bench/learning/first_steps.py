@@ -2,7 +2,7 @@
 
 It shows that a preset trains whose whole run would take a day. The schedule is that of the whole run. SIGTERM ends the
 training after these steps, as a user would end it. A run that already has the steps is only read. Results go to
-bench/results/<device>/first_steps_PRESET.json, and `bench.report.tables` writes them into the README.
+bench/results/<device>/first_steps_PRESET.json, and `bench.report.tables` writes them into docs/accuracy.md.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from lowlevel_simclr.training.loss import compute_chance_loss
 
 
 def train_until(command: Sequence[str], folder: Path, steps: int) -> None:
-    """Run the command until its folder has so many steps, then end it.
+    """Run the command until its folder has `steps` steps, then end it.
 
     Raises:
         SystemExit: the command ended by itself too early.
@@ -45,7 +45,7 @@ def train_until(command: Sequence[str], folder: Path, steps: int) -> None:
 
 
 def summarize_run(folder: Path, steps: int, at_once: int) -> dict[str, Any]:
-    """Return the means of loss and top-1 over every `at_once` steps, and how long a step took."""
+    """Return the mean loss and top-1 of every group of `at_once` steps, and how long a step took."""
     rows = results.read_metrics(folder)[:steps]
     config, environment = (json.loads((folder / name).read_text()) for name in ("config.json", "environment.json"))
     batch_size = config["train"]["batch_size"]

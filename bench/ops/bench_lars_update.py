@@ -1,11 +1,9 @@
 """Times one LARS update of all variables of an encoder: python -m bench.ops.bench_lars_update [--compare old.json].
-
-The native op is timed against the stock formula, both in a graph and under XLA. A third form has stock TensorFlow's
-nearest to a fused update: `l2_loss` for the norms and `ResourceApplyKerasMomentum`. Every call first computes its
-gradients, one product an element, the same for all forms. So they are fresh memory that an update may reuse, as in
-training. Mixed precision widens gradients in bfloat16 to float32, and so does this bench. The native op reads the
-bfloat16 values. Eleven operations an element are counted. Memory is the limit: an update needs at least five passes
-over the weights.
+ The native op is timed against the stock formula, both in a graph and under XLA. A third form is stock TensorFlow's
+best approximation of a fused update: `l2_loss` for the norms and `ResourceApplyKerasMomentum`. Every call first
+computes its gradients, with one product an element. So, as in training, an update may reuse their memory. Mixed
+precision widens gradients in bfloat16 to float32, and so does this bench. The native op reads the bfloat16 values.
+Eleven operations an element are counted. Memory is the limit: an update needs at least five passes over the weights.
 """
 
 from __future__ import annotations
@@ -38,7 +36,7 @@ Update = Callable[[Variables, Sequence[tf.Tensor], Variables, tf.Tensor], None]
 
 
 def assign_results(form: optimizers.LarsUpdateAll) -> Update:
-    """Return an update that assigns the results of a pure one."""
+    """Return an update that calls `form` and assigns its results to the variables."""
 
     def update(weights: Variables, gradients: Sequence[tf.Tensor], velocities: Variables, rate: tf.Tensor) -> None:
         gradients = list(map(optimizers.find_before_widening, gradients))

@@ -101,7 +101,7 @@ def prepare_nt_xent(torch: ModuleType, library: ctypes.CDLL, pairs: int, dtype: 
 def prepare_views(
     torch: ModuleType, library: ctypes.CDLL, count: int, side: int, size: int, dtype: str, recipe: ViewRecipe
 ) -> tuple[Call, int]:
-    """Return a call that makes two views of each of `count` random images, and its least traffic in bytes."""
+    """Return a call that makes two views of each of `count` random images, and the fewest bytes it must move."""
     stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
     shape = (count, side, side, 3, size, view_launchers.PIXELS["uint8"], view_launchers.TYPES[dtype])
     images = torch.randint(0, 256, (count, side, side, 3), dtype=torch.uint8, device="cuda")

@@ -1,10 +1,9 @@
 """Times both views of a batch: python -m bench.ops.bench_make_views [--sizes 32 96] [--cores 1] [--compare old.json].
-
-The native op is timed against the stock form as a graph and under XLA, with the same drawn parameters, and against a
-per-image `tf.data` map in the manner of the code of the paper's authors: a distorted bounding box, bicubic resizing,
-colour operations in random order, grey, blur. The map draws random numbers of its own and so computes other pixels.
-Only the shape and the range of its views are compared. The result has views a processor second, and the share of the
-device's copy bandwidth that the least traffic needs: each image is read once, each view is written once.
+ The native op is timed against the stock form as a graph and under XLA, with the same drawn parameters, and against a
+per-image `tf.data` map that follows the code of the paper's authors: a distorted bounding box, bicubic resizing, colour
+operations in random order, grey, blur. The map draws random numbers of its own and so computes other pixels. Only the
+shape and the range of its views are compared. The result has views per processor second. It also compares the speed
+with the device's copy bandwidth: it counts each image as read once and each view as written once.
 """
 
 from __future__ import annotations
@@ -170,7 +169,7 @@ def list_alternatives(problem: Problem, with_map: bool) -> list[harness.Alternat
 
 @functools.cache
 def measure_copy_bandwidth() -> float:
-    """Return the bytes a second that the device reads and writes as it adds 1 to a large array: the best of ten."""
+    """Add 1 to a large array ten times, and return the bytes a second that the fastest call reads and writes."""
     add_one = tf.function(lambda x: x + 1.0)
     x, times = tf.zeros([COPIED]), []
     for _ in range(12):  # the first two warm up
@@ -182,12 +181,12 @@ def measure_copy_bandwidth() -> float:
 
 
 def count_bytes(problem: Problem) -> int:
-    """Return the least traffic in bytes: every uint8 image once, both float32 views once."""
+    """Return the smallest possible traffic in bytes: every uint8 image once, both float32 views once."""
     return problem.images * 3 * (problem.height * problem.width + 2 * 4 * problem.size**2)
 
 
 def measure(problem: Problem, seconds: float, with_map: bool = True) -> list[harness.Row]:
-    """Time every alternative, and return rows with views a processor second and a second, and the share of a copy."""
+    """Time every alternative, and return rows with views per processor second and per second, and share of a copy."""
     rows = harness.time_alternatives(
         problem._asdict(),
         list_alternatives(problem, with_map),
@@ -231,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--images", type=int, help="N; by default 512, 128 and 32 for 32, 96 and 224 pixels")
     parser.add_argument("--seconds", type=float, default=3.0, help="to measure each alternative of a problem")
     parser.add_argument("--no-map", action="store_true", help="leave out the per-image map, which takes seconds a call")
-    parser.add_argument("--cores", type=int, help="use only so many cores; by default all")
+    parser.add_argument("--cores", type=int, help="number of cores to use; by default all")
     parser.add_argument("--out", type=Path, help="by default make_views.json in the folder of this device and cores")
     parser.add_argument("--tf32", action="store_true", help="a GPU may round the stock forms' factors to 11 bits")
     parser.add_argument("--compare", type=Path, help="an older result to compare with")

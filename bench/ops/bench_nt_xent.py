@@ -31,7 +31,7 @@ NtXent = Callable[[tf.Tensor, float], tf.Tensor]  # z (2N, d), temperature -> lo
 
 
 def compute_in_four_blocks(z: tf.Tensor, temperature: float) -> tf.Tensor:
-    """Return the losses (2N,) from the blocks aa, ab, ba and bb, with a large number taken off two diagonals."""
+    """Return the losses (2N,) from the blocks aa, ab, ba and bb, after subtracting a large number on two diagonals."""
     first, second = tf.split(tf.math.l2_normalize(z, axis=1), 2)
     pairs = tf.shape(first)[0]
     diagonal = tf.one_hot(tf.range(pairs), pairs, dtype=z.dtype) * 1e9
@@ -60,7 +60,7 @@ def prepare_tensorflow(loss: NtXent, z: np.ndarray, dtype: str, jit: bool = Fals
     def call() -> list[Any]:
         for _ in range(harness.choose_calls_in_a_row()):
             mean, dz = step(tensor)
-        return [mean.numpy(), dz]  # on a GPU the copy of the mean waits for both; dz stays there
+        return [mean.numpy(), dz]  # on a GPU, copying the mean waits for both results; dz stays there
 
     return call
 

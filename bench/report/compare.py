@@ -31,7 +31,7 @@ def read_result(path: Path) -> Result:
 
 
 def list_costs(result: Result) -> dict[str, float]:
-    """Return by name every quantity that is compared, as a cost: lower is better."""
+    """Return every quantity to compare, by name. Each is a cost: lower is better."""
     found: dict[str, float] = {}
     for row in result.get("rows", []):
         problem = " ".join(f"{key}={value}" for key, value in row["problem"].items())
@@ -61,7 +61,7 @@ def compute_changes(old: Result, new: Result) -> dict[str, float]:
     before, after = list_costs(old), list_costs(new)
     shared = {name: after[name] / before[name] for name in before if name in after}
     if not shared:
-        raise Incomparable("the two results have no quantity in common: give two of the same benchmark")
+        raise Incomparable("the two results have no quantity in common. Compare two results of the same benchmark.")
     return shared
 
 

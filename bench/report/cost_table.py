@@ -33,7 +33,7 @@ STORED = (
 
 
 class Cost(NamedTuple):
-    """What a training was, and how fast."""
+    """A training and its speed."""
 
     encoder: str
     stem: str
@@ -73,7 +73,7 @@ def format_costs(costs: Sequence[Cost]) -> str:
 
 
 def _format_time(seconds: float) -> str:
-    """Return a time in the largest unit that gives at least one and a half of it."""
+    """Return a time in the largest unit in which it is at least 1.5."""
     for unit, name in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
         if seconds >= 1.5 * unit:
             return f"{seconds / unit:.2g} {name}" if seconds / unit < 100 else f"{seconds / unit:,.0f} {name}"

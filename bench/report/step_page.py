@@ -35,7 +35,7 @@ BELOW_NOISE = "below the noise"
 
 
 def shorten_device(device: str) -> str:
-    """Return the name of a device without what every name has."""
+    """Return the name of a device without the words that every such name has."""
     return device.replace("(R)", "").replace("-Processor", "").replace("-family", "").replace("-2-cores", "")
 
 

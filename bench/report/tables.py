@@ -43,7 +43,7 @@ def _format_cell(row: harness.Row) -> str:
 
 
 def _format_share(share: float) -> str:
-    """Return a share of the matrix product. Above 1 it is the noise of the two times, and no share."""
+    """Return a share of the matrix product, or "≥ sgemm" for a ratio above 1, which is noise of the two times."""
     return f"{share:.0%}" if share <= 1 else AT_CEILING
 
 
@@ -68,7 +68,7 @@ def format_views(rows: Sequence[harness.Row]) -> str:
 
 
 def format_caption(results: Sequence[dict[str, Any]]) -> str:
-    """Return on which devices, with which TensorFlow and when some results were measured."""
+    """Return a line with the devices, the versions of TensorFlow and the dates of some results."""
     said = [f"{each['device']}, TensorFlow {each['versions']['tensorflow']}, {each['date']}" for each in results]
     return "; ".join(dict.fromkeys(said)) + "."
 

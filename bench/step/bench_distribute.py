@@ -67,7 +67,7 @@ def configure_replicas(chosen: argparse.Namespace, devices: str) -> Config:
 
 
 def measure_form(chosen: argparse.Namespace) -> dict[str, Any]:
-    """Return the seconds a step of each turn, the bytes by content, and the sizes that the scaling model needs."""
+    """Return the seconds per step of each turn, the bytes by content, and the sizes that the scaling model needs."""
     config = configure_replicas(chosen, chosen.form)
     team = gather_team(config.train.devices, config.train.batch_norm, config.train.ghost_batch)
     images = load_images(config)
@@ -94,7 +94,7 @@ def measure_form(chosen: argparse.Namespace) -> dict[str, Any]:
     for what, size in team.local[0].moved:
         moved[what] += size
     sizes = scaling.read_sizes(learners[0].encoder, learners[0].projection)
-    ask_any(team.workers, False)  # no worker leaves before all have counted
+    ask_any(team.workers, False)  # no worker ends before all have counted
     return {
         "rank": team.workers.rank,
         "replicas": team.count,

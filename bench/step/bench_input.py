@@ -115,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--ops", default="native", choices=("native", "stock"))
     parser.add_argument("--steps", type=int, default=10, help="measured, after two to warm up")
-    parser.add_argument("--cores", type=int, help="keep to so many cores; by default all")
+    parser.add_argument("--cores", type=int, help="number of cores to use; by default all")
     parser.add_argument("--out", type=Path, help="by default input.json in the folder of this device and cores")
     parser.add_argument("--compare", type=Path, help="an older result to set beside this one")
     chosen = parser.parse_args(arguments)

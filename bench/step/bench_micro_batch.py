@@ -1,7 +1,6 @@
 """Times a large batch by micro-batches against its least cost: python -m bench.step.bench_micro_batch [--json FILE].
-
-A step by micro-batches makes each forward pass twice. So its speed is at most t_step / (t_step + t_forward) of that of
-a batch as small as one micro-batch. Three forms take turns in one process:
+ A step by micro-batches makes each forward pass twice. So its speed is at most t_step / (t_step + t_forward) times that
+of a batch as small as one micro-batch. Three forms take turns in one process:
 
     whole      a step of the large batch, by micro-batches
     step       a step of a batch of one micro-batch's size

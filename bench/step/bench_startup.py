@@ -67,7 +67,7 @@ def time_first_step() -> float:
     """Return the seconds from the training command to its first row of metrics.
 
     Raises:
-        SystemExit: the command ended before.
+        SystemExit: if the command ended before that.
     """
     with tempfile.TemporaryDirectory() as folder:
         metrics = Path(folder) / "run" / "metrics.jsonl"

@@ -57,7 +57,7 @@ PAIR_TURNS = 3  # turns of the whole job and the encoder, for each of the others
 
 
 def measure_pair(chosen: argparse.Namespace) -> list[Times]:
-    """Return what the turns of the whole job and the encoder alone took in each process, one process after another.
+    """Return the times of the whole job and of the encoder alone from several processes, run one after another.
 
     Raises:
         SystemExit: one of the processes failed.
@@ -67,18 +67,18 @@ def measure_pair(chosen: argparse.Namespace) -> list[Times]:
 
 
 def time_pair_here(chosen: argparse.Namespace) -> Times:
-    """Return this process's share of the turns of the whole job and the encoder alone."""
+    """Take this process's share of the turns of the whole job and the encoder alone, and return their times."""
     job = Job(configure_job(read_job_choices(chosen)))
     pair: dict[str, Steps] = {"whole": job.run, "encoder": repeat_call(make_encoder_call(job))}
     turns = math.ceil(PAIR_TURNS * chosen.turns / chosen.processes)
     return take_turns(pair, turns, chosen.steps_per_turn, settle=1)
 
 
-# What others would write
+# Baselines
 
 
 def make_baselines(job: Job, choices: JobChoices) -> tuple[dict[str, Steps], dict[str, str]]:
-    """Return the steps of the baselines by name, and by name why others are missing."""
+    """Return the steps of the baselines by name, and the reasons why others are missing by name."""
     made: dict[str, Steps] = {}
     missing: dict[str, str] = {}
     size, batch_size, widths = choices.image_size, choices.batch_size, job.config.model.projection_widths
@@ -115,7 +115,7 @@ def find_torch_obstacle(choices: JobChoices) -> str | None:
 
 
 def compute_ratios(times: Times) -> dict[str, dict[str, float]]:
-    """Return, by form, how many times the form's pairs a second the whole job makes.
+    """Return, for each form, the speed of the whole job divided by the speed of the form.
 
     The ratio is given by medians, by minima, by processor time and turn by turn.
     """
@@ -276,7 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, store and print; return the exit code."""
     chosen = make_parser().parse_args(arguments)
     if chosen.processes < 1:
-        raise SystemExit(f"bench_step: --processes {chosen.processes} times nothing: give 1 or more")
+        raise SystemExit(f"bench_step: --processes {chosen.processes} times nothing. Use 1 or more.")
     chosen.arguments = list(sys.argv[1:] if arguments is None else arguments)
     tf.get_logger().setLevel("ERROR")  # otherwise it warns that the partial steps of stages.py are traced too often
     if chosen.deterministic == "on":  # as the job has it by default

@@ -1,4 +1,4 @@
-"""Runs a bench in a process of its own, because a process keeps a pace and a peak memory of its own."""
+"""Runs a bench in another process, because each process has its own speed and its own peak memory."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Times a step that is made in several ways, and the encoder alone, in turns as bench_step.py takes them.
-
-A job keeps its pace for as long as its process lives, and the pace can be a per cent off that of another job that does
-the same. So several processes measure, every other one with the ways in reverse order, and the result is the median
-over the processes.
+ A job keeps its speed for as long as its process lives. The speed can differ by a per cent from that of an equal job in
+another process. So several processes measure, every other one with the ways in reverse order, and the result is the
+median over the processes.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def time_in_own_process(module: str, ways: Sequence[str], flags: Sequence[str]) -> Forms:
-    """Time the ways in a process of their own, which runs the bench of that module.
+    """Time the ways in another process, which runs the bench of that module.
 
     Raises:
         SystemExit: the process failed.
@@ -94,7 +93,7 @@ def run_bench(module: str, doc: str, ways: Ways, file_name: str, arguments: Sequ
     chosen, flags = parser.parse_known_args(arguments)
     make_parser().parse_args(flags)  # refuses an unknown flag before the first process starts
     if chosen.processes < 1:
-        raise SystemExit(f"{parser.prog}: --processes {chosen.processes} times nothing: give 1 or more")
+        raise SystemExit(f"{parser.prog}: --processes {chosen.processes} times nothing. Use 1 or more.")
     if chosen.processes == 1:
         by_process = [time_ways({name: ways[name] for name in chosen.ways}, flags)]
     else:

@@ -36,7 +36,7 @@ def fetch(url: str, path: Path, sha256: str, remedy: str) -> None:
         url: http or https address.
         path: where the finished file is put. Its folder is created.
         sha256: 64 hexadecimal digits.
-        remedy: a sentence that says what the user can do without a network. Error messages end with it.
+        remedy: a sentence that says what a user who has no network can do. Error messages end with it.
 
     Raises:
         DataError: if there is no network, a request receives nothing, the file is larger than LARGEST_DOWNLOAD, the

@@ -6,7 +6,7 @@ stopped only measures the missing ones.
 
 Each entry records what it was made from: the weights (SHA-256), the configuration, the images, and the test transform
 or the recipe. It is used again only if all of that is the same. Otherwise, or if the entry is damaged, it is computed
-anew and replaced.
+again and replaced.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _load_kept(place: Path, meta: dict[str, Any]) -> np.ndarray | None:
     try:
         saved = checkpoint.load_latest(place)
     except checkpoint.CheckpointError:
-        return None  # the caller computes h anew
+        return None  # the caller computes h again
     return saved.arrays["h"] if saved and saved.meta == meta else None
 
 

@@ -54,8 +54,8 @@ def read_data(folder: Path) -> dict[str, Any] | None:
     wrong = [name for name, fits in _DATA.items() if name in found and not fits(found[name])]
     if wrong:
         raise RunError(
-            f"{path} is damaged: its '{wrong[0]}' is {str(found[wrong[0]])[:80]!r}. Restore it, or remove it to go on "
-            "without comparing the images with those of the run."
+            f"{path} is damaged: its '{wrong[0]}' is {str(found[wrong[0]])[:80]!r}. Restore it, or remove it to "
+            "resume without comparing the images with those of the run."
         )
     return found
 

@@ -127,8 +127,8 @@ def refuse_early(config: Config, team: Team, earlier: Config | None = None) -> N
 def list_early_differences(config: Config, team: Team, earlier: Config | None, found: Mapping[str, Any]) -> list[str]:
     """Return the differences that keep a run from being resumed, one line for each setting.
 
-    Before the images are read, nobody knows whether they have colours. So the function tries both cases, and returns
-    the shorter list.
+    Before the images are read, the program does not know whether they have colours. So the function tries both cases,
+    and returns the shorter list.
 
     Args:
         config: the configuration that the user gave.

@@ -5,7 +5,7 @@ every collective when a worker is gone. The package uses nothing else of it.
 
 The package does not use `MirroredStrategy` within one process. Synchronised BatchNorm over micro-batches needs a
 reduction inside a tf.while_loop. On virtual CPU devices, TensorFlow 2.15 and 2.21 refuse such a reduction in the
-replica context of that strategy (tests/training/test_replicas.py). Nobody has tried it on GPUs, or in
+replica context of that strategy (tests/training/test_replicas.py). It was never tried on GPUs, or in
 MultiWorkerMirroredStrategy.
 """
 

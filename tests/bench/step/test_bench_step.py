@@ -74,5 +74,5 @@ def test_a_process_of_the_pair_that_fails_ends_the_bench_with_its_reason(monkeyp
         SystemExit, match="the process of bench.step.bench_step --no-baselines --pair-only failed: no memory"
     ):
         bench_step.main(["--no-baselines"])
-    with pytest.raises(SystemExit, match="--processes 0 times nothing: give 1 or more"):
+    with pytest.raises(SystemExit, match="--processes 0 times nothing. Use 1 or more"):
         bench_step.main(["--processes", "0"])

@@ -39,7 +39,7 @@ def test_ways_are_told_by_their_medians_over_processes(monkeypatch: pytest.Monke
     called, inline = [loop, "called", "inline", "--turns", "5"], [loop, "inline", "called", "--turns", "5"]
     assert asked == [called, inline, called]
     assert json.loads((tmp_path / "ways.json").read_text())["forms"]["inline"]["median_seconds"] == 4
-    with pytest.raises(SystemExit, match="--processes 0 times nothing: give 1 or more"):
+    with pytest.raises(SystemExit, match="--processes 0 times nothing. Use 1 or more"):
         bench_step_loop.main(["--processes", "0"])
 
 
