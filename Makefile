@@ -13,7 +13,7 @@ help:
 	@echo "make slow    the tests that take minutes each"
 	@echo "make check   prove the ops on this very machine"
 	@echo "make bench   throughput of the ops, as JSON and tables"
-	@echo "make lint    ruff, mypy, clang-format"
+	@echo "make lint    ruff, mypy, clang-format, and phrases that need a second reading"
 	@echo "make docs    the site, in build/docs; make docs-serve shows it at http://localhost:8000"
 	@echo "make test-kernels-gpu   every CUDA kernel on a GPU, and under compute-sanitizer (nvcc, NumPy, PyTorch or CuPy)"
 	@echo "make sanitize, make fuzz   the kernels under sanitizers; random shapes and values for ten minutes"
@@ -68,6 +68,7 @@ lint: $(VENV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m tests.support.prose
 	$(BIN)/clang-format --dry-run -Werror $(shell find kernels -name '*.cc' -o -name '*.h' -o -name '*.inc' -o -name '*.cu' -o -name '*.cuh')
 
 # Every warning is an error. -n would also ask for pages about TensorFlow's own types.

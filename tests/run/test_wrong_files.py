@@ -28,7 +28,7 @@ WRONG = {
     "null": put(b"null"),
     "a hundred thousand levels": put(b"[" * 100_000 + b"]" * 100_000),
     "a hundred thousand objects": put(b'{"a":' * 100_000 + b"1" + b"}" * 100_000),
-    "bytes that are no text": put(bytes(range(256))),
+    "bytes that are not text": put(bytes(range(256))),
     "a picture": put(b"\x89PNG\r\n\x1a\n" + bytes(64)),
     "a folder": lambda path: path.mkdir(),
     "a FIFO": os.mkfifo,
