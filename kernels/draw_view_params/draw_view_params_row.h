@@ -1,4 +1,4 @@
-// One row of the parameters, as the host and CUDA devices both draw it: the random words, and everything but the box.
+// One row of the parameters, as the host and CUDA devices both draw it: the random words, and all fields except the box.
 //
 // No product is fused with an addition. On the host no special code is needed, because draw_view_params_cpu.cc is
 // compiled for the baseline, which has no fused instruction.

@@ -75,7 +75,7 @@ def test_a_file_of_kerass_resnet50_is_taken_without_its_biases(tmp_path: Path) -
         assert np.abs(found - wanted).max() <= 1e-3 * np.abs(wanted).max(), training
 
 
-# Files that are no weights
+# Files that are not weights
 
 
 def save_weights(path: Path, spoil: bool = False) -> None:

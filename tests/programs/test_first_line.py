@@ -1,4 +1,4 @@
-"""The first line of each program is its own, not one of TensorFlow's, and a GPU that is not used is told."""
+"""The first line of each program is its own and not one of TensorFlow's. A message says if a GPU is not used."""
 
 from __future__ import annotations
 
