@@ -49,7 +49,7 @@ class Row:
     processor: float | None = None
     peak_memory: int | None = None
     operations: float | None = None
-    of_sgemm: float | None = None  # by processor time, against the sgemm measured in the same minutes
+    of_sgemm: float | None = None  # share of sgemm's speed, by processor time
     note: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -141,7 +141,7 @@ def _prepare(alternative: Alternative, row: Row) -> tuple[Call | None, Sequence[
         answer = call()
         for _ in range(2):
             if time.perf_counter() - started > LONG_CALL:
-                break  # in times as long as this the cost of a first call does not show
+                break  # the cost of a first call is negligible in such a long time
             started = time.perf_counter()
             call()
         return call, answer

@@ -55,10 +55,10 @@ def compute_share(pairs_per_second: float, operations: float, device: str | None
     """Return the share of the device's peak (MFU), or None if the peak is not known.
 
     Args:
-        pairs_per_second: of the training.
-        operations: of a pair.
+        pairs_per_second: the speed of the training.
+        operations: floating-point operations of a pair.
         device: its name, if it is a GPU.
-        precision: that of the products, a key of PEAKS' rates.
+        precision: the precision of the products, a key of PEAKS' rates.
     """
     limit = find_peak_rate(device, precision)
     return None if limit is None else pairs_per_second * operations / limit

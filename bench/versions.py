@@ -1,4 +1,4 @@
-"""Which versions a bench measured, for its stored result."""
+"""The versions that a bench measured, for its stored result."""
 
 from __future__ import annotations
 

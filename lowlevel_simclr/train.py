@@ -1,6 +1,6 @@
 """python -m lowlevel_simclr.train: pretrains an encoder without labels, and writes one run folder.
 
-The same command again resumes the run where its last checkpoint left it, to the bit.
+Run the same command again to resume from the last checkpoint, with the same bits.
 """
 
 from __future__ import annotations

@@ -74,11 +74,11 @@ def prepare_step(
     """Return a call that trains one step and returns its loss.
 
     Args:
-        name: of the encoder.
-        stem: of the encoder.
+        name: the name of the encoder.
+        stem: the stem of the encoder.
         size: S, pixels along a side of a view.
         batch_size: images a step.
-        widths: of the projection head's layers.
+        widths: the widths of the projection head's layers.
         images: (n, H, W, 3) uint8.
         policy: Keras's precision policy, float32 or mixed_bfloat16.
     """

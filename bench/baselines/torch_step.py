@@ -119,7 +119,7 @@ def prepare_step(
     Args:
         size: S, pixels along a side of a view.
         batch_size: images a step.
-        widths: of the projection head's layers.
+        widths: the widths of the projection head's layers.
         images: (n, H, W, 3) uint8.
         autocast: whether to compute in bfloat16.
     """

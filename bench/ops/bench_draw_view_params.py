@@ -25,7 +25,7 @@ from lowlevel_simclr.ops import _route
 
 PIXELS = 32
 RECIPE = ViewRecipe(blur_probability=0.5, brightness_shift=(-0.25, 0.25))
-DrawViewParams = Callable[..., ViewParams]  # as `ops.draw_view_params`
+DrawViewParams = Callable[..., ViewParams]  # the signature of `ops.draw_view_params`
 TOLERANCE = 1e-6  # relative to a field's largest entry: integers must be equal, floats may differ by a rounding
 
 

@@ -29,7 +29,7 @@ from lowlevel_simclr.optim import optimizers
 
 CHOICES = {"momentum": 0.9, "weight_decay": 1e-4, "trust_coefficient": 0.001}
 TOLERANCE = 1e-5
-OPERATIONS = 11  # of an element: two sums of squares, two for u, three for v', one for w', the gradient's product
+OPERATIONS = 11  # an element: two sums of squares, two for u, three for v', one for w', the gradient's product
 
 Variables = Sequence[tf.Variable]
 Update = Callable[[Variables, Sequence[tf.Tensor], Variables, tf.Tensor], None]

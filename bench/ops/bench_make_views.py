@@ -35,7 +35,7 @@ COPIED = 2**26  # floats of the array whose copy is timed: 256 MiB, larger than 
 BLURS = {False: ViewRecipe(), True: ViewRecipe(blur_probability=0.5)}
 
 
-MakeViews = Callable[..., tf.Tensor]  # as `ops.make_views`
+MakeViews = Callable[..., tf.Tensor]  # the signature of `ops.make_views`
 
 
 class Problem(NamedTuple):

@@ -32,7 +32,7 @@ def write_between(page: Path, name: str, text: str) -> None:
 
     Args:
         page: a Markdown file.
-        name: of the markers, as in <!-- bench:nt_xent -->.
+        name: the name of the markers, as in <!-- bench:nt_xent -->.
         text: what is to stand there, without a newline at its end.
 
     Raises:

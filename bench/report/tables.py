@@ -214,8 +214,8 @@ def format_results(results: Sequence[dict[str, Any]], rows: Sequence[harness.Row
     """Return the table that a page shows.
 
     Args:
-        results: of one kind.
-        rows: of all the results together.
+        results: results of one kind.
+        rows: the rows of all results together.
     """
     first = results[0]
     if first.get("benchmark") == "step":

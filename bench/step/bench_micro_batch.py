@@ -46,7 +46,7 @@ def make_forward_call(job: Job) -> Call:
 
 def measure(chosen: argparse.Namespace) -> dict[str, Any]:
     """Return the whole result."""
-    tf.config.experimental.enable_op_determinism()  # as the job has it by default
+    tf.config.experimental.enable_op_determinism()  # the job's default
     large = read_job_choices(chosen)
     choices = {"whole": large, "step": large._replace(batch_size=chosen.micro_batch, micro_batch=None)}
     jobs = {name: Job(configure_job(each)) for name, each in choices.items()}
@@ -91,8 +91,8 @@ def compute_share_of_possible(choices: JobChoices, whole: float, step: float, fo
     At the possible speed each micro-batch takes t_step + t_forward.
 
     Args:
-        choices: of the large batch, by micro-batches.
-        whole: seconds of its step.
+        choices: the choices of the large batch, by micro-batches.
+        whole: seconds of the large batch's step.
         step: seconds of a step of a batch of one micro-batch's size.
         forward: seconds of that batch's first pass.
     """

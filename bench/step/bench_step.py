@@ -279,7 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise SystemExit(f"bench_step: --processes {chosen.processes} times nothing. Use 1 or more.")
     chosen.arguments = list(sys.argv[1:] if arguments is None else arguments)
     tf.get_logger().setLevel("ERROR")  # otherwise it warns that the partial steps of stages.py are traced too often
-    if chosen.deterministic == "on":  # as the job has it by default
+    if chosen.deterministic == "on":  # the job's default
         tf.config.experimental.enable_op_determinism()
     if chosen.pair_only:
         print(json.dumps(time_pair_here(chosen)))

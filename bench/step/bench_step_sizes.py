@@ -53,7 +53,7 @@ def make_forms(chosen: argparse.Namespace, problem: dict[str, Any]) -> dict[str,
 
 def time_forms(chosen: argparse.Namespace, problem: dict[str, Any]) -> list[harness.Row]:
     """Time the forms of one problem in this process, and return a row for each."""
-    tf.config.experimental.enable_op_determinism()  # as the job has it by default
+    tf.config.experimental.enable_op_determinism()  # the job's default
     turn = max(1, chosen.images_per_turn // problem["N"])
     times = take_turns(make_forms(chosen, problem), chosen.turns, turn, settle=1)
     rows = []

@@ -86,7 +86,7 @@ class Job:
         """Build everything that a step needs.
 
         Args:
-            config: of the job.
+            config: the configuration of the job.
             implementation: replaces the plan's loss, views and update.
             inline_step: replaces the plan's choice of a loop (see `training.loop.compile_steps`).
         """

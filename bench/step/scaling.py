@@ -34,7 +34,7 @@ class Sizes:
     Attributes:
         width: d, the length of a projection z.
         parameters: numbers in all gradients together.
-        channels: of each BatchNorm.
+        channels: the channels of each BatchNorm.
         operations: floating-point operations of a pair's forward and backward pass.
     """
 
@@ -123,7 +123,7 @@ def predict_scaling(sizes: Sizes, machine: Machine, global_batch: int, per_devic
     """Return a row for each number of devices, for a batch that they share and for one that grows with them.
 
     Args:
-        sizes: of the network.
+        sizes: the sizes of the network.
         machine: every device.
         global_batch: pairs that the devices share.
         per_device: pairs of each device, if the batch grows.

@@ -22,17 +22,17 @@ from bench.step.turns import Steps, Summary, add_turn_flags, repeat_call, summar
 from lowlevel_simclr.config.settings import Config
 
 Ways = Mapping[str, Callable[[Config], Job]]
-Forms = dict[str, Summary]  # of each way and of the encoder
+Forms = dict[str, Summary]  # for each way, and for the encoder
 
 
 def time_ways(ways: Ways, flags: Sequence[str]) -> Forms:
     """Time the ways in this process.
 
     Args:
-        ways: what builds the job of each way.
-        flags: of the job and of the turns.
+        ways: the function that builds the job of each way.
+        flags: the flags of the job and of the turns.
     """
-    tf.config.experimental.enable_op_determinism()  # as the job has it by default
+    tf.config.experimental.enable_op_determinism()  # the job's default
     chosen = make_parser().parse_args(flags)
     config = configure_job(read_job_choices(chosen))
     jobs = {name: make(config) for name, make in ways.items()}
@@ -78,10 +78,10 @@ def run_bench(module: str, doc: str, ways: Ways, file_name: str, arguments: Sequ
 
     Args:
         module: the bench's name, for processes of its own.
-        doc: its docstring.
-        ways: that it times.
-        file_name: of its result.
-        arguments: of its command line.
+        doc: the bench's docstring.
+        ways: the ways that it times.
+        file_name: the file name of its result.
+        arguments: the arguments of its command line.
 
     Raises:
         SystemExit: --processes is less than 1, or a process failed.

@@ -12,9 +12,9 @@ import numpy as np
 ORDER_SEED = 0
 Call = Callable[[], object]
 Steps = Callable[[int], object]  # makes that many steps and waits for the last of them
-Seconds = dict[str, list[float]]  # of one form: "wall" and "processor" seconds of each turn
-Times = dict[str, Seconds]  # by form
-Summary = dict[str, float]  # of one form: see `summarize_turns`
+Seconds = dict[str, list[float]]  # "wall" and "processor" seconds of each turn of one form
+Times = dict[str, Seconds]  # the seconds of each form, by its name
+Summary = dict[str, float]  # the summary of one form, see `summarize_turns`
 
 
 def add_turn_flags(parser: argparse.ArgumentParser, turns_help: str = "how often each form is timed") -> None:
@@ -78,9 +78,9 @@ def summarize_turns(times: Seconds, steps: int, batch_size: int) -> Summary:
     """Return the seconds a step of one form, and its pairs a second by the median.
 
     Args:
-        times: of the form.
-        steps: that each turn timed.
-        batch_size: pairs of a step.
+        times: the times of the form.
+        steps: the steps that each turn timed.
+        batch_size: pairs in a step.
     """
     wall = np.array(times["wall"]) / steps
     p10, median, p90 = (float(value) for value in np.percentile(wall, (10, 50, 90)))

@@ -17,7 +17,7 @@ using Fours = ffi::Result<Four>;
 using Flags = ffi::Result<Flag>;
 using Numbers = ffi::Result<Number>;
 
-// The arguments and results of a call, behind those that the platform adds: index, key, epoch, recipe -> the
+// The arguments and results of a call, after those that the platform adds: index, key, epoch, recipe -> the
 // parameters in the order of draw_view_params_op.cc.
 template <typename Binding>
 auto with_arrays(Binding&& binding) {

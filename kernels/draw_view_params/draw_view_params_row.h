@@ -1,4 +1,5 @@
-// One row of the parameters, as the host and CUDA devices both draw it: the random words, and all fields except the box.
+// One row of the parameters, as the host and CUDA devices both draw it: the random words, and all fields except
+// the box.
 //
 // No product is fused with an addition. On the host no special code is needed, because draw_view_params_cpu.cc is
 // compiled for the baseline, which has no fused instruction.
@@ -13,7 +14,7 @@ namespace lowlevel_simclr {
 namespace {
 
 constexpr int kRounds = 10, kAttempts = 10;
-constexpr uint32_t kMultiplier0 = 0xD2511F53u, kMultiplier2 = 0xCD9E8D57u;  // of counter words 0 and 2
+constexpr uint32_t kMultiplier0 = 0xD2511F53u, kMultiplier2 = 0xCD9E8D57u;  // for counter words 0 and 2
 constexpr uint32_t kStep0 = 0x9E3779B9u, kStep1 = 0xBB67AE85u;              // added to the key each round
 constexpr uint32_t kSwitches = 16, kFactors = 17, kOrderAndBlur = 18;
 

@@ -12,7 +12,7 @@
 namespace lowlevel_simclr {
 namespace {
 
-using Variable = ffi::Buffer<ffi::F32>;    // of any rank
+using Variable = ffi::Buffer<ffi::F32>;    // an array of any rank
 using Scalars = ffi::Buffer<ffi::F32, 1>;  // learning_rate, momentum, weight_decay, trust_coefficient
 using Result = ffi::Result<Variable>;
 

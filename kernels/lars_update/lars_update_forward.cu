@@ -32,7 +32,7 @@ namespace {
 
 constexpr int kThreads = 256, kNeighbours = 4, kVectors = 2;
 constexpr int64_t kPiece = kThreads * kVectors * kNeighbours;   // floats
-constexpr int64_t kMostBlocks = LOWLEVEL_SIMCLR_BLOCKS_WANTED;  // about four a processor of a large GPU
+constexpr int64_t kMostBlocks = LOWLEVEL_SIMCLR_BLOCKS_WANTED;  // about four for each SM of a large GPU
 constexpr int64_t kReduceBytes = kThreads / kWarp * sizeof(double);
 static_assert(kThreads % kWarp == 0 && kThreads / kWarp <= kWarp, "reduce_block");
 
@@ -50,7 +50,7 @@ struct Problem {
   const float *weight, *gradient, *velocity;
   float *new_weight, *new_velocity;
   Squares* partial_sums;             // one for each block; null if the variable does not adapt
-  unsigned first_block, own_blocks;  // in the launch
+  unsigned first_block, own_blocks;  // the variable's blocks in the launch
   bool adapts, aligned;              // aligned: every array to 16 bytes
 };
 
@@ -59,7 +59,7 @@ constexpr int kMostProblems = 56;
 struct Batch {
   const float* scalars;
   int count;
-  unsigned blocks;  // of all
+  unsigned blocks;  // the blocks of all variables
   Problem problem[kMostProblems];
 };
 static_assert(sizeof(Batch) <= 4096, "the parameters of a kernel");
@@ -69,7 +69,7 @@ int64_t blocks(int64_t count) {
   return pieces < kMostBlocks ? pieces : kMostBlocks;
 }
 
-// The variable of this block: the last one whose blocks do not begin behind it.
+// The variable of this block: the last one whose blocks do not begin after it.
 __device__ Problem own_problem(const Batch& batch) {
   int low = 0, high = batch.count - 1;
   while (low < high) {
@@ -102,7 +102,7 @@ __device__ int64_t place(int64_t piece, int vector) {
   return piece * kPiece + (vector * kThreads + static_cast<int>(threadIdx.x)) * kNeighbours;
 }
 
-// Loads four neighbours, with 0 behind the end.
+// Loads four neighbours, with 0 after the end.
 template <bool kWhole>
 __device__ Four load_four(const Problem& p, const float* from, int64_t first) {
   if constexpr (kWhole) {

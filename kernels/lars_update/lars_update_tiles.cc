@@ -35,7 +35,7 @@ LOWLEVEL_INLINE float one(const uint16_t* gradient, int64_t at) {
 }
 
 // The first pass reads w and g from memory. The processor's own prefetching stops at the end of each page of 4096
-// bytes. A prefetch behind the end of an array does nothing, and causes no fault.
+// bytes. A prefetch after the end of an array does nothing, and causes no fault.
 constexpr int64_t kAhead = 512;  // numbers
 
 template <typename Gradient>

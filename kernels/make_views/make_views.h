@@ -52,8 +52,8 @@ struct MakeViewsShape {
   int64_t count;  // N
   int64_t height, width, channels;
   int64_t size;      // S
-  PixelType pixels;  // of the images
-  DataType type;     // of the views: kFloat32, kBfloat16 or kFloat16
+  PixelType pixels;  // the type of the images
+  DataType type;     // the type of the views: kFloat32, kBfloat16 or kFloat16
 };
 
 // 2N rows each. On a device, these are device pointers.

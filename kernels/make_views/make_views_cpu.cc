@@ -21,8 +21,8 @@ namespace {
 
 constexpr int64_t kMostWorkers = 256;
 constexpr int64_t kStreamed =
-    4 << 20;  // bytes of all views; if there are more, they leave the caches before they are read
-constexpr int64_t kPixelsOfOneThread = 16384;  // pixels; fewer are done before a second thread wakes
+    4 << 20;  // bytes of all views; more would leave the caches before they are read
+constexpr int64_t kPixelsOfOneThread = 16384;  // fewer pixels are not worth waking a second thread
 
 const MakeViewsTiles& tiles() {
   switch (instruction_set()) {
@@ -65,7 +65,7 @@ struct Plan {
                   : std::min({parallel.threads, std::max<int64_t>(s.count, 1), kMostWorkers});
     padded_size = round_up(s.size, tiles.lanes);
     row_length = round_up(s.size * s.channels, kRowPadding);
-    radius = s.size / 10 / 2;  // of taps = S / 10, rounded up to an odd number
+    radius = s.size / 10 / 2;  // half of the taps, S / 10 rounded up to an odd number
     cut_scratch(nullptr, &bytes_of_worker);
     Workspace<kHostAlignment> memory(workspace);
     mean = memory.take<float>(row_length);
@@ -111,7 +111,7 @@ void make_taps(int64_t length, int64_t size, double scale, Taps* taps) {
   taps->count = count;
   for (int64_t i = 0, first = 0, centre = length; i < size; ++i, centre += 2 * length) {
     while (first < last && (2 * first + 1) * size <= centre - reach) ++first;
-    int64_t sum = 0, position = (2 * first + 1) * size - centre;  // of the first pixel, seen from the centre
+    int64_t sum = 0, position = (2 * first + 1) * size - centre;  // the first pixel, from the centre
     for (int64_t t = 0; t < count; ++t)
       sum += std::max<int64_t>(0, reach - std::abs(position + 2 * t * size));
     const double factor = sum == 2 * size ? enlarged : scale / static_cast<double>(sum);

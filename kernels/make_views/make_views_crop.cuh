@@ -62,7 +62,7 @@ __device__ __forceinline__ float repaired(float x) {
 }
 
 // A tile of a view that is not smaller than its box. From one line of the view to the next, the box's line advances
-// by one at most. Lines before the box or behind it count as its first or last line.
+// by one at most. Lines before the box or after it count as its first or last line.
 template <typename Pixel, int kChannels>
 __device__ __forceinline__ void crop_enlarged(const Problem& p, const Recipe& v, const Pixel* box, int i,
                                               int k, float (&x)[kRows][kChannels]) {

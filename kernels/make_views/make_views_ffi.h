@@ -12,7 +12,7 @@ using Boxes = ffi::Buffer<ffi::S32, 2>;
 using Flags = ffi::Buffer<ffi::PRED, 1>;
 using Numbers = ffi::Buffer<ffi::F32, 1>;
 
-// The arguments and results of a call, behind those that the platform adds: images, the parameters of every view in
+// The arguments and results of a call, after those that the platform adds: images, the parameters of every view in
 // the order of make_views_op.cc, mean and 1 / std -> views.
 template <typename Binding>
 auto with_arrays(Binding&& binding) {

@@ -34,8 +34,8 @@ namespace {
 #endif
 
 constexpr int64_t kSlots = LOWLEVEL_SIMCLR_BLOCKS_WANTED;  // blocks at once, if views lie in the workspace
-constexpr int64_t kSharedBytes = 96 * 1024;                // of a block, at most: two blocks fit sm_80
-constexpr int64_t kLargest = 32767;  // pixels a side: (2 i + 1) length + 3 length < 2^31
+constexpr int64_t kSharedBytes = 96 * 1024;  // most bytes of a block, so that two blocks fit sm_80
+constexpr int64_t kLargest = 32767;          // pixels a side: (2 i + 1) length + 3 length < 2^31
 constexpr int kParams = 11;
 static_assert(sizeof(ViewParamArrays) == kParams * sizeof(void*), "pointers only, in the order of `params`");
 

@@ -29,7 +29,7 @@ __device__ __forceinline__ void copy(const Output* from, int count, Output* to) 
   for (int at = whole * kTogether + lane; at < count; at += kWarp) to[at] = from[at];
 }
 
-// Copies a tile into the view. In the warp's memory its lines lie one behind the other; held tiles are whole lines.
+// Copies a tile into the view. In the warp's memory its lines lie one after the other; held tiles are whole lines.
 template <bool kHeld, typename Output>
 __device__ __forceinline__ void copy_tile(const Tile& tile, int length, int pitch, const Output* stage,
                                           Output* to) {

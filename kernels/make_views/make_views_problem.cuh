@@ -14,9 +14,9 @@ namespace make_views_cuda {
 
 // "Held" is a view that stays in registers, because it has at most kHeldSize pixels a side. Others are "large".
 constexpr int kHeldSize = 32;
-constexpr int kRows = 8;         // lines of a tile: the pixels of a thread
-constexpr int kHeldWarps = 4;    // of a block that makes a held view
-constexpr int kLargeWarps = 16;  // of a block that makes a large view
+constexpr int kRows = 8;         // lines of a tile; a thread has one pixel of each
+constexpr int kHeldWarps = 4;    // warps of a block that makes a held view
+constexpr int kLargeWarps = 16;  // warps of a block that makes a large view
 static_assert(kHeldSize <= kWarp && kHeldSize <= kRows * kHeldWarps, "a tile for each warp");
 
 enum Operation { kBrightness, kContrast, kSaturation, kHue };
@@ -54,10 +54,10 @@ struct Recipe {
   int y, x, height, width;
   int steps;
   bool faulty, flip, grey, blurred;
-  bool clip_first;  // before the first step
-  int clip;         // of the steps, a Clip
+  bool clip_first;  // whether to clip before the first step
+  int clip;         // how the steps clip, a Clip
   Step step[4];
-  float scale[kMostChannels], offset[kMostChannels];  // of the output: scale x + offset
+  float scale[kMostChannels], offset[kMostChannels];  // the output is scale x + offset
 };
 
 // The beginning of a block's shared memory; the stages of the warps and the view follow.
@@ -87,7 +87,7 @@ __host__ __device__ inline Slot cut_slot(const Problem& p, char* base, int64_t* 
 
 // A warp's part of a view.
 struct Tile {
-  int row, column;  // of the lane's first pixel
+  int row, column;  // the lane's first pixel
   int rows;         // that lie in the view
   bool inside;      // whether the lane's column lies in the view
 };

@@ -2,7 +2,7 @@
 //
 // Shapes, types and recipes are random. Parameters come from draw_view_params and are then made rougher: boxes of
 // every size, wild factors, any order. Every array lies in a block of exactly its size, so that AddressSanitizer sees
-// an access behind its end. Float views are compared with a plain computation in double of the crop and the affine
+// an access past its end. Float views are compared with a plain computation in double of the crop and the affine
 // operations. Every view is compared, bit for bit, with a second run on one thread. Several threads call at once, for
 // ThreadSanitizer.
 //

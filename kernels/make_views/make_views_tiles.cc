@@ -17,7 +17,7 @@
 // Green and blue follow cyclically. The formula is linear in each sixth of the circle, and neighbouring sixths agree
 // at their common end.
 //
-// Lanes behind the last line hold a copy of it. They are computed, but neither summed nor stored.
+// Lanes after the last line hold a copy of it. They are computed, but neither summed nor stored.
 #include "make_views_tiles.h"
 
 #include "../runtime/vectors.h"
@@ -77,7 +77,7 @@ LOWLEVEL_INLINE V widen_pixels(const uint16_t* from) {
 
 LOWLEVEL_INLINE V widen_pixels(const float* from) { return load(from); }
 
-// `count` pixels, fewer than a vector has lanes, with 0 behind them.
+// `count` pixels, fewer than a vector has lanes, with 0 after them.
 template <typename Pixel>
 V widen_some_pixels(const Pixel* from, int64_t count) {
   Pixel some[kLanes] = {};
@@ -88,7 +88,7 @@ V widen_some_pixels(const Pixel* from, int64_t count) {
 // ---- Crop
 
 // The first direction of kLanes lines of the view, from line `begin` on: the box's columns, transposed. Pixels of the
-// image behind the box are read, but not used. Nothing is read behind the image: `readable` is the number of pixels
+// image after the box are read, but not used. Nothing is read after the image: `readable` is the number of pixels
 // from the first pixel of the box's last line to the end of the image.
 template <typename Pixel>
 void combine_lines(const Pixel* box, int64_t stride, int64_t columns, int64_t readable, const Taps& down,
@@ -414,7 +414,7 @@ void blur_columns(const ViewCall& call, const float* weight, int64_t radius, con
 
 // ---- Output
 
-constexpr int64_t kFetched = 32768;  // bytes: results up to this size are fetched before the view is made
+constexpr int64_t kFetched = 32768;  // bytes; results up to this size are fetched before the view is made
 
 // Memory must come into the cache before it is written. It can come while the view is made.
 LOWLEVEL_INLINE void fetch(const void* from, int64_t bytes) {

@@ -13,14 +13,14 @@ constexpr int kRowPadding = kCacheLine / 2;  // numbers of the narrowest type in
 
 // One direction of the crop: view pixel i = sum_t weight[i * taps + t] * box pixel (first[i] + t).
 struct Taps {
-  int64_t count;   // of taps, the same for every pixel; all of them lie inside the box
+  int64_t count;   // taps of every pixel; all of them lie inside the box
   int32_t* first;  // (S,)
   float* weight;   // (S, count)
 };
 
 // The parameters of one view.
 struct View {
-  int64_t y, x, height, width;  // of the box
+  int64_t y, x, height, width;  // the box
   bool flip, clip, grey;
   float brightness, brightness_shift, contrast, saturation, hue, blur_sigma;
   int32_t order[4];

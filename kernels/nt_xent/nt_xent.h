@@ -51,7 +51,7 @@ struct NtXentShape {
   int64_t dim;         // d
   int64_t first_pair;  // 0 on one device
   int64_t own_pairs;   // n; N on one device
-  DataType type;       // of z and dz
+  DataType type;       // the type of z and dz
 };
 
 int64_t nt_xent_workspace_bytes(const ParallelFor& parallel, const NtXentShape& shape);

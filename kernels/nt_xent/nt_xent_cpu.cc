@@ -25,10 +25,10 @@ namespace {
 
 constexpr int64_t kMostGroups = 64;
 constexpr int64_t kMostWorkers = 256;
-constexpr double kFixedShiftTemperature = 2.0 / 64.0;  // from it on exp(-2/tau) is far from underflow
+constexpr double kFixedShiftTemperature = 2.0 / 64.0;  // at least this: exp(-2/tau) does not underflow
 constexpr double kLog2E = 1.4426950408889634;
-constexpr double kNoDot = -4.0;                 // below every dot
-constexpr double kOperationsOfOneThread = 2e6;  // less work is done before a second thread wakes
+constexpr double kNoDot = -4.0;                 // less than any dot
+constexpr double kOperationsOfOneThread = 2e6;  // less work is not worth waking a second thread
 
 enum StepKind { kPack, kPair, kTriangle, kFinish };
 

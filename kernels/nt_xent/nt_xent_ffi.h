@@ -14,7 +14,7 @@ using Result = ffi::Result<ffi::AnyBuffer>;
 using Scalar = ffi::Buffer<ffi::F64, 0>;
 using Whole = ffi::Buffer<ffi::S64, 0>;
 
-// The arguments and results of a call, behind those that the platform adds. The rows forms add the first pair (More).
+// The arguments and results of a call, after those that the platform adds. The rows forms add the first pair (More).
 //
 // Forward: z, temperature, More -> loss, normaliser, inverse_norm, top1.
 // Backward: z, normaliser, inverse_norm, cotangent, temperature, More -> dz, dtemperature.

@@ -11,7 +11,7 @@ namespace lowlevel_simclr {
 namespace nt_xent_cuda {
 namespace {
 
-constexpr float kNoDot = -4.0f;  // below every dot
+constexpr float kNoDot = -4.0f;  // less than any dot
 
 // The running state of one thread's row.
 template <typename Sum>
@@ -104,7 +104,7 @@ __device__ __forceinline__ void forward_share(const Problem<Kind>& p, const Scal
 }
 
 template <typename Kind>
-constexpr int kForwardBlocks = sizeof(typename Kind::Element) == 2 ? 2 : 1;  // at once on a multiprocessor
+constexpr int kForwardBlocks = sizeof(typename Kind::Element) == 2 ? 2 : 1;  // blocks at once on an SM
 
 template <typename Kind>
 __global__ void __launch_bounds__(kThreads<Kind>, kForwardBlocks<Kind>)

@@ -25,7 +25,7 @@ namespace nt_xent_cuda {
 constexpr int kBlocksWanted = LOWLEVEL_SIMCLR_BLOCKS_WANTED;  // one or two for each SM of a large GPU
 constexpr int kMostShares = 64;
 constexpr int kPadding = 16;      // d is rounded up to it: the depth of one 16-bit product
-constexpr int kRowThreads = 128;  // of the kernels that go over rows, not over tiles
+constexpr int kRowThreads = 128;  // threads of the kernels that go over rows, not over tiles
 constexpr int kRowWarps = kRowThreads / kWarp;
 constexpr double kFixedShiftTemperature = 2.0 / 64.0;  // as on the CPU
 constexpr double kLog2E = 1.4426950408889634;
@@ -51,7 +51,7 @@ template <typename Kind>
 constexpr int kThreads = Kind::kWarps * kWarp;
 
 template <typename Kind>
-constexpr int kRowTile = 16 * Kind::kWarps;  // rows of a block: a warp owns the 16 of one product
+constexpr int kRowTile = 16 * Kind::kWarps;  // rows of a block: a warp owns the 16 rows of one product
 
 // The scalars, which lie on the device.
 struct Scalars {

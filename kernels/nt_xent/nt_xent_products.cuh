@@ -26,13 +26,13 @@ constexpr int kFragments = kTile / 8;  // 8-column fragments of a tile
 // Rows of float, bfloat16 or float16. A float is two float16 numbers, x = high + low within 2^-24.
 template <typename Z>
 struct HalfRows {
-  using Element = Z;           // of z
-  using Packed = Float16Bits;  // of x
+  using Element = Z;           // the type of z
+  using Packed = Float16Bits;  // the type of x
   using Sum = float;
   static constexpr int kWarps = 8, kBuffers = 2;
   static constexpr int kPieces = sizeof(Z) == sizeof(float) ? 2 : 1;
   static constexpr int kPanel = 128;
-  static constexpr int kStride = kPanel + 8;  // the 16 bytes behind a row spread rows over the banks
+  static constexpr int kStride = kPanel + 8;  // 16 bytes between rows spread them over the banks
   // float16 has few exponents. Rows of length 2^14 and weights times 2^8 keep small numbers within its range.
   static constexpr int kRowExponent = 14, kWeightExponent = 8;
   // Where the low pieces begin.

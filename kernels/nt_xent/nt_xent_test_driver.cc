@@ -1,7 +1,7 @@
 // Runs NT-Xent's kernels outside TensorFlow, for sanitizers and fuzzing. Not part of the library.
 //
 // Shapes, types, temperatures and own rows are random. Every array lies in a block of exactly its size, so that
-// AddressSanitizer sees an access behind its end. Results are compared with a plain computation in double and, bit
+// AddressSanitizer sees an access past its end. Results are compared with a plain computation in double and, bit
 // for bit, with a second run on one thread. Several threads call at once, for ThreadSanitizer.
 //
 //     nt_xent_test_driver [seconds] [seed]        exits with 0 if nothing was found

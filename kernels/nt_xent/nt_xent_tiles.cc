@@ -49,7 +49,7 @@ constexpr int kNoDot = -4;
 static_assert(kBlock % kTileRows == 0, "blocks are cut into whole tiles");
 static_assert(kBlock % kPanel<float> == 0 && kBlock % kPanel<double> == 0,
               "blocks are cut into whole panels");
-static_assert(kRowMargin >= kTileRows, "a tile at the edge reads rows behind the last one");
+static_assert(kRowMargin >= kTileRows, "a tile at the edge reads rows after the last one");
 
 // ---- Products in registers
 
@@ -483,7 +483,7 @@ void backward(const BackwardArguments<Real>& b, RowBlock rows, RowBlock columns,
 
 LOWLEVEL_INLINE void copy(void* to, const void* from, int64_t bytes) { __builtin_memcpy(to, from, bytes); }
 
-// The vector from[0..count) of a row, with 0 behind its end.
+// The vector from[0..count) of a row, with 0 after its end.
 template <typename Real, typename Input>
 LOWLEVEL_INLINE Vector<Real> widen_some(const Input* from, int64_t count) {
   if (count >= kLanes<Real>) return widen(from);

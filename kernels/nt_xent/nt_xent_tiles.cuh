@@ -72,8 +72,8 @@ struct Worker {
   const Problem<Kind>& p;
   Shared<Kind>& shared;
   int warp, g, t;
-  int buffer = 0;          // of the present tile
-  int row[2], partner[2];  // -1 behind the last own row
+  int buffer = 0;          // the buffer of the present tile
+  int row[2], partner[2];  // -1 after the last own row
   Sum scale[2];
 
   __device__ Worker(const Problem<Kind>& p, const Scalars& s)

@@ -9,9 +9,9 @@
 namespace lowlevel_simclr {
 
 constexpr int kBlock = 96;      // rows of a block: a multiple of every tile's rows and columns
-constexpr int kRowMargin = 12;  // rows behind the last one that a tile may read, but not use
+constexpr int kRowMargin = 12;  // rows after the last one that a tile may read, but not use
 
-// u, packed twice. Rows behind the last one are 0.
+// u, packed twice. Rows after the last one are 0.
 template <typename Real>
 struct PackedRows {
   int64_t rows, dim;
@@ -41,7 +41,7 @@ struct ForwardArguments {
   bool online;     // a running maximum instead of the fixed shift 1
   bool symmetric;  // only columns right of the diagonal, each counted for its own row as well
   // State by own row, over the columns other than the row itself and its positive.
-  Real* sum;       // of exp2((dot - shift) scale)
+  Real* sum;       // sum of exp2((dot - shift) scale)
   Real* most;      // the largest dot: online, the shift
   Real* positive;  // the dot with the positive
 };
@@ -67,7 +67,7 @@ struct FinishArguments {
   const Real* inverse_norm;
   const Real* sums;
   int64_t sums_stride;
-  Real factor;  // of sums - <sums, u> u, before 1/|z_i|
+  Real factor;  // multiplies sums - <sums, u> u, before 1/|z_i|
   void* dz;     // may be `sums`
 };
 
@@ -76,7 +76,7 @@ struct NtXentTiles {
   int64_t panel;
   // Reals of scratch memory that `forward` and `backward` need, aligned to 64 bytes, zero at first.
   int64_t scratch;
-  // Write u of rows [begin, end). The first one computes 1/|z| from z, the second one reads it. Rows behind the last
+  // Write u of rows [begin, end). The first one computes 1/|z| from z, the second one reads it. Rows after the last
   // one become 0.
   void (*normalise_and_pack)(const PackArguments<Real>&, int64_t begin, int64_t end);
   void (*pack)(const PackArguments<Real>&, int64_t begin, int64_t end);

@@ -83,7 +83,7 @@ class OrderedSteps {
   }
 
  private:
-  static constexpr int kSpins = 2000;  // some microseconds: less than a sleep and a wake cost
+  static constexpr int kSpins = 2000;  // some microseconds, which is less than a sleep and a wake cost
 
   // Waits until `turn` steps of the group have ended.
   void await(int64_t group, int64_t turn) const {

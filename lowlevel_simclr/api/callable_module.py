@@ -32,7 +32,7 @@ def make_callable(name: str, function: Callable[..., Any]) -> None:
     """Make an imported module callable.
 
     Args:
-        name: of the module in `sys.modules`.
+        name: the name of the module in `sys.modules`.
         function: what a call of the module calls.
     """
     module = sys.modules[name]

@@ -79,7 +79,7 @@ def write_rows(
     """Write the rows of image files into an .npz file; return them, and each file that was skipped with the reason.
 
     Args:
-        folder: of the run.
+        folder: the run folder.
         images: files, or folders of them.
         out: the .npz file.
         output: "h" or "z".

@@ -36,10 +36,10 @@ def evaluate_run(
     The function restores Keras' dtype policy and TensorFlow's op determinism.
 
     Args:
-        folder: of the run.
+        folder: the run folder.
         settings: what is measured.
         data_dir: where the data lie now. None: where training found them.
-        images: of the run, if it was trained on images in memory.
+        images: the images of the run, if it was trained on images in memory.
         out: the file for the results. None: evaluation.json of the run.
 
     Raises:

@@ -128,12 +128,12 @@ class SimCLRViews(tf.keras.layers.Layer):
         """Return two views of every image, or in inference the test transform of every image.
 
         If neither the caller nor Keras says whether this is training, it is, as in `tf.data` or a direct call.
-        The default is None and not True, because Keras 3 would hand a default of True on to the layers behind this one.
+        The default is None and not True, because Keras 3 would hand a default of True on to the layers after this one.
         """
         kind = tf.as_dtype(self.compute_dtype)
         if training is not None and not training:
             return tf.cast(InferenceTransform(self.size, self.scaling)(images), kind)
-        # XLA needs the new value as the result of the assignment: it does not order a read behind a write.
+        # XLA needs the new value as the result of the assignment: it does not order a read after a write.
         number = unwrap_variable(self.calls).assign_add(1, read_value=True) - 1
         images = _as_pixels(images)
         return _draw_and_make(images, self.seed, number % WORD, self.recipe, self.size, kind, self.scaling, self.ops)

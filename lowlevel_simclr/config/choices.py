@@ -9,7 +9,7 @@ from __future__ import annotations
 DATASETS = ("shapes", "cifar10", "cifar100")
 DATASET_FORMS = ("folder:", "npz:")  # a path follows
 IN_MEMORY = "memory:"  # the fingerprint of images that a Python program gave follows
-SPLITS = ("train", "test")  # of a data set, and the folders for them in an image folder
+SPLITS = ("train", "test")  # splits of a data set, and their folders in an image folder
 TRAIN_ON = ("train", "all")
 DATA_ON = ("auto", "host", "device")
 
@@ -27,7 +27,7 @@ XLA = ("auto", "on", "off")
 OPS = ("native", "stock")
 BATCH_NORMS = ("sync", "local", "ghost")
 
-PROTOCOLS = ("knn", "linear", "linear-augmented", "finetune")  # of an evaluation
+PROTOCOLS = ("knn", "linear", "linear-augmented", "finetune")  # protocols of an evaluation
 
 
 def describe_datasets() -> str:

@@ -188,7 +188,7 @@ def google_readme() -> Config:
 
     The optimizer is LARS with learning rate 1.0, linear scaling, weight decay 1e-4 and ten epochs of warm-up. Tau is
     0.5, the jitter strength 0.5, and there is no blur. The projection head has three layers, 512-512-128, with
-    BatchNorm behind each, the last without a shift. The loss is twice the paper's mean.
+    BatchNorm after each, the last without a shift. The loss is twice the paper's mean.
     Not reproduced: its initial weights are truncated normal of variance 1/fan-in, and ours are He's. Its resize of a
     crop is bicubic and not antialiased, and ours is bilinear and antialiased.
     Expected: linear about 91 %, according to that README.
@@ -287,7 +287,7 @@ def lightly() -> Config:
     The optimizer is SGD with momentum 0.9, weight decay 5e-4 and a cosine schedule without warm-up. Its learning rate
     is 0.06 for a batch of 128 (0.12 for 256), scaled linearly. Tau is 0.5. The crop area is 0.08 to 1, the jitter
     strength 0.5, the probability of grey 0.2, and there is no blur. The projection head is 512-128 with BatchNorm
-    behind both layers. Pixels are normalised by ImageNet's mean and standard deviation. The loss is the mean over the
+    after both layers. Pixels are normalised by ImageNet's mean and standard deviation. The loss is the mean over the
     2N views.
     Not reproduced: it also decays biases and BatchNorm. Its learning rate multiplies the velocity. Its contrast and
     saturation are torchvision's. It sends each view through the encoder separately.

@@ -24,7 +24,7 @@ LAYER_SEED = 33  # initial weights; the index is the layer's place in the model
 SHAPE_PLACE, SHAPE_TONE, SHAPE_NOISE = 48, 49, 50  # the drawn data set, `data/shapes.py`
 
 ROUNDS = 10
-MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)  # of counter words 0 and 2
+MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)  # for counter words 0 and 2
 KEY_STEPS = (0x9E3779B9, 0xBB67AE85)  # added to the key words after each round: golden ratio, sqrt(3) - 1
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)

@@ -21,7 +21,7 @@ class Probe(NamedTuple):
 
     Attributes:
         accuracy: on the test split, in [0, 1].
-        iterations: of the solver.
+        iterations: iterations of the solver.
         converged: whether the solver needed fewer iterations than it may take.
     """
 

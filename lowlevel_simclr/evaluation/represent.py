@@ -16,7 +16,7 @@ from lowlevel_simclr.data.transform import UNSCALED, InferenceTransform, PixelSc
 from lowlevel_simclr.runtime.progress_bar import open_bar
 
 BATCH_SIZE = 256  # images that go through the encoder at once
-LARGEST_PIXELS, REDUCED_SIDE = 64 * 64, 32  # of an image in the pixel baseline, see `flatten_pixels`
+LARGEST_PIXELS, REDUCED_SIDE = 64 * 64, 32  # for the pixel baseline, see `flatten_pixels`
 
 
 class EncoderChanged(RuntimeError):

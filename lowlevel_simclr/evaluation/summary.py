@@ -15,7 +15,7 @@ from lowlevel_simclr.evaluation.knn import KNN_COUNTS, classify_by_neighbours
 from lowlevel_simclr.evaluation.linear_probe import fit_linear_probe
 from lowlevel_simclr.evaluation.represent import Represented
 
-SCHEMA = 1  # of evaluation.json
+SCHEMA = 1  # version of the layout of evaluation.json
 Say = Callable[[str], object]
 
 

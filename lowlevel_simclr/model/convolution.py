@@ -51,7 +51,7 @@ def count_taps(length: int, size: int, stride: int, padding: str) -> dict[int, t
         length: number of pixels along the axis.
         size: number of taps of the kernel along the axis.
         stride: number of pixels between two outputs.
-        padding: "same" (as TensorFlow does it: the odd pixel goes behind) or "valid".
+        padding: "same" (as TensorFlow does it: the odd pixel goes at the end) or "valid".
 
     Returns:
         For each pixel, one tap number for each output. A number outside 0 .. size - 1 is not a tap: the output does not

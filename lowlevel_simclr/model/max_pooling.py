@@ -41,7 +41,7 @@ def take_max_of_slices(x: tf.Tensor, size: tuple[int, int], stride: tuple[int, i
         x: (B, H, W, C) map of a floating-point type, with known H, W and C.
         size: height and width of a window, in pixels.
         stride: number of pixels between two windows, down and across.
-        padding: "same" (as TensorFlow does it: the odd pixel goes behind) or "valid".
+        padding: "same" (as TensorFlow does it: the odd pixel goes at the end) or "valid".
 
     Returns:
         (B, H', W', C).
@@ -60,7 +60,7 @@ def take_max_of_slices(x: tf.Tensor, size: tuple[int, int], stride: tuple[int, i
 
 
 def _compute_padding(length: int, size: int, stride: int) -> tuple[int, int]:
-    """Return how many pixels of padding stand before and behind one axis under "same"."""
+    """Return how many pixels of padding "same" adds before and after one axis."""
     missing = max((-(-length // stride) - 1) * stride + size - length, 0)
     return missing // 2, missing - missing // 2
 

@@ -47,7 +47,7 @@ def take_folded_weights(model: tf.keras.Model, biased: tf.keras.Model) -> None:
     """Copy the weights of Keras's ResNet-50 into ours. Keras's convolutions have biases and ours do not.
 
     Since (x + b) - mean = x - (mean - b), the bias b of a convolution is subtracted from the moving mean of the
-    BatchNorm behind it.
+    BatchNorm after it.
 
     Args:
         model: our ResNet-50. Its weights are overwritten.

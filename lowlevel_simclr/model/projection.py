@@ -9,13 +9,13 @@ from lowlevel_simclr.model.batch_norm import FusedBatchNorm
 from lowlevel_simclr.model.initial_values import derive_layer_seed
 
 FIRST_PLACE = 10_001  # place of the first layer for its seed; the encoder's places are all smaller
-MOMENTUM, EPSILON = 0.9, 1.001e-5  # of BatchNorm, with the encoder's values
+MOMENTUM, EPSILON = 0.9, 1.001e-5  # the encoder's BatchNorm has the same values
 
 
 def build_projection_head(
     dim: int, widths: tuple[int, ...] = (256, 128), seed: int = 0, batch_norm: str = "none"
 ) -> tf.keras.Model:
-    """Build the projection head g: dense layers with a ReLU between them, and no ReLU behind the last one.
+    """Build the projection head g: dense layers with a ReLU between them, and no ReLU after the last one.
 
     Args:
         dim: number of entries of the representation h.

@@ -292,7 +292,7 @@ def _compute_square(z: tf.Tensor, temperature: Temperature) -> tuple[tf.Tensor, 
     rows = tf.shape(u)[0]
     scaled = u / _cast_temperature(temperature, u.dtype)  # 1/tau on (2N, d) numbers, not on (2N, 2N)
     s = tf.matmul(scaled, u, transpose_b=True)
-    if u.shape[0] is None and is_inside_xla():  # which cannot compile the gradient of set_diag with unknown rows
+    if u.shape[0] is None and is_inside_xla():  # XLA cannot compile set_diag's gradient here
         places = tf.range(rows)
         s = tf.where(places[:, None] == places, tf.constant(-math.inf, s.dtype), s)
     else:

@@ -87,7 +87,7 @@ def finish_step(
     Args:
         learner: the learner that the step trains.
         replica: the replica that makes the step.
-        gradients: of the scaled loss, one for each trainable variable.
+        gradients: the gradients of the scaled loss, one for each trainable variable.
         schedule: the function from the step, counted from 0, to the learning rate.
         loss: scalar, this replica's share of the loss.
         top1: (2N,) bool, the top-1 of this replica's rows.

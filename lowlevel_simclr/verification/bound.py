@@ -215,7 +215,7 @@ def _find_worst(
     beyond = ~(errors <= bounds)
     with np.errstate(over="ignore"):
         used = np.where(errors == 0, 0.0, errors / np.maximum(bounds, SMALLEST_NORMAL["float64"]))
-    used = np.where(beyond | ~np.any(beyond), used, -1.0)  # of the elements beyond their bounds, if there are any
+    used = np.where(beyond | ~np.any(beyond), used, -1.0)  # choose among elements beyond their bounds, if any
     place = tuple(int(i) for i in np.unravel_index(int(np.argmax(used)), used.shape))
     return Comparison(float(errors[place]), float(bounds[place]), place, float(np.mean(beyond)), stock_error)
 

@@ -41,7 +41,7 @@ class LarsCase(NamedTuple):
     rows: str  # what its numbers are like: update, zero w, zero g, huge, tiny
     shape: tuple[int, ...]
     mode: str = "eager"
-    dtype: str = "float32"  # of the gradient; weight and velocity are float32
+    dtype: str = "float32"  # type of the gradient; weight and velocity are float32
 
 
 class LarsOps(Protocol):

@@ -14,7 +14,7 @@ SHAPES += [((2, 3), (3, 1), "same", 8), ((3, 2), (1, 3), "valid", 9), ((2, 2), (
 
 
 def maps(side: int, kind: str = "float32") -> tf.Tensor:
-    """Return feature maps behind a ReLU: whole numbers, half of them 0, and windows with several largest pixels."""
+    """Return feature maps after a ReLU: whole numbers, half of them 0, and windows with several largest pixels."""
     drawn = np.random.default_rng(side).integers(-3, 4, (2, side, side + 1, 5))
     return tf.cast(np.maximum(drawn, 0), kind)
 

@@ -28,7 +28,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 STEPS, HALF = 40, 20
-CLOSE = 16 * 2.0**-23  # of the largest entry of h: some roundings of float32
+CLOSE = 16 * 2.0**-23  # relative to the largest entry of h: some roundings of float32
 FOLDER = "{pictures}"
 COMMANDS: dict[str, list[str]] = {
     "default": [],

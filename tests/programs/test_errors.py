@@ -26,7 +26,7 @@ from lowlevel_simclr.runtime import signals
 from lowlevel_simclr.training import replicas, workers
 
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
-Prepare = Callable[[Path, pytest.MonkeyPatch], list[str]]  # in the working folder -> the flags of train
+Prepare = Callable[[Path, pytest.MonkeyPatch], list[str]]  # prepares the working folder and returns the flags of train
 
 
 @pytest.fixture(autouse=True)
@@ -168,7 +168,7 @@ WRONG: dict[str, tuple[Prepare, str]] = {
         "The batch size (61) does not fit the training set (60 images). Use a batch size from 1 to 60.",
     ),
     "a batch larger than a folder": (few_images, "The batch size (256) is larger than the training set (18 images"),
-    "no path behind folder:": (
+    "no path after folder:": (
         flags("--dataset", "folder:"),
         "--dataset folder: needs a path. Use folder:PATH.",
     ),

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from lowlevel_simclr.contract.view_params import ViewParams
 
-ULP = 2.0**-23  # of a float32 in [1, 2)
+ULP = 2.0**-23  # spacing of float32 in [1, 2)
 
 # A float32 view is made in ten stages: two products of the crop, four colour operations, grey, two products of the
 # blur, scaling. Each makes about six roundings of at most half an ulp, of numbers of size 1. They do not all add up, so
