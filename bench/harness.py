@@ -3,7 +3,7 @@
 `time_alternatives` first asks every alternative for its answer and refuses to time two that disagree. Then they take
 turns of one call, or of 20 ms of calls, so that a neighbour's load falls on all alike. A row has minimum, median, 10th
 and 90th percentile of wall time, and the least processor time of a turn. `measure_peak_growth` measures memory in a
-process of its own. An alternative that runs out of memory becomes a row that says so.
+separate process. An alternative that runs out of memory becomes a row that says so.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from bench.ceiling import Product, find_rate
 from lowlevel_simclr.run.environment import measure_peak_resident
 
 RESULTS = Path(__file__).parent / "results"
-TURN = 0.02  # seconds: a training step's own rhythm, and longer than a thread pool spins for more work
+TURN = 0.02  # seconds: about a training step, and longer than a thread pool spins while it waits for work
 Call = Callable[[], Sequence[np.ndarray]]
 LONG_CALL = 10.0  # seconds; calls as long as this may be warmed up once and timed once
 
@@ -55,9 +55,9 @@ class Row:
 
 
 def choose_calls_in_a_row() -> int:
-    """Return how often a call of an op that takes less than a millisecond computes its answer before it waits.
+    """Return how often a call should compute the answer of a fast op before it waits for the device.
 
-    A GPU works while the host sends it the next computation. A processor does not, so there it is once.
+    A fast op takes less than a millisecond. A GPU works while the host sends the next computation. A processor does not.
     """
     return 20 if hardware.find_gpu_name() is not None else 1
 
@@ -192,14 +192,14 @@ class _Timer:
         self.processor: list[float] = []
 
     def take_turn(self) -> None:
-        """Time calls for as long as a turn lasts, at least one. Short calls so run as in a loop, with warm caches."""
+        """Time at least one call, and more until the turn is over. Short calls run as in a loop, with warm caches."""
         used, begun, calls = time.process_time(), time.perf_counter(), 0
         while calls == 0 or time.perf_counter() - begun < TURN:
             started = time.perf_counter()
             self.call()
             self.wall.append(time.perf_counter() - started)
             calls += 1
-        # Taken over the whole turn, because the process's time lags behind that of its other threads between two calls.
+        # Measured over the whole turn: between two calls, the clock of the process misses time of its other threads.
         self.processor.append((time.process_time() - used) / calls)
 
     def fill_row(self, row: Row, in_a_row: int) -> None:
@@ -209,7 +209,7 @@ class _Timer:
 
 
 def measure_peak_growth(measure: Callable[..., None], *arguments: Any, limit: int | None = None) -> int | str:
-    """Return by how much peak resident memory grows in a fresh process once `measure` has called `started`.
+    """Return how much the peak resident memory of a fresh process grows after `measure` has called `started`.
 
     Args:
         measure: module-level function (started, *arguments). It calls started() as soon as its inputs exist.
@@ -246,7 +246,7 @@ def _send_peak_growth(
 
 
 def store_rows(path: Path, rows: Sequence[Row], versions: dict[str, Any], **more: Any) -> None:
-    """Write a result: the device, the date, the load, the versions, `more` about it, and every row."""
+    """Write a result: the device, the date, the load, the versions, the entries of `more`, and every row."""
     result = {
         **more,
         "device": hardware.name_results_folder(),

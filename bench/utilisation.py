@@ -1,4 +1,4 @@
-"""Model FLOP utilisation (MFU): the operations that a model's products need, of those that the data sheet promises."""
+"""Model FLOP utilisation (MFU): the operations of a model's products as a share of what the data sheet promises."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import tensorflow as tf
 
-# Dense bfloat16/float16 and tf32-free float32 operations a second, from NVIDIA's data sheets (SXM parts).
+# Operations a second for dense bfloat16/float16 and for float32 without TF32, from NVIDIA's data sheets (SXM parts).
 PEAKS = {
     "H200": {"bfloat16": 989e12, "float16": 989e12, "float32": 67e12},
     "H100": {"bfloat16": 989e12, "float16": 989e12, "float32": 67e12},

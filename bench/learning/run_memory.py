@@ -1,4 +1,4 @@
-"""Reads how much memory a run held, from its environment.json."""
+"""Reads the peak memory of a run from its environment.json."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def read_peak_memory(environment: dict[str, Any]) -> dict[str, int | None]:
-    """Return the most bytes that any session of the run held on the host and on a GPU.
+    """Return the largest peak memory of the run's sessions in bytes, on the host and on a GPU.
 
     Args:
         environment: what environment.json holds.

@@ -1,5 +1,6 @@
 """Times one LARS update of all variables of an encoder: python -m bench.ops.bench_lars_update [--compare old.json].
- The native op is timed against the stock formula, both in a graph and under XLA. A third form is stock TensorFlow's
+
+The native op is timed against the stock formula, both in a graph and under XLA. A third form is stock TensorFlow's
 best approximation of a fused update: `l2_loss` for the norms and `ResourceApplyKerasMomentum`. Every call first
 computes its gradients, with one product an element. So, as in training, an update may reuse their memory. Mixed
 precision widens gradients in bfloat16 to float32, and so does this bench. The native op reads the bfloat16 values.

@@ -1,5 +1,6 @@
 """Times both views of a batch: python -m bench.ops.bench_make_views [--sizes 32 96] [--cores 1] [--compare old.json].
- The native op is timed against the stock form as a graph and under XLA, with the same drawn parameters, and against a
+
+The native op is timed against the stock form as a graph and under XLA, with the same drawn parameters, and against a
 per-image `tf.data` map that follows the code of the paper's authors: a distorted bounding box, bicubic resizing, colour
 operations in random order, grey, blur. The map draws random numbers of its own and so computes other pixels. Only the
 shape and the range of its views are compared. The result has views per processor second. It also compares the speed

@@ -1,6 +1,6 @@
 """Writes what training costs into docs/choosing.md: python -m bench.report.cost_table.
 
-Each line is one stored result: a whole training step (bench_step), or a run. From its pairs a second follows the time
+Each line is one stored result: a whole training step (bench_step), or a run. Its pairs a second give the time
 of 100 epochs of 50,000 images. Nothing is extrapolated from one encoder or device to another.
 """
 

@@ -1,6 +1,6 @@
 """Writes the results of a GPU into docs/gpu.md: python -m bench.report.gpu_page bench/results/DEVICE.
 
-launchers.json gives the time of each launcher, the ratio to an older version turn by turn, and the share of the card's
+launchers.json gives the time of each launcher, its ratio to an older version in each turn, and the share of the card's
 copy bandwidth. nt_xent.json, nt_xent_stock_tf32.json (the stock forms may round to TF32) and make_views.json give the
 ops through TensorFlow. step_updates.json gives whole steps with three forms of LARS.
 """

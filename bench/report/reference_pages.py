@@ -56,7 +56,7 @@ def _format_accepted(field: Field) -> str:
 
 
 def _format_short(value: Any) -> str:
-    """Return a value as a user would type it, with six digits, and yes or no."""
+    """Return a value as a user would type it: numbers with six digits, booleans as yes or no."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (tuple, list)):
@@ -84,7 +84,7 @@ def format_presets() -> str:
 
 
 def _break_paragraphs(text: str) -> str:
-    """Put the paragraphs of a docstring that say what to expect into paragraphs of their own."""
+    """Start a new paragraph at each label of a docstring, such as Expected or Cost."""
     for word in ("Expected:", "Cost:", "Not reproduced:", "Corrected:", "Our choices,"):
         text = text.replace(f"\n{word}", f"\n\n**{word[:-1]}**{word[-1]}")
     return text

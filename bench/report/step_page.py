@@ -57,7 +57,7 @@ def format_step(result: dict[str, Any]) -> str:
             f"| {name} | {form['pairs_per_second']:.1f} | {form['best_pairs_per_second']:.1f} | "
             f"{1e3 * form['median_seconds']:.0f} | {1e3 * form['processor_seconds']:.0f} | {ratio} |"
         )
-    if by_process := result.get("encoder_by_process"):  # older results have no such entry
+    if by_process := result.get("encoder_by_process"):  # older results lack this entry
         ratios = ", ".join(f"{each:.3f}" for each in by_process)
         lines += ["", f"Of the encoder in each of {len(by_process)} processes: {ratios}."]
     lines += ["", *(f"Not measured: {name} ({why})." for name, why in result["missing"].items()), ""]

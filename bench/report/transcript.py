@@ -2,7 +2,7 @@
 
 A block of `sh` or `python` that is followed by the markers <!-- output --> and <!-- /output --> runs in one folder, in
 the order of the page, and what it prints on standard output is written between the markers. Every block of Python is
-a process of its own.
+a separate process.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Times replicas and counts what they exchange: python -m bench.step.bench_distribute [--json FILE] [--page PAGE].
 
-Four forms make the same training step of the same global batch, each in processes of its own: one replica, 2 and 4
+Four forms make the same training step of the same global batch, each in separate processes: one replica, 2 and 4
 virtual replicas in one process, and 2 processes on loopback. Virtual replicas share the processor, so they show the
 cost of replication and no speed. `Replica.moved` counts the bytes. For the two processes the result also has the
 counter of the loopback device, which includes other traffic. `scaling.py` predicts 8 to 1024 devices. If it predicts
@@ -44,10 +44,10 @@ from lowlevel_simclr.training.plan import load_images, resolve
 from lowlevel_simclr.training.workers import ask_any, check_ranks, gather_team, run_everywhere
 
 FORMS = {"1 replica": ("cpu:1", 1), "2 replicas": ("cpu:2", 1), "4 replicas": ("cpu:4", 1), "2 processes": ("all", 2)}
-LIMIT = 1800  # seconds that a form may take
+LIMIT = 1800  # most seconds that a form may take
 
 
-# One form, in a process of its own
+# One form, in a separate process
 
 
 def configure_replicas(chosen: argparse.Namespace, devices: str) -> Config:

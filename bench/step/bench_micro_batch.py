@@ -1,12 +1,13 @@
 """Times a large batch by micro-batches against its least cost: python -m bench.step.bench_micro_batch [--json FILE].
- A step by micro-batches makes each forward pass twice. So its speed is at most t_step / (t_step + t_forward) times that
+
+A step by micro-batches makes each forward pass twice. So its speed is at most t_step / (t_step + t_forward) times that
 of a batch as small as one micro-batch. Three forms take turns in one process:
 
     whole      a step of the large batch, by micro-batches
     step       a step of a batch of one micro-batch's size
     forward    the first pass of one micro-batch: views, encoder and head in training mode, no tape
 
-Peak memory is that of two processes of their own that train a few steps, one of the large batch and one of the small.
+Two separate processes measure the peak memory of a few training steps, one with the large batch and one with the small.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from lowlevel_simclr.training.loop import make_views
 
 
 def make_forward_call(job: Job) -> Call:
-    """Return a call that computes the projections z of one batch and keeps nothing for a gradient."""
+    """Return a call that computes the projections z of one batch, without keeping activations for a gradient."""
     views, learner = make_views(job.plan), job.learner
     batch = job.take_batch()
 
@@ -81,14 +82,14 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure_both_memories(choices: Mapping[str, JobChoices]) -> dict[str, int]:
-    """Return the peak bytes of training each batch in a process of its own."""
+    """Return the peak bytes of training each batch in a separate process."""
     return {name: measure_training_memory(each) for name, each in choices.items()}
 
 
 def compute_share_of_possible(choices: JobChoices, whole: float, step: float, forward: float) -> float:
-    """Return the large batch's speed as a share of the possible speed.
+    """Return the large batch's speed as a share of the highest possible speed.
 
-    At the possible speed each micro-batch takes t_step + t_forward.
+    At the highest possible speed each micro-batch takes t_step + t_forward.
 
     Args:
         choices: the choices of the large batch, by micro-batches.
@@ -123,7 +124,9 @@ def make_parser() -> argparse.ArgumentParser:
     add_job_flags(made)
     made.set_defaults(batch_size=4096, micro_batch=256)
     made.add_argument("--turns", type=int, default=3, help="how often each form is timed")
-    made.add_argument("--small-steps", type=int, default=4, help="steps, and forward passes, of the small batch a turn")
+    made.add_argument(
+        "--small-steps", type=int, default=4, help="steps and forward passes of the small batch in a turn"
+    )
     made.add_argument("--no-memory", action="store_true", help="do not measure peak memory")
     made.add_argument("--json", type=Path, help="where the result is stored")
     return made

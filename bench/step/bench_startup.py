@@ -1,6 +1,6 @@
 """Times everything up to the first training step: python -m bench.step.bench_startup [--turns 5] [--json FILE].
 
-Three processes take turns: `import tensorflow` alone, the training command until its first row of metrics, and the
+Three processes take turns: only `import tensorflow`, the training command until its first row of metrics, and the
 parts of that command one by one, in the order of train.py.
 """
 

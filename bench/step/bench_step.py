@@ -10,11 +10,11 @@ There are five forms:
 
 The forms take turns of a few steps, so that a neighbour's load falls on all alike. Each turn has a new random order. A
 form steps once before it is timed, because the form before it leaves its threads and memory behind. The whole job and
-the encoder alone differ by little. They take three times as many turns, in several processes of their own, because
+the encoder alone differ by little. They take three times as many turns, in several separate processes, because
 each process keeps a ratio of its own. Afterwards the job and the other forms take turns in this process.
 
 Checkpoints and evaluation are not part of a step. Functions that end after the views, the encoder, the head, the loss,
-the gradient and the update split the step into stages (stages.py). Peak memory is that of a process of its own that
+the gradient and the update split the step into stages (stages.py). Peak memory is measured in a separate process that
 trains a few steps (training_memory.py). Operations are counted from the layers (2 a multiply-add, backward twice
 forward) and compared with a matrix product timed in the same minutes. bench_micro_batch.py times a large batch by
 micro-batches. `--compare OLD` ends with exit code 1 if this result is slower than an older one (report/compare.py).
@@ -153,7 +153,7 @@ def measure_gemm_rate(kind: str) -> float:
 
 
 def measure(chosen: argparse.Namespace) -> dict[str, Any]:
-    """Return the whole result."""
+    """Measure and return the whole result."""
     by_process = measure_pair(chosen)
     times = join_turns(by_process)
     against = compute_ratios(times)

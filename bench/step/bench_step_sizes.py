@@ -1,6 +1,6 @@
 """Times the step at many sizes: python -m bench.step.bench_step_sizes [--batch-sizes 64 256 --json FILE].
 
-Every encoder, batch and precision has a process of its own. In it three forms take turns, as in bench_step.py:
+Every encoder, batch and precision has a separate process. In it three forms take turns, as in bench_step.py:
 
     native ops      the training job
     stock ops       the same job with --ops stock: views, loss and LARS in plain TensorFlow
@@ -76,7 +76,7 @@ def time_forms(chosen: argparse.Namespace, problem: dict[str, Any]) -> list[harn
 
 
 def time_in_own_process(arguments: Sequence[str], problem: dict[str, Any]) -> list[harness.Row]:
-    """Time the forms of one problem in a process of its own. If its memory runs out, the rows say so.
+    """Time the forms of one problem in a separate process. If its memory runs out, the rows say so.
 
     Raises:
         SystemExit: the process failed for another reason.

@@ -2,7 +2,7 @@
 
     all      `ops.lars_update_all` updates every variable in a few launches; the default on a GPU
     each     `ops.lars_update` is called for every variable; the default on a processor
-    stock    TensorFlow's ops, which XLA fuses where it compiles the step; what `--ops stock` takes
+    stock    TensorFlow's ops, as with `--ops stock`; XLA fuses them if it compiles the step
 
 The encoder alone takes turns with them, in several processes (`step_ways.py`). On a GPU a step of many small variables
 can wait until the host has launched their kernels. Timing the update alone does not show that.

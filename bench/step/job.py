@@ -53,7 +53,7 @@ def read_job_choices(chosen: argparse.Namespace) -> JobChoices:
 
 
 def list_job_flags(choices: JobChoices) -> list[str]:
-    """Return the command-line flags that make these choices, for a process of its own."""
+    """Return the command-line flags that make these choices, for a separate process."""
     given = {name: value for name, value in choices._asdict().items() if value is not None}
     return [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
 

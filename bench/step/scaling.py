@@ -1,6 +1,6 @@
 """Predicts a training step on 8 to 1024 devices: the bytes exactly, the seconds from a rate, a bandwidth and a latency.
 
-Collectives are rings. To gather x from R devices, each device sends R - 1 times its x in as many hops. To add x up,
+Collectives are rings. To gather x from R devices, each device sends its x R - 1 times, in R - 1 hops. To add x up,
 each sends 2 (R - 1) / R times x in 2 (R - 1) hops. Nothing overlaps: first compute, then one exchange after another.
 The model leaves out the input, the views, the optimizer, and faster links between devices of one host.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DEVICES = (8, 16, 32, 64, 128, 256, 512, 1024)
 WORD = 4  # bytes of a float32, the type of everything that is sent
-COLUMNS = 3  # numbers of a row: two for its normaliser and one for its cotangent
+COLUMNS = 3  # numbers sent for each row: two of its normaliser and one cotangent
 SCALES = 0.5  # least share of compute in a step that still scales: below it, more devices mostly wait
 
 

@@ -1,5 +1,6 @@
 """Times a step that is made in several ways, and the encoder alone, in turns as bench_step.py takes them.
- A job keeps its speed for as long as its process lives. The speed can differ by a per cent from that of an equal job in
+
+A job keeps its speed for as long as its process lives. The speed can differ by a per cent from that of an equal job in
 another process. So several processes measure, every other one with the ways in reverse order, and the result is the
 median over the processes.
 """
@@ -77,7 +78,7 @@ def run_bench(module: str, doc: str, ways: Ways, file_name: str, arguments: Sequ
     """Measure, store and print: the main function of a bench of ways.
 
     Args:
-        module: the bench's name, for processes of its own.
+        module: the bench's name, for separate processes.
         doc: the bench's docstring.
         ways: the ways that it times.
         file_name: the file name of its result.

@@ -1,7 +1,7 @@
 """Prints the peak memory of a few training steps, in bytes: python -m bench.step.training_memory [--batch-size 256].
 
 The peak is the resident memory on a processor, and the allocator's on a GPU. Peak memory belongs to a whole process, so
-other benches run this one in a process of its own by `measure_training_memory`.
+other benches run this one in a separate process by `measure_training_memory`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ STEPS = 3
 
 
 def measure_training_memory(choices: JobChoices, deterministic: str = "on") -> int:
-    """Return the peak bytes of a process of its own that trains a few steps.
+    """Return the peak bytes of a separate process that trains a few steps.
 
     Raises:
         SystemExit: the process failed.

@@ -46,7 +46,7 @@ def take_turns(steps: Mapping[str, Steps], turns: int, count: int = 1, settle: i
         steps: the forms.
         turns: how often each is timed.
         count: steps that are timed together.
-        settle: steps that a form makes before they are timed, because another form ran before it.
+        settle: untimed steps that a form makes at the start of its turn, because another form ran before it.
     """
     for run in steps.values():
         run(count)
@@ -66,7 +66,7 @@ def take_turns(steps: Mapping[str, Steps], turns: int, count: int = 1, settle: i
 
 
 def join_turns(by_process: Sequence[Times]) -> Times:
-    """Return the turns of several processes as if one process had taken them all."""
+    """Join the turns of several processes, as if one process had taken them all."""
     kinds = ("wall", "processor")
     return {
         name: {kind: [taken for each in by_process for taken in each[name][kind]] for kind in kinds}

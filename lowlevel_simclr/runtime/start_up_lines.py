@@ -2,7 +2,7 @@
 
 TensorFlow's libraries write to file descriptor 2 while they are loaded and while they look for GPUs. Most of these
 lines ignore TF_CPP_MIN_LOG_LEVEL, and none of them helps somebody who starts a first run. A filter process reads them
-from a pipe and passes on all others at once. It is a process of its own for two reasons. The loading of a library holds
+from a pipe and passes on all others at once. It is a separate process for two reasons. The loading of a library holds
 Python's lock, so a thread could not empty the pipe. And when the program crashes, the filter still prints what it held
 back.
 

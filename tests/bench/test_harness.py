@@ -50,7 +50,7 @@ def test_one_without_memory_is_a_row_that_says_so() -> None:
 
 
 def test_calls_that_go_on_from_the_one_before_are_compared_after_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slow alternative is warmed up less often, but the harness compares answers of equally many calls."""
+    """Slow alternatives are warmed up with fewer calls. The harness still compares answers of the same call."""
     monkeypatch.setattr(harness, "LONG_CALL", 0.05)
 
     def counting(first_takes: float) -> Callable[[], list[np.ndarray]]:
