@@ -57,7 +57,7 @@ class Row:
 def choose_calls_in_a_row() -> int:
     """Return how often a call should compute the answer of a fast op before it waits for the device.
 
-    A fast op takes less than a millisecond. A GPU works while the host sends the next computation. A processor does not.
+    A fast op takes less than a millisecond. A GPU works while the host sends the next computation. A CPU does not.
     """
     return 20 if hardware.find_gpu_name() is not None else 1
 

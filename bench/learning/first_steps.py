@@ -1,7 +1,7 @@
 """Trains a preset for its first steps and stores how they went: python -m bench.learning.first_steps PRESET --steps 50.
 
-It shows that a preset trains whose whole run would take a day. The schedule is that of the whole run. SIGTERM ends the
-training after these steps, as a user would end it. A run that already has the steps is only read. Results go to
+It is for presets whose whole run would take a day. The schedule is that of the whole run. SIGTERM ends the training
+after these steps, as a user would end it. A run that already has the steps is only read. Results go to
 bench/results/<device>/first_steps_PRESET.json, and `bench.report.tables` writes them into docs/accuracy.md.
 """
 
@@ -34,7 +34,9 @@ def train_until(command: Sequence[str], folder: Path, steps: int) -> None:
     """
     process = subprocess.Popen(command)
     while True:
-        ended = process.poll() is not None  # asked before its rows are read: it may write the last of them and end
+        ended = (
+            process.poll() is not None
+        )  # before reading the rows, because the process may write its last rows and end
         if len(results.read_metrics(folder)) >= steps:
             break
         if ended:

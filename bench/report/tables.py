@@ -18,7 +18,7 @@ from bench import harness
 from bench.report import markers
 
 AT_CEILING = "≥\u00a0sgemm"  # explained in docs/measurements.md
-_MOVED = {"accuracy": "learning", "first_steps": "learning"}  # modules that older results name: their folder today
+_MOVED = {"accuracy": "learning", "first_steps": "learning"}  # the present folder of modules that older results name
 _PROBES = ("linear", "linear_augmented")  # entries of evaluation.json with means and spreads over seeds
 
 
