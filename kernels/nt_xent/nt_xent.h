@@ -28,8 +28,8 @@
 //
 // Ownership. The caller owns every array. `workspace` has nt_xent_workspace_bytes(...) bytes, aligned to 64. Its
 // contents mean nothing before and after. The op allocates nothing else that grows with z. Memory besides inputs and
-// outputs: two packed copies of z in Sum, with d rounded up to a few lanes; a third copy for dz if dz cannot hold the
-// sums itself, for half types or if d is not a multiple of the panel; and O(N).
+// outputs: two packed copies of z in Sum, with d rounded up to a few lanes; a third copy if dz cannot hold the sums,
+// which is so for half types and if d is not a multiple of the panel; and O(N).
 //
 // Determinism. The bits are the same for every number of threads and every ParallelFor, because the problem's size
 // alone decides how work is cut, and sums are added in one fixed order. Instruction sets differ from one another by

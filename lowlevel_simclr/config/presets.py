@@ -221,8 +221,8 @@ def kobak() -> Config:
     without warm-up. Tau is 0.5. The crop area is 0.2 to 1, the jitter strength 0.5, the probability of grey 0.1, and
     there is no blur. The projection head is 1024-128 without BatchNorm. The loss is the mean over the 2N views.
     Not reproduced: it also decays biases and BatchNorm. Its learning rate multiplies the velocity, not the gradient.
-    Its contrast and saturation are torchvision's. It sends each view through the encoder separately, so that BatchNorm
-    sees N rows, and ours sees 2N.
+    Its contrast and saturation are torchvision's. It sends each view through the encoder separately, so its BatchNorm
+    sees N rows where ours sees 2N.
     Expected: 10-NN 91.4 %, linear 91.7 %, linear with augmentation 91.9 +- 0.1 %.
     Cost: 97,000 steps of 512 images. Its author needs 3.3 hours on an A100.
     """

@@ -222,7 +222,7 @@ def test_the_check_proves_the_ops_here() -> None:
 
 @pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: page.stem)
 def test_the_python_of_a_page_runs(page: Path, finished: Path) -> None:
-    """The blocks run in the order of the page, with the commands between them that write the files they read."""
+    """The blocks run in the order of the page. So do the commands between them that write the files they read."""
     tf.random.set_seed(0)  # another test may have turned op determinism on, and that needs a seed
     names: dict[str, Any] = {"images": draw_shapes(4, seed=0)[0]}
     for block in pages.list_blocks(page):
