@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("preset")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument(
-        "--runs", type=Path, default=Path("runs"), help="where the run folders are, one PRESET-seedN each"
+        "--runs", type=Path, default=Path("runs"), help="the folder that holds the run folders PRESET-seedN"
     )
     parser.add_argument("--flags", default="", help="further flags of train, in one string")
     parser.add_argument("--json", type=Path)

@@ -77,8 +77,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("preset")
     parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--at-once", type=int, default=10, help="steps that a line of the table averages")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the run folder is, PRESET-first-steps")
+    parser.add_argument("--at-once", type=int, default=10, help="number of steps that each line of the table averages")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), help="the folder that holds the run folder PRESET-first-steps"
+    )
     parser.add_argument("--flags", default="", help="further flags of train, in one string")
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args(arguments)

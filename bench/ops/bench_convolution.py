@@ -99,11 +99,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--views", type=int, default=512)
     parser.add_argument(
-        "--dtypes", nargs="+", choices=TOLERANCES, help="default: float32, and bfloat16 if this device is fast at it"
+        "--dtypes",
+        nargs="+",
+        choices=TOLERANCES,
+        help="types; by default float32, and bfloat16 if this device is fast at it",
     )
-    parser.add_argument("--seconds", type=float, default=3.0, help="for each alternative")
+    parser.add_argument("--seconds", type=float, default=3.0, help="seconds to measure each alternative")
     parser.add_argument("--out", "--json", type=Path, default=harness.choose_result_path("convolution.json"))
-    parser.add_argument("--compare", type=Path, help="an older result, to print the ratio to it")
+    parser.add_argument("--compare", type=Path, help="an older result to compare with")
     chosen = parser.parse_args(arguments)
     dtypes = chosen.dtypes or dict.fromkeys(["float32", precision.choose_fast_precision()])
     rows = [

@@ -87,8 +87,8 @@ def measure(count: int, seconds: float) -> list[harness.Row]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, store and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, nargs="+", default=[64, 512, 4096], help="N, two views each")
-    parser.add_argument("--seconds", type=float, default=2.0, help="to measure each alternative of a problem")
+    parser.add_argument("--images", type=int, nargs="+", default=[64, 512, 4096], help="N, images with two views each")
+    parser.add_argument("--seconds", type=float, default=2.0, help="seconds to measure each alternative of a problem")
     parser.add_argument("--cores", type=int, help="number of cores to use; by default all")
     parser.add_argument("--out", type=Path, help="by default draw_view_params.json in the folder of this device")
     parser.add_argument("--compare", type=Path, help="an older result to compare with")

@@ -120,9 +120,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--encoders", nargs="+", default=["resnet18", "resnet50"], choices=choices.ENCODERS)
     parser.add_argument("--gradients", nargs="+", default=["float32", "bfloat16"], choices=("float32", "bfloat16"))
-    parser.add_argument("--seconds", type=float, default=3.0, help="for each alternative")
+    parser.add_argument("--seconds", type=float, default=3.0, help="seconds to measure each alternative")
     parser.add_argument("--out", "--json", type=Path, default=harness.choose_result_path("lars_update.json"))
-    parser.add_argument("--compare", type=Path, help="an older result, to print the ratio to it")
+    parser.add_argument("--compare", type=Path, help="an older result to compare with")
     chosen = parser.parse_args(arguments)
     rows = [row for name in chosen.encoders for kind in chosen.gradients for row in measure(name, kind, chosen.seconds)]
     versions = {"tensorflow": tf.__version__, "library": _library.read_build_information()}

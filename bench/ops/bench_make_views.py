@@ -227,9 +227,18 @@ def format_view_rates(rows: Sequence[harness.Row], old: Sequence[harness.Row]) -
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, store and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", type=int, nargs="+", default=list(SOURCES), choices=list(SOURCES), help="S, pixels")
-    parser.add_argument("--images", type=int, help="N; by default 512, 128 and 32 for 32, 96 and 224 pixels")
-    parser.add_argument("--seconds", type=float, default=3.0, help="to measure each alternative of a problem")
+    parser.add_argument(
+        "--sizes",
+        type=int,
+        nargs="+",
+        default=list(SOURCES),
+        choices=list(SOURCES),
+        help="S, the side of a view in pixels",
+    )
+    parser.add_argument(
+        "--images", type=int, help="N, images; by default 512, 128 and 32 for views of 32, 96 and 224 pixels"
+    )
+    parser.add_argument("--seconds", type=float, default=3.0, help="seconds to measure each alternative of a problem")
     parser.add_argument("--no-map", action="store_true", help="leave out the per-image map, which takes seconds a call")
     parser.add_argument("--cores", type=int, help="number of cores to use; by default all")
     parser.add_argument("--out", type=Path, help="by default make_views.json in the folder of this device and cores")

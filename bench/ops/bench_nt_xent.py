@@ -151,9 +151,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, store and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, nargs="+", default=[64, 256, 1024, 4096], help="N, pairs of views")
-    parser.add_argument("--dims", type=int, nargs="+", default=[128], help="d")
+    parser.add_argument("--dims", type=int, nargs="+", default=[128], help="d, the width of z")
     parser.add_argument("--dtypes", nargs="+", default=["float32"], choices=list(TOLERANCE))
-    parser.add_argument("--seconds", type=float, default=3.0, help="to measure each alternative of a problem")
+    parser.add_argument("--seconds", type=float, default=3.0, help="seconds to measure each alternative of a problem")
     parser.add_argument("--others-gigabytes", type=float, default=8.0, help="most memory that the other forms may need")
     parser.add_argument("--memory", action="store_true", help="also measure peak memory, in a process for each row")
     parser.add_argument("--out", type=Path, default=harness.choose_result_path("nt_xent.json"))

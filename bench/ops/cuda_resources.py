@@ -66,7 +66,9 @@ def format_resources(rows: Sequence[dict[str, Any]]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read, store, print and write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("logs", type=Path, nargs="*", help="default: the logs of the last build, under build/")
+    parser.add_argument(
+        "logs", type=Path, nargs="*", help="logs of nvcc; by default those of the last build, under build/"
+    )
     parser.add_argument("--out", type=Path, default=harness.RESULTS / "cuda_resources.json")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "gpu.md", help="where the table is written")
     chosen = parser.parse_args(arguments)

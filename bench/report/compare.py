@@ -86,7 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
-    parser.add_argument("--tolerance", type=float, default=TOLERANCE, help="a quantity may get worse by this share")
+    parser.add_argument(
+        "--tolerance", type=float, default=TOLERANCE, help="the largest share by which a quantity may get worse"
+    )
     chosen = parser.parse_args(arguments)
     return print_changes(read_result(chosen.old), read_result(chosen.new), chosen.tolerance)
 

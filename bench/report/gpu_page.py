@@ -128,7 +128,7 @@ def format_page(folder: Path) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read, write and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="with a device's results")
+    parser.add_argument("folder", type=Path, help="the folder with the results of a device")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "gpu.md", help="where the tables are written")
     chosen = parser.parse_args(arguments)
     shown = format_page(chosen.folder)

@@ -67,7 +67,7 @@ def format_device(folder: Path) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the table into the page that has its markers."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, nargs="?", default=DEVICE, help="with a device's results")
+    parser.add_argument("folder", type=Path, nargs="?", default=DEVICE, help="the folder with the results of a device")
     parser.add_argument("--page", type=Path, default=markers.ROOT / "README.md", help="where the table is written")
     chosen = parser.parse_args(arguments)
     shown = format_device(chosen.folder)

@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run a page and write it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("page", type=Path)
-    parser.add_argument("--folder", type=Path, help="where the blocks run (default: a folder that is removed)")
+    parser.add_argument("--folder", type=Path, help="the folder in which the blocks run (default: a temporary folder)")
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as temporary:
         folder = chosen.folder or Path(temporary)

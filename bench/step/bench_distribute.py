@@ -214,8 +214,10 @@ def make_parser() -> argparse.ArgumentParser:
     model.add_argument("--model-stem", default="imagenet")
     model.add_argument("--model-size", type=int, default=224)
     model.add_argument("--model-widths", type=int, nargs="+", default=[2048, 128])
-    model.add_argument("--global-batch", type=int, default=4096, help="pairs, shared out among the devices")
-    model.add_argument("--per-device", type=int, default=32, help="pairs of each device, where the batch grows")
+    model.add_argument("--global-batch", type=int, default=4096, help="pairs that all devices share")
+    model.add_argument(
+        "--per-device", type=int, default=32, help="pairs of each device, if the batch grows with the devices"
+    )
     model.add_argument("--rate", type=float, default=100e12, help="operations a second of a device")
     model.add_argument("--bandwidth", type=float, default=25e9, help="bytes a second that a device sends")
     model.add_argument("--latency", type=float, default=5e-6, help="seconds of a hop from one device to the next")

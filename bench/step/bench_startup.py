@@ -132,7 +132,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--json", type=Path, help="where the result is stored")
-    parser.add_argument("--compare", type=Path, metavar="OLD", help="exit code 1 if slower than this result")
+    parser.add_argument(
+        "--compare", type=Path, metavar="OLD", help="an older result; the exit code is 1 if this one is slower"
+    )
     chosen = parser.parse_args(arguments)
     result = measure(chosen.turns)
     if chosen.json:

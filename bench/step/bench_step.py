@@ -260,14 +260,20 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the flags."""
     made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_job_flags(made)
-    made.add_argument("--deterministic", default="on", choices=("on", "off"), help="TensorFlow's op determinism")
+    made.add_argument(
+        "--deterministic", default="on", choices=("on", "off"), help="whether TensorFlow's op determinism is on"
+    )
     add_turn_flags(made, "how often each form is timed; the first two are timed three times as often")
     made.add_argument("--processes", type=int, default=3, help="processes that share the turns of the first two forms")
-    made.add_argument("--no-baselines", action="store_true", help="only the whole job and the encoder alone")
-    made.add_argument("--no-stages", action="store_true", help="do not split the step: six more functions to compile")
+    made.add_argument("--no-baselines", action="store_true", help="time only the whole job and the encoder alone")
+    made.add_argument(
+        "--no-stages", action="store_true", help="do not split the step into stages, which compiles six more functions"
+    )
     made.add_argument("--no-memory", action="store_true", help="do not measure peak memory")
     made.add_argument("--json", type=Path, help="where the result is stored")
-    made.add_argument("--compare", type=Path, metavar="OLD", help="exit code 1 if slower than this result")
+    made.add_argument(
+        "--compare", type=Path, metavar="OLD", help="an older result; the exit code is 1 if this one is slower"
+    )
     made.add_argument("--pair-only", action="store_true", help=argparse.SUPPRESS)
     return made
 

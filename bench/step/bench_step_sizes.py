@@ -94,11 +94,13 @@ def make_parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     made.add_argument("--encoders", nargs="+", default=["resnet50", "resnet18"], choices=choices.ENCODERS)
     made.add_argument("--batch-sizes", nargs="+", type=int, default=[64, 128, 256, 512, 1024], metavar="N")
-    made.add_argument("--precisions", nargs="+", help="default: float32, and the fastest of this device")
+    made.add_argument(
+        "--precisions", nargs="+", help="precisions; by default float32 and the fastest one on this device"
+    )
     made.add_argument("--stem", default="imagenet", choices=choices.STEMS)
     made.add_argument("--image-size", type=int, default=32, metavar="S")
     made.add_argument("--turns", type=int, default=5, help="how often each form is timed")
-    made.add_argument("--images-per-turn", type=int, default=512, help="steps of each form a turn, in images")
+    made.add_argument("--images-per-turn", type=int, default=512, help="images that each form trains on in a turn")
     made.add_argument("--json", type=Path, help="where the result is stored")
     made.add_argument("--only", type=json.loads, help=argparse.SUPPRESS)
     return made

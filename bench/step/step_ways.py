@@ -89,7 +89,7 @@ def run_bench(module: str, doc: str, ways: Ways, file_name: str, arguments: Sequ
     """
     parser = argparse.ArgumentParser(prog=module.rpartition(".")[2], description=doc.splitlines()[0])
     parser.add_argument("--ways", nargs="+", default=list(ways), choices=ways)
-    parser.add_argument("--processes", type=int, default=2, help="each takes all of the --turns")
+    parser.add_argument("--processes", type=int, default=2, help="number of processes; each takes all of the --turns")
     parser.add_argument("--out", type=Path, default=harness.choose_result_path(file_name))
     chosen, flags = parser.parse_known_args(arguments)
     make_parser().parse_args(flags)  # refuses an unknown flag before the first process starts

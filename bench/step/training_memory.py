@@ -45,7 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Train, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_job_flags(parser)
-    parser.add_argument("--deterministic", default="on", choices=("on", "off"), help="TensorFlow's op determinism")
+    parser.add_argument(
+        "--deterministic", default="on", choices=("on", "off"), help="whether TensorFlow's op determinism is on"
+    )
     chosen = parser.parse_args(arguments)
     tf.get_logger().setLevel("ERROR")
     if chosen.deterministic == "on":

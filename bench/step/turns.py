@@ -20,7 +20,7 @@ Summary = dict[str, float]  # the summary of one form, see `summarize_turns`
 def add_turn_flags(parser: argparse.ArgumentParser, turns_help: str = "how often each form is timed") -> None:
     """Add the flags that say how often and for how long each form is timed."""
     parser.add_argument("--turns", type=int, default=7, help=turns_help)
-    parser.add_argument("--steps-per-turn", type=int, default=4, help="steps of each form a turn")
+    parser.add_argument("--steps-per-turn", type=int, default=4, help="steps of each form in a turn")
 
 
 def repeat_call(call: Call) -> Steps:
