@@ -31,7 +31,7 @@ source_suffix = {".md": "markdown"}
 exclude_patterns = ["_build"]
 nitpicky = False
 
-autodoc_typehints = "none"  # Args: says the types that matter, with shapes
+autodoc_typehints = "none"  # no types in signatures: the Args sections have them, with shapes
 autodoc_member_order = "bysource"
 autoclass_content = "class"
 napoleon_google_docstring, napoleon_numpy_docstring = True, False
