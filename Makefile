@@ -21,11 +21,11 @@ help:
 # The stamp comes last, so that an installation that was cut off is made again.
 $(VENV)/complete: requirements.txt setup.py pyproject.toml $(wildcard kernels/* kernels/*/*)
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || \
-		{ echo "$(PYTHON) is not Python 3.10-3.13, which TensorFlow needs: name one, as in  make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+		{ echo "$(PYTHON) is not Python 3.10-3.13, which TensorFlow needs. Name one, as in  make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
-		{ echo "$(PYTHON) cannot make virtual environments: install them with  sudo apt install python3-venv"; exit 1; }
+		{ echo "$(PYTHON) cannot make virtual environments. Install them with  sudo apt install python3-venv"; exit 1; }
 	@command -v $(CXX) >/dev/null || \
-		{ echo "there is no C++ compiler ($(CXX)): install one with  sudo apt install g++"; exit 1; }
+		{ echo "There is no C++ compiler ($(CXX)). Install one with  sudo apt install g++"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -r requirements.txt
