@@ -1,7 +1,7 @@
 """Names that come from a file system or from a file, made fit for a terminal, a log or a picture.
 
 A name may hold anything but a slash and a zero: a line break that forges a line of a log, an escape sequence that
-clears the screen, or bytes that are no text.
+clears the screen, or bytes that are not text.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ def show_name(name: str | os.PathLike[str]) -> str:
     r"""Return a name, or a text that quotes names, as one printable line.
 
     Args:
-        name: the text. Bytes that are no text are in it as Python's file functions return them (surrogates).
+        name: the text. Bytes that are not text are in it as Python's file functions return them (surrogates).
 
     Returns:
         The text, with every character that cannot be printed as an escape: `\n`, `\x1b`, `\u202e`, and `\xff` for a
-        byte that is no text.
+        byte that is not text.
 
     Examples:
         >>> show_name("a b/c.png"), show_name("two\nlines"), show_name("\x1b[31m.png")
@@ -27,7 +27,7 @@ def show_name(name: str | os.PathLike[str]) -> str:
 
 
 def _escape(character: str) -> str:
-    if "\udc80" <= character <= "\udcff":  # a byte that was no text
+    if "\udc80" <= character <= "\udcff":  # a byte that is not text
         return f"\\x{ord(character) - 0xDC00:02x}"
     return character.encode("unicode_escape").decode("ascii")
 

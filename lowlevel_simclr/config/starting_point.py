@@ -65,14 +65,16 @@ def _read_object(file: Path) -> dict[str, Any]:
         status = file.stat()
         if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_CONFIG:  # a FIFO would be waited for
             raise ConfigError(
-                f"--config {file} is not a regular file of at most {LARGEST_CONFIG} bytes (LARGEST_CONFIG): give the "
-                "config.json of a run"
+                f"--config {file} is not a regular file of at most {LARGEST_CONFIG} bytes (LARGEST_CONFIG). Give "
+                "the config.json of a run."
             )
         values = json.loads(file.read_bytes())
     except OSError as error:
-        raise ConfigError(f"--config {file} cannot be read ({error.strerror}): give the config.json of a run") from None
+        raise ConfigError(
+            f"--config {file} cannot be read ({error.strerror}). Give the config.json of a run."
+        ) from None
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"--config {file} is not JSON ({error}): give the config.json of a run") from None
+        raise ConfigError(f"--config {file} is not JSON ({error}). Give the config.json of a run.") from None
     if not isinstance(values, dict):
         raise ConfigError(f"--config {file} is not a JSON object. Give the config.json of a run.")
     return values

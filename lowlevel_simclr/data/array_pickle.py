@@ -118,7 +118,7 @@ def _take(stack: list[_Size | None], opcode: pickletools.OpcodeInfo) -> list[_Si
 
 
 def _measure(used: Sequence[_Size], opcode: pickletools.OpcodeInfo) -> _Size:
-    """Return the size of what an opcode makes of other objects."""
+    """Return the size of the object that an opcode builds from other objects."""
     first = used[0].depth if used else 0
     grows = opcode.name in ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD")  # the container was there
     inside = max((size.depth for size in (used[1:] if grows else used)), default=0)

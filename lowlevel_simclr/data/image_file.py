@@ -128,7 +128,7 @@ def _explain_error(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "no JPEG, PNG, WebP or BMP image"
     if isinstance(error, Image.DecompressionBombError):
-        return "has too many pixels: " + str(error).partition(",")[0]  # Pillow goes on to suspect an attack
+        return "has too many pixels: " + str(error).partition(",")[0]  # without Pillow's suspicion of an attack
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be read: {error.strerror}"
     return f"damaged: {' '.join(str(error).split()) or type(error).__name__}"

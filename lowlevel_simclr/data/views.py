@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
+from lowlevel_simclr import stock
 from lowlevel_simclr.config.settings import ViewRecipe
 from lowlevel_simclr.data.transform import UNSCALED, PixelScaling
 
@@ -70,7 +71,7 @@ def compile_views(
     recipe: ViewRecipe,
     size: int,
     dtype: tf.DType,
-    implementation: ViewOps,
+    implementation: ViewOps = stock,
     scaling: PixelScaling = UNSCALED,
     jit_compile: bool = False,
 ) -> Views:

@@ -14,7 +14,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from lowlevel_simclr import stock
 from lowlevel_simclr.config.evaluation_settings import EvaluationSettings
 from lowlevel_simclr.config.settings import ViewRecipe
 from lowlevel_simclr.data.dataset import DataSet, has_labels
@@ -222,7 +221,6 @@ def make_views_of_seed(subject: Subject) -> fine_tune.ViewsOf:
             recipe=recipe,
             size=subject.encoder.input_shape[1],
             dtype=tf.float32,
-            implementation=stock,
             scaling=subject.scaling,
             jit_compile=subject.compile_views,
         )

@@ -50,7 +50,7 @@ class _State:
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew, as no signal had arrived."""
+        """Reset the state, as if no signal had arrived."""
         self.stage = "starting"
         self.noting = False
         self.patience: float | None = None
@@ -80,7 +80,7 @@ def describe_stop(number: int) -> str:
     name = signal.Signals(number).name
     if number == signal.SIGPIPE:
         return f"Stopped while {_state.stage}, because the program that read the output has ended ({name})."
-    return f"Stopped by {name} while {_state.stage}. Run the same command again to go on."
+    return f"Stopped by {name} while {_state.stage}. Run the same command again to continue."
 
 
 def request_stop(number: int) -> None:
@@ -171,7 +171,7 @@ def note_stop_requests(patience: float | None = None) -> Iterator[Callable[[], i
     A Ctrl-C that follows a first signal does stop at once.
 
     Args:
-        patience: seconds after a signal, after which a program ends although the block goes on. None waits for ever.
+        patience: seconds after a signal, after which a program ends although the block still runs. None waits for ever.
 
     Yields:
         A function that returns the number of the first signal, or None.

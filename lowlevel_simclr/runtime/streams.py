@@ -1,4 +1,4 @@
-"""Standard output and standard error of a program that must not end because nobody can read them."""
+"""Standard output and standard error of a program that must not end when its output cannot be read."""
 
 from __future__ import annotations
 

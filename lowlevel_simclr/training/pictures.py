@@ -90,4 +90,4 @@ def draw_or_name(path: Path, draw: Callable[[Path], object]) -> None:
     except Exception as error:  # noqa: BLE001, any mistake in a picture costs less than the run
         reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         what = f"{show_name(path)} could not be drawn ({show_name(reason)})"
-        print(f"warning: {what}. The run goes on without it.", file=sys.stderr)
+        print(f"warning: {what}. The run continues without it.", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Each program ends within seconds after a signal, in whatever stage it is, and the same command goes on."""
+"""Each program ends within seconds after a signal, in whatever stage it is, and the same command resumes."""
 
 from __future__ import annotations
 

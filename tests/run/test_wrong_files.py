@@ -12,7 +12,6 @@ import pytest
 from lowlevel_simclr.run import results
 from lowlevel_simclr.run.atomic import RunError
 from lowlevel_simclr.run.folder import open_run
-from lowlevel_simclr.runtime.files import read_regular_file
 from tests.support.open_runs import CONFIG, compare_temperature
 
 
@@ -169,10 +168,3 @@ def test_metrics(tmp_path: Path, kind: str) -> None:
 def test_a_row_of_metrics_is_numbers(line: bytes) -> None:
     assert results.parse_row(line) is None
     assert results.parse_row(b'{"step": 2, "loss": 1.5, "knn": null}') == {"step": 2, "loss": 1.5, "knn": None}
-
-
-def test_a_regular_file_has_a_largest_size(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(bytes(10))
-    assert read_regular_file(tmp_path / "file", 10) == bytes(10)
-    with pytest.raises(OSError, match="larger than 9 bytes"):
-        read_regular_file(tmp_path / "file", 9)

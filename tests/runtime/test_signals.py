@@ -63,7 +63,7 @@ def test_python_ends_with_one_sentence(number: signal.Signals) -> None:
     process.send_signal(number)
     _, err, seconds = end(process)
     assert process.returncode == 128 + number and seconds < LIMIT
-    assert err == f"Stopped by {number.name} while reading the images. Run the same command again to go on.\n"
+    assert err == f"Stopped by {number.name} while reading the images. Run the same command again to continue.\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -72,7 +72,7 @@ def test_a_long_call_into_a_library_does_not_keep_the_program(number: signal.Sig
     process.send_signal(number)
     _, err, seconds = end(process)
     assert process.returncode == 128 + number and seconds < LIMIT
-    assert err == f"Stopped by {number.name} while reading the images. Run the same command again to go on.\n"
+    assert err == f"Stopped by {number.name} while reading the images. Run the same command again to continue.\n"
 
 
 def test_a_second_signal_ends_a_long_call_at_once() -> None:

@@ -1,4 +1,4 @@
-"""Output that nobody can read ends the output, and never the program."""
+"""A failed write ends the output, and never the program."""
 
 from __future__ import annotations
 
