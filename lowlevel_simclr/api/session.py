@@ -28,6 +28,7 @@ from lowlevel_simclr.runtime.keras import find_keras_version
 from lowlevel_simclr.runtime.process_state import keep_process_state
 from lowlevel_simclr.runtime.signals import tell_stage
 from lowlevel_simclr.training import pictures
+from lowlevel_simclr.training.learner import Learner
 from lowlevel_simclr.training.plan import (
     RGB,
     Plan,
@@ -39,7 +40,7 @@ from lowlevel_simclr.training.plan import (
 )
 from lowlevel_simclr.training.session import Session, build_learners
 from lowlevel_simclr.training.trial import fits_memory
-from lowlevel_simclr.training.workers import Team, agree_on_statement, gather_team
+from lowlevel_simclr.training.workers import Team, agree_on_statement, gather_team, pass_refusal_on
 
 
 class Finished(NamedTuple):
@@ -74,31 +75,51 @@ def run_session(config: Config, options: RunOptions, images: DataSet | None = No
 
 
 def _run_session(config: Config, options: RunOptions, given: DataSet | None) -> Finished:
-    team = gather_team(config.train.devices, config.train.batch_norm, config.train.ghost_batch)
+    train = config.train
+    team = gather_team(train.devices, train.batch_norm, train.ghost_batch, train.worker_timeout)
+    if train.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    with pass_refusal_on(team.workers):
+        ready = _prepare(config, options, team, given)
+    if options.preview:
+        _preview(ready.plan, ready.images, options.out)
+        return Finished(options.out, ready.images)
+    _agree(ready.config, team, ready.images)
+    with contextlib.ExitStack() as stack:
+        # Only the chief writes the run; what another worker writes on its way is thrown away.
+        out = options.out if team.workers.chief else Path(stack.enter_context(tempfile.TemporaryDirectory()), "run")
+        with open_run(
+            out,
+            to_dict(ready.config),
+            lambda found: list_differences(restore_config(found), ready.config),
+            fresh=options.fresh,
+        ) as run:
+            run.write_environment(ready.plan.describe())
+            run.write_data(catalog.describe_dataset(ready.images))
+            Session(ready.plan, ready.images, run, team, ready.learners, options.profile).finish()
+            return Finished(run.folder if team.workers.chief else options.out, ready.images)
+
+
+class _Ready(NamedTuple):
+    """A run before its folder is begun. The preview of a run has no learners."""
+
+    config: Config
+    plan: Plan
+    images: DataSet
+    learners: list[Learner]
+
+
+def _prepare(config: Config, options: RunOptions, team: Team, given: DataSet | None) -> _Ready:
+    """Refuse what cannot be trained, read the images, and build the networks. The run folder is not changed."""
     earlier = read_earlier(config, options.out, options.fresh)
     refuse_early(config, team, earlier)
     resumes = not options.fresh and team.workers.chief and checkpoint.has_any(options.out / "checkpoints")
     model = config.model
     refuse_choice(model.encoder, model.stem, model.image_size, RGB, "random" if resumes else model.weights)
     images = _read_images(config, options, team, earlier, given)
-    with contextlib.ExitStack() as stack:
-        if config.train.deterministic:
-            tf.config.experimental.enable_op_determinism()
-        if options.preview:
-            _preview(resolve(config, team, images, earlier)[1], images, options.out)
-            return Finished(options.out, images)
-        config, plan = resolve(config, team, images, earlier, fits_memory)
-        _agree(config, team, images)
-        # Only the chief writes the run; what another worker writes on its way is thrown away.
-        out = options.out if team.workers.chief else Path(stack.enter_context(tempfile.TemporaryDirectory()), "run")
-        learners = build_learners(plan, images.train.images.shape[-1], team, resumes)
-        with open_run(
-            out, to_dict(config), lambda found: list_differences(restore_config(found), config), fresh=options.fresh
-        ) as run:
-            run.write_environment(plan.describe())
-            run.write_data(catalog.describe_dataset(images))
-            Session(plan, images, run, team, learners, options.profile).finish()
-            return Finished(run.folder if team.workers.chief else options.out, images)
+    config, plan = resolve(config, team, images, earlier, None if options.preview else fits_memory)
+    learners = [] if options.preview else build_learners(plan, images.train.images.shape[-1], team, resumes)
+    return _Ready(config, plan, images, learners)
 
 
 def _read_images(

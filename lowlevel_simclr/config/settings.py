@@ -204,6 +204,9 @@ class TrainConfig:
     steps_per_call: int = _define_option(8, "training steps per host call", at_least=1, identity=False)
     checkpoint_every: int = _define_option(100, "steps between two checkpoints", at_least=1, identity=False)
     keep_checkpoints: int = _define_option(3, "how many checkpoints are kept", at_least=1, identity=False)
+    worker_timeout: float = _define_option(
+        600.0, "seconds that a worker waits for the others to start", above=0, identity=False
+    )
     knn_every: int = _define_option(
         1, "epochs between k-NN evaluations; 0: only at the end", at_least=0, identity=False
     )

@@ -15,8 +15,6 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import json
-import os
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -24,10 +22,15 @@ import numpy as np
 import tensorflow as tf
 
 from lowlevel_simclr.runtime import collectives
+from lowlevel_simclr.training.joining import list_silent, read_cluster, wait_for_workers
 from lowlevel_simclr.training.replicas import ALONE, MEETING, DistributionError, Replica, find_local_devices
 
 LONGEST_STATEMENT = 16_384  # bytes of the JSON text with which a worker describes itself
 
+
+LONGEST_REFUSAL = 1000  # characters of the reason why a worker does not start
+REFUSAL = "refusal"  # the name of that reason in a statement
+WORKER_TIMEOUT = 600.0  # seconds that a worker waits for the others to start
 
 # Errors that a worker's own work raises. Aborted collectives raise other error types.
 OWN_ERRORS = (
@@ -84,38 +87,27 @@ class Team:
 LONE = Team()
 
 
-def join_workers() -> Workers:
+def join_workers(timeout: float = WORKER_TIMEOUT) -> Workers:
     """Return the workers of TF_CONFIG once all of them are there, or a lone worker if TF_CONFIG is not set.
+
+    Args:
+        timeout: seconds to wait for the others.
 
     Raises:
         DistributionError: if TF_CONFIG is not what TensorFlow reads, or if the others did not come.
     """
-    text = os.environ.get("TF_CONFIG", "")
-    if not text:
+    cluster = read_cluster()
+    if cluster is None or len(cluster.addresses) == 1:
         return Workers()
     try:
-        found = json.loads(text)
-        addresses, task = tuple(found["cluster"]["worker"]), found["task"]
-        rank = int(task["index"])
-        sound = task["type"] == "worker" and 0 <= rank < len(addresses)
-    except (ValueError, KeyError, TypeError):
-        sound = False
-    if not sound:
-        raise DistributionError(
-            f"TF_CONFIG is not valid: {text!r}. It must look like "
-            '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}.'
-        )
-    if len(addresses) == 1:
-        return Workers()
-    try:
-        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        strategy = wait_for_workers(cluster, tf.distribute.MultiWorkerMirroredStrategy, timeout)
     except tf.errors.OpError as error:
         raise DistributionError(
-            f"Worker {rank} of {', '.join(addresses)} could not connect to the others "
+            f"Worker {cluster.rank} of {', '.join(cluster.addresses)} could not connect to the others "
             f"({str(error).splitlines()[0][:200]}). Start every worker with its own index, and check that no other "
             "program uses its port."
         ) from error
-    return Workers(len(addresses), rank, addresses, strategy)
+    return Workers(len(cluster.addresses), cluster.rank, cluster.addresses, strategy)
 
 
 def _meet(workers: Workers, values: np.ndarray, ways: str) -> np.ndarray:
@@ -165,6 +157,9 @@ def agree_on_statement(workers: Workers, statement: dict[str, Any]) -> None:
     padded = np.frombuffer(text.ljust(LONGEST_STATEMENT), np.int32)[None]
     heard = [json.loads(row.tobytes()) for row in _meet(workers, padded, "gather")]
     for rank, other in enumerate(heard):
+        if rank != workers.rank and REFUSAL in other:
+            raise DistributionError(f"Worker {rank} refused to start: {other[REFUSAL]}")
+    for rank, other in enumerate(heard):
         unlike = [name for name in sorted({*heard[0], *other}) if heard[0].get(name) != other.get(name)]
         if unlike:
             what = "; ".join(
@@ -174,6 +169,22 @@ def agree_on_statement(workers: Workers, statement: dict[str, Any]) -> None:
                 f"Worker {rank} differs from worker 0 ({what}). Start all workers with the same command, the same "
                 "versions and the same images."
             )
+
+
+@contextlib.contextmanager
+def pass_refusal_on(workers: Workers) -> Iterator[None]:
+    """Within the block, tell the others if this worker raises before `agree_on_statement`, which they wait in.
+
+    Args:
+        workers: the workers of the run.
+    """
+    try:
+        yield
+    except Exception as error:
+        if workers.count > 1 and not isinstance(error, DistributionError):
+            with contextlib.suppress(DistributionError):  # they refuse as well
+                agree_on_statement(workers, {REFUSAL: f"{type(error).__name__}: {error}"[:LONGEST_REFUSAL]})
+        raise
 
 
 def make_replicas(workers: Workers, devices: Sequence[str], batch_norm: str, ghost_size: int) -> list[Replica]:
@@ -227,25 +238,13 @@ def name_lost_workers(workers: Workers) -> Iterator[None]:
     except tf.errors.OpError as error:
         if workers.count == 1 or isinstance(error, OWN_ERRORS):
             raise
-        lost = [
-            f"worker {rank} ({address})"
-            for rank, address in enumerate(workers.addresses)
-            if rank != workers.rank and not _does_answer(address)
-        ]
-        who = " and ".join(lost) if lost else "a worker (all of them still answer)"
+        lost = list_silent(workers.addresses, workers.rank)
+        names = " and ".join(f"worker {rank} ({workers.addresses[rank]})" for rank in lost)
+        who = names or "a worker, although every worker's port accepts connections, so one may be stopped or very slow"
         raise DistributionError(
             f"The run lost {who}. Start every worker again with the same command, and the run resumes from the last "
             f"checkpoint. TensorFlow says: {str(error).splitlines()[0][:200]}"
         ) from error
-
-
-def _does_answer(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    try:
-        with socket.create_connection((host, int(port)), timeout=5):
-            return True
-    except OSError:
-        return False
 
 
 def run_on_each(workers: Workers, local: Sequence[Replica], act: Callable[[int], Any]) -> list[Any]:
@@ -300,19 +299,20 @@ def run_everywhere(team: Team, functions: Sequence[Callable[..., Any]]) -> Calla
     return act
 
 
-def gather_team(devices: str, batch_norm: str, ghost_size: int) -> Team:
+def gather_team(devices: str, batch_norm: str, ghost_size: int, timeout: float = WORKER_TIMEOUT) -> Team:
     """Return the workers, and the replicas of this worker on its devices. Call it before TensorFlow's runtime starts.
 
     Args:
         devices: see `find_local_devices`.
         batch_norm: "sync", "local" or "ghost".
         ghost_size: the number of images in a ghost group.
+        timeout: seconds to wait for the other workers.
 
     Raises:
         DistributionError: see `find_local_devices` and `join_workers`.
     """
     places = find_local_devices(devices)
-    workers = join_workers()
+    workers = join_workers(timeout)
     if workers.count > 1 and places == [""] and not tf.config.list_physical_devices("GPU"):
         places = ["/device:CPU:0"]
     return Team(workers, tuple(make_replicas(workers, places, batch_norm, ghost_size)))

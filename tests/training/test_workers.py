@@ -12,20 +12,8 @@ import tensorflow as tf
 from lowlevel_simclr.training.replicas import (
     DistributionError,
 )
-from lowlevel_simclr.training.workers import Workers, join_workers, name_lost_workers
+from lowlevel_simclr.training.workers import Workers, name_lost_workers
 from tests.support.worker_processes import ROOT, collect_output, make_cluster
-
-# TF_CONFIG
-
-
-@pytest.mark.parametrize(
-    "text", ["{", '{"cluster": {}}', '{"cluster": {"worker": ["a:1"]}, "task": {"type": "ps", "index": 0}}']
-)
-def test_a_cluster_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    monkeypatch.setenv("TF_CONFIG", text)
-    with pytest.raises(DistributionError, match="TF_CONFIG is"):
-        join_workers()
-
 
 # A replica that raises alone
 
