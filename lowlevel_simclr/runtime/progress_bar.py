@@ -88,7 +88,7 @@ def _is_notebook() -> bool:
 
 
 class ProgressLines(tqdm):
-    """A bar for a standard error that is not a terminal. It prints lines, at most one every 12 seconds."""
+    """A bar for a standard error that is not a terminal: it prints lines, at most one every 12 seconds."""
 
     def __init__(self, **options: Any) -> None:
         """Take the options of tqdm."""

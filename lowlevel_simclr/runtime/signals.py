@@ -50,7 +50,7 @@ class _State:
         self.forget()
 
     def forget(self) -> None:
-        """Reset the state, as if no signal had arrived."""
+        """Begin again, as if no signal had arrived."""
         self.stage = "starting"
         self.noting = False
         self.patience: float | None = None

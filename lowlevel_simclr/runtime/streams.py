@@ -1,4 +1,4 @@
-"""Standard output and standard error of a program that must not end when its output cannot be read."""
+"""Standard output and standard error of a program that must not end because no process reads them."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def read(folder: Path, content: bytes) -> dict[str, object]:
 
 
 def make_doubled_key(times: int) -> bytes:
-    """The pickle of a dictionary whose key is a tuple that holds the tuple before it twice, nested `times` times."""
+    """Return the pickle of a dictionary whose key nests `times` tuples, each with the one before it twice."""
     twice = b"".join(b"q" + bytes([place]) + b"h" + bytes([place]) + b"\x86" for place in range(times))
     return b"\x80\x02}K\x01" + twice + b"K\x02s."
 

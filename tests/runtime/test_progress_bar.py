@@ -27,7 +27,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """A clock that only moves when the test moves it."""
+    """A clock that moves only when a test moves it."""
     return Clock(monkeypatch)
 
 

@@ -1,4 +1,4 @@
-"""A failed write ends the output, and never the program."""
+"""Output that no process reads ends, but the program never ends because of it."""
 
 from __future__ import annotations
 
