@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import socket
 import sys
-import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
-from lowlevel_simclr.runtime.signals import tell_stage
+from lowlevel_simclr.runtime.signals import WATCHED, is_watched, tell_stage
 from lowlevel_simclr.training.replicas import DistributionError
 
 TOLD_EVERY = 30.0  # seconds between two lines of a worker that waits
 ANSWERS_WITHIN = 5.0  # seconds for a connection to another worker
-Made = TypeVar("Made")
+POLL = 0.5  # seconds between two looks at the time
+GREETING = b"lowlevel_simclr worker "  # followed by the rank and a line break
+EVERYONE_IS_THERE = b"start\n"
 
 
 class Cluster(NamedTuple):
@@ -90,57 +93,163 @@ def _is_address(value: object) -> bool:
     return bool(host) and port.isdecimal() and 0 < int(port) < 2**16
 
 
-def wait_for_workers(cluster: Cluster, join: Callable[[], Made], timeout: float) -> Made:
-    """Call `join`, which waits inside TensorFlow until every worker is there, and return its result.
+def wait_for_workers(cluster: Cluster, timeout: float) -> None:
+    """Wait until every worker is there, and print every half minute which of them are missing.
 
-    TensorFlow waits silently and cannot be interrupted. Therefore `join` runs in a thread of its own. Every half minute
-    this function prints which workers do not answer.
+    TensorFlow waits too, but silently, and it holds Python's lock meanwhile, so that no signal is handled. Therefore
+    the workers meet here first: worker 0 listens at its port, and the others connect to it.
 
     Args:
         cluster: the workers.
-        join: connects to the others.
         timeout: seconds to wait.
 
     Raises:
-        DistributionError: if a worker is missing after `timeout` seconds.
-        Exception: if `join` raises.
+        DistributionError: if a worker is missing after `timeout` seconds, if two workers have the same index, or if
+            worker 0 cannot listen at its port.
     """
-    made: list[Made] = []
-    raised: list[BaseException] = []
-
-    def act() -> None:
-        try:
-            made.append(join())
-        except BaseException as error:  # noqa: BLE001, raised again below
-            raised.append(error)
-
     tell_stage("waiting for the other workers")
-    thread = threading.Thread(target=act, name="joining", daemon=True)
-    thread.start()
-    started = time.monotonic()
-    while thread.is_alive():
-        left = started + timeout - time.monotonic()
-        thread.join(max(0.0, min(TOLD_EVERY, left)))
-        waited = time.monotonic() - started
-        if thread.is_alive() and waited >= timeout:
+    clock = _Clock(timeout)
+    if cluster.rank == 0:
+        _receive_workers(cluster, clock)
+    else:
+        _report_to_chief(cluster, clock)
+
+
+class _Clock:
+    """The time that a worker has waited, which it prints."""
+
+    def __init__(self, timeout: float) -> None:
+        """Start the clock."""
+        self._started = self._told = time.monotonic()
+        self._timeout = timeout
+
+    def check(self, addresses: Sequence[str], missing: Sequence[int]) -> None:
+        """Print who is missing, if it is time.
+
+        Raises:
+            DistributionError: if the time is over.
+        """
+        now = time.monotonic()
+        names = [f"worker {rank} ({addresses[rank]})" for rank in missing]
+        who = f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} missing"
+        if now - self._started >= self._timeout:
             raise DistributionError(
-                f"After {waited:.0f} seconds {describe_missing(cluster)}. Start every worker with the same command and "
-                "its own index, or wait longer with --worker-timeout."
+                f"After {now - self._started:.0f} seconds, {who}. Start every worker with the same command and its own "
+                "index, or wait longer with --worker-timeout."
             )
-        if thread.is_alive():
-            print(f"Waiting for {waited:.0f} seconds: {describe_missing(cluster)}.", file=sys.stderr, flush=True)
-    if raised:
-        raise raised[0]
-    return made[0]
+        if now - self._told >= TOLD_EVERY:
+            self._told = now
+            print(f"Waiting for {now - self._started:.0f} seconds: {who}.", file=sys.stderr, flush=True)
 
 
-def describe_missing(cluster: Cluster) -> str:
-    """Return which workers do not answer at their addresses, as the end of a sentence."""
-    missing = list_silent(cluster.addresses, cluster.rank)
-    names = [f"worker {rank} ({cluster.addresses[rank]})" for rank in missing]
-    if not names:
-        return "every worker answers at its address, but not all of them have joined"
-    return f"{' and '.join(names)} {'does' if len(names) == 1 else 'do'} not answer"
+def _receive_workers(cluster: Cluster, clock: _Clock) -> None:
+    """Accept the other workers, and tell all of them at once that everyone is there."""
+    port = int(cluster.addresses[0].rpartition(":")[2])
+    present: dict[int, socket.socket] = {}
+    with contextlib.ExitStack() as stack:
+        try:
+            server = stack.enter_context(socket.create_server(("", port), backlog=len(cluster.addresses)))
+        except OSError as error:
+            raise DistributionError(
+                f"Worker 0 cannot listen at port {port} ({os.strerror(error.errno or 0)}). Use another port in "
+                "TF_CONFIG, or end the program that uses it."
+            ) from error
+        server.settimeout(POLL)
+        while missing := [rank for rank in range(1, len(cluster.addresses)) if rank not in present]:
+            clock.check(cluster.addresses, missing)
+            rank, connection = _accept(server)
+            if connection is None:
+                _forget_gone(present)
+                continue
+            stack.enter_context(connection)
+            if rank in present:
+                raise DistributionError(f"Two workers have the index {rank}. Start every worker with its own index.")
+            if 0 < rank < len(cluster.addresses):
+                present[rank] = connection
+        for connection in present.values():
+            with contextlib.suppress(OSError):  # a worker that has just ended is found by TensorFlow
+                connection.sendall(EVERYONE_IS_THERE)
+
+
+def _accept(server: socket.socket) -> tuple[int, socket.socket | None]:
+    """Return the rank and the connection of the next worker, or (-1, None) if none came or if it was no worker."""
+    try:
+        connection, _ = server.accept()
+    except TimeoutError:
+        return -1, None
+    try:
+        connection.settimeout(ANSWERS_WITHIN)
+        line = connection.recv(64)
+        if line.startswith(GREETING) and line.endswith(b"\n"):
+            return int(line.removeprefix(GREETING)), connection
+    except (OSError, ValueError):
+        pass
+    connection.close()  # another program, for example one that scans ports
+    return -1, None
+
+
+def _forget_gone(present: dict[int, socket.socket]) -> None:
+    """Remove the workers that have ended while the others were awaited."""
+    for rank, connection in list(present.items()):
+        connection.setblocking(False)
+        try:
+            gone = connection.recv(1) == b""
+        except BlockingIOError:
+            gone = False
+        except OSError:
+            gone = True
+        connection.settimeout(ANSWERS_WITHIN)
+        if gone:
+            present.pop(rank).close()
+
+
+def _report_to_chief(cluster: Cluster, clock: _Clock) -> None:
+    """Connect to worker 0, and wait until it says that everyone is there."""
+    host, _, port = cluster.addresses[0].rpartition(":")
+    while True:
+        clock.check(cluster.addresses, [0])
+        try:
+            with socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWERS_WITHIN) as connection:
+                connection.sendall(GREETING + f"{cluster.rank}\n".encode())
+                if _wait_for_everyone(connection, cluster, clock):
+                    return
+        except OSError:
+            pass
+        time.sleep(POLL)
+
+
+def _wait_for_everyone(connection: socket.socket, cluster: Cluster, clock: _Clock) -> bool:
+    """Return True when worker 0 says that everyone is there, and False if it ends the connection before."""
+    connection.settimeout(POLL)
+    others = [rank for rank in range(len(cluster.addresses)) if rank not in (0, cluster.rank)]
+    while True:
+        try:
+            return connection.recv(len(EVERYONE_IS_THERE)) == EVERYONE_IS_THERE
+        except TimeoutError:
+            clock.check(cluster.addresses, others)
+
+
+@contextlib.contextmanager
+def let_signals_kill(timeout: float) -> Iterator[None]:
+    """Within the block, let the operating system end a program on a signal, or after a time.
+
+    TensorFlow holds Python's lock while it connects the workers. This usually takes a second, because all workers are
+    there. If one of them ends in that second, only the operating system can still end this program.
+
+    Args:
+        timeout: seconds.
+    """
+    if not is_watched():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (*WATCHED, signal.SIGALRM)}
+    signal.setitimer(signal.ITIMER_REAL, timeout)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def list_silent(addresses: Sequence[str], own: int) -> list[int]:

@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from lowlevel_simclr.runtime import collectives
-from lowlevel_simclr.training.joining import list_silent, read_cluster, wait_for_workers
+from lowlevel_simclr.training.joining import let_signals_kill, list_silent, read_cluster, wait_for_workers
 from lowlevel_simclr.training.replicas import ALONE, MEETING, DistributionError, Replica, find_local_devices
 
 LONGEST_STATEMENT = 16_384  # bytes of the JSON text with which a worker describes itself
@@ -99,8 +99,10 @@ def join_workers(timeout: float = WORKER_TIMEOUT) -> Workers:
     cluster = read_cluster()
     if cluster is None or len(cluster.addresses) == 1:
         return Workers()
+    wait_for_workers(cluster, timeout)
     try:
-        strategy = wait_for_workers(cluster, tf.distribute.MultiWorkerMirroredStrategy, timeout)
+        with let_signals_kill(timeout):
+            strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except tf.errors.OpError as error:
         raise DistributionError(
             f"Worker {cluster.rank} of {', '.join(cluster.addresses)} could not connect to the others "

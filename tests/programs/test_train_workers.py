@@ -70,6 +70,24 @@ def test_workers_with_other_settings_refuse_to_start_and_say_which(tmp_path: Pat
 
 
 @pytest.mark.slow
+def test_a_refusal_of_one_worker_reaches_the_others(tmp_path: Path) -> None:
+    processes = start(tmp_path / "run", "--steps", "4", of_second=["--weights", str(tmp_path / "none.weights.h5")])
+    said = collect_output(processes, 300)
+    assert [process.returncode for process in processes] == [1, 1], said
+    assert "Worker 1 refused to start" in said[0] and "none.weights.h5" in said[0], said
+    assert "none.weights.h5" in said[1] and not (tmp_path / "run").exists(), said
+
+
+@pytest.mark.slow
+def test_a_worker_alone_says_whom_it_waits_for_and_gives_up(tmp_path: Path) -> None:
+    chief, other = start(tmp_path / "run", "--steps", "4", "--worker-timeout", "35")
+    other.kill()
+    said = collect_output([chief, other], 300)[0]
+    assert chief.returncode == 1 and "Waiting for 30 seconds: worker 1 (127.0.0.1:" in said, said
+    assert "After 35 seconds, worker 1" in said and "Traceback" not in said, said
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "what"), [(60, "SHA-256 of the data: "), (80, "training images: 60 on worker 0, 80 on worker 1")]
 )

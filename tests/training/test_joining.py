@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
-import threading
 import time
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from lowlevel_simclr.training import joining
 from lowlevel_simclr.training.joining import Cluster, read_cluster, wait_for_workers
 from lowlevel_simclr.training.replicas import DistributionError
+from tests.support.worker_processes import find_free_ports
 
 TASK = {"type": "worker", "index": 0}
 
@@ -74,43 +75,95 @@ def test_a_cluster_that_tensorflow_cannot_use_is_refused(text: str) -> None:
         read_cluster(text)
 
 
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    """This worker, one that listens and one that does not."""
-    with socket.create_server(("127.0.0.1", 0)) as there, socket.create_server(("127.0.0.1", 0)) as gone:
-        addresses = ["127.0.0.1:1", *(f"127.0.0.1:{each.getsockname()[1]}" for each in (there, gone))]
-        gone.close()
-        yield Cluster(tuple(addresses), 0)
+# Meeting
+
+
+def make_addresses(count: int) -> tuple[str, ...]:
+    return tuple(f"127.0.0.1:{port}" for port in find_free_ports(count))
+
+
+def meet(addresses: tuple[str, ...], rank: int, timeout: float = 60.0) -> str:
+    """What a worker ends with: "" or its error."""
+    try:
+        wait_for_workers(Cluster(addresses, rank), timeout)
+    except DistributionError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
+def test_workers_meet_in_any_order(order: tuple[int, ...]) -> None:
+    addresses = make_addresses(3)
+    with ThreadPoolExecutor(3) as pool:
+        waiting = []
+        for rank in order:
+            waiting.append(pool.submit(meet, addresses, rank))
+            time.sleep(0.2)
+            assert len(waiting) == 3 or not any(each.done() for each in waiting)
+        assert [each.result() for each in waiting] == ["", "", ""]
+    with socket.create_server(("127.0.0.1", int(addresses[0].rpartition(":")[2]))):
+        pass  # the port is free for TensorFlow
 
 
 def test_a_worker_that_waits_names_whom_it_waits_for(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(joining, "TOLD_EVERY", 0.05)
-    come = threading.Event()
-    threading.Timer(0.5, come.set).start()
-    assert wait_for_workers(cluster, lambda: come.wait(60), 60.0) is True
+    monkeypatch.setattr(joining, "TOLD_EVERY", 0.1)
+    addresses = make_addresses(3)
+    with ThreadPoolExecutor(2) as pool:
+        chief = pool.submit(meet, addresses, 0, 4.0)
+        pool.submit(meet, addresses, 1, 8.0)
+        error = chief.result()
+    assert f"seconds, worker 2 ({addresses[2]}) is missing" in error and "--worker-timeout" in error
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) > 1
-    assert all(f"worker 2 ({cluster.addresses[2]}) does not answer" in line for line in lines)
+    assert len(lines) > 3 and any(f"worker 2 ({addresses[2]}) is missing" in line for line in lines)
 
 
-def test_a_worker_gives_up(cluster: Cluster) -> None:
-    never = threading.Event()
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_worker_gives_up(rank: int) -> None:
     started = time.monotonic()
-    with pytest.raises(DistributionError, match=r"worker 2 \(127.0.0.1:\d+\) does not answer.*--worker-timeout"):
-        wait_for_workers(cluster, never.wait, 0.3)
+    assert re.search(r"After 1 seconds, worker \d \(127.0.0.1:\d+\) is missing.", meet(make_addresses(2), rank, 1.0))
     assert time.monotonic() - started < 30
-    never.set()
 
 
-def test_an_error_of_tensorflow_is_raised(cluster: Cluster) -> None:
-    def fail() -> None:
-        raise ValueError("no such port")
+def test_a_worker_that_ended_while_the_others_were_awaited_is_awaited_again() -> None:
+    addresses = make_addresses(3)
+    host, _, port = addresses[0].rpartition(":")
+    with ThreadPoolExecutor(3) as pool:
+        chief = pool.submit(meet, addresses, 0)
+        time.sleep(0.3)
+        with socket.create_connection((host, int(port))) as gone:
+            gone.sendall(joining.GREETING + b"1\n")
+            time.sleep(0.3)
+        time.sleep(1.5)
+        third = pool.submit(meet, addresses, 2)
+        time.sleep(1)
+        assert not chief.done() and not third.done()
+        again = pool.submit(meet, addresses, 1)
+        assert [each.result() for each in (chief, third, again)] == ["", "", ""]
 
-    with pytest.raises(ValueError, match="no such port"):
-        wait_for_workers(cluster, fail, 60.0)
+
+@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\n\r\n", b"lowlevel_simclr worker x\n", bytes(100)])
+def test_another_program_that_connects_is_ignored(said: bytes) -> None:
+    addresses = make_addresses(2)
+    host, _, port = addresses[0].rpartition(":")
+    with ThreadPoolExecutor(2) as pool:
+        chief = pool.submit(meet, addresses, 0)
+        time.sleep(0.3)
+        with socket.create_connection((host, int(port))) as other:
+            other.sendall(said)
+        assert [each.result() for each in (chief, pool.submit(meet, addresses, 1))] == ["", ""]
 
 
-def test_workers_that_answer_and_have_not_joined_are_no_lost_ones(cluster: Cluster) -> None:
-    assert joining.describe_missing(Cluster(cluster.addresses[:2], 0)).startswith("every worker answers")
+def test_two_workers_with_one_index_are_refused() -> None:
+    addresses = make_addresses(3)
+    with ThreadPoolExecutor(3) as pool:
+        chief, *others = (pool.submit(meet, addresses, rank, 5.0) for rank in (0, 1, 1))
+        assert chief.result() == "Two workers have the index 1. Start every worker with its own index."
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with socket.create_server(("", 0)) as other:
+        port = other.getsockname()[1]
+        error = meet((f"127.0.0.1:{port}", "127.0.0.1:1"), 0)
+    assert f"Worker 0 cannot listen at port {port} (Address already in use)" in error
