@@ -92,7 +92,7 @@ class ProgressLines(tqdm):
 
     def __init__(self, **options: Any) -> None:
         """Take the options of tqdm."""
-        self._printed = time.monotonic()
+        self._printed, self._count_printed = time.monotonic(), -1
         super().__init__(**options)
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
@@ -110,11 +110,11 @@ class ProgressLines(tqdm):
             return
         self.disable = True
         self._decr_instances(self)
-        if self.leave:
+        if self.leave and self.n != self._count_printed:
             self._print_line()
 
     def _print_line(self) -> None:
-        self._printed = time.monotonic()
+        self._printed, self._count_printed = time.monotonic(), self.n
         print(self._format_line(), file=self.fp, flush=True)
 
     def _format_line(self) -> str:

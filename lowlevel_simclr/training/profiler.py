@@ -1,7 +1,8 @@
 """A profile of some training steps: a trace that TensorBoard opens, and a table of where the time goes.
 
-An operation belongs to the stage whose name is part of its own name. The stages `views`, `loss` and `optimizer` are
-name scopes. The forward passes have the names of the models f and g, and the whole gradient has `gradient_tape`.
+An operation belongs to the stage whose scope is part of its name. The views, the loss and the optimizer update are name
+scopes. The forward passes have the names of the models f and g, and the backward pass has `gradient_tape`. The threads
+that read the batches have names of their own.
 
 The time of an operation is its own, without that of the operations inside it. Two threads may be busy at once, so the
 times can add up to more than the time that passed.
@@ -19,6 +20,18 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 OTHER = "everything else"
+BACKWARD = "backward pass"
+# The stage of an operation by a part of its name. The first that matches counts.
+STAGES = {
+    "get_next": "waiting for data",
+    "tf_data": "preparing data, beside the steps",
+    "gradient_tape": BACKWARD,
+    "views": "views",
+    "loss": "loss",
+    "optimizer": "optimizer update",
+}
+# Threads of TensorFlow's input pipeline, and the part that the names of their operations get.
+THREADS = {"tf_data_iterator_get_next": "get_next", "tf_data_": "tf_data"}
 LARGEST = 12  # rows in the table of operations
 
 
@@ -97,10 +110,15 @@ def read_operations(files: Iterable[Path]) -> list[Operation]:
     seconds: dict[tuple[str, str], float] = defaultdict(float)
     for plane in on_gpu or planes:
         for line in plane.lines:
+            thread = next((part for name, part in THREADS.items() if line.name.startswith(name)), "")
             for name, own in _compute_own_times(plane, line):
+                if thread == "get_next":  # it waits inside "Iterator::Root::Prefetch" and others
+                    seconds[thread, "IteratorGetNext"] += own
+                    continue
                 label, separator, kind = name.rpartition(":")
-                if separator and kind and not label.endswith(":"):  # names like "Class::Method" are not operations
-                    seconds[label, kind] += own
+                # Names like "Class::Method" are no operations, and those like "Execute: __inference_f" are calls.
+                if separator and kind and not kind.startswith(" ") and not label.endswith(":"):
+                    seconds[f"{thread}/{label}" if thread else label, kind] += own
     return [Operation(name, kind, own) for (name, kind), own in seconds.items()]
 
 
@@ -135,15 +153,15 @@ def find_stage(operation: Operation, f: str, g: str) -> str:
         g: the name of the projection head.
     """
     parts = operation.name.split("/")
-    if "gradient_tape" in parts:
-        return "gradient"
-    for name in ("views", "loss", "optimizer"):
-        if name in parts:
-            return name
-    for model, name in ((f, "f forward"), (g, "g forward")):
+    for part, stage in STAGES.items():
+        if part in parts:
+            return stage
+    for model, stage in ((f, "encoder (f), forward pass"), (g, "projection head (g), forward pass")):
         if any(part == model or part.rpartition("_")[0] == model for part in parts):
-            return name
-    return "input" if operation.kind.startswith("IteratorGetNext") else OTHER
+            return stage
+    if operation.kind.startswith("IteratorGetNext"):
+        return STAGES["get_next"]
+    return BACKWARD if operation.kind == "AddN" else OTHER  # the tape adds the gradients of a tensor that is used twice
 
 
 def format_trace(traced: Traced, steps: int, f: str, g: str) -> str:
@@ -162,14 +180,42 @@ def format_trace(traced: Traced, steps: int, f: str, g: str) -> str:
         by_stage[where] += operation.seconds
         by_kind[where, operation.kind] += operation.seconds
     total = sum(by_stage.values()) or 1.0
-    lines = [f"{steps} steps, {1e3 * traced.wall / steps:.1f} ms each under the profiler", ""]
-    lines += [f"{'stage':<40}{'ms a step':>12}{'share':>9}"]
+    lines = [*_explain_times(1e3 * traced.wall / steps, 1e3 * total / steps, steps), ""]
+    lines += [_format_heading("stage")]
     lines += [_format_row(name, own, steps, total) for name, own in _sort_largest(by_stage)]
-    lines += ["", f"{'operation':<40}{'ms a step':>12}{'share':>9}"]
+    lines += ["", _format_heading("stage: TensorFlow operation")]
     lines += [
-        _format_row(f"{kind} ({where})", own, steps, total) for (where, kind), own in _sort_largest(by_kind)[:LARGEST]
+        _format_row(f"{where}: {_shorten(kind)}", own, steps, total)
+        for (where, kind), own in _sort_largest(by_kind)[:LARGEST]
     ]
     return "\n".join(lines)
+
+
+def _explain_times(step: float, total: float, steps: int) -> list[str]:
+    """Return two lines: what was recorded, and why the times do not add up to the duration of a step.
+
+    Args:
+        step: milliseconds that passed in a step.
+        total: milliseconds of all operations in a step.
+        steps: the number of steps.
+    """
+    if total > step:
+        why = "is more than that, because several threads work at the same time"
+    else:
+        why = "is less than that, because the rest of the time passes between the operations"
+    return [
+        f"Recorded {steps} steps, {step:.1f} ms each. Recording makes a step slower.",
+        f"The times below add up the work of all threads. Their sum, {total:.1f} ms a step, {why}.",
+    ]
+
+
+def _shorten(kind: str) -> str:
+    """Return the type of an operation without the prefixes of oneDNN and of this package."""
+    return kind.removeprefix("_MklNative").removeprefix("_Mkl").removeprefix("LowlevelSimclr>")
+
+
+def _format_heading(name: str) -> str:
+    return f"{name:<60}{'ms a step':>12}{'share':>9}"
 
 
 def _sort_largest(seconds: dict[Any, float]) -> list[tuple[Any, float]]:
@@ -177,4 +223,4 @@ def _sort_largest(seconds: dict[Any, float]) -> list[tuple[Any, float]]:
 
 
 def _format_row(name: str, seconds: float, steps: int, total: float) -> str:
-    return f"{name:<40}{1e3 * seconds / steps:>12.2f}{seconds / total:>9.1%}"
+    return f"{name:<60}{1e3 * seconds / steps:>12.2f}{seconds / total:>9.1%}"

@@ -63,6 +63,13 @@ def test_the_last_state_of_kept_work_is_a_line(clock: Clock, capsys: pytest.Capt
     assert capsys.readouterr().err == "training: 20 of 20 steps, 2.5 steps/s, loss 4.410\n"
 
 
+def test_the_last_state_is_printed_once(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with open_bar("training", 20, "steps", keep=True) as bar:
+        clock.wait(16)
+        bar.update(20)
+    assert capsys.readouterr().err == "training: 20 of 20 steps, 1.2 steps/s\n"
+
+
 def test_another_line_does_not_repeat_the_progress(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     with open_bar("training", 20, "steps") as bar:
         clock.wait(20)

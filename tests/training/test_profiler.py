@@ -14,11 +14,13 @@ from lowlevel_simclr.training import profiler
 MICROSECOND = 10**6  # in picoseconds, the unit of traces
 
 
-def plane(space: Any, name: str, events: list[tuple[str, int, int]], named_by_statistic: bool = False) -> None:
+def plane(
+    space: Any, name: str, events: list[tuple[str, int, int]], named_by_statistic: bool = False, thread: str = ""
+) -> None:
     """Return one thread with events of (name, start, length) in microseconds."""
     made = space.planes.add(name=name)
     made.stat_metadata[1].name = "tf_op"
-    line = made.lines.add()
+    line = made.lines.add(name=thread)
     for place, (label, start, length) in enumerate(events):
         event = line.events.add(metadata_id=place, offset_ps=start * MICROSECOND, duration_ps=length * MICROSECOND)
         made.event_metadata[place].name = "some_kernel" if named_by_statistic else label
@@ -50,14 +52,17 @@ def test_where_a_gpu_worked_its_kernels_count_by_their_operation(tmp_path: Path)
     ("name", "kind", "expected"),
     [
         ("while/body/views/MakeViews", "LowlevelSimclr>MakeViews", "views"),
-        ("while/body/resnet50_1/conv1/Conv2D", "_MklNativeConv2D", "f forward"),
-        ("resnet50/conv1/Conv2D", "Conv2D", "f forward"),
-        ("projection/dense1/MatMul", "MatMul", "g forward"),
+        ("while/body/resnet50_1/conv1/Conv2D", "_MklNativeConv2D", "encoder (f), forward pass"),
+        ("resnet50/conv1/Conv2D", "Conv2D", "encoder (f), forward pass"),
+        ("projection/dense1/MatMul", "MatMul", "projection head (g), forward pass"),
         ("loss/NtXent", "LowlevelSimclr>NtXent", "loss"),
-        ("gradient_tape/loss/NtXentGrad", "LowlevelSimclr>NtXentGrad", "gradient"),
-        ("gradient_tape/resnet50/conv1/Conv2DBackpropFilter", "Conv2DBackpropFilter", "gradient"),
-        ("optimizer/LarsUpdate", "LowlevelSimclr>LarsUpdate", "optimizer"),
-        ("while/body/IteratorGetNext", "IteratorGetNext", "input"),
+        ("gradient_tape/loss/NtXentGrad", "LowlevelSimclr>NtXentGrad", profiler.BACKWARD),
+        ("gradient_tape/resnet50/conv1/Conv2DBackpropFilter", "Conv2DBackpropFilter", profiler.BACKWARD),
+        ("optimizer/LarsUpdate", "LowlevelSimclr>LarsUpdate", "optimizer update"),
+        ("while/body/IteratorGetNext", "IteratorGetNext", "waiting for data"),
+        ("get_next", "IteratorGetNext", "waiting for data"),
+        ("tf_data/GatherV2", "GatherV2", "preparing data, beside the steps"),
+        ("AddN_3", "AddN", profiler.BACKWARD),
         ("while/resnet50er/x", "Mul", profiler.OTHER),
     ],
 )
@@ -77,3 +82,24 @@ def test_a_recording_finds_the_operations_of_its_block(tmp_path: Path) -> None:
     assert any("MatMul" in kind for kind in kinds) and into[0].wall > 0
     page = profiler.format_trace(into[0], 1, "f", "g")
     assert "views" in page and "MatMul" in page
+
+
+def test_calls_are_no_operations_and_threads_of_the_input_have_stages(tmp_path: Path) -> None:
+    space = xplane_pb2.XSpace()
+    plane(space, "/host:CPU", [("EagerLocalExecute: __inference_views_5", 0, 9), ("a:MatMul", 20, 3)])
+    waited = [("IteratorGetNextOp::DoCompute", 0, 10), ("Iterator::Root", 2, 7)]
+    plane(space, "/host:CPU", waited, thread="tf_data_iterator_get_next/11")
+    plane(space, "/host:CPU", [("GatherV2:GatherV2", 0, 4)], thread="tf_data_private_threadpool/12")
+    assert found(tmp_path, space) == {"a": 3.0, "get_next": 10.0, "tf_data/GatherV2": 4.0}
+
+
+@pytest.mark.parametrize(("wall", "why"), [(0.010, "several threads work at the same time"), (0.040, "is less than")])
+def test_the_page_says_why_its_times_are_not_the_time_of_a_step(wall: float, why: str) -> None:
+    operations = [
+        profiler.Operation("gradient_tape/x", "_MklNativeConv2DBackpropFilter", 0.020),
+        profiler.Operation("loss/x", "LowlevelSimclr>NtXent", 0.004),
+    ]
+    lines = profiler.format_trace(profiler.Traced(operations, wall), 2, "f", "g").splitlines()
+    assert lines[0] == f"Recorded 2 steps, {500 * wall:.1f} ms each. Recording makes a step slower."
+    assert "Their sum, 12.0 ms a step, " in lines[1] and why in lines[1]
+    assert "backward pass: Conv2DBackpropFilter" in lines[8] and "loss: NtXent" in lines[9]
