@@ -27,7 +27,10 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simc
         rows, bad = write_rows(given.run, given.images, given.out, given.output)
         for path, reason in bad:
             print(f"Skipped {show_name(path)}: {show_name(reason)}", file=sys.stderr)
-        print(f"Wrote {given.output} {rows.shape} of {len(rows)} images to {show_name(given.out)} ({len(bad)} skipped)")
+        kind = {"h": "representation (h)", "z": "projection (z)"}[given.output]
+        print(f"Wrote the {kind} of {len(rows)} images, {rows.shape[1]} numbers each, to {show_name(given.out)}.")
+        if bad:
+            print(f"{len(bad)} image{'s' * (len(bad) > 1)} could not be read, see above.")
         return 0
 
     return run_program(work, "embedding images", given.debug)

@@ -115,7 +115,7 @@ def format_table(evaluation: Mapping[str, Any]) -> str:
             ["k-NN and linear probe were skipped, because they need labels of at least two classes", *inflated]
         )
     titles = [*(f"k-NN {count}" for count in counts), "linear"]
-    lines = [" " * 18 + "".join(f"{title:>10}" for title in titles)]
+    lines = [f"{'accuracy, 0 to 1':<18}" + "".join(f"{title:>10}" for title in titles)]
     for name, what in _ROWS.items():
         neighbours = evaluation.get("knn" + name, {})
         values = [*(neighbours.get(count) for count in counts), evaluation.get("linear" + name)]
@@ -123,9 +123,19 @@ def format_table(evaluation: Mapping[str, Any]) -> str:
             cells = ("-" if value is None else f"{value:.3f}" for value in values)
             lines.append(f"{what:<18}" + "".join(f"{cell:>10}" for cell in cells))
     lines += _format_trained_with_labels(evaluation)
+    lines.append(
+        "  k-NN k: vote of the k most similar training images. linear: a linear classifier. Both take h or pixels."
+    )
     if "transform" in evaluation:
-        lines.append(f"test transform: {evaluation['transform']}")
-    return "\n".join([*lines, *inflated, *(f"{key}: {note}" for key, note in evaluation.get("notes", {}).items())])
+        lines.append(f"  images: {evaluation['transform']}")
+    notes = evaluation.get("notes", {}).items()
+    return "\n".join([*lines, *inflated, *(f"{_name_measurement(key)}: {note}" for key, note in notes)])
+
+
+def _name_measurement(key: str) -> str:
+    """Return the name of a key of evaluation.json for people, such as 'linear probe, pixels' for linear_pixels."""
+    protocol, _, kind = key.partition("_")
+    return {"knn": "k-NN", "linear": f"linear probe, {_ROWS.get(f'_{kind}' if kind else '', kind)}"}.get(protocol, key)
 
 
 def _format_trained_with_labels(evaluation: Mapping[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ from lowlevel_simclr.config.names import show_name
 from lowlevel_simclr.data import catalog
 from lowlevel_simclr.data.dataset import DataSet
 from lowlevel_simclr.evaluation import summary
+from lowlevel_simclr.evaluation.export import ENCODER_FILE
 from lowlevel_simclr.run.folder import Run
 from lowlevel_simclr.runtime import keras
 from lowlevel_simclr.training.learner import Learner
@@ -37,15 +38,19 @@ def print_start(plan: Plan, run: Run, images: DataSet, learner: Learner, first_s
     state = f"resumes at step {first_step}" if first_step else "starts at step 0"
     count = len(catalog.select_training_images(images, plan.train_on))
     f, g, model = learner.encoder, learner.projection, plan.model
-    widths, norm = "-".join(map(str, model.projection_widths)), model.projection_batch_norm
+    widths, norm = " and ".join(map(str, model.projection_widths)), model.projection_batch_norm
     norm = "" if norm == "none" else f", BatchNorm ({norm})"
     print(f"run                  {show_name(run.folder)}: {state} of {plan.steps}, {plan.batch_size} images per step")
     classes = f"{len(images.classes)} classes (labels unused)"
-    print(f"data                 {show_name(plan.dataset)}: {count} images to train on, {classes}")
+    print(f"data                 {show_name(plan.dataset)}: {count:,} images to train on, {classes}")
     print_reading(plan, images)
-    print(f"encoder (f)          {model.encoder}, {model.stem} stem, {keras.count_trainable(f):,} parameters")
-    print(f"projection head (g)  {widths}{norm}, {keras.count_trainable(g):,} parameters")
-    loss = f"{LOSS_FACTORS[plan.loss_reduction]:g} x the mean over the 2N views"
+    purpose = f"turns an image into a representation (h) of {f.output_shape[-1]} numbers"
+    print(f"encoder (f)          {model.encoder} with the {model.stem} stem, {keras.count_trainable(f):,} parameters")
+    print(f"                     {purpose}")
+    print(f"projection head (g)  layers of {widths} units{norm}, {keras.count_trainable(g):,} parameters")
+    print("                     turns h into the projection (z) that the loss compares; only training needs it")
+    factor = LOSS_FACTORS[plan.loss_reduction]
+    loss = f"{'' if factor == 1 else f'{factor:g} x '}the mean over both views of every image"
     print(f"loss                 NT-Xent, temperature (tau) {plan.temperature:g}, {loss}")
     if plan.replicas > 1 or plan.micro_batches > 1:
         shares = f"{plan.replicas} replicas on {plan.workers} workers, {plan.micro_batches} micro-batches per step"
@@ -53,15 +58,26 @@ def print_start(plan: Plan, run: Run, images: DataSet, learner: Learner, first_s
     device = tf.DeviceSpec.from_string(keras.unwrap_variable(f.weights[0]).device).device_type
     compiled = "the step" if plan.jit_compile else "the views" if plan.jit_compile_views else ""
     xla = f"XLA compiles {compiled}" if compiled else "no XLA"
-    ops = f"{plan.implementation.name} ops"
+    ops = f"{plan.implementation.name} ops"  # the word of --ops
     print(f"device               {device}, {plan.precision}, {ops}, {xla}, TensorFlow {tf.__version__}")
 
 
-def print_compiling(workers: Workers) -> None:
-    """Print that the first step takes longer than the others."""
-    if workers.chief:
-        text = "TensorFlow compiles the training step before the first one, which can take a minute ..."
-        print(f"compiling            {text}", flush=True)
+def print_before_steps(workers: Workers, with_knn: bool) -> None:
+    """Print what the numbers of the progress mean, and that the first step takes longer than the others.
+
+    Args:
+        workers: the workers of the run. Only the chief prints.
+        with_knn: whether k-NN is measured while training.
+    """
+    if not workers.chief:
+        return
+    print("progress             loss: must fall below chance, the loss of an encoder that cannot tell images apart")
+    print("                     top-1: the share of views that find the other view of their image in the batch")
+    if with_knn:
+        print(
+            "                     k-NN: how often the most similar training images tell the class of a held-out image"
+        )
+    print("compiling            before the first step, TensorFlow compiles it, which can take a minute ...", flush=True)
 
 
 def print_reading(plan: Plan, images: DataSet) -> None:
@@ -70,7 +86,8 @@ def print_reading(plan: Plan, images: DataSet) -> None:
     height, width, channels = record["shape"]
     streamed = ", decoded when a batch needs them" if catalog.is_streamed(images) else ""
     resident = ", kept on the device" if plan.data_on == "device" else ""
-    print(f"                     stored as {height}x{width} pixels with {channels} channels{streamed}{resident}")
+    colours = {1: "grey", 3: "in colour"}.get(channels, f"{channels} channels")
+    print(f"                     stored as {height}x{width} pixels, {colours}{streamed}{resident}")
     if record["skipped"]:
         count, first = len(record["skipped"]), record["skipped"][0]
         which = show_name(f"{first['path']} ({first['reason']})")
@@ -85,6 +102,7 @@ def print_reading(plan: Plan, images: DataSet) -> None:
 def print_results(plan: Plan, run: Run, evaluation: dict[str, Any]) -> None:
     """Print the table of results, and what to try next."""
     print(summary.format_table(evaluation))
-    print(f"pictures: {show_name(run.plots)}")
+    print(f"pictures          {show_name(run.plots)}: views, learning curves, a map of h, nearest neighbours")
+    print(f"trained encoder   {show_name(run.folder / ENCODER_FILE)}, which Keras loads without this package")
     text = SHAPES_NEXT if plan.dataset == "shapes" else OTHER_NEXT
     print(text.format(folder=show_name(run.folder), epochs=5 * plan.epochs))

@@ -28,7 +28,7 @@ from lowlevel_simclr.training.calendar import make_calendar
 from lowlevel_simclr.training.conclusion import conclude
 from lowlevel_simclr.training.learner import Learner, build_learner
 from lowlevel_simclr.training.loop import make_fetch, make_steps
-from lowlevel_simclr.training.messages import print_compiling, print_start
+from lowlevel_simclr.training.messages import print_before_steps, print_start
 from lowlevel_simclr.training.pictures import draw_or_name, draw_views
 from lowlevel_simclr.training.plan import Plan
 from lowlevel_simclr.training.progress import Progress
@@ -95,7 +95,7 @@ class Session:
             return
         tell_stage("compiling the first step")
         steps, batches = self._compile_steps(), self._make_batches()
-        print_compiling(workers)
+        print_before_steps(workers, calendar.knn_every > 0)
         bar = open_bar("training", calendar.last, "steps", calendar.first, keep=True)
         # The stack is entered before the background worker, so that signals are noted until its last save is done.
         with bar, contextlib.ExitStack() as stack, BackgroundWorker() as beside:

@@ -94,12 +94,20 @@ def test_the_table_shows_every_number() -> None:
         }
     )
     lines = text.splitlines()
-    assert lines[0].split() == ["k-NN", "20", "k-NN", "200", "linear"]
+    assert lines[0].split() == ["accuracy,", "0", "to", "1", "k-NN", "20", "k-NN", "200", "linear"]
     assert lines[1].split() == ["pixels", "0.489", "0.400", "-"]
     assert lines[2].split() == ["trained", "encoder", "0.936", "0.911", "0.950"]
     assert lines[3] == "fine-tuned on 1% of the labels: 0.610"
-    assert "inflates" in lines[4]
-    assert len(lines) == 5
+    assert lines[4].startswith("  k-NN k: vote of the k most similar training images.")
+    assert "inflates" in lines[5]
+    assert len(lines) == 6
+
+
+def test_a_note_names_its_measurement_in_words() -> None:
+    notes = {"knn": "few images", "linear": "a", "linear_untrained": "b", "linear_pixels": "c"}
+    lines = summary.format_table({"linear": 0.5, "notes": notes}).splitlines()
+    kinds = ["trained encoder: a", "untrained encoder: b", "pixels: c"]
+    assert lines[-4:] == ["k-NN: few images", *(f"linear probe, {kind}" for kind in kinds)]
 
 
 def test_the_table_of_nothing_says_why() -> None:

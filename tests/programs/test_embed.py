@@ -75,7 +75,7 @@ def test_h_of_files_and_folders_is_the_evaluations(
     stored = image_file.read_pixels((tmp_path / "tall.bmp").read_bytes(), image_file.Shape(12, 12, 3))
     assert_near(found["h"][:1], represent.compute_h(f, stored[None], PixelScaling(MEAN, STD)))
     assert_near(found["h"][1:], export.add_preprocessing(f, PixelScaling(MEAN, STD)).predict(pixels, verbose=0))
-    assert "h (4, 64) of 4 images" in capsys.readouterr().out
+    assert "Wrote the representation (h) of 4 images, 64 numbers each, to" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("sizes", [((12, 20), (18, 10), (14, 14)), ((12, 20), (12, 20), (12, 20))], ids=["any", "wide"])

@@ -29,7 +29,8 @@ def test_a_run_says_which_convention_and_head_it_has(capsys: pytest.CaptureFixtu
     run = types.SimpleNamespace(folder="runs/one")
     messages.print_start(plan, run, images, learner, 0, workers.Workers())
     said = capsys.readouterr().out
-    assert "2 x the mean over the 2N views" in said and "16-8, BatchNorm (google)" in said
+    assert "2 x the mean over both views of every image" in said and "16 and 8 units, BatchNorm (google)" in said
+    assert "representation (h) of 64 numbers" in said and "pixels, in colour" in said
     shapes = [weight.shape for weight in learner.projection.get_weights()]
     assert sorted(shapes) == sorted([(64, 16), *[(16,)] * 4, (16, 8), *[(8,)] * 3])  # the last has no shift
 
@@ -43,3 +44,15 @@ def test_a_skipped_file_is_named_in_one_printable_line(tmp_path: Path, capsys: p
     said = capsys.readouterr().out
     assert r"skipped 1 images, see data.json; first train/0\x1b[31m\n\xe9.png (empty file)" in said
     assert all(line.isprintable() for line in said.splitlines()) and said.count("\n") == 2
+
+
+@pytest.mark.parametrize("with_knn", [True, False])
+def test_the_numbers_of_the_progress_are_explained_before_the_first_step(
+    with_knn: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    messages.print_before_steps(workers.Workers(), with_knn)
+    said = capsys.readouterr().out
+    assert "loss: must fall below chance" in said and "top-1: " in said and ("k-NN: " in said) == with_knn
+    assert said.splitlines()[-1].startswith("compiling            before the first step")
+    messages.print_before_steps(workers.Workers(count=2, rank=1), with_knn)
+    assert capsys.readouterr().out == ""
