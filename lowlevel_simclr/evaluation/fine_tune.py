@@ -169,7 +169,7 @@ class ClassifierTrainer:
         size, held = min(self.recipe.batch_size, len(labels)), tf.constant(labels)
         loss = tf.constant(0.0)
         made = batches.make_batches(images, size, seed, 0, self.recipe.steps)
-        for epoch, index, batch in track(made, title, self.recipe.steps, "steps"):
+        for epoch, index, batch in track(made, title, self.recipe.steps, "steps", compiles=True):
             loss = self._step(views(epoch, index, batch)[:size], tf.gather(held, index))
         if not np.isfinite(loss.numpy()):
             raise Diverged(

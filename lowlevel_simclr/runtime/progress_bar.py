@@ -51,7 +51,7 @@ def open_bar(title: str, total: int | None, unit: str, done: int = 0, keep: bool
     )
 
 
-def track(items: Iterable[Item], title: str, total: int, unit: str) -> Iterator[Item]:
+def track(items: Iterable[Item], title: str, total: int, unit: str, compiles: bool = False) -> Iterator[Item]:
     """Yield the items, and show progress.
 
     Args:
@@ -59,11 +59,15 @@ def track(items: Iterable[Item], title: str, total: int, unit: str) -> Iterator[
         title: see `open_bar`.
         total: the number of items.
         unit: see `open_bar`.
+        compiles: whether the first item takes longer, because TensorFlow compiles. Its time does not count then.
     """
     with open_bar(title, total, unit) as bar:
-        for item in items:
+        for place, item in enumerate(items):
             yield item
-            bar.update(1)
+            if place == 0 and compiles:
+                start_clock_after(bar, 1)
+            else:
+                bar.update(1)
 
 
 def start_clock_after(bar: tqdm, count: int) -> None:

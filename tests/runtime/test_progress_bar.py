@@ -97,6 +97,14 @@ def test_the_clock_starts_after_the_items_that_do_not_count(clock: Clock, capsys
     assert line == "training: 31 of 101 steps, 2 steps/s, 00:35 left"
 
 
+def test_the_first_of_some_items_may_take_longer(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    for place in track(range(101), "fine-tuning", 101, "steps", compiles=True):
+        clock.wait(0.5 if place else 60)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "fine-tuning: 1 of 101 steps"
+    assert lines[1].startswith("fine-tuning: 2") and ", 2 steps/s, 00:3" in lines[1]
+
+
 def test_a_terminal_gets_a_bar_with_the_time_left(
     clock: Clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
