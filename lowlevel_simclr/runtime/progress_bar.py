@@ -94,6 +94,8 @@ def _is_notebook() -> bool:
 class ProgressLines(tqdm):
     """A bar for a standard error that is not a terminal: it prints lines, at most one every 12 seconds."""
 
+    disable: bool  # tqdm's; it has no type annotations
+
     def __init__(self, **options: Any) -> None:
         """Take the options of tqdm."""
         self._printed, self._count_printed = time.monotonic(), -1

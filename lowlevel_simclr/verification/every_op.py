@@ -39,10 +39,8 @@ def judge_every_op(
         tell: called with a progress message before the cases of each op.
     """
     findings: list[Finding] = []
+    losses, views, updates = list(list_nt_xent_cases(modes)), list(list_view_cases(modes)), list(list_lars_cases(modes))
     with _silence_retracing_warnings():
-        losses, views, updates = (
-            list(cases(modes)) for cases in (list_nt_xent_cases, list_view_cases, list_lars_cases)
-        )
         tell(f"checking the loss and its gradients, {len(losses)} cases ...")
         findings += [finding for case in losses for finding in judge_nt_xent(case, implementation)]
         tell(f"checking the views, {len(views)} cases ...")
