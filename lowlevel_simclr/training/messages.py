@@ -45,7 +45,8 @@ def print_start(plan: Plan, run: Run, images: DataSet, learner: Learner, first_s
     print(f"data                 {show_name(plan.dataset)}: {count:,} images to train on, {classes}")
     print_reading(plan, images)
     purpose = f"turns an image into a representation (h) of {f.output_shape[-1]} numbers"
-    print(f"encoder (f)          {model.encoder} with the {model.stem} stem, {keras.count_trainable(f):,} parameters")
+    stem = f"{model.stem} stem, for {'small' if model.stem == 'cifar' else 'large'} images"
+    print(f"encoder (f)          {model.encoder} ({stem}), {keras.count_trainable(f):,} parameters")
     print(f"                     {purpose}")
     print(f"projection head (g)  layers of {widths} units{norm}, {keras.count_trainable(g):,} parameters")
     print("                     turns h into the projection (z) that the loss compares; only training needs it")
@@ -58,8 +59,9 @@ def print_start(plan: Plan, run: Run, images: DataSet, learner: Learner, first_s
     device = tf.DeviceSpec.from_string(keras.unwrap_variable(f.weights[0]).device).device_type
     compiled = "the step" if plan.jit_compile else "the views" if plan.jit_compile_views else ""
     xla = f"XLA compiles {compiled}" if compiled else "no XLA"
-    ops = f"{plan.implementation.name} ops"  # the word of --ops
-    print(f"device               {device}, {plan.precision}, {ops}, {xla}, TensorFlow {tf.__version__}")
+    whose = "this package's kernels" if plan.implementation.name == "native" else "TensorFlow's"
+    ops = f"{plan.implementation.name} ops ({whose})"
+    print(f"device               {device}, {plan.precision} numbers, {ops}, {xla}, TensorFlow {tf.__version__}")
 
 
 def print_before_steps(workers: Workers, with_knn: bool) -> None:

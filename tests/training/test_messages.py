@@ -30,6 +30,7 @@ def test_a_run_says_which_convention_and_head_it_has(capsys: pytest.CaptureFixtu
     messages.print_start(plan, run, images, learner, 0, workers.Workers())
     said = capsys.readouterr().out
     assert "2 x the mean over both views of every image" in said and "16 and 8 units, BatchNorm (google)" in said
+    assert "float32 numbers, stock ops (TensorFlow's), no XLA" in said and "cifar stem, for small images" in said
     assert "representation (h) of 64 numbers" in said and "pixels, in colour" in said
     shapes = [weight.shape for weight in learner.projection.get_weights()]
     assert sorted(shapes) == sorted([(64, 16), *[(16,)] * 4, (16, 8), *[(8,)] * 3])  # the last has no shift
