@@ -30,6 +30,10 @@ HARMLESS = (
     "failed call to cuInit",  # `gpu_problem` says in one sentence why no GPU is used
     "cuda_diagnostics.cc",
     "oneDNN supports DT_HALF only on platforms with AVX-512",  # float16 still works
+    # Three lines of TensorFlow 2.15 where `check` tries the ops inside XLA. `check` prints the result of the trial.
+    "'stablehlo.custom_call' op attribute 'api_version' failed",
+    "Cannot deserialize computation",
+    "[[{{node XlaCallModule}}]]",
 )
 LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 SEEN_BY_DEFAULT = "2"  # errors only

@@ -23,6 +23,12 @@ DROPPED = [
     "E0000 00:00:1796032084.745037   17231 cuda_platform.cc:52] failed call to cuInit: INTERNAL: CUDA error",
     "E0000 00:00:1796032047.974656   16635 util.cc:131] oneDNN supports DT_HALF only on platforms with AVX-512.",
 ]
+DROPPED += [
+    "loc(\"-\":1:196): error: 'stablehlo.custom_call' op attribute 'api_version' failed to satisfy constraint",
+    "2026-11-30 10:55:18.814472: E tensorflow/compiler/tf2xla/graph_compiler.cc:153] Executor failed to create kernel. "
+    "INVALID_ARGUMENT: Cannot deserialize computation",
+    "\t [[{{node XlaCallModule}}]]",
+]
 KEPT = [
     "Traceback (most recent call last):",
     "E0000 00:00:1796032084.745037   17231 pjrt.cc:52] out of memory",
