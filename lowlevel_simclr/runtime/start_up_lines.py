@@ -29,7 +29,7 @@ HARMLESS = (
     "computation_placer already registered",
     "failed call to cuInit",  # `gpu_problem` says in one sentence why no GPU is used
     "cuda_diagnostics.cc",
-    "oneDNN supports DT_HALF only on platforms with AVX-512",  # float16 still works
+    "only on platforms with AVX-512. Falling back",  # a type that oneDNN does not have; it still works
     # Three lines of TensorFlow 2.15 where `check` tries the ops inside XLA. `check` prints the result of the trial.
     "'stablehlo.custom_call' op attribute 'api_version' failed",
     "Cannot deserialize computation",

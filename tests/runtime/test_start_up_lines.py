@@ -21,7 +21,8 @@ DROPPED = [
     "cuDNN factory: Attempting to register factory for plugin cuDNN when one has already been registered",
     "2026-11-30 09:49:04.427089: W tensorflow/compiler/tf2tensorrt/utils/py_utils.cc:38] TF-TRT Warning",
     "E0000 00:00:1796032084.745037   17231 cuda_platform.cc:52] failed call to cuInit: INTERNAL: CUDA error",
-    "E0000 00:00:1796032047.974656   16635 util.cc:131] oneDNN supports DT_HALF only on platforms with AVX-512.",
+    "E0000 00:00:1796032047.974656   16635 util.cc:131] oneDNN supports DT_HALF only on platforms with AVX-512. "
+    "Falling back to the default Eigen-based implementation if present.",
 ]
 DROPPED += [
     "loc(\"-\":1:196): error: 'stablehlo.custom_call' op attribute 'api_version' failed to satisfy constraint",
