@@ -8,7 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lowlevel_simclr.contract.constants import FULL_SCALE
-from lowlevel_simclr.contract.view_params import ViewParams
+from lowlevel_simclr.contract.view_params import FINITE_FIELDS, ViewParams
+
+WORDS = 2**32  # values of a 32-bit word
+LONGEST_SIDE = 2**15  # pixels, not included; see make_views.h
 
 
 def check_index(index: Any) -> Any:
@@ -23,6 +26,55 @@ def check_index(index: Any) -> Any:
     if len(index.shape) != 1 or not index.dtype.name.startswith(("int", "uint")):
         raise ValueError(f"index has shape {tuple(index.shape)} and type {index.dtype.name}. It must be (N,) integers.")
     return index
+
+
+def check_counter(epoch: Any, index: NDArray[Any]) -> None:
+    """Check that an epoch and the positions of images fit the words from which views are drawn.
+
+    Args:
+        epoch: whole number.
+        index: (N,) integers.
+
+    Raises:
+        ValueError: if epoch or an index is not in [0, 2^32).
+    """
+    if not 0 <= epoch < WORDS:
+        raise ValueError(f"epoch is {epoch}: give a number in [0, 2^32).")
+    wrong = (index < 0) | (index >= WORDS)
+    if np.any(wrong):
+        place = int(np.argmax(wrong))
+        raise ValueError(f"index[{place}] is {index[place]}: give places of images in [0, 2^32).")
+
+
+def check_image_sides(height: int, width: int) -> None:
+    """Check that crops can be drawn from images of this size.
+
+    Args:
+        height: height of the images, in pixels.
+        width: width of the images, in pixels.
+
+    Raises:
+        ValueError: if one is not in [1, 2^15).
+    """
+    if not (1 <= height < LONGEST_SIDE and 1 <= width < LONGEST_SIDE):
+        raise ValueError(f"The images have {height} x {width} pixels: height and width must be in [1, 2^15).")
+
+
+def check_finite(params: ViewParams) -> None:
+    """Check that no factor of a view is NaN or infinite.
+
+    Args:
+        params: parameters as arrays or eager tensors.
+
+    Raises:
+        ValueError: if one is. The message names the row.
+    """
+    for name in FINITE_FIELDS:
+        values = np.asarray(getattr(params, name))
+        wrong = ~np.isfinite(values)
+        if np.any(wrong):
+            row = int(np.argmax(wrong))
+            raise ValueError(f"Row {row} has {name} {values[row]}: it must be finite. Draw the parameters again.")
 
 
 def check_scaling(mean: Any, std: Any, channels: int) -> None:
@@ -103,8 +155,8 @@ def check_params(params: ViewParams, count: int, height: int, width: int, channe
         channels: C, number of channels.
 
     Raises:
-        ValueError: if there are not 2N rows, if a box is empty or leaves the image, or if C is not 3 and a view is grey
-            or changes saturation or hue.
+        ValueError: if there are not 2N rows, if a box is empty or leaves the image, if a factor is NaN or infinite, or
+            if C is not 3 and a view is grey or changes saturation or hue.
     """
     if len(params.box) != 2 * count:
         raise ValueError(f"params have {len(params.box)} rows for {count} images. There must be two for each image.")
@@ -116,6 +168,7 @@ def check_params(params: ViewParams, count: int, height: int, width: int, channe
             f"Row {row} has the box (y, x, height, width) = {tuple(int(n) for n in params.box[row])}. It must hold a "
             f"pixel and lie inside the image of {height} x {width} pixels."
         )
+    check_finite(params)
     coloured = (params.saturation != 1) | (params.hue != 0) | params.grey
     if channels != 3 and np.any(coloured):
         raise ValueError(

@@ -13,6 +13,9 @@ BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 # (24, 4): every order of the four, in lexicographic order.
 PERMUTATIONS = np.array(list(itertools.permutations(range(4))), np.int32)
 
+# The fields of ViewParams that hold numbers with a fraction, which must be finite.
+FINITE_FIELDS = ("brightness", "contrast", "saturation", "hue", "brightness_shift", "blur_sigma")
+
 
 class ViewParams(NamedTuple):
     """The parameters of 2N views, as arrays or tensors. Rows 0..N-1 are the first views, rows N..2N-1 the second views.

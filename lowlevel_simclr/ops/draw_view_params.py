@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from lowlevel_simclr.contract.checks import check_index, find_central_crop
+from lowlevel_simclr.contract.checks import check_image_sides, check_index, find_central_crop
 from lowlevel_simclr.contract.philox import split_seed
+from lowlevel_simclr.contract.view_checks import check_known_counter
 from lowlevel_simclr.contract.view_params import ViewParams
 from lowlevel_simclr.ops import _library, _route
 from lowlevel_simclr.ops._field_types import FIELD_TYPES
@@ -32,16 +33,17 @@ def draw_view_params(
         epoch: epoch number in [0, 2^32), a number or an integer scalar.
         index: (N,) integer positions of the images in the data set, each in [0, 2^32). N may be unknown.
         recipe: a `settings.ViewRecipe` with ranges and probabilities.
-        height: height of the images, in pixels.
-        width: width of the images, in pixels.
+        height: height of the images, in pixels, in [1, 2^15).
+        width: width of the images, in pixels, in [1, 2^15).
 
     Returns:
         ViewParams of tensors with 2N rows: all first views, then all second views.
 
     Raises:
-        ValueError: if index is not (N,) integers, or seed is out of range.
-        tf.errors.InvalidArgumentError: if epoch or an index is not in [0, 2^32). On a GPU nothing is raised, and the
-            box of such a row is all -1.
+        ValueError: if index is not (N,) integers, or if seed, height or width is out of range. Also if epoch or an
+            index is out of range and its value is known.
+        tf.errors.InvalidArgumentError: in a graph, if epoch or an index is not in [0, 2^32). On a GPU nothing is
+            raised, and the box of such a row is all -1, from which `make_views` makes NaN.
         XlaRouteError: under jit_compile or on a GPU, if XLA cannot call the kernels in this TensorFlow.
         NotImplementedError: on a GPU, if the library was built without CUDA kernels.
 
@@ -54,7 +56,10 @@ def draw_view_params(
         >>> params.box.shape, params.flip.shape
         (TensorShape([16, 4]), TensorShape([16]))
     """
-    index = tf.cast(check_index(tf.convert_to_tensor(index)), tf.int64)
+    index = check_index(tf.convert_to_tensor(index))
+    check_known_counter(epoch, index)
+    check_image_sides(height, width)
+    index = tf.cast(index, tf.int64)
     key = tf.constant(split_seed(seed).astype(np.int64))
     epoch = tf.cast(tf.convert_to_tensor(epoch), tf.int64)
     numbers = tf.constant(_pack_recipe(recipe, height, width), tf.float64)

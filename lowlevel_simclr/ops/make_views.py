@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import tensorflow as tf
 
 from lowlevel_simclr.contract.checks import check_images, complete_scaling
+from lowlevel_simclr.contract.view_checks import refuse_infinite_factors
 from lowlevel_simclr.contract.view_params import ViewParams
 from lowlevel_simclr.ops import _library, _route
 from lowlevel_simclr.ops._field_types import FIELD_TYPES
@@ -50,10 +51,11 @@ def make_views(
         (2N, S, S, C) of `dtype`. Before mean and std, the pixels of a view that clips are in [0, 1].
 
     Raises:
-        ValueError: if a shape or type is wrong.
+        ValueError: if a shape or type is wrong. Eagerly, also if a factor is NaN or infinite.
         tf.errors.InvalidArgumentError: if params do not have 2N rows, if a box is empty or leaves the image, or if C is
-            not 3 and a view is grey or changes saturation or hue. The message names the row. On a GPU nothing is
-            raised, and the pixels of such a view are NaN.
+            not 3 and a view is grey or changes saturation or hue. The message names the row. In a graph, a row with a
+            factor that is NaN or infinite has the box -1. On a GPU nothing is raised, and the pixels of such a view are
+            NaN.
         XlaRouteError: under jit_compile or on a GPU, if XLA cannot call the kernels in this TensorFlow.
         NotImplementedError: on a GPU, if the library was built without CUDA kernels.
 
@@ -68,14 +70,17 @@ def make_views(
     """
     images, dtype = _check_images(images, size), _check_type(dtype)
     params = ViewParams(*(tf.convert_to_tensor(field, kind) for field, kind in zip(params, FIELD_TYPES)))
+    in_xla = _route.takes_custom_call(images)
+    if in_xla:
+        _check_rows(images, params)
+    params = refuse_infinite_factors(params)
     if not blur:
         params = params._replace(blur_sigma=tf.zeros_like(params.blur_sigma))
     offset, scale = complete_scaling(mean, std, images.shape[-1])
     inputs = [images, *params, tf.constant(offset, tf.float32), tf.constant(1 / scale, tf.float32)]
     rows = None if images.shape[0] is None else 2 * images.shape[0]
     shape: tuple[Any, ...] = (rows, size, size, images.shape[-1])
-    if _route.takes_custom_call(images):
-        _check_rows(images, params)
+    if in_xla:
         return _make_in_xla(inputs, (shape, dtype))
     names = ("images", *ViewParams._fields, "mean", "inverse_std")
     made = _library.load_library().lowlevel_simclr_make_views(

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lowlevel_simclr.contract.checks import check_index
+from lowlevel_simclr.contract.checks import check_counter, check_image_sides, check_index
 from lowlevel_simclr.contract.philox import CROP, FACTORS, ORDER_AND_BLUR, SWITCHES, Words, draw_words, to_uniform
 from lowlevel_simclr.contract.view_params import PERMUTATIONS, ViewParams
 
@@ -33,14 +33,14 @@ def draw_view_params(seed: int, epoch: int, index: ArrayLike, recipe: Any, heigh
         epoch: epoch number in [0, 2^32).
         index: (N,) integer positions of the images in the data set, each in [0, 2^32).
         recipe: a `settings.ViewRecipe`, or any object with its attributes.
-        height: height of the images, in pixels.
-        width: width of the images, in pixels.
+        height: height of the images, in pixels, in [1, 2^15).
+        width: width of the images, in pixels, in [1, 2^15).
 
     Returns:
         ViewParams of arrays with 2N rows: all first views, then all second views.
 
     Raises:
-        ValueError: if index is not (N,) integers, or if seed, epoch or an index is out of range.
+        ValueError: if index is not (N,) integers, or if seed, epoch, an index, height or width is out of range.
 
     Examples:
         >>> import numpy as np
@@ -52,6 +52,8 @@ def draw_view_params(seed: int, epoch: int, index: ArrayLike, recipe: Any, heigh
         ((16, 4), (16,))
     """
     places = check_index(np.asarray(index))
+    check_counter(epoch, places)
+    check_image_sides(height, width)
     rows = np.concatenate([places, places])  # (2N,)
     view = np.repeat([0, 1], len(places))  # (2N,)
 

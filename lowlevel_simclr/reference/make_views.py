@@ -60,8 +60,8 @@ def make_views(
         (2N, S, S, C) of `dtype`. Before mean and std, the pixels of a view that clips are in [0, 1].
 
     Raises:
-        ValueError: if a shape or type is wrong, if a box is empty or leaves the image, or if C is not 3 and a view is
-            grey or changes saturation or hue.
+        ValueError: if a shape or type is wrong, if a box is empty or leaves the image, if a factor is NaN or infinite,
+            or if C is not 3 and a view is grey or changes saturation or hue.
 
     Examples:
         >>> import numpy as np

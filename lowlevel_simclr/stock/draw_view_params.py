@@ -11,8 +11,9 @@ import math
 import tensorflow as tf
 
 from lowlevel_simclr.config.settings import ViewRecipe
-from lowlevel_simclr.contract.checks import check_index, find_central_crop
+from lowlevel_simclr.contract.checks import check_image_sides, check_index, find_central_crop
 from lowlevel_simclr.contract.philox import CROP, FACTORS, ORDER_AND_BLUR, SWITCHES, split_seed
+from lowlevel_simclr.contract.view_checks import check_known_counter, find_sound_rows, mark_rows
 from lowlevel_simclr.contract.view_params import PERMUTATIONS, ViewParams
 from lowlevel_simclr.stock.philox import draw_words, to_uniform
 
@@ -31,14 +32,16 @@ def draw_view_params(
         epoch: epoch number in [0, 2^32), a number or an integer scalar.
         index: (N,) integer positions of the images in the data set, each in [0, 2^32). N may be unknown.
         recipe: ranges and probabilities.
-        height: height of the images, in pixels.
-        width: width of the images, in pixels.
+        height: height of the images, in pixels, in [1, 2^15).
+        width: width of the images, in pixels, in [1, 2^15).
 
     Returns:
         ViewParams of tensors with 2N rows: all first views, then all second views.
 
     Raises:
-        ValueError: if index is not (N,) integers, or seed is out of range.
+        ValueError: if index is not (N,) integers, or if seed, height or width is out of range. Also if epoch or an
+            index is out of range and its value is known. In a graph it is not known. Then nothing is raised, and the
+            box of such a row is all -1, from which `make_views` makes NaN.
 
     Examples:
         >>> import tensorflow as tf
@@ -50,13 +53,15 @@ def draw_view_params(
         (TensorShape([16, 4]), TensorShape([16]))
     """
     index = check_index(tf.convert_to_tensor(index))
+    check_known_counter(epoch, index)
+    check_image_sides(height, width)
     words = _draw_all_words(seed, epoch, index)  # 4 of (2N, 13)
     boxes = _choose_boxes([word[:, : len(CROP)] for word in words], recipe, height, width)
     switches, factors, last = ([word[:, k] for word in words] for k in range(len(CROP), len(_PURPOSES)))
     flips, jitters, greys, blurs = (to_uniform(word) for word in switches)  # (2N,) each
     sigma = _scale_to_range(recipe.blur_sigma, last[1])
     return ViewParams(
-        box=boxes,
+        box=mark_rows(boxes, find_sound_rows(epoch, index)),
         flip=flips < recipe.flip_probability,
         **_draw_factors([*factors, last[2]], jitters < recipe.jitter_probability, recipe),
         order=tf.gather(tf.constant(PERMUTATIONS), _draw_permutation(last[0])),

@@ -32,6 +32,7 @@ import tensorflow as tf
 
 from lowlevel_simclr.contract.checks import check_images, check_params, complete_scaling
 from lowlevel_simclr.contract.constants import FULL_SCALE, GREY_WEIGHTS
+from lowlevel_simclr.contract.view_checks import are_factors_finite
 from lowlevel_simclr.contract.view_params import BRIGHTNESS, CONTRAST, HUE, SATURATION, ViewParams
 
 Planes = list[tf.Tensor]  # C of (2N, S * S) float32
@@ -72,7 +73,8 @@ def make_views(
     Raises:
         ValueError: if a shape or type is wrong. Eagerly, also if `reference.make_views` would refuse the parameters. A
             graph does not know their values. There, a view is all NaN if its box is empty or leaves the image
-            (`draw_view_params` draws no such box), or if it changes colours and C is not 3.
+            (`draw_view_params` draws no such box for an index in its range), if a factor is NaN or infinite, or if it
+            changes colours and C is not 3.
 
     Examples:
         >>> import tensorflow as tf
@@ -265,7 +267,7 @@ def _is_sound(params: ViewParams, shape: tf.TensorShape) -> tf.Tensor:
     sound = (y >= 0) & (x >= 0) & (h >= 1) & (w >= 1) & (y + h <= shape[1]) & (x + w <= shape[2])
     if shape[-1] != 3:
         sound &= (params.saturation == 1) & (params.hue == 0) & ~params.grey
-    return sound
+    return sound & are_factors_finite(params)
 
 
 def _finish(planes: Planes, sound: tf.Tensor, grey: tf.Tensor, mean: Any, std: Any) -> tf.Tensor:

@@ -67,12 +67,13 @@ def test_what_is_judged_does_not_import_the_reference(room: str) -> None:
 def test_the_reference_imports_numpy_and_the_contract_alone(room: str, rooms: tuple[str, ...]) -> None:
     """The contract is held to the same rule, because the reference shares whatever the contract imports.
 
-    Only the TensorFlow implementations use `nt_xent_checks`. The reference does not import it.
+    Only the TensorFlow implementations use `nt_xent_checks` and `view_checks`. The reference does not import them.
     """
+    with_tensors = ("nt_xent_checks", "view_checks")
     for path in list_room(room):
-        if path.stem == "nt_xent_checks":
+        if path.stem in with_tensors:
             continue
-        assert "lowlevel_simclr.contract.nt_xent_checks" not in list_imports(path)
+        assert not {f"lowlevel_simclr.contract.{name}" for name in with_tensors} & set(list_imports(path))
         for name in list_imports(path):
             top, *rest = name.split(".")
             ours = top == "lowlevel_simclr" and rest and rest[0] in rooms
@@ -278,6 +279,8 @@ def check_refusals() -> None:
     for implementation in (reference, stock):
         for text, call in (
             ("index has shape", lambda each=implementation: each.draw_view_params(0, 0, np.zeros(3), RECIPE, 8, 8)),
+            ("epoch is -1", lambda each=implementation: each.draw_view_params(0, -1, np.arange(3), RECIPE, 8, 8)),
+            ("0 x 8 pixels", lambda each=implementation: each.draw_view_params(0, 0, np.arange(3), RECIPE, 0, 8)),
             ("size is 0", lambda each=implementation: each.make_views(images, params, 0)),
             ("2 rows for 2", lambda each=implementation: each.make_views(np.repeat(images, 2, axis=0), params, 8)),
             ("both or neither", lambda each=implementation: each.make_views(images, params, 8, mean=0.5)),
@@ -321,6 +324,8 @@ DEFINED: dict[str, tuple[str, Any, Callable[[], None]]] = {
     "FULL_SCALE": ("constants", {"uint8": 256.0, "uint16": 65536.0}, check_full_scale),
     "GREY_WEIGHTS": ("constants", (0.2989, 0.1140, 0.5870), check_grey),
     "check_index": ("checks", lambda index: index, check_refusals),
+    "check_counter": ("checks", lambda *given: None, check_refusals),
+    "check_image_sides": ("checks", lambda *given: None, check_refusals),
     "check_images": ("checks", lambda *given: None, check_refusals),
     "check_params": ("checks", lambda *given: None, check_refusals),
     "check_scaling": ("checks", lambda *given: None, check_refusals),

@@ -56,11 +56,12 @@ def test_parameters_know_their_shapes_in_graphs():
 @on_the_host
 def test_numbers_that_do_not_fit_their_words_are_refused(mode):
     draw = build_for_mode(lambda index, epoch: ops.draw_view_params(0, epoch, index, RECIPE, 32, 32), mode)
+    refused = ValueError if mode == "eager" else tf.errors.InvalidArgumentError
     for index, text in (([3, -1], r"index\[1\] is -1"), ([2**32, 0], r"index\[0\] is 4294967296")):
-        with pytest.raises(tf.errors.InvalidArgumentError, match=text):
+        with pytest.raises(refused, match=text):
             draw(tf.constant(index, tf.int64), tf.constant(0, tf.int64))
     for epoch in (-1, 2**32):
-        with pytest.raises(tf.errors.InvalidArgumentError, match=f"epoch is {epoch}"):
+        with pytest.raises(refused, match=f"epoch is {epoch}"):
             draw(tf.constant([0, 1], tf.int64), tf.constant(epoch, tf.int64))
     with pytest.raises(ValueError, match="seed is -1"):
         ops.draw_view_params(-1, 0, [0], RECIPE, 32, 32)

@@ -1,0 +1,69 @@
+"""Checks of the arguments of views as tensors, for both TensorFlow implementations.
+
+While a graph is built, values are unknown. Then nothing can be raised, and a row that cannot be made gets the box -1,
+from which no view is made: its pixels are NaN, or the native op refuses it when it runs on a processor.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from lowlevel_simclr.contract.checks import WORDS, check_counter, check_finite
+from lowlevel_simclr.contract.view_params import FINITE_FIELDS, ViewParams
+
+NO_BOX = -1  # every number of the box of a row that cannot be made
+
+
+def check_known_counter(epoch: Any, index: tf.Tensor) -> None:
+    """Check an epoch and the positions of images, as far as their values are known.
+
+    Args:
+        epoch: a number or an integer scalar tensor.
+        index: (N,) integers.
+
+    Raises:
+        ValueError: see `checks.check_counter`.
+    """
+    known_epoch = tf.get_static_value(epoch) if tf.is_tensor(epoch) else epoch
+    known_index = tf.get_static_value(index)
+    check_counter(
+        0 if known_epoch is None else int(known_epoch), np.empty(0, np.int64) if known_index is None else known_index
+    )
+
+
+def find_sound_rows(epoch: Any, index: tf.Tensor) -> tf.Tensor:
+    """Return for both views of each image whether epoch and index fit a word, (2N,) bool."""
+    epoch, index = (tf.cast(given, tf.int64) for given in (epoch, index))
+    sound = (epoch >= 0) & (epoch < WORDS) & (index >= 0) & (index < WORDS)  # (N,)
+    return tf.concat([sound, sound], axis=0)
+
+
+def are_factors_finite(params: ViewParams) -> tf.Tensor:
+    """Return for each row whether every factor is finite, (2N,) bool."""
+    return tf.reduce_all(tf.stack([tf.math.is_finite(getattr(params, name)) for name in FINITE_FIELDS]), axis=0)
+
+
+def refuse_infinite_factors(params: ViewParams) -> ViewParams:
+    """Check that every factor is finite. In a graph, give each row in which one is not the box -1.
+
+    Args:
+        params: parameters as tensors.
+
+    Returns:
+        The parameters, with these boxes.
+
+    Raises:
+        ValueError: eagerly, see `checks.check_finite`.
+    """
+    if tf.executing_eagerly():
+        check_finite(params)
+        return params
+    return params._replace(box=mark_rows(params.box, are_factors_finite(params)))
+
+
+def mark_rows(box: tf.Tensor, sound: tf.Tensor) -> tf.Tensor:
+    """Return boxes (2N, 4) with -1 in every row that is not sound (2N,)."""
+    return tf.where(sound[:, None], box, NO_BOX)

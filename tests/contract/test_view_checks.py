@@ -1,0 +1,128 @@
+"""Bad arguments of views end alike in all implementations: as a sentence, or as NaN where nothing can be raised."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lowlevel_simclr import ops, reference, stock
+from lowlevel_simclr.contract import view_checks
+from lowlevel_simclr.contract.view_params import FINITE_FIELDS, ViewParams
+from lowlevel_simclr.verification.mode import build_for_mode
+from tests.support.host import on_the_host
+from tests.support.op_modes import list_modes
+from tests.support.view_inputs import images_of, params_of
+from tests.support.view_recipes import RECIPE
+
+IMPLEMENTATIONS = pytest.mark.parametrize("made_by", [reference, stock, ops], ids=["reference", "stock", "native"])
+IN_TENSORFLOW = pytest.mark.parametrize("made_by", [stock, ops], ids=["stock", "native"])
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "index -1": ({"index": [3, -1]}, r"index\[1\] is -1: give places of images in \[0, 2\^32\)\."),
+    "index 2^32": ({"index": [2**32, 0]}, r"index\[0\] is 4294967296: give places"),
+    "index -2^63": ({"index": [-(2**63)]}, r"index\[0\] is -9223372036854775808: give places"),
+    "epoch -1": ({"epoch": -1}, r"epoch is -1: give a number in \[0, 2\^32\)\."),
+    "epoch 2^32": ({"epoch": 2**32}, "epoch is 4294967296: give a number"),
+    "epoch 2^64": ({"epoch": 2**64}, "epoch is 18446744073709551616: give a number"),
+    "height 0": ({"height": 0}, r"The images have 0 x 32 pixels: height and width must be in \[1, 2\^15\)\."),
+    "height -5": ({"height": -5}, "The images have -5 x 32 pixels"),
+    "width 0": ({"width": 0}, "The images have 32 x 0 pixels"),
+    "width 2^15": ({"width": 2**15}, "The images have 32 x 32768 pixels"),
+    "seed 2^64": ({"seed": 2**64}, "seed is 18446744073709551616"),
+}
+
+
+def draw(made_by: Any, **given: Any) -> ViewParams:
+    arguments = {"seed": 0, "epoch": 0, "index": [0, 1], "recipe": RECIPE, "height": 32, "width": 32, **given}
+    return made_by.draw_view_params(**{**arguments, "index": np.array(arguments["index"], np.int64)})
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize("what", BAD)
+@on_the_host
+def test_what_cannot_be_drawn_is_the_same_sentence_everywhere(made_by: Any, what: str) -> None:
+    given, sentence = BAD[what]
+    with pytest.raises(ValueError, match=sentence):
+        draw(made_by, **given)
+
+
+@IN_TENSORFLOW
+@pytest.mark.parametrize("what", BAD)
+@on_the_host
+def test_it_is_that_sentence_too_while_a_graph_is_built(made_by: Any, what: str) -> None:
+    given, sentence = BAD[what]
+    with pytest.raises(ValueError, match=sentence):
+        tf.function(lambda: draw(made_by, **given))()
+
+
+def test_the_largest_that_fit_are_drawn_alike() -> None:
+    given = {"seed": 2**64 - 1, "epoch": 2**32 - 1, "index": [2**32 - 1], "height": 1, "width": 2**15 - 1}
+    drawn = [draw(made_by, **given) for made_by in (reference, stock, ops)]
+    for other in drawn[1:]:
+        np.testing.assert_array_equal(np.asarray(other.box), drawn[0].box)
+
+
+@pytest.mark.parametrize("mode", ["graph", "xla"])
+@pytest.mark.parametrize(("epoch", "index"), [(0, [5, -1, 2**32, 6]), (-1, [5, 6]), (2**32, [5, 6])])
+def test_a_stock_graph_gives_such_a_row_no_box_and_the_view_is_nan(mode: str, epoch: int, index: list[int]) -> None:
+    def make(epoch: tf.Tensor, index: tf.Tensor, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        params = stock.draw_view_params(0, epoch, index, RECIPE, 32, 32)
+        return params.box, stock.make_views(images, params, 8)
+
+    images = images_of(len(index), 32, 32)
+    box, views = build_for_mode(make, mode)(tf.constant(epoch, tf.int64), tf.constant(index, tf.int64), images)
+    wrong = np.tile([not (0 <= place < 2**32 and 0 <= epoch < 2**32) for place in index], 2)
+    np.testing.assert_array_equal((box.numpy() == view_checks.NO_BOX).all(axis=1), wrong)
+    np.testing.assert_array_equal(np.isnan(views.numpy()).all(axis=(1, 2, 3)), wrong)
+    np.testing.assert_array_equal(np.isnan(views.numpy()).any(axis=(1, 2, 3)), wrong)
+
+
+@IN_TENSORFLOW
+@on_the_host
+def test_an_unknown_epoch_is_refused_or_gives_no_box(made_by: Any) -> None:
+    """The native op looks at it when it runs."""
+    function = tf.function(lambda epoch: draw(made_by, epoch=epoch).box)
+    if made_by is ops:
+        with pytest.raises(tf.errors.InvalidArgumentError, match=BAD["epoch -1"][1]):
+            function(tf.constant(-1))
+    else:
+        assert (function(tf.constant(-1)).numpy() == view_checks.NO_BOX).all()
+    assert (function(tf.constant(1)).numpy() >= 0).all()
+
+
+# Factors
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("factor", FINITE_FIELDS)
+def test_a_factor_that_is_not_finite_is_refused_by_row(made_by: Any, factor: str, value: float) -> None:
+    """One took a saturation of NaN for 0, and the others made NaN of it; infinite factors had three results."""
+    params = params_of(4, box=[0, 0, 8, 8])
+    getattr(params, factor)[2] = value
+    with pytest.raises(ValueError, match=f"Row 2 has {factor} {value}: it must be finite"):
+        made_by.make_views(images_of(2, 8, 8), params, 6)
+
+
+@pytest.mark.parametrize("mode", ["graph", "xla"])
+@pytest.mark.parametrize("factor", FINITE_FIELDS)
+def test_a_stock_graph_makes_such_a_view_nan(mode: str, factor: str) -> None:
+    params = params_of(4, box=[0, 0, 8, 8])
+    getattr(params, factor)[1:3] = np.nan, np.inf
+    make = build_for_mode(lambda *fields: stock.make_views(images_of(2, 8, 8), ViewParams(*fields), 6), mode)
+    made = np.isnan(make(*map(tf.constant, params)).numpy())
+    np.testing.assert_array_equal(made.all(axis=(1, 2, 3)), [False, True, True, False])
+    np.testing.assert_array_equal(made.any(axis=(1, 2, 3)), [False, True, True, False])
+
+
+@pytest.mark.parametrize("mode", list_modes()[1:])
+@pytest.mark.parametrize("factor", FINITE_FIELDS)
+@on_the_host
+def test_a_native_graph_refuses_such_a_view(mode: str, factor: str) -> None:
+    params = params_of(4, box=[0, 0, 8, 8])
+    getattr(params, factor)[2] = np.nan
+    make = build_for_mode(lambda *fields: ops.make_views(images_of(2, 8, 8), ViewParams(*fields), 6), mode)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"Row 2 has the box .* = \(-1, -1, -1, -1\)"):
+        make(*map(tf.constant, params))
