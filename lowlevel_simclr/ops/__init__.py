@@ -1,5 +1,17 @@
-"""Every op with native kernels, one module per op. Names and signatures are those of `stock`."""
+"""Every op with native kernels, one module per op. Names and signatures are those of `stock`.
 
+Importing this package registers the ops with TensorFlow, so that `tf.saved_model.load` finds those in a SavedModel:
+
+    import lowlevel_simclr.ops
+    model = tf.saved_model.load("model")
+
+Without a usable native library the import works too, because `--ops stock` does not need it. Then the first call of an
+op raises the NativeLibraryError.
+"""
+
+import contextlib
+
+from lowlevel_simclr.ops import _library
 from lowlevel_simclr.ops.draw_view_params import draw_view_params
 from lowlevel_simclr.ops.lars_update import lars_update, lars_update_all
 from lowlevel_simclr.ops.make_views import make_views
@@ -13,6 +25,9 @@ from lowlevel_simclr.ops.nt_xent import (
     nt_xent_rows_forward,
     nt_xent_rows_forward_and_top1,
 )
+
+with contextlib.suppress(_library.NativeLibraryError):
+    _library.load_library()
 
 __all__ = [
     "RowsState",

@@ -9,9 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from lowlevel_simclr import reference
 from lowlevel_simclr.ops import _library, _route
+from tests.support.other_process import output_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -88,3 +91,50 @@ def test_a_build_without_xla_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         _route.find_route_error.cache_clear()
     assert why_not is not None and "2.21" in why_not and "2.15" in why_not
+
+
+# What importing the ops does
+
+
+SAVE = """
+import tensorflow as tf
+from lowlevel_simclr import ops
+
+class Loss(tf.Module):
+    @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32)])
+    def __call__(self, z):
+        return ops.nt_xent(z, 0.5)
+
+tf.saved_model.save(Loss(), {folder!r})
+"""
+LOAD = """
+import tensorflow as tf
+{first}
+loss = tf.saved_model.load({folder!r})
+print(float(tf.reduce_sum(loss(tf.eye(4)))))
+"""
+
+
+def test_a_saved_model_with_an_op_loads_in_a_process_that_imports_the_ops(tmp_path: Path) -> None:
+    folder = str(tmp_path / "model")
+    output_of(SAVE.format(folder=folder))
+    expected = float(np.sum(reference.nt_xent(np.eye(4), 0.5)))
+    loaded = output_of(LOAD.format(folder=folder, first="import lowlevel_simclr.ops"))
+    assert float(loaded) == pytest.approx(expected, rel=1e-6)
+    with pytest.raises(AssertionError, match="Op type not registered 'LowlevelSimclr>NtXent"):
+        output_of(LOAD.format(folder=folder, first=""))
+
+
+def test_without_a_usable_library_stock_works_and_a_native_op_says_why() -> None:
+    """An unknown instruction set refuses the library as a missing file does."""
+    program = """
+import tensorflow as tf
+from lowlevel_simclr import ops, stock
+print(float(tf.reduce_sum(stock.nt_xent(tf.eye(4), 0.5))))
+try:
+    ops.nt_xent(tf.eye(4), 0.5)
+except ops._library.NativeLibraryError as error:
+    print(error)
+"""
+    value, error = output_of(program, LOWLEVEL_SIMCLR_ISA="sse2").splitlines()
+    assert float(value) > 0 and error.startswith("LOWLEVEL_SIMCLR_ISA is 'sse2'")
