@@ -39,11 +39,11 @@ def check_counter(epoch: Any, index: NDArray[Any]) -> None:
         ValueError: if epoch or an index is not in [0, 2^32).
     """
     if not 0 <= epoch < WORDS:
-        raise ValueError(f"epoch is {epoch}: give a number in [0, 2^32).")
+        raise ValueError(f"epoch is {epoch}. It must be in [0, 2^32).")
     wrong = (index < 0) | (index >= WORDS)
     if np.any(wrong):
         place = int(np.argmax(wrong))
-        raise ValueError(f"index[{place}] is {index[place]}: give places of images in [0, 2^32).")
+        raise ValueError(f"index[{place}] is {index[place]}. An index must be in [0, 2^32).")
 
 
 def check_image_sides(height: int, width: int) -> None:
@@ -57,7 +57,7 @@ def check_image_sides(height: int, width: int) -> None:
         ValueError: if one is not in [1, 2^15).
     """
     if not (1 <= height < LONGEST_SIDE and 1 <= width < LONGEST_SIDE):
-        raise ValueError(f"The images have {height} x {width} pixels: height and width must be in [1, 2^15).")
+        raise ValueError(f"The images have {height} x {width} pixels. Height and width must be in [1, 2^15).")
 
 
 def check_finite(params: ViewParams) -> None:
@@ -74,7 +74,7 @@ def check_finite(params: ViewParams) -> None:
         wrong = ~np.isfinite(values)
         if np.any(wrong):
             row = int(np.argmax(wrong))
-            raise ValueError(f"Row {row} has {name} {values[row]}: it must be finite. Draw the parameters again.")
+            raise ValueError(f"Row {row} has {name} {values[row]}. It must be finite. Draw the parameters again.")
 
 
 def check_scaling(mean: Any, std: Any, channels: int) -> None:

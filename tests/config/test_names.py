@@ -63,7 +63,7 @@ def test_what_is_printed_of_a_path_goes_through_it() -> None:
                 raw += [
                     (path.name, call.lineno, ast.unparse(field.value))
                     for field in fields
-                    if re.search(r"path|folder|plots|\bout\b", ast.unparse(field.value))
+                    if re.search(r"path|folder|plots|\.out\b", ast.unparse(field.value))
                     and not ast.unparse(field.value).startswith("show_name(")
                 ]
     assert raw == []

@@ -20,13 +20,13 @@ from tests.support.view_recipes import RECIPE
 IMPLEMENTATIONS = pytest.mark.parametrize("made_by", [reference, stock, ops], ids=["reference", "stock", "native"])
 IN_TENSORFLOW = pytest.mark.parametrize("made_by", [stock, ops], ids=["stock", "native"])
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "index -1": ({"index": [3, -1]}, r"index\[1\] is -1: give places of images in \[0, 2\^32\)\."),
-    "index 2^32": ({"index": [2**32, 0]}, r"index\[0\] is 4294967296: give places"),
-    "index -2^63": ({"index": [-(2**63)]}, r"index\[0\] is -9223372036854775808: give places"),
-    "epoch -1": ({"epoch": -1}, r"epoch is -1: give a number in \[0, 2\^32\)\."),
-    "epoch 2^32": ({"epoch": 2**32}, "epoch is 4294967296: give a number"),
-    "epoch 2^64": ({"epoch": 2**64}, "epoch is 18446744073709551616: give a number"),
-    "height 0": ({"height": 0}, r"The images have 0 x 32 pixels: height and width must be in \[1, 2\^15\)\."),
+    "index -1": ({"index": [3, -1]}, r"index\[1\] is -1\. An index must be in \[0, 2\^32\)\."),
+    "index 2^32": ({"index": [2**32, 0]}, r"index\[0\] is 4294967296\. An index must"),
+    "index -2^63": ({"index": [-(2**63)]}, r"index\[0\] is -9223372036854775808\. An index must"),
+    "epoch -1": ({"epoch": -1}, r"epoch is -1\. It must be in \[0, 2\^32\)\."),
+    "epoch 2^32": ({"epoch": 2**32}, r"epoch is 4294967296\. It must"),
+    "epoch 2^64": ({"epoch": 2**64}, r"epoch is 18446744073709551616\. It must"),
+    "height 0": ({"height": 0}, r"The images have 0 x 32 pixels\. Height and width must be in \[1, 2\^15\)\."),
     "height -5": ({"height": -5}, "The images have -5 x 32 pixels"),
     "width 0": ({"width": 0}, "The images have 32 x 0 pixels"),
     "width 2^15": ({"width": 2**15}, "The images have 32 x 32768 pixels"),
@@ -85,7 +85,7 @@ def test_an_unknown_epoch_is_refused_or_gives_no_box(made_by: Any) -> None:
     """The native op looks at it when it runs."""
     function = tf.function(lambda epoch: draw(made_by, epoch=epoch).box)
     if made_by is ops:
-        with pytest.raises(tf.errors.InvalidArgumentError, match=BAD["epoch -1"][1]):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="epoch is -1"):
             function(tf.constant(-1))
     else:
         assert (function(tf.constant(-1)).numpy() == view_checks.NO_BOX).all()
@@ -102,7 +102,7 @@ def test_a_factor_that_is_not_finite_is_refused_by_row(made_by: Any, factor: str
     """One took a saturation of NaN for 0, and the others made NaN of it; infinite factors had three results."""
     params = params_of(4, box=[0, 0, 8, 8])
     getattr(params, factor)[2] = value
-    with pytest.raises(ValueError, match=f"Row 2 has {factor} {value}: it must be finite"):
+    with pytest.raises(ValueError, match=f"Row 2 has {factor} {value}. It must be finite"):
         made_by.make_views(images_of(2, 8, 8), params, 6)
 
 
