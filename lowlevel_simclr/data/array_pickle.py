@@ -88,7 +88,7 @@ def _refuse_bomb(data: bytes, name: str) -> None:
                 raise DataError(f"{name} was not read, because it numbers an object {place}. {_SOURCE}")
             memo[place] = stack[-1]
         elif opcode.name.endswith("GET"):
-            stack.append(memo[int(argument)])
+            stack.append(memo[int(argument or 0)])
         elif opcode.name == "MARK":
             stack.append(None)
         else:

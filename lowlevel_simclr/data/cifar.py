@@ -11,9 +11,9 @@ import hashlib
 import os
 import tarfile
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -256,7 +256,7 @@ def _read_batch(path: Path, labels_key: str, classes: int) -> Split:
     return Split(np.ascontiguousarray(pixels), np.asarray(labels, np.int64))
 
 
-def _are_whole_numbers(labels: Any) -> bool:
+def _are_whole_numbers(labels: Any) -> TypeGuard[Sequence[int]]:
     """Return whether the labels are a list of int, or an array (n,) of an integer type."""
     if isinstance(labels, np.ndarray):
         return labels.ndim == 1 and labels.dtype.kind in "iu"
