@@ -84,8 +84,8 @@ def _check_labels(given: Any, count: int) -> np.ndarray:
         )
     if flat.max() >= MOST_CLASSES:
         raise DataError(
-            f"the labels contain {flat.max()}: labels must be less than {MOST_CLASSES} (MOST_CLASSES), so number the "
-            "classes from 0"
+            f"the labels contain {flat.max()}. Labels must be less than {MOST_CLASSES} (MOST_CLASSES). Number the "
+            "classes from 0."
         )
     return flat.astype(np.int64)
 
