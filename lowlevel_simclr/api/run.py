@@ -93,18 +93,26 @@ class Run:
         """The trained encoder with its preprocessing: images (n, H, W, C) of any size to h (n, d) float32.
 
         Raises:
-            RunError: the folder holds no run, or training has not finished.
+            RunError: the folder holds no run, training has not finished, or the file of the encoder is damaged.
         """
         import tensorflow as tf
 
         from lowlevel_simclr.evaluation.export import ENCODER_FILE
+        from lowlevel_simclr.model.pretrained import refuse_large_weights
         from lowlevel_simclr.run.atomic import RunError
 
         read_run_config(self.folder)  # refuses a folder that holds no run
         path = self.folder / ENCODER_FILE
         if not path.is_file():
             raise RunError(f"{self.folder} has no {ENCODER_FILE}: training writes it at its end, so let it finish")
-        return tf.keras.models.load_model(path, compile=False)
+        try:
+            refuse_large_weights(path)
+            return tf.keras.models.load_model(path, compile=False)
+        except Exception as error:  # Keras does not document what a damaged file raises
+            reason = " ".join(str(error).split())[:300]
+            raise RunError(
+                f"{path} cannot be loaded ({reason}). Remove it, and run the training command again."
+            ) from error
 
     @functools.cached_property
     def projection_head(self) -> tf.keras.Model:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import zipfile
+import zlib
 from pathlib import Path
 from typing import BinaryIO
 
@@ -86,7 +87,7 @@ def load_file(model: tf.keras.Model, path: str) -> None:
         ModelError: if the file cannot be read, is damaged, belongs to another model, contains NaN, or takes more than
             LARGEST_WEIGHTS.
     """
-    _refuse_large(Path(path))
+    refuse_large_weights(Path(path))
     twin = build_in_stock_layers(model)
     try:
         twin.load_weights(path)
@@ -102,11 +103,17 @@ def load_file(model: tf.keras.Model, path: str) -> None:
         raise ModelError(f"The weights in '{show_name(path)}' contain NaN or infinite values. Use other --weights.")
 
 
-def _refuse_large(path: Path) -> None:
+def refuse_large_weights(path: Path) -> None:
     """Check the sizes that a file of weights states, before Keras makes arrays of these sizes.
 
     A compressed data set of HDF5, or one that was never written, takes a few bytes in the file and any size in memory.
     A file that is missing or damaged is left to Keras, which says more about it.
+
+    Args:
+        path: a file of weights (.h5), or of a model (.keras).
+
+    Raises:
+        ModelError: if it is not a regular file, or takes more than LARGEST_WEIGHTS.
     """
     if not path.exists():
         return
@@ -119,7 +126,7 @@ def _refuse_large(path: Path) -> None:
         raise ModelError(
             f"The weights in '{show_name(path)}' cannot be read: {error.strerror}. Use another file."
         ) from error
-    except (zipfile.BadZipFile, KeyError, RuntimeError):  # the file is damaged
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, RuntimeError):  # the file is damaged
         return
     if size > LARGEST_WEIGHTS:
         raise ModelError(

@@ -14,7 +14,7 @@ import tensorflow as tf
 from tensorflow.python.framework import config as framework_config
 
 import lowlevel_simclr as ls
-from lowlevel_simclr.model import encoder
+from lowlevel_simclr.model import encoder, pretrained
 from lowlevel_simclr.training import session
 from lowlevel_simclr.training.session import Session
 from tests.support.other_process import output_of
@@ -140,6 +140,21 @@ def test_images_that_cannot_be_used_are_refused(dataset: Any, sentence: str) -> 
     with pytest.raises(ls.DataError, match=sentence):
         ls.train(dataset, "run", **SMALL)
     assert not Path("run").exists()
+
+
+def test_an_encoder_that_cannot_be_loaded_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    ls.train(IMAGES, "run", **SMALL)
+    monkeypatch.setattr(pretrained, "LARGEST_WEIGHTS", 1000)
+    with pytest.raises(ls.RunError, match="encoder.keras cannot be loaded .The weights in .* more than"):
+        ls.load_encoder("run")
+    path = Path("run/encoder.keras")
+    for content in (b"", b"PK\3\4 cut off", path.read_bytes()[:-100]):
+        path.write_bytes(content)
+        with pytest.raises(
+            ls.RunError, match="encoder.keras cannot be loaded .*. Remove it, and run the training"
+        ) as told:
+            ls.load_encoder("run")
+        assert "\n" not in str(told.value)
 
 
 def test_a_tf_data_set_that_cannot_be_kept_is_refused() -> None:
