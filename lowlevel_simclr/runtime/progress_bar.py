@@ -6,6 +6,7 @@ most every 12 seconds. Work that is shorter than that prints nothing.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -37,7 +38,7 @@ def open_bar(title: str, total: int | None, unit: str, done: int = 0, keep: bool
         >>> bar.n
         2
     """
-    kind = auto.tqdm if _is_notebook() or (sys.stderr and sys.stderr.isatty()) else ProgressLines
+    kind = auto.tqdm if _is_notebook() or _is_terminal() else ProgressLines
     return kind(
         desc=title,
         total=total,
@@ -89,6 +90,16 @@ def start_clock_after(bar: tqdm, count: int) -> None:
 def _is_notebook() -> bool:
     """Return whether tqdm shows its bars as widgets of a notebook."""
     return any(kind.__module__ == "tqdm.notebook" for kind in auto.tqdm.__mro__)
+
+
+def _is_terminal() -> bool:
+    """Return whether standard error is a terminal with room for a bar. Some containers have one with no columns."""
+    if not (sys.stderr and sys.stderr.isatty()):
+        return False
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    except OSError:  # it does not tell its size
+        return True
 
 
 class ProgressLines(tqdm):

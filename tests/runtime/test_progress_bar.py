@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 
@@ -123,3 +124,12 @@ def test_a_terminal_gets_a_bar_with_the_time_left(
 def test_a_number_has_as_many_digits_as_it_needs() -> None:
     shown = [progress_bar._format_number(number) for number in (0.123, 2.0, 2.51, 12.7, 12345.6)]
     assert shown == ["0.12", "2", "2.5", "13", "12,346"]
+
+
+def test_a_terminal_without_columns_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys.stderr, "fileno", lambda: 2, raising=False)
+    for columns, lines in ((0, True), (80, False)):
+        monkeypatch.setattr(os, "get_terminal_size", lambda fd, columns=columns: os.terminal_size((columns, columns)))
+        with open_bar("reading images", 100, "images") as bar:
+            assert isinstance(bar, ProgressLines) == lines
