@@ -18,6 +18,7 @@ IN_A_PROGRAM = re.compile(r"(?:\b(?:from|import)\s+|-m\s+)[\w.]*\btest_\w+|\btes
 # Files that test something other than one module, or whose name a file of another room already has.
 OTHERS = {
     "contract/test_independence.py",
+    "run/test_wrong_files.py",  # tests every file of a run folder
     "ops/test_library.py",  # tests ops/_library.py
     "runtime/test_onednn.py",  # tests the package's own __init__.py
 }

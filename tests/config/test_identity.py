@@ -14,7 +14,7 @@ from tests.support.every_setting import OTHER, SETTINGS
 NOT_IDENTITY = {"data_dir", "memory_limit", "data_on", "steps_per_call", "checkpoint_every", "keep_checkpoints"}
 
 
-NOT_IDENTITY |= {"knn_every"}
+NOT_IDENTITY |= {"knn_every", "worker_timeout"}
 
 
 # config -> text -> config

@@ -28,4 +28,5 @@ OTHER = {
     "epochs": 1000, "steps": 7, "seed": 2**64 - 1, "precision": "bfloat16", "xla": "on", "ops": "stock",
     "deterministic": False, "steps_per_call": 1, "checkpoint_every": 5, "keep_checkpoints": 1,
     "knn_every": 0,
+    "worker_timeout": 5.0,
 }  # fmt: skip
