@@ -15,6 +15,7 @@ from tensorflow.python.framework import config as framework_config
 
 import lowlevel_simclr as ls
 from lowlevel_simclr.model import encoder, pretrained
+from lowlevel_simclr.runtime import progress_bar, signals
 from lowlevel_simclr.training import session
 from lowlevel_simclr.training.session import Session
 from tests.support.other_process import output_of
@@ -251,9 +252,11 @@ def test_the_process_is_left_as_it_was(policy: str, monkeypatch: pytest.MonkeyPa
     before = {number: signal.signal(number, handler) for number, handler in mine.items()}
     seen: list[Any] = []
 
-    def look(run: Session, asked: Any) -> None:
+    def look(run: Session) -> None:
         policy_inside = tf.keras.mixed_precision.global_policy().name
-        seen.append((framework_config.is_op_determinism_enabled(), policy_inside, signal.getsignal(signal.SIGINT)))
+        with signals.note_stop_requests():
+            handler = signal.getsignal(signal.SIGINT)
+        seen.append((framework_config.is_op_determinism_enabled(), policy_inside, handler))
 
     monkeypatch.setattr(Session, "finish", look)
     tf.keras.mixed_precision.set_global_policy(policy)
@@ -271,10 +274,12 @@ def test_the_process_is_left_as_it_was(policy: str, monkeypatch: pytest.MonkeyPa
             signal.signal(number, handler)
 
 
-def test_a_notebook_gets_its_own_bar() -> None:
-    from tqdm import auto
-
-    assert session.tqdm is auto.tqdm  # a widget in a notebook, text everywhere else
+@pytest.mark.parametrize("notebook", [True, False])
+def test_a_notebook_gets_its_own_bar(monkeypatch: pytest.MonkeyPatch, notebook: bool) -> None:
+    """A widget in a notebook; lines where the output is neither a notebook nor a terminal."""
+    monkeypatch.setattr(progress_bar, "_is_notebook", lambda: notebook)
+    with progress_bar.open_bar("training", 3, "steps") as bar:
+        assert isinstance(bar, progress_bar.ProgressLines) != notebook
 
 
 def test_determinism_of_the_caller_stays(monkeypatch: pytest.MonkeyPatch) -> None:
