@@ -4,7 +4,7 @@ CXX ?= g++
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: train test slow lint bench check docs docs-serve sanitize fuzz test-kernels-gpu clean
+.PHONY: train test slow lint bench check docs docs-serve faults sanitize fuzz test-kernels-gpu clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make lint    ruff, mypy, clang-format, and phrases that need a second reading"
 	@echo "make docs    the site, in build/docs; make docs-serve shows it at http://localhost:8000"
 	@echo "make test-kernels-gpu   every CUDA kernel on a GPU, and under compute-sanitizer (nvcc, NumPy, PyTorch or CuPy)"
+	@echo "make faults  kills, full disks, corrupted runs and damaged inputs, for hours; every wrong outcome is printed"
 	@echo "make sanitize, make fuzz   the kernels under sanitizers; random shapes and values for ten minutes"
 
 # The stamp comes last, so that an installation that was cut off is made again.
@@ -95,3 +96,6 @@ test-kernels-gpu:
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info lowlevel_simclr/_native.so
+
+faults: $(VENV)
+	$(BIN)/python -m tests.faults.campaign --out build/faults.json
