@@ -28,6 +28,8 @@ def start(body: str) -> subprocess.Popen[str]:
         import ctypes, signal, sys, threading, time
         from lowlevel_simclr.runtime.signals import *
         from lowlevel_simclr.runtime import signals
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         def begin():
             print("begun", flush=True)
         try:
@@ -150,6 +152,8 @@ def test_after_the_block_python_handles_signals_again() -> None:
     text = """
         import signal
         from lowlevel_simclr.runtime import signals
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         before = [signal.getsignal(number) for number in signals.WATCHED]
         with signals.end_on_signals():
             with signals.note_stop_requests() as asked:
