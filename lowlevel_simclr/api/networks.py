@@ -91,11 +91,11 @@ def write_rows(
     from lowlevel_simclr.evaluation.embed_files import embed_files, find_images, read_stored_shape, write_embeddings
 
     read_run_config(folder)  # refuses a folder that holds no run before it looks for images
-    files, shape = find_images(images), read_stored_shape(folder)
+    (files, left_out), shape = find_images(images), read_stored_shape(folder)
     embedder = make_run_embedder(folder, shape.channels, output)
     rows, paths, bad = embed_files(files, embedder, shape, f"reading images and computing {output}")
     write_embeddings(out, rows, paths, output)
-    return rows, bad
+    return rows, [*left_out, *bad]
 
 
 def make_run_embedder(folder: Path, channels: int, output: str) -> Callable[[np.ndarray], np.ndarray]:
@@ -140,10 +140,12 @@ def _embed_array(folder: Path, images: Any, output: str) -> np.ndarray:
 
 def _embed_files(folder: Path, paths: list[Path], output: str) -> np.ndarray:
     """Return one row for each file. A file that cannot be read is an error, because rows stand for their images."""
+    from lowlevel_simclr.data import image_walk
     from lowlevel_simclr.evaluation.embed_files import EmbedError, embed_files, find_images, read_stored_shape
 
-    files, shape = find_images(paths), read_stored_shape(folder)
+    (files, left_out), shape = find_images(paths), read_stored_shape(folder)
     rows, _, bad = embed_files(files, make_run_embedder(folder, shape.channels, output), shape)
+    bad = [*(each for each in left_out if each[1] != image_walk.RUN), *bad]
     if bad:
         raise EmbedError(f"{len(bad)} of {len(files)} images cannot be read, the first is {bad[0][0]}: {bad[0][1]}")
     return rows

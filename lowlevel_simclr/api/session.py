@@ -134,7 +134,7 @@ def _read_images(
         return given
     before = read_data(options.out) if writes and not options.fresh else None
     tell_stage("reading the images")
-    return load_images(config, before, at_least=config.train.batch_size)
+    return load_images(config, before, at_least=config.train.batch_size, own=options.out)
 
 
 def _agree(config: Config, team: Team, images: DataSet) -> None:

@@ -68,7 +68,7 @@ def print_evaluation(folder: Path, settings: EvaluationSettings, data_dir: str |
 
 def _make_subject(folder: Path, config: Config, given: DataSet | None) -> Subject:
     """Return the encoder of the newest checkpoint of a run, and the images of the run."""
-    images = given or load_images(config, read_data(folder))
+    images = given or load_images(config, read_data(folder), own=folder)
     model = config.model
 
     def build(weights: str) -> tf.keras.Model:

@@ -9,7 +9,7 @@ from __future__ import annotations
 DATASETS = ("shapes", "cifar10", "cifar100")
 DATASET_FORMS = ("folder:", "npz:")  # a path follows
 IN_MEMORY = "memory:"  # the fingerprint of images that a Python program gave follows
-SPLITS = ("train", "test")  # splits of a data set, and their folders in an image folder
+SPLITS = ("auto", "named", "none")  # which folders of an image folder are its splits
 TRAIN_ON = ("train", "all")
 DATA_ON = ("auto", "host", "device")
 

@@ -74,6 +74,12 @@ class DataConfig:
         identity=False,
         metavar="DIR",
     )
+    splits: str = _define_option(
+        "auto",
+        "which folders of a folder of images are its splits: auto: decided from all folders; named: those named train, "
+        "test or val; none: none, they are classes",
+        choices=choices.SPLITS,
+    )
     stored_side: int | None = _define_option(
         None,
         "scale larger images of a folder down to this shorter side, in pixels; none: what the smallest crop needs, "

@@ -24,6 +24,8 @@ def load_dataset(
     memory_limit: float = 4.0,
     at_least: int = 1,
     before: Mapping[str, Any] | None = None,
+    splits: str = "auto",
+    own: Path | None = None,
 ) -> DataSet:
     """Load the data set with the given name.
 
@@ -37,6 +39,8 @@ def load_dataset(
         memory_limit: GiB. Only for a folder, see `image_folder.load`.
         at_least: number of training images. Only for a folder, see `image_folder.load`.
         before: data.json of an earlier session. Only for a folder, see `image_folder.load`.
+        splits: which folders are splits. Only for a folder, see `image_folder.load`.
+        own: the run folder. Only for a folder, see `image_folder.load`.
 
     Raises:
         DataError: if no data set has that name, or if its files are missing, damaged or of another kind.
@@ -55,7 +59,7 @@ def load_dataset(
 
     def load_folder() -> DataSet:
         limits: dict[str, Any] = {"largest_side": largest_side, "memory_limit": memory_limit, "at_least": at_least}
-        return image_folder.load(dataset, path, seed, before=before, **limits)
+        return image_folder.load(dataset, path, seed, before=before, splits=splits, own=own, **limits)
 
     loaders: dict[str, Callable[[], DataSet]] = {
         "shapes": lambda: _load_shapes(seed),

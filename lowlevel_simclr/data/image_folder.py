@@ -1,8 +1,8 @@
 """A folder of images as a data set: in memory, or streamed from its files if it is large.
 
-The folders `train/` and `test/` at the top are the splits. Without `test/`, the seed holds out a tenth of the images.
-The label of an image is the name of the folder that it lies in. An image at the top of a split has no label. Hidden
-files and folders are ignored. Files without the ending of an image are only counted.
+`image_walk.py` finds the files, and `folder_layout.py` says which folders are splits. Without a folder to hold out, the
+seed holds out a tenth of the images. The label of an image is the name of the folder that it lies in. An image at the
+top of a split has no label. Files without the ending of an image are only counted.
 
 All images are stored in one shape (`choose_common_shape`), so that a batch is one array. `image_file.py` says how a
 file becomes pixels. Every file is decoded once before the first step. Only a streamed folder that is unchanged since an
@@ -15,6 +15,7 @@ from __future__ import annotations
 import collections
 import hashlib
 import os
+import stat
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,13 +24,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lowlevel_simclr.config.choices import SPLITS
 from lowlevel_simclr.data import image_file
 from lowlevel_simclr.data.dataset import UNLABELLED, DataError, DataSet, Split, choose_held_out
+from lowlevel_simclr.data.folder_layout import find_layout
 from lowlevel_simclr.data.image_file import SMALLEST, Shape, UnreadableError
+from lowlevel_simclr.data.image_walk import ENDINGS, RUN, FoundFiles, find_image_files
 from lowlevel_simclr.runtime.progress_bar import track
 
-ENDINGS = frozenset(".jpg .jpeg .jpe .jfif .png .webp .bmp".split())
 _AT_ONCE = 1024  # files given to the threads at a time
 
 
@@ -46,6 +47,8 @@ class Listing(NamedTuple):
     classes: tuple[str, ...]
     stamp: str  # SHA-256 over paths, sizes and modification times
     counts: dict[str, int]  # files that are not used: not_images, outside_splits
+    left_out: dict[str, str]  # the reason by path, of what the splits could not take: see `image_walk`
+    folders: Mapping[str, list[str]]  # the folders that are splits, see `folder_layout.Layout`
 
 
 class FoundImages(NamedTuple):
@@ -64,6 +67,8 @@ def load(
     memory_limit: float = 4.0,
     at_least: int = 1,
     before: Mapping[str, Any] | None = None,
+    splits: str = "auto",
+    own: Path | None = None,
 ) -> DataSet:
     """Load the data set in a folder.
 
@@ -76,12 +81,14 @@ def load(
         at_least: number of training images that are needed. If there are fewer, no file is opened.
         before: data.json of an earlier session of the run. If no file has changed since, its entries are reused. If
             files have changed, the folder is read again and must still hold the same images.
+        splits: which folders are splits, see `folder_layout.find_layout`.
+        own: the folder of the run, whose pictures are not data.
 
     Raises:
         DataError: if there is no folder, it has no images, none can be read, there are too few, or they differ from
             `before`.
     """
-    listing = list_images(root, seed)
+    listing = list_images(root, seed, splits, own)
     _refuse_few(listing, at_least)
     same = {"listing": listing.stamp, "largest_side": largest_side}.items() <= (before or {}).items()
     with warnings.catch_warnings():
@@ -102,67 +109,80 @@ def load(
 # Listing the folder
 
 
-def list_images(root: Path, seed: int) -> Listing:
-    """List the image files of a folder by their endings, in splits and classes. No file is opened.
+def list_images(root: Path, seed: int, splits: str = "auto", own: Path | None = None) -> Listing:
+    """List the image files of a folder by their endings, in splits and classes. No image is opened.
+
+    Args:
+        root: the folder.
+        seed: seed that chooses the held-out images if no folder holds them.
+        splits: see `folder_layout.find_layout`.
+        own: the run folder, which is left out.
 
     Raises:
-        DataError: if there is no such folder, no image in it, or no image to train on.
+        DataError: if there is no such folder, no image in it, no image to train on, or if its layout has two readings.
     """
-    if not root.is_dir():
-        what = f"{root} is a file" if root.exists() else f"The folder {root} does not exist"
-        raise DataError(f"{what}. Use --dataset folder:PATH with the path of a folder of images.")
-    every = sorted(_walk(root))
-    paths = [path for path in every if os.path.splitext(path)[1].lower() in ENDINGS]
-    if not paths:
-        raise DataError(
-            f"{root} contains no images ({len(every)} other files{', such as ' + every[0] if every else ''}). "
-            f"Give a folder with {', '.join(sorted(ENDINGS))} files."
-        )
-    train, test, outside = _find_splits(root, paths, seed)
-    names = [_find_class(path) for path in (*train, *test)]
+    _refuse_no_folder(root)
+    found = find_image_files(root, own)
+    if not found.images:
+        raise DataError(_explain_no_images(root, found))
+    layout = find_layout(str(root), found.images, splits)
+    train, test = layout.train, layout.test
+    if not test:
+        away = choose_held_out(len(train), seed)
+        test = tuple(path for path, out in zip(train, away) if out)
+        train = tuple(path for path, out in zip(train, away) if not out)
+    names = [layout.classes[path] for path in (*train, *test)]
     classes = tuple(sorted({name for name in names if name}))
     numbers = {name: number for number, name in enumerate(classes)}
     labels = np.array([numbers.get(name, UNLABELLED) for name in names], np.int64)
-    counts = {"not_images": len(every) - len(paths), "outside_splits": outside}
-    return Listing(root, (*train, *test), len(train), labels, classes, _read_stamp(root, (*train, *test)), counts)
+    return Listing(
+        root=root,
+        paths=(*train, *test),
+        train=len(train),
+        labels=labels,
+        classes=classes,
+        stamp=_read_stamp(root, (*train, *test)),
+        counts={
+            "not_images": len(found.others),
+            "outside_splits": len(found.images) - len(train) - len(test),
+        },
+        left_out=found.left_out,
+        folders=layout.folders,
+    )
 
 
-def _walk(root: Path) -> Iterator[str]:
-    """Yield the path of every file that is not hidden, relative to the root. A linked folder is entered once."""
-    seen = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:  # a link to a folder that was visited before
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        inside = os.path.relpath(folder, root).replace(os.sep, "/")
-        yield from (name if inside == "." else f"{inside}/{name}" for name in files if not name.startswith("."))
+def _refuse_no_folder(root: Path) -> None:
+    """Check that the data set is a folder.
+
+    Raises:
+        DataError: if it is not.
+    """
+    what = f"The folder {root} does not exist"
+    try:
+        if stat.S_ISDIR(os.stat(root).st_mode):
+            return
+        what = f"{root} is a file"
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise DataError(f"The folder {root} cannot be read: {error.strerror}. Change its permissions.") from None
+    raise DataError(f"{what}. Use --dataset folder:PATH with the path of a folder of images.")
 
 
-def _find_splits(root: Path, paths: Sequence[str], seed: int) -> tuple[list[str], list[str], int]:
-    """Return the paths to train on, the paths to hold out, and the number of images in neither."""
-    test = [path for path in paths if path.startswith("test/")]
-    train = [path for path in paths if path.startswith("train/")]
-    rest = len(paths) - len(train) - len(test)
-    if not train:
-        train, rest = [path for path in paths if not path.startswith("test/")], 0
-    if not train:
-        raise DataError(f"{root} has images only in test/. Put the images to train on in train/.")
-    if not test:
-        away = choose_held_out(len(train), seed)
-        test = [path for path, out in zip(train, away) if out]
-        train = [path for path, out in zip(train, away) if not out]
-    return train, test, rest
-
-
-def _find_class(path: str) -> str:
-    """Return the name of the folder that a file lies in, or an empty string at the top of a split."""
-    folders = path.split("/")[:-1]
-    if folders and folders[0] in SPLITS:
-        folders = folders[1:]
-    return folders[-1] if folders else ""
+def _explain_no_images(root: Path, found: FoundFiles) -> str:
+    """Return the message for a folder without an image, with what was left out."""
+    endings = ", ".join(sorted(ENDINGS))
+    why = found.left_out.get("./")
+    if why == RUN:
+        return f"{root} is a run folder, and the pictures of a run are not data. Give the folder of your images."
+    if why:
+        return f"The folder {root} {why}. Change its permissions."
+    if found.left_out:
+        path, reason = next(iter(found.left_out.items()))
+        which = f"{len(found.left_out)} left out, the first is {path}: {reason}"
+        return f"{root} contains no images that can be read ({which}). Give a folder with {endings} files."
+    such = f", such as {found.others[0]}" if found.others else ""
+    return f"{root} contains no images ({len(found.others)} other files{such}). Give a folder with {endings} files."
 
 
 def _read_stamp(root: Path, paths: Iterable[str]) -> str:
@@ -297,14 +317,19 @@ def _close_gaps(held: np.ndarray, rows: Sequence[int]) -> np.ndarray:
 def _make_record(listing: Listing, found: FoundImages, shape: Shape, largest_side: int) -> dict[str, Any]:
     """Return the content of data.json.
 
-    People read `counts`, `classes` and `skipped`. The other entries recognise the folder when a run is resumed.
+    People read `counts`, `classes` and what was left out. The other entries recognise the folder when a run is resumed.
     """
-    train = sum(row < listing.train for row in _list_readable(listing, found))
-    counts = {"train": train, "test": len(_list_readable(listing, found)) - train, "skipped": len(found.reasons)}
+    readable = _list_readable(listing, found)
+    train = sum(row < listing.train for row in readable)
+    counts = {"train": train, "test": len(readable) - train, "skipped": len(found.reasons)}
+    unlabelled = [listing.paths[row] for row in readable if listing.labels[row] == UNLABELLED]
     return {
         "counts": {**counts, **listing.counts},
         "classes": list(listing.classes),
+        "splits": dict(listing.folders),
         "skipped": [{"path": listing.paths[row], "reason": reason} for row, reason in found.reasons.items()],
+        "left_out": [{"path": path, "reason": reason} for path, reason in listing.left_out.items()],
+        "unlabelled": unlabelled if listing.classes else [],
         "shape": list(shape),
         "largest_side": largest_side,
         "listing": listing.stamp,
@@ -319,13 +344,28 @@ def _read_recorded(listing: Listing, before: Mapping[str, Any]) -> FoundImages:
 
 
 def _refuse_change(root: Path, before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> None:
-    """Check that a resumed run has the images that it began with."""
-    if before and any(before.get(key) != now[key] for key in ("content", "shape", "skipped", "classes")):
-        old, new = ((one["counts"]["train"], one["counts"]["test"]) for one in (before, now))
-        raise DataError(
-            f"The images in {root} have changed since this run began (training and test images: {old[0]} + {old[1]} "
-            f"then, {new[0]} + {new[1]} now). Restore the old files, or start a new run with --fresh."
-        )
+    """Check that a resumed run has the images that it began with.
+
+    The reasons why files are skipped come from Pillow, and another version has other words. So only paths are compared.
+    """
+    if not before or all(_take_compared(before, key) == _take_compared(now, key) for key in _COMPARED):
+        return
+    old, new = ((one["counts"]["train"], one["counts"]["test"]) for one in (before, now))
+    left_out = [each for each in now["left_out"] if each["path"].endswith("/") and each["reason"] != RUN]
+    blocked = [f"{each['path']} {each['reason']}" for each in left_out]
+    why = f"; {blocked[0]}" if blocked else ""
+    raise DataError(
+        f"The images in {root} have changed since this run began (training and test images: {old[0]} + {old[1]} "
+        f"then, {new[0]} + {new[1]} now{why}). Restore the old files, or start a new run with --fresh."
+    )
+
+
+_COMPARED = ("content", "shape", "skipped", "classes")
+
+
+def _take_compared(record: Mapping[str, Any], key: str) -> Any:
+    """Return what a resumed run must have in common with its first session."""
+    return [entry["path"] for entry in record["skipped"]] if key == "skipped" else record.get(key)
 
 
 def _make_dataset(name: str, listing: Listing, found: FoundImages, images: Any, record: Mapping[str, Any]) -> DataSet:

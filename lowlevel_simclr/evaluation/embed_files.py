@@ -10,6 +10,8 @@ order of their names. The file holds no pickles.
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ import tensorflow as tf
 
 from lowlevel_simclr.config.names import OneLineError
 from lowlevel_simclr.config.settings import ModelConfig
-from lowlevel_simclr.data import image_file, image_folder
+from lowlevel_simclr.data import image_file, image_walk
 from lowlevel_simclr.data.transform import PixelScaling, find_transform
 from lowlevel_simclr.evaluation import export
 from lowlevel_simclr.model import encoder, projection
@@ -27,7 +29,7 @@ from lowlevel_simclr.run import atomic, results
 from lowlevel_simclr.runtime import precision
 from lowlevel_simclr.runtime.progress_bar import track
 
-ENDINGS = image_folder.ENDINGS  # file endings of the images in a folder
+ENDINGS = image_walk.ENDINGS  # file endings of the images in a folder
 BATCH_SIZE = 256
 READ_CHANNELS = (1, 3)  # grey, or red, green and blue
 
@@ -36,26 +38,49 @@ class EmbedError(OneLineError, RuntimeError):
     """Images that cannot be embedded. The message says why and what to do."""
 
 
-def find_images(given: Sequence[Path]) -> list[Path]:
-    """Return the given files, and the images in the given folders in order of their names.
+def find_images(given: Sequence[Path]) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """Return the given files and the images in the given folders, as training would find them.
 
     Args:
         given: paths of files or folders.
+
+    Returns:
+        The files in the order given, those of a folder in order of their names. Then what a folder holds that cannot be
+        read, with the reason: folders that cannot be listed, run folders, and other kinds of images.
 
     Raises:
         EmbedError: if a path does not exist, or if there is no image at all.
     """
     files: list[Path] = []
+    bad: list[tuple[Path, str]] = []
     for path in given:
-        if not path.exists():
-            raise EmbedError(f"{path} does not exist. Give image files, or folders of image files.")
-        inside = sorted(each for each in path.rglob("*") if each.suffix.lower() in ENDINGS) if path.is_dir() else [path]
-        files += [each for each in inside if not each.is_dir()]  # what is no regular file is skipped by name later
+        if not _is_folder(path):
+            files.append(path)
+            continue
+        found = image_walk.find_image_files(path)
+        files += [path / name for name in found.images]
+        bad += [(path / name, reason) for name, reason in found.left_out.items()]
     if not files:
+        why = f" {len(bad)} were left out, the first is {bad[0][0]}: {bad[0][1]}." if bad else ""
         raise EmbedError(
-            f"There is no image in {', '.join(map(str, given))}. Image files must end in {' '.join(sorted(ENDINGS))}."
+            f"There is no image in {', '.join(map(str, given))}.{why} Image files must end in "
+            f"{' '.join(sorted(ENDINGS))}."
         )
-    return files
+    return files, bad
+
+
+def _is_folder(path: Path) -> bool:
+    """Return whether a path is a folder and not a file.
+
+    Raises:
+        EmbedError: if it is neither, or cannot be seen.
+    """
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        raise EmbedError(f"{path} does not exist. Give image files, or folders of image files.") from None
+    except OSError as error:
+        raise EmbedError(f"{path} cannot be read: {error.strerror}. Change its permissions.") from None
 
 
 def make_embedder(

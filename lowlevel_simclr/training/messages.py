@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -94,11 +95,32 @@ def print_reading(plan: Plan, images: DataSet) -> None:
         count, first = len(record["skipped"]), record["skipped"][0]
         which = show_name(f"{first['path']} ({first['reason']})")
         print(f"                     skipped {count} images, see data.json; first {which}")
-    if record["counts"].get("outside_splits"):
-        count = record["counts"]["outside_splits"]
-        print(f"                     ignores {count} images outside train/ and test/")
+    for line in list_left_out(record):
+        print(f"                     {show_name(line)}")
     if plan.train_on == "all":
         print("                     trained on train and test images together, which inflates the results")
+
+
+def list_left_out(record: Mapping[str, Any]) -> list[str]:
+    """Return a line for the split folders of a data set, and one for each kind of image that is not used everywhere.
+
+    Args:
+        record: the content of data.json.
+    """
+    lines, splits, counts = [], record.get("splits") or {}, record["counts"]
+    if splits:
+        held = " ".join(splits["test"]) or "a tenth of them, drawn by the seed"
+        lines.append(f"trains on {' '.join(splits['train'])}, holds out {held}")
+    if counts.get("outside_splits"):
+        where = " ".join(splits.get("unused", ()))
+        lines.append(f"ignores {counts['outside_splits']} images outside these folders, in {where}")
+    if record.get("left_out"):
+        first = record["left_out"][0]
+        lines.append(f"left out {len(record['left_out'])}, see data.json; first {first['path']} ({first['reason']})")
+    if record.get("unlabelled"):
+        count, first = len(record["unlabelled"]), record["unlabelled"][0]
+        lines.append(f"{count} images without a label are not evaluated, see data.json; first {first}")
+    return lines
 
 
 def print_results(plan: Plan, run: Run, evaluation: dict[str, Any]) -> None:

@@ -140,13 +140,16 @@ def list_early_differences(config: Config, team: Team, earlier: Config | None, f
     return min((list_differences(before, after) for after in (chosen, _drop_colours(chosen))), key=len)
 
 
-def load_images(config: Config, before: Mapping[str, Any] | None = None, at_least: int = 1) -> DataSet:
+def load_images(
+    config: Config, before: Mapping[str, Any] | None = None, at_least: int = 1, own: Path | None = None
+) -> DataSet:
     """Return the data set that a configuration names.
 
     Args:
         config: the configuration, resolved or not.
         before: what data.json of the resumed run holds, or None.
         at_least: the number of images that the run needs.
+        own: the run folder, whose pictures are not data.
 
     Raises:
         DataError: see `catalog.load_dataset`.
@@ -159,6 +162,8 @@ def load_images(config: Config, before: Mapping[str, Any] | None = None, at_leas
         memory_limit=config.data.memory_limit,
         at_least=at_least,
         before=before,
+        splits=config.data.splits,
+        own=own,
     )
 
 

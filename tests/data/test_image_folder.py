@@ -14,8 +14,10 @@ import tensorflow as tf
 from PIL import Image
 
 from lowlevel_simclr.data import batches, catalog, dataset, image_file, image_folder
-from tests.support.image_files import draw_picture, make_names, write_pictures
+from lowlevel_simclr.data.image_walk import RUN
+from tests.support.image_files import draw_picture, make_names, make_run_folder, write_pictures
 from tests.support.odd_files import make_odd_files
+from tests.support.permissions import obey_permissions
 from tests.support.progress_lines import print_every_line
 
 
@@ -62,7 +64,7 @@ def test_images_beside_a_train_split_are_counted_and_not_used(tmp_path: Path) ->
 def test_a_test_split_alone_leaves_the_rest_to_train_on(tmp_path: Path) -> None:
     images = load(write_pictures(tmp_path, *make_names("test/a", 2), *make_names("a", 3)))
     assert (len(images.train.images), len(images.test.images)) == (3, 2)
-    with pytest.raises(dataset.DataError, match="images only in test/. Put the images to train on in train/"):
+    with pytest.raises(dataset.DataError, match="images only in test/. Put the images to train on in train/, or"):
         load(write_pictures(tmp_path / "only", *make_names("test/a", 2)))
 
 
@@ -81,6 +83,51 @@ def test_hidden_files_and_other_endings_are_counted_and_links_followed_once(tmp_
     images = load(root)
     assert images.record["counts"] == {"train": 12, "test": 1, "skipped": 0, "not_images": 1, "outside_splits": 0}
     assert images.classes == ("a", "b")
+
+
+def test_the_record_says_what_the_splits_are_and_what_was_left_out(tmp_path: Path) -> None:
+    root = write_pictures(tmp_path, *make_names("Train/a", 2), *make_names("Val/a", 2), "extra/x.png", "Train/y.png")
+    make_run_folder(root / "runs/old")
+    (root / "Train/closed").mkdir(mode=0)
+    (root / "Train/photo.HEIC").write_text("")
+    with obey_permissions():
+        record = load(root, own=root / "Val/none").record
+    assert record["splits"] == {"train": ["Train/"], "test": ["Val/"], "unused": ["extra/"]}
+    assert record["left_out"] == [
+        {"path": "Train/closed/", "reason": "cannot be listed: Permission denied"},
+        {"path": "Train/photo.HEIC", "reason": "HEIC images are not read"},
+        {"path": "runs/old/", "reason": RUN},
+    ]
+    assert record["unlabelled"] == ["Train/y.png"] and record["counts"]["outside_splits"] == 1
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    root = write_pictures(tmp_path, *make_names("a", 12))
+    (root / "a/03.png").chmod(0)
+    with obey_permissions():
+        skipped = load(root).record["skipped"]
+    assert skipped == [{"path": "a/03.png", "reason": "cannot be read: Permission denied"}]
+
+
+@pytest.mark.parametrize(("mode", "where"), [(0, "pictures"), (0, "."), (0o100, "pictures")])
+def test_a_root_that_cannot_be_listed_is_refused(tmp_path: Path, mode: int, where: str) -> None:
+    root = write_pictures(tmp_path / "above/pictures", *make_names("a", 12))
+    closed = root.parent if where == "." else root
+    closed.chmod(mode)
+    try:
+        with obey_permissions(), pytest.raises(dataset.DataError, match="pictures c.*Permission denied"):
+            load(root)
+    finally:
+        closed.chmod(0o700)
+
+
+def test_a_run_folder_is_no_data_set(tmp_path: Path) -> None:
+    with pytest.raises(dataset.DataError, match="x is a run folder, and the pictures of a run are not data. Give the"):
+        load(make_run_folder(tmp_path / "x"))
+    with pytest.raises(
+        dataset.DataError, match="no images that can be read .1 left out, the first is x/: a run folder"
+    ):
+        load(tmp_path)
 
 
 # Skipped files
@@ -287,6 +334,8 @@ def test_files_that_only_look_changed_are_read_anew_and_changed_ones_refused(tmp
     os.utime(root / "a/00.png", (1, 1))
     touched = load(root, memory_limit=limit, before=known).record
     assert touched["listing"] != known["listing"] and touched["content"] == known["content"]
+    known["skipped"][0]["reason"] = "the words of another version of Pillow"
+    assert load(root, memory_limit=limit, before=known).record["content"] == known["content"]
     write_pictures(root, "a/00.png", height=20, width=49)
     with pytest.raises(dataset.DataError, match="have changed since this run began .*start a new run with --fresh"):
         load(root, memory_limit=limit, before=known)

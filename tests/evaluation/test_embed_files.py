@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from lowlevel_simclr.data.image_file import Shape
+from lowlevel_simclr.data.image_walk import RUN
 from lowlevel_simclr.evaluation import embed_files
 from lowlevel_simclr.run.atomic import RunError
-from tests.support.image_files import make_names, write_pictures
+from tests.support.image_files import make_names, make_run_folder, write_pictures
 from tests.support.odd_files import make_odd_files
 from tests.support.progress_lines import print_every_line
 
@@ -20,9 +21,9 @@ def test_files_come_in_the_order_given_and_those_of_a_folder_by_name(tmp_path: P
     write_pictures(tmp_path, "z.png", *make_names("b", 3), "b/a/deep.PNG")
     (tmp_path / "b" / "notes.txt").write_text("no image, by its name")
     (tmp_path / "odd.txt").write_bytes((tmp_path / "z.png").read_bytes())  # named by the user
-    found = embed_files.find_images([tmp_path / "z.png", tmp_path / "b", tmp_path / "odd.txt"])
+    found, bad = embed_files.find_images([tmp_path / "z.png", tmp_path / "b", tmp_path / "odd.txt"])
     names = ["z.png", "b/00.png", "b/01.png", "b/02.png", "b/a/deep.PNG", "odd.txt"]
-    assert [path.relative_to(tmp_path).as_posix() for path in found] == names
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == names and bad == []
 
 
 def test_a_file_that_is_not_there_and_a_folder_without_images_are_refused(tmp_path: Path) -> None:
@@ -52,7 +53,7 @@ def test_files_go_through_in_batches_and_each_row_is_of_its_file(
     monkeypatch.setattr(embed_files, "BATCH_SIZE", 2)
     root = write_pictures(tmp_path, *make_names("a", 6))
     (root / "a/02.png").write_bytes(b"")
-    files = [*embed_files.find_images([root]), root / "a/gone.png"]
+    files = [*embed_files.find_images([root])[0], root / "a/gone.png"]
     sizes: list[int] = []
 
     def embed(images: np.ndarray) -> np.ndarray:
@@ -84,7 +85,7 @@ def test_only_with_a_title_the_files_are_counted(
 ) -> None:
     print_every_line(monkeypatch)
     write_pictures(tmp_path, *make_names("a", 3))
-    given = embed_files.find_images([tmp_path]), lambda images: images[:, 0, 0], Shape(16, 16, 3)
+    given = embed_files.find_images([tmp_path])[0], lambda images: images[:, 0, 0], Shape(16, 16, 3)
     embed_files.embed_files(*given)
     assert capsys.readouterr() == ("", "")
     embed_files.embed_files(*given, title="reading images")
@@ -95,8 +96,25 @@ def test_what_is_no_regular_file_is_skipped_and_named(tmp_path: Path) -> None:
     """Also where it is given by its own name."""
     write_pictures(tmp_path, "a.png", "b/c.png")
     odd = make_odd_files(tmp_path / "b", ".png")
-    files = embed_files.find_images([tmp_path / "a.png", tmp_path / "b", tmp_path / "b/fifo.png"])
+    files, _ = embed_files.find_images([tmp_path / "a.png", tmp_path / "b", tmp_path / "b/fifo.png"])
     rows, paths, bad = embed_files.embed_files(files, lambda images: images[:, 0, 0], Shape(16, 16, 3))
     assert [path.name for path in paths] == ["a.png", "c.png"] and len(rows) == 2
     assert sorted(path.name for path, _ in bad) == sorted([*odd, "fifo.png"])
     assert all(odd[path.name] in reason for path, reason in bad)
+
+
+def test_files_are_found_as_training_finds_them(tmp_path: Path) -> None:
+    """Behind links, without hidden files and without the pictures of runs. What cannot be read is named."""
+    write_pictures(tmp_path / "elsewhere", "1.png")
+    write_pictures(tmp_path / "b", "a.png", ".hidden/c.png", ".d.png")
+    (tmp_path / "b/linked").symlink_to(tmp_path / "elsewhere")
+    make_run_folder(tmp_path / "b/runs/x")
+    (tmp_path / "b/photo.heic").write_bytes(b"0")
+    files, bad = embed_files.find_images([tmp_path / "b"])
+    assert [path.relative_to(tmp_path / "b").as_posix() for path in files] == ["a.png", "linked/1.png"]
+    assert [(path.relative_to(tmp_path / "b").as_posix(), reason) for path, reason in bad] == [
+        ("photo.heic", "HEIC images are not read"),
+        ("runs/x", RUN),
+    ]
+    with pytest.raises(embed_files.EmbedError, match="no image in .* 1 were left out, the first is .*runs/x: a run"):
+        embed_files.find_images([tmp_path / "b/runs"])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from lowlevel_simclr.config.identity import to_dict
+from lowlevel_simclr.config.settings import Config
 
 
 def draw_picture(number: int, height: int = 16, width: int = 16) -> Image.Image:
@@ -27,3 +31,10 @@ def write_pictures(root: Path, *paths: str, **options: Any) -> Path:
 def make_names(folder: str, count: int, ending: str = "png") -> list[str]:
     """Return the paths of `count` numbered files in a folder."""
     return [f"{folder}/{number:02d}.{ending}" for number in range(count)]
+
+
+def make_run_folder(folder: Path) -> Path:
+    """Write the config.json and the pictures of a run, and return the folder."""
+    write_pictures(folder, "plots/views.png", "plots/learning.png")
+    (folder / "config.json").write_text(json.dumps(to_dict(Config())))
+    return folder

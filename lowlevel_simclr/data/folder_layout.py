@@ -1,0 +1,147 @@
+"""The splits and classes of a folder of images, from the names of its folders alone.
+
+A folder named train, test, val or similar, in any case, can be a split or a class. The whole layout decides, and a
+layout with two readings is refused. The split folders may lie below folders that contain nothing else
+(`images/train/`), or below the classes (`cat/train/`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
+
+from lowlevel_simclr.data.dataset import DataError
+
+KINDS = {  # the names of split folders in lower case, and the split that each stands for
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "testing": "test",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+}
+HELD = ("test", "validation")  # the first of these that is there is held out; the other one is not used
+
+
+class Layout(NamedTuple):
+    """What the folders of some images mean.
+
+    Attributes:
+        train: the images to train on.
+        test: the images to hold out. Empty if no folder says which.
+        classes: the class of each image by its path; empty for an image without a class.
+        folders: the folders that are splits: {"train": [...], "test": [...], "unused": [...]}. Empty without splits.
+    """
+
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    classes: Mapping[str, str]
+    folders: Mapping[str, list[str]]
+
+
+class _Level(NamedTuple):
+    """How many folders lie above the split folders, and whether those are the classes."""
+
+    depth: int
+    below_classes: bool = False
+
+
+def find_layout(root: str, paths: Sequence[str], splits: str = "auto") -> Layout:
+    """Return the splits and the classes of image files.
+
+    Args:
+        root: the name of the folder, for messages.
+        paths: the paths of the files relative to the folder, separated by `/`.
+        splits: "auto" decides from the whole layout. "none": no folder is a split. "named": every folder with the name
+            of a split is one.
+
+    Raises:
+        DataError: if the layout has two readings and `splits` is "auto", or if no image is left to train on.
+    """
+    folders = {path: path.split("/")[:-1] for path in paths}
+    level = None if splits == "none" else _find_level(root, folders, splits)
+    if level is None:
+        if splits == "named":
+            raise DataError(f"--splits is named, but {root} has no folder named train, test or val. Use --splits auto.")
+        return Layout(tuple(paths), (), {path: names[-1] if names else "" for path, names in folders.items()}, {})
+    return _divide(root, folders, level)
+
+
+def _find_level(root: str, folders: Mapping[str, list[str]], splits: str) -> _Level | None:
+    """Return where the split folders are, or None if there are none."""
+    alone = True  # whether every level so far has one folder
+    for depth in range(max((len(names) for names in folders.values()), default=0)):
+        names = {each[depth] for each in folders.values() if len(each) > depth}
+        kinds = {KINDS[name.lower()] for name in names if name.lower() in KINDS}
+        others = {name for name in names if name.lower() not in KINDS}
+        if kinds and alone:
+            if splits == "auto":
+                _refuse_two_readings(root, folders, depth, kinds, others)
+            return _Level(depth)
+        deep = all(len(each) > depth for each in folders.values())
+        if not alone and deep and not others and "train" in kinds and len(kinds) > 1:
+            return _Level(depth, below_classes=True)
+        alone = alone and len(names) == 1
+    return None
+
+
+def _refuse_two_readings(
+    root: str, folders: Mapping[str, list[str]], depth: int, kinds: Collection[str], others: Collection[str]
+) -> None:
+    """Check that folders beside split folders leave one reading.
+
+    Train and test together are splits. So is a test folder whose classes are the folders beside it.
+
+    Raises:
+        DataError: if the split folders can be classes too. The message has both readings.
+    """
+    if not others or ("train" in kinds and len(kinds) > 1):
+        return
+    named = {each[depth] for each in folders.values() if len(each) > depth} - set(others)
+    inner = {"".join(each[depth + 1 : depth + 2]) for each in folders.values() if {*each[depth : depth + 1]} & named}
+    if "train" not in kinds and inner <= set(others):
+        return
+    split, rest = _list_folders(named), _list_folders(others)
+    second = f"trains on {split} and ignores {rest}" if "train" in kinds else f"holds out {split} and trains on {rest}"
+    classes = ", ".join(sorted([*named, *others]))
+    raise DataError(
+        f"The folders of {root} have two readings: --splits none takes {classes} for classes, and --splits named "
+        f"{second}. Give one of these flags."
+    )
+
+
+def _list_folders(names: Collection[str]) -> str:
+    """Return the names of folders, the first three of many."""
+    shown = [f"{name}/" for name in sorted(names)]
+    return ", ".join(shown if len(shown) < 5 else [*shown[:3], f"{len(shown) - 3} others"])
+
+
+def _divide(root: str, folders: Mapping[str, list[str]], level: _Level) -> Layout:
+    """Return the layout for split folders at a level."""
+    depth = level.depth
+    kind_of = {path: KINDS.get("".join(names[depth : depth + 1]).lower(), "") for path, names in folders.items()}
+    kinds = set(kind_of.values())
+    held = next((kind for kind in HELD if kind in kinds), "")
+    chosen = "train" if "train" in kinds else ""
+    train = tuple(path for path, kind in kind_of.items() if kind == chosen)
+    test = tuple(path for path, kind in kind_of.items() if held and kind == held)
+    if not train:
+        raise DataError(
+            f"{root} has images only in {_list_folders({folders[path][depth] for path in folders})}. Put the images to "
+            "train on in train/, or use --splits none."
+        )
+    used = {**dict.fromkeys(train, "train"), **dict.fromkeys(test, "test")}
+    named: dict[str, set[str]] = {"train": set(), "test": set(), "unused": set()}
+    for path, names in folders.items():
+        named[used.get(path, "unused")].add("/".join([*names[: depth + 1], ""]) or "./")
+    classes = {path: _find_class(names, level, bool(kind_of[path])) for path, names in folders.items() if path in used}
+    return Layout(train, test, classes, {split: sorted(each) for split, each in named.items()})
+
+
+def _find_class(names: Sequence[str], level: _Level, in_split: bool) -> str:
+    """Return the class of an image that lies in the given folders, or an empty string."""
+    inner = names[level.depth + in_split :]
+    if not inner and level.below_classes:
+        inner = names[: level.depth]
+    return inner[-1] if inner else ""

@@ -1,0 +1,107 @@
+"""The image files below a folder. Training, evaluation and embedding find their files here, so they find the same ones.
+
+Links are followed, and each folder is entered once. Hidden files and folders are ignored. The pictures of a run are
+never data, so run folders are not entered. A folder that cannot be listed, and an image of a kind that cannot be read,
+are named with the reason.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from lowlevel_simclr.runtime.files import read_regular_file
+
+ENDINGS = frozenset(".jpg .jpeg .jpe .jfif .png .webp .bmp".split())
+# Images that Pillow does not read on every machine, or whose pixels are not a picture yet.
+OTHER_IMAGES = frozenset(
+    ".heic .heif .avif .jxl .svg .svgz .psd .xcf .ico .tga .exr .hdr .dds .eps .ai .raw .dng .cr2 .cr3 .nef .arw .orf "
+    ".rw2 .raf .dcm".split()
+)
+LARGEST_CONFIG = 2**20  # bytes of a config.json; that of a run has two thousand
+RUN = "a run folder, whose pictures are not data"  # the reason why it is left out
+_RUN_SECTIONS = ("data", "model", "train")  # in the config.json of a run by every version
+_PREVIEW = ("plots", "views.png")  # the folder and the only file that --preview leaves
+
+
+class FoundFiles(NamedTuple):
+    """What lies below a folder. Paths are relative to it, separated by `/`, and sorted."""
+
+    images: tuple[str, ...]
+    others: tuple[str, ...]  # files without the ending of an image
+    left_out: dict[str, str]  # the reason by path: RUN, a folder that cannot be listed, an image of another kind
+
+
+def find_image_files(root: Path, own: Path | None = None) -> FoundFiles:
+    """Find the image files below a folder by their endings. No image is opened.
+
+    Args:
+        root: the folder.
+        own: the folder of the run that looks for its images. It may not exist. It is left out like any run folder.
+
+    Returns:
+        The files, and what was left out.
+    """
+    images, others = [], []
+    left_out: dict[str, str] = {}
+
+    def note_problem(error: OSError) -> None:
+        left_out[_make_relative(error.filename, root) + "/"] = f"cannot be listed: {error.strerror}"
+
+    for folder, folders, files in _walk(root, note_problem):
+        inside = _make_relative(folder, root)
+        if _is_run(folder, folders, files, own):
+            folders.clear()
+            left_out[inside + "/"] = RUN
+            continue
+        for name in files:
+            path = name if inside == "." else f"{inside}/{name}"
+            ending = os.path.splitext(name)[1].lower()
+            if ending in OTHER_IMAGES:
+                left_out[path] = f"{ending[1:].upper()} images are not read"
+                continue
+            (images if ending in ENDINGS else others).append(path)
+    return FoundFiles(tuple(sorted(images)), tuple(sorted(others)), dict(sorted(left_out.items())))
+
+
+def _walk(root: Path, note_problem: Callable[[OSError], object]) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield each folder once with the names in it that are not hidden. The caller may shorten the list of folders."""
+    seen = set()
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=note_problem):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link to a folder that was visited before
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield folder, folders, [name for name in files if not name.startswith(".")]
+
+
+def _make_relative(folder: str, root: Path) -> str:
+    return os.path.relpath(folder, root).replace(os.sep, "/")
+
+
+def _is_run(folder: str, folders: Sequence[str], files: Sequence[str], own: Path | None) -> bool:
+    """Return whether a folder is a run's: the given one, one with a run's config.json, or a preview."""
+    if own is not None and os.path.realpath(folder) == os.path.realpath(own):
+        return True
+    if "config.json" in files:
+        return _is_run_config(Path(folder, "config.json"))
+    if files or list(folders) != [_PREVIEW[0]]:
+        return False
+    try:
+        return os.listdir(Path(folder, _PREVIEW[0])) == [_PREVIEW[1]]
+    except OSError:
+        return False
+
+
+def _is_run_config(path: Path) -> bool:
+    """Return whether a file is the config.json of a run, of this version or another."""
+    try:
+        found = json.loads(read_regular_file(path, LARGEST_CONFIG, "LARGEST_CONFIG"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and all(isinstance(found.get(section), dict) for section in _RUN_SECTIONS)
