@@ -171,7 +171,9 @@ class OptimizerConfig:
 class TrainConfig:
     """The training loop."""
 
-    batch_size: int = _define_option(256, "images per step; the loss compares twice as many views", at_least=2)
+    batch_size: int = _define_option(
+        256, "images per step; the loss compares twice as many views", at_least=choices.SMALLEST_BATCH
+    )
     epochs: int = _define_option(12, "passes over the images", at_least=1)
     steps: int | None = _define_option(
         None, "number of steps, which is also the length of the schedule; overrides --epochs", at_least=1

@@ -13,9 +13,10 @@ import numpy as np
 import tensorflow as tf
 
 from lowlevel_simclr import stock
+from lowlevel_simclr.config.choices import SMALLEST_BATCH
 from lowlevel_simclr.contract import philox
 from lowlevel_simclr.data import image_folder
-from lowlevel_simclr.data.dataset import DataError
+from lowlevel_simclr.data.dataset import DataError, explain_too_few
 
 PREFETCHED = 4  # batches that wait in memory; enough when steps take unequal times
 # Limit in bytes for the images that wait. A batch of 4096 small images is about as large. Its step takes so long that
@@ -36,16 +37,18 @@ def count_steps_per_epoch(count: int, batch_size: int) -> int:
         batch_size: N, images per batch.
 
     Raises:
-        DataError: if the batch size is below 1 or above the number of images.
+        DataError: if the batch size is below SMALLEST_BATCH or above the number of images.
 
     Examples:
         >>> count_steps_per_epoch(1000, 128)
         7
     """
-    if not 1 <= batch_size <= count:
+    if count < SMALLEST_BATCH:
+        raise DataError(explain_too_few(count))
+    if not SMALLEST_BATCH <= batch_size <= count:
         raise DataError(
             f"The batch size ({batch_size}) does not fit the training set ({count} images). "
-            f"Use a batch size from 1 to {count}."
+            f"Use a batch size from {SMALLEST_BATCH} to {count}."
         )
     return count // batch_size
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from lowlevel_simclr.config.choices import DATASET_FORMS, DATASETS, IN_MEMORY, TRAIN_ON, describe_datasets
 from lowlevel_simclr.data import cifar, image_folder, npz, shapes
-from lowlevel_simclr.data.dataset import DataError, DataSet, Split
+from lowlevel_simclr.data.dataset import DataError, DataSet, Split, find_labelled
 
 SHAPES_TRAIN, SHAPES_TEST = 5000, 1000  # images in each split of the shapes
 
@@ -111,6 +112,20 @@ def select_training_images(images: DataSet, train_on: str = TRAIN_ON[0]) -> Any:
     if train_on == TRAIN_ON[0]:
         return train
     return train.join(test) if is_streamed(images) else np.concatenate([train, test])
+
+
+def keep_labelled(images: DataSet) -> DataSet:
+    """Return the images that have a label. Without any label, and if all have one, it is the same data set."""
+    splits = []
+    for split in (images.train, images.test):
+        rows = find_labelled(split)
+        if len(rows) in (0, len(split.labels)):
+            splits.append(split)
+            continue
+        streamed = isinstance(split.images, image_folder.FolderImages)
+        kept = split.images.select_rows(rows) if streamed else split.images[rows]
+        splits.append(Split(kept, split.labels[rows]))
+    return dataclasses.replace(images, train=splits[0], test=splits[1])
 
 
 def describe_dataset(images: DataSet) -> dict[str, Any]:

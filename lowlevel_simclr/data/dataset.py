@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from lowlevel_simclr.config.choices import SMALLEST_BATCH
 from lowlevel_simclr.config.names import OneLineError
 
 UNLABELLED = -1  # the label of an image that has none
@@ -80,10 +81,42 @@ def choose_held_out(count: int, seed: int) -> np.ndarray:
     return chosen
 
 
+def explain_too_few(count: int, where: str = "") -> str:
+    """Return the message for a data set that is too small to train on.
+
+    Args:
+        count: number of images to train on.
+        where: more words after that number, such as " in pictures".
+    """
+    found = "is only 1 image" if count == 1 else f"are {count} images"
+    return (
+        f"There {found} to train on{where}. The smallest set that works has {SMALLEST_BATCH} images to train on and 1 "
+        "to test with."
+    )
+
+
 def has_labels(images: DataSet) -> bool:
     """Return whether there is anything to classify.
 
-    Every image of both splits needs a label, the test split must not be empty, and the train split needs two classes.
+    An image of the test split needs a label, and the images with labels in the train split need two classes. Images
+    without a label are left out of every measurement.
     """
-    labels = np.concatenate([images.train.labels, images.test.labels])
-    return bool(len(images.test.labels) and labels.min() >= 0 and len(np.unique(images.train.labels)) > 1)
+    train, test = (find_labelled(split) for split in (images.train, images.test))
+    return bool(len(test) and len(np.unique(images.train.labels[train])) > 1)
+
+
+def find_labelled(split: Split) -> np.ndarray:
+    """Return the rows (m,) int64 of the images that have a label."""
+    return np.flatnonzero(split.labels >= 0)
+
+
+def describe_unlabelled(images: DataSet) -> str:
+    """Return how many images have no label, or an empty string if all images or none have one."""
+    missing = [int((split.labels < 0).sum()) for split in (images.train, images.test)]
+    total = len(images.train.labels) + len(images.test.labels)
+    if sum(missing) in (0, total):
+        return ""
+    return (
+        f"{sum(missing)} of {total} images have no label and are not evaluated ({missing[0]} to train on, "
+        f"{missing[1]} held out)"
+    )

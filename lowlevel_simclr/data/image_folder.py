@@ -24,8 +24,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lowlevel_simclr.config.choices import SMALLEST_BATCH
 from lowlevel_simclr.data import image_file
-from lowlevel_simclr.data.dataset import UNLABELLED, DataError, DataSet, Split, choose_held_out
+from lowlevel_simclr.data.dataset import UNLABELLED, DataError, DataSet, Split, choose_held_out, explain_too_few
 from lowlevel_simclr.data.folder_layout import find_layout
 from lowlevel_simclr.data.image_file import SMALLEST, Shape, UnreadableError
 from lowlevel_simclr.data.image_walk import ENDINGS, RUN, FoundFiles, find_image_files
@@ -200,10 +201,12 @@ def _read_stamp(root: Path, paths: Iterable[str]) -> str:
 
 def _refuse_few(listing: Listing, at_least: int) -> None:
     """Check that the training images fill one batch, before any file is opened."""
+    if at_least > 1 and listing.train < SMALLEST_BATCH:
+        raise DataError(explain_too_few(listing.train, f" in {listing.root}"))
     if listing.train < at_least:
         raise DataError(
             f"The batch size ({at_least}) is larger than the training set ({listing.train} images in {listing.root}). "
-            f"Use --batch-size {listing.train} or less."
+            f"Use a --batch-size from {SMALLEST_BATCH} to {listing.train}."
         )
 
 
@@ -379,7 +382,8 @@ def _make_dataset(name: str, listing: Listing, found: FoundImages, images: Any, 
     if train in (0, len(labels)):
         split = "train on" if train == 0 else "test with"
         raise DataError(
-            f"{listing.root} has no readable image to {split}. It must contain at least two readable images."
+            f"{listing.root} has no readable image to {split}. It needs at least {SMALLEST_BATCH} to train on and 1 to "
+            "test with."
         )
     first, second = slice(0, train), slice(train, None)
     splits = Split(images[first], labels[first]), Split(images[second], labels[second])
@@ -424,6 +428,10 @@ class FolderImages:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Decode all images."""
         return self[np.arange(len(self))].astype(dtype or np.uint8, copy=False)
+
+    def select_rows(self, rows: np.ndarray) -> FolderImages:
+        """Return the images of row numbers (m,), still in files."""
+        return FolderImages(self._root, [self._paths[row] for row in rows], self._shape, self._pool)
 
     def join(self, other: FolderImages) -> FolderImages:
         """Return these images followed by the images of `other`."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from lowlevel_simclr.data.dataset import DataSet, Split, has_labels
+from lowlevel_simclr.data.dataset import DataSet, Split, find_labelled, has_labels
 from lowlevel_simclr.data.transform import UNSCALED, PixelScaling
 from lowlevel_simclr.evaluation.represent import BATCH_SIZE, Represented, compute_h, list_splits, represent_pixels
 from lowlevel_simclr.runtime.progress_bar import open_bar
@@ -124,7 +124,8 @@ def draw_knn_sample(images: DataSet, seed: int, train_count: int = 2000, test_co
     random = np.random.default_rng(seed)
 
     def draw_part(split: Split, count: int) -> Split:
-        rows = np.sort(random.choice(len(split.images), min(count, len(split.images)), replace=False))
+        labelled = find_labelled(split)
+        rows = np.sort(random.choice(labelled, min(count, len(labelled)), replace=False))
         return Split(split.images[rows], split.labels[rows])
 
     if not has_labels(images):

@@ -16,7 +16,8 @@ import tensorflow as tf
 
 from lowlevel_simclr.config.evaluation_settings import EvaluationSettings
 from lowlevel_simclr.config.settings import ViewRecipe
-from lowlevel_simclr.data.dataset import DataSet, has_labels
+from lowlevel_simclr.data.catalog import keep_labelled
+from lowlevel_simclr.data.dataset import DataSet, find_labelled, has_labels
 from lowlevel_simclr.data.transform import PixelScaling, find_transform
 from lowlevel_simclr.data.views import Views, compile_views
 from lowlevel_simclr.evaluation import cache, fine_tune, represent
@@ -131,8 +132,8 @@ def _represent(subject: Subject, kind: str, step: int, encoder: tf.keras.Model) 
 
 def evaluate_augmented(subject: Subject, options: Options) -> dict[str, Any]:
     """Measure the linear probe trained on views. Return its mean over the seeds, and their spread."""
-    images, encoder = subject.images, subject.encoder
-    h = _represent(subject, "trained", subject.step, encoder)
+    images, encoder = keep_labelled(subject.images), subject.encoder
+    h = _represent(subject, "trained", subject.step, encoder).train[find_labelled(subject.images.train)]
 
     def title_of(trial: Trial) -> str:
         return f"linear probe, trained on views, seed {trial.seed}"
@@ -142,7 +143,7 @@ def evaluate_augmented(subject: Subject, options: Options) -> dict[str, Any]:
 
     def measure(trials: Sequence[Trial]) -> Iterator[tuple[Trial, float]]:
         views_of = make_views_of_seed(subject)
-        return fine_tune.probe_on_views(encoder, h.train, images, trials, views_of, recipe, subject.scaling, title_of)
+        return fine_tune.probe_on_views(encoder, h, images, trials, views_of, recipe, subject.scaling, title_of)
 
     store = _open_store(subject, "linear-augmented", recipe)
     trials = [Trial(seed) for seed in _list_seeds(subject, options)]
@@ -153,7 +154,7 @@ def evaluate_augmented(subject: Subject, options: Options) -> dict[str, Any]:
 
 def evaluate_fine_tuned(subject: Subject, options: Options) -> dict[str, Any]:
     """Measure fine-tuning on each share of the labels. Return the means over the seeds, and their spread."""
-    recipe, encoder, images = options.finetune, subject.encoder, subject.images
+    recipe, encoder, images = options.finetune, subject.encoder, keep_labelled(subject.images)
 
     def title_of(trial: Trial) -> str:
         return f"fine-tuning on {100 * trial.fraction:g}% of the labels, seed {trial.seed}"

@@ -6,11 +6,11 @@ The encoder is frozen throughout. The labels of the test split only serve to mea
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from lowlevel_simclr.data.dataset import DataSet, has_labels
+from lowlevel_simclr.data.dataset import DataSet, describe_unlabelled, find_labelled, has_labels
 from lowlevel_simclr.evaluation.knn import KNN_COUNTS, classify_by_neighbours
 from lowlevel_simclr.evaluation.linear_probe import fit_linear_probe
 from lowlevel_simclr.evaluation.represent import Represented
@@ -46,40 +46,59 @@ def measure_frozen(
         needs care. "seeds" is there if there are several: {"linear": {"mean": .., "std": .., "n": ..}}.
     """
     results: dict[str, Any] = {"schema": SCHEMA, "train_on": train_on}
-    if has_labels(images) and "knn" in protocols:
-        results |= _measure_knn(h, images, say)
-    if has_labels(images) and "linear" in protocols:
-        results |= _measure_probes(h, images, seed, seeds, say, results.pop("notes", {}))
-    return results
+    if has_labels(images):
+        rows, labels = _select_labelled(h, images)
+        notes: dict[str, str] = {}
+        if "knn" in protocols:
+            results |= _measure_knn(rows, labels, say, notes)
+        if "linear" in protocols:
+            results |= _measure_probes(rows, labels, seed, seeds, say, notes)
+        results |= {"notes": notes} if notes else {}
+    missing = describe_unlabelled(images)
+    return {**results, "notes": {**results.get("notes", {}), "labels": missing}} if missing else results
 
 
-def _measure_knn(h: Mapping[str, Represented], images: DataSet, say: Say) -> dict[str, Any]:
-    """Return k-NN of each kind of rows, and a note if there are few train images."""
+class _Labels(NamedTuple):
+    """The class numbers of the labelled images: (n,) to train with, (m,) to test with."""
+
+    train: np.ndarray
+    test: np.ndarray
+
+
+def _select_labelled(h: Mapping[str, Represented], images: DataSet) -> tuple[dict[str, Represented], _Labels]:
+    """Return the rows of the images that have a label, and these labels."""
+    train, test = (find_labelled(split) for split in (images.train, images.test))
+    labels = _Labels(images.train.labels[train], images.test.labels[test])
+    if (len(train), len(test)) == (len(images.train.labels), len(images.test.labels)):
+        return dict(h), labels
+    return {name: Represented(rows.train[train], rows.test[test]) for name, rows in h.items()}, labels
+
+
+def _measure_knn(h: Mapping[str, Represented], labels: _Labels, say: Say, notes: dict[str, str]) -> dict[str, Any]:
+    """Return k-NN of each kind of rows. Add a note if there are few train images."""
     results: dict[str, Any] = {}
     for name, rows in h.items():
         title = f"k-NN, {_ROWS[name]}"
         say(f"{title} ...")
         results["knn" + name] = classify_by_neighbours(
-            rows.train, images.train.labels, rows.test, images.test.labels, KNN_COUNTS, title
+            rows.train, labels.train, rows.test, labels.test, KNN_COUNTS, title
         )
-    count = len(images.train.labels)
+    count = len(labels.train)
     few = [str(wanted) for wanted in KNN_COUNTS if wanted > count]
-    note = f"only {count} train images: all of them vote for k = {', '.join(few)}"
-    return {**results, "notes": {"knn": note}} if few else results
+    if few:
+        notes["knn"] = f"only {count} train images: all of them vote for k = {', '.join(few)}"
+    return results
 
 
 def _measure_probes(
-    h: Mapping[str, Represented], images: DataSet, seed: int, seeds: int, say: Say, notes: dict[str, str]
+    h: Mapping[str, Represented], labels: _Labels, seed: int, seeds: int, say: Say, notes: dict[str, str]
 ) -> dict[str, Any]:
-    """Return the linear probe of each kind of rows, for the trained encoder over several seeds.
-
-    The notes of the result are `notes` and the new ones.
-    """
+    """Return the linear probe of each kind of rows, for the trained encoder over several seeds. Add notes."""
     results: dict[str, Any] = {}
     for name, rows in h.items():
         title = f"linear probe, {_ROWS[name]}"
         say(f"{title} ...")
-        given = rows.train, images.train.labels, rows.test, images.test.labels
+        given = rows.train, labels.train, rows.test, labels.test
         probes = [fit_linear_probe(*given, seed + more, title) for more in range(1 if name else seeds)]
         results["linear" + name] = float(np.mean([probe.accuracy for probe in probes]))
         if len(probes) > 1:
@@ -87,7 +106,7 @@ def _measure_probes(
         if not all(probe.converged for probe in probes):
             most = max(probe.iterations for probe in probes)
             notes["linear" + name] = f"the solver stopped after {most} iterations, not converged"
-    return {**results, "notes": notes} if notes else results
+    return results
 
 
 def summarise(values: Sequence[float]) -> dict[str, Any]:
@@ -110,10 +129,10 @@ def format_table(evaluation: Mapping[str, Any]) -> str:
     inflated = ["trained on train and test images together, which inflates these numbers"]
     inflated = inflated if evaluation.get("train_on") == "all" else []
     ran = ("linear", "linear_pixels", "finetune", "linear_augmented")
+    notes = [f"{_name_measurement(key)}: {note}" for key, note in evaluation.get("notes", {}).items()]
     if not counts and not any(name in evaluation for name in ran):
-        return "\n".join(
-            ["k-NN and linear probe were skipped, because they need labels of at least two classes", *inflated]
-        )
+        skipped = "k-NN and linear probe were skipped, because they need labels of at least two classes"
+        return "\n".join([skipped, *inflated, *notes])
     titles = [*(f"k-NN {count}" for count in counts), "linear"]
     lines = [f"{'accuracy, 0 to 1':<18}" + "".join(f"{title:>10}" for title in titles)]
     for name, what in _ROWS.items():
@@ -128,8 +147,7 @@ def format_table(evaluation: Mapping[str, Any]) -> str:
     )
     if "transform" in evaluation:
         lines.append(f"  images: {evaluation['transform']}")
-    notes = evaluation.get("notes", {}).items()
-    return "\n".join([*lines, *inflated, *(f"{_name_measurement(key)}: {note}" for key, note in notes)])
+    return "\n".join([*lines, *inflated, *notes])
 
 
 def _name_measurement(key: str) -> str:

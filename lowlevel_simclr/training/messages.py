@@ -119,7 +119,8 @@ def list_left_out(record: Mapping[str, Any]) -> list[str]:
         lines.append(f"left out {len(record['left_out'])}, see data.json; first {first['path']} ({first['reason']})")
     if record.get("unlabelled"):
         count, first = len(record["unlabelled"]), record["unlabelled"][0]
-        lines.append(f"{count} images without a label are not evaluated, see data.json; first {first}")
+        images = "1 image" if count == 1 else f"{count} images"
+        lines.append(f"{images} without a label, not evaluated, see data.json; first {first}")
     return lines
 
 

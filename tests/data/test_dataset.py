@@ -22,10 +22,22 @@ def test_the_seed_decides_which_are_held_out() -> None:
     assert np.array_equal(one, again) and not np.array_equal(one, other)
 
 
-def test_labels_are_two_classes_to_train_on_and_none_missing() -> None:
+def test_labels_are_two_classes_to_train_on_and_one_image_to_test() -> None:
     images = make_striped_data_set()
     assert dataset.has_labels(images)
     assert not dataset.has_labels(relabel(images, 1, images.test.labels))
     assert not dataset.has_labels(relabel(images, images.train.labels, dataset.UNLABELLED))
     without_test = dataclasses.replace(images, test=dataset.Split(images.test.images[:0], images.test.labels[:0]))
     assert not dataset.has_labels(without_test)
+
+
+def test_images_without_a_label_are_counted_and_leave_the_rest_to_classify() -> None:
+    images = make_striped_data_set()
+    assert dataset.describe_unlabelled(images) == ""
+    assert dataset.describe_unlabelled(relabel(images, -1, -1)) == ""
+    stray = relabel(images, [-1, *images.train.labels[1:]], [-1, -1, *images.test.labels[2:]])
+    assert dataset.has_labels(stray)
+    assert list(dataset.find_labelled(stray.test)) == list(range(2, 30))
+    assert dataset.describe_unlabelled(stray) == (
+        "3 of 90 images have no label and are not evaluated (1 to train on, 2 held out)"
+    )

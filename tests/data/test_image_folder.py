@@ -187,7 +187,9 @@ def test_all_bad_empty_or_too_few_is_an_error(tmp_path: Path) -> None:
         dataset.DataError, match=r"None of the 12 images in .*/bad can be used. .* in a/0.*: damaged: .*Use"
     ):
         load(bad)
-    with pytest.raises(dataset.DataError, match="no readable image to test with. It must contain at least two"):
+    with pytest.raises(
+        dataset.DataError, match="no readable image to test with. It needs at least 2 to train on and 1 to test"
+    ):
         load(write_pictures(tmp_path / "one", "a/0.png"))
 
 
@@ -197,8 +199,18 @@ def test_a_batch_that_cannot_be_filled_is_refused_before_a_file_is_opened(
     root = write_pictures(tmp_path, *make_names("a", 20))
     monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} was read"))
     monkeypatch.setattr(image_file, "read_shape", lambda path: pytest.fail(f"{path} was opened"))
-    with pytest.raises(dataset.DataError, match=r"batch size \(19\) is .* \(18 images in .*\). Use --batch-size 18 or"):
+    with pytest.raises(
+        dataset.DataError, match=r"batch size \(19\) is .* \(18 images in .*\). Use a --batch-size from 2 to 18"
+    ):
         load(root, at_least=19)
+
+
+@pytest.mark.parametrize(("count", "found"), [(1, "is only 1 image"), (2, "is only 1 image")])
+def test_a_set_too_small_for_any_batch_names_the_smallest_that_works(tmp_path: Path, count: int, found: str) -> None:
+    """Two images are one to train on and one to test with, and no batch has one image."""
+    root = write_pictures(tmp_path, *make_names("a", count))
+    with pytest.raises(dataset.DataError, match=f"There {found} to train on in .* works has 2 images to train on and"):
+        load(root, at_least=8)
 
 
 # One shape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -66,11 +67,30 @@ def test_what_has_to_be_read_with_care_is_noted(monkeypatch: pytest.MonkeyPatch)
 def test_without_labels_nothing_is_classified(train: Any, test: Any) -> None:
     images = relabel(make_striped_data_set(), train, test)
     assert not dataset.has_labels(images)
-    assert summary.measure_frozen({"_pixels": represent.represent_pixels(images)}, images) == {
-        "schema": 1,
-        "train_on": "train",
-    }
+    found = summary.measure_frozen({"_pixels": represent.represent_pixels(images)}, images)
+    missing = found.pop("notes", {}).get("labels", "")
+    assert found == {"schema": 1, "train_on": "train"} and missing == dataset.describe_unlabelled(images)
+    table = summary.format_table({**found, "notes": {"labels": missing}})
+    assert "were skipped, because they need labels" in table and missing in table
     assert knn.draw_knn_sample(images, 0) is None
+
+
+def test_an_image_without_a_label_is_left_out_of_every_measurement() -> None:
+    images = make_striped_data_set()
+    stray = relabel(images, [-1, *images.train.labels[1:]], [-1, *images.test.labels[1:]])
+    rest = dataclasses.replace(
+        images,
+        train=dataset.Split(images.train.images[1:], images.train.labels[1:]),
+        test=dataset.Split(images.test.images[1:], images.test.labels[1:]),
+    )
+    found, wanted = (
+        summary.measure_frozen({"_pixels": represent.represent_pixels(each)}, each) for each in (stray, rest)
+    )
+    assert found["notes"].pop("labels").startswith("2 of 90 images have no label")
+    assert found == wanted
+    sample = knn.draw_knn_sample(stray, 0)
+    assert sample is not None and (len(sample.train.labels), len(sample.test.labels)) == (59, 29)
+    assert min(sample.train.labels.min(), sample.test.labels.min()) >= 0
 
 
 def test_mean_and_spread_are_those_of_the_sample() -> None:

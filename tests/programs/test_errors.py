@@ -165,7 +165,7 @@ WRONG: dict[str, tuple[Prepare, str]] = {
     "images smaller than a crop": (tiny_images, " in 00.png: smaller than 8 pixels on a side. Use another"),
     "a batch larger than the data": (
         flags("--batch-size", "61"),
-        "The batch size (61) does not fit the training set (60 images). Use a batch size from 1 to 60.",
+        "The batch size (61) does not fit the training set (60 images). Use a batch size from 2 to 60.",
     ),
     "a batch larger than a folder": (few_images, "The batch size (256) is larger than the training set (18 images"),
     "no path after folder:": (

@@ -44,7 +44,7 @@ def test_a_skipped_file_is_named_in_one_printable_line(tmp_path: Path, capsys: p
     messages.print_reading(types.SimpleNamespace(data_on="host", train_on="train"), images)
     said = capsys.readouterr().out
     assert r"skipped 1 images, see data.json; first train/0\x1b[31m\n\xe9.png (empty file)" in said
-    assert all(line.isprintable() for line in said.splitlines()) and said.count("\n") == 2
+    assert all(line.isprintable() for line in said.splitlines()) and said.count("\n") == 3
 
 
 @pytest.mark.parametrize("with_knn", [True, False])
@@ -57,3 +57,19 @@ def test_the_numbers_of_the_progress_are_explained_before_the_first_step(
     assert said.splitlines()[-1].startswith("compiling            before the first step")
     messages.print_before_steps(workers.Workers(count=2, rank=1), with_knn)
     assert capsys.readouterr().out == ""
+
+
+def test_a_run_says_which_folders_became_which_split_and_what_was_left_out() -> None:
+    record = {
+        "splits": {"train": ["Train/"], "test": [], "unused": ["extra/"]},
+        "counts": {"outside_splits": 3},
+        "left_out": [{"path": "a/", "reason": "cannot be listed: Permission denied"}],
+        "unlabelled": ["Train/x.png"],
+    }
+    assert messages.list_left_out(record) == [
+        "trains on Train/, holds out a tenth of them, drawn by the seed",
+        "ignores 3 images outside these folders, in extra/",
+        "left out 1, see data.json; first a/ (cannot be listed: Permission denied)",
+        "1 image without a label, not evaluated, see data.json; first Train/x.png",
+    ]
+    assert messages.list_left_out({"counts": {"train": 3}}) == []
