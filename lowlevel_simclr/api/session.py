@@ -161,5 +161,5 @@ def _list_versions() -> dict[str, str]:
 def _preview(plan: Plan, images: DataSet, out: Path) -> None:
     """Draw views.png into the run folder's plots/, and say where it is."""
     path = out / "plots" / "views.png"
-    pictures.draw_views(plan, images, path)
-    print(f"Drew the views of {pictures.PREVIEWED} images: {show_name(path)}")
+    count = pictures.draw_views(plan, images, path)
+    print(f"Drew the views of {count} images: {show_name(path)}")

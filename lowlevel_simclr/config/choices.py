@@ -10,7 +10,7 @@ DATASETS = ("shapes", "cifar10", "cifar100")
 DATASET_FORMS = ("folder:", "npz:")  # a path follows
 IN_MEMORY = "memory:"  # the fingerprint of images that a Python program gave follows
 SPLITS = ("auto", "named", "none")  # which folders of an image folder are its splits
-SMALLEST_BATCH = 2  # images; one alone has no other image to be told from
+SMALLEST_BATCH = 2  # images; the loss compares each image with others
 TRAIN_ON = ("train", "all")
 DATA_ON = ("auto", "host", "device")
 

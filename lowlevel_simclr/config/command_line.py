@@ -139,7 +139,7 @@ examples:
   python -m lowlevel_simclr.train --dataset cifar10 --data-dir DIR
       CIFAR-10 from its standard batches; without --data-dir it is downloaded
   python -m lowlevel_simclr.train --dataset folder:PICTURES
-      your own images: JPEG, PNG, WebP, BMP, in any tree of folders
+      your own images: JPEG, PNG, WebP, TIFF and others, in any tree of folders
   python -m lowlevel_simclr.train --preset cifar10-resnet20 --data-dir DIR --preview
       only the picture of what the views look like
 

@@ -69,7 +69,7 @@ def find_layout(root: str, paths: Sequence[str], splits: str = "auto") -> Layout
 
 
 def _find_level(root: str, folders: Mapping[str, list[str]], splits: str) -> _Level | None:
-    """Return where the split folders are, or None if there are none."""
+    """Return where the split folders are, or None if no folder is a split."""
     alone = True  # whether every level so far has one folder
     for depth in range(max((len(names) for names in folders.values()), default=0)):
         names = {each[depth] for each in folders.values() if len(each) > depth}

@@ -1,10 +1,13 @@
-"""One image file as uint8 pixels of a given shape: JPEG, PNG, WebP and BMP, read by Pillow.
+"""One image file as uint8 pixels of a given shape, read by Pillow: see FORMATS for the kinds of files.
 
 These rules hold for every file:
 
 - The orientation that a camera wrote (EXIF) is applied.
 - Transparent pixels are laid over white. Palettes become colours, and CMYK becomes RGB.
-- 16-bit grey is scaled to 8 bits (65535 -> 255, rounded). Of 16-bit colour, Pillow keeps the high byte.
+- 16-bit grey is scaled to 8 bits (65535 -> 255, rounded). Of 16-bit colour, Pillow keeps the high byte. A file of
+  floats, or of whole numbers above 65535, is refused, because nothing says which number is white.
+- Of several pages or frames, the first one is read.
+- Text, colour profiles and other notes in a PNG are passed over, damaged or not (`png_chunks.py`).
 - An image of another size is scaled to cover the given size, and its aspect is kept. What sticks out is cut off evenly
   on both sides. The scaling is bilinear, and antialiased when it reduces.
 - A JPEG that is at least twice as large is reduced while it is decoded (DCT scaling). The cut is the same in
@@ -17,24 +20,62 @@ global lock while it decodes and resizes, so threads help.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
+import struct
+import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError, WebPImagePlugin
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 
 from lowlevel_simclr.config.names import OneLineError
+from lowlevel_simclr.data import png_chunks
 from lowlevel_simclr.runtime.files import open_regular_file, read_regular_file
 
 SMALLEST = 8  # pixels a side; a smaller image has no useful crop
 LARGEST_IMAGE_FILE = 2**28  # bytes; a photograph of 100 megapixels takes 100 MB as PNG or less
 # Importing these plugins registers them with Pillow before threads open files.
-_PLUGINS = (BmpImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+_PLUGINS = (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+FORMATS = {  # Pillow's names, and those for people
+    "JPEG": "JPEG",
+    "PNG": "PNG",
+    "WEBP": "WebP",
+    "BMP": "BMP",
+    "GIF": "GIF",
+    "TIFF": "TIFF",
+    "JPEG2000": "JPEG 2000",
+    "PPM": "PPM",
+}
+LARGEST_IMAGE_PIXELS = 2**29  # 1.6 GB as RGB. Pillow's own limit is a third of it, and scans and panoramas exceed that
+_LARGE = 2**26  # pixels. Larger images are decoded one at a time, so that threads do not fill the memory.
+_one_large = threading.Lock()
 GREY_MODES = frozenset("1 L LA La I I;16 I;16B I;16L I;16N".split())
 DEEP_MODES = frozenset("I I;16 I;16B I;16L I;16N".split())
+DEEP_WHITE = 65535  # white in grey of 16 bits
+_GREY, _RGB = 0, 2  # of png_chunks.Header
 _ORIENTATION = 0x0112  # the EXIF tag
 _SIDEWAYS = 5  # from this orientation on, height and width are exchanged
 _TURNS = {
@@ -83,16 +124,72 @@ def read_shape(path: Path) -> Shape:
     try:
         with (
             open_regular_file(path, LARGEST_IMAGE_FILE, "LARGEST_IMAGE_FILE") as file,
-            Image.open(file, formats=FORMATS) as image,
+            _open_image(file) as image,
         ):
             width, height = image.size
             if _read_orientation(image) >= _SIDEWAYS:
                 width, height = height, width
             return Shape(height, width, 1 if image.mode in GREY_MODES else 3)
-    except MemoryError:
+    except (MemoryError, UnreadableError):
         raise
     except Exception as error:  # Pillow does not document what a damaged file raises
         raise UnreadableError(_explain_error(error)) from error
+
+
+def _open_image(file: BinaryIO) -> Image.Image:
+    """Return the image in a file, before its pixels are decoded.
+
+    `Image.open` is not used, because its limit of pixels is a global variable of the whole process.
+
+    Raises:
+        UnreadableError: if it is no image of a kind in FORMATS, or has too many pixels.
+    """
+    prefix = file.read(16)
+    file.seek(0)
+    if prefix.startswith(png_chunks.SIGNATURE):
+        file = io.BytesIO(png_chunks.read_head(file))
+    return _open_with_plugins(file, prefix)
+
+
+@contextlib.contextmanager
+def _lift_limit() -> Iterator[None]:
+    """Lift Pillow's limit of pixels, for one image at a time that is known to have at most LARGEST_IMAGE_PIXELS.
+
+    Some plugins check that limit again while they decode. It is a global variable of the process.
+    """
+    with _one_large:
+        before = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+def _open_with_plugins(file: BinaryIO, prefix: bytes) -> Image.Image:
+    """Return the image in a file by the plugin that accepts its first bytes, see `_open_image`."""
+    for name in FORMATS:
+        factory, accept = Image.OPEN[name]
+        if accept is None or accept(prefix) in (False, None) or isinstance(accept(prefix), str):
+            continue  # a text says that Pillow was built without the format
+        file.seek(0)
+        try:
+            try:
+                image = factory(file, "")
+            except Image.DecompressionBombError:  # WebP has at most 2^28 pixels
+                file.seek(0)
+                with _lift_limit():
+                    image = factory(file, "")
+        except (SyntaxError, IndexError, TypeError, struct.error):  # as `Image.open` does: not an image of this kind
+            continue
+        if image.width * image.height > LARGEST_IMAGE_PIXELS:
+            raise UnreadableError(
+                f"has too many pixels: {image.width * image.height}, more than LARGEST_IMAGE_PIXELS "
+                f"({LARGEST_IMAGE_PIXELS})"
+            )
+        return image
+    *most, last = FORMATS.values()
+    raise UnreadableError(f"no {', '.join(most)} or {last} image")
 
 
 def read_pixels(content: bytes, shape: Shape) -> np.ndarray:
@@ -112,10 +209,12 @@ def read_pixels(content: bytes, shape: Shape) -> np.ndarray:
     if not content:
         raise UnreadableError("empty file")
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        with _open_with_plugins(io.BytesIO(png_chunks.drop_notes(content)), content[:16]) as image:
             if min(image.size) < SMALLEST:
                 raise UnreadableError(f"{image.width}x{image.height} pixels: smaller than {SMALLEST} on a side")
-            upright = _scale_to_fit(image, shape)
+            _correct_transparency(image, png_chunks.read_header(content))
+            with _lift_limit() if image.width * image.height > _LARGE else contextlib.nullcontext():
+                upright = _scale_to_fit(image, shape)
     except (MemoryError, UnreadableError):
         raise
     except Exception as error:  # Pillow does not document what a damaged file raises
@@ -125,9 +224,7 @@ def read_pixels(content: bytes, shape: Shape) -> np.ndarray:
 
 def _explain_error(error: Exception) -> str:
     """Return in a few words, without the path, why a file cannot be used."""
-    if isinstance(error, UnidentifiedImageError):
-        return "no JPEG, PNG, WebP or BMP image"
-    if isinstance(error, Image.DecompressionBombError):
+    if isinstance(error, Image.DecompressionBombError):  # a frame that is larger than the image
         return "has too many pixels: " + str(error).partition(",")[0]  # without Pillow's suspicion of an attack
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be read: {error.strerror}"
@@ -173,10 +270,39 @@ def _convert_to_plain_mode(image: Image.Image, channels: int) -> Image.Image:
     """Return the image opaque, with 8 bits in one or three channels."""
     mode = "L" if channels == 1 else "RGB"
     if image.mode in DEEP_MODES:
-        deep = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-        image = Image.fromarray(((deep * 255 + 32767) // 65535).astype(np.uint8))
-    elif image.mode in ("RGBA", "LA", "La", "PA") or "transparency" in image.info:
+        image = Image.fromarray(_scale_to_8_bits(image))
+    elif image.mode == "F":
+        raise UnreadableError("has floating-point pixels, and nothing says which number is white")
+    elif image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
         above = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", above.size, "white"), above).convert("RGB")
     image.load()
     return image if image.mode == mode else image.convert(mode)
+
+
+def _scale_to_8_bits(image: Image.Image) -> np.ndarray:
+    """Return grey of 16 bits as (H, W) uint8. The transparent number becomes white."""
+    deep = np.asarray(image)
+    if deep.min() < 0 or deep.max() > DEEP_WHITE:
+        raise UnreadableError(
+            f"has whole numbers from {deep.min()} to {deep.max()} as pixels, and only 0 to {DEEP_WHITE} are read"
+        )
+    scaled = ((deep.astype(np.uint32) * 255 + DEEP_WHITE // 2) // DEEP_WHITE).astype(np.uint8)
+    transparent = image.info.get("transparency")
+    return scaled if transparent is None else np.where(deep == transparent, np.uint8(255), scaled)
+
+
+def _correct_transparency(image: Image.Image, header: png_chunks.Header | None) -> None:
+    """Bring the transparent colour of a PNG to the 8 bits of the pixels that Pillow decodes.
+
+    Pillow spreads grey of 2 and 4 bits to 0 to 255, and cuts colours of 16 bits to their high byte, but gives the
+    transparent colour as it stands in the file.
+    """
+    colour = image.info.get("transparency")
+    if header is None or colour is None:
+        return
+    if header.colours == _GREY and header.bits < 8 and image.mode == "L":
+        most = 2**header.bits - 1
+        image.info["transparency"] = (colour & most) * (255 // most)
+    elif header.colours == _RGB and header.bits == 16:
+        image.info["transparency"] = tuple(part >> 8 for part in colour)

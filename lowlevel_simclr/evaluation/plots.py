@@ -324,13 +324,15 @@ def _place_image(picture: np.ndarray, image: np.ndarray, x: int, y: int, side: i
 
 
 def _make_tile(image: np.ndarray, side: int) -> np.ndarray:
-    """Return an image (H, W, C) as (side, side, 3) uint8.
+    """Return an image (H, W, C) as (side, side, 3) uint8. One channel is grey, and two are red and green.
 
     Small images have their pixels repeated. Large images are reduced.
     """
     if image.dtype != np.uint8:
         image = np.rint(np.clip(image.astype(np.float32), 0, 1) * 255).astype(np.uint8)
-    image = np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image[..., :3]
+    if image.shape[-1] == 1:
+        image = np.repeat(image, 3, axis=-1)
+    image = np.pad(image[..., :3], [(0, 0), (0, 0), (0, max(0, 3 - image.shape[-1]))])  # two channels: red and green
     times = side / max(image.shape[:2])
     if times >= 1:
         image = image.repeat(int(times), axis=0).repeat(int(times), axis=1)

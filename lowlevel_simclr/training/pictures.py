@@ -22,18 +22,20 @@ from lowlevel_simclr.training.loop import make_views
 from lowlevel_simclr.training.loss import compute_chance_loss
 from lowlevel_simclr.training.plan import Plan
 
-PREVIEWED = 8  # images in views.png
+PREVIEWED = 8  # images in views.png, or all if there are fewer
 QUERIES = 10  # test images in neighbours.png: one of each class if there are ten classes
 MAPPED = 1000  # test images in each map of embedding.png
 
 
-def draw_views(plan: Plan, images: DataSet, path: Path) -> None:
-    """Draw views.png: the first training images, each with its two views of epoch 0."""
-    index = np.arange(PREVIEWED)
-    originals = select_training_images(images, plan.train_on)[index]
+def draw_views(plan: Plan, images: DataSet, path: Path) -> int:
+    """Draw views.png: the first training images, each with its two views of epoch 0. Return how many they are."""
+    trained_on = select_training_images(images, plan.train_on)
+    index = np.arange(min(PREVIEWED, len(trained_on)))
+    originals = trained_on[index]
     views = make_views(dataclasses.replace(plan, precision="float32", scaling=UNSCALED))
     made = views(tf.constant(0, tf.int64), tf.constant(index, tf.int64), tf.constant(originals)).numpy()
-    plots.plot_views(path, originals, made[:PREVIEWED], made[PREVIEWED:])
+    plots.plot_views(path, originals, made[: len(index)], made[len(index) :])
+    return len(index)
 
 
 def draw_results(

@@ -151,7 +151,7 @@ def test_skipped_names_exactly_what_cannot_be_read_and_nothing_shifts(tmp_path: 
     skipped = {entry["path"]: entry["reason"] for entry in images.record["skipped"]}
     assert set(skipped) == {*wrong, "test/b/19.bmp", "train/c/text.jpg", "train/d.png"}
     assert skipped["test/b/19.bmp"] == "empty file" and skipped["train/a/03.png"].startswith("damaged: ")
-    assert skipped["train/c/text.jpg"] == "no JPEG, PNG, WebP or BMP image"
+    assert skipped["train/c/text.jpg"] == "no JPEG, PNG, WebP, BMP, GIF, TIFF, JPEG 2000 or PPM image"
     assert skipped["train/d.png"] == "cannot be read: No such file or directory"
     assert images.record["counts"] == {"train": 55, "test": 19, "skipped": 8, "not_images": 1, "outside_splits": 0}
     kept = np.delete(np.arange(60), [3, 4, 29, 30, 37])

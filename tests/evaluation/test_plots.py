@@ -89,13 +89,18 @@ def test_views_stand_below_their_original(tmp_path: Path) -> None:
     assert corners[40][:, 1].max() < corners[45][:, 1].min()
 
 
-@pytest.mark.parametrize(("size", "channels"), [(224, 3), (28, 1), (20, 3)])
+@pytest.mark.parametrize(("size", "channels"), [(224, 3), (28, 1), (20, 3), (20, 2), (20, 4)])
 def test_views_of_other_sizes_are_drawn_and_small(tmp_path: Path, size: int, channels: int) -> None:
     images = some_images(8, size, channels)
     plots.plot_views(tmp_path / "plots" / "views.png", images, images / 255, images / 255)
     assert read(tmp_path / "plots" / "views.png").shape[1] > 8 * 96
     assert (tmp_path / "plots" / "views.png").stat().st_size < plots.LARGEST_FILE
     assert [path.name for path in (tmp_path / "plots").iterdir()] == ["views.png"]
+
+
+def test_two_channels_are_red_and_green() -> None:
+    image = some_images(1, 8, 2)[0]
+    np.testing.assert_array_equal(plots._make_tile(image, 8), np.dstack([image, np.zeros((8, 8), np.uint8)]))
 
 
 def test_values_outside_0_1_are_clipped() -> None:

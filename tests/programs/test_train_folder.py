@@ -79,6 +79,41 @@ def test_grey_images_without_labels_train_on_both_splits_and_every_table_says_so
     assert (stored["saturation"], stored["hue"], stored["grey_probability"]) == ([1, 1], [0, 0], 0)
 
 
+@pytest.mark.usefixtures("small_encoder")
+def test_a_run_in_its_data_folder_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its own pictures are no data. Another run, a preview and an evaluation do not see them either."""
+    monkeypatch.chdir(write_pictures(tmp_path, *make_names("cat", 20), *make_names("dog", 20), "stray.png"))
+    flags = [*SMALL, "--dataset", "folder:."]
+    assert train.main(flags) == 0 and train.main(flags) == 0
+    assert train.main([*flags, "--preview", "--out", "looked"]) == 0
+    assert train.main([*flags, "--out", "dog/run"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("37 images to train on, 2 classes") == 3 and "resumes at step 2 of 2" in said
+    assert "1 of 41 images have no label" in said and "linear" in said
+    assert evaluate.main(["dog/run", "--protocol", "finetune,linear-augmented", "--finetune-steps", "1"]) == 0
+    assert "1 of 41 images have no label" in capsys.readouterr().out
+    record = json.loads(Path("dog/run/data.json").read_text())
+    assert {entry["path"] for entry in record["left_out"]} == {"looked/", "runs/folder-./"}
+
+
+@pytest.mark.usefixtures("small_encoder")
+def test_the_smallest_set_that_works_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two images to train on and one to test with, whose pictures are drawn from what there is."""
+    root = write_pictures(tmp_path / "pictures", "0.png", "1.png", "2.png")
+    flags = ["--batch-size", "2"]
+    assert run(root, tmp_path / "looked", *flags, "--preview") == 0
+    assert "Drew the views of 2 images" in capsys.readouterr().out
+    assert run(root, tmp_path / "run", *flags) == 0
+    assert "warning" not in capsys.readouterr().err
+    assert {path.name for path in (tmp_path / "run/plots").iterdir()} >= {
+        "views.png",
+        "embedding.png",
+        "neighbours.png",
+    }
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not ARCHIVE.is_file(), reason=f"there is no {ARCHIVE.name} beside the checkout")
 def test_cifar10_as_jpeg_files_with_damage_among_them(tmp_path: Path) -> None:

@@ -1,0 +1,77 @@
+"""The chunks of a PNG file: those that decide its pixels are kept, and its notes are dropped before Pillow reads it.
+
+Pillow gives up a whole file for a text or a colour profile of more than 1 MiB, or with a wrong checksum, although its
+pixels are sound. None of them changes the pixels here.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import BinaryIO, NamedTuple
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_HEAD, _CHECK = 8, 4  # bytes before and after the content of a chunk
+_WANTED = (b"tRNS", b"eXIf")  # of the chunks that a reader may ignore: transparency and the camera's orientation
+_LARGEST_HEADER = 2**20  # bytes of a chunk before the pixels; the largest sound one is EXIF with 64 KiB
+_ANCILLARY = 0x20  # the bit of the first letter that says that a reader may ignore the chunk
+
+
+class Header(NamedTuple):
+    """What the first chunk says. `colours` is 0 for grey, 2 for RGB, 3 for a palette, 4 and 6 with alpha."""
+
+    bits: int
+    colours: int
+
+
+def read_header(content: bytes) -> Header | None:
+    """Return what the header of a PNG file says, or None if it is no PNG file."""
+    whole = content.startswith(SIGNATURE) and len(content) > 25
+    return Header(content[24], content[25]) if whole else None
+
+
+def drop_notes(content: bytes) -> bytes:
+    """Return a PNG file without its notes. Anything else, and what follows a cut, stays as it is."""
+    if not content.startswith(SIGNATURE):
+        return content
+    kept, start, place = [], 0, len(SIGNATURE)  # `start` is where the piece begins that is kept next
+    view = memoryview(content)
+    while place + _HEAD <= len(content):
+        end = place + _HEAD + int.from_bytes(content[place : place + 4], "big") + _CHECK
+        kind = content[place + 4 : place + 8]
+        if end > len(content) or not kind.isalpha():
+            break
+        if _is_dropped(kind, view[place + 4 : end - _CHECK], view[end - _CHECK : end]):
+            kept.append(view[start:place])
+            start = end
+        place = end
+    return b"".join([*kept, view[start:]]) if kept else content
+
+
+def read_head(file: BinaryIO) -> bytes:
+    """Return a PNG file up to the head of its first pixels, without its notes.
+
+    Args:
+        file: the file, at its beginning. Notes are skipped and not read.
+    """
+    parts = [file.read(len(SIGNATURE))]
+    while len(head := file.read(_HEAD)) == _HEAD:
+        length, kind = int.from_bytes(head[:4], "big"), head[4:]
+        if kind == b"IDAT" or not kind.isalpha() or (_is_needed(kind) and length > _LARGEST_HEADER):
+            return b"".join([*parts, head])
+        if not _is_needed(kind):
+            file.seek(length + _CHECK, 1)
+            continue
+        body = file.read(length + _CHECK)
+        if not _is_dropped(kind, kind + body[:length], body[length:]):
+            parts += [head, body]
+    return b"".join([*parts, head])
+
+
+def _is_needed(kind: bytes) -> bool:
+    return kind in _WANTED or not kind[0] & _ANCILLARY
+
+
+def _is_dropped(kind: bytes, checked: bytes | memoryview, checksum: bytes | memoryview) -> bool:
+    """Return whether a chunk is a note: one that is not needed, or damaged notes of the camera."""
+    damaged = kind == b"eXIf" and zlib.crc32(checked) != int.from_bytes(checksum, "big")
+    return damaged or not _is_needed(kind)
