@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from lowlevel_simclr.config.choices import IN_MEMORY
-from lowlevel_simclr.data.dataset import MOST_CLASSES, UNLABELLED, DataError, DataSet, Split, choose_held_out
+from lowlevel_simclr.data.dataset import UNLABELLED, DataError, DataSet, Split, choose_held_out, number_classes
 
 WANTED = (
     "Give a name such as 'cifar10', uint8 images (n, height, width, channels), a pair (images, labels), or a "
@@ -27,8 +27,8 @@ def load_from_memory(given: Any, seed: int = 0, memory_limit: float = 4.0) -> Da
     """Return the caller's images as a data set. The seed draws a tenth of the images to hold out.
 
     Args:
-        given: uint8 images (n, H, W, C) or (n, H, W), a pair of them and labels (n,), whole numbers from 0, or a
-            `tf.data.Dataset` of images, of (image, label), or of batches of either.
+        given: uint8 images (n, H, W, C) or (n, H, W), a pair of them and labels (n,), whole numbers, which may be ids,
+            or a `tf.data.Dataset` of images, of (image, label), or of batches of either.
         seed: decides which images are held out.
         memory_limit: the most GiB of images that may be read from a `tf.data.Dataset`.
 
@@ -39,11 +39,10 @@ def load_from_memory(given: Any, seed: int = 0, memory_limit: float = 4.0) -> Da
         given = _read_stream(given, memory_limit)
     images, labels = given if isinstance(given, (tuple, list)) and len(given) == 2 else (given, None)
     images = _check_images(images)
-    labels = _check_labels(labels, len(images))
+    (labels,), classes = number_classes(_check_labels(labels, len(images)))
     fingerprint = fingerprint_images(images)
     away = choose_held_out(len(images), seed)
     train, test = (Split(images[rows], labels[rows]) for rows in (~away, away))
-    classes = tuple(str(number) for number in range(int(labels.max()) + 1))
     record = {"fingerprint": fingerprint}
     return DataSet(f"{IN_MEMORY}{fingerprint[:SHOWN]}", train, test, classes, record)
 
@@ -73,7 +72,7 @@ def _check_images(given: Any) -> np.ndarray:
 
 
 def _check_labels(given: Any, count: int) -> np.ndarray:
-    """Return the labels as (n,) int64, with -1 for an unlabelled image. Raise a DataError if they are unusable."""
+    """Return the labels as (n,), or -1 for each image without labels. Raise a DataError if they are unusable."""
     if given is None:
         return np.full(count, UNLABELLED, np.int64)
     labels = np.asarray(given)
@@ -82,12 +81,7 @@ def _check_labels(given: Any, count: int) -> np.ndarray:
         raise DataError(
             f"the labels are {labels.dtype} {labels.shape}. Give {count} whole numbers from 0, one for each image."
         )
-    if flat.max() >= MOST_CLASSES:
-        raise DataError(
-            f"the labels contain {flat.max()}. Labels must be less than {MOST_CLASSES} (MOST_CLASSES). Number the "
-            "classes from 0."
-        )
-    return flat.astype(np.int64)
+    return flat
 
 
 def _read_stream(stream: tf.data.Dataset, memory_limit: float) -> tuple[np.ndarray, np.ndarray | None]:

@@ -15,7 +15,6 @@ from lowlevel_simclr.config.choices import SMALLEST_BATCH
 from lowlevel_simclr.config.names import OneLineError
 
 UNLABELLED = -1  # the label of an image that has none
-MOST_CLASSES = 1_000_000  # a label of 2^62 would make as many class names
 HELD_OUT = 0.1  # share of the images, if there is no test split
 
 
@@ -79,6 +78,32 @@ def choose_held_out(count: int, seed: int) -> np.ndarray:
     chosen = np.zeros(count, bool)
     chosen[np.random.default_rng(seed).permutation(count)[: max(1, round(HELD_OUT * count))]] = count > 1
     return chosen
+
+
+def number_classes(*labels: np.ndarray) -> tuple[list[np.ndarray], tuple[str, ...]]:
+    """Return labels as class numbers from 0 without gaps, and the name of each class: its label as text.
+
+    Labels may be ids such as 47219. A gap would be a class without an image in every table, picture and classifier.
+
+    Args:
+        labels: (n,) integers of any type, for each split. A negative number means that there is no label.
+
+    Returns:
+        The class numbers (n,) int64 of each split, in which UNLABELLED stands for no label, and the names.
+
+    Examples:
+        >>> number_classes(np.array([47219, 3]), np.array([3, -1]))
+        ([array([1, 0]), array([ 0, -1])], ('3', '47219'))
+    """
+    kinds = [np.unique(each, return_inverse=True) for each in labels]
+    # Python's numbers, because int64 and uint64 together would become floats.
+    ids = sorted({number for unique, _ in kinds for number in unique.tolist() if number >= 0})
+    numbers = {label: number for number, label in enumerate(ids)}
+    made = [
+        np.array([numbers.get(number, UNLABELLED) for number in unique.tolist()], np.int64)[places.reshape(-1)]
+        for unique, places in kinds
+    ]
+    return made, tuple(str(label) for label in ids)
 
 
 def explain_too_few(count: int, where: str = "") -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lowlevel_simclr.data.dataset import MOST_CLASSES, UNLABELLED, DataError, DataSet, Split, choose_held_out
+from lowlevel_simclr.data.dataset import UNLABELLED, DataError, DataSet, Split, choose_held_out, number_classes
 from lowlevel_simclr.runtime.arrays import read_arrays
 from lowlevel_simclr.runtime.files import open_regular_file
 from lowlevel_simclr.runtime.memory import find_available_memory
@@ -21,8 +21,8 @@ def load(path: Path, seed: int = 0) -> DataSet:
     """Load the data set in an npz file.
 
     Images are uint8, (n, H, W, C) or (n, H, W), with C from 1 to 4. Labels are whole numbers from 0, (n,) or (n, 1),
-    and may be absent. The names of the classes may be in the array `classes`. Without a test split, the seed holds out
-    a tenth of the images.
+    and may be absent. They may be ids with gaps, which become class numbers. The names of the classes may be in the
+    array `classes`, and then a label is a place in it. Without a test split, the seed holds out a tenth of the images.
 
     Args:
         path: the file.
@@ -44,7 +44,8 @@ def load(path: Path, seed: int = 0) -> DataSet:
     if train.images.shape[1:] != test.images.shape[1:]:
         shapes = f"{train.images.shape[1:]} in {key} and {test.images.shape[1:]} in x_test"
         raise DataError(f"{path} has images of shape {shapes}. Both must have the same shape.")
-    return DataSet(f"npz:{path.name}", train, test, _read_classes(path, arrays, train, test))
+    train, test, classes = _name_classes(path, arrays.get("classes"), train, test)
+    return DataSet(f"npz:{path.name}", train, test, classes)
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -67,7 +68,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_split(path: Path, arrays: dict[str, np.ndarray], key: str, labels_key: str) -> Split:
-    """Check one split, and return its images as (n, H, W, C) and its labels as (n,)."""
+    """Check one split, and return its images as (n, H, W, C) and its labels as they are in the file, (n,)."""
     images = arrays[key]
     if images.ndim == 3:
         images = images[..., None]
@@ -80,7 +81,7 @@ def _read_split(path: Path, arrays: dict[str, np.ndarray], key: str, labels_key:
 
 
 def _read_labels(path: Path, labels: np.ndarray | None, key: str, count: int) -> np.ndarray:
-    """Return the class numbers (n,) int64. They are UNLABELLED if there are no labels."""
+    """Return the labels (n,) in the type of the file. They are UNLABELLED if there are no labels."""
     if labels is None:
         return np.full(count, UNLABELLED, np.int64)
     flat = labels.reshape(len(labels)) if labels.ndim == 2 and labels.shape[1] == 1 else labels
@@ -88,20 +89,21 @@ def _read_labels(path: Path, labels: np.ndarray | None, key: str, count: int) ->
         raise DataError(
             f"{key} in {path} is {labels.dtype} {labels.shape}. It must be {count} whole numbers from 0, one per image."
         )
-    if flat.max() >= MOST_CLASSES:
-        raise DataError(
-            f"{key} in {path} has the label {flat.max()}. Labels must be less than {MOST_CLASSES} (MOST_CLASSES). "
-            "Number the classes from 0."
-        )
-    return flat.astype(np.int64)
+    return flat
 
 
-def _read_classes(path: Path, arrays: dict[str, np.ndarray], train: Split, test: Split) -> tuple[str, ...]:
-    """Return the class names in the file, or the class numbers as text."""
-    count = int(max(train.labels.max(), test.labels.max())) + 1
-    if "classes" not in arrays:
-        return tuple(str(number) for number in range(count))
-    names = arrays["classes"]
+def _name_classes(
+    path: Path, names: np.ndarray | None, train: Split, test: Split
+) -> tuple[Split, Split, tuple[str, ...]]:
+    """Return both splits with class numbers, and the names of the classes.
+
+    Without names in the file, the labels may be any ids, and their text is the name of the class.
+    """
+    if names is None:
+        (first, second), found = number_classes(train.labels, test.labels)
+        return train._replace(labels=first), test._replace(labels=second), found
+    count = max(int(split.labels.max()) for split in (train, test) if len(split.labels)) + 1
     if names.ndim != 1 or names.dtype.kind != "U" or len(names) < count:
         raise DataError(f"classes in {path} is {names.dtype} {names.shape}. It must be at least {count} names as text.")
-    return tuple(str(name) for name in names)
+    first, second = (split.labels.astype(np.int64) for split in (train, test))
+    return train._replace(labels=first), test._replace(labels=second), tuple(str(name) for name in names)

@@ -17,6 +17,7 @@ from lowlevel_simclr.runtime.progress_bar import open_bar
 KNN_COUNTS = (20, 200)
 KNN_TEMPERATURE = 0.07  # Wu et al. 2018, section 3.4
 SAMPLE_COUNT = 20  # k on the held-out sample, which is too small for k = 200
+_VOTES_AT_ONCE = 2**22  # 32 MiB of float64
 _SIMILARITIES_AT_ONCE = 2**24  # 64 MiB of float32, and twice that for their sorted indices
 
 
@@ -64,13 +65,23 @@ def classify_by_neighbours(
     counts = tuple(counts)
     index, similarity = _find_nearest(train_h, test_h, max(counts), title)  # (m, k), (m, k)
     labels, weights = train_labels[index], np.exp(similarity / KNN_TEMPERATURE)
-    rows = np.arange(len(test_h))[:, None]
-    accuracies = {}
-    for count in counts:
-        votes = np.zeros((len(test_h), train_labels.max() + 1))  # (m, classes)
-        np.add.at(votes, (rows, labels[:, :count]), weights[:, :count])
-        accuracies[str(count)] = float(np.mean(votes.argmax(axis=1) == test_labels))
-    return accuracies
+    return {str(count): _vote(labels[:, :count], weights[:, :count], test_labels) for count in counts}
+
+
+def _vote(labels: np.ndarray, weights: np.ndarray, wanted: np.ndarray) -> float:
+    """Return how often the class with the most votes is the wanted one (m,), from labels and weights (m, k).
+
+    The function works in parts, because (m, classes) votes do not fit into memory if every image has its own label.
+    """
+    classes = int(labels.max()) + 1
+    at_once = max(1, _VOTES_AT_ONCE // classes)
+    right = 0
+    for first in range(0, len(wanted), at_once):
+        part = slice(first, first + at_once)
+        votes = np.zeros((len(labels[part]), classes))
+        np.add.at(votes, (np.arange(len(votes))[:, None], labels[part]), weights[part])
+        right += int((votes.argmax(axis=1) == wanted[part]).sum())
+    return right / len(wanted)
 
 
 def _find_nearest(

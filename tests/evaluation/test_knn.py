@@ -83,6 +83,13 @@ def test_knn_of_a_sample_in_pixels_and_in_h() -> None:
         assert found == knn.classify_by_neighbours(rows.train, labels[0], rows.test, labels[1], [20])["20"]
 
 
+def test_votes_in_parts_are_votes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = *draw_clouds(300), *draw_clouds(25, seed=1)
+    at_once = knn.classify_by_neighbours(*given)
+    monkeypatch.setattr(knn, "_VOTES_AT_ONCE", 10)  # two rows of four classes
+    assert knn.classify_by_neighbours(*given) == at_once
+
+
 # Neighbours
 
 
