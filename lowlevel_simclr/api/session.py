@@ -68,6 +68,7 @@ def run_session(config: Config, options: RunOptions, images: DataSet | None = No
         CheckpointError: a checkpoint cannot be read or written.
         NonFiniteLoss: the loss became NaN or infinite.
         NonFiniteState: a weight became NaN or infinite.
+        NonFiniteRepresentation: h became NaN or infinite.
         DistributionError: a replica or a worker is missing.
     """
     with keep_process_state():

@@ -23,6 +23,10 @@ class EncoderChanged(RuntimeError):
     """A change of the weights of an encoder that must be frozen."""
 
 
+class NonFiniteRepresentation(ArithmeticError):
+    """A representation that is NaN or infinite, because the training has diverged. The message says how many."""
+
+
 class Represented(NamedTuple):
     """One row for each image, float32: h, or plain pixels.
 
@@ -59,7 +63,8 @@ def compute_h(
         (n, d) float32.
 
     Raises:
-        ValueError: if there are no images, or if h is NaN or infinite.
+        ValueError: if there are no images.
+        NonFiniteRepresentation: if h is NaN or infinite.
     """
     if len(images) == 0:
         raise ValueError("There are no images to encode. Give at least one.")
@@ -75,9 +80,9 @@ def compute_h(
     h = np.concatenate(parts)[: len(images)]  # (n, d)
     if not np.isfinite(h).all():
         rows = np.flatnonzero(~np.isfinite(h).all(axis=1))
-        raise ValueError(
-            f"The representation (h) of {rows.size} images is NaN or infinite, first for image {rows[0]}. The encoder "
-            "has diverged. Train it again with a lower --learning-rate."
+        raise NonFiniteRepresentation(
+            f"The representation (h) of {rows.size} images is NaN or infinite, first for image {rows[0]}: the training "
+            "has diverged. Try a lower --learning-rate, a longer warm-up or --precision float32."
         )
     return h
 

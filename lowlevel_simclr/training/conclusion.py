@@ -40,7 +40,7 @@ def conclude(plan: Plan, run: Run, images: DataSet, learner: Learner, sample: Da
 
     Raises:
         RunError: if a file cannot be written.
-        ValueError: if h is NaN or infinite.
+        NonFiniteRepresentation: if h is NaN or infinite.
     """
     say("evaluating the trained encoder beside the untrained one and plain pixels ...")
     encoder = _build_untrained(plan, images)

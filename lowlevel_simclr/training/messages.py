@@ -57,6 +57,10 @@ def print_start(plan: Plan, run: Run, images: DataSet, learner: Learner, first_s
     if plan.replicas > 1 or plan.micro_batches > 1:
         shares = f"{plan.replicas} replicas on {plan.workers} workers, {plan.micro_batches} micro-batches per step"
         print(f"replicas             {shares}, {plan.batch_norm} BatchNorm")
+    if plan.warmup_steps > plan.steps:
+        reached = plan.learning_rate * plan.steps / plan.warmup_steps
+        text = f"longer than the run ({plan.warmup_steps} steps): the learning rate only rises to {reached:.3g}"
+        print(f"warm-up              {text}")
     device = tf.DeviceSpec.from_string(keras.unwrap_variable(f.weights[0]).device).device_type
     compiled = "the step" if plan.jit_compile else "the views" if plan.jit_compile_views else ""
     xla = f"XLA compiles {compiled}" if compiled else "no XLA"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lowlevel_simclr.config.identity import hash_config, list_differences, replace
+from lowlevel_simclr.config.presets import PRESETS
 from lowlevel_simclr.config.settings import Config, ConfigError, ModelConfig, OptimizerConfig, ViewRecipe
 from lowlevel_simclr.config.validation import restore_config
 from lowlevel_simclr.data import catalog
@@ -202,17 +203,58 @@ def resolve(
         tell: called with a progress message for each size that is tried.
 
     Raises:
-        ConfigError: if the batch has no equal shares for the replicas, if XLA or `--data-on device` is asked for with
-            several replicas, or if `--micro-batch auto` has no GPU, has several workers, or finds no size that fits.
+        ConfigError: if the scaling of the pixels has another number of channels than the images, if the warm-up is
+            longer than --steps, if the batch has no equal shares for the replicas, if XLA or `--data-on device` is
+            asked for with several replicas, or if `--micro-batch auto` has no GPU, has several workers, or finds no
+            size that fits.
         DataError: if there are fewer images than a batch, or if `--data-on device` is asked for and the images are
             streamed.
     """
     config = _choose_for_machine(config, team, earlier)
     if images.train.images.shape[-1] != RGB:
         config = _drop_colours(config)
+    _refuse_other_channels(config, images.train.images.shape[-1])
+    _refuse_long_warmup(config, images)
     if config.train.micro_batch == AUTO:
         config = replace(config, micro_batch=str(_find_micro_batch(config, team, images, fits, tell)))
     return config, make_plan(config, images, team)
+
+
+def _refuse_other_channels(config: Config, channels: int) -> None:
+    """Check that the scaling of the pixels has one number, or one for each channel of the images.
+
+    Raises:
+        ConfigError: if it has another length.
+    """
+    for flag, values in (("--input-mean", config.model.input_mean), ("--input-std", config.model.input_std)):
+        if values is not None and len(values) not in (1, channels):
+            have = "1 channel" if channels == 1 else f"{channels} channels"
+            raise ConfigError(
+                f"{flag} has {len(values)} numbers, but the images have {have}. Give one number, or one per channel."
+            )
+
+
+def _refuse_long_warmup(config: Config, images: DataSet) -> None:
+    """Check that a warm-up that the user chose ends within --steps.
+
+    The warm-up of a preset may be longer, as in a look at its first steps. The learning rate then only rises.
+
+    Raises:
+        ConfigError: if it does not end.
+    """
+    chosen, steps = config.optimizer.warmup_epochs, config.train.steps
+    usual = PRESETS[config.preset]() if config.preset in PRESETS else Config()
+    if steps is None or chosen == usual.optimizer.warmup_epochs:
+        return
+    trained_on = catalog.select_training_images(images, config.data.train_on)
+    per_epoch = count_steps_per_epoch(len(trained_on), config.train.batch_size)
+    warmup = round(chosen * per_epoch)
+    if warmup > steps:
+        most = math.floor(1000 * steps / per_epoch) / 1000
+        raise ConfigError(
+            f"--warmup-epochs ({chosen:g}) is {warmup} steps here, but the run has {steps} (--steps). "
+            f"Use --warmup-epochs {most:g} or less."
+        )
 
 
 def _choose_for_machine(config: Config, team: Team, earlier: Config | None) -> Config:

@@ -15,7 +15,7 @@ from lowlevel_simclr.config.settings import ConfigError
 
 PACKAGE = Path(__file__).parents[2] / "lowlevel_simclr"
 # Errors of training that quote numbers and names of our own variables.
-QUOTE_NO_NAMES = {"Diverged", "EncoderChanged", "NonFiniteLoss", "NonFiniteState"}
+QUOTE_NO_NAMES = {"Diverged", "EncoderChanged", "NonFiniteLoss", "NonFiniteRepresentation", "NonFiniteState"}
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ class Diverged:
 
 
 def test_h_that_is_not_finite_is_refused() -> None:
-    with pytest.raises(ValueError, match="of 7 images is NaN or infinite, first for image 0"):
+    with pytest.raises(represent.NonFiniteRepresentation, match="of 7 images is NaN or infinite, first for image 0"):
         represent.compute_h(Diverged(), draw_images(7))
 
 

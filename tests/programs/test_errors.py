@@ -73,6 +73,23 @@ def few_images(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ["--dataset", "folder:pictures"]
 
 
+def two_readings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    pictures("pictures/bus")
+    pictures("pictures/train")
+    return ["--dataset", "folder:pictures", "--batch-size", "8"]
+
+
+def two_images(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    pictures("pictures", count=2)
+    return ["--dataset", "folder:pictures", "--batch-size", "8"]
+
+
+def grey(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    np.savez("images.npz", images=np.zeros((20, 8, 8), np.uint8))
+    three = ["0.5", "0.5", "0.5"]
+    return ["--dataset", "npz:images.npz", "--batch-size", "8", "--input-mean", *three, "--input-std", *three]
+
+
 def a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     Path("file").write_text("")
     return ["--dataset", "folder:file"]
@@ -168,6 +185,19 @@ WRONG: dict[str, tuple[Prepare, str]] = {
         "The batch size (61) does not fit the training set (60 images). Use a batch size from 2 to 60.",
     ),
     "a batch larger than a folder": (few_images, "The batch size (256) is larger than the training set (18 images"),
+    "two images": (two_images, "The smallest set that works has 2 images to train on and 1 to test with."),
+    "a class named train": (
+        two_readings,
+        "--splits none takes bus, train for classes, and --splits named trains on train/ and ignores bus/. Give one",
+    ),
+    "three means for grey images": (
+        grey,
+        "--input-mean has 3 numbers, but the images have 1 channel. Give one number, or one per channel.",
+    ),
+    "a warm-up longer than the run": (
+        flags("--batch-size", "20", "--steps", "4", "--warmup-epochs", "2"),
+        "--warmup-epochs (2) is 6 steps here, but the run has 4 (--steps). Use --warmup-epochs 1.333 or less.",
+    ),
     "no path after folder:": (
         flags("--dataset", "folder:"),
         "--dataset folder: needs a path. Use folder:PATH.",

@@ -236,6 +236,15 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_state(
     assert saved is None or checkpoint.find_non_finite(saved.arrays) is None
 
 
+def test_a_run_that_diverged_ends_with_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The loss is finite here, but the trained encoder gives NaN."""
+    flags = ["--steps", "2", "--learning-rate", "1e8", "--precision", "bfloat16", "--warmup-epochs", "0"]
+    assert run(tmp_path / "run", *flags) == 1
+    said = capsys.readouterr().err
+    assert "NaN or infinite" in said and "Try a lower --learning-rate" in said
+    assert "Traceback" not in said and "a mistake in lowlevel_simclr" not in said
+
+
 def test_a_batch_larger_than_the_data_is_refused_before_a_folder_is_made(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

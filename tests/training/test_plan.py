@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from lowlevel_simclr.config.settings import Config
 from lowlevel_simclr.data import catalog
 from lowlevel_simclr.training import plan, workers
 from lowlevel_simclr.training.plan import Plan, _drop_colours, choose_stored_side
+from tests.support.labelled_images import make_striped_data_set
 from tests.support.made_up_memory import AUTO, ON_HOST, limit_memory, resolve_config
 
 pytestmark = pytest.mark.usefixtures("small_runs")
@@ -54,6 +56,35 @@ def test_images_without_colours_have_views_without_them():
     assert list_differences(replace(Config(), **scale_jitter(1.0)), config) == [
         "saturation: 0.2 1.8 -> 1.0 1.0", "hue: -0.2 0.2 -> 0.0 0.0", "grey_probability: 0.2 -> 0.0"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "wrong"),
+    [
+        ({"steps": 2}, False),  # the warm-up of the preset
+        ({"steps": 2, "warmup_epochs": 0.5}, False),
+        ({"steps": 2, "warmup_epochs": 0.9}, True),
+        ({"epochs": 3, "warmup_epochs": 3.0}, False),
+        ({"steps": 2, "preset": "simclr-b9", "warmup_epochs": 10.0}, False),
+        ({"steps": 2, "preset": "simclr-b9", "warmup_epochs": 1.0}, True),
+    ],
+)
+def test_a_warmup_that_was_chosen_ends_within_the_steps(given: dict[str, Any], wrong: bool) -> None:
+    """An epoch has four steps here."""
+    config = replace(Config(), batch_size=15, **given)
+    refused = pytest.raises(settings.ConfigError, match=r"warmup-epochs \(.*\) is 4 steps here, but the run has 2")
+    with refused if wrong else contextlib.nullcontext():
+        plan._refuse_long_warmup(config, make_striped_data_set())
+    assert wrong == (given.get("warmup_epochs") in (0.9, 1.0))
+
+
+@pytest.mark.parametrize(("count", "channels", "wrong"), [(3, 3, False), (1, 3, False), (3, 1, True), (2, 3, True)])
+def test_the_scaling_has_the_channels_of_the_images(count: int, channels: int, wrong: bool) -> None:
+    config = replace(Config(), input_mean=(0.5,) * count, input_std=(0.5,) * count)
+    refused = pytest.raises(settings.ConfigError, match=f"--input-mean has {count} .* have {channels} ch")
+    with refused if wrong else contextlib.nullcontext():
+        plan._refuse_other_channels(config, channels)
+    assert wrong == (count not in (1, channels))
 
 
 # Where the images are kept
