@@ -11,6 +11,7 @@ from lowlevel_simclr.contract.constants import FULL_SCALE
 from lowlevel_simclr.contract.view_params import FINITE_FIELDS, ViewParams
 
 WORDS = 2**32  # values of a 32-bit word
+LARGEST_PIXEL = 16.0  # of floating-point images in [0, 1]; one in [0, 255] that is darker is nearly black
 LONGEST_SIDE = 2**15  # pixels, not included; see make_views.h
 
 
@@ -142,6 +143,22 @@ def check_images(shape: tuple[Any, ...], dtype: str, size: int) -> None:
         raise ValueError(f"images are {dtype}. They must be uint8, uint16 or floating-point.")
     if size < 1:
         raise ValueError(f"size is {size}. A view must have a side of at least 1 pixel.")
+
+
+def check_largest_pixel(largest: float) -> None:
+    """Check that floating-point images can be in [0, 1].
+
+    Args:
+        largest: their largest pixel. A little above 1 is accepted, as after a resize that overshoots.
+
+    Raises:
+        ValueError: if it is above LARGEST_PIXEL. Such images, mostly in [0, 255], would give white views.
+    """
+    if largest > LARGEST_PIXEL:
+        raise ValueError(
+            f"The images are floating-point with pixels up to {largest:g}. They must be in [0, 1]. Divide them by 255, "
+            "or give uint8."
+        )
 
 
 def check_params(params: ViewParams, count: int, height: int, width: int, channels: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from lowlevel_simclr.contract.checks import WORDS, check_counter, check_finite
+from lowlevel_simclr.contract.checks import WORDS, check_counter, check_finite, check_largest_pixel
 from lowlevel_simclr.contract.view_params import FINITE_FIELDS, ViewParams
 
 NO_BOX = -1  # every number of the box of a row that cannot be made
@@ -62,6 +62,19 @@ def refuse_infinite_factors(params: ViewParams) -> ViewParams:
         check_finite(params)
         return params
     return params._replace(box=mark_rows(params.box, are_factors_finite(params)))
+
+
+def refuse_large_pixels(images: tf.Tensor) -> None:
+    """Check eagerly that floating-point images can be in [0, 1]. In a graph, their values are unknown.
+
+    Args:
+        images: (N, H, W, C) of any type.
+
+    Raises:
+        ValueError: see `checks.check_largest_pixel`.
+    """
+    if tf.executing_eagerly() and images.dtype.is_floating:
+        check_largest_pixel(float(tf.reduce_max(images)))
 
 
 def mark_rows(box: tf.Tensor, sound: tf.Tensor) -> tf.Tensor:

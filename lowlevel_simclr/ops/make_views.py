@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import tensorflow as tf
 
 from lowlevel_simclr.contract.checks import check_images, complete_scaling
-from lowlevel_simclr.contract.view_checks import refuse_infinite_factors
+from lowlevel_simclr.contract.view_checks import refuse_infinite_factors, refuse_large_pixels
 from lowlevel_simclr.contract.view_params import ViewParams
 from lowlevel_simclr.ops import _library, _route
 from lowlevel_simclr.ops._field_types import FIELD_TYPES
@@ -51,7 +51,8 @@ def make_views(
         (2N, S, S, C) of `dtype`. Before mean and std, the pixels of a view that clips are in [0, 1].
 
     Raises:
-        ValueError: if a shape or type is wrong. Eagerly, also if a factor is NaN or infinite.
+        ValueError: if a shape or type is wrong. Eagerly, also if a factor is NaN or infinite, or if
+            floating-point pixels are in [0, 255].
         tf.errors.InvalidArgumentError: if params do not have 2N rows, if a box is empty or leaves the image, or if C is
             not 3 and a view is grey or changes saturation or hue. The message names the row. In a graph, a row with a
             factor that is NaN or infinite has the box -1. On a GPU nothing is raised, and the pixels of such a view are
@@ -73,6 +74,7 @@ def make_views(
     in_xla = _route.takes_custom_call(images)
     if in_xla:
         _check_rows(images, params)
+    refuse_large_pixels(images)
     params = refuse_infinite_factors(params)
     if not blur:
         params = params._replace(blur_sigma=tf.zeros_like(params.blur_sigma))

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from lowlevel_simclr.contract.checks import check_images, check_params, check_scaling
+from lowlevel_simclr.contract.checks import check_images, check_largest_pixel, check_params, check_scaling
 from lowlevel_simclr.contract.constants import FULL_SCALE, GREY_WEIGHTS
 from lowlevel_simclr.contract.view_params import BRIGHTNESS, CONTRAST, HUE, SATURATION, ViewParams
 
@@ -61,7 +61,7 @@ def make_views(
 
     Raises:
         ValueError: if a shape or type is wrong, if a box is empty or leaves the image, if a factor is NaN or infinite,
-            or if C is not 3 and a view is grey or changes saturation or hue.
+            if C is not 3 and a view is grey or changes saturation or hue, or if floating-point pixels are in [0, 255].
 
     Examples:
         >>> import numpy as np
@@ -76,6 +76,8 @@ def make_views(
     check_images(images.shape, images.dtype.name, size)
     params = ViewParams(*(np.asarray(field) for field in params))
     check_params(params, *images.shape)
+    if images.dtype.name.startswith("float"):
+        check_largest_pixel(float(images.max(initial=0)))
     check_scaling(mean, std, images.shape[-1])
     scaled = images.astype(np.float64) / FULL_SCALE.get(images.dtype.name, 1.0)
     views = np.zeros((2 * len(images), size, size, images.shape[-1]))

@@ -32,7 +32,7 @@ import tensorflow as tf
 
 from lowlevel_simclr.contract.checks import check_images, check_params, complete_scaling
 from lowlevel_simclr.contract.constants import FULL_SCALE, GREY_WEIGHTS
-from lowlevel_simclr.contract.view_checks import are_factors_finite
+from lowlevel_simclr.contract.view_checks import are_factors_finite, refuse_large_pixels
 from lowlevel_simclr.contract.view_params import BRIGHTNESS, CONTRAST, HUE, SATURATION, ViewParams
 
 Planes = list[tf.Tensor]  # C of (2N, S * S) float32
@@ -88,6 +88,7 @@ def make_views(
     images = tf.convert_to_tensor(images)
     params = ViewParams(*(tf.convert_to_tensor(field) for field in params))
     check_images(tuple(images.shape), images.dtype.name, size)
+    refuse_large_pixels(images)
     if tf.executing_eagerly():
         check_params(ViewParams(*(field.numpy() for field in params)), *images.shape)
     planes = _change_colours(_crop(images, params, size), params)

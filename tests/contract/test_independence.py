@@ -283,6 +283,7 @@ def check_refusals() -> None:
             ("0 x 8 pixels", lambda each=implementation: each.draw_view_params(0, 0, np.arange(3), RECIPE, 0, 8)),
             ("size is 0", lambda each=implementation: each.make_views(images, params, 0)),
             ("2 rows for 2", lambda each=implementation: each.make_views(np.repeat(images, 2, axis=0), params, 8)),
+            ("up to 255. They", lambda each=implementation: each.make_views(np.full(images.shape, 255.0), params, 8)),
             ("both or neither", lambda each=implementation: each.make_views(images, params, 8, mean=0.5)),
         ):
             message = find_refusal(call)
@@ -329,6 +330,7 @@ DEFINED: dict[str, tuple[str, Any, Callable[[], None]]] = {
     "check_images": ("checks", lambda *given: None, check_refusals),
     "check_params": ("checks", lambda *given: None, check_refusals),
     "check_scaling": ("checks", lambda *given: None, check_refusals),
+    "check_largest_pixel": ("checks", lambda *given: None, check_refusals),
 }
 TYPES = {"ViewParams", "Words"}  # names that compute nothing
 

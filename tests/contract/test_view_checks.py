@@ -126,3 +126,16 @@ def test_a_native_graph_refuses_such_a_view(mode: str, factor: str) -> None:
     make = build_for_mode(lambda *fields: ops.make_views(images_of(2, 8, 8), ViewParams(*fields), 6), mode)
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"Row 2 has the box .* = \(-1, -1, -1, -1\)"):
         make(*map(tf.constant, params))
+
+
+# Pixels
+
+
+@IMPLEMENTATIONS
+def test_floating_point_images_of_0_to_255_are_refused(made_by: Any) -> None:
+    """They gave white views in silence. A little above 1 is no mistake."""
+    params, images = params_of(4, box=[0, 0, 8, 8]), images_of(2, 8, 8).astype(np.float32)
+    with pytest.raises(ValueError, match=r"floating-point with pixels up to 2\d\d. They must be in .0, 1.. Divide"):
+        made_by.make_views(images, params, 6)
+    made_by.make_views(images / 250, params, 6)
+    assert made_by.make_views(images[:0], params_of(0, box=[0, 0, 8, 8]), 6).shape[0] == 0
