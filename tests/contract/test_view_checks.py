@@ -133,7 +133,7 @@ def test_a_native_graph_refuses_such_a_view(mode: str, factor: str) -> None:
 
 @IMPLEMENTATIONS
 def test_floating_point_images_of_0_to_255_are_refused(made_by: Any) -> None:
-    """They gave white views in silence. A little above 1 is no mistake."""
+    """They gave white views without a message. A little above 1 is no mistake."""
     params, images = params_of(4, box=[0, 0, 8, 8]), images_of(2, 8, 8).astype(np.float32)
     with pytest.raises(ValueError, match=r"floating-point with pixels up to 2\d\d. They must be in .0, 1.. Divide"):
         made_by.make_views(images, params, 6)
