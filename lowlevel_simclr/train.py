@@ -23,9 +23,11 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simc
     config, options = parse_run(argv, DESCRIPTION, prog)
 
     def work() -> int:
-        from lowlevel_simclr.api.session import run_session  # here, so that --help does not import TensorFlow
+        # Here, so that --help does not import TensorFlow.
+        from lowlevel_simclr.api.picture_settings import choose_for_pictures
+        from lowlevel_simclr.api.session import run_session
 
-        run_session(config, options)
+        run_session(choose_for_pictures(config, options.given, options.out, options.fresh), options)
         return 0
 
     return run_program(work, "preparing the run", options.debug)

@@ -82,6 +82,10 @@ def train(
     chosen = override_settings(base, settings if dataset is None else {**settings, "dataset": dataset})
     folder = choose_default_out(chosen) if out is None else Path(out)
 
-    from lowlevel_simclr.api.session import run_session  # here, so that --help needs no TensorFlow
+    # Here, so that --help needs no TensorFlow.
+    from lowlevel_simclr.api.picture_settings import choose_for_pictures
+    from lowlevel_simclr.api.session import run_session
 
+    if preset is None and config is None:
+        chosen = choose_for_pictures(chosen, {**settings, "dataset": chosen.data.dataset}, folder, fresh)
     return Run(*run_session(chosen, RunOptions(folder, fresh=fresh, profile=profile), images))

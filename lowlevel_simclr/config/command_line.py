@@ -31,6 +31,7 @@ class RunOptions:
         preview: only draw the picture of views.
         profile: record the second host call.
         debug: show the traceback of an error.
+        given: the settings that were given, if no preset was. The data may choose the others.
     """
 
     out: Path
@@ -38,6 +39,7 @@ class RunOptions:
     preview: bool = False
     profile: bool = False
     debug: bool = False
+    given: Mapping[str, Any] | None = None
 
 
 def choose_default_out(config: Config) -> Path:
@@ -239,4 +241,5 @@ def parse_run(
         given["preview"],
         given["profile"],
         given["debug"],
+        None if {"preset", "config"} & given.keys() else given,
     )

@@ -7,9 +7,16 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from lowlevel_simclr.config.choices import SMALLEST_BATCH
 from lowlevel_simclr.config.fields import list_fields
 from lowlevel_simclr.config.identity import from_dict, replace
-from lowlevel_simclr.config.presets import PRESET_OF_DATASET, PRESET_OF_PHOTOGRAPHS, PRESETS, load_preset
+from lowlevel_simclr.config.presets import (
+    PRESET_OF_DATASET,
+    PRESET_OF_PHOTOGRAPHS,
+    PRESETS,
+    PRESETS_OF_PICTURES,
+    load_preset,
+)
 from lowlevel_simclr.config.settings import Config, ConfigError
 
 LARGEST_CONFIG = 2**20  # bytes; a config.json has two thousand
@@ -31,6 +38,28 @@ def choose_starting_point(preset: str | None, dataset: str | None, file: Path | 
     if preset is not None:
         raise ConfigError(f"--preset is {preset} and --config is {file}. Give only one of them.")
     return read_config_file(file)
+
+
+def adapt_to_pictures(count: int, side: int, preset: str | None = None) -> Config:
+    """Return the settings for a folder of images.
+
+    Args:
+        count: number of images to train on.
+        side: pixels, the median of their shorter sides.
+        preset: the preset of the run to resume, or None.
+
+    Returns:
+        The preset for that side, with the largest batch of 2, 4, 8, ... images that the preset and the images allow.
+
+    Examples:
+        >>> chosen = adapt_to_pictures(100, 375)
+        >>> chosen.preset, chosen.model.image_size, chosen.train.batch_size
+        ('pictures-128', 128, 64)
+    """
+    fitting = next(name for name, least in PRESETS_OF_PICTURES.items() if side >= least)
+    base = load_preset(preset if preset in PRESETS_OF_PICTURES else fitting)
+    most = max(SMALLEST_BATCH, min(count, base.train.batch_size))
+    return replace(base, batch_size=2 ** (most.bit_length() - 1))
 
 
 def read_config_file(file: Path) -> Config:

@@ -56,7 +56,7 @@ def load_dataset(
             "lowlevel_simclr.train(dataset=images) or lowlevel_simclr.evaluate(run, dataset=images)."
         )
     form, _, text = dataset.partition(":")
-    path = Path(data_dir or "").expanduser() / Path(text).expanduser()
+    path = _find_path(dataset, data_dir)
 
     def load_folder() -> DataSet:
         limits: dict[str, Any] = {"largest_side": largest_side, "memory_limit": memory_limit, "at_least": at_least}
@@ -73,6 +73,29 @@ def load_dataset(
     if name not in (DATASET_FORMS if text else DATASETS):
         raise DataError(f"There is no data set '{dataset}'. Use one of {describe_datasets()}.")
     return loaders[name]()
+
+
+def _find_path(dataset: str, data_dir: str | None) -> Path:
+    """Return the path in a name such as folder:PATH."""
+    return Path(data_dir or "").expanduser() / Path(dataset.partition(":")[2]).expanduser()
+
+
+def measure_pictures(
+    dataset: str, data_dir: str | None, seed: int, splits: str, own: Path
+) -> image_folder.Pictures | None:
+    """Return the number and the size of the images in a folder, see `image_folder.measure_pictures`.
+
+    Args:
+        dataset: folder:PATH.
+        data_dir: the folder in which a relative PATH starts.
+        seed: see `image_folder.load`.
+        splits: see `image_folder.load`.
+        own: see `image_folder.load`.
+
+    Raises:
+        DataError: see `image_folder.list_images`.
+    """
+    return image_folder.measure_pictures(_find_path(dataset, data_dir), seed, splits, own)
 
 
 def _load_shapes(seed: int) -> DataSet:

@@ -32,6 +32,7 @@ from lowlevel_simclr.data.image_file import SMALLEST, Shape, UnreadableError
 from lowlevel_simclr.data.image_walk import ENDINGS, RUN, FoundFiles, find_image_files
 from lowlevel_simclr.runtime.progress_bar import track
 
+MEASURED = 200  # files whose headers tell the size of the images, evenly from the whole list
 _AT_ONCE = 1024  # files given to the threads at a time
 
 
@@ -208,6 +209,37 @@ def _refuse_few(listing: Listing, at_least: int) -> None:
             f"The batch size ({at_least}) is larger than the training set ({listing.train} images in {listing.root}). "
             f"Use a --batch-size from {SMALLEST_BATCH} to {listing.train}."
         )
+
+
+class Pictures(NamedTuple):
+    """How many images there are to train on, and the median of their shorter sides in pixels."""
+
+    count: int
+    side: int
+
+
+def measure_pictures(root: Path, seed: int, splits: str = "auto", own: Path | None = None) -> Pictures | None:
+    """Return the number and the size of the images, from the headers of at most MEASURED of them.
+
+    Args:
+        root: the folder.
+        seed: see `list_images`.
+        splits: see `list_images`.
+        own: see `list_images`.
+
+    Returns:
+        None if none of the headers can be read.
+
+    Raises:
+        DataError: see `list_images`.
+    """
+    listing = list_images(root, seed, splits, own)
+    some = listing.paths[:: -(-len(listing.paths) // MEASURED)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # see `load`
+        found = list(_run_in_threads(lambda path: _try_shape(listing.root / path), some))
+    sides = [min(shape[:2]) for shape in found if isinstance(shape, Shape)]
+    return Pictures(listing.train, int(np.median(sides))) if sides else None
 
 
 # Reading every file

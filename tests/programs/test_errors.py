@@ -70,7 +70,7 @@ def tiny_images(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def few_images(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     pictures("pictures")
-    return ["--dataset", "folder:pictures"]
+    return ["--dataset", "folder:pictures", "--batch-size", "256"]
 
 
 def two_readings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:

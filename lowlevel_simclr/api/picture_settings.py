@@ -1,0 +1,57 @@
+"""Settings for a folder of images that is given without a preset: chosen by the size and the number of the images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lowlevel_simclr.config.choices import DATASET_FORMS
+from lowlevel_simclr.config.command_line import override_settings
+from lowlevel_simclr.config.settings import Config
+from lowlevel_simclr.config.starting_point import adapt_to_pictures
+from lowlevel_simclr.data.catalog import measure_pictures
+from lowlevel_simclr.run.atomic import RunError
+from lowlevel_simclr.run.results import read_config
+
+FOLDER = DATASET_FORMS[0]
+
+
+def choose_for_pictures(config: Config, given: Mapping[str, Any] | None, out: Path, fresh: bool = False) -> Config:
+    """Return the settings for the images of a folder, and print the choice with its reason.
+
+    A run that exists keeps its preset, so that the same command resumes it.
+
+    Args:
+        config: the settings without the choice.
+        given: the settings that the user gave, which win. None: the user gave a preset, and nothing is chosen.
+        out: the run folder.
+        fresh: whether the session starts another folder.
+
+    Raises:
+        DataError: if the folder cannot be read, or has no images.
+        ConfigError: if a setting is impossible.
+    """
+    data = config.data
+    if given is None or not data.dataset.startswith(FOLDER):
+        return config
+    pictures = measure_pictures(data.dataset, data.data_dir, config.train.seed, data.splits, out)
+    if pictures is None:  # no image can be read; the error comes when all of them are read
+        return config
+    chosen = override_settings(adapt_to_pictures(*pictures, None if fresh else _read_preset(out)), given)
+    model = chosen.model
+    print(
+        f"settings             preset {chosen.preset}, for {pictures.count} images to train on whose shorter side has "
+        f"{pictures.side} pixels (median): {model.encoder}, {model.stem} stem, views of {model.image_size} pixels, "
+        f"{chosen.train.batch_size} images per step"
+    )
+    print("                     to change them: --preset, --encoder, --stem, --image-size, --batch-size", flush=True)
+    return chosen
+
+
+def _read_preset(out: Path) -> str | None:
+    """Return the preset of the run in a folder, or None if there is no run."""
+    try:
+        return str(read_config(out).get("preset"))
+    except RunError:
+        return None
