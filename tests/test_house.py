@@ -26,13 +26,7 @@ LEVELS = (
 )
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 MOST_ARROWS = 60  # four are the programs, which start TensorFlow
-KNOW_CONFIG = (
-    "api.picture_settings",
-    "api.session",
-    "api.stored",
-    "api.subject",
-    "training.plan",
-)  # beside config/ itself
+KNOW_CONFIG = ("api.picture_settings", "api.session", "api.stored", "api.subject", "training.plan")  # beside config/
 STANDARD = {"__future__", "collections", "dataclasses", "itertools", "math", "typing"}
 ASSERTING = ("assert_", "check_", "given_")  # test helpers that assert have these prefixes
 

@@ -41,9 +41,12 @@ def choose_for_pictures(config: Config, given: Mapping[str, Any] | None, out: Pa
     chosen = override_settings(adapt_to_pictures(*pictures, None if fresh else _read_preset(out)), given)
     model = chosen.model
     print(
-        f"settings             preset {chosen.preset}, for {pictures.count} images to train on whose shorter side has "
-        f"{pictures.side} pixels (median): {model.encoder}, {model.stem} stem, views of {model.image_size} pixels, "
-        f"{chosen.train.batch_size} images per step"
+        f"settings             preset {chosen.preset}, because the shorter side of the images has {pictures.side} "
+        "pixels (median)"
+    )
+    print(
+        f"                     {model.encoder}, {model.stem} stem, views of {model.image_size} pixels, "
+        f"{chosen.train.batch_size} of {pictures.count} images per step"
     )
     print("                     to change them: --preset, --encoder, --stem, --image-size, --batch-size", flush=True)
     return chosen

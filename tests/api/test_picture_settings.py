@@ -37,8 +37,8 @@ def test_the_shorter_side_chooses_the_preset_and_the_run_says_so(
     assert (found.preset, found.model.image_size, found.model.stem) == (preset, size, stem)
     assert found.train.batch_size == 32 and found.data.dataset == f"folder:{tmp_path}"
     said = capsys.readouterr().out
-    assert f"preset {preset}, for 36 images to train on whose shorter side has {min(height, width)} pixels" in said
-    assert f"views of {size} pixels, 32 images per step" in said and "--encoder, --stem, --image-size" in said
+    assert f"preset {preset}, because the shorter side of the images has {min(height, width)} pixels" in said
+    assert f"views of {size} pixels, 32 of 36 images per step" in said and "--encoder, --stem, --image-size" in said
 
 
 def test_what_the_user_gives_wins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
