@@ -28,7 +28,7 @@ ffi::Error run(void* stream, Index index, Index key, Whole epoch, Recipe recipe,
 
 XLA_FFI_DEFINE_HANDLER(kDraw, run, with_arrays(ffi::Ffi::Bind().Ctx<ffi::PlatformStream<void*>>()));
 
-const bool registered = register_targets("CUDA", {{"lowlevel_simclr_draw_view_params", kDraw}});
+const bool registered = register_targets("CUDA", {target<kDraw>("lowlevel_simclr_draw_view_params")});
 
 }  // namespace
 }  // namespace lowlevel_simclr

@@ -36,7 +36,7 @@ ffi::Error run(Index index, Index key, Whole epoch, Recipe recipe, Fours box, Fl
 
 XLA_FFI_DEFINE_HANDLER(kDraw, run, with_arrays(ffi::Ffi::Bind()));
 
-const bool registered = register_targets("Host", {{"lowlevel_simclr_draw_view_params", kDraw}});
+const bool registered = register_targets("Host", {target<kDraw>("lowlevel_simclr_draw_view_params")});
 
 }  // namespace
 }  // namespace lowlevel_simclr

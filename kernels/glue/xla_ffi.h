@@ -1,17 +1,14 @@
-// XLA FFI: errors, memory for one call, and registration, for all our handlers, on the host and on CUDA.
+// XLA FFI: errors, memory for one call and bindings, for all our handlers, on the host and on CUDA.
 #pragma once
 
 #include <cstdint>
-#include <initializer_list>
 #include <optional>
 #include <string>
 #include <utility>
 
 #include "../runtime/host_memory.h"
+#include "ffi_runtime.h"
 #include "xla/ffi/api/ffi.h"
-
-// Null in TensorFlow 2.15. Then there is nothing to register with.
-extern "C" __attribute__((weak)) const XLA_FFI_Api* XLA_FFI_GetApi();
 
 namespace lowlevel_simclr {
 
@@ -55,20 +52,6 @@ auto gives(Binding&& binding) {
     return std::move(binding).template Ret<First>();
   else
     return gives<Rest...>(std::move(binding).template Ret<First>());
-}
-
-// A handler, and the name by which calls find it.
-struct Target {
-  const char* name;
-  XLA_FFI_Handler* handler;
-};
-
-// Registers handlers with XLA for a platform, "Host" or "CUDA". Returns false if TensorFlow has no FFI.
-inline bool register_targets(const char* platform, std::initializer_list<Target> targets) {
-  if (XLA_FFI_GetApi == nullptr) return false;
-  for (const Target& target : targets)
-    ffi::Ffi::RegisterStaticHandler(XLA_FFI_GetApi(), target.name, platform, target.handler);
-  return true;
 }
 
 }  // namespace lowlevel_simclr

@@ -36,7 +36,7 @@ XLA_FFI_DEFINE_HANDLER(kLarsUpdate, run,
                            .RemainingArgs()
                            .RemainingRets());
 
-const bool registered = register_targets("CUDA", {{"lowlevel_simclr_lars_update", kLarsUpdate}});
+const bool registered = register_targets("CUDA", {target<kLarsUpdate>("lowlevel_simclr_lars_update")});
 
 }  // namespace
 }  // namespace lowlevel_simclr

@@ -33,7 +33,7 @@ ffi::Error run(Scalars scalars, ffi::RemainingArgs arguments, ffi::RemainingRets
 
 XLA_FFI_DEFINE_HANDLER(kLarsUpdate, run, ffi::Ffi::Bind().Arg<Scalars>().RemainingArgs().RemainingRets());
 
-const bool registered = register_targets("Host", {{"lowlevel_simclr_lars_update", kLarsUpdate}});
+const bool registered = register_targets("Host", {target<kLarsUpdate>("lowlevel_simclr_lars_update")});
 
 }  // namespace
 }  // namespace lowlevel_simclr

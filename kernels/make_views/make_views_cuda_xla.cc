@@ -43,7 +43,7 @@ XLA_FFI_DEFINE_HANDLER(
     kMakeViews, run,
     with_arrays(ffi::Ffi::Bind().Ctx<ffi::PlatformStream<void*>>().Ctx<ffi::ScratchAllocator>()));
 
-const bool registered = register_targets("CUDA", {{"lowlevel_simclr_make_views", kMakeViews}});
+const bool registered = register_targets("CUDA", {target<kMakeViews>("lowlevel_simclr_make_views")});
 
 }  // namespace
 }  // namespace lowlevel_simclr

@@ -29,7 +29,7 @@ ffi::Error run(Any images, Boxes box, Flags flip, Numbers brightness, Numbers co
 
 XLA_FFI_DEFINE_HANDLER(kMakeViews, run, with_arrays(ffi::Ffi::Bind()));
 
-const bool registered = register_targets("Host", {{"lowlevel_simclr_make_views", kMakeViews}});
+const bool registered = register_targets("Host", {target<kMakeViews>("lowlevel_simclr_make_views")});
 
 }  // namespace
 }  // namespace lowlevel_simclr

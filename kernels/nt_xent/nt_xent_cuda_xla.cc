@@ -82,10 +82,11 @@ XLA_FFI_DEFINE_HANDLER(kForwardRows, forward_rows, forward_arrays<Whole>(on_stre
 XLA_FFI_DEFINE_HANDLER(kBackward, backward, backward_arrays(on_stream()));
 XLA_FFI_DEFINE_HANDLER(kBackwardRows, backward_rows, backward_arrays<Whole>(on_stream()));
 
-const bool registered = register_targets("CUDA", {{"lowlevel_simclr_nt_xent", kForward},
-                                                  {"lowlevel_simclr_nt_xent_rows", kForwardRows},
-                                                  {"lowlevel_simclr_nt_xent_grad", kBackward},
-                                                  {"lowlevel_simclr_nt_xent_rows_grad", kBackwardRows}});
+const bool registered =
+    register_targets("CUDA", {target<kForward>("lowlevel_simclr_nt_xent"),
+                              target<kForwardRows>("lowlevel_simclr_nt_xent_rows"),
+                              target<kBackward>("lowlevel_simclr_nt_xent_grad"),
+                              target<kBackwardRows>("lowlevel_simclr_nt_xent_rows_grad")});
 
 }  // namespace
 }  // namespace lowlevel_simclr

@@ -81,10 +81,11 @@ XLA_FFI_DEFINE_HANDLER(kForwardRows, forward_rows, forward_arrays<Whole>(ffi::Ff
 XLA_FFI_DEFINE_HANDLER(kBackward, backward, backward_arrays(ffi::Ffi::Bind()));
 XLA_FFI_DEFINE_HANDLER(kBackwardRows, backward_rows, backward_arrays<Whole>(ffi::Ffi::Bind()));
 
-const bool registered = register_targets("Host", {{"lowlevel_simclr_nt_xent", kForward},
-                                                  {"lowlevel_simclr_nt_xent_rows", kForwardRows},
-                                                  {"lowlevel_simclr_nt_xent_grad", kBackward},
-                                                  {"lowlevel_simclr_nt_xent_rows_grad", kBackwardRows}});
+const bool registered =
+    register_targets("Host", {target<kForward>("lowlevel_simclr_nt_xent"),
+                              target<kForwardRows>("lowlevel_simclr_nt_xent_rows"),
+                              target<kBackward>("lowlevel_simclr_nt_xent_grad"),
+                              target<kBackwardRows>("lowlevel_simclr_nt_xent_rows_grad")});
 
 }  // namespace
 }  // namespace lowlevel_simclr

@@ -1,0 +1,89 @@
+"""Writes kernels/glue/ffi_releases.h from wheels of TensorFlow: python -m bench.report.ffi_releases WHEEL ...
+
+One binary serves several releases, so the structures of XLA's C interface must lie the same way in all of them. This
+program compiles kernels/glue/ffi_layout.h beside the headers of each wheel and records the numbers. The library
+compares them with those of its own headers while it is built. Give one wheel of each release, from 2.18 on:
+
+    pip download --no-deps --dest wheels tensorflow-cpu==2.21.0
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+GLUE = Path(__file__).resolve().parents[2] / "kernels" / "glue"
+TARGET = GLUE / "ffi_releases.h"
+HEADERS = "tensorflow/include/xla/ffi/api/"
+PROGRAM = """
+#include <cstdio>
+#include "ffi_layout.h"
+using namespace lowlevel_simclr;
+int main(int, char** given) {
+  std::printf("    {\\"%s\\", %d, %d, %zu, %zu, %zu, %zu, {", given[1], XLA_FFI_API_MAJOR, XLA_FFI_API_MINOR,
+              size_t{XLA_FFI_Api_STRUCT_SIZE}, kFfiRegisterArgsSize, kFfiMessageArgsSize, sizeof(XLA_FFI_Metadata));
+  for (size_t i = 0; i < kFfiLayoutCount; ++i) std::printf("%s%zu", i ? ", " : "", kFfiLayout[i]);
+  std::puts("}},");
+}
+"""
+TEXT = """\
+// What ffi_layout.h comes to in each release of TensorFlow. Written by bench.report.ffi_releases from the headers in
+// the wheels; do not edit.
+#pragma once
+
+#include "ffi_layout.h"
+
+namespace lowlevel_simclr {{
+
+// clang-format off
+constexpr FfiRelease kFfiReleases[] = {{
+{rows}
+}};
+// clang-format on
+
+}}  // namespace lowlevel_simclr
+"""
+
+
+def read_release(wheel: Path) -> str:
+    """Return the row of the table for one wheel.
+
+    Args:
+        wheel: a wheel of tensorflow or tensorflow-cpu, from 2.18 on.
+
+    Raises:
+        SystemExit: if the wheel has no headers of XLA's FFI, or if they do not compile.
+    """
+    version = wheel.name.split("-")[1]
+    with tempfile.TemporaryDirectory() as made, zipfile.ZipFile(wheel) as packed:
+        folder = Path(made)
+        headers = [name for name in packed.namelist() if name.startswith(HEADERS)]
+        if not headers:
+            raise SystemExit(f"{wheel.name} has no {HEADERS}. Give a wheel of tensorflow from 2.18 on.")
+        packed.extractall(folder, headers)
+        (folder / "print.cc").write_text(PROGRAM, encoding="utf-8")
+        command = ["g++", "-std=c++17", f"-I{GLUE}", f"-I{folder / 'tensorflow' / 'include'}", "print.cc", "-o", "print"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise SystemExit(f"{done.stderr}\nkernels/glue/ffi_layout.h does not compile with {wheel.name}.")
+        return subprocess.run([folder / "print", version], check=True, capture_output=True, text=True).stdout.rstrip()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the table from the wheels on the command line. Return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("wheels", nargs="+", type=Path, metavar="WHEEL")
+    wheels = parser.parse_args(argv).wheels
+    rows = sorted({wheel.name.split("-")[1]: read_release(wheel) for wheel in wheels}.items())
+    TARGET.write_text(TEXT.format(rows="\n".join(row for _, row in rows)), encoding="utf-8")
+    print(f"wrote {TARGET.name}: {', '.join(version for version, _ in rows)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
