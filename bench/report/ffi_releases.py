@@ -67,7 +67,8 @@ def read_release(wheel: Path) -> str:
             raise SystemExit(f"{wheel.name} has no {HEADERS}. Give a wheel of tensorflow from 2.18 on.")
         packed.extractall(folder, headers)
         (folder / "print.cc").write_text(PROGRAM, encoding="utf-8")
-        command = ["g++", "-std=c++17", f"-I{GLUE}", f"-I{folder / 'tensorflow' / 'include'}", "print.cc", "-o", "print"]
+        include = folder / "tensorflow" / "include"
+        command = ["g++", "-std=c++17", f"-I{GLUE}", f"-I{include}", "print.cc", "-o", "print"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
         if done.returncode != 0:
             raise SystemExit(f"{done.stderr}\nkernels/glue/ffi_layout.h does not compile with {wheel.name}.")

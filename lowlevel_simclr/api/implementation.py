@@ -30,8 +30,8 @@ def choose_ops(ops: str, tensor: tf.Tensor) -> ModuleType:
 
     Args:
         ops: "native" or "stock"; "auto" is native unless the native ops cannot be reached: no library was built for
-            this platform, or the library was built without CUDA and there is a GPU, or under jit_compile TensorFlow
-            cannot call the library, or under jit_compile the shape of `tensor` is unknown (Keras' `fit` leaves the
+            this platform, or the library was built without CUDA and there is a GPU, or under jit_compile and on a GPU
+            TensorFlow cannot call the library, or there the shape of `tensor` is unknown (Keras' `fit` leaves the
             batch unknown).
         tensor: what the op takes.
 
@@ -41,7 +41,7 @@ def choose_ops(ops: str, tensor: tf.Tensor) -> ModuleType:
     if ops == "stock":
         return stock
     from lowlevel_simclr import ops as native
-    from lowlevel_simclr.ops import _library, _route
+    from lowlevel_simclr.ops import _library
 
     if ops == "native":
         return native
@@ -49,9 +49,15 @@ def choose_ops(ops: str, tensor: tf.Tensor) -> ModuleType:
         return stock
     _library.load_library()  # a broken library is an error, not a reason for other ops
     if is_inside_xla():
-        reachable = tensor.shape.is_fully_defined() and _route.find_route_error() is None
-        return native if reachable else stock
-    if tf.config.get_visible_devices("GPU"):
-        reachable = bool(_library.read_build_information()["cuda"]) and tensor.shape.is_fully_defined()
-        return native if reachable else stock
+        return native if _is_reachable_by_xla(tensor) else stock
+    if tf.config.get_visible_devices("GPU"):  # there every native op is a call by XLA
+        has_kernels = bool(_library.read_build_information()["cuda"])
+        return native if has_kernels and _is_reachable_by_xla(tensor) else stock
     return native
+
+
+def _is_reachable_by_xla(tensor: tf.Tensor) -> bool:
+    """Return whether XLA can call the native op that takes `tensor`."""
+    from lowlevel_simclr.ops import _route
+
+    return tensor.shape.is_fully_defined() and _route.find_route_problem() is None

@@ -108,6 +108,17 @@ def find_instruction_set() -> str:
     return function().decode()
 
 
+def read_xla_refusal() -> str:
+    """Return why the XLA of this TensorFlow cannot call the library, in one sentence, or "" if it can.
+
+    The library must have been built with XLA handlers.
+    """
+    load_library()
+    function = ctypes.CDLL(str(PATH)).lowlevel_simclr_xla_refusal
+    function.restype = ctypes.c_char_p
+    return function().decode()
+
+
 def count_threads() -> int:
     """Return how many threads the kernels use, including the calling thread."""
     load_library()

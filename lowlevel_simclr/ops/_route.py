@@ -1,8 +1,9 @@
 """The route of a native op: as a TensorFlow op, or as an XLA custom call under jit_compile and on a GPU.
 
 The route is chosen while a function is traced. XLA cannot compile our TensorFlow ops. Under jit_compile, XLA's FFI
-calls the same kernels instead, from a StableHLO module in an XlaCallModule op. The Python function for XlaCallModule
-is not a public API of TensorFlow, so a self-test at first use finds out whether the route works.
+calls the same kernels instead, from a StableHLO module in an XlaCallModule op. The library registers with whichever
+XLA is loaded (kernels/glue/ffi_runtime.h). The Python function for XlaCallModule is not a public API of TensorFlow, so
+a self-test at first use finds out whether the route works. docs/tensorflow-versions.md says where it does.
 
 The TensorFlow ops have CPU kernels only. If a GPU is visible, graph and eager mode use the custom call too. Otherwise
 TensorFlow would copy tensors to the host without saying so.
@@ -22,9 +23,9 @@ import tensorflow as tf
 from tensorflow.python.eager import context
 
 from lowlevel_simclr.ops import _library
-from lowlevel_simclr.runtime.xla import is_inside_xla
+from lowlevel_simclr.runtime.xla import call_module, is_inside_xla
 
-TRIED = "It works with TensorFlow 2.21. It does not work with 2.15, whose library has no XLA FFI."
+SINCE = "TensorFlow 2.18 or later"
 _MLIR_TYPES = {
     tf.float32: "f32",
     tf.float64: "f64",
@@ -109,18 +110,10 @@ def call_handler(
 def _call_module(
     target: str, inputs: Sequence[tf.Tensor], outputs: Sequence[Spec], in_place: Sequence[tuple[int, int]] = ()
 ) -> list[tf.Tensor]:
-    from tensorflow.compiler.tf2xla.python import xla
-
     arguments = [(tensor.shape.as_list(), tensor.dtype) for tensor in inputs]
-    results = xla.call_module(
-        list(inputs),
-        version=9,
-        module=_write_module(target, arguments, outputs, _list_platforms(), in_place),
-        Tout=[dtype for _, dtype in outputs],
-        Sout=[list(shape) for shape, _ in outputs],
-        platforms=_list_platforms(),
-    )
-    return list(results)
+    platforms = _list_platforms()
+    module = _write_module(target, arguments, outputs, platforms, in_place)
+    return call_module(inputs, module, outputs, platforms)
 
 
 def _list_platforms() -> tuple[str, ...]:
@@ -166,25 +159,34 @@ def _write_tensor_type(spec: Spec) -> str:
     return f"tensor<{''.join(f'{size}x' for size in shape)}{_MLIR_TYPES[dtype]}>"
 
 
-@functools.cache
 def find_route_error() -> str | None:
-    """Return why the XLA route does not work here, or None if it works.
+    """Return why the XLA route does not work here and what to do, or None if it works.
 
     The first call runs the self-test. Later calls return the same answer.
     """
+    why_not = find_route_problem()
+    if why_not is None:
+        return None
+    return (
+        f"XLA cannot call the native ops, so they do not work under jit_compile or on a GPU. {why_not} Turn "
+        f"jit_compile off (on a GPU use --ops stock), or install {SINCE}."
+    )
+
+
+@functools.cache
+def find_route_problem() -> str | None:
+    """Return why the XLA route does not work here, in one sentence for people, or None if it works."""
     if not _library.read_build_information()["xla"]:
-        return (
-            "The native library was built without XLA handlers, so jit_compile cannot use it. Build it with "
-            f"TensorFlow 2.21 installed (or install its wheel), or turn jit_compile off. {TRIED}"
-        )
+        return "The native library was built without XLA handlers, because TensorFlow's headers had no XLA FFI."
+    refusal = _library.read_xla_refusal()
+    if refusal:
+        return f"{refusal.removesuffix('.')} (TensorFlow {tf.__version__})."
     try:
         with tf.init_scope():
             _test_route()
     except Exception as error:  # noqa: BLE001, a private API may raise anything in another version
-        return (
-            f"jit_compile cannot use the native ops with TensorFlow {tf.__version__} ({type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else 'no message'}). Turn jit_compile off. {TRIED}"
-        )
+        said = str(error).splitlines()[0] if str(error) else "no message"
+        return f"A test call failed (TensorFlow {tf.__version__}, {type(error).__name__}: {said})."
     return None
 
 

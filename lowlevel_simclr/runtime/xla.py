@@ -1,10 +1,18 @@
-"""Whether XLA compiles the function that is being traced. TensorFlow has no public API for this."""
+"""What this package takes from TensorFlow's XLA without a public API. Everything private about XLA is in this file.
+
+`tests/runtime/test_xla.py` shows that the package says so in a sentence if another TensorFlow lacks it.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import tensorflow as tf
 from tensorflow.python.framework import ops as framework_ops
 from tensorflow.python.ops import control_flow_util
+
+# The newest version of XlaCallModule's serialization that TensorFlow 2.15 knows. Later releases still read it.
+_SERIALIZATION_VERSION = 9
 
 
 def is_inside_xla() -> bool:
@@ -12,3 +20,34 @@ def is_inside_xla() -> bool:
     if tf.executing_eagerly():
         return False
     return bool(control_flow_util.GraphOrParentsInXlaContext(framework_ops.get_default_graph()))
+
+
+def call_module(
+    inputs: Sequence[tf.Tensor],
+    module: str,
+    outputs: Sequence[tuple[Sequence[int], tf.DType]],
+    platforms: Sequence[str],
+) -> list[tf.Tensor]:
+    """Run a StableHLO module in an XlaCallModule op. jax2tf makes the same call.
+
+    Args:
+        inputs: the arguments of the module's function `main`.
+        module: the text of the module.
+        outputs: shape and type of each result.
+        platforms: "CPU", "CUDA". With several, the function has an additional first argument: the number of the
+            platform that it runs on.
+
+    Returns:
+        The results of `main`.
+    """
+    from tensorflow.compiler.tf2xla.python import xla  # here, so that its absence is an error of the call
+
+    results = xla.call_module(
+        list(inputs),
+        version=_SERIALIZATION_VERSION,
+        module=module,
+        Tout=[dtype for _, dtype in outputs],
+        Sout=[list(shape) for shape, _ in outputs],
+        platforms=tuple(platforms),
+    )
+    return list(results)

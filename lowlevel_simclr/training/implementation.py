@@ -32,18 +32,19 @@ def choose_implementation(ops: str, compiled: bool) -> Implementation:
     return Implementation.of("stock", stock)
 
 
-def refuse_missing_library(ops: str, on_gpu: bool) -> None:
-    """Load the native library if the run uses it, and check that it has kernels for the device of the run.
+def refuse_unusable_library(ops: str, on_gpu: bool, compiled: bool) -> None:
+    """Load the native library if the run uses it, and check that it serves the step of the run.
 
     A library that does not serve the run is then reported at once, and not when TensorFlow traces the first step.
 
     Args:
         ops: "native" or "stock".
         on_gpu: whether the step of the run is on a GPU.
+        compiled: whether XLA compiles the step.
 
     Raises:
-        ConfigError: if the library is missing, is of another version, does not load, or if the run needs CUDA kernels
-            and the library was built without them.
+        ConfigError: if the library is missing, is of another version, does not load, if the run needs CUDA kernels and
+            the library was built without them, or if the run needs XLA and this TensorFlow's cannot call the library.
     """
     if ops != "native":
         return
@@ -62,6 +63,23 @@ def refuse_missing_library(ops: str, on_gpu: bool) -> None:
             "(nvcc) and run 'LOWLEVEL_SIMCLR_CUDA=1 pip install --no-build-isolation -e .' in the project's folder. "
             "Or use --ops stock, or set CUDA_VISIBLE_DEVICES=-1 to train on the CPU."
         )
+    if on_gpu or compiled:
+        _refuse_unreachable_xla(on_gpu)
+
+
+def _refuse_unreachable_xla(on_gpu: bool) -> None:
+    """Check that this TensorFlow's XLA can call the library. On a GPU every native op is such a call."""
+    from lowlevel_simclr.ops import _route
+
+    why_not = _route.find_route_problem()
+    if why_not is None:
+        return
+    needed, other = ("on a GPU", "set CUDA_VISIBLE_DEVICES=-1 to train on the CPU")
+    if not on_gpu:
+        needed, other = ("under --xla on", "use --xla off")
+    raise ConfigError(
+        f"The native ops do not work {needed} here. {why_not} Use --ops stock, install {_route.SINCE}, or {other}."
+    )
 
 
 class Implementation(NamedTuple):

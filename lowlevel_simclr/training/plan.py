@@ -23,7 +23,7 @@ from lowlevel_simclr.optim.schedule import scale_learning_rate
 from lowlevel_simclr.run.results import read_config
 from lowlevel_simclr.runtime.devices import has_gpu
 from lowlevel_simclr.runtime.precision import choose_fast_precision
-from lowlevel_simclr.training.implementation import Implementation, choose_implementation, refuse_missing_library
+from lowlevel_simclr.training.implementation import Implementation, choose_implementation, refuse_unusable_library
 from lowlevel_simclr.training.micro_batch_search import AUTO, find_largest_micro_batch
 from lowlevel_simclr.training.workers import LONE, Team
 
@@ -118,11 +118,12 @@ def refuse_early(config: Config, team: Team, earlier: Config | None = None) -> N
         earlier: see `read_earlier`.
 
     Raises:
-        ConfigError: if `--micro-batch auto` is not possible, see `resolve`, or if the native library does not load or
-            has no kernels for the device.
+        ConfigError: if `--micro-batch auto` is not possible, see `resolve`, or if the native library does not load, has
+            no kernels for the device, or cannot be called by XLA where the run needs it.
     """
     _choose_for_machine(config, team, earlier)
-    refuse_missing_library(config.train.ops, has_gpu() and not config.train.devices.startswith("cpu:"))
+    on_gpu = has_gpu() and not config.train.devices.startswith("cpu:")
+    refuse_unusable_library(config.train.ops, on_gpu, config.train.xla == "on")
 
 
 def list_early_differences(config: Config, team: Team, earlier: Config | None, found: Mapping[str, Any]) -> list[str]:

@@ -15,7 +15,7 @@ from lowlevel_simclr import reference, stock
 from lowlevel_simclr.api import implementation
 from lowlevel_simclr.data.shapes import draw_shapes
 from lowlevel_simclr.data.transform import InferenceTransform, PixelScaling
-from lowlevel_simclr.ops import _library
+from lowlevel_simclr.ops import _library, _route
 from lowlevel_simclr.runtime.keras import find_keras_generation, unwrap_variable
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 12, 10, 3), np.uint8)
@@ -157,6 +157,17 @@ def test_no_targets_are_needed() -> None:
 
 def test_half_precision_makes_half_views() -> None:
     assert ls.SimCLRViews(8, dtype="mixed_bfloat16")(IMAGES).dtype == tf.bfloat16
+
+
+def test_stock_ops_stand_in_where_a_gpu_s_xla_cannot_call_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind=None: ["a GPU"])
+    build = _library.read_build_information()
+    monkeypatch.setattr(_library, "read_build_information", lambda *_: {**build, "cuda": ["sm_90"]})
+    z: Any = tf.zeros([4, 2])
+    monkeypatch.setattr(_route, "find_route_problem", lambda: None)
+    assert implementation.choose_ops("auto", z) is not stock
+    monkeypatch.setattr(_route, "find_route_problem", lambda: "The XLA FFI is too old.")
+    assert implementation.choose_ops("auto", z) is stock
 
 
 def test_stock_ops_stand_in_where_no_library_was_built_and_not_where_it_is_broken(

@@ -7,10 +7,12 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from lowlevel_simclr import reference
 from lowlevel_simclr.ops import _library, _route
@@ -83,14 +85,30 @@ def test_an_unknown_instruction_set_is_refused(monkeypatch: pytest.MonkeyPatch) 
         _library.check_build()
 
 
-def test_a_build_without_xla_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture()
+def asked_anew() -> Iterator[None]:
+    """Let the route be asked for again, in the test and after it."""
+    _route.find_route_problem.cache_clear()
+    yield
+    _route.find_route_problem.cache_clear()
+
+
+def test_a_build_without_xla_says_so(monkeypatch: pytest.MonkeyPatch, asked_anew: None) -> None:
     monkeypatch.setattr(_library, "read_build_information", lambda: {"xla": False})
-    _route.find_route_error.cache_clear()
-    try:
-        why_not = _route.find_route_error()
-    finally:
-        _route.find_route_error.cache_clear()
-    assert why_not is not None and "2.21" in why_not and "2.15" in why_not
+    why_not = _route.find_route_error()
+    assert why_not is not None and "without XLA handlers" in why_not and "2.18 or later" in why_not
+
+
+def test_an_xla_that_the_library_does_not_know_is_a_sentence_without_a_test_call(
+    monkeypatch: pytest.MonkeyPatch, asked_anew: None
+) -> None:
+    monkeypatch.setattr(_library, "read_build_information", lambda: {"xla": True})
+    monkeypatch.setattr(_library, "read_xla_refusal", lambda: "The XLA FFI has version 7.0.")
+    monkeypatch.setattr(_route, "_test_route", lambda: pytest.fail("a call that may crash"))
+    why_not = _route.find_route_error()
+    assert why_not is not None and f"has version 7.0 (TensorFlow {tf.__version__})." in why_not
+    with pytest.raises(_route.XlaRouteError, match=r"version 7\.0.*Turn jit_compile off.*--ops stock.*2\.18 or later"):
+        _route.call_handler("lowlevel_simclr_nt_xent", [], [])
 
 
 # What importing the ops does
