@@ -1,9 +1,9 @@
 """The build of lowlevel_simclr/_native.so from kernels/. It prints what it built, or fails with a message.
 
 One binary serves every TensorFlow from 2.15 on. It uses TensorFlow's C API and XLA's FFI, which both have a stable ABI.
-It is linked against empty stand-ins for TensorFlow's libraries, so that no symbol asks for one version. Only recent
-versions of TensorFlow ship XLA's headers. A library that is built beside an older one has no XLA handlers, and the
-build prints this.
+It is linked against empty stand-ins for TensorFlow's libraries, so that no symbol asks for one version. Only TensorFlow
+2.20 and later ship XLA's headers. A library that is built beside an older one has no XLA handlers, and the build prints
+this. kernels/glue/ffi_runtime.h says how one binary serves the XLA of several versions.
 
 Sources are found by name. kernels/*/X_tiles.cc is compiled once for each instruction set. X_xla.cc is compiled only if
 XLA's headers are there. *.cu, X_cuda_xla.cc and *_cudart.cc are compiled only if nvcc is there. Everything else is
@@ -238,7 +238,7 @@ def write_description(target: Path, cxx: list[str], nvcc: str | None, include: P
         "compiler": version,
     }
     target.with_suffix(".json").write_text(json.dumps(built, indent=2) + "\n", encoding="utf-8")
-    xla = "yes" if built["xla"] else "no (this TensorFlow has no XLA FFI headers; build with TensorFlow 2.21)"
+    xla = "yes" if built["xla"] else "no (this TensorFlow has no XLA FFI headers; build with TensorFlow 2.20 or later)"
     print(f"lowlevel_simclr: built {target.name} in {seconds:.0f} s")
     cuda = ", ".join([*CUDA_ARCHITECTURES, "PTX"]) if nvcc else "no (no nvcc, or LOWLEVEL_SIMCLR_CUDA=0)"
     print(f"  cpu: {', '.join(built['cpu'])}\n  cuda: {cuda}\n  xla: {xla}")

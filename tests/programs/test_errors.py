@@ -20,7 +20,7 @@ from PIL import Image
 from lowlevel_simclr import evaluate, train
 from lowlevel_simclr.api import session
 from lowlevel_simclr.data import catalog, cifar
-from lowlevel_simclr.ops import _library
+from lowlevel_simclr.ops import _library, _route
 from lowlevel_simclr.run import checkpoint
 from lowlevel_simclr.runtime import signals
 from lowlevel_simclr.training import replicas, workers
@@ -132,6 +132,13 @@ def two_replicas(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ["--batch-size", "16", "--devices", "cpu:2", "--data-on", "device"]
 
 
+def old_xla(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    why = "The XLA FFI of this TensorFlow is older than version 0.1, the oldest one that the library knows "
+    monkeypatch.setattr(_route, "find_route_problem", lambda: f"{why}(TensorFlow 2.17.1).")
+    monkeypatch.setattr(catalog, "load_dataset", lambda *_, **__: pytest.fail("the images were read"))
+    return ["--xla", "on"]
+
+
 def no_library(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(_library, "load_library", lambda: _library.load_and_check(folder / "_native.so"))
     monkeypatch.setattr(catalog, "load_dataset", lambda *given, **options: pytest.fail("images were read first"))
@@ -219,6 +226,11 @@ WRONG: dict[str, tuple[Prepare, str]] = {
     "a native library that is not there": (
         no_library,
         "Run 'pip install --no-build-isolation -e .' in the project's folder, or install its wheel again. Alternat",
+    ),
+    "native ops that cannot be compiled": (
+        old_xla,
+        "The native ops do not work under --xla on here. The XLA FFI of this TensorFlow is older than version 0.1, the "
+        "oldest one that the library knows (TensorFlow 2.17.1). Use --ops stock, install TensorFlow 2.18 or later, or ",
     ),
     "no network": (no_network, "Put cifar-10-python.tar.gz into "),
     "a --data-dir without the files": (
