@@ -46,7 +46,7 @@ def choose_for_pictures(config: Config, given: Mapping[str, Any] | None, out: Pa
     )
     print(
         f"                     {model.encoder}, {model.stem} stem, views of {model.image_size} pixels, "
-        f"{chosen.train.batch_size} of {pictures.count} images per step"
+        f"{chosen.train.batch_size} of {pictures.number} images per step"
     )
     print("                     to change them: --preset, --encoder, --stem, --image-size, --batch-size", flush=True)
     return chosen

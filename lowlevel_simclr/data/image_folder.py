@@ -214,7 +214,7 @@ def _refuse_few(listing: Listing, at_least: int) -> None:
 class Pictures(NamedTuple):
     """How many images there are to train on, and the median of their shorter sides in pixels."""
 
-    count: int
+    number: int
     side: int
 
 

@@ -47,7 +47,8 @@ def find_image_files(root: Path, own: Path | None = None) -> FoundFiles:
     Returns:
         The files, and what was left out.
     """
-    images, others = [], []
+    images: list[str] = []
+    others: list[str] = []
     left_out: dict[str, str] = {}
 
     def note_problem(error: OSError) -> None:
