@@ -118,6 +118,7 @@ def _prepare(config: Config, options: RunOptions, team: Team, given: DataSet | N
     model = config.model
     refuse_choice(model.encoder, model.stem, model.image_size, RGB, "random" if resumes else model.weights)
     images = _read_images(config, options, team, earlier, given)
+    tell_stage("building the encoder")
     config, plan = resolve(config, team, images, earlier, None if options.preview else fits_memory)
     learners = [] if options.preview else build_learners(plan, images.train.images.shape[-1], team, resumes)
     return _Ready(config, plan, images, learners)
