@@ -120,9 +120,12 @@ def prove(requirement: str, python: Path, folder: Path) -> Proof:
     def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "PYTHONPATH": str(markers.ROOT), "CUDA_VISIBLE_DEVICES": "-1"}
         environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
-        return subprocess.run(
+        done = subprocess.run(
             [python, *words], cwd=markers.ROOT, env=environment, capture_output=True, text=True, timeout=60 * MINUTES
         )
+        if done.returncode != 0:  # a row says only that a program failed
+            print(f"{done.stdout[-2000:]}{done.stderr[-2000:]}", file=sys.stderr, flush=True)
+        return done
 
     version = run("-c", VERSION).stdout.strip().replace("-rc", "rc")
     images = folder / "images.npz"
