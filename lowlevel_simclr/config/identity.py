@@ -86,6 +86,13 @@ def list_differences(before: Config, after: Config) -> list[str]:
 def hash_config(config: Config) -> str:
     """Return sixteen hexadecimal digits of a SHA-256 over the identity.
 
-    Two configs have the same digits exactly when `list_differences` finds no difference.
+    Two configs have the same digits exactly when `list_differences` finds no difference. A setting that older runs do
+    not have is left out if it has its default, so that those runs keep their digits.
     """
-    return hashlib.sha256(json.dumps(get_identity(config), sort_keys=True).encode()).hexdigest()[:16]
+    default, added = Config(), {name for name, field in list_fields().items() if field.rule.get("added")}
+    identity = {
+        name: value
+        for name, value in get_identity(config).items()
+        if name not in added or value != get_value(default, list_fields()[name])
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]

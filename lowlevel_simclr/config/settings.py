@@ -32,7 +32,8 @@ def _define_option(default: Any, text: str, **rule: Any) -> Any:
     """Define a field with its help text and its rule.
 
     The rule may hold `identity` (default True), `choices`, `metavar`, and the bounds `above`, `at_least`, `below` and
-    `at_most`. Bounds apply to every number of a tuple.
+    `at_most`. Bounds apply to every number of a tuple. `added` marks a setting that older runs do not have: its default
+    does what those runs did.
     """
     return dataclasses.field(default=default, metadata={"help": text, **rule})
 
@@ -79,6 +80,7 @@ class DataConfig:
         "which folders of a folder of images are its splits: auto: decided from all folders; named: those named train, "
         "test or val; none: none, they are classes",
         choices=choices.SPLITS,
+        added=True,
     )
     stored_side: int | None = _define_option(
         None,

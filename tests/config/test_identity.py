@@ -82,3 +82,9 @@ def test_a_difference_is_told_from_the_run_to_what_is_asked_for():
 
 def test_the_label_of_a_preset_is_no_difference():
     assert list_differences(load_preset("shapes"), replace(load_preset("shapes"), preset="mine")) == []
+
+
+def test_an_older_run_keeps_its_hash() -> None:
+    """The digits of the shapes preset before --splits was added."""
+    assert hash_config(load_preset("shapes")) == "912855193eaf6663"
+    assert hash_config(replace(load_preset("shapes"), splits="none")) != "912855193eaf6663"
