@@ -1,10 +1,12 @@
-"""Times replicas and counts what they exchange: python -m bench.step.bench_distribute [--json FILE] [--page PAGE].
+"""Times training on replicas and counts the bytes they exchange: python -m bench.step.bench_distribute [--json FILE].
 
-Four forms make the same training step of the same global batch, each in separate processes: one replica, 2 and 4
-virtual replicas in one process, and 2 processes on loopback. Virtual replicas share the processor, so they show the
-cost of replication and no speed. `Replica.moved` counts the bytes. For the two processes the result also has the
-counter of the loopback device, which includes other traffic. `scaling.py` predicts 8 to 1024 devices. If it predicts
-other bytes than were counted, no result is stored.
+The bench runs the same training step, with the same global batch, in four setups. The code calls them forms: one
+replica, 2 virtual replicas in one process, 4 virtual replicas in one process, and 2 processes that talk over loopback.
+Each form runs in its own processes. Virtual replicas share one processor, so they show the cost of replication. They
+cannot show a speedup. `Replica.moved` counts the bytes that a replica sends. For the form with two processes the result
+also has the byte counter of the loopback device, which includes other traffic. `scaling.py` predicts the step on 8 to
+1024 devices. If its predicted bytes differ from the counted bytes, the bench stores no result. `--page PAGE` writes the
+tables into a page.
 """
 
 from __future__ import annotations
@@ -44,14 +46,14 @@ from lowlevel_simclr.training.plan import load_images, resolve
 from lowlevel_simclr.training.workers import ask_any, check_ranks, gather_team, run_everywhere
 
 FORMS = {"1 replica": ("cpu:1", 1), "2 replicas": ("cpu:2", 1), "4 replicas": ("cpu:4", 1), "2 processes": ("all", 2)}
-LIMIT = 1800  # most seconds that a form may take
+LIMIT = 1800  # the time limit of one form, in seconds
 
 
-# One form, in a separate process
+# One form. This part runs in a separate process.
 
 
 def configure_replicas(chosen: argparse.Namespace, devices: str) -> Config:
-    """Return the configuration: the shapes data set, LARS, float32, and what the flags say."""
+    """Return the configuration: the shapes data set, LARS, float32, and the settings from the flags."""
     return replace(
         Config(),
         image_size=chosen.image_size,
@@ -67,7 +69,12 @@ def configure_replicas(chosen: argparse.Namespace, devices: str) -> Config:
 
 
 def measure_form(chosen: argparse.Namespace) -> dict[str, Any]:
-    """Return the seconds per step of each turn, the bytes by content, and the sizes that the scaling model needs."""
+    """Time one form in this process and count its bytes.
+
+    Returns:
+        The seconds per step of each turn, the bytes sent for each kind of content, and the sizes of the network that
+        the scaling model needs.
+    """
     config = configure_replicas(chosen, chosen.form)
     team = gather_team(config.train.devices, config.train.batch_norm, config.train.ghost_batch)
     images = load_images(config)
@@ -77,7 +84,7 @@ def measure_form(chosen: argparse.Namespace) -> dict[str, Any]:
     for replica in team.local:
         with tf.device(replica.device or None):
             learners.append(build_learner(plan, 3))
-        replica.moved.clear()  # the first exchange does not belong to a step
+        replica.moved.clear()  # building the learner exchanges bytes that do not belong to a step
         functions.append(make_steps(plan, learners[-1], replica))
         own = replicas.choose_own_rows(replica.rank, replica.count, chosen.batch_size) if replica.count > 1 else None
         pixels = select_training_images(images)
@@ -94,7 +101,7 @@ def measure_form(chosen: argparse.Namespace) -> dict[str, Any]:
     for what, size in team.local[0].moved:
         moved[what] += size
     sizes = scaling.read_sizes(learners[0].encoder, learners[0].projection)
-    ask_any(team.workers, False)  # no worker ends before all have counted
+    ask_any(team.workers, False)  # every worker waits here until all workers have counted their bytes
     return {
         "rank": team.workers.rank,
         "replicas": team.count,
@@ -107,19 +114,19 @@ def measure_form(chosen: argparse.Namespace) -> dict[str, Any]:
 
 
 def _read_loopback_bytes() -> int:
-    """Return the bytes that the loopback device has carried since the machine started, or 0 if it has no counter."""
+    """Return the bytes that the loopback device has received since the machine started, or 0 if it has no counter."""
     counter = Path("/sys/class/net/lo/statistics/rx_bytes")
     return int(counter.read_text(encoding="utf-8")) if counter.exists() else 0
 
 
-# All forms
+# All forms. This part runs in the main process.
 
 
 def run_form(name: str, arguments: Sequence[str]) -> dict[str, Any]:
-    """Run the processes of a form, and return what worker 0 measured.
+    """Run the processes of one form, and return the measurements of worker 0.
 
     Raises:
-        SystemExit: one of the processes failed.
+        SystemExit: if one of the processes failed.
     """
     devices, workers = FORMS[name]
     command = [sys.executable, "-m", "bench.step.bench_distribute", *arguments, "--form", devices]
@@ -155,11 +162,11 @@ def run_form(name: str, arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def measure(chosen: argparse.Namespace, arguments: Sequence[str]) -> dict[str, Any]:
-    """Return the whole result.
+    """Run every form, compare the counted bytes with the scaling model, and return the result to store.
 
     Raises:
-        SystemExit: a form failed.
-        scaling.WrongModel: the model predicts other bytes than were counted.
+        SystemExit: if a form failed.
+        scaling.WrongModel: if the model predicts other bytes than the replicas counted.
     """
     rounds = [{name: run_form(name, arguments) for name in FORMS} for _ in range(chosen.rounds)]
     forms = {}
@@ -175,7 +182,7 @@ def measure(chosen: argparse.Namespace, arguments: Sequence[str]) -> dict[str, A
             "moved": first["moved"],
             "predicted": predicted,
         }
-        if FORMS[name][1] > 1:  # each process has sent the bytes that it counts
+        if FORMS[name][1] > 1:  # a process counts only the bytes that it sends itself
             forms[name]["loopback_bytes"] = statistics.median(each[name]["loopback"] for each in rounds)
     return {
         "benchmark": "distribute",
@@ -190,7 +197,7 @@ def measure(chosen: argparse.Namespace, arguments: Sequence[str]) -> dict[str, A
 
 
 def predict_from_flags(chosen: argparse.Namespace) -> dict[str, Any]:
-    """Return what the scaling model predicts for the network, the devices and the batches of the flags."""
+    """Return the prediction of the scaling model for the network, the devices and the batches that the flags choose."""
     f = encoder.build_encoder(chosen.model_encoder, chosen.model_stem, chosen.model_size, 3)
     g = projection.build_projection_head(f.output_shape[-1], tuple(chosen.model_widths))
     machine = scaling.Machine(chosen.rate, chosen.bandwidth, chosen.latency)
@@ -198,34 +205,34 @@ def predict_from_flags(chosen: argparse.Namespace) -> dict[str, Any]:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the flags."""
+    """Return the parser of the command-line flags."""
     made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     made.add_argument("--encoder", default="resnet20")
     made.add_argument("--image-size", type=int, default=32)
-    made.add_argument("--batch-size", type=int, default=64, help="pairs of all replicas together")
+    made.add_argument("--batch-size", type=int, default=64, help="pairs in the global batch of all replicas")
     made.add_argument("--rounds", type=int, default=2, help="how often each form runs")
     made.add_argument("--turns", type=int, default=5)
     made.add_argument("--steps-per-turn", type=int, default=2)
-    made.add_argument("--json", type=Path, help="where the result is stored")
-    made.add_argument("--page", type=Path, help="a page with the markers of the tables")
+    made.add_argument("--json", type=Path, help="the file to store the result in")
+    made.add_argument("--page", type=Path, help="the page to write the tables into, between its markers")
     made.add_argument("--form", help=argparse.SUPPRESS)
     model = made.add_argument_group("scaling model")
     model.add_argument("--model-encoder", default="resnet50")
     model.add_argument("--model-stem", default="imagenet")
     model.add_argument("--model-size", type=int, default=224)
     model.add_argument("--model-widths", type=int, nargs="+", default=[2048, 128])
-    model.add_argument("--global-batch", type=int, default=4096, help="pairs that all devices share")
+    model.add_argument("--global-batch", type=int, default=4096, help="pairs in the batch that all devices share")
     model.add_argument(
-        "--per-device", type=int, default=32, help="pairs of each device, if the batch grows with the devices"
+        "--per-device", type=int, default=32, help="pairs for each device, if the batch grows with the devices"
     )
-    model.add_argument("--rate", type=float, default=100e12, help="operations a second of a device")
-    model.add_argument("--bandwidth", type=float, default=25e9, help="bytes a second that a device sends")
-    model.add_argument("--latency", type=float, default=5e-6, help="seconds of a hop from one device to the next")
+    model.add_argument("--rate", type=float, default=100e12, help="operations that a device computes in a second")
+    model.add_argument("--bandwidth", type=float, default=25e9, help="bytes that a device sends in a second")
+    model.add_argument("--latency", type=float, default=5e-6, help="seconds of one hop from a device to the next")
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, store, print and write the page; return the exit code."""
+    """Measure, store and print the result, write the tables into the page, and return the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     chosen = make_parser().parse_args(arguments)
     if chosen.form:

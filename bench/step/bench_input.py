@@ -1,8 +1,9 @@
-"""Times what a training step waits for: python -m bench.step.bench_input [--encoder resnet20 --stem cifar --batch 64].
+"""Times the input of a training step: python -m bench.step.bench_input [--encoder resnet20 --stem cifar --batch 64].
 
-Trains on noise images of 32 pixels. Each turn of the loop measures the wait for the next batch, then the views of that
-batch (their parameters are drawn, then the pixels made), then the whole step. The step makes the same views again. Wait
-and views are stored as shares of the whole step.
+The bench trains on noise images of 32 pixels. For every batch it measures three times in this order: how long training
+waits for the batch, how long the views of the batch take (first drawing their parameters, then computing their pixels),
+and how long the whole step takes. The whole step makes the same views again. The result gives the wait and the views as
+shares of the whole step.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ PARTS = ("wait for input", "views, drawing included", "whole step")
 
 
 def configure_training(arguments: argparse.Namespace) -> Config:
-    """Return the configuration that these flags give. Other settings have their defaults."""
+    """Return the configuration with the settings from the flags. All other settings have their defaults."""
     flags = {
         "--encoder": arguments.encoder,
         "--stem": arguments.stem,
@@ -68,7 +69,7 @@ def build_parts(
 
 
 def measure(config: Config, steps: int, warm_up: int = 2) -> list[harness.Row]:
-    """Time the parts of a step, and return a row for each, with its share of the whole step."""
+    """Time the parts of a step. Return one row for each part, with its share of the time of the whole step."""
     count = max(4 * config.train.batch_size, 2048)
     images = np.random.default_rng(0).integers(0, 256, (count, PIXELS, PIXELS, 3), np.uint8)
     batches, views, one_step = build_parts(config, images, steps + warm_up)
@@ -92,14 +93,14 @@ def measure(config: Config, steps: int, warm_up: int = 2) -> list[harness.Row]:
 
 
 def time_call(call: Callable[[], T]) -> tuple[tuple[float, float], T]:
-    """Return the wall and processor seconds of a call, and what it returned."""
+    """Return the wall time and the processor time of a call, in seconds, and the result of the call."""
     used, started = time.process_time(), time.perf_counter()
     result = call()
     return (time.perf_counter() - started, time.process_time() - used), result
 
 
 def make_row(problem: dict[str, Any], name: str, times: list[tuple[float, float]]) -> harness.Row:
-    """Return a row with the minimum, the quantiles and the least processor time of one part."""
+    """Return a row with the minimum, the quantiles and the smallest processor time of one part."""
     wall = [wall for wall, _ in times]
     p10, median, p90 = (float(q) for q in np.percentile(wall, (10, 50, 90)))
     processor = min(processor for _, processor in times)
@@ -107,16 +108,16 @@ def make_row(problem: dict[str, Any], name: str, times: list[tuple[float, float]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, store and print."""
+    """Measure the parts, store the rows and print them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--encoder", default="resnet50")
     parser.add_argument("--stem", default="imagenet")
-    parser.add_argument("--batch", type=int, default=256, help="N, images in a step")
+    parser.add_argument("--batch", type=int, default=256, help="N, the number of images in a step")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--ops", default="native", choices=("native", "stock"))
-    parser.add_argument("--steps", type=int, default=10, help="number of measured steps, after two to warm up")
-    parser.add_argument("--cores", type=int, help="number of cores to use; by default all")
-    parser.add_argument("--out", type=Path, help="by default input.json in the folder of this device and cores")
+    parser.add_argument("--steps", type=int, default=10, help="number of measured steps, after two warm-up steps")
+    parser.add_argument("--cores", type=int, help="number of cores to use (default: all)")
+    parser.add_argument("--out", type=Path, help="result file (default: input.json in the folder of this device)")
     parser.add_argument("--compare", type=Path, help="an older result to compare with")
     chosen = parser.parse_args(arguments)
     hardware.keep_to_cores(chosen.cores)

@@ -1,13 +1,14 @@
-"""Times a large batch by micro-batches against its least cost: python -m bench.step.bench_micro_batch [--json FILE].
+"""Times a large batch split into micro-batches: python -m bench.step.bench_micro_batch [--json FILE].
 
-A step by micro-batches makes each forward pass twice. So its speed is at most t_step / (t_step + t_forward) times that
-of a batch as small as one micro-batch. Three forms take turns in one process:
+A step with micro-batches computes the forward pass of every image twice. So a large batch cannot train faster than
+t_step / (t_step + t_forward) times the speed of a small batch that has the size of one micro-batch. The bench measures
+how close the large batch comes to that limit. It times three things, called forms, alternately in one process:
 
-    whole      a step of the large batch, by micro-batches
-    step       a step of a batch of one micro-batch's size
-    forward    the first pass of one micro-batch: views, encoder and head in training mode, no tape
+    whole      a step on the large batch, split into micro-batches
+    step       a step on the small batch, which has the size of one micro-batch
+    forward    the first pass of one micro-batch: views, encoder and head in training mode, without a gradient tape
 
-Two separate processes measure the peak memory of a few training steps, one with the large batch and one with the small.
+Two separate processes train for a few steps and measure peak memory, one with the large batch and one with the small.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from lowlevel_simclr.training.loop import make_views
 
 
 def make_forward_call(job: Job) -> Call:
-    """Return a call that computes the projections z of one batch, without keeping activations for a gradient."""
+    """Return a call that computes the projections z of one batch and keeps no activations for a gradient."""
     views, learner = make_views(job.plan), job.learner
     batch = job.take_batch()
 
@@ -46,8 +47,8 @@ def make_forward_call(job: Job) -> Call:
 
 
 def measure(chosen: argparse.Namespace) -> dict[str, Any]:
-    """Return the whole result."""
-    tf.config.experimental.enable_op_determinism()  # the job's default
+    """Time the three forms, measure the peak memory, and return the result to store."""
+    tf.config.experimental.enable_op_determinism()  # training enables it by default
     large = read_job_choices(chosen)
     choices = {"whole": large, "step": large._replace(batch_size=chosen.micro_batch, micro_batch=None)}
     jobs = {name: Job(configure_job(each)) for name, each in choices.items()}
@@ -82,7 +83,7 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure_both_memories(choices: Mapping[str, JobChoices]) -> dict[str, int]:
-    """Return the peak bytes of training each batch in a separate process."""
+    """Return the peak memory of training with each batch size, in bytes. Each one is measured in a separate process."""
     return {name: measure_training_memory(each) for name, each in choices.items()}
 
 
@@ -92,17 +93,17 @@ def compute_share_of_possible(choices: JobChoices, whole: float, step: float, fo
     At the highest possible speed each micro-batch takes t_step + t_forward.
 
     Args:
-        choices: the choices of the large batch, by micro-batches.
-        whole: seconds of the large batch's step.
-        step: seconds of a step of a batch of one micro-batch's size.
-        forward: seconds of that batch's first pass.
+        choices: the choices of the job that trains on the large batch, split into micro-batches.
+        whole: the time of a step on the large batch, in seconds.
+        step: the time of a step on a batch that has the size of one micro-batch, in seconds.
+        forward: the time of the first pass over such a small batch, in seconds.
     """
     assert choices.micro_batch is not None
     return choices.batch_size / choices.micro_batch * (step + forward) / whole
 
 
 def format_result(result: dict[str, Any]) -> str:
-    """Return the result as text for a person."""
+    """Return the result as text to print."""
     config, seconds, share = result["config"], result["seconds"], result["of_possible_speed"]
     lines = [
         f"{result['device']}, {config['encoder']}, {config['stem']} stem, {config['image_size']} pixels, "
@@ -119,21 +120,21 @@ def format_result(result: dict[str, Any]) -> str:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the flags."""
+    """Return the parser of the command-line flags."""
     made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_job_flags(made)
     made.set_defaults(batch_size=4096, micro_batch=256)
     made.add_argument("--turns", type=int, default=3, help="how often each form is timed")
     made.add_argument(
-        "--small-steps", type=int, default=4, help="steps and forward passes of the small batch in a turn"
+        "--small-steps", type=int, default=4, help="how many steps and forward passes of the small batch a turn times"
     )
     made.add_argument("--no-memory", action="store_true", help="do not measure peak memory")
-    made.add_argument("--json", type=Path, help="where the result is stored")
+    made.add_argument("--json", type=Path, help="the file to store the result in")
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, store and print; return the exit code."""
+    """Measure, store and print the result; return the exit code."""
     chosen = make_parser().parse_args(arguments)
     tf.get_logger().setLevel("ERROR")
     result = measure(chosen)

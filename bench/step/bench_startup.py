@@ -1,7 +1,8 @@
 """Times everything up to the first training step: python -m bench.step.bench_startup [--turns 5] [--json FILE].
 
-Three processes take turns: only `import tensorflow`, the training command until its first row of metrics, and the
-parts of that command one by one, in the order of train.py.
+Each turn starts three processes, one after another. The first only runs `import tensorflow`. The second runs the
+training command until it writes its first row of metrics. The third runs the parts of that command one by one, in the
+order of train.py, and times each part.
 """
 
 from __future__ import annotations
@@ -57,17 +58,17 @@ print(json.dumps([[b[0], b[1] - a[1], b[2] - a[2]] for a, b in zip(marks, marks[
 
 
 def time_tensorflow_import() -> float:
-    """Return the seconds of a Python that only imports TensorFlow."""
+    """Return how long a Python process takes that only imports TensorFlow, in seconds."""
     started = time.perf_counter()
     subprocess.run([sys.executable, "-c", "import tensorflow"], check=True, capture_output=True)
     return time.perf_counter() - started
 
 
 def time_first_step() -> float:
-    """Return the seconds from the training command to its first row of metrics.
+    """Return the time from the start of the training command to its first row of metrics, in seconds.
 
     Raises:
-        SystemExit: if the command ended before that.
+        SystemExit: if the command ended before it wrote a row.
     """
     with tempfile.TemporaryDirectory() as folder:
         metrics = Path(folder) / "run" / "metrics.jsonl"
@@ -87,13 +88,13 @@ def time_first_step() -> float:
 
 
 def time_parts() -> dict[str, tuple[float, float]]:
-    """Return (wall, processor) seconds of each part."""
+    """Return the (wall, processor) seconds of each part of the training command."""
     done = subprocess.run([sys.executable, "-c", PARTS], check=True, capture_output=True, text=True)
     return {name: (wall, processor) for name, wall, processor in json.loads(done.stdout.splitlines()[-1])}
 
 
 def measure(turns: int) -> dict[str, Any]:
-    """Return the whole result: medians over the turns."""
+    """Return the result to store: the median of each wall time and the minimum of each processor time."""
     imports, steps, split = [], [], []
     for _ in range(turns):
         imports.append(time_tensorflow_import())
@@ -119,7 +120,7 @@ def measure(turns: int) -> dict[str, Any]:
 
 
 def format_result(result: dict[str, Any]) -> str:
-    """Return the result as text for a person."""
+    """Return the result as text to print."""
     lines = [f"{'part':<36}{'wall s':>9}{'cpu s':>9}"]
     lines += [f"{name:<36}{part['wall']:>9.2f}{part['processor']:>9.2f}" for name, part in result["parts"].items()]
     names = ("first_step_seconds", "import_tensorflow_seconds", "beyond_import_seconds")
@@ -128,10 +129,10 @@ def format_result(result: dict[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, store and print; return the exit code."""
+    """Measure, store and print the result; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="where the result is stored")
+    parser.add_argument("--json", type=Path, help="the file to store the result in")
     parser.add_argument(
         "--compare", type=Path, metavar="OLD", help="an older result; the exit code is 1 if this one is slower"
     )

@@ -1,23 +1,25 @@
 """Times whole training steps: python -m bench.step.bench_step [--encoder resnet50 --batch-size 256] [--json FILE].
 
-There are five forms:
+The bench times the training job and compares it with four other ways to train. The code calls all five forms:
 
-    whole            the training job: its input, views, encoder, head, loss, gradient, update, metrics read
-    encoder          the encoder alone, forward and backward on synthetic views, same precision, one tf.function
-    plain            stock Keras and TensorFlow as a competent user writes them (plain_step.py), float32
-    plain bfloat16   the same under Keras's mixed_bfloat16
+    whole            the training job: its input, views, encoder, head, loss, gradient, update, and reading the metrics
+    encoder          only the encoder, forward and backward on synthetic views, in the job's precision, one tf.function
+    plain            stock Keras and TensorFlow as a competent user writes them (plain_step.py), in float32
+    plain bfloat16   the plain form under Keras's mixed_bfloat16
     torch            the same step in PyTorch (torch_step.py), if PyTorch is installed and the encoder is ResNet-50
 
-The forms take turns of a few steps, so that a neighbour's load falls on all alike. Each turn has a new random order. A
-form steps once before it is timed, because the form before it leaves its threads and memory behind. The whole job and
-the encoder alone differ by little. They take three times as many turns, in several separate processes, because
-each process keeps a ratio of its own. Afterwards the job and the other forms take turns in this process.
+In each turn every form is timed once, for a few steps, so other programs on the machine slow all forms alike. Each turn
+has a new random order. A form runs one untimed step before it is timed, because the form before it has left its threads
+and its memory behind. The times of the forms `whole` and `encoder`, called the pair, differ little. The pair therefore
+takes three times as many turns. Several separate processes share these turns, because the ratio of the pair's speeds
+differs from one process to another. Afterwards the job and the three baselines take turns in this process.
 
-Checkpoints and evaluation are not part of a step. Functions that end after the views, the encoder, the head, the loss,
-the gradient and the update split the step into stages (stages.py). Peak memory is measured in a separate process that
-trains a few steps (training_memory.py). Operations are counted from the layers (2 a multiply-add, backward twice
-forward) and compared with a matrix product timed in the same minutes. bench_micro_batch.py times a large batch by
-micro-batches. `--compare OLD` ends with exit code 1 if this result is slower than an older one (report/compare.py).
+Checkpoints and evaluation are not part of a step. To split the step into stages, the bench times functions that end
+after the views, the encoder, the head, the loss, the gradient and the update (stages.py). A separate process trains for
+a few steps and measures peak memory (training_memory.py). The bench counts the operations from the layers: 2 for a
+multiply-add, and twice as many for the backward pass as for the forward pass. It compares them with a matrix product
+timed in the same minutes. bench_micro_batch.py times a large batch that is split into micro-batches. With
+`--compare OLD` the exit code is 1 if this result is slower than an older one (report/compare.py).
 """
 
 from __future__ import annotations
@@ -49,25 +51,25 @@ from bench.step.training_memory import measure_training_memory
 from bench.step.turns import Steps, Times, add_turn_flags, join_turns, repeat_call, summarize_turns, take_turns
 from lowlevel_simclr.runtime import precision
 
-MODULE = "bench.step.bench_step"  # run as a program its name is another
-PAIR_TURNS = 3  # turns of the whole job and the encoder, for each of the others
+MODULE = "bench.step.bench_step"  # not __name__, which is "__main__" when this module runs as a program
+PAIR_TURNS = 3  # turns of the whole job and of the encoder alone, for each turn of a baseline
 
 
 # The whole job and the encoder alone
 
 
 def measure_pair(chosen: argparse.Namespace) -> list[Times]:
-    """Return the times of the whole job and of the encoder alone from several processes, run one after another.
+    """Return the times of the whole job and of the encoder alone from several processes, which run one after another.
 
     Raises:
-        SystemExit: one of the processes failed.
+        SystemExit: if one of the processes failed.
     """
     flags = [*chosen.arguments, "--pair-only"]
     return [json.loads(processes.read_last_line(MODULE, *flags)) for _ in range(chosen.processes)]
 
 
 def time_pair_here(chosen: argparse.Namespace) -> Times:
-    """Take this process's share of the turns of the whole job and the encoder alone, and return their times."""
+    """Time the whole job and the encoder alone in this process, for this process's share of the turns."""
     job = Job(configure_job(read_job_choices(chosen)))
     pair: dict[str, Steps] = {"whole": job.run, "encoder": repeat_call(make_encoder_call(job))}
     turns = math.ceil(PAIR_TURNS * chosen.turns / chosen.processes)
@@ -78,7 +80,7 @@ def time_pair_here(chosen: argparse.Namespace) -> Times:
 
 
 def make_baselines(job: Job, choices: JobChoices) -> tuple[dict[str, Steps], dict[str, str]]:
-    """Return the steps of the baselines by name, and the reasons why others are missing by name."""
+    """Return the steps of each baseline by its name, and for each baseline that cannot run the reason, by its name."""
     made: dict[str, Steps] = {}
     missing: dict[str, str] = {}
     size, batch_size, widths = choices.image_size, choices.batch_size, job.config.model.projection_widths
@@ -101,7 +103,7 @@ def make_baselines(job: Job, choices: JobChoices) -> tuple[dict[str, Steps], dic
 
 
 def find_torch_obstacle(choices: JobChoices) -> str | None:
-    """Return why PyTorch's step cannot be timed, or None if it can."""
+    """Return why PyTorch's step cannot be timed, or None if it can be timed."""
     if (choices.encoder, choices.stem) != ("resnet50", "imagenet"):
         return "torch_step.py has ResNet-50 with the ImageNet stem only"
     if tf.config.list_physical_devices("GPU"):
@@ -117,7 +119,7 @@ def find_torch_obstacle(choices: JobChoices) -> str | None:
 def compute_ratios(times: Times) -> dict[str, dict[str, float]]:
     """Return, for each form, the speed of the whole job divided by the speed of the form.
 
-    The ratio is given by medians, by minima, by processor time and turn by turn.
+    The ratio is computed in four ways: from medians, from minima, from processor times, and turn by turn.
     """
     whole = np.array(times["whole"]["wall"])
     found = {}
@@ -137,13 +139,13 @@ def compute_ratios(times: Times) -> dict[str, dict[str, float]]:
 
 
 def count_step_operations(job: Job) -> float:
-    """Return the floating-point operations of a step: convolutions and dense layers, forward and backward."""
+    """Return the floating-point operations of a step in convolutions and dense layers, forward and backward."""
     learner = job.learner
     return job.config.train.batch_size * utilisation.count_pair_operations([learner.encoder, learner.projection])
 
 
 def measure_gemm_rate(kind: str) -> float:
-    """Return the operations a second of the fastest matrix product, each timed ten times."""
+    """Return the operations a second of the fastest matrix product. Each product is timed ten times."""
     products = ceiling.make_products(kind)
     times = take_turns({name: repeat_call(product.call) for name, product in products.items()}, 10)
     return ceiling.find_rate(products, {name: each["wall"] for name, each in times.items()})
@@ -153,7 +155,7 @@ def measure_gemm_rate(kind: str) -> float:
 
 
 def measure(chosen: argparse.Namespace) -> dict[str, Any]:
-    """Measure and return the whole result."""
+    """Measure everything that the flags ask for, and return the result to store."""
     by_process = measure_pair(chosen)
     times = join_turns(by_process)
     against = compute_ratios(times)
@@ -205,13 +207,13 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
 
 
 def list_recorded_flags(chosen: argparse.Namespace) -> dict[str, Any]:
-    """Return the flags that the result names in its "config"."""
+    """Return the flags that the result records in its "config"."""
     names = "encoder stem image_size batch_size micro_batch ops xla deterministic turns steps_per_turn"
     return {name: getattr(chosen, name) for name in names.split()}
 
 
 def format_result(result: dict[str, Any]) -> str:
-    """Return the result as text for a person."""
+    """Return the result as text to print."""
     lines = [
         f"{result['device']}, {result['config']['encoder']}, batch {result['config']['batch_size']}, "
         f"{result['config']['precision']}, load {result['load']:.1f}"
@@ -243,7 +245,7 @@ def format_result(result: dict[str, Any]) -> str:
 
 
 def format_stages(result: dict[str, Any]) -> list[str]:
-    """Return a line for each stage, without numbers where a stage is below the noise."""
+    """Return a line for each stage. The line of a stage that is below the noise has no numbers."""
     stages = step_page.hide_noise(result)
     whole = sum(seconds for seconds in stages.values() if seconds is not None)
     lines = ["", f"{'stage':<26}{'ms':>9}{'share':>9}"] if stages else []
@@ -257,20 +259,20 @@ def format_stages(result: dict[str, Any]) -> list[str]:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the flags."""
+    """Return the parser of the command-line flags."""
     made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_job_flags(made)
     made.add_argument(
         "--deterministic", default="on", choices=("on", "off"), help="whether TensorFlow's op determinism is on"
     )
-    add_turn_flags(made, "how often each form is timed; the first two are timed three times as often")
-    made.add_argument("--processes", type=int, default=3, help="processes that share the turns of the first two forms")
+    add_turn_flags(made, "how often each form is timed; the job and the encoder alone are timed three times as often")
+    made.add_argument("--processes", type=int, default=3, help="processes that time the job and the encoder alone")
     made.add_argument("--no-baselines", action="store_true", help="time only the whole job and the encoder alone")
     made.add_argument(
         "--no-stages", action="store_true", help="do not split the step into stages, which compiles six more functions"
     )
     made.add_argument("--no-memory", action="store_true", help="do not measure peak memory")
-    made.add_argument("--json", type=Path, help="where the result is stored")
+    made.add_argument("--json", type=Path, help="the file to store the result in")
     made.add_argument(
         "--compare", type=Path, metavar="OLD", help="an older result; the exit code is 1 if this one is slower"
     )
@@ -279,13 +281,13 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, store and print; return the exit code."""
+    """Measure, store and print the result; return the exit code."""
     chosen = make_parser().parse_args(arguments)
     if chosen.processes < 1:
         raise SystemExit(f"bench_step: --processes {chosen.processes} times nothing. Use 1 or more.")
     chosen.arguments = list(sys.argv[1:] if arguments is None else arguments)
-    tf.get_logger().setLevel("ERROR")  # otherwise it warns that the partial steps of stages.py are traced too often
-    if chosen.deterministic == "on":  # the job's default
+    tf.get_logger().setLevel("ERROR")  # otherwise TensorFlow warns that it retraces the functions of stages.py often
+    if chosen.deterministic == "on":  # training enables it by default
         tf.config.experimental.enable_op_determinism()
     if chosen.pair_only:
         print(json.dumps(time_pair_here(chosen)))

@@ -1,9 +1,9 @@
 """Times whole steps in two kinds of loop: python -m bench.step.bench_step_loop [--out FILE] [flags of the job].
 
-    called   the loop calls the step, which is a function; the default on a processor
-    inline   the loop contains the operations of the step; the default on a GPU without XLA
+    called   the loop calls the step, which is a separate function; this is the default on a processor
+    inline   the loop contains the operations of the step; this is the default on a GPU without XLA
 
-The encoder alone takes turns with them, in several processes (`step_ways.py`).
+The bench times both loops and the encoder alone alternately, in several processes (`step_ways.py`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WAYS: step_ways.Ways = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, store and print."""
+    """Measure both loops, store the result and print it."""
     step_ways.run_bench("bench.step.bench_step_loop", __doc__, WAYS, "step_loop.json", arguments)
 
 

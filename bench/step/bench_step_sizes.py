@@ -1,12 +1,13 @@
-"""Times the step at many sizes: python -m bench.step.bench_step_sizes [--batch-sizes 64 256 --json FILE].
+"""Times the training step at many sizes: python -m bench.step.bench_step_sizes [--batch-sizes 64 256 --json FILE].
 
-Every encoder, batch and precision has a separate process. In it three forms take turns, as in bench_step.py:
+A problem is one encoder, one batch size and one precision. Each problem runs in a separate process. The process times
+three things, called forms, alternately, as bench_step.py does:
 
     native ops      the training job
-    stock ops       the same job with --ops stock: views, loss and LARS in plain TensorFlow
-    encoder alone   the encoder, forward and backward on synthetic views
+    stock ops       the training job with --ops stock: views, loss and LARS in plain TensorFlow
+    encoder alone   only the encoder, forward and backward on synthetic views
 
-The result is stored after each process. Times are those of one step, in seconds.
+The bench stores the result after each process. All times are seconds of one step.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ OUT_OF_MEMORY = "out of memory"
 
 
 def make_forms(chosen: argparse.Namespace, problem: dict[str, Any]) -> dict[str, Steps]:
-    """Return the steps of each form of one problem."""
+    """Return the function that runs the steps of each form, for one problem."""
     choices = JobChoices(
         encoder=problem["encoder"],
         stem=chosen.stem,
@@ -52,8 +53,8 @@ def make_forms(chosen: argparse.Namespace, problem: dict[str, Any]) -> dict[str,
 
 
 def time_forms(chosen: argparse.Namespace, problem: dict[str, Any]) -> list[harness.Row]:
-    """Time the forms of one problem in this process, and return a row for each."""
-    tf.config.experimental.enable_op_determinism()  # the job's default
+    """Time the forms of one problem in this process. Return one row for each form."""
+    tf.config.experimental.enable_op_determinism()  # training enables it by default
     turn = max(1, chosen.images_per_turn // problem["N"])
     times = take_turns(make_forms(chosen, problem), chosen.turns, turn, settle=1)
     rows = []
@@ -76,10 +77,10 @@ def time_forms(chosen: argparse.Namespace, problem: dict[str, Any]) -> list[harn
 
 
 def time_in_own_process(arguments: Sequence[str], problem: dict[str, Any]) -> list[harness.Row]:
-    """Time the forms of one problem in a separate process. If its memory runs out, the rows say so.
+    """Time the forms of one problem in a separate process. If the process runs out of memory, return rows that say so.
 
     Raises:
-        SystemExit: the process failed for another reason.
+        SystemExit: if the process failed for another reason.
     """
     done = processes.run_module("bench.step.bench_step_sizes", *arguments, "--only", json.dumps(problem))
     if done.returncode == 0:
@@ -90,24 +91,24 @@ def time_in_own_process(arguments: Sequence[str], problem: dict[str, Any]) -> li
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the flags."""
+    """Return the parser of the command-line flags."""
     made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     made.add_argument("--encoders", nargs="+", default=["resnet50", "resnet18"], choices=choices.ENCODERS)
     made.add_argument("--batch-sizes", nargs="+", type=int, default=[64, 128, 256, 512, 1024], metavar="N")
     made.add_argument(
-        "--precisions", nargs="+", help="precisions; by default float32 and the fastest one on this device"
+        "--precisions", nargs="+", help="precisions (default: float32 and the fastest precision of this device)"
     )
     made.add_argument("--stem", default="imagenet", choices=choices.STEMS)
     made.add_argument("--image-size", type=int, default=32, metavar="S")
     made.add_argument("--turns", type=int, default=5, help="how often each form is timed")
     made.add_argument("--images-per-turn", type=int, default=512, help="images that each form trains on in a turn")
-    made.add_argument("--json", type=Path, help="where the result is stored")
+    made.add_argument("--json", type=Path, help="the file to store the result in")
     made.add_argument("--only", type=json.loads, help=argparse.SUPPRESS)
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, store and print; return the exit code."""
+    """Measure, store and print the result; return the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     chosen = make_parser().parse_args(given)
     if chosen.only:

@@ -1,11 +1,12 @@
-"""Times whole steps with three forms of LARS: python -m bench.step.bench_step_updates [--out FILE] [flags of the job].
+"""Times whole steps with three LARS updates: python -m bench.step.bench_step_updates [--out FILE] [flags of the job].
 
-    all      `ops.lars_update_all` updates every variable in a few launches; the default on a GPU
-    each     `ops.lars_update` is called for every variable; the default on a processor
+    all      `ops.lars_update_all` updates all variables in a few kernel launches; this is the default on a GPU
+    each     `ops.lars_update` is called once for each variable; this is the default on a processor
     stock    TensorFlow's ops, as with `--ops stock`; XLA fuses them if it compiles the step
 
-The encoder alone takes turns with them, in several processes (`step_ways.py`). On a GPU a step of many small variables
-can wait until the host has launched their kernels. Timing the update alone does not show that.
+The bench times the steps and the encoder alone alternately, in several processes (`step_ways.py`). It times whole steps
+because on a GPU a step with many small variables can wait until the host has launched their kernels. Timing the update
+alone does not show that.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ from lowlevel_simclr.training.implementation import Implementation
 def update_each(
     weights: Sequence[tf.Tensor], gradients: Sequence[tf.Tensor], velocities: Sequence[tf.Tensor], **choices: Any
 ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-    """Call the native op once for every variable. Arguments and results are those of `ops.lars_update_all`."""
+    """Call the native op once for each variable. The arguments and the results are those of `ops.lars_update_all`."""
     pairs = [ops.lars_update(*variable, **choices) for variable in zip(weights, gradients, velocities)]
     return [weight for weight, _ in pairs], [velocity for _, velocity in pairs]
 
 
 def make_way(update: LarsUpdateAll) -> Callable[[Config], Job]:
-    """Return a function that builds the job with native ops and this update."""
+    """Return a function that builds the training job with this update. Its other ops are the native ones."""
     native = Implementation.of("native", ops)
     return lambda config: Job(config, implementation=native._replace(lars_update_all=update))
 
@@ -49,7 +50,7 @@ WAYS: step_ways.Ways = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, store and print."""
+    """Measure the three updates, store the result and print it."""
     step_ways.run_bench("bench.step.bench_step_updates", __doc__, WAYS, "step_updates.json", arguments)
 
 

@@ -1,4 +1,4 @@
-"""The training job whose steps the benches time: its flags, its configuration, the job itself and its encoder alone."""
+"""The training job whose steps the benches time: its flags, its configuration, and a call of its encoder alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lowlevel_simclr.training.step import Batch
 
 
 class JobChoices(NamedTuple):
-    """What the flags choose about a job. The field names are those of the flags, without dashes."""
+    """The settings of a job that flags choose. A field has the name of its flag, with underscores for dashes."""
 
     encoder: str = "resnet50"
     stem: str = "imagenet"
@@ -35,7 +35,7 @@ class JobChoices(NamedTuple):
 
 
 def add_job_flags(parser: argparse.ArgumentParser) -> None:
-    """Add one flag for each field of `JobChoices`."""
+    """Add one flag to the parser for each field of `JobChoices`."""
     default = JobChoices()
     parser.add_argument("--encoder", default=default.encoder, choices=choices.ENCODERS)
     parser.add_argument("--stem", default=default.stem, choices=choices.STEMS)
@@ -53,13 +53,13 @@ def read_job_choices(chosen: argparse.Namespace) -> JobChoices:
 
 
 def list_job_flags(choices: JobChoices) -> list[str]:
-    """Return the command-line flags that make these choices, for a separate process."""
+    """Return the command-line flags that stand for these choices. A bench gives them to a separate process."""
     given = {name: value for name, value in choices._asdict().items() if value is not None}
     return [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
 
 
 def configure_job(choices: JobChoices) -> Config:
-    """Return the configuration of the job: the shapes data set, LARS, and what was chosen."""
+    """Return the configuration of the job: the shapes data set, LARS, and these choices."""
     config = replace(
         Config(),
         image_size=choices.image_size,
@@ -87,8 +87,9 @@ class Job:
 
         Args:
             config: the configuration of the job.
-            implementation: replaces the plan's loss, views and update.
-            inline_step: replaces the plan's choice of a loop (see `training.loop.compile_steps`).
+            implementation: the views, the loss and the update to use instead of those that the plan chooses.
+            inline_step: the kind of loop to use instead of the one that the plan chooses (see
+                `training.loop.compile_steps`).
         """
         self.config = config
         self.images = catalog.load_dataset(config.data.dataset, None, config.train.seed)
@@ -103,19 +104,19 @@ class Job:
         self.batches = iter(batches.make_batches(self.pixels, *wanted, with_images=self.fetch is None))
 
     def run(self, count: int) -> float:
-        """Train `count` steps in one host call and return the last loss."""
+        """Train for `count` steps in one call from the host, and return the loss of the last step."""
         return float(self.steps(self.batches, tf.constant(count, tf.int32)).loss.numpy()[-1])
 
     def take_batch(self) -> Batch:
-        """Return the next batch with its images, wherever the job keeps them."""
+        """Return the next batch with its images, whether the batches have the images or the job fetches them."""
         given = next(self.batches)
         return self.fetch(*given) if self.fetch else given
 
 
 def make_encoder_call(job: Job) -> Call:
-    """Return a call of the encoder alone: forward and backward on synthetic views, all gradients of its weights.
+    """Return a call that runs the encoder forward and backward on synthetic views, for the gradients of its weights.
 
-    It has the job's precision, and it is one tf.function, compiled by XLA if the job's step is.
+    The call computes in the job's precision. It is one tf.function. XLA compiles it if XLA compiles the job's step.
     """
     f, size = job.learner.encoder, job.config.model.image_size
     kind = tf.as_dtype(job.plan.precision)

@@ -1,4 +1,4 @@
-"""Runs a bench in another process, because each process has its own speed and its own peak memory."""
+"""Runs a bench in a separate process, because speed and peak memory differ from one process to another."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import sys
 
 
 def run_module(module: str, *flags: str) -> subprocess.CompletedProcess[str]:
-    """Run `python -m MODULE FLAGS` to its end, and keep what it prints."""
+    """Run `python -m MODULE FLAGS`, wait until it ends, and capture what it prints."""
     return subprocess.run([sys.executable, "-m", module, *flags], capture_output=True, text=True)
 
 
 def read_last_line(module: str, *flags: str) -> str:
-    """Return the last line that `python -m MODULE FLAGS` prints.
+    """Run `python -m MODULE FLAGS`, and return the last line that it prints.
 
     Raises:
-        SystemExit: the process failed.
+        SystemExit: if the process failed.
     """
     done = run_module(module, *flags)
     if done.returncode != 0:

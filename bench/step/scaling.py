@@ -1,8 +1,11 @@
-"""Predicts a training step on 8 to 1024 devices: the bytes exactly, the seconds from a rate, a bandwidth and a latency.
+"""Predicts the bytes and the seconds of a training step on 8 to 1024 devices.
 
-Collectives are rings. To gather x from R devices, each device sends its x R - 1 times, in R - 1 hops. To add x up,
-each sends 2 (R - 1) / R times x in 2 (R - 1) hops. Nothing overlaps: first compute, then one exchange after another.
-The model leaves out the input, the views, the optimizer, and faster links between devices of one host.
+The predicted bytes are exact. The predicted seconds follow from three numbers: the rate of a device, the bandwidth and
+the latency of its link. The model assumes that the devices form a ring. To gather an array x from R devices, each
+device sends as many bytes as R - 1 times its own x, in R - 1 hops. To sum x over all devices, each device sends
+2 (R - 1) / R times the bytes of x, in 2 (R - 1) hops. The model also assumes that nothing overlaps: a device first
+computes, then the exchanges follow one after another. It leaves out the input, the views, the optimizer, and faster
+links between devices of one host.
 """
 
 from __future__ import annotations
@@ -18,24 +21,24 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 DEVICES = (8, 16, 32, 64, 128, 256, 512, 1024)
-WORD = 4  # bytes of a float32, the type of everything that is sent
-COLUMNS = 3  # numbers sent for each row: two of its normaliser and one cotangent
-SCALES = 0.5  # least share of compute in a step that still scales: below it, more devices mostly wait
+WORD = 4  # bytes of a float32, which is the type of all data that devices send
+COLUMNS = 3  # float32 values sent for each row of the batch: two of its normaliser and one of its cotangent
+SCALES = 0.5  # a step scales if computing takes at least this share of it; otherwise more devices mostly wait
 
 
 class WrongModel(AssertionError):
-    """The model predicts other bytes than replicas counted."""
+    """The model predicts other bytes than the replicas counted."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes of a network that decide what a step costs.
+    """The sizes of a network that determine what a step costs.
 
     Attributes:
         width: d, the length of a projection z.
-        parameters: numbers in all gradients together.
-        channels: the channels of each BatchNorm.
-        operations: floating-point operations of a pair's forward and backward pass.
+        parameters: the number of trainable weights, which is also the number of entries in all gradients.
+        channels: the number of channels of each BatchNorm.
+        operations: the floating-point operations of the forward and backward pass of one pair.
     """
 
     width: int
@@ -46,12 +49,12 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Machine:
-    """A device and its link.
+    """A device and its link to the next device.
 
     Attributes:
-        rate: operations a second.
-        bandwidth: bytes a second that the device sends.
-        latency: seconds of a hop.
+        rate: the operations that the device computes in a second.
+        bandwidth: the bytes that the device sends in a second.
+        latency: the time of one hop, in seconds.
     """
 
     rate: float
@@ -80,7 +83,7 @@ def _multiply(shape: Sequence[int]) -> int:
 
 
 def predict_bytes(sizes: Sizes, global_batch: int, devices: int) -> dict[str, float]:
-    """Return the bytes that a device sends in a step of one micro-batch with synchronised BatchNorm, by content."""
+    """Return the bytes that a device sends in a step with synchronised BatchNorm, for each kind of content."""
     if devices == 1:
         return {}
     rows = 2 * global_batch // devices
@@ -95,19 +98,25 @@ def predict_bytes(sizes: Sizes, global_batch: int, devices: int) -> dict[str, fl
 
 
 def refuse_difference(form: str, predicted: dict[str, float], counted: dict[str, int], exchanges: int) -> None:
-    """Compare the predicted bytes with those of a real step.
+    """Compare the predicted bytes with the bytes that the replicas of a real step counted.
+
+    Args:
+        form: the name of the measured form, for the message.
+        predicted: the predicted bytes, for each kind of content.
+        counted: the counted bytes, for each kind of content.
+        exchanges: the number of exchanges in the step. The bytes may differ by one byte for each exchange.
 
     Raises:
-        WrongModel: the bytes of some content differ by more than one byte an exchange.
+        WrongModel: if the bytes of one kind of content differ by more than that.
     """
     if predicted.keys() != counted.keys() or any(abs(predicted[key] - counted[key]) > exchanges for key in predicted):
         raise WrongModel(f"{form} moves {counted} bytes, but the model predicts {predicted}: one of the two is wrong")
 
 
 def predict_seconds(sizes: Sizes, machine: Machine, global_batch: int, devices: int) -> dict[str, float]:
-    """Return the seconds of a step by part, and the share of compute in the step."""
+    """Return the seconds of each part of a step and of the whole step, and the share of the step that is computing."""
     own = global_batch / devices
-    # Own rows against all columns: products u u^T forward and again backward, then its weights times u.
+    # Own rows times all columns: u u^T in the forward pass, again in the backward pass, and there its weights times u.
     loss = 3 * 2 * (2 * own) * (2 * global_batch) * sizes.width
     sent = predict_bytes(sizes, global_batch, devices)
     hops = {"z": 1, "normalisers and cotangents": 1, "BatchNorm": 3 * len(sizes.channels), "gradients": 2, "metrics": 2}
@@ -120,13 +129,13 @@ def predict_seconds(sizes: Sizes, machine: Machine, global_batch: int, devices: 
 
 
 def predict_scaling(sizes: Sizes, machine: Machine, global_batch: int, per_device: int) -> dict[str, Any]:
-    """Return a row for each number of devices, for a batch that they share and for one that grows with them.
+    """Predict a step for each number of devices, both for a batch that they share and for a batch that grows with them.
 
     Args:
         sizes: the sizes of the network.
-        machine: every device.
-        global_batch: pairs that the devices share.
-        per_device: pairs of each device, if the batch grows.
+        machine: the device and its link. All devices are alike.
+        global_batch: pairs in the batch that all devices share.
+        per_device: pairs for each device, if the batch grows with the devices.
     """
     batches = {"shared": lambda _: global_batch, "growing": lambda devices: per_device * devices}
     found: dict[str, Any] = {"sizes": asdict(sizes), "machine": asdict(machine)}
@@ -147,7 +156,7 @@ def predict_scaling(sizes: Sizes, machine: Machine, global_batch: int, per_devic
 
 
 def format_measured(result: dict[str, Any]) -> str:
-    """Return a Markdown table with a line for each form that was measured."""
+    """Return a Markdown table with one line for each measured form."""
     carried = list(result["forms"]["2 replicas"]["moved"])
     lines = [f"| | ms a step, median | best | {' | '.join(f'{what}, bytes' for what in carried)} |"]
     lines.append("|---" * (3 + len(carried)) + "|")
@@ -166,7 +175,7 @@ def format_measured(result: dict[str, Any]) -> str:
 
 
 def format_predicted(result: dict[str, Any]) -> str:
-    """Return a Markdown table with a line for each number of devices, for the shared batch and the growing one."""
+    """Return a Markdown table with one line for each number of devices, with the shared and the growing batch."""
     parts = ("encoder", "loss", "z", "normalisers and cotangents", "BatchNorm", "gradients")
     lines = [f"| devices | batch | MB sent | {', ms | '.join(parts)}, ms | step, ms | compute |"]
     lines.append("|---" * (len(parts) + 5) + "|")

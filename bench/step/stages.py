@@ -1,4 +1,4 @@
-"""Splits a training step into its stages, by steps that end after each of them."""
+"""Splits the time of a training step into stages. It times partial steps, each of which ends after another stage."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from lowlevel_simclr.training.loop import make_views
 
 STAGES = ("views", "f forward", "g forward", "loss", "backward", "optimizer")
 REST = "input, loop and metrics"
-P10_TO_P90 = 2.563  # standard deviations from the 10th to the 90th percentile of a normal distribution
-MEDIAN_ERROR = 1.253  # the standard error of a median by that of a mean
+P10_TO_P90 = 2.563  # standard deviations between the 10th and the 90th percentile of a normal distribution
+MEDIAN_ERROR = 1.253  # the standard error of a median divided by that of a mean
 
 
 class Stages(NamedTuple):
-    """The stages of a step.
+    """The time of each stage of a step, and the noise of that time.
 
     Attributes:
-        seconds: of each stage. On a busy machine a difference of two medians can be negative.
-        noise: of each stage, two standard errors of that difference, in seconds. A smaller stage was not seen.
+        seconds: the time of each stage, in seconds. It is a difference of two medians, so it can be negative on a busy
+            machine.
+        noise: two standard errors of that difference, in seconds. A stage shorter than its noise was not measured.
     """
 
     seconds: dict[str, float]
@@ -32,9 +33,9 @@ class Stages(NamedTuple):
 
 
 def measure_stages(job: Job, turns: int) -> Stages:
-    """Return the stages of a job's step.
+    """Time the partial steps of a job, and return the time of each stage.
 
-    Steps that end before the update change only BatchNorm's statistics.
+    A partial step that ends before the update changes only the statistics of BatchNorm.
     """
     ends = make_partial_steps(job) | {REST: job.run}
     times = take_turns(ends, turns, settle=1)
@@ -42,10 +43,15 @@ def measure_stages(job: Job, turns: int) -> Stages:
 
 
 def subtract_stages(wall: Mapping[str, Sequence[float]]) -> Stages:
-    """Return the stages, by the seconds of the turns of steps that end after each of them.
+    """Compute the time of each stage from the times of partial steps that end after it.
 
-    The seconds of a stage are the median of the steps that end after it, less the median of those that end before it.
-    Its noise comes from the differences turn by turn: both forms of a turn met the same load.
+    The time of a stage is a difference of two medians: that of the partial steps that end after the stage, minus that
+    of the partial steps that end before it. The noise is computed from the differences within each turn, because both
+    partial steps of one turn ran under the same load.
+
+    Args:
+        wall: for each stage, the seconds of the partial step that ends after it, one value for each turn. The stages
+            are in the order of the step.
     """
     taken = np.array([np.zeros(len(next(iter(wall.values())))), *wall.values()])  # (1 + stages, turns)
     differences = np.diff(taken, axis=0)  # (stages, turns)
@@ -56,7 +62,7 @@ def subtract_stages(wall: Mapping[str, Sequence[float]]) -> Stages:
 
 
 def make_partial_steps(job: Job) -> dict[str, Steps]:
-    """Return, by stage, steps on one batch that end after that stage."""
+    """Return a partial step for each stage. It runs on one batch and ends after that stage."""
     learner, plan, config = job.learner, job.plan, job.config
     views, batch = make_views(plan), job.take_batch()
 

@@ -1,8 +1,8 @@
-"""Times a step that is made in several ways, and the encoder alone, in turns as bench_step.py takes them.
+"""Compares several ways to build the same training step, and times the encoder alone next to them.
 
-A job keeps its speed for as long as its process lives. The speed can differ by a per cent from that of an equal job in
-another process. So several processes measure, every other one with the ways in reverse order, and the result is the
-median over the processes.
+The ways and the encoder take turns, as the forms of bench_step.py do. A process keeps its speed as long as it lives,
+but the speed of the same job can differ by a per cent from one process to another. So several processes measure. Every
+other process runs the ways in reverse order. The result is the median over the processes.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from bench.step.job import Job, add_job_flags, configure_job, make_encoder_call,
 from bench.step.turns import Steps, Summary, add_turn_flags, repeat_call, summarize_turns, take_turns
 from lowlevel_simclr.config.settings import Config
 
-Ways = Mapping[str, Callable[[Config], Job]]
-Forms = dict[str, Summary]  # for each way, and for the encoder
+Ways = Mapping[str, Callable[[Config], Job]]  # for each way, the function that builds its job
+Forms = dict[str, Summary]  # the summarized times of each way and of the encoder alone, by name
 
 
 def time_ways(ways: Ways, flags: Sequence[str]) -> Forms:
-    """Time the ways in this process.
+    """Time the ways and the encoder alone in this process.
 
     Args:
-        ways: the function that builds the job of each way.
-        flags: the flags of the job and of the turns.
+        ways: for each way, the function that builds its job.
+        flags: the command-line flags of the job and of the turns.
     """
-    tf.config.experimental.enable_op_determinism()  # the job's default
+    tf.config.experimental.enable_op_determinism()  # training enables it by default
     chosen = make_parser().parse_args(flags)
     config = configure_job(read_job_choices(chosen))
     jobs = {name: make(config) for name, make in ways.items()}
@@ -54,10 +54,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def time_in_own_process(module: str, ways: Sequence[str], flags: Sequence[str]) -> Forms:
-    """Time the ways in another process, which runs the bench of that module.
+    """Time the ways in another process, which runs the bench of this module name.
 
     Raises:
-        SystemExit: the process failed.
+        SystemExit: if the process failed.
     """
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "forms.json"
@@ -67,7 +67,7 @@ def time_in_own_process(module: str, ways: Sequence[str], flags: Sequence[str]) 
 
 
 def take_medians(by_process: Sequence[Forms]) -> Forms:
-    """Return the median over the processes of each number."""
+    """Return, for each form, the median of each quantity over the processes."""
     return {
         name: {key: float(np.median([forms[name][key] for forms in by_process])) for key in numbers}
         for name, numbers in by_process[0].items()
@@ -75,21 +75,21 @@ def take_medians(by_process: Sequence[Forms]) -> Forms:
 
 
 def run_bench(module: str, doc: str, ways: Ways, file_name: str, arguments: Sequence[str] | None = None) -> None:
-    """Measure, store and print: the main function of a bench of ways.
+    """Measure the ways, store the result and print it. This is the main function of every bench that compares ways.
 
     Args:
-        module: the bench's name, for separate processes.
-        doc: the bench's docstring.
-        ways: the ways that it times.
-        file_name: the file name of its result.
-        arguments: the arguments of its command line.
+        module: the module name of the bench, with which it starts further processes.
+        doc: the docstring of the bench, whose first line describes the program.
+        ways: for each way, the function that builds its job.
+        file_name: the file name of the stored result.
+        arguments: the command-line arguments. None means those of this process.
 
     Raises:
-        SystemExit: --processes is less than 1, or a process failed.
+        SystemExit: if --processes is less than 1, or if a process failed.
     """
     parser = argparse.ArgumentParser(prog=module.rpartition(".")[2], description=doc.splitlines()[0])
     parser.add_argument("--ways", nargs="+", default=list(ways), choices=ways)
-    parser.add_argument("--processes", type=int, default=2, help="number of processes; each takes all of the --turns")
+    parser.add_argument("--processes", type=int, default=2, help="number of processes; each runs all of the --turns")
     parser.add_argument("--out", type=Path, default=harness.choose_result_path(file_name))
     chosen, flags = parser.parse_known_args(arguments)
     make_parser().parse_args(flags)  # refuses an unknown flag before the first process starts
@@ -109,7 +109,7 @@ def run_bench(module: str, doc: str, ways: Ways, file_name: str, arguments: Sequ
 
 
 def format_forms(forms: Forms) -> str:
-    """Return a line for each form."""
+    """Return one line for each form."""
     lines = []
     for name, form in forms.items():
         times = "".join(f"{1e3 * form[key]:>9.2f}" for key in ("median_seconds", "p10_seconds", "p90_seconds"))

@@ -1,7 +1,7 @@
 """Prints the peak memory of a few training steps, in bytes: python -m bench.step.training_memory [--batch-size 256].
 
-The peak is the resident memory on a processor, and the allocator's on a GPU. Peak memory belongs to a whole process, so
-other benches run this one in a separate process by `measure_training_memory`.
+On a processor this is the peak of the resident memory, and on a GPU the peak of TensorFlow's allocator. A peak belongs
+to a whole process. So other benches call `measure_training_memory`, which runs this program in a separate process.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ STEPS = 3
 
 
 def measure_training_memory(choices: JobChoices, deterministic: str = "on") -> int:
-    """Return the peak bytes of a separate process that trains a few steps.
+    """Train for a few steps in a separate process, and return the peak memory of that process in bytes.
 
     Raises:
-        SystemExit: the process failed.
+        SystemExit: if the process failed.
     """
     flags = [*list_job_flags(choices), "--deterministic", deterministic]
     return int(processes.read_last_line("bench.step.training_memory", *flags))
 
 
 def train_and_read_peak(choices: JobChoices) -> int:
-    """Train a few steps in this process and return its peak bytes."""
+    """Train for a few steps in this process, and return the peak memory of this process in bytes."""
     Job(configure_job(choices)).run(STEPS)
     held = environment.measure_peak_memory()
     peak = held["host"] if held["gpu"] is None else held["gpu"]
@@ -42,7 +42,7 @@ def train_and_read_peak(choices: JobChoices) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train, measure and print."""
+    """Train, measure the peak memory and print it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_job_flags(parser)
     parser.add_argument(

@@ -1,4 +1,7 @@
-"""Times several forms of a step in turns of one process, and sums up what the turns took."""
+"""Times several forms of a step alternately in one process, and summarizes the times.
+
+A form is one way to run the step. In a turn every form is timed once.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +14,22 @@ import numpy as np
 
 ORDER_SEED = 0
 Call = Callable[[], object]
-Steps = Callable[[int], object]  # makes that many steps and waits for the last of them
-Seconds = dict[str, list[float]]  # "wall" and "processor" seconds of each turn of one form
-Times = dict[str, Seconds]  # the seconds of each form, by its name
-Summary = dict[str, float]  # the summary of one form, see `summarize_turns`
+Steps = Callable[[int], object]  # runs the given number of steps and waits for the last of them
+Seconds = dict[str, list[float]]  # "wall" and "processor": the seconds of one form, with one value for each turn
+Times = dict[str, Seconds]  # the seconds of each form, by the name of the form
+Summary = dict[str, float]  # the summarized times of one form (see `summarize_turns`)
 
 
 def add_turn_flags(parser: argparse.ArgumentParser, turns_help: str = "how often each form is timed") -> None:
-    """Add the flags that say how often and for how long each form is timed."""
+    """Add the flags that set the number of turns and the number of steps that a turn times."""
     parser.add_argument("--turns", type=int, default=7, help=turns_help)
-    parser.add_argument("--steps-per-turn", type=int, default=4, help="steps of each form in a turn")
+    parser.add_argument("--steps-per-turn", type=int, default=4, help="how many steps of each form a turn times")
 
 
 def repeat_call(call: Call) -> Steps:
-    """Return a function that makes `call` many times and waits for the last answer only.
+    """Return a function that runs `call` a given number of times and waits only for the last result.
 
-    The job likewise waits once for the metrics of several steps.
+    The training job also waits only once for the metrics of several steps.
     """
 
     def repeat(count: int) -> None:
@@ -38,15 +41,16 @@ def repeat_call(call: Call) -> Steps:
 
 
 def take_turns(steps: Mapping[str, Steps], turns: int, count: int = 1, settle: int = 0) -> Times:
-    """Return wall and processor seconds of each form. In every turn each form is timed once, in a new random order.
+    """Time every form once in each turn, and return the wall and processor seconds of each form.
 
-    Every form first runs twice to warm up.
+    Every turn has a new random order. Before the first turn each form runs twice to warm up.
 
     Args:
-        steps: the forms.
-        turns: how often each is timed.
-        count: steps that are timed together.
-        settle: untimed steps that a form makes at the start of its turn, because another form ran before it.
+        steps: for each form, the function that runs its steps.
+        turns: the number of turns.
+        count: the number of steps that are timed together in a turn.
+        settle: the number of untimed steps that a form runs at the start of its turn, because another form ran before
+            it.
     """
     for run in steps.values():
         run(count)
@@ -66,7 +70,7 @@ def take_turns(steps: Mapping[str, Steps], turns: int, count: int = 1, settle: i
 
 
 def join_turns(by_process: Sequence[Times]) -> Times:
-    """Join the turns of several processes, as if one process had taken them all."""
+    """Join the turns of several processes into one list for each form, as if one process had run them all."""
     kinds = ("wall", "processor")
     return {
         name: {kind: [taken for each in by_process for taken in each[name][kind]] for kind in kinds}
@@ -75,12 +79,12 @@ def join_turns(by_process: Sequence[Times]) -> Times:
 
 
 def summarize_turns(times: Seconds, steps: int, batch_size: int) -> Summary:
-    """Return the seconds a step of one form, and its pairs a second by the median.
+    """Return the seconds per step of one form, and its speed in pairs a second.
 
     Args:
-        times: the times of the form.
-        steps: the steps that each turn timed.
-        batch_size: pairs in a step.
+        times: the seconds of each turn of the form.
+        steps: the number of steps that each turn timed.
+        batch_size: the number of pairs in a step.
     """
     wall = np.array(times["wall"]) / steps
     p10, median, p90 = (float(value) for value in np.percentile(wall, (10, 50, 90)))
