@@ -1,9 +1,10 @@
 """Times convolutions whose outputs see the whole map: python -m bench.ops.bench_convolution [--compare old.json].
 
-The layer's matrix product is timed against TensorFlow's own convolution, forward and both gradients, in a graph. The
-shapes are those of ResNet-50 with the ImageNet stem at 32 pixels and a batch of 256. Two larger maps, which stay
-convolutions, are the control. Every call sums its results to three numbers, so that no part can be optimized away.
-Operations on padding are not counted.
+The encoder's layer computes such a convolution as a matrix product. The bench compares the time of this product with
+the time of TensorFlow's own convolution. It times the forward pass and both gradients, in a graph. The shapes are those
+of ResNet-50 with the ImageNet stem at 32 pixels and a batch of 256. Two larger maps serve as the control: there the
+layer is a convolution too. Every call reduces its results to three sums, so that TensorFlow cannot remove any part of
+the work. The operation counts leave out products with padding.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from bench import harness
 from lowlevel_simclr.model.convolution import Convolution, count_taps, fills_whole_map
 from lowlevel_simclr.runtime import precision
 
-# Pixels along a side of the map, taps along a side of the kernel, stride, channels in and out.
+# Each shape: pixels on a side of the map, taps on a side of the kernel, stride, input channels, output channels.
 SHAPES = [
     (1, 3, 1, 512, 512),
     (2, 3, 1, 256, 256),
@@ -36,7 +37,7 @@ SHAPES = [
     (4, 3, 1, 128, 128),
     (8, 1, 1, 64, 256),
 ]
-# Relative to the largest sum. float32 sums in another order; bfloat16 rounds the results to 8 bits.
+# Relative to the largest sum. In float32 the two sum in a different order; bfloat16 rounds the results to 8 bits.
 TOLERANCES = {"float32": 1e-4, "bfloat16": 2e-2}
 
 Convolve = Callable[[tf.Tensor, tf.Tensor, int], tf.Tensor]  # x, kernel, stride -> y
@@ -49,7 +50,7 @@ def count_operations(side: int, size: int, stride: int, inner: int, outer: int, 
 
 
 def prepare_call(convolve: Convolve, shape: Sequence[int], rows: int, dtype: str) -> harness.Call:
-    """Return a call that convolves and takes both gradients."""
+    """Return a call that computes the convolution and the gradients of its input and its kernel."""
     side, size, stride, inner, outer = shape
     draw = tf.random.stateless_normal
     x = tf.Variable(tf.cast(draw((rows, side, side, inner), [1, 1]), dtype))
@@ -68,7 +69,7 @@ def prepare_call(convolve: Convolve, shape: Sequence[int], rows: int, dtype: str
 
 
 def convolve_as_layer(x: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
-    """Convolve with the layer of the encoder, without its bias."""
+    """Convolve with the encoder's layer, without a bias."""
     layer = Convolution(kernel.shape[3], kernel.shape[0], stride, padding="same", use_bias=False, dtype=x.dtype.name)
     return layer.convolution_op(x, kernel)
 
@@ -79,7 +80,7 @@ def convolve_as_tensorflow(x: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.T
 
 
 def measure(shape: Sequence[int], rows: int, dtype: str, seconds: float) -> list[harness.Row]:
-    """Time both forms of one shape, and return a row for each."""
+    """Time the layer and TensorFlow's convolution on one shape, and return a row for each of the two."""
     side, size, stride, inner, outer = shape
     is_product = fills_whole_map(side, size, stride, "same") is not None
     layer = "matrix product" if is_product else "layer, a convolution here"
@@ -95,14 +96,14 @@ def measure(shape: Sequence[int], rows: int, dtype: str, seconds: float) -> list
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, store and print."""
+    """Measure every shape, store the rows and print them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--views", type=int, default=512)
     parser.add_argument(
         "--dtypes",
         nargs="+",
         choices=TOLERANCES,
-        help="types; by default float32, and bfloat16 if this device is fast at it",
+        help="types (default: float32, and bfloat16 if this device computes it fast)",
     )
     parser.add_argument("--seconds", type=float, default=3.0, help="seconds to measure each alternative")
     parser.add_argument("--out", "--json", type=Path, default=harness.choose_result_path("convolution.json"))

@@ -1,7 +1,8 @@
 """Times the drawing of view parameters: python -m bench.ops.bench_draw_view_params [--images 512] [--compare old.json].
 
-The native op is timed against the stock form as a graph and under XLA. All draw the same numbers. Each row also has the
-drawing's processor time as a share of what the native `make_views` takes for the same views at 32 pixels.
+The bench compares the native op with the stock implementation, which runs as a graph and under XLA. All of them draw
+the same numbers. Each row also gives the processor time of drawing, divided by the processor time that the native
+`make_views` needs for the same views at 32 pixels.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from lowlevel_simclr.ops import _route
 PIXELS = 32
 RECIPE = ViewRecipe(blur_probability=0.5, brightness_shift=(-0.25, 0.25))
 DrawViewParams = Callable[..., ViewParams]  # the signature of `ops.draw_view_params`
-TOLERANCE = 1e-6  # relative to a field's largest entry: integers must be equal, floats may differ by a rounding
+TOLERANCE = 1e-6  # relative to a field's largest entry: integers must be equal, floats may differ by one rounding
 
 
 def prepare_drawing(draw_view_params: DrawViewParams, count: int, jit: bool = False) -> harness.Call:
@@ -42,7 +43,7 @@ def prepare_drawing(draw_view_params: DrawViewParams, count: int, jit: bool = Fa
 
 
 def prepare_making(count: int) -> harness.Call:
-    """Return a call of the native `make_views` for the same views."""
+    """Return a call that makes the same views with the native `make_views`, from parameters that were drawn before."""
     images = tf.constant(np.random.default_rng(0).integers(0, 256, (count, PIXELS, PIXELS, 3), np.uint8))
     params = ops.draw_view_params(0, 1, tf.range(count), ViewRecipe(), PIXELS, PIXELS)
     views = tf.function(lambda images, params: ops.make_views(images, params, PIXELS))
@@ -50,7 +51,7 @@ def prepare_making(count: int) -> harness.Call:
 
 
 def prepare_both(count: int) -> harness.Call:
-    """Return a call that draws the parameters and makes the views, in one function as a training step does."""
+    """Return a call that draws the parameters and makes the views in one tf.function, as a training step does."""
     images = tf.constant(np.random.default_rng(0).integers(0, 256, (count, PIXELS, PIXELS, 3), np.uint8))
     index = tf.range(count, dtype=tf.int64)
 
@@ -63,7 +64,7 @@ def prepare_both(count: int) -> harness.Call:
 
 
 def measure(count: int, seconds: float) -> list[harness.Row]:
-    """Time every alternative at one batch size, and return a row for each."""
+    """Time every alternative on a batch of `count` images. Return one row for each alternative."""
     made = [harness.Alternative("native", lambda: prepare_drawing(ops.draw_view_params, count))]
     if _route.find_route_error() is None:
         made.append(harness.Alternative("native jit", lambda: prepare_drawing(ops.draw_view_params, count, True)))
@@ -85,12 +86,12 @@ def measure(count: int, seconds: float) -> list[harness.Row]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, store and print."""
+    """Measure every batch size, store the rows and print them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, nargs="+", default=[64, 512, 4096], help="N, images with two views each")
     parser.add_argument("--seconds", type=float, default=2.0, help="seconds to measure each alternative of a problem")
-    parser.add_argument("--cores", type=int, help="number of cores to use; by default all")
-    parser.add_argument("--out", type=Path, help="by default draw_view_params.json in the folder of this device")
+    parser.add_argument("--cores", type=int, help="number of cores to use (default: all)")
+    parser.add_argument("--out", type=Path, help="result file (default: draw_view_params.json in this device's folder)")
     parser.add_argument("--compare", type=Path, help="an older result to compare with")
     chosen = parser.parse_args(arguments)
     hardware.keep_to_cores(chosen.cores)

@@ -1,10 +1,12 @@
 """Times one LARS update of all variables of an encoder: python -m bench.ops.bench_lars_update [--compare old.json].
 
-The native op is timed against the stock formula, both in a graph and under XLA. A third form is stock TensorFlow's
-best approximation of a fused update: `l2_loss` for the norms and `ResourceApplyKerasMomentum`. Every call first
-computes its gradients, with one product an element. So, as in training, an update may reuse their memory. Mixed
-precision widens gradients in bfloat16 to float32, and so does this bench. The native op reads the bfloat16 values.
-Eleven operations an element are counted. Memory is the limit: an update needs at least five passes over the weights.
+The bench compares the native op with two updates from stock TensorFlow. The first is the LARS formula written in
+TensorFlow's ops, in a graph and under XLA. The second comes closest to a fused update: `l2_loss` computes the norms,
+and `ResourceApplyKerasMomentum` updates the weights. Every call first computes its gradients, with one multiplication
+for each element. So an update may reuse the memory of the gradients, as in training. With gradients in bfloat16 the
+bench casts them to float32, as mixed-precision training does. The native op reads the bfloat16 values instead of the
+cast ones. The operation count is eleven for each element. Memory limits the speed: an update needs at least five passes
+over the weights.
 """
 
 from __future__ import annotations
@@ -30,14 +32,14 @@ from lowlevel_simclr.optim import optimizers
 
 CHOICES = {"momentum": 0.9, "weight_decay": 1e-4, "trust_coefficient": 0.001}
 TOLERANCE = 1e-5
-OPERATIONS = 11  # an element: two sums of squares, two for u, three for v', one for w', the gradient's product
+OPERATIONS = 11  # per element: four for two sums of squares, two for u, three for v', one for w', one for the gradient
 
 Variables = Sequence[tf.Variable]
 Update = Callable[[Variables, Sequence[tf.Tensor], Variables, tf.Tensor], None]
 
 
 def assign_results(form: optimizers.LarsUpdateAll) -> Update:
-    """Return an update that calls `form` and assigns its results to the variables."""
+    """Return an update that calls the function `form` and assigns its results to the variables."""
 
     def update(weights: Variables, gradients: Sequence[tf.Tensor], velocities: Variables, rate: tf.Tensor) -> None:
         gradients = list(map(optimizers.find_before_widening, gradients))
@@ -51,7 +53,7 @@ def assign_results(form: optimizers.LarsUpdateAll) -> Update:
 
 
 def update_fused(weights: Variables, gradients: Sequence[tf.Tensor], velocities: Variables, rate: tf.Tensor) -> None:
-    """Update by stock TensorFlow's own fused step. Its velocity has the other sign."""
+    """Update with the fused op of stock TensorFlow. Its velocity has the opposite sign."""
     for weight, gradient, velocity in zip(weights, gradients, velocities):
         scaled = rate
         if len(weight.shape) > 1:
@@ -64,7 +66,14 @@ def update_fused(weights: Variables, gradients: Sequence[tf.Tensor], velocities:
 
 
 def prepare_call(shapes: Sequence[tuple[int, ...]], kind: str, update: Update, jit: bool = False) -> harness.Call:
-    """Return a call that updates variables of these shapes, with gradients of this type. It returns the largest one."""
+    """Return a call that updates variables of these shapes, and returns the largest variable.
+
+    Args:
+        shapes: the shapes of the variables.
+        kind: the type of the gradients, float32 or bfloat16.
+        update: the update to call.
+        jit: whether XLA compiles the update.
+    """
     draw = tf.random.stateless_normal
     weights = [tf.Variable(draw(shape, [1, place])) for place, shape in enumerate(shapes)]
     velocities = [tf.Variable(tf.zeros(shape)) for shape in shapes]
@@ -75,7 +84,7 @@ def prepare_call(shapes: Sequence[tuple[int, ...]], kind: str, update: Update, j
 
     @tf.function(jit_compile=jit)
     def step(rate: tf.Tensor) -> None:
-        gradients = [tf.cast(source * 2, tf.float32) for source in sources]  # twice is exact in any type
+        gradients = [tf.cast(source * 2, tf.float32) for source in sources]  # multiplying by 2 is exact in any type
         update(weights, gradients, velocities, rate)
 
     rate = tf.constant(0.1)
@@ -90,7 +99,7 @@ def prepare_call(shapes: Sequence[tuple[int, ...]], kind: str, update: Update, j
 
 
 def measure(name: str, kind: str, seconds: float) -> list[harness.Row]:
-    """Time every form for one encoder and one type of gradients, and return a row for each."""
+    """Time every update for one encoder and one type of gradients. Return one row for each update."""
     model = encoder.build_encoder(name, "imagenet", 32)
     shapes = [tuple(variable.shape) for variable in model.trainable_variables]
     count = sum(int(np.prod(shape)) for shape in shapes)
@@ -116,7 +125,7 @@ def measure(name: str, kind: str, seconds: float) -> list[harness.Row]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, store and print."""
+    """Measure every encoder and type of gradients, store the rows and print them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--encoders", nargs="+", default=["resnet18", "resnet50"], choices=choices.ENCODERS)
     parser.add_argument("--gradients", nargs="+", default=["float32", "bfloat16"], choices=("float32", "bfloat16"))

@@ -1,9 +1,10 @@
 """Times the CUDA launchers alone, without TensorFlow: python bench/ops/bench_launchers.py NEW.so [OLD.so] --json FILE.
 
-`nvcc -shared` makes a library of launchers from kernels/*/*.cu. The calls of two libraries take turns on one card. A
-time is the median of ten calls, after three to warm up, by CUDA events around each call. PyTorch keeps the arrays on
-the device. The card's copy and matrix product are timed as well. `tests/kernels/gpu_kernels.py` checks what the kernels
-compute.
+A launcher is the C function that starts the CUDA kernels of an op. `nvcc -shared` compiles kernels/*/*.cu into a
+library of launchers. If there are two libraries, the bench calls them alternately on the same GPU. CUDA events around
+each call measure its time. A result is the median of ten calls, after three warm-up calls. PyTorch keeps the arrays on
+the GPU. The bench also times a copy and a matrix product on this GPU. `tests/kernels/gpu_kernels.py` checks the results
+of the kernels.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ TEMPERATURE, DIM = 0.1, 128
 PAIRS, TYPES = (1024, 4096, 16384), ("bfloat16", "float32")
 SIZES = ((16384, 32, 32, "bfloat16"), (16384, 32, 32, "float32"), (2048, 96, 96, "float32"), (256, 256, 224, "float32"))
 RECIPES = {"default": ViewRecipe(), "blur half": ViewRecipe(blur_probability=0.5)}
-DRAWN = 1024  # images whose parameters are drawn; the others repeat them
+DRAWN = 1024  # parameters are drawn for this many images; the other images repeat them
 UPDATED = (9408, 2359296, 23500352)  # floats: the first convolution, a 3x3 with 512 channels, all of ResNet-50
 Call = Callable[[], object]
 Row = dict[str, Any]
 
 
 def load_launchers(path: Path) -> ctypes.CDLL:
-    """Load a library of launchers and declare the launchers' types."""
+    """Load a library of launchers and declare the argument types of its functions."""
     library = ctypes.CDLL(str(path.resolve()))
     return lars_launchers.declared(view_launchers.declared(nt_xent_launchers.declared(library)))
 
@@ -50,13 +51,13 @@ def get_pointer(tensor: Any) -> ctypes.c_void_p:
 
 
 def raise_failure(why: bytes | None) -> None:
-    """Raise RuntimeError with a launcher's message, if there is one."""
+    """Raise RuntimeError with the error message of a launcher. Do nothing if the launcher returned no message."""
     if why is not None:
         raise RuntimeError(why.decode())
 
 
 def time_call(torch: ModuleType, call: Call, repeats: int = 10) -> dict[str, float]:
-    """Return the milliseconds of one call by CUDA events: median, minimum and maximum."""
+    """Time a call with CUDA events. Return the median, the minimum and the maximum, in milliseconds."""
     for _ in range(3):
         call()
     times = []
@@ -71,7 +72,7 @@ def time_call(torch: ModuleType, call: Call, repeats: int = 10) -> dict[str, flo
 
 
 def prepare_nt_xent(torch: ModuleType, library: ctypes.CDLL, pairs: int, dtype: str) -> dict[str, Call]:
-    """Return the calls of the forward and the backward pass on 2N random rows."""
+    """Return a call of the forward pass and a call of the backward pass, on 2N random rows (N = `pairs`)."""
     stream, rows = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream), 2 * pairs
     z = torch.randn(rows, DIM, device="cuda").to(getattr(torch, dtype))
     shape = (pairs, DIM, pairs, nt_xent_launchers.CODES[dtype])
@@ -101,7 +102,11 @@ def prepare_nt_xent(torch: ModuleType, library: ctypes.CDLL, pairs: int, dtype: 
 def prepare_views(
     torch: ModuleType, library: ctypes.CDLL, count: int, side: int, size: int, dtype: str, recipe: ViewRecipe
 ) -> tuple[Call, int]:
-    """Return a call that makes two views of each of `count` random images, and the fewest bytes it must move."""
+    """Prepare the views of `count` random images.
+
+    Returns:
+        A call that makes two views of each image, and the smallest number of bytes that it must read and write.
+    """
     stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
     shape = (count, side, side, 3, size, view_launchers.PIXELS["uint8"], view_launchers.TYPES[dtype])
     images = torch.randint(0, 256, (count, side, side, 3), dtype=torch.uint8, device="cuda")
@@ -116,7 +121,7 @@ def prepare_views(
     bytes_needed = library.lowlevel_simclr_make_views_cuda_workspace_bytes(*shape)
     workspace = torch.empty(max(1, bytes_needed), dtype=torch.uint8, device="cuda")
     views = torch.empty((2 * count, size, size, 3), dtype=getattr(torch, dtype), device="cuda")
-    held = (images, fields)  # `pointers` does not keep the fields alive, so the call has to
+    held = (images, fields)  # `pointers` does not keep the fields alive, so the call keeps a reference to them
 
     def call() -> None:
         arrays = [get_pointer(each) for each in (mean, inverse_std, workspace, views)]
@@ -126,7 +131,7 @@ def prepare_views(
 
 
 def prepare_lars_update(torch: ModuleType, library: ctypes.CDLL, count: int) -> Call:
-    """Return a call that updates one variable with a trust ratio, in place."""
+    """Return a call that updates one variable in place, with a trust ratio."""
     stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
     weight, gradient, velocity = (torch.randn(count, device="cuda") for _ in range(3))
     scalars = torch.tensor([0.05, 0.9, 1e-4, 1e-3], device="cuda")
@@ -140,14 +145,14 @@ def prepare_lars_update(torch: ModuleType, library: ctypes.CDLL, count: int) -> 
 
 
 def time_problems(torch: ModuleType, libraries: dict[str, ctypes.CDLL], turns: int) -> Iterator[Row]:
-    """Time every problem, and yield a row for each problem, turn and library."""
+    """Time every problem. Yield a row for each combination of problem, turn and library."""
     yield from time_nt_xent(torch, libraries, turns)
     yield from time_views(torch, libraries, turns)
     yield from time_lars_update(torch, libraries, turns)
 
 
 def time_nt_xent(torch: ModuleType, libraries: dict[str, ctypes.CDLL], turns: int) -> Iterator[Row]:
-    """Time both passes of NT-Xent, and yield a row for each problem, turn and library."""
+    """Time the forward and the backward pass of NT-Xent. Yield a row for each problem, turn and library."""
     for dtype in TYPES:
         for pairs in PAIRS:
             made = {name: prepare_nt_xent(torch, library, pairs, dtype) for name, library in libraries.items()}
@@ -158,7 +163,7 @@ def time_nt_xent(torch: ModuleType, libraries: dict[str, ctypes.CDLL], turns: in
 
 
 def time_views(torch: ModuleType, libraries: dict[str, ctypes.CDLL], turns: int) -> Iterator[Row]:
-    """Time the views, and yield a row for each problem, turn and library."""
+    """Time the launcher that makes views. Yield a row for each problem, turn and library."""
     for count, side, size, dtype in SIZES:
         for recipe, choices in RECIPES.items():
             problem = {"count": count, "side": side, "size": size, "dtype": dtype}
@@ -175,7 +180,7 @@ def time_views(torch: ModuleType, libraries: dict[str, ctypes.CDLL], turns: int)
 
 
 def time_lars_update(torch: ModuleType, libraries: dict[str, ctypes.CDLL], turns: int) -> Iterator[Row]:
-    """Time the update of one variable, and yield a row for each problem, turn and library."""
+    """Time the update of one variable. Yield a row for each problem, turn and library."""
     for count in UPDATED:
         made = {name: prepare_lars_update(torch, library, count) for name, library in libraries.items()}
         for turn in range(turns):
@@ -186,7 +191,7 @@ def time_lars_update(torch: ModuleType, libraries: dict[str, ctypes.CDLL], turns
 
 
 def measure_ceilings(torch: ModuleType) -> dict[str, float]:
-    """Return the speed of a large copy (GB/s read and written) and of a large bfloat16 product (TFLOP/s)."""
+    """Return the speed of a large copy (GB/s, read plus written) and of a large bfloat16 product (TFLOP/s)."""
     source = torch.empty(2**30, dtype=torch.uint8, device="cuda")
     target, a = torch.empty_like(source), torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
     copy, product = time_call(torch, lambda: target.copy_(source)), time_call(torch, lambda: a @ a)
@@ -197,14 +202,16 @@ def measure_ceilings(torch: ModuleType) -> dict[str, float]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Time, store and print; return the exit code, which is 2 without a GPU."""
+    """Time, store and print every row. Return the exit code, which is 2 if there is no GPU."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("new", type=Path, help="a library of launchers")
-    parser.add_argument("old", type=Path, nargs="?", help="a library of an older version")
+    parser.add_argument(
+        "old", type=Path, nargs="?", help="a library of launchers from an older version, to compare with"
+    )
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="where the result is stored")
+    parser.add_argument("--json", type=Path, help="the file to store the result in")
     chosen = parser.parse_args(arguments)
-    import torch  # here, so that --help and the tests need no PyTorch
+    import torch  # imported here, so that --help and the tests need no PyTorch
 
     if not torch.cuda.is_available():
         print("PyTorch finds no GPU here, and the launchers run only on one.")

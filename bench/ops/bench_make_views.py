@@ -1,10 +1,11 @@
-"""Times both views of a batch: python -m bench.ops.bench_make_views [--sizes 32 96] [--cores 1] [--compare old.json].
+"""Times making both views of a batch: python -m bench.ops.bench_make_views [--sizes 32 96] [--compare FILE].
 
-The native op is timed against the stock form as a graph and under XLA, with the same drawn parameters, and against a
-per-image `tf.data` map that follows the code of the paper's authors: a distorted bounding box, bicubic resizing, colour
-operations in random order, grey, blur. The map draws random numbers of its own and so computes other pixels. Only the
-shape and the range of its views are compared. The result has views per processor second. It also compares the speed
-with the device's copy bandwidth: it counts each image as read once and each view as written once.
+The bench compares the native op with two alternatives. The first is the stock implementation, as a graph and under XLA.
+It gets the same parameters and must give the same views. The second is a `tf.data` map that makes the views image by
+image and follows the code of the paper's authors: a distorted bounding box, bicubic resizing, colour operations in
+random order, grey, blur. The map draws its own random numbers, so its pixels differ. The bench compares only the shape
+and the range of its views. The result gives the views per processor second. It also compares the speed with the copy
+bandwidth of the device, counting one read of each image and one write of each view.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from lowlevel_simclr.contract.view_params import ViewParams
 from lowlevel_simclr.ops import _route
 from lowlevel_simclr.reference.make_views import count_blur_taps
 
-TOLERANCE = 1e-4  # relative to 1, the largest pixel: contrast and saturation amplify rounding
+TOLERANCE = 1e-4  # relative to the largest pixel, which is 1; contrast and saturation amplify rounding errors
 COPIED = 2**26  # floats of the array whose copy is timed: 256 MiB, larger than every cache
 BLURS = {False: ViewRecipe(), True: ViewRecipe(blur_probability=0.5)}
 
@@ -53,7 +54,7 @@ SOURCES = {32: [(32, 32)], 96: [(96, 96)], 224: [(256, 256), (375, 500)]}
 
 
 def make_images(problem: Problem) -> np.ndarray:
-    """Return (N, H, W, 3) uint8: colour patches that are smooth, as photographs are, with a little noise."""
+    """Return images (N, H, W, 3) in uint8: smooth colour patches, as in photographs, with a little noise."""
     random = np.random.default_rng(0)
     coarse = random.uniform(0, 255, (problem.images, 6, 6, 3)).astype(np.float32)
     smooth = tf.image.resize(coarse, (problem.height, problem.width), "bicubic").numpy()
@@ -65,7 +66,7 @@ def make_images(problem: Problem) -> np.ndarray:
 
 
 def prepare_batch(make_views: MakeViews, problem: Problem, images: np.ndarray, jit: bool = False) -> harness.Call:
-    """Return a call of an implementation's `make_views` with parameters that were drawn before."""
+    """Return a call that makes views with `make_views`, from parameters that were drawn before."""
     drawn = stock.draw_view_params(0, 0, np.arange(problem.images), BLURS[problem.blur], problem.height, problem.width)
 
     @tf.function(jit_compile=jit)
@@ -76,7 +77,7 @@ def prepare_batch(make_views: MakeViews, problem: Problem, images: np.ndarray, j
 
     def call() -> list[tf.Tensor]:
         for _ in range(harness.choose_calls_in_a_row()):
-            made = make(given, drawn)  # the images are where training keeps them, so no copy is timed
+            made = make(given, drawn)  # the images are already where training keeps them, so no copy is timed
         tf.test.experimental.sync_devices()
         return [made]
 
@@ -84,7 +85,7 @@ def prepare_batch(make_views: MakeViews, problem: Problem, images: np.ndarray, j
 
 
 def prepare_map(problem: Problem, images: np.ndarray) -> harness.Call:
-    """Return a call of a tf.data pipeline that makes two views of each image separately, on all cores, in batches."""
+    """Return a call of a tf.data pipeline that makes two views of each image, image by image, on all cores."""
     recipe = BLURS[problem.blur]
 
     def make_two(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -102,7 +103,7 @@ def prepare_map(problem: Problem, images: np.ndarray) -> harness.Call:
 
 
 def make_one_view(image: tf.Tensor, size: int, recipe: ViewRecipe) -> tf.Tensor:
-    """Return one view (S, S, 3) in [0, 1] of an image (H, W, 3), each step by an op of tf.image."""
+    """Return one view (S, S, 3) in [0, 1] of an image (H, W, 3). Each augmentation is an op of tf.image."""
     x = tf.image.convert_image_dtype(image, tf.float32)
     begin, length, _ = tf.image.sample_distorted_bounding_box(
         tf.shape(image), tf.zeros([1, 0, 4]), aspect_ratio_range=recipe.crop_aspect, area_range=recipe.crop_area,
@@ -125,7 +126,7 @@ def apply_with_probability(probability: float, change: Callable[[tf.Tensor], tf.
 
 
 def jitter_colours(x: tf.Tensor, recipe: ViewRecipe) -> tf.Tensor:
-    """Apply the four colour operations in random order, each followed by a clip."""
+    """Apply the four colour operations in random order, and clip to [0, 1] after each of them."""
 
     def apply_operation(number: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
         changes = [
@@ -143,7 +144,7 @@ def jitter_colours(x: tf.Tensor, recipe: ViewRecipe) -> tf.Tensor:
 
 
 def blur_randomly(x: tf.Tensor, recipe: ViewRecipe) -> tf.Tensor:
-    """Blur by a Gaussian of random sigma, with one depthwise convolution for each direction."""
+    """Blur with a Gaussian of random sigma, with one depthwise convolution for each direction."""
     radius = count_blur_taps(x.shape[0]) // 2
     sigma = tf.random.uniform([], *recipe.blur_sigma)
     taps = tf.exp(-tf.square(tf.range(-radius, radius + 1, dtype=tf.float32)) / (2 * sigma * sigma))
@@ -153,7 +154,7 @@ def blur_randomly(x: tf.Tensor, recipe: ViewRecipe) -> tf.Tensor:
 
 
 def list_alternatives(problem: Problem, with_map: bool) -> list[harness.Alternative]:
-    """Return every alternative that runs here. The others must agree with the first."""
+    """Return every alternative that runs here. The first is the native op, and the others must agree with it."""
     images = make_images(problem)
     made = [harness.Alternative("native", lambda: prepare_batch(ops.make_views, problem, images))]
     if _route.find_route_error() is None:
@@ -170,10 +171,10 @@ def list_alternatives(problem: Problem, with_map: bool) -> list[harness.Alternat
 
 @functools.cache
 def measure_copy_bandwidth() -> float:
-    """Add 1 to a large array ten times, and return the bytes a second that the fastest call reads and writes."""
+    """Add 1 to a large array ten times. Return the bytes that the fastest call read and wrote in a second."""
     add_one = tf.function(lambda x: x + 1.0)
     x, times = tf.zeros([COPIED]), []
-    for _ in range(12):  # the first two warm up
+    for _ in range(12):  # the first two calls warm up
         started = time.perf_counter()
         add_one(x)
         tf.test.experimental.sync_devices()
@@ -182,12 +183,15 @@ def measure_copy_bandwidth() -> float:
 
 
 def count_bytes(problem: Problem) -> int:
-    """Return the smallest possible traffic in bytes: every uint8 image once, both float32 views once."""
+    """Return the smallest possible traffic in bytes: one read of every uint8 image, one write of every float32 view."""
     return problem.images * 3 * (problem.height * problem.width + 2 * 4 * problem.size**2)
 
 
 def measure(problem: Problem, seconds: float, with_map: bool = True) -> list[harness.Row]:
-    """Time every alternative, and return rows with views per processor second and per second, and share of a copy."""
+    """Time every alternative, and return one row for each.
+
+    A row also has the views per processor second, the views per second, and the share of the copy bandwidth.
+    """
     rows = harness.time_alternatives(
         problem._asdict(),
         list_alternatives(problem, with_map),
@@ -205,7 +209,7 @@ def measure(problem: Problem, seconds: float, with_map: bool = True) -> list[har
 
 
 def format_view_rates(rows: Sequence[harness.Row], old: Sequence[harness.Row]) -> str:
-    """Return a line for each row: its rates, and its processor time as a multiple of the native op's."""
+    """Return one line for each row. It gives the view rates, and the processor time divided by the native op's."""
     before = {(str(row.problem), row.name): row for row in old}
     natives = {str(row.problem): row.processor for row in rows if row.name == "native"}
     lines = [f"{'problem':<62}{'name':<15}{'views/cpu s':>12}{'views/s':>10}{'x native':>9}{'of copy':>9}"]
@@ -225,7 +229,7 @@ def format_view_rates(rows: Sequence[harness.Row], old: Sequence[harness.Row]) -
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, store and print."""
+    """Measure every size, store the rows and print them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--sizes",
@@ -233,16 +237,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         nargs="+",
         default=list(SOURCES),
         choices=list(SOURCES),
-        help="S, the side of a view in pixels",
+        help="S, the pixels on a side of a view",
     )
     parser.add_argument(
-        "--images", type=int, help="N, images; by default 512, 128 and 32 for views of 32, 96 and 224 pixels"
+        "--images", type=int, help="N, the number of images (default: 512, 128 or 32 for views of 32, 96 or 224 pixels)"
     )
     parser.add_argument("--seconds", type=float, default=3.0, help="seconds to measure each alternative of a problem")
-    parser.add_argument("--no-map", action="store_true", help="leave out the per-image map, which takes seconds a call")
-    parser.add_argument("--cores", type=int, help="number of cores to use; by default all")
-    parser.add_argument("--out", type=Path, help="by default make_views.json in the folder of this device and cores")
-    parser.add_argument("--tf32", action="store_true", help="a GPU may round the stock forms' factors to 11 bits")
+    parser.add_argument("--no-map", action="store_true", help="leave out the tf.data map, whose calls take seconds")
+    parser.add_argument("--cores", type=int, help="number of cores to use (default: all)")
+    parser.add_argument("--out", type=Path, help="result file (default: make_views.json in the folder of this device)")
+    parser.add_argument(
+        "--tf32", action="store_true", help="allow TF32: a GPU may round factors of stock ops to 11 bits"
+    )
     parser.add_argument("--compare", type=Path, help="an older result to compare with")
     chosen = parser.parse_args(arguments)
     tf.config.experimental.enable_tensor_float_32_execution(chosen.tf32)

@@ -1,9 +1,13 @@
 """Times NT-Xent, loss and gradient: python -m bench.ops.bench_nt_xent [--pairs 256 1024 4096] [--compare old.json].
 
-The native op is timed against the stock formula as a graph and under XLA, against the four-block form with a large
-number on two diagonals (as in the code of the paper's authors), and against PyTorch's plain form if PyTorch is
-installed. GFLOP/s count the native algorithm's 4 (2N)^2 d operations for every form. The forms that use autodiff do
-6 (2N)^2 d, and they also pass over the matrix.
+The bench compares the native op with three alternatives:
+
+- the stock formula, as a graph and under XLA;
+- the formula in four blocks, with a large number subtracted on two diagonals, as in the code of the paper's authors;
+- the plain formula in PyTorch, if PyTorch is installed.
+
+GFLOP/s are computed from the 4 (2N)^2 d operations of the native algorithm for every alternative. The alternatives that
+use automatic differentiation compute 6 (2N)^2 d operations, and they also pass over the matrix of similarities.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ NtXent = Callable[[tf.Tensor, float], tf.Tensor]  # z (2N, d), temperature -> lo
 
 
 def compute_in_four_blocks(z: tf.Tensor, temperature: float) -> tf.Tensor:
-    """Return the losses (2N,) from the blocks aa, ab, ba and bb, after subtracting a large number on two diagonals."""
+    """Return the losses (2N,) from the blocks aa, ab, ba and bb, with 1e9 subtracted on the diagonals of aa and bb."""
     first, second = tf.split(tf.math.l2_normalize(z, axis=1), 2)
     pairs = tf.shape(first)[0]
     diagonal = tf.one_hot(tf.range(pairs), pairs, dtype=z.dtype) * 1e9
@@ -60,13 +64,13 @@ def prepare_tensorflow(loss: NtXent, z: np.ndarray, dtype: str, jit: bool = Fals
     def call() -> list[Any]:
         for _ in range(harness.choose_calls_in_a_row()):
             mean, dz = step(tensor)
-        return [mean.numpy(), dz]  # on a GPU, copying the mean waits for both results; dz stays there
+        return [mean.numpy(), dz]  # copying the mean from a GPU waits for both results; dz stays on the GPU
 
     return call
 
 
 def prepare_torch(z: np.ndarray) -> harness.Call:
-    """Return a call of the plain form in PyTorch."""
+    """Return a call that computes the mean loss and its gradient with the plain formula in PyTorch."""
     import torch  # here, because PyTorch is optional
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
@@ -85,7 +89,13 @@ def prepare_torch(z: np.ndarray) -> harness.Call:
 
 
 def list_alternatives(z: np.ndarray, dtype: str, others: bool) -> list[harness.Alternative]:
-    """Return every alternative that runs here, or the native op alone if the others do not fit in memory."""
+    """Return every alternative that runs here. If `others` is false, return only the native op.
+
+    Args:
+        z: the projections (2N, d).
+        dtype: the type to compute in.
+        others: whether the memory is large enough for the alternatives that store the whole matrix of similarities.
+    """
     made: list[tuple[str, Callable[[], harness.Call]]] = [("native", lambda: prepare_tensorflow(ops.nt_xent, z, dtype))]
     if others and _route.find_route_error() is None:
         made.append(("native jit", lambda: prepare_tensorflow(ops.nt_xent, z, dtype, True)))
@@ -108,7 +118,7 @@ def draw_projections(pairs: int, dim: int) -> np.ndarray:
 
 
 def run_small_then_large(started: Callable[[], None], name: str, pairs: int, dim: int, dtype: str) -> None:
-    """Run one alternative, small and then large, for `harness.measure_peak_growth`."""
+    """Run one alternative on a small and then on a large problem, for `harness.measure_peak_growth`."""
     small = {form.name: form for form in list_alternatives(draw_projections(8, dim), dtype, True)}[name].prepare()
     small()
     z = draw_projections(pairs, dim)
@@ -118,7 +128,7 @@ def run_small_then_large(started: Callable[[], None], name: str, pairs: int, dim
 
 
 def measure(pairs: int, dim: int, dtype: str, arguments: argparse.Namespace) -> list[harness.Row]:
-    """Time every alternative of one problem, and return a row for each."""
+    """Time every alternative on one problem, and return one row for each alternative."""
     matrix = (2 * pairs) ** 2 * (8 if dtype == "float64" else 4)
     others = matrix * 6 <= arguments.others_gigabytes * 2**30
     z, operations = draw_projections(pairs, dim), 4.0 * (2 * pairs) ** 2 * dim
@@ -143,21 +153,23 @@ def measure(pairs: int, dim: int, dtype: str, arguments: argparse.Namespace) -> 
 
 
 def read_versions() -> dict[str, Any]:
-    """Return which versions are measured, PyTorch's included if it is installed."""
+    """Return the versions that the result records, including PyTorch's if it is installed."""
     return versions.read_native_versions() | versions.read_package_versions(("torch",))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, store and print."""
+    """Measure every problem, store the rows and print them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, nargs="+", default=[64, 256, 1024, 4096], help="N, pairs of views")
-    parser.add_argument("--dims", type=int, nargs="+", default=[128], help="d, the width of z")
+    parser.add_argument("--pairs", type=int, nargs="+", default=[64, 256, 1024, 4096], help="N, the number of pairs")
+    parser.add_argument("--dims", type=int, nargs="+", default=[128], help="d, the length of a projection z")
     parser.add_argument("--dtypes", nargs="+", default=["float32"], choices=list(TOLERANCE))
     parser.add_argument("--seconds", type=float, default=3.0, help="seconds to measure each alternative of a problem")
-    parser.add_argument("--others-gigabytes", type=float, default=8.0, help="most memory that the other forms may need")
-    parser.add_argument("--memory", action="store_true", help="also measure peak memory, in a process for each row")
+    parser.add_argument("--others-gigabytes", type=float, default=8.0, help="memory limit of the other alternatives")
+    parser.add_argument("--memory", action="store_true", help="also measure each row's peak memory in its own process")
     parser.add_argument("--out", type=Path, default=harness.choose_result_path("nt_xent.json"))
-    parser.add_argument("--tf32", action="store_true", help="a GPU may round the stock forms' factors to 11 bits")
+    parser.add_argument(
+        "--tf32", action="store_true", help="allow TF32: a GPU may round factors of stock ops to 11 bits"
+    )
     parser.add_argument("--compare", type=Path, help="an older result to compare with")
     chosen = parser.parse_args(arguments)
     tf.config.experimental.enable_tensor_float_32_execution(chosen.tf32)

@@ -1,7 +1,8 @@
-"""Stores what ptxas reported about every CUDA kernel: python -m bench.ops.cuda_resources [LOGS ...].
+"""Stores the resources that ptxas reports for every CUDA kernel: python -m bench.ops.cuda_resources [LOGS ...].
 
-`setup.py` compiles with -Xptxas -v and keeps the logs next to the object files. Registers, spills and stack of each
-kernel and architecture go to bench/results/cuda_resources.json, and as a table into docs/gpu.md. No kernel runs.
+`setup.py` compiles with -Xptxas -v and keeps the compiler's logs next to the object files. This program reads the
+registers, the spilled bytes and the stack bytes of each kernel and architecture from the logs. It stores them in
+bench/results/cuda_resources.json, and writes them as a table into docs/gpu.md. It runs no kernel.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ ENTRY = re.compile(
 
 
 def read_entries(log: str) -> list[dict[str, Any]]:
-    """Return a dictionary for each kernel and architecture of a log."""
+    """Return one dictionary for each kernel and architecture in the text of a log."""
     found = []
     for match in ENTRY.finditer(log):
         numbers = {key: int(match[key]) for key in ("registers", "stack", "stores", "loads")}
@@ -37,9 +38,9 @@ def read_entries(log: str) -> list[dict[str, Any]]:
 
 
 def demangle_names(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows with the kernels' names as in the source, without namespaces and arguments.
+    """Return the rows with the names that the kernels have in the source, without namespaces and arguments.
 
-    Without c++filt the names stay mangled.
+    If c++filt is not installed, the names stay mangled.
     """
     program = shutil.which("c++filt")
     names = [row["kernel"] for row in rows]
@@ -52,7 +53,7 @@ def demangle_names(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def format_resources(rows: Sequence[dict[str, Any]]) -> str:
-    """Return a Markdown table with a line for each kernel and architecture."""
+    """Return a Markdown table with one line for each kernel and architecture."""
     lines = [
         "| kernel | architecture | registers | spilled bytes, stored / loaded | stack bytes |",
         "|---|---|---|---|---|",
@@ -64,13 +65,13 @@ def format_resources(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read, store, print and write the page."""
+    """Read the logs, store the rows, print the table and write it into the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "logs", type=Path, nargs="*", help="logs of nvcc; by default those of the last build, under build/"
+        "logs", type=Path, nargs="*", help="logs of nvcc (default: the logs of the last build, under build/)"
     )
     parser.add_argument("--out", type=Path, default=harness.RESULTS / "cuda_resources.json")
-    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "gpu.md", help="where the table is written")
+    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "gpu.md", help="the page to write the table into")
     chosen = parser.parse_args(arguments)
     logs = chosen.logs or sorted((ROOT / "build").glob("temp*/native-*/*.cu.log"))
     if not logs:
