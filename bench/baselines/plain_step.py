@@ -1,8 +1,9 @@
-"""SimCLR as a competent user writes it in stock TensorFlow and Keras: the baseline of the whole job.
+"""SimCLR as a competent user writes it in stock TensorFlow and Keras. bench_step compares the training job with it.
 
-It has stock Keras layers with BatchNormalization, views per image in `tf.data` (stateless random ops, parallel,
-prefetched), NT-Xent by a matrix product, and `optimizer.apply_gradients` with SGD and momentum, in one tf.function.
-Keras's default is float32. Mixed bfloat16 takes one more line.
+It uses stock Keras layers with BatchNormalization. A `tf.data` pipeline makes the views of each image with stateless
+random ops, in parallel, and prefetches them. One matrix product gives the similarities of NT-Xent. SGD with momentum
+updates the weights through `optimizer.apply_gradients`. The whole step is one tf.function. Keras computes in float32 by
+default; mixed bfloat16 takes one more line.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def make_view(image: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def make_view_batches(images: np.ndarray, batch_size: int, size: int) -> tf.data.Dataset:
-    """Return endless batches (B, 2, S, S, 3) of two views of each image."""
+    """Return an endless data set of batches (B, 2, S, S, 3), with two views of each image."""
 
     def make_two_views(count: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
         x = tf.image.convert_image_dtype(image, tf.float32)
@@ -55,7 +56,7 @@ def compute_loss(z: tf.Tensor) -> tf.Tensor:
 
 
 def build_keras_encoder(name: str, stem: str, size: int) -> tf.keras.Model:
-    """Return Keras's own ResNet-50, or this project's encoder of that name in Keras's layers."""
+    """Return Keras's own ResNet-50, or this project's encoder of that name built from Keras's layers."""
     if (name, stem) == ("resnet50", "imagenet"):
         return tf.keras.applications.ResNet50(
             include_top=False, weights=None, input_shape=(size, size, 3), pooling="avg"
@@ -71,15 +72,15 @@ def build_keras_encoder(name: str, stem: str, size: int) -> tf.keras.Model:
 def prepare_step(
     name: str, stem: str, size: int, batch_size: int, widths: tuple[int, ...], images: np.ndarray, policy: str
 ) -> Callable[[], float]:
-    """Return a call that trains one step and returns its loss.
+    """Return a call that trains for one step and returns the loss of the step.
 
     Args:
         name: the name of the encoder.
         stem: the stem of the encoder.
-        size: S, pixels along a side of a view.
-        batch_size: images a step.
+        size: S, the pixels on a side of a view.
+        batch_size: the number of images in a step.
         widths: the widths of the projection head's layers.
-        images: (n, H, W, 3) uint8.
+        images: the training images (n, H, W, 3) in uint8.
         policy: Keras's precision policy, float32 or mixed_bfloat16.
     """
     tf.keras.mixed_precision.set_global_policy(policy)

@@ -1,7 +1,8 @@
-"""The same step in PyTorch, as a competent user writes it: channels_last, bfloat16 autocast, views in batches, LARS.
+"""The training step as a competent user writes it in PyTorch: channels_last, bfloat16 autocast, batched views, LARS.
 
-ResNet-50 has the ImageNet stem, as in the paper. The stride is in the first 1x1 convolution of a block, as in Keras.
-`grid_sample` and colour operations make the views of a whole batch, and foreach operations update the weights.
+The encoder is ResNet-50 with the ImageNet stem, as in the paper. The first 1x1 convolution of a block has the stride,
+as in Keras. `grid_sample` and colour operations make the views of a whole batch at once. Foreach operations update all
+weights at once.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ GREY = (0.2989, 0.5870, 0.1140)
 
 
 class Bottleneck(nn.Module):
-    """A block of ResNet-50: convolutions 1x1, 3x3 and 1x1, and a shortcut around them."""
+    """A block of ResNet-50: convolutions of 1x1, 3x3 and 1x1, and a shortcut around them."""
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
@@ -34,7 +35,7 @@ class Bottleneck(nn.Module):
         self.shortcut = nn.Sequential(*_make_convolution(channels, 4 * width, 1, stride)) if changes else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return (B, 4 width, s / stride, s / stride) for x (B, C, s, s)."""
+        """Return the output (B, 4 width, s / stride, s / stride) for the input x (B, C, s, s)."""
         return functional.relu(self.body(x) + self.shortcut(x))
 
 
@@ -43,7 +44,7 @@ def _make_convolution(channels: int, width: int, size: int, stride: int) -> list
 
 
 def build_resnet50() -> nn.Module:
-    """Return the encoder: x (B, 3, S, S) -> h (B, 2048)."""
+    """Return the encoder, which maps images x (B, 3, S, S) to representations h (B, 2048)."""
     layers: list[nn.Module] = [*_make_convolution(3, 64, 7, 2), nn.ReLU(True), nn.MaxPool2d(3, 2, 1)]
     channels = 64
     for stage, blocks in enumerate((3, 4, 6, 3)):
@@ -55,7 +56,7 @@ def build_resnet50() -> nn.Module:
 
 
 def draw_views(x: torch.Tensor, size: int) -> torch.Tensor:
-    """Return one view (N, 3, S, S) of each image of x (N, 3, H, W) in [0, 1]."""
+    """Return one view (N, 3, S, S) of each image in x (N, 3, H, W), whose pixels are in [0, 1]."""
     count = len(x)
     draw = torch.rand(11, count)
     area, aspect = 0.08 + 0.92 * draw[0], torch.exp((2 * draw[1] - 1) * float(np.log(4 / 3)))
@@ -80,7 +81,7 @@ def draw_views(x: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def rotate_hue(x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
-    """Turn colours about the grey axis. One 3x3 product a pixel is cheaper than HSV and back."""
+    """Rotate colours about the grey axis. One 3x3 product for each pixel is cheaper than converting to HSV and back."""
     angle = turn * 2 * float(np.pi)
     cosine, sine = angle.cos().view(-1, 1, 1), angle.sin().view(-1, 1, 1)
     ones = torch.ones(3, 3) / 3
@@ -98,7 +99,10 @@ def compute_loss(z: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def update_by_lars(weights: list[torch.Tensor], velocities: list[torch.Tensor], rate: float) -> None:
-    """Update the weights: momentum 0.9, decay 1e-4, trust coefficient 0.001. Rank 1 has no decay and no trust ratio."""
+    """Update the weights with momentum 0.9, weight decay 1e-4 and trust coefficient 0.001.
+
+    Weights with one dimension get no decay and no trust ratio.
+    """
     wide = [place for place, weight in enumerate(weights) if weight.dim() > 1]
     gradients = [weight.grad for weight in weights]
     torch._foreach_add_([gradients[p] for p in wide], [weights[p] for p in wide], alpha=1e-4)
@@ -114,14 +118,14 @@ def update_by_lars(weights: list[torch.Tensor], velocities: list[torch.Tensor], 
 def prepare_step(
     size: int, batch_size: int, widths: tuple[int, ...], images: np.ndarray, autocast: bool
 ) -> Callable[[], float]:
-    """Return a call that trains one step of ResNet-50 on the CPU and returns its loss.
+    """Return a call that trains ResNet-50 for one step on the CPU and returns the loss of the step.
 
     Args:
-        size: S, pixels along a side of a view.
-        batch_size: images a step.
+        size: S, the pixels on a side of a view.
+        batch_size: the number of images in a step.
         widths: the widths of the projection head's layers.
-        images: (n, H, W, 3) uint8.
-        autocast: whether to compute in bfloat16.
+        images: the training images (n, H, W, 3) in uint8.
+        autocast: whether the model computes in bfloat16.
     """
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     f = build_resnet50()
