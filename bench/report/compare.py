@@ -1,8 +1,8 @@
-"""Fails on a regression: python -m bench.report.compare OLD NEW [--tolerance 0.05].
+"""Finds performance regressions between two results: python -m bench.report.compare OLD NEW [--tolerance 0.05].
 
-Compares a new result with an older one of the same benchmark and device, and prints the change of every quantity that
-both have: processor time of the native forms, pairs a second, seconds to the first step, peak memory. The exit code is
-1 if one of them got worse by more than the tolerance.
+The program compares a new result with an older one of the same benchmark and device. It prints the change of every
+quantity that both results have: the processor time of the native alternatives, pairs a second, seconds to the first
+step, and peak memory. The exit code is 1 if one of them got worse by more than the tolerance.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def read_result(path: Path) -> Result:
 
 
 def list_costs(result: Result) -> dict[str, float]:
-    """Return every quantity to compare, by name. Each is a cost: lower is better."""
+    """Return every quantity to compare, by name. Each quantity is a cost, so a lower value is better."""
     found: dict[str, float] = {}
     for row in result.get("rows", []):
         problem = " ".join(f"{key}={value}" for key, value in row["problem"].items())
@@ -39,7 +39,7 @@ def list_costs(result: Result) -> dict[str, float]:
             found[f"{problem} {row['name']}: processor seconds"] = row["processor"]
     for name, value in result.items():
         if not isinstance(value, (int, float)) or not value or name.startswith(("plain", "torch")):
-            continue  # a slower baseline is not a regression
+            continue  # a baseline that became slower is not a regression
         if name.endswith(HIGHER_IS_BETTER):
             found[f"1 / {name}"] = 1 / value
         elif name.endswith(LOWER_IS_BETTER):
@@ -48,10 +48,10 @@ def list_costs(result: Result) -> dict[str, float]:
 
 
 def compute_changes(old: Result, new: Result) -> dict[str, float]:
-    """Return new / old of every quantity that both have. Above 1 is worse.
+    """Return the new value divided by the old value, for every quantity that both results have. Above 1 is worse.
 
     Raises:
-        Incomparable: the devices or the configurations differ, or no quantity is in both.
+        Incomparable: if the devices or the configurations differ, or if the results have no quantity in common.
     """
     for what in ("device", "config"):
         if old.get(what) != new.get(what):
@@ -66,10 +66,10 @@ def compute_changes(old: Result, new: Result) -> dict[str, float]:
 
 
 def print_changes(old: Result, new: Result, tolerance: float = TOLERANCE) -> int:
-    """Print every change.
+    """Print the change of every quantity, and mark the regressions.
 
     Returns:
-        The exit code: 0, 1 for a regression, 2 if the results cannot be compared.
+        The exit code: 0 without a regression, 1 with a regression, 2 if the results cannot be compared.
     """
     try:
         found = compute_changes(old, new)
@@ -82,12 +82,12 @@ def print_changes(old: Result, new: Result, tolerance: float = TOLERANCE) -> int
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compare two files; return the exit code of `print_changes`."""
+    """Compare two stored results; return the exit code of `print_changes`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
     parser.add_argument(
-        "--tolerance", type=float, default=TOLERANCE, help="the largest share by which a quantity may get worse"
+        "--tolerance", type=float, default=TOLERANCE, help="how much worse a quantity may get, as a share of its value"
     )
     chosen = parser.parse_args(arguments)
     return print_changes(read_result(chosen.old), read_result(chosen.new), chosen.tolerance)

@@ -1,7 +1,8 @@
-"""Writes what training costs into docs/choosing.md: python -m bench.report.cost_table.
+"""Writes the time that training takes into docs/choosing.md: python -m bench.report.cost_table.
 
-Each line is one stored result: a whole training step (bench_step), or a run. Its pairs a second give the time
-of 100 epochs of 50,000 images. Nothing is extrapolated from one encoder or device to another.
+Each line of the table comes from one stored result: either the time of a whole training step (bench_step) or a training
+run. The program computes the time of 100 epochs of 50,000 images from the pairs a second of the result. It does not
+extrapolate from one encoder or device to another.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ STORED = (
 
 
 class Cost(NamedTuple):
-    """A training and its speed."""
+    """The settings of a training, the device, and the speed."""
 
     encoder: str
     stem: str
@@ -44,7 +45,7 @@ class Cost(NamedTuple):
 
 
 def read_cost(stored: dict[str, Any]) -> Cost:
-    """Return the cost of a stored step, a stored run of a preset, or the stored first steps of one."""
+    """Return the cost from a stored result: one of bench_step, a run of a preset, or the first steps of a preset."""
     if stored.get("benchmark") == "step":
         config = stored["config"]
         settings = (config["encoder"], config["stem"], config["image_size"], config["batch_size"])
@@ -58,7 +59,7 @@ def read_cost(stored: dict[str, Any]) -> Cost:
 
 
 def format_costs(costs: Sequence[Cost]) -> str:
-    """Return a table with a line for each cost."""
+    """Return a Markdown table with one line for each cost."""
     lines = [
         f"| encoder | stem | view | batch | device | pairs a second | {EPOCHS} epochs of {IMAGES:,} images |",
         "|---|---|---|---|---|---|---|",
@@ -73,7 +74,7 @@ def format_costs(costs: Sequence[Cost]) -> str:
 
 
 def _format_time(seconds: float) -> str:
-    """Return a time in the largest unit in which it is at least 1.5."""
+    """Return the time as text, in the largest unit in which it is at least 1.5."""
     for unit, name in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
         if seconds >= 1.5 * unit:
             return f"{seconds / unit:.2g} {name}" if seconds / unit < 100 else f"{seconds / unit:,.0f} {name}"
@@ -81,12 +82,12 @@ def _format_time(seconds: float) -> str:
 
 
 def format_stored() -> str:
-    """Return the table of the stored results."""
+    """Return the table of the stored results that STORED lists."""
     return format_costs([read_cost(json.loads((RESULTS / name).read_text(encoding="utf-8"))) for name in STORED])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the table."""
+    """Write the table into its page, and print it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--page", type=Path, default=markers.ROOT / "docs" / "choosing.md")
     chosen = parser.parse_args(arguments)

@@ -1,8 +1,9 @@
 """Writes kernels/glue/ffi_releases.h from wheels of TensorFlow: python -m bench.report.ffi_releases WHEEL ...
 
-One binary serves several releases, so the structures of XLA's C interface must lie the same way in all of them. This
-program compiles kernels/glue/ffi_layout.h beside the headers of each wheel and records the numbers. The library
-compares them with those of its own headers while it is built. Give one wheel of each release, from 2.18 on:
+One binary works with several releases of TensorFlow. So the structures of XLA's C interface must have the same memory
+layout in all of them. For each wheel this program compiles kernels/glue/ffi_layout.h with the headers in the wheel, and
+records the sizes and offsets. When the library is built, it compares them with those of its own headers. Give one wheel
+of each release, from 2.18 on:
 
     pip download --no-deps --dest wheels tensorflow-cpu==2.21.0
 """
@@ -51,13 +52,13 @@ constexpr FfiRelease kFfiReleases[] = {{
 
 
 def read_release(wheel: Path) -> str:
-    """Return the row of the table for one wheel.
+    """Return the table row of one release.
 
     Args:
-        wheel: a wheel of tensorflow or tensorflow-cpu, from 2.18 on.
+        wheel: a wheel of tensorflow or tensorflow-cpu, version 2.18 or later.
 
     Raises:
-        SystemExit: if the wheel has no headers of XLA's FFI, or if they do not compile.
+        SystemExit: if the wheel has no headers of XLA's foreign function interface, or if they do not compile.
     """
     version = wheel.name.split("-")[1]
     with tempfile.TemporaryDirectory() as made, zipfile.ZipFile(wheel) as packed:
@@ -76,7 +77,7 @@ def read_release(wheel: Path) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the table from the wheels on the command line. Return the exit code."""
+    """Write the table from the wheels that the command line names. Return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("wheels", nargs="+", type=Path, metavar="WHEEL")
     wheels = parser.parse_args(argv).wheels

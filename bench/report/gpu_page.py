@@ -1,8 +1,12 @@
 """Writes the results of a GPU into docs/gpu.md: python -m bench.report.gpu_page bench/results/DEVICE.
 
-launchers.json gives the time of each launcher, its ratio to an older version in each turn, and the share of the card's
-copy bandwidth. nt_xent.json, nt_xent_stock_tf32.json (the stock forms may round to TF32) and make_views.json give the
-ops through TensorFlow. step_updates.json gives whole steps with three forms of LARS.
+The program reads these files of the folder:
+
+- launchers.json: the time of each CUDA launcher, the older version's time divided by it for each turn, and the share of
+  the GPU's copy bandwidth.
+- nt_xent.json, nt_xent_stock_tf32.json and make_views.json: the ops called through TensorFlow. In the second file the
+  stock ops may round to TF32.
+- step_updates.json: whole steps with three different LARS updates.
 """
 
 from __future__ import annotations
@@ -21,12 +25,12 @@ Row = dict[str, Any]
 
 
 def read_milliseconds(row: Row) -> float:
-    """Return the median of a launcher's row, or the sum of both passes' medians."""
+    """Return the median time of a launcher. For NT-Xent, return the sum of the medians of its two passes."""
     return row["median_ms"] if "median_ms" in row else row["forward"]["median_ms"] + row["backward"]["median_ms"]
 
 
 def describe_launch(row: Row) -> str:
-    """Return a launcher's problem in words."""
+    """Return a description of the problem that a launcher's row measured."""
     if row["what"] == "nt_xent":
         return f"NT-Xent, both passes, N = {row['pairs']}, d = 128, {row['dtype']}"
     if row["what"] == "make_views":
@@ -36,7 +40,7 @@ def describe_launch(row: Row) -> str:
 
 
 def format_launchers(result: Row) -> list[str]:
-    """Return a table line for each problem."""
+    """Return one table line for each problem."""
     problems: dict[str, dict[str, list[Row]]] = {}
     for row in result["rows"]:
         problems.setdefault(describe_launch(row), {}).setdefault(row["library"], []).append(row)
@@ -52,18 +56,24 @@ def format_launchers(result: Row) -> list[str]:
 
 
 def describe_loss(problem: Row) -> str:
-    """Return NT-Xent's problem in words."""
+    """Return a description of a problem of NT-Xent."""
     return f"N = {problem['N']}, d = {problem['d']}, {problem['dtype']}"
 
 
 def describe_views(problem: Row) -> str:
-    """Return the views' problem in words."""
+    """Return a description of a problem of make_views."""
     sides = f"{problem['height']} x {problem['width']} -> {problem['size']}"
     return f"{2 * problem['images']} views, {sides} pixels, {'blur half' if problem['blur'] else 'default'}"
 
 
 def format_ops(result: Row, note: str, describe: Callable[[Row], str] = describe_loss) -> list[str]:
-    """Return a table line for each form, with its time as a multiple of the native op's under jit."""
+    """Return one table line for each alternative, with its time divided by the time of the native op under XLA.
+
+    Args:
+        result: a stored result of an op.
+        note: a text to write after the name of each alternative.
+        describe: returns a description of a problem.
+    """
     rows = [row for row in result["rows"] if row["minimum"] is not None]
     native = {str(row["problem"]): row["median"] for row in rows if row["name"] == "native jit"}
     lines = []
@@ -77,7 +87,7 @@ def format_ops(result: Row, note: str, describe: Callable[[Row], str] = describe
 
 
 def format_updates(result: Row) -> list[str]:
-    """Return a table line for each form of LARS, with the step's time as a multiple of the first one's."""
+    """Return one table line for each LARS update, with the step's time divided by the time with the first update."""
     first = next(iter(result["forms"].values()))["median_seconds"]
     lines = []
     for name, form in result["forms"].items():
@@ -87,7 +97,7 @@ def format_updates(result: Row) -> list[str]:
 
 
 def format_page(folder: Path) -> str:
-    """Return the tables of the results in a folder, as Markdown."""
+    """Return the tables of the results in this folder, as Markdown."""
 
     def read_result(name: str) -> Row:
         return json.loads((folder / name).read_text(encoding="utf-8"))
@@ -126,10 +136,10 @@ def format_page(folder: Path) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read, write and print."""
+    """Read the results, write the tables into the page and print them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="the folder with the results of a device")
-    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "gpu.md", help="where the tables are written")
+    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "gpu.md", help="the page to write the tables into")
     chosen = parser.parse_args(arguments)
     shown = format_page(chosen.folder)
     markers.write_between(chosen.page, "gpu_report", shown)

@@ -1,4 +1,4 @@
-"""Writes a table between two markers of a page: <!-- NAME --> and <!-- /NAME -->."""
+"""Writes a table into a page, between the two markers of the table: <!-- NAME --> and <!-- /NAME -->."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ ROOT = Path(__file__).parents[2]
 
 
 def list_pages(root: Path = ROOT) -> list[Path]:
-    """Return the README and every page of the site."""
+    """Return the paths of the README and of every page of the site."""
     return [root / "README.md", *sorted((root / "docs").glob("*.md"))]
 
 
 def find_page(name: str, pages: Iterable[Path]) -> Path:
-    """Return the page that has the markers of a name.
+    """Return the page that has the markers of this name.
 
     Raises:
-        ValueError: no page has them, or several have.
+        ValueError: if no page or more than one page has the markers.
     """
     found = [page for page in pages if page.exists() and f"<!-- {name} -->" in page.read_text(encoding="utf-8")]
     if len(found) != 1:
@@ -28,15 +28,15 @@ def find_page(name: str, pages: Iterable[Path]) -> Path:
 
 
 def write_between(page: Path, name: str, text: str) -> None:
-    """Replace what stands between the markers of a name.
+    """Replace the text between the two markers of this name.
 
     Args:
-        page: a Markdown file.
-        name: the name of the markers, as in <!-- bench:nt_xent -->.
-        text: what is to stand there, without a newline at its end.
+        page: the path of a Markdown file.
+        name: the name of the markers, for example bench:nt_xent for <!-- bench:nt_xent -->.
+        text: the new text, without a newline at its end.
 
     Raises:
-        ValueError: the page has no such markers.
+        ValueError: if the page does not have these markers.
     """
     pattern = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- /{re.escape(name)} -->)", re.DOTALL)
     old = page.read_text(encoding="utf-8")

@@ -1,10 +1,10 @@
-"""Writes the notebook of a page: python -m bench.report.notebook docs/photographs.md.
+"""Converts a page into a notebook: python -m bench.report.notebook docs/photographs.md.
 
-The notebook is docs/photographs.ipynb. Its text and its Python are those of the page, so there is one source. Three
-things differ:
+The program writes docs/photographs.ipynb. The notebook takes its text and its Python code from the page, so both have
+one source. They differ in three ways:
 
-- Python in a comment <!-- notebook ... --> stands in the place of the block of `sh` behind it.
-- Outputs of the page are left out: running the notebook makes them.
+- A block of `sh` is replaced by the Python code in the comment <!-- notebook ... --> before it.
+- The outputs on the page are left out, because running the notebook creates them.
 - Text between <!-- page only --> and <!-- /page only --> is left out.
 """
 
@@ -29,7 +29,7 @@ NOTE = (
 
 
 class Cell(NamedTuple):
-    """A cell of a notebook: "markdown" or "code"."""
+    """A cell of a notebook. Its kind is "markdown" or "code"."""
 
     kind: str
     text: str
@@ -39,7 +39,7 @@ def split_page(text: str) -> list[Cell]:
     """Return the cells of a page, in order.
 
     Raises:
-        ValueError: a block of `sh` has no Python in a comment before it.
+        ValueError: if a block of `sh` has no comment with Python code before it.
     """
     text = re.sub(r"\n{3,}", "\n\n", LEFT_OUT.sub("", text))
     cells, end = [], 0
@@ -56,14 +56,14 @@ def split_page(text: str) -> list[Cell]:
 
 
 def add_note(cells: Sequence[Cell], page: str) -> list[Cell]:
-    """Return the cells with a sentence under the title that says where they come from."""
+    """Return the cells, with a note under the title that names the page they come from."""
     title, _, rest = cells[0].text.partition("\n")
     note = NOTE.format(page=page, name=Path(page).name)
     return [Cell("markdown", f"{title}\n\n{note}\n{rest}"), *cells[1:]]
 
 
 def format_notebook(page: Path) -> str:
-    """Return the notebook of a page as JSON, in version 4.5 of the format, without outputs."""
+    """Return the notebook of a page as JSON, in version 4.5 of the notebook format, without outputs."""
     cells = add_note(split_page(page.read_text(encoding="utf-8")), f"{page.parent.name}/{page.name}")
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook = {
@@ -76,14 +76,14 @@ def format_notebook(page: Path) -> str:
 
 
 def _format_cell(number: int, cell: Cell) -> dict[str, object]:
-    """Return a cell as the format wants it: lines that keep their ends."""
+    """Return a cell in the notebook format, which stores the text as lines with their newlines."""
     lines = cell.text.splitlines(keepends=True)
     shared: dict[str, object] = {"cell_type": cell.kind, "id": f"cell-{number}", "metadata": {}}
     return {**shared, **({"execution_count": None, "outputs": []} if cell.kind == "code" else {}), "source": lines}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the notebook beside its page."""
+    """Write the notebook into the folder of its page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("page", type=Path)
     page = parser.parse_args(arguments).page

@@ -1,7 +1,8 @@
-"""Writes the README's one table of measurements: python -m bench.report.readme_table [bench/results/DEVICE].
+"""Writes the table of measurements in the README: python -m bench.report.readme_table [bench/results/DEVICE].
 
-It reads three stored results of one device, so that all numbers of a row come from the same machine: the whole training
-step (step.json), the loss and its gradient (nt_xent.json), and the accuracy of a run (accuracy_cifar10-resnet50.json).
+The program reads three stored results of one device, so that all numbers of a row come from the same machine: the whole
+training step (step.json), the loss and its gradient (nt_xent.json), and the accuracy of a run
+(accuracy_cifar10-resnet50.json).
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ from bench.report import markers
 
 DEVICE = markers.ROOT / "bench" / "results" / "AMD-EPYC-family-25-model-1-2-cores"
 NAME = "bench:readme"
-PAIRS = 4096  # the largest N that every form was run at
+PAIRS = 4096  # the largest N that every implementation in FORMS was measured with
 FORMS = {"native": "this package", "stock graph": "plain TensorFlow", "torch plain": "PyTorch"}
 Result = dict[str, Any]
 
 
 def format_table(step: Result, loss: Result, accuracy: Result) -> str:
-    """Return the table and what stands below it.
+    """Return the table, and below it a line with the conditions of the measurements.
 
     Args:
         step: a result of bench_step.
-        loss: a result of bench_nt_xent that has N = PAIRS.
+        loss: a result of bench_nt_xent that includes N = PAIRS.
         accuracy: a result of bench.learning.accuracy.
     """
     rows = {row["name"]: row for row in loss["rows"] if row["problem"]["N"] == PAIRS}
@@ -59,16 +60,18 @@ def _format_row(what: str, values: Sequence[float], form: str) -> str:
 
 
 def format_device(folder: Path) -> str:
-    """Return the table of the results in a folder."""
+    """Return the table of the results in this folder."""
     names = ("step", "nt_xent", "accuracy_cifar10-resnet50")
     return format_table(*(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in names))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the table into the page that has its markers."""
+    """Write the table between its markers on the page, and print it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, nargs="?", default=DEVICE, help="the folder with the results of a device")
-    parser.add_argument("--page", type=Path, default=markers.ROOT / "README.md", help="where the table is written")
+    parser.add_argument(
+        "--page", type=Path, default=markers.ROOT / "README.md", help="the page to write the table into"
+    )
     chosen = parser.parse_args(arguments)
     shown = format_device(chosen.folder)
     markers.write_between(chosen.page, NAME, shown)

@@ -1,7 +1,8 @@
 """Writes docs/command-line.md and docs/presets.md from the configuration: python -m bench.report.reference_pages.
 
-Every setting is one field of `config/settings.py`, and every preset one function of `config/presets.py`. They are
-described there, in help texts and docstrings, and nowhere else. A test fails if a page is not what this program writes.
+Every setting is a field in `config/settings.py`, and every preset is a function in `config/presets.py`. Only their help
+texts and docstrings describe them, and this program copies the descriptions into the pages. A test fails if a page
+differs from what this program writes.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from lowlevel_simclr.config import presets
 from lowlevel_simclr.config.fields import Field, describe_wanted, format_value, get_value, list_fields
 from lowlevel_simclr.config.settings import SECTIONS, Config
 
-PROGRAMS = ("evaluate", "embed", "check")  # train's flags are tables
-WIDTH = 100  # columns of a help text
+PROGRAMS = ("evaluate", "embed", "check")  # without train, whose flags are shown in tables
+WIDTH = 100  # the line width of a help text, in columns
 
 
 def format_flags() -> str:
-    """Return a table for each section of the settings."""
+    """Return the tables of all flags, one table for each section of the settings."""
     parts = []
     for section, kind in SECTIONS.items():
         fields = [field for field in list_fields().values() if field.section == section]
@@ -36,7 +37,7 @@ def format_flags() -> str:
 
 
 def _format_flag(field: Field) -> str:
-    """Return the table line of a setting."""
+    """Return the table line of one setting."""
     flag = f"`{field.flag}`"
     if field.item is bool:
         flag += f", `--no-{field.flag[2:]}`"
@@ -47,7 +48,7 @@ def _format_flag(field: Field) -> str:
 
 
 def _format_accepted(field: Field) -> str:
-    """Return what a setting accepts."""
+    """Return a description of the values that a setting accepts."""
     if "choices" in field.rule:
         return ", ".join(f"`{choice}`" for choice in field.rule["choices"])
     if field.item is bool:
@@ -56,7 +57,7 @@ def _format_accepted(field: Field) -> str:
 
 
 def _format_short(value: Any) -> str:
-    """Return a value as a user would type it: numbers with six digits, booleans as yes or no."""
+    """Return a value as a user types it: a float with at most six digits, a boolean as yes or no."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (tuple, list)):
@@ -69,7 +70,7 @@ def _escape(text: str) -> str:
 
 
 def format_presets() -> str:
-    """Return a section for each preset: its docstring, and every setting that is not the default."""
+    """Return one section for each preset: its docstring, and a table of the settings that differ from the defaults."""
     parts = []
     for name, make in presets.PRESETS.items():
         config = make()
@@ -84,14 +85,14 @@ def format_presets() -> str:
 
 
 def _break_paragraphs(text: str) -> str:
-    """Start a new paragraph at each label of a docstring, such as Expected or Cost."""
+    """Start a new paragraph at each label of a docstring, such as "Expected:" or "Cost:"."""
     for word in ("Expected:", "Cost:", "Not reproduced:", "Corrected:", "Our choices,"):
         text = text.replace(f"\n{word}", f"\n\n**{word[:-1]}**{word[-1]}")
     return text
 
 
 def format_help(program: str) -> str:
-    """Return the help of a program as a block of text."""
+    """Return what a program prints for --help, as a block of text."""
     command = [sys.executable, "-m", f"lowlevel_simclr.{program}", "--help"]
     environment = {**os.environ, "COLUMNS": str(WIDTH)}
     said = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=markers.ROOT)
@@ -99,13 +100,13 @@ def format_help(program: str) -> str:
 
 
 def list_parts() -> dict[str, str]:
-    """Return what belongs between the markers of each name."""
+    """Return the text for each pair of markers, by the name of the markers."""
     helps = {f"help:{program}": format_help(program) for program in PROGRAMS}
     return {"flags": format_flags(), "presets": format_presets(), **helps}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the parts into the pages that have their markers."""
+    """Write each text between its markers on the page that has them."""
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args(arguments)
     for name, text in list_parts().items():
         markers.write_between(markers.find_page(name, markers.list_pages()), name, text)

@@ -1,6 +1,7 @@
-"""Writes every table of the site from stored results again: python -m bench.report.site_tables.
+"""Writes all tables of the site again from stored results: python -m bench.report.site_tables.
 
-`TABLES` says which results are on which page. To add a result, add its file here; a test compares the pages with it.
+`TABLES` lists the results of each table, and `STEPS` lists those of the page about steps. To show another result, add
+its file to one of them. A test compares the pages with the tables that this program writes.
 """
 
 from __future__ import annotations
@@ -46,12 +47,12 @@ STEPS = [
 
 
 def read_results(names: Sequence[str]) -> list[dict]:
-    """Return stored results by DEVICE/NAME."""
+    """Return the stored results with these names. A name is DEVICE/NAME, without .json."""
     return [json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")) for name in names]
 
 
 def list_parts() -> dict[str, str]:
-    """Return what belongs between the markers of each name."""
+    """Return the text for each pair of markers, by the name of the markers."""
     parts = {}
     for name, names in TABLES.items():
         results = read_results(names)
@@ -64,12 +65,12 @@ def list_parts() -> dict[str, str]:
 
 
 def format_steps() -> str:
-    """Return the whole page of steps."""
+    """Return the complete page about training steps (docs/step.md)."""
     return step_page.format_page(read_results(STEPS))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the tables and the page of steps."""
+    """Write the tables into their pages, and write the page about training steps."""
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args(arguments)
     for name, text in list_parts().items():
         markers.write_between(markers.find_page(name, markers.list_pages()), name, text)

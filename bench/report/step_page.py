@@ -1,8 +1,8 @@
 """Writes docs/step.md from stored results: python -m bench.report.step_page bench/results/DEVICE/step*.json.
 
-The page says where the time of a step goes, and how the step compares with other forms. Every number is read from a
-result. A result of bench_startup adds the time to the first step. A result of bench_step_sizes adds the step at many
-sizes.
+The page shows how much time each stage of a training step takes. It also compares the step with other ways to train,
+which are called forms (see bench_step.py). Every number comes from a result of one of three benches: bench_step
+measures the step, bench_startup the time to the first step, and bench_step_sizes the step at many sizes.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ BELOW_NOISE = "below the noise"
 
 
 def shorten_device(device: str) -> str:
-    """Return the name of a device without the words that every such name has."""
+    """Return the name of a device without the words that occur in every such name."""
     return device.replace("(R)", "").replace("-Processor", "").replace("-family", "").replace("-2-cores", "")
 
 
 def format_step(result: dict[str, Any]) -> str:
-    """Return the section of one configuration: its forms, then its stages."""
+    """Return the section about one result of bench_step: a table of its forms, then a table of its stages."""
     config = result["config"]
     title = (
         f"{config['encoder']}, batch {config['batch_size']}, {config['precision']}, {shorten_device(result['device'])}"
@@ -69,10 +69,11 @@ def format_step(result: dict[str, Any]) -> str:
 
 
 def hide_noise(result: dict[str, Any]) -> dict[str, float | None]:
-    """Return the seconds of each stage of a result, and None for a stage that is below the noise.
+    """Return the seconds of each stage of a result, with None for each stage that is below the noise.
 
-    A stage is below the noise if it is no larger than two standard errors of its own difference, or no larger than the
-    largest negative stage. Results from before 30 November 2026 have no standard errors.
+    A stage is below the noise in two cases: it is not larger than two standard errors of its own difference, or it is
+    not larger than the absolute value of the most negative stage. Results from before 30 November 2026 have no standard
+    errors.
     """
     stages = result["stages_seconds"]
     least = find_largest_negative(stages)
@@ -81,12 +82,12 @@ def hide_noise(result: dict[str, Any]) -> dict[str, float | None]:
 
 
 def find_largest_negative(stages: dict[str, float]) -> float:
-    """Return by how much the most negative stage is below zero; 0 if none is."""
+    """Return the absolute value of the most negative stage, in seconds, or 0 if no stage is negative."""
     return max(0.0, -min(stages.values(), default=0.0))
 
 
 def _format_stages(result: dict[str, Any]) -> list[str]:
-    """Return the table of stages."""
+    """Return the lines of the table of stages."""
     stages = hide_noise(result)
     if not any(result["stages_seconds"].values()):
         return ["Not split by stage."]
@@ -100,12 +101,12 @@ def _format_stages(result: dict[str, Any]) -> list[str]:
 
 
 def format_share(share: float) -> str:
-    """Return a share of a ceiling. Above 1 the ceiling was none, so all that it says is a lower bound."""
+    """Return a share of a ceiling as text. A share above 1 shows that the measured ceiling was too low."""
     return f"{share:.0%}" if share <= 1 else "no less than 100%"
 
 
 def _format_operations(result: dict[str, Any]) -> str:
-    """Return the operations of a step, and their share of what the device can do."""
+    """Return the number of operations of a step, and the share of the device's highest speed that the step reaches."""
     count = f"{result['operations_per_step'] / 1e9:.0f} GFLOP a step, products with padding counted"
     if result.get("mfu") is not None:
         return f"{count}; {result['mfu']:.0%} of the peak in the data sheet."
@@ -117,7 +118,7 @@ def _format_operations(result: dict[str, Any]) -> str:
 
 
 def format_startup(result: dict[str, Any]) -> str:
-    """Return the section about the time from the command to the first step."""
+    """Return the section about the time from the training command to its first step."""
     title = f"## From the command to the first step, {shorten_device(result['device'])}"
     lines = [title, "", "Preset shapes, medians, seconds.", ""]
     lines += ["| part | wall | processor |", "|---|---|---|"]
@@ -131,7 +132,7 @@ def format_startup(result: dict[str, Any]) -> str:
 
 
 def format_sizes(result: dict[str, Any]) -> str:
-    """Return the section about many sizes: a line for each encoder, batch and precision."""
+    """Return the section about many sizes. Its table has a line for each encoder, batch size and precision."""
     names = list(dict.fromkeys(row["name"] for row in result["rows"]))
     encoders = ", ".join(dict.fromkeys(row["problem"]["encoder"] for row in result["rows"]))
     title = f"## Other sizes, {encoders}, {shorten_device(result['device'])}"
@@ -166,14 +167,14 @@ def _format_speed_ratio(row: dict[str, Any], other: dict[str, Any]) -> str:
 
 
 def format_page(results: Sequence[dict[str, Any]]) -> str:
-    """Return the whole page."""
+    """Return the complete page: the introduction, then one section for each result."""
     writers = {"step": format_step, "startup": format_startup, "step_sizes": format_sizes}
     sections = [writers[each["benchmark"]](each) for each in results]
     return "\n\n".join([HEAD.rstrip(), *sections]) + "\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the page."""
+    """Write the page from the results that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, default=STEP)

@@ -1,8 +1,9 @@
-"""Makes a table and a figure of stored results: python -m bench.report.tables RESULT.json ... [--figure PNG --write].
+"""Makes a table and a figure from stored results: python -m bench.report.tables RESULT.json ... [--figure PNG --write].
 
-Prints a Markdown table, and draws time and memory against N. With --write it writes the table into the page of the site
-(or the README) that has the markers <!-- bench:NAME --> and <!-- /bench:NAME -->, where NAME is that of the first file.
-Rows of further results of the same kind go into the same table and figure.
+The program prints a Markdown table. With --figure it also draws a figure: time and memory against N, or the speeds of a
+training step. With --write it writes the table into the page of the site (or the README) that has the markers
+<!-- bench:NAME --> and <!-- /bench:NAME -->. NAME is the name of the first file, without .json. All files must be
+results of the same kind. Their rows go into the same table and figure.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from bench import harness
 from bench.report import markers
 
 AT_CEILING = "≥\u00a0sgemm"  # explained in docs/measurements.md
-_MOVED = {"accuracy": "learning", "first_steps": "learning"}  # the present folder of modules that older results name
-_PROBES = ("linear", "linear_augmented")  # entries of evaluation.json with means and spreads over seeds
+_MOVED = {"accuracy": "learning", "first_steps": "learning"}  # modules that older results name without their new folder
+_PROBES = ("linear", "linear_augmented")  # entries of evaluation.json that have means and spreads over seeds
 
 
 def format_times(rows: Sequence[harness.Row]) -> str:
-    """Return a Markdown table of processor milliseconds: a line for each problem, a column for each alternative."""
+    """Return a Markdown table of processor times in ms: one line for each problem, one column for each alternative."""
     names = list(dict.fromkeys(row.name for row in rows))
     problems = list(dict.fromkeys(tuple(row.problem.items()) for row in rows))
     cells = {(tuple(row.problem.items()), row.name): _format_cell(row) for row in rows}
@@ -43,17 +44,20 @@ def _format_cell(row: harness.Row) -> str:
 
 
 def _format_share(share: float) -> str:
-    """Return a share of the matrix product, or "≥ sgemm" for a ratio above 1, which is noise of the two times."""
+    """Return a share of the matrix product's speed, or "≥ sgemm" for a share above 1, which comes from timing noise."""
     return f"{share:.0%}" if share <= 1 else AT_CEILING
 
 
 def _format_digits(value: float) -> str:
-    """Return the value to three significant digits, without an exponent."""
+    """Return the value rounded to three significant digits, without an exponent."""
     return f"{float(f'{value:.3g}'):,.10g}"
 
 
 def format_views(rows: Sequence[harness.Row]) -> str:
-    """Return a Markdown table: a line for each problem, views a processor second, native's ratio to each form."""
+    """Return a Markdown table of views per processor second, with one line for each problem.
+
+    In parentheses it gives the native op's rate divided by the rate of the alternative.
+    """
     names = list(dict.fromkeys(row.name for row in rows))
     lines = ["| sources -> view | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for problem in dict.fromkeys(tuple(row.problem.items()) for row in rows):
@@ -68,13 +72,13 @@ def format_views(rows: Sequence[harness.Row]) -> str:
 
 
 def format_caption(results: Sequence[dict[str, Any]]) -> str:
-    """Return a line with the devices, the versions of TensorFlow and the dates of some results."""
+    """Return a line with the device, the version of TensorFlow and the date of each result."""
     said = [f"{each['device']}, TensorFlow {each['versions']['tensorflow']}, {each['date']}" for each in results]
     return "; ".join(dict.fromkeys(said)) + "."
 
 
 def _name_command(stored: dict[str, Any]) -> str:
-    """Return the command of a result, with the present names of modules that have moved since."""
+    """Return the command that made a result. Modules that have moved since have their present names."""
     command = stored["command"]
     for name, folder in _MOVED.items():
         command = command.replace(f"-m bench.{name} ", f"-m bench.{folder}.{name} ")
@@ -82,8 +86,8 @@ def _name_command(stored: dict[str, Any]) -> str:
 
 
 def draw_times(rows: Sequence[harness.Row], path: Path) -> None:
-    """Draw wall time, and memory if it was measured, against N: one line for each alternative."""
-    import matplotlib  # here, because tables need no figure
+    """Draw wall time against N, and memory if it was measured: one line for each alternative."""
+    import matplotlib  # imported here, because the tables do not need it
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
@@ -104,7 +108,7 @@ def draw_times(rows: Sequence[harness.Row], path: Path) -> None:
 
 
 def format_accuracy(stored: dict[str, Any]) -> str:
-    """Return a Markdown table of accuracies in per cent: a line for each seed, then mean and spread."""
+    """Return a Markdown table of accuracies in per cent: one line for each seed, then the mean and the spread."""
     runs = stored["runs"]
     columns = [
         ("k-NN 20", lambda run: run["knn"]["20"]),
@@ -131,7 +135,7 @@ def format_accuracy(stored: dict[str, Any]) -> str:
 
 
 def _format_remarks(run: dict[str, Any]) -> list[str]:
-    """Return what has no column: k-NN along the run, what was trained with labels, and what inflates the accuracies."""
+    """Return lines about results without a column: k-NN during the run, training with labels, and inflated numbers."""
     lines = []
     if run.get("curve"):
         curve = ", ".join(f"{100 * value:.1f} at step {step}" for step, value in run["curve"].items())
@@ -152,7 +156,7 @@ def _format_remarks(run: dict[str, Any]) -> list[str]:
 
 
 def format_first_steps(stored: dict[str, Any]) -> str:
-    """Return a Markdown table with the means over some steps in each line."""
+    """Return a Markdown table of the first steps of a run. Each line has the means over a group of steps."""
     lines = ["| steps | loss | top-1 |", "|---|---|---|"]
     for span in stored["spans"]:
         first, last = span["steps"]
@@ -173,7 +177,7 @@ def _sort_fine_tuned(run: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def format_step_forms(stored: dict[str, Any]) -> str:
-    """Return a Markdown table with a line for each form of the training step."""
+    """Return a Markdown table with one line for each way to train (form) that bench_step measured."""
     lines = ["| form | pairs/s, median | best | whole job is |", "|---" * 4 + "|"]
     for name, form in stored["forms"].items():
         against = stored["whole_against"].get(name)
@@ -192,7 +196,7 @@ def format_step_forms(stored: dict[str, Any]) -> str:
 
 
 def draw_step_forms(stored: dict[str, Any], path: Path) -> None:
-    """Draw pairs a second of each form: medians as bars, the 10th and the 90th percentile as whiskers."""
+    """Draw the pairs a second of each form: medians as bars, the 10th and 90th percentiles as whiskers."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -211,11 +215,11 @@ def draw_step_forms(stored: dict[str, Any], path: Path) -> None:
 
 
 def format_results(results: Sequence[dict[str, Any]], rows: Sequence[harness.Row]) -> str:
-    """Return the table that a page shows.
+    """Return the Markdown table that a page shows.
 
     Args:
-        results: results of one kind.
-        rows: the rows of all results together.
+        results: stored results of the same kind.
+        rows: the rows of all these results.
     """
     first = results[0]
     if first.get("benchmark") == "step":
@@ -229,7 +233,7 @@ def format_results(results: Sequence[dict[str, Any]], rows: Sequence[harness.Row
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the table, and draw and write what the flags ask for."""
+    """Print the table, and if the flags ask for it, draw the figure and write the table into its page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", type=Path, nargs="+")
     parser.add_argument("--figure", type=Path)

@@ -1,10 +1,11 @@
-"""Proves the XLA route on releases of TensorFlow and writes docs/tensorflow-versions.md.
+"""Tests the XLA route on releases of TensorFlow and writes docs/tensorflow-versions.md.
 
     python -m bench.report.tensorflow_versions tensorflow-cpu==2.18.1 tensorflow-cpu==2.20.0
 
-Each release gets a fresh virtual environment, and runs the library that lies in this checkout: `check`, thirty steps of
-training under --xla on, and Keras's fit with jit_compile=True and native ops. A release whose XLA cannot call the
-library must say so in a sentence, and train without XLA. The exit code is 1 if a release does neither.
+The program creates a new virtual environment for each release, and runs the native library of this checkout in it. It
+runs three programs: `check`, thirty steps of training with --xla on, and Keras's fit with jit_compile=True and native
+ops. If the XLA of a release cannot call the library, the programs must say so in a sentence, and `check` must pass
+without XLA. The exit code is 1 if a release neither works nor refuses in this way.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ HEAD = [
     "|---|---|---|---|---|",
 ]
 WORKS, REFUSES, FAILS = "works", "refuses", "fails"
-BESIDE = ["numpy", "matplotlib", "scikit-learn", "pillow", "tqdm", "tensorboard"]  # what the package needs, too
-MINUTES = 20  # the time limit of one program
+BESIDE = ["numpy", "matplotlib", "scikit-learn", "pillow", "tqdm", "tensorboard"]  # the package's other requirements
+MINUTES = 20  # the time limit of each program
 
 IMAGES = """
 import sys
@@ -56,14 +57,14 @@ REFUSAL = re.compile(r"The native ops do not work under --xla on here\. (.*?) Us
 
 
 class Proof(NamedTuple):
-    """What one release of TensorFlow did.
+    """The results of the three programs on one release of TensorFlow.
 
     Attributes:
-        release: the wheel and its version, as in "tensorflow-cpu 2.21.0".
-        check: the number of comparisons and whether XLA was among them, or how the check failed.
-        step: WORKS, REFUSES or FAILS: training under --xla on.
-        keras: the same for Keras's fit.
-        said: why XLA cannot call the library, or "".
+        release: the name and the version of the wheel, for example "tensorflow-cpu 2.21.0".
+        check: the number of comparisons that passed and whether XLA was included, or FAILS.
+        step: WORKS, REFUSES or FAILS, for training with --xla on.
+        keras: WORKS, REFUSES or FAILS, for Keras's fit.
+        said: the reason why XLA cannot call the library, or "" if it can.
     """
 
     release: str
@@ -74,7 +75,7 @@ class Proof(NamedTuple):
 
     @property
     def is_right(self) -> bool:
-        """Return whether everything works, or everything that needs XLA is refused with a sentence."""
+        """Return whether all programs work, or all programs that need XLA refuse and the reason is given."""
         inside, outside = self.check.endswith("XLA included"), self.check.endswith("without XLA")
         works = inside and (self.step, self.keras, self.said) == (WORKS, WORKS, "")
         return works or (outside and (self.step, self.keras) == (REFUSES, REFUSES) and bool(self.said))
@@ -85,17 +86,17 @@ class Proof(NamedTuple):
         return self.is_right and self.step == WORKS
 
     def format_row(self) -> str:
-        """Return the row of the table."""
+        """Return the table row of this release."""
         return f"| {' | '.join(self)} |"
 
 
 def install(requirement: str, folder: Path, before_release: bool) -> Path:
-    """Return the interpreter of a new virtual environment with a release of TensorFlow.
+    """Install a release of TensorFlow in a new virtual environment, and return the path of its Python interpreter.
 
     Args:
-        requirement: what pip installs, such as "tensorflow-cpu==2.20.0".
-        folder: where the environment is made.
-        before_release: whether release candidates count.
+        requirement: the requirement that pip installs, for example "tensorflow-cpu==2.20.0".
+        folder: the folder in which the environment is created.
+        before_release: whether pip may install release candidates.
 
     Raises:
         subprocess.CalledProcessError: if pip fails.
@@ -109,12 +110,12 @@ def install(requirement: str, folder: Path, before_release: bool) -> Path:
 
 
 def prove(requirement: str, python: Path, folder: Path) -> Proof:
-    """Return what a release of TensorFlow does.
+    """Run the three programs on one release of TensorFlow, and return their results.
 
     Args:
         requirement: the name of the wheel, with or without a version.
-        python: an interpreter that has it.
-        folder: for files that the programs write.
+        python: the path of a Python interpreter that has the release.
+        folder: the folder for files that the programs write.
     """
 
     def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -144,11 +145,11 @@ def prove(requirement: str, python: Path, folder: Path) -> Proof:
 
 
 def describe_check(code: int, output: str) -> str:
-    """Return the number of comparisons of `check` and whether XLA was among them.
+    """Return how many comparisons of `check` passed and whether XLA was included, or FAILS.
 
     Args:
-        code: the exit code.
-        output: what the program printed.
+        code: the exit code of `check`.
+        output: what `check` printed.
     """
     passed = re.search(r"All (\d+) comparisons passed", output)
     if code != 0 or passed is None:
@@ -161,7 +162,7 @@ def describe_program(code: int, errors: str) -> str:
     """Return WORKS, REFUSES or FAILS for a program that needs XLA.
 
     Args:
-        code: the exit code.
+        code: the exit code of the program.
         errors: what the program wrote to standard error.
     """
     if code == 0:
@@ -170,13 +171,13 @@ def describe_program(code: int, errors: str) -> str:
 
 
 def find_refusal(errors: str) -> str:
-    """Return why the program refused --xla on, or ""."""
+    """Return the reason why the program refused --xla on, or "" if it did not refuse."""
     found = REFUSAL.search(errors)
     return found[1] if found else ""
 
 
 def write_row(proof: Proof, page: Path = PAGE) -> None:
-    """Put a row into the table of the page, in place of an older one for the same release."""
+    """Write the row of a release into the table of the page. It replaces an older row of the same release."""
     between = page.read_text(encoding="utf-8").split(f"<!-- {NAME} -->\n")[1].split(f"<!-- /{NAME} -->")[0]
     rows = {row.split(" | ")[0].removeprefix("| "): row for row in between.splitlines()[len(HEAD) :]}
     rows[proof.release] = proof.format_row()
@@ -184,19 +185,19 @@ def write_row(proof: Proof, page: Path = PAGE) -> None:
 
 
 def order_release(release: str) -> tuple[list[int], str]:
-    """Return the key that sorts releases by version, then by wheel."""
+    """Return a sort key that orders releases by version and then by the name of the wheel."""
     wheel, version = release.split(" ")
     return [int(number) for number in re.findall(r"\d+", version)], wheel
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prove the releases on the command line. Return 0 if each works or refuses with a sentence."""
+    """Test the releases on the command line. Return 0 if each of them works or refuses with a reason."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("requirements", nargs="+", metavar="REQUIREMENT")
-    parser.add_argument("--pre", action="store_true", help="install release candidates too")
+    parser.add_argument("--pre", action="store_true", help="allow pip to install release candidates")
     parser.add_argument("--python", type=Path, help="an interpreter that has the release; nothing is installed")
-    parser.add_argument("--no-table", action="store_true", help="leave the page as it is")
-    parser.add_argument("--must-work", action="store_true", help="a refusal is a failure too")
+    parser.add_argument("--no-table", action="store_true", help="do not change the page")
+    parser.add_argument("--must-work", action="store_true", help="a release that refuses counts as a failure, too")
     given = parser.parse_args(argv)
     right = True
     for requirement in given.requirements:

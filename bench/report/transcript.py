@@ -1,8 +1,8 @@
-"""Runs the blocks of a page and writes what they print: python -m bench.report.transcript docs/photographs.md.
+"""Runs the code blocks of a page and writes their output: python -m bench.report.transcript docs/photographs.md.
 
-A block of `sh` or `python` that is followed by the markers <!-- output --> and <!-- /output --> runs in one folder, in
-the order of the page, and what it prints on standard output is written between the markers. Every block of Python is
-a separate process.
+The program runs each block of `sh` or `python` that is followed by the markers <!-- output --> and <!-- /output -->.
+It writes the standard output of the block between these markers. All blocks run in the same folder, in the order of the
+page. Each block is a separate process.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ BLOCK = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 
-# The command of this checkout, whatever is installed.
+# Makes lowlevel-simclr run the code of this checkout, whatever version is installed.
 PROGRAM = 'lowlevel-simclr() { python -m lowlevel_simclr "$@"; }\n'
 
 
 def run_block(language: str, text: str, folder: Path) -> str:
-    """Run one block in a folder, and return what it printed.
+    """Run one block of code in a folder, and return its standard output.
 
     Raises:
-        RuntimeError: the block failed. The message has the end of its error output.
+        RuntimeError: if the block failed. The message has the end of its error output.
     """
     path = [str(markers.ROOT), os.environ.get("PYTHONPATH", "")]
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -45,7 +45,7 @@ def run_block(language: str, text: str, folder: Path) -> str:
 
 
 def run_page(text: str, folder: Path) -> str:
-    """Run the blocks of a page in a folder, and return the page with their outputs."""
+    """Run the code blocks of a page in a folder, and return the text of the page with their outputs."""
 
     def replace(found: re.Match[str]) -> str:
         said = run_block(found["language"], found["text"], folder)
@@ -57,7 +57,7 @@ def run_page(text: str, folder: Path) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a page and write it."""
+    """Run the code blocks of a page, and write the page with their outputs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("page", type=Path)
     parser.add_argument("--folder", type=Path, help="the folder in which the blocks run (default: a temporary folder)")
