@@ -1,7 +1,7 @@
-"""Trains a preset with several seeds and stores what each learned: python -m bench.learning.accuracy NAME --seeds 0 1.
+"""Trains a preset with several seeds and stores the accuracies: python -m bench.learning.accuracy NAME --seeds 0 1.
 
-A run that is already in its folder is only read. Results go to bench/results/<device>/accuracy_PRESET.json, and
-`bench.report.tables` writes them into docs/accuracy.md.
+If the folder of a run already has a finished run, the program only reads it. It stores the result in
+bench/results/<device>/accuracy_PRESET.json, and `bench.report.tables` writes the result into docs/accuracy.md.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bench.learning.run_memory import read_peak_memory
 
 
 def train_or_read(preset: str, seed: int, folder: Path, flags: Sequence[str]) -> dict[str, Any]:
-    """Train as a user does unless the folder has a finished run, and return what the folder says about it."""
+    """Train with the train command, unless the folder already has a finished run. Return a summary of the run."""
     if not (folder / "evaluation.json").exists():
         command = [sys.executable, "-m", "lowlevel_simclr.train", "--preset", preset, "--seed", str(seed)]
         subprocess.run([*command, "--out", str(folder), *flags], check=True)
@@ -48,11 +48,11 @@ def train_or_read(preset: str, seed: int, folder: Path, flags: Sequence[str]) ->
 
 
 def compute_run_utilisation(folder: Path, rows: Sequence[dict[str, Any]], precision: str) -> float | None:
-    """Return the MFU at the run's median pairs a second, or None if the device's peak is not known."""
+    """Return the MFU of a run at its median speed in pairs a second, or None if the device's peak is not known."""
     gpu = hardware.find_gpu_name()
     if utilisation.find_peak_rate(gpu, precision) is None:
         return None
-    from lowlevel_simclr.model import encoder, projection  # here, because only a known GPU needs TensorFlow
+    from lowlevel_simclr.model import encoder, projection  # imported here, because only a known GPU needs TensorFlow
 
     model = json.loads((folder / "config.json").read_text())["model"]
     f = encoder.build_encoder(model["encoder"], model["stem"], model["image_size"], 3)
@@ -62,14 +62,14 @@ def compute_run_utilisation(folder: Path, rows: Sequence[dict[str, Any]], precis
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train or read every seed, and store one file."""
+    """Train with every seed or read its run, and store all runs in one file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("preset")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument(
         "--runs", type=Path, default=Path("runs"), help="the folder that holds the run folders PRESET-seedN"
     )
-    parser.add_argument("--flags", default="", help="further flags of train, in one string")
+    parser.add_argument("--flags", default="", help="further flags of the train command, in one string")
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args(arguments)
     flags = shlex.split(chosen.flags)

@@ -1,8 +1,9 @@
-"""Trains a preset for its first steps and stores how they went: python -m bench.learning.first_steps PRESET --steps 50.
+"""Trains a preset for its first steps and stores the losses: python -m bench.learning.first_steps PRESET --steps 50.
 
-It is for presets whose whole run would take a day. The schedule is that of the whole run. SIGTERM ends the training
-after these steps, as a user would end it. A run that already has the steps is only read. Results go to
-bench/results/<device>/first_steps_PRESET.json, and `bench.report.tables` writes them into docs/accuracy.md.
+This is for presets whose whole run would take a day. The learning rate schedule is that of the whole run. After the
+first steps the program ends the training with SIGTERM, as a user would. If the run folder already has the steps, the
+program only reads them. It stores the result in bench/results/<device>/first_steps_PRESET.json, and
+`bench.report.tables` writes the result into docs/accuracy.md.
 """
 
 from __future__ import annotations
@@ -27,16 +28,16 @@ from lowlevel_simclr.training.loss import compute_chance_loss
 
 
 def train_until(command: Sequence[str], folder: Path, steps: int) -> None:
-    """Run the command until its folder has `steps` steps, then end it.
+    """Run the training command until the run folder has `steps` steps, then end the command.
 
     Raises:
-        SystemExit: the command ended by itself too early.
+        SystemExit: if the command ended by itself before that.
     """
     process = subprocess.Popen(command)
     while True:
         ended = (
             process.poll() is not None
-        )  # before reading the rows, because the process may write its last rows and end
+        )  # checked before reading the rows, because the process may write its last rows and end in between
         if len(results.read_metrics(folder)) >= steps:
             break
         if ended:
@@ -47,7 +48,7 @@ def train_until(command: Sequence[str], folder: Path, steps: int) -> None:
 
 
 def summarize_run(folder: Path, steps: int, at_once: int) -> dict[str, Any]:
-    """Return the mean loss and top-1 of every group of `at_once` steps, and how long a step took."""
+    """Return the mean loss and top-1 accuracy of each group of `at_once` steps, and the seconds per step."""
     rows = results.read_metrics(folder)[:steps]
     config, environment = (json.loads((folder / name).read_text()) for name in ("config.json", "environment.json"))
     batch_size = config["train"]["batch_size"]
@@ -73,7 +74,7 @@ def summarize_run(folder: Path, steps: int, at_once: int) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train or read, and store one file."""
+    """Train for the first steps or read them, and store one file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("preset")
     parser.add_argument("--steps", type=int, default=50)
@@ -81,13 +82,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--runs", type=Path, default=Path("runs"), help="the folder that holds the run folder PRESET-first-steps"
     )
-    parser.add_argument("--flags", default="", help="further flags of train, in one string")
+    parser.add_argument("--flags", default="", help="further flags of the train command, in one string")
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args(arguments)
     folder = chosen.runs / f"{chosen.preset}-first-steps"
     if len(results.read_metrics(folder)) < chosen.steps:
         command = [sys.executable, "-m", "lowlevel_simclr.train", "--preset", chosen.preset, "--out", str(folder)]
-        command += ["--steps-per-call", "1", *shlex.split(chosen.flags)]  # so that each step is in the folder at once
+        command += ["--steps-per-call", "1", *shlex.split(chosen.flags)]  # so that training writes each step at once
         train_until(command, folder, chosen.steps)
     path = chosen.json or harness.choose_result_path(f"first_steps_{chosen.preset}.json")
     path.parent.mkdir(parents=True, exist_ok=True)

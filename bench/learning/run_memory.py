@@ -1,4 +1,4 @@
-"""Reads the peak memory of a run from its environment.json."""
+"""Reads the peak memory of a training run from its environment.json."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Any
 
 
 def read_peak_memory(environment: dict[str, Any]) -> dict[str, int | None]:
-    """Return the largest peak memory of the run's sessions in bytes, on the host and on a GPU.
+    """Return the peak memory of a run: the largest peak of all its sessions, in bytes.
 
     Args:
-        environment: what environment.json holds.
+        environment: the content of environment.json.
 
     Returns:
-        "host" and "gpu"; None if no session recorded it.
+        The peaks on the "host" and on the "gpu". A peak is None if no session recorded it.
     """
     recorded = [session.get("peak_memory_bytes", {}) for session in (environment, *environment["earlier"])]
     return {
