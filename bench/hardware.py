@@ -1,4 +1,4 @@
-"""The hardware that a bench measures: the name of the device, and the cores that the bench may use."""
+"""The hardware that a bench runs on: the name of the device, and the cores that the bench may use."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 
 @functools.cache
 def find_gpu_name() -> str | None:
-    """Return the name of the first GPU as its driver gives it.
+    """Return the name of the first GPU, as the NVIDIA driver reports it.
 
     Returns:
-        None if there is no GPU, or if CUDA_VISIBLE_DEVICES hides all of them.
+        The name, or None if there is no GPU or CUDA_VISIBLE_DEVICES hides all of them.
     """
     program = shutil.which("nvidia-smi")
     if program is None or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
@@ -26,9 +26,10 @@ def find_gpu_name() -> str | None:
 
 
 def name_results_folder() -> str:
-    """Return the name of the folder for this device's results: the GPU, or the processor and its number of cores.
+    """Return the folder name for results of this device: the GPU, or the processor and the number of its cores.
 
-    Virtual machines give processors of several generations the same name. The family and the model tell them apart.
+    The name of a processor includes its family and model numbers, because virtual machines give processors of several
+    generations the same name.
     """
     gpu = find_gpu_name()
     if gpu is not None:
@@ -43,7 +44,7 @@ def name_results_folder() -> str:
 
 def name_training_device() -> str:
     """Return the name of the GPU that TensorFlow trains on. Without a GPU, return the name of the results folder."""
-    import tensorflow as tf  # here, because the other functions need no TensorFlow
+    import tensorflow as tf  # imported here, because the other functions need no TensorFlow
 
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
@@ -52,7 +53,7 @@ def name_training_device() -> str:
 
 
 def keep_to_cores(count: int | None) -> None:
-    """Restrict this process to the first `count` of its cores; None or 0 changes nothing.
+    """Restrict this process to the first `count` of its cores. None or 0 changes nothing.
 
     Call this before TensorFlow creates its threads.
     """

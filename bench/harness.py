@@ -1,9 +1,11 @@
-"""Times alternatives that give the same answer, and stores and prints the rows of a result.
+"""Times alternatives that compute the same answer, and stores and prints the results.
 
-`time_alternatives` first asks every alternative for its answer and refuses to time two that disagree. Then they take
-turns of one call, or of 20 ms of calls, so that a neighbour's load falls on all alike. A row has minimum, median, 10th
-and 90th percentile of wall time, and the least processor time of a turn. `measure_peak_growth` measures memory in a
-separate process. An alternative that runs out of memory becomes a row that says so.
+An alternative is one way to compute the answer, and a row is its result. `time_alternatives` first computes the answer
+of every alternative, and refuses to time alternatives that disagree. Then the alternatives take turns, so that other
+programs on the machine slow all of them alike. A turn is one call, or as many calls as fit into 20 ms. A row has the
+minimum, the median, and the 10th and 90th percentile of the wall time of a call. It also has the smallest processor
+time of a call, which is a mean over one turn. `measure_peak_growth` measures memory in a separate process. An
+alternative that runs out of memory gets a row that says so.
 """
 
 from __future__ import annotations
@@ -26,18 +28,18 @@ from bench.ceiling import Product, find_rate
 from lowlevel_simclr.run.environment import measure_peak_resident
 
 RESULTS = Path(__file__).parent / "results"
-TURN = 0.02  # seconds: about a training step, and longer than a thread pool spins while it waits for work
+TURN = 0.02  # seconds, about the time of a training step; a thread pool that waits for work spins for less than this
 Call = Callable[[], Sequence[np.ndarray]]
-LONG_CALL = 10.0  # seconds; calls as long as this may be warmed up once and timed once
+LONG_CALL = 10.0  # seconds; an alternative whose call takes longer may be warmed up once and timed once
 
 
 class Disagreement(AssertionError):
-    """Two alternatives give different answers, so comparing their times would mean nothing."""
+    """Two alternatives give different answers. Comparing their times would mean nothing."""
 
 
 @dataclass
 class Row:
-    """One alternative on one problem. Times are in seconds and memory in bytes, or None if it did not run."""
+    """The result of one alternative on one problem. Times are seconds, memory is bytes; None means not measured."""
 
     problem: dict[str, Any]
     name: str
@@ -49,7 +51,7 @@ class Row:
     processor: float | None = None
     peak_memory: int | None = None
     operations: float | None = None
-    of_sgemm: float | None = None  # share of sgemm's speed, by processor time
+    of_sgemm: float | None = None  # speed divided by that of a float32 matrix product (sgemm), by processor time
     note: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -57,17 +59,18 @@ class Row:
 def choose_calls_in_a_row() -> int:
     """Return how often a call should compute the answer of a fast op before it waits for the device.
 
-    A fast op takes less than a millisecond. A GPU works while the host sends the next computation. A CPU does not.
+    A fast op takes less than a millisecond. A GPU computes while the host already sends the next computation, so
+    several computations follow one another without a gap. On a CPU one computation is enough.
     """
     return 20 if hardware.find_gpu_name() is not None else 1
 
 
 @dataclass
 class Alternative:
-    """A way to compute the problem: `prepare` returns a call without arguments, and the call returns NumPy arrays.
+    """A way to compute the problem. `prepare` returns a call without arguments, and the call returns NumPy arrays.
 
-    An alternative that draws random numbers of its own (`own_numbers`) cannot give the same answer. Its answer must
-    have the same shape and stay within the range of the first answer, up to the tolerance. Its row says so.
+    An alternative that draws its own random numbers (`own_numbers`) cannot give the same answer as the others. Its
+    answer must have the same shape as the first answer and stay within its range, up to the tolerance. Its row says so.
     """
 
     name: str
@@ -76,7 +79,7 @@ class Alternative:
 
 
 def choose_result_path(file_name: str) -> Path:
-    """Return where a result of this device is stored unless a flag says otherwise."""
+    """Return the path where a result of this device is stored by default."""
     return RESULTS / hardware.name_results_folder() / file_name
 
 
@@ -90,25 +93,25 @@ def time_alternatives(
     products: Mapping[str, Product] | None = None,
     in_a_row: int = 1,
 ) -> list[Row]:
-    """Time alternatives of one problem in turns, and return a row for each.
+    """Time the alternatives of one problem in turns. Return one row for each alternative.
 
     Args:
-        problem: what is computed; stored with every row.
-        alternatives: the others must agree with the first.
-        operations: floating-point operations of the problem, for GFLOP/s.
-        seconds: about how long to measure each alternative. There are at most a thousand turns and at least five, or
-            one if a call takes more than LONG_CALL.
-        tolerance: largest difference of answers, relative to the largest entry.
-        products: matrix products timed in the same turns. The fastest is the machine's ceiling of the day.
-        in_a_row: how often each call computes its answer; the times are those of one computation.
+        problem: what the alternatives compute. It is stored with every row.
+        alternatives: the alternatives. The answers of the others must agree with the answer of the first.
+        operations: the floating-point operations of the problem, from which GFLOP/s are computed.
+        seconds: about how long to measure each alternative. There are at least five turns, or one if a call takes
+            longer than LONG_CALL, and at most a thousand.
+        tolerance: the largest allowed difference between answers, relative to the largest entry.
+        products: matrix products to time in the same turns. The fastest product is the ceiling of the machine.
+        in_a_row: how often each call computes the answer. The times in the rows are those of one computation.
 
     Raises:
-        Disagreement: two alternatives differ by more than the tolerance.
+        Disagreement: if two alternatives differ by more than the tolerance.
     """
     rows = [Row(problem, alternative.name, operations=operations) for alternative in alternatives]
     calls, answers = map(list, zip(*(_prepare(alternative, row) for alternative, row in zip(alternatives, rows))))
     _refuse_disagreement(rows, answers, tolerance, [alternative.own_numbers for alternative in alternatives])
-    del answers  # what is timed should have the memory to itself
+    del answers  # so that the timed alternatives have the whole memory
     ceiling = {name: _Timer(product.call) for name, product in (products or {}).items()}
     timers = [_Timer(call) if call else None for call in calls]
     end = time.perf_counter() + seconds * sum(timer is not None for timer in timers)
@@ -130,10 +133,10 @@ def time_alternatives(
 
 
 def _prepare(alternative: Alternative, row: Row) -> tuple[Call | None, Sequence[np.ndarray] | None]:
-    """Return the warmed-up call of the alternative, and its first answer. Both are None if the memory is too small.
+    """Warm up the alternative, and return its call and its first answer, or None and None if it runs out of memory.
 
-    The first answer is compared because a call may continue where the call before it ended, and not all alternatives
-    are warmed up equally often.
+    The harness compares first answers, because later answers could differ: a call may continue where the previous call
+    ended, and slow alternatives are warmed up with fewer calls than fast ones.
     """
     try:
         call = alternative.prepare()
@@ -141,7 +144,7 @@ def _prepare(alternative: Alternative, row: Row) -> tuple[Call | None, Sequence[
         answer = call()
         for _ in range(2):
             if time.perf_counter() - started > LONG_CALL:
-                break  # the cost of a first call is negligible in such a long time
+                break  # the extra cost of a first call is negligible in such a long time
             started = time.perf_counter()
             call()
         return call, answer
@@ -179,12 +182,12 @@ def _refuse_disagreement(
 
 
 def _measure_excess(mine: np.ndarray, theirs: np.ndarray) -> float:
-    """Return how far `theirs` leaves the range of `mine`."""
+    """Return by how much the entries of `theirs` exceed the range of `mine`, or 0 if they stay within it."""
     return max(float(np.max(theirs) - np.max(mine)), float(np.min(mine) - np.min(theirs)), 0.0)
 
 
 class _Timer:
-    """Collects wall and processor times of one call."""
+    """Collects the wall times and the processor times of one call."""
 
     def __init__(self, call: Callable[[], object]) -> None:
         self.call = call
@@ -192,14 +195,14 @@ class _Timer:
         self.processor: list[float] = []
 
     def take_turn(self) -> None:
-        """Time at least one call, and more until the turn is over. Short calls run as in a loop, with warm caches."""
+        """Time one call, and further calls until the turn is over. So short calls run in a loop, with warm caches."""
         used, begun, calls = time.process_time(), time.perf_counter(), 0
         while calls == 0 or time.perf_counter() - begun < TURN:
             started = time.perf_counter()
             self.call()
             self.wall.append(time.perf_counter() - started)
             calls += 1
-        # Measured over the whole turn: between two calls, the clock of the process misses time of its other threads.
+        # Measured over the whole turn. Between two calls, the process clock misses time of the other threads.
         self.processor.append((time.process_time() - used) / calls)
 
     def fill_row(self, row: Row, in_a_row: int) -> None:
@@ -209,15 +212,16 @@ class _Timer:
 
 
 def measure_peak_growth(measure: Callable[..., None], *arguments: Any, limit: int | None = None) -> int | str:
-    """Return how much the peak resident memory of a fresh process grows after `measure` has called `started`.
+    """Run `measure` in a new process, and return how much the peak resident memory grows after its inputs exist.
 
     Args:
-        measure: module-level function (started, *arguments). It calls started() as soon as its inputs exist.
-        *arguments: picklable.
-        limit: bytes of address space that the process may have.
+        measure: a module-level function with the arguments (started, *arguments). It must call `started()` as soon as
+            its inputs exist. The growth counts from there.
+        *arguments: further arguments of `measure`, which must be picklable.
+        limit: the largest address space that the process may have, in bytes. None means no limit.
 
     Returns:
-        Bytes, or a text that says why they could not be measured.
+        The growth in bytes, or a text that says why it could not be measured.
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
@@ -246,7 +250,7 @@ def _send_peak_growth(
 
 
 def store_rows(path: Path, rows: Sequence[Row], versions: dict[str, Any], **more: Any) -> None:
-    """Write a result: the device, the date, the load, the versions, the entries of `more`, and every row."""
+    """Store a result: the device, the date, the load, the versions, every row, and the further entries in `more`."""
     result = {
         **more,
         "device": hardware.name_results_folder(),
@@ -259,7 +263,7 @@ def store_rows(path: Path, rows: Sequence[Row], versions: dict[str, Any], **more
 
 
 def write_result(path: Path, result: dict[str, Any]) -> None:
-    """Write a result as JSON. A reader sees the whole old file or the whole new one."""
+    """Write a result as JSON. Another process that reads the file sees the complete old or the complete new result."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     part.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
@@ -272,7 +276,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def format_rows(rows: Sequence[Row], old: Sequence[Row] = ()) -> str:
-    """Return an aligned table. With old rows it also has the ratio old / new of processor time."""
+    """Return an aligned text table. With old rows it also has the old processor time divided by the new one."""
     before = {_make_key(row): row for row in old}
     head = f"{'problem':<34}{'name':<22}{'min ms':>10}{'median':>10}{'p10':>10}{'p90':>10}{'cpu ms':>10}"
     lines = [head + f"{'GFLOP/s':>9}{'sgemm':>7}{'MB':>9}" + ("  old/new" if before else "")]

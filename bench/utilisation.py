@@ -1,4 +1,7 @@
-"""Model FLOP utilisation (MFU): the operations of a model's products as a share of what the data sheet promises."""
+"""Model FLOP utilisation (MFU): the operations that a model computes in a second, as a share of the device's peak.
+
+The peak is the rate in the device's data sheet. Only the products in convolutions and dense layers count.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import tensorflow as tf
 
-# Operations a second for dense bfloat16/float16 and for float32 without TF32, from NVIDIA's data sheets (SXM parts).
+# Peak operations a second: dense bfloat16 and float16, and float32 without TF32. Source: NVIDIA's data sheets (SXM).
 PEAKS = {
     "H200": {"bfloat16": 989e12, "float16": 989e12, "float32": 67e12},
     "H100": {"bfloat16": 989e12, "float16": 989e12, "float32": 67e12},
@@ -17,7 +20,7 @@ PEAKS = {
 
 
 def find_peak_rate(device: str | None, precision: str) -> float | None:
-    """Return the operations a second that the data sheet promises, or None if the device is not in PEAKS."""
+    """Return the operations a second in the device's data sheet, or None if the device is not in PEAKS."""
     for name, rates in PEAKS.items():
         if device is not None and name in device:
             return rates.get(precision)
@@ -25,10 +28,10 @@ def find_peak_rate(device: str | None, precision: str) -> float | None:
 
 
 def count_view_operations(model: tf.keras.Model) -> float:
-    """Return the multiplications and additions of one view's forward pass: convolutions and dense layers.
+    """Return the multiplications and additions of one view's forward pass in convolutions and dense layers.
 
-    Products with padding count, as in the published tables, although `model/convolution.py` skips them on whole maps.
-    They are 23 % of ResNet-50 with the ImageNet stem at 32 pixels.
+    Products with padding count too, as in the published tables. `model/convolution.py` skips them where the outputs see
+    the whole map. They are 23 % of ResNet-50's operations with the ImageNet stem at 32 pixels.
     """
     total = 0.0
     for layer in model._flatten_layers(include_self=False):
@@ -47,18 +50,18 @@ def count_view_operations(model: tf.keras.Model) -> float:
 
 
 def count_pair_operations(models: Sequence[tf.keras.Model]) -> float:
-    """Return the operations of a pair in one training step: two views, and backward costs twice what forward does."""
+    """Return the operations of one pair in a training step: two views, forward and twice as much backward."""
     return 2 * 3 * sum(count_view_operations(model) for model in models)
 
 
 def compute_share(pairs_per_second: float, operations: float, device: str | None, precision: str) -> float | None:
-    """Return the share of the device's peak (MFU), or None if the peak is not known.
+    """Return the rate of a training as a share of the device's peak (MFU), or None if the peak is not known.
 
     Args:
         pairs_per_second: the speed of the training.
-        operations: floating-point operations of a pair.
-        device: its name, if it is a GPU.
-        precision: the precision of the products, a key of PEAKS' rates.
+        operations: the floating-point operations of one pair.
+        device: the name of the GPU, or None without a GPU.
+        precision: the precision of the products, such as "bfloat16".
     """
     limit = find_peak_rate(device, precision)
     return None if limit is None else pairs_per_second * operations / limit
