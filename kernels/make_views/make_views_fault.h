@@ -1,4 +1,4 @@
-// The check of the views' parameters. On the host, callers run it before make_views.
+// Checks the parameters of the views. Callers run the check on the host, before make_views.
 #pragma once
 
 #include <string>
@@ -7,8 +7,9 @@
 
 namespace lowlevel_simclr {
 
-// A sentence about the first row whose box is empty or not inside the image, or which changes colours of images that
-// do not have 3 channels. Empty if there is no such row.
+// Returns a sentence about the first row with invalid parameters, or an empty string if all rows are valid. A row is
+// invalid if its box is empty or not inside the image, or if it changes colours although the images do not have 3
+// channels.
 std::string make_views_fault(const MakeViewsShape& shape, const ViewParamArrays& params);
 
 }  // namespace lowlevel_simclr
