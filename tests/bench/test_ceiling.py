@@ -1,4 +1,4 @@
-"""The ceiling of a machine is the fastest of several matrix products."""
+"""Tests that the ceiling of a machine is the rate of the fastest of several matrix products."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every bench module that a page, a program or the Makefile names exists."""
+"""Tests that every bench module exists that a page, a program or the Makefile names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 MODULE = re.compile(r"\bbench(?:\.[a-z_]+)+")
 NAMING = [ROOT / "Makefile", *ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("bench/*.md")]
 NAMING += [path for folder in ("bench", "lowlevel_simclr") for path in ROOT.glob(f"{folder}/**/*.py")]
-RECORDS = {"CHANGELOG.md"}  # describes older versions, with the names of their time
+RECORDS = {"CHANGELOG.md"}  # pages about older versions, which use the module names of those versions
 
 
 def find_missing(text: str) -> list[str]:
@@ -21,7 +21,7 @@ def find_missing(text: str) -> list[str]:
 
 
 def exists(name: str) -> bool:
-    """Return whether a module of this name exists. This imports the packages around it, but not the module."""
+    """Return whether a module of this name exists. The search imports the parent packages, but not the module."""
     try:
         return importlib.util.find_spec(name) is not None
     except ModuleNotFoundError:

@@ -1,4 +1,4 @@
-"""The harness refuses to time alternatives that disagree."""
+"""Tests that the harness times alternatives that agree, and refuses to time alternatives that disagree."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_one_without_memory_is_a_row_that_says_so() -> None:
 
 
 def test_calls_that_go_on_from_the_one_before_are_compared_after_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Slow alternatives are warmed up with fewer calls. The harness still compares answers of the same call."""
+    """Test slow alternatives, which get fewer warm-up calls. The harness must compare answers of the same call."""
     monkeypatch.setattr(harness, "LONG_CALL", 0.05)
 
     def counting(first_takes: float) -> Callable[[], list[np.ndarray]]:
@@ -68,7 +68,7 @@ def test_calls_that_go_on_from_the_one_before_are_compared_after_as_many(monkeyp
 
 
 def test_the_ceiling_is_the_fastest_product() -> None:
-    """By processor time. A slow product of another size would make a share above 100 %."""
+    """Test the share by processor time. With a slower product as the ceiling, the share would be above 100 %."""
 
     def burn(seconds: float) -> None:
         end = time.process_time() + seconds

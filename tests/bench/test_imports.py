@@ -1,4 +1,4 @@
-"""No bench imports another bench."""
+"""Tests that no bench imports another bench."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BENCH = Path(__file__).parents[2] / "bench"
 
 
 def list_imported(path: Path) -> set[str]:
-    """Return the last part of the name of everything that a module imports."""
+    """Return the last part of each name that a module imports."""
     nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
     whole = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     parts = [node for node in nodes if isinstance(node, ast.ImportFrom)]

@@ -1,4 +1,4 @@
-"""The table of TensorFlow releases: what a row says, and (slow) what each release really does."""
+"""Tests the table of TensorFlow releases. The slow tests install each release and check what its programs do."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_this_release_refuses_with_a_sentence(version: str, tmp_path: Path) -> N
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_the_newest_release_candidate_is_watched(tmp_path: Path) -> None:
-    """It warns and does not fail: call_module is not public, and a candidate may take it away."""
+    """Warn, and do not fail, if a candidate does not work: call_module is not public, so a candidate may remove it."""
     proof = prove("tensorflow-cpu", tmp_path, before_release=True)
     assert proof.release.startswith("tensorflow-cpu 2."), "the candidate cannot be imported"
     if not proof.works:
@@ -96,7 +96,7 @@ def test_the_newest_release_candidate_is_watched(tmp_path: Path) -> None:
 
 
 def prove(requirement: str, folder: Path, before_release: bool = False) -> versions.Proof:
-    """Install a release and return what it does. TensorFlow 2.16 and 2.17 need Python 3.12 or older."""
+    """Install a TensorFlow release and run the programs. TensorFlow 2.16 and 2.17 need Python 3.12 or older."""
     if sys.version_info >= (3, 13):
         pytest.skip("releases before 2.20 have no wheels for this Python")
     return versions.prove(requirement, versions.install(requirement, folder / "environment", before_release), folder)

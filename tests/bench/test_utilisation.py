@@ -1,4 +1,4 @@
-"""The operations of a model are counted. The peak of an unknown device is None."""
+"""Tests how the operations of a model are counted, and that the peak of an unknown device is None."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first steps of a run are summarized, and the training stops after them."""
+"""Tests that first_steps stops a training after its first steps and summarizes them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.report import tables
 
 
 def write_run(folder: Path, steps: int) -> Path:
-    """Write a run folder with `count` steps. Step n has the loss n."""
+    """Write a run folder with this number of steps. Step n has the loss n."""
     folder.mkdir()
     rows = [
         {"step": n, "loss": float(n), "top1": 0.25, "learning_rate": 1.0, "pairs_per_second": 8.0}
@@ -40,7 +40,7 @@ def test_the_first_steps_of_a_run_are_told_in_means(tmp_path: Path, capsys: pyte
     assert lines[5].startswith(
         "`python -m bench.learning.first_steps day29 --steps 4`; resnet50, cifar stem, batch 16, "
     )
-    assert "chance 3.434, 2.0 s a step, 5.0 GB of memory; " in lines[5]  # log 31
+    assert "chance 3.434, 2.0 s a step, 5.0 GB of memory; " in lines[5]  # the loss of chance is log 31
 
 
 def test_a_training_that_ends_too_early_is_told(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The peak memory of a run is the largest peak of its sessions."""
+"""Tests that the peak memory of a run is the largest peak of its sessions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bench of the launchers with stand-ins for PyTorch and for the launchers: its problems, turns and arguments."""
+"""Tests the bench of the CUDA launchers: its problems, turns and arguments. NumPy replaces PyTorch and launchers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.ops import bench_launchers as bench
 
 
 class Array:
-    """The part of a PyTorch tensor on a GPU that the bench uses."""
+    """Has the methods of a PyTorch tensor on a GPU that the bench calls, implemented with NumPy."""
 
     def __init__(self, array: np.ndarray) -> None:
         self.array = array
@@ -63,7 +63,7 @@ def torch() -> Any:
 
 
 class Launchers:
-    """Stand-in launchers that count their calls. `why` is the failure that they report."""
+    """Replaces the library of launchers and counts the calls. Each call returns the error message `why`, if any."""
 
     def __init__(self, why: bytes | None = None) -> None:
         self.calls: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""The report of ptxas becomes rows and a table."""
+"""Tests that cuda_resources reads the report of ptxas into rows and formats a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""bench.report.compare fails on a regression, passes an improvement, and refuses results that it cannot compare."""
+"""Tests that compare fails on a regression, passes an improvement, and refuses results that it cannot compare."""
 
 from __future__ import annotations
 

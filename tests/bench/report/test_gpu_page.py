@@ -1,4 +1,4 @@
-"""The tables of the page about GPUs show the stored results."""
+"""Tests that the tables of the page about GPUs show the stored results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A table is written between the markers of its name."""
+"""Tests that a table is written between the markers that have its name."""
 
 from __future__ import annotations
 

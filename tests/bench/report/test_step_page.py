@@ -1,4 +1,4 @@
-"""The page about the step shows the numbers of its results."""
+"""Tests that the page about training steps shows the numbers of the stored results."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_stage_no_larger_than_a_negative_one_is_below_the_noise() -> None:
 
 
 def test_a_stage_smaller_than_its_own_noise_is_below_it() -> None:
-    """Where the result has the standard errors of its differences, which older results do not."""
+    """Test a result that has the standard errors of its differences. Older results do not have them."""
     more = {"stages_noise_seconds": {"views": 0.02, "backward": 0.01, "input, loop and metrics": 0.1}}
     shown = [line for line in step_page.format_step(STEP | more).splitlines() if line.startswith(("| views", "| back"))]
     assert shown == ["| views | below the noise | |", "| backward | 640.0 | 50.5% |"]

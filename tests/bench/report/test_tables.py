@@ -1,4 +1,4 @@
-"""Stored results become a table and a figure."""
+"""Tests that stored results become a table and a figure."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_the_readmes_table_tells_the_pair_process_by_process_where_it_was_measur
 
 
 def test_no_share_is_above_the_matrix_product() -> None:
-    """A ratio above 1 comes from noise in the two times, so the table does not show it as a share."""
+    """Test ratios above 1. They come from noise in the two times, so the table does not show them as shares."""
     below, above = row(64, "native", 1.5), row(64, "stock", 3.0)
     below.of_sgemm, above.of_sgemm = 0.954, 1.26
     line = tables.format_times([below, above]).splitlines()[-1]

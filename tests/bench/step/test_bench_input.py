@@ -1,4 +1,4 @@
-"""The bench of the input runs."""
+"""Tests that the bench of the training input runs."""
 
 from __future__ import annotations
 

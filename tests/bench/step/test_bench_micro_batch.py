@@ -1,4 +1,4 @@
-"""The bench of micro-batches runs."""
+"""Tests that the bench of micro-batches runs."""
 
 from __future__ import annotations
 

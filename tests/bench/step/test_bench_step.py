@@ -1,4 +1,4 @@
-"""The bench of the step runs. Its processes share the turns of the whole job and the encoder."""
+"""Tests that the bench of the training step runs, and that its processes share the turns of job and encoder."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_turns_of_the_pair_are_shared_out_among_processes_and_put_together(
     started: list[list[str]] = []
 
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        """Do the child's work in this process. A library prints a line before the answer."""
+        """Run the command of the child process in this process, after a line as a library might print it."""
         started.append(command[3:])
         print("a warning")
         assert bench_step.main(command[3:]) == 0

@@ -1,4 +1,4 @@
-"""The bench of sizes runs. A process that runs out of memory becomes a row."""
+"""Tests that the bench of step sizes runs, and that it stores a row for a process that runs out of memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scaling model predicts the bytes that replicas count, and says up to how many devices a step scales."""
+"""Tests that the scaling model predicts the bytes that replicas count, and up to how many devices a step scales."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stages of a step are differences of medians, and each has the noise of its difference."""
+"""Tests that the time of a stage is a difference of medians, and that the noise is that of the difference."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ def test_a_stage_is_a_difference_of_medians() -> None:
     assert found.seconds == {"views": 1.0, "loss": 2.0}
     assert found.noise["views"] > 1.0 and found.noise["loss"] == pytest.approx(
         0, abs=1e-12
-    )  # the load of a turn cancels
+    )  # the load of a turn cancels out in the difference
 
 
 def test_the_noise_is_two_standard_errors_of_a_median() -> None:
-    """Of a stage that takes no time: its medians differ by more than the noise in about one of twenty runs."""
+    """Test a stage that takes no time. Its medians may differ by more than the noise in about one of twenty runs."""
     random = np.random.default_rng(0)
     seen = 0
     for _ in range(400):

@@ -1,4 +1,4 @@
-"""Benches of several ways run, and give the medians over their processes."""
+"""Tests that the benches that compare several ways to step run, and that they give medians over their processes."""
 
 from __future__ import annotations
 

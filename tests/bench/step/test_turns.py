@@ -1,4 +1,4 @@
-"""Forms take turns in an order that changes."""
+"""Tests that the forms of a step take turns in an order that changes."""
 
 from __future__ import annotations
 
