@@ -1,10 +1,10 @@
 """Times convolutions whose outputs see the whole map: python -m bench.ops.bench_convolution [--compare old.json].
 
-The encoder's layer computes such a convolution as a matrix product. The bench compares the time of this product with
-the time of TensorFlow's own convolution. It times the forward pass and both gradients, in a graph. The shapes are those
-of ResNet-50 with the ImageNet stem at 32 pixels and a batch of 256. Two larger maps serve as the control: there the
-layer is a convolution too. Every call reduces its results to three sums, so that TensorFlow cannot remove any part of
-the work. The operation counts leave out products with padding.
+Every output of such a convolution depends on all pixels of its input map. The encoder's layer computes it as a matrix
+product. The bench compares the time of this product with the time of TensorFlow's own convolution. It times the forward
+pass and both gradients, in a graph. The shapes are those of ResNet-50 with the ImageNet stem at 32 pixels and a batch
+of 256. Two larger maps serve as the control: there the layer is a convolution too. Every call reduces its results to
+three sums, so that TensorFlow cannot remove any part of the work. The operation counts leave out products with padding.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Convolve = Callable[[tf.Tensor, tf.Tensor, int], tf.Tensor]  # x, kernel, stride
 
 
 def count_operations(side: int, size: int, stride: int, inner: int, outer: int, rows: int) -> float:
-    """Return the multiplications and additions of the forward pass and both gradients, without those on padding."""
+    """Return the multiplications and additions of the forward and backward passes, without products with padding."""
     meetings = sum(0 <= tap < size for row in count_taps(side, size, stride, "same").values() for tap in row)
     return 3 * 2.0 * rows * meetings**2 * inner * outer
 
@@ -75,7 +75,7 @@ def convolve_as_layer(x: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor
 
 
 def convolve_as_tensorflow(x: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
-    """Convolve with TensorFlow's own op."""
+    """Convolve with TensorFlow's own op, tf.nn.conv2d."""
     return tf.nn.conv2d(x, kernel, stride, "SAME")
 
 

@@ -41,7 +41,7 @@ MakeViews = Callable[..., tf.Tensor]  # the signature of `ops.make_views`
 
 
 class Problem(NamedTuple):
-    """N images of height x width, and views of size x size pixels."""
+    """The sizes of a problem: N images of height x width pixels, and views of size x size pixels."""
 
     size: int
     height: int

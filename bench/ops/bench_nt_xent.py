@@ -50,7 +50,7 @@ def compute_in_four_blocks(z: tf.Tensor, temperature: float) -> tf.Tensor:
 
 
 def prepare_tensorflow(loss: NtXent, z: np.ndarray, dtype: str, jit: bool = False) -> harness.Call:
-    """Return a call that computes the mean loss () and its gradient (2N, d)."""
+    """Return a call that computes the mean loss (a scalar) and its gradient (2N, d)."""
 
     @tf.function(jit_compile=jit)
     def step(z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -71,7 +71,7 @@ def prepare_tensorflow(loss: NtXent, z: np.ndarray, dtype: str, jit: bool = Fals
 
 def prepare_torch(z: np.ndarray) -> harness.Call:
     """Return a call that computes the mean loss and its gradient with the plain formula in PyTorch."""
-    import torch  # here, because PyTorch is optional
+    import torch  # imported here, because PyTorch is optional
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     tensor = torch.tensor(z, requires_grad=True)
@@ -111,7 +111,7 @@ def list_alternatives(z: np.ndarray, dtype: str, others: bool) -> list[harness.A
 
 
 def draw_projections(pairs: int, dim: int) -> np.ndarray:
-    """Return z (2N, d) float32. The two rows of a pair resemble each other."""
+    """Return z (2N, d) in float32. The two rows of a pair resemble each other."""
     z = np.random.default_rng(0).normal(size=(2 * pairs, dim)).astype(np.float32)
     z[pairs:] += z[:pairs]
     return z

@@ -134,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--json", type=Path, help="the file to store the result in")
     parser.add_argument(
-        "--compare", type=Path, metavar="OLD", help="an older result; the exit code is 1 if this one is slower"
+        "--compare", type=Path, metavar="OLD", help="an older result; the exit code is 1 if the new result is slower"
     )
     chosen = parser.parse_args(arguments)
     result = measure(chosen.turns)

@@ -95,7 +95,7 @@ def make_baselines(job: Job, choices: JobChoices) -> tuple[dict[str, Steps], dic
     if why:
         missing["torch"] = why
     else:
-        from bench.baselines import torch_step  # here, because PyTorch is optional
+        from bench.baselines import torch_step  # imported here, because PyTorch is optional
 
         autocast = job.plan.precision == "bfloat16"
         made["torch"] = repeat_call(torch_step.prepare_step(size, batch_size, widths, job.pixels, autocast))
@@ -269,12 +269,14 @@ def make_parser() -> argparse.ArgumentParser:
     made.add_argument("--processes", type=int, default=3, help="processes that time the job and the encoder alone")
     made.add_argument("--no-baselines", action="store_true", help="time only the whole job and the encoder alone")
     made.add_argument(
-        "--no-stages", action="store_true", help="do not split the step into stages, which compiles six more functions"
+        "--no-stages",
+        action="store_true",
+        help="do not split the step into stages (splitting it compiles six more functions)",
     )
     made.add_argument("--no-memory", action="store_true", help="do not measure peak memory")
     made.add_argument("--json", type=Path, help="the file to store the result in")
     made.add_argument(
-        "--compare", type=Path, metavar="OLD", help="an older result; the exit code is 1 if this one is slower"
+        "--compare", type=Path, metavar="OLD", help="an older result; the exit code is 1 if the new result is slower"
     )
     made.add_argument("--pair-only", action="store_true", help=argparse.SUPPRESS)
     return made
