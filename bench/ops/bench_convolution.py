@@ -1,10 +1,11 @@
 """Times convolutions whose outputs see the whole map: python -m bench.ops.bench_convolution [--compare old.json].
 
-Every output of such a convolution depends on all pixels of its input map. The encoder's layer computes it as a matrix
-product. The bench compares the time of this product with the time of TensorFlow's own convolution. It times the forward
-pass and both gradients, in a graph. The shapes are those of ResNet-50 with the ImageNet stem at 32 pixels and a batch
-of 256. Two larger maps serve as the control: there the layer is a convolution too. Every call reduces its results to
-three sums, so that TensorFlow cannot remove any part of the work. The operation counts leave out products with padding.
+In such a convolution every output depends on all pixels that any output depends on. The encoder's layer computes it as
+a matrix product. The bench compares the time of this product with the time of TensorFlow's own convolution. It times
+the forward pass and both gradients, in a graph. The shapes are those of ResNet-50 with the ImageNet stem at 32 pixels
+and a batch of 256. Two larger maps serve as the control: there the layer is a convolution too. Every call reduces its
+results to three sums, so that TensorFlow cannot remove any part of the work. The operation counts leave out products
+with padding.
 """
 
 from __future__ import annotations

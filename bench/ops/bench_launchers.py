@@ -34,7 +34,7 @@ PAIRS, TYPES = (1024, 4096, 16384), ("bfloat16", "float32")
 SIZES = ((16384, 32, 32, "bfloat16"), (16384, 32, 32, "float32"), (2048, 96, 96, "float32"), (256, 256, 224, "float32"))
 RECIPES = {"default": ViewRecipe(), "blur half": ViewRecipe(blur_probability=0.5)}
 DRAWN = 1024  # parameters are drawn for this many images; the other images repeat them
-UPDATED = (9408, 2359296, 23500352)  # weights: ResNet-50's first convolution, a 3x3 with 512 channels, all of it
+UPDATED = (9408, 2359296, 23500352)  # weights: the first convolution, a 3x3 with 512 channels, the whole ResNet-50
 Call = Callable[[], object]
 Row = dict[str, Any]
 
