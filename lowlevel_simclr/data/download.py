@@ -22,7 +22,7 @@ from lowlevel_simclr.runtime.progress_bar import open_bar
 
 TIMEOUT = 10  # seconds without receiving a byte
 LARGEST_DOWNLOAD = 2**30  # bytes, six times the larger archive of CIFAR
-LONGEST_DOWNLOAD = 4 * 60 * 60  # seconds of one call, in which 12 kB/s are enough for CIFAR
+LONGEST_DOWNLOAD = 4 * 60 * 60  # seconds for one call of `fetch`; CIFAR arrives in time at 12 kB/s
 _PIECE = 2**16  # bytes per read
 
 
@@ -153,7 +153,7 @@ def _refuse_endless(url: str, part: BinaryIO, deadline: float) -> None:
 
 
 def _hash_file(file: BinaryIO) -> str:
-    """Return the SHA-256 of what follows in a file, 64 hexadecimal digits."""
+    """Return the SHA-256 of a file from its current position to the end, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     while piece := file.read(2**20):
         digest.update(piece)

@@ -111,7 +111,7 @@ def mutated_views(mutation: str, patch: pytest.MonkeyPatch) -> SimpleNamespace:
 
     def make_views(images: tf.Tensor, params: ViewParams, size: int, *others: Any) -> tf.Tensor:
         with patch.context() as inner:
-            if mutation == "no antialiasing":  # the triangle stays as wide as for enlarging
+            if mutation == "no antialiasing":  # the resize filter does not widen when the image shrinks
 
                 def maximum(a: Any, b: Any) -> tf.Tensor:
                     return tf.fill(tf.shape(a), size) if b is size else plain_maximum(a, b)
@@ -235,7 +235,7 @@ def test_one_number_that_is_not_finite_fails(value: float) -> None:
 
 
 def test_no_reference_is_nan_or_too_large_for_its_type() -> None:
-    """So nothing in `check` passes as NaN or as infinity."""
+    """If an expected value were NaN or infinite, a wrong result could pass `check`."""
     for case in list_nt_xent_cases(MODES):
         expected = compute_expected(case, make_projections(case))
         assert all(np.all(np.abs(part) < LARGEST[case.dtype] / 2) for part in expected[:3]), case
