@@ -71,6 +71,7 @@ def test_python_ends_with_one_sentence(number: signal.Signals) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_long_call_into_a_library_does_not_keep_the_program(number: signal.Signals) -> None:
     process = start(C_CALL)
+    time.sleep(1)  # until it is inside the call
     process.send_signal(number)
     _, err, seconds = end(process)
     assert process.returncode == 128 + number and seconds < LIMIT
@@ -79,6 +80,7 @@ def test_a_long_call_into_a_library_does_not_keep_the_program(number: signal.Sig
 
 def test_a_second_signal_ends_a_long_call_at_once() -> None:
     process = start("signals.PATIENCE = 1000" + C_CALL)
+    time.sleep(1)  # until it is inside the call
     process.send_signal(signal.SIGTERM)
     time.sleep(0.5)
     assert process.poll() is None
