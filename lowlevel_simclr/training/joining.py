@@ -17,6 +17,7 @@ from lowlevel_simclr.training.replicas import DistributionError
 
 TOLD_EVERY = 30.0  # seconds between two lines of a worker that waits
 ANSWERS_WITHIN = 5.0  # seconds for a connection to another worker
+LEAVES_WITHIN = 10.0  # seconds in which the port of a worker that ends with an error closes
 POLL = 0.5  # seconds between two looks at the time
 GREETING = b"lowlevel_simclr worker "  # followed by the rank and a line break
 EVERYONE_IS_THERE = b"start\n"
@@ -258,6 +259,18 @@ def list_silent(addresses: Sequence[str], own: int) -> list[int]:
     A worker that is stopped (SIGSTOP) is not among them, because its operating system still accepts connections.
     """
     return [rank for rank, address in enumerate(addresses) if rank != own and not _does_answer(address)]
+
+
+def list_lost(addresses: Sequence[str], own: int) -> list[int]:
+    """Return the ranks of the other workers that are gone after an exchange failed.
+
+    A worker that ends with an error tells TensorFlow before its port closes, so this waits a few seconds for that. The
+    list is empty if every port still accepts connections then.
+    """
+    deadline = time.monotonic() + LEAVES_WITHIN
+    while not (lost := list_silent(addresses, own)) and time.monotonic() < deadline:
+        time.sleep(POLL)
+    return lost
 
 
 def _does_answer(address: str) -> bool:

@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from lowlevel_simclr.runtime import collectives
-from lowlevel_simclr.training.joining import let_signals_kill, list_silent, read_cluster, wait_for_workers
+from lowlevel_simclr.training.joining import let_signals_kill, list_lost, read_cluster, wait_for_workers
 from lowlevel_simclr.training.replicas import ALONE, MEETING, DistributionError, Replica, find_local_devices
 
 LONGEST_STATEMENT = 16_384  # bytes of the JSON text with which a worker describes itself
@@ -240,7 +240,7 @@ def name_lost_workers(workers: Workers) -> Iterator[None]:
     except tf.errors.OpError as error:
         if workers.count == 1 or isinstance(error, OWN_ERRORS):
             raise
-        lost = list_silent(workers.addresses, workers.rank)
+        lost = list_lost(workers.addresses, workers.rank)
         names = " and ".join(f"worker {rank} ({workers.addresses[rank]})" for rank in lost)
         who = names or "a worker, although every worker's port accepts connections, so one may be stopped or very slow"
         raise DistributionError(

@@ -167,3 +167,19 @@ def test_a_port_that_is_taken_is_named() -> None:
         port = other.getsockname()[1]
         error = meet((f"127.0.0.1:{port}", "127.0.0.1:1"), 0)
     assert f"Worker 0 cannot listen at port {port} (Address already in use)" in error
+
+
+def test_a_worker_that_is_about_to_end_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as ending, ThreadPoolExecutor(1) as pool:
+        addresses = ["127.0.0.1:1", f"127.0.0.1:{ending.getsockname()[1]}"]
+        lost = pool.submit(joining.list_lost, addresses, 0)
+        time.sleep(0.3)
+        assert not lost.done()
+        ending.close()
+        assert lost.result() == [1]
+
+
+def test_workers_that_stay_are_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joining, "LEAVES_WITHIN", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        assert joining.list_lost(["127.0.0.1:1", f"127.0.0.1:{there.getsockname()[1]}"], 0) == []
