@@ -21,6 +21,7 @@ global lock while it decodes and resizes, so threads help.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import math
 import struct
@@ -30,17 +31,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import (
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    Jpeg2KImagePlugin,
-    JpegImagePlugin,
-    PngImagePlugin,
-    PpmImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import Image
 
 from lowlevel_simclr.config.names import OneLineError
 from lowlevel_simclr.data import png_chunks
@@ -49,16 +40,8 @@ from lowlevel_simclr.runtime.files import open_regular_file, read_regular_file
 SMALLEST = 8  # pixels a side; a smaller image has no useful crop
 LARGEST_IMAGE_FILE = 2**28  # bytes; a photograph of 100 megapixels takes 100 MB as PNG or less
 # Importing these plugins registers them with Pillow before threads open files.
-_PLUGINS = (
-    BmpImagePlugin,
-    GifImagePlugin,
-    Jpeg2KImagePlugin,
-    JpegImagePlugin,
-    PngImagePlugin,
-    PpmImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+for _form in ("Bmp", "Gif", "Jpeg2K", "Jpeg", "Png", "Ppm", "Tiff", "WebP"):
+    importlib.import_module(f"PIL.{_form}ImagePlugin")
 FORMATS = {  # Pillow's names, and those for people
     "JPEG": "JPEG",
     "PNG": "PNG",

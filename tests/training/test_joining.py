@@ -126,15 +126,20 @@ def test_a_worker_gives_up(rank: int) -> None:
     assert time.monotonic() - started < 30
 
 
+def say_to_chief(addresses: tuple[str, ...], said: bytes) -> None:
+    """Connect to worker 0, send some bytes, and end the connection after a moment."""
+    host, _, port = addresses[0].rpartition(":")
+    with socket.create_connection((host, int(port))) as other:
+        other.sendall(said)
+        time.sleep(0.3)
+
+
 def test_a_worker_that_ended_while_the_others_were_awaited_is_awaited_again() -> None:
     addresses = make_addresses(3)
-    host, _, port = addresses[0].rpartition(":")
     with ThreadPoolExecutor(3) as pool:
         chief = pool.submit(meet, addresses, 0)
         time.sleep(0.3)
-        with socket.create_connection((host, int(port))) as gone:
-            gone.sendall(joining.GREETING + b"1\n")
-            time.sleep(0.3)
+        say_to_chief(addresses, joining.GREETING + b"1\n")
         time.sleep(1.5)
         third = pool.submit(meet, addresses, 2)
         time.sleep(1)
@@ -146,12 +151,10 @@ def test_a_worker_that_ended_while_the_others_were_awaited_is_awaited_again() ->
 @pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\n\r\n", b"lowlevel_simclr worker x\n", bytes(100)])
 def test_another_program_that_connects_is_ignored(said: bytes) -> None:
     addresses = make_addresses(2)
-    host, _, port = addresses[0].rpartition(":")
     with ThreadPoolExecutor(2) as pool:
         chief = pool.submit(meet, addresses, 0)
         time.sleep(0.3)
-        with socket.create_connection((host, int(port))) as other:
-            other.sendall(said)
+        say_to_chief(addresses, said)
         assert [each.result() for each in (chief, pool.submit(meet, addresses, 1))] == ["", ""]
 
 
