@@ -12,7 +12,7 @@ def read_peak_memory(environment: dict[str, Any]) -> dict[str, int | None]:
         environment: the content of environment.json.
 
     Returns:
-        The peaks on the "host" and on the "gpu". A peak is None if no session recorded it.
+        The peaks on the "host" and on the "gpu". A peak that no session recorded is None.
     """
     recorded = [session.get("peak_memory_bytes", {}) for session in (environment, *environment["earlier"])]
     return {

@@ -128,7 +128,7 @@ class SimCLRViews(tf.keras.layers.Layer):
         """Return two views of every image, or in inference the test transform of every image.
 
         If neither the caller nor Keras says whether this is training, it is, as in `tf.data` or a direct call.
-        The default is None and not True, because Keras 3 would hand a default of True on to the layers after this one.
+        The default is None. With True, Keras 3 would pass training=True to the layers after this one.
         """
         kind = tf.as_dtype(self.compute_dtype)
         if training is not None and not training:

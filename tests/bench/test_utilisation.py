@@ -1,4 +1,4 @@
-"""Tests how the operations of a model are counted, and that the peak of an unknown device is None."""
+"""Tests the count of a model's operations. The peak rate of an unknown device must be None."""
 
 from __future__ import annotations
 

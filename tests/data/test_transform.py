@@ -32,7 +32,7 @@ def test_the_transform_is_told_as_it_is(size: int, mean: tuple | None, std: tupl
 
 
 def apply_by_numpy(images: np.ndarray, size: int, scaling: PixelScaling) -> np.ndarray:
-    """Return the encoder's input, resized by Pillow; NumPy does everything else."""
+    """Return the encoder's input. Pillow resizes the image, and NumPy does the rest."""
     height, width = images.shape[1:3]
     planes = [
         crop_by_pillow(image[..., c].astype(np.float32), (0, 0, height, width), size)

@@ -1,4 +1,4 @@
-"""Fine-tuning and the probe on views use only the images that they may use, and change nothing else."""
+"""Fine-tuning and the probe on views see only their share of the labels, and leave the run's encoder unchanged."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def list_distinct_commands(blocks: Iterable[Block]) -> list[str]:
 
 
 def parse_program(command: str) -> Program | None:
-    """Return which of our programs a command starts with which flags, or None if it starts something else."""
+    """Return the program of this package that a command starts, with its flags. Return None for any other command."""
     found = PROGRAM.fullmatch(command)
     return Program(found[1], shlex.split(found[2])) if found else None
 
