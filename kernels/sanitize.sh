@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds the kernels and their test drivers with a sanitizer and runs each driver:
 #     kernels/sanitize.sh address|undefined|thread|none [seconds] [seed] [instruction set]
-# `none` tries random cases at full speed. With clang++, coverage can guide them:
+# `none` runs random cases at full speed. With clang++, `fuzzer` lets code coverage guide the cases:
 #     CXX=clang++ kernels/sanitize.sh fuzzer [seconds]
 set -eu
 kind=$1 seconds=${2:-20} seed=${3:-0}
@@ -22,7 +22,7 @@ export LOWLEVEL_SIMCLR_THREADS=${LOWLEVEL_SIMCLR_THREADS:-4}
 
 compile() { $cxx $common $flags "$@"; }
 
-# Builds and runs the driver of op $1. Further arguments are ops whose CPU code the driver needs too.
+# Builds and runs the test driver of op $1. The further arguments are ops whose CPU code the driver needs too.
 drive() {
   op=$1
   mkdir -p "$out/$op"

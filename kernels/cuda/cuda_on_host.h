@@ -1,10 +1,14 @@
-// Runs CUDA kernels on the CPU, one fibre for each thread. launch.cuh includes it if the compiler is not nvcc.
+// Runs CUDA kernels on the CPU, for tests only. launch.cuh includes this file if the compiler is not nvcc.
 //
-// Only for tests. The threads of a block take turns; __syncthreads and the exchanges of a warp hand over to the next
-// one. So every index, mask and barrier of the real source runs. Three things differ: blocks run one after another,
-// shared memory begins as NaN, and a barrier that not all threads reach ends the process with a message. Tests can
-// reverse the order of the threads between two barriers (`on_host::reversed`). A result that changes then shows that
-// a barrier is missing.
+// Each CUDA thread of a block is a fibre, a thread of execution that gives up the processor by itself. The fibres take
+// turns. At __syncthreads, and where the lanes of a warp exchange values, a fibre hands over to the next one. So every
+// index, mask and barrier of the real source runs.
+//
+// Three things differ from a GPU. Blocks run one after another. Shared memory begins as NaN. A barrier that not all
+// threads reach ends the process with a message.
+//
+// Tests can reverse the order of the threads between two barriers (`on_host::reversed`). A result that changes then
+// shows that a barrier is missing.
 #pragma once
 
 #include <ucontext.h>
@@ -68,7 +72,7 @@ struct Block {
   Barrier barrier;
   std::vector<uint4> shared;
   int current = 0;
-  bool moved = false;  // whether a thread passed a barrier or ended in this turn
+  bool moved = false;  // whether, in this turn, a thread passed a barrier or ended
   const std::function<void()>* body = nullptr;
 };
 
@@ -97,7 +101,8 @@ inline void arrive(Barrier& barrier, int expected) {
 inline int lane() { return block.current % kLanes; }
 inline Warp& warp() { return block.warps[block.current / kLanes]; }
 
-// Every lane of the warp puts down a value, and can then read those of the others with `of_lane`.
+// Lets the lanes of a warp exchange values. Each lane gives one value. Then it can read the value of any lane with
+// `of_lane`.
 template <typename T>
 struct Exchange {
   static_assert(sizeof(T) <= kSlotBytes);
@@ -132,7 +137,7 @@ inline void start(int number) {
   makecontext(&fibre.context, enter, 0);
 }
 
-// Gives every thread that has not ended a turn. Returns false if all have ended.
+// Gives one turn to every thread that has not ended. Returns false if all threads have ended.
 inline bool turn(int threads) {
   bool left = false;
   for (int i = 0; i < threads; ++i) {
@@ -149,7 +154,8 @@ inline bool turn(int threads) {
 inline void run_block(int threads, int64_t shared_bytes, const std::function<void()>& body) {
   block.body = &body;
   block.shared.resize(lowlevel_simclr::divide_up(shared_bytes, 16));
-  if (!block.shared.empty()) std::memset(block.shared.data(), 0xff, block.shared.size() * 16);  // NaN
+  // Bytes of 0xff make every number NaN.
+  if (!block.shared.empty()) std::memset(block.shared.data(), 0xff, block.shared.size() * 16);
   if (static_cast<int>(block.fibres.size()) < threads) block.fibres.resize(threads);
   block.warps.assign(lowlevel_simclr::divide_up(threads, kLanes), Warp());
   block.barrier = Barrier();

@@ -1,8 +1,8 @@
-// What every CUDA launcher needs: the stream, the launch and its error, the workspace, shared memory.
+// What every CUDA launcher needs: the stream, the launch and its error, the workspace, and shared memory.
 //
-// The same source compiles in two ways: with nvcc for a GPU, and with any C++17 compiler and cuda_on_host.h, which
-// runs the kernels thread by thread on the CPU. The second way checks indices, schedules, masks and barriers without
-// a GPU.
+// A launcher is a host function that starts CUDA kernels. The same source compiles in two ways. nvcc compiles it for a
+// GPU. Any C++17 compiler compiles it with cuda_on_host.h, which runs the kernels on the CPU, thread by thread. The
+// second way checks indices, schedules, masks and barriers without a GPU.
 #pragma once
 
 #include <cstdint>
@@ -31,8 +31,8 @@ __device__ inline char* shared_memory() {
 inline char* shared_memory() { return on_host::shared_memory(); }
 #endif
 
-// Starts a copy of 16 bytes from global to shared memory, or of zeros if `counts` is false. This thread may read them
-// after wait_for_copies. The other threads of the block may read them after the next barrier.
+// Starts a copy of 16 bytes from global to shared memory. If `counts` is false, it writes zeros instead. The calling
+// thread may read the bytes after wait_for_copies, and the other threads of the block after the next barrier.
 __device__ __forceinline__ void copy_16_bytes(void* to, const void* from, bool counts) {
 #ifdef __CUDACC__
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
@@ -51,10 +51,10 @@ __device__ __forceinline__ void wait_for_copies() {
 #endif
 }
 
-// A launcher's workspace. Its arrays are aligned to 256 bytes, as those that cudaMalloc returns.
+// The workspace of a launcher. Its arrays are aligned to 256 bytes, as arrays from cudaMalloc are.
 using DeviceWorkspace = Workspace<256>;
 
-// a b, never fused with an addition by the compiler.
+// Returns a * b. The compiler never fuses this product with an addition.
 __device__ __forceinline__ float product(float a, float b) {
 #ifdef __CUDACC__
   return __fmul_rn(a, b);
@@ -71,7 +71,7 @@ __device__ __forceinline__ double product(double a, double b) {
 #endif
 }
 
-// Launches on one stream until the first error, and keeps that error.
+// Launches kernels on one stream. After the first error it launches nothing more and keeps that error.
 class Stream {
  public:
   explicit Stream(void* stream) : stream_(static_cast<cudaStream_t>(stream)) {}
@@ -95,14 +95,14 @@ class Stream {
       status = cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
     }
     if (status != cudaSuccess)
-      cudaGetLastError();  // clears it, so that the next caller of CUDA does not get it
+      cudaGetLastError();  // clears the error, so that the next caller of CUDA does not receive it
     if (status != cudaSuccess) error_ = cudaGetErrorString(status);
 #else
     on_host::launch(grid, threads, shared_bytes, [&] { kernel(arguments...); });
 #endif
   }
 
-  // Null, or CUDA's message about the first launch that failed.
+  // CUDA's message about the first launch that failed, or null.
   const char* error() const { return error_; }
 
  private:

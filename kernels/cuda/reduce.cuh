@@ -1,4 +1,4 @@
-// Sums and maxima over a warp and a block, in one fixed order, so they have the same bits every time.
+// Sums and maxima over a warp and over a block. The order is fixed, so the results have the same bits every time.
 #pragma once
 
 #include "launch.cuh"
@@ -12,7 +12,7 @@ struct Add {
   }
 };
 
-// The larger one, or NaN if one of the two is NaN (unlike fmax).
+// Returns the larger number. Unlike fmax, it returns NaN if one of the two is NaN.
 struct Largest {
   template <typename T>
   __device__ T operator()(T a, T b) const {
@@ -20,7 +20,8 @@ struct Largest {
   }
 };
 
-// Reduces over the lanes that differ in the bits below `lanes`, a power of two. Every lane gets the result.
+// Reduces over groups of `lanes` neighbouring lanes. `lanes` is a power of two. Every lane gets the result of its
+// group.
 template <typename Operation, typename T>
 __device__ __forceinline__ T reduce_lanes(T value, int lanes, Operation operation) {
   for (int mask = lanes / 2; mask > 0; mask /= 2) {
@@ -34,8 +35,8 @@ __device__ __forceinline__ T reduce_warp(T value, Operation operation) {
   return reduce_lanes(value, kWarp, operation);
 }
 
-// Reduces over a block of at most 32 whole warps. `scratch` holds one T for each warp and may be used again at once.
-// Every thread gets the result.
+// Reduces over a block of at most 32 full warps. Every thread gets the result. `scratch` holds one T for each warp. The
+// caller may use `scratch` again at once.
 template <typename Operation, typename T>
 __device__ T reduce_block(T value, T neutral, T* scratch, Operation operation) {
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;

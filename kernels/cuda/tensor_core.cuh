@@ -1,13 +1,16 @@
-// Products of one warp on tensor cores, from sm_80 on, and the number types that they take. On the host the lanes
-// exchange their registers and compute the same.
+// Matrix products of one warp on tensor cores, from sm_80 on, and the number types that they take. On the host, the
+// lanes exchange their registers and compute the same products.
 //
-// Fragments (PTX ISA, mma.m16n8k16), lane = 4 g + t:
-//     C[16][8]:  c0 = (g, 2t)  c1 = (g, 2t+1)  c2 = (g+8, 2t)  c3 = (g+8, 2t+1)
-//     A[16][16] of float16, two a register, the lower column in the lower half:
-//                a0 = (g, 2t)  a1 = (g+8, 2t)  a2 = (g, 2t+8)  a3 = (g+8, 2t+8)
-//     B[16][8] of float16:  b0 = (2t, g)  b1 = (2t+8, g), and the row below each in the upper half
-// Sums are float32. The hardware truncates them instead of rounding, so callers keep chains short and add the results
-// themselves.
+// A fragment is the part of a matrix that a warp holds in registers. For lane = 4 g + t, the registers of mma.m16n8k16
+// hold these elements (row, column) (PTX ISA):
+//     C[16][8] of float32:   c0 = (g, 2t)  c1 = (g, 2t+1)  c2 = (g+8, 2t)  c3 = (g+8, 2t+1)
+//     A[16][16] of float16:  a0 = (g, 2t)  a1 = (g+8, 2t)  a2 = (g, 2t+8)  a3 = (g+8, 2t+8)
+//     B[16][8] of float16:   b0 = (2t, g)  b1 = (2t+8, g)
+// A register of A or B holds two numbers. The lower half is the element above. The upper half is its right neighbour in
+// A, and the element below it in B.
+//
+// Sums are float32. The hardware truncates them instead of rounding. So callers keep chains of products short and add
+// the results themselves.
 #pragma once
 
 #include "launch.cuh"
@@ -22,7 +25,7 @@ __host__ __device__ __forceinline__ To bits_as(From from) {
   return to;
 }
 
-// ---- Half types, as their 16 bits
+// ---- Half types, stored as their 16 bits
 
 struct Bfloat16Bits {
   uint16_t bits;
@@ -72,14 +75,15 @@ inline void narrow(Float16Bits* to, float x) {
     to->bits = sign | 0x7c00;
   } else {
     const int exponent = size < 0x1p-14f ? -14 : std::ilogb(size);
-    const int steps = static_cast<int>(std::nearbyint(std::ldexp(size, 10 - exponent)));  // carries by itself
+    // If the mantissa overflows, the carry raises the exponent by itself.
+    const int steps = static_cast<int>(std::nearbyint(std::ldexp(size, 10 - exponent)));
     to->bits =
         static_cast<uint16_t>(sign | (size < 0x1p-14f ? steps : ((exponent + 15) << 10) + steps - 1024));
   }
 }
 #endif
 
-// Rounds two numbers to float16 and puts them into one register, `low` into the lower half.
+// Rounds two numbers to float16 and puts them into one register. `low` goes into the lower half.
 __device__ __forceinline__ uint32_t pack_float16(float low, float high) {
 #ifdef __CUDACC__
   uint32_t both;
@@ -113,8 +117,8 @@ __device__ __forceinline__ void multiply_add(float (&c)[4], const uint32_t (&a)[
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// Loads four 8 x 8 matrices of 16-bit numbers from shared memory. Lane 8 m + r gives the address of row r of matrix
-// m. Each lane gets two numbers of every matrix, those at (g, 2t) and (g, 2t+1).
+// Loads four 8 x 8 matrices of 16-bit numbers from shared memory. Lane 8 m + r gives the address of row r of matrix m.
+// Each lane gets two numbers of every matrix, the ones at (g, 2t) and (g, 2t+1).
 __device__ __forceinline__ void load_matrices(uint32_t (&to)[4], const void* row) {
   const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
@@ -123,7 +127,7 @@ __device__ __forceinline__ void load_matrices(uint32_t (&to)[4], const void* row
                : "memory");
 }
 
-// The same, transposed: each lane gets the numbers at (2t, g) and (2t+1, g).
+// Loads as load_matrices does, but transposed: each lane gets the numbers at (2t, g) and (2t+1, g).
 __device__ __forceinline__ void load_transposed(uint32_t (&to)[4], const void* row) {
   const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"

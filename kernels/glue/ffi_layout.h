@@ -1,7 +1,8 @@
-// Every number of XLA's C interface that our handlers depend on: the places of fields, sizes, and codes.
+// Every number of XLA's C interface that our handlers depend on: offsets of fields, sizes, and codes. FFI is XLA's
+// foreign function interface, and a handler is a function of ours that XLA calls through it.
 //
-// Only the C header is included, so that this compiles beside every TensorFlow from 2.18 on. The program
-// bench.report.ffi_releases compiles it beside each release and records the numbers in ffi_releases.h.
+// This file includes only the C header, so it compiles with the headers of every TensorFlow from 2.18 on. The program
+// bench.report.ffi_releases compiles it with the headers of each release and records the numbers in ffi_releases.h.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +11,7 @@
 
 namespace lowlevel_simclr {
 
-// Version 0.4 (TensorFlow 2.22) gave two things other names.
+// Version 0.4 (TensorFlow 2.22) renamed two things.
 #if XLA_FFI_API_MINOR >= 4
 using FfiExtension = XLA_FFI_InternalExtension;
 using FfiErrorMessage = XLA_FFI_Error_GetDetails_Args;
@@ -21,9 +22,9 @@ using FfiErrorMessage = XLA_FFI_Error_GetMessage_Args;
 #define LOWLEVEL_SIMCLR_FFI_ERROR_MESSAGE XLA_FFI_Error_GetMessage
 #endif
 
-// These must be the same in all releases, because one binary reads and writes them.
+// These numbers must be the same in all releases, because one binary reads and writes these fields.
 constexpr size_t kFfiLayout[] = {
-    // the table of functions
+    // the table of functions (XLA_FFI_Api)
     offsetof(XLA_FFI_Api, struct_size),
     offsetof(XLA_FFI_Api, api_version),
     offsetof(XLA_FFI_Api, XLA_FFI_Error_Create),
@@ -47,7 +48,7 @@ constexpr size_t kFfiLayout[] = {
     offsetof(XLA_FFI_Handler_Bundle, execute),
     offsetof(XLA_FFI_ByteSpan, ptr),
     offsetof(XLA_FFI_ByteSpan, len),
-    // the metadata question
+    // the question for a handler's metadata
     offsetof(FfiExtension, struct_size),
     offsetof(FfiExtension, type),
     offsetof(FfiExtension, next),
@@ -92,7 +93,7 @@ constexpr size_t kFfiLayout[] = {
     XLA_FFI_DataType_BF16,
     XLA_FFI_DataType_F32,
     XLA_FFI_DataType_F64,
-    // the stream, memory on the device
+    // the stream, and memory on the device
     XLA_FFI_Stream_Get_Args_STRUCT_SIZE,
     offsetof(XLA_FFI_Stream_Get_Args, ctx),
     offsetof(XLA_FFI_Stream_Get_Args, stream),
@@ -119,14 +120,14 @@ constexpr size_t kFfiLayout[] = {
 };
 constexpr size_t kFfiLayoutCount = sizeof kFfiLayout / sizeof *kFfiLayout;
 
-// XLA's FFI in one release of TensorFlow. The sizes before `layout` may differ between releases.
+// XLA's FFI in one release of TensorFlow. The sizes above `layout` may differ between releases.
 struct FfiRelease {
   const char* tensorflow;
   int major, minor;           // the version of the interface
-  size_t api_size;            // what the table of functions gives as its own size
-  size_t register_args_size;  // of the arguments of registration
-  size_t message_args_size;   // of the arguments that read an error's message
-  size_t metadata_size;       // of the answer to the metadata question, in bytes of memory
+  size_t api_size;            // the size that the table of functions states for itself
+  size_t register_args_size;  // size of the arguments of registration
+  size_t message_args_size;   // size of the arguments that read an error's message
+  size_t metadata_size;       // size in memory of the answer to the metadata question, in bytes
   size_t layout[kFfiLayoutCount];
 };
 

@@ -1,8 +1,8 @@
-// The XLA of the TensorFlow that is loaded: registration with it, and calls from it, whichever release it is.
+// The XLA of the TensorFlow that is loaded: our handlers register with it and it calls them, whatever its release.
 //
-// The library is compiled beside one release and runs with all of ffi_releases.h. Three things differ between them and
-// are settled here: where the table of functions is exported, which version a handler must report, and how large the
-// arguments of two functions are.
+// The library is compiled with the headers of one release and runs with all releases in ffi_releases.h. Three things
+// differ between releases, and this file takes care of them: where TensorFlow exports the table of functions, which
+// version a handler must report, and how large the arguments of two functions are.
 #pragma once
 
 #include <initializer_list>
@@ -11,17 +11,17 @@
 
 namespace lowlevel_simclr {
 
-// A handler, and the name by which calls find it.
+// A handler, and the name that XLA's calls use for it.
 struct Target {
   const char* name;
   XLA_FFI_Handler* handler;
 };
 
-// Registers handlers with XLA for a platform, "Host" or "CUDA". Returns false if XLA cannot call them. The reason is
-// then lowlevel_simclr_xla_refusal().
+// Registers handlers with XLA for a platform, "Host" or "CUDA". Returns false if XLA cannot call them. Then
+// lowlevel_simclr_xla_refusal() returns the reason.
 bool register_targets(const char* platform, std::initializer_list<Target> targets);
 
-// Runs a handler for a call of any release, or answers for it when XLA asks for its version.
+// Runs a handler for a call of any release. If XLA asks for the handler's version instead, it answers that question.
 XLA_FFI_Error* run_for_any_release(XLA_FFI_Handler* handler, XLA_FFI_CallFrame* frame);
 
 template <XLA_FFI_Handler* handler>
@@ -29,7 +29,7 @@ XLA_FFI_Error* for_any_release(XLA_FFI_CallFrame* frame) {
   return run_for_any_release(handler, frame);
 }
 
-// A target whose handler can be called by every release.
+// Returns a target whose handler every release can call.
 template <XLA_FFI_Handler* handler>
 Target target(const char* name) {
   return {name, for_any_release<handler>};

@@ -1,11 +1,14 @@
-// Runs ffi_runtime_xla.cc with a made-up XLA of any version. Not part of the library.
+// Tests ffi_runtime_xla.cc with an imitation of XLA, of any version. Not part of the library.
 //
-// The made-up XLA behaves as XLA's sources do: up to 0.1 it wants its own version from a handler, later a version that
-// is not newer. It hands out memory of exactly the size of its release and looks at the bytes behind.
+// The imitation behaves as XLA's sources do. Up to version 0.1 it accepts only a handler that reports its own version.
+// Later versions accept a handler that reports the same version or an older one. The imitation hands out memory of
+// exactly the size that its release uses, and checks the bytes after it.
 //
-//     ffi_runtime_test_driver ENTRY MAJOR MINOR TABLE_SIZE    ENTRY: c, cpp, none, or refuse (c, refuses to register)
+//     ffi_runtime_test_driver ENTRY MAJOR MINOR TABLE_SIZE
 //
-// Prints one line for each thing that a test looks at.
+// ENTRY is c, cpp, none, or refuse (c, but registration is refused).
+//
+// Prints one line for each thing that a test checks.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -25,7 +28,7 @@ XLA_FFI_Api api = {};
 XLA_FFI_Handler* registered = nullptr;
 constexpr unsigned char kGuard = 0xA5;
 
-// Memory of a release: `size` bytes for the library, then bytes that must stay.
+// Memory as large as one release uses it: `size` bytes for the library, then guard bytes that must not change.
 struct Guarded {
   explicit Guarded(size_t size) : size(size) { std::memset(bytes, kGuard, sizeof bytes); }
   bool is_whole() const {
@@ -40,7 +43,7 @@ struct Guarded {
 XLA_FFI_Error* refuse_or_register(XLA_FFI_Handler_Register_Args* args) {
   std::printf("register %.*s for %.*s, %zu bytes\n", static_cast<int>(args->name.len), args->name.ptr,
               static_cast<int>(args->platform.len), args->platform.ptr, args->struct_size);
-  // What a newer XLA reads behind the fields that this header knows: a record handler and the traits.
+  // A newer XLA reads more than the fields that this header knows: a record handler and the traits.
   const char* behind = reinterpret_cast<char*>(&args->bundle) + 4 * sizeof(void*);
   const char zero[24] = {};
   std::printf("behind the handlers %s\n", std::memcmp(behind, zero, sizeof zero) == 0 ? "zero" : "rubbish");
@@ -49,7 +52,7 @@ XLA_FFI_Error* refuse_or_register(XLA_FFI_Handler_Register_Args* args) {
   return entry == "refuse" ? reinterpret_cast<XLA_FFI_Error*>(&error) : nullptr;
 }
 
-// Version 0.4 writes the error's code behind the message.
+// Version 0.4 writes the error's code after the message.
 void tell_message(FfiErrorMessage* args) {
   std::printf("message asked with %zu bytes\n", args->struct_size);
   args->message = "this handler is too new";
@@ -94,7 +97,7 @@ constexpr XLA_FFI_Handler* kHandle = handle;
 
 }  // namespace
 
-// What TensorFlow exports. A build of this driver has one entry, both or none.
+// The entries that TensorFlow exports. A build of this driver has one of them, both or none.
 #ifdef LOWLEVEL_SIMCLR_ENTRY_C
 extern "C" const XLA_FFI_Api* XLA_FFI_GetApi() {
   std::puts("entry XLA_FFI_GetApi");

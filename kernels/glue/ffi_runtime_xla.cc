@@ -1,4 +1,4 @@
-// The XLA of the TensorFlow that is loaded (ffi_runtime.h).
+// The connection to the XLA of the TensorFlow that is loaded. See ffi_runtime.h.
 #include <algorithm>
 #include <cstring>
 #include <iterator>
@@ -8,8 +8,9 @@
 #include "ffi_releases.h"
 #include "ffi_runtime.h"
 
-// The two entries to XLA's table of functions. tensorflow exports the first from 2.20 on. tensorflow-cpu, and
-// tensorflow before 2.20, export only the second. A name that TensorFlow does not export is null.
+// The two functions that return XLA's table of functions. The package tensorflow exports the first one from 2.20 on.
+// The package tensorflow-cpu, and tensorflow before 2.20, export only the second one. The address is null if TensorFlow
+// does not export the function.
 extern "C" __attribute__((weak)) const XLA_FFI_Api* XLA_FFI_GetApi();
 namespace xla::ffi {
 __attribute__((weak)) const XLA_FFI_Api* GetXlaFfiApi();
@@ -42,9 +43,9 @@ static_assert(
 
 struct Runtime {
   const XLA_FFI_Api* api = nullptr;      // null if XLA cannot be reached
-  const FfiRelease* release = &kNewest;  // the newest known release that is not newer than the loaded one
-  XLA_FFI_Api for_handlers = {};         // what handlers get instead of `api`
-  std::string refusal;                   // why XLA cannot call the library, or empty
+  const FfiRelease* release = &kNewest;  // the newest release we know that is not newer than the loaded one
+  XLA_FFI_Api for_handlers = {};         // the table that handlers get instead of `api`
+  std::string refusal;                   // why XLA cannot call the library; empty if it can
 };
 
 const XLA_FFI_Api* find_api() {
@@ -57,10 +58,10 @@ std::string write_version(int major, int minor) {
   return std::to_string(major) + "." + std::to_string(minor);
 }
 
-// Why the library cannot work with this XLA, or an empty string.
+// Returns why the library cannot work with this XLA, or an empty string.
 std::string find_refusal(const XLA_FFI_Api* api) {
   if (api == nullptr) return "This TensorFlow exports no entry to XLA's FFI.";
-  // Before 0.1 the table was shorter and had no version in it, and a call's execution stage had another number.
+  // Before 0.1 the table was shorter and held no version. The stages of a call's execution also had other numbers.
   if (api->struct_size < kOldest.api_size)
     return "The XLA FFI of this TensorFlow is older than version " +
            write_version(kOldest.major, kOldest.minor) + ", the oldest one that the library knows.";
@@ -81,8 +82,8 @@ const FfiRelease* find_release(int minor_version) {
 
 const Runtime& runtime();
 
-// Reads an error's message with arguments as large as the loaded release wants them. 0.4 writes one field more than
-// a library built with the headers of 0.2 would make room for.
+// Reads an error's message. The arguments are as large as the loaded release expects them: version 0.4 writes one field
+// more than the headers of 0.2 have room for.
 void read_message(FfiErrorMessage* asked) {
   alignas(FfiErrorMessage) char room[2 * sizeof(FfiErrorMessage)] = {};
   auto* args = reinterpret_cast<FfiErrorMessage*>(room);
@@ -92,8 +93,8 @@ void read_message(FfiErrorMessage* asked) {
   asked->message = args->message;
 }
 
-// The functions that our handlers call. The others stay null: a handler that began to call one would not be safe in
-// every release.
+// Holds only the functions that our handlers call. The others stay null, because a handler that called one of them
+// would not be safe in every release.
 XLA_FFI_Api make_table(const XLA_FFI_Api& api) {
   XLA_FFI_Api table = {};
   table.struct_size = XLA_FFI_Api_STRUCT_SIZE;
@@ -118,7 +119,8 @@ Runtime find_runtime() {
   return found;
 }
 
-// Handlers register while the library loads, in any order of files. So this is made on first use.
+// Handlers register while the library loads, and the order of the files is not fixed. So this object is made when it is
+// first used.
 Runtime& mutable_runtime() {
   static Runtime found = find_runtime();
   return found;
@@ -128,7 +130,7 @@ const Runtime& runtime() { return mutable_runtime(); }
 
 // ---- Registration
 
-// Returns the message of an error and destroys the error. No error has no message.
+// Returns the message of an error and destroys the error. Returns an empty string if there is no error.
 std::string take_message(XLA_FFI_Error* error) {
   if (error == nullptr) return "";
   FfiErrorMessage asked = {};
@@ -140,7 +142,8 @@ std::string take_message(XLA_FFI_Error* error) {
   return message;
 }
 
-// Returns what XLA says against a registration, or an empty string. 0.4 reads one handler more than 0.2, and then the traits. Both are zero for us, so the rest of the room is zero.
+// Returns XLA's objection to a registration, or an empty string. Version 0.4 reads one handler more than 0.2, and then
+// the traits. We have neither, so the rest of the memory is zero.
 std::string register_target(const char* platform, const Target& target) {
   alignas(XLA_FFI_Handler_Register_Args) char room[2 * sizeof(XLA_FFI_Handler_Register_Args)] = {};
   auto* args = reinterpret_cast<XLA_FFI_Handler_Register_Args*>(room);
@@ -159,8 +162,9 @@ bool asks_for_metadata(const XLA_FFI_CallFrame& frame) {
   return frame.extension_start != nullptr && frame.extension_start->type == XLA_FFI_Extension_Metadata;
 }
 
-// Reports the version of the XLA that asks, because up to 0.1 it asks for equality. A version newer than all known
-// ones gets the newest known one, and XLA decides. Traits and what 0.2 added after them stay zero, "none".
+// Reports the version of the XLA that asks, because up to 0.1 XLA requires an equal version. An XLA newer than all
+// versions that we know gets the newest one that we know, and decides for itself. The traits, and the fields that 0.2
+// added after them, stay zero, which means "none".
 void answer(XLA_FFI_Metadata* metadata) {
   const FfiRelease& release = *runtime().release;
   const int minor = std::min(runtime().api->api_version.minor_version, kNewest.minor);
@@ -190,7 +194,7 @@ XLA_FFI_Error* run_for_any_release(XLA_FFI_Handler* handler, XLA_FFI_CallFrame* 
 
 }  // namespace lowlevel_simclr
 
-// Why XLA cannot call the library, in one sentence, or "" if it can.
+// Returns in one sentence why XLA cannot call the library, or "" if it can.
 LOWLEVEL_SIMCLR_EXPORT const char* lowlevel_simclr_xla_refusal() {
   return lowlevel_simclr::runtime().refusal.c_str();
 }

@@ -1,21 +1,21 @@
 // Lets the library load with glibc 2.29 and later, whatever glibc it is built on.
 //
-// Newer versions of glibc added some symbols, and moved others from libpthread to libc. Both kinds are defined here,
-// hidden, for our own code and for the C++ runtime that is linked in. The moved ones call their old versions.
-// The tests read the finished library's symbols (test_build.py).
+// Newer versions of glibc added some symbols, and moved others from libpthread to libc. This file defines both kinds as
+// hidden functions, for our own code and for the C++ runtime that is linked into the library. The functions that moved
+// call their old versions. A test reads the symbols of the finished library (test_build.py).
 //
-// Consequence: the unwinder finds no frames, so an exception inside the library ends the process. The library throws
-// none itself. Errors travel as status values, as a C ABI requires.
+// Consequence: the unwinder finds no frames, so an exception inside the library ends the process. The library itself
+// throws no exceptions. Errors travel as status values, as a C ABI requires.
 #include <pthread.h>
 
 #define LOWLEVEL_HIDDEN extern "C" __attribute__((visibility("hidden"), used))
 
 #if defined(__x86_64__) && defined(__GLIBC__)
 
-// glibc 2.35: finds unwinding tables. -1 means not found.
+// glibc 2.35 added this function. It finds unwinding tables. -1 means "not found".
 LOWLEVEL_HIDDEN int _dl_find_object(void*, void*) { return -1; }
 
-// glibc 2.32: lets shared_ptr skip atomics. 0 means that there are other threads.
+// glibc 2.32 added this variable. It lets shared_ptr skip atomics. 0 means that there are other threads.
 extern "C" {
 __attribute__((visibility("hidden"))) char __libc_single_threaded = 0;
 }

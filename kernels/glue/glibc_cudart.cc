@@ -1,5 +1,6 @@
-// Does what glibc.cc does, for the functions that CUDA's static runtime calls. glibc 2.34 moved them from libdl,
-// libpthread and librt to libc, under a new version. Here each is a hidden jump to its old version.
+// Does the same as glibc.cc, for the functions that CUDA's static runtime calls. glibc 2.34 moved them from libdl,
+// libpthread and librt to libc and gave them a new symbol version. Here each of them is a hidden jump to its old
+// version.
 #include <features.h>
 
 #if defined(__x86_64__) && defined(__GLIBC__)

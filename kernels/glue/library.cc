@@ -1,7 +1,8 @@
 // Functions that lowlevel_simclr/ops/_library.py calls after it has loaded the library.
 //
-// The ABI number stands for the contract between this library and the Python code beside it: ops, attributes, the
-// order of inputs and outputs, FFI targets. Raise it in _library.py when one of those changes; setup.py passes it on.
+// The ABI number stands for the contract between this library and the Python code of the package: ops, attributes, the
+// order of inputs and outputs, and FFI targets. Raise it in _library.py when one of those changes. setup.py passes it
+// to the compiler.
 #include "../runtime/exported.h"
 #include "../runtime/instruction_set.h"
 #include "../runtime/thread_pool.h"

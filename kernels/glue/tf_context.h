@@ -1,7 +1,7 @@
-// The parts of TensorFlow's C API that ops need, with owners for its handles. Only X_op.cc includes this.
+// The parts of TensorFlow's C API that ops need, with classes that own its handles. Only X_op.cc includes this file.
 //
-// The C API is the only ABI that TensorFlow keeps from version to version, so one binary serves all versions. The C++
-// API changes. The C API gives kernels no threads; ours are in runtime/thread_pool.h.
+// The C API is the only ABI that TensorFlow keeps from version to version. The C++ API changes. So one binary that uses
+// the C API serves all versions. The C API gives kernels no threads. Our own threads are in runtime/thread_pool.h.
 #pragma once
 
 #include <cstdint>
@@ -80,7 +80,7 @@ inline Tensor scalar_output(TF_OpKernelContext* context, int index, TF_DataType 
   return Tensor(status.ok() ? TF_AllocateOutput(context, index, type, nullptr, 0, bytes, status) : nullptr);
 }
 
-// Host memory for the length of one call, from TensorFlow's allocator, which aligns to 64 bytes.
+// Returns host memory for the length of one call. TensorFlow's allocator provides it, aligned to 64 bytes.
 inline Tensor temporary(TF_OpKernelContext* context, int64_t bytes, Status& status) {
   TF_AllocatorAttributes attributes{TF_ALLOCATOR_ATTRIBUTES_STRUCT_SIZE, 1};
   return Tensor(status.ok() ? TF_AllocateTemp(context, TF_UINT8, &bytes, 1, &attributes, status) : nullptr);
@@ -103,7 +103,7 @@ inline void register_op(const OpDefinition& op) {
   TF_RegisterOpDefinition(builder, status);
 }
 
-// Registers a CPU kernel without state. `compute` reports failures through its status.
+// Registers a CPU kernel that keeps no state. `compute` reports failures through its status.
 template <void (*compute)(TF_OpKernelContext*, Status&)>
 void register_cpu_kernel(const char* op) {
   const auto create = [](TF_OpKernelConstruction*) -> void* { return nullptr; };

@@ -1,4 +1,5 @@
-// XLA FFI: errors, memory for one call and bindings, for all our handlers, on the host and on CUDA.
+// XLA FFI (foreign function interface): errors, memory for one call and bindings. All our handlers use this file, on
+// the host and on CUDA.
 #pragma once
 
 #include <cstdint>
@@ -22,15 +23,15 @@ inline ffi::Error no_memory(const std::string& what) {
   return ffi::Error(ffi::ErrorCode::kResourceExhausted, "no memory for " + what + ".");
 }
 
-// Turns what a CUDA launcher returned, null or the reason of a failure, into an error.
+// Turns the result of a CUDA launcher into an error. The result is null, or the reason of a failure.
 inline ffi::Error outcome(const std::string& op, const char* why) {
   if (why == nullptr) return ffi::Error::Success();
   return ffi::Error(ffi::ErrorCode::kInternal, op + " on CUDA: " + why);
 }
 
-// Device memory for one call, freed in the stream's order. The pointer is null for 0 bytes.
-// The result is nullopt if the device has no memory left.
-// XLA promises 16 bytes of alignment and no more. The kernels' loads and copies of 16 bytes need exactly that.
+// Returns device memory for one call. It is freed in the stream's order. The pointer is null for 0 bytes. The result is
+// nullopt if the device has no memory left. XLA promises an alignment of 16 bytes and no more. The kernels' loads and
+// copies of 16 bytes need exactly that.
 inline std::optional<void*> device_memory(ffi::ScratchAllocator& scratch, int64_t bytes) {
   if (bytes <= 0) return nullptr;
   return scratch.Allocate(static_cast<size_t>(bytes), 16);

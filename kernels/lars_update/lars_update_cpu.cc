@@ -1,4 +1,5 @@
-// LARS on the CPU: pieces, their sums in order, the trust ratio. The passes are in lars_update_tiles.cc.
+// LARS on the CPU: the pieces of a variable, the order of their sums, and the trust ratio. The passes over memory are
+// in lars_update_tiles.cc.
 #include <algorithm>
 #include <cmath>
 
@@ -10,10 +11,10 @@
 namespace lowlevel_simclr {
 namespace {
 
-// Floats. The size of a piece decides the order of the sums, so it does not depend on the number of threads.
+// In floats. The size of a piece decides the order of the sums, so it does not depend on the number of threads.
 constexpr int64_t kPiece = 1 << 15;
 
-// Floats. Nothing of a larger variable is still in a core's caches one step later.
+// In floats. No part of a larger variable is still in a core's caches one step later, so its results bypass the caches.
 constexpr int64_t kStreamed = 1 << 17;
 
 const LarsTiles& tiles() {
@@ -64,7 +65,7 @@ void update(const ParallelFor& parallel, int64_t count, const LarsChoices& choic
   }
   const float scale = static_cast<float>(choices.learning_rate * ratio);
   const auto pass = streams(count, new_weight, new_velocity) ? passes.move_streamed : passes.move;
-  // Backwards, because the first pass has left the last pieces in the caches.
+  // Goes backwards, because the first pass has left the last pieces in the caches.
   auto move = [&](int64_t turn) {
     const int64_t piece = pieces(count) - 1 - turn, at = piece * kPiece;
     pass(weight + at, gradient + at, velocity + at, length(piece), decay, choices.momentum, scale,

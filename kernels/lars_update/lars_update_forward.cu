@@ -1,26 +1,28 @@
-// LARS on CUDA devices. Contract: lars_update_cuda.h; formula: lars_update.h.
+// LARS on CUDA devices. Contract: lars_update_cuda.h. Formula: lars_update.h.
 //
-// Mapping. A variable is cut into pieces of 2048 floats, and its blocks of 256 threads take them in turn. A thread
-// loads two groups of four neighbours of a piece, 16 bytes each. `add_squares` writes one pair of sums per block. In
-// `move_weights` every block adds all pairs of its variable in one order, forms the trust ratio and moves its pieces.
-// A variable that does not adapt needs the second kernel only. A variable has no more blocks than a large GPU runs at
-// once, so there are few pairs.
+// Mapping. A variable is cut into pieces of 2048 floats. The variable has blocks of 256 threads, and they take the
+// pieces in turn. A thread loads two groups of four neighbours of a piece, 16 bytes each. The kernel `add_squares`
+// writes one pair of sums for each block. In the kernel `move_weights`, every block adds all pairs of its variable in
+// one fixed order. It computes the trust ratio from them and moves its pieces. A variable that does not adapt needs
+// only the second kernel. A variable has no more blocks than a large GPU runs at once, so there are few pairs.
 //
-// Many variables share a launch, as many as fit in 4 KiB of parameters, because a ResNet's small variables take less
-// time than their launches would. A block finds its variable by binary search. A variable's bits do not depend on the
-// variables beside it.
+// Many variables share a launch, because the small variables of a ResNet take less time than their launches would. A
+// launch takes as many variables as fit in 4 KiB of parameters. A block finds its variable by binary search. The bits
+// of a variable do not depend on the other variables of the launch.
 //
-// Bytes and operations. For each element the first kernel reads 8 bytes; the second reads 12 and writes 8. There are
-// some 15 operations, four of them in double. Memory is the limit: a variable of some millions of floats, alone,
-// moves at nine tenths of the speed of an H200's copy (docs/gpu.md). The second kernel may find in a large GPU's L2
-// cache what the first one read. Tried, but only compiled: with four vectors a thread needs 1.5 times as many
-// registers, so a full multiprocessor has no more bytes in flight.
+// Bytes and operations. For each element, the first kernel reads 8 bytes. The second kernel reads 12 bytes and writes
+// 8. Together they take some 15 operations, four of them in double. Memory is the limit: a single variable of some
+// millions of floats moves at nine tenths of the speed of an H200's copy (docs/gpu.md). On a large GPU, the second
+// kernel may find in the L2 cache what the first kernel read.
+//
+// Tried, but only compiled: four groups for each thread. A thread then needs 1.5 times as many registers, so a full
+// multiprocessor has no more bytes in flight.
 #include <cmath>
 
 #include "../cuda/reduce.cuh"
 #include "lars_update_cuda.h"
 
-// Tests set it low. Then a block takes several pieces of a small variable too.
+// Tests set this number low. Then a block takes several pieces of a small variable too.
 #ifndef LOWLEVEL_SIMCLR_BLOCKS_WANTED
 #define LOWLEVEL_SIMCLR_BLOCKS_WANTED 512
 #endif
@@ -44,14 +46,14 @@ struct Squares {
   double weight, update;  // |w|^2 and |u|^2, or a share of them
 };
 
-// One variable.
+// One variable, as the kernels see it.
 struct Problem {
   int64_t count;
   const float *weight, *gradient, *velocity;
   float *new_weight, *new_velocity;
   Squares* partial_sums;             // one for each block; null if the variable does not adapt
   unsigned first_block, own_blocks;  // the variable's blocks in the launch
-  bool adapts, aligned;              // aligned: every array to 16 bytes
+  bool adapts, aligned;              // aligned: every array begins at a multiple of 16 bytes
 };
 
 // The variables of one launch, in the order of their blocks.
@@ -59,7 +61,7 @@ constexpr int kMostProblems = 56;
 struct Batch {
   const float* scalars;
   int count;
-  unsigned blocks;  // the blocks of all variables
+  unsigned blocks;  // how many blocks all variables have together
   Problem problem[kMostProblems];
 };
 static_assert(sizeof(Batch) <= 4096, "the parameters of a kernel");
@@ -69,7 +71,7 @@ int64_t blocks(int64_t count) {
   return pieces < kMostBlocks ? pieces : kMostBlocks;
 }
 
-// The variable of this block: the last one whose blocks do not begin after it.
+// Returns the variable of this block. It is the last variable whose first block is not after this block.
 __device__ Problem own_problem(const Batch& batch) {
   int low = 0, high = batch.count - 1;
   while (low < high) {
@@ -93,7 +95,7 @@ struct Share {
   Four vector[kVectors];
 };
 
-// Whether a piece is full and aligned for loads of 16 bytes. Only a variable's last piece can be partial.
+// Returns whether a piece is full and aligned for loads of 16 bytes. Only the last piece of a variable can be partial.
 __device__ bool is_whole(const Problem& p, int64_t piece) {
   return p.aligned && (piece + 1) * kPiece <= p.count;
 }
@@ -102,7 +104,7 @@ __device__ int64_t place(int64_t piece, int vector) {
   return piece * kPiece + (vector * kThreads + static_cast<int>(threadIdx.x)) * kNeighbours;
 }
 
-// Loads four neighbours, with 0 after the end.
+// Loads four neighbours. Elements after the end of the array count as 0.
 template <bool kWhole>
 __device__ Four load_four(const Problem& p, const float* from, int64_t first) {
   if constexpr (kWhole) {
@@ -137,7 +139,7 @@ __device__ void store(const Problem& p, float* to, int64_t piece, const Share& f
 
 // ---- Trust ratio
 
-// Every thread gets the block's sums.
+// Adds the sums of all threads of the block. Every thread gets the result.
 __device__ Squares reduce_squares(const Squares& own) {
   double* scratch = reinterpret_cast<double*>(shared_memory());
   const double weight = reduce_block(own.weight, 0.0, scratch, Add());
@@ -160,7 +162,7 @@ __device__ double trust_ratio(const Squares& squares, float coefficient) {
 
 // ---- Pieces
 
-// Squares of floats are exact in double.
+// Adds the squares of a piece. Squares of floats are exact in double.
 template <bool kWhole>
 __device__ void add_piece(const Problem& p, int64_t piece, float decay, Squares& own) {
   const Share weight = load<kWhole>(p, p.weight, piece), gradient = load<kWhole>(p, p.gradient, piece);
@@ -177,8 +179,8 @@ struct Factors {
   float scale, momentum, decay;
 };
 
-// Results may lie in the arguments' memory. A thread reads its share before it writes there, and no other thread
-// reads that share.
+// The results may lie in the memory of the arguments. That is safe: a thread reads its share before it writes there,
+// and no other thread reads that share.
 template <bool kAdapts, bool kWhole>
 __device__ void move_piece(const Problem& p, int64_t piece, const Factors& by) {
   Share weight = load<kWhole>(p, p.weight, piece), velocity = load<kWhole>(p, p.velocity, piece);
@@ -218,7 +220,7 @@ __device__ void move_pieces(const Problem& p, const float* scalars) {
     is_whole(p, piece) ? move_piece<kAdapts, true>(p, piece, by) : move_piece<kAdapts, false>(p, piece, by);
 }
 
-// Runs with as many blocks as `add_squares`.
+// Must be launched with as many blocks as `add_squares`.
 __global__ void __launch_bounds__(kThreads) move_weights(const __grid_constant__ Batch batch) {
   const Problem p = own_problem(batch);
   p.adapts ? move_pieces<true>(p, batch.scalars) : move_pieces<false>(p, batch.scalars);
@@ -231,7 +233,7 @@ bool are_aligned(const Arrays*... arrays) {
   return ((reinterpret_cast<uintptr_t>(arrays) % sizeof(Four) == 0) && ...);
 }
 
-// What is wrong with a variable, or null.
+// Returns what is wrong with a variable, or null.
 const char* fault(const LarsVariable& v, const float* scalars, const double* partial_sums) {
   if (v.count < 0) return "a variable has fewer than 0 elements.";
   if (v.count > 0 &&
@@ -249,7 +251,7 @@ Problem problem_of(const LarsVariable& v, Squares* partial_sums, unsigned first_
           v.adapts != 0, aligned};
 }
 
-// Launches the kernels of one batch, and empties it.
+// Launches the kernels of one batch, and empties the batch.
 void launch(Stream& on, Batch& batch) {
   if (batch.count == 0) return;
   const dim3 grid(batch.blocks);

@@ -4,10 +4,10 @@
 //                               learning_rate (), momentum (), weight_decay (), trust_coefficient ())
 //         -> new_weight, new_velocity
 //
-// Everything is float; only the gradient may be bfloat16. The arrays have one shape.
+// All arrays are float, except that the gradient may be bfloat16. All arrays have one shape.
 //
-// new_weight takes the memory of a float gradient if nothing else reads the gradient, as in a training step. The
-// weights are never changed in place. So whatever still reads them, a snapshot for example, keeps its values.
+// new_weight takes the memory of a float gradient if nothing else reads that gradient. In a training step this is so.
+// The weights are never changed in place, so anything that still reads them keeps its values, for example a snapshot.
 #include <string>
 #include <vector>
 
@@ -43,7 +43,7 @@ float scalar(TF_OpKernelContext* context, int which, Status& status) {
   return status.ok() ? tensor.scalar<float>() : 0.0f;
 }
 
-// The memory of an input if nothing else holds it, otherwise new memory.
+// Returns the memory of an input if nothing else holds it, otherwise new memory.
 Tensor forwarded_output(TF_OpKernelContext* context, int from, int index, const std::vector<int64_t>& dims,
                         Status& status) {
   int forwarded = -1;
@@ -65,8 +65,8 @@ struct Gradient {
   DataType type;
 };
 
-// The gradient, after a check of the shapes. No handle of ours stays on it, because that would keep TensorFlow from
-// passing its memory on to an output. TensorFlow holds the gradient until the op returns.
+// Returns the gradient after a check of the shapes. It keeps no handle on the gradient, because a handle would stop
+// TensorFlow from passing the gradient's memory on to an output. TensorFlow holds the gradient until the op returns.
 Gradient checked_gradient(TF_OpKernelContext* context, const Tensor& weight, const Tensor& velocity,
                           Status& status) {
   const Tensor gradient = input(context, 1, status);

@@ -1,12 +1,15 @@
-// LARS on the CPU: the passes over memory, one source, compiled once for each instruction set.
+// LARS on the CPU: the two passes over memory. This source is compiled once for each instruction set.
 //
-// What. `sums` reads w and g and adds up w^2 and u^2 in double. `move` reads w, g and v and writes w' and v'.
+// What. The pass `sums` reads w and g and adds up w^2 and u^2 in double. The pass `move` reads w, g and v and writes w'
+// and v'.
 //
-// Bytes and operations. For each element the first pass reads 8 bytes; the second reads 12 and writes 8. There are
-// some 15 operations, so memory is the limit. A variable of ResNet-50 has at most 9.4 MB. If w and g are still in the
-// last cache for the second pass, five passes over the weights are all that reaches memory. v' lies in new memory.
-// Without a store past the caches, that memory would be read before it is written, a sixth pass. The same holds for
-// w' if g is bfloat16, whose memory is too small for w'.
+// Bytes and operations. For each element, the first pass reads 8 bytes. The second pass reads 12 bytes and writes 8.
+// Together they take some 15 operations, so memory is the limit.
+//
+// Traffic. A variable of ResNet-50 has at most 9.4 MB. If w and g are still in the last-level cache for the second
+// pass, only five passes over the weights reach memory. v' lies in new memory. A normal store would read that memory
+// before it writes, which is a sixth pass. So `move_streamed` stores v' past the caches. It does the same for w' if g
+// is bfloat16, because then the memory of g is too small for w'.
 #include "lars_update_tiles.h"
 
 #include "../runtime/vectors.h"
@@ -21,7 +24,7 @@ namespace {
 using Floats = Vector<float>;
 constexpr int64_t kLanes = Lanes<float>::kCount;
 
-// The numbers of a gradient: a vector of them from `at` on, or one.
+// Returns the numbers of a gradient from `at` on: a whole vector, or one number.
 LOWLEVEL_INLINE Floats some(const float* gradient, int64_t at) { return load(gradient + at); }
 LOWLEVEL_INLINE Floats some(const uint16_t* gradient, int64_t at) {
   return widen(reinterpret_cast<const Bfloat16*>(gradient + at));
@@ -34,8 +37,8 @@ LOWLEVEL_INLINE float one(const uint16_t* gradient, int64_t at) {
   return wide;
 }
 
-// The first pass reads w and g from memory. The processor's own prefetching stops at the end of each page of 4096
-// bytes. A prefetch after the end of an array does nothing, and causes no fault.
+// How far ahead the first pass prefetches w and g. The processor's own prefetching stops at the end of each page of
+// 4096 bytes. A prefetch after the end of an array does nothing and causes no fault.
 constexpr int64_t kAhead = 512;  // numbers
 
 template <typename Gradient>

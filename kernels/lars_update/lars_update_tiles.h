@@ -1,4 +1,4 @@
-// The interface to the two passes of lars_update over one piece, which are compiled once for each instruction set.
+// The interface to the two passes of lars_update over one piece. The passes are compiled once for each instruction set.
 #pragma once
 
 #include <stdint.h>
@@ -11,16 +11,16 @@ struct LarsSums {
 
 constexpr int64_t kLarsAlignment = 64;  // bytes: the widest vector
 
-// Gradient is float, or uint16_t: the bits of bfloat16.
+// Gradient is float, or uint16_t for the bits of bfloat16.
 template <typename Gradient>
 struct LarsPasses {
   LarsSums (*sums)(const float* weight, const Gradient* gradient, int64_t count, float weight_decay);
-  // scale is learning_rate r. `new_weight` may be `gradient` or `weight`, `new_velocity` may be `velocity`.
+  // `scale` is learning_rate r. `new_weight` may be `gradient` or `weight`. `new_velocity` may be `velocity`.
   using Move = void(const float* weight, const Gradient* gradient, const float* velocity, int64_t count,
                     float weight_decay, float momentum, float scale, float* new_weight, float* new_velocity);
   Move* move;
-  // The same, but stores past the caches: `new_velocity`, and `new_weight` if it cannot be `gradient`. Both are
-  // aligned to kLarsAlignment.
+  // The same pass, but it stores past the caches: always `new_velocity`, and also `new_weight` if that cannot be
+  // `gradient`. Arrays that are stored past the caches are aligned to kLarsAlignment.
   Move* move_streamed;
 };
 

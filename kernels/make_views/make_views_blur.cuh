@@ -1,4 +1,4 @@
-// Views on CUDA: the Gaussian blur, in two passes over one view's memory.
+// Views on CUDA: the Gaussian blur. Two passes, down and across, go over the memory of one view.
 #pragma once
 
 #include <cmath>
@@ -9,7 +9,8 @@
 namespace lowlevel_simclr {
 namespace make_views_cuda {
 
-// One warp writes weights 0..radius of the Gaussian. In float, a weight w has an error of w |log w| roundings.
+// One warp writes weights 0 to `radius` of the Gaussian. In float, the relative error of a weight w is |log w|
+// roundings.
 __device__ inline void fill_gaussian(float sigma, int radius, float* weight) {
   const int lane = threadIdx.x % kWarp;
   const auto share = [sigma](int k) {
@@ -29,7 +30,7 @@ __device__ __forceinline__ int mirrored(int place, int size) {
   return place < size ? place : 2 * (size - 1) - place;
 }
 
-// Blurs a tile of `from`, (S, S, channels), along one direction.
+// Blurs a tile in one direction, down or across. `from` is the view, (S, S, channels).
 template <bool kDown, int kChannels>
 __device__ __forceinline__ void blur_tile(const Problem& p, const Tile& tile, const float* weight,
                                           const float* from, float (&x)[kRows][kChannels]) {

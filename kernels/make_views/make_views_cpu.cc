@@ -1,7 +1,7 @@
-// Views on the CPU: memory, weights of the crop, schedule. The pixels are in make_views_tiles.cc.
+// Views on the CPU: memory, weights of the crop, and schedule. The work on pixels is in make_views_tiles.cc.
 //
-// One thread makes both views of an image, one after the other, while the image is in its cache. Threads take image
-// after image from a counter. A view does not depend on the thread that makes it.
+// One thread makes both views of an image, one after the other, while the image is in that thread's cache. The threads
+// take one image after another from a shared counter. A view does not depend on the thread that makes it.
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
@@ -21,8 +21,8 @@ namespace {
 
 constexpr int64_t kMostWorkers = 256;
 constexpr int64_t kStreamed =
-    4 << 20;  // bytes of all views; more would leave the caches before they are read
-constexpr int64_t kPixelsOfOneThread = 16384;  // fewer pixels are not worth waking a second thread
+    4 << 20;  // bytes of all views; a larger result would leave the caches before it is read
+constexpr int64_t kPixelsOfOneThread = 16384;  // with fewer pixels, waking a second thread does not pay
 
 const MakeViewsTiles& tiles() {
   switch (instruction_set()) {
@@ -44,12 +44,14 @@ int64_t size_of(DataType type) { return type == DataType::kFloat32 ? 4 : 2; }
 
 // ---- Memory
 
-// A triangle reaches max(length / S, 1) source pixels to each side.
+// The most taps (box pixels with a weight) that one view pixel has. The triangle of weights reaches max(length / S, 1)
+// box pixels to each side.
 int64_t most_taps(int64_t length, int64_t size) {
   return std::min(length, divide_up(2 * std::max(length, size), size));
 }
 
-// Sizes that follow from the shape, and the workspace: the scaling vectors, then the scratch memory of each worker.
+// The sizes that follow from the shape, and the workspace. The workspace holds the scaling vectors, then the scratch
+// memory of each worker.
 struct Plan {
   const MakeViewsTiles& tiles;
   MakeViewsShape shape;
@@ -104,14 +106,15 @@ struct Plan {
 
 // ---- Weights of the crop
 
-// Positions are counted in 1 / (2 S) of a source pixel, so all triangles are integers, and exact.
+// Positions are counted in units of 1 / (2 S) of a box pixel. In these units all weights are integers, and exact.
 void make_taps(int64_t length, int64_t size, double scale, Taps* taps) {
   const int64_t reach = 2 * std::max(length, size), count = most_taps(length, size), last = length - count;
   const double enlarged = scale / static_cast<double>(2 * size);  // two neighbours' triangles sum to 2 S
   taps->count = count;
   for (int64_t i = 0, first = 0, centre = length; i < size; ++i, centre += 2 * length) {
     while (first < last && (2 * first + 1) * size <= centre - reach) ++first;
-    int64_t sum = 0, position = (2 * first + 1) * size - centre;  // the first pixel, from the centre
+    int64_t sum = 0,
+            position = (2 * first + 1) * size - centre;  // the first box pixel, measured from the centre
     for (int64_t t = 0; t < count; ++t)
       sum += std::max<int64_t>(0, reach - std::abs(position + 2 * t * size));
     const double factor = sum == 2 * size ? enlarged : scale / static_cast<double>(sum);

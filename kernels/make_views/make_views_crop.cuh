@@ -1,7 +1,7 @@
-// Views on CUDA: a tile of a view from the box of its image.
+// Views on CUDA: the crop, which computes a tile of a view from the box of its image.
 //
-// The weights of the crop are integers, divided by their sum: w_ij ~ max(0, 2M - |(2j+1) S - (2i+1) length|) with
-// M = max(length, S).
+// The weights of the crop are integers divided by their sum. View pixel i gives box pixel j the integer weight max(0,
+// 2M - |(2j+1) S - (2i+1) length|) with M = max(length, S).
 #pragma once
 
 #include "make_views_problem.cuh"
@@ -9,7 +9,7 @@
 namespace lowlevel_simclr {
 namespace make_views_cuda {
 
-// The pixels of the box whose weight 2 M - |distance| is above 0: [first, end).
+// The box pixels whose weight 2M - |distance| is above 0: [first, end).
 struct Span {
   int first, end;
 };
@@ -21,8 +21,8 @@ __device__ __forceinline__ Span span_of(int centre, int most, int length, int si
   return {low < 0 ? 0 : quotient(low, twice_size) + 1, end < length ? end : length};
 }
 
-// Column k of a view whose box is not wider than itself: two neighbours, at the borders the same one twice. Their
-// integer weights sum to 2 S.
+// Reads column k of a view that is at least as wide as its box. The column depends on two neighbouring columns of the
+// box. At the borders both are the same column. Their integer weights sum to 2 S.
 template <typename Pixel, int kChannels>
 struct TwoAcross {
   const Pixel *left, *right;
@@ -55,14 +55,16 @@ __device__ __forceinline__ float full_scale() {
   return sizeof(Pixel) == 1 ? 255.0f : sizeof(Pixel) == 2 ? 65535.0f : 1.0f;
 }
 
-// Pixels of integer images exceed 1 by rounding only, and are never NaN.
+// Pixels of integer images can exceed 1 only by rounding, and are never NaN. So clipping them is right and costs
+// nothing.
 template <typename Pixel>
 __device__ __forceinline__ float repaired(float x) {
   return sizeof(Pixel) < sizeof(float) ? saturated(x) : x;
 }
 
-// A tile of a view that is not smaller than its box. From one line of the view to the next, the box's line advances
-// by one at most. Lines before the box or after it count as its first or last line.
+// Makes a tile of a view that is at least as large as its box. From one line of the view to the next, the position in
+// the box moves by one line at most. A position before the first line or after the last line of the box uses that first
+// or last line.
 template <typename Pixel, int kChannels>
 __device__ __forceinline__ void crop_enlarged(const Problem& p, const Recipe& v, const Pixel* box, int i,
                                               int k, float (&x)[kRows][kChannels]) {
@@ -97,7 +99,8 @@ __device__ __forceinline__ void crop_enlarged(const Problem& p, const Recipe& v,
   }
 }
 
-// A tile of any view. Each line of the box is resized across, then added to the lines of the view that it counts in.
+// Makes a tile of any view. It resizes each line of the box across, and then adds the result to every line of the view
+// in which the box line has a weight.
 template <typename Pixel, int kChannels>
 __device__ __forceinline__ void crop_reduced(const Problem& p, const Recipe& v, const Pixel* box, int i,
                                              int k, float (&x)[kRows][kChannels]) {
@@ -107,7 +110,7 @@ __device__ __forceinline__ void crop_reduced(const Problem& p, const Recipe& v, 
   const Span across = span_of((2 * k + 1) * v.width, wide, v.width, p.size, p.twice_size);
   const int begin = span_of((2 * i + 1) * v.height, high, v.height, p.size, p.twice_size).first;
   const int end = span_of((2 * last + 1) * v.height, high, v.height, p.size, p.twice_size).end;
-  // Distances across are at most 2 M < 2^16: exact in float.
+  // Distances across are at most 2M < 2^16, so they are exact in float.
   const float leftmost = static_cast<float>((2 * across.first + 1) * p.size - (2 * k + 1) * v.width);
   const float width = static_cast<float>(2 * wide), stride = static_cast<float>(twice);
 #pragma unroll
@@ -166,7 +169,8 @@ __device__ __forceinline__ void crop_typed(const Problem& p, const Recipe& v, in
   crop_reduced(p, v, box, tile.row, k, x);
 }
 
-// The image's type is looked at here only, so there is one kernel for each type of the views, not of the images.
+// Only this function looks at the type of the image. So there is one kernel for each type of the views, and not for
+// each type of the images.
 template <int kChannels>
 __device__ __forceinline__ void crop(const Problem& p, const Recipe& v, int64_t image, const Tile& tile,
                                      float (&x)[kRows][kChannels]) {

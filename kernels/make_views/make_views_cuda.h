@@ -1,10 +1,15 @@
-// make_views on a CUDA device: the contract of make_views.h, with every array on the device. A faulty view is NaN.
+// make_views on a CUDA device: the contract of make_views.h, with every array on the device. Every pixel of a faulty
+// view is NaN.
 //
-// The launcher only enqueues on `stream`. It returns null, or one sentence that says why nothing useful was enqueued.
-// `pixels` is a PixelType, `type` a DataType. `params` is a host array of the eleven pointers of ViewParamArrays, in
-// its order. Workspace: aligned to 16 bytes; 0 bytes if a view fits shared memory, otherwise a few hundred views.
+// The launcher only enqueues work on `stream`. It returns null, or one sentence that says why it enqueued nothing
+// useful. `pixels` is a PixelType, `type` a DataType. `params` is a host array of the eleven pointers of
+// ViewParamArrays, in the order of that struct.
 //
-// Determinism: the same bits every time on one kind of device. A view depends on its own image and parameters only.
+// Workspace. It is aligned to 16 bytes. It has 0 bytes if a view fits in shared memory, and otherwise the size of a few
+// hundred views.
+//
+// Determinism. The bits are the same every time on one kind of device. A view depends only on its own image and
+// parameters.
 #pragma once
 
 #include <cstdint>

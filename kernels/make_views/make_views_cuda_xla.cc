@@ -1,7 +1,7 @@
 // Views as an XLA FFI handler on CUDA devices: the target of make_views_xla.cc for the platform "CUDA".
 //
-// Types are checked as on the host. The parameters lie on the device, where a handler cannot read them in time, so a
-// faulty view is NaN (make_views.h).
+// The types are checked in the same way as on the host. The parameters lie on the device, where a handler cannot read
+// them in time. So every pixel of a faulty view is NaN (make_views.h).
 #include <optional>
 
 #include "make_views_cuda.h"

@@ -1,4 +1,4 @@
-// The views' XLA FFI handlers, on the host and on CUDA: their arrays, and the checks of a call's types.
+// What the views' XLA FFI handlers on the host and on CUDA share: the arrays of a call, and the checks of its types.
 #pragma once
 
 #include "../glue/xla_ffi.h"
@@ -12,15 +12,15 @@ using Boxes = ffi::Buffer<ffi::S32, 2>;
 using Flags = ffi::Buffer<ffi::PRED, 1>;
 using Numbers = ffi::Buffer<ffi::F32, 1>;
 
-// The arguments and results of a call, after those that the platform adds: images, the parameters of every view in
-// the order of make_views_op.cc, mean and 1 / std -> views.
+// Binds the arguments and results of a call, after those that the platform adds. The arguments are images, the
+// parameters of every view in the order of make_views_op.cc, mean, and 1 / std. The result is views.
 template <typename Binding>
 auto with_arrays(Binding&& binding) {
   return gives<Any>(takes<Any, Boxes, Flags, Numbers, Numbers, Numbers, Numbers, Numbers, Boxes, Flags, Flags,
                           Numbers, Numbers, Numbers>(std::move(binding)));
 }
 
-// Shapes were checked where the call was traced (ops/make_views.py); types are checked here.
+// Python checked the shapes when it traced the call (ops/make_views.py). This function checks the types.
 ffi::ErrorOr<MakeViewsShape> read_shape(Any images, Any views) {
   const auto from = images.dimensions(), to = views.dimensions();
   if (from.size() != 4 || to.size() != 4)

@@ -1,17 +1,26 @@
-// Views on CUDA devices. Contract: make_views_cuda.h; pixels: make_views.h.
+// Views on CUDA devices. Contract: make_views_cuda.h. What is computed: make_views.h.
 //
-// Mapping. A block makes one view, a warp makes tiles of 32 columns and 8 lines, and a lane makes the 8 pixels of one
-// column. The pixels stay in registers from the crop to the output, and a line of the image that two lines of the
-// view share is read once. A view of up to 32 pixels is one tile for each of 4 warps: contrast's means cost a sum
-// over the block, and nothing is stored. Larger views are cropped again after the means, which is cheaper than to
-// store and load them. Only a blur needs the pixels of other threads. Then the view lies in shared memory, or in a
-// slot of the workspace. There is one slot for each of a fixed number of blocks, so that the slots fit the L2 cache
-// as far as possible. A tile goes to the views through the warp's own shared memory, 16 bytes a store. One warp reads
-// the view's parameters and decides the steps once, so loops over pixels have no branch for each pixel.
+// Mapping. A block makes one view. A warp makes tiles of 32 columns and 8 lines. A lane makes the 8 pixels of one
+// column of a tile, and keeps them in registers from the crop to the output. If two lines of the view need the same
+// line of the image, the lane reads it once.
 //
-// Bytes at 32 pixels and bfloat16: image 3,072 (from the L2 cache the second time), view 6,144. The limit is how fast
-// instructions issue, not memory: 0.26 ms for 32,768 views on an H200. A block of 256 threads that kept every pixel
-// in shared memory, with 64-bit indices and divisions and a branch of every operation for each pixel, took 2.30 ms
+// A view of up to 32 x 32 pixels has one tile for each of 4 warps. Its pixels stay in registers all the time. The means
+// that contrast needs then cost only a sum over the block.
+//
+// The tiles of a larger view do not fit in registers together. For each contrast, the kernel crops the view once to get
+// the means, and then crops it again. That is cheaper than to store and load the pixels.
+//
+// Only a blur needs the pixels of other threads. For a blur, the view lies in shared memory if it fits. Otherwise it
+// lies in a slot of the workspace. There is one slot for each of a fixed number of blocks, so that as many slots as
+// possible stay in the L2 cache.
+//
+// To write a tile, the warp puts it into shared memory of its own and stores 16 bytes at a time. One warp reads the
+// parameters of the view and decides its steps once. So the loops over pixels have no branch for each pixel.
+//
+// Speed. With 32 x 32 pixels and bfloat16, a view reads 3,072 bytes of its image (the second view reads them from the
+// L2 cache) and writes 6,144 bytes. The limit is the rate at which instructions issue, not memory: 32,768 views take
+// 0.26 ms on an H200. An earlier kernel took 2.30 ms (docs/gpu.md). It had blocks of 256 threads, kept every pixel in
+// shared memory, used 64-bit indices and divisions, and branched on every operation for each pixel.
 // (docs/gpu.md).
 #include <cmath>
 #include <cstring>
@@ -33,15 +42,19 @@ namespace {
 #define LOWLEVEL_SIMCLR_BLOCKS_WANTED 264  // two for each SM of an H100
 #endif
 
-constexpr int64_t kSlots = LOWLEVEL_SIMCLR_BLOCKS_WANTED;  // blocks at once, if views lie in the workspace
-constexpr int64_t kSharedBytes = 96 * 1024;  // most bytes of a block, so that two blocks fit sm_80
-constexpr int64_t kLargest = 32767;          // pixels a side: (2 i + 1) length + 3 length < 2^31
+// The most blocks at once, if the views lie in the workspace.
+constexpr int64_t kSlots = LOWLEVEL_SIMCLR_BLOCKS_WANTED;
+// The most bytes of shared memory that a block may use. A block may have 99 KiB on sm_86 and sm_89, 163 KiB on sm_80
+// and 227 KiB on sm_90, so 96 KiB fit on each of them. On sm_90, two such blocks run on one multiprocessor, which has
+// 228 KiB. On sm_80, which has 164 KiB, only one does. (CUDA C++ Programming Guide, technical specifications.)
+constexpr int64_t kSharedBytes = 96 * 1024;
+constexpr int64_t kLargest = 32767;  // pixels on a side, so that (2 i + 1) length + 3 length < 2^31
 constexpr int kParams = 11;
 static_assert(sizeof(ViewParamArrays) == kParams * sizeof(void*), "pointers only, in the order of `params`");
 
 // ---- One view
 
-// Makes a view of at most one tile for each warp. Its pixels stay in registers.
+// Makes a view that has at most one tile for each warp. Its pixels stay in registers.
 template <typename Output, int kChannels>
 __device__ void make_held(const Problem& p, const Recipe& v, const Slot& slot, int64_t image, Shared* shared,
                           Output* stage, Output* view) {
@@ -69,13 +82,13 @@ __device__ void make_held(const Problem& p, const Recipe& v, const Slot& slot, i
     if (used) blur_tile<true>(p, tile, slot.gaussian, slot.pixels, x);
     __syncthreads();
     if (used) keep_tile(p, tile, x, slot.pixels);
-    __syncwarp();  // a tile holds whole lines
+    __syncwarp();  // a tile of such a view holds whole lines
     if (used) blur_tile<false>(p, tile, slot.gaussian, slot.pixels, x);
   }
   if (used) write_tile<true>(p, v, tile, x, stage, view);
 }
 
-// Crop and colours of one tile up to step `end`.
+// Crops one tile and runs its colour steps up to step `end`.
 template <int kChannels>
 __device__ __forceinline__ void colour_tile(const Problem& p, const Recipe& v, int64_t image,
                                             const Tile& tile, int end, float (&x)[kRows][kChannels]) {
@@ -92,7 +105,7 @@ __device__ __forceinline__ int next_contrast(const Recipe& v, int from) {
   return from;
 }
 
-// Makes any other view. Its tiles are made once for each contrast's means, and once more for the output.
+// Makes any other view. Each contrast crops and colours all tiles once, for its means. The output does so once more.
 template <typename Output, int kChannels>
 __device__ void make_large(const Problem& p, const Recipe& v, const Slot& slot, int64_t image, Shared* shared,
                            Output* stage, Output* view) {
@@ -158,7 +171,7 @@ __global__ void __launch_bounds__(kWarp*(kHeld ? kHeldWarps : kLargeWarps), kHel
     } else {
       make_large<Output, kChannels>(p, v, slot, image, shared, stage, view);
     }
-    if (!kHeld) __syncthreads();  // the next view overwrites this one's recipe
+    if (!kHeld) __syncthreads();  // the next view overwrites the recipe of this one
   }
 }
 
@@ -172,7 +185,7 @@ Divisor divisor_of(int64_t number) {
 
 int warps_of(const Problem& p) { return p.size <= kHeldSize ? kHeldWarps : kLargeWarps; }
 
-// The shared memory before a slot.
+// The size of the shared memory that comes before a slot.
 int64_t head_bytes(const Problem& p) {
   const int64_t stage =
       p.type == DataType::kFloat32 ? stage_bytes<float>(p.channels) : stage_bytes<Float16Bits>(p.channels);

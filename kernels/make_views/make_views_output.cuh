@@ -1,4 +1,4 @@
-// Views on CUDA: a tile from registers to its place in the views.
+// Views on CUDA: writing a tile from registers to its place in the views.
 #pragma once
 
 #include "../cuda/tensor_core.cuh"
@@ -17,7 +17,7 @@ __device__ __forceinline__ void round_into(Bfloat16Bits* to, float x) {
 #endif
 }
 
-// One warp copies. If kWide, both arrays are aligned to 16 bytes.
+// Copies with one warp. If kWide, both arrays are aligned to 16 bytes.
 template <bool kWide, typename Output>
 __device__ __forceinline__ void copy(const Output* from, int count, Output* to) {
   constexpr int kTogether = 16 / sizeof(Output);
@@ -29,7 +29,8 @@ __device__ __forceinline__ void copy(const Output* from, int count, Output* to) 
   for (int at = whole * kTogether + lane; at < count; at += kWarp) to[at] = from[at];
 }
 
-// Copies a tile into the view. In the warp's memory its lines lie one after the other; held tiles are whole lines.
+// Copies a tile into the view. In the warp's shared memory, the lines of the tile lie one after another. The tile of a
+// held view (make_views_problem.cuh) consists of whole lines, so it is copied in one piece.
 template <bool kHeld, typename Output>
 __device__ __forceinline__ void copy_tile(const Tile& tile, int length, int pitch, const Output* stage,
                                           Output* to) {
@@ -50,20 +51,20 @@ __device__ __forceinline__ void copy_tile(const Tile& tile, int length, int pitc
   }
 }
 
-// The shared memory in which a warp lays out a tile.
+// The size of the shared memory in which a warp lays out a tile.
 template <typename Output>
 __host__ __device__ constexpr int64_t stage_bytes(int channels) {
   return kRows * kWarp * channels * static_cast<int64_t>(sizeof(Output));
 }
 
-// Scales and rounds a tile into the warp's shared memory, and copies it to the view, 16 bytes at a time if the view's
-// alignment allows that.
+// Scales and rounds a tile into the warp's shared memory, and copies it from there to the view. If the alignment of the
+// view allows it, each copy moves 16 bytes.
 template <bool kHeld, typename Output, int kChannels>
 __device__ __forceinline__ void write_tile(const Problem& p, const Recipe& v, const Tile& tile,
                                            const float (&x)[kRows][kChannels], Output* stage, Output* view) {
   const int channels = kChannels == 3 ? 3 : p.channels, lane = threadIdx.x % kWarp, left = tile.column - lane;
   const int length = (p.size - left < kWarp ? p.size - left : kWarp) * channels, pitch = p.size * channels;
-  __syncwarp();  // other lanes may still read the previous tile
+  __syncwarp();  // other lanes may still be reading the previous tile
   if (tile.inside) {
 #pragma unroll
     for (int c = 0; c < kChannels; ++c) {

@@ -1,4 +1,4 @@
-// Views on CUDA: the problem as the kernel sees it, and the memory of one view.
+// Views on CUDA: what the kernel gets (the "problem"), and the memory of one view.
 #pragma once
 
 #include <cstdint>
@@ -12,9 +12,10 @@ namespace make_views_cuda {
 
 // ---- Constants
 
-// "Held" is a view that stays in registers, because it has at most kHeldSize pixels a side. Others are "large".
+// A view is called "held" if it stays in registers, because it has at most kHeldSize pixels on a side. Other views are
+// called "large".
 constexpr int kHeldSize = 32;
-constexpr int kRows = 8;         // lines of a tile; a thread has one pixel of each
+constexpr int kRows = 8;         // lines of a tile; a thread makes one pixel of each line
 constexpr int kHeldWarps = 4;    // warps of a block that makes a held view
 constexpr int kLargeWarps = 16;  // warps of a block that makes a large view
 static_assert(kHeldSize <= kWarp && kHeldSize <= kRows * kHeldWarps, "a tile for each warp");
@@ -23,7 +24,7 @@ enum Operation { kBrightness, kContrast, kSaturation, kHue };
 
 // ---- Problem
 
-// n / divisor = n * multiplier >> shift for n < 2^31.
+// Division by multiplication: n / divisor = n * multiplier >> shift for n < 2^31.
 struct Divisor {
   uint32_t multiplier, shift;
 };
@@ -32,7 +33,7 @@ struct Problem {
   ViewParamArrays params;
   const void* images;
   const float *mean, *inverse_std;
-  char* slots;  // null: shared memory
+  char* slots;  // null if the slots lie in shared memory
   void* views;
   int64_t slot_bytes;
   int count, height, width, channels, size;
@@ -42,11 +43,13 @@ struct Problem {
   Divisor twice_size;
 };
 
-// One operation. Affine: x = factor x + shift_c. Contrast gets its shift from the means, later.
+// One colour operation. An affine operation computes x = factor x + shift_c. For contrast, the shift follows later from
+// the means.
 struct Step {
   int operation;
-  float factor;                // hue: the weight of the largest and of the least channel
-  float shift[kMostChannels];  // affine; hue: the weights of a channel, of the next and of the one before it
+  float factor;  // hue: the weight of the largest and of the smallest channel
+  // Affine: the shift. Hue: the weights of a channel, of the next channel, and of the one before it.
+  float shift[kMostChannels];
 };
 
 // What all threads of a block need to know about a view.
@@ -55,20 +58,20 @@ struct Recipe {
   int steps;
   bool faulty, flip, grey, blurred;
   bool clip_first;  // whether to clip before the first step
-  int clip;         // how the steps clip, a Clip
+  int clip;         // how the steps clip: a value of Clip (make_views_colour.cuh)
   Step step[4];
   float scale[kMostChannels], offset[kMostChannels];  // the output is scale x + offset
 };
 
-// The beginning of a block's shared memory; the stages of the warps and the view follow.
+// The beginning of a block's shared memory. The tiles that the warps write out and the view follow it.
 struct Shared {
   Recipe recipe;
   double sums[kLargeWarps * kMostChannels];
 };
 constexpr int64_t kSharedHead = round_up(sizeof(Shared), 16);
 
-// The memory of one view that is blurred. A held view waits in registers between the two passes of the blur, so its
-// two arrays are one.
+// The memory of one blurred view. A held view waits in registers between the two passes of the blur, so its two arrays
+// share one place.
 struct Slot {
   float *pixels, *blurred;  // (S, S, channels)
   float* gaussian;          // (radius + 1,)
@@ -88,7 +91,7 @@ __host__ __device__ inline Slot cut_slot(const Problem& p, char* base, int64_t* 
 // A warp's part of a view.
 struct Tile {
   int row, column;  // the lane's first pixel
-  int rows;         // that lie in the view
+  int rows;         // how many of the tile's lines lie in the view
   bool inside;      // whether the lane's column lies in the view
 };
 
@@ -108,7 +111,7 @@ __device__ __forceinline__ int quotient(int n, const Divisor& by) {
   return static_cast<int>(static_cast<uint64_t>(static_cast<uint32_t>(n)) * by.multiplier >> by.shift);
 }
 
-// a / b within 2 units in the last place if b is a normal number.
+// Returns a / b within 2 units in the last place, if b is a normal number.
 __device__ __forceinline__ float quotient(float a, float b) {
 #ifdef __CUDACC__
   return __fdividef(a, b);
@@ -117,7 +120,7 @@ __device__ __forceinline__ float quotient(float a, float b) {
 #endif
 }
 
-// 1 / x within 1 unit in the last place if x is a normal number; otherwise infinite or 0.
+// Returns 1 / x within 1 unit in the last place if x is a normal number. Otherwise the result is infinite or 0.
 __device__ __forceinline__ float reciprocal(float x) {
 #ifdef __CUDACC__
   float y;
@@ -128,7 +131,7 @@ __device__ __forceinline__ float reciprocal(float x) {
 #endif
 }
 
-// x clipped to [0, 1], without an instruction of its own. NaN becomes 0.
+// Returns x clipped to [0, 1]. The clip needs no instruction of its own. NaN becomes 0.
 __device__ __forceinline__ float saturated(float x) {
 #ifdef __CUDACC__
   return __saturatef(x);

@@ -1,4 +1,5 @@
-// Views on CUDA: one warp reads a view's parameters and decides its steps, once for all threads of the block.
+// Views on CUDA: the recipe of a view. One warp reads the view's parameters and decides its steps, once for the whole
+// block.
 #pragma once
 
 #include <cmath>
@@ -10,7 +11,7 @@
 namespace lowlevel_simclr {
 namespace make_views_cuda {
 
-// One view's parameters. They are read together, so that every load is under way before the first one is needed.
+// The parameters of one view. They are read together, so all loads have started before the first value is needed.
 struct Given {
   int box[4], operation;  // the operation at the lane's place in the order
   bool flip, clip, grey;
@@ -64,15 +65,16 @@ __device__ __forceinline__ bool is_faulty(const Problem& p, const Given& g) {
   return !inside || (coloured && p.channels != 3);
 }
 
-// Whether no pixel can become NaN.
+// Returns true if no pixel of the view can become NaN.
 __device__ __forceinline__ bool is_tame(const Problem& p, const Given& g) {
   constexpr float kMost = 1e9f;
   return p.pixels != PixelType::kFloat32 && fabsf(g.brightness) < kMost && fabsf(g.shift) < kMost &&
          fabsf(g.contrast) < kMost && fabsf(g.saturation) < kMost && fabsf(g.hue) < kMost;
 }
 
-// Called by one warp, with a lane for each place in the order. Neutral steps are left out. Of a neutral step only its
-// clip would matter, and only if it comes first and the image's pixels may lie outside [0, 1]: clip_first.
+// Call this with one warp. Lane s handles place s in the order of the operations. Steps that change nothing are left
+// out. Of such a step only the clip could matter, and only in one case: the step comes first, and the pixels of the
+// image may lie outside [0, 1]. clip_first covers that case.
 __device__ inline void write_recipe(const Problem& p, const Given& g, Recipe* v) {
   const int lane = threadIdx.x % kWarp, counts = is_neutral(g) ? 0 : 1;
   int before = 0, steps = 0;
@@ -91,7 +93,7 @@ __device__ inline void write_recipe(const Problem& p, const Given& g, Recipe* v)
   v->clip_first = g.clip && !affine_first && p.pixels == PixelType::kFloat32;
 }
 
-// The block's first three warps prepare what a view needs.
+// Prepares what a view needs. The first three warps of the block do the work.
 __device__ __forceinline__ void prepare(const Problem& p, int64_t row, float* gaussian, Recipe* v) {
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   if (warp == 0) write_recipe(p, read_params(p.params, row), v);

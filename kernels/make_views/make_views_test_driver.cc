@@ -1,14 +1,17 @@
 // Runs the views' kernels outside TensorFlow, for sanitizers and fuzzing. Not part of the library.
 //
-// Shapes, types and recipes are random. Parameters come from draw_view_params and are then made rougher: boxes of
+// Shapes, types and recipes are random. The parameters come from draw_view_params and are then made rougher: boxes of
 // every size, wild factors, any order. Every array lies in a block of exactly its size, so that AddressSanitizer sees
-// an access past its end. Float views are compared with a plain computation in double of the crop and the affine
-// operations. Every view is compared, bit for bit, with a second run on one thread. Several threads call at once, for
+// an access past its end.
+//
+// Every view is compared, bit for bit, with a second run on one thread. Views in float that use only the crop and the
+// affine operations are also compared with a plain computation in double. Several threads call at the same time, for
 // ThreadSanitizer.
 //
-//     make_views_test_driver [seconds] [seed]        exits with 0 if nothing was found
+//     make_views_test_driver [seconds] [seed]        exits with 0 if it found nothing wrong
 //
-// With -DLOWLEVEL_SIMCLR_FUZZER it becomes a libFuzzer target; the input's bytes are the case.
+// With -DLOWLEVEL_SIMCLR_FUZZER, this file becomes a libFuzzer target. The bytes of the fuzzer's input describe the
+// case.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -33,7 +36,7 @@ using namespace lowlevel_simclr;
 
 struct Case {
   MakeViewsShape shape;
-  bool plain;  // crop, flip, brightness and contrast only: what the plain computation can check
+  bool plain;  // only crop, flip, brightness and contrast, which the plain computation can check
   unsigned seed;
 };
 
@@ -104,7 +107,7 @@ ViewRecipeNumbers recipe_of(const Case& c) {
   return recipe;
 }
 
-// Gives half of the boxes any place and size, and lets some views not clip.
+// Moves half of the boxes to any place and size, and turns off the clip for some views.
 void roughen(const Case& c, std::mt19937& random, const Params& params) {
   for (int64_t row = 0; row < 2 * c.shape.count; ++row) {
     params.clip[row] = random() % 5 != 0;
@@ -210,7 +213,7 @@ Block<char> compute(const ParallelFor& parallel, const Case& c, const void* imag
   const int64_t bytes = make_views_workspace_bytes(parallel, s);
   Block<char> views(2 * s.count * s.size * s.size * s.channels * size_of(s.type));
   const HostMemory workspace = host_memory(bytes);
-  std::memset(workspace.get(), 0xff, bytes);  // NaN: nothing may rely on its contents
+  std::memset(workspace.get(), 0xff, bytes);  // NaN, because nothing may rely on the contents
   make_views(parallel, s, images, params.arrays(), own_mean.get(), own_std.get(), workspace.get(),
              views.get());
   return views;
@@ -218,7 +221,7 @@ Block<char> compute(const ParallelFor& parallel, const Case& c, const void* imag
 
 ParallelFor one_thread() {
   const auto run = [](void*, int64_t count, ParallelBody body, void* argument) {
-    for (int64_t i = count - 1; i >= 0; --i) body(argument, i);  // in any order
+    for (int64_t i = count - 1; i >= 0; --i) body(argument, i);  // the order of the calls must not matter
   };
   return {nullptr, 1, run};
 }
@@ -255,7 +258,7 @@ bool passes(const Case& c) {
   return right && is_close(c, images.get(), params, reinterpret_cast<const float*>(views.get()));
 }
 
-// The kernel must refuse a box outside its image, and must accept every other box.
+// The kernel must refuse a box outside its image, and it must accept every other box.
 bool refuses(const Case& c) {
   const Params params(2 * c.shape.count);
   Block<int64_t> index(c.shape.count);
@@ -288,7 +291,8 @@ Case case_of(unsigned seed, unsigned images, unsigned height, unsigned width, un
                                  DataType::kFloat16};
   shape.pixels = static_cast<PixelType>(types / 4 % 3);
   shape.type = kTypes[types / 16 % 4];
-  if (plain % 64 == 1) shape.count = 120, shape.size = 64;  // more than stays in the caches: streamed
+  if (plain % 64 == 1)
+    shape.count = 120, shape.size = 64;  // too many bytes for the caches, so the views are streamed
   return {shape, plain % 4 == 0, seed};
 }
 

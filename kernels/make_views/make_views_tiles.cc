@@ -1,23 +1,25 @@
-// The pixels of one view on the CPU: one source, compiled once for each instruction set (LOWLEVEL_SIMCLR_ISA).
+// The pixels of one view on the CPU. This source is compiled once for each instruction set (LOWLEVEL_SIMCLR_ISA).
 //
-// A view lies on its side, (x, channel, y), with y padded to whole vectors. The first direction of the crop combines
-// lines of the image, with their channels interleaved as they are. It takes a vector of columns at a time, for as
-// many lines of the view as a vector has lanes, and transposes that square block in registers. So the second
-// direction is a sum of whole vectors too, without a gather. The way back is the same: a transposed block of
-// (x, channel) rows is the view's own memory. A view of 32 pixels takes 12 KiB, and everything stays in the
-// first-level cache. A view of 224 pixels takes 600 KiB, which fit the second-level cache.
+// Layout. While a view is made it lies on its side, as (x, channel, y), with y padded to whole vectors. The first
+// direction of the crop combines lines of the image and leaves their channels interleaved. It takes one vector of
+// columns at a time, for as many lines of the view as a vector has lanes. Then it transposes that square block in
+// registers. So the second direction is a sum of whole vectors too, and needs no gather. At the end, a transposed block
+// of (x, channel) rows has the layout of the finished view.
 //
-// The colour operations run one after another over strips of a few thousand pixels. So one pass over a large view
-// serves all of them up to the next contrast, which needs the mean of the whole view first.
+// Memory. A view of 32 x 32 pixels takes 12 KiB, and everything stays in the first-level cache. A view of 224 x 224
+// pixels takes 600 KiB, which fit in the second-level cache.
 //
-// The hue turns without computing a hue. Let (r, g, b) be the pure colour at the turn's angle: one of them is 1, one
-// is 0, and `middle` is the third. Let V and m be the largest and the least channel, and C = V - m. Red becomes
-// V - t with
+// Colour. The operations run one after another over strips of a few thousand pixels. So one pass over a large view
+// serves all operations up to the next contrast. A contrast first needs the mean of the whole view.
+//
+// Hue. The turn does not compute the hue of a pixel. Let (r, g, b) be the pure colour at the angle of the turn: one of
+// the three is 1, one is 0, and `middle` is the third. Let V and m be the largest and the smallest channel of the
+// pixel, and C = V - m. Red becomes V - t with
 //     t = clip((1 - 2r) R + (1 - 2b) G + (1 - 2g) B + middle V - (1 - middle) m, 0, C).
-// Green and blue follow cyclically. The formula is linear in each sixth of the circle, and neighbouring sixths agree
-// at their common end.
+// Green and blue follow with the letters moved on by one. The formula is linear in each sixth of the circle, and
+// neighbouring sixths agree where they meet.
 //
-// Lanes after the last line hold a copy of it. They are computed, but neither summed nor stored.
+// Padding. The lanes after the last line hold a copy of that line. They are computed, but neither summed nor stored.
 #include "make_views_tiles.h"
 
 #include "../runtime/vectors.h"
@@ -37,24 +39,24 @@ namespace {
 
 using V = Vector<float>;
 constexpr int kLanes = Lanes<float>::kCount;
-constexpr int64_t kStrip = 4096;  // floats of a strip: half of a first cache of 32 KiB
-constexpr int kMostSteps = 5;     // four colour operations and the grey
+constexpr int64_t kStrip = 4096;  // floats of a strip: half of a first-level cache of 32 KiB
+constexpr int kMostSteps = 5;     // four colour operations, and grey
 constexpr float kGrey[3] = {0.2989f, 0.5870f, 0.1140f};
 constexpr double kLog2E = 1.4426950408889634;
-// From here on exp(-k^2 / 2) < 2^-32: such taps change no bit that matters.
+// In units of sigma. At this distance and beyond, exp(-k^2 / 2) < 2^-32: such taps change no bit that matters.
 constexpr float kFarthestTap = 6.7f;
 
 enum Operation { kBrightness, kContrast, kSaturation, kHue, kGreyStep };
 
-LOWLEVEL_INLINE V at_least(V x, V bound) { return x < bound ? bound : x; }  // NaN stays
+LOWLEVEL_INLINE V at_least(V x, V bound) { return x < bound ? bound : x; }  // keeps NaN
 LOWLEVEL_INLINE V at_most(V x, V bound) { return x > bound ? bound : x; }
 
 // ---- Pixels of the image
 
-// The processor converts from bytes in one instruction. The compiler would use several.
+// The processor converts bytes with one instruction. The compiler would use several.
 LOWLEVEL_INLINE V widen_pixels(const uint8_t* from) {
 #if defined(__AVX512F__)
-  const __m512i words =  // masked, because the compiler warns about the undefined operand of the plain form
+  const __m512i words =  // masked: with the plain form, the compiler warns about an undefined operand
       _mm512_maskz_cvtepu8_epi32(0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
   return __builtin_convertvector(reinterpret_cast<IndexVector<float>>(words), V);
 #elif defined(__AVX2__)
@@ -77,7 +79,7 @@ LOWLEVEL_INLINE V widen_pixels(const uint16_t* from) {
 
 LOWLEVEL_INLINE V widen_pixels(const float* from) { return load(from); }
 
-// `count` pixels, fewer than a vector has lanes, with 0 after them.
+// Converts `count` pixels, fewer than a vector has lanes. The remaining lanes become 0.
 template <typename Pixel>
 V widen_some_pixels(const Pixel* from, int64_t count) {
   Pixel some[kLanes] = {};
@@ -87,9 +89,10 @@ V widen_some_pixels(const Pixel* from, int64_t count) {
 
 // ---- Crop
 
-// The first direction of kLanes lines of the view, from line `begin` on: the box's columns, transposed. Pixels of the
-// image after the box are read, but not used. Nothing is read after the image: `readable` is the number of pixels
-// from the first pixel of the box's last line to the end of the image.
+// Computes the first direction of the crop for kLanes lines of the view, from line `begin` on. The result holds the
+// columns of the box, transposed. The function may read pixels of the image after the end of the box, but does not use
+// them. It reads nothing after the end of the image: `readable` is the number of pixels from the first pixel of the
+// box's last line to the end of the image.
 template <typename Pixel>
 void combine_lines(const Pixel* box, int64_t stride, int64_t columns, int64_t readable, const Taps& down,
                    int64_t size, int64_t begin, float* lines) {
@@ -101,7 +104,7 @@ void combine_lines(const Pixel* box, int64_t stride, int64_t columns, int64_t re
       const float* weight = down.weight + line * down.count;
       const Pixel* from = box + down.first[line] * stride + column;
       V sum{};
-      if (left >= kLanes && down.count == 2) {  // enlarging
+      if (left >= kLanes && down.count == 2) {  // the common case of an enlarged box
         sum = weight[0] * widen_pixels(from) + weight[1] * widen_pixels(from + stride);
       } else if (left >= kLanes) {
         for (int64_t t = 0; t < down.count; ++t) sum += weight[t] * widen_pixels(from + t * stride);
@@ -116,7 +119,7 @@ void combine_lines(const Pixel* box, int64_t stride, int64_t columns, int64_t re
   }
 }
 
-// The second direction: columns of the view from those of the box, for the lines in `lines`.
+// Computes the second direction: the columns of the view from the columns of the box, for the lines in `lines`.
 template <int kChannels>
 void combine_columns(const float* lines, const Taps& across, int64_t size, bool flip, bool clip, float* to,
                      int64_t stride) {
@@ -156,11 +159,11 @@ void crop(const ViewCall& call, const void* image, const View& view, bool clip, 
 
 // ---- Colour
 
-// One operation on a strip. An affine one computes x = factor x + shift_c.
+// One operation on a strip. An affine operation computes x = factor x + shift_c.
 struct Step {
   Operation operation;
   float factor;                // hue: `middle`
-  float shift[kMostChannels];  // affine; hue: 1 - 2 (r, b, g)
+  float shift[kMostChannels];  // affine: the shift; hue: 1 - 2 (r, b, g)
   bool clip;
 };
 
@@ -183,7 +186,7 @@ void affine(const Strip& strip, const Step& step) {
   }
 }
 
-// Calls f(red, green, blue), references, for every vector of pixels.
+// Calls f(red, green, blue) for every vector of pixels. f gets references and may change them.
 template <typename Function>
 LOWLEVEL_INLINE void each_pixel(const Strip& strip, Function f) {
   for (int64_t x = 0; x < strip.columns; ++x) {
@@ -199,7 +202,8 @@ LOWLEVEL_INLINE void each_pixel(const Strip& strip, Function f) {
   }
 }
 
-// The bound g C <= V matters only if g > 1. For a grey pixel the quotient is V / 0 or NaN, and bounds nothing.
+// The bound g C <= V (make_views.h) matters only if g > 1. For a grey pixel the quotient is V / 0 or NaN, and then it
+// has no effect.
 template <bool kClip, bool kBounded>
 void saturation(const Strip& strip, const Step& step) {
   const V asked = broadcast(step.factor);
@@ -283,7 +287,7 @@ Step step_of(const View& view, int32_t operation) {
     case kBrightness:
       return {kBrightness, view.brightness, {shift, shift, shift, shift}, view.clip};
     case kContrast:
-      return {kContrast, view.contrast, {}, view.clip};  // the means will give the shift
+      return {kContrast, view.contrast, {}, view.clip};  // the shift follows later from the means
     case kSaturation:
       return {kSaturation, view.saturation > 0 ? view.saturation : 0.0f, {}, view.clip};
     default:
@@ -300,7 +304,7 @@ int collect_steps(const View& view, Step* steps) {
   return count;
 }
 
-// Adds the strip's pixels, without the padding, to the sums of the channels.
+// Adds the pixels of the strip, without the padding, to the sums of the channels.
 void add_sums(const Strip& strip, int64_t size, double* sums) {
   const IndexVector<float> last = lane_indices<float>(strip.padded - kLanes) < static_cast<int32_t>(size);
   for (int64_t c = 0; c < strip.channels; ++c) {
@@ -315,7 +319,8 @@ void add_sums(const Strip& strip, int64_t size, double* sums) {
   }
 }
 
-// Runs steps over the view, strip by strip. If `summed`, because a contrast follows, it adds up the channels.
+// Runs steps over the view, strip by strip. `summed` means that a contrast follows, so the function also sums each
+// channel.
 void run_steps(const ViewCall& call, const Step* begin, const Step* end, bool summed, float* pixels,
                double* sums) {
   const int64_t size = call.shape->size, column = call.shape->channels * call.padded_size;
@@ -350,7 +355,7 @@ int64_t reflected(int64_t place, int64_t size) {
   return place < size ? place : 2 * (size - 1) - place;
 }
 
-// Writes weights 0..radius of the Gaussian. Returns the radius up to which they matter.
+// Writes weights 0 to `radius` of the Gaussian. Returns the radius beyond which weights no longer matter.
 int64_t gaussian(float sigma, int64_t radius, float* weight) {
   const float farthest = kFarthestTap * sigma;
   if (farthest < static_cast<float>(radius)) radius = static_cast<int64_t>(farthest) + 1;
@@ -365,7 +370,7 @@ int64_t gaussian(float sigma, int64_t radius, float* weight) {
   return radius;
 }
 
-// Blurs along y, in place. A row is one line of memory; `line` holds it with its mirrored ends.
+// Blurs along y, in place. A row is contiguous in memory. `line` holds a copy of it with mirrored ends.
 void blur_rows(const ViewCall& call, const float* weight, int64_t radius, float* line, float* pixels) {
   const int64_t size = call.shape->size, padded = call.padded_size;
   for (int64_t row = 0; row < size * call.shape->channels; ++row) {
@@ -382,8 +387,8 @@ void blur_rows(const ViewCall& call, const float* weight, int64_t radius, float*
   }
 }
 
-// Blurs along x. A column with all its channels is one line of memory. It takes four vectors at a time and keeps
-// their sums in registers.
+// Blurs along x. A column with all its channels is contiguous in memory. The loop takes four vectors at a time and
+// keeps their sums in registers.
 void blur_columns(const ViewCall& call, const float* weight, int64_t radius, const float* from, float* to) {
   constexpr int kTogether = 4;
   const int64_t size = call.shape->size, column = call.shape->channels * call.padded_size;
@@ -414,14 +419,14 @@ void blur_columns(const ViewCall& call, const float* weight, int64_t radius, con
 
 // ---- Output
 
-constexpr int64_t kFetched = 32768;  // bytes; results up to this size are fetched before the view is made
+constexpr int64_t kFetched = 32768;  // bytes; a result up to this size is prefetched before the view is made
 
-// Memory must come into the cache before it is written. It can come while the view is made.
+// The cache must hold memory before the processor can write to it. This prefetch lets it arrive while the view is made.
 LOWLEVEL_INLINE void fetch(const void* from, int64_t bytes) {
   for (int64_t i = 0; i < bytes; i += kCacheLine) __builtin_prefetch(static_cast<const char*>(from) + i, 1);
 }
 
-// Stores a line past the caches. Both arrays are aligned to a line.
+// Stores one cache line past the caches. Both arrays are aligned to a cache line.
 LOWLEVEL_INLINE void stream_line(void* to, const void* line) {
   for (int part = 0; part < kCacheLine; part += kVectorBytes) {
     stream(reinterpret_cast<float*>(static_cast<char*>(to) + part),
@@ -429,7 +434,7 @@ LOWLEVEL_INLINE void stream_line(void* to, const void* line) {
   }
 }
 
-// Writes kLanes lines of the view, from y on: turned upright, channels together, scaled and rounded.
+// Writes kLanes lines of the view, from line y on. It turns them upright, interleaves the channels, scales and rounds.
 template <bool kStreamed, typename Output>
 void write_lines(const ViewCall& call, const float* pixels, int64_t y, Output* to) {
   constexpr int kTogether = kCacheLine / sizeof(Output), kBlocks = kTogether / kLanes;
@@ -478,8 +483,9 @@ void make_view(const ViewCall& call, const void* image, const View& view, const 
                void* to) {
   Step steps[kMostSteps];
   const int count = collect_steps(view, steps);
-  // A neutral operation still clips. If the first operation was left out, the crop clips for it. The crop also clips
-  // if a hue or a saturation comes first: they are defined for pixels in [0, 1], and rounding may have led out of it.
+  // An operation that changes nothing still clips. If the first operation was left out for that reason, the crop clips
+  // in its place. The crop also clips if hue or saturation comes first. Those two are defined for pixels in [0, 1], and
+  // rounding may have left that range.
   const bool clip =
       view.clip && !(count > 0 && steps[0].operation == view.order[0] && steps[0].operation <= kContrast);
   const PixelType pixels = call.shape->pixels;

@@ -1,5 +1,6 @@
-// The interface between the schedule of the views (make_views_cpu.cc) and their pixels (make_views_tiles.cc, compiled
-// once for each instruction set): plain structs and pointers to functions.
+// The interface between the schedule of the views (make_views_cpu.cc) and the work on their pixels
+// (make_views_tiles.cc). The latter is compiled once for each instruction set, so this file has only plain structs and
+// pointers to functions.
 #pragma once
 
 #include <stdint.h>
@@ -9,11 +10,12 @@
 namespace lowlevel_simclr {
 
 constexpr int kCacheLine = 64;               // bytes
-constexpr int kRowPadding = kCacheLine / 2;  // numbers of the narrowest type in a line
+constexpr int kRowPadding = kCacheLine / 2;  // how many numbers of the narrowest type a cache line holds
 
-// One direction of the crop: view pixel i = sum_t weight[i * taps + t] * box pixel (first[i] + t).
+// One direction of the crop. A tap is a box pixel with its weight: view pixel i = sum_t weight[i * count + t] * box
+// pixel (first[i] + t).
 struct Taps {
-  int64_t count;   // taps of every pixel; all of them lie inside the box
+  int64_t count;   // how many taps every view pixel has; all of them lie inside the box
   int32_t* first;  // (S,)
   float* weight;   // (S, count)
 };
@@ -26,30 +28,30 @@ struct View {
   int32_t order[4];
 };
 
-// The memory of one thread. A view in the making is (S, C, padded size). It lies on its side, with x outermost and y
-// innermost, so that both directions of the crop and the interleaving of the channels at the end are plain vector
-// arithmetic and transposed blocks.
+// The memory of one thread. While a view is made, its layout is (S, C, padded size). It lies on its side, with x
+// outermost and y innermost. So both directions of the crop are plain vector arithmetic, and transposed blocks
+// interleave the channels at the end.
 struct ViewScratch {
-  Taps down, across;  // the weights of `down` include the division by the pixels' full scale
-  float* lines;       // (columns of the box, lanes): some lines of the view before the second direction
-  float* pixels;      // (S * C rounded up to kRowPadding, padded size)
-  float* blurred;     // the same size
-  float* line;        // (padded size + 2 radius,): a row with its mirrored ends
-  float* gaussian;    // (radius + 1,)
+  Taps down, across;  // the weights of `down` include the division by the full scale of the pixels
+  float* lines;   // (columns of the box, lanes): some lines of the view after the first direction of the crop
+  float* pixels;  // (S * C rounded up to kRowPadding, padded size)
+  float* blurred;   // the same size
+  float* line;      // (padded size + 2 radius,): a row with its mirrored ends
+  float* gaussian;  // (radius + 1,)
 };
 
 struct ViewCall {
   const MakeViewsShape* shape;
   int64_t padded_size;       // S rounded up to lanes
   int64_t blur_radius;       // taps / 2
-  bool streamed;             // whether to store past the caches, where the views would not stay anyway
-  const float* mean;         // (S * C rounded up to kRowPadding,), repeating
-  const float* inverse_std;  // (S * C rounded up to kRowPadding,), repeating
+  bool streamed;             // whether to store past the caches, because the views would not stay in them
+  const float* mean;         // (S * C rounded up to kRowPadding,): the means, repeated
+  const float* inverse_std;  // (S * C rounded up to kRowPadding,): the inverse_stds, repeated
 };
 
 struct MakeViewsTiles {
   int64_t lanes;
-  // image: (height, width, channels); to: (S, S, channels) of the views' type.
+  // image: (height, width, channels). to: (S, S, channels) of the views' type.
   void (*make_view)(const ViewCall&, const void* image, const View&, const ViewScratch&, void* to);
 };
 

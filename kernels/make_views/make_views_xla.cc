@@ -1,7 +1,7 @@
-// Views as an XLA FFI handler on the host: lowlevel_simclr_make_views. Arguments are in the order of
-// make_views_op.cc, without the size. Sizes are static, so the shape of the result gives it.
+// Views as an XLA FFI handler on the host: lowlevel_simclr_make_views. The arguments are in the order of
+// make_views_op.cc, but without the size. Sizes are static in XLA, so the shape of the result gives the size.
 //
-// The handler does not use XLA's thread pool. Our own threads serve both routes.
+// The handler does not use XLA's thread pool. Both routes, TensorFlow and XLA, use our own threads.
 #include "../runtime/thread_pool.h"
 #include "make_views_fault.h"
 #include "make_views_ffi.h"

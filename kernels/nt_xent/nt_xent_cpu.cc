@@ -1,12 +1,14 @@
-// NT-Xent on the CPU: memory, schedule and the scalar ends of both passes. The tiles are in nt_xent_tiles.cc.
+// NT-Xent on the CPU: memory, schedule, and the scalar work at the end of both passes. The tiles are in
+// nt_xent_tiles.cc.
 //
-// The rows are cut into blocks of 96 and the blocks into at most 64 groups, by the problem's size alone.
+// The rows are cut into blocks of 96 rows, and the blocks into at most 64 groups. Only the size of the problem decides
+// how.
 //
-// Symmetric form. Each pair of groups is one step, because it adds to the rows of both. OrderedSteps runs the steps
-// so that no two steps use a group at the same time, and each group's sums are added in one fixed order. A group's
-// first step packs it and its last one finishes it, so a call is one parallel region.
+// Symmetric form. Each pair of groups is one step, because it adds to the rows of both groups. OrderedSteps runs the
+// steps so that no two steps use a group at the same time, and adds each group's sums in one fixed order. The first
+// step of a group packs the group, and the last one finishes it. So a call needs only one parallel region.
 //
-// Rectangular form. All columns are packed. Then each block of own rows passes over all columns by itself.
+// Rectangular form. First all columns are packed. Then each block of own rows passes over all columns by itself.
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -25,10 +27,11 @@ namespace {
 
 constexpr int64_t kMostGroups = 64;
 constexpr int64_t kMostWorkers = 256;
-constexpr double kFixedShiftTemperature = 2.0 / 64.0;  // at least this: exp(-2/tau) does not underflow
+constexpr double kFixedShiftTemperature =
+    2.0 / 64.0;  // from this temperature on, exp(-2/tau) does not underflow
 constexpr double kLog2E = 1.4426950408889634;
 constexpr double kNoDot = -4.0;                 // less than any dot
-constexpr double kOperationsOfOneThread = 2e6;  // less work is not worth waking a second thread
+constexpr double kOperationsOfOneThread = 2e6;  // with less work, waking a second thread does not pay
 
 enum StepKind { kPack, kPair, kTriangle, kFinish };
 
@@ -64,7 +67,7 @@ const NtXentTiles<double>& tiles<double>() {
 bool holds(DataType type, float) { return type == DataType::kFloat32; }
 bool holds(DataType type, double) { return type == DataType::kFloat64; }
 
-// Sizes that follow from the shape, and the arrays of either pass in the workspace.
+// The sizes that follow from the shape, and the arrays of both passes in the workspace.
 template <typename Real>
 struct Plan {
   const NtXentTiles<Real>& tiles;
@@ -73,10 +76,10 @@ struct Plan {
   bool symmetric, sums_in_dz;
   PackedRows<Real> u;
   Real* scratch;                     // (workers, tiles.scratch)
-  Real *sum, *most;                  // forward: by own row, padded
-  Real* positive;                    // forward: by own row
+  Real *sum, *most;                  // forward, indexed by own row, padded
+  Real* positive;                    // forward, indexed by own row
   Real *weight, *cotangent, *shift;  // backward: (padded_rows,)
-  Real* sums;                        // backward: (own rows, padded_dim), null if dz holds them
+  Real* sums;                        // backward: (own rows, padded_dim); null if dz holds the sums
   double* along;                     // backward: (blocks of own rows,)
   int64_t bytes;
 
@@ -107,7 +110,8 @@ struct Plan {
     bytes = memory.bytes();
   }
 
-  // Own rows in blocks of consecutive rows: first the blocks of the first views, then those of the second views.
+  // The own rows, in blocks of consecutive rows. The blocks of the first views come first, then the blocks of the
+  // second views.
   int64_t blocks_of_view() const { return symmetric ? blocks : divide_up(shape.own_pairs, kBlock); }
   int64_t own_row_blocks() const { return symmetric ? blocks : 2 * blocks_of_view(); }
 
@@ -156,7 +160,7 @@ struct ForwardOutputs {
   bool* top1;
 };
 
-// Adds the positive to the sums over the other columns, and writes the row's results.
+// Adds the positive to the sums over the other columns, and writes the results of the row.
 template <typename Real>
 void finish_forward(const ForwardArguments<Real>& f, double temperature, RowBlock rows,
                     const ForwardOutputs<Real>& to) {
@@ -238,7 +242,7 @@ void run_forward(const ParallelFor& parallel, const NtXentShape& shape, const vo
 
 // ---- Backward
 
-// max |c|, or 1 if that is 0. Cotangents are divided by it, so that no loss scale overflows a sum.
+// Returns max |c|, or 1 if that is 0. Cotangents are divided by it, so that no loss scale makes a sum overflow.
 template <typename Real>
 Real cotangent_scale(const Real* cotangent, int64_t rows) {
   Real most = 0;
@@ -311,7 +315,8 @@ void run_backward(const ParallelFor& parallel, const NtXentShape& shape, const v
   const Real scale = cotangent_scale(static_cast<const Real*>(cotangent), plan.rows);
   fill_weights(plan, static_cast<const Real*>(cotangent), static_cast<const Real(*)[2]>(normaliser), scale);
   Real* sums = plan.sums_in_dz ? static_cast<Real*>(dz) : plan.sums;
-  // `pack` only reads the norms. The forward pass writes them through the same struct, so the pointer is not const.
+  // `pack` only reads the norms. The forward pass writes them through the same struct, so the pointer in it is not
+  // const.
   const PackArguments<Real> pack{plan.u, z, shape.type,
                                  const_cast<Real*>(static_cast<const Real*>(inverse_norm))};
   const BackwardArguments<Real> b{plan.u,

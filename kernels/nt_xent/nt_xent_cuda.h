@@ -1,17 +1,19 @@
-// NT-Xent on a CUDA device: the contract of nt_xent.h with these differences.
+// NT-Xent on a CUDA device: the contract of nt_xent.h, with these differences.
 //
-// Every array lies on the device. So do the scalars temperature and first_pair, because XLA has them there.
-// first_pair is null if all pairs are owned. A launcher only enqueues on `stream` and never waits. So it cannot see
-// the scalars and refuse them: a temperature that is not positive and finite, or own pairs outside 0 .. N-1, make
-// every result NaN.
+// Every array lies on the device. The scalars temperature and first_pair lie there too, because XLA keeps them there.
+// first_pair is null if all pairs are owned.
 //
-// Every launcher returns null, or one sentence that says why nothing useful was enqueued. `type` is a DataType.
+// A launcher only enqueues work on `stream` and never waits. So it cannot read the scalars and refuse wrong ones. Every
+// result is NaN if the temperature is not positive and finite, or if own pairs lie outside 0 .. N-1.
 //
-// Workspace: aligned to 16 bytes. It holds x, a copy of z in its own type with d rounded up to 16, and (2N, 4) Sum. It
-// also holds partial sums for as many blocks of 64 rows as the own rows have, plus at most 512. That is O(N d).
+// Every launcher returns null, or one sentence that says why it enqueued nothing useful. `type` is a DataType.
 //
-// Determinism: the bits are the same every time on one kind of device. The problem's size alone decides how work is
-// cut, no sum depends on the order in which blocks run, and there are no atomics.
+// Workspace. It is aligned to 16 bytes. It holds x, a copy of z in its own type with d rounded up to 16, and (2N, 4)
+// Sum. It also holds partial sums for as many blocks of 64 rows as the own rows fill, and for at most 512 blocks more. In
+// all, that is O(N d).
+//
+// Determinism. The bits are the same every time on one kind of device. Only the size of the problem decides how work is
+// cut. No sum depends on the order in which blocks run, and there are no atomics.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // NT-Xent as XLA FFI handlers on CUDA devices: the targets of nt_xent_xla.cc for the platform "CUDA".
 //
-// Shapes are checked as on the host. The scalars lie on the device, where a handler cannot read them in time. If they
-// are wrong, every result is NaN (nt_xent_cuda.h).
+// The shapes are checked in the same way as on the host. The scalars lie on the device, where a handler cannot read
+// them in time. If they are wrong, every result is NaN (nt_xent_cuda.h).
 #include <optional>
 
 #include "nt_xent_cuda.h"

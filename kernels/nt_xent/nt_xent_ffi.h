@@ -1,4 +1,4 @@
-// NT-Xent's XLA FFI handlers, on the host and on CUDA: their arrays, and the checks of a call's shapes.
+// What NT-Xent's XLA FFI handlers on the host and on CUDA share: the arrays of a call, and the checks of its shapes.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,8 @@ using Result = ffi::Result<ffi::AnyBuffer>;
 using Scalar = ffi::Buffer<ffi::F64, 0>;
 using Whole = ffi::Buffer<ffi::S64, 0>;
 
-// The arguments and results of a call, after those that the platform adds. The rows forms add the first pair (More).
+// Binds the arguments and results of a call, after those that the platform adds. `More` are the further arguments of
+// the rows forms, which give the first own pair.
 //
 // Forward: z, temperature, More -> loss, normaliser, inverse_norm, top1.
 // Backward: z, normaliser, inverse_norm, cotangent, temperature, More -> dz, dtemperature.
@@ -28,7 +29,7 @@ auto backward_arrays(Binding&& binding) {
   return gives<Any, Scalar>(takes<Any, Any, Any, Any, Scalar, More...>(std::move(binding)));
 }
 
-// The shape of a call, or what is wrong with it.
+// Returns the shape of a call, or what is wrong with it.
 ffi::ErrorOr<NtXentShape> read_shape(ffi::AnyBuffer z, int64_t own_rows, int64_t first_pair) {
   NtXentShape shape{};
   switch (z.element_type()) {

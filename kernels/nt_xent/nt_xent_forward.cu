@@ -1,5 +1,5 @@
-// NT-Xent on CUDA devices from sm_80 on, forward: loss, normaliser and top1. Contract: nt_xent_cuda.h; formula:
-// nt_xent.h; how a block passes over the tiles: nt_xent_tiles.cuh.
+// NT-Xent on CUDA devices from sm_80 on, forward: loss, normaliser and top1. Contract: nt_xent_cuda.h. Formula:
+// nt_xent.h. nt_xent_tiles.cuh explains how a block passes over the tiles.
 #include <cfloat>
 #include <cmath>
 
@@ -13,13 +13,13 @@ namespace {
 
 constexpr float kNoDot = -4.0f;  // less than any dot
 
-// The running state of one thread's row.
+// The running results of one row, in one thread.
 template <typename Sum>
 struct State {
   Sum sum = 0, most = Sum(kNoDot), positive = Sum(kNoDot);
 };
 
-// Adds the dots of `kCount` columns. If kMasked, dots equal to kNoDot do not count.
+// Adds the dots of `kCount` columns. If kMasked is set, it skips dots that equal kNoDot.
 template <bool kOnline, bool kMasked, typename Sum, int kCount>
 __device__ __forceinline__ void add_dots(State<Sum>& state, const Sum (&dots)[kCount], Sum k) {
   Sum most = state.most;
@@ -104,7 +104,8 @@ __device__ __forceinline__ void forward_share(const Problem<Kind>& p, const Scal
 }
 
 template <typename Kind>
-constexpr int kForwardBlocks = sizeof(typename Kind::Element) == 2 ? 2 : 1;  // blocks at once on an SM
+constexpr int kForwardBlocks =
+    sizeof(typename Kind::Element) == 2 ? 2 : 1;  // blocks that should run on one SM at once
 
 template <typename Kind>
 __global__ void __launch_bounds__(kThreads<Kind>, kForwardBlocks<Kind>)
@@ -119,7 +120,7 @@ struct ForwardOutputs {
   bool* top1;
 };
 
-// One thread finishes one own row: the shares in their order, then the positive.
+// Finishes each own row with one thread. It merges the shares in their order, and adds the positive last.
 template <typename Kind>
 __global__ void finish_forward(Problem<Kind> p, Partial<typename Kind::Sum> partial,
                                ForwardOutputs<typename Kind::Sum> to) {

@@ -1,4 +1,4 @@
-// NT-Xent as TensorFlow ops: LowlevelSimclr>NtXent, NtXentGrad and their rectangular forms. Formula: nt_xent.h.
+// NT-Xent as TensorFlow ops: LowlevelSimclr>NtXent, NtXentGrad, and the rectangular form of each. Formula: nt_xent.h.
 //
 //     NtXent(z (2N, d), temperature ())
 //         -> loss (2N,), normaliser (2N, 2), inverse_norm (2N,), top1 (2N,)
@@ -42,7 +42,7 @@ void backward_shapes(TF_ShapeInferenceContext* context, TF_Status* status) {
   scalar.write(1, status);
 }
 
-// The number of own rows is known when the op runs. Python sets the shapes if it knows them earlier.
+// The number of own rows is known only when the op runs. Python sets the shapes if it knows them earlier.
 void unknown_shapes(TF_ShapeInferenceContext* context, TF_Status* status) {
   TF_ShapeInferenceContextSetUnknownShape(context, status);
 }

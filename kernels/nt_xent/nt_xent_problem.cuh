@@ -1,7 +1,8 @@
-// NT-Xent on CUDA: the problem as the kernels see it, and on the host its sizes, memory and refusals.
+// NT-Xent on CUDA: what the kernels get (the "problem"), and for the host its sizes, its memory and the reasons to
+// refuse a call.
 //
-// The columns are cut into as many shares as give kBlocksWanted blocks. Each share writes its partial results to a
-// place of its own, and a last kernel adds them in the order of the columns.
+// The columns are cut into shares, as many as it takes to get kBlocksWanted blocks. Each share writes its partial
+// results to its own place. A last kernel adds them in the order of the columns.
 #pragma once
 
 #include <cfloat>
@@ -12,7 +13,7 @@
 #include "nt_xent.h"
 #include "nt_xent_products.cuh"
 
-// Tests set it low. Then a block passes over several tiles in a small problem too.
+// Tests set this number low. Then a block passes over several tiles even in a small problem.
 #ifndef LOWLEVEL_SIMCLR_BLOCKS_WANTED
 #define LOWLEVEL_SIMCLR_BLOCKS_WANTED 256
 #endif
@@ -24,7 +25,7 @@ namespace nt_xent_cuda {
 
 constexpr int kBlocksWanted = LOWLEVEL_SIMCLR_BLOCKS_WANTED;  // one or two for each SM of a large GPU
 constexpr int kMostShares = 64;
-constexpr int kPadding = 16;      // d is rounded up to it: the depth of one 16-bit product
+constexpr int kPadding = 16;      // d is rounded up to a multiple of it: the depth of one 16-bit product
 constexpr int kRowThreads = 128;  // threads of the kernels that go over rows, not over tiles
 constexpr int kRowWarps = kRowThreads / kWarp;
 constexpr double kFixedShiftTemperature = 2.0 / 64.0;  // as on the CPU
@@ -51,9 +52,9 @@ template <typename Kind>
 constexpr int kThreads = Kind::kWarps * kWarp;
 
 template <typename Kind>
-constexpr int kRowTile = 16 * Kind::kWarps;  // rows of a block: a warp owns the 16 rows of one product
+constexpr int kRowTile = 16 * Kind::kWarps;  // rows of a block; each warp owns the 16 rows of one product
 
-// The scalars, which lie on the device.
+// The values of the scalars, which lie on the device.
 struct Scalars {
   double temperature;  // NaN if the call is wrong
   int64_t first_pair;
@@ -72,7 +73,7 @@ __device__ __forceinline__ bool is_online(double temperature) {
   return !(temperature >= kFixedShiftTemperature);
 }
 
-// The row of z for own row `own`. The own first views come first, then the own second views.
+// Returns the row of z for own row `own`. The own first views come first, and then the own second views.
 template <typename Kind>
 __host__ __device__ __forceinline__ int64_t row_of(const Problem<Kind>& p, int64_t first_pair, int64_t own) {
   const int64_t own_pairs = p.own_rows / 2;
@@ -83,7 +84,7 @@ __host__ __device__ __forceinline__ int64_t positive_of(int64_t row, int64_t pai
   return row < pairs ? row + pairs : row - pairs;
 }
 
-// Share s has the tiles [s T / S, (s + 1) T / S) of the columns.
+// With T tiles and S shares, share s has the tiles [s T / S, (s + 1) T / S) of the columns.
 __host__ __device__ __forceinline__ int64_t first_tile(int64_t share, int64_t shares, int64_t rows) {
   return share * divide_up(rows, kTile) / shares;
 }
@@ -97,13 +98,14 @@ __device__ __forceinline__ auto flushed(Element x) {
 
 // ---- Host side
 
-// Results of the forward pass for each share and own row, over all columns but the row itself and its positive.
+// The results of the forward pass for each share and own row. They cover all columns except the row itself and its
+// positive.
 template <typename Sum>
 struct Partial {
   Sum *sum, *most, *positive;  // (shares, own_rows)
 };
 
-// Sizes and memory of either pass.
+// The sizes and the memory of both passes.
 template <typename Kind>
 struct Plan {
   using Sum = typename Kind::Sum;
@@ -152,7 +154,7 @@ inline dim3 rows_grid(int64_t rows, int rows_a_block) {
 template <typename Kind>
 void launch_pack(Stream& on, const Problem<Kind>& p, const void* z, void* inverse_norm);
 
-// Calls `run` with the kind of rows of this type.
+// Calls `run` with the kind of rows that belongs to this type.
 template <typename Run>
 auto with_kind(DataType type, Run run) {
   switch (type) {
@@ -167,7 +169,7 @@ auto with_kind(DataType type, Run run) {
   }
 }
 
-// Null, or why the launchers refuse the call.
+// Returns null, or why the launchers refuse the call.
 inline const char* refusal(const NtXentShape& shape, int type) {
   if (type < 0 || type > static_cast<int>(DataType::kFloat16)) {
     return "type must be 0 (float32), 1 (float64), 2 (bfloat16) or 3 (float16).";

@@ -1,16 +1,18 @@
-// NT-Xent on CUDA: the packed rows x of each type, and the two products that a warp makes of them.
+// NT-Xent on CUDA: the packed rows x of each type, and the two products that a warp computes from them.
 //
-// - bfloat16 and float16: a packed row is one row of float16. A bfloat16 row that is scaled to length 2^14 fits. Only
-//   elements below 2^-28 of the row's length are rounded, by less than 2^-39 of the length.
-// - float32: a packed row is two rows of float16, a high and a low piece. The product low low is left out.
-// - float64: a packed row is the row, and products are plain fused multiply-adds.
+// - bfloat16 and float16: a packed row is one row of float16. A bfloat16 row fits after it is scaled to length 2^14.
+//   Only elements below 2^-28 of the row's length are rounded, by less than 2^-39 of the length.
+// - float32: a packed row is two rows of float16, a high piece and a low piece. The product of two low pieces is left
+//   out.
+// - float64: a packed row is the row itself, and the products are plain fused multiply-adds.
 //
-// All but float64 use mma.m16n8k16, whose products are exact and whose sums are float32. The weights W are split into
-// two float16 numbers as well, because W in half precision would be wrong by 2^-11.
+// All types but float64 use mma.m16n8k16, whose products are exact and whose sums are float32. The weights W are split
+// into two float16 numbers as well, because W in half precision would be wrong by 2^-11.
 //
 // The hardware truncates its float32 sums. So a chain of products ends after one panel or one tile, and its result is
-// added with rounding, small products first. Both passes add the panels of a dot in the same order. A dot therefore
-// has the same bits in both, and exp(s_ij - lse_i) is exactly 1 if all weight is on one column.
+// added with rounding, small products first. Both passes add the panels of a dot in the same order, so a dot has the
+// same bits in both. Therefore exp(s_ij - lse_i), with lse_i = log sum exp s_ik, is exactly 1 if one column has all the
+// weight.
 #pragma once
 
 #include <cmath>
@@ -21,9 +23,9 @@ namespace lowlevel_simclr {
 namespace nt_xent_cuda {
 
 constexpr int kTile = 64;              // columns of a tile
-constexpr int kFragments = kTile / 8;  // 8-column fragments of a tile
+constexpr int kFragments = kTile / 8;  // fragments of 8 columns in a tile
 
-// Rows of float, bfloat16 or float16. A float is two float16 numbers, x = high + low within 2^-24.
+// Rows of float, bfloat16 or float16. A float is stored as two float16 numbers: x = high + low within 2^-24.
 template <typename Z>
 struct HalfRows {
   using Element = Z;           // the type of z
@@ -32,13 +34,14 @@ struct HalfRows {
   static constexpr int kWarps = 8, kBuffers = 2;
   static constexpr int kPieces = sizeof(Z) == sizeof(float) ? 2 : 1;
   static constexpr int kPanel = 128;
-  static constexpr int kStride = kPanel + 8;  // 16 bytes between rows spread them over the banks
-  // float16 has few exponents. Rows of length 2^14 and weights times 2^8 keep small numbers within its range.
+  static constexpr int kStride =
+      kPanel + 8;  // the extra 16 bytes spread the rows over the banks of shared memory
+  // float16 has few exponents. Rows of length 2^14, and weights times 2^8, keep small numbers within its range.
   static constexpr int kRowExponent = 14, kWeightExponent = 8;
-  // Where the low pieces begin.
+  // The places where the low pieces begin.
   static constexpr int kLowRows = 16 * kWarps * kStride, kLowColumns = kTile * kStride;
 
-  // Writes element k of a packed row, whose pieces are `stride` apart.
+  // Writes element k of a packed row. The pieces of the row are `stride` apart.
   static __device__ __forceinline__ void store(Packed* row, int64_t k, int64_t stride, float x) {
     for (int piece = 0; piece < kPieces; ++piece) {
       narrow(row + piece * stride + k, x);
@@ -46,7 +49,7 @@ struct HalfRows {
     }
   }
 
-  // c += 16 rows times 64 columns, over the first `depth` columns of the panel, small products first.
+  // Computes c += 16 rows times 64 columns, over the first `depth` columns of the panel, small products first.
   static __device__ __forceinline__ void dots(const Packed* rows, const Packed* columns, int depth,
                                               float (&c)[kFragments][4]) {
     if (kPieces == 2) dots_over<true>(rows, columns, depth, c);
@@ -67,7 +70,7 @@ struct HalfRows {
     for (int k = 0; k < kPanel; k += 16) dots_at<kCross>(row + k, column + k, c);
   }
 
-  // high high, or low high + high low if kCross.
+  // Computes high * high, or low * high + high * low if kCross is set.
   template <bool kCross>
   static __device__ __forceinline__ void dots_at(const Packed* row, const Packed* column,
                                                  float (&c)[kFragments][4]) {
@@ -90,8 +93,9 @@ struct HalfRows {
     multiply_add(right, a, b[2], b[3]);
   }
 
-  // sums += w (16 x 64) times the first `width` columns of the tile's rows of x. The C registers of the first product
-  // are the A registers of this one: two neighbouring fragments of 8 columns make one fragment of depth 16.
+  // Computes sums += w (16 x 64) times the first `width` columns of the tile's rows of x. The C registers of the
+  // product that gave w are the A registers of this one: two neighbouring fragments of 8 columns make one fragment of
+  // depth 16.
   static __device__ __forceinline__ void apply(float (&w)[kFragments][4], const Packed* columns, int width,
                                                float (&sums)[kPanel / 8][4]) {
     uint32_t high[kFragments / 2][4], low[kFragments / 2][4];
@@ -122,7 +126,7 @@ struct HalfRows {
     }
   }
 
-  // Moves the leading bits of two fragments into one of depth 16, and leaves the rest in the two.
+  // Moves the leading bits of two fragments into one fragment of depth 16, and leaves the rest in the two.
   static __device__ __forceinline__ void split_off(float (&left)[4], float (&right)[4], uint32_t (&a)[4]) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
@@ -159,7 +163,7 @@ struct DoubleRows {
     }
   }
 
-  // Four lanes hold the weights of a row and pass them to one another.
+  // Four lanes hold the weights of a row. They pass the weights to one another.
   static __device__ __forceinline__ void apply(double (&w)[kFragments][4], const double* columns, int,
                                                double (&sums)[kPanel / 8][4]) {
     const int lane = threadIdx.x % kWarp, t = lane % 4;

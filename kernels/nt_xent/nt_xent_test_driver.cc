@@ -1,12 +1,13 @@
 // Runs NT-Xent's kernels outside TensorFlow, for sanitizers and fuzzing. Not part of the library.
 //
 // Shapes, types, temperatures and own rows are random. Every array lies in a block of exactly its size, so that
-// AddressSanitizer sees an access past its end. Results are compared with a plain computation in double and, bit
-// for bit, with a second run on one thread. Several threads call at once, for ThreadSanitizer.
+// AddressSanitizer sees an access past its end. The results are compared with a plain computation in double and, bit
+// for bit, with a second run on one thread. Several threads call at the same time, for ThreadSanitizer.
 //
-//     nt_xent_test_driver [seconds] [seed]        exits with 0 if nothing was found
+//     nt_xent_test_driver [seconds] [seed]        exits with 0 if it found nothing wrong
 //
-// With -DLOWLEVEL_SIMCLR_FUZZER it becomes a libFuzzer target; the input's bytes are the case.
+// With -DLOWLEVEL_SIMCLR_FUZZER, this file becomes a libFuzzer target. The bytes of the fuzzer's input describe the
+// case.
 #include <atomic>
 #include <cmath>
 #include <cstdio>
@@ -27,7 +28,7 @@ namespace {
 using namespace lowlevel_simclr;
 
 constexpr double kTemperatures[] = {0.001, 0.005, 0.01, 0.03, 0.03125, 0.05, 0.1, 0.5, 1.0, 10.0};
-constexpr int kPeculiarRows = 4;  // one row in four is zero, a duplicate, huge or tiny
+constexpr int kPeculiarRows = 4;  // one row in four is zero, a duplicate, very large or very small
 
 struct Case {
   NtXentShape shape;
@@ -45,14 +46,15 @@ uint16_t bfloat16_of(float value) {
   return static_cast<uint16_t>(bits >> 16);
 }
 
-// z in double. The case's type holds every number exactly.
+// Returns z in double. The type of the case holds every number exactly.
 std::vector<double> projections(const Case& c) {
   std::mt19937 random(c.seed);
   std::normal_distribution<double> normal;
   const int64_t rows = 2 * c.shape.pairs, dim = c.shape.dim;
   std::vector<double> z(rows * dim);
   for (double& x : z)
-    x = std::ldexp(std::round(std::ldexp(normal(random), 5)), -5);  // few bits: exact in every type
+    x = std::ldexp(std::round(std::ldexp(normal(random), 5)),
+                   -5);  // few bits, so the number is exact in every type
   for (int64_t i = 0; i < rows; ++i) {
     const unsigned peculiar = random() % (4 * kPeculiarRows);
     const double factor = c.shape.type == DataType::kFloat16 ? 1.0 : std::ldexp(1.0, 48);
@@ -68,7 +70,7 @@ std::vector<double> projections(const Case& c) {
   return z;
 }
 
-// The bits of a float16: sign, exponent and mantissa of a small multiple of 1/32.
+// Returns the bits of a float16 (sign, exponent and mantissa). The value is a small multiple of 1/32.
 uint16_t float16_of(double value) {
   if (value == 0) return 0;
   int exponent;
@@ -137,7 +139,7 @@ std::unique_ptr<Sum[]> block(int64_t count) {
   return std::unique_ptr<Sum[]>(new Sum[count]);
 }
 
-// Filled with NaN: nothing may rely on its contents.
+// The workspace is filled with NaN, because nothing may rely on its contents.
 HostMemory workspace_for(const ParallelFor& parallel, const NtXentShape& shape) {
   const int64_t bytes = nt_xent_workspace_bytes(parallel, shape);
   HostMemory workspace = host_memory(bytes);
@@ -178,7 +180,7 @@ Outputs<Sum> compute(const ParallelFor& parallel, const Case& c, const void* z) 
 
 ParallelFor one_thread() {
   const auto run = [](void*, int64_t count, ParallelBody body, void* argument) {
-    for (int64_t i = count - 1; i >= 0; --i) body(argument, i);  // in any order
+    for (int64_t i = count - 1; i >= 0; --i) body(argument, i);  // the order of the calls must not matter
   };
   return {nullptr, 1, run};
 }

@@ -1,23 +1,25 @@
-// Tiles of NT-Xent on the CPU: one source, compiled once for each instruction set (LOWLEVEL_SIMCLR_ISA).
+// Tiles of NT-Xent on the CPU. This source is compiled once for each instruction set (LOWLEVEL_SIMCLR_ISA).
 //
 // What. The matrix of dots <u_i, u_j> is never stored. A tile of kTileRows x panel dots is accumulated in registers
-// over all d, and its exponentials are used at once. Forward, they are summed along rows and, in the symmetric form,
-// along columns. Backward, they become weights W_ij = E_ij (c_i/r_i + c_j/r_j). One block of 96 x 96 weights at a
-// time lies in the cache. Two small products add W u_J to the sums of the rows and W^T u_I to those of the columns.
+// over all of d. The exponentials of its dots are used at once. The forward pass sums them along rows and, in the
+// symmetric form, also along columns. The backward pass turns them into weights W_ij = E_ij (c_i/r_i + c_j/r_j), where
+// E_ij is the exponential. One block of 96 x 96 weights at a time lies in the cache. For a block with rows I and
+// columns J, two small products add W u_J to the sums of the rows, and W^T u_I to the sums of the columns.
 //
-// Mapping. A tile has two vectors of columns, and as many rows as the registers hold: 12 x 32 floats with AVX-512,
-// 6 x 16 with AVX2, 6 x 8 at baseline. The left factor is broadcast element by element from `panelled` (rows of u in
-// panels of columns). The right factor is read as vectors from `transposed`. The products with W read `panelled` as
-// vectors. So two packed copies serve all three products.
+// Mapping. A tile has two vectors of columns, and as many rows as fit in the registers: 12 x 32 floats with AVX-512, 6
+// x 16 with AVX2, 6 x 8 at baseline. The left factor is broadcast element by element from `panelled` (rows of u, cut
+// into panels of columns). The right factor is read as vectors from `transposed`. The products with W read `panelled`
+// as vectors. So two packed copies of u serve all three products.
 //
-// Bytes and operations. Forward 2 d operations for each of the (2N)^2/2 tile elements, backward 6 d. One panel of the
-// right factor (panel * d) stays in the first-level cache while 96 rows pass, so a block reads about 4 * 96 d
-// elements for 3 * 2 * 96^2 d operations. Each vector of exponentials takes about 20 vector instructions besides.
+// Bytes and operations. The matrix has (2N)^2/2 elements in the symmetric form. For each of them, the forward pass
+// takes 2 d operations and the backward pass 6 d. One panel of the right factor (panel * d) stays in the first-level
+// cache while 96 rows pass. So a block reads about 4 * 96 d elements for 3 * 2 * 96^2 d operations. Besides, each
+// vector of exponentials takes about 20 vector instructions.
 //
-// Masks go by index, and only tiles that meet the diagonal, the positives or an edge pay for them.
+// Masks compare indices. Only tiles that touch the diagonal, the positives or an edge pay for them.
 //
-// Tried: masks in the function that accumulates a tile. The AVX-512 compilation took 33 s instead of 9 s, because a
-// tile that is indexed anywhere in a function must be addressable everywhere in it.
+// Tried: masks in the function that accumulates a tile. If a function indexes a tile anywhere, the tile must be
+// addressable everywhere in it. The AVX-512 compilation then took 33 s instead of 9 s.
 #include "nt_xent_tiles.h"
 
 #include "../runtime/vectors.h"
@@ -42,8 +44,8 @@ constexpr int kLanes = Lanes<Real>::kCount;
 template <typename Real>
 constexpr int kPanel = 2 * kLanes<Real>;
 
-// Stands for "not a candidate". It is so far below every dot that its exponential vanishes beside that of any dot
-// where the online maximum is used (temperature < 1/32).
+// Stands for "this dot does not count". It is far below every dot. Where the online maximum is used (temperature <
+// 1/32), its exponential therefore vanishes beside that of any real dot.
 constexpr int kNoDot = -4;
 
 static_assert(kBlock % kTileRows == 0, "blocks are cut into whole tiles");
@@ -56,8 +58,8 @@ static_assert(kRowMargin >= kTileRows, "a tile at the edge reads rows after the 
 template <typename Real>
 using Tile = Vector<Real>[kTileRows][2];
 
-// A tile in memory, for the paths that index it. A tile that is indexed anywhere in a function lives in memory
-// everywhere in it, so those paths are functions of their own.
+// A tile in memory, for the code that indexes it. If a function indexes a tile anywhere, the tile lives in memory
+// everywhere in that function. So the code that indexes tiles is in functions of its own.
 template <typename Real>
 struct StoredTile {
   Vector<Real> c[kTileRows][2];
@@ -78,7 +80,8 @@ LOWLEVEL_INLINE void clear(Tile<Real>& c) {
   for (int i = 0; i < kTileRows; ++i) c[i][0] = c[i][1] = Vector<Real>{};
 }
 
-// c(i, :) += sum_k a(i, k) b(k, :) with a(i, k) = a[i * kRowStep + k * kDepthStep], and b packed panel by panel.
+// Computes c(i, :) += sum_k a(i, k) b(k, :) with a(i, k) = a[i * kRowStep + k * kDepthStep]. b is packed panel by
+// panel.
 template <typename Real, int kRowStep, int kDepthStep>
 LOWLEVEL_INLINE void multiply(const Real* __restrict a, const Real* __restrict b, int64_t depth,
                               Tile<Real>& c) {
@@ -95,8 +98,8 @@ LOWLEVEL_INLINE void multiply(const Real* __restrict a, const Real* __restrict b
   }
 }
 
-// Dots of kTileRows rows with one panel of columns. They are always summed in the order of d, so equal rows have
-// equal dots.
+// Computes the dots of kTileRows rows with one panel of columns. The sums always run in the order of d, so equal rows
+// have equal dots.
 template <typename Real>
 LOWLEVEL_INLINE void dots(const PackedRows<Real>& u, int64_t row, int64_t column, Tile<Real>& c) {
   constexpr int kWidth = kPanel<Real>;
@@ -114,7 +117,7 @@ LOWLEVEL_INLINE void dots(const PackedRows<Real>& u, int64_t row, int64_t column
 
 // ---- Masks
 
-// Where a tile lies in the matrix, and the ends of the block it belongs to.
+// The place of a tile in the matrix, and the ends of the block that the tile belongs to.
 struct Window {
   int64_t row, row_end, column, column_end;
 };
@@ -134,7 +137,8 @@ LOWLEVEL_INLINE bool needs_masks(const Window& at, int64_t pairs) {
   return edge || meets(at.row) || meets(at.row + pairs) || meets(at.row - pairs);
 }
 
-// Lanes that count for `row`: inside the block, not the row itself, and in the symmetric form right of it.
+// Returns the lanes that count for `row`. They lie inside the block and are not the row itself. In the symmetric form
+// they also lie to the right of it.
 template <typename Real, bool kSymmetric>
 LOWLEVEL_INLINE IndexVector<Real> kept_lanes(const Window& at, int64_t row, IndexVector<Real> columns) {
   using Index = decltype(columns[0] + 0);
@@ -160,7 +164,7 @@ LOWLEVEL_INLINE void record_positive(const ForwardArguments<Real>& f, const RowB
   if (kSymmetric) f.positive[other] = dot;
 }
 
-// Sums and maxima of a block's rows, a vector for each, and of one panel's columns.
+// The sums and maxima of a block's rows (one vector for each row), and of one panel's columns.
 template <typename Real>
 struct Partial {
   Vector<Real>*row_sum, *row_most;
@@ -189,7 +193,7 @@ LOWLEVEL_INLINE void count_tile(const Tile<Real>& c, Real scale_, int64_t row, P
   }
 }
 
-// Lanes that are summed for `row`: all that count, except its positive.
+// Returns the lanes that are summed for `row`: all lanes that count, except its positive.
 template <typename Real, bool kSymmetric>
 LOWLEVEL_INLINE IndexVector<Real> summed_lanes(const Window& at, int64_t row, int64_t column, int64_t pairs) {
   const IndexVector<Real> columns = lane_indices<Real>(column);
@@ -235,7 +239,7 @@ LOWLEVEL_INLINE void add_rows(const ForwardArguments<Real>& f, const RowBlock& r
   }
 }
 
-// Forward with the fixed shift 1.
+// Runs the forward pass with the fixed shift 1.
 template <typename Real, bool kSymmetric>
 void forward_fixed(const ForwardArguments<Real>& f, RowBlock rows, int64_t column_begin, int64_t column_end,
                    Real* scratch) {
@@ -263,9 +267,9 @@ void forward_fixed(const ForwardArguments<Real>& f, RowBlock rows, int64_t colum
   add_rows(f, rows, partial);
 }
 
-// ---- Forward, online maximum
+// ---- Forward with the online maximum
 
-// Moves a sum from the shift `most` to the shift `next`.
+// Converts a sum from the shift `most` to the shift `next`.
 template <typename Real>
 LOWLEVEL_INLINE Vector<Real> reshift(Vector<Real> sum, Vector<Real> most, Vector<Real> next, Real scale) {
   return sum * exp2<Real>((most - next) * scale);
@@ -284,7 +288,7 @@ LOWLEVEL_APART void store_tile(const ForwardArguments<Real>& f, const RowBlock& 
   }
 }
 
-// Stores the dots of one block, and kNoDot for dots that are not summed.
+// Stores the dots of one block. Dots that are not summed become kNoDot.
 template <typename Real, bool kSymmetric>
 void store_dots(const ForwardArguments<Real>& f, const RowBlock& rows, int64_t column_begin,
                 int64_t column_end, Real* block) {
@@ -355,7 +359,8 @@ void forward(const ForwardArguments<Real>& f, RowBlock rows, int64_t column_begi
 
 // ---- Backward
 
-// W_ij = E_ij (c_i/r_i + c_j/r_j) for one row and a vector of columns. If online, each r has a shift of its own.
+// Returns W_ij = E_ij (c_i/r_i + c_j/r_j) for one row and a vector of columns. If kOnline is set, each r has its own
+// shift.
 template <typename Real, bool kOnline>
 LOWLEVEL_INLINE Vector<Real> weights_of(const BackwardArguments<Real>& b, Vector<Real> dots_of_row,
                                         int64_t row, int64_t column) {
@@ -380,7 +385,7 @@ LOWLEVEL_INLINE void weigh_tile(const BackwardArguments<Real>& b, const Window& 
   }
 }
 
-// Subtracts c_i + c_j if j is the positive of i, and writes 0 where nothing counts.
+// Subtracts c_i + c_j if j is the positive of i, and writes 0 for entries that do not count.
 template <typename Real, bool kSymmetric, bool kOnline>
 LOWLEVEL_APART void weigh_masked_tile(const BackwardArguments<Real>& b, const Window& at,
                                       StoredTile<Real> tile, Real* to) {
@@ -405,7 +410,8 @@ void weigh_block(const BackwardArguments<Real>& b, const RowBlock& rows, const R
   for (int64_t j = 0; j < columns.count; j += kPanel<Real>) {
     for (int64_t r = 0; r < rows.count; r += kTileRows) {
       const Window at{rows.begin + r, row_end, columns.begin + j, column_end};
-      if (kSymmetric && at.column + kPanel<Real> <= at.row) break;  // below the diagonal: never read
+      if (kSymmetric && at.column + kPanel<Real> <= at.row)
+        break;  // below the diagonal, where nothing is read later
       Tile<Real> c;
       dots(b.u, at.row, at.column, c);
       if (needs_masks<Real>(at, b.pairs)) {
@@ -417,7 +423,7 @@ void weigh_block(const BackwardArguments<Real>& b, const RowBlock& rows, const R
   }
 }
 
-// sums(i, panel) += sum_k w(i, k) u(k, panel) for the rows of a tile. Only `count` of them exist.
+// Computes sums(i, panel) += sum_k w(i, k) u(k, panel) for the rows of a tile. Only `count` of these rows exist.
 template <typename Real, int kRowStep, int kDepthStep>
 LOWLEVEL_INLINE void add_product(const Real* w, const Real* u, int64_t depth, Real* sums, int64_t stride,
                                  int64_t count) {
@@ -440,8 +446,8 @@ LOWLEVEL_INLINE void add_product(const Real* w, const Real* u, int64_t depth, Re
   }
 }
 
-// For one panel of u: sums of the rows += W u_J, sums of the columns += W^T u_I. On the diagonal W is upper
-// triangular, and the part below it is skipped.
+// For one panel of u, computes sums of the rows += W u_J and sums of the columns += W^T u_I. On the diagonal W is upper
+// triangular, so the part below the diagonal is skipped.
 template <typename Real, bool kSymmetric>
 void apply_weights(const BackwardArguments<Real>& b, const RowBlock& rows, const RowBlock& columns,
                    const Real* weights, const Real* panel, Real* sums) {
@@ -483,7 +489,7 @@ void backward(const BackwardArguments<Real>& b, RowBlock rows, RowBlock columns,
 
 LOWLEVEL_INLINE void copy(void* to, const void* from, int64_t bytes) { __builtin_memcpy(to, from, bytes); }
 
-// The vector from[0..count) of a row, with 0 after its end.
+// Returns the vector from[0..count) of a row. The lanes after its end are 0.
 template <typename Real, typename Input>
 LOWLEVEL_INLINE Vector<Real> widen_some(const Input* from, int64_t count) {
   if (count >= kLanes<Real>) return widen(from);
@@ -500,14 +506,14 @@ LOWLEVEL_INLINE void narrow_some(Input* to, Vector<Real> v, int64_t count) {
   copy(to, padded, count * sizeof(Input));
 }
 
-// 1 / sqrt(squares), or 0 if the row counts as 0.
+// Returns 1 / sqrt(squares), or 0 if the row counts as 0.
 template <typename Real>
 LOWLEVEL_INLINE Real inverse_root(double squares) {
   const Real inverse = static_cast<Real>(1.0 / __builtin_sqrt(squares));
   return inverse > Real(__FLT_MAX__) && inverse - inverse != 0 ? Real(0) : inverse;
 }
 
-// Squares of floats neither overflow nor vanish in double. Squares of doubles may, hence `factor`.
+// Squares of floats neither overflow nor vanish in double. Squares of doubles may, so `factor` scales the row first.
 template <typename Real, typename Input>
 double sum_of_squares(const Input* row, int64_t dim, Real factor) {
   SquareSum<Real> squares;
@@ -594,7 +600,7 @@ void pack_typed(const PackArguments<double>& p, int64_t begin, int64_t end) {
 
 // ---- Finishing
 
-// dz = (sums - <sums, u> u) factor / |z|. Returns <sums, u>.
+// Computes dz = (sums - <sums, u> u) factor / |z|. Returns <sums, u>.
 template <typename Real, typename Input>
 LOWLEVEL_INLINE Real project_row(const Input* z, const Real* sums, int64_t dim, Real inverse_norm,
                                  Real factor, Input* dz) {

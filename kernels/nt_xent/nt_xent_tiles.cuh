@@ -1,24 +1,30 @@
-// NT-Xent on CUDA: how a block passes over its tiles of dots. Both directions use it.
+// NT-Xent on CUDA: how a block passes over its tiles of dots. The forward and the backward pass both use this file.
 //
-// Mapping. A warp owns 16 rows; a block owns 128, or 64 in float32 and float64. A block passes over its share of the
-// columns in tiles of 64, and over d in panels of kPanel:
+// Mapping. A warp owns 16 rows. A block owns 128 rows, or 64 in float32 and float64. A block passes over its share of
+// the columns in tiles of 64 columns, and over d in panels of kPanel:
 //     forward:  tile of dots -> sum of exponentials, largest dot, the dot with the positive
 //     backward: tile of dots -> W_ij -> sums_i += W_ij u_j
-// A tile never leaves the registers. In the backward pass W goes from the registers that hold it straight into the
-// product that adds to the sums. While a block works on a tile of half rows, the next one is copied to shared memory.
+// A tile never leaves the registers. In the backward pass, W goes from its registers straight into the product that
+// adds to the sums. While a block works on a tile of half rows (rows stored as float16), the next tile is copied to
+// shared memory.
 //
-// Operations, with F = 2 (2N)^2 d: forward F; backward 2F, and F more for every panel of d beyond the first. The
-// second F counts twice, because W is two pieces. In float32 everything counts three times, but W only 1.5 times.
-// Bytes: x is read once for each 128 rows, from the L2 cache as long as it fits there. Besides the products, a pair
-// of rows takes some 10 instructions forward and 20 backward. Only tiles that hold a row's own column, its positive
-// or the end look at column numbers.
+// Operations, with F = 2 (2N)^2 d. The forward pass takes F. The backward pass takes F for the dots and F for the
+// product with W. It takes F more for every panel of d beyond the first. The product with W counts twice, because W is
+// two pieces. In float32 all other products count three times, and the product with W counts 1.5 times as much as in
+// half types.
 //
-// Not used: the symmetry of the matrix. Backward, a tile that is used twice would add to the rows of other blocks.
-// That needs float atomics or 2N/64 copies of dz, and saves F/2 of 3F. Forward it would save half, but needs a second
-// reduction and (2N)^2/64 partial sums. Besides, a row that sees all columns from its own side has bit-equal dots
-// with equal rows, under the split products too. top1 promises that.
+// Bytes. x is read once for each 128 rows. It comes from the L2 cache as long as it fits there.
 //
-// On an H200, N = 4096, d = 128, bfloat16: 0.37 ms for both passes (docs/gpu.md). Not tried yet: wgmma.
+// Other instructions. Besides the products, a pair of rows takes some 10 instructions forward and 20 backward. Most
+// tiles need no column numbers. Only a tile that holds a row's own column, its positive or the last column compares
+// them.
+//
+// Not used: the symmetry of the matrix. In the backward pass, a tile that is used twice would add to the rows of other
+// blocks. That needs float atomics or 2N/64 copies of dz, and saves F/2 of 3F. In the forward pass it would save half,
+// but needs a second reduction and (2N)^2/64 partial sums. There is another reason. A row that computes all its dots
+// from its own side gets the same bits for equal rows, even with split products. top1 promises that.
+//
+// Speed: 0.37 ms for both passes on an H200 with N = 4096, d = 128, bfloat16 (docs/gpu.md). Not tried yet: wgmma.
 #pragma once
 
 #include <cmath>
@@ -28,7 +34,7 @@
 namespace lowlevel_simclr {
 namespace nt_xent_cuda {
 
-// Shared memory of a block.
+// The shared memory of a block.
 template <typename Kind>
 struct Shared {
   typename Kind::Packed rows[Kind::kPieces * kRowTile<Kind> * Kind::kStride];
@@ -41,8 +47,8 @@ static_assert(sizeof(Shared<HalfRows<Bfloat16Bits>>) % 16 == 0 && sizeof(Shared<
 static_assert(sizeof(Shared<HalfRows<Bfloat16Bits>>) <= 80 * 1024, "two blocks fit the 164 KB of sm_80");
 static_assert(sizeof(Shared<HalfRows<float>>) <= 160 * 1024, "one block fits the 164 KB of sm_80");
 
-// Starts to copy columns [panel kPanel, + kPanel) of `kCount` rows of x, piece after piece. Writes 0 where there is
-// no row or no column.
+// Starts to copy the columns [panel kPanel, (panel + 1) kPanel) of `kCount` rows of x, one piece after another. Places
+// without a row or a column become 0.
 template <typename Kind, int kCount, typename RowOf>
 __device__ __forceinline__ void load_panel(const Problem<Kind>& p, int panel, RowOf row_of_index,
                                            typename Kind::Packed* to) {
@@ -65,14 +71,14 @@ __device__ __forceinline__ int width_of(const Problem<Kind>& p, int panel) {
   return static_cast<int>(left < Kind::kPanel ? left : Kind::kPanel);
 }
 
-// One thread's view of its block's work: two rows, and two columns of each of a tile's eight fragments.
+// The part of a block's work that one thread does: two rows, and two columns in each of a tile's eight fragments.
 template <typename Kind>
 struct Worker {
   using Sum = typename Kind::Sum;
   const Problem<Kind>& p;
   Shared<Kind>& shared;
   int warp, g, t;
-  int buffer = 0;          // the buffer of the present tile
+  int buffer = 0;          // the buffer that holds the current tile
   int row[2], partner[2];  // -1 after the last own row
   Sum scale[2];
 
@@ -118,13 +124,13 @@ struct Worker {
     }
   }
 
-  // Waits until the copies that were begun are visible to the whole block.
+  // Waits until the whole block can see all copies that were started.
   __device__ __forceinline__ void receive() {
     wait_for_copies();
     __syncthreads();
   }
 
-  // Call before the first tile. If d is one panel, the rows are loaded once, here.
+  // Call this before the first tile. If d has only one panel, this call loads the rows, and they stay.
   __device__ __forceinline__ void start(int64_t first) {
     if (p.panels > 1) return;
     load_rows(0);
@@ -132,8 +138,8 @@ struct Worker {
     buffer = Kind::kBuffers - 1;
   }
 
-  // Raw dots of the block's rows with tile `tile`; the block's tiles end before `end`. Afterwards panel `last` of the
-  // tile lies in shared memory.
+  // Computes the dots of the block's rows of x with tile `tile`. The tiles of the block end before `end`. Afterwards,
+  // panel `last` of the tile lies in shared memory.
   __device__ __forceinline__ void dots(int64_t tile, int64_t end, int last, Sum (&c)[kFragments][4]) {
 #pragma unroll
     for (int n = 0; n < kFragments; ++n)
@@ -144,7 +150,7 @@ struct Worker {
 
   __device__ __forceinline__ void dots_of_one_panel(int64_t tile, int64_t end, Sum (&c)[kFragments][4]) {
     if constexpr (Kind::kBuffers > 1) {
-      receive();  // after this no thread reads the previous tile any more
+      receive();  // from here on, no thread reads the previous tile any more
       buffer = 1 - buffer;
       if (tile + 1 < end) load_tile(tile + 1, 0, 1 - buffer);
     } else {
@@ -174,7 +180,8 @@ struct Worker {
     receive();
   }
 
-  // Whether the tile holds the own column or the positive of one of the warp's rows, or reaches past the last column.
+  // Returns whether the tile needs masks. It does if it holds the own column or the positive of one of the warp's rows,
+  // or if it reaches past the last column.
   __device__ __forceinline__ bool is_special(int64_t tile) const {
     const int64_t begin = tile * kTile;
     bool special = p.rows - begin < kTile;
@@ -186,8 +193,9 @@ struct Worker {
     return static_cast<uint32_t>(column - static_cast<int>(begin)) < kTile;
   }
 
-  // <u_i, u_j> from <x_i, x_j>, rounded on its own. If the compiler fused it with the subtraction of a row's largest
-  // dot in one pass only, the passes would disagree by a rounding, and 1/tau makes that large.
+  // Computes <u_i, u_j> from <x_i, x_j>, with a rounding of its own. The compiler could fuse this product with the
+  // subtraction of a row's largest dot. If it did so in one pass only, the passes would disagree by a rounding, and the
+  // factor 1/tau makes that large.
   __device__ __forceinline__ Sum cosine(Sum dot, int r, const Column<Kind>& column) const {
     return product(dot, product(scale[r], column.scale));
   }
@@ -200,8 +208,8 @@ __device__ __forceinline__ Sum exp2_of(Sum x) {
   return exp2(x);
 }
 
-// Within 2^-22 of the power (PTX ISA). Results below the smallest normal float become 0. No sum notices: with a fixed
-// shift no power is below 2^-93, and otherwise the largest power is 1.
+// Returns 2^x with an error within 2^-22 of the result (PTX ISA). Results below the smallest normal float become 0.
+// That changes no sum: with a fixed shift no power is below 2^-93, and otherwise the largest power is 1.
 __device__ __forceinline__ float exp2_of(float x) {
 #ifdef __CUDACC__
   float power;
@@ -212,7 +220,7 @@ __device__ __forceinline__ float exp2_of(float x) {
 #endif
 }
 
-__device__ __forceinline__ float larger(float a, float b) { return fmaxf(a, b); }  // a number rather than NaN
+__device__ __forceinline__ float larger(float a, float b) { return fmaxf(a, b); }  // prefers a number to NaN
 __device__ __forceinline__ double larger(double a, double b) { return fmax(a, b); }
 
 }  // namespace nt_xent_cuda

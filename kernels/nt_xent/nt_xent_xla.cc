@@ -1,8 +1,8 @@
-// NT-Xent as XLA FFI handlers on the host: lowlevel_simclr_nt_xent, _grad, _rows, _rows_grad. Arguments and results
-// are in the order of nt_xent_op.cc. Sizes are static, so the shapes of the results say how many rows are own.
+// NT-Xent as XLA FFI handlers on the host: lowlevel_simclr_nt_xent, _grad, _rows, _rows_grad. The arguments and results
+// are in the order of nt_xent_op.cc. Sizes are static in XLA, so the shapes of the results tell how many rows are own.
 //
-// The handlers do not use XLA's thread pool. Our own threads serve both routes, so both give the same bits at the
-// same speed.
+// The handlers do not use XLA's thread pool. Both routes, TensorFlow and XLA, use our own threads, so both give the
+// same bits at the same speed.
 #include "../runtime/thread_pool.h"
 #include "nt_xent.h"
 #include "nt_xent_ffi.h"

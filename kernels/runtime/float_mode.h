@@ -1,8 +1,10 @@
-// FloatMode: the floating-point mode of a kernel, the same on every thread, for the life of the object.
+// FloatMode sets the floating-point mode of the kernels on one thread, for the life of the object.
 //
-// TensorFlow sets "subnormal numbers are zero" on some of its threads and not on others, and a new thread inherits
-// the mode of its creator. Without FloatMode, results would depend on which thread computes them. With the mode set, a
-// weight that underflows becomes 0 at full speed. A subnormal number costs some processors a hundred cycles.
+// TensorFlow sets "subnormal numbers are zero" on some of its threads and not on others. A new thread inherits the mode
+// of its creator. Without FloatMode, results would depend on which thread computes them.
+//
+// In this mode, a weight that underflows becomes 0 at full speed. On some processors, an operation on a subnormal
+// number takes a hundred cycles.
 #pragma once
 
 #if defined(__SSE2__)
@@ -24,7 +26,7 @@ class FloatMode {
 
  private:
 #if defined(__SSE2__)
-  // All exceptions masked, round to nearest, subnormal results (bit 15) and subnormal operands (bit 6) count as 0.
+  // Masks all exceptions and rounds to nearest. Subnormal results (bit 15) and subnormal operands (bit 6) count as 0.
   static constexpr unsigned kNearestFlushed = 0x1f80u | 1u << 15 | 1u << 6;
   unsigned saved_;
 #endif

@@ -1,4 +1,4 @@
-// LOWLEVEL_SIMCLR_HOST_DEVICE: marks a function that CUDA kernels may call too. A host compiler sees nothing.
+// LOWLEVEL_SIMCLR_HOST_DEVICE marks a function that CUDA kernels may call too. For a host compiler it is empty.
 #pragma once
 
 #ifdef __CUDACC__

@@ -14,7 +14,7 @@ struct Free {
 };
 using HostMemory = std::unique_ptr<void, Free>;
 
-// Memory aligned to kHostAlignment, or null if the host has no memory left.
+// Returns memory aligned to kHostAlignment, or null if the host has no memory left.
 inline HostMemory host_memory(int64_t bytes) {
   return HostMemory(std::aligned_alloc(kHostAlignment, round_up(bytes, kHostAlignment)));
 }

@@ -1,18 +1,18 @@
-// OrderedSteps: runs steps on several threads, and the steps of each group in the order in which they were added.
+// OrderedSteps runs steps on several threads. It runs the steps of each group in the order in which they were added.
 //
 // A kernel uses it to add into shared rows without atomics. The rows are cut into groups. A step uses one or two
-// groups, and while it runs no other step uses them.
+// groups. While it runs, no other step uses those groups.
 //
 // Guarantees:
 //
-// - Order. Of two steps that use the same group, the one that was added first ends before the other begins. What
-//   the first one wrote is visible to the second.
-// - Same result. Every group therefore receives its sums in one fixed order. The result does not depend on the
-//   number of threads, on their speed, or on the order in which the ParallelFor starts its bodies.
-// - No deadlock. Threads take the steps in the order of the list, and a step waits for steps before it only. Look
-//   at the first step of the list that has not ended. All steps before it have ended, so it waits for nothing. If
-//   it has been taken, its thread is running it. If it has not, no later step has been taken either, so no thread
-//   waits. Hence some thread always makes progress, also where there is one thread.
+// - Order. Take two steps that use the same group. The step that was added first ends before the other one begins, and
+//   the second step sees what the first one wrote.
+// - Same result. Therefore every group receives its sums in one fixed order. The result does not depend on the number
+//   of threads, on their speed, or on the order in which the ParallelFor starts its bodies.
+// - No deadlock. Threads take the steps in the order of the list, and a step waits only for steps before it. Look at
+//   the first step of the list that has not ended. All steps before it have ended, so it waits for nothing. If a thread
+//   has taken it, that thread is running it. If no thread has taken it, then no thread has taken a later step either,
+//   so no thread waits. Hence some thread always makes progress, even if there is only one.
 #pragma once
 
 #include <sched.h>
@@ -29,8 +29,8 @@ namespace lowlevel_simclr {
 
 struct Step {
   int kind;
-  int64_t first, second;            // groups; second == first if the step uses one group only
-  int64_t first_turn, second_turn;  // how many earlier steps use the same group
+  int64_t first, second;            // groups; second == first if the step uses only one group
+  int64_t first_turn, second_turn;  // for each group, how many earlier steps use it
 };
 
 class OrderedSteps {
@@ -48,8 +48,8 @@ class OrderedSteps {
     steps_.push_back({kind, first, second, turns_[first]++, turns_[second]++});
   }
 
-  // Adds one step for each pair of groups, in the rounds of a tournament. The pairs of a round share no group, so
-  // they can run at the same time.
+  // Adds one step for each pair of groups, ordered like the rounds of a tournament. The pairs of one round share no
+  // group, so their steps can run at the same time.
   void add_all_pairs(int kind) {
     const int64_t groups = static_cast<int64_t>(turns_.size());
     const int64_t players = groups + groups % 2, circle = players - 1;
@@ -62,8 +62,8 @@ class OrderedSteps {
     }
   }
 
-  // Calls body(step, worker) once for every step. `worker`, below `workers`, numbers the thread that runs the step,
-  // so that each thread can have scratch memory of its own. An object runs once.
+  // Calls body(step, worker) once for every step. `worker` is the number of the thread that runs the step, below
+  // `workers`. With it, each thread can use scratch memory of its own. Call `run` only once for each object.
   template <typename Body>
   void run(const ParallelFor& parallel, int64_t workers, Body& body) {
     std::atomic<int64_t> next{0};
@@ -83,7 +83,7 @@ class OrderedSteps {
   }
 
  private:
-  static constexpr int kSpins = 2000;  // some microseconds, which is less than a sleep and a wake cost
+  static constexpr int kSpins = 2000;  // takes a few microseconds, less than to sleep and to wake up
 
   // Waits until `turn` steps of the group have ended.
   void await(int64_t group, int64_t turn) const {

@@ -1,9 +1,10 @@
-// ParallelFor: the threads that a caller lends to a kernel. Kernels get threads in no other way.
+// ParallelFor holds the threads that a caller lends to a kernel. A kernel gets threads in no other way.
 //
-// `run(pool, count, body, argument)` calls body(argument, index) once for every index in [0, count), from any thread
-// and in any order, and returns when all calls have returned. Every body sees what the caller wrote before, and the
-// caller sees afterwards what the bodies wrote. At most `threads` bodies run at a time. A kernel may let `threads`
-// decide how long a call takes, but not what it computes.
+// `run(pool, count, body, argument)` calls body(argument, index) once for every index in [0, count). The calls come
+// from any thread and in any order. `run` returns when all calls have returned. Every body sees what the caller wrote
+// before `run`. Afterwards the caller sees what the bodies wrote. At most `threads` bodies run at the same time.
+//
+// `threads` may change how long a kernel takes, but never what it computes.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +21,7 @@ struct ParallelFor {
   void (*run)(void* pool, int64_t count, ParallelBody body, void* argument);
 };
 
-// Calls callable(index) through the plain interface above, in the kernels' floating-point mode.
+// Calls callable(index) through the interface above, in the kernels' floating-point mode (FloatMode).
 template <typename Callable>
 void run_parallel(const ParallelFor& parallel, int64_t count, Callable& callable) {
   const ParallelBody body = [](void* argument, int64_t index) {

@@ -1,7 +1,7 @@
 // See thread_pool.h.
 //
-// It uses bare pthreads, whose old versions glue/glibc.cc binds. std::condition_variable and std::thread would bring
-// more of the C++ runtime into the library than the pool itself.
+// The pool uses pthreads directly. glue/glibc.cc binds their old symbol versions. std::condition_variable and
+// std::thread would bring more code of the C++ runtime into the library than the pool itself has.
 #include "thread_pool.h"
 
 #include <pthread.h>
@@ -15,13 +15,13 @@ namespace {
 
 constexpr int64_t kMostThreads = 1024;
 
-// One call of run(). It lives on the caller's stack, and is in the pool's list while it has work to hand out.
+// One call of run(). It lives on the caller's stack. It is in the pool's list while it has work to give to threads.
 struct Job {
   int64_t count;
   ParallelBody body;
   void* argument;
   std::atomic<int64_t> next{0};
-  int64_t helpers = 0;  // pool threads inside the job; guarded by the pool's mutex
+  int64_t helpers = 0;  // pool threads that work on this job; the pool's mutex guards it
   Job* following = nullptr;
 
   bool exhausted() const { return next.load(std::memory_order_relaxed) >= count; }
@@ -112,8 +112,8 @@ int64_t wanted_threads() {
 
 std::atomic<ThreadPool*> shared_pool{nullptr};
 
-// A pool is never destroyed, because its threads may outlive every static destructor. After a fork the child forgets
-// the parent's pool: its mutex may be held by a thread that does not exist in the child.
+// The pool is never destroyed, because its threads may outlive every static destructor. After a fork, the child forgets
+// the parent's pool, because a thread that does not exist in the child may hold its mutex.
 ThreadPool* make_shared_pool() {
   static const int registered =
       pthread_atfork(nullptr, nullptr, [] { shared_pool.store(nullptr, std::memory_order_release); });

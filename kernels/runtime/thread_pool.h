@@ -1,11 +1,11 @@
 // The library's own threads, as a ParallelFor. TensorFlow's C API gives no access to TensorFlow's threads.
 //
-// Between calls the threads sleep on a condition variable. Several callers may use the pool at once. The calling
-// thread always takes part, so a call also ends if no pool thread could be started. No thread survives a fork: a
-// child process builds a new pool on first use.
+// Between calls the threads sleep on a condition variable. Several callers may use the pool at the same time. The
+// calling thread always takes part, so a call ends even if no pool thread could be started. No thread survives a fork.
+// A child process builds a new pool when it first needs one.
 //
-// Size: LOWLEVEL_SIMCLR_THREADS if it is a positive number, read when the pool is built. Otherwise the number of
-// processors in the affinity mask.
+// If LOWLEVEL_SIMCLR_THREADS is a positive number, the pool has that many threads. Otherwise it has as many as the
+// affinity mask has processors. Both are read when the pool is built.
 #pragma once
 
 #include "parallel_for.h"

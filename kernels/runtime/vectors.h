@@ -1,8 +1,8 @@
-// Vectors of the instruction set that a file is compiled for, in GCC's vector extensions.
+// Vectors of the instruction set that a file is compiled for, written with GCC's vector extensions.
 //
-// X_tiles.cc includes this and is compiled once for each set. Therefore everything here has internal linkage, and no
-// template of the standard library is used. The linker merges equal inline functions of different objects, and could
-// bring AVX-512 code to a processor that lacks it.
+// X_tiles.cc includes this file and is compiled once for each instruction set. The linker merges equal inline functions
+// of different objects, and could so bring AVX-512 code to a processor that lacks AVX-512. Therefore everything here
+// has internal linkage, and nothing here uses a template of the standard library.
 #pragma once
 
 #include <stdint.h>
@@ -20,9 +20,9 @@ constexpr int kVectorBytes = 32;
 constexpr int kVectorBytes = 16;
 #endif
 
-// Constants of exp2: 2^y = 2^n 2^f with n = round(y), |f| <= 1/2. kMagic is 1.5 * 2^mantissa + bias. Adding it rounds
-// y to an integer and leaves n + bias in the low bits of the sum. The polynomial is the minimax polynomial for the
-// relative error of 2^f (Remez exchange). Its error is 1.9e-9 for float and 3.1e-18 for double.
+// Constants of exp2: 2^y = 2^n 2^f with n = round(y) and |f| <= 1/2. kMagic is 1.5 * 2^mantissa + bias. Adding kMagic
+// to y rounds y to an integer and leaves n + bias in the low bits of the sum. The polynomial approximates 2^f with the
+// least possible maximum of the relative error (Remez exchange). That error is 1.9e-9 for float and 3.1e-18 for double.
 template <typename Real>
 struct Exp2Constants;
 
@@ -74,7 +74,7 @@ LOWLEVEL_INLINE Vector<Real> broadcast(Real x) {
   return x - Vector<Real>{};
 }
 
-// From any address: the compiler turns the copy into one unaligned load.
+// The address need not be aligned: the compiler turns the copy into one unaligned load.
 template <typename Real>
 LOWLEVEL_INLINE Vector<Real> load(const Real* from) {
   Vector<Real> v;
@@ -87,8 +87,8 @@ LOWLEVEL_INLINE void store(Real* to, Vector<Real> v) {
   __builtin_memcpy(to, &v, sizeof v);
 }
 
-// Stores past the caches. Memory that is written whole need not be read first, and the caches keep what they hold.
-// `to` must be aligned to a vector. Call end_stream before another thread may read the numbers.
+// Stores directly to memory, past the caches. Then the processor does not read the old contents first, and the caches
+// keep what they hold. `to` must be aligned to a vector. Call end_stream before another thread may read the numbers.
 LOWLEVEL_INLINE void stream(float* to, Vector<float> v) {
 #if defined(__AVX512F__)
   __builtin_ia32_movntps512(to, v);
@@ -126,8 +126,8 @@ LOWLEVEL_INLINE Real horizontal_max(Vector<Real> v) {
   return most;
 }
 
-// A sum of squares in double. The lanes of a vector of floats go to two registers of doubles. GCC 12 keeps a type of
-// twice a register's width in memory, lane by lane.
+// Sums squares in double. The lanes of a vector of floats go to two registers of doubles. One type of twice a
+// register's width would be slow: GCC 12 keeps it in memory and handles it lane by lane.
 template <typename Real>
 struct SquareSum {
   static constexpr int kParts = sizeof(double) / sizeof(Real);
@@ -151,7 +151,7 @@ struct SquareSum {
   }
 };
 
-// 0, 1, 2, ... from `first` on.
+// Returns first, first + 1, first + 2, ...
 template <typename Real>
 LOWLEVEL_INLINE IndexVector<Real> lane_indices(int64_t first) {
   IndexVector<Real> lanes;
@@ -159,7 +159,8 @@ LOWLEVEL_INLINE IndexVector<Real> lane_indices(int64_t first) {
   return lanes + static_cast<decltype(lanes[0] + 0)>(first);
 }
 
-// 2^y for y <= about 0. The result is never below 2^-126 (double: 2^-1022). NaN gives NaN, whatever its payload.
+// Returns 2^y, for y not far above 0. The result is never below 2^-126 (2^-1022 in double). NaN gives NaN, whatever its
+// payload.
 template <typename Real>
 LOWLEVEL_INLINE Vector<Real> exp2(Vector<Real> y) {
   using Constants = Exp2Constants<Real>;
@@ -174,7 +175,7 @@ LOWLEVEL_INLINE Vector<Real> exp2(Vector<Real> y) {
          reinterpret_cast<Vector<Real>>(reinterpret_cast<IndexVector<Real>>(shifted) << Constants::kMantissa);
 }
 
-// ---- Rows in memory: float, double, bfloat16, float16 -> vectors of Real and back
+// ---- Rows in memory (float, double, bfloat16 or float16), converted to vectors of Real and back
 
 struct Bfloat16 {
   uint16_t bits;
@@ -196,8 +197,8 @@ LOWLEVEL_INLINE Vector<float> widen(const Bfloat16* from) {
   return reinterpret_cast<Vector<float>>(load_halves(from) << 16);
 }
 
-// Exponent and mantissa move to their places. A subnormal is an integer times 2^-24. It is computed as such, and not
-// as a subnormal float, because the processor may treat those as 0.
+// Exponent and mantissa move to their places. A subnormal float16 is an integer times 2^-24. It is computed as that
+// product. The processor may treat a subnormal float as 0, so the bits cannot go through one.
 LOWLEVEL_INLINE Vector<float> widen(const Float16* from) {
   using Words = Lanes<float>::Words;
   const Words halves = load_halves(from), magnitude = halves & 0x7fffu;
@@ -219,7 +220,7 @@ LOWLEVEL_INLINE void store_halves(void* to, Lanes<float>::Words words) {
   __builtin_memcpy(to, &halves, sizeof halves);
 }
 
-// Rounds to nearest, ties to even. NaN stays a (quiet) NaN.
+// Rounds to nearest, ties to even. NaN becomes a quiet NaN.
 LOWLEVEL_INLINE void narrow(Bfloat16* to, Vector<float> v) {
   using Words = Lanes<float>::Words;
   const Words bits = reinterpret_cast<Words>(v);
@@ -228,8 +229,8 @@ LOWLEVEL_INLINE void narrow(Bfloat16* to, Vector<float> v) {
   store_halves(to, ((rounded & ~nan) | ((bits | 0x400000u) & nan)) >> 16);
 }
 
-// Rounds to nearest, ties to even; overflow gives infinity. An addition rounds subnormals: the last bit of 0.5f has
-// the value of the last bit of a float16 subnormal.
+// Rounds to nearest, ties to even. Overflow gives infinity. Subnormals are rounded by adding 0.5f, because the last bit
+// of 0.5f has the same value as the last bit of a float16 subnormal.
 LOWLEVEL_INLINE void narrow(Float16* to, Vector<float> v) {
   using Words = Lanes<float>::Words;
   const Words bits = reinterpret_cast<Words>(v), magnitude = bits & 0x7fffffffu;
@@ -246,7 +247,7 @@ LOWLEVEL_INLINE void narrow(Float16* to, Vector<float> v) {
   store_halves(to, half_bits | ((bits & 0x80000000u) >> 16));
 }
 
-// ---- Square blocks of lanes, transposed
+// ---- Transposition of square blocks of lanes
 
 template <typename Real, int kLaneCount>
 struct Interleave;

@@ -1,7 +1,7 @@
-// Workspace: cuts the arrays of one call out of one block of memory, and measures how large the block must be.
+// Workspace cuts the arrays of one call out of one block of memory, and measures how large that block must be.
 //
-// A plan takes its arrays in one function. Run on a null base, that function only measures, so the size that the
-// caller allocates and the places that the kernel uses cannot disagree:
+// A kernel takes all its arrays in one function. If the base is null, that function only measures. So the size that the
+// caller allocates always agrees with the places that the kernel uses:
 //
 //     Workspace<64> memory(base);         // null: take() returns null
 //     sums = memory.take<float>(rows);
@@ -22,7 +22,7 @@ class Workspace {
  public:
   LOWLEVEL_SIMCLR_HOST_DEVICE explicit Workspace(void* base) : base_(static_cast<char*>(base)) {}
 
-  // The next `count` Ts. Their contents mean nothing.
+  // Returns memory for the next `count` values of type T. The contents are undefined.
   template <typename T>
   LOWLEVEL_SIMCLR_HOST_DEVICE T* take(int64_t count) {
     T* taken = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + bytes_);
@@ -30,7 +30,7 @@ class Workspace {
     return taken;
   }
 
-  // The bytes of all arrays so far.
+  // Returns the size in bytes of all arrays that were taken so far.
   LOWLEVEL_SIMCLR_HOST_DEVICE int64_t bytes() const { return bytes_; }
 
  private:
