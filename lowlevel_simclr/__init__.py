@@ -41,7 +41,8 @@ if TYPE_CHECKING:  # what type checkers and editors see; Python loads the same n
 
 __version__ = "0.1.0"
 
-# Where each public name is defined. TensorFlow takes seconds to import, so a name is loaded when it is first used.
+# Where each public name is defined. TensorFlow takes seconds to import, so Python loads a name only when it is first
+# used.
 PUBLIC = {
     "NTXent": "api.loss",
     "Run": "api.run",
@@ -80,14 +81,14 @@ def __dir__() -> list[str]:
 
 
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
-# CPU flags for which TensorFlow enables oneDNN by default. A processor with only AVX2, such as a Zen 3, has none.
-# There a step of resnet20 takes about twice as long without oneDNN (forward and backward of 512 views: 5.0 to 5.4 CPU
-# seconds without, 2.45 to 2.6 with oneDNN).
+# CPU flags for which TensorFlow enables oneDNN by default. A processor that has only AVX2, such as a Zen 3, has none of
+# them. Without oneDNN, a step of resnet20 takes about twice as long on it (forward and backward pass of 512 views: 5.0
+# to 5.4 CPU seconds without oneDNN, 2.45 to 2.6 with it).
 ONEDNN_BY_DEFAULT = {"avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16"}
 
 
 def onednn_comes_late(modules: Collection[str], environment: Mapping[str, str], processor: Collection[str]) -> bool:
-    """Return whether TensorFlow lacks oneDNN because it was imported before this package could ask for it.
+    """Return whether TensorFlow was imported too early, before this package could ask it for oneDNN.
 
     Args:
         modules: names of the imported modules.
@@ -106,7 +107,7 @@ def _ask_for_onednn() -> None:
             "without this warning).",
             stacklevel=3,
         )
-    os.environ.setdefault(ONEDNN, "1")  # TensorFlow reads it once, when it is loaded
+    os.environ.setdefault(ONEDNN, "1")  # TensorFlow reads the variable once, when it is loaded
 
 
 _ask_for_onednn()

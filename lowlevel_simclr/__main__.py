@@ -18,7 +18,7 @@ PROGRAMS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program that the first argument names; return its exit code."""
+    """Run the program that the first argument names. Return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in PROGRAMS:
         program = importlib.import_module(f"lowlevel_simclr.{arguments[0]}")

@@ -1,18 +1,19 @@
 """Prove the native ops on this machine: python -m lowlevel_simclr.check
 
 Every case is computed by the native op, by the same formula in stock TensorFlow and by the NumPy float64 reference. The
-check proves that
+check proves the following:
 
-- the losses of NT-Xent, their gradients to z and to the temperature, and the pixels of the views are at most twice as
+- The losses of NT-Xent, their gradients to z and to the temperature, and the pixels of the views are at most twice as
   far from the reference as stock TensorFlow is, plus a few roundings (lowlevel_simclr/verification/bound.py derives
-  the bound);
-- the LARS update is within a few roundings of the reference, without help from stock TensorFlow;
-- top1 equals the reference's wherever rounding cannot decide it;
-- the parameters drawn for the views are the reference's: integers exactly, numbers to two units in the last place of
-  their range.
+  this bound).
+- The LARS update is within a few roundings of the reference, without help from stock TensorFlow.
+- top1 equals that of the reference wherever rounding cannot decide it.
+- The parameters drawn for the views equal those of the reference: integers exactly, numbers to two units in the last
+  place of their range.
 
-It runs on the CPU and on every GPU: eagerly, in graphs (CPU only) and inside XLA, where the native ops can run there.
-The last line says whether all comparisons passed. --verbose adds a table of errors and bounds.
+The check runs on the CPU and on every GPU: eagerly, in graphs (only on the CPU) and inside XLA. It leaves out XLA where
+the native ops cannot run inside XLA. The last line says whether all comparisons passed. --verbose adds a table of
+errors and bounds.
 The exit code is 0 if every result is within its bound and 1 otherwise.
 """
 

@@ -18,7 +18,7 @@ DESCRIPTION = "Write the representation (h) or the projection (z) of images, com
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simclr.embed") -> int:
-    """Run the command: embed and write; name on stderr what could not be read; return the exit code."""
+    """Run the command: embed, write, and name on stderr what could not be read. Return the exit code."""
     given = _build_parser(prog).parse_strictly(sys.argv[1:] if argv is None else argv)
 
     def work() -> int:

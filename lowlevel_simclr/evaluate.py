@@ -1,6 +1,6 @@
 """python -m lowlevel_simclr.evaluate RUN: evaluates the encoder of a run by the usual protocols.
 
-Everything is computed in float32, whatever the run was trained in.
+Everything is computed in float32, whatever the precision of the run.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simclr.evaluate") -> int:
-    """Run the command: evaluate, add the result to evaluation.json, print it; return the exit code."""
+    """Run the command: evaluate, add the result to evaluation.json, and print it. Return the exit code."""
     given = vars(_build_parser(prog).parse_strictly(sys.argv[1:] if argv is None else argv))
     folder, data_dir, out, debug = (given.pop(name) for name in ("run", "data_dir", "out", "debug"))
 

@@ -19,7 +19,7 @@ DESCRIPTION = "Pretrain an encoder with SimCLR. Labels are used only for the eva
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simclr.train") -> int:
-    """Run the command: train, evaluate and draw; return the exit code."""
+    """Run the command: train, evaluate and draw the pictures. Return the exit code."""
     config, options = parse_run(argv, DESCRIPTION, prog)
 
     def work() -> int:

@@ -1,7 +1,7 @@
 """Modules that can be called: `lowlevel_simclr.train` is a program and a function.
 
-The programs are modules, because `python -m lowlevel_simclr.train` runs them. Python binds a module to its name in the
-package when it is imported, so a function of the same name would be lost. A module of this type is both.
+The programs are modules, because `python -m lowlevel_simclr.train` runs them. When Python imports a module, it binds
+the module to its name in the package. A function of the same name would be lost. A module of this type is both.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 
 class CallableModule(ModuleType):
-    """A module that calls one of its functions. Signature and docstring are those of the function."""
+    """A module that calls one of its functions. It has the signature and docstring of that function."""
 
     _function: Callable[..., Any]
 
@@ -24,7 +24,7 @@ class CallableModule(ModuleType):
 
     @property
     def __signature__(self) -> inspect.Signature:
-        """The signature for `inspect.signature`. Unlike `__wrapped__`, a property does not show in `help`."""
+        """The signature for `inspect.signature`. A property is used because `help` would show `__wrapped__`."""
         return inspect.signature(self._function)
 
 
@@ -33,7 +33,7 @@ def make_callable(name: str, function: Callable[..., Any]) -> None:
 
     Args:
         name: the name of the module in `sys.modules`.
-        function: what a call of the module calls.
+        function: the function that a call of the module calls.
     """
     module = sys.modules[name]
     module.__class__ = CallableModule

@@ -29,30 +29,31 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate the encoder of a run, and add the results to its evaluation.json.
 
-    Everything is computed in float32. Results of the newest checkpoint that are already there stay.
+    Everything is computed in float32. Results that are already there for the newest checkpoint are kept.
 
     Args:
         run: a `Run`, or its folder.
-        dataset: the images of a run that was trained on images in memory, as `train` took them. A `Run` that `train`
-            returned still has them.
-        data_dir: where the files of the data set are now. None: where training found them.
-        out: a JSON file for the results. None: evaluation.json in the run's folder. If that cannot be written, a
-            warning says so and the results are only returned.
+        dataset: the images, as `train` took them. Needed only for a run that was trained on images in memory. A `Run`
+            that `train` returned still has them.
+        data_dir: the folder that holds the files of the data set now. None: where training found them.
+        out: a JSON file for the results. None: evaluation.json in the run's folder. If that file cannot be written, a
+            warning says so, and the results are only returned.
         protocol: one or more of "knn", "linear", "linear-augmented", "finetune".
         label_fraction: shares of the labels that fine-tuning sees, above 0 and at most 1.
-        seeds: number of seeds. Everything random is repeated with each of them.
-        finetune_steps: steps of fine-tuning, whatever the share of the labels.
+        seeds: number of seeds. Everything random is repeated with each seed.
+        finetune_steps: number of steps of fine-tuning, whatever the share of the labels.
         finetune_batch_size: images in a step of fine-tuning.
         finetune_learning_rate: the first learning rate of fine-tuning.
         probe_passes: passes of "linear-augmented" over the train split.
 
     Returns:
-        All of evaluation.json: accuracies in [0, 1] by protocol, as {"knn": {"20": 0.93, ...}, "linear": 0.95, ...}.
+        All of evaluation.json. It holds accuracies in [0, 1] by protocol, as in {"knn": {"20": 0.93, ...},
+        "linear": 0.95}.
 
     Raises:
-        ConfigError: an argument is impossible.
-        DataError: the images are missing, or are not those of the run.
-        RunError: the folder holds no run, or no checkpoint; or `out` cannot be written.
+        ConfigError: if an argument is impossible.
+        DataError: if the images are missing, or are not those of the run.
+        RunError: if the folder holds no run or no checkpoint, or if `out` cannot be written.
 
     Example:
         >>> import lowlevel_simclr as ls

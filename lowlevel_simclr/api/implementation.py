@@ -18,7 +18,7 @@ def check_ops(ops: str) -> str:
     """Return a choice of ops.
 
     Raises:
-        ConfigError: there is no such choice.
+        ConfigError: if there is no such choice.
     """
     if ops not in OPS:
         raise ConfigError(f"ops is {ops!r}. It must be one of {', '.join(OPS)}.")
@@ -26,17 +26,19 @@ def check_ops(ops: str) -> str:
 
 
 def choose_ops(ops: str, tensor: tf.Tensor) -> ModuleType:
-    """Return `lowlevel_simclr.ops` or `lowlevel_simclr.stock`; both compute the same.
+    """Return `lowlevel_simclr.ops` or `lowlevel_simclr.stock`. Both compute the same.
+
+    With "auto", the stock ops are chosen in these cases: no native library was built for this platform, there is a GPU
+    and the library was built without CUDA, or XLA would have to call the library and cannot. XLA would have to call it
+    under jit_compile and on a GPU. It cannot do so in some versions of TensorFlow, or if the shape of `tensor` is
+    unknown. (Keras' `fit` leaves the batch size unknown.)
 
     Args:
-        ops: "native" or "stock"; "auto" is native unless the native ops cannot be reached: no library was built for
-            this platform, or the library was built without CUDA and there is a GPU, or under jit_compile and on a GPU
-            TensorFlow cannot call the library, or there the shape of `tensor` is unknown (Keras' `fit` leaves the
-            batch unknown).
-        tensor: what the op takes.
+        ops: "native", "stock" or "auto".
+        tensor: the input of the op.
 
     Raises:
-        NativeLibraryError: the library is there, but is from another version or does not load.
+        NativeLibraryError: if the library exists, but is from another version or does not load.
     """
     if ops == "stock":
         return stock
@@ -47,10 +49,10 @@ def choose_ops(ops: str, tensor: tf.Tensor) -> ModuleType:
         return native
     if not _library.PATH.exists():
         return stock
-    _library.load_library()  # a broken library is an error, not a reason for other ops
+    _library.load_library()  # a broken library raises an error, and is no reason to use other ops
     if is_inside_xla():
         return native if _is_reachable_by_xla(tensor) else stock
-    if tf.config.get_visible_devices("GPU"):  # there every native op is a call by XLA
+    if tf.config.get_visible_devices("GPU"):  # on a GPU, XLA calls every native op
         has_kernels = bool(_library.read_build_information()["cuda"])
         return native if has_kernels and _is_reachable_by_xla(tensor) else stock
     return native

@@ -18,20 +18,21 @@ def nt_xent(z: Any, temperature: float | tf.Tensor = 0.2, *, ops: str = "auto") 
     It is differentiable in z and in the temperature, and works eagerly, in a graph and under jit_compile.
 
     Args:
-        z: (2N, d) projections of both views of N images: all N first views, then all N second views, in the same
-            order. Any length; the loss normalises them. bfloat16, float16, float32 or float64.
+        z: (2N, d) projections of both views of N images: all N first views, then all N second views, in the same order.
+            The type is bfloat16, float16, float32 or float64. Rows may have any length, because the loss normalises
+            them.
         temperature: tau, above 0.
-        ops: "native" for this package's kernels, "stock" for plain TensorFlow; "auto": native where they can be
-            reached.
+        ops: "native" for this package's kernels, "stock" for plain TensorFlow. "auto" is native if the kernels can be
+            used here, and stock otherwise.
 
     Returns:
-        (2N,) losses, float32 (float64 if z is float64). Their mean is the loss of the paper; an encoder that gives
-        every view the same z has log(2N - 1).
+        (2N,) losses, float64 if z is float64 and float32 otherwise. Their mean is the loss of the paper. An encoder
+        that gives every view the same z has the loss log(2N - 1).
 
     Raises:
-        ValueError: z is not (2N, d), or the temperature is not a positive finite number.
-        TypeError: z is not one of the four floating-point types.
-        NativeLibraryError: the native library is from another version or does not load.
+        ValueError: if z is not (2N, d), or the temperature is not a positive finite number.
+        TypeError: if z has none of the four types.
+        NativeLibraryError: if the native library is from another version or does not load.
 
     Example:
         >>> import lowlevel_simclr as ls
@@ -47,16 +48,16 @@ def nt_xent(z: Any, temperature: float | tf.Tensor = 0.2, *, ops: str = "auto") 
 class NTXent(tf.keras.losses.Loss):
     """NT-Xent as a Keras loss, for `compile(loss=...)`.
 
-    `y_pred` is z (2N, d), as `nt_xent` takes it. `y_true` is ignored, so `fit(images)` is enough on Keras 3. Keras 2
-    computes no loss without it. There, pass any array with one row for each image, such as zeros.
+    `y_pred` is z (2N, d), as in `nt_xent`. `y_true` is ignored, so `fit(images)` is enough on Keras 3. Keras 2 computes
+    no loss without `y_true`. There, pass any array with one row for each image, such as zeros.
 
     Args:
         temperature: tau, above 0.
         ops: "auto", "native" or "stock", see `nt_xent`.
-        **options: of `keras.losses.Loss`: reduction (the mean over the 2N views by default), name, dtype.
+        **options: options of `keras.losses.Loss`: reduction (by default the mean over the 2N views), name, dtype.
 
     Raises:
-        ValueError: the temperature is not a positive finite number.
+        ValueError: if the temperature is not a positive finite number.
 
     Example:
         >>> import numpy as np
@@ -73,7 +74,7 @@ class NTXent(tf.keras.losses.Loss):
         self.ops = check_ops(ops)
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> tf.Tensor:
-        """Return the loss reduced as Keras was asked to; `y_true` may be None."""
+        """Return the loss, reduced in the way that the options of this object ask for. `y_true` may be None."""
         return super().__call__(y_pred if y_true is None else y_true, y_pred, sample_weight)
 
     def call(self, y_true: Any, y_pred: tf.Tensor) -> tf.Tensor:
@@ -81,5 +82,5 @@ class NTXent(tf.keras.losses.Loss):
         return nt_xent(y_pred, self.temperature, ops=self.ops)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments to build this loss again."""
+        """Return the arguments with which this loss can be built again."""
         return {**super().get_config(), "temperature": self.temperature, "ops": self.ops}

@@ -1,7 +1,7 @@
-"""Images that a caller already has in memory: arrays, or a `tf.data.Dataset`, as a data set.
+"""A data set of images that a caller already has in memory, as arrays or as a `tf.data.Dataset`.
 
-The name of such a data set holds the fingerprint of its images. The name is a setting that belongs to the identity of a
-run, so a run is never resumed with other images.
+The name of such a data set holds the fingerprint of its images. The name is a setting, and it belongs to the identity
+of a run. So a run is never resumed with other images.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ SHOWN = 16  # hexadecimal digits of the fingerprint in the name
 
 
 def load_from_memory(given: Any, seed: int = 0, memory_limit: float = 4.0) -> DataSet:
-    """Return the caller's images as a data set. The seed draws a tenth of the images to hold out.
+    """Return the caller's images as a data set. The seed decides which tenth of the images is held out.
 
     Args:
-        given: uint8 images (n, H, W, C) or (n, H, W), a pair of them and labels (n,), whole numbers, which may be ids,
-            or a `tf.data.Dataset` of images, of (image, label), or of batches of either.
-        seed: decides which images are held out.
+        given: one of: uint8 images (n, H, W, C) or (n, H, W); a pair of such images and labels (n,), which are whole
+            numbers and may be ids; a `tf.data.Dataset` of images, of pairs (image, label), or of batches of either.
+        seed: the seed of the draw.
         memory_limit: the most GiB of images that may be read from a `tf.data.Dataset`.
 
     Raises:
-        DataError: if it has another type or shape, or if the `tf.data.Dataset` is endless or too large.
+        DataError: if `given` has another type or shape, or if the `tf.data.Dataset` is endless or too large.
     """
     if isinstance(given, tf.data.Dataset):
         given = _read_stream(given, memory_limit)
@@ -72,7 +72,7 @@ def _check_images(given: Any) -> np.ndarray:
 
 
 def _check_labels(given: Any, count: int) -> np.ndarray:
-    """Return the labels as (n,), or -1 for each image without labels. Raise a DataError if they are unusable."""
+    """Return the labels as (n,). Without labels, return -1 for each image. Raise a DataError if they are unusable."""
     if given is None:
         return np.full(count, UNLABELLED, np.int64)
     labels = np.asarray(given)
@@ -88,7 +88,8 @@ def _read_stream(stream: tf.data.Dataset, memory_limit: float) -> tuple[np.ndarr
     """Return the images of a `tf.data.Dataset`, and its labels if it has any.
 
     Raises:
-        DataError: it is endless, empty or larger than the limit, or its elements are not images of one shape.
+        DataError: if the stream is endless, empty or larger than the limit, or if its elements are not images of one
+            shape.
     """
     if stream.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise DataError("the tf.data.Dataset is endless: leave out repeat(), and training takes care of the epochs")

@@ -17,23 +17,24 @@ if TYPE_CHECKING:
 
 
 def embed(run: Run | str | os.PathLike[str], images: Any, output: str = "h") -> np.ndarray:
-    """Return the representation h, or the projection z, of images by the newest checkpoint of a run.
+    """Return the representation h, or the projection z, of images, computed with the newest checkpoint of a run.
 
-    The images go through the test transform of the evaluation: the whole image, resized to what the encoder takes.
+    The images go through the test transform of the evaluation: each whole image is resized to the size that the encoder
+    takes.
 
     Args:
         run: a `Run`, or its folder.
-        images: (n, H, W, C), uint8 or float with pixels in [0, 255]; or the path of an image file or of a folder of
-            them, or a list of paths.
+        images: an array (n, H, W, C), uint8 or float with pixels in [0, 255]. Or the path of an image file, the path of
+            a folder of image files, or a list of such paths.
         output: "h" for the representation, "z" for the projection.
 
     Returns:
-        (n, d) float32, one row for each image, in the order given. Images of a folder are in the order of their names.
+        (n, d) float32, one row for each image, in the order given. Images of a folder are sorted by name.
 
     Raises:
-        ConfigError: `output` is neither h nor z, or the images have another shape than (n, H, W, C).
-        RunError: the folder holds no run, or no checkpoint.
-        EmbedError: a file is missing or cannot be read as an image.
+        ConfigError: if `output` is neither h nor z, or the images have another shape than (n, H, W, C).
+        RunError: if the folder holds no run or no checkpoint.
+        EmbedError: if a file is missing or cannot be read as an image.
 
     Example:
         >>> import numpy as np
@@ -52,17 +53,17 @@ def embed(run: Run | str | os.PathLike[str], images: Any, output: str = "h") -> 
 
 
 def load_encoder(run: Run | str | os.PathLike[str]) -> tf.keras.Model:
-    """Return the trained encoder of a run as a Keras model that takes images as they are.
+    """Return the trained encoder of a run as a Keras model that takes images without any preparation.
 
-    The model holds its preprocessing: it takes images (n, H, W, C) of any size, uint8 or float with pixels in
-    [0, 255], and returns h (n, d) float32. It is the file encoder.keras of the run, which Keras loads without this
+    The model contains its preprocessing. It takes images (n, H, W, C) of any size, uint8 or float with pixels in [0,
+    255], and returns h (n, d) float32. It is the file encoder.keras of the run. Keras can load that file without this
     package.
 
     Args:
         run: a `Run`, or its folder.
 
     Raises:
-        RunError: the folder holds no run, or training has not finished.
+        RunError: if the folder holds no run, or training has not finished.
 
     Example:
         >>> import lowlevel_simclr as ls
@@ -76,21 +77,21 @@ def load_encoder(run: Run | str | os.PathLike[str]) -> tf.keras.Model:
 def write_rows(
     folder: Path, images: Sequence[Path], out: Path, output: str
 ) -> tuple[np.ndarray, list[tuple[Path, str]]]:
-    """Write the rows of image files into an .npz file; return them, and each file that was skipped with the reason.
+    """Write the rows of image files into an .npz file. Return the rows, and each skipped file with the reason.
 
     Args:
         folder: the run folder.
-        images: files, or folders of them.
+        images: image files, or folders of image files.
         out: the .npz file.
         output: "h" or "z".
 
     Raises:
-        RunError: the folder holds no run, or no checkpoint.
-        EmbedError: a path is missing, no image can be read, or `out` cannot be written.
+        RunError: if the folder holds no run or no checkpoint.
+        EmbedError: if a path is missing, no image can be read, or `out` cannot be written.
     """
     from lowlevel_simclr.evaluation.embed_files import embed_files, find_images, read_stored_shape, write_embeddings
 
-    read_run_config(folder)  # refuses a folder that holds no run before it looks for images
+    read_run_config(folder)  # refuses a folder that holds no run, before the search for images
     (files, left_out), shape = find_images(images), read_stored_shape(folder)
     embedder = make_run_embedder(folder, shape.channels, output)
     rows, paths, bad = embed_files(files, embedder, shape, f"reading images and computing {output}")
@@ -102,7 +103,7 @@ def make_run_embedder(folder: Path, channels: int, output: str) -> Callable[[np.
     """Return a function from images (B, H, W, C) to rows (B, d), with the weights of the newest checkpoint of a run.
 
     Raises:
-        RunError: the folder holds no run, or no checkpoint.
+        RunError: if the folder holds no run or no checkpoint.
     """
     from lowlevel_simclr.data.transform import PixelScaling
     from lowlevel_simclr.evaluation.embed_files import make_embedder
@@ -114,7 +115,7 @@ def make_run_embedder(folder: Path, channels: int, output: str) -> Callable[[np.
 
 
 def _list_paths(images: Any) -> list[Path] | None:
-    """Return paths if paths were given, or None for an array."""
+    """Return the paths if paths were given, or None if an array was given."""
     if isinstance(images, (str, os.PathLike)):
         return [Path(images)]
     if isinstance(images, Sequence) and images and all(isinstance(each, (str, os.PathLike)) for each in images):
@@ -139,7 +140,7 @@ def _embed_array(folder: Path, images: Any, output: str) -> np.ndarray:
 
 
 def _embed_files(folder: Path, paths: list[Path], output: str) -> np.ndarray:
-    """Return one row for each file. A file that cannot be read is an error, because rows stand for their images."""
+    """Return one row for each file. A file that cannot be read raises an error, because row i belongs to image i."""
     from lowlevel_simclr.data import image_walk
     from lowlevel_simclr.evaluation.embed_files import EmbedError, embed_files, find_images, read_stored_shape
 

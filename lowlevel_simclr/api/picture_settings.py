@@ -1,4 +1,4 @@
-"""Settings for a folder of images that is given without a preset: chosen by the size and the number of the images."""
+"""The settings for a folder of images without a preset. The size and the number of the images decide."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ FOLDER = DATASET_FORMS[0]
 
 
 def choose_for_pictures(config: Config, given: Mapping[str, Any] | None, out: Path, fresh: bool = False) -> Config:
-    """Return the settings for the images of a folder, and print the choice with its reason.
+    """Return the settings for the images of a folder. Print the choice with its reason.
 
-    A run that exists keeps its preset, so that the same command resumes it.
+    If the run exists, it keeps its preset, so that the same command resumes it.
 
     Args:
-        config: the settings without the choice.
-        given: the settings that the user gave, which win. None: the user gave a preset, and nothing is chosen.
+        config: the settings before the choice.
+        given: the settings that the user gave. They override the choice. None means that the user gave a preset, and
+            then nothing is chosen.
         out: the run folder.
-        fresh: whether the session starts another folder.
+        fresh: whether the session starts a new folder.
 
     Raises:
         DataError: if the folder cannot be read, or has no images.
@@ -36,7 +37,7 @@ def choose_for_pictures(config: Config, given: Mapping[str, Any] | None, out: Pa
     if given is None or not data.dataset.startswith(FOLDER):
         return config
     pictures = measure_pictures(data.dataset, data.data_dir, config.train.seed, data.splits, out)
-    if pictures is None:  # no image can be read; the error comes when all of them are read
+    if pictures is None:  # no image can be read; a later step reads all of them and raises the error
         return config
     chosen = override_settings(adapt_to_pictures(*pictures, None if fresh else _read_preset(out)), given)
     model = chosen.model

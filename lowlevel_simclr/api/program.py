@@ -1,4 +1,4 @@
-"""What every program does around its work: it starts TensorFlow, ends on signals, and turns errors into sentences."""
+"""What every program does around its work. It starts TensorFlow, ends on signals, and turns errors into sentences."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ def run_program(work: Callable[[], int], stage: str, debug: bool = False) -> int
     """Do the work of a program, and return its exit code.
 
     Args:
-        work: does the work and returns the exit code. It imports what needs TensorFlow, so that --help answers at once.
-        stage: completes "Stopped by SIGTERM while ...", until the work names another stage.
+        work: function that does the work and returns the exit code. It imports what needs TensorFlow, so that --help
+            answers at once.
+        stage: the end of "Stopped by SIGTERM while ...", until the work names another stage.
         debug: whether to show the traceback of an error.
 
     Returns:

@@ -26,11 +26,11 @@ EMBEDDED = ("learning", "embedding", "views")  # pictures that a notebook shows
 class Run:
     """A run: its settings, its metrics and its results.
 
-    Files are read when they are asked for, so a run that another process is training can be looked at.
+    Files are read when they are needed. So you can look at a run while another process trains it.
 
     Args:
         folder: the run folder that training wrote.
-        images: the images that it was trained on, if they are still in memory.
+        images: the images on which it was trained, if they are still in memory.
 
     Attributes:
         folder: the run folder.
@@ -50,19 +50,19 @@ class Run:
 
     @property
     def config(self) -> dict[str, Any]:
-        """Every setting by its name, as `train` takes them.
+        """Every setting by its name, in the form that `train` takes.
 
         Raises:
-            RunError: the folder holds no run.
+            RunError: if the folder holds no run.
         """
         return to_settings(read_run_config(self.folder))
 
     @property
     def metrics(self) -> dict[str, np.ndarray]:
-        """The metrics of the training: one array for each quantity, with one value for each step.
+        """The metrics of the training: one array per quantity, with one value per step.
 
-        "step", "loss", "top1", "learning_rate", "pairs_per_second" and others. "knn" is NaN at the steps where it was
-        not measured.
+        The keys are "step", "loss", "top1", "learning_rate", "pairs_per_second" and others. "knn" is NaN at the steps
+        where it was not measured.
         """
         import numpy as np
 
@@ -78,22 +78,22 @@ class Run:
 
     @property
     def evaluation(self) -> dict[str, Any]:
-        """The content of evaluation.json; empty before the end of training."""
+        """The content of evaluation.json. It is empty before the end of training."""
         from lowlevel_simclr.run.results import read_evaluation
 
         return read_evaluation(self.folder)
 
     @property
     def plots(self) -> dict[str, Path]:
-        """The pictures of the run by their names: "views", "learning", "embedding", "neighbours"."""
+        """The paths of the run's pictures by their names: "views", "learning", "embedding", "neighbours"."""
         return {path.stem: path for path in sorted((self.folder / "plots").glob("*.png"))}
 
     @functools.cached_property
     def encoder(self) -> tf.keras.Model:
-        """The trained encoder with its preprocessing: images (n, H, W, C) of any size to h (n, d) float32.
+        """The trained encoder with its preprocessing, from images (n, H, W, C) of any size to h (n, d) float32.
 
         Raises:
-            RunError: the folder holds no run, training has not finished, or the file of the encoder is damaged.
+            RunError: if the folder holds no run, training has not finished, or the file of the encoder is damaged.
         """
         import tensorflow as tf
 
@@ -116,10 +116,10 @@ class Run:
 
     @functools.cached_property
     def projection_head(self) -> tf.keras.Model:
-        """The projection head of the newest checkpoint: h (n, d) to z (n, d'), float32.
+        """The projection head of the newest checkpoint, from h (n, d) to z (n, d'), float32.
 
         Raises:
-            RunError: the folder holds no run, or no checkpoint.
+            RunError: if the folder holds no run or no checkpoint.
         """
         from lowlevel_simclr.evaluation.export import restore_weights
         from lowlevel_simclr.model.projection import build_projection_head
@@ -138,10 +138,10 @@ class Run:
         """Return the images of a run that was trained on images in memory, or None for any other run.
 
         Args:
-            given: the images as `train` took them. None: those that this object still has.
+            given: the images in the form that `train` took. None: the images that this object still has.
 
         Raises:
-            ConfigError: images are given, and the run was trained on a named data set.
+            ConfigError: if images are given, but the run was trained on a named data set.
             DataError: if the images differ from those of the run, or if no images were given.
         """
         settings = self.config
@@ -165,7 +165,7 @@ class Run:
         return images
 
     def __repr__(self) -> str:
-        """The Python call that opens the run again."""
+        """The Python call that opens this run again."""
         return f"Run({str(self.folder)!r})"
 
     def _repr_html_(self) -> str:
@@ -206,11 +206,11 @@ class Run:
 
 
 def as_run(run: Run | str | os.PathLike[str]) -> Run:
-    """Return a run. `run` may already be one, or its folder."""
+    """Return a run. `run` may be a run already, or its folder."""
     return run if isinstance(run, Run) else Run(run)
 
 
 def _embed_picture(path: Path) -> str:
-    """Return a picture as HTML that holds its bytes, so that a saved notebook still shows it."""
+    """Return a picture as HTML that contains its bytes, so that a saved notebook still shows it."""
     data = base64.b64encode(path.read_bytes()).decode()
     return f'<img alt="{html.escape(path.stem)}" src="data:image/png;base64,{data}" style="max-width: 100%">'

@@ -44,7 +44,7 @@ from lowlevel_simclr.training.workers import Team, agree_on_statement, gather_te
 
 
 class Finished(NamedTuple):
-    """The folder that a session has written, and the images that it has trained on."""
+    """The folder that a session has written, and the images on which it has trained."""
 
     folder: Path
     images: DataSet
@@ -57,19 +57,19 @@ def run_session(config: Config, options: RunOptions, images: DataSet | None = No
 
     Args:
         config: the settings.
-        options: the run folder, and what belongs to this call.
-        images: what is trained on. None: what the configuration names.
+        options: the run folder, and the other options of this call.
+        images: the images to train on. None: those that the configuration names.
 
     Raises:
-        Stopped: a signal ended it early; the state is saved.
-        ConfigError: a setting is impossible on this machine or with these images.
-        DataError: the images cannot be read, or there are too few.
-        RunError: the run folder holds something else, or cannot be written.
-        CheckpointError: a checkpoint cannot be read or written.
-        NonFiniteLoss: the loss became NaN or infinite.
-        NonFiniteState: a weight became NaN or infinite.
-        NonFiniteRepresentation: h became NaN or infinite.
-        DistributionError: a replica or a worker is missing.
+        Stopped: if a signal ended the session early. The state is saved before that.
+        ConfigError: if a setting is impossible on this machine or with these images.
+        DataError: if the images cannot be read, or there are too few.
+        RunError: if the run folder holds something else, or cannot be written.
+        CheckpointError: if a checkpoint cannot be read or written.
+        NonFiniteLoss: if the loss became NaN or infinite.
+        NonFiniteState: if a weight became NaN or infinite.
+        NonFiniteRepresentation: if h became NaN or infinite.
+        DistributionError: if a replica or a worker is missing.
     """
     with keep_process_state():
         return _run_session(config, options, images)
@@ -87,7 +87,7 @@ def _run_session(config: Config, options: RunOptions, given: DataSet | None) -> 
         return Finished(options.out, ready.images)
     _agree(ready.config, team, ready.images)
     with contextlib.ExitStack() as stack:
-        # Only the chief writes the run; what another worker writes on its way is thrown away.
+        # Only the chief (worker 0) writes the run. Other workers write into a temporary folder, which is deleted.
         out = options.out if team.workers.chief else Path(stack.enter_context(tempfile.TemporaryDirectory()), "run")
         with open_run(
             out,
@@ -102,7 +102,7 @@ def _run_session(config: Config, options: RunOptions, given: DataSet | None) -> 
 
 
 class _Ready(NamedTuple):
-    """A run before its folder is begun. The preview of a run has no learners."""
+    """A run that is prepared, before anything is written into its folder. A preview has no learners."""
 
     config: Config
     plan: Plan
@@ -111,7 +111,7 @@ class _Ready(NamedTuple):
 
 
 def _prepare(config: Config, options: RunOptions, team: Team, given: DataSet | None) -> _Ready:
-    """Refuse what cannot be trained, read the images, and build the networks. The run folder is not changed."""
+    """Refuse impossible settings, read the images, and build the networks. The run folder does not change."""
     earlier = read_earlier(config, options.out, options.fresh)
     refuse_early(config, team, earlier)
     resumes = not options.fresh and team.workers.chief and checkpoint.has_any(options.out / "checkpoints")
@@ -127,7 +127,7 @@ def _prepare(config: Config, options: RunOptions, team: Team, given: DataSet | N
 def _read_images(
     config: Config, options: RunOptions, team: Team, earlier: Config | None, given: DataSet | None
 ) -> DataSet:
-    """Return the data set. Everything that can be refused without it is refused first."""
+    """Return the data set. Before reading it, refuse everything that can be refused without it."""
     writes = team.workers.chief and not options.preview
     if writes:
         difference = functools.partial(list_early_differences, config, team, earlier)
@@ -143,7 +143,7 @@ def _agree(config: Config, team: Team, images: DataSet) -> None:
     """Check that every worker has the same settings, versions and images.
 
     Raises:
-        DistributionError: if a worker differs. The message names what differs.
+        DistributionError: if a worker differs. The message names the differences.
     """
     if team.workers.count > 1:  # hashing the images takes time: 0.2 s for CIFAR-10
         statement = {**get_identity(config), **_list_versions(), **describe_content(images)}
@@ -151,7 +151,7 @@ def _agree(config: Config, team: Team, images: DataSet) -> None:
 
 
 def _list_versions() -> dict[str, str]:
-    """Return what must be the same on every worker, besides the configuration."""
+    """Return what must be the same on every worker besides the configuration."""
     return {
         "Python": platform.python_version(),
         "TensorFlow": tf.__version__,

@@ -31,21 +31,21 @@ def evaluate_run(
     images: DataSet | None = None,
     out: Path | None = None,
 ) -> dict[str, Any]:
-    """Evaluate the newest checkpoint of a run, add the results to evaluation.json, and return all of it.
+    """Evaluate the newest checkpoint of a run, and add the results to evaluation.json. Return all of its content.
 
     The function restores Keras' dtype policy and TensorFlow's op determinism.
 
     Args:
         folder: the run folder.
-        settings: what is measured.
-        data_dir: where the data lie now. None: where training found them.
+        settings: the settings of the evaluation.
+        data_dir: the folder that holds the data now. None: where training found them.
         images: the images of the run, if it was trained on images in memory.
         out: the file for the results. None: evaluation.json of the run.
 
     Raises:
-        ConfigError, DataError, RunError, CheckpointError: the run or its images cannot be read.
-        EncoderChanged: the weights of the encoder changed.
-        Diverged: the learning rate of fine-tuning is too high.
+        ConfigError, DataError, RunError, CheckpointError: if the run or its images cannot be read.
+        EncoderChanged: if the weights of the encoder changed.
+        Diverged: if the learning rate of fine-tuning is too high.
     """
     config = read_run_config(folder)
     config = replace(config, data_dir=data_dir or config.data.data_dir)

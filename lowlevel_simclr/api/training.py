@@ -28,32 +28,32 @@ def train(
 ) -> Run:
     """Train an encoder with SimCLR, evaluate it, and write one run folder.
 
-    Called again with the same settings it resumes the run from its last checkpoint. A finished run is not trained
-    again. In the main thread, SIGTERM or Ctrl-C saves the state and raises `Stopped`.
+    If you call it again with the same settings, it resumes the run from its last checkpoint. A finished run is not
+    trained again. In the main thread, SIGTERM or Ctrl-C saves the state and raises `Stopped`.
 
     Args:
-        dataset: what to train on: a name ("shapes", "cifar10", "cifar100", "folder:PATH", "npz:PATH"); uint8 images
-            (n, H, W, C) as a NumPy array; a pair (images, labels) of arrays; or a `tf.data.Dataset` of images or of
-            (image, label), which is read into memory. Labels are used only to evaluate. Where there is no test split,
-            a tenth of the images is held out.
+        dataset: the images to train on. Either a name ("shapes", "cifar10", "cifar100", "folder:PATH", "npz:PATH"),
+            uint8 images (n, H, W, C) as a NumPy array, a pair (images, labels) of arrays, or a `tf.data.Dataset` of
+            images or of pairs (image, label), which is read into memory. Labels are used only to evaluate. If there is
+            no test split, a tenth of the images is held out.
         out: the run folder. None: runs/PRESET.
-        preset: the recipe that the settings start from. None: the preset of the data set.
-        config: start from this config.json instead of a preset.
-        fresh: if `out` holds a run, train beside it, in out-2, out-3 and so on.
-        profile: trace the second host call, and print where its time goes.
+        preset: the recipe from which the settings start. None: the preset of the data set.
+        config: the path of a config.json to start from, instead of a preset.
+        fresh: if `out` holds a run, leave it alone and train in out-2, out-3 and so on.
+        profile: trace the second host call (a call that makes several steps), and print where its time goes.
         **settings: any setting by its name on the command line, such as `temperature=0.5`, `batch_size=128` or
             `jitter_strength=0.5`. A range is a pair, as in `crop_area=(0.2, 1.0)`. `python -m lowlevel_simclr.train
             --help` lists all of them.
 
     Returns:
-        The finished run: its metrics, its encoder, its evaluation and its pictures.
+        The finished run, with its metrics, its encoder, its evaluation and its pictures.
 
     Raises:
-        ConfigError: a setting is unknown or impossible.
-        DataError: the images cannot be used, or there are fewer than a batch.
-        RunError: `out` holds another run or other files, or cannot be written.
-        Stopped: a signal asked to stop; the state is saved.
-        NonFiniteLoss: the loss became NaN or infinite.
+        ConfigError: if a setting is unknown or impossible.
+        DataError: if the images cannot be used, or there are fewer than a batch.
+        RunError: if `out` holds another run or other files, or cannot be written.
+        Stopped: if a signal asked to stop. The state is saved before that.
+        NonFiniteLoss: if the loss became NaN or infinite.
 
     Example:
         >>> import numpy as np

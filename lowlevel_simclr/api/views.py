@@ -17,8 +17,8 @@ from lowlevel_simclr.data.transform import InferenceTransform, PixelScaling
 from lowlevel_simclr.data.views import make_two_views
 from lowlevel_simclr.runtime.keras import unwrap_variable
 
-RGB = 3  # channels that have colours
-WORD = 2**32  # calls that have parameters of their own
+RGB = 3  # channels of an image with colours
+WORD = 2**32  # number of calls that have their own random parameters
 
 
 def make_views(
@@ -31,24 +31,24 @@ def make_views(
 ) -> tf.Tensor:
     """Return two views of every image: cropped, flipped, with other colours (SimCLR, appendix A).
 
-    The same seed gives the same views. For training use `SimCLRViews`, which draws new ones at every call.
+    The same seed gives the same views. For training use `SimCLRViews`, which draws new views at every call.
 
     Args:
         images: (N, H, W, C), C from 1 to 4, uint8 or float with pixels in [0, 255].
-        recipe: ranges and probabilities, a `ViewRecipe` or a mapping of its fields. None: those of the paper, with
-            jitter strength 1 and without blur. Images without three channels keep their colours, except brightness
-            and contrast.
-        seed: decides what is drawn, in [0, 2^64).
-        size: S, pixels a side of a view. None: the smaller side of the images.
-        ops: "native" for this package's kernels, "stock" for plain TensorFlow; "auto": native where they can be
-            reached.
+        recipe: ranges and probabilities, a `ViewRecipe` or a mapping of its fields. None: the recipe of the paper, with
+            jitter strength 1 and without blur. For images without three channels, only brightness and contrast change.
+        seed: seed of the random parameters, in [0, 2^64).
+        size: S, side of a view in pixels. None: the smaller side of the images.
+        ops: "native" for this package's kernels, "stock" for plain TensorFlow. "auto" is native if the kernels can be
+            used here, and stock otherwise.
 
     Returns:
         (2N, S, S, C) float32 in [0, 1]: all N first views, then all N second views.
 
     Raises:
-        ValueError: the images have another shape or type, or float pixels are in [0, 1] (checked only eagerly).
-        ConfigError: the recipe has an unknown field.
+        ValueError: if the images have another shape or type, or if float pixels are in [0, 1] (checked only in eager
+            mode).
+        ConfigError: if the recipe has an unknown field.
 
     Example:
         >>> import numpy as np
@@ -66,32 +66,33 @@ def make_views(
 class SimCLRViews(tf.keras.layers.Layer):
     """A layer that makes two new views of every image at every call in training.
 
-    It counts its calls in a variable, which is saved with the model. What is drawn depends on the seed, that count and
-    the place of an image in the batch, so no two calls draw the same. In inference (`training=False`, as in `predict`)
-    it returns one row for each image: the whole image, resized and scaled, as the evaluation of this package does. So
-    `evaluate` and `validation_data` of a model with this layer measure no contrastive loss: there are no pairs.
+    The layer counts its calls in a variable, which is saved with the model. The random parameters depend on the seed,
+    that count and the place of an image in the batch. So no two calls draw the same. In inference (`training=False`, as
+    in `predict`) the layer returns one row for each image: the whole image, resized and scaled as in the evaluation of
+    this package. So `evaluate` and `validation_data` cannot measure a contrastive loss with this layer, because there
+    are no pairs.
 
-    In a model the layer comes first, and the loss is `NTXent`. In `tf.data` call it in `map` without
-    `num_parallel_calls`: parallel calls could see the same count. It uses all cores by itself.
+    In a model, the layer comes first, and the loss is `NTXent`. In `tf.data`, call the layer in `map` without
+    `num_parallel_calls`, because parallel calls could see the same count. One call uses all cores.
 
     Args:
-        size: S, pixels a side of a view.
+        size: S, side of a view in pixels.
         recipe: ranges and probabilities, see `make_views`.
-        mean: for each channel, what is subtracted from pixels in [0, 1]. None: nothing.
-        std: for each channel, what they are divided by after that. Give both or neither.
-        seed: decides what is drawn, in [0, 2^64). None: drawn once, when the layer is made.
+        mean: one number for each channel. It is subtracted from pixels in [0, 1]. None: nothing is subtracted.
+        std: one number for each channel. Pixels are divided by it after that. Give both `mean` and `std`, or neither.
+        seed: seed of the random parameters, in [0, 2^64). None: drawn once, when the layer is made.
         ops: "auto", "native" or "stock", see `make_views`.
-        **options: of `keras.layers.Layer`: name, dtype.
+        **options: options of `keras.layers.Layer`: name, dtype.
 
     Input:
         Images (N, H, W, C), C from 1 to 4, uint8 or float with pixels in [0, 255].
 
     Output:
-        (2N, S, S, C) of the layer's compute type in training: all N first views, then all N second views;
-        (N, S, S, C) in inference.
+        In training (2N, S, S, C): all N first views, then all N second views. In inference (N, S, S, C). The type is
+        the layer's compute type.
 
     Raises:
-        ConfigError: the recipe has an unknown field.
+        ConfigError: if the recipe has an unknown field.
 
     Example:
         >>> import numpy as np
@@ -125,25 +126,26 @@ class SimCLRViews(tf.keras.layers.Layer):
         self.calls = self.add_weight(name="calls", shape=(), dtype="int64", initializer="zeros", trainable=False)
 
     def call(self, images: Any, training: bool | None = None) -> tf.Tensor:
-        """Return two views of every image, or in inference the test transform of every image.
+        """Return two views of every image. In inference, return the test transform of every image.
 
-        If neither the caller nor Keras says whether this is training, it is, as in `tf.data` or a direct call.
-        The default is None. With True, Keras 3 would pass training=True to the layers after this one.
+        If neither the caller nor Keras says whether this is training, the layer assumes that it is, as in `tf.data` or
+        a direct call. The default is None, because with True, Keras 3 would pass training=True to the layers after this
+        one.
         """
         kind = tf.as_dtype(self.compute_dtype)
         if training is not None and not training:
             return tf.cast(InferenceTransform(self.size, self.scaling)(images), kind)
-        # XLA needs the new value as the result of the assignment: it does not order a read after a write.
+        # XLA does not order a read after a write. So the new value must come from the assignment itself.
         number = unwrap_variable(self.calls).assign_add(1, read_value=True) - 1
         images = _as_pixels(images)
         return _draw_and_make(images, self.seed, number % WORD, self.recipe, self.size, kind, self.scaling, self.ops)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
-        """Return the shape of the output: the number of rows depends on whether this is training."""
+        """Return the shape of the output. The number of rows depends on whether this is training."""
         return (None, self.size, self.size, input_shape[-1])
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments that make this layer again."""
+        """Return the arguments with which this layer can be made again."""
         mean, std = self.scaling
         recipe = dataclasses.asdict(self.recipe)
         ours = {"size": self.size, "recipe": recipe, "mean": mean, "std": std, "seed": self.seed, "ops": self.ops}
@@ -151,10 +153,10 @@ class SimCLRViews(tf.keras.layers.Layer):
 
 
 def as_recipe(given: ViewRecipe | Mapping[str, Any] | None) -> ViewRecipe:
-    """Return a recipe. `recipe` may already be one, or a mapping of its fields.
+    """Return a recipe. `given` may be a recipe already, or a mapping of its fields.
 
     Raises:
-        ConfigError: a field is unknown, or has an impossible value.
+        ConfigError: if a field is unknown, or has an impossible value.
     """
     from lowlevel_simclr.config.fields import check_field, convert_value, describe_unknown
 
@@ -178,7 +180,7 @@ def _draw_and_make(
     scaling: PixelScaling,
     ops: str,
 ) -> tf.Tensor:
-    """Return both views of every image (N, H, W, C). What is drawn depends on seed, call and the place in the batch."""
+    """Return both views of every image (N, H, W, C). Seed, call and place in the batch decide what is drawn."""
     if images.shape[-1] != RGB:
         recipe = dataclasses.replace(recipe, saturation=(1.0, 1.0), hue=(0.0, 0.0), grey_probability=0.0)
     return make_two_views(
@@ -200,7 +202,7 @@ def _as_pixels(images: Any) -> tf.Tensor:
     """Return images as the ops take them: uint8 as they are, floats in [0, 255] as floats in [0, 1].
 
     Raises:
-        ValueError: float pixels are in [0, 1] already, which would give black views.
+        ValueError: if float pixels are in [0, 1] already, because their views would be black.
     """
     images = tf.convert_to_tensor(images)
     if not images.dtype.is_floating:

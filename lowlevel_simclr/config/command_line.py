@@ -1,4 +1,4 @@
-"""The command line of a run: every setting is a flag, which overrides the value of a preset."""
+"""The command line of a run. Every setting is a flag, and a flag overrides the value of a preset."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ from lowlevel_simclr.config.validation import validate
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
-    """Options of one call of the command, which are not part of the run.
+    """The options of one call of the command. They are not part of the run.
 
     Attributes:
         out: the run folder.
-        fresh: start a new run beside one that exists.
-        preview: only draw the picture of views.
-        profile: record the second host call.
-        debug: show the traceback of an error.
-        given: the settings that were given, if no preset was. The data may choose the others.
+        fresh: whether to start a new run beside a run that exists.
+        preview: whether to draw only the picture of views.
+        profile: whether to record the second host call (a call that makes several steps).
+        debug: whether to show the traceback of an error.
+        given: the settings that the user gave, or None if the user gave a preset. The data may choose the other
+            settings.
     """
 
     out: Path
@@ -43,9 +44,9 @@ class RunOptions:
 
 
 def choose_default_out(config: Config) -> Path:
-    """Return the run folder to use if none is given: runs/PRESET, with the seed appended if it is not 0.
+    """Return the run folder to use if the user gives none: runs/PRESET, with the seed appended if it is not 0.
 
-    If the data set is not the preset's own, its name replaces the name of the preset.
+    If the data set is not that of the preset, its name replaces the name of the preset.
     """
     named = config.preset in PRESETS and PRESETS[config.preset]().data.dataset == config.data.dataset
     name = config.preset if named else config.data.dataset
@@ -54,14 +55,14 @@ def choose_default_out(config: Config) -> Path:
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """A help formatter that keeps the line breaks of description and epilog, and has room for the longest flags."""
+    """A help formatter that keeps the line breaks of description and epilog, and leaves room for the longest flags."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=30)
 
 
 class FlagParser(argparse.ArgumentParser):
-    """An argument parser whose errors are one sentence. For an unknown flag they name the nearest one."""
+    """An argument parser whose errors are one sentence. For an unknown flag, the sentence names the nearest flag."""
 
     def __init__(self, **options: Any) -> None:
         """Take the options of `argparse.ArgumentParser`. Flags cannot be abbreviated."""
@@ -86,7 +87,7 @@ class FlagParser(argparse.ArgumentParser):
         known, extra = self.parse_known_args(argv)
         if extra:
             word = next((word for word in extra if word.startswith("-")), extra[0]).split("=")[0]
-            # This table is private. argparse has no public one.
+            # This table is private. argparse has no public one that lists the flags.
             flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
             self.error(f"Unknown argument {word}.{suggest_name(word, flags) or ' Run --help to list all flags.'}")
         return known
@@ -123,7 +124,7 @@ def _choose_metavar(field: Field) -> str | tuple[str, ...]:
 
 
 def _add_flag(group: argparse._ArgumentGroup, field: Field, default: Any) -> None:
-    """Add a setting as a flag. A missing flag has the value None, and the preset's value is used."""
+    """Add a setting as a flag. If the flag is not given, its value is None, and the preset's value is used."""
     text = f"{field.rule['help']} (default: {_format_default(default)})".replace("%", "%%")
     if field.item is bool:
         group.add_argument(field.flag, action=argparse.BooleanOptionalAction, default=None, help=text)
@@ -185,7 +186,7 @@ def _build_parser(base: Config, description: str, prog: str) -> FlagParser:
 
 
 def _find_starting_point(argv: Sequence[str], prog: str) -> Config:
-    """Return the preset that the command line names, or the preset of its data set."""
+    """Return the preset that the command line names, or else the preset of its data set."""
     first = FlagParser(prog=prog, add_help=False)
     first.add_argument("--preset")
     first.add_argument("--config", type=Path)
@@ -198,7 +199,7 @@ def _find_starting_point(argv: Sequence[str], prog: str) -> Config:
 
 
 def override_settings(base: Config, given: Mapping[str, Any]) -> Config:
-    """Apply the given flags to the preset and validate. Single ranges win over --jitter-strength."""
+    """Apply the given flags to the preset and validate. A range that is given overrides --jitter-strength."""
     values = {name: value for name, value in given.items() if name in list_fields()}
     if given.get("jitter_strength") is not None:
         values = {**scale_jitter(given["jitter_strength"]), **values}
@@ -216,11 +217,11 @@ def parse_run(
 ) -> tuple[Config, RunOptions]:
     """Parse the command line of a run.
 
-    The preset comes first (--preset, or the one of the data set), and flags override it. `--help` prints the help and
-    ends the program. An invalid flag or value ends it with one sentence on stderr and exit code 2.
+    The settings start from a preset (--preset, or the one of the data set), and flags override it. `--help` prints the
+    help and ends the program. An invalid flag or value ends it with one sentence on stderr and exit code 2.
 
     Args:
-        argv: the arguments. None means those of the program.
+        argv: the arguments. None means the arguments of the program.
         description: what the program does, for `--help`.
         prog: how the program is called, for `--help` and errors.
 

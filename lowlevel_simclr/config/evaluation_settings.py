@@ -1,4 +1,4 @@
-"""The settings of an evaluation, which belong to it and not to the run. Their names are the flags of the command."""
+"""The settings of an evaluation. They do not belong to the run. Their names are the flags of the command."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class EvaluationSettings:
 
     Attributes:
         protocol: names of `choices.PROTOCOLS`.
-        label_fraction: shares of the labels that fine-tuning sees, above 0 and at most 1.
-        seeds: number of seeds. Everything random is repeated with each of them.
-        finetune_steps: steps of fine-tuning, whatever the share of the labels.
+        label_fraction: the shares of the labels that fine-tuning sees, above 0 and at most 1.
+        seeds: number of seeds. Everything random is repeated with each seed.
+        finetune_steps: number of steps of fine-tuning, whatever the share of the labels.
         finetune_batch_size: images in a step of fine-tuning.
         finetune_learning_rate: the first learning rate of fine-tuning.
         probe_passes: passes of the augmented linear probe over the train split.
@@ -28,7 +28,8 @@ class EvaluationSettings:
     protocol: tuple[str, ...] = PROTOCOLS[:2]
     label_fraction: tuple[float, ...] = (0.01, 0.1, 1.0)
     seeds: int = 1
-    # The paper's recipe (appendix B.5). The number of steps is what two CPU cores can do in minutes.
+    # The recipe of the paper (appendix B.5), except for the number of steps. Two CPU cores can make that number in
+    # minutes.
     finetune_steps: int = 600
     finetune_batch_size: int = 128
     finetune_learning_rate: float = 0.025
@@ -39,7 +40,7 @@ def make_evaluation_settings(**values: Any) -> EvaluationSettings:
     """Return the settings of an evaluation. A single protocol or fraction may be given without a tuple.
 
     Raises:
-        ConfigError: a value is impossible.
+        ConfigError: if a value is impossible.
     """
     for name in ("protocol", "label_fraction"):
         if name in values:

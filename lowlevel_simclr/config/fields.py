@@ -1,4 +1,4 @@
-"""The settings as data. Flags, text, checks and comparison all use this one list of fields."""
+"""The settings as data. Flags, text, checks and comparisons all use this one list of fields."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ def format_value(value: Any) -> str:
 
 
 def suggest_nearest(word: str, known: Iterable[str]) -> str:
-    """Return the end of a message that suggests the nearest known word, with a space before it.
+    """Return the end of a message that suggests the nearest known word. It begins with a space.
 
-    It is empty if no known word is near.
+    The text is empty if no known word is near.
 
     Examples:
         >>> suggest_nearest("--sead", ["--seed", "--steps"])
@@ -131,7 +131,7 @@ def convert_value(field: Field, value: Any) -> Any:
 
 
 def _is_inside(value: float, rule: Mapping[str, Any]) -> bool:
-    """Return whether a number is within its bounds and finite, which the strict comparisons ensure."""
+    """Return whether a number is within its bounds and finite. The strict comparisons exclude infinity."""
     return (
         value > rule.get("above", -math.inf)
         and value >= rule.get("at_least", -math.inf)
@@ -144,7 +144,7 @@ def check_field(field: Field, value: Any) -> None:
     """Check the type, choices, bounds and order of one field.
 
     Raises:
-        ConfigError: if the value breaks one of them.
+        ConfigError: if the value breaks one of these rules.
     """
     value = convert_value(field, value)
     choices = field.rule.get("choices")

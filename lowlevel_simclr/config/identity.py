@@ -1,7 +1,7 @@
 """The text of a configuration, and the settings that identify a run.
 
 A setting is part of the identity if it can change the trained weights, even if only in the last bit. A run is resumed
-only with the same identity.
+only if the identity is the same.
 """
 
 from __future__ import annotations
@@ -50,10 +50,12 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:
-    """Return the config that `to_dict` gave. A missing setting takes its default, so that older runs still open.
+    """Return the config from the output of `to_dict`.
+
+    A missing setting takes its default, so that older runs still open.
 
     Raises:
-        ConfigError: if a section or setting is unknown, or a value has the wrong type. The message names it.
+        ConfigError: if a section or setting is unknown, or a value has the wrong type. The message names the setting.
     """
     for section in values:
         if section != "preset" and not (section in SECTIONS and isinstance(values[section], Mapping)):
@@ -73,7 +75,7 @@ def get_identity(config: Config) -> dict[str, Any]:
 
 
 def list_differences(before: Config, after: Config) -> list[str]:
-    """Return what prevents `after` from resuming a run of `before`, one line per setting.
+    """Return the differences that keep `after` from resuming a run of `before`, one line per setting.
 
     Examples:
         >>> list_differences(Config(), replace(Config(), temperature=0.5))
@@ -86,8 +88,8 @@ def list_differences(before: Config, after: Config) -> list[str]:
 def hash_config(config: Config) -> str:
     """Return sixteen hexadecimal digits of a SHA-256 over the identity.
 
-    Two configs have the same digits exactly when `list_differences` finds no difference. A setting that older runs do
-    not have is left out if it has its default, so that those runs keep their digits.
+    Two configs have the same digits exactly if `list_differences` finds no difference. Some settings are newer than
+    some runs. Such a setting is left out if it has its default, so that those runs keep their digits.
     """
     default, added = Config(), {name for name, field in list_fields().items() if field.rule.get("added")}
     identity = {

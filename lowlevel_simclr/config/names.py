@@ -1,7 +1,7 @@
 """Names that come from a file system or from a file, made fit for a terminal, a log or a picture.
 
-A name may hold anything but a slash and a zero: a line break that forges a line of a log, an escape sequence that
-clears the screen, or bytes that are not text.
+A name may hold any byte but a slash and a zero. It may hold a line break that fakes a line of a log, an escape sequence
+that clears the screen, or bytes that are not text.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ def show_name(name: str | os.PathLike[str]) -> str:
     r"""Return a name, or a text that quotes names, as one printable line.
 
     Args:
-        name: the text. Bytes that are not text are in it as Python's file functions return them (surrogates).
+        name: the text. Bytes that are not text must be in it as Python's file functions return them (surrogates).
 
     Returns:
         The text, with every character that cannot be printed as an escape: `\n`, `\x1b`, `\u202e`, and `\xff` for a
@@ -33,8 +33,8 @@ def _escape(character: str) -> str:
 
 
 class OneLineError(Exception):
-    """An error whose message is printable, whatever it quotes: a name, or what a library says about a file."""
+    """An error whose message is always printable, even if it quotes a name or what a library says about a file."""
 
     def __init__(self, *lines: object) -> None:
-        """Take the message: one argument for each line, which is nearly always one."""
+        """Take the message: one argument for each line. Nearly always there is one line."""
         super().__init__("\n".join(show_name(str(line)) for line in lines))

@@ -59,8 +59,8 @@ def suggest_name(word: str, known: Collection[str]) -> str:
     """Return " Did you mean X?" for an unknown name, or "" if nothing is near.
 
     Args:
-        word: what was given, a flag ("--lr") or a setting ("lr").
-        known: the flags, or the settings, that there are.
+        word: the unknown name that was given, a flag ("--lr") or a setting ("lr").
+        known: the flags, or the settings, that exist.
     """
     flag = word.startswith("-")
     ours = OTHER_NAMES.get(word.lstrip("-").replace("_", "-").lower())

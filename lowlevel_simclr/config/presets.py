@@ -1,4 +1,4 @@
-"""Named recipes: those of this project, of the notes that it began with, and published ones.
+"""Named recipes of three kinds: this project's own, those of the notes that it began with, and published ones.
 
 To add a recipe, write a function that returns `replace(Config(), preset=NAME, ...)`, and list it in `PRESETS`. Its
 docstring says what it reproduces, the expected result and the cost. `--help` shows its first line.
@@ -12,7 +12,7 @@ from lowlevel_simclr.config.fields import describe_unknown
 from lowlevel_simclr.config.identity import replace
 from lowlevel_simclr.config.settings import Config, ConfigError, Range
 
-LARGEST_JITTER = 2.5  # the hue shifts by up to 0.2 * strength turns, and half a turn either way is every hue
+LARGEST_JITTER = 2.5  # the hue shifts by up to 0.2 * strength turns, and at half a turn every hue is possible
 
 
 def scale_jitter(strength: float) -> dict[str, Range]:

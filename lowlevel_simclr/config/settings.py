@@ -4,11 +4,13 @@ Every field of every section is one flag of the command line, so names are uniqu
 own help, bounds and choices. Only the programs and `training/plan.py` read a `Config`. Everything else takes plain
 values.
 
-A field with `identity=False` may change from one session of a run to the next (`config/identity.py`). Such fields are
+A field with `identity=False` may change from one session of a run to the next (`config/identity.py`). These fields say
 where the images lie, how many GiB they may take, how often a checkpoint is written, how many are kept, how many steps
-one host call makes, and how often k-NN is measured. "auto" for the precision or the micro-batch, and "all" for the
-devices, are replaced by the chosen value before the config is written or compared. The chosen value is part of the
-identity. That it was chosen automatically is not.
+one host call makes, and how often k-NN is measured.
+
+Some fields can be "auto" (the precision, the micro-batch) or "all" (the devices). The chosen value replaces that word
+before the config is written or compared. The chosen value is part of the identity. The fact that it was chosen
+automatically is not.
 
 To add a setting, add a field. Named starting points are in `presets.py`, flags in `command_line.py`.
 """
@@ -25,15 +27,15 @@ Range = tuple[float, float]  # (low, high), both ends included
 
 
 class ConfigError(OneLineError, ValueError):
-    """A setting is invalid. The message names it, its value and what to give instead."""
+    """A setting is invalid. The message names the setting and its value, and says what to give instead."""
 
 
 def _define_option(default: Any, text: str, **rule: Any) -> Any:
     """Define a field with its help text and its rule.
 
     The rule may hold `identity` (default True), `choices`, `metavar`, and the bounds `above`, `at_least`, `below` and
-    `at_most`. Bounds apply to every number of a tuple. `added` marks a setting that older runs do not have: its default
-    does what those runs did.
+    `at_most`. Bounds apply to every number of a tuple. `added` marks a setting that older runs do not have. The default
+    of such a setting does what those runs did.
     """
     return dataclasses.field(default=default, metadata={"help": text, **rule})
 
@@ -224,7 +226,7 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """All settings of a run. `preset` is only a label, and the values decide."""
+    """All settings of a run. `preset` is only a label. The other values decide what the run does."""
 
     preset: str = "custom"
     views: ViewRecipe = ViewRecipe()

@@ -19,7 +19,7 @@ from lowlevel_simclr.config.presets import (
 )
 from lowlevel_simclr.config.settings import Config, ConfigError
 
-LARGEST_CONFIG = 2**20  # bytes; a config.json has two thousand
+LARGEST_CONFIG = 2**20  # bytes; a usual config.json has two thousand
 
 
 def choose_starting_point(preset: str | None, dataset: str | None, file: Path | None) -> Config:
@@ -27,11 +27,11 @@ def choose_starting_point(preset: str | None, dataset: str | None, file: Path | 
 
     Args:
         preset: the name of a preset, or None.
-        dataset: if neither preset nor file is given, the preset of this data set is taken. None: shapes.
+        dataset: the name of a data set, or None for shapes. If neither preset nor file is given, its preset is taken.
         file: a file that holds a configuration, or None.
 
     Raises:
-        ConfigError: there is no such preset or file, or both are given.
+        ConfigError: if there is no such preset or file, or if both are given.
     """
     if file is None:
         return load_preset(preset or PRESET_OF_DATASET.get(dataset or "shapes", PRESET_OF_PHOTOGRAPHS))
@@ -45,11 +45,12 @@ def adapt_to_pictures(count: int, side: int, preset: str | None = None) -> Confi
 
     Args:
         count: number of images to train on.
-        side: pixels, the median of their shorter sides.
+        side: the median of the images' shorter sides, in pixels.
         preset: the preset of the run to resume, or None.
 
     Returns:
-        The preset for that side, with the largest batch of 2, 4, 8, ... images that the preset and the images allow.
+        The preset for that side. Its batch is the largest of 2, 4, 8, ... that the preset and the number of images
+        allow.
 
     Examples:
         >>> chosen = adapt_to_pictures(100, 375)
@@ -68,7 +69,7 @@ def read_config_file(file: Path) -> Config:
     A setting that the file leaves out has the value of the file's preset.
 
     Raises:
-        ConfigError: the file cannot be read, is not JSON, or holds unknown settings.
+        ConfigError: if the file cannot be read, is not JSON, or holds unknown settings.
     """
     values = _read_object(file)
     try:
@@ -92,7 +93,7 @@ def _read_object(file: Path) -> dict[str, Any]:
     """Return the JSON object in a file, or raise a ConfigError."""
     try:
         status = file.stat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_CONFIG:  # a FIFO would be waited for
+        if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_CONFIG:  # a FIFO would hang
             raise ConfigError(
                 f"--config {file} is not a regular file of at most {LARGEST_CONFIG} bytes (LARGEST_CONFIG). Give "
                 "the config.json of a run."

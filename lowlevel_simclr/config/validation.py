@@ -13,7 +13,7 @@ from lowlevel_simclr.config.settings import Config, ConfigError
 
 
 def _check_names(config: Config) -> None:
-    """Check the data set, and the weights that the encoder starts from."""
+    """Check the data set, and the weights from which the encoder starts."""
     name, weights = config.data.dataset, config.model.weights
     if name in DATASET_FORMS:
         raise ConfigError(f"--dataset {name} needs a path. Use {name}PATH.")
@@ -62,8 +62,8 @@ def _check_replicas(config: Config) -> None:
 def validate(config: Config) -> None:
     """Check that a configuration can be trained, before any work is done.
 
-    Some errors only show in the data, such as a missing folder or a batch larger than the data set. They are raised
-    where the data are read.
+    Some errors only show in the data, such as a missing folder or a batch larger than the data set. The code that reads
+    the data raises them.
 
     Raises:
         ConfigError: if a setting is invalid. The message names the first one, its value, and what to give instead.

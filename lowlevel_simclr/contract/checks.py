@@ -11,8 +11,8 @@ from lowlevel_simclr.contract.constants import FULL_SCALE
 from lowlevel_simclr.contract.view_params import FINITE_FIELDS, ViewParams
 
 WORDS = 2**32  # values of a 32-bit word
-LARGEST_PIXEL = 16.0  # of floating-point images in [0, 1]; one in [0, 255] that is darker is nearly black
-LONGEST_SIDE = 2**15  # pixels, not included; see make_views.h
+LARGEST_PIXEL = 16.0  # for floating-point images; one in [0, 255] that is darker than this is nearly black
+LONGEST_SIDE = 2**15  # in pixels; sides must be shorter, see make_views.h
 
 
 def check_index(index: Any) -> Any:
@@ -55,7 +55,7 @@ def check_image_sides(height: int, width: int) -> None:
         width: width of the images, in pixels.
 
     Raises:
-        ValueError: if one is not in [1, 2^15).
+        ValueError: if height or width is not in [1, 2^15).
     """
     if not (1 <= height < LONGEST_SIDE and 1 <= width < LONGEST_SIDE):
         raise ValueError(f"The images have {height} x {width} pixels. Height and width must be in [1, 2^15).")
@@ -68,7 +68,7 @@ def check_finite(params: ViewParams) -> None:
         params: parameters as arrays or eager tensors.
 
     Raises:
-        ValueError: if one is. The message names the row.
+        ValueError: if a factor is NaN or infinite. The message names the row.
     """
     for name in FINITE_FIELDS:
         values = np.asarray(getattr(params, name))
@@ -102,7 +102,7 @@ def check_scaling(mean: Any, std: Any, channels: int) -> None:
 
 
 def complete_scaling(mean: Any, std: Any, channels: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return what is subtracted from each channel and what it is divided by, (C,) float64 each.
+    """Return the number to subtract from each channel, and the number to divide it by: (C,) float64 each.
 
     The implementations in TensorFlow use this function. The reference scales by itself.
 
@@ -146,13 +146,13 @@ def check_images(shape: tuple[Any, ...], dtype: str, size: int) -> None:
 
 
 def check_largest_pixel(largest: float) -> None:
-    """Check that floating-point images can be in [0, 1].
+    """Check that the pixels of floating-point images look like pixels in [0, 1].
 
     Args:
-        largest: their largest pixel. A little above 1 is accepted, as after a resize that overshoots.
+        largest: the largest pixel. A little above 1 is accepted, as after a resize that overshoots.
 
     Raises:
-        ValueError: if it is above LARGEST_PIXEL. Such images, mostly in [0, 255], would give white views.
+        ValueError: if it is above LARGEST_PIXEL. Most such images are in [0, 255], and their views would be white.
     """
     if largest > LARGEST_PIXEL:
         raise ValueError(

@@ -41,7 +41,7 @@ def check_projections(z: tf.Tensor) -> tf.Tensor:
 
 
 def check_temperature(temperature: Temperature) -> Temperature:
-    """Return the temperature: a number as it is, a tensor or a variable (of TensorFlow or Keras) as a tensor.
+    """Return the temperature. A number stays as it is. A tensor or variable (of TensorFlow or Keras) becomes a tensor.
 
     Args:
         temperature: tau, a number, a scalar tensor or a variable.

@@ -1,8 +1,9 @@
-"""Philox4x32-10 and what is drawn from it: stateless, counter-based random words (Salmon et al. 2011).
+"""Philox4x32-10 (Salmon et al. 2011), and the random numbers that a run draws with it.
 
-Every random number of a run is a function of (seed, epoch, image index, view, purpose). The seed is the key, and the
-other four are the counter. So an image gets the same numbers for every batch size, every number of replicas, every step
-at which a run is resumed, and every order of the rows. The words are integers and bit-equal in every implementation.
+Philox is stateless: its random words are a function of a key and a counter. Every random number of a run is a function
+of (seed, epoch, image index, view, purpose). The seed is the key, and the other four are the counter. So an image gets
+the same numbers for every batch size, every number of replicas and every order of the rows, and after every resume. The
+words are integers and bit-equal in every implementation.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ FACTORS = 17  # brightness, contrast, saturation, hue
 ORDER_AND_BLUR = 18  # order of the colour operations, blur sigma, brightness shift
 EPOCH_ORDER = 32  # order of the images within an epoch
 LAYER_SEED = 33  # initial weights; the index is the layer's place in the model
-SHAPE_PLACE, SHAPE_TONE, SHAPE_NOISE = 48, 49, 50  # the drawn data set, `data/shapes.py`
+SHAPE_PLACE, SHAPE_TONE, SHAPE_NOISE = 48, 49, 50  # the data set of drawn shapes, `data/shapes.py`
 
 ROUNDS = 10
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)  # for counter words 0 and 2
@@ -131,8 +132,8 @@ def to_uniform(words: Any) -> NDArray[np.float32]:
 def draw_epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     """Return the order in which an epoch visits the images.
 
-    It is the stable argsort of one random word for each image. From about 90,000 images on, two equal words are to be
-    expected. A stable sort gives one order even then.
+    The order is the stable argsort of one random word for each image. With more than about 90,000 images, two equal
+    words are likely. A stable sort gives a single order even then.
 
     Args:
         seed: seed of the run, in [0, 2^64).

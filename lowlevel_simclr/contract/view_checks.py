@@ -1,7 +1,7 @@
 """Checks of the arguments of views as tensors, for both TensorFlow implementations.
 
-While a graph is built, values are unknown. Then nothing can be raised, and a row that cannot be made gets the box -1,
-from which no view is made: its pixels are NaN, or the native op refuses it when it runs on a processor.
+While a graph is built, values are unknown, so nothing can be raised. A row whose view cannot be made then gets the box
+-1. Stock ops make its pixels NaN. The native op does the same on a GPU, and refuses the row when it runs on a CPU.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def are_factors_finite(params: ViewParams) -> tf.Tensor:
 
 
 def refuse_infinite_factors(params: ViewParams) -> ViewParams:
-    """Check that every factor is finite. In a graph, give each row in which one is not the box -1.
+    """Check that every factor is finite. In a graph, set the box of each row with a NaN or infinite factor to -1.
 
     Args:
         params: parameters as tensors.
@@ -65,7 +65,7 @@ def refuse_infinite_factors(params: ViewParams) -> ViewParams:
 
 
 def refuse_large_pixels(images: tf.Tensor) -> None:
-    """Check eagerly that floating-point images can be in [0, 1]. In a graph, their values are unknown.
+    """Check in eager mode that floating-point images look like pixels in [0, 1]. In a graph, their values are unknown.
 
     Args:
         images: (N, H, W, C) of any type.

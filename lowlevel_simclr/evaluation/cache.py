@@ -1,12 +1,12 @@
 """The results that an evaluation keeps in the run folder, so that nothing is computed twice.
 
-These are h of the images, in h/KIND-SPLIT/step-00000123.npz, and the accuracies of trainings with labels, in
-scores.json. Each accuracy takes minutes to hours and is kept as soon as it is measured. So an evaluation that was
-stopped only measures the missing ones.
+The results are h of the images, in h/KIND-SPLIT/step-00000123.npz, and the accuracies of trainings with labels, in
+scores.json. An accuracy takes minutes to hours, and it is kept as soon as it is measured. So an evaluation that was
+stopped only measures the missing ones when it runs again.
 
 Each entry records what it was made from: the weights (SHA-256), the configuration, the images, and the test transform
-or the recipe. It is used again only if all of that is the same. Otherwise, or if the entry is damaged, it is computed
-again and replaced.
+or the recipe. The entry is used again only if all of that is the same. Otherwise, or if the entry is damaged, the
+result is computed again and replaces the entry.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from lowlevel_simclr.run.atomic import RunError
 
 FOLDER = "h"
 Say = Callable[[str], object]
-LOOKED_AT = 1000  # images in the fingerprint of a split, evenly spread
+LOOKED_AT = 1000  # images of a split that its fingerprint covers, evenly spread
 
 
 def represent_cached(
@@ -42,14 +42,15 @@ def represent_cached(
     scaling: PixelScaling = UNSCALED,
     say: Say = lambda text: None,
 ) -> Represented:
-    """Return h of both splits, from the run folder if it is there, otherwise from the encoder.
+    """Return h of both splits. Read it from the run folder if it is there. Otherwise compute it with the encoder.
 
-    A newly computed h is written to the run folder. If that fails, stderr says so, because h can be computed again.
+    The function writes a newly computed h to the run folder. If that fails, stderr says so. It is no error, because h
+    can be computed again.
 
     Args:
         folder: the run folder.
         kind: a word for the encoder, "trained" or "untrained".
-        step: the steps that the encoder was trained.
+        step: the number of steps that the encoder was trained.
         config_hash: the hash of the run's configuration.
         encoder: f, in float32.
         images: the data set to represent.
@@ -86,7 +87,7 @@ def represent_cached(
 
 
 def _load_kept(place: Path, meta: dict[str, Any]) -> np.ndarray | None:
-    """Return the kept h (n, d) that was made from `meta`, or None if there is no usable one."""
+    """Return the kept h (n, d) that was made from `meta`. Return None if there is no such h, or if it is damaged."""
     try:
         saved = checkpoint.load_latest(place)
     except checkpoint.CheckpointError:
@@ -108,7 +109,7 @@ FILE = "scores.json"
 
 
 class ScoreStore:
-    """The kept accuracies of one protocol, for one encoder, one set of images and one recipe."""
+    """The kept accuracies of one protocol. They belong to one encoder, one set of images and one recipe."""
 
     def __init__(self, folder: Path, protocol: str, made_of: Mapping[str, Any]) -> None:
         """Prepare the store. Nothing is read or written yet.
@@ -116,7 +117,7 @@ class ScoreStore:
         Args:
             folder: the run folder.
             protocol: a word for what was trained, such as "finetune".
-            made_of: all that the accuracies depend on, except seed and fraction, as JSON values.
+            made_of: everything that the accuracies depend on, except seed and fraction, as JSON values.
         """
         self.path, self.protocol, self.made_of = folder / FILE, protocol, dict(made_of)
 
@@ -127,7 +128,7 @@ class ScoreStore:
             seed: the seed of the training.
             fraction: the share of the labels, in (0, 1].
 
-        A damaged file counts as missing, because it only saves work. `put` renames it.
+        A damaged file counts as missing. `put` renames it.
         """
         try:
             entry = results.read_results(self.path).get(self._name_score(seed, fraction))
@@ -146,7 +147,7 @@ class ScoreStore:
             seed: the seed of the training.
             fraction: the share of the labels, in (0, 1].
 
-        If the file cannot be written, stderr says so, because the accuracy can be measured again.
+        If the file cannot be written, stderr says so. It is no error, because the accuracy can be measured again.
         """
         entry = {self._name_score(seed, fraction): {"made_of": self.made_of, "accuracy": accuracy}}
         try:

@@ -1,11 +1,12 @@
 """The representations h, or the projections z, of image files.
 
-An image is read as those of the run's folder were (`data/image_file.py`): upright, with their channels, scaled and cut
-to the shape in which the run stored its images (data.json). Then it goes through the test transform, in float32, as in
-the evaluation and in `encoder.keras`. So an image of the run's folder has the same h as in the evaluation.
+An image is read in the same way as the images of the run's folder (`data/image_file.py`). It is turned upright, keeps
+its channels, and is scaled and cut to the shape in which the run stored its images (data.json). Then it goes through
+the test transform, in float32, as in the evaluation and in `encoder.keras`. So an image of the run's folder has the
+same h here as in the evaluation.
 
-The output file holds the rows in the order of the given images, and the path of each. The images of a folder are in
-order of their names. The file holds no pickles.
+The output file holds the rows in the order of the given images, and the path of each image. The images of a folder are
+sorted by name. The file holds no pickles.
 """
 
 from __future__ import annotations
@@ -39,14 +40,14 @@ class EmbedError(OneLineError, RuntimeError):
 
 
 def find_images(given: Sequence[Path]) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """Return the given files and the images in the given folders, as training would find them.
+    """Return the given files and the images in the given folders, as training would find them in a folder.
 
     Args:
         given: paths of files or folders.
 
     Returns:
-        The files in the order given, those of a folder in order of their names. Then what a folder holds that cannot be
-        read, with the reason: folders that cannot be listed, run folders, and other kinds of images.
+        The files in the order given, where the files of a folder are sorted by name. Then the entries of folders that
+        cannot be used, each with the reason: folders that cannot be listed, run folders, and other kinds of images.
 
     Raises:
         EmbedError: if a path does not exist, or if there is no image at all.
@@ -73,7 +74,7 @@ def _is_folder(path: Path) -> bool:
     """Return whether a path is a folder and not a file.
 
     Raises:
-        EmbedError: if it is neither, or cannot be seen.
+        EmbedError: if it is neither a folder nor a file, or cannot be accessed.
     """
     try:
         return stat.S_ISDIR(os.stat(path).st_mode)
@@ -86,7 +87,7 @@ def _is_folder(path: Path) -> bool:
 def make_embedder(
     folder: Path, model: ModelConfig, scaling: PixelScaling, channels: int, output: str
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the function from images (B, H, W, C) uint8 to rows (B, d), with the weights of the newest checkpoint.
+    """Return the function from images (B, H, W, C) uint8 to rows (B, d). It has the weights of the newest checkpoint.
 
     Args:
         folder: the run folder.
@@ -122,7 +123,7 @@ def read_stored_shape(folder: Path) -> image_file.Shape:
 
     Raises:
         RunError: if data.json does not hold the shape.
-        EmbedError: if image files cannot have that number of channels.
+        EmbedError: if that shape has a number of channels that image files cannot have.
     """
     shape = (results.read_data(folder) or {}).get("shape")
     if shape is None:
@@ -150,7 +151,7 @@ def embed_files(
         title: shown with the progress. Without it, no progress is shown.
 
     Returns:
-        The rows (n, d), the paths of their files, and the paths of the other files, each with the reason.
+        The rows (n, d), the paths of their files, and the paths of the files that cannot be read, each with the reason.
 
     Raises:
         EmbedError: if no file can be read.
@@ -167,7 +168,7 @@ def embed_files(
 def _read_batches(
     files: Iterable[Path], shape: image_file.Shape, paths: list[Path], bad: list[tuple[Path, str]]
 ) -> Iterator[np.ndarray]:
-    """Yield images (B, H, W, C) uint8. Append each file to `paths` or, with the reason, to `bad`."""
+    """Yield images (B, H, W, C) uint8. Append each file to `paths`, or to `bad` with the reason."""
     waiting: list[np.ndarray] = []
     for path in files:
         try:

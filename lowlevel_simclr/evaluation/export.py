@@ -1,4 +1,4 @@
-"""A run's networks outside the run: weights from its checkpoint, and `encoder.keras`, which needs only Keras.
+"""A run's networks for use outside the run: the weights of its checkpoint, and `encoder.keras`, which needs only Keras.
 
 Not here: training, the configuration.
 """
@@ -19,11 +19,11 @@ ENCODER_FILE = "encoder.keras"
 
 
 def restore_weights(folder: Path, **models: tf.keras.Model) -> int:
-    """Give models the weights of a run's newest checkpoint.
+    """Load the weights of a run's newest checkpoint into models.
 
     Args:
         folder: the run folder.
-        **models: models under their names in the checkpoint: `encoder=f`, `projection=g`.
+        **models: the models by their names in the checkpoint: `encoder=f`, `projection=g`.
 
     Returns:
         The step of the checkpoint.
@@ -60,7 +60,7 @@ def add_preprocessing(f: tf.keras.Model, scaling: PixelScaling = UNSCALED) -> tf
 
 
 def save_encoder(folder: Path, model: tf.keras.Model) -> Path:
-    """Write `encoder.keras` into a run folder, whole or not at all, and return its path.
+    """Write `encoder.keras` into a run folder, either completely or not at all. Return its path.
 
     Args:
         folder: the run folder.

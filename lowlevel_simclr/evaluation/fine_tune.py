@@ -1,8 +1,8 @@
 """A linear classifier on h, trained by gradient steps on augmented images: alone, or together with the encoder.
 
-Training it alone is the linear probe with augmentation. Training both is fine-tuning (SimCLR, section 4.2 and appendix
-B.5). The reported accuracy is that of the last step. The test images are used once, after that step, so nothing can be
-chosen by them.
+If it is trained alone, it is the linear probe with augmentation. If both are trained, it is fine-tuning (SimCLR,
+section 4.2 and appendix B.5). The reported accuracy is that of the last step. The test images are used only once, after
+that step, so they cannot influence any choice.
 
 Not here: the probe on plain h (`linear_probe.py`), how a view is drawn, files.
 """
@@ -26,12 +26,14 @@ from lowlevel_simclr.optim import optimizers, schedule
 from lowlevel_simclr.runtime import keras
 from lowlevel_simclr.runtime.progress_bar import track
 
-TitleOf = Callable[["Trial"], str]  # trial -> what its progress is called
+TitleOf = Callable[["Trial"], str]  # trial -> the title of its progress
 ViewsOf = Callable[[int], Views]  # seed -> the function that makes the views of that seed
 
 
 class Recipe(NamedTuple):
-    """How a classifier is trained. The learning rate falls to 0 along a cosine, without warm-up or weight decay.
+    """How a classifier is trained.
+
+    The learning rate falls to 0 along a cosine. There is no warm-up and no weight decay.
 
     Attributes:
         steps: the number of updates.
@@ -61,11 +63,11 @@ class Trial(NamedTuple):
 
 
 # The recipe of the paper: SGD with momentum 0.9, learning rate 0.05 B / 256, no regularisation (appendix B.5). The
-# number of steps is what two CPU cores can do in minutes. It is the same for every share of the labels.
+# number of steps is our choice: two CPU cores make them in minutes. It is the same for every share of the labels.
 #
-# A step of the kernel moves the logits by about learning rate times |h|^2. After 20 epochs of ResNet-50 with AdamW, |h|
-# is 66. At that length, the kernel diverges and takes the encoder with it: 24 % accuracy from 5,000 labels, below k-NN.
-# At length 10, learning rate times |h|^2 is 2.5.
+# A step of the kernel (the weights of the classifier) moves the logits by about learning rate times |h|^2. After 20
+# epochs of ResNet-50 with AdamW, |h| is 66. At that length the kernel diverges and ruins the encoder: the accuracy from
+# 5,000 labels is 24 %, below k-NN. At length 10, learning rate times |h|^2 is 2.5.
 FINE_TUNING = Recipe(
     EvaluationSettings.finetune_steps,
     EvaluationSettings.finetune_batch_size,
@@ -73,13 +75,13 @@ FINE_TUNING = Recipe(
     EvaluationSettings.finetune_learning_rate,
     h_length=10.0,
 )
-SCALED_BY = 2000  # images on which `scale_h_to_length` measures h
-# The columns of h have variance 1 here. AdamW has one learning rate that suits every width of h.
+SCALED_BY = 2000  # images on which `scale_h_to_length` measures the length of h
+# The columns of h have variance 1 here. With AdamW, one learning rate suits every number of columns.
 PROBING = Recipe(0, 256, "adamw", 1e-2)
 
 
 class Diverged(ArithmeticError):
-    """A loss of a training with labels that became NaN or infinite. The message says what to do."""
+    """A loss of a training with labels became NaN or infinite. The message says what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +136,7 @@ def build_classifier(
 
 
 class ClassifierTrainer:
-    """A trainer of one classifier. It trains from the same start again and again, with a single graph."""
+    """A trainer of one classifier. It can train many times from the same start, and needs only one graph for that."""
 
     def __init__(self, classifier: Classifier, recipe: Recipe) -> None:
         """Keep the weights from which every training starts."""
@@ -158,7 +160,7 @@ class ClassifierTrainer:
         Args:
             images: (n, H, W, C) uint8.
             labels: (n,) int64.
-            views: makes two views of every image. Training uses the first.
+            views: function that makes two views of every image. Training uses the first.
             seed: the seed of the order of the images.
             title: shown with the progress. Without it, no progress is shown.
 
@@ -179,7 +181,7 @@ class ClassifierTrainer:
             )
 
     def _make_update(self, x: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """Make one update from views (B, S, S, C) and labels (B,). Return the loss before it."""
+        """Make one update from views (B, S, S, C) and labels (B,). Return the loss before the update."""
         variables = [keras.unwrap_variable(variable) for variable in self.classifier.list_trained_variables()]
         with tf.GradientTape(watch_accessed_variables=False) as tape:  # so that a frozen encoder keeps no activations
             tape.watch(variables)
@@ -211,7 +213,7 @@ class ClassifierTrainer:
 def select_labelled_rows(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     """Return the rows whose labels may be used.
 
-    The seed draws the same share of every class, with at least one row of each.
+    The seed draws the same share of every class, and at least one row of each.
 
     Args:
         labels: (n,) class numbers.
@@ -256,14 +258,15 @@ def fine_tune(
     scaling: PixelScaling = UNSCALED,
     title_of: TitleOf = lambda trial: "",
 ) -> Iterator[tuple[Trial, float]]:
-    """Train encoder and classifier together on a share of the labels, and yield the test accuracy of each trial.
+    """Train encoder and classifier together on a share of the labels. Yield the test accuracy of each trial.
 
     After the last trial, the encoder has its old weights again.
 
     Args:
         encoder: f, in float32.
         images: a data set with labels. Training uses the train split. The test split is used after the last step.
-        trials: the trainings to do, one after the other. Each starts from the encoder as it was given.
+        trials: the trainings to make, one after the other. Each starts with the weights that the encoder has at the
+            call.
         views_of: the function from a seed to the augmentation of the training images.
         recipe: how the classifier is trained.
         scaling: the scaling of the pixels.
@@ -296,14 +299,14 @@ def probe_on_views(
     scaling: PixelScaling = UNSCALED,
     title_of: TitleOf = lambda trial: "",
 ) -> Iterator[tuple[Trial, float]]:
-    """Train a classifier on the frozen h of views, and yield the test accuracy: the linear probe with augmentation.
+    """Train a classifier on the frozen h of views: the linear probe with augmentation. Yield each test accuracy.
 
     Args:
         encoder: f, in float32. It runs in inference mode throughout.
-        h: (n, d), h of the train split without augmentation. The means and deviations of its columns bring h to mean 0
-            and variance 1.
+        h: (n, d), h of the train split without augmentation. The means and standard deviations of its columns are used
+            to scale h to mean 0 and variance 1.
         images: a data set with labels.
-        trials: the trainings to do, one after the other.
+        trials: the trainings to make, one after the other.
         views_of: the function from a seed to the augmentation of the training images.
         recipe: how the classifier is trained.
         scaling: the scaling of the pixels.
@@ -332,9 +335,10 @@ def probe_on_views(
 def scale_h_to_length(
     encoder: tf.keras.Model, train: Split, length: float, scaling: PixelScaling = UNSCALED
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the centre and the scale (d,) with which the root mean square length of (h - centre) / scale is `length`.
+    """Return a centre and a scale, (d,) each, that give h a certain length.
 
-    The scale is one number for all columns, so that h keeps its shape. The function uses no labels.
+    With them, the root mean square length of (h - centre) / scale is `length`. The scale is one number for all columns,
+    so the columns keep their proportions. The function uses no labels.
 
     Args:
         encoder: f. It runs in inference mode.

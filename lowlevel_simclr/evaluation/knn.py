@@ -1,4 +1,4 @@
-"""Cosine weighted k-NN on frozen representations, and the nearest images."""
+"""The k-NN classifier with cosine weights on frozen representations, and the search for nearest images."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from lowlevel_simclr.runtime.progress_bar import open_bar
 
 KNN_COUNTS = (20, 200)
 KNN_TEMPERATURE = 0.07  # Wu et al. 2018, section 3.4
-SAMPLE_COUNT = 20  # k on the held-out sample, which is too small for k = 200
+SAMPLE_COUNT = 20  # k on the held-out sample; the sample is too small for k = 200
 _VOTES_AT_ONCE = 2**22  # 32 MiB of float64
-_SIMILARITIES_AT_ONCE = 2**24  # 64 MiB of float32, and twice that for their sorted indices
+_SIMILARITIES_AT_ONCE = 2**24  # 64 MiB of float32, and twice as much for their sorted indices
 
 
 class Neighbours(NamedTuple):
-    """Some test images, and the train images that are nearest to each in h.
+    """Some test images, and for each the train images that are nearest to it in h.
 
     Attributes:
         queries: (q,) indices of test images.
@@ -41,7 +41,7 @@ def classify_by_neighbours(
     counts: Iterable[int] = KNN_COUNTS,
     title: str = "",
 ) -> dict[str, float]:
-    """Return the accuracy of the cosine weighted k-NN classifier (Wu et al. 2018, section 3.4).
+    """Return the accuracy of the k-NN classifier with cosine weights (Wu et al. 2018, section 3.4).
 
     The k train rows most similar to a test row vote for their labels. Each vote has the weight exp(similarity / 0.07).
     If the train split has fewer than k rows, all of them vote.
@@ -69,9 +69,10 @@ def classify_by_neighbours(
 
 
 def _vote(labels: np.ndarray, weights: np.ndarray, wanted: np.ndarray) -> float:
-    """Return how often the class with the most votes is the wanted one (m,), from labels and weights (m, k).
+    """Return how often the class with the most votes is the right one, from labels and weights (m, k).
 
-    The function works in parts, because (m, classes) votes do not fit into memory if every image has its own label.
+    `wanted` (m,) holds the right classes. The function works in parts, because (m, classes) votes do not fit into
+    memory if every image has its own label.
     """
     classes = int(labels.max()) + 1
     at_once = max(1, _VOTES_AT_ONCE // classes)
@@ -89,7 +90,7 @@ def _find_nearest(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the train rows most similar to each test row, nearest first: index (m, k) and cosine (m, k) float64.
 
-    k is `count`, or n if that is less. The function works in parts, because (m, n) similarities do not fit into memory.
+    k is `count`, or n if n is smaller. The function works in parts, because (m, n) similarities do not fit into memory.
     For 2,000 rows against 50,000, scikit-learn's NearestNeighbors took 1.4 times as long at width 3,072, and 3.9 times
     as long at width 64.
     """
@@ -115,22 +116,22 @@ def _select_most_similar(similarity: np.ndarray, count: int) -> tuple[np.ndarray
 
 
 def _normalise_rows(h: np.ndarray) -> np.ndarray:
-    """Return the rows with length 1, float32. A row of zeros stays zero, so that it is similar to nothing."""
+    """Return the rows scaled to length 1, float32. A row of zeros stays zero. Then its similarity to every row is 0."""
     norm = np.sqrt(np.einsum("nd,nd->n", h, h, dtype=np.float64))[:, None]
     return (h / np.where(norm == 0, 1, norm)).astype(np.float32)
 
 
 def draw_knn_sample(images: DataSet, seed: int, train_count: int = 2000, test_count: int = 1000) -> DataSet | None:
-    """Return a part of both splits on which k-NN is quick, or None if there is nothing to classify.
+    """Return a small part of both splits, on which k-NN is quick. Return None if there is nothing to classify.
 
-    The sample only serves the curve of the run. The reported results are those of the last epoch, whatever the curve
-    says.
+    The sample is only for the curve of k-NN over the run. The reported results are those of the last epoch, whatever
+    the curve shows.
 
     Args:
         images: the data set of the run.
         seed: the seed of the draw.
-        train_count: train images in the sample, fewer if the split is smaller.
-        test_count: test images in the sample, fewer if the split is smaller.
+        train_count: number of train images in the sample, or all of them if there are fewer.
+        test_count: number of test images in the sample, or all of them if there are fewer.
     """
     random = np.random.default_rng(seed)
 
@@ -170,19 +171,19 @@ def measure_knn(
 
 
 def find_neighbours(h: Represented, queries: int, count: int, test_labels: np.ndarray) -> Neighbours:
-    """Return a few test images, and the train images that are nearest to each by cosine in h.
+    """Return a few test images, and for each the train images that are nearest to it by cosine in h.
 
-    The test images are chosen class by class in turn.
+    The test images are chosen from each class in turn.
 
     Args:
         h: the representations of both splits.
         queries: the number of test images. If the test split has fewer, all are chosen.
-        count: the number of neighbours of each.
-        test_labels: (m,) class numbers. They only serve to show every class.
+        count: the number of neighbours of each test image.
+        test_labels: (m,) class numbers. They only make sure that every class is shown.
     """
     order = np.argsort(test_labels, kind="stable")
     ordered = test_labels[order]
-    turn = np.empty(len(order), np.int64)  # for each image, how many of its class come before it
+    turn = np.empty(len(order), np.int64)  # for each image, how many images of its class come before it
     turn[order] = np.arange(len(order)) - np.searchsorted(ordered, ordered)
     chosen = np.lexsort((test_labels, turn))[:queries]
     return Neighbours(chosen, _find_nearest(h.train, h.test[chosen], count)[0])

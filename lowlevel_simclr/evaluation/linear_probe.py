@@ -11,7 +11,7 @@ import numpy as np
 
 from lowlevel_simclr.runtime.progress_bar import open_bar
 
-SMALL_PRODUCT = 10**8  # multiplications of rows and weights, 10 to 20 ms on one core
+SMALL_PRODUCT = 10**8  # multiplications of rows and weights; this many take 10 to 20 ms on one core
 PROBE_C = 0.01  # inverse weight of the penalty, see `fit_linear_probe`
 PROBE_TOLERANCE = 1e-3
 PROBE_ITERATIONS = 300
@@ -23,7 +23,7 @@ class Probe(NamedTuple):
     Attributes:
         accuracy: on the test split, in [0, 1].
         iterations: iterations of the solver.
-        converged: whether the solver needed fewer iterations than it may take.
+        converged: whether the solver stopped before its largest number of iterations.
     """
 
     accuracy: float
@@ -41,12 +41,13 @@ def fit_linear_probe(
 ) -> Probe:
     """Fit multinomial logistic regression on the train rows, and return its accuracy on the test rows.
 
-    Every column is first brought to mean 0 and variance 1 on the train split. The fit is scikit-learn's StandardScaler
-    and LogisticRegression (L-BFGS) with a fixed C = 0.01. Nothing is chosen, so nothing can be chosen by the test
-    split.
+    Every column is first scaled to mean 0 and variance 1 on the train split. The fit is scikit-learn's StandardScaler
+    and LogisticRegression (L-BFGS) with a fixed C = 0.01. No setting is chosen from data, so the test split cannot
+    influence one.
 
-    The solver stops when no entry of the mean gradient is above 1e-3 (144 iterations for 20,000 images of CIFAR-10 as
-    pixels), or after 300 iterations. The problem is convex and the solver draws nothing, so the seed has no effect.
+    The solver stops when no entry of the mean gradient is above 1e-3, or after 300 iterations. (For 20,000 images of
+    CIFAR-10 as pixels it takes 144 iterations.) The problem is convex and the solver draws no random numbers, so the
+    seed has no effect.
 
     Args:
         train_h: (n, d) float.
@@ -61,8 +62,8 @@ def fit_linear_probe(
     from sklearn.preprocessing import StandardScaler
     from threadpoolctl import threadpool_limits
 
-    # The threads of OpenBLAS spin while they wait for each other. On busy cores that makes small products many times
-    # slower: three probes of 60 images took 37 seconds with two threads, and 1 second with one.
+    # The threads of OpenBLAS spin while they wait for each other. On busy cores, small products then take much longer.
+    # Three probes of 60 images took 37 seconds with two threads, and 1 second with one.
     threads = 1 if train_h.size * len(np.unique(train_labels)) < SMALL_PRODUCT else None
     scaler = StandardScaler().fit(train_h)
     probe = LogisticRegression(C=PROBE_C, max_iter=PROBE_ITERATIONS, tol=PROBE_TOLERANCE, random_state=seed % 2**32)
@@ -80,8 +81,8 @@ def fit_linear_probe(
 def _tell_iterations(tell: Callable[[], object]) -> Iterator[None]:
     """Call `tell` after each iteration of L-BFGS in the block.
 
-    Up to version 1.7, scikit-learn takes no callback. It calls SciPy's solver, which takes one, through the module
-    `scipy.optimize`.
+    Up to version 1.7, scikit-learn takes no callback. It calls SciPy's solver through the module `scipy.optimize`, and
+    that solver takes one. So this function replaces the solver in that module.
     """
     from scipy import optimize
 

@@ -1,8 +1,8 @@
-"""The pictures of a run, drawn from arrays into PNG files. Only this module uses matplotlib.
+"""The pictures of a run. They are drawn from arrays into PNG files. Only this module uses matplotlib.
 
-Every function takes arrays and writes one file, whole or not at all. It needs no display. Readers with any kind of
-colour blindness can tell the colours apart: Petroff's ten for the classes, each with its own marker, and blue and
-vermilion for right and wrong.
+Every function takes arrays and writes one file, either completely or not at all. No display is needed. Readers with any
+kind of colour blindness can tell the colours apart. The classes have Petroff's ten colours, each with its own marker.
+Right and wrong are blue and vermilion.
 
 Not here: the search for neighbours (`knn.py`), the other files of a run (`run/folder.py`).
 """
@@ -29,11 +29,11 @@ from lowlevel_simclr.run.atomic import write_atomically
 from lowlevel_simclr.runtime.progress_bar import open_bar
 
 DPI = 100
-LARGEST_FILE = 300_000  # bytes. A larger picture is stored in 256 colours.
+LARGEST_FILE = 300_000  # bytes; a larger picture is stored with only 256 colours
 WIDTH = 9.0  # inches, so that a picture fills a README
 LONGEST_LABEL = 40  # characters of the name of a class in a picture
 DRAWN_AT_MOST = 2000  # points of a curve
-SMOOTHED_FROM = 100  # rows of metrics. A shorter curve is drawn without its running mean.
+SMOOTHED_FROM = 100  # rows of metrics; a shorter curve is drawn without its running mean
 TSNE_ITERATIONS = 500  # with twice as many, the divergence of 1,000 points is 1.5 % smaller
 
 # Petroff, Accessible Color Sequences for Data Visualization, 2021.
@@ -106,8 +106,8 @@ def plot_neighbours(
         queries: (q, H, W, C) uint8.
         found: (q, k, H, W, C) uint8, nearest first.
         query_labels: (q,) class numbers. A negative number means that there is no label.
-        found_labels: (q, k) class numbers, in the same way.
-        classes: the name of each class number. Without names, nothing is marked.
+        found_labels: (q, k) class numbers. Again a negative number means that there is no label.
+        classes: the name of each class number. If it is empty, nothing is marked.
 
     Raises:
         OSError: if the file cannot be written.
@@ -158,7 +158,7 @@ def plot_learning(path: Path, metrics: Sequence[Row], chance: float, baselines: 
         metrics: at least one row of metrics.jsonl, with `step`, `loss`, `top1` and `learning_rate`. Some rows have
             `knn`.
         chance: the loss of an encoder that cannot tell views apart, see `loss.compute_chance_loss`.
-        baselines: k-NN accuracies in [0, 1] of what has not been trained, by name.
+        baselines: k-NN accuracies in [0, 1] of pixels and of the untrained encoder, by name.
 
     Raises:
         OSError: if the file cannot be written.
@@ -179,7 +179,7 @@ def plot_learning(path: Path, metrics: Sequence[Row], chance: float, baselines: 
             axes.grid(True)
             axes.set_axisbelow(True)
             if axes.get_legend_handles_labels()[0]:
-                axes.legend(frameon=True, framealpha=0.8, edgecolor="none")  # baselines run behind the legend
+                axes.legend(frameon=True, framealpha=0.8, edgecolor="none")  # baselines run behind it
         for axes in panels[1:-1]:
             axes.set_ylim(0, min(1.02, max(0.05, 1.25 * axes.dataLim.ymax)))  # also valid if all values are 0 or NaN
         panels[-1].set_ylim(bottom=0)
@@ -187,7 +187,7 @@ def plot_learning(path: Path, metrics: Sequence[Row], chance: float, baselines: 
 
 
 def _plot_curve(axes: Axes, metrics: Sequence[Row], key: str, title: str, smooth: bool = True) -> None:
-    """Draw one quantity over the steps: every value in a pale colour, and over it the mean of a fiftieth of the run."""
+    """Draw the values of one quantity in a pale colour, and above them the mean over a fiftieth of the run."""
     step = np.array([row["step"] for row in metrics], float)
     value = np.array([np.nan if row.get(key) is None else row[key] for row in metrics], float)
     axes.set_title(title)
@@ -203,7 +203,7 @@ def _plot_curve(axes: Axes, metrics: Sequence[Row], key: str, title: str, smooth
 
 
 def _plot_knn(axes: Axes, rows: Sequence[Row], baselines: Mapping[str, float]) -> None:
-    """Draw the k-NN accuracy on the held-out sample, and a line for each baseline that has not been trained."""
+    """Draw the k-NN accuracy on the held-out sample, and a horizontal line for each baseline."""
     axes.set_title("k-NN on held-out images (accuracy)")
     last = rows[-1]["knn"]
     steps, values = [row["step"] for row in rows], [row["knn"] for row in rows]
@@ -219,14 +219,14 @@ def _plot_knn(axes: Axes, rows: Sequence[Row], baselines: Mapping[str, float]) -
 def plot_embedding(
     path: Path, h_by_encoder: Mapping[str, np.ndarray], labels: np.ndarray, classes: Sequence[str], seed: int
 ) -> None:
-    """Draw t-SNE of h by several encoders, side by side, for the same images and coloured by label.
+    """Draw t-SNE of h from several encoders, side by side. They show the same images, coloured by label.
 
-    Every row is first scaled to length 1, because k-NN and the loss compare directions. Only the first ten classes have
-    their own colour.
+    Every row is first scaled to length 1, because k-NN and the loss compare only directions. Only the first ten classes
+    have their own colour.
 
     Args:
         path: the PNG file.
-        h_by_encoder: (n, d) by a word for the encoder, such as "untrained" and "trained". A thousand rows take about
+        h_by_encoder: (n, d) for each encoder, by a word such as "untrained" or "trained". A thousand rows take about
             four seconds on one core.
         labels: (n,) class numbers. A negative number means that there is no label. Labels set the colours only.
         classes: the name of each class number.
@@ -252,7 +252,7 @@ def plot_embedding(
 def _compute_map(h: np.ndarray, seed: int, title: str) -> np.ndarray:
     """Return a point in the plane for each row: (n, d) -> (n, 2), by t-SNE.
 
-    If the rows are few or all alike, it uses principal components. The title is shown with the progress.
+    If there are few rows, or all are alike, it uses principal components instead. The title is shown with the progress.
     """
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
@@ -263,21 +263,21 @@ def _compute_map(h: np.ndarray, seed: int, title: str) -> np.ndarray:
     if len(rows) < 8 or np.abs(rows).max() < 1e-6:
         return np.pad(rows @ np.linalg.svd(rows, full_matrices=False)[2][:2].T, [(0, 0), (0, 1)])[:, :2]
     perplexity = min(30, (len(rows) - 1) / 3)
-    with threadpool_limits(1):  # its threads spin while they wait, so two are far slower than one beside other work
+    with threadpool_limits(1):  # its threads spin while they wait: beside other work, two are far slower than one
         tsne = TSNE(perplexity=perplexity, max_iter=TSNE_ITERATIONS, init="pca", random_state=seed % 2**32, verbose=2)
         with open_bar(title, TSNE_ITERATIONS, "iterations") as bar, contextlib.redirect_stdout(_IterationReader(bar)):
             return tsne.fit_transform(rows)
 
 
 class _IterationReader(io.TextIOBase):
-    """A text stream that moves a bar to the iteration that scikit-learn's t-SNE prints. It has no callback."""
+    """A text stream that moves a bar to the iteration that scikit-learn's t-SNE prints. t-SNE takes no callback."""
 
     def __init__(self, bar: tqdm) -> None:
         """Take the bar."""
         self._bar = bar
 
     def write(self, text: str) -> int:
-        """Find the number of the iteration in a text, if it has one, and drop the text."""
+        """Find the number of the iteration in a text, if there is one. Show it and drop the text."""
         found = re.search(r"Iteration (\d+)", text)
         if found:
             self._bar.update(int(found[1]) - self._bar.n)
@@ -301,7 +301,8 @@ def _plot_scatter(axes: Axes, points: np.ndarray, labels: np.ndarray, classes: S
 def make_label(name: str) -> str:
     """Return the name of a class as a label of a picture.
 
-    Matplotlib reads text between dollar signs as mathematics, and leaves a label that begins with `_` out of a legend.
+    Matplotlib reads text between dollar signs as mathematics. It leaves a label that begins with `_` out of a legend.
+    The function prevents both.
     """
     label = show_name(name).replace("$", r"\$")
     label = label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 3] + "..."
@@ -326,7 +327,7 @@ def _place_image(picture: np.ndarray, image: np.ndarray, x: int, y: int, side: i
 def _make_tile(image: np.ndarray, side: int) -> np.ndarray:
     """Return an image (H, W, C) as (side, side, 3) uint8. One channel is grey, and two are red and green.
 
-    Small images have their pixels repeated. Large images are reduced.
+    Small images are enlarged by repeating their pixels. Large images are reduced.
     """
     if image.dtype != np.uint8:
         image = np.rint(np.clip(image.astype(np.float32), 0, 1) * 255).astype(np.uint8)
@@ -357,7 +358,7 @@ def _make_canvas(picture: np.ndarray, left: int = 0, top: int = 0, margin: int =
 
 
 def _save_figure(figure: Figure, path: Path) -> None:
-    """Write the PNG file, whole or not at all. Create its folder if needed.
+    """Write the PNG file, either completely or not at all. Create its folder if needed.
 
     Raises:
         OSError: if the folder or the file cannot be written.

@@ -1,8 +1,9 @@
 """The protocols that people report, applied to the encoder of a run.
 
-They are k-NN and the linear probe on frozen h, the linear probe trained on views, and fine-tuning on a share of the
-labels. If the encoder must be frozen, it is hashed before and after. The run folder keeps h and the accuracies that
-take long, so a stopped evaluation can continue. No test label decides anything. The last step is reported.
+The protocols are k-NN and the linear probe on frozen h, the linear probe trained on views, and fine-tuning on a share
+of the labels. If the encoder must be frozen, its weights are hashed before and after. The run folder keeps h, and the
+accuracies that take long, so a stopped evaluation can continue. No test label influences any choice. The reported
+accuracy is that of the last step.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ from lowlevel_simclr.model.errors import ModelError
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """The settings of one evaluation, which do not belong to the run.
+    """The settings of one evaluation. They do not belong to the run.
 
     Attributes:
         protocols: names from `config.choices.PROTOCOLS`.
         fractions: shares of the labels for fine-tuning, in (0, 1].
-        seeds: how often to repeat whatever is random: with the seed of the run, the next seed and so on.
+        seeds: how often to repeat everything that is random, with the seed of the run, the next seed and so on.
         finetune: the recipe of fine-tuning.
         probe_passes: passes over the train split for the linear probe that is trained on views.
     """
@@ -56,10 +57,10 @@ class Subject:
 
     Attributes:
         folder: the run folder.
-        step: the steps that the encoder was trained.
+        step: the number of steps that the encoder was trained.
         encoder: f with the weights of that step, in float32.
-        build_untrained: returns f as it was before the first step. It raises ModelError if the file of its initial
-            weights cannot be used any more.
+        build_untrained: function that returns f as it was before the first step. It raises ModelError if the file of
+            its initial weights can no longer be used.
         images: the data set of the run.
         seed: the seed of the run.
         train_on: "train" or "all", the splits on which the run trained.
@@ -83,12 +84,13 @@ class Subject:
 
 
 def evaluate_subject(subject: Subject, options: Options = DEFAULTS, out: Path | None = None) -> dict[str, Any]:
-    """Measure by every protocol that was asked for, and add the results to evaluation.json.
+    """Run every protocol that was asked for, and add the results to evaluation.json.
 
     Args:
         subject: the encoder to evaluate.
         options: the settings of the evaluation.
-        out: the file for the results. None means the run's evaluation.json. If that cannot be written, stderr says so.
+        out: the file for the results. None means the run's evaluation.json. If the latter cannot be written, stderr
+            says so.
 
     Returns:
         All of evaluation.json.
@@ -124,7 +126,7 @@ def evaluate_frozen(subject: Subject, options: Options) -> dict[str, Any]:
 
 
 def _represent(subject: Subject, kind: str, step: int, encoder: tf.keras.Model) -> represent.Represented:
-    """Return h of an encoder of the run, from the run folder if it is there."""
+    """Return h of an encoder of the run. Read it from the run folder if it is there."""
     return cache.represent_cached(
         subject.folder, kind, step, subject.config_hash, encoder, subject.images, subject.scaling, _print
     )
@@ -187,7 +189,7 @@ def measure_missing(
     measure: Callable[[Sequence[Trial]], Iterator[tuple[Trial, float]]],
     title_of: fine_tune.TitleOf,
 ) -> dict[Trial, float]:
-    """Return the accuracy of each trial. Measure those that the run folder does not hold, and keep each at once.
+    """Return the accuracy of each trial. Measure those that the run folder does not hold, and store each one at once.
 
     Args:
         store: the accuracies that the run folder holds.

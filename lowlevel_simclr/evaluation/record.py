@@ -1,4 +1,4 @@
-"""The record of one evaluation: what was measured so far, in a file if it can be written, and always in memory."""
+"""The record of one evaluation: the results so far. They are kept in memory, and in a file if it can be written."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ class Record:
     def __init__(self, folder: Path, step: int, out: Path | None = None) -> None:
         """Check that the file can be written, before anything is measured.
 
-        A run that cannot be written is no error, because the results are printed too. stderr says so.
+        If the run's own file cannot be written, stderr says so and the evaluation continues, because the results are
+        printed too.
 
         Args:
             folder: the run folder.
-            step: the steps that the encoder was trained.
-            out: the file to keep the results in. None means the run's evaluation.json.
+            step: the number of steps that the encoder was trained.
+            out: the file for the results. None means the run's evaluation.json.
 
         Raises:
             RunError: if `out` is given and cannot be written.
@@ -37,7 +38,7 @@ class Record:
             self._give_up(error)
 
     def add(self, found: Mapping[str, Any]) -> dict[str, Any]:
-        """Add results, and return all results about this step, see `merge_evaluation`.
+        """Add results. Return all results about this step, see `merge_evaluation`.
 
         Raises:
             RunError: if the file has results of a later step.
@@ -51,6 +52,6 @@ class Record:
         return self._found
 
     def _give_up(self, error: NotWritten) -> None:
-        """Keep the results in memory only from now on, and say so."""
+        """From now on, keep the results only in memory, and say so."""
         self._writable = False
         print(f"warning: {error} The results are only printed. --out keeps them in another file.", file=sys.stderr)

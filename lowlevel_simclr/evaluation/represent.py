@@ -1,6 +1,6 @@
-"""The representation h of every image of a data set, with a proof that the encoder was frozen.
+"""The representation h of every image of a data set, with a check that the encoder was frozen.
 
-The encoder runs in inference mode. Its weights are hashed before and after.
+The encoder runs in inference mode. Its weights are hashed before and after, and the hashes must be equal.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ LARGEST_PIXELS, REDUCED_SIDE = 64 * 64, 32  # for the pixel baseline, see `flatt
 
 
 class EncoderChanged(RuntimeError):
-    """A change of the weights of an encoder that must be frozen."""
+    """The weights of an encoder that must be frozen have changed."""
 
 
 class NonFiniteRepresentation(ArithmeticError):
-    """A representation that is NaN or infinite, because the training has diverged. The message says how many."""
+    """A representation is NaN or infinite, because the training has diverged. The message says how many are."""
 
 
 class Represented(NamedTuple):
-    """One row for each image, float32: h, or plain pixels.
+    """One row for each image, float32. A row holds h, or plain pixels.
 
     Attributes:
         train: (n, d), the train split.
@@ -55,8 +55,8 @@ def compute_h(
         encoder: f, (B, S, S, C) -> (B, d).
         images: (n, H, W, C) uint8.
         scaling: the scaling of the pixels.
-        batch_size: images that go through the encoder at once. The last batch is filled up, so that all batches use one
-            graph.
+        batch_size: number of images that go through the encoder at once. The last batch is filled up with black images,
+            so that all batches use one graph.
         title: shown with the progress. Without it, no progress is shown.
 
     Returns:
@@ -96,17 +96,18 @@ def _fill_up(images: np.ndarray, batch_size: int) -> np.ndarray:
 def _compute_batch(encoder: tf.keras.Model, size: int | None, scaling: PixelScaling, images: tf.Tensor) -> tf.Tensor:
     """Return h (B, d) float32 of one batch (B, H, W, C) uint8. It is traced once for each encoder, transform and shape.
 
-    The arguments are the parts of the transform, not the transform. TensorFlow compares numbers and tuples by value,
-    but other objects by identity, and would trace again for each new object.
+    The arguments are the parts of the transform, and not a transform object. TensorFlow compares numbers and tuples by
+    value. It compares other objects by identity, and would trace again for each new object.
     """
     return tf.cast(encoder(InferenceTransform(size, scaling)(images), training=False), tf.float32)
 
 
 def flatten_pixels(images: np.ndarray) -> np.ndarray:
-    """Return images (n, H, W, C) uint8 as rows (n, H*W*C) float32 in [0, 1], the baseline that has learned nothing.
+    """Return images (n, H, W, C) uint8 as rows (n, H*W*C) float32 in [0, 1].
 
-    Images with more than 64 x 64 pixels are first reduced to 32 x 32 (bilinear, antialiased). Rows of the full size
-    would not fit into memory, and would not tell images apart better.
+    These rows are the baseline that has learned nothing. Images with more than 64 x 64 pixels are first reduced to 32 x
+    32 (bilinear, antialiased). Rows of the full size would not fit into memory, and k-NN would not tell images apart
+    better with them.
     """
     if images.shape[1] * images.shape[2] <= LARGEST_PIXELS:
         return np.asarray(images).reshape(len(images), -1).astype(np.float32) / 255
@@ -126,7 +127,7 @@ def represent_splits(
     batch_size: int = BATCH_SIZE,
     title: str = "",
 ) -> Represented:
-    """Return the representations h of both splits, with a proof that the encoder was frozen.
+    """Return the representations h of both splits, and check that the encoder was frozen.
 
     Args:
         encoder: f, (B, S, S, C) -> (B, d).
@@ -150,10 +151,10 @@ def refuse_changed_encoder(encoder: tf.keras.Model, before: str) -> None:
 
     Args:
         encoder: f.
-        before: what `hash_weights` returned before.
+        before: what `hash_weights` returned before the work.
 
     Raises:
-        EncoderChanged: if a weight is another one.
+        EncoderChanged: if a weight has changed.
     """
     after = hash_weights(encoder)
     if after != before:
@@ -176,7 +177,7 @@ def list_splits(images: DataSet) -> tuple[Split, Split]:
 def hash_weights(model: tf.keras.Model) -> str:
     """Return the SHA-256 of all weights of a model, 64 hexadecimal digits.
 
-    It covers the name, shape, type and bytes of each weight, moving statistics included.
+    It covers the name, shape, type and bytes of each weight. Moving statistics are included.
     """
     digest = hashlib.sha256()
     for variable in model.weights:

@@ -1,6 +1,6 @@
-"""The contents of evaluation.json: what is measured on frozen representations, and its table.
+"""The contents of evaluation.json: the results that are measured on frozen representations, and their table.
 
-The encoder is frozen throughout. The labels of the test split only serve to measure. Nothing is chosen by them.
+The encoder is frozen throughout. The labels of the test split serve only to measure. They influence no choice.
 """
 
 from __future__ import annotations
@@ -28,22 +28,23 @@ def measure_frozen(
     protocols: Collection[str] = ("knn", "linear"),
     seeds: int = 1,
 ) -> dict[str, Any]:
-    """Return k-NN and linear probe of each kind of rows, as evaluation.json holds them.
+    """Return k-NN and linear probe of each kind of rows, in the form in which evaluation.json holds them.
 
     Args:
-        h: the kinds of rows, by the ending of their keys: "" for the trained encoder, "_untrained", "_pixels".
+        h: the kinds of rows. The key of a kind is the ending of its keys in evaluation.json: "" for the trained
+            encoder, "_untrained", "_pixels".
         images: the data set, with labels.
         seed: the seed of the linear probe.
         train_on: the splits on which the encoder was trained, "train" or "all".
         say: called with a line before each measurement, because it can take minutes.
         protocols: "knn", "linear" or both.
         seeds: the number of seeds for the linear probe of the trained encoder: seed, seed + 1 and so on. The result is
-            their mean. The problem is convex and nothing is drawn, so the spread is that of the solver.
+            their mean. The problem is convex and nothing random is drawn, so only the solver can cause a spread.
 
     Returns:
         {"schema": 1, "train_on": .., "knn": {"20": ..}, "knn_pixels": .., "linear": ..}, with accuracies in [0, 1].
         Without labels, or with one class, it has only the first two keys. "notes" has a text for each key whose number
-        needs care. "seeds" is there if there are several: {"linear": {"mean": .., "std": .., "n": ..}}.
+        needs care. If there are several seeds, it also has {"seeds": {"linear": {"mean": .., "std": .., "n": ..}}}.
     """
     results: dict[str, Any] = {"schema": SCHEMA, "train_on": train_on}
     if has_labels(images):
@@ -66,7 +67,7 @@ class _Labels(NamedTuple):
 
 
 def _select_labelled(h: Mapping[str, Represented], images: DataSet) -> tuple[dict[str, Represented], _Labels]:
-    """Return the rows of the images that have a label, and these labels."""
+    """Return the rows of the images that have a label, and their labels."""
     train, test = (find_labelled(split) for split in (images.train, images.test))
     labels = _Labels(images.train.labels[train], images.test.labels[test])
     if (len(train), len(test)) == (len(images.train.labels), len(images.test.labels)):
@@ -93,7 +94,7 @@ def _measure_knn(h: Mapping[str, Represented], labels: _Labels, say: Say, notes:
 def _measure_probes(
     h: Mapping[str, Represented], labels: _Labels, seed: int, seeds: int, say: Say, notes: dict[str, str]
 ) -> dict[str, Any]:
-    """Return the linear probe of each kind of rows, for the trained encoder over several seeds. Add notes."""
+    """Return the linear probe of each kind of rows. For the trained encoder, use several seeds. Add notes."""
     results: dict[str, Any] = {}
     for name, rows in h.items():
         title = f"linear probe, {_ROWS[name]}"
@@ -124,7 +125,7 @@ _ROWS = {"_pixels": "pixels", "_untrained": "untrained encoder", "": "trained en
 
 
 def format_table(evaluation: Mapping[str, Any]) -> str:
-    """Return evaluation.json as a table in text. A dash stands for what was not run."""
+    """Return evaluation.json as a table in text. A dash stands for a value that was not measured."""
     counts = sorted({count for name in _ROWS for count in evaluation.get("knn" + name, ())}, key=int)
     inflated = ["trained on train and test images together, which inflates these numbers"]
     inflated = inflated if evaluation.get("train_on") == "all" else []

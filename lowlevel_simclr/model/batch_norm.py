@@ -1,7 +1,8 @@
 """BatchNorm with TensorFlow's fused kernel, and the choice of rows that its statistics are taken over.
 
-The statistics can be those of the batch, of all replicas, of a micro-batch or of a ghost group. A context manager
-(`use_batch_statistics`) makes the choice. Every layer that is called or traced inside it follows the choice.
+The statistics can be those of the batch, of all replicas, of a micro-batch or of a ghost group (a fixed number of
+images that are normalised together). The context manager `use_batch_statistics` makes the choice. Every layer that is
+called or traced inside the context follows it.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ import tensorflow as tf
 
 @dataclasses.dataclass(frozen=True)
 class BatchStatistics:
-    """The rows over which FusedBatchNorm takes its statistics in training, and how the moving statistics move.
+    """The rows over which FusedBatchNorm takes its statistics in training, and how the moving statistics move:
 
         moving <- moving x (momentum if `first` else 1) + (1 - momentum) x `share` x the batch's statistic
 
-    A step may see k micro-batches one after the other, each with share = 1 / k, where `first` is true for the first one
-    only. Then moving <- momentum x moving + (1 - momentum) x (mean of the k statistics). So the moving statistics move
-    once per step, and the order of the micro-batches does not matter.
+    Suppose that a step sees k micro-batches one after the other, each with share = 1 / k, and that `first` is true only
+    for the first one. Then moving <- momentum x moving + (1 - momentum) x (mean of the k statistics). So the moving
+    statistics move once per step, and the order of the micro-batches does not matter.
 
     Attributes:
         moves: whether the moving statistics move at all.
@@ -32,8 +33,8 @@ class BatchStatistics:
         group: number of images in a ghost group, or 0 for the whole batch. Both views of each image are normalised
             together, so a group has 2 x `group` rows.
         gather: function that takes this replica's tensor (1, ...) and returns the tensors of all R replicas (R, ...).
-            If it is None, the statistics are those of this replica alone.
-        add_up: function that returns the sum of a tensor over the replicas. Needed only with `gather`.
+            If it is None, the statistics come from this replica alone.
+        add_up: function that returns the sum of a tensor over the replicas. It is needed only with `gather`.
     """
 
     moves: bool = True
@@ -66,7 +67,7 @@ def use_batch_statistics(statistics: BatchStatistics) -> Iterator[None]:
 
 
 def get_batch_statistics(**changed: Any) -> BatchStatistics:
-    """Return the statistics that layers follow here.
+    """Return the statistics that layers follow at this point of the program.
 
     Args:
         **changed: fields of `BatchStatistics` to replace in the returned value.
@@ -80,12 +81,12 @@ class FusedBatchNorm(tf.keras.layers.BatchNormalization):
 
     Keras 3's own layer does not use that kernel in training. Otherwise this layer is identical to Keras's. It has the
     same options and the same four variables in the same order: gamma, beta (unless center is False), moving_mean,
-    moving_variance. They are float32 under mixed precision. A frozen layer normalises by the moving statistics. So
-    weights can be copied between the two layers unchanged.
+    moving_variance. The variables are float32 under mixed precision. A frozen layer normalises by the moving
+    statistics. So weights can be copied unchanged between this layer and Keras's.
 
     The kernel returns the batch's variance with Bessel's correction n / (n - 1), where a channel has n = B H W values.
-    So the moving variance has this correction here. It has it in Keras 2 too, but not in Keras 3. The variance that the
-    batch is normalised by is not corrected.
+    So the moving variance of this layer has the correction. In Keras 2 it has the correction too, in Keras 3 it does
+    not. The variance by which the batch is normalised is not corrected.
 
     Raises:
         ValueError: if an option is given that the kernel does not support.
@@ -125,7 +126,7 @@ class FusedBatchNorm(tf.keras.layers.BatchNormalization):
         Args:
             inputs: (B, H, W, C) images.
             training: whether this is a training step.
-            mask: ignored. The argument exists because `clone_model` passes all that Keras's layer takes.
+            mask: ignored. The argument exists because `clone_model` passes every argument of Keras's layer.
 
         Returns:
             (B, H, W, C) in the type of `inputs`.
@@ -159,7 +160,7 @@ class FusedBatchNorm(tf.keras.layers.BatchNormalization):
             group: number of images in a group.
 
         Returns:
-            y (B, H, W, C), and the mean over the groups of each statistic, (C,) each.
+            y (B, H, W, C), and the mean and the variance, each averaged over the groups, (C,) each.
 
         Raises:
             ValueError: if the batch cannot be divided into whole groups.
@@ -186,7 +187,7 @@ class FusedBatchNorm(tf.keras.layers.BatchNormalization):
         return _merge_and_normalise(tf.cast(x, kind), gamma, beta, self.epsilon, statistics, x.dtype)
 
     def _normalise(self, x: tf.Tensor, mean: Any, variance: Any, training: bool) -> Any:
-        """Return y (B, H, W, C) in the type of x, and the mean and variance (C,) that the moving statistics take up.
+        """Return y (B, H, W, C) in the type of x, and the mean and variance (C,) for the moving statistics.
 
         The statistics are float32, or float64 for float64 images.
         """
@@ -223,8 +224,8 @@ def _merge_and_normalise(
     """Normalise by the statistics of all replicas' rows, with one collective in each direction.
 
     The forward pass gathers the mean and the variance of each replica, 2 C numbers, and merges them (Chan et al. 1979).
-    The merge takes no difference of large numbers. The backward pass adds up sum(dy) and sum(dy x-hat) over the
-    replicas, 2 C numbers, because a row's loss depends on every row through the statistics.
+    The merge subtracts no large numbers from one another. A row's loss depends on every row through the statistics. So
+    the backward pass adds up sum(dy) and sum(dy x-hat) over the replicas, 2 C numbers.
 
     Args:
         x: (B, H, W, C) float32 or float64. B must be the same on every replica.

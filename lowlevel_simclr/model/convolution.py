@@ -1,4 +1,4 @@
-"""The encoder's convolution: Keras's layer, but a matrix product where a feature map has very few pixels.
+"""The encoder's convolution: Keras's layer, except that it is a matrix product on feature maps with very few pixels.
 
 Not here: the order of layers (`encoder.py`).
 """
@@ -12,15 +12,16 @@ import tensorflow as tf
 
 @tf.keras.utils.register_keras_serializable(package="lowlevel_simclr")
 class Convolution(tf.keras.layers.Conv2D):
-    """Conv2D over (B, H, W, C), computed as one matrix product where every output sees the whole map.
+    """Conv2D over (B, H, W, C). If every output sees the whole map, it is computed as one matrix product.
 
-    On a map of 1x1 pixel, a 3x3 kernel meets the pixel with its middle tap only. On 2x2 pixels, 16 of the 36 pairs of
-    output and tap meet a pixel. The others meet padding. Convolution libraries are made for large maps, so they
+    On a map of 1x1 pixel, a 3x3 kernel meets the pixel only with its middle tap. On 2x2 pixels, 16 of the 36 pairs of
+    output and tap meet a pixel, and the others meet padding. Convolution libraries are made for large maps, so they
     multiply by the padding too. Without AVX-512, oneDNN also computes the gradient of such a kernel image by image.
     This took half of a training step of ResNet-50 with the ImageNet stem at 32 pixels (`bench.ops.bench_convolution`).
     The matrix product avoids both costs and computes the same sum.
 
-    Otherwise this layer is identical to Keras's `Conv2D`: same options, same variables, same result to rounding.
+    In all else this layer is identical to Keras's `Conv2D`: it has the same options, the same variables, and the same
+    result up to rounding.
     """
 
     def convolution_op(self, inputs: tf.Tensor, kernel: Any) -> tf.Tensor:
@@ -45,16 +46,16 @@ class Convolution(tf.keras.layers.Conv2D):
 
 
 def count_taps(length: int, size: int, stride: int, padding: str) -> dict[int, tuple[int, ...]]:
-    """Return, for each pixel of one axis, the tap by which each output of a convolution would meet it.
+    """Return, for each pixel of one axis, which tap of the kernel meets it in each output of a convolution.
 
     Args:
         length: number of pixels along the axis.
         size: number of taps of the kernel along the axis.
         stride: number of pixels between two outputs.
-        padding: "same" (as TensorFlow does it: the odd pixel goes at the end) or "valid".
+        padding: "same" or "valid". "same" works as in TensorFlow: if the padding is odd, the end gets the extra pixel.
 
     Returns:
-        For each pixel, one tap number for each output. A number outside 0 .. size - 1 is not a tap: the output does not
+        For each pixel, one tap number for each output. A number outside 0 .. size - 1 means that the output does not
         see the pixel.
 
     Examples:
@@ -68,9 +69,9 @@ def count_taps(length: int, size: int, stride: int, padding: str) -> dict[int, t
 
 
 def fills_whole_map(length: int, size: int, stride: int, padding: str) -> dict[int, tuple[int, ...]] | None:
-    """Return the taps of a convolution along one axis if it is a dense layer there, otherwise None.
+    """Return the taps of a convolution along one axis if it is a dense layer along that axis, otherwise None.
 
-    It is a dense layer if every output sees all pixels that any output sees.
+    It is a dense layer if each output sees all the pixels that are seen by any output.
 
     Args:
         length: number of pixels along the axis.
@@ -96,7 +97,7 @@ def fills_whole_map(length: int, size: int, stride: int, padding: str) -> dict[i
 def _multiply(
     x: tf.Tensor, kernel: Any, down: dict[int, tuple[int, ...]], right: dict[int, tuple[int, ...]]
 ) -> tf.Tensor:
-    """Compute the convolution as a matrix product: a row of pixels for each image, times the taps to each output.
+    """Compute the convolution as one matrix product: the pixels of an image form a row, and the taps form the matrix.
 
     Args:
         x: (B, H, W, C) feature map.

@@ -31,9 +31,9 @@ class Basic(NamedTuple):
 
     Attributes:
         blocks: number of blocks in each stage.
-        width: number of channels in the first stage. It doubles from stage to stage.
-        projects: whether shortcuts that change the width are 1x1 convolutions (option B of He et al. 2016) or padding
-            with zeros (option A).
+        width: number of channels in the first stage. Each stage has twice the channels of the stage before.
+        projects: whether shortcuts that change the width are 1x1 convolutions (option B of He et al. 2016). Otherwise
+            they pad with zeros (option A).
     """
 
     blocks: tuple[int, ...]
@@ -41,13 +41,14 @@ class Basic(NamedTuple):
     projects: bool
 
 
-# The shortcuts are the paper's: option B on ImageNet, option A on CIFAR. Option A saves 2 to 3 % of a step of resnet20.
+# The shortcuts are those of the paper (He et al. 2016): option B on ImageNet, option A on CIFAR. Option A saves
+# 2 to 3 % of a training step of resnet20.
 BASIC = {
     "resnet20": Basic((3, 3, 3), 16, projects=False),
     "resnet18": Basic((2, 2, 2, 2), 64, projects=True),
     "resnet34": Basic((3, 4, 6, 3), 64, projects=True),
 }
-# Momentum of the moving statistics. With Keras's 0.99 they would hold 1/8 of their first values after 200 steps.
+# Momentum of the moving statistics. With Keras's 0.99, 1/8 of their first values would remain after 200 steps.
 MOMENTUM = 0.9
 EPSILON = 1.001e-5  # added to a variance, as in Keras's ResNets; cuDNN rejects values below 1e-5
 
@@ -63,11 +64,11 @@ def build_encoder(
         stem: cifar (3x3, stride 1, no pooling) or imagenet (7x7, stride 2, then 3x3 pooling with stride 2).
         image_size: S, side of a view in pixels.
         channels: C, number of channels of a view.
-        weights: "random", "imagenet" or the path of a file. "imagenet" is for resnet50 with the ImageNet stem only.
+        weights: "random", "imagenet" or the path of a file. "imagenet" is only for resnet50 with the ImageNet stem.
             These weights expect the scaling of Keras's "caffe" preprocessing (`settings.CAFFE`), but views in the order
             red, green, blue as everywhere else. A file (`.weights.h5`, `.keras` or the older `.h5`) must be one that
             Keras saved from this encoder in stock layers (`stock_layers.build_stock_twin`).
-        seed: seed of the random weights. They depend on it alone, not on what was built before.
+        seed: seed of the random weights. They depend only on the seed, not on what was built before.
 
     Returns:
         A model (B, S, S, C) -> h (B, dim). It computes in the precision that is set. Its variables are float32.
@@ -142,7 +143,8 @@ def refuse_choice(name: str, stem: str, image_size: int, channels: int, weights:
 
 
 def _make_input(shape: Shape) -> Any:
-    # With a float32 input, Keras would cast half-precision views to float32, and the first layer would cast them back.
+    # With a float32 input, Keras would cast half-precision views to float32, and the first layer would cast them back
+    # to half precision.
     precision = tf.keras.mixed_precision.global_policy().compute_dtype
     return tf.keras.Input(shape, dtype=precision, name="view")
 
@@ -172,7 +174,7 @@ def _build_basic(name: str, stem: str, shape: Shape, seed: int) -> tf.keras.Mode
 def _add_basic_block(
     convolution: Callable[..., Any], x: Any, width: int, stride: int, projects: bool, label: str
 ) -> Any:  # (B, s, s, c) -> (B, s / stride, s / stride, width)
-    """Add two 3x3 convolutions beside a shortcut (He et al. 2016, figure 2)."""
+    """Add two 3x3 convolutions and a shortcut past them (He et al. 2016, figure 2)."""
     y = convolution(x, width, 3, stride, f"{label}_conv1")
     y = convolution(y, width, 3, 1, f"{label}_conv2", relu=False)
     if stride > 1 and projects:
@@ -198,11 +200,12 @@ def _add_convolution(
 def _add_padded_shortcut(x: Any, width: int, stride: int, label: str) -> Any:
     """Add a shortcut without parameters.
 
-    It takes every second pixel, and pads the new channels with zeros, half of them on each side.
+    It takes every second pixel. The new channels are zeros, half of them before the old channels and half after.
     """
     new = (width - x.shape[-1]) // 2
     x = layers.AveragePooling2D(1, stride, name=f"{label}_subsample")(x)
-    # "channels_first" makes this stock layer pad the last two axes, which are W and C here. So it pads the channels.
+    # "channels_first" makes this stock layer pad the last two axes, which are W and C here. So it pads only the
+    # channels.
     return layers.ZeroPadding2D(((0, 0), (new, new)), data_format="channels_first", name=f"{label}_pad")(x)
 
 
@@ -210,10 +213,10 @@ def _add_padded_shortcut(x: Any, width: int, stride: int, label: str) -> Any:
 
 
 def _build_resnet50(stem: str, shape: Shape, seed: int) -> tf.keras.Model:
-    """Build `tf.keras.applications.ResNet50` from our layers, with seeded weights and, if asked for, the CIFAR stem.
+    """Build `tf.keras.applications.ResNet50` from our layers, with seeded weights and either stem.
 
-    The convolutions have no bias, as in the paper. BatchNorm subtracts what a bias before it adds. So the gradient of
-    the bias would be 0, apart from the rounding of a sum over every pixel of the batch.
+    The convolutions have no bias, as in the paper. The BatchNorm after a convolution would subtract its bias again. So
+    the gradient of the bias would be 0, apart from the rounding of a sum over every pixel of the batch.
     """
     # No size is given here, because Keras refuses views below 32 pixels and warns if C is not 1 or 3.
     stock = tf.keras.applications.ResNet50(include_top=False, weights=None, input_shape=(None, None, 3), pooling="avg")

@@ -6,7 +6,7 @@ from lowlevel_simclr.contract.philox import LAYER_SEED, draw_words
 
 
 def derive_layer_seed(seed: int, place: int) -> int:
-    """Return the seed of the initialiser at a place in the model. It depends on the run's seed and the place alone.
+    """Return the seed of the initialiser at a place in the model. It depends only on the run's seed and the place.
 
     Without a seed, Keras 2 seeds an initialiser from a global counter and Keras 3 from a global generator. The weights
     would then depend on what was built before.

@@ -1,4 +1,4 @@
-"""The encoder's max pooling: Keras's layer, but built from slices where XLA has no deterministic gradient for it.
+"""The encoder's max pooling: Keras's layer, except that it is built from slices on a GPU under XLA.
 
 Not here: the order of layers (`encoder.py`).
 """
@@ -19,11 +19,12 @@ from lowlevel_simclr.runtime.xla import is_inside_xla
 class MaxPooling(tf.keras.layers.MaxPooling2D):
     """MaxPooling2D over (B, H, W, C). On a GPU under XLA it takes the maximum of strided slices of the map.
 
-    Where windows overlap, XLA's gradient of max pooling on a GPU uses atomic additions. TensorFlow refuses to compile
-    it under op determinism, which a run uses by default. The slices are read, compared and added in a fixed order.
+    If windows overlap, XLA's gradient of max pooling on a GPU uses atomic additions, whose order is not fixed. A run
+    uses op determinism by default, and then TensorFlow refuses to compile that gradient. The slices are read, compared
+    and added in a fixed order.
 
-    Otherwise this layer is identical to Keras's: same options, same result. On a tie, both give the gradient to the
-    first pixel of a window.
+    In all else this layer is identical to Keras's: it has the same options and the same result. On a tie, both give the
+    gradient to the first pixel of a window.
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
@@ -40,8 +41,8 @@ def take_max_of_slices(x: tf.Tensor, size: tuple[int, int], stride: tuple[int, i
     Args:
         x: (B, H, W, C) map of a floating-point type, with known H, W and C.
         size: height and width of a window, in pixels.
-        stride: number of pixels between two windows, down and across.
-        padding: "same" (as TensorFlow does it: the odd pixel goes at the end) or "valid".
+        stride: number of pixels from one window to the next, down and across.
+        padding: "same" or "valid". "same" works as in TensorFlow: if the padding is odd, the end gets the extra pixel.
 
     Returns:
         (B, H', W', C).
@@ -87,7 +88,7 @@ def _pool(x: tf.Tensor, size: tuple[int, int], stride: tuple[int, int]) -> tf.Te
     return pool(x)
 
 
-_WHOLE = 0b1001  # a mask with the bits of the batch (0) and of the channels (3): these axes are taken whole
+_WHOLE = 0b1001  # a mask with the bits of axis 0 (batch) and axis 3 (channels), which are taken whole
 Place = tuple[list[int], list[int], list[int]]  # begin, end and strides of a slice
 
 

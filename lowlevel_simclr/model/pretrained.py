@@ -20,7 +20,7 @@ from lowlevel_simclr.runtime.files import open_regular_file
 
 layers = tf.keras.layers
 
-LARGEST_WEIGHTS = 2**32  # bytes; those of ResNet-50 take 94 MB
+LARGEST_WEIGHTS = 2**32  # bytes; the weights of ResNet-50 take 94 MB
 IMAGENET_FILE = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
 
 
@@ -106,8 +106,8 @@ def load_file(model: tf.keras.Model, path: str) -> None:
 def refuse_large_weights(path: Path) -> None:
     """Check the sizes that a file of weights states, before Keras makes arrays of these sizes.
 
-    A compressed data set of HDF5, or one that was never written, takes a few bytes in the file and any size in memory.
-    A file that is missing or damaged is left to Keras, which says more about it.
+    In HDF5, an array that is compressed or was never written takes a few bytes in the file, but can take any size in
+    memory. If a file is missing or damaged, this function raises nothing, because Keras describes the problem better.
 
     Args:
         path: a file of weights (.h5), or of a model (.keras).
@@ -136,7 +136,7 @@ def refuse_large_weights(path: Path) -> None:
 
 
 def _measure_archive(file: BinaryIO) -> int:
-    """Return the size of the members of a .keras file, or of the arrays in them if those take more."""
+    """Return the size of the members of a .keras file, or of the arrays in them if the arrays take more, in bytes."""
     with zipfile.ZipFile(file) as archive:
         size = sum(member.file_size for member in archive.infolist())
         if size > LARGEST_WEIGHTS:

@@ -15,14 +15,14 @@ MOMENTUM, EPSILON = 0.9, 1.001e-5  # the encoder's BatchNorm has the same values
 def build_projection_head(
     dim: int, widths: tuple[int, ...] = (256, 128), seed: int = 0, batch_norm: str = "none"
 ) -> tf.keras.Model:
-    """Build the projection head g: dense layers with a ReLU between them, and no ReLU after the last one.
+    """Build the projection head g: dense layers with a ReLU after each layer but the last.
 
     Args:
         dim: number of entries of the representation h.
         widths: width of each layer. The last width is the dimension of the projection z.
         batch_norm: which layers have BatchNorm, before the ReLU: "none", "hidden" (all but the last), "all", or
             "google" (all, but the last one has no shift beta). A layer with BatchNorm has no bias.
-        seed: seed of the weights. They depend on it alone, not on what was built before.
+        seed: seed of the weights. They depend only on the seed, not on what was built before.
 
     Returns:
         A model h (B, dim) -> z (B, widths[-1]). It computes in the precision that is set. Its variables are float32.
@@ -59,7 +59,7 @@ def build_projection_head(
 
 
 def _add_batch_norm(x: tf.Tensor, width: int, shift: bool, name: str) -> tf.Tensor:
-    """Add the encoder's BatchNorm on rows (B, width). The layer sees each row as an image of one pixel."""
+    """Add the encoder's BatchNorm on rows (B, width). It treats each row as an image of one pixel."""
     x = tf.keras.layers.Reshape((1, 1, width), name=f"{name}_pixel")(x)
     x = FusedBatchNorm(momentum=MOMENTUM, epsilon=EPSILON, center=shift, name=name)(x)
     return tf.keras.layers.Reshape((width,), name=f"{name}_row")(x)

@@ -1,12 +1,12 @@
-"""Every op with native kernels, one module per op. Names and signatures are those of `stock`.
+"""Every op with native kernels, one module per op. The ops have the same names and signatures as in `stock`.
 
-Importing this package registers the ops with TensorFlow, so that `tf.saved_model.load` finds those in a SavedModel:
+Importing this package registers the ops with TensorFlow, so that `tf.saved_model.load` finds the ops of a SavedModel:
 
     import lowlevel_simclr.ops
     model = tf.saved_model.load("model")
 
-Without a usable native library the import works too, because `--ops stock` does not need it. Then the first call of an
-op raises the NativeLibraryError.
+Without a usable native library the import works too, because `--ops stock` does not need the library. The first call of
+an op then raises a NativeLibraryError.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
-"""The native library `lowlevel_simclr/_native.so`: where it is found, how it is checked and loaded.
+"""The native library `lowlevel_simclr/_native.so`: how it is found, checked and loaded.
 
 There is no fallback. If the library is missing or wrong, an error names the command that repairs it. Users who want the
-stock ops choose them (`--ops stock`).
+stock ops must choose them (`--ops stock`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class NativeLibraryError(RuntimeError):
 
 
 def read_build_information(path: Path = PATH) -> dict[str, Any]:
-    """Return what setup.py wrote beside the library: version, abi, cpu, cuda, xla, tensorflow, compiler.
+    """Return what setup.py wrote into the file beside the library: version, abi, cpu, cuda, xla, tensorflow, compiler.
 
     Args:
         path: path of the library.
@@ -75,7 +75,7 @@ def load_and_check(path: Path) -> Any:
         A module with one Python function for each op.
 
     Raises:
-        NativeLibraryError: if `check_build` fails, the library does not load, or its ABI number is another one.
+        NativeLibraryError: if `check_build` fails, if the library does not load, or if the two ABI numbers differ.
     """
     check_build(path)
     try:

@@ -1,16 +1,16 @@
 """The route of a native op: as a TensorFlow op, or as an XLA custom call under jit_compile and on a GPU.
 
 The route is chosen while a function is traced. XLA cannot compile our TensorFlow ops. Under jit_compile, XLA's FFI
-calls the same kernels instead, from a StableHLO module in an XlaCallModule op. The library registers with whichever
-XLA is loaded (kernels/glue/ffi_runtime.h). The Python function for XlaCallModule is not a public API of TensorFlow, so
-a self-test at first use finds out whether the route works. docs/tensorflow-versions.md says where it does.
+calls the same kernels instead, from a StableHLO module in an XlaCallModule op. The library registers with whichever XLA
+is loaded (kernels/glue/ffi_runtime.h). The Python function for XlaCallModule is not a public API of TensorFlow. So a
+self-test at first use finds out whether the route works. docs/tensorflow-versions.md says where it does.
 
 The TensorFlow ops have CPU kernels only. If a GPU is visible, graph and eager mode use the custom call too. Otherwise
-TensorFlow would copy tensors to the host without saying so.
+TensorFlow would silently copy tensors to the host.
 
-A tf.function keeps the route that it was traced with. Suppose that a tf.function is first called outside
-`jit_compile=True`, and then inside it with the same shapes. It still holds the TensorFlow op, and XLA rejects that op
-by name. Use a separate tf.function for each place.
+A tf.function keeps the route that it was traced with. Suppose that you first call a tf.function outside
+`jit_compile=True`, and later from a function under `jit_compile=True`, with the same shapes. It still contains the
+TensorFlow op, and XLA rejects that op by name. Use a separate tf.function for each place.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def call_handler(
         target: name under which the library registered the handler.
         inputs: tensors with static shapes.
         outputs: shape and type of each result.
-        in_place: pairs (result, input) of positions. The result takes over the input's memory. XLA copies an input that
-            is still needed.
+        in_place: pairs of positions (result, input). Each result takes over the memory of its input. XLA copies an
+            input that is still needed.
 
     Returns:
         The results, in the order of `outputs`.
@@ -191,7 +191,7 @@ def find_route_problem() -> str | None:
 
 
 def _test_route() -> None:
-    """Check on two pairs that the XLA route returns the same bits as the TensorFlow op."""
+    """Check, with a batch of two pairs, that the XLA route returns the same bits as the TensorFlow op."""
     z = tf.constant([[1.0, 0.0], [0.6, 0.8], [0.8, 0.6], [0.0, 1.0]], tf.float32)
     temperature = tf.constant(0.5, tf.float64)
     outputs = [((4,), tf.float32), ((4, 2), tf.float32), ((4,), tf.float32), ((4,), tf.bool)]

@@ -1,6 +1,7 @@
-"""One step of LARS in two passes over a variable, or over many. The formula is in kernels/lars_update/lars_update.h.
+"""One step of LARS in two passes over memory, for one variable or for many.
 
-Under `jit_compile=True` and on a GPU the kernels run through XLA (see `_route`).
+The formula is in kernels/lars_update/lars_update.h. Under `jit_compile=True` and on a GPU the kernels run through XLA
+(see `_route`).
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ def lars_update(
     Args:
         weight: w, float32, of any shape.
         gradient: g, float32 or bfloat16, of the same shape. A bfloat16 gradient gives the same bits as its cast to
-            float32. In a graph on the CPU, the next weight takes over the memory of a float32 gradient that nothing
-            else reads.
+            float32. In a graph on the CPU, the next weight takes over the memory of a float32 gradient, if nothing else
+            reads that gradient.
         velocity: v, float32, of the same shape.
         learning_rate: lr, a number or a scalar tensor.
         momentum: m.
@@ -115,7 +116,7 @@ def _update(
     velocities: Sequence[tf.Tensor],
     choices: Sequence[float | tf.Tensor],
 ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-    """Return the next weights and velocities, from one op for each variable or one custom call for all."""
+    """Return the next weights and velocities. They come from one op per variable, or from one custom call for all."""
     variables = [tuple(map(tf.convert_to_tensor, each)) for each in zip(weights, gradients, velocities)]
     scalars = [tf.cast(value, tf.float32) for value in choices]
     if variables and _route.takes_custom_call(variables[0][0]):
@@ -130,7 +131,7 @@ def _update_by_custom_call(
 ) -> list[tuple[tf.Tensor, tf.Tensor]]:
     """Return the next weight and velocity of each variable from one custom call.
 
-    They take over the memory of weight and velocity if nothing else reads these.
+    The results take over the memory of the weight and the velocity, if nothing else reads those.
     """
     inputs, in_place = [tf.stack(scalars)], []
     outputs: list[_route.Spec] = []
@@ -138,13 +139,13 @@ def _update_by_custom_call(
         _check_shapes(weight, gradient, velocity)
         in_place += [(len(outputs), len(inputs)), (len(outputs) + 1, len(inputs) + 2)]
         outputs += [(weight.shape, tf.float32)] * 2
-        inputs += [weight, tf.cast(gradient, tf.float32), velocity]  # XLA casts where it makes the gradient
+        inputs += [weight, tf.cast(gradient, tf.float32), velocity]  # XLA fuses this cast
     found = _route.call_handler("lowlevel_simclr_lars_update", inputs, outputs, in_place)
     return list(zip(found[::2], found[1::2]))
 
 
 def _check_shapes(weight: tf.Tensor, gradient: tf.Tensor, velocity: tf.Tensor) -> None:
-    """Check that the shapes agree. Otherwise StableHLO would refuse the in-place result with a message of its own."""
+    """Check that the shapes agree, so that StableHLO does not refuse the in-place result with its own message."""
     if not (weight.shape.is_compatible_with(gradient.shape) and weight.shape.is_compatible_with(velocity.shape)):
         raise tf.errors.InvalidArgumentError(
             None,

@@ -1,8 +1,8 @@
 """Both views of every image in one native pass. The contract is kernels/make_views/make_views.h.
 
-Name, signature and pixels are those of `stock`. One thread makes each view. It reads the image and writes the view
-once, in its final type. Under `jit_compile=True` and on a GPU the kernels run through XLA (see `_route`). The op has no
-gradient.
+The op has the same name, signature and pixels as in `stock`. One thread makes a view. It reads the image once, and
+writes the view once, in its final type. Under `jit_compile=True` and on a GPU the kernels run through XLA (see
+`_route`). The op has no gradient.
 """
 
 from __future__ import annotations
@@ -36,27 +36,27 @@ def make_views(
     """Make both views of every image.
 
     Args:
-        images: (N, H, W, C) images: uint8 or uint16, which are scaled to [0, 1], or floating-point in [0, 1]. C is 1 to
-            4. Only N may be unknown.
+        images: (N, H, W, C) images. They are uint8 or uint16, which are scaled to [0, 1], or floating-point in [0, 1].
+            C is 1 to 4. Only N may be unknown.
         params: parameters with 2N rows. Rows i and N + i are the views of image i.
         size: S, side of a view in pixels.
         dtype: type of the result: float32, bfloat16 or float16. All arithmetic is float32.
-        mean: number, or one for each channel, that is subtracted from the pixels at the end. None leaves the pixels in
-            [0, 1].
-        std: number, or one for each channel, that the pixels are divided by after that. Give both `mean` and `std`, or
-            neither.
+        mean: one number, or one for each channel. It is subtracted from the pixels at the end. None leaves the pixels
+            in [0, 1].
+        std: one number, or one for each channel. The pixels are divided by it after the mean is subtracted. Give both
+            `mean` and `std`, or neither.
         blur: False makes all views without blur, whatever their sigma.
 
     Returns:
-        (2N, S, S, C) of `dtype`. Before mean and std, the pixels of a view that clips are in [0, 1].
+        (2N, S, S, C) of `dtype`. If a view clips, its pixels are in [0, 1] before mean and std apply.
 
     Raises:
-        ValueError: if a shape or type is wrong. Eagerly, also if a factor is NaN or infinite, or if
-            floating-point pixels are in [0, 255].
+        ValueError: if a shape or type is wrong. In eager mode also if a factor is NaN or infinite, or if floating-point
+            pixels are in [0, 255].
         tf.errors.InvalidArgumentError: if params do not have 2N rows, if a box is empty or leaves the image, or if C is
             not 3 and a view is grey or changes saturation or hue. The message names the row. In a graph, a row with a
-            factor that is NaN or infinite has the box -1. On a GPU nothing is raised, and the pixels of such a view are
-            NaN.
+            NaN or infinite factor gets a box of -1, which this error refuses. On a GPU nothing is raised, and the
+            pixels of such a view are NaN.
         XlaRouteError: under jit_compile or on a GPU, if XLA cannot call the kernels in this TensorFlow.
         NotImplementedError: on a GPU, if the library was built without CUDA kernels.
 
@@ -118,10 +118,10 @@ def _check_type(dtype: Any) -> tf.DType:
 def _check_rows(images: tf.Tensor, params: ViewParams) -> None:
     """Check that the static shapes of images and params agree.
 
-    The TensorFlow op checks this itself, so the check is for the XLA route.
+    The TensorFlow op checks this itself, so this check serves the XLA route.
 
     Raises:
-        ValueError: if they do not agree.
+        ValueError: if the shapes do not agree.
     """
     rows = None if images.shape[0] is None else 2 * images.shape[0]
     for name, field in zip(ViewParams._fields, params):

@@ -1,8 +1,10 @@
-"""NT-Xent with native kernels: exact, linear in memory, on all cores. The formula is in kernels/nt_xent/nt_xent.h.
+"""NT-Xent with native kernels. It is exact, needs memory linear in N, and uses all cores.
 
-Names, signatures and types are those of `stock`. The op keeps a few (2N,) vectors for the backward pass and never
-stores the (2N, 2N) matrix. Under `jit_compile=True` and on a GPU the kernels run through XLA (see `_route`). There is
-no second derivative.
+The formula is in kernels/nt_xent/nt_xent.h. Names, signatures and types are the same as in `stock`. The op keeps a few
+(2N,) vectors for the backward pass and never stores the (2N, 2N) matrix. Under `jit_compile=True` and on a GPU the
+kernels run through XLA (see `_route`). There is no second derivative.
+
+If several replicas share a batch, each of them owns some of the N pairs. The rows of these pairs are its own rows.
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ class RowsState(NamedTuple):
 
     Attributes:
         normaliser: (2n, 2): m_i and r_i of the own rows, with log sum_{k != i} exp s_ik = m_i / tau + log r_i. After
-            the gather it is (2N, 2).
-        inverse_norm: (2N,): 1/|z_i| of all rows, 0 for rows that count as 0. It is the same on every replica.
+            the replicas have gathered it, it is (2N, 2).
+        inverse_norm: (2N,): 1/|z_i| of all rows, or 0 for a row that counts as 0. It is the same on every replica.
     """
 
     normaliser: tf.Tensor
@@ -45,9 +47,9 @@ def nt_xent(z: tf.Tensor, temperature: Temperature) -> tf.Tensor:
 
     Raises:
         ValueError: if z is not (2N, d) with N >= 1 and d >= 1, or temperature is not one positive finite number.
-        TypeError: if z has another type.
-        tf.errors.InvalidArgumentError: if z or temperature is wrong, but this was not known while the graph was built.
-            On a GPU nothing is raised, and the results are NaN.
+        TypeError: if z has none of these types.
+        tf.errors.InvalidArgumentError: if z or temperature is wrong, but their values were not known while the graph
+            was built. On a GPU nothing is raised, and the results are NaN.
         XlaRouteError: under jit_compile or on a GPU, if XLA cannot call the kernels in this TensorFlow.
         NotImplementedError: on a GPU, if the library was built without CUDA kernels.
 
@@ -69,7 +71,7 @@ def nt_xent_and_top1(z: tf.Tensor, temperature: Temperature) -> tuple[tf.Tensor,
         temperature: tau > 0, a number or a scalar tensor.
 
     Returns:
-        (2N,) losses, and (2N,) bool through which no gradient flows.
+        (2N,) losses, and the (2N,) bool of `contrastive_top1`, through which no gradient flows.
 
     Raises:
         ValueError, TypeError, tf.errors.InvalidArgumentError: see `nt_xent`.
@@ -93,8 +95,8 @@ def nt_xent_and_top1(z: tf.Tensor, temperature: Temperature) -> tuple[tf.Tensor,
 def contrastive_top1(z: tf.Tensor) -> tf.Tensor:
     """Return whether each row's positive is strictly the most similar of its 2N - 1 candidates.
 
-    A tie is a miss. Equal rows have bit-equal similarities, so their tie is always seen. NaN is a miss. With N = 1
-    there is no other candidate, so both rows hit.
+    A tie counts as a miss. Equal rows have bit-equal similarities, so a tie between equal rows is always found. NaN
+    counts as a miss. With N = 1 there is no other candidate, so both rows hit.
 
     Args:
         z: (2N, d) projections, as in `nt_xent`.
@@ -122,8 +124,8 @@ def nt_xent_rows(
     """Return the losses of the rows of pairs first_pair .. first_pair + pairs - 1 against all 2N columns.
 
     The gradient reaches all of z_all. Its sum over the replicas is the gradient of the whole loss. This costs each
-    replica a backward pass over all rows. Replicas that gather their states and cotangents use `nt_xent_rows_forward`
-    and `nt_xent_rows_backward` instead, which compute the own rows only.
+    replica a backward pass over all rows. Replicas that gather their states and cotangents should use
+    `nt_xent_rows_forward` and `nt_xent_rows_backward` instead. Those compute only the own rows.
 
     Args:
         z_all: (2N, d) projections of all replicas, first views then second views.
@@ -210,7 +212,7 @@ def nt_xent_rows_forward_and_top1(
         temperature: tau > 0.
 
     Returns:
-        (2n,) losses of the own rows, their (2n,) bool, and their state.
+        The (2n,) losses of the own rows, the (2n,) bool of `contrastive_top1` for them, and their state.
 
     Raises:
         ValueError, TypeError, tf.errors.InvalidArgumentError: see `nt_xent_rows`.
@@ -242,15 +244,16 @@ def nt_xent_rows_backward(
 
     Args:
         z_all: (2N, d) projections of all replicas, first views then second views.
-        state: state of all 2N rows: the normalisers of the replicas in the order of z_all's rows, and inverse_norm.
+        state: state of all 2N rows. It holds the normalisers of all replicas in the order of z_all's rows, and
+            inverse_norm.
         cotangent: (2N,) weights c of all losses.
         first_pair: first own pair.
         pairs: n, number of own pairs.
         temperature: tau > 0.
 
     Returns:
-        dz (2n, d) of the own rows, and the own rows' share of the gradient with respect to the temperature, a float64
-        scalar. The shares must be summed over the replicas.
+        dz (2n, d) of the own rows, and their share of the gradient with respect to the temperature, a float64 scalar.
+        The caller must sum the shares over the replicas.
 
     Raises:
         ValueError, TypeError, tf.errors.InvalidArgumentError: see `nt_xent_rows`.

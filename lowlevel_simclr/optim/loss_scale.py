@@ -10,7 +10,7 @@ FIRST_SCALE, LARGEST_SCALE, GROWTH_STEPS = 2.0**15, 2.0**24, 2000  # for the los
 
 
 class LossScale:
-    """The interface of a loss scale, and the version without a scale, for precisions with the range of float32.
+    """The interface of a loss scale. This class itself does not scale, for precisions with the range of float32.
 
     Attributes:
         dynamic: whether the scale changes during training.
@@ -39,8 +39,8 @@ class LossScale:
 class DynamicLossScale(LossScale):
     """The loss scale of float16 (Micikevicius et al. 2018).
 
-    If a gradient overflows, the scale is halved and the step must be skipped. After 2000 steps without an overflow, the
-    scale is doubled.
+    If a gradient overflows, the scale is halved and the caller must skip the step. After 2000 steps without an
+    overflow, the scale is doubled.
     """
 
     dynamic = True
@@ -61,7 +61,7 @@ class DynamicLossScale(LossScale):
             gradients: gradients of the scaled loss.
 
         Returns:
-            float32 gradients of the unscaled loss, and a scalar bool. If it is False, the step must be skipped.
+            float32 gradients of the unscaled loss, and a scalar bool. If it is False, the caller must skip the step.
         """
         found = [tf.cast(gradient, tf.float32) / self.scale for gradient in gradients]
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in found])

@@ -1,8 +1,8 @@
 """The optimizers LARS, LAMB, SGD and AdamW, which update float32 weights.
 
 Weight decay and trust ratios apply to variables of rank 2 and more. Biases and the variables of BatchNorm have rank 1
-and are exempt. The rank decides, never the name. Every slot is a variable that the checkpoint can name, so a resumed
-run makes bit-equal updates.
+and are exempt. The rank decides, never the name. A slot is a variable that an optimizer keeps for each weight, such as
+a velocity. The checkpoint holds every slot, so a resumed run makes bit-equal updates.
 
 Not here: gradients (`training/step.py`), the learning rate (`schedule.py`), the loss scale (`loss_scale.py`).
 """
@@ -24,7 +24,7 @@ LarsUpdateAll = Callable[..., tuple[list[tf.Tensor], list[tf.Tensor]]]  # the si
 
 
 class Optimizer:
-    """The base of all optimizers: the variables they update, the slots, and which variables decay.
+    """The base of all optimizers: the variables that it updates, its slots, and which variables decay.
 
     Attributes:
         trained: the variables that are updated.
@@ -148,8 +148,8 @@ def find_before_widening(tensor: tf.Tensor) -> tf.Tensor:
     """Return the bfloat16 tensor that was cast to this float32 tensor. Return any other tensor as it is.
 
     Mixed precision casts each weight to bfloat16, so the last operation on its gradient is a cast back to float32. If
-    the update reads the bfloat16 tensor, nothing reads the float32 one, and TensorFlow prunes the cast from the graph.
-    This saves writing 4 bytes and reading 2 bytes for each weight. The numbers are the same.
+    the update reads the bfloat16 tensor, nothing reads the float32 tensor, and TensorFlow removes the cast from the
+    graph. This saves writing 4 bytes and reading 2 bytes for each weight. The numbers are the same.
     """
     if not tf.is_symbolic_tensor(tensor) or tensor.op.type != "Cast":
         return tensor
@@ -185,7 +185,7 @@ class AdamW(Optimizer):
     def _move(self, place: int, gradient: tf.Tensor, learning_rate: tf.Tensor) -> None:
         """Update one variable.
 
-        TensorFlow's own Adam kernel makes one pass over memory. Weight decay adds one pass over the weight.
+        TensorFlow's own Adam kernel makes one pass over memory. Weight decay makes one more pass over the weight.
         """
         weight = keras.unwrap_variable(self.trained[place])
         if self._decay(place):
@@ -209,7 +209,7 @@ class AdamW(Optimizer):
 
 
 class Lamb(AdamW):
-    """LAMB (You et al. 2020): the step of AdamW, scaled by the trust ratio |w| / |step|."""
+    """LAMB (You et al. 2020): the step of AdamW, multiplied by the trust ratio |w| / |step|."""
 
     def _move(self, place: int, gradient: tf.Tensor, learning_rate: tf.Tensor) -> None:
         weight = self.trained[place]
@@ -220,7 +220,7 @@ class Lamb(AdamW):
         weight.assign_sub(learning_rate * trust * update)
 
     def _compute_direction(self, place: int, gradient: tf.Tensor) -> tf.Tensor:
-        """Update both moments. Return the corrected first moment over the root of the corrected second."""
+        """Update both moments. Return the corrected first moment divided by the root of the corrected second moment."""
         first, second = self._slots[0][place], self._slots[1][place]
         first.assign(self.beta_1 * first + (1 - self.beta_1) * gradient)
         second.assign(self.beta_2 * second + (1 - self.beta_2) * tf.square(gradient))
@@ -281,7 +281,8 @@ def build_optimizer(
     """Return an optimizer that has made no update yet.
 
     Args:
-        name: sgd, lars, adamw or lamb. lamb is that of tensorflow-addons if it is installed, and our own otherwise.
+        name: sgd, lars, adamw or lamb. For lamb, the optimizer is that of tensorflow-addons if it is installed, and our
+            own otherwise.
         variables: the variables to update.
         momentum: m of sgd and lars.
         weight_decay: factor of the weight decay, for variables of rank 2 and more.

@@ -1,4 +1,4 @@
-"""The learning rate: scaled with the batch size, warmed up linearly, then lowered to 0 along a cosine."""
+"""The learning rate. It is scaled with the batch size, warmed up linearly, and then lowered to 0 along a cosine."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def compute_learning_rate(step: tf.Tensor, base: float, warmup_steps: int, total
     k = total_steps.
 
     Args:
-        step: k, number of steps that are done; a scalar of any numeric type.
+        step: k, the number of steps already made; a scalar of any numeric type.
         base: highest learning rate.
         warmup_steps: number of warm-up steps; 0 for no warm-up.
         total_steps: number of steps of the whole run.

@@ -1,4 +1,4 @@
-"""AdamW (Loshchilov and Hutter 2019), and LAMB (You et al. 2020), which scales AdamW's step by a trust ratio.
+"""AdamW (Loshchilov and Hutter 2019), and LAMB (You et al. 2020), which multiplies AdamW's step by a trust ratio.
 
     m = b1 m + (1 - b1) g
     s = b2 s + (1 - b2) g^2
@@ -43,7 +43,7 @@ def adamw_update(
         beta_1: b1.
         beta_2: b2.
         epsilon: eps.
-        adapted: whether the trust ratio applies, which makes the step LAMB's.
+        adapted: whether the step is multiplied by the trust ratio, as in LAMB.
 
     Returns:
         The next weight w, m and s.

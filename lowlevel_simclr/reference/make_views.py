@@ -4,19 +4,20 @@
 
 These definitions hold for every implementation:
 
-Crop. The box is cut out first and then resized alone, so no pixel outside it counts. The resize is bilinear with
-half-pixel centres. If the box is larger than the view, the triangle filter is widened by the scale (antialiasing).
+Crop. The box is first cut out and then resized by itself, so no pixel outside the box counts. The resize is bilinear
+with half-pixel centres. If the box is larger than the view, the triangle filter is widened by the scale (antialiasing).
 Weights that fall outside the box are left out, and the remaining weights are divided by their sum.
 
 Colour. If the view clips, each operation ends with a clip to [0, 1]. Brightness: f x + shift. Contrast: f (x - m) + m,
 where m is the channel's mean over the view. Saturation and hue are defined in HSV, with chroma C = S V. The saturation
-S becomes f S, so C becomes f C. S is at most 1, which means C <= V. A view that does not clip has no such bound. (Its V
-may be 0 or below, where S has no meaning.) The hue moves by a share of a full turn.
+S becomes f S, so C becomes f C. S is at most 1, which means C <= V. A view that does not clip has no such bound,
+because its V may be 0 or below, where S has no meaning. The hue moves by a share of a full turn.
 
 Grey. 0.2989 R + 0.5870 G + 0.1140 B in all three channels.
 
-Blur. A Gaussian of the view's sigma, on a kernel of size // 10 taps, or one more if that is even. Its weights are
-divided by their sum. Beyond the border the view is mirrored about its outermost pixels, which are not repeated.
+Blur. A Gaussian of the view's sigma, on a kernel of size // 10 taps, or one tap more if that number is even. Its
+weights are divided by their sum. Beyond the border the view is mirrored about its outermost pixels, which are not
+repeated.
 """
 
 from __future__ import annotations
@@ -46,18 +47,18 @@ def make_views(
     """Make both views of every image.
 
     Args:
-        images: (N, H, W, C) images: uint8 or uint16, which are scaled to [0, 1], or floating-point in [0, 1].
+        images: (N, H, W, C) images. They are uint8 or uint16, which are scaled to [0, 1], or floating-point in [0, 1].
         params: parameters with 2N rows. Rows i and N + i are the views of image i.
         size: S, side of a view in pixels.
         dtype: type of the result. All arithmetic is float64.
-        mean: number, or one for each channel, that is subtracted from the pixels at the end. None leaves the pixels in
-            [0, 1].
-        std: number, or one for each channel, that the pixels are divided by after that. Give both `mean` and `std`, or
-            neither.
-        blur: False makes all views without blur, whatever their sigma.
+        mean: one number, or one for each channel. It is subtracted from the pixels at the end. None leaves the pixels
+            in [0, 1].
+        std: one number, or one for each channel. The pixels are divided by it after the mean is subtracted. Give both
+            `mean` and `std`, or neither.
+        blur: whether to blur views. False makes all views without blur, whatever their sigma.
 
     Returns:
-        (2N, S, S, C) of `dtype`. Before mean and std, the pixels of a view that clips are in [0, 1].
+        (2N, S, S, C) of `dtype`. If a view clips, its pixels are in [0, 1] before mean and std apply.
 
     Raises:
         ValueError: if a shape or type is wrong, if a box is empty or leaves the image, if a factor is NaN or infinite,

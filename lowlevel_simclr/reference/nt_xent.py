@@ -7,8 +7,9 @@ SimCLR (Chen et al. 2020), section 2.1, equation (1), over the 2N projections of
 Rows 0..N-1 are the first views and rows N..2N-1 the second views, so the positive of row i is p(i) = (i + N) mod 2N. A
 row of length zero has u = 0 and gradient 0. Nothing is ever added to a norm. NaN in z makes the losses NaN.
 
-`nt_xent_rows` and `nt_xent_rows_gradient` are the rectangular forms. One of several replicas computes them, for its own
-rows against all 2N columns. The square forms are the special case in which a replica owns every pair.
+If several replicas share a batch, each of them owns some of the N pairs. The rows of these pairs are its own rows.
+`nt_xent_rows` and `nt_xent_rows_gradient` compute a replica's own rows against all 2N columns. These are the
+rectangular forms. `nt_xent` and `nt_xent_gradient` are the special case in which one replica owns every pair.
 """
 
 from __future__ import annotations
@@ -102,9 +103,9 @@ def nt_xent_rows_gradient(z: ArrayLike, first_pair: int, pairs: int, temperature
     """Return the rows of `nt_xent_gradient` that belong to pairs first_pair .. first_pair + pairs - 1.
 
     An own row enters its own loss as u_i. It enters every other row's loss as one of the columns. So a replica needs
-    the cotangents and log-sums lse of all 2N losses. It needs nothing else: no gradient travels between replicas.
+    the cotangents and the log-sums (lse) of all 2N losses, and nothing else. No gradient travels between replicas.
 
-        W_ij = c_i exp(s_ij - lse_i) + c_j exp(s_ij - lse_j),  less c_i + c_j where j is the positive of i
+        W_ij = c_i exp(s_ij - lse_i) + c_j exp(s_ij - lse_j),  minus c_i + c_j if j is the positive of i
         du_i = (1/tau) sum_{j != i} W_ij u_j
         dz_i = (du_i - <du_i, u_i> u_i) / |z_i|
 
@@ -145,7 +146,7 @@ def nt_xent_rows_gradient(z: ArrayLike, first_pair: int, pairs: int, temperature
 def nt_xent_temperature_gradient(z: ArrayLike, temperature: float, cotangent: ArrayLike) -> np.float64:
     """Return the gradient of sum_i cotangent_i loss_i with respect to the temperature.
 
-    s is proportional to 1/tau. So, with P_ik = exp(s_ik - lse_i),
+    s is proportional to 1/tau. Therefore, with P_ik = exp(s_ik - lse_i),
 
         d loss_i / d tau = -(1/tau) (sum_{k != i} P_ik s_ik - s_ip)
 
@@ -172,7 +173,7 @@ def nt_xent_temperature_gradient(z: ArrayLike, temperature: float, cotangent: Ar
     own = np.arange(len(z))
     s = _compute_similarities(normalise_rows(z), own, temperature)  # (2N, 2N)
     probability = np.exp(s - _compute_log_sum_exp(s)[:, None])
-    candidates = np.where(np.isneginf(s), 0.0, s)  # the diagonal: 0 * -inf would be NaN
+    candidates = np.where(np.isneginf(s), 0.0, s)  # the diagonal becomes 0, because 0 * -inf would be NaN
     slope = -(np.sum(probability * candidates, axis=1) - _select_positive(s, own)) / temperature  # (2N,)
     return np.float64(np.sum(c * slope))
 
@@ -180,8 +181,8 @@ def nt_xent_temperature_gradient(z: ArrayLike, temperature: float, cotangent: Ar
 def contrastive_top1(z: ArrayLike) -> NDArray[np.bool_]:
     """Return whether each row's positive is the most similar of its 2N - 1 candidates.
 
-    The positive must be strictly more similar than every other candidate, so a tie is a miss and a collapsed encoder
-    scores 0. With N = 1 there is no other candidate, so both rows hit. NaN is a miss.
+    The positive must be strictly more similar than every other candidate. So a tie counts as a miss, and a collapsed
+    encoder scores 0. With N = 1 there is no other candidate, so both rows hit. NaN counts as a miss.
 
     Args:
         z: (2N, d) projections, first views then second views.

@@ -26,7 +26,7 @@ class NotWritten(RunError):
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file so that `path` holds either the old bytes or all of the new ones, even after a kill.
+    """Write a file so that `path` always holds either the old content or all of the new one, even after a kill.
 
     The bytes are written to `path` + ".tmp", synced to the disk, and renamed.
 
@@ -108,7 +108,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 class DamagedFile(ValueError):
-    """A file with other content than this package writes. The message is the end of a sentence about the file."""
+    """A file has other content than this package writes. The message is the end of a sentence about the file."""
 
 
 def parse_object(path: Path) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def explain_os_errors(what: str, folder: Path) -> Iterator[None]:
     """Turn an OSError inside the block into a NotWritten that says what to do.
 
     Args:
-        what: verb phrase for the message "cannot WHAT FOLDER".
+        what: the verb phrase WHAT in the message "cannot WHAT FOLDER".
         folder: the folder that the message names.
 
     Raises:

@@ -1,8 +1,8 @@
-"""Checkpoints: one file each, step-00000123.npz, written atomically and without pickles.
+"""Checkpoints. Each is one file, step-00000123.npz, that is written atomically and without pickles.
 
 A file is a NumPy archive. It holds the arrays under their own names, and a JSON text named `__meta__`. The text holds
-the step, the name, dtype and shape of every array, and values of the caller (seed, configuration hash). The archive's
-checksums guard the bytes of each array. The list of arrays shows whether one is missing. The same content gives the
+the step, the name, dtype and shape of every array, and values of the caller (seed, configuration hash). The checksums
+of the archive protect the bytes of each array. The list of arrays shows if one is missing. The same content gives the
 same bytes.
 """
 
@@ -28,7 +28,7 @@ from lowlevel_simclr.runtime.memory import find_available_memory
 
 META = "__meta__"
 NAME = re.compile(r"step-(\d{8,})\.npz")
-KINDS = "biufcSU"  # dtype kinds that load as they were saved; bfloat16 (kind V) does not, and objects need pickles
+KINDS = "biufcSU"  # dtype kinds that load as they were saved; bfloat16 (kind V) does not; objects need pickles
 
 
 class CheckpointError(OneLineError, RuntimeError):
@@ -36,7 +36,7 @@ class CheckpointError(OneLineError, RuntimeError):
 
 
 class DamageError(OneLineError, ValueError):
-    """The bytes of a checkpoint are proven to be damaged or useless. A failure to read them is no proof."""
+    """The bytes of a checkpoint are proven to be damaged or useless. A failure to read the file is no such proof."""
 
 
 class Checkpoint(NamedTuple):
@@ -57,15 +57,15 @@ class Checkpoint(NamedTuple):
 
 
 def save(folder: Path, step: int, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], keep: int) -> Path:
-    """Write the checkpoint of a step, and delete all but the newest few.
+    """Write the checkpoint of a step, and delete all checkpoints but the newest few.
 
-    When the function returns, the whole file is on the disk. When it raises or is killed, the earlier checkpoints are
-    unchanged. Checkpoints of later steps were not used. They are renamed and stay.
+    When the function returns, the whole file is on the disk. If it raises or is killed, the earlier checkpoints are
+    unchanged. Checkpoints of later steps were not used, so they are renamed and not deleted.
 
     Args:
         folder: the run's checkpoints/. It is created if it does not exist.
         step: number of steps trained, at least 0.
-        arrays: the state that training needs to continue, by name. Shapes are free, dtypes are numbers or text.
+        arrays: the state that training needs to continue, by name. They may have any shape, and hold numbers or text.
         meta: JSON values, such as the seed and the configuration hash.
         keep: number of checkpoints to keep, at least 1.
 
@@ -109,7 +109,7 @@ def _refuse_unsavable(step: int, arrays: Mapping[str, np.ndarray], keep: int) ->
 
 
 def _write(file: BinaryIO, step: int, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
-    """Write the archive uncompressed. Weights do not compress, and a checkpoint must not take as long as a step."""
+    """Write the archive without compression. Weights hardly compress, and saving must not take as long as a step."""
     listed = {name: [array.dtype.str, list(array.shape)] for name, array in arrays.items()}
     text = np.array(json.dumps({"step": step, "arrays": listed, "meta": dict(meta)}))
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
@@ -131,7 +131,7 @@ def _prune(folder: Path, step: int, keep: int) -> None:
 def _list_files(folder: Path) -> dict[int, Path]:
     """Return the checkpoints of a folder by their step, damaged or not. A missing folder gives an empty dict.
 
-    `Path.glob` is not used, because it treats a folder that cannot be listed as an empty one.
+    `Path.glob` is not used, because it returns nothing for a folder that cannot be listed.
 
     Raises:
         OSError: if the folder cannot be listed.
@@ -175,7 +175,7 @@ def load(path: Path) -> Checkpoint:
         OSError: if the file cannot be read.
         MemoryError: if there is not enough memory.
     """
-    # Outside `try`: a failure to read says nothing about the bytes.
+    # This is outside of `try`, because a failure to read says nothing about the bytes.
     data = read_regular_file(path, find_available_memory(), "the available memory")
     try:
         arrays = read_arrays(io.BytesIO(data), len(data), "the file")  # they are not compressed, see `_write`
@@ -184,7 +184,7 @@ def load(path: Path) -> Checkpoint:
         checkpoint = Checkpoint(record["step"], {name: arrays[name] for name in listed}, record["meta"])
     except MemoryError:
         raise
-    except Exception as error:  # damaged bytes raise many types, from EOFError to RuntimeError
+    except Exception as error:  # damaged bytes raise many types of error, from EOFError to RuntimeError
         raise DamageError(f"{type(error).__name__}: {error}") from error
     found = {name: (array.dtype.str, array.shape) for name, array in arrays.items()}
     if found != listed:
@@ -200,24 +200,24 @@ def find_non_finite(arrays: Mapping[str, np.ndarray]) -> str | None:
         with np.errstate(over="ignore", invalid="ignore"):
             total = array.sum()
         # The sum takes one pass and no extra memory. It can overflow although all numbers are finite. Then every number
-        # is checked.
+        # is checked by itself.
         if not np.isfinite(total) and not np.isfinite(array).all():
             return name
     return None
 
 
 def load_latest(folder: Path) -> Checkpoint | None:
-    """Load the newest sound checkpoint of a folder, and name on stderr each newer one that is damaged.
+    """Load the newest sound checkpoint of a folder. Name on stderr each newer one that is damaged.
 
     Only proven damage leads to an older checkpoint: a wrong checksum, a truncated file, or a number that is NaN or
-    infinite. If another process prunes the folder meanwhile, it is listed again.
+    infinite. If another process deletes checkpoints of the folder meanwhile, the folder is listed again.
 
     Returns:
         The checkpoint, or None if there is no checkpoint file.
 
     Raises:
         CheckpointError: if a file or the folder cannot be read, which says nothing about its content. Also if there are
-            checkpoints and none is sound.
+            checkpoints but none is sound.
     """
     try:
         files, found = _list_files(folder), None
@@ -227,7 +227,7 @@ def load_latest(folder: Path) -> Checkpoint | None:
                 break
             except FileNotFoundError:
                 before, files = files, _list_files(folder)
-                if files == before:  # a file that is listed and cannot be opened, such as a broken link
+                if files == before:  # a file that is listed but cannot be opened, such as a broken link
                     raise
     except (OSError, MemoryError) as error:
         raise _explain_unreadable(folder, error) from error
@@ -243,7 +243,7 @@ def _load_newest(files: Mapping[int, Path]) -> Checkpoint | None:
     """Load the newest sound checkpoint of some files, by step. Return None if none is sound.
 
     Raises:
-        OSError: see `load`. FileNotFoundError: if a file is gone since it was listed.
+        OSError: see `load`. FileNotFoundError: if a file has disappeared since it was listed.
         MemoryError: see `load`.
     """
     for step in sorted(files, reverse=True):
@@ -274,7 +274,7 @@ def _load_sound(path: Path, step: int) -> Checkpoint:
 
 
 def set_later_aside(folder: Path, step: int) -> list[Path]:
-    """Rename the checkpoints after `step`, which were not used.
+    """Rename the checkpoints after `step`, because they were not used.
 
     Returns:
         The new paths.

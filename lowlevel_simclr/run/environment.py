@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 CPU_FLAGS = frozenset("avx avx2 fma f16c avx512f avx512_bf16 amx_tile amx_bf16 asimd sve bf16".split())
-ENVIRONMENT_VARIABLES = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "XLA_FLAGS")  # and every TF_... variable
+ENVIRONMENT_VARIABLES = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "XLA_FLAGS")  # and every variable TF_...
 
 
 def describe_environment() -> dict[str, Any]:
@@ -41,11 +41,11 @@ def describe_environment() -> dict[str, Any]:
 
 
 def measure_peak_memory() -> dict[str, int | None]:
-    """Return the most memory that this process has held so far, in bytes.
+    """Return the largest amount of memory that this process has held so far, in bytes.
 
     Returns:
-        "host": resident memory. "gpu": memory of TensorFlow's allocator, on the GPU that held the most, or None without
-        a GPU.
+        "host": resident memory. "gpu": memory of TensorFlow's allocator, on the GPU that held the most. It is None
+        without a GPU.
     """
     import tensorflow as tf  # imported here, so that reading a run folder needs no TensorFlow
 
@@ -59,7 +59,8 @@ def measure_peak_memory() -> dict[str, int | None]:
 def measure_peak_resident(status: Path = Path("/proc/self/status")) -> int:
     """Return the peak resident memory of this process, in bytes.
 
-    Linux reports it in `status` as VmHWM. Elsewhere it is `ru_maxrss`, which starts at the size of the parent process.
+    Linux reports it in `status` as VmHWM. Other systems report `ru_maxrss`, which starts at the size of the parent
+    process.
     """
     for line in status.read_text(encoding="utf-8").splitlines() if status.exists() else ():
         if line.startswith("VmHWM:"):
@@ -80,7 +81,7 @@ def _find_version(package: str) -> str | None:
 
 
 def _ask_git(folder: Path, *arguments: str) -> str | None:
-    """Return what git answers in a folder, or None if git, a repository or the answer is missing."""
+    """Return git's answer in a folder, or None if git, a repository or the answer is missing."""
     try:
         answer = subprocess.run(
             ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=True
@@ -91,8 +92,8 @@ def _ask_git(folder: Path, *arguments: str) -> str | None:
 
 
 def _find_git_commit(file: Path) -> str | None:
-    """Return the commit of the repository that tracks `file`, with "+changes" if tracked files differ from it."""
-    # An installed copy may lie inside another repository, which does not track it.
+    """Return the commit of the repository that tracks `file`. It ends in "+changes" if tracked files were changed."""
+    # An installed copy may lie inside another repository that does not track it.
     if _ask_git(file.parent, "ls-files", "--error-unmatch", file.name) is None:
         return None
     commit = _ask_git(file.parent, "rev-parse", "HEAD")

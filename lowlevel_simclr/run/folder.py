@@ -34,14 +34,14 @@ from lowlevel_simclr.run.results import METRICS, parse_row, read_or_set_aside
 from lowlevel_simclr.run.tensorboard import EventFile
 from lowlevel_simclr.runtime.files import LARGEST_TEXT, read_regular_file
 
-Difference = Callable[[dict[str, Any]], list[str]]  # a run's config.json -> what prevents resuming it
+Difference = Callable[[dict[str, Any]], list[str]]  # a run's config.json -> the differences that prevent resuming it
 
 TRAINING_LOCK = ".training.lock"
-PROBED = 2**16  # bytes written to test that a folder can be written and its disk is not full
+PROBED = 2**16  # bytes that are written to test that the folder can be written and its disk is not full
 
 
 def _lock_for_training(folder: Path) -> BinaryIO:
-    """Lock the folder for training. The lock file names this process, so that a second one can report it."""
+    """Lock the folder for training. The lock file names this process, so that a second process can report it."""
     path = folder / TRAINING_LOCK
     try:
         file = lock_file(path, wait=False)
@@ -63,18 +63,18 @@ def _lock_for_training(folder: Path) -> BinaryIO:
 class Run:
     """A run folder in which this process trains.
 
-    `open_run` makes it. The folder is free again when the run is closed or the process ends.
+    `open_run` makes it. The folder is unlocked when the run is closed or the process ends.
 
     Attributes:
         folder: the run folder.
-        resumed: whether the folder held this run before.
+        resumed: whether the folder already held this run.
         checkpoints: subfolder, created by the first write to it.
         plots: subfolder, created by the first write to it.
         tensorboard: subfolder, created by the first write to it.
     """
 
     def __init__(self, folder: Path, lock: BinaryIO, resumed: bool) -> None:
-        """Take a locked folder. Only `open_run` calls this."""
+        """Take over a locked folder. Only `open_run` calls this."""
         self.folder, self.resumed = folder, resumed
         self.checkpoints, self.plots, self.tensorboard = (
             folder / name for name in ("checkpoints", "plots", "tensorboard")
@@ -91,21 +91,21 @@ class Run:
         self.close()
 
     def close(self) -> None:
-        """Close the TensorBoard file and free the folder. All files stay."""
+        """Close the TensorBoard file and unlock the folder. All files stay."""
         if self._events:
             self._events.close()
         self._lock.close()
 
     def write_environment(self, chosen: Mapping[str, Any]) -> None:
-        """Write environment.json: the environment of this session, and what was chosen for it.
+        """Write environment.json: the environment of this session, and the values that were chosen for it.
 
         Earlier sessions are kept under "earlier".
 
         Args:
-            chosen: what was chosen for this device, such as the precision and the ops. Any JSON values.
+            chosen: the values that were chosen for this device, such as the precision and the ops. Any JSON values.
 
         Raises:
-            RunError: if the file cannot be written. A damaged file of the session before is renamed.
+            RunError: if the file cannot be written. If the file of an earlier session is damaged, it is renamed.
         """
         path = self.folder / "environment.json"
         with explain_os_errors("write the environment of", self.folder):
@@ -115,7 +115,7 @@ class Run:
             write_json(path, {**describe_environment(), **chosen, "earlier": earlier})
 
     def write_peak_memory(self) -> None:
-        """Add this session's peak memory so far to environment.json, see `measure_peak_memory`.
+        """Add the peak memory of this session so far to environment.json, see `measure_peak_memory`.
 
         Raises:
             RunError: if the file cannot be written.
@@ -148,7 +148,7 @@ class Run:
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Add rows to metrics.jsonl and to TensorBoard.
 
-        When the method returns, the operating system has the rows of both.
+        When the method returns, the operating system has received the rows of both files.
 
         Args:
             rows: one mapping per step, with "step" and numbers (Python's, NumPy's or 0-d tensors). NaN and infinite
@@ -169,9 +169,10 @@ class Run:
             self._events.write(plain)
 
     def cut_metrics(self, last_step: int) -> None:
-        """Remove the rows after `last_step`, and a last line that a kill left unfinished. Every resume calls this.
+        """Remove the rows after `last_step`, and a last line that a kill left unfinished.
 
-        If another line is damaged, the old file is kept under another name, and stderr says how many lines are lost.
+        Every resume calls this method. If another line is damaged, the old file is kept under another name, and stderr
+        says how many lines are lost.
 
         Raises:
             RunError: if the disk is full or the folder is gone.
@@ -198,7 +199,7 @@ class Run:
             write_atomically(path, lambda file: file.write(new))
 
     def set_metrics_aside(self) -> None:
-        """Rename the metrics of a run without a checkpoint, because its steps are about to be trained again.
+        """Rename the metrics of a run without a checkpoint, because its steps will be trained again.
 
         Raises:
             RunError: if the folder cannot be written.
@@ -228,14 +229,14 @@ def open_run(out: Path, config: Mapping[str, Any], difference: Difference, *, fr
     """Open the run folder `out` for training, and write config.json.
 
     A folder that does not exist or is empty begins a run. A folder with a run of the same identity resumes it. With
-    `fresh`, a folder that is not empty is left alone, and the first of out-2, out-3, ... that does not exist begins a
-    run.
+    `fresh`, a folder that is not empty is left as it is. The run then begins in the first of out-2, out-3, ... that
+    does not exist.
 
     Args:
         out: the run folder that was asked for.
         config: the resolved configuration as JSON values.
         difference: function from the folder's config.json to one line for each setting that prevents resuming. It
-            raises ValueError if that is not a configuration of this version.
+            raises ValueError if that file is not a configuration of this version.
         fresh: whether to begin a new run and never resume.
 
     Raises:
@@ -247,10 +248,10 @@ def open_run(out: Path, config: Mapping[str, Any], difference: Difference, *, fr
 
 
 def refuse_unusable(out: Path, difference: Difference, *, fresh: bool = False) -> None:
-    """Check that `open_run` would accept the folder, before long work and without leaving anything behind.
+    """Check that `open_run` would accept the folder. Call it before long work. It leaves nothing behind.
 
     Raises:
-        RunError: as `open_run`.
+        RunError: see `open_run`.
     """
     folder = choose_fresh_folder(out) if fresh else out
     with explain_os_errors("make a run in", folder):
@@ -276,7 +277,7 @@ def _refuse_unwritable(folder: Path) -> None:
 
 
 def _open(folder: Path, config: Mapping[str, Any], difference: Difference) -> Run:
-    """Open the run in exactly this folder. Errors of the file system stay OSErrors."""
+    """Open the run in exactly this folder. Errors of the file system are raised as OSError."""
     _refuse_foreign(folder)
     folder.mkdir(parents=True, exist_ok=True)
     lock = _lock_for_training(folder)
@@ -304,10 +305,10 @@ def choose_fresh_folder(out: Path) -> Path:
 
 
 def _refuse_foreign(folder: Path) -> None:
-    """Check that the folder holds a run or nothing, so that no other files are touched.
+    """Check that the folder holds a run or is empty, so that training touches no other files.
 
     Raises:
-        RunError: if the folder is a file, or holds other things and no config.json.
+        RunError: if the folder is a file, or if it holds other things and no config.json.
     """
     if not folder.exists():
         return
@@ -327,7 +328,7 @@ def _refuse_other(folder: Path, difference: Difference) -> None:
     """Check that the run in the folder has the same identity.
 
     Raises:
-        RunError: if settings differ. The message lists them. Also if this version cannot resume the run.
+        RunError: if settings differ, which the message lists, or if this version cannot resume the run.
     """
     try:
         lines = difference(read_json(folder / "config.json"))

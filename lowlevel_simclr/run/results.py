@@ -1,4 +1,4 @@
-"""The files of a run that any process may read, and the results that several processes add to."""
+"""The files of a run that any process may read, and the results to which several processes add."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EVALUATION_LOCK = ".evaluation.lock"
 
 
 def parse_row(line: bytes) -> Row | None:
-    """Return the row in a line of metrics.jsonl, or None if it is not a row, for example after a kill."""
+    """Return the row in a line of metrics.jsonl, or None if the line is not a row, for example after a kill."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
@@ -61,7 +61,7 @@ def read_data(folder: Path) -> dict[str, Any] | None:
 
 
 def find_write_error(folder: Path) -> NotWritten | None:
-    """Return why results cannot be added to the files of a folder, or None if they can."""
+    """Return why results cannot be added to the files of a folder, or None if they can be."""
     try:
         with explain_os_errors("write the results of", folder):
             lock_file(folder / EVALUATION_LOCK, wait=True).close()
@@ -100,7 +100,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_metrics(folder: Path) -> list[Row]:
-    """Return the rows of metrics.jsonl, one per step, without an unfinished last line.
+    """Return the rows of metrics.jsonl, one per step. An unfinished last line is left out.
 
     The list is empty if the file does not exist.
 
@@ -182,19 +182,19 @@ def _is_fraction(text: str) -> bool:
 
 
 def merge_evaluation(path: Path, step: int, results: Mapping[str, Any]) -> dict[str, Any]:
-    """Add results about the encoder of a step to evaluation.json, see `merge_results`.
+    """Add results about the encoder of one step to evaluation.json, see `merge_results`.
 
     Results of an earlier step, or without a step, are removed first.
 
     Args:
         path: evaluation.json of the run, or another file to keep the results in. Its folder must exist.
-        step: number of steps that the encoder was trained.
+        step: the number of steps that the encoder was trained.
         results: keys of evaluation.json, such as {"schema": 1, "knn": {"20": 0.93}}. Accuracies are in [0, 1].
 
     Returns:
         The whole content of evaluation.json, all of it about one encoder.
 
-    A damaged evaluation.json is renamed, because a long evaluation must not end without a result.
+    If evaluation.json is damaged, it is renamed, because a long evaluation must not end without a result.
 
     Raises:
         RunError: if evaluation.json cannot be written, or is about a later step.
@@ -216,12 +216,12 @@ def merge_evaluation(path: Path, step: int, results: Mapping[str, Any]) -> dict[
 
 
 def read_or_set_aside(path: Path) -> dict[str, Any]:
-    """Return the content of a file that the run does not depend on, or {} if it does not exist.
+    """Return the content of a file that the run does not depend on, or {} if the file does not exist.
 
-    A damaged file is renamed, and stderr says so.
+    If the file is damaged, it is renamed, and stderr says so.
 
     Raises:
-        OSError: if it cannot be renamed.
+        OSError: if the file cannot be renamed.
     """
     try:
         return parse_object(path) if path.exists() else {}
@@ -234,7 +234,7 @@ def set_aside_loudly(path: Path, reason: str) -> None:
     """Rename a damaged file, and say so on stderr.
 
     Raises:
-        OSError: if it cannot be renamed.
+        OSError: if the file cannot be renamed.
     """
     beside = set_aside(path, "damaged")
     print(f"warning: {show_name(path)} {show_name(reason)}. It is kept as {show_name(beside.name)}.", file=sys.stderr)
@@ -254,13 +254,13 @@ def merge_results(
     results: Mapping[str, Any],
     kept: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda old: old,
 ) -> dict[str, Any]:
-    """Add results to a file. Objects are merged key by key, and other values are replaced.
+    """Add results to a file. Objects are merged key by key. Any other value replaces the old value.
 
-    A lock lets several processes add to the file at the same time. A damaged file is renamed.
+    A lock lets several processes add to the file at the same time. If the file is damaged, it is renamed.
 
     Args:
         path: a file in the run folder.
-        results: numbers, texts and objects of them.
+        results: numbers, texts and objects that hold them.
         kept: function from the content of the file to the part of it to keep.
 
     Returns:
@@ -277,7 +277,7 @@ def merge_results(
 
 
 def merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `old` with the values of `new`. Objects are merged key by key, and other values are replaced."""
+    """Return `old` with the values of `new`. Objects are merged key by key. Any other value replaces the old value."""
     both = dict(old)
     for name, value in new.items():
         nested = isinstance(value, Mapping) and isinstance(both.get(name), Mapping)

@@ -1,4 +1,4 @@
-"""TensorBoard scalars, written by TensorFlow itself. The tensorboard package is only needed to show them."""
+"""TensorBoard scalars, written by TensorFlow itself. The package tensorboard is only needed to show them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from lowlevel_simclr.run.results import Row
 
-START = 1  # SessionLog.START, which makes TensorBoard drop an earlier session's values from this step on
+START = 1  # SessionLog.START makes TensorBoard drop an earlier session's values from this step on
 
 
 class EventFile:
@@ -28,7 +28,7 @@ class EventFile:
         with self._explain_os_errors():
             self._file = tf.io.TFRecordWriter(str(folder / name))
             self._put(file_version="brain.Event:2")
-            # Without this event, a chart would show twice the steps that a resume repeats.
+            # A resumed run repeats some steps. Without this event, a chart would show those steps twice.
             self._put(step=first_step, session_log=tf.compat.v1.SessionLog(status=START))
 
     @contextlib.contextmanager

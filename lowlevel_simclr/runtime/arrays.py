@@ -1,4 +1,4 @@
-"""Reading NumPy archives (.npz) whose members say truthfully how large they are."""
+"""Reading NumPy archives (.npz), with a check that each member really has the size that it states."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ _HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.f
 
 
 def read_arrays(file: BinaryIO, limit: int, limit_name: str) -> dict[str, np.ndarray]:
-    """Return every array of an archive, after its sizes are checked and before anything is unpacked.
+    """Return every array of an archive. All sizes are checked before anything is unpacked.
 
-    A few bytes of a compressed archive can unpack to any size, and the shape of an array can be a lie. Each member is
-    read to its end, because zipfile compares the checksum there. Members that are not arrays are ignored.
+    A few bytes of a compressed archive can unpack to any size, and the stated shape of an array can be false. The
+    function reads each member to its end, because zipfile compares the checksum there. It ignores members that are not
+    arrays.
 
     Args:
         file: the archive, at its beginning.
@@ -24,9 +25,10 @@ def read_arrays(file: BinaryIO, limit: int, limit_name: str) -> dict[str, np.nda
         limit_name: the name of that limit, for the message.
 
     Raises:
-        ValueError: if the arrays are larger, if an array has more or fewer bytes than its shape and type need, or if it
-            holds Python objects.
-        Exception: of many types, if the archive is damaged, from zipfile.BadZipFile to zlib.error and RuntimeError.
+        ValueError: if the arrays are larger than the limit, if an array has more or fewer bytes than its shape and type
+            need, or if an array holds Python objects.
+        Exception: if the archive is damaged. Many types are possible, from zipfile.BadZipFile to zlib.error and
+            RuntimeError.
     """
     if file.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX:
         raise ValueError("it is a single array")

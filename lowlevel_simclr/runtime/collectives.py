@@ -1,4 +1,4 @@
-"""The abort of collective ops, for which TensorFlow has no public API."""
+"""A way to abort collective ops, for which TensorFlow has no public API."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tensorflow.python.eager import context
 
 
 def abort_collectives(why: str) -> None:
-    """Abort every collective op of this process, running or later, with an AbortedError.
+    """Abort every collective op of this process with an AbortedError, those that run now and all later ones.
 
     TensorFlow's own strategies make the same private call, in 2.15 as well as in 2.21.
 

@@ -1,6 +1,6 @@
-"""What the system says about the processor.
+"""What the operating system says about the processor.
 
-It is read before TensorFlow is imported, so this module does not import TensorFlow.
+The package reads it before it imports TensorFlow, so this module does not import TensorFlow.
 """
 
 from __future__ import annotations

@@ -6,5 +6,5 @@ import tensorflow as tf
 
 
 def has_gpu() -> bool:
-    """Return whether TensorFlow sees a GPU. The step then runs on it."""
+    """Return whether TensorFlow sees a GPU. If it does, the training step runs on the GPU."""
     return bool(tf.config.list_logical_devices("GPU"))

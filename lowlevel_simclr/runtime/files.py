@@ -1,7 +1,7 @@
-"""Files that other people made, opened so that they can neither hang the program nor fill its memory.
+"""Opening files of other people so that they can neither hang the program nor fill its memory.
 
-A name tells nothing about what it stands for: a FIFO never ends, /dev/zero has no size, and a sparse file of 200 GiB
-takes no room on the disk.
+The name of a file does not tell what the file is. A FIFO may never end, /dev/zero has no end, and a sparse file of 200
+GiB takes no room on the disk.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-LARGEST_TEXT = 2**30  # bytes of a text file that is read whole. metrics.jsonl of a million steps has 0.2 GB
+LARGEST_TEXT = 2**30  # bytes of a text file that is read whole; metrics.jsonl of a million steps has 0.2 GB
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
     stat.S_IFSOCK: "a socket",
@@ -39,7 +39,7 @@ def open_regular_file(path: Path, limit: int, limit_name: str) -> Iterator[Binar
     Raises:
         OSError: if the file cannot be opened, is not a regular file, or is too large. `strerror` says which.
     """
-    # O_NONBLOCK: opening a FIFO would wait for a writer. Reading a regular file is the same with and without it.
+    # O_NONBLOCK, because opening a FIFO would otherwise wait for a writer. For a regular file it makes no difference.
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
@@ -61,7 +61,8 @@ def read_regular_file(path: Path, limit: int, limit_name: str) -> bytes:
         limit_name: the name of that limit, for the message.
 
     Raises:
-        OSError: see `open_regular_file`. Also if more bytes come than the file system says, as from files in /proc.
+        OSError: see `open_regular_file`. Also if the file has more bytes than the file system states, as files in /proc
+            do.
     """
     with open_regular_file(path, limit, limit_name) as file:
         content = file.read(limit + 1)

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 DEVICES = Path("/dev")
-WAIT = 120  # seconds for another process to import TensorFlow
+WAIT = 120  # seconds that another process may take to import TensorFlow
 LIBRARIES = "Install the CUDA libraries with: pip install 'tensorflow[and-cuda]'."
-# What TensorFlow writes when it finds no GPU, the reason in plain words, and what to do. The first match counts.
+# What TensorFlow writes if it finds no GPU, the reason in plain words, and what to do. The first match counts.
 REASONS = (
     (
         ("driver version is insufficient", "CUDA_ERROR_INSUFFICIENT_DRIVER", "CUDA_ERROR_COMPAT_NOT_SUPPORTED"),
@@ -73,9 +73,9 @@ def explain(lines: str, built_with_cuda: bool = True) -> str:
 
 
 def ask_for_reason() -> str:
-    """Return what TensorFlow writes when another process looks for GPUs and hides nothing.
+    """Return what TensorFlow writes if another process looks for GPUs and hides no message.
 
-    TensorFlow reads the level of its messages once. In this process they are hidden already.
+    TensorFlow reads the level of its messages only once. In this process the messages are hidden already.
     """
     program = "import tensorflow as tf; tf.config.list_physical_devices('GPU')"
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0"}

@@ -1,6 +1,6 @@
-"""The differences between Keras 2 and Keras 3, all in this one place.
+"""All differences between Keras 2 and Keras 3 that the package handles.
 
-Models are the same for both.
+The models are the same for both.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Variable = Any  # a tf.Variable, or a Keras 3 variable, which has the same metho
 
 
 def find_keras_version() -> str:
-    """Return the version of `tf.keras`. For the Keras 2 inside TensorFlow, it is TensorFlow's version."""
+    """Return the version of `tf.keras`. Keras 2 inside TensorFlow has no version of its own, so it is TensorFlow's."""
     return str(getattr(tf.keras, "__version__", tf.__version__))
 
 
@@ -56,7 +56,7 @@ def assign_named(variables: dict[str, Variable], arrays: dict[str, np.ndarray]) 
     """Assign to each variable the array of its name. Arrays with other names are ignored.
 
     Raises:
-        ValueError: if an array is missing or has another shape. No variable has changed then.
+        ValueError: if an array is missing or has another shape. Then no variable has changed.
     """
     for name, variable in variables.items():
         if name not in arrays:
@@ -70,7 +70,7 @@ def assign_named(variables: dict[str, Variable], arrays: dict[str, np.ndarray]) 
 
 
 def import_tensorflow_addons() -> ModuleType | None:
-    """Return tensorflow-addons, or None if it is not installed or Keras is not Keras 2, which it needs."""
+    """Return tensorflow-addons. Return None if it is not installed, or if Keras is not Keras 2, which it needs."""
     if find_keras_generation() != 2:
         return None
     with warnings.catch_warnings():

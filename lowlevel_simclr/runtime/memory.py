@@ -10,7 +10,7 @@ def find_available_memory(meminfo: Path = Path("/proc/meminfo"), group: Path = P
     """Return how much memory this machine has for another program, in bytes.
 
     Args:
-        meminfo: Linux's list of memory. Without it, the answer is the whole memory of the machine.
+        meminfo: Linux's list of memory. If it does not exist, the function returns the whole memory of the machine.
         group: the folder in which Linux limits the memory of a container. It need not exist.
 
     Examples:

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from lowlevel_simclr.runtime import cpu
 
-# Users cannot choose float64. Proofs use it for identities that rounding hides in float32 within a few steps.
+# Users cannot choose float64. Tests use it for identities that rounding in float32 would hide within a few steps.
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16", "float64": "float64"}
 BFLOAT16_UNITS = {"avx512_bf16", "amx_bf16"}  # CPU flags; a processor with one of them can multiply bfloat16
 
@@ -14,7 +14,7 @@ BFLOAT16_UNITS = {"avx512_bf16", "amx_bf16"}  # CPU flags; a processor with one 
 def set_precision(precision: str) -> None:
     """Set the precision of all layers that are made from now on.
 
-    Variables stay float32 in every precision, except that they are float64 for float64.
+    Variables are float64 for the precision float64, and float32 for all others.
 
     Raises:
         ValueError: if the precision is unknown.
@@ -27,16 +27,16 @@ def set_precision(precision: str) -> None:
 def choose_fast_precision() -> str:
     """Return the precision that is fastest on this device.
 
-    It is bfloat16 or float16 if the device's units for it are faster, and float32 otherwise. Of several GPUs, the
-    oldest decides. Without a GPU, the flags in /proc/cpuinfo decide. Without that file it is float32.
+    It is bfloat16 or float16 if the device has faster units for it, and float32 otherwise. With several GPUs, the
+    oldest one decides. Without a GPU, the flags in /proc/cpuinfo decide. Without that file the answer is float32.
     """
     capability = _find_gpu_capability()
     if capability is not None:
         return "bfloat16" if has_bfloat16() else "float16" if capability >= (7, 0) else "float32"
     words = cpu.read_cpuinfo_words()
-    # Intel's processors from Sapphire Rapids on have the flag avx512_fp16. With AMX they multiply bfloat16 fast.
-    # With AVX-512, bfloat16 reaches half the rate of float32 (162 and 319 GFLOP/s on Golden Cove, bench_step's matrix
-    # product). A virtual machine may hide AMX. Float32 then trains 1.3 to 1.6 times as fast as bfloat16.
+    # Intel's processors from Sapphire Rapids on have the flag avx512_fp16. They multiply bfloat16 fast with AMX. With
+    # AVX-512 alone, bfloat16 reaches only half the rate of float32 (162 and 319 GFLOP/s on Golden Cove, matrix product
+    # of bench_step). A virtual machine may hide AMX. Then float32 trains 1.3 to 1.6 times as fast as bfloat16.
     slow = {"GenuineIntel", "avx512_fp16"} <= words and "amx_bf16" not in words
     return "bfloat16" if has_bfloat16() and not slow else "float32"
 

@@ -1,4 +1,4 @@
-"""What training changes in the process of its caller, and how to put it back."""
+"""The settings of the caller's process that training changes, and how they are restored."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tensorflow.python.framework import config as framework_config
 def keep_process_state() -> Iterator[None]:
     """Restore Keras' global dtype policy and TensorFlow's op determinism at the end of the block.
 
-    TensorFlow has no public function that disables op determinism. Left enabled, it makes every random op without a
-    seed raise an error, such as Dropout in a model of the caller.
+    TensorFlow has no public function that disables op determinism. If it stays enabled, every random op without a seed
+    raises an error, for example Dropout in a model of the caller.
     """
     policy = tf.keras.mixed_precision.global_policy()
     deterministic = framework_config.is_op_determinism_enabled()

@@ -1,7 +1,7 @@
-"""Progress of long work, with its rate and the time left: a bar on a terminal or in a notebook, otherwise lines.
+"""The progress of long work, with its rate and the time left.
 
-Where standard error is a file or a pipe, a bar would be redrawn into it hundreds of times. There, a line is printed at
-most every 12 seconds. Work that is shorter than that prints nothing.
+On a terminal or in a notebook it is a bar. If standard error is a file or a pipe, the bar would be redrawn into it
+hundreds of times. So a line is printed instead, at most every 12 seconds. Work that is shorter prints nothing.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from tqdm import auto, tqdm
 
 Item = TypeVar("Item")
 
-BAR_AFTER = 1.0  # seconds. Shorter work shows no bar
+BAR_AFTER = 1.0  # seconds; shorter work shows no bar
 LINE_EVERY = 12.0  # seconds
 
 
 def open_bar(title: str, total: int | None, unit: str, done: int = 0, keep: bool = False, scale: bool = False) -> tqdm:
-    """Return a tqdm bar, to be used as a context and told of progress by `update(count)`.
+    """Return a tqdm bar. Use it as a context manager, and report progress with `update(count)`.
 
     Args:
         title: what is done. Without a title, nothing is shown.
         total: the number of items, or None if it is not known.
-        unit: the plural of an item, such as "images".
-        done: the items that were done before.
-        keep: whether the work is shown from its start, and its last state stays. Otherwise only long work is shown, and
-            the bar vanishes at the end.
-        scale: whether counts are shortened, as in 1.2G.
+        unit: the items in the plural, such as "images".
+        done: the number of items that were done before.
+        keep: whether to show the work from its start, and to leave the last state on the screen. Otherwise only long
+            work is shown, and the bar vanishes at the end.
+        scale: whether to shorten counts, as in 1.2G.
 
     Example:
         >>> with open_bar("reading images", total=2, unit="images") as bar:  # too short to be shown
@@ -60,7 +60,7 @@ def track(items: Iterable[Item], title: str, total: int, unit: str, compiles: bo
         title: see `open_bar`.
         total: the number of items.
         unit: see `open_bar`.
-        compiles: whether the first item takes longer, because TensorFlow compiles. Its time does not count then.
+        compiles: whether the first item takes longer because TensorFlow compiles. If so, the rate leaves its time out.
     """
     with open_bar(title, total, unit) as bar:
         for place, item in enumerate(items):
@@ -74,12 +74,12 @@ def track(items: Iterable[Item], title: str, total: int, unit: str, compiles: bo
 def start_clock_after(bar: tqdm, count: int) -> None:
     """Count some items as done, and start the clock of the bar after them.
 
-    The rate and the time left are then those of later items. The first step of a training takes longer, for example,
-    because it is compiled.
+    The rate and the time left then describe later items. The first step of training, for example, takes longer because
+    it is compiled.
 
     Args:
         bar: a bar that was not updated yet.
-        count: the items that are done.
+        count: the number of items that are done.
     """
     bar.n += count
     bar.initial = bar.last_print_n = bar.n
@@ -98,14 +98,14 @@ def _is_terminal() -> bool:
         return False
     try:
         return os.get_terminal_size(sys.stderr.fileno()).columns > 0
-    except OSError:  # it does not tell its size
+    except OSError:  # the terminal does not tell its size
         return True
 
 
 class ProgressLines(tqdm):
     """A bar for a standard error that is not a terminal: it prints lines, at most one every 12 seconds."""
 
-    disable: bool  # tqdm's; it has no type annotations
+    disable: bool  # an attribute of tqdm, which has no type annotations
 
     def __init__(self, **options: Any) -> None:
         """Take the options of tqdm."""
@@ -122,7 +122,7 @@ class ProgressLines(tqdm):
         """Do nothing. There is no bar to wipe away."""
 
     def close(self) -> None:
-        """Print the last state, if it shall stay."""
+        """Print the last state, if it is to stay."""
         if self.disable:
             return
         self.disable = True

@@ -2,10 +2,11 @@
 
 A program ends within seconds after the first signal, whatever it is doing. Python's own handling is not enough: its
 handlers run between two lines of Python, so a signal waits until a call into TensorFlow returns. Therefore a thread
-watches too. It ends the process when the main thread does not come back in time. That loses nothing, because every file
-is written under another name and renamed when it is complete.
+watches for signals too. It ends the process if the main thread does not come back in time. That loses nothing, because
+every file is written under another name and renamed when it is complete.
 
-Training is the exception. It notes the signal, ends its host call, saves, and then stops (`note_stop_requests`).
+Training is the exception. It notes the signal, ends its host call (a call that makes some steps), saves the state, and
+then stops (`note_stop_requests`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-PATIENCE = 4.0  # seconds that the main thread has to come back from a call into TensorFlow
+PATIENCE = 4.0  # seconds that the main thread may take to come back from a call into TensorFlow
 
 
 class Stopped(Exception):
@@ -50,7 +51,7 @@ class _State:
         self.forget()
 
     def forget(self) -> None:
-        """Begin again, as if no signal had arrived."""
+        """Start again, as if no signal had arrived."""
         self.stage = "starting"
         self.noting = False
         self.patience: float | None = None
@@ -62,10 +63,10 @@ _state = _State()
 
 
 def tell_stage(stage: str) -> None:
-    """Name what the program is doing now, for the sentence of a program that is stopped.
+    """Name what the program is doing now, for the sentence that it prints if a signal stops it.
 
     Args:
-        stage: completes "Stopped by SIGTERM while ...", such as "reading the images".
+        stage: the end of the sentence "Stopped by SIGTERM while ...", such as "reading the images".
     """
     _state.stage = stage
 
@@ -102,8 +103,8 @@ def request_stop(number: int) -> None:
 def end_on_signals() -> Iterator[None]:
     """Within the block, raise StopSignal for each signal of `WATCHED`, or end the process if that takes too long.
 
-    Only programs use this, in their main thread. A signal that the program was started to ignore stays ignored, as
-    under nohup.
+    Only programs use this, in their main thread. If the program was started to ignore a signal, as under nohup, the
+    signal stays ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -139,7 +140,7 @@ def _watch(reader: socket.socket) -> None:
         number = first[0]
         if number not in WATCHED:
             continue
-        if _state.noting:  # the training loop ends its call and saves
+        if _state.noting:  # the training loop ends its call and saves the state
             if _state.patience is not None:
                 threading.Thread(target=_wait_for_workers, args=(number,), daemon=True).start()
             continue
@@ -154,7 +155,7 @@ def _watch(reader: socket.socket) -> None:
 
 
 def _wait_for_workers(number: int) -> None:
-    """End the process if the other workers do not let it stop."""
+    """End the process if the other workers keep it from stopping."""
     if not _state.ended.wait(_state.patience) and _state.noting:
         _end(number, f" The other workers did not answer within {_state.patience:g} seconds.")
 
@@ -168,10 +169,10 @@ def _end(number: int, more: str) -> None:
 def note_stop_requests(patience: float | None = None) -> Iterator[Callable[[], int | None]]:
     """Note the signals of `WATCHED` within the block, without stopping at once.
 
-    A Ctrl-C that follows a first signal does stop at once.
+    After a first signal, Ctrl-C stops at once.
 
     Args:
-        patience: seconds after a signal, after which a program ends although the block still runs. None waits for ever.
+        patience: seconds after a signal until the program ends, even if the block still runs. None waits for ever.
 
     Yields:
         A function that returns the number of the first signal, or None.

@@ -1,10 +1,10 @@
-"""TensorFlow's start-up lines, kept away from the user of a program.
+"""TensorFlow's start-up lines, which a user of a program should not see.
 
 TensorFlow's libraries write to file descriptor 2 while they are loaded and while they look for GPUs. Most of these
-lines ignore TF_CPP_MIN_LOG_LEVEL, and none of them helps somebody who starts a first run. A filter process reads them
-from a pipe and passes on all others at once. It is a separate process for two reasons. The loading of a library holds
-Python's lock, so a thread could not empty the pipe. And when the program crashes, the filter still prints what it held
-back.
+lines ignore TF_CPP_MIN_LOG_LEVEL, and none of them helps somebody who starts a first run. So the program writes to a
+pipe, and a filter process reads from it. The filter drops these lines and passes on all others at once. It is a
+separate process for two reasons. Python's lock is held while a library is loaded, so a thread could not empty the pipe.
+And if the program crashes, the filter still prints the lines that it held back.
 
 This file is also the filter's program. It needs only the standard library.
 """
@@ -30,7 +30,8 @@ HARMLESS = (
     "failed call to cuInit",  # `gpu_problem` says in one sentence why no GPU is used
     "cuda_diagnostics.cc",
     "only on platforms with AVX-512. Falling back",  # a type that oneDNN does not have; it still works
-    # Three lines of TensorFlow 2.15 where `check` tries the ops inside XLA. `check` prints the result of the trial.
+    # TensorFlow 2.15 writes three lines when `check` tries the ops inside XLA. `check` prints the result of the trial
+    # itself.
     "'stablehlo.custom_call' op attribute 'api_version' failed",
     "Cannot deserialize computation",
     "[[{{node XlaCallModule}}]]",
@@ -38,14 +39,14 @@ HARMLESS = (
 LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 SEEN_BY_DEFAULT = "2"  # errors only
 END = b"\0the program started\n"  # the last line of a program that started
-HELD_AT_MOST = 1000  # lines. After that, the filter passes everything on
+HELD_AT_MOST = 1000  # lines; when the filter holds more, it passes everything on
 
 
 def is_harmless(line: str, level: int = 2) -> bool:
     """Return whether a line of TensorFlow's start says nothing that a user needs.
 
-    That is a line below the level that TF_CPP_MIN_LOG_LEVEL asks for, which TensorFlow's first lines ignore, or a line
-    with a known text.
+    Such a line has a known text, or it lies below the level that TF_CPP_MIN_LOG_LEVEL asks for. (TensorFlow's first
+    lines ignore that level.)
 
     Args:
         line: a line of standard error.
@@ -66,8 +67,9 @@ def is_harmless(line: str, level: int = 2) -> bool:
 def hide_start_up_lines() -> Iterator[None]:
     """Keep TensorFlow's start-up lines from standard error while the block runs.
 
-    If the block raises, or the program crashes in it, all lines are printed. With TF_CPP_MIN_LOG_LEVEL=0 the user asked
-    for every line, and nothing is hidden. Without that variable, it is set to 2, so that later lines are errors.
+    If the block raises, or the program crashes in it, all lines are printed. With TF_CPP_MIN_LOG_LEVEL=0 the user asks
+    for every line, so nothing is hidden. Without that variable, the function sets it to 2, so that TensorFlow later
+    prints errors only.
     """
     if os.environ.setdefault(LEVEL, SEEN_BY_DEFAULT) == "0" or sys.stderr is None:
         yield
@@ -87,9 +89,9 @@ def hide_start_up_lines() -> Iterator[None]:
 
 
 def filter_lines() -> None:
-    """Pass the lines of standard input on to standard error, without harmless ones, up to END.
+    """Pass the lines of standard input on to standard error, without harmless ones, until the line END.
 
-    If the input ends without END, the program crashed. The lines that were held back are printed then.
+    If the input ends without END, the program crashed. Then the filter prints the lines that it held back.
     """
     asked = os.environ.get(LEVEL, "")
     level = int(asked) if asked in ("1", "2", "3") else int(SEEN_BY_DEFAULT)

@@ -1,4 +1,4 @@
-"""Standard output and standard error of a program that must not end because no process reads them."""
+"""Standard output and standard error of a program that must continue even if nothing reads them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from lowlevel_simclr.runtime.signals import request_stop
 class GuardedStream:
     """A text stream whose write errors do not raise.
 
-    A full disk or a closed terminal ends the output and nothing else. A reader that has ended, as in `train | head`,
-    counts as the signal SIGPIPE.
+    A full disk or a closed terminal only ends the output. If the process that reads the output has ended, as in `train
+    | head`, the stream acts as if the signal SIGPIPE had arrived.
 
     Attributes:
-        error: the first error, or None.
+        error: the first error of a write, or None.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -46,7 +46,7 @@ class GuardedStream:
 
     def _fail(self, error: OSError) -> None:
         self.error = error
-        # What is still in the buffer must go somewhere, because Python flushes it again when it ends.
+        # What is still in the buffer must go somewhere, because Python flushes the buffer again when it ends.
         with contextlib.suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), self._stream.fileno())
         if isinstance(error, BrokenPipeError):
@@ -60,8 +60,8 @@ class GuardedStream:
 def open_missing_streams() -> None:
     """Open /dev/null in place of a standard stream that was closed before the program started.
 
-    Otherwise the next file that the program opens gets the number of the stream, and TensorFlow writes its messages
-    into that file.
+    Otherwise the next file that the program opens would get the number of that stream, and TensorFlow would write its
+    messages into the file.
     """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
@@ -77,7 +77,7 @@ def open_missing_streams() -> None:
 
 @contextlib.contextmanager
 def guard_streams() -> Iterator[None]:
-    """Within the block, let no failed write to standard output or standard error end the program.
+    """Within the block, a failed write to standard output or standard error does not end the program.
 
     Standard output is flushed after each line, so that a log file or a pipe shows it at once.
     """

@@ -1,4 +1,4 @@
-"""The start of TensorFlow in a program: quiet, unless there is a problem that the user can mend."""
+"""The start of TensorFlow in a program. It is quiet, unless there is a problem that the user can solve."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What this package takes from TensorFlow's XLA without a public API. Everything private about XLA is in this file.
+"""Everything that this package takes from TensorFlow's XLA without a public API.
 
-`tests/runtime/test_xla.py` shows that the package says so in a sentence if another TensorFlow lacks it.
+Another TensorFlow may lack it. `tests/runtime/test_xla.py` shows that the package then says so in one sentence.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ def call_module(
         inputs: the arguments of the module's function `main`.
         module: the text of the module.
         outputs: shape and type of each result.
-        platforms: "CPU", "CUDA". With several, the function has an additional first argument: the number of the
-            platform that it runs on.
+        platforms: some of "CPU" and "CUDA". With several platforms, the function has an additional first argument: the
+            number of the platform that it runs on.
 
     Returns:
         The results of `main`.
     """
-    from tensorflow.compiler.tf2xla.python import xla  # here, so that its absence is an error of the call
+    from tensorflow.compiler.tf2xla.python import xla  # here, so that only this call fails if it is missing
 
     results = xla.call_module(
         list(inputs),

@@ -1,26 +1,29 @@
-"""The pixels of views in stock TensorFlow, a whole batch at once: the native op's baseline and replacement.
+"""The pixels of views in stock TensorFlow, a whole batch at once. The native op is compared with it and can replace it.
 
 `reference.make_views` defines the result. This version makes few passes over memory and has no data-dependent shapes.
 So it runs eagerly, in graphs and under jit_compile, where it is fastest.
 
 Crop, resize and flip are two batched matrix products, with one weight matrix for each view and axis.
 
-The colour operations of all 24 orders are one program: turn, A, turn, A, turn. A is brightness or contrast, which are
-affine in each channel. Saturation and hue commute where they are neighbours. So one turn applies both, or one of them,
-or, with neutral factors, nothing. Each view places its saturation and its hue before, between or after its two A.
+One program serves all 24 orders of the colour operations: turn, A, turn, A, turn. One A is brightness and the other is
+contrast. Both are affine in each channel. A turn applies saturation and hue, one of them, or neither, by means of
+neutral factors. If saturation and hue are neighbours in the order, one turn can apply both, because they commute. For
+each view, its order decides which of the three turns applies its saturation, and which applies its hue.
 
-A turn changes the hue without computing it. Let V = max and m = min of a pixel's channels, C = V - m, and
-t = V - channel. Let (r, g, b) be the pure colour at the angle of the turn: one of them is 1, one is 0, and `middle` is
-the third. The turned pixel has
+A turn changes the hue without computing it. Let V be the largest and m the smallest of a pixel's channels, C = V - m,
+and t = V - channel. Let (r, g, b) be the pure colour at the angle of the turn: one of the three is 1, one is 0, and
+`middle` is the third. The turned pixel has
 
     t_red = clip(k_1 R + k_2 G + k_3 B + middle V - (1 - middle) m, 0, C),    k = 1 - 2 (r, b, g)
 
-and green and blue follow cyclically. The formula is exact, because both sides are linear in each sixth of the circle
-and agree at its ends. Saturation then multiplies t by a factor: f, or V / C if that is less.
+Green and blue follow with the letters moved on by one. The formula is exact, because both sides are linear in each
+sixth of the circle and agree at its ends. Saturation then multiplies t by a factor f, or by V / C if that is smaller.
 
-Grey, mean and std are one (C, C) matrix for each view. Its product also brings the channels together, as the last axis.
+Grey, mean and std together are one (C, C) matrix for each view. The product with that matrix also moves the channels to
+the last axis.
 
-Where matrix products have reduced precision (TensorFloat-32 on recent GPUs), the pixels have about 10 bits too.
+Where matrix products have reduced precision (TensorFloat-32 on recent GPUs), the pixels too are only good to about 10
+bits.
 """
 
 from __future__ import annotations
@@ -55,26 +58,26 @@ def make_views(
     """Make both views of every image.
 
     Args:
-        images: (N, H, W, C) images: uint8 or uint16, which are scaled to [0, 1], or floating-point in [0, 1]. Only N
-            may be unknown.
+        images: (N, H, W, C) images. They are uint8 or uint16, which are scaled to [0, 1], or floating-point in [0, 1].
+            Only N may be unknown.
         params: parameters with 2N rows. Rows i and N + i are the views of image i.
         size: S, side of a view in pixels.
         dtype: type of the result. All arithmetic is float32.
-        mean: number, or one for each channel, that is subtracted from the pixels at the end. None leaves the pixels in
-            [0, 1].
-        std: number, or one for each channel, that the pixels are divided by after that. Give both `mean` and `std`, or
-            neither.
-        blur: False leaves the blur out of the program, whatever the sigma of the views. Pass False if the recipe never
-            blurs, because the blur costs as much as the crop, even for views with sigma 0.
+        mean: one number, or one for each channel. It is subtracted from the pixels at the end. None leaves the pixels
+            in [0, 1].
+        std: one number, or one for each channel. The pixels are divided by it after the mean is subtracted. Give both
+            `mean` and `std`, or neither.
+        blur: whether the program contains the blur. Without it, no view is blurred, whatever its sigma. Pass False if
+            the recipe never blurs, because the blur costs as much as the crop, even for views with sigma 0.
 
     Returns:
-        (2N, S, S, C) of `dtype`. Before mean and std, the pixels of a view that clips are in [0, 1].
+        (2N, S, S, C) of `dtype`. If a view clips, its pixels are in [0, 1] before mean and std apply.
 
     Raises:
-        ValueError: if a shape or type is wrong. Eagerly, also if `reference.make_views` would refuse the parameters. A
-            graph does not know their values. There, a view is all NaN if its box is empty or leaves the image
-            (`draw_view_params` draws no such box for an index in its range), if a factor is NaN or infinite, or if it
-            changes colours and C is not 3.
+        ValueError: if a shape or type is wrong. In eager mode also if `reference.make_views` would refuse the
+            parameters. A graph does not know their values. There, a view is all NaN if its box is empty or leaves the
+            image (`draw_view_params` draws no such box for an index in its range), if a factor is NaN or infinite, or
+            if it changes colours and C is not 3.
 
     Examples:
         >>> import tensorflow as tf
@@ -119,7 +122,10 @@ def _crop(images: tf.Tensor, params: ViewParams, size: int) -> Planes:
 
 
 def _compute_centres(length: tf.Tensor, size: int, flip: tf.Tensor | None = None) -> tf.Tensor:
-    """Return the centres (2N, size) of a view's pixels in boxes of `length` (2N,), in source pixels / (2 size)."""
+    """Return the centres (2N, size) of a view's pixels in boxes of `length` (2N,).
+
+    The unit is 1 / (2 size) source pixel.
+    """
     odd = np.arange(1, 2 * size, 2, dtype=np.int32)
     order = odd[None] if flip is None else tf.where(flip[:, None], odd[::-1], odd)
     return tf.cast(length[:, None] * order, tf.float32)
@@ -130,8 +136,8 @@ def _compute_weights(
 ) -> tf.Tensor:
     """Return the weights of `source` pixels in each of a view's `size` pixels, along one axis of the image.
 
-    Positions are counted in units of a source pixel / (2 size). In these units the triangles are integers, which are
-    exact in float32 up to 2^24. One division then makes the weights of a view's pixel sum to 1.
+    Positions are counted in units of 1 / (2 size) source pixel. In these units the triangles of weights are integers,
+    which are exact in float32 up to 2^24. One division then makes the weights of a view's pixel sum to 1.
 
     Args:
         centres: (2N, size) centres of the view's pixels inside the box.
@@ -147,7 +153,7 @@ def _compute_weights(
     pixel = np.arange(source, dtype=np.int32) - start[:, None]  # (2N, source), inside the box
     inside = (pixel >= 0) & (pixel < length[:, None])
     pixels = tf.where(inside, tf.cast((2 * pixel + 1) * size, tf.float32), _NOWHERE)
-    reach = tf.cast(2 * tf.maximum(length, size), tf.float32)[:, None, None]  # a triangle's half width
+    reach = tf.cast(2 * tf.maximum(length, size), tf.float32)[:, None, None]  # half the width of a triangle
     distance = tf.abs(tf.expand_dims(pixels, 3 - axis) - tf.expand_dims(centres, axis))
     triangles = tf.nn.relu(reach - distance)
     return triangles / tf.reduce_sum(triangles, axis=axis, keepdims=True)
@@ -193,13 +199,13 @@ def _change_affinely(planes: Planes, is_brightness: tf.Tensor, params: ViewParam
 def _turn_colours(planes: Planes, saturation: tf.Tensor, hue: tf.Tensor, clip: tf.Tensor) -> Planes:
     """Multiply the saturation by `saturation` (2N,) and turn the hue by `hue` (2N,) turns, in one step.
 
-    The result may be below 0 by ulps.
+    Rounding may leave the result slightly below 0.
     """
     red, green, blue = planes
     value = tf.maximum(tf.maximum(red, green), blue)
     least = tf.minimum(tf.minimum(red, green), blue)
     chroma = value - least
-    # V / C bounds the factor if the view clips. Otherwise the factor has no bound. The numerator is never 0, so a grey
+    # If the view clips, V / C bounds the factor. Otherwise the factor has no bound. The numerator is never 0. So a grey
     # pixel, whose C is 0, gives infinity and not NaN.
     bound = tf.maximum(value, tf.where(clip, _TINY, _HUGE)[:, None]) / chroma
     factor = tf.minimum(tf.maximum(saturation, 0.0)[:, None], bound)
@@ -224,7 +230,7 @@ def _compute_pure_colour(hue: tf.Tensor) -> Planes:
 
 
 def _clip(planes: Planes, clip: tf.Tensor) -> Planes:
-    """Clip to [0, 1] the views that clip. Leave the others as they are."""
+    """Clip to [0, 1] the views whose `clip` is true. Leave the others as they are."""
     low, high = tf.where(clip, 0.0, -_HUGE)[:, None], tf.where(clip, 1.0, _HUGE)[:, None]
     return [tf.minimum(tf.maximum(plane, low), high) for plane in planes]
 

@@ -1,4 +1,4 @@
-"""NT-Xent in stock TensorFlow. It is the baseline that the native op is timed and checked against, and can replace it.
+"""NT-Xent in stock TensorFlow. The native op is timed and checked against it, and it can replace the native op.
 
 SimCLR (Chen et al. 2020), equation (1). Rows 0..N-1 are the first views and rows N..2N-1 the second views:
 
@@ -8,9 +8,11 @@ TensorFlow derives the gradient. z may be bfloat16, float16, float32 or float64.
 float32 first, which is exact. Norms, similarities, sums and losses are then float32, or float64 if z is float64.
 
 A row counts as zero if |z|^2 is below the smallest normal number. Then u = 0 and the gradient is 0. Nothing is added to
-a norm, so rows from |z| = 1e-15 to 1e15 are right in float32. NaN in z makes the losses NaN. `temperature` is a number
-or a scalar tensor, and a gradient flows to a tensor. Every function works eagerly, under jit_compile and in a graph. In
-a graph the number of rows may be unknown.
+a norm, so float32 gives right results for rows from |z| = 1e-15 to 1e15. NaN in z makes the losses NaN. `temperature`
+is a number or a scalar tensor. If it is a tensor, a gradient flows to it. Every function works eagerly, under
+jit_compile and in a graph. In a graph the number of rows may be unknown.
+
+If several replicas share a batch, each of them owns some of the N pairs. The rows of these pairs are its own rows.
 """
 
 from __future__ import annotations
@@ -37,8 +39,8 @@ class RowsState(NamedTuple):
 
     Attributes:
         normaliser: (2n, 2): m_i and r_i of the own rows, with log sum_{k != i} exp s_ik = m_i / tau + log r_i. After
-            the gather it is (2N, 2).
-        inverse_norm: (2N,): 1/|z_i| of all rows, 0 for rows that count as zero. It is the same on every replica.
+            the replicas have gathered it, it is (2N, 2).
+        inverse_norm: (2N,): 1/|z_i| of all rows, or 0 for a row that counts as zero. It is the same on every replica.
     """
 
     normaliser: tf.Tensor
@@ -58,7 +60,7 @@ def nt_xent(z: tf.Tensor, temperature: Temperature) -> tf.Tensor:
 
     Raises:
         ValueError: if z is not (2N, d) with N >= 1 and d >= 1, or temperature is not one positive finite number.
-        TypeError: if z has another type.
+        TypeError: if z has none of these types.
         tf.errors.InvalidArgumentError: if the number of rows is odd or 0, but was unknown while the graph was built.
 
     Examples:
@@ -79,7 +81,7 @@ def nt_xent_and_top1(z: tf.Tensor, temperature: Temperature) -> tuple[tf.Tensor,
         temperature: tau > 0, a number or a scalar tensor.
 
     Returns:
-        (2N,) losses, and (2N,) bool through which no gradient flows.
+        (2N,) losses, and the (2N,) bool of `contrastive_top1`, through which no gradient flows.
 
     Raises:
         ValueError, TypeError, tf.errors.InvalidArgumentError: see `nt_xent`.
@@ -99,8 +101,8 @@ def nt_xent_and_top1(z: tf.Tensor, temperature: Temperature) -> tuple[tf.Tensor,
 def contrastive_top1(z: tf.Tensor) -> tf.Tensor:
     """Return whether each row's positive is strictly the most similar of its 2N - 1 candidates.
 
-    A tie is a miss. Rounding may separate similarities that are equal in exact arithmetic. NaN is a miss. With N = 1
-    there is no other candidate, so both rows hit.
+    A tie counts as a miss, but rounding may separate similarities that are equal in exact arithmetic. NaN counts as a
+    miss. With N = 1 there is no other candidate, so both rows hit.
 
     Args:
         z: (2N, d) projections, as in `nt_xent`.
@@ -126,8 +128,8 @@ def nt_xent_rows(
 ) -> tf.Tensor:
     """Return the losses of the rows of pairs first_pair .. first_pair + pairs - 1 against all 2N columns.
 
-    One of several replicas computes this. The gradient reaches all of z_all. Its sum over the replicas is the gradient
-    of the whole loss.
+    Each of several replicas computes this for its own rows. The gradient reaches all of z_all. Its sum over the
+    replicas is the gradient of the whole loss.
 
     Args:
         z_all: (2N, d) projections of all replicas, first views then second views.
@@ -155,7 +157,7 @@ def nt_xent_rows(
 def nt_xent_rows_forward_and_top1(
     z_all: tf.Tensor, first_pair: int | tf.Tensor, pairs: int | tf.Tensor, temperature: Temperature
 ) -> tuple[tf.Tensor, tf.Tensor, RowsState]:
-    """Return `nt_xent_rows` and `contrastive_top1` of the own rows without a gradient, and the state for the gradient.
+    """Return the losses and top-1 of the own rows without a gradient, and the state that the gradient needs.
 
     Args:
         z_all: (2N, d) projections of all replicas, first views then second views.
@@ -164,7 +166,7 @@ def nt_xent_rows_forward_and_top1(
         temperature: tau > 0.
 
     Returns:
-        (2n,) losses of the own rows, their (2n,) bool, and their state.
+        The (2n,) losses of the own rows, the (2n,) bool of `contrastive_top1` for them, and their state.
 
     Raises:
         ValueError, TypeError, tf.errors.InvalidArgumentError: see `nt_xent_rows`.
@@ -199,22 +201,23 @@ def nt_xent_rows_backward(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Return the gradient of all 2N losses with respect to the own rows.
 
-    With the cotangents c and the log-sum lse of each row,
+    c are the cotangents and lse the log-sums of all rows. With them,
 
         tau du_i = sum_{j != i} (c_i exp(s_ij - lse_i) + c_j exp(s_ij - lse_j)) u_j - (c_i + c_p(i)) u_p(i)
         dz_i = (du_i - <du_i, u_i> u_i) / |z_i|
 
     Args:
         z_all: (2N, d) projections of all replicas, first views then second views.
-        state: state of all 2N rows: the normalisers of the replicas in the order of z_all's rows, and inverse_norm.
+        state: state of all 2N rows. It holds the normalisers of all replicas in the order of z_all's rows, and
+            inverse_norm.
         cotangent: (2N,) weights c of all losses.
         first_pair: first own pair.
         pairs: n, number of own pairs.
         temperature: tau > 0.
 
     Returns:
-        dz (2n, d) of the own rows, and the own rows' share of the gradient with respect to the temperature, a float64
-        scalar. The shares must be summed over the replicas.
+        dz (2n, d) of the own rows, and their share of the gradient with respect to the temperature, a float64 scalar.
+        The caller must sum the shares over the replicas.
 
     Raises:
         ValueError, TypeError, tf.errors.InvalidArgumentError: see `nt_xent_rows`.
@@ -266,7 +269,7 @@ def _compute_rectangle(
     rows, width = tf.shape(u)[0], tf.shape(u)[1]
     second_view = first_pair + rows // 2
     own = tf.concat([first_pair + tf.range(pairs), second_view + tf.range(pairs)], axis=0)  # (2n,)
-    # Slices instead of a gather, because the gradient of a gather is a scatter-add.
+    # Slices are used instead of a gather, because the gradient of a gather is a slow scatter-add.
     own_u = tf.concat(
         [tf.slice(u, [first_pair, 0], [pairs, width]), tf.slice(u, [second_view, 0], [pairs, width])], axis=0
     )  # (2n, d)
@@ -290,7 +293,7 @@ def _compute_square(z: tf.Tensor, temperature: Temperature) -> tuple[tf.Tensor, 
     z, temperature = _check_rows(z), check_temperature(temperature)
     u = _normalise_rows(z)
     rows = tf.shape(u)[0]
-    scaled = u / _cast_temperature(temperature, u.dtype)  # 1/tau on (2N, d) numbers, not on (2N, 2N)
+    scaled = u / _cast_temperature(temperature, u.dtype)  # divides (2N, d) numbers by tau, not (2N, 2N)
     s = tf.matmul(scaled, u, transpose_b=True)
     if u.shape[0] is None and is_inside_xla():  # XLA cannot compile set_diag's gradient here
         places = tf.range(rows)
@@ -305,12 +308,12 @@ def _normalise_rows(z: tf.Tensor) -> tf.Tensor:
     """Return u = z / |z| in the accumulation type (2N, d). Rows that count as zero have u = 0 and gradient 0."""
     z = tf.cast(z, _ACCUMULATION[z.dtype])
     squares = tf.reduce_sum(z * z, axis=1, keepdims=True)
-    # Some of TensorFlow's threads flush subnormal numbers to zero and others do not, so we treat them as zero
+    # Some of TensorFlow's threads flush subnormal numbers to zero and others do not. So we treat them as zero
     # everywhere. The comparison is false for NaN, so NaN passes through.
     vanishes = squares < tf.constant(_find_smallest_normal(z.dtype), z.dtype)
-    # The inner tf.where avoids sqrt(0), whose infinite gradient times the 0 of the outer tf.where would be NaN.
-    # A root and a quotient instead of rsqrt, because the gradient of rsqrt contains |z|^-3, which overflows where
-    # |z| is 1e-13.
+    # The inner tf.where avoids sqrt(0). Its gradient is infinite, and infinity times the 0 of the outer tf.where would
+    # be NaN. A root and a quotient are used instead of rsqrt. The gradient of rsqrt contains |z|^-3, which overflows
+    # for |z| = 1e-13.
     return tf.where(vanishes, tf.zeros([], z.dtype), z / tf.sqrt(tf.where(vanishes, tf.ones([], z.dtype), squares)))
 
 
@@ -318,8 +321,8 @@ def _select_positive(s: tf.Tensor, partner: tf.Tensor, scaled: tf.Tensor, u_of_p
     """Return s_ip of each row (2n,): the value from the matrix s, with the gradient of <scaled_i, u_p>.
 
     The value from the matrix is equal to its term in the sum over k, to the last bit. So no loss is negative, N = 1
-    gives loss 0, and a tie stays a tie. But the gradient of the gather would fill and add one more (2n, 2N) matrix. So
-    the gradient flows through a term whose value is 0.
+    gives loss 0, and a tie stays a tie. A plain gather would give the same value. But its gradient would fill and add
+    one more (2n, 2N) matrix. So the gradient flows through a term whose value is 0.
     """
     through_rows = tf.reduce_sum(scaled * u_of_partner, axis=1)
     from_matrix = tf.gather(s, partner, batch_dims=1)
@@ -338,8 +341,8 @@ def _compute_losses(s: tf.Tensor, of_positive: tf.Tensor) -> tf.Tensor:
 def _is_top1(s: tf.Tensor, of_positive: tf.Tensor) -> tf.Tensor:
     """Return whether every other candidate is less similar than the positive: (2n,) bool."""
     s, of_positive = tf.stop_gradient(s), tf.stop_gradient(of_positive)
-    # A hit needs every column below the positive, except the positive itself. The diagonal's -inf counts as below, and
-    # NaN does not.
+    # For a hit, the positive must be larger than every column except itself. The diagonal is -inf and counts as
+    # smaller. NaN does not count as smaller.
     below = tf.math.count_nonzero(s < of_positive[:, None], axis=1, dtype=tf.int32)
     return below == tf.shape(s)[1] - 1
 

@@ -1,8 +1,8 @@
 """Philox4x32-10 in stock TensorFlow. It returns the same words as `contract.philox`.
 
 TensorFlow's own stateless ops take one key and one counter, and count upwards from it. Here every row has its own
-counter. Each 32-bit word is held in a uint64, so that a product of two words keeps its upper half. No other integer
-type gives right results eagerly, in graphs and under XLA on every TensorFlow from 2.15 on.
+counter. A uint64 holds each 32-bit word, so that the product of two words keeps its upper half. No other integer type
+gives right results eagerly, in graphs and under XLA on every TensorFlow from 2.15 on.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ def draw_epoch_order(seed: int, epoch: int | tf.Tensor, count: int) -> tf.Tensor
         raise ValueError(f"count is {count}. An epoch has 0 to 2^31 images.")
     index = tf.range(count, dtype=tf.int64)
     word = draw_words(epoch, index, 0, EPOCH_ORDER, key=split_seed(seed))[0]  # (count,)
-    # Word and index in one number are never equal to another. So the order is that of the reference's stable argsort,
-    # whether or not tf.sort is stable.
+    # A word and its index form one number, and no two of these numbers are equal. So the order is the same as that of
+    # the reference's stable argsort, whether or not tf.sort is stable.
     both = tf.sort(tf.cast(word, tf.int64) * _LARGEST_COUNT + index)
     return both % _LARGEST_COUNT
 

@@ -1,7 +1,7 @@
-"""A thread that works beside training: it reads and writes metrics and saves checkpoints, in the order given.
+"""A thread that works beside training. It reads and writes metrics and saves checkpoints, in the order given.
 
-An error of the thread ends the run. The next call of `do` or `wait` raises it, or the end of the block does. The thread
-drops all work after the error, so that no checkpoint follows metrics that could not be written.
+An error of the thread ends the run. The next call of `do` or `wait` raises the error, or else the end of the block
+does. After an error the thread drops all later work, so that no checkpoint follows metrics that could not be written.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import queue
 import threading
 from collections.abc import Callable
 
-WAITING = 2  # pieces of work that may wait. `do` blocks on a third, so that snapshots cannot fill the memory
+WAITING = 2  # pieces of work that may wait; `do` blocks on a third, so that snapshots cannot fill the memory
 
 
 class BackgroundWorker:
-    """A thread that does the work it is given. As a context, it finishes all work before the block ends."""
+    """A thread that does the work it is given. Used as a context, it finishes all work before the block ends."""
 
     def __init__(self) -> None:
         """Start the thread."""
@@ -28,7 +28,7 @@ class BackgroundWorker:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Wait for all work that was given. Raise its error, unless the block itself raised one."""
+        """Wait for all work that was given. Raise the error of that work, unless the block itself raised one."""
         self._waiting.put(None)
         self._thread.join()
         if kind is None:
@@ -41,7 +41,7 @@ class BackgroundWorker:
             work: a function without arguments.
 
         Raises:
-            BaseException: if earlier work raised it. The thread does not do `work` then.
+            BaseException: if earlier work raised it. Then the thread does not do `work`.
         """
         self._raise()
         self._waiting.put(work)

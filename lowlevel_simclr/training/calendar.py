@@ -12,8 +12,8 @@ class Calendar:
     """The steps of one session, counted over the whole run.
 
     Attributes:
-        first: the session starts after this step.
-        last: the run ends after this step.
+        first: the last step before the session.
+        last: the last step of the run.
         per_call: the largest number of steps in one host call.
         checkpoint_every: steps between two checkpoints. 0 means never.
         knn_every: steps between two measurements of k-NN. 0 means never.
@@ -44,11 +44,11 @@ class Calendar:
         return min(stops)
 
     def is_checkpoint_due(self, done: int) -> bool:
-        """Return whether a checkpoint is due: every `checkpoint_every` steps, and after the last step."""
+        """Return whether a checkpoint is due. It is due every `checkpoint_every` steps, and after the last step."""
         return self._is_due(done, self.checkpoint_every)
 
     def is_knn_due(self, done: int) -> bool:
-        """Return whether k-NN is due: every `knn_every` steps, and after the last step."""
+        """Return whether k-NN is due. It is due every `knn_every` steps, and after the last step."""
         return self._is_due(done, self.knn_every)
 
     def _is_due(self, done: int, every: int) -> bool:
@@ -60,7 +60,7 @@ def make_calendar(plan: Plan, first: int, with_knn: bool) -> Calendar:
 
     Args:
         plan: the plan of the run.
-        first: the session starts after this step.
+        first: the last step before the session.
         with_knn: whether there is a sample of images on which k-NN can be measured.
     """
     knn_every = plan.knn_every if with_knn else 0

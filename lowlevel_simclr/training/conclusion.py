@@ -1,4 +1,4 @@
-"""The end of a run: the evaluation and export of the trained encoder, the pictures, and the printed results."""
+"""The end of a run: evaluating and exporting the trained encoder, drawing the pictures, printing the results."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def conclude(plan: Plan, run: Run, images: DataSet, learner: Learner, sample: Da
 
 
 def _build_untrained(plan: Plan, images: DataSet) -> tf.keras.Model | None:
-    """Return the encoder with its initial weights, or None if their file cannot be used any more."""
+    """Return the encoder with its initial weights, or None if the file of these weights can no longer be used."""
     try:
         return _build_encoder(plan, images)
     except ModelError as error:
@@ -84,7 +84,7 @@ def _build_encoder(plan: Plan, images: DataSet) -> tf.keras.Model:
 
 
 def _represent(encoder: tf.keras.Model, images: DataSet, plan: Plan, kind: str) -> represent.Represented:
-    """Return h of both splits, with a line and progress. `kind` says which encoder it is."""
+    """Return h of both splits. Print a line and show the progress. `kind` says which encoder it is."""
     title = f"representation (h), {kind} encoder"
     say(f"{title} ...")
     return represent.represent_splits(encoder, images, plan.scaling, title=title)

@@ -26,11 +26,11 @@ def train_cached_step(
 
     1. Compute z of every micro-batch, without a tape.
     2. Compute the loss of the whole batch and its gradient dz.
-    3. Compute every micro-batch again, views included, under a tape, with its rows of dz as output gradients. Add up
-       the gradients of all micro-batches.
+    3. Compute every micro-batch again from its images, now under a tape. Its rows of dz are the output gradients. Add
+       up the gradients of all micro-batches.
 
-    The gradient is exact for a model whose BatchNorm sees one micro-batch at a time. The moving statistics move once a
-    step, in part 3, by the mean over the micro-batches (`batch_norm.BatchStatistics`).
+    The gradient is exact for a model whose BatchNorm sees one micro-batch at a time. The moving statistics move once
+    per step, in part 3, by the mean over the micro-batches (`batch_norm.BatchStatistics`).
 
     Args:
         learner: see `train_step`.
@@ -62,7 +62,7 @@ def train_cached_step(
 
 
 def _split_batch(batch: Batch, count: int) -> Batch:
-    """Return the batch with its images in k micro-batches: epoch (), index (k, m), images (k, m, H, W, C)."""
+    """Return the batch cut into k micro-batches: epoch (), index (k, m), images (k, m, H, W, C)."""
     epoch, index, images = batch
     pairs = index.shape[0]
     if pairs is None or pairs % count:
@@ -76,7 +76,7 @@ def _split_batch(batch: Batch, count: int) -> Batch:
 def _join_rows(z: tf.Tensor) -> tf.Tensor:
     """Return the rows of all micro-batches (k, 2m, d) as rows of the batch (2N, d).
 
-    A micro-batch holds its first views, then its second views. The batch is ordered in the same way.
+    The rows of a micro-batch are its first views, then its second views. The rows of the batch have the same order.
     """
     count, rows, dim = z.shape
     return tf.reshape(tf.transpose(tf.reshape(z, [count, 2, rows // 2, dim]), [1, 0, 2, 3]), [count * rows, dim])
@@ -106,7 +106,8 @@ def _project_each(learner: Learner, views: Views, parts: Batch, count: int) -> t
         with batch_norm.use_batch_statistics(batch_norm.get_batch_statistics(moves=False)):
             return place + 1, found.write(place, _project(learner, views, parts, place))
 
-    # One micro-batch at a time. By default, TensorFlow runs ten iterations at once, with the memory of ten.
+    # One micro-batch runs at a time. By default, TensorFlow would run ten iterations at once, which take the memory of
+    # ten.
     found = tf.while_loop(lambda place, _: place < count, body, (tf.constant(0), found), parallel_iterations=1)[1]
     return tf.ensure_shape(found.stack(), [count, rows, dim])
 

@@ -1,4 +1,4 @@
-"""The loss, the views and the update that a run uses: those of the native library or of stock TensorFlow."""
+"""The functions for loss, views and update that a run uses, from the native library or from stock TensorFlow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lowlevel_simclr.runtime.devices import has_gpu
 
 
 def choose_implementation(ops: str, compiled: bool) -> Implementation:
-    """Return the loss, the views and the update that a run uses.
+    """Return the functions for the loss, the views and the update that a run uses.
 
     Only this function makes the choice. The run prints the choice at the start and keeps it in environment.json.
 
@@ -26,7 +26,8 @@ def choose_implementation(ops: str, compiled: bool) -> Implementation:
         from lowlevel_simclr import ops as native  # imported here, so that --ops stock runs without the library
 
         chosen = Implementation.of("native", native)
-        # XLA fuses the stock update by itself. On a GPU that leaves some hundred kernels, against a few natively.
+        # XLA fuses the stock update by itself. On a GPU the fused update still is some hundred kernels. The native one
+        # is a few.
         fused = compiled and not has_gpu()
         return chosen._replace(lars_update_all=stock.lars_update_all) if fused else chosen
     return Implementation.of("stock", stock)
@@ -35,7 +36,7 @@ def choose_implementation(ops: str, compiled: bool) -> Implementation:
 def refuse_unusable_library(ops: str, on_gpu: bool, compiled: bool) -> None:
     """Load the native library if the run uses it, and check that it serves the step of the run.
 
-    A library that does not serve the run is then reported at once, and not when TensorFlow traces the first step.
+    Without this check, the problem would only show when TensorFlow traces the first step.
 
     Args:
         ops: "native" or "stock".
@@ -43,8 +44,9 @@ def refuse_unusable_library(ops: str, on_gpu: bool, compiled: bool) -> None:
         compiled: whether XLA compiles the step.
 
     Raises:
-        ConfigError: if the library is missing, is of another version, does not load, if the run needs CUDA kernels and
-            the library was built without them, or if the run needs XLA and this TensorFlow's cannot call the library.
+        ConfigError: if the library is missing, is of another version or does not load. Also if the run needs CUDA
+            kernels and the library was built without them, or if the run needs XLA and the XLA of this TensorFlow
+            cannot call the library.
     """
     if ops != "native":
         return
@@ -99,7 +101,7 @@ class Implementation(NamedTuple):
 
     @classmethod
     def of(cls, name: str, module: Any) -> Implementation:
-        """Return an implementation that takes every function from one module.
+        """Return an implementation that takes all its functions from one module.
 
         Args:
             name: the name that the run prints.

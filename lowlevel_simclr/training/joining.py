@@ -1,4 +1,4 @@
-"""How the workers of a run find each other: the cluster in TF_CONFIG, and the wait until all of them are there."""
+"""How the workers of a run find each other. They read TF_CONFIG, and wait until all of them have started."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from lowlevel_simclr.runtime.signals import WATCHED, is_watched, tell_stage
 from lowlevel_simclr.training.replicas import DistributionError
 
 TOLD_EVERY = 30.0  # seconds between two lines of a worker that waits
-ANSWERS_WITHIN = 5.0  # seconds for a connection to another worker
-LEAVES_WITHIN = 10.0  # seconds in which the port of a worker that ends with an error closes
-POLL = 0.5  # seconds between two looks at the time
+ANSWERS_WITHIN = 5.0  # seconds to wait for a connection to another worker
+LEAVES_WITHIN = 10.0  # seconds to wait for the port of a worker that ended with an error to close
+POLL = 0.5  # seconds between two checks of the time
 GREETING = b"lowlevel_simclr worker "  # followed by the rank and a line break
 EVERYONE_IS_THERE = b"start\n"
 
@@ -39,10 +39,10 @@ def read_cluster(text: str | None = None) -> Cluster | None:
     """Return the cluster of TF_CONFIG, or None if it is not set.
 
     Args:
-        text: the content of TF_CONFIG. None means that of the environment.
+        text: the content of TF_CONFIG. None means that the environment variable is read.
 
     Raises:
-        DistributionError: if it is not what TensorFlow reads.
+        DistributionError: if TensorFlow could not use this content.
     """
     text = os.environ.get("TF_CONFIG", "") if text is None else text
     if not text:
@@ -65,7 +65,7 @@ def _parse_cluster(value: object) -> Cluster:
     """Return the cluster in the JSON value of TF_CONFIG.
 
     Raises:
-        _Unsound: with the reason.
+        _Unsound: if TensorFlow cannot use the cluster. The message gives the reason.
         KeyError, TypeError: if a part is missing or has another type.
     """
     if not isinstance(value, dict):
@@ -95,10 +95,10 @@ def _is_address(value: object) -> bool:
 
 
 def wait_for_workers(cluster: Cluster, timeout: float) -> None:
-    """Wait until every worker is there, and print every half minute which of them are missing.
+    """Wait until every worker has started. Print every half minute which workers are missing.
 
-    TensorFlow waits too, but silently, and it holds Python's lock meanwhile, so that no signal is handled. Therefore
-    the workers meet here first: worker 0 listens at its port, and the others connect to it.
+    TensorFlow waits too, but silently. It holds Python's lock while it waits, so that Python handles no signal.
+    Therefore the workers meet here first. Worker 0 listens at its port, and the others connect to it.
 
     Args:
         cluster: the workers.
@@ -117,7 +117,7 @@ def wait_for_workers(cluster: Cluster, timeout: float) -> None:
 
 
 class _Clock:
-    """The time that a worker has waited, which it prints."""
+    """A clock of how long a worker has waited. It prints this time."""
 
     def __init__(self, timeout: float) -> None:
         """Start the clock."""
@@ -125,7 +125,7 @@ class _Clock:
         self._timeout = timeout
 
     def check(self, addresses: Sequence[str], missing: Sequence[int]) -> None:
-        """Print who is missing, if it is time.
+        """Print which workers are missing, if it is time for the next line.
 
         Raises:
             DistributionError: if the time is over.
@@ -144,7 +144,7 @@ class _Clock:
 
 
 def _receive_workers(cluster: Cluster, clock: _Clock) -> None:
-    """Accept the other workers, and tell all of them at once that everyone is there."""
+    """Accept the other workers. Then tell all of them at once that everyone has connected."""
     port = int(cluster.addresses[0].rpartition(":")[2])
     present: dict[int, socket.socket] = {}
     with contextlib.ExitStack() as stack:
@@ -168,12 +168,12 @@ def _receive_workers(cluster: Cluster, clock: _Clock) -> None:
             if 0 < rank < len(cluster.addresses):
                 present[rank] = connection
         for connection in present.values():
-            with contextlib.suppress(OSError):  # a worker that has just ended is found by TensorFlow
+            with contextlib.suppress(OSError):  # TensorFlow will find out that this worker has just ended
                 connection.sendall(EVERYONE_IS_THERE)
 
 
 def _accept(server: socket.socket) -> tuple[int, socket.socket | None]:
-    """Return the rank and the connection of the next worker, or (-1, None) if none came or if it was no worker."""
+    """Return the rank and the connection of the next worker. Return (-1, None) if none came, or if it was no worker."""
     try:
         connection, _ = server.accept()
     except TimeoutError:
@@ -185,12 +185,12 @@ def _accept(server: socket.socket) -> tuple[int, socket.socket | None]:
             return int(line.removeprefix(GREETING)), connection
     except (OSError, ValueError):
         pass
-    connection.close()  # another program, for example one that scans ports
+    connection.close()  # it is another program, for example one that scans ports
     return -1, None
 
 
 def _forget_gone(present: dict[int, socket.socket]) -> None:
-    """Remove the workers that have ended while the others were awaited."""
+    """Remove the workers that have ended while worker 0 waited for others."""
     for rank, connection in list(present.items()):
         connection.setblocking(False)
         try:
@@ -205,7 +205,7 @@ def _forget_gone(present: dict[int, socket.socket]) -> None:
 
 
 def _report_to_chief(cluster: Cluster, clock: _Clock) -> None:
-    """Connect to worker 0, and wait until it says that everyone is there."""
+    """Connect to worker 0, and wait until it says that everyone has connected."""
     host, _, port = cluster.addresses[0].rpartition(":")
     while True:
         clock.check(cluster.addresses, [0])
@@ -220,7 +220,7 @@ def _report_to_chief(cluster: Cluster, clock: _Clock) -> None:
 
 
 def _wait_for_everyone(connection: socket.socket, cluster: Cluster, clock: _Clock) -> bool:
-    """Return True when worker 0 says that everyone is there, and False if it ends the connection before."""
+    """Return True when worker 0 says that everyone has connected, and False if it closes the connection before that."""
     connection.settimeout(POLL)
     others = [rank for rank in range(len(cluster.addresses)) if rank not in (0, cluster.rank)]
     while True:
@@ -232,10 +232,10 @@ def _wait_for_everyone(connection: socket.socket, cluster: Cluster, clock: _Cloc
 
 @contextlib.contextmanager
 def let_signals_kill(timeout: float) -> Iterator[None]:
-    """Within the block, let the operating system end a program on a signal, or after a time.
+    """Within the block, let the operating system end the program on a signal, or after some time.
 
-    TensorFlow holds Python's lock while it connects the workers. This usually takes a second, because all workers are
-    there. If one of them ends in that second, only the operating system can still end this program.
+    TensorFlow holds Python's lock while it connects the workers. This usually takes a second, because all workers have
+    started. If one of them ends during that second, only the operating system can still end this program.
 
     Args:
         timeout: seconds.
@@ -264,8 +264,8 @@ def list_silent(addresses: Sequence[str], own: int) -> list[int]:
 def list_lost(addresses: Sequence[str], own: int) -> list[int]:
     """Return the ranks of the other workers that are gone after an exchange failed.
 
-    A worker that ends with an error tells TensorFlow before its port closes, so this waits a few seconds for that. The
-    list is empty if every port still accepts connections then.
+    A worker that ends with an error tells TensorFlow before its port closes. So this function waits a few seconds for
+    the port to close. The list is empty if every port still accepts connections after that.
     """
     deadline = time.monotonic() + LEAVES_WITHIN
     while not (lost := list_silent(addresses, own)) and time.monotonic() < deadline:

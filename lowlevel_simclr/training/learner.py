@@ -27,7 +27,7 @@ class Learner:
     step: tf.Variable  # () int64, steps trained so far
 
     def name_state(self) -> dict[str, tf.Variable]:
-        """Return every variable that the next step depends on, under a name that is the same in every program."""
+        """Return every variable that the next step depends on. Each has a name that is the same in every program."""
         named = {
             **keras.name_variables("encoder", self.encoder),
             **keras.name_variables("projection", self.projection),
@@ -37,11 +37,11 @@ class Learner:
         return named | {"step": self.step}
 
     def take_snapshot(self) -> dict[str, tf.Tensor]:
-        """Return the state of this moment. Later steps do not change it.
+        """Return the state at this moment. Later steps do not change it.
 
-        The tensors share the memory of the variables. A snapshot is free when it is taken. Once training moves on, it
-        costs the memory of a whole state. Sharing is safe for two reasons. An assignment gives the variable new memory
-        if a tensor still holds the old memory, and the native update never writes in place.
+        The tensors share the memory of the variables. So a snapshot costs nothing when it is taken. Once training
+        continues, it costs the memory of a whole state. Sharing is safe for two reasons. If a tensor still holds a
+        variable's memory, an assignment gives the variable new memory. And the native update never writes in place.
         """
         return {name: keras.unwrap_variable(each).read_value() for name, each in self.name_state().items()}
 
@@ -56,7 +56,7 @@ class Learner:
             arrays: the state by name.
 
         Raises:
-            ValueError: if an array is missing or has another shape, because it is from another model or optimizer.
+            ValueError: if an array is missing or has another shape, as with the state of another model or optimizer.
         """
         keras.assign_named(self.name_state(), arrays)
 

@@ -32,7 +32,7 @@ def make_fetch(plan: Plan, images: DataSet) -> Gather | None:
         images: the data set of the run.
 
     Returns:
-        The function, or None if the images stay on the host. The batches then hold the images themselves.
+        The function, or None if the images stay on the host. In that case the batches hold the images themselves.
     """
     if plan.data_on != "device":
         return None
@@ -87,17 +87,19 @@ def compile_steps(
         one_step: a function from a batch to metrics, such as `train_step` with its other arguments filled in.
         jit_compile: whether XLA compiles the step. The loop and the input stay outside XLA.
         fetch: optional function that turns an iterator element into a batch. The loop calls it outside the step. So the
-            step is one program, and gives the same bits, wherever the images lie. With `fetch`, `steps` first reads the
-            elements of all `count` steps, which are small. A copy to a GPU between two steps would wait for the first
-            step to end, and would hold up the second.
+            step is the same program, and gives the same bits, whether the images lie on the host or on the device. With
+            `fetch`, `steps` first reads the elements of all `count` steps, which are small. Otherwise there would be a
+            copy to the GPU between two steps. It would wait for the first step to end, and the second step would wait
+            for it.
         inline: whether the operations of the step become operations of the loop. Otherwise the loop calls the step as a
             function, so that TensorFlow keeps no frame and no iteration for each operation of the step (measured by
             `bench.step.bench_step_loop`). With `jit_compile` the step is one program, and `inline` has no effect.
 
     Returns:
-        A function whose metrics are (count,) each. Its `count` is a scalar int32 tensor, so that it never retraces.
+        A function that returns metrics, (count,) each. Its `count` is a scalar int32 tensor, so that it never retraces.
     """
-    # A step does not need autograph. Its rewriting of every called function takes a third of the tracing time.
+    # A step does not need autograph. Autograph rewrites every function that is called, which takes a third of the
+    # tracing time.
     one_step = tf.autograph.experimental.do_not_convert(one_step)
     if jit_compile:
         called = tf.function(one_step, jit_compile=True)

@@ -1,6 +1,6 @@
 """The training loss: NT-Xent over the rows of all replicas, with its factor, its chance level and top-1.
 
-Another contrastive loss belongs in this file: a function with the signature of `make_loss`, and its chance level.
+To add another contrastive loss, add to this file a function with the signature of `make_loss`, and its chance level.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from lowlevel_simclr.training.replicas import ALONE, Replica, order_canonically
 
 LossAndTop1 = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]  # z (2N, d) -> loss (2N,), top1 (2N,) bool
 
-# The loss is this factor times the mean over the 2N views. "mean" is the convention of the paper. "google" is the
-# convention of Google's code, which adds up the means of both directions.
+# The loss is this factor times the mean over the 2N views. The paper uses "mean". Google's code uses "google": it adds
+# the mean over the first views and the mean over the second views.
 LOSS_FACTORS = {"mean": 1.0, "google": 2.0}
 
 
@@ -61,11 +61,11 @@ def make_nt_xent_and_top1(replica: Replica, formulas: NtXentOps, temperature: fl
     """Return NT-Xent of a replica's rows against the columns of all replicas: z (2n, d) -> losses (2n,), top1 (2n,).
 
     The columns are the rows of all replicas. The forward pass gathers z. The backward pass gathers three numbers for
-    each row: two numbers of the normaliser, and the cotangent. With those of the other replicas, a replica computes the
+    each row: two numbers of the normaliser, and the cotangent. With the numbers of all rows, a replica computes the
     complete gradient of the global loss with respect to its own rows. So no gradient travels back through the gather.
 
     Args:
-        replica: the replica whose rows z holds. A lone replica calls `formulas.nt_xent_and_top1`.
+        replica: the replica whose rows z holds. If it is the only one, `formulas.nt_xent_and_top1` is called.
         formulas: the NT-Xent functions, from `ops` or `stock`.
         temperature: tau, above 0.
     """

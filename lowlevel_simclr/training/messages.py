@@ -70,7 +70,7 @@ def print_start(plan: Plan, run: Run, images: DataSet, learner: Learner, first_s
 
 
 def print_before_steps(workers: Workers, with_knn: bool) -> None:
-    """Print what the numbers of the progress mean, and that the first step takes longer than the others.
+    """Print the meaning of the numbers in the progress, and that the first step takes longer than the others.
 
     Args:
         workers: the workers of the run. Only the chief prints.

@@ -1,4 +1,4 @@
-"""The search of --micro-batch auto: the largest micro-batch whose step fits into a GPU's memory, found by trial."""
+"""The search of --micro-batch auto. It tries steps to find the largest micro-batch that fits into a GPU's memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def find_largest_micro_batch(
 
     Args:
         sizes: numbers of images in a micro-batch, largest first.
-        fits: tries a size, and returns whether it fits into the memory.
+        fits: function that tries a size, and returns whether it fits into the memory.
         tell: called with a progress message for each size.
 
     Raises:

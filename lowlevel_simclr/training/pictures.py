@@ -28,7 +28,7 @@ MAPPED = 1000  # test images in each map of embedding.png
 
 
 def draw_views(plan: Plan, images: DataSet, path: Path) -> int:
-    """Draw views.png: the first training images, each with its two views of epoch 0. Return how many they are."""
+    """Draw views.png: the first training images, each with its two views of epoch 0. Return the number of images."""
     trained_on = select_training_images(images, plan.train_on)
     index = np.arange(min(PREVIEWED, len(trained_on)))
     originals = trained_on[index]
@@ -43,15 +43,15 @@ def draw_results(
 ) -> None:
     """Draw learning.png, embedding.png and neighbours.png.
 
-    A picture that cannot be drawn or written never ends a run. stderr names it.
+    If a picture cannot be drawn or written, stderr names it. The run continues.
 
     Args:
         plan: the plan of the run.
         run: the run whose folder holds the pictures.
         images: the data set of the run.
-        h: the representations by the trained encoder.
-        h_untrained: the representations by the untrained encoder, if there is one.
-        baselines: k-NN accuracies in [0, 1], by name, to draw beside the curve of k-NN.
+        h: the representations from the trained encoder.
+        h_untrained: the representations from the untrained encoder, if there is one.
+        baselines: k-NN accuracies in [0, 1], by name. They are drawn beside the curve of k-NN.
     """
     test, folder, some = images.test, run.plots, slice(0, MAPPED)
 
@@ -89,7 +89,7 @@ def draw_or_name(path: Path, draw: Callable[[Path], object]) -> None:
     """
     try:
         draw(path)
-    except Exception as error:  # noqa: BLE001, any mistake in a picture costs less than the run
+    except Exception as error:  # noqa: BLE001, a mistake in a picture must not end the run
         reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         what = f"{show_name(path)} could not be drawn ({show_name(reason)})"
         print(f"warning: {what}. The run continues without it.", file=sys.stderr)

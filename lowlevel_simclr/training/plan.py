@@ -1,6 +1,6 @@
 """The meaning of a configuration on this machine, with these images: the resolved settings, and a plan of plain values.
 
-Below the programs, only this module knows `Config`. Everything else takes plain values, or the plan.
+Below the programs, only this module uses `Config`. All other code takes plain values, or the plan.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ RGB = 3  # channels of an image with colours
 class Plan:
     """The plain values that a configuration resolves to.
 
-    environment.json lists the fields from `steps` to `data_on`. `knn_every` counts steps, although the setting of that
-    name counts epochs. 0 means never.
+    environment.json lists the fields from `steps` to `data_on`. `knn_every` counts steps, although the setting of the
+    same name counts epochs. 0 means never.
     """
 
     steps: int
@@ -90,12 +90,12 @@ Fits = Callable[[Plan, DataSet], bool]  # returns whether the step of a plan fit
 
 
 def read_earlier(config: Config, folder: Path, fresh: bool = False) -> Config | None:
-    """Return the configuration of the run to resume, if this session needs its choice for `--micro-batch auto`.
+    """Return the configuration of the run to resume, if `--micro-batch auto` needs the choice that it made.
 
     Args:
         config: the configuration that the user gave.
         folder: the run folder, which need not exist.
-        fresh: whether the session starts another folder.
+        fresh: whether the session starts a new folder.
 
     Returns:
         The configuration, or None if the session does not need it.
@@ -118,8 +118,8 @@ def refuse_early(config: Config, team: Team, earlier: Config | None = None) -> N
         earlier: see `read_earlier`.
 
     Raises:
-        ConfigError: if `--micro-batch auto` is not possible, see `resolve`, or if the native library does not load, has
-            no kernels for the device, or cannot be called by XLA where the run needs it.
+        ConfigError: if `--micro-batch auto` is not possible (see `resolve`). Also if the native library does not load,
+            has no kernels for the device, or cannot be called by XLA although the run needs that.
     """
     _choose_for_machine(config, team, earlier)
     on_gpu = has_gpu() and not config.train.devices.startswith("cpu:")
@@ -129,7 +129,7 @@ def refuse_early(config: Config, team: Team, earlier: Config | None = None) -> N
 def list_early_differences(config: Config, team: Team, earlier: Config | None, found: Mapping[str, Any]) -> list[str]:
     """Return the differences that keep a run from being resumed, one line for each setting.
 
-    Before the images are read, the program does not know whether they have colours. So the function tries both cases,
+    Before the program reads the images, it does not know whether they have colours. So the function tries both cases,
     and returns the shorter list.
 
     Args:
@@ -172,7 +172,7 @@ def load_images(
 def choose_stored_side(config: Config) -> int:
     """Return the largest number of pixels for the shorter side of a stored image, for a folder of images.
 
-    Without `--stored-side`, it is as large as needed for the smallest crop to have one pixel for every pixel of a view.
+    Without `--stored-side`, it is just large enough that the smallest crop has one pixel for every pixel of a view.
     """
     needed = math.ceil(config.model.image_size / math.sqrt(config.views.crop_area[0]))
     return config.data.stored_side or max(8, needed)
@@ -198,15 +198,15 @@ def resolve(
         config: the configuration that the user gave.
         team: the replicas.
         images: the data set of the run.
-        earlier: the configuration of the run to resume, or None. Its choice for `--micro-batch auto` stands.
-        fits: returns whether the step of a plan fits into the memory, for `--micro-batch auto`. With None, nothing is
-            tried and the micro-batch is the whole batch. That is enough if no step will be made.
+        earlier: the configuration of the run to resume, or None. Its choice for `--micro-batch auto` is kept.
+        fits: function that returns whether the step of a plan fits into the memory, for `--micro-batch auto`. With
+            None, nothing is tried and the micro-batch is the whole batch. None is enough if no step will be made.
         tell: called with a progress message for each size that is tried.
 
     Raises:
         ConfigError: if the scaling of the pixels has another number of channels than the images, if the warm-up is
-            longer than --steps, if the batch has no equal shares for the replicas, if XLA or `--data-on device` is
-            asked for with several replicas, or if `--micro-batch auto` has no GPU, has several workers, or finds no
+            longer than --steps, or if the batch has no equal shares for the replicas. Also if XLA or `--data-on device`
+            is asked for with several replicas, or if `--micro-batch auto` has no GPU, has several workers, or finds no
             size that fits.
         DataError: if there are fewer images than a batch, or if `--data-on device` is asked for and the images are
             streamed.
@@ -238,10 +238,11 @@ def _refuse_other_channels(config: Config, channels: int) -> None:
 def _refuse_long_warmup(config: Config, images: DataSet) -> None:
     """Check that a warm-up that the user chose ends within --steps.
 
-    The warm-up of a preset may be longer, as in a look at its first steps. The learning rate then only rises.
+    The warm-up of a preset may be longer, so that a user can look at its first steps. The learning rate then only
+    rises.
 
     Raises:
-        ConfigError: if it does not end.
+        ConfigError: if the warm-up does not end.
     """
     chosen, steps = config.optimizer.warmup_epochs, config.train.steps
     usual = PRESETS[config.preset]() if config.preset in PRESETS else Config()
@@ -261,7 +262,7 @@ def _refuse_long_warmup(config: Config, images: DataSet) -> None:
 def _choose_for_machine(config: Config, team: Team, earlier: Config | None) -> Config:
     """Return the configuration with this machine's precision and devices, and with an earlier session's micro-batch.
 
-    A run on another device, or on another number of devices, is another run.
+    With another device, or another number of devices, it would not be the same run.
     """
     devices = config.train.devices if config.train.devices.startswith("cpu:") else str(len(team.local))
     config = replace(config, precision=resolve_precision(config), devices=devices)
@@ -287,7 +288,7 @@ def resolve_precision(config: Config) -> str:
 
 
 def _drop_colours(config: Config) -> Config:
-    """Return the configuration for images that are not RGB: without saturation, hue and grey views.
+    """Return the configuration for images that are not RGB. It has no saturation, no hue and no grey views.
 
     Grey images lose nothing, because these operations leave a grey pixel as it is.
     """
@@ -299,11 +300,11 @@ def _find_micro_batch(
 ) -> int:
     """Return the largest micro-batch that fits, or 0 for the whole batch if `fits` is None.
 
-    For several replicas, the search tries the share of one replica on the first device.
+    With several replicas, the search tries the share of one replica on the first device.
     """
     if fits is None:
         return 0
-    count_micro_batches(replace(config, micro_batch="0"), team.count)  # raises if not even the whole batch is possible
+    count_micro_batches(replace(config, micro_batch="0"), team.count)  # raises if even the whole batch is not possible
 
     def is_even(size: int) -> bool:
         try:
@@ -320,9 +321,9 @@ def _find_micro_batch(
 
 
 def _reduce_to_one_replica(config: Config, replicas: int) -> Config:
-    """Return the configuration for one of several replicas that trains alone on its share of each micro-batch.
+    """Return the configuration for one of several replicas, as if it trained alone on its share of each micro-batch.
 
-    XLA is off in it, because XLA does not compile the step of several replicas either.
+    XLA is off, because XLA does not compile the step of several replicas either.
     """
     if replicas == 1:
         return config
@@ -360,10 +361,10 @@ def make_plan(config: Config, images: DataSet, team: Team = LONE) -> Plan:
         steps_per_epoch=per_epoch,
         precision=resolve_precision(config),
         jit_compile=jit_compile,
-        # Stock views are dozens of elementwise passes. XLA fuses them into a few, which is three to five times as fast,
-        # on a CPU too. The native op is one pass. It stays outside XLA unless XLA compiles the whole step.
+        # Stock views make dozens of elementwise passes. XLA fuses them into a few, which is three to five times as
+        # fast, also on a CPU. The native op makes one pass. It stays outside XLA unless XLA compiles the whole step.
         jit_compile_views=train.xla != "off" and train.ops == "stock",
-        inline_step=has_gpu(),  # calling the step was measured to be faster on a CPU, and was not measured on a GPU
+        inline_step=has_gpu(),  # on a CPU, calling the step was measured to be faster; on a GPU it was not measured
         implementation=choose_implementation(train.ops, jit_compile),
         learning_rate=scale_learning_rate(optimizer.learning_rate, train.batch_size, optimizer.learning_rate_scaling),
         micro_batches=micro_batches,
@@ -400,8 +401,8 @@ def place_data(config: Config, images: DataSet, replicas: int) -> str:
         replicas: the number of replicas.
 
     Raises:
-        ConfigError: if the device is asked for and there are several replicas.
-        DataError: if the device is asked for and the images are streamed.
+        ConfigError: if the setting is the device and there are several replicas.
+        DataError: if the setting is the device and the images are streamed.
     """
     chosen = config.data.data_on
     if chosen == "device":

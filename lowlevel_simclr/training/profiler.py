@@ -1,11 +1,11 @@
 """A profile of some training steps: a trace that TensorBoard opens, and a table of where the time goes.
 
-An operation belongs to the stage whose scope is part of its name. The views, the loss and the optimizer update are name
-scopes. The forward passes have the names of the models f and g, and the backward pass has `gradient_tape`. The threads
-that read the batches have names of their own.
+A stage is a part of the training step. An operation belongs to the stage whose scope is part of the operation's name.
+The views, the loss and the optimizer update have name scopes. The forward passes carry the names of the models f and g,
+and the backward pass carries `gradient_tape`. The threads that read the batches have names of their own.
 
-The time of an operation is its own, without that of the operations inside it. Two threads may be busy at once, so the
-times can add up to more than the time that passed.
+The time of an operation excludes the operations inside it. Two threads may be busy at once, so the times can add up to
+more than the time that passed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import tensorflow as tf
 
 OTHER = "everything else"
 BACKWARD = "backward pass"
-# The stage of an operation by a part of its name. The first that matches counts.
+# Maps a part of an operation's name to its stage. The first match counts.
 STAGES = {
     "get_next": "waiting for data",
     "tf_data": "preparing data, beside the steps",
@@ -30,7 +30,7 @@ STAGES = {
     "loss": "loss",
     "optimizer": "optimizer update",
 }
-# Threads of TensorFlow's input pipeline, and the part that the names of their operations get.
+# Maps the names of the threads of TensorFlow's input pipeline to the name that their operations get.
 THREADS = {"tf_data_iterator_get_next": "get_next", "tf_data_": "tf_data"}
 LARGEST = 12  # rows in the table of operations
 
@@ -66,8 +66,8 @@ def record_trace(folder: Path, into: list[Traced]) -> Iterator[None]:
     """Profile what runs in the block.
 
     Args:
-        folder: TensorBoard's log folder of the run. The profiler writes the trace below plugins/profile/ in it.
-        into: a list. At the end of the block, the contents of the trace are appended to it.
+        folder: TensorBoard's log folder of the run. The profiler writes the trace into its subfolder plugins/profile/.
+        into: a list. At the end of the block, the function appends the contents of the trace to it.
     """
     before = set(_list_traces(folder))
     tf.profiler.experimental.start(str(folder))
@@ -81,7 +81,7 @@ def record_trace(folder: Path, into: list[Traced]) -> Iterator[None]:
 
 
 def put_under_scope(stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function with its operations in the name scope of a stage."""
+    """Return the function, changed so that its operations are in the name scope of a stage."""
 
     def call(*arguments: Any) -> Any:
         with tf.name_scope(stage):
@@ -95,9 +95,9 @@ def _list_traces(folder: Path) -> list[Path]:
 
 
 def read_operations(files: Iterable[Path]) -> list[Operation]:
-    """Return the operations in trace files, one for each name and kind.
+    """Return the operations in trace files, one for each name and type.
 
-    If a GPU worked, these are the operations of the GPU. Otherwise they are the operations of the host.
+    If a GPU was used, these are the operations of the GPU. Otherwise they are the operations of the host.
     """
     from tensorflow.tsl.profiler.protobuf import xplane_pb2  # imported here, because only a run with a trace needs it
 
@@ -112,18 +112,18 @@ def read_operations(files: Iterable[Path]) -> list[Operation]:
         for line in plane.lines:
             thread = next((part for name, part in THREADS.items() if line.name.startswith(name)), "")
             for name, own in _compute_own_times(plane, line):
-                if thread == "get_next":  # it waits inside "Iterator::Root::Prefetch" and others
+                if thread == "get_next":  # "get_next" waits inside "Iterator::Root::Prefetch" and others
                     seconds[thread, "IteratorGetNext"] += own
                     continue
                 label, separator, kind = name.rpartition(":")
-                # Names like "Class::Method" are no operations, and those like "Execute: __inference_f" are calls.
+                # Names like "Class::Method" are not operations. Names like "Execute: __inference_f" are calls.
                 if separator and kind and not kind.startswith(" ") and not label.endswith(":"):
                     seconds[f"{thread}/{label}" if thread else label, kind] += own
     return [Operation(name, kind, own) for (name, kind), own in seconds.items()]
 
 
 def _compute_own_times(plane: Any, line: Any) -> Iterator[tuple[str, float]]:
-    """Yield the name of every event of a thread or stream, and its seconds without the events inside it."""
+    """Yield the name of every event of a thread or stream, and the seconds it took without the events inside it."""
     open_events: list[list[Any]] = []  # [name, end in ps, own ps] from the outermost to the innermost
     for event in sorted(line.events, key=lambda event: (event.offset_ps, -event.duration_ps)):
         while open_events and open_events[-1][1] <= event.offset_ps:
@@ -137,7 +137,7 @@ def _compute_own_times(plane: Any, line: Any) -> Iterator[tuple[str, float]]:
 
 
 def _find_name(plane: Any, event: Any) -> str:
-    """Return `operation:kind`. The kernel of a GPU has the name of its operation in a statistic."""
+    """Return `operation:type`. For a kernel of a GPU, the name of its operation is in a statistic."""
     for stat in event.stats:
         if plane.stat_metadata[stat.metadata_id].name == "tf_op":
             return stat.str_value or plane.stat_metadata[stat.ref_value].name
@@ -165,7 +165,7 @@ def find_stage(operation: Operation, f: str, g: str) -> str:
 
 
 def format_trace(traced: Traced, steps: int, f: str, g: str) -> str:
-    """Return a page of text: the milliseconds of each stage in a step, then the kinds of operation that take most time.
+    """Return a page of text: the milliseconds of each stage in a step, then the operation types that take most time.
 
     Args:
         traced: the contents of the trace.
@@ -195,8 +195,8 @@ def _explain_times(step: float, total: float, steps: int) -> list[str]:
     """Return two lines: what was recorded, and why the times do not add up to the duration of a step.
 
     Args:
-        step: milliseconds that passed in a step.
-        total: milliseconds of all operations in a step.
+        step: the duration of a step in milliseconds.
+        total: the times of all operations in a step, added up, in milliseconds.
         steps: the number of steps.
     """
     if total > step:

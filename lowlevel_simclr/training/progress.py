@@ -1,4 +1,4 @@
-"""The metrics of a host call after the call: `Progress` reads, checks, writes and shows them, beside training."""
+"""The metrics of the steps. After each host call, `Progress` reads, checks, writes and shows them, beside training."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from lowlevel_simclr.training.loss import compute_chance_loss
 from lowlevel_simclr.training.plan import Plan
 from lowlevel_simclr.training.step import Metrics, refuse_non_finite_loss
 
-TOLD_AFTER = 3  # steps in a row at the chance level, before the warning
+TOLD_AFTER = 3  # steps in a row at the chance level before the warning
 CHANCE_ULPS = 4  # float32 spacings by which the mean of 2N equal losses may differ from the chance level
 
 
 class Progress:
-    """A writer of the metrics of a run's steps. It shows those of the last step in the progress bar."""
+    """A writer of the metrics of a run's steps. It shows the metrics of the last step in the progress bar."""
 
     def __init__(self, plan: Plan, run: Run, bar: tqdm) -> None:
-        """Prepare the writer. It writes nothing yet."""
+        """Prepare the writer. Nothing is written yet."""
         self._run, self._bar, self._batch_size = run, bar, plan.batch_size
         self._chance = compute_chance_loss(plan.batch_size, plan.loss_reduction)
         self._latest_knn = math.nan
         self._told_chance = False
-        self._compiled = False  # whether a call has ended. The first one compiles the step
+        self._compiled = False  # whether a call has ended; the first one compiles the step
         self._at_chance = 0  # steps in a row at the chance level
 
     def record(self, done: int, metrics: Metrics, seconds: float, knn: float | None) -> None:
         """Write and show the steps of one host call.
 
-        Reading the metrics waits for the device. The training loop does not wait, so on an asynchronous device
-        `seconds` is dispatch time. It approaches run time once the queue is full.
+        To read the metrics, this method waits for the device. The training loop does not wait. So on an asynchronous
+        device `seconds` is the time to start the call. It approaches the run time once the queue of the device is full.
 
         Args:
             done: steps trained before the call.
@@ -62,8 +62,8 @@ class Progress:
     def _tell_chance(self, rows: list[Row]) -> None:
         """Warn once when the loss has been exactly at the chance level for several steps in a row.
 
-        During learning, the loss only comes near the chance level. It is exactly there if all projections are equal, or
-        all are zero. One cause is an encoder that computes NaN, which ReLU turns into 0.
+        While an encoder learns, its loss may come near the chance level. It is exactly at that level only if all
+        projections are equal, or if all are zero. One cause is an encoder that computes NaN, which ReLU turns into 0.
         """
         for row in rows:
             exact = abs(row["loss"] - self._chance) <= CHANCE_ULPS * np.spacing(np.float32(self._chance))
@@ -77,7 +77,7 @@ class Progress:
                 )
 
     def _show(self, rows: list[Row]) -> None:
-        """Show the numbers of the last step. The rate and the time left leave the first call out, which compiled."""
+        """Show the numbers of the last step. The rate and the time left ignore the first call, which compiled."""
         last = rows[-1]
         knn = "" if math.isnan(self._latest_knn) else f", k-NN {self._latest_knn:.3f}"
         rate = f", {last['pairs_per_second']:.0f} images/s" if self._compiled else ""

@@ -1,7 +1,8 @@
-"""Replicas that together compute what one device would, and their exchanges with one another.
+"""Replicas that together compute what one device would compute, and their exchanges with one another.
 
 A replica is one thread of one worker process, with its own copy of every variable on its own device. It runs the same
-compiled step as a lone device. It meets the other replicas only in TensorFlow's collective ops.
+compiled step as a replica that trains alone. It exchanges data with the others only through TensorFlow's collective
+ops.
 
 For the loss, the rows of all replicas are in canonical order: all first views by rank, then all second views by rank.
 """
@@ -25,21 +26,21 @@ MEETING, TRAINING = 7_001, 7_002  # group keys of the collectives: one device of
 
 
 class DistributionError(OneLineError, RuntimeError):
-    """Replicas that cannot start, cannot meet or have lost one another. The message says who and what to do."""
+    """Replicas cannot start, cannot connect, or have lost one another. The message names them and says what to do."""
 
 
 @dataclasses.dataclass
 class Replica:
-    """One of the replicas, and its exchanges with the others. For a lone replica, every exchange is the identity.
+    """One of the replicas, and its exchanges with the others. If it is alone, every exchange returns its input.
 
     Attributes:
-        rank: its number, from 0 to count - 1.
+        rank: the number of the replica, from 0 to count - 1.
         count: the number of replicas of all workers.
         device: the device on which it computes.
         batch_norm: "sync", "local" or "ghost".
         ghost_size: the number of images in a ghost group.
         group: the group key of its collectives.
-        moved: each exchange, as traced: its name, and the bytes that this replica sends if the exchange is a ring.
+        moved: the traced exchanges: the name of each, and the bytes that this replica sends if the exchange is a ring.
     """
 
     rank: int = 0
@@ -112,7 +113,7 @@ class Replica:
     def _register_exchange(self, what: str, x: tf.Tensor, ways: float) -> dict[str, Any]:
         """Return the arguments of a collective op that let the other replicas find this exchange.
 
-        Exchanges get their numbers during tracing, so every replica must trace the same ones in the same order.
+        Exchanges get their numbers during tracing. So every replica must trace the same exchanges in the same order.
         """
         self.moved.append((what, int(ways * int(np.prod(x.shape)) * x.dtype.size)))
         return {
@@ -128,10 +129,10 @@ ALONE = Replica()
 
 
 def choose_own_rows(rank: int, replicas: int, batch_size: int, micro_batches: int = 1) -> np.ndarray:
-    """Return the places in the global batch of a replica's images, (N / R,) int64.
+    """Return the places of a replica's images in the global batch, (N / R,) int64.
 
     A replica has an equal share of each micro-batch, in the order of the micro-batches. So micro-batch j of all
-    replicas together has the same images as micro-batch j of a lone replica.
+    replicas together has the same images as micro-batch j of a replica that trains alone.
 
     Args:
         rank: the rank of the replica.
@@ -173,8 +174,8 @@ def find_local_devices(devices: str) -> list[str]:
     """Return the devices of this worker's replicas. Call it before TensorFlow's runtime starts.
 
     Args:
-        devices: "all" is every GPU, or the CPU if there is no GPU. "N" is N GPUs, but "1" is any single device. "cpu:R"
-            is R virtual devices of the CPU.
+        devices: "all" means every GPU, or the CPU if there is no GPU. "N" means N GPUs, but "1" means any single
+            device. "cpu:R" means R virtual devices of the CPU.
 
     Returns:
         The names of the devices. [""] leaves the choice to TensorFlow.

@@ -27,7 +27,7 @@ class NonFiniteState(ArithmeticError):
 def refuse_non_finite_state(done: int, arrays: Mapping[str, np.ndarray]) -> None:
     """Check that every number of a state is finite.
 
-    The loss does not show it. ReLU turns NaN into 0, so an encoder full of NaN has the loss of chance.
+    The loss does not show this. ReLU turns NaN into 0, so an encoder full of NaN has the loss of the chance level.
 
     Args:
         done: steps trained so far.
@@ -67,7 +67,7 @@ def save_state(plan: Plan, run: Run, done: int, state: Mapping[str, tf.Tensor]) 
         state: the state, as `Learner.take_snapshot` returns it.
 
     Raises:
-        NonFiniteState: if a number is NaN or infinite. Nothing is written then.
+        NonFiniteState: if a number is NaN or infinite. Then nothing is written.
         CheckpointError: if the checkpoint cannot be written.
     """
     arrays = {name: tensor.numpy() for name, tensor in state.items()}
@@ -79,10 +79,10 @@ def save_state(plan: Plan, run: Run, done: int, state: Mapping[str, tf.Tensor]) 
 def restore_state(run: Run, team: Team, learners: Sequence[Learner]) -> int:
     """Set every learner to the state of the newest sound checkpoint, and return its step.
 
-    Training will write the metrics of later steps again, so the function cuts them. It renames the checkpoints of later
-    steps, which could not be used.
+    Training will write the metrics of later steps again, so the function removes them. It renames the checkpoints of
+    later steps, because they could not be used.
 
-    Without a checkpoint, it returns 0, the learners keep their initial state, and old metrics are renamed.
+    Without a checkpoint, the function returns 0, the learners keep their initial state, and old metrics are renamed.
 
     Args:
         run: the run folder.
@@ -91,7 +91,7 @@ def restore_state(run: Run, team: Team, learners: Sequence[Learner]) -> int:
 
     Raises:
         RunError: if the checkpoint is from another model.
-        CheckpointError: if a checkpoint cannot be read, or if there are checkpoints and none is sound. Nothing was
+        CheckpointError: if a checkpoint cannot be read, or if there are checkpoints and none is sound. Then nothing was
             changed.
         NonFiniteState: if the run starts at step 0 and its initial state has a number that is NaN or infinite.
         DistributionError: if TensorFlow numbers the replicas in another order.

@@ -37,7 +37,7 @@ from lowlevel_simclr.training.saving import check_state, restore_state, save_sta
 from lowlevel_simclr.training.step import Batch, Metrics
 from lowlevel_simclr.training.workers import Team, ask_any, run_everywhere
 
-WORKERS_ANSWER = 30.0  # seconds that the other workers have to end their step when one is asked to stop
+WORKERS_ANSWER = 30.0  # seconds that the other workers have to end their step when one worker is asked to stop
 
 
 class Session:
@@ -67,11 +67,11 @@ class Session:
     def finish(self) -> dict[str, Any]:
         """Train to the last step, evaluate, and return what evaluation.json holds.
 
-        With several workers, only the chief evaluates, and the others return {}. They wait for the chief, because
-        TensorFlow would take their exit for a failure.
+        With several workers, only the chief (worker 0) evaluates, and the others return {}. They wait for the chief,
+        because TensorFlow would take their exit for a failure.
 
         Raises:
-            Stopped: if a signal asked to stop while training. The state is saved then.
+            Stopped: if a signal asked to stop while training. The state is saved before that.
         """
         self.train()
         tell_stage("evaluating the encoder (the training is saved)")
@@ -82,10 +82,10 @@ class Session:
         return evaluation
 
     def train(self) -> None:
-        """Train in host calls of a few steps each, with the metrics, k-NN and checkpoints that are due after each.
+        """Train in host calls of a few steps each. After each call, do what is due: metrics, k-NN and checkpoints.
 
-        A signal during the first host call stops a program at once, because there is nothing to save and compiling
-        can take minutes. After that, it is noted, and the program stops when the state is saved.
+        During the first host call, a signal stops a program at once. There is nothing to save yet, and compiling can
+        take minutes. Later, the program notes the signal and stops when the state is saved.
 
         Raises:
             Stopped: see `finish`.
@@ -97,7 +97,8 @@ class Session:
         steps, batches = self._compile_steps(), self._make_batches()
         print_before_steps(workers, calendar.knn_every > 0)
         bar = open_bar("training", calendar.last, "steps", calendar.first, keep=True)
-        # The stack is entered before the background worker, so that signals are noted until its last save is done.
+        # The stack is entered before the background worker. So signals are noted until the worker has done its last
+        # save.
         with bar, contextlib.ExitStack() as stack, BackgroundWorker() as beside:
             noting = note_stop_requests(WORKERS_ANSWER if workers.count > 1 else None)
             asked = (lambda: None) if is_watched() else stack.enter_context(noting)
@@ -106,14 +107,14 @@ class Session:
             while done < calendar.last:
                 count = calendar.find_next_stop(done) - done
                 if self.profile and calls == 1:
-                    beside.wait()  # so that the trace holds nothing but steps
+                    beside.wait()  # so that the trace holds only steps
                 with self._profile(calls == 1, count):  # the second call, because the first one traces and compiles
                     metrics = _call(steps, batches, count)
                 calls += 1
                 seconds = time.perf_counter() - before
                 knn = self._measure_knn(done + count)
                 beside.do(functools.partial(progress.record, done, metrics, seconds, knn))
-                if calls == 1:  # not before the first call, because the user waits for the first step
+                if calls == 1:  # not earlier, because until then the user waits for the first step
                     tell_stage("training")
                     asked = stack.enter_context(noting) if is_watched() else asked
                     beside.do(functools.partial(check_state, done + count, self.learner.take_snapshot()))
@@ -151,7 +152,7 @@ class Session:
 
     @contextlib.contextmanager
     def _profile(self, now: bool, count: int) -> Iterator[None]:
-        """Profile the block if the user gave --profile and `now` is true.
+        """Profile the block, if the user gave --profile and `now` is true.
 
         It writes the trace to TensorBoard's folder, and prints its table.
         """
@@ -179,7 +180,7 @@ def build_learners(plan: Plan, channels: int, team: Team, resumes: bool) -> list
         plan: the plan of the run.
         channels: C, the channels of an image.
         team: the replicas.
-        resumes: whether a checkpoint will replace the initial weights. Then a file of them is not needed.
+        resumes: whether a checkpoint will replace the initial weights. If so, a file of initial weights is not needed.
 
     Raises:
         ModelError: if the settings of the encoder do not fit the images, or if its initial weights cannot be used.
@@ -194,7 +195,7 @@ def build_learners(plan: Plan, channels: int, team: Team, resumes: bool) -> list
 
 
 def _describe_stop(number: int | None, done: int, last: int) -> tuple[str, int]:
-    """Return the arguments of `Stopped`: the sentence, and the signal. None is a signal to another worker."""
+    """Return the arguments of `Stopped`: sentence and signal. None means that another worker got the signal."""
     name = "another worker" if number is None else signal.Signals(number).name
     text = f"Stopped by {name} and saved at step {done} of {last}. Run the same command again to resume."
     return text, number or signal.SIGTERM

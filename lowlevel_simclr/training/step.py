@@ -1,4 +1,4 @@
-"""One training step, Algorithm 1 of SimCLR: views, h, z, loss, gradient and update. It returns metrics.
+"""One training step, Algorithm 1 of SimCLR: views, h, z, loss, gradient and update. The step returns metrics.
 
 Not here: the configuration, files, and several steps in one call (`loop.py`).
 """
@@ -49,9 +49,9 @@ def train_step(
 ) -> Metrics:
     """Make one step of Algorithm 1: two views of each image, h = f(x), z = g(h), NT-Xent, its gradient, one update.
 
-    With several replicas, every replica makes this step. Its `batch` is then its own share, and `loss_and_top1`
-    compares its rows with those of all replicas. The gradients are added up before the update, because the loss already
-    divides by the global 2N.
+    With several replicas, every replica makes this step. Its `batch` is its share of the batch, and `loss_and_top1`
+    compares its rows with the rows of all replicas. The gradients are added up before the update. They need no
+    division, because the loss already divides by the global 2N.
 
     Args:
         learner: the learner that the step trains.
@@ -82,7 +82,7 @@ def finish_step(
     loss: tf.Tensor,
     top1: tf.Tensor,
 ) -> Metrics:
-    """Add up the gradients and the metrics over the replicas, and make one update, which is the same on every replica.
+    """Add up the gradients and the metrics over the replicas, and make one update. It is the same on every replica.
 
     Args:
         learner: the learner that the step trains.
@@ -106,9 +106,9 @@ def finish_step(
 
 
 def _update_weights(learner: Learner, gradients: list[tf.Tensor], learning_rate: tf.Tensor) -> None:
-    """Update the weights and count the step. If a float16 gradient overflowed, the weights stay as they are.
+    """Update the weights and count the step. If a float16 gradient overflowed, the weights do not change.
 
-    `gradients` are those of the scaled loss.
+    `gradients` are the gradients of the scaled loss.
     """
     gradients, finite = learner.loss_scale.unscale(gradients)
     if learner.loss_scale.dynamic:

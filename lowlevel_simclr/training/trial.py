@@ -1,4 +1,4 @@
-"""A trial of a run's own program, for a few steps, that shows whether the memory is large enough."""
+"""A trial of a run's own program for a few steps. It shows whether the memory is large enough."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lowlevel_simclr.data.dataset import DataSet
 from lowlevel_simclr.training import learner, loop
 from lowlevel_simclr.training.plan import Plan
 
-TRIED = 2  # steps. In the second one, the optimizer's new slots lie beside the old ones
+TRIED = 2  # steps; during the second one, the optimizer's new slots lie beside the old ones
 
 
 def fits_memory(plan: Plan, images: DataSet) -> bool:

@@ -1,11 +1,11 @@
-"""The worker processes of a run: who they are, how they meet, and what happens if one is lost.
+"""The worker processes of a run: who they are, how they connect, and what happens if one is lost.
 
-`MultiWorkerMirroredStrategy` provides the cluster that TF_CONFIG describes: its servers and heartbeats. It also ends
-every collective when a worker is gone. The package uses nothing else of it.
+`MultiWorkerMirroredStrategy` provides the cluster that TF_CONFIG describes, with its servers and heartbeats. It also
+ends every collective op when a worker is gone. The package uses nothing else of it.
 
 The package does not use `MirroredStrategy` within one process. Synchronised BatchNorm over micro-batches needs a
 reduction inside a tf.while_loop. On virtual CPU devices, TensorFlow 2.15 and 2.21 refuse such a reduction in the
-replica context of that strategy (tests/training/test_replicas.py). It was never tried on GPUs, or in
+replica context of that strategy (tests/training/test_replicas.py). It was not tried on GPUs, or in
 MultiWorkerMirroredStrategy.
 """
 
@@ -25,14 +25,14 @@ from lowlevel_simclr.runtime import collectives
 from lowlevel_simclr.training.joining import let_signals_kill, list_lost, read_cluster, wait_for_workers
 from lowlevel_simclr.training.replicas import ALONE, MEETING, DistributionError, Replica, find_local_devices
 
-LONGEST_STATEMENT = 16_384  # bytes of the JSON text with which a worker describes itself
+LONGEST_STATEMENT = 16_384  # bytes of the JSON text in which a worker describes itself
 
 
 LONGEST_REFUSAL = 1000  # characters of the reason why a worker does not start
-REFUSAL = "refusal"  # the name of that reason in a statement
+REFUSAL = "refusal"  # the name of that reason in a worker's description
 WORKER_TIMEOUT = 600.0  # seconds that a worker waits for the others to start
 
-# Errors that a worker's own work raises. Aborted collectives raise other error types.
+# Errors that a worker's own work raises. A collective op that is aborted raises another type of error.
 OWN_ERRORS = (
     tf.errors.InvalidArgumentError,
     tf.errors.ResourceExhaustedError,
@@ -51,7 +51,7 @@ class Workers:
     Attributes:
         count: the number of workers.
         rank: the number of this worker, from 0.
-        addresses: "host:port" of each worker by rank. It is empty for a lone worker.
+        addresses: "host:port" of each worker by rank. The tuple is empty if there is only one worker.
         strategy: TensorFlow's strategy, if there are several workers.
     """
 
@@ -88,13 +88,13 @@ LONE = Team()
 
 
 def join_workers(timeout: float = WORKER_TIMEOUT) -> Workers:
-    """Return the workers of TF_CONFIG once all of them are there, or a lone worker if TF_CONFIG is not set.
+    """Return the workers of TF_CONFIG once all of them have started. Without TF_CONFIG, return a single worker.
 
     Args:
         timeout: seconds to wait for the others.
 
     Raises:
-        DistributionError: if TF_CONFIG is not what TensorFlow reads, or if the others did not come.
+        DistributionError: if TensorFlow cannot use TF_CONFIG, or if the others did not start in time.
     """
     cluster = read_cluster()
     if cluster is None or len(cluster.addresses) == 1:
@@ -113,11 +113,11 @@ def join_workers(timeout: float = WORKER_TIMEOUT) -> Workers:
 
 
 def _meet(workers: Workers, values: np.ndarray, ways: str) -> np.ndarray:
-    """Make one exchange between the workers, with one device of each.
+    """Make one exchange between the workers. Each takes part with one device.
 
     Args:
         workers: the workers of the run.
-        values: the array of this worker, of the same shape on each.
+        values: the array of this worker. It has the same shape on every worker.
         ways: the method of `Replica` to call: "add_up" for the sum, "gather" for the rows by rank.
     """
     replica = _meeting_places.setdefault(workers.rank, Replica(workers.rank, workers.count, group=MEETING))
@@ -125,7 +125,7 @@ def _meet(workers: Workers, values: np.ndarray, ways: str) -> np.ndarray:
         return getattr(replica, ways)(tf.constant(values)).numpy()
 
 
-_meeting_places: dict[int, Replica] = {}  # kept, because its keys count on from one exchange to the next
+_meeting_places: dict[int, Replica] = {}  # kept, because their keys count on from one exchange to the next
 
 
 def ask_any(workers: Workers, asked: bool) -> bool:
@@ -139,14 +139,15 @@ def ask_any(workers: Workers, asked: bool) -> bool:
 
 
 def agree_on_statement(workers: Workers, statement: dict[str, Any]) -> None:
-    """Check that every worker is about to do the same.
+    """Check that every worker is about to do the same work.
 
     Args:
         workers: the workers of the run. All of them must call this function.
         statement: JSON values by name, which must be the same on every worker.
 
     Raises:
-        DistributionError: if two statements differ, or if a statement is too long. The message names the differences.
+        DistributionError: if the statements of two workers differ, or if a statement is too long. The message names
+            what differs.
     """
     if workers.count == 1:
         return
@@ -175,7 +176,7 @@ def agree_on_statement(workers: Workers, statement: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def pass_refusal_on(workers: Workers) -> Iterator[None]:
-    """Within the block, tell the others if this worker raises before `agree_on_statement`, which they wait in.
+    """Within the block, tell the other workers if this one raises. They wait for it in `agree_on_statement`.
 
     Args:
         workers: the workers of the run.
@@ -184,13 +185,13 @@ def pass_refusal_on(workers: Workers) -> Iterator[None]:
         yield
     except Exception as error:
         if workers.count > 1 and not isinstance(error, DistributionError):
-            with contextlib.suppress(DistributionError):  # they refuse as well
+            with contextlib.suppress(DistributionError):  # the others refuse as well
                 agree_on_statement(workers, {REFUSAL: f"{type(error).__name__}: {error}"[:LONGEST_REFUSAL]})
         raise
 
 
 def make_replicas(workers: Workers, devices: Sequence[str], batch_norm: str, ghost_size: int) -> list[Replica]:
-    """Return the replicas of this worker. The replicas of all workers are ranked worker by worker.
+    """Return the replicas of this worker. The ranks of replicas go worker by worker.
 
     Args:
         workers: the workers of the run.
@@ -215,7 +216,8 @@ def spread_arrays(workers: Workers, arrays: dict[str, np.ndarray]) -> dict[str, 
     packed = b"".join(np.ascontiguousarray(array).tobytes() for array in arrays.values())
     packed += b"\0" * (-len(packed) % 4)
     words = np.frombuffer(packed, np.int32)
-    # The bytes travel as integers, and the other workers add zeros. So no bit is lost, whatever the type.
+    # The bytes travel as integers, and the other workers contribute zeros to the sum. So no bit is lost, whatever the
+    # type.
     words = _meet(workers, words if workers.chief else np.zeros_like(words), "add_up")
     ends = np.cumsum(sizes)
     parts = [words.tobytes()[end - size : end] for end, size in zip(ends, sizes)]
@@ -227,7 +229,7 @@ def spread_arrays(workers: Workers, arrays: dict[str, np.ndarray]) -> dict[str, 
 
 @contextlib.contextmanager
 def name_lost_workers(workers: Workers) -> Iterator[None]:
-    """Within the block, name the lost worker if TensorFlow gives up an exchange.
+    """Within the block, name the lost worker if TensorFlow aborts an exchange.
 
     Args:
         workers: the workers of the run.
@@ -252,8 +254,8 @@ def name_lost_workers(workers: Workers) -> Iterator[None]:
 def run_on_each(workers: Workers, local: Sequence[Replica], act: Callable[[int], Any]) -> list[Any]:
     """Call `act(place)` for every local replica, all at the same time, each in its own thread and on its own device.
 
-    A replica that raises ends the others, because they would wait for ever for its part of an exchange. After that, no
-    exchange of this process works, so the run must end.
+    If a replica raises, this function ends the others, because they would wait for ever for its part of an exchange.
+    After that, no exchange of this process works, so the run must end.
 
     Args:
         workers: the workers of the run.
@@ -267,7 +269,7 @@ def run_on_each(workers: Workers, local: Sequence[Replica], act: Callable[[int],
         DistributionError: if a worker is gone.
         Exception: the first error that a replica raised.
     """
-    raised: list[Exception] = []  # in order of time, so that the cause stands before its effects
+    raised: list[Exception] = []  # in order of time, so that the cause comes before its effects
 
     def place_and_act(place: int) -> Any:
         try:
@@ -321,7 +323,7 @@ def gather_team(devices: str, batch_norm: str, ghost_size: int, timeout: float =
 
 
 def check_ranks(workers: Workers, local: Sequence[Replica]) -> None:
-    """Check by a first exchange that TensorFlow numbers the replicas as we do. Otherwise rows would change places.
+    """Check by a first exchange that TensorFlow numbers the replicas as we do. Otherwise rows would be in wrong places.
 
     Args:
         workers: the workers of the run.

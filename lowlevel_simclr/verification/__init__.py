@@ -1,1 +1,1 @@
-"""What `check` proves: bound.py holds the rule, and one file per op its cases."""
+"""The cases of `check`: one file per op. bound.py holds the rule by which a result counts as right."""

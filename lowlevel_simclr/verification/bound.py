@@ -1,8 +1,8 @@
-"""The one rule by which a result counts as right. `check` and the tests both use it. Needs NumPy only.
+"""The one rule by which a result counts as right. `check` and the tests both use it. It needs only NumPy.
 
     |found - truth|  <=  (2 E + 8 eps) scale   (+ one rounding to the type of the result)
 
-truth   the float64 reference.
+truth   the result of the float64 reference.
 eps     the spacing of the accumulation type at 1. The accumulation type is the type in which sums are made: float64 for
         float64 inputs, float32 for all others.
 scale   the size of the quantity in exact arithmetic, for each element. See `compute_loss_scale` and the functions after
@@ -10,42 +10,42 @@ scale   the size of the quantity in exact arithmetic, for each element. See `com
         `verification.lars_update.compute_scales` for LARS.
 E       the largest error of the stock TensorFlow formula over all elements, in units of scale.
 
-Read it as: a result may be twice as wrong as the plain formula in the same precision, plus a few roundings. Errors and
+In words: a result may be twice as wrong as the plain formula in the same precision, plus a few roundings. Errors and
 bounds are reported in units of scale.
 
 **E is the worst error over all elements, not the error at the same element.** Two right computations make different
-rounding errors. At a single element the stock formula is often exact by luck, so a bound from that element alone would
-reject results that are better than stock's. The worst of many elements is a steady measure. Because errors are divided
-by scale first, a row with a huge gradient (a tiny |z_i|) does not widen the bound of the other rows. At a small
-temperature an error of eps/tau in a similarity s becomes a relative error of the weight exp(s - lse). E contains this
-effect, so scale does not need to.
+rounding errors. At a single element the stock formula is often exact by luck. A bound from that element alone would
+reject results that are better than stock's. The worst of many elements is a steady measure. Errors are first divided by
+scale. So a row with a huge gradient (because |z_i| is tiny) does not widen the bound of the other rows. At a small
+temperature, an error of eps/tau in a similarity s becomes a relative error of the weight exp(s - lse). E contains this
+effect, so scale need not contain it.
 
-**`draws` steady E where there are few elements.** At a small temperature a single row, whose two best candidates nearly
-tie, can hold all the error. E is then a sample of size one. `draws` adds the stock formula's errors on neighbouring
-problems: z moved by a few units in the last place, each with its own reference. The conditioning is the same and the
-roundings differ.
+**`draws` make E steady if there are few elements.** At a small temperature, all the error can be in a single row whose
+two best candidates nearly tie. E then rests on one sample. `draws` adds the stock formula's errors on neighbouring
+problems. In these, z is moved by a few units in the last place, and each has its own reference. They are as sensitive
+to rounding as the first problem, but round differently.
 
-**Where 8 eps comes from.** It is what remains when the stock formula happens to be exact (N = 1, few elements, one
+**Where 8 eps comes from.** This term remains if the stock formula happens to be exact (N = 1, few elements, or one
 candidate with all the weight). One rounding is at most eps/2. A coordinate of u = z/|z| takes three roundings: norm,
-root and quotient. A similarity s_ij takes those of two u, one for the sum and one for the division by tau:
-2 x 3 + 2 = 8 roundings, or 4 eps/tau. A loss is the difference of two similarities: 8 eps/tau. Its exponentials and its
-logarithm add the 1 in scale = 1 + 1/tau. A row of dz is a weighted mean of the 2N rows u_j, without its own component,
-divided by |z_i|: the same number of roundings, of numbers of the size of scale. A sum of d terms counts as one rounding
-here. Its error is about 0.1 sqrt(d) eps, so this holds up to a d of a few hundred. `verification.lars_update` counts
-the roundings of LARS.
+root and quotient. A similarity s_ij takes the roundings of two such u, one for the sum and one for the division by tau.
+That makes 2 x 3 + 2 = 8 roundings, or 4 eps/tau. A loss is the difference of two similarities, so it takes 8 eps/tau.
+Its exponentials and its logarithm add the 1 in scale = 1 + 1/tau. A row of dz is a weighted mean of the 2N rows u_j,
+without the component along u_i, divided by |z_i|. It takes the same number of roundings, of numbers of the size of
+scale. A sum of d terms counts as one rounding here. Its error is about 0.1 sqrt(d) eps, so this holds for d up to a few
+hundred. `verification.lars_update` counts the roundings of LARS.
 
-**One rounding to the type of the result.** bfloat16 and float16 inputs are exact in float32, and norms, products and
-sums are float32, so eps is float32's. The stock formula must run on inputs cast to float32. Otherwise E would contain
-the roundings of the half type. A loss is returned as float32; dz and views are returned in a half type and are rounded
-once more, by at most half a spacing at their value. The bound grows by that much, and only where the type of the result
-is coarser than the accumulation type.
+**One rounding to the type of the result.** bfloat16 and float16 inputs are exact in float32. Norms, products and sums
+are float32, so eps is that of float32. The stock formula must run on inputs that were cast to float32. Otherwise E
+would contain the roundings of the half type. A loss is returned as float32. dz and views are returned in a half type,
+so they are rounded once more, by at most half a spacing at their value. The bound grows by that much, and only if the
+type of the result is coarser than the accumulation type.
 
-**NaN and infinity.** NaN is right only where the reference is NaN. Infinity is right only where the reference, with its
-sign, is beyond the largest number of the result's type. Where the stock formula is NaN or infinite and the reference is
-not, there is no E. The bound is then NaN, and no result is within it.
+**NaN and infinity.** NaN is right only where the reference is NaN. Infinity is right only where the reference lies,
+with the same sign, beyond the largest number of the result's type. If the stock formula is NaN or infinite where the
+reference is not, there is no E. The bound is then NaN, and no result is within it.
 
-**float64.** The reference rounds as much as the result does. The reference's error is part of E. Without a stock
-result, double scale.
+**float64.** The reference rounds as much as the result does. If there is a stock result, E contains the reference's
+error. Without a stock result, double scale.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ from numpy.typing import ArrayLike, NDArray
 from lowlevel_simclr import reference
 
 FACTOR, SLACK = 2, 8
-MARGIN = 64  # spacings of a similarity by which the positive must win or lose for top1 to be beyond dispute
+MARGIN = 64  # in spacings of a similarity: a positive that wins or loses by more decides top1 beyond dispute
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 SMALLEST_NORMAL = {"float64": 2.0**-1022, "float32": 2.0**-126, "float16": 2.0**-14, "bfloat16": 2.0**-126}
 LARGEST = {
@@ -73,11 +73,11 @@ Float64s = NDArray[np.float64]
 
 
 class Case(Protocol):
-    """One problem that `check` solves. Every op has a NamedTuple of its own with these fields and more."""
+    """One problem that `check` solves. Every op has its own NamedTuple with these fields and more."""
 
     @property
     def rows(self) -> str:
-        """What is special about the numbers."""
+        """What is special about the numbers of the case."""
 
     @property
     def dtype(self) -> str:
@@ -89,7 +89,7 @@ class Case(Protocol):
 
 
 class Finding(NamedTuple):
-    """One quantity of one case: its worst error and the bound there, in units of scale."""
+    """One quantity of one case: its worst error, and the bound at that element, in units of scale."""
 
     case: Case
     quantity: str
@@ -98,7 +98,7 @@ class Finding(NamedTuple):
 
     @property
     def holds(self) -> bool:
-        """Whether the error is within its bound. NaN is not."""
+        """Whether the error is within its bound. A NaN error is not."""
         return self.error <= self.bound
 
 
@@ -121,7 +121,7 @@ class Comparison(NamedTuple):
 
     @property
     def holds(self) -> bool:
-        """Whether every element is within its bound. NaN is not."""
+        """Whether every element is within its bound. A NaN error is not."""
         return self.error <= self.bound
 
 
@@ -148,17 +148,17 @@ def compare_with_reference(
     Args:
         found: the result.
         truth: the reference's result, same shape. A different shape never holds.
-        stock: the stock formula's result in the accumulation type, same shape. None if E must be 0, as for the stock
-            formula itself, which may not excuse its own errors.
+        stock: the stock formula's result in the accumulation type, same shape. None if E must be 0. The stock formula
+            itself is judged so, because it may not excuse its own errors.
         scale: finite and at least 0; broadcast to the shape of truth. Where it is 0 the result must be exact.
         accumulation: the type in which sums are made, see `find_accumulation_type`.
-        stored: the type that the result was rounded to, if it was widened afterwards. Default: the type of `found`.
-        draws: further pairs of a stock result and its reference, of neighbouring problems. They can only raise the
+        stored: the type to which the result was rounded, if it was widened afterwards. Default: the type of `found`.
+        draws: further pairs of a stock result and its reference, from neighbouring problems. They can only raise the
             bound, so they are computed only if the result fails without them.
 
     Raises:
-        ValueError: the stock result has a coarser type than the accumulation type or another shape than its
-            reference, or scale is negative, NaN or infinite.
+        ValueError: if the stock result has a coarser type than the accumulation type, or another shape than its
+            reference. Also if scale is negative, NaN or infinite.
 
     >>> compare_with_reference(np.float32([1, 2]), [1, 2], None, scale=1.0, accumulation="float32").holds
     True
@@ -181,7 +181,7 @@ def compare_with_reference(
 def measure_stock_error(stock: ArrayLike, truth: ArrayLike, scale: Float64s, accumulation: str) -> float:
     """Return E, the stock formula's largest error in units of scale.
 
-    NaN if a stock value is NaN or infinite where the reference is not.
+    It is NaN if a stock value is NaN or infinite where the reference is not.
     """
     stock, truth = np.asarray(stock), np.asarray(truth, np.float64)
     if stock.shape != truth.shape:
@@ -194,7 +194,7 @@ def measure_stock_error(stock: ArrayLike, truth: ArrayLike, scale: Float64s, acc
 
 
 def compute_bounds(truth: Float64s, scale: Float64s, stock_error: float, accumulation: str, stored: str) -> Float64s:
-    """Return the largest error that each element may have, in units of its scale. NaN if E is."""
+    """Return the largest error that each element may have, in units of its scale. It is NaN if E is NaN."""
     counts = scale > 0
     unit = np.where(counts, scale, 1.0)
     bound = FACTOR * stock_error + SLACK * EPSILON[accumulation]
@@ -215,7 +215,7 @@ def _find_worst(
     beyond = ~(errors <= bounds)
     with np.errstate(over="ignore"):
         used = np.where(errors == 0, 0.0, errors / np.maximum(bounds, SMALLEST_NORMAL["float64"]))
-    used = np.where(beyond | ~np.any(beyond), used, -1.0)  # choose among elements beyond their bounds, if any
+    used = np.where(beyond | ~np.any(beyond), used, -1.0)  # if elements are beyond their bounds, choose among those
     place = tuple(int(i) for i in np.unravel_index(int(np.argmax(used)), used.shape))
     return Comparison(float(errors[place]), float(bounds[place]), place, float(np.mean(beyond)), stock_error)
 
@@ -225,7 +225,8 @@ def _measure_errors(
 ) -> NDArray[np.float64]:
     """Return |found - truth| in units of scale.
 
-    0 where both are NaN or where a value that is too large for its type is infinite. Infinite for any other NaN.
+    The error is 0 if both values are NaN, or if `found` is infinite because the value is too large for its type. For
+    any other NaN it is infinite.
     """
     unit = np.where(scale > 0, scale, 1.0)
     with np.errstate(invalid="ignore", over="ignore"):
@@ -240,29 +241,29 @@ def _measure_errors(
 
 
 def compute_loss_scale(temperature: float) -> float:
-    """Return 1 + 1/tau: similarities are as large as 1/tau, their exponentials and the logarithm are of order 1."""
+    """Return 1 + 1/tau. Similarities are as large as 1/tau. Their exponentials and the logarithm are of order 1."""
     return 1 + 1 / temperature
 
 
 def compute_gradient_scale(z: ArrayLike, cotangent: ArrayLike, temperature: float) -> Float64s:
-    """Return max|c| / (tau |z_i|) for each row of dz: (2N, 1). 0 for a zero row, whose gradient is exactly 0."""
+    """Return max|c| / (tau |z_i|) for each row of dz: (2N, 1). It is 0 for a zero row, whose gradient is exactly 0."""
     length = np.linalg.norm(np.asarray(z, np.float64), axis=1, keepdims=True)
     inverse = np.divide(1.0, length, out=np.zeros_like(length), where=length > 0)
     return np.max(np.abs(np.asarray(cotangent, np.float64))) * (1 / temperature) * inverse
 
 
 def compute_temperature_scale(cotangent: ArrayLike, temperature: float) -> float:
-    """Return sum|c| / tau^2 (1 + 1/tau): the size of the gradient to tau times its conditioning.
+    """Return sum|c| / tau^2 (1 + 1/tau): the size of the gradient to tau, times how much it amplifies roundings.
 
-    This gradient is a single number, so E is a sample of size one and may be 0 by luck. Unlike the other scales, this
-    one must therefore contain what a rounding of s, eps/tau, does to the weights exp(s - lse).
+    This gradient is a single number, so E rests on one sample and may be 0 by luck. Therefore this scale, unlike the
+    others, must contain the effect that a rounding of s by eps/tau has on the weights exp(s - lse).
     """
     inverse_tau = 1 / temperature
     return float(np.sum(np.abs(np.asarray(cotangent, np.float64)))) * inverse_tau**2 * (1 + inverse_tau)
 
 
 def compute_margins(z: ArrayLike) -> Float64s:
-    """Return by how much the positive is more similar than every other candidate: (2N,), infinite for N = 1."""
+    """Return how much more similar the positive is than every other candidate: (2N,), infinite for N = 1."""
     u = reference.normalise_rows(z)
     s = u @ u.T
     own, partner = np.arange(len(u)), reference.find_positive(len(u))
@@ -272,5 +273,5 @@ def compute_margins(z: ArrayLike) -> Float64s:
 
 
 def find_decided_rows(z: ArrayLike, accumulation: str) -> NDArray[np.bool_]:
-    """Return where top1 must be exact, (2N,): the margin is larger than roundings can move it."""
+    """Return for each row whether top1 must be exact, (2N,): whether no rounding can close its margin."""
     return np.abs(compute_margins(z)) > MARGIN * EPSILON[accumulation]

@@ -24,7 +24,7 @@ class Device(NamedTuple):
     """A device, and the modes in which ops are checked there."""
 
     name: str
-    modes: Sequence[str]  # empty where nothing can be checked
+    modes: Sequence[str]  # empty if nothing can be checked on the device
     why_not: str = ""
 
 
@@ -68,7 +68,7 @@ def _silence_retracing_warnings() -> Iterator[None]:
 def judge_on_device(
     implementation: Ops, device: Device, tell: Callable[[str], object] = lambda text: None
 ) -> list[Finding]:
-    """Run every case on a device, without TensorFloat-32, whose errors the stock formula must not have.
+    """Run every case on a device. TensorFloat-32 is off, because the stock formula must not have its errors.
 
     Args:
         implementation: the ops to judge.
@@ -87,7 +87,7 @@ def judge_on_device(
 def list_devices(xla_error: str | None, has_cuda: bool) -> Iterator[Device]:
     """Yield the CPU and every GPU.
 
-    On a GPU the ops are XLA custom calls in every mode and need a known batch, so there is no graph mode.
+    On a GPU every op is an XLA custom call and needs a known batch size, so there is no graph mode.
 
     Args:
         xla_error: why the native ops cannot run inside XLA, or None if they can.

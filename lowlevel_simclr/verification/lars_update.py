@@ -5,9 +5,10 @@ of the first in reverse order. Both results must be within the bound of `verific
 
     |ops - reference|  <=  8 eps scale
 
-scale is the sum of the magnitudes of the terms that an element is made of, plus float32's smallest normal number. 8 eps
-is 16 roundings of eps/2. An element takes at most nine: u two, the trust ratio two through u's norm, the product of
-learning rate and ratio one, its product with u one, momentum's product one, and each of the two sums one.
+scale is the sum of the magnitudes of the terms of an element, plus float32's smallest normal number. 8 eps is 16
+roundings of eps/2. An element takes at most nine roundings: two for u, two for the trust ratio through the norm of u,
+one for the product of learning rate and ratio, one for its product with u, one for the product with the momentum, and
+one for each of the two sums.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ CHOICES = {
 class LarsCase(NamedTuple):
     """One variable, and the way it is updated."""
 
-    rows: str  # what its numbers are like: update, zero w, zero g, huge, tiny
+    rows: str  # the kind of its numbers: update, zero w, zero g, huge, tiny
     shape: tuple[int, ...]
     mode: str = "eager"
     dtype: str = "float32"  # type of the gradient; weight and velocity are float32

@@ -1,4 +1,4 @@
-"""The check of the native ops on the machine at hand, with what it prints."""
+"""The check of the native ops on this machine, with the lines that it prints."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check_machine(verbose: bool) -> list[Finding]:
     Args:
         verbose: whether to print the table of each device.
     """
-    with hide_start_up_lines():  # a processor without float16 makes TensorFlow write once more
+    with hide_start_up_lines():  # without float16 units, TensorFlow writes one more line
         return _check_devices(verbose)
 
 

@@ -1,11 +1,11 @@
 """The cases of the views: their pixels and the parameters that are drawn for them.
 
-Pixels. Every case makes views with the ops, with the stock form in float32 and with the float64 reference. Each pixel
-must be within the bound of `verification.bound`. scale is the largest factor by which the colour operations of a view
-can multiply a small difference, divided by the std that the pixels are divided by.
+Pixels. Every case makes views with the ops, with the stock implementation in float32 and with the float64 reference.
+Each pixel must be within the bound of `verification.bound`. scale is the largest factor by which the colour operations
+of a view can multiply a small difference, divided by the std of the pixels.
 
-Parameters. Integers and flags must equal the reference's. Numbers must be within two units in the last place of their
-range.
+Parameters. Integers and flags must equal those of the reference. Numbers must differ from the reference by at most two
+units in the last place of their range.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ RECIPE = ViewRecipe(blur_probability=0.5, brightness_shift=(-0.25, 0.25))
 class ViewCase(NamedTuple):
     """One batch of images and the size of their views, and the way it is run."""
 
-    rows: str  # what is special: enlarging, reducing, blur, ...; or "drawn", the parameters alone
+    rows: str  # what is special: enlarging, reducing, blur, ...; "drawn" checks only the parameters
     height: int
     width: int
     size: int
@@ -106,7 +106,7 @@ def make_images(case: ViewCase) -> NDArray[Any]:
 
 
 def make_params(case: ViewCase) -> ViewParams:
-    """Return every order twice, boxes of every size and place, every switch. A fifth of the views does not clip."""
+    """Return every order twice, with all kinds of boxes and switches. A fifth of the views do not clip."""
     random, rows, coloured = _seed_generator(case), ROWS, case.channels == 3
     height, width = random.integers(1, case.height + 1, rows), random.integers(1, case.width + 1, rows)
     y, x = random.integers(0, case.height - height + 1), random.integers(0, case.width - width + 1)
@@ -135,8 +135,9 @@ def make_params(case: ViewCase) -> ViewParams:
 def measure_amplification(params: ViewParams) -> NDArray[np.float64]:
     """Return the largest factor by which the colour operations can multiply a small difference: (2N,).
 
-    Brightness multiplies by f. Contrast multiplies a pixel by f and its mean by |1 - f|. Saturation multiplies a pixel
-    by f and the value by |1 - f|. A turn of the hue moves the middle channel by up to twice as much as the others.
+    Brightness multiplies by f. Contrast multiplies a pixel by f and the mean by |1 - f|. Saturation multiplies a pixel
+    by f and its largest channel by |1 - f|. A turn of the hue moves the middle channel by up to twice as much as the
+    others.
     """
     factors = [np.maximum(1, params.brightness)]
     factors += [np.maximum(1, factor + np.abs(1 - factor)) for factor in (params.contrast, params.saturation)]

@@ -1,11 +1,11 @@
 """The cases of NT-Xent: losses, both gradients and top1, each within the bound of `verification.bound`.
 
 Every case computes with the ops, with the stock formula in the same precision and with the float64 reference. top1 must
-be exact in every row whose margin rounding cannot close.
+be exact in every row whose margin is too large for rounding to close.
 
-Cases: four types, temperatures from 0.001 to 10, odd N, N = 1, d = 1, several tiles, duplicated rows and zero rows,
-norms from 1e-15 to 1e15, loss scales up to 2^15, and the own rows of one replica. They run eagerly, in graphs that do
-not know N, and under XLA.
+The cases cover four types, temperatures from 0.001 to 10, odd N, N = 1, d = 1, several tiles, duplicated rows and zero
+rows, norms from 1e-15 to 1e15, loss scales up to 2^15, and the own rows of one replica. They run eagerly, in graphs
+that do not know N, and under XLA.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ TEMPERATURES = (0.001, 0.005, 0.01, 0.03, 0.1, 0.5, 10.0)
 class NtXentCase(NamedTuple):
     """One problem, and the way it is run."""
 
-    rows: str  # what the rows are like: random, duplicates, zeros, huge, tiny, near
+    rows: str  # the kind of the rows: random, duplicates, zeros, huge, tiny, near
     pairs: int
     dim: int
     dtype: str = "float32"
@@ -48,7 +48,7 @@ class NtXentCase(NamedTuple):
 
 
 class Results(NamedTuple):
-    """What one implementation computes; n pairs are the replica's own."""
+    """What one implementation computes. The replica owns n of the pairs."""
 
     loss: NDArray[Any]  # (2n,)
     dz: NDArray[Any]  # (2N, d)
@@ -107,7 +107,7 @@ def make_projections(case: NtXentCase) -> NDArray[Any]:
     """Return z of a case, (2N, d). The numbers are the same on every machine."""
     random = np.random.default_rng(zlib.crc32(repr(case[:5]).encode()))
     z = random.normal(size=(2 * case.pairs, case.dim))
-    z[case.pairs :] += 1.5 * z[: case.pairs]  # a positive resembles its row
+    z[case.pairs :] += 1.5 * z[: case.pairs]  # makes each positive resemble its row
     if case.rows == "duplicates":
         z[:] = z[random.integers(0, min(5, len(z)), len(z))]
     if case.rows == "zeros":

@@ -8,7 +8,7 @@ from lowlevel_simclr.verification.bound import Finding
 
 
 def write_table(findings: Sequence[Finding]) -> str:
-    """Return a line for each group of cases and quantity, with the finding that uses most of its bound.
+    """Return one line for each group of cases and each quantity. It shows the finding that uses most of its bound.
 
     Errors and bounds are in units of the quantity's size (`verification.bound`).
     """
@@ -41,7 +41,7 @@ def write_verdict(findings: Sequence[Finding]) -> str:
 
 
 def _compute_used_share(finding: Finding) -> float:
-    """Return error / bound, at most 1e6; 1e6 also where the bound is 0 or NaN."""
+    """Return error / bound, at most 1e6. Return 1e6 also if the bound is 0 or NaN."""
     if finding.error == 0:
         return 0.0
     return min(finding.error / finding.bound, 1e6) if finding.bound > 0 else 1e6
