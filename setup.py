@@ -290,7 +290,16 @@ setup(
     package_data={"lowlevel_simclr": ["py.typed"]},
     entry_points={"console_scripts": ["lowlevel-simclr = lowlevel_simclr.__main__:main"]},
     python_requires=">=3.10",
-    install_requires=["tensorflow>=2.15", "numpy", "matplotlib", "scikit-learn", "pillow", "tqdm", "tensorboard"],
+    install_requires=[
+        "tensorflow>=2.15",
+        "numpy",
+        "matplotlib",
+        "scikit-learn",
+        "pillow",
+        "tqdm",
+        "tensorboard",
+        "shtab",
+    ],
     extras_require={
         "addons": ["tensorflow-addons==0.23.0", "tensorflow<2.16"],
         "test": ["pytest", "pytest-xdist", "hypothesis", "scipy"],

@@ -29,9 +29,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="SimCLR in TensorFlow with its own kernels.",
         epilog="\n".join(["programs:", *(f"  {name:<10}{text}" for name, text in PROGRAMS.items())]),
     )
-    parser.add_argument("program", metavar="PROGRAM", choices=list(PROGRAMS), help="one of the programs below")
-    parser.parse_strictly(arguments)
-    raise AssertionError("the parser ends the program where no program is named")
+    choices = parser.add_mutually_exclusive_group(required=True)
+    choices.add_argument(
+        "program", metavar="PROGRAM", nargs="?", choices=list(PROGRAMS), help="one of the programs below"
+    )
+    choices.add_argument(
+        "--print-completion", metavar="SHELL", help="print the completion script of a shell: bash, zsh, fish, ..."
+    )
+    shell = parser.parse_strictly(arguments).print_completion
+    if shell is None:
+        raise AssertionError("the parser ends the program where no program is named")
+    return _print_completion(parser, shell)
+
+
+def _print_completion(parser: FlagParser, shell: str) -> int:
+    """Print the completion script of a shell. Return the exit code."""
+    from lowlevel_simclr.config.completion import SHELLS, write_completion  # here, so that shtab is read only for this
+
+    if shell not in SHELLS:
+        parser.error(f"There is no completion for the shell '{shell}'. Use one of: {', '.join(SHELLS)}.")
+    modules = {name: importlib.import_module(f"lowlevel_simclr.{name}") for name in PROGRAMS}
+    print(
+        write_completion(shell, PROG, {name: module.build_parser(f"{PROG} {name}") for name, module in modules.items()})
+    )
+    return 0
 
 
 if __name__ == "__main__":

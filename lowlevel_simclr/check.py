@@ -28,9 +28,7 @@ from lowlevel_simclr.config.command_line import FlagParser
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simclr.check") -> int:
     """Check the native ops on this machine. Return the exit code: 0 if every finding holds, 1 otherwise."""
-    parser = FlagParser(prog=prog, description=__doc__)
-    parser.add_argument("--verbose", action="store_true", help="print the error and the bound of every quantity")
-    given = parser.parse_strictly(sys.argv[1:] if argv is None else argv)
+    given = build_parser(prog).parse_strictly(sys.argv[1:] if argv is None else argv)
 
     def work() -> int:
         from lowlevel_simclr.verification.machine import (
@@ -43,6 +41,17 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simc
         return 0 if all(finding.holds for finding in findings) else 1
 
     return run_program(work, "checking the ops", given.debug)
+
+
+def build_parser(prog: str) -> FlagParser:
+    """Return the parser of the command.
+
+    Args:
+        prog: how the program is called, for `--help` and errors.
+    """
+    parser = FlagParser(prog=prog, description=__doc__)
+    parser.add_argument("--verbose", action="store_true", help="print the error and the bound of every quantity")
+    return parser
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ DESCRIPTION = "Write the representation (h) or the projection (z) of images, com
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simclr.embed") -> int:
     """Run the command: embed, write, and name on stderr what could not be read. Return the exit code."""
-    given = _build_parser(prog).parse_strictly(sys.argv[1:] if argv is None else argv)
+    given = build_parser(prog).parse_strictly(sys.argv[1:] if argv is None else argv)
 
     def work() -> int:
         from lowlevel_simclr.api.networks import write_rows  # here, so that --help does not import TensorFlow
@@ -36,8 +36,12 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simc
     return run_program(work, "embedding images", given.debug)
 
 
-def _build_parser(prog: str) -> FlagParser:
-    """Return the parser of the flags of one call."""
+def build_parser(prog: str) -> FlagParser:
+    """Return the parser of the command.
+
+    Args:
+        prog: how the program is called, for `--help` and errors.
+    """
     usage = "%(prog)s RUN IMAGES... --out FILE.npz [--output z]"
     parser = FlagParser(prog=prog, description=DESCRIPTION, usage=usage)
     parser.add_argument("run", metavar="RUN", type=Path, help="the folder that training wrote")

@@ -34,7 +34,7 @@ examples:
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simclr.evaluate") -> int:
     """Run the command: evaluate, add the result to evaluation.json, and print it. Return the exit code."""
-    given = vars(_build_parser(prog).parse_strictly(sys.argv[1:] if argv is None else argv))
+    given = vars(build_parser(prog).parse_strictly(sys.argv[1:] if argv is None else argv))
     folder, data_dir, out, debug = (given.pop(name) for name in ("run", "data_dir", "out", "debug"))
 
     def work() -> int:
@@ -46,8 +46,12 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simc
     return run_program(work, "evaluating the run", debug)
 
 
-def _build_parser(prog: str) -> FlagParser:
-    """Return the parser of the flags of one evaluation."""
+def build_parser(prog: str) -> FlagParser:
+    """Return the parser of the command.
+
+    Args:
+        prog: how the program is called, for `--help` and errors.
+    """
     usage = "%(prog)s RUN [flags]"
     parser = FlagParser(prog=prog, description=DESCRIPTION, epilog=EPILOG, usage=usage)
     parser.add_argument("run", metavar="RUN", type=Path, help="the folder that training wrote")

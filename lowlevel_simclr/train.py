@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from lowlevel_simclr.api.callable_module import make_callable
 from lowlevel_simclr.api.program import run_program
 from lowlevel_simclr.api.training import train
-from lowlevel_simclr.config.command_line import parse_run
+from lowlevel_simclr.config.command_line import FlagParser, build_run_parser, parse_run
+from lowlevel_simclr.config.starting_point import choose_starting_point
 
 __all__ = ["main", "train"]
 
@@ -31,6 +32,15 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simc
         return 0
 
     return run_program(work, "preparing the run", options.debug)
+
+
+def build_parser(prog: str) -> FlagParser:
+    """Return the parser of the command. Its help shows the defaults of the default data set.
+
+    Args:
+        prog: how the program is called, for `--help` and errors.
+    """
+    return build_run_parser(choose_starting_point(None, None, None), DESCRIPTION, prog)
 
 
 if __name__ == "__main__":

@@ -159,8 +159,14 @@ def _write_epilog() -> str:
     return "\n".join(["presets:", *lines, "", EXAMPLES])
 
 
-def _build_parser(base: Config, description: str, prog: str) -> FlagParser:
-    """Return a parser of all flags. Its help shows the values of `base` as defaults."""
+def build_run_parser(base: Config, description: str, prog: str) -> FlagParser:
+    """Return a parser of all flags of a run. Its help shows the values of `base` as defaults.
+
+    Args:
+        base: the settings that the flags change.
+        description: what the program does, for `--help`.
+        prog: how the program is called, for `--help` and errors.
+    """
     parser = FlagParser(prog=prog, description=description, epilog=_write_epilog())
     run = parser.add_argument_group("run")
     start = f"the preset that the settings start from (default: that of the data set, here {base.preset})"
@@ -230,7 +236,7 @@ def parse_run(
     """
     argv = sys.argv[1:] if argv is None else argv
     base = _find_starting_point(argv, prog)
-    parser = _build_parser(base, description, prog)
+    parser = build_run_parser(base, description, prog)
     given = {name: value for name, value in vars(parser.parse_strictly(argv)).items() if value is not None}
     try:
         config = override_settings(base, given)

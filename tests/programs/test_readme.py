@@ -33,6 +33,7 @@ from tests.support import pages
 ROOT = pages.ROOT
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 LITTLE = ["--steps", "2", "--batch-size", "16", "--projection-widths", "8", "--knn-every", "0"]
+COMPLETION = "source <(lowlevel-simclr --print-completion bash)"
 MAKE = {"make train": "python -m lowlevel_simclr.train", "make test": "python -m pytest"}
 BLOCKS = [block for block in pages.list_all_blocks() if not block.reason]
 COMMANDS = pages.list_distinct_commands(BLOCKS)
@@ -59,8 +60,18 @@ ALONE = [flags for flags in TRAIN if "--devices" not in flags]
 
 
 def test_no_command_is_forgotten_here() -> None:
-    assert {command for command in COMMANDS if pages.parse_program(command) is None} == {*MAKE}
+    assert {command for command in COMMANDS if pages.parse_program(command) is None} == {*MAKE, COMPLETION}
     assert all(list_ours(name) for name in ("train", "evaluate", "embed")) and list_ours("check") == [""]
+
+
+def test_the_line_for_bash_completes_the_command(tmp_path: Path) -> None:
+    program = tmp_path / "lowlevel-simclr"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m lowlevel_simclr "$@"\n')
+    program.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    line = ["bash", "-c", f"{COMPLETION}; complete -p lowlevel-simclr"]
+    said = subprocess.run(line, env=environment, capture_output=True, text=True, check=True).stdout
+    assert "-F _shtab_lowlevel_simclr lowlevel-simclr" in said
 
 
 @pytest.mark.parametrize("command", MAKE)

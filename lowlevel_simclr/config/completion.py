@@ -1,0 +1,56 @@
+"""Shell completion: a script with which a shell completes programs, flags, names and files.
+
+shtab writes the script from the parsers. The script starts no Python when a user presses Tab. argcomplete starts the
+program at every Tab, which takes half a second here.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+
+import shtab
+
+from lowlevel_simclr.config.choices import PROTOCOLS
+from lowlevel_simclr.config.command_line import FlagParser
+from lowlevel_simclr.config.fields import list_fields
+from lowlevel_simclr.config.presets import PRESETS
+
+SHELLS = tuple(shtab.SUPPORTED_SHELLS)
+FLAG = "--print-completion"
+_PATHS = {"DIR": shtab.DIRECTORY, "RUN": shtab.DIRECTORY, "FILE": shtab.FILE, "FILE.npz": shtab.FILE}  # by metavar
+_PATHS |= {"IMAGES": shtab.FILE}
+
+
+def write_completion(shell: str, prog: str, programs: Mapping[str, FlagParser]) -> str:
+    """Return the completion script of a command with several programs.
+
+    Args:
+        shell: one of `SHELLS`.
+        prog: the name of the command.
+        programs: the parser of each program, by the program's name. The function changes them, so they must not parse
+            afterwards.
+    """
+    command = FlagParser(prog=prog, add_help=False)
+    command.add_argument(FLAG, choices=SHELLS)
+    commands = command.add_subparsers()
+    for name, parser in programs.items():
+        for action in parser._actions:  # argparse has no public list of its actions
+            _complete(action)
+        commands.add_parser(name, parents=[parser], add_help=False, help=parser.description)
+    return shtab.complete(command, shell)
+
+
+def _complete(action: argparse.Action) -> None:
+    """Tell shtab the names or the kind of path that an action takes."""
+    names = _list_names().get(action.dest)
+    if names is not None:
+        action.choices = names
+    elif isinstance(action.metavar, str) and action.metavar in _PATHS:
+        vars(action)["complete"] = _PATHS[action.metavar]  # the attribute that shtab reads
+
+
+def _list_names() -> dict[str, tuple[str, ...]]:
+    """Return the names that a flag can take, by its destination."""
+    names = {field.name: tuple(field.rule["choices"]) for field in list_fields().values() if "choices" in field.rule}
+    return {**names, "preset": tuple(PRESETS), "protocol": PROTOCOLS}
