@@ -40,7 +40,11 @@ def format_table(step: Result, loss: Result, accuracy: Result) -> str:
             f"training step, {config['encoder']}, batch {config['batch_size']}: pairs a second", rates, "{:.0f}"
         ),
         _format_row(f"loss and gradient, N = {PAIRS}: ms", [1e3 * row["median"] for row in forms], "{:,.0f}"),
-        _format_row("the same: MB beside z", [row["peak_memory"] / 1e6 for row in forms], "{:,.0f}"),
+        _format_row(
+            f"loss and gradient, N = {PAIRS}: MB of memory besides z",
+            [row["peak_memory"] / 1e6 for row in forms],
+            "{:,.0f}",
+        ),
         f"| CIFAR-10 without labels, {run['steps']:,} steps: 20-NN, linear probe | "
         f"{100 * run['knn']['20']:.1f} %, {100 * run['linear']:.1f} % | not measured | not measured |",
     ]

@@ -18,7 +18,7 @@ from typing import Any
 from bench import harness
 from bench.report import markers
 
-AT_CEILING = "≥\u00a0sgemm"  # explained in docs/measurements.md
+AT_CEILING = "≥\u00a0100%"  # explained in docs/measurements.md and docs/op-speed.md
 _MOVED = {"accuracy": "learning", "first_steps": "learning"}  # modules that older results name without their new folder
 _PROBES = ("linear", "linear_augmented")  # entries of evaluation.json that have means and spreads over seeds
 
@@ -44,7 +44,7 @@ def _format_cell(row: harness.Row) -> str:
 
 
 def _format_share(share: float) -> str:
-    """Return a share of the matrix product's speed, or "≥ sgemm" for a share above 1, which comes from timing noise."""
+    """Return a share of the matrix product's speed, or "≥ 100%" if that product was no faster than the op."""
     return f"{share:.0%}" if share <= 1 else AT_CEILING
 
 

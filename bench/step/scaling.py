@@ -167,9 +167,9 @@ def format_measured(result: dict[str, Any]) -> str:
     lines += [
         "",
         f"{config['encoder']}, {config['image_size']} pixels, global batch {config['batch_size']}, float32; "
-        f"{result['device']}, TensorFlow {result['versions']['tensorflow']}. Bytes are those that each replica sends; "
-        f"the two processes count {2 * sum(two['moved'].values()):,} together, the loopback device carried "
-        f"{two['loopback_bytes']:,.0f} a step.",
+        f"{result['device']}, TensorFlow {result['versions']['tensorflow']}. Each column of bytes is what one replica "
+        f"sends in one step. The two processes together count {2 * sum(two['moved'].values()):,} bytes a step. The "
+        f"network device between them carried {two['loopback_bytes']:,.0f}.",
     ]
     return "\n".join(lines)
 
@@ -191,10 +191,12 @@ def format_predicted(result: dict[str, Any]) -> str:
     lines += [
         "",
         f"{sizes['parameters'] / 1e6:.1f} million weights, {len(sizes['channels'])} BatchNorms, "
-        f"{sizes['operations'] / 1e9:.3g} billion operations a pair; devices of {machine['rate'] / 1e12:.4g} trillion "
-        f"operations a second, {machine['bandwidth'] / 1e9:.4g} GB/s and {1e6 * machine['latency']:.4g} microseconds a "
-        f"hop; nothing overlaps. Compute is at least {SCALES:.0%} of a step: where the batch is "
-        f"shared out, {_format_reach(model['shared'])}; where it grows, {_format_reach(model['growing'])}.",
+        f"{sizes['operations'] / 1e9:.3g} billion operations a pair. Every device makes "
+        f"{machine['rate'] / 1e12:.4g} trillion operations a second. A link carries "
+        f"{machine['bandwidth'] / 1e9:.4g} GB/s and needs {1e6 * machine['latency']:.4g} microseconds a message. "
+        "Compute and exchange do not overlap. "
+        f"Compute is at least {SCALES:.0%} of a step {_format_reach(model['shared'])} if all devices share one batch, "
+        f"and {_format_reach(model['growing'])} if the batch grows with the devices.",
     ]
     return "\n".join(lines)
 
