@@ -6,8 +6,8 @@
 //     C[16][8] of float32:   c0 = (g, 2t)  c1 = (g, 2t+1)  c2 = (g+8, 2t)  c3 = (g+8, 2t+1)
 //     A[16][16] of float16:  a0 = (g, 2t)  a1 = (g+8, 2t)  a2 = (g, 2t+8)  a3 = (g+8, 2t+8)
 //     B[16][8] of float16:   b0 = (2t, g)  b1 = (2t+8, g)
-// A register of A or B holds two numbers. The lower half is the element above. The upper half is its right neighbour in
-// A, and the element below it in B.
+// A register of A or B holds two numbers. Its lower half is the element in this list. Its upper half is the right
+// neighbour of that element in A, and the element below it in B.
 //
 // Sums are float32. The hardware truncates them instead of rounding. So callers keep chains of products short and add
 // the results themselves.

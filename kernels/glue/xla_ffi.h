@@ -23,7 +23,8 @@ inline ffi::Error no_memory(const std::string& what) {
   return ffi::Error(ffi::ErrorCode::kResourceExhausted, "no memory for " + what + ".");
 }
 
-// Turns the result of a CUDA launcher into an error. The result is null, or the reason of a failure.
+// Turns the result of a CUDA launcher into an ffi::Error. `why` is null after success, and otherwise the reason of the
+// failure.
 inline ffi::Error outcome(const std::string& op, const char* why) {
   if (why == nullptr) return ffi::Error::Success();
   return ffi::Error(ffi::ErrorCode::kInternal, op + " on CUDA: " + why);

@@ -3,8 +3,8 @@
 // Mapping. A variable is cut into pieces of 2048 floats. The variable has blocks of 256 threads, and they take the
 // pieces in turn. A thread loads two groups of four neighbours of a piece, 16 bytes each. The kernel `add_squares`
 // writes one pair of sums for each block. In the kernel `move_weights`, every block adds all pairs of its variable in
-// one fixed order. It computes the trust ratio from them and moves its pieces. A variable that does not adapt needs
-// only the second kernel. A variable has no more blocks than a large GPU runs at once, so there are few pairs.
+// one fixed order. It computes the trust ratio from them and moves its pieces. A variable that does not adapt (lars_update.h)
+// needs only the second kernel. A variable has no more blocks than a large GPU runs at once, so there are few pairs.
 //
 // Many variables share a launch, because the small variables of a ResNet take less time than their launches would. A
 // launch takes as many variables as fit in 4 KiB of parameters. A block finds its variable by binary search. The bits
@@ -15,8 +15,8 @@
 // millions of floats moves at nine tenths of the speed of an H200's copy (docs/gpu.md). On a large GPU, the second
 // kernel may find in the L2 cache what the first kernel read.
 //
-// Tried, but only compiled: four groups for each thread. A thread then needs 1.5 times as many registers, so a full
-// multiprocessor has no more bytes in flight.
+// Tried, but only compiled: four groups for each thread. A thread then needs 1.5 times as many registers. So
+// fewer threads fit on a multiprocessor, and no more bytes are in flight than before.
 #include <cmath>
 
 #include "../cuda/reduce.cuh"

@@ -1,6 +1,6 @@
 // Two views of every image (SimCLR, appendix A): the contract of every implementation.
 //
-// Row r of the views is made from image r mod N with row r of the parameters. The steps, in this order:
+// Row r of the views is made from image r mod N with row r of the parameters. These are the steps, in their order:
 //
 //     crop     takes the box, and no pixel outside it, and resizes it to S x S: bilinear with half-pixel centres. In
 //              each direction view pixel i = sum_j w_ij box pixel j,

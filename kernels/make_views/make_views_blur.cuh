@@ -9,8 +9,8 @@
 namespace lowlevel_simclr {
 namespace make_views_cuda {
 
-// One warp writes weights 0 to `radius` of the Gaussian. In float, the relative error of a weight w is |log w|
-// roundings.
+// Writes weights 0 to `radius` of the Gaussian. One warp calls it. In float, a weight w has a relative error of about
+// |log w| times that of one rounding.
 __device__ inline void fill_gaussian(float sigma, int radius, float* weight) {
   const int lane = threadIdx.x % kWarp;
   const auto share = [sigma](int k) {

@@ -21,7 +21,6 @@
 // L2 cache) and writes 6,144 bytes. The limit is the rate at which instructions issue, not memory: 32,768 views take
 // 0.26 ms on an H200. An earlier kernel took 2.30 ms (docs/gpu.md). It had blocks of 256 threads, kept every pixel in
 // shared memory, used 64-bit indices and divisions, and branched on every operation for each pixel.
-// (docs/gpu.md).
 #include <cmath>
 #include <cstring>
 

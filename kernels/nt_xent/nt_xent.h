@@ -39,7 +39,6 @@
 // Determinism. The bits are the same for every number of threads and every ParallelFor. Only the size of the problem
 // decides how work is cut, and sums are added in one fixed order. Results of different instruction sets differ by
 // rounding.
-// rounding.
 //
 // Requires N >= 1, d >= 1, 2N < 2^31, 0 <= first_pair, 1 <= own_pairs, first_pair + own_pairs <= N,
 // temperature > 0.

@@ -1,5 +1,6 @@
 // NT-Xent as XLA FFI handlers on the host: lowlevel_simclr_nt_xent, _grad, _rows, _rows_grad. The arguments and results
-// are in the order of nt_xent_op.cc. Sizes are static in XLA, so the shapes of the results tell how many rows are own.
+// are in the order of nt_xent_op.cc. Sizes are static in XLA, so the number of own rows follows from the shapes of the
+// results.
 //
 // The handlers do not use XLA's thread pool. Both routes, TensorFlow and XLA, use our own threads, so both give the
 // same bits at the same speed.

@@ -197,8 +197,8 @@ LOWLEVEL_INLINE Vector<float> widen(const Bfloat16* from) {
   return reinterpret_cast<Vector<float>>(load_halves(from) << 16);
 }
 
-// Exponent and mantissa move to their places. A subnormal float16 is an integer times 2^-24. It is computed as that
-// product. The processor may treat a subnormal float as 0, so the bits cannot go through one.
+// Exponent and mantissa move to their places. A subnormal float16 is an integer times 2^-24, and is computed as that
+// product. Moving its bits would give a subnormal float first, which the processor may treat as 0.
 LOWLEVEL_INLINE Vector<float> widen(const Float16* from) {
   using Words = Lanes<float>::Words;
   const Words halves = load_halves(from), magnitude = halves & 0x7fffu;

@@ -1,7 +1,8 @@
 """Modules that can be called: `lowlevel_simclr.train` is a program and a function.
 
 The programs are modules, because `python -m lowlevel_simclr.train` runs them. When Python imports a module, it binds
-the module to its name in the package. A function of the same name would be lost. A module of this type is both.
+the module to its name in the package. So a function of the same name would be lost. A
+module of this type is a program, and it can also be called as a function.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ def load_from_memory(given: Any, seed: int = 0, memory_limit: float = 4.0) -> Da
     """Return the caller's images as a data set. The seed decides which tenth of the images is held out.
 
     Args:
-        given: one of: uint8 images (n, H, W, C) or (n, H, W); a pair of such images and labels (n,), which are whole
-            numbers and may be ids; a `tf.data.Dataset` of images, of pairs (image, label), or of batches of either.
+        given: uint8 images (n, H, W, C) or (n, H, W), or a pair of such images and labels (n,). It may also be a
+            `tf.data.Dataset` of images, of pairs (image, label), or of batches of either. Labels are whole numbers.
         seed: the seed of the draw.
         memory_limit: the most GiB of images that may be read from a `tf.data.Dataset`.
 

@@ -201,7 +201,7 @@ class Run:
         return f"<pre>{html.escape(format_table(self.evaluation))}</pre>"
 
     def _list_shown(self) -> list[Path]:
-        """Return the pictures for a notebook that exist."""
+        """Return the pictures that a notebook shows, without those that do not exist."""
         return [self.plots[name] for name in EMBEDDED if name in self.plots]
 
 

@@ -11,7 +11,7 @@ from lowlevel_simclr.contract.constants import FULL_SCALE
 from lowlevel_simclr.contract.view_params import FINITE_FIELDS, ViewParams
 
 WORDS = 2**32  # values of a 32-bit word
-LARGEST_PIXEL = 16.0  # for floating-point images; one in [0, 255] that is darker than this is nearly black
+LARGEST_PIXEL = 16.0  # in a floating-point image; an image in [0, 255] whose pixels are all darker is nearly black
 LONGEST_SIDE = 2**15  # in pixels; sides must be shorter, see make_views.h
 
 

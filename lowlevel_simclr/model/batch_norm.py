@@ -1,4 +1,4 @@
-"""BatchNorm with TensorFlow's fused kernel, and the choice of rows that its statistics are taken over.
+"""BatchNorm with TensorFlow's fused kernel, and the choice of the rows from which it takes its statistics.
 
 The statistics can be those of the batch, of all replicas, of a micro-batch or of a ghost group (a fixed number of
 images that are normalised together). The context manager `use_batch_statistics` makes the choice. Every layer that is

@@ -1,6 +1,7 @@
 """Everything that this package takes from TensorFlow's XLA without a public API.
 
-Another TensorFlow may lack it. `tests/runtime/test_xla.py` shows that the package then says so in one sentence.
+Another version of TensorFlow may lack these functions. `tests/runtime/test_xla.py` shows that the package then says so
+in one sentence.
 """
 
 from __future__ import annotations

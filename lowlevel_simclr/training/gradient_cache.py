@@ -26,8 +26,8 @@ def train_cached_step(
 
     1. Compute z of every micro-batch, without a tape.
     2. Compute the loss of the whole batch and its gradient dz.
-    3. Compute every micro-batch again from its images, now under a tape. Its rows of dz are the output gradients. Add
-       up the gradients of all micro-batches.
+    3. Compute every micro-batch again from its images, now under a tape. From its rows of dz, compute the gradient of
+       the weights. Add up the gradients of all micro-batches.
 
     The gradient is exact for a model whose BatchNorm sees one micro-batch at a time. The moving statistics move once
     per step, in part 3, by the mean over the micro-batches (`batch_norm.BatchStatistics`).
@@ -106,8 +106,7 @@ def _project_each(learner: Learner, views: Views, parts: Batch, count: int) -> t
         with batch_norm.use_batch_statistics(batch_norm.get_batch_statistics(moves=False)):
             return place + 1, found.write(place, _project(learner, views, parts, place))
 
-    # One micro-batch runs at a time. By default, TensorFlow would run ten iterations at once, which take the memory of
-    # ten.
+    # One micro-batch runs at a time. By default, TensorFlow would run ten of them at once, with ten times the memory.
     found = tf.while_loop(lambda place, _: place < count, body, (tf.constant(0), found), parallel_iterations=1)[1]
     return tf.ensure_shape(found.stack(), [count, rows, dim])
 
