@@ -3,8 +3,9 @@
 // Mapping. A variable is cut into pieces of 2048 floats. The variable has blocks of 256 threads, and they take the
 // pieces in turn. A thread loads two groups of four neighbours of a piece, 16 bytes each. The kernel `add_squares`
 // writes one pair of sums for each block. In the kernel `move_weights`, every block adds all pairs of its variable in
-// one fixed order. It computes the trust ratio from them and moves its pieces. A variable that does not adapt (lars_update.h)
-// needs only the second kernel. A variable has no more blocks than a large GPU runs at once, so there are few pairs.
+// one fixed order. It computes the trust ratio from them and moves its pieces. A variable that does not adapt
+// (lars_update.h) needs only the second kernel. A variable has no more blocks than a large GPU runs at once, so there
+// are few pairs.
 //
 // Many variables share a launch, because the small variables of a ResNet take less time than their launches would. A
 // launch takes as many variables as fit in 4 KiB of parameters. A block finds its variable by binary search. The bits

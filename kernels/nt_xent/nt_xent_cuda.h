@@ -9,8 +9,8 @@
 // Every launcher returns null, or one sentence that says why it enqueued nothing useful. `type` is a DataType.
 //
 // Workspace. It is aligned to 16 bytes. It holds x, a copy of z in its own type with d rounded up to 16, and (2N, 4)
-// Sum. It also holds partial sums for as many blocks of 64 rows as the own rows fill, and for at most 512 blocks more. In
-// all, that is O(N d).
+// Sum. It also holds partial sums for as many blocks of 64 rows as the own rows fill, and for at most 512 blocks more.
+// In all, that is O(N d).
 //
 // Determinism. The bits are the same every time on one kind of device. Only the size of the problem decides how work is
 // cut. No sum depends on the order in which blocks run, and there are no atomics.
