@@ -31,8 +31,8 @@ class RunOptions:
         preview: whether to draw only the picture of views.
         profile: whether to record the second host call (a call that makes several steps).
         debug: whether to show the traceback of an error.
-        given: the settings that the user gave, or None if the user gave a preset. The data may choose the other
-            settings.
+        given: the settings that the user gave, or None if the user gave a preset. For a folder, the images decide the
+            settings that the user did not give.
     """
 
     out: Path

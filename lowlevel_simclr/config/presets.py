@@ -124,7 +124,7 @@ def day29() -> Config:
     views in one direction only. The weights were trained on blue, green, red, but the notes gave them red, green, blue.
     Here each colour meets its own weights. The scale of the pixels, [-1, 1], stays that of the notes.
     Our choices, because the notes do not state them: AdamW with learning rate 1e-3, batches of 256 images, 5 epochs.
-    Expected: k-NN below that of the untrained encoder, although the run trains on the test images, as every table says.
+    Expected: k-NN below that of the untrained encoder, although the run trains on the test images too.
     The views keep an image's colours, and colours alone tell images apart (docs/notes.md, with the figures).
     Cost: 1,170 steps of 256 images, about six minutes an epoch on two CPU cores. It downloads 95 MB of weights, unless
     you give `--weights random`.
@@ -319,9 +319,9 @@ def lightly() -> Config:
 def pictures_64() -> Config:
     """A folder of images whose shorter side is 48 to 111 pixels: ResNet-18 on views of 64 pixels.
 
-    `--dataset folder:PATH` takes it if no preset is named. The ImageNet stem leaves a sixteenth of the positions
-    that the CIFAR stem leaves. The views are those of the paper for CIFAR-10, without blur. The batch is never
-    larger than the number of images.
+    Without `--preset`, `--dataset folder:PATH` uses it for such images. With the ImageNet stem, a feature map has a
+    sixteenth of the pixels that it has with the CIFAR stem. The views are those of the paper for CIFAR-10, without
+    blur. The batch is never larger than the number of images.
     Expected: k-NN above the pixels and the untrained encoder. We have not measured it yet.
     Cost: 100 passes over the images. Use a GPU for more than a few thousand images.
     """
@@ -341,7 +341,7 @@ def pictures_64() -> Config:
 def pictures_128() -> Config:
     """A folder of photographs whose shorter side is 112 pixels or more: ResNet-18 on views of 128 pixels.
 
-    `--dataset folder:PATH` takes it if no preset is named. The colours and the blur are those of the paper for
+    Without `--preset`, `--dataset folder:PATH` uses it for such images. The colours and the blur are those of the paper for
     ImageNet. The smallest crop is a fifth of the image, so that images are stored with a side of 287 pixels. The batch
     is never larger than the number of images.
     Expected: k-NN above the pixels and the untrained encoder. We have not measured it yet.

@@ -221,7 +221,7 @@ def _normalise_in_float64(
 def _merge_and_normalise(
     x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float, statistics: BatchStatistics, dtype: tf.DType
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Normalise by the statistics of all replicas' rows, with one collective in each direction.
+    """Normalise by the statistics of all replicas' rows, with one collective op in each pass.
 
     The forward pass gathers the mean and the variance of each replica, 2 C numbers, and merges them (Chan et al. 1979).
     The merge subtracts no large numbers from one another. A row's loss depends on every row through the statistics. So

@@ -1,7 +1,8 @@
 """A thread that works beside training. It reads and writes metrics and saves checkpoints, in the order given.
 
-An error of the thread ends the run. The next call of `do` or `wait` raises the error, or else the end of the block
-does. After an error the thread drops all later work, so that no checkpoint follows metrics that could not be written.
+An error of the thread ends the run. The next call of `do` or `wait` raises the error. If there is no such call, the end
+of the block raises it. After an error the thread drops all later work, so that no checkpoint follows metrics that could
+not be written.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ def _meet(workers: Workers, values: np.ndarray, ways: str) -> np.ndarray:
         return getattr(replica, ways)(tf.constant(values)).numpy()
 
 
-_meeting_places: dict[int, Replica] = {}  # kept, because their keys count on from one exchange to the next
+_meeting_places: dict[int, Replica] = {}  # kept, because each exchange needs keys that were not used before
 
 
 def ask_any(workers: Workers, asked: bool) -> bool:
@@ -191,7 +191,9 @@ def pass_refusal_on(workers: Workers) -> Iterator[None]:
 
 
 def make_replicas(workers: Workers, devices: Sequence[str], batch_norm: str, ghost_size: int) -> list[Replica]:
-    """Return the replicas of this worker. The ranks of replicas go worker by worker.
+    """Return the replicas of this worker.
+
+    Rank 0 is the first replica of worker 0, and the ranks continue worker by worker.
 
     Args:
         workers: the workers of the run.
