@@ -1,4 +1,4 @@
-"""python -m lowlevel_simclr.embed RUN IMAGES... --out FILE.npz: h, or z, of any images."""
+"""python -m lowlevel_simclr.embed RUN IMAGES... --out FILE.npz: writes h or z of any images into a file."""
 
 from __future__ import annotations
 

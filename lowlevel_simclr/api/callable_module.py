@@ -1,8 +1,8 @@
 """Modules that can be called: `lowlevel_simclr.train` is a program and a function.
 
 The programs are modules, because `python -m lowlevel_simclr.train` runs them. When Python imports a module, it binds
-the module to its name in the package. So a function of the same name would be lost. A
-module of this type is a program, and it can also be called as a function.
+the module to its name in the package. So a function of the same name would be lost. A module of this type is a program,
+and it can also be called as a function.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class CallableModule(ModuleType):
 
     @property
     def __signature__(self) -> inspect.Signature:
-        """The signature for `inspect.signature`. A property is used because `help` would show `__wrapped__`."""
+        """The signature for `inspect.signature`. The usual `__wrapped__` is not used, because `help` would show it."""
         return inspect.signature(self._function)
 
 

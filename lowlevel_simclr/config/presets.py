@@ -341,9 +341,9 @@ def pictures_64() -> Config:
 def pictures_128() -> Config:
     """A folder of photographs whose shorter side is 112 pixels or more: ResNet-18 on views of 128 pixels.
 
-    Without `--preset`, `--dataset folder:PATH` uses it for such images. The colours and the blur are those of the paper for
-    ImageNet. The smallest crop is a fifth of the image, so that images are stored with a side of 287 pixels. The batch
-    is never larger than the number of images.
+    Without `--preset`, `--dataset folder:PATH` uses it for such images. The colours and the blur are those of the paper
+    for ImageNet. The smallest crop is a fifth of the image, so that images are stored with a side of 287 pixels. The
+    batch is never larger than the number of images.
     Expected: k-NN above the pixels and the untrained encoder. We have not measured it yet.
     Cost: 100 passes over the images. Use a GPU for more than a thousand images.
     """

@@ -18,8 +18,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-# "E0000 00:00:1796032084.745037   17231 file.cc:52] text", and up to TensorFlow 2.17
-# "2026-11-30 09:49:02.170539: E path/file.cc:113] text".
+# The beginning of a line. From TensorFlow 2.18 on it looks like "E0000 00:00:1796032084.745037   17231 file.cc:52] ".
+# Up to TensorFlow 2.17 it looks like "2026-11-30 09:49:02.170539: E path/file.cc:113] ".
 PREFIX = re.compile(r"^(?:(?P<new>[IWEF])\d{4} [\d:.]+ +\d+ |[\d-]+ [\d:.]+: (?P<old>[IWEF]) )\S+:\d+\] ")
 LETTERS = "IWEF"  # the letters of the levels 0 to 3
 HARMLESS = (

@@ -148,8 +148,8 @@ def compare_with_reference(
     Args:
         found: the result.
         truth: the reference's result, same shape. A different shape never holds.
-        stock: the stock formula's result in the accumulation type, same shape. None if E must be 0. The stock formula
-            itself is judged so, because it may not excuse its own errors.
+        stock: the stock formula's result in the accumulation type, same shape. With None, E is 0. Use None to judge
+            the stock formula itself, because its own errors must not widen its bound.
         scale: finite and at least 0; broadcast to the shape of truth. Where it is 0 the result must be exact.
         accumulation: the type in which sums are made, see `find_accumulation_type`.
         stored: the type to which the result was rounded, if it was widened afterwards. Default: the type of `found`.
