@@ -44,8 +44,8 @@ def represent_cached(
 ) -> Represented:
     """Return h of both splits. Read it from the run folder if it is there. Otherwise compute it with the encoder.
 
-    The function writes a newly computed h to the run folder. If that fails, stderr says so. It is no error, because h
-    can be computed again.
+    The function writes a newly computed h to the run folder. If that fails, stderr says so and nothing is raised,
+    because h can be computed again.
 
     Args:
         folder: the run folder.
@@ -147,7 +147,7 @@ class ScoreStore:
             seed: the seed of the training.
             fraction: the share of the labels, in (0, 1].
 
-        If the file cannot be written, stderr says so. It is no error, because the accuracy can be measured again.
+        If the file cannot be written, stderr says so and nothing is raised, because the accuracy can be measured again.
         """
         entry = {self._name_score(seed, fraction): {"made_of": self.made_of, "accuracy": accuracy}}
         try:

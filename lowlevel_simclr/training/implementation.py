@@ -26,8 +26,8 @@ def choose_implementation(ops: str, compiled: bool) -> Implementation:
         from lowlevel_simclr import ops as native  # imported here, so that --ops stock runs without the library
 
         chosen = Implementation.of("native", native)
-        # XLA fuses the stock update by itself. On a GPU the fused update still is some hundred kernels. The native one
-        # is a few.
+        # XLA fuses the stock update by itself. But on a GPU, the fused update still launches some hundred kernels, and
+        # the native update launches only a few.
         fused = compiled and not has_gpu()
         return chosen._replace(lars_update_all=stock.lars_update_all) if fused else chosen
     return Implementation.of("stock", stock)

@@ -17,7 +17,7 @@ from lowlevel_simclr.training.replicas import DistributionError
 
 TOLD_EVERY = 30.0  # seconds between two lines of a worker that waits
 ANSWERS_WITHIN = 5.0  # seconds to wait for a connection to another worker
-LEAVES_WITHIN = 10.0  # seconds to wait for the port of a worker that ended with an error to close
+LEAVES_WITHIN = 10.0  # seconds to wait until the port of a worker closes, after the worker ended with an error
 POLL = 0.5  # seconds between two checks of the time
 GREETING = b"lowlevel_simclr worker "  # followed by the rank and a line break
 EVERYONE_IS_THERE = b"start\n"
