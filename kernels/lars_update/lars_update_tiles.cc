@@ -37,9 +37,9 @@ LOWLEVEL_INLINE float one(const uint16_t* gradient, int64_t at) {
   return wide;
 }
 
-// How far ahead the first pass prefetches w and g. The processor's own prefetching stops at the end of each page of
+// How many numbers ahead the first pass prefetches w and g. The processor's own prefetching stops at the end of each page of
 // 4096 bytes. A prefetch after the end of an array does nothing and causes no fault.
-constexpr int64_t kAhead = 512;  // numbers
+constexpr int64_t kAhead = 512;
 
 template <typename Gradient>
 LarsSums sums(const float* weight, const Gradient* gradient, int64_t count, float weight_decay) {

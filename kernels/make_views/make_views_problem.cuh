@@ -43,8 +43,8 @@ struct Problem {
   Divisor twice_size;
 };
 
-// One colour operation. An affine operation computes x = factor x + shift_c. For contrast, the shift follows later from
-// the means.
+// One colour operation. An affine operation turns the value x of channel c into factor x + shift[c]. The shift of a
+// contrast is set later, when the means are known.
 struct Step {
   int operation;
   float factor;  // hue: the weight of the largest and of the smallest channel

@@ -39,8 +39,8 @@ namespace {
 
 using V = Vector<float>;
 constexpr int kLanes = Lanes<float>::kCount;
-constexpr int64_t kStrip = 4096;  // floats of a strip: half of a first-level cache of 32 KiB
-constexpr int kMostSteps = 5;     // four colour operations, and grey
+constexpr int64_t kStrip = 4096;  // floats of a strip, which fill half of a first-level cache of 32 KiB
+constexpr int kMostSteps = 5;     // the four colour operations and the change to grey
 constexpr float kGrey[3] = {0.2989f, 0.5870f, 0.1140f};
 constexpr double kLog2E = 1.4426950408889634;
 // In units of sigma. At this distance and beyond, exp(-k^2 / 2) < 2^-32: such taps change no bit that matters.
@@ -48,12 +48,12 @@ constexpr float kFarthestTap = 6.7f;
 
 enum Operation { kBrightness, kContrast, kSaturation, kHue, kGreyStep };
 
-LOWLEVEL_INLINE V at_least(V x, V bound) { return x < bound ? bound : x; }  // keeps NaN
+LOWLEVEL_INLINE V at_least(V x, V bound) { return x < bound ? bound : x; }  // returns NaN if x is NaN
 LOWLEVEL_INLINE V at_most(V x, V bound) { return x > bound ? bound : x; }
 
 // ---- Pixels of the image
 
-// The processor converts bytes with one instruction. The compiler would use several.
+// Converts bytes to floats. One instruction widens the bytes. Without the intrinsic the compiler would use several.
 LOWLEVEL_INLINE V widen_pixels(const uint8_t* from) {
 #if defined(__AVX512F__)
   const __m512i words =  // masked: with the plain form, the compiler warns about an undefined operand
@@ -159,7 +159,7 @@ void crop(const ViewCall& call, const void* image, const View& view, bool clip, 
 
 // ---- Colour
 
-// One operation on a strip. An affine operation computes x = factor x + shift_c.
+// One operation on a strip. An affine operation turns the value x of channel c into factor x + shift[c].
 struct Step {
   Operation operation;
   float factor;                // hue: `middle`
@@ -169,7 +169,7 @@ struct Step {
 
 struct Strip {
   float* pixels;    // (columns, channels, padded)
-  int64_t columns;  // x
+  int64_t columns;  // the number of x
   int64_t channels, padded;
 };
 
@@ -421,7 +421,8 @@ void blur_columns(const ViewCall& call, const float* weight, int64_t radius, con
 
 constexpr int64_t kFetched = 32768;  // bytes; a result up to this size is prefetched before the view is made
 
-// The cache must hold memory before the processor can write to it. This prefetch lets it arrive while the view is made.
+// The processor can write to a cache line only after it has loaded it. This prefetch loads the lines of the result while
+// the view is made.
 LOWLEVEL_INLINE void fetch(const void* from, int64_t bytes) {
   for (int64_t i = 0; i < bytes; i += kCacheLine) __builtin_prefetch(static_cast<const char*>(from) + i, 1);
 }

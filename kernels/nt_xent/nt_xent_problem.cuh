@@ -25,10 +25,10 @@ namespace nt_xent_cuda {
 
 constexpr int kBlocksWanted = LOWLEVEL_SIMCLR_BLOCKS_WANTED;  // one or two for each SM of a large GPU
 constexpr int kMostShares = 64;
-constexpr int kPadding = 16;      // d is rounded up to a multiple of it: the depth of one 16-bit product
-constexpr int kRowThreads = 128;  // threads of the kernels that go over rows, not over tiles
+constexpr int kPadding = 16;      // the depth of one 16-bit product; d is rounded up to a multiple of it
+constexpr int kRowThreads = 128;  // threads of a block, in kernels that go over rows instead of tiles
 constexpr int kRowWarps = kRowThreads / kWarp;
-constexpr double kFixedShiftTemperature = 2.0 / 64.0;  // as on the CPU
+constexpr double kFixedShiftTemperature = 2.0 / 64.0;  // for the reason see nt_xent_cpu.cc
 constexpr double kLog2E = 1.4426950408889634;
 
 // ---- Problem
@@ -52,7 +52,7 @@ template <typename Kind>
 constexpr int kThreads = Kind::kWarps * kWarp;
 
 template <typename Kind>
-constexpr int kRowTile = 16 * Kind::kWarps;  // rows of a block; each warp owns the 16 rows of one product
+constexpr int kRowTile = 16 * Kind::kWarps;  // rows of a block; each warp has 16, the rows of one product
 
 // The values of the scalars, which lie on the device.
 struct Scalars {
@@ -73,7 +73,8 @@ __device__ __forceinline__ bool is_online(double temperature) {
   return !(temperature >= kFixedShiftTemperature);
 }
 
-// Returns the row of z for own row `own`. The own first views come first, and then the own second views.
+// Returns which row of z is the own row number `own`. Own rows are counted through the first views, then through the
+// second views.
 template <typename Kind>
 __host__ __device__ __forceinline__ int64_t row_of(const Problem<Kind>& p, int64_t first_pair, int64_t own) {
   const int64_t own_pairs = p.own_rows / 2;
@@ -84,7 +85,8 @@ __host__ __device__ __forceinline__ int64_t positive_of(int64_t row, int64_t pai
   return row < pairs ? row + pairs : row - pairs;
 }
 
-// With T tiles and S shares, share s has the tiles [s T / S, (s + 1) T / S) of the columns.
+// Returns the first tile of a share. The columns have T tiles and S shares. Share s holds the tiles from s T / S up to,
+// but without, (s + 1) T / S.
 __host__ __device__ __forceinline__ int64_t first_tile(int64_t share, int64_t shares, int64_t rows) {
   return share * divide_up(rows, kTile) / shares;
 }
@@ -93,7 +95,7 @@ template <typename Element>
 __device__ __forceinline__ auto flushed(Element x) {
   const auto wide = widen(x);
   const double smallest = sizeof(wide) == sizeof(float) ? FLT_MIN : DBL_MIN;
-  return fabs(wide) < smallest ? decltype(wide)(0) : wide;  // subnormal numbers count as 0
+  return fabs(wide) < smallest ? decltype(wide)(0) : wide;  // a subnormal number counts as 0
 }
 
 // ---- Host side

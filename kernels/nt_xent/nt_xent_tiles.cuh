@@ -220,7 +220,8 @@ __device__ __forceinline__ float exp2_of(float x) {
 #endif
 }
 
-__device__ __forceinline__ float larger(float a, float b) { return fmaxf(a, b); }  // prefers a number to NaN
+// Returns the larger number. If one of the two is NaN, it returns the other.
+__device__ __forceinline__ float larger(float a, float b) { return fmaxf(a, b); }
 __device__ __forceinline__ double larger(double a, double b) { return fmax(a, b); }
 
 }  // namespace nt_xent_cuda

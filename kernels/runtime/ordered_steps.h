@@ -83,7 +83,7 @@ class OrderedSteps {
   }
 
  private:
-  static constexpr int kSpins = 2000;  // takes a few microseconds, less than to sleep and to wake up
+  static constexpr int kSpins = 2000;  // they take a few microseconds, less than falling asleep and waking up
 
   // Waits until `turn` steps of the group have ended.
   void await(int64_t group, int64_t turn) const {
