@@ -16,7 +16,7 @@ from lowlevel_simclr.data import batches, catalog
 from lowlevel_simclr.data.catalog import select_training_images
 from lowlevel_simclr.training.implementation import Implementation
 from lowlevel_simclr.training.learner import build_learner
-from lowlevel_simclr.training.loop import make_fetch, make_steps
+from lowlevel_simclr.training.loop import compile_steps, make_fetch, make_step, make_steps
 from lowlevel_simclr.training.plan import make_plan
 from lowlevel_simclr.training.step import Batch
 
@@ -81,7 +81,12 @@ class Job:
     """The training job, ready to step: data, plan, encoder, projection head, optimizer, compiled loop and batches."""
 
     def __init__(
-        self, config: Config, *, implementation: Implementation | None = None, inline_step: bool | None = None
+        self,
+        config: Config,
+        *,
+        implementation: Implementation | None = None,
+        inline_step: bool | None = None,
+        loop_outside: bool = False,
     ) -> None:
         """Build everything that a step needs.
 
@@ -90,6 +95,7 @@ class Job:
             implementation: the views, the loss and the update to use instead of those that the plan chooses.
             inline_step: the kind of loop to use instead of the one that the plan chooses (see
                 `training.loop.compile_steps`).
+            loop_outside: whether the loop lies outside XLA although XLA compiles the step. Training has it inside.
         """
         self.config = config
         self.images = catalog.load_dataset(config.data.dataset, None, config.train.seed)
@@ -98,7 +104,10 @@ class Job:
         self.plan = dataclasses.replace(make_plan(config, self.images), **replaced)
         self.learner = build_learner(self.plan, 3)
         self.fetch = make_fetch(self.plan, self.images)
-        self.steps = make_steps(self.plan, self.learner, fetch=self.fetch)
+        if loop_outside and self.plan.jit_compile:
+            self.steps = compile_steps(make_step(self.plan, self.learner), True, self.fetch)
+        else:
+            self.steps = make_steps(self.plan, self.learner, fetch=self.fetch)
         self.pixels = select_training_images(self.images)
         wanted = (config.train.batch_size, config.train.seed, 0, self.plan.steps)
         self.batches = iter(batches.make_batches(self.pixels, *wanted, with_images=self.fetch is None))

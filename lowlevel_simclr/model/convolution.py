@@ -1,5 +1,7 @@
 """The encoder's convolution: Keras's layer, except that it is a matrix product on feature maps with very few pixels.
 
+If XLA compiles for a CPU, its gradients have a form that XLA's CPU compiler knows (`xla_convolution.py`).
+
 Not here: the order of layers (`encoder.py`).
 """
 
@@ -8,6 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 import tensorflow as tf
+
+from lowlevel_simclr.model.xla_convolution import convolve
+from lowlevel_simclr.runtime.devices import has_gpu
+from lowlevel_simclr.runtime.xla import is_inside_xla
 
 
 @tf.keras.utils.register_keras_serializable(package="lowlevel_simclr")
@@ -42,6 +48,8 @@ class Convolution(tf.keras.layers.Conv2D):
             )
             if down is not None and right is not None:
                 return _multiply(inputs, kernel, down, right)
+            if is_inside_xla() and not has_gpu():
+                return convolve(inputs, tf.convert_to_tensor(kernel), tuple(self.strides), self.padding)
         return super().convolution_op(inputs, kernel)
 
 

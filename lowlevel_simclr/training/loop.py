@@ -1,9 +1,11 @@
-"""The training loop: many training steps in one host call."""
+"""The training loop: many training steps in one host call.
+
+With XLA, the steps and the loop over them are one compiled program (`program.py`). Otherwise TensorFlow runs the loop.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import tensorflow as tf
 
@@ -18,10 +20,9 @@ from lowlevel_simclr.training.learner import Learner
 from lowlevel_simclr.training.loss import make_loss
 from lowlevel_simclr.training.plan import Plan
 from lowlevel_simclr.training.profiler import put_under_scope
+from lowlevel_simclr.training.program import StepsFunction, compile_program, read_ahead
 from lowlevel_simclr.training.replicas import ALONE, Replica
 from lowlevel_simclr.training.step import Batch, Metrics, train_step
-
-StepsFunction = Callable[[Iterator[Batch], tf.Tensor], Metrics]
 
 
 def make_fetch(plan: Plan, images: DataSet) -> Gather | None:
@@ -61,6 +62,20 @@ def make_steps(plan: Plan, learner: Learner, replica: Replica = ALONE, fetch: Ga
         replica: the replica that runs the loop.
         fetch: see `make_fetch`.
     """
+    one_step = make_step(plan, learner, replica)
+    if plan.jit_compile:
+        return compile_program(one_step, plan.steps_per_program, fetch)
+    return compile_steps(one_step, False, fetch, plan.inline_step)
+
+
+def make_step(plan: Plan, learner: Learner, replica: Replica = ALONE) -> Callable[[Batch], Metrics]:
+    """Return the function from a batch to the metrics of one training step. It is not compiled yet.
+
+    Args:
+        plan: the plan of the run.
+        learner: the learner that the step trains.
+        replica: the replica that makes the step.
+    """
     loss = make_loss(plan.implementation, plan.temperature, plan.loss_reduction, replica)
     parts = learner, put_under_scope("views", make_views(plan)), put_under_scope("loss", loss)
 
@@ -72,7 +87,7 @@ def make_steps(plan: Plan, learner: Learner, replica: Replica = ALONE, fetch: Ga
             return train_step(*parts, compute_rate, batch, replica)
         return train_cached_step(*parts, compute_rate, batch, plan.micro_batches, replica)
 
-    return compile_steps(take_step, plan.jit_compile, fetch, plan.inline_step)
+    return take_step
 
 
 def compile_steps(
@@ -85,7 +100,8 @@ def compile_steps(
 
     Args:
         one_step: a function from a batch to metrics, such as `train_step` with its other arguments filled in.
-        jit_compile: whether XLA compiles the step. The loop and the input stay outside XLA.
+        jit_compile: whether XLA compiles the step. The loop and the input stay outside XLA. Training does not use this.
+            Benches and tests compare it with `compile_program`.
         fetch: optional function that turns an iterator element into a batch. The loop calls it outside the step. So the
             step is the same program, and gives the same bits, whether the images lie on the host or on the device. With
             `fetch`, `steps` first reads the elements of all `count` steps, which are small. Otherwise there would be a
@@ -109,24 +125,10 @@ def compile_steps(
     @tf.function
     def steps(iterator: Iterator[Batch], count: tf.Tensor) -> Metrics:
         rows = [tf.TensorArray(tf.float32, size=count, element_shape=()) for _ in Metrics._fields]
-        ahead = _read_ahead(iterator, count) if fetch else ()
+        ahead = read_ahead(iterator, count) if fetch else ()
         for place in tf.range(count):
             metrics = called(fetch(*(each[place] for each in ahead)) if fetch else next(iterator))
             rows = [array.write(place, value) for array, value in zip(rows, metrics)]
         return Metrics(*(array.stack() for array in rows))
 
     return steps
-
-
-def _read_ahead(iterator: Any, count: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """Read the next `count` elements, stack them in host memory, and copy them in one go to where the step runs."""
-    with tf.device("/CPU:0"):
-        specs = iterator.element_spec
-        rows = tuple(tf.TensorArray(spec.dtype, size=count, element_shape=spec.shape) for spec in specs)
-
-        def body(place: tf.Tensor, *rows: tf.TensorArray) -> tuple[Any, ...]:
-            return place + 1, *(array.write(place, each) for array, each in zip(rows, next(iterator)))
-
-        found = tf.while_loop(lambda place, *_: place < count, body, (tf.constant(0), *rows))[1:]
-        stacked = [array.stack() for array in found]
-    return tuple(tf.identity(each) for each in stacked)

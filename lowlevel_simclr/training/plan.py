@@ -62,6 +62,7 @@ class Plan:
     loss_reduction: str
     batch_norm: str
     steps_per_call: int
+    steps_per_program: int
     checkpoint_every: int
     keep_checkpoints: int
     knn_every: int
@@ -356,6 +357,7 @@ def make_plan(config: Config, images: DataSet, team: Team = LONE) -> Plan:
         len(catalog.select_training_images(images, config.data.train_on)), train.batch_size
     )
     jit_compile = train.xla == "on" or (train.xla == "auto" and has_gpu())
+    data_on = place_data(config, images, team.count)
     return Plan(
         steps=train.steps or per_epoch * train.epochs,
         steps_per_epoch=per_epoch,
@@ -370,7 +372,7 @@ def make_plan(config: Config, images: DataSet, team: Team = LONE) -> Plan:
         micro_batches=micro_batches,
         replicas=team.count,
         workers=team.workers.count,
-        data_on=place_data(config, images, team.count),
+        data_on=data_on,
         dataset=config.data.dataset,
         train_on=config.data.train_on,
         epochs=train.epochs,
@@ -381,6 +383,7 @@ def make_plan(config: Config, images: DataSet, team: Team = LONE) -> Plan:
         loss_reduction=config.loss.loss_reduction,
         batch_norm=train.batch_norm,
         steps_per_call=train.steps_per_call,
+        steps_per_program=_count_steps_per_program(config, images, data_on),
         checkpoint_every=train.checkpoint_every,
         keep_checkpoints=train.keep_checkpoints,
         knn_every=train.knn_every * per_epoch,
@@ -390,6 +393,17 @@ def make_plan(config: Config, images: DataSet, team: Team = LONE) -> Plan:
         optimizer=optimizer,
         config_hash=hash_config(config),
     )
+
+
+def _count_steps_per_program(config: Config, images: DataSet, data_on: str) -> int:
+    """Return how many steps XLA compiles as one program: --steps-per-call, or fewer if their images are large.
+
+    Images on the host travel to the device before the program starts. So the device holds those of all its steps.
+    """
+    if data_on == "device":
+        return config.train.steps_per_call
+    batch = config.train.batch_size * math.prod(images.train.images.shape[1:])  # bytes, as a pixel has one
+    return max(1, min(config.train.steps_per_call, RESIDENT // batch))
 
 
 def place_data(config: Config, images: DataSet, replicas: int) -> str:

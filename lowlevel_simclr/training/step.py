@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from lowlevel_simclr.data.views import Views
 from lowlevel_simclr.optim.optimizers import refuse_missing
+from lowlevel_simclr.runtime.xla import is_inside_xla
 from lowlevel_simclr.training.learner import Learner, list_trainable_variables
 from lowlevel_simclr.training.loss import LossAndTop1
 from lowlevel_simclr.training.replicas import ALONE, Replica
@@ -111,11 +112,27 @@ def _update_weights(learner: Learner, gradients: list[tf.Tensor], learning_rate:
     `gradients` are the gradients of the scaled loss.
     """
     gradients, finite = learner.loss_scale.unscale(gradients)
+    if is_inside_xla():
+        learning_rate = _wait_for_all(gradients, learning_rate)
     if learner.loss_scale.dynamic:
         tf.cond(finite, lambda: learner.optimizer.apply(gradients, learning_rate), lambda: None)
     else:
         learner.optimizer.apply(gradients, learning_rate)
     learner.step.assign_add(1)
+
+
+def _wait_for_all(gradients: list[tf.Tensor], learning_rate: tf.Tensor) -> tf.Tensor:
+    """Return the same learning rate, but computed from every gradient.
+
+    No update can then start before the last gradient. XLA may update a weight in place only if it knows that nothing
+    reads the old weight later. Without this dependence, it copies every weight in each step (counted by
+    `tests/training/test_program.py`). XLA removes its own optimization barriers too early to help.
+
+    A learning rate is not negative, so it is the larger of the two numbers. It becomes NaN if a gradient is NaN. The
+    weights would become NaN anyway.
+    """
+    first = [tf.cast(tf.reshape(gradient, [-1])[0], learning_rate.dtype) for gradient in gradients]
+    return tf.maximum(learning_rate, -1 - tf.reduce_max(tf.abs(tf.stack(first))))
 
 
 def refuse_non_finite_loss(metrics: Metrics, first_step: int) -> None:

@@ -10,7 +10,7 @@ from lowlevel_simclr.data.dataset import DataSet
 from lowlevel_simclr.training import learner, loop
 from lowlevel_simclr.training.plan import Plan
 
-TRIED = 2  # steps; during the second one, the optimizer's new slots lie beside the old ones
+TRIED = 2  # steps without XLA. In the second one, the optimizer's new slots lie beside the old ones
 
 
 def fits_memory(plan: Plan, images: DataSet) -> bool:
@@ -26,8 +26,9 @@ def fits_memory(plan: Plan, images: DataSet) -> bool:
         pixels = select_training_images(images, plan.train_on)
         fetch = loop.make_fetch(plan, images)
         steps = loop.make_steps(plan, learner.build_learner(plan, pixels.shape[-1]), fetch=fetch)
-        batches = iter(make_batches(pixels, plan.batch_size, plan.seed, 0, TRIED, with_images=fetch is None))
-        steps(batches, tf.constant(TRIED, tf.int32)).loss.numpy()
+        tried = max(TRIED, plan.steps_per_program) if plan.jit_compile else TRIED
+        batches = iter(make_batches(pixels, plan.batch_size, plan.seed, 0, tried, with_images=fetch is None))
+        steps(batches, tf.constant(tried, tf.int32)).loss.numpy()
     except tf.errors.ResourceExhaustedError:
         return False
     return True

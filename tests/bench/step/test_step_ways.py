@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-from bench.step import bench_step_loop, bench_step_updates, processes, step_ways
+from bench.step import bench_step_loop, bench_step_program, bench_step_updates, processes, step_ways
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bench", [bench_step_updates, bench_step_loop])
+@pytest.mark.parametrize("bench", [bench_step_updates, bench_step_loop, bench_step_program])
 def test_the_benches_of_ways_run(bench: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     little = ["--batch-size", "4", "--turns", "2", "--steps-per-turn", "1"]
     small = ["--encoder", "resnet20", "--stem", "cifar", "--image-size", "16"]
+    small += ["--xla", "on"] if bench is bench_step_program else []
     bench.main(["--out", str(tmp_path / "ways.json"), *small, *little])
     ways = [*bench.WAYS, "encoder"]
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ways

@@ -1,0 +1,217 @@
+"""Runs what a GPU must show, most valuable first: python -m bench.gpu_session --out FOLDER [--minutes 15] [--dry].
+
+Each part is a command that writes its own result below FOLDER. After each part, FOLDER/session.json says how it ended
+and how long it took. Started again with the same folder, the program continues with the parts that have not ended well.
+It starts no part that would take longer than the time left, by the seconds that the part is expected to take.
+
+`--dry` runs every part on a CPU with stand-ins: tiny models and few steps. It shows that the commands still exist.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from bench import hardware, harness
+
+PYTHON = sys.executable
+STEP = ["-m", "bench.step.bench_step_program", "--xla", "on", "--processes", "1"]
+TINY = ["--encoder", "resnet20", "--stem", "cifar", "--image-size", "16", "--batch-size", "8"]
+ONE_TURN = ["--turns", "1", "--steps-per-turn", "1"]
+
+
+class Part(NamedTuple):
+    """One part of the session.
+
+    Attributes:
+        name: its name, and that of its folder.
+        why: what its result answers.
+        seconds: how long it is expected to take on a GPU.
+        command: the arguments of Python on a GPU. OUT stands for the folder of the part.
+        dry: the arguments of Python for the stand-in on a CPU.
+    """
+
+    name: str
+    why: str
+    seconds: float
+    command: list[str]
+    dry: list[str]
+
+
+def list_parts(data_dir: str) -> list[Part]:
+    """Return the parts, most valuable first.
+
+    Args:
+        data_dir: the folder with the archive of CIFAR-10.
+    """
+    resnet18 = ["--encoder", "resnet18", "--stem", "cifar", "--image-size", "32", "--batch-size", "512"]
+    resnet50 = ["--encoder", "resnet50", "--stem", "imagenet", "--image-size", "224", "--batch-size", "256"]
+    wide = ["--encoder", "resnet50", "--stem", "cifar", "--image-size", "32", "--batch-size", "512"]
+    tests = ["tests/ops", "tests/optim", "tests/model", "tests/training/test_program.py"]
+    small_run = ["--dataset", "shapes", "--steps", "4", *TINY, "--xla", "on"]
+    recipe = f"--data-dir {data_dir} --batch-size 512 --epochs 100 --knn-every 0"
+    return [
+        Part(
+            "step_resnet18",
+            "Does the loop inside XLA bring the step to 0.97 of the encoder alone? (CIFAR stem, batch 512)",
+            100,
+            [*STEP, *resnet18, "--turns", "5", "--steps-per-turn", "64", "--out", "OUT/step.json"],
+            [*STEP, *TINY, *ONE_TURN, "--out", "OUT/step.json"],
+        ),
+        Part(
+            "step_resnet50",
+            "The same for ResNet-50 with the ImageNet stem at 224 pixels, batch 256.",
+            140,
+            [*STEP, *resnet50, "--turns", "5", "--steps-per-turn", "32", "--out", "OUT/step.json"],
+            [*STEP, *TINY, *ONE_TURN, "--out", "OUT/step.json"],
+        ),
+        Part(
+            "accuracy",
+            "cifar10-resnet18 with batches of 512: 100 epochs, 20-NN and the linear probe.",
+            300,
+            ["-m", "bench.learning.accuracy", "cifar10-resnet18", "--seeds", "0", "--runs", "OUT/runs"]
+            + ["--json", "OUT/accuracy.json", "--flags", recipe],
+            ["-m", "lowlevel_simclr.train", "--out", "OUT/run", *small_run],
+        ),
+        Part(
+            "tests",
+            "The tests of the ops, the optimizers, the models and the program on the GPU.",
+            120,
+            ["-m", "pytest", "-q", "-x", "--maxfail=20", "-p", "no:cacheprovider", *tests],
+            ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/training/test_calendar.py"],
+        ),
+        Part(
+            "check",
+            "Every op against the NumPy reference on this device.",
+            40,
+            ["-m", "lowlevel_simclr.check", "--verbose"],
+            ["-m", "lowlevel_simclr.check"],
+        ),
+        Part(
+            "nt_xent",
+            "NT-Xent against XLA's stock form.",
+            50,
+            ["-m", "bench.ops.bench_nt_xent", "--pairs", "256", "4096", "--dtypes", "bfloat16", "float32"]
+            + ["--seconds", "2", "--out", "OUT/nt_xent.json"],
+            ["-m", "bench.ops.bench_nt_xent", "--pairs", "8", "--dtypes", "float32", "--seconds", "0.1"]
+            + ["--out", "OUT/nt_xent.json"],
+        ),
+        Part(
+            "views",
+            "Views against XLA's stock form.",
+            40,
+            [
+                "-m",
+                "bench.ops.bench_make_views",
+                "--sizes",
+                "32",
+                "224",
+                "--images",
+                "512",
+                "--seconds",
+                "2",
+                "--no-map",
+            ]
+            + ["--out", "OUT/make_views.json"],
+            ["-m", "bench.ops.bench_make_views", "--sizes", "32", "--images", "4", "--seconds", "0.1", "--no-map"]
+            + ["--out", "OUT/make_views.json"],
+        ),
+        Part(
+            "step_resnet50_cifar",
+            "ResNet-50 with the CIFAR stem, batch 512.",
+            120,
+            [*STEP, *wide, "--turns", "4", "--steps-per-turn", "32", "--out", "OUT/step.json"],
+            [*STEP, *TINY, *ONE_TURN, "--out", "OUT/step.json"],
+        ),
+        Part(
+            "launchers",
+            "Every launcher against the reference without TensorFlow, and memcheck, racecheck and synccheck.",
+            120,
+            ["tests/kernels/gpu_kernels.py", "--small", "--sanitize"],
+            ["tests/kernels/gpu_kernels.py", "--help"],
+        ),
+    ]
+
+
+def run_part(part: Part, folder: Path, dry: bool, limit: float) -> dict[str, object]:
+    """Run one part, and return how it ended. What it prints goes to FOLDER/NAME/output.txt.
+
+    Args:
+        part: the part.
+        folder: the folder of the session.
+        dry: whether to run the stand-in.
+        limit: seconds after which the part is ended.
+    """
+    own = folder / part.name
+    own.mkdir(parents=True, exist_ok=True)
+    arguments = [each.replace("OUT", str(own)) for each in (part.dry if dry else part.command)]
+    started = time.monotonic()
+    with open(own / "output.txt", "w", encoding="utf-8") as output:
+        try:
+            code = subprocess.run(
+                [PYTHON, *arguments], stdout=output, stderr=subprocess.STDOUT, timeout=limit
+            ).returncode
+        except subprocess.TimeoutExpired:
+            code = 124
+    return {"name": part.name, "why": part.why, "exit_code": code, "seconds": round(time.monotonic() - started, 1)}
+
+
+def run_session(parts: Sequence[Part], folder: Path, seconds: float, dry: bool) -> list[dict[str, object]]:
+    """Run the parts that have not ended well yet, and write session.json after each. Return how all parts ended.
+
+    Args:
+        parts: the parts, in order.
+        folder: the folder of the session.
+        seconds: the time for this call. A part that is expected to take longer than that waits for another call.
+        dry: see `run_part`.
+    """
+    file, until = folder / "session.json", time.monotonic() + seconds
+    ended = {each["name"]: each for each in json.loads(file.read_text())["parts"]} if file.exists() else {}
+    for part in parts:
+        left = until - time.monotonic()
+        if ended.get(part.name, {}).get("exit_code") == 0 or (part.seconds > left and not dry):
+            continue
+        print(f"{part.name}: {part.why}", flush=True)
+        ended[part.name] = run_part(part, folder, dry, left)
+        print(f"  exit code {ended[part.name]['exit_code']} after {ended[part.name]['seconds']} s", flush=True)
+        record = {
+            "benchmark": "gpu_session",
+            "device": hardware.name_results_folder(),
+            "date": time.strftime("%Y-%m-%d"),
+            "dry": dry,
+            "parts": [ended[each.name] for each in parts if each.name in ended],
+        }
+        harness.write_result(file, record)
+    return [ended[each.name] for each in parts if each.name in ended]
+
+
+def format_list(parts: Sequence[Part]) -> str:
+    """Return the parts as a table in Markdown, for docs/gpu.md."""
+    lines = ["| part | seconds | what it answers |", "|---|---|---|"]
+    return "\n".join([*lines, *(f"| `{part.name}` | {part.seconds:.0f} | {part.why} |" for part in parts)])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the session; return 0 if every part ended well."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="the folder for the results")
+    parser.add_argument("--minutes", type=float, default=13.0, help="the time for all parts of this call")
+    parser.add_argument("--data-dir", default="data", help="the folder with the archive of CIFAR-10")
+    parser.add_argument("--dry", action="store_true", help="run stand-ins on a CPU")
+    chosen = parser.parse_args(arguments)
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    parts = list_parts(chosen.data_dir)
+    ended = run_session(parts, chosen.out, 60 * chosen.minutes, chosen.dry)
+    return 0 if len(ended) == len(parts) and all(each["exit_code"] == 0 for each in ended) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,37 @@
+"""The text of a compiled XLA program: the body of its loop, and what it copies there."""
+
+from __future__ import annotations
+
+import re
+
+import tensorflow as tf
+
+
+def read_compiled(function: tf.types.experimental.PolymorphicFunction, *arguments: object) -> str:
+    """Return the optimized HLO of a jit-compiled function."""
+    return str(function.experimental_get_compiler_ir(*arguments)(stage="optimized_hlo"))
+
+
+def find_loop_bodies(text: str) -> dict[int, list[str]]:
+    """Return the lines of the body of every loop with a constant number of iterations, by that number."""
+    bodies: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for line in text.splitlines():
+        head = re.match(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{", line)
+        if head:
+            lines = bodies.setdefault(head.group(1), [])
+        else:
+            lines.append(line)
+    found = {}
+    for line in text.splitlines():
+        if re.search(r" while\(", line):
+            name = re.search(r"body=%?([\w.\-]+)", line)
+            trips = re.search(r'known_trip_count":\{"n":"(\d+)"', line)
+            if name and trips:
+                found[int(trips.group(1))] = bodies[name.group(1)]
+    return found
+
+
+def list_copies(body: list[str]) -> list[str]:
+    """Return the copies of arrays in the body of a loop. Copies of scalars are left out."""
+    return [line.strip() for line in body if re.search(r" copy\(", line) and not re.search(r"= \w+\[\]", line)]

@@ -1,0 +1,165 @@
+"""Several training steps as one program of XLA: the bits of steps in a row, and no copy of a weight."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lowlevel_simclr.config.identity import replace
+from lowlevel_simclr.config.settings import Config
+from lowlevel_simclr.data.batches import make_batches
+from lowlevel_simclr.training import loop, program
+from lowlevel_simclr.training.learner import Learner, build_learner
+from lowlevel_simclr.training.plan import Plan, load_images, make_plan
+from lowlevel_simclr.training.step import Batch, Metrics
+from tests.support.compiled_program import find_loop_bodies, list_copies, read_compiled
+
+pytestmark = pytest.mark.usefixtures("small_runs")
+
+STEPS = 3  # in one program
+SMALL = {"batch_size": 8, "image_size": 16, "steps": 12, "xla": "on", "precision": "float32", "steps_per_call": STEPS}
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    tf.keras.utils.set_random_seed(1)
+
+
+def prepare(**settings: object) -> tuple[Plan, Learner, Iterator[Batch], loop.Gather | None]:
+    """Return what a training loop needs, with settings other than those of `SMALL`."""
+    config = replace(Config(), **{**SMALL, **settings})
+    images = load_images(config)
+    plan = make_plan(config, images)
+    learner, fetch = build_learner(plan, 3), loop.make_fetch(plan, images)
+    batches = make_batches(images.train.images, plan.batch_size, plan.seed, 0, plan.steps, with_images=fetch is None)
+    return plan, learner, iter(batches), fetch
+
+
+def train(calls: list[int], inside: bool, **settings: object) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
+    """Return the metrics of some host calls, and the state after them, with the loop inside XLA or outside."""
+    plan, learner, batches, fetch = prepare(**settings)
+    one_step = loop.make_step(plan, learner)
+    if inside:
+        steps = program.compile_program(one_step, plan.steps_per_program, fetch)
+    else:
+        steps = loop.compile_steps(one_step, True, fetch)
+    metrics = [steps(batches, tf.constant(count)) for count in calls]
+    return [np.concatenate(each) for each in zip(*metrics)], learner.read_arrays()
+
+
+def assert_same_bits(first: tuple[list[np.ndarray], dict[str, np.ndarray]], second: object) -> None:
+    for one, other in zip(first[0], second[0]):
+        np.testing.assert_array_equal(one, other)
+    for name, value in first[1].items():
+        np.testing.assert_array_equal(value, second[1][name], err_msg=name)
+
+
+def test_a_program_of_three_steps_has_the_bits_of_three_steps() -> None:
+    inside = train([1, STEPS], True)
+    assert np.isfinite(inside[0][0]).all() and len(set(inside[0][0].tolist())) == 1 + STEPS
+    assert_same_bits(inside, train([1, STEPS], False))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optimizer": "sgd"},
+        {"optimizer": "lars"},
+        {"optimizer": "lamb"},
+        {"optimizer": "adamw", "precision": "bfloat16"},
+        {"optimizer": "lars", "precision": "float16"},
+        {"micro_batch": "4"},
+        {"data_on": "host"},
+        {"ops": "stock"},
+        {"batch_norm": "ghost", "ghost_batch": 4},
+        {"encoder": "resnet18", "stem": "imagenet", "image_size": 32},
+    ],
+    ids=str,
+)
+def test_every_kind_of_step_has_the_same_bits_inside_the_program(settings: dict[str, object]) -> None:
+    assert_same_bits(train([1, STEPS, STEPS, 2], True, **settings), train([1, STEPS, STEPS, 2], False, **settings))
+
+
+@pytest.mark.slow
+def test_a_run_that_resumes_in_the_middle_of_a_program_has_the_same_bits() -> None:
+    plan, learner, batches, fetch = prepare()
+    steps = loop.make_steps(plan, learner, fetch=fetch)
+    losses = list(steps(batches, tf.constant(2)).loss.numpy())  # two of the three steps of a program
+    state = learner.read_arrays()
+    plan, learner, batches, fetch = prepare()
+    learner.restore(state)
+    next(batches), next(batches)
+    losses += list(loop.make_steps(plan, learner, fetch=fetch)(batches, tf.constant(4)).loss.numpy())
+    assert_same_bits(([np.array(losses)], learner.read_arrays()), (lambda f: ([f[0][0]], f[1]))(train([3, 3], True)))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optimizer": "adamw"},
+        pytest.param({"optimizer": "lars"}, marks=pytest.mark.slow),
+        pytest.param({"optimizer": "lamb"}, marks=pytest.mark.slow),
+        pytest.param({"optimizer": "sgd", "precision": "float16"}, marks=pytest.mark.slow),
+        pytest.param({"optimizer": "adamw", "micro_batch": "4"}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_the_loop_of_the_program_copies_no_weight_and_no_slot(settings: dict[str, object]) -> None:
+    plan, learner, batches, fetch = prepare(**settings)
+    compiled = program.compile_loop(loop.make_step(plan, learner), fetch)
+    elements = tuple(tf.stack(each) for each in zip(*(next(batches) for _ in range(STEPS))))
+    body = find_loop_bodies(read_compiled(compiled, elements))[STEPS]
+    weights = {",".join(map(str, variable.shape)) for variable in learner.name_state().values() if variable.shape.rank}
+    assert any("convolution" in line for line in body)
+    copied = [line for line in list_copies(body) if any(f"[{shape}]" in line for shape in weights)]
+    assert not copied
+
+
+def toy(batch: tuple[tf.Tensor, tf.Tensor]) -> Metrics:
+    epoch, index = batch
+    return Metrics(tf.cast(tf.reduce_sum(index), tf.float32), tf.cast(epoch, tf.float32), tf.cast(index[0], tf.float32))
+
+
+@pytest.mark.parametrize(("count", "right"), [(STEPS, [STEPS]), (2 * STEPS + 2, [STEPS, STEPS, 1, 1]), (1, [1])])
+def test_a_count_is_split_into_programs_of_two_sizes(count: int, right: list[int]) -> None:
+    assert program.split_count(count, STEPS) == right
+    batches = tf.data.Dataset.range(count + 1).map(lambda place: (place // 2, tf.stack([place, place + 10])))
+    iterator = iter(batches)
+    found = program.compile_program(toy, STEPS)(iterator, tf.constant(count))
+    assert found.loss.numpy().tolist() == [2 * place + 10 for place in range(count)]
+    assert found.top1.numpy().tolist() == [place // 2 for place in range(count)]
+    assert int(next(iterator)[1][0]) == count  # it takes no batch of the next call
+
+
+def count_launches(folder: Path) -> int:
+    """Return how many programs of XLA a trace holds."""
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+    count = 0
+    for path in folder.glob("plugins/profile/*/*.xplane.pb"):
+        space = xplane_pb2.XSpace()
+        space.ParseFromString(path.read_bytes())
+        for plane in space.planes:
+            names = {key: value.name for key, value in plane.event_metadata.items()}
+            count += sum(
+                names[event.metadata_id].startswith("CpuExecutable::Execute")
+                for line in plane.lines
+                for event in line.events
+            )
+    return count
+
+
+@pytest.mark.parametrize(("inside", "launches"), [(True, 1), (False, STEPS)])
+def test_a_host_call_launches_one_program(tmp_path: Path, inside: bool, launches: int) -> None:
+    batches = iter(tf.data.Dataset.range(9).map(lambda place: (place, tf.stack([place, place]))))
+    steps = program.compile_program(toy, STEPS) if inside else loop.compile_steps(toy, True)
+    steps(batches, tf.constant(STEPS))  # compiles
+    tf.profiler.experimental.start(str(tmp_path))
+    steps(batches, tf.constant(STEPS)).loss.numpy()
+    tf.profiler.experimental.stop()
+    assert count_launches(tmp_path) == launches
