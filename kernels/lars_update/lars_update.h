@@ -8,8 +8,8 @@
 // Types. w, v and both results are float. g is float or bfloat16. A bfloat16 g is widened exactly, so it gives the same
 // bits as the same numbers in float. Squares are exact and summed in double, so no norm overflows or vanishes. The
 // product learning_rate r is rounded once, to float. Each of u, v' and w' may be computed with or without fused
-// multiply-add. NaN or infinity in an element makes that element of the results NaN or infinite. It also makes the norms
-// NaN or infinite, and through them it reaches all other elements.
+// multiply-add. NaN or infinity in an element makes that element of the results NaN or infinite. It also makes the
+// norms NaN or infinite, and through them it reaches all other elements.
 //
 // Ownership. The caller owns every array. `new_weight` may be w, or g if g is float. `new_velocity` may be v. No other
 // two arrays overlap. `partial_sums` has lars_update_partial_sums(count) doubles. Its contents are undefined before and

@@ -3,9 +3,9 @@
 // `adapts` says whether the variable's rank is 2 or more. The bits depend only on the numbers and on `count`, not on
 // where the arrays lie. They may differ from the bits of the CPU, which adds in another order.
 //
-// The launcher only enqueues work on `stream`. It returns null, or one sentence that says why it enqueued nothing
-// useful. `partial_sums` has lowlevel_simclr_lars_update_cuda_partial_sums(count) doubles. It may be null if the
-// variable does not adapt.
+// The launcher only enqueues work on `stream`. It returns null, or one sentence that says why the call failed.
+// `partial_sums` has lowlevel_simclr_lars_update_cuda_partial_sums(count) doubles. It may be null if the variable does
+// not adapt.
 #pragma once
 
 #include <cstdint>

@@ -37,8 +37,8 @@ LOWLEVEL_INLINE float one(const uint16_t* gradient, int64_t at) {
   return wide;
 }
 
-// How many numbers ahead the first pass prefetches w and g. The processor's own prefetching stops at the end of each page of
-// 4096 bytes. A prefetch after the end of an array does nothing and causes no fault.
+// How many numbers ahead the first pass prefetches w and g. The processor's own prefetching stops at the end of each
+// page of 4096 bytes. A prefetch after the end of an array does nothing and causes no fault.
 constexpr int64_t kAhead = 512;
 
 template <typename Gradient>

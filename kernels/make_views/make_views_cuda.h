@@ -1,9 +1,9 @@
 // make_views on a CUDA device: the contract of make_views.h, with every array on the device. Every pixel of a faulty
 // view is NaN.
 //
-// The launcher only enqueues work on `stream`. It returns null, or one sentence that says why it enqueued nothing
-// useful. `pixels` is a PixelType, `type` a DataType. `params` is a host array of the eleven pointers of
-// ViewParamArrays, in the order of that struct.
+// The launcher only enqueues work on `stream`. It returns null, or one sentence that says why the call failed. `pixels`
+// is a PixelType, `type` a DataType. `params` is a host array of the eleven pointers of ViewParamArrays, in the order
+// of that struct.
 //
 // Workspace. It is aligned to 16 bytes. It has 0 bytes if a view fits in shared memory, and otherwise the size of a few
 // hundred views.

@@ -421,8 +421,8 @@ void blur_columns(const ViewCall& call, const float* weight, int64_t radius, con
 
 constexpr int64_t kFetched = 32768;  // bytes; a result up to this size is prefetched before the view is made
 
-// The processor can write to a cache line only after it has loaded it. This prefetch loads the lines of the result while
-// the view is made.
+// The processor can write to a cache line only after it has loaded it. This prefetch loads the lines of the result
+// while the view is made.
 LOWLEVEL_INLINE void fetch(const void* from, int64_t bytes) {
   for (int64_t i = 0; i < bytes; i += kCacheLine) __builtin_prefetch(static_cast<const char*>(from) + i, 1);
 }

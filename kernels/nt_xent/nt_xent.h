@@ -62,7 +62,7 @@ struct NtXentShape {
 int64_t nt_xent_workspace_bytes(const ParallelFor& parallel, const NtXentShape& shape);
 
 void nt_xent_forward(const ParallelFor& parallel, const NtXentShape& shape,
-                     const void* z,       // (2N, d) type
+                     const void* z,       // (2N, d), of `type`
                      double temperature,  //
                      void* workspace,     //
                      void* loss,          // (2n,) Sum
@@ -71,13 +71,13 @@ void nt_xent_forward(const ParallelFor& parallel, const NtXentShape& shape,
                      bool* top1);         // (2n,)
 
 void nt_xent_backward(const ParallelFor& parallel, const NtXentShape& shape,
-                      const void* z,             // (2N, d) type
+                      const void* z,             // (2N, d), of `type`
                       const void* normaliser,    // (2N, 2) Sum, of all rows
                       const void* inverse_norm,  // (2N,) Sum
                       const void* cotangent,     // (2N,) Sum, of all rows
                       double temperature,        //
                       void* workspace,           //
-                      void* dz,                  // (2n, d) type
+                      void* dz,                  // (2n, d), of `type`
                       double* dtemperature);     // ()
 
 }  // namespace lowlevel_simclr

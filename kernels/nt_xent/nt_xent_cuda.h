@@ -6,7 +6,7 @@
 // A launcher only enqueues work on `stream` and never waits. So it cannot read the scalars and refuse wrong ones. Every
 // result is NaN if the temperature is not positive and finite, or if own pairs lie outside 0 .. N-1.
 //
-// Every launcher returns null, or one sentence that says why it enqueued nothing useful. `type` is a DataType.
+// Every launcher returns null, or one sentence that says why the call failed. `type` is a DataType.
 //
 // Workspace. It is aligned to 16 bytes. It holds x, a copy of z in its own type with d rounded up to 16, and (2N, 4)
 // Sum. It also holds partial sums for as many blocks of 64 rows as the own rows fill, and for at most 512 blocks more.
@@ -25,7 +25,7 @@ LOWLEVEL_SIMCLR_EXPORT int64_t lowlevel_simclr_nt_xent_cuda_workspace_bytes(int6
 
 LOWLEVEL_SIMCLR_EXPORT const char* lowlevel_simclr_nt_xent_cuda_forward(
     void* stream, int64_t pairs, int64_t dim, int64_t own_pairs, int type,
-    const void* z,              // (2N, d) type
+    const void* z,              // (2N, d), of `type`
     const double* temperature,  // ()
     const int64_t* first_pair,  // (), or null
     void* workspace,            //
@@ -36,12 +36,12 @@ LOWLEVEL_SIMCLR_EXPORT const char* lowlevel_simclr_nt_xent_cuda_forward(
 
 LOWLEVEL_SIMCLR_EXPORT const char* lowlevel_simclr_nt_xent_cuda_backward(
     void* stream, int64_t pairs, int64_t dim, int64_t own_pairs, int type,
-    const void* z,              // (2N, d) type
+    const void* z,              // (2N, d), of `type`
     const void* normaliser,     // (2N, 2) Sum, of all rows
     const void* inverse_norm,   // (2N,) Sum
     const void* cotangent,      // (2N,) Sum, of all rows
     const double* temperature,  // ()
     const int64_t* first_pair,  // (), or null
     void* workspace,            //
-    void* dz,                   // (2n, d) type
+    void* dz,                   // (2n, d), of `type`
     double* dtemperature);      // ()

@@ -13,13 +13,14 @@
 //
 // Bytes and operations. The matrix has (2N)^2/2 elements in the symmetric form. For each of them, the forward pass
 // takes 2 d operations and the backward pass 6 d. One panel of the right factor (panel * d) stays in the first-level
-// cache while 96 rows pass. So a block reads about 4 * 96 d elements for 3 * 2 * 96^2 d operations. Besides, each
-// vector of exponentials takes about 20 vector instructions.
+// cache while the 96 rows of a block are multiplied with it. So a block reads about 4 * 96 d elements for 3 * 2 * 96^2
+// d operations. Besides, each vector of exponentials takes about 20 vector instructions.
 //
 // Masks compare indices. Only tiles that touch the diagonal, the positives or an edge pay for them.
 //
-// Tried: masks in the function that accumulates a tile. If a function indexes a tile anywhere, the tile must be
-// addressable everywhere in it. The AVX-512 compilation then took 33 s instead of 9 s.
+// Tried: to apply the masks in the function that accumulates a tile. Masks index the tile, and a tile that is indexed
+// anywhere in a function lives in memory, not in registers, everywhere in that function. With this form, the
+// compilation for AVX-512 took 33 s instead of 9 s.
 #include "nt_xent_tiles.h"
 
 #include "../runtime/vectors.h"
