@@ -109,7 +109,8 @@ struct Plan {
 // Positions are counted in units of 1 / (2 S) of a box pixel. In these units all weights are integers, and exact.
 void make_taps(int64_t length, int64_t size, double scale, Taps* taps) {
   const int64_t reach = 2 * std::max(length, size), count = most_taps(length, size), last = length - count;
-  const double enlarged = scale / static_cast<double>(2 * size);  // two neighbours' triangles sum to 2 S
+  const double enlarged =
+      scale / static_cast<double>(2 * size);  // the weights of the two neighbours sum to 2 S
   taps->count = count;
   for (int64_t i = 0, first = 0, centre = length; i < size; ++i, centre += 2 * length) {
     while (first < last && (2 * first + 1) * size <= centre - reach) ++first;

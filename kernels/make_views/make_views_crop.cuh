@@ -55,8 +55,8 @@ __device__ __forceinline__ float full_scale() {
   return sizeof(Pixel) == 1 ? 255.0f : sizeof(Pixel) == 2 ? 65535.0f : 1.0f;
 }
 
-// Pixels of integer images can exceed 1 only by rounding, and are never NaN. So clipping them is right and costs
-// nothing.
+// Pixels of integer images can exceed 1 only by rounding, and are never NaN. So a clip changes only that rounding, and
+// costs nothing.
 template <typename Pixel>
 __device__ __forceinline__ float repaired(float x) {
   return sizeof(Pixel) < sizeof(float) ? saturated(x) : x;

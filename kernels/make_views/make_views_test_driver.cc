@@ -1,8 +1,8 @@
 // Runs the views' kernels outside TensorFlow, for sanitizers and fuzzing. Not part of the library.
 //
-// Shapes, types and recipes are random. The parameters come from draw_view_params and are then made rougher: boxes of
-// every size, wild factors, any order. Every array lies in a block of exactly its size, so that AddressSanitizer sees
-// an access past its end.
+// Shapes, types and recipes are random. draw_view_params draws the parameters from wide ranges. Then half of the boxes
+// move to any place and size, and some views lose their clip. Every array lies in a block of exactly its size, so that
+// AddressSanitizer sees an access past its end.
 //
 // Every view is compared, bit for bit, with a second run on one thread. Views in float that use only the crop and the
 // affine operations are also compared with a plain computation in double. Several threads call at the same time, for

@@ -28,7 +28,7 @@ struct View {
   int32_t order[4];
 };
 
-// The memory of one thread. While a view is made, its layout is (S, C, padded size). It lies on its side, with x
+// The memory of one thread. While a view is made, it lies on its side: its layout is (S, C, padded size), with x
 // outermost and y innermost. So both directions of the crop are plain vector arithmetic, and transposed blocks
 // interleave the channels at the end.
 struct ViewScratch {
