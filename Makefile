@@ -4,7 +4,7 @@ CXX ?= g++
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: train test slow lint bench check docs docs-serve faults sanitize fuzz test-kernels-gpu clean
+.PHONY: train test slow lint bench check docs docs-serve faults sanitize fuzz arm64 test-kernels-gpu clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make test-kernels-gpu   every CUDA kernel on a GPU, and under compute-sanitizer (nvcc, NumPy, PyTorch or CuPy)"
 	@echo "make faults  kills, full disks, corrupted runs and damaged inputs, for hours; every wrong outcome is printed"
 	@echo "make sanitize, make fuzz   the kernels under sanitizers; random shapes and values for ten minutes"
+	@echo "make arm64   the kernels for arm64: the test drivers under emulation, and a wheel (Debian's cross compiler)"
 
 # The stamp comes last, so that an installation that was cut off is made again.
 $(VENV)/complete: requirements.txt setup.py pyproject.toml $(wildcard kernels/* kernels/*/*)
@@ -89,6 +90,11 @@ sanitize:
 
 fuzz:
 	kernels/sanitize.sh none 600
+
+# Needs Debian's cross compiler and qemu-user; kernels/cross_arm64.sh names the packages. The wheel lies in build/arm64.
+arm64: $(VENV)
+	kernels/cross_arm64.sh drivers 60
+	PYTHON=$(BIN)/python kernels/cross_arm64.sh wheel build/arm64
 
 # Without .venv and without TensorFlow: whatever Python has NumPy and PyTorch or CuPy.
 test-kernels-gpu:

@@ -11,6 +11,9 @@ compiled once. kernels/**/*_test_driver.cc is not part of the library.
 
 CUDA kernels are built if nvcc is found: in CUDACXX, PATH, CUDA_HOME/bin or /usr/local/cuda/bin. LOWLEVEL_SIMCLR_CUDA=1
 requires them, and =0 leaves them out. A library with CUDA kernels also loads on a machine without a GPU or driver.
+
+The kernels are written for Linux on x86-64 and on arm64. Elsewhere, or with LOWLEVEL_SIMCLR_NATIVE=0, the package is
+pure Python and uses stock TensorFlow.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import platform
 import re
 import shlex
 import shutil
@@ -44,10 +48,14 @@ PACKAGE = Path("lowlevel_simclr")
 
 FLAGS = ["-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast", "-fno-math-errno"]
 WARNINGS = ["-Wall", "-Wextra", "-Wno-psabi"]
-INSTRUCTION_SETS = {
-    "avx512": ["-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mfma", "-mprefer-vector-width=512"],
-    "avx2": ["-mavx2", "-mfma"],
-    "baseline": [],
+# The instruction sets of each processor that the kernels are written for, as the compiler and Python name it.
+INSTRUCTION_SETS: dict[str, dict[str, list[str]]] = {
+    "x86_64": {
+        "avx512": ["-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mfma", "-mprefer-vector-width=512"],
+        "avx2": ["-mavx2", "-mfma"],
+        "baseline": [],
+    },
+    "aarch64": {"neon": []},
 }
 # Machine code for the generations of A100 and H100, and PTX that a driver compiles for newer GPUs.
 CUDA_ARCHITECTURES = {"sm_80": "arch=compute_80,code=sm_80", "sm_90": "arch=compute_90,code=[sm_90,compute_90]"}
@@ -78,6 +86,33 @@ def find_compiler() -> list[str]:
             "(Debian and Ubuntu: apt-get install g++), or set CXX to another compiler."
         ) from error
     return command
+
+
+def find_processor() -> str:
+    """Return the processor that the compiler makes code for: "x86_64" or "aarch64".
+
+    A cross compiler in CXX, such as aarch64-linux-gnu-g++, makes code for another processor than this machine's.
+    """
+    command = find_compiler()
+    said = subprocess.run([*command, "-dumpmachine"], check=True, capture_output=True, text=True).stdout.strip()
+    processor = said.partition("-")[0]
+    if processor not in INSTRUCTION_SETS:
+        raise SystemExit(
+            f"lowlevel_simclr: {shlex.join(command)} makes code for {said!r}, but the kernels are written for "
+            f"{' and '.join(INSTRUCTION_SETS)}. Set LOWLEVEL_SIMCLR_NATIVE=0 to install without the library."
+        )
+    return processor
+
+
+def builds_library() -> bool:
+    """Return whether to build the library. Without it the package is pure Python, and `--ops auto` uses stock ops.
+
+    LOWLEVEL_SIMCLR_NATIVE=1 or =0 decides. Without it, the library is built on Linux on x86-64 and on arm64.
+    """
+    wanted = os.environ.get("LOWLEVEL_SIMCLR_NATIVE")
+    if wanted not in (None, "", "0", "1"):
+        raise SystemExit(f"lowlevel_simclr: LOWLEVEL_SIMCLR_NATIVE is {wanted!r}. Set it to 1 or 0, or unset it.")
+    return wanted == "1" if wanted else sys.platform == "linux" and platform.machine() in INSTRUCTION_SETS
 
 
 def find_tensorflow_headers() -> Path:
@@ -167,7 +202,7 @@ def list_compilations(include: Path, cxx: list[str], nvcc: str | None, folder: P
     plain = [*cxx, *FLAGS, *WARNINGS]
     for source in sources:
         if source.name.endswith("_tiles.cc"):
-            for name, flags in INSTRUCTION_SETS.items():
+            for name, flags in INSTRUCTION_SETS[find_processor()].items():
                 command = [*plain, *flags, f"-DLOWLEVEL_SIMCLR_ISA={name}", "-c", str(source)]
                 found[folder / f"{source.stem}_{name}.o"] = command
     for source in sources:
@@ -231,7 +266,7 @@ def write_description(target: Path, cxx: list[str], nvcc: str | None, include: P
     built = {
         "version": VERSION,
         "abi": read_abi(),
-        "cpu": list(INSTRUCTION_SETS),
+        "cpu": list(INSTRUCTION_SETS[find_processor()]),
         "cuda": list(CUDA_ARCHITECTURES) if nvcc else False,
         "xla": has_xla(include),
         "tensorflow": find_tensorflow_version(),
@@ -250,7 +285,10 @@ class BuildNative(build_ext):
     """The build of the one library: in place for an editable install, otherwise into the wheel."""
 
     def run(self) -> None:
-        """Compile and link."""
+        """Compile and link, unless the package is to be pure Python."""
+        if not builds_library():
+            print("lowlevel_simclr: no native library (LOWLEVEL_SIMCLR_NATIVE=0, or no kernels for this platform)")
+            return
         self.native = (ROOT if self.inplace or self.editable_mode else Path(self.build_lib)) / PACKAGE / "_native.so"
         build(self.native, Path(self.build_temp) / f"native-{sysconfig.get_platform()}")
 
@@ -268,16 +306,16 @@ class AnyPythonWheel(bdist_wheel):
     """A wheel for every Python 3, because the library does not call Python."""
 
     def get_tag(self) -> tuple[str, str, str]:
-        """Return the tag of the wheel, such as py3-none-linux_x86_64."""
-        return "py3", "none", sysconfig.get_platform().replace("-", "_").replace(".", "_")
+        """Return the tag of the wheel, such as py3-none-linux_x86_64. Without the library, it is py3-none-any."""
+        return "py3", "none", f"linux_{find_processor()}" if builds_library() else "any"
 
 
 class WithLibrary(Distribution):
-    """A distribution that is not pure Python."""
+    """A distribution that is not pure Python, unless it is built without the native library."""
 
     def has_ext_modules(self) -> bool:
-        """Return True, because there is the native library."""
-        return True
+        """Return whether there is the native library."""
+        return builds_library()
 
 
 COMMANDS: dict[str, type[Command]] = {"build_ext": BuildNative, "bdist_wheel": AnyPythonWheel}

@@ -3,6 +3,7 @@
 #     kernels/sanitize.sh address|undefined|thread|none [seconds] [seed] [instruction set]
 # `none` runs random cases at full speed. With clang++, `fuzzer` lets code coverage guide the cases:
 #     CXX=clang++ kernels/sanitize.sh fuzzer [seconds]
+# A cross compiler needs an emulator in RUNNER, see cross_arm64.sh.
 set -eu
 kind=$1 seconds=${2:-20} seed=${3:-0}
 here=$(cd "$(dirname "$0")" && pwd)
@@ -17,19 +18,30 @@ case $kind in
   *) echo "unknown sanitizer '$kind': use address, undefined, thread, none or fuzzer" >&2; exit 2 ;;
 esac
 common="-std=c++17 -ffp-contract=fast -fno-math-errno -Wall -Wextra -Wno-psabi -pthread"
+case $($cxx -dumpmachine) in
+  aarch64-*) sets="neon" ;;
+  *) sets="avx2 baseline avx512" ;;
+esac
 export LOWLEVEL_SIMCLR_THREADS=${LOWLEVEL_SIMCLR_THREADS:-4}
 [ $# -lt 4 ] || export LOWLEVEL_SIMCLR_ISA=$4
 
 compile() { $cxx $common $flags "$@"; }
+
+flags_of_set() {
+  case $1 in
+    avx2) echo "-mavx2 -mfma" ;;
+    avx512) echo "-mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma" ;;
+  esac
+}
 
 # Builds and runs the test driver of op $1. The further arguments are ops whose CPU code the driver needs too.
 drive() {
   op=$1
   mkdir -p "$out/$op"
   tiles="$here/$op/${op}_tiles.cc"
-  compile -DLOWLEVEL_SIMCLR_ISA=avx2 -mavx2 -mfma -c "$tiles" -o "$out/$op/avx2.o" &
-  compile -DLOWLEVEL_SIMCLR_ISA=baseline -c "$tiles" -o "$out/$op/baseline.o" &
-  compile -DLOWLEVEL_SIMCLR_ISA=avx512 -mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma -c "$tiles" -o "$out/$op/avx512.o" &
+  for set in $sets; do
+    compile -DLOWLEVEL_SIMCLR_ISA="$set" $(flags_of_set "$set") -c "$tiles" -o "$out/$op/$set.o" &
+  done
   for part in "$here/$op/${op}_test_driver" "$here/runtime/thread_pool" "$here/runtime/instruction_set"; do
     compile -c "$part.cc" -o "$out/$op/$(basename "$part").o"
   done
@@ -37,7 +49,11 @@ drive() {
   wait
   compile "$out/$op"/*.o -o "$out/$op/driver"
   echo "$op:"
-  if [ "$kind" = fuzzer ]; then "$out/$op/driver" -max_len=28 -max_total_time="$seconds"; else "$out/$op/driver" "$seconds" "$seed"; fi
+  if [ "$kind" = fuzzer ]; then
+    "$out/$op/driver" -max_len=28 -max_total_time="$seconds"
+  else
+    ${RUNNER:-} "$out/$op/driver" "$seconds" "$seed"
+  fi
 }
 
 drive nt_xent

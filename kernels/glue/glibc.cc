@@ -10,7 +10,14 @@
 
 #define LOWLEVEL_HIDDEN extern "C" __attribute__((visibility("hidden"), used))
 
-#if defined(__x86_64__) && defined(__GLIBC__)
+#if (defined(__x86_64__) || defined(__aarch64__)) && defined(__GLIBC__)
+
+// The first version of glibc for this processor, whose symbols every later version still has.
+#if defined(__x86_64__)
+#define LOWLEVEL_FIRST_GLIBC "GLIBC_2.2.5"
+#else
+#define LOWLEVEL_FIRST_GLIBC "GLIBC_2.17"
+#endif
 
 // glibc 2.35 added this function. It finds unwinding tables. -1 means "not found".
 LOWLEVEL_HIDDEN int _dl_find_object(void*, void*) { return -1; }
@@ -20,9 +27,9 @@ extern "C" {
 __attribute__((visibility("hidden"))) char __libc_single_threaded = 0;
 }
 
-#define LOWLEVEL_OLD(name)                                         \
-  extern "C" decltype(name) lowlevel_old_##name;                   \
-  __asm__(".symver lowlevel_old_" #name "," #name "@GLIBC_2.2.5"); \
+#define LOWLEVEL_OLD(name)                                                   \
+  extern "C" decltype(name) lowlevel_old_##name;                             \
+  __asm__(".symver lowlevel_old_" #name "," #name "@" LOWLEVEL_FIRST_GLIBC); \
   LOWLEVEL_HIDDEN int name
 
 extern "C" int __pthread_key_create(pthread_key_t*, void (*)(void*));

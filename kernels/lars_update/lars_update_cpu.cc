@@ -17,17 +17,7 @@ constexpr int64_t kPiece = 1 << 15;
 // In floats. No part of a larger variable is still in a core's caches one step later, so its results bypass the caches.
 constexpr int64_t kStreamed = 1 << 17;
 
-const LarsTiles& tiles() {
-  switch (instruction_set()) {
-    case InstructionSet::kAvx512:
-      return lars_tiles_avx512();
-    case InstructionSet::kAvx2:
-      return lars_tiles_avx2();
-    case InstructionSet::kBaseline:
-      break;
-  }
-  return lars_tiles_baseline();
-}
+const LarsTiles& tiles() { LOWLEVEL_SIMCLR_RETURN_TILES(lars_tiles); }
 
 int64_t pieces(int64_t count) { return divide_up(count, kPiece); }
 

@@ -15,7 +15,7 @@
 #include "../runtime/vectors.h"
 
 #ifndef LOWLEVEL_SIMCLR_ISA
-#error "compile with -DLOWLEVEL_SIMCLR_ISA=avx512, avx2 or baseline"
+#error "compile with -DLOWLEVEL_SIMCLR_ISA=avx512, avx2 or baseline; on arm64 with =neon"
 #endif
 
 namespace lowlevel_simclr {

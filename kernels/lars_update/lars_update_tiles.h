@@ -32,5 +32,6 @@ struct LarsTiles {
 const LarsTiles& lars_tiles_avx512();
 const LarsTiles& lars_tiles_avx2();
 const LarsTiles& lars_tiles_baseline();
+const LarsTiles& lars_tiles_neon();
 
 }  // namespace lowlevel_simclr

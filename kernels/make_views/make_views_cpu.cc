@@ -24,16 +24,7 @@ constexpr int64_t kStreamed =
     4 << 20;  // bytes of all views; a larger result would leave the caches before it is read
 constexpr int64_t kPixelsOfOneThread = 16384;  // with fewer pixels, waking a second thread does not pay
 
-const MakeViewsTiles& tiles() {
-  switch (instruction_set()) {
-    case InstructionSet::kAvx512:
-      return make_views_tiles_avx512();
-    case InstructionSet::kAvx2:
-      return make_views_tiles_avx2();
-    default:
-      return make_views_tiles_baseline();
-  }
-}
+const MakeViewsTiles& tiles() { LOWLEVEL_SIMCLR_RETURN_TILES(make_views_tiles); }
 
 double full_scale(PixelType type) {
   return type == PixelType::kUint8 ? 255.0 : type == PixelType::kUint16 ? 65535.0 : 1.0;

@@ -58,5 +58,6 @@ struct MakeViewsTiles {
 const MakeViewsTiles& make_views_tiles_avx512();
 const MakeViewsTiles& make_views_tiles_avx2();
 const MakeViewsTiles& make_views_tiles_baseline();
+const MakeViewsTiles& make_views_tiles_neon();
 
 }  // namespace lowlevel_simclr

@@ -40,26 +40,12 @@ const NtXentTiles<Real>& tiles();
 
 template <>
 const NtXentTiles<float>& tiles<float>() {
-  switch (instruction_set()) {
-    case InstructionSet::kAvx512:
-      return nt_xent_tiles_float_avx512();
-    case InstructionSet::kAvx2:
-      return nt_xent_tiles_float_avx2();
-    default:
-      return nt_xent_tiles_float_baseline();
-  }
+  LOWLEVEL_SIMCLR_RETURN_TILES(nt_xent_tiles_float);
 }
 
 template <>
 const NtXentTiles<double>& tiles<double>() {
-  switch (instruction_set()) {
-    case InstructionSet::kAvx512:
-      return nt_xent_tiles_double_avx512();
-    case InstructionSet::kAvx2:
-      return nt_xent_tiles_double_avx2();
-    default:
-      return nt_xent_tiles_double_baseline();
-  }
+  LOWLEVEL_SIMCLR_RETURN_TILES(nt_xent_tiles_double);
 }
 
 // ---- Memory

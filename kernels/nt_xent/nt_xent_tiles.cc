@@ -7,9 +7,9 @@
 // columns J, two small products add W u_J to the sums of the rows, and W^T u_I to the sums of the columns.
 //
 // Mapping. A tile has two vectors of columns, and as many rows as fit in the registers: 12 x 32 floats with AVX-512, 6
-// x 16 with AVX2, 6 x 8 at baseline. The left factor is broadcast element by element from `panelled` (rows of u, cut
-// into panels of columns). The right factor is read as vectors from `transposed`. The products with W read `panelled`
-// as vectors. So two packed copies of u serve all three products.
+// x 16 with AVX2, 6 x 8 at baseline, 12 x 8 with NEON. The left factor is broadcast element by element from `panelled`
+// (rows of u, cut into panels of columns). The right factor is read as vectors from `transposed`. The products with W
+// read `panelled` as vectors. So two packed copies of u serve all three products.
 //
 // Bytes and operations. The matrix has (2N)^2/2 elements in the symmetric form. For each of them, the forward pass
 // takes 2 d operations and the backward pass 6 d. One panel of the right factor (panel * d) stays in the first-level
@@ -26,7 +26,7 @@
 #include "../runtime/vectors.h"
 
 #ifndef LOWLEVEL_SIMCLR_ISA
-#error "compile with -DLOWLEVEL_SIMCLR_ISA=avx512, avx2 or baseline"
+#error "compile with -DLOWLEVEL_SIMCLR_ISA=avx512, avx2 or baseline; on arm64 with =neon"
 #endif
 
 namespace lowlevel_simclr {
@@ -34,7 +34,7 @@ namespace {
 
 // ---- Constants
 
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) || defined(__aarch64__)  // both have 32 registers of vectors
 constexpr int kTileRows = 12;
 #else
 constexpr int kTileRows = 6;

@@ -100,5 +100,7 @@ const NtXentTiles<float>& nt_xent_tiles_float_avx2();
 const NtXentTiles<double>& nt_xent_tiles_double_avx2();
 const NtXentTiles<float>& nt_xent_tiles_float_baseline();
 const NtXentTiles<double>& nt_xent_tiles_double_baseline();
+const NtXentTiles<float>& nt_xent_tiles_float_neon();
+const NtXentTiles<double>& nt_xent_tiles_double_neon();
 
 }  // namespace lowlevel_simclr

@@ -18,6 +18,9 @@ class FloatMode {
 #if defined(__SSE2__)
   FloatMode() : saved_(_mm_getcsr()) { _mm_setcsr(kNearestFlushed); }
   ~FloatMode() { _mm_setcsr(saved_); }
+#elif defined(__aarch64__)
+  FloatMode() : saved_(__builtin_aarch64_get_fpcr()) { __builtin_aarch64_set_fpcr(kNearestFlushed); }
+  ~FloatMode() { __builtin_aarch64_set_fpcr(saved_); }
 #else
   FloatMode() = default;
 #endif
@@ -28,6 +31,10 @@ class FloatMode {
 #if defined(__SSE2__)
   // Masks all exceptions and rounds to nearest. Subnormal results (bit 15) and subnormal operands (bit 6) count as 0.
   static constexpr unsigned kNearestFlushed = 0x1f80u | 1u << 15 | 1u << 6;
+  unsigned saved_;
+#elif defined(__aarch64__)
+  // The same: no traps, round to nearest, and bit 24 (FZ) for subnormal results and operands.
+  static constexpr unsigned kNearestFlushed = 1u << 24;
   unsigned saved_;
 #endif
 };

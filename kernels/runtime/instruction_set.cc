@@ -7,6 +7,11 @@
 namespace lowlevel_simclr {
 namespace {
 
+#if defined(__aarch64__)
+constexpr InstructionSet kAll[] = {InstructionSet::kNeon};
+
+bool processor_has(InstructionSet) { return true; }
+#else
 constexpr InstructionSet kAll[] = {InstructionSet::kAvx512, InstructionSet::kAvx2, InstructionSet::kBaseline};
 
 bool processor_has(InstructionSet set) {
@@ -23,6 +28,7 @@ bool processor_has(InstructionSet set) {
   }
   return false;
 }
+#endif
 
 InstructionSet choose() {
   const char* asked = std::getenv("LOWLEVEL_SIMCLR_ISA");
@@ -31,7 +37,7 @@ InstructionSet choose() {
     allowed = allowed || std::strcmp(asked, instruction_set_name(set)) == 0;
     if (allowed && processor_has(set)) return set;
   }
-  return InstructionSet::kBaseline;
+  return kAll[sizeof kAll / sizeof *kAll - 1];
 }
 
 }  // namespace
@@ -43,12 +49,17 @@ InstructionSet instruction_set() {
 
 const char* instruction_set_name(InstructionSet set) {
   switch (set) {
+#if defined(__aarch64__)
+    case InstructionSet::kNeon:
+      return "neon";
+#else
     case InstructionSet::kAvx512:
       return "avx512";
     case InstructionSet::kAvx2:
       return "avx2";
     case InstructionSet::kBaseline:
       return "baseline";
+#endif
   }
   return "unknown";
 }

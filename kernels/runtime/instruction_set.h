@@ -2,12 +2,32 @@
 //
 // Kernels are compiled once for each instruction set, and one of them is chosen at run time. For tests, the environment
 // variable LOWLEVEL_SIMCLR_ISA (avx512, avx2 or baseline) asks for a lower set than the processor has. If the processor
-// lacks the set that was asked for, the kernels use the best set that it has.
+// lacks the set that was asked for, the kernels use the best set that it has. On arm64 there is
+// one set, neon, which every such processor has.
 #pragma once
 
 namespace lowlevel_simclr {
 
+#if defined(__aarch64__)
+enum class InstructionSet { kNeon };
+
+// The body of a function that returns the tiles of the set in use, such as lars_tiles_neon().
+#define LOWLEVEL_SIMCLR_RETURN_TILES(name) return name##_neon()
+#else
 enum class InstructionSet { kBaseline, kAvx2, kAvx512 };
+
+// The body of a function that returns the tiles of the set in use, such as lars_tiles_avx2().
+#define LOWLEVEL_SIMCLR_RETURN_TILES(name) \
+  switch (instruction_set()) {             \
+    case InstructionSet::kAvx512:          \
+      return name##_avx512();              \
+    case InstructionSet::kAvx2:            \
+      return name##_avx2();                \
+    case InstructionSet::kBaseline:        \
+      break;                               \
+  }                                        \
+  return name##_baseline()
+#endif
 
 InstructionSet instruction_set();
 const char* instruction_set_name(InstructionSet set);

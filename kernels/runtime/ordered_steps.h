@@ -92,6 +92,9 @@ class OrderedSteps {
 #if defined(__x86_64__)
       else
         __builtin_ia32_pause();
+#elif defined(__aarch64__)
+      else
+        __asm__ volatile("yield");
 #endif
     }
   }
