@@ -239,12 +239,12 @@ def measure_peak_growth(measure: Callable[..., None], *arguments: Any, limit: in
 def _send_peak_growth(
     sender: Connection, limit: int | None, measure: Callable[..., None], arguments: Sequence[Any]
 ) -> None:
-    baseline = [measure_peak_resident()]
+    baseline = [measure_peak_resident() or 0]
     if limit is not None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     try:
-        measure(lambda: baseline.append(measure_peak_resident()), *arguments)
-        sender.send(measure_peak_resident() - baseline[-1])
+        measure(lambda: baseline.append(measure_peak_resident() or 0), *arguments)
+        sender.send((measure_peak_resident() or 0) - baseline[-1])
     except Exception as error:
         sender.send("out of memory" if _is_out_of_memory(error) else f"{type(error).__name__}: {error}")
 

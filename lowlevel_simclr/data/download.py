@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import http.client
 import os
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from lowlevel_simclr.config.names import show_name
 from lowlevel_simclr.data.dataset import DataError
+from lowlevel_simclr.runtime.file_lock import lock_open_file
 from lowlevel_simclr.runtime.files import open_regular_file
 from lowlevel_simclr.runtime.progress_bar import open_bar
 
@@ -52,6 +53,8 @@ def fetch(url: str, path: Path, sha256: str, remedy: str) -> None:
             _receive_rest(url, part, remedy)
             _refuse_other(url, part, sha256, remedy)
             os.fsync(part.fileno())
+            if sys.platform == "win32":  # no open file can be renamed there
+                part.close()
             os.replace(part.name, path)
     except OSError as error:
         raise DataError(f"Cannot write {path} ({error.strerror or error}). {remedy}") from error
@@ -76,7 +79,7 @@ def _open_partial(path: Path) -> Iterator[BinaryIO]:
     """Open the file of the bytes received so far, and lock it for one process at a time."""
     with open(path.with_name(path.name + ".part"), "a+b") as part:
         try:
-            fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_open_file(part, wait=False)
         except BlockingIOError:
             raise DataError(f"Another process is downloading {path}. Wait until it ends.") from None
         yield part
@@ -140,7 +143,7 @@ def _copy(url: str, answer: Any, part: BinaryIO, bar: tqdm, deadline: float) -> 
 def _refuse_endless(url: str, part: BinaryIO, deadline: float) -> None:
     """Check that a transfer has neither sent too many bytes nor taken too long."""
     if part.tell() > LARGEST_DOWNLOAD:
-        os.unlink(part.name)
+        _discard(part)
         raise DataError(
             f"Stopped downloading {url} after {LARGEST_DOWNLOAD} bytes (LARGEST_DOWNLOAD), because no known file is as "
             "large. Check the network for a proxy that answers in place of the server, then run the same command again."
@@ -165,7 +168,15 @@ def _refuse_other(url: str, part: BinaryIO, sha256: str, remedy: str) -> None:
     part.seek(0)
     found = _hash_file(part)
     if found != sha256:
-        os.unlink(part.name)
+        _discard(part)
         raise DataError(
             f"The file from {url} was removed, because its SHA-256 is {found} instead of {sha256}. {remedy}"
         )
+
+
+def _discard(part: BinaryIO) -> None:
+    """Remove the file of the bytes received so far. On Windows, where it is open, empty it instead."""
+    if sys.platform == "win32":
+        part.truncate(0)
+    else:
+        os.unlink(part.name)

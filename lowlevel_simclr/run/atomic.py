@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from lowlevel_simclr.config.names import OneLineError
+from lowlevel_simclr.runtime.file_lock import lock_open_file
 from lowlevel_simclr.runtime.files import read_regular_file
 
 LARGEST_JSON = 2**28  # bytes; data.json takes about 100 for each skipped file
@@ -76,7 +77,9 @@ def set_aside(path: Path, word: str) -> Path:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Sync a folder to the disk, so that a rename in it survives a power cut."""
+    """Sync a folder to the disk, so that a rename in it survives a power cut. Windows cannot open a folder for this."""
+    if sys.platform == "win32":
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -147,7 +150,7 @@ def lock_file(path: Path, wait: bool) -> BinaryIO:
     """
     file = open(path, "a+b")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        lock_open_file(file, wait)
     except BaseException:
         file.close()
         raise

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import resource
 import shlex
 import subprocess
 import sys
@@ -56,15 +55,18 @@ def measure_peak_memory() -> dict[str, int | None]:
     }
 
 
-def measure_peak_resident(status: Path = Path("/proc/self/status")) -> int:
-    """Return the peak resident memory of this process, in bytes.
+def measure_peak_resident(status: Path = Path("/proc/self/status")) -> int | None:
+    """Return the peak resident memory of this process, in bytes, or None on Windows.
 
-    Linux reports it in `status` as VmHWM. Other systems report `ru_maxrss`, which starts at the size of the parent
-    process.
+    Linux reports it in `status` as VmHWM. On macOS it is `ru_maxrss`, which starts at the size of the parent process.
     """
     for line in status.read_text(encoding="utf-8").splitlines() if status.exists() else ():
         if line.startswith("VmHWM:"):
             return 1024 * int(line.split()[1])
+    if sys.platform == "win32":
+        return None
+    import resource  # here, because Windows does not have it
+
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
@@ -108,6 +110,13 @@ def _describe_cpu(cpuinfo: Path) -> dict[str, Any]:
     present = facts.get("flags", facts.get("Features", "")).split()
     return {
         "model": facts.get("model name") or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": _count_usable_cores(),
         "flags": sorted(CPU_FLAGS.intersection(present)),
     }
+
+
+def _count_usable_cores() -> int | None:
+    """Return the number of cores that this process may use. Only Linux can withhold some of them."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()

@@ -10,11 +10,19 @@ import contextlib
 import errno
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 LARGEST_TEXT = 2**30  # bytes of a text file that is read whole; metrics.jsonl of a million steps has 0.2 GB
+_PIECE = 2**16  # bytes per read of a file that is longer than the file system says
+# O_NONBLOCK: opening a FIFO would wait for a writer. Reading a regular file is the same with and without it. Windows
+# has neither FIFOs in folders nor this flag, but changes line breaks without O_BINARY.
+if sys.platform == "win32":
+    _READ = os.O_RDONLY | os.O_BINARY | os.O_NOINHERIT
+else:
+    _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
     stat.S_IFSOCK: "a socket",
@@ -39,8 +47,7 @@ def open_regular_file(path: Path, limit: int, limit_name: str) -> Iterator[Binar
     Raises:
         OSError: if the file cannot be opened, is not a regular file, or is too large. `strerror` says which.
     """
-    # O_NONBLOCK, because opening a FIFO would otherwise wait for a writer. For a regular file it makes no difference.
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+    with os.fdopen(os.open(path, _READ), "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
@@ -65,7 +72,9 @@ def read_regular_file(path: Path, limit: int, limit_name: str) -> bytes:
             do.
     """
     with open_regular_file(path, limit, limit_name) as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        raise OSError(errno.EFBIG, f"it has more bytes than {limit_name} ({limit} bytes)", str(path))
+        content = file.read(os.fstat(file.fileno()).st_size)
+        while more := file.read(_PIECE):
+            content += more
+            if len(content) > limit:
+                raise OSError(errno.EFBIG, f"it has more bytes than {limit_name} ({limit} bytes)", str(path))
     return content

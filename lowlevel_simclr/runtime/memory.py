@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from pathlib import Path
 
 
@@ -17,13 +19,22 @@ def find_available_memory(meminfo: Path = Path("/proc/meminfo"), group: Path = P
         >>> find_available_memory() > 0
         True
     """
-    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    available = _measure_whole_memory()
     if meminfo.exists():
         lines = (line.split() for line in meminfo.read_text(encoding="utf-8").splitlines())
         kibibytes = {words[0]: int(words[1]) for words in lines if len(words) > 1}
         available = 1024 * (kibibytes.get("MemAvailable:", 0) + kibibytes.get("SwapFree:", 0)) or available
     limit, used = (_read_number(group / name) for name in ("memory.max", "memory.current"))
     return available if limit is None or used is None else min(available, max(0, limit - used))
+
+
+def _measure_whole_memory() -> int:
+    """Return the memory of the machine, in bytes."""
+    if sys.platform == "win32":
+        kibibytes = ctypes.c_ulonglong()
+        ctypes.windll.kernel32.GetPhysicallyInstalledSystemMemory(ctypes.byref(kibibytes))
+        return 1024 * kibibytes.value or 2**40  # 0 where the firmware does not say it
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _read_number(path: Path) -> int | None:

@@ -1,5 +1,7 @@
 """The signals that ask a program to stop: Ctrl-C (SIGINT), SIGTERM, and SIGHUP when the terminal is closed.
 
+Windows has no SIGHUP. Its SIGBREAK comes with Ctrl-Break and when the window is closed.
+
 A program ends within seconds after the first signal, whatever it is doing. Python's own handling is not enough: its
 handlers run between two lines of Python, so a signal waits until a call into TensorFlow returns. Therefore a thread
 watches for signals too. It ends the process if the main thread does not come back in time. That loses nothing, because
@@ -19,7 +21,9 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+WATCHED: tuple[signal.Signals, ...] = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+SIGPIPE = 13  # Windows has no such signal, but its programs stop for the same reason
 PATIENCE = 4.0  # seconds that the main thread may take to come back from a call into TensorFlow
 
 
@@ -39,7 +43,7 @@ class StopSignal(KeyboardInterrupt):
     """A signal that arrived while nothing had to be saved. Like Ctrl-C, it is not an `Exception`."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
+        super().__init__(name_signal(number))
         self.number = number
 
 
@@ -76,10 +80,15 @@ def is_watched() -> bool:
     return _state.handled
 
 
+def name_signal(number: int) -> str:
+    """Return the name of a signal, such as "SIGTERM"."""
+    return "SIGPIPE" if number == SIGPIPE else signal.Signals(number).name
+
+
 def describe_stop(number: int) -> str:
     """Return the sentence of a program that was stopped by a signal."""
-    name = signal.Signals(number).name
-    if number == signal.SIGPIPE:
+    name = name_signal(number)
+    if number == SIGPIPE:
         return f"Stopped while {_state.stage}, because the program that read the output has ended ({name})."
     return f"Stopped by {name} while {_state.stage}. Run the same command again to continue."
 

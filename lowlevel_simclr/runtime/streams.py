@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from typing import Any, TextIO, cast
 
-from lowlevel_simclr.runtime.signals import request_stop
+from lowlevel_simclr.runtime.signals import SIGPIPE, request_stop
 
 
 class GuardedStream:
@@ -50,7 +49,7 @@ class GuardedStream:
         with contextlib.suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), self._stream.fileno())
         if isinstance(error, BrokenPipeError):
-            request_stop(signal.SIGPIPE)
+            request_stop(SIGPIPE)
 
     def __getattr__(self, name: str) -> Any:
         """Return any other attribute of the stream."""
@@ -79,13 +78,14 @@ def open_missing_streams() -> None:
 def guard_streams() -> Iterator[None]:
     """Within the block, a failed write to standard output or standard error does not end the program.
 
-    Standard output is flushed after each line, so that a log file or a pipe shows it at once.
+    Standard output is flushed after each line, so that a log file or a pipe shows it at once. A character that its
+    encoding lacks, as Windows' code pages do, is written as an escape.
     """
     open_missing_streams()
     before = sys.stdout, sys.stderr
     out, err = GuardedStream(before[0]), GuardedStream(before[1])
     if hasattr(before[0], "reconfigure"):
-        before[0].reconfigure(line_buffering=True)
+        before[0].reconfigure(line_buffering=True, errors="backslashreplace")
     sys.stdout, sys.stderr = cast(TextIO, out), cast(TextIO, err)
     try:
         yield

@@ -235,7 +235,8 @@ def let_signals_kill(timeout: float) -> Iterator[None]:
     """Within the block, let the operating system end the program on a signal, or after some time.
 
     TensorFlow holds Python's lock while it connects the workers. This usually takes a second, because all workers have
-    started. If one of them ends during that second, only the operating system can still end this program.
+    started. If one of them ends during that second, only the operating system can still end this program. Windows
+    has no alarm, so there only a signal ends it.
 
     Args:
         timeout: seconds.
@@ -243,14 +244,23 @@ def let_signals_kill(timeout: float) -> Iterator[None]:
     if not is_watched():
         yield
         return
-    before = {number: signal.signal(number, signal.SIG_DFL) for number in (*WATCHED, signal.SIGALRM)}
-    signal.setitimer(signal.ITIMER_REAL, timeout)
+    numbers = [*WATCHED]
+    if sys.platform != "win32":
+        numbers.append(signal.SIGALRM)
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in numbers}
+    _set_alarm(timeout)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        _set_alarm(0)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _set_alarm(seconds: float) -> None:
+    """Ask the operating system for SIGALRM after some seconds. 0 takes the request back."""
+    if sys.platform != "win32":
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def list_silent(addresses: Sequence[str], own: int) -> list[int]:

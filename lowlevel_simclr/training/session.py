@@ -21,7 +21,7 @@ from lowlevel_simclr.evaluation.knn import draw_knn_sample, measure_knn
 from lowlevel_simclr.optim.optimizers import describe_variables
 from lowlevel_simclr.run.folder import Run
 from lowlevel_simclr.runtime.progress_bar import open_bar
-from lowlevel_simclr.runtime.signals import Stopped, is_watched, note_stop_requests, tell_stage
+from lowlevel_simclr.runtime.signals import Stopped, is_watched, name_signal, note_stop_requests, tell_stage
 from lowlevel_simclr.training import profiler
 from lowlevel_simclr.training.background import BackgroundWorker
 from lowlevel_simclr.training.calendar import make_calendar
@@ -196,7 +196,7 @@ def build_learners(plan: Plan, channels: int, team: Team, resumes: bool) -> list
 
 def _describe_stop(number: int | None, done: int, last: int) -> tuple[str, int]:
     """Return the arguments of `Stopped`: sentence and signal. None means that another worker got the signal."""
-    name = "another worker" if number is None else signal.Signals(number).name
+    name = "another worker" if number is None else name_signal(number)
     text = f"Stopped by {name} and saved at step {done} of {last}. Run the same command again to resume."
     return text, number or signal.SIGTERM
 
