@@ -12,8 +12,9 @@ check proves the following:
   place of their range.
 
 The check runs on the CPU and on every GPU: eagerly, in graphs (only on the CPU) and inside XLA. It leaves out XLA where
-the native ops cannot run inside XLA. The last line says whether all comparisons passed. --verbose adds a table of
-errors and bounds.
+the native ops cannot run inside XLA. A platform without the native library has only the stock ops. There the same cases
+compare them with the reference. The last line says whether all comparisons passed. --verbose adds a table of errors and
+bounds.
 The exit code is 0 if every result is within its bound and 1 otherwise.
 """
 

@@ -9,9 +9,8 @@ import tensorflow as tf
 from lowlevel_simclr import stock
 from lowlevel_simclr.config import choices
 from lowlevel_simclr.config.settings import ConfigError
+from lowlevel_simclr.runtime.platform_ops import choose_available_ops
 from lowlevel_simclr.runtime.xla import is_inside_xla
-
-OPS = ("auto", *choices.OPS)
 
 
 def check_ops(ops: str) -> str:
@@ -20,35 +19,34 @@ def check_ops(ops: str) -> str:
     Raises:
         ConfigError: if there is no such choice.
     """
-    if ops not in OPS:
-        raise ConfigError(f"ops is {ops!r}. It must be one of {', '.join(OPS)}.")
+    if ops not in choices.OPS:
+        raise ConfigError(f"ops is {ops!r}. It must be one of {', '.join(choices.OPS)}.")
     return ops
 
 
 def choose_ops(ops: str, tensor: tf.Tensor) -> ModuleType:
     """Return `lowlevel_simclr.ops` or `lowlevel_simclr.stock`. Both compute the same.
 
-    With "auto", the stock ops are chosen in these cases: no native library was built for this platform, there is a GPU
-    and the library was built without CUDA, or XLA would have to call the library and cannot. XLA would have to call it
-    under jit_compile and on a GPU. It cannot do so in some versions of TensorFlow, or if the shape of `tensor` is
-    unknown. (Keras' `fit` leaves the batch size unknown.)
+    With "auto", the stock ops are chosen in these cases: this platform has no native library, there is a GPU and the
+    library was built without CUDA, or XLA would have to call the library and cannot. XLA would have to call it under
+    jit_compile and on a GPU. It cannot do so in some versions of TensorFlow, or if the shape of `tensor` is unknown.
+    (Keras' `fit` leaves the batch size unknown.)
 
     Args:
         ops: "native", "stock" or "auto".
         tensor: the input of the op.
 
     Raises:
-        NativeLibraryError: if the library exists, but is from another version or does not load.
+        NativeLibraryError: if this platform has the library, but it is missing, is from another version or
+            does not load.
     """
-    if ops == "stock":
+    if choose_available_ops(ops) == "stock":
         return stock
     from lowlevel_simclr import ops as native
     from lowlevel_simclr.ops import _library
 
     if ops == "native":
         return native
-    if not _library.PATH.exists():
-        return stock
     _library.load_library()  # a broken library raises an error, and is no reason to use other ops
     if is_inside_xla():
         return native if _is_reachable_by_xla(tensor) else stock

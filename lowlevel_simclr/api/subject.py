@@ -21,6 +21,7 @@ from lowlevel_simclr.model.encoder import build_encoder
 from lowlevel_simclr.run.results import read_data
 from lowlevel_simclr.runtime.precision import set_precision
 from lowlevel_simclr.runtime.process_state import keep_process_state
+from lowlevel_simclr.runtime.xla import find_xla_problem
 from lowlevel_simclr.training.plan import load_images
 
 
@@ -89,6 +90,6 @@ def _make_subject(folder: Path, config: Config, given: DataSet | None) -> Subjec
         train_on=config.data.train_on,
         scaling=PixelScaling(model.input_mean, model.input_std),
         recipe=config.views,
-        compile_views=config.train.xla != "off",
+        compile_views=config.train.xla != "off" and find_xla_problem() is None,
         config_hash=hash_config(config),
     )

@@ -25,7 +25,7 @@ LOSS_REDUCTIONS = ("mean", "google")
 
 PRECISIONS = ("float32", "bfloat16", "float16")  # for users; tests also use float64
 XLA = ("auto", "on", "off")
-OPS = ("native", "stock")
+OPS = ("auto", "native", "stock")
 BATCH_NORMS = ("sync", "local", "ghost")
 
 PROTOCOLS = ("knn", "linear", "linear-augmented", "finetune")  # protocols of an evaluation

@@ -192,8 +192,9 @@ class TrainConfig:
     )
     xla: str = _define_option("auto", "compile the step with XLA; auto: on a GPU", choices=choices.XLA)
     ops: str = _define_option(
-        "native",
-        "implementation of the loss and the views: native (this package's kernels) or stock TensorFlow",
+        "auto",
+        "implementation of the loss and the views: native (this package's kernels) or stock TensorFlow; auto: native "
+        "where this platform has the library",
         choices=choices.OPS,
     )
     micro_batch: str = _define_option(

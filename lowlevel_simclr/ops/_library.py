@@ -1,7 +1,8 @@
 """The native library `lowlevel_simclr/_native.so`: how it is found, checked and loaded.
 
 There is no fallback. If the library is missing or wrong, an error names the command that repairs it. Users who want the
-stock ops must choose them (`--ops stock`).
+stock ops must choose them (`--ops stock`). Platforms without a library use the stock ops by default
+(runtime/platform_ops.py).
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from typing import Any
 
 import tensorflow as tf
 
+from lowlevel_simclr.runtime import platform_ops
+
 # Raise this number with every change of ops, attributes, FFI targets, or the order of inputs and outputs. setup.py
 # compiles it into the library.
 ABI = 4
-PATH = Path(__file__).resolve().parent.parent / "_native.so"
+PATH = platform_ops.LIBRARY
 MEND = "Run 'pip install --no-build-isolation -e .' in the project's folder, or install its wheel again"
-INSTRUCTION_SETS = ("avx512", "avx2", "baseline")
 
 
 class NativeLibraryError(RuntimeError):
@@ -55,14 +57,13 @@ def check_build(path: Path = PATH) -> None:
         NativeLibraryError: if the library is missing or was built for another version, or if the environment variable
             LOWLEVEL_SIMCLR_ISA names an unknown instruction set.
     """
-    abi = read_build_information(path).get("abi")
+    build = read_build_information(path)
+    abi = build.get("abi")
     if abi != ABI:
         raise NativeLibraryError(f"{path.name} was built for ABI {abi}, but this version needs {ABI}. {MEND}.")
     asked = os.environ.get("LOWLEVEL_SIMCLR_ISA")
-    if asked is not None and asked not in INSTRUCTION_SETS:
-        raise NativeLibraryError(
-            f"LOWLEVEL_SIMCLR_ISA is {asked!r}. Set it to {', '.join(INSTRUCTION_SETS)}, or unset it."
-        )
+    if asked is not None and asked not in build["cpu"]:
+        raise NativeLibraryError(f"LOWLEVEL_SIMCLR_ISA is {asked!r}. Set it to {', '.join(build['cpu'])}, or unset it.")
 
 
 def load_and_check(path: Path) -> Any:
@@ -95,13 +96,18 @@ def load_library() -> Any:
     """Return the loaded library, a module with one Python function for each op.
 
     Raises:
-        NativeLibraryError: if the library is missing, wrong, or does not load.
+        NativeLibraryError: if the library is missing, wrong, or does not load, or if this platform has none.
     """
+    if not platform_ops.expects_library():
+        raise NativeLibraryError(
+            f"There is no native library for {platform_ops.describe_platform()}, only for Linux on x86-64, and for "
+            "Linux on arm64 if you build it. Use the stock ops."
+        )
     return load_and_check(PATH)
 
 
 def find_instruction_set() -> str:
-    """Return the instruction set that the kernels of this process use: avx512, avx2 or baseline."""
+    """Return the instruction set that the kernels of this process use: avx512, avx2, baseline, or neon on arm64."""
     load_library()
     function = ctypes.CDLL(str(PATH)).lowlevel_simclr_instruction_set
     function.restype = ctypes.c_char_p

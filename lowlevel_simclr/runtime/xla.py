@@ -6,6 +6,7 @@ in one sentence.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -21,6 +22,23 @@ def is_inside_xla() -> bool:
     if tf.executing_eagerly():
         return False
     return bool(control_flow_util.GraphOrParentsInXlaContext(framework_ops.get_default_graph()))
+
+
+@functools.cache
+def find_xla_problem() -> str | None:
+    """Return why this TensorFlow cannot compile a function with XLA, in one sentence, or None if it can.
+
+    TensorFlow for macOS, for Windows and for GPUs that a plugin adds may contain no XLA for the device. There is no
+    public function that tells, so the first call compiles an addition. Later calls return the same answer.
+    """
+    add_one = tf.function(lambda number: number + 1.0, jit_compile=True)
+    try:
+        with tf.init_scope():
+            add_one(tf.constant(1.0))
+    except (tf.errors.OpError, ValueError) as error:
+        said = str(error).splitlines()[0] if str(error) else "no message"
+        return f"TensorFlow {tf.__version__} cannot compile with XLA here ({type(error).__name__}: {said})."
+    return None
 
 
 def call_module(

@@ -11,6 +11,7 @@ from lowlevel_simclr import stock
 from lowlevel_simclr.config.settings import ConfigError
 from lowlevel_simclr.optim.optimizers import LarsUpdateAll
 from lowlevel_simclr.runtime.devices import has_gpu
+from lowlevel_simclr.runtime.platform_ops import describe_platform, expects_library
 
 
 def choose_implementation(ops: str, compiled: bool) -> Implementation:
@@ -44,12 +45,17 @@ def refuse_unusable_library(ops: str, on_gpu: bool, compiled: bool) -> None:
         compiled: whether XLA compiles the step.
 
     Raises:
-        ConfigError: if the library is missing, is of another version or does not load. Also if the run needs CUDA
-            kernels and the library was built without them, or if the run needs XLA and the XLA of this TensorFlow
-            cannot call the library.
+        ConfigError: if this platform has no library, or if the library is missing, is of another version or does not
+            load. Also if the run needs CUDA kernels and the library was built without them, or if the run needs XLA and
+            the XLA of this TensorFlow cannot call the library.
     """
     if ops != "native":
         return
+    if not expects_library():
+        raise ConfigError(
+            f"--ops native needs the native library, which does not exist for {describe_platform()}. Use --ops auto or "
+            "--ops stock."
+        )
     from lowlevel_simclr.ops import _library
 
     try:

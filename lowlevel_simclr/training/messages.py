@@ -14,6 +14,7 @@ from lowlevel_simclr.evaluation import summary
 from lowlevel_simclr.evaluation.export import ENCODER_FILE
 from lowlevel_simclr.run.folder import Run
 from lowlevel_simclr.runtime import keras
+from lowlevel_simclr.runtime.platform_ops import describe_platform, expects_library
 from lowlevel_simclr.training.learner import Learner
 from lowlevel_simclr.training.loss import LOSS_FACTORS
 from lowlevel_simclr.training.plan import Plan
@@ -64,9 +65,20 @@ def print_start(plan: Plan, run: Run, images: DataSet, learner: Learner, first_s
     device = tf.DeviceSpec.from_string(keras.unwrap_variable(f.weights[0]).device).device_type
     compiled = "the step" if plan.jit_compile else "the views" if plan.jit_compile_views else ""
     xla = f"XLA compiles {compiled}" if compiled else "no XLA"
-    whose = "this package's kernels" if plan.implementation.name == "native" else "TensorFlow's"
-    ops = f"{plan.implementation.name} ops ({whose})"
+    ops = describe_ops(plan.implementation.name)
     print(f"device               {device}, {plan.precision} numbers, {ops}, {xla}, TensorFlow {tf.__version__}")
+
+
+def describe_ops(name: str) -> str:
+    """Return the ops of a run in words, and why they are stock ops if this platform has no others.
+
+    Args:
+        name: "native" or "stock".
+    """
+    if name == "native":
+        return "native ops (this package's kernels)"
+    why = "" if expects_library() else f", because there is no native library for {describe_platform()}"
+    return f"stock ops (TensorFlow's{why})"
 
 
 def print_before_steps(workers: Workers, with_knn: bool) -> None:

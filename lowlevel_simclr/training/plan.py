@@ -22,7 +22,9 @@ from lowlevel_simclr.data.transform import PixelScaling
 from lowlevel_simclr.optim.schedule import scale_learning_rate
 from lowlevel_simclr.run.results import read_config
 from lowlevel_simclr.runtime.devices import has_gpu
+from lowlevel_simclr.runtime.platform_ops import choose_available_ops
 from lowlevel_simclr.runtime.precision import choose_fast_precision
+from lowlevel_simclr.runtime.xla import find_xla_problem
 from lowlevel_simclr.training.implementation import Implementation, choose_implementation, refuse_unusable_library
 from lowlevel_simclr.training.micro_batch_search import AUTO, find_largest_micro_batch
 from lowlevel_simclr.training.workers import LONE, Team
@@ -120,11 +122,14 @@ def refuse_early(config: Config, team: Team, earlier: Config | None = None) -> N
 
     Raises:
         ConfigError: if `--micro-batch auto` is not possible (see `resolve`). Also if the native library does not load,
-            has no kernels for the device, or cannot be called by XLA although the run needs that.
+            has no kernels for the device, or cannot be called by XLA although the run needs that. Also if `--xla on` is
+            given and this TensorFlow has no XLA for the device.
     """
-    _choose_for_machine(config, team, earlier)
+    chosen = _choose_for_machine(config, team, earlier)
     on_gpu = has_gpu() and not config.train.devices.startswith("cpu:")
-    refuse_unusable_library(config.train.ops, on_gpu, config.train.xla == "on")
+    refuse_unusable_library(chosen.train.ops, on_gpu, config.train.xla == "on")
+    if config.train.xla == "on" and (problem := find_xla_problem()):
+        raise ConfigError(f"--xla on does not work here. {problem} Use --xla auto or --xla off.")
 
 
 def list_early_differences(config: Config, team: Team, earlier: Config | None, found: Mapping[str, Any]) -> list[str]:
@@ -192,8 +197,8 @@ def resolve(
 ) -> tuple[Config, Plan]:
     """Return the final configuration and its plan.
 
-    The final configuration has the precision, the devices and the micro-batch that were chosen, in place of "auto" or
-    "all".
+    The final configuration has the precision, the ops, the devices and the micro-batch that were chosen, in place of
+    "auto" or "all".
 
     Args:
         config: the configuration that the user gave.
@@ -261,12 +266,14 @@ def _refuse_long_warmup(config: Config, images: DataSet) -> None:
 
 
 def _choose_for_machine(config: Config, team: Team, earlier: Config | None) -> Config:
-    """Return the configuration with this machine's precision and devices, and with an earlier session's micro-batch.
+    """Return the configuration with this machine's precision, ops and devices, and an earlier session's micro-batch.
 
-    With another device, or another number of devices, it would not be the same run.
+    With another device, or another number of devices, it would not be the same run. Nor would it be with other
+    ops, which round differently. So a run with native ops is not resumed with stock ops on another platform.
     """
     devices = config.train.devices if config.train.devices.startswith("cpu:") else str(len(team.local))
-    config = replace(config, precision=resolve_precision(config), devices=devices)
+    ops = choose_available_ops(config.train.ops)
+    config = replace(config, precision=resolve_precision(config), devices=devices, ops=ops)
     if config.train.micro_batch != AUTO:
         return config
     if team.workers.count > 1:
@@ -340,7 +347,7 @@ def _reduce_to_one_replica(config: Config, replicas: int) -> Config:
 def make_plan(config: Config, images: DataSet, team: Team = LONE) -> Plan:
     """Return the plan of a configuration whose micro-batch is a number.
 
-    The plan also chooses the precision, XLA and the place of the images, if these settings are "auto".
+    The plan also chooses the precision, the ops, XLA and the place of the images, if these settings are "auto".
 
     Args:
         config: the configuration.
@@ -356,7 +363,8 @@ def make_plan(config: Config, images: DataSet, team: Team = LONE) -> Plan:
     per_epoch = count_steps_per_epoch(
         len(catalog.select_training_images(images, config.data.train_on)), train.batch_size
     )
-    jit_compile = train.xla == "on" or (train.xla == "auto" and has_gpu())
+    ops = choose_available_ops(train.ops)
+    jit_compile = train.xla == "on" or (train.xla == "auto" and has_gpu() and find_xla_problem() is None)
     data_on = place_data(config, images, team.count)
     return Plan(
         steps=train.steps or per_epoch * train.epochs,
@@ -365,9 +373,9 @@ def make_plan(config: Config, images: DataSet, team: Team = LONE) -> Plan:
         jit_compile=jit_compile,
         # Stock views make dozens of elementwise passes. XLA fuses them into a few, which is three to five times as
         # fast, also on a CPU. The native op makes one pass. It stays outside XLA unless XLA compiles the whole step.
-        jit_compile_views=train.xla != "off" and train.ops == "stock",
+        jit_compile_views=train.xla != "off" and ops == "stock" and find_xla_problem() is None,
         inline_step=has_gpu(),  # on a CPU, calling the step was measured to be faster; on a GPU it was not measured
-        implementation=choose_implementation(train.ops, jit_compile),
+        implementation=choose_implementation(ops, jit_compile),
         learning_rate=scale_learning_rate(optimizer.learning_rate, train.batch_size, optimizer.learning_rate_scaling),
         micro_batches=micro_batches,
         replicas=team.count,

@@ -9,8 +9,9 @@ from typing import NamedTuple, Protocol
 
 import tensorflow as tf
 
+from lowlevel_simclr import stock
 from lowlevel_simclr.verification.bound import Finding
-from lowlevel_simclr.verification.lars_update import LarsOps, judge_lars, list_lars_cases
+from lowlevel_simclr.verification.lars_update import BEYOND_STOCK, LarsOps, judge_lars, list_lars_cases
 from lowlevel_simclr.verification.make_views import ViewOps, judge_views, list_view_cases
 from lowlevel_simclr.verification.mode import MODES
 from lowlevel_simclr.verification.nt_xent import NtXentOps, judge_nt_xent, list_nt_xent_cases
@@ -40,6 +41,8 @@ def judge_every_op(
     """
     findings: list[Finding] = []
     losses, views, updates = list(list_nt_xent_cases(modes)), list(list_view_cases(modes)), list(list_lars_cases(modes))
+    if implementation is stock:
+        updates = [case for case in updates if case.rows not in BEYOND_STOCK]
     with _silence_retracing_warnings():
         tell(f"checking the loss and its gradients, {len(losses)} cases ...")
         findings += [finding for case in losses for finding in judge_nt_xent(case, implementation)]
@@ -85,7 +88,7 @@ def judge_on_device(
 
 
 def list_devices(xla_error: str | None, has_cuda: bool) -> Iterator[Device]:
-    """Yield the CPU and every GPU.
+    """Yield the CPU and every GPU, for the native ops.
 
     On a GPU every op is an XLA custom call and needs a known batch size, so there is no graph mode.
 
@@ -97,3 +100,15 @@ def list_devices(xla_error: str | None, has_cuda: bool) -> Iterator[Device]:
     why_not = xla_error or ("" if has_cuda else "the library was built without CUDA kernels")
     for number, _ in enumerate(tf.config.list_logical_devices("GPU")):
         yield Device(f"/GPU:{number}", () if why_not else ("eager", "xla"), why_not)
+
+
+def list_stock_devices(xla_error: str | None) -> Iterator[Device]:
+    """Yield the CPU and every GPU, for the stock ops, which run in every mode.
+
+    Args:
+        xla_error: why XLA cannot compile here, or None if it can.
+    """
+    modes = [mode for mode in MODES if mode != "xla" or not xla_error]
+    yield Device("/CPU:0", modes)
+    for number, _ in enumerate(tf.config.list_logical_devices("GPU")):
+        yield Device(f"/GPU:{number}", modes)

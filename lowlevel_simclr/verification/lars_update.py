@@ -35,6 +35,9 @@ CHOICES = {
     )
 }
 
+# Cases whose squares float32 does not hold. The stock formula computes the norms of these numbers in float32.
+BEYOND_STOCK = ("huge", "tiny")
+
 
 class LarsCase(NamedTuple):
     """One variable, and the way it is updated."""

@@ -1,37 +1,59 @@
-"""The check of the native ops on this machine, with the lines that it prints."""
+"""The check of the ops on this machine, with the lines that it prints."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import tensorflow as tf
 
-from lowlevel_simclr import ops
-from lowlevel_simclr.ops import _library, _route
+from lowlevel_simclr import stock
+from lowlevel_simclr.runtime.platform_ops import describe_platform, expects_library
 from lowlevel_simclr.runtime.start_up_lines import hide_start_up_lines
+from lowlevel_simclr.runtime.xla import find_xla_problem
 from lowlevel_simclr.verification.bound import Finding
-from lowlevel_simclr.verification.every_op import judge_on_device, list_devices
+from lowlevel_simclr.verification.every_op import Device, Ops, judge_on_device, list_devices, list_stock_devices
 from lowlevel_simclr.verification.table import write_table
 
 
 def check_machine(verbose: bool) -> list[Finding]:
-    """Check the native ops on every device of this machine, print progress, and return all findings.
+    """Check the ops on every device of this machine, print progress, and return all findings.
+
+    They are the native ops, or the stock ops on a platform without the native library.
 
     Args:
         verbose: whether to print the table of each device.
+
+    Raises:
+        NativeLibraryError: if this platform has the native library, but it is missing or does not load.
     """
     with hide_start_up_lines():  # without float16 units, TensorFlow writes one more line
-        return _check_devices(verbose)
+        if not expects_library():
+            return _check_stock(verbose)
+        return _check_native(verbose)
 
 
-def _check_devices(verbose: bool) -> list[Finding]:
-    tell = functools.partial(print, flush=True)
+def _check_native(verbose: bool) -> list[Finding]:
+    from lowlevel_simclr import ops
+    from lowlevel_simclr.ops import _library, _route
+
     build, xla_error = _library.read_build_information(), _route.find_route_error()
-    _print_library(build, xla_error)
+    threads, instructions = _library.count_threads(), _library.find_instruction_set()
+    _print_subject(_describe_library(build, instructions, threads), xla_error)
+    return _check_devices(ops, list_devices(xla_error, bool(build["cuda"])), verbose)
+
+
+def _check_stock(verbose: bool) -> list[Finding]:
+    xla_error = find_xla_problem()
+    _print_subject(f"none for {describe_platform()}, so the stock ops are checked", xla_error)
+    return _check_devices(stock, list_stock_devices(xla_error), verbose)
+
+
+def _check_devices(ops: Ops, devices: Iterable[Device], verbose: bool) -> list[Finding]:
+    tell = functools.partial(print, flush=True)
     findings = []
-    for device in list_devices(xla_error, bool(build["cuda"])):
+    for device in devices:
         if device.why_not:
             tell(f"{device.name}: not checked. {device.why_not}")
             continue
@@ -43,10 +65,13 @@ def _check_devices(verbose: bool) -> list[Finding]:
     return findings
 
 
-def _print_library(build: Mapping[str, Any], xla_error: str | None) -> None:
-    """Print what is checked: TensorFlow, the native library, and whether its ops run inside XLA."""
-    threads, instructions = _library.count_threads(), _library.find_instruction_set()
+def _describe_library(build: Mapping[str, Any], instructions: str, threads: int) -> str:
     cuda = f"CUDA kernels for {', '.join(build['cuda'])}" if build["cuda"] else "no CUDA kernels"
+    return f"{build['version']}, {instructions} instructions, {threads} threads, {cuda}"
+
+
+def _print_subject(library: str, xla_error: str | None) -> None:
+    """Print what is checked: TensorFlow, the native library, and whether the ops run inside XLA."""
     print(f"TensorFlow      {tf.__version__}")
-    print(f"native library  {build['version']}, {instructions} instructions, {threads} threads, {cuda}")
+    print(f"native library  {library}")
     print(f"inside XLA      {'not checked. ' + xla_error if xla_error else 'checked too'}", flush=True)

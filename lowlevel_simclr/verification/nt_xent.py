@@ -166,25 +166,41 @@ def compute_expected(case: NtXentCase, z: NDArray[Any]) -> Results:
 
 
 def judge_nt_xent(case: NtXentCase, implementation: NtXentOps) -> list[Finding]:
-    """Compare all quantities of one case with their bounds."""
+    """Compare all quantities of one case with their bounds.
+
+    The stock formula may not excuse its own errors. If it is judged itself, E is 0, and the scales contain the
+    conditioning instead.
+    """
     z = make_projections(case)
     truth, found = compute_expected(case, z), run_case(case, implementation, z)
-    accumulation = find_accumulation_type(case.dtype)
-    plain = run_case(case._replace(mode="eager"), stock, z.astype(accumulation))
+    accumulation, is_stock = find_accumulation_type(case.dtype), implementation is stock
+    plain = None if is_stock else run_case(case._replace(mode="eager"), stock, z.astype(accumulation))
     findings = []
-    for name, scale in compute_scales(case, z).items():
-        result, expected, beside = (getattr(results, name) for results in (found, truth, plain))
+    for name, scale in compute_scales(case, z, conditioned=is_stock).items():
+        result, expected = getattr(found, name), getattr(truth, name)
+        beside = None if plain is None else getattr(plain, name)
         worst = compare_with_reference(result, expected, beside, scale=scale, accumulation=accumulation)
         findings.append(Finding(case, name, worst.error, worst.bound))
     wrong = np.mean((found.top1 != truth.top1) & find_decided_rows(z, accumulation))
     return [*findings, Finding(case, "top1", float(wrong), 0.0)]
 
 
-def compute_scales(case: NtXentCase, z: NDArray[Any]) -> dict[str, NDArray[np.float64] | float]:
-    """Return the scale of every quantity that has one."""
+def compute_scales(
+    case: NtXentCase, z: NDArray[Any], conditioned: bool = False
+) -> dict[str, NDArray[np.float64] | float]:
+    """Return the scale of every quantity that has one.
+
+    Args:
+        case: the problem.
+        z: its projections, (2N, d).
+        conditioned: whether the scales must contain what a rounding of a similarity, eps/tau, does to the weights, and
+            the roundings of the reference in float64. They must where no error of a stock formula stands for both.
+    """
     cotangent = make_cotangent(case)
+    factor = 2.0 if conditioned and case.dtype == "float64" else 1.0
+    of_weights = 1 + 1 / case.temperature if conditioned else 1.0
     return {
-        "loss": compute_loss_scale(case.temperature),
-        "dz": compute_gradient_scale(z, cotangent, case.temperature),
-        "dtemperature": compute_temperature_scale(cotangent, case.temperature),
+        "loss": factor * compute_loss_scale(case.temperature),
+        "dz": factor * of_weights * compute_gradient_scale(z, cotangent, case.temperature),
+        "dtemperature": factor * compute_temperature_scale(cotangent, case.temperature),
     }

@@ -32,8 +32,7 @@ def copy_of_library(folder: Path, **changed: object) -> Path:
 def test_the_library_is_there_and_says_what_it_is() -> None:
     built = _library.read_build_information()
     assert built["abi"] == _library.ABI
-    assert set(built["cpu"]) == set(_library.INSTRUCTION_SETS)
-    assert _library.find_instruction_set() in _library.INSTRUCTION_SETS
+    assert _library.find_instruction_set() in built["cpu"]
     assert _library.count_threads() >= 1
 
 

@@ -23,7 +23,7 @@ from lowlevel_simclr.data import catalog, cifar
 from lowlevel_simclr.ops import _library, _route
 from lowlevel_simclr.run import checkpoint
 from lowlevel_simclr.runtime import signals
-from lowlevel_simclr.training import replicas, workers
+from lowlevel_simclr.training import implementation, plan, replicas, workers
 
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
 Prepare = Callable[[Path, pytest.MonkeyPatch], list[str]]  # prepares the working folder and returns the flags of train
@@ -139,6 +139,21 @@ def old_xla(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ["--xla", "on"]
 
 
+def no_platform(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setattr(implementation, "expects_library", lambda: False)
+    monkeypatch.setattr(implementation, "describe_platform", lambda: "macOS on arm64")
+    monkeypatch.setattr(catalog, "load_dataset", lambda *_, **__: pytest.fail("the images were read"))
+    return ["--ops", "native"]
+
+
+def no_xla(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    said = "NotFoundError: could not find registered platform with id: 0x1"
+    why = f"TensorFlow 2.15.1 cannot compile with XLA here ({said})."
+    monkeypatch.setattr(plan, "find_xla_problem", lambda: why)
+    monkeypatch.setattr(catalog, "load_dataset", lambda *_, **__: pytest.fail("the images were read"))
+    return ["--xla", "on", "--ops", "stock"]
+
+
 def no_library(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(_library, "load_library", lambda: _library.load_and_check(folder / "_native.so"))
     monkeypatch.setattr(catalog, "load_dataset", lambda *given, **options: pytest.fail("images were read first"))
@@ -227,6 +242,11 @@ WRONG: dict[str, tuple[Prepare, str]] = {
         no_library,
         "Run 'pip install --no-build-isolation -e .' in the project's folder, or install its wheel again. Alternat",
     ),
+    "native ops on a platform without them": (
+        no_platform,
+        "needs the native library, which does not exist for macOS on arm64. Use --ops auto or --ops stock.",
+    ),
+    "xla on a platform without it": (no_xla, "--xla on does not work here. TensorFlow 2.15.1 cannot compile with XLA "),
     "native ops that cannot be compiled": (
         old_xla,
         "The native ops do not work under --xla on here. The XLA FFI of this TensorFlow is older than version 0.1, the "

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+import tensorflow as tf
 from tensorflow.compiler.tf2xla.python import xla as private_xla
 
 from lowlevel_simclr.ops import _library, _route
@@ -38,3 +39,25 @@ def test_another_signature_of_call_module_is_a_sentence(monkeypatch: pytest.Monk
 
 def test_eager_code_is_not_inside_xla() -> None:
     assert not xla.is_inside_xla()
+
+
+def test_a_tensorflow_that_cannot_compile_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorFlow 2.15 for macOS says this."""
+
+    def refuse(compute: object, jit_compile: bool) -> Callable[[tf.Tensor], tf.Tensor]:
+        def call(number: tf.Tensor) -> tf.Tensor:
+            raise tf.errors.NotFoundError(None, None, "could not find registered platform with id: 0x1\n\t[[{{node}}]]")
+
+        assert jit_compile
+        return call
+
+    xla.find_xla_problem.cache_clear()
+    with monkeypatch.context() as changed:
+        changed.setattr(tf, "function", refuse)
+        said = xla.find_xla_problem()
+    xla.find_xla_problem.cache_clear()
+    assert said == (
+        f"TensorFlow {tf.__version__} cannot compile with XLA here (NotFoundError: could not find registered platform "
+        "with id: 0x1)."
+    )
+    assert xla.find_xla_problem() is None

@@ -143,3 +143,12 @@ def test_one_replica_tries_its_share(gpu: None) -> None:
         (12, 12, 1, False),
         (12, 6, 1, False),
     ]
+
+
+@pytest.mark.parametrize(("problem", "compiled"), [(None, True), ("TensorFlow cannot compile with XLA here.", False)])
+def test_stock_views_are_compiled_where_tensorflow_can(
+    problem: str | None, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "find_xla_problem", lambda: problem)
+    made = plan.make_plan(replace(Config(), ops="stock", batch_size=4), make_striped_data_set(8, 8))
+    assert made.jit_compile_views == compiled and not made.jit_compile

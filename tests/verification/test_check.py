@@ -14,11 +14,11 @@ import tensorflow as tf
 from lowlevel_simclr import check, ops, stock
 from lowlevel_simclr.contract.view_params import ViewParams
 from lowlevel_simclr.reference.lars_update import lars_update as reference_update
-from lowlevel_simclr.verification import every_op
+from lowlevel_simclr.verification import every_op, machine
 from lowlevel_simclr.verification import make_views as make_views_module
 from lowlevel_simclr.verification import nt_xent as nt_xent_module
 from lowlevel_simclr.verification.bound import LARGEST, Finding
-from lowlevel_simclr.verification.every_op import list_devices
+from lowlevel_simclr.verification.every_op import list_devices, list_stock_devices
 from lowlevel_simclr.verification.lars_update import CHOICES, LarsCase, judge_lars, list_lars_cases, make_numbers
 from lowlevel_simclr.verification.make_views import judge_views, list_view_cases
 from lowlevel_simclr.verification.mode import MODES
@@ -306,6 +306,39 @@ def test_warnings_about_tracing_are_dropped_during_a_check_and_others_are_not(
         logger.warning("another warning")
     logger.warning("6 out of the last 6 calls to f triggered tf.function retracing.")
     assert [record.getMessage().split()[0] for record in caplog.records] == ["another", "6"]
+
+
+def test_the_stock_ops_do_not_excuse_their_own_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a platform without the native library they are the ones that are checked."""
+    loss, views = NtXentCase("random", 60, 3, temperature=0.01), next(list_view_cases(("eager",)))
+    assert all(finding.holds for finding in [*judge_nt_xent(loss, stock), *judge_views(views, stock)])
+    plain = stock.make_views
+    monkeypatch.setattr(stock, "nt_xent", implementation("one direction").nt_xent)
+    monkeypatch.setattr(stock, "make_views", lambda *given: plain(*given) + 1e-4)
+    assert {finding.quantity: finding.holds for finding in judge_nt_xent(loss, stock)}["loss"] is False
+    assert not judge_views(views, stock)[0].holds
+
+
+def test_a_platform_without_the_library_checks_the_stock_ops(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few_cases(monkeypatch)
+    monkeypatch.setattr(machine, "expects_library", lambda: False)
+    monkeypatch.setattr(machine, "describe_platform", lambda: "macOS on arm64")
+    monkeypatch.setattr(machine, "find_xla_problem", lambda: "TensorFlow cannot compile with XLA here.")
+    monkeypatch.setattr(ops, "nt_xent", lambda *_: pytest.fail("a native op was called"))
+    assert check.main([]) == 0
+    said = capsys.readouterr().out
+    assert "native library  none for macOS on arm64, so the stock ops are checked" in said
+    assert "inside XLA      not checked. TensorFlow cannot compile with XLA here." in said
+    monkeypatch.setattr(stock, "nt_xent", implementation("off-by-one tile").nt_xent)
+    assert check.main([]) == 1
+    assert "  loss of NtXentCase(" in capsys.readouterr().out
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: ["one"])
+    assert [(device.name, device.modes) for device in list_stock_devices("no XLA")] == [
+        ("/CPU:0", ["eager", "graph"]),
+        ("/GPU:0", ["eager", "graph"]),
+    ]
 
 
 def test_a_failure_is_printed_and_is_exit_code_1(

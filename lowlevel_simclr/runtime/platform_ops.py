@@ -1,0 +1,46 @@
+"""Which ops this platform has: those of the native library, or only those of stock TensorFlow.
+
+This is the one place that decides what `--ops auto` means. It does not load the library, so that `--ops stock` works
+even where loading would end the program.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from pathlib import Path
+
+LIBRARY = Path(__file__).resolve().parent.parent / "_native.so"
+_NAMES = {"linux": "Linux", "darwin": "macOS", "win32": "Windows"}
+
+
+def expects_library() -> bool:
+    """Return whether this platform has the native library, so that a missing or broken one is an error.
+
+    Linux on x86-64 has it, because every wheel for it brings the library. Linux on another processor, such as arm64,
+    has it once it was built there. macOS and Windows do not have it.
+    """
+    return sys.platform == "linux" and (platform.machine() == "x86_64" or LIBRARY.exists())
+
+
+def choose_available_ops(ops: str) -> str:
+    """Return the ops that a setting stands for on this platform.
+
+    Args:
+        ops: "auto", "native" or "stock".
+
+    Returns:
+        "native" or "stock". "auto" is "native" where `expects_library`, and "stock" elsewhere.
+
+    Examples:
+        >>> choose_available_ops("stock")
+        'stock'
+    """
+    if ops != "auto":
+        return ops
+    return "native" if expects_library() else "stock"
+
+
+def describe_platform() -> str:
+    """Return the platform in words, such as "Linux on x86_64" or "macOS on arm64"."""
+    return f"{_NAMES.get(sys.platform, sys.platform)} on {platform.machine()}"
