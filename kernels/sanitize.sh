@@ -57,4 +57,5 @@ drive() {
 }
 
 drive nt_xent
+drive lars_update
 drive make_views draw_view_params

@@ -80,6 +80,37 @@ def need(*programs: str) -> None:
         pytest.skip(f"{', '.join(missing)} not found: apt-get install g++-aarch64-linux-gnu qemu-user")
 
 
+FLUSHES = """
+#include "runtime/float_mode.h"
+#include <cstdio>
+#include <cstring>
+__attribute__((noinline)) unsigned multiply(volatile float* a, volatile float* b) {
+  const float product = *a * *b;
+  unsigned bits;
+  std::memcpy(&bits, &product, sizeof bits);
+  return bits;
+}
+int main() {
+  volatile float tiny = 1e-30f, small = 1e-10f;
+  const unsigned before = multiply(&tiny, &small);
+  unsigned inside;
+  { lowlevel_simclr::FloatMode mode; inside = multiply(&tiny, &small); }
+  std::printf("%d %d %d", before != 0, inside != 0, multiply(&tiny, &small) != 0);
+}
+"""
+
+
+@pytest.mark.parametrize("compiler", ["g++", COMPILER])
+def test_subnormal_products_are_zero_in_the_mode_of_the_kernels_and_nowhere_else(compiler: str, tmp_path: Path) -> None:
+    emulator = [EMULATOR, "-L", "/usr/aarch64-linux-gnu"] if compiler == COMPILER else []
+    need(compiler, *emulator[:1])
+    (tmp_path / "flushes.cc").write_text(FLUSHES)
+    build = [compiler, "-O2", "-std=c++17", f"-I{KERNELS}", tmp_path / "flushes.cc", "-o", tmp_path / "flushes"]
+    subprocess.run(build, check=True)
+    said = subprocess.run([*emulator, tmp_path / "flushes"], check=True, capture_output=True, text=True).stdout
+    assert said == "1 0 1"
+
+
 @pytest.mark.slow
 def test_the_test_drivers_pass_under_emulation() -> None:
     need(COMPILER, EMULATOR)
