@@ -70,6 +70,8 @@ lint: $(VENV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --platform darwin -p lowlevel_simclr
+	$(BIN)/mypy --platform win32 -p lowlevel_simclr
 	$(BIN)/python -m tests.support.prose
 	$(BIN)/clang-format --dry-run -Werror $(shell find kernels -name '*.cc' -o -name '*.h' -o -name '*.inc' -o -name '*.cu' -o -name '*.cuh')
 
