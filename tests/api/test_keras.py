@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from lowlevel_simclr.api import implementation
 from lowlevel_simclr.data.shapes import draw_shapes
 from lowlevel_simclr.data.transform import InferenceTransform, PixelScaling
 from lowlevel_simclr.ops import _library, _route
+from lowlevel_simclr.runtime import platform_ops
 from lowlevel_simclr.runtime.keras import find_keras_generation, unwrap_variable
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 12, 10, 3), np.uint8)
@@ -170,15 +172,15 @@ def test_stock_ops_stand_in_where_a_gpu_s_xla_cannot_call_the_library(monkeypatc
     assert implementation.choose_ops("auto", z) is stock
 
 
-def test_stock_ops_stand_in_where_no_library_was_built_and_not_where_it_is_broken(
+def test_stock_ops_stand_in_where_the_platform_has_no_library_and_not_where_it_is_broken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     z: Any = tf.constant(z_of(4))
     assert implementation.choose_ops("auto", z) is not stock
-    _library.load_library.cache_clear()
-    monkeypatch.setattr(_library, "PATH", tmp_path / "_native.so")
-    assert implementation.choose_ops("auto", z) is stock
     broken = tmp_path / "_native.so"
+    monkeypatch.setattr(platform_ops, "LIBRARY", broken)
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    assert implementation.choose_ops("auto", z) is stock
     broken.write_bytes(b"")
     broken.with_suffix(".json").write_text('{"abi": 0}')
     monkeypatch.setattr(_library, "load_library", lambda: _library.load_and_check(broken))
