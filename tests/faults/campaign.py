@@ -1,146 +1,253 @@
 """Tries faults on tiny runs and counts every wrong outcome: python -m tests.faults.campaign [--changes N] ...
 
-    changes      the process is killed, or the disk fails, at the n-th change of a file of the run, for many n
+    changes      the process is killed, or the disk fails, at the n-th change of a file of the run
     kills        the process is killed at random moments
-    corruptions  a file of a finished run is replaced by something else, or a bit of it is flipped
-    inputs       images, npz files and pickles with random damage
+    corruptions  a file of a finished run is replaced by one of fourteen wrong things, for one of three programs
+    signals      a program receives a signal at some moment between its beginning and its end
+    inputs       images, npz files, pickles and archives with random damage
+    memory       the memory of a run of many steps
 
 After a fault of the first two kinds, the program must end without a traceback. The same command must then end in the
 same weights, bit by bit, as a run without a fault. After a corruption, each program must end within a minute, with
-success or with one sentence, and training that succeeds must have the same weights. An input must be read, or refused
-with this package's own error. The program prints every wrong outcome, and its exit code is 1 if there is one.
+success or with one sentence, and training that succeeds must have the same weights. After a signal, a program must end
+within five seconds with the exit code of the signal, and the same command must then succeed. An input must be read, or
+refused with this package's own error. A run of many steps must not grow. The program prints every wrong outcome, and
+its exit code is 1 if there is one.
+
+The parts take turns, and the JSON file of --out has the counts of each part so far. The same command continues a
+campaign that was stopped. It first tries again what ended wrongly, and lists under "mended" what ends rightly now.
 """
 
 from __future__ import annotations
 
 import argparse
 import errno
-import json
+import itertools
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 
-from tests.faults import damage, trials
-from tests.faults.trials import SMALL, Ended, read_final_state, run_trial
+from tests.faults import damage, growth, trials
+from tests.faults.record import Record
+from tests.faults.trials import SMALL, Stop, read_final_state, run_trial
 
 RUN = "run"
 TRAIN = [*SMALL, "--out", RUN]
+PROGRAMS = {
+    "train": TRAIN,
+    "evaluate": [RUN, "--protocol", "knn"],
+    "embed": [RUN, "photos", "--out", "h.npz"],
+}
 KILL = 1  # what the shim does at a change, see shim.c
-KINDS = {"killed": KILL, "disk full": errno.ENOSPC, "input/output error": errno.EIO}
+KINDS = {KILL: "killed", errno.ENOSPC: "disk full", errno.EIO: "input/output error"}
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+MOST_GROWTH = 16 * 2**20  # bytes that a run of many steps may grow in its second half
 
 
 class Campaign:
-    """The trials, their counts and the wrong outcomes."""
+    """The trials. A method that takes a number makes one trial of a part."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, records: dict[str, Record]) -> None:
         """Make one run without a fault, to compare with."""
-        self.folder, self.random = folder, random.Random(seed)
-        self.counts: Counter[str] = Counter()
-        self.wrong: list[str] = []
-        whole = folder / "whole"
-        whole.mkdir()
+        self.folder, self.seed, self.records = folder, seed, records
+        whole = self.make_place(finished=False)
         ended = run_trial("train", TRAIN, whole, fault=(whole / RUN, 10**9, 0))
         state = read_final_state(whole / RUN)
         assert ended.code == 0 and state is not None, ended.said
-        self.whole, self.state, self.changes = whole, state, ended.changes
+        self.whole, self.state, self.changes, self.processor = whole, state, ended.changes, ended.processor
+        self.killed_again: Path | None = None  # the folder of the run that `kill_at_random` kills again and again
 
-    def judge(self, kind: str, what: str, ended: Ended, allowed: tuple[int, ...]) -> bool:
-        """Count a trial, and note it if it ended wrongly. Return whether it ended rightly."""
-        self.counts[kind] += 1
-        reasons = []
-        if ended.code not in allowed:
-            reasons.append(f"exit code {ended.code}")
-        if "Traceback (most recent call last)" in ended.said:
-            reasons.append("a traceback")
-        if ended.seconds > trials.LIMIT:
-            reasons.append(f"{ended.seconds:.0f} seconds")
-        if reasons:
-            self.note(kind, f"{what}: {', '.join(reasons)}: {ended.said[-600:]}")
-        return not reasons
+    def draw(self, part: str, number: int) -> random.Random:
+        """Return the random numbers of a trial."""
+        return random.Random(f"{self.seed} {part} {number}")
 
-    def note(self, kind: str, text: str) -> None:
-        """Print and keep a wrong outcome."""
-        self.wrong.append(f"{kind}: {text}")
-        print(f"WRONG {self.wrong[-1]}", flush=True)
+    def make_place(self, finished: bool) -> Path:
+        """Return a new working folder, with a copy of the finished run and three pictures if `finished`."""
+        place = Path(tempfile.mkdtemp(dir=self.folder))
+        if finished:
+            shutil.copytree(self.whole / RUN, place / RUN)
+            damage.draw_photos(place / "photos")
+        return place
 
-    def compare(self, kind: str, what: str, run: Path) -> None:
+    def compare(self, record: Record, kind: str, what: str, run: Path) -> None:
         """Note a run whose last weights are not those of the run without a fault."""
         state = read_final_state(run)
         if state != self.state:
-            self.note(kind, f"{what}: the weights differ" if state else f"{what}: there is no last checkpoint")
+            record.note(kind, f"{what}: the weights differ" if state else f"{what}: there is no last checkpoint")
 
-    def resume(self, kind: str, what: str, place: Path) -> None:
+    def resume(self, record: Record, kind: str, what: str, place: Path) -> None:
         """Run the same command again, and compare its end."""
-        if self.judge(kind + ", resumed", what, run_trial("train", TRAIN, place), (0,)):
-            self.compare(kind, what, place / RUN)
+        if record.judge(kind + ", resumed", what, run_trial("train", TRAIN, place), (0,)):
+            self.compare(record, kind, what, place / RUN)
 
-    def fault_changes(self, most: int) -> None:
-        """Kill or fail at changes of files, spread over the whole run."""
-        for name, kind in KINDS.items():
-            count = min(most, self.changes)
-            for number in sorted(self.random.sample(range(1, self.changes + 1), count)):
-                place = Path(tempfile.mkdtemp(dir=self.folder))
-                what = f"{name} at change {number} of {self.changes}"
-                ended = run_trial("train", TRAIN, place, fault=(place / RUN, number, kind))
-                if self.judge(name, what, ended, (-9,) if kind == KILL else (0, 1)):
-                    self.resume(name, what, place)
-                shutil.rmtree(place)
+    @cached_property
+    def faults(self) -> list[tuple[int, int]]:
+        """The faults at changes of files, as pairs of the change and the kind.
 
-    def kill_at_random(self, count: int) -> None:
-        """Kill at random moments, again and again in the same run, until it ends by itself."""
-        place = Path(tempfile.mkdtemp(dir=self.folder))
-        for number in range(count):
-            ended = run_trial("train", TRAIN, place, stop_after=lambda: self.random.uniform(0.5, 8.0))
+        In the first part of the list each change fails once, and every third one is a kill too. The rest of the list
+        completes the three kinds.
+        """
+        numbers = list(range(1, self.changes + 1))
+        self.draw("faults", 0).shuffle(numbers)
+        first, rest = [], []
+        for place, number in enumerate(numbers):
+            now, later = (errno.ENOSPC, errno.EIO)[:: 1 if place % 2 else -1]
+            first.append((number, now))
+            rest.append((number, later))
+            (rest if place % 3 else first).append((number, KILL))
+        return first + rest
+
+    def fault_change(self, number: int) -> None:
+        """Kill, or fail, at a change of a file."""
+        record = self.records["changes"]
+        change, fault = self.faults[number]
+        record.facts |= {"changes_of_a_run": self.changes, "every_fault": len(self.faults)}
+        record.facts["changes_tried"] = len({change for change, _ in self.faults[: number + 1]})
+        place = self.make_place(finished=False)
+        what = f"{KINDS[fault]} at change {change} of {self.changes}"
+        ended = run_trial("train", TRAIN, place, fault=(place / RUN, change, fault))
+        if record.judge(KINDS[fault], what, ended, (-9,) if fault == KILL else (0, 1)):
+            self.resume(record, KINDS[fault], what, place)
+        shutil.rmtree(place)
+
+    def kill_at_random(self, number: int) -> None:
+        """Kill at a random moment, again and again in the same run, until it ends by itself before the kill."""
+        record = self.records["kills"]
+        ended_at = 0
+        while ended_at == 0:
+            place = self.killed_again or self.make_place(finished=False)
+            self.killed_again = place
+            chance = self.draw("kills", number)
+            moment = Stop(chance.uniform(0.0, 1.1 * self.processor), signal.SIGKILL)
+            ended = run_trial("train", TRAIN, place, stop=moment)
+            kind = "killed" if ended.code else "killed, resumed"
+            if not record.judge(kind, f"after {moment.after:.2f} seconds", ended, (0, -9)):
+                return
             if ended.code == 0:
-                self.compare("random kill", f"kill {number}", place / RUN)
+                self.compare(record, "killed", f"before trial {number}", place / RUN)
                 shutil.rmtree(place)
-                place = Path(tempfile.mkdtemp(dir=self.folder))
-            self.judge("random kill", f"kill {number}", ended, (0, -9))
-        self.resume("random kill", "after the last kill", place)
+                self.killed_again = None
+            ended_at = ended.code
 
-    def corrupt(self, count: int) -> None:
+    @cached_property
+    def combinations(self) -> list[tuple[Path, str, str]]:
+        """Each file of a run with each wrong thing and each program, in random order."""
+        run = self.whole / RUN
+        files = sorted(path.relative_to(run) for path in run.rglob("*") if path.is_file())
+        found = list(itertools.product(files, damage.WRONG_THINGS, PROGRAMS))
+        self.draw("combinations", 0).shuffle(found)
+        return found
+
+    def corrupt(self, number: int) -> None:
         """Replace or damage a file of a finished run, and run a program on it."""
-        files = sorted(path.relative_to(self.whole / RUN) for path in (self.whole / RUN).rglob("*") if path.is_file())
-        programs = {
-            "train": TRAIN,
-            "evaluate": [RUN, "--protocol", "knn"],
-            "embed": [RUN, "photos", "--out", "h.npz"],
-        }
-        for _ in range(count):
-            place = Path(tempfile.mkdtemp(dir=self.folder))
-            shutil.copytree(self.whole / RUN, place / RUN)
-            damage.draw_photos(place / "photos")
-            file = self.random.choice(files)
-            how, make = self.random.choice(list(damage.WRONG_THINGS.items()))
-            program = self.random.choice(list(programs))
-            target = place / RUN / file
-            before = target.read_bytes()
-            target.unlink()
-            make(target, before, self.random)
-            what = f"{program} with {how} in place of {file}"
-            if self.judge("corruption", what, run_trial(program, programs[program], place), (0, 1)):
-                if program == "train" and read_final_state(place / RUN) not in (None, self.state):
-                    self.note("corruption", f"{what}: other weights")
-            shutil.rmtree(place, ignore_errors=True)
+        record = self.records["corruptions"]
+        every = self.combinations
+        file, how, program = every[number % len(every)]
+        record.facts |= {"files": len({file for file, _, _ in every}), "wrong_things": len(damage.WRONG_THINGS)}
+        record.facts |= {"combinations": len(every), "combinations_tried": min(number + 1, len(every))}
+        place = self.make_place(finished=True)
+        target = place / RUN / file
+        before = target.read_bytes()
+        target.unlink()
+        damage.WRONG_THINGS[how](target, before, self.draw("corruptions", number))
+        what = f"{program} with {how} in place of {file}"
+        if record.judge(program, what, run_trial(program, PROGRAMS[program], place), (0, 1)):
+            if program == "train" and read_final_state(place / RUN) not in (None, self.state):
+                record.note(program, f"{what}: other weights")
+        shutil.rmtree(place, ignore_errors=True)
 
-    def fuzz_inputs(self, count: int) -> None:
-        """Read images, npz files and pickles with random damage in this process."""
-        for reader in damage.READERS:
-            for number in range(count):
-                started = time.monotonic()
-                problem = reader(self.random, self.folder)
-                self.counts[reader.__name__] += 1
-                if problem:
-                    self.note(reader.__name__, f"input {number}: {problem}")
-                if time.monotonic() - started > trials.LIMIT:
-                    self.note(reader.__name__, f"input {number}: {time.monotonic() - started:.0f} seconds")
+    def send_signal(self, number: int) -> None:
+        """Send a signal to a program at a random moment, and run the program again."""
+        record = self.records["signals"]
+        program = list(PROGRAMS)[number % len(PROGRAMS)]
+        sent = SIGNALS[number // len(PROGRAMS) % len(SIGNALS)]
+        after = self.draw("signals", number).uniform(0.0, self.programs[program])
+        place = self.make_place(finished=program != "train")
+        what = f"{program}, {sent.name} after {after:.2f} of {self.programs[program]:.2f} seconds of processor time"
+        ended = run_trial(program, PROGRAMS[program], place, stop=Stop(after, sent))
+        kind = f"{program}, {sent.name}" if ended.code else f"{program}, ended before the signal"
+        if record.judge(kind, what, ended, (0, 128 + sent)) and ended.code:
+            if program == "train":
+                self.resume(record, kind, what, place)
+            else:
+                record.judge(kind + ", run again", what, run_trial(program, PROGRAMS[program], place), (0,))
+        shutil.rmtree(place)
+
+    @cached_property
+    def programs(self) -> dict[str, float]:
+        """The processor time of each program, in seconds."""
+        found = {}
+        for program, arguments in PROGRAMS.items():
+            place = self.make_place(finished=program != "train")
+            ended = run_trial(program, arguments, place)
+            assert ended.code == 0, ended.said
+            found[program] = ended.processor
+            shutil.rmtree(place)
+        return found
+
+    def read_input(self, number: int) -> None:
+        """Read an image, an npz file, a pickle or an archive with random damage in this process."""
+        record = self.records["inputs"]
+        reader = damage.READERS[number % len(damage.READERS)]
+        started, before = time.monotonic(), time.process_time()
+        problem = reader(self.draw("inputs", number), self.folder)
+        seconds, processor = time.monotonic() - started, time.process_time() - before
+        kind = reader.__name__.removeprefix("read_damaged_")
+        record.count(kind, seconds, processor)
+        if problem or processor > trials.LIMIT:
+            record.note(kind, problem or f"{processor:.0f} seconds of processor time")
+
+    def watch_memory(self, number: int) -> None:
+        """Train for many steps, and compare the memory after the middle with that at the end."""
+        record = self.records["memory"]
+        steps = record.asked["steps"]
+        place = self.make_place(finished=False)
+        ended, grown = growth.watch_growth(steps, place)
+        record.facts |= {"grown_bytes": grown, "most_bytes": MOST_GROWTH}
+        if record.judge("long run", f"{steps} steps", ended, (0,)) and grown > MOST_GROWTH:
+            record.note("long run", f"the memory grew by {grown} bytes in the second half of {steps} steps")
+        shutil.rmtree(place)
+
+
+PARTS: dict[str, Callable[[Campaign, int], None]] = {
+    "changes": Campaign.fault_change,
+    "kills": Campaign.kill_at_random,
+    "corruptions": Campaign.corrupt,
+    "signals": Campaign.send_signal,
+    "inputs": Campaign.read_input,
+    "memory": Campaign.watch_memory,
+}
+
+
+def run_parts(campaign: Campaign, parts: Sequence[str]) -> int:
+    """Try again what ended wrongly before, then let the parts take turns. Return the number of wrong outcomes."""
+    for part in parts:
+        record = campaign.records[part]
+        for number, text in record.take_wrong():
+            wrong = len(record.wrong)
+            record.begin(number)
+            PARTS[part](campaign, number)
+            if len(record.wrong) == wrong:
+                record.mended.append((number, text))
+    while left := [each for each in (campaign.records[part] for part in parts) if each.done < each.asked["trials"]]:
+        record = min(left, key=lambda each: each.done / each.asked["trials"])
+        record.begin(record.done)
+        PARTS[record.part](campaign, record.done)
+        record.done += 1
+        if record.done == record.asked["trials"]:
+            record.write()
+            print(f"{record.part}: {record.counts} {record.facts}, {len(record.wrong)} wrong", flush=True)
+    for part in parts:
+        campaign.records[part].write()
+    return sum(len(campaign.records[part].wrong) for part in parts)
 
 
 def build_shim(folder: Path) -> Path:
@@ -154,10 +261,12 @@ def build_shim(folder: Path) -> Path:
 def main() -> int:
     """Run the campaign, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--changes", type=int, default=1000, help="faults of each kind at changes of files, at most")
+    parser.add_argument("--changes", type=int, default=923, help="faults at changes of files; the default fails each")
     parser.add_argument("--kills", type=int, default=500, help="kills at random moments")
-    parser.add_argument("--corruptions", type=int, default=1000)
-    parser.add_argument("--inputs", type=int, default=3000, help="damaged inputs of each kind")
+    parser.add_argument("--corruptions", type=int, default=1000, help="files that are replaced")
+    parser.add_argument("--signals", type=int, default=180)
+    parser.add_argument("--inputs", type=int, default=10000, help="damaged inputs")
+    parser.add_argument("--memory", type=int, default=2000, help="steps of the run whose memory is watched")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="a JSON file for the counts")
     given = parser.parse_args()
@@ -168,32 +277,19 @@ def main() -> int:
             command = [sys.executable, "-m", "tests.faults.campaign", *sys.argv[1:]]
             return subprocess.run(command, env={**os.environ, **more}).returncode
         trials.load_programs()
-        return _run(Campaign(Path(folder), given.seed), given)
+        return _run(Path(folder), given)
 
 
-def _run(campaign: Campaign, given: argparse.Namespace) -> int:
-    """Do every part, print and write the counts, and return the exit code."""
-    started = time.monotonic()
-    parts: dict[str, Callable[[], None]] = {
-        "changes": lambda: campaign.fault_changes(given.changes),
-        "kills": lambda: campaign.kill_at_random(given.kills),
-        "corruptions": lambda: campaign.corrupt(given.corruptions),
-        "inputs": lambda: campaign.fuzz_inputs(given.inputs),
-    }
-    for name, act in parts.items():
-        if getattr(given, name):
-            act()
-            print(f"{name}: {dict(campaign.counts)}, {len(campaign.wrong)} wrong", flush=True)
-    found = {
-        "changes_of_a_run": campaign.changes,
-        "counts": dict(campaign.counts),
-        "wrong": campaign.wrong,
-        "seconds": round(time.monotonic() - started),
-    }
-    if given.out:
-        given.out.write_text(json.dumps(found, indent=2) + "\n")
-    print(f"{sum(campaign.counts.values())} trials, {len(campaign.wrong)} wrong outcomes")
-    return 1 if campaign.wrong else 0
+def _run(folder: Path, given: argparse.Namespace) -> int:
+    """Do every part that was asked for, and return the exit code."""
+    records = {}
+    for part in PARTS:
+        if number := getattr(given, part):
+            asked = {"trials": 1, "steps": number} if part == "memory" else {"trials": number}
+            records[part] = Record(part, {**asked, "seed": given.seed}, given.out)
+    wrong = run_parts(Campaign(folder, given.seed, records), list(records))
+    print(f"{sum(sum(record.counts.values()) for record in records.values())} trials, {wrong} wrong outcomes")
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

@@ -6,13 +6,15 @@ import io
 import os
 import pickle
 import random
+import tarfile
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from lowlevel_simclr.data import array_pickle, image_file, npz
+from lowlevel_simclr.data import array_pickle, cifar, image_file, npz
 from lowlevel_simclr.data.dataset import DataError
 from lowlevel_simclr.data.image_file import Shape, UnreadableError
 
@@ -132,4 +134,26 @@ def read_damaged_pickle(chance: random.Random, folder: Path) -> str:
     return ""
 
 
-READERS = (read_damaged_image, read_damaged_npz, read_damaged_pickle)
+def read_damaged_archive(chance: random.Random, folder: Path) -> str:
+    """Unpack a damaged archive, as if its SHA-256 had not been checked; return what went wrong, or ""."""
+    batch = pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"labels": [1, 2]}, protocol=2)
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode=chance.choice(["w:gz", "w"])) as archive:
+        for name in (*cifar.CIFAR100.train, cifar.CIFAR100.test):
+            member = tarfile.TarInfo(f"{cifar.CIFAR100.folder}/{name}")
+            member.size = len(batch)
+            archive.addfile(member, io.BytesIO(batch))
+    with tempfile.TemporaryDirectory(dir=folder) as cache:
+        path = Path(cache) / "damaged.tar.gz"
+        path.write_bytes(_damage(file.getvalue(), chance))
+        try:
+            cifar._unpack(cifar.CIFAR100, path, Path(cache))
+            cifar.load(cifar.CIFAR100, cache)
+        except DataError:
+            return ""
+        except Exception as error:  # noqa: BLE001, any other error is what the campaign looks for
+            return f"{type(error).__name__}: {error}"
+    return ""
+
+
+READERS = (read_damaged_image, read_damaged_npz, read_damaged_pickle, read_damaged_archive)

@@ -2,70 +2,88 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.faults.campaign import Campaign
+from tests.faults.campaign import KILL, PARTS, Campaign, run_parts
+from tests.faults.record import Record
 from tests.faults.trials import Ended
 
 ROOT = Path(__file__).parents[2]
 
 
-def run_campaign(out: Path, *flags: str) -> dict[str, object]:
+def run_campaign(out: Path, *flags: str) -> dict[str, Any]:
+    """Run a campaign, which must find nothing wrong; return the parts of its JSON file."""
     command = [sys.executable, "-m", "tests.faults.campaign", "--out", str(out), *flags]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=3000)
     assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads(out.read_text())
+    parts = json.loads(out.read_text())["parts"]
+    assert all(part["wrong"] == [] and part["done"] == part["asked"]["trials"] for part in parts.values())
+    return parts
 
 
 def test_a_few_faults_of_each_kind_lose_nothing(tmp_path: Path) -> None:
-    found = run_campaign(
-        tmp_path / "found.json", "--changes", "1", "--kills", "1", "--corruptions", "4", "--inputs", "100"
-    )
-    assert found["wrong"] == []
-    counts = found["counts"]
-    assert isinstance(counts, dict) and counts["killed"] == counts["disk full"] == 1 and counts["corruption"] == 4
+    flags = ["--changes", "3", "--kills", "1", "--corruptions", "4", "--signals", "1", "--inputs", "400"]
+    parts = run_campaign(tmp_path / "found.json", *flags, "--memory", "0")
+    counts = parts["changes"]["counts"]
+    assert counts["killed"] == counts["disk full"] == counts["input/output error"] == 1
+    assert parts["kills"]["counts"]["killed"] == 1 and sum(parts["corruptions"]["counts"].values()) == 4
+    assert set(parts["inputs"]["counts"].values()) == {100} and parts["signals"]["done"] == 1
 
 
 @pytest.mark.slow
 def test_many_faults_lose_nothing(tmp_path: Path) -> None:
-    flags = ["--changes", "10", "--kills", "20", "--corruptions", "60", "--inputs", "1000", "--seed", "1"]
-    assert run_campaign(tmp_path / "found.json", *flags)["wrong"] == []
+    flags = ["--changes", "30", "--kills", "20", "--corruptions", "60", "--signals", "18", "--inputs", "4000"]
+    run_campaign(tmp_path / "found.json", *flags, "--memory", "400", "--seed", "1")
 
 
 @pytest.fixture
 def campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Campaign:
     """A campaign whose run without a fault is made up."""
-    monkeypatch.setattr("tests.faults.campaign.run_trial", lambda *given, **more: Ended(0, "", 1.0, 5))
+    monkeypatch.setattr("tests.faults.campaign.run_trial", lambda *given, **more: Ended(0, "", 1.0, 12))
     monkeypatch.setattr("tests.faults.campaign.read_final_state", lambda run: {"weights": b"1"})
-    return Campaign(tmp_path, 0)
-
-
-@pytest.mark.parametrize(
-    ("ended", "reason"),
-    [
-        (Ended(-11, "", 1.0, 5), "exit code -11"),
-        (Ended(1, "Traceback (most recent call last)\n", 1.0, 5), "a traceback"),
-        (Ended(0, "", 61.0, 5), "61 seconds"),
-    ],
-)
-def test_a_wrong_end_is_noted(campaign: Campaign, ended: Ended, reason: str) -> None:
-    assert not campaign.judge("corruption", "half of config.json", ended, (0, 1))
-    assert len(campaign.wrong) == 1 and reason in campaign.wrong[0] and "half of config.json" in campaign.wrong[0]
+    records = {part: Record(part, {"trials": 3, "seed": 0}, None) for part in PARTS}
+    return Campaign(tmp_path, 0, records)
 
 
 def test_other_weights_are_noted(campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
-    campaign.compare("killed", "change 3", campaign.whole)
-    assert campaign.wrong == []
+    record = campaign.records["changes"]
+    campaign.compare(record, "killed", "change 3", campaign.whole)
+    assert record.wrong == []
     monkeypatch.setattr("tests.faults.campaign.read_final_state", lambda run: {"weights": b"2"})
-    campaign.compare("killed", "change 3", campaign.whole)
+    campaign.compare(record, "killed", "change 3", campaign.whole)
     monkeypatch.setattr("tests.faults.campaign.read_final_state", lambda run: None)
-    campaign.compare("killed", "change 3", campaign.whole)
-    assert [text.rpartition(": ")[2] for text in campaign.wrong] == [
+    campaign.compare(record, "killed", "change 3", campaign.whole)
+    assert [text.rpartition(": ")[2] for _, text in record.wrong] == [
         "the weights differ",
         "there is no last checkpoint",
     ]
+
+
+def test_each_change_fails_once_before_one_fails_twice(campaign: Campaign) -> None:
+    assert len(campaign.faults) == len(set(campaign.faults)) == 3 * campaign.changes
+    first = campaign.faults[: campaign.changes + campaign.changes // 3]
+    assert sorted(change for change, kind in first if kind != KILL) == list(range(1, campaign.changes + 1))
+    assert sum(kind == KILL for _, kind in first) == campaign.changes // 3
+    assert sum(kind == errno.EIO for _, kind in first) == campaign.changes // 2
+
+
+def test_the_parts_take_turns_and_wrong_trials_are_tried_again(
+    campaign: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+    for part in ("kills", "inputs"):
+        monkeypatch.setitem(PARTS, part, lambda campaign, number, part=part: tried.append((part, number)))
+    campaign.records["inputs"].asked["trials"] = 6
+    campaign.records["kills"].wrong.append((1, "a traceback"))
+    assert run_parts(campaign, ["kills", "inputs"]) == 0
+    assert tried[0] == ("kills", 1) and campaign.records["kills"].mended == [(1, "a traceback")]
+    assert sorted(tried[1:]) == [*(("inputs", n) for n in range(6)), *(("kills", n) for n in range(3))]
+    turns = [part for part, _ in tried[1:]]
+    assert turns == ["kills", "inputs", "inputs"] * 3

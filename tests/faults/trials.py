@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import resource
 import signal
 import sys
 import time
@@ -17,7 +19,8 @@ import pytest
 
 from tests.support.small_runs import draw_few_shapes, narrow_resnet20
 
-LIMIT = 60.0  # seconds. A trial that takes longer counts as a hang
+LIMIT = 60.0  # seconds. A trial that takes longer counts as a hang, see `_measure_waiting`
+SIGNAL_LIMIT = 5.0  # seconds from a signal to the end of a program
 SMALL = ["--image-size", "8", "--batch-size", "16", "--projection-widths", "16", "8", "--steps-per-call", "2"]
 SMALL += ["--warmup-epochs", "0", "--knn-every", "0", "--steps", "6", "--checkpoint-every", "2", "--xla", "off"]
 SMALL += ["--precision", "float32", "--keep-checkpoints", "2"]
@@ -29,14 +32,31 @@ class Ended(NamedTuple):
     Attributes:
         code: the exit code, or minus the number of the signal that killed it.
         said: the last 4,000 characters of its output.
-        seconds: the time that it took.
+        seconds: the time that it took. Beyond a limit, the time in which it waited for a processor does not count.
         changes: the changes of files that the shim counted.
+        processor: the processor time that it took, in seconds.
+        after_signal: the seconds from `Stop`'s signal to the end, counted like `seconds`. 0 without a signal.
     """
 
     code: int
     said: str
     seconds: float
     changes: int
+    processor: float = 0.0
+    after_signal: float = 0.0
+
+
+class Stop(NamedTuple):
+    """A signal that a trial receives.
+
+    Attributes:
+        after: the processor time of the trial in seconds at which it receives the signal. It is not wall time, because
+            a busy machine would then stop every trial at its beginning.
+        number: the signal.
+    """
+
+    after: float
+    number: signal.Signals
 
 
 def load_programs() -> None:
@@ -55,7 +75,8 @@ def run_trial(
     arguments: Sequence[str],
     folder: Path,
     fault: tuple[Path, int, int] | None = None,
-    stop_after: Callable[[], float] | None = None,
+    stop: Stop | None = None,
+    sample: Callable[[int], None] | None = None,
 ) -> Ended:
     """Run a program in a forked process.
 
@@ -64,35 +85,79 @@ def run_trial(
         arguments: its arguments.
         folder: the working folder of the process. Its output is kept there, in output.txt.
         fault: what the shim does, see `fault_arm` in shim.c: the folder, the number of the change, and the kind.
-        stop_after: returns after how many seconds the process is killed with SIGKILL.
+        stop: a signal that the process receives.
+        sample: called every fiftieth of a second with the number of the process.
     """
     output = folder / "output.txt"
     counted = folder / "changes.txt"
     counted.unlink(missing_ok=True)
-    started = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     child = os.fork()
     if child == 0:
         os._exit(_act(program, arguments, folder, output, counted, fault))
-    limit = LIMIT if stop_after is None else min(LIMIT, stop_after())
-    code = _wait(child, started + limit)
-    if code is None:
-        os.kill(child, signal.SIGKILL)
-        code = _wait(child, started + limit + LIMIT)
+    code, seconds, after_signal = _Watch(child, stop, sample).wait()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     said = output.read_text(errors="replace")[-4000:] if output.exists() else ""
     changes = int(counted.read_text()) if counted.exists() else -1
-    assert code is not None
-    return Ended(code, said, time.monotonic() - started, changes)
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Ended(code, said, seconds, changes, processor, after_signal)
 
 
-def _wait(child: int, deadline: float) -> int | None:
-    """Return how a process ended, or None if it still runs at the deadline."""
-    while True:
-        found, status = os.waitpid(child, os.WNOHANG)
-        if found:
-            return os.waitstatus_to_exitcode(status)
-        if time.monotonic() >= deadline:
-            return None
-        time.sleep(0.02)
+class _Watch:
+    """Waits for the end of a process, sends its signal, and kills it when it takes too long."""
+
+    def __init__(self, child: int, stop: Stop | None, sample: Callable[[int], None] | None) -> None:
+        self.child, self.stop, self.sample, self.started = child, stop, sample, time.monotonic()
+        self.signalled: float | None = None  # when the signal was sent
+        self.waited_before = 0.0  # seconds that the process had waited for a processor when the signal was sent
+
+    def wait(self) -> tuple[int, float, float]:
+        """Return the exit code, the seconds that count, and the seconds after the signal that count."""
+        waited = 0.0
+        while True:
+            found, status = os.waitpid(self.child, os.WNOHANG)
+            now = time.monotonic()
+            if found:
+                seconds, after = now - self.started, 0.0 if self.signalled is None else now - self.signalled
+                return (
+                    os.waitstatus_to_exitcode(status),
+                    seconds - waited,
+                    max(0.0, after - waited + self.waited_before),
+                )
+            self._send_signal(now)
+            if self.sample is not None:
+                self.sample(self.child)
+            if now - self.started >= LIMIT or self.signalled is not None:
+                waited = max(waited, _measure_waiting(self.child))
+            if now - self.started - waited >= LIMIT:
+                os.kill(self.child, signal.SIGKILL)
+            time.sleep(0.02)
+
+    def _send_signal(self, now: float) -> None:
+        if self.stop is not None and self.signalled is None and _measure_processor(self.child) >= self.stop.after:
+            self.waited_before = _measure_waiting(self.child)
+            self.signalled = now
+            os.kill(self.child, self.stop.number)
+
+
+def _measure_processor(process: int) -> float:
+    """Return the processor time of a process, in seconds."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _measure_waiting(process: int) -> float:
+    """Return how long the thread that waited longest for a processor has waited, in seconds.
+
+    On a machine that other programs use, a trial is slow without being at fault. A process that hangs does not wait for
+    a processor: it sleeps, or it has one. Linux counts the waits of each thread in its file `schedstat`.
+    """
+    waits = [0]
+    with contextlib.suppress(OSError):  # the process, or one of its threads, has just ended
+        for path in Path(f"/proc/{process}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError, IndexError):
+                waits.append(int(path.read_text().split()[1]))
+    return max(waits) / 1e9
 
 
 def _act(

@@ -1,0 +1,57 @@
+"""The memory of a run of many steps."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.faults.trials import SMALL, Ended, run_trial
+
+
+def watch_growth(steps: int, folder: Path) -> tuple[Ended, int]:
+    """Train for many steps.
+
+    Args:
+        steps: the number of steps.
+        folder: the working folder.
+
+    Returns:
+        How the run ended, and by how many bytes it grew, see `compute_growth`.
+    """
+    flags = [*SMALL, "--out", "run"]
+    flags[flags.index("--steps") + 1] = str(steps)
+    flags[flags.index("--checkpoint-every") + 1] = str(steps // 20)
+    metrics = folder / "run" / "metrics.jsonl"
+    samples: list[tuple[int, int]] = []  # (bytes of metrics, which grow with the steps; resident bytes)
+
+    def sample(child: int) -> None:
+        if metrics.exists():
+            samples.append((metrics.stat().st_size, read_resident(child)))
+
+    ended = run_trial("train", flags, folder, sample=sample)
+    return ended, compute_growth(samples)
+
+
+def compute_growth(samples: Sequence[tuple[int, int]]) -> int:
+    """Return how much a run grew in its second half, in bytes.
+
+    Args:
+        samples: pairs of the progress, in any unit, and the resident memory in bytes.
+
+    Returns:
+        The median of the last tenth of the progress minus the median of the tenth after its middle. They are medians,
+        because the memory of one moment depends on what is being saved.
+    """
+    end = max(progress for progress, _ in samples)
+
+    def find_median(first: float, last: float) -> float:
+        return statistics.median(size for progress, size in samples if first * end <= progress <= last * end)
+
+    return round(find_median(0.9, 0.999) - find_median(0.5, 0.6))
+
+
+def read_resident(process: int) -> int:
+    """Return the resident memory of a process, in bytes. A process that has ended has none."""
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

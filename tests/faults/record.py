@@ -1,0 +1,108 @@
+"""What a campaign has counted, in a JSON file that is written while it runs, so that it can be continued."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.faults import trials
+from tests.faults.trials import Ended
+
+EVERY = 2.0  # seconds between two writes of the file
+
+
+class Record:
+    """The counts of one part of a campaign, and its wrong outcomes.
+
+    Attributes:
+        done: the number of trials so far. Trial n is the same one in every campaign with the same seed.
+        counts: how many programs ran, or inputs were read, of each kind.
+        wrong: the wrong outcomes, as pairs of the trial and a text.
+        mended: such pairs from before a mend: the same trial ended rightly later.
+        facts: more figures of the part.
+    """
+
+    def __init__(self, part: str, asked: dict[str, int], out: Path | None) -> None:
+        """Begin a part, or continue it.
+
+        Args:
+            part: its name.
+            asked: the number of trials (`trials`) and the seed.
+            out: the JSON file. It keeps the other parts that it has.
+        """
+        self.part, self.asked, self.out = part, asked, out
+        before = self._read_parts().get(part, {})
+        if before.get("asked", asked) != asked:
+            raise SystemExit(f"{out} has a part {part} with {before['asked']} instead of {asked}. Give another --out.")
+        self.done: int = before.get("done", 0)
+        self.counts: dict[str, int] = before.get("counts", {})
+        self.wrong: list[tuple[int, str]] = [(trial, text) for trial, text in before.get("wrong", [])]
+        self.mended: list[tuple[int, str]] = [(trial, text) for trial, text in before.get("mended", [])]
+        self.facts: dict[str, Any] = before.get("facts", {})
+        self.longest: float = before.get("longest_trial_seconds", 0.0)
+        self.processor: float = before.get("processor_seconds", 0.0)
+        self.trial = 0
+        self._written = time.monotonic()
+
+    def begin(self, trial: int) -> None:
+        """Note the number of the trial that begins, and write what is known so far."""
+        self.trial = trial
+        if time.monotonic() - self._written > EVERY:
+            self.write()
+
+    def count(self, kind: str, seconds: float, processor: float = 0.0) -> None:
+        """Count a program that ran, or an input that was read."""
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        self.longest = max(self.longest, round(seconds, 1))
+        self.processor = round(self.processor + processor, 3)
+
+    def judge(self, kind: str, what: str, ended: Ended, allowed: tuple[int, ...]) -> bool:
+        """Count a program, and note it if it ended wrongly. Return whether it ended rightly."""
+        self.count(kind, ended.seconds, ended.processor)
+        reasons = []
+        if ended.code not in allowed:
+            reasons.append(f"exit code {ended.code}")
+        if "Traceback (most recent call last)" in ended.said:
+            reasons.append("a traceback")
+        if ended.seconds > trials.LIMIT:
+            reasons.append(f"{ended.seconds:.0f} seconds")
+        if ended.after_signal > trials.SIGNAL_LIMIT:
+            reasons.append(f"{ended.after_signal:.1f} seconds after the signal")
+        if reasons:
+            self.note(kind, f"{what}: {', '.join(reasons)}: {ended.said[-600:]}")
+        return not reasons
+
+    def note(self, kind: str, text: str) -> None:
+        """Print and keep a wrong outcome."""
+        self.wrong.append((self.trial, f"{kind}: {text}"))
+        print(f"WRONG {self.part} {self.trial} {kind}: {text}", flush=True)
+
+    def take_wrong(self) -> list[tuple[int, str]]:
+        """Return the wrong outcomes of an earlier session, and forget them, so that they can be tried again."""
+        found, self.wrong = self.wrong, []
+        return found
+
+    def write(self) -> None:
+        """Write what is known so far into the JSON file."""
+        self._written = time.monotonic()
+        if self.out is None:
+            return
+        found = {
+            "asked": self.asked,
+            "done": self.done,
+            "counts": self.counts,
+            "facts": self.facts,
+            "longest_trial_seconds": self.longest,
+            "processor_seconds": self.processor,
+            "wrong": self.wrong,
+            "mended": self.mended,
+        }
+        partial = self.out.with_suffix(".part")
+        partial.write_text(json.dumps({"parts": {**self._read_parts(), self.part: found}}, indent=2) + "\n")
+        partial.replace(self.out)
+
+    def _read_parts(self) -> dict[str, Any]:
+        """Return the parts in the JSON file."""
+        return json.loads(self.out.read_text())["parts"] if self.out is not None and self.out.exists() else {}

@@ -1,0 +1,49 @@
+"""The record notices what is wrong, and a campaign that was stopped goes on from its JSON file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.faults.record import Record
+from tests.faults.trials import Ended
+
+ASKED = {"trials": 5, "seed": 0}
+
+
+@pytest.mark.parametrize(
+    ("ended", "reason"),
+    [
+        (Ended(-11, "", 1.0, 5), "exit code -11"),
+        (Ended(1, "Traceback (most recent call last)\n", 1.0, 5), "a traceback"),
+        (Ended(0, "", 61.0, 5), "61 seconds"),
+        (Ended(0, "", 6.0, 5, after_signal=5.5), "5.5 seconds after the signal"),
+    ],
+)
+def test_a_wrong_end_is_noted(ended: Ended, reason: str) -> None:
+    record = Record("corruptions", ASKED, None)
+    assert record.judge("train", "all of config.json", Ended(0, "", 59.0, 5, after_signal=4.9), (0, 1))
+    record.begin(3)
+    assert not record.judge("train", "half of config.json", ended, (0, 1))
+    ((trial, text),) = record.wrong
+    assert trial == 3 and reason in text and "half of config.json" in text
+
+
+def test_a_stopped_campaign_goes_on(tmp_path: Path) -> None:
+    out = tmp_path / "found.json"
+    first = Record("changes", ASKED, out)
+    first.count("killed", 2.0, 1.5)
+    first.note("killed", "the weights differ")
+    first.done = 2
+    first.write()
+    other = Record("kills", ASKED, out)
+    other.count("killed", 1.0)
+    other.write()
+    again = Record("changes", ASKED, out)
+    assert (again.done, again.counts, again.longest, again.processor) == (2, {"killed": 1}, 2.0, 1.5)
+    assert again.take_wrong() == [(0, "killed: the weights differ")] and again.wrong == []
+    assert set(json.loads(out.read_text())["parts"]) == {"changes", "kills"}
+    with pytest.raises(SystemExit, match="Give another --out"):
+        Record("changes", {"trials": 6, "seed": 0}, out)

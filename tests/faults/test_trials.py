@@ -1,0 +1,74 @@
+"""A trial on a busy machine is not a hang, and a signal comes after the processor time that was asked for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults import trials
+
+Process = subprocess.Popen[bytes]
+
+
+@pytest.fixture
+def busy() -> Iterator[Process]:
+    """A process that computes for ever."""
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_hang_is_killed_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials, "LIMIT", 0.5)
+    child = os.fork()
+    if child == 0:
+        time.sleep(30)
+        os._exit(0)
+    code, seconds, after_signal = trials._Watch(child, None, None).wait()
+    assert code == -signal.SIGKILL and 0.5 <= seconds < 5.0 and after_signal == 0.0
+
+
+def test_time_spent_waiting_for_a_processor_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials, "LIMIT", 0.5)
+    started = time.monotonic()
+    monkeypatch.setattr(trials, "_measure_waiting", lambda process: 0.9 * (time.monotonic() - started))
+    child = os.fork()
+    if child == 0:
+        time.sleep(2.0)
+        os._exit(0)
+    code, seconds, _ = trials._Watch(child, None, None).wait()
+    assert code == 0 and seconds < 0.5
+
+
+def test_waiting_is_that_of_the_kernel(busy: Process) -> None:
+    """Two processes on one processor wait for each other; one that sleeps does not wait."""
+    processor = next(iter(os.sched_getaffinity(0)))
+    os.sched_setaffinity(busy.pid, {processor})
+    rival = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        os.sched_setaffinity(rival.pid, {processor})
+        time.sleep(2.0)
+        assert trials._measure_waiting(busy.pid) > 0.2
+    finally:
+        rival.kill()
+        rival.wait()
+    sleeper = subprocess.Popen(["sleep", "30"])
+    try:
+        time.sleep(1.0)
+        assert trials._measure_waiting(sleeper.pid) < 0.5
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+
+
+def test_a_signal_comes_after_the_processor_time(busy: Process) -> None:
+    watch = trials._Watch(busy.pid, trials.Stop(0.3, signal.SIGTERM), None)
+    code, seconds, after_signal = watch.wait()
+    assert code == -signal.SIGTERM and seconds > 0.25 and after_signal < seconds
