@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from lowlevel_simclr.config.names import show_name
 from lowlevel_simclr.runtime.signals import Stopped, StopSignal, describe_stop, end_on_signals, tell_stage
+from lowlevel_simclr.runtime.start_refusals import StartError
 from lowlevel_simclr.runtime.streams import guard_streams
 from lowlevel_simclr.runtime.tensorflow_start import start_tensorflow
 
@@ -53,26 +54,37 @@ def explain_error(error: Exception) -> str | None:
     Args:
         error: the error that ended a program.
     """
-    import tensorflow as tf
-
-    from lowlevel_simclr.api.errors import REPORTED
-
-    if isinstance(error, REPORTED):
+    if isinstance(error, StartError):
         return str(error)
     if isinstance(error, MemoryError):
         return (
             "There is not enough memory. Use a smaller --batch-size, --micro-batch or --memory-limit, or end other "
             "programs."
         )
-    if isinstance(error, tf.errors.ResourceExhaustedError):
-        return (
-            "There is not enough memory on the device. Use a smaller --batch-size, or --micro-batch. TensorFlow says: "
-            f"{str(error).splitlines()[0][:200]}"
-        )
+    if isinstance(error, RuntimeError) and str(error) == "can't start new thread":
+        return "The system refused another thread. Raise the limits of ulimit -v and ulimit -u, or end other programs."
+    if "tensorflow" in sys.modules and (sentence := _explain_reported(error)):
+        return sentence
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return (
             f"{show_name(where + error.strerror)}. Check the path and its permissions, and that the disk is not full."
+        )
+    return None
+
+
+def _explain_reported(error: Exception) -> str | None:
+    """Return the message of an error that is for users, or the sentence for a device without memory, or None."""
+    import tensorflow as tf
+
+    from lowlevel_simclr.api.errors import REPORTED
+
+    if isinstance(error, REPORTED):
+        return str(error)
+    if isinstance(error, tf.errors.ResourceExhaustedError):
+        return (
+            "There is not enough memory on the device. Use a smaller --batch-size, or --micro-batch. TensorFlow says: "
+            f"{str(error).splitlines()[0][:200]}"
         )
     return None
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
-from lowlevel_simclr.runtime import gpu_problem
+from lowlevel_simclr.runtime import gpu_problem, start_refusals
 from lowlevel_simclr.runtime.start_up_lines import hide_start_up_lines
 
 
@@ -13,12 +14,24 @@ def start_tensorflow() -> None:
 
     Only the programs call this function. A program that imports this package keeps its standard error as it is. If the
     machine has an NVIDIA GPU and TensorFlow sees none, a line on standard error says why.
+
+    Raises:
+        StartError: if TensorFlow or Keras cannot start here.
     """
     if "tensorflow" in sys.modules:  # too late to hide anything
         return
+    start_refusals.refuse_other_backend()
+    start_refusals.refuse_small_address_space()
+    # Pictures become files, whatever MPLBACKEND is. Keras 3 imports Matplotlib, which refuses an unknown backend.
+    os.environ["MPLBACKEND"] = "agg"
     with hide_start_up_lines():
-        import tensorflow as tf
-
+        try:
+            import tensorflow as tf
+        except ImportError as error:
+            raise start_refusals.StartError(
+                f"TensorFlow cannot be loaded ({' '.join(str(error).split())}). Install it again, and check that this "
+                "process has enough memory."
+            ) from error
         gpus = tf.config.list_physical_devices("GPU")
     if not gpus and gpu_problem.has_nvidia_gpu():
         built = tf.test.is_built_with_cuda()

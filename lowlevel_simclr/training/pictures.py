@@ -6,6 +6,7 @@ import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import tensorflow as tf
@@ -14,8 +15,9 @@ from lowlevel_simclr.config.names import show_name
 from lowlevel_simclr.data.catalog import select_training_images
 from lowlevel_simclr.data.dataset import DataSet
 from lowlevel_simclr.data.transform import UNSCALED
-from lowlevel_simclr.evaluation import knn, plots
+from lowlevel_simclr.evaluation import knn
 from lowlevel_simclr.evaluation.represent import Represented
+from lowlevel_simclr.run.atomic import RunError
 from lowlevel_simclr.run.folder import Run
 from lowlevel_simclr.run.results import read_metrics
 from lowlevel_simclr.training.loop import make_views
@@ -34,7 +36,7 @@ def draw_views(plan: Plan, images: DataSet, path: Path) -> int:
     originals = trained_on[index]
     views = make_views(dataclasses.replace(plan, precision="float32", scaling=UNSCALED))
     made = views(tf.constant(0, tf.int64), tf.constant(index, tf.int64), tf.constant(originals)).numpy()
-    plots.plot_views(path, originals, made[: len(index)], made[len(index) :])
+    import_plots().plot_views(path, originals, made[: len(index)], made[len(index) :])
     return len(index)
 
 
@@ -57,16 +59,16 @@ def draw_results(
 
     def draw_learning(path: Path) -> None:
         chance = compute_chance_loss(plan.batch_size, plan.loss_reduction)
-        plots.plot_learning(path, read_metrics(run.folder), chance, baselines)
+        import_plots().plot_learning(path, read_metrics(run.folder), chance, baselines)
 
     def draw_embedding(path: Path) -> None:
         kinds = {"untrained": h_untrained, "trained": h}
         maps = {name: rows.test[some] for name, rows in kinds.items() if rows is not None}
-        plots.plot_embedding(path, maps, test.labels[some], images.classes, plan.seed)
+        import_plots().plot_embedding(path, maps, test.labels[some], images.classes, plan.seed)
 
     def draw_neighbours(path: Path) -> None:
         found = knn.find_neighbours(h, QUERIES, 5, test.labels)
-        plots.plot_neighbours(
+        import_plots().plot_neighbours(
             path,
             test.images[found.queries],
             images.train.images[found.neighbours],
@@ -80,6 +82,24 @@ def draw_results(
     draw_or_name(folder / "neighbours.png", draw_neighbours)
 
 
+def import_plots() -> ModuleType:
+    """Return the module that draws.
+
+    It is imported here, so that a Matplotlib that is broken or missing does not end a run.
+
+    Raises:
+        RunError: if Matplotlib cannot be imported.
+    """
+    try:
+        from lowlevel_simclr.evaluation import plots
+    except Exception as error:  # noqa: BLE001, Matplotlib raises many types for its configuration
+        reason = show_name(f"{type(error).__name__}: {error}")
+        raise RunError(
+            f"Matplotlib cannot be loaded ({reason}). Install it again, or check the file that MATPLOTLIBRC names."
+        ) from error
+    return plots
+
+
 def draw_or_name(path: Path, draw: Callable[[Path], object]) -> None:
     """Draw a picture. If that fails, name it on stderr with the reason, because a picture must never end a run.
 
@@ -90,6 +110,7 @@ def draw_or_name(path: Path, draw: Callable[[Path], object]) -> None:
     try:
         draw(path)
     except Exception as error:  # noqa: BLE001, a mistake in a picture must not end the run
-        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        named = str(error) if isinstance(error, RunError) else f"{type(error).__name__}: {error}"
+        reason = getattr(error, "strerror", None) or named
         what = f"{show_name(path)} could not be drawn ({show_name(reason)})"
         print(f"warning: {what}. The run continues without it.", file=sys.stderr)

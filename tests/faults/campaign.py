@@ -36,7 +36,7 @@ from functools import cached_property
 from pathlib import Path
 
 from tests.faults import damage, growth, trials
-from tests.faults.record import Record
+from tests.faults.record import Record, add_version
 from tests.faults.trials import SMALL, Stop, read_final_state, run_trial
 
 RUN = "run"
@@ -120,13 +120,13 @@ class Campaign:
 
     def kill_at_random(self, number: int) -> None:
         """Kill at a random moment, again and again in the same run, until it ends by itself before the kill."""
-        record = self.records["kills"]
-        ended_at = 0
-        while ended_at == 0:
-            place = self.killed_again or self.make_place(finished=False)
-            self.killed_again = place
-            chance = self.draw("kills", number)
-            moment = Stop(chance.uniform(0.0, 1.1 * self.processor), signal.SIGKILL)
+        record, chance = self.records["kills"], self.draw("kills", number)
+        code = 0
+        while code == 0:
+            # A run that was killed before has less left to do.
+            last = 1.1 * self.processor if self.killed_again is None else 0.6 * self.processor
+            moment = Stop(chance.uniform(0.0, last), signal.SIGKILL)
+            place = self.killed_again = self.killed_again or self.make_place(finished=False)
             ended = run_trial("train", TRAIN, place, stop=moment)
             kind = "killed" if ended.code else "killed, resumed"
             if not record.judge(kind, f"after {moment.after:.2f} seconds", ended, (0, -9)):
@@ -135,7 +135,7 @@ class Campaign:
                 self.compare(record, "killed", f"before trial {number}", place / RUN)
                 shutil.rmtree(place)
                 self.killed_again = None
-            ended_at = ended.code
+            code = ended.code
 
     @cached_property
     def combinations(self) -> list[tuple[Path, str, str]]:
@@ -287,6 +287,8 @@ def _run(folder: Path, given: argparse.Namespace) -> int:
         if number := getattr(given, part):
             asked = {"trials": 1, "steps": number} if part == "memory" else {"trials": number}
             records[part] = Record(part, {**asked, "seed": given.seed}, given.out)
+    if given.out:
+        add_version(given.out)
     wrong = run_parts(Campaign(folder, given.seed, records), list(records))
     print(f"{sum(sum(record.counts.values()) for record in records.values())} trials, {wrong} wrong outcomes")
     return 1 if wrong else 0

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
+import platform
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -99,10 +102,34 @@ class Record:
             "wrong": self.wrong,
             "mended": self.mended,
         }
-        partial = self.out.with_suffix(".part")
-        partial.write_text(json.dumps({"parts": {**self._read_parts(), self.part: found}}, indent=2) + "\n")
-        partial.replace(self.out)
+        whole = read_whole(self.out)
+        write_whole(self.out, {**whole, "parts": {**whole["parts"], self.part: found}})
 
     def _read_parts(self) -> dict[str, Any]:
         """Return the parts in the JSON file."""
-        return json.loads(self.out.read_text())["parts"] if self.out is not None and self.out.exists() else {}
+        return {} if self.out is None else read_whole(self.out)["parts"]
+
+
+def read_whole(out: Path) -> dict[str, Any]:
+    """Return the content of the JSON file of a campaign, or that of a campaign that begins."""
+    return json.loads(out.read_text()) if out.exists() else {"versions": [], "parts": {}}
+
+
+def write_whole(out: Path, whole: dict[str, Any]) -> None:
+    """Write the JSON file of a campaign, whole or not at all."""
+    partial = out.with_suffix(".part")
+    partial.write_text(json.dumps(whole, indent=2) + "\n")
+    partial.replace(out)
+
+
+def add_version(out: Path) -> None:
+    """Note the versions that a session of the campaign tries, unless they are noted already."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    version = {
+        "commit": commit,
+        "python": platform.python_version(),
+        "tensorflow": importlib.metadata.version("tensorflow"),
+    }
+    whole = read_whole(out)
+    if version not in whole["versions"]:
+        write_whole(out, {**whole, "versions": [*whole["versions"], version]})

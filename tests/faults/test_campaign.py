@@ -13,7 +13,7 @@ import pytest
 
 from tests.faults.campaign import KILL, PARTS, Campaign, run_parts
 from tests.faults.record import Record
-from tests.faults.trials import Ended
+from tests.faults.trials import Ended, Stop
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,3 +87,18 @@ def test_the_parts_take_turns_and_wrong_trials_are_tried_again(
     assert sorted(tried[1:]) == [*(("inputs", n) for n in range(6)), *(("kills", n) for n in range(3))]
     turns = [part for part, _ in tried[1:]]
     assert turns == ["kills", "inputs", "inputs"] * 3
+
+
+def test_a_kill_that_comes_too_late_is_drawn_again(campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = []
+
+    def end_or_die(program: str, flags: list[str], folder: Path, stop: Stop) -> Ended:
+        moments.append(stop.after)
+        return Ended(0 if len(moments) < 3 else -9, "", 1.0, 12)
+
+    campaign.processor = 4.0
+    monkeypatch.setattr("tests.faults.campaign.run_trial", end_or_die)
+    campaign.kill_at_random(0)
+    assert len(set(moments)) == 3 and max(moments) < 4.4
+    assert campaign.records["kills"].counts == {"killed, resumed": 2, "killed": 1}
+    assert campaign.killed_again is not None

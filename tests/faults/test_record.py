@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults import record
 from tests.faults.record import Record
 from tests.faults.trials import Ended
 
@@ -23,11 +24,11 @@ ASKED = {"trials": 5, "seed": 0}
     ],
 )
 def test_a_wrong_end_is_noted(ended: Ended, reason: str) -> None:
-    record = Record("corruptions", ASKED, None)
-    assert record.judge("train", "all of config.json", Ended(0, "", 59.0, 5, after_signal=4.9), (0, 1))
-    record.begin(3)
-    assert not record.judge("train", "half of config.json", ended, (0, 1))
-    ((trial, text),) = record.wrong
+    found = Record("corruptions", ASKED, None)
+    assert found.judge("train", "all of config.json", Ended(0, "", 59.0, 5, after_signal=4.9), (0, 1))
+    found.begin(3)
+    assert not found.judge("train", "half of config.json", ended, (0, 1))
+    ((trial, text),) = found.wrong
     assert trial == 3 and reason in text and "half of config.json" in text
 
 
@@ -47,3 +48,12 @@ def test_a_stopped_campaign_goes_on(tmp_path: Path) -> None:
     assert set(json.loads(out.read_text())["parts"]) == {"changes", "kills"}
     with pytest.raises(SystemExit, match="Give another --out"):
         Record("changes", {"trials": 6, "seed": 0}, out)
+
+
+def test_the_versions_of_a_campaign_are_noted_once(tmp_path: Path) -> None:
+    out = tmp_path / "found.json"
+    for _ in range(2):
+        record.add_version(out)
+        Record("kills", ASKED, out).write()
+    (version,) = json.loads(out.read_text())["versions"]
+    assert set(version) == {"commit", "python", "tensorflow"} and version["python"].startswith("3.")

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.small_program import PROGRAM
+
 ROOT = Path(__file__).parents[2]
 LIMIT = 8.0  # seconds. The bar is five on a machine that is not busy
 FLAGS = [
@@ -31,20 +33,6 @@ FLAGS = [
 ]
 TRAIN = ["train", *FLAGS]
 ROWS = "rows"  # wait for rows of metrics, because a pipe gets no progress bar
-# A program of this package with few images and a narrow encoder, so that a run takes seconds.
-PROGRAM = """
-import importlib, sys
-program = importlib.import_module("lowlevel_simclr." + sys.argv[1])
-def shrink():
-    from lowlevel_simclr.data import catalog
-    from lowlevel_simclr.model import encoder
-    catalog.SHAPES_TRAIN, catalog.SHAPES_TEST = 200, 100
-    encoder.BASIC["resnet20"] = encoder.Basic((1, 1, 1), 8, projects=False)
-from lowlevel_simclr.api import program as around
-start = around.start_tensorflow
-around.start_tensorflow = lambda: (start(), shrink())
-sys.exit(program.main(sys.argv[2:]))
-"""
 
 
 def start(folder: Path, program: str, *flags: str) -> subprocess.Popen[bytes]:
