@@ -90,7 +90,11 @@ CIFAR100 = Archive(
     labels_key="fine_labels",
     names_key="fine_label_names",
     classes=tuple(f"class {number}" for number in range(100)),
-    published={"train": Published(155249918, "16019d7e3df5f24257cddd939b257f8d")},
+    published={
+        "train": Published(155249918, "16019d7e3df5f24257cddd939b257f8d"),
+        "test": Published(31049707, "f0ef6b0ae62326f3e7ffdfab6717acfc"),
+        "meta": Published(1473, "7973b15100ade9c7d40fb424638fde48"),
+    },
 )
 
 

@@ -6,7 +6,9 @@ import contextlib
 import hashlib
 import http.client
 import os
+import queue
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -22,6 +24,7 @@ from lowlevel_simclr.runtime.files import open_regular_file
 from lowlevel_simclr.runtime.progress_bar import open_bar
 
 TIMEOUT = 10  # seconds without receiving a byte
+LONGEST_ANSWER = 60  # seconds until the headers of an answer are complete, with every redirection
 LARGEST_DOWNLOAD = 2**30  # bytes, six times the larger archive of CIFAR
 LONGEST_DOWNLOAD = 4 * 60 * 60  # seconds for one call of `fetch`; CIFAR arrives in time at 12 kB/s
 _PIECE = 2**16  # bytes per read
@@ -40,9 +43,10 @@ def fetch(url: str, path: Path, sha256: str, remedy: str) -> None:
         remedy: a sentence that says what a user who has no network can do. Error messages end with it.
 
     Raises:
-        DataError: if there is no network, a request receives nothing, the file is larger than LARGEST_DOWNLOAD, the
-            transfer takes longer than LONGEST_DOWNLOAD, the hash differs (a downloaded file is removed, a file that was
-            there is left), the disk is full, or another process is downloading the file.
+        DataError: if there is no network, a request receives nothing, an answer does not begin within LONGEST_ANSWER,
+            the file is larger than LARGEST_DOWNLOAD, the transfer takes longer than LONGEST_DOWNLOAD, the hash differs
+            (a downloaded file is removed, a file that was there is left), the disk is full, or another process is
+            downloading the file.
     """
     if path.exists():
         _check_given(path, sha256)
@@ -112,7 +116,7 @@ def _transfer(url: str, part: BinaryIO, deadline: float) -> bool:
     """Make one request. Return whether the whole file is there afterwards."""
     have = part.seek(0, os.SEEK_END)
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+    with _ask(request) as answer:
         if have and answer.status != http.client.PARTIAL_CONTENT:  # the server sends the whole file
             part.truncate(0)
             have = 0
@@ -121,6 +125,52 @@ def _transfer(url: str, part: BinaryIO, deadline: float) -> bool:
         with open_bar(f"downloading {show_name(url.rpartition('/')[2])}", total, "B", have, scale=True) as bar:
             _copy(url, answer, part, bar, deadline)
     return total is None or part.seek(0, os.SEEK_END) == total
+
+
+def _ask(request: urllib.request.Request) -> http.client.HTTPResponse:
+    """Make a request, and return the answer when its headers are complete.
+
+    TIMEOUT limits the time between two bytes only, so that a server could send headers for ever, a byte at a time. The
+    request is therefore made in another thread, which is left behind when it takes too long.
+
+    Raises:
+        TimeoutError: if it takes longer than LONGEST_ANSWER.
+        OSError: whatever `urllib.request.urlopen` raises. HTTPException likewise.
+    """
+    found: queue.SimpleQueue[http.client.HTTPResponse | Exception] = queue.SimpleQueue()
+    left = threading.Event()
+
+    def ask() -> None:
+        try:
+            found.put(urllib.request.urlopen(request, timeout=TIMEOUT))
+        except Exception as error:  # noqa: BLE001, raised again in the thread that asked
+            found.put(error)
+        if left.is_set():
+            _close_answer(found)
+
+    threading.Thread(target=ask, name="download", daemon=True).start()
+    try:
+        answer = found.get(timeout=LONGEST_ANSWER)
+    except queue.Empty:
+        left.set()
+        _close_answer(found)
+        raise TimeoutError(
+            f"the headers of the answer were not complete after {LONGEST_ANSWER} seconds, LONGEST_ANSWER"
+        ) from None
+    try:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+    finally:
+        del answer  # an error would hold this frame, which holds the error, and both would keep the connection open
+
+
+def _close_answer(found: queue.SimpleQueue[http.client.HTTPResponse | Exception]) -> None:
+    """Close an answer that nobody reads, if there is one."""
+    with contextlib.suppress(queue.Empty):
+        answer = found.get_nowait()
+        if isinstance(answer, (http.client.HTTPResponse, urllib.error.HTTPError)):
+            answer.close()
 
 
 def _copy(url: str, answer: Any, part: BinaryIO, bar: tqdm, deadline: float) -> None:

@@ -373,6 +373,25 @@ def test_without_a_network_one_sentence_names_file_and_folder(cache: Path, monke
     assert "Connection refused" in str(told.value) and sentence in str(told.value)
 
 
+@pytest.mark.parametrize("archive", [cifar.CIFAR10, cifar.CIFAR100], ids=lambda archive: archive.name)
+def test_every_file_that_is_read_has_a_published_hash(archive: cifar.Archive) -> None:
+    assert set(archive.published) == {*archive.train, archive.test, archive.meta}
+    for published in archive.published.values():
+        assert len(published.md5) == 32 and set(published.md5) <= set("0123456789abcdef") and published.size > 100
+    assert len({published.md5 for published in archive.published.values()}) == len(archive.published)
+
+
+@pytest.mark.parametrize("name", ["train", "test", "meta"])
+def test_each_file_of_cifar100_is_checked_against_its_hash(tmp_path: Path, name: str) -> None:
+    """A file of the published size with other bytes is refused before it is read."""
+    for each in ("train", "test", "meta"):
+        (tmp_path / each).write_bytes(b"")
+    with open(tmp_path / name, "wb") as file:
+        file.truncate(cifar.CIFAR100.published[name].size)
+    with pytest.raises(dataset.DataError, match=f"{name} is damaged: its MD5 is .* instead of .* Unpack"):
+        catalog.load_dataset("cifar100", str(tmp_path))
+
+
 def test_the_published_hashes_are_those_of_keras() -> None:
     """The hashes are those in the loaders of the installed Keras."""
     import tensorflow as tf

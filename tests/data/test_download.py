@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import http.server
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -130,6 +131,42 @@ def test_an_endless_drip_is_left_after_so_long(server: Server, tmp_path: Path, m
     with pytest.raises(DataError, match=f"Stopped downloading {server.url} after 0.5 seconds .LONGEST_DOWNLOAD. with"):
         fetch(server, tmp_path / "file")
     assert time.monotonic() - started < 5 and names(tmp_path) == ["file.part"]
+
+
+@pytest.fixture(params=["the status", "a header", "headers", "redirections"])
+def endless_headers(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of a server that never completes the headers of its answer: it sends a byte or a line at a time."""
+    begin, piece = {
+        "the status": (b"HTTP/1.1 200 O", b"K"),
+        "a header": (b"HTTP/1.1 200 OK\r\nX-Long: ", b"x"),
+        "headers": (b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"),
+        "redirections": (b"HTTP/1.1 302 Found\r\nLocation: /other\r\nX: ", b"x"),
+    }[request.param]
+    ended = threading.Event()
+
+    def serve(listening: socket.socket) -> None:
+        with listening.accept()[0] as connection, contextlib.suppress(OSError):
+            connection.sendall(begin)
+            while not ended.wait(0.1):
+                connection.sendall(piece)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve, args=(listening,))
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/file.tar.gz"
+        ended.set()
+        thread.join()
+
+
+def test_endless_headers_are_left_after_so_long(
+    endless_headers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Headers that come a byte at a time keep within the time limit between two bytes, for ever."""
+    monkeypatch.setattr(download, "LONGEST_ANSWER", 0.5)
+    started = time.monotonic()
+    with pytest.raises(DataError, match=f"Cannot download {endless_headers} .the headers .* 0.5 seconds.*{REMEDY}"):
+        download.fetch(endless_headers, tmp_path / "file", SHA256, REMEDY)
+    assert time.monotonic() - started < 5
 
 
 def test_a_transfer_that_is_cut_off_goes_on_where_it_stopped(server: Server, tmp_path: Path) -> None:
