@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import socket
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from lowlevel_simclr.runtime.signals import WATCHED, end_on_signals
 from lowlevel_simclr.training import joining
 from lowlevel_simclr.training.joining import Cluster, read_cluster, wait_for_workers
 from lowlevel_simclr.training.replicas import DistributionError
+from tests.support.other_process import ROOT
 from tests.support.worker_processes import find_free_ports
 
 TASK = {"type": "worker", "index": 0}
@@ -186,3 +191,49 @@ def test_workers_that_stay_are_not_lost(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(joining, "LEAVES_WITHIN", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as there:
         assert joining.list_lost(["127.0.0.1:1", f"127.0.0.1:{there.getsockname()[1]}"], 0) == []
+
+
+# What ends a program whose Python is held by TensorFlow
+
+HELD = """
+import ctypes, signal, sys, threading
+from lowlevel_simclr.runtime.signals import end_on_signals
+from lowlevel_simclr.training.joining import let_signals_kill
+with end_on_signals():
+    with let_signals_kill(float(sys.argv[1])):
+        print("held", flush=True)
+        ctypes.PyDLL(None).sleep(60)  # keeps Python's lock, as TensorFlow does
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_a_program_that_tensorflow_holds(number: signal.Signals) -> None:
+    with subprocess.Popen([sys.executable, "-c", HELD, "50"], stdout=subprocess.PIPE, cwd=ROOT) as held:
+        assert held.stdout is not None and held.stdout.readline() == b"held\n"
+        held.send_signal(number)
+        assert held.wait(20) == -number
+
+
+def test_a_program_that_tensorflow_holds_ends_after_the_timeout() -> None:
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", HELD, "0.5"], timeout=50, cwd=ROOT, capture_output=True)
+    assert done.returncode == -signal.SIGALRM and time.monotonic() - started < 40
+
+
+def test_the_handlers_come_back_after_the_block() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with end_on_signals():
+        ours = [signal.getsignal(number) for number in WATCHED]
+        with joining.let_signals_kill(60.0):
+            assert [signal.getsignal(number) for number in WATCHED] == [signal.SIG_DFL] * len(WATCHED)
+            assert signal.getitimer(signal.ITIMER_REAL)[0] > 50
+        assert [signal.getsignal(number) for number in WATCHED] == ours
+        assert signal.getitimer(signal.ITIMER_REAL)[0] == 0.0
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_notebook_keeps_its_handlers() -> None:
+    """Only a program gives its signals to the operating system."""
+    before = signal.getsignal(signal.SIGINT)
+    with joining.let_signals_kill(60.0):
+        assert signal.getsignal(signal.SIGINT) == before and signal.getitimer(signal.ITIMER_REAL)[0] == 0.0
