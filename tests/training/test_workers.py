@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 
@@ -101,3 +102,16 @@ def test_only_an_exchange_that_was_given_up_is_told_as_a_lost_worker() -> None:
     with pytest.raises(DistributionError, match=r"The run lost worker 1 \(127.0.0.1:2\)"):
         with name_lost_workers(workers):
             raise tf.errors.UnavailableError(None, None, "the peer is gone")
+
+
+def test_a_worker_that_is_stopped_is_not_said_to_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The operating system of a stopped worker still accepts connections, so its port does not say who is lost."""
+    monkeypatch.setattr("lowlevel_simclr.training.joining.LEAVES_WITHIN", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as stopped:
+        address = f"127.0.0.1:{stopped.getsockname()[1]}"
+        workers = Workers(2, 0, ("127.0.0.1:1", address))
+        observed = (
+            "The run lost a worker, although every worker's port accepts connections, so one may be stopped or very"
+        )
+        with pytest.raises(DistributionError, match=observed), name_lost_workers(workers):
+            raise tf.errors.DeadlineExceededError(None, None, "the exchange took too long")

@@ -1,0 +1,73 @@
+"""Runs the kernels' test drivers under a sanitizer and notes how many cases they tried: python -m tests.faults.kernels.
+
+    python -m tests.faults.kernels address 60 --out FILE      as kernels/sanitize.sh address 60
+    python -m tests.faults.kernels fuzzer 600 --out FILE      libFuzzer; needs clang++
+
+The figures join those of the campaign in its JSON file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.faults.record import read_whole, write_whole
+
+SCRIPT = Path(__file__).parents[2] / "kernels" / "sanitize.sh"
+KINDS = ("address", "undefined", "thread", "none", "fuzzer")
+DRIVER = re.compile(r"^(\w+):$", re.MULTILINE)  # the script writes the name of each driver before it runs it
+CASES = re.compile(r"^(\d+) cases, (\d+) wrong$", re.MULTILINE)
+FUZZED = re.compile(r"^Done (\d+) runs in \d+ second", re.MULTILINE)
+
+
+def run_drivers(kind: str, seconds: int) -> tuple[dict[str, int], bool, str]:
+    """Run each driver.
+
+    Args:
+        kind: the sanitizer, one of KINDS.
+        seconds: how long each driver tries cases.
+
+    Returns:
+        The number of cases of each driver, whether all of them ended rightly, and what was printed.
+    """
+    environment = {**os.environ, **({"CXX": "clang++"} if kind == "fuzzer" else {})}
+    command = [str(SCRIPT), kind, str(seconds)]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    cases, wrong = count_cases(done.stdout)
+    return cases, done.returncode == 0 and not wrong and len(cases) == 2, done.stdout
+
+
+def count_cases(printed: str) -> tuple[dict[str, int], int]:
+    """Return the number of cases of each driver in what the script printed, and how many were wrong."""
+    parts = DRIVER.split(printed)
+    cases, wrong = {}, 0
+    for name, text in zip(parts[1::2], parts[2::2]):
+        for number, bad in CASES.findall(text):
+            cases[name], wrong = int(number), wrong + int(bad)
+        for number in FUZZED.findall(text):
+            cases[name] = int(number)
+    return cases, wrong
+
+
+def main() -> int:
+    """Run the drivers, store the figures, and return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("seconds", type=int, help="how long each driver tries cases")
+    parser.add_argument("--out", type=Path, required=True, help="the JSON file of the campaign")
+    given = parser.parse_args()
+    cases, right, printed = run_drivers(given.kind, given.seconds)
+    found: dict[str, Any] = {"seconds": given.seconds, "cases": cases, "right": right}
+    whole = read_whole(given.out)
+    write_whole(given.out, {**whole, "kernels": {**whole.get("kernels", {}), given.kind: found}})
+    print(f"{given.kind}: {found}" if right else printed)
+    return 0 if right else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
