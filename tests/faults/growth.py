@@ -9,6 +9,8 @@ from pathlib import Path
 
 from tests.faults.trials import SMALL, Ended, run_trial
 
+LONGEST = 3600.0  # seconds
+
 
 def watch_growth(steps: int, folder: Path) -> tuple[Ended, int]:
     """Train for many steps.
@@ -30,7 +32,7 @@ def watch_growth(steps: int, folder: Path) -> tuple[Ended, int]:
         if metrics.exists():
             samples.append((metrics.stat().st_size, read_resident(child)))
 
-    ended = run_trial("train", flags, folder, sample=sample)
+    ended = run_trial("train", flags, folder, sample=sample, limit=LONGEST)
     return ended, compute_growth(samples)
 
 

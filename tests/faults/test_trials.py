@@ -25,25 +25,23 @@ def busy() -> Iterator[Process]:
     process.wait()
 
 
-def test_a_hang_is_killed_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trials, "LIMIT", 0.5)
+def test_a_hang_is_killed_at_the_limit() -> None:
     child = os.fork()
     if child == 0:
         time.sleep(30)
         os._exit(0)
-    code, seconds, after_signal = trials._Watch(child, None, None).wait()
+    code, seconds, after_signal = trials._Watch(child, None, None, 0.5).wait()
     assert code == -signal.SIGKILL and 0.5 <= seconds < 5.0 and after_signal == 0.0
 
 
 def test_time_spent_waiting_for_a_processor_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trials, "LIMIT", 0.5)
     started = time.monotonic()
     monkeypatch.setattr(trials, "_measure_waiting", lambda process: 0.9 * (time.monotonic() - started))
     child = os.fork()
     if child == 0:
         time.sleep(2.0)
         os._exit(0)
-    code, seconds, _ = trials._Watch(child, None, None).wait()
+    code, seconds, _ = trials._Watch(child, None, None, 0.5).wait()
     assert code == 0 and seconds < 0.5
 
 

@@ -77,6 +77,7 @@ def run_trial(
     fault: tuple[Path, int, int] | None = None,
     stop: Stop | None = None,
     sample: Callable[[int], None] | None = None,
+    limit: float | None = None,
 ) -> Ended:
     """Run a program in a forked process.
 
@@ -87,6 +88,7 @@ def run_trial(
         fault: what the shim does, see `fault_arm` in shim.c: the folder, the number of the change, and the kind.
         stop: a signal that the process receives.
         sample: called every fiftieth of a second with the number of the process.
+        limit: the seconds after which it is killed. None means LIMIT.
     """
     output = folder / "output.txt"
     counted = folder / "changes.txt"
@@ -95,7 +97,7 @@ def run_trial(
     child = os.fork()
     if child == 0:
         os._exit(_act(program, arguments, folder, output, counted, fault))
-    code, seconds, after_signal = _Watch(child, stop, sample).wait()
+    code, seconds, after_signal = _Watch(child, stop, sample, LIMIT if limit is None else limit).wait()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     said = output.read_text(errors="replace")[-4000:] if output.exists() else ""
     changes = int(counted.read_text()) if counted.exists() else -1
@@ -106,8 +108,11 @@ def run_trial(
 class _Watch:
     """Waits for the end of a process, sends its signal, and kills it when it takes too long."""
 
-    def __init__(self, child: int, stop: Stop | None, sample: Callable[[int], None] | None) -> None:
-        self.child, self.stop, self.sample, self.started = child, stop, sample, time.monotonic()
+    def __init__(
+        self, child: int, stop: Stop | None, sample: Callable[[int], None] | None, limit: float = LIMIT
+    ) -> None:
+        self.child, self.stop, self.sample, self.limit = child, stop, sample, limit
+        self.started = time.monotonic()
         self.signalled: float | None = None  # when the signal was sent
         self.waited_before = 0.0  # seconds that the process had waited for a processor when the signal was sent
 
@@ -127,9 +132,9 @@ class _Watch:
             self._send_signal(now)
             if self.sample is not None:
                 self.sample(self.child)
-            if now - self.started >= LIMIT or self.signalled is not None:
+            if now - self.started >= self.limit or self.signalled is not None:
                 waited = max(waited, _measure_waiting(self.child))
-            if now - self.started - waited >= LIMIT:
+            if now - self.started - waited >= self.limit:
                 os.kill(self.child, signal.SIGKILL)
             time.sleep(0.02)
 
