@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from lowlevel_simclr.data.resize_any_size import resize_any_size
 from lowlevel_simclr.data.resize_in_xla import resize_by_products
-from lowlevel_simclr.runtime.keras import find_keras_generation
+from lowlevel_simclr.runtime.keras import find_keras_generation, find_symbolic_type
 from lowlevel_simclr.runtime.xla import is_inside_xla
 
 
@@ -93,20 +94,23 @@ def find_transform(encoder: tf.keras.Model, scaling: PixelScaling = UNSCALED) ->
 def resize_antialiased(images: Any, size: int) -> Any:
     """Resize images (..., H, W, C) to (..., size, size, C): bilinear and antialiased.
 
-    The images are tensors or symbolic. For symbolic images this is an operation, which Keras saves and loads as a
-    layer. The layer `Resizing` cannot be used. In Keras 2 it has no antialiasing. In Keras 3 it assumes `training=True`
-    if no value is given. When the model is called directly, the layers after it do the same, and BatchNorm would train.
+    The images are tensors or symbolic. Symbolic images have four axes. For them this is a few operations, which Keras
+    saves and loads as layers, and which other formats know too. The layer `Resizing` cannot be used. In Keras 2 it has
+    no antialiasing. In Keras 3 it assumes `training=True` if no value is given. When the model is called directly, the
+    layers after it do the same, and BatchNorm would train.
     """
-    if _choose_operations(images) is tf:
-        if is_inside_xla():
-            return resize_by_products(images, size)
-        return tf.image.resize(images, (size, size), "bilinear", antialias=True)
-    return tf.keras.ops.image.resize(
-        images, (size, size), interpolation="bilinear", antialias=True, data_format="channels_last"
-    )
+    if _is_symbolic(images):
+        return resize_any_size(images, size, _choose_operations(images))
+    if is_inside_xla():
+        return resize_by_products(images, size)
+    return tf.image.resize(images, (size, size), "bilinear", antialias=True)
 
 
 def _choose_operations(images: Any) -> ModuleType:
     """Return TensorFlow, or `keras.ops` for symbolic images of Keras 3, which TensorFlow does not accept."""
-    symbolic = find_keras_generation() == 3 and isinstance(images, tf.keras.KerasTensor)
-    return tf.keras.ops if symbolic else tf
+    return tf.keras.ops if find_keras_generation() == 3 and _is_symbolic(images) else tf
+
+
+def _is_symbolic(images: Any) -> bool:
+    """Return whether the images are symbolic images of Keras."""
+    return isinstance(images, find_symbolic_type())

@@ -11,6 +11,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from lowlevel_simclr.data.transform import UNSCALED, PixelScaling, find_transform
+from lowlevel_simclr.evaluation import keras_archive
 from lowlevel_simclr.model import stock_layers
 from lowlevel_simclr.run import atomic, checkpoint
 from lowlevel_simclr.runtime import keras
@@ -62,6 +63,8 @@ def add_preprocessing(f: tf.keras.Model, scaling: PixelScaling = UNSCALED) -> tf
 def save_encoder(folder: Path, model: tf.keras.Model) -> Path:
     """Write `encoder.keras` into a run folder, either completely or not at all. Return its path.
 
+    Keras 3.4 and later read what any Keras 3 wrote.
+
     Args:
         folder: the run folder.
         model: the encoder with its test transform, see `add_preprocessing`.
@@ -72,6 +75,8 @@ def save_encoder(folder: Path, model: tf.keras.Model) -> Path:
     path, unfinished = folder / ENCODER_FILE, folder / f"unfinished-{ENCODER_FILE}"
     try:
         model.save(unfinished)
+        if keras.find_keras_generation() == 3:
+            keras_archive.drop_defaults(unfinished)
         os.replace(unfinished, path)
     except OSError as error:
         unfinished.unlink(missing_ok=True)

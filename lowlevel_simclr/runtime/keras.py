@@ -5,6 +5,7 @@ The models are the same for both.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import warnings
 from types import ModuleType
@@ -27,6 +28,12 @@ def find_keras_version() -> str:
 def find_keras_generation() -> int:
     """Return the major version of `tf.keras`: 2 or 3."""
     return int(find_keras_version().split(".")[0])
+
+
+@functools.cache  # Keras 2 names the class in no public place
+def find_symbolic_type() -> type:
+    """Return the class of symbolic tensors, such as `tf.keras.Input` returns."""
+    return tf.keras.KerasTensor if find_keras_generation() == 3 else type(tf.keras.Input((1,)))
 
 
 def unwrap_variable(variable: Variable) -> tf.Variable:
