@@ -339,6 +339,9 @@ setup(
         "shtab",
     ],
     extras_require={
+        "onnx": ["tf2onnx", "onnx", "onnxruntime"],
+        "litert": ["ai-edge-litert"],
+        "pytorch": ["torch", "safetensors"],
         "addons": ["tensorflow-addons==0.23.0", "tensorflow<2.16"],
         "test": ["pytest", "pytest-xdist", "hypothesis", "scipy"],
     },

@@ -21,6 +21,7 @@ from lowlevel_simclr.runtime import cpu
 
 if TYPE_CHECKING:  # what type checkers and editors see; Python loads the same names at first use, see __getattr__
     from lowlevel_simclr.api.evaluation import evaluate as evaluate
+    from lowlevel_simclr.api.export import export as export
     from lowlevel_simclr.api.loss import NTXent as NTXent
     from lowlevel_simclr.api.loss import nt_xent as nt_xent
     from lowlevel_simclr.api.networks import embed as embed
@@ -33,6 +34,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; Python loads the same n
     from lowlevel_simclr.config.settings import ViewRecipe as ViewRecipe
     from lowlevel_simclr.data.dataset import DataError as DataError
     from lowlevel_simclr.evaluation.embed_files import EmbedError as EmbedError
+    from lowlevel_simclr.evaluation.formats.form import ExportError as ExportError
     from lowlevel_simclr.ops._library import NativeLibraryError as NativeLibraryError
     from lowlevel_simclr.run.atomic import RunError as RunError
     from lowlevel_simclr.run.checkpoint import CheckpointError as CheckpointError
@@ -50,6 +52,7 @@ PUBLIC = {
     "ViewRecipe": "config.settings",
     "embed": "embed",
     "evaluate": "evaluate",
+    "export": "export",
     "load_encoder": "api.networks",
     "make_views": "api.views",
     "nt_xent": "api.loss",
@@ -58,6 +61,7 @@ PUBLIC = {
     "ConfigError": "config.settings",
     "DataError": "data.dataset",
     "EmbedError": "evaluation.embed_files",
+    "ExportError": "evaluation.formats.form",
     "NativeLibraryError": "ops._library",
     "NonFiniteLoss": "training.step",
     "RunError": "run.atomic",

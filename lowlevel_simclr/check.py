@@ -23,8 +23,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from lowlevel_simclr.api.program import run_program
-from lowlevel_simclr.config.command_line import FlagParser
+from lowlevel_simclr.api.program import FlagParser, run_program
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simclr.check") -> int:

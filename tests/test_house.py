@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lowlevel_simclr"
-PROGRAMS = ("train", "evaluate", "embed", "check", "__main__")
+PROGRAMS = ("train", "evaluate", "embed", "export", "check", "__main__")
 # From the lowest level. A room imports from itself and from lower levels only.
 LEVELS = (
     ("contract", "runtime", "config"),

@@ -20,7 +20,7 @@ from lowlevel_simclr.config import presets
 from lowlevel_simclr.config.fields import Field, describe_wanted, format_value, get_value, list_fields
 from lowlevel_simclr.config.settings import SECTIONS, Config
 
-PROGRAMS = ("evaluate", "embed", "check")  # without train, whose flags are shown in tables
+PROGRAMS = ("evaluate", "embed", "export", "check")  # without train, whose flags are shown in tables
 WIDTH = 100  # the line width of a help text, in columns
 
 

@@ -6,6 +6,7 @@ from lowlevel_simclr.config.settings import ConfigError
 from lowlevel_simclr.data.dataset import DataError
 from lowlevel_simclr.evaluation.embed_files import EmbedError
 from lowlevel_simclr.evaluation.fine_tune import Diverged
+from lowlevel_simclr.evaluation.formats.form import ExportError
 from lowlevel_simclr.evaluation.represent import EncoderChanged, NonFiniteRepresentation
 from lowlevel_simclr.model.errors import ModelError
 from lowlevel_simclr.run.atomic import RunError
@@ -22,6 +23,7 @@ REPORTED = (
     Diverged,
     EmbedError,
     EncoderChanged,
+    ExportError,
     ModelError,
     NonFiniteLoss,
     NonFiniteRepresentation,

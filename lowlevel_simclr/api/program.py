@@ -8,11 +8,14 @@ import sys
 import traceback
 from collections.abc import Callable
 
+from lowlevel_simclr.config.command_line import FlagParser
 from lowlevel_simclr.config.names import show_name
 from lowlevel_simclr.runtime.signals import Stopped, StopSignal, describe_stop, end_on_signals, tell_stage
 from lowlevel_simclr.runtime.start_refusals import StartError
 from lowlevel_simclr.runtime.streams import guard_streams
 from lowlevel_simclr.runtime.tensorflow_start import start_tensorflow
+
+__all__ = ["FlagParser", "explain_error", "run_program"]  # a program takes its parser from here
 
 
 def run_program(work: Callable[[], int], stage: str, debug: bool = False) -> int:

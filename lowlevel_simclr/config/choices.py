@@ -30,6 +30,9 @@ BATCH_NORMS = ("sync", "local", "ghost")
 
 PROTOCOLS = ("knn", "linear", "linear-augmented", "finetune")  # protocols of an evaluation
 
+EXPORT_FORMATS = ("keras", "saved_model", "onnx", "litert")
+EXPORT_WEIGHTS = ("float32", "float16", "int8")  # number types; all but the first are for LiteRT
+
 
 def describe_datasets() -> str:
     """Return the data sets in one line: "shapes, cifar10, cifar100, folder:PATH, npz:PATH"."""

@@ -1,0 +1,107 @@
+"""What is exported: the encoder, with or without its preprocessing and the projection head.
+
+Not here: the formats. They all start from the Keras model of `build_model`, so that they compute the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from lowlevel_simclr.data.transform import PixelScaling, find_transform
+from lowlevel_simclr.model.stock_layers import build_stock_twin
+from lowlevel_simclr.runtime.keras import unwrap_variable
+
+IMAGES, VIEWS = "images", "views"  # names of the input, with and without preprocessing
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """The networks of a run, and what of them is exported.
+
+    Attributes:
+        encoder: f, (B, S, S, C) -> (B, d), float32.
+        head: g, (B, d) -> (B, d'), float32. None leaves it out.
+        scaling: the scaling of the pixels.
+        preprocessing: whether the model takes images (B, H, W, C) uint8 as they are. Otherwise it takes views
+            (B, S, S, C) float32, which are resized and scaled already.
+        image_size: H and W of the images, in pixels. None: any size.
+    """
+
+    encoder: tf.keras.Model
+    head: tf.keras.Model | None
+    scaling: PixelScaling
+    preprocessing: bool = True
+    image_size: int | None = None
+
+    @property
+    def input_name(self) -> str:
+        """The name of the input: images or views."""
+        return IMAGES if self.preprocessing else VIEWS
+
+    @property
+    def output_names(self) -> list[str]:
+        """The names of the outputs, in the order of the alphabet: h, or h and z."""
+        return ["h"] if self.head is None else ["h", "z"]
+
+    @property
+    def signature(self) -> tf.TensorSpec:
+        """Shape and type of the input. The batch size is open, and so is the size of images unless it is given."""
+        size, channels = self.encoder.input_shape[1], self.encoder.input_shape[-1]
+        if not self.preprocessing:
+            return tf.TensorSpec([None, size, size, channels], tf.float32, name=VIEWS)
+        return tf.TensorSpec([None, self.image_size, self.image_size, channels], tf.uint8, name=IMAGES)
+
+
+def build_model(network: Network) -> tf.keras.Model:
+    """Return a Keras model in Keras's own layers: images or views to h, or to {"h": ..., "z": ...}."""
+    given = tf.keras.Input(network.signature.shape[1:], dtype="float32", name=network.input_name)
+    x = find_transform(network.encoder, network.scaling)(given) if network.preprocessing else given
+    h = build_stock_twin(network.encoder)(x)
+    outputs = h if network.head is None else {"h": h, "z": build_stock_twin(network.head)(h)}
+    return tf.keras.Model(given, outputs, name=network.encoder.name)
+
+
+def make_function(model: tf.keras.Model, network: Network) -> Any:
+    """Return a `tf.function` of the model of `build_model`, with the names, shapes and types of the network."""
+
+    def compute(given: tf.Tensor) -> dict[str, tf.Tensor]:
+        found = model(tf.cast(given, tf.float32), training=False)
+        return dict(found) if isinstance(found, dict) else {"h": found}
+
+    return name_input(compute, network)
+
+
+def name_input(compute: Callable[[tf.Tensor], dict[str, tf.Tensor]], network: Network) -> Any:
+    """Return a `tf.function` of `compute` whose input has the name, the shape and the type of the network's."""
+    # TensorFlow names the input of a signature after the parameter.
+    by_name = (lambda images: compute(images)) if network.preprocessing else (lambda views: compute(views))
+    return tf.function(by_name, input_signature=[network.signature], autograph=False)
+
+
+def list_variables(model: tf.keras.Model) -> list[tf.Variable]:
+    """Return the variables of a model as TensorFlow's own."""
+    return [unwrap_variable(variable) for variable in model.variables]
+
+
+def compute_reference(network: Network, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Return what the networks themselves compute for images (n, H, W, C) uint8, on the CPU and in full float32.
+
+    On a GPU, products would have 10 bits (TF32), and the comparison would find their roundings.
+    """
+    with tf.device("/CPU:0"):
+        views = find_transform(network.encoder, network.scaling)(tf.constant(images))
+        h = network.encoder(views, training=False)
+        z = {} if network.head is None else {"z": network.head(h, training=False).numpy()}
+    return {"h": h.numpy(), **z}
+
+
+def prepare_input(network: Network, images: np.ndarray) -> np.ndarray:
+    """Return images (n, H, W, C) uint8 as the exported model takes them: as they are, or as views float32."""
+    if network.preprocessing:
+        return images
+    return find_transform(network.encoder, network.scaling)(tf.constant(images)).numpy()
