@@ -163,11 +163,12 @@ def test_every_choice_is_served() -> None:
     from lowlevel_simclr.config.presets import PRESETS
     from lowlevel_simclr.data import catalog, dataset
     from lowlevel_simclr.model.encoder import BASIC
+    from lowlevel_simclr.model.torch_resnet import TORCH
     from lowlevel_simclr.optim import optimizers, schedule
     from lowlevel_simclr.runtime.precision import POLICIES
     from lowlevel_simclr.training.loss import LOSS_FACTORS
 
-    assert {*BASIC, "resnet50"} == set(choices.ENCODERS)
+    assert {*BASIC, *TORCH, "resnet50"} == set(choices.ENCODERS)
     assert set(LOSS_FACTORS) == set(choices.LOSS_REDUCTIONS)
     assert set(choices.PRECISIONS) <= set(POLICIES)
     assert all(schedule.scale_learning_rate(1.0, 256, rule) > 0 for rule in choices.LEARNING_RATE_SCALINGS)

@@ -14,7 +14,7 @@ SMALLEST_BATCH = 2  # images; the loss compares each image with other images
 TRAIN_ON = ("train", "all")
 DATA_ON = ("auto", "host", "device")
 
-ENCODERS = ("resnet20", "resnet18", "resnet34", "resnet50")
+ENCODERS = ("resnet20", "resnet18", "resnet34", "resnet50", "resnet18v1.5", "resnet34v1.5", "resnet50v1.5")
 STEMS = ("cifar", "imagenet")
 NAMED_WEIGHTS = ("random", "imagenet")  # the path of a file can be given instead
 HEAD_BATCH_NORMS = ("none", "hidden", "all", "google")
@@ -30,7 +30,7 @@ BATCH_NORMS = ("sync", "local", "ghost")
 
 PROTOCOLS = ("knn", "linear", "linear-augmented", "finetune")  # protocols of an evaluation
 
-EXPORT_FORMATS = ("keras", "saved_model", "onnx", "litert")
+EXPORT_FORMATS = ("keras", "saved_model", "onnx", "litert", "pytorch")
 EXPORT_WEIGHTS = ("float32", "float16", "int8")  # number types; all but the first are for LiteRT
 
 

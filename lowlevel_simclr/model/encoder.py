@@ -20,6 +20,7 @@ from lowlevel_simclr.model.convolution import Convolution
 from lowlevel_simclr.model.errors import ModelError
 from lowlevel_simclr.model.max_pooling import MaxPooling
 from lowlevel_simclr.model.pretrained import load_file, load_imagenet, take_folded_weights, turn_first_kernel
+from lowlevel_simclr.model.torch_resnet import TORCH, build_torch_resnet
 
 layers = tf.keras.layers
 
@@ -60,14 +61,15 @@ def build_encoder(
 
     Args:
         name: resnet20 (He et al. 2016, section 4.2; h has 64 entries), resnet18 or resnet34 (512 entries), or resnet50
-            (2048 entries).
+            (2048 entries). With "v1.5" behind the name, the last three are built as in torchvision and timm.
         stem: cifar (3x3, stride 1, no pooling) or imagenet (7x7, stride 2, then 3x3 pooling with stride 2).
         image_size: S, side of a view in pixels.
         channels: C, number of channels of a view.
         weights: "random", "imagenet" or the path of a file. "imagenet" is only for resnet50 with the ImageNet stem.
             These weights expect the scaling of Keras's "caffe" preprocessing (`settings.CAFFE`), but views in the order
             red, green, blue as everywhere else. A file (`.weights.h5`, `.keras` or the older `.h5`) must be one that
-            Keras saved from this encoder in stock layers (`stock_layers.build_stock_twin`).
+            Keras saved from this encoder in stock layers (`stock_layers.build_stock_twin`). A file `.safetensors` has
+            the names of torchvision and timm, and is for the encoders with "v1.5".
         seed: seed of the random weights. They depend only on the seed, not on what was built before.
 
     Returns:
@@ -85,13 +87,20 @@ def build_encoder(
     """
     refuse_choice(name, stem, image_size, channels, weights)
     shape = (image_size, image_size, channels)
-    model = _build_resnet50(stem, shape, seed) if name == "resnet50" else _build_basic(name, stem, shape, seed)
+    model = _build_random(name, stem, shape, seed)
     if weights == "imagenet":
         take_folded_weights(model, load_imagenet())
         turn_first_kernel(model)
     elif weights != "random":
         load_file(model, weights)
     return model
+
+
+def _build_random(name: str, stem: str, shape: Shape, seed: int) -> tf.keras.Model:
+    """Build the encoder with random weights."""
+    if name in TORCH:
+        return build_torch_resnet(name, stem, _make_input(shape), seed)
+    return _build_resnet50(stem, shape, seed) if name == "resnet50" else _build_basic(name, stem, shape, seed)
 
 
 def measure_reduction(name: str, stem: str) -> int:

@@ -15,12 +15,16 @@ import tensorflow as tf
 
 from lowlevel_simclr.config.names import show_name
 from lowlevel_simclr.model.errors import ModelError
+from lowlevel_simclr.model.safetensors import DamagedFile, read_safetensors
 from lowlevel_simclr.model.stock_layers import build_in_stock_layers
+from lowlevel_simclr.model.torch_resnet import TORCH
+from lowlevel_simclr.model.torch_weights import OtherNetwork, take_torch_arrays
 from lowlevel_simclr.runtime.files import open_regular_file
 
 layers = tf.keras.layers
 
 LARGEST_WEIGHTS = 2**32  # bytes; the weights of ResNet-50 take 94 MB
+SAFETENSORS, TORCH_ENDING = ".safetensors", "v1.5"
 IMAGENET_FILE = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
 
 
@@ -75,9 +79,9 @@ def turn_first_kernel(model: tf.keras.Model) -> None:
 
 
 def load_file(model: tf.keras.Model, path: str) -> None:
-    """Load weights from a file that was saved from stock layers.
+    """Load weights from a file that Keras saved from stock layers, or from one of safetensors.
 
-    The file is read into stock layers first, because Keras 3 finds weights by the class of each layer.
+    Keras's file is read into stock layers first, because Keras 3 finds weights by the class of each layer.
 
     Args:
         model: the encoder. Its weights are overwritten.
@@ -87,6 +91,36 @@ def load_file(model: tf.keras.Model, path: str) -> None:
         ModelError: if the file cannot be read, is damaged, belongs to another model, contains NaN, or takes more than
             LARGEST_WEIGHTS.
     """
+    if path.endswith(SAFETENSORS):
+        _load_safetensors(model, Path(path))
+    else:
+        _load_keras_file(model, path)
+    if not all(np.isfinite(array).all() for array in model.get_weights()):
+        raise ModelError(f"The weights in '{show_name(path)}' contain NaN or infinite values. Use other --weights.")
+
+
+def _load_safetensors(model: tf.keras.Model, path: Path) -> None:
+    """Load weights in the names of torchvision or timm."""
+    if model.name not in TORCH:
+        similar = f"{model.name}{TORCH_ENDING}"
+        remedy = f"Use --encoder {similar}" if similar in TORCH else f"Use --encoder {' or '.join(TORCH)}"
+        raise ModelError(
+            f"The weights in '{path}' are those of PyTorch, whose networks pad in another way than {model.name}. "
+            f"{remedy}, or other --weights."
+        )
+    try:
+        take_torch_arrays(model, read_safetensors(path, LARGEST_WEIGHTS, "LARGEST_WEIGHTS"))
+    except OSError as error:
+        raise ModelError(f"The weights in '{path}' cannot be read: {error.strerror}. Use another file.") from error
+    except (DamagedFile, OtherNetwork) as error:
+        raise ModelError(
+            f"The weights in '{path}' do not fit {model.name} with this stem and this number of channels: {error}. "
+            f"Use a file of torchvision's or timm's {model.name.removesuffix(TORCH_ENDING)}."
+        ) from error
+
+
+def _load_keras_file(model: tf.keras.Model, path: str) -> None:
+    """Load weights that Keras saved from this encoder in stock layers."""
     refuse_large_weights(Path(path))
     twin = build_in_stock_layers(model)
     try:
@@ -99,8 +133,6 @@ def load_file(model: tf.keras.Model, path: str) -> None:
                 f"The weights in '{path}' do not fit {model.name} with this stem and this number of channels, or the "
                 f"file is damaged. Use a file that Keras saved from this encoder. Keras says: {reason}"
             ) from error
-    if not all(np.isfinite(array).all() for array in model.get_weights()):
-        raise ModelError(f"The weights in '{show_name(path)}' contain NaN or infinite values. Use other --weights.")
 
 
 def refuse_large_weights(path: Path) -> None:
