@@ -18,7 +18,8 @@ formats:
   keras        encoder.keras, and the three files of Keras's hf:// form
   saved_model  for TensorFlow Serving
   onnx         for onnxruntime             (pip install tf2onnx onnx onnxruntime)
-  litert       for phones, once TF Lite    (pip install ai-edge-litert)"""
+  litert       for phones, once TF Lite    (pip install ai-edge-litert)
+  pytorch      a module and its weights    (pip install torch safetensors)"""
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simclr.export") -> int:

@@ -34,7 +34,7 @@ def export(
 
     Args:
         run: a `Run`, or its folder.
-        format: "keras", "saved_model", "onnx" or "litert".
+        format: "keras", "saved_model", "onnx", "litert" or "pytorch".
         out: the folder for the files, which must be empty or missing. None: export/FORMAT in the run's folder.
         with_projection_head: whether the model returns the projection z as well.
         preprocessing: whether the model takes images of any size, uint8. Otherwise it takes views (n, S, S, C) float32

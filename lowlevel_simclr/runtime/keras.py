@@ -36,6 +36,12 @@ def find_symbolic_type() -> type:
     return tf.keras.KerasTensor if find_keras_generation() == 3 else type(tf.keras.Input((1,)))
 
 
+def find_producer(tensor: Any) -> Any:
+    """Return the layer that a symbolic tensor is the output of."""
+    history = tensor._keras_history
+    return history.operation if find_keras_generation() == 3 else history.layer
+
+
 def unwrap_variable(variable: Variable) -> tf.Variable:
     """Return the tf.Variable itself. Keras 3 wraps it in its own variable, and Keras 2 does not."""
     return variable if isinstance(variable, tf.Variable) else variable.value

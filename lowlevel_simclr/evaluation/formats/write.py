@@ -14,10 +14,11 @@ from lowlevel_simclr.evaluation.formats.parity import Parity, measure_parity
 from lowlevel_simclr.evaluation.formats.to_keras import KERAS
 from lowlevel_simclr.evaluation.formats.to_litert import LITERT
 from lowlevel_simclr.evaluation.formats.to_onnx import ONNX
+from lowlevel_simclr.evaluation.formats.to_pytorch import PYTORCH
 from lowlevel_simclr.evaluation.formats.to_saved_model import SAVED_MODEL
 from lowlevel_simclr.run.atomic import explain_os_errors
 
-FORMATS = {"keras": KERAS, "saved_model": SAVED_MODEL, "onnx": ONNX, "litert": LITERT}
+FORMATS = {"keras": KERAS, "saved_model": SAVED_MODEL, "onnx": ONNX, "litert": LITERT, "pytorch": PYTORCH}
 CARD = "README.md"
 
 

@@ -21,6 +21,7 @@ CASES = [
     ("litert", True, True, None, "float32", "encoder.tflite"),
     ("litert", False, True, 11, "int8", "encoder.tflite"),
     ("litert", False, False, None, "float16", "encoder.tflite"),
+    ("pytorch", True, True, None, "float32", "encoder.safetensors"),
 ]
 
 
