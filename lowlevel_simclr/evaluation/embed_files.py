@@ -28,6 +28,7 @@ from lowlevel_simclr.evaluation import export
 from lowlevel_simclr.model import encoder, projection
 from lowlevel_simclr.run import atomic, results
 from lowlevel_simclr.runtime import precision
+from lowlevel_simclr.runtime.files import write_atomically
 from lowlevel_simclr.runtime.progress_bar import track
 
 ENDINGS = image_walk.ENDINGS  # file endings of the images in a folder
@@ -199,6 +200,6 @@ def write_embeddings(out: Path, rows: np.ndarray, paths: Sequence[Path], output:
     arrays: dict[str, Any] = {output: rows, "paths": names}
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_atomically(out, lambda file: np.savez(file, **arrays))
+        write_atomically(out, lambda file: np.savez(file, **arrays))
     except OSError as error:
         raise EmbedError(f"Cannot write {out}: {error.strerror or error}. Use another --out.") from error

@@ -25,7 +25,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from lowlevel_simclr.config.names import show_name
-from lowlevel_simclr.run.atomic import write_atomically
+from lowlevel_simclr.runtime.files import write_atomically
 from lowlevel_simclr.runtime.progress_bar import open_bar
 
 DPI = 100

@@ -1,4 +1,4 @@
-"""Atomic file writes, locks, and file system errors as messages."""
+"""JSON files of the run folder, and file system errors as messages."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import contextlib
 import errno
 import json
 import os
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from lowlevel_simclr.config.names import OneLineError
-from lowlevel_simclr.runtime.file_lock import lock_open_file
-from lowlevel_simclr.runtime.files import read_regular_file
+from lowlevel_simclr.runtime.files import read_regular_file, write_atomically
 
 LARGEST_JSON = 2**28  # bytes; data.json takes about 100 for each skipped file
 
@@ -24,33 +22,6 @@ class RunError(OneLineError, RuntimeError):
 
 class NotWritten(RunError):
     """A file of the run folder cannot be written or read, for example because the disk is full or read-only."""
-
-
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file so that `path` always holds either the old content or all of the new one, even after a kill.
-
-    The bytes are written to `path` + ".tmp", synced to the disk, and renamed.
-
-    Args:
-        path: the file. Its folder must exist.
-        write: function that writes the content into the open file.
-
-    Raises:
-        OSError: if the file cannot be written, for example because the disk is full. The old file is then unchanged,
-            and the new one is removed.
-    """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    _sync_folder(path.parent)
 
 
 def choose_free_name(path: Path, word: str) -> Path:
@@ -74,17 +45,6 @@ def set_aside(path: Path, word: str) -> Path:
     place = choose_free_name(path, word)
     os.replace(path, place)
     return place
-
-
-def _sync_folder(folder: Path) -> None:
-    """Sync a folder to the disk, so that a rename in it survives a power cut. Windows cannot open a folder for this."""
-    if sys.platform == "win32":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -131,30 +91,6 @@ def parse_object(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise DamagedFile("does not contain a JSON object, so it does not belong to a run")
     return value
-
-
-def lock_file(path: Path, wait: bool) -> BinaryIO:
-    """Lock a file exclusively.
-
-    The lock is held until the returned file is closed, or until the process ends or is killed.
-
-    Args:
-        path: the file. It is created if it does not exist.
-        wait: whether to wait while another process holds the lock.
-
-    Returns:
-        The open file.
-
-    Raises:
-        BlockingIOError: if another process holds the lock and `wait` is False.
-    """
-    file = open(path, "a+b")
-    try:
-        lock_open_file(file, wait)
-    except BaseException:
-        file.close()
-        raise
-    return file
 
 
 @contextlib.contextmanager

@@ -21,9 +21,9 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from lowlevel_simclr.config.names import OneLineError, show_name
-from lowlevel_simclr.run.atomic import set_aside, write_atomically
+from lowlevel_simclr.run.atomic import set_aside
 from lowlevel_simclr.runtime.arrays import read_arrays
-from lowlevel_simclr.runtime.files import read_regular_file
+from lowlevel_simclr.runtime.files import read_regular_file, write_atomically
 from lowlevel_simclr.runtime.memory import find_available_memory
 
 META = "__meta__"

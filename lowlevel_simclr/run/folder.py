@@ -23,16 +23,14 @@ from lowlevel_simclr.run.atomic import (
     RunError,
     choose_free_name,
     explain_os_errors,
-    lock_file,
     read_json,
     set_aside,
-    write_atomically,
     write_json,
 )
 from lowlevel_simclr.run.environment import describe_environment, measure_peak_memory
 from lowlevel_simclr.run.results import METRICS, parse_row, read_or_set_aside
 from lowlevel_simclr.run.tensorboard import EventFile
-from lowlevel_simclr.runtime.files import LARGEST_TEXT, read_regular_file
+from lowlevel_simclr.runtime.files import LARGEST_TEXT, lock_file, read_regular_file, write_atomically
 
 Difference = Callable[[dict[str, Any]], list[str]]  # a run's config.json -> the differences that prevent resuming it
 

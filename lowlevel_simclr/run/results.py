@@ -16,13 +16,12 @@ from lowlevel_simclr.run.atomic import (
     NotWritten,
     RunError,
     explain_os_errors,
-    lock_file,
     parse_object,
     read_json,
     set_aside,
     write_json,
 )
-from lowlevel_simclr.runtime.files import LARGEST_TEXT, read_regular_file
+from lowlevel_simclr.runtime.files import LARGEST_TEXT, lock_file, read_regular_file
 
 Row = dict[str, Any]  # one step: "step" (int) and numbers; NaN and infinite numbers are null
 METRICS = "metrics.jsonl"  # one row per step

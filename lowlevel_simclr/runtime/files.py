@@ -1,4 +1,4 @@
-"""Opening files of other people so that they can neither hang the program nor fill its memory.
+"""Files of other people are read so that they can neither hang the program nor fill its memory. Ours are written whole.
 
 The name of a file does not tell what the file is. A FIFO may never end, /dev/zero has no end, and a sparse file of 200
 GiB takes no room on the disk.
@@ -11,9 +11,11 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+from lowlevel_simclr.runtime.file_lock import lock_open_file
 
 LARGEST_TEXT = 2**30  # bytes of a text file that is read whole; metrics.jsonl of a million steps has 0.2 GB
 _PIECE = 2**16  # bytes per read of a file that is longer than the file system says
@@ -78,3 +80,65 @@ def read_regular_file(path: Path, limit: int, limit_name: str) -> bytes:
             if len(content) > limit:
                 raise OSError(errno.EFBIG, f"it has more bytes than {limit_name} ({limit} bytes)", str(path))
     return content
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file so that `path` holds either the old bytes or all of the new ones, even after a kill.
+
+    The bytes are written to `path` + ".tmp", synced to the disk, and renamed.
+
+    Args:
+        path: the file. Its folder must exist.
+        write: function that writes the content into the open file.
+
+    Raises:
+        OSError: if the file cannot be written, for example because the disk is full. The old file is then unchanged,
+            and the new one is removed.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Sync a folder to the disk, so that a rename in it survives a power cut. Windows cannot open a folder for this."""
+    if sys.platform == "win32":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def lock_file(path: Path, wait: bool) -> BinaryIO:
+    """Lock a file exclusively.
+
+    The lock is held until the returned file is closed, or until the process ends or is killed.
+
+    Args:
+        path: the file. It is created if it does not exist.
+        wait: whether to wait while another process holds the lock.
+
+    Returns:
+        The open file.
+
+    Raises:
+        BlockingIOError: if another process holds the lock and `wait` is False.
+    """
+    file = open(path, "a+b")
+    try:
+        lock_open_file(file, wait)
+    except BaseException:
+        file.close()
+        raise
+    return file

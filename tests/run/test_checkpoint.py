@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lowlevel_simclr.run import atomic, checkpoint
+from lowlevel_simclr.run import checkpoint
 from lowlevel_simclr.run.checkpoint import CheckpointError, load, load_latest, save
+from lowlevel_simclr.runtime import files
 from tests.support.permissions import obey_permissions
 
 
@@ -337,7 +338,7 @@ class _FullDisk(io.FileIO):
 
 
 def full_write(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(atomic, "open", lambda path, mode: _FullDisk(path, mode), raising=False)
+    monkeypatch.setattr(files, "open", lambda path, mode: _FullDisk(path, mode), raising=False)
 
 
 def full_sync(monkeypatch: pytest.MonkeyPatch) -> None:

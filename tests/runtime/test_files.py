@@ -1,14 +1,15 @@
-"""Only regular files of a reasonable size are read, whatever a name stands for."""
+"""Only regular files of a reasonable size are read, and a file is written whole or not at all."""
 
 from __future__ import annotations
 
 import os
 import socket
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
-from lowlevel_simclr.runtime.files import read_regular_file
+from lowlevel_simclr.runtime.files import read_regular_file, write_atomically
 
 
 def read(path: Path, limit: int = 100) -> bytes:
@@ -58,3 +59,27 @@ def test_a_file_that_holds_more_than_it_says_is_refused() -> None:
         pytest.skip("this system has no /proc")
     with pytest.raises(OSError, match="it has more bytes than LIMIT"):
         read(path)
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, lambda file: file.write(b"old"))
+
+    def half(file: BinaryIO) -> None:
+        file.write(b"ne")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, half)
+    assert path.read_bytes() == b"old" and [found.name for found in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_file_is_synced_before_it_is_renamed_and_its_folder_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+    sync, rename = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (told.append(os.readlink(f"/proc/self/fd/{handle}")), sync(handle)))
+    monkeypatch.setattr(os, "replace", lambda old, new: (told.append("rename"), rename(old, new)))
+    write_atomically(tmp_path / "file", lambda file: file.write(b"new"))
+    assert told == [str(tmp_path / "file.tmp"), "rename", str(tmp_path)]
