@@ -60,7 +60,7 @@ def load_dataset(
 
     def load_folder() -> DataSet:
         limits: dict[str, Any] = {"largest_side": largest_side, "memory_limit": memory_limit, "at_least": at_least}
-        return image_folder.load(dataset, path, seed, before=before, splits=splits, own=own, **limits)
+        return image_folder.load(dataset, image_folder.list_images(path, seed, splits, own), before=before, **limits)
 
     loaders: dict[str, Callable[[], DataSet]] = {
         "shapes": lambda: _load_shapes(seed),
@@ -95,7 +95,7 @@ def measure_pictures(
     Raises:
         DataError: see `image_folder.list_images`.
     """
-    return image_folder.measure_pictures(_find_path(dataset, data_dir), seed, splits, own)
+    return image_folder.measure_pictures(image_folder.list_images(_find_path(dataset, data_dir), seed, splits, own))
 
 
 def _load_shapes(seed: int) -> DataSet:

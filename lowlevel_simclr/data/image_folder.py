@@ -27,6 +27,7 @@ import numpy as np
 from lowlevel_simclr.config.choices import SMALLEST_BATCH
 from lowlevel_simclr.data import image_file
 from lowlevel_simclr.data.dataset import UNLABELLED, DataError, DataSet, Split, choose_held_out, explain_too_few
+from lowlevel_simclr.data.encoded import Encoded, Files
 from lowlevel_simclr.data.folder_layout import find_layout
 from lowlevel_simclr.data.image_file import SMALLEST, Shape, UnreadableError
 from lowlevel_simclr.data.image_walk import ENDINGS, RUN, FoundFiles, find_image_files
@@ -47,10 +48,12 @@ class Listing(NamedTuple):
     train: int  # number of files to train on; the rest are held out
     labels: np.ndarray  # (n,) int64
     classes: tuple[str, ...]
+    source: Encoded  # the images in the order of `paths`
     stamp: str  # SHA-256 over paths, sizes and modification times
     counts: dict[str, int]  # files that are not used: not_images, outside_splits
     left_out: dict[str, str]  # the reason by path, of what the splits could not take: see `image_walk`
     folders: Mapping[str, list[str]]  # the folders that are splits, see `folder_layout.Layout`
+    tables: str | None = None  # SHA-256 over splits and labels, if they do not follow from the paths
 
 
 class FoundImages(NamedTuple):
@@ -62,35 +65,27 @@ class FoundImages(NamedTuple):
 
 def load(
     name: str,
-    root: Path,
-    seed: int = 0,
+    listing: Listing,
     *,
     largest_side: int,
     memory_limit: float = 4.0,
     at_least: int = 1,
     before: Mapping[str, Any] | None = None,
-    splits: str = "auto",
-    own: Path | None = None,
 ) -> DataSet:
-    """Load the data set in a folder.
+    """Load the data set of listed images.
 
     Args:
         name: name of the data set.
-        root: the folder.
-        seed: seed that chooses the held-out images if there is no `test/`.
+        listing: the images, see `list_images`.
         largest_side: pixels. Images whose shorter side is longer are stored smaller.
         memory_limit: GiB. A larger data set is streamed: its images are decoded each time they are needed.
         at_least: number of training images that are needed. If there are fewer, no file is opened.
         before: data.json of an earlier session of the run. If no file has changed since, its entries are reused. If
             files have changed, the folder is read again and must still hold the same images.
-        splits: which folders are splits, see `folder_layout.find_layout`.
-        own: the folder of the run, whose pictures are not data.
 
     Raises:
-        DataError: if there is no folder, it has no images, none can be read, there are too few, or they differ from
-            `before`.
+        DataError: if none of the images can be read, there are too few, or they differ from `before`.
     """
-    listing = list_images(root, seed, splits, own)
     _refuse_few(listing, at_least)
     same = {"listing": listing.stamp, "largest_side": largest_side}.items() <= (before or {}).items()
     with warnings.catch_warnings():
@@ -98,13 +93,13 @@ def load(
         shape = Shape(*before["shape"]) if before and same else choose_common_shape(listing, largest_side)
         if len(listing.paths) * int(np.prod(shape)) > memory_limit * 2**30:
             found = _read_recorded(listing, before) if before and same else read_all(listing, shape)
-            images: Any = FolderImages(root, [listing.paths[row] for row in _list_readable(listing, found)], shape)
+            images: Any = FolderImages(listing.source, np.array(_list_readable(listing, found)), shape)
         else:
             held = np.zeros((len(listing.paths), *shape), np.uint8)
             found = read_all(listing, shape, held)
             images = _close_gaps(held, _list_readable(listing, found))
     record = _make_record(listing, found, shape, largest_side)
-    _refuse_change(root, before, record)
+    _refuse_change(listing.root, before, record)
     return _make_dataset(name, listing, found, images, record)
 
 
@@ -140,6 +135,7 @@ def list_images(root: Path, seed: int, splits: str = "auto", own: Path | None = 
     return Listing(
         root=root,
         paths=(*train, *test),
+        source=Files(root, (*train, *test)),
         train=len(train),
         labels=labels,
         classes=classes,
@@ -218,26 +214,16 @@ class Pictures(NamedTuple):
     side: int
 
 
-def measure_pictures(root: Path, seed: int, splits: str = "auto", own: Path | None = None) -> Pictures | None:
+def measure_pictures(listing: Listing) -> Pictures | None:
     """Return the number and the size of the images, from the headers of at most MEASURED of them.
-
-    Args:
-        root: the folder.
-        seed: see `list_images`.
-        splits: see `list_images`.
-        own: see `list_images`.
 
     Returns:
         None if none of the headers can be read.
-
-    Raises:
-        DataError: see `list_images`.
     """
-    listing = list_images(root, seed, splits, own)
-    some = listing.paths[:: -(-len(listing.paths) // MEASURED)]
+    some = range(0, len(listing.paths), -(-len(listing.paths) // MEASURED))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # see `load`
-        found = list(_run_in_threads(lambda path: _try_shape(listing.root / path), some))
+        found = list(_run_in_threads(lambda row: _try_shape(listing.source, row), some))
     sides = [min(shape[:2]) for shape in found if isinstance(shape, Shape)]
     return Pictures(listing.train, int(np.median(sides))) if sides else None
 
@@ -256,7 +242,7 @@ def choose_common_shape(listing: Listing, largest_side: int) -> Shape:
     Raises:
         DataError: if no file can be opened, or if all images are too small.
     """
-    read = _run_in_threads(lambda path: _try_shape(listing.root / path), listing.paths)
+    read = _run_in_threads(lambda row: _try_shape(listing.source, row), range(len(listing.paths)))
     found = list(track(read, "reading the sizes of images", len(listing.paths), "images"))
     usable = [shape for shape in found if isinstance(shape, Shape) and min(shape[:2]) >= SMALLEST]
     if not usable:
@@ -271,10 +257,10 @@ def choose_common_shape(listing: Listing, largest_side: int) -> Shape:
     return Shape(max(1, round(height * share)), max(1, round(width * share)), channels)
 
 
-def _try_shape(path: Path) -> Shape | str:
-    """Return the shape of an image file, or the reason why it has none."""
+def _try_shape(source: Encoded, row: int) -> Shape | str:
+    """Return the shape of an image, or the reason why it has none."""
     try:
-        return image_file.read_shape(path)
+        return source.read_shape(row)
     except UnreadableError as error:
         return str(error)
 
@@ -296,7 +282,7 @@ def read_all(listing: Listing, shape: Shape, held: np.ndarray | None = None) -> 
 
     def read(row: int) -> tuple[bytes, str | None]:
         try:
-            content = image_file.read_content(listing.root / listing.paths[row])
+            content = listing.source.read(row)
         except UnreadableError as error:
             return b"", str(error)
         digest = hashlib.blake2b(content, digest_size=16).digest()
@@ -426,24 +412,26 @@ def _make_dataset(name: str, listing: Listing, found: FoundImages, images: Any, 
 
 
 class FolderImages:
-    """Images (n, H, W, C) uint8 in files. Threads decode them each time they are requested.
+    """Images (n, H, W, C) uint8 that are encoded in files. Threads decode them each time they are requested.
 
     A slice is again a `FolderImages`, and nothing is decoded. An array of row numbers gives an array of images.
     """
 
-    def __init__(self, root: Path, paths: Sequence[str], shape: Shape, pool: ThreadPoolExecutor | None = None) -> None:
-        """Take files that have been read once before. The threads of `pool` decode them."""
-        self._root, self._paths, self._shape = root, tuple(paths), shape
+    def __init__(
+        self, source: Encoded, chosen: np.ndarray, shape: Shape, pool: ThreadPoolExecutor | None = None
+    ) -> None:
+        """Take the images `chosen` (n,) of `source`, which have been read once. The threads of `pool` decode them."""
+        self._source, self._chosen, self._shape = source, chosen, shape
         self._pool = pool or ThreadPoolExecutor(os.cpu_count())
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """The shape (n, H, W, C)."""
-        return (len(self._paths), *self._shape)
+        return (len(self._chosen), *self._shape)
 
     def __len__(self) -> int:
         """Return n."""
-        return len(self._paths)
+        return len(self._chosen)
 
     def __getitem__(self, rows: Any) -> Any:
         """Return the images of a slice, still in files, or an array for row numbers of any shape.
@@ -452,7 +440,7 @@ class FolderImages:
             DataError: if a file can no longer be read.
         """
         if isinstance(rows, slice):
-            return FolderImages(self._root, self._paths[rows], self._shape, self._pool)
+            return FolderImages(self._source, self._chosen[rows], self._shape, self._pool)
         rows = np.asarray(rows)
         flat = self._collect(self._start_reading(rows.reshape(-1)))
         return flat.reshape(*rows.shape, *self._shape)
@@ -463,11 +451,11 @@ class FolderImages:
 
     def select_rows(self, rows: np.ndarray) -> FolderImages:
         """Return the images of row numbers (m,), still in files."""
-        return FolderImages(self._root, [self._paths[row] for row in rows], self._shape, self._pool)
+        return FolderImages(self._source, self._chosen[rows], self._shape, self._pool)
 
     def join(self, other: FolderImages) -> FolderImages:
-        """Return these images followed by the images of `other`."""
-        return FolderImages(self._root, (*self._paths, *other._paths), self._shape, self._pool)
+        """Return these images followed by the images of `other`, which are from the same source."""
+        return FolderImages(self._source, np.concatenate([self._chosen, other._chosen]), self._shape, self._pool)
 
     def read_ahead(self, batches: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
         """Yield the images of each batch of row numbers, in order.
@@ -496,10 +484,10 @@ class FolderImages:
         return images
 
     def _read(self, row: int) -> np.ndarray:
-        path = self._root / self._paths[row]
+        place = int(self._chosen[row])
         try:
-            return image_file.read_pixels(image_file.read_content(path), self._shape)
+            return image_file.read_pixels(self._source.read(place), self._shape)
         except UnreadableError as error:
             raise DataError(
-                f"{path} can no longer be read ({error}). Restore it, or start a new run with --fresh."
+                f"{self._source.name(place)} can no longer be read ({error}). Restore it, or start a new run with --fresh."
             ) from error

@@ -302,7 +302,7 @@ def test_batches_are_decoded_ahead_and_by_several_threads(tmp_path: Path, monkey
         return read(content, shape)
 
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    pooled = image_folder.FolderImages(images._root, images._paths, images._shape)
+    pooled = image_folder.FolderImages(images._source, images._chosen, images._shape)
     monkeypatch.setattr(image_file, "read_pixels", waits)
     started = pooled.read_ahead(iter([np.array([0, 1]), np.array([2, 3]), np.array([4, 5])]), 1)
     assert next(started).shape[0] == 2
@@ -312,8 +312,9 @@ def test_batches_are_decoded_ahead_and_by_several_threads(tmp_path: Path, monkey
 
 def test_a_file_that_goes_while_it_is_streamed_is_named(tmp_path: Path) -> None:
     images = load(mixed(tmp_path), memory_limit=0).train.images
-    (tmp_path / images._paths[2]).unlink()
-    with pytest.raises(dataset.DataError, match=f"{images._paths[2]} can no longer be read .*No such file"):
+    gone = Path(images._source.name(images._chosen[2]))
+    gone.unlink()
+    with pytest.raises(dataset.DataError, match=f"{gone} can no longer be read .*No such file"):
         images[np.arange(4)]
     with pytest.raises(tf.errors.OpError, match="can no longer be read") as told:
         list(batches.make_batches(images, len(images), 0, 0, 1))

@@ -1,0 +1,66 @@
+"""Encoded images by position, whatever holds them: the files of a folder here, records of larger files elsewhere.
+
+The rest of the package lists, decodes and streams images through this one interface. So an image from a record goes
+through the same decoder as a file (`image_file.py`), and is refused with the same words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from lowlevel_simclr.data import image_file
+from lowlevel_simclr.data.image_file import Shape
+
+
+class Encoded(Protocol):
+    """Encoded images by position, from 0. Threads may call all methods at once."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+
+    def name(self, row: int) -> str:
+        """Return the name of an image, with the path of its file, for messages."""
+
+    def read(self, row: int) -> bytes:
+        """Return the encoded bytes of an image.
+
+        Raises:
+            UnreadableError: if they cannot be read.
+        """
+
+    def read_shape(self, row: int) -> Shape:
+        """Return the shape that the header of an image states, for the upright image.
+
+        Raises:
+            UnreadableError: if it cannot be read, or is not an image.
+        """
+
+
+class Files:
+    """The image files of a folder. An absolute path in `paths` may lie elsewhere."""
+
+    def __init__(self, root: Path, paths: Sequence[str]) -> None:
+        """Take paths relative to the folder `root`."""
+        self._root, self._paths = root, paths
+
+    def __len__(self) -> int:
+        """Return the number of files."""
+        return len(self._paths)
+
+    def path(self, row: int) -> Path:
+        """Return the path of a file."""
+        return self._root / self._paths[row]
+
+    def name(self, row: int) -> str:
+        """Return the path of a file, see `Encoded`."""
+        return str(self.path(row))
+
+    def read(self, row: int) -> bytes:
+        """Return the bytes of a file, see `Encoded`."""
+        return image_file.read_content(self.path(row))
+
+    def read_shape(self, row: int) -> Shape:
+        """Return the shape of an image from the first bytes of its file, see `Encoded`."""
+        return image_file.read_shape(self.path(row))
