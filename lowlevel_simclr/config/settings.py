@@ -96,6 +96,14 @@ class DataConfig:
         at_least=0,
         identity=False,
     )
+    cache: str | None = _define_option(
+        None,
+        "folder for the pixels of a folder of images, packed in one file, so that nothing is decoded again; runs share "
+        "it; none: pixels are not packed",
+        identity=False,
+        metavar="DIR",
+        added=True,
+    )
     data_on: str = _define_option(
         "auto",
         "where to keep the images: host memory or device memory; auto: on the device, if there is one GPU and they are "

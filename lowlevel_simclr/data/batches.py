@@ -17,6 +17,8 @@ from lowlevel_simclr.config.choices import SMALLEST_BATCH
 from lowlevel_simclr.contract import philox
 from lowlevel_simclr.data import image_folder
 from lowlevel_simclr.data.dataset import DataError, explain_too_few
+from lowlevel_simclr.data.packed_images import PackedImages
+from lowlevel_simclr.data.streamed import StreamedImages
 
 PREFETCHED = 4  # batches that wait in memory; enough when steps take unequal times
 # Limit in bytes for the images that wait. A batch of 4096 small images is about as large. Its step takes so long that
@@ -69,8 +71,8 @@ def make_batches(
     batches before `first_step` cost almost nothing, because their images are never gathered.
 
     Args:
-        images: (n, H, W, C) uint8. An array is kept in host memory as one tensor. `FolderImages` are decoded when a
-            batch needs them.
+        images: (n, H, W, C) uint8. An array is kept in host memory as one tensor. `PackedImages` are copied from their
+            file, and `FolderImages` are decoded, when a batch needs them.
         batch_size: N, images per batch over all replicas.
         seed: seed of the run, in [0, 2^64).
         first_step: the first step to return, at least 0.
@@ -78,7 +80,7 @@ def make_batches(
         own: (m,) positions in a batch that belong to one of several replicas. Only these images are gathered. None
             means the whole batch.
         with_images: whether a batch holds its images. False leaves them out, as `keep_on_device` needs, and is not
-            possible for `FolderImages`.
+            possible for `StreamedImages`.
 
     Returns:
         A dataset of epoch () int64, index (N,) int64 and images (N, H, W, C) uint8. The index holds row numbers of the
@@ -86,7 +88,7 @@ def make_batches(
 
     Raises:
         DataError: if there are fewer images than one batch.
-        ValueError: if `first_step` is negative or above `last_step`, or if `FolderImages` are given without
+        ValueError: if `first_step` is negative or above `last_step`, or if `StreamedImages` are given without
             `with_images`.
     """
     if not 0 <= first_step <= last_step:
@@ -94,16 +96,16 @@ def make_batches(
             f"first_step is {first_step} and last_step is {last_step}. They must satisfy 0 <= first_step <= last_step."
         )
     per_epoch = count_steps_per_epoch(len(images), batch_size)
+    if isinstance(images, StreamedImages) and not with_images:
+        raise ValueError("Images that are streamed from files cannot be kept on a device. Use with_images=True.")
     if isinstance(images, image_folder.FolderImages):
-        if not with_images:
-            raise ValueError("Images that are streamed from files cannot be kept on a device. Use with_images=True.")
         return _stream_batches(images, batch_size, seed, range(first_step, last_step), own)
     first_epoch = first_step // per_epoch
     epochs = tf.data.Dataset.range(first_epoch, -(-last_step // per_epoch))
     wanted = epochs.flat_map(_disable_autograph(lambda epoch: _make_indices(epoch, len(images), batch_size, seed, own)))
     wanted = wanted.skip(first_step - first_epoch * per_epoch).take(last_step - first_step)
     if with_images:
-        wanted = wanted.map(_make_gather(images, "cpu:0"), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        wanted = wanted.map(_make_gather_on_host(images), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     rows = batch_size if own is None else len(own)
     return wanted.prefetch(count_prefetched(rows * images[0].nbytes if with_images else 0))
 
@@ -134,6 +136,16 @@ def _make_gather(images: np.ndarray, device: str) -> Gather:
     with tf.device(device):  # captured as a tensor: a graph holds at most 2 GiB of constants
         held = tf.convert_to_tensor(images)  # (n, H, W, C)
     return _disable_autograph(lambda epoch, index: (epoch, index, tf.gather(held, index)))  # (), (N,), (N, H, W, C)
+
+
+def _make_gather_on_host(images: Any) -> Gather:
+    """Return a function that gathers images by row number from host memory, or from a file that is mapped there."""
+    if not isinstance(images, PackedImages):
+        return _make_gather(images, "cpu:0")
+    with tf.device("cpu:0"):
+        held = tf.experimental.dlpack.from_dlpack(images.pixels.__dlpack__())  # (m, H, W, C), not copied and not read
+        chosen = tf.constant(images.chosen)  # (n,)
+    return _disable_autograph(lambda epoch, index: (epoch, index, tf.gather(held, tf.gather(chosen, index))))
 
 
 def count_prefetched(batch_bytes: int) -> int:

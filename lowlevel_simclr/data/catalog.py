@@ -12,6 +12,8 @@ import numpy as np
 from lowlevel_simclr.config.choices import DATASET_FORMS, DATASETS, IN_MEMORY, TRAIN_ON, describe_datasets
 from lowlevel_simclr.data import cifar, image_folder, npz, shapes
 from lowlevel_simclr.data.dataset import DataError, DataSet, Split, find_labelled
+from lowlevel_simclr.data.packed_images import PackedImages
+from lowlevel_simclr.data.streamed import StreamedImages
 
 SHAPES_TRAIN, SHAPES_TEST = 5000, 1000  # images in each split of the shapes
 
@@ -27,6 +29,7 @@ def load_dataset(
     before: Mapping[str, Any] | None = None,
     splits: str = "auto",
     own: Path | None = None,
+    cache: str | None = None,
 ) -> DataSet:
     """Load the data set with the given name.
 
@@ -42,6 +45,7 @@ def load_dataset(
         before: data.json of an earlier session. Only for a folder, see `image_folder.load`.
         splits: which folders are splits. Only for a folder, see `image_folder.load`.
         own: the run folder. Only for a folder, see `image_folder.load`.
+        cache: the folder for packed pixels and the index. Only for a folder, see `image_folder.load`.
 
     Raises:
         DataError: if no data set has that name, or if its files are missing, damaged or of another kind.
@@ -59,8 +63,11 @@ def load_dataset(
     path = _find_path(dataset, data_dir)
 
     def load_folder() -> DataSet:
+        packed = Path(cache).expanduser() if cache else None
         limits: dict[str, Any] = {"largest_side": largest_side, "memory_limit": memory_limit, "at_least": at_least}
-        return image_folder.load(dataset, image_folder.list_images(path, seed, splits, own), before=before, **limits)
+        return image_folder.load(
+            dataset, image_folder.list_images(path, seed, splits, own), before=before, cache=packed, **limits
+        )
 
     loaders: dict[str, Callable[[], DataSet]] = {
         "shapes": lambda: _load_shapes(seed),
@@ -107,15 +114,22 @@ def _load_shapes(seed: int) -> DataSet:
 
 
 def is_streamed(images: DataSet) -> bool:
-    """Return whether the images are decoded from their files each time they are needed."""
-    return isinstance(images.train.images, image_folder.FolderImages)
+    """Return whether the images are read from files each time they are needed, decoded or packed."""
+    return isinstance(images.train.images, StreamedImages)
+
+
+def describe_streaming(images: DataSet) -> str:
+    """Return a comma and how the images are read when they are needed, or no text if they are in memory."""
+    if isinstance(images.train.images, PackedImages):
+        return ", packed in one file"
+    return ", decoded when a batch needs them" if is_streamed(images) else ""
 
 
 def refuse_to_keep_on_device(images: DataSet) -> None:
     """Check that the images are in memory, as `--data-on device` needs.
 
     Raises:
-        DataError: if the images are decoded from their files as they are needed.
+        DataError: if the images are read from their files as they are needed.
     """
     if is_streamed(images):
         raise DataError(
@@ -145,7 +159,7 @@ def keep_labelled(images: DataSet) -> DataSet:
         if len(rows) in (0, len(split.labels)):
             splits.append(split)
             continue
-        streamed = isinstance(split.images, image_folder.FolderImages)
+        streamed = isinstance(split.images, StreamedImages)
         kept = split.images.select_rows(rows) if streamed else split.images[rows]
         splits.append(Split(kept, split.labels[rows]))
     return dataclasses.replace(images, train=splits[0], test=splits[1])

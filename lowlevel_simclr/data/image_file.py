@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
+import PIL
 from PIL import Image
 
 from lowlevel_simclr.config.names import OneLineError
@@ -52,6 +53,9 @@ FORMATS = {  # Pillow's names, and those for people
     "JPEG2000": "JPEG 2000",
     "PPM": "PPM",
 }
+RULES = 1  # raise it when the same bytes give other pixels. Packed pixels by other rules are not used
+# Who decided that a file cannot be used. Another reader tries it again.
+READER = f"rules {RULES}, Pillow {PIL.__version__}: {', '.join(FORMATS)}"
 LARGEST_IMAGE_PIXELS = 2**29  # 1.6 GB as RGB. Pillow's own limit is a third of it, and scans and panoramas exceed that
 _LARGE = 2**26  # pixels. Larger images are decoded one at a time, so that threads do not fill the memory.
 _one_large = threading.Lock()

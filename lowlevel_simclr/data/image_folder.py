@@ -5,36 +5,45 @@ seed holds out a tenth of the images. The label of an image is the name of the f
 top of a split has no label. Files without the ending of an image are only counted.
 
 All images are stored in one shape (`choose_common_shape`), so that a batch is one array. `image_file.py` says how a
-file becomes pixels. Every file is decoded once before the first step. Only a streamed folder that is unchanged since an
-earlier session is not decoded again. A file that cannot be read is left out and named in data.json. All other images
-keep their split and class number, because these follow from the names alone, before any file is opened.
+file becomes pixels. Every file is decoded once before the first step. A file that cannot be read is left out and named
+in data.json. All other images keep their split and class number, because these follow from the names alone, before any
+file is opened.
+
+`image_index.py` remembers what was found, so that later starts only read files that are new or have changed.
+`packed_images.py` keeps the pixels, so that later starts and steps decode nothing.
 """
 
 from __future__ import annotations
 
 import collections
+import functools
 import hashlib
 import os
 import stat
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from lowlevel_simclr.config.choices import SMALLEST_BATCH
-from lowlevel_simclr.data import image_file
+from lowlevel_simclr.config.names import show_name
+from lowlevel_simclr.data import image_file, packed_images
 from lowlevel_simclr.data.dataset import UNLABELLED, DataError, DataSet, Split, choose_held_out, explain_too_few
 from lowlevel_simclr.data.encoded import Encoded, Files
+from lowlevel_simclr.data.file_reading import read_images, run_in_threads
 from lowlevel_simclr.data.folder_layout import find_layout
 from lowlevel_simclr.data.image_file import SMALLEST, Shape, UnreadableError
+from lowlevel_simclr.data.image_index import IDENTITY, ImageIndex, choose_index_place, open_index, read_identities
 from lowlevel_simclr.data.image_walk import ENDINGS, RUN, FoundFiles, find_image_files
-from lowlevel_simclr.runtime.progress_bar import track
+from lowlevel_simclr.data.packed_images import Packing
+from lowlevel_simclr.data.streamed import StreamedImages
+from lowlevel_simclr.runtime.progress_bar import open_bar, track
 
 MEASURED = 200  # files whose headers tell the size of the images, evenly from the whole list
-_AT_ONCE = 1024  # files given to the threads at a time
 
 
 class Listing(NamedTuple):
@@ -54,6 +63,7 @@ class Listing(NamedTuple):
     left_out: dict[str, str]  # the reason by path, of what the splits could not take: see `image_walk`
     folders: Mapping[str, list[str]]  # the folders that are splits, see `folder_layout.Layout`
     tables: str | None = None  # SHA-256 over splits and labels, if they do not follow from the paths
+    identities: np.ndarray | None = None  # (n, 5) int64 of the files, see `image_index.read_identities`
 
 
 class FoundImages(NamedTuple):
@@ -71,6 +81,7 @@ def load(
     memory_limit: float = 4.0,
     at_least: int = 1,
     before: Mapping[str, Any] | None = None,
+    cache: Path | None = None,
 ) -> DataSet:
     """Load the data set of listed images.
 
@@ -82,25 +93,38 @@ def load(
         at_least: number of training images that are needed. If there are fewer, no file is opened.
         before: data.json of an earlier session of the run. If no file has changed since, its entries are reused. If
             files have changed, the folder is read again and must still hold the same images.
+        cache: the folder for the index and for packed pixels. None packs no pixels.
 
     Raises:
         DataError: if none of the images can be read, there are too few, or they differ from `before`.
     """
     _refuse_few(listing, at_least)
     same = {"listing": listing.stamp, "largest_side": largest_side}.items() <= (before or {}).items()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _open_index(listing, cache) as index:
         warnings.simplefilter("ignore")  # Pillow warns about odd metadata in files that it can read
-        shape = Shape(*before["shape"]) if before and same else choose_common_shape(listing, largest_side)
-        if len(listing.paths) * int(np.prod(shape)) > memory_limit * 2**30:
-            found = _read_recorded(listing, before) if before and same else read_all(listing, shape)
-            images: Any = FolderImages(listing.source, np.array(_list_readable(listing, found)), shape)
-        else:
+        shape = Shape(*before["shape"]) if before and same else choose_common_shape(listing, index, largest_side)
+        in_memory = len(listing.paths) * int(np.prod(shape)) <= memory_limit * 2**30
+        images: Any
+        if cache is not None:
+            found, images = _read_packed(listing, index, shape, cache, in_memory)
+        elif in_memory:
             held = np.zeros((len(listing.paths), *shape), np.uint8)
-            found = read_all(listing, shape, held)
+            found = read_all(listing, index, shape, held)
             images = _close_gaps(held, _list_readable(listing, found))
+        else:
+            found = _read_recorded(listing, before) if before and same else read_all(listing, index, shape)
+            images = FolderImages(listing.source, np.array(_list_readable(listing, found)), shape)
     record = _make_record(listing, found, shape, largest_side)
     _refuse_change(listing.root, before, record)
     return _make_dataset(name, listing, found, images, record)
+
+
+def _open_index(listing: Listing, cache: Path | None) -> AbstractContextManager[ImageIndex]:
+    """Return what is known of the files, to be used as a context. Records of larger files are not kept."""
+    count = len(listing.paths)
+    if listing.identities is None:
+        return open_index(np.full((count, len(IDENTITY)), -1), None)
+    return open_index(listing.identities, choose_index_place(listing.root, count, cache))
 
 
 # Listing the folder
@@ -132,6 +156,7 @@ def list_images(root: Path, seed: int, splits: str = "auto", own: Path | None = 
     classes = tuple(sorted({name for name in names if name}))
     numbers = {name: number for number, name in enumerate(classes)}
     labels = np.array([numbers.get(name, UNLABELLED) for name in names], np.int64)
+    identities = read_identities(root, (*train, *test))
     return Listing(
         root=root,
         paths=(*train, *test),
@@ -139,13 +164,14 @@ def list_images(root: Path, seed: int, splits: str = "auto", own: Path | None = 
         train=len(train),
         labels=labels,
         classes=classes,
-        stamp=_read_stamp(root, (*train, *test)),
+        stamp=_hash_stamp((*train, *test), identities),
         counts={
             "not_images": len(found.others),
             "outside_splits": len(found.images) - len(train) - len(test),
         },
         left_out=found.left_out,
         folders=layout.folders,
+        identities=identities,
     )
 
 
@@ -183,16 +209,12 @@ def _explain_no_images(root: Path, found: FoundFiles) -> str:
     return f"{root} contains no images ({len(found.others)} other files{such}). Give a folder with {endings} files."
 
 
-def _read_stamp(root: Path, paths: Iterable[str]) -> str:
+def _hash_stamp(paths: Sequence[str], identities: np.ndarray) -> str:
     """Return a SHA-256 over paths, sizes and modification times. It changes when a file does."""
     digest = hashlib.sha256()
-    for path in paths:
-        try:
-            status = os.stat(root / path)
-            said = (status.st_size, status.st_mtime_ns)
-        except OSError:  # a broken link; reading the file later gives the reason
-            said = (-1, -1)
-        digest.update(repr((path, *said)).encode())
+    columns = (identities[:, IDENTITY.index(name)].tolist() for name in ("size", "modified"))
+    for said in zip(paths, *columns):
+        digest.update(repr(said).encode())
     return digest.hexdigest()
 
 
@@ -223,7 +245,7 @@ def measure_pictures(listing: Listing) -> Pictures | None:
     some = range(0, len(listing.paths), -(-len(listing.paths) // MEASURED))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # see `load`
-        found = list(_run_in_threads(lambda row: _try_shape(listing.source, row), some))
+        found = list(run_in_threads(lambda row: _try_shape(listing.source, row), some))
     sides = [min(shape[:2]) for shape in found if isinstance(shape, Shape)]
     return Pictures(listing.train, int(np.median(sides))) if sides else None
 
@@ -231,7 +253,7 @@ def measure_pictures(listing: Listing) -> Pictures | None:
 # Reading every file
 
 
-def choose_common_shape(listing: Listing, largest_side: int) -> Shape:
+def choose_common_shape(listing: Listing, index: ImageIndex, largest_side: int) -> Shape:
     """Return the shape in which all images are stored, from the headers of the files.
 
     If all images have one size, it is that size, so that no pixel is cut off. Otherwise it is a square, and its side is
@@ -242,19 +264,29 @@ def choose_common_shape(listing: Listing, largest_side: int) -> Shape:
     Raises:
         DataError: if no file can be opened, or if all images are too small.
     """
-    read = _run_in_threads(lambda row: _try_shape(listing.source, row), range(len(listing.paths)))
-    found = list(track(read, "reading the sizes of images", len(listing.paths), "images"))
-    usable = [shape for shape in found if isinstance(shape, Shape) and min(shape[:2]) >= SMALLEST]
-    if not usable:
-        first = f"smaller than {SMALLEST} pixels on a side" if isinstance(found[0], Shape) else found[0]
-        raise _refuse_nothing_left(listing, first)
-    channels = max(shape.channels for shape in usable)
-    if len({shape[:2] for shape in usable}) > 1:
-        side = min(largest_side, int(np.median([min(shape[:2]) for shape in usable])))
+    _measure_images(listing, index)
+    shapes = index.get_shapes()  # (n, 3); zero where no header can be read
+    usable = shapes[shapes[:, :2].min(axis=1) >= SMALLEST]
+    if not len(usable):
+        first = _try_shape(listing.source, 0)
+        why = f"smaller than {SMALLEST} pixels on a side" if isinstance(first, Shape) else first
+        raise _refuse_nothing_left(listing, why)
+    channels = int(usable[:, 2].max())
+    if (usable[:, :2] != usable[0, :2]).any():
+        side = min(largest_side, int(np.median(usable[:, :2].min(axis=1))))
         return Shape(side, side, channels)
-    height, width, _ = usable[0]
+    height, width = usable[0, :2].tolist()
     share = min(1.0, largest_side / min(height, width))
     return Shape(max(1, round(height * share)), max(1, round(width * share)), channels)
+
+
+def _measure_images(listing: Listing, index: ImageIndex) -> None:
+    """Read the headers of the images whose shape is not known, and note their shapes."""
+    rows = np.flatnonzero((index.get_shapes()[:, 0] == 0) & index.is_usable()).tolist()
+    read = run_in_threads(lambda row: _try_shape(listing.source, row), rows)
+    for shape, row in zip(track(read, "reading the sizes of images", len(rows), "images"), rows):
+        if isinstance(shape, Shape):
+            index.note_shape(row, shape)
 
 
 def _try_shape(source: Encoded, row: int) -> Shape | str:
@@ -265,13 +297,15 @@ def _try_shape(source: Encoded, row: int) -> Shape | str:
         return str(error)
 
 
-def read_all(listing: Listing, shape: Shape, held: np.ndarray | None = None) -> FoundImages:
+def read_all(listing: Listing, index: ImageIndex, shape: Shape, held: np.ndarray | None = None) -> FoundImages:
     """Decode every file in threads, and show progress.
 
     Args:
         listing: the files.
+        index: what is known of them. A file that is known to be damaged is not read again.
         shape: the shape of the pixels.
-        held: (n, H, W, C) uint8, the array that receives the pixels. None discards them.
+        held: (n, H, W, C) uint8, the array that receives the pixels. None discards them. Then a file that is known is
+            not read again.
 
     Returns:
         The reasons why files cannot be used, and a hash of all files.
@@ -279,29 +313,20 @@ def read_all(listing: Listing, shape: Shape, held: np.ndarray | None = None) -> 
     Raises:
         DataError: if no file can be used.
     """
+    rows = index.find_unknown() if held is None else np.flatnonzero(index.is_usable())
+    read = read_images(listing.source, rows, index, shape, None if held is None else held.__setitem__)
+    for _ in track(read, "reading images", len(rows), "images"):
+        pass
+    return _sum_up(listing, index)
 
-    def read(row: int) -> tuple[bytes, str | None]:
-        try:
-            content = listing.source.read(row)
-        except UnreadableError as error:
-            return b"", str(error)
-        digest = hashlib.blake2b(content, digest_size=16).digest()
-        try:
-            made = image_file.read_pixels(content, shape)
-        except UnreadableError as error:
-            return digest, str(error)
-        if held is not None:
-            held[row] = made
-        return digest, None
 
-    reasons, content = {}, hashlib.sha256()
-    rows = range(len(listing.paths))
-    for row, (digest, reason) in enumerate(track(_run_in_threads(read, rows), "reading images", len(rows), "images")):
-        content.update(listing.paths[row].encode("utf-8", "surrogateescape") + b"\0" + digest)
-        if reason is not None:
-            reasons[row] = reason
-    if len(reasons) == len(rows):
-        raise _refuse_nothing_left(listing, next(iter(reasons.values())))
+def _sum_up(listing: Listing, index: ImageIndex) -> FoundImages:
+    """Return what was found in all files, see `read_all`."""
+    reasons, content = index.list_reasons(), hashlib.sha256()
+    for row, path in enumerate(listing.paths):
+        content.update(path.encode("utf-8", "surrogateescape") + b"\0" + index.get_digest(row))
+    if len(reasons) == len(listing.paths):
+        raise _refuse_nothing_left(listing, reasons[0])
     return FoundImages(reasons, content.hexdigest())
 
 
@@ -311,13 +336,6 @@ def _refuse_nothing_left(listing: Listing, why: str) -> DataError:
         f"None of the {len(listing.paths)} images in {listing.root} can be used. "
         f"The first problem is in {listing.paths[0]}: {why}. Use another folder."
     )
-
-
-def _run_in_threads(work: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
-    """Yield the result of `work` for each item, in order."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for first in range(0, len(items), _AT_ONCE):
-            yield from pool.map(work, items[first : first + _AT_ONCE])
 
 
 def _list_readable(listing: Listing, found: FoundImages) -> list[int]:
@@ -330,6 +348,85 @@ def _close_gaps(held: np.ndarray, rows: Sequence[int]) -> np.ndarray:
         if place != row:
             held[place] = held[row]
     return held[: len(rows)]
+
+
+def _read_packed(
+    listing: Listing, index: ImageIndex, shape: Shape, folder: Path, in_memory: bool
+) -> tuple[FoundImages, Any]:
+    """Return what was found in all files, and their pixels from the packed images, which are made if there are none.
+
+    Packed images are in the order of their paths, because the held-out images are others for another seed.
+
+    Raises:
+        DataError: if no file can be used, or if the packed images cannot be written.
+    """
+    order = np.array(sorted(range(len(listing.paths)), key=listing.paths.__getitem__))
+    pixels = _open_packed(index, order, shape, folder)
+    if pixels is None:
+        pixels = _pack(listing, index, order, shape, folder)
+    places = np.empty(len(order), np.int64)
+    places[order] = np.arange(len(order))
+    found = _sum_up(listing, index)
+    chosen = places[_list_readable(listing, found)]
+    return found, pixels[chosen] if in_memory else packed_images.PackedImages(pixels, chosen)
+
+
+def _open_packed(index: ImageIndex, order: np.ndarray, shape: Shape, folder: Path) -> np.ndarray | None:
+    """Return the packed images (n, H, W, C) if every file is known and they have been made."""
+    if len(index.find_unknown()):
+        return None
+    return packed_images.open_packed(folder, _make_key(index, order, shape))
+
+
+def _make_key(index: ImageIndex, order: np.ndarray, shape: Shape) -> str:
+    usable = index.is_usable()
+    return packed_images.make_key([index.get_digest(row) if usable[row] else b"" for row in order.tolist()], shape)
+
+
+def _pack(listing: Listing, index: ImageIndex, order: np.ndarray, shape: Shape, folder: Path) -> np.ndarray:
+    """Make packed images, and return them (n, H, W, C). The place of an image that cannot be used stays black."""
+    count, identities = len(order), listing.identities
+    stamp = listing.stamp if identities is None else hashlib.sha256(identities[order].tobytes()).hexdigest()
+    name = hashlib.sha256(repr((stamp, tuple(shape), image_file.RULES)).encode()).hexdigest()[:32]
+    with packed_images.open_packing(folder, name, count, shape) as packing:
+        index.recall()  # another process may have made them while this one waited
+        if (pixels := _open_packed(index, order, shape, folder)) is not None:
+            return pixels
+        packing.refuse_full_disk()
+        print(
+            f"packing {count} images of {shape.height} x {shape.width} pixels: "
+            f"{count * int(np.prod(shape)) / 2**30:.2f} GiB in {show_name(str(folder))}"
+        )
+        _fill(packing, listing, index, order, shape)
+        sizes = np.tile(np.array(shape[:2], np.int32), (count, 1))
+        key = _make_key(index, order, shape)
+        packing.finish(key, sizes)
+    index.save()
+    made = packed_images.open_packed(folder, key)
+    if made is None:
+        raise DataError(f"The packed images in {folder} are damaged just after they were written. Check the disk.")
+    return made
+
+
+def _fill(packing: Packing, listing: Listing, index: ImageIndex, order: np.ndarray, shape: Shape) -> None:
+    """Decode the images that are not packed yet, block by block."""
+    with open_bar("packing images", len(order), "images", packing.done) as bar:
+        unknown = np.isin(order[: packing.done], index.find_unknown())
+        for _ in read_images(listing.source, order[: packing.done][unknown], index, shape):
+            pass  # an image is packed, but the index that says so is lost
+        for start in range(packing.done, len(order), packing.rows):
+            rows = order[start : start + packing.rows]
+            block = np.zeros((len(rows), *shape), np.uint8)
+            places = {int(row): place for place, row in enumerate(rows)}
+            usable = rows[index.is_usable()[rows]]
+            keep = functools.partial(_put, block, places)
+            for _ in read_images(listing.source, usable, index, shape, keep):
+                bar.update(1)
+            packing.add(block)
+
+
+def _put(block: np.ndarray, places: Mapping[int, int], row: int, pixels: np.ndarray) -> None:
+    block[places[row]] = pixels
 
 
 # data.json
@@ -411,51 +508,28 @@ def _make_dataset(name: str, listing: Listing, found: FoundImages, images: Any, 
 # Streaming
 
 
-class FolderImages:
-    """Images (n, H, W, C) uint8 that are encoded in files. Threads decode them each time they are requested.
-
-    A slice is again a `FolderImages`, and nothing is decoded. An array of row numbers gives an array of images.
-    """
+class FolderImages(StreamedImages):
+    """Images (n, H, W, C) uint8 that are encoded in files. Threads decode them each time they are requested."""
 
     def __init__(
         self, source: Encoded, chosen: np.ndarray, shape: Shape, pool: ThreadPoolExecutor | None = None
     ) -> None:
         """Take the images `chosen` (n,) of `source`, which have been read once. The threads of `pool` decode them."""
-        self._source, self._chosen, self._shape = source, chosen, shape
+        super().__init__(chosen, shape)
+        self._source = source
         self._pool = pool or ThreadPoolExecutor(os.cpu_count())
 
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """The shape (n, H, W, C)."""
-        return (len(self._chosen), *self._shape)
+    def select_rows(self, rows: Any) -> FolderImages:
+        """Return the images of row numbers (m,) or of a slice, still in files."""
+        return FolderImages(self._source, self.chosen[rows], self._shape, self._pool)
 
-    def __len__(self) -> int:
-        """Return n."""
-        return len(self._chosen)
-
-    def __getitem__(self, rows: Any) -> Any:
-        """Return the images of a slice, still in files, or an array for row numbers of any shape.
+    def read_rows(self, rows: np.ndarray) -> np.ndarray:
+        """Return the images (m, H, W, C) of row numbers (m,).
 
         Raises:
             DataError: if a file can no longer be read.
         """
-        if isinstance(rows, slice):
-            return FolderImages(self._source, self._chosen[rows], self._shape, self._pool)
-        rows = np.asarray(rows)
-        flat = self._collect(self._start_reading(rows.reshape(-1)))
-        return flat.reshape(*rows.shape, *self._shape)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """Decode all images."""
-        return self[np.arange(len(self))].astype(dtype or np.uint8, copy=False)
-
-    def select_rows(self, rows: np.ndarray) -> FolderImages:
-        """Return the images of row numbers (m,), still in files."""
-        return FolderImages(self._source, self._chosen[rows], self._shape, self._pool)
-
-    def join(self, other: FolderImages) -> FolderImages:
-        """Return these images followed by the images of `other`, which are from the same source."""
-        return FolderImages(self._source, np.concatenate([self._chosen, other._chosen]), self._shape, self._pool)
+        return self._collect(self._start_reading(rows))
 
     def read_ahead(self, batches: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
         """Yield the images of each batch of row numbers, in order.
@@ -484,10 +558,11 @@ class FolderImages:
         return images
 
     def _read(self, row: int) -> np.ndarray:
-        place = int(self._chosen[row])
+        place = int(self.chosen[row])
         try:
             return image_file.read_pixels(self._source.read(place), self._shape)
         except UnreadableError as error:
             raise DataError(
-                f"{self._source.name(place)} can no longer be read ({error}). Restore it, or start a new run with --fresh."
+                f"{self._source.name(place)} can no longer be read ({error}). Restore it, or start a new run with "
+                "--fresh."
             ) from error

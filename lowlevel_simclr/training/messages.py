@@ -103,7 +103,7 @@ def print_reading(plan: Plan, images: DataSet) -> None:
     """Print how the images are stored, and which of them are left out."""
     record = catalog.describe_dataset(images)
     height, width, channels = record["shape"]
-    streamed = ", decoded when a batch needs them" if catalog.is_streamed(images) else ""
+    streamed = catalog.describe_streaming(images)
     resident = ", kept on the device" if plan.data_on == "device" else ""
     colours = {1: "grey", 3: "in colour"}.get(channels, f"{channels} channels")
     print(f"                     stored as {height}x{width} pixels, {colours}{streamed}{resident}")

@@ -172,6 +172,7 @@ def load_images(
         before=before,
         splits=config.data.splits,
         own=own,
+        cache=config.data.cache,
     )
 
 

@@ -11,10 +11,18 @@ from lowlevel_simclr.config.presets import load_preset
 from lowlevel_simclr.config.settings import Config, ConfigError
 from tests.support.every_setting import OTHER, SETTINGS
 
-NOT_IDENTITY = {"data_dir", "memory_limit", "data_on", "steps_per_call", "checkpoint_every", "keep_checkpoints"}
+NOT_IDENTITY = {
+    "data_dir",
+    "memory_limit",
+    "cache",
+    "data_on",
+    "steps_per_call",
+    "checkpoint_every",
+    "keep_checkpoints",
+}
 
 
-NOT_IDENTITY |= {"knn_every", "worker_timeout"}
+NOT_IDENTITY |= {"cache", "knn_every", "worker_timeout"}
 
 
 # config -> text -> config

@@ -17,7 +17,7 @@ OTHER = {
     "jitter_probability": 0.5, "brightness": (0.9, 1.1), "contrast": (0.1, 0.9), "saturation": (0.0, 3.0),
     "hue": (-0.5, 0.5), "brightness_shift": (-0.25, 0.25), "clip": False, "grey_probability": 0.1,
     "blur_probability": 0.5, "blur_sigma": (0.1, 1 / 3), "dataset": "cifar10", "data_dir": "/some where",
-    "splits": "none", "stored_side": 64, "memory_limit": 0.5, "data_on": "host",
+    "splits": "none", "stored_side": 64, "memory_limit": 0.5, "cache": "/some cache", "data_on": "host",
     "train_on": "all", "encoder": "resnet50", "stem": "imagenet", "weights": "./f.keras",
     "projection_widths": (2048, 512, 64), "projection_batch_norm": "hidden", "loss_reduction": "google",
     "image_size": 224, "input_mean": (0.49, 0.48, 0.45),

@@ -1,0 +1,291 @@
+"""Packed images: the pixels of a data set in one file, as they are stored, mapped into memory.
+
+A file holds n images (H, W, C) uint8 one after another, then what describes them: the height and width of each image,
+a checksum of each block of images, and a checksum of that description. Its name is a hash of the contents of the image
+files and of the rules by which they became pixels. So several runs and processes share it, and a changed data set has
+another file. A file appears under its name only when it is complete. It can be deleted at any time.
+
+While it is made, it has the ending `.partial`. A process that was stopped continues with the blocks that are complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import mmap
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from lowlevel_simclr.config.names import show_name
+from lowlevel_simclr.data.dataset import DataError
+from lowlevel_simclr.data.image_file import RULES, Shape
+from lowlevel_simclr.data.streamed import StreamedImages
+from lowlevel_simclr.runtime.files import lock_file, read_regular_file, write_atomically
+
+BLOCK = 2**26  # bytes of pixels with one checksum
+# Blocks that are checked when a file is opened, spread evenly: 1 GiB, a second. A smaller file is checked completely.
+CHECKED = 16
+SYNCED_EVERY = 60.0  # seconds; so much work is done again after a power cut
+GIB = 2**30
+_MAGIC = b"lls-pack"
+_NORESERVE = 0x4000  # MAP_NORESERVE of Linux, which Python's mmap has no name for before 3.13
+_LARGEST_NOTES = 2**30  # bytes of the description
+
+
+class PackedImages(StreamedImages):
+    """Images (n, H, W, C) uint8 in a file that is mapped into memory. Reading rows copies them from the page cache."""
+
+    def __init__(self, pixels: np.ndarray, chosen: np.ndarray) -> None:
+        """Take the images `chosen` (n,) of the mapped `pixels` (m, H, W, C)."""
+        super().__init__(chosen, Shape(*pixels.shape[1:]))
+        self.pixels = pixels
+
+    def select_rows(self, rows: Any) -> PackedImages:
+        """Return the images of row numbers (m,) or of a slice, still in the file."""
+        return PackedImages(self.pixels, self.chosen[rows])
+
+    def read_rows(self, rows: np.ndarray) -> np.ndarray:
+        """Return the images (m, H, W, C) of row numbers (m,)."""
+        return self.pixels[self.chosen[rows]]
+
+
+def make_key(digests: list[bytes], shape: Shape) -> str:
+    """Return the name of the packed images of some files.
+
+    Args:
+        digests: a hash for each file, in the order of the images. No bytes stand for a file that cannot be used.
+        shape: the shape of the pixels.
+    """
+    digest = hashlib.sha256(repr((RULES, tuple(shape))).encode())
+    for each in digests:
+        digest.update(bytes([len(each)]) + each)
+    return digest.hexdigest()[:32]
+
+
+def open_packed(folder: Path, key: str, tell: Callable[[str], object] = print) -> np.ndarray | None:
+    """Map packed images into memory.
+
+    Args:
+        folder: the folder of `--cache`.
+        key: see `make_key`.
+        tell: called with a line if the file is damaged. Then it is removed.
+
+    Returns:
+        (n, H, W, C) uint8, or None if there is no such file, or a damaged one. The array must not be written to.
+    """
+    path = folder / f"{key}.pixels"
+    try:
+        with open(path, "rb") as file:
+            notes = _read_notes(file)
+            pixels = _map(file, (notes["count"], *notes["shape"]))
+            _check_blocks(pixels, notes["blocks"])
+            return pixels
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        tell(f"The packed images {show_name(str(path))} are damaged ({error}). They are made again.")
+        path.unlink(missing_ok=True)
+        return None
+    except OSError as error:
+        raise DataError(
+            f"The packed images {path} cannot be read ({error.strerror or error}). Use another folder with --cache."
+        ) from error
+
+
+def _read_notes(file: BinaryIO) -> dict[str, Any]:
+    """Return what describes the images, from the end of the file.
+
+    Raises:
+        ValueError: if the file is cut off or damaged.
+    """
+    size = os.fstat(file.fileno()).st_size
+    tail = 16 + len(_MAGIC) + 8  # the checksum, the magic word, and the length of the notes
+    file.seek(max(0, size - tail))
+    end = file.read()
+    length = int.from_bytes(end[-8:], "little")
+    if end[16:-8] != _MAGIC or length > min(_LARGEST_NOTES, size - tail):
+        raise ValueError("the end is missing")
+    file.seek(size - tail - length)
+    text = file.read(length)
+    if _check(text) != end[:16]:
+        raise ValueError("the description is damaged")
+    notes = json.loads(text[text.index(b"{") :])
+    if size - tail - length != notes["count"] * int(np.prod(notes["shape"])):
+        raise ValueError("the length is wrong")
+    return notes
+
+
+def _map(file: BinaryIO, shape: tuple[int, ...]) -> np.ndarray:
+    """Map the beginning of a file as an array.
+
+    TensorFlow takes an array without a copy only if it is writable. So the map is private, which leaves the file alone,
+    and reserves no memory, or the system would refuse a file larger than the memory.
+    """
+    size = int(np.prod(shape))
+    flags, protection = mmap.MAP_PRIVATE | _NORESERVE, mmap.PROT_READ | mmap.PROT_WRITE
+    return np.frombuffer(mmap.mmap(file.fileno(), size, flags=flags, prot=protection), np.uint8).reshape(shape)
+
+
+def _check_blocks(pixels: np.ndarray, checksums: list[str]) -> None:
+    """Check at most CHECKED blocks, spread evenly.
+
+    Raises:
+        ValueError: if one is damaged.
+    """
+    rows = _count_block_rows(pixels.shape)
+    if len(checksums) != -(-len(pixels) // rows):
+        raise ValueError("checksums are missing")
+    for block in np.unique(np.linspace(0, len(checksums) - 1, CHECKED).round().astype(int)):
+        if _check(pixels[block * rows : (block + 1) * rows].data).hex() != checksums[block]:
+            raise ValueError(f"block {block} of {len(checksums)} has another checksum")
+
+
+def _count_block_rows(shape: tuple[int, ...]) -> int:
+    """Return the number of images in a block."""
+    return max(1, BLOCK // max(1, int(np.prod(shape[1:]))))
+
+
+def _check(content: Any) -> bytes:
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+# Making the file
+
+
+class Packing:
+    """Packed images that are being made. One process at a time has them, see `open_packing`."""
+
+    def __init__(self, folder: Path, name: str, count: int, shape: Shape) -> None:
+        """Open or create the partial file, and find the blocks that an earlier process completed.
+
+        Args:
+            folder: the folder of `--cache`.
+            name: names the image files, so that another process finds what this one left.
+            count: n, the number of images.
+            shape: the shape of the pixels.
+        """
+        self._path, self._journal = folder / f"{name}.partial", folder / f"{name}.partial.json"
+        self._shape = (count, *shape)
+        self.rows = _count_block_rows(self._shape)  # images in a block
+        self._file = open(self._path, "a+b", buffering=0)
+        os.set_inheritable(self._file.fileno(), False)
+        self._checksums = self._find_complete()
+        self._file.truncate(self.done * int(np.prod(shape)))
+        self._synced = time.monotonic()
+
+    @property
+    def done(self) -> int:
+        """The number of images that are complete."""
+        return min(self._shape[0], len(self._checksums) * self.rows)
+
+    def refuse_full_disk(self) -> None:
+        """Check that the rest has room on the disk.
+
+        Raises:
+            DataError: if it has none.
+        """
+        needed = (self._shape[0] - self.done) * int(np.prod(self._shape[1:])) + 64 * self._shape[0]
+        free = shutil.disk_usage(self._path.parent).free
+        if needed > free:
+            raise DataError(
+                f"Packing the images needs {needed / GIB:.2f} GiB in {self._path.parent}, which has "
+                f"{free / GIB:.2f} GiB free. Free some space, use another --cache or a smaller --stored-side."
+            )
+
+    def add(self, block: np.ndarray) -> None:
+        """Append the images (m, H, W, C) of the next block."""
+        view = memoryview(block).cast("B")
+        while view:
+            view = view[self._file.write(view) :]
+        self._checksums.append(_check(block.data).hex())
+        if time.monotonic() - self._synced > SYNCED_EVERY:
+            self.sync()
+
+    def sync(self) -> None:
+        """Write all blocks to the disk, and then that they are complete."""
+        os.fsync(self._file.fileno())
+        text = json.dumps(self._checksums).encode()
+        write_atomically(self._journal, lambda file: file.write(text))
+        self._synced = time.monotonic()
+
+    def finish(self, key: str, sizes: np.ndarray) -> None:
+        """Give the complete file its name.
+
+        Args:
+            key: see `make_key`.
+            sizes: (n, 2) int32, the height and width of each image within its pixels.
+        """
+        count, *shape = self._shape
+        notes = {"count": count, "shape": shape, "blocks": self._checksums, "rules": RULES}
+        text = sizes.astype("<i4").tobytes() + json.dumps(notes).encode()
+        self._file.write(text + _check(text) + _MAGIC + len(text).to_bytes(8, "little"))
+        os.fsync(self._file.fileno())
+        os.replace(self._path, self._path.parent / f"{key}.pixels")
+        self._journal.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _find_complete(self) -> list[str]:
+        """Return the checksums of the blocks that an earlier process completed and that are sound."""
+        try:
+            checksums = json.loads(read_regular_file(self._journal, _LARGEST_NOTES, "_LARGEST_NOTES"))
+        except (OSError, ValueError):
+            return []
+        self._file.seek(0)
+        size = self.rows * int(np.prod(self._shape[1:]))
+        total = int(np.prod(self._shape))
+        for block, checksum in enumerate(checksums):
+            content = self._file.read(min(size, total - block * size))
+            if _check(content).hex() != checksum:
+                return checksums[:block]
+        return checksums
+
+
+@contextlib.contextmanager
+def open_packing(
+    folder: Path, name: str, count: int, shape: Shape, tell: Callable[[str], object] = print
+) -> Iterator[Packing]:
+    """Yield packed images to be made, for one process at a time. Others wait. An interrupted block is continued later.
+
+    Args:
+        folder: see `Packing`.
+        name: see `Packing`.
+        count: see `Packing`.
+        shape: see `Packing`.
+        tell: called with a line if another process is packing the same images.
+
+    Raises:
+        DataError: if a file cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.closing(_wait_for_lock(folder / f"{name}.lock", tell)):
+            packing = Packing(folder, name, count, shape)
+            with contextlib.closing(packing):
+                try:
+                    yield packing
+                except BaseException:
+                    packing.sync()
+                    raise
+    except OSError as error:
+        raise DataError(
+            f"Cannot pack the images in {folder}: {error.strerror or error}. Free some space there, or use another "
+            "folder with --cache. The same command continues."
+        ) from error
+
+
+def _wait_for_lock(path: Path, tell: Callable[[str], object]) -> BinaryIO:
+    try:
+        return lock_file(path, wait=False)
+    except BlockingIOError:
+        tell("Waiting for another process that packs the same images.")
+        return lock_file(path, wait=True)
