@@ -18,22 +18,18 @@ using HostRow = Row<const uint32_t (&)[2]>;
 
 // ---- One row
 
-void draw_box(const HostRow& row, const ViewRecipeNumbers& recipe, int32_t* box) {
-  for (int k = 0; k < 4; ++k) box[k] = static_cast<int32_t>(recipe.central[k]);
+void draw_box(const HostRow& row, const ViewRecipeNumbers& recipe, const Frame& frame, int32_t* box) {
   for (uint32_t attempt = 0; attempt < kAttempts; ++attempt) {
     const Words words = row.draw(attempt);
     double u[4];
     for (int k = 0; k < 4; ++k) u[k] = words.uniform(k);
-    const double area = recipe.height * recipe.width * between(recipe.crop_area, u[0]);
+    const double area = frame.height * frame.width * between(recipe.crop_area, u[0]);
     const double aspect = std::exp(between(recipe.log_aspect, u[1]));
     const double w = std::rint(std::sqrt(area * aspect)), h = std::rint(std::sqrt(area / aspect));
-    if (!(1 <= w && w <= recipe.width && 1 <= h && h <= recipe.height)) continue;
-    box[0] = static_cast<int32_t>(u[2] * (recipe.height - h + 1));
-    box[1] = static_cast<int32_t>(u[3] * (recipe.width - w + 1));
-    box[2] = static_cast<int32_t>(h);
-    box[3] = static_cast<int32_t>(w);
-    return;
+    if (!(1 <= w && w <= frame.width && 1 <= h && h <= frame.height)) continue;
+    return write_box(box, u[2] * (frame.height - h + 1), u[3] * (frame.width - w + 1), h, w);
   }
+  write_central_box(recipe, frame, box);
 }
 
 // Permutation `number` of 0..3 in lexicographic order.
@@ -47,8 +43,9 @@ void write_order(int number, int32_t* order) {
   }
 }
 
-void draw_row(const HostRow& row, const ViewRecipeNumbers& recipe, int64_t r, const DrawnViewParams& params) {
-  draw_box(row, recipe, params.box + 4 * r);
+void draw_row(const HostRow& row, const ViewRecipeNumbers& recipe, const Frame& frame, int64_t r,
+              const DrawnViewParams& params) {
+  draw_box(row, recipe, frame, params.box + 4 * r);
   draw_colours(row, recipe, r, params, write_order);
 }
 
@@ -56,14 +53,14 @@ void draw_row(const HostRow& row, const ViewRecipeNumbers& recipe, int64_t r, co
 
 // ---- Launcher
 
-void draw_view_params(const ParallelFor& parallel, int64_t count, const int64_t* index,
+void draw_view_params(const ParallelFor& parallel, int64_t count, const int64_t* index, const Frames& frames,
                       const uint32_t (&key)[2], uint32_t epoch, const ViewRecipeNumbers& recipe,
                       const DrawnViewParams& params) {
   auto task = [&](int64_t number) {
     const int64_t end = std::min(2 * count, (number + 1) * kRowsOfOneTask);
     for (int64_t r = number * kRowsOfOneTask; r < end; ++r) {
       const HostRow row{key, epoch, static_cast<uint32_t>(index[r % count]), r >= count};
-      draw_row(row, recipe, r, params);
+      draw_row(row, recipe, frame_of(frames, r % count), r, params);
     }
   };
   run_parallel(parallel, divide_up(2 * count, kRowsOfOneTask), task);
@@ -72,6 +69,23 @@ void draw_view_params(const ParallelFor& parallel, int64_t count, const int64_t*
 int64_t first_wrong_index(int64_t count, const int64_t* index) {
   const auto is_wrong = [](int64_t place) { return place < 0 || place > INT64_C(0xFFFFFFFF); };
   return std::find_if(index, index + count, is_wrong) - index;
+}
+
+int64_t first_wrong_frame(const Frames& frames, const ViewRecipeNumbers& recipe) {
+  int64_t place = 0;
+  while (place < frames.count && is_frame(frames.sizes + 2 * place, recipe)) ++place;
+  return place;
+}
+
+std::string explain_frame(int64_t place, const Frames& frames, const ViewRecipeNumbers& recipe) {
+  const auto write = [](int64_t height, int64_t width) {
+    return std::to_string(height) + " x " + std::to_string(width);
+  };
+  const int64_t* size = size_of(frames, place);
+  return "sizes[" + std::to_string(place) + "] is " + write(size[0], size[1]) +
+         " pixels. It must be at least 1 x 1 and at most " +
+         write(static_cast<int64_t>(recipe.height), static_cast<int64_t>(recipe.width)) +
+         ", the size of the images.";
 }
 
 }  // namespace lowlevel_simclr

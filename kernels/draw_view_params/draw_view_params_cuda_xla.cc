@@ -6,10 +6,10 @@
 namespace lowlevel_simclr {
 namespace {
 
-ffi::Error run(void* stream, Index index, Index key, Whole epoch, Recipe recipe, Fours box, Flags flip,
-               Numbers brightness, Numbers contrast, Numbers saturation, Numbers hue,
+ffi::Error run(void* stream, Index index, Sizes sizes, Index key, Whole epoch, Recipe recipe, Fours box,
+               Flags flip, Numbers brightness, Numbers contrast, Numbers saturation, Numbers hue,
                Numbers brightness_shift, Fours order, Flags clip, Flags grey, Numbers blur_sigma) {
-  if (ffi::Error error = check_sizes(key, recipe); error.failure()) return error;
+  if (ffi::Error error = check_lengths(index, sizes, key, recipe); error.failure()) return error;
   void* const params[] = {box->untyped_data(),
                           flip->untyped_data(),
                           brightness->untyped_data(),
@@ -22,7 +22,8 @@ ffi::Error run(void* stream, Index index, Index key, Whole epoch, Recipe recipe,
                           grey->untyped_data(),
                           blur_sigma->untyped_data()};
   return outcome("draw_view_params", lowlevel_simclr_draw_view_params_cuda(
-                                         stream, index.dimensions()[0], index.typed_data(), key.typed_data(),
+                                         stream, index.dimensions()[0], index.typed_data(),
+                                         sizes.typed_data(), sizes.dimensions()[0], key.typed_data(),
                                          epoch.typed_data(), recipe.typed_data(), params));
 }
 

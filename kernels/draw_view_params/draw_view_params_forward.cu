@@ -21,28 +21,18 @@ using DeviceRow = Row<uint32_t[2]>;
 
 // ---- One row
 
-__device__ void write_box(int32_t* box, int32_t y, int32_t x, int32_t height, int32_t width) {
-  box[0] = y;
-  box[1] = x;
-  box[2] = height;
-  box[3] = width;
-}
-
-__device__ void draw_box(const DeviceRow& row, const ViewRecipeNumbers& r, int32_t* box) {
+__device__ void draw_box(const DeviceRow& row, const ViewRecipeNumbers& r, const Frame& frame, int32_t* box) {
   for (uint32_t attempt = 0; attempt < kAttempts; ++attempt) {
     const Words words = row.draw(attempt);
     double u[4];
     for (int k = 0; k < 4; ++k) u[k] = words.uniform(k);
-    const double area = product(product(r.height, r.width), between(r.crop_area, u[0]));
+    const double area = product(product(frame.height, frame.width), between(r.crop_area, u[0]));
     const double aspect = exp(between(r.log_aspect, u[1]));
     const double w = rint(sqrt(product(area, aspect))), h = rint(sqrt(area / aspect));
-    if (!(1 <= w && w <= r.width && 1 <= h && h <= r.height)) continue;
-    return write_box(box, static_cast<int32_t>(product(u[2], r.height - h + 1)),
-                     static_cast<int32_t>(product(u[3], r.width - w + 1)), static_cast<int32_t>(h),
-                     static_cast<int32_t>(w));
+    if (!(1 <= w && w <= frame.width && 1 <= h && h <= frame.height)) continue;
+    return write_box(box, product(u[2], frame.height - h + 1), product(u[3], frame.width - w + 1), h, w);
   }
-  write_box(box, static_cast<int32_t>(r.central[0]), static_cast<int32_t>(r.central[1]),
-            static_cast<int32_t>(r.central[2]), static_cast<int32_t>(r.central[3]));
+  write_central_box(r, frame, box);
 }
 
 // Permutation `number` of 0..3 in lexicographic order.
@@ -61,8 +51,8 @@ __device__ void write_order(int number, int32_t* order) {
 
 __device__ bool fits_word(int64_t number) { return number >= 0 && number <= INT64_C(0xFFFFFFFF); }
 
-__global__ void draw_rows(int64_t count, const int64_t* index, const int64_t* key, const int64_t* epoch,
-                          const ViewRecipeNumbers* recipe, DrawnViewParams params) {
+__global__ void draw_rows(int64_t count, const int64_t* index, Frames frames, const int64_t* key,
+                          const int64_t* epoch, const ViewRecipeNumbers* recipe, DrawnViewParams params) {
   const int64_t r = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (r >= 2 * count) return;
   const int64_t place = index[r % count];
@@ -71,8 +61,12 @@ __global__ void draw_rows(int64_t count, const int64_t* index, const int64_t* ke
                       static_cast<uint32_t>(place),
                       static_cast<uint32_t>(r >= count)};
   draw_colours(row, *recipe, r, params, write_order);
-  draw_box(row, *recipe, params.box + 4 * r);
-  if (!fits_word(place) || !fits_word(*epoch)) write_box(params.box + 4 * r, -1, -1, -1, -1);
+  int32_t* box = params.box + 4 * r;
+  const bool sound = fits_word(place) && fits_word(*epoch) && is_frame(size_of(frames, r % count), *recipe);
+  if (sound)
+    draw_box(row, *recipe, frame_of(frames, r % count), box);
+  else
+    write_box(box, -1, -1, -1, -1);
 }
 
 }  // namespace
@@ -83,18 +77,20 @@ using namespace lowlevel_simclr;
 // ---- Launcher
 
 const char* lowlevel_simclr_draw_view_params_cuda(void* stream, int64_t count, const int64_t* index,
-                                                  const int64_t* key, const int64_t* epoch,
-                                                  const double* recipe, void* const* params) {
+                                                  const int64_t* sizes, int64_t frames, const int64_t* key,
+                                                  const int64_t* epoch, const double* recipe,
+                                                  void* const* params) {
   if (count < 0 || count > INT32_MAX / 2) return "there must be fewer than 2^30 images.";
   if (count == 0) return nullptr;
-  bool missing =
-      index == nullptr || key == nullptr || epoch == nullptr || recipe == nullptr || params == nullptr;
+  if (frames != 1 && frames != count) return "there must be one frame, or one for each image.";
+  bool missing = index == nullptr || sizes == nullptr || key == nullptr || epoch == nullptr ||
+                 recipe == nullptr || params == nullptr;
   for (int i = 0; !missing && i < kParams; ++i) missing = params[i] == nullptr;
   if (missing) return "an array of draw_view_params is null. Every array must be on the device.";
   DrawnViewParams to;
   std::memcpy(&to, params, sizeof to);
   Stream on(stream);
   on.launch(draw_rows, dim3(static_cast<unsigned>(divide_up(2 * count, kThreads))), kThreads, 0, count, index,
-            key, epoch, reinterpret_cast<const ViewRecipeNumbers*>(recipe), to);
+            Frames{sizes, frames}, key, epoch, reinterpret_cast<const ViewRecipeNumbers*>(recipe), to);
   return on.error();
 }

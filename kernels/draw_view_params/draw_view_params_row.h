@@ -1,10 +1,11 @@
-// One row of the parameters, as the host and CUDA devices both draw it: the random words, and all fields except
-// the box.
+// One row of the parameters, as the host and CUDA devices both draw it: the random words, the central box, and all
+// fields except the box.
 //
 // No product is fused with an addition. On the host no special code is needed, because draw_view_params_cpu.cc is
 // compiled for the baseline, which has no fused instruction.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 
 #include "../runtime/host_device.h"
@@ -64,6 +65,43 @@ LOWLEVEL_SIMCLR_HOST_DEVICE inline float between(const double (&bounds)[2], floa
 #else
   return low + (high - low) * u;
 #endif
+}
+
+// Height and width of an image, in pixels.
+struct Frame {
+  double height, width;
+};
+
+LOWLEVEL_SIMCLR_HOST_DEVICE inline const int64_t* size_of(const Frames& frames, int64_t image) {
+  return frames.sizes + (frames.count == 1 ? 0 : 2 * image);
+}
+
+LOWLEVEL_SIMCLR_HOST_DEVICE inline Frame frame_of(const Frames& frames, int64_t image) {
+  const int64_t* size = size_of(frames, image);
+  return {static_cast<double>(size[0]), static_cast<double>(size[1])};
+}
+
+LOWLEVEL_SIMCLR_HOST_DEVICE inline bool is_frame(const int64_t* size, const ViewRecipeNumbers& recipe) {
+  return size[0] >= 1 && size[1] >= 1 && static_cast<double>(size[0]) <= recipe.height &&
+         static_cast<double>(size[1]) <= recipe.width;
+}
+
+LOWLEVEL_SIMCLR_HOST_DEVICE inline void write_box(int32_t* box, double y, double x, double height,
+                                                  double width) {
+  box[0] = static_cast<int32_t>(y);
+  box[1] = static_cast<int32_t>(x);
+  box[2] = static_cast<int32_t>(height);
+  box[3] = static_cast<int32_t>(width);
+}
+
+// Writes the largest box in the middle of the frame whose aspect is in the recipe's range.
+LOWLEVEL_SIMCLR_HOST_DEVICE inline void write_central_box(const ViewRecipeNumbers& recipe, const Frame& frame,
+                                                          int32_t* box) {
+  const double aspect = frame.width / frame.height;
+  double h = frame.height, w = frame.width;
+  if (aspect < recipe.crop_aspect[0]) h = fmax(1.0, rint(w / recipe.crop_aspect[0]));
+  if (aspect > recipe.crop_aspect[1]) w = fmax(1.0, rint(h * recipe.crop_aspect[1]));
+  write_box(box, floor((frame.height - h) / 2), floor((frame.width - w) / 2), h, w);
 }
 
 // Writes the switches, the factors and the order of row r. The caller gives write_order(number, order),

@@ -11,9 +11,9 @@ namespace {
 
 constexpr int64_t kWords = INT64_C(1) << 32;
 
-ffi::Error run(Index index, Index key, Whole epoch, Recipe recipe, Fours box, Flags flip, Numbers brightness,
-               Numbers contrast, Numbers saturation, Numbers hue, Numbers brightness_shift, Fours order,
-               Flags clip, Flags grey, Numbers blur_sigma) {
+ffi::Error run(Index index, Sizes sizes, Index key, Whole epoch, Recipe recipe, Fours box, Flags flip,
+               Numbers brightness, Numbers contrast, Numbers saturation, Numbers hue,
+               Numbers brightness_shift, Fours order, Flags clip, Flags grey, Numbers blur_sigma) {
   const int64_t count = index.dimensions()[0], number = epoch.typed_data()[0];
   const int64_t* places = index.typed_data();
   if (const int64_t wrong = first_wrong_index(count, places); wrong < count)
@@ -21,16 +21,20 @@ ffi::Error run(Index index, Index key, Whole epoch, Recipe recipe, Fours box, Fl
                    ". An index must be in [0, 2^32).");
   if (number < 0 || number >= kWords)
     return invalid("epoch is " + std::to_string(number) + ". It must be in [0, 2^32).");
-  if (ffi::Error error = check_sizes(key, recipe); error.failure()) return error;
+  if (ffi::Error error = check_lengths(index, sizes, key, recipe); error.failure()) return error;
   ViewRecipeNumbers numbers;
   std::memcpy(&numbers, recipe.typed_data(), sizeof numbers);
+  const Frames frames{sizes.typed_data(), sizes.dimensions()[0]};
+  if (const int64_t wrong = first_wrong_frame(frames, numbers); wrong < frames.count)
+    return invalid(explain_frame(wrong, frames, numbers));
   const uint32_t seed[2] = {static_cast<uint32_t>(key.typed_data()[0]),
                             static_cast<uint32_t>(key.typed_data()[1])};
   const DrawnViewParams params = {
       box->typed_data(),        flip->typed_data(), brightness->typed_data(),       contrast->typed_data(),
       saturation->typed_data(), hue->typed_data(),  brightness_shift->typed_data(), order->typed_data(),
       clip->typed_data(),       grey->typed_data(), blur_sigma->typed_data()};
-  draw_view_params(shared_thread_pool(), count, places, seed, static_cast<uint32_t>(number), numbers, params);
+  draw_view_params(shared_thread_pool(), count, places, frames, seed, static_cast<uint32_t>(number), numbers,
+                   params);
   return ffi::Error::Success();
 }
 

@@ -28,6 +28,7 @@ def make_views(
     seed: int = 0,
     size: int | None = None,
     ops: str = "auto",
+    sizes: Any = None,
 ) -> tf.Tensor:
     """Return two views of every image: cropped, flipped, with other colours (SimCLR, appendix A).
 
@@ -41,13 +42,16 @@ def make_views(
         size: S, side of a view in pixels. None: the smaller side of the images.
         ops: "native" for this package's kernels, "stock" for plain TensorFlow. "auto" is native if the kernels can be
             used here, and stock otherwise.
+        sizes: (N, 2) integers, height and width of each image, for images of different sizes. Each image lies in the
+            upper left corner of its array. The rest of the array is padding, which no view shows. None: every image
+            fills its array.
 
     Returns:
         (2N, S, S, C) float32 in [0, 1]: all N first views, then all N second views.
 
     Raises:
-        ValueError: if the images have another shape or type, or if float pixels are in [0, 1] (checked only in eager
-            mode).
+        ValueError: if the images have another shape or type, if float pixels are in [0, 1], or if a size does not fit
+            the array. Values are checked only in eager mode.
         ConfigError: if the recipe has an unknown field.
 
     Example:
@@ -56,10 +60,16 @@ def make_views(
         >>> images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
         >>> ls.make_views(images, ls.ViewRecipe(crop_area=(0.2, 1.0)), seed=1, size=24).shape
         TensorShape([8, 24, 24, 3])
+
+        A photograph of 24 x 32 pixels and one of 32 x 24, in arrays of 32 x 32:
+
+        >>> ls.make_views(images[:2], seed=1, size=24, sizes=[[24, 32], [32, 24]]).shape
+        TensorShape([4, 24, 24, 3])
     """
     images = _as_pixels(images)
     size = min(images.shape[1:3]) if size is None else size
-    return _draw_and_make(images, seed, 0, as_recipe(recipe), size, tf.float32, PixelScaling(), check_ops(ops))
+    choices = as_recipe(recipe), size, tf.float32, PixelScaling(), check_ops(ops)
+    return _draw_and_make(images, sizes, seed, 0, *choices)
 
 
 @tf.keras.utils.register_keras_serializable(package=PACKAGE)
@@ -85,7 +95,8 @@ class SimCLRViews(tf.keras.layers.Layer):
         **options: options of `keras.layers.Layer`: name, dtype.
 
     Input:
-        Images (N, H, W, C), C from 1 to 4, uint8 or float with pixels in [0, 255].
+        Images (N, H, W, C), C from 1 to 4, uint8 or float with pixels in [0, 255]. For images of different sizes give
+        `sizes=` too, (N, 2) integers, see `make_views`.
 
     Output:
         In training (2N, S, S, C): all N first views, then all N second views. In inference (N, S, S, C). The type is
@@ -125,7 +136,7 @@ class SimCLRViews(tf.keras.layers.Layer):
         self.ops = check_ops(ops)
         self.calls = self.add_weight(name="calls", shape=(), dtype="int64", initializer="zeros", trainable=False)
 
-    def call(self, images: Any, training: bool | None = None) -> tf.Tensor:
+    def call(self, images: Any, training: bool | None = None, sizes: Any = None) -> tf.Tensor:
         """Return two views of every image. In inference, return the test transform of every image.
 
         If neither the caller nor Keras says whether this is training, the layer assumes that it is, as in `tf.data` or
@@ -134,11 +145,12 @@ class SimCLRViews(tf.keras.layers.Layer):
         """
         kind = tf.as_dtype(self.compute_dtype)
         if training is not None and not training:
-            return tf.cast(InferenceTransform(self.size, self.scaling)(images), kind)
+            return tf.cast(InferenceTransform(self.size, self.scaling)(images, sizes), kind)
         # XLA does not order a read after a write. So the new value must come from the assignment itself.
         number = unwrap_variable(self.calls).assign_add(1, read_value=True) - 1
         images = _as_pixels(images)
-        return _draw_and_make(images, self.seed, number % WORD, self.recipe, self.size, kind, self.scaling, self.ops)
+        of_call = self.seed, number % WORD
+        return _draw_and_make(images, sizes, *of_call, self.recipe, self.size, kind, self.scaling, self.ops)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         """Return the shape of the output. The number of rows depends on whether this is training."""
@@ -172,6 +184,7 @@ def as_recipe(given: ViewRecipe | Mapping[str, Any] | None) -> ViewRecipe:
 
 def _draw_and_make(
     images: tf.Tensor,
+    sizes: Any,
     seed: int,
     call: int | tf.Tensor,
     recipe: ViewRecipe,
@@ -195,6 +208,7 @@ def _draw_and_make(
         dtype=dtype,
         implementation=choose_ops(ops, images),
         scaling=scaling,
+        sizes=sizes,
     )
 
 

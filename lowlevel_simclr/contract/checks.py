@@ -29,6 +29,45 @@ def check_index(index: Any) -> Any:
     return index
 
 
+def check_sizes(sizes: Any, count: int | None) -> Any:
+    """Return `sizes` unchanged if it is (N, 2) and integer.
+
+    Args:
+        sizes: array or tensor, the height and width of each image in pixels.
+        count: N, number of images. None if it is unknown.
+
+    Raises:
+        ValueError: if the shape is not (N, 2) or the type is not an integer type.
+    """
+    rows, integer = sizes.shape[0] if len(sizes.shape) else None, sizes.dtype.name.startswith(("int", "uint"))
+    if not integer or len(sizes.shape) != 2 or sizes.shape[1] != 2 or None not in (rows, count) and rows != count:
+        raise ValueError(
+            f"sizes has shape {tuple(sizes.shape)} and type {sizes.dtype.name}. It must be ({count}, 2) integers, the "
+            "height and width of each image."
+        )
+    return sizes
+
+
+def check_frames(sizes: NDArray[Any], height: int, width: int) -> None:
+    """Check that the frame of every image holds a pixel and lies inside its array.
+
+    Args:
+        sizes: (N, 2) integers, the height and width of each image in pixels.
+        height: height of the arrays, in pixels.
+        width: width of the arrays, in pixels.
+
+    Raises:
+        ValueError: if one does not. The message names the row.
+    """
+    wrong = np.any((sizes < 1) | (sizes > (height, width)), axis=1)
+    if np.any(wrong):
+        row = int(np.argmax(wrong))
+        raise ValueError(
+            f"sizes[{row}] is {sizes[row, 0]} x {sizes[row, 1]} pixels. It must be at least 1 x 1 and at most "
+            f"{height} x {width}, the size of the images."
+        )
+
+
 def check_counter(epoch: Any, index: NDArray[Any]) -> None:
     """Check that an epoch and the positions of images fit the words from which views are drawn.
 
@@ -193,27 +232,3 @@ def check_params(params: ViewParams, count: int, height: int, width: int, channe
             "channels, not 3. Set grey_probability to 0, and set jitter_probability to 0 or saturation to 1 and "
             "hue to 0."
         )
-
-
-def find_central_crop(crop_aspect: tuple[float, float], height: int, width: int) -> tuple[int, int, int, int]:
-    """Return the largest box in the middle of the image whose aspect is in the range: y, x, height, width in pixels.
-
-    The implementations in TensorFlow use this function. The reference finds the box by itself.
-
-    Args:
-        crop_aspect: smallest and largest aspect, width / height.
-        height: height of the image, in pixels.
-        width: width of the image, in pixels.
-
-    Examples:
-        >>> from lowlevel_simclr.contract.checks import find_central_crop
-        >>> find_central_crop((3 / 4, 4 / 3), height=30, width=100)
-        (0, 30, 30, 40)
-    """
-    low, high = crop_aspect
-    h, w = height, width
-    if width / height < low:
-        h = max(1, round(width / low))
-    elif width / height > high:
-        w = max(1, round(height * high))
-    return (height - h) // 2, (width - w) // 2, h, w

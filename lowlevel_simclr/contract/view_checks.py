@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from lowlevel_simclr.contract.checks import WORDS, check_counter, check_finite, check_largest_pixel
+from lowlevel_simclr.contract.checks import (
+    WORDS,
+    check_counter,
+    check_finite,
+    check_frames,
+    check_largest_pixel,
+    check_sizes,
+)
 from lowlevel_simclr.contract.view_params import FINITE_FIELDS, ViewParams
 
 NO_BOX = -1  # every number of the box of a row that cannot be made
@@ -34,10 +41,35 @@ def check_known_counter(epoch: Any, index: tf.Tensor) -> None:
     )
 
 
-def find_sound_rows(epoch: Any, index: tf.Tensor) -> tf.Tensor:
-    """Return for both views of each image whether epoch and index fit a word, (2N,) bool."""
+def list_frames(sizes: Any, index: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Return the frame of each image, or one for all images, and check it as far as its value is known.
+
+    Args:
+        sizes: (N, 2) integers, the height and width of each image in pixels. None: every image fills its array.
+        index: (N,) integers.
+        height: height of the arrays, in pixels.
+        width: width of the arrays, in pixels.
+
+    Returns:
+        (N, 2) int64, or (1, 2) if `sizes` is None.
+
+    Raises:
+        ValueError: see `checks.check_sizes` and `checks.check_frames`.
+    """
+    if sizes is None:
+        return tf.constant([[height, width]], tf.int64)
+    sizes = check_sizes(tf.convert_to_tensor(sizes), index.shape[0])
+    known = tf.get_static_value(sizes)
+    if known is not None:
+        check_frames(known, height, width)
+    return tf.cast(sizes, tf.int64)
+
+
+def find_sound_rows(epoch: Any, index: tf.Tensor, frames: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Return for both views of each image whether epoch and index fit a word, and the frame its array: (2N,) bool."""
     epoch, index = (tf.cast(given, tf.int64) for given in (epoch, index))
     sound = (epoch >= 0) & (epoch < WORDS) & (index >= 0) & (index < WORDS)  # (N,)
+    sound &= tf.reduce_all((frames >= 1) & (frames <= (height, width)), axis=1)
     return tf.concat([sound, sound], axis=0)
 
 

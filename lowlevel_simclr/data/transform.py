@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from lowlevel_simclr.data.resize_any_size import resize_any_size
-from lowlevel_simclr.data.resize_in_xla import resize_by_products
+from lowlevel_simclr.data.resize_in_xla import resize_by_products, resize_frames
 from lowlevel_simclr.runtime.keras import find_keras_generation, find_symbolic_type
 from lowlevel_simclr.runtime.xla import is_inside_xla
 
@@ -48,16 +48,25 @@ class InferenceTransform:
     size: int | None
     scaling: PixelScaling = UNSCALED
 
-    def __call__(self, images: Any) -> Any:
+    def __call__(self, images: Any, sizes: Any = None) -> Any:
         """Transform a batch of images.
 
         Args:
             images: (B, H, W, C) uint8 or float in [0, 255], as tensors or as symbolic images of Keras.
+            sizes: (B, 2) integers, height and width of each image in the upper left corner of its array. None: every
+                image fills its array. Sizes need S, and images that are tensors.
 
         Returns:
             (B, S, S, C) float32.
+
+        Raises:
+            ValueError: if there are sizes but no S.
         """
-        return self.standardise(self.resize(images))
+        if sizes is None:
+            return self.standardise(self.resize(images))
+        if self.size is None:
+            raise ValueError("Images of different sizes need a size for the result. Give the transform a size.")
+        return self.standardise(resize_frames(tf.cast(images, tf.float32) / 255, sizes, self.size))
 
     def resize(self, images: Any) -> Any:
         """Return (..., S, S, C) float32 in [0, 1] for images (..., H, W, C), uint8 or float in [0, 255]."""

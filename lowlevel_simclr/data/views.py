@@ -14,7 +14,7 @@ from lowlevel_simclr import stock
 from lowlevel_simclr.config.settings import ViewRecipe
 from lowlevel_simclr.data.transform import UNSCALED, PixelScaling
 
-Views = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]  # (epoch, index, images) -> (2N, S, S, C)
+Views = Callable[..., tf.Tensor]  # (epoch, index, images), or with the sizes of the images -> (2N, S, S, C)
 
 
 class ViewOps(Protocol):
@@ -22,7 +22,7 @@ class ViewOps(Protocol):
 
     @property
     def draw_view_params(self) -> Callable[..., Any]:
-        """The op (seed, epoch, index, recipe, height, width) -> ViewParams of 2N rows."""
+        """The op (seed, epoch, index, recipe, height, width, sizes) -> ViewParams of 2N rows."""
 
     @property
     def make_views(self) -> Callable[..., tf.Tensor]:
@@ -40,6 +40,7 @@ def make_two_views(
     dtype: tf.DType,
     implementation: ViewOps,
     scaling: PixelScaling = UNSCALED,
+    sizes: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Return both views of every image (SimCLR, appendix A).
 
@@ -56,12 +57,14 @@ def make_two_views(
         dtype: dtype of the views.
         implementation: the ops to use.
         scaling: scaling of the pixels, applied last.
+        sizes: (N, 2) integers, height and width of each image in the upper left corner of its array. The rest is
+            padding, which no view shows. None: every image fills its array.
 
     Returns:
         (2N, S, S, C) of `dtype`.
     """
     height, width = images.shape[1], images.shape[2]
-    params = implementation.draw_view_params(seed, epoch, index, recipe, height, width)
+    params = implementation.draw_view_params(seed, epoch, index, recipe, height, width, sizes)
     return implementation.make_views(images, params, size, dtype, *scaling, blur=recipe.blur_probability > 0)
 
 
@@ -77,10 +80,12 @@ def compile_views(
 ) -> Views:
     """Return a compiled function from (epoch, index, images) to both views of every image.
 
+    Its fourth argument, `sizes`, is needed only if the images have padding.
+
     `jit_compile` compiles it with XLA. The other arguments are those of `make_two_views`.
     """
 
-    def make(epoch: tf.Tensor, index: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+    def make(epoch: tf.Tensor, index: tf.Tensor, images: tf.Tensor, sizes: tf.Tensor | None = None) -> tf.Tensor:
         return make_two_views(
             images,
             epoch,
@@ -91,6 +96,7 @@ def compile_views(
             dtype=dtype,
             implementation=implementation,
             scaling=scaling,
+            sizes=sizes,
         )
 
     # Nothing here needs autograph, and it would take half of the step's tracing time.

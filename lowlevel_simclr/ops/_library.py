@@ -20,7 +20,7 @@ from lowlevel_simclr.runtime import platform_ops
 
 # Raise this number with every change of ops, attributes, FFI targets, or the order of inputs and outputs. setup.py
 # compiles it into the library.
-ABI = 4
+ABI = 5
 PATH = platform_ops.LIBRARY
 MEND = "Run 'pip install --no-build-isolation -e .' in the project's folder, or install its wheel again"
 

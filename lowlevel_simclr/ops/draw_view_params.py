@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from lowlevel_simclr.contract.checks import check_image_sides, check_index, find_central_crop
+from lowlevel_simclr.contract.checks import check_image_sides, check_index
 from lowlevel_simclr.contract.philox import split_seed
-from lowlevel_simclr.contract.view_checks import check_known_counter
+from lowlevel_simclr.contract.view_checks import check_known_counter, list_frames
 from lowlevel_simclr.contract.view_params import ViewParams
 from lowlevel_simclr.ops import _library, _route
 from lowlevel_simclr.ops._field_types import FIELD_TYPES
@@ -22,7 +22,13 @@ _WIDTHS = ViewParams((4,), (), (), (), (), (), (), (4,), (), (), ())
 
 
 def draw_view_params(
-    seed: int, epoch: int | tf.Tensor, index: tf.Tensor, recipe: Any, height: int, width: int
+    seed: int,
+    epoch: int | tf.Tensor,
+    index: tf.Tensor,
+    recipe: Any,
+    height: int,
+    width: int,
+    sizes: tf.Tensor | None = None,
 ) -> ViewParams:
     """Draw the parameters of both views of N images. They depend on (seed, epoch, index, view) and the recipe alone.
 
@@ -35,15 +41,17 @@ def draw_view_params(
         recipe: a `settings.ViewRecipe` with ranges and probabilities.
         height: height of the images, in pixels, in [1, 2^15).
         width: width of the images, in pixels, in [1, 2^15).
+        sizes: (N, 2) integers, the height and width of each image in the upper left corner of its array. None: every
+            image fills its array.
 
     Returns:
         ViewParams of tensors with 2N rows: all first views, then all second views.
 
     Raises:
-        ValueError: if index is not (N,) integers, or if seed, height or width is out of range. Also if epoch or an
-            index is out of range and its value is known.
-        tf.errors.InvalidArgumentError: in a graph, if epoch or an index is not in [0, 2^32). On a GPU nothing is
-            raised, and the box of such a row is all -1, from which `make_views` makes NaN.
+        ValueError: if index is not (N,) integers or sizes not (N, 2), or if seed, height or width is out of range.
+            Also if epoch, an index or a size is out of range and its value is known.
+        tf.errors.InvalidArgumentError: in a graph, if epoch or an index is not in [0, 2^32), or if a size is out of
+            range. On a GPU nothing is raised, and the box of such a row is all -1, from which `make_views` makes NaN.
         XlaRouteError: under jit_compile or on a GPU, if XLA cannot call the kernels in this TensorFlow.
         NotImplementedError: on a GPU, if the library was built without CUDA kernels.
 
@@ -59,6 +67,7 @@ def draw_view_params(
     index = check_index(tf.convert_to_tensor(index))
     check_known_counter(epoch, index)
     check_image_sides(height, width)
+    frames = list_frames(sizes, index, height, width)
     index = tf.cast(index, tf.int64)
     key = tf.constant(split_seed(seed).astype(np.int64))
     epoch = tf.cast(tf.convert_to_tensor(epoch), tf.int64)
@@ -68,16 +77,18 @@ def draw_view_params(
     if _route.takes_custom_call(index):
         outputs = list(zip(shapes, FIELD_TYPES))
         return ViewParams(
-            *_route.call_handler("lowlevel_simclr_draw_view_params", [index, key, epoch, numbers], outputs)
+            *_route.call_handler("lowlevel_simclr_draw_view_params", [index, frames, key, epoch, numbers], outputs)
         )
-    drawn = _library.load_library().lowlevel_simclr_draw_view_params(index=index, key=key, epoch=epoch, recipe=numbers)
+    drawn = _library.load_library().lowlevel_simclr_draw_view_params(
+        index=index, sizes=frames, key=key, epoch=epoch, recipe=numbers
+    )
     for field, shape in zip(drawn, shapes):
         field.set_shape(shape)
     return ViewParams(*drawn)
 
 
 def _pack_recipe(recipe: Any, height: int, width: int) -> np.ndarray:
-    """Return the recipe as the kernel reads it (`ViewRecipeNumbers` in draw_view_params.h): (27,) float64."""
+    """Return the recipe as the kernel reads it (`ViewRecipeNumbers` in draw_view_params.h): (25,) float64."""
     ranges = (recipe.brightness, recipe.contrast, recipe.saturation, recipe.hue, recipe.brightness_shift)
     switches = (
         recipe.flip_probability,
@@ -85,6 +96,5 @@ def _pack_recipe(recipe: Any, height: int, width: int) -> np.ndarray:
         recipe.grey_probability,
         recipe.blur_probability,
     )
-    central = find_central_crop(recipe.crop_aspect, height, width)
     parts = (recipe.crop_area, np.log(recipe.crop_aspect), switches, *ranges, recipe.blur_sigma)
-    return np.concatenate([*parts, (recipe.clip, height, width), central]).astype(np.float64)
+    return np.concatenate([*parts, (recipe.clip, height, width), recipe.crop_aspect]).astype(np.float64)

@@ -7,6 +7,9 @@ A crop is drawn up to ten times, until the box fits the image. Its place is unif
 the ten fits, the central crop is taken. All of this is float64, so that every implementation rounds to the same
 integers.
 
+Images of different sizes lie in the upper left corners of equal arrays. H and W are then those of the image, and no box
+reaches the padding of its array.
+
 Probabilities are compared in float32. Factors are low + (high - low) u in float32, with the bounds rounded to float32
 first.
 """
@@ -18,14 +21,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lowlevel_simclr.contract.checks import check_counter, check_image_sides, check_index
+from lowlevel_simclr.contract.checks import check_counter, check_frames, check_image_sides, check_index, check_sizes
 from lowlevel_simclr.contract.philox import CROP, FACTORS, ORDER_AND_BLUR, SWITCHES, Words, draw_words, to_uniform
 from lowlevel_simclr.contract.view_params import PERMUTATIONS, ViewParams
 
 Uniform = NDArray[np.float32]
+Side = int | NDArray[np.int64]  # pixels, of all images or (2N,)
 
 
-def draw_view_params(seed: int, epoch: int, index: ArrayLike, recipe: Any, height: int, width: int) -> ViewParams:
+def draw_view_params(
+    seed: int,
+    epoch: int,
+    index: ArrayLike,
+    recipe: Any,
+    height: int,
+    width: int,
+    sizes: ArrayLike | None = None,
+) -> ViewParams:
     """Draw the parameters of both views of N images. They depend on (seed, epoch, index, view) and the recipe alone.
 
     Args:
@@ -35,12 +47,15 @@ def draw_view_params(seed: int, epoch: int, index: ArrayLike, recipe: Any, heigh
         recipe: a `settings.ViewRecipe`, or any object with its attributes.
         height: height of the images, in pixels, in [1, 2^15).
         width: width of the images, in pixels, in [1, 2^15).
+        sizes: (N, 2) integers, the height and width of each image in the upper left corner of its array. None: every
+            image fills its array.
 
     Returns:
         ViewParams of arrays with 2N rows: all first views, then all second views.
 
     Raises:
-        ValueError: if index is not (N,) integers, or if seed, epoch, an index, height or width is out of range.
+        ValueError: if index is not (N,) integers, or if seed, epoch, an index, height, width or a size is out of
+            range.
 
     Examples:
         >>> import numpy as np
@@ -54,6 +69,10 @@ def draw_view_params(seed: int, epoch: int, index: ArrayLike, recipe: Any, heigh
     places = check_index(np.asarray(index))
     check_counter(epoch, places)
     check_image_sides(height, width)
+    if sizes is not None:
+        frames = check_sizes(np.asarray(sizes), len(places))
+        check_frames(frames, height, width)
+        height, width = np.tile(frames.astype(np.int64), (2, 1)).T  # (2N,) each
     rows = np.concatenate([places, places])  # (2N,)
     view = np.repeat([0, 1], len(places))  # (2N,)
 
@@ -75,10 +94,10 @@ def draw_view_params(seed: int, epoch: int, index: ArrayLike, recipe: Any, heigh
     )
 
 
-def _choose_boxes(attempts: list[Words], recipe: Any, height: int, width: int) -> NDArray[np.int32]:
+def _choose_boxes(attempts: list[Words], recipe: Any, height: Side, width: Side) -> NDArray[np.int32]:
     """Return the first attempt that fits, or the central crop if none fits: (2N, 4) int32."""
-    central = np.array(find_central_crop(recipe.crop_aspect, height, width), np.int32)
-    boxes = np.tile(central, (len(attempts[0]), 1))
+    central = np.stack(find_central_crop(recipe.crop_aspect, height, width), axis=-1).astype(np.int32)
+    boxes = np.broadcast_to(central, (len(attempts[0]), 4)).copy()
     undecided = np.ones(len(boxes), bool)
     for words in attempts:
         candidates, fits = _place_boxes(words, recipe, height, width)
@@ -88,7 +107,7 @@ def _choose_boxes(attempts: list[Words], recipe: Any, height: int, width: int) -
     return boxes
 
 
-def _place_boxes(words: Words, recipe: Any, height: int, width: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _place_boxes(words: Words, recipe: Any, height: Side, width: Side) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return the boxes of one attempt (2N, 4), and whether each fits the image (2N,)."""
     u = to_uniform(words).astype(np.float64)  # (2N, 4)
     low, high = recipe.crop_area
@@ -101,18 +120,19 @@ def _place_boxes(words: Words, recipe: Any, height: int, width: int) -> tuple[ND
     return np.stack([y, x, h, w], axis=-1), fits
 
 
-def find_central_crop(crop_aspect: tuple[float, float], height: int, width: int) -> tuple[int, int, int, int]:
+def find_central_crop(crop_aspect: tuple[float, float], height: Side, width: Side) -> tuple[Side, Side, Side, Side]:
     """Return the largest box in the middle of the image whose aspect is in the range: y, x, height, width in pixels.
 
     Its aspect is that of the image, or the nearest end of the range.
 
     Args:
         crop_aspect: smallest and largest aspect, width / height.
-        height: height of the image, in pixels.
-        width: width of the image, in pixels.
+        height: height of the image, in pixels, or of several images.
+        width: width of the image, in pixels, or of several images.
     """
     aspect = np.clip(width / height, *crop_aspect)
-    h, w = (max(1, int(np.rint(side))) for side in (min(height, width / aspect), min(width, height * aspect)))
+    sides = np.minimum(height, width / aspect), np.minimum(width, height * aspect)
+    h, w = (np.maximum(1, np.rint(side).astype(np.int64)) for side in sides)
     return (height - h) // 2, (width - w) // 2, h, w
 
 

@@ -11,9 +11,9 @@ import math
 import tensorflow as tf
 
 from lowlevel_simclr.config.settings import ViewRecipe
-from lowlevel_simclr.contract.checks import check_image_sides, check_index, find_central_crop
+from lowlevel_simclr.contract.checks import check_image_sides, check_index
 from lowlevel_simclr.contract.philox import CROP, FACTORS, ORDER_AND_BLUR, SWITCHES, split_seed
-from lowlevel_simclr.contract.view_checks import check_known_counter, find_sound_rows, mark_rows
+from lowlevel_simclr.contract.view_checks import check_known_counter, find_sound_rows, list_frames, mark_rows
 from lowlevel_simclr.contract.view_params import PERMUTATIONS, ViewParams
 from lowlevel_simclr.stock.philox import draw_words, to_uniform
 
@@ -21,7 +21,13 @@ _PURPOSES = (*CROP, SWITCHES, FACTORS, ORDER_AND_BLUR)
 
 
 def draw_view_params(
-    seed: int, epoch: int | tf.Tensor, index: tf.Tensor, recipe: ViewRecipe, height: int, width: int
+    seed: int,
+    epoch: int | tf.Tensor,
+    index: tf.Tensor,
+    recipe: ViewRecipe,
+    height: int,
+    width: int,
+    sizes: tf.Tensor | None = None,
 ) -> ViewParams:
     """Draw the parameters of both views of N images. They depend on (seed, epoch, index, view) and the recipe alone.
 
@@ -34,14 +40,16 @@ def draw_view_params(
         recipe: ranges and probabilities.
         height: height of the images, in pixels, in [1, 2^15).
         width: width of the images, in pixels, in [1, 2^15).
+        sizes: (N, 2) integers, the height and width of each image in the upper left corner of its array. None: every
+            image fills its array.
 
     Returns:
         ViewParams of tensors with 2N rows: all first views, then all second views.
 
     Raises:
-        ValueError: if index is not (N,) integers, or if seed, height or width is out of range. Also if epoch or an
-            index is out of range and its value is known. In a graph it is not known. Then nothing is raised, and the
-            box of such a row is all -1, from which `make_views` makes NaN.
+        ValueError: if index is not (N,) integers or sizes not (N, 2), or if seed, height or width is out of range.
+            Also if epoch, an index or a size is out of range and its value is known. In a graph it is not known. Then
+            nothing is raised, and the box of such a row is all -1, from which `make_views` makes NaN.
 
     Examples:
         >>> import tensorflow as tf
@@ -55,13 +63,14 @@ def draw_view_params(
     index = check_index(tf.convert_to_tensor(index))
     check_known_counter(epoch, index)
     check_image_sides(height, width)
+    frames = list_frames(sizes, index, height, width)  # (N, 2) or (1, 2)
     words = _draw_all_words(seed, epoch, index)  # 4 of (2N, 13)
-    boxes = _choose_boxes([word[:, : len(CROP)] for word in words], recipe, height, width)
+    boxes = _choose_boxes([word[:, : len(CROP)] for word in words], recipe, frames)
     switches, factors, last = ([word[:, k] for word in words] for k in range(len(CROP), len(_PURPOSES)))
     flips, jitters, greys, blurs = (to_uniform(word) for word in switches)  # (2N,) each
     sigma = _scale_to_range(recipe.blur_sigma, last[1])
     return ViewParams(
-        box=mark_rows(boxes, find_sound_rows(epoch, index)),
+        box=mark_rows(boxes, find_sound_rows(epoch, index, frames, height, width)),
         flip=flips < recipe.flip_probability,
         **_draw_factors([*factors, last[2]], jitters < recipe.jitter_probability, recipe),
         order=tf.gather(tf.constant(PERMUTATIONS), _draw_permutation(last[0])),
@@ -78,15 +87,16 @@ def _draw_all_words(seed: int, epoch: int | tf.Tensor, index: tf.Tensor) -> tupl
     return draw_words(epoch, rows, view, tf.constant([_PURPOSES], tf.int64), key=split_seed(seed))
 
 
-def _choose_boxes(words: list[tf.Tensor], recipe: ViewRecipe, height: int, width: int) -> tf.Tensor:
+def _choose_boxes(words: list[tf.Tensor], recipe: ViewRecipe, frames: tf.Tensor) -> tf.Tensor:
     """Return the first attempt that fits, or the central crop if none fits: (2N, 4) int32.
 
     Args:
         words: four random words of each attempt, (2N, 10) each.
         recipe: the ranges of area and aspect.
-        height: height of the images, in pixels.
-        width: width of the images, in pixels.
+        frames: (N, 2) or (1, 2), the height and width of each image or of all images, in pixels.
     """
+    both = frames if frames.shape[0] == 1 else tf.concat([frames, frames], axis=0)  # of both views
+    height, width = tf.split(tf.cast(both, tf.float64), 2, axis=1)  # (2N, 1) or (1, 1) each
     u0, u1, u2, u3 = (tf.cast(to_uniform(word), tf.float64) for word in words)
     low, high = recipe.crop_area
     area = height * width * (low + (high - low) * u0)
@@ -98,8 +108,26 @@ def _choose_boxes(words: list[tf.Tensor], recipe: ViewRecipe, height: int, width
     candidates = tf.stack([y, x, h, w], axis=-1)  # (2N, 10, 4)
     first = tf.argmax(tf.cast(fits, tf.int32), axis=1)  # argmax returns the first maximum, and 0 if none fits
     chosen = tf.gather(candidates, first, axis=1, batch_dims=1)  # (2N, 4)
-    central = tf.constant([find_central_crop(recipe.crop_aspect, height, width)], tf.float64)
+    central = _find_central_crop(recipe.crop_aspect, height, width)
     return tf.cast(tf.where(tf.reduce_any(fits, axis=1)[:, None], chosen, central), tf.int32)
+
+
+def _find_central_crop(crop_aspect: tuple[float, float], height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+    """Return the largest box in the middle of each image whose aspect, width / height, is in the range.
+
+    Args:
+        crop_aspect: smallest and largest aspect.
+        height: (n, 1) float64, in pixels.
+        width: (n, 1) float64, in pixels.
+
+    Returns:
+        (n, 4) float64: y, x, height, width in pixels.
+    """
+    low, high = (tf.constant(bound, tf.float64) for bound in crop_aspect)
+    aspect = width / height
+    h = tf.where(aspect < low, tf.maximum(tf.math.rint(width / low), 1.0), height)
+    w = tf.where(aspect > high, tf.maximum(tf.math.rint(height * high), 1.0), width)
+    return tf.concat([tf.floor((height - h) / 2), tf.floor((width - w) / 2), h, w], axis=1)
 
 
 def _draw_factors(words: list[tf.Tensor], jittered: tf.Tensor, recipe: ViewRecipe) -> dict[str, tf.Tensor]:

@@ -32,7 +32,7 @@ RECIPE = ViewRecipe(blur_probability=0.5, brightness_shift=(-0.25, 0.25))
 class ViewCase(NamedTuple):
     """One batch of images and the size of their views, and the way it is run."""
 
-    rows: str  # what is special: enlarging, reducing, blur, ...; "drawn" checks only the parameters
+    rows: str  # what is special: enlarging, reducing, blur, ...; "drawn" and "frames" check only the parameters
     height: int
     width: int
     size: int
@@ -58,9 +58,17 @@ class ViewOps(Protocol):
         """Return both views of every image, (2N, size, size, C)."""
 
     def draw_view_params(
-        self, seed: int, epoch: int, index: tf.Tensor, recipe: ViewRecipe, height: int, width: int, /
+        self,
+        seed: int,
+        epoch: int,
+        index: tf.Tensor,
+        recipe: ViewRecipe,
+        height: int,
+        width: int,
+        sizes: tf.Tensor | None = None,
+        /,
     ) -> ViewParams:
-        """Return the parameters of both views of every image."""
+        """Return the parameters of both views of every image. `sizes` are the frames of the images, (N, 2)."""
 
 
 # ---- Cases ----------------------------------------------------------------------------------------------------------
@@ -87,6 +95,7 @@ def _list_all_cases() -> Iterator[ViewCase]:
         for dtype in ("float32", "float16", "bfloat16"):
             yield ViewCase("both ways", 35, 24, 27, dtype=dtype, mode=mode)
         yield ViewCase("drawn", 32, 48, 0, mode=mode)
+        yield ViewCase("frames", 32, 48, 0, mode=mode)
 
 
 def _seed_generator(case: ViewCase) -> np.random.Generator:
@@ -103,6 +112,15 @@ def make_images(case: ViewCase) -> NDArray[Any]:
     if case.pixels == "float32":
         return (pixels / 255).astype(np.float32)
     return (pixels * (257 if case.pixels == "uint16" else 1)).astype(case.pixels)
+
+
+def make_sizes(case: ViewCase, count: int) -> NDArray[np.int32]:
+    """Return frames of every size that the arrays of the images can hold, the smallest and the largest too."""
+    random = _seed_generator(case)
+    sides = [random.integers(1, side + 1, count) for side in (case.height, case.width)]
+    sizes = np.stack(sides, axis=1).astype(np.int32)
+    sizes[:2] = [[1, 1], [case.height, case.width]]
+    return sizes
 
 
 def make_params(case: ViewCase) -> ViewParams:
@@ -149,7 +167,8 @@ def measure_amplification(params: ViewParams) -> NDArray[np.float64]:
 
 def judge_views(case: ViewCase, implementation: ViewOps) -> list[Finding]:
     """Compare all quantities of one case with their bounds."""
-    return _judge_drawn(case, implementation) if case.rows == "drawn" else [_judge_pixels(case, implementation)]
+    alone = case.rows in ("drawn", "frames")
+    return _judge_drawn(case, implementation) if alone else [_judge_pixels(case, implementation)]
 
 
 def _judge_pixels(case: ViewCase, implementation: ViewOps) -> Finding:
@@ -170,13 +189,15 @@ def _judge_pixels(case: ViewCase, implementation: ViewOps) -> Finding:
 
 
 def _judge_drawn(case: ViewCase, implementation: ViewOps) -> list[Finding]:
-    index = np.arange(600) * 7001
-    truth = reference.draw_view_params(2**63 + 5, 3, index, RECIPE, case.height, case.width)
+    index, inputs = np.arange(600) * 7001, [tf.constant(np.arange(600) * 7001)]
+    sizes = make_sizes(case, len(index)) if case.rows == "frames" else None
+    truth = reference.draw_view_params(2**63 + 5, 3, index, RECIPE, case.height, case.width, sizes)
+    inputs += [] if sizes is None else [tf.constant(sizes)]
 
-    def draw(index: tf.Tensor) -> ViewParams:
-        return implementation.draw_view_params(2**63 + 5, 3, index, RECIPE, case.height, case.width)
+    def draw(index: tf.Tensor, *sizes: tf.Tensor) -> ViewParams:
+        return implementation.draw_view_params(2**63 + 5, 3, index, RECIPE, case.height, case.width, *sizes)
 
-    drawn = ViewParams(*(field.numpy() for field in build_for_mode(draw, case.mode)(tf.constant(index))))
+    drawn = ViewParams(*(field.numpy() for field in build_for_mode(draw, case.mode)(*inputs)))
     wrong, farthest = 0.0, 0.0
     for name, own, true in zip(ViewParams._fields, drawn, truth):
         if true.dtype == np.float32:

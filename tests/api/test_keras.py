@@ -112,6 +112,44 @@ def test_images_without_colours_are_taken(channels: int) -> None:
     assert ls.make_views(images, size=8).shape == (6, 8, 8, channels)
 
 
+def list_framed() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return six images of different sizes in arrays with black and with white padding, and their sizes."""
+    sizes = np.array([[12, 10], [12, 3], [4, 10], [1, 1], [7, 7], [9, 5]], np.int32)
+    inside = (np.arange(12)[:, None] < sizes[:, 0, None, None]) & (np.arange(10) < sizes[:, 1, None, None])
+    black, white = (np.where(inside[..., None], IMAGES, padding).astype(np.uint8) for padding in (0, 255))
+    return black, white, sizes
+
+
+@pytest.mark.parametrize("ops", ["native", "stock"])
+def test_views_of_images_of_different_sizes_show_no_padding(ops: str) -> None:
+    black, white, sizes = list_framed()
+    made = [ls.make_views(images, GENTLE, size=8, ops=ops, sizes=sizes).numpy() for images in (black, white)]
+    np.testing.assert_array_equal(*made)
+    assert not np.array_equal(made[0], ls.make_views(black, GENTLE, size=8, ops=ops))
+    with pytest.raises(ValueError, match=r"sizes\[2\] is 13 x 1 pixels"):
+        ls.make_views(black, size=8, ops=ops, sizes=[[1, 1], [1, 1], [13, 1], [1, 1], [1, 1], [1, 1]])
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_the_layer_takes_images_of_different_sizes(training: bool) -> None:
+    black, white, sizes = list_framed()
+    made = [ls.SimCLRViews(8, GENTLE, seed=3)(images, training=training, sizes=sizes) for images in (black, white)]
+    np.testing.assert_array_equal(*made)
+    whole = np.tile([[12, 10]], (6, 1))
+    layer, same = (ls.SimCLRViews(8, GENTLE, seed=3) for _ in range(2))
+    np.testing.assert_allclose(
+        layer(IMAGES, training=training, sizes=whole), same(IMAGES, training=training), atol=1e-6
+    )
+
+
+def test_a_model_takes_sizes_beside_its_images() -> None:
+    black, white, sizes = list_framed()
+    inputs = tf.keras.Input((12, 10, 3), dtype="uint8"), tf.keras.Input((2,), dtype="int32")
+    model = tf.keras.Model(inputs, ls.SimCLRViews(8, GENTLE, seed=3)(inputs[0], sizes=inputs[1]))
+    assert model([black, sizes], training=True).shape == (12, 8, 8, 3)
+    np.testing.assert_array_equal(model.predict([black, sizes], verbose=0), model.predict([white, sizes], verbose=0))
+
+
 def test_an_unknown_field_of_a_recipe_is_refused() -> None:
     with pytest.raises(ls.ConfigError, match="Did you mean crop_area"):
         ls.SimCLRViews(8, {"crop_aera": (0.1, 1.0)})

@@ -93,13 +93,6 @@ def plant(patch: pytest.MonkeyPatch, home: str, name: str, mistake: Any) -> list
     return holders
 
 
-def compare_central_crops(implementation: Any) -> None:
-    """Compare views whose area is larger than the image. No attempt fits, so every box is the central crop."""
-    recipe = replace(RECIPE, crop_area=(30.0, 40.0), crop_aspect=(0.25, 0.4))
-    drawn = implementation.draw_view_params(0, 0, tf.range(5), recipe, 32, 33)
-    assert_same(drawn, reference.draw_view_params(0, 0, np.arange(5), recipe, 32, 33))
-
-
 def compare_scaled_views(implementation: Any) -> None:
     """Compare views of every kind after subtracting the mean and dividing by the standard deviation."""
     images, params = images_of(24, 12, 15), all_orders(12, 15)
@@ -108,20 +101,12 @@ def compare_scaled_views(implementation: Any) -> None:
     assert_stock_is_close(views, expected, params, std=min(STD))
 
 
-def crop_off_by_one(
-    crop_aspect: Any, height: int, width: int, right: Any = checks.find_central_crop
-) -> tuple[int, ...]:
-    y, x, h, w = right(crop_aspect, height, width)
-    return y, x + 1, h, w
-
-
 def scale_swapped(mean: Any, std: Any, channels: int, right: Any = checks.complete_scaling) -> tuple[Any, Any]:
     offset, scale = right(mean, std, channels)
     return scale, offset
 
 
 SHARED: dict[str, tuple[Callable[..., Any], Callable[[Any], None], str]] = {
-    "find_central_crop": (crop_off_by_one, compare_central_crops, "draw_view_params"),
     "complete_scaling": (scale_swapped, compare_scaled_views, "make_views"),
 }
 
@@ -273,6 +258,11 @@ def check_numbers_of_operations() -> None:
         np.testing.assert_allclose(found, [1, clipped[1], 200 / 255], rtol=0, atol=1e-6)
 
 
+def draw_in_frames(implementation: Any, sizes: np.ndarray) -> Any:
+    """Draw parameters for three images in arrays of 8 x 8 pixels."""
+    return implementation.draw_view_params(0, 0, np.arange(3), RECIPE, 8, 8, sizes)
+
+
 def check_refusals() -> None:
     """Pass one wrong argument to each check."""
     images, params = images_of(1, 8, 8), params_of(2, box=[0, 0, 8, 8])
@@ -280,6 +270,8 @@ def check_refusals() -> None:
         for text, call in (
             ("index has shape", lambda each=implementation: each.draw_view_params(0, 0, np.zeros(3), RECIPE, 8, 8)),
             ("epoch is -1", lambda each=implementation: each.draw_view_params(0, -1, np.arange(3), RECIPE, 8, 8)),
+            ("sizes has shape (3,)", lambda each=implementation: draw_in_frames(each, np.full(3, 8))),
+            ("sizes[0] is 9 x 8", lambda each=implementation: draw_in_frames(each, np.full((3, 2), (9, 8)))),
             ("0 x 8 pixels", lambda each=implementation: each.draw_view_params(0, 0, np.arange(3), RECIPE, 0, 8)),
             ("size is 0", lambda each=implementation: each.make_views(images, params, 0)),
             ("2 rows for 2", lambda each=implementation: each.make_views(np.repeat(images, 2, axis=0), params, 8)),
@@ -326,6 +318,8 @@ DEFINED: dict[str, tuple[str, Any, Callable[[], None]]] = {
     "GREY_WEIGHTS": ("constants", (0.2989, 0.1140, 0.5870), check_grey),
     "check_index": ("checks", lambda index: index, check_refusals),
     "check_counter": ("checks", lambda *given: None, check_refusals),
+    "check_sizes": ("checks", lambda sizes, count: sizes, check_refusals),
+    "check_frames": ("checks", lambda *given: None, check_refusals),
     "check_image_sides": ("checks", lambda *given: None, check_refusals),
     "check_images": ("checks", lambda *given: None, check_refusals),
     "check_params": ("checks", lambda *given: None, check_refusals),

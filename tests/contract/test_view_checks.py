@@ -30,12 +30,23 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "height -5": ({"height": -5}, "The images have -5 x 32 pixels"),
     "width 0": ({"width": 0}, "The images have 32 x 0 pixels"),
     "width 2^15": ({"width": 2**15}, "The images have 32 x 32768 pixels"),
+    "size 0": (
+        {"sizes": [[32, 32], [0, 5]]},
+        r"sizes\[1\] is 0 x 5 pixels\. It must be at least 1 x 1 and at most 32 x ",
+    ),
+    "size 33": ({"sizes": [[32, 33], [1, 1]]}, r"sizes\[0\] is 32 x 33 pixels\. .* 32 x 32, the size of the images"),
+    "size -2^31": ({"sizes": [[1, -(2**31)], [1, 1]]}, r"sizes\[0\] is 1 x -2147483648 pixels"),
+    "sizes of one": ({"sizes": [[3, 4]]}, r"sizes has shape \(1, 2\) and type int64\. It must be \(2, 2\) integers"),
+    "sizes of three sides": ({"sizes": [[3, 4, 3], [3, 4, 3]]}, r"sizes has shape \(2, 3\) .* height and width"),
+    "sizes with fractions": ({"sizes": [[3.0, 4], [3, 4]]}, "type float64"),
     "seed 2^64": ({"seed": 2**64}, "seed is 18446744073709551616"),
 }
 
 
 def draw(made_by: Any, **given: Any) -> ViewParams:
     arguments = {"seed": 0, "epoch": 0, "index": [0, 1], "recipe": RECIPE, "height": 32, "width": 32, **given}
+    if "sizes" in arguments:
+        arguments["sizes"] = np.array(arguments["sizes"])
     return made_by.draw_view_params(**{**arguments, "index": np.array(arguments["index"], np.int64)})
 
 

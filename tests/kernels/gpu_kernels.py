@@ -40,6 +40,7 @@ def checks(library: Any, memory: device_arrays.Memory, small: bool) -> Iterator[
     for case in views.small_cases() if small else views.large_cases():
         yield f"make_views {case}", lambda case=case: views.check_views(library, memory, case)
     yield "make_views faults", lambda: views.check_faulty_views(library, memory)
+    yield "padding", lambda: views.check_padding(library, memory)
     yield "draw_view_params", lambda: views.check_draws(library, memory, 150 if small else 20000)
     for case in updates.small_cases() if small else updates.large_cases():
         yield f"lars_update {case}", lambda case=case: updates.check_case(library, memory, case)

@@ -98,6 +98,10 @@ def test_faulty_views_are_nan_and_touch_nothing(library: ctypes.CDLL) -> None:
     views.check_faulty_views(library, MEMORY)
 
 
+def test_no_view_shows_the_padding(library: ctypes.CDLL) -> None:
+    views.check_padding(library, MEMORY)
+
+
 def test_draws_are_the_references(library: ctypes.CDLL) -> None:
     views.check_draws(library, MEMORY, 150)
 
@@ -180,7 +184,9 @@ def test_shapes_are_refused_with_a_sentence(library: ctypes.CDLL) -> None:
     assert b"1 to 32767" in make(None, 1, 8, 40000, 3, 8, 0, 0, *[None] * 6)
     assert b"1 to 4 channels" in make(None, 1, 8, 8, 5, 8, 0, 0, *[None] * 6)
     assert b"is null" in make(None, 1, 8, 8, 3, 8, 0, 0, *[None] * 6)
-    assert b"is null" in library.lowlevel_simclr_draw_view_params_cuda(None, 2, *[None] * 5)
+    draw = library.lowlevel_simclr_draw_view_params_cuda
+    assert b"is null" in draw(None, 2, None, None, 1, *[None] * 4)
+    assert b"one for each image" in draw(None, 3, None, None, 2, *[None] * 4)
     update = library.lowlevel_simclr_lars_update_cuda
     assert b"fewer than 0" in update(None, -1, 1, *[None] * 7)
     assert update(None, 0, 1, *[None] * 7) is None
@@ -219,7 +225,7 @@ def test_the_built_launchers_say_that_there_is_no_driver() -> None:
         b"driver|no CUDA-capable", library.lowlevel_simclr_make_views_cuda(None, 1, 8, 8, 3, 8, 0, 0, *arrays)
     )
     draw = library.lowlevel_simclr_draw_view_params_cuda
-    assert re.search(b"driver|no CUDA-capable", draw(None, 2, *[somewhere] * 4, params))
+    assert re.search(b"driver|no CUDA-capable", draw(None, 2, somewhere, somewhere, 1, *[somewhere] * 3, params))
     for adapts in (0, 1):
         why = library.lowlevel_simclr_lars_update_cuda(None, 4, adapts, *[somewhere] * 7)
         assert re.search(b"driver|no CUDA-capable", why)

@@ -47,11 +47,13 @@ RANGE = st.tuples(st.floats(0.02, 1), st.floats(0.02, 1)).map(lambda bounds: tup
     width=st.integers(1, 600),
     switch=st.sampled_from([0.0, 0.3, 1.0]),
     seed=st.integers(0, 2**64 - 1),
+    framed=st.booleans(),
 )
-def test_stock_draws_the_same_by_any_recipe(area, aspect, height, width, switch, seed):
+def test_stock_draws_the_same_by_any_recipe(area, aspect, height, width, switch, seed, framed):
     recipe = replace(
         RECIPE, crop_area=area, crop_aspect=aspect, brightness=area, jitter_probability=switch, blur_sigma=aspect
     )
     index = np.arange(64)
-    expected = draw(seed, 3, index, recipe, height, width)
-    assert_same(stock_draw(seed, 3, tf.constant(index), recipe, height, width), expected, recipe)
+    sizes = np.random.default_rng(seed).integers(1, (height + 1, width + 1), (64, 2)) if framed else None
+    expected = draw(seed, 3, index, recipe, height, width, sizes)
+    assert_same(stock_draw(seed, 3, tf.constant(index), recipe, height, width, sizes), expected, recipe)

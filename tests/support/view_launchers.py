@@ -16,7 +16,6 @@ from lowlevel_simclr import reference
 from lowlevel_simclr.config.settings import ViewRecipe
 from lowlevel_simclr.contract.philox import split_seed
 from lowlevel_simclr.contract.view_params import ViewParams
-from lowlevel_simclr.reference.draw_view_params import find_central_crop
 from tests.support.device_arrays import Buffer, Memory, from_bfloat16
 
 PIXELS = {"uint8": 0, "uint16": 1, "float32": 2}
@@ -81,7 +80,7 @@ def declared(library: ctypes.CDLL) -> ctypes.CDLL:
     library.lowlevel_simclr_make_views_cuda_workspace_bytes.restype = size
     library.lowlevel_simclr_make_views_cuda.argtypes = [pointer, *shape, *[pointer] * 6]
     library.lowlevel_simclr_make_views_cuda.restype = ctypes.c_char_p
-    library.lowlevel_simclr_draw_view_params_cuda.argtypes = [pointer, size, *[pointer] * 5]
+    library.lowlevel_simclr_draw_view_params_cuda.argtypes = [pointer, size, pointer, pointer, size, *[pointer] * 4]
     library.lowlevel_simclr_draw_view_params_cuda.restype = ctypes.c_char_p
     return library
 
@@ -196,35 +195,61 @@ def check_faulty_views(library: ctypes.CDLL, memory: Memory) -> None:
 
 
 def draw(
-    library: ctypes.CDLL, memory: Memory, index: NDArray[np.int64], epoch: int, height: int, width: int
+    library: ctypes.CDLL,
+    memory: Memory,
+    index: NDArray[np.int64],
+    epoch: int,
+    height: int,
+    width: int,
+    sizes: NDArray[np.int64] | None = None,
 ) -> ViewParams:
-    """Return parameters drawn by the launcher."""
+    """Return parameters drawn by the launcher, in frames (N, 2) or in whole images."""
     recipe = FULL_JITTER
     ranges = (recipe.brightness, recipe.contrast, recipe.saturation, recipe.hue, recipe.brightness_shift)
     switches = (recipe.flip_probability, recipe.jitter_probability, recipe.grey_probability, recipe.blur_probability)
-    central = find_central_crop(recipe.crop_aspect, height, width)
+    frames = np.array([[height, width]], np.int64) if sizes is None else sizes
     parts = (recipe.crop_area, np.log(recipe.crop_aspect), switches, *ranges, recipe.blur_sigma)
-    numbers = np.concatenate([*parts, (recipe.clip, height, width), central]).astype(np.float64)
-    arrays = (index, split_seed(7).astype(np.int64), np.array([epoch], np.int64), numbers)
+    numbers = np.concatenate([*parts, (recipe.clip, height, width), recipe.crop_aspect]).astype(np.float64)
+    arrays = (index, frames, split_seed(7).astype(np.int64), np.array([epoch], np.int64), numbers)
     inputs = [Buffer(memory, array) for array in arrays]
     shapes = [(2 * len(index), *width) for width in WIDTHS]
     outputs = [Buffer(memory, int(np.prod(s)) * np.dtype(kind).itemsize) for s, kind in zip(shapes, KINDS)]
+    place, frame, *rest = (buffer.pointer for buffer in inputs)
     why = library.lowlevel_simclr_draw_view_params_cuda(
-        memory.stream, len(index), *(buffer.pointer for buffer in inputs), pointers(outputs)
+        memory.stream, len(index), place, frame, len(frames), *rest, pointers(outputs)
     )
     assert why is None, why
     return ViewParams(*(buffer.read(kind, shape) for buffer, kind, shape in zip(outputs, KINDS, shapes)))
 
 
 def check_draws(library: ctypes.CDLL, memory: Memory, count: int) -> None:
-    """Assert equal integers and flags, and floats within two roundings. A wrong index must mark its rows."""
+    """Assert equal integers and flags, and floats within two roundings. A wrong index or size must mark its rows."""
     index = np.r_[np.arange(count - 1), 2**32 - 1].astype(np.int64)
-    expected = reference.draw_view_params(7, 2, index, FULL_JITTER, 33, 47)
-    found = draw(library, memory, index, 2, 33, 47)
-    for name, actual, wanted in zip(ViewParams._fields, found, expected):
-        if np.asarray(actual).dtype.kind == "f":
-            assert np.allclose(actual, wanted, rtol=2 * 2.0**-23, atol=2.0**-24), name
-        else:
-            assert np.array_equal(actual, wanted), name
-    index[1] = -1
-    assert np.all(draw(library, memory, index, 2, 33, 47).box[[1, count + 1]] == -1)
+    sizes = np.random.default_rng(1).integers(1, (34, 48), (count, 2))  # some too long or wide for every attempt
+    for frames in (None, sizes):
+        expected = reference.draw_view_params(7, 2, index, FULL_JITTER, 33, 47, frames)
+        found = draw(library, memory, index, 2, 33, 47, frames)
+        for name, actual, wanted in zip(ViewParams._fields, found, expected):
+            if np.asarray(actual).dtype.kind == "f":
+                assert np.allclose(actual, wanted, rtol=2 * 2.0**-23, atol=2.0**-24), name
+            else:
+                assert np.array_equal(actual, wanted), name
+    index[1], sizes[2:5] = -1, [[0, 4], [34, 4], [4, 2**40]]
+    marked = np.all(draw(library, memory, index, 2, 33, 47, sizes).box == -1, axis=1)
+    assert np.array_equal(np.flatnonzero(marked), [1, 2, 3, 4, count + 1, count + 2, count + 3, count + 4])
+
+
+def check_padding(library: ctypes.CDLL, memory: Memory) -> None:
+    """Assert that views keep their bits whatever lies outside the frames, when they enlarge and when they reduce."""
+    for case in (Case(4, 33, 47, size=12), Case(4, 20, 28, size=48, pixels="uint16")):
+        sizes = np.array([[case.height, 5], [7, case.width], [1, 1], [15, 21]])
+        drawn = reference.draw_view_params(3, 5, np.arange(4), FULL_JITTER, case.height, case.width, sizes)
+        params = ViewParams(*(np.asarray(field, kind) for field, kind in zip(drawn, KINDS)))
+        images = images_of(case)
+        made = []
+        for padding in (0, 255):
+            padded = np.full_like(images, padding)
+            for to, image, (height, width) in zip(padded, images, sizes):
+                to[:height, :width] = image[:height, :width]
+            made.append(make_views(library, memory, case, padded, params).tobytes())
+        assert made[0] == made[1], case
