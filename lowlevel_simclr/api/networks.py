@@ -89,12 +89,20 @@ def write_rows(
         RunError: if the folder holds no run or no checkpoint.
         EmbedError: if a path is missing, no image can be read, or `out` cannot be written.
     """
-    from lowlevel_simclr.evaluation.embed_files import embed_files, find_images, read_stored_shape, write_embeddings
+    from lowlevel_simclr.evaluation.embed_files import (
+        embed_files,
+        find_images,
+        read_bounds,
+        read_stored_shape,
+        write_embeddings,
+    )
 
     read_run_config(folder)  # refuses a folder that holds no run, before the search for images
     (files, left_out), shape = find_images(images), read_stored_shape(folder)
     embedder = make_run_embedder(folder, shape.channels, output)
-    rows, paths, bad = embed_files(files, embedder, shape, f"reading images and computing {output}")
+    rows, paths, bad = embed_files(
+        files, embedder, shape, f"reading images and computing {output}", read_bounds(folder)
+    )
     write_embeddings(out, rows, paths, output)
     return rows, [*left_out, *bad]
 
@@ -142,10 +150,18 @@ def _embed_array(folder: Path, images: Any, output: str) -> np.ndarray:
 def _embed_files(folder: Path, paths: list[Path], output: str) -> np.ndarray:
     """Return one row for each file. A file that cannot be read raises an error, because row i belongs to image i."""
     from lowlevel_simclr.data import image_walk
-    from lowlevel_simclr.evaluation.embed_files import EmbedError, embed_files, find_images, read_stored_shape
+    from lowlevel_simclr.evaluation.embed_files import (
+        EmbedError,
+        embed_files,
+        find_images,
+        read_bounds,
+        read_stored_shape,
+    )
 
     (files, left_out), shape = find_images(paths), read_stored_shape(folder)
-    rows, _, bad = embed_files(files, make_run_embedder(folder, shape.channels, output), shape)
+    rows, _, bad = embed_files(
+        files, make_run_embedder(folder, shape.channels, output), shape, bounds=read_bounds(folder)
+    )
     bad = [*(each for each in left_out if each[1] != image_walk.RUN), *bad]
     if bad:
         raise EmbedError(f"{len(bad)} of {len(files)} images cannot be read, the first is {bad[0][0]}: {bad[0][1]}")

@@ -1,4 +1,4 @@
-"""The order in which training sees the images: batches of (epoch, index, images uint8).
+"""The order in which training sees the images: batches of (epoch, index, images uint8), and sizes if these differ.
 
 `views.py` turns a batch into views. `catalog.py` reads the data sets.
 """
@@ -17,6 +17,7 @@ from lowlevel_simclr.config.choices import SMALLEST_BATCH
 from lowlevel_simclr.contract import philox
 from lowlevel_simclr.data import image_folder
 from lowlevel_simclr.data.dataset import DataError, explain_too_few
+from lowlevel_simclr.data.framed_images import FramedImages, get_canvases
 from lowlevel_simclr.data.packed_images import PackedImages
 from lowlevel_simclr.data.streamed import StreamedImages
 
@@ -84,7 +85,8 @@ def make_batches(
 
     Returns:
         A dataset of epoch () int64, index (N,) int64 and images (N, H, W, C) uint8. The index holds row numbers of the
-        argument `images`. With `own`, a batch has m rows instead of N.
+        argument `images`. With `own`, a batch has m rows instead of N. `FramedImages` give their canvases, and after
+        them their sizes (N, 2) int32.
 
     Raises:
         DataError: if there are fewer images than one batch.
@@ -96,6 +98,9 @@ def make_batches(
             f"first_step is {first_step} and last_step is {last_step}. They must satisfy 0 <= first_step <= last_step."
         )
     per_epoch = count_steps_per_epoch(len(images), batch_size)
+    if isinstance(images, FramedImages):
+        made = make_batches(images.canvases, batch_size, seed, first_step, last_step, own, with_images)
+        return made.map(_make_size_gather(images.sizes, "cpu:0")) if with_images else made
     if isinstance(images, StreamedImages) and not with_images:
         raise ValueError("Images that are streamed from files cannot be kept on a device. Use with_images=True.")
     if isinstance(images, image_folder.FolderImages):
@@ -128,7 +133,7 @@ def _make_indices(epoch: tf.Tensor, count: int, batch_size: int, seed: int, own:
     return rows.map(_disable_autograph(lambda index: (epoch, index)))
 
 
-Gather = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]  # adds images to (epoch, index)
+Gather = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, ...]]  # adds images, and their sizes, to (epoch, index)
 
 
 def _make_gather(images: np.ndarray, device: str) -> Gather:
@@ -136,6 +141,13 @@ def _make_gather(images: np.ndarray, device: str) -> Gather:
     with tf.device(device):  # captured as a tensor: a graph holds at most 2 GiB of constants
         held = tf.convert_to_tensor(images)  # (n, H, W, C)
     return _disable_autograph(lambda epoch, index: (epoch, index, tf.gather(held, index)))  # (), (N,), (N, H, W, C)
+
+
+def _make_size_gather(sizes: np.ndarray, device: str) -> Callable[..., tuple[tf.Tensor, ...]]:
+    """Return a function that adds the sizes (N, 2) int32 of its images to a batch."""
+    with tf.device(device):
+        held = tf.constant(sizes, tf.int32)  # (n, 2)
+    return _disable_autograph(lambda epoch, index, images: (epoch, index, images, tf.gather(held, index)))
 
 
 def _make_gather_on_host(images: Any) -> Gather:
@@ -157,28 +169,33 @@ def count_prefetched(batch_bytes: int) -> int:
     return max(1, min(PREFETCHED, PREFETCHED_BYTES // max(batch_bytes, 1)))
 
 
-def keep_on_device(images: np.ndarray, on_gpu: bool) -> Gather:
+def keep_on_device(images: Any, on_gpu: bool) -> Gather:
     """Copy the images to a device once, and return a function that gathers batches there.
 
     The function takes the elements of `make_batches(..., with_images=False)`.
 
     Args:
-        images: (n, H, W, C) uint8.
+        images: (n, H, W, C) uint8, or `FramedImages` of an array.
         on_gpu: True for the first GPU, False for the CPU. On a GPU, XLA compiles the gather even if it does not compile
             the step. Otherwise an op without a GPU kernel would copy all images back to the host at every step.
 
     Returns:
-        A function from epoch () and index (N,) int64 to epoch, index and images (N, H, W, C) uint8.
+        A function from epoch () and index (N,) int64 to epoch, index and images (N, H, W, C) uint8. With
+        `FramedImages`, their sizes (N, 2) int32 follow.
 
     Raises:
         DataError: if the device does not have enough memory.
     """
+    device = "gpu:0" if on_gpu else "cpu:0"
     try:
-        gather = _make_gather(images, "gpu:0" if on_gpu else "cpu:0")
+        gather = _make_gather(get_canvases(images), device)
     except tf.errors.ResourceExhaustedError as error:
         raise DataError(
             f"--data-on is device, but the device has no room for {images.nbytes} bytes of images. Use --data-on host."
         ) from error
+    if isinstance(images, FramedImages):
+        add_sizes = _make_size_gather(images.sizes, device)
+        return tf.function(lambda epoch, index: add_sizes(*gather(epoch, index)), jit_compile=on_gpu)
     return tf.function(gather, jit_compile=on_gpu)
 
 

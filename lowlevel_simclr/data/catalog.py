@@ -12,6 +12,7 @@ import numpy as np
 from lowlevel_simclr.config.choices import DATASET_FORMS, DATASETS, IN_MEMORY, TRAIN_ON, describe_datasets
 from lowlevel_simclr.data import cifar, image_folder, npz, shapes
 from lowlevel_simclr.data.dataset import DataError, DataSet, Split, find_labelled
+from lowlevel_simclr.data.framed_images import FramedImages, get_canvases
 from lowlevel_simclr.data.packed_images import PackedImages
 from lowlevel_simclr.data.streamed import StreamedImages
 
@@ -115,12 +116,12 @@ def _load_shapes(seed: int) -> DataSet:
 
 def is_streamed(images: DataSet) -> bool:
     """Return whether the images are read from files each time they are needed, decoded or packed."""
-    return isinstance(images.train.images, StreamedImages)
+    return isinstance(get_canvases(images.train.images), StreamedImages)
 
 
 def describe_streaming(images: DataSet) -> str:
     """Return a comma and how the images are read when they are needed, or no text if they are in memory."""
-    if isinstance(images.train.images, PackedImages):
+    if isinstance(get_canvases(images.train.images), PackedImages):
         return ", packed in one file"
     return ", decoded when a batch needs them" if is_streamed(images) else ""
 
@@ -139,7 +140,7 @@ def refuse_to_keep_on_device(images: DataSet) -> None:
 
 
 def select_training_images(images: DataSet, train_on: str = TRAIN_ON[0]) -> Any:
-    """Return the images to train on, (n, H, W, C) uint8.
+    """Return the images to train on, (n, H, W, C) uint8. `FramedImages` hold their frames too.
 
     Args:
         images: the data set.
@@ -148,7 +149,13 @@ def select_training_images(images: DataSet, train_on: str = TRAIN_ON[0]) -> Any:
     train, test = images.train.images, images.test.images
     if train_on == TRAIN_ON[0]:
         return train
-    return train.join(test) if is_streamed(images) else np.concatenate([train, test])
+    return np.concatenate([train, test]) if isinstance(train, np.ndarray) else train.join(test)
+
+
+def select_rows(images: Any, rows: np.ndarray) -> Any:
+    """Return the images of row numbers (m,), of the same kind: in memory, still in files, in frames."""
+    kinds = StreamedImages, FramedImages
+    return images.select_rows(rows) if isinstance(images, kinds) else images[rows]
 
 
 def keep_labelled(images: DataSet) -> DataSet:
@@ -159,9 +166,7 @@ def keep_labelled(images: DataSet) -> DataSet:
         if len(rows) in (0, len(split.labels)):
             splits.append(split)
             continue
-        streamed = isinstance(split.images, StreamedImages)
-        kept = split.images.select_rows(rows) if streamed else split.images[rows]
-        splits.append(Split(kept, split.labels[rows]))
+        splits.append(Split(select_rows(split.images, rows), split.labels[rows]))
     return dataclasses.replace(images, train=splits[0], test=splits[1])
 
 

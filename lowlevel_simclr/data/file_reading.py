@@ -10,8 +10,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from lowlevel_simclr.data import image_file
 from lowlevel_simclr.data.encoded import Encoded
+from lowlevel_simclr.data.frames import Frames, read_canvas
 from lowlevel_simclr.data.image_file import Shape, UnreadableError
 from lowlevel_simclr.data.image_index import DIGEST, ImageIndex
 
@@ -27,6 +27,7 @@ def read_images(
     index: ImageIndex,
     shape: Shape,
     keep: Callable[[int, np.ndarray], None] | None = None,
+    frames: Frames | None = None,
 ) -> Iterator[int]:
     """Decode images in threads, and note in the index what was found. Yield the row of each image, in order.
 
@@ -37,6 +38,7 @@ def read_images(
         shape: the shape of the pixels.
         keep: called in a thread with the row and the pixels (H, W, C) uint8 of each image that can be used. None
             discards the pixels.
+        frames: the frames of all images of the source, or None if an image fills its array.
     """
 
     def read(row: int) -> tuple[bytes, str | None]:
@@ -46,7 +48,7 @@ def read_images(
             return b"", str(error)
         digest = hashlib.blake2b(content, digest_size=DIGEST).digest()
         try:
-            pixels = image_file.read_pixels(content, shape)
+            pixels = read_canvas(content, shape, frames, row)
         except UnreadableError as error:
             return digest, str(error)
         if keep is not None:

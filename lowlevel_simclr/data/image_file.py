@@ -1,4 +1,4 @@
-"""One image file as uint8 pixels of a given shape, read by Pillow: see FORMATS for the kinds of files.
+"""One image file as uint8 pixels of a given shape or within bounds, read by Pillow: see FORMATS for the kinds of files.
 
 These rules hold for every file:
 
@@ -8,8 +8,9 @@ These rules hold for every file:
   floats, or of whole numbers above 65535, is refused, because nothing says which number is white.
 - Of several pages or frames, the first one is read.
 - Text, colour profiles and other notes in a PNG are passed over, damaged or not (`png_chunks.py`).
-- An image of another size is scaled to cover the given size, and its aspect is kept. What sticks out is cut off evenly
-  on both sides. The scaling is bilinear, and antialiased when it reduces.
+- An image of another size than the given one is scaled to cover it, and its aspect is kept. What sticks out is cut off
+  evenly on both sides. The scaling is bilinear, and antialiased when it reduces.
+- Within bounds, an image keeps its aspect and loses nothing. It is reduced until it fits, and never enlarged.
 - A JPEG that is at least twice as large is reduced while it is decoded (DCT scaling). The cut is the same in
   coordinates of the source.
 - An image of the given size keeps its pixels.
@@ -26,7 +27,7 @@ import io
 import math
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -86,6 +87,25 @@ class Shape(NamedTuple):
     height: int
     width: int
     channels: int
+
+
+class Bounds(NamedTuple):
+    """The largest sides of an image that keeps its aspect, in pixels."""
+
+    shorter: int
+    longer: int
+
+
+def fit_sizes(sizes: np.ndarray, bounds: Bounds) -> np.ndarray:
+    """Return the sizes (n, 2) int32 of images, given as (n, 2) integers, reduced until they are within bounds.
+
+    Examples:
+        >>> fit_sizes(np.array([[300, 400], [90, 60], [30, 900]]), Bounds(60, 90)).tolist()
+        [[60, 80], [90, 60], [3, 90]]
+    """
+    sizes = np.maximum(sizes, 1)
+    share = np.minimum(bounds.shorter / sizes.min(axis=1), bounds.longer / sizes.max(axis=1))
+    return np.maximum(np.rint(sizes * np.minimum(share, 1.0)[:, None]), 1).astype(np.int32)
 
 
 def read_content(path: Path) -> bytes:
@@ -180,7 +200,7 @@ def _open_with_plugins(file: BinaryIO, prefix: bytes) -> Image.Image:
 
 
 def read_pixels(content: bytes, shape: Shape) -> np.ndarray:
-    """Decode the bytes of an image file.
+    """Decode the bytes of an image file, in one shape for all.
 
     Args:
         content: the bytes of the file.
@@ -193,6 +213,41 @@ def read_pixels(content: bytes, shape: Shape) -> np.ndarray:
         UnreadableError: if the content is empty, damaged, cut off, not an image, or smaller than SMALLEST pixels on a
             side.
     """
+    return np.asarray(_decode(content, lambda image: _scale_to_fit(image, shape))).reshape(shape)
+
+
+def read_frame(content: bytes, bounds: Bounds, channels: int) -> np.ndarray:
+    """Decode the bytes of an image file, in its own aspect.
+
+    Args:
+        content: the bytes of the file.
+        bounds: the largest sides.
+        channels: C, 1 or 3.
+
+    Returns:
+        (height, width, C) uint8, of the size that `fit_sizes` gives.
+
+    Raises:
+        UnreadableError: see `read_pixels`.
+    """
+
+    def scale(image: Image.Image) -> Image.Image:
+        size = image.height, image.width
+        upright = size[::-1] if _read_orientation(image) >= _SIDEWAYS else size
+        return _scale_to_fit(image, Shape(*fit_sizes(np.array([upright]), bounds)[0].tolist(), channels), keep_all=True)
+
+    pixels = np.asarray(_decode(content, scale))
+    return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def scale_pixels(pixels: np.ndarray, shape: Shape) -> np.ndarray:
+    """Return pixels (H, W, C) uint8 scaled to a shape of the same aspect, as the pixels of a file are."""
+    image = Image.fromarray(pixels[..., 0] if shape.channels == 1 else pixels)
+    return np.asarray(image.resize((shape.width, shape.height), Image.Resampling.BILINEAR)).reshape(shape)
+
+
+def _decode(content: bytes, scale: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """Return the image in the bytes of a file, decoded and scaled by `scale`, see `read_pixels`."""
     if not content:
         raise UnreadableError("empty file")
     try:
@@ -201,12 +256,11 @@ def read_pixels(content: bytes, shape: Shape) -> np.ndarray:
                 raise UnreadableError(f"{image.width}x{image.height} pixels: smaller than {SMALLEST} on a side")
             _correct_transparency(image, png_chunks.read_header(content))
             with _lift_limit() if image.width * image.height > _LARGE else contextlib.nullcontext():
-                upright = _scale_to_fit(image, shape)
+                return scale(image)
     except (MemoryError, UnreadableError):
         raise
     except Exception as error:  # Pillow does not document what a damaged file raises
         raise UnreadableError(_explain_error(error)) from error
-    return np.asarray(upright).reshape(shape)
 
 
 def _explain_error(error: Exception) -> str:
@@ -229,8 +283,11 @@ def _read_orientation(image: Image.Image) -> int:
     return value if value in _TURNS else 1
 
 
-def _scale_to_fit(image: Image.Image, shape: Shape) -> Image.Image:
-    """Decode the image. Return it upright, with the channels, height and width of the shape."""
+def _scale_to_fit(image: Image.Image, shape: Shape, keep_all: bool = False) -> Image.Image:
+    """Decode the image. Return it upright, with the channels, height and width of the shape.
+
+    What sticks out of the shape is cut off. If `keep_all`, nothing is, and the aspect may change by a rounded pixel.
+    """
     turn = _read_orientation(image)
     size = (shape.height, shape.width) if turn >= _SIDEWAYS else (shape.width, shape.height)  # before it is turned
     share = max(size[0] / image.size[0], size[1] / image.size[1])
@@ -241,7 +298,8 @@ def _scale_to_fit(image: Image.Image, shape: Shape) -> Image.Image:
     extent = drafted[1][2:] if drafted else image.size  # size of the source in decoded pixels; not always whole numbers
     plain = _convert_to_plain_mode(image, shape.channels)
     if not (plain.size == extent == size):
-        plain = plain.resize(size, Image.Resampling.BILINEAR, box=_cut_to_shape(extent, size))
+        box = (0, 0, *extent) if keep_all else _cut_to_shape(extent, size)
+        plain = plain.resize(size, Image.Resampling.BILINEAR, box=box)
     return plain.transpose(_TURNS[turn]) if turn in _TURNS else plain
 
 

@@ -4,10 +4,10 @@
 seed holds out a tenth of the images. The label of an image is the name of the folder that it lies in. An image at the
 top of a split has no label. Files without the ending of an image are only counted.
 
-All images are stored in one shape (`choose_common_shape`), so that a batch is one array. `image_file.py` says how a
-file becomes pixels. Every file is decoded once before the first step. A file that cannot be read is left out and named
-in data.json. All other images keep their split and class number, because these follow from the names alone, before any
-file is opened.
+Images of one size are stored in one shape. Images of different sizes keep their aspect and lie in the corners of arrays
+of one shape (`frames.py`). So a batch is one array. `image_file.py` says how a file becomes pixels. Every file is
+decoded once before the first step. A file that cannot be read is left out and named in data.json. All other images keep
+their split and class number, because these follow from the names alone, before any file is opened.
 
 `image_index.py` remembers what was found, so that later starts only read files that are new or have changed.
 `packed_images.py` keeps the pixels, so that later starts and steps decode nothing.
@@ -36,13 +36,16 @@ from lowlevel_simclr.data.dataset import UNLABELLED, DataError, DataSet, Split, 
 from lowlevel_simclr.data.encoded import Encoded, Files
 from lowlevel_simclr.data.file_reading import read_images, run_in_threads
 from lowlevel_simclr.data.folder_layout import find_layout
-from lowlevel_simclr.data.image_file import SMALLEST, Shape, UnreadableError
+from lowlevel_simclr.data.framed_images import FramedImages
+from lowlevel_simclr.data.frames import Frames, choose_frames, find_canvas, fit_frames, read_canvas
+from lowlevel_simclr.data.image_file import SMALLEST, Bounds, Shape, UnreadableError
 from lowlevel_simclr.data.image_index import IDENTITY, ImageIndex, choose_index_place, open_index, read_identities
 from lowlevel_simclr.data.image_walk import ENDINGS, RUN, FoundFiles, find_image_files
 from lowlevel_simclr.data.packed_images import Packing
 from lowlevel_simclr.data.streamed import StreamedImages
 from lowlevel_simclr.runtime.progress_bar import open_bar, track
 
+FRAMES = "frames"  # entry of data.json, if the images have frames
 MEASURED = 200  # files whose headers tell the size of the images, evenly from the whole list
 
 
@@ -64,6 +67,13 @@ class Listing(NamedTuple):
     folders: Mapping[str, list[str]]  # the folders that are splits, see `folder_layout.Layout`
     tables: str | None = None  # SHA-256 over splits and labels, if they do not follow from the paths
     identities: np.ndarray | None = None  # (n, 5) int64 of the files, see `image_index.read_identities`
+
+
+class Form(NamedTuple):
+    """How images are stored."""
+
+    shape: Shape  # of an array
+    frames: Frames | None = None  # where the images lie in their arrays, if these have padding
 
 
 class FoundImages(NamedTuple):
@@ -102,19 +112,23 @@ def load(
     same = {"listing": listing.stamp, "largest_side": largest_side}.items() <= (before or {}).items()
     with warnings.catch_warnings(), _open_index(listing, cache) as index:
         warnings.simplefilter("ignore")  # Pillow warns about odd metadata in files that it can read
-        shape = Shape(*before["shape"]) if before and same else choose_common_shape(listing, index, largest_side)
+        form = _recall_form(listing, index, before) if before and same else None
+        form = form or choose_form(listing, index, largest_side, before)
+        shape, frames = form
         in_memory = len(listing.paths) * int(np.prod(shape)) <= memory_limit * 2**30
         images: Any
         if cache is not None:
-            found, images = _read_packed(listing, index, shape, cache, in_memory)
+            found, images = _read_packed(listing, index, form, cache, in_memory)
         elif in_memory:
             held = np.zeros((len(listing.paths), *shape), np.uint8)
-            found = read_all(listing, index, shape, held)
+            found = read_all(listing, index, form, held)
             images = _close_gaps(held, _list_readable(listing, found))
         else:
-            found = _read_recorded(listing, before) if before and same else read_all(listing, index, shape)
-            images = FolderImages(listing.source, np.array(_list_readable(listing, found)), shape)
-    record = _make_record(listing, found, shape, largest_side)
+            found = _read_recorded(listing, before) if before and same else read_all(listing, index, form)
+            images = FolderImages(listing.source, np.array(_list_readable(listing, found)), shape, frames=frames)
+    if frames is not None:
+        images = FramedImages(images, frames.sizes[_list_readable(listing, found)], frames.bounds.shorter)
+    record = _make_record(listing, found, form, largest_side)
     _refuse_change(listing.root, before, record)
     return _make_dataset(name, listing, found, images, record)
 
@@ -253,31 +267,55 @@ def measure_pictures(listing: Listing) -> Pictures | None:
 # Reading every file
 
 
-def choose_common_shape(listing: Listing, index: ImageIndex, largest_side: int) -> Shape:
-    """Return the shape in which all images are stored, from the headers of the files.
+def choose_form(
+    listing: Listing, index: ImageIndex, largest_side: int, before: Mapping[str, Any] | None = None
+) -> Form:
+    """Choose how the images are stored, from the headers of the files.
 
-    If all images have one size, it is that size, so that no pixel is cut off. Otherwise it is a square, and its side is
-    the median of the shorter sides. Larger images are scaled down to it, smaller ones are scaled up, and long ones lose
-    their ends. In both cases the shorter side is at most `largest_side` pixels. There is one channel if every image is
-    grey, and there are three otherwise.
+    If all images have one size, that is the shape, so that no pixel is cut off. Images of different sizes keep their
+    aspect and lie in frames, see `frames.choose_frames`. In both cases the shorter side is at most `largest_side`
+    pixels. There is one channel if every image is grey, and there are three otherwise.
+
+    A run that began before images had frames continues as it began. Its images of different sizes are squares: larger
+    images are scaled down, smaller ones are scaled up, and long ones lose their ends.
+
+    Args:
+        listing: the images.
+        index: what is known of them. It receives the shapes that the headers state.
+        largest_side: pixels.
+        before: data.json of an earlier session of the run.
 
     Raises:
         DataError: if no file can be opened, or if all images are too small.
     """
     _measure_images(listing, index)
     shapes = index.get_shapes()  # (n, 3); zero where no header can be read
-    usable = shapes[shapes[:, :2].min(axis=1) >= SMALLEST]
+    is_large = shapes[:, :2].min(axis=1) >= SMALLEST
+    usable = shapes[is_large]
     if not len(usable):
         first = _try_shape(listing.source, 0)
         why = f"smaller than {SMALLEST} pixels on a side" if isinstance(first, Shape) else first
         raise _refuse_nothing_left(listing, why)
     channels = int(usable[:, 2].max())
     if (usable[:, :2] != usable[0, :2]).any():
-        side = min(largest_side, int(np.median(usable[:, :2].min(axis=1))))
-        return Shape(side, side, channels)
+        frames = choose_frames(shapes, is_large, largest_side)
+        if before is None or before.get(FRAMES):
+            return Form(find_canvas(frames, is_large, channels), frames)
+        return Form(Shape(frames.bounds.shorter, frames.bounds.shorter, channels))
     height, width = usable[0, :2].tolist()
     share = min(1.0, largest_side / min(height, width))
-    return Shape(max(1, round(height * share)), max(1, round(width * share)), channels)
+    return Form(Shape(max(1, round(height * share)), max(1, round(width * share)), channels))
+
+
+def _recall_form(listing: Listing, index: ImageIndex, before: Mapping[str, Any]) -> Form:
+    """Return how an earlier session stored the same files."""
+    height, width, channels = before["shape"]
+    noted = before.get(FRAMES)
+    if noted is None:
+        return Form(Shape(height, width, channels))
+    _measure_images(listing, index)
+    frames = fit_frames(index.get_shapes(), Bounds(noted["shorter"], noted["longer"]))
+    return Form(Shape(*noted["canvas"], channels), frames)
 
 
 def _measure_images(listing: Listing, index: ImageIndex) -> None:
@@ -297,13 +335,13 @@ def _try_shape(source: Encoded, row: int) -> Shape | str:
         return str(error)
 
 
-def read_all(listing: Listing, index: ImageIndex, shape: Shape, held: np.ndarray | None = None) -> FoundImages:
+def read_all(listing: Listing, index: ImageIndex, form: Form, held: np.ndarray | None = None) -> FoundImages:
     """Decode every file in threads, and show progress.
 
     Args:
         listing: the files.
         index: what is known of them. A file that is known to be damaged is not read again.
-        shape: the shape of the pixels.
+        form: how they are stored.
         held: (n, H, W, C) uint8, the array that receives the pixels. None discards them. Then a file that is known is
             not read again.
 
@@ -314,7 +352,8 @@ def read_all(listing: Listing, index: ImageIndex, shape: Shape, held: np.ndarray
         DataError: if no file can be used.
     """
     rows = index.find_unknown() if held is None else np.flatnonzero(index.is_usable())
-    read = read_images(listing.source, rows, index, shape, None if held is None else held.__setitem__)
+    keep = None if held is None else held.__setitem__
+    read = read_images(listing.source, rows, index, form.shape, keep, form.frames)
     for _ in track(read, "reading images", len(rows), "images"):
         pass
     return _sum_up(listing, index)
@@ -351,7 +390,7 @@ def _close_gaps(held: np.ndarray, rows: Sequence[int]) -> np.ndarray:
 
 
 def _read_packed(
-    listing: Listing, index: ImageIndex, shape: Shape, folder: Path, in_memory: bool
+    listing: Listing, index: ImageIndex, form: Form, folder: Path, in_memory: bool
 ) -> tuple[FoundImages, Any]:
     """Return what was found in all files, and their pixels from the packed images, which are made if there are none.
 
@@ -361,9 +400,9 @@ def _read_packed(
         DataError: if no file can be used, or if the packed images cannot be written.
     """
     order = np.array(sorted(range(len(listing.paths)), key=listing.paths.__getitem__))
-    pixels = _open_packed(index, order, shape, folder)
+    pixels = _open_packed(index, order, form, folder)
     if pixels is None:
-        pixels = _pack(listing, index, order, shape, folder)
+        pixels = _pack(listing, index, order, form, folder)
     places = np.empty(len(order), np.int64)
     places[order] = np.arange(len(order))
     found = _sum_up(listing, index)
@@ -371,35 +410,38 @@ def _read_packed(
     return found, pixels[chosen] if in_memory else packed_images.PackedImages(pixels, chosen)
 
 
-def _open_packed(index: ImageIndex, order: np.ndarray, shape: Shape, folder: Path) -> np.ndarray | None:
+def _open_packed(index: ImageIndex, order: np.ndarray, form: Form, folder: Path) -> np.ndarray | None:
     """Return the packed images (n, H, W, C) if every file is known and they have been made."""
     if len(index.find_unknown()):
         return None
-    return packed_images.open_packed(folder, _make_key(index, order, shape))
+    return packed_images.open_packed(folder, _make_key(index, order, form))
 
 
-def _make_key(index: ImageIndex, order: np.ndarray, shape: Shape) -> str:
+def _make_key(index: ImageIndex, order: np.ndarray, form: Form) -> str:
     usable = index.is_usable()
-    return packed_images.make_key([index.get_digest(row) if usable[row] else b"" for row in order.tolist()], shape)
+    digests = [index.get_digest(row) if usable[row] else b"" for row in order.tolist()]
+    return packed_images.make_key(digests, form.shape, form.frames.bounds if form.frames else None)
 
 
-def _pack(listing: Listing, index: ImageIndex, order: np.ndarray, shape: Shape, folder: Path) -> np.ndarray:
+def _pack(listing: Listing, index: ImageIndex, order: np.ndarray, form: Form, folder: Path) -> np.ndarray:
     """Make packed images, and return them (n, H, W, C). The place of an image that cannot be used stays black."""
+    shape, bounds = form.shape, [tuple(form.frames.bounds)] if form.frames else []
     count, identities = len(order), listing.identities
     stamp = listing.stamp if identities is None else hashlib.sha256(identities[order].tobytes()).hexdigest()
-    name = hashlib.sha256(repr((stamp, tuple(shape), image_file.RULES)).encode()).hexdigest()[:32]
+    name = hashlib.sha256(repr((stamp, tuple(shape), image_file.RULES, *bounds)).encode()).hexdigest()[:32]
     with packed_images.open_packing(folder, name, count, shape) as packing:
         index.recall()  # another process may have made them while this one waited
-        if (pixels := _open_packed(index, order, shape, folder)) is not None:
+        if (pixels := _open_packed(index, order, form, folder)) is not None:
             return pixels
         packing.refuse_full_disk()
         print(
             f"packing {count} images of {shape.height} x {shape.width} pixels: "
             f"{count * int(np.prod(shape)) / 2**30:.2f} GiB in {show_name(str(folder))}"
         )
-        _fill(packing, listing, index, order, shape)
-        sizes = np.tile(np.array(shape[:2], np.int32), (count, 1))
-        key = _make_key(index, order, shape)
+        _fill(packing, listing, index, order, form)
+        whole = np.tile(np.array(shape[:2], np.int32), (count, 1))
+        sizes = form.frames.sizes[order] if form.frames else whole
+        key = _make_key(index, order, form)
         packing.finish(key, sizes)
     index.save()
     made = packed_images.open_packed(folder, key)
@@ -408,19 +450,19 @@ def _pack(listing: Listing, index: ImageIndex, order: np.ndarray, shape: Shape, 
     return made
 
 
-def _fill(packing: Packing, listing: Listing, index: ImageIndex, order: np.ndarray, shape: Shape) -> None:
+def _fill(packing: Packing, listing: Listing, index: ImageIndex, order: np.ndarray, form: Form) -> None:
     """Decode the images that are not packed yet, block by block."""
     with open_bar("packing images", len(order), "images", packing.done) as bar:
-        unknown = np.isin(order[: packing.done], index.find_unknown())
-        for _ in read_images(listing.source, order[: packing.done][unknown], index, shape):
+        lost = order[: packing.done][np.isin(order[: packing.done], index.find_unknown())]
+        for _ in read_images(listing.source, lost, index, form.shape, None, form.frames):
             pass  # an image is packed, but the index that says so is lost
         for start in range(packing.done, len(order), packing.rows):
             rows = order[start : start + packing.rows]
-            block = np.zeros((len(rows), *shape), np.uint8)
+            block = np.zeros((len(rows), *form.shape), np.uint8)
             places = {int(row): place for place, row in enumerate(rows)}
             usable = rows[index.is_usable()[rows]]
             keep = functools.partial(_put, block, places)
-            for _ in read_images(listing.source, usable, index, shape, keep):
+            for _ in read_images(listing.source, usable, index, form.shape, keep, form.frames):
                 bar.update(1)
             packing.add(block)
 
@@ -432,7 +474,7 @@ def _put(block: np.ndarray, places: Mapping[int, int], row: int, pixels: np.ndar
 # data.json
 
 
-def _make_record(listing: Listing, found: FoundImages, shape: Shape, largest_side: int) -> dict[str, Any]:
+def _make_record(listing: Listing, found: FoundImages, form: Form, largest_side: int) -> dict[str, Any]:
     """Return the content of data.json.
 
     People read `counts`, `classes` and what was left out. The other entries recognise the folder when a run is resumed.
@@ -448,11 +490,20 @@ def _make_record(listing: Listing, found: FoundImages, shape: Shape, largest_sid
         "skipped": [{"path": listing.paths[row], "reason": reason} for row, reason in found.reasons.items()],
         "left_out": [{"path": path, "reason": reason} for path, reason in listing.left_out.items()],
         "unlabelled": unlabelled if listing.classes else [],
-        "shape": list(shape),
+        **_describe_form(form),
         "largest_side": largest_side,
         "listing": listing.stamp,
         "content": found.content,
     }
+
+
+def _describe_form(form: Form) -> dict[str, Any]:
+    """Return the entries of data.json that say how images are stored. `shape` is that of an image in an evaluation."""
+    if form.frames is None:
+        return {"shape": list(form.shape)}
+    shorter, longer = form.frames.bounds
+    noted = {"shorter": shorter, "longer": longer, "canvas": list(form.shape[:2])}
+    return {"shape": [shorter, shorter, form.shape.channels], FRAMES: noted}
 
 
 def _read_recorded(listing: Listing, before: Mapping[str, Any]) -> FoundImages:
@@ -478,7 +529,7 @@ def _refuse_change(root: Path, before: Mapping[str, Any] | None, now: Mapping[st
     )
 
 
-_COMPARED = ("content", "shape", "skipped", "classes")
+_COMPARED = ("content", "shape", FRAMES, "skipped", "classes")
 
 
 def _take_compared(record: Mapping[str, Any], key: str) -> Any:
@@ -512,16 +563,25 @@ class FolderImages(StreamedImages):
     """Images (n, H, W, C) uint8 that are encoded in files. Threads decode them each time they are requested."""
 
     def __init__(
-        self, source: Encoded, chosen: np.ndarray, shape: Shape, pool: ThreadPoolExecutor | None = None
+        self,
+        source: Encoded,
+        chosen: np.ndarray,
+        shape: Shape,
+        pool: ThreadPoolExecutor | None = None,
+        frames: Frames | None = None,
     ) -> None:
-        """Take the images `chosen` (n,) of `source`, which have been read once. The threads of `pool` decode them."""
+        """Take the images `chosen` (n,) of `source`, which have been read once. The threads of `pool` decode them.
+
+        `frames` are those of all images of the source, or None if an image fills its array.
+        """
         super().__init__(chosen, shape)
+        self._frames = frames
         self._source = source
         self._pool = pool or ThreadPoolExecutor(os.cpu_count())
 
     def select_rows(self, rows: Any) -> FolderImages:
         """Return the images of row numbers (m,) or of a slice, still in files."""
-        return FolderImages(self._source, self.chosen[rows], self._shape, self._pool)
+        return FolderImages(self._source, self.chosen[rows], self._shape, self._pool, self._frames)
 
     def read_rows(self, rows: np.ndarray) -> np.ndarray:
         """Return the images (m, H, W, C) of row numbers (m,).
@@ -560,7 +620,7 @@ class FolderImages(StreamedImages):
     def _read(self, row: int) -> np.ndarray:
         place = int(self.chosen[row])
         try:
-            return image_file.read_pixels(self._source.read(place), self._shape)
+            return read_canvas(self._source.read(place), self._shape, self._frames, place)
         except UnreadableError as error:
             raise DataError(
                 f"{self._source.name(place)} can no longer be read ({error}). Restore it, or start a new run with "

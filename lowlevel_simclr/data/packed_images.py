@@ -25,7 +25,7 @@ import numpy as np
 
 from lowlevel_simclr.config.names import show_name
 from lowlevel_simclr.data.dataset import DataError
-from lowlevel_simclr.data.image_file import RULES, Shape
+from lowlevel_simclr.data.image_file import RULES, Bounds, Shape
 from lowlevel_simclr.data.streamed import StreamedImages
 from lowlevel_simclr.runtime.files import lock_file, read_regular_file, write_atomically
 
@@ -56,14 +56,15 @@ class PackedImages(StreamedImages):
         return self.pixels[self.chosen[rows]]
 
 
-def make_key(digests: list[bytes], shape: Shape) -> str:
+def make_key(digests: list[bytes], shape: Shape, bounds: Bounds | None = None) -> str:
     """Return the name of the packed images of some files.
 
     Args:
         digests: a hash for each file, in the order of the images. No bytes stand for a file that cannot be used.
         shape: the shape of the pixels.
+        bounds: the largest sides of an image within its pixels, or None if an image fills them.
     """
-    digest = hashlib.sha256(repr((RULES, tuple(shape))).encode())
+    digest = hashlib.sha256(repr((RULES, tuple(shape), *([] if bounds is None else [tuple(bounds)]))).encode())
     for each in digests:
         digest.update(bytes([len(each)]) + each)
     return digest.hexdigest()[:32]

@@ -1,9 +1,9 @@
 """The representations h, or the projections z, of image files.
 
 An image is read in the same way as the images of the run's folder (`data/image_file.py`). It is turned upright, keeps
-its channels, and is scaled and cut to the shape in which the run stored its images (data.json). Then it goes through
-the test transform, in float32, as in the evaluation and in `encoder.keras`. So an image of the run's folder has the
-same h here as in the evaluation.
+its channels, and is scaled and cut to the shape in which an evaluation of the run sees its images (data.json). Then it
+goes through the test transform, in float32, as in the evaluation and in `encoder.keras`. So an image of the run's
+folder has the same h here as in the evaluation.
 
 The output file holds the rows in the order of the given images, and the path of each image. The images of a folder are
 sorted by name. The file holds no pickles.
@@ -22,7 +22,7 @@ import tensorflow as tf
 
 from lowlevel_simclr.config.names import OneLineError
 from lowlevel_simclr.config.settings import ModelConfig
-from lowlevel_simclr.data import image_file, image_walk
+from lowlevel_simclr.data import frames, image_file, image_walk
 from lowlevel_simclr.data.transform import PixelScaling, find_transform
 from lowlevel_simclr.evaluation import export
 from lowlevel_simclr.model import encoder, projection
@@ -140,8 +140,18 @@ def read_stored_shape(folder: Path) -> image_file.Shape:
     return found
 
 
+def read_bounds(folder: Path) -> image_file.Bounds | None:
+    """Return the bounds of the images of a run, from its data.json, or None if they fill the shape of the run."""
+    noted = (results.read_data(folder) or {}).get("frames")
+    return image_file.Bounds(noted["shorter"], noted["longer"]) if noted else None
+
+
 def embed_files(
-    files: Sequence[Path], embed: Callable[[np.ndarray], np.ndarray], shape: image_file.Shape, title: str = ""
+    files: Sequence[Path],
+    embed: Callable[[np.ndarray], np.ndarray],
+    shape: image_file.Shape,
+    title: str = "",
+    bounds: image_file.Bounds | None = None,
 ) -> tuple[np.ndarray, list[Path], list[tuple[Path, str]]]:
     """Compute the rows of all files that can be read.
 
@@ -150,6 +160,7 @@ def embed_files(
         embed: the function from images (B, H, W, C) uint8 to rows (B, d).
         shape: the shape of an image.
         title: shown with the progress. Without it, no progress is shown.
+        bounds: see `read_bounds`.
 
     Returns:
         The rows (n, d), the paths of their files, and the paths of the files that cannot be read, each with the reason.
@@ -160,20 +171,30 @@ def embed_files(
     paths: list[Path] = []
     bad: list[tuple[Path, str]] = []
     shown = track(files, title, len(files), "images")
-    rows = [embed(batch) for batch in _read_batches(shown, shape, paths, bad)]
+    rows = [embed(batch) for batch in _read_batches(shown, _choose_reader(shape, bounds), paths, bad)]
     if not rows:
         raise EmbedError(f"None of the {len(files)} images could be read. First problem: {bad[0][0]}: {bad[0][1]}.")
     return np.concatenate(rows), paths, bad
 
 
+def _choose_reader(shape: image_file.Shape, bounds: image_file.Bounds | None) -> Callable[[bytes], np.ndarray]:
+    """Return the function that decodes the bytes of a file as the evaluation of the run sees its images."""
+    if bounds is None:
+        return lambda content: image_file.read_pixels(content, shape)
+    return lambda content: frames.read_square(content, shape.height, bounds, shape.channels)
+
+
 def _read_batches(
-    files: Iterable[Path], shape: image_file.Shape, paths: list[Path], bad: list[tuple[Path, str]]
+    files: Iterable[Path],
+    decode: Callable[[bytes], np.ndarray],
+    paths: list[Path],
+    bad: list[tuple[Path, str]],
 ) -> Iterator[np.ndarray]:
     """Yield images (B, H, W, C) uint8. Append each file to `paths`, or to `bad` with the reason."""
     waiting: list[np.ndarray] = []
     for path in files:
         try:
-            waiting.append(image_file.read_pixels(image_file.read_content(path), shape))
+            waiting.append(decode(image_file.read_content(path)))
             paths.append(path)
         except image_file.UnreadableError as error:
             bad.append((path, str(error)))

@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from lowlevel_simclr.config.evaluation_settings import EvaluationSettings
 from lowlevel_simclr.data import batches
+from lowlevel_simclr.data.catalog import select_rows
 from lowlevel_simclr.data.dataset import DataSet, Split
 from lowlevel_simclr.data.transform import UNSCALED, PixelScaling
 from lowlevel_simclr.data.views import Views
@@ -158,7 +159,7 @@ class ClassifierTrainer:
         """Train from the start, for all steps of the recipe.
 
         Args:
-            images: (n, H, W, C) uint8.
+            images: (n, H, W, C) uint8, see `batches.make_batches`.
             labels: (n,) int64.
             views: function that makes two views of every image. Training uses the first.
             seed: the seed of the order of the images.
@@ -171,8 +172,8 @@ class ClassifierTrainer:
         size, held = min(self.recipe.batch_size, len(labels)), tf.constant(labels)
         loss = tf.constant(0.0)
         made = batches.make_batches(images, size, seed, 0, self.recipe.steps)
-        for epoch, index, batch in track(made, title, self.recipe.steps, "steps", compiles=True):
-            loss = self._step(views(epoch, index, batch)[:size], tf.gather(held, index))
+        for epoch, index, *batch in track(made, title, self.recipe.steps, "steps", compiles=True):
+            loss = self._step(views(epoch, index, *batch)[:size], tf.gather(held, index))
         if not np.isfinite(loss.numpy()):
             raise Diverged(
                 f"The loss of the classifier became NaN or infinite ({loss.numpy()}) within {self.recipe.steps} steps "
@@ -245,7 +246,7 @@ def draw_share(train: Split, trial: Trial) -> tuple[Any, np.ndarray]:
     If the trial uses all of them, the images are not copied.
     """
     rows = select_labelled_rows(train.labels, trial.fraction, trial.seed)
-    images = train.images if len(rows) == len(train.labels) else train.images[rows]
+    images = train.images if len(rows) == len(train.labels) else select_rows(train.images, rows)
     return images, train.labels[rows]
 
 

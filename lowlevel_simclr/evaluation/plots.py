@@ -64,12 +64,12 @@ Row = Mapping[str, Any]  # one step of metrics.jsonl
 # views.png
 
 
-def plot_views(path: Path, originals: np.ndarray, first: np.ndarray, second: np.ndarray) -> None:
+def plot_views(path: Path, originals: Sequence[np.ndarray], first: np.ndarray, second: np.ndarray) -> None:
     """Draw images with their two views below them, one column for each image.
 
     Args:
         path: the PNG file.
-        originals: (n, H, W, C) uint8.
+        originals: n images (H, W, C) uint8, whose sizes may differ.
         first: (n, S, S, C) float in [0, 1], the first views.
         second: (n, S, S, C) float in [0, 1], the second views.
 

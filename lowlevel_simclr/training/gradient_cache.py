@@ -62,15 +62,15 @@ def train_cached_step(
 
 
 def _split_batch(batch: Batch, count: int) -> Batch:
-    """Return the batch cut into k micro-batches: epoch (), index (k, m), images (k, m, H, W, C)."""
-    epoch, index, images = batch
-    pairs = index.shape[0]
+    """Return the batch cut into k micro-batches: epoch (), index (k, m), images (k, m, H, W, C), and any sizes."""
+    epoch, *rows = batch
+    pairs = rows[0].shape[0]
     if pairs is None or pairs % count:
         raise ValueError(
             f"A batch of {pairs} images cannot be split into {count} equal micro-batches. Use a micro-batch size that "
             f"divides {pairs}."
         )
-    return epoch, tf.reshape(index, [count, -1]), tf.reshape(images, [count, pairs // count, *images.shape[1:]])
+    return epoch, *(tf.reshape(each, [count, pairs // count, *each.shape[1:]]) for each in rows)
 
 
 def _join_rows(z: tf.Tensor) -> tf.Tensor:
@@ -91,8 +91,8 @@ def _split_rows(rows: tf.Tensor, count: int) -> tf.Tensor:
 
 def _project(learner: Learner, views: Views, parts: Batch, place: tf.Tensor) -> tf.Tensor:
     """Return z (2m, d) of micro-batch number `place`, with BatchNorm in training mode."""
-    epoch, index, images = parts
-    x = views(epoch, index[place], images[place])  # (2m, S, S, C)
+    epoch, *rows = parts
+    x = views(epoch, *(each[place] for each in rows))  # (2m, S, S, C)
     return learner.projection(learner.encoder(x, training=True), training=True)
 
 

@@ -41,7 +41,7 @@ def make_fetch(plan: Plan, images: DataSet) -> Gather | None:
 
 
 def make_views(plan: Plan) -> Views:
-    """Return the function (epoch, index, images) -> both views of every image, by the recipe of the run."""
+    """Return the function (epoch, index, images, sizes) -> both views of every image, by the recipe of the run."""
     return compile_views(
         seed=plan.seed,
         recipe=plan.recipe,

@@ -102,11 +102,11 @@ def print_before_steps(workers: Workers, with_knn: bool) -> None:
 def print_reading(plan: Plan, images: DataSet) -> None:
     """Print how the images are stored, and which of them are left out."""
     record = catalog.describe_dataset(images)
-    height, width, channels = record["shape"]
+    channels = record["shape"][2]
     streamed = catalog.describe_streaming(images)
     resident = ", kept on the device" if plan.data_on == "device" else ""
     colours = {1: "grey", 3: "in colour"}.get(channels, f"{channels} channels")
-    print(f"                     stored as {height}x{width} pixels, {colours}{streamed}{resident}")
+    print(f"                     stored as {_describe_size(record)}, {colours}{streamed}{resident}")
     if record["skipped"]:
         count, first = len(record["skipped"]), record["skipped"][0]
         which = show_name(f"{first['path']} ({first['reason']})")
@@ -115,6 +115,16 @@ def print_reading(plan: Plan, images: DataSet) -> None:
         print(f"                     {show_name(line)}")
     if plan.train_on == "all":
         print("                     trained on train and test images together, which inflates the results")
+
+
+def _describe_size(record: Mapping[str, Any]) -> str:
+    """Return the size in which images are stored, from data.json."""
+    height, width, _ = record["shape"]
+    frames = record.get("frames")
+    if not frames:
+        return f"{height}x{width} pixels"
+    height, width = frames["canvas"]
+    return f"{height}x{width} pixels at most, each in its own aspect"
 
 
 def list_left_out(record: Mapping[str, Any]) -> list[str]:

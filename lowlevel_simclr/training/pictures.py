@@ -14,6 +14,7 @@ import tensorflow as tf
 from lowlevel_simclr.config.names import show_name
 from lowlevel_simclr.data.catalog import select_training_images
 from lowlevel_simclr.data.dataset import DataSet
+from lowlevel_simclr.data.framed_images import FramedImages
 from lowlevel_simclr.data.transform import UNSCALED
 from lowlevel_simclr.evaluation import knn
 from lowlevel_simclr.evaluation.represent import Represented
@@ -33,9 +34,12 @@ def draw_views(plan: Plan, images: DataSet, path: Path) -> int:
     """Draw views.png: the first training images, each with its two views of epoch 0. Return the number of images."""
     trained_on = select_training_images(images, plan.train_on)
     index = np.arange(min(PREVIEWED, len(trained_on)))
-    originals = trained_on[index]
+    framed = isinstance(trained_on, FramedImages)
+    canvases = trained_on.canvases[index] if framed else trained_on[index]
+    sizes = [tf.constant(trained_on.sizes[index])] if framed else []
+    originals = trained_on.cut_frames(index) if framed else canvases
     views = make_views(dataclasses.replace(plan, precision="float32", scaling=UNSCALED))
-    made = views(tf.constant(0, tf.int64), tf.constant(index, tf.int64), tf.constant(originals)).numpy()
+    made = views(tf.constant(0, tf.int64), tf.constant(index, tf.int64), tf.constant(canvases), *sizes).numpy()
     import_plots().plot_views(path, originals, made[: len(index)], made[len(index) :])
     return len(index)
 

@@ -19,7 +19,8 @@ from lowlevel_simclr.training.loss import LossAndTop1
 from lowlevel_simclr.training.replicas import ALONE, Replica
 
 Schedule = Callable[[tf.Tensor], tf.Tensor]  # step, counted from 0 -> learning rate
-Batch = tuple[tf.Tensor, tf.Tensor, tf.Tensor]  # epoch (), index (N,) int64, images (N, H, W, C) uint8
+# epoch (), index (N,) int64, images (N, H, W, C) uint8, and for images in frames their sizes (N, 2) int32
+Batch = tuple[tf.Tensor, ...]
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -56,10 +57,10 @@ def train_step(
 
     Args:
         learner: the learner that the step trains.
-        views: the function (epoch, index, images) -> views (2N, S, S, C).
+        views: the function (epoch, index, images, sizes) -> views (2N, S, S, C), see `compile_views`.
         loss_and_top1: the function from z (2N, d) to the loss (2N,) and top-1 (2N,) of each view.
         schedule: the function from the step, counted from 0, to the learning rate.
-        batch: epoch (), index (N,) int64, images (N, H, W, C) uint8.
+        batch: epoch (), index (N,) int64, images (N, H, W, C) uint8, and sizes (N, 2) int32 if the images have frames.
         replica: the replica that makes the step.
 
     Returns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import threading
@@ -223,11 +224,79 @@ def test_images_of_one_size_keep_every_pixel_up_to_the_largest_side(tmp_path: Pa
     assert load(root, largest_side=10).train.images.shape[1:] == (10, 15, 3)
 
 
-def test_images_of_several_sizes_become_squares_of_the_median_side(tmp_path: Path) -> None:
-    for number, (height, width) in enumerate([(16, 90), (40, 24), (24, 24), (90, 50), (31, 24)]):
-        write_pictures(tmp_path, f"a/{number}.png", height=height, width=width)
-    assert load(tmp_path).train.images.shape[1:] == (24, 24, 3)
-    assert load(tmp_path, largest_side=12).train.images.shape[1:] == (12, 12, 3)
+SEVERAL = [(16, 90), (40, 24), (24, 24), (90, 50), (31, 24)]
+
+
+def write_several(root: Path) -> Path:
+    """Write pictures of several sizes, the last one to test with."""
+    for number, (height, width) in enumerate(SEVERAL):
+        write_pictures(root, f"{'test' if number == 4 else 'train'}/a/{number}.png", height=height, width=width)
+    return root
+
+
+def test_images_of_several_sizes_keep_their_aspect_in_one_array(tmp_path: Path) -> None:
+    """The shorter side is at most the median of the shorter sides, 24. The longest sides are those of the data."""
+    images = load(write_several(tmp_path))
+    assert images.train.images.sizes.tolist() == [[16, 90], [40, 24], [24, 24], [43, 24]]
+    assert images.train.images.canvases.shape == (4, 43, 90, 3)
+    assert images.record["frames"] == {"shorter": 24, "longer": 90, "canvas": [43, 90]}
+    unchanged, reduced = images.train.images.cut_frames(np.array([1, 3]))
+    np.testing.assert_array_equal(unchanged, np.asarray(draw_picture(numbers(unchanged[None])[0], 40, 24)))
+    assert reduced.shape == (43, 24, 3)
+    small = load(tmp_path, largest_side=12)
+    assert small.train.images.sizes.tolist() == [[12, 68], [20, 12], [12, 12], [22, 12]]
+    assert small.record["shape"] == [12, 12, 3]
+
+
+def test_an_evaluation_sees_the_square_in_the_middle_of_each_image(tmp_path: Path) -> None:
+    images = load(write_several(tmp_path)).train.images
+    assert images.shape == (4, 24, 24, 3) and np.asarray(images).shape == images.shape
+    np.testing.assert_array_equal(images[np.array([1])][0], images.cut_frames(np.array([1]))[0][8:32])
+    assert images[np.array([0])].shape == (1, 24, 24, 3)  # 16 pixels, enlarged
+
+
+def test_the_padding_is_black_and_everything_else_is_the_file(tmp_path: Path) -> None:
+    images = load(write_several(tmp_path)).train.images
+    for canvas, (height, width) in zip(images.canvases, images.sizes):
+        inside = np.zeros(canvas.shape[:2], bool)
+        inside[:height, :width] = True
+        assert not canvas[~inside].any() and canvas[inside].any(axis=-1).mean() > 0.5
+
+
+def test_a_run_from_before_images_had_frames_continues_with_its_squares(tmp_path: Path) -> None:
+    """Recorded before: the SHA-256 of the pixels of these files as squares of the median side."""
+    known = {**load(write_several(tmp_path)).record, "shape": [24, 24, 3]}
+    del known["frames"]
+    images = load(tmp_path, before=known)
+    assert isinstance(images.train.images, np.ndarray) and images.train.images.shape == (4, 24, 24, 3)
+    assert hashlib.sha256(images.train.images.tobytes()).hexdigest()[:12] == "87a9484e716d"
+    assert "frames" not in images.record and images.record["shape"] == [24, 24, 3]
+    os.utime(tmp_path / "train/a/0.png", (1, 1))  # the headers are read again
+    np.testing.assert_array_equal(load(tmp_path, before=known).train.images, images.train.images)
+
+
+def test_a_run_with_frames_resumes_with_them(tmp_path: Path) -> None:
+    first = load(write_several(tmp_path))
+    known = json.loads(json.dumps(first.record))
+    os.utime(tmp_path / "train/a/0.png", (1, 1))
+    for before in (first.record, known):
+        again = load(tmp_path, before=before)
+        np.testing.assert_array_equal(again.train.images.canvases, first.train.images.canvases)
+        np.testing.assert_array_equal(again.train.images.sizes, first.train.images.sizes)
+    with pytest.raises(dataset.DataError, match="have changed since this run began"):
+        load(tmp_path, before={**known, "frames": {**known["frames"], "longer": 80}})
+
+
+def test_an_orientation_of_the_camera_turns_the_frame(tmp_path: Path) -> None:
+    write_several(tmp_path)
+    pixels = np.add.outer(5 * np.arange(20), 3 * np.arange(40)).astype(np.uint8)  # smooth, so that JPEG loses little
+    picture, exif = Image.fromarray(np.stack([pixels] * 3, axis=-1)), Image.Exif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "train/a/9.jpg", exif=exif, quality=95)
+    images = load(tmp_path).train.images
+    assert images.sizes[-1].tolist() == [40, 20]
+    turned = np.asarray(picture.transpose(Image.Transpose.ROTATE_270)).astype(int)
+    assert np.abs(images.cut_frames(np.array([4]))[0] - turned).mean() < 3
 
 
 def test_only_all_grey_images_have_one_channel(tmp_path: Path) -> None:
@@ -267,11 +336,13 @@ def test_streamed_pixels_are_those_in_memory(tmp_path: Path) -> None:
     assert held.record == streamed.record and held.classes == streamed.classes
     for one, other in ((held.train, streamed.train), (held.test, streamed.test)):
         assert other.images.shape == one.images.shape
-        np.testing.assert_array_equal(np.asarray(other.images), one.images)
+        np.testing.assert_array_equal(np.asarray(other.images.canvases), one.images.canvases)
+        np.testing.assert_array_equal(other.images.sizes, one.images.sizes)
+        np.testing.assert_array_equal(np.asarray(other.images), np.asarray(one.images))
         np.testing.assert_array_equal(other.labels, one.labels)
         rows = np.array([[1, 0], [2, 1]])
         np.testing.assert_array_equal(other.images[rows], one.images[rows])
-        np.testing.assert_array_equal(other.images[1:3][np.array([1])], one.images[2:3])
+        np.testing.assert_array_equal(other.images[1:3][np.array([1])], one.images[np.array([2])])
     everything = (np.asarray(catalog.select_training_images(one, "all")) for one in (held, streamed))
     np.testing.assert_array_equal(*everything)
 
@@ -293,17 +364,17 @@ def test_streamed_batches_are_those_in_memory_wherever_a_run_resumes(
 
 
 def test_batches_are_decoded_ahead_and_by_several_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    images = load(mixed(tmp_path), memory_limit=0).train.images
-    read, together, threads = image_file.read_pixels, threading.Barrier(2), set()
+    images = load(mixed(tmp_path), memory_limit=0).train.images.canvases
+    read, together, threads = image_file.read_frame, threading.Barrier(2), set()
 
-    def waits(content: bytes, shape: image_file.Shape) -> np.ndarray:
+    def waits(content: bytes, bounds: image_file.Bounds, channels: int) -> np.ndarray:
         threads.add(threading.get_ident())
         together.wait(timeout=20)  # the barrier passes only if two threads decode at the same time
-        return read(content, shape)
+        return read(content, bounds, channels)
 
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    pooled = image_folder.FolderImages(images._source, images.chosen, images._shape)
-    monkeypatch.setattr(image_file, "read_pixels", waits)
+    pooled = image_folder.FolderImages(images._source, images.chosen, images._shape, frames=images._frames)
+    monkeypatch.setattr(image_file, "read_frame", waits)
     started = pooled.read_ahead(iter([np.array([0, 1]), np.array([2, 3]), np.array([4, 5])]), 1)
     assert next(started).shape[0] == 2
     assert len(threads) == 2 and pooled._pool._work_queue.qsize() <= 2
@@ -312,7 +383,7 @@ def test_batches_are_decoded_ahead_and_by_several_threads(tmp_path: Path, monkey
 
 def test_a_file_that_goes_while_it_is_streamed_is_named(tmp_path: Path) -> None:
     images = load(mixed(tmp_path), memory_limit=0).train.images
-    gone = Path(images._source.name(images.chosen[2]))
+    gone = Path(images.canvases._source.name(images.canvases.chosen[2]))
     gone.unlink()
     with pytest.raises(dataset.DataError, match=f"{gone} can no longer be read .*No such file"):
         images[np.arange(4)]
@@ -331,13 +402,20 @@ def test_a_valid_index_is_taken_as_it_stands(tmp_path: Path, monkeypatch: pytest
     first = load(root, memory_limit=0)
     known = json.loads(json.dumps(first.record))
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} was read"))
-        patch.setattr(image_file, "read_shape", lambda path: pytest.fail(f"{path} was opened"))
+        patch.setattr(image_file, "read_content", lambda path: pytest.fail(f"{path} was read"))
         again = load(root, memory_limit=0, before=known)
     assert again.record == first.record
     np.testing.assert_array_equal(np.asarray(again.train.images), np.asarray(first.train.images))
     held = load(root, before=known)
-    np.testing.assert_array_equal(held.train.images, np.asarray(first.train.images))
+    np.testing.assert_array_equal(np.asarray(held.train.images), np.asarray(first.train.images))
+
+
+def test_nothing_is_opened_again_if_all_images_have_one_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_pictures(tmp_path, *make_names("a", 12))
+    first = load(root, memory_limit=0)
+    monkeypatch.setattr(image_file, "read_content", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr(image_file, "read_shape", lambda path: pytest.fail(f"{path} was opened"))
+    assert load(root, memory_limit=0, before=first.record).record == first.record
 
 
 @pytest.mark.parametrize("limit", [0, 4])

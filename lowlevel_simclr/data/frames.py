@@ -1,0 +1,109 @@
+"""The sizes in which images of different sizes are stored: scaled to fit, with their own aspect, in padded arrays.
+
+An image becomes smaller until both its sides are within the bounds, and never larger. It lies in the upper left corner
+of an array that all images share, its canvas. The rest of the canvas is black and is never shown.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lowlevel_simclr.data import image_file
+from lowlevel_simclr.data.image_file import Bounds, Shape, UnreadableError, fit_sizes
+
+# Share of the images whose shorter side decides alone. The longest ones are reduced further, so that a few panoramas do
+# not widen the canvas of all images.
+UNREDUCED = 0.95
+
+
+class Frames(NamedTuple):
+    """The frame of every image in its canvas."""
+
+    bounds: Bounds
+    sizes: NDArray[np.int32]  # (n, 2), height and width in pixels
+
+
+def choose_frames(shapes: NDArray[np.int64], usable: NDArray[np.bool_], largest_side: int) -> Frames:
+    """Choose the bounds and the frames of images.
+
+    The shorter side is at most the median of the shorter sides, and at most `largest_side`. The longer side is at most
+    that of 95 of 100 images.
+
+    Args:
+        shapes: (n, 3), the height, width and channels that the files state; 0 where a file states none.
+        usable: (n,), the images that count in the choice, at least one.
+        largest_side: pixels.
+    """
+    sizes = shapes[usable, :2]
+    shorter = min(largest_side, int(np.median(sizes.min(axis=1))))
+    longest = fit_sizes(sizes, Bounds(shorter, int(sizes.max()))).max(axis=1)
+    bounds = Bounds(shorter, int(np.quantile(longest, UNREDUCED, method="higher")))
+    return fit_frames(shapes, bounds)
+
+
+def fit_frames(shapes: NDArray[np.int64], bounds: Bounds) -> Frames:
+    """Return the frames of images (n, 3) by bounds that were chosen before."""
+    return Frames(bounds, fit_sizes(shapes[:, :2], bounds))
+
+
+def find_canvas(frames: Frames, usable: NDArray[np.bool_], channels: int) -> Shape:
+    """Return the smallest array that holds every usable image."""
+    height, width = frames.sizes[usable].max(axis=0).tolist()
+    return Shape(height, width, channels)
+
+
+def read_canvas(content: bytes, shape: Shape, frames: Frames | None, row: int) -> NDArray[np.uint8]:
+    """Decode the bytes of an image file as it is stored.
+
+    Args:
+        content: the bytes of the file.
+        shape: the shape of the array to return.
+        frames: the frames of all images. None: the image fills its array, see `image_file.read_pixels`.
+        row: the position of the image in `frames`.
+
+    Returns:
+        (height, width, channels) uint8.
+
+    Raises:
+        UnreadableError: see `image_file.read_pixels`.
+    """
+    if frames is None:
+        return image_file.read_pixels(content, shape)
+    pixels = image_file.read_frame(content, frames.bounds, shape.channels)
+    height, width, _ = pixels.shape
+    if (height, width) != tuple(frames.sizes[row].tolist()):
+        raise UnreadableError("damaged: its header states another size than its pixels have")
+    canvas = np.zeros(shape, np.uint8)
+    canvas[:height, :width] = pixels
+    return canvas
+
+
+def read_square(content: bytes, side: int, bounds: Bounds, channels: int) -> NDArray[np.uint8]:
+    """Decode the bytes of an image file as an evaluation sees it: the square in the middle of its frame.
+
+    Args:
+        content: the bytes of the file.
+        side: pixels a side.
+        bounds: those of the run.
+        channels: C.
+
+    Returns:
+        (side, side, C) uint8.
+
+    Raises:
+        UnreadableError: see `image_file.read_pixels`.
+    """
+    pixels = image_file.read_frame(content, bounds, channels)
+    return cut_square(pixels, pixels.shape[:2], side)
+
+
+def cut_square(canvas: NDArray[np.uint8], size: ArrayLike, side: int) -> NDArray[np.uint8]:
+    """Return the largest square in the middle of a frame, scaled to `side` pixels: (H, W, C) -> (side, side, C)."""
+    height, width = np.asarray(size).tolist()
+    least = min(height, width)
+    top, left = (height - least) // 2, (width - least) // 2
+    square = canvas[top : top + least, left : left + least]
+    return square if least == side else image_file.scale_pixels(square, Shape(side, side, square.shape[2]))
