@@ -246,6 +246,27 @@ def scale_pixels(pixels: np.ndarray, shape: Shape) -> np.ndarray:
     return np.asarray(image.resize((shape.width, shape.height), Image.Resampling.BILINEAR)).reshape(shape)
 
 
+def check_content(content: bytes) -> None:
+    """Check that `read_pixels` can decode the bytes of an image file, in less time.
+
+    A JPEG is decoded at an eighth of its size. Damage shows at every size, because it lies in what comes before the
+    transform to pixels. Nothing is scaled. A photograph of 500 x 375 pixels takes a quarter of the time that its pixels
+    at 256 x 256 take.
+
+    Args:
+        content: the bytes of the file.
+
+    Raises:
+        UnreadableError: see `read_pixels`.
+    """
+
+    def check(image: Image.Image) -> Image.Image:
+        image.draft(image.mode, (1, 1))
+        return _convert_to_plain_mode(image, 1 if image.mode in GREY_MODES else 3)
+
+    _decode(content, check)
+
+
 def _decode(content: bytes, scale: Callable[[Image.Image], Image.Image]) -> Image.Image:
     """Return the image in the bytes of a file, decoded and scaled by `scale`, see `read_pixels`."""
     if not content:

@@ -219,6 +219,31 @@ def test_an_image_of_a_few_pixels_is_refused() -> None:
         image_file.read_pixels(stored(Image.fromarray(COLOURS[:7])), SHAPE)
 
 
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"optimize": True, "subsampling": 0}])
+def test_a_check_finds_what_decoding_finds(options: dict[str, Any]) -> None:
+    """JPEGs are checked at another size than they are read. Every kind is checked without scaling."""
+    generator, found = np.random.default_rng(0), []
+    for kind in KINDS:
+        sound = stored(Image.fromarray(smooth(200, 150)), kind, **(options if kind == "JPEG" else KINDS[kind]))
+        for number in range(40 if kind == "JPEG" else 8):
+            content = bytearray(sound[: generator.integers(1, len(sound))] if number % 2 else sound)
+            content[generator.integers(len(content))] ^= int(generator.integers(1, 256))
+            told = []
+            for read in (
+                image_file.check_content,
+                lambda content: image_file.read_pixels(content, Shape(200, 150, 3)),
+                lambda content: image_file.read_pixels(content, Shape(30, 40, 3)),
+            ):
+                try:
+                    read(bytes(content))
+                    told.append("")
+                except UnreadableError as error:
+                    told.append(str(error).partition("(")[0])
+            assert told[0] == told[1] == told[2], kind
+            found.append(told[0])
+    assert "" in found and len(set(found)) > 2
+
+
 def test_damage_anywhere_gives_pixels_or_a_reason() -> None:
     """One byte changes. The file gives pixels, or UnreadableError is raised, and nothing else happens."""
     random, refused = np.random.default_rng(1), 0

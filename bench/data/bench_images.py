@@ -1,0 +1,148 @@
+"""Times a start on a folder of photographs, and reading them: python -m bench.data.bench_images.
+
+The photographs are synthetic (`photographs.py`) and are read from the page cache, so the disk takes no time.
+
+A start is everything before the first step that concerns the images: listing, hashing, checking, packing. Each start is
+a process of its own: the first one, the second one, the first with `--cache`, and the second with `--cache`. With
+`--before`, an older checkout makes the first start, too.
+
+Reading is measured on one core, in images per second of processor time: ours, `tf.io.decode_jpeg` in `tf.data` with and
+without scaling, batches from packed images, and with `--lightly` the loader of lightly.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from bench import hardware, harness, versions
+from bench.data import start
+from bench.data.lightly_loader import __file__ as LIGHTLY_LOADER
+from bench.data.photographs import HEIGHT, WIDTH, write_photographs
+from lowlevel_simclr.data import catalog, image_file
+from lowlevel_simclr.data.batches import make_batches
+from lowlevel_simclr.data.image_file import Shape
+
+ROOT = Path(__file__).parents[2]
+BATCH = 64
+
+
+def run_start(package: Path, folder: Path, side: int, home: Path, cache: Path | None = None) -> dict[str, float]:
+    """Return what one start takes: see `start.py`.
+
+    Args:
+        package: the checkout that is measured.
+        folder: the photographs.
+        side: pixels of the stored images.
+        home: the user's cache folder.
+        cache: the folder of `--cache`.
+    """
+    command = [sys.executable, str(start.__file__), str(folder), str(side), *([str(cache)] if cache else [])]
+    environment = {**os.environ, "PYTHONPATH": str(package), "XDG_CACHE_HOME": str(home)}
+    done = subprocess.run(command, env=environment, cwd=package, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def time_starts(folder: Path, side: int, work: Path, before: Path | None) -> dict[str, dict[str, float]]:
+    """Return what each start takes, by its name."""
+    starts = {} if before is None else {"before: first": run_start(before, folder, side, work / "none")}
+    starts["first"] = run_start(ROOT, folder, side, work / "home")
+    starts["second"] = run_start(ROOT, folder, side, work / "home")
+    starts["first with --cache"] = run_start(ROOT, folder, side, work / "none", work / "cache")
+    starts["second with --cache"] = run_start(ROOT, folder, side, work / "none", work / "cache")
+    return starts
+
+
+def time_reading(paths: Sequence[Path], side: int, packed: Any, seconds: float) -> dict[str, float]:
+    """Return images per second of processor time, by the way of reading. The caller keeps the process to one core."""
+    contents = [path.read_bytes() for path in paths]
+    names = [str(path) for path in paths]
+
+    def decode(path: tf.Tensor) -> tf.Tensor:
+        return tf.io.decode_jpeg(tf.io.read_file(path), channels=3)
+
+    def scale(path: tf.Tensor) -> tf.Tensor:
+        cut = (WIDTH - HEIGHT) // 2
+        scaled = tf.image.resize(decode(path)[:, cut : cut + HEIGHT], (side, side), antialias=True)
+        return tf.cast(tf.round(scaled), tf.uint8)
+
+    def stream(function: Callable[[tf.Tensor], tf.Tensor]) -> Iterable[Any]:
+        return tf.data.Dataset.from_tensor_slices(names).map(function)
+
+    ways: dict[str, Callable[[], int]] = {
+        "decode, scale and cut": lambda: sum(
+            image_file.read_pixels(content, Shape(side, side, 3)) is not None for content in contents
+        ),
+        "check only": lambda: sum(image_file.check_content(content) is None for content in contents),
+        "decode without scaling": lambda: sum(
+            image_file.read_pixels(content, Shape(HEIGHT, WIDTH, 3)) is not None for content in contents
+        ),
+        "tf.data, decode_jpeg": lambda: sum(1 for _ in stream(decode)),
+        "tf.data, decode_jpeg and resize": lambda: sum(1 for _ in stream(scale)),
+        "packed, batches of 64": lambda: BATCH * sum(1 for _ in make_batches(packed, BATCH, 0, 0, 40)),
+    }
+    best = dict.fromkeys(ways, 0.0)
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or not all(best.values()):  # in turns, so that all meet the same machine
+        for name, way in ways.items():
+            used = time.process_time()
+            done = way()
+            best[name] = max(best[name], done / (time.process_time() - used))
+    return best
+
+
+def time_lightly(python: Path, folder: Path, side: int, images: int) -> dict[str, Any]:
+    """Return what lightly's loader gives on one core, see `lightly_loader.py`."""
+    command = ["taskset", "-c", "0", str(python), LIGHTLY_LOADER, str(folder), str(side), str(images)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, store the result and print it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--files", type=int, default=20000, help="number of files of a start")
+    parser.add_argument("--different", type=int, default=500, help="number of different photographs")
+    parser.add_argument("--side", type=int, default=256, help="side of the stored images, in pixels")
+    parser.add_argument("--seconds", type=float, default=20, help="how long to measure reading")
+    parser.add_argument("--before", type=Path, help="a checkout without an index, for comparison")
+    parser.add_argument("--lightly", type=Path, help="the Python of an environment with lightly and torchvision")
+    parser.add_argument("--work", type=Path, help="a folder on the disk to measure (default: the temporary one)")
+    parser.add_argument("--out", type=Path, help="result file (default: images.json in the folder of this device)")
+    chosen = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(dir=chosen.work) as temporary:
+        work = Path(temporary)
+        write_photographs(work / "data", chosen.files, min(chosen.files, chosen.different))
+        starts = time_starts(work / "data", chosen.side, work, chosen.before)
+        result: dict[str, Any] = {"files": chosen.files, "side": chosen.side, "starts": starts}
+        hardware.keep_to_cores(1)
+        cache = str(work / "cache")
+        images = catalog.load_dataset(f"folder:{work / 'data'}", largest_side=chosen.side, memory_limit=0, cache=cache)
+        paths = sorted((work / "data").glob("*/*.jpg"))[: chosen.different]
+        reading = time_reading(paths, chosen.side, images.train.images, chosen.seconds)
+        result["images per second of one core"] = reading
+        if chosen.lightly:
+            result["lightly"] = time_lightly(chosen.lightly, work / "data", chosen.side, len(paths))
+    result |= {"cores": os.cpu_count(), "numpy": np.__version__, "pillow": image_file.PIL.__version__}
+    heading = {"device": hardware.name_results_folder(), "date": time.strftime("%Y-%m-%d"), "load": os.getloadavg()[0]}
+    out = chosen.out or harness.choose_result_path("images.json")
+    harness.write_result(out, {**result, **heading, "versions": versions.read_native_versions()})
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

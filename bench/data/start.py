@@ -1,0 +1,28 @@
+"""Times one start on a folder of images: FOLDER SIDE [CACHE]. It prints one JSON object.
+
+It is a program of its own, so that it also measures an older checkout of this package, without a cache.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+
+
+def main(folder: str, side: int, cache: str | None) -> None:
+    """Load the data set, streamed, and print seconds, processor seconds and the growth of the memory in bytes."""
+    from lowlevel_simclr.data import catalog
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    used, started = time.process_time(), time.perf_counter()
+    more = {} if cache is None else {"cache": cache}
+    catalog.load_dataset(f"folder:{folder}", largest_side=side, memory_limit=0, **more)
+    times = {"seconds": time.perf_counter() - started, "processor seconds": time.process_time() - used}
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    print(json.dumps({**times, "memory bytes": grown * 1024}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else None)
