@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from lowlevel_simclr import reference
+from lowlevel_simclr.config.settings import ViewRecipe
 from lowlevel_simclr.data import frames, image_file
 from lowlevel_simclr.data.image_file import Bounds, Shape
 
@@ -94,3 +96,23 @@ def test_the_square_is_the_middle_of_the_frame(size: tuple[int, int]) -> None:
     if min(frame.shape[:2]) == 30:
         top, left = ((side - 30) // 2 for side in frame.shape[:2])
         np.testing.assert_array_equal(square, frame[top : top + 30, left : left + 30])
+
+
+@pytest.mark.parametrize("size", [(60, 80), (80, 60), (45, 80)])
+def test_views_see_the_whole_of_a_photograph(size: tuple[int, int]) -> None:
+    """A crop of the common square never leaves it: 3/4 of a 4:3 photograph, 9/16 of one of 16:9."""
+    found = choose(size, (80, 80))
+    frame = found.sizes[:1]
+    shown = {"whole": np.zeros(size, bool), "square": np.zeros(size, bool)}
+    side = min(size)
+    for epoch in range(200):
+        whole = reference.draw_view_params(0, epoch, [0], ViewRecipe(), 80, 80, frame).box
+        square = reference.draw_view_params(0, epoch, [0], ViewRecipe(), side, side).box
+        for name, boxes, (top, left) in (
+            ("whole", whole, (0, 0)),
+            ("square", square, ((size[0] - side) // 2, (size[1] - side) // 2)),
+        ):
+            for y, x, height, width in boxes.tolist():
+                shown[name][top + y : top + y + height, left + x : left + x + width] = True
+    assert tuple(frame[0]) == size and shown["whole"].mean() > 0.99  # a corner is rarely drawn
+    assert shown["square"].mean() == side / max(size)

@@ -11,7 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lowlevel_simclr import evaluate, train
+from lowlevel_simclr import embed, evaluate, train
+from lowlevel_simclr.data import file_reading, frames
+from lowlevel_simclr.data.catalog import load_dataset
+from lowlevel_simclr.data.image_file import Shape
+from lowlevel_simclr.evaluation import plots
+from lowlevel_simclr.run.checkpoint import load_latest
 from lowlevel_simclr.run.results import read_config, read_metrics
 from tests.support.image_files import make_names, write_pictures
 from tests.support.small_runs import narrow_resnet20
@@ -112,6 +117,92 @@ def test_the_smallest_set_that_works_works(tmp_path: Path, capsys: pytest.Captur
         "embedding.png",
         "neighbours.png",
     }
+
+
+def write_mixed(root: Path) -> Path:
+    """Write pictures of many sizes in two classes, 24 to train on and 8 to test with."""
+    for number in range(32):
+        split, height, width = ("train", "test")[number >= 24], 20 + number % 7, 34 - number % 5
+        write_pictures(root, f"{split}/{'ab'[number % 2]}/{number:02d}.png", height=height, width=width)
+    return root
+
+
+@pytest.mark.usefixtures("small_encoder")
+def test_pictures_of_mixed_sizes_train_alike_wherever_they_are_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_mixed(tmp_path / "pictures")
+    ways = {
+        "memory": (),
+        "streamed": ("--memory-limit", "0"),
+        "device": ("--data-on", "device"),
+        "packed": ("--memory-limit", "0", "--cache", str(tmp_path / "cache")),
+    }
+    losses = {}
+    for name, flags in ways.items():
+        assert run(root, tmp_path / name, *flags) == 0
+        losses[name] = [row["loss"] for row in read_metrics(tmp_path / name)]
+    assert len(losses["memory"]) == 2 and all(found == losses["memory"] for found in losses.values())
+    assert "pixels at most, each in its own aspect, in colour" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("small_encoder")
+@pytest.mark.parametrize("flags", [("--micro-batch", "4"), ("--ops", "stock")], ids=["micro", "stock"])
+def test_pictures_of_mixed_sizes_train_by_every_way_of_a_step(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    root = write_mixed(tmp_path / "pictures")
+    assert run(root, tmp_path / "run", *flags) == 0
+    assert np.isfinite([row["loss"] for row in read_metrics(tmp_path / "run")]).all()
+
+
+def test_replicas_train_on_pictures_of_mixed_sizes(tmp_path: Path) -> None:
+    """Two replicas need a process that starts with two devices."""
+    root = write_mixed(tmp_path / "pictures")
+    flags = [*SMALL, "--devices", "cpu:2", "--dataset", f"folder:{root}", "--out", str(tmp_path / "run")]
+    subprocess.run([sys.executable, "-m", "lowlevel_simclr.train", *flags], check=True, cwd=ROOT, timeout=600)
+    assert np.isfinite([row["loss"] for row in read_metrics(tmp_path / "run")]).all()
+
+
+@pytest.mark.usefixtures("small_encoder")
+def test_a_run_on_pictures_of_mixed_sizes_resumes_is_evaluated_and_embeds(tmp_path: Path) -> None:
+    root, out = write_mixed(tmp_path / "pictures"), tmp_path / "run"
+    assert run(root, out) == 0
+    results = json.loads((out / "evaluation.json").read_text())
+    assert run(root, out) == 0
+    assert json.loads((out / "evaluation.json").read_text()) == results
+    flags = ["--protocol", "finetune,linear-augmented", "--finetune-steps", "1", "--label-fraction", "0.5"]
+    assert evaluate.main([str(out), *flags]) == 0
+    assert embed.main([str(out), str(root / "test"), "--out", str(tmp_path / "h.npz")]) == 0
+    found = np.load(tmp_path / "h.npz")
+    kept = load_latest(out / "h" / "trained-test")
+    assert kept is not None
+    order = [str(path) for path in sorted((root / "test").rglob("*.png"))]
+    assert list(found["paths"]) == order
+    np.testing.assert_allclose(found["h"], kept.arrays["h"], atol=1e-5)
+
+
+@pytest.mark.usefixtures("small_encoder")
+def test_the_picture_of_views_shows_whole_pictures_and_no_padding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, drawn, read = write_mixed(tmp_path / "pictures"), [], frames.read_canvas
+
+    def read_with_white_padding(content: bytes, shape: Shape, given: frames.Frames, row: int) -> np.ndarray:
+        canvas = read(content, shape, given, row)
+        height, width = given.sizes[row]
+        canvas[height:], canvas[:, width:] = 255, 255
+        return canvas
+
+    monkeypatch.setattr(plots, "plot_views", lambda path, *images: drawn.append(images))
+    assert run(root, tmp_path / "black", "--preview") == 0
+    monkeypatch.setattr(file_reading, "read_canvas", read_with_white_padding)
+    assert run(root, tmp_path / "white", "--preview") == 0
+    for one, other in zip(drawn[0], drawn[1], strict=True):
+        assert len(one) == len(other) == 8
+        for image, same in zip(one, other):
+            np.testing.assert_array_equal(image, same)
+    stored = load_dataset(f"folder:{root}").train.images
+    assert (stored.canvases == 255).all(axis=(1, 3)).any(), "the second time, there was white padding"
+    assert [image.shape[:2] for image in drawn[0][0]] == [tuple(size) for size in stored.sizes[:8].tolist()]
 
 
 @pytest.mark.slow

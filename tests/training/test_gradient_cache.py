@@ -236,3 +236,22 @@ def test_sixteen_micro_batches_need_the_memory_of_one() -> None:
     assert isinstance(one, int) and isinstance(sixteen, int)
     print(f"peak memory: batch 256 {one / 2**20:.1f} MiB, batch 4096 by 256 {sixteen / 2**20:.1f} MiB")
     assert sixteen <= 1.25 * one
+
+
+def test_each_micro_batch_has_the_sizes_of_its_images() -> None:
+    """The views of this test depend on the sizes, so a mixed-up size would change the loss and the gradients."""
+    epoch, index, images = batch_of()
+    batch = epoch, index, images, tf.stack([index, 2 * index], axis=1)
+
+    def views(epoch: tf.Tensor, index: tf.Tensor, images: tf.Tensor, sizes: tf.Tensor) -> tf.Tensor:
+        share = tf.cast(sizes[:, 1] + 1, tf.float64)[:, None, None, None] / (2 * PAIRS)
+        return views_in("float64")(epoch, index, images) * tf.concat([share, share], axis=0)
+
+    def plain(epoch: tf.Tensor, index: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+        return views(epoch, index, images, tf.stack([index, 2 * index], axis=1))
+
+    losses = []
+    for make, given_batch in ((views, batch), (plain, batch[:3])):
+        learner = learner_of("float64")
+        losses.append(gradient_cache.train_cached_step(learner, make, LOSS, unit_rate, given_batch, 4).loss.numpy())
+    assert losses[0] == losses[1]

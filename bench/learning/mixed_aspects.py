@@ -1,0 +1,139 @@
+"""Trains on pictures of mixed aspects, whole and cut to squares: python -m bench.learning.mixed_aspects --seeds 0 1.
+
+Earlier, the pictures of a folder of mixed sizes were cut to a common square before any view was drawn. This program
+measures what the pictures' own frames change: the share of the pixels that any view of a run shows, and k-NN. The
+pictures are those of the data set `shapes`, mirrored outwards to the aspects of photographs. Both ways train on the
+same files with the same seeds and settings, and are evaluated on the squares in the middle of the pictures.
+
+A finished run in the folder of the runs is only read. The result goes to bench/results/<device>/mixed_aspects.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from bench import hardware, harness
+from lowlevel_simclr import reference
+from lowlevel_simclr.config.presets import PRESETS
+from lowlevel_simclr.data import catalog, shapes
+
+ASPECTS = ((3, 4), (4, 3), (2, 3), (3, 2), (9, 16), (16, 9), (1, 1))  # height : width
+SHORTER = 32  # pixels
+WATCHED = 100  # pictures whose pixels are counted
+
+
+def write_pictures(root: Path, train: int, test: int) -> Path:
+    """Write labelled pictures of mixed aspects as PNG, unless the folder exists. Return the folder."""
+    if root.exists():
+        return root
+    images, labels = shapes.draw_shapes(train + test, seed=5)
+    random = np.random.default_rng(5)
+    for number, (image, label) in enumerate(zip(images, labels)):
+        height, width = ASPECTS[random.integers(len(ASPECTS))]
+        size = np.array([height, width]) * SHORTER / min(height, width)
+        more = np.rint(size).astype(int) - SHORTER
+        before = [int(random.integers(0, extra + 1)) for extra in more]
+        around = [(first, int(extra) - first) for first, extra in zip(before, more)]
+        path = root / ("train" if number < train else "test") / shapes.CLASSES[label] / f"{number:05d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.pad(image, [*around, (0, 0)], mode="reflect")).save(path)
+    return root
+
+
+def write_squares(root: Path, squares: Path) -> Path:
+    """Write the pictures of a folder as the squares that an older run stores, unless the folder exists."""
+    if squares.exists():
+        return squares
+    known = {**catalog.load_dataset(f"folder:{root}").record}
+    del known["frames"]
+    images = catalog.load_dataset(f"folder:{root}", before=known)
+    for split, name in ((images.train, "train"), (images.test, "test")):
+        paths = sorted(path.relative_to(root) for path in (root / name).rglob("*.png"))
+        for path, pixels in zip(paths, split.images, strict=True):
+            (squares / path).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(squares / path)
+    return squares
+
+
+def count_shown(root: Path, seed: int, epochs: int, recipe: Any, cut: bool) -> float:
+    """Return the share of the pixels of a picture that any view of a run shows, a mean over WATCHED pictures.
+
+    Args:
+        root: the folder of whole pictures.
+        seed: the seed of the run.
+        epochs: how often the run sees a picture.
+        recipe: the recipe of the views.
+        cut: whether the pictures are cut to squares first.
+    """
+    paths = sorted((root / "train").rglob("*.png"))[:WATCHED]
+    sizes = np.array([Image.open(path).size[::-1] for path in paths])
+    frames = np.repeat(sizes.min(axis=1, keepdims=True), 2, axis=1) if cut else sizes
+    shown = [np.zeros(size, bool) for size in sizes]
+    canvas = sizes.max(axis=0).tolist()
+    for epoch in range(epochs):
+        drawn = reference.draw_view_params(seed, epoch, np.arange(len(paths)), recipe, *canvas, frames)
+        for row, box in enumerate(drawn.box):
+            place = row % len(paths)
+            y, x = box[:2] + (sizes[place] - frames[place]) // 2
+            shown[place][y : y + box[2], x : x + box[3]] = True
+    return float(np.mean([each.mean() for each in shown]))
+
+
+def train_or_read(root: Path, folder: Path, seed: int, epochs: int) -> dict[str, Any]:
+    """Train on a folder of pictures, unless the run is finished. Return its accuracies."""
+    if not (folder / "evaluation.json").exists():
+        command = [sys.executable, "-m", "lowlevel_simclr.train", "--preset", "shapes", "--dataset", f"folder:{root}"]
+        command += ["--seed", str(seed), "--epochs", str(epochs), "--knn-every", "0", "--out", str(folder)]
+        subprocess.run(command, check=True)
+    found = json.loads((folder / "evaluation.json").read_text())
+    record = json.loads((folder / "data.json").read_text())
+    noted = {name: found[name] for name in found if name.startswith(("knn", "linear"))}
+    return {**noted, "shape": record["shape"], "frames": record.get("frames")}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Make the pictures, train both ways with every seed, and store one file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--train", type=int, default=5000, help="pictures to train on")
+    parser.add_argument("--test", type=int, default=1000, help="pictures to test with")
+    parser.add_argument("--epochs", type=int, default=14)
+    parser.add_argument("--runs", type=Path, default=Path("runs/mixed-aspects"))
+    parser.add_argument("--json", type=Path)
+    chosen = parser.parse_args(arguments)
+    whole = write_pictures(chosen.runs / "pictures", chosen.train, chosen.test)
+    folders = {"whole": whole, "squares": write_squares(whole, chosen.runs / "squares")}
+    recipe, rows = PRESETS["shapes"]().views, []
+    for seed in chosen.seeds:
+        for name, root in folders.items():
+            found = train_or_read(root, chosen.runs / f"{name}-{seed}", seed, chosen.epochs)
+            shown = count_shown(whole, seed, chosen.epochs, recipe, cut=name == "squares")
+            rows.append({"pictures": name, "seed": seed, "pixels_shown": shown, **found})
+            print(json.dumps(rows[-1]), flush=True)
+    path = chosen.json or harness.choose_result_path("mixed_aspects.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    given = [str(each) for each in (arguments if arguments is not None else sys.argv[1:])]
+    stored = {
+        "benchmark": "mixed_aspects",
+        "command": shlex.join(["python", "-m", "bench.learning.mixed_aspects", *given]),
+        "device": hardware.name_results_folder(),
+        "train": chosen.train,
+        "test": chosen.test,
+        "epochs": chosen.epochs,
+    }
+    path.write_text(json.dumps({**stored, "rows": rows}, indent=2) + "\n")
+    print(path)
+
+
+if __name__ == "__main__":
+    main()
