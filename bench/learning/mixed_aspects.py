@@ -79,9 +79,9 @@ def count_shown(root: Path, seed: int, epochs: int, recipe: Any, cut: bool) -> f
     sizes = np.array([Image.open(path).size[::-1] for path in paths])
     frames = np.repeat(sizes.min(axis=1, keepdims=True), 2, axis=1) if cut else sizes
     shown = [np.zeros(size, bool) for size in sizes]
-    canvas = sizes.max(axis=0).tolist()
+    height, width = sizes.max(axis=0).tolist()
     for epoch in range(epochs):
-        drawn = reference.draw_view_params(seed, epoch, np.arange(len(paths)), recipe, *canvas, frames)
+        drawn = reference.draw_view_params(seed, epoch, np.arange(len(paths)), recipe, height, width, frames)
         for row, box in enumerate(drawn.box):
             place = row % len(paths)
             y, x = box[:2] + (sizes[place] - frames[place]) // 2

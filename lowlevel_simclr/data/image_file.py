@@ -234,7 +234,8 @@ def read_frame(content: bytes, bounds: Bounds, channels: int) -> np.ndarray:
     def scale(image: Image.Image) -> Image.Image:
         size = image.height, image.width
         upright = size[::-1] if _read_orientation(image) >= _SIDEWAYS else size
-        return _scale_to_fit(image, Shape(*fit_sizes(np.array([upright]), bounds)[0].tolist(), channels), keep_all=True)
+        height, width = fit_sizes(np.array([upright]), bounds)[0].tolist()
+        return _scale_to_fit(image, Shape(height, width, channels), keep_all=True)
 
     pixels = np.asarray(_decode(content, scale))
     return pixels.reshape(*pixels.shape[:2], channels)

@@ -315,7 +315,8 @@ def _recall_form(listing: Listing, index: ImageIndex, before: Mapping[str, Any])
         return Form(Shape(height, width, channels))
     _measure_images(listing, index)
     frames = fit_frames(index.get_shapes(), Bounds(noted["shorter"], noted["longer"]))
-    return Form(Shape(*noted["canvas"], channels), frames)
+    height, width = noted["canvas"]
+    return Form(Shape(height, width, channels), frames)
 
 
 def _measure_images(listing: Listing, index: ImageIndex) -> None:
