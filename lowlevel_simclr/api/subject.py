@@ -49,7 +49,7 @@ def evaluate_run(
         Diverged: if the learning rate of fine-tuning is too high.
     """
     config = read_run_config(folder)
-    config = replace(config, data_dir=data_dir or config.data.data_dir)
+    config = replace(config, data_dir=data_dir or config.data.data_dir, cache=_find_cache(config.data.cache))
     recipe = fine_tune.FINE_TUNING._replace(
         steps=settings.finetune_steps,
         batch_size=settings.finetune_batch_size,
@@ -60,6 +60,11 @@ def evaluate_run(
         if config.train.deterministic:
             tf.config.experimental.enable_op_determinism()
         return evaluate_subject(_make_subject(folder, config, images), options, out)
+
+
+def _find_cache(cache: str | None) -> str | None:
+    """Return the folder of `--cache` if it is there. An evaluation, perhaps on another machine, does not make it."""
+    return cache if cache is not None and Path(cache).expanduser().is_dir() else None
 
 
 def print_evaluation(folder: Path, settings: EvaluationSettings, data_dir: str | None, out: Path | None) -> None:

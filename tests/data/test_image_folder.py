@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from lowlevel_simclr.data import batches, catalog, dataset, image_file, image_folder
+from lowlevel_simclr.data import batches, catalog, dataset, image_file, image_folder, image_index
 from lowlevel_simclr.data.image_walk import RUN
 from tests.support.image_files import draw_picture, make_names, make_run_folder, write_pictures
 from tests.support.odd_files import make_odd_files
@@ -488,3 +488,31 @@ def test_odd_names_are_read_and_shown_in_one_printable_line(tmp_path: Path) -> N
     with pytest.raises(dataset.DataError) as told:
         load(tmp_path)
     assert r"000\x1b]0;PWNED\x07\x1b[31m.png" in str(told.value) and str(told.value).isprintable()
+
+
+# The index
+
+
+def test_a_second_start_opens_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of another run, which has no data.json yet."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(image_index, "INDEXED", 33)
+    monkeypatch.setattr(image_index, "RECENT", -3600.0)
+    root = mixed(tmp_path / "data")
+    small = load(root, memory_limit=0)  # 32 files
+    assert not (tmp_path / "home").exists()
+    (root / "a/32.png").write_bytes(b"")
+    first = load(root, memory_limit=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(image_file, "read_content", lambda path: pytest.fail(f"{path} was read"))
+        patch.setattr(image_file, "read_shape", lambda path: pytest.fail(f"{path} was opened"))
+        again = load(root, memory_limit=0)
+    assert again.record == first.record != small.record
+    np.testing.assert_array_equal(np.asarray(again.train.images), np.asarray(first.train.images))
+    assert [path.parent.name for path in (tmp_path / "home").rglob("*.index")] == ["lowlevel_simclr"]
+    assert not list(root.rglob("*.index*"))
+    write_pictures(root, "b/11.jpg", height=31, width=39)
+    opened, read = [], image_file.read_content
+    monkeypatch.setattr(image_file, "read_content", lambda path: (opened.append(path), read(path))[1])
+    assert load(root, memory_limit=0).record["content"] != first.record["content"]
+    assert opened == [root / "b/11.jpg"]

@@ -66,6 +66,23 @@ def test_a_folder_with_damaged_files_trains_and_data_json_names_them(
 
 
 @pytest.mark.usefixtures("small_encoder")
+def test_packed_images_train_as_the_files_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_pictures(tmp_path / "pictures", *make_names("train/a", 20), *make_names("train/b", 20))
+    write_pictures(root, *make_names("test/a", 4), *make_names("test/b", 4), height=20)  # in frames of their own
+    assert run(root, tmp_path / "plain") == 0
+    cache = ["--cache", str(tmp_path / "cache")]
+    assert run(root, tmp_path / "packed", *cache, "--memory-limit", "0") == 0
+    said = capsys.readouterr().out
+    assert "packing 48 images of 20 x 16 pixels: 0.00 GiB in" in said and ", packed in one file" in said
+    plain, packed = (read_metrics(tmp_path / name) for name in ("plain", "packed"))
+    assert [row["loss"] for row in plain] == [row["loss"] for row in packed]
+    results = [json.loads((tmp_path / name / "evaluation.json").read_text()) for name in ("plain", "packed")]
+    assert results[0]["knn"] == results[1]["knn"]
+    (tmp_path / "cache").rename(tmp_path / "elsewhere")
+    assert evaluate.main([str(tmp_path / "packed")]) == 0 and not (tmp_path / "cache").exists()
+
+
+@pytest.mark.usefixtures("small_encoder")
 def test_grey_images_without_labels_train_on_both_splits_and_every_table_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
