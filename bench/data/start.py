@@ -9,6 +9,7 @@ import json
 import resource
 import sys
 import time
+from typing import Any
 
 
 def main(folder: str, side: int, cache: str | None) -> None:
@@ -17,7 +18,7 @@ def main(folder: str, side: int, cache: str | None) -> None:
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     used, started = time.process_time(), time.perf_counter()
-    more = {} if cache is None else {"cache": cache}
+    more: dict[str, Any] = {} if cache is None else {"cache": cache}
     catalog.load_dataset(f"folder:{folder}", largest_side=side, memory_limit=0, **more)
     times = {"seconds": time.perf_counter() - started, "processor seconds": time.process_time() - used}
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before

@@ -202,7 +202,7 @@ class Packing:
 
     def add(self, block: np.ndarray) -> None:
         """Append the images (m, H, W, C) of the next block."""
-        view = memoryview(block).cast("B")
+        view = block.data.cast("B")
         while view:
             view = view[self._file.write(view) :]
         self._checksums.append(_check(block.data).hex())
