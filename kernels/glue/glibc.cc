@@ -1,8 +1,9 @@
-// Lets the library load with glibc 2.29 and later, whatever glibc it is built on.
+// Lets the library load with glibc 2.17 and later, whatever glibc it is built on.
 //
-// Newer versions of glibc added some symbols, and moved others from libpthread to libc. This file defines both kinds as
-// hidden functions, for our own code and for the C++ runtime that is linked into the library. The functions that moved
-// call their old versions. A test reads the symbols of the finished library (test_build.py).
+// Newer versions of glibc added some symbols, moved others from libpthread to libc, and gave exp and log a version that
+// reports errors in another way. This file defines all three kinds as hidden functions, for our own code and for the C++
+// runtime that is linked into the library. The functions of the last two kinds call their old versions. Both versions of
+// exp and log return the same values. A test reads the symbols of the finished library (test_build.py).
 //
 // Consequence: the unwinder finds no frames, so an exception inside the library ends the process. The library itself
 // throws no exceptions. Errors travel as status values, as a C ABI requires.
@@ -27,9 +28,10 @@ extern "C" {
 __attribute__((visibility("hidden"))) char __libc_single_threaded = 0;
 }
 
-#define LOWLEVEL_OLD(name)                                                   \
-  extern "C" decltype(name) lowlevel_old_##name;                             \
-  __asm__(".symver lowlevel_old_" #name "," #name "@" LOWLEVEL_FIRST_GLIBC); \
+#define LOWLEVEL_OLD_VERSION(name) __asm__(".symver lowlevel_old_" #name "," #name "@" LOWLEVEL_FIRST_GLIBC);
+#define LOWLEVEL_OLD(name)                       \
+  extern "C" decltype(name) lowlevel_old_##name; \
+  LOWLEVEL_OLD_VERSION(name)                     \
   LOWLEVEL_HIDDEN int name
 
 extern "C" int __pthread_key_create(pthread_key_t*, void (*)(void*));
@@ -45,4 +47,13 @@ LOWLEVEL_OLD(pthread_once)(pthread_once_t* once, void (*body)()) {
 LOWLEVEL_OLD(__pthread_key_create)(pthread_key_t* key, void (*body)(void*)) {
   return lowlevel_old___pthread_key_create(key, body);
 }
+
+// Defined under other names, because GCC declares exp and log itself, and visible.
+extern "C" double lowlevel_old_exp(double), lowlevel_old_log(double);
+LOWLEVEL_OLD_VERSION(exp)
+LOWLEVEL_OLD_VERSION(log)
+LOWLEVEL_HIDDEN double lowlevel_exp(double) __asm__("exp");
+LOWLEVEL_HIDDEN double lowlevel_log(double) __asm__("log");
+double lowlevel_exp(double x) { return lowlevel_old_exp(x); }
+double lowlevel_log(double x) { return lowlevel_old_log(x); }
 #endif
