@@ -1,16 +1,18 @@
-"""The build of lowlevel_simclr/_native.so from kernels/. It prints what it built, or fails with a message.
+"""The build of lowlevel_simclr/_native.so from kernels/. It says first what it will build, then each finished file.
 
-One binary serves every TensorFlow from 2.15 on. It uses TensorFlow's C API and XLA's FFI, which both have a stable ABI.
-It is linked against empty stand-ins for TensorFlow's libraries, so that no symbol asks for one version. Only TensorFlow
-2.20 and later ship XLA's headers. A library that is built beside an older one has no XLA handlers, and the build prints
-this. kernels/glue/ffi_runtime.h says how one binary serves the XLA of several versions.
+It needs a C++ compiler and the headers of an installed TensorFlow, which build_backend.py finds. One binary serves
+every TensorFlow from 2.15 on. It uses TensorFlow's C API and XLA's FFI, which both have a stable ABI. It is linked
+against empty stand-ins for TensorFlow's libraries, so that no symbol asks for one version. Only TensorFlow 2.20 and
+later ship XLA's headers. A library that is built beside an older one has no XLA handlers, and the build prints this.
+kernels/glue/ffi_runtime.h says how one binary serves the XLA of several versions.
 
 Sources are found by name. kernels/*/X_tiles.cc is compiled once for each instruction set. X_xla.cc is compiled only if
-XLA's headers are there. *.cu, X_cuda_xla.cc and *_cudart.cc are compiled only if nvcc is there. Everything else is
-compiled once. kernels/**/*_test_driver.cc is not part of the library.
+XLA's headers are there. *.cu, X_cuda_xla.cc and *_cudart.cc are compiled only with CUDA. Everything else is compiled
+once. kernels/**/*_test_driver.cc is not part of the library.
 
-CUDA kernels are built if nvcc is found: in CUDACXX, PATH, CUDA_HOME/bin or /usr/local/cuda/bin. LOWLEVEL_SIMCLR_CUDA=1
-requires them, and =0 leaves them out. A library with CUDA kernels also loads on a machine without a GPU or driver.
+CUDA kernels are built if this machine has an NVIDIA GPU and nvcc is found: in CUDACXX, PATH, CUDA_HOME/bin or
+/usr/local/cuda/bin. LOWLEVEL_SIMCLR_CUDA=1 requires them, =0 leaves them out, and =auto is the default. A library with
+CUDA kernels also loads on a machine without a GPU or driver.
 
 The kernels are written for Linux on x86-64 and on arm64. Elsewhere, or with LOWLEVEL_SIMCLR_NATIVE=0, the package is
 pure Python and uses stock TensorFlow.
@@ -18,8 +20,7 @@ pure Python and uses stock TensorFlow.
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
+import contextlib
 import json
 import os
 import platform
@@ -30,19 +31,18 @@ import subprocess
 import sys
 import sysconfig
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from typing import NamedTuple, TextIO
 
-from setuptools import Command, Distribution, find_packages, setup
+from setuptools import Command, Distribution, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
-try:
-    from setuptools.command.bdist_wheel import bdist_wheel
-except ImportError:  # setuptools before 70.1
-    from wheel.bdist_wheel import bdist_wheel
-
-VERSION = "0.1.0"
 ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT))  # pip builds with another path
+from build_backend import OLDEST, Headers, find_headers  # noqa: E402
+
 KERNELS = ROOT / "kernels"
 PACKAGE = Path("lowlevel_simclr")
 
@@ -64,6 +64,52 @@ CUDA_FLAGS = ["-O3", "-std=c++17", "-Xcompiler", "-fPIC,-fvisibility=hidden", "-
 LINK = ["-shared", "-static-libstdc++", "-static-libgcc", "-Wl,--exclude-libs,ALL", "-Wl,--gc-sections", "-Wl,-s"]
 EXPORTS = "{ global: lowlevel_simclr_*; local: *; };\n"  # symbols of the C++ runtime are not exported
 STAND_INS = ["libtensorflow_framework.so.2", "libtensorflow_cc.so.2"]
+
+
+class Cuda(NamedTuple):
+    """Whether the library gets CUDA kernels.
+
+    Attributes:
+        nvcc: path of the compiler, or None if the library gets no CUDA kernels.
+        reason: why not, in a few words; empty if it does.
+    """
+
+    nvcc: str | None
+    reason: str = ""
+
+
+def open_terminal() -> TextIO | None:
+    """Return the terminal of the person who waits for pip, or None.
+
+    pip shows what a build prints only if the build fails, or with --verbose. A build takes minutes.
+    """
+    hidden = "_PYPROJECT_HOOKS_BUILD_BACKEND" in os.environ and not sys.stdout.isatty()
+    with contextlib.suppress(OSError):
+        return open("/dev/tty", "w", encoding="utf-8") if hidden else None
+    return None
+
+
+TERMINAL = open_terminal()
+
+
+def say(line: str) -> None:
+    """Print a line for people, on the terminal too if pip hides the standard output."""
+    print(line, flush=True)
+    if TERMINAL is not None:
+        TERMINAL.write(f"{line}\n")
+        TERMINAL.flush()
+
+
+def check_sources() -> None:
+    """Refuse to build without the sources. A library without them would link, and fail at its first use."""
+    ops = sorted(path.stem for path in (ROOT / PACKAGE / "ops").glob("[!_]*.py"))
+    needed = [KERNELS / "glue" / "library.cc"]
+    missing = [path for path in [*needed, *(KERNELS / op / f"{op}_op.cc" for op in ops)] if not path.is_file()]
+    if missing:
+        raise SystemExit(
+            f"lowlevel_simclr: {missing[0].relative_to(ROOT)} is missing, so the native library cannot be built. Build "
+            "from a clone or from a complete source distribution."
+        )
 
 
 def read_abi() -> int:
@@ -115,45 +161,51 @@ def builds_library() -> bool:
     return wanted == "1" if wanted else sys.platform == "linux" and platform.machine() in INSTRUCTION_SETS
 
 
-def find_tensorflow_headers() -> Path:
-    """Return the folder of TensorFlow's headers, without importing TensorFlow."""
-    spec = importlib.util.find_spec("tensorflow")
-    locations = list(spec.submodule_search_locations or []) if spec else []
-    if not locations or not (Path(locations[0]) / "include" / "tensorflow" / "c" / "ops.h").exists():
+def find_tensorflow_headers() -> Headers:
+    """Return TensorFlow's headers."""
+    headers = find_headers()
+    if headers is None:
         raise SystemExit(
             "lowlevel_simclr: TensorFlow is not installed for this Python, and its headers are needed to build. Run "
-            "'pip install tensorflow', then 'pip install --no-build-isolation -e .'."
+            "'pip install tensorflow', then the same command again."
         )
-    return Path(locations[0]) / "include"
+    return headers
 
 
-def find_tensorflow_version() -> str:
-    """Return the version of the TensorFlow whose headers are used."""
-    for name in ("tensorflow", "tensorflow-cpu", "tf-nightly"):
-        try:
-            return importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return "unknown"
+def has_xla(include: Path) -> bool:
+    """Return whether the headers of XLA's FFI are there."""
+    return (include / "xla" / "ffi" / "api" / "ffi.h").exists()
+
+
+def has_gpu() -> bool:
+    """Return whether this machine has an NVIDIA GPU: a device file, or the driver's program."""
+    return any(Path("/dev").glob("nvidia[0-9]*")) or shutil.which("nvidia-smi") is not None
+
+
+def choose_cuda() -> Cuda:
+    """Return whether to build CUDA kernels: as LOWLEVEL_SIMCLR_CUDA says, otherwise if there are a GPU and nvcc."""
+    wanted = os.environ.get("LOWLEVEL_SIMCLR_CUDA") or "auto"
+    if wanted not in ("auto", "0", "1"):
+        raise SystemExit(f"lowlevel_simclr: LOWLEVEL_SIMCLR_CUDA is {wanted!r}. Set it to 1, 0 or auto, or unset it.")
+    if wanted == "0":
+        return Cuda(None, "LOWLEVEL_SIMCLR_CUDA is 0")
+    if wanted == "auto" and not has_gpu():
+        return Cuda(None, "this machine has no NVIDIA GPU; LOWLEVEL_SIMCLR_CUDA=1 builds CUDA kernels all the same")
+    nvcc = find_cuda_compiler()
+    if nvcc is None and wanted == "1":
+        raise SystemExit(
+            "lowlevel_simclr: LOWLEVEL_SIMCLR_CUDA=1 needs nvcc, which was not found. Put it on PATH, or set "
+            "CUDACXX to its path."
+        )
+    return Cuda(nvcc, "" if nvcc else "there is a GPU but no nvcc; put it on PATH, or set CUDACXX to its path")
 
 
 def find_cuda_compiler() -> str | None:
-    """Return the path of nvcc after checking that it runs. Return None without nvcc, or if CUDA is switched off."""
-    wanted = os.environ.get("LOWLEVEL_SIMCLR_CUDA")
-    if wanted not in (None, "", "0", "1"):
-        raise SystemExit(f"lowlevel_simclr: LOWLEVEL_SIMCLR_CUDA is {wanted!r}. Set it to 1 or 0, or unset it.")
-    if wanted == "0":
-        return None
+    """Return the path of nvcc after checking that it runs, or None without nvcc."""
     homes = [os.environ.get("CUDA_HOME"), "/usr/local/cuda"]
     places = os.pathsep.join([os.environ.get("PATH", ""), *(f"{home}/bin" for home in homes if home)])
-    named = os.environ.get("CUDACXX")
-    found = named or shutil.which("nvcc", path=places)
+    found = os.environ.get("CUDACXX") or shutil.which("nvcc", path=places)
     if found is None:
-        if wanted == "1":
-            raise SystemExit(
-                "lowlevel_simclr: LOWLEVEL_SIMCLR_CUDA=1 needs nvcc, which was not found. Put it on PATH, or set "
-                "CUDACXX to its path."
-            )
         return None
     try:
         subprocess.run([found, "--version"], check=True, capture_output=True)
@@ -182,17 +234,12 @@ def find_static_cuda_runtime(nvcc: str, folder: Path) -> Path:
     )
 
 
-def has_xla(include: Path) -> bool:
-    """Return whether this TensorFlow ships the headers of XLA's FFI."""
-    return (include / "xla" / "ffi" / "api" / "ffi.h").exists()
-
-
 def needs_cuda(source: Path) -> bool:
     """Return whether only a library with CUDA kernels contains this C++ source."""
     return source.name.endswith(("_cuda_xla.cc", "_cudart.cc"))
 
 
-def list_compilations(include: Path, cxx: list[str], nvcc: str | None, folder: Path) -> dict[Path, list[str]]:
+def list_compilations(cxx: list[str], nvcc: str | None, include: Path, folder: Path) -> dict[Path, list[str]]:
     """Return the command for every object to compile. The longest compilations come first."""
     found: dict[Path, list[str]] = {}
     for source in sorted(KERNELS.rglob("*.cu")) if nvcc else []:
@@ -237,19 +284,22 @@ def build_stand_ins(cxx: list[str], folder: Path) -> None:
         run([*cxx, "-shared", "-fPIC", str(empty), "-o", str(folder / name), f"-Wl,-soname,{name}"])
 
 
-def build(target: Path, folder: Path) -> None:
-    """Compile and link `target`, with intermediate files in `folder`. Write a .json file beside the target."""
-    started = time.perf_counter()
-    cxx, include = find_compiler(), find_tensorflow_headers()
-    folder.mkdir(parents=True, exist_ok=True)
-    nvcc = find_cuda_compiler()
-    jobs = list_compilations(include, cxx, nvcc, folder)
-    commands = [[*command, "-o", str(made)] for made, command in jobs.items()]
+def compile_all(jobs: dict[Path, list[str]]) -> None:
+    """Compile every object, several at a time, and say each one that is done."""
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
-        list(threads.map(run, commands))
+        started = {threads.submit(run, [*command, "-o", str(made)]): made for made, command in jobs.items()}
+        for done, future in enumerate(as_completed(started), 1):
+            if future.exception() is not None:
+                threads.shutdown(cancel_futures=True)
+            future.result()
+            say(f"  compiled {done} of {len(jobs)}: {started[future].stem}")
+
+
+def link(target: Path, cxx: list[str], nvcc: str | None, made: list[Path], folder: Path) -> None:
+    """Link objects to `target`, with intermediate files in `folder`."""
     build_stand_ins(cxx, folder)
     # TensorFlow's libraries export stand-ins for CUDA functions of another version, so the real ones come first.
-    objects = [*map(str, jobs), *([str(find_static_cuda_runtime(nvcc, folder)), "-lrt", "-ldl"] if nvcc else [])]
+    objects = [*map(str, made), *([str(find_static_cuda_runtime(nvcc, folder)), "-lrt", "-ldl"] if nvcc else [])]
     libraries = [f"-L{folder}", "-Wl,--no-as-needed", *(f"-l:{name}" for name in STAND_INS)]
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_suffix(".so.part")  # so that no half-written library has the real name
@@ -257,28 +307,39 @@ def build(target: Path, folder: Path) -> None:
     exports.write_text(EXPORTS, encoding="utf-8")
     run([*cxx, *LINK, f"-Wl,--version-script={exports}", *objects, *libraries, "-o", str(part)])
     os.replace(part, target)
-    write_description(target, cxx, nvcc, include, time.perf_counter() - started)
 
 
-def write_description(target: Path, cxx: list[str], nvcc: str | None, include: Path, seconds: float) -> None:
-    """Write what was built into the .json file beside the library, and print it."""
-    version = subprocess.run([*cxx, "--version"], capture_output=True, text=True).stdout.splitlines()[0]
+def build(target: Path, folder: Path, version: str) -> None:
+    """Compile and link `target`, with intermediate files in `folder`. Write a .json file beside the target."""
+    started = time.perf_counter()
+    check_sources()
+    cuda, cxx, headers = choose_cuda(), find_compiler(), find_tensorflow_headers()
+    compiler = subprocess.run([*cxx, "--version"], capture_output=True, text=True).stdout.partition("\n")[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = list_compilations(cxx, cuda.nvcc, headers.include, folder)
+    say(f"lowlevel_simclr: building {target.name} from {len(jobs)} files with {compiler}")
+    say(f"  CPU: {', '.join(INSTRUCTION_SETS[find_processor()])}")
+    say(f"  CUDA: {', '.join(CUDA_ARCHITECTURES)} with {cuda.nvcc}" if cuda.nvcc else f"  CUDA: no ({cuda.reason})")
+    older = f"no (TensorFlow {headers.version} has no headers of XLA's FFI; build with TensorFlow {OLDEST} or later)"
+    say(f"  XLA: {'yes' if has_xla(headers.include) else older}")
+    compile_all(jobs)
+    link(target, cxx, cuda.nvcc, list(jobs), folder)
+    write_description(target, cuda.nvcc, compiler, version, headers)
+    say(f"lowlevel_simclr: built {target.name} in {time.perf_counter() - started:.0f} s")
+
+
+def write_description(target: Path, nvcc: str | None, compiler: str, version: str, headers: Headers) -> None:
+    """Write what was built into the .json file beside the library."""
     built = {
-        "version": VERSION,
+        "version": version,
         "abi": read_abi(),
         "cpu": list(INSTRUCTION_SETS[find_processor()]),
         "cuda": list(CUDA_ARCHITECTURES) if nvcc else False,
-        "xla": has_xla(include),
-        "tensorflow": find_tensorflow_version(),
-        "compiler": version,
+        "xla": has_xla(headers.include),
+        "tensorflow": headers.version,
+        "compiler": compiler,
     }
     target.with_suffix(".json").write_text(json.dumps(built, indent=2) + "\n", encoding="utf-8")
-    xla = "yes" if built["xla"] else "no (this TensorFlow has no XLA FFI headers; build with TensorFlow 2.20 or later)"
-    print(f"lowlevel_simclr: built {target.name} in {seconds:.0f} s")
-    cuda = ", ".join([*CUDA_ARCHITECTURES, "PTX"]) if nvcc else "no (no nvcc, or LOWLEVEL_SIMCLR_CUDA=0)"
-    print(f"  cpu: {', '.join(built['cpu'])}\n  cuda: {cuda}\n  xla: {xla}")
-    print(f"  tensorflow: {built['tensorflow']} (runs with 2.15 and later)")
-    print(f"  compiler: {version}", flush=True)
 
 
 class BuildNative(build_ext):
@@ -290,7 +351,8 @@ class BuildNative(build_ext):
             print("lowlevel_simclr: no native library (LOWLEVEL_SIMCLR_NATIVE=0, or no kernels for this platform)")
             return
         self.native = (ROOT if self.inplace or self.editable_mode else Path(self.build_lib)) / PACKAGE / "_native.so"
-        build(self.native, Path(self.build_temp) / f"native-{sysconfig.get_platform()}")
+        folder = Path(self.build_temp) / f"native-{sysconfig.get_platform()}"
+        build(self.native, folder, self.distribution.get_version())
 
     def get_outputs(self) -> list[str]:
         """Return the files that this command writes."""
@@ -320,32 +382,4 @@ class WithLibrary(Distribution):
 
 COMMANDS: dict[str, type[Command]] = {"build_ext": BuildNative, "bdist_wheel": AnyPythonWheel}
 
-setup(
-    name="lowlevel_simclr",
-    version=VERSION,
-    description="SimCLR in TensorFlow with its own kernels",
-    packages=find_packages(include=["lowlevel_simclr", "lowlevel_simclr.*"]),
-    package_data={"lowlevel_simclr": ["py.typed"]},
-    entry_points={"console_scripts": ["lowlevel-simclr = lowlevel_simclr.__main__:main"]},
-    python_requires=">=3.10",
-    install_requires=[
-        "tensorflow>=2.15",
-        "numpy",
-        "matplotlib",
-        "scikit-learn",
-        "pillow",
-        "tqdm",
-        "tensorboard",
-        "shtab",
-    ],
-    extras_require={
-        "onnx": ["tf2onnx", "onnx", "onnxruntime"],
-        "litert": ["ai-edge-litert"],
-        "pytorch": ["torch", "safetensors"],
-        "addons": ["tensorflow-addons==0.23.0", "tensorflow<2.16"],
-        "test": ["pytest", "pytest-xdist", "hypothesis", "scipy"],
-    },
-    distclass=WithLibrary,
-    cmdclass=COMMANDS,
-    zip_safe=False,
-)
+setup(distclass=WithLibrary, cmdclass=COMMANDS)

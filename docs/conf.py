@@ -5,6 +5,7 @@ Formulas become MathML, which browsers draw without a script, so that the pages 
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # autodoc imports TensorFlow
 project = "lowlevel_simclr"
 author = "the authors of lowlevel_simclr"
 project_copyright = "the authors; Apache-2.0"
-version = release = "0.1"
+version = release = importlib.import_module("lowlevel_simclr").__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]

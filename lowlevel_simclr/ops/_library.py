@@ -22,7 +22,7 @@ from lowlevel_simclr.runtime import platform_ops
 # compiles it into the library.
 ABI = 5
 PATH = platform_ops.LIBRARY
-MEND = "Run 'pip install --no-build-isolation -e .' in the project's folder, or install its wheel again"
+MEND = "Run 'pip install -e .' in the project's folder, or install its wheel again"
 
 
 class NativeLibraryError(RuntimeError):

@@ -68,7 +68,7 @@ def refuse_unusable_library(ops: str, on_gpu: bool, compiled: bool) -> None:
     if on_gpu and not build["cuda"]:
         raise ConfigError(
             "TensorFlow sees a GPU, but the native library was built without CUDA kernels. Install CUDA's compiler "
-            "(nvcc) and run 'LOWLEVEL_SIMCLR_CUDA=1 pip install --no-build-isolation -e .' in the project's folder. "
+            "(nvcc) and run 'LOWLEVEL_SIMCLR_CUDA=1 pip install -e .' in the project's folder. "
             "Or use --ops stock, or set CUDA_VISIBLE_DEVICES=-1 to train on the CPU."
         )
     if on_gpu or compiled:

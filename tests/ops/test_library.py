@@ -37,7 +37,7 @@ def test_the_library_is_there_and_says_what_it_is() -> None:
 
 
 def test_a_missing_library_names_the_command(tmp_path: Path) -> None:
-    with pytest.raises(_library.NativeLibraryError, match="missing.*pip install --no-build-isolation -e"):
+    with pytest.raises(_library.NativeLibraryError, match="missing.*pip install -e"):
         _library.check_build(tmp_path / "_native.so")
 
 

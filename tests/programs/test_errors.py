@@ -240,7 +240,7 @@ WRONG: dict[str, tuple[Prepare, str]] = {
     ),
     "a native library that is not there": (
         no_library,
-        "Run 'pip install --no-build-isolation -e .' in the project's folder, or install its wheel again. Alternat",
+        "Run 'pip install -e .' in the project's folder, or install its wheel again. Alternat",
     ),
     "native ops on a platform without them": (
         no_platform,
