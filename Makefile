@@ -3,8 +3,10 @@ PYTHON ?= python3
 CXX ?= g++
 VENV := .venv
 BIN := $(VENV)/bin
+# No version but those that CI proved: what is released tomorrow cannot break a clone of today.
+INSTALL := $(BIN)/python -m pip install --constraint constraints.txt
 
-.PHONY: train test slow lint bench check docs docs-serve faults sanitize fuzz arm64 test-kernels-gpu clean
+.PHONY: train test slow lint bench check docs docs-serve wheel constraints faults sanitize fuzz arm64 test-kernels-gpu clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,21 +19,27 @@ help:
 	@echo "make docs    the site, in build/docs; make docs-serve shows it at http://localhost:8000"
 	@echo "make test-kernels-gpu   every CUDA kernel on a GPU, and under compute-sanitizer (nvcc, NumPy, PyTorch or CuPy)"
 	@echo "make faults  kills, full disks, corrupted runs and damaged inputs, for hours; every wrong outcome is printed"
+	@echo "make wheel   the wheel and the source distribution, in dist; the wheel is tried on every Python of this machine"
+	@echo "make constraints   the newest versions of all that make installs, in constraints.txt; make test must pass with them"
 	@echo "make sanitize, make fuzz   the kernels under sanitizers; random shapes and values for ten minutes"
 	@echo "make arm64   the kernels for arm64: the test drivers under emulation, and a wheel (Debian's cross compiler)"
 
 # The stamp comes last, so that an installation that was cut off is made again.
-$(VENV)/complete: requirements.txt setup.py pyproject.toml $(wildcard kernels/* kernels/*/*)
+# --no-build-isolation builds with the setuptools of constraints.txt. The build reads the headers of TensorFlow.
+$(VENV)/complete: constraints.txt setup.py build_backend.py pyproject.toml $(wildcard kernels/* kernels/*/*)
+	@command -v $(PYTHON) >/dev/null || \
+		{ echo "There is no $(PYTHON). Name a Python, as in  make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c '' || \
+		{ echo "$(PYTHON) does not start. Repair it, or name another, as in  make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || \
-		{ echo "$(PYTHON) is not Python 3.10-3.13, which TensorFlow needs. Name one, as in  make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+		{ echo "$(PYTHON) is $$($(PYTHON) --version 2>&1), and TensorFlow needs 3.10 to 3.13. Name one, as in  make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "$(PYTHON) cannot make virtual environments. Install them with  sudo apt install python3-venv"; exit 1; }
 	@command -v $(CXX) >/dev/null || \
 		{ echo "There is no C++ compiler ($(CXX)). Install one with  sudo apt install g++"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -r requirements.txt
-	$(BIN)/python -m pip install --no-build-isolation -e .
+	$(INSTALL) --quiet pip setuptools tensorflow
+	$(INSTALL) --no-build-isolation -e '.[test]'
 	@touch $@
 
 .PHONY: $(VENV)
@@ -66,7 +74,7 @@ bench: $(VENV)
 	$(BIN)/python -m bench.step.bench_distribute
 
 lint: $(VENV)
-	$(BIN)/python -m pip install --quiet -r requirements-lint.txt
+	$(INSTALL) --quiet -r requirements-lint.txt
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -77,13 +85,29 @@ lint: $(VENV)
 
 # Every warning is an error. -n would also ask for pages about TensorFlow's own types.
 docs: $(VENV)
-	$(BIN)/python -m pip install --quiet -r requirements-docs.txt
+	$(INSTALL) --quiet -r requirements-docs.txt
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
 	$(BIN)/python -m sphinx -W --keep-going -q -b linkcheck docs build/linkcheck
 	@echo "the site: build/docs/index.html"
 
 docs-serve: docs
 	$(BIN)/python -m http.server --directory build/docs 8000
+
+# The wheel is built from the source distribution, and runs on any Linux whose glibc is 2.17 or later.
+TENSORFLOW_LIBRARIES := --exclude libtensorflow_framework.so.2 --exclude libtensorflow_cc.so.2
+wheel: $(VENV)
+	$(INSTALL) --quiet -r requirements-wheel.txt
+	rm -rf dist build/unrepaired
+	$(BIN)/python -m build --outdir build/unrepaired .
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/auditwheel repair $(TENSORFLOW_LIBRARIES) --wheel-dir dist build/unrepaired/*.whl
+	cp build/unrepaired/*.tar.gz dist
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/pyroma --min 9 dist/*.tar.gz
+	$(BIN)/python -m tests.packaging.verify_wheel --constraint constraints.txt dist/*.whl
+
+constraints: $(VENV)
+	$(INSTALL) --quiet -r requirements-wheel.txt
+	$(BIN)/python -m bench.report.constraints
 
 sanitize:
 	kernels/sanitize.sh address 60

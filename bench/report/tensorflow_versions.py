@@ -29,7 +29,7 @@ HEAD = [
     "|---|---|---|---|---|",
 ]
 WORKS, REFUSES, FAILS = "works", "refuses", "fails"
-BESIDE = ["numpy", "matplotlib", "scikit-learn", "pillow", "tqdm", "tensorboard"]  # the package's other requirements
+BESIDE = ["numpy", "matplotlib", "scikit-learn", "pillow", "tqdm", "tensorboard", "shtab"]  # the package's other requirements
 MINUTES = 20  # the time limit of each program
 
 IMAGES = """
