@@ -63,6 +63,10 @@ CUDA_FLAGS = ["-O3", "-std=c++17", "-Xcompiler", "-fPIC,-fvisibility=hidden", "-
 # The library contains the C++ runtime, because the user's may be older.
 LINK = ["-shared", "-static-libstdc++", "-static-libgcc", "-Wl,--exclude-libs,ALL", "-Wl,--gc-sections", "-Wl,-s"]
 EXPORTS = "{ global: lowlevel_simclr_*; local: *; };\n"  # symbols of the C++ runtime are not exported
+BUILT_BY_PIP = {
+    "_PYPROJECT_HOOKS_BUILD_BACKEND",
+    "PEP517_BUILD_BACKEND",
+}  # the variables of its newer and older versions
 STAND_INS = ["libtensorflow_framework.so.2", "libtensorflow_cc.so.2"]
 
 
@@ -83,7 +87,7 @@ def open_terminal() -> TextIO | None:
 
     pip shows what a build prints only if the build fails, or with --verbose. A build takes minutes.
     """
-    hidden = "_PYPROJECT_HOOKS_BUILD_BACKEND" in os.environ and not sys.stdout.isatty()
+    hidden = not sys.stdout.isatty() and not BUILT_BY_PIP.isdisjoint(os.environ)
     with contextlib.suppress(OSError):
         return open("/dev/tty", "w", encoding="utf-8") if hidden else None
     return None
@@ -96,7 +100,7 @@ def say(line: str) -> None:
     """Print a line for people, on the terminal too if pip hides the standard output."""
     print(line, flush=True)
     if TERMINAL is not None:
-        TERMINAL.write(f"{line}\n")
+        TERMINAL.write(f"\n{line} ")  # pip turns its spinner at the end of the line
         TERMINAL.flush()
 
 

@@ -55,7 +55,7 @@ def test_it_needs_tensorflow_and_glibc_only() -> None:
 
 def run_setup(root: Path, folder: Path, **changed: str) -> subprocess.CompletedProcess[str]:
     """Run the compilation of setup.py in `root`, with all that it writes in `folder`."""
-    pytest.importorskip("setuptools", "77", reason="the test extra has it")
+    pytest.importorskip("setuptools", "77", reason="make installs it")
     folders = ["--build-lib", str(folder), "--build-temp", str(folder)]
     command = [sys.executable, "setup.py", "-q", "build_ext", *folders]
     return subprocess.run(command, cwd=root, env={**os.environ, **changed}, capture_output=True, text=True)
@@ -82,19 +82,44 @@ def test_setup_refuses_to_build_without_its_sources(missing: str, tmp_path: Path
     assert re.search(f"{missing}.* is missing, so the native library cannot be built. Build from a clone", done.stderr)
 
 
-def test_a_build_says_first_what_it_builds_and_then_each_file(tmp_path: Path) -> None:
-    """The compiler does nothing here, so the build ends when it links."""
-    compiler = tmp_path / "c++"
+def make_compiler(folder: Path) -> str:
+    """Return the path of a compiler that does nothing. A build with it ends with an error when it links."""
+    compiler = folder / "c++"
     compiler.write_text("#!/bin/sh\necho fast c++ 1.0\n", encoding="utf-8")
     compiler.chmod(0o755)
-    lines = run_setup(ROOT, tmp_path, CXX=str(compiler), LOWLEVEL_SIMCLR_CUDA="0").stdout.splitlines()
-    (count,) = re.fullmatch(
-        r"lowlevel_simclr: building _native.so from (\d+) files with fast c\+\+ 1.0", lines[0]
-    ).groups()
+    return str(compiler)
+
+
+def check_lines(lines: list[str]) -> None:
+    found = re.fullmatch(r"lowlevel_simclr: building _native.so from (\d+) files with fast c\+\+ 1.0", lines[0])
+    assert found is not None, lines[0]
     assert lines[1:3] == ["  CPU: avx512, avx2, baseline", "  CUDA: no (LOWLEVEL_SIMCLR_CUDA is 0)"]
     assert [line.partition(":")[0] for line in lines[3:]] == [
-        f"  compiled {number} of {count}" for number in range(1, int(count) + 1)
+        f"  compiled {number} of {found[1]}" for number in range(1, int(found[1]) + 1)
     ]
+
+
+def test_a_build_says_first_what_it_builds_and_then_each_file(tmp_path: Path) -> None:
+    done = run_setup(ROOT, tmp_path, CXX=make_compiler(tmp_path), LOWLEVEL_SIMCLR_CUDA="0")
+    check_lines(done.stdout.splitlines())
+
+
+@pytest.mark.parametrize("builder", ["_PYPROJECT_HOOKS_BUILD_BACKEND", "PEP517_BUILD_BACKEND", "NO_PIP"])
+def test_the_terminal_shows_a_build_whose_output_pip_hides(builder: str, tmp_path: Path) -> None:
+    pytest.importorskip("setuptools", "77", reason="make installs it")
+    folders = f"--build-lib {tmp_path} --build-temp {tmp_path}"
+    # Its standard input keeps the terminal open.
+    build = f"exec {sys.executable} setup.py -q build_ext {folders} >/dev/null 2>&1"
+    program = f"import pty; pty.spawn(['sh', '-c', {build!r}])"  # a terminal, whose text goes to our pipe
+    changed = {"CXX": make_compiler(tmp_path), "LOWLEVEL_SIMCLR_CUDA": "0", builder: "setuptools.build_meta"}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **changed}, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    if builder == "NO_PIP":
+        assert done.stdout == ""
+    else:
+        check_lines([line.rstrip() for line in done.stdout.splitlines() if line])
 
 
 BETWEEN = "2.18.1"  # a version of TensorFlow between the two that CI tests
@@ -149,7 +174,7 @@ def test_setup_says_what_is_wrong_with_cuda(changed: dict[str, str], wanted: str
 def test_cuda_kernels_are_built_where_asked_for_or_where_there_is_a_gpu(
     wanted: str, has_gpu: bool, has_nvcc: bool, reason: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("setuptools", "77", reason="the test extra has it")
+    pytest.importorskip("setuptools", "77", reason="make installs it")
     monkeypatch.setattr("setuptools.setup", lambda **given: None)
     monkeypatch.setenv("LOWLEVEL_SIMCLR_CUDA", wanted)
     build = runpy.run_path(str(ROOT / "setup.py"))
