@@ -29,7 +29,8 @@ HEAD = [
     "|---|---|---|---|---|",
 ]
 WORKS, REFUSES, FAILS = "works", "refuses", "fails"
-BESIDE = ["numpy", "matplotlib", "scikit-learn", "pillow", "tqdm", "tensorboard", "shtab"]  # the package's other requirements
+# The package's other requirements.
+BESIDE = ["numpy", "matplotlib", "scikit-learn", "pillow", "tqdm", "tensorboard", "shtab"]
 MINUTES = 20  # the time limit of each program
 
 IMAGES = """

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import lowlevel_simclr
+from bench.report import tensorflow_versions
 
 ROOT = Path(__file__).parents[2]
 TOP = f"lowlevel_simclr-{lowlevel_simclr.__version__}"
@@ -95,7 +96,7 @@ def test_the_metadata_say_what_people_look_for(made: Path) -> None:
     assert said["Requires-Python"] == ">=3.10" and said["Description-Content-Type"] == "text/markdown"
     assert said["Author"] == "lowlevel_simclr contributors" and said["Keywords"] and said["Summary"]
     required = [line for line in said.get_all("Requires-Dist", []) if "extra ==" not in line]
-    assert [line.partition(">")[0] for line in required if line.startswith("tensorflow")] == ["tensorflow"]
+    assert required == ["tensorflow>=2.15", *tensorflow_versions.BESIDE]
     assert said.get_all("Provides-Extra") == ["addons", "onnx", "litert", "pytorch", "test"]
     assert "Typing :: Typed" in said.get_all("Classifier", [])
 
