@@ -103,7 +103,7 @@ wheel: $(VENV)
 	cp build/unrepaired/*.tar.gz dist
 	$(BIN)/python -m twine check --strict dist/*
 	$(BIN)/pyroma --min 9 dist/*.tar.gz
-	$(BIN)/python -m tests.packaging.verify_wheel --constraint constraints.txt dist/*.whl
+	$(BIN)/python -m tests.installing.verify_wheel --constraint constraints.txt dist/*.whl
 
 constraints: $(VENV)
 	$(INSTALL) --quiet -r requirements-wheel.txt

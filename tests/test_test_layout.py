@@ -22,7 +22,7 @@ OTHERS = {
     "ops/test_library.py",  # tests ops/_library.py
     "runtime/test_onednn.py",  # tests the package's own __init__.py
 }
-OTHER_ROOMS = ("api", "bench", "docs", "faults", "kernels", "packaging", "programs", "support", "verification")
+OTHER_ROOMS = ("api", "bench", "docs", "faults", "installing", "kernels", "programs", "support", "verification")
 
 
 def find_imported_tests(text: str) -> set[str]:

@@ -1,7 +1,7 @@
 """Proves that a wheel installs and works without a compiler and without this checkout, on every Python of the machine.
 
-    python -m tests.packaging.verify_wheel dist/lowlevel_simclr-*.whl
-    python -m tests.packaging.verify_wheel dist/lowlevel_simclr-*.whl --python python3.14
+    python -m tests.installing.verify_wheel dist/lowlevel_simclr-*.whl
+    python -m tests.installing.verify_wheel dist/lowlevel_simclr-*.whl --python python3.14
 
 For each Python from 3.10 on that is found, the program makes a new virtual environment in a temporary folder, installs
 the wheel as a user does, and runs `train --steps 20`, `evaluate`, `embed` and `check` there. PATH holds only the

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging import verify_wheel
+from tests.installing import verify_wheel
 
 ROOT = Path(__file__).parents[2]
 THIS = f"{sys.version_info[0]}.{sys.version_info[1]}"
