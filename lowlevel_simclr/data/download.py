@@ -166,7 +166,7 @@ def _ask(request: urllib.request.Request) -> http.client.HTTPResponse:
 
 
 def _close_answer(found: queue.SimpleQueue[http.client.HTTPResponse | Exception]) -> None:
-    """Close an answer that nobody reads, if there is one."""
+    """Close the answer if there is one. No caller will read it."""
     with contextlib.suppress(queue.Empty):
         answer = found.get_nowait()
         if isinstance(answer, (http.client.HTTPResponse, urllib.error.HTTPError)):

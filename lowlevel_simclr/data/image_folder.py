@@ -393,7 +393,7 @@ def _close_gaps(held: np.ndarray, rows: Sequence[int]) -> np.ndarray:
 def _read_packed(
     listing: Listing, index: ImageIndex, form: Form, folder: Path, in_memory: bool
 ) -> tuple[FoundImages, Any]:
-    """Return what was found in all files, and their pixels from the packed images, which are made if there are none.
+    """Return what was found in all files, and their pixels from the packed images. Missing ones are made first.
 
     Packed images are in the order of their paths, because the held-out images are others for another seed.
 

@@ -40,7 +40,8 @@ def test_a_few_faults_of_each_kind_lose_nothing(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_many_faults_lose_nothing(tmp_path: Path) -> None:
     flags = ["--changes", "30", "--kills", "20", "--corruptions", "60", "--signals", "18", "--inputs", "4000"]
-    run_campaign(tmp_path / "found.json", *flags, "--memory", "400", "--seed", "1")
+    parts = run_campaign(tmp_path / "found.json", *flags, "--memory", "400", "--seed", "1")
+    assert parts["kills"]["done"] == 20
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The record notices what is wrong, and a campaign that was stopped goes on from its JSON file."""
+"""The record notices what is wrong, and a campaign that was stopped continues from its JSON file."""
 
 from __future__ import annotations
 

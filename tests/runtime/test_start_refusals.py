@@ -38,13 +38,13 @@ def test_another_backend_in_the_file_of_keras_is_refused(tmp_path: Path) -> None
 @pytest.mark.parametrize("text", ["", "[", "[1]", '{"backend": 3}', "{}", "[" * 100_000, '{"backend": "tensorflow"}'])
 def test_any_other_file_of_keras_is_left_to_keras(tmp_path: Path, text: str) -> None:
     (tmp_path / "keras.json").write_text(text)
-    start_refusals.refuse_other_backend({"KERAS_HOME": str(tmp_path)})
+    assert start_refusals.refuse_other_backend({"KERAS_HOME": str(tmp_path)}) is None  # it raises to refuse
 
 
 def test_keras_2_ignores_the_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     start_refusals.refuse_other_backend({"KERAS_BACKEND": "jax", "TF_USE_LEGACY_KERAS": "1"})
     monkeypatch.setattr("importlib.metadata.version", lambda package: "2.15.0")
-    start_refusals.refuse_other_backend({"KERAS_BACKEND": "jax"})
+    assert start_refusals.refuse_other_backend({"KERAS_BACKEND": "jax"}) is None
 
 
 def test_a_small_address_space_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
