@@ -2,8 +2,8 @@
 
 Earlier, the pictures of a folder of mixed sizes were cut to a common square before any view was drawn. This program
 measures what the pictures' own frames change: the share of the pixels that any view of a run shows, and k-NN. The
-pictures are those of the data set `shapes`, mirrored outwards to the aspects of photographs. Both ways train on the
-same files with the same seeds and settings, and are evaluated on the squares in the middle of the pictures.
+pictures are those of a square data set, cut at random places to the aspects of photographs. Both ways train on the same
+files with the same seeds and settings, and are evaluated on the squares in the middle of the pictures.
 
 A finished run in the folder of the runs is only read. The result goes to bench/results/<device>/mixed_aspects.json.
 """
@@ -25,28 +25,25 @@ from PIL import Image
 from bench import hardware, harness
 from lowlevel_simclr import reference
 from lowlevel_simclr.config.presets import PRESETS
-from lowlevel_simclr.data import catalog, shapes
+from lowlevel_simclr.data import catalog
 
 ASPECTS = ((3, 4), (4, 3), (2, 3), (3, 2), (9, 16), (16, 9), (1, 1))  # height : width
-SHORTER = 32  # pixels
 WATCHED = 100  # pictures whose pixels are counted
 
 
-def write_pictures(root: Path, train: int, test: int) -> Path:
+def write_pictures(root: Path, dataset: str, data_dir: str | None, train: int, test: int) -> Path:
     """Write labelled pictures of mixed aspects as PNG, unless the folder exists. Return the folder."""
     if root.exists():
         return root
-    images, labels = shapes.draw_shapes(train + test, seed=5)
-    random = np.random.default_rng(5)
-    for number, (image, label) in enumerate(zip(images, labels)):
-        height, width = ASPECTS[random.integers(len(ASPECTS))]
-        size = np.array([height, width]) * SHORTER / min(height, width)
-        more = np.rint(size).astype(int) - SHORTER
-        before = [int(random.integers(0, extra + 1)) for extra in more]
-        around = [(first, int(extra) - first) for first, extra in zip(before, more)]
-        path = root / ("train" if number < train else "test") / shapes.CLASSES[label] / f"{number:05d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.pad(image, [*around, (0, 0)], mode="reflect")).save(path)
+    images, random = catalog.load_dataset(dataset, data_dir, seed=5), np.random.default_rng(5)
+    for name, split, count in (("train", images.train, train), ("test", images.test, test)):
+        for number, (image, label) in enumerate(zip(split.images[:count], split.labels[:count])):
+            aspect = np.array(ASPECTS[random.integers(len(ASPECTS))])
+            height, width = np.rint(len(image) * aspect / aspect.max()).astype(int).tolist()
+            y, x = random.integers(0, [len(image) - height + 1, len(image) - width + 1]).tolist()
+            path = root / name / images.classes[label] / f"{number:05d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image[y : y + height, x : x + width]).save(path)
     return root
 
 
@@ -65,6 +62,15 @@ def write_squares(root: Path, squares: Path) -> Path:
     return squares
 
 
+def read_sizes(paths: Sequence[Path]) -> np.ndarray:
+    """Return the height and width of each picture, (n, 2)."""
+    sizes = []
+    for path in paths:
+        with Image.open(path) as image:
+            sizes.append(image.size[::-1])
+    return np.array(sizes)
+
+
 def count_shown(root: Path, seed: int, epochs: int, recipe: Any, cut: bool) -> float:
     """Return the share of the pixels of a picture that any view of a run shows, a mean over WATCHED pictures.
 
@@ -76,7 +82,7 @@ def count_shown(root: Path, seed: int, epochs: int, recipe: Any, cut: bool) -> f
         cut: whether the pictures are cut to squares first.
     """
     paths = sorted((root / "train").rglob("*.png"))[:WATCHED]
-    sizes = np.array([Image.open(path).size[::-1] for path in paths])
+    sizes = read_sizes(paths)
     frames = np.repeat(sizes.min(axis=1, keepdims=True), 2, axis=1) if cut else sizes
     shown = [np.zeros(size, bool) for size in sizes]
     height, width = sizes.max(axis=0).tolist()
@@ -89,10 +95,10 @@ def count_shown(root: Path, seed: int, epochs: int, recipe: Any, cut: bool) -> f
     return float(np.mean([each.mean() for each in shown]))
 
 
-def train_or_read(root: Path, folder: Path, seed: int, epochs: int) -> dict[str, Any]:
+def train_or_read(preset: str, root: Path, folder: Path, seed: int, epochs: int) -> dict[str, Any]:
     """Train on a folder of pictures, unless the run is finished. Return its accuracies."""
     if not (folder / "evaluation.json").exists():
-        command = [sys.executable, "-m", "lowlevel_simclr.train", "--preset", "shapes", "--dataset", f"folder:{root}"]
+        command = [sys.executable, "-m", "lowlevel_simclr.train", "--preset", preset, "--dataset", f"folder:{root}"]
         command += ["--seed", str(seed), "--epochs", str(epochs), "--knn-every", "0", "--out", str(folder)]
         subprocess.run(command, check=True)
     found = json.loads((folder / "evaluation.json").read_text())
@@ -104,6 +110,9 @@ def train_or_read(root: Path, folder: Path, seed: int, epochs: int) -> dict[str,
 def main(arguments: Sequence[str] | None = None) -> None:
     """Make the pictures, train both ways with every seed, and store one file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dataset", default="shapes", help="square images, see the train command")
+    parser.add_argument("--data-dir", help="see the train command")
+    parser.add_argument("--preset", default="shapes", help="the settings of every run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--train", type=int, default=5000, help="pictures to train on")
     parser.add_argument("--test", type=int, default=1000, help="pictures to test with")
@@ -111,12 +120,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/mixed-aspects"))
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args(arguments)
-    whole = write_pictures(chosen.runs / "pictures", chosen.train, chosen.test)
+    source = chosen.dataset, chosen.data_dir, chosen.train, chosen.test
+    whole = write_pictures(chosen.runs / "pictures", *source)
     folders = {"whole": whole, "squares": write_squares(whole, chosen.runs / "squares")}
-    recipe, rows = PRESETS["shapes"]().views, []
+    recipe, rows = PRESETS[chosen.preset]().views, []
     for seed in chosen.seeds:
         for name, root in folders.items():
-            found = train_or_read(root, chosen.runs / f"{name}-{seed}", seed, chosen.epochs)
+            found = train_or_read(chosen.preset, root, chosen.runs / f"{name}-{seed}", seed, chosen.epochs)
             shown = count_shown(whole, seed, chosen.epochs, recipe, cut=name == "squares")
             rows.append({"pictures": name, "seed": seed, "pixels_shown": shown, **found})
             print(json.dumps(rows[-1]), flush=True)
@@ -127,6 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "benchmark": "mixed_aspects",
         "command": shlex.join(["python", "-m", "bench.learning.mixed_aspects", *given]),
         "device": hardware.name_results_folder(),
+        "dataset": chosen.dataset,
         "train": chosen.train,
         "test": chosen.test,
         "epochs": chosen.epochs,

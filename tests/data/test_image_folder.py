@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import threading
@@ -264,12 +263,13 @@ def test_the_padding_is_black_and_everything_else_is_the_file(tmp_path: Path) ->
 
 
 def test_a_run_from_before_images_had_frames_continues_with_its_squares(tmp_path: Path) -> None:
-    """Recorded before: the SHA-256 of the pixels of these files as squares of the median side."""
     known = {**load(write_several(tmp_path)).record, "shape": [24, 24, 3]}
     del known["frames"]
     images = load(tmp_path, before=known)
     assert isinstance(images.train.images, np.ndarray) and images.train.images.shape == (4, 24, 24, 3)
-    assert hashlib.sha256(images.train.images.tobytes()).hexdigest()[:12] == "87a9484e716d"
+    for number, pixels in enumerate(images.train.images):
+        content = (tmp_path / f"train/a/{number}.png").read_bytes()
+        np.testing.assert_array_equal(pixels, image_file.read_pixels(content, image_file.Shape(24, 24, 3)))
     assert "frames" not in images.record and images.record["shape"] == [24, 24, 3]
     os.utime(tmp_path / "train/a/0.png", (1, 1))  # the headers are read again
     np.testing.assert_array_equal(load(tmp_path, before=known).train.images, images.train.images)

@@ -1,0 +1,37 @@
+"""Tests that mixed_aspects makes the same pictures whole and cut, and counts the pixels that views show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.learning import mixed_aspects
+from lowlevel_simclr.config.settings import ViewRecipe
+from lowlevel_simclr.data import catalog
+from tests.support.small_runs import draw_few_shapes
+
+
+@pytest.fixture()
+def whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    draw_few_shapes(monkeypatch)
+    return mixed_aspects.write_pictures(tmp_path / "whole", "shapes", None, 60, 20)
+
+
+def test_the_squares_are_what_a_run_from_before_frames_stores(whole: Path, tmp_path: Path) -> None:
+    images = catalog.load_dataset(f"folder:{whole}")
+    squares = catalog.load_dataset(f"folder:{mixed_aspects.write_squares(whole, tmp_path / 'squares')}")
+    side = images.record["frames"]["shorter"]
+    assert squares.train.images.shape == (60, side, side, 3) and "frames" not in squares.record
+    np.testing.assert_array_equal(squares.train.labels, images.train.labels)
+    sizes = mixed_aspects.read_sizes(list(whole.rglob("*.png")))
+    assert np.all(sizes.max(axis=1) == 32) and len(np.unique(sizes, axis=0)) == len(mixed_aspects.ASPECTS)
+
+
+def test_squares_hide_a_part_of_the_pictures(whole: Path) -> None:
+    recipe = ViewRecipe(crop_area=(0.3, 1.0))
+    cut, shown = (mixed_aspects.count_shown(whole, 0, 40, recipe, cut) for cut in (True, False))
+    sizes = mixed_aspects.read_sizes(list((whole / "train").rglob("*.png")))
+    assert cut == pytest.approx(np.mean(sizes.min(axis=1) / sizes.max(axis=1)), rel=0.02)
+    assert shown > 0.97
