@@ -41,12 +41,12 @@ def check_known_counter(epoch: Any, index: tf.Tensor) -> None:
     )
 
 
-def list_frames(sizes: Any, index: tf.Tensor, height: int, width: int) -> tf.Tensor:
+def list_frames(sizes: Any, index: Any, height: int, width: int) -> tf.Tensor:
     """Return the frame of each image, or one for all images, and check it as far as its value is known.
 
     Args:
         sizes: (N, 2) integers, the height and width of each image in pixels. None: every image fills its array.
-        index: (N,) integers.
+        index: (N, ...), one row for each image.
         height: height of the arrays, in pixels.
         width: width of the arrays, in pixels.
 

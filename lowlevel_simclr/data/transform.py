@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from lowlevel_simclr.contract.view_checks import list_frames
 from lowlevel_simclr.data.resize_any_size import resize_any_size
 from lowlevel_simclr.data.resize_in_xla import resize_by_products, resize_frames
 from lowlevel_simclr.runtime.keras import find_keras_generation, find_symbolic_type
@@ -60,13 +61,14 @@ class InferenceTransform:
             (B, S, S, C) float32.
 
         Raises:
-            ValueError: if there are sizes but no S.
+            ValueError: if there are sizes but no S, or if a size does not fit its array and its value is known.
         """
         if sizes is None:
             return self.standardise(self.resize(images))
         if self.size is None:
             raise ValueError("Images of different sizes need a size for the result. Give the transform a size.")
-        return self.standardise(resize_frames(tf.cast(images, tf.float32) / 255, sizes, self.size))
+        frames = list_frames(sizes, images, images.shape[1], images.shape[2])
+        return self.standardise(resize_frames(tf.cast(images, tf.float32) / 255, frames, self.size))
 
     def resize(self, images: Any) -> Any:
         """Return (..., S, S, C) float32 in [0, 1] for images (..., H, W, C), uint8 or float in [0, 255]."""

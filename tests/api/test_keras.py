@@ -135,6 +135,9 @@ def test_the_layer_takes_images_of_different_sizes(training: bool) -> None:
     black, white, sizes = list_framed()
     made = [ls.SimCLRViews(8, GENTLE, seed=3)(images, training=training, sizes=sizes) for images in (black, white)]
     np.testing.assert_array_equal(*made)
+    wrong = np.where(sizes == 3, 11, sizes)
+    with pytest.raises(ValueError, match=r"sizes\[1\] is 12 x 11 pixels"):
+        ls.SimCLRViews(8, GENTLE)(black, training=training, sizes=wrong)
     whole = np.tile([[12, 10]], (6, 1))
     layer, same = (ls.SimCLRViews(8, GENTLE, seed=3) for _ in range(2))
     np.testing.assert_allclose(
