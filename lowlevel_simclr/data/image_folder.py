@@ -363,8 +363,8 @@ def read_all(listing: Listing, index: ImageIndex, form: Form, held: np.ndarray |
 def _sum_up(listing: Listing, index: ImageIndex) -> FoundImages:
     """Return what was found in all files, see `read_all`."""
     reasons, content = index.list_reasons(), hashlib.sha256()
-    for row, path in enumerate(listing.paths):
-        content.update(path.encode("utf-8", "surrogateescape") + b"\0" + index.get_digest(row))
+    for path, digest in zip(listing.paths, index.list_digests()):
+        content.update(path.encode("utf-8", "surrogateescape") + b"\0" + digest)
     if len(reasons) == len(listing.paths):
         raise _refuse_nothing_left(listing, reasons[0])
     return FoundImages(reasons, content.hexdigest())
@@ -419,8 +419,8 @@ def _open_packed(index: ImageIndex, order: np.ndarray, form: Form, folder: Path)
 
 
 def _make_key(index: ImageIndex, order: np.ndarray, form: Form) -> str:
-    usable = index.is_usable()
-    digests = [index.get_digest(row) if usable[row] else b"" for row in order.tolist()]
+    usable, found = index.is_usable(), index.list_digests()
+    digests = [found[row] if usable[row] else b"" for row in order.tolist()]
     return packed_images.make_key(digests, form.shape, form.frames.bounds if form.frames else None)
 
 

@@ -83,10 +83,12 @@ class ImageIndex:
         """Return the shapes (n, 3) int64 that the headers state. An unknown shape is zero."""
         return np.stack([self.entries[name].astype(np.int64) for name in ("height", "width", "channels")], axis=1)
 
-    def get_digest(self, row: int) -> bytes:
-        """Return the hash of the content of a file, or no bytes if its content could not be read."""
-        digest = self.entries[row]["digest"]
-        return digest.tobytes() if digest.any() else b""
+    def list_digests(self) -> list[bytes]:
+        """Return the hash of the content of every file, or no bytes if its content could not be read."""
+        digests = np.ascontiguousarray(self.entries["digest"])
+        whole = digests.tobytes()
+        read = digests.any(axis=1).tolist()
+        return [whole[DIGEST * row : DIGEST * (row + 1)] if each else b"" for row, each in enumerate(read)]
 
     def find_unknown(self) -> np.ndarray:
         """Return the rows (m,) int64 of the files that must be read."""

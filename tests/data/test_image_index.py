@@ -49,7 +49,7 @@ def test_what_was_found_is_known_to_the_next_start(tmp_path: Path) -> None:
     again = look(tmp_path / "data", paths, tmp_path / "cache/index")
     assert len(again.find_unknown()) == 0 and again.is_usable().tolist() == [True, True, False]
     assert again.list_reasons() == {2: "damaged"}
-    assert [again.get_digest(row)[0] for row in range(3)] == [1, 2, 3]
+    assert [digest[0] for digest in again.list_digests()] == [1, 2, 3]
     np.testing.assert_array_equal(again.get_shapes(), [[10, 20, 3], [10, 21, 3], [10, 22, 3]])
 
 
@@ -76,7 +76,7 @@ def test_a_renamed_folder_and_other_names_of_a_file_are_known(tmp_path: Path) ->
     names = [f"{number}.png" for number in range(50)]
     again = look(tmp_path / "new", names, tmp_path / "index")
     assert len(again.find_unknown()) == 0
-    assert [again.get_digest(row)[0] for row in range(50)] == [1, 2] * 25
+    assert [digest[0] for digest in again.list_digests()] == [1, 2] * 25
     again.note(0, DIGEST, None)
     again.save()
     assert os.path.getsize(tmp_path / "index") < 600  # two entries
