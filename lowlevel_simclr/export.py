@@ -24,7 +24,7 @@ formats:
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simclr.export") -> int:
     """Run the command: export, print the proof and the folder; return the exit code."""
-    given = vars(_build_parser(prog).parse_strictly(sys.argv[1:] if argv is None else argv))
+    given = vars(build_parser(prog).parse_strictly(sys.argv[1:] if argv is None else argv))
     debug = given.pop("debug")
 
     def work() -> int:
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simc
     return run_program(work, "exporting the encoder", debug)
 
 
-def _build_parser(prog: str) -> FlagParser:
+def build_parser(prog: str) -> FlagParser:
     """Return the parser of the flags of one export."""
     parser = FlagParser(prog=prog, description=DESCRIPTION, epilog=EPILOG, usage="%(prog)s RUN --format FORMAT [flags]")
     parser.add_argument("run", metavar="RUN", type=Path, help="the folder that training wrote")

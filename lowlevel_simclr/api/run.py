@@ -107,7 +107,10 @@ class Run:
             raise RunError(f"{self.folder} has no {ENCODER_FILE}: training writes it at its end, so let it finish")
         try:
             refuse_large_weights(path)
-            return tf.keras.models.load_model(path, compile=False)
+            model = tf.keras.models.load_model(path, compile=False)
+            # Keras's own export to ONNX refuses a model that was never called.
+            model(tf.zeros([1, 8, 8, model.input_shape[-1]]), training=False)
+            return model
         except Exception as error:  # Keras does not document what a damaged file raises
             reason = " ".join(str(error).split())[:300]
             raise RunError(

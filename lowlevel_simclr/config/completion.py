@@ -19,7 +19,7 @@ from lowlevel_simclr.config.presets import PRESETS
 SHELLS = tuple(shtab.SUPPORTED_SHELLS)
 FLAG = "--print-completion"
 _PATHS = {"DIR": shtab.DIRECTORY, "RUN": shtab.DIRECTORY, "FILE": shtab.FILE, "FILE.npz": shtab.FILE}  # by metavar
-_PATHS |= {"IMAGES": shtab.FILE}
+_PATHS |= {"IMAGES": shtab.FILE, "FOLDER": shtab.DIRECTORY}
 
 
 def write_completion(shell: str, prog: str, programs: Mapping[str, FlagParser]) -> str:

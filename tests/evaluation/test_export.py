@@ -133,3 +133,25 @@ def test_no_checkpoint_or_one_of_another_model_is_refused(tmp_path: Path) -> Non
     checkpoint.save(tmp_path / "checkpoints", 1, {"encoder/000/other": np.zeros(3)}, {}, 1)
     with pytest.raises(atomic.RunError, match="does not fit its config.json"):
         export.restore_weights(tmp_path, encoder=f)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_batch_norm_stays_frozen_or_trains_in_fit_as_the_user_says(
+    frozen: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(encoder.BASIC, "resnet20", encoder.Basic((1, 1, 1), 8, projects=False))
+    path = export.save_encoder(tmp_path, export.add_preprocessing(trained(8)))
+    loaded = tf.keras.models.load_model(path)
+    pictures = tf.keras.Input((8, 8, 3), dtype="uint8")
+    model = tf.keras.Model(pictures, tf.keras.layers.Dense(2)(loaded(pictures)))
+    for layer in loaded.layers[-1].layers:
+        if frozen and isinstance(layer, tf.keras.layers.BatchNormalization):
+            layer.trainable = False
+    model.compile("sgd", tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    before = {name: variable.numpy() for name, variable in keras.name_variables("", loaded).items()}
+    model.fit(images(8), np.arange(5) % 2, verbose=0)
+    moved = {
+        name for name, variable in keras.name_variables("", loaded).items() if np.any(variable.numpy() != before[name])
+    }
+    assert any("kernel" in name for name in moved)
+    assert any("moving_mean" in name for name in moved) is not frozen

@@ -10,7 +10,8 @@ import tensorflow as tf
 
 import lowlevel_simclr as ls
 from lowlevel_simclr import export
-from tests.support.exported import write_run
+from lowlevel_simclr.evaluation.export import add_preprocessing, save_encoder
+from tests.support.exported import SCALING, build_networks, write_run
 
 
 def test_the_command_writes_a_folder_and_prints_the_proof(
@@ -64,3 +65,18 @@ def test_the_loss_of_accuracy_is_printed_and_stands_in_the_card(
     out = ls.export(run, "litert", weights="int8")
     (sentence,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("20-NN on 40 test images")]
     assert "with int8 weights." in sentence and sentence in (out / "README.md").read_text()
+
+
+@pytest.mark.filterwarnings("ignore")  # the converter warns about what TensorFlow and NumPy deprecate
+@pytest.mark.skipif(not hasattr(tf.keras, "ops"), reason="Keras 2 does not export to ONNX")
+def test_kerass_own_onnx_export_of_the_loaded_encoder_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = pytest.importorskip("onnxruntime", reason="pip install tf2onnx onnx onnxruntime")
+    run = write_run(tmp_path / "run", monkeypatch)
+    f, _ = build_networks()
+    save_encoder(run, add_preprocessing(f, SCALING))
+    ls.load_encoder(run).export(str(tmp_path / "f.onnx"), format="onnx", verbose=False)
+    session = runtime.InferenceSession(str(tmp_path / "f.onnx"), providers=["CPUExecutionProvider"])
+    images = np.random.default_rng(0).integers(0, 256, (2, 12, 15, 3), np.uint8)
+    (found,) = session.run(None, {session.get_inputs()[0].name: images.astype(np.float32)})
+    expected = ls.embed(run, images)
+    assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()

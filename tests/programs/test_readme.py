@@ -21,6 +21,7 @@ import threadpoolctl
 from PIL import Image
 
 from lowlevel_simclr import check, embed, evaluate, train
+from lowlevel_simclr import export as export_program
 from lowlevel_simclr.config import identity, presets
 from lowlevel_simclr.config.command_line import parse_run
 from lowlevel_simclr.data.shapes import draw_shapes
@@ -61,7 +62,7 @@ ALONE = [flags for flags in TRAIN if "--devices" not in flags]
 
 def test_no_command_is_forgotten_here() -> None:
     assert {command for command in COMMANDS if pages.parse_program(command) is None} == {*MAKE, COMPLETION}
-    assert all(list_ours(name) for name in ("train", "evaluate", "embed")) and list_ours("check") == [""]
+    assert all(list_ours(name) for name in ("train", "evaluate", "embed", "export")) and list_ours("check") == [""]
 
 
 def test_the_line_for_bash_completes_the_command(tmp_path: Path) -> None:
@@ -240,6 +241,7 @@ def test_the_python_of_a_page_runs(page: Path, finished: Path) -> None:
         if block.language == "sh" and not block.reason:
             programs = [program for program in map(pages.parse_program, pages.list_commands(block)) if program]
             assert not any(embed.main(program.flags) for program in programs if program.name == "embed")
+            assert not any(export_program.main(program.flags) for program in programs if program.name == "export")
         if block.language == "python" and not block.reason:
             exec(compile(block.text, page.name, "exec"), names)
 
