@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeGuard
 
 import numpy as np
 import tensorflow as tf
@@ -99,6 +99,6 @@ def _read_array(file: BinaryIO, name: str, entry: Mapping[str, Any], start: int,
     return np.frombuffer(file.read(end - first), TYPES[kind]).reshape(shape)
 
 
-def _are_counts(value: Any) -> bool:
+def _are_counts(value: object) -> TypeGuard[list[int]]:
     """Return whether a JSON value is a list of whole numbers from 0."""
     return isinstance(value, list) and all(type(each) is int and each >= 0 for each in value)

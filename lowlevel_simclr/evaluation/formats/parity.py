@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -132,7 +132,8 @@ def run_elsewhere(form: Format, folder: Path, given: Mapping[str, np.ndarray]) -
     """
     program = BEGINNING + form.reader + END
     with tempfile.TemporaryDirectory() as place:
-        np.savez(Path(place, "given.npz"), **given)
+        arrays: dict[str, Any] = dict(given)  # in NumPy's types, an array could be the argument allow_pickle
+        np.savez(Path(place, "given.npz"), **arrays)
         command = [sys.executable, "-c", program, str(folder.absolute()), "given.npz", "found.npz"]
         # Without a GPU, so that products have their 24 bits.
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
