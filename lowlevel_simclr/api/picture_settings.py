@@ -1,4 +1,4 @@
-"""The settings for a folder of images without a preset. The size and the number of the images decide."""
+"""The settings for encoded images without a preset. The size and the number of the images decide."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lowlevel_simclr.config.choices import DATASET_FORMS
+from lowlevel_simclr.config.choices import PICTURE_FORMS
 from lowlevel_simclr.config.command_line import override_settings
 from lowlevel_simclr.config.settings import Config
 from lowlevel_simclr.config.starting_point import adapt_to_pictures
 from lowlevel_simclr.data.catalog import measure_pictures
+from lowlevel_simclr.data.picture_forms import Request
 from lowlevel_simclr.run.atomic import RunError
 from lowlevel_simclr.run.results import read_config
 
-FOLDER = DATASET_FORMS[0]
-
 
 def choose_for_pictures(config: Config, given: Mapping[str, Any] | None, out: Path, fresh: bool = False) -> Config:
-    """Return the settings for the images of a folder. Print the choice with its reason.
+    """Return the settings for encoded images, such as those of a folder. Print the choice with its reason.
 
     If the run exists, it keeps its preset, so that the same command resumes it.
 
@@ -30,13 +29,16 @@ def choose_for_pictures(config: Config, given: Mapping[str, Any] | None, out: Pa
         fresh: whether the session starts a new folder.
 
     Raises:
-        DataError: if the folder cannot be read, or has no images.
+        DataError: if no images can be listed.
         ConfigError: if a setting is impossible.
     """
     data = config.data
-    if given is None or not data.dataset.startswith(FOLDER):
+    if given is None or not data.dataset.startswith(PICTURE_FORMS):
         return config
-    pictures = measure_pictures(data.dataset, data.data_dir, config.train.seed, data.splits, out)
+    request = Request(
+        data.dataset, data.data_dir, config.train.seed, data.splits, out, labels=data.labels, split=data.split
+    )
+    pictures = measure_pictures(request)
     if pictures is None:  # no image can be read; a later step reads all of them and raises the error
         return config
     chosen = override_settings(adapt_to_pictures(*pictures, None if fresh else _read_preset(out)), given)

@@ -7,7 +7,11 @@ behind every name. So it fails if a name is added only here.
 from __future__ import annotations
 
 DATASETS = ("shapes", "cifar10", "cifar100")
-DATASET_FORMS = ("folder:", "npz:")  # a path follows
+# Encoded images. FOLLOWS says what follows each form.
+PICTURE_FORMS = ("folder:", "list:", "glob:", "tfrecord:", "parquet:", "tfds:")
+FILE_FORMS = PICTURE_FORMS[:3]  # one image a file
+DATASET_FORMS = (*PICTURE_FORMS, "npz:")
+FOLLOWS = {"list:": "FILE", "glob:": "PATTERN", "tfds:": "NAME"}  # PATH follows the other forms
 IN_MEMORY = "memory:"  # followed by the fingerprint of images that a Python program gave
 SPLITS = ("auto", "named", "none")  # how the folders of an image folder are used as splits
 SMALLEST_BATCH = 2  # images; the loss compares each image with other images
@@ -35,5 +39,10 @@ EXPORT_WEIGHTS = ("float32", "float16", "int8")  # number types; all but the fir
 
 
 def describe_datasets() -> str:
-    """Return the data sets in one line: "shapes, cifar10, cifar100, folder:PATH, npz:PATH"."""
-    return ", ".join([*DATASETS, *(f"{form}PATH" for form in DATASET_FORMS)])
+    """Return the data sets in one line: "shapes, cifar10, cifar100, folder:PATH, ..., npz:PATH"."""
+    return ", ".join([*DATASETS, *map(describe_form, DATASET_FORMS)])
+
+
+def describe_form(form: str) -> str:
+    """Return a form of a data set with what follows it, such as "folder:PATH"."""
+    return form + FOLLOWS.get(form, "PATH")

@@ -5,8 +5,8 @@ own help, bounds and choices. Only the programs and `training/plan.py` read a `C
 values.
 
 A field with `identity=False` may change from one session of a run to the next (`config/identity.py`). These fields say
-where the images lie, how many GiB they may take, how often a checkpoint is written, how many are kept, how many steps
-one host call makes, and how often k-NN is measured.
+where the images, their labels and their splits lie, how many GiB they may take, how often a checkpoint is written, how
+many are kept, how many steps one host call makes, and how often k-NN is measured.
 
 Some fields can be "auto" (the precision, the micro-batch) or "all" (the devices). The chosen value replaces that word
 before the config is written or compared. The chosen value is part of the identity. The fact that it was chosen
@@ -82,6 +82,20 @@ class DataConfig:
         "which folders of a folder of images are its splits: auto: decided from all folders; named: those named train, "
         "test or val; none: none, they are classes",
         choices=choices.SPLITS,
+        added=True,
+    )
+    labels: str | None = _define_option(
+        None,
+        "CSV file of paths and labels for folder:, list: and glob:; none: the folder of an image is its label",
+        identity=False,
+        metavar="FILE",
+        added=True,
+    )
+    split: str | None = _define_option(
+        None,
+        "CSV file of paths and splits (train, test, val) for folder:, list: and glob:; none: the folders say it",
+        identity=False,
+        metavar="FILE",
         added=True,
     )
     stored_side: int | None = _define_option(

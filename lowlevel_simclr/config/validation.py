@@ -6,7 +6,15 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from lowlevel_simclr.config.choices import DATASET_FORMS, DATASETS, IN_MEMORY, NAMED_WEIGHTS
+from lowlevel_simclr.config.choices import (
+    DATASET_FORMS,
+    DATASETS,
+    FILE_FORMS,
+    FOLLOWS,
+    IN_MEMORY,
+    NAMED_WEIGHTS,
+    describe_form,
+)
 from lowlevel_simclr.config.fields import check_field, describe_unknown, format_value, get_value, list_fields
 from lowlevel_simclr.config.identity import from_dict
 from lowlevel_simclr.config.settings import Config, ConfigError
@@ -16,7 +24,7 @@ def _check_names(config: Config) -> None:
     """Check the data set, and the weights from which the encoder starts."""
     name, weights = config.data.dataset, config.model.weights
     if name in DATASET_FORMS:
-        raise ConfigError(f"--dataset {name} needs a path. Use {name}PATH.")
+        raise ConfigError(f"--dataset {name} needs a {FOLLOWS.get(name, 'PATH').lower()}. Use {describe_form(name)}.")
     if name not in DATASETS and not name.startswith((*DATASET_FORMS, IN_MEMORY)):
         raise ConfigError(describe_unknown("--dataset", name, DATASETS + DATASET_FORMS))
     if weights not in NAMED_WEIGHTS and not re.search(r"[/.]", weights):
@@ -25,6 +33,17 @@ def _check_names(config: Config) -> None:
         )
     if weights == "imagenet" and config.model.encoder != "resnet50":
         raise ConfigError(f"--weights imagenet needs --encoder resnet50, but the encoder is {config.model.encoder}.")
+
+
+def _check_tables(config: Config) -> None:
+    """Check that files of labels and splits have images that they can describe."""
+    data = config.data
+    for flag, file in (("--labels", data.labels), ("--split", data.split)):
+        if file is not None and not data.dataset.startswith(FILE_FORMS):
+            forms = ", ".join(map(describe_form, FILE_FORMS))
+            raise ConfigError(f"{flag} describes image files, but --dataset is {data.dataset}. Use one of {forms}.")
+    if data.split is not None and data.splits == "named":
+        raise ConfigError(f"--split is {data.split} and --splits is named. Give only one of them.")
 
 
 def _check_numbers(config: Config) -> None:
@@ -71,6 +90,7 @@ def validate(config: Config) -> None:
     for field in list_fields().values():
         check_field(field, get_value(config, field))
     _check_names(config)
+    _check_tables(config)
     _check_numbers(config)
     _check_replicas(config)
 

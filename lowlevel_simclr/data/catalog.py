@@ -9,11 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from lowlevel_simclr.config.choices import DATASET_FORMS, DATASETS, IN_MEMORY, TRAIN_ON, describe_datasets
+from lowlevel_simclr.config.choices import (
+    DATASET_FORMS,
+    DATASETS,
+    IN_MEMORY,
+    PICTURE_FORMS,
+    TRAIN_ON,
+    describe_datasets,
+)
 from lowlevel_simclr.data import cifar, image_folder, npz, shapes
 from lowlevel_simclr.data.dataset import DataError, DataSet, Split, find_labelled
 from lowlevel_simclr.data.framed_images import FramedImages, get_canvases
 from lowlevel_simclr.data.packed_images import PackedImages
+from lowlevel_simclr.data.picture_forms import Request, list_pictures
 from lowlevel_simclr.data.streamed import StreamedImages
 
 SHAPES_TRAIN, SHAPES_TEST = 5000, 1000  # images in each split of the shapes
@@ -31,22 +39,26 @@ def load_dataset(
     splits: str = "auto",
     own: Path | None = None,
     cache: str | None = None,
+    labels: str | None = None,
+    split: str | None = None,
 ) -> DataSet:
     """Load the data set with the given name.
 
     Args:
-        dataset: 'shapes', which is drawn from the seed; 'cifar10'; 'cifar100'; 'folder:PATH' for a folder of images;
-            'npz:PATH' for a NumPy file.
-        data_dir: the folder with the files of cifar10 or cifar100. None downloads them to Keras's cache. For 'folder:'
-            and 'npz:', a relative PATH starts in this folder.
+        dataset: 'shapes', which is drawn from the seed; 'cifar10'; 'cifar100'; 'npz:PATH' for a NumPy file; or encoded
+            images in one of PICTURE_FORMS, such as 'folder:PATH'.
+        data_dir: the folder with the files of cifar10 or cifar100. None downloads them to Keras's cache. For the other
+            forms, a relative PATH starts in this folder. For 'tfds:', the folder of the data sets.
         seed: seed from which shapes are drawn. It also chooses the held-out images if there is no test split.
-        largest_side: pixels. Only for a folder, see `image_folder.load`.
-        memory_limit: GiB. Only for a folder, see `image_folder.load`.
-        at_least: number of training images. Only for a folder, see `image_folder.load`.
-        before: data.json of an earlier session. Only for a folder, see `image_folder.load`.
-        splits: which folders are splits. Only for a folder, see `image_folder.load`.
-        own: the run folder. Only for a folder, see `image_folder.load`.
-        cache: the folder for packed pixels and the index. Only for a folder, see `image_folder.load`.
+        largest_side: pixels. Only for encoded images, see `image_folder.load`.
+        memory_limit: GiB. Only for encoded images, see `image_folder.load`.
+        at_least: number of training images. Only for encoded images, see `image_folder.load`.
+        before: data.json of an earlier session. Only for encoded images, see `image_folder.load`.
+        splits: which folders are splits, see `picture_forms.Request`.
+        own: the run folder, see `picture_forms.Request`.
+        labels: a CSV file of labels, see `picture_forms.Request`.
+        split: a CSV file of splits, see `picture_forms.Request`.
+        cache: the folder for packed pixels and the index. Only for encoded images, see `image_folder.load`.
 
     Raises:
         DataError: if no data set has that name, or if its files are missing, damaged or of another kind.
@@ -61,21 +73,16 @@ def load_dataset(
             "lowlevel_simclr.train(dataset=images) or lowlevel_simclr.evaluate(run, dataset=images)."
         )
     form, _, text = dataset.partition(":")
-    path = _find_path(dataset, data_dir)
-
-    def load_folder() -> DataSet:
+    request = Request(dataset, data_dir, seed, splits, own, labels, split)
+    if dataset.startswith(PICTURE_FORMS) and text:
         packed = Path(cache).expanduser() if cache else None
         limits: dict[str, Any] = {"largest_side": largest_side, "memory_limit": memory_limit, "at_least": at_least}
-        return image_folder.load(
-            dataset, image_folder.list_images(path, seed, splits, own), before=before, cache=packed, **limits
-        )
-
+        return image_folder.load(dataset, list_pictures(request), before=before, cache=packed, **limits)
     loaders: dict[str, Callable[[], DataSet]] = {
         "shapes": lambda: _load_shapes(seed),
         "cifar10": lambda: cifar.load(cifar.CIFAR10, data_dir),
         "cifar100": lambda: cifar.load(cifar.CIFAR100, data_dir),
-        "folder:": load_folder,
-        "npz:": lambda: npz.load(path, seed),
+        "npz:": lambda: npz.load(request.path, seed),
     }
     name = f"{form}:" if text else dataset
     if name not in (DATASET_FORMS if text else DATASETS):
@@ -83,27 +90,13 @@ def load_dataset(
     return loaders[name]()
 
 
-def _find_path(dataset: str, data_dir: str | None) -> Path:
-    """Return the path in a name such as folder:PATH."""
-    return Path(data_dir or "").expanduser() / Path(dataset.partition(":")[2]).expanduser()
-
-
-def measure_pictures(
-    dataset: str, data_dir: str | None, seed: int, splits: str, own: Path
-) -> image_folder.Pictures | None:
-    """Return the number and the size of the images in a folder, see `image_folder.measure_pictures`.
-
-    Args:
-        dataset: folder:PATH.
-        data_dir: the folder in which a relative PATH starts.
-        seed: see `image_folder.load`.
-        splits: see `image_folder.load`.
-        own: see `image_folder.load`.
+def measure_pictures(request: Request) -> image_folder.Pictures | None:
+    """Return the number and the size of encoded images, see `image_folder.measure_pictures`.
 
     Raises:
-        DataError: see `image_folder.list_images`.
+        DataError: see `picture_forms.list_pictures`.
     """
-    return image_folder.measure_pictures(image_folder.list_images(_find_path(dataset, data_dir), seed, splits, own))
+    return image_folder.measure_pictures(list_pictures(request))
 
 
 def _load_shapes(seed: int) -> DataSet:

@@ -6,9 +6,13 @@ through the same decoder as a file (`image_file.py`), and is refused with the sa
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
+
+import numpy as np
 
 from lowlevel_simclr.data import image_file
 from lowlevel_simclr.data.image_file import Shape
@@ -64,3 +68,60 @@ class Files:
     def read_shape(self, row: int) -> Shape:
         """Return the shape of an image from the first bytes of its file, see `Encoded`."""
         return image_file.read_shape(self.path(row))
+
+
+class Selected:
+    """Some images of another source, in another order, see `Encoded`."""
+
+    def __init__(self, source: Encoded, rows: np.ndarray) -> None:
+        """Take the positions (n,) of the images in `source`."""
+        self._source, self._rows = source, rows
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self._rows)
+
+    def name(self, row: int) -> str:
+        """Return the name of an image, see `Encoded`."""
+        return self._source.name(int(self._rows[row]))
+
+    def read(self, row: int) -> bytes:
+        """Return the bytes of an image, see `Encoded`."""
+        return self._source.read(int(self._rows[row]))
+
+    def read_shape(self, row: int) -> Shape:
+        """Return the shape of an image, see `Encoded`."""
+        return self._source.read_shape(int(self._rows[row]))
+
+
+class Joined:
+    """The images of several sources, one after the other, see `Encoded`."""
+
+    def __init__(self, sources: Sequence[Encoded]) -> None:
+        """Take the sources in order."""
+        self._sources = sources
+        self._ends = list(itertools.accumulate(len(source) for source in sources))
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return self._ends[-1] if self._ends else 0
+
+    def _find(self, row: int) -> tuple[Encoded, int]:
+        """Return the source of an image, and its position there."""
+        place = bisect.bisect_right(self._ends, row)
+        return self._sources[place], row - (self._ends[place - 1] if place else 0)
+
+    def name(self, row: int) -> str:
+        """Return the name of an image, see `Encoded`."""
+        source, place = self._find(row)
+        return source.name(place)
+
+    def read(self, row: int) -> bytes:
+        """Return the bytes of an image, see `Encoded`."""
+        source, place = self._find(row)
+        return source.read(place)
+
+    def read_shape(self, row: int) -> Shape:
+        """Return the shape of an image, see `Encoded`."""
+        source, place = self._find(row)
+        return source.read_shape(place)

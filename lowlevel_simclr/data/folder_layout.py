@@ -122,8 +122,7 @@ def _divide(root: str, folders: Mapping[str, list[str]], level: _Level) -> Layou
     depth = level.depth
     kind_of = {path: KINDS.get("".join(names[depth : depth + 1]).lower(), "") for path, names in folders.items()}
     kinds = set(kind_of.values())
-    held = next((kind for kind in HELD if kind in kinds), "")
-    chosen = "train" if "train" in kinds else ""
+    chosen, held = choose_splits(kinds)
     train = tuple(path for path, kind in kind_of.items() if kind == chosen)
     test = tuple(path for path, kind in kind_of.items() if held and kind == held)
     if not train:
@@ -137,6 +136,19 @@ def _divide(root: str, folders: Mapping[str, list[str]], level: _Level) -> Layou
         named[used.get(path, "unused")].add("/".join([*names[: depth + 1], ""]) or "./")
     classes = {path: _find_class(names, level, bool(kind_of[path])) for path, names in folders.items() if path in used}
     return Layout(train, test, classes, {split: sorted(each) for split, each in named.items()})
+
+
+def choose_splits(kinds: Collection[str]) -> tuple[str, str]:
+    """Return the kind of the images to train on, and that of the images to hold out.
+
+    Args:
+        kinds: the kinds of the images: values of KINDS, and an empty text for images of no split.
+
+    Returns:
+        First "train", or an empty text if there are no such images. The images of no split are trained on then. Second
+        the first of HELD that the images have, or an empty text.
+    """
+    return "train" if "train" in kinds else "", next((kind for kind in HELD if kind in kinds), "")
 
 
 def _find_class(names: Sequence[str], level: _Level, in_split: bool) -> str:

@@ -129,10 +129,30 @@ def read_shape(path: Path) -> Shape:
         UnreadableError: if the file cannot be read, is not a regular file, is too large, or is not an image.
     """
     try:
-        with (
-            open_regular_file(path, LARGEST_IMAGE_FILE, "LARGEST_IMAGE_FILE") as file,
-            _open_image(file) as image,
-        ):
+        with open_regular_file(path, LARGEST_IMAGE_FILE, "LARGEST_IMAGE_FILE") as file:
+            return _read_header(file)
+    except OSError as error:
+        raise UnreadableError(_explain_error(error)) from error
+
+
+def parse_shape(content: bytes) -> Shape:
+    """Return the shape that the header of an encoded image states, for the upright image.
+
+    Args:
+        content: the bytes of an image file.
+
+    Raises:
+        UnreadableError: if they are empty, or not an image.
+    """
+    if not content:
+        raise UnreadableError("empty file")
+    return _read_header(io.BytesIO(content))
+
+
+def _read_header(file: BinaryIO) -> Shape:
+    """Return the shape of the image in an open file, see `read_shape`."""
+    try:
+        with _open_image(file) as image:
             width, height = image.size
             if _read_orientation(image) >= _SIDEWAYS:
                 width, height = height, width

@@ -35,7 +35,6 @@ from lowlevel_simclr.data import image_file, packed_images
 from lowlevel_simclr.data.dataset import UNLABELLED, DataError, DataSet, Split, choose_held_out, explain_too_few
 from lowlevel_simclr.data.encoded import Encoded, Files
 from lowlevel_simclr.data.file_reading import read_images, run_in_threads
-from lowlevel_simclr.data.folder_layout import find_layout
 from lowlevel_simclr.data.framed_images import FramedImages
 from lowlevel_simclr.data.frames import Frames, choose_frames, find_canvas, fit_frames, read_canvas
 from lowlevel_simclr.data.image_file import SMALLEST, Bounds, Shape, UnreadableError
@@ -43,6 +42,7 @@ from lowlevel_simclr.data.image_index import IDENTITY, ImageIndex, choose_index_
 from lowlevel_simclr.data.image_walk import ENDINGS, RUN, FoundFiles, find_image_files
 from lowlevel_simclr.data.packed_images import Packing
 from lowlevel_simclr.data.streamed import StreamedImages
+from lowlevel_simclr.data.table_layout import NO_TABLES, Tables, find_table_layout, hash_labels, number_names
 from lowlevel_simclr.runtime.progress_bar import open_bar, track
 
 FRAMES = "frames"  # entry of data.json, if the images have frames
@@ -144,7 +144,9 @@ def _open_index(listing: Listing, cache: Path | None) -> AbstractContextManager[
 # Listing the folder
 
 
-def list_images(root: Path, seed: int, splits: str = "auto", own: Path | None = None) -> Listing:
+def list_images(
+    root: Path, seed: int, splits: str = "auto", own: Path | None = None, tables: Tables = NO_TABLES
+) -> Listing:
     """List the image files of a folder by their endings, in splits and classes. No image is opened.
 
     Args:
@@ -152,6 +154,7 @@ def list_images(root: Path, seed: int, splits: str = "auto", own: Path | None = 
         seed: seed that chooses the held-out images if no folder holds them.
         splits: see `folder_layout.find_layout`.
         own: the run folder, which is left out.
+        tables: the files of labels and splits, if there are any.
 
     Raises:
         DataError: if there is no such folder, no image in it, no image to train on, or if its layout has two readings.
@@ -160,19 +163,41 @@ def list_images(root: Path, seed: int, splits: str = "auto", own: Path | None = 
     found = find_image_files(root, own)
     if not found.images:
         raise DataError(_explain_no_images(root, found))
-    layout = find_layout(str(root), found.images, splits)
+    return arrange_files(root, root, found, seed, splits, tables)
+
+
+def arrange_files(
+    shown: Path, root: Path, found: FoundFiles, seed: int, splits: str = "auto", tables: Tables = NO_TABLES
+) -> Listing:
+    """Return the listing of image files that were found.
+
+    Args:
+        shown: the name of the data set in messages.
+        root: the folder in which relative paths start.
+        found: the files.
+        seed: see `list_images`.
+        splits: see `list_images`.
+        tables: see `list_images`.
+
+    Raises:
+        DataError: see `table_layout.find_table_layout`.
+    """
+    layout, unknown = find_table_layout(root, str(shown), found.images, splits, tables)
     train, test = layout.train, layout.test
     if not test:
         away = choose_held_out(len(train), seed)
         test = tuple(path for path, out in zip(train, away) if out)
         train = tuple(path for path, out in zip(train, away) if not out)
     names = [layout.classes[path] for path in (*train, *test)]
-    classes = tuple(sorted({name for name in names if name}))
-    numbers = {name: number for number, name in enumerate(classes)}
-    labels = np.array([numbers.get(name, UNLABELLED) for name in names], np.int64)
+    if tables.labels:
+        labels, classes = number_names(names)
+    else:
+        classes = tuple(sorted({name for name in names if name}))
+        numbers = {name: number for number, name in enumerate(classes)}
+        labels = np.array([numbers.get(name, UNLABELLED) for name in names], np.int64)
     identities = read_identities(root, (*train, *test))
     return Listing(
-        root=root,
+        root=shown,
         paths=(*train, *test),
         source=Files(root, (*train, *test)),
         train=len(train),
@@ -183,9 +208,10 @@ def list_images(root: Path, seed: int, splits: str = "auto", own: Path | None = 
             "not_images": len(found.others),
             "outside_splits": len(found.images) - len(train) - len(test),
         },
-        left_out=found.left_out,
+        left_out={**found.left_out, **unknown},
         folders=layout.folders,
         identities=identities,
+        tables=None if tables == NO_TABLES else hash_labels(len(train), labels, classes),
     )
 
 
@@ -495,6 +521,7 @@ def _make_record(listing: Listing, found: FoundImages, form: Form, largest_side:
         "largest_side": largest_side,
         "listing": listing.stamp,
         "content": found.content,
+        "tables": listing.tables,
     }
 
 
@@ -524,13 +551,14 @@ def _refuse_change(root: Path, before: Mapping[str, Any] | None, now: Mapping[st
     left_out = [each for each in now["left_out"] if each["path"].endswith("/") and each["reason"] != RUN]
     blocked = [f"{each['path']} {each['reason']}" for each in left_out]
     why = f"; {blocked[0]}" if blocked else ""
+    what = "images" if before.get("tables") == now["tables"] is None else "images, splits or labels"
     raise DataError(
-        f"The images in {root} have changed since this run began (training and test images: {old[0]} + {old[1]} "
+        f"The {what} in {root} have changed since this run began (training and test images: {old[0]} + {old[1]} "
         f"then, {new[0]} + {new[1]} now{why}). Restore the old files, or start a new run with --fresh."
     )
 
 
-_COMPARED = ("content", "shape", FRAMES, "skipped", "classes")
+_COMPARED = ("content", "shape", FRAMES, "skipped", "classes", "tables")
 
 
 def _take_compared(record: Mapping[str, Any], key: str) -> Any:

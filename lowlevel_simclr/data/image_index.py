@@ -212,7 +212,7 @@ def read_identities(root: Path, paths: Sequence[str]) -> np.ndarray:
         a broken link.
     """
     kind = np.dtype((np.int64, len(IDENTITY)))
-    return np.fromiter((_read_identity(f"{root}/{path}") for path in paths), kind, len(paths))
+    return np.fromiter((_read_identity(os.path.join(root, path)) for path in paths), kind, len(paths))
 
 
 def _read_identity(path: str) -> tuple[int, ...]:

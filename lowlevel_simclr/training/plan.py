@@ -173,6 +173,8 @@ def load_images(
         splits=config.data.splits,
         own=own,
         cache=config.data.cache,
+        labels=config.data.labels,
+        split=config.data.split,
     )
 
 

@@ -23,6 +23,7 @@ NOT_IDENTITY = {
 
 
 NOT_IDENTITY |= {"cache", "knn_every", "worker_timeout"}
+NOT_IDENTITY |= {"labels", "split"}  # data.json knows what these files say
 
 
 # config -> text -> config

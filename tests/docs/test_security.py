@@ -6,13 +6,24 @@ import re
 from pathlib import Path
 
 from lowlevel_simclr.config import starting_point
-from lowlevel_simclr.data import array_pickle, dataset, download, image_file
+from lowlevel_simclr.data import array_pickle, dataset, download, image_file, parquet
 from lowlevel_simclr.model import pretrained, safetensors
 from lowlevel_simclr.run import atomic
 from lowlevel_simclr.runtime import files
 
 PAGE = Path(__file__).parents[2] / "docs" / "security.md"
-MODULES = (starting_point, array_pickle, dataset, download, image_file, pretrained, safetensors, atomic, files)
+MODULES = (
+    starting_point,
+    array_pickle,
+    dataset,
+    download,
+    image_file,
+    parquet,
+    pretrained,
+    safetensors,
+    atomic,
+    files,
+)
 
 
 def test_every_limit_of_the_page_is_that_of_the_code() -> None:

@@ -79,6 +79,18 @@ def two_readings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ["--dataset", "folder:pictures", "--batch-size", "8"]
 
 
+def other_labels(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    pictures("pictures")
+    Path("labels.csv").write_text("path,label\ncats/1.jpg,cat\n")
+    return ["--dataset", "folder:pictures", "--labels", "labels.csv"]
+
+
+def in_both_splits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    pictures("pictures")
+    Path("split.csv").write_text("00.png,train\n01.png,test\n00.png,test\n")
+    return ["--dataset", "folder:pictures", "--split", "split.csv"]
+
+
 def two_images(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     pictures("pictures", count=2)
     return ["--dataset", "folder:pictures", "--batch-size", "8"]
@@ -211,6 +223,15 @@ WRONG: dict[str, tuple[Prepare, str]] = {
     "a class named train": (
         two_readings,
         "--splits none takes bus, train for classes, and --splits named trains on train/ and ignores bus/. Give one",
+    ),
+    "labels of other images": (other_labels, "None of the 1 paths in labels.csv is an image in pictures. The first is"),
+    "an image in both splits": (
+        in_both_splits,
+        "split.csv names 00.png twice: split train in line 1, split test in",
+    ),
+    "a data set that was not prepared": (
+        flags("--dataset", "tfds:mnist", "--data-dir", "sets"),
+        "There is no prepared data set mnist in sets. Prepare it with: tfds build mnist --data_dir sets",
     ),
     "three means for grey images": (
         grey,

@@ -1,0 +1,257 @@
+"""Encoded images in Parquet files, as Hugging Face's data sets have them. The package pyarrow reads them.
+
+The column of images holds bytes, or structs of bytes and a path. The labels are class numbers, whose names stand in the
+metadata of the file, or ids, or texts. Parquet compresses rows in groups. To read one image, its whole group is read,
+so a few groups are kept.
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+import re
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from lowlevel_simclr.data.dataset import DataError
+from lowlevel_simclr.data.image_file import Shape, UnreadableError, parse_shape
+from lowlevel_simclr.data.records import Label, Records
+from lowlevel_simclr.data.shards import Shards, make_names
+from lowlevel_simclr.runtime.progress_bar import track
+
+if TYPE_CHECKING:
+    import pyarrow
+    import pyarrow.parquet
+
+NAMED = re.compile(r"\.(parquet|parq)$")  # names of Parquet files in a folder
+IMAGE_COLUMNS = ("image", "img", "image_bytes", "jpg", "jpeg", "png", "webp")
+LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target", "cls", "category")
+KEPT_GROUPS = 4  # groups of rows that stay in memory
+LARGEST_GROUP = 2**30  # bytes of a group before compression; Hugging Face writes 100 images to a group
+
+
+class Columns(NamedTuple):
+    """The columns of a file, and the names of the labels 0, 1, ... if it has them."""
+
+    image: str
+    label: str | None
+    classes: tuple[str, ...] | None
+
+
+def read_shards(shards: Shards) -> Records:
+    """Return the images in Parquet files.
+
+    Raises:
+        DataError: if a file has no column of images, or the files have
+            other names of labels.
+    """
+    names: list[str] = []
+    kinds: list[str] = []
+    labels: list[Label] = []
+    groups: list[_Group] = []
+    classes: set[tuple[str, ...] | None] = set()
+    left_out: dict[str, str] = {}
+    files = list(zip(shards.files, shards.kinds, shards.paths))
+    for file, kind, path in track(files, "finding images in records", len(files), "files"):
+        opened = _open_file(path, file, left_out)
+        if opened is None:
+            continue
+        columns = find_columns(path, opened.schema_arrow)
+        count = opened.metadata.num_rows
+        groups += _list_groups(path, opened.metadata, columns.image)
+        names += make_names(file, count)
+        kinds += [kind] * count
+        labels += _read_labels(opened, columns.label)
+        classes.add(columns.classes)
+    if len(classes) > 1:
+        raise DataError(
+            f"The files in {shards.root} have different names of labels. Write them with the same features."
+        )
+    return Records(
+        _Rows(groups, names),
+        names,
+        kinds,
+        labels,
+        classes.pop() if classes else None,
+        left_out,
+        shards.describe_kinds(),
+    )
+
+
+def refuse_no_package() -> None:
+    """Check that pyarrow is installed.
+
+    Raises:
+        DataError: if it is not.
+    """
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError:
+        raise DataError(
+            "parquet: needs the package pyarrow, which is not installed. Install it with: pip install pyarrow"
+        ) from None
+
+
+def _open_file(path: Path, file: str, left_out: dict[str, str]) -> pyarrow.parquet.ParquetFile | None:
+    """Return an open file, or None with the reason in `left_out`."""
+    import pyarrow
+    import pyarrow.parquet
+
+    if not path.is_file():  # opening a FIFO would wait
+        left_out[file] = "is not a regular file"
+        return None
+    try:
+        return pyarrow.parquet.ParquetFile(path)
+    except OSError as error:
+        left_out[file] = f"cannot be read: {error.strerror or error}"
+    except pyarrow.ArrowException as error:
+        left_out[file] = f"is not a Parquet file, or is damaged: {error}"
+    return None
+
+
+def find_columns(path: Path, schema: pyarrow.Schema) -> Columns:
+    """Return the columns of the images and of the labels.
+
+    Hugging Face's metadata say which they are. Without them, they have one of the usual names.
+
+    Args:
+        path: the file, for messages.
+        schema: its columns.
+
+    Raises:
+        DataError: if there is no column of images.
+    """
+    features = _read_features(schema)
+    typed = {
+        kind: [name for name in schema.names if features.get(name, {}).get("_type") == kind]
+        for kind in ("Image", "ClassLabel")
+    }
+    usual = [name for name in IMAGE_COLUMNS if name in schema.names and _holds_bytes(schema.field(name).type)]
+    image = next(iter(typed["Image"] + usual), None)
+    if image is None:
+        raise DataError(
+            f"{path} has the columns {', '.join(schema.names)}, and none of them holds encoded images. The images must "
+            f"be bytes, or structs with bytes, in a column named {IMAGE_COLUMNS[0]}."
+        )
+    label = next(iter([*typed["ClassLabel"], *(name for name in LABEL_COLUMNS if name in schema.names)]), None)
+    classes = features.get(label or "", {}).get("names")
+    return Columns(image, label, tuple(map(str, classes)) if isinstance(classes, list) else None)
+
+
+def _read_features(schema: pyarrow.Schema) -> Mapping[str, Mapping[str, Any]]:
+    """Return the features in Hugging Face's metadata by the name of their column. They may be empty."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+def _holds_bytes(kind: pyarrow.DataType) -> bool:
+    """Return whether a column of this type holds bytes, or structs with bytes."""
+    import pyarrow
+
+    if pyarrow.types.is_struct(kind):
+        return kind.get_field_index("bytes") >= 0
+    return bool(pyarrow.types.is_binary(kind) or pyarrow.types.is_large_binary(kind))
+
+
+def _read_labels(opened: pyarrow.parquet.ParquetFile, label: str | None) -> list[Label]:
+    """Return the label of every row."""
+    if label is None:
+        return [None] * opened.metadata.num_rows
+    return [_take_label(value) for value in opened.read(columns=[label]).column(0).to_pylist()]
+
+
+def _take_label(value: object) -> Label:
+    """Return a value as a label: a whole number, a text, or None for anything else."""
+    if isinstance(value, float) and value.is_integer():  # pandas makes floats of numbers if one is missing
+        return int(value)
+    return value if isinstance(value, (int, str)) and not isinstance(value, bool) else None
+
+
+class _Group(NamedTuple):
+    """Rows that are read together."""
+
+    path: Path
+    number: int  # of the group in its file
+    column: str
+    rows: int
+
+
+def _list_groups(path: Path, metadata: pyarrow.parquet.FileMetaData, column: str) -> list[_Group]:
+    """Return the groups of a file.
+
+    Raises:
+        DataError: if a group is too large to be read for one image.
+    """
+    groups = []
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        if group.total_byte_size > LARGEST_GROUP:
+            raise DataError(
+                f"{path} has a row group of {group.total_byte_size} bytes, more than LARGEST_GROUP ({LARGEST_GROUP} "
+                "bytes). Write the file again with row_group_size=100."
+            )
+        groups.append(_Group(path, number, column, group.num_rows))
+    return groups
+
+
+class _Rows:
+    """Encoded images in the rows of Parquet files, see `encoded.Encoded`."""
+
+    def __init__(self, groups: Sequence[_Group], names: Sequence[str]) -> None:
+        self._groups, self._names = groups, names
+        self._ends = np.cumsum([group.rows for group in groups], dtype=np.int64)
+        self._kept: collections.OrderedDict[int, pyarrow.ChunkedArray] = collections.OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def name(self, row: int) -> str:
+        """Return the path of the file, `#` and the number of the row."""
+        number = self._names[row].rpartition("#")[2]
+        return f"{self._groups[self._find_group(row)].path}#{number}"
+
+    def read(self, row: int) -> bytes:
+        """Return the bytes of an image, see `encoded.Encoded`."""
+        import pyarrow
+
+        number = self._find_group(row)
+        first = int(self._ends[number]) - self._groups[number].rows
+        try:
+            value = self._read_group(number)[row - first].as_py()
+        except OSError as error:
+            raise UnreadableError(f"cannot be read: {error.strerror or error}") from error
+        except pyarrow.ArrowException as error:
+            raise UnreadableError(f"damaged: {error}") from error
+        content = value.get("bytes") if isinstance(value, dict) else value
+        if not isinstance(content, bytes):
+            raise UnreadableError("has no bytes in the Parquet file")
+        return content
+
+    def read_shape(self, row: int) -> Shape:
+        """Return the shape of an image, see `encoded.Encoded`."""
+        return parse_shape(self.read(row))
+
+    def _find_group(self, row: int) -> int:
+        return int(np.searchsorted(self._ends, row, side="right"))
+
+    def _read_group(self, number: int) -> pyarrow.ChunkedArray:
+        """Return the images of a group. One thread reads at a time, and the others wait for the same group."""
+        import pyarrow.parquet
+
+        with self._lock:
+            if number not in self._kept:
+                path, place, column, _ = self._groups[number]
+                with pyarrow.parquet.ParquetFile(path) as opened:
+                    self._kept[number] = opened.read_row_group(place, columns=[column]).column(0)
+                if len(self._kept) > KEPT_GROUPS:
+                    self._kept.popitem(last=False)
+            self._kept.move_to_end(number)
+            return self._kept[number]
