@@ -45,7 +45,13 @@ def build_parser(prog: str) -> FlagParser:
     usage = "%(prog)s RUN IMAGES... --out FILE.npz [--output z]"
     parser = FlagParser(prog=prog, description=DESCRIPTION, usage=usage)
     parser.add_argument("run", metavar="RUN", type=Path, help="the folder that training wrote")
-    parser.add_argument("images", metavar="IMAGES", type=Path, nargs="+", help="image files, or folders of them")
+    parser.add_argument(
+        "images",
+        metavar="IMAGES",
+        type=Path,
+        nargs="+",
+        help="image files, folders of them, or what --dataset takes, such as list:FILE",
+    )
     parser.add_argument("--out", metavar="FILE.npz", type=Path, required=True, help="the file to write")
     parser.add_argument("--output", choices=("h", "z"), default="h", help="h: the representation; z: the projection")
     return parser

@@ -25,7 +25,7 @@ def embed(run: Run | str | os.PathLike[str], images: Any, output: str = "h") -> 
     Args:
         run: a `Run`, or its folder.
         images: an array (n, H, W, C), uint8 or float with pixels in [0, 255]. Or the path of an image file, the path of
-            a folder of image files, or a list of such paths.
+            a folder of image files, a form of a data set such as "list:FILE" or "parquet:PATH", or a list of these.
         output: "h" for the representation, "z" for the projection.
 
     Returns:
@@ -35,6 +35,7 @@ def embed(run: Run | str | os.PathLike[str], images: Any, output: str = "h") -> 
         ConfigError: if `output` is neither h nor z, or the images have another shape than (n, H, W, C).
         RunError: if the folder holds no run or no checkpoint.
         EmbedError: if a file is missing or cannot be read as an image.
+        DataError: if a form of a data set has no images.
 
     Example:
         >>> import numpy as np
@@ -76,18 +77,19 @@ def load_encoder(run: Run | str | os.PathLike[str]) -> tf.keras.Model:
 
 def write_rows(
     folder: Path, images: Sequence[Path], out: Path, output: str
-) -> tuple[np.ndarray, list[tuple[Path, str]]]:
-    """Write the rows of image files into an .npz file. Return the rows, and each skipped file with the reason.
+) -> tuple[np.ndarray, list[tuple[str, str]]]:
+    """Write the rows of images into an .npz file. Return the rows, and each skipped image with the reason.
 
     Args:
         folder: the run folder.
-        images: image files, or folders of image files.
+        images: image files, folders of image files, or forms of a data set such as list:FILE.
         out: the .npz file.
         output: "h" or "z".
 
     Raises:
         RunError: if the folder holds no run or no checkpoint.
         EmbedError: if a path is missing, no image can be read, or `out` cannot be written.
+        DataError: if a form of a data set has no images.
     """
     from lowlevel_simclr.evaluation.embed_files import (
         embed_files,
@@ -98,10 +100,10 @@ def write_rows(
     )
 
     read_run_config(folder)  # refuses a folder that holds no run, before the search for images
-    (files, left_out), shape = find_images(images), read_stored_shape(folder)
+    (source, left_out), shape = find_images(images), read_stored_shape(folder)
     embedder = make_run_embedder(folder, shape.channels, output)
     rows, paths, bad = embed_files(
-        files, embedder, shape, f"reading images and computing {output}", read_bounds(folder)
+        source, embedder, shape, f"reading images and computing {output}", read_bounds(folder)
     )
     write_embeddings(out, rows, paths, output)
     return rows, [*left_out, *bad]
@@ -158,11 +160,11 @@ def _embed_files(folder: Path, paths: list[Path], output: str) -> np.ndarray:
         read_stored_shape,
     )
 
-    (files, left_out), shape = find_images(paths), read_stored_shape(folder)
+    (source, left_out), shape = find_images(paths), read_stored_shape(folder)
     rows, _, bad = embed_files(
-        files, make_run_embedder(folder, shape.channels, output), shape, bounds=read_bounds(folder)
+        source, make_run_embedder(folder, shape.channels, output), shape, bounds=read_bounds(folder)
     )
     bad = [*(each for each in left_out if each[1] != image_walk.RUN), *bad]
     if bad:
-        raise EmbedError(f"{len(bad)} of {len(files)} images cannot be read, the first is {bad[0][0]}: {bad[0][1]}")
+        raise EmbedError(f"{len(bad)} of {len(source)} images cannot be read, the first is {bad[0][0]}: {bad[0][1]}")
     return rows

@@ -1,4 +1,4 @@
-"""The representations h, or the projections z, of image files.
+"""The representations h, or the projections z, of encoded images: files, or any form that `--dataset` takes.
 
 An image is read in the same way as the images of the run's folder (`data/image_file.py`). It is turned upright, keeps
 its channels, and is scaled and cut to the shape in which an evaluation of the run sees its images (data.json). Then it
@@ -20,9 +20,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from lowlevel_simclr.config.choices import PICTURE_FORMS
 from lowlevel_simclr.config.names import OneLineError
 from lowlevel_simclr.config.settings import ModelConfig
 from lowlevel_simclr.data import frames, image_file, image_walk
+from lowlevel_simclr.data.encoded import Encoded, Files, Joined
+from lowlevel_simclr.data.picture_forms import Request, find_pictures
 from lowlevel_simclr.data.transform import PixelScaling, find_transform
 from lowlevel_simclr.evaluation import export
 from lowlevel_simclr.model import encoder, projection
@@ -40,35 +43,41 @@ class EmbedError(OneLineError, RuntimeError):
     """Images that cannot be embedded. The message says why and what to do."""
 
 
-def find_images(given: Sequence[Path]) -> tuple[list[Path], list[tuple[Path, str]]]:
+def find_images(given: Sequence[Path]) -> tuple[Encoded, list[tuple[str, str]]]:
     """Return the given files and the images in the given folders, as training would find them in a folder.
 
     Args:
-        given: paths of files or folders.
+        given: paths of files or folders, or forms of a data set, such as list:FILE or parquet:PATH.
 
     Returns:
-        The files in the order given, where the files of a folder are sorted by name. Then the entries of folders that
+        The images in the order given, where the files of a folder are sorted by name. Then the entries of folders that
         cannot be used, each with the reason: folders that cannot be listed, run folders, and other kinds of images.
 
     Raises:
         EmbedError: if a path does not exist, or if there is no image at all.
+        DataError: if a form of a data set has no images.
     """
-    files: list[Path] = []
-    bad: list[tuple[Path, str]] = []
+    sources: list[Encoded] = []
+    bad: list[tuple[str, str]] = []
     for path in given:
-        if not _is_folder(path):
-            files.append(path)
+        name = str(path)
+        if name.startswith(PICTURE_FORMS) and not os.path.lexists(path):
+            found = find_pictures(Request(name))
+        elif _is_folder(path):
+            found = find_pictures(Request(f"folder:{name}"))
+        else:
+            sources.append(Files(Path(), [name]))
             continue
-        found = image_walk.find_image_files(path)
-        files += [path / name for name in found.images]
-        bad += [(path / name, reason) for name, reason in found.left_out.items()]
-    if not files:
+        sources.append(found.source)
+        bad += found.left_out.items()
+    images = Joined(sources)
+    if not len(images):
         why = f" {len(bad)} were left out, the first is {bad[0][0]}: {bad[0][1]}." if bad else ""
         raise EmbedError(
             f"There is no image in {', '.join(map(str, given))}.{why} Image files must end in "
             f"{' '.join(sorted(ENDINGS))}."
         )
-    return files, bad
+    return images, bad
 
 
 def _is_folder(path: Path) -> bool:
@@ -147,33 +156,34 @@ def read_bounds(folder: Path) -> image_file.Bounds | None:
 
 
 def embed_files(
-    files: Sequence[Path],
+    source: Encoded,
     embed: Callable[[np.ndarray], np.ndarray],
     shape: image_file.Shape,
     title: str = "",
     bounds: image_file.Bounds | None = None,
-) -> tuple[np.ndarray, list[Path], list[tuple[Path, str]]]:
-    """Compute the rows of all files that can be read.
+) -> tuple[np.ndarray, list[str], list[tuple[str, str]]]:
+    """Compute the rows of all images that can be read.
 
     Args:
-        files: paths of the image files.
+        source: the encoded images.
         embed: the function from images (B, H, W, C) uint8 to rows (B, d).
         shape: the shape of an image.
         title: shown with the progress. Without it, no progress is shown.
         bounds: see `read_bounds`.
 
     Returns:
-        The rows (n, d), the paths of their files, and the paths of the files that cannot be read, each with the reason.
+        The rows (n, d), the names of their images, and the names of the images that cannot be read, each with the
+        reason.
 
     Raises:
-        EmbedError: if no file can be read.
+        EmbedError: if no image can be read.
     """
-    paths: list[Path] = []
-    bad: list[tuple[Path, str]] = []
-    shown = track(files, title, len(files), "images")
-    rows = [embed(batch) for batch in _read_batches(shown, _choose_reader(shape, bounds), paths, bad)]
+    paths: list[str] = []
+    bad: list[tuple[str, str]] = []
+    shown = track(range(len(source)), title, len(source), "images")
+    rows = [embed(batch) for batch in _read_batches(source, shown, _choose_reader(shape, bounds), paths, bad)]
     if not rows:
-        raise EmbedError(f"None of the {len(files)} images could be read. First problem: {bad[0][0]}: {bad[0][1]}.")
+        raise EmbedError(f"None of the {len(source)} images could be read. First problem: {bad[0][0]}: {bad[0][1]}.")
     return np.concatenate(rows), paths, bad
 
 
@@ -185,19 +195,20 @@ def _choose_reader(shape: image_file.Shape, bounds: image_file.Bounds | None) ->
 
 
 def _read_batches(
-    files: Iterable[Path],
+    source: Encoded,
+    rows: Iterable[int],
     decode: Callable[[bytes], np.ndarray],
-    paths: list[Path],
-    bad: list[tuple[Path, str]],
+    paths: list[str],
+    bad: list[tuple[str, str]],
 ) -> Iterator[np.ndarray]:
-    """Yield images (B, H, W, C) uint8. Append each file to `paths`, or to `bad` with the reason."""
+    """Yield images (B, H, W, C) uint8. Append the name of each image to `paths`, or to `bad` with the reason."""
     waiting: list[np.ndarray] = []
-    for path in files:
+    for row in rows:
         try:
-            waiting.append(decode(image_file.read_content(path)))
-            paths.append(path)
+            waiting.append(decode(source.read(row)))
+            paths.append(source.name(row))
         except image_file.UnreadableError as error:
-            bad.append((path, str(error)))
+            bad.append((source.name(row), str(error)))
         if len(waiting) == BATCH_SIZE:
             yield np.stack(waiting)
             waiting = []
@@ -205,20 +216,19 @@ def _read_batches(
         yield np.stack(waiting)
 
 
-def write_embeddings(out: Path, rows: np.ndarray, paths: Sequence[Path], output: str) -> None:
+def write_embeddings(out: Path, rows: np.ndarray, paths: Sequence[str], output: str) -> None:
     """Write FILE.npz: the rows under "h" or "z", and "paths" (n,) with `/` between folders.
 
     Args:
         out: the path of the file.
         rows: (n, d).
-        paths: the path of the image of each row.
+        paths: the name of the image of each row.
         output: "h" or "z".
 
     Raises:
         EmbedError: if the file cannot be written.
     """
-    names = np.array([path.as_posix() for path in paths])
-    arrays: dict[str, Any] = {output: rows, "paths": names}
+    arrays: dict[str, Any] = {output: rows, "paths": np.array(paths)}
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, lambda file: np.savez(file, **arrays))
