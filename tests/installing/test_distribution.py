@@ -97,7 +97,7 @@ def test_the_metadata_say_what_people_look_for(made: Path) -> None:
     assert said["Author"] == "lowlevel_simclr contributors" and said["Keywords"] and said["Summary"]
     required = [line for line in said.get_all("Requires-Dist", []) if "extra ==" not in line]
     assert required == ["tensorflow>=2.15", *tensorflow_versions.BESIDE]
-    assert said.get_all("Provides-Extra") == ["addons", "onnx", "litert", "pytorch", "test"]
+    assert said.get_all("Provides-Extra") == ["addons", "onnx", "litert", "pytorch", "parquet", "tfds", "test"]
     assert "Typing :: Typed" in said.get_all("Classifier", [])
 
 

@@ -30,6 +30,7 @@ from lowlevel_simclr.model import encoder, projection
 from lowlevel_simclr.run import checkpoint as checkpoints
 from lowlevel_simclr.runtime import keras
 from tests.support import pages
+from tests.support.record_files import write_parquet, write_pictures_as_records, write_tfds
 
 ROOT = pages.ROOT
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -100,6 +101,27 @@ def write_pictures(folder: Path) -> None:
         Image.fromarray(random.integers(0, 256, (20, 24, 3), np.uint8)).save(path)
 
 
+def write_other_forms(folder: Path) -> None:
+    """Write the pictures of PICTURES in a list and with tables, and others in records."""
+    names = sorted(path.relative_to(folder).as_posix() for path in (folder / "PICTURES").rglob("*.jpg"))
+    (folder / "LIST.txt").write_text("\n".join(names))
+    for table, words in (("LABELS.csv", "ab"), ("SPLITS.csv", ("train", "train", "test"))):
+        lines = [f"{name},{words[place % len(words)]}\n" for place, name in enumerate(names)]
+        (folder / table).write_text("".join(lines))
+    for split, numbers in (("train", range(40)), ("test", range(40, 50))):
+        write_pictures_as_records(folder / f"RECORDS/{split}.tfrecord", numbers)
+
+
+def write_package_forms(folder: Path, flags: str) -> None:
+    """Write the data of a command that needs another package, or skip the test if the package is not installed."""
+    if "parquet:" in flags:
+        pytest.importorskip("pyarrow")
+        write_parquet(folder / "PARQUET/train.parquet", range(40))
+    if "tfds:" in flags:
+        pytest.importorskip("tensorflow_datasets")
+        write_tfds(folder / "TFDS", train=range(40))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def cheap_networks() -> Iterator[None]:
     """A third of the encoder's layers, with h as wide as pages say: the commands are on trial here, not the encoder.
@@ -119,6 +141,7 @@ def with_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_pictures(tmp_path / "PICTURES")
     images, labels = draw_shapes(60, seed=0)
     np.savez(tmp_path / "FILE.npz", x_train=images[:40], y_train=labels[:40], x_test=images[40:], y_test=labels[40:])
+    write_other_forms(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("lowlevel_simclr.data.catalog.SHAPES_TRAIN", 40)
     monkeypatch.setattr("lowlevel_simclr.data.catalog.SHAPES_TEST", 20)
@@ -144,6 +167,7 @@ def test_a_training_command_is_understood(flags: str) -> None:
 
 @pytest.mark.parametrize("flags", [flags for flags in ALONE if flags not in IN_README])
 def test_a_training_command_reads_its_data_and_draws_its_views(flags: str, with_data: Path) -> None:
+    write_package_forms(with_data, flags)
     assert train.main([*shrink(flags), "--preview"]) == 0
     assert (with_data / "run" / "plots" / "views.png").is_file()
 
@@ -158,6 +182,7 @@ def test_a_training_command_reads_its_data_and_draws_its_views(flags: str, with_
 )
 def test_a_training_command_runs(flags: str, with_data: Path) -> None:
     """Those with a preset train in test_presets.py."""
+    write_package_forms(with_data, flags)
     size = "32" if "resnet50" in flags else "8"
     assert train.main([*shrink(flags), "--image-size", size]) == 0
     assert (with_data / "run" / "plots" / "embedding.png").is_file()
