@@ -16,35 +16,81 @@ from lowlevel_simclr.config.choices import IN_MEMORY
 from lowlevel_simclr.data.dataset import UNLABELLED, DataError, DataSet, Split, choose_held_out, number_classes
 
 WANTED = (
-    "Give a name such as 'cifar10', uint8 images (n, height, width, channels), a pair (images, labels), or a "
-    "tf.data.Dataset of images of one shape."
+    "Give a name such as 'cifar10' or 'folder:PATH', uint8 images (n, height, width, channels), a pair (images, "
+    "labels), or a tf.data.Dataset of images of one shape."
 )
+UINT8 = (
+    "Give uint8 pixels from 0 to 255. If yours are in [0, 1], use (255 * images).round().astype('uint8'), or "
+    "tf.image.convert_image_dtype(image, tf.uint8)."
+)
+IMAGE_KEYS = ("image", "images", "img", "x")  # in the elements of a `tf.data.Dataset`
+LABEL_KEYS = ("label", "labels", "class", "target", "y")
 GIB = 2**30
 SHOWN = 16  # hexadecimal digits of the fingerprint in the name
 
 
 def load_from_memory(given: Any, seed: int = 0, memory_limit: float = 4.0) -> DataSet:
-    """Return the caller's images as a data set. The seed decides which tenth of the images is held out.
+    """Return the caller's images as a data set.
 
     Args:
-        given: uint8 images (n, H, W, C) or (n, H, W), or a pair of such images and labels (n,). It may also be a
-            `tf.data.Dataset` of images, of pairs (image, label), or of batches of either. Labels are whole numbers.
-        seed: the seed of the draw.
+        given: uint8 images (n, H, W, C) or (n, H, W), a pair of them and labels (n,), whole numbers, which may be ids,
+            or a `tf.data.Dataset` of images, of (image, label), of dictionaries with IMAGE_KEYS and LABEL_KEYS, or of
+            batches of these. A pair of two pairs, as Keras's `load_data` returns, or of two `tf.data.Dataset`, is a
+            split to train on and a split to hold out. Otherwise the seed draws a tenth of the images to hold out.
+        seed: decides which images are held out.
         memory_limit: the most GiB of images that may be read from a `tf.data.Dataset`.
 
     Raises:
         DataError: if `given` has another type or shape, or if the `tf.data.Dataset` is endless or too large.
     """
+    if _has_splits(given):
+        return _load_splits(*(_take_images(part, memory_limit) for part in given))
+    images, labels = _take_images(given, memory_limit)
+    (numbers,), classes = number_classes(labels)
+    fingerprint = fingerprint_images(images)
+    away = choose_held_out(len(images), seed)
+    train, test = (Split(images[rows], numbers[rows]) for rows in (~away, away))
+    return _name_set(fingerprint, train, test, classes)
+
+
+def _has_splits(given: Any) -> bool:
+    """Return whether the caller gave two splits: two pairs, or two `tf.data.Dataset`."""
+    if not isinstance(given, (tuple, list)) or len(given) != 2:
+        return False
+    return all(isinstance(part, tf.data.Dataset) for part in given) or all(
+        isinstance(part, (tuple, list)) and len(part) == 2 and hasattr(part[0], "__array__") for part in given
+    )
+
+
+def _take_images(given: Any, memory_limit: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the images (n, H, W, C) uint8 and the labels (n,) of one split, or raise a DataError."""
     if isinstance(given, tf.data.Dataset):
         given = _read_stream(given, memory_limit)
     images, labels = given if isinstance(given, (tuple, list)) and len(given) == 2 else (given, None)
     images = _check_images(images)
-    (labels,), classes = number_classes(_check_labels(labels, len(images)))
-    fingerprint = fingerprint_images(images)
-    away = choose_held_out(len(images), seed)
-    train, test = (Split(images[rows], labels[rows]) for rows in (~away, away))
-    record = {"fingerprint": fingerprint}
-    return DataSet(f"{IN_MEMORY}{fingerprint[:SHOWN]}", train, test, classes, record)
+    return images, _check_labels(labels, len(images))
+
+
+def _load_splits(first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray]) -> DataSet:
+    """Return the data set of two splits, each with images (n, H, W, C) and labels (n,).
+
+    Raises:
+        DataError: if their images differ in shape.
+    """
+    shapes = [images.shape[1:] for images, _ in (first, second)]
+    if shapes[0] != shapes[1]:
+        raise DataError(
+            f"the images to train on have shape {shapes[0]}, and those to hold out {shapes[1]}. Give both in one shape."
+        )
+    numbers, classes = number_classes(first[1], second[1])
+    train, test = (Split(images, labels) for (images, _), labels in zip((first, second), numbers))
+    both = " ".join(fingerprint_images(split.images) for split in (train, test))
+    return _name_set(hashlib.sha256(both.encode()).hexdigest(), train, test, classes)
+
+
+def _name_set(fingerprint: str, train: Split, test: Split, classes: tuple[str, ...]) -> DataSet:
+    """Return the data set whose name holds the fingerprint of its images."""
+    return DataSet(f"{IN_MEMORY}{fingerprint[:SHOWN]}", train, test, classes, {"fingerprint": fingerprint})
 
 
 def fingerprint_images(images: np.ndarray) -> str:
@@ -62,10 +108,7 @@ def _check_images(given: Any) -> np.ndarray:
     if images.ndim == 3:
         images = images[..., None]
     if images.dtype != np.uint8:
-        raise DataError(
-            f"the images are {images.dtype}. Give uint8 pixels from 0 to 255. If yours are in [0, 1], use "
-            "(255 * images).round().astype('uint8')."
-        )
+        raise DataError(f"the images are {images.dtype}. {UINT8}")
     if images.ndim != 4 or not 1 <= images.shape[-1] <= 4 or 0 in images.shape:
         raise DataError(f"the images have shape {np.shape(given)}. Give (n, height, width, channels), 1 to 4 channels.")
     return images
@@ -93,18 +136,13 @@ def _read_stream(stream: tf.data.Dataset, memory_limit: float) -> tuple[np.ndarr
     """
     if stream.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise DataError("the tf.data.Dataset is endless: leave out repeat(), and training takes care of the epochs")
-    spec = stream.element_spec
-    parts = tuple(spec) if isinstance(spec, (tuple, list)) else (spec,)
-    if len(parts) > 2 or not all(isinstance(part, tf.TensorSpec) for part in parts):
-        raise DataError(f"the tf.data.Dataset has elements {spec}. Its elements must be image or (image, label).")
-    rank = parts[0].shape.rank
-    if rank not in (3, 4):
-        raise DataError(f"the tf.data.Dataset has images of shape {parts[0].shape}. Give (height, width, channels).")
+    stream, parts = _take_parts(stream)
+    rank = _check_spec(parts[0])
     images: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     size = 0
     for element in stream.as_numpy_iterator():
-        image, *label = element if len(parts) > 1 else (element,)
+        image, *label = element if isinstance(element, tuple) else (element,)
         image = image[None] if rank == 3 else image
         if images and image.shape[1:] != images[0].shape[1:]:
             raise DataError(
@@ -122,3 +160,44 @@ def _read_stream(stream: tf.data.Dataset, memory_limit: float) -> tuple[np.ndarr
     if not images:
         raise DataError("the tf.data.Dataset is empty. It must contain images.")
     return np.concatenate(images), np.concatenate(labels) if labels else None
+
+
+def _take_parts(stream: tf.data.Dataset) -> tuple[tf.data.Dataset, tuple[tf.TensorSpec, ...]]:
+    """Return the `tf.data.Dataset` of images, or of (image, label), and the kinds of these parts.
+
+    Raises:
+        DataError: if its elements are anything else.
+    """
+    spec = stream.element_spec
+    if isinstance(spec, dict):
+        keys = [next((key for key in known if key in spec), None) for known in (IMAGE_KEYS, LABEL_KEYS)]
+        if keys[0] is None:
+            raise DataError(
+                f"the tf.data.Dataset has elements with the keys {', '.join(map(str, spec))}. The image must be under "
+                f"one of {', '.join(IMAGE_KEYS)}."
+            )
+        chosen = [key for key in keys if key is not None]
+        stream = stream.map(lambda element: tuple(element[key] for key in chosen))
+        spec = stream.element_spec
+    parts = tuple(spec) if isinstance(spec, (tuple, list)) else (spec,)
+    if len(parts) > 2 or not all(isinstance(part, tf.TensorSpec) for part in parts):
+        raise DataError(f"the tf.data.Dataset has elements {spec}. Its elements must be image or (image, label).")
+    return stream, parts
+
+
+def _check_spec(part: tf.TensorSpec) -> int:
+    """Return the rank of the images, 3 or 4 for batches, before any is read.
+
+    Raises:
+        DataError: if they have another rank, or are not uint8.
+    """
+    if part.dtype == tf.string:
+        raise DataError(
+            "the tf.data.Dataset has encoded images, or their paths. Decode them with tf.io.decode_image, or write the "
+            "paths into a file and use dataset='list:FILE'."
+        )
+    if part.shape.rank not in (3, 4):
+        raise DataError(f"the tf.data.Dataset has images of shape {part.shape}. Give (height, width, channels).")
+    if part.dtype != tf.uint8:
+        raise DataError(f"the images of the tf.data.Dataset are {part.dtype.name}. {UINT8}")
+    return int(part.shape.rank)

@@ -32,10 +32,11 @@ def train(
     trained again. In the main thread, SIGTERM or Ctrl-C saves the state and raises `Stopped`.
 
     Args:
-        dataset: the images to train on. Either a name ("shapes", "cifar10", "cifar100", "folder:PATH", "npz:PATH"),
-            uint8 images (n, H, W, C) as a NumPy array, a pair (images, labels) of arrays, or a `tf.data.Dataset` of
-            images or of pairs (image, label), which is read into memory. Labels are used only to evaluate. If there is
-            no test split, a tenth of the images is held out.
+        dataset: the images to train on. Either a name as for `--dataset` ("shapes", "cifar10", "folder:PATH",
+            "tfds:NAME" and others), uint8 images (n, H, W, C) as a NumPy array, a pair (images, labels) of arrays, or a
+            `tf.data.Dataset` of images, of pairs (image, label) or of dictionaries with the keys "image" and "label",
+            which is read into memory. A pair of two such pairs, or of two `tf.data.Dataset`, is a split to train on and
+            a split to hold out. Otherwise a tenth of the images is held out. Labels are used only to evaluate.
         out: the run folder. None: runs/PRESET.
         preset: the recipe from which the settings start. None: the preset of the data set.
         config: the path of a config.json to start from, instead of a preset.
