@@ -87,7 +87,7 @@ class ImageIndex:
         """Return the hash of the content of every file, or no bytes if its content could not be read."""
         digests = np.ascontiguousarray(self.entries["digest"])
         whole = digests.tobytes()
-        read = digests.any(axis=1).tolist()
+        read: list[bool] = np.any(digests, axis=1).tolist()
         return [whole[DIGEST * row : DIGEST * (row + 1)] if each else b"" for row, each in enumerate(read)]
 
     def find_unknown(self) -> np.ndarray:
