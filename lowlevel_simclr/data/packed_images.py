@@ -16,6 +16,7 @@ import json
 import mmap
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,7 +36,8 @@ CHECKED = 16
 SYNCED_EVERY = 60.0  # seconds; so much work is done again after a power cut
 GIB = 2**30
 _MAGIC = b"lls-pack"
-_NORESERVE = 0x4000  # MAP_NORESERVE of Linux, which Python's mmap has no name for before 3.13
+# MAP_NORESERVE, which Python's mmap has no name for before 3.13
+_NORESERVE = 0x40 if sys.platform == "darwin" else 0x4000
 _LARGEST_NOTES = 2**30  # bytes of the description
 
 
@@ -130,6 +132,8 @@ def _map(file: BinaryIO, shape: tuple[int, ...]) -> np.ndarray:
     and reserves no memory, or the system would refuse a file larger than the memory.
     """
     size = int(np.prod(shape))
+    if sys.platform == "win32":
+        return np.frombuffer(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY), np.uint8).reshape(shape)
     flags, protection = mmap.MAP_PRIVATE | _NORESERVE, mmap.PROT_READ | mmap.PROT_WRITE
     return np.frombuffer(mmap.mmap(file.fileno(), size, flags=flags, prot=protection), np.uint8).reshape(shape)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
-import resource
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -54,6 +54,10 @@ def refuse_small_address_space() -> None:
     Raises:
         StartError: if the limit is smaller than LEAST_ADDRESS_SPACE.
     """
+    if sys.platform == "win32":  # it has no such limit
+        return
+    import resource  # here, because Windows does not have it
+
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit != resource.RLIM_INFINITY and limit < LEAST_ADDRESS_SPACE:
         raise StartError(
