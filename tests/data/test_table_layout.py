@@ -50,9 +50,11 @@ def test_the_table_wins_over_the_folders(tmp_path: Path) -> None:
     lines = {path: "ab"[place % 2] for place, path in enumerate([*make_names("train/x", 4), *make_names("test/x", 4)])}
     images = load(tmp_path, labels=write_table(tmp_path / "t.csv", lines))
     assert images.classes == ("a", "b") and images.train.labels.tolist() == [0, 1, 0, 1] == images.test.labels.tolist()
-    split = write_table(tmp_path / "s.csv", {path: ("train", "test")[path[0] == "t"] for path in lines})
+    swapped = {path: "test" if path.startswith("train") else "train" for path in lines}
+    images = load(tmp_path, split=write_table(tmp_path / "s.csv", swapped))
+    assert numbers(images.train.images) == [4, 5, 6, 7] and numbers(images.test.images) == [0, 1, 2, 3]
     with pytest.raises(DataError, match="s.csv leaves no image to train on"):
-        load(tmp_path, split=split)
+        load(tmp_path, split=write_table(tmp_path / "s.csv", dict.fromkeys(lines, "test")))
 
 
 def test_splits_come_from_the_table_and_the_rest_is_counted(root: Path) -> None:
