@@ -37,7 +37,8 @@ def write_pictures(root: Path, dataset: str, data_dir: str | None, train: int, t
         return root
     images, random = catalog.load_dataset(dataset, data_dir, seed=5), np.random.default_rng(5)
     for name, split, count in (("train", images.train, train), ("test", images.test, test)):
-        for number, (image, label) in enumerate(zip(split.images[:count], split.labels[:count])):
+        for number, row in enumerate(random.permutation(len(split.labels))[:count]):
+            image, label = split.images[row], split.labels[row]
             aspect = np.array(ASPECTS[random.integers(len(ASPECTS))])
             height, width = np.rint(len(image) * aspect / aspect.max()).astype(int).tolist()
             y, x = random.integers(0, [len(image) - height + 1, len(image) - width + 1]).tolist()
@@ -141,8 +142,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "train": chosen.train,
         "test": chosen.test,
         "epochs": chosen.epochs,
+        "preset": chosen.preset,
     }
-    path.write_text(json.dumps({**stored, "rows": rows}, indent=2) + "\n")
+    path.write_text(json.dumps({**stored, "ways": rows}, indent=2) + "\n")
     print(path)
 
 

@@ -172,6 +172,24 @@ def format_first_steps(stored: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def format_mixed_aspects(stored: dict[str, Any]) -> str:
+    """Return a Markdown table of runs on whole pictures and on squares cut from them, with a line for each run."""
+    lines = [
+        "| pictures | seed | pixels that a view shows | k-NN 20 | k-NN 200 | linear |",
+        "|---|---|---|---|---|---|",
+    ]
+    for way in sorted(stored["ways"], key=lambda way: (way["pictures"], way["seed"])):
+        scores = [way["knn"]["20"], way["knn"]["200"], way["linear"]]
+        cells = [way["pictures"], str(way["seed"]), *(f"{100 * each:.1f}" for each in (way["pixels_shown"], *scores))]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += [
+        "",
+        f"`{_name_command(stored)}`; preset {stored['preset']}, {stored['epochs']} epochs of {stored['train']:,} "
+        f"pictures, {stored['test']:,} to test with; {stored['device']}.",
+    ]
+    return "\n".join(lines)
+
+
 def _sort_fine_tuned(run: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return sorted(run.get("seeds", {}).get("finetune", {}).items(), key=lambda item: float(item[0]))
 
@@ -226,6 +244,8 @@ def format_results(results: Sequence[dict[str, Any]], rows: Sequence[harness.Row
         return "\n\n".join(format_step_forms(each) for each in results)
     if first.get("benchmark") == "first_steps":
         return format_first_steps(first)
+    if first.get("benchmark") == "mixed_aspects":
+        return format_mixed_aspects(first)
     if "runs" in first:
         return format_accuracy(first)
     shown = format_views(rows) if "blur" in rows[0].problem else format_times(rows)

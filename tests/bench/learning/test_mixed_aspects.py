@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bench.learning import mixed_aspects
+from bench.report import tables
 from lowlevel_simclr.config.settings import ViewRecipe
 from lowlevel_simclr.data import catalog
 from tests.support.small_runs import draw_few_shapes
@@ -35,3 +37,23 @@ def test_squares_hide_a_part_of_the_pictures(whole: Path) -> None:
     sizes = mixed_aspects.read_sizes(list((whole / "train").rglob("*.png")))
     assert cut == pytest.approx(np.mean(sizes.min(axis=1) / sizes.max(axis=1)), rel=0.02)
     assert shown > 0.97
+
+
+def test_a_finished_run_is_read_and_shown_in_a_table(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = tmp_path / "runs"
+    for name, knn in (("pictures-0", 0.5), ("squares-0", 0.25)):
+        (runs / name).mkdir(parents=True)
+        found = {"knn": {"20": knn, "200": knn}, "linear": 0.125}
+        (runs / name / "evaluation.json").write_text(json.dumps(found))
+        (runs / name / "data.json").write_text(json.dumps({"shape": [18, 18, 3]}))
+    whole.rename(runs / "pictures")
+    (runs / "pictures-0").rename(runs / "whole-0")
+    out = tmp_path / "mixed_aspects.json"
+    mixed_aspects.main(["--seeds", "0", "--epochs", "2", "--runs", str(runs), "--json", str(out)])
+    capsys.readouterr()
+    tables.main([str(out)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].startswith("| squares | 0 | ") and lines[2].endswith(" | 25.0 | 25.0 | 12.5 |")
+    assert lines[3].startswith("| whole | 0 | ") and lines[3].endswith(" | 50.0 | 50.0 | 12.5 |")
