@@ -23,6 +23,7 @@ TABLES = {
     "accuracy_cifar10-resnet50": [f"{ZEN3}/accuracy_cifar10-resnet50"],
     "accuracy_day29": [f"{ZEN3}/accuracy_day29"],
     "first_steps_cifar10-resnet50": [f"{ZEN3}/first_steps_cifar10-resnet50"],
+    "mixed_aspects": [f"{ZEN4}/mixed_aspects"],
     "nt_xent": [f"{ZEN3}/nt_xent", f"{ZEN3}/nt_xent_large"],
     "nt_xent_shapes": [f"{ZEN3}/nt_xent_shapes"],
     "make_views": [f"{ZEN4}/make_views"],
