@@ -34,8 +34,11 @@ def resize_any_size(images: Any, size: int, operations: ModuleType) -> Any:
     ones = operations.ones_like(images[:, :, :, 0])
     down = _compute_weights(ones[:, :, 0], size, operations)  # (B, S, H)
     across = _compute_weights(ones[:, 0, :], size, operations)  # (B, S, W)
-    rows = operations.einsum("bsh,bhwc->bswc", down, images)
-    return operations.einsum("btw,bswc->bstc", across, rows)
+    planes = operations.transpose(images, (0, 3, 1, 2))  # (B, C, H, W)
+    # Not einsum: Keras 2 saves it without its arguments.
+    rows = operations.matmul(operations.expand_dims(down, 1), planes)  # (B, C, S, W)
+    across = operations.expand_dims(operations.transpose(across, (0, 2, 1)), 1)  # (B, 1, W, S)
+    return operations.transpose(operations.matmul(rows, across), (0, 2, 3, 1))
 
 
 def _compute_weights(ones: Any, size: int, operations: ModuleType) -> Any:
