@@ -114,8 +114,10 @@ def _crop(images: tf.Tensor, params: ViewParams, size: int) -> Planes:
     down = _compute_weights(_compute_centres(h, size), y, h, size, height, axis=2) / full  # (2N, S, H)
     across = _compute_weights(_compute_centres(w, size, params.flip), x, w, size, width, axis=1)  # (2N, W, S)
     lines = tf.cast(tf.transpose(images, (0, 1, 3, 2)), tf.float32)  # (N, H, C, W)
-    lines = tf.reshape(lines, (1, tf.shape(params.box)[0] // 2, height, channels * width))  # for both views
-    lines = tf.matmul(tf.reshape(down, (2, -1, size, height)), lines)  # (2, N, S, C W)
+    lines = tf.reshape(lines, (tf.shape(params.box)[0] // 2, height, channels * width))  # (N, H, C W)
+    # One product for each view. A product that broadcasts the images over both views corrupts the memory of TensorFlow
+    # 2.21 with oneDNN where N is 1.
+    lines = tf.concat([tf.matmul(of_view, lines) for of_view in tf.split(down, 2)], axis=0)  # (2N, S, C W)
     pixels = tf.matmul(tf.reshape(lines, (-1, size * channels, width)), across)  # (2N, S C, S)
     pixels = tf.reshape(pixels, (-1, size, channels, size))
     return [tf.reshape(pixels[:, :, channel], (-1, size * size)) for channel in range(channels)]

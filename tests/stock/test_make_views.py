@@ -15,6 +15,7 @@ from lowlevel_simclr.reference.draw_view_params import draw_view_params
 from lowlevel_simclr.reference.make_views import make_views
 from lowlevel_simclr.stock.draw_view_params import draw_view_params as stock_draw
 from lowlevel_simclr.stock.make_views import make_views as stock_views
+from tests.support.other_process import output_of
 from tests.support.view_errors import assert_stock_is_close
 from tests.support.view_inputs import CASES, MEAN, STD, all_orders, any_views, boxes_in, images_of, params_of, tensors
 from tests.support.view_modes import build_modes
@@ -128,3 +129,19 @@ def test_grey_levels_changed_in_colour_are_nan_in_stock_graphs():
     params = params_of(4, box=[0, 0, 8, 8], saturation=[1, 0.5, 1, 1], hue=[0, 0, 0.1, 0], grey=[0, 0, 0, 1])
     made = views(images_of(2, 8, 8, 1), ViewParams(*map(tf.constant, params))).numpy()
     np.testing.assert_array_equal(np.isnan(made).all(axis=(1, 2, 3)), [False, True, True, True])
+
+
+ONE_IMAGE = """
+import numpy as np, tensorflow as tf
+from lowlevel_simclr import reference, stock
+from lowlevel_simclr.config.settings import ViewRecipe
+params = reference.draw_view_params(0, 0, np.arange(1), ViewRecipe(), 4, 8)
+for _ in range(100):
+    made = stock.make_views(np.zeros((1, 4, 8, 3), np.uint8), params, 18)
+print(made.shape)
+"""
+
+
+def test_views_of_one_image_do_not_corrupt_the_memory() -> None:
+    """TensorFlow 2.21 with oneDNN does so in a product that broadcasts one image over both views."""
+    assert output_of(ONE_IMAGE, TF_ENABLE_ONEDNN_OPTS="1") == "(2, 18, 18, 3)"
