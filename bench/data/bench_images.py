@@ -133,6 +133,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, help="a folder on the disk to measure (default: the temporary one)")
     parser.add_argument("--out", type=Path, help="result file (default: images.json in the folder of this device)")
     chosen = parser.parse_args(arguments)
+    out = chosen.out or harness.choose_result_path("images.json")
+    heading = {"device": hardware.name_results_folder(), "date": time.strftime("%Y-%m-%d")}
     with tempfile.TemporaryDirectory(dir=chosen.work) as temporary:
         work = Path(temporary)
         write_photographs(work / "data", chosen.files, min(chosen.files, chosen.different))
@@ -148,8 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if chosen.lightly:
             result["lightly"] = time_lightly(chosen.lightly, work / "data", chosen.side, len(paths))
     result |= {"cores": os.cpu_count(), "numpy": np.__version__, "pillow": image_file.PIL.__version__}
-    heading = {"device": hardware.name_results_folder(), "date": time.strftime("%Y-%m-%d"), "load": os.getloadavg()[0]}
-    out = chosen.out or harness.choose_result_path("images.json")
+    result["load"] = os.getloadavg()[0]
     harness.write_result(out, {**result, **heading, "versions": versions.read_native_versions()})
     print(json.dumps(result, indent=1))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -197,12 +196,16 @@ def test_what_was_packed_before_an_interruption_is_not_decoded_again(
     assert not list((root.parent / "cache").glob("*.partial*"))
 
 
+def interrupt(*unused: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_partial_block_that_is_damaged_is_made_again(
     root: Path, decoded: Decoded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = load(root, cache=False)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(packed_images.Packing, "finish", lambda packing, key, sizes: signal.raise_signal(signal.SIGINT))
+        patch.setattr(packed_images.Packing, "finish", interrupt)
         load(root)
     (partial,) = (root.parent / "cache").glob("*.partial")
     content = bytearray(partial.read_bytes())
@@ -231,14 +234,16 @@ def test_a_second_process_waits_and_then_finds_the_packed_images(
 ) -> None:
     load(root)
     (lock,) = (path for path in (root.parent / "cache").glob("*.lock") if len(path.stem) == 32)
-    whole = find_packed(root)
-    whole.rename(whole.with_suffix(".aside"))
+    made = [find_packed(root), *(root.parent / "cache").glob("*.index")]
+    for path in made:
+        path.rename(f"{path}.aside")
     decoded.rows.clear()
     capsys.readouterr()
     held = lock_file(lock, wait=False)
 
     def finish_elsewhere() -> None:
-        whole.with_suffix(".aside").rename(whole)
+        for path in made:
+            Path(f"{path}.aside").rename(path)
         held.close()
 
     wait = packed_images.lock_file
