@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from lowlevel_simclr.runtime import start_refusals
 from lowlevel_simclr.runtime.start_refusals import StartError
 
-INFINITY = start_refusals.resource.RLIM_INFINITY
+INFINITY = resource.RLIM_INFINITY
 
 
 @pytest.fixture(autouse=True)
@@ -50,8 +51,8 @@ def test_keras_2_ignores_the_backend(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_small_address_space_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     least = start_refusals.LEAST_ADDRESS_SPACE
     for limit in (INFINITY, least):
-        monkeypatch.setattr(start_refusals.resource, "getrlimit", lambda kind, limit=limit: (limit, INFINITY))
+        monkeypatch.setattr(resource, "getrlimit", lambda kind, limit=limit: (limit, INFINITY))
         start_refusals.refuse_small_address_space()
-    monkeypatch.setattr(start_refusals.resource, "getrlimit", lambda kind: (1_024_000_000, INFINITY))
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (1_024_000_000, INFINITY))
     with pytest.raises(StartError, match="only 1000000 KiB of address space .ulimit -v.*unlimited"):
         start_refusals.refuse_small_address_space()
