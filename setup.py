@@ -352,7 +352,7 @@ class BuildNative(build_ext):
     def run(self) -> None:
         """Compile and link, unless the package is to be pure Python."""
         if not builds_library():
-            print("lowlevel_simclr: no native library (LOWLEVEL_SIMCLR_NATIVE=0, or no kernels for this platform)")
+            say("lowlevel_simclr: no native library (LOWLEVEL_SIMCLR_NATIVE=0, or no kernels for this platform)")
             return
         self.native = (ROOT if self.inplace or self.editable_mode else Path(self.build_lib)) / PACKAGE / "_native.so"
         folder = Path(self.build_temp) / f"native-{sysconfig.get_platform()}"
