@@ -1,4 +1,4 @@
-"""Benchmarks: programs that measure. Their results are stored in results/<device>/*.json, and report/ shows them."""
+"""Benchmarks (benches). They store results in results/<device>/*.json, and bench.report makes pages from them."""
 
-# Imported before TensorFlow, so that the package can enable oneDNN for the benches as it does for its own programs.
+# This import comes before TensorFlow's. So the package can enable oneDNN for the benches, as it does for its programs.
 import lowlevel_simclr as lowlevel_simclr

@@ -1,7 +1,8 @@
-"""The ceiling of a machine: the rate of operations that the fastest of several matrix products reaches.
+"""The ceiling of a machine: the operations a second of the fastest of several matrix products.
 
-One product of one size does not show the ceiling. A small product does not fill the device, and memory limits a large
-one. On a shared machine any product can be slow for a minute. Then a share of its rate could be above 100 %.
+A single product does not show the ceiling. A small product does not keep the whole device busy, and memory limits the
+speed of a large one. On a shared machine any product can be slow for a minute. A program compared with such a slow
+product could seem to reach more than 100 % of the ceiling.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
-"""Runs what a GPU must show, most valuable first: python -m bench.gpu_session --out FOLDER [--minutes 15] [--dry].
+"""Runs the benchmarks and tests that need a GPU, the most valuable first: python -m bench.gpu_session --out FOLDER.
 
-Each part is a command that writes its own result below FOLDER. After each part, FOLDER/session.json says how it ended
-and how long it took. Started again with the same folder, the program continues with the parts that have not ended well.
-It starts no part that would take longer than the time left, by the seconds that the part is expected to take.
+Each part of the session is a command that writes its own result below FOLDER. After each part the program writes the
+exit codes and the times of all parts so far into FOLDER/session.json. If it is started again with the same folder, it
+runs only the parts that have not yet ended with exit code 0. It skips a part whose expected time is longer than the
+time left. `--minutes` sets the time for all parts together.
 
-`--dry` runs every part on a CPU with stand-ins: tiny models and few steps. It shows that the commands still exist.
+With `--dry` the program runs a small substitute of every part on a CPU: tiny models and few steps. This shows that the
+commands still exist.
 """
 
 from __future__ import annotations
@@ -31,11 +33,11 @@ class Part(NamedTuple):
     """One part of the session.
 
     Attributes:
-        name: its name, and that of its folder.
-        why: what its result answers.
-        seconds: how long it is expected to take on a GPU.
+        name: the name of the part, and of the folder for its result.
+        why: the question that its result answers.
+        seconds: the expected time of the part on a GPU, in seconds.
         command: the arguments of Python on a GPU. OUT stands for the folder of the part.
-        dry: the arguments of Python for the stand-in on a CPU.
+        dry: the arguments of Python for the small substitute on a CPU.
     """
 
     name: str
@@ -46,7 +48,7 @@ class Part(NamedTuple):
 
 
 def list_parts(data_dir: str) -> list[Part]:
-    """Return the parts, most valuable first.
+    """Return the parts, the most valuable first.
 
     Args:
         data_dir: the folder with the archive of CIFAR-10.
@@ -60,21 +62,22 @@ def list_parts(data_dir: str) -> list[Part]:
     return [
         Part(
             "step_resnet18",
-            "Does the loop inside XLA bring the step to 0.97 of the encoder alone? (CIFAR stem, batch 512)",
+            "With the loop over steps compiled by XLA, does the whole step reach 0.97 of the speed (pairs/s) of the "
+            "encoder alone? ResNet-18, CIFAR stem, batch 512.",
             100,
             [*STEP, *resnet18, "--turns", "5", "--steps-per-turn", "64", "--out", "OUT/step.json"],
             [*STEP, *TINY, *ONE_TURN, "--out", "OUT/step.json"],
         ),
         Part(
             "step_resnet50",
-            "The same for ResNet-50 with the ImageNet stem at 224 pixels, batch 256.",
+            "The same question for ResNet-50 with the ImageNet stem at 224 pixels, batch 256.",
             140,
             [*STEP, *resnet50, "--turns", "5", "--steps-per-turn", "32", "--out", "OUT/step.json"],
             [*STEP, *TINY, *ONE_TURN, "--out", "OUT/step.json"],
         ),
         Part(
             "accuracy",
-            "cifar10-resnet18 with batches of 512: 100 epochs, 20-NN and the linear probe.",
+            "Which accuracy do 20-NN and the linear probe reach after 100 epochs of cifar10-resnet18, batch 512?",
             300,
             ["-m", "bench.learning.accuracy", "cifar10-resnet18", "--seeds", "0", "--runs", "OUT/runs"]
             + ["--json", "OUT/accuracy.json", "--flags", recipe],
@@ -82,21 +85,21 @@ def list_parts(data_dir: str) -> list[Part]:
         ),
         Part(
             "tests",
-            "The tests of the ops, the optimizers, the models and the program on the GPU.",
+            "Do the tests of the ops, the optimizers, the models and the compiled training program pass on the GPU?",
             120,
             ["-m", "pytest", "-q", "-x", "--maxfail=20", "-p", "no:cacheprovider", *tests],
             ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/training/test_calendar.py"],
         ),
         Part(
             "check",
-            "Every op against the NumPy reference on this device.",
+            "Does every op agree with the NumPy reference on this device?",
             40,
             ["-m", "lowlevel_simclr.check", "--verbose"],
             ["-m", "lowlevel_simclr.check"],
         ),
         Part(
             "nt_xent",
-            "NT-Xent against XLA's stock form.",
+            "How fast is the native NT-Xent compared with the stock TensorFlow formula under XLA?",
             50,
             ["-m", "bench.ops.bench_nt_xent", "--pairs", "256", "4096", "--dtypes", "bfloat16", "float32"]
             + ["--seconds", "2", "--out", "OUT/nt_xent.json"],
@@ -105,7 +108,7 @@ def list_parts(data_dir: str) -> list[Part]:
         ),
         Part(
             "views",
-            "Views against XLA's stock form.",
+            "How fast are the native views compared with the stock TensorFlow views under XLA?",
             40,
             [
                 "-m",
@@ -125,14 +128,15 @@ def list_parts(data_dir: str) -> list[Part]:
         ),
         Part(
             "step_resnet50_cifar",
-            "ResNet-50 with the CIFAR stem, batch 512.",
+            "The question of `step_resnet18` for ResNet-50 with the CIFAR stem, batch 512.",
             120,
             [*STEP, *wide, "--turns", "4", "--steps-per-turn", "32", "--out", "OUT/step.json"],
             [*STEP, *TINY, *ONE_TURN, "--out", "OUT/step.json"],
         ),
         Part(
             "launchers",
-            "Every launcher against the reference without TensorFlow, and memcheck, racecheck and synccheck.",
+            "Does every CUDA launcher, called without TensorFlow, agree with the NumPy reference? Do memcheck, "
+            "racecheck and synccheck find nothing?",
             120,
             ["tests/kernels/gpu_kernels.py", "--small", "--sanitize"],
             ["tests/kernels/gpu_kernels.py", "--help"],
@@ -141,13 +145,13 @@ def list_parts(data_dir: str) -> list[Part]:
 
 
 def run_part(part: Part, folder: Path, dry: bool, limit: float) -> dict[str, object]:
-    """Run one part, and return how it ended. What it prints goes to FOLDER/NAME/output.txt.
+    """Run one part, and return its exit code and its time. The output of the part goes to FOLDER/NAME/output.txt.
 
     Args:
         part: the part.
         folder: the folder of the session.
-        dry: whether to run the stand-in.
-        limit: seconds after which the part is ended.
+        dry: whether to run the small substitute instead of the part.
+        limit: the seconds after which the part is killed. Its exit code is then 124.
     """
     own = folder / part.name
     own.mkdir(parents=True, exist_ok=True)
@@ -164,13 +168,17 @@ def run_part(part: Part, folder: Path, dry: bool, limit: float) -> dict[str, obj
 
 
 def run_session(parts: Sequence[Part], folder: Path, seconds: float, dry: bool) -> list[dict[str, object]]:
-    """Run the parts that have not ended well yet, and write session.json after each. Return how all parts ended.
+    """Run the parts that have not yet ended with exit code 0, and write session.json after each of them.
 
     Args:
         parts: the parts, in order.
         folder: the folder of the session.
-        seconds: the time for this call. A part that is expected to take longer than that waits for another call.
+        seconds: the time for all parts of this call. A part whose expected time is longer than the time left is
+            skipped.
         dry: see `run_part`.
+
+    Returns:
+        The exit code and the time of every part that has run, in this call or in an earlier one.
     """
     file, until = folder / "session.json", time.monotonic() + seconds
     ended = {each["name"]: each for each in json.loads(file.read_text())["parts"]} if file.exists() else {}
@@ -194,17 +202,17 @@ def run_session(parts: Sequence[Part], folder: Path, seconds: float, dry: bool) 
 
 def format_list(parts: Sequence[Part]) -> str:
     """Return the parts as a table in Markdown, for docs/gpu.md."""
-    lines = ["| part | seconds | what it answers |", "|---|---|---|"]
+    lines = ["| part | expected seconds | question |", "|---|---|---|"]
     return "\n".join([*lines, *(f"| `{part.name}` | {part.seconds:.0f} | {part.why} |" for part in parts)])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the session; return 0 if every part ended well."""
+    """Run the session. Return 0 if every part has ended with exit code 0, and 1 otherwise."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="the folder for the results")
     parser.add_argument("--minutes", type=float, default=13.0, help="the time for all parts of this call")
     parser.add_argument("--data-dir", default="data", help="the folder with the archive of CIFAR-10")
-    parser.add_argument("--dry", action="store_true", help="run stand-ins on a CPU")
+    parser.add_argument("--dry", action="store_true", help="run small substitutes of all parts on a CPU")
     chosen = parser.parse_args(arguments)
     chosen.out.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

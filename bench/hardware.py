@@ -26,9 +26,10 @@ def find_gpu_name() -> str | None:
 
 
 def name_results_folder() -> str:
-    """Return the folder name for results of this device: the GPU, or the processor and the number of its cores.
+    """Return the name of the folder for the results of this device.
 
-    The name of a processor includes its family and model numbers, because virtual machines give processors of several
+    It is the name of the GPU, or the name of the processor and the number of cores that this process may use. The name
+    of a processor includes its family and model numbers, because virtual machines give processors of several
     generations the same name.
     """
     gpu = find_gpu_name()

@@ -1,11 +1,12 @@
 """Times alternatives that compute the same answer, and stores and prints the results.
 
-An alternative is one way to compute the answer, and a row is its result. `time_alternatives` first computes the answer
-of every alternative, and refuses to time alternatives that disagree. Then the alternatives take turns, so that other
-programs on the machine slow all of them alike. A turn is one call, or as many calls as fit into 20 ms. A row has the
-minimum, the median, and the 10th and 90th percentile of the wall time of a call. It also has the smallest processor
-time of a call, which is a mean over one turn. `measure_peak_growth` measures memory in a separate process. An
-alternative that runs out of memory gets a row that says so.
+An alternative is one way to compute the answer. A row holds the measurements of one alternative. `time_alternatives`
+first computes the answer of every alternative, and refuses to time alternatives that disagree. Then the alternatives
+take turns, so that other programs on the machine slow all of them alike. In a turn, one call of an alternative is
+timed, or as many calls as fit into 20 ms. A row has the minimum, the median, and the 10th and 90th percentile of the
+wall time of a call. It also has the processor time of a call: the mean over the calls of a turn, from the turn where
+this mean was smallest. `measure_peak_growth` measures memory in a separate process. An alternative that runs out of
+memory gets a row with the note "out of memory".
 """
 
 from __future__ import annotations
@@ -28,18 +29,21 @@ from bench.ceiling import Product, find_rate
 from lowlevel_simclr.run.environment import measure_peak_resident
 
 RESULTS = Path(__file__).parent / "results"
-TURN = 0.02  # seconds, about the time of a training step; a thread pool that waits for work spins for less than this
+TURN = 0.02  # seconds: about one training step, and longer than an idle thread pool spins while it waits for work
 Call = Callable[[], Sequence[np.ndarray]]
-LONG_CALL = 10.0  # seconds; an alternative whose call takes longer may be warmed up once and timed once
+LONG_CALL = 10.0  # seconds; if a call takes longer, one warm-up call and one timed call are enough
 
 
 class Disagreement(AssertionError):
-    """Two alternatives give different answers. Comparing their times would mean nothing."""
+    """Two alternatives give different answers, so their times cannot be compared."""
 
 
 @dataclass
 class Row:
-    """The result of one alternative on one problem. Times are seconds, memory is bytes; None means not measured."""
+    """The measurements of one alternative on one problem.
+
+    Times are in seconds and memory is in bytes. A value is None if it was not measured.
+    """
 
     problem: dict[str, Any]
     name: str
@@ -51,26 +55,33 @@ class Row:
     processor: float | None = None
     peak_memory: int | None = None
     operations: float | None = None
-    of_sgemm: float | None = None  # speed divided by that of a float32 matrix product (sgemm), by processor time
+    of_sgemm: float | None = (
+        None  # operations per processor second, divided by those of a float32 matrix product (sgemm)
+    )
     note: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
 
 
 def choose_calls_in_a_row() -> int:
-    """Return how often a call should compute the answer of a fast op before it waits for the device.
+    """Return how often one call should run a fast op before it waits for the device: 20 on a GPU, 1 on a CPU.
 
-    A fast op takes less than a millisecond. A GPU computes while the host already sends the next computation, so
-    several computations follow one another without a gap. On a CPU one computation is enough.
+    A fast op takes less than a millisecond. While a GPU runs one op, the host already sends the next one. So 20 ops in
+    a row run without gaps, and their mean time does not include the wait.
     """
     return 20 if hardware.find_gpu_name() is not None else 1
 
 
 @dataclass
 class Alternative:
-    """A way to compute the problem. `prepare` returns a call without arguments, and the call returns NumPy arrays.
+    """One way to compute the answer of a problem.
 
-    An alternative that draws its own random numbers (`own_numbers`) cannot give the same answer as the others. Its
-    answer must have the same shape as the first answer and stay within its range, up to the tolerance. Its row says so.
+    Attributes:
+        name: the name of the alternative, which its row gets.
+        prepare: builds everything that is not timed, and returns the call to time. The call has no arguments and
+            returns the answer as NumPy arrays.
+        own_numbers: whether the alternative draws its own random numbers. Then its answer cannot equal the answers of
+            the others. It must only have the same shape as the first answer and lie within its range, up to the
+            tolerance. The note in its row says so.
     """
 
     name: str
@@ -93,17 +104,17 @@ def time_alternatives(
     products: Mapping[str, Product] | None = None,
     in_a_row: int = 1,
 ) -> list[Row]:
-    """Time the alternatives of one problem in turns. Return one row for each alternative.
+    """Time the alternatives of one problem alternately. Return one row for each alternative.
 
     Args:
         problem: what the alternatives compute. It is stored with every row.
-        alternatives: the alternatives. The answers of the others must agree with the answer of the first.
+        alternatives: the alternatives. Every answer must agree with the answer of the first alternative.
         operations: the floating-point operations of the problem, from which GFLOP/s are computed.
-        seconds: about how long to measure each alternative. There are at least five turns, or one if a call takes
-            longer than LONG_CALL, and at most a thousand.
-        tolerance: the largest allowed difference between answers, relative to the largest entry.
+        seconds: about how long to measure each alternative. Each one gets between 5 and 1000 turns. If a call takes
+            longer than LONG_CALL, one turn is enough.
+        tolerance: the largest allowed difference between two answers, divided by the largest entry of the first answer.
         products: matrix products to time in the same turns. The fastest product is the ceiling of the machine.
-        in_a_row: how often each call computes the answer. The times in the rows are those of one computation.
+        in_a_row: how often each call computes the answer. The rows give the time of one computation.
 
     Raises:
         Disagreement: if two alternatives differ by more than the tolerance.
@@ -111,7 +122,7 @@ def time_alternatives(
     rows = [Row(problem, alternative.name, operations=operations) for alternative in alternatives]
     calls, answers = map(list, zip(*(_prepare(alternative, row) for alternative, row in zip(alternatives, rows))))
     _refuse_disagreement(rows, answers, tolerance, [alternative.own_numbers for alternative in alternatives])
-    del answers  # so that the timed alternatives have the whole memory
+    del answers  # frees their memory for the timed calls
     ceiling = {name: _Timer(product.call) for name, product in (products or {}).items()}
     timers = [_Timer(call) if call else None for call in calls]
     end = time.perf_counter() + seconds * sum(timer is not None for timer in timers)
@@ -135,8 +146,8 @@ def time_alternatives(
 def _prepare(alternative: Alternative, row: Row) -> tuple[Call | None, Sequence[np.ndarray] | None]:
     """Warm up the alternative, and return its call and its first answer, or None and None if it runs out of memory.
 
-    The harness compares first answers, because later answers could differ: a call may continue where the previous call
-    ended, and slow alternatives are warmed up with fewer calls than fast ones.
+    The harness compares the first answers. Later answers can differ, because some calls continue where the previous
+    call ended and slow alternatives get fewer warm-up calls than fast ones.
     """
     try:
         call = alternative.prepare()
@@ -144,7 +155,7 @@ def _prepare(alternative: Alternative, row: Row) -> tuple[Call | None, Sequence[
         answer = call()
         for _ in range(2):
             if time.perf_counter() - started > LONG_CALL:
-                break  # the extra cost of a first call is negligible in such a long time
+                break  # in such a long call the extra cost of the first call is negligible
             started = time.perf_counter()
             call()
         return call, answer
@@ -174,11 +185,11 @@ def _refuse_disagreement(
             difference /= float(np.max(np.abs(mine)))
             if mine.shape != theirs.shape or not difference <= tolerance:
                 raise Disagreement(
-                    f"{first.name} and {row.name} differ by {difference:.2g} of the largest entry, "
-                    f"more than {tolerance:.2g}: make them compute the same before timing them."
+                    f"The answers of {first.name} and {row.name} differ by {difference:.2g} times the largest entry. "
+                    f"At most {tolerance:.2g} is allowed. Make both compute the same before you time them."
                 )
         if own:
-            row.note = "numbers of its own: shape and range compared"
+            row.note = "draws its own random numbers, so only shape and range were compared"
 
 
 def _measure_excess(mine: np.ndarray, theirs: np.ndarray) -> float:
@@ -195,14 +206,15 @@ class _Timer:
         self.processor: list[float] = []
 
     def take_turn(self) -> None:
-        """Time one call, and further calls until the turn is over. So short calls run in a loop, with warm caches."""
+        """Time calls until TURN seconds have passed, but at least one call. Short calls thus run with warm caches."""
         used, begun, calls = time.process_time(), time.perf_counter(), 0
         while calls == 0 or time.perf_counter() - begun < TURN:
             started = time.perf_counter()
             self.call()
             self.wall.append(time.perf_counter() - started)
             calls += 1
-        # Measured over the whole turn. Between two calls, the process clock misses time of the other threads.
+        # The processor time is measured over the whole turn, because a reading after each call would miss time that
+        # other threads of the process have used.
         self.processor.append((time.process_time() - used) / calls)
 
     def fill_row(self, row: Row, in_a_row: int) -> None:
@@ -212,11 +224,11 @@ class _Timer:
 
 
 def measure_peak_growth(measure: Callable[..., None], *arguments: Any, limit: int | None = None) -> int | str:
-    """Run `measure` in a new process, and return how much the peak resident memory grows after its inputs exist.
+    """Run `measure` in a new process, and return the growth of its peak resident memory after its inputs exist.
 
     Args:
         measure: a module-level function with the arguments (started, *arguments). It must call `started()` as soon as
-            its inputs exist. The growth counts from there.
+            its inputs exist. The growth is counted from that moment.
         *arguments: further arguments of `measure`, which must be picklable.
         limit: the largest address space that the process may have, in bytes. None means no limit.
 
@@ -250,7 +262,7 @@ def _send_peak_growth(
 
 
 def store_rows(path: Path, rows: Sequence[Row], versions: dict[str, Any], **more: Any) -> None:
-    """Store a result: the device, the date, the load, the versions, every row, and the further entries in `more`."""
+    """Store the rows as JSON, with the device, the date, the machine's load, the versions and the entries of `more`."""
     result = {
         **more,
         "device": hardware.name_results_folder(),
@@ -276,10 +288,16 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def format_rows(rows: Sequence[Row], old: Sequence[Row] = ()) -> str:
-    """Return an aligned text table. With old rows it also has the old processor time divided by the new one."""
+    """Return an aligned text table of the rows.
+
+    Args:
+        rows: the rows to show.
+        old: rows of an earlier result. A row with the same problem and name as an old row also gets the old processor
+            time divided by the new one.
+    """
     before = {_make_key(row): row for row in old}
-    head = f"{'problem':<34}{'name':<22}{'min ms':>10}{'median':>10}{'p10':>10}{'p90':>10}{'cpu ms':>10}"
-    lines = [head + f"{'GFLOP/s':>9}{'sgemm':>7}{'MB':>9}" + ("  old/new" if before else "")]
+    head = f"{'problem':<34}{'name':<22}{'min ms':>10}{'median ms':>10}{'p10 ms':>10}{'p90 ms':>10}{'cpu ms':>10}"
+    lines = [head + f"{'GFLOP/s':>9}{'/sgemm':>7}{'peak MB':>9}" + ("  old cpu ms / new" if before else "")]
     for row in rows:
         problem = " ".join(f"{key}={value}" for key, value in row.problem.items())
         if row.minimum is None:

@@ -1,6 +1,6 @@
 """Model FLOP utilisation (MFU): the operations that a model computes in a second, as a share of the device's peak.
 
-The peak is the rate in the device's data sheet. Only the products in convolutions and dense layers count.
+The peak is the rate in the device's data sheet. Only the operations of convolutions and dense layers are counted.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ def find_peak_rate(device: str | None, precision: str) -> float | None:
 def count_view_operations(model: tf.keras.Model) -> float:
     """Return the multiplications and additions of one view's forward pass in convolutions and dense layers.
 
-    Products with padding count too, as in the published tables. `model/convolution.py` skips them where the outputs see
-    the whole map. They are 23 % of ResNet-50's operations with the ImageNet stem at 32 pixels.
+    Multiplications with padding are counted too, as in the published tables. `model/convolution.py` skips them in
+    layers whose every output depends on the whole input map. They are 23 % of ResNet-50's operations with the ImageNet
+    stem at 32 pixels.
     """
     total = 0.0
     for layer in model._flatten_layers(include_self=False):
@@ -50,12 +51,15 @@ def count_view_operations(model: tf.keras.Model) -> float:
 
 
 def count_pair_operations(models: Sequence[tf.keras.Model]) -> float:
-    """Return the operations of one pair in a training step: two views, forward and twice as much backward."""
+    """Return the floating-point operations of one pair (two views) in a training step.
+
+    The backward pass counts as two forward passes.
+    """
     return 2 * 3 * sum(count_view_operations(model) for model in models)
 
 
 def compute_share(pairs_per_second: float, operations: float, device: str | None, precision: str) -> float | None:
-    """Return the rate of a training as a share of the device's peak (MFU), or None if the peak is not known.
+    """Return the operations a second of a training run as a share of the device's peak (MFU), or None without a peak.
 
     Args:
         pairs_per_second: the speed of the training.

@@ -1,9 +1,9 @@
 """SimCLR as a competent user writes it in stock TensorFlow and Keras. bench_step compares the training job with it.
 
-It uses stock Keras layers with BatchNormalization. A `tf.data` pipeline makes the views of each image with stateless
-random ops, in parallel, and prefetches them. One matrix product gives the similarities of NT-Xent. SGD with momentum
-updates the weights through `optimizer.apply_gradients`. The whole step is one tf.function. Keras computes in float32 by
-default; mixed bfloat16 takes one more line.
+The encoder uses stock Keras layers with BatchNormalization. A `tf.data` pipeline makes the views of each image with
+stateless random ops, in parallel, and prefetches them. One matrix product gives the similarities of NT-Xent. SGD with
+momentum updates the weights through `optimizer.apply_gradients`. The whole step is one tf.function. It computes in
+float32, which is Keras's default, or in mixed bfloat16.
 """
 
 from __future__ import annotations

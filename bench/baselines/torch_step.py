@@ -1,8 +1,8 @@
 """The training step as a competent user writes it in PyTorch: channels_last, bfloat16 autocast, batched views, LARS.
 
 The encoder is ResNet-50 with the ImageNet stem, as in the paper. The first 1x1 convolution of a block has the stride,
-as in Keras. `grid_sample` and colour operations make the views of a whole batch at once. Foreach operations update all
-weights at once.
+as in Keras. `grid_sample` and colour operations make the views of a whole batch at once. PyTorch's foreach operations
+update all weights at once.
 """
 
 from __future__ import annotations
@@ -81,7 +81,10 @@ def draw_views(x: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def rotate_hue(x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
-    """Rotate colours about the grey axis. One 3x3 product for each pixel is cheaper than converting to HSV and back."""
+    """Rotate the colours of each image about the grey axis, by `turn` times a full turn.
+
+    One product with a 3x3 matrix for each pixel is cheaper than converting to HSV and back.
+    """
     angle = turn * 2 * float(np.pi)
     cosine, sine = angle.cos().view(-1, 1, 1), angle.sin().view(-1, 1, 1)
     ones = torch.ones(3, 3) / 3

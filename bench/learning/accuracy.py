@@ -1,7 +1,8 @@
 """Trains a preset with several seeds and stores the accuracies: python -m bench.learning.accuracy NAME --seeds 0 1.
 
-If the folder of a run already has a finished run, the program only reads it. It stores the result in
-bench/results/<device>/accuracy_PRESET.json, and `bench.report.tables` writes the result into docs/accuracy.md.
+If the folder of a run already has a finished run, the program does not train again but reads the finished run. It
+stores the result in bench/results/<device>/accuracy_PRESET.json, and `bench.report.tables` writes the result into
+docs/accuracy.md.
 """
 
 from __future__ import annotations
@@ -48,7 +49,10 @@ def train_or_read(preset: str, seed: int, folder: Path, flags: Sequence[str]) ->
 
 
 def compute_run_utilisation(folder: Path, rows: Sequence[dict[str, Any]], precision: str) -> float | None:
-    """Return the MFU of a run at its median speed in pairs a second, or None if the device's peak is not known."""
+    """Return the model FLOP utilisation (MFU) of a run at its median speed in pairs a second.
+
+    It is None if the peak of the device is not known.
+    """
     gpu = hardware.find_gpu_name()
     if utilisation.find_peak_rate(gpu, precision) is None:
         return None
@@ -62,15 +66,15 @@ def compute_run_utilisation(folder: Path, rows: Sequence[dict[str, Any]], precis
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train with every seed or read its run, and store all runs in one file."""
+    """For every seed, train or read a finished run. Store all runs in one file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("preset")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("preset", help="the name of the preset to train")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one run for each seed")
     parser.add_argument(
         "--runs", type=Path, default=Path("runs"), help="the folder that holds the run folders PRESET-seedN"
     )
     parser.add_argument("--flags", default="", help="further flags of the train command, in one string")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="the file to store the result in")
     chosen = parser.parse_args(arguments)
     flags = shlex.split(chosen.flags)
     rows = [

@@ -1,9 +1,9 @@
 """Trains a preset for its first steps and stores the losses: python -m bench.learning.first_steps PRESET --steps 50.
 
-This is for presets whose whole run would take a day. The learning rate schedule is that of the whole run. After the
-first steps the program ends the training with SIGTERM, as a user would. If the run folder already has the steps, the
-program only reads them. It stores the result in bench/results/<device>/first_steps_PRESET.json, and
-`bench.report.tables` writes the result into docs/accuracy.md.
+Use it for presets whose whole run would take a day. The learning rates are those of the first steps of the whole run.
+After the first steps the program ends the training with SIGTERM, as a user would. If the run folder already has enough
+steps, the program does not train but reads them. It stores the result in
+bench/results/<device>/first_steps_PRESET.json, and `bench.report.tables` writes the result into docs/accuracy.md.
 """
 
 from __future__ import annotations
@@ -28,20 +28,19 @@ from lowlevel_simclr.training.loss import compute_chance_loss
 
 
 def train_until(command: Sequence[str], folder: Path, steps: int) -> None:
-    """Run the training command until the run folder has `steps` steps, then end the command.
+    """Run the training command until the metrics in the run folder have `steps` steps, then end the command.
 
     Raises:
-        SystemExit: if the command ended by itself before that.
+        SystemExit: if the command ended by itself before that step.
     """
     process = subprocess.Popen(command)
     while True:
-        ended = (
-            process.poll() is not None
-        )  # checked before reading the rows, because the process may write its last rows and end in between
+        # This is checked before the rows are read. Otherwise the process could write its last rows and end in between.
+        ended = process.poll() is not None
         if len(results.read_metrics(folder)) >= steps:
             break
         if ended:
-            raise SystemExit(f"first_steps: training ended with code {process.returncode} before step {steps}")
+            raise SystemExit(f"first_steps: Training ended with exit code {process.returncode} before step {steps}.")
         time.sleep(1)
     process.send_signal(signal.SIGTERM)
     process.wait()
@@ -74,21 +73,25 @@ def summarize_run(folder: Path, steps: int, at_once: int) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train for the first steps or read them, and store one file."""
+    """Train for the first steps, or read them if they exist. Store the result in one file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("preset")
-    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("preset", help="the name of the preset to train")
+    parser.add_argument("--steps", type=int, default=50, help="number of steps to train")
     parser.add_argument("--at-once", type=int, default=10, help="number of steps that each line of the table averages")
     parser.add_argument(
         "--runs", type=Path, default=Path("runs"), help="the folder that holds the run folder PRESET-first-steps"
     )
     parser.add_argument("--flags", default="", help="further flags of the train command, in one string")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="the file to store the result in")
     chosen = parser.parse_args(arguments)
     folder = chosen.runs / f"{chosen.preset}-first-steps"
     if len(results.read_metrics(folder)) < chosen.steps:
         command = [sys.executable, "-m", "lowlevel_simclr.train", "--preset", chosen.preset, "--out", str(folder)]
-        command += ["--steps-per-call", "1", *shlex.split(chosen.flags)]  # so that training writes each step at once
+        command += [
+            "--steps-per-call",
+            "1",
+            *shlex.split(chosen.flags),
+        ]  # training then writes the metrics after every step
         train_until(command, folder, chosen.steps)
     path = chosen.json or harness.choose_result_path(f"first_steps_{chosen.preset}.json")
     path.parent.mkdir(parents=True, exist_ok=True)

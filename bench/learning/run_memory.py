@@ -6,13 +6,15 @@ from typing import Any
 
 
 def read_peak_memory(environment: dict[str, Any]) -> dict[str, int | None]:
-    """Return the peak memory of a run: the largest peak of all its sessions, in bytes.
+    """Return the peak memory of a run in bytes.
+
+    A run that was resumed has several sessions. Its peak is the largest peak of all sessions.
 
     Args:
         environment: the content of environment.json.
 
     Returns:
-        The peaks on the "host" and on the "gpu". A peak that no session recorded is None.
+        The peaks on the "host" and on the "gpu". If no session recorded a peak, it is None.
     """
     recorded = [session.get("peak_memory_bytes", {}) for session in (environment, *environment["earlier"])]
     return {

@@ -1,11 +1,12 @@
 """Times convolutions whose outputs see the whole map: python -m bench.ops.bench_convolution [--compare old.json].
 
-In such a convolution every output depends on all pixels that any output depends on. The encoder's layer computes it as
-a matrix product. The bench compares the time of this product with the time of TensorFlow's own convolution. It times
-the forward pass and both gradients, in a graph. The shapes are those of ResNet-50 with the ImageNet stem at 32 pixels
-and a batch of 256. Two larger maps serve as the control: there the layer is a convolution too. Every call reduces its
-results to three sums, so that TensorFlow cannot remove any part of the work. The operation counts leave out products
-with padding.
+A map is the input of a convolution. On a very small map, every output pixel depends on every input pixel that is used
+at all. Then the encoder's layer computes the convolution as a matrix product. The bench compares the time of this
+product with the time of TensorFlow's own convolution. It times the forward pass and the gradients of input and kernel,
+in a graph. The shapes are those of ResNet-50 with the ImageNet stem at 32 pixels and a batch of 256. Two larger maps
+are a control, because there the layer calls TensorFlow's convolution too. Every call reduces its results to three sums.
+These depend on all results, so TensorFlow cannot leave out any part of the work. The operation counts leave out
+multiplications with padding.
 """
 
 from __future__ import annotations
@@ -38,14 +39,15 @@ SHAPES = [
     (4, 3, 1, 128, 128),
     (8, 1, 1, 64, 256),
 ]
-# Relative to the largest sum. In float32 the two sum in a different order; bfloat16 rounds the results to 8 bits.
+# Relative to the largest sum. In float32 the product and the convolution add in different orders. bfloat16 rounds the
+# results to 8 bits.
 TOLERANCES = {"float32": 1e-4, "bfloat16": 2e-2}
 
 Convolve = Callable[[tf.Tensor, tf.Tensor, int], tf.Tensor]  # x, kernel, stride -> y
 
 
 def count_operations(side: int, size: int, stride: int, inner: int, outer: int, rows: int) -> float:
-    """Return the multiplications and additions of the forward and backward passes, without products with padding."""
+    """Return the number of multiplications and additions in both passes, without multiplications with padding."""
     meetings = sum(0 <= tap < size for row in count_taps(side, size, stride, "same").values() for tap in row)
     return 3 * 2.0 * rows * meetings**2 * inner * outer
 
@@ -99,12 +101,12 @@ def measure(shape: Sequence[int], rows: int, dtype: str, seconds: float) -> list
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure every shape, store the rows and print them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--views", type=int, default=512)
+    parser.add_argument("--views", type=int, default=512, help="number of views in a call")
     parser.add_argument(
         "--dtypes",
         nargs="+",
         choices=TOLERANCES,
-        help="types (default: float32, and bfloat16 if this device computes it fast)",
+        help="types to compute in (default: float32, and bfloat16 if this device computes it fast)",
     )
     parser.add_argument("--seconds", type=float, default=3.0, help="seconds to measure each alternative")
     parser.add_argument("--out", "--json", type=Path, default=harness.choose_result_path("convolution.json"))

@@ -1,8 +1,9 @@
 """Times the drawing of view parameters: python -m bench.ops.bench_draw_view_params [--images 512] [--compare old.json].
 
-The bench compares the native op with the stock implementation, which runs as a graph and under XLA. All of them draw
-the same numbers. Each row also gives the processor time of drawing, divided by the processor time that the native
-`make_views` needs for the same views at 32 pixels.
+View parameters are the random numbers of a view, such as its crop and its colour factors. The bench compares the native
+op with the stock implementation, which runs as a graph and under XLA. All of them draw the same numbers. Each row also
+gives the processor time of drawing, divided by the processor time that the native `make_views` needs for the same views
+at 32 pixels.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from lowlevel_simclr.ops import _route
 PIXELS = 32
 RECIPE = ViewRecipe(blur_probability=0.5, brightness_shift=(-0.25, 0.25))
 DrawViewParams = Callable[..., ViewParams]  # the signature of `ops.draw_view_params`
-TOLERANCE = 1e-6  # relative to a field's largest entry: integers must be equal, floats may differ by one rounding
+TOLERANCE = 1e-6  # relative to the largest entry of a field: integers must be equal, floats may differ by a rounding
 
 
 def prepare_drawing(draw_view_params: DrawViewParams, count: int, jit: bool = False) -> harness.Call:
@@ -43,7 +44,7 @@ def prepare_drawing(draw_view_params: DrawViewParams, count: int, jit: bool = Fa
 
 
 def prepare_making(count: int) -> harness.Call:
-    """Return a call that makes the same views with the native `make_views`, from parameters that were drawn before."""
+    """Return a call that makes views with the native `make_views`, from parameters that are drawn before the call."""
     images = tf.constant(np.random.default_rng(0).integers(0, 256, (count, PIXELS, PIXELS, 3), np.uint8))
     params = ops.draw_view_params(0, 1, tf.range(count), ViewRecipe(), PIXELS, PIXELS)
     views = tf.function(lambda images, params: ops.make_views(images, params, PIXELS))
@@ -77,11 +78,11 @@ def measure(count: int, seconds: float) -> list[harness.Row]:
     ]
     beside, both = harness.time_alternatives({"N": count}, views, operations=0, seconds=seconds, tolerance=TOLERANCE)
     both.extra["share_of_make_views"] = (both.processor or 0) / (beside.processor or 1) - 1
-    both.note = f"drawing adds {both.extra['share_of_make_views']:.1%} to make_views"
+    both.note = f"drawing adds {both.extra['share_of_make_views']:.1%} to the processor time of make_views"
     for row in rows:
         if row.processor and beside.processor:
             row.extra["share_of_make_views"] = row.processor / beside.processor
-            row.note = f"{row.extra['share_of_make_views']:.1%} of make_views"
+            row.note = f"{row.extra['share_of_make_views']:.1%} of the processor time of make_views"
     return [*rows, beside, both]
 
 

@@ -1,12 +1,12 @@
 """Times one LARS update of all variables of an encoder: python -m bench.ops.bench_lars_update [--compare old.json].
 
 The bench compares the native op with two updates from stock TensorFlow. The first is the LARS formula written in
-TensorFlow's ops, in a graph and under XLA. The second comes closest to a fused update: `l2_loss` computes the norms,
-and `ResourceApplyKerasMomentum` updates the weights. Every call first computes its gradients, with one multiplication
-for each element. So an update may reuse the memory of the gradients, as in training. With gradients in bfloat16 the
-bench casts them to float32, as mixed-precision training does. The native op reads the bfloat16 values instead of the
-cast ones. The operation count is eleven for each element. Memory limits the speed: an update needs at least five passes
-over the weights.
+TensorFlow's ops, in a graph and under XLA. The second uses TensorFlow's fused op: `l2_loss` computes the norms, and
+`ResourceApplyKerasMomentum` updates the weights. Every call first computes its gradients, with one multiplication for
+each element. So an update may reuse the memory of the gradients, as in training. If the gradients are bfloat16, the
+bench casts them to float32, as mixed-precision training does. The native op finds the bfloat16 tensor before the cast
+and reads that. The bench counts eleven operations for each element. Memory limits the speed: an update must read or
+write at least five arrays of the size of the weights.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ from lowlevel_simclr.optim import optimizers
 
 CHOICES = {"momentum": 0.9, "weight_decay": 1e-4, "trust_coefficient": 0.001}
 TOLERANCE = 1e-5
-OPERATIONS = 11  # per element: four for two sums of squares, two for u, three for v', one for w', one for the gradient
+# Operations for each element: four for two sums of squares, two for the decayed gradient u, three for the new velocity
+# v', one for the new weight w', and one for making the gradient.
+OPERATIONS = 11
 
 Variables = Sequence[tf.Variable]
 Update = Callable[[Variables, Sequence[tf.Tensor], Variables, tf.Tensor], None]
@@ -53,7 +55,7 @@ def assign_results(form: optimizers.LarsUpdateAll) -> Update:
 
 
 def update_fused(weights: Variables, gradients: Sequence[tf.Tensor], velocities: Variables, rate: tf.Tensor) -> None:
-    """Update with the fused op of stock TensorFlow. Its velocity has the opposite sign."""
+    """Update the variables with the fused op of stock TensorFlow, whose velocity has the opposite sign of ours."""
     for weight, gradient, velocity in zip(weights, gradients, velocities):
         scaled = rate
         if len(weight.shape) > 1:
@@ -66,7 +68,7 @@ def update_fused(weights: Variables, gradients: Sequence[tf.Tensor], velocities:
 
 
 def prepare_call(shapes: Sequence[tuple[int, ...]], kind: str, update: Update, jit: bool = False) -> harness.Call:
-    """Return a call that updates variables of these shapes, and returns the largest variable.
+    """Return a call that updates variables of these shapes. The result of the call is the largest variable.
 
     Args:
         shapes: the shapes of the variables.
@@ -99,7 +101,7 @@ def prepare_call(shapes: Sequence[tuple[int, ...]], kind: str, update: Update, j
 
 
 def measure(name: str, kind: str, seconds: float) -> list[harness.Row]:
-    """Time every update for one encoder and one type of gradients. Return one row for each update."""
+    """Time every update on the variables of one encoder, with one type of gradients. Return one row for each update."""
     model = encoder.build_encoder(name, "imagenet", 32)
     shapes = [tuple(variable.shape) for variable in model.trainable_variables]
     count = sum(int(np.prod(shape)) for shape in shapes)

@@ -1,10 +1,11 @@
-"""Times the CUDA launchers alone, without TensorFlow: python bench/ops/bench_launchers.py NEW.so [OLD.so] --json FILE.
+"""Times the CUDA launchers, called without TensorFlow: python bench/ops/bench_launchers.py NEW.so [OLD.so] --json FILE.
 
 A launcher is the C function that starts the CUDA kernels of an op. `nvcc -shared` compiles kernels/*/*.cu into a
-library of launchers. If there are two libraries, the bench calls them alternately on the same GPU. CUDA events around
-each call measure its time. A result is the median of ten calls, after three warm-up calls. PyTorch keeps the arrays on
-the GPU. The bench also times a copy and a matrix product on this GPU. `tests/kernels/gpu_kernels.py` checks the results
-of the kernels.
+library of launchers. OLD.so is a library of an older version. If it is given, the bench times both libraries on the
+same GPU, one after the other in each turn. CUDA events around each call measure its time. Each row of the result has
+the median, the minimum and the maximum of ten calls, after three warm-up calls. PyTorch allocates the arrays on the
+GPU. The bench also times a copy and a matrix product on this GPU. It does not check the results of the kernels, because
+`tests/kernels/gpu_kernels.py` does that.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ TEMPERATURE, DIM = 0.1, 128
 PAIRS, TYPES = (1024, 4096, 16384), ("bfloat16", "float32")
 SIZES = ((16384, 32, 32, "bfloat16"), (16384, 32, 32, "float32"), (2048, 96, 96, "float32"), (256, 256, 224, "float32"))
 RECIPES = {"default": ViewRecipe(), "blur half": ViewRecipe(blur_probability=0.5)}
-DRAWN = 1024  # parameters are drawn for this many images; the other images repeat them
-UPDATED = (9408, 2359296, 23500352)  # weights: the first convolution, a 3x3 with 512 channels, the whole ResNet-50
+DRAWN = 1024  # the number of images for which parameters are drawn; all other images repeat these parameters
+# Numbers of weights: of the first convolution, of a 3x3 convolution with 512 channels, and of the whole ResNet-50.
+UPDATED = (9408, 2359296, 23500352)
 Call = Callable[[], object]
 Row = dict[str, Any]
 
@@ -51,7 +53,7 @@ def get_pointer(tensor: Any) -> ctypes.c_void_p:
 
 
 def raise_failure(why: bytes | None) -> None:
-    """Raise RuntimeError with the error message of a launcher. Do nothing if the launcher returned no message."""
+    """Raise RuntimeError with the error message that a launcher returned, if it returned one."""
     if why is not None:
         raise RuntimeError(why.decode())
 
@@ -121,7 +123,7 @@ def prepare_views(
     bytes_needed = library.lowlevel_simclr_make_views_cuda_workspace_bytes(*shape)
     workspace = torch.empty(max(1, bytes_needed), dtype=torch.uint8, device="cuda")
     views = torch.empty((2 * count, size, size, 3), dtype=getattr(torch, dtype), device="cuda")
-    held = (images, fields)  # `pointers` does not keep the fields alive, so the call keeps a reference to them
+    held = (images, fields)  # `call` refers to the fields, because `pointers` does not keep them alive
 
     def call() -> None:
         arrays = [get_pointer(each) for each in (mean, inverse_std, workspace, views)]
@@ -131,7 +133,7 @@ def prepare_views(
 
 
 def prepare_lars_update(torch: ModuleType, library: ctypes.CDLL, count: int) -> Call:
-    """Return a call that updates one variable in place, with a trust ratio."""
+    """Return a call that updates one variable of `count` random weights in place, with a trust ratio."""
     stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
     weight, gradient, velocity = (torch.randn(count, device="cuda") for _ in range(3))
     scalars = torch.tensor([0.05, 0.9, 1e-4, 1e-3], device="cuda")
@@ -145,7 +147,10 @@ def prepare_lars_update(torch: ModuleType, library: ctypes.CDLL, count: int) -> 
 
 
 def time_problems(torch: ModuleType, libraries: dict[str, ctypes.CDLL], turns: int) -> Iterator[Row]:
-    """Time every problem. Yield a row for each combination of problem, turn and library."""
+    """Time every problem. Yield a row for each problem, turn and library.
+
+    In a turn each library is timed once on the problem.
+    """
     yield from time_nt_xent(torch, libraries, turns)
     yield from time_views(torch, libraries, turns)
     yield from time_lars_update(torch, libraries, turns)
@@ -180,7 +185,7 @@ def time_views(torch: ModuleType, libraries: dict[str, ctypes.CDLL], turns: int)
 
 
 def time_lars_update(torch: ModuleType, libraries: dict[str, ctypes.CDLL], turns: int) -> Iterator[Row]:
-    """Time the update of one variable. Yield a row for each problem, turn and library."""
+    """Time the LARS update of one variable. Yield a row for each problem, turn and library."""
     for count in UPDATED:
         made = {name: prepare_lars_update(torch, library, count) for name, library in libraries.items()}
         for turn in range(turns):
@@ -191,7 +196,7 @@ def time_lars_update(torch: ModuleType, libraries: dict[str, ctypes.CDLL], turns
 
 
 def measure_ceilings(torch: ModuleType) -> dict[str, float]:
-    """Return the speed of a large copy (GB/s, read plus written) and of a large bfloat16 product (TFLOP/s)."""
+    """Return the rate of a large copy (GB/s, read plus written) and of a large bfloat16 matrix product (TFLOP/s)."""
     source = torch.empty(2**30, dtype=torch.uint8, device="cuda")
     target, a = torch.empty_like(source), torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
     copy, product = time_call(torch, lambda: target.copy_(source)), time_call(torch, lambda: a @ a)
@@ -204,17 +209,17 @@ def measure_ceilings(torch: ModuleType) -> dict[str, float]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Time, store and print every row. Return the exit code, which is 2 if there is no GPU."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("new", type=Path, help="a library of launchers")
+    parser.add_argument("new", type=Path, help="the library of launchers to time")
     parser.add_argument(
         "old", type=Path, nargs="?", help="a library of launchers from an older version, to compare with"
     )
-    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--turns", type=int, default=3, help="how often each library is timed on each problem")
     parser.add_argument("--json", type=Path, help="the file to store the result in")
     chosen = parser.parse_args(arguments)
     import torch  # imported here, so that --help and the tests need no PyTorch
 
     if not torch.cuda.is_available():
-        print("PyTorch finds no GPU here, and the launchers run only on one.")
+        print("PyTorch finds no GPU. Run this bench on a machine with a GPU.")
         return 2
     libraries = {name: load_launchers(path) for name in ("old", "new") if (path := getattr(chosen, name)) is not None}
     result: dict[str, Any] = {"benchmark": "launchers", "device": torch.cuda.get_device_name()}

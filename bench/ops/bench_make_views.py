@@ -2,10 +2,11 @@
 
 The bench compares the native op with two alternatives. The first is the stock implementation, as a graph and under XLA.
 It gets the same parameters and must give the same views. The second is a `tf.data` map that makes the views image by
-image and follows the code of the paper's authors: a distorted bounding box, bicubic resizing, colour operations in
-random order, grey, blur. The map draws its own random numbers, so its pixels differ. The bench compares only the shape
-and the range of its views. The result gives the views per processor second. It also compares the speed with the copy
-bandwidth of the device, counting one read of each image and one write of each view.
+image, as the code of the paper's authors does: a distorted bounding box, bicubic resizing, colour operations in random
+order, grey, blur. The map draws its own random numbers, so its pixels differ. The bench compares only the shape and the
+range of its views. The result gives the views per processor second. It also gives the memory traffic of each
+alternative as a share of the device's copy bandwidth. The traffic is counted as one read of each image and one write of
+each view.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ from lowlevel_simclr.contract.view_params import ViewParams
 from lowlevel_simclr.ops import _route
 from lowlevel_simclr.reference.make_views import count_blur_taps
 
-TOLERANCE = 1e-4  # relative to the largest pixel, which is 1; contrast and saturation amplify rounding errors
-COPIED = 2**26  # floats of the array whose copy is timed: 256 MiB, larger than every cache
+TOLERANCE = (
+    1e-4  # relative to the largest pixel, which is 1; changes of contrast and saturation amplify rounding errors
+)
+COPIED = 2**26  # float32 entries of the array for the copy bandwidth: 256 MiB, larger than every cache
 BLURS = {False: ViewRecipe(), True: ViewRecipe(blur_probability=0.5)}
 
 
@@ -66,7 +69,7 @@ def make_images(problem: Problem) -> np.ndarray:
 
 
 def prepare_batch(make_views: MakeViews, problem: Problem, images: np.ndarray, jit: bool = False) -> harness.Call:
-    """Return a call that makes views with `make_views`, from parameters that were drawn before."""
+    """Return a call that makes views with `make_views`, from parameters that are drawn before the call."""
     drawn = stock.draw_view_params(0, 0, np.arange(problem.images), BLURS[problem.blur], problem.height, problem.width)
 
     @tf.function(jit_compile=jit)
@@ -77,7 +80,7 @@ def prepare_batch(make_views: MakeViews, problem: Problem, images: np.ndarray, j
 
     def call() -> list[tf.Tensor]:
         for _ in range(harness.choose_calls_in_a_row()):
-            made = make(given, drawn)  # the images are already where training keeps them, so no copy is timed
+            made = make(given, drawn)  # the images are already on the device, as in training, so no copy is timed
         tf.test.experimental.sync_devices()
         return [made]
 
@@ -154,7 +157,7 @@ def blur_randomly(x: tf.Tensor, recipe: ViewRecipe) -> tf.Tensor:
 
 
 def list_alternatives(problem: Problem, with_map: bool) -> list[harness.Alternative]:
-    """Return every alternative that runs here. The first is the native op, and the others must agree with it."""
+    """Return every alternative that can run here. The first is the native op, and the others must agree with it."""
     images = make_images(problem)
     made = [harness.Alternative("native", lambda: prepare_batch(ops.make_views, problem, images))]
     if _route.find_route_error() is None:
@@ -171,7 +174,10 @@ def list_alternatives(problem: Problem, with_map: bool) -> list[harness.Alternat
 
 @functools.cache
 def measure_copy_bandwidth() -> float:
-    """Add 1 to a large array ten times. Return the bytes that the fastest call read and wrote in a second."""
+    """Return the copy bandwidth in bytes a second, read plus written.
+
+    It is the rate of the fastest of ten calls that add 1 to a large array.
+    """
     add_one = tf.function(lambda x: x + 1.0)
     x, times = tf.zeros([COPIED]), []
     for _ in range(12):  # the first two calls warm up
@@ -183,14 +189,15 @@ def measure_copy_bandwidth() -> float:
 
 
 def count_bytes(problem: Problem) -> int:
-    """Return the smallest possible traffic in bytes: one read of every uint8 image, one write of every float32 view."""
+    """Return the least memory traffic in bytes: one read of each uint8 image and one write of each float32 view."""
     return problem.images * 3 * (problem.height * problem.width + 2 * 4 * problem.size**2)
 
 
 def measure(problem: Problem, seconds: float, with_map: bool = True) -> list[harness.Row]:
     """Time every alternative, and return one row for each.
 
-    A row also has the views per processor second, the views per second, and the share of the copy bandwidth.
+    A row also has the views per processor second, the views per second, and its traffic as a share of the copy
+    bandwidth.
     """
     rows = harness.time_alternatives(
         problem._asdict(),
@@ -209,21 +216,23 @@ def measure(problem: Problem, seconds: float, with_map: bool = True) -> list[har
 
 
 def format_view_rates(rows: Sequence[harness.Row], old: Sequence[harness.Row]) -> str:
-    """Return one line for each row. It gives the view rates, and the processor time divided by the native op's."""
+    """Return one line of text for each row: view rates, processor time relative to the native op, share of a copy."""
     before = {(str(row.problem), row.name): row for row in old}
     natives = {str(row.problem): row.processor for row in rows if row.name == "native"}
-    lines = [f"{'problem':<62}{'name':<15}{'views/cpu s':>12}{'views/s':>10}{'x native':>9}{'of copy':>9}"]
+    lines = [
+        f"{'problem':<62}{'name':<15}{'views/cpu s':>12}{'views/s':>10}{'cpu time / native':>18}{'share of copy':>14}"
+    ]
     for row in rows:
         problem = " ".join(f"{key}={value}" for key, value in row.problem.items())
         if row.processor is None:
             lines.append(f"{problem:<62}{row.name:<15}  {row.note}")
             continue
         rates = f"{row.extra['views_per_processor_second']:>12,.0f}{row.extra['views_per_second']:>10,.0f}"
-        line = f"{problem:<62}{row.name:<15}{rates}{row.processor / (natives[str(row.problem)] or 1):>9.2f}"
-        line += f"{row.extra['of_copy_bandwidth']:>9.1%}"
+        line = f"{problem:<62}{row.name:<15}{rates}{row.processor / (natives[str(row.problem)] or 1):>18.2f}"
+        line += f"{row.extra['of_copy_bandwidth']:>14.1%}"
         earlier = before.get((str(row.problem), row.name))
         if earlier and earlier.processor:
-            line += f"  old/new {earlier.processor / row.processor:.2f}"
+            line += f"  old cpu time / new: {earlier.processor / row.processor:.2f}"
         lines.append(line + (f"  {row.note}" if row.note else ""))
     return "\n".join(lines)
 
@@ -247,7 +256,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cores", type=int, help="number of cores to use (default: all)")
     parser.add_argument("--out", type=Path, help="result file (default: make_views.json in the folder of this device)")
     parser.add_argument(
-        "--tf32", action="store_true", help="allow TF32: a GPU may round factors of stock ops to 11 bits"
+        "--tf32",
+        action="store_true",
+        help="allow TF32, in which a GPU rounds the factors of products in stock ops to 11 bits",
     )
     parser.add_argument("--compare", type=Path, help="an older result to compare with")
     chosen = parser.parse_args(arguments)

@@ -1,13 +1,14 @@
-"""Times NT-Xent, loss and gradient: python -m bench.ops.bench_nt_xent [--pairs 256 1024 4096] [--compare old.json].
+"""Times the loss NT-Xent and its gradient: python -m bench.ops.bench_nt_xent [--pairs 256 4096] [--compare old.json].
 
 The bench compares the native op with three alternatives:
 
 - the stock formula, as a graph and under XLA;
-- the formula in four blocks, with a large number subtracted on two diagonals, as in the code of the paper's authors;
-- the plain formula in PyTorch, if PyTorch is installed.
+- the formula with the similarities in four blocks, as in the code of the paper's authors; a large number is subtracted
+  on two diagonals;
+- the formula in PyTorch's ops, if PyTorch is installed.
 
-GFLOP/s are computed from the 4 (2N)^2 d operations of the native algorithm for every alternative. The alternatives that
-use automatic differentiation compute 6 (2N)^2 d operations, and they also pass over the matrix of similarities.
+For every alternative, GFLOP/s are computed from the 4 (2N)^2 d operations of the native algorithm. The alternatives
+that use automatic differentiation compute more: 6 (2N)^2 d operations, and further ones on the matrix of similarities.
 """
 
 from __future__ import annotations
@@ -64,13 +65,13 @@ def prepare_tensorflow(loss: NtXent, z: np.ndarray, dtype: str, jit: bool = Fals
     def call() -> list[Any]:
         for _ in range(harness.choose_calls_in_a_row()):
             mean, dz = step(tensor)
-        return [mean.numpy(), dz]  # copying the mean from a GPU waits for both results; dz stays on the GPU
+        return [mean.numpy(), dz]  # copying the mean from a GPU waits for the mean and dz; dz itself stays on the GPU
 
     return call
 
 
 def prepare_torch(z: np.ndarray) -> harness.Call:
-    """Return a call that computes the mean loss and its gradient with the plain formula in PyTorch."""
+    """Return a call that computes the mean loss and its gradient with the formula in PyTorch's ops."""
     import torch  # imported here, because PyTorch is optional
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
@@ -89,7 +90,7 @@ def prepare_torch(z: np.ndarray) -> harness.Call:
 
 
 def list_alternatives(z: np.ndarray, dtype: str, others: bool) -> list[harness.Alternative]:
-    """Return every alternative that runs here. If `others` is false, return only the native op.
+    """Return every alternative that can run here. If `others` is false, return only the native op.
 
     Args:
         z: the projections (2N, d).
@@ -111,14 +112,17 @@ def list_alternatives(z: np.ndarray, dtype: str, others: bool) -> list[harness.A
 
 
 def draw_projections(pairs: int, dim: int) -> np.ndarray:
-    """Return z (2N, d) in float32. The two rows of a pair resemble each other."""
+    """Return random projections z (2N, d) in float32. The two rows of a pair are similar."""
     z = np.random.default_rng(0).normal(size=(2 * pairs, dim)).astype(np.float32)
     z[pairs:] += z[:pairs]
     return z
 
 
 def run_small_then_large(started: Callable[[], None], name: str, pairs: int, dim: int, dtype: str) -> None:
-    """Run one alternative on a small and then on a large problem, for `harness.measure_peak_growth`."""
+    """Run one alternative on a small and then on a large problem. `measure_peak_growth` measures only the large one.
+
+    The small problem loads all libraries, so their memory is not counted.
+    """
     small = {form.name: form for form in list_alternatives(draw_projections(8, dim), dtype, True)}[name].prepare()
     small()
     z = draw_projections(pairs, dim)
@@ -143,7 +147,7 @@ def measure(pairs: int, dim: int, dtype: str, arguments: argparse.Namespace) -> 
         in_a_row=harness.choose_calls_in_a_row(),
     )
     if not others:
-        note = f"not run: each (2N)^2 matrix takes {matrix / 2**30:.1f} GiB, and several are alive at once"
+        note = f"not run: it stores several (2N)^2 matrices at the same time, each of {matrix / 2**30:.1f} GiB"
         rows.append(harness.Row(problem, "stock graph", note=note))
     for row in rows if arguments.memory else []:
         if row.minimum is not None:
@@ -164,11 +168,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--dims", type=int, nargs="+", default=[128], help="d, the length of a projection z")
     parser.add_argument("--dtypes", nargs="+", default=["float32"], choices=list(TOLERANCE))
     parser.add_argument("--seconds", type=float, default=3.0, help="seconds to measure each alternative of a problem")
-    parser.add_argument("--others-gigabytes", type=float, default=8.0, help="memory limit of the other alternatives")
-    parser.add_argument("--memory", action="store_true", help="also measure each row's peak memory in its own process")
+    parser.add_argument(
+        "--others-gigabytes", type=float, default=8.0, help="memory limit (GiB) above which only the native op runs"
+    )
+    parser.add_argument(
+        "--memory", action="store_true", help="also measure the peak memory of each alternative in a new process"
+    )
     parser.add_argument("--out", type=Path, default=harness.choose_result_path("nt_xent.json"))
     parser.add_argument(
-        "--tf32", action="store_true", help="allow TF32: a GPU may round factors of stock ops to 11 bits"
+        "--tf32",
+        action="store_true",
+        help="allow TF32, in which a GPU rounds the factors of products in stock ops to 11 bits",
     )
     parser.add_argument("--compare", type=Path, help="an older result to compare with")
     chosen = parser.parse_args(arguments)

@@ -2,7 +2,7 @@
 
 `setup.py` compiles with -Xptxas -v and keeps the compiler's logs next to the object files. This program reads the
 registers, the spilled bytes and the stack bytes of each kernel and architecture from the logs. It stores them in
-bench/results/cuda_resources.json, and writes them as a table into docs/gpu.md. It runs no kernel.
+bench/results/cuda_resources.json, and writes them as a table into docs/gpu.md. No kernel runs, so no GPU is needed.
 """
 
 from __future__ import annotations

@@ -56,12 +56,13 @@ def compute_changes(old: Result, new: Result) -> dict[str, float]:
     for what in ("device", "config"):
         if old.get(what) != new.get(what):
             raise Incomparable(
-                f"the {what} was {old.get(what)} and is now {new.get(what)}: measure the old version again here"
+                f"The {what} of the old result is {old.get(what)}, and that of the new result is {new.get(what)}. "
+                f"Measure the old version again with the same {what}."
             )
     before, after = list_costs(old), list_costs(new)
     shared = {name: after[name] / before[name] for name in before if name in after}
     if not shared:
-        raise Incomparable("the two results have no quantity in common. Compare two results of the same benchmark.")
+        raise Incomparable("The two results have no quantity in common. Compare two results of the same benchmark.")
     return shared
 
 
@@ -77,15 +78,15 @@ def print_changes(old: Result, new: Result, tolerance: float = TOLERANCE) -> int
         print(f"error: {error}", file=sys.stderr)
         return 2
     for name, change in found.items():
-        print(f"{change:>7.3f}x  {name}{'  REGRESSION' if change > 1 + tolerance else ''}")
+        print(f"new / old {change:>7.3f}  {name}{'  REGRESSION' if change > 1 + tolerance else ''}")
     return int(any(change > 1 + tolerance for change in found.values()))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare two stored results; return the exit code of `print_changes`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("old", type=Path)
-    parser.add_argument("new", type=Path)
+    parser.add_argument("old", type=Path, help="the JSON file of the old result")
+    parser.add_argument("new", type=Path, help="the JSON file of the new result")
     parser.add_argument(
         "--tolerance", type=float, default=TOLERANCE, help="how much worse a quantity may get, as a share of its value"
     )

@@ -1,8 +1,8 @@
-"""Writes the time that training takes into docs/choosing.md: python -m bench.report.cost_table.
+"""Writes a table of training times into docs/choosing.md: python -m bench.report.cost_table.
 
-Each line of the table comes from one stored result: either the time of a whole training step (bench_step) or a training
-run. The program computes the time of 100 epochs of 50,000 images from the pairs a second of the result. It does not
-extrapolate from one encoder or device to another.
+Each line of the table comes from one stored result: either of bench_step, which times whole training steps, or of a
+training run. The program computes the time of 100 epochs of 50,000 images from the pairs a second in the result. It
+does not extrapolate from one encoder or device to another.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ STORED = (
 
 
 class Cost(NamedTuple):
-    """The settings of a training, the device, and the speed."""
+    """The settings of a training run, the device that it ran on, and its speed in pairs a second."""
 
     encoder: str
     stem: str
@@ -45,7 +45,7 @@ class Cost(NamedTuple):
 
 
 def read_cost(stored: dict[str, Any]) -> Cost:
-    """Return the cost from a stored result: one of bench_step, a run of a preset, or the first steps of a preset."""
+    """Return the cost from a stored result of bench_step, of a whole run of a preset, or of its first steps."""
     if stored.get("benchmark") == "step":
         config = stored["config"]
         settings = (config["encoder"], config["stem"], config["image_size"], config["batch_size"])
@@ -61,7 +61,8 @@ def read_cost(stored: dict[str, Any]) -> Cost:
 def format_costs(costs: Sequence[Cost]) -> str:
     """Return a Markdown table with one line for each cost."""
     lines = [
-        f"| encoder | stem | view | batch | device | pairs a second | {EPOCHS} epochs of {IMAGES:,} images |",
+        "| encoder | stem | view size | batch size | device | pairs a second | "
+        f"time of {EPOCHS} epochs of {IMAGES:,} images |",
         "|---|---|---|---|---|---|---|",
     ]
     for cost in costs:

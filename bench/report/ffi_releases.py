@@ -2,8 +2,8 @@
 
 One binary works with several releases of TensorFlow. So the structures of XLA's C interface must have the same memory
 layout in all of them. For each wheel this program compiles kernels/glue/ffi_layout.h with the headers in the wheel, and
-records the sizes and offsets. When the library is built, it compares them with those of its own headers. Give one wheel
-of each release, from 2.18 on:
+records the sizes of the structures and the offsets of their fields. The build of the library compares these numbers
+with those of the headers that it uses. Give one wheel of each release, from 2.18 on:
 
     pip download --no-deps --dest wheels tensorflow-cpu==2.21.0
 """
@@ -65,7 +65,7 @@ def read_release(wheel: Path) -> str:
         folder = Path(made)
         headers = [name for name in packed.namelist() if name.startswith(HEADERS)]
         if not headers:
-            raise SystemExit(f"{wheel.name} has no {HEADERS}. Give a wheel of tensorflow from 2.18 on.")
+            raise SystemExit(f"{wheel.name} has no {HEADERS}. Give a wheel of TensorFlow 2.18 or later.")
         packed.extractall(folder, headers)
         (folder / "print.cc").write_text(PROGRAM, encoding="utf-8")
         include = folder / "tensorflow" / "include"

@@ -1,12 +1,15 @@
 """Writes the results of a GPU into docs/gpu.md: python -m bench.report.gpu_page bench/results/DEVICE.
 
-The program reads these files of the folder:
+A launcher is the C function that starts the CUDA kernels of an op. The program reads these files of the folder:
 
-- launchers.json: the time of each CUDA launcher, the older version's time divided by it for each turn, and the share of
-  the GPU's copy bandwidth.
-- nt_xent.json, nt_xent_stock_tf32.json and make_views.json: the ops called through TensorFlow. In the second file the
-  stock ops may round to TF32.
-- step_updates.json: whole steps with three different LARS updates.
+- launchers.json: the times of each CUDA launcher in every turn, for this version and for an older one, and the
+  bandwidth of each launcher and of a plain copy. The page shows the speed-up over the older version and the share of
+  the copy bandwidth.
+- launchers_lars_update.json, if it exists: the same for the launcher of the LARS update.
+- nt_xent.json: the time of NT-Xent, called through TensorFlow.
+- nt_xent_stock_tf32.json, if it exists: the same, where the stock ops may round to TF32.
+- make_views.json, if it exists: the time of the views, called through TensorFlow.
+- step_updates.json, if it exists: the time of whole training steps with different LARS updates.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ Row = dict[str, Any]
 
 
 def read_milliseconds(row: Row) -> float:
-    """Return the median time of a launcher. For NT-Xent, return the sum of the medians of its two passes."""
+    """Return the median time of a launcher in ms. For NT-Xent, return the sum of the medians of its two passes."""
     return row["median_ms"] if "median_ms" in row else row["forward"]["median_ms"] + row["backward"]["median_ms"]
 
 
@@ -40,7 +43,7 @@ def describe_launch(row: Row) -> str:
 
 
 def format_launchers(result: Row) -> list[str]:
-    """Return one table line for each problem."""
+    """Return one table line for each problem: the time, the speed-up over the older version and the bandwidth share."""
     problems: dict[str, dict[str, list[Row]]] = {}
     for row in result["rows"]:
         problems.setdefault(describe_launch(row), {}).setdefault(row["library"], []).append(row)
@@ -69,6 +72,8 @@ def describe_views(problem: Row) -> str:
 def format_ops(result: Row, note: str, describe: Callable[[Row], str] = describe_loss) -> list[str]:
     """Return one table line for each alternative, with its time divided by the time of the native op under XLA.
 
+    An alternative is one way to compute the op, for example the native op or the stock formula.
+
     Args:
         result: a stored result of an op.
         note: a text to write after the name of each alternative.
@@ -87,7 +92,7 @@ def format_ops(result: Row, note: str, describe: Callable[[Row], str] = describe
 
 
 def format_updates(result: Row) -> list[str]:
-    """Return one table line for each LARS update, with the step's time divided by the time with the first update."""
+    """Return one table line for each LARS update, with the time of the step divided by the time in the first line."""
     first = next(iter(result["forms"].values()))["median_seconds"]
     lines = []
     for name, form in result["forms"].items():
@@ -104,10 +109,10 @@ def format_page(folder: Path) -> str:
 
     first = read_result("launchers.json")
     lines = [
-        f"{first['device']}, {first['date']}; its copy moves {first['ceilings']['copy_gb_s']:,.0f} GB/s, its bfloat16 "
-        f"product makes {first['ceilings']['gemm_tflop_s']:.0f} TFLOP/s.",
+        f"{first['device']}, {first['date']}. A copy in GPU memory reaches {first['ceilings']['copy_gb_s']:,.0f} GB/s "
+        f"(read plus written). A bfloat16 matrix product reaches {first['ceilings']['gemm_tflop_s']:.0f} TFLOP/s.",
         "",
-        "| launchers alone | ms | times the version before | of the copy |",
+        "| launcher, called without TensorFlow | ms | speed-up over the older version | share of the copy bandwidth |",
         "|---|---|---|---|",
         *format_launchers(first),
         *(
@@ -116,19 +121,25 @@ def format_page(folder: Path) -> str:
             else ()
         ),
         "",
-        "| NT-Xent, loss and gradient through TensorFlow | form | ms, p10-p90 | of native's time |",
+        "| NT-Xent, loss and gradient, through TensorFlow | implementation | median ms (p10-p90) | "
+        "time relative to native under XLA |",
         "|---|---|---|---|",
         *format_ops(read_result("nt_xent.json"), ""),
     ]
     if (folder / "nt_xent_stock_tf32.json").exists():
         lines += format_ops(read_result("nt_xent_stock_tf32.json"), ", TF32")
     if (folder / "make_views.json").exists():
-        lines += ["", "| views through TensorFlow | form | ms, p10-p90 | of native's time |", "|---|---|---|---|"]
+        lines += [
+            "",
+            "| views, through TensorFlow | implementation | median ms (p10-p90) | time relative to native under XLA |",
+            "|---|---|---|---|",
+        ]
         lines += format_ops(read_result("make_views.json"), "", describe_views)
     if (folder / "step_updates.json").exists():
         lines += [
             "",
-            "| ResNet-50's whole step, batch 256, by its update | ms, p10-p90 | of the first |",
+            "| LARS update in a whole step of ResNet-50, batch 256 | median ms (p10-p90) | "
+            "time relative to the first row |",
             "|---|---|---|",
         ]
         lines += format_updates(read_result("step_updates.json"))

@@ -23,7 +23,7 @@ def find_page(name: str, pages: Iterable[Path]) -> Path:
     found = [page for page in pages if page.exists() and f"<!-- {name} -->" in page.read_text(encoding="utf-8")]
     if len(found) != 1:
         where = ", ".join(str(page) for page in found) or "no page"
-        raise ValueError(f"<!-- {name} --> stands in {where}: put it into exactly one page")
+        raise ValueError(f"The marker <!-- {name} --> is in {where}. It must be in exactly one page.")
     return found[0]
 
 
@@ -41,5 +41,5 @@ def write_between(page: Path, name: str, text: str) -> None:
     pattern = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- /{re.escape(name)} -->)", re.DOTALL)
     old = page.read_text(encoding="utf-8")
     if not pattern.search(old):
-        raise ValueError(f"{page} has no markers <!-- {name} --> and <!-- /{name} -->")
+        raise ValueError(f"{page} does not have the markers <!-- {name} --> and <!-- /{name} -->. Add them.")
     page.write_text(pattern.sub(lambda found: f"{found[1]}{text}\n{found[2]}", old), encoding="utf-8")

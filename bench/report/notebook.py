@@ -46,7 +46,8 @@ def split_page(text: str) -> list[Cell]:
     for found in CODE.finditer(text):
         if found["language"] == "sh":
             raise ValueError(
-                f"Write Python for the notebook, in <!-- notebook ... -->, before this block:\n{found['code']}"
+                "A block of sh needs Python code for the notebook. Write it in a comment <!-- notebook ... --> before "
+                f"the block:\n{found['code']}"
             )
         cells.append(Cell("markdown", text[end : found.start()]))
         cells.append(Cell("code", found["instead"] or found["code"]))

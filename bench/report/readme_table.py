@@ -1,8 +1,8 @@
 """Writes the table of measurements in the README: python -m bench.report.readme_table [bench/results/DEVICE].
 
-The program reads three stored results of one device, so that all numbers of a row come from the same machine: the whole
-training step (step.json), the loss and its gradient (nt_xent.json), and the accuracy of a run
-(accuracy_cifar10-resnet50.json).
+The program reads three stored results of one device: the time of whole training steps (step.json), the time of the loss
+and its gradient (nt_xent.json), and the accuracy of a run (accuracy_cifar10-resnet50.json). So all numbers come from
+the same machine.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bench.report import markers
 
 DEVICE = markers.ROOT / "bench" / "results" / "AMD-EPYC-family-25-model-1-2-cores"
 NAME = "bench:readme"
-PAIRS = 4096  # the largest N that every implementation in FORMS was measured with
+PAIRS = 4096  # the largest N at which all three implementations were measured
 FORMS = {"native": "this package", "stock graph": "plain TensorFlow", "torch plain": "PyTorch"}
 Result = dict[str, Any]
 
@@ -37,24 +37,26 @@ def format_table(step: Result, loss: Result, accuracy: Result) -> str:
     lines = ["| | " + " | ".join(FORMS.values()) + " |", "|---|---|---|---|"]
     lines += [
         _format_row(
-            f"training step, {config['encoder']}, batch {config['batch_size']}: pairs a second", rates, "{:.0f}"
+            f"speed of training, {config['encoder']}, batch {config['batch_size']}: pairs a second", rates, "{:.0f}"
         ),
-        _format_row(f"loss and gradient, N = {PAIRS}: ms", [1e3 * row["median"] for row in forms], "{:,.0f}"),
+        _format_row(f"time of loss and gradient, N = {PAIRS}: ms", [1e3 * row["median"] for row in forms], "{:,.0f}"),
         _format_row(
-            f"loss and gradient, N = {PAIRS}: MB of memory besides z",
+            f"peak memory of loss and gradient besides z, N = {PAIRS}: MB",
             [row["peak_memory"] / 1e6 for row in forms],
             "{:,.0f}",
         ),
-        f"| CIFAR-10 without labels, {run['steps']:,} steps: 20-NN, linear probe | "
+        f"| accuracy on CIFAR-10 after {run['steps']:,} steps without labels: 20-NN, linear probe | "
         f"{100 * run['knn']['20']:.1f} %, {100 * run['linear']:.1f} % | not measured | not measured |",
     ]
     baselines = (
-        f"before training {100 * run['knn_untrained']['20']:.1f} %, pixels {100 * run['knn_pixels']['20']:.1f} %"
+        f"{100 * run['knn_untrained']['20']:.1f} % with the untrained encoder and "
+        f"{100 * run['knn_pixels']['20']:.1f} % with raw pixels"
     )
     lines += [
         "",
         f"{step['device']}, TensorFlow {step['versions']['tensorflow']}, PyTorch {step['versions']['torch']}, "
-        f"{config['precision']}, {step['date']}; medians. 20-NN of the same encoder {baselines}.",
+        f"{config['precision']}, {step['date']}. Speeds and times are medians. For comparison, 20-NN reaches "
+        f"{baselines}.",
     ]
     return "\n".join(lines)
 

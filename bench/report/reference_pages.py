@@ -1,8 +1,8 @@
 """Writes docs/command-line.md and docs/presets.md from the configuration: python -m bench.report.reference_pages.
 
-Every setting is a field in `config/settings.py`, and every preset is a function in `config/presets.py`. Only their help
-texts and docstrings describe them, and this program copies the descriptions into the pages. A test fails if a page
-differs from what this program writes.
+Every setting is a field in `config/settings.py`, and every preset is a function in `config/presets.py`. This program
+copies the help texts of the settings and the docstrings of the presets into the pages. A test fails if a page differs
+from the text that this program writes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lowlevel_simclr.config import presets
 from lowlevel_simclr.config.fields import Field, describe_wanted, format_value, get_value, list_fields
 from lowlevel_simclr.config.settings import SECTIONS, Config
 
-PROGRAMS = ("evaluate", "embed", "export", "check")  # without train, whose flags are shown in tables
+PROGRAMS = ("evaluate", "embed", "export", "check")  # `train` is left out, because the tables of flags describe it
 WIDTH = 100  # the line width of a help text, in columns
 
 

@@ -1,7 +1,7 @@
 """Writes all tables of the site again from stored results: python -m bench.report.site_tables.
 
-`TABLES` lists the results of each table, and `STEPS` lists those of the page about steps. To show another result, add
-its file to one of them. A test compares the pages with the tables that this program writes.
+`TABLES` lists the results that each table shows. `STEPS` lists the results that the page about training steps shows. To
+show another result, add its file to one of the two. A test compares the pages with the tables that this program writes.
 """
 
 from __future__ import annotations

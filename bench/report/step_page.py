@@ -1,8 +1,8 @@
 """Writes docs/step.md from stored results: python -m bench.report.step_page bench/results/DEVICE/step*.json.
 
-The page shows how much time each stage of a training step takes. It also compares the step with other ways to train,
-which are called forms (see bench_step.py). Every number comes from a result of one of three benches: bench_step
-measures the step, bench_startup the time to the first step, and bench_step_sizes the step at many sizes.
+The page shows how much time each stage of a training step takes. It also compares the training job with other ways to
+train, which the code calls forms (see bench_step.py). Every number comes from a stored result of one of three benches:
+bench_step times the step, bench_startup the time to the first step, and bench_step_sizes the step at many sizes.
 """
 
 from __future__ import annotations
@@ -18,18 +18,26 @@ from bench.report import markers
 
 STEP = markers.ROOT / "docs" / "step.md"
 HEAD = """\
-# Where a training step goes
+# Where the time of a training step goes
 
-Written by `python -m bench.report.step_page`; measured by `bench.step.bench_step`, `bench.step.bench_startup` and
-`bench.step.bench_step_sizes`. `bench_step.py` describes the forms.
+`python -m bench.report.step_page` wrote this page from stored results of `bench.step.bench_step`,
+`bench.step.bench_startup` and `bench.step.bench_step_sizes`.
 
-A stage is the median time of steps that end after it, minus that of steps that end before it. On a busy machine such a
-difference can be negative, although a stage takes time. The largest negative one of a table is the noise of that table.
-Every stage that is no larger says "below the noise", and has no share. Neither has a stage that is smaller than two
-standard errors of its difference, where the result has them. Shares are of the step without those stages.
+The first table of a section compares the whole training job with other programs. `whole` is the training job: input,
+views, encoder, head, loss, gradient, update and metrics. `encoder` is only the forward and backward pass of the encoder
+on synthetic views. `plain` is the same training in stock Keras and TensorFlow, and `torch` in PyTorch. In a turn each
+of them is timed once, for a few steps. The last column divides the speed (pairs/s) of the whole job by the speed of the
+row's program, first by their median times, and in parentheses the 10th and 90th percentile over the turns.
 
-The matrix product is measured in the same process, in the precision of the step. On a GPU the share is that of the peak
-in the data sheet.
+The second table splits the whole job into stages. The time of a stage is a difference of two medians: the time of steps
+that end after the stage, minus the time of steps that end before it. On a busy machine such a difference can be
+negative, although a stage takes time. The most negative difference of a table shows how large its errors are. It is
+called the noise of the table. A stage whose time is not larger than the noise is marked "below the noise". So is a
+stage whose time is not larger than two standard errors of its own difference, if the result has these errors. The last
+column is the share of the sum of all stages that have a time. f is the encoder, and g is the projection head.
+
+Below the tables, the operations a second of the step are compared with those of the fastest matrix product, which was
+timed in the same process and in the precision of the step. On a GPU they are compared with the peak in the data sheet.
 """
 BELOW_NOISE = "below the noise"
 
@@ -48,8 +56,12 @@ def format_step(result: dict[str, Any]) -> str:
     if result.get("encoder_by_process"):
         title += ", several processes"
     about = f"{config['stem']} stem, {config['image_size']} pixels, {config['implementation']} ops"
-    lines = [f"## {title}", "", f"{about}; {result['date']}, load {result['load']:.1f}.", ""]
-    lines += ["| form | pairs/s | best | ms a step | processor ms | whole job is |", "|---|---|---|---|---|---|"]
+    lines = [f"## {title}", "", f"{about}; {result['date']}, load average {result['load']:.1f}.", ""]
+    lines += [
+        "| program | pairs/s, median | pairs/s, best turn | median ms a step | processor ms a step | "
+        "speed of the whole job relative to this program |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, form in result["forms"].items():
         against = result["whole_against"].get(name)
         ratio = f"{against['by_medians']:.3f}x ({against['turn_p10']:.3f}-{against['turn_p90']:.3f})" if against else ""
@@ -59,7 +71,10 @@ def format_step(result: dict[str, Any]) -> str:
         )
     if by_process := result.get("encoder_by_process"):  # older results lack this entry
         ratios = ", ".join(f"{each:.3f}" for each in by_process)
-        lines += ["", f"Of the encoder in each of {len(by_process)} processes: {ratios}."]
+        lines += [
+            "",
+            f"Speed of the whole job relative to the encoder, in each of {len(by_process)} processes: {ratios}.",
+        ]
     lines += ["", *(f"Not measured: {name} ({why})." for name, why in result["missing"].items()), ""]
     lines += _format_stages(result)
     lines += ["", _format_operations(result)]
@@ -90,9 +105,9 @@ def _format_stages(result: dict[str, Any]) -> list[str]:
     """Return the lines of the table of stages."""
     stages = hide_noise(result)
     if not any(result["stages_seconds"].values()):
-        return ["Not split by stage."]
+        return ["The step was not split into stages."]
     whole = sum(value for value in stages.values() if value is not None)
-    lines = ["| stage | ms | of the step |", "|---|---|---|"]
+    lines = ["| stage | ms | share of the step |", "|---|---|---|"]
     for name, value in stages.items():
         cells = f"{BELOW_NOISE} |" if value is None else f"{1e3 * value:.1f} | {value / whole:.1%}"
         lines.append(f"| {name} | {cells} |")
@@ -101,32 +116,35 @@ def _format_stages(result: dict[str, Any]) -> list[str]:
 
 
 def format_share(share: float) -> str:
-    """Return a share of a ceiling as text. A share above 1 shows that the measured ceiling was too low."""
+    """Return a share of the ceiling as a percentage.
+
+    The ceiling is the rate of the fastest matrix product. A share above 1 means that the measured ceiling was too low.
+    """
     return f"{share:.0%}" if share <= 1 else "no less than 100%"
 
 
 def _format_operations(result: dict[str, Any]) -> str:
-    """Return the number of operations of a step, and the share of the device's highest speed that the step reaches."""
-    count = f"{result['operations_per_step'] / 1e9:.0f} GFLOP a step, products with padding counted"
+    """Return a sentence with the operations of a step, and with their rate as a share of the device's highest rate."""
+    count = f"A step computes {result['operations_per_step'] / 1e9:.0f} GFLOP, including products with padding"
     if result.get("mfu") is not None:
-        return f"{count}; {result['mfu']:.0%} of the peak in the data sheet."
+        return f"{count}. It reaches {result['mfu']:.0%} of the peak in the data sheet."
     precision = result["config"]["precision"]
     share = result["of_gemm_peak"].get(precision)
     if share is None:
         return f"{count}."
-    return f"{count}; {format_share(share)} of this machine's {precision} matrix product."
+    return f"{count}. It reaches {format_share(share)} of the rate of this machine's {precision} matrix product."
 
 
 def format_startup(result: dict[str, Any]) -> str:
     """Return the section about the time from the training command to its first step."""
     title = f"## From the command to the first step, {shorten_device(result['device'])}"
-    lines = [title, "", "Preset shapes, medians, seconds.", ""]
-    lines += ["| part | wall | processor |", "|---|---|---|"]
+    lines = [title, "", "Preset: shapes. The wall times are medians, and the processor times are minima.", ""]
+    lines += ["| part of the program | wall seconds | processor seconds |", "|---|---|---|"]
     lines += [f"| {name} | {part['wall']:.2f} | {part['processor']:.2f} |" for name, part in result["parts"].items()]
     lines.append("")
     lines.append(
-        f"The command's first step: {result['first_step_seconds']:.1f} s; `import tensorflow` alone: "
-        f"{result['import_tensorflow_seconds']:.1f} s."
+        f"The training command finishes its first step after {result['first_step_seconds']:.1f} s. "
+        f"`import tensorflow` alone takes {result['import_tensorflow_seconds']:.1f} s."
     )
     return "\n".join(lines)
 
@@ -136,14 +154,16 @@ def format_sizes(result: dict[str, Any]) -> str:
     names = list(dict.fromkeys(row["name"] for row in result["rows"]))
     encoders = ", ".join(dict.fromkeys(row["problem"]["encoder"] for row in result["rows"]))
     title = f"## Other sizes, {encoders}, {shorten_device(result['device'])}"
-    lines = [title, "", f"{result['date']}, load {result['load']:.1f}.", ""]
+    lines = [title, "", f"{result['date']}, load average {result['load']:.1f}.", ""]
     turns = max(row["repeats"] for row in result["rows"])
     lines.append(
-        f"{turns} turns of each form. "
-        "Pairs a second by the median (by the minimum); ratios by processor time, steadier on a busy machine."
+        f"The columns of speeds give pairs a second by the median of {turns} turns and, in parentheses, by the fastest "
+        "turn. The last two columns divide two speeds. They are computed from processor times, which vary less on a "
+        "busy machine."
     )
-    head = [*names, f"{names[0]} / {names[2]}", f"{names[0]} / {names[1]}"]
-    lines += ["", "| encoder, batch, precision | " + " | ".join(head) + " |", "|---" * (len(head) + 1) + "|"]
+    head = [f"{name}, pairs/s" for name in names]
+    head += [f"speed of {names[0]} relative to {other}" for other in (names[2], names[1])]
+    lines += ["", "| encoder, batch size, precision | " + " | ".join(head) + " |", "|---" * (len(head) + 1) + "|"]
     for _, group in itertools.groupby(result["rows"], key=lambda row: row["problem"]):
         rows = list(group)
         problem = rows[0]["problem"]

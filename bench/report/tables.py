@@ -1,9 +1,9 @@
 """Makes a table and a figure from stored results: python -m bench.report.tables RESULT.json ... [--figure PNG --write].
 
 The program prints a Markdown table. With --figure it also draws a figure: time and memory against N, or the speeds of a
-training step. With --write it writes the table into the page of the site (or the README) that has the markers
+training step. With --write it writes the table into the README or the page of the site that has the markers
 <!-- bench:NAME --> and <!-- /bench:NAME -->. NAME is the name of the first file, without .json. All files must be
-results of the same kind. Their rows go into the same table and figure.
+results of the same bench. One table and one figure show the rows of all files.
 """
 
 from __future__ import annotations
@@ -19,12 +19,16 @@ from bench import harness
 from bench.report import markers
 
 AT_CEILING = "≥\u00a0100%"  # explained in docs/measurements.md and docs/op-speed.md
-_MOVED = {"accuracy": "learning", "first_steps": "learning"}  # modules that older results name without their new folder
-_PROBES = ("linear", "linear_augmented")  # entries of evaluation.json that have means and spreads over seeds
+_MOVED = {"accuracy": "learning", "first_steps": "learning"}  # module -> its folder, which older results do not name
+_PROBES = ("linear", "linear_augmented")  # entries of evaluation.json with a mean and a standard deviation over seeds
 
 
 def format_times(rows: Sequence[harness.Row]) -> str:
-    """Return a Markdown table of processor times in ms: one line for each problem, one column for each alternative."""
+    """Return a Markdown table of times, with one line for each problem and one column for each alternative.
+
+    An alternative is one way to compute the answer. A cell has the smallest processor time, and in parentheses the
+    smallest wall time, the share of the speed of a matrix product and the peak memory, if they were measured.
+    """
     names = list(dict.fromkeys(row.name for row in rows))
     problems = list(dict.fromkeys(tuple(row.problem.items()) for row in rows))
     cells = {(tuple(row.problem.items()), row.name): _format_cell(row) for row in rows}
@@ -44,7 +48,7 @@ def _format_cell(row: harness.Row) -> str:
 
 
 def _format_share(share: float) -> str:
-    """Return a share of the matrix product's speed, or "≥ 100%" if that product was no faster than the op."""
+    """Return a share of the matrix product's speed, or "≥ 100%" if the op was at least as fast as the product."""
     return f"{share:.0%}" if share <= 1 else AT_CEILING
 
 
@@ -56,10 +60,11 @@ def _format_digits(value: float) -> str:
 def format_views(rows: Sequence[harness.Row]) -> str:
     """Return a Markdown table of views per processor second, with one line for each problem.
 
-    In parentheses it gives the native op's rate divided by the rate of the alternative.
+    There is one column for each alternative, which is one way to make the views. The first is the native op. The
+    numbers in parentheses say how many times as fast the native op is.
     """
     names = list(dict.fromkeys(row.name for row in rows))
-    lines = ["| sources -> view | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    lines = ["| image -> view, pixels | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for problem in dict.fromkeys(tuple(row.problem.items()) for row in rows):
         found = {row.name: row for row in rows if tuple(row.problem.items()) == problem and row.processor}
         facts = dict(problem)
@@ -78,7 +83,7 @@ def format_caption(results: Sequence[dict[str, Any]]) -> str:
 
 
 def _name_command(stored: dict[str, Any]) -> str:
-    """Return the command that made a result. Modules that have moved since have their present names."""
+    """Return the command that made a result, with the present names of modules that have moved since."""
     command = stored["command"]
     for name, folder in _MOVED.items():
         command = command.replace(f"-m bench.{name} ", f"-m bench.{folder}.{name} ")
@@ -86,7 +91,7 @@ def _name_command(stored: dict[str, Any]) -> str:
 
 
 def draw_times(rows: Sequence[harness.Row], path: Path) -> None:
-    """Draw wall time against N, and memory if it was measured: one line for each alternative."""
+    """Draw the smallest wall time and, if measured, the peak memory against N. Each alternative is a line."""
     import matplotlib  # imported here, because the tables do not need it
 
     matplotlib.use("Agg")
@@ -101,23 +106,26 @@ def draw_times(rows: Sequence[harness.Row], path: Path) -> None:
         times.loglog([row.problem["N"] for row in mine], [1e3 * (row.minimum or 0) for row in mine], "o-", label=name)
         held = [row for row in mine if row.peak_memory]
         memory.loglog([row.problem["N"] for row in held], [(row.peak_memory or 0) / 1e6 for row in held], "o-")
-    times.set(xlabel="N, pairs of views", ylabel="loss and gradient, ms (minimum)")
-    memory.set(xlabel="N, pairs of views", ylabel="memory beside z, MB (peak)")
+    times.set(xlabel="N, pairs of views", ylabel="shortest time of loss and gradient, ms")
+    memory.set(xlabel="N, pairs of views", ylabel="peak memory besides z, MB")
     times.legend()
     figure.savefig(path, dpi=120, bbox_inches="tight")
 
 
 def format_accuracy(stored: dict[str, Any]) -> str:
-    """Return a Markdown table of accuracies in per cent: one line for each seed, then the mean and the spread."""
+    """Return a Markdown table of accuracies in per cent: one line for each seed, then mean ± standard deviation."""
     runs = stored["runs"]
     columns = [
-        ("k-NN 20", lambda run: run["knn"]["20"]),
-        ("k-NN 200", lambda run: run["knn"]["200"]),
-        ("linear", lambda run: run["linear"]),
-        ("k-NN 20, untrained", lambda run: run["knn_untrained"]["20"]),
-        ("k-NN 20, pixels", lambda run: run["knn_pixels"]["20"]),
+        ("20-NN", lambda run: run["knn"]["20"]),
+        ("200-NN", lambda run: run["knn"]["200"]),
+        ("linear probe", lambda run: run["linear"]),
+        ("20-NN, untrained encoder", lambda run: run["knn_untrained"]["20"]),
+        ("20-NN, raw pixels", lambda run: run["knn_pixels"]["20"]),
     ]
-    lines = ["| seed | " + " | ".join(name for name, _ in columns) + " | seconds |", "|---" * (len(columns) + 2) + "|"]
+    lines = [
+        "| seed | " + " | ".join(f"{name}, %" for name, _ in columns) + " | seconds |",
+        "|---" * (len(columns) + 2) + "|",
+    ]
     for run in runs:
         cells = " | ".join(f"{100 * of(run):.1f}" for _, of in columns)
         seconds = "resumed" if run["seconds"] is None else f"{run['seconds']:.0f}"
@@ -135,39 +143,43 @@ def format_accuracy(stored: dict[str, Any]) -> str:
 
 
 def _format_remarks(run: dict[str, Any]) -> list[str]:
-    """Return lines about results without a column: k-NN during the run, training with labels, and inflated numbers."""
+    """Return the lines below the table of a run.
+
+    They give the k-NN accuracy during the run and the accuracies of classifiers trained with labels. If the encoder was
+    trained on the test images too, they warn that the numbers are inflated.
+    """
     lines = []
     if run.get("curve"):
         curve = ", ".join(f"{100 * value:.1f} at step {step}" for step, value in run["curve"].items())
-        sample = "a sample of the test images among a sample of the train images, which is lower than among all"
-        lines += ["", f"k-NN 20 along the run of seed {run['seed']} ({sample}): {curve}."]
+        sample = "Only samples of the test and training images were used, so these accuracies are lower than with all."
+        lines += ["", f"20-NN accuracy in per cent during the run of seed {run['seed']}: {curve}. {sample}"]
     scores = [(f"fine-tuned on {100 * float(share):g} %", each) for share, each in _sort_fine_tuned(run)]
     scores += [(name.replace("_", ", "), run["seeds"][name]) for name in _PROBES if name in run.get("seeds", {})]
     if scores:
-        lines += ["", "| trained with labels | accuracy | seeds | training |", "|---|---|---|---|"]
+        lines += ["", "| classifier trained with labels | accuracy, % | seeds | training |", "|---|---|---|---|"]
     for what, each in scores:
         spread = "" if each["std"] is None else f" ± {100 * each['std']:.1f}"
         recipe = each.get("recipe")
         how = f"{recipe['steps']} steps of {recipe['batch_size']} images" if recipe else ""
         lines.append(f"| {what} | {100 * each['mean']:.1f}{spread} | {each['n']} | {how} |")
     if run.get("train_on") == "all":
-        lines += ["", "Trained on train and test images together, which inflates these numbers."]
+        lines += ["", "The encoder was trained on training and test images together. This inflates these numbers."]
     return lines
 
 
 def format_first_steps(stored: dict[str, Any]) -> str:
     """Return a Markdown table of the first steps of a run. Each line has the means over a group of steps."""
-    lines = ["| steps | loss | top-1 |", "|---|---|---|"]
+    lines = ["| steps | mean loss | mean contrastive top-1 |", "|---|---|---|"]
     for span in stored["spans"]:
         first, last = span["steps"]
         lines.append(f"| {first}-{last} | {span['loss']:.3f} | {100 * span['top1']:.1f} % |")
     memory = stored["peak_memory_bytes"]["host"]
-    peak = "" if memory is None else f", {memory / 1e9:.1f} GB of memory"
+    peak = "" if memory is None else f" Peak memory: {memory / 1e9:.1f} GB."
     lines += [
         "",
-        f"`{_name_command(stored)}`; {stored['encoder']}, {stored['stem']} stem, batch {stored['batch_size']}, chance "
-        f"{stored['chance']:.3f}, {stored['seconds_per_step']:.1f} s a step{peak}; {stored['device']}, "
-        f"{stored['precision']}, TensorFlow {stored['tensorflow']}.",
+        f"`{_name_command(stored)}`; {stored['encoder']}, {stored['stem']} stem, batch {stored['batch_size']}; "
+        f"{stored['device']}, {stored['precision']}, TensorFlow {stored['tensorflow']}. The loss by chance is "
+        f"{stored['chance']:.3f}. The median time of a step is {stored['seconds_per_step']:.1f} s.{peak}",
     ]
     return "\n".join(lines)
 
@@ -195,8 +207,11 @@ def _sort_fine_tuned(run: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def format_step_forms(stored: dict[str, Any]) -> str:
-    """Return a Markdown table with one line for each way to train (form) that bench_step measured."""
-    lines = ["| form | pairs/s, median | best | whole job is |", "|---" * 4 + "|"]
+    """Return a Markdown table with one line for each program that bench_step timed, which the code calls a form."""
+    lines = [
+        "| program | pairs/s, median | pairs/s, best turn | speed of the whole job relative to this program |",
+        "|---" * 4 + "|",
+    ]
     for name, form in stored["forms"].items():
         against = stored["whole_against"].get(name)
         ratio = f"{against['by_medians']:.2f}x" if against else ""
@@ -209,12 +224,13 @@ def format_step_forms(stored: dict[str, Any]) -> str:
         f"{stored['versions']['tensorflow']}, {stored['date']}.",
     ]
     if by_process := stored.get("encoder_by_process"):
-        lines[-1] += f" Of the encoder, by process: {', '.join(f'{each:.2f}x' for each in by_process)}."
+        ratios = ", ".join(f"{each:.2f}x" for each in by_process)
+        lines[-1] += f" Speed of the whole job relative to the encoder, in each process: {ratios}."
     return "\n".join(lines)
 
 
 def draw_step_forms(stored: dict[str, Any], path: Path) -> None:
-    """Draw the pairs a second of each form: medians as bars, the 10th and 90th percentiles as whiskers."""
+    """Draw the pairs a second of each program: medians as bars, the 10th and 90th percentiles as whiskers."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -228,7 +244,7 @@ def draw_step_forms(stored: dict[str, Any], path: Path) -> None:
     axes = figure.add_subplot()
     axes.barh(list(forms), middle, xerr=[below, above])
     axes.invert_yaxis()
-    axes.set(xlabel=f"pairs a second, {stored['config']['encoder']}, batch {batch_size}")
+    axes.set(xlabel=f"pairs a second (median, p10-p90), {stored['config']['encoder']}, batch {batch_size}")
     figure.savefig(path, dpi=120, bbox_inches="tight")
 
 
@@ -236,7 +252,7 @@ def format_results(results: Sequence[dict[str, Any]], rows: Sequence[harness.Row
     """Return the Markdown table that a page shows.
 
     Args:
-        results: stored results of the same kind.
+        results: stored results of the same bench.
         rows: the rows of all these results.
     """
     first = results[0]
@@ -253,10 +269,10 @@ def format_results(results: Sequence[dict[str, Any]], rows: Sequence[harness.Row
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the table, and if the flags ask for it, draw the figure and write the table into its page."""
+    """Print the table. If the flags ask for it, draw the figure and write the table into its page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("results", type=Path, nargs="+")
-    parser.add_argument("--figure", type=Path)
+    parser.add_argument("results", type=Path, nargs="+", help="stored results of the same bench")
+    parser.add_argument("--figure", type=Path, help="draw a figure into this file")
     parser.add_argument("--write", action="store_true", help="write the table into the page that has its markers")
     chosen = parser.parse_args(arguments)
     results = [json.loads(path.read_text(encoding="utf-8")) for path in chosen.results]

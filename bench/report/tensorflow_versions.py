@@ -1,11 +1,12 @@
-"""Tests the XLA route on releases of TensorFlow and writes docs/tensorflow-versions.md.
+"""Tests on several releases of TensorFlow whether XLA can call the native ops. Writes docs/tensorflow-versions.md.
 
     python -m bench.report.tensorflow_versions tensorflow-cpu==2.18.1 tensorflow-cpu==2.20.0
 
 The program creates a new virtual environment for each release, and runs the native library of this checkout in it. It
 runs three programs: `check`, thirty steps of training with --xla on, and Keras's fit with jit_compile=True and native
-ops. If the XLA of a release cannot call the library, the programs must say so in a sentence, and `check` must pass
-without XLA. The exit code is 1 if a release neither works nor refuses in this way.
+ops. If the XLA of a release cannot call the library, the release counts as refusing: the two training programs must end
+with a message that gives the reason, and `check` must pass without XLA. The exit code is 1 if a release neither works
+nor refuses in this way.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from bench.report import markers
 PAGE = markers.ROOT / "docs" / "tensorflow-versions.md"
 NAME = "tensorflow_versions"
 HEAD = [
-    "| TensorFlow | `check` | 30 steps, `--xla on` | Keras, `jit_compile=True` | what it says |",
+    "| TensorFlow | `check` | 30 steps of training, `--xla on` | Keras `fit`, `jit_compile=True` | why it refuses |",
     "|---|---|---|---|---|",
 ]
 WORKS, REFUSES, FAILS = "works", "refuses", "fails"
@@ -76,7 +77,7 @@ class Proof(NamedTuple):
 
     @property
     def is_right(self) -> bool:
-        """Return whether all programs work, or all programs that need XLA refuse and the reason is given."""
+        """Return whether all three programs work, or both programs that need XLA refuse with a reason."""
         inside, outside = self.check.endswith("XLA included"), self.check.endswith("without XLA")
         works = inside and (self.step, self.keras, self.said) == (WORKS, WORKS, "")
         return works or (outside and (self.step, self.keras) == (REFUSES, REFUSES) and bool(self.said))
@@ -125,7 +126,7 @@ def prove(requirement: str, python: Path, folder: Path) -> Proof:
         done = subprocess.run(
             [python, *words], cwd=markers.ROOT, env=environment, capture_output=True, text=True, timeout=60 * MINUTES
         )
-        if done.returncode != 0:  # a row says only that a program failed
+        if done.returncode != 0:  # the table row does not give the output of a program that failed
             print(f"{done.stdout[-2000:]}{done.stderr[-2000:]}", file=sys.stderr, flush=True)
         return done
 
@@ -172,7 +173,7 @@ def describe_program(code: int, errors: str) -> str:
 
 
 def find_refusal(errors: str) -> str:
-    """Return the reason why the program refused --xla on, or "" if it did not refuse."""
+    """Return the reason why the program refused `--xla on`, or "" if it did not refuse."""
     found = REFUSAL.search(errors)
     return found[1] if found else ""
 
@@ -196,9 +197,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("requirements", nargs="+", metavar="REQUIREMENT")
     parser.add_argument("--pre", action="store_true", help="allow pip to install release candidates")
-    parser.add_argument("--python", type=Path, help="an interpreter that has the release; nothing is installed")
-    parser.add_argument("--no-table", action="store_true", help="do not change the page")
-    parser.add_argument("--must-work", action="store_true", help="a release that refuses counts as a failure, too")
+    parser.add_argument(
+        "--python", type=Path, help="use this interpreter, which already has the release, and install nothing"
+    )
+    parser.add_argument("--no-table", action="store_true", help="do not write the row into the page")
+    parser.add_argument("--must-work", action="store_true", help="count a release that refuses as a failure")
     given = parser.parse_args(argv)
     right = True
     for requirement in given.requirements:

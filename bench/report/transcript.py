@@ -1,4 +1,4 @@
-"""Runs the code blocks of a page and writes their output: python -m bench.report.transcript docs/photographs.md.
+"""Runs the code blocks of a page and writes their output into it: python -m bench.report.transcript docs/PAGE.md.
 
 The program runs each block of `sh` or `python` that is followed by the markers <!-- output --> and <!-- /output -->.
 It writes the standard output of the block between these markers. All blocks run in the same folder, in the order of the
@@ -24,7 +24,7 @@ BLOCK = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 
-# Makes lowlevel-simclr run the code of this checkout, whatever version is installed.
+# A shell function that makes the command lowlevel-simclr run the code of this checkout, not an installed version.
 PROGRAM = 'lowlevel-simclr() { python -m lowlevel_simclr "$@"; }\n'
 
 
@@ -40,7 +40,7 @@ def run_block(language: str, text: str, folder: Path) -> str:
     command = ["bash", "-ec", PROGRAM + text] if language == "sh" else [sys.executable, "-c", text]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"a block of {language} failed:\n{text}\n{done.stderr[-2000:]}")
+        raise RuntimeError(f"A block of {language} on the page failed:\n{text}\n{done.stderr[-2000:]}")
     return done.stdout.strip()
 
 

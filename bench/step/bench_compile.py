@@ -1,8 +1,13 @@
-"""Times the compilation by XLA of a training step: python -m bench.step.bench_compile [--turns 3] [--json FILE].
+"""Times how long XLA compiles a training step: python -m bench.step.bench_compile [--turns 3] [--json FILE].
 
-Three programs are compiled, each in its own process: the step alone, which a loop outside XLA calls; one step as a
-program with the loop in it; and several steps as such a program. A run compiles the last two. Each is compiled without
-and with TensorFlow's persistent cache, which keeps the program for the next process.
+The bench compiles three programs, each in a separate process. The code calls them ways:
+
+    step      one step without a loop; TensorFlow's loop outside XLA calls it
+    one       one step, with the loop over steps inside XLA
+    several   several steps, with the loop over steps inside XLA
+
+A training run compiles the last two. Each program is compiled without and with TensorFlow's persistent cache, which
+keeps compiled programs for later processes. In each of the `--turns` every program is compiled again.
 """
 
 from __future__ import annotations
@@ -24,7 +29,7 @@ from bench import hardware, harness
 CACHE = "--tf_xla_persistent_cache_directory={folder} --tf_xla_persistent_cache_device_types=CPU,XLA_CPU_JIT,GPU"
 WAYS = ("step", "one", "several")
 NAMES = {
-    "step": "the step, which a loop outside XLA calls",
+    "step": "one step, with the loop outside XLA",
     "one": "one step, with the loop inside XLA",
     "several": "{steps} steps, with the loop inside XLA",
 }
@@ -63,10 +68,11 @@ print(json.dumps([wall - wall_again, processor - processor_again, count]))
 def time_compilation(way: str, flags: Sequence[str], cache: Path | None) -> tuple[float, float, int]:
     """Return the wall and processor seconds of tracing and compiling, and the number of steps in the program.
 
-    They are the times of the first call without those of the second.
+    Only the first call of a program traces and compiles it. So the seconds are those of the first call minus those of
+    the second call.
 
     Args:
-        way: one of WAYS.
+        way: which of the three programs to compile, one of WAYS.
         flags: flags of the training command.
         cache: the folder of TensorFlow's persistent cache, or None for no cache.
     """
@@ -78,7 +84,7 @@ def time_compilation(way: str, flags: Sequence[str], cache: Path | None) -> tupl
 
 
 def measure(turns: int, flags: Sequence[str]) -> dict[str, Any]:
-    """Return the result to store: the median wall time and the least processor time of each way."""
+    """Return the result to store: for each program, the median wall time and the smallest processor time."""
     found: dict[tuple[str, bool], list[tuple[float, float, int]]] = {}
     for _ in range(turns):
         for way in WAYS:
@@ -109,7 +115,7 @@ def measure(turns: int, flags: Sequence[str]) -> dict[str, Any]:
 
 def format_result(result: dict[str, Any]) -> str:
     """Return the result as text to print."""
-    lines = [f"{'first call, beyond a later one':<48}{'cached':>8}{'wall s':>9}{'cpu s':>9}"]
+    lines = [f"{'tracing and compiling of':<48}{'cached':>8}{'wall s':>9}{'cpu s':>9}"]
     for row in result["rows"]:
         name = NAMES[row["way"]].format(steps=row["steps"])
         cached = "yes" if row["cached"] else "no"
@@ -119,8 +125,10 @@ def format_result(result: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, store and print the result; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog="Other flags go to the training.")
-    parser.add_argument("--turns", type=int, default=3)
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], epilog="All other flags are passed to the training command."
+    )
+    parser.add_argument("--turns", type=int, default=3, help="how often each program is compiled")
     parser.add_argument("--json", type=Path, help="the file to store the result in")
     chosen, flags = parser.parse_known_args(arguments)
     result = measure(chosen.turns, flags)

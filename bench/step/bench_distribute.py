@@ -1,12 +1,17 @@
 """Times training on replicas and counts the bytes they exchange: python -m bench.step.bench_distribute [--json FILE].
 
-The bench runs the same training step, with the same global batch, in four setups. The code calls them forms: one
-replica, 2 virtual replicas in one process, 4 virtual replicas in one process, and 2 processes that talk over loopback.
-Each form runs in its own processes. Virtual replicas share one processor, so they show the cost of replication. They
-cannot show a speedup. `Replica.moved` counts the bytes that a replica sends. For the form with two processes the result
-also has the byte counter of the loopback device, which includes other traffic. `scaling.py` predicts the step on 8 to
-1024 devices. If its predicted bytes differ from the counted bytes, the bench stores no result. `--page PAGE` writes the
-tables into a page.
+The bench runs the same training step, with the same global batch, in four setups. The code calls each setup a form:
+
+    1 replica     one replica, without any exchange
+    2 replicas    two virtual replicas in one process
+    4 replicas    four virtual replicas in one process
+    2 processes   two processes with one replica each, which exchange data over the loopback device
+
+Each setup runs in new processes. All virtual replicas share one processor. So they show the cost of replication, but
+they cannot show a speed-up. `Replica.moved` counts the bytes that a replica sends. For the setup with two processes the
+result also has the byte counter of the loopback device, which includes the traffic of other programs. `scaling.py`
+predicts the step on 8 to 1024 devices. If it predicts a different number of bytes than the replicas counted, the bench
+stores no result. `--page PAGE` writes the tables into a page.
 """
 
 from __future__ import annotations
@@ -46,10 +51,10 @@ from lowlevel_simclr.training.plan import load_images, resolve
 from lowlevel_simclr.training.workers import ask_any, check_ranks, gather_team, run_everywhere
 
 FORMS = {"1 replica": ("cpu:1", 1), "2 replicas": ("cpu:2", 1), "4 replicas": ("cpu:4", 1), "2 processes": ("all", 2)}
-LIMIT = 1800  # the time limit of one form, in seconds
+LIMIT = 1800  # the time limit of one setup (form), in seconds
 
 
-# One form. This part runs in a separate process.
+# Measuring one setup. The functions of this section run in a separate process.
 
 
 def configure_replicas(chosen: argparse.Namespace, devices: str) -> Config:
@@ -69,11 +74,11 @@ def configure_replicas(chosen: argparse.Namespace, devices: str) -> Config:
 
 
 def measure_form(chosen: argparse.Namespace) -> dict[str, Any]:
-    """Time one form in this process and count its bytes.
+    """Time one setup (form) in this process and count its bytes.
 
     Returns:
         The seconds per step of each turn, the bytes sent for each kind of content, and the sizes of the network that
-        the scaling model needs.
+        the scaling model needs. In a turn, `--steps-per-turn` steps are timed together.
     """
     config = configure_replicas(chosen, chosen.form)
     team = gather_team(config.train.devices, config.train.batch_norm, config.train.ghost_batch)
@@ -119,11 +124,11 @@ def _read_loopback_bytes() -> int:
     return int(counter.read_text(encoding="utf-8")) if counter.exists() else 0
 
 
-# All forms. This part runs in the main process.
+# Measuring all setups. The functions of this section run in the main process.
 
 
 def run_form(name: str, arguments: Sequence[str]) -> dict[str, Any]:
-    """Run the processes of one form, and return the measurements of worker 0.
+    """Run the processes of one setup (form), and return the measurements of worker 0.
 
     Raises:
         SystemExit: if one of the processes failed.
@@ -156,17 +161,17 @@ def run_form(name: str, arguments: Sequence[str]) -> dict[str, Any]:
             process.kill()
     for process, (_, errors) in zip(running, said):
         if process.returncode:
-            raise SystemExit(f"bench_distribute: a process of '{name}' failed: {errors[-2000:]}")
+            raise SystemExit(f"bench_distribute: A process of the setup '{name}' failed: {errors[-2000:]}")
     found = [json.loads(out.splitlines()[-1]) for out, _ in said]
     return next(each for each in found if each["rank"] == 0)
 
 
 def measure(chosen: argparse.Namespace, arguments: Sequence[str]) -> dict[str, Any]:
-    """Run every form, compare the counted bytes with the scaling model, and return the result to store.
+    """Run every setup, compare the counted bytes with the scaling model, and return the result to store.
 
     Raises:
-        SystemExit: if a form failed.
-        scaling.WrongModel: if the model predicts other bytes than the replicas counted.
+        SystemExit: if a process of a setup failed.
+        scaling.WrongModel: if the model predicts a different number of bytes than the replicas counted.
     """
     rounds = [{name: run_form(name, arguments) for name in FORMS} for _ in range(chosen.rounds)]
     forms = {}
@@ -210,9 +215,9 @@ def make_parser() -> argparse.ArgumentParser:
     made.add_argument("--encoder", default="resnet20")
     made.add_argument("--image-size", type=int, default=32)
     made.add_argument("--batch-size", type=int, default=64, help="pairs in the global batch of all replicas")
-    made.add_argument("--rounds", type=int, default=2, help="how often each form runs")
-    made.add_argument("--turns", type=int, default=5)
-    made.add_argument("--steps-per-turn", type=int, default=2)
+    made.add_argument("--rounds", type=int, default=2, help="how often each setup runs in new processes")
+    made.add_argument("--turns", type=int, default=5, help="how often a running setup is timed")
+    made.add_argument("--steps-per-turn", type=int, default=2, help="how many steps a turn times together")
     made.add_argument("--json", type=Path, help="the file to store the result in")
     made.add_argument("--page", type=Path, help="the page to write the tables into, between its markers")
     made.add_argument("--form", help=argparse.SUPPRESS)
@@ -225,7 +230,9 @@ def make_parser() -> argparse.ArgumentParser:
     model.add_argument(
         "--per-device", type=int, default=32, help="pairs for each device, if the batch grows with the devices"
     )
-    model.add_argument("--rate", type=float, default=100e12, help="operations that a device computes in a second")
+    model.add_argument(
+        "--rate", type=float, default=100e12, help="floating-point operations that a device computes in a second"
+    )
     model.add_argument("--bandwidth", type=float, default=25e9, help="bytes that a device sends in a second")
     model.add_argument("--latency", type=float, default=5e-6, help="seconds of one hop from a device to the next")
     return made

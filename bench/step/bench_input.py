@@ -1,9 +1,13 @@
 """Times the input of a training step: python -m bench.step.bench_input [--encoder resnet20 --stem cifar --batch 64].
 
-The bench trains on noise images of 32 pixels. For every batch it measures three times in this order: how long training
-waits for the batch, how long the views of the batch take (first drawing their parameters, then computing their pixels),
-and how long the whole step takes. The whole step makes the same views again. The result gives the wait and the views as
-shares of the whole step.
+The bench trains on noise images of 32 pixels. For every batch it measures three durations, one after another:
+
+1. how long training waits for the batch;
+2. how long it takes to draw the parameters of the batch's views and to compute their pixels;
+3. how long the whole step takes. It makes the same views again.
+
+The result gives the first two durations as shares of the third. The wall time of the wait is given as a share of the
+wait and the step together.
 """
 
 from __future__ import annotations
@@ -35,11 +39,11 @@ from lowlevel_simclr.training.plan import make_plan
 
 PIXELS = 32
 T = TypeVar("T")
-PARTS = ("wait for input", "views, drawing included", "whole step")
+PARTS = ("wait for input", "draw and make views", "whole step")
 
 
 def configure_training(arguments: argparse.Namespace) -> Config:
-    """Return the configuration with the settings from the flags. All other settings have their defaults."""
+    """Return the configuration with the settings from the flags, and the default of every other setting."""
     flags = {
         "--encoder": arguments.encoder,
         "--stem": arguments.stem,
@@ -69,7 +73,7 @@ def build_parts(
 
 
 def measure(config: Config, steps: int, warm_up: int = 2) -> list[harness.Row]:
-    """Time the parts of a step. Return one row for each part, with its share of the time of the whole step."""
+    """Time the three parts. Return one row for each part, with its share of the time of a step."""
     count = max(4 * config.train.batch_size, 2048)
     images = np.random.default_rng(0).integers(0, 256, (count, PIXELS, PIXELS, 3), np.uint8)
     batches, views, one_step = build_parts(config, images, steps + warm_up)
@@ -87,7 +91,8 @@ def measure(config: Config, steps: int, warm_up: int = 2) -> list[harness.Row]:
         row.extra["share_of_wall"] = (row.median or 0) / ((whole.median or 1) + (row is rows[0]) * (row.median or 0))
         row.extra["share_of_processor"] = (row.processor or 0) / (whole.processor or 1)
         row.note = (
-            f"{row.extra['share_of_wall']:.2%} of the step's wall time, {row.extra['share_of_processor']:.2%} cpu"
+            f"{row.extra['share_of_wall']:.2%} of the step's wall time, "
+            f"{row.extra['share_of_processor']:.2%} of its processor time"
         )
     return rows
 
@@ -100,7 +105,7 @@ def time_call(call: Callable[[], T]) -> tuple[tuple[float, float], T]:
 
 
 def make_row(problem: dict[str, Any], name: str, times: list[tuple[float, float]]) -> harness.Row:
-    """Return a row with the minimum, the quantiles and the smallest processor time of one part."""
+    """Return a row with the minimum and quantiles of the wall time and the smallest processor time of one part."""
     wall = [wall for wall, _ in times]
     p10, median, p90 = (float(q) for q in np.percentile(wall, (10, 50, 90)))
     processor = min(processor for _, processor in times)

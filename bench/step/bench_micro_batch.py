@@ -1,12 +1,13 @@
 """Times a large batch split into micro-batches: python -m bench.step.bench_micro_batch [--json FILE].
 
-A step with micro-batches computes the forward pass of every image twice. So a large batch cannot train faster than
-t_step / (t_step + t_forward) times the speed of a small batch that has the size of one micro-batch. The bench measures
-how close the large batch comes to that limit. It times three things, called forms, alternately in one process:
+A step with micro-batches computes the forward pass of every image twice. Let t_step be the time of a step on a small
+batch that has the size of one micro-batch, and t_forward the time of its forward pass. Then a large batch cannot train
+faster than t_step / (t_step + t_forward) times the speed (pairs/s) of the small batch. The bench measures how close the
+large batch comes to that limit. It times three programs alternately in one process. The code calls them forms:
 
     whole      a step on the large batch, split into micro-batches
-    step       a step on the small batch, which has the size of one micro-batch
-    forward    the first pass of one micro-batch: views, encoder and head in training mode, without a gradient tape
+    step       a step on the small batch
+    forward    the forward pass of the small batch: views, encoder and head in training mode, without a gradient tape
 
 Two separate processes train for a few steps and measure peak memory, one with the large batch and one with the small.
 """
@@ -47,7 +48,7 @@ def make_forward_call(job: Job) -> Call:
 
 
 def measure(chosen: argparse.Namespace) -> dict[str, Any]:
-    """Time the three forms, measure the peak memory, and return the result to store."""
+    """Time the three programs, measure the peak memory, and return the result to store."""
     tf.config.experimental.enable_op_determinism()  # training enables it by default
     large = read_job_choices(chosen)
     choices = {"whole": large, "step": large._replace(batch_size=chosen.micro_batch, micro_batch=None)}
@@ -83,20 +84,20 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure_both_memories(choices: Mapping[str, JobChoices]) -> dict[str, int]:
-    """Return the peak memory of training with each batch size, in bytes. Each one is measured in a separate process."""
+    """Return the peak memory of training with each batch size, in bytes. A separate process measures each of them."""
     return {name: measure_training_memory(each) for name, each in choices.items()}
 
 
 def compute_share_of_possible(choices: JobChoices, whole: float, step: float, forward: float) -> float:
-    """Return the large batch's speed as a share of the highest possible speed.
+    """Return the speed (pairs/s) of the large batch as a share of the highest possible speed.
 
-    At the highest possible speed each micro-batch takes t_step + t_forward.
+    At the highest possible speed each micro-batch takes the time `step` + `forward`.
 
     Args:
-        choices: the choices of the job that trains on the large batch, split into micro-batches.
+        choices: the settings of the training job on the large batch.
         whole: the time of a step on the large batch, in seconds.
-        step: the time of a step on a batch that has the size of one micro-batch, in seconds.
-        forward: the time of the first pass over such a small batch, in seconds.
+        step: the time of a step on the small batch, which has the size of one micro-batch, in seconds.
+        forward: the time of the forward pass of the small batch, in seconds.
     """
     assert choices.micro_batch is not None
     return choices.batch_size / choices.micro_batch * (step + forward) / whole
@@ -107,14 +108,20 @@ def format_result(result: dict[str, Any]) -> str:
     config, seconds, share = result["config"], result["seconds"], result["of_possible_speed"]
     lines = [
         f"{result['device']}, {config['encoder']}, {config['stem']} stem, {config['image_size']} pixels, "
-        f"{config['batch_size']} images by {config['micro_batch']}, {config['precision']}"
+        f"batch {config['batch_size']} in micro-batches of {config['micro_batch']}, {config['precision']}"
     ]
-    lines += [f"{name:<9}{each['median']:>9.3f} s, best {each['minimum']:.3f}" for name, each in seconds.items()]
-    lines.append(f"{share['by_medians']:.3f} of the possible speed by medians, {share['by_minima']:.3f} by minima")
+    lines += [
+        f"{name:<9} median {each['median']:.3f} s, minimum {each['minimum']:.3f} s" for name, each in seconds.items()
+    ]
+    lines.append(
+        f"The large batch reaches {share['by_medians']:.3f} of the highest possible speed by the medians, and "
+        f"{share['by_minima']:.3f} by the minima."
+    )
     if result["peak_memory_bytes"]:
         whole, step = (result["peak_memory_bytes"][name] for name in ("whole", "step"))
         lines.append(
-            f"peak memory {whole / 2**20:.0f} MiB, {whole / step:.2f} x that of {config['micro_batch']} images"
+            f"Peak memory of the large batch: {whole / 2**20:.0f} MiB. This is {whole / step:.2f} times the peak "
+            f"memory of a batch of {config['micro_batch']}."
         )
     return "\n".join(lines)
 
@@ -124,9 +131,12 @@ def make_parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_job_flags(made)
     made.set_defaults(batch_size=4096, micro_batch=256)
-    made.add_argument("--turns", type=int, default=3, help="how often each form is timed")
+    made.add_argument("--turns", type=int, default=3, help="how often each of the three programs is timed")
     made.add_argument(
-        "--small-steps", type=int, default=4, help="how many steps and forward passes of the small batch a turn times"
+        "--small-steps",
+        type=int,
+        default=4,
+        help="how many steps, and how many forward passes, of the small batch are timed together",
     )
     made.add_argument("--no-memory", action="store_true", help="do not measure peak memory")
     made.add_argument("--json", type=Path, help="the file to store the result in")

@@ -1,8 +1,8 @@
-"""Times everything up to the first training step: python -m bench.step.bench_startup [--turns 5] [--json FILE].
+"""Times the training command up to its first step: python -m bench.step.bench_startup [--turns 5] [--json FILE].
 
-Each turn starts three processes, one after another. The first only runs `import tensorflow`. The second runs the
-training command until it writes its first row of metrics. The third runs the parts of that command one by one, in the
-order of train.py, and times each part.
+The bench repeats its measurement `--turns` times. Each turn starts three processes, one after another. The first only
+runs `import tensorflow`. The second runs the training command until it writes its first row of metrics. The third runs
+the parts of that command in the order of train.py, and times each part.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import json, os, time
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 marks = [("", time.perf_counter(), time.process_time())]
 def mark(name): marks.append((name, time.perf_counter(), time.process_time()))
-import lowlevel_simclr  # first, as the command has it: it asks for oneDNN
+import lowlevel_simclr  # imported first, as in the training command, because it must enable oneDNN before TensorFlow
 import tensorflow as tf
 mark("import tensorflow")
 from lowlevel_simclr import train
@@ -58,7 +58,7 @@ print(json.dumps([[b[0], b[1] - a[1], b[2] - a[2]] for a, b in zip(marks, marks[
 
 
 def time_tensorflow_import() -> float:
-    """Return how long a Python process takes that only imports TensorFlow, in seconds."""
+    """Return the time of a Python process that only imports TensorFlow, in seconds."""
     started = time.perf_counter()
     subprocess.run([sys.executable, "-c", "import tensorflow"], check=True, capture_output=True)
     return time.perf_counter() - started
@@ -79,7 +79,8 @@ def time_first_step() -> float:
             while not (metrics.exists() and metrics.stat().st_size):
                 if process.poll() is not None:
                     assert process.stderr is not None
-                    raise SystemExit(f"bench_startup: the command ended: {process.stderr.read().decode()[-2000:]}")
+                    errors = process.stderr.read().decode()[-2000:]
+                    raise SystemExit(f"bench_startup: The training command ended before its first step: {errors}")
                 time.sleep(0.005)
             return time.perf_counter() - started
         finally:
@@ -123,15 +124,19 @@ def format_result(result: dict[str, Any]) -> str:
     """Return the result as text to print."""
     lines = [f"{'part':<36}{'wall s':>9}{'cpu s':>9}"]
     lines += [f"{name:<36}{part['wall']:>9.2f}{part['processor']:>9.2f}" for name, part in result["parts"].items()]
-    names = ("first_step_seconds", "import_tensorflow_seconds", "beyond_import_seconds")
-    lines += [f"{name:<36}{result[name]:>9.2f}" for name in names]
+    names = {
+        "training command until first step": "first_step_seconds",
+        "import tensorflow": "import_tensorflow_seconds",
+        "difference of the two": "beyond_import_seconds",
+    }
+    lines += [f"{label:<36}{result[name]:>9.2f}" for label, name in names.items()]
     return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, store and print the result; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=5, help="how often the measurement is repeated")
     parser.add_argument("--json", type=Path, help="the file to store the result in")
     parser.add_argument(
         "--compare", type=Path, metavar="OLD", help="an older result; the exit code is 1 if the new result is slower"

@@ -1,25 +1,29 @@
 """Times whole training steps: python -m bench.step.bench_step [--encoder resnet50 --batch-size 256] [--json FILE].
 
-The bench times the training job and compares it with four other ways to train. The code calls all five forms:
+The bench times the training job of job.py and compares it with four other programs. The code calls all five forms:
 
     whole            the training job: its input, views, encoder, head, loss, gradient, update, and reading the metrics
     encoder          only the encoder, forward and backward on synthetic views, in the job's precision, one tf.function
-    plain            stock Keras and TensorFlow as a competent user writes them (plain_step.py), in float32
-    plain bfloat16   the plain form under Keras's mixed_bfloat16
-    torch            the same step in PyTorch (torch_step.py), if PyTorch is installed and the encoder is ResNet-50
+    plain            the same training in stock Keras and TensorFlow, as a competent user writes it, in float32
+    plain bfloat16   `plain` under Keras's precision policy mixed_bfloat16
+    torch            the same training in PyTorch, if PyTorch is installed and the encoder is ResNet-50
 
-In each turn every form is timed once, for a few steps, so other programs on the machine slow all forms alike. Each turn
-has a new random order. A form runs one untimed step before it is timed, because the form before it has left its threads
-and its memory behind. The times of the forms `whole` and `encoder`, called the pair, differ little. The pair therefore
-takes three times as many turns. Several separate processes share these turns, because the ratio of the pair's speeds
-differs from one process to another. Afterwards the job and the three baselines take turns in this process.
+The last three are the baselines (plain_step.py and torch_step.py). In each turn every form is timed once, for a few
+steps, so other programs on the machine slow all forms alike. Each turn has a new random order. Before a form is timed,
+it runs one untimed step, because the previous form has left its threads and its memory behind.
+
+The forms `whole` and `encoder` are called the pair. Their speeds differ little, so the pair is timed three times as
+often as the baselines. The ratio of their speeds differs from one process to another. Therefore several processes, one
+after another, time the pair, and each takes an equal part of the turns. Afterwards this process times the job and the
+three baselines in turns.
 
 Checkpoints and evaluation are not part of a step. To split the step into stages, the bench times functions that end
 after the views, the encoder, the head, the loss, the gradient and the update (stages.py). A separate process trains for
-a few steps and measures peak memory (training_memory.py). The bench counts the operations from the layers: 2 for a
-multiply-add, and twice as many for the backward pass as for the forward pass. It compares them with a matrix product
-timed in the same minutes. bench_micro_batch.py times a large batch that is split into micro-batches. With
-`--compare OLD` the exit code is 1 if this result is slower than an older one (report/compare.py).
+a few steps and measures the peak memory (training_memory.py). The bench counts floating-point operations from the
+layers: 2 for a multiply-add, and twice as many for the backward pass as for the forward pass. It divides their rate by
+the rate of a matrix product that it times in the same process. bench_micro_batch.py times a large batch that is split
+into micro-batches. With `--compare OLD` the exit code is 1 if this result is slower than an older one
+(report/compare.py).
 """
 
 from __future__ import annotations
@@ -52,14 +56,17 @@ from bench.step.turns import Steps, Times, add_turn_flags, join_turns, repeat_ca
 from lowlevel_simclr.runtime import precision
 
 MODULE = "bench.step.bench_step"  # not __name__, which is "__main__" when this module runs as a program
-PAIR_TURNS = 3  # turns of the whole job and of the encoder alone, for each turn of a baseline
+PAIR_TURNS = 3  # for each turn of the baselines, the whole job and the encoder alone are timed in this many turns
 
 
 # The whole job and the encoder alone
 
 
 def measure_pair(chosen: argparse.Namespace) -> list[Times]:
-    """Return the times of the whole job and of the encoder alone from several processes, which run one after another.
+    """Time the whole job and the encoder alone in several processes, one after another.
+
+    Returns:
+        The times of each process.
 
     Raises:
         SystemExit: if one of the processes failed.
@@ -69,7 +76,7 @@ def measure_pair(chosen: argparse.Namespace) -> list[Times]:
 
 
 def time_pair_here(chosen: argparse.Namespace) -> Times:
-    """Time the whole job and the encoder alone in this process, for this process's share of the turns."""
+    """Time the whole job and the encoder alone in this process, for its part of the turns."""
     job = Job(configure_job(read_job_choices(chosen)))
     pair: dict[str, Steps] = {"whole": job.run, "encoder": repeat_call(make_encoder_call(job))}
     turns = math.ceil(PAIR_TURNS * chosen.turns / chosen.processes)
@@ -80,13 +87,17 @@ def time_pair_here(chosen: argparse.Namespace) -> Times:
 
 
 def make_baselines(job: Job, choices: JobChoices) -> tuple[dict[str, Steps], dict[str, str]]:
-    """Return the steps of each baseline by its name, and for each baseline that cannot run the reason, by its name."""
+    """Build the baselines.
+
+    Returns:
+        For each baseline that can run, the function that runs its steps, and for each other baseline the reason.
+    """
     made: dict[str, Steps] = {}
     missing: dict[str, str] = {}
     size, batch_size, widths = choices.image_size, choices.batch_size, job.config.model.projection_widths
     for name, policy in (("plain", "float32"), ("plain bfloat16", "mixed_bfloat16")):
         if policy == "mixed_bfloat16" and not precision.has_bfloat16():
-            missing[name] = "this device is not made for bfloat16"
+            missing[name] = "this device has no fast bfloat16"
         else:
             call = plain_step.prepare_step(choices.encoder, choices.stem, size, batch_size, widths, job.pixels, policy)
             made[name] = repeat_call(call)
@@ -103,13 +114,13 @@ def make_baselines(job: Job, choices: JobChoices) -> tuple[dict[str, Steps], dic
 
 
 def find_torch_obstacle(choices: JobChoices) -> str | None:
-    """Return why PyTorch's step cannot be timed, or None if it can be timed."""
+    """Return the reason why PyTorch's step cannot be timed, or None if it can be timed."""
     if (choices.encoder, choices.stem) != ("resnet50", "imagenet"):
-        return "torch_step.py has ResNet-50 with the ImageNet stem only"
+        return "torch_step.py has only ResNet-50 with the ImageNet stem"
     if tf.config.list_physical_devices("GPU"):
-        return "torch_step.py trains on the processor"
+        return "torch_step.py trains only on the CPU, not on a GPU"
     if importlib.util.find_spec("torch") is None:
-        return "PyTorch is not installed: pip install torch==2.13.0"
+        return "PyTorch is not installed. Install it with pip install torch==2.13.0"
     return None
 
 
@@ -117,9 +128,10 @@ def find_torch_obstacle(choices: JobChoices) -> str | None:
 
 
 def compute_ratios(times: Times) -> dict[str, dict[str, float]]:
-    """Return, for each form, the speed of the whole job divided by the speed of the form.
+    """Return, for each form, the speed (pairs/s) of the whole job divided by the speed of the form.
 
-    The ratio is computed in four ways: from medians, from minima, from processor times, and turn by turn.
+    The speeds come from the median wall time, the smallest wall time or the smallest processor time. The entries
+    turn_p10, turn_median and turn_p90 are quantiles of the ratios within each turn.
     """
     whole = np.array(times["whole"]["wall"])
     found = {}
@@ -161,7 +173,7 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
     against = compute_ratios(times)
     choices = read_job_choices(chosen)
     job = Job(configure_job(choices))
-    made, missing = ({}, {"torch": "not asked for"}) if chosen.no_baselines else make_baselines(job, choices)
+    made, missing = ({}, {"torch": "--no-baselines was given"}) if chosen.no_baselines else make_baselines(job, choices)
     if made:
         others = take_turns({"whole": job.run, **made}, chosen.turns, chosen.steps_per_turn, settle=1)
         against |= compute_ratios(others)
@@ -216,39 +228,44 @@ def format_result(result: dict[str, Any]) -> str:
     """Return the result as text to print."""
     lines = [
         f"{result['device']}, {result['config']['encoder']}, batch {result['config']['batch_size']}, "
-        f"{result['config']['precision']}, load {result['load']:.1f}"
+        f"{result['config']['precision']}, load average {result['load']:.1f}",
+        "pairs/s by the median and by the best turn, wall and processor time of a step, and the speed (pairs/s) of the",
+        "whole job divided by the speed of this program",
     ]
     lines.append(
-        f"{'form':<18}{'pairs/s':>9}{'best':>9}{'ms a step':>11}{'p10':>9}{'p90':>9}{'cpu ms':>9}{'whole is':>10}"
+        f"{'program':<18}{'pairs/s':>9}{'best':>9}{'median ms':>11}{'p10 ms':>9}{'p90 ms':>9}{'cpu ms':>9}"
+        f"{'whole / it':>12}"
     )
     for name, form in result["forms"].items():
         times = "".join(f"{1e3 * form[key]:>9.0f}" for key in ("p10_seconds", "p90_seconds", "processor_seconds"))
         ratio = result["whole_against"].get(name, {}).get("by_medians")
         lines.append(
             f"{name:<18}{form['pairs_per_second']:>9.1f}{form['best_pairs_per_second']:>9.1f}"
-            f"{1e3 * form['median_seconds']:>11.0f}{times}" + (f"{ratio:>9.3f}x" if ratio else "")
+            f"{1e3 * form['median_seconds']:>11.0f}{times}" + (f"{ratio:>11.3f}x" if ratio else "")
         )
     of_each = ", ".join(f"{each:.3f}" for each in result["encoder_by_process"])
-    lines += [f"of the encoder, process by process: {of_each}"]
-    lines += [f"{name}: {why}" for name, why in result["missing"].items()]
+    lines += [f"speed of the whole job / speed of the encoder, in each process: {of_each}"]
+    lines += [f"{name} was not timed: {why}" for name, why in result["missing"].items()]
     lines += format_stages(result)
     share = ", ".join(
-        f"{step_page.format_share(value)} of the {kind} matrix product"
+        f"{step_page.format_share(value)} of the rate of a {kind} matrix product"
         for kind, value in result["of_gemm_peak"].items()
     )
-    lines += ["", f"{result['operations_per_step'] / 1e9:.0f} GFLOP a step: {share}"]
+    lines += ["", f"A step computes {result['operations_per_step'] / 1e9:.0f} GFLOP. It reaches {share}."]
     if result["mfu"]:
-        lines.append(f"MFU {result['mfu']:.1%} of the data sheet's {result['config']['precision']} peak")
+        lines.append(
+            f"It reaches {result['mfu']:.1%} of the {result['config']['precision']} peak in the data sheet (MFU)."
+        )
     if result["peak_memory_bytes"]:
-        lines.append(f"peak memory {result['peak_memory_bytes'] / 2**20:.0f} MiB")
+        lines.append(f"Peak memory: {result['peak_memory_bytes'] / 2**20:.0f} MiB")
     return "\n".join(lines)
 
 
 def format_stages(result: dict[str, Any]) -> list[str]:
-    """Return a line for each stage. The line of a stage that is below the noise has no numbers."""
+    """Return a heading and a line for each stage. The line of a stage that is below the noise has no numbers."""
     stages = step_page.hide_noise(result)
     whole = sum(seconds for seconds in stages.values() if seconds is not None)
-    lines = ["", f"{'stage':<26}{'ms':>9}{'share':>9}"] if stages else []
+    lines = ["", f"{'stage':<26}{'ms':>9}{'of step':>9}"] if stages else []
     for name, seconds in stages.items():
         lines.append(
             f"{name:<26}   {step_page.BELOW_NOISE}"
@@ -265,8 +282,12 @@ def make_parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--deterministic", default="on", choices=("on", "off"), help="whether TensorFlow's op determinism is on"
     )
-    add_turn_flags(made, "how often each form is timed; the job and the encoder alone are timed three times as often")
-    made.add_argument("--processes", type=int, default=3, help="processes that time the job and the encoder alone")
+    add_turn_flags(
+        made, "how often each baseline is timed; the whole job and the encoder alone are timed three times as often"
+    )
+    made.add_argument(
+        "--processes", type=int, default=3, help="number of processes that time the whole job and the encoder alone"
+    )
     made.add_argument("--no-baselines", action="store_true", help="time only the whole job and the encoder alone")
     made.add_argument(
         "--no-stages",
@@ -286,9 +307,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, store and print the result; return the exit code."""
     chosen = make_parser().parse_args(arguments)
     if chosen.processes < 1:
-        raise SystemExit(f"bench_step: --processes {chosen.processes} times nothing. Use 1 or more.")
+        raise SystemExit(f"bench_step: --processes is {chosen.processes}, so nothing would be measured. Use 1 or more.")
     chosen.arguments = list(sys.argv[1:] if arguments is None else arguments)
-    tf.get_logger().setLevel("ERROR")  # otherwise TensorFlow warns that it retraces the functions of stages.py often
+    tf.get_logger().setLevel("ERROR")  # without this, TensorFlow warns about retracing in stages.py
     if chosen.deterministic == "on":  # training enables it by default
         tf.config.experimental.enable_op_determinism()
     if chosen.pair_only:

@@ -1,10 +1,12 @@
-"""Times steps under XLA with the loop inside and outside: python -m bench.step.bench_step_program [--out FILE] [flags].
+"""Times training steps with the loop inside or outside XLA: python -m bench.step.bench_step_program [--out FILE].
 
-    program   several steps and the loop over them are one program of XLA; training does this
+XLA compiles the step. The bench compares two ways to build the loop over the steps:
+
+    program   XLA compiles several steps and the loop over them into one program; training does this
     outside   XLA compiles one step, and TensorFlow's loop calls it
 
-The bench times both and the encoder alone alternately, in several processes (`step_ways.py`). Without a GPU, give
-`--xla on`.
+It times both loops and the encoder alone alternately, in several processes (see step_ways.py). The flags of the
+training job (job.py) set the encoder, the batch size and the precision. Without a GPU, give `--xla on`.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """Times the training step at many sizes: python -m bench.step.bench_step_sizes [--batch-sizes 64 256 --json FILE].
 
-A problem is one encoder, one batch size and one precision. Each problem runs in a separate process. The process times
-three things, called forms, alternately, as bench_step.py does:
+A problem is one encoder, one batch size and one precision. A separate process measures each problem. It times three
+programs alternately. The code calls them forms:
 
-    native ops      the training job
-    stock ops       the training job with --ops stock: views, loss and LARS in plain TensorFlow
+    native ops      the training job of job.py
+    stock ops       the same job with --ops stock: views, loss and LARS in TensorFlow's own ops
     encoder alone   only the encoder, forward and backward on synthetic views
 
-The bench stores the result after each process. All times are seconds of one step.
+In a turn each of them is timed once, for as many steps as fit into `--images-per-turn`. The bench stores the result
+after each process. All times are seconds of one step.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ OUT_OF_MEMORY = "out of memory"
 
 
 def make_forms(chosen: argparse.Namespace, problem: dict[str, Any]) -> dict[str, Steps]:
-    """Return the function that runs the steps of each form, for one problem."""
+    """Return, for each of the three programs (forms), the function that runs its steps on one problem."""
     choices = JobChoices(
         encoder=problem["encoder"],
         stem=chosen.stem,
@@ -53,7 +54,7 @@ def make_forms(chosen: argparse.Namespace, problem: dict[str, Any]) -> dict[str,
 
 
 def time_forms(chosen: argparse.Namespace, problem: dict[str, Any]) -> list[harness.Row]:
-    """Time the forms of one problem in this process. Return one row for each form."""
+    """Time the three programs (forms) on one problem in this process. Return one row for each of them."""
     tf.config.experimental.enable_op_determinism()  # training enables it by default
     turn = max(1, chosen.images_per_turn // problem["N"])
     times = take_turns(make_forms(chosen, problem), chosen.turns, turn, settle=1)
@@ -77,7 +78,9 @@ def time_forms(chosen: argparse.Namespace, problem: dict[str, Any]) -> list[harn
 
 
 def time_in_own_process(arguments: Sequence[str], problem: dict[str, Any]) -> list[harness.Row]:
-    """Time the forms of one problem in a separate process. If the process runs out of memory, return rows that say so.
+    """Time the three programs on one problem in a separate process.
+
+    If the process runs out of memory, the rows have the note "out of memory" and no times.
 
     Raises:
         SystemExit: if the process failed for another reason.
@@ -87,7 +90,7 @@ def time_in_own_process(arguments: Sequence[str], problem: dict[str, Any]) -> li
         return [harness.Row(**row) for row in json.loads(done.stdout.splitlines()[-1])]
     if done.returncode == -signal.SIGKILL or "ResourceExhaustedError" in done.stderr:
         return [harness.Row(problem, name, note=OUT_OF_MEMORY) for name in FORMS]
-    raise SystemExit(f"bench_step_sizes: the process of {problem} failed: {done.stderr[-2000:]}")
+    raise SystemExit(f"bench_step_sizes: The process that measured {problem} failed: {done.stderr[-2000:]}")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -100,8 +103,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--stem", default="imagenet", choices=choices.STEMS)
     made.add_argument("--image-size", type=int, default=32, metavar="S")
-    made.add_argument("--turns", type=int, default=5, help="how often each form is timed")
-    made.add_argument("--images-per-turn", type=int, default=512, help="images that each form trains on in a turn")
+    made.add_argument("--turns", type=int, default=5, help="how often each of the three programs is timed")
+    made.add_argument("--images-per-turn", type=int, default=512, help="images that each program trains on in a turn")
     made.add_argument("--json", type=Path, help="the file to store the result in")
     made.add_argument("--only", type=json.loads, help=argparse.SUPPRESS)
     return made

@@ -1,12 +1,15 @@
-"""Times whole steps with three LARS updates: python -m bench.step.bench_step_updates [--out FILE] [flags of the job].
+"""Times whole steps with three LARS updates: python -m bench.step.bench_step_updates [--out FILE] [job flags].
+
+The job is the training job of job.py, and its flags set the encoder, the batch size and the precision. The bench
+compares three ways to update the variables:
 
     all      `ops.lars_update_all` updates all variables in a few kernel launches; this is the default on a GPU
-    each     `ops.lars_update` is called once for each variable; this is the default on a processor
-    stock    TensorFlow's ops, as with `--ops stock`; XLA fuses them if it compiles the step
+    each     `ops.lars_update` is called once for each variable; this is the default on a CPU
+    stock    TensorFlow's own ops compute the update, as with `--ops stock`; XLA fuses them if it compiles the step
 
-The bench times the steps and the encoder alone alternately, in several processes (`step_ways.py`). It times whole steps
-because on a GPU a step with many small variables can wait until the host has launched their kernels. Timing the update
-alone does not show that.
+The bench times steps with each update and the encoder alone alternately, in several processes (see step_ways.py). It
+times whole steps, because an encoder has many small variables. On a GPU a step can then wait until the host has
+launched the kernels for all of them. Timing only the update would not show this wait.
 """
 
 from __future__ import annotations
@@ -31,13 +34,13 @@ from lowlevel_simclr.training.implementation import Implementation
 def update_each(
     weights: Sequence[tf.Tensor], gradients: Sequence[tf.Tensor], velocities: Sequence[tf.Tensor], **choices: Any
 ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-    """Call the native op once for each variable. The arguments and the results are those of `ops.lars_update_all`."""
+    """Call the native op once for each variable. Arguments and results are the same as in `ops.lars_update_all`."""
     pairs = [ops.lars_update(*variable, **choices) for variable in zip(weights, gradients, velocities)]
     return [weight for weight, _ in pairs], [velocity for _, velocity in pairs]
 
 
 def make_way(update: LarsUpdateAll) -> Callable[[Config], Job]:
-    """Return a function that builds the training job with this update. Its other ops are the native ones."""
+    """Return a function that builds the training job with this update and with native ops for everything else."""
     native = Implementation.of("native", ops)
     return lambda config: Job(config, implementation=native._replace(lars_update_all=update))
 

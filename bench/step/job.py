@@ -1,4 +1,4 @@
-"""The training job whose steps the benches time: its flags, its configuration, and a call of its encoder alone."""
+"""The training job whose steps the benches time: its flags, its configuration, and a call of only its encoder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lowlevel_simclr.training.step import Batch
 
 
 class JobChoices(NamedTuple):
-    """The settings of a job that flags choose. A field has the name of its flag, with underscores for dashes."""
+    """The settings of the training job. Each field has the name of its flag, with underscores for dashes."""
 
     encoder: str = "resnet50"
     stem: str = "imagenet"
@@ -53,7 +53,7 @@ def read_job_choices(chosen: argparse.Namespace) -> JobChoices:
 
 
 def list_job_flags(choices: JobChoices) -> list[str]:
-    """Return the command-line flags that stand for these choices. A bench gives them to a separate process."""
+    """Return the command-line flags for these choices. A bench passes them to a separate process."""
     given = {name: value for name, value in choices._asdict().items() if value is not None}
     return [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
 
@@ -92,10 +92,11 @@ class Job:
 
         Args:
             config: the configuration of the job.
-            implementation: the views, the loss and the update to use instead of those that the plan chooses.
-            inline_step: the kind of loop to use instead of the one that the plan chooses (see
-                `training.loop.compile_steps`).
-            loop_outside: whether the loop lies outside XLA although XLA compiles the step. Training has it inside.
+            implementation: the views, the loss and the update. None means those that training would use.
+            inline_step: whether the loop contains the operations of the step instead of calling a function (see
+                `training.loop.compile_steps`). None means what training would do.
+            loop_outside: whether the loop over steps stays outside XLA if XLA compiles the step. Training puts it
+                inside.
         """
         self.config = config
         self.images = catalog.load_dataset(config.data.dataset, None, config.train.seed)
@@ -117,15 +118,16 @@ class Job:
         return float(self.steps(self.batches, tf.constant(count, tf.int32)).loss.numpy()[-1])
 
     def take_batch(self) -> Batch:
-        """Return the next batch with its images, whether the batches have the images or the job fetches them."""
+        """Return the next batch with its images. If the batches have only row numbers, fetch the images."""
         given = next(self.batches)
         return self.fetch(*given) if self.fetch else given
 
 
 def make_encoder_call(job: Job) -> Call:
-    """Return a call that runs the encoder forward and backward on synthetic views, for the gradients of its weights.
+    """Return a call that computes the forward and backward pass of the encoder on synthetic views.
 
-    The call computes in the job's precision. It is one tf.function. XLA compiles it if XLA compiles the job's step.
+    The backward pass gives the gradients of the weights. The call computes in the job's precision. It is one
+    tf.function, and XLA compiles it if XLA compiles the job's step.
     """
     f, size = job.learner.encoder, job.config.model.image_size
     kind = tf.as_dtype(job.plan.precision)

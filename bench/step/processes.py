@@ -1,4 +1,8 @@
-"""Runs a bench in a separate process, because speed and peak memory differ from one process to another."""
+"""Runs a bench in a separate process.
+
+A bench does this because the speed of the same program differs from one process to another, and because a peak of
+memory belongs to a whole process.
+"""
 
 from __future__ import annotations
 
@@ -19,5 +23,5 @@ def read_last_line(module: str, *flags: str) -> str:
     """
     done = run_module(module, *flags)
     if done.returncode != 0:
-        raise SystemExit(f"the process of {' '.join([module, *flags])} failed: {done.stderr[-2000:]}")
+        raise SystemExit(f"python -m {' '.join([module, *flags])} failed: {done.stderr[-2000:]}")
     return done.stdout.splitlines()[-1]

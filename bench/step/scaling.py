@@ -1,11 +1,11 @@
 """Predicts the bytes and the seconds of a training step on 8 to 1024 devices.
 
-The predicted bytes are exact. The predicted seconds follow from three numbers: the rate of a device, the bandwidth and
-the latency of its link. The model assumes that the devices form a ring. To gather an array x from R devices, each
-device sends as many bytes as R - 1 times its own x, in R - 1 hops. To sum x over all devices, each device sends
-2 (R - 1) / R times the bytes of x, in 2 (R - 1) hops. The model also assumes that nothing overlaps: a device first
-computes, then the exchanges follow one after another. It leaves out the input, the views, the optimizer, and faster
-links between devices of one host.
+The predicted bytes are exact. The predicted seconds follow from three numbers: the operations that a device computes in
+a second, and the bandwidth and the latency of its link. The model assumes that the devices form a ring. To gather an
+array x from R devices, each device sends R - 1 times the bytes of its own x, in R - 1 hops. To sum x over all devices,
+each device sends 2 (R - 1) / R times the bytes of x, in 2 (R - 1) hops. The model also assumes that nothing overlaps: a
+device first computes, then the exchanges follow one after another. It leaves out the input, the views, the optimizer,
+and faster links between devices of one host.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 DEVICES = (8, 16, 32, 64, 128, 256, 512, 1024)
 WORD = 4  # bytes of a float32, which is the type of all data that devices send
 COLUMNS = 3  # float32 values sent for each row of the batch: two of its normaliser and one of its cotangent
-SCALES = 0.5  # a step scales if computing takes at least this share of it; otherwise more devices mostly wait
+# A step scales if computing takes at least this share of its time. Otherwise additional devices would mostly wait.
+SCALES = 0.5
 
 
 class WrongModel(AssertionError):
-    """The model predicts other bytes than the replicas counted."""
+    """The model predicts a different number of bytes than the replicas counted."""
 
 
 @dataclass(frozen=True)
@@ -101,22 +102,26 @@ def refuse_difference(form: str, predicted: dict[str, float], counted: dict[str,
     """Compare the predicted bytes with the bytes that the replicas of a real step counted.
 
     Args:
-        form: the name of the measured form, for the message.
+        form: the name of the measured setup of replicas, for the message.
         predicted: the predicted bytes, for each kind of content.
         counted: the counted bytes, for each kind of content.
-        exchanges: the number of exchanges in the step. The bytes may differ by one byte for each exchange.
+        exchanges: the number of exchanges in the step. Each exchange may change the count by one byte through rounding.
 
     Raises:
-        WrongModel: if the bytes of one kind of content differ by more than that.
+        WrongModel: if the bytes of one kind of content differ by more than one byte for each exchange.
     """
     if predicted.keys() != counted.keys() or any(abs(predicted[key] - counted[key]) > exchanges for key in predicted):
-        raise WrongModel(f"{form} moves {counted} bytes, but the model predicts {predicted}: one of the two is wrong")
+        raise WrongModel(
+            f"{form}: the replicas sent {counted} bytes, but the scaling model predicts {predicted}. "
+            "Correct the model, or the count in Replica.moved."
+        )
 
 
 def predict_seconds(sizes: Sizes, machine: Machine, global_batch: int, devices: int) -> dict[str, float]:
     """Return the seconds of each part of a step and of the whole step, and the share of the step that is computing."""
     own = global_batch / devices
-    # Own rows times all columns: u u^T in the forward pass, again in the backward pass, and there its weights times u.
+    # Three products of own rows with all columns: u u^T in the forward pass, u u^T again in the backward pass, and the
+    # backward pass's weight matrix times u.
     loss = 3 * 2 * (2 * own) * (2 * global_batch) * sizes.width
     sent = predict_bytes(sizes, global_batch, devices)
     hops = {"z": 1, "normalisers and cotangents": 1, "BatchNorm": 3 * len(sizes.channels), "gradients": 2, "metrics": 2}
@@ -129,11 +134,11 @@ def predict_seconds(sizes: Sizes, machine: Machine, global_batch: int, devices: 
 
 
 def predict_scaling(sizes: Sizes, machine: Machine, global_batch: int, per_device: int) -> dict[str, Any]:
-    """Predict a step for each number of devices, both for a batch that they share and for a batch that grows with them.
+    """Predict a step for each number of devices, first for one batch that all share, then for a batch that grows.
 
     Args:
         sizes: the sizes of the network.
-        machine: the device and its link. All devices are alike.
+        machine: one device and its link. All devices are alike.
         global_batch: pairs in the batch that all devices share.
         per_device: pairs for each device, if the batch grows with the devices.
     """
@@ -156,9 +161,11 @@ def predict_scaling(sizes: Sizes, machine: Machine, global_batch: int, per_devic
 
 
 def format_measured(result: dict[str, Any]) -> str:
-    """Return a Markdown table with one line for each measured form."""
+    """Return a Markdown table with one line for each measured setup of replicas."""
     carried = list(result["forms"]["2 replicas"]["moved"])
-    lines = [f"| | ms a step, median | best | {' | '.join(f'{what}, bytes' for what in carried)} |"]
+    lines = [
+        f"| setup | median ms a step | shortest ms a step | {' | '.join(f'bytes sent: {what}' for what in carried)} |"
+    ]
     lines.append("|---" * (3 + len(carried)) + "|")
     for name, form in result["forms"].items():
         sent = " | ".join(f"{form['moved'].get(what, 0):,}" for what in carried)
@@ -167,17 +174,26 @@ def format_measured(result: dict[str, Any]) -> str:
     lines += [
         "",
         f"{config['encoder']}, {config['image_size']} pixels, global batch {config['batch_size']}, float32; "
-        f"{result['device']}, TensorFlow {result['versions']['tensorflow']}. Each column of bytes is what one replica "
-        f"sends in one step. The two processes together count {2 * sum(two['moved'].values()):,} bytes a step. The "
-        f"network device between them carried {two['loopback_bytes']:,.0f}.",
+        f"{result['device']}, TensorFlow {result['versions']['tensorflow']}. The columns of bytes give what one "
+        f"replica sends in one step. In the setup with two processes, both replicas together counted "
+        f"{2 * sum(two['moved'].values()):,} bytes a step. The loopback device between the processes carried "
+        f"{two['loopback_bytes']:,.0f} bytes a step.",
     ]
     return "\n".join(lines)
 
 
 def format_predicted(result: dict[str, Any]) -> str:
-    """Return a Markdown table with one line for each number of devices, with the shared and the growing batch."""
+    """Return a Markdown table with one line for each number of devices.
+
+    The first lines are for one batch that all devices share, the others for a batch that grows with the devices.
+    """
     parts = ("encoder", "loss", "z", "normalisers and cotangents", "BatchNorm", "gradients")
-    lines = [f"| devices | batch | MB sent | {', ms | '.join(parts)}, ms | step, ms | compute |"]
+    lines = [
+        (
+            "| devices | global batch | MB sent by each device | computing the encoder, ms | computing the loss, ms | "
+            f"{' | '.join(f'exchanging {part}, ms' for part in parts[2:])} | whole step, ms | share spent computing |"
+        )
+    ]
     lines.append("|---" * (len(parts) + 5) + "|")
     model = result["scaling"]
     for name in ("shared", "growing"):
@@ -190,16 +206,20 @@ def format_predicted(result: dict[str, Any]) -> str:
     machine, sizes = model["machine"], model["sizes"]
     lines += [
         "",
-        f"{sizes['parameters'] / 1e6:.1f} million weights, {len(sizes['channels'])} BatchNorms, "
-        f"{sizes['operations'] / 1e9:.3g} billion operations a pair. Every device makes "
+        "In the first rows all devices share one batch, and in the other rows the batch grows with the devices. The "
+        f"network has {sizes['parameters'] / 1e6:.1f} million weights, {len(sizes['channels'])} BatchNorms and "
+        f"{sizes['operations'] / 1e9:.3g} billion operations a pair. Every device computes "
         f"{machine['rate'] / 1e12:.4g} trillion operations a second. A link carries "
         f"{machine['bandwidth'] / 1e9:.4g} GB/s and needs {1e6 * machine['latency']:.4g} microseconds a message. "
-        "Compute and exchange do not overlap. "
-        f"Compute is at least {SCALES:.0%} of a step {_format_reach(model['shared'])} if all devices share one batch, "
-        f"and {_format_reach(model['growing'])} if the batch grows with the devices.",
+        "Computing and exchanging do not overlap. "
+        f"If all devices share one batch, {_format_reach(model['shared'])} "
+        f"If the batch grows with the devices, {_format_reach(model['growing'])}",
     ]
     return "\n".join(lines)
 
 
 def _format_reach(found: dict[str, Any]) -> str:
-    return f"up to {found['scales_to']} devices" if found["scales_to"] else f"on none of {DEVICES[0]} or more devices"
+    """Return the end of a sentence that says on how many devices a step scales."""
+    if found["scales_to"]:
+        return f"compute is at least {SCALES:.0%} of a step on up to {found['scales_to']} devices."
+    return f"compute is less than {SCALES:.0%} of a step already on {DEVICES[0]} devices."

@@ -1,4 +1,8 @@
-"""Splits the time of a training step into stages. It times partial steps, each of which ends after another stage."""
+"""Splits the time of a training step into stages, such as the views, the forward pass of the encoder, and the loss.
+
+A partial step begins like the training step and ends after one of the stages. The time of a stage is the difference
+between the partial step that ends after it and the one that ends before it.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,8 @@ class Stages(NamedTuple):
     Attributes:
         seconds: the time of each stage, in seconds. It is a difference of two medians, so it can be negative on a busy
             machine.
-        noise: two standard errors of that difference, in seconds. A stage shorter than its noise was not measured.
+        noise: two standard errors of that difference, in seconds. If a stage is shorter than its noise, its time is not
+            known.
     """
 
     seconds: dict[str, float]
@@ -33,9 +38,10 @@ class Stages(NamedTuple):
 
 
 def measure_stages(job: Job, turns: int) -> Stages:
-    """Time the partial steps of a job, and return the time of each stage.
+    """Time the partial steps of a job in turns, and return the time of each stage.
 
-    A partial step that ends before the update changes only the statistics of BatchNorm.
+    In a turn each partial step is timed once. The partial steps that end before the update change no weight. They
+    change only the moving statistics of BatchNorm.
     """
     ends = make_partial_steps(job) | {REST: job.run}
     times = take_turns(ends, turns, settle=1)
@@ -43,11 +49,11 @@ def measure_stages(job: Job, turns: int) -> Stages:
 
 
 def subtract_stages(wall: Mapping[str, Sequence[float]]) -> Stages:
-    """Compute the time of each stage from the times of partial steps that end after it.
+    """Compute the time of each stage from the times of the partial steps.
 
-    The time of a stage is a difference of two medians: that of the partial steps that end after the stage, minus that
-    of the partial steps that end before it. The noise is computed from the differences within each turn, because both
-    partial steps of one turn ran under the same load.
+    The time of a stage is the median time of the partial step that ends after the stage, minus the median time of the
+    partial step that ends before it. The noise is computed from the differences within each turn, because all partial
+    steps of one turn ran under about the same load.
 
     Args:
         wall: for each stage, the seconds of the partial step that ends after it, one value for each turn. The stages
@@ -62,7 +68,7 @@ def subtract_stages(wall: Mapping[str, Sequence[float]]) -> Stages:
 
 
 def make_partial_steps(job: Job) -> dict[str, Steps]:
-    """Return a partial step for each stage. It runs on one batch and ends after that stage."""
+    """Return a partial step for each stage. It ends after that stage, and always uses the same batch."""
     learner, plan, config = job.learner, job.plan, job.config
     views, batch = make_views(plan), job.take_batch()
 

@@ -1,8 +1,10 @@
 """Compares several ways to build the same training step, and times the encoder alone next to them.
 
-The ways and the encoder take turns, as the forms of bench_step.py do. A process keeps its speed as long as it lives,
-but the speed of the same job can differ by a per cent from one process to another. So several processes measure. Every
-other process runs the ways in reverse order. The result is the median over the processes.
+A bench such as bench_step_loop.py names the ways. In a turn, each way and the encoder alone are timed once, in random
+order. A process keeps its speed as long as it lives, but the speed of the same job can differ by a per cent from one
+process to another. So several processes measure, and the result is the median over the processes. Every second process
+builds the ways in reverse order. The order within a turn comes from shuffling this list with a fixed seed, so it also
+changes.
 """
 
 from __future__ import annotations
@@ -23,15 +25,18 @@ from bench.step.turns import Steps, Summary, add_turn_flags, repeat_call, summar
 from lowlevel_simclr.config.settings import Config
 
 Ways = Mapping[str, Callable[[Config], Job]]  # for each way, the function that builds its job
-Forms = dict[str, Summary]  # the summarized times of each way and of the encoder alone, by name
+Forms = dict[str, Summary]  # the summarized times of each way and of the encoder alone (a form is one of these)
 
 
 def time_ways(ways: Ways, flags: Sequence[str]) -> Forms:
     """Time the ways and the encoder alone in this process.
 
     Args:
-        ways: for each way, the function that builds its job.
+        ways: for each way, the function that builds its training job.
         flags: the command-line flags of the job and of the turns.
+
+    Returns:
+        The summarized times of each way and of the encoder alone.
     """
     tf.config.experimental.enable_op_determinism()  # training enables it by default
     chosen = make_parser().parse_args(flags)
@@ -54,7 +59,15 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def time_in_own_process(module: str, ways: Sequence[str], flags: Sequence[str]) -> Forms:
-    """Time the ways in another process, which runs the bench of this module name.
+    """Time the ways and the encoder alone in another process.
+
+    Args:
+        module: the module name of the bench, which the process runs.
+        ways: the names of the ways to time, in the order in which the process builds them.
+        flags: the command-line flags of the job and of the turns.
+
+    Returns:
+        The summarized times of each way and of the encoder alone.
 
     Raises:
         SystemExit: if the process failed.
@@ -67,7 +80,7 @@ def time_in_own_process(module: str, ways: Sequence[str], flags: Sequence[str]) 
 
 
 def take_medians(by_process: Sequence[Forms]) -> Forms:
-    """Return, for each form, the median of each quantity over the processes."""
+    """Return the median of each quantity over the processes, for each way and for the encoder alone."""
     return {
         name: {key: float(np.median([forms[name][key] for forms in by_process])) for key in numbers}
         for name, numbers in by_process[0].items()
@@ -78,9 +91,9 @@ def run_bench(module: str, doc: str, ways: Ways, file_name: str, arguments: Sequ
     """Measure the ways, store the result and print it. This is the main function of every bench that compares ways.
 
     Args:
-        module: the module name of the bench, with which it starts further processes.
-        doc: the docstring of the bench, whose first line describes the program.
-        ways: for each way, the function that builds its job.
+        module: the module name of the bench. Further processes run this module.
+        doc: the docstring of the bench. Its first line is the description in the help text.
+        ways: for each way, the function that builds its training job.
         file_name: the file name of the stored result.
         arguments: the command-line arguments. None means those of this process.
 
@@ -88,13 +101,15 @@ def run_bench(module: str, doc: str, ways: Ways, file_name: str, arguments: Sequ
         SystemExit: if --processes is less than 1, or if a process failed.
     """
     parser = argparse.ArgumentParser(prog=module.rpartition(".")[2], description=doc.splitlines()[0])
-    parser.add_argument("--ways", nargs="+", default=list(ways), choices=ways)
+    parser.add_argument("--ways", nargs="+", default=list(ways), choices=ways, help="the ways to time (default: all)")
     parser.add_argument("--processes", type=int, default=2, help="number of processes; each runs all of the --turns")
     parser.add_argument("--out", type=Path, default=harness.choose_result_path(file_name))
     chosen, flags = parser.parse_known_args(arguments)
     make_parser().parse_args(flags)  # refuses an unknown flag before the first process starts
     if chosen.processes < 1:
-        raise SystemExit(f"{parser.prog}: --processes {chosen.processes} times nothing. Use 1 or more.")
+        raise SystemExit(
+            f"{parser.prog}: --processes is {chosen.processes}, so nothing would be measured. Use 1 or more."
+        )
     if chosen.processes == 1:
         by_process = [time_ways({name: ways[name] for name in chosen.ways}, flags)]
     else:
@@ -109,12 +124,13 @@ def run_bench(module: str, doc: str, ways: Ways, file_name: str, arguments: Sequ
 
 
 def format_forms(forms: Forms) -> str:
-    """Return one line for each form."""
+    """Return one line of text for each way and for the encoder alone."""
     lines = []
     for name, form in forms.items():
-        times = "".join(f"{1e3 * form[key]:>9.2f}" for key in ("median_seconds", "p10_seconds", "p90_seconds"))
-        processor = 1e3 * form["processor_seconds"]
+        keys = ("median_seconds", "p10_seconds", "p90_seconds", "processor_seconds")
+        median, p10, p90, processor = (1e3 * form[key] for key in keys)
         lines.append(
-            f"{name:<10}{form['pairs_per_second']:>10.0f} pairs/s{times} ms, p10, p90; processor {processor:.2f} ms"
+            f"{name:<10}{form['pairs_per_second']:>10.0f} pairs/s, median {median:.2f} ms "
+            f"(p10 {p10:.2f}, p90 {p90:.2f}), processor time {processor:.2f} ms"
         )
     return "\n".join(lines)

@@ -1,6 +1,6 @@
-"""Times several forms of a step alternately in one process, and summarizes the times.
+"""Times several programs alternately in one process, and summarizes the times.
 
-A form is one way to run the step. In a turn every form is timed once.
+Each program runs training steps or a part of them, and is called a form. In a turn every form is timed once.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ Times = dict[str, Seconds]  # the seconds of each form, by the name of the form
 Summary = dict[str, float]  # the summarized times of one form (see `summarize_turns`)
 
 
-def add_turn_flags(parser: argparse.ArgumentParser, turns_help: str = "how often each form is timed") -> None:
+def add_turn_flags(parser: argparse.ArgumentParser, turns_help: str = "how often each program is timed") -> None:
     """Add the flags that set the number of turns and the number of steps that a turn times."""
     parser.add_argument("--turns", type=int, default=7, help=turns_help)
-    parser.add_argument("--steps-per-turn", type=int, default=4, help="how many steps of each form a turn times")
+    parser.add_argument("--steps-per-turn", type=int, default=4, help="how many steps of a program are timed together")
 
 
 def repeat_call(call: Call) -> Steps:
-    """Return a function that runs `call` a given number of times and waits only for the last result.
+    """Return a function that runs `call` a given number of times and then waits for the last result.
 
-    The training job also waits only once for the metrics of several steps.
+    The training job does the same: it waits only once for the metrics of several steps.
     """
 
     def repeat(count: int) -> None:
@@ -49,8 +49,8 @@ def take_turns(steps: Mapping[str, Steps], turns: int, count: int = 1, settle: i
         steps: for each form, the function that runs its steps.
         turns: the number of turns.
         count: the number of steps that are timed together in a turn.
-        settle: the number of untimed steps that a form runs at the start of its turn, because another form ran before
-            it.
+        settle: the number of untimed steps that a form runs before it is timed. They remove the effects of the form
+            that ran before it, for example on caches and threads.
     """
     for run in steps.values():
         run(count)

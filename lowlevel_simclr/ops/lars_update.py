@@ -145,7 +145,10 @@ def _update_by_custom_call(
 
 
 def _check_shapes(weight: tf.Tensor, gradient: tf.Tensor, velocity: tf.Tensor) -> None:
-    """Check that the shapes agree, so that StableHLO does not refuse the in-place result with its own message."""
+    """Check that the shapes agree.
+
+    Otherwise StableHLO would reject the in-place results with a less helpful message.
+    """
     if not (weight.shape.is_compatible_with(gradient.shape) and weight.shape.is_compatible_with(velocity.shape)):
         raise tf.errors.InvalidArgumentError(
             None,

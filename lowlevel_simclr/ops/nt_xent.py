@@ -27,7 +27,8 @@ class RowsState(NamedTuple):
     Attributes:
         normaliser: (2n, 2): m_i and r_i of the own rows, with log sum_{k != i} exp s_ik = m_i / tau + log r_i. After
             the replicas have gathered it, it is (2N, 2).
-        inverse_norm: (2N,): 1/|z_i| of all rows, or 0 for a row that counts as 0. It is the same on every replica.
+        inverse_norm: (2N,): 1/|z_i| of all rows, or 0 if |z_i| is 0 or so small that the type cannot hold 1/|z_i|. It
+            is the same on every replica.
     """
 
     normaliser: tf.Tensor
@@ -130,7 +131,7 @@ def nt_xent_rows(
     Args:
         z_all: (2N, d) projections of all replicas, first views then second views.
         first_pair: first own pair, a number or a scalar integer tensor.
-        pairs: n, number of own pairs. Under jit_compile, where shapes are static, it must be a number.
+        pairs: n, number of own pairs. Under jit_compile and on a GPU, shapes are static. There it must be a number.
         temperature: tau > 0, a number or a scalar tensor.
 
     Returns:
@@ -240,13 +241,15 @@ def nt_xent_rows_backward(
     pairs: int | tf.Tensor,
     temperature: Temperature,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the gradient of all 2N losses with respect to the own rows.
+    """Return the gradient of sum_i c_i loss_i over all 2N losses, with respect to the own rows.
+
+    It also returns the own rows' share of the gradient with respect to the temperature.
 
     Args:
         z_all: (2N, d) projections of all replicas, first views then second views.
         state: state of all 2N rows. It holds the normalisers of all replicas in the order of z_all's rows, and
             inverse_norm.
-        cotangent: (2N,) weights c of all losses.
+        cotangent: (2N,) weights c_i of all losses.
         first_pair: first own pair.
         pairs: n, number of own pairs.
         temperature: tau > 0.
@@ -321,7 +324,7 @@ def _compute_backward(
 
 @tf.custom_gradient
 def _call_backward(z: tf.Tensor, *others: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], Any]:
-    """Call the backward kernel through XLA. A second derivative raises our own message."""
+    """Call the backward kernel through XLA. A second derivative raises an error with our message."""
     outputs = [(z.shape, z.dtype), ((), tf.float64)]
     dz, dtemperature = _route.call_handler("lowlevel_simclr_nt_xent_grad", [z, *others], outputs)
     return (dz, dtemperature), _refuse_second_gradient

@@ -1,4 +1,4 @@
-"""Tests that every bench module exists that a page, a program or the Makefile names."""
+"""Tests that every bench module that a page, a program or the Makefile names exists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The session on a GPU: its order, its limits, how it continues, and a dry run."""
+"""Tests of bench.gpu_session: its time limits, how it continues after a failure, its table, and a dry run."""
 
 from __future__ import annotations
 

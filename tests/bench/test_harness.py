@@ -50,7 +50,10 @@ def test_one_without_memory_is_a_row_that_says_so() -> None:
 
 
 def test_calls_that_go_on_from_the_one_before_are_compared_after_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test slow alternatives, which get fewer warm-up calls. The harness must compare answers of the same call."""
+    """Test a slow alternative, which gets fewer warm-up calls than a fast one.
+
+    The harness must compare the answers of the first calls, because the answer of this call changes with each call.
+    """
     monkeypatch.setattr(harness, "LONG_CALL", 0.05)
 
     def counting(first_takes: float) -> Callable[[], list[np.ndarray]]:
@@ -68,7 +71,7 @@ def test_calls_that_go_on_from_the_one_before_are_compared_after_as_many(monkeyp
 
 
 def test_the_ceiling_is_the_fastest_product() -> None:
-    """Test the share by processor time. With a slower product as the ceiling, the share would be above 100 %."""
+    """Test the share of the fastest product. As a share of the slower product it would be above 100 %."""
 
     def burn(seconds: float) -> None:
         end = time.process_time() + seconds

@@ -1,4 +1,4 @@
-"""Tests the table of TensorFlow releases. The slow tests install each release and check what its programs do."""
+"""Tests of the table of TensorFlow releases. The slow tests install each release and run the programs with it."""
 
 from __future__ import annotations
 
@@ -88,7 +88,10 @@ def test_this_release_refuses_with_a_sentence(version: str, tmp_path: Path) -> N
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_the_newest_release_candidate_is_watched(tmp_path: Path) -> None:
-    """Warn, and do not fail, if a candidate does not work: call_module is not public, so a candidate may remove it."""
+    """Test release candidates of TensorFlow. A candidate that does not work gives a warning, not a failure.
+
+    The library calls TensorFlow's call_module, which is not public. So a candidate may remove it.
+    """
     proof = prove("tensorflow-cpu", tmp_path, before_release=True)
     assert proof.release.startswith("tensorflow-cpu 2."), "the candidate cannot be imported"
     if not proof.works:

@@ -1,4 +1,4 @@
-"""Tests the count of a model's operations. The peak rate of an unknown device must be None."""
+"""Tests of the count of a model's operations, and of the peak rate, which is None for an unknown device."""
 
 from __future__ import annotations
 

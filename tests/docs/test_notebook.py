@@ -63,7 +63,7 @@ def test_a_page_becomes_cells() -> None:
 
 
 def test_a_command_without_python_is_refused() -> None:
-    with pytest.raises(ValueError, match="before this block:\nprogram"):
+    with pytest.raises(ValueError, match="before the block:\nprogram"):
         notebook.split_page("a\n\n```sh\nprogram\n```\n")
 
 

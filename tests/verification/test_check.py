@@ -1,4 +1,7 @@
-"""`python -m lowlevel_simclr.check` passes correct implementations and fails every mutant."""
+"""Tests that `python -m lowlevel_simclr.check` passes correct implementations and fails wrong ones.
+
+A mutant is an implementation with one deliberate mistake.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ TILE = 96
 
 
 def implementation(mutation: str = "none") -> SimpleNamespace:
-    """A plain NT-Xent with one mistake."""
+    """Return a NT-Xent in TensorFlow's ops with the mistake that `mutation` names, or without a mistake for "none"."""
 
     def losses(z: tf.Tensor, temperature: tf.Tensor, own: tf.Tensor | None = None) -> tf.Tensor:
         length = tf.norm(z, axis=1, keepdims=True)
@@ -99,7 +102,7 @@ def test_a_wrong_top1_fails() -> None:
 
 
 def mutated_views(mutation: str, patch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Return stock's views with one mistake."""
+    """Return the stock views with the mistake that `mutation` names, or without a mistake for "none"."""
     wrong = {
         "flip ignored": lambda params: params._replace(flip=tf.zeros_like(params.flip)),
         "order ignored": lambda params: params._replace(order=tf.zeros_like(params.order) + tf.range(4)),
@@ -111,7 +114,7 @@ def mutated_views(mutation: str, patch: pytest.MonkeyPatch) -> SimpleNamespace:
 
     def make_views(images: tf.Tensor, params: ViewParams, size: int, *others: Any) -> tf.Tensor:
         with patch.context() as inner:
-            if mutation == "no antialiasing":  # the resize filter does not widen when the image shrinks
+            if mutation == "no antialiasing":  # the resize filter is not widened when the image is made smaller
 
                 def maximum(a: Any, b: Any) -> tf.Tensor:
                     return tf.fill(tf.shape(a), size) if b is size else plain_maximum(a, b)
@@ -156,7 +159,7 @@ def failing_update(candidate: SimpleNamespace) -> Finding | None:
 
 
 def mutated_update(mutation: str) -> SimpleNamespace:
-    """Return stock's update with one mistake."""
+    """Return the stock update with the mistake that `mutation` names, or without a mistake for "none"."""
 
     def lars_update(w: tf.Tensor, g: tf.Tensor, v: tf.Tensor, **choices: float) -> tuple[tf.Tensor, tf.Tensor]:
         bfloat16, g = g.dtype == tf.bfloat16, tf.cast(g, w.dtype)
@@ -282,7 +285,7 @@ def test_the_installed_ops_pass(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def few_cases(patch: pytest.MonkeyPatch) -> None:
-    """Check one case of the loss and the updates, and no views."""
+    """Reduce `check` to one case of the loss and no views. All cases of the update remain."""
     one = NtXentCase("random", 60, 3)
     patch.setattr(nt_xent_module, "_list_all_cases", lambda: iter([one]))
     patch.setattr(make_views_module, "_list_all_cases", lambda: iter([]))

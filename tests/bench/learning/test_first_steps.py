@@ -38,13 +38,15 @@ def test_the_first_steps_of_a_run_are_told_in_means(tmp_path: Path, capsys: pyte
     lines = capsys.readouterr().out.splitlines()
     assert lines[2:4] == ["| 1-2 | 1.500 | 25.0 % |", "| 3-4 | 3.500 | 25.0 % |"]
     assert lines[5].startswith(
-        "`python -m bench.learning.first_steps day29 --steps 4`; resnet50, cifar stem, batch 16, "
+        "`python -m bench.learning.first_steps day29 --steps 4`; resnet50, cifar stem, batch 16; "
     )
-    assert "chance 3.434, 2.0 s a step, 5.0 GB of memory; " in lines[5]  # the loss of chance is log 31
+    assert lines[5].endswith(  # the loss by chance is log 31
+        " The loss by chance is 3.434. The median time of a step is 2.0 s. Peak memory: 5.0 GB."
+    )
 
 
 def test_a_training_that_ends_too_early_is_told(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="ended with code 3 before step 2"):
+    with pytest.raises(SystemExit, match="ended with exit code 3 before step 2"):
         first_steps.train_until([sys.executable, "-c", "raise SystemExit(3)"], tmp_path, 2)
 
 

@@ -1,4 +1,4 @@
-"""Tests that the bench of convolutions runs, and that its operation count leaves out padding."""
+"""Tests that bench_convolution runs, and that its operation count leaves out multiplications with padding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests the bench of the CUDA launchers: its problems, turns and arguments. NumPy replaces PyTorch and launchers."""
+"""Tests of bench_launchers: its problems, turns and arguments. NumPy replaces PyTorch and the CUDA launchers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that compare fails on a regression, passes an improvement, and refuses results that it cannot compare."""
+"""Tests that bench.report.compare fails on a regression, passes an improvement, and refuses unrelated results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that a table is written between the markers that have its name."""
+"""Tests that a table is written between the markers with its name, and that a page without them raises an error."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ from bench.report import markers
 def test_a_page_without_the_markers_is_refused(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("no markers")
-    with pytest.raises(ValueError, match="has no markers <!-- bench:steps -->"):
+    with pytest.raises(ValueError, match="does not have the markers <!-- bench:steps -->"):
         markers.write_between(page, "bench:steps", "| table |")
     assert page.read_text() == "no markers"

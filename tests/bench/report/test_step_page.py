@@ -27,10 +27,13 @@ def test_the_page_of_the_step_holds_the_results_numbers(tmp_path: Path) -> None:
     for number in ("| views | 12.8 | 1.0% |", "| backward | 640.0 | 50.0% |", "200.0", "1024 MiB", "2.34", "7.7 s"):
         assert number in page
     assert "PyTorch is not installed" in page
-    assert "processes" not in page
+    assert "in each of" not in page
     files[0].write_text(json.dumps(STEP | {"encoder_by_process": [0.9514, 0.98]}))
     step_page.main([*map(str, files), "--out", str(tmp_path / "STEP.md")])
-    assert "Of the encoder in each of 2 processes: 0.951, 0.980." in (tmp_path / "STEP.md").read_text()
+    assert (
+        "Speed of the whole job relative to the encoder, in each of 2 processes: 0.951, 0.980."
+        in (tmp_path / "STEP.md").read_text()
+    )
 
 
 def test_sizes_are_told_in_pairs_a_second_and_a_size_that_did_not_fit_says_so() -> None:
@@ -63,7 +66,7 @@ def test_a_stage_no_larger_than_a_negative_one_is_below_the_noise() -> None:
 
 
 def test_a_stage_smaller_than_its_own_noise_is_below_it() -> None:
-    """Test a result that has the standard errors of its differences. Older results do not have them."""
+    """Test a result with the standard error of each difference. Older results do not have these errors."""
     more = {"stages_noise_seconds": {"views": 0.02, "backward": 0.01, "input, loop and metrics": 0.1}}
     shown = [line for line in step_page.format_step(STEP | more).splitlines() if line.startswith(("| views", "| back"))]
     assert shown == ["| views | below the noise | |", "| backward | 640.0 | 50.5% |"]
@@ -75,9 +78,9 @@ def test_the_ceiling_is_that_of_the_steps_precision_and_no_share_is_above_it() -
         step_page.format_step(STEP | {"of_gemm_peak": rates, **more}).splitlines()[-2]
         for more in ({}, {"config": STEP["config"] | {"precision": "float32"}}, {"mfu": 0.245})
     ]
-    assert [line.partition("; ")[2] for line in shown] == [
-        "90% of this machine's bfloat16 matrix product.",
-        "no less than 100% of this machine's float32 matrix product.",
+    assert [line.partition(". It reaches ")[2] for line in shown] == [
+        "90% of the rate of this machine's bfloat16 matrix product.",
+        "no less than 100% of the rate of this machine's float32 matrix product.",
         "24% of the peak in the data sheet.",
     ]
 

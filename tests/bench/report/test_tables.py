@@ -55,16 +55,16 @@ def test_the_table_of_a_run_says_how_it_rose_what_labels_added_and_what_flatters
     assert lines[2] == "| 0 | 40.0 | 35.0 | 50.0 | 30.0 | 20.0 | resumed |"
     assert lines[5:] == [
         "",
-        "k-NN 20 along the run of seed 0 (a sample of the test images among a sample of the train images, which is "
-        "lower than among all): 31.0 at step 10, 38.8 at step 20.",
+        "20-NN accuracy in per cent during the run of seed 0: 31.0 at step 10, 38.8 at step 20. Only samples of the "
+        "test and training images were used, so these accuracies are lower than with all.",
         "",
-        "| trained with labels | accuracy | seeds | training |",
+        "| classifier trained with labels | accuracy, % | seeds | training |",
         "|---|---|---|---|",
         "| fine-tuned on 10 % | 41.0 ± 1.2 | 3 | 600 steps of 128 images |",
         "| fine-tuned on 100 % | 71.0 | 1 | 600 steps of 128 images |",
         "| linear | 50.0 ± 0.1 | 3 |  |",
         "",
-        "Trained on train and test images together, which inflates these numbers.",
+        "The encoder was trained on training and test images together. This inflates these numbers.",
     ]
 
 
@@ -73,12 +73,12 @@ def test_the_readmes_table_tells_the_pair_process_by_process_where_it_was_measur
     result["config"] = STEP["config"] | {"ops": "native"}
     assert "process" not in tables.format_step_forms(result)
     assert tables.format_step_forms(result | {"encoder_by_process": [0.951, 0.98]}).endswith(
-        "by process: 0.95x, 0.98x."
+        "in each process: 0.95x, 0.98x."
     )
 
 
 def test_no_share_is_above_the_matrix_product() -> None:
-    """Test ratios above 1. They come from noise in the two times, so the table does not show them as shares."""
+    """Test a ratio above 1, which comes from noise in the two times. The table must not show it as a share."""
     below, above = row(64, "native", 1.5), row(64, "stock", 3.0)
     below.of_sgemm, above.of_sgemm = 0.954, 1.26
     line = tables.format_times([below, above]).splitlines()[-1]

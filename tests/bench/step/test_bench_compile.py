@@ -1,4 +1,4 @@
-"""The bench of compilation: its table, and a real turn."""
+"""Tests of bench_compile: its table with made-up times, and a real compilation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that the bench of replicas runs and writes its tables."""
+"""Tests that bench_distribute, which times training on replicas, runs and writes its tables."""
 
 from __future__ import annotations
 

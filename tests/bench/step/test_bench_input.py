@@ -1,4 +1,4 @@
-"""Tests that the bench of the training input runs."""
+"""Tests that bench_input, which times the input of a training step, runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that the bench of the training step runs, and that its processes share the turns of job and encoder."""
+"""Tests that the bench of the training step runs, and that its processes share the timing of job and encoder."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_turns_of_the_pair_are_shared_out_among_processes_and_put_together(
     started: list[list[str]] = []
 
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        """Run the command of the child process in this process, after a line as a library might print it."""
+        """Run the command in this process instead of a child process, and print a line first, as a library might do."""
         started.append(command[3:])
         print("a warning")
         assert bench_step.main(command[3:]) == 0
@@ -71,8 +71,8 @@ def test_a_process_of_the_pair_that_fails_ends_the_bench_with_its_reason(monkeyp
     failed = subprocess.CompletedProcess([], 1, "", "no memory")
     monkeypatch.setattr(processes.subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(
-        SystemExit, match="the process of bench.step.bench_step --no-baselines --pair-only failed: no memory"
+        SystemExit, match="python -m bench.step.bench_step --no-baselines --pair-only failed: no memory"
     ):
         bench_step.main(["--no-baselines"])
-    with pytest.raises(SystemExit, match="--processes 0 times nothing. Use 1 or more"):
+    with pytest.raises(SystemExit, match="--processes is 0, so nothing would be measured. Use 1 or more"):
         bench_step.main(["--processes", "0"])

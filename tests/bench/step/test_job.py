@@ -1,4 +1,4 @@
-"""Tests that the choices about a job reach another process as flags, and the configuration as values."""
+"""Tests that the choices for a training job reach a separate process as flags, and the configuration as values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that the scaling model predicts the bytes that replicas count, and up to how many devices a step scales."""
+"""Tests that the scaling model predicts the bytes that replicas count, and how many devices a step scales to."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def test_a_count_that_differs_is_refused() -> None:
     said = scaling.predict_bytes(SIZES, 24, 3)
     counted = {what: int(size) for what, size in said.items()}
     scaling.refuse_difference("3 replicas", said, counted, exchanges=7)
-    with pytest.raises(scaling.WrongModel, match="3 replicas moves"):
+    with pytest.raises(scaling.WrongModel, match="3 replicas: the replicas sent"):
         scaling.refuse_difference("3 replicas", said, {**counted, "z": 2 * counted["z"]}, exchanges=7)
-    with pytest.raises(scaling.WrongModel, match="3 replicas moves"):
+    with pytest.raises(scaling.WrongModel, match="3 replicas: the replicas sent"):
         scaling.refuse_difference("3 replicas", said, {**counted, "views": 8}, exchanges=7)
 
 

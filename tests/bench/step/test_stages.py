@@ -1,4 +1,4 @@
-"""Tests that the time of a stage is a difference of medians, and that the noise is that of the difference."""
+"""Tests that the time of a stage is a difference of two medians, and that its noise is the noise of this difference."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_a_stage_is_a_difference_of_medians() -> None:
 
 
 def test_the_noise_is_two_standard_errors_of_a_median() -> None:
-    """Test a stage that takes no time. Its medians may differ by more than the noise in about one of twenty runs."""
+    """Test a stage that takes no time. Its measured time may exceed the noise in about one of twenty runs."""
     random = np.random.default_rng(0)
     seen = 0
     for _ in range(400):

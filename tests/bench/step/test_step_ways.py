@@ -1,4 +1,4 @@
-"""Tests that the benches that compare several ways to step run, and that they give medians over their processes."""
+"""Tests of the benches that compare several ways to build a step: they run, and give medians over their processes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_ways_are_told_by_their_medians_over_processes(monkeypatch: pytest.Monke
     called, inline = [loop, "called", "inline", "--turns", "5"], [loop, "inline", "called", "--turns", "5"]
     assert asked == [called, inline, called]
     assert json.loads((tmp_path / "ways.json").read_text())["forms"]["inline"]["median_seconds"] == 4
-    with pytest.raises(SystemExit, match="--processes 0 times nothing. Use 1 or more"):
+    with pytest.raises(SystemExit, match="--processes is 0, so nothing would be measured. Use 1 or more"):
         bench_step_loop.main(["--processes", "0"])
 
 
@@ -49,7 +49,7 @@ def test_a_process_of_the_ways_that_fails_ends_the_bench_with_its_reason(
 ) -> None:
     failed = subprocess.CompletedProcess([], 1, "", "no memory")
     monkeypatch.setattr(processes.subprocess, "run", lambda *_, **__: failed)
-    with pytest.raises(SystemExit, match="the process of bench.step.bench_step_loop .* failed: no memory"):
+    with pytest.raises(SystemExit, match="python -m bench.step.bench_step_loop .* failed: no memory"):
         bench_step_loop.main(["--out", str(tmp_path / "ways.json")])
     assert not list(tmp_path.iterdir())
 
