@@ -1,4 +1,8 @@
-"""The rules of the house: rooms import downwards, an op has six homes, a choice has one list, every test asserts."""
+"""Tests of the rules of the package's layout.
+
+A room is a sub-package. Rooms import only downwards, an op has a file in six rooms, each choice is listed once, and
+every test asserts something.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +29,16 @@ LEVELS = (
     PROGRAMS,
 )
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
-MOST_ARROWS = 60  # four are the programs, which start TensorFlow
-KNOW_CONFIG = ("api.picture_settings", "api.session", "api.stored", "api.subject", "training.plan")  # beside config/
+MOST_ARROWS = 60  # imports between rooms; four of them are in the programs, which start TensorFlow
+KNOW_CONFIG = (
+    "api.picture_settings",
+    "api.session",
+    "api.stored",
+    "api.subject",
+    "training.plan",
+)  # modules outside config/ that may use the whole configuration
 STANDARD = {"__future__", "collections", "dataclasses", "itertools", "math", "typing"}
-ASSERTING = ("assert_", "check_", "given_")  # test helpers that assert have these prefixes
+ASSERTING = ("assert_", "check_", "given_")  # the names of test helpers that assert something begin with these
 
 
 def sources(folder: Path) -> list[Path]:
@@ -140,7 +150,7 @@ def test_implementations_share_their_signatures(op: str) -> None:
 
 
 def test_every_choice_is_listed_once() -> None:
-    """Another tuple, list, set or dict with two names of the same list would be a second list."""
+    """Test that no other tuple, list, set or dict has two names of the same list. It would be a second list."""
     from lowlevel_simclr.config import choices
 
     lists = {name: set(value) for name, value in vars(choices).items() if name.isupper() and isinstance(value, tuple)}
@@ -185,7 +195,7 @@ def test_every_choice_is_served() -> None:
 
 
 def asserts(function: ast.FunctionDef) -> bool:
-    """Return whether a test has an assert, a `pytest.raises`, or a call of a helper whose name says that it asserts."""
+    """Return whether a test asserts something: by an assert, a `pytest.raises`, or a helper in ASSERTING."""
     for node in ast.walk(function):
         if isinstance(node, ast.Assert):
             return True
@@ -216,7 +226,7 @@ def test_no_grab_bags() -> None:
 
 
 def test_the_readme_shows_the_real_tree() -> None:
-    """The README's tree lists exactly the folders of the package."""
+    """Test that the tree in the README lists exactly the folders of the package."""
     tree = (ROOT / "README.md").read_text().partition("<!-- tree -->")[2].partition("<!-- /tree -->")[0]
     shown = set(re.findall(r"^      ([a-z_]+)/ ", tree, re.MULTILINE))
     assert shown == {path.parent.name for path in PACKAGE.glob("*/__init__.py")}

@@ -26,7 +26,7 @@ OTHER_ROOMS = ("api", "bench", "docs", "faults", "installing", "kernels", "progr
 
 
 def find_imported_tests(text: str) -> set[str]:
-    """Return the test modules that a file imports, in its own statements and in programs that it holds as text."""
+    """Return the test modules that a file imports, in its own statements or in programs that it contains as text."""
     found = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
@@ -44,7 +44,7 @@ def find_imported_tests(text: str) -> set[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(TESTS)))
 def test_no_test_is_imported(path: Path) -> None:
-    """Code that two tests need belongs in tests/support."""
+    """Test that no test module is imported. Code that two tests need belongs in tests/support."""
     found = find_imported_tests(path.read_text())
     assert not found, f"{path.relative_to(TESTS)} imports from a test: {sorted(found)}. Move it to tests/support"
 
@@ -61,7 +61,7 @@ def test_no_test_is_imported(path: Path) -> None:
     ],
 )
 def test_every_way_to_import_a_test_is_seen(statement: str) -> None:
-    """The braces keep this file from counting as one that imports a test."""
+    """Test the search with every way to import. The braces keep this file from counting as one that imports a test."""
     whole = statement.format("", "")
     assert find_imported_tests(whole) and find_imported_tests(f"PROGRAM = {whole!r}")
     assert not find_imported_tests(whole.replace("test_nt_xent", "support"))

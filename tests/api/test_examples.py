@@ -1,4 +1,4 @@
-"""The example in the docstring of every public function and class runs and prints what the docstring shows."""
+"""Tests that the example in the docstring of every public function and class prints what it shows."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ WITHOUT = {"ViewRecipe"}  # the example of make_views shows a record of settings
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Return a folder that has the run the examples open, runs/shapes."""
+    """Create the run folder runs/shapes, which the examples open, and return the folder that contains runs/."""
     place = tmp_path_factory.mktemp("examples")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(encoder.BASIC, "resnet20", encoder.Basic((1, 1, 1), 16, projects=False))  # a third of the layers
+        patch.setitem(
+            encoder.BASIC, "resnet20", encoder.Basic((1, 1, 1), 16, projects=False)
+        )  # three blocks, a third of ResNet-20's nine
         patch.setattr("lowlevel_simclr.data.catalog.SHAPES_TRAIN", 60)
         patch.setattr("lowlevel_simclr.data.catalog.SHAPES_TEST", 40)
         patch.chdir(place)

@@ -1,4 +1,4 @@
-"""The cost of `import lowlevel_simclr`, the names that it shows, and --help of the programs without TensorFlow."""
+"""Tests of `import lowlevel_simclr`: its cost, the names that it shows, and --help without TensorFlow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loss and the views inside a user's own Keras model."""
+"""Tests of the loss and the views inside a user's own Keras model."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_the_loss_refuses_what_cannot_be() -> None:
 @pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
 @pytest.mark.parametrize("steady", [False, True], ids=["unknown batch", "known batch"])
 def test_a_model_of_ones_own_learns(jit_compile: bool, steady: bool) -> None:
-    """The loss falls clearly below the chance level, because the two views of an image move towards each other."""
+    """Test that the loss falls clearly below the chance level. The two views of an image move towards each other."""
     tf.keras.utils.set_random_seed(0)
     images = draw_shapes(64, seed=3)[0][:, 6:26, 6:26]
     stream = tf.data.Dataset.from_tensor_slices((images, np.zeros(64))).repeat(20).batch(32, drop_remainder=steady)
@@ -90,7 +90,7 @@ def test_inference_is_the_test_transform_and_is_not_counted() -> None:
     expected = InferenceTransform(8, PixelScaling(mean, std))(IMAGES)
     np.testing.assert_array_equal(layer(IMAGES, training=False), expected)
     assert int(unwrap_variable(layer.calls)) == 0
-    assert layer(IMAGES).shape[0] == 12  # without an argument the layer is in training mode
+    assert layer(IMAGES).shape[0] == 12  # called without `training`, the layer is in training mode
 
 
 def test_native_and_stock_views_are_the_same() -> None:

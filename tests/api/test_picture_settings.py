@@ -1,4 +1,4 @@
-"""Settings that the images of a folder choose: by their size and number, unless the user chooses."""
+"""Tests of the settings that a run derives from the size and number of the images, unless the user sets them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def choose(root: Path, *flags: str) -> Config:
 def test_the_shorter_side_chooses_the_preset_and_the_run_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], height: int, width: int, preset: str, size: int, stem: str
 ) -> None:
-    """Photographs were trained at 20 x 20 pixels with the CIFAR stem, and nothing said so."""
+    """Test a regression: photographs were trained at 20 x 20 pixels with the CIFAR stem, without a message."""
     write_pictures(tmp_path, *make_names("a", 40), height=height, width=width)
     found = choose(tmp_path)
     assert (found.preset, found.model.image_size, found.model.stem) == (preset, size, stem)
@@ -51,7 +51,7 @@ def test_what_the_user_gives_wins(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_a_run_keeps_its_preset(tmp_path: Path) -> None:
-    """The same command resumes a run that an earlier version began with another preset."""
+    """Test that the same command resumes a run that an earlier version had started with another preset."""
     write_pictures(tmp_path, *make_names("a", 40), height=130, width=130)
     path = make_run_folder(tmp_path / "run") / "config.json"
     path.write_text(path.read_text().replace('"preset": "custom"', '"preset": "cifar10-resnet20"'))

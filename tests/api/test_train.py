@@ -1,4 +1,4 @@
-"""`lowlevel_simclr.train` and its result: on arrays, in threads, resumed, refused. It changes no global state."""
+"""Tests of `lowlevel_simclr.train`: on arrays, in threads, resumed and refused. It must change no global state."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ print(len(history.history["loss"]), model.predict(images, verbose=0).shape, ls.e
 
 @pytest.fixture(autouse=True)
 def small_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Use one block a stage and sixty shapes to train on, and work in a temporary folder."""
+    """Use a small encoder with one block a stage and sixty training images, and work in a temporary folder."""
     monkeypatch.setitem(encoder.BASIC, "resnet20", encoder.Basic((1, 1, 1), 8, projects=False))
     monkeypatch.setattr("lowlevel_simclr.data.catalog.SHAPES_TRAIN", 60)
     monkeypatch.setattr("lowlevel_simclr.data.catalog.SHAPES_TEST", 40)
@@ -58,12 +58,15 @@ def small_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Skip the evaluation and the pictures, which take most of the time of a tiny run."""
+    """Skip the evaluation and the pictures after training, which take most of the time of a tiny run."""
     monkeypatch.setattr(Session, "finish", lambda of_run: of_run.train())
 
 
 def test_a_short_script_trains_on_arrays_and_uses_the_encoder_in_keras(tmp_path: Path) -> None:
-    """The Dropout draws without a seed. TensorFlow would refuse that if training had left op determinism on."""
+    """Test that training leaves op determinism off.
+
+    Otherwise TensorFlow would raise an error in the Dropout layer, which has no seed.
+    """
     assert len(SCRIPT.strip().splitlines()) <= 12
     said = output_of(SCRIPT.replace("OUT", repr(str(tmp_path / "run"))))
     assert said.splitlines()[-1] == "2 (40, 2) (40, 64)"
@@ -275,7 +278,10 @@ def test_the_process_is_left_as_it_was(policy: str, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("notebook", [True, False])
 def test_a_notebook_gets_its_own_bar(monkeypatch: pytest.MonkeyPatch, notebook: bool) -> None:
-    """A widget in a notebook; lines where the output is neither a notebook nor a terminal."""
+    """Test that a notebook shows a progress widget.
+
+    Output that goes neither to a notebook nor to a terminal gets lines.
+    """
     monkeypatch.setattr(progress_bar, "_is_notebook", lambda: notebook)
     with progress_bar.open_bar("training", 3, "steps") as bar:
         assert isinstance(bar, progress_bar.ProgressLines) != notebook

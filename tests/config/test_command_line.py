@@ -1,4 +1,4 @@
-"""The command line: every setting is a flag, a preset may set the defaults, and a mistake ends in one sentence."""
+"""Tests of the command line: a flag for every setting, defaults from presets, and one sentence for each mistake."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.every_setting import OTHER, SETTINGS
 
 
 def parse_refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
-    """Return the sentence with which `parse` ends. It must print nothing else and exit with code 2."""
+    """Return the message with which `parse` ends. It must print nothing else and exit with code 2."""
     with pytest.raises(SystemExit) as ended:
         parse_run(argv)
     assert ended.value.code == 2
@@ -22,7 +22,7 @@ def parse_refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
 
 
 def make_flags(name: str) -> list[str]:
-    """Return the setting's value in OTHER as flags."""
+    """Return flags that give the setting its value in OTHER."""
     value, flag = OTHER[name], "--" + name.replace("_", "-")
     if isinstance(value, bool):
         return [flag if value else f"--no-{flag[2:]}"]
@@ -34,7 +34,7 @@ def make_flags(name: str) -> list[str]:
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_setting_is_a_flag_and_reaches_its_own_field_alone(name):
-    # The program refuses a mean without a standard deviation, so these two come together.
+    # The program refuses a mean without a standard deviation, so the flags of both are given together.
     changed = {"input_mean", "input_std"} if name in ("input_mean", "input_std") else {name}
     beside = {"dataset": "folder:x"} if name in ("labels", "split") else {}  # they describe image files
     given = [word for each in sorted(changed) for word in make_flags(each)]
@@ -50,7 +50,7 @@ def test_every_setting_is_explained_with_its_default(capsys):
     assert ended.value.code == 0 and "SUPPRESS" not in text and "Trains an encoder." in text
     for name in SETTINGS:
         assert f"--{name.replace('_', '-')}" in text
-    assert text.count("(default: ") == len(SETTINGS) + 2  # and the flags --preset and --out
+    assert text.count("(default: ") == len(SETTINGS) + 2  # plus the flags --preset and --out, which are not settings
     assert "share of the image that the crop covers (default: 0.3 1)" in text
     for make in PRESETS.values():
         assert make.__doc__.splitlines()[0] in text

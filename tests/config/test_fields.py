@@ -1,4 +1,4 @@
-"""The type and the rule of every setting, read from the dataclasses."""
+"""Tests of the type and the rule of every setting, which are read from the dataclasses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A configuration survives the way to text and back, and some of its settings identify the run."""
+"""Tests that a configuration can be written as text and read back, and which settings identify a run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NOT_IDENTITY |= {"labels", "split"}  # data.json knows what these files say
 @pytest.mark.parametrize("config", [Config(), load_preset("shapes"), replace(Config(), preset="other", **OTHER)])
 def test_json_gives_back_the_same_config(config):
     again = from_dict(json.loads(json.dumps(to_dict(config))))
-    assert again == config and repr(again) == repr(config)  # repr distinguishes 1 from 1.0 and a list from a tuple
+    assert again == config and repr(again) == repr(config)  # == does not distinguish 1 from 1.0, but repr does
 
 
 def test_an_absent_setting_takes_its_default():

@@ -1,4 +1,4 @@
-"""What a name may hold, and what is shown of it."""
+"""Tests of the characters that a name may have, and of how a name is printed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lowlevel_simclr.config.names import OneLineError, show_name
 from lowlevel_simclr.config.settings import ConfigError
 
 PACKAGE = Path(__file__).parents[2] / "lowlevel_simclr"
-# Errors of training that quote numbers and names of our own variables.
+# Errors whose messages quote only numbers and names of this package's own variables.
 QUOTE_NO_NAMES = {"Diverged", "EncoderChanged", "NonFiniteLoss", "NonFiniteRepresentation", "NonFiniteState"}
 
 
@@ -49,7 +49,7 @@ def test_every_error_that_the_programs_print_is_of_that_kind() -> None:
 
 
 def test_what_is_printed_of_a_path_goes_through_it() -> None:
-    """In every call of print, tqdm.write or warn, what is called a path, a folder or a file is shown by `show_name`."""
+    """Test that every path, folder or file that `print`, `tqdm.write` or `warn` shows is passed through `show_name`."""
     raw = []
     for path in sorted(PACKAGE.rglob("*.py")):
         for call in ast.walk(ast.parse(path.read_text())):

@@ -1,4 +1,7 @@
-"""The presets: each has the values that its docstring gives, builds, and takes a step."""
+"""Tests of the presets.
+
+Each one has the values that its docstring gives, its model can be built, and it can train a step.
+"""
 
 from __future__ import annotations
 
@@ -145,7 +148,10 @@ def test_the_views_of_day29_are_28_pixels_added_brightness_and_no_clip() -> None
 
 
 def test_a_view_of_day29_is_the_notes_formula() -> None:
-    """On the [-1, 1] scale: crop 28, resize to 32, flip, x + b, then contrast about each channel's mean."""
+    """Test the views of day29 against the formula of the notes.
+
+    On the [-1, 1] scale: crop to 28, resize to 32, flip, add b, then apply the contrast about each channel's mean.
+    """
     chosen, images = presets.load_preset("day29"), draw_cifar_images().train.images[:4]
     index = tf.range(4, dtype=tf.int64)
     model = chosen.model

@@ -1,4 +1,4 @@
-"""Every setting has a name of its own."""
+"""Tests that no two settings have the same name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""--config, and the names that other programs use for our settings."""
+"""Tests of --config, and of the names that other programs use for our settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Invalid configurations are refused, however they were made."""
+"""Tests that an invalid configuration raises an error, whether it comes from flags, a file or Python."""
 
 from __future__ import annotations
 

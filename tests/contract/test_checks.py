@@ -1,4 +1,4 @@
-"""Every implementation refuses the same arguments with the same message."""
+"""Tests that every implementation refuses the same wrong arguments with the same message."""
 
 from __future__ import annotations
 

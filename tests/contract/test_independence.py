@@ -1,9 +1,9 @@
-"""The reference shares no code with the implementations that it judges, except the contract, which defines the ops.
+"""Tests that the reference shares no code with the implementations that it judges, except the contract.
 
-Some tests look at imports. Others plant mistakes. A mistake in code that only the TensorFlow implementations share
-makes them differ from the reference. A mistake in code that the reference shares too makes all of them wrong in the
-same way, so no comparison can notice it. For each name of that code, this file writes out a closed form that notices
-the mistake.
+The contract (`lowlevel_simclr/contract`) defines the ops. Some tests look at imports. Others plant mistakes. A mistake
+in code that only the TensorFlow implementations share makes them differ from the reference. A mistake in code that the
+reference shares too makes all of them wrong in the same way, so no comparison can find it. For each name in such code,
+this file writes out a closed form that finds the mistake.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def list_imports(path: Path) -> set[str]:
 
 
 def list_room(room: str) -> list[Path]:
-    """Return the files of a room of the package."""
+    """Return the files of one room (sub-package) of the package."""
     files = sorted((PACKAGE / room).rglob("*.py"))
     assert files, f"there is no room {room}"
     return files
@@ -65,9 +65,11 @@ def test_what_is_judged_does_not_import_the_reference(room: str) -> None:
 
 @pytest.mark.parametrize(("room", "rooms"), [("reference", ("contract", "reference")), ("contract", ("contract",))])
 def test_the_reference_imports_numpy_and_the_contract_alone(room: str, rooms: tuple[str, ...]) -> None:
-    """The contract is held to the same rule, because the reference shares whatever the contract imports.
+    """Test the imports of the reference and of the contract.
 
-    Only the TensorFlow implementations use `nt_xent_checks` and `view_checks`. The reference does not import them.
+    The same rule holds for the contract, because the reference shares everything that the contract imports.
+
+    Only the TensorFlow implementations use `nt_xent_checks` and `view_checks`, so these two modules are left out.
     """
     with_tensors = ("nt_xent_checks", "view_checks")
     for path in list_room(room):
@@ -84,7 +86,7 @@ def test_the_reference_imports_numpy_and_the_contract_alone(room: str, rooms: tu
 
 
 def plant(patch: pytest.MonkeyPatch, home: str, name: str, mistake: Any) -> list[str]:
-    """Replace a name of the contract in every module that has imported it, and return these modules."""
+    """Replace a name of the contract by a wrong version in every module that has imported it. Return these modules."""
     right = getattr(importlib.import_module(f"lowlevel_simclr.contract.{home}"), name)
     loaded = {each: module for each, module in sys.modules.items() if each.startswith("lowlevel_simclr.")}
     holders = [each for each, module in loaded.items() if vars(module).get(name) is right]
@@ -128,7 +130,10 @@ def test_a_mistake_in_what_tensorflow_shares_is_noticed_by_comparison(
 def test_words_drawn_wrongly_by_the_contract_are_noticed_by_comparison(
     monkeypatch: pytest.MonkeyPatch, implementation: Any
 ) -> None:
-    """The reference uses the contract's `draw_words` and `to_uniform`; the implementations have their own."""
+    """Test mistakes in `draw_words` and `to_uniform` of the contract.
+
+    The reference uses them, but the implementations have their own.
+    """
 
     def compare() -> None:
         drawn = implementation.draw_view_params(7, 3, tf.range(9), ALWAYS, 32, 40)
@@ -152,7 +157,7 @@ def test_words_drawn_wrongly_by_the_contract_are_noticed_by_comparison(
 
 
 def check_known_answers() -> None:
-    """Compare with the known answers of Random123."""
+    """Compare the generator with the known answers of Random123."""
     for counter, key, answer in KNOWN:
         given = np.array(counter, np.uint32), np.array(key, np.uint32)
         assert tuple(philox.philox4x32(*given)) == answer
@@ -160,9 +165,10 @@ def check_known_answers() -> None:
 
 
 def check_words_of_a_view() -> None:
-    """The counter is (epoch, index, view, purpose). The key is the seed, low word first.
+    """Check the counter and the key of a view's random words.
 
-    Word 0 at purpose 16 decides the flip of epoch 7, image 11, second view, seed 5 + 2^32.
+    The counter is (epoch, index, view, purpose). The key is the seed, with its low word first. Word 0 at purpose 16
+    decides the flip of epoch 7, image 11, second view, seed 5 + 2^32.
     """
     counter, key = np.array([7, 11, 1, 16], np.uint32), np.array([5, 1], np.uint32)
     word = int(philox.philox4x32(counter, key)[0])
@@ -174,7 +180,7 @@ def check_words_of_a_view() -> None:
 
 
 def check_purposes() -> None:
-    """Ten attempts of the crop, then switches, factors, order and blur, share no words."""
+    """Check that the ten attempts of the crop, the switches, the factors, the order and the blur share no words."""
     purposes = [*philox.CROP, philox.SWITCHES, philox.FACTORS, philox.ORDER_AND_BLUR]
     assert purposes == [*range(10), 16, 17, 18]
     others = [philox.EPOCH_ORDER, philox.LAYER_SEED, philox.SHAPE_PLACE, philox.SHAPE_TONE, philox.SHAPE_NOISE]
@@ -182,12 +188,12 @@ def check_purposes() -> None:
 
 
 def check_uniform_numbers() -> None:
-    """The upper 24 bits of a word become a fraction."""
+    """Check that the upper 24 bits of a word become a fraction."""
     assert philox.to_uniform([0, 255, 256, 2**31, 2**32 - 1]).tolist() == [0, 0, 2.0**-24, 0.5, 1 - 2.0**-24]
 
 
 def check_orders() -> None:
-    """Permutation k in lexicographic order, where k is the word times 24 / 2^32."""
+    """Check that a word w gives permutation number w * 24 / 2^32, in lexicographic order."""
     every = list(itertools.permutations(range(4)))
     words = philox.philox4x32(np.array([[3, image, 0, 18] for image in range(200)]), np.array([2, 0]))[:, 0]
     expected = [every[int(word) * 24 >> 32] for word in words]
@@ -205,7 +211,7 @@ def make_flat_view(implementation: Any, pixel: Any, dtype: str = "uint8", **give
 
 
 def check_grey() -> None:
-    """0.2989 R + 0.5870 G + 0.1140 B in every channel (ITU-R BT.601)."""
+    """Check that grey is 0.2989 R + 0.5870 G + 0.1140 B in every channel (ITU-R BT.601)."""
     for pixel, grey in (((255, 0, 0), 0.2989), ((0, 255, 0), 0.5870), ((0, 0, 255), 0.1140), ((255, 255, 255), 0.9999)):
         for implementation in (reference, stock, ops):
             found = make_flat_view(implementation, pixel, grey=True)
@@ -213,7 +219,7 @@ def check_grey() -> None:
 
 
 def check_full_scale() -> None:
-    """The largest integer becomes 1, and half of it becomes 1/2."""
+    """Check that the largest integer becomes 1, and half of it becomes 1/2."""
     for dtype, largest in (("uint8", 255), ("uint16", 65535)):
         for implementation in (reference, stock, ops):
             found = make_flat_view(implementation, (largest, 0, largest // 5), dtype)
@@ -221,7 +227,7 @@ def check_full_scale() -> None:
 
 
 def check_numbers_of_operations() -> None:
-    """Each of 0 brightness, 1 contrast, 2 saturation and 3 hue has its own effect, and the order of two matters."""
+    """Check that 0 brightness, 1 contrast, 2 saturation and 3 hue have effects of their own, and order matters."""
     image = np.zeros((1, 1, 2, 3))
     image[0, 0] = [[0.2, 0.2, 0.2], [0.8, 0.8, 0.8]]
 
@@ -264,7 +270,7 @@ def draw_in_frames(implementation: Any, sizes: np.ndarray) -> Any:
 
 
 def check_refusals() -> None:
-    """Pass one wrong argument to each check."""
+    """Check that each argument check raises an error for one wrong argument."""
     images, params = images_of(1, 8, 8), params_of(2, box=[0, 0, 8, 8])
     for implementation in (reference, stock):
         for text, call in (
@@ -293,7 +299,7 @@ def find_refusal(call: Callable[[], Any]) -> str:
     return ""
 
 
-# Where a name lives, a mistake in it, and the closed form that notices the mistake.
+# For each name of the contract: its module, a mistake in it, and the closed form that finds the mistake.
 DEFINED: dict[str, tuple[str, Any, Callable[[], None]]] = {
     "MULTIPLIERS": ("philox", philox.MULTIPLIERS[::-1], check_known_answers),
     "KEY_STEPS": ("philox", philox.KEY_STEPS[::-1], check_known_answers),
@@ -326,7 +332,7 @@ DEFINED: dict[str, tuple[str, Any, Callable[[], None]]] = {
     "check_scaling": ("checks", lambda *given: None, check_refusals),
     "check_largest_pixel": ("checks", lambda *given: None, check_refusals),
 }
-TYPES = {"ViewParams", "Words"}  # names that compute nothing
+TYPES = {"ViewParams", "Words"}  # types, which compute nothing
 
 
 @pytest.mark.parametrize("name", DEFINED)
@@ -342,7 +348,10 @@ def test_a_mistake_in_what_defines_the_ops_is_noticed_by_a_closed_form(
 
 
 def test_wrong_multipliers_would_not_show_between_numpy_and_stock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A comparison cannot find a mistake that NumPy and stock share. The native op has its own multipliers."""
+    """Test multipliers that NumPy and stock share. A comparison of these two cannot find a mistake in them.
+
+    The native op has its own multipliers.
+    """
 
     def compare(implementation: Any) -> None:
         drawn = implementation.draw_view_params(7, 3, tf.range(9), ALWAYS, 32, 40)

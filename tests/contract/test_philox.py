@@ -1,6 +1,6 @@
-"""Philox4x32-10: known answers, TensorFlow's own generator as a second oracle, seeds, purposes, orders of an epoch.
+"""Tests of Philox4x32-10: known answers, TensorFlow's own generator, seeds, purposes, and the order of an epoch.
 
-Every statistical test here has a fixed seed, so it passes always or never. A correct generator would exceed its bound
+Every statistical test here has a fixed seed, so its result never changes. A correct generator would exceed its bound
 with a probability below 1e-6.
 """
 

@@ -1,4 +1,4 @@
-"""Bad arguments of views end alike in all implementations: as a sentence, or as NaN where nothing can be raised."""
+"""Tests that all implementations treat bad arguments of views alike: an error, or NaN where none can be raised."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_stock_graph_gives_such_a_row_no_box_and_the_view_is_nan(mode: str, ep
 @IN_TENSORFLOW
 @on_the_host
 def test_an_unknown_epoch_is_refused_or_gives_no_box(made_by: Any) -> None:
-    """The native op looks at it when it runs."""
+    """Test an epoch whose value is not known while tracing. The native op checks it when it runs."""
     function = tf.function(lambda epoch: draw(made_by, epoch=epoch).box)
     if made_by is ops:
         with pytest.raises(tf.errors.InvalidArgumentError, match="epoch is -1"):
@@ -110,7 +110,10 @@ def test_an_unknown_epoch_is_refused_or_gives_no_box(made_by: Any) -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("factor", FINITE_FIELDS)
 def test_a_factor_that_is_not_finite_is_refused_by_row(made_by: Any, factor: str, value: float) -> None:
-    """One took a saturation of NaN for 0, and the others made NaN of it; infinite factors had three results."""
+    """Test a regression: for a NaN saturation one implementation used 0, and the others gave NaN.
+
+    For infinite factors they gave three results.
+    """
     params = params_of(4, box=[0, 0, 8, 8])
     getattr(params, factor)[2] = value
     with pytest.raises(ValueError, match=f"Row 2 has {factor} {value}. It must be finite"):
@@ -144,7 +147,7 @@ def test_a_native_graph_refuses_such_a_view(mode: str, factor: str) -> None:
 
 @IMPLEMENTATIONS
 def test_floating_point_images_of_0_to_255_are_refused(made_by: Any) -> None:
-    """They gave white views without a message. A little above 1 is no mistake."""
+    """Test a regression: such images gave white views without a message. Values slightly above 1 must be accepted."""
     params, images = params_of(4, box=[0, 0, 8, 8]), images_of(2, 8, 8).astype(np.float32)
     with pytest.raises(ValueError, match=r"floating-point with pixels up to 2\d\d. They must be in .0, 1.. Divide"):
         made_by.make_views(images, params, 6)

@@ -1,4 +1,7 @@
-"""A pickle of arrays is scanned before it is read: a small file can neither compute nor allocate without end."""
+"""Tests that a pickle of arrays is scanned before it is read.
+
+Without the scan, a small file could compute without end or fill the memory.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ def read(folder: Path, content: bytes) -> dict[str, object]:
 
 
 def make_doubled_key(times: int) -> bytes:
-    """Return the pickle of a dictionary whose key nests `times` tuples, each with the one before it twice."""
+    """Return the pickle of a dictionary whose key is a tuple nested `times` times.
+
+    Each level contains the previous level twice.
+    """
     twice = b"".join(b"q" + bytes([place]) + b"h" + bytes([place]) + b"\x86" for place in range(times))
     return b"\x80\x02}K\x01" + twice + b"K\x02s."
 
@@ -48,7 +54,7 @@ def test_lists_may_be_as_long_as_those_of_cifar(tmp_path: Path) -> None:
 
 
 def test_doubled_tuples_end_at_once(tmp_path: Path) -> None:
-    """Hashing the key takes 2^31 steps, which is about a minute."""
+    """Test that such a pickle is refused at once. Hashing its key would take 2^31 steps, which is about a minute."""
     started = time.monotonic()
     with pytest.raises(DataError, match="batch was not read, because its objects are too many or nested too deeply"):
         read(tmp_path, make_doubled_key(31))
@@ -68,7 +74,10 @@ def test_wide_tuples_that_hold_one_another_end_at_once(tmp_path: Path) -> None:
 
 
 def test_a_deep_tuple_does_not_overflow_the_stack(tmp_path: Path) -> None:
-    """Hashing it calls itself for each level, and the process would die of it."""
+    """Test that a deeply nested tuple is refused.
+
+    Hashing it recurses once for each level, which would crash the process.
+    """
     with pytest.raises(DataError, match="too many or nested"):
         read(tmp_path, b"\x80\x02}K\x01" + b"\x85" * 1_000_000 + b"K\x02s.")
 
@@ -79,7 +88,7 @@ def test_a_deep_list_does_not_overflow_the_stack(tmp_path: Path) -> None:
 
 
 def test_no_room_is_made_for_objects_that_are_not_there(tmp_path: Path) -> None:
-    """LONG_BINPUT with a place of 2^31 makes pickle fill 32 GiB."""
+    """Test the opcode LONG_BINPUT with index 2^31. pickle would allocate 32 GiB for it."""
     with pytest.raises(DataError, match="batch was not read, because it numbers an object 2147483647"):
         read(tmp_path, b"\x80\x02}r" + struct.pack("<I", 2**31 - 1) + b".")
 

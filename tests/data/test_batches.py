@@ -1,4 +1,4 @@
-"""The batches of a step do not depend on where a run resumes, in memory and streamed."""
+"""Tests that the batches of a step are the same wherever a run resumes, with images in memory or streamed from disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lowlevel_simclr.data import batches, dataset
 
 
 def numbered(count: int) -> np.ndarray:
-    """Return images (count, 2, 3, 1) whose pixels are the image's number."""
+    """Return images (count, 2, 3, 1). All pixels of an image are its number."""
     return np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], (count, 2, 3, 1)).copy()
 
 
@@ -77,7 +77,10 @@ def test_shapes_and_types_are_static() -> None:
 
 
 def test_images_are_captured_and_not_embedded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """TensorFlow would embed an array argument in the graph as a constant, and a graph holds at most 2 GiB."""
+    """Test that the graph does not contain the images.
+
+    TensorFlow would embed an array argument as a constant, and a graph holds at most 2 GiB.
+    """
     gather, gathered_from = tf.gather, []
 
     def spy(params: Any, indices: Any) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""Data sets are found by their names."""
+"""Tests that data sets are found by their names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CIFAR: a file of batches is read as data, never as code. Missing files are downloaded and unpacked once."""
+"""Tests of CIFAR: its files are read as data, never as code. Missing files are downloaded and unpacked once."""
 
 from __future__ import annotations
 
@@ -23,14 +23,17 @@ FILES = (*cifar.CIFAR10.train, cifar.CIFAR10.test)
 
 
 def batch(seed: int, count: int = 6) -> dict[bytes, Any]:
-    """Return the content of one file of batches."""
+    """Return the content of one of CIFAR's files."""
     random = np.random.default_rng(seed)
     labels = [int(label) for label in random.integers(0, 10, count)]
     return {b"data": random.integers(0, 256, (count, 3072), np.uint8), b"labels": labels}
 
 
 def python_2_bytes(content: dict[bytes, Any]) -> bytes:
-    """Return the bytes of the original files: Python 2's text, NumPy's old name, a dtype's flags as integers."""
+    """Return a pickle as in the original files, which Python 2 wrote.
+
+    They have NumPy's old module name and a dtype's flags as integers.
+    """
 
     def text(value: bytes) -> bytes:
         return b"U" + bytes([len(value)]) + value if len(value) < 256 else b"T" + struct.pack("<i", len(value)) + value
@@ -55,7 +58,7 @@ WRITERS: dict[str, Callable[[dict[bytes, Any]], bytes]] = {
 
 
 def write_batches(folder: Path, write: Callable[[dict[bytes, Any]], bytes] = WRITERS["protocol 4"]) -> Path:
-    """The six files with six images each."""
+    """Write CIFAR-10's six files with six images each."""
     folder.mkdir(parents=True, exist_ok=True)
     for seed, name in enumerate(FILES):
         (folder / name).write_bytes(write(batch(seed)))
@@ -88,7 +91,7 @@ def test_the_names_of_the_classes_come_from_the_files(tmp_path: Path) -> None:
 
 
 class Runs:
-    """An object whose pickle is a call."""
+    """An object whose pickle calls a function when it is loaded."""
 
     def __init__(self, call: Callable[..., Any], *arguments: Any) -> None:
         self.call, self.arguments = call, arguments
@@ -141,7 +144,10 @@ def test_a_truncated_file_is_an_error_that_names_it(tmp_path: Path, kept: int, w
 
 
 def test_no_damage_ends_in_another_exception(tmp_path: Path) -> None:
-    """One byte of the arrays' description changes. The file is still read, or DataError is raised; it never crashes."""
+    """Test one changed byte in the description of the arrays.
+
+    The file must still be read, or DataError must be raised.
+    """
     write_batches(tmp_path)
     path, random = tmp_path / "data_batch_1", np.random.default_rng(0)
     small = {b"data": np.zeros((1, 3072), np.uint8), b"labels": [1]}
@@ -239,7 +245,7 @@ def test_cifar100_has_fine_labels_and_their_names(tmp_path: Path) -> None:
 
 
 def packed(names: tuple[str, ...] = FILES) -> bytes:
-    """Return an archive as it is published, with small batches."""
+    """Return an archive in the published layout, with small files."""
     stored = io.BytesIO()
     with tarfile.open(fileobj=stored, mode="w:gz") as archive:
         for seed, name in enumerate(names):
@@ -258,7 +264,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def put(cache: Path, content: bytes, monkeypatch: pytest.MonkeyPatch, name: str = "CIFAR10") -> Path:
-    """Put an archive into the cache by hand, whose hash is that of the published one."""
+    """Put an archive into the cache as a user would do by hand, and make its hash the published one."""
     archive = getattr(cifar, name)._replace(sha256=hashlib.sha256(content).hexdigest())
     monkeypatch.setattr(cifar, name, archive)
     (cache / archive.file).write_bytes(content)
@@ -280,7 +286,10 @@ def test_an_archive_in_the_cache_is_unpacked_and_read_without_a_network(
 def test_an_archive_that_was_put_there_by_hand_is_checked(
     cache: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """One bit anywhere: without the hash, most such archives unpack, some with other pixels."""
+    """Test one flipped bit anywhere.
+
+    Without the hash, most such archives can be unpacked, some of them with other pixels.
+    """
     path = put(cache, packed(), monkeypatch, name)
     damaged = bytearray(path.read_bytes())
     damaged[len(damaged) // 2] ^= 1
@@ -293,7 +302,7 @@ def test_an_archive_that_was_put_there_by_hand_is_checked(
 
 
 def test_a_batch_of_the_published_size_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As for a folder that was unpacked from a damaged archive, or lies on a failing disk."""
+    """Test a folder that was unpacked from a damaged archive, or that lies on a failing disk."""
     path = write_batches(tmp_path) / "data_batch_3"
     content = path.read_bytes()
     whole = cifar.Published(len(content), hashlib.md5(content).hexdigest())
@@ -313,7 +322,10 @@ def test_what_another_keras_unpacked_is_used(cache: Path) -> None:
 
 
 def test_an_unpacking_that_is_interrupted_is_begun_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After any number of moved files. The class names come first: without them, a complete folder has made-up ones."""
+    """Test an interruption after any number of moved files.
+
+    The class names are moved first, because a folder without them would get made-up names.
+    """
     names = (*FILES, cifar.CIFAR10.meta)
     put(cache, packed(names), monkeypatch)
     replace, moved = os.replace, []
@@ -393,7 +405,7 @@ def test_each_file_of_cifar100_is_checked_against_its_hash(tmp_path: Path, name:
 
 
 def test_the_published_hashes_are_those_of_keras() -> None:
-    """The hashes are those in the loaders of the installed Keras."""
+    """Test that our hashes equal those in the loaders of the installed Keras."""
     import tensorflow as tf
 
     for archive in (cifar.CIFAR10, cifar.CIFAR100):

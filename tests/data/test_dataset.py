@@ -1,4 +1,4 @@
-"""Data sets: which images they hold out, and whether they have labels to classify."""
+"""Tests of data sets: which images they hold out, and whether they have labels to classify."""
 
 from __future__ import annotations
 

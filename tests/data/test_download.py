@@ -1,4 +1,4 @@
-"""Downloads from a server on this machine: whole files with the right hash, resumed after an interruption."""
+"""Tests of downloads from a local server: complete files with the right hash, resumed after an interruption."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ REMEDY = "Put the file into the folder."
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """A server of CONTENT. `cuts` says after how many bytes each of the first answers ends."""
+    """A server that sends CONTENT.
+
+    `cuts` gives, for each of the first answers, the number of bytes after which it is cut off.
+    """
 
     daemon_threads = True
 
@@ -104,10 +107,10 @@ def test_a_fifo_in_its_place_is_not_waited_for(server: Server, tmp_path: Path) -
 
 
 def send_for_ever(handler: Handler, piece: bytes, pause: float) -> None:
-    """Answer with a body without an end or a length."""
+    """Send a body that has no end and no announced length."""
     handler.send_response(200)
     handler.end_headers()
-    with contextlib.suppress(OSError):  # the other side has hung up
+    with contextlib.suppress(OSError):  # the client has closed the connection
         while True:
             handler.wfile.write(piece)
             time.sleep(pause)
@@ -124,7 +127,10 @@ def test_an_endless_body_is_left_after_so_many_bytes(
 
 
 def test_an_endless_drip_is_left_after_so_long(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A byte at a time keeps within the time limit between two bytes, for ever."""
+    """Test a server that sends one byte at a time for ever.
+
+    It never exceeds the time limit between two bytes, so only the total limit ends it.
+    """
     monkeypatch.setattr(download, "LONGEST_DOWNLOAD", 0.5)
     monkeypatch.setattr(Handler, "do_GET", lambda handler: send_for_ever(handler, b"x", 0.01))
     started = time.monotonic()
@@ -200,7 +206,10 @@ def test_all_there_but_the_name_needs_no_byte(server: Server, tmp_path: Path) ->
 
 @pytest.mark.parametrize("before", [b"", b"of another file"])
 def test_another_hash_is_refused_and_the_file_removed(server: Server, tmp_path: Path, before: bytes) -> None:
-    """The file is also removed if only its beginning was wrong, because resuming would keep that beginning for ever."""
+    """Test that the file is removed even if only its beginning is wrong.
+
+    Resuming the download would keep that beginning for ever.
+    """
     if before:
         (tmp_path / "file.part").write_bytes(before)
     else:

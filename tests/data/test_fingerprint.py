@@ -1,4 +1,4 @@
-"""The fingerprint tells whether two workers have read the same images."""
+"""Tests that the fingerprint shows whether two workers have read the same images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.image_files import draw_picture, make_names, write_pictures
 
 
 def some(count: int = 6) -> DataSet:
-    """A data set with two splits in memory."""
+    """Return a data set with two splits, in memory."""
     pixels = np.random.default_rng(0).integers(0, 256, (count + 3, 8, 8, 3), np.uint8)
     labels = np.arange(count + 3) % 2
     train, test = Split(pixels[:count], labels[:count]), Split(pixels[count:], labels[count:])
@@ -58,7 +58,11 @@ def test_a_large_array_is_hashed_in_pieces(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("memory_limit", [4.0, 0.0])
 def test_a_folder_has_the_fingerprint_of_its_files(tmp_path: Path, memory_limit: float) -> None:
-    """In memory or streamed, wherever it lies, and without a second look at the files."""
+    """Test the fingerprint of a folder.
+
+    It is the same in memory and streamed, and does not depend on where the folder lies. Computing it reads no file a
+    second time.
+    """
 
     def describe(name: str) -> dict[str, object]:
         images = catalog.load_dataset(f"folder:{tmp_path / name}", memory_limit=memory_limit)

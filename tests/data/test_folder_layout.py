@@ -1,4 +1,7 @@
-"""Which folders are splits and which are classes: decided from the whole layout, or refused with both readings."""
+"""Tests which folders are splits and which are classes.
+
+The whole layout decides, and an ambiguous one is refused with both readings.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,12 @@ from lowlevel_simclr.data.folder_layout import Layout, find_layout
 
 
 def find(*folders: str, splits: str = "auto") -> Layout:
-    """Return the layout of one image in each folder."""
+    """Return the layout of folders with one image each."""
     return find_layout("B", sorted(f"{folder}/1.png".lstrip("/") for folder in folders), splits)
 
 
 def name_folders(layout: Layout) -> tuple[str, str]:
-    """Return the folders to train on and those to hold out."""
+    """Return the names of the folders to train on and of the folders to hold out."""
     return tuple(" ".join(path.rpartition("/")[0] for path in paths) for paths in (layout.train, layout.test))
 
 

@@ -1,4 +1,4 @@
-"""Every kind of image file is converted to a few pixel formats, or refused with a reason."""
+"""Tests that every kind of image file is converted to one of a few pixel formats, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def stored(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
 
 
 def smooth(height: int, width: int) -> np.ndarray:
-    """Return a picture of slow waves in each channel, which looks the same after scaling."""
+    """Return a picture of slow waves in each channel. It looks nearly the same at a smaller size."""
     y, x = np.mgrid[:height, :width] / max(height, width)
     waves = [np.sin(7 * x + 3 * y), np.cos(5 * y - 2 * x), np.sin(6 * x * y + 1)]
     return np.round(127.5 + 120 * np.stack(waves, -1)).astype(np.uint8)
@@ -74,7 +74,7 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def test_16_bit_colours_keep_their_high_byte() -> None:
-    """The test builds the file itself, because Pillow cannot write this kind."""
+    """Test a file that the test builds itself, because Pillow cannot write this kind."""
     deep = RANDOM.integers(0, 65536, (16, 24, 3), np.uint16)
     lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in deep)
     header = struct.pack(">IIBBBBB", 24, 16, 16, 2, 0, 0, 0)
@@ -140,10 +140,11 @@ def test_a_damaged_note_of_the_camera_is_passed_over() -> None:
 def test_another_size_is_scaled_and_cut_evenly_in_the_coordinates_of_the_source(
     kind: str, size: tuple[int, int]
 ) -> None:
-    """The result is compared with Pillow's cut of the whole source: mode F, with a box, triangle filter.
+    """Test the result against Pillow's cut of the whole source, with a triangle filter and a box in mode F.
 
-    Scaled decoding filters in another way than the triangle does, so the picture is smooth. A shift of the cut by half
-    a pixel of the result would still show: the waves have amplitude 120 and at most 7 radians over the longer side.
+    A JPEG decoder that scales uses another filter than the triangle, so the picture is smooth. A cut that is shifted by
+    half a pixel of the result would still show: the waves have amplitude 120 and at most 7 radians over the longer
+    side.
     """
     source = smooth(*size)
     shape = Shape(24, 20, 3)
@@ -154,13 +155,18 @@ def test_another_size_is_scaled_and_cut_evenly_in_the_coordinates_of_the_source(
     box = ((size[1] - width) / 2, (size[0] - height) / 2, (size[1] + width) / 2, (size[0] + height) / 2)
     channels = [Image.fromarray(source[..., channel].astype(np.float32)) for channel in range(3)]
     wanted = np.stack([np.asarray(one.resize((20, 24), Image.Resampling.BILINEAR, box=box)) for one in channels], -1)
-    assert np.abs(made - wanted).max() < (2 if kind == "PNG" else 6)  # roundings, and the loss of JPEG itself
+    assert np.abs(made - wanted).max() < (
+        2 if kind == "PNG" else 6
+    )  # PNG differs by roundings, JPEG also by its own loss
     step = np.abs(np.diff(wanted, axis=1)).mean()
     assert np.abs(made - wanted).mean() < 0.2 * step  # shows that the test would notice a shift of a tenth of a pixel
 
 
 def test_a_large_jpeg_is_decoded_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For 32 pixels the decoder gives an eighth of 256. For 33 it gives a quarter, so never less than is needed."""
+    """Test a source of 256 pixels. For 32 pixels the decoder gives an eighth.
+
+    For 33 it gives a quarter, so the result is never smaller than needed.
+    """
     content, decoded = stored(Image.fromarray(smooth(256, 256)), "JPEG"), []
     plain = image_file._convert_to_plain_mode
 
@@ -245,7 +251,7 @@ def test_a_check_finds_what_decoding_finds(options: dict[str, Any]) -> None:
 
 
 def test_damage_anywhere_gives_pixels_or_a_reason() -> None:
-    """One byte changes. The file gives pixels, or UnreadableError is raised, and nothing else happens."""
+    """Test one changed byte anywhere. The file must give pixels or raise UnreadableError."""
     random, refused = np.random.default_rng(1), 0
     for kind in KINDS:
         content = stored(Image.fromarray(COLOURS), kind, **KINDS[kind])
@@ -280,9 +286,12 @@ NOTES = {
 @pytest.mark.parametrize("note", NOTES)
 @pytest.mark.parametrize("before_pixels", [True, False])
 def test_a_note_in_a_png_is_passed_over(tmp_path: Path, note: str, before_pixels: bool) -> None:
-    """However much it holds: 260 kB that unpack to 256 MiB fill no memory. Pillow refuses the whole file."""
+    """Test a text note of 260 kB that unpacks to 256 MiB. It must not fill the memory.
+
+    Pillow would refuse the whole file.
+    """
     whole = stored(Image.fromarray(COLOURS))
-    place = 33 if before_pixels else len(whole) - 12  # behind the header, or before the end
+    place = 33 if before_pixels else len(whole) - 12  # the note follows the header, or precedes the end
     noted = whole[:place] + NOTES[note] + whole[place:]
     (tmp_path / "noted.png").write_bytes(noted)
     tracemalloc.start()
@@ -348,7 +357,7 @@ def test_numbers_without_a_white_are_refused(pixels: np.ndarray, reason: str) ->
 
 
 def build_png(bits: int, colours: int, lines: list[bytes], transparent: bytes) -> bytes:
-    """Return a PNG of 16 lines of 24 pixels. Pillow does not write these kinds."""
+    """Return a PNG of 16 lines of 24 pixels, of a kind that Pillow does not write."""
     header = struct.pack(">IIBBBBB", 24, 16, bits, colours, 0, 0, 0)
     pixels = zlib.compress(b"".join(b"\0" + line for line in lines))
     chunks = [(b"IHDR", header), (b"tRNS", transparent), (b"IDAT", pixels), (b"IEND", b"")]
@@ -388,7 +397,7 @@ def test_the_transparent_colour_of_16_bits_is_white() -> None:
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "PPM", "JPEG2000", "BMP", "WEBP", "GIF"])
 def test_a_sound_image_of_many_pixels_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    """Pillow refuses images of more than 179 megapixels. Here its limit is 2 * 100."""
+    """Test an image above Pillow's limit, which is 179 megapixels. The test lowers it to 2 * 100 pixels."""
     content = stored(Image.fromarray(COLOURS), kind)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     monkeypatch.setattr(image_file, "_LARGE", 100)  # decoded one at a time

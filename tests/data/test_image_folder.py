@@ -1,4 +1,4 @@
-"""A folder of images: splits, classes, skipped files, one shape; the same in memory and streamed."""
+"""Tests of a folder of images: splits, classes, skipped files and one shape, in memory and streamed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def load(root: Path, seed: int = 0, **options: Any) -> dataset.DataSet:
 
 
 def numbers(images: Any) -> list[int]:
-    """Return the numbers of these pictures."""
+    """Return the numbers of these pictures, which are in their first pixels."""
     return [int(number) for number in np.asarray(images)[:, 0, 0, 0]]
 
 
@@ -207,7 +207,7 @@ def test_a_batch_that_cannot_be_filled_is_refused_before_a_file_is_opened(
 
 @pytest.mark.parametrize(("count", "found"), [(1, "is only 1 image"), (2, "is only 1 image")])
 def test_a_set_too_small_for_any_batch_names_the_smallest_that_works(tmp_path: Path, count: int, found: str) -> None:
-    """Two images are one to train on and one to test with, and no batch has one image."""
+    """Test two images. One is to train on and one to test with, but a batch needs more than one image."""
     root = write_pictures(tmp_path, *make_names("a", count))
     with pytest.raises(dataset.DataError, match=f"There {found} to train on in .* works has 2 images to train on and"):
         load(root, at_least=8)
@@ -322,7 +322,7 @@ def test_images_of_a_few_pixels_are_left_out(tmp_path: Path) -> None:
 
 
 def mixed(root: Path) -> Path:
-    """Return a folder with every kind of file, several sizes, and one damaged file."""
+    """Return a folder with every kind of file, several image sizes, and one damaged file."""
     for number, ending in enumerate(["png", "jpg", "webp", "bmp"] * 8):
         write_pictures(root, f"{'ab'[number % 2]}/{number:02d}.{ending}", height=20 + number, width=50 - number)
     (root / "a/08.png").write_bytes(b"\x89PNG")
@@ -351,7 +351,7 @@ def test_streamed_pixels_are_those_in_memory(tmp_path: Path) -> None:
 def test_streamed_batches_are_those_in_memory_wherever_a_run_resumes(
     tmp_path: Path, first: int, own: list[int] | None
 ) -> None:
-    """The share of one replica is tested as well."""
+    """Test all rows, and the rows of one replica."""
     root, share = mixed(tmp_path), None if own is None else np.array(own)
     both = [load(root, largest_side=24, memory_limit=limit).train.images for limit in (4, 0)]
     held, streamed = (list(batches.make_batches(images, 5, 3, first, 12, share)) for images in both)
@@ -436,7 +436,7 @@ def test_reading_shows_progress_where_it_takes_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     load(write_pictures(tmp_path, *make_names("a", 5)))
-    assert capsys.readouterr() == ("", "")  # short work
+    assert capsys.readouterr() == ("", "")  # short work prints no progress
     print_every_line(monkeypatch)
     load(tmp_path)
     printed = capsys.readouterr().err
@@ -448,7 +448,10 @@ def test_reading_shows_progress_where_it_takes_long(
 
 @pytest.mark.parametrize("memory_limit", [4.0, 0.0])
 def test_only_regular_files_of_a_reasonable_size_are_read(tmp_path: Path, memory_limit: float) -> None:
-    """A FIFO waits for a writer for ever, /dev/urandom and /dev/zero have no end, a sparse file fills the memory."""
+    """Test four files that must not be read.
+
+    A FIFO waits for a writer for ever, /dev/urandom and /dev/zero have no end, and a sparse file would fill the memory.
+    """
     write_pictures(tmp_path, *make_names("train", 5), *make_names("test", 2))
     odd = make_odd_files(tmp_path / "train", ".png")
     images = load(tmp_path, memory_limit=memory_limit)

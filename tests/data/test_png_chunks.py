@@ -1,4 +1,4 @@
-"""The chunks of a PNG file: notes are dropped, and everything else stays byte for byte."""
+"""Tests that text notes in a PNG file are dropped, and that all other chunks stay the same byte for byte."""
 
 from __future__ import annotations
 

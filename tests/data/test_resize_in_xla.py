@@ -1,4 +1,4 @@
-"""Resizing by matrix products gives the result of TensorFlow's own op, and XLA can compile it."""
+"""Tests that resizing by matrix products gives the result of TensorFlow's own op, and that XLA can compile it."""
 
 from __future__ import annotations
 

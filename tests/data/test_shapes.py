@@ -1,4 +1,7 @@
-"""The embedded data set: deterministic, balanced, any part can be drawn alone, and hard to classify from raw pixels."""
+"""Tests of the embedded data set.
+
+It is deterministic and balanced, any part can be drawn independently, and raw pixels are not enough to classify it.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,10 @@ def test_a_shape_stays_inside_and_stands_out() -> None:
 
 @pytest.mark.parametrize("kind", range(10), ids=shapes.CLASSES)
 def test_each_kind_has_its_own_area(kind: int) -> None:
-    """The area, in units of the squared radius, matches the formula. A shape that is drawn wrong has another area."""
+    """Test the area of each shape, in units of the squared radius, against its formula.
+
+    A wrongly drawn shape has another area.
+    """
     expected = {
         "circle": np.pi * 0.85**2,
         "square": 1.5**2,
@@ -78,7 +84,7 @@ def test_raw_pixels_say_little() -> None:
 
 
 def test_six_thousand_are_drawn_in_seconds() -> None:
-    """The target is under 2 s. The test measures processor time, and leaves room for a slow machine."""
+    """Test the processor time. The target is under 2 s, and the limit leaves room for a slow machine."""
     start = time.process_time()
     images, _ = shapes.draw_shapes(6000, seed=0)
     assert len(images) == 6000 and time.process_time() - start < 10

@@ -1,4 +1,4 @@
-"""The test transform: every program that represents an image applies the same one and records it."""
+"""Tests that every program that represents an image applies the same test transform and records it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def apply_by_numpy(images: np.ndarray, size: int, scaling: PixelScaling) -> np.n
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (5, 11), (19, 14)])
 def test_evaluation_embedding_and_the_exported_encoder_give_one_h(tmp_path: Path, height: int, width: int) -> None:
-    """All three are compared with one oracle: the transform by Pillow and NumPy, then the encoder."""
+    """Test h of all three programs against one oracle: the transform by Pillow and NumPy, then the encoder."""
     scaling = PixelScaling((0.5, 0.4, 0.3), (0.2, 0.25, 0.5))
     f, g = encoder.build_encoder("resnet20", "cifar", 8, seed=5), projection.build_projection_head(64, (8,), seed=5)
     variables = {**keras.name_variables("encoder", f), **keras.name_variables("projection", g)}
@@ -58,7 +58,9 @@ def test_evaluation_embedding_and_the_exported_encoder_give_one_h(tmp_path: Path
     by_embed = embed_files.make_embedder(tmp_path, model, scaling, 3, "h")(images)
     by_file = export.add_preprocessing(f, scaling).predict(images, verbose=0)
     expected = f(apply_by_numpy(images, 8, scaling), training=False).numpy()
-    assert np.ptp(expected, axis=0).max() > 0.01 * np.abs(expected).max()  # h differs between images
+    assert (
+        np.ptp(expected, axis=0).max() > 0.01 * np.abs(expected).max()
+    )  # so h differs between images, and the comparison means something
     for h in (by_evaluation, by_embed, by_file):
         np.testing.assert_allclose(h, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 

@@ -1,4 +1,7 @@
-"""Both implementations make two views of every image, which depend only on the image, its index and the epoch."""
+"""Tests that both implementations make two views of every image.
+
+The views depend only on the image, its index and the epoch.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ def test_native_and_stock_views_of_a_run_agree():
 
 @pytest.mark.parametrize("implementation", [ops, stock], ids=["native", "stock"])
 def test_rows_i_and_n_plus_i_are_views_of_image_i(implementation: ModuleType) -> None:
-    """Each image has one colour and there is no jitter, so a view has the colour of its image."""
+    """Test images that each have one colour. There is no jitter, so both views have the colour of their image."""
     colours = np.arange(6, dtype=np.uint8) * 40
     images = np.broadcast_to(colours[:, None, None, None], (6, 10, 12, 3))
     recipe = ViewRecipe(jitter_probability=0, grey_probability=0)
@@ -49,5 +52,5 @@ def test_the_compiled_views_of_a_run_depend_on_epoch_and_index() -> None:
     views = compile_views(**given)
     first = views(tf.constant(0, tf.int64), index, images).numpy()
     again = views(tf.constant(0, tf.int64), tf.gather(index, [1, 0]), tf.gather(images, [1, 0])).numpy()
-    np.testing.assert_array_equal(again, first[[1, 0, 5, 4]])  # whatever else is in the batch
+    np.testing.assert_array_equal(again, first[[1, 0, 5, 4]])  # the other images of the batch do not matter
     assert np.any(first != views(tf.constant(1, tf.int64), index, images).numpy())

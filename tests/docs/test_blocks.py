@@ -1,4 +1,4 @@
-"""Every block and every command of the README and of the site is known to a test, or says why it does not run.
+"""Tests that a test knows every block and command of the README and the site, or that a line says why it does not run.
 
 `tests/programs/test_readme.py` runs them.
 """
@@ -25,7 +25,7 @@ WITH_INDENTED_CODE = {"errors", "README"}  # test_errors.py runs the first; the 
 
 
 def list_page_commands(prefix: str) -> list[str]:
-    """Return the commands that start with something, in blocks and between backticks."""
+    """Return the commands that begin with `prefix`, in blocks and between backticks."""
     in_text = [command for page in pages.PAGES for command in pages.list_commands_in_text(page)]
     found = [*pages.list_distinct_commands(pages.list_all_blocks()), *in_text]
     return list(dict.fromkeys(command for command in found if command.startswith(prefix)))
@@ -43,13 +43,13 @@ def test_a_block_has_a_language_that_tests_know(page: Path) -> None:
 
 @pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: page.stem)
 def test_code_is_in_fences(page: Path) -> None:
-    """No test would run code that is indented."""
+    """Test that no code is indented instead of fenced, because no test would run it."""
     assert page.stem in WITH_INDENTED_CODE or pages.list_indented_code(page) == []
 
 
 @pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: page.stem)
 def test_code_fits_beside_the_contents(page: Path) -> None:
-    """On a laptop a line of the site has room for 92 characters; the rest is behind the edge."""
+    """Test the width of code. On a laptop a line of the site has room for 92 characters, and the rest is hidden."""
     lines = [
         line for block in pages.list_blocks(page) if block.language == "python" for line in block.text.splitlines()
     ]
@@ -63,7 +63,7 @@ def test_a_block_that_does_not_run_has_a_good_reason(block: pages.Block) -> None
 
 
 def test_a_reason_stands_before_a_block() -> None:
-    """A line between the reason and its block would leave the reason without effect."""
+    """Test that no line stands between a reason and its block, because the reason would then have no effect."""
     text = "".join(page.read_text(encoding="utf-8") for page in pages.PAGES)
     assert len(re.findall(r"^<!-- not run:", text, re.MULTILINE)) == len(NOT_RUN)
 

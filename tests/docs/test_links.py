@@ -1,4 +1,4 @@
-"""Links within the project work, and every page of the site can be reached."""
+"""Tests that links within the project work, and that every page of the site can be reached."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The notebook of the tutorial is what its page gives, does what the page does, and runs from top to bottom."""
+"""Tests that the notebook of the tutorial equals the conversion of its page, and that it runs from top to bottom."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ NOTEBOOK = PAGE.with_suffix(".ipynb")
 
 
 def list_code() -> list[str]:
-    """Return the cells of code of the stored notebook."""
+    """Return the code cells of the stored notebook."""
     stored = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
     return ["".join(cell["source"]) for cell in stored["cells"] if cell["cell_type"] == "code"]
 
 
 def find_training_call() -> tuple[list[Any], dict[str, Any]]:
-    """Return the positional arguments and the settings of `ls.train` in the notebook."""
+    """Return the positional arguments and the settings of the call of `ls.train` in the notebook."""
     calls = [node for cell in list_code() for node in ast.walk(ast.parse(cell)) if isinstance(node, ast.Call)]
     (call,) = [node for node in calls if ast.unparse(node.func) == "ls.train"]
     settings = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
@@ -69,7 +69,10 @@ def test_a_command_without_python_is_refused() -> None:
 
 @pytest.mark.slow
 def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it stands: 1,500 drawings, 600 steps. The numbers are those that the page promises."""
+    """Test the unchanged notebook, with 1,500 drawings and 600 steps.
+
+    The numbers must be those that the page promises.
+    """
     nbformat = pytest.importorskip("nbformat", reason="requirements-docs.txt has it")
     nbclient = pytest.importorskip("nbclient", reason="requirements-docs.txt has it")
     pytest.importorskip("ipykernel", reason="requirements-docs.txt has it")

@@ -1,4 +1,4 @@
-"""No file has a phrase that a reader needs to read twice."""
+"""Tests that no file has a phrase that a reader needs to read twice."""
 
 from __future__ import annotations
 

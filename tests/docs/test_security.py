@@ -1,4 +1,4 @@
-"""The limits on the page of security are those of the code."""
+"""Tests that the limits on the page about security equal those in the code."""
 
 from __future__ import annotations
 

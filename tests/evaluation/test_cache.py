@@ -1,4 +1,4 @@
-"""A run folder's stored h and accuracies are used again only for the same weights, images and recipe."""
+"""Tests that stored h and accuracies of a run are used again only for the same weights, images and recipe."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.small_encoder import build_small_encoder
 
 @pytest.fixture
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A list that gains an entry whenever h is computed."""
+    """Return a list that gets an entry whenever h is computed."""
     calls, represent = [], represent_splits
 
     def counted(*given: Any, **options: Any) -> Represented:

@@ -1,4 +1,4 @@
-"""Embedding files: which files are read, in what shape, and what is written about them."""
+"""Tests of embedding files: which files are read, in what shape, and which messages are written about them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.progress_lines import print_every_line
 def test_files_come_in_the_order_given_and_those_of_a_folder_by_name(tmp_path: Path) -> None:
     write_pictures(tmp_path, "z.png", *make_names("b", 3), "b/a/deep.PNG")
     (tmp_path / "b" / "notes.txt").write_text("no image, by its name")
-    (tmp_path / "odd.txt").write_bytes((tmp_path / "z.png").read_bytes())  # named by the user
+    (tmp_path / "odd.txt").write_bytes((tmp_path / "z.png").read_bytes())  # the user names this file
     found, bad = embed_files.find_images([tmp_path / "z.png", tmp_path / "b", tmp_path / "odd.txt"])
     names = ["z.png", "b/00.png", "b/01.png", "b/02.png", "b/a/deep.PNG", "odd.txt"]
     assert [found.name(row) for row in range(len(found))] == [str(tmp_path / name) for name in names] and bad == []
@@ -50,7 +50,7 @@ def test_a_run_tells_the_shape_of_its_images_or_is_refused(
 def test_files_go_through_in_batches_and_each_row_is_of_its_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The embedding is the first pixel, which is the number of the picture."""
+    """Test the rows with an embedding that is only the first pixel, which is the number of the picture."""
     monkeypatch.setattr(embed_files, "BATCH_SIZE", 2)
     root = write_pictures(tmp_path, *make_names("a", 6))
     (root / "a/02.png").write_bytes(b"")
@@ -94,7 +94,7 @@ def test_only_with_a_title_the_files_are_counted(
 
 
 def test_what_is_no_regular_file_is_skipped_and_named(tmp_path: Path) -> None:
-    """Also where it is given by its own name."""
+    """Test files in a folder, and a FIFO that the user names."""
     write_pictures(tmp_path, "a.png", "b/c.png")
     odd = make_odd_files(tmp_path / "b", ".png")
     files, _ = embed_files.find_images([tmp_path / "a.png", tmp_path / "b", tmp_path / "b/fifo.png"])
@@ -105,7 +105,7 @@ def test_what_is_no_regular_file_is_skipped_and_named(tmp_path: Path) -> None:
 
 
 def test_files_are_found_as_training_finds_them(tmp_path: Path) -> None:
-    """Behind links, without hidden files and without the pictures of runs. What cannot be read is named."""
+    """Test that links are followed, hidden files and pictures of runs are left out, and unreadable files are named."""
     write_pictures(tmp_path / "elsewhere", "1.png")
     write_pictures(tmp_path / "b", "a.png", ".hidden/c.png", ".d.png")
     (tmp_path / "b/linked").symlink_to(tmp_path / "elsewhere")

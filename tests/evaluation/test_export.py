@@ -1,4 +1,4 @@
-"""encoder.keras gives the same h as the evaluation, where this package cannot be imported."""
+"""Tests that encoder.keras gives the same h as the evaluation, in a process that cannot import this package."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ np.save(sys.argv[4], model(images.astype(np.float32)).numpy())
 
 
 def trained(size: int, channels: int = 3, precision: str = "float32") -> tf.keras.Model:
-    """Return a resnet20 whose moving statistics are no longer the initial ones."""
+    """Return a resnet20 whose moving statistics have changed since its initialization."""
     set_precision(precision)
     f = encoder.build_encoder("resnet20", "cifar", size, channels)
     random = np.random.default_rng(0)
@@ -56,7 +56,7 @@ def alone(folder: Path, file: Path, given: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def assert_same_h(found: np.ndarray, expected: np.ndarray) -> None:
-    """Assert agreement to 1e-5 of the largest number in each row."""
+    """Assert that two h differ by at most 1e-5 of the largest number in each row."""
     assert found.dtype == np.float32 and found.shape == expected.shape
     assert np.all(np.abs(found - expected) <= 1e-5 * np.abs(expected).max(axis=1, keepdims=True))
     assert expected.std() > 0

@@ -1,4 +1,7 @@
-"""Fine-tuning and the probe on views see only their share of the labels, and leave the run's encoder unchanged."""
+"""Tests of fine-tuning and of the probe on views.
+
+Both use only their share of the labels, and leave the encoder of the run unchanged.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ QUICK = Recipe(steps=40, batch_size=16, optimizer="sgd", learning_rate=0.5)
 
 
 def plain_views(seed: int) -> Views:
-    """Make two copies of each image instead of two random views."""
+    """Replace the random views by two copies of each image."""
 
     def views(epoch: tf.Tensor, index: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
         x = tf.cast(images, tf.float32) / 255
@@ -31,7 +34,7 @@ def plain_views(seed: int) -> Views:
 
 
 def fine_tuned(images: dataset.DataSet, fraction: float, recipe: Recipe = QUICK) -> float:
-    """Return the accuracy of seed 0."""
+    """Return the accuracy of fine-tuning with seed 0."""
     trials = [Trial(0, fraction)]
     return next(
         accuracy for _, accuracy in fine_tune.fine_tune(build_small_encoder(), images, trials, plain_views, recipe)
@@ -71,7 +74,7 @@ def test_a_fraction_that_is_none_is_refused(fraction: float) -> None:
 
 
 def longer(times: float) -> tf.keras.Model:
-    """Return the small encoder with h multiplied by `times`."""
+    """Return the small encoder with its h multiplied by `times`."""
     f = build_small_encoder()
     return tf.keras.Model(f.inputs, tf.keras.layers.Rescaling(times)(f.outputs[0]))
 
@@ -164,7 +167,10 @@ def test_a_learning_rate_that_is_too_high_is_told() -> None:
 
 
 def test_the_probe_on_plain_views_comes_near_the_least_loss_there_is() -> None:
-    """The problem is convex, so no probe can get below the loss of scikit-learn's optimum without a penalty."""
+    """Test the loss of the probe.
+
+    The problem is convex, so it cannot be lower than that of scikit-learn's optimum without a penalty.
+    """
     images, encoder = make_striped_data_set(train=300), build_small_encoder()
     noise = np.random.default_rng(0)
     labels = np.where(noise.random(300) < 0.3, noise.integers(0, 3, 300), images.train.labels)

@@ -1,4 +1,4 @@
-"""k-NN by cosine similarity: the vote, the sample for k-NN during training, and the neighbours in a picture."""
+"""Tests of k-NN by cosine similarity: the vote, the sample for k-NN during training, the neighbours in a picture."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_knn_agrees_with_scikit_learn(monkeypatch: pytest.MonkeyPatch, at_once: 
             count, weights=lambda distance: np.exp((1 - distance) / 0.07), metric="cosine", algorithm="brute"
         ).fit(train_h.astype(np.float64), train_labels)
         assert found[str(count)] == pytest.approx(oracle.score(test_h.astype(np.float64), test_labels), abs=1e-12)
-    assert len(set(found.values())) > 1  # so the four accuracies are not equal by chance
+    assert len(set(found.values())) > 1  # otherwise equal accuracies would prove nothing
 
 
 def test_near_rows_outvote_a_majority() -> None:
@@ -36,7 +36,7 @@ def test_near_rows_outvote_a_majority() -> None:
 
 def test_only_directions_count() -> None:
     (train_h, train_labels), (test_h, test_labels) = draw_clouds(100), draw_clouds(80, seed=1)
-    scale = 2.0 ** np.random.default_rng(0).integers(-20, 20, (100, 1))  # exact, so that nothing rounds
+    scale = 2.0 ** np.random.default_rng(0).integers(-20, 20, (100, 1))  # multiplying by powers of two is exact
     same = knn.classify_by_neighbours(train_h * scale.astype(np.float32), train_labels, test_h, test_labels, [5, 20])
     assert same == knn.classify_by_neighbours(train_h, train_labels, test_h, test_labels, [5, 20])
 

@@ -1,4 +1,4 @@
-"""The linear probe is logistic regression on standardised columns."""
+"""Tests that the linear probe is logistic regression on standardised columns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every picture shows its data, is small, and needs no display."""
+"""Tests that every picture shows its data, is small, and needs no display."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def rgb(colour: str) -> np.ndarray:
 
 
 def place_of(picture: np.ndarray, tile: np.ndarray) -> tuple[int, int] | None:
-    """Return row and column of the corner where a noise tile (h, w, 3) appears in the picture, or None.
+    """Return the row and the column of the corner where a noise tile (h, w, 3) stands in the picture, or None.
 
-    Half of the tile's pixels must match, because a renderer may round a corner to the next pixel. No other tile comes
-    near that.
+    Half of the tile's pixels must match, because a renderer may move the corner to the next pixel. Any other tile has
+    far fewer matching pixels.
     """
     height, width = tile.shape[:2]
     corners = np.argwhere((picture[: 1 - height, : 1 - width] == tile[0, 0]).all(axis=-1))
@@ -52,7 +52,7 @@ def place_of(picture: np.ndarray, tile: np.ndarray) -> tuple[int, int] | None:
 
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """Return the figures that the test saves, uncut."""
+    """Return the list of the figures that the test saves, without cropped borders."""
     seen: list[Figure] = []
     save = plots._save_figure
 
@@ -78,7 +78,10 @@ def test_views_show_every_pixel_of_every_image(tmp_path: Path) -> None:
 
 
 def test_views_stand_below_their_original(tmp_path: Path) -> None:
-    """Each image has one colour, and none is grey like the text. A column shows an image, and each row one view."""
+    """Test images of one colour each, none of them grey like the text.
+
+    A column shows an image, and each row below it a view.
+    """
     originals, first, second = (np.full((2, 8, 8, 3), (red, 0, 90), np.uint8) for red in (40, 80, 120))
     originals[1, ..., 0] = 45
     plots.plot_views(tmp_path / "views.png", originals, first / 255, second / 255)
@@ -215,7 +218,7 @@ def clouds(count: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndar
 
 
 def points(figure: Figure) -> list[list[np.ndarray]]:
-    """Return for each panel the points of each class."""
+    """Return, for each panel, the points of each class."""
     return [
         [np.asarray(part.get_offsets()) for part in axes.collections if isinstance(part, PathCollection)]
         for axes in figure.axes
@@ -263,7 +266,7 @@ def test_few_or_collapsed_rows_are_drawn(tmp_path: Path, figures: list[Figure], 
         tmp_path / "e.png", {"a": np.ones((count, 8)), "b": np.zeros((count, 8))}, np.zeros(count), CLASSES[:1], seed=0
     )
     for panel in points(figures[0]):
-        np.testing.assert_allclose(panel[0], 0, atol=1e-6)  # one spot, as a collapsed encoder shows
+        np.testing.assert_allclose(panel[0], 0, atol=1e-6)  # all points in one place, as for a collapsed encoder
 
 
 # Without a display, and on a full disk
@@ -326,7 +329,10 @@ def test_a_map_shows_its_iterations_and_prints_nothing_else(
     ],
 )
 def test_the_name_of_a_class_is_drawn_as_it_is(name: str, shown: str) -> None:
-    """Matplotlib raises on `$\\frac$`, draws x^2 as mathematics, and leaves `_hidden` out."""
+    r"""Test class names with a special meaning in Matplotlib.
+
+    Matplotlib would raise an error on `$\frac$`, draw x^2 as mathematics, and leave `_hidden` out.
+    """
     figure, axes = plots._make_canvas(np.zeros((50, 50, 3), np.uint8), top=9)
     axes.scatter([1], [1], label=plots.make_label(name))
     text = axes.legend().get_texts()[0]

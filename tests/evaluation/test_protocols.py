@@ -1,4 +1,4 @@
-"""A protocol trains only the trials that have no stored accuracy."""
+"""Tests that a protocol trains only the trials that have no stored accuracy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The representation h: the encoder runs in inference mode after the test transform, and does not change."""
+"""Tests of the representation h: the encoder runs in inference mode on the test transform, and does not change."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_both_splits_are_represented_and_weights_stand_still() -> None:
 
 
 class Restless:
-    """An encoder that changes with every image that it sees."""
+    """An encoder whose weights change with every image that it sees."""
 
     input_shape = (None, 8, 8, 3)
 

@@ -1,4 +1,4 @@
-"""evaluation.json of a frozen encoder and its baselines, and the table of its numbers."""
+"""Tests of evaluation.json for a frozen encoder and its baselines, and of the table of its numbers."""
 
 from __future__ import annotations
 

@@ -252,7 +252,7 @@ def run_parts(campaign: Campaign, parts: Sequence[str]) -> int:
 
 
 def build_shim(folder: Path) -> Path:
-    """Compile the library that fails or kills at changes of files."""
+    """Compile the shim: a library that kills the process or fails at a chosen change of a file."""
     path = folder / "shim.so"
     source = Path(__file__).with_name("shim.c")
     subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", str(path), str(source), "-ldl"], check=True)
@@ -272,7 +272,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="a JSON file for the counts")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        if "FAULT_SHIM" not in os.environ:  # the shim must be there before Python opens a file
+        if "FAULT_SHIM" not in os.environ:  # the shim must be loaded before Python opens a file
             shim = build_shim(Path(folder))
             more = {"LD_PRELOAD": str(shim), "FAULT_SHIM": str(shim), "TF_CPP_MIN_LOG_LEVEL": "3"}
             command = [sys.executable, "-m", "tests.faults.campaign", *sys.argv[1:]]

@@ -1,4 +1,4 @@
-"""The short form of the fault campaign, and that it notices what is wrong."""
+"""Tests that a short fault campaign passes, and that a campaign notices wrong outcomes."""
 
 from __future__ import annotations
 

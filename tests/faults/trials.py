@@ -1,4 +1,4 @@
-"""One trial of the fault campaign: a program of this package in a process of its own, on a run that takes seconds."""
+"""One trial of the fault campaign: a program of this package in a separate process, on a run that takes seconds."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Stop(NamedTuple):
 
 
 def load_programs() -> None:
-    """Import TensorFlow and the programs once, so that a trial is a fork that costs no import.
+    """Import TensorFlow and the programs once, so that a trial needs only a fork and no import.
 
     TensorFlow must not start its runtime here, because its threads do not survive a fork.
     """
@@ -173,7 +173,7 @@ def _act(
     counted: Path,
     fault: tuple[Path, int, int] | None,
 ) -> int:
-    """Run the program in this process, which was just forked; return the exit code."""
+    """Run the program in this process, which was just forked. Return the exit code."""
     os.chdir(folder)
     with open(output, "wb") as file:
         os.dup2(file.fileno(), 1)

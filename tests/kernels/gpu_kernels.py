@@ -1,10 +1,10 @@
 """Compares every CUDA launcher on a GPU with the NumPy reference: python tests/kernels/gpu_kernels.py [--sanitize].
 
-Needs nvcc, NumPy and PyTorch or CuPy, but no TensorFlow. It compiles the launchers of kernels/ for this GPU into a
-library of their own. It calls them through ctypes on a stream that is not the default one, with guard bytes around
-every array, and compares the bits of two calls. With --sanitize the small cases run again under compute-sanitizer's
-memcheck, racecheck and synccheck. `make test-kernels-gpu` runs both. The exit code is 0 if all checks pass, 1 if one
-fails, 2 without a GPU.
+A launcher is the C function that starts the CUDA kernels of an op. The program needs nvcc, NumPy and PyTorch or CuPy,
+but no TensorFlow. It compiles the launchers of kernels/ for this GPU into a separate library. It calls them through
+ctypes on a stream that is not the default one, with guard bytes around every array, and compares the bits of two calls.
+With --sanitize the small cases run again under memcheck, racecheck and synccheck of compute-sanitizer. `make
+test-kernels-gpu` runs both. The exit code is 0 if all checks pass, 1 if one fails, and 2 without a GPU.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TOOLS = ("memcheck", "racecheck", "synccheck")
 
 
 def checks(library: Any, memory: device_arrays.Memory, small: bool) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Yield the name and the call of every check."""
+    """Yield the name of every check, and a function that runs it."""
     losses, views, updates = nt_xent_launchers, view_launchers, lars_launchers
     for case in losses.small_cases() if small else losses.large_cases():
         yield f"nt_xent {case}", lambda case=case: losses.check_case(library, memory, case)
@@ -48,7 +48,7 @@ def checks(library: Any, memory: device_arrays.Memory, small: bool) -> Iterator[
 
 
 def compiled(target: Path) -> Path:
-    """Compile the launchers for this machine's GPU, and return the file of the library."""
+    """Compile the launchers for this machine's GPU, and return the path of the library."""
     nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
     flags = ["-O3", "-std=c++17", "-lineinfo", "-arch=native", "-shared", "-Xcompiler", "-fPIC"]
     device_arrays.build([nvcc, *flags], device_arrays.sources(), target)
@@ -62,7 +62,7 @@ def loaded(launchers: Path) -> Any:
 
 
 def run(launchers: Path, small: bool) -> int:
-    """Run all checks and return how many fail."""
+    """Run all checks. Return the number of checks that fail."""
     memory, library, failed = device_arrays.gpu_memory(), loaded(launchers), 0
     print(f"device: {memory.name}", flush=True)
     for name, check in checks(library, memory, small):
@@ -78,7 +78,7 @@ def run(launchers: Path, small: bool) -> int:
 
 
 def sanitize(launchers: Path) -> int:
-    """Run the small cases under each of compute-sanitizer's tools, and return how many tools report a problem."""
+    """Run the small cases under each tool of compute-sanitizer. Return the number of tools that report a problem."""
     program = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
     failed = 0
     for tool in TOOLS:
@@ -89,7 +89,7 @@ def sanitize(launchers: Path) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what the arguments ask for and return the exit code."""
+    """Run the checks that the arguments ask for, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--small", action="store_true", help="only the cases that the emulated kernels run too")
     parser.add_argument("--sanitize", action="store_true", help="run the small cases under compute-sanitizer as well")

@@ -1,4 +1,4 @@
-"""The built library: what it needs and exports, and how setup.py fails."""
+"""Tests of the built library: what it needs and exports, and the messages with which setup.py fails."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_no_symbol_needs_a_newer_glibc() -> None:
 def test_no_symbol_binds_to_one_tensorflow_or_one_runtime() -> None:
     lines = [line for line in objdump("-T").splitlines() if "*UND*" in line and line.split()[-1].startswith("_Z")]
     weak = [line.split()[-1] for line in lines if line.split()[1] == "w"]
-    assert weak == ["_ZN3xla3ffi12GetXlaFfiApiEv"]  # found at run time, and null where TensorFlow lacks it
+    assert weak == ["_ZN3xla3ffi12GetXlaFfiApiEv"]  # a weak symbol, which is null if TensorFlow does not have it
     assert len(lines) == len(weak), f"C++ symbols from outside: {lines}"
     assert "GLIBCXX" not in objdump("-T")
     assert any(name.startswith("TF_") for name in undefined_symbols())

@@ -1,7 +1,8 @@
-"""The CUDA kernels without a GPU: their own source run thread by thread on the CPU, and the built library's launchers.
+"""Tests of the CUDA kernels and launchers without a GPU: an emulation runs the kernels' source on the CPU.
 
-The emulation (kernels/cuda/cuda_on_host.h) runs every index, mask, schedule and barrier of the kernels. It cannot show
-the hardware's speed and the rounding of its tensor cores. On a GPU, `make test-kernels-gpu` runs the same checks.
+The emulation (kernels/cuda/cuda_on_host.h) runs every thread of a kernel, with all its indices, masks, schedules and
+barriers. It cannot show the hardware's speed and the rounding of its tensor cores. On a GPU, `make test-kernels-gpu`
+runs the same checks. A launcher is the C function that starts the kernels of an op.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ needs_no_driver = pytest.mark.skipif(
 )
 needs_gpu = pytest.mark.skipif(not tf.config.list_physical_devices("GPU"), reason="TensorFlow sees no GPU")
 
-# One case for each path. The rest of small_cases() runs under -m slow.
+# One case for each path of the kernels. All other cases of small_cases() run under -m slow.
 QUICK = (
     losses.Case(37, 20, "bfloat16"),
     losses.Case(37, 20, "float16", 0.005),
-    losses.Case(75, 20, "float32", 0.1),  # two shares of three tiles
+    losses.Case(75, 20, "float32", 0.1),  # the columns are split into two shares of three tiles
     losses.Case(75, 12, "bfloat16", 0.005),
     losses.Case(75, 12, "float64", 0.005, own=(40, 35)),
     losses.Case(33, 24, "float32", 0.05, "duplicates"),
@@ -62,7 +63,7 @@ def declared(library: ctypes.CDLL) -> ctypes.CDLL:
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """Return the launchers, compiled for the host."""
+    """Return the launchers, compiled for the emulation on the CPU."""
     if shutil.which("g++") is None:
         pytest.skip("g++ is not installed: it compiles the kernels for the host")
     return declared(device_arrays.emulated(tmp_path_factory.mktemp("emulated")))
@@ -130,13 +131,16 @@ def test_a_variable_of_rank_1_needs_no_sums(library: ctypes.CDLL) -> None:
 
 
 def test_the_sums_of_an_update_are_few(library: ctypes.CDLL) -> None:
-    """Each block writes a pair of sums, and the emulation has at most four blocks. An empty variable has no sums."""
+    """Test the number of partial sums. Each block writes a pair, and the emulation has at most four blocks.
+
+    An empty variable has none.
+    """
     sums = library.lowlevel_simclr_lars_update_cuda_partial_sums
     assert [sums(count) for count in (0, 1, updates.PIECE, updates.PIECE + 1, 10**9)] == [0, 2, 2, 4, 8]
 
 
 def outcome(library: ctypes.CDLL) -> list[bytes]:
-    """Return the bits of a small loss, of some views and of an update."""
+    """Return the bits of the results of a small loss, of some views and of an update."""
     case, picture = losses.Case(33, 20, "bfloat16"), views.Case(2, 20, 20, size=25)
     found = losses.run(library, MEMORY, case, losses.projections(case))
     seen = views.make_views(library, MEMORY, picture, views.images_of(picture), views.params_of(picture))
@@ -238,7 +242,10 @@ def test_the_built_launchers_refuse_shapes_too() -> None:
 
 @needs_cuda
 def test_no_cuda_symbol_is_left_to_tensorflow() -> None:
-    """TensorFlow exports stand-ins for functions of another version of cudart. They would fail only on a GPU."""
+    """Test that the library has all CUDA symbols.
+
+    TensorFlow exports stand-ins from another version of cudart, which would fail only on a GPU.
+    """
     if shutil.which("objdump") is None:
         pytest.skip("objdump (binutils) is not installed")
     table = subprocess.run(["objdump", "-T", str(_library.PATH)], check=True, capture_output=True, text=True).stdout
@@ -275,7 +282,7 @@ def test_a_module_for_two_platforms_takes_the_platform_first() -> None:
 
 @pytest.fixture()
 def visible_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pretend that there is a GPU, as tracing sees it."""
+    """Pretend that there is a GPU, which the tracing of a function sees."""
     monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind=None: ["a GPU"])
 
 
@@ -370,7 +377,7 @@ def test_tensorflow_updates_on_the_gpu(jit: bool) -> None:
 @needs_gpu
 @pytest.mark.parametrize("jit", [False, True])
 def test_tensorflow_updates_all_variables_on_the_gpu_at_once(jit: bool) -> None:
-    """The bits are those of updating each variable alone, and the arguments do not change."""
+    """Test that the bits are those of updating each variable alone, and that the arguments do not change."""
     cases = [updates.Case(shape) for shape in ((67, 71), (70,), (), (3, 3, 64, 128))]
     given, choices = [updates.numbers(case) for case in cases], updates.choices_of(cases[0])
     update = tf.function(lambda *arrays: ops.lars_update_all(*arrays, **choices), jit_compile=jit)

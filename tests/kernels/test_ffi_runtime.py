@@ -1,6 +1,7 @@
-"""Registration with XLA releases that are not installed: kernels/glue/ffi_runtime_xla.cc with a made-up XLA.
+"""Tests of registering handlers with releases of XLA that are not installed.
 
-`tests/programs/test_tensorflow_versions.py` (slow) installs the real ones.
+A driver compiles kernels/glue/ffi_runtime_xla.cc with a made-up XLA. `tests/bench/test_tensorflow_versions.py` (slow)
+installs real releases.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ RELEASES = [(1, 88, 84, 32), (1, 192, 84, 32), (2, 192, 84, 32), (4, 200, 92, 36
 
 @functools.cache
 def build_driver(*entries: str) -> Path:
-    """Return the path of the driver, compiled with some of the entries C and CPP."""
+    """Return the path of the driver, compiled with a made-up XLA that has some of the entries C and CPP."""
     made = Path(tempfile.mkdtemp()) / "driver"
     macros = [f"-DLOWLEVEL_SIMCLR_ENTRY_{entry}" for entry in entries]
     sources = [GLUE / "ffi_runtime_xla.cc", GLUE / "ffi_runtime_test_driver.cc"]
@@ -36,7 +37,7 @@ def build_driver(*entries: str) -> Path:
 
 
 def run_driver(entries: tuple[str, ...], major: int, minor: int, table: int, entry: str = "c") -> str:
-    """Return what the driver prints for an XLA of a version whose table of functions has `table` bytes."""
+    """Return what the driver prints for an XLA of this version whose table of functions has `table` bytes."""
     command = [str(build_driver(*entries)), entry, str(major), str(minor), str(table)]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 

@@ -1,6 +1,6 @@
-"""The guarantees of the native NT-Xent beyond its numbers: determinism, threads, routes, refusals.
+"""Tests of the native NT-Xent beyond its numbers: determinism, threads, routes (with and without XLA), refusals.
 
-tests/ops/test_nt_xent.py tests its numbers, together with every other implementation. Random shapes follow here.
+tests/ops/test_nt_xent.py tests its numbers, together with every other implementation. This file adds random shapes.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ used = time.process_time()
 time.sleep(1.0)
 print(time.process_time() - used)
 """
-    # A single thread that spins would use 1.0 s of processor time in that second.
+    # A single waiting thread that never sleeps would use 1.0 s of processor time in that second.
     assert float(output_of(IMPORTED + program, LOWLEVEL_SIMCLR_THREADS="2")) < 0.5
 
 
@@ -137,7 +137,7 @@ def test_a_plain_function_inside_a_compiled_one_takes_the_xla_route() -> None:
 
 @needs_xla
 def test_keras_trains_with_jit_compile() -> None:
-    """Runs in another process, because other tests turn op determinism on, and Keras then leaves jit_compile off."""
+    """Test in a separate process. Other tests turn op determinism on, and Keras then does not use jit_compile."""
     program = """
 import numpy as np, tensorflow as tf
 dense = tf.keras.layers.Dense(8)

@@ -1,4 +1,4 @@
-"""XLA itself says that it has the handlers of the library, for each platform."""
+"""Tests that XLA reports the handlers of the library as registered, for each platform."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_sources_name_targets() -> None:
 @pytest.mark.parametrize("platform", ["Host", pytest.param("CUDA", marks=needs_cuda)])
 @pytest.mark.parametrize("name", TARGETS)
 def test_xla_has_every_handler(name: str, platform: str) -> None:
-    """XLA refuses another handler under the same name, and takes one under a new name."""
+    """Test with another handler: XLA refuses it under the name of a registered one, and accepts it under a new name."""
     _library.load_library()
     assert name in register_another(name, platform)
     assert register_another(f"{name}_free", platform) == ""
@@ -37,7 +37,10 @@ def test_xla_has_every_handler(name: str, platform: str) -> None:
 
 @needs_cuda
 def test_the_module_of_a_call_names_cuda() -> None:
-    """A graph for a GPU carries the platform. XlaCallModule then passes its number as the first argument."""
+    """Test the module of a custom call for a GPU.
+
+    It names the platform, so XlaCallModule passes the platform's number as the first argument.
+    """
     z, temperature = tf.TensorSpec([4, 2], tf.float32), tf.TensorSpec([], tf.float64)
     outputs = [((4,), tf.float32), ((4, 2), tf.float32), ((4,), tf.float32), ((4,), tf.bool)]
 

@@ -1,6 +1,7 @@
-"""Every native op with other numbers of threads and on lower instruction sets, each in another process.
+"""Tests every native op with other numbers of threads and on lower instruction sets, each in a separate process.
 
-Both are read once, when the library is loaded. Importing TensorFlow takes seconds, so one process tests every op.
+The library reads both settings once, when it is loaded. Importing TensorFlow takes seconds, so one process tests every
+op.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The fused BatchNorm has the outputs, gradients and moving statistics of Keras's own."""
+"""Tests that the fused BatchNorm has the outputs, gradients and moving statistics of Keras's own layer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EPS = float(np.finfo(np.float32).eps)
 
 
 def batch_norm_in_float64(x: Any, gamma: Any, beta: Any, epsilon: float, cotangent: Any) -> dict[str, np.ndarray]:
-    """Return y and the gradients of sum(cotangent y) by Ioffe and Szegedy 2015, section 3."""
+    """Return y and the gradients of sum(cotangent y), computed as in Ioffe and Szegedy 2015, section 3."""
     x, axes = x.astype(np.float64), (0, 1, 2)
     root = 1 / np.sqrt(x.var(axes) + epsilon)
     unit = (x - x.mean(axes)) * root
@@ -41,9 +41,9 @@ def batch_norm_of(layer: Any, x: np.ndarray, gamma: Any, beta: Any, cotangent: n
 
 
 def batch() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return x (2, 3, 3, 5) off centre, gamma (5,), beta (5,) and a cotangent.
+    """Return x (2, 3, 3, 5), whose mean is not 0, gamma (5,), beta (5,) and a cotangent.
 
-    A channel has only 18 values, so Bessel's correction shows.
+    A channel has only 18 values, so Bessel's correction of the variance shows.
     """
     rng = np.random.default_rng(5)
     x = (2 + 1.5 * rng.normal(size=(2, 3, 3, 5))).astype(np.float32)

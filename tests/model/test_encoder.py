@@ -1,4 +1,4 @@
-"""The encoders: sizes, parameter counts, half precision, seeds, weights."""
+"""Tests of the encoders: sizes, parameter counts, half precision, seeds, weights."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def compat_name(variable: Any) -> str:
 
 def test_random_weights_are_a_function_of_the_seed() -> None:
     first = encoder.build_encoder("resnet20", "cifar", 16, seed=3).get_weights()
-    tf.keras.layers.Dense(3).build((None, 4))  # layers that are built in between must not matter
+    tf.keras.layers.Dense(3).build((None, 4))  # building other layers in between must not change the seeds
     again = encoder.build_encoder("resnet20", "cifar", 16, seed=3).get_weights()
     other = encoder.build_encoder("resnet20", "cifar", 16, seed=4).get_weights()
     assert all(np.array_equal(one, two) for one, two in zip(first, again, strict=True))

@@ -1,4 +1,4 @@
-"""Max pooling by slices has TensorFlow's values and gradient, also where several pixels are largest."""
+"""Tests that max pooling by slices has TensorFlow's values and gradient, also if several pixels are largest."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ SHAPES += [((2, 3), (3, 1), "same", 8), ((3, 2), (1, 3), "valid", 9), ((2, 2), (
 
 
 def maps(side: int, kind: str = "float32") -> tf.Tensor:
-    """Return feature maps after a ReLU: whole numbers, half of them 0, and windows with several largest pixels."""
+    """Return feature maps like those after a ReLU: whole numbers, half of them 0.
+
+    Some windows have several largest pixels.
+    """
     drawn = np.random.default_rng(side).integers(-3, 4, (2, side, side + 1, 5))
     return tf.cast(np.maximum(drawn, 0), kind)
 
 
 def with_gradient(pool: object, x: tf.Tensor, jit: bool) -> list[np.ndarray]:
-    """Return the pooled maps and their gradient, each output weighted by a different whole number."""
+    """Return the pooled maps, and the gradient of their sum with a different whole-number weight for each output."""
 
     @tf.function(jit_compile=jit)
     def both(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -1,4 +1,7 @@
-"""Weights from ImageNet and from Keras files: images are RGB, biases are dropped, a failed download is explained."""
+"""Tests of weights from ImageNet and from Keras files.
+
+The images are RGB, biases are dropped, and a failed download gives a clear message.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ def build_kerass_resnet50() -> tf.keras.Model:
 
 
 def test_imagenet_weights_take_red_green_blue(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keras's model gets blue first, as its caffe mode does, and ours red first. Both give the same h."""
+    """Test that h is the same. Keras's model gets blue first, as in its caffe mode, and our encoder gets red first."""
     theirs = build_kerass_resnet50()
     monkeypatch.setattr(encoder, "load_imagenet", lambda: theirs)
     ours = encoder.build_encoder("resnet50", "imagenet", 32, weights="imagenet")
@@ -64,7 +67,10 @@ def views(size: int, count: int = 2, seed: int = 0) -> np.ndarray:
 
 
 def test_a_file_of_kerass_resnet50_is_taken_without_its_biases(tmp_path: Path) -> None:
-    """h is the same in inference, where moving statistics contain the biases, and in training, where they cancel."""
+    """Test that dropping the biases keeps h.
+
+    In inference the moving statistics contain the biases, and in training they cancel.
+    """
     file, theirs = str(tmp_path / "keras.weights.h5"), build_kerass_resnet50()
     theirs.save_weights(file)
     ours = encoder.build_encoder("resnet50", "imagenet", 32, weights=file)
@@ -79,7 +85,7 @@ def test_a_file_of_kerass_resnet50_is_taken_without_its_biases(tmp_path: Path) -
 
 
 def save_weights(path: Path, spoil: bool = False) -> None:
-    """Weights of a ResNet-20 in stock layers, with a NaN if asked for."""
+    """Save the weights of a ResNet-20 in stock layers, on request with one NaN."""
     twin = encoder.build_encoder("resnet20", "cifar", 8)
     stock = build_in_stock_layers(twin)
     weights = twin.get_weights()
@@ -146,7 +152,7 @@ def test_weights_that_are_no_regular_file_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("in_archive", [False, True])
 def test_weights_that_unpack_to_too_much_are_refused(tmp_path: Path, in_archive: bool) -> None:
-    """A data set that was never written takes no room in the file, and 8 TB in memory."""
+    """Test a data set of 8 TB that was never written. It takes no room in the file, but would fill the memory."""
     path = tmp_path / "bomb.weights.h5"
     with h5py.File(path, "w") as stored:
         stored.create_dataset("vars/0", (10**6, 10**6), np.float64, chunks=(1000, 1000), compression="gzip")

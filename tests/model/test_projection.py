@@ -1,4 +1,4 @@
-"""The projection head: Dense and ReLU as in the paper, initialized from a seed."""
+"""Tests of the projection head: Dense and ReLU as in the paper, initialized from a seed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_the_head_is_dense_relu_dense(widths: tuple[int, ...]) -> None:
         if place + 1 < len(widths):
             z = np.maximum(z, 0)
     found = head(h, training=True).numpy()
-    # A sum of n products is off by at most n roundings of the sum of their magnitudes, in every layer.
+    # In every layer, a sum of n products has an error of at most n roundings of the sum of their magnitudes.
     assert found.shape == (6, widths[-1]) and np.all(np.abs(found - z) <= terms * EPS * size)
     assert found.min() < 0  # no ReLU after z
 
@@ -36,7 +36,7 @@ def test_the_default_head_is_the_issues() -> None:
 
 def test_the_weights_are_a_function_of_the_seed() -> None:
     first = projection.build_projection_head(8, (8, 8), seed=3).get_weights()
-    tf.keras.layers.Dense(3).build((None, 4))  # layers that are built in between must not matter
+    tf.keras.layers.Dense(3).build((None, 4))  # building other layers in between must not change the seeds
     again, other = (
         projection.build_projection_head(8, (8, 8), seed=3).get_weights(),
         projection.build_projection_head(8, (8, 8), seed=4).get_weights(),
@@ -89,7 +89,7 @@ def test_batch_norm_stands_between_dense_and_relu(batch_norm: str, normalised: l
             assert len(head.get_layer(f"bn{place}").get_weights()) == (4 if has_shift else 3)
             z = gamma * (z - z.mean(axis=0)) / np.sqrt(z.var(axis=0) + projection.EPSILON) + beta
         z = np.maximum(z, 0) if place < 3 else z
-    # A column's deviation may be small, and the rounding of its values is divided by it.
+    # The rounding errors of a column are divided by its standard deviation, which may be small.
     np.testing.assert_allclose(head(h, training=True).numpy(), z, atol=1e-4 * np.abs(z).max())
 
 
@@ -100,7 +100,7 @@ def test_an_unknown_batch_norm_is_refused() -> None:
 
 @pytest.mark.parametrize("batch_norm", ["all", "google"])
 def test_statistics_of_all_replicas_are_those_of_one_with_and_without_a_shift(batch_norm: str) -> None:
-    """A single replica that gathers its own statistics computes the same as one that does not exchange any."""
+    """Test a single replica that gathers its own statistics. It must compute the same as one that exchanges none."""
     h = np.random.default_rng(0).normal(size=(12, 6)).astype(np.float32)
     head = projection.build_projection_head(6, (5, 4), batch_norm=batch_norm)
     alone = head(h, training=True).numpy()

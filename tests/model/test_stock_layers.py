@@ -1,4 +1,4 @@
-"""The twin of an encoder in Keras's own layers gives the same h."""
+"""Tests that the twin of an encoder in Keras's own layers gives the same h."""
 
 from __future__ import annotations
 

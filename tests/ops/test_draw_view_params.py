@@ -1,4 +1,4 @@
-"""The native parameters of views agree with the reference in every mode."""
+"""Tests that the native op draws the same view parameters as the reference, in every mode."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ def test_parameters_are_those_of_the_reference(mode, recipe):
 
 @pytest.mark.slow
 def test_boxes_are_those_of_the_reference_in_millions():
-    """Another exponential function could round a box differently only at a tie. Four million draws meet no tie."""
+    """Test four million boxes.
+
+    Another exponential function could round a box differently only near a tie, and these draws meet none.
+    """
     for epoch in range(20):
         index = np.arange(100_000)
         for height, width in ((32, 32), (375, 500)):

@@ -1,4 +1,7 @@
-"""LARS, native and stock, agrees with the float64 reference. The native op also: bits, memory, refusals."""
+"""Tests that LARS, native and stock, agrees with the float64 reference.
+
+For the native op they also test the bits, the memory and the errors.
+"""
 
 from __future__ import annotations
 
@@ -16,20 +19,20 @@ from tests.support.closeness import assert_close
 from tests.support.op_modes import needs_xla
 
 CHOICES = {"learning_rate": 0.05, "momentum": 0.9, "weight_decay": 0.02, "trust_coefficient": 0.01}
-# Ranks 0 to 4. Lengths around a vector, around a piece of 32,768 and around 131,072, from which the kernel stores past
-# the caches. Empty variables.
+# Ranks 0 to 4, empty variables, and lengths close to three limits: the length of a vector, a piece of 32,768, and
+# 131,072, from where on the kernel's stores bypass the caches.
 SHAPES = [(), (1,), (7,), (64,), (1, 1), (5, 7), (3, 3, 2, 4), (181, 181), (256, 257), (512, 256), (419, 421), (2, 0)]
 FORMS: dict[str, Callable[..., Any]] = {"native": ops.lars_update, "stock": stock.lars_update}
 
 
 def draw(shape: tuple[int, ...], seed: int = 0, scale: float = 1.0) -> list[np.ndarray]:
-    """Return w, g and v."""
+    """Return random w, g and v of a shape."""
     rng = np.random.default_rng([seed, *shape])
     return [np.asarray(rng.normal(size=shape) * scale, np.float32) for _ in range(3)]
 
 
 def rounded(arrays: list[np.ndarray]) -> list[np.ndarray]:
-    """Return the same arrays with the gradient rounded to bfloat16, stored as float32."""
+    """Return the same arrays with the gradient rounded to bfloat16 and stored as float32."""
     return [arrays[0], tf.cast(tf.cast(arrays[1], tf.bfloat16), tf.float32).numpy(), arrays[2]]
 
 
@@ -44,7 +47,7 @@ def call(form: str, arrays: list[np.ndarray], graph: bool = False, **changed: fl
 
 
 def sizes(arrays: list[np.ndarray], expected: list[np.ndarray]) -> list[np.ndarray]:
-    """Return for each element of w' and v' the largest of the terms that are added."""
+    """Return, for each element of w' and v', the largest of the terms that are added."""
     weight, _, velocity = (np.abs(np.asarray(array, np.float64)) for array in arrays)
     of_velocity = np.maximum(CHOICES["momentum"] * velocity, np.abs(expected[1] - CHOICES["momentum"] * arrays[2]))
     return [np.maximum(weight, of_velocity), of_velocity]
@@ -89,7 +92,10 @@ def test_gradients_of_other_types_are_refused() -> None:
 
 @pytest.mark.parametrize("scale", [1e-25, 1e25])
 def test_norms_neither_vanish_nor_overflow(scale: float) -> None:
-    """float32 cannot hold their squares. The trust ratio is still that of scale 1, and so is the relative step."""
+    """Test weights whose squares float32 cannot hold.
+
+    The trust ratio and the relative step must be those of weights of scale 1.
+    """
     arrays = draw((40, 50), scale=scale)
     expected = reference(*arrays, **CHOICES)
     for found, right, size in zip(call("native", arrays), expected, sizes(arrays, list(expected))):
@@ -108,7 +114,10 @@ def test_a_norm_of_zero_means_ratio_1(zero: int) -> None:
 
 @pytest.mark.parametrize("place", [0, 1], ids=["weight", "gradient"])
 def test_no_number_anywhere_reaches_everything(place: int) -> None:
-    """A NaN spreads through the norms: the trust ratio becomes NaN as in the reference."""
+    """Test that one NaN reaches every element.
+
+    It spreads through the norms, so the trust ratio is NaN, as in the reference.
+    """
     arrays = draw((5, 7))
     arrays[place][2, 3] = np.nan
     for found in (*(found for form in FORMS for found in call(form, arrays)), *reference(*arrays, **CHOICES)):
@@ -131,7 +140,7 @@ def test_no_number_in_a_variable_of_rank_1_stays_where_it_is() -> None:
 
 
 def test_arguments_that_others_read_are_left_alone() -> None:
-    """The next weight may use the gradient's memory only if nothing else reads the gradient."""
+    """Test a gradient that another op reads too. The next weight must not use the memory of the gradient."""
     arrays = draw((300, 300))
     tensors = [tf.constant(array) for array in arrays]
 
@@ -147,7 +156,10 @@ def test_arguments_that_others_read_are_left_alone() -> None:
 
 
 def test_a_gradient_that_nobody_else_reads_gives_its_memory() -> None:
-    """The numbers are the same whether it does or not."""
+    """Test that the next weight uses the gradient's memory if no other op reads the gradient.
+
+    The numbers do not change.
+    """
     arrays = draw((300, 300))
 
     @tf.function
@@ -181,7 +193,7 @@ def compiled(arrays: list[np.ndarray], **changed: float) -> list[np.ndarray]:
 @needs_xla
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_jit_gives_the_bits_that_the_op_gives(shape: tuple[int, ...]) -> None:
-    """Both run the same kernel on the same threads."""
+    """Test that both give the same bits, because they run the same kernel with the same threads."""
     arrays = draw(shape)
     for one, other in zip(compiled(arrays), call("native", arrays)):
         assert one.shape == other.shape and one.tobytes() == other.tobytes()
@@ -266,7 +278,10 @@ def test_variables_move_together_as_each_alone(jit: bool) -> None:
 
 @needs_xla
 def test_variables_that_move_in_place_leave_other_readers_what_they_read() -> None:
-    """XLA reuses the arguments' memory for the results, and copies what is read later."""
+    """Test variables that XLA updates in the memory of the arguments.
+
+    It must copy the values that another op reads later.
+    """
     given = draw_all()
 
     @tf.function(jit_compile=True)

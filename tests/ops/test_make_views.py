@@ -1,8 +1,8 @@
-"""The native views and parameters: numbers, routes, refusals, determinism.
+"""Tests of the native views and parameters: numbers, routes (with and without XLA), errors, determinism.
 
-`verification.bound` judges the numbers: the error may be at most twice stock's own plus a few roundings. Its unit is
-the factor by which a view's colour operations amplify small differences. Random shapes and sanitizers test the kernels
-outside TensorFlow too: kernels/sanitize.sh.
+The rule of `verification.bound` judges the numbers. The error may be at most twice the error of the stock views plus a
+few roundings. The unit of a rounding is the factor by which a view's colour operations amplify small differences.
+kernels/sanitize.sh tests the kernels with random shapes and under sanitizers, without TensorFlow.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def assert_native_is_close(actual: Any, images: Any, params: ViewParams, size: i
 
 @pytest.fixture(scope="module")
 def in_mode() -> Callable[[str], Callable[..., tf.Tensor]]:
-    """Return `made` for (24, 41, 36, 3) images: eager, in a graph with unknown N, or under XLA with known N."""
+    """Return a function that runs `made` on (24, 41, 36, 3) images: eager, in a graph with unknown N, or under XLA."""
     modes = build_modes(made, HEIGHT, WIDTH, SIZE)
     return {**modes, "graph": on_the_host(modes["graph"])}.__getitem__
 
@@ -81,7 +81,7 @@ def test_views_are_those_of_the_reference(in_mode, mode):
 @given(any_views())
 def test_views_of_anything_are_those_of_the_reference(drawn):
     images, params, size = drawn
-    # One small view samples stock's error only a few times, so the test uses the bound that stock itself must meet.
+    # One small view gives few samples of the stock error, so the bound is the one that the stock views must meet.
     assert_stock_is_close(ops.make_views(images, params, size), reference.make_views(images, params, size), params)
 
 

@@ -1,11 +1,12 @@
-"""NT-Xent: every implementation against the float64 reference, against itself, and against broken copies.
+"""Tests of NT-Xent: every implementation against the float64 reference, against itself, and against wrong formulas.
 
 The sections are: agreement with the reference, the gradient under random cotangents, central differences, properties,
-refusals, determinism. Then come the mutants, broken formulas that the first two sections must catch.
+errors, determinism. The last section has the mutants: formulas with one mistake, which the first two sections must
+find.
 
 An implementation is a package with `nt_xent(z, temperature)`, `nt_xent_rows(z_all, first_pair, pairs, temperature)`,
-`nt_xent_and_top1(z, temperature)` and `contrastive_top1(z)`. The native one is tested whenever its module exists. If
-its binary is missing then, the tests fail.
+`nt_xent_and_top1(z, temperature)` and `contrastive_top1(z)`. If the module of the native one exists, it is tested. Then
+a missing binary makes the tests fail.
 """
 
 from __future__ import annotations
@@ -37,25 +38,27 @@ from tests.support.closeness import assert_close
 from tests.support.host import on_the_host
 
 NATIVE = Path(stock.__file__).parents[1] / "ops" / "nt_xent.py"
-XLA_HAS_FFI = not tf.__version__.startswith("2.15.")  # without FFI no native op can run under jit_compile
+XLA_HAS_FFI = not tf.__version__.startswith(
+    "2.15."
+)  # without XLA's foreign function interface (FFI), no native op runs under jit_compile
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 TEMPERATURES = (0.001, 0.005, 0.01, 0.03, 0.1, 0.5, 10.0)
-# N around the edges of tiles of 16, 32 and 64 rows. Some widths fill vectors, others do not.
+# N is close to multiples of the tile sizes 16, 32 and 64. Some widths are multiples of a vector's length.
 SHAPES = ((1, 1), (1, 8), (2, 3), (3, 2), (16, 128), (17, 5), (31, 33), (33, 127), (65, 16), (129, 130))
 CROWDED, SPREAD = "crowded", "spread"
 
 
 @pytest.fixture(params=["stock"] + ["ops"] * NATIVE.exists())
 def implementation(request) -> Any:
-    """Return one of the packages that hold the ops."""
+    """Return one of the packages that contain the ops."""
     return importlib.import_module(f"lowlevel_simclr.{request.param}")
 
 
 def projections(pairs: int, width: int, dtype: str, temperature: float, kind: str, seed: int = 0) -> np.ndarray:
-    """Return (2N, d) of `dtype`: rows of very different lengths, positives alike, with a zero row and duplicates.
+    """Return z (2N, d) of `dtype` with rows of very different lengths, similar positives, a zero row and duplicates.
 
-    "spread" rows lie anywhere: at a small tau one candidate takes all the weight. "crowded" rows are about |u_i -
-    u_j|^2 = tau apart. So all candidates have similar weights at every tau, and every rounding of s shows in dz.
+    "spread" rows lie anywhere. At a small tau, one candidate then takes all the weight. "crowded" rows have about |u_i
+    - u_j|^2 = tau. So all candidates have similar weights at every tau, and every rounding of s shows in dz.
     """
     draw = np.random.default_rng([seed, pairs, width])
     first = draw.normal(size=(pairs, width)) / width**0.5
@@ -91,9 +94,9 @@ def loss_and_gradients(
 
 
 def alone(implementation: Any, scale: Any, dtype: str, conditioning: float = 1.0) -> Any:
-    """Return the scale for a comparison. Enlarge it for the stock formula, which has no baseline to compare with.
+    """Return the scale for a comparison. It is larger for the stock formula, which has no baseline to compare with.
 
-    It grows by the conditioning, and by 2 in float64, where the reference errs as much as what it judges.
+    It then contains the conditioning, and a factor of 2 in float64, where the reference has errors of the same size.
     """
     return scale * conditioning * (2 if dtype == "float64" else 1) if implementation is stock else scale
 
@@ -120,7 +123,7 @@ def neighbours(z: np.ndarray, tau: tf.Tensor, cotangent: np.ndarray) -> Iterator
 def check_gradients(
     implementation: Any, z: np.ndarray, temperature: float, cotangent: np.ndarray, run: Callable | None = None
 ) -> None:
-    """Compare losses, dz and dtau with the reference. `run` computes them, by default eagerly."""
+    """Compare losses, dz and dtau with the reference. `run` computes them, eagerly by default."""
     dtype = z.dtype.name
     tau, c = tf.constant(temperature, find_accumulation_type(dtype)), tf.constant(cotangent)
     loss, dz, dtau = (run or loss_and_gradients)(implementation.nt_xent, tf.constant(z), tau, c)
@@ -147,7 +150,7 @@ def check_gradients(
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_loss_agrees_with_the_reference(implementation, dtype, temperature):
-    """tau is a plain number."""
+    """Test the losses of both kinds of rows. The temperature is a Python number."""
     for place, (pairs, width) in enumerate(SHAPES):
         kind = (SPREAD, CROWDED)[(place + TEMPERATURES.index(temperature)) % 2]
         check_loss(implementation, projections(pairs, width, dtype, temperature, kind), temperature)
@@ -187,7 +190,7 @@ def test_rows_of_all_replicas_are_the_whole(implementation, pairs, own, dtype):
 
 
 def test_rows_take_first_pair_as_a_tensor_in_a_graph(implementation):
-    """A graph that all replicas share has the replica's number, and so its first pair, as a tensor."""
+    """Test first_pair as a tensor. All replicas share one graph, so the number of the replica is a tensor there."""
     z = projections(6, 5, "float32", 0.1, SPREAD)
     rows = tf.function(lambda first: implementation.nt_xent_rows(tf.constant(z), first, 2, 0.1))
     for first in (0, 2, 4):
@@ -203,7 +206,7 @@ def test_rows_take_pairs_as_a_tensor_of_either_integer_type(implementation, kind
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_top1_agrees_with_the_reference(implementation, dtype):
-    """It is tested on rows that no rounding can reorder, and on ties that are exact in every type."""
+    """Test rows whose order no rounding can change, and ties that are exact in every type."""
     z = projections(31, 16, dtype, 0.1, SPREAD)
     unit = reference.normalise_rows(z)
     similar = unit @ unit.T
@@ -236,7 +239,7 @@ def test_top1_beside_the_loss_is_the_same(implementation):
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gradient_agrees_with_the_reference(implementation, dtype, temperature):
-    """The loss is tested too, on the other kind of rows. tau is a tensor."""
+    """Test the gradient, and the loss on the other kind of rows. The temperature is a tensor."""
     for place, (pairs, width) in enumerate(SHAPES):
         kind = (CROWDED, SPREAD)[(place + TEMPERATURES.index(temperature)) % 2]
         z = projections(pairs, width, dtype, temperature, kind)
@@ -288,7 +291,7 @@ def test_gradient_flows_to_a_temperature_that_is_learned(implementation):
 @pytest.mark.parametrize(("pairs", "width", "temperature"), [(2, 3, 0.03), (17, 5, 0.5), (33, 127, 0.005)])
 @on_the_host
 def test_graph_agrees_with_the_reference(implementation, pairs, width, temperature, dtype):
-    """The graph does not know the number of rows."""
+    """Test a graph that does not know the number of rows."""
     signature = tf.TensorSpec([None, width], dtype)
 
     def run(nt_xent, z, tau, cotangent):
@@ -327,7 +330,7 @@ def test_xla_agrees_with_the_reference(implementation, dtype, pairs, width, temp
 @pytest.mark.parametrize("kind", [SPREAD, CROWDED])
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 def test_gradient_is_the_central_difference(implementation, temperature, kind):
-    """In float64, along random directions. tests/reference/test_nt_xent.py derives the steps and the tolerance."""
+    """Test in float64, along random directions. tests/reference/test_nt_xent.py derives the steps and the tolerance."""
     pairs, width, epsilon = 5, 7, EPSILON["float64"]
     z = projections(pairs, width, "float64", temperature, kind)
     length = np.linalg.norm(z, axis=1, keepdims=True)
@@ -381,7 +384,7 @@ def assert_same_loss(one: np.ndarray, other: np.ndarray, temperature: float) -> 
 
 
 def under(implementation: Any) -> Callable[[np.ndarray, float], np.ndarray]:
-    """Call an implementation with NumPy arrays and return NumPy arrays."""
+    """Call an implementation with NumPy arrays, and return NumPy arrays."""
     return lambda z, temperature: implementation.nt_xent(tf.constant(z), temperature).numpy()
 
 
@@ -491,7 +494,10 @@ def test_rows_from_1e_minus_15_to_1e15_long_are_right(implementation, dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_no_eps_is_added_to_a_norm(implementation, dtype):
-    """All rows are shorter than 1e-12. Adding an eps of that size to a norm would change every similarity."""
+    """Test rows that are all shorter than 1e-12.
+
+    Adding an epsilon of that size to a norm would change every similarity.
+    """
     z = (projections(9, 5, dtype, 0.1, SPREAD) * np.float64(1e-15)).astype(dtype)
     check_gradients(implementation, z, 0.1, cotangents(18, dtype))
 
@@ -573,7 +579,7 @@ def test_refuses_a_temperature_that_is_not_positive(implementation, temperature)
         implementation.nt_xent(z, temperature)
     with pytest.raises(ValueError, match=f"temperature is {temperature}"):
         implementation.nt_xent_rows(z, 0, 1, temperature)
-    seen_by = (ValueError, tf.errors.InvalidArgumentError)  # Python or the op refuses
+    seen_by = (ValueError, tf.errors.InvalidArgumentError)  # either the Python code or the op raises the error
     for given_as in (tf.constant(temperature), tf.Variable(temperature)):
         with pytest.raises(seen_by, match=f"temperature is {temperature:g}"):
             implementation.nt_xent(z, given_as)
@@ -631,7 +637,7 @@ def formula(
     column_term: bool = True,
     gradient_factor: float | None = None,
 ) -> tf.Tensor:
-    """Equation (1) once more, in its plainest form, with a switch for every possible mistake."""
+    """Compute equation (1) in its simplest form, with a switch for every possible mistake."""
     z = tf.cast(z, find_accumulation_type(z.dtype.name))
     squares = tf.reduce_sum(z**2, axis=1, keepdims=True) + eps
     u = tf.where(squares == 0, tf.zeros_like(z), z / tf.sqrt(tf.where(squares == 0, 1.0, squares)))

@@ -1,4 +1,4 @@
-"""The dynamic loss scale of float16 keeps small gradients, and a gradient that overflows changes no weight."""
+"""Tests of float16's dynamic loss scale: it keeps small gradients, and an overflowing gradient changes no weight."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every optimizer against its formulas in float64, and theorems about it."""
+"""Tests of every optimizer against its formulas in float64, and against theorems about it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.host import on_the_host
 from tests.support.op_modes import needs_xla
 
 EPS = float(np.finfo(np.float32).eps)
-# Ranks 4, 2, 1 and 0. The names would mislead a rule that goes by name.
+# Ranks 4, 2, 1 and 0. A rule that decides by the name of a variable would treat these wrongly.
 SHAPES = {"gamma": (3, 3, 2, 4), "bias": (5, 7), "kernel": (7,), "gain": ()}
 CHOICES: dict[str, float] = {
     "momentum": 0.9,
@@ -126,7 +126,7 @@ def test_lars_with_trust_ratio_1_and_no_decay_is_sgd() -> None:
     lars = optimizers.build_optimizer("lars", by_lars, momentum=0.9, weight_decay=0.0, trust_coefficient=eta)
     sgd = optimizers.build_optimizer("sgd", by_sgd, momentum=0.9, weight_decay=0.0)
     for _ in range(5):
-        # |g| = eta |w| to the last bit, because eta is a power of two. So the ratio is exactly 1.
+        # |g| = eta |w| to the last bit, because eta is a power of two. So the trust ratio is exactly 1.
         gradients = [variable * eta for variable in by_lars]
         lars.apply(gradients, tf.constant(RATE))
         sgd.apply(gradients, tf.constant(RATE))
@@ -248,7 +248,10 @@ def test_lars_moves_all_variables_at_once_as_one_by_one(jit: bool) -> None:
 
 @on_the_host
 def test_lars_reads_the_bfloat16_that_a_gradient_was_widened_from() -> None:
-    """The bits are the same, and the graph that runs does not cast the gradient. Other tensors are used unchanged."""
+    """Test that the bits are the same and that the running graph has no cast of the gradient.
+
+    Other tensors are used unchanged.
+    """
     set_precision("bfloat16")
     try:
         layer = tf.keras.layers.Dense(5, kernel_initializer=tf.keras.initializers.GlorotUniform(3))

@@ -1,4 +1,4 @@
-"""The learning rate: linear warm-up, cosine, and its scaling with the batch."""
+"""Tests of the learning rate: linear warm-up, cosine decay, and scaling with the batch."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Difference(AssertionError):
 
 
 def check_out(revision: str, folder: Path) -> Path:
-    """Check a commit out into a folder, build its native library there, and return the tree."""
+    """Check a commit out into a folder, build its native library there, and return the folder."""
     tree = folder / "tree"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(tree)], check=True)
     subprocess.run(["git", "-C", str(tree), "checkout", "--quiet", revision], check=True)
@@ -71,10 +71,10 @@ def draw_pictures(folder: Path) -> Path:
 
 
 def run_program(tree: Path, program: str, *arguments: str) -> None:
-    """Run a program of a tree to its end.
+    """Run a program of one of the two trees, and wait until it ends.
 
     Raises:
-        Difference: if it fails.
+        Difference: if the program fails.
     """
     environment = {**os.environ, "PYTHONPATH": str(tree), "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-m", f"lowlevel_simclr.{program}", *arguments]
@@ -90,7 +90,7 @@ def train(tree: Path, out: Path, flags: Sequence[str]) -> None:
 
 
 def read_rows(run: Path) -> list[dict[str, Any]]:
-    """Return the rows of metrics.jsonl without the rate, which differs between any two runs."""
+    """Return the rows of metrics.jsonl without the pairs a second, which differ between any two runs."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [{name: value for name, value in row.items() if name != "pairs_per_second"} for row in rows]
 

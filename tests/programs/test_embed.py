@@ -1,4 +1,4 @@
-"""python -m lowlevel_simclr.embed: h and z of image files. It names unreadable files and writes the others."""
+"""Tests of python -m lowlevel_simclr.embed: it writes h and z of image files, and names unreadable files."""
 
 from __future__ import annotations
 
@@ -82,7 +82,10 @@ def test_h_of_files_and_folders_is_the_evaluations(
 def test_an_image_of_the_runs_folder_has_the_h_of_its_evaluation(
     run: Path, tmp_path: Path, sizes: tuple[tuple[int, int], ...]
 ) -> None:
-    """The images are not square. They are cut to one square if their sizes differ, and kept whole if they are equal."""
+    """Test images that are not square. If their sizes differ, they are cut to one square.
+
+    If not, they are kept whole.
+    """
     for place, size in enumerate((*sizes, sizes[0])):  # three images to train on, one held out
         folder = tmp_path / "images" / ("train" if place < 3 else "test")
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Mistakes of users: each ends within seconds, before long work, with a message: what happened, and what to do.
+"""Tests mistakes of users. Each ends within seconds, before long work, with a message: what happened, what to do.
 
 docs/errors.md shows these messages, and a test here compares the page with the programs.
 """
@@ -31,7 +31,7 @@ Prepare = Callable[[Path, pytest.MonkeyPatch], list[str]]  # prepares the workin
 
 @pytest.fixture(autouse=True)
 def nothing_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fail if a network is built, a step is made or Keras's cache is read: refusals come before all of these."""
+    """Fail the test if a network is built, a step is made or Keras's cache is read. An error must come before these."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setattr("lowlevel_simclr.data.catalog.SHAPES_TRAIN", 60)
@@ -173,7 +173,10 @@ def no_library(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def unwritable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Root may write everywhere, so the test raises the system's error itself."""
+    """Raise the system's error for a folder without write permission.
+
+    Root may write everywhere, so a real one is no test.
+    """
 
     def refused(*given: Any, **options: Any) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
@@ -204,7 +207,7 @@ def stop_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "Session", stopped)
 
 
-# The command, the kind of ending, and the message. "..." stands for a path or a number.
+# On the page: the command, how the program ends, and the message. "..." stands for a path or a number.
 WRONG: dict[str, tuple[Prepare, str]] = {
     "a folder that is not there": (
         flags("--dataset", "folder:pictuers"),
@@ -307,7 +310,9 @@ def test_what_cannot_be_ends_at_once_in_one_sentence(
     said = capsys.readouterr().err
     error = said[said.index("error: ") :]
     assert code in (1, 2) and sentence in error
-    assert error.count("\n") == (1 if what != "an --out with another run in it" else 3)  # a line of its own
+    assert error.count("\n") == (
+        1 if what != "an --out with another run in it" else 3
+    )  # this message has a second line
     left = {str(path) for path in tmp_path.rglob("*")} - set(before)
     assert {os.path.relpath(path, tmp_path).split("/")[0] for path in left} <= {"keras"}  # no run folder is created
 
@@ -315,7 +320,10 @@ def test_what_cannot_be_ends_at_once_in_one_sentence(
 def test_a_checkpoint_of_another_model_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """This happens if a user edits config.json by hand, or copies a checkpoint from another run."""
+    """Test a checkpoint of another model.
+
+    This happens if a user edits config.json by hand or copies a checkpoint from another run.
+    """
     stop_before_training(monkeypatch)
     assert train.main(["--out", "run", "--batch-size", "16"]) == 128 + signal.SIGTERM
     (tmp_path / "run" / "checkpoints").mkdir()
@@ -334,7 +342,7 @@ def test_a_folder_that_is_not_a_run_is_refused(capsys: pytest.CaptureFixture[str
 
 
 def test_the_page_shows_every_one_of_them() -> None:
-    """The page has a section for each key of WRONG, with the program's message."""
+    """Test that the page has a section for each key of WRONG, with the message that the program prints."""
     sections = re.split(r"^## ", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
     shown = {title.lower(): text for title, _, text in (section.partition("\n") for section in sections)}
     assert shown.keys() == {*WRONG, "a checkpoint of another model", "a folder that is not a run"}

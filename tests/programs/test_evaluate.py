@@ -1,4 +1,4 @@
-"""python -m lowlevel_simclr.evaluate: every protocol on one tiny run, the files that it writes, and its refusals."""
+"""Tests of python -m lowlevel_simclr.evaluate: every protocol on one tiny run, the files it writes, and its errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The first line of each program is its own and not one of TensorFlow's. A message says if a GPU is not used."""
+"""Tests that the first line of each program comes from the program and not from TensorFlow.
+
+They also test the message about a GPU that is not used.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ HIDDEN = ("TF_CPP_MIN_LOG_LEVEL", "CUDA_VISIBLE_DEVICES")
 
 
 def run_program(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a program in a new process that hides or shows nothing by its environment."""
+    """Run a program in a new process, without the variables that hide TensorFlow's messages or the GPUs."""
     variables = {name: value for name, value in os.environ.items() if name not in HIDDEN}
     command = [sys.executable, "-m", f"lowlevel_simclr.{arguments[0]}", *arguments[1:]]
     return subprocess.run(
@@ -50,7 +53,7 @@ def test_check_prints_nothing_of_tensorflow() -> None:
 
 
 def test_a_gpu_that_tensorflow_does_not_see_is_told(tmp_path: Path) -> None:
-    """Nothing but the driver's program says here that there is a GPU."""
+    """Test a machine on which only the program of the NVIDIA driver shows that there is a GPU."""
     if any(Path("/dev").glob("nvidia[0-9]*")):
         pytest.skip("this machine has a GPU")
     (tmp_path / "nvidia-smi").touch(0o755)

@@ -1,4 +1,4 @@
-"""Every command of the README and of the site runs in this process. Commands that take minutes run on little data."""
+"""Tests that every command of the README and of the site runs. Long commands run on little data."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ RUNS = ("shapes", "pictures", "kobak")  # folders in runs/ that pages evaluate
 
 
 def list_ours(name: str, commands: list[str] = COMMANDS) -> list[str]:
-    """Return the flags of every command that starts a program of ours, as on the page."""
+    """Return the flags of every command that starts a program of this package, as they stand on the page."""
     programs = [program for program in map(pages.parse_program, commands) if program]
     return list(dict.fromkeys(shlex.join(program.flags) for program in programs if program.name == name))
 
 
 def forget_out(flags: str) -> str:
-    """Return flags without --out: two commands that differ in nothing else do the same."""
+    """Return the flags without --out. Two commands that differ only there do the same."""
     return re.sub(r" ?--out \S+", "", flags)
 
 
@@ -124,10 +124,10 @@ def write_package_forms(folder: Path, flags: str) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def cheap_networks() -> Iterator[None]:
-    """A third of the encoder's layers, with h as wide as pages say: the commands are on trial here, not the encoder.
+    """Make encoders small: a third of the layers, and h as wide as the pages say. The test is about the commands.
 
-    On busy cores, the threads of OpenBLAS wait for each other at each of the many small products of the linear probe:
-    37 seconds instead of 1.
+    On busy cores, the threads of OpenBLAS wait for each other at each of the many small products of the linear probe.
+    It then takes 37 seconds instead of 1.
     """
     with pytest.MonkeyPatch.context() as patch, threadpoolctl.threadpool_limits(1, "blas"):
         patch.setitem(encoder.BASIC, "resnet20", encoder.Basic((1, 1, 1), 16, projects=False))
@@ -149,7 +149,7 @@ def with_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def shrink(command: str) -> list[str]:
-    """Return the flags of a command with its data but with few steps, in the folder `run`."""
+    """Return the flags of a command for the folder `run`, with its data but with few steps."""
     flags = [flag for flag in shlex.split(command) if flag != "--profile"]
     if "--preset" in flags and "--data-dir" not in flags:
         flags += ["--data-dir", "DIR"]  # so that nothing is downloaded
@@ -160,7 +160,7 @@ def shrink(command: str) -> list[str]:
 
 @pytest.mark.parametrize("flags", EVERY_TRAIN)
 def test_a_training_command_is_understood(flags: str) -> None:
-    """Those of blocks that do not run here too."""
+    """Test all training commands, including those in blocks that do not run in the tests."""
     config, _ = parse_run(shlex.split(flags))
     assert config.train.batch_size >= 2
 
@@ -192,7 +192,7 @@ def test_a_training_command_runs(flags: str, with_data: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", SEVERAL)
 def test_a_command_for_several_devices_runs(flags: str, with_data: Path) -> None:
-    """In a process of its own: virtual devices are made before TensorFlow starts."""
+    """Test in a separate process, because virtual devices must be made before TensorFlow starts."""
     program = (
         "import sys; from lowlevel_simclr import train; from lowlevel_simclr.data import catalog; "
         "catalog.SHAPES_TRAIN, catalog.SHAPES_TEST = 40, 20; sys.exit(train.main(sys.argv[1:]))"
@@ -206,7 +206,7 @@ def test_a_command_for_several_devices_runs(flags: str, with_data: Path) -> None
 
 @pytest.fixture(scope="module")
 def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a run folder, made without training."""
+    """Return the folder of a run that was made without training."""
     run = tmp_path_factory.mktemp("finished") / "run"
     f, g = encoder.build_encoder("resnet20", "cifar", 8), projection.build_projection_head(64, (8,))
     variables = {**keras.name_variables("encoder", f), **keras.name_variables("projection", g)}
@@ -237,7 +237,7 @@ def test_an_embedding_command_runs(flags: str, finished: Path) -> None:
 
 @pytest.mark.parametrize("flags", list_ours("evaluate"))
 def test_an_evaluating_command_is_understood(flags: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An unknown flag would end with SystemExit before the folder is looked at."""
+    """Test that the program accepts the flags. An unknown flag would end it before it looks at the folder."""
     assert evaluate.main([str(tmp_path), *shlex.split(flags)[1:]]) == 1
     assert "not a run folder" in capsys.readouterr().err
 
@@ -247,7 +247,7 @@ def test_an_evaluating_command_is_understood(flags: str, tmp_path: Path, capsys:
     [pytest.param(each, marks=pytest.mark.slow if number else []) for number, each in enumerate(list_ours("evaluate"))],
 )
 def test_an_evaluating_command_runs(flags: str, finished: Path) -> None:
-    """What it measures is one protocol here, all of them in test_evaluate.py."""
+    """Test one protocol for each command. test_evaluate.py tests all protocols."""
     folder, *others = shlex.split(flags)
     assert evaluate.main([folder, *others, "--protocol", "knn", "--seeds", "1"]) == 0
     assert "knn" in json.loads((finished / folder / "evaluation.json").read_text())
@@ -286,7 +286,10 @@ def test_the_readme_is_short() -> None:
 
 @pytest.mark.parametrize("page", [page for page in pages.PAGES if page.stem != "step"], ids=lambda page: page.stem)
 def test_no_line_of_prose_stands_twice(page: Path) -> None:
-    """A merge once replaced a paragraph of one section by that of another. A program writes the page of steps."""
+    """Test a regression: a merge once put a paragraph into two sections.
+
+    The page of steps is left out, because a program writes it.
+    """
     prose = pages.FENCE.sub("", re.sub(r"<!-- (\S+) -->.*?<!-- /\1 -->", "", page.read_text("utf-8"), flags=re.DOTALL))
     lines = [line for line in prose.splitlines() if len(line) > 60 and not line.startswith("|")]
     assert sorted(lines) == sorted(set(lines))

@@ -1,4 +1,4 @@
-"""Each program ends within seconds after a signal, in whatever stage it is, and the same command resumes."""
+"""Tests that each program ends within seconds after a signal, at every moment, and that the same command resumes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from tests.support.small_program import PROGRAM
 
 ROOT = Path(__file__).parents[2]
-LIMIT = 8.0  # seconds. The bar is five on a machine that is not busy
+LIMIT = 8.0  # seconds. On a machine that is not busy, five must be enough
 FLAGS = [
     "--image-size",
     "8",
@@ -46,7 +46,7 @@ def start(folder: Path, program: str, *flags: str) -> subprocess.Popen[bytes]:
 
 
 def wait_for(process: subprocess.Popen[bytes], word: str) -> str:
-    """Read what a program writes until a word has come; return all of it."""
+    """Read the output of a program until a word appears. Return everything that was read."""
     assert process.stdout is not None
     said = b""
     with selectors.DefaultSelector() as selector:
@@ -68,7 +68,7 @@ def wait_for_rows(path: Path) -> None:
 
 
 def stop(process: subprocess.Popen[bytes], number: signal.Signals) -> str:
-    """Send a signal and wait for the end, which must come soon and without a traceback; return what is still said."""
+    """Send a signal. The program must end soon and without a traceback. Return the remaining output."""
     process.send_signal(number)
     started = time.monotonic()
     said = process.communicate(timeout=120)[0].decode(errors="replace")
@@ -138,7 +138,7 @@ def test_a_worker_that_waits_for_the_others_ends_soon(tmp_path: Path) -> None:
 
 
 def run_in_shell(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
-    """Run a shell command in which TRAIN stands for the training command."""
+    """Run a shell command. TRAIN in it stands for the training command."""
     train = shlex.join([sys.executable, "-c", PROGRAM, *TRAIN])
     return subprocess.run(
         ["bash", "-c", command.replace("TRAIN", train)],

@@ -1,4 +1,4 @@
-"""Whole programs on tiny runs: a run learns, resumes to the bit, stops when asked, and refuses mistakes."""
+"""Tests of whole training programs on tiny runs: they learn, resume to the bit, stop on request, refuse mistakes."""
 
 from __future__ import annotations
 
@@ -35,14 +35,17 @@ SMALL += ["--warmup-epochs", "0", "--knn-every", "0"]
 
 @pytest.fixture(autouse=True)
 def small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use sixty images to train on, forty to test on, and one block a stage, so that a run takes seconds."""
+    """Use sixty images to train on, forty to test on, and an encoder with one block a stage.
+
+    A run then takes seconds.
+    """
     draw_few_shapes(monkeypatch)
     narrow_resnet20(monkeypatch)
 
 
 @pytest.fixture
 def training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No evaluation and no pictures behind the training, which take most of a tiny run's time."""
+    """Skip the evaluation and the pictures after training, which take most of the time of a tiny run."""
     monkeypatch.setattr(Session, "finish", lambda session: session.train())
 
 
@@ -57,7 +60,10 @@ def final_state(out: Path) -> dict[str, np.ndarray]:
 
 
 def cut_off_at(step_of_call: int) -> Callable[[step.Metrics, int], None]:
-    """Return a stand-in for `step.refuse_non_finite_loss` that ends the run at the host call that begins here."""
+    """Return a function that ends the run at the host call that begins at this step.
+
+    It replaces `step.refuse_non_finite_loss`.
+    """
 
     def cut_off(metrics: step.Metrics, first_step: int) -> None:
         if first_step == step_of_call:
@@ -150,7 +156,10 @@ def test_a_run_cut_off_between_two_checkpoints_resumes_to_the_bit(
 def test_a_checkpoint_of_another_model_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """This happens after an update to a version of this package that builds the encoder differently."""
+    """Test a checkpoint of another model.
+
+    This happens after an update to a version of this package that builds the encoder differently.
+    """
     with monkeypatch.context() as patch:
         patch.setattr(progress, "refuse_non_finite_loss", cut_off_at(5))
         assert run(tmp_path / "run", "--steps", "6", "--checkpoint-every", "2") == 1
@@ -175,7 +184,10 @@ def test_a_checkpoint_of_another_model_is_told(
 def test_a_run_has_the_same_bits_wherever_its_images_lie(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...]
 ) -> None:
-    """The runs cross the end of an epoch (60 images are 3 steps), and one moves to the other place when it resumes."""
+    """Test images in memory and on disk, and a run that changes the place when it resumes.
+
+    The runs cross the end of an epoch (60 images are 3 steps).
+    """
     given = ["--steps", "5", "--checkpoint-every", "2", *flags]
     assert run(tmp_path / "host", *given, "--data-on", "host") == 0
     with monkeypatch.context() as patch:
@@ -237,7 +249,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_state(
 
 
 def test_a_run_that_diverged_ends_with_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The loss is finite here, but the trained encoder gives NaN."""
+    """Test a run whose loss is finite, but whose trained encoder gives NaN."""
     flags = ["--steps", "2", "--learning-rate", "1e8", "--precision", "bfloat16", "--warmup-epochs", "0"]
     assert run(tmp_path / "run", *flags) == 1
     said = capsys.readouterr().err
@@ -270,7 +282,10 @@ def test_every_precision_and_implementation_trains(tmp_path: Path, flags: list[s
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="XLA casts gradients on a GPU")
 @pytest.mark.usefixtures("training_alone")
 def test_lars_is_given_every_kernels_gradient_in_bfloat16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing between the tape and the update casts a gradient to float32 permanently."""
+    """Test that the update can read every bfloat16 gradient.
+
+    No op between the tape and the update widens it to float32 for good.
+    """
     kinds: dict[int, set[tf.DType]] = {}
 
     def spied(weights: list[tf.Tensor], gradients: list[tf.Tensor], *others: Any, **choices: Any) -> Any:
@@ -285,7 +300,10 @@ def test_lars_is_given_every_kernels_gradient_in_bfloat16(tmp_path: Path, monkey
 
 @pytest.mark.usefixtures("training_alone")
 def test_native_and_stock_ops_train_alike(tmp_path: Path) -> None:
-    """The first losses agree to rounding. Later ones drift, because BatchNorm networks amplify the last bit."""
+    """Test that the first losses agree to rounding.
+
+    Later ones drift apart, because networks with BatchNorm amplify the last bit.
+    """
     names = ("native", "stock")
     for name in names:
         assert run(tmp_path / name, "--steps", "2", "--ops", name) == 0
@@ -366,7 +384,7 @@ def test_a_signal_saves_and_ends_the_run(tmp_path: Path, number: signal.Signals)
 
 @pytest.mark.slow
 def test_a_run_killed_ten_times_ends_in_the_same_bits(tmp_path: Path) -> None:
-    """kill -9 at random moments. A checkpoint every second step makes many of them fall into a write."""
+    """Test kill -9 at random moments. A checkpoint every second step makes many of them fall into a write."""
     flags = ["--steps", "500", "--checkpoint-every", "2"]
     whole = start(tmp_path / "whole", *flags)
     said, errors = whole.communicate(timeout=600)
@@ -393,7 +411,7 @@ def test_a_run_killed_ten_times_ends_in_the_same_bits(tmp_path: Path) -> None:
 
 
 def save_weights(path: Path, spoil: bool = False) -> None:
-    """Weights of the small encoder in stock layers, with a NaN if asked for."""
+    """Save the weights of the small encoder in stock layers, on request with one NaN."""
     stock = build_in_stock_layers(encoder.build_encoder("resnet20", "cifar", 8, seed=3))
     weights = stock.get_weights()
     if spoil:

@@ -1,4 +1,4 @@
-"""Runs on a folder of images, with damaged files, without colours and without labels."""
+"""Tests of runs on a folder of images: with damaged files, without colours and without labels."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SMALL += ["--knn-every", "0", "--precision", "float32", "--xla", "off"]
 
 @pytest.fixture
 def small_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use one block a stage, so that a run takes seconds."""
+    """Use an encoder with one block a stage, so that a run takes seconds."""
     narrow_resnet20(monkeypatch)
 
 
@@ -105,7 +105,10 @@ def test_grey_images_without_labels_train_on_both_splits_and_every_table_says_so
 def test_a_run_in_its_data_folder_resumes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its own pictures are no data. Another run, a preview and an evaluation do not see them either."""
+    """Test a run inside the folder of its images.
+
+    Its pictures are not data, neither for this run nor for another run, a preview or an evaluation.
+    """
     monkeypatch.chdir(write_pictures(tmp_path, *make_names("cat", 20), *make_names("dog", 20), "stray.png"))
     flags = [*SMALL, "--dataset", "folder:."]
     assert train.main(flags) == 0 and train.main(flags) == 0
@@ -122,7 +125,7 @@ def test_a_run_in_its_data_folder_resumes(
 
 @pytest.mark.usefixtures("small_encoder")
 def test_the_smallest_set_that_works_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Two images to train on and one to test with, whose pictures are drawn from what there is."""
+    """Test two images to train on and one to test with. The pictures show only these."""
     root = write_pictures(tmp_path / "pictures", "0.png", "1.png", "2.png")
     flags = ["--batch-size", "2"]
     assert run(root, tmp_path / "looked", *flags, "--preview") == 0
@@ -225,7 +228,7 @@ def test_the_picture_of_views_shows_whole_pictures_and_no_padding(
 @pytest.mark.slow
 @pytest.mark.skipif(not ARCHIVE.is_file(), reason=f"there is no {ARCHIVE.name} beside the checkout")
 def test_cifar10_as_jpeg_files_with_damage_among_them(tmp_path: Path) -> None:
-    """Of 60,000 files ten are cut off, three are empty and one is a text file."""
+    """Test 60,000 files. Ten of them are cut off, three are empty, and one is a text file."""
     layout = ARCHIVE.with_name("cifar10_layout.py")
     subprocess.run([sys.executable, layout, "folder", tmp_path / "pictures"], check=True)
     root = tmp_path / "pictures"

@@ -1,4 +1,4 @@
-"""Runs with --micro-batch auto: a run keeps the result of the search, and drawing views needs no search."""
+"""Tests of runs with --micro-batch auto: a run keeps the number that was found, and drawing views needs no search."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def small_runs_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_run_keeps_the_number_that_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is still the same run if it resumes with less free memory."""
+    """Test a run that resumes with less free memory. It must keep its number."""
     flags = ["--image-size", "8", "--batch-size", "16", "--projection-widths", "8", "--knn-every", "0"]
     flags += ["--warmup-epochs", "0", "--out", str(tmp_path / "run"), "--micro-batch", "auto", "--steps", "2"]
     flags += ["--xla", "off", "--data-on", "host", *STOCK]

@@ -1,4 +1,4 @@
-"""Two workers train one run, as a user starts them."""
+"""Tests of two workers that train one run, started as a user starts them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SMALL += ["--warmup-epochs", "0", "--knn-every", "0", "--precision", "float32"]
 
 
 def start(out: Path, *flags: str, of_second: Sequence[str] = ()) -> list[subprocess.Popen[str]]:
-    """Start both workers, in order."""
+    """Start both workers, one after the other."""
     return [
         subprocess.Popen(
             [sys.executable, "-c", TRAIN, *SMALL, "--out", str(out), *flags, *(of_second if rank else ())],
@@ -92,7 +92,7 @@ def test_a_worker_alone_says_whom_it_waits_for_and_gives_up(tmp_path: Path) -> N
     ("count", "what"), [(60, "SHA-256 of the data: "), (80, "training images: 60 on worker 0, 80 on worker 1")]
 )
 def test_workers_with_other_images_refuse_to_start_and_say_so(tmp_path: Path, count: int, what: str) -> None:
-    """As when the folder of one machine is older: the same name of the data set, but other contents or counts."""
+    """Test workers whose images differ under the same name of the data set. One machine may have an older folder."""
     for name, images in ("mine", 60), ("theirs", count):
         pixels = np.random.default_rng(len(name)).integers(0, 256, (images + 4, 8, 8, 3), np.uint8)
         (tmp_path / name).mkdir()

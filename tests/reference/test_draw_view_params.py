@@ -1,6 +1,6 @@
-"""The parameters of the views: their statistics and their dependencies.
+"""Tests of the parameters of views in the reference: their statistics and their dependencies.
 
-Every statistical test here has a fixed seed, so it passes always or never. A correct drawing would exceed each number's
+Every statistical test here has a fixed seed, so its result never changes. A correct implementation would exceed each
 bound with a probability below 1e-6. The bound is 5 standard deviations of a count or a correlation, or a tabulated
 value.
 """
@@ -118,7 +118,7 @@ def kolmogorov(sample: np.ndarray, other: np.ndarray) -> float:
 
 
 def crop_by_definition(random: np.random.Generator, recipe: ViewRecipe, height: int, width: int) -> tuple[int, ...]:
-    """Return y, x, height and width of SimCLR's RandomResizedCrop for one image, drawn by a NumPy generator."""
+    """Return y, x, height and width of SimCLR's RandomResizedCrop of an image, drawn by a NumPy generator."""
     for _attempt in range(10):
         area = random.uniform(*recipe.crop_area) * height * width
         aspect = math.exp(random.uniform(*map(math.log, recipe.crop_aspect)))
@@ -165,7 +165,7 @@ def test_area_is_uniform_and_aspect_log_uniform():
 
 
 def box_by_definition(index: int, view: int, recipe: Any, height: int, width: int) -> tuple[int, tuple[int, ...]]:
-    """Return the attempt that is used (10 if none fits) and its box, in scalar arithmetic."""
+    """Return the number of the attempt that is used (10 if none fits) and its box, in scalar arithmetic."""
     for attempt in range(10):
         u = [int(word >> 8) / 2**24 for word in draw_words(5, 3, [index], view, attempt)[0]]
         area = height * width * (recipe.crop_area[0] + (recipe.crop_area[1] - recipe.crop_area[0]) * u[0])
@@ -231,13 +231,13 @@ def numbers(params: ViewParams) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def wide() -> Callable[[int, int], ViewParams]:
-    """Return a function that draws both views of 20,000 large images. Boxes always fit, and jitter is always on."""
+    """Return a function that draws both views of 20,000 large images. There every box fits, and jitter is always on."""
     recipe = replace(RECIPE, crop_area=(0.1, 0.3), jitter_probability=1)
     return lambda seed, epoch: draw(seed, epoch, IMAGES, recipe, 1000, 1000)
 
 
 def correlations(first: ViewParams, second: ViewParams) -> np.ndarray:
-    """Return correlations of every column of `first` with every column of `second`, in their standard deviations."""
+    """Return the correlations of the columns of `first` with those of `second`, in standard deviations."""
     one, other = (np.stack(list(numbers(params).values())) for params in (first, second))
     count = len(one)
     return np.corrcoef(one, other)[:count, count:] * math.sqrt(one.shape[1])

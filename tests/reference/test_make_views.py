@@ -1,7 +1,7 @@
-"""The pixels of a view in the reference: compared with independent code, and their properties.
+"""Tests of the pixels of a view in the reference: compared with independent code, and their properties.
 
 The independent code is Pillow and tf.image for the crop, colorsys and tf.image for the colours, and SciPy for the blur.
-On TensorFlow 2.15, tensorflow-addons also checks the blur.
+With TensorFlow 2.15, tensorflow-addons also checks the blur.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def test_resizing_weights_are_a_partition(length, size):
 
 
 def by_colorsys(image: np.ndarray, factor: float, turn: float) -> np.ndarray:
-    """Return the image with saturation and hue changed pixel by pixel."""
+    """Return the image with its saturation and hue changed pixel by pixel, by Python's colorsys."""
     changed = np.empty_like(image)
     for place in np.ndindex(image.shape[:2]):
         hue, saturation, value = colorsys.rgb_to_hsv(*image[place])

@@ -1,4 +1,4 @@
-"""The float64 reference of NT-Xent against the paper's loops, finite differences and closed forms."""
+"""Tests of the float64 reference of NT-Xent against the paper's loops, finite differences and closed forms."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ def projections(pairs: int, width: int, crowd: float = np.inf, seed: int = 0) ->
 
 
 def algorithm_1(z: np.ndarray, temperature: float) -> list[float]:
-    """Algorithm 1 of the paper, loop by loop. Its rows 2k-1 and 2k, counted from 1, are our rows k-1 and N+k-1."""
+    """Compute Algorithm 1 of the paper, loop by loop.
+
+    Its rows 2k-1 and 2k, counted from 1, are our rows k-1 and N+k-1.
+    """
     pairs = len(z) // 2
     paper = [z[k // 2 + (k % 2) * pairs] for k in range(2 * pairs)]  # the paper interleaves the views
     similarity = [[0.0] * (2 * pairs) for _ in range(2 * pairs)]
@@ -55,7 +58,7 @@ def algorithm_1(z: np.ndarray, temperature: float) -> list[float]:
 def test_is_algorithm_1_of_the_paper(pairs, width, temperature):
     z = projections(pairs, width)
     loss, expected = reference.nt_xent(z, temperature), algorithm_1(z, temperature)
-    # Both sides round, so the scale is doubled.
+    # Both sides of the comparison have rounding errors, so the scale is doubled.
     assert_close(loss, expected, None, dtype="float64", scale=2 * compute_loss_scale(temperature))
 
 
@@ -95,8 +98,8 @@ def test_gradient_is_the_central_difference_under_a_random_cotangent(pairs, widt
 def test_temperature_gradient_is_the_central_difference_under_a_random_cotangent(pairs, crowded, temperature):
     z = projections(pairs, 5, crowd=temperature if crowded else np.inf)
     cotangent = np.random.default_rng(2).normal(size=2 * pairs)
-    # The same argument. s changes by 1 over a distance of tau^2 if tau is small, and the loss varies over tau if tau is
-    # large.
+    # The same argument for tau. If tau is small, s changes by 1 over a distance of tau^2. If tau is large, the loss
+    # varies over distances of tau.
     reach = temperature * min(temperature, 1.0)
     step = np.array(EPS64**0.2 * reach)
     slope = central_difference(
@@ -128,7 +131,10 @@ def test_one_pair_gives_0(temperature):
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 def test_two_orthogonal_pairs(temperature):
-    """Positives are equal, the other image is orthogonal: loss = log(1 + 2 exp(-1/tau)), and dz is orthogonal to u."""
+    """Test equal positives that are orthogonal to the other image.
+
+    The loss is log(1 + 2 exp(-1/tau)), and dz is orthogonal to u.
+    """
     z = np.array([[2.0, 0.0], [0.0, 5.0], [3.0, 0.0], [0.0, 7.0]])
     other = math.exp(-1 / temperature)
     loss, expected = reference.nt_xent(z, temperature), np.full(4, math.log1p(2 * other))

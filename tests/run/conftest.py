@@ -1,4 +1,4 @@
-"""An open run folder, for every test of this room."""
+"""A fixture with an open run folder, for all tests of run folders."""
 
 from __future__ import annotations
 

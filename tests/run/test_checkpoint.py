@@ -1,4 +1,7 @@
-"""Checkpoints: what restoring gives, which are kept, and what remains after damage, a full disk and SIGKILL."""
+"""Tests of checkpoints: what a restored state contains, and which checkpoints are kept.
+
+Other tests check what remains after damage, a full disk and SIGKILL.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ from tests.support.permissions import obey_permissions
 
 
 def state(step: int, size: int = 40) -> dict[str, np.ndarray]:
-    """Return arrays that depend on their step: weights (size,), a counter (), a name ()."""
+    """Return arrays that depend on the step: weights (size,), a counter () and a name ()."""
     weights = np.random.default_rng(step).normal(size=size).astype(np.float32)
     return {"encoder/kernel": weights, "count": np.array(step, np.int64), "scheme": np.array("cosine")}
 
@@ -32,7 +35,7 @@ def names(folder: Path) -> list[str]:
 
 
 def same(found: dict[str, np.ndarray], saved: dict[str, np.ndarray]) -> bool:
-    """Return whether names, order, dtypes, shapes and bits agree."""
+    """Return whether names, order, dtypes, shapes and bits of two states agree."""
     return list(found) == list(saved) and all(
         found[name].dtype == saved[name].dtype
         and found[name].shape == saved[name].shape
@@ -139,7 +142,7 @@ def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path):
 
 @pytest.fixture
 def two(tmp_path) -> Path:
-    """Save two checkpoints, of steps 1 and 2, and return the newest."""
+    """Save two checkpoints, of steps 1 and 2, and return the path of the newest."""
     save(tmp_path, 1, state(1), {"seed": 1}, keep=2)
     return save(tmp_path, 2, state(2), {"seed": 2}, keep=2)
 
@@ -171,7 +174,7 @@ def test_a_flipped_bit_is_noticed_or_changes_nothing(two, capsys):
 
 
 def test_an_array_that_reads_short_is_noticed_though_its_checksum_is_right(tmp_path):
-    """A header that announces fewer numbers would leave the rest unread."""
+    """Test a header that announces fewer numbers than there are. The rest would not be read."""
     path = save(tmp_path, 1, state(1), {}, keep=1)
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
@@ -412,7 +415,10 @@ def test_killed_at_any_moment_the_newest_whole_checkpoint_is_there(tmp_path):
 
 
 def test_a_checkpoint_that_is_pruned_while_it_is_read_is_looked_for_again(two, monkeypatch, capsys):
-    """Training saves and prunes while another process evaluates: the file is gone, and a newer one is there."""
+    """Test an evaluation while training saves and prunes.
+
+    The checkpoint that it wants to read is gone, but there is a newer one.
+    """
     read = checkpoint.load
 
     def pruned_before(path):
@@ -433,7 +439,7 @@ def test_a_checkpoint_that_is_a_broken_link_is_told(two):
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
-    """A compressed member is larger than the whole file, and ours are not compressed."""
+    """Test a compressed member whose content is larger than the whole file. Our own members are not compressed."""
     path = save(tmp_path, 1, state(1), {}, keep=1)
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("bomb.npy", bytes(2**24))

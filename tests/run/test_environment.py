@@ -1,4 +1,4 @@
-"""The environment of a session: versions, processor, commit, peak memory."""
+"""Tests of the recorded environment of a session: versions, processor, commit, peak memory."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_package_that_is_not_installed_has_no_version():
 
 
 def test_the_peak_of_memory_is_this_processs_own() -> None:
-    """A process with 300 MB more starts a small process. The peak of the small one is small."""
+    """Test a small process that is started by a process with 300 MB more. The peak of the small one must be small."""
     held = np.ones(300 * 2**20 // 8)
     script = "from lowlevel_simclr.run import environment; print(environment.measure_peak_resident())"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Run folders: which run they belong to, when a run may resume, and that two processes never train in one."""
+"""Tests of run folders: which run they belong to, when a run may resume, and that two processes never train in one."""
 
 from __future__ import annotations
 

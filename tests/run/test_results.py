@@ -1,4 +1,4 @@
-"""What a run folder stores about the training: configuration, metrics, evaluation."""
+"""Tests of what a run folder stores about the training: configuration, metrics, evaluation."""
 
 from __future__ import annotations
 

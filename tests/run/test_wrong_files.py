@@ -1,4 +1,4 @@
-"""Wrong things in place of the files of a run: a sentence, and never another error."""
+"""Tests that wrong content in the files of a run gives a one-sentence error, and never another exception."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arrays come as they were saved, and sizes are checked before anything is unpacked."""
+"""Tests that stored arrays are read as they were saved, and that sizes are checked before anything is unpacked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why TensorFlow uses no GPU although there is one: the signs of a GPU, and the sentence for each reason."""
+"""Tests of the message about an unused GPU: the signs that there is a GPU, and one sentence for each reason."""
 
 from __future__ import annotations
 

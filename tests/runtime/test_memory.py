@@ -1,4 +1,4 @@
-"""The memory that is left, as the system and a container say it."""
+"""Tests of the free memory, as the system or a container reports it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The package asks TensorFlow for oneDNN before loading it, and warns if it is too late."""
+"""Tests that the package enables oneDNN before TensorFlow is loaded, and warns if it is too late."""
 
 from __future__ import annotations
 

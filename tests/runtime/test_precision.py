@@ -1,4 +1,4 @@
-"""The precision that a device computes quickly."""
+"""Tests of the precision that a device computes fast."""
 
 from __future__ import annotations
 

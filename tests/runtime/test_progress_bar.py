@@ -1,4 +1,4 @@
-"""Progress where standard error is no terminal, a bar on a terminal, and nothing for short work."""
+"""Tests of progress: a bar on a terminal, lines elsewhere, and nothing for short work."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lowlevel_simclr.runtime.progress_bar import ProgressLines, open_bar, start_
 
 
 class Clock:
-    """A clock that tells the time that a test sets."""
+    """A clock whose time the test sets."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
@@ -22,7 +22,7 @@ class Clock:
         patch.setattr("time.monotonic", lambda: self.now)
 
     def wait(self, seconds: float) -> None:
-        """Let time pass."""
+        """Move the clock forward by this many seconds."""
         self.now += seconds
 
 
@@ -114,7 +114,7 @@ def test_a_terminal_gets_a_bar_with_the_time_left(
         assert not isinstance(bar, ProgressLines)
         clock.wait(0.5)
         bar.update(1)
-        assert capsys.readouterr().err == ""  # not yet, because the work may be short
+        assert capsys.readouterr().err == ""  # no line yet, because the work may be short
         clock.wait(1)
         bar.update(29)
         shown = capsys.readouterr().err

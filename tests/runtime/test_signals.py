@@ -1,4 +1,4 @@
-"""A program that is asked to stop ends within seconds, with one sentence and the code of the signal."""
+"""Tests that a program that is asked to stop ends within seconds, with one sentence and the exit code of the signal."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LIMIT = 10.0  # seconds. The bar is five, and this machine may be busy
-# A call into C that a signal does not interrupt: the second lock of a mutex waits for ever.
+LIMIT = 10.0  # seconds. On a machine that is not busy, five must be enough
+# A call into C that no signal interrupts: locking a mutex a second time waits for ever.
 C_CALL = """
 lib, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
 begin()
@@ -23,7 +23,7 @@ lib.pthread_mutex_lock(mutex)
 
 
 def start(body: str) -> subprocess.Popen[str]:
-    """Start a program that watches signals around a body, and wait until the body has begun."""
+    """Start a program that runs a block of code with our signal handling, and wait until the block has begun."""
     text = f"""
         import ctypes, signal, sys, threading, time
         from lowlevel_simclr.runtime.signals import *
@@ -53,7 +53,7 @@ def start(body: str) -> subprocess.Popen[str]:
 
 
 def end(process: subprocess.Popen[str]) -> tuple[str, str, float]:
-    """What the process still writes, and the seconds until it ends."""
+    """Return the remaining output of the process, and the seconds until it ends."""
     started = time.monotonic()
     out, err = process.communicate(timeout=60)
     return out, err, time.monotonic() - started

@@ -1,4 +1,7 @@
-"""TensorFlow's start-up lines are hidden, everything else on standard error is not, and a crash shows all of them."""
+"""Tests that TensorFlow's start-up lines are hidden, and everything else on standard error is not.
+
+After a crash, all hidden lines are shown.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,7 @@ def test_a_warning_is_kept_where_the_user_asked_for_warnings() -> None:
 
 
 def errors_of(block: str, level: str | None = None, wanted: int = 0) -> list[str]:
-    """What a process writes to standard error that runs a block of Python with hidden start-up lines."""
+    """Run a block of Python with hidden start-up lines in a new process. Return what it writes to standard error."""
     program = (
         "import os, sys\n"
         "from lowlevel_simclr.runtime.start_up_lines import hide_start_up_lines\n"

@@ -1,4 +1,4 @@
-"""Output that no process reads ends, but the program never ends because of it."""
+"""Tests that a program ends well if no process reads its output."""
 
 from __future__ import annotations
 
@@ -52,7 +52,10 @@ def test_a_full_disk_behind_standard_output_is_told(tmp_path: Path) -> None:
 
 
 def test_closed_streams_leave_the_files_of_the_program_alone(tmp_path: Path) -> None:
-    """Without /dev/null in their place, the file that is opened first gets what is written to standard error."""
+    """Test a program with closed streams. They must be replaced by /dev/null.
+
+    Otherwise the first opened file would get the error output.
+    """
     (tmp_path / "closed.py").write_text(
         "import os, sys\n"
         "from lowlevel_simclr.runtime.streams import guard_streams\n"

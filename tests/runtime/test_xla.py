@@ -1,4 +1,7 @@
-"""What is private about XLA: if another TensorFlow lacks it or changes it, the package says so in a sentence."""
+"""Tests of the use of XLA's private parts.
+
+If another TensorFlow lacks or changes them, the package explains it in a sentence.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from lowlevel_simclr.runtime import xla
 
 @pytest.fixture()
 def asked_anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let the route be tested again, with an XLA that the library knows."""
+    """Clear the cached answer whether XLA can call the library, and pretend an XLA that the library knows."""
     monkeypatch.setattr(_library, "read_xla_refusal", lambda: "")
     _route.find_route_problem.cache_clear()
     yield

@@ -1,4 +1,4 @@
-"""The stock ops draw the parameters that the reference draws."""
+"""Tests that the stock ops draw the same view parameters as the reference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stock views agree with the reference within the error that float32 allows."""
+"""Tests that the stock views agree with the reference within the error that float32 allows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ def scaled_views(images: tf.Tensor, params: ViewParams) -> tf.Tensor:
 
 @pytest.fixture(scope="module")
 def in_mode() -> Callable[[str], Callable[..., tf.Tensor]]:
-    """Return `scaled_views` for (N, 41, 36, 3) images: eager, in a graph with unknown N, or under XLA with known N."""
+    """Return a function that runs `scaled_views` eagerly, in a graph with unknown N, or under XLA with known N.
+
+    The images are (N, 41, 36, 3).
+    """
     return build_modes(scaled_views, 41, 36, 30).__getitem__
 
 

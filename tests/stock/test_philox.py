@@ -1,4 +1,4 @@
-"""Philox in stock TensorFlow gives the same words as in NumPy, bit for bit."""
+"""Tests that Philox in stock TensorFlow gives the same words as in NumPy, bit for bit."""
 
 from __future__ import annotations
 

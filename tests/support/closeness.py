@@ -1,4 +1,4 @@
-"""Turns a comparison by the rule of `lowlevel_simclr.verification.bound` into an assertion."""
+"""An assertion that applies the rule of `lowlevel_simclr.verification.bound` to a result."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def assert_close(
     draws: Iterable[tuple[ArrayLike, ArrayLike]] = (),
     stored: str | None = None,
 ) -> None:
-    """Assert that every element is within its bound.
+    """Assert that the error of every element is within its bound.
 
     Args:
         actual: the result, in the type it came in.
-        reference64: the float64 reference, of the same shape.
-        stock: the stock formula's result in the accumulation type. If the stock formula itself is tested, None: E is
-        then 0, and `scale` must contain the conditioning.
+        reference64: the result of the float64 reference, of the same shape.
+        stock: the result of the stock formula, in the accumulation type. It is None if the stock formula itself is
+            tested. Then its error E counts as 0, and `scale` must contain the conditioning.
         dtype: the type of the op's input.
-        scale: broadcast to the shape of reference64.
-        draws: further pairs of a stock result and its reference, for neighbouring problems.
+        scale: the unit of a rounding error, broadcast to the shape of reference64.
+        draws: more pairs of a stock result and its reference result, for problems that differ slightly.
         stored: the type that `actual` was rounded to, if it was widened afterwards.
     """
     actual, reference64 = np.asarray(actual), np.asarray(reference64, np.float64)

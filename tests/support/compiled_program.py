@@ -1,4 +1,4 @@
-"""The text of a compiled XLA program: the body of its loop, and what it copies there."""
+"""Reads the text of a compiled XLA program: the body of its loop, and the arrays that it copies there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tensorflow as tf
 
 
 def read_compiled(function: tf.types.experimental.PolymorphicFunction, *arguments: object) -> str:
-    """Return the optimized HLO of a jit-compiled function."""
+    """Return the optimized HLO (XLA's program text) of a jit-compiled function."""
     return str(function.experimental_get_compiler_ir(*arguments)(stage="optimized_hlo"))
 
 
@@ -33,5 +33,5 @@ def find_loop_bodies(text: str) -> dict[int, list[str]]:
 
 
 def list_copies(body: list[str]) -> list[str]:
-    """Return the copies of arrays in the body of a loop. Copies of scalars are left out."""
+    """Return the lines in the body of a loop that copy an array. Copies of scalars are left out."""
     return [line.strip() for line in body if re.search(r" copy\(", line) and not re.search(r"= \w+\[\]", line)]

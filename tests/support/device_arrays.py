@@ -1,7 +1,8 @@
-"""Arrays for launchers that take pointers: on the host for emulated kernels, or on a GPU through PyTorch or CuPy.
+"""Arrays for launchers, which take pointers: on the host for emulated kernels, or on a GPU through PyTorch or CuPy.
 
-A `Memory` hands out byte buffers. Every buffer has guard bytes before and after it. If a kernel writes outside its
-array, `Buffer.read` notices, on the host and on a GPU. It needs NumPy only, and PyTorch or CuPy for a GPU.
+A launcher is the C function that starts the CUDA kernels of an op. A `Memory` allocates byte buffers. Every buffer has
+guard bytes before and after it. If a kernel writes outside its array, `Buffer.read` finds the changed guard bytes, on
+the host and on a GPU. The module needs only NumPy, and on a GPU also PyTorch or CuPy.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 KERNELS = Path(__file__).parents[2] / "kernels"
-GUARD, GUARD_BYTE, FRESH_BYTE = 256, 0xA5, 0xFF  # fresh floats are NaN, so reads of unwritten elements show
+GUARD, GUARD_BYTE, FRESH_BYTE = 256, 0xA5, 0xFF  # unwritten floats are NaN, so a test notices if they are read
 
 
 class Memory:
-    """Buffers on the host."""
+    """A memory for byte buffers: the memory of the host."""
 
     name = "emulated on the host"
     stream = None
 
     def upload(self, raw: NDArray[np.uint8]) -> Any:
-        """Return a copy of the bytes in memory that kernels can reach, aligned to 256 bytes."""
+        """Copy the bytes into memory that kernels can reach, aligned to 256 bytes, and return the copy."""
         room = np.empty(len(raw) + 256, np.uint8)
         start = -room.ctypes.data % 256
         room[start : start + len(raw)] = raw
@@ -39,7 +40,7 @@ class Memory:
 
 
 class TorchMemory(Memory):
-    """Buffers of PyTorch, and a stream that is not the default one."""
+    """The memory of a GPU through PyTorch, with a stream that is not the default one."""
 
     def __init__(self) -> None:
         import torch
@@ -63,7 +64,7 @@ class TorchMemory(Memory):
 
 
 class CupyMemory(Memory):
-    """Buffers of CuPy, and a stream that is not the default one."""
+    """The memory of a GPU through CuPy, with a stream that is not the default one."""
 
     def __init__(self) -> None:
         import cupy
@@ -102,7 +103,7 @@ def gpu_memory() -> Memory:
 
 
 class Buffer:
-    """`size` bytes with guards around them, filled from an array or fresh."""
+    """`size` bytes with guard bytes around them. They are filled from an array or with a pattern."""
 
     def __init__(self, memory: Memory, content: NDArray[Any] | int) -> None:
         fresh = isinstance(content, int)
@@ -110,13 +111,17 @@ class Buffer:
             np.full(content, FRESH_BYTE, np.uint8) if fresh else np.ascontiguousarray(content).reshape(-1).view("u1")
         )
         self.memory, self.size = memory, len(inner)
-        self.behind = -len(inner) % 256  # the guard begins right after the last byte
+        self.behind = -len(inner) % 256  # the guard bytes begin right after the last byte
         guard = np.full(GUARD, GUARD_BYTE, np.uint8)
         self.held = memory.upload(np.concatenate([guard, inner, guard, np.zeros(self.behind, np.uint8)]))
         self.pointer = ctypes.c_void_p(memory.address(self.held) + GUARD)
 
     def read(self, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-        """Return the content. Raises AssertionError if a guard was overwritten."""
+        """Return the content.
+
+        Raises:
+            AssertionError: if a guard byte was overwritten.
+        """
         raw = self.memory.download(self.held)
         assert np.all(raw[:GUARD] == GUARD_BYTE), "a kernel wrote before the beginning of an array"
         assert np.all(raw[GUARD + self.size : 2 * GUARD + self.size] == GUARD_BYTE), "a kernel wrote behind an array"
@@ -124,7 +129,7 @@ class Buffer:
 
 
 def to_bfloat16(x: NDArray[Any]) -> NDArray[np.uint16]:
-    """Return the bits of the nearest bfloat16, ties to even."""
+    """Return the bits of the nearest bfloat16. Ties are rounded to even."""
     bits = np.asarray(x, np.float32).view(np.uint32).astype(np.uint64)
     return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
 
@@ -135,10 +140,10 @@ def from_bfloat16(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
 
 
 def build(command: list[str], sources: list[Path], target: Path) -> ctypes.CDLL:
-    """Compile launchers into a library of their own and load it.
+    """Compile launchers into a separate library, and load it.
 
     Raises:
-        RuntimeError: with the compiler's message.
+        RuntimeError: if the compiler fails. The message is the compiler's.
     """
     done = subprocess.run([*command, *map(str, sources), "-o", str(target)], capture_output=True, text=True)
     if done.returncode != 0:
@@ -152,7 +157,7 @@ def sources() -> list[Path]:
 
 
 def emulated(folder: Path) -> ctypes.CDLL:
-    """Return the launchers compiled for the host, where each thread is a fibre (kernels/cuda/cuda_on_host.h)."""
+    """Return the launchers compiled for the CPU, where each CUDA thread is a fibre (kernels/cuda/cuda_on_host.h)."""
     flags = ["-O2", "-std=c++17", "-fPIC", "-shared", "-w", "-fno-strict-aliasing", "-ffp-contract=off", "-x", "c++"]
     flags += ["-DLOWLEVEL_SIMCLR_BLOCKS_WANTED=4"]  # from 129 rows on: several tiles a block, and several shares
     return build(["g++", *flags], sources(), folder / "emulated.so")

@@ -1,6 +1,6 @@
-"""A digest of everything that a native op computes, to compare results between processes.
+"""A digest of everything that a native op computes, to compare the results of several processes.
 
-The digest must not depend on the number of threads.
+The digest must be the same for any number of threads.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.support.view_recipes import RECIPE
 
 
 def digest_nt_xent() -> str:
-    """Digest everything the kernels compute: shapes with one block, several blocks, and several groups of blocks."""
+    """Return the digest of NT-Xent for shapes with one block, several blocks, and several groups of blocks."""
     digest = hashlib.sha256()
     for pairs, dim in ((1, 1), (40, 24), (130, 20), (300, 16), (3400, 2)):
         for dtype in ("float32", "float64", "bfloat16") if pairs < 1000 else ("float32",):
@@ -34,7 +34,7 @@ def digest_nt_xent() -> str:
 
 
 def digest_lars_update() -> str:
-    """Digest an update that is large enough for several threads."""
+    """Return the digest of an update that is large enough for several threads."""
     choices = {"learning_rate": 0.05, "momentum": 0.9, "weight_decay": 0.02, "trust_coefficient": 0.01}
     rng = np.random.default_rng(3)
     weight, gradient, velocity = (tf.constant(rng.normal(size=(700, 301)), tf.float32) for _ in range(3))
@@ -44,7 +44,7 @@ def digest_lars_update() -> str:
 
 
 def digest_views() -> str:
-    """Digest views of every kind and their parameters: 32 and 96 pixels, with and without blur."""
+    """Return the digest of views of every kind and their parameters: 32 and 96 pixels, with and without blur."""
     digest = hashlib.sha256()
     for height, size in ((32, 32), (150, 96)):
         images = images_of(40, height, height + 3)

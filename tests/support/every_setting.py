@@ -1,4 +1,4 @@
-"""Every setting with a value that no preset has."""
+"""A value for every setting that no preset uses."""
 
 from __future__ import annotations
 

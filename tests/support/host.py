@@ -1,4 +1,4 @@
-"""Tests of guarantees that hold only on the processor, also on a machine with a GPU."""
+"""Runs tests of guarantees that hold only on the CPU there, on a machine with a GPU too."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tensorflow as tf
 
 
 def on_the_host(call: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that runs `call` on the CPU. Unknown batches and refusals of values do not work on a GPU."""
+    """Return a function that runs `call` on the CPU. A GPU supports no unknown batch size and checks no values."""
 
     @functools.wraps(call)
     def there(*arguments: Any, **named: Any) -> Any:

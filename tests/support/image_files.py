@@ -1,4 +1,4 @@
-"""Folders of small numbered pictures."""
+"""Writes folders of small numbered pictures."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from lowlevel_simclr.config.settings import Config
 
 
 def draw_picture(number: int, height: int = 16, width: int = 16) -> Image.Image:
-    """Return a picture that is different for each number. In a lossless file the first pixel is the number."""
+    """Return a picture that is different for each number.
+
+    The value of the first pixel is the number (in a lossless file).
+    """
     pixels = np.random.default_rng(number).integers(0, 256, (height, width, 3), np.uint8)
     pixels[0, 0] = number
     return Image.fromarray(pixels)
 
 
 def write_pictures(root: Path, *paths: str, **options: Any) -> Path:
-    """Write image files with numbers in the given order, and return the folder."""
+    """Write image files with these names, numbered in this order. Return the folder."""
     for number, path in enumerate(paths):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         draw_picture(number, **options).save(root / path)

@@ -1,4 +1,4 @@
-"""Small labelled data sets that any classifier solves, and rows of representations that no classifier solves."""
+"""Small labelled data sets that every classifier can solve, and representations that none can solve completely."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def draw_images(count: int, size: int = 8, seed: int = 1) -> np.ndarray:
 
 
 def make_striped_data_set(train: int = 60, test: int = 30, classes: int = 3, size: int = 8) -> dataset.DataSet:
-    """Return images whose class is the place of their stripes, with a little noise: easy for any classifier."""
+    """Return images whose class is the position of their stripes, with a little noise. Any classifier can solve it."""
 
     def split(count: int, seed: int) -> dataset.Split:
         labels = np.arange(count) % classes
@@ -29,7 +29,7 @@ def make_striped_data_set(train: int = 60, test: int = 30, classes: int = 3, siz
 
 
 def relabel(images: dataset.DataSet, train: Any, test: Any) -> dataset.DataSet:
-    """Return the same images with other labels: one number, or one for each image."""
+    """Return the same images with other labels: one label for all images, or one for each."""
     return dataclasses.replace(
         images,
         train=dataset.Split(images.train.images, np.broadcast_to(train, images.train.labels.shape)),
@@ -38,7 +38,10 @@ def relabel(images: dataset.DataSet, train: Any, test: Any) -> dataset.DataSet:
 
 
 def draw_clouds(count: int, width: int = 6, classes: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows (count, width) scattered about one direction for each class, and their labels. Classes overlap."""
+    """Return rows (count, width), scattered around one direction for each class, and their labels.
+
+    The classes overlap.
+    """
     random = np.random.default_rng(seed)
     labels = random.integers(0, classes, count)
     centres = np.random.default_rng(99).standard_normal((classes, width))

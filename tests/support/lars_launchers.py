@@ -1,6 +1,8 @@
-"""Calls the CUDA launcher of LARS on device pointers and compares it with the NumPy reference.
+"""Calls LARS's CUDA launcher on device pointers, and compares the results with the NumPy reference.
 
-tests/kernels/test_cuda.py (kernels emulated on the host) and gpu_kernels.py (on a GPU) share it. NumPy only.
+A launcher is the C function that starts the CUDA kernels of an op. Two programs use this module:
+tests/kernels/test_cuda.py, where the kernels are emulated on the CPU, and gpu_kernels.py, where they run on a GPU. It
+needs only NumPy.
 """
 
 from __future__ import annotations
@@ -22,17 +24,17 @@ Arrays = list[NDArray[np.float32]]
 
 KEYS = ("learning_rate", "momentum", "weight_decay", "trust_coefficient")  # in the order of the launcher
 NAMES = ("weight", "gradient", "velocity", "new_weight", "new_velocity")
-PIECE = 2048  # floats that a block takes at a time
+PIECE = 2048  # floats that a CUDA block processes at a time
 ROOM = 8  # floats before and after an array that is not aligned to 16 bytes
 
 
 class Case(NamedTuple):
-    """One variable."""
+    """One variable to update, and how its arrays lie in memory."""
 
     shape: tuple[int, ...]
     rows: str = "random"  # the kind of numbers
-    beside: str = ""  # the array that is not aligned to 16 bytes, or all
-    takes: str = ""  # whose memory new_weight takes; if set, new_velocity takes that of velocity
+    beside: str = ""  # the name of the array that is not aligned to 16 bytes, or "all"
+    takes: str = ""  # the array whose memory new_weight reuses; if set, new_velocity reuses that of velocity
     weight_decay: float = 0.02
 
 
@@ -47,7 +49,11 @@ class Variable(ctypes.Structure):
 
 
 def small_cases() -> list[Case]:
-    """Return all paths: ranks, lengths around a vector and a piece, alignments, reused memory, squares beyond float."""
+    """Return cases for all paths of the kernels.
+
+    They have several ranks, lengths close to a vector and a piece, all alignments, reused memory, and squares beyond
+    float.
+    """
     ranks = [(), (0,), (1,), (3,), (4,), (5,), (PIECE + 3,), (2, 0), (1, 1), (1, 3), (2, 2), (5, 7), (3, 3, 2, 4)]
     lengths = [(1, PIECE - 1), (1, PIECE), (1, PIECE + 1), (99, 131), (5, PIECE), (3, 3 * PIECE + 7)]
     cases = [Case(shape) for shape in [*ranks, *lengths]]
@@ -60,12 +66,12 @@ def small_cases() -> list[Case]:
 
 
 def large_cases() -> list[Case]:
-    """Add cases that take too long without a GPU: many blocks, and several pieces for each of them."""
+    """Return further cases, which take too long without a GPU: many blocks, and several pieces for each of them."""
     return [*small_cases(), Case((3, 3, 512, 512)), Case((1024, 1025)), Case((5000, 4099)), Case((4999, 4099), "huge")]
 
 
 def declared(library: ctypes.CDLL) -> ctypes.CDLL:
-    """Declare the types of the launcher's arguments and return the library."""
+    """Declare the types of the launcher's arguments, and return the library."""
     size, pointer = ctypes.c_int64, ctypes.c_void_p
     library.lowlevel_simclr_lars_update_cuda_partial_sums.argtypes = [size]
     library.lowlevel_simclr_lars_update_cuda_partial_sums.restype = size
@@ -77,7 +83,7 @@ def declared(library: ctypes.CDLL) -> ctypes.CDLL:
 
 
 def choices_of(case: Case) -> dict[str, float]:
-    """Return the scalars, rounded to float32."""
+    """Return the scalar arguments, rounded to float32."""
     return {key: float(np.float32(number)) for key, number in zip(KEYS, (0.05, 0.9, case.weight_decay, 0.01))}
 
 
@@ -91,7 +97,11 @@ class Floats:
         self.pointer = ctypes.c_void_p(self.buffer.pointer.value + 4 * self.begin)
 
     def read(self) -> NDArray[np.float32]:
-        """Return the content. Raises AssertionError if a kernel wrote outside the array."""
+        """Return the content.
+
+        Raises:
+            AssertionError: if a kernel wrote outside the array.
+        """
         raw = self.buffer.read(np.float32, (self.buffer.size // 4,))
         end = len(raw) - self.begin
         assert np.all(raw[: self.begin] == 7) and np.all(raw[end:] == 7), "a kernel wrote beside an array"
@@ -99,7 +109,7 @@ class Floats:
 
 
 def numbers(case: Case) -> Arrays:
-    """Return w, g and v."""
+    """Return w, g and v of a case."""
     random = np.random.default_rng(zlib.crc32(repr(case.shape).encode()))
     w, g, v = (np.asarray(random.normal(size=case.shape)) for _ in range(3))
     scale = {"huge": 1e30, "tiny": 1e-30, "subnormal": 1e-41}.get(case.rows, 1.0)
@@ -120,7 +130,7 @@ def numbers(case: Case) -> Arrays:
 
 
 def place(memory: Memory, case: Case, given: Arrays) -> dict[str, Floats]:
-    """Copy the arrays of a variable to the device. The results are full of NaN."""
+    """Copy the arrays of a variable to the device. The arrays for the results are full of NaN."""
     shift = {name: int(case.beside in (name, "all")) for name in NAMES}
     fresh = [np.full(case.shape, np.nan, np.float32)] * 2
     held = {name: Floats(memory, array, shift[name]) for name, array in zip(NAMES, [*given, *fresh])}
@@ -130,7 +140,11 @@ def place(memory: Memory, case: Case, given: Arrays) -> dict[str, Floats]:
 
 
 def results(case: Case, given: Arrays, held: dict[str, Floats]) -> Arrays:
-    """Return the next weight and velocity. Raises AssertionError if an argument changed that is not also a result."""
+    """Return the next weight and velocity.
+
+    Raises:
+        AssertionError: if an argument changed whose memory is not used for a result.
+    """
     for name, array in zip(NAMES, given):
         taken = case.takes and name in (case.takes, "velocity")
         assert taken or held[name].read().tobytes() == array.tobytes(), f"{name} was changed"
@@ -138,7 +152,7 @@ def results(case: Case, given: Arrays, held: dict[str, Floats]) -> Arrays:
 
 
 def run(library: ctypes.CDLL, memory: Memory, case: Case, given: Arrays) -> Arrays:
-    """Return the next weight and velocity. Results and sums are full of NaN before the call."""
+    """Return the next weight and velocity. The arrays for results and sums are full of NaN before the call."""
     held = place(memory, case, given)
     scalars = Buffer(memory, np.array(list(choices_of(case).values()), np.float32))
     count, adapts = given[0].size, len(case.shape) > 1
@@ -153,7 +167,7 @@ def run(library: ctypes.CDLL, memory: Memory, case: Case, given: Arrays) -> Arra
 
 
 def check_all(library: ctypes.CDLL, memory: Memory, cases: list[Case]) -> None:
-    """Assert that updating all variables in one call gives the bits of updating each alone."""
+    """Assert that updating all variables in one call gives the same bits as updating each of them alone."""
     given = [numbers(case) for case in cases]
     held = [place(memory, case, arrays) for case, arrays in zip(cases, given)]
     variables = (Variable * len(cases))()
@@ -176,17 +190,18 @@ def check_all(library: ctypes.CDLL, memory: Memory, cases: list[Case]) -> None:
 
 
 def together() -> list[Case]:
-    """Return the variables of one call: too many for one launch, some empty, all alignments and kinds of memory."""
+    """Return the variables of one call: too many for one launch, some empty, with all alignments and memory layouts."""
     cases = [case for case in small_cases() if case.weight_decay == Case(()).weight_decay]
     return [*cases, *cases[::-1]]
 
 
 def sizes(case: Case, given: Arrays) -> Arrays:
-    """Return the sum of the terms' magnitudes for each element of w' and v', plus the smallest normal float.
+    """Return the sum of the magnitudes of all terms for each element of w' and v', plus the smallest normal float.
 
-    A rounding is half an eps. The largest terms of v' have these: product and sum of u (2), scale (1), scale u (1), m v
-    (1), their sum (1). The trust ratio comes from norms of a u with two roundings, which average out to at most 2. w'
-    has one rounding more. So there are 9, and `verification.bound` allows 16.
+    The unit of the count is one rounding, which is half an eps. The largest terms of v' have these roundings: product
+    and sum of u (2), scale (1), scale u (1), m v (1), their sum (1). The trust ratio comes from norms of a u with two
+    roundings each, which together give at most 2. w' has one rounding more. This makes 9, and `verification.bound`
+    allows 16.
     """
     w, g, v = (np.abs(np.asarray(each, np.float64)) for each in given)
     rate, momentum, decay, coefficient = choices_of(case).values()
@@ -199,7 +214,10 @@ def sizes(case: Case, given: Arrays) -> Arrays:
 
 
 def check_case(library: ctypes.CDLL, memory: Memory, case: Case) -> Arrays:
-    """Run twice and compare the bits, also with aligned arrays in separate memory. Then compare with the reference."""
+    """Run a case twice and compare the bits, also with aligned arrays in separate memory.
+
+    Then compare with the reference.
+    """
     given = numbers(case)
     found = run(library, memory, case, given)
     for other in (case, case._replace(beside="", takes="")):

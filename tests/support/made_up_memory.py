@@ -18,11 +18,11 @@ ON_HOST = identity.replace(AUTO, xla="off", data_on="host")
 
 
 def limit_memory(largest: int, tried: list[Plan]) -> Callable[[Plan, dataset.DataSet], bool]:
-    """Return a stand-in for `trial.fits_memory`: micro-batches of up to `largest` images fit.
+    """Return a replacement of `trial.fits_memory`, in which micro-batches of up to `largest` images fit.
 
     Args:
-        largest: images of a micro-batch.
-        tried: a list that receives every plan that is tried.
+        largest: the number of images in the largest micro-batch that fits.
+        tried: a list to which every tried plan is appended.
     """
 
     def fits(chosen: Plan, images: dataset.DataSet) -> bool:
@@ -44,5 +44,5 @@ def resolve_config(config: settings.Config, largest: int = 100, replicas: int = 
 
 
 def pretend_gpu(patch: pytest.MonkeyPatch) -> None:
-    """Make the plan believe that there is a GPU."""
+    """Make the plan behave as on a machine with a GPU."""
     patch.setattr(plan, "has_gpu", lambda: True)

@@ -1,4 +1,4 @@
-"""The native NT-Xent on random rows, also for programs that run in another process."""
+"""Calls of the native NT-Xent on random rows. Programs in separate processes use them too."""
 
 from __future__ import annotations
 

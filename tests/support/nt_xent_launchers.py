@@ -1,6 +1,8 @@
-"""Calls NT-Xent's CUDA launchers on device pointers and compares them with the NumPy reference.
+"""Calls NT-Xent's CUDA launchers on device pointers, and compares the results with the NumPy reference.
 
-tests/kernels/test_cuda.py (kernels emulated on the host) and gpu_kernels.py (on a GPU) share it. NumPy only.
+A launcher is the C function that starts the CUDA kernels of an op. Two programs use this module:
+tests/kernels/test_cuda.py, where the kernels are emulated on the CPU, and gpu_kernels.py, where they run on a GPU. It
+needs only NumPy.
 """
 
 from __future__ import annotations
@@ -29,15 +31,15 @@ SIZES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
 
 
 class Case(NamedTuple):
-    """One problem."""
+    """One problem of NT-Xent: shape, type, temperature and kind of rows."""
 
     pairs: int
     dim: int
     dtype: str = "float32"
     temperature: float = 0.1
-    rows: str = "random"  # duplicates, zeros, huge, tiny, spread
+    rows: str = "random"  # the kind of rows: random, duplicates, zeros, huge, tiny or spread
     loss_scale: float = 1.0
-    own: tuple[int, int] | None = None  # first_pair and pairs of a replica
+    own: tuple[int, int] | None = None  # first_pair and pairs, if the case is one replica of several
 
 
 class Results(NamedTuple):
@@ -57,7 +59,7 @@ def small_cases() -> list[Case]:
     cases += [Case(75, 20, dtype, tau) for dtype in CODES for tau in (0.1, 0.005)]  # several tiles a block
     cases += [Case(75, 131, "bfloat16", 0.01), Case(75, 20, "float32", 0.01, own=(20, 30))]
     cases += [Case(1, 1), Case(1, 33, "bfloat16"), Case(2, 3, "float16"), Case(3, 1, "float64")]
-    cases += [Case(33, 131, dtype) for dtype in ("float32", "bfloat16", "float64")]  # a second panel of d
+    cases += [Case(33, 131, dtype) for dtype in ("float32", "bfloat16", "float64")]  # d needs a second panel
     # Several panels, and all weight on one column, where the plain formula is exact. The case fails if the backward
     # pass sums a dot in another order than the forward pass.
     cases += [Case(33, 300, dtype, 0.01) for dtype in ("float32", "bfloat16", "float64")]
@@ -71,7 +73,7 @@ def small_cases() -> list[Case]:
 
 
 def large_cases() -> list[Case]:
-    """Add cases that take too long without a GPU: many shares of the columns, many blocks, wide rows."""
+    """Return further cases, which take too long without a GPU: many shares of the columns, many blocks, wide rows."""
     cases = [Case(pairs, 128, dtype) for pairs in (511, 1024) for dtype in CODES]
     cases += [Case(150, dim, dtype, tau) for dim in (7, 300, 513) for dtype in CODES for tau in (0.1, 0.01)]
     return [*small_cases(), *cases, Case(700, 64, "bfloat16", own=(100, 333)), Case(700, 64, "float64", own=(367, 333))]
@@ -88,7 +90,7 @@ def projections(case: Case) -> NDArray[Any]:
         z[random.choice(len(z), len(z) // 3, replace=False)] = 0
     if case.rows in ("huge", "tiny"):
         z *= 10.0 ** (random.uniform(0, 30, (len(z), 1)) * (1 if case.rows == "huge" else -1))
-    if case.rows == "spread":  # a range within one row that exceeds float16's exponents
+    if case.rows == "spread":  # the range of numbers in one row exceeds float16's range
         z *= 10.0 ** random.uniform(-14, 0, z.shape)
     return to_bfloat16(z) if case.dtype == "bfloat16" else z.astype(case.dtype)
 
@@ -98,12 +100,12 @@ def widened(z: NDArray[Any], dtype: str) -> NDArray[np.float64]:
 
 
 def cotangent(case: Case) -> NDArray[np.float64]:
-    """Return (2N,) weights of all losses, of both signs, exact in float32."""
+    """Return (2N,) weights of all losses. They have both signs, and are exact in float32."""
     return case.loss_scale * (np.arange(2 * case.pairs) * 7 % 16 - 7.5) / 8
 
 
 def declared(library: ctypes.CDLL) -> ctypes.CDLL:
-    """Declare the types of the launchers' arguments and return the library."""
+    """Declare the types of the launchers' arguments, and return the library."""
     size, code, pointer = ctypes.c_int64, ctypes.c_int, ctypes.c_void_p
     shape = [size, size, size, code]
     library.lowlevel_simclr_nt_xent_cuda_workspace_bytes.argtypes = shape
@@ -115,7 +117,7 @@ def declared(library: ctypes.CDLL) -> ctypes.CDLL:
 
 
 def run(library: ctypes.CDLL, memory: Memory, case: Case, z: NDArray[Any]) -> Results:
-    """Run both passes. Every array has guards, and workspace and results are full of NaN before."""
+    """Run both passes. Every array has guard bytes, and workspace and results are full of NaN before."""
     total, (first, own) = 2 * case.pairs, case.own or (0, case.pairs)
     sums = np.dtype("float64" if case.dtype == "float64" else "float32")
     shape = (case.pairs, case.dim, own, CODES[case.dtype])
@@ -180,8 +182,8 @@ def stock(z: NDArray[Any], tau: float, c: NDArray[Any]) -> tuple[NDArray[Any], N
 def truth_of(case: Case, z: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], np.float64]:
     """Return the correct losses (2N,), dz (2N, d) and gradient to tau ().
 
-    They come from the reference. In float64 the reference has rounding errors of the same size, so there they come from
-    the plain formula in long double. The reference must be close to it.
+    They come from the reference. For a float64 case the reference has rounding errors of the same size. So there they
+    come from the plain formula in long double, and the reference must be close to it.
     """
     c, tau = cotangent(case), case.temperature
     found = (reference.nt_xent(z, tau), reference.nt_xent_gradient(z, tau, c))
@@ -218,7 +220,7 @@ def check_against_reference(case: Case, z: NDArray[Any], found: Results) -> None
 
 
 def check_top1(z: NDArray[np.float64], own: NDArray[np.intp], found: NDArray[np.bool_], dtype: str) -> None:
-    """Assert equality where rounding cannot change the order, and where equal rows tie."""
+    """Assert that top1 is right where rounding cannot change the order, and where equal rows tie."""
     rows, partner = np.arange(len(z)), reference.find_positive(len(z))
     decided = find_decided_rows(z, find_accumulation_type(dtype))[own]
     assert np.array_equal(found[decided], (compute_margins(z) > 0)[own][decided])
@@ -227,7 +229,7 @@ def check_top1(z: NDArray[np.float64], own: NDArray[np.intp], found: NDArray[np.
 
 
 def check_case(library: ctypes.CDLL, memory: Memory, case: Case) -> Results:
-    """Run twice and compare the bits, then compare with the reference."""
+    """Run a case twice and compare the bits. Then compare with the reference."""
     z = projections(case)
     found, again = run(library, memory, case, z), run(library, memory, case, z)
     for name, first, second in zip(Results._fields, found, again):

@@ -1,4 +1,4 @@
-"""Files that hang a program or fill its memory when they are read without care."""
+"""Files that hang a program or fill its memory if it reads them without checks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SPARSE = 200 * 2**30  # bytes of a file that takes no room on the disk
 
 
 def make_odd_files(folder: Path, ending: str) -> dict[str, str]:
-    """Make a FIFO, links to endless devices and a sparse file; return the message about each, by its name."""
+    """Make a FIFO, links to endless devices and a sparse file. Return the message that each name must get."""
     os.mkfifo(folder / f"fifo{ending}")
     (folder / f"random{ending}").symlink_to("/dev/urandom")
     (folder / f"zero{ending}").symlink_to("/dev/zero")

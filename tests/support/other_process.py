@@ -1,4 +1,4 @@
-"""Runs a program in another process, for settings that are read once at the start."""
+"""Runs a program in a separate process, for settings that a process reads only once, at its start."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ ROOT = Path(__file__).parents[2]
 
 
 def output_of(program: str, **environment: str) -> str:
-    """Return what a program writes to standard output. It runs in this repository and can import its tests.
+    """Return what a program writes to standard output.
+
+    It runs in the root of this repository, so it can import the tests.
 
     Args:
         program: Python code.
         environment: variables to set or replace.
+
     Raises:
-        AssertionError: if it fails, with the end of its standard error.
+        AssertionError: if the program fails. The message has the end of its error output.
     """
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     variables = {**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3", **environment}

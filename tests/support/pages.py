@@ -1,6 +1,7 @@
 """The README and the pages of the site: their blocks, commands and links.
 
-A block that cannot run in the tests has a line before it, <!-- not run: needs a GPU -->, which the pages do not show.
+A block that cannot run in the tests has a comment before it, such as <!-- not run: needs a GPU -->. The reader of the
+page does not see the comment.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def parse_program(command: str) -> Program | None:
 
 
 def list_indented_code(page: Path) -> list[str]:
-    """Return the code of a page that is indented instead of fenced, which no test would find."""
+    """Return the indented code of a page. Code must be fenced, because no test finds indented code."""
     prose = FENCE.sub("", page.read_text(encoding="utf-8"))
     return re.findall(r"^\n((?: {4}.*\n)+)", prose, re.MULTILINE)
 
@@ -84,6 +85,6 @@ def list_commands_in_text(page: Path) -> list[str]:
 
 
 def list_links(page: Path) -> list[str]:
-    """Return what a page links to and shows, except other sites and anchors in the page itself."""
+    """Return the targets of links and images on a page, except other sites and anchors in the page itself."""
     found = LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8")))
     return [link for link in found if not link.startswith(("http", "#"))]

@@ -16,7 +16,7 @@ _EFFECTIVE = 0  # the place of the effective capabilities 0 to 31
 
 @contextlib.contextmanager
 def obey_permissions() -> Iterator[None]:
-    """Let permissions hold for this thread, and for the threads that it starts, even if it runs as root."""
+    """Make permissions of files apply to this thread and to threads that it starts, even if it runs as root."""
     if os.geteuid() != 0:
         yield
         return

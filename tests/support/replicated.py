@@ -1,10 +1,10 @@
-"""Trains a narrow ResNet for a few steps on R replicas and stores the results. A program of its own.
+"""Trains a narrow ResNet for a few steps on R replicas and stores the results. It is a separate program.
 
     python -m tests.support.replicated CASES.json OUT
 
-CASES.json is a list of `Case`s as objects. For each case OUT/NAME-WORKER.npz holds the losses, the gradients of the
-first step, and the moving statistics and weights after the last one. They are those of the worker's first replica;
-"alike" says whether all its replicas ended with the same bits.
+CASES.json is a list of `Case`s as objects. For each case, OUT/NAME-WORKER.npz gets the losses, the gradients of the
+first step, and the moving statistics and weights after the last step. They are those of the worker's first replica. The
+entry "alike" says whether all replicas of the worker ended with the same bits.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ NARROW = encoder.Basic((1, 1), 8, projects=True)
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One run: replicas in this process, `micro` micro-batches, and perhaps a planted bug, by its name in `BUGS`."""
+    """One run: replicas in this process, `micro` micro-batches, and optionally a planted bug, by its name in `BUGS`."""
 
     name: str
     replicas: int = 1
@@ -56,7 +56,7 @@ class Case:
 
 
 class Recording(optimizers.Lars):
-    """LARS that keeps the gradients it receives."""
+    """A LARS optimizer that keeps the gradients it receives."""
 
     def __init__(self, trained: Any) -> None:
         super().__init__(trained, weight_decay=1e-4, momentum=0.9, trust_coefficient=0.01)
@@ -74,10 +74,10 @@ def make_implementation(name: str) -> Implementation:
 
 
 def make_table_of_views(dtype: str) -> np.ndarray:
-    """Return (images, 2, S, S, 3): real views, made once for all replicas.
+    """Return (images, 2, S, S, 3): both views of every image, made once for all replicas.
 
-    If each replica made its share, the shares would agree only to float32's rounding. BatchNorm would amplify that and
-    hide the errors that these tests look for.
+    If each replica made the views of its own images, they would agree only up to float32's rounding. BatchNorm would
+    amplify these differences and hide the errors that the tests look for.
     """
     images = np.random.default_rng(0).integers(0, 256, (IMAGES, SIZE, SIZE, 3), dtype=np.uint8)
     index = tf.range(IMAGES, dtype=tf.int64)
@@ -104,7 +104,10 @@ def build_learner(precision: str) -> Learner:
 
 
 def compute_rate(done: tf.Tensor) -> tf.Tensor:
-    """Return the learning rate. The warm-up ends within the five steps, so a replica that counts differently shows."""
+    """Return the learning rate.
+
+    The warm-up ends within the five steps, so a replica that counts steps wrongly is noticed.
+    """
     return compute_learning_rate(done, 0.5, 2, 6)
 
 
@@ -161,7 +164,7 @@ def run(case: Case, workers: Workers, group: int) -> dict[str, Any]:
 
 
 def _no_gradient_through_the_gather(local: Any, learners: Any) -> None:
-    """Replicas get 0 instead of the others' cotangents, so own rows get no gradient as candidates of other rows."""
+    """Use 0 instead of the cotangents of other replicas. Own rows then get no gradient as candidates of other rows."""
     original = Replica.gather
 
     def gather(self: Any, x: tf.Tensor, what: str = "gather") -> tf.Tensor:
@@ -175,7 +178,7 @@ def _no_gradient_through_the_gather(local: Any, learners: Any) -> None:
 
 
 def _no_terms_of_the_others(local: Any, learners: Any) -> None:
-    """Other replicas' losses, except through the positive, add nothing to the gradient of own rows."""
+    """Leave out what the losses of other replicas add to the gradient of own rows, except through the positive."""
     original = loss.make_nt_xent_and_top1
 
     def losses(replica: Any, chosen: Any, temperature: float) -> Any:
@@ -227,7 +230,7 @@ BUGS = {
 
 
 def main(cases: str, out: str) -> None:
-    """Run every case, one after another. A bug is planted in this process and removed afterwards."""
+    """Run every case, one after another. A bug of a case is planted before it and removed after it."""
     find_local_devices(f"cpu:{VIRTUAL}")
     workers = join_workers()
     kept = (Replica.gather, Replica.add_up_each, loss.order_canonically, loss.make_nt_xent_and_top1)

@@ -1,4 +1,4 @@
-"""A small encoder f that tests can evaluate in a moment."""
+"""A small encoder f that computes h within milliseconds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import tensorflow as tf
 
 
 def build_small_encoder(size: int = 8, seed: int = 0) -> tf.keras.Model:
-    """Return f (B, size, size, 3) -> (B, 5): one convolution and a BatchNorm whose moving statistics have moved."""
+    """Return f (B, size, size, 3) -> (B, 5): one convolution and a BatchNorm.
+
+    The moving statistics of the BatchNorm are not the initial ones.
+    """
     tf.keras.utils.set_random_seed(seed)
     image = tf.keras.Input((size, size, 3))
     x = tf.keras.layers.BatchNormalization()(tf.keras.layers.Conv2D(5, 3)(image))

@@ -1,4 +1,4 @@
-"""A run that trains in seconds: sixty drawn images, and an encoder of one narrow block a stage."""
+"""Settings for a run that takes seconds: sixty drawn images, and an encoder with one narrow block a stage."""
 
 from __future__ import annotations
 

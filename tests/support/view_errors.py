@@ -1,4 +1,4 @@
-"""The largest error of a float32 view."""
+"""The largest possible error of a float32 view."""
 
 from __future__ import annotations
 

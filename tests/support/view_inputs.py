@@ -30,9 +30,9 @@ MEAN, STD = (0.5, 0.4, 0.3), (0.5, 0.6, 0.7)
 
 
 def params_of(rows: int, **given: Any) -> ViewParams:
-    """Return the parameters of `rows` views. Arguments are one value or one a row; parameters not given are neutral.
+    """Return the parameters of `rows` views. Each argument is one value for all rows, or one value for each row.
 
-    `box` must be given.
+    `box` must be given. Parameters that are not given do not change the image.
     """
     fields = {}
     for name in ViewParams._fields:
@@ -43,7 +43,7 @@ def params_of(rows: int, **given: Any) -> ViewParams:
 
 
 def images_of(count: int, height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:
-    """Return noise with flat parts, grey pixels, black, white and pure colours: every case of HSV."""
+    """Return noise with flat parts, and with grey, black, white and pure colours, so that every case of HSV occurs."""
     random = np.random.default_rng([seed, height, width])
     images = random.integers(0, 256, (count, height, width, channels))
     kind = random.integers(0, 6, (count, height, width, 1))
@@ -66,7 +66,7 @@ def boxes_in(random: np.random.Generator, rows: int, height: int, width: int) ->
 
 @st.composite
 def cropped(draw: Any) -> tuple[np.ndarray, tuple[int, ...], int]:
-    """Draw an image, a box inside it, and a size (a strategy of hypothesis)."""
+    """Draw an image, a box inside it, and a size of the view. This is a strategy of hypothesis."""
     height, width = draw(st.integers(1, 40)), draw(st.integers(1, 40))
     h, w = draw(st.integers(1, height)), draw(st.integers(1, width))
     box = (draw(st.integers(0, height - h)), draw(st.integers(0, width - w)), h, w)
@@ -75,7 +75,7 @@ def cropped(draw: Any) -> tuple[np.ndarray, tuple[int, ...], int]:
 
 @st.composite
 def any_views(draw: Any) -> tuple[np.ndarray, ViewParams, int]:
-    """Draw two images, the parameters of their four views, and a size (a strategy of hypothesis)."""
+    """Draw two images, the parameters of their four views, and a size. This is a strategy of hypothesis."""
     height, width, size = (draw(st.integers(1, 40)) for _ in range(3))
     seed = draw(st.integers(0, 999))
     params = params_of(
@@ -92,7 +92,7 @@ def any_views(draw: Any) -> tuple[np.ndarray, ViewParams, int]:
 
 
 def all_orders(height: int, width: int, seed: int = 0) -> ViewParams:
-    """Return 48 rows: every order twice, boxes of every kind, every switch; clip in most rows."""
+    """Return 48 rows: every order twice, boxes of every kind, every switch. Most rows clip."""
     random = np.random.default_rng(seed)
     rows = 48
     boxes = boxes_in(random, rows, height, width)

@@ -1,6 +1,8 @@
-"""Calls the views' CUDA launchers on device pointers and compares them with the NumPy reference.
+"""Calls the CUDA launchers of the views on device pointers, and compares the results with the NumPy reference.
 
-tests/kernels/test_cuda.py (kernels emulated on the host) and gpu_kernels.py (on a GPU) share it. NumPy only.
+A launcher is the C function that starts the CUDA kernels of an op. Two programs use this module:
+tests/kernels/test_cuda.py, where the kernels are emulated on the CPU, and gpu_kernels.py, where they run on a GPU. It
+needs only NumPy.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ FULL_JITTER = ViewRecipe(jitter_probability=1.0, grey_probability=0.3, blur_prob
 
 
 class Case(NamedTuple):
-    """One problem."""
+    """One problem: the images, the size of the views, and their parameters."""
 
     count: int
     height: int
@@ -36,8 +38,8 @@ class Case(NamedTuple):
     pixels: str = "uint8"
     dtype: str = "float32"
     scaled: bool = False
-    unaligned: bool = False  # the views begin after a multiple of 16 bytes
-    odd: bool = False  # parameters that no recipe draws
+    unaligned: bool = False  # whether the address of the views is not a multiple of 16 bytes
+    odd: bool = False  # whether the parameters are such as no recipe draws
 
 
 def small_cases() -> list[Case]:
@@ -67,13 +69,13 @@ def small_cases() -> list[Case]:
 
 
 def large_cases() -> list[Case]:
-    """Add cases that take too long without a GPU: more views than slots, the published sizes."""
+    """Return further cases, which take too long without a GPU: more views than slots, and the published sizes."""
     cases = [Case(2048, 32, 32, dtype=dtype, scaled=True) for dtype in TYPES]
     return [*small_cases(), *cases, Case(200, 96, 96, size=96), Case(150, 375, 500, size=224, dtype="bfloat16")]
 
 
 def declared(library: ctypes.CDLL) -> ctypes.CDLL:
-    """Declare the types of the launchers' arguments and return the library."""
+    """Declare the types of the launchers' arguments, and return the library."""
     size, code, pointer = ctypes.c_int64, ctypes.c_int, ctypes.c_void_p
     shape = [size] * 5 + [code] * 2
     library.lowlevel_simclr_make_views_cuda_workspace_bytes.argtypes = shape
@@ -124,7 +126,7 @@ def odd_params(params: ViewParams) -> ViewParams:
 def make_views(
     library: ctypes.CDLL, memory: Memory, case: Case, images: NDArray[Any], params: ViewParams
 ) -> NDArray[Any]:
-    """Return the views (2N, S, S, C) as they are stored. bfloat16 is returned as its bits."""
+    """Return the views (2N, S, S, C) as they are stored. bfloat16 views are returned as their bits."""
     shape = (*images.shape, case.size, PIXELS[case.pixels], TYPES[case.dtype])
     offset, scale = scaling_of(case)
     constants = [np.full(case.channels, number, np.float32) for number in (offset, 1 / scale)]
@@ -147,10 +149,11 @@ def scaling_of(case: Case) -> tuple[float, float]:
 
 
 def check_views(library: ctypes.CDLL, memory: Memory, case: Case) -> NDArray[Any]:
-    """Run twice and compare the bits. Each pixel may err by 64 roundings of float and one of the views' type.
+    """Run a case twice and compare the bits. Then compare with the reference.
 
-    All operations together round a pixel in [0, 1] about 30 times. The saturation of a nearly grey pixel divides by
-    nearly 0; there the clip bounds the error.
+    Each pixel may have an error of 64 roundings of float and one rounding of the views' type. All operations together
+    round a pixel in [0, 1] about 30 times. The saturation of a nearly grey pixel divides by nearly 0. There the clip
+    limits the error.
     """
     images, params = images_of(case), params_of(case)
     found = make_views(library, memory, case, images, params)

@@ -1,4 +1,4 @@
-"""The three ways to call a function that makes views: eagerly, in a graph, under XLA."""
+"""Three ways to call a function that makes views: eagerly, in a graph, and under XLA."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ Make = Callable[[tf.Tensor, ViewParams], tf.Tensor]  # images (N, H, W, 3), para
 
 
 def build_modes(make: Make, height: int, width: int, size: int) -> dict[str, Make]:
-    """Return `make` eagerly, in a graph that does not know N, and under XLA, which does.
+    """Return `make` in three modes: eager, in a graph that does not know N, and under XLA, which knows N.
 
-    Tracing asserts that the static shape of the views has what is known.
+    While tracing, the graph and XLA assert that the static shape of the views has every known dimension.
 
     Args:
         make: makes views of `size` pixels from (N, height, width, 3) uint8 images.
         height: H of the images.
         width: W of the images.
-        size: S.
+        size: S, the pixels on a side of a view.
     """
 
     def trace(images: tf.Tensor, params: ViewParams) -> tf.Tensor:

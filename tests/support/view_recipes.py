@@ -17,10 +17,10 @@ FACTORS = ("brightness", "contrast", "saturation", "hue", "brightness_shift")
 
 
 def assert_same(actual: ViewParams, expected: ViewParams, recipe: ViewRecipe = RECIPE) -> None:
-    """Assert equal integers and flags, and numbers within 2 ulp at the size of their range's larger bound.
+    """Assert that integers and flags are equal, and numbers within 2 ulp of the larger bound of their range.
 
-    low + (high - low) u takes three roundings, or two with a fused multiply-add (XLA). So the results differ by one
-    rounding of the product and one of the sum, half an ulp each at most. The product may be twice as large as a bound.
+    low + (high - low) u takes three roundings, or two with a fused multiply-add (XLA). So two results differ by at most
+    one rounding of the product and one of the sum, half an ulp each. The product may be twice as large as a bound.
     """
     for name, own, other in zip(ViewParams._fields, actual, expected, strict=True):
         own, other = np.asarray(own), np.asarray(other)
@@ -33,5 +33,5 @@ def assert_same(actual: ViewParams, expected: ViewParams, recipe: ViewRecipe = R
 
 
 def of_rows(params: ViewParams, rows: Any) -> ViewParams:
-    """Return some rows of the parameters."""
+    """Return the parameters of some rows."""
     return ViewParams(*(np.asarray(field)[rows] for field in params))

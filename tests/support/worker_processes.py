@@ -1,4 +1,4 @@
-"""Runs several programs side by side: workers on loopback, with their output and exit codes."""
+"""Runs several programs at the same time: workers that talk over loopback, with their output and exit codes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def run_to_the_end(commands: Sequence[Sequence[str]], environments: Sequence[dict[str, str]]) -> None:
-    """Run programs side by side to their end, and assert that each exits with code 0."""
+    """Run programs at the same time until they end, and assert that each exits with code 0."""
     running = [
         subprocess.Popen(
             command, cwd=ROOT, env={**os.environ, **more}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT

@@ -1,4 +1,4 @@
-"""Asks the XLA that is loaded whether a handler is registered, without the native library."""
+"""Asks the loaded XLA whether a handler is registered, without using the native library."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
-ENTRIES = ("XLA_FFI_GetApi", "_ZN3xla3ffi12GetXlaFfiApiEv")  # of either wheel
-# Places in bytes, the same in every release (kernels/glue/ffi_layout.h).
+ENTRIES = ("XLA_FFI_GetApi", "_ZN3xla3ffi12GetXlaFfiApiEv")  # the entry in each of the two kinds of wheels
+# Offsets in bytes, the same in every release (kernels/glue/ffi_layout.h).
 REGISTER, MESSAGE, MINOR = 72, 56, 16 + 20
 EXTENSION_OF_FRAME, METADATA_OF_EXTENSION, MINOR_OF_METADATA = 8, 24, 8 + 20
 HANDLER = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
@@ -65,7 +65,7 @@ def call(place: int, arguments: ctypes.Structure) -> int | None:
 
 @HANDLER
 def answer_metadata(frame: int) -> None:
-    """Answer XLA's question for the version of a handler with XLA's own."""
+    """Answer XLA's question for the version of a handler with the version of XLA itself."""
     extension = ctypes.c_void_p.from_address(frame + EXTENSION_OF_FRAME).value or 0
     metadata = ctypes.c_void_p.from_address(extension + METADATA_OF_EXTENSION).value or 0
     minor = ctypes.c_int.from_address(find_table() + MINOR).value

@@ -10,12 +10,12 @@ from tests.support.small_runs import draw_few_shapes, narrow_resnet20
 
 @pytest.fixture
 def small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use sixty images to train on and an encoder that is built in a moment."""
+    """Use sixty images to train on, and a small encoder that is built within a second."""
     draw_few_shapes(monkeypatch)
     narrow_resnet20(monkeypatch)
 
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the plan believe that there is a GPU."""
+    """Make the plan behave as on a machine with a GPU."""
     pretend_gpu(monkeypatch)

@@ -1,4 +1,4 @@
-"""Work beside training keeps its order, ends with its block, and reports its errors."""
+"""Tests that background work during training keeps its order, ends with its block, and reports its errors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_an_error_is_raised_where_the_next_work_is_given_and_drops_what_is_behin
     with pytest.raises(OSError, match="the disk is full"):
         with BackgroundWorker() as beside:
             beside.do(fail)
-            beside.do(lambda: done.append(1))  # the thread may still take it
+            beside.do(lambda: done.append(1))  # the thread may still be able to run it
             while True:
                 beside.do(lambda: done.append(2))
                 time.sleep(0.001)

@@ -1,4 +1,4 @@
-"""When a run pauses: it stops at each checkpoint, each k-NN evaluation and the end, exactly once."""
+"""Tests of when a run pauses: at each checkpoint, at each k-NN evaluation and at the end, exactly once."""
 
 from __future__ import annotations
 

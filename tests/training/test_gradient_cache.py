@@ -1,4 +1,7 @@
-"""The gradient cache: micro-batches give the gradients of one tape over the same model, in the memory of one."""
+"""Tests of the gradient cache, which splits a batch into micro-batches.
+
+It must give the gradients of one tape over the same model, with the memory of one micro-batch.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,8 @@ from lowlevel_simclr.training import gradient_cache, step
 from lowlevel_simclr.training.learner import Learner, list_trainable_variables, start_learner
 
 SIZE, PAIRS, TEMPERATURE = 8, 24, 0.2
-# Both ways compute the same products in float64, and sum thousands of them in another order: 2^12 roundings.
+# The gradient cache and one tape compute the same products in float64, but sum thousands of them in different orders.
+# This gives up to 2^12 roundings.
 # BatchNorm's divisions by small deviations amplify some of them.
 CLOSE = 2.0**12 * 2.0**-52
 NARROW = encoder.Basic((1, 1), 8, projects=True)
@@ -37,7 +41,7 @@ def float32_afterwards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def learner_of(precision: str) -> Learner:
-    """Return a ResNet of 8 and 16 channels, a head, and SGD that subtracts exactly the gradient from the weights."""
+    """Return a ResNet of 8 and 16 channels with a head. Its SGD subtracts exactly the gradient from the weights."""
     set_precision(precision)
     f = encoder._build_basic("narrow", "cifar", (SIZE, SIZE, 3), seed=0)
     g = projection.build_projection_head(f.output_shape[-1], (16, 8), seed=0)
@@ -53,10 +57,10 @@ def batch_of(pairs: int = PAIRS, seed: int = 0) -> step.Batch:
 
 @functools.cache
 def made_views() -> tf.Tensor:
-    """Return (images, 2, S, S, 3): both real views of every image by its index, made once.
+    """Return (images, 2, S, S, 3): two real views of every image, made once.
 
-    Views that are made in parts agree only to float32's rounding, which would hide the errors that these tests look
-    for.
+    Views that are made in several parts agree only up to float32's rounding. This would hide the errors that these
+    tests look for.
     """
     with tf.init_scope():
         epoch, index, images = batch_of()
@@ -77,7 +81,7 @@ def moving(learner: Learner) -> list[np.ndarray]:
 def one_tape(
     learner: Learner, batch: step.Batch, count: int, dtype: str, scale: float = 1.0
 ) -> tuple[Any, list[Any], list[Any]]:
-    """Return loss, gradients and moving statistics, with every micro-batch under one tape. It does not use `step`."""
+    """Return loss, gradients and moving statistics, computed with all micro-batches under one tape, without `step`."""
     epoch, index, images = batch
     m, norms = len(index) // count, [layer for layer in learner.encoder.layers if "_bn" in layer.name]
     before = moving(learner)
@@ -107,7 +111,10 @@ def unit_rate(_: tf.Tensor) -> tf.Tensor:
 def by_micro_batches(
     precision: str, count: int, take: Callable[..., step.Metrics] = gradient_cache.train_cached_step
 ) -> tuple[Any, list[Any], list[Any]]:
-    """Return the same three from the step itself. The gradient is what SGD with rate 1 subtracted from the weights."""
+    """Return the same three from the step itself.
+
+    SGD with rate 1 subtracts the gradient from the weights, which gives it.
+    """
     learner = learner_of(precision)
     variables = list_trainable_variables(learner.encoder, learner.projection)
     before = [variable.numpy().astype(np.float64) for variable in variables]
@@ -120,7 +127,7 @@ def by_micro_batches(
 def assert_equal(
     found: tuple[Any, list[Any], list[Any]], wanted: tuple[Any, list[Any], list[Any]], close: float
 ) -> None:
-    """Compare the loss, the gradients relative to their global norm, and each statistic relative to its own norm."""
+    """Compare the loss, the gradients relative to their global norm, and each statistic relative to its norm."""
     assert float(found[0]) == pytest.approx(float(wanted[0]), rel=close)
     norm = np.sqrt(sum(np.sum(np.square(value)) for value in wanted[1]))
     for one, other in zip(found[1], wanted[1]):
@@ -186,7 +193,10 @@ def test_an_uneven_tail_is_refused() -> None:
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_half_precision_and_its_loss_scale_are_those_of_one_tape(precision: str) -> None:
-    """One tape in float32 is the truth. The step may be at most twice as wrong as one tape in the same half type."""
+    """Test half precision against one tape in float32.
+
+    The error of the step may be at most twice that of one tape in the same half type.
+    """
     _, exact, _ = one_tape(learner_of("float32"), batch_of(), 3, "float32")
     scale = loss_scale.FIRST_SCALE if precision == "float16" else 1.0
     _, halves, _ = one_tape(learner_of(precision), batch_of(), 3, precision, scale)
@@ -216,7 +226,7 @@ def step_views(epoch: tf.Tensor, index: tf.Tensor, images: tf.Tensor, dtype: tf.
 
 
 def measure(started: Callable[[], None], pairs: int, count: int) -> None:
-    """Take one step in another process, after tracing and warming up with few images."""
+    """Take one step in a separate process, after tracing and warming up with few images."""
     encoder.BASIC["narrow"] = NARROW
     learner = learner_of("float32")
     views = functools.partial(step_views, dtype=tf.float32)

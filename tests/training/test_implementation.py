@@ -1,4 +1,4 @@
-"""A native library that cannot serve the device of a run is refused before the run starts."""
+"""Tests that a native library that does not support the device of a run is refused before the run starts."""
 
 from __future__ import annotations
 

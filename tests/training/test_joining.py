@@ -1,4 +1,4 @@
-"""How workers find each other, what a worker says while it waits, and when it gives up."""
+"""Tests of how workers find each other, what a worker prints while it waits, and when it stops waiting."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def make_config(cluster: object, task: object = TASK) -> str:
 def test_the_cluster_is_read() -> None:
     text = make_config({"worker": ["a:1", "b:2"]}, {"type": "worker", "index": 1})
     assert read_cluster(text) == Cluster(("a:1", "b:2"), 1)
-    assert read_cluster(text.replace("1}", '"1"}')) == Cluster(("a:1", "b:2"), 1)  # as some schedulers write it
+    assert read_cluster(text.replace("1}", '"1"}')) == Cluster(
+        ("a:1", "b:2"), 1
+    )  # some schedulers write the index as a string
 
 
 def test_without_a_cluster_there_is_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +90,7 @@ def make_addresses(count: int) -> tuple[str, ...]:
 
 
 def meet(addresses: tuple[str, ...], rank: int, timeout: float = 60.0) -> str:
-    """What a worker ends with: "" or its error."""
+    """Wait for the other workers. Return "" or the message of the error."""
     try:
         wait_for_workers(Cluster(addresses, rank), timeout)
     except DistributionError as error:
@@ -107,7 +109,7 @@ def test_workers_meet_in_any_order(order: tuple[int, ...]) -> None:
             assert len(waiting) == 3 or not any(each.done() for each in waiting)
         assert [each.result() for each in waiting] == ["", "", ""]
     with socket.create_server(("127.0.0.1", int(addresses[0].rpartition(":")[2]))):
-        pass  # the port is free for TensorFlow
+        pass  # the port is free again, so TensorFlow can use it
 
 
 def test_a_worker_that_waits_names_whom_it_waits_for(

@@ -1,4 +1,4 @@
-"""The learner: the variables that are trained and saved."""
+"""Tests of the learner, which holds the variables that are trained and saved."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from lowlevel_simclr.training.learner import list_trainable_variables, start_lea
 @pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
 @pytest.mark.parametrize("update", [stock.lars_update_all, lars_update_all], ids=["stock", "native"])
 def test_a_snapshot_is_of_its_moment_whatever_training_does_next(name: str, jit_compile: bool, update: Any) -> None:
-    """A snapshot shares memory with the variables until training changes them. No update may write into that memory."""
+    """Test that no update writes into the memory of a snapshot.
+
+    The snapshot shares it with the variables until training changes them.
+    """
     f = tf.keras.Sequential([tf.keras.Input((4,)), tf.keras.layers.Dense(8), tf.keras.layers.BatchNormalization()])
     g = tf.keras.Sequential([tf.keras.Input((8,)), tf.keras.layers.Dense(3)])
     if update is lars_update_all and (name != "lars" or (jit_compile and _route.find_route_error() is not None)):

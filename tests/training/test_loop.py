@@ -1,4 +1,4 @@
-"""The loop over steps within one host call."""
+"""Tests of the loop over the steps of one host call. A host call runs several training steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training loss: its factor, its chance level, and its memory on several replicas."""
+"""Tests of the training loss: its factor, its chance level, and its memory on several replicas."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def test_googles_loss_is_twice_the_papers_in_value_gradient_and_chance() -> None
 @pytest.mark.parametrize("pairs", [1, 3, 8])
 def test_the_chance_level_is_the_loss_of_views_that_are_all_alike(pairs: int, reduction: str) -> None:
     losses, top1 = make_loss(stock, 0.5, reduction)(tf.ones((2 * pairs, 4)))
-    # Each similarity, of size 1 / tau, is rounded once, and so is the logarithm.
+    # Each similarity has a size of up to 1 / tau and is rounded once, and the logarithm is rounded once.
     np.testing.assert_allclose(losses, compute_chance_loss(pairs, reduction), rtol=0, atol=8 * 2.0**-23 * 3)
-    assert not np.any(top1) or pairs == 1  # with a single pair there is no other image to confuse it with
+    assert not np.any(top1) or pairs == 1  # with a single pair there is no other candidate, so top1 is true
 
 
 @pytest.mark.parametrize("formulas", [ops, stock], ids=["native", "stock"])
@@ -65,7 +65,7 @@ def test_the_loss_is_that_of_the_reference(formulas: ModuleType) -> None:
 
 
 def loss_of_four(started: Callable[[], None], pairs: int, implementation: str) -> None:
-    """Compute loss and gradient of `pairs` pairs on four replicas of this process, after a warm-up with few pairs."""
+    """Compute loss and gradient of `pairs` pairs on four replicas of this process. First warm up with few pairs."""
     local = make_replicas(Workers(), find_local_devices(f"cpu:{FOUR}"), "sync", 0)
     chosen = replicated.make_implementation(implementation)
 
@@ -91,7 +91,7 @@ def loss_of_four(started: Callable[[], None], pairs: int, implementation: str) -
 
 
 def grown_by_z_of_all(pairs: int, implementation: str) -> float:
-    """Return how much the process's peak memory grows for each of four replicas, in copies of all (2N, d) rows."""
+    """Return the growth of the process's peak memory for each of four replicas, in units of one (2N, d) array."""
     grown = harness.measure_peak_growth(loss_of_four, pairs, implementation)
     assert isinstance(grown, int), grown
     copies = grown / FOUR / (2 * pairs * WIDTH * 4)
@@ -101,10 +101,11 @@ def grown_by_z_of_all(pairs: int, implementation: str) -> float:
 
 @pytest.mark.slow
 def test_memory_of_the_loss_is_linear_on_each_replica() -> None:
-    """A replica holds four copies: gathered, in canonical order, one more, and a gradient.
+    """Test the memory of each replica in units of one (2N, d) array.
 
-    A matrix of own rows against all columns would take 2N / R / d = 128 copies. The stock formulas hold that matrix,
-    and show at a smaller batch that the measurement would notice it.
+    A replica holds four: the gathered rows, the rows in canonical order, one more copy, and a gradient. A matrix of own
+    rows against all columns would need 2N / R / d = 128. The stock formulas store such a matrix, so they show at a
+    smaller batch that the measurement would notice it.
     """
     assert grown_by_z_of_all(16_384, "native") <= COPIES
     assert grown_by_z_of_all(4_096, "stock") > 2 * COPIES

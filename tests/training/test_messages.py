@@ -1,4 +1,4 @@
-"""The lines that a run prints at its start."""
+"""Tests of the lines that a run prints at its start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""--micro-batch auto takes the largest micro-batch that fits into memory. The memory is pretended here."""
+"""Tests that --micro-batch auto takes the largest micro-batch that fits into memory. The memory is pretended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A picture that fails costs the run nothing."""
+"""Tests that a picture that cannot be drawn or written does not end the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plan that a configuration gives on this device and these images."""
+"""Tests of the plan that a configuration gives on this device with these images."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ def test_images_are_stored_as_large_as_the_smallest_crop_needs():
 
 
 def test_several_workers_are_refused_even_where_one_has_a_number(tmp_path: Path) -> None:
-    """Only worker 0 has the run folder. It would resume with the stored number and wait for the others."""
+    """Test several workers.
+
+    Only worker 0 has the run folder, so it alone would resume with the stored number and wait for the others.
+    """
     (tmp_path / "config.json").write_text(json.dumps(identity.to_dict(identity.replace(AUTO, micro_batch="8"))))
     two = workers.Team(workers.Workers(2, 0, ("a:1", "b:1")), workers.LONE.local)
     for folder in (tmp_path, tmp_path / "none"):

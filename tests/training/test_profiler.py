@@ -1,4 +1,4 @@
-"""Profiles: own times of nested operations, their stages, the page, and a real recording."""
+"""Tests of profiles: the own time of each nested operation, the stages, the page, and a real recording."""
 
 from __future__ import annotations
 

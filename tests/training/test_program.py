@@ -1,4 +1,7 @@
-"""Several training steps as one program of XLA: the bits of steps in a row, and no copy of a weight."""
+"""Tests of several training steps as one program of XLA.
+
+It must give the same bits as single steps one after another, and copy no weight.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from tests.support.compiled_program import find_loop_bodies, list_copies, read_c
 
 pytestmark = pytest.mark.usefixtures("small_runs")
 
-STEPS = 3  # in one program
+STEPS = 3  # steps in one program
 SMALL = {"batch_size": 8, "image_size": 16, "steps": 12, "xla": "on", "precision": "float32", "steps_per_call": STEPS}
 
 
@@ -30,7 +33,7 @@ def seeded() -> None:
 
 
 def prepare(**settings: object) -> tuple[Plan, Learner, Iterator[Batch], loop.Gather | None]:
-    """Return what a training loop needs, with settings other than those of `SMALL`."""
+    """Return what a training loop needs. The given settings replace those of `SMALL`."""
     config = replace(Config(), **{**SMALL, **settings})
     images = load_images(config)
     plan = make_plan(config, images)
@@ -40,7 +43,7 @@ def prepare(**settings: object) -> tuple[Plan, Learner, Iterator[Batch], loop.Ga
 
 
 def train(calls: list[int], inside: bool, **settings: object) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
-    """Return the metrics of some host calls, and the state after them, with the loop inside XLA or outside."""
+    """Run some host calls, with the loop over steps inside or outside XLA. Return their metrics and the final state."""
     plan, learner, batches, fetch = prepare(**settings)
     one_step = loop.make_step(plan, learner)
     if inside:
@@ -89,7 +92,7 @@ def test_every_kind_of_step_has_the_same_bits_inside_the_program(settings: dict[
 def test_a_run_that_resumes_in_the_middle_of_a_program_has_the_same_bits() -> None:
     plan, learner, batches, fetch = prepare()
     steps = loop.make_steps(plan, learner, fetch=fetch)
-    losses = list(steps(batches, tf.constant(2)).loss.numpy())  # two of the three steps of a program
+    losses = list(steps(batches, tf.constant(2)).loss.numpy())  # run only two of the three steps of a program
     state = learner.read_arrays()
     plan, learner, batches, fetch = prepare()
     learner.restore(state)
@@ -133,11 +136,11 @@ def test_a_count_is_split_into_programs_of_two_sizes(count: int, right: list[int
     found = program.compile_program(toy, STEPS)(iterator, tf.constant(count))
     assert found.loss.numpy().tolist() == [2 * place + 10 for place in range(count)]
     assert found.top1.numpy().tolist() == [place // 2 for place in range(count)]
-    assert int(next(iterator)[1][0]) == count  # it takes no batch of the next call
+    assert int(next(iterator)[1][0]) == count  # the call has not consumed a batch of the next call
 
 
 def count_launches(folder: Path) -> int:
-    """Return how many programs of XLA a trace holds."""
+    """Return the number of XLA programs that a trace contains."""
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
     count = 0

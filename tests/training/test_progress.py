@@ -1,4 +1,7 @@
-"""The metrics of a host call become rows and a progress bar, and a loss at the chance level becomes a warning."""
+"""Tests of the progress of a run: rows of metrics, the progress bar, and the warning about the chance level.
+
+A host call runs several training steps.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ CHANCE = compute_chance_loss(64)
 
 
 def record(losses: list[list[float]]) -> list[dict[str, Any]]:
-    """Return the rows that a run of 64 images a batch writes for calls with these losses."""
+    """Return the rows that a run with batches of 64 images writes for host calls with these losses."""
     rows: list[dict[str, Any]] = []
     plan = types.SimpleNamespace(batch_size=64, loss_reduction="mean")
     run = types.SimpleNamespace(append=rows.extend)
@@ -66,7 +69,10 @@ def test_rows_have_their_steps_and_the_rate_of_their_call() -> None:
 def test_the_time_of_the_call_that_compiled_counts_for_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The first call takes a minute, and every later one a second for ten steps."""
+    """Test that the speed leaves out the first call.
+
+    It takes a minute, and every later one takes a second for ten steps.
+    """
     now = [1000.0]
     monkeypatch.setattr("tqdm.std.time", lambda: now[0])
     plan = types.SimpleNamespace(batch_size=64, loss_reduction="mean")

@@ -1,4 +1,4 @@
-"""R replicas give the numbers of one device, in float64. Known bugs are planted, and must be caught."""
+"""Tests that R replicas give the numbers of one device in float64, and that planted known bugs are found."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def compute_outcomes(cases: Sequence[Case], workers: int = 1) -> dict[str, Found
 
 
 def one_device(precision: str, micro: int = 1, steps: int = 5) -> Found:
-    """Run one device with the step alone, without anything from `replicas`."""
+    """Run the step alone on one device, without any code of `replicas`."""
     learner, table = replicated.build_learner(precision), tf.constant(replicated.make_table_of_views(precision))
 
     def views(epoch: tf.Tensor, index: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
@@ -82,7 +82,10 @@ def norm_of_gradients(found: Found) -> float:
 
 
 def assert_exactly(found: Found, one: Found) -> None:
-    """Compare everything relative to its own norm. A gradient of zero is compared relative to all gradients."""
+    """Compare each result relative to its own norm.
+
+    A gradient of zero is compared relative to the norm of all gradients.
+    """
     assert found["alike"]
     np.testing.assert_allclose(found["losses"], one["losses"], rtol=EXACT)
     for name in one:
@@ -93,7 +96,10 @@ def assert_exactly(found: Found, one: Found) -> None:
 
 
 def assert_nearly(found: Found, one: Found) -> None:
-    """Compare in float32 the losses and the first step's gradients, because BatchNorm soon amplifies the last bit."""
+    """Compare the losses and the first step's gradients in float32.
+
+    Later values differ, because BatchNorm amplifies the last bit.
+    """
     assert found["alike"]
     np.testing.assert_allclose(found["losses"], one["losses"], rtol=0, atol=1e-4)
     for name in one:
@@ -112,7 +118,7 @@ DEFAULT = (
 
 @pytest.fixture(scope="module")
 def default_outcomes() -> dict[str, Found]:
-    """Run all cases in one process, because most of the time of a small process is its start."""
+    """Run all cases in one process, because a small process spends most of its time on starting."""
     return compute_outcomes(DEFAULT)
 
 
@@ -139,7 +145,7 @@ def test_a_known_bug_is_caught(default_outcomes: dict[str, Found], bug: str) -> 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_every_number_of_replicas_is_one_device(workers: int) -> None:
-    """Native and stock, with and without micro-batches, in float64 and float32, also with two workers."""
+    """Test native and stock ops, with and without micro-batches, in float64 and float32, and also with two workers."""
     cases = [
         Case(f"{implementation}-{precision}-{count}-{micro}", count, micro, implementation, precision)
         for implementation in ("native", "stock")
@@ -157,7 +163,10 @@ def test_every_number_of_replicas_is_one_device(workers: int) -> None:
 
 @pytest.mark.slow
 def test_ghost_groups_do_not_depend_on_replicas_or_micro_batches() -> None:
-    """Groups have four images on any replica. Local statistics are other numbers, but all replicas keep equal ones."""
+    """Test ghost groups of four images on any replica.
+
+    With local statistics the numbers differ, but all replicas have equal ones.
+    """
     cases = [
         Case("one", 1, 6, batch_norm="ghost"),
         Case("three", 3, 2, batch_norm="ghost"),
@@ -234,7 +243,10 @@ except RuntimeError as error:
 
 @pytest.mark.slow
 def test_mirrored_strategy_refuses_a_reduction_inside_a_loop() -> None:
-    """If MirroredStrategy supports this one day, `replicas` can be built on it."""
+    """Test the reason for `replicas`.
+
+    If MirroredStrategy supports such a reduction one day, `replicas` can be built on it.
+    """
     command = [sys.executable, "-c", MIRRORED]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout.startswith("2.0") and "synchronization point" in done.stdout, done.stdout

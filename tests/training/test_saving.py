@@ -1,4 +1,4 @@
-"""A run never loses its checkpoints or its metrics. A state with NaN is neither saved nor trained on."""
+"""Tests that a run never loses its checkpoints or metrics, and never saves or trains on a state with NaN."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def run(out: Path, *flags: str) -> int:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Return every file of a run except those that a session writes before it restores the state."""
+    """Return the content of every file of a run, except those that a session writes before it restores the state."""
     early = {"config.json", "environment.json", "data.json", "variables.json"}
     files = (path for path in folder.rglob("*") if path.is_file() and path.name not in early)
     return {str(path.relative_to(folder)): path.read_bytes() for path in files if not path.name.startswith(".")}
 
 
 def refuse_to_read(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    """Checkpoints cannot be read, and everything else can."""
+    """Make checkpoints unreadable. All other files can be read."""
 
     def read(path: Path, limit: int, limit_name: str) -> bytes:
         raise error
@@ -156,7 +156,7 @@ def test_weights_of_nan_are_refused_before_the_first_step(
 def test_an_input_out_of_range_ends_the_run_with_the_variables_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The loss stays finite at the chance level, because ReLU turns NaN into 0."""
+    """Test an input out of range. The loss stays finite at the chance level, because ReLU turns NaN into 0."""
     flags = ["--input-mean", "0", "0", "0", "--input-std", "1e-38", "1e-38", "1e-38"]
     assert run(tmp_path / "run", *flags) == 1
     said = capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""One step of a plan shows whether the memory is enough for it."""
+"""Tests that a trial of one step shows whether the memory is enough for a plan."""
 
 from __future__ import annotations
 

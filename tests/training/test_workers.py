@@ -1,4 +1,4 @@
-"""Several workers: how they find one another, and how a run ends when one is lost."""
+"""Tests of several workers: how they find one another, and how a run ends if one of them is lost."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ for done in range(5):
 
 
 def run_raising(how: str, devices: int, workers: int = 1) -> list[tuple[int, str]]:
-    """Return the exit code and the output of each worker. None may take longer than two minutes."""
+    """Return the exit code and the output of each worker. Each may take two minutes at most."""
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", RAISES, how, str(devices)],

@@ -1,4 +1,4 @@
-"""The rule for a correct result, and the scales of its errors. NumPy only."""
+"""Tests of the rule that decides whether a result is correct, and of the scales of its errors. They need only NumPy."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def test_rule_allows_8_eps_scale_where_stock_is_exact():
 
 def test_rule_allows_twice_the_worst_error_of_stock_in_units_of_scale():
     right, scale = np.array([1.0, 0.0]), np.array([1.0, 1 / 16])
-    stock = np.array([1 + 2.0**-10, 0], np.float32)  # wrong at the first element only
+    stock = np.array([1 + 2.0**-10, 0], np.float32)  # the stock result is wrong only at the first element
     assert_close(np.array([1, 2.0**-13], np.float32), right, stock, dtype="float32", scale=scale)
     with pytest.raises(AssertionError, match="worst at index"):
         assert_close(np.array([1, 2.0**-12.9], np.float32), right, stock, dtype="float32", scale=scale)
     exact, neighbour = right.astype(np.float32), (stock + np.float32(1), right + 1)
     assert_close(np.array([1, 2.0**-13], np.float32), right, exact, dtype="float32", scale=scale, draws=[neighbour])
-    with pytest.raises(AssertionError, match="worst at index"):  # without the baseline's error
+    with pytest.raises(AssertionError, match="worst at index"):  # the bound without the error of the stock result
         assert_close(np.array([1, 2.0**-13], np.float32), right, None, dtype="float32", scale=scale)
 
 
@@ -141,7 +141,7 @@ def test_only_infinity_is_right_where_the_reference_is_infinite(dtype, value):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_nothing_holds_where_stock_is_not_finite(value):
-    """An infinite bound would let every result pass."""
+    """Test a stock result that is NaN or infinite. With an infinite bound, every result would pass."""
     right, stock = np.array([1.0, 2.0]), np.array([1.0, value], np.float32)
     comparison = compare_with_reference(right.astype(np.float32), right, stock, **FLOAT32)
     assert not comparison.holds and np.isnan(comparison.bound) and np.isnan(comparison.stock_error)
@@ -201,7 +201,7 @@ def test_scales_are_the_sizes_of_loss_and_gradients():
     expected = np.array([[16 / 5], [0], [32], [1.6]])
     np.testing.assert_allclose(compute_gradient_scale(z, cotangent, 0.25), expected, rtol=2 * EPSILON["float64"])
     assert compute_temperature_scale(cotangent, 0.25) == 7.5 * 16 * 5
-    # A float32 cotangent must not give a float32 scale.
+    # The scale must be float64, even if the cotangent is float32.
     assert compute_gradient_scale(z, np.float32([0.1]), 0.3)[0, 0] == float(np.float32(0.1)) * (1 / 0.3) * (1 / 5)
 
 
