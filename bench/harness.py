@@ -2,8 +2,8 @@
 
 An alternative is one way to compute the answer. A row holds the measurements of one alternative. `time_alternatives`
 first computes the answer of every alternative, and refuses to time alternatives that disagree. Then the alternatives
-take turns, so that other programs on the machine slow all of them alike. In a turn, one call of an alternative is
-timed, or as many calls as fit into 20 ms. A row has the minimum, the median, and the 10th and 90th percentile of the
+take turns, so that other programs on the machine slow all of them alike. In a turn, the calls of one alternative are
+timed for 20 ms, but at least one call. A row has the minimum, the median, and the 10th and 90th percentile of the
 wall time of a call. It also has the processor time of a call: the mean over the calls of a turn, from the turn where
 this mean was smallest. `measure_peak_growth` measures memory in a separate process. An alternative that runs out of
 memory gets a row with the note "out of memory".

@@ -6,7 +6,8 @@ TensorFlow's ops, in a graph and under XLA. The second uses TensorFlow's fused o
 each element. So an update may reuse the memory of the gradients, as in training. If the gradients are bfloat16, the
 bench casts them to float32, as mixed-precision training does. The native op finds the bfloat16 tensor before the cast
 and reads that. The bench counts eleven operations for each element. Memory limits the speed: an update must read or
-write at least five arrays of the size of the weights.
+write at least five arrays of the size of the weights. The rows named `native jit` are the native op in a function that
+XLA compiles.
 """
 
 from __future__ import annotations

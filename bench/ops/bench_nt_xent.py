@@ -7,6 +7,8 @@ The bench compares the native op with three alternatives:
   on two diagonals;
 - the formula in PyTorch's ops, if PyTorch is installed.
 
+The rows named `native jit` are the native op in a function that XLA compiles.
+
 For every alternative, GFLOP/s are computed from the 4 (2N)^2 d operations of the native algorithm. The alternatives
 that use automatic differentiation compute more: 6 (2N)^2 d operations, and further ones on the matrix of similarities.
 """

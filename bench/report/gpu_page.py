@@ -3,11 +3,11 @@
 A launcher is the C function that starts the CUDA kernels of an op. The program reads these files of the folder:
 
 - launchers.json: the times of each CUDA launcher in every turn, for this version and for an older one, and the
-  bandwidth of each launcher and of a plain copy. The page shows the speed-up over the older version and the share of
-  the copy bandwidth.
-- launchers_lars_update.json, if it exists: the same for the launcher of the LARS update.
+  bandwidth of each launcher and of a plain copy. A turn times each version once. The page shows the speed-up over the
+  older version and the share of the copy bandwidth.
+- launchers_lars_update.json, if it exists: the same numbers for the launcher of the LARS update.
 - nt_xent.json: the time of NT-Xent, called through TensorFlow.
-- nt_xent_stock_tf32.json, if it exists: the same, where the stock ops may round to TF32.
+- nt_xent_stock_tf32.json, if it exists: the time of NT-Xent in stock TensorFlow ops that may round to TF32.
 - make_views.json, if it exists: the time of the views, called through TensorFlow.
 - step_updates.json, if it exists: the time of whole training steps with different LARS updates.
 """

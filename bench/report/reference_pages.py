@@ -100,7 +100,7 @@ def format_help(program: str) -> str:
 
 
 def list_parts() -> dict[str, str]:
-    """Return the text for each pair of markers, by the name of the markers."""
+    """Return every generated text. The keys are the names of the markers between which the texts stand."""
     helps = {f"help:{program}": format_help(program) for program in PROGRAMS}
     return {"flags": format_flags(), "presets": format_presets(), **helps}
 

@@ -53,7 +53,7 @@ def read_results(names: Sequence[str]) -> list[dict]:
 
 
 def list_parts() -> dict[str, str]:
-    """Return the text for each pair of markers, by the name of the markers."""
+    """Return every table. The keys are the names of the markers between which the tables stand."""
     parts = {}
     for name, names in TABLES.items():
         results = read_results(names)

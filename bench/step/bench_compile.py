@@ -7,7 +7,7 @@ The bench compiles three programs, each in a separate process. The code calls th
     several   several steps, with the loop over steps inside XLA
 
 A training run compiles the last two. Each program is compiled without and with TensorFlow's persistent cache, which
-keeps compiled programs for later processes. In each of the `--turns` every program is compiled again.
+keeps compiled programs for later processes. The measurement is repeated `--turns` times.
 """
 
 from __future__ import annotations

@@ -12,9 +12,10 @@ The last three are the baselines (plain_step.py and torch_step.py). In each turn
 steps, so other programs on the machine slow all forms alike. Each turn has a new random order. Before a form is timed,
 it runs one untimed step, because the previous form has left its threads and its memory behind.
 
-The forms `whole` and `encoder` are called the pair. Their speeds differ little, so the pair is timed three times as
+Speeds are given in pairs a second (pairs/s), where a pair is the two views of one image. In the code, the word pair
+also stands for the two forms `whole` and `encoder`. Their speeds differ little, so these two are timed three times as
 often as the baselines. The ratio of their speeds differs from one process to another. Therefore several processes, one
-after another, time the pair, and each takes an equal part of the turns. Afterwards this process times the job and the
+after another, time these two, and each takes an equal part of the turns. Afterwards this process times the job and the
 three baselines in turns.
 
 Checkpoints and evaluation are not part of a step. To split the step into stages, the bench times functions that end

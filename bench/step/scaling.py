@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 DEVICES = (8, 16, 32, 64, 128, 256, 512, 1024)
 WORD = 4  # bytes of a float32, which is the type of all data that devices send
-COLUMNS = 3  # float32 values sent for each row of the batch: two of its normaliser and one of its cotangent
+COLUMNS = 3  # float32 values sent for each row of the batch: two of its normaliser in NT-Xent and one of its cotangent
 # A step scales if computing takes at least this share of its time. Otherwise additional devices would mostly wait.
 SCALES = 0.5
 
@@ -118,7 +118,7 @@ def refuse_difference(form: str, predicted: dict[str, float], counted: dict[str,
 
 
 def predict_seconds(sizes: Sizes, machine: Machine, global_batch: int, devices: int) -> dict[str, float]:
-    """Return the seconds of each part of a step and of the whole step, and the share of the step that is computing."""
+    """Return the seconds of each part of a step and of the whole step, and the share of its time spent computing."""
     own = global_batch / devices
     # Three products of own rows with all columns: u u^T in the forward pass, u u^T again in the backward pass, and the
     # backward pass's weight matrix times u.

@@ -1,4 +1,4 @@
-"""Tests that bench_micro_batch runs."""
+"""Tests that bench_micro_batch, which times a batch split into micro-batches, runs."""
 
 from __future__ import annotations
 
