@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lowlevel_simclr"
 PROGRAMS = ("train", "evaluate", "embed", "export", "check", "__main__")
-# From the lowest level. A room imports from itself and from lower levels only.
+# The levels of the package, from the lowest. A room imports only from itself and from lower levels.
 LEVELS = (
     ("contract", "runtime", "config"),
     ("model", "ops", "stock", "reference"),

@@ -1,11 +1,13 @@
 """Trains on pictures of mixed aspects, whole and cut to squares: python -m bench.learning.mixed_aspects --seeds 0 1.
 
-Earlier, the pictures of a folder of mixed sizes were cut to a common square before any view was drawn. This program
-measures what the pictures' own frames change: the share of the pixels that any view of a run shows, and k-NN. The
-pictures are those of a square data set, cut at random places to the aspects of photographs. Both ways train on the same
-files with the same seeds and settings, and are evaluated on the squares in the middle of the pictures.
+An aspect is height divided by width. Earlier versions cut the pictures of a folder with mixed sizes to a common square
+before they drew any view. Today each picture keeps its own frame. The program measures what this changes: the share of
+the pixels that the views of a run show, and the k-NN accuracy. It takes the pictures of a square data set and cuts them
+at random places to the aspects of photographs. Both runs, whole and cut, train on the same files with the same seeds
+and settings. Both are evaluated on the squares in the middle of the pictures.
 
-A finished run in the folder of the runs is only read. The result goes to bench/results/<device>/mixed_aspects.json.
+If the folder of a run already has a finished run, the program only reads it. The result is stored in
+bench/results/<device>/mixed_aspects.json.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ from lowlevel_simclr import reference
 from lowlevel_simclr.config.presets import PRESETS
 from lowlevel_simclr.data import catalog
 
-ASPECTS = ((3, 4), (4, 3), (2, 3), (3, 2), (9, 16), (16, 9), (1, 1))  # height : width
-WATCHED = 100  # pictures whose pixels are counted
+ASPECTS = ((3, 4), (4, 3), (2, 3), (3, 2), (9, 16), (16, 9), (1, 1))  # height : width of the pictures
+WATCHED = 100  # the number of pictures whose pixels are counted
 
 
 def write_pictures(root: Path, dataset: str, data_dir: str | None, train: int, test: int) -> Path:
@@ -49,7 +51,7 @@ def write_pictures(root: Path, dataset: str, data_dir: str | None, train: int, t
 
 
 def write_squares(root: Path, squares: Path) -> Path:
-    """Write the pictures of a folder as the squares that an older run stores, unless the folder exists."""
+    """Write the pictures of a folder as the squares that an older version would store, unless the folder exists."""
     if squares.exists():
         return squares
     known = {**catalog.load_dataset(f"folder:{root}").record}
@@ -73,12 +75,12 @@ def read_sizes(paths: Sequence[Path]) -> np.ndarray:
 
 
 def count_shown(root: Path, seed: int, epochs: int, recipe: Any, cut: bool) -> float:
-    """Return the share of the pixels of a picture that any view of a run shows, a mean over WATCHED pictures.
+    """Return the share of a picture's pixels that at least one view of a run shows, as the mean over WATCHED pictures.
 
     Args:
         root: the folder of whole pictures.
         seed: the seed of the run.
-        epochs: how often the run sees a picture.
+        epochs: how often the run uses each picture.
         recipe: the recipe of the views.
         cut: whether the pictures are cut to squares first.
     """
@@ -97,7 +99,7 @@ def count_shown(root: Path, seed: int, epochs: int, recipe: Any, cut: bool) -> f
 
 
 def train_or_read(preset: str, root: Path, folder: Path, seed: int, epochs: int) -> dict[str, Any]:
-    """Train on a folder of pictures, unless the run is finished. Return its accuracies."""
+    """Train on a folder of pictures, unless the run is finished. Return the accuracies of the run."""
     if not (folder / "evaluation.json").exists():
         command = [sys.executable, "-m", "lowlevel_simclr.train", "--preset", preset, "--dataset", f"folder:{root}"]
         command += ["--seed", str(seed), "--epochs", str(epochs), "--knn-every", "0", "--out", str(folder)]

@@ -1,10 +1,10 @@
-"""Writes constraints.txt and constraints-2.15.txt, the versions of all packages that make and CI install.
+"""Writes constraints.txt and constraints-2.15.txt: the versions of all packages that make and CI install.
 
     python -m bench.report.constraints            # chooses the newest versions again
-    python -m bench.report.constraints --check    # prints what has been released since
+    python -m bench.report.constraints --check    # prints packages with newer releases
 
-uv chooses versions for Python 3.10 to 3.13 at once. A change of the files lands only if CI passes with them, so they
-hold the newest set that CI has proved. pip reads them with --constraint.
+uv chooses versions that work for Python 3.10 to 3.13. A change of the files is merged only if CI passes with it. So the
+files contain the newest versions that CI has tested together. pip reads them with --constraint.
 """
 
 from __future__ import annotations
@@ -24,13 +24,10 @@ HEAD = "# {subject}. Written by `make constraints`; do not edit.\n"
 
 
 class Choice(NamedTuple):
-    """One file of versions.
+    """The choice of one file of versions.
 
-    Attributes:
-        subject: what the file is for.
-        extras: the extras of this package to include.
-        files: files of further requirements.
-        requirements: further requirements, as pip reads them.
+    Attributes: subject: the purpose of the file. extras: the extras of this package to include. files: files with
+    further requirements. requirements: further requirements, as pip reads them.
     """
 
     subject: str
@@ -50,13 +47,17 @@ CHOICES = {
         "The versions that CI proved together with TensorFlow 2.15.1",
         ["test", "addons"],
         [],
-        ["pip", "setuptools<81", "tensorflow==2.15.1"],  # the command tensorboard 2.15 imports pkg_resources
+        [
+            "pip",
+            "setuptools<81",
+            "tensorflow==2.15.1",
+        ],  # tensorboard 2.15 imports pkg_resources, which later setuptools do not have
     ),
 }
 
 
 def choose_versions(choice: Choice) -> str:
-    """Return the text of a file of versions, newest ones first choice. This asks the package index.
+    """Return the text of a file of versions. uv asks the package index and prefers the newest ones.
 
     Raises:
         SystemExit: if uv is not installed or finds no versions that work together.
@@ -101,7 +102,7 @@ def list_differences(old: Mapping[str, list[str]], new: Mapping[str, list[str]])
 
 
 def find_released() -> list[str]:
-    """Return what has been released since the files were written. This asks the package index."""
+    """Return one line for each package with a newer release than in the files. This asks the package index."""
     found = []
     for name, choice in CHOICES.items():
         stored = read_pins((ROOT / name).read_text(encoding="utf-8"))
@@ -110,7 +111,10 @@ def find_released() -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the files, or say what is newer; return the exit code, which is 1 if --check finds newer versions."""
+    """Write the files, or print the newer releases.
+
+    Returns the exit code, which is 1 if --check finds newer releases.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="change nothing; print what has been released since")
     if parser.parse_args(argv).check:

@@ -1,4 +1,4 @@
-"""The table of the fault campaign for docs/security.md, from the JSON files of the programs in tests/faults."""
+"""Makes the table of the fault campaign in docs/security.md from the JSON files of the programs in tests/faults."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def format_stored() -> str:
 
 
 def format_table(campaign: Mapping[str, Any], kernels: Mapping[str, Any]) -> str:
-    """Return a Markdown table with one row for each part that was tried, and a sentence about it.
+    """Return a Markdown table with one row for each part of the campaign that was tried, and sentences below it.
 
     Args:
         campaign: the content of the campaign's JSON file.
-        kernels: that of the JSON file about the kernels, or {}.
+        kernels: the content of the JSON file about the kernels, or {}.
     """
     parts = {name: campaign["parts"][name] for name in DESCRIBE if name in campaign["parts"]}
     rows = [
@@ -62,7 +62,7 @@ def _sum_up(campaign: Mapping[str, Any]) -> str:
 
 
 def _list_once(campaign: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return the versions of the campaign without their commits, each once."""
+    """Return the versions that the campaign tried, without their commits. Each version is listed once."""
     found: list[dict[str, str]] = []
     for each in campaign["versions"]:
         kept = {name: each[name] for name in ("python", "tensorflow")}

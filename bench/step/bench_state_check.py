@@ -1,8 +1,9 @@
-"""Measures what the check for NaN in the state costs: python -m bench.step.bench_state_check [--turns 9] [--out FILE].
+"""Times the check for NaN in the state of a run: python -m bench.step.bench_state_check [--turns 9] [--out FILE].
 
-A run with the default settings checks the whole state, weights and optimizer, before each checkpoint. The bench times
-training steps and checks alternately. The cost is the smallest processor time of a check, divided by that of the steps
-between two checkpoints. It includes the copies of the state to NumPy, which a checkpoint needs anyway.
+A run with the default settings checks its whole state, which is weights and optimizer variables, before each
+checkpoint. The bench times training steps and checks alternately. In a turn it times STEPS steps and CHECKS checks. The
+cost is the smallest processor time of a check, divided by the processor time of the steps between two checkpoints. The
+check includes the copies of the state to NumPy, which a checkpoint needs anyway.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from lowlevel_simclr.config.settings import Config
 from lowlevel_simclr.training.saving import check_state
 
 NAME = "state_check.json"
-BAR = 0.002  # the largest share of a step that the check may cost
-STEPS = 4  # steps of a turn
-CHECKS = 100  # checks of a turn
+BAR = 0.002  # the largest allowed cost of the check, as a share of the time of the steps
+STEPS = 4  # the steps in one turn
+CHECKS = 100  # the checks in one turn
 
 
 def measure(config: Config, count: int) -> dict[str, Any]:
@@ -66,7 +67,7 @@ def measure(config: Config, count: int) -> dict[str, Any]:
 
 
 def format_result(result: dict[str, Any]) -> str:
-    """Return the sentence that says what the check costs."""
+    """Return a sentence with the cost of the check."""
     return (
         f"A check of {result['state_bytes'] / 1e6:.1f} MB takes {1e3 * result['check_processor_seconds']:.2f} ms of "
         f"processor time. There is one in {result['steps_between_checks']} steps of "

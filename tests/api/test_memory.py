@@ -1,4 +1,4 @@
-"""Images in memory as a data set: arrays, pairs, splits, and every kind of `tf.data.Dataset`."""
+"""Tests of images in memory as a data set: arrays, pairs, splits, and every kind of `tf.data.Dataset`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ Dataset = tf.data.Dataset
 @pytest.mark.parametrize("batched", [False, True])
 @pytest.mark.parametrize(("image", "label"), [("image", "label"), ("x", "y"), ("img", "target")])
 def test_dictionaries_are_taken_by_their_keys(image: str, label: str, batched: bool) -> None:
-    """As `tfds.load` gives them. Other keys are ignored."""
+    """Test elements that are dictionaries, as `tfds.load` returns them.
+
+    Keys other than "image" and "label" are ignored.
+    """
     stream = Dataset.from_tensor_slices({"id": LABELS, image: IMAGES, label: LABELS})
     found, wanted = load_from_memory(stream.batch(7) if batched else stream), load_from_memory((IMAGES, LABELS))
     np.testing.assert_array_equal(found.train.images, wanted.train.images)

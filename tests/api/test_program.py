@@ -1,4 +1,4 @@
-"""Errors become sentences in one place, and a mistake of this package asks for a report."""
+"""Tests that one place turns errors into sentences, and that an unexpected error asks the user for a report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run whose config.json holds a value that this version does not know is refused in one sentence with the value."""
+"""Tests that a config.json with a value that this version does not know is refused. The message has the value."""
 
 from __future__ import annotations
 

@@ -94,6 +94,9 @@ def test_the_label_of_a_preset_is_no_difference():
 
 
 def test_an_older_run_keeps_its_hash() -> None:
-    """The digits of the shapes preset before --splits was added, when native ops were the default."""
+    """Test that the hash of the shapes preset has not changed since before --splits was added.
+
+    Native ops were the default then.
+    """
     assert hash_config(replace(load_preset("shapes"), ops="native")) == "912855193eaf6663"
     assert hash_config(replace(load_preset("shapes"), ops="native", splits="none")) != "912855193eaf6663"

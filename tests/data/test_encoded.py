@@ -1,4 +1,4 @@
-"""Sources of encoded images: files, parts of a source, and several of them together."""
+"""Tests of sources of encoded images: files, parts of a source, and several sources together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images are read in threads, once each, in order, and what was found is noted."""
+"""Tests that threads read each image once, that the order is kept, and that problems are recorded."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_threads_work_at_the_same_time_and_keep_the_order(monkeypatch: pytest.Mo
     together = threading.Barrier(2)
 
     def wait(number: int) -> int:
-        together.wait(timeout=20)  # it passes only if two threads are here
+        together.wait(timeout=20)  # this passes only if two threads read at the same time
         return number
 
     assert list(run_in_threads(wait, range(10))) == list(range(10))

@@ -1,4 +1,7 @@
-"""Images in frames: squares for an evaluation, canvases with sizes for training, in memory and streamed alike."""
+"""Tests of images in frames, in memory and streamed.
+
+A frame is the part of a canvas that an image fills. An evaluation gets squares, and training gets canvases with sizes.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +92,7 @@ def test_all_images_and_labelled_images_keep_their_frames(tmp_path: Path, kind: 
 
 
 def test_packed_images_of_other_bounds_are_another_file(tmp_path: Path) -> None:
-    """Two choices can have the same canvas, and other pixels in it."""
+    """Test two bounds that give the same canvas. The pixels in it differ, so each needs its own packed file."""
     cache = tmp_path / "cache"
     first = load(tmp_path / "images", cache=str(cache))
     before = json.loads(json.dumps(first.record))

@@ -1,4 +1,4 @@
-"""Images of different sizes: the bounds that are chosen for them, and their pixels within these."""
+"""Tests of images of different sizes: the bounds that are chosen for them, and their pixels within these bounds."""
 
 from __future__ import annotations
 
@@ -46,7 +46,10 @@ def test_every_frame_is_within_the_bounds_keeps_its_aspect_and_is_never_enlarged
 
 
 def test_a_folder_of_one_aspect_wastes_nothing() -> None:
-    """Photographs of 4:3 in several resolutions need no padding, and upright ones only as much as turning them does."""
+    """Test photographs of 4:3 in several resolutions. They need no padding.
+
+    With upright ones among them, only the rotation costs padding.
+    """
     wide = choose(*[(300 * k, 400 * k) for k in range(1, 20)])
     assert frames.find_canvas(wide, np.ones(19, bool), 3) == Shape(100, 133, 3)
     assert np.all(wide.sizes == (100, 133))
@@ -100,7 +103,10 @@ def test_the_square_is_the_middle_of_the_frame(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("size", [(60, 80), (80, 60), (45, 80)])
 def test_views_see_the_whole_of_a_photograph(size: tuple[int, int]) -> None:
-    """A crop of the common square never leaves it: 3/4 of a 4:3 photograph, 9/16 of one of 16:9."""
+    """Test the pixels that views show.
+
+    A cut to the common square would leave only 3/4 of a 4:3 photograph, and 9/16 of a 16:9 one.
+    """
     found = choose(size, (80, 80))
     frame = found.sizes[:1]
     shown = {"whole": np.zeros(size, bool), "square": np.zeros(size, bool)}

@@ -1,4 +1,7 @@
-"""The index: a file is known as long as the file system says the same of it, and an index that is wrong is not used."""
+"""Tests of the index, which records the images that were already read.
+
+A file counts as known as long as its entry in the file system is the same. A wrong index is not used.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ DIGEST = bytes(range(16))
 
 @pytest.fixture(autouse=True)
 def everything_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep files although they have just been written."""
+    """Let the index keep files even if they have just been written."""
     monkeypatch.setattr(image_index, "RECENT", -3600.0)
 
 
@@ -30,7 +33,7 @@ def write_files(root: Path, *paths: str) -> list[str]:
 
 
 def keep(root: Path, paths: list[str], place: Path, reason: str | None = None) -> None:
-    """Write an index in which all files are read, the last one with a reason."""
+    """Write an index in which all files were read, the last one with an error."""
     with open_index(read_identities(root, paths), place) as index:
         for row in range(len(paths)):
             index.note(row, bytes([row + 1]) * 16, reason if row == len(paths) - 1 else None)
@@ -83,7 +86,7 @@ def test_a_renamed_folder_and_other_names_of_a_file_are_known(tmp_path: Path) ->
 
 
 def test_a_file_that_has_just_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It could change once more within the same tick of the clock of the file system."""
+    """Test a file that was just written. It could change once more within one tick of the file system's clock."""
     monkeypatch.undo()
     paths = write_files(tmp_path, "new.png")
     keep(tmp_path, paths, tmp_path / "index")

@@ -1,4 +1,7 @@
-"""Packed images: the pixels of the files, made once, complete or not there, and never used when they are damaged."""
+"""Tests of packed images: one file with the decoded pixels of all images.
+
+It is made once, it is either complete or absent, and it is never used if it is damaged.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ def small_blocks_and_old_files(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Return a folder of 18 images, of which two are damaged."""
+    """Return a folder of 18 images, two of which are damaged."""
     root = write_pictures(
         tmp_path / "data", *make_names("train/a", 10), *make_names("train/b", 5), *make_names("test", 3)
     )

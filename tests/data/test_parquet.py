@@ -1,4 +1,4 @@
-"""Parquet files: Hugging Face's features, plain columns, splits from names, bad rows, and reading by position."""
+"""Tests of Parquet files: Hugging Face's features, plain columns, splits from names, bad rows, reading by position."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_columns_need_no_metadata(tmp_path: Path) -> None:
     found = dict(zip(numbers(images.train.images), images.train.labels.tolist()))
     assert images.classes == ("cat", "dog") and all(found[n] == (1, 0, -1)[n % 3] for n in found) and len(found) == 11
     assert len(images.record["unlabelled"]) == 4
-    floats = pa.array([0.0, 5.0, None] * 4)  # as pandas writes whole numbers with one missing
+    floats = pa.array([0.0, 5.0, None] * 4)  # pandas writes whole numbers like this if one is missing
     images = load(write_parquet(tmp_path / "a.parquet", range(12), None, label=floats))
     assert images.classes == ("0", "5") and set(images.train.labels.tolist()) == {0, 1, -1}
 

@@ -1,4 +1,4 @@
-"""Lists of image files, and patterns."""
+"""Tests of lists of image files, and of patterns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of paths: their form, how a path finds its image, and what is refused with the lines."""
+"""Tests of tables of paths: their format, how a path finds its image, and errors that name the lines."""
 
 from __future__ import annotations
 

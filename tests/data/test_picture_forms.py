@@ -1,4 +1,4 @@
-"""Every form of encoded images, as training lists it and as embedding finds it."""
+"""Tests of every form of encoded images: training lists the same images as embedding finds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images in records: they are streamed, packed and known again like files, and join other sources."""
+"""Tests of images in records: they are streamed, packed and recognized like files, and join other sources."""
 
 from __future__ import annotations
 

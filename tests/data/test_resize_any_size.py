@@ -1,4 +1,7 @@
-"""Resizing by products whose weights follow from the images gives the result of TensorFlow's own op."""
+"""Tests that resizing by matrix products gives the result of TensorFlow's own op.
+
+The weights of the products depend on the sizes of the images.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of a data set whose files hold many images: which are found, and which split a name says."""
+"""Tests of data sets whose files hold many images: which files are found, and which split the name of a file means."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Splits and labels from tables: what they replace, what is counted, and what a resumed run compares."""
+"""Tests of splits and labels from tables: what they replace, what is counted, and what a resumed run compares."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data sets that TensorFlow Datasets has prepared: found in their folder, with splits, versions and class names."""
+"""Tests of data sets prepared by TensorFlow Datasets: found in their folder, with splits, versions and class names."""
 
 from __future__ import annotations
 

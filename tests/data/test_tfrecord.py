@@ -1,4 +1,4 @@
-"""TFRecord files: the feature keys that people use, splits from names, damage, and reading by position."""
+"""Tests of TFRecord files: common feature keys, splits from names, damage, and reading by position."""
 
 from __future__ import annotations
 
@@ -162,7 +162,10 @@ def test_a_file_that_is_cut_while_it_is_streamed_is_named(tmp_path: Path) -> Non
 
 
 def test_files_are_searched_once_while_they_stay_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new run lists its images twice: once for its settings, and once to train."""
+    """Test a new run, which lists its images twice: once for its settings, and once to train.
+
+    It must search the files once.
+    """
     path = write_pictures_as_records(tmp_path / "a.tfrecord", range(12))
     opened = []
     monkeypatch.setattr(tfrecord, "track", lambda parts, *others: opened.append(parts) or parts)

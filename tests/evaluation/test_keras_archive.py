@@ -1,4 +1,4 @@
-"""encoder.keras loads in older releases of Keras 3, because it holds no argument that is at its default."""
+"""Tests that encoder.keras loads in older releases of Keras 3, because it stores no argument with its default value."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_no_argument_that_a_later_release_added_is_in_the_file(tmp_path: Path) -
 @pytest.mark.slow
 @pytest.mark.parametrize("release", RELEASES)
 def test_other_releases_of_keras_3_load_the_file(release: str, tmp_path: Path) -> None:
-    """pip installs the release beside this TensorFlow."""
+    """Test other releases of Keras 3, which pip installs next to this TensorFlow."""
     path, model = save_small_encoder(tmp_path)
     images = np.random.default_rng(0).integers(0, 256, (3, 11, 13, 3), np.uint8)
     np.save(tmp_path / "images.npy", images)

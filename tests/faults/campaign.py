@@ -7,15 +7,15 @@
     inputs       images, npz files, pickles and archives with random damage
     memory       the memory of a run of many steps
 
-After a fault of the first two kinds, the program must end without a traceback. The same command must then end in the
-same weights, bit by bit, as a run without a fault. After a corruption, each program must end within a minute, with
-success or with one sentence, and training that succeeds must have the same weights. After a signal, a program must end
-within five seconds with the exit code of the signal, and the same command must then succeed. An input must be read, or
-refused with this package's own error. A run of many steps must not grow. The program prints every wrong outcome, and
-its exit code is 1 if there is one.
+After a fault of the first two kinds, the program must end without a traceback. If the same command then runs again, it
+must end with the same weights, bit by bit, as a run without a fault. After a corruption, each program must end within a
+minute, either successfully or with one sentence. If training succeeds, it must end with the same weights. After a
+signal, a program must end within five seconds with the exit code of the signal, and the same command must then succeed.
+A damaged input must be read, or refused with this package's own error. The memory of a run of many steps must not grow.
+The program prints every wrong outcome. Its exit code is 1 if there is one.
 
-The parts take turns, and the JSON file of --out has the counts of each part so far. The same command continues a
-campaign that was stopped. It first tries again what ended wrongly, and lists under "mended" what ends rightly now.
+The parts take turns. The JSON file of --out has the counts of each part so far. The same command continues a campaign
+that was stopped. It first tries the wrong outcomes again, and lists those that are right now under "mended".
 """
 
 from __future__ import annotations
@@ -46,17 +46,20 @@ PROGRAMS = {
     "evaluate": [RUN, "--protocol", "knn"],
     "embed": [RUN, "photos", "--out", "h.npz"],
 }
-KILL = 1  # what the shim does at a change, see shim.c
+KILL = 1  # the fault that the shim causes at a change of a file, see shim.c
 KINDS = {KILL: "killed", errno.ENOSPC: "disk full", errno.EIO: "input/output error"}
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 MOST_GROWTH = 16 * 2**20  # bytes that a run of many steps may grow in its second half
 
 
 class Campaign:
-    """The trials. A method that takes a number makes one trial of a part."""
+    """The trials of a campaign. A trial is one run of a program with a fault.
+
+    Each method with a number makes one trial.
+    """
 
     def __init__(self, folder: Path, seed: int, records: dict[str, Record]) -> None:
-        """Make one run without a fault, to compare with."""
+        """Train one run without a fault, with which the others are compared."""
         self.folder, self.seed, self.records = folder, seed, records
         whole = self.make_place(finished=False)
         ended = run_trial("train", TRAIN, whole, fault=(whole / RUN, 10**9, 0))
@@ -66,7 +69,7 @@ class Campaign:
         self.killed_again: Path | None = None  # the folder of the run that `kill_at_random` kills again and again
 
     def draw(self, part: str, number: int) -> random.Random:
-        """Return the random numbers of a trial."""
+        """Return the random number generator of a trial."""
         return random.Random(f"{self.seed} {part} {number}")
 
     def make_place(self, finished: bool) -> Path:
@@ -78,22 +81,22 @@ class Campaign:
         return place
 
     def compare(self, record: Record, kind: str, what: str, run: Path) -> None:
-        """Note a run whose last weights are not those of the run without a fault."""
+        """Record a wrong outcome if the last weights of a run are not those of the run without a fault."""
         state = read_final_state(run)
         if state != self.state:
             record.note(kind, f"{what}: the weights differ" if state else f"{what}: there is no last checkpoint")
 
     def resume(self, record: Record, kind: str, what: str, place: Path) -> None:
-        """Run the same command again, and compare its end."""
+        """Run the same command again, and compare the last weights."""
         if record.judge(kind + ", resumed", what, run_trial("train", TRAIN, place), (0,)):
             self.compare(record, kind, what, place / RUN)
 
     @cached_property
     def faults(self) -> list[tuple[int, int]]:
-        """The faults at changes of files, as pairs of the change and the kind.
+        """Return the faults at changes of files, as pairs of the change and the kind.
 
-        In the first part of the list each change fails once, and every third one is a kill too. The rest of the list
-        completes the three kinds.
+        There are three kinds: a kill, a full disk, and an input/output error. In the first part of the list, the disk
+        fails once at each change, and every third change also has a kill. The rest of the list has all other pairs.
         """
         numbers = list(range(1, self.changes + 1))
         self.draw("faults", 0).shuffle(numbers)
@@ -106,7 +109,7 @@ class Campaign:
         return first + rest
 
     def fault_change(self, number: int) -> None:
-        """Kill, or fail, at a change of a file."""
+        """Kill the process, or let the disk fail, at one change of a file."""
         record = self.records["changes"]
         change, fault = self.faults[number]
         record.facts |= {"changes_of_a_run": self.changes, "every_fault": len(self.faults)}
@@ -119,11 +122,11 @@ class Campaign:
         shutil.rmtree(place)
 
     def kill_at_random(self, number: int) -> None:
-        """Kill at a random moment, again and again in the same run, until it ends by itself before the kill."""
+        """Kill the same run again and again at random moments, until it ends by itself before the kill."""
         record, chance = self.records["kills"], self.draw("kills", number)
         code = 0
         while code == 0:
-            # A run that was killed before has less left to do.
+            # A run that was already killed once has fewer steps left.
             last = 1.1 * self.processor if self.killed_again is None else 0.6 * self.processor
             moment = Stop(chance.uniform(0.0, last), signal.SIGKILL)
             place = self.killed_again = self.killed_again or self.make_place(finished=False)
@@ -139,7 +142,7 @@ class Campaign:
 
     @cached_property
     def combinations(self) -> list[tuple[Path, str, str]]:
-        """Each file of a run with each wrong thing and each program, in random order."""
+        """Return each combination of a file of a run, a wrong thing and a program, in random order."""
         run = self.whole / RUN
         files = sorted(path.relative_to(run) for path in run.rglob("*") if path.is_file())
         found = list(itertools.product(files, damage.WRONG_THINGS, PROGRAMS))
@@ -183,7 +186,7 @@ class Campaign:
 
     @cached_property
     def programs(self) -> dict[str, float]:
-        """The processor time of each program, in seconds."""
+        """Return the processor time of each program, in seconds."""
         found = {}
         for program, arguments in PROGRAMS.items():
             place = self.make_place(finished=program != "train")
@@ -206,13 +209,13 @@ class Campaign:
             record.note(kind, problem or f"{processor:.0f} seconds of processor time")
 
     def watch_memory(self, number: int) -> None:
-        """Train for many steps, and compare the memory after the middle with that at the end."""
+        """Train for many steps, and compare the memory after the middle of the run with the memory at its end."""
         record = self.records["memory"]
         steps = record.asked["steps"]
         place = self.make_place(finished=False)
         ended, grown = growth.watch_growth(steps, place)
         record.facts |= {"grown_bytes": grown, "most_bytes": MOST_GROWTH}
-        # A long run is not a trial of LIMIT.
+        # A long run needs another time limit than LIMIT.
         if record.judge("long run", f"{steps} steps", ended._replace(seconds=0.0), (0,)) and grown > MOST_GROWTH:
             record.note("long run", f"the memory grew by {grown} bytes in the second half of {steps} steps")
         shutil.rmtree(place)
@@ -229,7 +232,7 @@ PARTS: dict[str, Callable[[Campaign, int], None]] = {
 
 
 def run_parts(campaign: Campaign, parts: Sequence[str]) -> int:
-    """Try again what ended wrongly before, then let the parts take turns. Return the number of wrong outcomes."""
+    """Try the earlier wrong outcomes again. Then let the parts take turns. Return the number of wrong outcomes."""
     for part in parts:
         record = campaign.records[part]
         for number, text in record.take_wrong():
@@ -282,7 +285,7 @@ def main() -> int:
 
 
 def _run(folder: Path, given: argparse.Namespace) -> int:
-    """Do every part that was asked for, and return the exit code."""
+    """Run every part that was asked for, and return the exit code."""
     records = {}
     for part in PARTS:
         if number := getattr(given, part):

@@ -135,7 +135,10 @@ def read_damaged_pickle(chance: random.Random, folder: Path) -> str:
 
 
 def read_damaged_archive(chance: random.Random, folder: Path) -> str:
-    """Unpack a damaged archive, as if its SHA-256 had not been checked; return what went wrong, or ""."""
+    """Unpack a damaged archive, as if its SHA-256 had not been checked.
+
+    Return a description of the wrong outcome, or "".
+    """
     batch = pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"labels": [1, 2]}, protocol=2)
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode=chance.choice(["w:gz", "w"])) as archive:

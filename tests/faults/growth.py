@@ -1,4 +1,4 @@
-"""The memory of a run of many steps."""
+"""Measures the growth of the memory of a run with many steps."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from pathlib import Path
 
 from tests.faults.trials import SMALL, Ended, run_trial
 
-LONGEST = 3600.0  # seconds
+LONGEST = 3600.0  # the time limit in seconds
 
 
 def watch_growth(steps: int, folder: Path) -> tuple[Ended, int]:
-    """Train for many steps.
+    """Train for many steps, and watch the memory.
 
     Args:
         steps: the number of steps.
         folder: the working folder.
 
-    Returns:
-        How the run ended, and by how many bytes it grew, see `compute_growth`.
+    Returns: How the run ended, and by how many bytes it grew (see `compute_growth`).
     """
     flags = [*SMALL, "--out", "run"]
     flags[flags.index("--steps") + 1] = str(steps)

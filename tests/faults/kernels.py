@@ -1,9 +1,9 @@
-"""Runs the kernels' test drivers under a sanitizer and notes how many cases they tried: python -m tests.faults.kernels.
+"""Runs the kernels' test drivers under a sanitizer, and counts the cases they tried: python -m tests.faults.kernels.
 
-    python -m tests.faults.kernels address 60 --out FILE      as kernels/sanitize.sh address 60
+    python -m tests.faults.kernels address 60 --out FILE      like kernels/sanitize.sh address 60
     python -m tests.faults.kernels fuzzer 600 --out FILE      libFuzzer; needs clang++
 
-The figures join those of the campaign in its JSON file.
+The table in docs/security.md shows these counts next to those of the fault campaign.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def run_drivers(kind: str, seconds: int) -> tuple[dict[str, int], bool, str]:
 
 
 def count_cases(printed: str) -> tuple[dict[str, int], int]:
-    """Return the number of cases of each driver in what the script printed, and how many were wrong."""
+    """Return the number of cases of each driver, and how many were wrong, from the output of the script."""
     parts = DRIVER.split(printed)
     cases, wrong = {}, 0
     for name, text in zip(parts[1::2], parts[2::2]):

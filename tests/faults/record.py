@@ -1,4 +1,7 @@
-"""What a campaign has counted, in a JSON file that is written while it runs, so that it can be continued."""
+"""The counts of a fault campaign, in a JSON file that is written while the campaign runs.
+
+A campaign that was stopped continues from this file.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,10 @@ EVERY = 2.0  # seconds between two writes of the file
 class Record:
     """The counts of one part of a campaign, and its wrong outcomes.
 
-    Attributes:
-        done: the number of trials so far. Trial n is the same one in every campaign with the same seed.
-        counts: how many programs ran, or inputs were read, of each kind.
-        wrong: the wrong outcomes, as pairs of the trial and a text.
-        mended: such pairs from before a mend: the same trial ended rightly later.
-        facts: more figures of the part.
+    Attributes: done: the number of trials so far. Trial n is the same in every campaign with the same seed. counts: for
+    each kind, how many programs ran or inputs were read. wrong: the wrong outcomes, as pairs of the trial's number and
+    a text. mended: wrong outcomes of earlier sessions whose trial ends correctly now. facts: further figures of the
+    part.
     """
 
     def __init__(self, part: str, asked: dict[str, int], out: Path | None) -> None:
@@ -50,7 +51,7 @@ class Record:
         self._written = time.monotonic()
 
     def begin(self, trial: int) -> None:
-        """Note the number of the trial that begins, and write what is known so far."""
+        """Record the number of the trial that begins, and write the file."""
         self.trial = trial
         if time.monotonic() - self._written > EVERY:
             self.write()
@@ -62,7 +63,7 @@ class Record:
         self.processor = round(self.processor + processor, 3)
 
     def judge(self, kind: str, what: str, ended: Ended, allowed: tuple[int, ...]) -> bool:
-        """Count a program, and note it if it ended wrongly. Return whether it ended rightly."""
+        """Count a program, and record it if its outcome is wrong. Return whether the outcome is right."""
         self.count(kind, ended.seconds, ended.processor)
         reasons = []
         if ended.code not in allowed:
@@ -78,17 +79,17 @@ class Record:
         return not reasons
 
     def note(self, kind: str, text: str) -> None:
-        """Print and keep a wrong outcome."""
+        """Print and record a wrong outcome."""
         self.wrong.append((self.trial, f"{kind}: {text}"))
         print(f"WRONG {self.part} {self.trial} {kind}: {text}", flush=True)
 
     def take_wrong(self) -> list[tuple[int, str]]:
-        """Return the wrong outcomes of an earlier session, and forget them, so that they can be tried again."""
+        """Return the wrong outcomes of an earlier session, and remove them, so that they can be tried again."""
         found, self.wrong = self.wrong, []
         return found
 
     def write(self) -> None:
-        """Write what is known so far into the JSON file."""
+        """Write the counts so far into the JSON file."""
         self._written = time.monotonic()
         if self.out is None:
             return
@@ -111,19 +112,19 @@ class Record:
 
 
 def read_whole(out: Path) -> dict[str, Any]:
-    """Return the content of the JSON file of a campaign, or that of a campaign that begins."""
+    """Return the content of a campaign's JSON file, or the content for a new campaign."""
     return json.loads(out.read_text()) if out.exists() else {"versions": [], "parts": {}}
 
 
 def write_whole(out: Path, whole: dict[str, Any]) -> None:
-    """Write the JSON file of a campaign, whole or not at all."""
+    """Write the complete JSON file of a campaign. Other processes see the old or the new file."""
     partial = out.with_suffix(".part")
     partial.write_text(json.dumps(whole, indent=2) + "\n")
     partial.replace(out)
 
 
 def add_version(out: Path) -> None:
-    """Note the versions that a session of the campaign tries, unless they are noted already."""
+    """Record the versions that a session of the campaign tries, unless they are already recorded."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     version = {
         "commit": commit,

@@ -1,4 +1,4 @@
-"""The growth of a run is found in its samples of memory."""
+"""Tests that the growth of a run is computed from samples of its memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cases of the kernels' drivers are counted from what they print."""
+"""Tests that the cases of the kernels' drivers are counted from their output."""
 
 from __future__ import annotations
 

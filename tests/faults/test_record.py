@@ -1,4 +1,4 @@
-"""The record notices what is wrong, and a campaign that was stopped continues from its JSON file."""
+"""Tests that the record finds wrong outcomes, and that a stopped campaign continues from its JSON file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A trial on a busy machine is not a hang, and a signal comes after the processor time that was asked for."""
+"""Tests that a slow trial on a busy machine is not a hang, and that a signal comes after the given processor time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Process = subprocess.Popen[bytes]
 
 @pytest.fixture
 def busy() -> Iterator[Process]:
-    """A process that computes for ever."""
+    """Start a process that computes for ever."""
     process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     yield process
     process.kill()
@@ -46,7 +46,10 @@ def test_time_spent_waiting_for_a_processor_does_not_count(monkeypatch: pytest.M
 
 
 def test_waiting_is_that_of_the_kernel(busy: Process) -> None:
-    """Two processes on one processor wait for each other; one that sleeps does not wait."""
+    """Test the measured waiting.
+
+    Two processes on one processor wait for each other, and a sleeping process does not wait.
+    """
     processor = next(iter(os.sched_getaffinity(0)))
     os.sched_setaffinity(busy.pid, {processor})
     rival = subprocess.Popen([sys.executable, "-c", "while True: pass"])

@@ -106,7 +106,7 @@ def run_trial(
 
 
 class _Watch:
-    """Waits for the end of a process, sends its signal, and kills it when it takes too long."""
+    """Waits for the end of a process, sends its signal, and kills it if it takes too long."""
 
     def __init__(
         self, child: int, stop: Stop | None, sample: Callable[[int], None] | None, limit: float = LIMIT
@@ -152,10 +152,10 @@ def _measure_processor(process: int) -> float:
 
 
 def _measure_waiting(process: int) -> float:
-    """Return how long the thread that waited longest for a processor has waited, in seconds.
+    """Return how long a process has waited for a processor, in seconds: the time of its thread that waited longest.
 
-    On a machine that other programs use, a trial is slow without being at fault. A process that hangs does not wait for
-    a processor: it sleeps, or it has one. Linux counts the waits of each thread in its file `schedstat`.
+    On a machine that other programs use, a trial can be slow although nothing is wrong. A process that hangs does not
+    wait for a processor: it sleeps, or it has one. Linux counts the waits of each thread in its file `schedstat`.
     """
     waits = [0]
     with contextlib.suppress(OSError):  # the process, or one of its threads, has just ended

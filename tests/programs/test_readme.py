@@ -181,7 +181,7 @@ def test_a_training_command_reads_its_data_and_draws_its_views(flags: str, with_
     ],
 )
 def test_a_training_command_runs(flags: str, with_data: Path) -> None:
-    """Those with a preset train in test_presets.py."""
+    """Test the commands without a preset. test_presets.py trains those with a preset."""
     write_package_forms(with_data, flags)
     size = "32" if "resnet50" in flags else "8"
     assert train.main([*shrink(flags), "--image-size", size]) == 0

@@ -32,7 +32,7 @@ FLAGS = [
     "run",
 ]
 TRAIN = ["train", *FLAGS]
-ROWS = "rows"  # wait for rows of metrics, because a pipe gets no progress bar
+ROWS = "rows"  # tells the test to wait for rows of metrics, because a pipe gets no progress bar
 
 
 def start(folder: Path, program: str, *flags: str) -> subprocess.Popen[bytes]:

@@ -1,4 +1,4 @@
-"""A JSON file of a run that cannot be used is explained in one sentence."""
+"""Tests that an unusable JSON file of a run gives an error of one sentence."""
 
 from __future__ import annotations
 

@@ -389,7 +389,7 @@ while True:
 
 
 def test_killed_at_any_moment_the_newest_whole_checkpoint_is_there(tmp_path):
-    """A process that only saves loses at most the save in progress, never an earlier one."""
+    """Test a process that only saves. A kill loses at most the save in progress, never an earlier one."""
     drawn, reached, kills, kept = random.Random(0), 0, 0, 2
     while kills < 5 or (reached == 0 and kills < 50):  # a busy machine may kill five times before the first save
         kills += 1
@@ -409,7 +409,9 @@ def test_killed_at_any_moment_the_newest_whole_checkpoint_is_there(tmp_path):
             np.testing.assert_array_equal(found.arrays["weights"], wanted)
             assert found.meta == {"step": reached}
         whole = [path for path in tmp_path.iterdir() if path.suffix == ".npz"]
-        assert len(whole) <= kept + 1 and all(load(path) for path in whole)  # one more: killed before pruning
+        assert len(whole) <= kept + 1 and all(
+            load(path) for path in whole
+        )  # one more if the process was killed before pruning
         kept = max(2, len(whole))
     assert reached > 0
 

@@ -1,4 +1,4 @@
-"""Only regular files of a reasonable size are read, and a file is written whole or not at all."""
+"""Tests that only regular files of a reasonable size are read, and that a file is written completely or not at all."""
 
 from __future__ import annotations
 

@@ -206,7 +206,7 @@ def draw(
     width: int,
     sizes: NDArray[np.int64] | None = None,
 ) -> ViewParams:
-    """Return parameters drawn by the launcher, in frames (N, 2) or in whole images."""
+    """Return parameters that the launcher draws, in frames (N, 2) or in whole images."""
     recipe = FULL_JITTER
     ranges = (recipe.brightness, recipe.contrast, recipe.saturation, recipe.hue, recipe.brightness_shift)
     switches = (recipe.flip_probability, recipe.jitter_probability, recipe.grey_probability, recipe.blur_probability)
@@ -226,7 +226,10 @@ def draw(
 
 
 def check_draws(library: ctypes.CDLL, memory: Memory, count: int) -> None:
-    """Assert equal integers and flags, and floats within two roundings. A wrong index or size must mark its rows."""
+    """Assert that integers and flags are equal, and floats within two roundings.
+
+    Rows with a wrong index or size must be marked.
+    """
     index = np.r_[np.arange(count - 1), 2**32 - 1].astype(np.int64)
     sizes = np.random.default_rng(1).integers(1, (34, 48), (count, 2))  # some too long or wide for every attempt
     for frames in (None, sizes):
@@ -243,7 +246,7 @@ def check_draws(library: ctypes.CDLL, memory: Memory, count: int) -> None:
 
 
 def check_padding(library: ctypes.CDLL, memory: Memory) -> None:
-    """Assert that views keep their bits whatever lies outside the frames, when they enlarge and when they reduce."""
+    """Assert that pixels outside the frames do not change the views, both for smaller and for larger views."""
     for case in (Case(4, 33, 47, size=12), Case(4, 20, 28, size=48, pixels="uint16")):
         sizes = np.array([[case.height, 5], [7, case.width], [1, 1], [15, 21]])
         drawn = reference.draw_view_params(3, 5, np.arange(4), FULL_JITTER, case.height, case.width, sizes)

@@ -1,4 +1,4 @@
-"""The files of versions: they have every requirement, for every Python, and someone says when they are old."""
+"""Tests of the files of versions: they have every requirement for every Python, and a check finds newer releases."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.report import constraints
 
 ROOT = Path(__file__).parents[3]
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
-LATER = ("pip", "setuptools")  # what make installs besides
+LATER = ("pip", "setuptools")  # packages that make installs in addition
 
 
 def read_lines(name: str) -> list[str]:
@@ -64,7 +64,7 @@ def test_what_is_newer_is_said() -> None:
 
 
 def test_check_prints_what_is_newer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """With an index that is made up: every file has a newer tqdm."""
+    """Test with a made-up package index, in which every file has a newer tqdm."""
 
     def choose(choice: constraints.Choice) -> str:
         (name,) = [name for name, each in constraints.CHOICES.items() if each is choice]
@@ -81,7 +81,7 @@ def test_check_prints_what_is_newer(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_the_files_are_compared_with_what_is_out() -> None:
-    """Warn, and do not fail: a release of today is no fault of this clone."""
+    """Warn about newer releases. The test does not fail, because a release of today is no mistake in this clone."""
     pytest.importorskip("uv", reason="make constraints installs it")
     released = constraints.find_released()
     assert all(" -> " in line for line in released)

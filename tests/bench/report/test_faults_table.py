@@ -1,4 +1,4 @@
-"""The table of the fault campaign says what was tried, how many, and what went wrong."""
+"""Tests that the table of the fault campaign shows the number of trials of each part and the wrong outcomes."""
 
 from __future__ import annotations
 

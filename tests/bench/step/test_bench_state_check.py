@@ -1,4 +1,4 @@
-"""Tests of the bench of the check for NaN, and that its stored result is below the bar."""
+"""Tests that bench_state_check runs, and that the cost in its stored result is below the limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The accuracy of an exported file is measured with what the file computes."""
+"""Tests that the accuracy of an exported file is measured with the h that the file computes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lowlevel_simclr.evaluation.formats import accuracy_loss
 from lowlevel_simclr.evaluation.formats.form import Format
 from tests.support.exported import make_network
 
-# A file that has lost everything: all images have nearly one h.
+# Imitates a file that has lost all accuracy: all images have nearly the same h.
 POOR = "def represent(given):\n    return {'h': np.ones((len(given), 3), np.float32)}\n"
 
 

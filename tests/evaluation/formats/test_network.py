@@ -1,4 +1,4 @@
-"""The model that all formats start from computes what the networks of the run compute."""
+"""Tests that the model from which all formats are made computes the same as the networks of the run."""
 
 from __future__ import annotations
 

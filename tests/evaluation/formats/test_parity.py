@@ -1,4 +1,4 @@
-"""The proof of an export finds files that compute something else."""
+"""Tests that the check of an export finds files that compute something else."""
 
 from __future__ import annotations
 

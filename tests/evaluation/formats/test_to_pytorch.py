@@ -1,4 +1,4 @@
-"""The PyTorch module computes what each kind of encoder computes, and trains."""
+"""Tests that the exported PyTorch module computes the same as each kind of encoder, and can be trained."""
 
 from __future__ import annotations
 

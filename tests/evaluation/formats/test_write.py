@@ -1,4 +1,4 @@
-"""Every format gives the same h in its own runtime. A file that does not is never left behind."""
+"""Tests that every format gives the same h in its own runtime. A file that gives another h must be deleted."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_files_give_the_same_h(
     name: str, head: bool, preprocessing: bool, size: int | None, weights: str, file: str, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """The proof itself compares. It would raise."""
+    """Test that the export succeeds. It compares h itself, and would raise an error if h differed."""
     if any(importlib.util.find_spec(module) is None for module in write.FORMATS[name].modules):
         pytest.skip(f"pip install {write.FORMATS[name].install}")
     network = make_network(monkeypatch, head, preprocessing, size if preprocessing else None)
