@@ -1,4 +1,4 @@
-"""What the source distribution and the wheel hold and say. Nothing is compiled here."""
+"""Tests of the content and the metadata of the source distribution and the wheel. Nothing is compiled."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ SOURCES = ("lowlevel_simclr", "kernels", "tests", "docs")
 
 
 def list_files(folder: Path) -> set[str]:
-    """Return the files of a folder of the checkout, without what is built or cached."""
+    """Return the files in a folder of the checkout, without built or cached files."""
     files = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     return {str(path.relative_to(ROOT)) for path in files if not path.name.startswith("_native.")}
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Return a folder with a source distribution, and a wheel whose library was left out."""
+    """Return a folder with a source distribution, and with a wheel that has no library."""
     pytest.importorskip("setuptools", "77", reason="make installs it")
     root, folder = tmp_path_factory.mktemp("source") / "root", tmp_path_factory.mktemp("made")
     for name in SOURCES:
@@ -47,7 +47,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def read_wheel(made: Path) -> tuple[set[str], Message, Message]:
-    """Return the names of a wheel's files, its metadata, and what it says about itself."""
+    """Return the names of a wheel's files, its metadata, and the content of its WHEEL file."""
     (wheel,) = made.glob("*.whl")
     with zipfile.ZipFile(wheel) as packed:
         metadata, about = (packed.read(f"{TOP}.dist-info/{name}").decode() for name in ("METADATA", "WHEEL"))
@@ -102,7 +102,7 @@ def test_the_metadata_say_what_people_look_for(made: Path) -> None:
 
 
 def test_the_version_stands_once() -> None:
-    """In the package's __init__.py. The others read it there."""
+    """Test that the version is written only in the package's __init__.py. All other places read it there."""
     found = [
         path.name
         for path in (ROOT / "pyproject.toml", ROOT / "setup.py", ROOT / "CITATION.cff", ROOT / "docs" / "conf.py")

@@ -1,4 +1,4 @@
-"""`make` says what is wrong with the Python that it gets."""
+"""Tests that `make` explains what is wrong with the Python that it gets."""
 
 from __future__ import annotations
 

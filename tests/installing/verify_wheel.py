@@ -43,7 +43,7 @@ with np.load("h.npz") as arrays:
 
 
 class Failure(Exception):
-    """A command failed, or it did something else than it should."""
+    """A command failed, or its output or files were not as expected."""
 
 
 def find_python(version: str) -> Path | None:
@@ -92,7 +92,7 @@ def install(python: Path, requirements: Sequence[str | Path], folder: Path) -> P
 
 
 def expect(said: str, wanted: str) -> None:
-    """Raise Failure unless a program has printed what it should."""
+    """Raise Failure if the output of a program does not contain the expected text."""
     if wanted not in said:
         raise Failure(f"{wanted!r} is missing from:\n{said[-4000:]}")
 
@@ -123,7 +123,10 @@ def prove(programs: Path, folder: Path) -> str:
 
 
 def verify(python: Path, requirements: Sequence[str | Path]) -> str:
-    """Install requirements, with the wheel among them, beside a Python, and return what ran. Delete the environment."""
+    """Install requirements, among them the wheel, for a Python, and return a sentence about what ran.
+
+    The environment is deleted afterwards.
+    """
     with tempfile.TemporaryDirectory(prefix="lowlevel_simclr-wheel-") as made:
         folder = Path(made).resolve()
         (folder / "work").mkdir()
@@ -131,7 +134,7 @@ def verify(python: Path, requirements: Sequence[str | Path]) -> str:
 
 
 def choose_requirements(version: str, wheel: Path, given: Sequence[str], constraints: Path | None) -> list[str | Path]:
-    """Return what pip installs: the wheel, the given requirements, the constraints or a release candidate."""
+    """Return what pip installs: the wheel, the given requirements, and constraints or a release candidate."""
     beside = ["--constraint", constraints] if constraints else []
     if version in FROM_RELEASE_CANDIDATE and not given:
         return [wheel, "--pre", "tensorflow>=2.22.0rc0"]

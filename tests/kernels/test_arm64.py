@@ -1,5 +1,7 @@
-"""The kernels on arm64, without such a machine: code for one processor only stands behind its macro, and what Debian's
-cross compiler builds passes under emulation and has the symbols that the library for x86-64 has.
+"""Tests of the kernels on arm64, without such a machine.
+
+Code for one kind of processor must stand behind its macro. A library that Debian's cross compiler builds must pass its
+drivers under emulation, and must have the same symbols as the library for x86-64.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ KERNELS = ROOT / "kernels"
 COMPILER, EMULATOR, READER = "aarch64-linux-gnu-g++", "qemu-aarch64", "aarch64-linux-gnu-readelf"
 SCRIPT = KERNELS / "cross_arm64.sh"
 
-# What exists for one processor only, and the macros behind which it may stand.
+# Names that exist for one processor only, and the macros behind which they may stand.
 ONLY_ON = {
     "x86-64": (
         r"__builtin_ia32_|\b_mm\d*_|\b__m(128|256|512)|[a-z]mmintrin\.h|__builtin_cpu_|-mavx|k(Avx\d+|Baseline)\b",
@@ -33,7 +35,7 @@ OTHER = {"x86-64": "arm64", "arm64": "x86-64"}
 
 
 def find_unguarded(text: str) -> list[str]:
-    """Return the lines of a C++ file that only one processor understands and that are compiled on another one.
+    """Return the lines of a C++ file that only one processor supports but that are compiled for another one.
 
     The code of one processor may also stand in the #else of the other.
     """

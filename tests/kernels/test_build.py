@@ -15,7 +15,7 @@ import pytest
 from lowlevel_simclr.ops import _library
 
 ROOT = Path(__file__).parents[2]
-NEWEST_GLIBC = (2, 17)  # that of manylinux2014
+NEWEST_GLIBC = (2, 17)  # the version of glibc in manylinux2014
 
 
 def objdump(option: str) -> str:
@@ -54,7 +54,7 @@ def test_it_needs_tensorflow_and_glibc_only() -> None:
 
 
 def run_setup(root: Path, folder: Path, **changed: str) -> subprocess.CompletedProcess[str]:
-    """Run the compilation of setup.py in `root`, with all that it writes in `folder`."""
+    """Run the compilation of setup.py in `root`. All its output files are in `folder`."""
     pytest.importorskip("setuptools", "77", reason="make installs it")
     folders = ["--build-lib", str(folder), "--build-temp", str(folder)]
     command = [sys.executable, "setup.py", "-q", "build_ext", *folders]
@@ -69,7 +69,7 @@ def test_setup_says_that_the_compiler_does_not_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", ["kernels", "kernels/make_views/make_views_op.cc"])
 def test_setup_refuses_to_build_without_its_sources(missing: str, tmp_path: Path) -> None:
-    """Without them the library links, because all that it calls is in TensorFlow, and fails at its first use."""
+    """Test a build without the kernels' sources. The library could still be linked, but would fail at its first use."""
     root = tmp_path / "source"
     for name in ("kernels", "lowlevel_simclr"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
@@ -83,7 +83,7 @@ def test_setup_refuses_to_build_without_its_sources(missing: str, tmp_path: Path
 
 
 def make_compiler(folder: Path) -> str:
-    """Return the path of a compiler that does nothing. A build with it ends with an error when it links."""
+    """Return the path of a compiler that does nothing. A build with it fails when it links."""
     compiler = folder / "c++"
     program = "#!/bin/sh\n[ $1 = -dumpmachine ] && echo x86_64-linux-gnu || echo fast c++ 1.0\n"
     compiler.write_text(program, encoding="utf-8")
@@ -110,9 +110,9 @@ def test_a_build_says_first_what_it_builds_and_then_each_file(tmp_path: Path) ->
 def test_the_terminal_shows_a_build_whose_output_pip_hides(builder: str, tmp_path: Path) -> None:
     pytest.importorskip("setuptools", "77", reason="make installs it")
     folders = f"--build-lib {tmp_path} --build-temp {tmp_path}"
-    # Its standard input keeps the terminal open.
+    # The build inherits its standard input, which keeps the terminal open.
     build = f"exec {sys.executable} setup.py -q build_ext {folders} >/dev/null 2>&1"
-    program = f"import pty; pty.spawn(['sh', '-c', {build!r}])"  # a terminal, whose text goes to our pipe
+    program = f"import pty; pty.spawn(['sh', '-c', {build!r}])"  # a pseudo-terminal, whose text goes to our pipe
     changed = {"CXX": make_compiler(tmp_path), "LOWLEVEL_SIMCLR_CUDA": "0", builder: "setuptools.build_meta"}
     command = [sys.executable, "-c", program]
     done = subprocess.run(

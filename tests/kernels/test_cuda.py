@@ -204,9 +204,9 @@ def test_the_workspace_is_linear_in_the_batch(library: ctypes.CDLL) -> None:
 
     for dim in (64, 128, 512):
         z = 2 * 65536 * dim * 2
-        assert bytes_of(65536, dim) < 4 * z  # x as large as z, sums twice that; some vectors
+        assert bytes_of(65536, dim) < 4 * z  # one copy of z, sums of twice its size, and some vectors
         assert bytes_of(131072, dim) < 2.1 * bytes_of(65536, dim)
-        assert bytes_of(8, dim) < 2 * 1024 * 64 * dim * 4  # at most 512 blocks of 64 rows, and vectors
+        assert bytes_of(8, dim) < 2 * 1024 * 64 * dim * 4  # sums of at most 512 blocks of 64 rows, and some vectors
 
 
 # ---- The built library

@@ -1,4 +1,4 @@
-"""Files of safetensors: read as its library reads them, and refused if they are not what they say."""
+"""Tests that files of safetensors are read as by the safetensors library, and refused if their header is wrong."""
 
 from __future__ import annotations
 

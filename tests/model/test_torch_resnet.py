@@ -1,4 +1,4 @@
-"""The encoders in the manner of torchvision: sizes, names, initial weights."""
+"""Tests of the encoders that are built like torchvision's: sizes, names, initial weights."""
 
 from __future__ import annotations
 

@@ -79,8 +79,9 @@ def test_ten_steps_follow_the_formulas(name: str, how: str) -> None:
             expected[place], slots[place] = reference_step(name, before, gradient, slots[place], count)
             travelled[place] += np.abs(expected[place] - before).max()
     for place, (found, right) in enumerate(zip(numbers(trained), expected)):
-        # Each step rounds w once. It also rounds the update a few times, which momentum and moments carry on for 1 / (1
-        # - m) steps. In float32, 1 - b2^t loses all but 1 - b2 of its digits in the first step.
+        # Each step rounds w once. It also rounds the update a few times. Momentum and moments keep these errors for
+        # about 1 / (1 - m) steps. In the first step, float32 computes 1 - b2^t with a relative error of about eps / (1
+        # - b2).
         of_the_step = 8 / (1 - CHOICES["momentum"]) + (1 / (1 - CHOICES["beta_2"]) if name in ("adamw", "lamb") else 0)
         allowed = EPS * (STEPS * np.abs(right).max() + of_the_step * travelled[place])
         assert np.abs(found - right).max() <= allowed, list(SHAPES)[place]
@@ -177,7 +178,7 @@ def test_our_lamb_is_that_of_tensorflow_addons() -> None:
             each.apply(tensors(draw([2, count])), tf.constant(RATE))
         travelled += [np.abs(after - value).max() for after, value in zip(numbers(ours), before)]
     for one, other, distance in zip(numbers(ours), numbers(theirs), travelled):
-        # Both lose digits in 1 - b2^t, as above.
+        # Both computations have the error of 1 - b2^t that is explained above.
         allowed = EPS * (STEPS * np.abs(one).max() + 2 * distance / (1 - CHOICES["beta_2"]))
         assert np.abs(one - other).max() <= allowed
 

@@ -1,4 +1,4 @@
-"""python -m lowlevel_simclr.export: writes the files, prints the proof, and refuses what is impossible."""
+"""Tests of python -m lowlevel_simclr.export: the files, the printed comparison of h, and the errors."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""The package on platforms without the native library: a pure-Python wheel trains, evaluates and embeds with stock ops.
+"""Tests of the package on platforms without the native library.
 
-The process of each test looks like one on another platform, see tests/support/fake_platform.py.
+A pure-Python wheel must train, evaluate and embed there with stock ops. The process of each test looks like one on
+another platform (see tests/support/fake_platform.py).
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def pure(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_on(system: str, machine: str, site: Path, folder: Path, *more: str) -> dict[str, Any]:
-    """Return what the programs said on a platform."""
+    """Run the programs as on a platform, and return their output."""
     random = np.random.default_rng(0)
     images, few = (random.integers(0, 256, (count, 10, 10, 3), np.uint8) for count in (40, 12))
     np.savez(folder / "small.npz", x_train=images, y_train=np.arange(40) % 4, x_test=few, y_test=np.arange(12) % 4)

@@ -1,4 +1,7 @@
-"""Each program in surroundings that it cannot work in ends with one sentence, and a picture never ends a run."""
+"""Tests of programs on a machine where they cannot work, for example with too little memory.
+
+Each ends with one sentence, and a picture that fails never ends a run.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +26,13 @@ TINY = "--image-size 8 --batch-size 16 --projection-widths 16 8 --warmup-epochs 
 
 
 def run(folder: Path, program: str, flags: list[str], limit: str = "", **environment: str) -> tuple[int, str, str]:
-    """Run a program on few images; return its exit code, its standard output and its standard error.
+    """Run a program on few images. Return its exit code, its standard output and its standard error.
 
     Args:
         folder: the working folder.
-        program: its name.
-        flags: its arguments.
-        limit: a command of bash to run before it.
+        program: the name of the program.
+        flags: the arguments of the program.
+        limit: a bash command that runs before the program.
         environment: variables to set.
     """
     variables = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", **environment}
@@ -46,7 +49,7 @@ def run(folder: Path, program: str, flags: list[str], limit: str = "", **environ
 
 
 def check_sentence(ended: tuple[int, str, str], words: str) -> None:
-    """Check that a program ended with exit code 1 and with one line on standard error, which has the words."""
+    """Check that a program ended with exit code 1 and one line on standard error that contains these words."""
     code, out, error = ended
     assert code == 1 and out == "", (code, out, error)
     assert error.startswith("error: ") and error.count("\n") == 1 and words in error, error
@@ -58,7 +61,7 @@ def check_sentence(ended: tuple[int, str, str], words: str) -> None:
 def test_another_backend_of_keras_is_a_sentence(tmp_path: Path, program: str, backend: str) -> None:
     ended = run(tmp_path, program, PROGRAMS[program], KERAS_BACKEND=backend)
     check_sentence(ended, f"KERAS_BACKEND is '{backend}'")
-    assert not list(tmp_path.iterdir())  # nothing was begun
+    assert not list(tmp_path.iterdir())  # the program has written nothing
 
 
 @pytest.mark.parametrize("kibibytes", [300_000, 2_500_000])

@@ -1,4 +1,7 @@
-"""Runs on every form of encoded images: trained, evaluated, resumed and embedded; and what is refused beforehand."""
+"""Tests of runs on every form of encoded images: trained, evaluated, resumed and embedded.
+
+Other tests check the errors.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,12 @@ SMALL += ["--knn-every", "0", "--precision", "float32", "--xla", "off"]
 
 @pytest.fixture(autouse=True)
 def small_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use one block a stage, so that a run takes seconds."""
+    """Use an encoder with one block a stage, so that a run takes seconds."""
     narrow_resnet20(monkeypatch)
 
 
 def write_form(form: str, root: Path) -> list[str]:
-    """Write 20 pictures to train on and 6 to hold out, of two classes, and return the flags that read them."""
+    """Write 20 pictures to train on and 6 to hold out, of two classes. Return the flags that read them."""
     if form == "tfds":
         pytest.importorskip("tensorflow_datasets")
         write_tfds(root, train=range(20), test=range(100, 106))
@@ -59,7 +62,7 @@ def test_every_form_trains_evaluates_resumes_and_embeds(
     assert "20 images to train on, 2 classes" in said and "decoded when a batch needs them" in said
     first = json.loads((out / "evaluation.json").read_text())
     assert set(first["knn"]) == {"20", "200"}
-    assert train.main(command) == 0  # in memory now
+    assert train.main(command) == 0  # the same run, with the images in memory
     assert "resumes at step 2 of 2" in capsys.readouterr().out
     assert json.loads((out / "evaluation.json").read_text()) == first
     (out / "evaluation.json").unlink()
@@ -136,7 +139,7 @@ def test_what_is_refused_with_the_data_leaves_no_run_folder(
 
 
 def test_a_run_on_tables_keeps_working_when_they_move(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where the tables lie is not part of the run, what they say is."""
+    """Test moved tables. The content of the tables identifies a run, but their place does not."""
     root, out = tmp_path / "data", tmp_path / "run"
     command = [*SMALL, *write_form("folder", root), "--out", str(out)]
     assert train.main(command) == 0

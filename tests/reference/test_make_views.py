@@ -67,7 +67,8 @@ def test_crops_are_those_of_tensorflow(case):
     image, (y, x, h, w), size = case
     crop = tf.constant(image[y : y + h, x : x + w] / np.float32(255))
     expected = tf.image.resize(crop, (size, size), antialias=True)
-    # tf.image computes positions in float32. Below 40, half an ulp is 16 ulps of 1, in each of the two directions.
+    # tf.image computes positions in float32. For positions below 40, half an ulp is 16 times the ulp of 1. There are
+    # two directions.
     np.testing.assert_allclose(one_view(image, size, box=(y, x, h, w)), expected, rtol=0, atol=40 * ULP)
 
 
@@ -105,7 +106,7 @@ def test_saturation_and_hue_are_those_of_colorsys(seed, factor, turn, hue_first)
     image = images_of(1, 6, 6, seed=seed)[0]
     order = [3, 2, 0, 1] if hue_first else [2, 3, 0, 1]
     actual = one_view(image, 6, saturation=factor, hue=turn, order=order)
-    # Numbers reach 6 sixths of a turn, and there are a dozen roundings.
+    # Hues are computed in sixths of a turn, so numbers are as large as 6, and they are rounded a dozen times.
     np.testing.assert_allclose(actual, by_colorsys(image / 255, factor, turn), rtol=0, atol=100 * ULP64)
 
 
@@ -113,7 +114,10 @@ TF_IMAGE = {
     "contrast": (tf.image.adjust_contrast, (0.0, 0.3, 1.0, 1.9)),
     "saturation": (tf.image.adjust_saturation, (0.0, 0.3, 1.0, 1.9)),
     "hue": (tf.image.adjust_hue, (-0.5, -0.2, 0.0, 0.1, 0.33)),
-    "brightness_shift": (tf.image.adjust_brightness, (-0.4, 0.0, 0.3)),  # tf.image adds, and so does brightness_shift
+    "brightness_shift": (
+        tf.image.adjust_brightness,
+        (-0.4, 0.0, 0.3),
+    ),  # both tf.image and brightness_shift add a number
 }
 
 
@@ -123,7 +127,8 @@ def test_colour_operations_are_those_of_tensorflow(name):
     for seed, value in enumerate(values):
         image = images_of(1, 9, 7, seed=seed)[0]
         crop = np.float32(one_view(image, 9))  # square
-        # No operation leaves [0, 1], except that tf.image limits S to 1 in HSV. A view that clips does the same.
+        # These operations keep pixels within [0, 1]. tf.image also limits the saturation S of HSV to 1, as a clipped
+        # view does.
         actual = one_view(image, 9, **{name: value}, clip=name == "saturation")
         # tf.image's HSV rounds a dozen times in float32, at numbers six times as large (sixths of the circle).
         np.testing.assert_allclose(actual, adjust(crop, value), rtol=0, atol=24 * ULP)
@@ -223,7 +228,7 @@ def test_blurring_is_left_out_on_demand():
 def test_neutral_parameters_are_the_identity(clip):
     images = images_of(2, 20, 20)
     views = make_views(images, params_of(4, box=whole(images), clip=clip), 20)
-    # The contrast subtracts a mean and adds it again.
+    # The contrast subtracts a mean and adds it again, which rounds.
     np.testing.assert_allclose(views, np.concatenate([images, images]) / 255, rtol=0, atol=2 * ULP64)
 
 

@@ -1,4 +1,4 @@
-"""A lock keeps other processes out, on Linux and in an imitation of Windows, and leaves the file readable."""
+"""Tests that a lock keeps other processes out and leaves the file readable, on Linux and in an imitation of Windows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `--ops auto` means on a platform, and what happens where a library is missing that should be there."""
+"""Tests of the ops that `--ops auto` chooses on a platform, and of a missing library where there should be one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,13 @@ def move(
         ("linux", "aarch64", True, "native", "Linux on aarch64"),
         ("linux", "aarch64", False, "stock", "Linux on aarch64"),
         ("darwin", "arm64", False, "stock", "macOS on arm64"),
-        ("darwin", "x86_64", True, "stock", "macOS on x86_64"),  # a folder that is shared with Linux
+        (
+            "darwin",
+            "x86_64",
+            True,
+            "stock",
+            "macOS on x86_64",
+        ),  # the folder is shared with Linux, so the library is there
         ("win32", "AMD64", True, "stock", "Windows on AMD64"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A program refuses surroundings in which TensorFlow cannot start, before it imports TensorFlow."""
+"""Tests that a program ends before importing TensorFlow if TensorFlow could not start."""
 
 from __future__ import annotations
 

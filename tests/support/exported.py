@@ -1,4 +1,4 @@
-"""Small networks to export, and a run folder that has them, made without training."""
+"""Small networks to export, and a run folder with these networks, made without training."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SCALING = PixelScaling((0.5, 0.4, 0.3), (0.2, 0.25, 0.5))
 def build_networks(
     name: str = "resnet20", stem: str = "cifar", size: int = SIZE
 ) -> tuple[tf.keras.Model, tf.keras.Model]:
-    """Return an encoder and a projection head whose BatchNorm has other values than the initial ones."""
+    """Return an encoder and a projection head. The values in their BatchNorms are not the initial ones."""
     f = encoder.build_encoder(name, stem, size, seed=5)
     g = projection.build_projection_head(f.output_shape[-1], WIDTHS, seed=5, batch_norm=BATCH_NORM)
     random = np.random.default_rng(0)

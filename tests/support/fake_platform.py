@@ -36,19 +36,19 @@ NOT_ON_WINDOWS = {
     "ITIMER_REAL pthread_kill pthread_sigmask sigwait",
 }
 MISSING_MODULES = ("fcntl", "resource", "termios", "pwd", "grp", "tty", "pty", "syslog")
-MEMORY = 2**33  # bytes that the imitation of Windows has
+MEMORY = 2**33  # the bytes of memory in the imitation of Windows
 LINUX_FOLDERS = ("/proc/", "/sys/")
-OF_OTHERS = ("/proc/self/maps", "/proc/self/fd")  # scikit-learn and this module read them
+OF_OTHERS = ("/proc/self/maps", "/proc/self/fd")  # files that scikit-learn and this module may read
 
 
 def pretend(system: str, machine: str) -> None:
-    """Make this process look like another system.
+    """Make this process look like one on another system.
 
     Args:
-        system: what `sys.platform` is there: "linux", "darwin" or "win32".
-        machine: what `platform.machine()` is there.
+        system: the value of `sys.platform` there: "linux", "darwin" or "win32".
+        machine: the value of `platform.machine()` there.
     """
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # TensorFlow comes first here
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # needed because TensorFlow is imported before the package
     for name in LOADED.split():
         importlib.import_module(name)
     sys.platform = system
@@ -102,8 +102,9 @@ def _imitate_windows() -> None:
 
     def closed_only(call: Any) -> Any:
         def change(*paths: Any, **options: Any) -> Any:
+            # Files of tempfile are left out, because it deletes them in another way on Windows.
             names = [path for path in paths if not os.path.basename(path).startswith(tempfile.gettempprefix())]
-            if any(os.path.realpath(path) in list_open_files() for path in names):  # tempfile has its own way there
+            if any(os.path.realpath(path) in list_open_files() for path in names):
                 raise PermissionError(13, "The process cannot access the file because it is being used", paths[0])
             return call(*paths, **options)
 
@@ -129,7 +130,10 @@ def _tell_memory(reference: Any) -> int:
 
 
 def make_msvcrt() -> types.ModuleType:
-    """Return Windows' module of locks, made of Linux's. A byte that is locked cannot be read there; here it can."""
+    """Return an imitation of Windows' module msvcrt for locks, made from Linux's locks.
+
+    On Windows a locked byte cannot be read. In this imitation it can.
+    """
     import fcntl
 
     module = types.ModuleType("msvcrt")

@@ -26,7 +26,7 @@ def encode_picture(number: int, side: int = 16) -> bytes:
 
 
 def make_example(**features: Any) -> bytes:
-    """Return a record of one value a feature. A double underscore in a name becomes a slash."""
+    """Return a record with one value for each feature. A double underscore in a name becomes a slash."""
     made = tf.train.Example()
     for name, value in features.items():
         values = value if isinstance(value, list) else [value]
@@ -45,7 +45,7 @@ def write_records(path: Path, records: Sequence[bytes]) -> Path:
 
 
 def write_pictures_as_records(path: Path, numbers: Sequence[int]) -> Path:
-    """Write a TFRecord file of pictures, whose labels are 3 (cat) for even numbers and 7 (dog) for odd ones."""
+    """Write a TFRecord file of pictures. Their labels are 3 (cat) for even numbers and 7 (dog) for odd ones."""
     records = [
         make_example(
             image__encoded=encode_picture(number),

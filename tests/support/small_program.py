@@ -1,8 +1,8 @@
-"""A program of this package in a process of its own, with few images and a narrow encoder, so that it takes seconds."""
+"""A program of this package that takes seconds: in a separate process, with few images and a narrow encoder."""
 
 from __future__ import annotations
 
-# Python code. Its arguments are the name of the program, and the arguments of the program.
+# This is Python code. Its arguments are the name of the program and the program's own arguments.
 PROGRAM = """
 import importlib, sys
 program = importlib.import_module("lowlevel_simclr." + sys.argv[1])

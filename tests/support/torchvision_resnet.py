@@ -1,4 +1,4 @@
-"""torchvision's ResNets without torchvision: the same modules under the same names, written with PyTorch alone."""
+"""torchvision's ResNets without torchvision: the same modules under the same names, written in PyTorch."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class ResNet(nn.Module):
 
 
 def build_trained(blocks: tuple[int, ...], bottleneck: bool, cifar_stem: bool = False) -> ResNet:
-    """Return a network in inference mode whose BatchNorm has other values than the initial ones."""
+    """Return a network in inference mode. The values in its BatchNorms are not the initial ones."""
     torch.manual_seed(0)
     model = ResNet(blocks, bottleneck, cifar_stem)
     with torch.no_grad():
