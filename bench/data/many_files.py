@@ -44,7 +44,7 @@ def write_files(root: Path, count: int) -> None:
 
 def train(root: Path) -> dict[str, float]:
     """Load the files and train. Return the seconds of both and the peak of the memory in bytes, TensorFlow included."""
-    from bench.step.bench_input import build_parts
+    from bench.step.input_parts import build_parts
     from lowlevel_simclr.config.command_line import parse_run
     from lowlevel_simclr.data import catalog
 

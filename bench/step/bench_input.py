@@ -18,24 +18,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import tensorflow as tf
 
 from bench import hardware, harness, versions
+from bench.step.input_parts import build_parts
 from lowlevel_simclr.config.command_line import parse_run
 from lowlevel_simclr.config.settings import Config
-from lowlevel_simclr.data import dataset
-from lowlevel_simclr.data.batches import make_batches
-from lowlevel_simclr.data.views import Views
-from lowlevel_simclr.training import step
-from lowlevel_simclr.training.learner import build_learner
-from lowlevel_simclr.training.loop import make_views
-from lowlevel_simclr.training.loss import make_loss
-from lowlevel_simclr.training.plan import make_plan
 
 PIXELS = 32
 T = TypeVar("T")
@@ -53,23 +45,6 @@ def configure_training(arguments: argparse.Namespace) -> Config:
         "--ops": arguments.ops,
     }
     return parse_run([str(word) for flag in flags.items() for word in flag], __doc__.splitlines()[0])[0]
-
-
-def build_parts(
-    config: Config, images: np.ndarray, steps: int
-) -> tuple[Iterator[step.Batch], Views, Callable[[step.Batch], step.Metrics]]:
-    """Return the batches, a function that makes the views of a batch, and a function that trains on a batch."""
-    split = dataset.Split(images, np.zeros(len(images), np.int32))
-    plan = make_plan(config, dataset.DataSet("noise", split, split, ("noise",)))
-    learner = build_learner(plan, images.shape[-1])
-    views = make_views(plan)
-    loss = make_loss(plan.implementation, plan.temperature, plan.loss_reduction)
-
-    def take_step(batch: step.Batch) -> step.Metrics:
-        return step.train_step(learner, views, loss, lambda done: tf.constant(1e-3), batch)
-
-    batches = iter(make_batches(images, config.train.batch_size, config.train.seed, 0, steps))
-    return batches, views, tf.function(take_step, jit_compile=plan.jit_compile)
 
 
 def measure(config: Config, steps: int, warm_up: int = 2) -> list[harness.Row]:
