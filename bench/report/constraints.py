@@ -47,11 +47,9 @@ CHOICES = {
         "The versions that CI proved together with TensorFlow 2.15.1",
         ["test", "addons"],
         [],
-        [
-            "pip",
-            "setuptools<81",
-            "tensorflow==2.15.1",
-        ],  # tensorboard 2.15 imports pkg_resources, which later setuptools do not have
+        # tensorboard 2.15 imports pkg_resources, which later setuptools do not have. Later releases of
+        # tensorflow-metadata need a newer protobuf than TensorFlow 2.15 allows.
+        ["pip", "setuptools<81", "tensorflow==2.15.1", "tensorflow-metadata==1.16.1"],
     ),
 }
 
