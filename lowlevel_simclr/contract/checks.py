@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,134 @@ from lowlevel_simclr.contract.view_params import FINITE_FIELDS, ViewParams
 WORDS = 2**32  # values of a 32-bit word
 LARGEST_PIXEL = 16.0  # in a floating-point image; an image in [0, 255] whose pixels are all darker is nearly black
 LONGEST_SIDE = 2**15  # in pixels; sides must be shorter, see make_views.h
+LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
+RANGES = ("crop_area", "crop_aspect", "brightness", "contrast", "saturation", "hue", "brightness_shift", "blur_sigma")
+PROBABILITIES = ("flip_probability", "jitter_probability", "grey_probability", "blur_probability")
+MOST_SHOWN = 60  # characters of a wrong value in a message
+
+
+def describe_value(value: Any) -> str:
+    """Return a wrong argument for a message: on one line, shortened, with its type."""
+    shown = " ".join(repr(value).split())
+    shown = shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}..."
+    return f"{shown} ({type(value).__name__})"
+
+
+def check_whole(name: str, value: Any) -> int:
+    """Return a whole number as an int.
+
+    Args:
+        name: name of the argument, for the message.
+        value: an integer, or a scalar array or eager tensor of an integer type.
+
+    Raises:
+        TypeError: if it is not a whole number.
+
+    Examples:
+        >>> import numpy as np
+        >>> from lowlevel_simclr.contract.checks import check_whole
+        >>> check_whole("size", np.int64(7))
+        7
+    """
+    try:
+        return operator.index(value)
+    except TypeError as error:
+        raise TypeError(f"{name} is {describe_value(value)}. It must be one whole number.") from error
+
+
+def check_number(name: str, value: Any) -> float:
+    """Return a number as a float.
+
+    Args:
+        name: name of the argument, for the message.
+        value: a real number.
+
+    Raises:
+        TypeError: if it is not a real number.
+        ValueError: if it is NaN or infinite, or if float32 cannot hold it.
+
+    Examples:
+        >>> from lowlevel_simclr.contract.checks import check_number
+        >>> check_number("momentum", 1)
+        1.0
+    """
+    if not isinstance(value, Real):
+        raise TypeError(f"{name} is {describe_value(value)}. It must be one number.")
+    if not abs(value) <= LARGEST_FLOAT32:
+        raise ValueError(f"{name} is {describe_value(value)}. It must be finite and fit into float32.")
+    return float(value)
+
+
+def check_numbers(name: str, value: Any) -> NDArray[np.float64]:
+    """Return an array of real numbers as float64.
+
+    Args:
+        name: name of the argument, for the message.
+        value: array or nested sequences of real numbers. An array of a foreign type such as bfloat16 counts too.
+
+    Raises:
+        TypeError: if it consists of anything else.
+        ValueError: if its rows have different lengths.
+
+    Examples:
+        >>> from lowlevel_simclr.contract.checks import check_numbers
+        >>> check_numbers("weight", [1, 2]).tolist()
+        [1.0, 2.0]
+    """
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiuV":
+        raise TypeError(f"{name} is {describe_value(value)}. It must be an array of numbers.")
+    return array.astype(np.float64)
+
+
+def check_same_shape(shapes: Sequence[tuple[Any, ...]]) -> None:
+    """Check that weight, gradient and velocity of a variable have one shape.
+
+    Args:
+        shapes: the three shapes. An unknown length is None.
+
+    Raises:
+        ValueError: if the known lengths differ.
+    """
+    alike = len({len(shape) for shape in shapes}) == 1
+    if not alike or any(len(set(lengths) - {None}) > 1 for lengths in zip(*shapes)):
+        weight, gradient, velocity = shapes
+        raise ValueError(
+            f"weight, gradient and velocity must have the same shape, but have {weight}, {gradient} and {velocity}. "
+            "Pass all three for the same variable."
+        )
+
+
+def check_recipe(recipe: Any) -> Any:
+    """Return `recipe` unchanged if views can be drawn from it.
+
+    Args:
+        recipe: a `settings.ViewRecipe`, or any object with its attributes.
+
+    Raises:
+        TypeError: if an attribute is missing, or is neither a number nor a range of two numbers.
+        ValueError: if a number is NaN or infinite, or if crop_area or crop_aspect is not above 0.
+    """
+    missing = [name for name in (*RANGES, *PROBABILITIES, "clip") if not hasattr(recipe, name)]
+    if missing:
+        raise TypeError(
+            f"recipe is {describe_value(recipe)}. It must be a ViewRecipe, but it has no {missing[0]}. Pass "
+            "ViewRecipe()."
+        )
+    for name in PROBABILITIES:
+        check_number(f"recipe.{name}", getattr(recipe, name))
+    for name in RANGES:
+        _check_range(name, getattr(recipe, name))
+    return recipe
+
+
+def _check_range(name: str, bounds: Any) -> None:
+    """Check that a range of a recipe is two numbers, and above 0 if it is the range of a crop."""
+    if not isinstance(bounds, Sequence) or len(bounds) != 2:
+        raise TypeError(f"recipe.{name} is {describe_value(bounds)}. It must be a range (low, high) of two numbers.")
+    low, high = (check_number(f"recipe.{name}", bound) for bound in bounds)
+    if name.startswith("crop") and min(low, high) <= 0:
+        raise ValueError(f"recipe.{name} is ({low}, {high}). Both ends must be above 0.")
 
 
 def check_index(index: Any) -> Any:
@@ -76,9 +207,10 @@ def check_counter(epoch: Any, index: NDArray[Any]) -> None:
         index: (N,) integers.
 
     Raises:
+        TypeError: if epoch is not a whole number.
         ValueError: if epoch or an index is not in [0, 2^32).
     """
-    if not 0 <= epoch < WORDS:
+    if not 0 <= check_whole("epoch", epoch) < WORDS:
         raise ValueError(f"epoch is {epoch}. It must be in [0, 2^32).")
     wrong = (index < 0) | (index >= WORDS)
     if np.any(wrong):
@@ -86,18 +218,21 @@ def check_counter(epoch: Any, index: NDArray[Any]) -> None:
         raise ValueError(f"index[{place}] is {index[place]}. An index must be in [0, 2^32).")
 
 
-def check_image_sides(height: int, width: int) -> None:
-    """Check that crops can be drawn from images of this size.
+def check_image_sides(height: Any, width: Any) -> tuple[int, int]:
+    """Return height and width as ints if crops can be drawn from images of this size.
 
     Args:
         height: height of the images, in pixels.
         width: width of the images, in pixels.
 
     Raises:
+        TypeError: if height or width is not a whole number.
         ValueError: if height or width is not in [1, 2^15).
     """
+    height, width = check_whole("height", height), check_whole("width", width)
     if not (1 <= height < LONGEST_SIDE and 1 <= width < LONGEST_SIDE):
         raise ValueError(f"The images have {height} x {width} pixels. Height and width must be in [1, 2^15).")
+    return height, width
 
 
 def check_finite(params: ViewParams) -> None:
@@ -126,17 +261,19 @@ def check_scaling(mean: Any, std: Any, channels: int) -> None:
         channels: C, number of channels.
 
     Raises:
-        ValueError: if only one of them is given, if one has neither 1 nor C numbers, or if a std is not positive.
+        ValueError: if only one of them is given, if one has neither 1 nor C numbers, if a number is NaN or infinite, or
+            if a std is not positive.
     """
     if (mean is None) != (std is None):
         raise ValueError(f"mean is {mean} and std is {std}. Give both or neither.")
     if mean is None:
         return
     numbers = [np.asarray(given, np.float64).reshape(-1) for given in (mean, std)]
-    if any(len(given) not in (1, channels) for given in numbers) or not np.all(numbers[1] > 0):
+    fit = all(len(given) in (1, channels) and np.all(np.isfinite(given)) for given in numbers)
+    if not fit or not np.all(numbers[1] > 0):
         raise ValueError(
             f"mean is {mean} and std is {std}. Each must be one number, or one for each of the {channels} "
-            "channels, and std must be above 0."
+            "channels, all must be finite, and std must be above 0."
         )
 
 
@@ -165,8 +302,8 @@ def complete_scaling(mean: Any, std: Any, channels: int) -> tuple[NDArray[np.flo
     return offset, scale
 
 
-def check_images(shape: tuple[Any, ...], dtype: str, size: int) -> None:
-    """Check that views can be made from images of this shape and type.
+def check_images(shape: tuple[Any, ...], dtype: str, size: Any) -> int:
+    """Return the size as an int if views can be made from images of this shape and type.
 
     Args:
         shape: shape of the images, (N, H, W, C). N may be None.
@@ -174,14 +311,53 @@ def check_images(shape: tuple[Any, ...], dtype: str, size: int) -> None:
         size: S, side of a view in pixels.
 
     Raises:
+        TypeError: if size is not a whole number.
         ValueError: if shape, type or size are wrong.
     """
     if len(shape) != 4 or not all(shape[1:]):
         raise ValueError(f"images have shape {tuple(shape)}. They must be (N, H, W, C), and only N may be unknown.")
     if dtype not in FULL_SCALE and not dtype.startswith("float"):
         raise ValueError(f"images are {dtype}. They must be uint8, uint16 or floating-point.")
-    if size < 1:
-        raise ValueError(f"size is {size}. A view must have a side of at least 1 pixel.")
+    size = check_whole("size", size)
+    if not 1 <= size < LONGEST_SIDE:
+        raise ValueError(f"size is {size}. The side of a view must be in [1, 2^15) pixels.")
+    return size
+
+
+def check_fields(params: Any) -> ViewParams:
+    """Return the parameters of views as ViewParams.
+
+    Args:
+        params: ViewParams, or a tuple of its eleven fields.
+
+    Raises:
+        TypeError: if it is anything else.
+    """
+    if not isinstance(params, tuple) or len(params) != len(ViewParams._fields):
+        raise TypeError(f"params are {describe_value(params)}. They must be ViewParams. Call draw_view_params.")
+    return ViewParams(*params)
+
+
+def check_rows(params: ViewParams, count: int | None) -> None:
+    """Check that every parameter has two rows for each image.
+
+    Args:
+        params: parameters as arrays or tensors.
+        count: N, number of images. None if it is unknown. Then nothing is checked but the number of axes.
+
+    Raises:
+        ValueError: if a shape is wrong.
+    """
+    rows = None if count is None else 2 * count
+    for name, field in zip(ViewParams._fields, params):
+        expected = (rows, 4) if name in ("box", "order") else (rows,)
+        shape = tuple(field.shape)
+        if len(shape) != len(expected) or any(
+            None not in (length, wanted) and length != wanted for length, wanted in zip(shape, expected)
+        ):
+            raise ValueError(
+                f"{name} has shape {shape} for {count} images. It must have shape {expected}, two rows for each image."
+            )
 
 
 def check_largest_pixel(largest: float) -> None:
@@ -211,11 +387,10 @@ def check_params(params: ViewParams, count: int, height: int, width: int, channe
         channels: C, number of channels.
 
     Raises:
-        ValueError: if there are not 2N rows, if a box is empty or leaves the image, if a factor is NaN or infinite, or
-            if C is not 3 and a view is grey or changes saturation or hue.
+        ValueError: if a parameter does not have 2N rows, if a box is empty or leaves the image, if a factor is NaN or
+            infinite, or if C is not 3 and a view is grey or changes saturation or hue.
     """
-    if len(params.box) != 2 * count:
-        raise ValueError(f"params have {len(params.box)} rows for {count} images. There must be two for each image.")
+    check_rows(params, count)
     y, x, h, w = np.asarray(params.box, np.int64).T
     wrong = (y < 0) | (x < 0) | (h < 1) | (w < 1) | (y + h > height) | (x + w > width)
     if np.any(wrong):

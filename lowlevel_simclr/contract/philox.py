@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lowlevel_simclr.contract.checks import check_whole
+
 Words = NDArray[np.uint32]
 
 # Purposes: the last word of the counter. Each use has its own.
@@ -75,6 +77,7 @@ def split_seed(seed: int) -> Words:
         seed: seed of the run, in [0, 2^64).
 
     Raises:
+        TypeError: if seed is not a whole number.
         ValueError: if seed is not in [0, 2^64).
 
     Examples:
@@ -82,6 +85,7 @@ def split_seed(seed: int) -> Words:
         >>> split_seed(2**32 + 7).tolist()
         [7, 1]
     """
+    seed = check_whole("seed", seed)
     if not 0 <= seed < 2**64:
         raise ValueError(f"The seed is {seed}. It must be a whole number in [0, 2^64).")
     return np.array([seed % 2**32, seed // 2**32], np.uint32)

@@ -14,13 +14,30 @@ import tensorflow as tf
 from lowlevel_simclr.contract.checks import (
     WORDS,
     check_counter,
+    check_fields,
     check_finite,
     check_frames,
     check_largest_pixel,
+    check_rows,
     check_sizes,
+    check_whole,
+    describe_value,
 )
 from lowlevel_simclr.contract.view_params import FINITE_FIELDS, ViewParams
 
+FIELD_TYPES = ViewParams(
+    box=tf.int32,
+    flip=tf.bool,
+    brightness=tf.float32,
+    brightness_shift=tf.float32,
+    contrast=tf.float32,
+    saturation=tf.float32,
+    hue=tf.float32,
+    order=tf.int32,
+    clip=tf.bool,
+    grey=tf.bool,
+    blur_sigma=tf.float32,
+)
 NO_BOX = -1  # every number of the box of a row that cannot be made
 
 
@@ -32,13 +49,39 @@ def check_known_counter(epoch: Any, index: tf.Tensor) -> None:
         index: (N,) integers.
 
     Raises:
+        TypeError: if epoch is not one whole number.
         ValueError: see `checks.check_counter`.
     """
-    known_epoch = tf.get_static_value(epoch) if tf.is_tensor(epoch) else epoch
     known_index = tf.get_static_value(index)
-    check_counter(
-        0 if known_epoch is None else int(known_epoch), np.empty(0, np.int64) if known_index is None else known_index
-    )
+    check_counter(_find_epoch(epoch), np.empty(0, np.int64) if known_index is None else known_index)
+
+
+def _find_epoch(epoch: Any) -> int:
+    """Return the value of an epoch, or 0 if it is a tensor whose value is unknown."""
+    if not tf.is_tensor(epoch):
+        return check_whole("epoch", epoch)
+    if not epoch.dtype.is_integer or epoch.shape.rank not in (None, 0):
+        raise TypeError(f"epoch is {describe_value(epoch)}. It must be one whole number.")
+    known = tf.get_static_value(epoch)
+    return 0 if known is None else int(known)
+
+
+def convert_params(params: ViewParams, count: int | None) -> ViewParams:
+    """Return parameters as tensors of the types in `FIELD_TYPES`.
+
+    Args:
+        params: parameters as arrays or tensors.
+        count: N, number of images. None if it is unknown.
+
+    Raises:
+        TypeError: if params do not have the eleven fields of ViewParams, or if a field has another type.
+        ValueError: if a field is not an array of its type, or see `checks.check_rows`.
+    """
+    fields = zip(check_fields(params), FIELD_TYPES)
+    converted = ViewParams(*(tf.convert_to_tensor(field, kind) for field, kind in fields))
+    if all(field.shape.rank is not None for field in converted):
+        check_rows(converted, count)
+    return converted
 
 
 def list_frames(sizes: Any, index: Any, height: int, width: int) -> tf.Tensor:

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from lowlevel_simclr.contract.checks import check_image_sides, check_index
+from lowlevel_simclr.contract.checks import check_image_sides, check_index, check_recipe
 from lowlevel_simclr.contract.philox import split_seed
-from lowlevel_simclr.contract.view_checks import check_known_counter, list_frames
+from lowlevel_simclr.contract.view_checks import FIELD_TYPES, check_known_counter, list_frames
 from lowlevel_simclr.contract.view_params import ViewParams
 from lowlevel_simclr.ops import _library, _route
-from lowlevel_simclr.ops._field_types import FIELD_TYPES
 
 _WIDTHS = ViewParams((4,), (), (), (), (), (), (), (4,), (), (), ())
 
@@ -48,6 +47,7 @@ def draw_view_params(
         ViewParams of tensors with 2N rows: all first views, then all second views.
 
     Raises:
+        TypeError: if seed, epoch, height or width is not a whole number, or if recipe is not a ViewRecipe.
         ValueError: if index is not (N,) integers or sizes not (N, 2), or if seed, height or width is out of range.
             Also if epoch, an index or a size is out of range and its value is known.
         tf.errors.InvalidArgumentError: in a graph, if epoch or an index is not in [0, 2^32), or if a size is out of
@@ -66,7 +66,8 @@ def draw_view_params(
     """
     index = check_index(tf.convert_to_tensor(index))
     check_known_counter(epoch, index)
-    check_image_sides(height, width)
+    height, width = check_image_sides(height, width)
+    check_recipe(recipe)
     frames = list_frames(sizes, index, height, width)
     index = tf.cast(index, tf.int64)
     key = tf.constant(split_seed(seed).astype(np.int64))

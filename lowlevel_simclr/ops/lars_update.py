@@ -10,7 +10,10 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from lowlevel_simclr.contract.lars_checks import CHOICES, check_choice, check_variable
 from lowlevel_simclr.ops import _library, _route
+
+TYPES = (tf.float32,)
 
 
 def lars_update(
@@ -42,8 +45,10 @@ def lars_update(
         The next weight and the next velocity. They are new tensors. The arguments keep their values.
 
     Raises:
-        tf.errors.InvalidArgumentError: if the shapes differ.
-        ValueError: under jit_compile or on a GPU, if a shape is not known while tracing.
+        TypeError: if an argument has none of these types.
+        ValueError: if the known shapes differ, or if a choice is not one finite number. Also under jit_compile or on a
+            GPU, if a shape is not known while tracing.
+        tf.errors.InvalidArgumentError: if the shapes differ, but were not known while the graph was built.
         XlaRouteError: under jit_compile or on a GPU, if XLA cannot call the kernels in this TensorFlow.
         NotImplementedError: on a GPU, if the library was built without CUDA kernels.
 
@@ -88,7 +93,7 @@ def lars_update_all(
 
     Raises:
         ValueError: if the numbers of weights, gradients and velocities differ, and as in `lars_update`.
-        tf.errors.InvalidArgumentError: see `lars_update`.
+        TypeError, tf.errors.InvalidArgumentError: see `lars_update`.
         XlaRouteError: see `lars_update`.
         NotImplementedError: see `lars_update`.
 
@@ -117,8 +122,8 @@ def _update(
     choices: Sequence[float | tf.Tensor],
 ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
     """Return the next weights and velocities. They come from one op per variable, or from one custom call for all."""
-    variables = [tuple(map(tf.convert_to_tensor, each)) for each in zip(weights, gradients, velocities)]
-    scalars = [tf.cast(value, tf.float32) for value in choices]
+    variables = [check_variable(*each, types=TYPES) for each in zip(weights, gradients, velocities)]
+    scalars = [tf.cast(check_choice(*each), tf.float32) for each in zip(CHOICES, choices)]
     if variables and _route.takes_custom_call(variables[0][0]):
         found = _update_by_custom_call(variables, scalars)
     else:
@@ -136,23 +141,8 @@ def _update_by_custom_call(
     inputs, in_place = [tf.stack(scalars)], []
     outputs: list[_route.Spec] = []
     for weight, gradient, velocity in variables:
-        _check_shapes(weight, gradient, velocity)
         in_place += [(len(outputs), len(inputs)), (len(outputs) + 1, len(inputs) + 2)]
         outputs += [(weight.shape, tf.float32)] * 2
         inputs += [weight, tf.cast(gradient, tf.float32), velocity]  # XLA fuses this cast
     found = _route.call_handler("lowlevel_simclr_lars_update", inputs, outputs, in_place)
     return list(zip(found[::2], found[1::2]))
-
-
-def _check_shapes(weight: tf.Tensor, gradient: tf.Tensor, velocity: tf.Tensor) -> None:
-    """Check that the shapes agree.
-
-    Otherwise StableHLO would reject the in-place results with a less helpful message.
-    """
-    if not (weight.shape.is_compatible_with(gradient.shape) and weight.shape.is_compatible_with(velocity.shape)):
-        raise tf.errors.InvalidArgumentError(
-            None,
-            None,
-            f"weight, gradient and velocity must have the same shape, but have {weight.shape}, {gradient.shape} and "
-            f"{velocity.shape}. Pass all three for the same variable.",
-        )

@@ -13,10 +13,9 @@ from typing import Any, NoReturn
 import tensorflow as tf
 
 from lowlevel_simclr.contract.checks import check_images, complete_scaling
-from lowlevel_simclr.contract.view_checks import refuse_infinite_factors, refuse_large_pixels
+from lowlevel_simclr.contract.view_checks import convert_params, refuse_infinite_factors, refuse_large_pixels
 from lowlevel_simclr.contract.view_params import ViewParams
 from lowlevel_simclr.ops import _library, _route
-from lowlevel_simclr.ops._field_types import FIELD_TYPES
 
 MOST_CHANNELS = 4
 LARGEST = 32767  # longest side of an image or a view, in pixels
@@ -51,12 +50,13 @@ def make_views(
         (2N, S, S, C) of `dtype`. If a view clips, its pixels are in [0, 1] before mean and std apply.
 
     Raises:
-        ValueError: if a shape or type is wrong. In eager mode also if a factor is NaN or infinite, or if floating-point
-            pixels are in [0, 255].
-        tf.errors.InvalidArgumentError: if params do not have 2N rows, if a box is empty or leaves the image, or if C is
-            not 3 and a view is grey or changes saturation or hue. The message names the row. In a graph, a row with a
-            NaN or infinite factor gets a box of -1, which this error refuses. On a GPU nothing is raised, and the
-            pixels of such a view are NaN.
+        TypeError: if size is not a whole number, or if params are not ViewParams of the types in `ViewParams`.
+        ValueError: if a shape or type is wrong, or if params do not have 2N rows. In eager mode also if a factor is NaN
+            or infinite, or if floating-point pixels are in [0, 255].
+        tf.errors.InvalidArgumentError: if a box is empty or leaves the image, or if C is not 3 and a view is grey or
+            changes saturation or hue. The message names the row. Also if params do not have 2N rows, but N was not
+            known while the graph was built. In a graph, a row with a NaN or infinite factor gets a box of -1, which
+            this error refuses. On a GPU nothing is raised, and the pixels of such a view are NaN.
         XlaRouteError: under jit_compile or on a GPU, if XLA cannot call the kernels in this TensorFlow.
         NotImplementedError: on a GPU, if the library was built without CUDA kernels.
 
@@ -69,11 +69,9 @@ def make_views(
         >>> ops.make_views(tf.zeros([8, 32, 32, 3], tf.uint8), params, size=24).shape
         TensorShape([16, 24, 24, 3])
     """
-    images, dtype = _check_images(images, size), _check_type(dtype)
-    params = ViewParams(*(tf.convert_to_tensor(field, kind) for field, kind in zip(params, FIELD_TYPES)))
+    (images, size), dtype = _check_images(images, size), _check_type(dtype)
+    params = convert_params(params, images.shape[0])
     in_xla = _route.takes_custom_call(images)
-    if in_xla:
-        _check_rows(images, params)
     refuse_large_pixels(images)
     params = refuse_infinite_factors(params)
     if not blur:
@@ -91,21 +89,21 @@ def make_views(
     return tf.ensure_shape(made, shape)
 
 
-def _check_images(images: Any, size: int) -> tf.Tensor:
-    """Return the images in a type that the kernel supports.
+def _check_images(images: Any, size: Any) -> tuple[tf.Tensor, int]:
+    """Return the images in a type that the kernel supports, and the size as an int.
 
     Raises:
         ValueError: if shape, type or size are wrong, or larger than the kernel supports.
     """
     images = tf.convert_to_tensor(images)
-    check_images(tuple(images.shape), images.dtype.name, size)
+    size = check_images(tuple(images.shape), images.dtype.name, size)
     height, width, channels = images.shape[1:]
     if channels > MOST_CHANNELS or max(height, width, size) > LARGEST:
         raise ValueError(
             f"images have shape {tuple(images.shape)} and size is {size}. The native op makes views of up to "
             f"{MOST_CHANNELS} channels and {LARGEST} pixels a side. Use the stock ops (--ops stock)."
         )
-    return tf.cast(images, tf.float32) if images.dtype.is_floating else images
+    return tf.cast(images, tf.float32) if images.dtype.is_floating else images, size
 
 
 def _check_type(dtype: Any) -> tf.DType:
@@ -113,24 +111,6 @@ def _check_type(dtype: Any) -> tf.DType:
     if dtype not in TYPES:
         raise ValueError(f"dtype is {dtype.name}. It must be one of {', '.join(kind.name for kind in TYPES)}.")
     return dtype
-
-
-def _check_rows(images: tf.Tensor, params: ViewParams) -> None:
-    """Check that the static shapes of images and params agree.
-
-    The TensorFlow op checks this itself, so this check serves the XLA route.
-
-    Raises:
-        ValueError: if the shapes do not agree.
-    """
-    rows = None if images.shape[0] is None else 2 * images.shape[0]
-    for name, field in zip(ViewParams._fields, params):
-        expected = (rows, 4) if name in ("box", "order") else (rows,)
-        if rows is not None and not field.shape.is_compatible_with(expected):
-            raise ValueError(
-                f"{name} has shape {tuple(field.shape)} for {images.shape[0]} images. It must have shape {expected}, "
-                "two rows for each image."
-            )
 
 
 def _make_in_xla(inputs: Sequence[tf.Tensor], output: _route.Spec) -> tf.Tensor:

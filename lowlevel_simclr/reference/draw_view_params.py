@@ -21,7 +21,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lowlevel_simclr.contract.checks import check_counter, check_frames, check_image_sides, check_index, check_sizes
+from lowlevel_simclr.contract.checks import (
+    check_counter,
+    check_frames,
+    check_image_sides,
+    check_index,
+    check_recipe,
+    check_sizes,
+)
 from lowlevel_simclr.contract.philox import CROP, FACTORS, ORDER_AND_BLUR, SWITCHES, Words, draw_words, to_uniform
 from lowlevel_simclr.contract.view_params import PERMUTATIONS, ViewParams
 
@@ -54,6 +61,7 @@ def draw_view_params(
         ViewParams of arrays with 2N rows: all first views, then all second views.
 
     Raises:
+        TypeError: if seed, epoch, height or width is not a whole number, or if recipe is not a ViewRecipe.
         ValueError: if index is not (N,) integers, or if seed, epoch, an index, height, width or a size is out of
             range.
 
@@ -68,7 +76,8 @@ def draw_view_params(
     """
     places = check_index(np.asarray(index))
     check_counter(epoch, places)
-    check_image_sides(height, width)
+    height, width = check_image_sides(height, width)
+    check_recipe(recipe)
     if sizes is not None:
         frames = check_sizes(np.asarray(sizes), len(places))
         check_frames(frames, height, width)

@@ -14,6 +14,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lowlevel_simclr.contract.checks import check_number, check_numbers, check_same_shape
+
 Array = NDArray[np.float64]
 
 
@@ -84,6 +86,10 @@ def lars_update(
     Returns:
         The next weight and the next velocity.
 
+    Raises:
+        TypeError: if an argument does not consist of numbers.
+        ValueError: if the shapes differ, or if a choice is not one finite number.
+
     Examples:
         >>> from lowlevel_simclr.reference.lars_update import lars_update
         >>> choices = dict(learning_rate=0.1, momentum=0.9, weight_decay=0.0, trust_coefficient=0.5)
@@ -91,9 +97,19 @@ def lars_update(
         >>> weight.tolist(), velocity.tolist()
         ([[1.9]], [[0.1]])
     """
-    weight, update, ratio = np.asarray(weight, np.float64), np.asarray(gradient, np.float64), 1.0
+    weight, update, velocity = _check_variable(weight, gradient, velocity)
+    learning_rate, momentum = check_number("learning_rate", learning_rate), check_number("momentum", momentum)
+    weight_decay = check_number("weight_decay", weight_decay)
+    trust_coefficient, ratio = check_number("trust_coefficient", trust_coefficient), 1.0
     if weight.ndim > 1:
         update = update + weight_decay * weight
         ratio = compute_trust_ratio(weight, update, trust_coefficient)
-    velocity = momentum * np.asarray(velocity, np.float64) + learning_rate * ratio * update
+    velocity = momentum * velocity + learning_rate * ratio * update
     return weight - velocity, velocity
+
+
+def _check_variable(weight: ArrayLike, gradient: ArrayLike, velocity: ArrayLike) -> tuple[Array, Array, Array]:
+    """Return w, g and v as float64 arrays of one shape."""
+    w, g, v = check_numbers("weight", weight), check_numbers("gradient", gradient), check_numbers("velocity", velocity)
+    check_same_shape([w.shape, g.shape, v.shape])
+    return w, g, v

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from lowlevel_simclr.contract.checks import check_images, check_largest_pixel, check_params, check_scaling
+from lowlevel_simclr.contract.checks import check_fields, check_images, check_largest_pixel, check_params, check_scaling
 from lowlevel_simclr.contract.constants import FULL_SCALE, GREY_WEIGHTS
 from lowlevel_simclr.contract.view_params import BRIGHTNESS, CONTRAST, HUE, SATURATION, ViewParams
 
@@ -61,6 +61,7 @@ def make_views(
         (2N, S, S, C) of `dtype`. If a view clips, its pixels are in [0, 1] before mean and std apply.
 
     Raises:
+        TypeError: if size is not a whole number, or if params are not ViewParams.
         ValueError: if a shape or type is wrong, if a box is empty or leaves the image, if a factor is NaN or infinite,
             if C is not 3 and a view is grey or changes saturation or hue, or if floating-point pixels are in [0, 255].
 
@@ -74,8 +75,8 @@ def make_views(
         (16, 24, 24, 3)
     """
     images = np.asarray(images)
-    check_images(images.shape, images.dtype.name, size)
-    params = ViewParams(*(np.asarray(field) for field in params))
+    size = check_images(images.shape, images.dtype.name, size)
+    params = ViewParams(*(np.asarray(field) for field in check_fields(params)))
     check_params(params, *images.shape)
     if images.dtype.name.startswith("float"):
         check_largest_pixel(float(images.max(initial=0)))

@@ -11,7 +11,7 @@ import math
 import tensorflow as tf
 
 from lowlevel_simclr.config.settings import ViewRecipe
-from lowlevel_simclr.contract.checks import check_image_sides, check_index
+from lowlevel_simclr.contract.checks import check_image_sides, check_index, check_recipe
 from lowlevel_simclr.contract.philox import CROP, FACTORS, ORDER_AND_BLUR, SWITCHES, split_seed
 from lowlevel_simclr.contract.view_checks import check_known_counter, find_sound_rows, list_frames, mark_rows
 from lowlevel_simclr.contract.view_params import PERMUTATIONS, ViewParams
@@ -47,6 +47,7 @@ def draw_view_params(
         ViewParams of tensors with 2N rows: all first views, then all second views.
 
     Raises:
+        TypeError: if seed, epoch, height or width is not a whole number, or if recipe is not a ViewRecipe.
         ValueError: if index is not (N,) integers or sizes not (N, 2), or if seed, height or width is out of range.
             Also if epoch, an index or a size is out of range and its value is known. In a graph it is not known. Then
             nothing is raised, and the box of such a row is all -1, from which `make_views` makes NaN.
@@ -62,7 +63,8 @@ def draw_view_params(
     """
     index = check_index(tf.convert_to_tensor(index))
     check_known_counter(epoch, index)
-    check_image_sides(height, width)
+    height, width = check_image_sides(height, width)
+    check_recipe(recipe)
     frames = list_frames(sizes, index, height, width)  # (N, 2) or (1, 2)
     words = _draw_all_words(seed, epoch, index)  # 4 of (2N, 13)
     boxes = _choose_boxes([word[:, : len(CROP)] for word in words], recipe, frames)

@@ -7,6 +7,10 @@ from typing import Any
 
 import tensorflow as tf
 
+from lowlevel_simclr.contract.lars_checks import CHOICES, check_choice, check_variable
+
+TYPES = (tf.float32, tf.float64)
+
 
 def lars_update(
     weight: tf.Tensor,
@@ -34,6 +38,12 @@ def lars_update(
     Returns:
         The next weight and the next velocity.
 
+    Raises:
+        TypeError: if an argument has none of these types.
+        ValueError: if the known shapes differ, if the rank of the weight is unknown, or if a choice is not one finite
+            number.
+        tf.errors.InvalidArgumentError: if the shapes differ, but were not known while the graph was built.
+
     Examples:
         >>> import tensorflow as tf
         >>> from lowlevel_simclr import stock
@@ -42,12 +52,16 @@ def lars_update(
         >>> w.numpy().tolist(), v.numpy().tolist()
         ([0.5, 0.5], [0.5, 0.5])
     """
+    weight, gradient, velocity = _check_lengths(*check_variable(weight, gradient, velocity, TYPES))
+    given = zip(CHOICES, (learning_rate, momentum, weight_decay, trust_coefficient))
+    rate, momentum, weight_decay, trust_coefficient = (_check_choice(*each, weight.dtype) for each in given)
     gradient = tf.cast(gradient, weight.dtype)
     update, ratio = gradient, tf.constant(1.0, weight.dtype)
     if len(weight.shape) > 1:
-        update = gradient + weight_decay * weight if weight_decay else gradient
+        decays = tf.is_tensor(weight_decay) or weight_decay != 0
+        update = gradient + weight_decay * weight if decays else gradient
         ratio = compute_trust_ratio(weight, update, trust_coefficient)
-    velocity = momentum * velocity + tf.cast(learning_rate, weight.dtype) * ratio * update
+    velocity = momentum * velocity + tf.cast(rate, weight.dtype) * ratio * update
     return weight - velocity, velocity
 
 
@@ -66,7 +80,8 @@ def lars_update_all(
         The next weights and the next velocities.
 
     Raises:
-        ValueError: if the numbers of weights, gradients and velocities differ.
+        ValueError: if the numbers of weights, gradients and velocities differ, and as in `lars_update`.
+        TypeError, tf.errors.InvalidArgumentError: see `lars_update`.
 
     Examples:
         >>> import tensorflow as tf
@@ -80,6 +95,26 @@ def lars_update_all(
     """
     moved = [lars_update(*each, **choices) for each in zip(weights, gradients, velocities, strict=True)]
     return [weight for weight, _ in moved], [velocity for _, velocity in moved]
+
+
+def _check_choice(name: str, value: Any, dtype: tf.DType) -> float | tf.Tensor:
+    """Return a number as it is, and a scalar tensor in the type of the weight."""
+    value = check_choice(name, value)
+    return tf.cast(value, dtype) if tf.is_tensor(value) else value
+
+
+def _check_lengths(weight: tf.Tensor, *others: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """Return the tensors. Assert in the graph that lengths that are unknown while it is built are equal.
+
+    Otherwise TensorFlow would broadcast one tensor to the shape of another.
+    """
+    tensors = (weight, *others)
+    if all(tensor.shape.is_fully_defined() for tensor in tensors):
+        return tensors
+    message = "weight, gradient and velocity must have the same shape. Pass all three for the same variable."
+    same = [tf.debugging.assert_equal(tf.shape(weight), tf.shape(other), message) for other in others]
+    with tf.control_dependencies(same):
+        return tuple(tf.identity(tensor) for tensor in tensors)
 
 
 def compute_trust_ratio(weight: tf.Tensor, update: tf.Tensor, coefficient: float) -> tf.Tensor:

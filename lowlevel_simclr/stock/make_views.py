@@ -35,7 +35,7 @@ import tensorflow as tf
 
 from lowlevel_simclr.contract.checks import check_images, check_params, complete_scaling
 from lowlevel_simclr.contract.constants import FULL_SCALE, GREY_WEIGHTS
-from lowlevel_simclr.contract.view_checks import are_factors_finite, refuse_large_pixels
+from lowlevel_simclr.contract.view_checks import are_factors_finite, convert_params, refuse_large_pixels
 from lowlevel_simclr.contract.view_params import BRIGHTNESS, CONTRAST, HUE, SATURATION, ViewParams
 
 Planes = list[tf.Tensor]  # C of (2N, S * S) float32
@@ -74,6 +74,7 @@ def make_views(
         (2N, S, S, C) of `dtype`. If a view clips, its pixels are in [0, 1] before mean and std apply.
 
     Raises:
+        TypeError: if size is not a whole number, or if params are not ViewParams of the types in `ViewParams`.
         ValueError: if a shape or type is wrong. In eager mode also if `reference.make_views` would refuse the
             parameters. A graph does not know their values. There, a view is all NaN if its box is empty or leaves the
             image (`draw_view_params` draws no such box for an index in its range), if a factor is NaN or infinite, or
@@ -89,8 +90,8 @@ def make_views(
         TensorShape([16, 24, 24, 3])
     """
     images = tf.convert_to_tensor(images)
-    params = ViewParams(*(tf.convert_to_tensor(field) for field in params))
-    check_images(tuple(images.shape), images.dtype.name, size)
+    size = check_images(tuple(images.shape), images.dtype.name, size)
+    params = convert_params(params, images.shape[0])
     refuse_large_pixels(images)
     if tf.executing_eagerly():
         check_params(ViewParams(*(field.numpy() for field in params)), *images.shape)

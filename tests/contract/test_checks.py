@@ -45,7 +45,7 @@ def test_other_mistakes_are_refused(views):
         views(images.astype(np.int32), params, 8)
     with pytest.raises(ValueError, match="size is 0"):
         views(images, params, 0)
-    with pytest.raises(ValueError, match="2 rows for 2 images"):
+    with pytest.raises(ValueError, match=r"box has shape \(2, 4\) for 2 images"):
         views(images_of(2, 8, 8), params, 8)
     with pytest.raises(ValueError, match="Give both or neither"):
         views(images, params, 8, mean=0.5)

@@ -24,6 +24,7 @@ import tensorflow as tf
 import lowlevel_simclr
 from lowlevel_simclr import ops, reference, stock
 from lowlevel_simclr.contract import checks, philox
+from lowlevel_simclr.reference.lars_update import lars_update
 from tests.support.known_words import KNOWN
 from tests.support.view_errors import assert_stock_is_close
 from tests.support.view_inputs import MEAN, STD, all_orders, images_of, params_of, tensors
@@ -69,9 +70,9 @@ def test_the_reference_imports_numpy_and_the_contract_alone(room: str, rooms: tu
 
     The same rule holds for the contract, because the reference shares everything that the contract imports.
 
-    Only the TensorFlow implementations use `nt_xent_checks` and `view_checks`, so these two modules are left out.
+    Only the TensorFlow implementations use `lars_checks`, `nt_xent_checks` and `view_checks`, so these are left out.
     """
-    with_tensors = ("nt_xent_checks", "view_checks")
+    with_tensors = ("lars_checks", "nt_xent_checks", "view_checks")
     for path in list_room(room):
         if path.stem in with_tensors:
             continue
@@ -280,7 +281,12 @@ def check_refusals() -> None:
             ("sizes[0] is 9 x 8", lambda each=implementation: draw_in_frames(each, np.full((3, 2), (9, 8)))),
             ("0 x 8 pixels", lambda each=implementation: each.draw_view_params(0, 0, np.arange(3), RECIPE, 0, 8)),
             ("size is 0", lambda each=implementation: each.make_views(images, params, 0)),
-            ("2 rows for 2", lambda each=implementation: each.make_views(np.repeat(images, 2, axis=0), params, 8)),
+            (
+                "shape (2, 4) for 2",
+                lambda each=implementation: each.make_views(images_of(2, 8, 8), params, 8),
+            ),
+            ("must be ViewParams", lambda each=implementation: each.make_views(images, None, 8)),
+            ("be a ViewRecipe", lambda each=implementation: each.draw_view_params(0, 0, np.arange(3), None, 8, 8)),
             ("up to 255. They", lambda each=implementation: each.make_views(np.full(images.shape, 255.0), params, 8)),
             ("both or neither", lambda each=implementation: each.make_views(images, params, 8, mean=0.5)),
         ):
@@ -288,11 +294,25 @@ def check_refusals() -> None:
             assert text in message, message
 
 
+def check_refusals_of_lars() -> None:
+    """Check that each argument check of LARS raises an error for one wrong argument."""
+    one, choices = np.ones((2, 2), np.float32), {"momentum": 0.9, "weight_decay": 0.0, "trust_coefficient": 1.0}
+    for update in (lars_update, stock.lars_update):
+        for text, arrays, rate in (
+            ("have the same shape", (one, one, one[:1]), 0.1),
+            ("learning_rate is nan", (one, one, one), np.nan),
+        ):
+            message = find_refusal(lambda: update(*arrays, learning_rate=rate, **choices))  # noqa: B023, called here
+            assert text in message, message
+    message = find_refusal(lambda: lars_update(None, one, one, learning_rate=0.1, **choices))
+    assert "It must be an array of numbers" in message, message
+
+
 def find_refusal(call: Callable[[], Any]) -> str:
-    """Return the message of the ValueError that a call raises, or "" if it raises no ValueError."""
+    """Return the message of the ValueError or TypeError that a call raises, or "" if it raises neither."""
     try:
         call()
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         return str(error)
     except Exception:
         return ""
@@ -329,6 +349,11 @@ DEFINED: dict[str, tuple[str, Any, Callable[[], None]]] = {
     "check_image_sides": ("checks", lambda *given: None, check_refusals),
     "check_images": ("checks", lambda *given: None, check_refusals),
     "check_params": ("checks", lambda *given: None, check_refusals),
+    "check_fields": ("checks", lambda params: params, check_refusals),
+    "check_recipe": ("checks", lambda recipe: recipe, check_refusals),
+    "check_number": ("checks", lambda name, value: value, check_refusals_of_lars),
+    "check_numbers": ("checks", lambda name, value: np.asarray(value), check_refusals_of_lars),
+    "check_same_shape": ("checks", lambda shapes: None, check_refusals_of_lars),
     "check_scaling": ("checks", lambda *given: None, check_refusals),
     "check_largest_pixel": ("checks", lambda *given: None, check_refusals),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,20 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "sizes of three sides": ({"sizes": [[3, 4, 3], [3, 4, 3]]}, r"sizes has shape \(2, 3\) .* height and width"),
     "sizes with fractions": ({"sizes": [[3.0, 4], [3, 4]]}, "type float64"),
     "seed 2^64": ({"seed": 2**64}, "seed is 18446744073709551616"),
+    "seed 1/2": ({"seed": 0.5}, r"seed is 0\.5 \(float\)\. It must be one whole number\."),
+    "epoch 2.5": ({"epoch": 2.5}, r"epoch is 2\.5 \(float\)\. It must be one whole number\."),
+    "epoch infinite": ({"epoch": np.inf}, "epoch is inf .*one whole number"),
+    "epoch of two": ({"epoch": np.array([1, 2])}, r"epoch is array\(\[1, 2\]\) \(ndarray\)\. It must be one whole"),
+    "height 7.5": ({"height": 7.5}, r"height is 7\.5 .*one whole number"),
+    "width of text": ({"width": "text"}, r"width is 'text' \(str\)\. It must be one whole number"),
+    "no recipe": ({"recipe": None}, r"recipe is None \(NoneType\)\. It must be a ViewRecipe, but it has no crop_area"),
+    "recipe of a number": ({"recipe": -1.0}, r"recipe is -1\.0 \(float\)\. It must be a ViewRecipe"),
+    "NaN probability": (
+        {"recipe": replace(RECIPE, flip_probability=np.nan)},
+        r"flip_probability is nan .*finite",
+    ),
+    "range of one": ({"recipe": replace(RECIPE, hue=0.1)}, r"recipe\.hue is 0\.1 .* a range \(low, high\) of two"),
+    "aspect 0": ({"recipe": replace(RECIPE, crop_aspect=(0, 1))}, r"crop_aspect is \(0\.0, 1\.0\)\. Both .* above 0"),
 }
 
 
@@ -55,7 +70,7 @@ def draw(made_by: Any, **given: Any) -> ViewParams:
 @on_the_host
 def test_what_cannot_be_drawn_is_the_same_sentence_everywhere(made_by: Any, what: str) -> None:
     given, sentence = BAD[what]
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises((ValueError, TypeError), match=sentence):
         draw(made_by, **given)
 
 
@@ -64,7 +79,7 @@ def test_what_cannot_be_drawn_is_the_same_sentence_everywhere(made_by: Any, what
 @on_the_host
 def test_it_is_that_sentence_too_while_a_graph_is_built(made_by: Any, what: str) -> None:
     given, sentence = BAD[what]
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises((ValueError, TypeError), match=sentence):
         tf.function(lambda: draw(made_by, **given))()
 
 
@@ -101,6 +116,48 @@ def test_an_unknown_epoch_is_refused_or_gives_no_box(made_by: Any) -> None:
     else:
         assert (function(tf.constant(-1)).numpy() == view_checks.NO_BOX).all()
     assert (function(tf.constant(1)).numpy() >= 0).all()
+
+
+# Arguments of make_views
+
+PARAMS = params_of(4, box=[0, 0, 8, 8])
+UNMAKEABLE: dict[str, tuple[dict[str, Any], str]] = {
+    "size 0": ({"size": 0}, r"size is 0\. The side of a view must be in \[1, 2\^15\) pixels"),
+    "size 2^15": ({"size": 2**15}, "size is 32768. The side"),
+    "size 2^40": ({"size": np.array(2**40)}, "size is 1099511627776. The side"),
+    "size 2.5": ({"size": 2.5}, r"size is 2\.5 \(float\)\. It must be one whole number"),
+    "no size": ({"size": None}, r"size is None \(NoneType\)\. It must be one whole number"),
+    "no params": ({"params": None}, r"params are None \(NoneType\)\. They must be ViewParams"),
+    "ten params": ({"params": tuple(PARAMS[:10])}, r"params are .* \(tuple\)\. They must be ViewParams"),
+    "one grey": (
+        {"params": PARAMS._replace(grey=PARAMS.grey[:1])},
+        r"grey has shape \(1,\) for 2 .* \(4,\), two",
+    ),
+    "three boxes": ({"params": PARAMS._replace(box=PARAMS.box[:3])}, r"box has shape \(3, 4\) for 2 .* \(4, 4\), two"),
+    "flat order": ({"params": PARAMS._replace(order=PARAMS.order[0])}, r"order has shape \(4,\) for 2 images"),
+    "mean NaN": ({"mean": np.nan, "std": 1.0}, "mean is nan and std is 1.0.*all must be finite"),
+    "std infinite": ({"mean": 0.5, "std": np.inf}, "std is inf.*all must be finite"),
+    "text for std": ({"mean": 0.5, "std": "text"}, "could not convert"),
+    "images of text": ({"images": "text"}, r"images have shape \(\)"),
+    "no images": ({"images": None}, r"images have shape \(\)|convert a value \(None\)"),
+}
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize("what", UNMAKEABLE)
+def test_views_that_cannot_be_made_are_refused_everywhere(made_by: Any, what: str) -> None:
+    given, sentence = UNMAKEABLE[what]
+    with pytest.raises((ValueError, TypeError), match=sentence):
+        made_by.make_views(**{"images": images_of(2, 8, 8), "params": PARAMS, "size": 6, **given})
+
+
+@IMPLEMENTATIONS
+def test_small_integer_types_do_not_overflow(made_by: Any) -> None:
+    """Test a regression: twice a uint8 size of 200 was 144, and a view had another size, or none was made."""
+    made = made_by.make_views(images_of(2, 8, 8), PARAMS, np.array(200, np.uint8))
+    np.testing.assert_array_equal(made, made_by.make_views(images_of(2, 8, 8), PARAMS, 200))
+    small = draw(made_by, height=np.array(200, np.uint8), width=np.array(200, np.uint8))
+    np.testing.assert_array_equal(small.box, draw(made_by, height=200, width=200).box)
 
 
 # Factors

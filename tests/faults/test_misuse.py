@@ -10,6 +10,9 @@ import pytest
 
 from tests.faults import misuse
 from tests.faults.misuse import Call, judge
+from tests.support.host import on_the_host
+
+FEW = 400  # calls, 3 seconds; 22 of them ended wrongly before stock and native had one contract
 
 
 def make_module(name: str, act: Any) -> types.ModuleType:
@@ -26,6 +29,10 @@ def refuse(z: Any) -> Any:
     raise ValueError("z is wrong")
 
 
+def refuse_wide(z: Any) -> Any:
+    raise ValueError("z is float64. Use the stock op (--ops stock).")
+
+
 def fail(z: Any) -> Any:
     raise AttributeError("z")
 
@@ -37,6 +44,8 @@ def fail(z: Any) -> Any:
         (refuse, refuse, ""),
         (refuse, copy, "native: ValueError: z is wrong; stock: ["),
         (copy, lambda z: np.ones(3), "native: [((2,), 'float64')]; stock: [((3,), 'float64')]"),
+        (refuse_wide, copy, ""),
+        (refuse_wide, refuse, ""),
         (fail, refuse, "native raises AttributeError: z"),
         (refuse, fail, "stock raises AttributeError: z"),
     ],
@@ -77,3 +86,8 @@ def test_a_crash_is_counted_and_the_next_call_goes_on(monkeypatch: pytest.Monkey
     count, wrong = misuse.try_calls(60.0, 0)
     assert firsts == list(range(0, 3 * misuse.MOST_CRASHES, 3)) and count == 3 * misuse.MOST_CRASHES
     assert len(wrong) == misuse.MOST_CRASHES and all("the process ended with -11" in each for each in wrong)
+
+
+@on_the_host
+def test_a_few_hundred_random_calls_end_rightly() -> None:
+    assert misuse.make_few_calls(FEW, seed=0) == []

@@ -173,11 +173,11 @@ def test_a_gradient_that_nobody_else_reads_gives_its_memory() -> None:
 
 def test_shapes_that_differ_are_refused() -> None:
     weight, gradient, velocity = draw((5, 7))
-    with pytest.raises(tf.errors.InvalidArgumentError, match="the same shape"):
+    with pytest.raises(ValueError, match="the same shape"):
         call("native", [weight, gradient[:4], velocity])
-    with pytest.raises(tf.errors.InvalidArgumentError, match="the same shape"):
+    with pytest.raises(ValueError, match="the same shape"):
         call("native", [weight, gradient, velocity.reshape(7, 5)])
-    with tf.device("/CPU:0"), pytest.raises(tf.errors.InvalidArgumentError, match="learning_rate must be one number"):
+    with pytest.raises(ValueError, match="learning_rate must be one number"):
         ops.lars_update(weight, gradient, velocity, **(CHOICES | {"learning_rate": tf.zeros(2)}))
 
 
@@ -244,7 +244,7 @@ def test_jit_leaves_arguments_alone() -> None:
 def test_jit_refuses_shapes_that_differ() -> None:
     weight, gradient, velocity = draw((5, 7))
     for wrong in ([gradient[:4], velocity], [gradient, velocity.reshape(7, 5)], [gradient, velocity[:, :, None]]):
-        with pytest.raises(tf.errors.InvalidArgumentError, match="the same shape"):
+        with pytest.raises(ValueError, match="the same shape"):
             compiled([weight, *wrong])
 
 
@@ -311,7 +311,7 @@ def test_one_wrong_shape_among_many_is_refused() -> None:
     weights, gradients, velocities = draw_all()
     velocities[-1] = velocities[-1][..., None]
     update = tf.function(lambda *arrays: ops.lars_update_all(*arrays, **CHOICES), jit_compile=True)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="the same shape"):
+    with pytest.raises(ValueError, match="the same shape"):
         update(*[list(map(tf.constant, arrays)) for arrays in (weights, gradients, velocities)])
 
 

@@ -247,7 +247,7 @@ def test_other_mistakes_are_refused():
         ops.make_views(images, params, 0)
     with pytest.raises(ValueError, match="up to 4 channels"):
         ops.make_views(images_of(1, 8, 8, 5), params, 8)
-    with pytest.raises(ValueError, match="up to .* 32767 pixels"):
+    with pytest.raises(ValueError, match=r"size is 32768. The side of a view must be in \[1, 2\^15\)"):
         ops.make_views(images, params, 32768)
     with pytest.raises(ValueError, match="dtype is float64"):
         ops.make_views(images, params, 8, tf.float64)
@@ -263,7 +263,7 @@ def test_other_mistakes_are_refused():
 def test_a_field_of_other_rows_is_refused_by_name(field):
     params = params_of(2, box=[0, 0, 8, 8])
     wrong = params._replace(**{field: np.concatenate([getattr(params, field)] * 2)})
-    with pytest.raises(tf.errors.InvalidArgumentError, match=rf"{field} has shape \(4.* for 1 images"):
+    with pytest.raises(ValueError, match=rf"{field} has shape \(4.* for 1 images"):
         ops.make_views(images_of(1, 8, 8), wrong, 8)
     if _route.find_route_error() is None:
         views = tf.function(lambda images: ops.make_views(images, tensors(wrong), 8), jit_compile=True)
