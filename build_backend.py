@@ -1,7 +1,8 @@
-"""The build backend: setuptools, and TensorFlow's headers from wherever this Python has them.
+"""The build backend: setuptools, and a search for TensorFlow's headers.
 
-pip builds in an environment of its own. A TensorFlow that is installed beside pip gives its headers there too, so no
-second one is downloaded. Only without any does the build ask for one.
+pip builds in a separate environment. The build also looks for TensorFlow outside this environment, in the Python that
+runs pip. If TensorFlow is installed there, the build uses its headers, and pip downloads nothing. Otherwise the build
+requires TensorFlow, and pip downloads it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Headers(NamedTuple):
     """TensorFlow's headers.
 
     Attributes:
-        include: their folder.
+        include: the folder of the headers.
         version: the version of TensorFlow, or "unknown".
     """
 
@@ -35,7 +36,7 @@ class Headers(NamedTuple):
 
 
 def list_places() -> list[Path]:
-    """Return the folders in which this Python finds packages, also those that pip hides from a build."""
+    """Return the folders in which this Python finds packages, and the folders that pip hides from a build."""
     spec = importlib.util.find_spec("tensorflow")
     places = [str(Path(each).parent) for each in (spec.submodule_search_locations or [])] if spec else []
     places += [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *site.getsitepackages()]
@@ -53,20 +54,20 @@ def find_headers() -> Headers | None:
 
 
 def list_requirements() -> list[str]:
-    """Return what a build needs beside setuptools: a TensorFlow if there is none."""
+    """Return the packages that a build needs besides setuptools: TensorFlow, if it is not installed."""
     if find_headers():
         return []
     return [f"tensorflow-cpu>={OLDEST}" if platform.machine() == "x86_64" else f"tensorflow>={OLDEST}"]
 
 
-Settings = Mapping[str, Any] | None  # what pip passes on from --config-settings
+Settings = Mapping[str, Any] | None  # the values of pip's option --config-settings
 
 
 def get_requires_for_build_wheel(config_settings: Settings = None) -> list[str]:
-    """Return what must be installed before `build_wheel`."""
+    """Return the packages that must be installed before `build_wheel`."""
     return [*build_meta.get_requires_for_build_wheel(config_settings), *list_requirements()]
 
 
 def get_requires_for_build_editable(config_settings: Settings = None) -> list[str]:
-    """Return what must be installed before `build_editable`."""
+    """Return the packages that must be installed before `build_editable`."""
     return [*build_meta.get_requires_for_build_editable(config_settings), *list_requirements()]

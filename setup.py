@@ -1,21 +1,22 @@
-"""The build of lowlevel_simclr/_native.so from kernels/. It says first what it will build, then each finished file.
+"""The build of lowlevel_simclr/_native.so from kernels/. The build prints what it will build, then each finished file.
 
-It needs a C++ compiler and the headers of an installed TensorFlow, which build_backend.py finds. One binary serves
-every TensorFlow from 2.15 on. It uses TensorFlow's C API and XLA's FFI, which both have a stable ABI. It is linked
-against empty stand-ins for TensorFlow's libraries, so that no symbol asks for one version. Only TensorFlow 2.20 and
-later ship XLA's headers. A library that is built beside an older one has no XLA handlers, and the build prints this.
-kernels/glue/ffi_runtime.h says how one binary serves the XLA of several versions.
+The build needs a C++ compiler and the headers of an installed TensorFlow, which build_backend.py finds. One binary
+serves every TensorFlow from 2.15 on. The binary uses TensorFlow's C API and XLA's FFI, which both have a stable ABI.
+The build links it against empty libraries with the names of TensorFlow's. So none of its symbols is tied to one version
+of TensorFlow. Only TensorFlow 2.20 and later ship XLA's headers. If an older TensorFlow is installed, the library gets
+no XLA handlers. The build prints this. kernels/glue/ffi_runtime.h explains how one binary serves the XLA of several
+versions.
 
-Sources are found by name. kernels/*/X_tiles.cc is compiled once for each instruction set. X_xla.cc is compiled only if
-XLA's headers are there. *.cu, X_cuda_xla.cc and *_cudart.cc are compiled only with CUDA. Everything else is compiled
-once. kernels/**/*_test_driver.cc is not part of the library.
+The name of a source decides how it is compiled. kernels/*/X_tiles.cc is compiled once for each instruction set.
+X_xla.cc is compiled only if XLA's headers are installed. *.cu, X_cuda_xla.cc and *_cudart.cc are compiled only with
+CUDA. All other sources are compiled once. kernels/**/*_test_driver.cc is not part of the library.
 
 CUDA kernels are built if this machine has an NVIDIA GPU and nvcc is found: in CUDACXX, PATH, CUDA_HOME/bin or
-/usr/local/cuda/bin. LOWLEVEL_SIMCLR_CUDA=1 requires them, =0 leaves them out, and =auto is the default. A library with
-CUDA kernels also loads on a machine without a GPU or driver.
+/usr/local/cuda/bin. LOWLEVEL_SIMCLR_CUDA=1 requires CUDA kernels, =0 leaves them out, and =auto is the default. A
+library with CUDA kernels also loads on a machine without a GPU or driver.
 
-The kernels are written for Linux on x86-64 and on arm64. Elsewhere, or with LOWLEVEL_SIMCLR_NATIVE=0, the package is
-pure Python and uses stock TensorFlow.
+The kernels are written for Linux on x86-64 and on arm64. On other platforms, or with LOWLEVEL_SIMCLR_NATIVE=0, the
+package is pure Python and uses stock TensorFlow.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
-sys.path.insert(0, str(ROOT))  # pip builds with another path
+sys.path.insert(0, str(ROOT))  # in a build by pip, sys.path does not contain this folder
 from build_backend import OLDEST, Headers, find_headers  # noqa: E402
 
 KERNELS = ROOT / "kernels"
@@ -48,7 +49,8 @@ PACKAGE = Path("lowlevel_simclr")
 
 FLAGS = ["-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast", "-fno-math-errno"]
 WARNINGS = ["-Wall", "-Wextra", "-Wno-psabi"]
-# The instruction sets of each processor that the kernels are written for, as the compiler and Python name it.
+# The instruction sets to compile for, by processor. The keys are the names that `g++ -dumpmachine` and
+# `platform.machine()` use.
 INSTRUCTION_SETS: dict[str, dict[str, list[str]]] = {
     "x86_64": {
         "avx512": ["-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mfma", "-mprefer-vector-width=512"],
@@ -60,13 +62,13 @@ INSTRUCTION_SETS: dict[str, dict[str, list[str]]] = {
 # Machine code for the generations of A100 and H100, and PTX that a driver compiles for newer GPUs.
 CUDA_ARCHITECTURES = {"sm_80": "arch=compute_80,code=sm_80", "sm_90": "arch=compute_90,code=[sm_90,compute_90]"}
 CUDA_FLAGS = ["-O3", "-std=c++17", "-Xcompiler", "-fPIC,-fvisibility=hidden", "--threads", "0", "-Xptxas", "-v"]
-# The library contains the C++ runtime, because the user's may be older.
+# The library contains the C++ runtime, because the user's machine may have an older one.
 LINK = ["-shared", "-static-libstdc++", "-static-libgcc", "-Wl,--exclude-libs,ALL", "-Wl,--gc-sections", "-Wl,-s"]
 EXPORTS = "{ global: lowlevel_simclr_*; local: *; };\n"  # symbols of the C++ runtime are not exported
 BUILT_BY_PIP = {
     "_PYPROJECT_HOOKS_BUILD_BACKEND",
     "PEP517_BUILD_BACKEND",
-}  # the variables of its newer and older versions
+}  # environment variables that newer and older versions of pip set during a build
 STAND_INS = ["libtensorflow_framework.so.2", "libtensorflow_cc.so.2"]
 
 
@@ -75,7 +77,7 @@ class Cuda(NamedTuple):
 
     Attributes:
         nvcc: path of the compiler, or None if the library gets no CUDA kernels.
-        reason: why not, in a few words; empty if it does.
+        reason: why the library gets no CUDA kernels. Empty if it gets them.
     """
 
     nvcc: str | None
@@ -85,7 +87,8 @@ class Cuda(NamedTuple):
 def open_terminal() -> TextIO | None:
     """Return the terminal of the person who waits for pip, or None.
 
-    pip shows what a build prints only if the build fails, or with --verbose. A build takes minutes.
+    pip shows the output of a build only with --verbose or if the build fails. A build takes minutes, so its progress
+    goes to the terminal.
     """
     hidden = not sys.stdout.isatty() and not BUILT_BY_PIP.isdisjoint(os.environ)
     with contextlib.suppress(OSError):
@@ -97,7 +100,7 @@ TERMINAL = open_terminal()
 
 
 def say(line: str) -> None:
-    """Print a line for people, on the terminal too if pip hides the standard output."""
+    """Print a progress line. If pip hides the standard output, print it on the terminal too."""
     print(line, flush=True)
     if TERMINAL is not None:
         TERMINAL.write(f"\n{line} ")  # pip turns its spinner at the end of the line
@@ -105,7 +108,7 @@ def say(line: str) -> None:
 
 
 def check_sources() -> None:
-    """Refuse to build without the sources. A library without them would link, and fail at its first use."""
+    """Raise SystemExit if sources are missing. Without this check the library would link and fail at its first use."""
     ops = sorted(path.stem for path in (ROOT / PACKAGE / "ops").glob("[!_]*.py"))
     needed = [KERNELS / "glue" / "library.cc"]
     missing = [path for path in [*needed, *(KERNELS / op / f"{op}_op.cc" for op in ops)] if not path.is_file()]
@@ -117,7 +120,7 @@ def check_sources() -> None:
 
 
 def read_abi() -> int:
-    """Return the number of the contract between library and Python, which is kept in _library.py."""
+    """Return the ABI version of the native library. ops/_library.py defines it."""
     text = (ROOT / PACKAGE / "ops" / "_library.py").read_text(encoding="utf-8")
     found = re.search(r"^ABI = (\d+)$", text, re.MULTILINE)
     if found is None:
@@ -157,7 +160,8 @@ def find_processor() -> str:
 def builds_library() -> bool:
     """Return whether to build the library. Without it the package is pure Python, and `--ops auto` uses stock ops.
 
-    LOWLEVEL_SIMCLR_NATIVE=1 or =0 decides. Without it, the library is built on Linux on x86-64 and on arm64.
+    LOWLEVEL_SIMCLR_NATIVE=1 or =0 decides. If the variable is not set, the library is built on Linux on x86-64 and on
+    arm64.
     """
     wanted = os.environ.get("LOWLEVEL_SIMCLR_NATIVE")
     if wanted not in (None, "", "0", "1"):
@@ -177,17 +181,20 @@ def find_tensorflow_headers() -> Headers:
 
 
 def has_xla(include: Path) -> bool:
-    """Return whether the headers of XLA's FFI are there."""
+    """Return whether the folder contains the headers of XLA's FFI."""
     return (include / "xla" / "ffi" / "api" / "ffi.h").exists()
 
 
 def has_gpu() -> bool:
-    """Return whether this machine has an NVIDIA GPU: a device file, or the driver's program."""
+    """Return whether this machine has a device file of an NVIDIA GPU, or the driver's program nvidia-smi."""
     return any(Path("/dev").glob("nvidia[0-9]*")) or shutil.which("nvidia-smi") is not None
 
 
 def choose_cuda() -> Cuda:
-    """Return whether to build CUDA kernels: as LOWLEVEL_SIMCLR_CUDA says, otherwise if there are a GPU and nvcc."""
+    """Return whether to build CUDA kernels.
+
+    LOWLEVEL_SIMCLR_CUDA=1 or =0 decides. With auto, they are built if this machine has a GPU and nvcc.
+    """
     wanted = os.environ.get("LOWLEVEL_SIMCLR_CUDA") or "auto"
     if wanted not in ("auto", "0", "1"):
         raise SystemExit(f"lowlevel_simclr: LOWLEVEL_SIMCLR_CUDA is {wanted!r}. Set it to 1, 0 or auto, or unset it.")
@@ -205,7 +212,7 @@ def choose_cuda() -> Cuda:
 
 
 def find_cuda_compiler() -> str | None:
-    """Return the path of nvcc after checking that it runs, or None without nvcc."""
+    """Return the path of nvcc after checking that it runs, or None if nvcc is not found."""
     homes = [os.environ.get("CUDA_HOME"), "/usr/local/cuda"]
     places = os.pathsep.join([os.environ.get("PATH", ""), *(f"{home}/bin" for home in homes if home)])
     found = os.environ.get("CUDACXX") or shutil.which("nvcc", path=places)
@@ -281,7 +288,7 @@ def run(command: list[str]) -> None:
 
 
 def build_stand_ins(cxx: list[str], folder: Path) -> None:
-    """Build empty libraries with the names of TensorFlow's. They are linked against and never loaded."""
+    """Build empty libraries with the names of TensorFlow's. Only the link command uses them. No program loads them."""
     empty = folder / "empty.cc"
     empty.write_text("", encoding="utf-8")
     for name in STAND_INS:
@@ -289,7 +296,7 @@ def build_stand_ins(cxx: list[str], folder: Path) -> None:
 
 
 def compile_all(jobs: dict[Path, list[str]]) -> None:
-    """Compile every object, several at a time, and say each one that is done."""
+    """Compile every object, several at a time. Print a line when an object is done."""
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
         started = {threads.submit(run, [*command, "-o", str(made)]): made for made, command in jobs.items()}
         for done, future in enumerate(as_completed(started), 1):
@@ -302,11 +309,12 @@ def compile_all(jobs: dict[Path, list[str]]) -> None:
 def link(target: Path, cxx: list[str], nvcc: str | None, made: list[Path], folder: Path) -> None:
     """Link objects to `target`, with intermediate files in `folder`."""
     build_stand_ins(cxx, folder)
-    # TensorFlow's libraries export stand-ins for CUDA functions of another version, so the real ones come first.
+    # TensorFlow's libraries also export the CUDA runtime's functions, from another CUDA version. So the link command
+    # names libcudart_static.a before them.
     objects = [*map(str, made), *([str(find_static_cuda_runtime(nvcc, folder)), "-lrt", "-ldl"] if nvcc else [])]
     libraries = [f"-L{folder}", "-Wl,--no-as-needed", *(f"-l:{name}" for name in STAND_INS)]
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_suffix(".so.part")  # so that no half-written library has the real name
+    part = target.with_suffix(".so.part")  # an interrupted build then leaves no half-written file named `target`
     exports = folder / "exports.map"
     exports.write_text(EXPORTS, encoding="utf-8")
     run([*cxx, *LINK, f"-Wl,--version-script={exports}", *objects, *libraries, "-o", str(part)])
@@ -333,7 +341,7 @@ def build(target: Path, folder: Path, version: str) -> None:
 
 
 def write_description(target: Path, nvcc: str | None, compiler: str, version: str, headers: Headers) -> None:
-    """Write what was built into the .json file beside the library."""
+    """Write a .json file beside the library that describes the build."""
     built = {
         "version": version,
         "abi": read_abi(),
@@ -347,10 +355,10 @@ def write_description(target: Path, nvcc: str | None, compiler: str, version: st
 
 
 class BuildNative(build_ext):
-    """The build of the one library: in place for an editable install, otherwise into the wheel."""
+    """The build command of setuptools. It writes the library in place for an editable install, or into the wheel."""
 
     def run(self) -> None:
-        """Compile and link, unless the package is to be pure Python."""
+        """Compile and link the library. If `builds_library` returns False, only print that."""
         if not builds_library():
             say("lowlevel_simclr: no native library (LOWLEVEL_SIMCLR_NATIVE=0, or no kernels for this platform)")
             return
@@ -364,7 +372,7 @@ class BuildNative(build_ext):
         return [str(library), str(library.with_suffix(".json"))]
 
     def get_output_mapping(self) -> dict[str, str]:
-        """Return no links, because an editable build writes in place."""
+        """Return an empty mapping from built files to source files. An editable build writes the library in place."""
         return {}
 
 
@@ -372,7 +380,7 @@ class AnyPythonWheel(bdist_wheel):
     """A wheel for every Python 3, because the library does not call Python."""
 
     def get_tag(self) -> tuple[str, str, str]:
-        """Return the tag of the wheel, such as py3-none-linux_x86_64. Without the library, it is py3-none-any."""
+        """Return the tag of the wheel, such as py3-none-linux_x86_64. Without the library, the tag is py3-none-any."""
         return "py3", "none", f"linux_{find_processor()}" if builds_library() else "any"
 
 
@@ -380,7 +388,7 @@ class WithLibrary(Distribution):
     """A distribution that is not pure Python, unless it is built without the native library."""
 
     def has_ext_modules(self) -> bool:
-        """Return whether there is the native library."""
+        """Return whether the distribution contains the native library."""
         return builds_library()
 
 

@@ -72,7 +72,7 @@ def build_keras_encoder(name: str, stem: str, size: int) -> tf.keras.Model:
 def prepare_step(
     name: str, stem: str, size: int, batch_size: int, widths: tuple[int, ...], images: np.ndarray, policy: str
 ) -> Callable[[], float]:
-    """Return a call that trains for one step and returns the loss of the step.
+    """Return a function without arguments that trains for one step and returns the loss of the step.
 
     Args:
         name: the name of the encoder.

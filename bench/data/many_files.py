@@ -1,7 +1,8 @@
 """Trains on very many small files, and measures the memory: python -m bench.data.many_files [--files 1000000].
 
 The files are hard links to a few hundred PNG of 16 x 16 pixels, so that they take no room on the disk. Nothing is kept
-in memory (`memory_limit=0`). There are two starts, each in a process of its own, and each trains 20 steps.
+in memory (`memory_limit=0`). The bench starts training twice, for 20 steps each, in a new process each time. The second
+start uses the image index that the first one saved.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from PIL import Image
 
 from bench import hardware, harness
 
-DIFFERENT = 300  # files that are not links; ext4 allows 65000 links to one
+DIFFERENT = 300  # files that are not links; ext4 allows 65000 links to one file
 IN_A_FOLDER = 1000
 SIDE, BATCH, STEPS = 16, 32, 20
 
@@ -43,7 +44,7 @@ def write_files(root: Path, count: int) -> None:
 
 
 def train(root: Path) -> dict[str, float]:
-    """Load the files and train. Return the seconds of both and the peak of the memory in bytes, TensorFlow included."""
+    """Load the files and train. Return the seconds of each, and the peaks of the memory in bytes with TensorFlow."""
     from bench.step.input_parts import build_parts
     from lowlevel_simclr.config.command_line import parse_run
     from lowlevel_simclr.data import catalog
@@ -68,7 +69,7 @@ def train(root: Path) -> dict[str, float]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure both starts, store the result and print it."""
+    """Measure the first and the second start. Store the result and print it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--files", type=int, default=1_000_000)
     parser.add_argument("--work", type=Path, help="a folder on the disk to use (default: the temporary one)")
@@ -78,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         root = Path(temporary)
         os.environ["XDG_CACHE_HOME"] = str(root / "home")
         write_files(root, chosen.files)
-        time.sleep(3)  # the index keeps only files that have not changed for two seconds
+        time.sleep(3)  # the image index (data/image_index.py) does not store files that changed in the last two seconds
         starts = []
         for _ in range(2):
             with multiprocessing.get_context("spawn").Pool(1) as pool:

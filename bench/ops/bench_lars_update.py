@@ -4,10 +4,10 @@ The bench compares the native op with two updates from stock TensorFlow. The fir
 TensorFlow's ops, in a graph and under XLA. The second uses TensorFlow's fused op: `l2_loss` computes the norms, and
 `ResourceApplyKerasMomentum` updates the weights. Every call first computes its gradients, with one multiplication for
 each element. So an update may reuse the memory of the gradients, as in training. If the gradients are bfloat16, the
-bench casts them to float32, as mixed-precision training does. The native op finds the bfloat16 tensor before the cast
-and reads that. The bench counts eleven operations for each element. Memory limits the speed: an update must read or
-write at least five arrays of the size of the weights. The rows named `native jit` are the native op in a function that
-XLA compiles.
+bench casts them to float32, as mixed-precision training does. The bench gives the native op and the stock formulas the
+bfloat16 tensor from before this cast. The fused op reads the float32 tensor. The bench counts eleven operations for
+each element. Memory limits the speed: an update must read or write at least five arrays of the size of the weights. The
+rows named `native jit` are the native op in a function that XLA compiles.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Update = Callable[[Variables, Sequence[tf.Tensor], Variables, tf.Tensor], None]
 
 
 def assign_results(form: optimizers.LarsUpdateAll) -> Update:
-    """Return an update that calls the function `form` and assigns its results to the variables."""
+    """Return an update that calls the LARS function `form` and assigns the results to the variables."""
 
     def update(weights: Variables, gradients: Sequence[tf.Tensor], velocities: Variables, rate: tf.Tensor) -> None:
         gradients = list(map(optimizers.find_before_widening, gradients))
@@ -56,7 +56,10 @@ def assign_results(form: optimizers.LarsUpdateAll) -> Update:
 
 
 def update_fused(weights: Variables, gradients: Sequence[tf.Tensor], velocities: Variables, rate: tf.Tensor) -> None:
-    """Update the variables with the fused op of stock TensorFlow, whose velocity has the opposite sign of ours."""
+    """Update the variables with the fused op of stock TensorFlow.
+
+    The velocity of the fused op has the opposite sign of the velocity of `lars_update_all`.
+    """
     for weight, gradient, velocity in zip(weights, gradients, velocities):
         scaled = rate
         if len(weight.shape) > 1:
@@ -69,7 +72,7 @@ def update_fused(weights: Variables, gradients: Sequence[tf.Tensor], velocities:
 
 
 def prepare_call(shapes: Sequence[tuple[int, ...]], kind: str, update: Update, jit: bool = False) -> harness.Call:
-    """Return a call that updates variables of these shapes. The result of the call is the largest variable.
+    """Return a function without arguments that updates variables of these shapes and returns the largest variable.
 
     Args:
         shapes: the shapes of the variables.

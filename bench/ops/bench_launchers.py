@@ -74,7 +74,10 @@ def time_call(torch: ModuleType, call: Call, repeats: int = 10) -> dict[str, flo
 
 
 def prepare_nt_xent(torch: ModuleType, library: ctypes.CDLL, pairs: int, dtype: str) -> dict[str, Call]:
-    """Return a call of the forward pass and a call of the backward pass, on 2N random rows (N = `pairs`)."""
+    """Return two functions without arguments: one runs the forward pass, the other the backward pass.
+
+    Both use 2N random rows (N = `pairs`).
+    """
     stream, rows = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream), 2 * pairs
     z = torch.randn(rows, DIM, device="cuda").to(getattr(torch, dtype))
     shape = (pairs, DIM, pairs, nt_xent_launchers.CODES[dtype])
@@ -107,7 +110,8 @@ def prepare_views(
     """Prepare the views of `count` random images.
 
     Returns:
-        A call that makes two views of each image, and the smallest number of bytes that it must read and write.
+        A function without arguments that makes two views of each image, and the smallest number of bytes that the
+        function must read and write.
     """
     stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
     shape = (count, side, side, 3, size, view_launchers.PIXELS["uint8"], view_launchers.TYPES[dtype])
@@ -123,7 +127,7 @@ def prepare_views(
     bytes_needed = library.lowlevel_simclr_make_views_cuda_workspace_bytes(*shape)
     workspace = torch.empty(max(1, bytes_needed), dtype=torch.uint8, device="cuda")
     views = torch.empty((2 * count, size, size, 3), dtype=getattr(torch, dtype), device="cuda")
-    held = (images, fields)  # `call` refers to the fields, because `pointers` does not keep them alive
+    held = (images, fields)  # `call` uses `held`, so Python keeps the tensors alive. `pointers` has only addresses.
 
     def call() -> None:
         arrays = [get_pointer(each) for each in (mean, inverse_std, workspace, views)]
@@ -133,7 +137,7 @@ def prepare_views(
 
 
 def prepare_lars_update(torch: ModuleType, library: ctypes.CDLL, count: int) -> Call:
-    """Return a call that updates one variable of `count` random weights in place, with a trust ratio."""
+    """Return a function without arguments that updates `count` random weights in place, with a trust ratio."""
     stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
     weight, gradient, velocity = (torch.randn(count, device="cuda") for _ in range(3))
     scalars = torch.tensor([0.05, 0.9, 1e-4, 1e-3], device="cuda")

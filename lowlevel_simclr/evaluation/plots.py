@@ -1,4 +1,4 @@
-"""The pictures of a run. They are drawn from arrays into PNG files. Only this module uses matplotlib.
+"""Draws the pictures of a run from arrays into PNG files. Only this module uses matplotlib.
 
 Every function takes arrays and writes one file, either completely or not at all. No display is needed. Readers with any
 kind of colour blindness can tell the colours apart. The classes have Petroff's ten colours, each with its own marker.
@@ -106,13 +106,15 @@ def plot_neighbours(
         queries: (q, H, W, C) uint8.
         found: (q, k, H, W, C) uint8, nearest first.
         query_labels: (q,) class numbers. A negative number means that there is no label.
-        found_labels: (q, k) class numbers. Again a negative number means that there is no label.
+        found_labels: (q, k) class numbers. A negative number means that there is no label.
         classes: the name of each class number. If it is empty, nothing is marked.
 
     Raises:
         OSError: if the file cannot be written.
     """
-    side, pitch, line, apart = 64, 74, 92, 20  # pixels: image, image to image, row to row, between halves
+    # In pixels: the side of an image, the distances from image to image and from row to row, and the gap between the
+    # two columns.
+    side, pitch, line, apart = 64, 74, 92, 20
     rows, width = -(-len(queries) // 2), pitch * (1 + found.shape[1]) + 8
     picture = _make_white(rows * line, width if len(queries) == 1 else 2 * width + apart)
     captions = []
@@ -135,9 +137,9 @@ def plot_neighbours(
 
 
 def _write_caption(label: int, wanted: int | None, classes: Sequence[str]) -> tuple[str, str | None]:
-    """Return the text below an image, and the colour of right or wrong.
+    """Return the text below an image, and its colour: one for a right neighbour, one for a wrong neighbour.
 
-    For a query, `wanted` is None and the colour is None.
+    `wanted` is the label of the query. For the query itself, pass None. The colour is None then.
     """
     if not 0 <= label < len(classes):
         return "", None
@@ -151,7 +153,7 @@ def _write_caption(label: int, wanted: int | None, classes: Sequence[str]) -> tu
 
 
 def plot_learning(path: Path, metrics: Sequence[Row], chance: float, baselines: Mapping[str, float]) -> None:
-    """Draw the loss, the contrastive top-1, k-NN if there is any, and the learning rate over the steps of a run.
+    """Draw the loss, the contrastive top-1, the learning rate and, if measured, k-NN over the steps of a run.
 
     Args:
         path: the PNG file.
@@ -179,7 +181,7 @@ def plot_learning(path: Path, metrics: Sequence[Row], chance: float, baselines: 
             axes.grid(True)
             axes.set_axisbelow(True)
             if axes.get_legend_handles_labels()[0]:
-                axes.legend(frameon=True, framealpha=0.8, edgecolor="none")  # baselines run behind it
+                axes.legend(frameon=True, framealpha=0.8, edgecolor="none")  # lines of baselines run behind the legend
         for axes in panels[1:-1]:
             axes.set_ylim(0, min(1.02, max(0.05, 1.25 * axes.dataLim.ymax)))  # also valid if all values are 0 or NaN
         panels[-1].set_ylim(bottom=0)
@@ -219,7 +221,7 @@ def _plot_knn(axes: Axes, rows: Sequence[Row], baselines: Mapping[str, float]) -
 def plot_embedding(
     path: Path, h_by_encoder: Mapping[str, np.ndarray], labels: np.ndarray, classes: Sequence[str], seed: int
 ) -> None:
-    """Draw t-SNE of h from several encoders, side by side. They show the same images, coloured by label.
+    """Draw t-SNE of h from several encoders, side by side. Every panel shows the same images, coloured by label.
 
     Every row is first scaled to length 1, because k-NN and the loss compare only directions. Only the first ten classes
     have their own colour.
@@ -252,7 +254,8 @@ def plot_embedding(
 def _compute_map(h: np.ndarray, seed: int, title: str) -> np.ndarray:
     """Return a point in the plane for each row: (n, d) -> (n, 2), by t-SNE.
 
-    If there are few rows, or all are alike, it uses principal components instead. The title is shown with the progress.
+    If there are few rows, or all rows are alike, the function uses principal components instead. The progress bar shows
+    the title.
     """
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
@@ -263,7 +266,8 @@ def _compute_map(h: np.ndarray, seed: int, title: str) -> np.ndarray:
     if len(rows) < 8 or np.abs(rows).max() < 1e-6:
         return np.pad(rows @ np.linalg.svd(rows, full_matrices=False)[2][:2].T, [(0, 0), (0, 1)])[:, :2]
     perplexity = min(30, (len(rows) - 1) / 3)
-    with threadpool_limits(1):  # its threads spin while they wait: beside other work, two are far slower than one
+    # The threads of t-SNE spin while they wait. If the machine has other work, two threads are far slower than one.
+    with threadpool_limits(1):
         tsne = TSNE(perplexity=perplexity, max_iter=TSNE_ITERATIONS, init="pca", random_state=seed % 2**32, verbose=2)
         with open_bar(title, TSNE_ITERATIONS, "iterations") as bar, contextlib.redirect_stdout(_IterationReader(bar)):
             return tsne.fit_transform(rows)
@@ -277,7 +281,7 @@ class _IterationReader(io.TextIOBase):
         self._bar = bar
 
     def write(self, text: str) -> int:
-        """Find the number of the iteration in a text, if there is one. Show it and drop the text."""
+        """Find the number of an iteration in a text and move the bar to it. Drop the text."""
         found = re.search(r"Iteration (\d+)", text)
         if found:
             self._bar.update(int(found[1]) - self._bar.n)
@@ -309,7 +313,7 @@ def make_label(name: str) -> str:
     return f" {label}" if label.startswith("_") else label
 
 
-# The canvas
+# Helpers that build a picture from images and save it
 
 
 def _make_white(height: int, width: int) -> np.ndarray:

@@ -22,7 +22,7 @@ class Ops(NtXentOps, ViewOps, LarsOps, Protocol):
 
 
 class Device(NamedTuple):
-    """A device, and the modes in which ops are checked there."""
+    """A device, and the modes in which `check` runs ops on it."""
 
     name: str
     modes: Sequence[str]  # empty if nothing can be checked on the device
@@ -55,7 +55,7 @@ def judge_every_op(
 
 @contextlib.contextmanager
 def _silence_retracing_warnings() -> Iterator[None]:
-    """Drop TensorFlow's warnings about functions that are traced often. Every case is a function of its own."""
+    """Drop TensorFlow's warnings about functions that are traced often. Every case makes a new function."""
 
     def is_other(record: logging.LogRecord) -> bool:
         return "triggered tf.function retracing" not in record.getMessage()
@@ -71,7 +71,7 @@ def _silence_retracing_warnings() -> Iterator[None]:
 def judge_on_device(
     implementation: Ops, device: Device, tell: Callable[[str], object] = lambda text: None
 ) -> list[Finding]:
-    """Run every case on a device. TensorFloat-32 is off, because the stock formula must not have its errors.
+    """Run every case on a device. TensorFloat-32 is off, because its errors in the stock formula would widen the bound.
 
     Args:
         implementation: the ops to judge.
@@ -88,9 +88,9 @@ def judge_on_device(
 
 
 def list_devices(xla_error: str | None, has_cuda: bool) -> Iterator[Device]:
-    """Yield the CPU and every GPU, for the native ops.
+    """Yield the CPU and every GPU, with the modes of the native ops.
 
-    On a GPU every op is an XLA custom call and needs a known batch size, so there is no graph mode.
+    On a GPU every native op is an XLA custom call and needs a known batch size, so there is no graph mode.
 
     Args:
         xla_error: why the native ops cannot run inside XLA, or None if they can.
@@ -103,7 +103,7 @@ def list_devices(xla_error: str | None, has_cuda: bool) -> Iterator[Device]:
 
 
 def list_stock_devices(xla_error: str | None) -> Iterator[Device]:
-    """Yield the CPU and every GPU, for the stock ops, which run in every mode.
+    """Yield the CPU and every GPU, with the modes of the stock ops. Without XLA, the mode xla is missing.
 
     Args:
         xla_error: why XLA cannot compile here, or None if it can.

@@ -1,14 +1,14 @@
 """The cases of LARS: the next weight and the next velocity of a variable.
 
 Every case updates two variables at once with `lars_update_all`, as training does. The second variable has the numbers
-of the first in reverse order. Both results must be within the bound of `verification.bound` with E = 0:
+of the first in reverse order. Both results must be within the bound of `verification.bound`. Its E is 0 here:
 
     |ops - reference|  <=  8 eps scale
 
-scale is the sum of the magnitudes of the terms of an element, plus float32's smallest normal number. 8 eps is 16
-roundings of eps/2. An element takes at most nine roundings: two for u, two for the trust ratio through the norm of u,
-one for the product of learning rate and ratio, one for its product with u, one for the product with the momentum, and
-one for each of the two sums.
+scale is the sum of the magnitudes of the terms of an element, plus float32's smallest normal number. The bound allows
+16 roundings of eps/2. Computing an element rounds at most nine times: twice for u, twice for the trust ratio through
+the norm of u, once each for the products of learning rate and ratio, of that product and u, and of momentum and
+velocity, and once for each of the two sums.
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ CHOICES = {
     )
 }
 
-# Cases whose squares float32 does not hold. The stock formula computes the norms of these numbers in float32.
+# Kinds of numbers whose squares are too large or too small for float32. The stock formula computes their norms in
+# float32.
 BEYOND_STOCK = ("huge", "tiny")
 
 
 class LarsCase(NamedTuple):
-    """One variable, and the way it is updated."""
+    """One variable, and the mode in which TensorFlow updates it."""
 
     rows: str  # the kind of its numbers: update, zero w, zero g, huge, tiny
     shape: tuple[int, ...]

@@ -1,8 +1,8 @@
 """The cases of the views: their pixels and the parameters that are drawn for them.
 
 Pixels. Every case makes views with the ops, with the stock implementation in float32 and with the float64 reference.
-Each pixel must be within the bound of `verification.bound`. scale is the largest factor by which the colour operations
-of a view can multiply a small difference, divided by the std of the pixels.
+Each pixel must be within the bound of `verification.bound`. In that bound, scale is the largest factor by which the
+colour operations of a view can multiply a small difference, divided by the std of the pixels.
 
 Parameters. Integers and flags must equal those of the reference. Numbers must differ from the reference by at most two
 units in the last place of their range.
@@ -30,7 +30,7 @@ RECIPE = ViewRecipe(blur_probability=0.5, brightness_shift=(-0.25, 0.25))
 
 
 class ViewCase(NamedTuple):
-    """One batch of images and the size of their views, and the way it is run."""
+    """One batch of images, the size of its views, and the mode in which TensorFlow runs the op."""
 
     rows: str  # what is special: enlarging, reducing, blur, ...; "drawn" and "frames" check only the parameters
     height: int
@@ -68,7 +68,10 @@ class ViewOps(Protocol):
         sizes: tf.Tensor | None = None,
         /,
     ) -> ViewParams:
-        """Return the parameters of both views of every image. `sizes` are the frames of the images, (N, 2)."""
+        """Return the parameters of both views of every image.
+
+        `sizes` (N, 2) has the height and width of each image, if images are smaller than height x width.
+        """
 
 
 # ---- Cases ----------------------------------------------------------------------------------------------------------
@@ -115,7 +118,7 @@ def make_images(case: ViewCase) -> NDArray[Any]:
 
 
 def make_sizes(case: ViewCase, count: int) -> NDArray[np.int32]:
-    """Return frames of every size that the arrays of the images can hold, the smallest and the largest too."""
+    """Return heights and widths of images, (count, 2). The first is 1 x 1, the second as large as the case allows."""
     random = _seed_generator(case)
     sides = [random.integers(1, side + 1, count) for side in (case.height, case.width)]
     sizes = np.stack(sides, axis=1).astype(np.int32)
@@ -175,7 +178,7 @@ def _judge_pixels(case: ViewCase, implementation: ViewOps) -> Finding:
     batch, params = make_images(case), make_params(case)
     mean, std = MEAN[: case.channels], STD[: case.channels]
     truth = reference.make_views(batch, params, case.size, mean=mean, std=std)
-    plain = None  # the stock form may not excuse its own errors
+    plain = None  # for the stock ops: their own errors must not widen the bound
     if implementation is not stock:
         plain = stock.make_views(batch, params, case.size, tf.float32, mean, std).numpy()
 

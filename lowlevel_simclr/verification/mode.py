@@ -18,8 +18,8 @@ def build_for_mode(
     Args:
         compute: takes tensors, returns tensors.
         mode: one of MODES.
-        signature: shapes and types of the graph's arguments. Default: those of the first call. XLA needs known shapes,
-            so it always takes those of the call.
+        signature: shapes and types of the graph's arguments. Default: the shapes and types of the first call. XLA needs
+            known shapes, so with xla the function ignores this argument.
     """
     if mode == "eager":
         return compute

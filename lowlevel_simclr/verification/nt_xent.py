@@ -1,7 +1,11 @@
-"""The cases of NT-Xent: losses, both gradients and top1, each within the bound of `verification.bound`.
+"""The NT-Xent cases of `check`.
 
-Every case computes with the ops, with the stock formula in the same precision and with the float64 reference. top1 must
-be exact in every row whose margin is too large for rounding to close.
+Each case compares the losses, the gradients to z and to the temperature, and the contrastive top-1 with the float64
+reference. The errors must be within the bound of `verification.bound`. The error of the stock formula in the same
+precision is part of that bound.
+
+The margin of a row is the similarity of its positive minus that of its best other candidate. If rounding cannot change
+the sign of the margin, top1 must be exact.
 
 The cases cover four types, temperatures from 0.001 to 10, odd N, N = 1, d = 1, several tiles, duplicated rows and zero
 rows, norms from 1e-15 to 1e15, loss scales up to 2^15, and the own rows of one replica. They run eagerly, in graphs
@@ -35,7 +39,7 @@ TEMPERATURES = (0.001, 0.005, 0.01, 0.03, 0.1, 0.5, 10.0)
 
 
 class NtXentCase(NamedTuple):
-    """One problem, and the way it is run."""
+    """One problem, and the mode in which TensorFlow runs it."""
 
     rows: str  # the kind of the rows: random, duplicates, zeros, huge, tiny, near
     pairs: int
@@ -168,8 +172,8 @@ def compute_expected(case: NtXentCase, z: NDArray[Any]) -> Results:
 def judge_nt_xent(case: NtXentCase, implementation: NtXentOps) -> list[Finding]:
     """Compare all quantities of one case with their bounds.
 
-    The stock formula may not excuse its own errors. If it is judged itself, E is 0, and the scales contain the
-    conditioning instead.
+    The error of the stock formula normally widens the bound. It must not do so when the stock formula itself is judged.
+    In that case E is 0 (see `verification.bound`), and `compute_scales` makes the scales larger.
     """
     z = make_projections(case)
     truth, found = compute_expected(case, z), run_case(case, implementation, z)
@@ -188,13 +192,14 @@ def judge_nt_xent(case: NtXentCase, implementation: NtXentOps) -> list[Finding]:
 def compute_scales(
     case: NtXentCase, z: NDArray[Any], conditioned: bool = False
 ) -> dict[str, NDArray[np.float64] | float]:
-    """Return the scale of every quantity that has one.
+    """Return the scales of the loss and of both gradients (see `verification.bound`).
 
     Args:
         case: the problem.
-        z: its projections, (2N, d).
-        conditioned: whether the scales must contain what a rounding of a similarity, eps/tau, does to the weights, and
-            the roundings of the reference in float64. They must where no error of a stock formula stands for both.
+        z: the projections of the problem, (2N, d).
+        conditioned: whether to enlarge the scales. They then allow for the change of the weights exp(s - lse) when a
+            similarity is off by eps/tau. For float64 they are also doubled, because the reference rounds too. Pass True
+            if there is no stock result to compare with.
     """
     cotangent = make_cotangent(case)
     factor = 2.0 if conditioned and case.dtype == "float64" else 1.0

@@ -3,7 +3,7 @@
 A call must return, or raise one of the errors that the ops document. It must not crash the process. The native op and
 the same op in stock TensorFlow must either both return, with results of the same shapes and types, or both raise. The
 native op may refuse more than stock, for example float64, if its message names the stock op. The calls run in another
-process, so that a crash is counted and the next call goes on.
+process, so that a crash is counted and the next call still runs.
 """
 
 from __future__ import annotations

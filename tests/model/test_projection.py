@@ -24,7 +24,8 @@ def test_the_head_is_dense_relu_dense(widths: tuple[int, ...]) -> None:
         if place + 1 < len(widths):
             z = np.maximum(z, 0)
     found = head(h, training=True).numpy()
-    # In every layer, a sum of n products has an error of at most n roundings of the sum of their magnitudes.
+    # A sum of n products has an error of at most n * eps times the sum of the products' magnitudes. The errors of all
+    # layers add up.
     assert found.shape == (6, widths[-1]) and np.all(np.abs(found - z) <= terms * EPS * size)
     assert found.min() < 0  # no ReLU after z
 

@@ -1,6 +1,6 @@
 """Tests of the package on platforms without the native library.
 
-A pure-Python wheel must train, evaluate and embed there with stock ops. The process of each test looks like one on
+A pure-Python wheel must train, evaluate and embed there with stock ops. Each test starts a process that imitates
 another platform (see tests/support/fake_platform.py).
 """
 
@@ -77,7 +77,7 @@ def pure(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_on(system: str, machine: str, site: Path, folder: Path, *more: str) -> dict[str, Any]:
-    """Run the programs as on a platform, and return their output."""
+    """Run the programs in a process that imitates the given platform. Return their output."""
     random = np.random.default_rng(0)
     images, few = (random.integers(0, 256, (count, 10, 10, 3), np.uint8) for count in (40, 12))
     np.savez(folder / "small.npz", x_train=images, y_train=np.arange(40) % 4, x_test=few, y_test=np.arange(12) % 4)

@@ -312,7 +312,10 @@ def test_warnings_about_tracing_are_dropped_during_a_check_and_others_are_not(
 
 
 def test_the_stock_ops_do_not_excuse_their_own_errors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a platform without the native library they are the ones that are checked."""
+    """On a platform without the native library, `check` judges the stock ops.
+
+    Their own errors must not widen the bounds then.
+    """
     loss, views = NtXentCase("random", 60, 3, temperature=0.01), next(list_view_cases(("eager",)))
     assert all(finding.holds for finding in [*judge_nt_xent(loss, stock), *judge_views(views, stock)])
     plain = stock.make_views
