@@ -1,7 +1,7 @@
-"""Encoded images by position, whatever holds them: the files of a folder here, records of larger files elsewhere.
+"""Encoded images by position. This module has the files of a folder. `records.py` has the records of larger files.
 
-The rest of the package lists, decodes and streams images through this one interface. So an image from a record goes
-through the same decoder as a file (`image_file.py`), and is refused with the same words.
+The rest of the package lists, decodes and streams images through the interface `Encoded`. So the same decoder
+(`image_file.py`) reads an image from a record and from a file, with the same error messages.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lowlevel_simclr.data.image_file import Shape
 
 
 class Encoded(Protocol):
-    """Encoded images by position, from 0. Threads may call all methods at once."""
+    """Encoded images by position, from 0. Several threads may call the methods at the same time."""
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -31,19 +31,19 @@ class Encoded(Protocol):
         """Return the encoded bytes of an image.
 
         Raises:
-            UnreadableError: if they cannot be read.
+            UnreadableError: if the bytes cannot be read.
         """
 
     def read_shape(self, row: int) -> Shape:
-        """Return the shape that the header of an image states, for the upright image.
+        """Return the shape that the header of an image states. It is the shape after turning the image upright.
 
         Raises:
-            UnreadableError: if it cannot be read, or is not an image.
+            UnreadableError: if the header cannot be read, or is not that of an image.
         """
 
 
 class Files:
-    """The image files of a folder. An absolute path in `paths` may lie elsewhere."""
+    """The image files of a folder. `paths` may also have absolute paths to files outside the folder."""
 
     def __init__(self, root: Path, paths: Sequence[str]) -> None:
         """Take paths relative to the folder `root`."""

@@ -1,7 +1,8 @@
-"""Images of different sizes, each in its own frame of a padded array.
+"""Images of different sizes, stored with padding in one array.
 
-Training draws its crops in the whole frame of each image (`canvases` and `sizes`). Everything else sees the square in
-the middle of each frame, so no one who reads rows of images can meet the padding.
+Every image lies in the upper left corner of an array of one size, its canvas. The rest of the canvas is padding. The
+frame of an image is the part of the canvas that the image covers. Training draws crops from the whole frame of each
+image (`canvases` and `sizes`). All other code gets the square in the middle of the frame, so it never reads padding.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from lowlevel_simclr.data.frames import cut_square
 
 
 class FramedImages:
-    """Images as squares (n, S, S, C) uint8, and as they are stored.
+    """Images of different sizes. Indexing returns squares (n, S, S, C) uint8 from the middle of the images.
 
-    A slice is of the same kind. An array of row numbers gives an array of squares.
+    A slice returns another `FramedImages`. An array of row numbers returns an array of squares.
     """
 
     def __init__(self, canvases: Any, sizes: np.ndarray, side: int) -> None:

@@ -1,7 +1,8 @@
 """The sizes in which images of different sizes are stored: scaled to fit, with their own aspect, in padded arrays.
 
-An image becomes smaller until both its sides are within the bounds, and never larger. It lies in the upper left corner
-of an array that all images share, its canvas. The rest of the canvas is black and is never shown.
+An image that is too large becomes smaller until both its sides are within the bounds. No image becomes larger. The
+arrays of all images have the same size. The image lies in the upper left corner of its array, which is called its
+canvas. The rest of the canvas is black and no view shows it. The frame of an image is its part of the canvas.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from lowlevel_simclr.data import image_file
 from lowlevel_simclr.data.image_file import Bounds, Shape, UnreadableError, fit_sizes
 
-# Share of the images whose shorter side decides alone. The longest ones are reduced further, so that a few panoramas do
-# not widen the canvas of all images.
+# For this share of the images, only the shorter side decides how far the image is reduced. The longest images are
+# reduced further. Otherwise a few panoramas would widen the canvas of all images.
 UNREDUCED = 0.95
 
 
@@ -29,8 +30,9 @@ class Frames(NamedTuple):
 def choose_frames(shapes: NDArray[np.int64], usable: NDArray[np.bool_], largest_side: int) -> Frames:
     """Choose the bounds and the frames of images.
 
-    The shorter side is at most the median of the shorter sides, and at most `largest_side`. The longer side is at most
-    that of 95 of 100 images.
+    The shorter side of a frame is at most the median of the images' shorter sides, and at most `largest_side`. With
+    this rule alone, 95 of 100 images have a longer side below some limit. The longer side of every frame is at most
+    this limit.
 
     Args:
         shapes: (n, 3), the height, width and channels that the files state; 0 where a file states none.
@@ -45,12 +47,12 @@ def choose_frames(shapes: NDArray[np.int64], usable: NDArray[np.bool_], largest_
 
 
 def fit_frames(shapes: NDArray[np.int64], bounds: Bounds) -> Frames:
-    """Return the frames of images (n, 3) by bounds that were chosen before."""
+    """Return the frames of images with these shapes (n, 3), within bounds that `choose_frames` chose earlier."""
     return Frames(bounds, fit_sizes(shapes[:, :2], bounds))
 
 
 def find_canvas(frames: Frames, usable: NDArray[np.bool_], channels: int) -> Shape:
-    """Return the smallest array that holds every usable image."""
+    """Return the shape of the smallest array that holds every usable image."""
     height, width = frames.sizes[usable].max(axis=0).tolist()
     return Shape(height, width, channels)
 
@@ -87,7 +89,7 @@ def read_square(content: bytes, side: int, bounds: Bounds, channels: int) -> NDA
     Args:
         content: the bytes of the file.
         side: pixels a side.
-        bounds: those of the run.
+        bounds: the bounds that the run chose for its images.
         channels: C.
 
     Returns:

@@ -1,12 +1,12 @@
-"""What was found in the files of a folder, kept so that the next start reads only files that are new or have changed.
+"""An index of the image files of a folder. With it, the next start reads only files that are new or have changed.
 
-A file is known by what the file system says of it: device, inode, size, and the times of its last modification and of
-its last change. So a renamed folder is known, and several names of one file (hard links) are read once. The entry holds
-a hash of the content, the size of the image, and whether it can be read.
+The index recognises a file by its device, inode, size, and the times of its last modification and of its last change.
+So the index still recognises the files after their folder was renamed. A file with several names (hard links) is read
+once. The entry of a file holds a hash of the content, the size of the image, and whether the image can be read.
 
-The index lies in the folder of `--cache`. Without `--cache`, it lies in the user's cache folder
-(`$XDG_CACHE_HOME/lowlevel_simclr` or `~/.cache/lowlevel_simclr`) if the folder has INDEXED files or more. It is never
-written into the folder of the images. It can be deleted at any time.
+The index lies in the folder of `--cache`. Without `--cache`, and with INDEXED image files or more, the index lies in
+the user's cache folder (`$XDG_CACHE_HOME/lowlevel_simclr` or `~/.cache/lowlevel_simclr`). The index is never written
+into the folder of the images. It can be deleted at any time.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from lowlevel_simclr.runtime.files import lock_file, read_regular_file, write_at
 
 INDEXED = 1000  # files. Fewer are read in a second or two, and leave nothing in the user's cache folder
 SAVED_EVERY = 60.0  # seconds between two saves while files are read
-# Seconds. A file that changed this shortly before it was looked at could change again without a new time, because some
-# file systems count in steps of 2 seconds. So it is not kept.
+# Seconds. Some file systems count time in steps of 2 seconds. A file that changed less than this before the program
+# read its times could change again and keep the same times. So the index does not store such a file.
 RECENT = 2.0
 LARGEST_INDEX = 2**34  # bytes; a million files take 70 MB
 DIGEST = 16  # bytes of the hash of a file
@@ -48,17 +48,17 @@ _MAGIC = b"lowlevel_simclr index 1\n"
 
 
 class ImageIndex:
-    """What is known of the files of a folder. A row is a position in its list of files."""
+    """The index of the files of a folder. A row is a position in the list of the files."""
 
     def __init__(
         self, identities: np.ndarray, place: Path | None = None, tell: Callable[[str], object] = print
     ) -> None:
-        """Start without knowing anything.
+        """Start with an empty index.
 
         Args:
             identities: (n, 5) int64, just read, see `read_identities`.
-            place: the file of the index, which may be missing. None keeps nothing.
-            tell: called with a line if that file cannot be read or written.
+            place: the file of the index, which may be missing. With None, the index is not saved.
+            tell: called with a line if the file of the index cannot be read or written.
         """
         self._asked, self._saved, self._news = time.time(), time.monotonic(), False
         self._place, self._tell = place, tell
@@ -69,13 +69,13 @@ class ImageIndex:
         self._numbers: dict[str, int] = {}
 
     def note(self, row: int, digest: bytes, reason: str | None) -> None:
-        """Keep what reading a file gave: the hash of its content, and the reason if it cannot be used."""
+        """Store the hash of the content of a file, and the reason if the file cannot be used."""
         entry, self._news = self.entries[row], True
         entry["digest"] = np.frombuffer(digest or bytes(DIGEST), np.uint8)
         entry["state"] = _SOUND if reason is None else _BAD + self._number_reason(reason)
 
     def note_shape(self, row: int, shape: Shape) -> None:
-        """Keep the shape that the header of a file states."""
+        """Store the shape that the header of a file states."""
         entry = self.entries[row]
         entry["height"], entry["width"], entry["channels"] = shape
 
@@ -95,7 +95,7 @@ class ImageIndex:
         return np.flatnonzero(self.entries["state"] == _UNKNOWN)
 
     def is_usable(self) -> np.ndarray:
-        """Return for every row (n,) bool whether its file can be used, as far as is known."""
+        """Return for every row (n,) bool whether its file can be used. Files that are not yet read count as usable."""
         return self.entries["state"] < _BAD
 
     def list_reasons(self) -> dict[int, str]:
@@ -104,9 +104,9 @@ class ImageIndex:
         return {int(row): self._reasons[states[row] - _BAD] for row in np.flatnonzero(states >= _BAD)}
 
     def recall(self) -> None:
-        """Take what an earlier start kept of files that are the same today.
+        """Read the entries of files that have not changed since an earlier start.
 
-        A file that could not be used is read again if this version, or Pillow, is another one.
+        A file that could not be used is read again if the version of this package or of Pillow is another one.
         """
         try:
             reader, reasons, kept = _read_index(self._place) if self._place else (READER, [], self.entries[:0])
@@ -128,10 +128,10 @@ class ImageIndex:
             self.save()
 
     def save(self) -> None:
-        """Write what is known in place of the older index, if anything new is known.
+        """Replace the file of the index, if there are new entries.
 
-        Two processes may write at the same time. The last one wins. If the file cannot be written, a line says so, and
-        nothing more is kept.
+        Two processes may write at the same time. The file of the last process remains. If the file cannot be written,
+        `tell` gets a line about this, and the index is not saved again.
         """
         self._saved = time.monotonic()
         if self._place is None or not self._news:
@@ -158,7 +158,7 @@ class ImageIndex:
             write_atomically(place, lambda file: file.writelines((_MAGIC, json.dumps(head).encode() + b"\n", body)))
 
     def _number_reason(self, reason: str) -> int:
-        """Return the number of a reason. After about 65000 different ones, the last one stands for the rest."""
+        """Return the number of a reason. After about 65000 different reasons, all new reasons get the last number."""
         if reason not in self._numbers and len(self._reasons) < np.iinfo(np.uint16).max - _BAD:
             self._numbers[reason] = len(self._reasons)
             self._reasons.append(reason)
@@ -169,7 +169,7 @@ class ImageIndex:
 def open_index(
     identities: np.ndarray, place: Path | None, tell: Callable[[str], object] = print
 ) -> Iterator[ImageIndex]:
-    """Yield the index with what an earlier start kept, and save it afterwards, also if the block is interrupted.
+    """Yield the index with the entries of an earlier start. Save it at the end of the block, or if it is interrupted.
 
     Args:
         identities: see `ImageIndex`.
@@ -201,7 +201,7 @@ def choose_index_place(root: Path, count: int, cache: Path | None) -> Path | Non
 
 
 def read_identities(root: Path, paths: Sequence[str]) -> np.ndarray:
-    """Return what the file system says of files. No file is opened.
+    """Return the identities of files, as the file system states them. No file is opened.
 
     Args:
         root: the folder.

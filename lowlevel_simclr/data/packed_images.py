@@ -1,11 +1,11 @@
 """Packed images: the pixels of a data set in one file, as they are stored, mapped into memory.
 
-A file holds n images (H, W, C) uint8 one after another, then what describes them: the height and width of each image,
-a checksum of each block of images, and a checksum of that description. Its name is a hash of the contents of the image
-files and of the rules by which they became pixels. So several runs and processes share it, and a changed data set has
-another file. A file appears under its name only when it is complete. It can be deleted at any time.
+A file holds n images (H, W, C) uint8 one after another, then a description: the height and width of each image, a
+checksum of each block of images, and a checksum of the description. The name of the file is a hash of the contents of
+the image files and of the rules by which they became pixels. So several runs and processes share the file, and a
+changed data set has another file. A file gets its name only when it is complete. It can be deleted at any time.
 
-While it is made, it has the ending `.partial`. A process that was stopped continues with the blocks that are complete.
+An unfinished file has the ending `.partial`. If a process was stopped, the next one keeps the blocks that are complete.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ from lowlevel_simclr.data.streamed import StreamedImages
 from lowlevel_simclr.runtime.files import lock_file, read_regular_file, write_atomically
 
 BLOCK = 2**26  # bytes of pixels with one checksum
-# Blocks that are checked when a file is opened, spread evenly: 1 GiB, a second. A smaller file is checked completely.
+# Number of blocks that are checked when a file is opened. The blocks are spread evenly. They are 1 GiB and take about a
+# second. A smaller file is checked completely.
 CHECKED = 16
-SYNCED_EVERY = 60.0  # seconds; so much work is done again after a power cut
+SYNCED_EVERY = 60.0  # seconds between two syncs to the disk. A power cut loses at most the work of this time.
 GIB = 2**30
 _MAGIC = b"lls-pack"
-# MAP_NORESERVE, which Python's mmap has no name for before 3.13
+# the value of MAP_NORESERVE. Python's mmap has this name only from 3.13 on.
 _NORESERVE = 0x40 if sys.platform == "darwin" else 0x4000
 _LARGEST_NOTES = 2**30  # bytes of the description
 
@@ -78,10 +79,10 @@ def open_packed(folder: Path, key: str, tell: Callable[[str], object] = print) -
     Args:
         folder: the folder of `--cache`.
         key: see `make_key`.
-        tell: called with a line if the file is damaged. Then it is removed.
+        tell: called with a line if the file is damaged. The function then removes the file.
 
     Returns:
-        (n, H, W, C) uint8, or None if there is no such file, or a damaged one. The array must not be written to.
+        (n, H, W, C) uint8, or None if the file is missing or damaged. Do not write to the array.
     """
     path = folder / f"{key}.pixels"
     try:
@@ -103,7 +104,7 @@ def open_packed(folder: Path, key: str, tell: Callable[[str], object] = print) -
 
 
 def _read_notes(file: BinaryIO) -> dict[str, Any]:
-    """Return what describes the images, from the end of the file.
+    """Return the description of the images, from the end of the file.
 
     Raises:
         ValueError: if the file is cut off or damaged.
@@ -128,8 +129,9 @@ def _read_notes(file: BinaryIO) -> dict[str, Any]:
 def _map(file: BinaryIO, shape: tuple[int, ...]) -> np.ndarray:
     """Map the beginning of a file as an array.
 
-    TensorFlow takes an array without a copy only if it is writable. So the map is private, which leaves the file alone,
-    and reserves no memory, or the system would refuse a file larger than the memory.
+    TensorFlow takes an array without a copy only if the array is writable. So the map is writable but private: a write
+    would not change the file. The map reserves no memory, because the system would otherwise refuse a file larger than
+    the memory.
     """
     size = int(np.prod(shape))
     if sys.platform == "win32":
@@ -142,7 +144,7 @@ def _check_blocks(pixels: np.ndarray, checksums: list[str]) -> None:
     """Check at most CHECKED blocks, spread evenly.
 
     Raises:
-        ValueError: if one is damaged.
+        ValueError: if a block is damaged.
     """
     rows = _count_block_rows(pixels.shape)
     if len(checksums) != -(-len(pixels) // rows):
@@ -165,14 +167,14 @@ def _check(content: Any) -> bytes:
 
 
 class Packing:
-    """Packed images that are being made. One process at a time has them, see `open_packing`."""
+    """A file of packed images that a process is writing. Only one process writes it at a time, see `open_packing`."""
 
     def __init__(self, folder: Path, name: str, count: int, shape: Shape) -> None:
         """Open or create the partial file, and find the blocks that an earlier process completed.
 
         Args:
             folder: the folder of `--cache`.
-            name: names the image files, so that another process finds what this one left.
+            name: the name of the partial file. It depends on the image files, so another process can continue the file.
             count: n, the number of images.
             shape: the shape of the pixels.
         """
@@ -191,10 +193,10 @@ class Packing:
         return min(self._shape[0], len(self._checksums) * self.rows)
 
     def refuse_full_disk(self) -> None:
-        """Check that the rest has room on the disk.
+        """Check that the disk has room for the images that are still missing.
 
         Raises:
-            DataError: if it has none.
+            DataError: if the disk has not enough room.
         """
         needed = (self._shape[0] - self.done) * int(np.prod(self._shape[1:])) + 64 * self._shape[0]
         free = shutil.disk_usage(self._path.parent).free
@@ -214,7 +216,7 @@ class Packing:
             self.sync()
 
     def sync(self) -> None:
-        """Write all blocks to the disk, and then that they are complete."""
+        """Write all blocks to the disk, and then a note that these blocks are complete."""
         os.fsync(self._file.fileno())
         text = json.dumps(self._checksums).encode()
         write_atomically(self._journal, lambda file: file.write(text))
@@ -259,7 +261,7 @@ class Packing:
 def open_packing(
     folder: Path, name: str, count: int, shape: Shape, tell: Callable[[str], object] = print
 ) -> Iterator[Packing]:
-    """Yield packed images to be made, for one process at a time. Others wait. An interrupted block is continued later.
+    """Yield a file of packed images to write. Other processes wait for this one. A later start continues the file.
 
     Args:
         folder: see `Packing`.

@@ -1,8 +1,8 @@
 """Encoded images in Parquet files, as Hugging Face's data sets have them. The package pyarrow reads them.
 
-The column of images holds bytes, or structs of bytes and a path. The labels are class numbers, whose names stand in the
-metadata of the file, or ids, or texts. Parquet compresses rows in groups. To read one image, its whole group is read,
-so a few groups are kept.
+The column of images holds bytes, or structs of bytes and a path. The labels are class numbers, ids or texts. The
+metadata of the file may have the names of the class numbers. Parquet compresses rows in groups. To read one image,
+pyarrow reads its whole group, so a few groups stay in memory.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LARGEST_GROUP = 2**30  # bytes of a group before compression; Hugging Face write
 
 
 class Columns(NamedTuple):
-    """The columns of a file, and the names of the labels 0, 1, ... if it has them."""
+    """The columns of a file, and the names of the labels 0, 1, ... if the file has them."""
 
     image: str
     label: str | None
@@ -86,7 +86,7 @@ def refuse_no_package() -> None:
     """Check that pyarrow is installed.
 
     Raises:
-        DataError: if it is not.
+        DataError: if pyarrow is not installed.
     """
     try:
         import pyarrow.parquet  # noqa: F401
@@ -116,7 +116,7 @@ def _open_file(path: Path, file: str, left_out: dict[str, str]) -> pyarrow.parqu
 def find_columns(path: Path, schema: pyarrow.Schema) -> Columns:
     """Return the columns of the images and of the labels.
 
-    Hugging Face's metadata say which they are. Without them, they have one of the usual names.
+    Hugging Face's metadata name the columns. Without metadata, the function looks for the usual names.
 
     Args:
         path: the file, for messages.
@@ -143,7 +143,7 @@ def find_columns(path: Path, schema: pyarrow.Schema) -> Columns:
 
 
 def _read_features(schema: pyarrow.Schema) -> Mapping[str, Mapping[str, Any]]:
-    """Return the features in Hugging Face's metadata by the name of their column. They may be empty."""
+    """Return the features in Hugging Face's metadata by the name of their column. Without metadata, return none."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
@@ -169,13 +169,13 @@ def _read_labels(opened: pyarrow.parquet.ParquetFile, label: str | None) -> list
 
 def _take_label(value: object) -> Label:
     """Return a value as a label: a whole number, a text, or None for anything else."""
-    if isinstance(value, float) and value.is_integer():  # pandas makes floats of numbers if one is missing
+    if isinstance(value, float) and value.is_integer():  # pandas turns integers into floats if a value is missing
         return int(value)
     return value if isinstance(value, (int, str)) and not isinstance(value, bool) else None
 
 
 class _Group(NamedTuple):
-    """Rows that are read together."""
+    """A group of rows that are read together."""
 
     path: Path
     number: int  # of the group in its file

@@ -1,8 +1,8 @@
 """A table of image paths: the labels of `--labels FILE`, or the splits of `--split FILE`.
 
-The file is CSV text in UTF-8. A tab or a semicolon may stand for the comma, and a byte order mark and CRLF are fine.
-With a header, the columns are found by their names, so one file may hold both. Without a header there are two columns:
-the path, and the label or the split.
+The file is CSV text in UTF-8. Its delimiter is a comma, a tab or a semicolon. It may have a byte order mark and CRLF.
+With a header, the columns are found by their names, so one file may have both labels and splits. Without a header there
+are two columns: the path, and the label or the split.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lowlevel_simclr.data.dataset import DataError
 from lowlevel_simclr.data.image_walk import ENDINGS
 from lowlevel_simclr.runtime.files import LARGEST_TEXT, read_regular_file
 
-DELIMITERS = (",", "\t", ";")  # the first one that is in the first line
+DELIMITERS = (",", "\t", ";")  # a table uses the first of these that its first line contains
 PATH_COLUMNS = frozenset("path file filename file_name filepath file_path image image_path img name".split())
 VALUE_COLUMNS = {  # names of the column, by the flag that reads it
     "label": frozenset("label labels class class_name category target".split()),
@@ -36,7 +36,7 @@ class Entry(NamedTuple):
 
 
 class Matched(NamedTuple):
-    """What a table says about some images."""
+    """The entries of a table, matched with the images of a data set."""
 
     values: Mapping[str, Entry]  # by the path of the image
     unknown: Mapping[str, str]  # the reason by path, of entries without an image here
@@ -45,7 +45,7 @@ class Matched(NamedTuple):
 def read_lines(file: Path, flag: str) -> str:
     """Return the text of a file that a flag names, without a byte order mark.
 
-    Bytes that are not UTF-8 stay in it as Python's file functions return them, because they can be part of a path.
+    Bytes that are not UTF-8 can be part of a path. So the text keeps them in the way of Python's file functions.
 
     Raises:
         DataError: if the file cannot be read, is too large, or is not text.
@@ -64,7 +64,7 @@ def read_table(file: Path, column: str) -> list[Entry]:
 
     Args:
         file: the CSV file.
-        column: "label" or "split", what is read beside the path.
+        column: the column to read besides the path, "label" or "split".
 
     Raises:
         DataError: if the file cannot be read, if its columns are not known, or if a line has fewer columns.
@@ -102,7 +102,7 @@ def _split_lines(file: Path, flag: str, text: str, delimiter: str) -> Iterator[t
 
 
 def _is_header(cells: Sequence[str], column: str) -> bool:
-    """Return whether the first line names the columns. A line with the name of an image does not."""
+    """Return whether the first line is a header. A line with the name of an image is not."""
     known = PATH_COLUMNS | VALUE_COLUMNS[column]
     images = any(os.path.splitext(cell)[1].lower() in ENDINGS for cell in cells)
     return not images and any(cell.lower() in known for cell in cells)
@@ -115,7 +115,7 @@ def _find_columns(cells: Sequence[str], column: str) -> tuple[int, int] | None:
     names = [cell.lower() for cell in cells]
     values = [place for place, name in enumerate(names) if name in VALUE_COLUMNS[column]]
     paths = [place for place, name in enumerate(names) if name in PATH_COLUMNS]
-    if len(names) == 2 and len(values) + len(paths) == 1:  # the name of one column tells the other
+    if len(names) == 2 and len(values) + len(paths) == 1:  # of two columns, one is known, so the other is known too
         values, paths = values or [1 - paths[0]], paths or [1 - values[0]]
     return (paths[0], values[0]) if len(values) == len(paths) == 1 else None
 
@@ -140,15 +140,16 @@ def _take_entry(file: Path, flag: str, line: int, cells: Sequence[str], places: 
 def match_entries(file: Path, column: str, entries: Sequence[Entry], root: Path, paths: Sequence[str]) -> Matched:
     """Find the image of every entry.
 
-    Paths start in the data folder or in the folder of the table, whichever has more of the images. An absolute path, a
-    path with backslashes from Windows, and letters with accents in either form of Unicode are found too.
+    Paths start in the data folder or in the folder of the table. The function chooses the folder that has more of the
+    images. It also accepts absolute paths, paths with backslashes from Windows, and letters with accents in either form
+    of Unicode.
 
     Args:
         file: the table.
         column: "label" or "split".
-        entries: its lines.
+        entries: the lines of the table.
         root: the data folder.
-        paths: the paths of the images, relative to it.
+        paths: the paths of the images, relative to the data folder.
 
     Raises:
         DataError: if no entry is an image, or if two lines name the same image.
@@ -194,7 +195,7 @@ class _Finder:
             self._composed[key] = None if key in self._composed else path  # None: two images have this name
 
     def find(self, base: str, name: str) -> str | None:
-        """Return the path of the image with a name that starts in `base`, or None."""
+        """Return the path of the image whose name in a table is relative to `base`, or None."""
         for text in (name, name.replace("\\", "/")):
             whole = os.path.normpath(os.path.join(base, text))
             path = self._known.get(whole) or self._composed.get(unicodedata.normalize("NFC", whole))

@@ -1,4 +1,4 @@
-"""Encoded images in records of larger files, as a listing: their splits, their labels and their fingerprint.
+"""Encoded images in records of larger files: a listing with their splits, their labels and their fingerprint.
 
 `tfrecord.py`, `parquet.py` and `tfds.py` read the files. `shards.py` finds them.
 """
@@ -22,7 +22,7 @@ from lowlevel_simclr.data.image_index import IDENTITY, read_identities
 from lowlevel_simclr.data.table_layout import hash_labels, number_names
 from lowlevel_simclr.runtime.files import open_regular_file
 
-Label = int | str | None  # None, a negative number and an empty text: there is no label
+Label = int | str | None  # None, a negative number or an empty text means that there is no label
 
 
 class Records(NamedTuple):
@@ -48,7 +48,7 @@ class Records(NamedTuple):
 
 
 class Slices:
-    """Encoded images that are stretches of bytes in a few files, see `encoded.Encoded`."""
+    """Encoded images that are ranges of bytes in a few files, see `encoded.Encoded`."""
 
     def __init__(self, files: Sequence[Path], places: np.ndarray, names: Sequence[str]) -> None:
         """Take the file number, the offset and the length of each image: (n, 3) int64. The last two are in bytes."""
@@ -88,7 +88,7 @@ def arrange_records(shown: Path, root: Path, files: Sequence[str], records: Reco
     Args:
         shown: the name of the data set in messages.
         root: the folder of the files.
-        files: their paths relative to it.
+        files: the paths of the files, relative to `root`.
         records: the images.
         seed: chooses the images to hold out if no split is held out.
 
@@ -130,7 +130,7 @@ def arrange_records(shown: Path, root: Path, files: Sequence[str], records: Reco
 def _identify_records(root: Path, names: Sequence[str]) -> np.ndarray:
     """Return the identity (n, 5) int64 of every record, by which an index knows it, see `image_index.read_identities`.
 
-    It is that of the file of the record, with the number of the record in place of the size of the file.
+    The identity of a record is the identity of its file, with the number of the record in place of the file's size.
     """
     parts = [name.rpartition("#") for name in names]
     files = {file: place for place, file in enumerate(dict.fromkeys(file for file, _, _ in parts))}
@@ -156,7 +156,7 @@ def _choose_splits(shown: Path, records: Records) -> tuple[str, str | None]:
     """Return the kind of the images to train on, and that of the images to hold out. None: the seed holds some out.
 
     Raises:
-        DataError: if there are several kinds, and none of them is to train on.
+        DataError: if there are several kinds, and no kind is for training.
     """
     kinds = set(records.kinds)
     if len(kinds) == 1:

@@ -1,4 +1,4 @@
-"""Images that are not an array in memory: they are decoded or copied when their rows are requested."""
+"""Images that are not in memory. They are decoded or copied when their rows are requested."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Kind = TypeVar("Kind", bound="StreamedImages")
 class StreamedImages(abc.ABC):
     """Images (n, H, W, C) uint8 that are read when they are needed.
 
-    A slice is of the same kind, and nothing is read. An array of row numbers gives an array of images.
+    A slice returns another `StreamedImages` and reads nothing. An array of row numbers returns an array of images.
     """
 
     def __init__(self, chosen: np.ndarray, shape: Shape) -> None:
@@ -32,7 +32,7 @@ class StreamedImages(abc.ABC):
         return len(self.chosen)
 
     def __getitem__(self, rows: Any) -> Any:
-        """Return the images of a slice, still to be read, or an array for row numbers of any shape.
+        """Return the images of a slice without reading them, or an array for row numbers of any shape.
 
         Raises:
             DataError: if an image can no longer be read.
@@ -47,14 +47,14 @@ class StreamedImages(abc.ABC):
         return self[np.arange(len(self))].astype(dtype or np.uint8, copy=False)
 
     def join(self: Kind, other: Kind) -> Kind:
-        """Return these images followed by the images of `other`, which are held by the same."""
+        """Return these images followed by the images of `other`. Both must come from the same source."""
         both = self.select_rows(slice(None))
         both.chosen = np.concatenate([self.chosen, other.chosen])
         return both
 
     @abc.abstractmethod
     def select_rows(self: Kind, rows: Any) -> Kind:
-        """Return the images of row numbers (m,) or of a slice, still to be read."""
+        """Return the images of row numbers (m,) or of a slice, without reading them."""
 
     @abc.abstractmethod
     def read_rows(self, rows: np.ndarray) -> np.ndarray:

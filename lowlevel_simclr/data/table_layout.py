@@ -17,11 +17,11 @@ from lowlevel_simclr.data.path_table import Matched, match_entries, read_table
 
 @dataclasses.dataclass(frozen=True)
 class Tables:
-    """The files that say which images are in which split, and what their labels are.
+    """The files with the splits and the labels of images.
 
     Attributes:
-        labels: a CSV file of paths and labels. None: the folders are the labels.
-        split: a CSV file of paths and splits. None: the folders say it.
+        labels: a CSV file of paths and labels. With None, the folders are the labels.
+        split: a CSV file of paths and splits. With None, the folders are the splits.
     """
 
     labels: Path | None = None
@@ -32,7 +32,7 @@ NO_TABLES = Tables()
 
 
 class TableLayout(NamedTuple):
-    """The layout of images, and what the tables name beside them."""
+    """The layout of images, and the entries of the tables that name no image."""
 
     layout: Layout
     unknown: Mapping[str, str]  # the reason by path, of entries without an image

@@ -1,7 +1,7 @@
 """Encoded images in TFRecord files of `tf.train.Example`, under the feature keys that people use.
 
-Every record is read once, which checks its checksum and finds where the encoded image lies. After that, an image is
-read by its position in the file, without TensorFlow.
+The listing reads every record once. It compares the checksum and finds where the encoded image lies. After that, an
+image is read by its position in the file, without TensorFlow.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _BUFFER = 2**20  # bytes that are read at a time
 
 
 class Keys(NamedTuple):
-    """The feature keys to look for, the first of each that a record has."""
+    """The feature keys to look for. If a record has several keys of one kind, the first key in the list counts."""
 
     images: tuple[str, ...] = IMAGE_KEYS
     labels: tuple[str, ...] = LABEL_KEYS
@@ -84,11 +84,11 @@ def read_parts(
     return found._replace(shown=shown)
 
 
-@functools.lru_cache(maxsize=1)  # the settings for new images need this, and then the run does
+@functools.lru_cache(maxsize=1)  # called twice: first to choose the settings for new images, then by the run
 def _find_images(
     root: Path, parts: tuple[Part, ...], keys: Keys, classes: tuple[str, ...] | None, stamp: str
 ) -> Records:
-    """Return the images in some records, without words for their splits. `stamp` changes when a file does."""
+    """Return the images in some records, without `shown`. `stamp` changes when a file changes."""
     places: list[tuple[int, int, int]] = []
     names: list[str] = []
     kinds: list[str] = []
@@ -111,7 +111,7 @@ def _find_images(
 
 
 class _Example(NamedTuple):
-    """What a record holds: where its encoded image lies in it, in bytes, its label, and the name of that as text."""
+    """The content of a record: the place of the encoded image in the record in bytes, the label, and its name."""
 
     offset: int
     length: int
@@ -121,7 +121,7 @@ class _Example(NamedTuple):
 
 
 def _read_part(root: Path, part: Part, keys: Keys, left_out: dict[str, str]) -> Iterator[tuple[int, int, _Example]]:
-    """Yield the number of each record, its offset in the file in bytes, and what it holds."""
+    """Yield the number of each record, its offset in the file in bytes, and its content."""
     path = root / part.file
     reason = _explain_unusable(path)
     if reason:
@@ -144,7 +144,7 @@ def _read_part(root: Path, part: Part, keys: Keys, left_out: dict[str, str]) -> 
 
 
 def _explain_unusable(path: Path) -> str:
-    """Return why a file cannot be read as TFRecord, or an empty text. A compressed file is refused.
+    """Return why a file cannot be read as TFRecord, or an empty text.
 
     Raises:
         DataError: if the file is compressed, because an image in it cannot be read by its position.
@@ -163,7 +163,7 @@ def _explain_unusable(path: Path) -> str:
 
 
 def _parse_example(record: bytes, keys: Keys) -> _Example:
-    """Return what a record holds. A record without an encoded image has length 0."""
+    """Return the content of a record. If the record has no encoded image, the length is 0."""
     try:
         features = tf.train.Example.FromString(record).features.feature
     except DecodeError:
@@ -177,7 +177,7 @@ def _parse_example(record: bytes, keys: Keys) -> _Example:
 
 
 def _take_label(feature: tf.train.Feature) -> Label:
-    """Return the only value of a feature, or None if it has none or several."""
+    """Return the value of a feature, or None if the feature does not have exactly one value."""
     values = feature.int64_list.value or feature.bytes_list.value
     if len(values) != 1:
         return None

@@ -79,14 +79,14 @@ def get_batch_statistics(**changed: Any) -> BatchStatistics:
 class FusedBatchNorm(tf.keras.layers.BatchNormalization):
     """BatchNormalization over (B, H, W, C) with TensorFlow's one-pass kernel, on Keras 2 and Keras 3.
 
-    Keras 3's own layer does not use that kernel in training. Otherwise this layer is identical to Keras's. It has the
-    same options and the same four variables in the same order: gamma, beta (unless center is False), moving_mean,
-    moving_variance. The variables are float32 under mixed precision. A frozen layer normalises by the moving
-    statistics. So weights can be copied unchanged between this layer and Keras's.
+    Keras 3's own layer does not use that kernel in training. Otherwise this layer is identical to Keras's layer. Both
+    have the same options and the same four variables in the same order: gamma, beta (unless center is False),
+    moving_mean, moving_variance. The variables are float32 under mixed precision. A frozen layer normalises by the
+    moving statistics. So weights can be copied unchanged between this layer and Keras's.
 
     The kernel returns the batch's variance with Bessel's correction n / (n - 1), where a channel has n = B H W values.
-    So the moving variance of this layer has the correction. In Keras 2 it has the correction too, in Keras 3 it does
-    not. The variance by which the batch is normalised is not corrected.
+    So the moving variance of this layer has the correction. Keras 2 corrects the moving variance too, Keras 3 does not.
+    The variance by which the batch is normalised is not corrected.
 
     Raises:
         ValueError: if an option is given that the kernel does not support.

@@ -34,7 +34,7 @@ def load_imagenet() -> tf.keras.Model:
     Keras takes the weights from ~/.keras/models, and downloads them there if they are missing.
 
     Raises:
-        ModelError: if the weights are not there and cannot be downloaded.
+        ModelError: if the weights are missing and cannot be downloaded.
     """
     folder = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models"
     try:
@@ -79,7 +79,7 @@ def turn_first_kernel(model: tf.keras.Model) -> None:
 
 
 def load_file(model: tf.keras.Model, path: str) -> None:
-    """Load weights from a file that Keras saved from stock layers, or from one of safetensors.
+    """Load weights from a file that Keras saved from stock layers, or from a safetensors file.
 
     Keras's file is read into stock layers first, because Keras 3 finds weights by the class of each layer.
 
@@ -138,14 +138,14 @@ def _load_keras_file(model: tf.keras.Model, path: str) -> None:
 def refuse_large_weights(path: Path) -> None:
     """Check the sizes that a file of weights states, before Keras makes arrays of these sizes.
 
-    In HDF5, an array that is compressed or was never written takes a few bytes in the file, but can take any size in
-    memory. If a file is missing or damaged, this function raises nothing, because Keras describes the problem better.
+    In HDF5, an array that is compressed or was never written takes a few bytes in the file. In memory it can take any
+    size. If a file is missing or damaged, this function raises nothing, because Keras describes the problem better.
 
     Args:
         path: a file of weights (.h5), or of a model (.keras).
 
     Raises:
-        ModelError: if it is not a regular file, or takes more than LARGEST_WEIGHTS.
+        ModelError: if the path is not a regular file, or the weights take more than LARGEST_WEIGHTS.
     """
     if not path.exists():
         return

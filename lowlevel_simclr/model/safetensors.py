@@ -1,7 +1,8 @@
 """Files of safetensors: arrays by name, without code in them.
 
 The format is a length (8 bytes, little-endian), a JSON header of that length, and the bytes of the arrays. The header
-names each array's type, shape, and place among the bytes. Only what encoders need is read. Nothing here knows PyTorch.
+names each array's type, shape, and place among the bytes. This module reads only the types that encoders need, and does
+not need PyTorch.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ TYPES: dict[str, np.dtype] = {
 
 
 class DamagedFile(ValueError):
-    """A file that is not one of safetensors. The message is the end of a sentence about the file."""
+    """The file is not a safetensors file. The message is the end of a sentence about the file."""
 
 
 def read_safetensors(path: Path, limit: int, limit_name: str) -> dict[str, np.ndarray]:
@@ -43,7 +44,7 @@ def read_safetensors(path: Path, limit: int, limit_name: str) -> dict[str, np.nd
 
     Raises:
         OSError: if the file cannot be opened, is not a regular file, or is too large.
-        DamagedFile: if it is not a file of safetensors, or has an array of a type that is not in TYPES.
+        DamagedFile: if the file is not a safetensors file, or has an array of a type that is not in TYPES.
     """
     with open_regular_file(path, limit, limit_name) as file:
         size = os.fstat(file.fileno()).st_size

@@ -39,7 +39,7 @@ def build_stock_twin(model: tf.keras.Model) -> tf.keras.Model:
 
 
 def build_in_stock_layers(model: tf.keras.Model, **changed: Any) -> tf.keras.Model:
-    """Return the same model built from Keras's own layers in float32, with weights of its own.
+    """Return the same model built from Keras's own layers in float32, with new weights.
 
     Args:
         model: an encoder of `build_encoder` or a projection head of `build_projection_head`.

@@ -39,7 +39,7 @@ TORCH = {
     "resnet50v1.5": TorchResNet((3, 4, 6, 3), bottleneck=True),
 }
 WIDTH = 64  # channels of the first stage; they double from stage to stage
-EXPANSION = 4  # of a bottleneck block
+EXPANSION = 4  # a bottleneck block has this many times more output channels than channels inside
 MOMENTUM, EPSILON = 0.9, 1e-5  # torchvision's momentum of 0.1 is 0.9 here
 
 

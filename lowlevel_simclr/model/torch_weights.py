@@ -1,6 +1,7 @@
 """Weights in the names and the layout of torchvision and timm.
 
-Their ResNet-18, -34 and -50 have the same names. Kernels are (F, C, kH, kW) there and (kH, kW, C, F) here.
+The ResNet-18, -34 and -50 of both libraries have the same names. PyTorch's kernels are (F, C, kH, kW), and Keras's are
+(kH, kW, C, F).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """A convolution whose gradients XLA's CPU compiler computes fast, also inside a loop.
 
-XLA's CPU compiler calls a library for a convolution whose operands have the usual order of axes. It brings other
-convolutions into that order, but only those outside of loops. The gradients of TensorFlow's convolution have another
-order, so inside a loop XLA computes them by plain loops over the numbers: a training step was 12 times as slow. Here
-the gradients are written as convolutions of the usual order.
+XLA's CPU compiler calls a library for a convolution whose operands have the usual order of axes. The compiler brings
+other convolutions into that order, but only outside of loops. The gradients of TensorFlow's convolution have another
+order. So inside a loop XLA computes these gradients by plain loops over the numbers: a training step was 12 times as
+slow. This module writes the gradients as convolutions of the usual order.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ def convolve(x: tf.Tensor, kernel: tf.Tensor, strides: tuple[int, int], padding:
 def _differentiate_kernel(x: tf.Tensor, dy: tf.Tensor, down: Axis, right: Axis) -> tf.Tensor:
     """Return the gradient of the kernel (kH, kW, C, F): x convolved with dy, summed over the images.
 
-    The channels of x take the place of the images, and the images that of the channels. The strides become dilations.
+    The channels of x take the place of the images, and the images take the place of the channels. The strides become
+    dilations.
     """
     pads = []
     x = tf.transpose(x, [3, 1, 2, 0])  # (C, H, W, B)

@@ -1,4 +1,4 @@
-"""Several training steps, and the loop over them, as one program of XLA."""
+"""Compiles several training steps, with the loop over the steps, to one XLA program."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def compile_program(
 ) -> StepsFunction:
     """Return `steps(iterator, count)`, which makes `count` training steps, `most` of them in one program of XLA.
 
-    The loop over the steps is part of the program. Its state are the weights, the slots and the loss scale, which XLA
-    updates in place. The device does not wait for the host between two steps. The number of iterations is a constant of
-    the program, because XLA asks the host after each iteration otherwise.
+    The loop over the steps is part of the program. XLA updates the weights, the optimizer's slots and the loss scale in
+    place. The device does not wait for the host between two steps. The number of iterations is a constant of the
+    program. Otherwise XLA would ask the host after each iteration whether to continue.
 
     Only two programs are compiled: one with `most` steps, and one with a single step for the rest of a count.
 
@@ -71,7 +71,7 @@ def split_count(count: int, most: int) -> list[int]:
 
     Args:
         count: the number of steps, at least 1.
-        most: the steps of the large program. The small one makes a single step.
+        most: the number of steps of the large program. The small program makes a single step.
 
     Example:
         >>> split_count(11, most=4)
@@ -81,7 +81,7 @@ def split_count(count: int, most: int) -> list[int]:
 
 
 def read_ahead(iterator: Any, count: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """Read the next `count` elements, stack them in host memory, and copy them in one go to where the step runs."""
+    """Read the next `count` elements, stack them in host memory, and copy the stack at once to the step's device."""
     with tf.device("/CPU:0"):
         specs = iterator.element_spec
         rows = tuple(tf.TensorArray(spec.dtype, size=count, element_shape=spec.shape) for spec in specs)

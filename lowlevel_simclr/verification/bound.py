@@ -10,42 +10,43 @@ scale   the size of the quantity in exact arithmetic, for each element. See `com
         `verification.lars_update.compute_scales` for LARS.
 E       the largest error of the stock TensorFlow formula over all elements, in units of scale.
 
-In words: a result may be twice as wrong as the plain formula in the same precision, plus a few roundings. Errors and
-bounds are reported in units of scale.
+In words: a result may be twice as wrong as the stock formula in the same precision, plus a few rounding errors. Errors
+and bounds are reported in units of scale.
 
 **E is the worst error over all elements, not the error at the same element.** Two right computations make different
 rounding errors. At a single element the stock formula is often exact by luck. A bound from that element alone would
-reject results that are better than stock's. The worst of many elements is a steady measure. Errors are first divided by
-scale. So a row with a huge gradient (because |z_i| is tiny) does not widen the bound of the other rows. At a small
-temperature, an error of eps/tau in a similarity s becomes a relative error of the weight exp(s - lse). E contains this
-effect, so scale need not contain it.
+reject results that are better than those of the stock formula. The largest error of many elements varies little. Errors
+are first divided by scale. So a row with a huge gradient (because |z_i| is tiny) does not widen the bound of the other
+rows. At a small temperature, an error of eps/tau in a similarity s becomes a relative error of the weight exp(s - lse).
+The stock formula makes this error too. So E allows for it, and scale need not.
 
-**`draws` make E steady if there are few elements.** At a small temperature, all the error can be in a single row whose
-two best candidates nearly tie. E then rests on one sample. `draws` adds the stock formula's errors on neighbouring
-problems. In these, z is moved by a few units in the last place, and each has its own reference. They are as sensitive
-to rounding as the first problem, but round differently.
+**`draws` make E vary less if there are few elements.** At a small temperature, all the error can be in a single row
+whose two best candidates nearly tie. E then depends on one sample. `draws` adds the stock formula's errors on
+neighbouring problems. A neighbouring problem moves z by a few units in the last place and has its own reference result.
+It is as sensitive to rounding as the first problem, but its rounding errors differ.
 
 **Where 8 eps comes from.** This term remains if the stock formula happens to be exact (N = 1, few elements, or one
-candidate with all the weight). One rounding is at most eps/2. A coordinate of u = z/|z| takes three roundings: norm,
-root and quotient. A similarity s_ij takes the roundings of two such u, one for the sum and one for the division by tau.
-That makes 2 x 3 + 2 = 8 roundings, or 4 eps/tau. A loss is the difference of two similarities, so it takes 8 eps/tau.
-Its exponentials and its logarithm add the 1 in scale = 1 + 1/tau. A row of dz is a weighted mean of the 2N rows u_j,
-without the component along u_i, divided by |z_i|. It takes the same number of roundings, of numbers of the size of
-scale. A sum of d terms counts as one rounding here. Its error is about 0.1 sqrt(d) eps, so this holds for d up to a few
-hundred. `verification.lars_update` counts the roundings of LARS.
+candidate with all the weight). One rounding changes a number by at most eps/2 of its size. Computing a coordinate of
+u = z/|z| rounds three times: norm, root and quotient. Computing a similarity s_ij rounds three times for each of two
+rows u, once for the sum and once for the division by tau. That makes 2 x 3 + 2 = 8 roundings, or an error of 4 eps/tau.
+A loss is the difference of two similarities, so its error is up to 8 eps/tau. The exponentials and the logarithm of the
+loss add the 1 in scale = 1 + 1/tau. A row of dz is a weighted mean of the 2N rows u_j, without the component along u_i,
+divided by |z_i|. Its numbers are of the size of scale and are rounded as often as those of a loss. A sum of d terms
+counts as one rounding here. Its error is about 0.1 sqrt(d) eps, so this is true for d up to a few hundred.
+`verification.lars_update` counts the roundings of LARS.
 
 **One rounding to the type of the result.** bfloat16 and float16 inputs are exact in float32. Norms, products and sums
-are float32, so eps is that of float32. The stock formula must run on inputs that were cast to float32. Otherwise E
-would contain the roundings of the half type. A loss is returned as float32. dz and views are returned in a half type,
-so they are rounded once more, by at most half a spacing at their value. The bound grows by that much, and only if the
-type of the result is coarser than the accumulation type.
+are float32, so eps is that of float32. The stock formula must run on inputs that were cast to float32. Otherwise the
+rounding errors of bfloat16 or float16 would enlarge E. A loss is returned as float32. dz and views are returned as
+bfloat16 or float16, so they are rounded once more, by at most half a spacing at their value. The bound grows by this
+half spacing if the type of the result is coarser than the accumulation type.
 
-**NaN and infinity.** NaN is right only where the reference is NaN. Infinity is right only where the reference lies,
-with the same sign, beyond the largest number of the result's type. If the stock formula is NaN or infinite where the
-reference is not, there is no E. The bound is then NaN, and no result is within it.
+**NaN and infinity.** NaN is right only where the reference is NaN. Infinity is right only where the reference has the
+same sign and is beyond the largest number of the result's type. If the stock formula is NaN or infinite where the
+reference is finite, E and the bound are NaN. No result is within a NaN bound.
 
-**float64.** The reference rounds as much as the result does. If there is a stock result, E contains the reference's
-error. Without a stock result, double scale.
+**float64.** The reference is float64 too, so its rounding errors are as large as those of the result. If there is a
+stock result, E includes the error of the reference. Without a stock result, double scale.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ from numpy.typing import ArrayLike, NDArray
 from lowlevel_simclr import reference
 
 FACTOR, SLACK = 2, 8
-MARGIN = 64  # in spacings of a similarity: a positive that wins or loses by more decides top1 beyond dispute
+MARGIN = 64  # in units of eps: if the positive wins or loses by more, rounding cannot change top1
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 SMALLEST_NORMAL = {"float64": 2.0**-1022, "float32": 2.0**-126, "float16": 2.0**-14, "bfloat16": 2.0**-126}
 LARGEST = {
@@ -73,7 +74,7 @@ Float64s = NDArray[np.float64]
 
 
 class Case(Protocol):
-    """One problem that `check` solves. Every op has its own NamedTuple with these fields and more."""
+    """One problem that `check` solves. Each op has its own class of cases with these fields and more."""
 
     @property
     def rows(self) -> str:
@@ -85,7 +86,7 @@ class Case(Protocol):
 
     @property
     def mode(self) -> str:
-        """eager, graph or xla."""
+        """How TensorFlow runs the op: eager, graph or xla."""
 
 
 class Finding(NamedTuple):
@@ -147,14 +148,15 @@ def compare_with_reference(
 
     Args:
         found: the result.
-        truth: the reference's result, same shape. A different shape never holds.
+        truth: the reference's result, same shape. With a different shape, the comparison fails.
         stock: the stock formula's result in the accumulation type, same shape. With None, E is 0. Use None to judge
             the stock formula itself, because its own errors must not widen its bound.
         scale: finite and at least 0; broadcast to the shape of truth. Where it is 0 the result must be exact.
         accumulation: the type in which sums are made, see `find_accumulation_type`.
-        stored: the type to which the result was rounded, if it was widened afterwards. Default: the type of `found`.
-        draws: further pairs of a stock result and its reference, from neighbouring problems. They can only raise the
-            bound, so they are computed only if the result fails without them.
+        stored: the type to which the result was rounded, if `found` was cast to a wider type afterwards. Default: the
+            type of `found`.
+        draws: further pairs of a stock result and its reference, from neighbouring problems. These pairs can only
+            raise the bound, so they are computed only if the result fails without them.
 
     Raises:
         ValueError: if the stock result has a coarser type than the accumulation type, or another shape than its
@@ -181,7 +183,7 @@ def compare_with_reference(
 def measure_stock_error(stock: ArrayLike, truth: ArrayLike, scale: Float64s, accumulation: str) -> float:
     """Return E, the stock formula's largest error in units of scale.
 
-    It is NaN if a stock value is NaN or infinite where the reference is not.
+    E is NaN if a stock value is NaN or infinite where the reference is finite.
     """
     stock, truth = np.asarray(stock), np.asarray(truth, np.float64)
     if stock.shape != truth.shape:
@@ -194,7 +196,7 @@ def measure_stock_error(stock: ArrayLike, truth: ArrayLike, scale: Float64s, acc
 
 
 def compute_bounds(truth: Float64s, scale: Float64s, stock_error: float, accumulation: str, stored: str) -> Float64s:
-    """Return the largest error that each element may have, in units of its scale. It is NaN if E is NaN."""
+    """Return the largest error that each element may have, in units of its scale. The result is NaN if E is NaN."""
     counts = scale > 0
     unit = np.where(counts, scale, 1.0)
     bound = FACTOR * stock_error + SLACK * EPSILON[accumulation]
@@ -225,8 +227,8 @@ def _measure_errors(
 ) -> NDArray[np.float64]:
     """Return |found - truth| in units of scale.
 
-    The error is 0 if both values are NaN, or if `found` is infinite because the value is too large for its type. For
-    any other NaN it is infinite.
+    The error is 0 if both values are NaN, or if `found` is infinite because the value is too large for its type. If
+    only one value is NaN, the error is infinite.
     """
     unit = np.where(scale > 0, scale, 1.0)
     with np.errstate(invalid="ignore", over="ignore"):
@@ -246,17 +248,17 @@ def compute_loss_scale(temperature: float) -> float:
 
 
 def compute_gradient_scale(z: ArrayLike, cotangent: ArrayLike, temperature: float) -> Float64s:
-    """Return max|c| / (tau |z_i|) for each row of dz: (2N, 1). It is 0 for a zero row, whose gradient is exactly 0."""
+    """Return max|c| / (tau |z_i|) for each row of dz: (2N, 1). A zero row has a gradient of exactly 0 and scale 0."""
     length = np.linalg.norm(np.asarray(z, np.float64), axis=1, keepdims=True)
     inverse = np.divide(1.0, length, out=np.zeros_like(length), where=length > 0)
     return np.max(np.abs(np.asarray(cotangent, np.float64))) * (1 / temperature) * inverse
 
 
 def compute_temperature_scale(cotangent: ArrayLike, temperature: float) -> float:
-    """Return sum|c| / tau^2 (1 + 1/tau): the size of the gradient to tau, times how much it amplifies roundings.
+    """Return sum|c| / tau^2 (1 + 1/tau): the size of the gradient to tau, times its amplification of rounding errors.
 
-    This gradient is a single number, so E rests on one sample and may be 0 by luck. Therefore this scale, unlike the
-    others, must contain the effect that a rounding of s by eps/tau has on the weights exp(s - lse).
+    This gradient is a single number, so E depends on one sample and may be 0 by luck. Unlike the other scales, this
+    one must therefore allow for the change of the weights exp(s - lse) when s is off by eps/tau.
     """
     inverse_tau = 1 / temperature
     return float(np.sum(np.abs(np.asarray(cotangent, np.float64)))) * inverse_tau**2 * (1 + inverse_tau)
@@ -273,5 +275,5 @@ def compute_margins(z: ArrayLike) -> Float64s:
 
 
 def find_decided_rows(z: ArrayLike, accumulation: str) -> NDArray[np.bool_]:
-    """Return for each row whether top1 must be exact, (2N,): whether no rounding can close its margin."""
+    """Return for each row whether top1 must be exact, (2N,): whether rounding cannot change the sign of its margin."""
     return np.abs(compute_margins(z)) > MARGIN * EPSILON[accumulation]

@@ -20,7 +20,7 @@ from lowlevel_simclr.verification.table import write_table
 def check_machine(verbose: bool) -> list[Finding]:
     """Check the ops on every device of this machine, print progress, and return all findings.
 
-    They are the native ops, or the stock ops on a platform without the native library.
+    The function checks the native ops. On a platform without the native library it checks the stock ops.
 
     Args:
         verbose: whether to print the table of each device.

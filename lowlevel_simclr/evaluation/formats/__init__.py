@@ -1,1 +1,1 @@
-"""The encoder of a run as files for other programs: one module a format, and the proof that h stays the same."""
+"""Exports the encoder of a run for other programs: one module for each format, and a test that h stays the same."""

@@ -15,7 +15,7 @@ from lowlevel_simclr.evaluation.formats.parity import Parity
 from lowlevel_simclr.evaluation.summary import format_table
 from lowlevel_simclr.run.results import read_config, read_data, read_evaluation, read_results
 
-KNOWN_DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}  # those that have a page at Hugging Face
+KNOWN_DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}  # data sets with a page at Hugging Face
 METRICS = {"knn": "20-NN on the frozen representation", "linear": "logistic regression on the frozen representation"}
 SHOWN = ("batch_size", "epochs", "steps", "optimizer", "learning_rate", "learning_rate_scaling", "weight_decay",
          "temperature", "image_size", "stem", "projection_widths", "precision", "seed")  # fmt: skip
@@ -28,9 +28,9 @@ def make_card(folder: Path, network: Network, form: Format, parity: Parity, weig
         folder: the run folder.
         network: what was exported.
         form: the format.
-        parity: the proof.
+        parity: the comparison of the exported file with the networks of the run.
         weights: the number type of the weights.
-        loss: a sentence about the accuracy that another number type costs, or "".
+        loss: a sentence about the accuracy that is lost with float16 or int8 weights, or "".
 
     Raises:
         RunError: if a file of the run is damaged.
@@ -146,7 +146,7 @@ def _describe_recipe(settings: Mapping[str, Any], data: Mapping[str, Any]) -> st
 
 
 def _describe_versions(environment: Mapping[str, Any]) -> str:
-    """Return the versions that trained the run, and the one that exported it."""
+    """Return the versions of the program that trained the run, and the version that exported it."""
     names = ("lowlevel_simclr", "git", "tensorflow", "keras", "numpy", "python")
     trained = ", ".join(f"{name} {environment[name]}" for name in names if environment.get(name))
     return f"Trained with {trained or 'unknown versions'}. Exported with lowlevel_simclr {lowlevel_simclr.__version__}."

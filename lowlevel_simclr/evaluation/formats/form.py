@@ -1,4 +1,4 @@
-"""What a format is, and the error of an export."""
+"""The description of an export format, and the error of an export."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Format(NamedTuple):
     """A format of files for other programs.
 
     Attributes:
-        title: the name of the format, for the card.
-        modules: the modules that writing and reading it needs beside TensorFlow.
-        install: what `pip install` takes for them.
-        library: the library in the form of Hugging Face.
+        title: the name of the format, for the README.md of the export.
+        modules: the modules that writing and reading the format needs besides TensorFlow.
+        install: the arguments of `pip install` for these modules.
+        library: the name of the library in Hugging Face's front matter.
         write: writes the files into a folder: (network, folder, number type of the weights).
-        reader: a Python program's definition of `represent(given)`, from an array to {"h": (n, d), ...}. It finds the
-            folder in `sys.argv[1]`. It runs where this package cannot be imported.
+        reader: Python code that defines `represent(given)`, from an array to {"h": (n, d), ...}. The code finds the
+            folder in `sys.argv[1]`. It runs in a process that cannot import this package.
         example: how a person loads the files, as Python code.
     """
 

@@ -1,6 +1,6 @@
-"""What is exported: the encoder, with or without its preprocessing and the projection head.
+"""The networks to export: the encoder, with or without its preprocessing and the projection head.
 
-Not here: the formats. They all start from the Keras model of `build_model`, so that they compute the same.
+Not here: the formats. All formats start from the Keras model of `build_model`, so that all files compute the same.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ IMAGES, VIEWS = "images", "views"  # names of the input, with and without prepro
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """The networks of a run, and what of them is exported.
+    """The networks of a run, and the choice of the parts to export.
 
     Attributes:
         encoder: f, (B, S, S, C) -> (B, d), float32.
-        head: g, (B, d) -> (B, d'), float32. None leaves it out.
+        head: g, (B, d) -> (B, d'), float32. With None, the export has no projection head.
         scaling: the scaling of the pixels.
-        preprocessing: whether the model takes images (B, H, W, C) uint8 as they are. Otherwise it takes views
-            (B, S, S, C) float32, which are resized and scaled already.
+        preprocessing: whether the model takes images (B, H, W, C) uint8 and resizes and scales them. Otherwise the
+            model takes views (B, S, S, C) float32, which are already resized and scaled.
         image_size: H and W of the images, in pixels. None: any size.
     """
 
@@ -50,7 +50,7 @@ class Network:
 
     @property
     def signature(self) -> tf.TensorSpec:
-        """Shape and type of the input. The batch size is open, and so is the size of images unless it is given."""
+        """Shape and type of the input. Any batch size is allowed. Without `image_size`, images may have any size."""
         size, channels = self.encoder.input_shape[1], self.encoder.input_shape[-1]
         if not self.preprocessing:
             return tf.TensorSpec([None, size, size, channels], tf.float32, name=VIEWS)
@@ -89,9 +89,9 @@ def list_variables(model: tf.keras.Model) -> list[tf.Variable]:
 
 
 def compute_reference(network: Network, images: np.ndarray) -> dict[str, np.ndarray]:
-    """Return what the networks themselves compute for images (n, H, W, C) uint8, on the CPU and in full float32.
+    """Return the outputs of the networks for images (n, H, W, C) uint8, computed on the CPU in full float32.
 
-    On a GPU, products would have 10 bits (TF32), and the comparison would find their roundings.
+    On a GPU, the inputs of a product would be rounded to 10 bits (TF32). The comparison would show these errors.
     """
     with tf.device("/CPU:0"):
         views = find_transform(network.encoder, network.scaling)(tf.constant(images))

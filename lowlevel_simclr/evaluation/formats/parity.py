@@ -1,6 +1,6 @@
-"""The proof that an exported file computes what the networks of the run compute.
+"""Checks that an exported file computes the same as the networks of the run.
 
-The file is opened by its own runtime, in a process that cannot import this package.
+The runtime of the format opens the file, in a process that cannot import this package.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lowlevel_simclr.evaluation.formats.network import Network, compute_referenc
 COUNT = 64  # images that are compared
 # The largest difference, relative to the largest entry. In float32 it is rounding. A float16 weight is rounded by up to
 # 2^-11, and the fifty layers of a ResNet-50 add up such errors as a random walk: 2^-11 x sqrt(50) = 0.0035. An int8
-# weight is rounded by up to 1/254 of the largest in its channel, and so are the inputs of each layer.
+# weight is rounded by up to 1/254 of the largest weight in its channel. The inputs of each layer are rounded as well.
 BOUNDS = {"float32": 1e-5, "float16": 5e-3, "int8": 0.1}
 
 BEGINNING = """
@@ -41,7 +41,7 @@ class Parity(NamedTuple):
 
     Attributes:
         largest: the largest difference of each output, relative to the largest entry of the output.
-        bound: the largest that is accepted.
+        bound: the largest difference that is accepted.
         sizes: height and width of the compared images, in pixels.
     """
 
@@ -60,7 +60,7 @@ class Parity(NamedTuple):
 
 
 def measure_parity(network: Network, form: Format, folder: Path, weights: str) -> Parity:
-    """Compare the files in a folder with the networks of the run, on images that are drawn.
+    """Compare the files in a folder with the networks of the run, on images of `draw_images`.
 
     Args:
         network: what was exported.
@@ -117,7 +117,7 @@ def _draw(random: np.random.Generator, shape: tuple[int, int, int, int]) -> np.n
 
 
 def run_elsewhere(form: Format, folder: Path, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return what the files compute for some arrays, in a process that cannot import this package.
+    """Return the outputs of the exported files for some arrays, from a process that cannot import this package.
 
     Args:
         form: the format.

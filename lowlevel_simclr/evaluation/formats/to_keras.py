@@ -1,4 +1,4 @@
-"""The encoder as files of Keras: `encoder.keras`, and the same in three files as Keras's `hf://` form has them."""
+"""The encoder as files of Keras: `encoder.keras`, and the three files that Keras reads from a `hf://` address."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ h = encoder.predict({given}, verbose=0)
 
 
 def write_keras(network: Network, folder: Path, weights: str) -> None:
-    """Write `encoder.keras`. With Keras 3, write its members beside it too, where `hf://` looks for them."""
+    """Write `encoder.keras`. With Keras 3, also write the three files that it contains, for `hf://` addresses."""
     path = save_encoder(folder, build_model(network))
     if find_keras_generation() == 3:
         with zipfile.ZipFile(path) as archive:

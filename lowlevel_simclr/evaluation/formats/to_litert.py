@@ -35,8 +35,8 @@ def write_litert(network: Network, folder: Path, weights: str) -> None:
 
     Args:
         network: what is exported.
-        folder: where.
-        weights: float32, float16 (half the size), or int8 (a quarter, and the products in whole numbers).
+        folder: the folder to write into.
+        weights: float32, float16 (half the size), or int8 (a quarter of the size, and integer products).
     """
     function = _freeze(make_function(build_model(network), network), network)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()], tf.Module())

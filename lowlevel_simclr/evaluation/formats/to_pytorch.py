@@ -20,7 +20,7 @@ from lowlevel_simclr.runtime.keras import find_producer
 layers = tf.keras.layers
 Options = dict[str, Any]
 
-PROGRAM = Path(__file__).with_name("torch_program.py")  # it becomes encoder.py; nothing here imports it
+PROGRAM = Path(__file__).with_name("torch_program.py")  # copied to encoder.py; this package does not import it
 HEAD = "head."  # in front of the names of the projection head's layers
 
 READER = """
@@ -49,8 +49,8 @@ h = encoder(torch.from_numpy({name}).permute(0, 3, 1, 2))
 def write_pytorch(network: Network, folder: Path, weights: str) -> None:
     """Write `encoder.py`, `encoder.json` and `encoder.safetensors`.
 
-    The weights of an encoder in torchvision's manner have torchvision's names. Others have the names of the layers, so
-    that torchvision does not load them into networks that pad in another way.
+    The weights of a "v1.5" encoder have torchvision's names. The weights of other encoders have the names of the
+    layers. So torchvision does not load them into its networks, which pad in another way.
     """
     found, arrays = describe_model(network.encoder, "", ""), name_torch_arrays(network.encoder)
     outputs = {"h": found[-1]["name"]}
@@ -69,11 +69,11 @@ def describe_model(model: tf.keras.Model, prefix: str, given: str) -> list[Optio
 
     Args:
         model: the encoder or the projection head.
-        prefix: what stands in front of each name.
+        prefix: a text to put in front of each name.
         given: the name of the layer whose output is the input of the model.
 
     Raises:
-        ExportError: if encoder.py knows no such layer.
+        ExportError: if encoder.py does not support a layer.
     """
     found = []
     for layer in model.layers:

@@ -1,4 +1,4 @@
-"""Writes an export: into a folder beside its place, which gets its name once the proof has passed."""
+"""Writes an export into a temporary folder. The folder gets its final name once the check of the files has passed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def refuse_early(name: str, out: Path) -> None:
     """Check, before long work, that the packages of a format are installed and that its folder is free.
 
     Raises:
-        ExportError: if not. The message has the pip command.
+        ExportError: if a package is missing or the folder is not free. The message says what to do.
     """
     form = FORMATS[name]
     missing = [module for module in form.modules if importlib.util.find_spec(module) is None]
@@ -42,14 +42,14 @@ def refuse_early(name: str, out: Path) -> None:
 def write_export(
     network: Network, name: str, out: Path, weights: str, make_card: Callable[[Format, Path, Parity], str]
 ) -> Parity:
-    """Write a network in a format, prove that the files give the same h, and write the card.
+    """Write a network in a format, check that the files give the same h, and write the README.md of the export.
 
     Args:
         network: what is exported.
         name: the name of the format.
         out: the folder for the files. It must not exist, or be empty.
         weights: the number type of the weights.
-        make_card: returns the card, given the format, the folder with the files and the proof.
+        make_card: returns the text of README.md, given the format, the folder with the files and the `Parity`.
 
     Raises:
         ExportError: if a package is missing, the folder is not free, or the files give another h. Then the folder does
