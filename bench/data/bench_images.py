@@ -2,9 +2,9 @@
 
 The photographs are synthetic (`photographs.py`) and are read from the page cache, so the disk takes no time.
 
-A start is everything before the first step that concerns the images: listing, hashing, checking, packing. Each start is
-a process of its own: the first one, the second one, the first with `--cache`, and the second with `--cache`. With
-`--before`, an older checkout makes the first start, too.
+A start is all work on the images before the first step: listing, hashing, checking, packing. The bench times four
+starts, each in a new process: the first one, the second one, the first with `--cache`, and the second with `--cache`.
+With `--before`, it also times the first start of an older checkout.
 
 Reading is measured on one core, in images per second of processor time: ours, `tf.io.decode_jpeg` in `tf.data` with and
 without scaling, batches from packed images, and with `--lightly` the loader of lightly.
@@ -43,7 +43,7 @@ LEAST_TURNS = 3
 
 
 def run_start(package: Path, folder: Path, side: int, home: Path, cache: Path | None = None) -> dict[str, float]:
-    """Return what one start takes: see `start.py`.
+    """Return the times and the memory of one start, see `start.py`.
 
     Args:
         package: the checkout that is measured.
@@ -59,7 +59,7 @@ def run_start(package: Path, folder: Path, side: int, home: Path, cache: Path | 
 
 
 def time_starts(folder: Path, side: int, work: Path, before: Path | None) -> dict[str, dict[str, float]]:
-    """Return what each start takes, by its name."""
+    """Return the times and the memory of each start, by the name of the start."""
     starts = {} if before is None else {"before: first": run_start(before, folder, side, work / "none")}
     starts["first"] = run_start(ROOT, folder, side, work / "home")
     starts["second"] = run_start(ROOT, folder, side, work / "home")
@@ -103,7 +103,8 @@ def time_reading(paths: Sequence[Path], side: int, packed: Any, seconds: float) 
     }
     best, turns = dict.fromkeys(ways, 0.0), 0
     end = time.perf_counter() + seconds
-    # In turns, so that all meet the same machine. The first turn also maps pages and builds graphs.
+    # The ways of reading take turns, so that other work on the machine slows all of them alike. The first turn also
+    # maps pages and builds graphs.
     while time.perf_counter() < end or turns < LEAST_TURNS:
         turns += 1
         for name, way in ways.items():
@@ -114,7 +115,7 @@ def time_reading(paths: Sequence[Path], side: int, packed: Any, seconds: float) 
 
 
 def time_lightly(python: Path, folder: Path, side: int, images: int) -> dict[str, Any]:
-    """Return what lightly's loader gives on one core, see `lightly_loader.py`."""
+    """Return the speed of lightly's loader on one core, see `lightly_loader.py`."""
     command = ["taskset", "-c", "0", str(python), LIGHTLY_LOADER, str(folder), str(side), str(images)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])

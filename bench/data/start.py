@@ -1,6 +1,6 @@
 """Times one start on a folder of images: FOLDER SIDE [CACHE]. It prints one JSON object.
 
-It is a program of its own, so that it also measures an older checkout of this package, without a cache.
+It is a separate program, so that it can also measure an older checkout of this package, without a cache.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def fetch(url: str, path: Path, sha256: str, remedy: str) -> None:
 
 
 def _check_given(path: Path, sha256: str) -> None:
-    """Check the SHA-256 of a file that was there before. It is the user's, so it is not removed."""
+    """Check the SHA-256 of a file that existed before. The file belongs to the user, so it is not removed."""
     try:
         with open_regular_file(path, LARGEST_DOWNLOAD, "LARGEST_DOWNLOAD") as file:
             found = _hash_file(file)
@@ -104,7 +104,7 @@ def _receive_rest(url: str, part: BinaryIO, remedy: str) -> None:
             reason = "the transfer was cut off"
         except urllib.error.HTTPError as error:
             if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and before:
-                return  # nothing is missing; the hash tells whether it is the right file
+                return  # nothing is missing; the hash shows whether the file is the right one
             reason = f"the server answers {error.code} {error.reason}"
         except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
             reason = str(getattr(error, "reason", "") or error or type(error).__name__)
@@ -134,7 +134,7 @@ def _ask(request: urllib.request.Request) -> http.client.HTTPResponse:
     request is therefore made in another thread, which is left behind when it takes too long.
 
     Raises:
-        TimeoutError: if it takes longer than LONGEST_ANSWER.
+        TimeoutError: if the headers take longer than LONGEST_ANSWER.
         OSError: whatever `urllib.request.urlopen` raises. HTTPException likewise.
     """
     found: queue.SimpleQueue[http.client.HTTPResponse | Exception] = queue.SimpleQueue()

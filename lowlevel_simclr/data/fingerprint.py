@@ -13,7 +13,7 @@ _PIECE = 2**26  # bytes of pixels that are copied at a time, if they are not con
 
 
 def describe_content(images: DataSet) -> dict[str, Any]:
-    """Return what two processes must have in common to train on the same images.
+    """Return a description of the images. Two processes with the same description train on the same images.
 
     Args:
         images: the data set.

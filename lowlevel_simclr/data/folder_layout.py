@@ -21,15 +21,15 @@ KINDS = {  # the names of split folders in lower case, and the split that each s
     "valid": "validation",
     "validation": "validation",
 }
-HELD = ("test", "validation")  # the first of these that is there is held out; the other one is not used
+HELD = ("test", "validation")  # the first of these splits that exists is held out; the other one is not used
 
 
 class Layout(NamedTuple):
-    """What the folders of some images mean.
+    """The splits and the classes of some images, from their folders.
 
     Attributes:
         train: the images to train on.
-        test: the images to hold out. Empty if no folder says which.
+        test: the images to hold out. Empty if no folder is a test or validation split.
         classes: the class of each image by its path; empty for an image without a class.
         folders: the folders that are splits: {"train": [...], "test": [...], "unused": [...]}. Empty without splits.
     """
@@ -41,7 +41,7 @@ class Layout(NamedTuple):
 
 
 class _Level(NamedTuple):
-    """How many folders lie above the split folders, and whether those are the classes."""
+    """The number of folders above the split folders, and whether the folders above are the classes."""
 
     depth: int
     below_classes: bool = False

@@ -4,10 +4,10 @@ These rules hold for every file:
 
 - The orientation that a camera wrote (EXIF) is applied.
 - Transparent pixels are laid over white. Palettes become colours, and CMYK becomes RGB.
-- 16-bit grey is scaled to 8 bits (65535 -> 255, rounded). Of 16-bit colour, Pillow keeps the high byte. A file of
+- 16-bit grey is scaled to 8 bits (65535 -> 255, rounded). From 16-bit colour, Pillow keeps the high byte. A file of
   floats, or of whole numbers above 65535, is refused, because nothing says which number is white.
 - Of several pages or frames, the first one is read.
-- Text, colour profiles and other notes in a PNG are passed over, damaged or not (`png_chunks.py`).
+- Text, colour profiles and other notes in a PNG are ignored, even if they are damaged (`png_chunks.py`).
 - An image of another size than the given one is scaled to cover it, and its aspect is kept. What sticks out is cut off
   evenly on both sides. The scaling is bilinear, and antialiased when it reduces.
 - Within bounds, an image keeps its aspect and loses nothing. It is reduced until it fits, and never enlarged.
@@ -55,7 +55,7 @@ FORMATS = {  # Pillow's names, and those for people
     "PPM": "PPM",
 }
 RULES = 1  # raise it when the same bytes give other pixels. Packed pixels by other rules are not used
-# Who decided that a file cannot be used. Another reader tries it again.
+# The versions that decide whether a file can be used. If one of them changes, a bad file is tried again.
 READER = f"rules {RULES}, Pillow {PIL.__version__}: {', '.join(FORMATS)}"
 LARGEST_IMAGE_PIXELS = 2**29  # 1.6 GB as RGB. Pillow's own limit is a third of it, and scans and panoramas exceed that
 _LARGE = 2**26  # pixels. Larger images are decoded one at a time, so that threads do not fill the memory.
@@ -142,7 +142,7 @@ def parse_shape(content: bytes) -> Shape:
         content: the bytes of an image file.
 
     Raises:
-        UnreadableError: if they are empty, or not an image.
+        UnreadableError: if the bytes are empty, or not an image.
     """
     if not content:
         raise UnreadableError("empty file")
@@ -169,7 +169,7 @@ def _open_image(file: BinaryIO) -> Image.Image:
     `Image.open` is not used, because its limit of pixels is a global variable of the whole process.
 
     Raises:
-        UnreadableError: if it is no image of a kind in FORMATS, or has too many pixels.
+        UnreadableError: if the file is not an image of a kind in FORMATS, or has too many pixels.
     """
     prefix = file.read(16)
     file.seek(0)
@@ -270,9 +270,9 @@ def scale_pixels(pixels: np.ndarray, shape: Shape) -> np.ndarray:
 def check_content(content: bytes) -> None:
     """Check that `read_pixels` can decode the bytes of an image file, in less time.
 
-    A JPEG is decoded at an eighth of its size. Damage shows at every size, because it lies in what comes before the
-    transform to pixels. Nothing is scaled. A photograph of 500 x 375 pixels takes a quarter of the time that its pixels
-    at 256 x 256 take.
+    A JPEG is decoded at an eighth of its size. The decoder finds damage at every size, because damage is in the
+    compressed data, which it reads completely. Nothing is scaled. For a photograph of 500 x 375 pixels, the check takes
+    a quarter of the time of `read_pixels` at 256 x 256.
 
     Args:
         content: the bytes of the file.
@@ -328,7 +328,8 @@ def _read_orientation(image: Image.Image) -> int:
 def _scale_to_fit(image: Image.Image, shape: Shape, keep_all: bool = False) -> Image.Image:
     """Decode the image. Return it upright, with the channels, height and width of the shape.
 
-    What sticks out of the shape is cut off. If `keep_all`, nothing is, and the aspect may change by a rounded pixel.
+    The parts that stick out of the shape are cut off. With `keep_all` nothing is cut off, and rounding to whole pixels
+    may change the aspect a little.
     """
     turn = _read_orientation(image)
     size = (shape.height, shape.width) if turn >= _SIDEWAYS else (shape.width, shape.height)  # before it is turned

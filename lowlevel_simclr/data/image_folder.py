@@ -9,7 +9,7 @@ of one shape (`frames.py`). So a batch is one array. `image_file.py` says how a 
 decoded once before the first step. A file that cannot be read is left out and named in data.json. All other images keep
 their split and class number, because these follow from the names alone, before any file is opened.
 
-`image_index.py` remembers what was found, so that later starts only read files that are new or have changed.
+`image_index.py` stores the results of reading, so that later starts only read files that are new or have changed.
 `packed_images.py` keeps the pixels, so that later starts and steps decode nothing.
 """
 
@@ -63,7 +63,7 @@ class Listing(NamedTuple):
     source: Encoded  # the images in the order of `paths`
     stamp: str  # SHA-256 over paths, sizes and modification times
     counts: dict[str, int]  # files that are not used: not_images, outside_splits
-    left_out: dict[str, str]  # the reason by path, of what the splits could not take: see `image_walk`
+    left_out: dict[str, str]  # the reason by path, of folders and files that are not in a split: see `image_walk`
     folders: Mapping[str, list[str]]  # the folders that are splits, see `folder_layout.Layout`
     tables: str | None = None  # SHA-256 over splits and labels, if they do not follow from the paths
     identities: np.ndarray | None = None  # (n, 5) int64 of the files, see `image_index.read_identities`
@@ -134,7 +134,7 @@ def load(
 
 
 def _open_index(listing: Listing, cache: Path | None) -> AbstractContextManager[ImageIndex]:
-    """Return what is known of the files, to be used as a context. Records of larger files are not kept."""
+    """Return a context manager that yields the index of the files. The index of records is not saved."""
     count = len(listing.paths)
     if listing.identities is None:
         return open_index(np.full((count, len(IDENTITY)), -1), None)
@@ -219,7 +219,7 @@ def _refuse_no_folder(root: Path) -> None:
     """Check that the data set is a folder.
 
     Raises:
-        DataError: if it is not.
+        DataError: if it is not a folder.
     """
     what = f"The folder {root} does not exist"
     try:
@@ -234,7 +234,7 @@ def _refuse_no_folder(root: Path) -> None:
 
 
 def _explain_no_images(root: Path, found: FoundFiles) -> str:
-    """Return the message for a folder without an image, with what was left out."""
+    """Return the message for a folder without an image. It names the first file or folder that was left out."""
     endings = ", ".join(sorted(ENDINGS))
     why = found.left_out.get("./")
     if why == RUN:
@@ -250,7 +250,7 @@ def _explain_no_images(root: Path, found: FoundFiles) -> str:
 
 
 def _hash_stamp(paths: Sequence[str], identities: np.ndarray) -> str:
-    """Return a SHA-256 over paths, sizes and modification times. It changes when a file does."""
+    """Return a SHA-256 over paths, sizes and modification times. It changes when a file changes."""
     digest = hashlib.sha256()
     columns = (identities[:, IDENTITY.index(name)].tolist() for name in ("size", "modified"))
     for said in zip(paths, *columns):
@@ -270,7 +270,7 @@ def _refuse_few(listing: Listing, at_least: int) -> None:
 
 
 class Pictures(NamedTuple):
-    """How many images there are to train on, and the median of their shorter sides in pixels."""
+    """The number of images to train on, and the median of their shorter sides in pixels."""
 
     number: int
     side: int
@@ -302,12 +302,12 @@ def choose_form(
     aspect and lie in frames, see `frames.choose_frames`. In both cases the shorter side is at most `largest_side`
     pixels. There is one channel if every image is grey, and there are three otherwise.
 
-    A run that began before images had frames continues as it began. Its images of different sizes are squares: larger
-    images are scaled down, smaller ones are scaled up, and long ones lose their ends.
+    If data.json of an earlier session has no frames for images of different sizes, the run continues with squares:
+    larger images are scaled down, smaller images are scaled up, and the ends of long images are cut off.
 
     Args:
         listing: the images.
-        index: what is known of them. It receives the shapes that the headers state.
+        index: the index of the images. The function stores the shapes that the headers state there.
         largest_side: pixels.
         before: data.json of an earlier session of the run.
 
@@ -367,8 +367,8 @@ def read_all(listing: Listing, index: ImageIndex, form: Form, held: np.ndarray |
 
     Args:
         listing: the files.
-        index: what is known of them. A file that is known to be damaged is not read again.
-        form: how they are stored.
+        index: the index of the files. A file that the index has as damaged is not read again.
+        form: how the images are stored.
         held: (n, H, W, C) uint8, the array that receives the pixels. None discards them. Then a file that is known is
             not read again.
 
@@ -387,7 +387,7 @@ def read_all(listing: Listing, index: ImageIndex, form: Form, held: np.ndarray |
 
 
 def _sum_up(listing: Listing, index: ImageIndex) -> FoundImages:
-    """Return what was found in all files, see `read_all`."""
+    """Return the results of reading all files, see `read_all`."""
     reasons, content = index.list_reasons(), hashlib.sha256()
     for path, digest in zip(listing.paths, index.list_digests()):
         content.update(path.encode("utf-8", "surrogateescape") + b"\0" + digest)
@@ -419,9 +419,10 @@ def _close_gaps(held: np.ndarray, rows: Sequence[int]) -> np.ndarray:
 def _read_packed(
     listing: Listing, index: ImageIndex, form: Form, folder: Path, in_memory: bool
 ) -> tuple[FoundImages, Any]:
-    """Return what was found in all files, and their pixels from the packed images. Missing ones are made first.
+    """Return the results of reading all files, and their packed pixels. If there is no packed file, make it first.
 
-    Packed images are in the order of their paths, because the held-out images are others for another seed.
+    Packed images are in the order of their paths. The order of the listing would depend on the seed, which chooses the
+    held-out images.
 
     Raises:
         DataError: if no file can be used, or if the packed images cannot be written.
@@ -438,7 +439,7 @@ def _read_packed(
 
 
 def _open_packed(index: ImageIndex, order: np.ndarray, form: Form, folder: Path) -> np.ndarray | None:
-    """Return the packed images (n, H, W, C) if every file is known and they have been made."""
+    """Return the packed images (n, H, W, C), or None if the index has not every file or the packed file is missing."""
     if len(index.find_unknown()):
         return None
     return packed_images.open_packed(folder, _make_key(index, order, form))
@@ -457,7 +458,7 @@ def _pack(listing: Listing, index: ImageIndex, order: np.ndarray, form: Form, fo
     stamp = listing.stamp if identities is None else hashlib.sha256(identities[order].tobytes()).hexdigest()
     name = hashlib.sha256(repr((stamp, tuple(shape), image_file.RULES, *bounds)).encode()).hexdigest()[:32]
     with packed_images.open_packing(folder, name, count, shape) as packing:
-        index.recall()  # another process may have made them while this one waited
+        index.recall()  # another process may have made the packed images while this process waited
         if (pixels := _open_packed(index, order, form, folder)) is not None:
             return pixels
         packing.refuse_full_disk()
@@ -526,7 +527,7 @@ def _make_record(listing: Listing, found: FoundImages, form: Form, largest_side:
 
 
 def _describe_form(form: Form) -> dict[str, Any]:
-    """Return the entries of data.json that say how images are stored. `shape` is that of an image in an evaluation."""
+    """Return the entries of data.json about the storage of images. `shape` is that of an image in an evaluation."""
     if form.frames is None:
         return {"shape": list(form.shape)}
     shorter, longer = form.frames.bounds
@@ -535,7 +536,7 @@ def _describe_form(form: Form) -> dict[str, Any]:
 
 
 def _read_recorded(listing: Listing, before: Mapping[str, Any]) -> FoundImages:
-    """Return what an earlier session found in the same files."""
+    """Return the results of an earlier session that read the same files."""
     places = {path: row for row, path in enumerate(listing.paths)}
     return FoundImages({places[entry["path"]]: entry["reason"] for entry in before["skipped"]}, before["content"])
 
@@ -562,7 +563,7 @@ _COMPARED = ("content", "shape", FRAMES, "skipped", "classes", "tables")
 
 
 def _take_compared(record: Mapping[str, Any], key: str) -> Any:
-    """Return what a resumed run must have in common with its first session."""
+    """Return the entries of data.json that must be the same when a run is resumed."""
     return [entry["path"] for entry in record["skipped"]] if key == "skipped" else record.get(key)
 
 
@@ -601,7 +602,7 @@ class FolderImages(StreamedImages):
     ) -> None:
         """Take the images `chosen` (n,) of `source`, which have been read once. The threads of `pool` decode them.
 
-        `frames` are those of all images of the source, or None if an image fills its array.
+        `frames` has the frames of all images of the source. It is None if every image fills its array.
         """
         super().__init__(chosen, shape)
         self._frames = frames

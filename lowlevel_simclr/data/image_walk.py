@@ -1,4 +1,4 @@
-"""The image files below a folder. Training, evaluation and embedding find their files here, so they find the same ones.
+"""The image files below a folder. Training, evaluation and `embed` all use this search, so they find the same files.
 
 Links are followed, and each folder is entered once. Hidden files and folders are ignored. The pictures of a run are
 never data, so run folders are not entered. A folder that cannot be listed, and an image of a kind that cannot be read,
@@ -23,14 +23,14 @@ OTHER_IMAGES = frozenset(
     ".heic .heif .avif .jxl .svg .svgz .psd .xcf .ico .tga .exr .hdr .dds .eps .ai .raw .dng .cr2 .cr3 .nef .arw .orf "
     ".rw2 .raf .dcm".split()
 )
-LARGEST_CONFIG = 2**20  # bytes of a config.json; that of a run has two thousand
+LARGEST_CONFIG = 2**20  # bytes of a config.json; the config.json of a run has two thousand
 RUN = "a run folder, whose pictures are not data"  # the reason why it is left out
 _RUN_SECTIONS = ("data", "model", "train")  # in the config.json of a run by every version
 _PREVIEW = ("plots", "views.png")  # the folder and the only file that --preview leaves
 
 
 class FoundFiles(NamedTuple):
-    """What lies below a folder. Paths are relative to it, separated by `/`, and sorted."""
+    """The files below a folder. Paths are relative to the folder, separated by `/`, and sorted."""
 
     images: tuple[str, ...]
     others: tuple[str, ...]  # files without the ending of an image
@@ -88,7 +88,7 @@ def _make_relative(folder: str, root: Path) -> str:
 
 
 def _is_run(folder: str, folders: Sequence[str], files: Sequence[str], own: Path | None) -> bool:
-    """Return whether a folder is a run's: the given one, one with a run's config.json, or a preview."""
+    """Return whether a folder is `own`, has the config.json of a run, or has the pictures of --preview."""
     if own is not None and os.path.realpath(folder) == os.path.realpath(own):
         return True
     if "config.json" in files:

@@ -21,8 +21,9 @@ def load(path: Path, seed: int = 0) -> DataSet:
     """Load the data set in an npz file.
 
     Images are uint8, (n, H, W, C) or (n, H, W), with C from 1 to 4. Labels are whole numbers from 0, (n,) or (n, 1),
-    and may be absent. They may be ids with gaps, which become class numbers. The names of the classes may be in the
-    array `classes`, and then a label is a place in it. Without a test split, the seed holds out a tenth of the images.
+    and may be absent. They may be ids with gaps, which become class numbers. If the file has an array `classes` with
+    the names of the classes, a label is an index into this array. Without a test split, the seed holds out a tenth of
+    the images.
 
     Args:
         path: the file.

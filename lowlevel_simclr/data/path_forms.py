@@ -30,8 +30,8 @@ class FoundPaths(NamedTuple):
 def find_listed(file: Path) -> FoundPaths:
     """Return the image files that a text file lists, one path a line.
 
-    A relative path starts in the folder of the list. Blank lines and lines that begin with COMMENT are passed over. No
-    file is opened. A file that is missing is found when it is read.
+    A relative path starts in the folder of the list. Blank lines and lines that begin with COMMENT are ignored. No
+    image is opened, so a missing file causes an error only later, when it is read.
 
     Raises:
         DataError: if the list cannot be read, is empty, or names a file twice.
@@ -56,7 +56,8 @@ def find_listed(file: Path) -> FoundPaths:
 def find_matching(pattern: str, base: Path, own: Path | None = None) -> FoundPaths:
     """Return the image files whose paths match a pattern: `*`, `?` and `[...]` in a name, `**` for any folders.
 
-    The files are those that `image_walk.find_image_files` finds below the folder before the first such sign.
+    `image_walk.find_image_files` searches the folder before the first `*`, `?` or `[`. The pattern selects from the
+    files found.
 
     Args:
         pattern: the pattern, such as /data/**/*.jpg.
@@ -64,7 +65,7 @@ def find_matching(pattern: str, base: Path, own: Path | None = None) -> FoundPat
         own: the run folder, which is left out.
 
     Raises:
-        DataError: if the pattern has no such sign, or matches no image.
+        DataError: if the pattern has no `*`, `?` or `[`, or matches no image.
     """
     start, rest = split_pattern(pattern)
     root = base / start
@@ -85,7 +86,7 @@ def find_matching(pattern: str, base: Path, own: Path | None = None) -> FoundPat
 
 
 def split_pattern(pattern: str) -> tuple[Path, str]:
-    """Return the folder before the first `*`, `?` or `[` of a pattern, and the rest. Without one, the rest is empty.
+    """Return the folder before the first `*`, `?` or `[` of a pattern, and the rest. Without these, the rest is empty.
 
     Examples:
         >>> split_pattern("data/2024/**/*.jpg")

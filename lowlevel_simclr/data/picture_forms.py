@@ -16,7 +16,7 @@ from lowlevel_simclr.data.table_layout import NO_TABLES, Tables
 
 
 class Request(NamedTuple):
-    """What to list.
+    """The data set to list, and how to find its splits and labels.
 
     Attributes:
         dataset: the form and what follows it, such as folder:PATH.
@@ -43,7 +43,7 @@ class Request(NamedTuple):
 
     @property
     def text(self) -> str:
-        """What follows the form."""
+        """The text that follows the form, such as PATH in folder:PATH."""
         return self.dataset.partition(":")[2]
 
     @property
@@ -61,7 +61,7 @@ class Request(NamedTuple):
 
 
 class Pictures(NamedTuple):
-    """Encoded images in their natural order, and the reason by name of what was left out."""
+    """Encoded images in their natural order, and the files that were left out: the reason by name."""
 
     source: Encoded
     left_out: Mapping[str, str]
@@ -71,7 +71,7 @@ def list_pictures(request: Request) -> Listing:
     """Return the images of a data set in splits and classes. No image is decoded.
 
     Raises:
-        DataError: if there are no images, or if the files that say what they are cannot be read.
+        DataError: if there are no images, or if the files with their paths, labels or splits cannot be read.
     """
     form = _find_form(request)
     if form in _FIND_FILES:

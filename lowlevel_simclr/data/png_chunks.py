@@ -1,7 +1,7 @@
 """The chunks of a PNG file: those that decide its pixels are kept, and its notes are dropped before Pillow reads it.
 
-Pillow gives up a whole file for a text or a colour profile of more than 1 MiB, or with a wrong checksum, although its
-pixels are sound. None of them changes the pixels here.
+Pillow rejects a whole file if a text or a colour profile is larger than 1 MiB or has a wrong checksum, although the
+pixels are sound. This package does not use texts and colour profiles.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ _ANCILLARY = 0x20  # the bit of the first letter that says that a reader may ign
 
 
 class Header(NamedTuple):
-    """What the first chunk says. `colours` is 0 for grey, 2 for RGB, 3 for a palette, 4 and 6 with alpha."""
+    """The content of the first chunk. `colours` is 0 for grey, 2 for RGB, 3 for a palette, 4 and 6 with alpha."""
 
     bits: int
     colours: int
 
 
 def read_header(content: bytes) -> Header | None:
-    """Return what the header of a PNG file says, or None if it is no PNG file."""
+    """Return the content of the header of a PNG file, or None if the file is not a PNG file."""
     whole = content.startswith(SIGNATURE) and len(content) > 25
     return Header(content[24], content[25]) if whole else None
 
 
 def drop_notes(content: bytes) -> bytes:
-    """Return a PNG file without its notes. Anything else, and what follows a cut, stays as it is."""
+    """Return a PNG file without its notes. Other files stay unchanged. So does the rest of a file that is cut off."""
     if not content.startswith(SIGNATURE):
         return content
     kept, start, place = [], 0, len(SIGNATURE)  # `start` is where the piece begins that is kept next
@@ -72,6 +72,6 @@ def _is_needed(kind: bytes) -> bool:
 
 
 def _is_dropped(kind: bytes, checked: bytes | memoryview, checksum: bytes | memoryview) -> bool:
-    """Return whether a chunk is a note: one that is not needed, or damaged notes of the camera."""
+    """Return whether to drop a chunk: a chunk that the pixels do not need, or damaged EXIF data of the camera."""
     damaged = kind == b"eXIf" and zlib.crc32(checked) != int.from_bytes(checksum, "big")
     return damaged or not _is_needed(kind)

@@ -1,7 +1,8 @@
 """Bilinear antialiased resizing of images whose size is known only when the model runs.
 
-It consists of two matrix products, whose weights follow from the size of the images. So every converter knows it: ONNX
-has no operation for TensorFlow's antialiased resize, and tf2onnx writes a file that onnxruntime refuses.
+The resize consists of two matrix products, whose weights follow from the size of the images. Every converter knows
+matrix products. ONNX has no operation for TensorFlow's antialiased resize, and tf2onnx would write a file that
+onnxruntime refuses.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def resize_frames(images: tf.Tensor, sizes: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def _make_frame_weights(lengths: tf.Tensor, most: int, size: int) -> tf.Tensor:
-    """Return the weights of `make_weights` for each of several lengths (N,), 0 from there on: (N, size, most)."""
+    """Return the weights of `make_weights` for several lengths (N,), padded with zeros: (N, size, most)."""
     scale = lengths[:, None, None] / size
     places = np.arange(most, dtype=np.float32) + 0.5
     centres = scale * (np.arange(size, dtype=np.float32) + 0.5)[:, None]

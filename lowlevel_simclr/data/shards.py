@@ -1,4 +1,4 @@
-"""The files of a data set whose files hold many images each: which there are, and which split each is of."""
+"""Finds the files of a data set whose files hold many images each, and the split of each file."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Shards(NamedTuple):
     """The files of a data set.
 
     Attributes:
-        root: their folder.
-        files: their paths relative to it, sorted.
+        root: the folder of the files.
+        files: the paths of the files, relative to `root` and sorted.
         kinds: the split of each file, "train", "test" or "validation", or an empty text.
     """
 
@@ -53,12 +53,12 @@ def find_shards(
         form: "tfrecord:" or "parquet:", for messages.
         pattern: a file, a folder, or a pattern with `*`, `?`, `[...]` and `**`.
         base: the folder in which a relative pattern starts.
-        named: what the name of a file in a folder must match. A file or a pattern that is given may have any name.
-        splits: "none": the names of the files say no splits. Otherwise the words train, test and val in them do.
+        named: what the name of a file in a folder must match. The name is not checked for a single file or a pattern.
+        splits: with "none", no file has a split. Otherwise the words train, test and val in the names give the splits.
         own: the run folder, which is left out.
 
     Raises:
-        DataError: if there is no such file.
+        DataError: if no file is found.
     """
     path = base / pattern
     if path.is_dir():
@@ -81,7 +81,7 @@ def _make_searcher(named: Named) -> Callable[[str], bool]:
 
 
 def find_kind(file: str) -> str:
-    """Return the split that a path names, or an empty text if it names none, or several.
+    """Return the split that a path names, or an empty text if the path does not name exactly one split.
 
     Examples:
         >>> find_kind("data/train-00000-of-00002.parquet"), find_kind("cats.tfrecord")

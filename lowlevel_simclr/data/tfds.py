@@ -1,7 +1,7 @@
 """A data set that TensorFlow Datasets has prepared, from its folder. Nothing is downloaded.
 
-The package tensorflow-datasets says which files hold which split, and what the labels are called. The files are
-TFRecord files, which `tfrecord.py` reads.
+The package tensorflow-datasets gives the files of each split and the names of the labels. The files are TFRecord files,
+which `tfrecord.py` reads.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lowlevel_simclr.data.folder_layout import KINDS
 from lowlevel_simclr.data.records import Records
 from lowlevel_simclr.data.tfrecord import Keys, Part, read_parts
 
-DEFAULT_FOLDER = Path("~/tensorflow_datasets")  # of the package, if TFDS_DATA_DIR is not set
+DEFAULT_FOLDER = Path("~/tensorflow_datasets")  # the package's default, if TFDS_DATA_DIR is not set
 INFO = "dataset_info.json"  # in the folder of a prepared version
 _NAME = re.compile(r"(?P<name>[^:]+)(:(?P<version>\d+\.\d+\.\d+))?(:(?P<split>.+))?")
 
@@ -89,7 +89,7 @@ def find_version(base: Path, name: str, version: str | None) -> Path:
 
 
 def _list_folders(path: Path) -> list[Path]:
-    """Return the folders in a folder, sorted. Empty if there is no such folder."""
+    """Return the folders in a folder, sorted. The list is empty if the folder does not exist."""
     try:
         return sorted(each for each in path.iterdir() if each.is_dir())
     except OSError:
@@ -141,10 +141,10 @@ def _find_keys(folder: Path, info: Any) -> tuple[Keys, Sequence[str] | None]:
 
 
 def _list_parts(folder: Path, info: Any, split: str | None) -> list[Part]:
-    """Return the records of the splits: those of the given one, or all.
+    """Return the records of the given split, or of all splits.
 
     Raises:
-        DataError: if there is no such split, or if it has no files.
+        DataError: if the split does not exist, or has no files.
     """
     parts = []
     for name in [split] if split else sorted(info.splits):

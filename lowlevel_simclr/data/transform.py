@@ -1,8 +1,8 @@
-"""The test transform: what happens to an image before the encoder represents it.
+"""The test transform: the preprocessing of an image before the encoder computes h.
 
-It is a view without randomness. The whole image is scaled to [0, 1] and resized to the encoder's input if its size
-differs (bilinear, half-pixel centres, antialiased). Then it becomes (x - mean) / std. Evaluation, `embed` and
-`encoder.keras` all call it, so that they agree.
+The transform has no randomness. It scales the whole image to [0, 1] and resizes it if its size differs from the
+encoder's input (bilinear, half-pixel centres, antialiased). Then it computes (x - mean) / std. Evaluation, `embed` and
+`encoder.keras` all call this transform, so that they agree.
 """
 
 from __future__ import annotations
@@ -105,10 +105,10 @@ def find_transform(encoder: tf.keras.Model, scaling: PixelScaling = UNSCALED) ->
 def resize_antialiased(images: Any, size: int) -> Any:
     """Resize images (..., H, W, C) to (..., size, size, C): bilinear and antialiased.
 
-    The images are tensors or symbolic. Symbolic images have four axes. For them this is a few operations, which Keras
-    saves and loads as layers, and which other formats know too. The layer `Resizing` cannot be used. In Keras 2 it has
-    no antialiasing. In Keras 3 it assumes `training=True` if no value is given. When the model is called directly, the
-    layers after it do the same, and BatchNorm would train.
+    The images are tensors or symbolic. Symbolic images have four axes. For symbolic images the function uses a few
+    operations that Keras saves and loads as layers, and that other formats know too. It cannot use the layer
+    `Resizing`. In Keras 2 this layer has no antialiasing. In Keras 3 the layer assumes `training=True` if no value is
+    given. If the model is then called directly, the layers after `Resizing` assume the same, and BatchNorm would train.
     """
     if _is_symbolic(images):
         return resize_any_size(images, size, _choose_operations(images))

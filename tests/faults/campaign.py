@@ -59,7 +59,7 @@ class Campaign:
     """
 
     def __init__(self, folder: Path, seed: int, records: dict[str, Record]) -> None:
-        """Train one run without a fault, with which the others are compared."""
+        """Train one run without a fault. The trials compare their runs with this run."""
         self.folder, self.seed, self.records = folder, seed, records
         whole = self.make_place(finished=False)
         ended = run_trial("train", TRAIN, whole, fault=(whole / RUN, 10**9, 0))

@@ -33,7 +33,7 @@ def run_drivers(kind: str, seconds: int) -> tuple[dict[str, int], bool, str]:
         seconds: how long each driver tries cases.
 
     Returns:
-        The number of cases of each driver, whether all of them ended rightly, and what was printed.
+        The number of cases of each driver, whether all drivers succeeded, and the printed text.
     """
     environment = {**os.environ, **({"CXX": "clang++"} if kind == "fuzzer" else {})}
     command = [str(SCRIPT), kind, str(seconds)]

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from tests.faults.record import read_whole, write_whole
 
-MOST_CRASHES = 20  # after as many, the program ends
+MOST_CRASHES = 20  # after this number of crashes, the program ends
 WRONG = "WRONG "
 WIDER = "--ops stock"  # in the message of a native op about what only the stock op takes
 

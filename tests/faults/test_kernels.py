@@ -26,7 +26,7 @@ def test_cases_are_counted() -> None:
         (PLAIN, 0, False),
         (FUZZER, 0, True),
         (FUZZER, 1, False),
-        ("nt_xent:\n120 cases, 0 wrong\nmake_views:\n", 0, False),  # the second driver said nothing
+        ("nt_xent:\n120 cases, 0 wrong\nmake_views:\n", 0, False),  # the second driver printed nothing
     ],
 )
 def test_a_wrong_case_or_a_crash_is_noticed(

@@ -1,4 +1,4 @@
-"""Random calls of the ops: what ends wrongly is noticed, and a crash of the process is counted."""
+"""Tests that the program for random calls of the ops reports wrong results and counts crashes of the process."""
 
 from __future__ import annotations
 

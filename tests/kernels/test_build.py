@@ -1,4 +1,4 @@
-"""Tests of the built library: what it needs and exports, and the messages with which setup.py fails."""
+"""Tests of the built library, of its imported and exported symbols, and of the error messages of setup.py."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_setup_says_that_the_compiler_does_not_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", ["kernels", "kernels/make_views/make_views_op.cc"])
 def test_setup_refuses_to_build_without_its_sources(missing: str, tmp_path: Path) -> None:
-    """Test a build without the kernels' sources. The library could still be linked, but would fail at its first use."""
+    """Test a build without the kernels' sources. Such a library could be linked, but would fail at its first use."""
     root = tmp_path / "source"
     for name in ("kernels", "lowlevel_simclr"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))

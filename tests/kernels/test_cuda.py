@@ -133,7 +133,7 @@ def test_a_variable_of_rank_1_needs_no_sums(library: ctypes.CDLL) -> None:
 def test_the_sums_of_an_update_are_few(library: ctypes.CDLL) -> None:
     """Test the number of partial sums. Each block writes a pair, and the emulation has at most four blocks.
 
-    An empty variable has none.
+    An empty variable has no partial sums.
     """
     sums = library.lowlevel_simclr_lars_update_cuda_partial_sums
     assert [sums(count) for count in (0, 1, updates.PIECE, updates.PIECE + 1, 10**9)] == [0, 2, 2, 4, 8]
@@ -244,7 +244,7 @@ def test_the_built_launchers_refuse_shapes_too() -> None:
 def test_no_cuda_symbol_is_left_to_tensorflow() -> None:
     """Test that the library has all CUDA symbols.
 
-    TensorFlow exports stand-ins from another version of cudart, which would fail only on a GPU.
+    TensorFlow also exports functions of cudart, from another version. With these, the library would fail only on a GPU.
     """
     if shutil.which("objdump") is None:
         pytest.skip("objdump (binutils) is not installed")
@@ -282,7 +282,7 @@ def test_a_module_for_two_platforms_takes_the_platform_first() -> None:
 
 @pytest.fixture()
 def visible_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pretend that there is a GPU, which the tracing of a function sees."""
+    """Pretend that this machine has a GPU. Functions that are traced then use the ops for a GPU."""
     monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind=None: ["a GPU"])
 
 

@@ -1,4 +1,4 @@
-"""Tests of the native NT-Xent beyond its numbers: determinism, threads, routes (with and without XLA), refusals.
+"""Tests of the native NT-Xent: determinism, threads, calls with and without XLA, error messages.
 
 tests/ops/test_nt_xent.py tests its numbers, together with every other implementation. This file adds random shapes.
 """

@@ -53,7 +53,8 @@ def test_it_is_tensorflows_convolution(
     dy = tf.constant(rng.normal(size=shape))
     found = value_and_gradients(layer, x, kernel, dy)
     right = value_and_gradients(lambda x: tf.nn.conv2d(x, kernel, stride, padding.upper()), x, kernel, dy)
-    # Each number is a sum of at most this many products, in another order than TensorFlow's. Each is at most 16 x 16.
+    # Each number is a sum of at most this many products, in another order than TensorFlow's. A product is at most
+    # 16 x 16.
     terms = max(size[0] * size[1] * max(CHANNELS, FILTERS), ROWS * side[0] * side[1])
     for ours, theirs in zip(found, right):
         assert ours.shape == theirs.shape

@@ -50,7 +50,7 @@ def build_kerass_resnet50() -> tf.keras.Model:
 
 
 def test_imagenet_weights_take_red_green_blue(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test that h is the same. Keras's model gets blue first, as in its caffe mode, and our encoder gets red first."""
+    """Test that h is that of Keras's model. Keras's model gets blue first (its caffe mode), our encoder red first."""
     theirs = build_kerass_resnet50()
     monkeypatch.setattr(encoder, "load_imagenet", lambda: theirs)
     ours = encoder.build_encoder("resnet50", "imagenet", 32, weights="imagenet")
@@ -152,7 +152,7 @@ def test_weights_that_are_no_regular_file_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("in_archive", [False, True])
 def test_weights_that_unpack_to_too_much_are_refused(tmp_path: Path, in_archive: bool) -> None:
-    """Test a data set of 8 TB that was never written. It takes no room in the file, but would fill the memory."""
+    """Test an HDF5 array of 8 TB that was never written. It takes no room in the file, but would fill the memory."""
     path = tmp_path / "bomb.weights.h5"
     with h5py.File(path, "w") as stored:
         stored.create_dataset("vars/0", (10**6, 10**6), np.float64, chunks=(1000, 1000), compression="gzip")

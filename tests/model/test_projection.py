@@ -101,7 +101,7 @@ def test_an_unknown_batch_norm_is_refused() -> None:
 
 @pytest.mark.parametrize("batch_norm", ["all", "google"])
 def test_statistics_of_all_replicas_are_those_of_one_with_and_without_a_shift(batch_norm: str) -> None:
-    """Test a single replica that gathers its own statistics. It must compute the same as one that exchanges none."""
+    """Test a single replica that gathers its own statistics. The result must be the same as without gathering."""
     h = np.random.default_rng(0).normal(size=(12, 6)).astype(np.float32)
     head = projection.build_projection_head(6, (5, 4), batch_norm=batch_norm)
     alone = head(h, training=True).numpy()

@@ -48,7 +48,7 @@ def draw_views(size: int, count: int = 3) -> np.ndarray:
 def assert_same_h(found: np.ndarray, expected: np.ndarray) -> None:
     """Assert that two h differ by at most 1e-5 of the largest entry.
 
-    An encoder has fifty layers of float32 products. Each rounds to 6e-8 of its largest entry.
+    An encoder has fifty layers of float32 products. In each layer, rounding adds an error of 6e-8 of the largest entry.
     """
     assert found.shape == expected.shape and expected.std() > 0
     assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()

@@ -46,7 +46,8 @@ def test_it_is_tensorflows_convolution(
     kernel = tf.constant(rng.normal(size=(*taps, CHANNELS, FILTERS)))
     found = value_and_gradients(lambda x, kernel: convolve(x, kernel, strides, padding), x, kernel)
     right = value_and_gradients(lambda x, kernel: tf.nn.conv2d(x, kernel, strides, padding.upper()), x, kernel)
-    # Each number is a sum of at most this many products, in another order than TensorFlow's. Each is at most 16 x 16.
+    # Each number is a sum of at most this many products, in another order than TensorFlow's. A product is at most
+    # 16 x 16.
     terms = max(taps[0] * taps[1] * max(CHANNELS, FILTERS), ROWS * side[0] * side[1])
     for ours, theirs in zip(found, right):
         assert ours.shape == theirs.shape

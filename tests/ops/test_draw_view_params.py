@@ -83,7 +83,7 @@ RANGE = st.tuples(st.floats(0.02, 1), st.floats(0.02, 1)).map(lambda bounds: tup
 
 @st.composite
 def frames(draw, count=64):
-    """Return height and width of the arrays of some images, and the frame of each image in its array."""
+    """Return the height and width of the arrays of some images, and the height and width of each image in its array."""
     height, width = draw(st.integers(1, 600)), draw(st.integers(1, 600))
     random = np.random.default_rng(draw(st.integers(0, 2**32)))
     sizes = random.integers(1, (height + 1, width + 1), (count, 2))
@@ -152,7 +152,7 @@ NARROW = replace(RECIPE, crop_area=(0.6, 1.0), crop_aspect=(0.05, 0.1))
 RECORDED = {
     (32, 32, RECIPE): "43f1bdaa16fe",
     (30, 41, RECIPE): "11bdc2251654",
-    (32, 32, NARROW): "168ecf6addaf",  # nearly all of them central crops
+    (32, 32, NARROW): "168ecf6addaf",  # nearly all of these boxes are central crops
     (30, 41, NARROW): "2e1d57c470bf",
 }
 
@@ -173,7 +173,7 @@ def test_images_of_one_size_keep_their_boxes(made_by, whole):
 @pytest.mark.parametrize("size", [8, 60])
 @pytest.mark.parametrize("made_by", [ops, stock], ids=["native", "stock"])
 def test_no_view_shows_the_padding(made_by, size, mode):
-    """Neither interpolation, when a view enlarges, nor antialiasing, when it reduces, reads beyond the frame."""
+    """Test views that enlarge (interpolation) and views that reduce (antialiasing). Both must read only the image."""
     random = np.random.default_rng(4)
     sizes = random.integers(1, (34, 48), (60, 2))
     inside = (np.arange(33)[:, None] < sizes[:, 0, None, None]) & (np.arange(47) < sizes[:, 1, None, None])

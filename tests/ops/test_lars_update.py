@@ -59,8 +59,8 @@ def sizes(arrays: list[np.ndarray], expected: list[np.ndarray]) -> list[np.ndarr
 def test_a_step_is_that_of_the_reference(shape: tuple[int, ...], form: str, graph: bool) -> None:
     arrays = draw(shape)
     expected = [np.asarray(array) for array in reference(*arrays, **CHOICES)]
-    # A trust ratio is a quotient of two sums, each wrong by eps at most. u, v' and w' take two roundings each. So the 8
-    # halves of eps that `bound` allows suffice, without adding the stock form's own error.
+    # A trust ratio is a quotient of two sums, each with an error of at most eps. Computing u, v' and w' rounds twice
+    # each. So `bound` allows enough with 8 eps / 2, without the error of the stock formula.
     for found, right, size in zip(call(form, arrays, graph), expected, sizes(arrays, expected)):
         assert_close(found, right, None, dtype="float32", scale=size)
 
@@ -116,7 +116,7 @@ def test_a_norm_of_zero_means_ratio_1(zero: int) -> None:
 def test_no_number_anywhere_reaches_everything(place: int) -> None:
     """Test that one NaN reaches every element.
 
-    It spreads through the norms, so the trust ratio is NaN, as in the reference.
+    The NaN makes a norm NaN. So the trust ratio is NaN, as in the reference.
     """
     arrays = draw((5, 7))
     arrays[place][2, 3] = np.nan
@@ -193,7 +193,7 @@ def compiled(arrays: list[np.ndarray], **changed: float) -> list[np.ndarray]:
 @needs_xla
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_jit_gives_the_bits_that_the_op_gives(shape: tuple[int, ...]) -> None:
-    """Test that both give the same bits, because they run the same kernel with the same threads."""
+    """Test that the op gives the same bits with and without XLA. It runs the same kernel with the same threads."""
     arrays = draw(shape)
     for one, other in zip(compiled(arrays), call("native", arrays)):
         assert one.shape == other.shape and one.tobytes() == other.tobytes()
@@ -280,7 +280,7 @@ def test_variables_move_together_as_each_alone(jit: bool) -> None:
 def test_variables_that_move_in_place_leave_other_readers_what_they_read() -> None:
     """Test variables that XLA updates in the memory of the arguments.
 
-    It must copy the values that another op reads later.
+    XLA must copy the values that another op reads later.
     """
     given = draw_all()
 

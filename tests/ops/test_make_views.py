@@ -1,7 +1,8 @@
 """Tests of the native views and parameters: numbers, routes (with and without XLA), errors, determinism.
 
-The rule of `verification.bound` judges the numbers. The error may be at most twice the error of the stock views plus a
-few roundings. The unit of a rounding is the factor by which a view's colour operations amplify small differences.
+The tests compare the numbers by the rule of `verification.bound`. The error may be at most twice the error of the stock
+views plus a few rounding errors. A rounding error counts times the factor by which a view's colour operations amplify
+small differences.
 kernels/sanitize.sh tests the kernels with random shapes and under sanitizers, without TensorFlow.
 """
 

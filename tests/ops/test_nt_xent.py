@@ -5,8 +5,8 @@ errors, determinism. The last section has the mutants: formulas with one mistake
 find.
 
 An implementation is a package with `nt_xent(z, temperature)`, `nt_xent_rows(z_all, first_pair, pairs, temperature)`,
-`nt_xent_and_top1(z, temperature)` and `contrastive_top1(z)`. If the module of the native one exists, it is tested. Then
-a missing binary makes the tests fail.
+`nt_xent_and_top1(z, temperature)` and `contrastive_top1(z)`. If the module of the native implementation exists, the
+tests include it. Then a missing binary makes the tests fail.
 """
 
 from __future__ import annotations
@@ -94,9 +94,10 @@ def loss_and_gradients(
 
 
 def alone(implementation: Any, scale: Any, dtype: str, conditioning: float = 1.0) -> Any:
-    """Return the scale for a comparison. It is larger for the stock formula, which has no baseline to compare with.
+    """Return the scale for a comparison. It is larger for the stock formula, which has no stock result to compare with.
 
-    It then contains the conditioning, and a factor of 2 in float64, where the reference has errors of the same size.
+    The larger scale allows for the change of the weights exp(s - lse) when a similarity is off by eps/tau. In float64
+    it is also doubled, because the reference has errors of the same size.
     """
     return scale * conditioning * (2 if dtype == "float64" else 1) if implementation is stock else scale
 
@@ -135,7 +136,8 @@ def check_gradients(
     exact = float(tau)  # the reference uses the same rounded tau as the op
     scale = alone(implementation, compute_loss_scale(exact), dtype)
     assert_close(loss.numpy(), reference.nt_xent(z, exact), beside[0], dtype=dtype, scale=scale)
-    # The weights of dz are exp(s - lse), so the absolute error of s, a few eps/tau, becomes their relative error.
+    # The weights of dz are exp(s - lse). So the absolute error of s, a few eps/tau, becomes a relative error of the
+    # weights.
     scale = alone(implementation, compute_gradient_scale(z, cotangent, exact), dtype, 1 + 1 / exact)
     expected = reference.nt_xent_gradient(z, exact, cotangent)
     assert_close(dz.numpy(), expected, beside[1], dtype=dtype, scale=scale, draws=draws)

@@ -123,7 +123,7 @@ def compare_runs(older: Path, newer: Path) -> int:
 
 
 def resume(tree: Path, older: Path, out: Path, flags: Sequence[str]) -> None:
-    """Copy an older run as it was at step 20, and resume it."""
+    """Copy the state of an older run at step 20, and resume the run."""
     shutil.copytree(older, out)
     (out / "checkpoints" / f"step-{STEPS:08d}.npz").unlink()
     for name in ("evaluation.json", "encoder.keras"):
@@ -134,7 +134,7 @@ def resume(tree: Path, older: Path, out: Path, flags: Sequence[str]) -> None:
 def compare_outputs(trees: Sequence[Path], runs: Sequence[Path], pictures: Path, folder: Path) -> list[float]:
     """Return the largest difference of h between an older and a newer tree and run, by `embed` and by encoder.keras.
 
-    Both are in units of the largest entry of h.
+    The difference is in units of the largest entry of h.
 
     Raises:
         Difference: if it is above `CLOSE`.

@@ -82,9 +82,9 @@ def test_h_of_files_and_folders_is_the_evaluations(
 def test_an_image_of_the_runs_folder_has_the_h_of_its_evaluation(
     run: Path, tmp_path: Path, sizes: tuple[tuple[int, int], ...]
 ) -> None:
-    """Test images that are not square. If their sizes differ, they are cut to one square.
+    """Test images that are not square. If their sizes differ, `embed` cuts a square from each image.
 
-    If not, they are kept whole.
+    If all images have one size, `embed` uses the whole images.
     """
     for place, size in enumerate((*sizes, sizes[0])):  # three images to train on, one held out
         folder = tmp_path / "images" / ("train" if place < 3 else "test")

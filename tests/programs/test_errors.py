@@ -175,7 +175,7 @@ def no_library(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def unwritable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Raise the system's error for a folder without write permission.
 
-    Root may write everywhere, so a real one is no test.
+    Root may write everywhere, so a folder without this permission would not test the error.
     """
 
     def refused(*given: Any, **options: Any) -> None:

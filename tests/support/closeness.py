@@ -26,11 +26,11 @@ def assert_close(
         actual: the result, in the type it came in.
         reference64: the result of the float64 reference, of the same shape.
         stock: the result of the stock formula, in the accumulation type. It is None if the stock formula itself is
-            tested. Then its error E counts as 0, and `scale` must contain the conditioning.
+            tested. Then E, the stock formula's error, counts as 0, and `scale` must be larger.
         dtype: the type of the op's input.
         scale: the unit of a rounding error, broadcast to the shape of reference64.
         draws: more pairs of a stock result and its reference result, for problems that differ slightly.
-        stored: the type that `actual` was rounded to, if it was widened afterwards.
+        stored: the type that `actual` was rounded to, if `actual` was cast to a wider type afterwards.
     """
     actual, reference64 = np.asarray(actual), np.asarray(reference64, np.float64)
     assert actual.shape == reference64.shape, f"shape {actual.shape}, expected {reference64.shape}"

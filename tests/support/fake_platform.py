@@ -1,7 +1,7 @@
 """Makes this process look like one on macOS, Windows or another processor, as far as Python code can tell.
 
-TensorFlow and the other packages that ours imports are loaded first, as they are. After that, modules, functions and
-constants that the other system lacks are gone, and files behave as they do there. Call `pretend` before
+This module first imports TensorFlow and the other packages that `lowlevel_simclr` uses. Then it removes modules,
+functions and constants that the other system lacks, and makes files behave as on that system. Call `pretend` before
 `lowlevel_simclr` is imported:
 
     from tests.support.fake_platform import pretend
@@ -27,7 +27,8 @@ LOADED = (
     "tensorboard.summary.writer.event_file_writer tempfile subprocess multiprocessing shutil socket tarfile zipfile "
     "urllib.request ctypes importlib.metadata"
 )
-# What typeshed, the type checkers' description of Python, lists for Linux only, and for Linux and macOS only.
+# Functions that exist only on Linux, and only on Linux and macOS. The source is typeshed, the type checkers'
+# description of Python.
 ONLY_LINUX = {"os": "sched_getaffinity sched_setaffinity memfd_create", "signal": "SIGPOLL SIGPWR SIGSTKFLT"}
 NOT_ON_WINDOWS = {
     "os": "fork forkpty getuid geteuid getgid getegid setsid killpg getpgid sysconf sysconf_names mkfifo statvfs chown "
@@ -102,7 +103,7 @@ def _imitate_windows() -> None:
 
     def closed_only(call: Any) -> Any:
         def change(*paths: Any, **options: Any) -> Any:
-            # Files of tempfile are left out, because it deletes them in another way on Windows.
+            # This does not apply to the files of tempfile, because it deletes its files in another way on Windows.
             names = [path for path in paths if not os.path.basename(path).startswith(tempfile.gettempprefix())]
             if any(os.path.realpath(path) in list_open_files() for path in names):
                 raise PermissionError(13, "The process cannot access the file because it is being used", paths[0])

@@ -1,4 +1,4 @@
-"""Runs tests of guarantees that hold only on the CPU there, on a machine with a GPU too."""
+"""Runs tests on the CPU, even on a machine with a GPU. They test guarantees that only the CPU gives."""
 
 from __future__ import annotations
 

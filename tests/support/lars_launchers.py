@@ -34,7 +34,7 @@ class Case(NamedTuple):
     shape: tuple[int, ...]
     rows: str = "random"  # the kind of numbers
     beside: str = ""  # the name of the array that is not aligned to 16 bytes, or "all"
-    takes: str = ""  # the array whose memory new_weight reuses; if set, new_velocity reuses that of velocity
+    takes: str = ""  # the array whose memory new_weight reuses; if set, new_velocity reuses the memory of velocity
     weight_decay: float = 0.02
 
 
@@ -198,10 +198,9 @@ def together() -> list[Case]:
 def sizes(case: Case, given: Arrays) -> Arrays:
     """Return the sum of the magnitudes of all terms for each element of w' and v', plus the smallest normal float.
 
-    The unit of the count is one rounding, which is half an eps. The largest terms of v' have these roundings: product
-    and sum of u (2), scale (1), scale u (1), m v (1), their sum (1). The trust ratio comes from norms of a u with two
-    roundings each, which together give at most 2. w' has one rounding more. This makes 9, and `verification.bound`
-    allows 16.
+    The following counts roundings of eps / 2. The largest terms of v' have these roundings: product and sum of u (2),
+    scale (1), scale u (1), m v (1), their sum (1). The trust ratio comes from two norms. The roundings of u in these
+    norms give at most 2. w' has one rounding more. The sum is 9, and `verification.bound` allows 16.
     """
     w, g, v = (np.abs(np.asarray(each, np.float64)) for each in given)
     rate, momentum, decay, coefficient = choices_of(case).values()

@@ -60,8 +60,8 @@ def small_cases() -> list[Case]:
     cases += [Case(75, 131, "bfloat16", 0.01), Case(75, 20, "float32", 0.01, own=(20, 30))]
     cases += [Case(1, 1), Case(1, 33, "bfloat16"), Case(2, 3, "float16"), Case(3, 1, "float64")]
     cases += [Case(33, 131, dtype) for dtype in ("float32", "bfloat16", "float64")]  # d needs a second panel
-    # Several panels, and all weight on one column, where the plain formula is exact. The case fails if the backward
-    # pass sums a dot in another order than the forward pass.
+    # Several panels, and all weight on one column, where the stock formula is exact. The case fails if the backward
+    # pass sums a dot product in another order than the forward pass.
     cases += [Case(33, 300, dtype, 0.01) for dtype in ("float32", "bfloat16", "float64")]
     cases += [Case(33, 24, dtype, 0.05, rows) for rows in ("duplicates", "zeros") for dtype in ("float32", "bfloat16")]
     cases += [Case(20, 24, dtype, 0.05, rows) for rows in ("huge", "tiny") for dtype in ("float32", "bfloat16")]
@@ -182,8 +182,8 @@ def stock(z: NDArray[Any], tau: float, c: NDArray[Any]) -> tuple[NDArray[Any], N
 def truth_of(case: Case, z: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], np.float64]:
     """Return the correct losses (2N,), dz (2N, d) and gradient to tau ().
 
-    They come from the reference. For a float64 case the reference has rounding errors of the same size. So there they
-    come from the plain formula in long double, and the reference must be close to it.
+    They come from the reference. For a float64 case the reference has rounding errors of the same size as the launcher.
+    So for float64 the function computes the plain formula in long double, and the reference must be close to it.
     """
     c, tau = cotangent(case), case.temperature
     found = (reference.nt_xent(z, tau), reference.nt_xent_gradient(z, tau, c))

@@ -25,7 +25,7 @@ class Block(NamedTuple):
 
     Attributes:
         language: `sh`, `python`, `text` and so on.
-        reason: why it does not run in the tests; empty if it runs.
+        reason: why the block does not run in the tests. Empty if it runs.
     """
 
     page: Path
@@ -78,7 +78,7 @@ def list_indented_code(page: Path) -> list[str]:
 
 
 def list_commands_in_text(page: Path) -> list[str]:
-    """Return what stands between backticks and is a command, on one line or two. A bench may be without its Python."""
+    """Return the commands between backticks, on one line or two. The command of a bench may lack `python -m`."""
     prose = FENCE.sub("", page.read_text(encoding="utf-8"))
     found = re.findall(r"`((?:python -m |make |lowlevel-simclr |bench\.[a-z])[^`]+)`", prose)
     return [" ".join(each.split()).replace("bench.", "python -m bench.", each.startswith("bench.")) for each in found]

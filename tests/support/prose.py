@@ -25,7 +25,7 @@ class Phrase(NamedTuple):
         pattern: a regular expression, for text in which every line break is one space.
         advice: what to write instead.
         before: a sentence that has the phrase.
-        after: the same in plain words.
+        after: the same sentence in plain words.
     """
 
     pattern: str
@@ -108,7 +108,7 @@ def find_phrases(text: str) -> Iterator[tuple[int, str, str]]:
 
 
 def list_files(root: Path = ROOT) -> list[Path]:
-    """Return every file whose words count. This one and its test quote the phrases, so they are not among them."""
+    """Return every file to check. This file and its test are left out, because they quote the phrases."""
     quoting = (root / "tests/support/prose.py", root / "tests/docs/test_prose.py")
     files = [path for folder in FOLDERS for path in (root / folder).rglob("*") if path.suffix in SUFFIXES]
     files += [root / "Makefile", root / "setup.py", *root.glob("*.md")]

@@ -3,8 +3,8 @@
     python -m tests.support.replicated CASES.json OUT
 
 CASES.json is a list of `Case`s as objects. For each case, OUT/NAME-WORKER.npz gets the losses, the gradients of the
-first step, and the moving statistics and weights after the last step. They are those of the worker's first replica. The
-entry "alike" says whether all replicas of the worker ended with the same bits.
+first step, and the moving statistics and weights after the last step. These arrays come from the worker's first
+replica. The entry "alike" tells whether all replicas of the worker ended with the same bits.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def _no_gradient_through_the_gather(local: Any, learners: Any) -> None:
 
 
 def _no_terms_of_the_others(local: Any, learners: Any) -> None:
-    """Leave out what the losses of other replicas add to the gradient of own rows, except through the positive."""
+    """Leave out the terms of other replicas' losses in the gradient of own rows, except through the positive."""
     original = loss.make_nt_xent_and_top1
 
     def losses(replica: Any, chosen: Any, temperature: float) -> Any:

@@ -12,8 +12,8 @@ from lowlevel_simclr.contract.view_params import ViewParams
 ULP = 2.0**-23  # spacing of float32 in [1, 2)
 
 # A float32 view is made in ten stages: two products of the crop, four colour operations, grey, two products of the
-# blur, scaling. Each makes about six roundings of at most half an ulp, of numbers of size 1. They do not all add up, so
-# two ulps a stage suffice. A stage multiplies the error of its input by at most its amplification. Brightness
+# blur, scaling. Each stage makes about six roundings of at most half an ulp, of numbers of size 1. The rounding errors
+# partly cancel, so two ulps a stage suffice. A stage multiplies the error of its input by its amplification. Brightness
 # multiplies by f. Contrast moves a pixel by f and its mean by |1 - f|. Saturation moves the pixel by f and V by |1 -
 # f|. A turn of the hue moves the middle channel by up to twice what V and m move. Pixels that are not clipped grow by
 # the same factors, and so do their ulps.

@@ -39,7 +39,7 @@ class Case(NamedTuple):
     dtype: str = "float32"
     scaled: bool = False
     unaligned: bool = False  # whether the address of the views is not a multiple of 16 bytes
-    odd: bool = False  # whether the parameters are such as no recipe draws
+    odd: bool = False  # whether no recipe could draw these parameters
 
 
 def small_cases() -> list[Case]:
@@ -152,8 +152,8 @@ def check_views(library: ctypes.CDLL, memory: Memory, case: Case) -> NDArray[Any
     """Run a case twice and compare the bits. Then compare with the reference.
 
     Each pixel may have an error of 64 roundings of float and one rounding of the views' type. All operations together
-    round a pixel in [0, 1] about 30 times. The saturation of a nearly grey pixel divides by nearly 0. There the clip
-    limits the error.
+    round a pixel in [0, 1] about 30 times. The saturation of a nearly grey pixel divides by nearly 0. For such a pixel
+    the clip limits the error.
     """
     images, params = images_of(case), params_of(case)
     found = make_views(library, memory, case, images, params)
@@ -206,7 +206,7 @@ def draw(
     width: int,
     sizes: NDArray[np.int64] | None = None,
 ) -> ViewParams:
-    """Return parameters that the launcher draws, in frames (N, 2) or in whole images."""
+    """Return parameters that the launcher draws, for images of different sizes (N, 2) or for images of one size."""
     recipe = FULL_JITTER
     ranges = (recipe.brightness, recipe.contrast, recipe.saturation, recipe.hue, recipe.brightness_shift)
     switches = (recipe.flip_probability, recipe.jitter_probability, recipe.grey_probability, recipe.blur_probability)
@@ -246,7 +246,7 @@ def check_draws(library: ctypes.CDLL, memory: Memory, count: int) -> None:
 
 
 def check_padding(library: ctypes.CDLL, memory: Memory) -> None:
-    """Assert that pixels outside the frames do not change the views, both for smaller and for larger views."""
+    """Assert that the padding around an image does not change its views. Test views that are smaller and larger."""
     for case in (Case(4, 33, 47, size=12), Case(4, 20, 28, size=48, pixels="uint16")):
         sizes = np.array([[case.height, 5], [7, case.width], [1, 1], [15, 21]])
         drawn = reference.draw_view_params(3, 5, np.arange(4), FULL_JITTER, case.height, case.width, sizes)

@@ -46,7 +46,7 @@ def make_cluster(count: int) -> list[dict[str, str]]:
 
 
 def collect_output(processes: Sequence[subprocess.Popen[str]], seconds: float) -> list[str]:
-    """Return what each process printed. If one runs longer than `seconds`, kill all of them and raise."""
+    """Return the output of each process. If a process runs longer than `seconds`, kill all processes and raise."""
     try:
         return [process.communicate(timeout=seconds)[0] for process in processes]
     finally:

@@ -57,7 +57,7 @@ def find_table() -> int:
 
 
 def call(place: int, arguments: ctypes.Structure) -> int | None:
-    """Call a function of the table. Return what it returns, an address or None."""
+    """Call a function of the table. Return its result, an address or None."""
     address = ctypes.c_void_p.from_address(find_table() + place).value
     assert address is not None
     return HANDLER(address)(ctypes.addressof(arguments))
@@ -65,7 +65,7 @@ def call(place: int, arguments: ctypes.Structure) -> int | None:
 
 @HANDLER
 def answer_metadata(frame: int) -> None:
-    """Answer XLA's question for the version of a handler with the version of XLA itself."""
+    """XLA asks a handler for its version. Answer with the version of XLA itself."""
     extension = ctypes.c_void_p.from_address(frame + EXTENSION_OF_FRAME).value or 0
     metadata = ctypes.c_void_p.from_address(extension + METADATA_OF_EXTENSION).value or 0
     minor = ctypes.c_int.from_address(find_table() + MINOR).value
