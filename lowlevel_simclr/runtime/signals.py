@@ -17,6 +17,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -129,18 +130,41 @@ def end_on_signals() -> Iterator[None]:
     }
     watch = threading.Thread(target=_watch, args=(reader,), name="signals", daemon=True)
     watch.start()
+    print_ignored = sys.unraisablehook
+    sys.unraisablehook = _end_on_ignored_signal(print_ignored)
     _state.handled = True
     try:
         yield
     finally:
         _state.handled = False
         _state.ended.set()
+        sys.unraisablehook = print_ignored
         for number, handler in before.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(old_writer)
         writer.close()  # ends the thread
         watch.join()
         reader.close()
+
+
+def _end_on_ignored_signal(
+    print_ignored: Callable[[sys.UnraisableHookArgs], object],
+) -> Callable[[sys.UnraisableHookArgs], None]:
+    """Return a hook that ends the process if Python ignores a StopSignal.
+
+    Python ignores an exception in a destructor or in a callback of the garbage collector, and prints its traceback.
+    Signal handlers run there too.
+
+    Args:
+        print_ignored: the hook for every other exception.
+    """
+
+    def act(ignored: sys.UnraisableHookArgs) -> None:
+        if isinstance(ignored.exc_value, StopSignal):
+            _end(ignored.exc_value.number, "")
+        print_ignored(ignored)
+
+    return act
 
 
 def _watch(reader: socket.socket) -> None:

@@ -68,6 +68,15 @@ def test_python_ends_with_one_sentence(number: signal.Signals) -> None:
     assert err == f"Stopped by {number.name} while reading the images. Run the same command again to continue.\n"
 
 
+def test_a_signal_in_a_destructor_is_not_lost() -> None:
+    """Python prints the traceback of an exception in a destructor, and continues."""
+    process = start("class Slow:\n    def __del__(self):\n        begin()\n        time.sleep(60)\nSlow()")
+    process.send_signal(signal.SIGTERM)
+    out, err, seconds = end(process)
+    assert process.returncode == 128 + signal.SIGTERM and seconds < LIMIT and "done" not in out
+    assert err == "Stopped by SIGTERM while reading the images. Run the same command again to continue.\n"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_long_call_into_a_library_does_not_keep_the_program(number: signal.Signals) -> None:
     process = start(C_CALL)
