@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from numbers import Real
@@ -69,9 +70,13 @@ def check_number(name: str, value: Any) -> float:
     """
     if not isinstance(value, Real):
         raise TypeError(f"{name} is {describe_value(value)}. It must be one number.")
-    if not abs(value) <= LARGEST_FLOAT32:
+    try:
+        number = float(value)
+    except OverflowError:  # an integer above 1.8e308
+        number = math.inf
+    if not abs(number) <= LARGEST_FLOAT32:
         raise ValueError(f"{name} is {describe_value(value)}. It must be finite and fit into float32.")
-    return float(value)
+    return number
 
 
 def check_numbers(name: str, value: Any) -> NDArray[np.float64]:

@@ -22,7 +22,14 @@ SOUND: dict[str, Any] = {
 }
 CHOICES = ("learning_rate", "momentum", "weight_decay", "trust_coefficient")
 NOT_NUMBERS = {"text": "text", "bytes": b"bytes", "None": None, "object": object(), "dictionary": {}, "complex": 1j}
-OUTSIDE = {"NaN": np.nan, "infinite": -np.inf, "1e308": 1e308, "2^200": 2**200, "10^400": 10**400}
+OUTSIDE = {
+    "NaN": np.nan,
+    "infinite": -np.inf,
+    "1e308": 1e308,
+    "2^200": 2**200,
+    "10^400": 10**400,
+    "half": np.float16("inf"),
+}
 SHAPES = {
     "of one row": np.ones((1, 3), np.float32),
     "a scalar": np.float32(1),
