@@ -135,7 +135,7 @@ def _ask(request: urllib.request.Request) -> http.client.HTTPResponse:
 
     Raises:
         TimeoutError: if the headers take longer than LONGEST_ANSWER.
-        OSError: whatever `urllib.request.urlopen` raises. HTTPException likewise.
+        OSError, HTTPException: the errors of `urllib.request.urlopen`.
     """
     found: queue.SimpleQueue[http.client.HTTPResponse | Exception] = queue.SimpleQueue()
     left = threading.Event()

@@ -117,7 +117,7 @@ class ScoreStore:
         Args:
             folder: the run folder.
             protocol: a word for what was trained, such as "finetune".
-            made_of: everything that the accuracies depend on, except seed and fraction, as JSON values.
+            made_of: all values that the accuracies depend on, except seed and fraction, as JSON values.
         """
         self.path, self.protocol, self.made_of = folder / FILE, protocol, dict(made_of)
 

@@ -63,7 +63,7 @@ def add_preprocessing(f: tf.keras.Model, scaling: PixelScaling = UNSCALED) -> tf
 def save_encoder(folder: Path, model: tf.keras.Model) -> Path:
     """Write `encoder.keras` into a run folder, either completely or not at all. Return its path.
 
-    Keras 3.4 and later read what any Keras 3 wrote.
+    Keras 3.4 and later can read a file that any Keras 3 wrote.
 
     Args:
         folder: the run folder.

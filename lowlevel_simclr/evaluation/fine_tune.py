@@ -1,6 +1,6 @@
 """A linear classifier on h, trained by gradient steps on augmented images: alone, or together with the encoder.
 
-If it is trained alone, it is the linear probe with augmentation. If both are trained, it is fine-tuning (SimCLR,
+Training the classifier alone is called the linear probe with augmentation. Training both is called fine-tuning (SimCLR,
 section 4.2 and appendix B.5). The reported accuracy is that of the last step. The test images are used only once, after
 that step, so they cannot influence any choice.
 
@@ -137,7 +137,7 @@ def build_classifier(
 
 
 class ClassifierTrainer:
-    """A trainer of one classifier. It can train many times from the same start, and needs only one graph for that."""
+    """A trainer of one classifier. It can train many times from the same initial weights with one graph."""
 
     def __init__(self, classifier: Classifier, recipe: Recipe) -> None:
         """Keep the weights from which every training starts."""
@@ -156,7 +156,7 @@ class ClassifierTrainer:
             variable.assign(tf.zeros_like(variable))
 
     def train(self, images: Any, labels: np.ndarray, views: Views, seed: int, title: str = "") -> None:
-        """Train from the start, for all steps of the recipe.
+        """Train from the initial weights, for all steps of the recipe.
 
         Args:
             images: (n, H, W, C) uint8, see `batches.make_batches`.

@@ -2,8 +2,8 @@
 
 Keras writes every argument of every layer into the file, new ones with their defaults included. An older release
 refuses arguments that it does not know. For example, Keras 3.12 refuses each BatchNormalization of Keras 3.13
-(`renorm`), and Keras 3.10 refuses each operation (`name`). Without arguments that have their default, the file is the
-same model in both.
+(`renorm`), and Keras 3.10 refuses each operation (`name`). Without the arguments that have their default, older and
+newer releases read the same model from the file.
 """
 
 from __future__ import annotations

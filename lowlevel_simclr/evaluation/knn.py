@@ -179,7 +179,7 @@ def find_neighbours(h: Represented, queries: int, count: int, test_labels: np.nd
         h: the representations of both splits.
         queries: the number of test images. If the test split has fewer, all are chosen.
         count: the number of neighbours of each test image.
-        test_labels: (m,) class numbers. They only make sure that every class is shown.
+        test_labels: (m,) class numbers. The function uses them only to choose images of every class.
     """
     order = np.argsort(test_labels, kind="stable")
     ordered = test_labels[order]

@@ -11,7 +11,7 @@ import numpy as np
 
 from lowlevel_simclr.runtime.progress_bar import open_bar
 
-SMALL_PRODUCT = 10**8  # multiplications of rows and weights; this many take 10 to 20 ms on one core
+SMALL_PRODUCT = 10**8  # multiplications of rows and weights. This number of them takes 10 to 20 ms on one core.
 PROBE_C = 0.01  # inverse weight of the penalty, see `fit_linear_probe`
 PROBE_TOLERANCE = 1e-3
 PROBE_ITERATIONS = 300
@@ -81,8 +81,8 @@ def fit_linear_probe(
 def _tell_iterations(tell: Callable[[], object]) -> Iterator[None]:
     """Call `tell` after each iteration of L-BFGS in the block.
 
-    Up to version 1.7, scikit-learn takes no callback. It calls SciPy's solver through the module `scipy.optimize`, and
-    that solver takes one. So this function replaces the solver in that module.
+    Up to version 1.7, scikit-learn takes no callback. It calls SciPy's solver through the module `scipy.optimize`. This
+    solver accepts a callback. So this function replaces the solver in that module.
     """
     from scipy import optimize
 

@@ -51,7 +51,7 @@ BASIC = {
 }
 # Momentum of the moving statistics. With Keras's 0.99, 1/8 of their first values would remain after 200 steps.
 MOMENTUM = 0.9
-EPSILON = 1.001e-5  # added to a variance, as in Keras's ResNets; cuDNN rejects values below 1e-5
+EPSILON = 1.001e-5  # added to a variance. Keras's ResNets use this value too. cuDNN rejects values below 1e-5.
 
 
 def build_encoder(

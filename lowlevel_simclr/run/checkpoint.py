@@ -216,7 +216,7 @@ def load_latest(folder: Path) -> Checkpoint | None:
         The checkpoint, or None if there is no checkpoint file.
 
     Raises:
-        CheckpointError: if a file or the folder cannot be read, which says nothing about its content. Also if there are
+        CheckpointError: if a file or the folder cannot be read, although its content may be sound, or if there are
             checkpoints but none is sound.
     """
     try:

@@ -246,7 +246,7 @@ def open_run(out: Path, config: Mapping[str, Any], difference: Difference, *, fr
 
 
 def refuse_unusable(out: Path, difference: Difference, *, fresh: bool = False) -> None:
-    """Check that `open_run` would accept the folder. Call it before long work. It leaves nothing behind.
+    """Check that `open_run` would accept the folder. Call this function before long work. It leaves no file behind.
 
     Raises:
         RunError: see `open_run`.

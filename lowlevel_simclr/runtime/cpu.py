@@ -1,4 +1,4 @@
-"""What the operating system says about the processor.
+"""Reads the operating system's description of the processor.
 
 The package reads it before it imports TensorFlow, so this module does not import TensorFlow.
 """

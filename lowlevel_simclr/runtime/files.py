@@ -70,8 +70,8 @@ def read_regular_file(path: Path, limit: int, limit_name: str) -> bytes:
         limit_name: the name of that limit, for the message.
 
     Raises:
-        OSError: see `open_regular_file`. Also if the file has more bytes than the file system states, as files in /proc
-            do.
+        OSError: see `open_regular_file`. The error is also raised if the file has more bytes than the file system
+            states. Files in /proc have more.
     """
     with open_regular_file(path, limit, limit_name) as file:
         content = file.read(os.fstat(file.fileno()).st_size)

@@ -11,7 +11,8 @@ from pathlib import Path
 DEVICES = Path("/dev")
 WAIT = 120  # seconds that another process may take to import TensorFlow
 LIBRARIES = "Install the CUDA libraries with: pip install 'tensorflow[and-cuda]'."
-# What TensorFlow writes if it finds no GPU, the reason in plain words, and what to do. The first match counts.
+# Parts of TensorFlow's messages about a missing GPU, each with the reason in plain words and a remedy. The first part
+# that matches counts.
 REASONS = (
     (
         ("driver version is insufficient", "CUDA_ERROR_INSUFFICIENT_DRIVER", "CUDA_ERROR_COMPAT_NOT_SUPPORTED"),
@@ -73,7 +74,7 @@ def explain(lines: str, built_with_cuda: bool = True) -> str:
 
 
 def ask_for_reason() -> str:
-    """Return what TensorFlow writes if another process looks for GPUs and hides no message.
+    """Return TensorFlow's messages from another process that looks for GPUs and hides no message.
 
     TensorFlow reads the level of its messages only once. In this process the messages are hidden already.
     """

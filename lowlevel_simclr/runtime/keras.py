@@ -30,7 +30,7 @@ def find_keras_generation() -> int:
     return int(find_keras_version().split(".")[0])
 
 
-@functools.cache  # Keras 2 names the class in no public place
+@functools.cache  # Keras 2 has no public name for the class
 def find_symbolic_type() -> type:
     """Return the class of symbolic tensors, such as `tf.keras.Input` returns."""
     return tf.keras.KerasTensor if find_keras_generation() == 3 else type(tf.keras.Input((1,)))
@@ -87,7 +87,7 @@ def import_tensorflow_addons() -> ModuleType | None:
     if find_keras_generation() != 2:
         return None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it announces its end of life on every import
+        warnings.simplefilter("ignore")  # tensorflow-addons announces its end of life on every import
         try:
             return importlib.import_module("tensorflow_addons")
         except ImportError:

@@ -1,4 +1,4 @@
-"""How much memory a process can still take."""
+"""Finds how much memory a process can still use."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _measure_whole_memory() -> int:
     if sys.platform == "win32":
         kibibytes = ctypes.c_ulonglong()
         ctypes.windll.kernel32.GetPhysicallyInstalledSystemMemory(ctypes.byref(kibibytes))
-        return 1024 * kibibytes.value or 2**40  # 0 where the firmware does not say it
+        return 1024 * kibibytes.value or 2**40  # the value is 0 if the firmware does not state the memory
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 

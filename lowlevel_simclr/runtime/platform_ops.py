@@ -1,7 +1,7 @@
-"""Which ops this platform has: those of the native library, or only those of stock TensorFlow.
+"""Finds which ops this platform has: the native library and stock TensorFlow, or only stock TensorFlow.
 
-This is the one place that decides what `--ops auto` means. It does not load the library, so that `--ops stock` works
-even where loading would end the program.
+Only this module decides what `--ops auto` means. It does not load the library, so `--ops stock` works even if loading
+the library would end the program.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ _NAMES = {"linux": "Linux", "darwin": "macOS", "win32": "Windows"}
 def expects_library() -> bool:
     """Return whether this platform has the native library, so that a missing or broken one is an error.
 
-    Linux on x86-64 has it, because every wheel for it brings the library. Linux on another processor, such as arm64,
-    has it once it was built there. macOS and Windows do not have it.
+    Linux on x86-64 has the library, because every wheel for this platform contains it. Linux on another processor, such
+    as arm64, has the library after a build on that machine. macOS and Windows do not have it.
     """
     return sys.platform == "linux" and (platform.machine() == "x86_64" or LIBRARY.exists())
 

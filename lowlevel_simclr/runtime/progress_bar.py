@@ -1,7 +1,7 @@
 """The progress of long work, with its rate and the time left.
 
-On a terminal or in a notebook it is a bar. If standard error is a file or a pipe, the bar would be redrawn into it
-hundreds of times. So a line is printed instead, at most every 12 seconds. Work that is shorter prints nothing.
+On a terminal or in a notebook, the progress is a bar. If standard error is a file or a pipe, hundreds of copies of the
+bar would fill it. So a line is printed instead, at most every 12 seconds. Work that is shorter prints nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def open_bar(title: str, total: int | None, unit: str, done: int = 0, keep: bool
     """Return a tqdm bar. Use it as a context manager, and report progress with `update(count)`.
 
     Args:
-        title: what is done. Without a title, nothing is shown.
+        title: a description of the work. Without a title, nothing is shown.
         total: the number of items, or None if it is not known.
         unit: the items in the plural, such as "images".
         done: the number of items that were done before.
@@ -56,11 +56,11 @@ def track(items: Iterable[Item], title: str, total: int, unit: str, compiles: bo
     """Yield the items, and show progress.
 
     Args:
-        items: what to work on.
+        items: the items to work on.
         title: see `open_bar`.
         total: the number of items.
         unit: see `open_bar`.
-        compiles: whether the first item takes longer because TensorFlow compiles. If so, the rate leaves its time out.
+        compiles: whether the first item takes longer because TensorFlow compiles. The rate then ignores this item.
     """
     with open_bar(title, total, unit) as bar:
         for place, item in enumerate(items):
@@ -122,7 +122,7 @@ class ProgressLines(tqdm):
         """Do nothing. There is no bar to wipe away."""
 
     def close(self) -> None:
-        """Print the last state, if it is to stay."""
+        """Print the last state, if the bar was opened with `keep`."""
         if self.disable:
             return
         self.disable = True

@@ -49,7 +49,7 @@ class StopSignal(KeyboardInterrupt):
 
 
 class _State:
-    """What the handlers know: what the program is doing, and which signal has arrived."""
+    """The state that the signal handlers share: the work of the program, and the signal that has arrived."""
 
     def __init__(self) -> None:
         self.handled = False  # whether `end_on_signals` has set the handlers

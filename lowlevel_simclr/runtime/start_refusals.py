@@ -1,4 +1,4 @@
-"""Surroundings in which TensorFlow cannot start, or in which it would end the process without a sentence."""
+"""Checks whether TensorFlow can start here. Without this check it could end the process without a clear message."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def refuse_small_address_space() -> None:
     Raises:
         StartError: if the limit is smaller than LEAST_ADDRESS_SPACE.
     """
-    if sys.platform == "win32":  # it has no such limit
+    if sys.platform == "win32":  # Windows has no such limit
         return
     import resource  # here, because Windows does not have it
 

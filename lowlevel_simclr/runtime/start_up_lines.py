@@ -43,7 +43,7 @@ HELD_AT_MOST = 1000  # lines; when the filter holds more, it passes everything o
 
 
 def is_harmless(line: str, level: int = 2) -> bool:
-    """Return whether a line of TensorFlow's start says nothing that a user needs.
+    """Return whether a user does not need this line of TensorFlow's start.
 
     Such a line has a known text, or it lies below the level that TF_CPP_MIN_LOG_LEVEL asks for. (TensorFlow's first
     lines ignore that level.)

@@ -46,7 +46,7 @@ def refuse_unusable_library(ops: str, on_gpu: bool, compiled: bool) -> None:
 
     Raises:
         ConfigError: if this platform has no library, or if the library is missing, is of another version or does not
-            load. Also if the run needs CUDA kernels and the library was built without them, or if the run needs XLA and
+            load, if the run needs CUDA kernels and the library was built without them, or if the run needs XLA and
             the XLA of this TensorFlow cannot call the library.
     """
     if ops != "native":
@@ -94,7 +94,7 @@ class Implementation(NamedTuple):
     """The functions for the loss, the views and the update. They have the signatures of those in `stock`.
 
     Attributes:
-        name: the name that the run prints, "native" or "stock".
+        name: "native" or "stock". The run prints this name.
     """
 
     name: str

@@ -56,7 +56,7 @@ class Learner:
             arrays: the state by name.
 
         Raises:
-            ValueError: if an array is missing or has another shape, as with the state of another model or optimizer.
+            ValueError: if an array is missing or has another shape, for example if the state is from another model.
         """
         keras.assign_named(self.name_state(), arrays)
 

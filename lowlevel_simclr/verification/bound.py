@@ -160,7 +160,7 @@ def compare_with_reference(
 
     Raises:
         ValueError: if the stock result has a coarser type than the accumulation type, or another shape than its
-            reference. Also if scale is negative, NaN or infinite.
+            reference, or if scale is negative, NaN or infinite.
 
     >>> compare_with_reference(np.float32([1, 2]), [1, 2], None, scale=1.0, accumulation="float32").holds
     True

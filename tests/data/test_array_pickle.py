@@ -54,7 +54,7 @@ def test_lists_may_be_as_long_as_those_of_cifar(tmp_path: Path) -> None:
 
 
 def test_doubled_tuples_end_at_once(tmp_path: Path) -> None:
-    """Test that such a pickle is refused at once. Hashing its key would take 2^31 steps, which is about a minute."""
+    """Test that a pickle of doubled tuples is refused at once. Hashing its key would take 2^31 steps (a minute)."""
     started = time.monotonic()
     with pytest.raises(DataError, match="batch was not read, because its objects are too many or nested too deeply"):
         read(tmp_path, make_doubled_key(31))

@@ -288,7 +288,7 @@ def test_an_archive_that_was_put_there_by_hand_is_checked(
 ) -> None:
     """Test one flipped bit anywhere.
 
-    Without the hash, most such archives can be unpacked, some of them with other pixels.
+    Without the hash, most archives with a flipped bit can be unpacked, and some of them have other pixels.
     """
     path = put(cache, packed(), monkeypatch, name)
     damaged = bytearray(path.read_bytes())

@@ -167,7 +167,7 @@ def endless_headers(request: pytest.FixtureRequest) -> Iterator[str]:
 def test_endless_headers_are_left_after_so_long(
     endless_headers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Headers that come a byte at a time keep within the time limit between two bytes, for ever."""
+    """Test headers that come a byte at a time. They never exceed the time limit between two bytes."""
     monkeypatch.setattr(download, "LONGEST_ANSWER", 0.5)
     started = time.monotonic()
     with pytest.raises(DataError, match=f"Cannot download {endless_headers} .the headers .* 0.5 seconds.*{REMEDY}"):

@@ -1,6 +1,6 @@
 """Tests which folders are splits and which are classes.
 
-The whole layout decides, and an ambiguous one is refused with both readings.
+The whole layout decides. The error for an ambiguous layout names both readings.
 """
 
 from __future__ import annotations

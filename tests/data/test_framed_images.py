@@ -92,7 +92,7 @@ def test_all_images_and_labelled_images_keep_their_frames(tmp_path: Path, kind: 
 
 
 def test_packed_images_of_other_bounds_are_another_file(tmp_path: Path) -> None:
-    """Test two bounds that give the same canvas. The pixels in it differ, so each needs its own packed file."""
+    """Test two bounds that give arrays of one size. The pixels differ, so each bound needs its own packed file."""
     cache = tmp_path / "cache"
     first = load(tmp_path / "images", cache=str(cache))
     before = json.loads(json.dumps(first.record))

@@ -48,7 +48,7 @@ def test_every_frame_is_within_the_bounds_keeps_its_aspect_and_is_never_enlarged
 def test_a_folder_of_one_aspect_wastes_nothing() -> None:
     """Test photographs of 4:3 in several resolutions. They need no padding.
 
-    With upright ones among them, only the rotation costs padding.
+    If some photographs are upright, their arrays have padding.
     """
     wide = choose(*[(300 * k, 400 * k) for k in range(1, 20)])
     assert frames.find_canvas(wide, np.ones(19, bool), 3) == Shape(100, 133, 3)
@@ -69,7 +69,7 @@ def test_images_too_small_to_use_do_not_count() -> None:
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_a_frame_holds_the_whole_image_up_to_its_last_pixel(mode: str) -> None:
-    """The pixels are those of one resize of the whole image, and nothing is cut off."""
+    """Test that the pixels are those of the whole image after one resize, and that nothing is cut off."""
     content, channels = encode(90, 211, mode), 3 if mode == "RGB" else 1
     found = image_file.read_frame(content, Bounds(30, 100), channels)
     with Image.open(io.BytesIO(content)) as image:

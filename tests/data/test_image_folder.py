@@ -234,7 +234,7 @@ def write_several(root: Path) -> Path:
 
 
 def test_images_of_several_sizes_keep_their_aspect_in_one_array(tmp_path: Path) -> None:
-    """The shorter side is at most the median of the shorter sides, 24. The longest sides are those of the data."""
+    """Test that shorter sides are at most 24, the median of the shorter sides. The longest sides stay as they are."""
     images = load(write_several(tmp_path))
     assert images.train.images.sizes.tolist() == [[16, 90], [40, 24], [24, 24], [43, 24]]
     assert images.train.images.canvases.shape == (4, 43, 90, 3)
@@ -497,7 +497,7 @@ def test_odd_names_are_read_and_shown_in_one_printable_line(tmp_path: Path) -> N
 
 
 def test_a_second_start_opens_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also of another run, which has no data.json yet."""
+    """Test a second start of the same run, and a start of another run, which has no data.json yet."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(image_index, "INDEXED", 33)
     monkeypatch.setattr(image_index, "RECENT", -3600.0)

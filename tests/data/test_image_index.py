@@ -1,6 +1,6 @@
 """Tests of the index, which records the images that were already read.
 
-A file counts as known as long as its entry in the file system is the same. A wrong index is not used.
+The index recognises a file as long as its entry in the file system is the same. A damaged index is not used.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Tests of packed images: one file with the decoded pixels of all images.
 
-It is made once, it is either complete or absent, and it is never used if it is damaged.
+The file is made once. It is either complete or absent. It is not used if it is damaged.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ def test_a_partial_block_that_is_damaged_is_made_again(
     partial.write_bytes(content)
     decoded.rows.clear()
     check_same(load(root), plain)
-    assert 10 <= len(decoded.rows) < 14  # all but the first block, without what is known to be damaged
+    assert 10 <= len(decoded.rows) < 14  # all blocks except the first, without the files that the index has as damaged
 
 
 def test_a_process_that_is_killed_leaves_no_file_under_the_final_name(root: Path) -> None:

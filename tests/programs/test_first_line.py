@@ -53,7 +53,7 @@ def test_check_prints_nothing_of_tensorflow() -> None:
 
 
 def test_a_gpu_that_tensorflow_does_not_see_is_told(tmp_path: Path) -> None:
-    """Test a machine on which only the program of the NVIDIA driver shows that there is a GPU."""
+    """Test a machine with a GPU that only the program of the NVIDIA driver shows."""
     if any(Path("/dev").glob("nvidia[0-9]*")):
         pytest.skip("this machine has a GPU")
     (tmp_path / "nvidia-smi").touch(0o755)

@@ -49,7 +49,7 @@ def list_ours(name: str, commands: list[str] = COMMANDS) -> list[str]:
 
 
 def forget_out(flags: str) -> str:
-    """Return the flags without --out. Two commands that differ only there do the same."""
+    """Return the flags without --out. Two commands that differ only in --out do the same."""
     return re.sub(r" ?--out \S+", "", flags)
 
 
@@ -127,7 +127,7 @@ def cheap_networks() -> Iterator[None]:
     """Make encoders small: a third of the layers, and h as wide as the pages say. The test is about the commands.
 
     On busy cores, the threads of OpenBLAS wait for each other at each of the many small products of the linear probe.
-    It then takes 37 seconds instead of 1.
+    The linear probe then takes 37 seconds instead of 1.
     """
     with pytest.MonkeyPatch.context() as patch, threadpoolctl.threadpool_limits(1, "blas"):
         patch.setitem(encoder.BASIC, "resnet20", encoder.Basic((1, 1, 1), 16, projects=False))
@@ -259,7 +259,7 @@ def test_the_check_proves_the_ops_here() -> None:
 
 @pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: page.stem)
 def test_the_python_of_a_page_runs(page: Path, finished: Path) -> None:
-    """The blocks run in the order of the page. So do the commands between them that write the files they read."""
+    """Run the Python blocks of a page in order. Also run the commands between them that write the files they read."""
     tf.random.set_seed(0)  # another test may have turned op determinism on, and that needs a seed
     names: dict[str, Any] = {"images": draw_shapes(4, seed=0)[0]}
     for block in pages.list_blocks(page):

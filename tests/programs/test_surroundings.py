@@ -1,6 +1,6 @@
 """Tests of programs on a machine where they cannot work, for example with too little memory.
 
-Each ends with one sentence, and a picture that fails never ends a run.
+Each program ends with a message of one sentence. A picture that cannot be written never ends a run.
 """
 
 from __future__ import annotations

@@ -284,7 +284,7 @@ def test_every_precision_and_implementation_trains(tmp_path: Path, flags: list[s
 def test_lars_is_given_every_kernels_gradient_in_bfloat16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Test that the update can read every bfloat16 gradient.
 
-    No op between the tape and the update widens it to float32 for good.
+    If an op between the tape and the update casts a gradient to float32, the update still finds the bfloat16 gradient.
     """
     kinds: dict[int, set[tf.DType]] = {}
 
@@ -302,7 +302,7 @@ def test_lars_is_given_every_kernels_gradient_in_bfloat16(tmp_path: Path, monkey
 def test_native_and_stock_ops_train_alike(tmp_path: Path) -> None:
     """Test that the first losses agree to rounding.
 
-    Later ones drift apart, because networks with BatchNorm amplify the last bit.
+    Later losses drift apart, because networks with BatchNorm amplify rounding errors.
     """
     names = ("native", "stock")
     for name in names:
@@ -384,7 +384,7 @@ def test_a_signal_saves_and_ends_the_run(tmp_path: Path, number: signal.Signals)
 
 @pytest.mark.slow
 def test_a_run_killed_ten_times_ends_in_the_same_bits(tmp_path: Path) -> None:
-    """Test kill -9 at random moments. A checkpoint every second step makes many of them fall into a write."""
+    """Test kill -9 at random moments. The run saves every second step. Many kills therefore happen during a write."""
     flags = ["--steps", "500", "--checkpoint-every", "2"]
     whole = start(tmp_path / "whole", *flags)
     said, errors = whole.communicate(timeout=600)

@@ -18,7 +18,7 @@ STOCK = ["--ops", "stock"]
 
 @pytest.fixture(autouse=True)
 def small_runs_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make runs take seconds, and make them believe that there is a GPU."""
+    """Make runs take seconds, and pretend that this machine has a GPU."""
     draw_few_shapes(monkeypatch)
     narrow_resnet20(monkeypatch)
     pretend_gpu(monkeypatch)
