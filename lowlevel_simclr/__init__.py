@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from lowlevel_simclr.runtime import cpu
 
-if TYPE_CHECKING:  # what type checkers and editors see; Python loads the same names at first use, see __getattr__
+if TYPE_CHECKING:  # for type checkers and editors. Python loads the same names at first use, see __getattr__.
     from lowlevel_simclr.api.evaluation import evaluate as evaluate
     from lowlevel_simclr.api.export import export as export
     from lowlevel_simclr.api.loss import NTXent as NTXent

@@ -1,15 +1,15 @@
 """Settings for all tests.
 
-The package is imported before TensorFlow, as in its programs. It sets whether TensorFlow uses oneDNN, and TensorFlow
-reads this setting only once. Without this order, some processors (those without AVX-512 VNNI) would compute float32
-views here in another way than in our programs.
+The package is imported before TensorFlow. Its programs do the same. The package sets whether TensorFlow uses oneDNN,
+and TensorFlow reads this setting only once. In another order, processors without AVX-512 VNNI would compute float32
+views in another way than in the programs.
 
-On a GPU, TF32 is off. So the stock ops compute there as on a CPU, without rounding factors to 11 bits.
+On a GPU, TF32 is off. So the stock ops do not round factors to 11 bits and compute as precisely as on a CPU.
 
 hypothesis has no deadline, so no test fails because the machine is slow.
 
-After each test the precision is set to float32 again. A test that trains would otherwise leave the precision of its run
-behind. This is bfloat16 on processors that compute it fast.
+After each test the precision is set to float32 again. Otherwise the precision of a test's run would remain for the next
+test. A run uses bfloat16 on processors that compute bfloat16 fast.
 """
 
 from collections.abc import Iterator

@@ -150,7 +150,7 @@ def test_implementations_share_their_signatures(op: str) -> None:
 
 
 def test_every_choice_is_listed_once() -> None:
-    """Test that no other tuple, list, set or dict has two names of the same list. It would be a second list."""
+    """Test that no other tuple, list, set or dict has two names of one list of choices. It would be a second list."""
     from lowlevel_simclr.config import choices
 
     lists = {name: set(value) for name, value in vars(choices).items() if name.isupper() and isinstance(value, tuple)}

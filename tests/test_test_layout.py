@@ -1,4 +1,4 @@
-"""The layout of the tests: no test imports another, and each file tests one module of the package."""
+"""Tests the layout of the tests: no test imports another test, and each file tests one module of the package."""
 
 from __future__ import annotations
 

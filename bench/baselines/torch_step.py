@@ -1,8 +1,8 @@
 """The training step as a competent user writes it in PyTorch: channels_last, bfloat16 autocast, batched views, LARS.
 
-The encoder is ResNet-50 with the ImageNet stem, as in the paper. The first 1x1 convolution of a block has the stride,
-as in Keras. `grid_sample` and colour operations make the views of a whole batch at once. PyTorch's foreach operations
-update all weights at once.
+The encoder is ResNet-50 with the ImageNet stem, like the encoder of the paper. The stride is in the first 1x1
+convolution of a block. Keras does the same. `grid_sample` and colour operations make the views of a whole batch at
+once. PyTorch's foreach operations update all weights at once.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def update_by_lars(weights: list[torch.Tensor], velocities: list[torch.Tensor], 
 def prepare_step(
     size: int, batch_size: int, widths: tuple[int, ...], images: np.ndarray, autocast: bool
 ) -> Callable[[], float]:
-    """Return a call that trains ResNet-50 for one step on the CPU and returns the loss of the step.
+    """Return a function without arguments that trains ResNet-50 for one step on the CPU and returns the loss.
 
     Args:
         size: S, the pixels on a side of a view.

@@ -53,7 +53,7 @@ def count_operations(side: int, size: int, stride: int, inner: int, outer: int, 
 
 
 def prepare_call(convolve: Convolve, shape: Sequence[int], rows: int, dtype: str) -> harness.Call:
-    """Return a call that computes the convolution and the gradients of its input and its kernel."""
+    """Return a function without arguments that computes the convolution and the gradients of input and kernel."""
     side, size, stride, inner, outer = shape
     draw = tf.random.stateless_normal
     x = tf.Variable(tf.cast(draw((rows, side, side, inner), [1, 1]), dtype))

@@ -32,7 +32,7 @@ TOLERANCE = 1e-6  # relative to the largest entry of a field: integers must be e
 
 
 def prepare_drawing(draw_view_params: DrawViewParams, count: int, jit: bool = False) -> harness.Call:
-    """Return a call that draws the parameters of `count` images."""
+    """Return a function without arguments that draws the parameters of `count` images."""
     index = tf.range(count, dtype=tf.int64)
 
     @tf.function(jit_compile=jit)
@@ -44,7 +44,10 @@ def prepare_drawing(draw_view_params: DrawViewParams, count: int, jit: bool = Fa
 
 
 def prepare_making(count: int) -> harness.Call:
-    """Return a call that makes views with the native `make_views`, from parameters that are drawn before the call."""
+    """Return a function without arguments that makes views with the native `make_views`.
+
+    The parameters of the views are drawn once, before the bench calls the function.
+    """
     images = tf.constant(np.random.default_rng(0).integers(0, 256, (count, PIXELS, PIXELS, 3), np.uint8))
     params = ops.draw_view_params(0, 1, tf.range(count), ViewRecipe(), PIXELS, PIXELS)
     views = tf.function(lambda images, params: ops.make_views(images, params, PIXELS))
@@ -52,7 +55,10 @@ def prepare_making(count: int) -> harness.Call:
 
 
 def prepare_both(count: int) -> harness.Call:
-    """Return a call that draws the parameters and makes the views in one tf.function, as a training step does."""
+    """Return a function without arguments that draws the parameters and makes the views in one tf.function.
+
+    A training step does the same.
+    """
     images = tf.constant(np.random.default_rng(0).integers(0, 256, (count, PIXELS, PIXELS, 3), np.uint8))
     index = tf.range(count, dtype=tf.int64)
 

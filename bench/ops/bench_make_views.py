@@ -69,7 +69,10 @@ def make_images(problem: Problem) -> np.ndarray:
 
 
 def prepare_batch(make_views: MakeViews, problem: Problem, images: np.ndarray, jit: bool = False) -> harness.Call:
-    """Return a call that makes views with `make_views`, from parameters that are drawn before the call."""
+    """Return a function without arguments that makes views with `make_views`.
+
+    The parameters of the views are drawn once, before the bench calls the function.
+    """
     drawn = stock.draw_view_params(0, 0, np.arange(problem.images), BLURS[problem.blur], problem.height, problem.width)
 
     @tf.function(jit_compile=jit)
@@ -88,7 +91,10 @@ def prepare_batch(make_views: MakeViews, problem: Problem, images: np.ndarray, j
 
 
 def prepare_map(problem: Problem, images: np.ndarray) -> harness.Call:
-    """Return a call of a tf.data pipeline that makes two views of each image, image by image, on all cores."""
+    """Return a function without arguments that runs a tf.data pipeline.
+
+    The pipeline makes two views of each image, image by image, on all cores.
+    """
     recipe = BLURS[problem.blur]
 
     def make_two(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -53,7 +53,7 @@ def compute_in_four_blocks(z: tf.Tensor, temperature: float) -> tf.Tensor:
 
 
 def prepare_tensorflow(loss: NtXent, z: np.ndarray, dtype: str, jit: bool = False) -> harness.Call:
-    """Return a call that computes the mean loss (a scalar) and its gradient (2N, d)."""
+    """Return a function without arguments that computes the mean loss (a scalar) and its gradient (2N, d)."""
 
     @tf.function(jit_compile=jit)
     def step(z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -73,7 +73,7 @@ def prepare_tensorflow(loss: NtXent, z: np.ndarray, dtype: str, jit: bool = Fals
 
 
 def prepare_torch(z: np.ndarray) -> harness.Call:
-    """Return a call that computes the mean loss and its gradient with the formula in PyTorch's ops."""
+    """Return a function without arguments that computes the mean loss and its gradient in PyTorch's ops."""
     import torch  # imported here, because PyTorch is optional
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))

@@ -36,7 +36,10 @@ from lowlevel_simclr.training.loop import make_views
 
 
 def make_forward_call(job: Job) -> Call:
-    """Return a call that computes the projections z of one batch and keeps no activations for a gradient."""
+    """Return a function without arguments that computes the projections z of one batch.
+
+    The function keeps no activations for a gradient.
+    """
     views, learner = make_views(job.plan), job.learner
     batch = job.take_batch()
 

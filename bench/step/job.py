@@ -124,10 +124,10 @@ class Job:
 
 
 def make_encoder_call(job: Job) -> Call:
-    """Return a call that computes the forward and backward pass of the encoder on synthetic views.
+    """Return a function without arguments that runs both passes of the encoder, forward and backward.
 
-    The backward pass gives the gradients of the weights. The call computes in the job's precision. It is one
-    tf.function, and XLA compiles it if XLA compiles the job's step.
+    The input of the encoder is synthetic views. The backward pass gives the gradients of the weights. The function
+    computes in the job's precision. It is one tf.function, and XLA compiles it if XLA compiles the job's step.
     """
     f, size = job.learner.encoder, job.config.model.image_size
     kind = tf.as_dtype(job.plan.precision)

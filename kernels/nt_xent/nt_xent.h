@@ -22,7 +22,7 @@
 // passes together. Otherwise the rectangular form runs. It takes 3 * 2 * (2n)(2N) d.
 //
 // Types. z and dz have any DataType. Everything else has the type "Sum": double for kFloat64, float for the others.
-// Half inputs are widened exactly, and u is never rounded to half. Subnormal floats and doubles count as 0
+// 16-bit inputs are widened exactly, and u is never rounded to 16 bits. Subnormal floats and doubles count as 0
 // (float_mode.h). If a row holds NaN or infinity, every row that is compared with it becomes NaN.
 //
 // normaliser, (rows, 2), holds what the backward pass needs to know about the row sums. It holds a shift m_i and r_i =
@@ -33,7 +33,7 @@
 // contents are undefined before and after the call. The op allocates nothing else that grows with z.
 //
 // Memory besides inputs and outputs. There are two packed copies of z in Sum, with d rounded up to a few lanes, and
-// O(N) more. There is a third copy if dz cannot hold the sums. That is so for half types, and if d is not a multiple of
+// O(N) more. There is a third copy if dz cannot hold the sums: for 16-bit types, and if d is not a multiple of
 // the panel (the block of columns that a packed copy is cut into).
 //
 // Determinism. The bits are the same for every number of threads and every ParallelFor. Only the size of the problem

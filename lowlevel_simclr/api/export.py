@@ -118,7 +118,7 @@ def load_network(folder: Path, with_head: bool, preprocessing: bool, image_size:
 
 
 def _describe_loss(folder: Path, network: Network, form: Format, place: Path, weights: str) -> str:
-    """Return a sentence about the accuracy that weights of another number type cost, on images of the run."""
+    """Return a sentence about the accuracy that is lost with this number type of the weights, on images of the run."""
     from lowlevel_simclr.data.dataset import DataError
     from lowlevel_simclr.evaluation.formats.accuracy_loss import measure_accuracy_loss
     from lowlevel_simclr.evaluation.knn import draw_knn_sample

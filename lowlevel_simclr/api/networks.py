@@ -125,7 +125,7 @@ def make_run_embedder(folder: Path, channels: int, output: str) -> Callable[[np.
 
 
 def _list_paths(images: Any) -> list[Path] | None:
-    """Return the paths if paths were given, or None if an array was given."""
+    """Return the paths if `images` has paths, or None if it is an array."""
     if isinstance(images, (str, os.PathLike)):
         return [Path(images)]
     if isinstance(images, Sequence) and images and all(isinstance(each, (str, os.PathLike)) for each in images):

@@ -1,4 +1,4 @@
-"""What every program does around its work. It starts TensorFlow, ends on signals, and turns errors into sentences."""
+"""The frame of every program: it starts TensorFlow, ends on signals, and turns errors into sentences."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def _prepare(config: Config, options: RunOptions, team: Team, given: DataSet | N
 def _read_images(
     config: Config, options: RunOptions, team: Team, earlier: Config | None, given: DataSet | None
 ) -> DataSet:
-    """Return the data set. Before reading it, refuse everything that can be refused without it."""
+    """Return the data set. Before reading it, make all checks that do not need the images."""
     writes = team.workers.chief and not options.preview
     if writes:
         difference = functools.partial(list_early_differences, config, team, earlier)
@@ -151,7 +151,7 @@ def _agree(config: Config, team: Team, images: DataSet) -> None:
 
 
 def _list_versions() -> dict[str, str]:
-    """Return what must be the same on every worker besides the configuration."""
+    """Return the versions that must be the same on every worker."""
     return {
         "Python": platform.python_version(),
         "TensorFlow": tf.__version__,
@@ -161,7 +161,7 @@ def _list_versions() -> dict[str, str]:
 
 
 def _preview(plan: Plan, images: DataSet, out: Path) -> None:
-    """Draw views.png into the run folder's plots/, and say where it is."""
+    """Draw views.png into the run folder's plots/, and print its path."""
     path = out / "plots" / "views.png"
     count = pictures.draw_views(plan, images, path)
     print(f"Drew the views of {count} images: {show_name(path)}")

@@ -63,7 +63,7 @@ def evaluate_run(
 
 
 def _find_cache(cache: str | None) -> str | None:
-    """Return the folder of `--cache` if it is there. An evaluation, perhaps on another machine, does not make it."""
+    """Return the folder of `--cache` if it exists. An evaluation may run on another machine and does not create it."""
     return cache if cache is not None and Path(cache).expanduser().is_dir() else None
 
 

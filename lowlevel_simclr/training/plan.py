@@ -113,7 +113,7 @@ def read_earlier(config: Config, folder: Path, fresh: bool = False) -> Config | 
 
 
 def refuse_early(config: Config, team: Team, earlier: Config | None = None) -> None:
-    """Check what can be checked before the images are read.
+    """Make the checks that do not need the images.
 
     Args:
         config: the configuration that the user gave.
@@ -121,9 +121,9 @@ def refuse_early(config: Config, team: Team, earlier: Config | None = None) -> N
         earlier: see `read_earlier`.
 
     Raises:
-        ConfigError: if `--micro-batch auto` is not possible (see `resolve`). Also if the native library does not load,
-            has no kernels for the device, or cannot be called by XLA although the run needs that. Also if `--xla on` is
-            given and this TensorFlow has no XLA for the device.
+        ConfigError: if `--micro-batch auto` is not possible (see `resolve`), if the native library does not load, has
+            no kernels for the device, or cannot be called by XLA although the run needs that, or if `--xla on` is given
+            and this TensorFlow has no XLA for the device.
     """
     chosen = _choose_for_machine(config, team, earlier)
     on_gpu = has_gpu() and not config.train.devices.startswith("cpu:")
@@ -214,9 +214,9 @@ def resolve(
 
     Raises:
         ConfigError: if the scaling of the pixels has another number of channels than the images, if the warm-up is
-            longer than --steps, or if the batch has no equal shares for the replicas. Also if XLA or `--data-on device`
-            is asked for with several replicas, or if `--micro-batch auto` has no GPU, has several workers, or finds no
-            size that fits.
+            longer than --steps, if the batch has no equal shares for the replicas, if several replicas are combined
+            with XLA or `--data-on device`, or if `--micro-batch auto` has no GPU, has several workers, or finds no size
+            that fits.
         DataError: if there are fewer images than a batch, or if `--data-on device` is asked for and the images are
             streamed.
     """
@@ -271,8 +271,8 @@ def _refuse_long_warmup(config: Config, images: DataSet) -> None:
 def _choose_for_machine(config: Config, team: Team, earlier: Config | None) -> Config:
     """Return the configuration with this machine's precision, ops and devices, and an earlier session's micro-batch.
 
-    With another device, or another number of devices, it would not be the same run. Nor would it be with other
-    ops, which round differently. So a run with native ops is not resumed with stock ops on another platform.
+    Another device, another number of devices, or other ops round differently, so they would make another run. Therefore
+    a run with native ops is not resumed with stock ops on another platform.
     """
     devices = config.train.devices if config.train.devices.startswith("cpu:") else str(len(team.local))
     ops = choose_available_ops(config.train.ops)

@@ -27,7 +27,7 @@ class Progress:
         self._chance = compute_chance_loss(plan.batch_size, plan.loss_reduction)
         self._latest_knn = math.nan
         self._told_chance = False
-        self._compiled = False  # whether a call has ended; the first one compiles the step
+        self._compiled = False  # whether a host call has ended; the first host call compiles the step
         self._at_chance = 0  # steps in a row at the chance level
 
     def record(self, done: int, metrics: Metrics, seconds: float, knn: float | None) -> None:

@@ -171,7 +171,7 @@ def order_canonically(rows: tf.Tensor, replicas: int) -> tf.Tensor:
 
 
 def find_local_devices(devices: str) -> list[str]:
-    """Return the devices of this worker's replicas. Call it before TensorFlow's runtime starts.
+    """Return the devices of this worker's replicas. Call this function before TensorFlow's runtime starts.
 
     Args:
         devices: "all" means every GPU, or the CPU if there is no GPU. "N" means N GPUs, but "1" means any single

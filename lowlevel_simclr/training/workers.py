@@ -1,4 +1,4 @@
-"""The worker processes of a run: who they are, how they connect, and what happens if one is lost.
+"""The worker processes of a run: their ranks, how they connect, and what happens if a worker is lost.
 
 `MultiWorkerMirroredStrategy` provides the cluster that TF_CONFIG describes, with its servers and heartbeats. It also
 ends every collective op when a worker is gone. The package uses nothing else of it.

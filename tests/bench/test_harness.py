@@ -71,7 +71,7 @@ def test_calls_that_go_on_from_the_one_before_are_compared_after_as_many(monkeyp
 
 
 def test_the_ceiling_is_the_fastest_product() -> None:
-    """Test the share of the fastest product. As a share of the slower product it would be above 100 %."""
+    """Test that the share is that of the fastest product. The share of the slower product would be above 100 %."""
 
     def burn(seconds: float) -> None:
         end = time.process_time() + seconds

@@ -134,7 +134,7 @@ def verify(python: Path, requirements: Sequence[str | Path]) -> str:
 
 
 def choose_requirements(version: str, wheel: Path, given: Sequence[str], constraints: Path | None) -> list[str | Path]:
-    """Return what pip installs: the wheel, the given requirements, and constraints or a release candidate."""
+    """Return the requirements for pip: the wheel, the given requirements, and constraints or a release candidate."""
     beside = ["--constraint", constraints] if constraints else []
     if version in FROM_RELEASE_CANDIDATE and not given:
         return [wheel, "--pre", "tensorflow>=2.22.0rc0"]

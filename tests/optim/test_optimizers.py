@@ -178,7 +178,7 @@ def test_our_lamb_is_that_of_tensorflow_addons() -> None:
             each.apply(tensors(draw([2, count])), tf.constant(RATE))
         travelled += [np.abs(after - value).max() for after, value in zip(numbers(ours), before)]
     for one, other, distance in zip(numbers(ours), numbers(theirs), travelled):
-        # Both computations have the error of 1 - b2^t that is explained above.
+        # Both computations have the error of 1 - b2^t that a comment above explains.
         allowed = EPS * (STEPS * np.abs(one).max() + 2 * distance / (1 - CHOICES["beta_2"]))
         assert np.abs(one - other).max() <= allowed
 

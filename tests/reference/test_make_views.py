@@ -67,8 +67,8 @@ def test_crops_are_those_of_tensorflow(case):
     image, (y, x, h, w), size = case
     crop = tf.constant(image[y : y + h, x : x + w] / np.float32(255))
     expected = tf.image.resize(crop, (size, size), antialias=True)
-    # tf.image computes positions in float32. For positions below 40, half an ulp is 16 times the ulp of 1. There are
-    # two directions.
+    # tf.image computes positions in float32. For positions below 40, half an ulp is 16 times the ulp of 1. Both
+    # directions of the crop have this error.
     np.testing.assert_allclose(one_view(image, size, box=(y, x, h, w)), expected, rtol=0, atol=40 * ULP)
 
 

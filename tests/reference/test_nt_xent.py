@@ -35,7 +35,7 @@ def projections(pairs: int, width: int, crowd: float = np.inf, seed: int = 0) ->
 def algorithm_1(z: np.ndarray, temperature: float) -> list[float]:
     """Compute Algorithm 1 of the paper, loop by loop.
 
-    Its rows 2k-1 and 2k, counted from 1, are our rows k-1 and N+k-1.
+    Rows 2k-1 and 2k of the paper, counted from 1, are rows k-1 and N+k-1 of this package.
     """
     pairs = len(z) // 2
     paper = [z[k // 2 + (k % 2) * pairs] for k in range(2 * pairs)]  # the paper interleaves the views
