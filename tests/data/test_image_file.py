@@ -157,7 +157,7 @@ def test_another_size_is_scaled_and_cut_evenly_in_the_coordinates_of_the_source(
     wanted = np.stack([np.asarray(one.resize((20, 24), Image.Resampling.BILINEAR, box=box)) for one in channels], -1)
     assert np.abs(made - wanted).max() < (
         2 if kind == "PNG" else 6
-    )  # PNG differs by roundings, JPEG also by its own loss
+    )  # PNG differs by rounding errors. JPEG also loses information.
     step = np.abs(np.diff(wanted, axis=1)).mean()
     assert np.abs(made - wanted).mean() < 0.2 * step  # shows that the test would notice a shift of a tenth of a pixel
 

@@ -114,7 +114,7 @@ def test_views_stay_within_0_and_1():
         params = all_orders(32, 32, seed)._replace(clip=np.ones(48, bool))
         for blur in (False, True):
             views = ops.make_views(images, params, 32, blur=blur).numpy()
-            # The weights of a blur sum to 1 within a few roundings.
+            # The weights of a blur sum to 1 within a few rounding errors.
             assert 0 <= views.min() <= views.max() <= 1 + 4 * ULP * blur
 
 

@@ -4,8 +4,8 @@
 
 For each command of `COMMANDS` both trees train 40 steps from the beginning. The program compares every row of
 metrics.jsonl except its rate, every array of the last checkpoint, and evaluation.json. Then this tree resumes the older
-tree's run at its checkpoint of step 20, and the program compares the end again. `encoder.keras` and the file that
-`embed` writes are compared to `CLOSE`, because the two trees may export an encoder in different layers.
+tree's run at its checkpoint of step 20, and the program compares the end again. `encoder.keras` and the file of `embed`
+may differ by up to `CLOSE`, because the two trees may export an encoder in different layers.
 
 The program checks the older tree out into a temporary folder and builds its native library there, with this
 environment.
@@ -28,7 +28,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 STEPS, HALF = 40, 20
-CLOSE = 16 * 2.0**-23  # relative to the largest entry of h: some roundings of float32
+CLOSE = 16 * 2.0**-23  # relative to the largest entry of h: some rounding errors of float32
 FOLDER = "{pictures}"
 PRESET = ["--preset", "cifar10-resnet20"]
 COMMANDS: dict[str, list[str]] = {

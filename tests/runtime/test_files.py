@@ -53,7 +53,7 @@ def test_a_sparse_file_is_refused_by_its_size(tmp_path: Path) -> None:
 
 
 def test_a_file_that_holds_more_than_it_says_is_refused() -> None:
-    """Test a file in /proc, whose announced size is 0."""
+    """Test a file in /proc. The file system states that its size is 0."""
     path = Path("/proc/self/status")
     if not path.exists():
         pytest.skip("this system has no /proc")

@@ -1,6 +1,6 @@
 """Tests of the use of XLA's private parts.
 
-If another TensorFlow lacks or changes them, the package explains it in a sentence.
+If another TensorFlow lacks or changes these parts, the package explains this in a sentence.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def test_eager_code_is_not_inside_xla() -> None:
 
 
 def test_a_tensorflow_that_cannot_compile_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """TensorFlow 2.15 for macOS says this."""
+    """Test the error message that TensorFlow 2.15 for macOS gives."""
 
     def refuse(compute: object, jit_compile: bool) -> Callable[[tf.Tensor], tf.Tensor]:
         def call(number: tf.Tensor) -> tf.Tensor:

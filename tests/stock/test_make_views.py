@@ -146,5 +146,5 @@ print(made.shape)
 
 
 def test_views_of_one_image_do_not_corrupt_the_memory() -> None:
-    """TensorFlow 2.21 with oneDNN does so in a product that broadcasts one image over both views."""
+    """Test a batch of one image. TensorFlow 2.21 with oneDNN corrupts memory in a product that broadcasts one image."""
     assert output_of(ONE_IMAGE, TF_ENABLE_ONEDNN_OPTS="1") == "(2, 18, 18, 3)"

@@ -28,7 +28,7 @@ def amplification(params: ViewParams) -> np.ndarray:
 
 
 def assert_stock_is_close(actual: Any, expected: np.ndarray, params: ViewParams, std: float = 1.0) -> None:
-    """Assert that float32 views are as close to the reference as ten stages of roundings allow."""
+    """Assert that float32 views are as close to the reference as the rounding errors of ten stages allow."""
     assert actual.dtype == tf.float32
     assert actual.shape == expected.shape
     allowed = 2 * STAGES * ULP * amplification(params)[:, None, None, None] / std

@@ -151,7 +151,7 @@ def scaling_of(case: Case) -> tuple[float, float]:
 def check_views(library: ctypes.CDLL, memory: Memory, case: Case) -> NDArray[Any]:
     """Run a case twice and compare the bits. Then compare with the reference.
 
-    Each pixel may have an error of 64 roundings of float and one rounding of the views' type. All operations together
+    Each pixel may have 64 rounding errors of float and one rounding error of the views' type. All operations together
     round a pixel in [0, 1] about 30 times. The saturation of a nearly grey pixel divides by nearly 0. For such a pixel
     the clip limits the error.
     """

@@ -19,8 +19,8 @@ FACTORS = ("brightness", "contrast", "saturation", "hue", "brightness_shift")
 def assert_same(actual: ViewParams, expected: ViewParams, recipe: ViewRecipe = RECIPE) -> None:
     """Assert that integers and flags are equal, and numbers within 2 ulp of the larger bound of their range.
 
-    low + (high - low) u takes three roundings, or two with a fused multiply-add (XLA). So two results differ by at most
-    one rounding of the product and one of the sum, half an ulp each. The product may be twice as large as a bound.
+    low + (high - low) u is rounded three times, or twice with a fused multiply-add (XLA). So two results differ by at
+    most one rounding of the product and one of the sum, half an ulp each. The product may be twice as large as a bound.
     """
     for name, own, other in zip(ViewParams._fields, actual, expected, strict=True):
         own, other = np.asarray(own), np.asarray(other)

@@ -25,7 +25,7 @@ from lowlevel_simclr.training.learner import Learner, list_trainable_variables, 
 
 SIZE, PAIRS, TEMPERATURE = 8, 24, 0.2
 # The gradient cache and one tape compute the same products in float64, but sum thousands of them in different orders.
-# This gives up to 2^12 roundings.
+# So their results may differ by up to 2^12 rounding errors.
 # BatchNorm's divisions by small deviations amplify some of them.
 CLOSE = 2.0**12 * 2.0**-52
 NARROW = encoder.Basic((1, 1), 8, projects=True)
@@ -111,9 +111,9 @@ def unit_rate(_: tf.Tensor) -> tf.Tensor:
 def by_micro_batches(
     precision: str, count: int, take: Callable[..., step.Metrics] = gradient_cache.train_cached_step
 ) -> tuple[Any, list[Any], list[Any]]:
-    """Return the same three from the step itself.
+    """Return loss, gradients and moving statistics of the step itself.
 
-    SGD with rate 1 subtracts the gradient from the weights, which gives it.
+    SGD with rate 1 subtracts the gradient from the weights. So the change of the weights is the gradient.
     """
     learner = learner_of(precision)
     variables = list_trainable_variables(learner.encoder, learner.projection)
@@ -249,7 +249,7 @@ def test_sixteen_micro_batches_need_the_memory_of_one() -> None:
 
 
 def test_each_micro_batch_has_the_sizes_of_its_images() -> None:
-    """The views of this test depend on the sizes, so a mixed-up size would change the loss and the gradients."""
+    """Test views that depend on the sizes of the images. A mixed-up size would change the loss and the gradients."""
     epoch, index, images = batch_of()
     batch = epoch, index, images, tf.stack([index, 2 * index], axis=1)
 

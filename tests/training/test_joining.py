@@ -235,7 +235,7 @@ def test_the_handlers_come_back_after_the_block() -> None:
 
 
 def test_a_notebook_keeps_its_handlers() -> None:
-    """Only a program gives its signals to the operating system."""
+    """Test that a notebook keeps its signal handlers. Only a program lets the operating system handle signals."""
     before = signal.getsignal(signal.SIGINT)
     with joining.let_signals_kill(60.0):
         assert signal.getsignal(signal.SIGINT) == before and signal.getitimer(signal.ITIMER_REAL)[0] == 0.0

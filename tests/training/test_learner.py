@@ -22,7 +22,7 @@ from lowlevel_simclr.training.learner import list_trainable_variables, start_lea
 def test_a_snapshot_is_of_its_moment_whatever_training_does_next(name: str, jit_compile: bool, update: Any) -> None:
     """Test that no update writes into the memory of a snapshot.
 
-    The snapshot shares it with the variables until training changes them.
+    The snapshot and the variables share memory until training changes the variables.
     """
     f = tf.keras.Sequential([tf.keras.Input((4,)), tf.keras.layers.Dense(8), tf.keras.layers.BatchNormalization()])
     g = tf.keras.Sequential([tf.keras.Input((8,)), tf.keras.layers.Dense(3)])

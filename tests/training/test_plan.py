@@ -35,7 +35,7 @@ def test_images_are_stored_as_large_as_the_smallest_crop_needs():
 def test_several_workers_are_refused_even_where_one_has_a_number(tmp_path: Path) -> None:
     """Test several workers.
 
-    Only worker 0 has the run folder, so it alone would resume with the stored number and wait for the others.
+    Only worker 0 has the run folder. So only worker 0 would resume with the stored number, and wait for the others.
     """
     (tmp_path / "config.json").write_text(json.dumps(identity.to_dict(identity.replace(AUTO, micro_batch="8"))))
     two = workers.Team(workers.Workers(2, 0, ("a:1", "b:1")), workers.LONE.local)
@@ -73,7 +73,7 @@ def test_images_without_colours_have_views_without_them():
     ],
 )
 def test_a_warmup_that_was_chosen_ends_within_the_steps(given: dict[str, Any], wrong: bool) -> None:
-    """An epoch has four steps here."""
+    """Test warm-ups shorter and longer than the run. An epoch of this test has four steps."""
     config = replace(Config(), batch_size=15, **given)
     refused = pytest.raises(settings.ConfigError, match=r"warmup-epochs \(.*\) is 4 steps here, but the run has 2")
     with refused if wrong else contextlib.nullcontext():

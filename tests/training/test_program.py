@@ -1,6 +1,6 @@
 """Tests of several training steps as one program of XLA.
 
-It must give the same bits as single steps one after another, and copy no weight.
+The program must give the same bits as single steps one after another. It must not copy weights.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def seeded() -> None:
 
 
 def prepare(**settings: object) -> tuple[Plan, Learner, Iterator[Batch], loop.Gather | None]:
-    """Return what a training loop needs. The given settings replace those of `SMALL`."""
+    """Return the parts of a training loop. The given settings replace those of `SMALL`."""
     config = replace(Config(), **{**SMALL, **settings})
     images = load_images(config)
     plan = make_plan(config, images)

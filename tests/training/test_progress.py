@@ -71,7 +71,7 @@ def test_the_time_of_the_call_that_compiled_counts_for_nothing(
 ) -> None:
     """Test that the speed leaves out the first call.
 
-    It takes a minute, and every later one takes a second for ten steps.
+    The first call takes a minute. Every later call takes a second for ten steps.
     """
     now = [1000.0]
     monkeypatch.setattr("tqdm.std.time", lambda: now[0])

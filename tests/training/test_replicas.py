@@ -98,7 +98,7 @@ def assert_exactly(found: Found, one: Found) -> None:
 def assert_nearly(found: Found, one: Found) -> None:
     """Compare the losses and the first step's gradients in float32.
 
-    Later values differ, because BatchNorm amplifies the last bit.
+    Later values differ, because BatchNorm amplifies rounding errors.
     """
     assert found["alike"]
     np.testing.assert_allclose(found["losses"], one["losses"], rtol=0, atol=1e-4)
@@ -165,7 +165,7 @@ def test_every_number_of_replicas_is_one_device(workers: int) -> None:
 def test_ghost_groups_do_not_depend_on_replicas_or_micro_batches() -> None:
     """Test ghost groups of four images on any replica.
 
-    With local statistics the numbers differ, but all replicas have equal ones.
+    With local statistics the numbers differ from those of one device, but all replicas have equal numbers.
     """
     cases = [
         Case("one", 1, 6, batch_norm="ghost"),

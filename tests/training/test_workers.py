@@ -105,7 +105,7 @@ def test_only_an_exchange_that_was_given_up_is_told_as_a_lost_worker() -> None:
 
 
 def test_a_worker_that_is_stopped_is_not_said_to_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The operating system of a stopped worker still accepts connections, so its port does not say who is lost."""
+    """Test a stopped worker. Its operating system still accepts connections, so its port does not show the stop."""
     monkeypatch.setattr("lowlevel_simclr.training.joining.LEAVES_WITHIN", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as stopped:
         address = f"127.0.0.1:{stopped.getsockname()[1]}"
