@@ -1,4 +1,4 @@
-"""What all implementations of an op share by definition: random words, argument checks, types and constants.
+"""The definitions that all implementations of an op share: random words, argument checks, types and constants.
 
-The NumPy reference shares nothing else with the implementations that it judges.
+The NumPy reference shares no other code with the implementations that it judges.
 """

@@ -185,7 +185,7 @@ def check_sizes(sizes: Any, count: int | None) -> Any:
 
 
 def check_frames(sizes: NDArray[Any], height: int, width: int) -> None:
-    """Check that the frame of every image holds a pixel and lies inside its array.
+    """Check that every image has at least one pixel and lies inside its array.
 
     Args:
         sizes: (N, 2) integers, the height and width of each image in pixels.
@@ -193,7 +193,7 @@ def check_frames(sizes: NDArray[Any], height: int, width: int) -> None:
         width: width of the arrays, in pixels.
 
     Raises:
-        ValueError: if one does not. The message names the row.
+        ValueError: if a frame is empty or larger than its array. The message names the row.
     """
     wrong = np.any((sizes < 1) | (sizes > (height, width)), axis=1)
     if np.any(wrong):
@@ -369,7 +369,7 @@ def check_largest_pixel(largest: float) -> None:
     """Check that the pixels of floating-point images look like pixels in [0, 1].
 
     Args:
-        largest: the largest pixel. A little above 1 is accepted, as after a resize that overshoots.
+        largest: the largest pixel. Values a little above 1 are accepted, because some methods of resizing overshoot.
 
     Raises:
         ValueError: if it is above LARGEST_PIXEL. Most such images are in [0, 255], and their views would be white.

@@ -17,7 +17,7 @@ from lowlevel_simclr.contract.checks import check_whole
 
 Words = NDArray[np.uint32]
 
-# Purposes: the last word of the counter. Each use has its own.
+# Purposes: the last word of the counter. Each use of random numbers has its own purpose.
 CROP = tuple(range(10))  # attempt k of the random crop: area, aspect, y, x
 SWITCHES = 16  # flip, jitter, grey, blur
 FACTORS = 17  # brightness, contrast, saturation, hue

@@ -12,7 +12,7 @@ from lowlevel_simclr.run.atomic import NotWritten
 
 
 class Record:
-    """The results about the encoder of one step."""
+    """The results of evaluating the encoder of one step."""
 
     def __init__(self, folder: Path, step: int, out: Path | None = None) -> None:
         """Check that the file can be written, before anything is measured.

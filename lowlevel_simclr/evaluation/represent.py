@@ -151,7 +151,7 @@ def refuse_changed_encoder(encoder: tf.keras.Model, before: str) -> None:
 
     Args:
         encoder: f.
-        before: what `hash_weights` returned before the work.
+        before: the result of `hash_weights` before the work.
 
     Raises:
         EncoderChanged: if a weight has changed.
@@ -177,7 +177,7 @@ def list_splits(images: DataSet) -> tuple[Split, Split]:
 def hash_weights(model: tf.keras.Model) -> str:
     """Return the SHA-256 of all weights of a model, 64 hexadecimal digits.
 
-    It covers the name, shape, type and bytes of each weight. Moving statistics are included.
+    The hash covers the name, shape, type and bytes of each weight. Moving statistics are included.
     """
     digest = hashlib.sha256()
     for variable in model.weights:

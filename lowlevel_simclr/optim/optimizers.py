@@ -29,7 +29,7 @@ class Optimizer:
     Attributes:
         trained: the variables that are updated.
         weight_decay: the factor of the weight decay.
-        decayed: for each variable, whether weight decay and trust ratio apply to it. They do if its rank is 2 or more.
+        decayed: for each variable, whether weight decay and trust ratio apply, because its rank is 2 or more.
         variables: the slots in a fixed order, for the checkpoint.
     """
 
@@ -244,7 +244,7 @@ class AddonsLamb(Optimizer):
         # 0 or 1 gets an expression with its own name.
         excluded = [f"^{variable.name}$" for variable, decays in zip(self.trained, self.decayed) if not decays]
         self._lamb = tfa.optimizers.LAMB(
-            learning_rate=0.0,  # `apply` assigns the real one before every update
+            learning_rate=0.0,  # `apply` assigns the learning rate of the step before every update
             beta_1=beta_1,
             beta_2=beta_2,
             epsilon=epsilon,

@@ -40,7 +40,7 @@ def set_aside(path: Path, word: str) -> Path:
         The new path, see `choose_free_name`.
 
     Raises:
-        OSError: if it cannot be renamed.
+        OSError: if the file cannot be renamed.
     """
     place = choose_free_name(path, word)
     os.replace(path, place)

@@ -2,8 +2,8 @@
 
 A file is a NumPy archive. It holds the arrays under their own names, and a JSON text named `__meta__`. The text holds
 the step, the name, dtype and shape of every array, and values of the caller (seed, configuration hash). The checksums
-of the archive protect the bytes of each array. The list of arrays shows if one is missing. The same content gives the
-same bytes.
+of the archive protect the bytes of each array. The list of arrays shows if an array is missing. The same content always
+gives the same bytes.
 """
 
 from __future__ import annotations
@@ -280,7 +280,7 @@ def set_later_aside(folder: Path, step: int) -> list[Path]:
         The new paths.
 
     Raises:
-        CheckpointError: if one cannot be renamed.
+        CheckpointError: if a checkpoint cannot be renamed.
     """
     try:
         files = _list_files(folder)
