@@ -124,8 +124,8 @@ def _normalise_rows(h: np.ndarray) -> np.ndarray:
 def draw_knn_sample(images: DataSet, seed: int, train_count: int = 2000, test_count: int = 1000) -> DataSet | None:
     """Return a small part of both splits, on which k-NN is quick. Return None if there is nothing to classify.
 
-    The sample is only for the curve of k-NN over the run. The reported results are those of the last epoch, whatever
-    the curve shows.
+    The sample is only for the curve of k-NN over the run. The reported results always come from the last epoch, even if
+    the curve was higher earlier.
 
     Args:
         images: the data set of the run.

@@ -1,4 +1,4 @@
-"""The encoder as files of Keras: `encoder.keras`, and the three files that Keras reads from a `hf://` address."""
+"""The encoder as files of Keras: `encoder.keras`, and the three files that Keras reads from an `hf://` address."""
 
 from __future__ import annotations
 
