@@ -9,7 +9,7 @@ import tensorflow as tf
 from lowlevel_simclr.api.implementation import check_ops, choose_ops
 from lowlevel_simclr.contract.nt_xent_checks import check_temperature
 
-PACKAGE = "lowlevel_simclr"  # Keras finds our classes under this name when it loads a model
+PACKAGE = "lowlevel_simclr"  # Keras finds the classes of this package under this name when it loads a model
 
 
 def nt_xent(z: Any, temperature: float | tf.Tensor = 0.2, *, ops: str = "auto") -> tf.Tensor:

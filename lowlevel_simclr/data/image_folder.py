@@ -134,7 +134,7 @@ def load(
 
 
 def _open_index(listing: Listing, cache: Path | None) -> AbstractContextManager[ImageIndex]:
-    """Return a context manager that yields the index of the files. The index of records is not saved."""
+    """Return a context manager that yields the index of the images. Without `identities`, the index is not saved."""
     count = len(listing.paths)
     if listing.identities is None:
         return open_index(np.full((count, len(IDENTITY)), -1), None)

@@ -33,7 +33,7 @@ def drop_notes(content: bytes) -> bytes:
     """Return a PNG file without its notes. Other files stay unchanged. So does the rest of a file that is cut off."""
     if not content.startswith(SIGNATURE):
         return content
-    kept, start, place = [], 0, len(SIGNATURE)  # `start` is where the piece begins that is kept next
+    kept, start, place = [], 0, len(SIGNATURE)  # `start`: where the next piece to keep begins
     view = memoryview(content)
     while place + _HEAD <= len(content):
         end = place + _HEAD + int.from_bytes(content[place : place + 4], "big") + _CHECK
