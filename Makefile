@@ -47,6 +47,7 @@ $(VENV): $(VENV)/complete
 
 train: $(VENV)
 	$(BIN)/python -m lowlevel_simclr.train
+	@echo "The commands above, and lowlevel-simclr, work after   . $(BIN)/activate"
 
 # Two files at a time on two cores; one file stays in one process, which shares its runs. On a GPU they share its memory.
 test: $(VENV)

@@ -14,6 +14,7 @@ from lowlevel_simclr.data.catalog import measure_pictures
 from lowlevel_simclr.data.picture_forms import Request
 from lowlevel_simclr.run.atomic import RunError
 from lowlevel_simclr.run.results import read_config
+from lowlevel_simclr.runtime.devices import has_gpu
 
 
 def choose_for_pictures(config: Config, given: Mapping[str, Any] | None, out: Path, fresh: bool = False) -> Config:
@@ -41,11 +42,12 @@ def choose_for_pictures(config: Config, given: Mapping[str, Any] | None, out: Pa
     pictures = measure_pictures(request)
     if pictures is None:  # no image can be read; a later step reads all of them and raises the error
         return config
-    chosen = override_settings(adapt_to_pictures(*pictures, None if fresh else _read_preset(out)), given)
+    gpu = has_gpu()
+    chosen = override_settings(adapt_to_pictures(*pictures, None if fresh else _read_preset(out), gpu), given)
     model = chosen.model
     print(
         f"settings             preset {chosen.preset}, because the shorter side of the images has {pictures.side} "
-        "pixels (median)"
+        f"pixels (median){'' if gpu else ' and there is no GPU'}"
     )
     print(
         f"                     {model.encoder}, {model.stem} stem, views of {model.image_size} pixels, "

@@ -379,7 +379,8 @@ PRESETS: dict[str, Callable[[], Config]] = {
 PRESET_OF_DATASET = {"shapes": "shapes"}  # if no preset is named
 PRESET_OF_PHOTOGRAPHS = "cifar10-resnet20"  # for every other data set
 # For a folder, by the median of the shorter sides in pixels: the least side of each preset, largest first.
-PRESETS_OF_PICTURES = {"pictures-128": 112, "pictures-64": 48, PRESET_OF_PHOTOGRAPHS: 0}
+LARGEST_FOR_PICTURES = "pictures-128"  # chosen only where there is a GPU
+PRESETS_OF_PICTURES = {LARGEST_FOR_PICTURES: 112, "pictures-64": 48, PRESET_OF_PHOTOGRAPHS: 0}
 
 
 def load_preset(name: str) -> Config:

@@ -11,6 +11,7 @@ from lowlevel_simclr.config.choices import SMALLEST_BATCH
 from lowlevel_simclr.config.fields import list_fields
 from lowlevel_simclr.config.identity import from_dict, replace
 from lowlevel_simclr.config.presets import (
+    LARGEST_FOR_PICTURES,
     PRESET_OF_DATASET,
     PRESET_OF_PHOTOGRAPHS,
     PRESETS,
@@ -40,13 +41,15 @@ def choose_starting_point(preset: str | None, dataset: str | None, file: Path | 
     return read_config_file(file)
 
 
-def adapt_to_pictures(count: int, side: int, preset: str | None = None) -> Config:
+def adapt_to_pictures(count: int, side: int, preset: str | None = None, gpu: bool = True) -> Config:
     """Return the settings for a folder of images.
 
     Args:
         count: number of images to train on.
         side: the median of the images' shorter sides, in pixels.
         preset: the preset of the run to resume, or None.
+        gpu: whether the machine has a GPU. Without one, the largest preset would take hours for a few hundred images,
+            so the one below it is taken.
 
     Returns:
         The preset for that side. Its batch is the largest of 2, 4, 8, ... that the preset and the number of images
@@ -57,7 +60,8 @@ def adapt_to_pictures(count: int, side: int, preset: str | None = None) -> Confi
         >>> chosen.preset, chosen.model.image_size, chosen.train.batch_size
         ('pictures-128', 128, 64)
     """
-    fitting = next(name for name, least in PRESETS_OF_PICTURES.items() if side >= least)
+    choices = [(name, least) for name, least in PRESETS_OF_PICTURES.items() if gpu or name != LARGEST_FOR_PICTURES]
+    fitting = next(name for name, least in choices if side >= least)
     base = load_preset(preset if preset in PRESETS_OF_PICTURES else fitting)
     most = max(SMALLEST_BATCH, min(count, base.train.batch_size))
     return replace(base, batch_size=2 ** (most.bit_length() - 1))

@@ -70,7 +70,8 @@ class Slices:
             raise UnreadableError(f"has {length} bytes, more than LARGEST_IMAGE_FILE ({LARGEST_IMAGE_FILE} bytes)")
         try:
             with open_regular_file(self._files[file], 2**63, "the largest file") as opened:
-                content = os.pread(opened.fileno(), length, offset)
+                opened.seek(offset)
+                content = opened.read(length)
         except OSError as error:
             raise UnreadableError(f"cannot be read: {error.strerror}") from error
         if len(content) < length:

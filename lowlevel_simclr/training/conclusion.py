@@ -65,7 +65,7 @@ def conclude(plan: Plan, run: Run, images: DataSet, learner: Learner, sample: Da
     say("drawing pictures, with a map of h by t-SNE ...")
     draw_results(plan, run, images, h, untrained.get("_untrained"), baselines)
     run.write_peak_memory()
-    print_results(plan, run, evaluation)
+    print_results(plan, run, evaluation, labelled=len(images.classes) > 1)
     return evaluation
 
 

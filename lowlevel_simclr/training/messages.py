@@ -23,13 +23,20 @@ from lowlevel_simclr.training.workers import Workers
 SHAPES_NEXT = """\
 What to try next:
   real images      python -m lowlevel_simclr.train --dataset cifar10 --data-dir DIR
-  another seed     python -m lowlevel_simclr.train --seed 1
+  another seed     python -m lowlevel_simclr.train --seed {seed}
   evaluate again   python -m lowlevel_simclr.evaluate {folder}
   your settings    python -m lowlevel_simclr.train --help"""
 OTHER_NEXT = """\
 What to try next:
   train longer     the same command with --epochs {epochs} and another --out
   evaluate again   python -m lowlevel_simclr.evaluate {folder}"""
+# Without labels there is no accuracy. Nearest neighbours show what the encoder has learned.
+UNLABELLED_NEXT = """\
+What to try next:
+  look             plots/neighbours.png: do the images in a row belong together?
+  represent        python -m lowlevel_simclr.embed {folder} IMAGES --out h.npz
+  measure          docs/no-labels.md: what can be measured without labels
+  train longer     the same command with --epochs {epochs} and another --out"""
 
 
 def print_start(plan: Plan, run: Run, images: DataSet, learner: Learner, first_step: int, workers: Workers) -> None:
@@ -43,7 +50,7 @@ def print_start(plan: Plan, run: Run, images: DataSet, learner: Learner, first_s
     widths, norm = " and ".join(map(str, model.projection_widths)), model.projection_batch_norm
     norm = "" if norm == "none" else f", BatchNorm ({norm})"
     print(f"run                  {show_name(run.folder)}: {state} of {plan.steps}, {plan.batch_size} images per step")
-    classes = f"{len(images.classes)} classes (labels unused)"
+    classes = f"{len(images.classes)} classes (labels unused)" if images.classes else "no labels"
     print(f"data                 {show_name(plan.dataset)}: {count:,} images to train on, {classes}")
     print_reading(plan, images)
     purpose = f"turns an image into a representation (h) of {f.output_shape[-1]} numbers"
@@ -150,10 +157,11 @@ def list_left_out(record: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def print_results(plan: Plan, run: Run, evaluation: dict[str, Any]) -> None:
-    """Print the table of results, and what to try next."""
+def print_results(plan: Plan, run: Run, evaluation: dict[str, Any], labelled: bool = True) -> None:
+    """Print the table of results, and what to try next, which depends on whether the images have labels."""
     print(summary.format_table(evaluation))
     print(f"pictures          {show_name(run.plots)}: views, learning curves, a map of h, nearest neighbours")
     print(f"trained encoder   {show_name(run.folder / ENCODER_FILE)}, which Keras loads without this package")
-    text = SHAPES_NEXT if plan.dataset == "shapes" else OTHER_NEXT
-    print(text.format(folder=show_name(run.folder), epochs=5 * plan.epochs))
+    text = OTHER_NEXT if labelled else UNLABELLED_NEXT
+    text = SHAPES_NEXT if plan.dataset == "shapes" else text
+    print(text.format(folder=show_name(run.folder), epochs=5 * plan.epochs, seed=plan.seed + 1))

@@ -13,6 +13,12 @@ from lowlevel_simclr.config.settings import Config
 from tests.support.image_files import make_names, make_run_folder, write_pictures
 
 
+@pytest.fixture(autouse=True)
+def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the program believe that there is a GPU."""
+    monkeypatch.setattr("lowlevel_simclr.api.picture_settings.has_gpu", lambda: True)
+
+
 def choose(root: Path, *flags: str) -> Config:
     config, options = parse_run(["--dataset", f"folder:{root}", "--out", str(root / "run"), *flags])
     return choose_for_pictures(config, options.given, options.out, options.fresh)
@@ -39,6 +45,15 @@ def test_the_shorter_side_chooses_the_preset_and_the_run_says_so(
     said = capsys.readouterr().out
     assert f"preset {preset}, because the shorter side of the images has {min(height, width)} pixels" in said
     assert f"views of {size} pixels, 32 of 36 images per step" in said and "--encoder, --stem, --image-size" in said
+
+
+def test_without_a_gpu_photographs_get_views_that_a_processor_can_pay(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lowlevel_simclr.api.picture_settings.has_gpu", lambda: False)
+    write_pictures(tmp_path, *make_names("a", 40), height=375, width=500)
+    assert choose(tmp_path).preset == "pictures-64"
+    assert "has 375 pixels (median) and there is no GPU" in capsys.readouterr().out
 
 
 def test_what_the_user_gives_wins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,3 +73,21 @@ def test_a_run_says_which_folders_became_which_split_and_what_was_left_out() -> 
         "1 image without a label, not evaluated, see data.json; first Train/x.png",
     ]
     assert messages.list_left_out({"counts": {"train": 3}}) == []
+
+
+@pytest.mark.parametrize(
+    ("dataset", "labelled", "said", "unsaid"),
+    [
+        ("shapes", True, "--seed 4", "embed"),
+        ("folder:pictures", True, "lowlevel_simclr.evaluate", "no-labels.md"),
+        ("folder:pictures", False, "lowlevel_simclr.embed runs/one IMAGES", "lowlevel_simclr.evaluate"),
+    ],
+)
+def test_the_next_steps_fit_the_run(
+    capsys: pytest.CaptureFixture[str], dataset: str, labelled: bool, said: str, unsaid: str
+) -> None:
+    plan = types.SimpleNamespace(dataset=dataset, epochs=10, seed=3)
+    run = types.SimpleNamespace(folder=Path("runs/one"), plots=Path("runs/one/plots"))
+    messages.print_results(plan, run, {"transform": "", "notes": []}, labelled)
+    out = capsys.readouterr().out
+    assert said in out and unsaid not in out
