@@ -8,6 +8,7 @@ from typing import Any
 
 from lowlevel_simclr.config.choices import PICTURE_FORMS
 from lowlevel_simclr.config.command_line import override_settings
+from lowlevel_simclr.config.presets import LARGEST_FOR_PICTURES, PRESETS_OF_PICTURES
 from lowlevel_simclr.config.settings import Config
 from lowlevel_simclr.config.starting_point import adapt_to_pictures
 from lowlevel_simclr.data.catalog import measure_pictures
@@ -15,6 +16,8 @@ from lowlevel_simclr.data.picture_forms import Request
 from lowlevel_simclr.run.atomic import RunError
 from lowlevel_simclr.run.results import read_config
 from lowlevel_simclr.runtime.devices import has_gpu
+
+LARGE_SIDE = PRESETS_OF_PICTURES[LARGEST_FOR_PICTURES]  # pixels; from here on, the choice depends on a GPU
 
 
 def choose_for_pictures(config: Config, given: Mapping[str, Any] | None, out: Path, fresh: bool = False) -> Config:
@@ -47,7 +50,7 @@ def choose_for_pictures(config: Config, given: Mapping[str, Any] | None, out: Pa
     model = chosen.model
     print(
         f"settings             preset {chosen.preset}, because the shorter side of the images has {pictures.side} "
-        f"pixels (median){'' if gpu else ' and there is no GPU'}"
+        f"pixels (median){'' if gpu or pictures.side < LARGE_SIDE else ' and there is no GPU'}"
     )
     print(
         f"                     {model.encoder}, {model.stem} stem, views of {model.image_size} pixels, "
