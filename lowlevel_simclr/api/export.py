@@ -95,7 +95,7 @@ def load_network(folder: Path, with_head: bool, preprocessing: bool, image_size:
         RunError: the folder holds no run, or no checkpoint.
     """
     from lowlevel_simclr.data.transform import PixelScaling
-    from lowlevel_simclr.evaluation.export import restore_weights
+    from lowlevel_simclr.evaluation.export import describe_unfinished, restore_weights
     from lowlevel_simclr.evaluation.formats.network import Network
     from lowlevel_simclr.model.encoder import build_encoder
     from lowlevel_simclr.model.projection import build_projection_head
@@ -112,9 +112,10 @@ def load_network(folder: Path, with_head: bool, preprocessing: bool, image_size:
     set_precision("float32")
     f = build_encoder(model.encoder, model.stem, model.image_size, shape[-1])
     g = build_projection_head(f.output_shape[-1], model.projection_widths, batch_norm=model.projection_batch_norm)
-    restore_weights(folder, encoder=f, projection=g)
+    step = restore_weights(folder, encoder=f, projection=g)
     scaling = PixelScaling(model.input_mean, model.input_std)
-    return Network(f, g if with_head else None, scaling, preprocessing, image_size)
+    unfinished = describe_unfinished(folder, step)
+    return Network(f, g if with_head else None, scaling, preprocessing, image_size, unfinished)
 
 
 def _describe_loss(folder: Path, network: Network, form: Format, place: Path, weights: str) -> str:

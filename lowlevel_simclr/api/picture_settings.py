@@ -15,7 +15,7 @@ from lowlevel_simclr.data.catalog import measure_pictures
 from lowlevel_simclr.data.picture_forms import Request
 from lowlevel_simclr.run.atomic import RunError
 from lowlevel_simclr.run.results import read_config
-from lowlevel_simclr.runtime.devices import has_gpu
+from lowlevel_simclr.runtime.devices import finds_gpu
 
 LARGE_SIDE = PRESETS_OF_PICTURES[LARGEST_FOR_PICTURES]  # pixels; from here on, the choice depends on a GPU
 
@@ -45,7 +45,7 @@ def choose_for_pictures(config: Config, given: Mapping[str, Any] | None, out: Pa
     pictures = measure_pictures(request)
     if pictures is None:  # no image can be read; a later step reads all of them and raises the error
         return config
-    gpu = has_gpu()
+    gpu = finds_gpu()
     chosen = override_settings(adapt_to_pictures(*pictures, None if fresh else _read_preset(out), gpu), given)
     model = chosen.model
     print(

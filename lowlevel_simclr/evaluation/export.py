@@ -6,6 +6,7 @@ Not here: training, the configuration.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import tensorflow as tf
@@ -14,6 +15,7 @@ from lowlevel_simclr.data.transform import UNSCALED, PixelScaling, find_transfor
 from lowlevel_simclr.evaluation import keras_archive
 from lowlevel_simclr.model import stock_layers
 from lowlevel_simclr.run import atomic, checkpoint
+from lowlevel_simclr.run.results import read_results
 from lowlevel_simclr.runtime import keras
 
 ENCODER_FILE = "encoder.keras"
@@ -42,7 +44,26 @@ def restore_weights(folder: Path, **models: tf.keras.Model) -> int:
         raise atomic.RunError(
             f"The checkpoint in {folder} does not fit its config.json: {str(error).removesuffix('.')}."
         ) from None
+    unfinished = describe_unfinished(folder, saved.step)
+    if unfinished:
+        print(f"warning: {unfinished}", file=sys.stderr, flush=True)
     return saved.step
+
+
+def describe_unfinished(folder: Path, step: int) -> str:
+    """Return a sentence if the training of a run has not ended, otherwise "".
+
+    Args:
+        folder: the run folder. Its environment.json holds the number of steps. Without it, nothing is known.
+        step: the step of the newest checkpoint.
+    """
+    try:
+        steps = read_results(folder / "environment.json").get("steps")
+    except (OSError, atomic.RunError):  # the file only informs, so it never ends a program
+        return ""
+    if not isinstance(steps, int) or step >= steps:
+        return ""
+    return f"The training has not ended: these are the weights of step {step} of {steps}."
 
 
 def add_preprocessing(f: tf.keras.Model, scaling: PixelScaling = UNSCALED) -> tf.keras.Model:

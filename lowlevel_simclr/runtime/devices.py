@@ -8,3 +8,8 @@ import tensorflow as tf
 def has_gpu() -> bool:
     """Return whether TensorFlow sees a GPU. If it does, the training step runs on the GPU."""
     return bool(tf.config.list_logical_devices("GPU"))
+
+
+def finds_gpu() -> bool:
+    """Return whether TensorFlow finds a GPU, without starting its runtime. Virtual devices must be set before that."""
+    return bool(tf.config.get_visible_devices("GPU"))

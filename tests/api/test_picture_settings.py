@@ -16,7 +16,7 @@ from tests.support.image_files import make_names, make_run_folder, write_picture
 @pytest.fixture(autouse=True)
 def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the program believe that there is a GPU."""
-    monkeypatch.setattr("lowlevel_simclr.api.picture_settings.has_gpu", lambda: True)
+    monkeypatch.setattr("lowlevel_simclr.api.picture_settings.finds_gpu", lambda: True)
 
 
 def choose(root: Path, *flags: str) -> Config:
@@ -50,7 +50,7 @@ def test_the_shorter_side_chooses_the_preset_and_the_run_says_so(
 def test_without_a_gpu_photographs_get_views_that_a_processor_can_pay(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lowlevel_simclr.api.picture_settings.has_gpu", lambda: False)
+    monkeypatch.setattr("lowlevel_simclr.api.picture_settings.finds_gpu", lambda: False)
     write_pictures(tmp_path, *make_names("a", 40), height=375, width=500)
     assert choose(tmp_path).preset == "pictures-64"
     assert "has 375 pixels (median) and there is no GPU" in capsys.readouterr().out

@@ -126,6 +126,27 @@ def test_weights_come_from_the_newest_checkpoint(tmp_path: Path) -> None:
     assert represent.hash_weights(other) == represent.hash_weights(f)
 
 
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ('{"steps": 100}', "warning: The training has not ended: these are the weights of step 12 of 100.\n"),
+        ('{"steps": 12}', ""),
+        ("{}", ""),
+        ("no JSON", ""),
+    ],
+)
+def test_a_run_that_has_not_ended_is_told(
+    environment: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Test a regression: a run that was stopped at step 5 of 100 was evaluated and exported as if it had ended."""
+    f = trained(8)
+    arrays = {name: variable.numpy() for name, variable in keras.name_variables("encoder", f).items()}
+    checkpoint.save(tmp_path / "checkpoints", 12, arrays, {}, 1)
+    (tmp_path / "environment.json").write_text(environment)
+    export.restore_weights(tmp_path, encoder=f)
+    assert capsys.readouterr().err == said
+
+
 def test_no_checkpoint_or_one_of_another_model_is_refused(tmp_path: Path) -> None:
     f = trained(8)
     with pytest.raises(atomic.RunError, match="has no checkpoint yet. Train for at least"):

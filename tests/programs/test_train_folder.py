@@ -95,7 +95,7 @@ def test_grey_images_without_labels_train_on_both_splits_and_every_table_says_so
     for table in (said, capsys.readouterr().out):
         assert "k-NN and linear probe were skipped, because they need labels of at least two classes" in table
         assert "trained on train and test images together, which inflates" in table
-    assert "12 images to train on, 0 classes" in said and "stored as 16x16 pixels, grey" in said
+    assert "12 images to train on, no labels" in said and "stored as 16x16 pixels, grey" in said
     assert np.isfinite([row["loss"] for row in read_metrics(tmp_path / "run")]).all()
     stored = read_config(tmp_path / "run")["views"]
     assert (stored["saturation"], stored["hue"], stored["grey_probability"]) == ([1, 1], [0, 0], 0)

@@ -48,6 +48,7 @@ def make_card(folder: Path, network: Network, form: Format, parity: Parity, weig
         f"compared with the encoder of the run: {parity.describe()}. {loss}".strip(),
         "## Accuracy",
         _describe_accuracy(evaluation),
+        *([network.unfinished] if network.unfinished else []),
         "## Data and recipe",
         _describe_recipe(settings, read_data(folder) or {}),
         "## Versions",

@@ -30,6 +30,7 @@ class Network:
         preprocessing: whether the model takes images (B, H, W, C) uint8 and resizes and scales them. Otherwise the
             model takes views (B, S, S, C) float32, which are already resized and scaled.
         image_size: H and W of the images, in pixels. None: any size.
+        unfinished: a sentence if the training of the run has not ended, otherwise "".
     """
 
     encoder: tf.keras.Model
@@ -37,6 +38,7 @@ class Network:
     scaling: PixelScaling
     preprocessing: bool = True
     image_size: int | None = None
+    unfinished: str = ""
 
     @property
     def input_name(self) -> str:
