@@ -48,8 +48,8 @@ CHOICES = {
         ["test", "addons"],
         [],
         # tensorboard 2.15 imports pkg_resources, which later setuptools do not have. Later releases of
-        # tensorflow-metadata need a newer protobuf than TensorFlow 2.15 allows.
-        ["pip", "setuptools<81", "tensorflow==2.15.1", "tensorflow-metadata==1.16.1"],
+        # tensorflow-metadata need a newer protobuf than TensorFlow 2.15 allows, and later ones of pyarrow NumPy 2.
+        ["pip", "setuptools<81", "tensorflow==2.15.1", "tensorflow-metadata==1.16.1", "pyarrow<18"],
     ),
 }
 

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import tensorflow as tf
 
+from lowlevel_simclr.runtime.keras import find_keras_generation
 from tests.support.small_program import PROGRAM
 
 ROOT = Path(__file__).parents[2]
@@ -55,7 +55,7 @@ def check_sentence(ended: tuple[int, str, str], words: str) -> None:
     assert error.startswith("error: ") and error.count("\n") == 1 and words in error, error
 
 
-@pytest.mark.skipif(tf.keras.__version__.startswith("2"), reason="Keras 2 has one backend and ignores KERAS_BACKEND")
+@pytest.mark.skipif(find_keras_generation() == 2, reason="Keras 2 has one backend and ignores KERAS_BACKEND")
 @pytest.mark.parametrize("backend", ["torch", "jax", "nonsense"])
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_another_backend_of_keras_is_a_sentence(tmp_path: Path, program: str, backend: str) -> None:

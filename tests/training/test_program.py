@@ -24,7 +24,10 @@ from tests.support.compiled_program import find_loop_bodies, list_copies, read_c
 pytestmark = pytest.mark.usefixtures("small_runs")
 
 STEPS = 3  # steps in one program
+# The XLA of older releases cannot call the native ops.
+OPS = "native" if tuple(map(int, tf.__version__.split(".")[:2])) >= (2, 18) else "stock"
 SMALL = {"batch_size": 8, "image_size": 16, "steps": 12, "xla": "on", "precision": "float32", "steps_per_call": STEPS}
+SMALL["ops"] = OPS
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +104,9 @@ def test_a_run_that_resumes_in_the_middle_of_a_program_has_the_same_bits() -> No
     assert_same_bits(([np.array(losses)], learner.read_arrays()), (lambda f: ([f[0][0]], f[1]))(train([3, 3], True)))
 
 
+@pytest.mark.skipif(
+    OPS == "stock", reason="the compiled text of this TensorFlow does not state the iterations of a loop"
+)
 @pytest.mark.parametrize(
     "settings",
     [
@@ -157,6 +163,7 @@ def count_launches(folder: Path) -> int:
     return count
 
 
+@pytest.mark.skipif(OPS == "stock", reason="the traces of this TensorFlow have other names for what XLA executes")
 @pytest.mark.parametrize(("inside", "launches"), [(True, 1), (False, STEPS)])
 def test_a_host_call_launches_one_program(tmp_path: Path, inside: bool, launches: int) -> None:
     batches = iter(tf.data.Dataset.range(9).map(lambda place: (place, tf.stack([place, place]))))
