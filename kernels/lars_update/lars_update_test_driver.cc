@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "../runtime/host_memory.h"
+#include "../runtime/test_driver.h"
 #include "../runtime/thread_pool.h"
 #include "lars_update.h"
 
@@ -154,36 +155,19 @@ Case case_of(unsigned seed, unsigned count, unsigned magnitude, unsigned adapts,
 
 }  // namespace
 
+bool check_words(const std::array<unsigned, 5>& w) { return check(case_of(w[0], w[1], w[2], w[3], w[4])); }
+
 #ifdef LOWLEVEL_SIMCLR_FUZZER
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  unsigned words[5] = {};
-  std::memcpy(words, data, size < sizeof words ? size : sizeof words);
-  if (!check(case_of(words[0], words[1], words[2], words[3], words[4]))) std::abort();
+  lowlevel_simclr::check_chosen_case(data, size, check_words);
   return 0;
 }
 
 #else
 
 int main(int count, char** arguments) {
-  const double seconds = count > 1 ? std::atof(arguments[1]) : 10;
-  const unsigned seed = count > 2 ? static_cast<unsigned>(std::atoi(arguments[2])) : 0;
-  const std::time_t end = std::time(nullptr) + static_cast<std::time_t>(seconds);
-  std::atomic<long> cases{0}, wrong{0};
-  const auto work = [&](unsigned number) {
-    std::mt19937 random(seed * 2 + number);
-    do {
-      const unsigned w[] = {unsigned(random()), unsigned(random()), unsigned(random()), unsigned(random()),
-                            unsigned(random())};
-      if (!check(case_of(w[0], w[1], w[2], w[3], w[4]))) ++wrong;
-      ++cases;
-    } while (std::time(nullptr) < end);
-  };
-  std::thread other(work, 1u);
-  work(0);
-  other.join();
-  std::printf("%ld cases, %ld wrong\n", cases.load(), wrong.load());
-  return wrong > 0 ? 1 : 0;
+  return lowlevel_simclr::check_random_cases(count, arguments, check_words);
 }
 
 #endif

@@ -26,6 +26,7 @@
 
 #include "../draw_view_params/draw_view_params.h"
 #include "../runtime/host_memory.h"
+#include "../runtime/test_driver.h"
 #include "../runtime/thread_pool.h"
 #include "make_views.h"
 #include "make_views_fault.h"
@@ -99,7 +100,7 @@ ViewRecipeNumbers recipe_of(const Case& c) {
                            1,
                            height,
                            width,
-                           {0, 0, height, width}};
+                           {std::exp(-0.5), std::exp(0.5)}};
   if (!coloured) {
     recipe.saturation[0] = recipe.saturation[1] = 1;
     recipe.hue[0] = recipe.hue[1] = 0;
@@ -236,6 +237,17 @@ bool is_close(const Case& c, const char* images, const Params& params, const flo
   return true;
 }
 
+// Whether every box lies in the frame of its image.
+bool fits(const Frames& frames, int64_t count, const int32_t* boxes) {
+  for (int64_t row = 0; row < 2 * count; ++row) {
+    const int64_t* size = frames.sizes + (frames.count == 1 ? 0 : 2 * (row % count));
+    const int32_t* box = boxes + 4 * row;
+    for (int axis = 0; axis < 2; ++axis)
+      if (box[axis] < 0 || box[axis + 2] < 1 || box[axis] + box[axis + 2] > size[axis]) return false;
+  }
+  return true;
+}
+
 bool passes(const Case& c) {
   std::mt19937 random(c.seed);
   const MakeViewsShape& s = c.shape;
@@ -243,9 +255,18 @@ bool passes(const Case& c) {
   Block<int64_t> index(s.count);
   for (int64_t k = 0; k < s.count; ++k) index[k] = random();
   const uint32_t key[2] = {uint32_t(random()), uint32_t(random())};
-  draw_view_params(shared_thread_pool(), s.count, index.get(), key, c.seed, recipe_of(c), params.drawn());
-  draw_view_params(one_thread(), s.count, index.get(), key, c.seed, recipe_of(c), again.drawn());
-  bool right = std::memcmp(params.box.get(), again.box.get(), 32 * s.count) == 0 &&
+  Block<int64_t> sizes(2 * s.count);
+  for (int64_t k = 0; k < s.count; ++k) {
+    sizes[2 * k] = 1 + random() % s.height;
+    sizes[2 * k + 1] = 1 + random() % s.width;
+  }
+  const int64_t whole[2] = {s.height, s.width};
+  const Frames frames = random() % 2 ? Frames{whole, 1} : Frames{sizes.get(), s.count};
+  const ViewRecipeNumbers recipe = recipe_of(c);
+  draw_view_params(shared_thread_pool(), s.count, index.get(), frames, key, c.seed, recipe, params.drawn());
+  draw_view_params(one_thread(), s.count, index.get(), frames, key, c.seed, recipe, again.drawn());
+  bool right = fits(frames, s.count, params.box.get()) &&
+               std::memcmp(params.box.get(), again.box.get(), 32 * s.count) == 0 &&
                std::memcmp(params.hue.get(), again.hue.get(), 8 * s.count) == 0;
   roughen(c, random, params);
   const Block<char> images = images_of(c, random);
@@ -264,7 +285,9 @@ bool refuses(const Case& c) {
   Block<int64_t> index(c.shape.count);
   std::fill(index.get(), index.get() + c.shape.count, int64_t{c.seed});
   const uint32_t key[2] = {1, 2};
-  draw_view_params(one_thread(), c.shape.count, index.get(), key, c.seed, recipe_of(c), params.drawn());
+  const int64_t whole[2] = {c.shape.height, c.shape.width};
+  draw_view_params(one_thread(), c.shape.count, index.get(), {whole, 1}, key, c.seed, recipe_of(c),
+                   params.drawn());
   if (!make_views_fault(c.shape, params.arrays()).empty()) return false;
   const int64_t row = c.seed % (2 * c.shape.count);
   const int32_t wrong[] = {-1, INT32_MAX, INT32_MIN, 0};
@@ -298,36 +321,21 @@ Case case_of(unsigned seed, unsigned images, unsigned height, unsigned width, un
 
 }  // namespace
 
+bool check_words(const std::array<unsigned, 7>& w) {
+  return check(case_of(w[0], w[1], w[2], w[3], w[4], w[5], w[6]));
+}
+
 #ifdef LOWLEVEL_SIMCLR_FUZZER
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  unsigned words[7] = {};
-  std::memcpy(words, data, size < sizeof words ? size : sizeof words);
-  if (!check(case_of(words[0], words[1], words[2], words[3], words[4], words[5], words[6]))) std::abort();
+  lowlevel_simclr::check_chosen_case(data, size, check_words);
   return 0;
 }
 
 #else
 
 int main(int count, char** arguments) {
-  const double seconds = count > 1 ? std::atof(arguments[1]) : 10;
-  const unsigned seed = count > 2 ? static_cast<unsigned>(std::atoi(arguments[2])) : 0;
-  const std::time_t end = std::time(nullptr) + static_cast<std::time_t>(seconds);
-  std::atomic<long> cases{0}, wrong{0};
-  const auto work = [&](unsigned number) {
-    std::mt19937 random(seed * 2 + number);
-    do {
-      unsigned w[7];
-      for (unsigned& word : w) word = static_cast<unsigned>(random());
-      if (!check(case_of(w[0], w[1], w[2], w[3], w[4], w[5], w[6]))) ++wrong;
-      ++cases;
-    } while (std::time(nullptr) < end);
-  };
-  std::thread other(work, 1u);
-  work(0);
-  other.join();
-  std::printf("%ld cases, %ld wrong\n", cases.load(), wrong.load());
-  return wrong > 0 ? 1 : 0;
+  return lowlevel_simclr::check_random_cases(count, arguments, check_words);
 }
 
 #endif

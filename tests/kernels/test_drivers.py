@@ -1,0 +1,22 @@
+"""Every test driver of the kernels compiles with the kernels of today, as a program and for a fuzzer."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+KERNELS = Path(__file__).parents[2] / "kernels"
+DRIVERS = sorted(path for path in KERNELS.rglob("*_test_driver.cc") if path.parent.name != "glue")
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++")
+@pytest.mark.parametrize("define", ["-DPLAIN", "-DLOWLEVEL_SIMCLR_FUZZER"])
+@pytest.mark.parametrize("driver", DRIVERS, ids=lambda path: path.stem)
+def test_a_driver_compiles(driver: Path, define: str) -> None:
+    """Test a regression: a kernel got an argument, and only the hours of the sanitizers would have found out."""
+    command = ["g++", "-std=c++17", "-Wall", "-Wextra", "-Wno-psabi", "-fsyntax-only", define, str(driver)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
