@@ -48,17 +48,21 @@ class Part(NamedTuple):
 
 
 def list_parts(data_dir: str) -> list[Part]:
-    """Return the parts, the most valuable first.
+    """Return the parts, most valuable first.
 
     Args:
         data_dir: the folder with the archive of CIFAR-10.
     """
+    *first, wide = list_step_parts()
+    *proofs, launchers = list_proofs()
+    return [*first, make_accuracy_part(data_dir), *proofs, *list_op_parts(), wide, launchers]
+
+
+def list_step_parts() -> list[Part]:
+    """Return the parts that compare the speed of a step with that of its encoder, for three encoders."""
     resnet18 = ["--encoder", "resnet18", "--stem", "cifar", "--image-size", "32", "--batch-size", "512"]
     resnet50 = ["--encoder", "resnet50", "--stem", "imagenet", "--image-size", "224", "--batch-size", "256"]
     wide = ["--encoder", "resnet50", "--stem", "cifar", "--image-size", "32", "--batch-size", "512"]
-    tests = ["tests/ops", "tests/optim", "tests/model", "tests/training/test_program.py"]
-    small_run = ["--dataset", "shapes", "--steps", "4", *TINY, "--xla", "on"]
-    recipe = f"--data-dir {data_dir} --batch-size 512 --epochs 100 --knn-every 0"
     return [
         Part(
             "step_resnet18",
@@ -76,13 +80,33 @@ def list_parts(data_dir: str) -> list[Part]:
             [*STEP, *TINY, *ONE_TURN, "--out", "OUT/step.json"],
         ),
         Part(
-            "accuracy",
-            "Which accuracy do 20-NN and the linear probe reach after 100 epochs of cifar10-resnet18, batch 512?",
-            300,
-            ["-m", "bench.learning.accuracy", "cifar10-resnet18", "--seeds", "0", "--runs", "OUT/runs"]
-            + ["--json", "OUT/accuracy.json", "--flags", recipe],
-            ["-m", "lowlevel_simclr.train", "--out", "OUT/run", *small_run],
+            "step_resnet50_cifar",
+            "The question of `step_resnet18` for ResNet-50 with the CIFAR stem, batch 512.",
+            120,
+            [*STEP, *wide, "--turns", "4", "--steps-per-turn", "32", "--out", "OUT/step.json"],
+            [*STEP, *TINY, *ONE_TURN, "--out", "OUT/step.json"],
         ),
+    ]
+
+
+def make_accuracy_part(data_dir: str) -> Part:
+    """Return the part that trains on CIFAR-10, whose archive is in `data_dir`, and measures the accuracy."""
+    small_run = ["--dataset", "shapes", "--steps", "4", *TINY, "--xla", "on"]
+    recipe = f"--data-dir {data_dir} --batch-size 512 --epochs 100 --knn-every 0"
+    return Part(
+        "accuracy",
+        "Which accuracy do 20-NN and the linear probe reach after 100 epochs of cifar10-resnet18, batch 512?",
+        300,
+        ["-m", "bench.learning.accuracy", "cifar10-resnet18", "--seeds", "0", "--runs", "OUT/runs"]
+        + ["--json", "OUT/accuracy.json", "--flags", recipe],
+        ["-m", "lowlevel_simclr.train", "--out", "OUT/run", *small_run],
+    )
+
+
+def list_proofs() -> list[Part]:
+    """Return the parts that compare results with the reference."""
+    tests = ["tests/ops", "tests/optim", "tests/model", "tests/training/test_program.py"]
+    return [
         Part(
             "tests",
             "Do the tests of the ops, the optimizers, the models and the compiled training program pass on the GPU?",
@@ -97,6 +121,20 @@ def list_parts(data_dir: str) -> list[Part]:
             ["-m", "lowlevel_simclr.check", "--verbose"],
             ["-m", "lowlevel_simclr.check"],
         ),
+        Part(
+            "launchers",
+            "Does every CUDA launcher, called without TensorFlow, agree with the NumPy reference? Do memcheck, "
+            "racecheck and synccheck find nothing?",
+            120,
+            ["tests/kernels/gpu_kernels.py", "--small", "--sanitize"],
+            ["tests/kernels/gpu_kernels.py", "--help"],
+        ),
+    ]
+
+
+def list_op_parts() -> list[Part]:
+    """Return the parts that compare the speed of single ops with that of stock formulas under XLA."""
+    return [
         Part(
             "nt_xent",
             "How fast is the native NT-Xent compared with the stock TensorFlow formula under XLA?",
@@ -125,21 +163,6 @@ def list_parts(data_dir: str) -> list[Part]:
             + ["--out", "OUT/make_views.json"],
             ["-m", "bench.ops.bench_make_views", "--sizes", "32", "--images", "4", "--seconds", "0.1", "--no-map"]
             + ["--out", "OUT/make_views.json"],
-        ),
-        Part(
-            "step_resnet50_cifar",
-            "The question of `step_resnet18` for ResNet-50 with the CIFAR stem, batch 512.",
-            120,
-            [*STEP, *wide, "--turns", "4", "--steps-per-turn", "32", "--out", "OUT/step.json"],
-            [*STEP, *TINY, *ONE_TURN, "--out", "OUT/step.json"],
-        ),
-        Part(
-            "launchers",
-            "Does every CUDA launcher, called without TensorFlow, agree with the NumPy reference? Do memcheck, "
-            "racecheck and synccheck find nothing?",
-            120,
-            ["tests/kernels/gpu_kernels.py", "--small", "--sanitize"],
-            ["tests/kernels/gpu_kernels.py", "--help"],
         ),
     ]
 

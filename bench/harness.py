@@ -42,7 +42,7 @@ class Disagreement(AssertionError):
 class Row:
     """The measurements of one alternative on one problem.
 
-    Times are in seconds and memory is in bytes. A value is None if it was not measured.
+    Times are in seconds, and memory is in bytes. None stands for a value that was not measured.
     """
 
     problem: dict[str, Any]

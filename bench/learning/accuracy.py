@@ -51,7 +51,7 @@ def train_or_read(preset: str, seed: int, folder: Path, flags: Sequence[str]) ->
 def compute_run_utilisation(folder: Path, rows: Sequence[dict[str, Any]], precision: str) -> float | None:
     """Return the model FLOP utilisation (MFU) of a run at its median speed in pairs a second.
 
-    It is None if the peak of the device is not known.
+    Without a known peak of the device, return None.
     """
     gpu = hardware.find_gpu_name()
     if utilisation.find_peak_rate(gpu, precision) is None:

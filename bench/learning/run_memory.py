@@ -14,7 +14,7 @@ def read_peak_memory(environment: dict[str, Any]) -> dict[str, int | None]:
         environment: the content of environment.json.
 
     Returns:
-        The peaks on the "host" and on the "gpu". If no session recorded a peak, it is None.
+        The peak on the "host" and the peak on the "gpu", each None if no session recorded it.
     """
     recorded = [session.get("peak_memory_bytes", {}) for session in (environment, *environment["earlier"])]
     return {

@@ -40,7 +40,7 @@ def update_each(
 
 
 def make_way(update: LarsUpdateAll) -> Callable[[Config], Job]:
-    """Return a function that builds the training job with this update and with native ops for everything else."""
+    """Return a function that builds the training job with this update. Loss and views use native ops."""
     native = Implementation.of("native", ops)
     return lambda config: Job(config, implementation=native._replace(lars_update_all=update))
 

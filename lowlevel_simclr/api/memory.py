@@ -166,7 +166,7 @@ def _take_parts(stream: tf.data.Dataset) -> tuple[tf.data.Dataset, tuple[tf.Tens
     """Return the `tf.data.Dataset` of images, or of (image, label), and the kinds of these parts.
 
     Raises:
-        DataError: if its elements are anything else.
+        DataError: if its elements are neither images nor pairs of image and label.
     """
     spec = stream.element_spec
     if isinstance(spec, dict):

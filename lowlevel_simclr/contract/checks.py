@@ -87,7 +87,7 @@ def check_numbers(name: str, value: Any) -> NDArray[np.float64]:
         value: array or nested sequences of real numbers. An array of a foreign type such as bfloat16 counts too.
 
     Raises:
-        TypeError: if it consists of anything else.
+        TypeError: if it contains a value that is not a real number.
         ValueError: if its rows have different lengths.
 
     Examples:
@@ -336,7 +336,7 @@ def check_fields(params: Any) -> ViewParams:
         params: ViewParams, or a tuple of its eleven fields.
 
     Raises:
-        TypeError: if it is anything else.
+        TypeError: if `params` is neither of these.
     """
     if not isinstance(params, tuple) or len(params) != len(ViewParams._fields):
         raise TypeError(f"params are {describe_value(params)}. They must be ViewParams. Call draw_view_params.")

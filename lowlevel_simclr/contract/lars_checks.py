@@ -47,7 +47,7 @@ def check_variable(
 
 
 def check_choice(name: str, value: Any) -> float | tf.Tensor:
-    """Return a number of the update: a Python number as a float, and anything else as a scalar tensor.
+    """Return a number of the update: a Python number as a float, a tensor as a scalar tensor.
 
     Args:
         name: one of `CHOICES`.

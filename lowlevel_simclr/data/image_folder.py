@@ -602,7 +602,7 @@ class FolderImages(StreamedImages):
     ) -> None:
         """Take the images `chosen` (n,) of `source`, which have been read once. The threads of `pool` decode them.
 
-        `frames` has the frames of all images of the source. It is None if every image fills its array.
+        `frames` has the frames of all images of the source. None means that every image fills its array.
         """
         super().__init__(chosen, shape)
         self._frames = frames

@@ -168,7 +168,7 @@ def _read_labels(opened: pyarrow.parquet.ParquetFile, label: str | None) -> list
 
 
 def _take_label(value: object) -> Label:
-    """Return a value as a label: a whole number, a text, or None for anything else."""
+    """Return a value as a label: a whole number or a text. A value of another kind is no label (None)."""
     if isinstance(value, float) and value.is_integer():  # pandas turns integers into floats if a value is missing
         return int(value)
     return value if isinstance(value, (int, str)) and not isinstance(value, bool) else None
