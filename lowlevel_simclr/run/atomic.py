@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lowlevel_simclr.config.names import OneLineError
-from lowlevel_simclr.runtime.files import read_regular_file, write_atomically
+from lowlevel_simclr.runtime.files import parse_json, read_regular_file, write_atomically
 
 LARGEST_JSON = 2**28  # bytes; data.json takes about 100 for each skipped file
 
@@ -78,10 +78,10 @@ def parse_object(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file.
 
     Raises:
-        DamagedFile: if the file cannot be read, is not JSON, or its value is not an object.
+        DamagedFile: if the file cannot be read, is not JSON with finite numbers, or its value is not an object.
     """
     try:
-        value = json.loads(read_regular_file(path, LARGEST_JSON, "LARGEST_JSON"))
+        value = parse_json(read_regular_file(path, LARGEST_JSON, "LARGEST_JSON"))
     except OSError as error:
         raise DamagedFile(f"cannot be read: {error.strerror or error}") from error
     except RecursionError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import sys
@@ -21,7 +20,7 @@ from lowlevel_simclr.run.atomic import (
     set_aside,
     write_json,
 )
-from lowlevel_simclr.runtime.files import LARGEST_TEXT, lock_file, read_regular_file
+from lowlevel_simclr.runtime.files import LARGEST_TEXT, lock_file, parse_json, read_regular_file
 
 Row = dict[str, Any]  # one step: "step" (int) and numbers; NaN and infinite numbers are null
 METRICS = "metrics.jsonl"  # one row per step
@@ -32,7 +31,7 @@ EVALUATION_LOCK = ".evaluation.lock"
 def parse_row(line: bytes) -> Row | None:
     """Return the row in a line of metrics.jsonl, or None if the line is not a row, for example after a kill."""
     try:
-        row = json.loads(line)
+        row = parse_json(line)
     except (ValueError, RecursionError):
         return None
     if not isinstance(row, dict) or not isinstance(row.get("step"), int):

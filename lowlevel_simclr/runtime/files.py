@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
+import math
 import os
 import stat
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from lowlevel_simclr.runtime.file_lock import lock_open_file
 
@@ -32,6 +34,26 @@ _KINDS = {
     stat.S_IFBLK: "a device",
     stat.S_IFDIR: "a folder",
 }
+
+
+def parse_json(content: bytes) -> Any:
+    """Return the value of a JSON text. Its numbers must be finite.
+
+    Python's own reader accepts NaN and Infinity, which are not JSON, and reads 1e999 as infinity. Such a number could
+    not be written again.
+
+    Raises:
+        ValueError: if the text is not JSON, or a number in it is not finite.
+        RecursionError: if it is nested too deeply.
+    """
+    return json.loads(content, parse_float=_parse_finite, parse_constant=_parse_finite)
+
+
+def _parse_finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text[:40]} is not finite")
+    return value
 
 
 @contextlib.contextmanager

@@ -202,9 +202,9 @@ def _act(
 
 
 def read_final_state(run: Path) -> dict[str, bytes] | None:
-    """Return the bytes of every array of the last checkpoint, or None if there is no checkpoint of the last step."""
+    """Return the bytes of every array of the last checkpoint, or None if there is no file of the last step's checkpoint."""
     path = run / "checkpoints" / "step-00000006.npz"
-    if not path.exists():
+    if not path.is_file():
         return None
     with np.load(path) as arrays:
         return {name: arrays[name].tobytes() for name in arrays.files if name != "__meta__"}

@@ -28,6 +28,8 @@ WRONG = {
     "a hundred thousand levels": put(b"[" * 100_000 + b"]" * 100_000),
     "a hundred thousand objects": put(b'{"a":' * 100_000 + b"1" + b"}" * 100_000),
     "bytes that are not text": put(bytes(range(256))),
+    "an infinite number": put(b'{"a": {"b": [null, 1e999]}}'),
+    "a word for a number": put(b'{"a": NaN}'),
     "a picture": put(b"\x89PNG\r\n\x1a\n" + bytes(64)),
     "a folder": lambda path: path.mkdir(),
     "a FIFO": os.mkfifo,
@@ -164,7 +166,7 @@ def test_metrics(tmp_path: Path, kind: str) -> None:
                 act()
 
 
-@pytest.mark.parametrize("line", [b"[" * 100_000, b'{"step": 2, "loss": "low"}', b'{"step": 2, "loss": [1]}', b"\xff"])
+@pytest.mark.parametrize("line", [b"[" * 100_000, b'{"step": 2, "loss": NaN}', b'{"step": 2, "loss": "low"}', b'{"step": 2, "loss": [1]}', b"\xff"])
 def test_a_row_of_metrics_is_numbers(line: bytes) -> None:
     assert results.parse_row(line) is None
     assert results.parse_row(b'{"step": 2, "loss": 1.5, "knn": null}') == {"step": 2, "loss": 1.5, "knn": None}
