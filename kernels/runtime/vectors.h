@@ -90,7 +90,9 @@ LOWLEVEL_INLINE void store(Real* to, Vector<Real> v) {
 // Stores directly to memory, past the caches. Then the processor does not read the old contents first, and the caches
 // keep what they hold. `to` must be aligned to a vector. Call end_stream before another thread may read the numbers.
 LOWLEVEL_INLINE void stream(float* to, Vector<float> v) {
-#if defined(__AVX512F__)
+#if defined(__clang__)
+  __builtin_nontemporal_store(v, reinterpret_cast<Vector<float>*>(to));
+#elif defined(__AVX512F__)
   __builtin_ia32_movntps512(to, v);
 #elif defined(__AVX2__)
   __builtin_ia32_movntps256(to, v);
@@ -270,6 +272,22 @@ struct Interleave<Real, 16> {
   static constexpr IndexVector<Real> kHigh = {8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
 };
 
+// Returns the lanes of low and high that mask names. The lanes of high count from kCount on.
+template <typename Real>
+LOWLEVEL_INLINE Vector<Real> shuffle(const Vector<Real>& low, const Vector<Real>& high,
+                                     const IndexVector<Real>& mask) {
+#if defined(__clang__)
+  Vector<Real> chosen;
+  for (int i = 0; i < Lanes<Real>::kCount; ++i) {
+    const auto from = mask[i];
+    chosen[i] = from < Lanes<Real>::kCount ? low[from] : high[from - Lanes<Real>::kCount];
+  }
+  return chosen;
+#else
+  return __builtin_shuffle(low, high, mask);
+#endif
+}
+
 // Transposes in log2(lanes) rounds. Each round interleaves the upper half of the rows with the lower half.
 template <typename Real>
 LOWLEVEL_INLINE void transpose(Vector<Real> (&rows)[Lanes<Real>::kCount]) {
@@ -280,8 +298,8 @@ LOWLEVEL_INLINE void transpose(Vector<Real> (&rows)[Lanes<Real>::kCount]) {
     Vector<Real> next[kCount];
 #pragma GCC unroll 16
     for (int i = 0; i < kCount / 2; ++i) {
-      next[2 * i] = __builtin_shuffle(rows[i], rows[i + kCount / 2], Mask::kLow);
-      next[2 * i + 1] = __builtin_shuffle(rows[i], rows[i + kCount / 2], Mask::kHigh);
+      next[2 * i] = shuffle<Real>(rows[i], rows[i + kCount / 2], Mask::kLow);
+      next[2 * i + 1] = shuffle<Real>(rows[i], rows[i + kCount / 2], Mask::kHigh);
     }
 #pragma GCC unroll 16
     for (int i = 0; i < kCount; ++i) rows[i] = next[i];
