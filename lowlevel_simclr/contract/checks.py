@@ -70,13 +70,18 @@ def check_number(name: str, value: Any) -> float:
     """
     if not isinstance(value, Real):
         raise TypeError(f"{name} is {describe_value(value)}. It must be one number.")
-    try:
-        number = float(value)
-    except OverflowError:  # an integer above 1.8e308
-        number = math.inf
+    number = convert_to_float(value)
     if not abs(number) <= LARGEST_FLOAT32:
         raise ValueError(f"{name} is {describe_value(value)}. It must be finite and fit into float32.")
     return number
+
+
+def convert_to_float(value: Real) -> float:
+    """Return a real number as a float. An integer that no float can hold becomes infinite, with its sign."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def check_numbers(name: str, value: Any) -> NDArray[np.float64]:

@@ -11,6 +11,8 @@ from typing import TypeAlias
 
 import tensorflow as tf
 
+from lowlevel_simclr.contract.checks import convert_to_float
+
 Temperature: TypeAlias = float | tf.Tensor | tf.Variable
 
 TYPES = (tf.bfloat16, tf.float16, tf.float32, tf.float64)
@@ -50,7 +52,7 @@ def check_temperature(temperature: Temperature) -> Temperature:
         ValueError: if it is not a scalar, or if its value is known and is not positive and finite.
     """
     if isinstance(temperature, Real):
-        value = float(temperature)
+        value = convert_to_float(temperature)
     else:
         temperature = tf.convert_to_tensor(temperature)
         if temperature.shape.rank != 0:

@@ -17,6 +17,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lowlevel_simclr.contract.checks import convert_to_float
+
 Rows = NDArray[np.float64]
 
 
@@ -326,9 +328,10 @@ def _check_temperature(temperature: float) -> float:
     Raises:
         ValueError: if it is not a positive finite number.
     """
-    if not 0 < temperature < np.inf:
-        raise ValueError(f"temperature is {temperature}. It must be a positive finite number.")
-    return float(temperature)
+    tau = convert_to_float(temperature)
+    if not 0 < tau < np.inf:
+        raise ValueError(f"temperature is {tau}. It must be a positive finite number.")
+    return tau
 
 
 def _check_cotangent(cotangent: ArrayLike, rows: int) -> Rows:

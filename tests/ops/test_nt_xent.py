@@ -589,6 +589,14 @@ def test_refuses_a_temperature_that_is_not_positive(implementation, temperature)
             implementation.nt_xent_rows(z, 0, 1, given_as)
 
 
+def test_refuses_a_whole_number_that_no_float_holds(implementation):
+    for call in (implementation.nt_xent, reference.nt_xent):
+        with pytest.raises(ValueError, match="temperature is inf"):
+            call(np.eye(4, dtype=np.float32), 10**400)
+        with pytest.raises(ValueError, match="temperature is -inf"):
+            call(np.eye(4, dtype=np.float32), -(10**400))
+
+
 def test_refuses_several_temperatures(implementation):
     with pytest.raises(ValueError, match=r"shape \(4,\)"):
         implementation.nt_xent(tf.eye(4), tf.constant([0.1, 0.1, 0.2, 0.2]))
