@@ -74,6 +74,8 @@ class Record:
             reasons.append(f"{ended.seconds:.0f} seconds")
         if ended.after_signal > trials.SIGNAL_LIMIT:
             reasons.append(f"{ended.after_signal:.1f} seconds after the signal")
+        elif ended.code == 0 and ended.after_signal > trials.LAST_MOMENT:
+            reasons.append(f"ignored the signal, and ended {ended.after_signal:.1f} seconds after it")
         if reasons:
             self.note(kind, f"{what}: {', '.join(reasons)}: {ended.said[-600:]}")
         return not reasons

@@ -21,11 +21,12 @@ ASKED = {"trials": 5, "seed": 0}
         (Ended(1, "Traceback (most recent call last)\n", 1.0, 5), "a traceback"),
         (Ended(0, "", 61.0, 5), "61 seconds"),
         (Ended(0, "", 6.0, 5, after_signal=5.5), "5.5 seconds after the signal"),
+        (Ended(0, "", 6.0, 5, after_signal=2.5), "ignored the signal, and ended 2.5 seconds after it"),
     ],
 )
 def test_a_wrong_end_is_noted(ended: Ended, reason: str) -> None:
     found = Record("corruptions", ASKED, None)
-    assert found.judge("train", "all of config.json", Ended(0, "", 59.0, 5, after_signal=4.9), (0, 1))
+    assert found.judge("train", "all of config.json", Ended(143, "", 59.0, 5, after_signal=4.9), (0, 143))
     found.begin(3)
     assert not found.judge("train", "half of config.json", ended, (0, 1))
     ((trial, text),) = found.wrong

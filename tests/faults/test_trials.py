@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -67,6 +69,25 @@ def test_waiting_is_that_of_the_kernel(busy: Process) -> None:
     finally:
         sleeper.kill()
         sleeper.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_program_receives_signals_that_its_parent_ignores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """Test a regression: a campaign under nohup sent SIGHUP and SIGINT to programs that ignored them."""
+
+    def wait(arguments: list[str]) -> int:
+        while True:
+            sum(range(10_000))
+
+    monkeypatch.setitem(sys.modules, "lowlevel_simclr.train", SimpleNamespace(main=wait))
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        ended = trials.run_trial("train", [], tmp_path, stop=trials.Stop(0.1, number), limit=5.0)
+    finally:
+        signal.signal(number, before)
+    assert ended.code in (-number, 1) and ended.seconds < 4.0  # Python ends after Ctrl-C with the code of an error
 
 
 def test_a_signal_comes_after_the_processor_time(busy: Process) -> None:

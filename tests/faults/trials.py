@@ -21,6 +21,7 @@ from tests.support.small_runs import draw_few_shapes, narrow_resnet20
 
 LIMIT = 60.0  # seconds. A trial that takes longer counts as a hang, see `_measure_waiting`
 SIGNAL_LIMIT = 5.0  # seconds from a signal to the end of a program
+LAST_MOMENT = 1.0  # seconds: a program that ends with success so long after a signal has ignored the signal
 SMALL = ["--image-size", "8", "--batch-size", "16", "--projection-widths", "16", "8", "--steps-per-call", "2"]
 SMALL += ["--warmup-epochs", "0", "--knn-every", "0", "--steps", "6", "--checkpoint-every", "2", "--xla", "off"]
 SMALL += ["--precision", "float32", "--keep-checkpoints", "2"]
@@ -174,6 +175,7 @@ def _act(
     fault: tuple[Path, int, int] | None,
 ) -> int:
     """Run the program in this process, which was just forked. Return the exit code."""
+    _restore_signals()
     os.chdir(folder)
     with open(output, "wb") as file:
         os.dup2(file.fileno(), 1)
@@ -199,6 +201,17 @@ def _act(
     sys.stdout.flush()
     sys.stderr.flush()
     return code
+
+
+def _restore_signals() -> None:
+    """Let every signal do what it does in a program that a user starts on a terminal.
+
+    nohup and shells that start a program in the background make it ignore SIGHUP and SIGINT. A forked trial would
+    inherit this, and the programs rightly respect it, so these signals would do nothing.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def read_final_state(run: Path) -> dict[str, bytes] | None:
