@@ -1,8 +1,9 @@
 """Encoded images in Parquet files, as Hugging Face's data sets have them. The package pyarrow reads them.
 
-The column of images holds bytes, or structs of bytes and a path. The labels are class numbers, ids or texts. The
-metadata of the file may have the names of the class numbers. Parquet compresses rows in groups. To read one image,
-pyarrow reads its whole group, so a few groups stay in memory.
+In the column of images, a value is bytes, or a struct with bytes and a path. A label is a whole number (a class number
+or another id) or a text. The metadata of the file may have the names of the classes. Parquet compresses rows in groups.
+To read one image, pyarrow reads its whole group. The last few groups stay in memory, so the next image of such a group
+needs no new read.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ if TYPE_CHECKING:
 NAMED = re.compile(r"\.(parquet|parq)$")  # names of Parquet files in a folder
 IMAGE_COLUMNS = ("image", "img", "image_bytes", "jpg", "jpeg", "png", "webp")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target", "cls", "category")
-KEPT_GROUPS = 4  # groups of rows that stay in memory
-LARGEST_GROUP = 2**30  # bytes of a group before compression; Hugging Face writes 100 images to a group
+KEPT_GROUPS = 4  # the number of groups of rows that stay in memory
+LARGEST_GROUP = 2**30  # the most bytes of a group, uncompressed; Hugging Face writes 100 images to a group
 
 
 class Columns(NamedTuple):
-    """The columns of a file, and the names of the labels 0, 1, ... if the file has them."""
+    """The names of the two columns of a file, and the names of the classes 0, 1, ... if the file has them."""
 
     image: str
     label: str | None
@@ -46,8 +47,7 @@ def read_shards(shards: Shards) -> Records:
     """Return the images in Parquet files.
 
     Raises:
-        DataError: if a file has no column of images, or the files have
-            other names of labels.
+        DataError: if a file has no column of images, or if the files differ in their names of classes.
     """
     names: list[str] = []
     kinds: list[str] = []
@@ -69,7 +69,7 @@ def read_shards(shards: Shards) -> Records:
         classes.add(columns.classes)
     if len(classes) > 1:
         raise DataError(
-            f"The files in {shards.root} have different names of labels. Write them with the same features."
+            f"The files in {shards.root} have different names of labels. Write all files again with the same names."
         )
     return Records(
         _Rows(groups, names),
@@ -101,7 +101,7 @@ def _open_file(path: Path, file: str, left_out: dict[str, str]) -> pyarrow.parqu
     import pyarrow
     import pyarrow.parquet
 
-    if not path.is_file():  # opening a FIFO would wait
+    if not path.is_file():  # opening a named pipe (FIFO) would wait for a writer, perhaps for ever
         left_out[file] = "is not a regular file"
         return None
     try:
@@ -116,7 +116,8 @@ def _open_file(path: Path, file: str, left_out: dict[str, str]) -> pyarrow.parqu
 def find_columns(path: Path, schema: pyarrow.Schema) -> Columns:
     """Return the columns of the images and of the labels.
 
-    Hugging Face's metadata name the columns. Without metadata, the function looks for the usual names.
+    The metadata that Hugging Face writes say which columns these are. Without metadata, the function looks for the
+    usual names.
 
     Args:
         path: the file, for messages.
@@ -143,7 +144,10 @@ def find_columns(path: Path, schema: pyarrow.Schema) -> Columns:
 
 
 def _read_features(schema: pyarrow.Schema) -> Mapping[str, Mapping[str, Any]]:
-    """Return the features in Hugging Face's metadata by the name of their column. Without metadata, return none."""
+    """Return a dict from the name of a column to its description (feature) in Hugging Face's metadata.
+
+    Without metadata, the dict is empty.
+    """
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
@@ -178,7 +182,7 @@ class _Group(NamedTuple):
     """A group of rows that are read together."""
 
     path: Path
-    number: int  # of the group in its file
+    number: int  # the place of the group in its file
     column: str
     rows: int
 
@@ -187,7 +191,7 @@ def _list_groups(path: Path, metadata: pyarrow.parquet.FileMetaData, column: str
     """Return the groups of a file.
 
     Raises:
-        DataError: if a group is too large to be read for one image.
+        DataError: if a group has more than LARGEST_GROUP bytes. One image would need all of them in memory.
     """
     groups = []
     for number in range(metadata.num_row_groups):
@@ -243,7 +247,7 @@ class _Rows:
         return int(np.searchsorted(self._ends, row, side="right"))
 
     def _read_group(self, number: int) -> pyarrow.ChunkedArray:
-        """Return the images of a group. One thread reads at a time, and the others wait for the same group."""
+        """Return the images of a group. Only one thread reads at a time, so no group is read twice at once."""
         import pyarrow.parquet
 
         with self._lock:

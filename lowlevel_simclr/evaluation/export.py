@@ -1,7 +1,4 @@
-"""A run's networks for use outside the run: the weights of its checkpoint, and `encoder.keras`, which needs only Keras.
-
-Not here: training, the configuration.
-"""
+"""Loads the networks of a run from its checkpoint, and writes the encoder into a file that needs only Keras."""
 
 from __future__ import annotations
 
@@ -32,7 +29,7 @@ def restore_weights(folder: Path, **models: tf.keras.Model) -> int:
         The step of the checkpoint.
 
     Raises:
-        RunError: if there is no checkpoint, or if it is from another model.
+        RunError: if there is no checkpoint, or if its weights do not fit the models.
     """
     saved = checkpoint.load_latest(folder / "checkpoints")
     if saved is None:
@@ -54,12 +51,13 @@ def describe_unfinished(folder: Path, step: int) -> str:
     """Return a sentence if the training of a run has not ended, otherwise "".
 
     Args:
-        folder: the run folder. Its environment.json holds the number of steps. Without it, nothing is known.
+        folder: the run folder. Its environment.json holds the number of steps. If that file is missing, the function
+            returns "".
         step: the step of the newest checkpoint.
     """
     try:
         steps = read_results(folder / "environment.json").get("steps")
-    except (OSError, atomic.RunError):  # the file only informs, so it never ends a program
+    except (OSError, atomic.RunError):  # only this message needs the file, so it is no error
         return ""
     if not isinstance(steps, int) or step >= steps:
         return ""
@@ -67,11 +65,13 @@ def describe_unfinished(folder: Path, step: int) -> str:
 
 
 def add_preprocessing(f: tf.keras.Model, scaling: PixelScaling = UNSCALED) -> tf.keras.Model:
-    """Return the encoder with its test transform in front (`data/transform.py`), in float32 and in Keras's own layers.
+    """Return a model that applies the test transform (`data/transform.py`), then the encoder.
+
+    It computes in float32 and has only Keras's own layers.
 
     Args:
         f: the encoder (B, S, S, C) -> (B, d), in any precision.
-        scaling: the scaling of the pixels.
+        scaling: how pixels are scaled before the encoder.
 
     Returns:
         A model from images (B, H, W, C) of any size, uint8 or float in [0, 255], to h (B, d) float32.
@@ -82,9 +82,9 @@ def add_preprocessing(f: tf.keras.Model, scaling: PixelScaling = UNSCALED) -> tf
 
 
 def save_encoder(folder: Path, model: tf.keras.Model) -> Path:
-    """Write `encoder.keras` into a run folder, either completely or not at all. Return its path.
+    """Write `encoder.keras` into a run folder, either completely or not at all, and return its path.
 
-    Keras 3.4 and later can read a file that any Keras 3 wrote.
+    Whichever version of Keras 3 writes the file, Keras 3.4 and later can read it.
 
     Args:
         folder: the run folder.

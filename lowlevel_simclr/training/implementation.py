@@ -1,4 +1,4 @@
-"""The functions for loss, views and update that a run uses, from the native library or from stock TensorFlow."""
+"""Chooses where the functions for loss, views and update come from: the native library or stock TensorFlow."""
 
 from __future__ import annotations
 
@@ -27,17 +27,18 @@ def choose_implementation(ops: str, compiled: bool) -> Implementation:
         from lowlevel_simclr import ops as native  # imported here, so that --ops stock runs without the library
 
         chosen = Implementation.of("native", native)
-        # XLA fuses the stock update by itself. But on a GPU, the fused update still launches some hundred kernels, and
-        # the native update launches only a few.
+        # XLA fuses the operations of the stock update. But on a GPU it still launches several hundred kernels, and the
+        # native update launches only a few. So a run with native ops uses the stock update only under XLA on a CPU.
         fused = compiled and not has_gpu()
         return chosen._replace(lars_update_all=stock.lars_update_all) if fused else chosen
     return Implementation.of("stock", stock)
 
 
 def refuse_unusable_library(ops: str, on_gpu: bool, compiled: bool) -> None:
-    """Load the native library if the run uses it, and check that it serves the step of the run.
+    """Load the native library if the run uses it, and check that it can run the step.
 
-    Without this check, the problem would only show when TensorFlow traces the first step.
+    On a GPU this needs CUDA kernels. On a GPU or under XLA, it needs an XLA that can call the library. Without this
+    check, a problem would show only when TensorFlow traces the first step.
 
     Args:
         ops: "native" or "stock".
@@ -45,9 +46,9 @@ def refuse_unusable_library(ops: str, on_gpu: bool, compiled: bool) -> None:
         compiled: whether XLA compiles the step.
 
     Raises:
-        ConfigError: if this platform has no library, or if the library is missing, is of another version or does not
-            load, if the run needs CUDA kernels and the library was built without them, or if the run needs XLA and
-            the XLA of this TensorFlow cannot call the library.
+        ConfigError: in one of these cases. This platform has no library. The library is missing, has another version or
+            does not load. The run needs CUDA kernels, and the library has none. The run needs XLA, and the XLA of this
+            TensorFlow cannot call the library.
     """
     if ops != "native":
         return
@@ -76,7 +77,7 @@ def refuse_unusable_library(ops: str, on_gpu: bool, compiled: bool) -> None:
 
 
 def _refuse_unreachable_xla(on_gpu: bool) -> None:
-    """Check that this TensorFlow's XLA can call the library. On a GPU every native op is such a call."""
+    """Check that this TensorFlow's XLA can call the library. On a GPU, every native op is called through XLA."""
     from lowlevel_simclr.ops import _route
 
     why_not = _route.find_route_problem()
@@ -91,7 +92,8 @@ def _refuse_unreachable_xla(on_gpu: bool) -> None:
 
 
 class Implementation(NamedTuple):
-    """The functions for the loss, the views and the update. They have the signatures of those in `stock`.
+    """The functions for the loss, the views and the update. Each has the signature of the function of that name in
+    `stock`.
 
     Attributes:
         name: "native" or "stock". The run prints this name.

@@ -1,4 +1,7 @@
-"""Tests that max pooling by slices has TensorFlow's values and gradient, also if several pixels are largest."""
+"""Tests max pooling as the maximum of strided slices: values and gradient must equal those of TensorFlow's op.
+
+This must hold too if several pixels of a window share the largest value.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +17,16 @@ SHAPES += [((2, 3), (3, 1), "same", 8), ((3, 2), (1, 3), "valid", 9), ((2, 2), (
 
 
 def maps(side: int, kind: str = "float32") -> tf.Tensor:
-    """Return feature maps like those after a ReLU: whole numbers, half of them 0.
+    """Return feature maps like those after a ReLU: whole numbers from 0 to 3, more than half of them 0.
 
-    Some windows have several largest pixels.
+    In some windows, several pixels share the largest value.
     """
     drawn = np.random.default_rng(side).integers(-3, 4, (2, side, side + 1, 5))
     return tf.cast(np.maximum(drawn, 0), kind)
 
 
 def with_gradient(pool: object, x: tf.Tensor, jit: bool) -> list[np.ndarray]:
-    """Return the pooled maps, and the gradient of their sum with a different whole-number weight for each output."""
+    """Return the pooled maps y, and the gradient of a weighted sum of y. The weights are -3 to 3, again and again."""
 
     @tf.function(jit_compile=jit)
     def both(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
