@@ -1,12 +1,13 @@
-"""Times convolutions whose outputs see the whole map: python -m bench.ops.bench_convolution [--compare old.json].
+"""Times convolutions of very small maps: python -m bench.ops.bench_convolution [--compare old.json].
 
 A map is the input of a convolution. On a very small map, every output pixel depends on every input pixel that is used
-at all. Then the encoder's layer computes the convolution as a matrix product. The bench compares the time of this
-product with the time of TensorFlow's own convolution. It times the forward pass and the gradients of input and kernel,
-in a graph. The shapes are those of ResNet-50 with the ImageNet stem at 32 pixels and a batch of 256. Two larger maps
-are a control, because there the layer calls TensorFlow's convolution too. Every call reduces its results to three sums.
-These depend on all results, so TensorFlow cannot leave out any part of the work. The operation counts leave out
-multiplications with padding.
+at all. There the encoder's layer computes the convolution as a matrix product. The bench compares the time of this
+product with the time of TensorFlow's own convolution. It times the forward pass and the gradients with respect to the
+input and the kernel, in a graph. The shapes are those of ResNet-50 with the ImageNet stem (the first layers for large
+images) at 32 pixels and a batch of 256. Two larger maps are a control: for them the layer calls TensorFlow's
+convolution too, so both times should be equal. Every call reduces its results to three sums. These depend on all
+results, so TensorFlow cannot leave out any part of the work. The operation counts do not include multiplications with
+padding.
 """
 
 from __future__ import annotations
@@ -39,21 +40,21 @@ SHAPES = [
     (4, 3, 1, 128, 128),
     (8, 1, 1, 64, 256),
 ]
-# Relative to the largest sum. In float32 the product and the convolution add in different orders. bfloat16 rounds the
-# results to 8 bits.
+# The largest allowed difference, divided by the largest sum. In float32 the two results differ because the product and
+# the convolution add in different orders. In bfloat16 they differ because results are rounded to 8 bits.
 TOLERANCES = {"float32": 1e-4, "bfloat16": 2e-2}
 
 Convolve = Callable[[tf.Tensor, tf.Tensor, int], tf.Tensor]  # x, kernel, stride -> y
 
 
 def count_operations(side: int, size: int, stride: int, inner: int, outer: int, rows: int) -> float:
-    """Return the number of multiplications and additions in both passes, without multiplications with padding."""
+    """Return the number of operations in both passes, forward and backward, without those with padding."""
     meetings = sum(0 <= tap < size for row in count_taps(side, size, stride, "same").values() for tap in row)
     return 3 * 2.0 * rows * meetings**2 * inner * outer
 
 
 def prepare_call(convolve: Convolve, shape: Sequence[int], rows: int, dtype: str) -> harness.Call:
-    """Return a function without arguments that computes the convolution and the gradients of input and kernel."""
+    """Return a function without arguments that computes the convolution and its gradients for input and kernel."""
     side, size, stride, inner, outer = shape
     draw = tf.random.stateless_normal
     x = tf.Variable(tf.cast(draw((rows, side, side, inner), [1, 1]), dtype))
@@ -106,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--dtypes",
         nargs="+",
         choices=TOLERANCES,
-        help="types to compute in (default: float32, and bfloat16 if this device computes it fast)",
+        help="types to compute in (default: float32, and also bfloat16 if this device is fast with it)",
     )
     parser.add_argument("--seconds", type=float, default=3.0, help="seconds to measure each alternative")
     parser.add_argument("--out", "--json", type=Path, default=harness.choose_result_path("convolution.json"))

@@ -1,9 +1,10 @@
 """Times the drawing of view parameters: python -m bench.ops.bench_draw_view_params [--images 512] [--compare old.json].
 
-View parameters are the random numbers of a view, such as its crop and its colour factors. The bench compares the native
-op with the stock implementation, which runs as a graph and under XLA. All of them draw the same numbers. Each row also
-gives the processor time of drawing, divided by the processor time that the native `make_views` needs for the same views
-at 32 pixels. The rows named `native jit` are the native op in a function that XLA compiles.
+A view is a randomly changed version of an image. View parameters are the random numbers of a view, such as its crop and
+its colour factors. The bench compares the native op with the stock implementation, as a graph and under XLA. All of
+them draw the same numbers. Each row also gives the processor time of drawing, divided by the processor time that the
+native `make_views` needs for the same views at 32 pixels. The rows named `native jit` are the native op in a function
+that XLA compiles.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from lowlevel_simclr.ops import _route
 PIXELS = 32
 RECIPE = ViewRecipe(blur_probability=0.5, brightness_shift=(-0.25, 0.25))
 DrawViewParams = Callable[..., ViewParams]  # the signature of `ops.draw_view_params`
-TOLERANCE = 1e-6  # relative to the largest entry of a field: integers must be equal, floats may differ by a rounding
+TOLERANCE = 1e-6  # relative to a field's largest entry: floats may differ by a rounding, integers not at all
 
 
 def prepare_drawing(draw_view_params: DrawViewParams, count: int, jit: bool = False) -> harness.Call:
@@ -46,7 +47,7 @@ def prepare_drawing(draw_view_params: DrawViewParams, count: int, jit: bool = Fa
 def prepare_making(count: int) -> harness.Call:
     """Return a function without arguments that makes views with the native `make_views`.
 
-    The parameters of the views are drawn once, before the bench calls the function.
+    This function draws the parameters once. The returned function uses them in every call.
     """
     images = tf.constant(np.random.default_rng(0).integers(0, 256, (count, PIXELS, PIXELS, 3), np.uint8))
     params = ops.draw_view_params(0, 1, tf.range(count), ViewRecipe(), PIXELS, PIXELS)
@@ -57,7 +58,7 @@ def prepare_making(count: int) -> harness.Call:
 def prepare_both(count: int) -> harness.Call:
     """Return a function without arguments that draws the parameters and makes the views in one tf.function.
 
-    A training step does the same.
+    This is what a training step does.
     """
     images = tf.constant(np.random.default_rng(0).integers(0, 256, (count, PIXELS, PIXELS, 3), np.uint8))
     index = tf.range(count, dtype=tf.int64)

@@ -1,13 +1,13 @@
 """Times one LARS update of all variables of an encoder: python -m bench.ops.bench_lars_update [--compare old.json].
 
-The bench compares the native op with two updates from stock TensorFlow. The first is the LARS formula written in
-TensorFlow's ops, in a graph and under XLA. The second uses TensorFlow's fused op: `l2_loss` computes the norms, and
-`ResourceApplyKerasMomentum` updates the weights. Every call first computes its gradients, with one multiplication for
-each element. So an update may reuse the memory of the gradients, as in training. If the gradients are bfloat16, the
-bench casts them to float32, as mixed-precision training does. The bench gives the native op and the stock formulas the
-bfloat16 tensor from before this cast. The fused op reads the float32 tensor. The bench counts eleven operations for
-each element. Memory limits the speed: an update must read or write at least five arrays of the size of the weights. The
-rows named `native jit` are the native op in a function that XLA compiles.
+LARS is the optimizer of SimCLR's paper. The bench compares the native op with two updates in stock TensorFlow. The
+first is the LARS formula written in TensorFlow's ops, in a graph and under XLA. In the second, `l2_loss` computes the
+norms, and TensorFlow's fused op `ResourceApplyKerasMomentum` updates the weights. Every call first computes its
+gradients, with one multiplication for each element. So an update may reuse the memory of the gradients, as in training.
+Gradients in bfloat16 are cast to float32, as in mixed-precision training. The native op and the LARS formula then read
+the bfloat16 tensor from before this cast, and the fused op reads the float32 tensor. The bench counts eleven operations
+for each element. Memory limits the speed: an update must read or write at least five arrays of the size of the weights.
+The rows named `native jit` are the native op in a function that XLA compiles.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from lowlevel_simclr.optim import optimizers
 
 CHOICES = {"momentum": 0.9, "weight_decay": 1e-4, "trust_coefficient": 0.001}
 TOLERANCE = 1e-5
-# Operations for each element: four for two sums of squares, two for the decayed gradient u, three for the new velocity
-# v', one for the new weight w', and one for making the gradient.
+# Operations for each element: four for two sums of squares, two for the gradient with weight decay u, three for the new
+# velocity v', one for the new weight w', and one for the multiplication that computes the gradient.
 OPERATIONS = 11
 
 Variables = Sequence[tf.Variable]
@@ -42,7 +42,7 @@ Update = Callable[[Variables, Sequence[tf.Tensor], Variables, tf.Tensor], None]
 
 
 def assign_results(form: optimizers.LarsUpdateAll) -> Update:
-    """Return an update that calls the LARS function `form` and assigns the results to the variables."""
+    """Return a function that updates variables: it calls the LARS function `form` and assigns the results to them."""
 
     def update(weights: Variables, gradients: Sequence[tf.Tensor], velocities: Variables, rate: tf.Tensor) -> None:
         gradients = list(map(optimizers.find_before_widening, gradients))
@@ -72,12 +72,12 @@ def update_fused(weights: Variables, gradients: Sequence[tf.Tensor], velocities:
 
 
 def prepare_call(shapes: Sequence[tuple[int, ...]], kind: str, update: Update, jit: bool = False) -> harness.Call:
-    """Return a function without arguments that updates variables of these shapes and returns the largest variable.
+    """Return a function without arguments that updates variables of these shapes and returns the largest one.
 
     Args:
         shapes: the shapes of the variables.
         kind: the type of the gradients, float32 or bfloat16.
-        update: the update to call.
+        update: the function that updates the variables.
         jit: whether XLA compiles the update.
     """
     draw = tf.random.stateless_normal

@@ -1,11 +1,11 @@
-"""Times the CUDA launchers, called without TensorFlow: python bench/ops/bench_launchers.py NEW.so [OLD.so] --json FILE.
+"""Times CUDA launchers without TensorFlow: python bench/ops/bench_launchers.py NEW.so [OLD.so] --json FILE.
 
-A launcher is the C function that starts the CUDA kernels of an op. `nvcc -shared` compiles kernels/*/*.cu into a
-library of launchers. OLD.so is a library of an older version. If it is given, the bench times both libraries on the
-same GPU, one after the other in each turn. CUDA events around each call measure its time. Each row of the result has
-the median, the minimum and the maximum of ten calls, after three warm-up calls. PyTorch allocates the arrays on the
-GPU. The bench also times a copy and a matrix product on this GPU. It does not check the results of the kernels, because
-`tests/kernels/gpu_kernels.py` does that.
+A launcher is the C function that starts the CUDA kernels of an op. NEW.so is a library of launchers, which
+`nvcc -shared` compiles from kernels/*/*.cu. OLD.so is such a library of an older version. With OLD.so, the bench times
+both libraries on the same GPU, one after the other in each turn. The time of a call is measured with CUDA events before
+and after it. Each row of the result has the median, the minimum and the maximum of ten calls, after three warm-up
+calls. PyTorch allocates the arrays on the GPU. The bench also times a copy and a matrix product on this GPU. It does
+not check the results of the kernels, because `tests/kernels/gpu_kernels.py` does that.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ TEMPERATURE, DIM = 0.1, 128
 PAIRS, TYPES = (1024, 4096, 16384), ("bfloat16", "float32")
 SIZES = ((16384, 32, 32, "bfloat16"), (16384, 32, 32, "float32"), (2048, 96, 96, "float32"), (256, 256, 224, "float32"))
 RECIPES = {"default": ViewRecipe(), "blur half": ViewRecipe(blur_probability=0.5)}
-DRAWN = 1024  # the number of images for which parameters are drawn; all other images repeat these parameters
-# Numbers of weights: of the first convolution, of a 3x3 convolution with 512 channels, and of the whole ResNet-50.
+DRAWN = 1024  # the number of images with parameters of their own; further images repeat these parameters
+# How many weights have the first convolution, a 3x3 convolution with 512 channels, and the whole ResNet-50.
 UPDATED = (9408, 2359296, 23500352)
 Call = Callable[[], object]
 Row = dict[str, Any]
@@ -74,9 +74,9 @@ def time_call(torch: ModuleType, call: Call, repeats: int = 10) -> dict[str, flo
 
 
 def prepare_nt_xent(torch: ModuleType, library: ctypes.CDLL, pairs: int, dtype: str) -> dict[str, Call]:
-    """Return two functions without arguments: one runs the forward pass, the other the backward pass.
+    """Return two functions without arguments: one runs the forward pass of NT-Xent, the other its backward pass.
 
-    Both use 2N random rows (N = `pairs`).
+    Both read the same 2N random rows z (N = `pairs`).
     """
     stream, rows = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream), 2 * pairs
     z = torch.randn(rows, DIM, device="cuda").to(getattr(torch, dtype))
@@ -107,7 +107,7 @@ def prepare_nt_xent(torch: ModuleType, library: ctypes.CDLL, pairs: int, dtype: 
 def prepare_views(
     torch: ModuleType, library: ctypes.CDLL, count: int, side: int, size: int, dtype: str, recipe: ViewRecipe
 ) -> tuple[Call, int]:
-    """Prepare the views of `count` random images.
+    """Prepare the launcher that makes the views of `count` random images.
 
     Returns:
         A function without arguments that makes two views of each image, and the smallest number of bytes that the
@@ -127,7 +127,7 @@ def prepare_views(
     bytes_needed = library.lowlevel_simclr_make_views_cuda_workspace_bytes(*shape)
     workspace = torch.empty(max(1, bytes_needed), dtype=torch.uint8, device="cuda")
     views = torch.empty((2 * count, size, size, 3), dtype=getattr(torch, dtype), device="cuda")
-    held = (images, fields)  # `call` uses `held`, so Python keeps the tensors alive. `pointers` has only addresses.
+    held = (images, fields)  # `call` mentions `held`, which keeps the tensors alive; `pointers` has only addresses
 
     def call() -> None:
         arrays = [get_pointer(each) for each in (mean, inverse_std, workspace, views)]
@@ -137,7 +137,7 @@ def prepare_views(
 
 
 def prepare_lars_update(torch: ModuleType, library: ctypes.CDLL, count: int) -> Call:
-    """Return a function without arguments that updates `count` random weights in place, with a trust ratio."""
+    """Return a function without arguments that updates `count` random weights in place, with LARS's trust ratio."""
     stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
     weight, gradient, velocity = (torch.randn(count, device="cuda") for _ in range(3))
     scalars = torch.tensor([0.05, 0.9, 1e-4, 1e-3], device="cuda")
@@ -153,7 +153,7 @@ def prepare_lars_update(torch: ModuleType, library: ctypes.CDLL, count: int) -> 
 def time_problems(torch: ModuleType, libraries: dict[str, ctypes.CDLL], turns: int) -> Iterator[Row]:
     """Time every problem. Yield a row for each problem, turn and library.
 
-    In a turn each library is timed once on the problem.
+    A problem is an op with its sizes. In each turn, every library is timed once on it.
     """
     yield from time_nt_xent(torch, libraries, turns)
     yield from time_views(torch, libraries, turns)
@@ -200,7 +200,7 @@ def time_lars_update(torch: ModuleType, libraries: dict[str, ctypes.CDLL], turns
 
 
 def measure_ceilings(torch: ModuleType) -> dict[str, float]:
-    """Return the rate of a large copy (GB/s, read plus written) and of a large bfloat16 matrix product (TFLOP/s)."""
+    """Return the rates of a large copy (GB/s, read plus written) and of a large bfloat16 matrix product (TFLOP/s)."""
     source = torch.empty(2**30, dtype=torch.uint8, device="cuda")
     target, a = torch.empty_like(source), torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
     copy, product = time_call(torch, lambda: target.copy_(source)), time_call(torch, lambda: a @ a)

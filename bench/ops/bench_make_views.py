@@ -1,12 +1,13 @@
 """Times making both views of a batch: python -m bench.ops.bench_make_views [--sizes 32 96] [--compare FILE].
 
-The bench compares the native op with two alternatives. The first is the stock implementation, as a graph and under XLA.
-It gets the same parameters and must give the same views. The second is a `tf.data` map that makes the views image by
-image, as the code of the paper's authors does: a distorted bounding box, bicubic resizing, colour operations in random
-order, grey, blur. The map draws its own random numbers, so its pixels differ. The bench compares only the shape and the
-range of its views. The result gives the views per processor second. It also gives the memory traffic of each
-alternative as a share of the device's copy bandwidth. The traffic is counted as one read of each image and one write of
-each view. The rows named `native jit` are the native op in a function that XLA compiles.
+A view is a randomly changed version of an image: cropped, resized, with other colours. The bench compares the native op
+with two alternatives. The first is the stock implementation, as a graph and under XLA. It gets the same parameters and
+must give the same views. The second is a `tf.data` map that makes the views image by image, as the code of the paper's
+authors does: a distorted bounding box, bicubic resizing, colour operations in random order, grey, blur. The map draws
+its own random numbers, so its pixels differ. For the map, the bench compares only the shape and the range of the views.
+The result gives the views per processor second. It also gives the memory traffic of each alternative as a share of the
+device's copy bandwidth. The traffic is counted as one read of each image and one write of each view. The rows named
+`native jit` are the native op in a function that XLA compiles.
 """
 
 from __future__ import annotations
@@ -33,10 +34,8 @@ from lowlevel_simclr.contract.view_params import ViewParams
 from lowlevel_simclr.ops import _route
 from lowlevel_simclr.reference.make_views import count_blur_taps
 
-TOLERANCE = (
-    1e-4  # relative to the largest pixel, which is 1; changes of contrast and saturation amplify rounding errors
-)
-COPIED = 2**26  # float32 entries of the array for the copy bandwidth: 256 MiB, larger than every cache
+TOLERANCE = 1e-4  # relative to the largest pixel value, 1; changes of contrast and saturation amplify rounding errors
+COPIED = 2**26  # the bandwidth is measured on an array of this many float32: 256 MiB, larger than every cache
 BLURS = {False: ViewRecipe(), True: ViewRecipe(blur_probability=0.5)}
 
 
@@ -71,7 +70,7 @@ def make_images(problem: Problem) -> np.ndarray:
 def prepare_batch(make_views: MakeViews, problem: Problem, images: np.ndarray, jit: bool = False) -> harness.Call:
     """Return a function without arguments that makes views with `make_views`.
 
-    The parameters of the views are drawn once, before the bench calls the function.
+    This function draws the parameters once. The returned function uses them in every call.
     """
     drawn = stock.draw_view_params(0, 0, np.arange(problem.images), BLURS[problem.blur], problem.height, problem.width)
 
@@ -91,7 +90,7 @@ def prepare_batch(make_views: MakeViews, problem: Problem, images: np.ndarray, j
 
 
 def prepare_map(problem: Problem, images: np.ndarray) -> harness.Call:
-    """Return a function without arguments that runs a tf.data pipeline.
+    """Return a function without arguments that runs a tf.data pipeline over all images.
 
     The pipeline makes two views of each image, image by image, on all cores.
     """
@@ -163,7 +162,7 @@ def blur_randomly(x: tf.Tensor, recipe: ViewRecipe) -> tf.Tensor:
 
 
 def list_alternatives(problem: Problem, with_map: bool) -> list[harness.Alternative]:
-    """Return every alternative that can run here. The first is the native op, and the others must agree with it."""
+    """Return every alternative that can run here. The first is the native op. All others must agree with it."""
     images = make_images(problem)
     made = [harness.Alternative("native", lambda: prepare_batch(ops.make_views, problem, images))]
     if _route.find_route_error() is None:
@@ -180,9 +179,9 @@ def list_alternatives(problem: Problem, with_map: bool) -> list[harness.Alternat
 
 @functools.cache
 def measure_copy_bandwidth() -> float:
-    """Return the copy bandwidth in bytes a second, read plus written.
+    """Return the copy bandwidth in bytes per second, read plus written.
 
-    It is the rate of the fastest of ten calls that add 1 to a large array.
+    It is the rate of the fastest of ten calls. Each call adds 1 to a large array.
     """
     add_one = tf.function(lambda x: x + 1.0)
     x, times = tf.zeros([COPIED]), []
@@ -195,7 +194,7 @@ def measure_copy_bandwidth() -> float:
 
 
 def count_bytes(problem: Problem) -> int:
-    """Return the least memory traffic in bytes: one read of each uint8 image and one write of each float32 view."""
+    """Return the least memory traffic in bytes: one read of each uint8 image, and one write of each float32 view."""
     return problem.images * 3 * (problem.height * problem.width + 2 * 4 * problem.size**2)
 
 
@@ -222,7 +221,10 @@ def measure(problem: Problem, seconds: float, with_map: bool = True) -> list[har
 
 
 def format_view_rates(rows: Sequence[harness.Row], old: Sequence[harness.Row]) -> str:
-    """Return one line of text for each row: view rates, processor time relative to the native op, share of a copy."""
+    """Return one line of text for each row.
+
+    It has the speeds, the processor time divided by that of the native op, and the share of the copy bandwidth.
+    """
     before = {(str(row.problem), row.name): row for row in old}
     natives = {str(row.problem): row.processor for row in rows if row.name == "native"}
     lines = [

@@ -3,8 +3,8 @@
 The bench compares the native op with three alternatives:
 
 - the stock formula, as a graph and under XLA;
-- the formula with the similarities in four blocks, as in the code of the paper's authors; a large number is subtracted
-  on two diagonals;
+- the formula with the similarities in four blocks, as in the code of the paper's authors, which excludes the similarity
+  of a view with itself by subtracting a large number;
 - the formula in PyTorch's ops, if PyTorch is installed.
 
 The rows named `native jit` are the native op in a function that XLA compiles.
@@ -38,7 +38,10 @@ NtXent = Callable[[tf.Tensor, float], tf.Tensor]  # z (2N, d), temperature -> lo
 
 
 def compute_in_four_blocks(z: tf.Tensor, temperature: float) -> tf.Tensor:
-    """Return the losses (2N,) from the blocks aa, ab, ba and bb, with 1e9 subtracted on the diagonals of aa and bb."""
+    """Return the losses (2N,) from four blocks of similarities: aa, ab, ba and bb (a: first views, b: second views).
+
+    1e9 is subtracted on the diagonals of aa and bb. This excludes the similarity of a view with itself.
+    """
     first, second = tf.split(tf.math.l2_normalize(z, axis=1), 2)
     pairs = tf.shape(first)[0]
     diagonal = tf.one_hot(tf.range(pairs), pairs, dtype=z.dtype) * 1e9
@@ -67,7 +70,7 @@ def prepare_tensorflow(loss: NtXent, z: np.ndarray, dtype: str, jit: bool = Fals
     def call() -> list[Any]:
         for _ in range(harness.choose_calls_in_a_row()):
             mean, dz = step(tensor)
-        return [mean.numpy(), dz]  # copying the mean from a GPU waits for the mean and dz; dz itself stays on the GPU
+        return [mean.numpy(), dz]  # copying the mean from a GPU also waits for dz, which stays on the GPU
 
     return call
 
@@ -92,7 +95,7 @@ def prepare_torch(z: np.ndarray) -> harness.Call:
 
 
 def list_alternatives(z: np.ndarray, dtype: str, others: bool) -> list[harness.Alternative]:
-    """Return every alternative that can run here. If `others` is false, return only the native op.
+    """Return the native op and, if `others` is true, every other alternative that can run here.
 
     Args:
         z: the projections (2N, d).
@@ -114,16 +117,17 @@ def list_alternatives(z: np.ndarray, dtype: str, others: bool) -> list[harness.A
 
 
 def draw_projections(pairs: int, dim: int) -> np.ndarray:
-    """Return random projections z (2N, d) in float32. The two rows of a pair are similar."""
+    """Return random projections z (2N, d) in float32. The two rows of a pair (i and i + N) are similar."""
     z = np.random.default_rng(0).normal(size=(2 * pairs, dim)).astype(np.float32)
     z[pairs:] += z[:pairs]
     return z
 
 
 def run_small_then_large(started: Callable[[], None], name: str, pairs: int, dim: int, dtype: str) -> None:
-    """Run one alternative on a small and then on a large problem. `measure_peak_growth` measures only the large one.
+    """Run one alternative on a small problem, then on a large one. Call `started` between the two.
 
-    The small problem loads all libraries, so their memory is not counted.
+    So `measure_peak_growth` counts only the memory of the large problem. The small problem loads all libraries before
+    that, so their memory is not counted.
     """
     small = {form.name: form for form in list_alternatives(draw_projections(8, dim), dtype, True)}[name].prepare()
     small()
@@ -171,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--dtypes", nargs="+", default=["float32"], choices=list(TOLERANCE))
     parser.add_argument("--seconds", type=float, default=3.0, help="seconds to measure each alternative of a problem")
     parser.add_argument(
-        "--others-gigabytes", type=float, default=8.0, help="memory limit (GiB) above which only the native op runs"
+        "--others-gigabytes", type=float, default=8.0, help="if the others need more GiB, only the native op runs"
     )
     parser.add_argument(
         "--memory", action="store_true", help="also measure the peak memory of each alternative in a new process"

@@ -1,8 +1,9 @@
-"""Stores the resources that ptxas reports for every CUDA kernel: python -m bench.ops.cuda_resources [LOGS ...].
+"""Stores the registers and memory that every CUDA kernel needs: python -m bench.ops.cuda_resources [LOGS ...].
 
-`setup.py` compiles with -Xptxas -v and keeps the compiler's logs next to the object files. This program reads the
-registers, the spilled bytes and the stack bytes of each kernel and architecture from the logs. It stores them in
-bench/results/cuda_resources.json, and writes them as a table into docs/gpu.md. No kernel runs, so no GPU is needed.
+ptxas, a part of CUDA's compiler, reports them. `setup.py` compiles with -Xptxas -v and keeps these reports in log files
+next to the object files. From them, this program reads the registers, the spilled bytes and the stack bytes of each
+kernel and architecture. It stores them in bench/results/cuda_resources.json, and writes them as a table into
+docs/gpu.md. No kernel runs, so no GPU is needed.
 """
 
 from __future__ import annotations
