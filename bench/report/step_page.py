@@ -1,8 +1,9 @@
 """Writes docs/step.md from stored results: python -m bench.report.step_page bench/results/DEVICE/step*.json.
 
-The page shows how much time each stage of a training step takes. It also compares the training job with other ways to
-train, which the code calls forms (see bench_step.py). Every number comes from a stored result of one of three benches:
-bench_step times the step, bench_startup the time to the first step, and bench_step_sizes the step at many sizes.
+The page shows how much time each stage of a training step takes. It also compares the speed of the training job with
+that of other programs. In the code, each of these programs is called a form (bench_step.py). Every number comes from a
+stored result of one of three benches. bench_step times the training step, bench_startup times a training command until
+its first step, and bench_step_sizes times the step at many sizes.
 """
 
 from __future__ import annotations
@@ -25,25 +26,29 @@ HEAD = """\
 
 The first table of a section compares the whole training job with other programs. `whole` is the training job: input,
 views, encoder, head, loss, gradient, update and metrics. `encoder` is only the forward and backward pass of the encoder
-on synthetic views. `plain` is the same training in stock Keras and TensorFlow, and `torch` in PyTorch. In a turn each
-of them is timed once, for a few steps. The last column divides the speed (pairs/s) of the whole job by the speed of the
-row's program, first by their median times, and in parentheses the 10th and 90th percentile over the turns.
+on synthetic views. `plain` is the same training in stock Keras and TensorFlow, and `torch` in PyTorch. The programs are
+timed in turns: in each turn, every program is timed once, for a few steps. Speeds are in pairs per second (pairs/s),
+where a pair is the two views of one image. The last column is the speed of the whole job divided by the speed of the
+line's program. Its first number comes from the median times. In parentheses are the 10th and 90th percentile of this
+ratio over the turns.
 
 The second table splits the whole job into stages. The time of a stage is a difference of two medians: the time of steps
 that end after the stage, minus the time of steps that end before it. On a busy machine such a difference can be
 negative, although a stage takes time. The most negative difference of a table shows how large its errors are. It is
-called the noise of the table. A stage whose time is not larger than the noise is marked "below the noise". So is a
-stage whose time is not larger than two standard errors of its own difference, if the result has these errors. The last
-column is the share of the sum of all stages that have a time. f is the encoder, and g is the projection head.
+called the noise of the table. A stage whose time is not larger than the noise is marked "below the noise". Newer
+results also have a standard error for each difference. They mark a stage too if its time is not larger than two of its
+standard errors. The last column divides the time of a stage by the sum of all times in the table. f is the encoder, and
+g is the projection head.
 
-Below the tables, the operations a second of the step are compared with those of the fastest matrix product, which was
-timed in the same process and in the precision of the step. On a GPU they are compared with the peak in the data sheet.
+Below the tables, the rate of the step (floating-point operations per second) is compared with that of the fastest
+matrix product, which was timed in the same process and in the precision of the step. On a GPU it is compared with the
+peak rate in the device's data sheet.
 """
 BELOW_NOISE = "below the noise"
 
 
 def shorten_device(device: str) -> str:
-    """Return the name of a device without the words that occur in every such name."""
+    """Return the name of a device without words that many such names contain."""
     return device.replace("(R)", "").replace("-Processor", "").replace("-family", "").replace("-2-cores", "")
 
 
@@ -84,11 +89,11 @@ def format_step(result: dict[str, Any]) -> str:
 
 
 def hide_noise(result: dict[str, Any]) -> dict[str, float | None]:
-    """Return the seconds of each stage of a result, with None for each stage that is below the noise.
+    """Return the seconds of each stage of a result, or None for a stage that is below the noise.
 
-    A stage is below the noise in two cases: it is not larger than two standard errors of its own difference, or it is
-    not larger than the absolute value of the most negative stage. Results from before 30 November 2026 have no standard
-    errors.
+    The time of a stage is a difference of two medians. It is below the noise in two cases: it is not larger than two
+    standard errors of this difference, or it is not larger than the absolute value of the most negative stage. Results
+    from before 30 November 2026 have no standard errors.
     """
     stages = result["stages_seconds"]
     least = find_largest_negative(stages)
@@ -97,7 +102,7 @@ def hide_noise(result: dict[str, Any]) -> dict[str, float | None]:
 
 
 def find_largest_negative(stages: dict[str, float]) -> float:
-    """Return the absolute value of the most negative stage, in seconds, or 0 if no stage is negative."""
+    """Return the absolute value of the most negative time of a stage, in seconds, or 0 if no time is negative."""
     return max(0.0, -min(stages.values(), default=0.0))
 
 
@@ -116,15 +121,15 @@ def _format_stages(result: dict[str, Any]) -> list[str]:
 
 
 def format_share(share: float) -> str:
-    """Return a share of the ceiling as a percentage.
+    """Return a rate, given as a share of the machine's ceiling, as a percentage.
 
-    The ceiling is the rate of the fastest matrix product. A share above 1 means that the measured ceiling was too low.
+    The ceiling is the rate of the fastest matrix product. If the share is above 1, the measured ceiling was too low.
     """
     return f"{share:.0%}" if share <= 1 else "no less than 100%"
 
 
 def _format_operations(result: dict[str, Any]) -> str:
-    """Return a sentence with the operations of a step, and with their rate as a share of the device's highest rate."""
+    """Return sentences with the number of operations of a step, and with their rate as a share of the highest rate."""
     count = f"A step computes {result['operations_per_step'] / 1e9:.0f} GFLOP, including products with padding"
     if result.get("mfu") is not None:
         return f"{count}. It reaches {result['mfu']:.0%} of the peak in the data sheet."
@@ -136,7 +141,7 @@ def _format_operations(result: dict[str, Any]) -> str:
 
 
 def format_startup(result: dict[str, Any]) -> str:
-    """Return the section about the time from the training command to its first step."""
+    """Return the section about the time from the start of the training command to its first step."""
     title = f"## From the command to the first step, {shorten_device(result['device'])}"
     lines = [title, "", "Preset: shapes. The wall times are medians, and the processor times are minima.", ""]
     lines += ["| part of the program | wall seconds | processor seconds |", "|---|---|---|"]

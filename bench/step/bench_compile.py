@@ -1,13 +1,14 @@
-"""Times how long XLA compiles a training step: python -m bench.step.bench_compile [--turns 3] [--json FILE].
+"""Times how long XLA needs to compile training steps: python -m bench.step.bench_compile [--turns 3] [--json FILE].
 
-The bench compiles three programs, each in a separate process. The code calls them ways:
+The bench compiles three programs, each in a separate process. In the code, each of them is called a way:
 
     step      one step without a loop; TensorFlow's loop outside XLA calls it
     one       one step, with the loop over steps inside XLA
     several   several steps, with the loop over steps inside XLA
 
-A training run compiles the last two. Each program is compiled without and with TensorFlow's persistent cache, which
-keeps compiled programs for later processes. The measurement is repeated `--turns` times.
+A training run compiles the programs `one` and `several`. The bench compiles each program twice: without and with
+TensorFlow's persistent cache, which keeps compiled programs for later processes. The measurement is repeated `--turns`
+times.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ print(json.dumps([wall - wall_again, processor - processor_again, count]))
 def time_compilation(way: str, flags: Sequence[str], cache: Path | None) -> tuple[float, float, int]:
     """Return the wall and processor seconds of tracing and compiling, and the number of steps in the program.
 
-    Only the first call of a program traces and compiles it. So the seconds are those of the first call minus those of
-    the second call.
+    Only the first call of a program traces and compiles it. So the function returns the time of the first call minus
+    that of the second call.
 
     Args:
         way: which of the three programs to compile, one of WAYS.
@@ -126,7 +127,7 @@ def format_result(result: dict[str, Any]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, store and print the result; return the exit code."""
     parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], epilog="All other flags are passed to the training command."
+        description=__doc__.splitlines()[0], epilog="Any further flag is passed to the training command."
     )
     parser.add_argument("--turns", type=int, default=3, help="how often each program is compiled")
     parser.add_argument("--json", type=Path, help="the file to store the result in")

@@ -1,17 +1,18 @@
-"""Times training on replicas and counts the bytes they exchange: python -m bench.step.bench_distribute [--json FILE].
+"""Times training on replicas and counts the bytes they send: python -m bench.step.bench_distribute [--json FILE].
 
-The bench runs the same training step, with the same global batch, in four setups. The code calls each setup a form:
+A replica is a copy of the networks that trains on its share of the batch. The bench runs the same training step, with
+the same global batch, in four setups. In the code, each setup is called a form:
 
     1 replica     one replica, without any exchange
     2 replicas    two virtual replicas in one process
     4 replicas    four virtual replicas in one process
     2 processes   two processes with one replica each, which exchange data over the loopback device
 
-Each setup runs in new processes. All virtual replicas share one processor. So they show the cost of replication, but
-they cannot show a speed-up. `Replica.moved` counts the bytes that a replica sends. For the setup with two processes the
-result also has the byte counter of the loopback device, which includes the traffic of other programs. `scaling.py`
-predicts the step on 8 to 1024 devices. If it predicts a different number of bytes than the replicas counted, the bench
-stores no result. `--page PAGE` writes the tables into a page.
+Each setup runs in new processes. The virtual replicas share one processor. So the bench shows what replication costs,
+but it cannot show a speed-up. `Replica.moved` counts the bytes that a replica sends. For the setup with two processes,
+the result also has the bytes that the loopback device counted, which include the traffic of other programs.
+`scaling.py` has a model that predicts bytes and seconds of a step on 8 to 1024 devices. The bench stores no result if
+this model and the replicas disagree about the bytes. `--page PAGE` writes the tables into a page.
 """
 
 from __future__ import annotations
@@ -77,8 +78,8 @@ def measure_form(chosen: argparse.Namespace) -> dict[str, Any]:
     """Time one setup (form) in this process and count its bytes.
 
     Returns:
-        The seconds per step of each turn, the bytes sent for each kind of content, and the sizes of the network that
-        the scaling model needs. In a turn, `--steps-per-turn` steps are timed together.
+        For each turn, the seconds per step. For each kind of content, the bytes that a replica sends. The sizes of the
+        network, which the scaling model needs. In a turn, `--steps-per-turn` steps are timed together.
     """
     config = configure_replicas(chosen, chosen.form)
     team = gather_team(config.train.devices, config.train.batch_norm, config.train.ghost_batch)
@@ -89,7 +90,7 @@ def measure_form(chosen: argparse.Namespace) -> dict[str, Any]:
     for replica in team.local:
         with tf.device(replica.device or None):
             learners.append(build_learner(plan, 3))
-        replica.moved.clear()  # building the learner exchanges bytes that do not belong to a step
+        replica.moved.clear()  # forgets the bytes that were exchanged when the learner was built
         functions.append(make_steps(plan, learners[-1], replica))
         own = replicas.choose_own_rows(replica.rank, replica.count, chosen.batch_size) if replica.count > 1 else None
         pixels = select_training_images(images)
@@ -106,7 +107,7 @@ def measure_form(chosen: argparse.Namespace) -> dict[str, Any]:
     for what, size in team.local[0].moved:
         moved[what] += size
     sizes = scaling.read_sizes(learners[0].encoder, learners[0].projection)
-    ask_any(team.workers, False)  # every worker waits here until all workers have counted their bytes
+    ask_any(team.workers, False)  # waits until all workers have counted their bytes
     return {
         "rank": team.workers.rank,
         "replicas": team.count,
@@ -128,7 +129,7 @@ def _read_loopback_bytes() -> int:
 
 
 def run_form(name: str, arguments: Sequence[str]) -> dict[str, Any]:
-    """Run the processes of one setup (form), and return the measurements of worker 0.
+    """Run the processes of one setup (form), and return the measurements of the first process (worker 0).
 
     Raises:
         SystemExit: if one of the processes failed.
@@ -171,7 +172,7 @@ def measure(chosen: argparse.Namespace, arguments: Sequence[str]) -> dict[str, A
 
     Raises:
         SystemExit: if a process of a setup failed.
-        scaling.WrongModel: if the model predicts a different number of bytes than the replicas counted.
+        scaling.WrongModel: if the model predicts a number of bytes that differs from what the replicas counted.
     """
     rounds = [{name: run_form(name, arguments) for name in FORMS} for _ in range(chosen.rounds)]
     forms = {}
@@ -187,7 +188,7 @@ def measure(chosen: argparse.Namespace, arguments: Sequence[str]) -> dict[str, A
             "moved": first["moved"],
             "predicted": predicted,
         }
-        if FORMS[name][1] > 1:  # a process counts only the bytes that it sends itself
+        if FORMS[name][1] > 1:  # the loopback device counts what both processes send
             forms[name]["loopback_bytes"] = statistics.median(each[name]["loopback"] for each in rounds)
     return {
         "benchmark": "distribute",
@@ -214,9 +215,9 @@ def make_parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     made.add_argument("--encoder", default="resnet20")
     made.add_argument("--image-size", type=int, default=32)
-    made.add_argument("--batch-size", type=int, default=64, help="pairs in the global batch of all replicas")
-    made.add_argument("--rounds", type=int, default=2, help="how often each setup runs in new processes")
-    made.add_argument("--turns", type=int, default=5, help="how often a running setup is timed")
+    made.add_argument("--batch-size", type=int, default=64, help="pairs in the global batch, which the replicas share")
+    made.add_argument("--rounds", type=int, default=2, help="how often each setup is started")
+    made.add_argument("--turns", type=int, default=5, help="how often a setup is timed after each start")
     made.add_argument("--steps-per-turn", type=int, default=2, help="how many steps a turn times together")
     made.add_argument("--json", type=Path, help="the file to store the result in")
     made.add_argument("--page", type=Path, help="the page to write the tables into, between its markers")

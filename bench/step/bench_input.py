@@ -1,13 +1,13 @@
 """Times the input of a training step: python -m bench.step.bench_input [--encoder resnet20 --stem cifar --batch 64].
 
-The bench trains on noise images of 32 pixels. For every batch it measures three durations, one after another:
+The bench trains on noise images of 32 x 32 pixels. For every batch it measures three durations, one after another:
 
 1. how long training waits for the batch;
-2. how long it takes to draw the parameters of the batch's views and to compute their pixels;
-3. how long the whole step takes. It makes the same views again.
+2. how long it takes to make the views of the batch: to draw their parameters and to compute their pixels;
+3. how long the whole step takes, which makes the same views again.
 
-The result gives the first two durations as shares of the third. The wall time of the wait is given as a share of the
-wait and the step together.
+The result gives the processor times of 1 and 2, and the wall time of 2, as shares of those of 3. The wall time of the
+wait is given as a share of the wait and the step together.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PARTS = ("wait for input", "draw and make views", "whole step")
 
 
 def configure_training(arguments: argparse.Namespace) -> Config:
-    """Return the configuration with the settings from the flags, and the default of every other setting."""
+    """Return the configuration: the settings from the flags, and every other setting at its default."""
     flags = {
         "--encoder": arguments.encoder,
         "--stem": arguments.stem,
@@ -80,7 +80,7 @@ def time_call(call: Callable[[], T]) -> tuple[tuple[float, float], T]:
 
 
 def make_row(problem: dict[str, Any], name: str, times: list[tuple[float, float]]) -> harness.Row:
-    """Return a row with the minimum and quantiles of the wall time and the smallest processor time of one part."""
+    """Return the row of one part: the minimum and the quantiles of its wall time, and its smallest processor time."""
     wall = [wall for wall, _ in times]
     p10, median, p90 = (float(q) for q in np.percentile(wall, (10, 50, 90)))
     processor = min(processor for _, processor in times)

@@ -1,9 +1,11 @@
 """Times a large batch split into micro-batches: python -m bench.step.bench_micro_batch [--json FILE].
 
-A step with micro-batches computes the forward pass of every image twice. Let t_step be the time of a step on a small
-batch that has the size of one micro-batch, and t_forward the time of its forward pass. Then a large batch cannot train
-faster than t_step / (t_step + t_forward) times the speed (pairs/s) of the small batch. The bench measures how close the
-large batch comes to that limit. It times three programs alternately in one process. The code calls them forms:
+A large batch that does not fit into memory is split into micro-batches. Then a step computes the forward pass of every
+image twice. Let t_step be the time of a step on a small batch, which has the size of one micro-batch, and let t_forward
+be the time of the forward pass of the small batch. Training on the large batch cannot be faster than
+t_step / (t_step + t_forward) times the speed of training on the small batch. Speeds are in pairs per second (pairs/s),
+where a pair is the two views of one image. The bench measures how close the large batch comes to this limit. It times
+three programs in turns, in one process. In the code, each of them is called a form:
 
     whole      a step on the large batch, split into micro-batches
     step       a step on the small batch
@@ -36,9 +38,9 @@ from lowlevel_simclr.training.loop import make_views
 
 
 def make_forward_call(job: Job) -> Call:
-    """Return a function without arguments that computes the projections z of one batch.
+    """Return a function without arguments that computes the projections z (the outputs of the head) of one batch.
 
-    The function keeps no activations for a gradient.
+    The function keeps no activations, because it computes no gradient.
     """
     views, learner = make_views(job.plan), job.learner
     batch = job.take_batch()
@@ -87,14 +89,14 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure_both_memories(choices: Mapping[str, JobChoices]) -> dict[str, int]:
-    """Return the peak memory of training with each batch size, in bytes. A separate process measures each of them."""
+    """Return the peak memory of training with each batch size, in bytes. Each is measured in a process of its own."""
     return {name: measure_training_memory(each) for name, each in choices.items()}
 
 
 def compute_share_of_possible(choices: JobChoices, whole: float, step: float, forward: float) -> float:
-    """Return the speed (pairs/s) of the large batch as a share of the highest possible speed.
+    """Return the speed (pairs/s) of the large batch, divided by the highest possible speed.
 
-    At the highest possible speed each micro-batch takes the time `step` + `forward`.
+    At the highest possible speed, each micro-batch takes the time `step` + `forward`.
 
     Args:
         choices: the settings of the training job on the large batch.
@@ -139,7 +141,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--small-steps",
         type=int,
         default=4,
-        help="how many steps, and how many forward passes, of the small batch are timed together",
+        help="how many steps on the small batch are timed together; the same for forward passes",
     )
     made.add_argument("--no-memory", action="store_true", help="do not measure peak memory")
     made.add_argument("--json", type=Path, help="the file to store the result in")

@@ -1,4 +1,4 @@
-"""Times the training command up to its first step: python -m bench.step.bench_startup [--turns 5] [--json FILE].
+"""Times the training command until its first step: python -m bench.step.bench_startup [--turns 5] [--json FILE].
 
 The bench repeats its measurement `--turns` times. Each turn starts three processes, one after another. The first only
 runs `import tensorflow`. The second runs the training command until it writes its first row of metrics. The third runs

@@ -1,9 +1,9 @@
 """Times the check for NaN in the state of a run: python -m bench.step.bench_state_check [--turns 9] [--out FILE].
 
-A run with the default settings checks its whole state, which is weights and optimizer variables, before each
-checkpoint. The bench times training steps and checks alternately. In a turn it times STEPS steps and CHECKS checks. The
-cost is the smallest processor time of a check, divided by the processor time of the steps between two checkpoints. The
-check includes the copies of the state to NumPy, which a checkpoint needs anyway.
+The state of a run is its weights and its optimizer variables. With the default settings, a run checks all of it before
+each checkpoint. The bench times training steps and checks in turns. In each turn it times STEPS steps, then CHECKS
+checks. The cost of the check is its smallest processor time, divided by the processor time of the steps between two
+checkpoints. The measured time includes the copies of the state to NumPy, which a checkpoint needs anyway.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lowlevel_simclr.config.settings import Config
 from lowlevel_simclr.training.saving import check_state
 
 NAME = "state_check.json"
-BAR = 0.002  # the largest allowed cost of the check, as a share of the time of the steps
+BAR = 0.002  # the largest allowed cost of the check, as a share of the processor time of the steps
 STEPS = 4  # the steps in one turn
 CHECKS = 100  # the checks in one turn
 

@@ -1,6 +1,7 @@
 """Times whole training steps: python -m bench.step.bench_step [--encoder resnet50 --batch-size 256] [--json FILE].
 
-The bench times the training job of job.py and compares it with four other programs. The code calls all five forms:
+The bench times the training job of job.py and compares it with four other programs. In the code, each of these five
+programs is called a form:
 
     whole            the training job: its input, views, encoder, head, loss, gradient, update, and reading the metrics
     encoder          only the encoder, forward and backward on synthetic views, in the job's precision, one tf.function
@@ -8,22 +9,24 @@ The bench times the training job of job.py and compares it with four other progr
     plain bfloat16   `plain` under Keras's precision policy mixed_bfloat16
     torch            the same training in PyTorch, if PyTorch is installed and the encoder is ResNet-50
 
-The last three are the baselines (plain_step.py and torch_step.py). In each turn every form is timed once, for a few
-steps, so other programs on the machine slow all forms alike. Each turn has a new random order. Before a form is timed,
-it runs one untimed step, because the previous form has left its threads and its memory behind.
+The last three are the baselines (plain_step.py and torch_step.py). The forms are timed in turns: in each turn every
+form is timed once, for a few steps. So other programs on the machine slow all forms alike. Each turn has a new random
+order. Before a form is timed, it runs one untimed step. This removes the effects of the form before it, for example on
+caches and threads.
 
-Speeds are given in pairs a second (pairs/s), where a pair is the two views of one image. In the code, the word pair
-also stands for the two forms `whole` and `encoder`. Their speeds differ little, so these two are timed three times as
-often as the baselines. The ratio of their speeds differs from one process to another. Therefore several processes, one
-after another, time these two, and each takes an equal part of the turns. Afterwards this process times the job and the
-three baselines in turns.
+Speeds are given in pairs a second (pairs/s), where a pair is the two views of one image. In the code, the word pair has
+a second meaning: the two forms `whole` and `encoder`. Their speeds differ little, so these two are timed three times as
+often as the baselines. The ratio of their speeds differs from one process to another. Therefore these two are timed in
+several processes, which run one after another. Each process has an equal part of the turns. Afterwards this process
+times the job and the three baselines in turns.
 
-Checkpoints and evaluation are not part of a step. To split the step into stages, the bench times functions that end
-after the views, the encoder, the head, the loss, the gradient and the update (stages.py). A separate process trains for
-a few steps and measures the peak memory (training_memory.py). The bench counts floating-point operations from the
-layers: 2 for a multiply-add, and twice as many for the backward pass as for the forward pass. It divides their rate by
-the rate of a matrix product that it times in the same process. bench_micro_batch.py times a large batch that is split
-into micro-batches. With `--compare OLD` the exit code is 1 if this result is slower than an older one
+Checkpoints and evaluation are not part of a step. To split the step into stages, the bench times six partial steps
+(stages.py): the first ends after the views, the others after the encoder, the head, the loss, the gradient and the
+update. A separate process trains for a few steps and measures the peak memory (training_memory.py). The bench counts
+the floating-point operations of the layers: 2 for a multiply-add, and twice as many for the backward pass as for the
+forward pass. From this number follows the rate of the step, in operations per second. The bench divides it by the rate
+of a matrix product, which it times in the same process. bench_micro_batch.py times a large batch that is split into
+micro-batches. With `--compare OLD` the exit code is 1 if the new result is slower than the older result OLD
 (report/compare.py).
 """
 
@@ -57,7 +60,7 @@ from bench.step.turns import Steps, Times, add_turn_flags, join_turns, repeat_ca
 from lowlevel_simclr.runtime import precision
 
 MODULE = "bench.step.bench_step"  # not __name__, which is "__main__" when this module runs as a program
-PAIR_TURNS = 3  # for each turn of the baselines, the whole job and the encoder alone are timed in this many turns
+PAIR_TURNS = 3  # the whole job and the encoder alone have this many times as many turns as the baselines
 
 
 # The whole job and the encoder alone
@@ -77,7 +80,7 @@ def measure_pair(chosen: argparse.Namespace) -> list[Times]:
 
 
 def time_pair_here(chosen: argparse.Namespace) -> Times:
-    """Time the whole job and the encoder alone in this process, for its part of the turns."""
+    """Time the whole job and the encoder alone in this process, which has a part of all turns."""
     job = Job(configure_job(read_job_choices(chosen)))
     pair: dict[str, Steps] = {"whole": job.run, "encoder": repeat_call(make_encoder_call(job))}
     turns = math.ceil(PAIR_TURNS * chosen.turns / chosen.processes)
@@ -91,7 +94,8 @@ def make_baselines(job: Job, choices: JobChoices) -> tuple[dict[str, Steps], dic
     """Build the baselines.
 
     Returns:
-        For each baseline that can run, the function that runs its steps, and for each other baseline the reason.
+        Two dicts. The first has, for each baseline that can run, the function that runs its steps. The second has, for
+        each other baseline, the reason why it cannot run.
     """
     made: dict[str, Steps] = {}
     missing: dict[str, str] = {}
@@ -117,7 +121,7 @@ def make_baselines(job: Job, choices: JobChoices) -> tuple[dict[str, Steps], dic
 def find_torch_obstacle(choices: JobChoices) -> str | None:
     """Return the reason why PyTorch's step cannot be timed, or None if it can be timed."""
     if (choices.encoder, choices.stem) != ("resnet50", "imagenet"):
-        return "torch_step.py has only ResNet-50 with the ImageNet stem"
+        return "torch_step.py has only ResNet-50 with the ImageNet stem (first layers for large images)"
     if tf.config.list_physical_devices("GPU"):
         return "torch_step.py trains only on the CPU, not on a GPU"
     if importlib.util.find_spec("torch") is None:
@@ -131,8 +135,9 @@ def find_torch_obstacle(choices: JobChoices) -> str | None:
 def compute_ratios(times: Times) -> dict[str, dict[str, float]]:
     """Return, for each form, the speed (pairs/s) of the whole job divided by the speed of the form.
 
-    The speeds come from the median wall time, the smallest wall time or the smallest processor time. The entries
-    turn_p10, turn_median and turn_p90 are quantiles of the ratios within each turn.
+    The entries by_medians, by_minima and by_processor use the speeds by median wall time, by smallest wall time and by
+    smallest processor time. Besides, each turn gives one ratio. turn_p10, turn_median and turn_p90 are quantiles of
+    these ratios over the turns.
     """
     whole = np.array(times["whole"]["wall"])
     found = {}
@@ -152,13 +157,13 @@ def compute_ratios(times: Times) -> dict[str, dict[str, float]]:
 
 
 def count_step_operations(job: Job) -> float:
-    """Return the floating-point operations of a step in convolutions and dense layers, forward and backward."""
+    """Return how many floating-point operations a step takes in convolutions and dense layers, forward and backward."""
     learner = job.learner
     return job.config.train.batch_size * utilisation.count_pair_operations([learner.encoder, learner.projection])
 
 
 def measure_gemm_rate(kind: str) -> float:
-    """Return the operations a second of the fastest matrix product. Each product is timed ten times."""
+    """Return the rate of the fastest matrix product, in operations per second. Each product is timed ten times."""
     products = ceiling.make_products(kind)
     times = take_turns({name: repeat_call(product.call) for name, product in products.items()}, 10)
     return ceiling.find_rate(products, {name: each["wall"] for name, each in times.items()})
@@ -230,8 +235,8 @@ def format_result(result: dict[str, Any]) -> str:
     lines = [
         f"{result['device']}, {result['config']['encoder']}, batch {result['config']['batch_size']}, "
         f"{result['config']['precision']}, load average {result['load']:.1f}",
-        "pairs/s by the median and by the best turn, wall and processor time of a step, and the speed (pairs/s) of the",
-        "whole job divided by the speed of this program",
+        "pairs/s by the median and by the best turn; wall and processor time of a step; whole / it: the speed of the",
+        "whole job divided by the speed of the program in that line",
     ]
     lines.append(
         f"{'program':<18}{'pairs/s':>9}{'best':>9}{'median ms':>11}{'p10 ms':>9}{'p90 ms':>9}{'cpu ms':>9}"
@@ -310,7 +315,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.processes < 1:
         raise SystemExit(f"bench_step: --processes is {chosen.processes}, so nothing would be measured. Use 1 or more.")
     chosen.arguments = list(sys.argv[1:] if arguments is None else arguments)
-    tf.get_logger().setLevel("ERROR")  # without this, TensorFlow warns about retracing in stages.py
+    tf.get_logger().setLevel("ERROR")  # otherwise TensorFlow warns that it traces many functions (stages.py)
     if chosen.deterministic == "on":  # training enables it by default
         tf.config.experimental.enable_op_determinism()
     if chosen.pair_only:

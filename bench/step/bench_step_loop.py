@@ -1,12 +1,12 @@
 """Times whole training steps in two kinds of loop: python -m bench.step.bench_step_loop [--out FILE] [job flags].
 
-The job is the training job of job.py, and its flags set the encoder, the batch size and the precision. The loop runs
-over the steps of the job. The bench compares two ways to build the loop:
+The job is the training job of job.py, and its flags set the encoder, the batch size and the precision. TensorFlow runs
+the steps of the job in a loop. The bench compares two ways to build this loop:
 
     called   the loop calls a separate function, which is the step; this is the default on a CPU
     inline   the loop contains the operations of the step; this is the default on a GPU without XLA
 
-It times both loops and the encoder alone alternately, in several processes (see step_ways.py).
+It times both loops and the encoder alone in turns, in several processes (see step_ways.py).
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """Times the training step at many sizes: python -m bench.step.bench_step_sizes [--batch-sizes 64 256 --json FILE].
 
-A problem is one encoder, one batch size and one precision. A separate process measures each problem. It times three
-programs alternately. The code calls them forms:
+A problem is one encoder with one batch size and one precision. Each problem is measured in a process of its own, which
+times three programs in turns. In the code, each of these programs is called a form:
 
     native ops      the training job of job.py
     stock ops       the same job with --ops stock: views, loss and LARS in TensorFlow's own ops
     encoder alone   only the encoder, forward and backward on synthetic views
 
-In a turn each of them is timed once, for as many steps as fit into `--images-per-turn`. The bench stores the result
-after each process. All times are seconds of one step.
+In a turn each program is timed once. The number of its steps is `--images-per-turn` divided by the batch size, but at
+least one. The bench stores the result after each process. All times are in seconds per step.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def make_parser() -> argparse.ArgumentParser:
     made.add_argument("--encoders", nargs="+", default=["resnet50", "resnet18"], choices=choices.ENCODERS)
     made.add_argument("--batch-sizes", nargs="+", type=int, default=[64, 128, 256, 512, 1024], metavar="N")
     made.add_argument(
-        "--precisions", nargs="+", help="precisions (default: float32 and the fastest precision of this device)"
+        "--precisions", nargs="+", help="precisions (default: float32, and the fastest one of this device)"
     )
     made.add_argument("--stem", default="imagenet", choices=choices.STEMS)
     made.add_argument("--image-size", type=int, default=32, metavar="S")

@@ -7,9 +7,9 @@ compares three ways to update the variables:
     each     `ops.lars_update` is called once for each variable; this is the default on a CPU
     stock    TensorFlow's own ops compute the update, as with `--ops stock`; XLA fuses them if it compiles the step
 
-The bench times steps with each update and the encoder alone alternately, in several processes (see step_ways.py). It
-times whole steps, because an encoder has many small variables. On a GPU a step can then wait until the host has
-launched the kernels for all of them. Timing only the update would not show this wait.
+In several processes, the bench times steps with each update, and the encoder alone, in turns (see step_ways.py). It
+times whole steps and not only the update, for this reason: an encoder has many small variables, and on a GPU a step can
+wait until the host has launched the kernels for all of them. The time of the update alone would not show this wait.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def update_each(
 
 
 def make_way(update: LarsUpdateAll) -> Callable[[Config], Job]:
-    """Return a function that builds the training job with this update. Loss and views use native ops."""
+    """Return a function that builds the training job with this update. The loss and the views are native ops."""
     native = Implementation.of("native", ops)
     return lambda config: Job(config, implementation=native._replace(lars_update_all=update))
 

@@ -1,4 +1,4 @@
-"""The training job whose steps the benches time: its flags, its configuration, and a call of only its encoder."""
+"""The training job whose steps the benches time, its flags, and a function that runs only its encoder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lowlevel_simclr.training.step import Batch
 
 
 class JobChoices(NamedTuple):
-    """The settings of the training job. Each field has the name of its flag, with underscores for dashes."""
+    """The settings of the training job. Each field has the name of its flag, with underscores instead of dashes."""
 
     encoder: str = "resnet50"
     stem: str = "imagenet"
@@ -92,7 +92,8 @@ class Job:
 
         Args:
             config: the configuration of the job.
-            implementation: the views, the loss and the update. None means those that training would use.
+            implementation: the functions for the views, the loss and the update. None means those that training would
+                use.
             inline_step: whether the loop contains the operations of the step instead of calling a function (see
                 `training.loop.compile_steps`). None means what training would do.
             loop_outside: whether the loop over steps stays outside XLA if XLA compiles the step. Training puts it
@@ -126,8 +127,9 @@ class Job:
 def make_encoder_call(job: Job) -> Call:
     """Return a function without arguments that runs both passes of the encoder, forward and backward.
 
-    The input of the encoder is synthetic views. The backward pass gives the gradients of the weights. The function
-    computes in the job's precision. It is one tf.function, and XLA compiles it if XLA compiles the job's step.
+    The input of the encoder is a batch of synthetic views. The backward pass gives the gradients of the weights. The
+    function computes in the job's precision. It is one tf.function, and XLA compiles it if XLA compiles the step of the
+    job.
     """
     f, size = job.learner.encoder, job.config.model.image_size
     kind = tf.as_dtype(job.plan.precision)

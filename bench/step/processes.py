@@ -1,7 +1,7 @@
 """Runs a bench in a separate process.
 
-A bench does this because the speed of the same program differs from one process to another, and because a peak of
-memory belongs to a whole process.
+There are two reasons. The same program has a different speed in each process, so a bench measures several processes.
+And peak memory can be measured only for a whole process.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Predicts the bytes and the seconds of a training step on 8 to 1024 devices.
 
-The predicted bytes are exact. The predicted seconds follow from three numbers: the operations that a device computes in
-a second, and the bandwidth and the latency of its link. The model assumes that the devices form a ring. To gather an
-array x from R devices, each device sends R - 1 times the bytes of its own x, in R - 1 hops. To sum x over all devices,
-each device sends 2 (R - 1) / R times the bytes of x, in 2 (R - 1) hops. The model also assumes that nothing overlaps: a
-device first computes, then the exchanges follow one after another. It leaves out the input, the views, the optimizer,
-and faster links between devices of one host.
+The predicted bytes are exact. The predicted seconds follow from three numbers: how many operations a device computes in
+a second, and the bandwidth and the latency of its link to the next device. The model assumes that the devices form a
+ring. To gather the arrays x of R devices, each device sends R - 1 times the bytes of its own x, in R - 1 hops (one hop
+is one message to the next device). To sum x over all devices, each device sends 2 (R - 1) / R times the bytes of x, in
+2 (R - 1) hops. The model also assumes that nothing overlaps: a device first computes, then the exchanges follow one
+after another. It leaves out the input, the views, the optimizer, and faster links between devices of one host.
 """
 
 from __future__ import annotations
@@ -22,13 +22,16 @@ if TYPE_CHECKING:
 
 DEVICES = (8, 16, 32, 64, 128, 256, 512, 1024)
 WORD = 4  # bytes of a float32, which is the type of all data that devices send
-COLUMNS = 3  # float32 values sent for each row of the batch: two of its normaliser in NT-Xent and one of its cotangent
-# A step scales if computing takes at least this share of its time. Otherwise additional devices would mostly wait.
+# How many float32 numbers are sent for each row of z: the two of its normaliser in NT-Xent, and its cotangent, which is
+# the gradient that the backward pass gets for the loss of the row.
+COLUMNS = 3
+# A step "scales" to a number of devices if it spends at least this share of its time on computing. Otherwise the
+# devices would mostly wait.
 SCALES = 0.5
 
 
 class WrongModel(AssertionError):
-    """The model predicts a different number of bytes than the replicas counted."""
+    """The model predicts a number of bytes that differs from what the replicas counted."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Sizes:
         width: d, the length of a projection z.
         parameters: the number of trainable weights, which is also the number of entries in all gradients.
         channels: the number of channels of each BatchNorm.
-        operations: the floating-point operations of the forward and backward pass of one pair.
+        operations: the number of floating-point operations of one pair (two views), forward and backward.
     """
 
     width: int
@@ -53,8 +56,8 @@ class Machine:
     """A device and its link to the next device.
 
     Attributes:
-        rate: the operations that the device computes in a second.
-        bandwidth: the bytes that the device sends in a second.
+        rate: how many operations the device computes in a second.
+        bandwidth: how many bytes the device sends in a second.
         latency: the time of one hop, in seconds.
     """
 
@@ -84,7 +87,7 @@ def _multiply(shape: Sequence[int]) -> int:
 
 
 def predict_bytes(sizes: Sizes, global_batch: int, devices: int) -> dict[str, float]:
-    """Return the bytes that a device sends in a step with synchronised BatchNorm, for each kind of content."""
+    """Return, for each kind of content, the bytes that a device sends in a step with synchronised BatchNorm."""
     if devices == 1:
         return {}
     rows = 2 * global_batch // devices
@@ -102,10 +105,10 @@ def refuse_difference(form: str, predicted: dict[str, float], counted: dict[str,
     """Compare the predicted bytes with the bytes that the replicas of a real step counted.
 
     Args:
-        form: the name of the measured setup of replicas, for the message.
+        form: the name of the setup of replicas that was measured, for the message.
         predicted: the predicted bytes, for each kind of content.
         counted: the counted bytes, for each kind of content.
-        exchanges: the number of exchanges in the step. Each exchange may change the count by one byte through rounding.
+        exchanges: the number of exchanges in the step. In each of them, rounding may change the count by one byte.
 
     Raises:
         WrongModel: if the bytes of one kind of content differ by more than one byte for each exchange.
@@ -118,10 +121,10 @@ def refuse_difference(form: str, predicted: dict[str, float], counted: dict[str,
 
 
 def predict_seconds(sizes: Sizes, machine: Machine, global_batch: int, devices: int) -> dict[str, float]:
-    """Return the seconds of each part of a step and of the whole step, and the share of its time spent computing."""
+    """Return the seconds of each part of a step and of the whole step, and the share of the step spent computing."""
     own = global_batch / devices
-    # Three products of own rows with all columns: u u^T in the forward pass, u u^T again in the backward pass, and the
-    # backward pass's weight matrix times u.
+    # Three products of the device's own rows with all columns. u are the normalised rows of z. The products are u u^T
+    # in the forward pass, and in the backward pass u u^T again, then the matrix of weights times u.
     loss = 3 * 2 * (2 * own) * (2 * global_batch) * sizes.width
     sent = predict_bytes(sizes, global_batch, devices)
     hops = {"z": 1, "normalisers and cotangents": 1, "BatchNorm": 3 * len(sizes.channels), "gradients": 2, "metrics": 2}
@@ -134,7 +137,7 @@ def predict_seconds(sizes: Sizes, machine: Machine, global_batch: int, devices: 
 
 
 def predict_scaling(sizes: Sizes, machine: Machine, global_batch: int, per_device: int) -> dict[str, Any]:
-    """Predict a step for each number of devices, first for one batch that all share, then for a batch that grows.
+    """Predict a step for each number of devices: with one batch that all devices share, and with a batch that grows.
 
     Args:
         sizes: the sizes of the network.
@@ -219,7 +222,7 @@ def format_predicted(result: dict[str, Any]) -> str:
 
 
 def _format_reach(found: dict[str, Any]) -> str:
-    """Return the end of a sentence that says on how many devices a step scales."""
+    """Return the second half of a sentence. It says up to how many devices a step scales."""
     if found["scales_to"]:
         return f"compute is at least {SCALES:.0%} of a step on up to {found['scales_to']} devices."
     return f"compute is less than {SCALES:.0%} of a step already on {DEVICES[0]} devices."

@@ -29,8 +29,8 @@ class Stages(NamedTuple):
     Attributes:
         seconds: the time of each stage, in seconds. It is a difference of two medians, so it can be negative on a busy
             machine.
-        noise: two standard errors of that difference, in seconds. If a stage is shorter than its noise, its time is not
-            known.
+        noise: two standard errors of that difference, in seconds. If the time of a stage is shorter than its noise, it
+            is not known.
     """
 
     seconds: dict[str, float]
@@ -40,8 +40,8 @@ class Stages(NamedTuple):
 def measure_stages(job: Job, turns: int) -> Stages:
     """Time the partial steps of a job in turns, and return the time of each stage.
 
-    In a turn each partial step is timed once. The partial steps that end before the update change no weight. They
-    change only the moving statistics of BatchNorm.
+    In a turn each partial step is timed once. A partial step that ends before the update changes no weight. It changes
+    only the moving statistics of BatchNorm.
     """
     ends = make_partial_steps(job) | {REST: job.run}
     times = take_turns(ends, turns, settle=1)
@@ -68,7 +68,7 @@ def subtract_stages(wall: Mapping[str, Sequence[float]]) -> Stages:
 
 
 def make_partial_steps(job: Job) -> dict[str, Steps]:
-    """Return a partial step for each stage. It ends after that stage, and always uses the same batch."""
+    """Return, for each stage, the partial step that ends after it. All partial steps use the same batch."""
     learner, plan, config = job.learner, job.plan, job.config
     views, batch = make_views(plan), job.take_batch()
 

@@ -2,9 +2,9 @@
 
 A bench such as bench_step_loop.py names the ways. In a turn, each way and the encoder alone are timed once, in random
 order. A process keeps its speed as long as it lives, but the speed of the same job can differ by a per cent from one
-process to another. So several processes measure, and the result is the median over the processes. Every second process
-builds the ways in reverse order. The order within a turn comes from shuffling this list with a fixed seed, so it also
-changes.
+process to another. So the measurement is repeated in several processes, and the result is the median over the
+processes. Every second process builds the ways in reverse order. The seed of the random order is fixed, but the order
+of a turn also depends on the order of building. So the processes also differ in the order of each turn.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bench.step.turns import Steps, Summary, add_turn_flags, repeat_call, summar
 from lowlevel_simclr.config.settings import Config
 
 Ways = Mapping[str, Callable[[Config], Job]]  # for each way, the function that builds its job
-Forms = dict[str, Summary]  # the summarized times of each way and of the encoder alone (a form is one of these)
+Forms = dict[str, Summary]  # the summarized times of each form: of each way, and of the encoder alone
 
 
 def time_ways(ways: Ways, flags: Sequence[str]) -> Forms:
@@ -51,7 +51,7 @@ def time_ways(ways: Ways, flags: Sequence[str]) -> Forms:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the flags of the job and of the turns."""
+    """Return the parser of the command line: the flags of the job and of the turns."""
     parser = argparse.ArgumentParser()
     add_job_flags(parser)
     add_turn_flags(parser)
@@ -59,10 +59,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def time_in_own_process(module: str, ways: Sequence[str], flags: Sequence[str]) -> Forms:
-    """Time the ways and the encoder alone in another process.
+    """Time the ways and the encoder alone in a new process.
 
     Args:
-        module: the module name of the bench, which the process runs.
+        module: the module name of the bench. The new process runs this module.
         ways: the names of the ways to time, in the order in which the process builds them.
         flags: the command-line flags of the job and of the turns.
 
@@ -80,7 +80,7 @@ def time_in_own_process(module: str, ways: Sequence[str], flags: Sequence[str]) 
 
 
 def take_medians(by_process: Sequence[Forms]) -> Forms:
-    """Return the median of each quantity over the processes, for each way and for the encoder alone."""
+    """Return, for each way and for the encoder alone, the median of each quantity over the processes."""
     return {
         name: {key: float(np.median([forms[name][key] for forms in by_process])) for key in numbers}
         for name, numbers in by_process[0].items()
@@ -88,7 +88,7 @@ def take_medians(by_process: Sequence[Forms]) -> Forms:
 
 
 def run_bench(module: str, doc: str, ways: Ways, file_name: str, arguments: Sequence[str] | None = None) -> None:
-    """Measure the ways, store the result and print it. This is the main function of every bench that compares ways.
+    """Measure the ways, store the result and print it. Every bench that compares ways uses this as its main function.
 
     Args:
         module: the module name of the bench. Further processes run this module.

@@ -1,7 +1,8 @@
 """Prints the peak memory of a few training steps, in bytes: python -m bench.step.training_memory [--batch-size 256].
 
-On a CPU this is the peak of the resident memory, and on a GPU the peak of TensorFlow's allocator. A peak belongs to a
-whole process. So other benches call `measure_training_memory`, which runs this program in a separate process.
+On a CPU this is the peak of the resident memory, and on a GPU the peak of TensorFlow's allocator. A peak can be
+measured only for a whole process. So other benches call `measure_training_memory`, which runs this program in a
+separate process.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Times several programs alternately in one process, and summarizes the times.
+"""Times several programs in turns, in one process, and summarizes the times.
 
-Each program runs training steps or a part of them, and is called a form. In a turn every form is timed once.
+Each program runs training steps, or a part of a step. In the code, a program is called a form. In a turn every form is
+timed once.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ ORDER_SEED = 0
 Call = Callable[[], object]
 Steps = Callable[[int], object]  # runs the given number of steps and waits for the last of them
 Seconds = dict[str, list[float]]  # "wall" and "processor": the seconds of one form, with one value for each turn
-Times = dict[str, Seconds]  # the seconds of each form, by the name of the form
+Times = dict[str, Seconds]  # for each form, its seconds
 Summary = dict[str, float]  # the summarized times of one form (see `summarize_turns`)
 
 
 def add_turn_flags(parser: argparse.ArgumentParser, turns_help: str = "how often each program is timed") -> None:
-    """Add the flags that set the number of turns and the number of steps that a turn times."""
+    """Add two flags: one sets the number of turns, the other the number of steps that are timed together in a turn."""
     parser.add_argument("--turns", type=int, default=7, help=turns_help)
     parser.add_argument("--steps-per-turn", type=int, default=4, help="how many steps of a program are timed together")
 
@@ -82,7 +83,7 @@ def summarize_turns(times: Seconds, steps: int, batch_size: int) -> Summary:
     """Return the seconds per step of one form, and its speed in pairs a second.
 
     Args:
-        times: the seconds of each turn of the form.
+        times: the seconds of the form in each turn.
         steps: the number of steps that each turn timed.
         batch_size: the number of pairs in a step.
     """
