@@ -1,9 +1,9 @@
-"""Runs the benchmarks and tests that need a GPU, the most valuable first: python -m bench.gpu_session --out FOLDER.
+"""Runs the benches and tests that need a GPU, the most useful first: python -m bench.gpu_session --out FOLDER.
 
 Each part of the session is a command that writes its own result below FOLDER. After each part the program writes the
 exit codes and the times of all parts so far into FOLDER/session.json. If it is started again with the same folder, it
-runs only the parts that have not yet ended with exit code 0. It skips a part whose expected time is longer than the
-time left. `--minutes` sets the time for all parts together.
+runs only the parts that have not yet ended with exit code 0. `--minutes` sets the time for all parts together. The
+program skips a part if its expected time is longer than what is left of this time.
 
 With `--dry` the program runs a small substitute of every part on a CPU: tiny models and few steps. This shows that the
 commands still exist.
@@ -48,7 +48,7 @@ class Part(NamedTuple):
 
 
 def list_parts(data_dir: str) -> list[Part]:
-    """Return the parts, most valuable first.
+    """Return the parts, the most useful first.
 
     Args:
         data_dir: the folder with the archive of CIFAR-10.
@@ -59,7 +59,7 @@ def list_parts(data_dir: str) -> list[Part]:
 
 
 def list_step_parts() -> list[Part]:
-    """Return the parts that compare the speed of a step with that of its encoder, for three encoders."""
+    """Return the parts that compare the speed of a whole step with that of the encoder alone, for three encoders."""
     resnet18 = ["--encoder", "resnet18", "--stem", "cifar", "--image-size", "32", "--batch-size", "512"]
     resnet50 = ["--encoder", "resnet50", "--stem", "imagenet", "--image-size", "224", "--batch-size", "256"]
     wide = ["--encoder", "resnet50", "--stem", "cifar", "--image-size", "32", "--batch-size", "512"]
@@ -67,14 +67,15 @@ def list_step_parts() -> list[Part]:
         Part(
             "step_resnet18",
             "With the loop over steps compiled by XLA, does the whole step reach 0.97 of the speed (pairs/s) of the "
-            "encoder alone? ResNet-18, CIFAR stem, batch 512.",
+            "encoder alone? ResNet-18 with the first layers for small images (CIFAR stem), batch 512.",
             100,
             [*STEP, *resnet18, "--turns", "5", "--steps-per-turn", "64", "--out", "OUT/step.json"],
             [*STEP, *TINY, *ONE_TURN, "--out", "OUT/step.json"],
         ),
         Part(
             "step_resnet50",
-            "The same question for ResNet-50 with the ImageNet stem at 224 pixels, batch 256.",
+            "The same question for ResNet-50 with the first layers for large images (ImageNet stem), 224 pixels, "
+            "batch 256.",
             140,
             [*STEP, *resnet50, "--turns", "5", "--steps-per-turn", "32", "--out", "OUT/step.json"],
             [*STEP, *TINY, *ONE_TURN, "--out", "OUT/step.json"],
@@ -95,7 +96,8 @@ def make_accuracy_part(data_dir: str) -> Part:
     recipe = f"--data-dir {data_dir} --batch-size 512 --epochs 100 --knn-every 0"
     return Part(
         "accuracy",
-        "Which accuracy do 20-NN and the linear probe reach after 100 epochs of cifar10-resnet18, batch 512?",
+        "After 100 epochs of the preset cifar10-resnet18 at batch 512, how accurate are two classifiers on the "
+        "encoder's output: 20 nearest neighbours (20-NN) and a linear one (linear probe)?",
         300,
         ["-m", "bench.learning.accuracy", "cifar10-resnet18", "--seeds", "0", "--runs", "OUT/runs"]
         + ["--json", "OUT/accuracy.json", "--flags", recipe],
@@ -104,7 +106,7 @@ def make_accuracy_part(data_dir: str) -> Part:
 
 
 def list_proofs() -> list[Part]:
-    """Return the parts that compare results with the reference."""
+    """Return the parts that check correctness: the tests, and comparisons with the NumPy reference."""
     tests = ["tests/ops", "tests/optim", "tests/model", "tests/training/test_program.py"]
     return [
         Part(
@@ -123,8 +125,8 @@ def list_proofs() -> list[Part]:
         ),
         Part(
             "launchers",
-            "Does every CUDA launcher, called without TensorFlow, agree with the NumPy reference? Do memcheck, "
-            "racecheck and synccheck find nothing?",
+            "Does every CUDA launcher (the C function that starts an op's kernels), called without TensorFlow, agree "
+            "with the NumPy reference? Do NVIDIA's checkers memcheck, racecheck and synccheck report no errors?",
             120,
             ["tests/kernels/gpu_kernels.py", "--small", "--sanitize"],
             ["tests/kernels/gpu_kernels.py", "--help"],
@@ -133,11 +135,11 @@ def list_proofs() -> list[Part]:
 
 
 def list_op_parts() -> list[Part]:
-    """Return the parts that compare the speed of single ops with that of stock formulas under XLA."""
+    """Return the parts that time a single native op and the same computation in stock TensorFlow ops under XLA."""
     return [
         Part(
             "nt_xent",
-            "How fast is the native NT-Xent compared with the stock TensorFlow formula under XLA?",
+            "How fast is the native loss NT-Xent compared with its formula in stock TensorFlow ops under XLA?",
             50,
             ["-m", "bench.ops.bench_nt_xent", "--pairs", "256", "4096", "--dtypes", "bfloat16", "float32"]
             + ["--seconds", "2", "--out", "OUT/nt_xent.json"],
@@ -146,7 +148,7 @@ def list_op_parts() -> list[Part]:
         ),
         Part(
             "views",
-            "How fast are the native views compared with the stock TensorFlow views under XLA?",
+            "How fast does the native op make views compared with stock TensorFlow ops under XLA?",
             40,
             [
                 "-m",
@@ -173,8 +175,8 @@ def run_part(part: Part, folder: Path, dry: bool, limit: float) -> dict[str, obj
     Args:
         part: the part.
         folder: the folder of the session.
-        dry: whether to run the small substitute instead of the part.
-        limit: the seconds after which the part is killed. Its exit code is then 124.
+        dry: whether to run the small CPU substitute instead of the part.
+        limit: the time limit in seconds. A part that reaches it is killed, and its exit code is then 124.
     """
     own = folder / part.name
     own.mkdir(parents=True, exist_ok=True)
