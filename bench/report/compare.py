@@ -1,8 +1,9 @@
-"""Finds performance regressions between two results: python -m bench.report.compare OLD NEW [--tolerance 0.05].
+"""Finds what became slower between two results: python -m bench.report.compare OLD NEW [--tolerance 0.05].
 
-The program compares a new result with an older one of the same benchmark and device. It prints the change of every
-quantity that both results have: the processor time of the native alternatives, pairs a second, seconds to the first
-step, and peak memory. The exit code is 1 if one of them got worse by more than the tolerance.
+The program compares a new result with an older one of the same benchmark and device. For every quantity that both
+results have, it prints the new value divided by the old one. The quantities are the processor time of the native ops,
+pairs per second, seconds to the first step, and peak memory. The exit code is 1 if one of them got worse by more than
+the tolerance.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def read_result(path: Path) -> Result:
 
 
 def list_costs(result: Result) -> dict[str, float]:
-    """Return every quantity to compare, by name. Each quantity is a cost, so a lower value is better."""
+    """Return a dict of every quantity to compare. Each is given as a cost, so a lower value is better."""
     found: dict[str, float] = {}
     for row in result.get("rows", []):
         problem = " ".join(f"{key}={value}" for key, value in row["problem"].items())
@@ -39,7 +40,7 @@ def list_costs(result: Result) -> dict[str, float]:
             found[f"{problem} {row['name']}: processor seconds"] = row["processor"]
     for name, value in result.items():
         if not isinstance(value, (int, float)) or not value or name.startswith(("plain", "torch")):
-            continue  # a baseline that became slower is not a regression
+            continue  # a baseline that became slower is not a regression of this package
         if name.endswith(HIGHER_IS_BETTER):
             found[f"1 / {name}"] = 1 / value
         elif name.endswith(LOWER_IS_BETTER):
@@ -48,7 +49,7 @@ def list_costs(result: Result) -> dict[str, float]:
 
 
 def compute_changes(old: Result, new: Result) -> dict[str, float]:
-    """Return the new value divided by the old value, for every quantity that both results have. Above 1 is worse.
+    """Return the new cost divided by the old one, for every quantity that both results have. Above 1 is worse.
 
     Raises:
         Incomparable: if the devices or the configurations differ, or if the results have no quantity in common.
@@ -88,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("old", type=Path, help="the JSON file of the old result")
     parser.add_argument("new", type=Path, help="the JSON file of the new result")
     parser.add_argument(
-        "--tolerance", type=float, default=TOLERANCE, help="how much worse a quantity may get, as a share of its value"
+        "--tolerance", type=float, default=TOLERANCE, help="how much worse a cost may get, as a share of its old value"
     )
     chosen = parser.parse_args(arguments)
     return print_changes(read_result(chosen.old), read_result(chosen.new), chosen.tolerance)

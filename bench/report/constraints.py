@@ -1,10 +1,11 @@
 """Writes constraints.txt and constraints-2.15.txt: the versions of all packages that make and CI install.
 
-    python -m bench.report.constraints            # chooses the newest versions again
-    python -m bench.report.constraints --check    # prints packages with newer releases
+    python -m bench.report.constraints            # writes both files with the newest versions
+    python -m bench.report.constraints --check    # only prints the packages that have newer releases
 
-uv chooses versions that work for Python 3.10 to 3.13. A change of the files is merged only if CI passes with it. So the
-files contain the newest versions that CI has tested together. pip reads them with --constraint.
+The program uv chooses versions that work with Python 3.10 to 3.13. A change of the files is merged only if CI passes
+with it. So the files contain the newest versions that CI has tested together. pip reads a file with its option
+--constraint.
 """
 
 from __future__ import annotations
@@ -24,10 +25,13 @@ HEAD = "# {subject}. Written by `make constraints`; do not edit.\n"
 
 
 class Choice(NamedTuple):
-    """The choice of one file of versions.
+    """What one of the two files must contain.
 
-    Attributes: subject: the purpose of the file. extras: the extras of this package to include. files: files with
-    further requirements. requirements: further requirements, as pip reads them.
+    Attributes:
+        subject: the purpose of the file, for its first line.
+        extras: the extras of this package whose requirements the file includes.
+        files: files with further requirements.
+        requirements: further requirements, as pip reads them.
     """
 
     subject: str
@@ -47,15 +51,15 @@ CHOICES = {
         "The versions that CI proved together with TensorFlow 2.15.1",
         ["test", "addons"],
         [],
-        # tensorboard 2.15 imports pkg_resources, which later setuptools do not have. Later releases of
-        # tensorflow-metadata need a newer protobuf than TensorFlow 2.15 allows, and later ones of pyarrow NumPy 2.
+        # tensorboard 2.15 imports pkg_resources, which setuptools 81 and later do not have. Later releases of
+        # tensorflow-metadata need a newer protobuf than TensorFlow 2.15 allows. Later releases of pyarrow need NumPy 2.
         ["pip", "setuptools<81", "tensorflow==2.15.1", "tensorflow-metadata==1.16.1", "pyarrow<18"],
     ),
 }
 
 
 def choose_versions(choice: Choice) -> str:
-    """Return the text of a file of versions. uv asks the package index and prefers the newest ones.
+    """Return the text of a file of versions. uv asks the package index, and prefers the newest versions.
 
     Raises:
         SystemExit: if uv is not installed or finds no versions that work together.
@@ -73,10 +77,11 @@ def choose_versions(choice: Choice) -> str:
 
 
 def read_pins(text: str) -> dict[str, list[str]]:
-    """Return the versions of each package, in the order of the lines. A package may have one for each Python.
+    """Return the versions of each package, in the order of the lines. Different versions of Python may need different
+    ones.
 
     Raises:
-        ValueError: if a line is neither a pin nor a comment.
+        ValueError: if a line is neither a comment nor a pin (a package with its version, such as numpy==2.4.6).
     """
     pins: dict[str, list[str]] = {}
     for line in text.splitlines():
@@ -100,7 +105,7 @@ def list_differences(old: Mapping[str, list[str]], new: Mapping[str, list[str]])
 
 
 def find_released() -> list[str]:
-    """Return one line for each package with a newer release than in the files. This asks the package index."""
+    """Ask the package index, and return one line for each package that has a newer release than in the files."""
     found = []
     for name, choice in CHOICES.items():
         stored = read_pins((ROOT / name).read_text(encoding="utf-8"))
@@ -114,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns the exit code, which is 1 if --check finds newer releases.
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="change nothing; print what has been released since")
+    parser.add_argument("--check", action="store_true", help="change nothing; print which packages have newer releases")
     if parser.parse_args(argv).check:
         found = find_released()
         print("\n".join(found) or "Nothing newer is out.")

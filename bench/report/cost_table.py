@@ -1,8 +1,9 @@
 """Writes a table of training times into docs/choosing.md: python -m bench.report.cost_table.
 
-Each line of the table comes from one stored result: either of bench_step, which times whole training steps, or of a
-training run. The program computes the time of 100 epochs of 50,000 images from the pairs a second in the result. It
-does not extrapolate from one encoder or device to another.
+Each line of the table comes from one stored result. It is a result of bench_step, which times whole training steps, or
+of a training run. The result has the number of pairs per second, where a pair is the two views of one image. From it,
+the program computes the time of 100 epochs of 50,000 images. It does not estimate encoders or devices that were not
+measured.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Cost(NamedTuple):
 
 
 def read_cost(stored: dict[str, Any]) -> Cost:
-    """Return the cost from a stored result of bench_step, of a whole run of a preset, or of its first steps."""
+    """Return the cost from a result of bench_step, of a whole run of a preset, or of the first steps of such a run."""
     if stored.get("benchmark") == "step":
         config = stored["config"]
         settings = (config["encoder"], config["stem"], config["image_size"], config["batch_size"])
@@ -75,7 +76,7 @@ def format_costs(costs: Sequence[Cost]) -> str:
 
 
 def _format_time(seconds: float) -> str:
-    """Return the time as text, in the largest unit in which it is at least 1.5."""
+    """Return the time as text. The unit is the largest one in which the number is at least 1.5."""
     for unit, name in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
         if seconds >= 1.5 * unit:
             return f"{seconds / unit:.2g} {name}" if seconds / unit < 100 else f"{seconds / unit:,.0f} {name}"

@@ -1,4 +1,8 @@
-"""Makes the table of the fault campaign in docs/security.md from the JSON files of the programs in tests/faults."""
+"""Makes the table of the fault campaign in docs/security.md from stored results.
+
+The campaign kills programs, fills disks and damages files, and checks how the programs end. The programs of the
+campaign are in tests/faults. They write the results as JSON files.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ def format_stored() -> str:
 
 
 def format_table(campaign: Mapping[str, Any], kernels: Mapping[str, Any]) -> str:
-    """Return a Markdown table with one row for each part of the campaign that was tried, and sentences below it.
+    """Return a Markdown table with one row for each part of the campaign that has run, and sentences below it.
 
     Args:
         campaign: the content of the campaign's JSON file.
@@ -62,7 +66,7 @@ def _sum_up(campaign: Mapping[str, Any]) -> str:
 
 
 def _list_once(campaign: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return the versions that the campaign tried, without their commits. Each version is listed once."""
+    """Return the versions of Python and TensorFlow that the campaign used. Each combination is listed once."""
     found: list[dict[str, str]] = []
     for each in campaign["versions"]:
         kept = {name: each[name] for name in ("python", "tensorflow")}

@@ -1,9 +1,10 @@
 """Writes kernels/glue/ffi_releases.h from wheels of TensorFlow: python -m bench.report.ffi_releases WHEEL ...
 
-One binary works with several releases of TensorFlow. So the structures of XLA's C interface must have the same memory
-layout in all of them. For each wheel this program compiles kernels/glue/ffi_layout.h with the headers in the wheel, and
-records the sizes of the structures and the offsets of their fields. The build of the library compares these numbers
-with those of the headers that it uses. Give one wheel of each release, from 2.18 on:
+The native library is one binary for several releases of TensorFlow. So the structures of XLA's C interface must have
+the same memory layout in all of them. For each wheel, this program compiles kernels/glue/ffi_layout.h with the headers
+in the wheel, and records the sizes of the structures and the offsets of their fields. The build of the library compares
+these numbers with those of the headers that it uses. Give the program one wheel of each release, from 2.18 on. This
+command downloads one:
 
     pip download --no-deps --dest wheels tensorflow-cpu==2.21.0
 """
@@ -33,8 +34,8 @@ int main(int, char** given) {
 }
 """
 TEXT = """\
-// What ffi_layout.h comes to in each release of TensorFlow. Written by bench.report.ffi_releases from the headers in
-// the wheels; do not edit.
+// The numbers that ffi_layout.h has in each release of TensorFlow. bench.report.ffi_releases wrote this file from the
+// headers in the wheels; do not edit it.
 #pragma once
 
 #include "ffi_layout.h"

@@ -2,12 +2,13 @@
 
 A launcher is the C function that starts the CUDA kernels of an op. The program reads these files of the folder:
 
-- launchers.json: the times of each CUDA launcher in every turn, for this version and for an older one, and the
-  bandwidth of each launcher and of a plain copy. A turn times each version once. The page shows the speed-up over the
-  older version and the share of the copy bandwidth.
+- launchers.json: the times of each CUDA launcher, for this version of the package and for an older one. In every turn,
+  each version was timed once. The file also has the bandwidth of each launcher and of a plain copy. The page shows the
+  speed-up over the older version, and the bandwidth as a share of that of the copy.
 - launchers_lars_update.json, if it exists: the same numbers for the launcher of the LARS update.
-- nt_xent.json: the time of NT-Xent, called through TensorFlow.
-- nt_xent_stock_tf32.json, if it exists: the time of NT-Xent in stock TensorFlow ops that may round to TF32.
+- nt_xent.json: the time of the loss NT-Xent, called through TensorFlow.
+- nt_xent_stock_tf32.json, if it exists: the time of NT-Xent in stock TensorFlow ops that may round to TF32, a shorter
+  float format of GPUs.
 - make_views.json, if it exists: the time of the views, called through TensorFlow.
 - step_updates.json, if it exists: the time of whole training steps with different LARS updates.
 """
@@ -43,7 +44,7 @@ def describe_launch(row: Row) -> str:
 
 
 def format_launchers(result: Row) -> list[str]:
-    """Return one table line for each problem: the time, the speed-up over the older version and the bandwidth share."""
+    """Return one table line for each problem: time, speed-up over the older version, share of the copy bandwidth."""
     problems: dict[str, dict[str, list[Row]]] = {}
     for row in result["rows"]:
         problems.setdefault(describe_launch(row), {}).setdefault(row["library"], []).append(row)
@@ -92,7 +93,7 @@ def format_ops(result: Row, note: str, describe: Callable[[Row], str] = describe
 
 
 def format_updates(result: Row) -> list[str]:
-    """Return one table line for each LARS update, with the time of the step divided by the time in the first line."""
+    """Return one table line for each LARS update: the time of a step, and this time relative to the first line."""
     first = next(iter(result["forms"].values()))["median_seconds"]
     lines = []
     for name, form in result["forms"].items():

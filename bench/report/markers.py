@@ -15,7 +15,7 @@ def list_pages(root: Path = ROOT) -> list[Path]:
 
 
 def find_page(name: str, pages: Iterable[Path]) -> Path:
-    """Return the page that has the markers of this name.
+    """Return the page that has the markers with this name.
 
     Raises:
         ValueError: if no page or more than one page has the markers.
@@ -28,7 +28,7 @@ def find_page(name: str, pages: Iterable[Path]) -> Path:
 
 
 def write_between(page: Path, name: str, text: str) -> None:
-    """Replace the text between the two markers of this name.
+    """Replace the text between the two markers with this name.
 
     Args:
         page: the path of a Markdown file.

@@ -1,9 +1,10 @@
 """Converts a page into a notebook: python -m bench.report.notebook docs/photographs.md.
 
-The program writes docs/photographs.ipynb. The notebook takes its text and its Python code from the page, so both have
-one source. They differ in three ways:
+From docs/photographs.md, the program writes docs/photographs.ipynb. The notebook has the text and the Python code of
+the page, so only the page is edited by hand. The two differ in three ways:
 
-- A block of `sh` is replaced by the Python code in the comment <!-- notebook ... --> before it.
+- The notebook has no blocks of `sh`. Instead of each, it has the Python code in the comment <!-- notebook ... -->
+  before that block.
 - The outputs on the page are left out, because running the notebook creates them.
 - Text between <!-- page only --> and <!-- /page only --> is left out.
 """
@@ -57,7 +58,7 @@ def split_page(text: str) -> list[Cell]:
 
 
 def add_note(cells: Sequence[Cell], page: str) -> list[Cell]:
-    """Return the cells, with a note under the title that names the page they come from."""
+    """Return the cells with a note under the title. The note names the page that the notebook was made from."""
     title, _, rest = cells[0].text.partition("\n")
     note = NOTE.format(page=page, name=Path(page).name)
     return [Cell("markdown", f"{title}\n\n{note}\n{rest}"), *cells[1:]]

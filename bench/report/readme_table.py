@@ -1,8 +1,8 @@
 """Writes the table of measurements in the README: python -m bench.report.readme_table [bench/results/DEVICE].
 
 The program reads three stored results of one device: the time of whole training steps (step.json), the time of the loss
-and its gradient (nt_xent.json), and the accuracy of a run (accuracy_cifar10-resnet50.json). So all numbers come from
-the same machine.
+and its gradient (nt_xent.json), and the accuracy of a run (accuracy_cifar10-resnet50.json). All three are from one
+device, so all numbers come from the same machine.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Result = dict[str, Any]
 
 
 def format_table(step: Result, loss: Result, accuracy: Result) -> str:
-    """Return the table, and below it a line with the conditions of the measurements.
+    """Return the table, and below it a line with the device, the versions and the date of the measurements.
 
     Args:
         step: a result of bench_step.
@@ -39,9 +39,11 @@ def format_table(step: Result, loss: Result, accuracy: Result) -> str:
         _format_row(
             f"speed of training, {config['encoder']}, batch {config['batch_size']}: pairs a second", rates, "{:.0f}"
         ),
-        _format_row(f"time of loss and gradient, N = {PAIRS}: ms", [1e3 * row["median"] for row in forms], "{:,.0f}"),
         _format_row(
-            f"peak memory of loss and gradient besides z, N = {PAIRS}: MB",
+            f"time of loss and gradient, N = {PAIRS} pairs: ms", [1e3 * row["median"] for row in forms], "{:,.0f}"
+        ),
+        _format_row(
+            f"peak memory of loss and gradient, without their input z, N = {PAIRS} pairs: MB",
             [row["peak_memory"] / 1e6 for row in forms],
             "{:,.0f}",
         ),

@@ -20,8 +20,8 @@ from lowlevel_simclr.config import presets
 from lowlevel_simclr.config.fields import Field, describe_wanted, format_value, get_value, list_fields
 from lowlevel_simclr.config.settings import SECTIONS, Config
 
-PROGRAMS = ("evaluate", "embed", "export", "check")  # `train` is left out, because the tables of flags describe it
-WIDTH = 100  # the line width of a help text, in columns
+PROGRAMS = ("evaluate", "embed", "export", "check")  # not `train`: the tables of flags describe it
+WIDTH = 100  # the line width of a help text, in characters
 
 
 def format_flags() -> str:
@@ -92,7 +92,7 @@ def _break_paragraphs(text: str) -> str:
 
 
 def format_help(program: str) -> str:
-    """Return what a program prints for --help, as a block of text."""
+    """Return the text that a program prints for --help, as a Markdown code block."""
     command = [sys.executable, "-m", f"lowlevel_simclr.{program}", "--help"]
     environment = {**os.environ, "COLUMNS": str(WIDTH)}
     said = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=markers.ROOT)
@@ -100,7 +100,7 @@ def format_help(program: str) -> str:
 
 
 def list_parts() -> dict[str, str]:
-    """Return every generated text. The keys are the names of the markers between which the texts stand."""
+    """Return every generated text, by the name of the markers that it stands between."""
     helps = {f"help:{program}": format_help(program) for program in PROGRAMS}
     return {"flags": format_flags(), "presets": format_presets(), **helps}
 

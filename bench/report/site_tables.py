@@ -1,7 +1,7 @@
-"""Writes all tables of the site again from stored results: python -m bench.report.site_tables.
+"""Writes all tables of measurements on the site from stored results: python -m bench.report.site_tables.
 
-`TABLES` lists the results that each table shows. `STEPS` lists the results that the page about training steps shows. To
-show another result, add its file to one of the two. A test compares the pages with the tables that this program writes.
+`TABLES` lists the results for each table. `STEPS` lists the results for the page about training steps. To show a
+further result, add its name to `TABLES` or `STEPS`. A test fails if a page differs from what this program writes.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def read_results(names: Sequence[str]) -> list[dict]:
 
 
 def list_parts() -> dict[str, str]:
-    """Return every table. The keys are the names of the markers between which the tables stand."""
+    """Return every table, by the name of the markers that it stands between."""
     parts = {}
     for name, names in TABLES.items():
         results = read_results(names)

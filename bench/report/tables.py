@@ -1,9 +1,10 @@
-"""Makes a table and a figure from stored results: python -m bench.report.tables RESULT.json ... [--figure PNG --write].
+"""Makes a table and a figure from results: python -m bench.report.tables RESULT.json ... [--figure PNG --write].
 
-The program prints a Markdown table. With --figure it also draws a figure: time and memory against N, or the speeds of a
-training step. With --write it writes the table into the README or the page of the site that has the markers
-<!-- bench:NAME --> and <!-- /bench:NAME -->. NAME is the name of the first file, without .json. All files must be
-results of the same bench. One table and one figure show the rows of all files.
+The program prints a Markdown table. With --figure it also draws a figure. For a result of bench_nt_xent this is time
+and memory over N (the number of pairs), and for a result of bench_step the speed of each program. With --write it
+writes the table into the README or the page of the site that has the markers <!-- bench:NAME --> and <!-- /bench:NAME
+-->. NAME is the name of the first file, without .json. All files must be results of the same bench. The table and the
+figure show the rows of all files.
 """
 
 from __future__ import annotations
@@ -19,15 +20,17 @@ from bench import harness
 from bench.report import markers
 
 AT_CEILING = "≥\u00a0100%"  # explained in docs/measurements.md and docs/op-speed.md
-_MOVED = {"accuracy": "learning", "first_steps": "learning"}  # module -> its folder, which older results do not name
+# The present folder of each module that was moved. The commands in older results do not have this folder.
+_MOVED = {"accuracy": "learning", "first_steps": "learning"}
 _PROBES = ("linear", "linear_augmented")  # entries of evaluation.json with a mean and a standard deviation over seeds
 
 
 def format_times(rows: Sequence[harness.Row]) -> str:
     """Return a Markdown table of times, with one line for each problem and one column for each alternative.
 
-    An alternative is one way to compute the answer. A cell has the smallest processor time, and in parentheses the
-    smallest wall time, the share of the speed of a matrix product and the peak memory, if they were measured.
+    An alternative is one way to compute the answer. A cell has the smallest processor time. In parentheses follow the
+    smallest wall time and, if measured, two more numbers: the rate of operations as a percentage of that of a matrix
+    product, and the peak memory.
     """
     names = list(dict.fromkeys(row.name for row in rows))
     problems = list(dict.fromkeys(tuple(row.problem.items()) for row in rows))
@@ -48,7 +51,7 @@ def _format_cell(row: harness.Row) -> str:
 
 
 def _format_share(share: float) -> str:
-    """Return a share of the matrix product's speed, or "≥ 100%" if the op was at least as fast as the product."""
+    """Return the op's rate as a percentage of a matrix product's rate, or "≥ 100%" if the op was at least as fast."""
     return f"{share:.0%}" if share <= 1 else AT_CEILING
 
 
@@ -60,8 +63,8 @@ def _format_digits(value: float) -> str:
 def format_views(rows: Sequence[harness.Row]) -> str:
     """Return a Markdown table of views per processor second, with one line for each problem.
 
-    There is one column for each alternative, which is one way to make the views. The first is the native op. The
-    numbers in parentheses say how many times as fast the native op is.
+    There is one column for each alternative, which is one way to make the views. The first column is the native op. The
+    number in parentheses is the speed of the native op divided by the speed of that alternative.
     """
     names = list(dict.fromkeys(row.name for row in rows))
     lines = ["| image -> view, pixels | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
@@ -91,7 +94,7 @@ def _name_command(stored: dict[str, Any]) -> str:
 
 
 def draw_times(rows: Sequence[harness.Row], path: Path) -> None:
-    """Draw the smallest wall time and, if measured, the peak memory against N. Each alternative is a line."""
+    """Draw the smallest wall time and, if measured, the peak memory over N. Each alternative is a line."""
     import matplotlib  # imported here, because the tables do not need it
 
     matplotlib.use("Agg")
@@ -107,7 +110,7 @@ def draw_times(rows: Sequence[harness.Row], path: Path) -> None:
         held = [row for row in mine if row.peak_memory]
         memory.loglog([row.problem["N"] for row in held], [(row.peak_memory or 0) / 1e6 for row in held], "o-")
     times.set(xlabel="N, pairs of views", ylabel="shortest time of loss and gradient, ms")
-    memory.set(xlabel="N, pairs of views", ylabel="peak memory besides z, MB")
+    memory.set(xlabel="N, pairs of views", ylabel="peak memory without the input z, MB")
     times.legend()
     figure.savefig(path, dpi=120, bbox_inches="tight")
 
@@ -143,17 +146,18 @@ def format_accuracy(stored: dict[str, Any]) -> str:
 
 
 def _format_remarks(run: dict[str, Any]) -> list[str]:
-    """Return the lines below the table of a run.
+    """Return the lines below the table of accuracies.
 
-    They give the k-NN accuracy during the run and the accuracies of classifiers trained with labels. If the encoder was
-    trained on the test images too, they warn that the numbers are inflated.
+    They give the k-NN accuracy (of a nearest-neighbour classifier) during the run, and the accuracies of classifiers
+    that were trained with labels. If the encoder was trained on the test images too, the lines warn that this inflates
+    the numbers.
     """
     lines = []
     if run.get("curve"):
         curve = ", ".join(f"{100 * value:.1f} at step {step}" for step, value in run["curve"].items())
         sample = "Only samples of the test and training images were used, so these accuracies are lower than with all."
         lines += ["", f"20-NN accuracy in per cent during the run of seed {run['seed']}: {curve}. {sample}"]
-    scores = [(f"fine-tuned on {100 * float(share):g} %", each) for share, each in _sort_fine_tuned(run)]
+    scores = [(f"fine-tuned on {100 * float(share):g} % of the labels", each) for share, each in _sort_fine_tuned(run)]
     scores += [(name.replace("_", ", "), run["seeds"][name]) for name in _PROBES if name in run.get("seeds", {})]
     if scores:
         lines += ["", "| classifier trained with labels | accuracy, % | seeds | training |", "|---|---|---|---|"]
@@ -168,7 +172,7 @@ def _format_remarks(run: dict[str, Any]) -> list[str]:
 
 
 def format_first_steps(stored: dict[str, Any]) -> str:
-    """Return a Markdown table of the first steps of a run. Each line has the means over a group of steps."""
+    """Return a Markdown table of the first steps of a run. Each line has means over a group of steps."""
     lines = ["| steps | mean loss | mean contrastive top-1 |", "|---|---|---|"]
     for span in stored["spans"]:
         first, last = span["steps"]
@@ -178,14 +182,16 @@ def format_first_steps(stored: dict[str, Any]) -> str:
     lines += [
         "",
         f"`{_name_command(stored)}`; {stored['encoder']}, {stored['stem']} stem, batch {stored['batch_size']}; "
-        f"{stored['device']}, {stored['precision']}, TensorFlow {stored['tensorflow']}. The loss by chance is "
-        f"{stored['chance']:.3f}. The median time of a step is {stored['seconds_per_step']:.1f} s.{peak}",
+        f"{stored['device']}, {stored['precision']}, TensorFlow {stored['tensorflow']}. Contrastive top-1 is the "
+        "share of views whose nearest view in the batch is the other view of the same image. If all similarities were "
+        f"equal, the loss would be {stored['chance']:.3f}. The median time of a step is "
+        f"{stored['seconds_per_step']:.1f} s.{peak}",
     ]
     return "\n".join(lines)
 
 
 def format_mixed_aspects(stored: dict[str, Any]) -> str:
-    """Return a Markdown table of runs on whole pictures and on squares cut from them, with a line for each run."""
+    """Return a Markdown table with one line for each run, on whole pictures or on squares cut from them."""
     lines = [
         "| pictures | seed | pixels that a view shows | k-NN 20 | k-NN 200 | linear |",
         "|---|---|---|---|---|---|",
@@ -207,7 +213,7 @@ def _sort_fine_tuned(run: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def format_step_forms(stored: dict[str, Any]) -> str:
-    """Return a Markdown table with one line for each program that bench_step timed, which the code calls a form."""
+    """Return a Markdown table with one line for each program (in the code: form) that bench_step timed."""
     lines = [
         "| program | pairs/s, median | pairs/s, best turn | speed of the whole job relative to this program |",
         "|---" * 4 + "|",
@@ -230,7 +236,7 @@ def format_step_forms(stored: dict[str, Any]) -> str:
 
 
 def draw_step_forms(stored: dict[str, Any], path: Path) -> None:
-    """Draw the pairs a second of each program: medians as bars, the 10th and 90th percentiles as whiskers."""
+    """Draw the pairs per second of each program: the median as a bar, the 10th to 90th percentile as a thin line."""
     import matplotlib
 
     matplotlib.use("Agg")

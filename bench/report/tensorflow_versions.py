@@ -1,12 +1,12 @@
-"""Tests on several releases of TensorFlow whether XLA can call the native ops. Writes docs/tensorflow-versions.md.
+"""Tests with several releases of TensorFlow if XLA can call the native ops. Writes docs/tensorflow-versions.md.
 
     python -m bench.report.tensorflow_versions tensorflow-cpu==2.18.1 tensorflow-cpu==2.20.0
 
-The program creates a new virtual environment for each release, and runs the native library of this checkout in it. It
-runs three programs: `check`, thirty steps of training with --xla on, and Keras's fit with jit_compile=True and native
-ops. If the XLA of a release cannot call the library, the release counts as refusing: the two training programs must end
-with a message that gives the reason, and `check` must pass without XLA. The exit code is 1 if a release neither works
-nor refuses in this way.
+For each release, the program creates a new virtual environment and runs three programs in it with the native library of
+this checkout: `check`, thirty steps of training with --xla on, and Keras's fit with jit_compile=True and native ops. A
+release works if all three succeed. A release refuses if its XLA cannot call the library, but in the right way: the two
+training programs end with a message that gives the reason, and `check` passes without XLA. The exit code is 1 if a
+release neither works nor refuses.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ HEAD = [
     "|---|---|---|---|---|",
 ]
 WORKS, REFUSES, FAILS = "works", "refuses", "fails"
-# The package's other requirements.
+# The requirements of this package other than TensorFlow.
 BESIDE = ["numpy", "matplotlib", "scikit-learn", "pillow", "tqdm", "tensorboard", "shtab"]
 MINUTES = 20  # the time limit of each program
 
@@ -63,7 +63,7 @@ class Proof(NamedTuple):
 
     Attributes:
         release: the name and the version of the wheel, for example "tensorflow-cpu 2.21.0".
-        check: the number of comparisons that passed and whether XLA was included, or FAILS.
+        check: for the program `check`, how many comparisons passed and whether XLA was included, or FAILS.
         step: WORKS, REFUSES or FAILS, for training with --xla on.
         keras: WORKS, REFUSES or FAILS, for Keras's fit.
         said: the reason why XLA cannot call the library, or "" if it can.
@@ -77,7 +77,7 @@ class Proof(NamedTuple):
 
     @property
     def is_right(self) -> bool:
-        """Return whether all three programs work, or both programs that need XLA refuse with a reason."""
+        """Return whether `check` passes, and the two other programs both work or both refuse with a reason."""
         inside, outside = self.check.endswith("XLA included"), self.check.endswith("without XLA")
         works = inside and (self.step, self.keras, self.said) == (WORKS, WORKS, "")
         return works or (outside and (self.step, self.keras) == (REFUSES, REFUSES) and bool(self.said))
@@ -126,7 +126,7 @@ def prove(requirement: str, python: Path, folder: Path) -> Proof:
         done = subprocess.run(
             [python, *words], cwd=markers.ROOT, env=environment, capture_output=True, text=True, timeout=60 * MINUTES
         )
-        if done.returncode != 0:  # the table row does not give the output of a program that failed
+        if done.returncode != 0:  # prints it here, because the table row does not show why a program failed
             print(f"{done.stdout[-2000:]}{done.stderr[-2000:]}", file=sys.stderr, flush=True)
         return done
 
@@ -147,7 +147,7 @@ def prove(requirement: str, python: Path, folder: Path) -> Proof:
 
 
 def describe_check(code: int, output: str) -> str:
-    """Return how many comparisons of `check` passed and whether XLA was included, or FAILS.
+    """Return a text that says how many comparisons of `check` passed and whether XLA was included, or FAILS.
 
     Args:
         code: the exit code of `check`.
@@ -179,7 +179,7 @@ def find_refusal(errors: str) -> str:
 
 
 def write_row(proof: Proof, page: Path = PAGE) -> None:
-    """Write the row of a release into the table of the page. It replaces an older row of the same release."""
+    """Write the row of a release into the table on the page. It replaces an older row of the same release."""
     between = page.read_text(encoding="utf-8").split(f"<!-- {NAME} -->\n")[1].split(f"<!-- /{NAME} -->")[0]
     rows = {row.split(" | ")[0].removeprefix("| "): row for row in between.splitlines()[len(HEAD) :]}
     rows[proof.release] = proof.format_row()
@@ -187,7 +187,7 @@ def write_row(proof: Proof, page: Path = PAGE) -> None:
 
 
 def order_release(release: str) -> tuple[list[int], str]:
-    """Return a sort key that orders releases by version and then by the name of the wheel."""
+    """Return a sort key. It orders releases by version, and those with the same version by the name of the wheel."""
     wheel, version = release.split(" ")
     return [int(number) for number in re.findall(r"\d+", version)], wheel
 

@@ -1,8 +1,8 @@
 """Runs the code blocks of a page and writes their output into it: python -m bench.report.transcript docs/PAGE.md.
 
-The program runs each block of `sh` or `python` that is followed by the markers <!-- output --> and <!-- /output -->.
-It writes the standard output of the block between these markers. All blocks run in the same folder, in the order of the
-page. Each block is a separate process.
+The program runs each block of `sh` or `python` code that has the markers <!-- output --> and <!-- /output --> after it.
+It writes the standard output of the block between these markers. The blocks run one after another in the same folder,
+each in a process of its own.
 """
 
 from __future__ import annotations

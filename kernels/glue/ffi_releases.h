@@ -1,5 +1,5 @@
-// What ffi_layout.h comes to in each release of TensorFlow. Written by bench.report.ffi_releases from the headers in
-// the wheels; do not edit.
+// The numbers that ffi_layout.h has in each release of TensorFlow. bench.report.ffi_releases wrote this file from the
+// headers in the wheels; do not edit it.
 #pragma once
 
 #include "ffi_layout.h"

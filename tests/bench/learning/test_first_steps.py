@@ -40,8 +40,9 @@ def test_the_first_steps_of_a_run_are_told_in_means(tmp_path: Path, capsys: pyte
     assert lines[5].startswith(
         "`python -m bench.learning.first_steps day29 --steps 4`; resnet50, cifar stem, batch 16; "
     )
-    assert lines[5].endswith(  # the loss by chance is log 31
-        " The loss by chance is 3.434. The median time of a step is 2.0 s. Peak memory: 5.0 GB."
+    assert lines[5].endswith(  # log 31 = 3.434
+        " If all similarities were equal, the loss would be 3.434. The median time of a step is 2.0 s. "
+        "Peak memory: 5.0 GB."
     )
 
 
