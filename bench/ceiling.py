@@ -1,8 +1,8 @@
-"""The ceiling of a machine: the operations a second of the fastest of several matrix products.
+"""Measures the ceiling of a machine: the highest rate, in operations per second, of several matrix products.
 
-A single product does not show the ceiling. A small product does not keep the whole device busy, and memory limits the
-speed of a large one. On a shared machine any product can be slow for a minute. A program compared with such a slow
-product could seem to reach more than 100 % of the ceiling.
+One product alone does not show the ceiling. A small product does not keep the whole device busy, and memory limits the
+speed of a large one. Besides, on a shared machine any product can be slow for a minute. If the ceiling came from such a
+slow product, a program could seem to reach more than 100 % of it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Product(NamedTuple):
 
     Attributes:
         call: computes the product, and returns when the result is ready.
-        operations: the floating-point operations of the product.
+        operations: the number of floating-point operations of the product.
     """
 
     call: Callable[[], object]
@@ -27,8 +27,8 @@ class Product(NamedTuple):
 
 
 def make_products(dtype: str = "float32") -> dict[str, Product]:
-    """Return products of square matrices by their names. Each product was computed once, so it is ready to be timed."""
-    import tensorflow as tf  # imported here, because the programs that only show results need no TensorFlow
+    """Return a dict of products of square matrices. Each was called once, so the first timed call is not slower."""
+    import tensorflow as tf  # imported here, because programs that only print results need no TensorFlow
 
     sides = GPU_SIDES if tf.config.list_physical_devices("GPU") else SIDES
     return {f"product {side}": _make_product(side, dtype) for side in sides}
@@ -38,17 +38,19 @@ def _make_product(side: int, dtype: str) -> Product:
     import tensorflow as tf
 
     a = tf.cast(tf.random.stateless_normal((side, side), (1, 2)), dtype)
-    # Summing one row waits for the whole product, but copies only one number from a GPU instead of a matrix.
+    # The sum of one row is ready only when the whole product is. So the call can wait for the product by copying one
+    # number from the GPU instead of a matrix.
     product = tf.function(lambda: tf.reduce_sum(tf.cast(tf.matmul(a, a)[0], tf.float32)))
     product()
     return Product(lambda: product().numpy(), 2.0 * side**3)
 
 
 def find_rate(products: Mapping[str, Product], seconds: Mapping[str, Sequence[float]]) -> float:
-    """Return the operations a second of the fastest product.
+    """Return the rate of the fastest product, in operations per second.
 
     Args:
-        products: the products by their names.
-        seconds: for each product, the times of its calls in seconds, either wall or processor times.
+        products: the products, by name.
+        seconds: for each name, the times of the calls of that product in seconds. All are wall times, or all are
+            processor times.
     """
     return max(product.operations / min(seconds[name]) for name, product in products.items())

@@ -1,4 +1,4 @@
-"""The hardware that a bench runs on: the name of the device, and the cores that the bench may use."""
+"""Finds the name of the device that a bench runs on, and restricts the cores that the bench may use."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def find_gpu_name() -> str | None:
 def name_results_folder() -> str:
     """Return the name of the folder for the results of this device.
 
-    It is the name of the GPU, or the name of the processor and the number of cores that this process may use. The name
-    of a processor includes its family and model numbers, because virtual machines give processors of several
-    generations the same name.
+    With a GPU, it is the name of the GPU. Otherwise it is the name of the processor and the number of cores that this
+    process may use. It then includes the family and the model number of the processor, because on virtual machines,
+    processors of several generations have the same name.
     """
     gpu = find_gpu_name()
     if gpu is not None:

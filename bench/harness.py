@@ -1,12 +1,12 @@
 """Times alternatives that compute the same answer, and stores and prints the results.
 
 An alternative is one way to compute the answer. A row holds the measurements of one alternative. `time_alternatives`
-first computes the answer of every alternative, and refuses to time alternatives that disagree. Then the alternatives
-take turns, so that other programs on the machine slow all of them alike. In a turn, the calls of one alternative are
-timed for 20 ms, but at least one call. A row has the minimum, the median, and the 10th and 90th percentile of the
-wall time of a call. It also has the processor time of a call: the mean over the calls of a turn, from the turn where
-this mean was smallest. `measure_peak_growth` measures memory in a separate process. An alternative that runs out of
-memory gets a row with the note "out of memory".
+first computes the answer of every alternative, and raises an error if two answers disagree. Then it times the
+alternatives in turns: in each turn, every alternative is called for 20 ms, but at least once. So other programs on the
+machine slow all alternatives alike. A row has the minimum, the median, and the 10th and 90th percentile of the wall
+time of a call. It also has the processor time of a call: in each turn, this is the mean over the calls of the turn, and
+the row has the smallest of these means. `measure_peak_growth` measures memory in a separate process. An alternative
+that runs out of memory gets a row with the note "out of memory".
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Row:
     peak_memory: int | None = None
     operations: float | None = None
     of_sgemm: float | None = (
-        None  # operations per processor second, divided by those of a float32 matrix product (sgemm)
+        None  # the rate in operations per processor second, divided by that of a float32 matrix product (sgemm)
     )
     note: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
@@ -65,8 +65,8 @@ class Row:
 def choose_calls_in_a_row() -> int:
     """Return how often one call should run a fast op before it waits for the device: 20 on a GPU, 1 on a CPU.
 
-    A fast op takes less than a millisecond. While a GPU runs one op, the host already sends the next one. So 20 ops in
-    a row run without gaps, and their mean time does not include the wait.
+    A fast op takes less than a millisecond. While a GPU runs one op, the host already sends the next one. So the GPU
+    runs 20 ops without gaps, and the call waits only once, which adds little to their mean time.
     """
     return 20 if hardware.find_gpu_name() is not None else 1
 
@@ -76,12 +76,12 @@ class Alternative:
     """One way to compute the answer of a problem.
 
     Attributes:
-        name: the name of the alternative, which its row gets.
+        name: the name of the alternative. Its row has this name.
         prepare: builds everything that is not timed, and returns the call to time. The call has no arguments and
             returns the answer as NumPy arrays.
-        own_numbers: whether the alternative draws its own random numbers. Then its answer cannot equal the answers of
-            the others. It must only have the same shape as the first answer and lie within its range, up to the
-            tolerance. The note in its row says so.
+        own_numbers: whether the alternative draws its own random numbers. Then its answer differs from those of the
+            other alternatives. It must only have the shape of the first answer, and its entries must lie within the
+            range of the first answer, up to the tolerance. The note in its row says so.
     """
 
     name: str
@@ -104,16 +104,16 @@ def time_alternatives(
     products: Mapping[str, Product] | None = None,
     in_a_row: int = 1,
 ) -> list[Row]:
-    """Time the alternatives of one problem alternately. Return one row for each alternative.
+    """Time the alternatives of one problem in turns. Return one row for each alternative.
 
     Args:
-        problem: what the alternatives compute. It is stored with every row.
+        problem: the sizes and settings of the computation. They are stored with every row.
         alternatives: the alternatives. Every answer must agree with the answer of the first alternative.
-        operations: the floating-point operations of the problem, from which GFLOP/s are computed.
+        operations: the number of floating-point operations of the problem. GFLOP/s are computed from it.
         seconds: about how long to measure each alternative. Each one gets between 5 and 1000 turns. If a call takes
             longer than LONG_CALL, one turn is enough.
         tolerance: the largest allowed difference between two answers, divided by the largest entry of the first answer.
-        products: matrix products to time in the same turns. The fastest product is the ceiling of the machine.
+        products: matrix products to time in the same turns. The fastest one gives the ceiling of the machine.
         in_a_row: how often each call computes the answer. The rows give the time of one computation.
 
     Raises:
@@ -155,7 +155,7 @@ def _prepare(alternative: Alternative, row: Row) -> tuple[Call | None, Sequence[
         answer = call()
         for _ in range(2):
             if time.perf_counter() - started > LONG_CALL:
-                break  # in such a long call the extra cost of the first call is negligible
+                break  # in such a long call, the extra time that only a first call needs is negligible
             started = time.perf_counter()
             call()
         return call, answer
@@ -193,7 +193,7 @@ def _refuse_disagreement(
 
 
 def _measure_excess(mine: np.ndarray, theirs: np.ndarray) -> float:
-    """Return by how much the entries of `theirs` exceed the range of `mine`, or 0 if they stay within it."""
+    """Return how far entries of `theirs` lie outside the range of the entries of `mine`, or 0 if all lie within it."""
     return max(float(np.max(theirs) - np.max(mine)), float(np.min(mine) - np.min(theirs)), 0.0)
 
 
@@ -213,8 +213,8 @@ class _Timer:
             self.call()
             self.wall.append(time.perf_counter() - started)
             calls += 1
-        # The processor time is measured over the whole turn, because a reading after each call would miss time that
-        # other threads of the process have used.
+        # The processor time is measured over the whole turn. A reading after each call would miss the time that other
+        # threads of the process use after the call has returned.
         self.processor.append((time.process_time() - used) / calls)
 
     def fill_row(self, row: Row, in_a_row: int) -> None:
@@ -224,13 +224,13 @@ class _Timer:
 
 
 def measure_peak_growth(measure: Callable[..., None], *arguments: Any, limit: int | None = None) -> int | str:
-    """Run `measure` in a new process, and return the growth of its peak resident memory after its inputs exist.
+    """Run `measure` in a new process, and return by how much it raises the process's peak resident memory.
 
     Args:
         measure: a module-level function with the arguments (started, *arguments). It must call `started()` as soon as
-            its inputs exist. The growth is counted from that moment.
+            its inputs exist. Only the growth from that moment on is counted.
         *arguments: further arguments of `measure`, which must be picklable.
-        limit: the largest address space that the process may have, in bytes. None means no limit.
+        limit: the largest allowed size of the process's address space, in bytes. None means no limit.
 
     Returns:
         The growth in bytes, or a text that says why it could not be measured.
@@ -292,8 +292,8 @@ def format_rows(rows: Sequence[Row], old: Sequence[Row] = ()) -> str:
 
     Args:
         rows: the rows to show.
-        old: rows of an earlier result. A row with the same problem and name as an old row also gets the old processor
-            time divided by the new one.
+        old: rows of an earlier result. If one of them has the same problem and name as a row, the table also shows the
+            old processor time divided by the new one.
     """
     before = {_make_key(row): row for row in old}
     head = f"{'problem':<34}{'name':<22}{'min ms':>10}{'median ms':>10}{'p10 ms':>10}{'p90 ms':>10}{'cpu ms':>10}"

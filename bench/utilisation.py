@@ -1,6 +1,6 @@
-"""Model FLOP utilisation (MFU): the operations that a model computes in a second, as a share of the device's peak.
+"""Computes model FLOP utilisation (MFU): the model's operations per second, divided by the device's peak rate.
 
-The peak is the rate in the device's data sheet. Only the operations of convolutions and dense layers are counted.
+The peak rate is the one in the device's data sheet. Only the operations of convolutions and dense layers are counted.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import tensorflow as tf
 
-# Peak operations a second: dense bfloat16 and float16, and float32 without TF32. Source: NVIDIA's data sheets (SXM).
+# Peak rates in operations per second: bfloat16 and float16 without sparsity, and float32 without TF32. Source: NVIDIA's
+# data sheets (SXM).
 PEAKS = {
     "H200": {"bfloat16": 989e12, "float16": 989e12, "float32": 67e12},
     "H100": {"bfloat16": 989e12, "float16": 989e12, "float32": 67e12},
@@ -20,7 +21,7 @@ PEAKS = {
 
 
 def find_peak_rate(device: str | None, precision: str) -> float | None:
-    """Return the operations a second in the device's data sheet, or None if the device is not in PEAKS."""
+    """Return the device's peak rate in operations per second, or None if the device is not in PEAKS."""
     for name, rates in PEAKS.items():
         if device is not None and name in device:
             return rates.get(precision)
@@ -28,11 +29,12 @@ def find_peak_rate(device: str | None, precision: str) -> float | None:
 
 
 def count_view_operations(model: tf.keras.Model) -> float:
-    """Return the multiplications and additions of one view's forward pass in convolutions and dense layers.
+    """Return how many multiplications and additions one view takes in the forward pass of convolutions and dense
+    layers.
 
     Multiplications with padding are counted too, as in the published tables. `model/convolution.py` skips them in
-    layers whose every output depends on the whole input map. They are 23 % of ResNet-50's operations with the ImageNet
-    stem at 32 pixels.
+    layers in which every output depends on the whole input map. For ResNet-50 with the ImageNet stem (the first layers
+    for large images) at 32 pixels, they are 23 % of the operations.
     """
     total = 0.0
     for layer in model._flatten_layers(include_self=False):
@@ -59,13 +61,13 @@ def count_pair_operations(models: Sequence[tf.keras.Model]) -> float:
 
 
 def compute_share(pairs_per_second: float, operations: float, device: str | None, precision: str) -> float | None:
-    """Return the operations a second of a training run as a share of the device's peak (MFU), or None without a peak.
+    """Return the MFU of a training run, or None if the device's peak rate is not known.
 
     Args:
         pairs_per_second: the speed of the training.
-        operations: the floating-point operations of one pair.
+        operations: the number of floating-point operations of one pair.
         device: the name of the GPU, or None without a GPU.
-        precision: the precision of the products, such as "bfloat16".
+        precision: the type of the factors in matrix products, such as "bfloat16".
     """
     limit = find_peak_rate(device, precision)
     return None if limit is None else pairs_per_second * operations / limit

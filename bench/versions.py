@@ -1,4 +1,4 @@
-"""The versions of the software that a bench measured. The stored result records them."""
+"""Reads the versions of the software that a bench measures. Every stored result records them."""
 
 from __future__ import annotations
 

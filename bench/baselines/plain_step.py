@@ -1,9 +1,9 @@
-"""SimCLR as a competent user writes it in stock TensorFlow and Keras. bench_step compares the training job with it.
+"""SimCLR as a competent user writes it in stock TensorFlow and Keras. bench_step compares this package with it.
 
-The encoder uses stock Keras layers with BatchNormalization. A `tf.data` pipeline makes the views of each image with
-stateless random ops, in parallel, and prefetches them. One matrix product gives the similarities of NT-Xent. SGD with
-momentum updates the weights through `optimizer.apply_gradients`. The whole step is one tf.function. It computes in
-float32, which is Keras's default, or in mixed bfloat16.
+The encoder uses stock Keras layers with BatchNormalization. A `tf.data` pipeline makes the views (randomly changed
+versions) of each image with stateless random ops, in parallel, and prefetches them. For the loss NT-Xent, one matrix
+product gives the similarities of all views. SGD with momentum updates the weights through `optimizer.apply_gradients`.
+The whole step is one tf.function. It computes in float32, which is Keras's default, or in mixed bfloat16.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def make_view_batches(images: np.ndarray, batch_size: int, size: int) -> tf.data
 
 
 def compute_loss(z: tf.Tensor) -> tf.Tensor:
-    """Return the mean NT-Xent loss of the projections z (2N, d)."""
+    """Return the mean NT-Xent loss of the projections z (2N, d), the outputs of the projection head for N images."""
     u = tf.math.l2_normalize(tf.cast(z, tf.float32), axis=1)
     count = tf.shape(u)[0]
     s = tf.matmul(u, u, transpose_b=True) / TEMPERATURE - 1e9 * tf.eye(count)
@@ -56,7 +56,7 @@ def compute_loss(z: tf.Tensor) -> tf.Tensor:
 
 
 def build_keras_encoder(name: str, stem: str, size: int) -> tf.keras.Model:
-    """Return Keras's own ResNet-50, or this project's encoder of that name built from Keras's layers."""
+    """Return Keras's own ResNet-50. For any other name, return this project's encoder, built from Keras's layers."""
     if (name, stem) == ("resnet50", "imagenet"):
         return tf.keras.applications.ResNet50(
             include_top=False, weights=None, input_shape=(size, size, 3), pooling="avg"
@@ -76,7 +76,7 @@ def prepare_step(
 
     Args:
         name: the name of the encoder.
-        stem: the stem of the encoder.
+        stem: the stem (first layers) of the encoder: imagenet for large images, cifar for small ones.
         size: S, the pixels on a side of a view.
         batch_size: the number of images in a step.
         widths: the widths of the projection head's layers.

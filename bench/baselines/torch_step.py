@@ -1,8 +1,8 @@
-"""The training step as a competent user writes it in PyTorch: channels_last, bfloat16 autocast, batched views, LARS.
+"""SimCLR's training step as a competent user writes it in PyTorch: channels_last, bfloat16 autocast, LARS.
 
-The encoder is ResNet-50 with the ImageNet stem, like the encoder of the paper. The stride is in the first 1x1
-convolution of a block. Keras does the same. `grid_sample` and colour operations make the views of a whole batch at
-once. PyTorch's foreach operations update all weights at once.
+The encoder is ResNet-50 with the ImageNet stem (the first layers for large images), as in the paper. As in Keras, the
+first 1x1 convolution of a block has the block's stride. `grid_sample` and colour operations make the views of a whole
+batch at once. PyTorch's foreach operations update all weights at once.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Bottleneck(nn.Module):
         self.shortcut = nn.Sequential(*_make_convolution(channels, 4 * width, 1, stride)) if changes else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the output (B, 4 width, s / stride, s / stride) for the input x (B, C, s, s)."""
+        """Return the output, of shape (B, 4 width, s / stride, s / stride), for an input x of shape (B, C, s, s)."""
         return functional.relu(self.body(x) + self.shortcut(x))
 
 
@@ -104,7 +104,7 @@ def compute_loss(z: torch.Tensor) -> torch.Tensor:
 def update_by_lars(weights: list[torch.Tensor], velocities: list[torch.Tensor], rate: float) -> None:
     """Update the weights with momentum 0.9, weight decay 1e-4 and trust coefficient 0.001.
 
-    Weights with one dimension get no decay and no trust ratio.
+    Weights with one dimension (biases, and the parameters of BatchNorm) get no decay and no trust ratio.
     """
     wide = [place for place, weight in enumerate(weights) if weight.dim() > 1]
     gradients = [weight.grad for weight in weights]

@@ -1,13 +1,18 @@
-"""Times a start on a folder of photographs, and reading them: python -m bench.data.bench_images.
+"""Times how long a start on a folder of photographs takes, and how fast they are read: python -m
+bench.data.bench_images.
 
-The photographs are synthetic (`photographs.py`) and are read from the page cache, so the disk takes no time.
+The photographs are synthetic (`photographs.py`). They are read from the page cache, so the times contain no disk reads.
 
-A start is all work on the images before the first step: listing, hashing, checking, packing. The bench times four
-starts, each in a new process: the first one, the second one, the first with `--cache`, and the second with `--cache`.
-With `--before`, it also times the first start of an older checkout.
+A start is all work on the images before the first training step: listing, hashing, checking and packing them. The bench
+times four starts, each in a new process: the first and the second start without `--cache`, then the first and the
+second start with it. With `--before`, it also times the first start of an older checkout.
 
-Reading is measured on one core, in images per second of processor time: ours, `tf.io.decode_jpeg` in `tf.data` with and
-without scaling, batches from packed images, and with `--lightly` the loader of lightly.
+Reading is measured on one core, in images per second of processor time, in several ways:
+
+- this package's code;
+- `tf.io.decode_jpeg` in `tf.data`, with and without scaling;
+- batches from packed images, which this package stores after the first reading;
+- with `--lightly`, the loader of the package lightly.
 """
 
 from __future__ import annotations
@@ -46,11 +51,11 @@ def run_start(package: Path, folder: Path, side: int, home: Path, cache: Path | 
     """Return the times and the memory of one start, see `start.py`.
 
     Args:
-        package: the checkout that is measured.
+        package: the checkout whose code runs.
         folder: the photographs.
-        side: pixels of the stored images.
+        side: the pixels on a side of the stored images.
         home: the user's cache folder.
-        cache: the folder of `--cache`.
+        cache: the folder for `--cache`, or None for a start without it.
     """
     command = [sys.executable, str(start.__file__), str(folder), str(side), *([str(cache)] if cache else [])]
     environment = {**os.environ, "PYTHONPATH": str(package), "XDG_CACHE_HOME": str(home)}
@@ -59,7 +64,7 @@ def run_start(package: Path, folder: Path, side: int, home: Path, cache: Path | 
 
 
 def time_starts(folder: Path, side: int, work: Path, before: Path | None) -> dict[str, dict[str, float]]:
-    """Return the times and the memory of each start, by the name of the start."""
+    """Return a dict from the name of each start to its times and its memory."""
     starts = {} if before is None else {"before: first": run_start(before, folder, side, work / "none")}
     starts["first"] = run_start(ROOT, folder, side, work / "home")
     starts["second"] = run_start(ROOT, folder, side, work / "home")
@@ -69,7 +74,10 @@ def time_starts(folder: Path, side: int, work: Path, before: Path | None) -> dic
 
 
 def time_reading(paths: Sequence[Path], side: int, packed: Any, seconds: float) -> dict[str, float]:
-    """Return images per second of processor time, by the way of reading. The caller keeps the process to one core."""
+    """Return, for each way of reading, the images per second of processor time.
+
+    The caller restricts the process to one core.
+    """
     contents = [path.read_bytes() for path in paths]
     names = [str(path) for path in paths]
 
@@ -103,8 +111,8 @@ def time_reading(paths: Sequence[Path], side: int, packed: Any, seconds: float) 
     }
     best, turns = dict.fromkeys(ways, 0.0), 0
     end = time.perf_counter() + seconds
-    # The ways of reading take turns, so that other work on the machine slows all of them alike. The first turn also
-    # maps pages and builds graphs.
+    # In each turn, every way of reading runs once, so that other work on the machine slows all of them alike. The first
+    # turn is slower, because it also maps pages and builds graphs.
     while time.perf_counter() < end or turns < LEAST_TURNS:
         turns += 1
         for name, way in ways.items():

@@ -1,7 +1,8 @@
-"""Times the loader of lightly: FOLDER SIDE IMAGES. It runs in an environment that has torchvision and lightly.
+"""Times the image loader of the package lightly. Arguments: FOLDER SIDE IMAGES.
 
-It prints one JSON object: images per second of processor time on one core, decoding to SIDE x SIDE pixels, and making
-the two views of SimCLR at 224 pixels.
+It runs in an environment that has torchvision and lightly. It prints one JSON object with two speeds, in images per
+second of processor time on one core: for decoding to SIDE x SIDE pixels, and for making SimCLR's two views of an image
+at 224 pixels.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import time
 
 
 def main(folder: str, side: int, images: int) -> None:
-    """Time both loaders and print the result."""
+    """Time the loader with each of the two transforms, and print the result."""
     import lightly
     import torch
     import torchvision
@@ -28,7 +29,7 @@ def main(folder: str, side: int, images: int) -> None:
         loader = iter(torch.utils.data.DataLoader(data, batch_size=32, shuffle=True, num_workers=0))
         next(loader)
         started, done = time.process_time(), 0
-        while done < min(count, len(data) - 64):  # whole batches, without the first
+        while done < min(count, len(data) - 64):  # counts whole batches, without the first one
             next(loader)
             done += 32
         return done / (time.process_time() - started)

@@ -1,8 +1,8 @@
 """Trains on very many small files, and measures the memory: python -m bench.data.many_files [--files 1000000].
 
-The files are hard links to a few hundred PNG of 16 x 16 pixels, so that they take no room on the disk. Nothing is kept
-in memory (`memory_limit=0`). The bench starts training twice, for 20 steps each, in a new process each time. The second
-start uses the image index that the first one saved.
+The files are hard links to a few hundred PNG files of 16 x 16 pixels, so they take little room on the disk. Training
+keeps no image in memory (`memory_limit=0`). The bench trains twice for 20 steps, each time in a new process. The second
+process uses the image index that the first one saved.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from PIL import Image
 
 from bench import hardware, harness
 
-DIFFERENT = 300  # files that are not links; ext4 allows 65000 links to one file
+DIFFERENT = 300  # number of different images; more than one, because ext4 allows only 65000 links to one file
 IN_A_FOLDER = 1000
 SIDE, BATCH, STEPS = 16, 32, 20
 
@@ -44,7 +44,7 @@ def write_files(root: Path, count: int) -> None:
 
 
 def train(root: Path) -> dict[str, float]:
-    """Load the files and train. Return the seconds of each, and the peaks of the memory in bytes with TensorFlow."""
+    """Load the files and train. Return the seconds that each of the two takes, and the peaks of the memory in bytes."""
     from bench.step.input_parts import build_parts
     from lowlevel_simclr.config.command_line import parse_run
     from lowlevel_simclr.data import catalog

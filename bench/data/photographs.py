@@ -1,4 +1,4 @@
-"""Synthetic photographs: smooth noise of 500 x 375 pixels as JPEG of quality 90, about 55 kB each."""
+"""Draws synthetic photographs: smooth noise of 500 x 375 pixels, as JPEG of quality 90, about 55 kB each."""
 
 from __future__ import annotations
 

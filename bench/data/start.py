@@ -1,6 +1,6 @@
-"""Times one start on a folder of images: FOLDER SIDE [CACHE]. It prints one JSON object.
+"""Times one start on a folder of images, and prints one JSON object. Arguments: FOLDER SIDE [CACHE].
 
-It is a separate program, so that it can also measure an older checkout of this package, without a cache.
+It is a separate program, so that it can also run the code of an older checkout of this package. That may have no cache.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def main(folder: str, side: int, cache: str | None) -> None:
-    """Load the data set, streamed, and print seconds, processor seconds and the growth of the memory in bytes."""
+    """Load the data set, but keep no image in memory. Print the times and the growth of the memory."""
     from lowlevel_simclr.data import catalog
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
