@@ -1,9 +1,10 @@
-# Each target is one command on a fresh machine; the plain commands stand in the README.
+# Each target works on a new machine with one command. The README has the same commands without make.
 PYTHON ?= python3
 CXX ?= g++
 VENV := .venv
 BIN := $(VENV)/bin
-# No version but those that CI proved: what is released tomorrow cannot break a clone of today.
+# constraints.txt has only versions that CI has tested. So a package that is released tomorrow cannot break a clone of
+# today.
 INSTALL := $(BIN)/python -m pip install --constraint constraints.txt
 
 .PHONY: train test slow lint bench check docs docs-serve wheel constraints faults sanitize fuzz arm64 test-kernels-gpu clean
@@ -13,7 +14,7 @@ help:
 	@echo "make train   pretrain on the embedded data set, evaluate, draw (minutes)"
 	@echo "make test    the test suite"
 	@echo "make slow    the tests that take minutes each"
-	@echo "make check   prove the ops on this very machine"
+	@echo "make check   check the ops of this machine against the reference"
 	@echo "make bench   throughput of the ops, as JSON and tables"
 	@echo "make lint    ruff, mypy, clang-format, and phrases that need a second reading"
 	@echo "make docs    the site, in build/docs; make docs-serve shows it at http://localhost:8000"
@@ -24,7 +25,7 @@ help:
 	@echo "make sanitize, make fuzz   the kernels under sanitizers; random shapes and values for ten minutes"
 	@echo "make arm64   the kernels for arm64: the test drivers under emulation, and a wheel (Debian's cross compiler)"
 
-# The stamp comes last, so that an installation that was cut off is made again.
+# The file `complete` is written last. If an installation was interrupted, the file is missing and make installs again.
 # --no-build-isolation builds with the setuptools of constraints.txt. The build reads the headers of TensorFlow.
 $(VENV)/complete: constraints.txt setup.py build_backend.py pyproject.toml $(wildcard kernels/* kernels/*/*)
 	@command -v $(PYTHON) >/dev/null || \
@@ -49,7 +50,8 @@ train: $(VENV)
 	$(BIN)/python -m lowlevel_simclr.train
 	@echo "The commands above, and lowlevel-simclr, work after   . $(BIN)/activate"
 
-# Two files at a time on two cores; one file stays in one process, which shares its runs. On a GPU they share its memory.
+# On two cores, two test files run at a time, each in one process (--dist loadfile). So the tests of a file can share
+# their training runs. On a GPU, the processes share its memory, so each takes only what it needs (ALLOW_GROWTH).
 test: $(VENV)
 	TF_FORCE_GPU_ALLOW_GROWTH=true $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
@@ -84,7 +86,8 @@ lint: $(VENV)
 	$(BIN)/python -m tests.support.prose
 	$(BIN)/clang-format --dry-run -Werror $(shell find kernels -name '*.cc' -o -name '*.h' -o -name '*.inc' -o -name '*.cu' -o -name '*.cuh')
 
-# Every warning is an error. -n would also ask for pages about TensorFlow's own types.
+# -W makes every warning an error. With -n, Sphinx would also warn about TensorFlow's own types, which have no page
+# here.
 docs: $(VENV)
 	$(INSTALL) --quiet -r requirements-docs.txt
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
@@ -119,12 +122,13 @@ sanitize:
 fuzz:
 	kernels/sanitize.sh none 600
 
-# Needs Debian's cross compiler and qemu-user; kernels/cross_arm64.sh names the packages. The wheel lies in build/arm64.
+# Needs Debian's cross compiler and qemu-user; kernels/cross_arm64.sh names the packages. The wheel is written to
+# build/arm64.
 arm64: $(VENV)
 	kernels/cross_arm64.sh drivers 60
 	PYTHON=$(BIN)/python kernels/cross_arm64.sh wheel build/arm64
 
-# Without .venv and without TensorFlow: whatever Python has NumPy and PyTorch or CuPy.
+# Uses neither .venv nor TensorFlow. PYTHON can be any Python that has NumPy, and PyTorch or CuPy.
 test-kernels-gpu:
 	$(PYTHON) tests/kernels/gpu_kernels.py --sanitize
 

@@ -1,4 +1,4 @@
-"""The build backend: setuptools, and a search for TensorFlow's headers.
+"""The build backend that pip calls: setuptools, and a search for TensorFlow's headers.
 
 pip builds in a separate environment. The build also looks for TensorFlow outside this environment, in the Python that
 runs pip. If TensorFlow is installed there, the build uses its headers, and pip downloads nothing. Otherwise the build
@@ -20,7 +20,7 @@ from setuptools import build_meta
 from setuptools.build_meta import *  # noqa: F403  # the other hooks
 
 WHEELS = ("tensorflow", "tensorflow-cpu", "tf-nightly", "tensorflow-intel")
-OLDEST = "2.20"  # the first release whose wheel has the headers of XLA's FFI
+OLDEST = "2.20"  # the first release whose wheel has the headers of XLA's foreign function interface (FFI)
 
 
 class Headers(NamedTuple):
@@ -36,7 +36,7 @@ class Headers(NamedTuple):
 
 
 def list_places() -> list[Path]:
-    """Return the folders in which this Python finds packages, and the folders that pip hides from a build."""
+    """Return the folders where TensorFlow may be installed, including those that pip hides from a build."""
     spec = importlib.util.find_spec("tensorflow")
     places = [str(Path(each).parent) for each in (spec.submodule_search_locations or [])] if spec else []
     places += [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *site.getsitepackages()]
@@ -54,7 +54,7 @@ def find_headers() -> Headers | None:
 
 
 def list_requirements() -> list[str]:
-    """Return the packages that a build needs besides setuptools: TensorFlow, if it is not installed."""
+    """Return the packages that pip must install before a build: TensorFlow, unless it is installed already."""
     if find_headers():
         return []
     return [f"tensorflow-cpu>={OLDEST}" if platform.machine() == "x86_64" else f"tensorflow>={OLDEST}"]

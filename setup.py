@@ -1,19 +1,20 @@
-"""The build of lowlevel_simclr/_native.so from kernels/. The build prints what it will build, then each finished file.
+"""Builds lowlevel_simclr/_native.so from kernels/. The build prints what it will build, then each finished file.
 
 The build needs a C++ compiler and the headers of an installed TensorFlow, which build_backend.py finds. One binary
-serves every TensorFlow from 2.15 on. The binary uses TensorFlow's C API and XLA's FFI, which both have a stable ABI.
-The build links it against empty libraries with the names of TensorFlow's. So none of its symbols is tied to one version
-of TensorFlow. Only TensorFlow 2.20 and later ship XLA's headers. If an older TensorFlow is installed, the library gets
-no XLA handlers. The build prints this. kernels/glue/ffi_runtime.h explains how one binary serves the XLA of several
-versions.
+works with every TensorFlow from 2.15 on. It uses TensorFlow's C API and XLA's foreign function interface (FFI), which
+both have a stable ABI. The build links it against empty libraries that have the names of TensorFlow's libraries. So no
+symbol of the binary is tied to one version of TensorFlow. Only TensorFlow 2.20 and later contain XLA's headers. With an
+older TensorFlow, the library gets no XLA handlers (functions that XLA can call), and the build prints this.
+kernels/glue/ffi_runtime.h explains how one binary works with the XLA of several versions.
 
-The name of a source decides how it is compiled. kernels/*/X_tiles.cc is compiled once for each instruction set.
-X_xla.cc is compiled only if XLA's headers are installed. *.cu, X_cuda_xla.cc and *_cudart.cc are compiled only with
-CUDA. All other sources are compiled once. kernels/**/*_test_driver.cc is not part of the library.
+The name of a source file decides how the build compiles it. kernels/*/X_tiles.cc is compiled once for each instruction
+set. X_xla.cc is compiled only if XLA's headers are installed. The files *.cu, X_cuda_xla.cc and *_cudart.cc are
+compiled only if the library gets CUDA kernels. All other sources are compiled once. kernels/**/*_test_driver.cc is not
+part of the library.
 
 CUDA kernels are built if this machine has an NVIDIA GPU and nvcc is found: in CUDACXX, PATH, CUDA_HOME/bin or
-/usr/local/cuda/bin. LOWLEVEL_SIMCLR_CUDA=1 requires CUDA kernels, =0 leaves them out, and =auto is the default. A
-library with CUDA kernels also loads on a machine without a GPU or driver.
+/usr/local/cuda/bin. With LOWLEVEL_SIMCLR_CUDA=1 the build fails without nvcc, with =0 it leaves the CUDA kernels out,
+and =auto is the default. A library with CUDA kernels also loads on a machine without a GPU or driver.
 
 The kernels are written for Linux on x86-64 and on arm64. On other platforms, or with LOWLEVEL_SIMCLR_NATIVE=0, the
 package is pure Python and uses stock TensorFlow.
@@ -49,8 +50,8 @@ PACKAGE = Path("lowlevel_simclr")
 
 FLAGS = ["-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast", "-fno-math-errno"]
 WARNINGS = ["-Wall", "-Wextra", "-Wno-psabi"]
-# The instruction sets to compile for, by processor. The keys are the names that `g++ -dumpmachine` and
-# `platform.machine()` use.
+# For each processor, the instruction sets to compile for, with the flags of the compiler. The processors have the names
+# that `g++ -dumpmachine` and `platform.machine()` use.
 INSTRUCTION_SETS: dict[str, dict[str, list[str]]] = {
     "x86_64": {
         "avx512": ["-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw", "-mfma", "-mprefer-vector-width=512"],
@@ -59,10 +60,10 @@ INSTRUCTION_SETS: dict[str, dict[str, list[str]]] = {
     },
     "aarch64": {"neon": []},
 }
-# Machine code for the generations of A100 and H100, and PTX that a driver compiles for newer GPUs.
+# Machine code for GPUs like A100 (sm_80) and H100 (sm_90), and PTX code, which the driver of a newer GPU compiles.
 CUDA_ARCHITECTURES = {"sm_80": "arch=compute_80,code=sm_80", "sm_90": "arch=compute_90,code=[sm_90,compute_90]"}
 CUDA_FLAGS = ["-O3", "-std=c++17", "-Xcompiler", "-fPIC,-fvisibility=hidden", "--threads", "0", "-Xptxas", "-v"]
-# The library contains the C++ runtime, because the user's machine may have an older one.
+# The C++ runtime is linked into the library, because the one on the user's machine may be too old.
 LINK = ["-shared", "-static-libstdc++", "-static-libgcc", "-Wl,--exclude-libs,ALL", "-Wl,--gc-sections", "-Wl,-s"]
 EXPORTS = "{ global: lowlevel_simclr_*; local: *; };\n"  # symbols of the C++ runtime are not exported
 BUILT_BY_PIP = {
@@ -73,7 +74,7 @@ STAND_INS = ["libtensorflow_framework.so.2", "libtensorflow_cc.so.2"]
 
 
 class Cuda(NamedTuple):
-    """Whether the library gets CUDA kernels.
+    """The decision whether the library gets CUDA kernels.
 
     Attributes:
         nvcc: path of the compiler, or None if the library gets no CUDA kernels.
@@ -103,7 +104,7 @@ def say(line: str) -> None:
     """Print a progress line. If pip hides the standard output, print it on the terminal too."""
     print(line, flush=True)
     if TERMINAL is not None:
-        TERMINAL.write(f"\n{line} ")  # pip turns its spinner at the end of the line
+        TERMINAL.write(f"\n{line} ")  # pip draws its progress sign at the end of this line
         TERMINAL.flush()
 
 
@@ -120,7 +121,7 @@ def check_sources() -> None:
 
 
 def read_abi() -> int:
-    """Return the ABI version of the native library. ops/_library.py defines it."""
+    """Return the ABI version of the native library, which ops/_library.py defines."""
     text = (ROOT / PACKAGE / "ops" / "_library.py").read_text(encoding="utf-8")
     found = re.search(r"^ABI = (\d+)$", text, re.MULTILINE)
     if found is None:
@@ -129,7 +130,7 @@ def read_abi() -> int:
 
 
 def find_compiler() -> list[str]:
-    """Return the command of the C++ compiler, from CXX or g++, after checking that it runs."""
+    """Return the command of the C++ compiler after checking that it runs. It is CXX, or g++ if CXX is not set."""
     command = shlex.split(os.environ.get("CXX", "g++"))
     try:
         subprocess.run([*command, "--version"], check=True, capture_output=True)
@@ -144,7 +145,7 @@ def find_compiler() -> list[str]:
 def find_processor() -> str:
     """Return the processor that the compiler makes code for: "x86_64" or "aarch64".
 
-    A cross compiler in CXX, such as aarch64-linux-gnu-g++, makes code for another processor than this machine's.
+    This can differ from the processor of this machine, if CXX is a cross compiler such as aarch64-linux-gnu-g++.
     """
     command = find_compiler()
     said = subprocess.run([*command, "-dumpmachine"], check=True, capture_output=True, text=True).stdout.strip()
@@ -158,7 +159,7 @@ def find_processor() -> str:
 
 
 def builds_library() -> bool:
-    """Return whether to build the library. Without it the package is pure Python, and `--ops auto` uses stock ops.
+    """Return whether to build the library. Without it, the package is pure Python and uses stock TensorFlow.
 
     LOWLEVEL_SIMCLR_NATIVE=1 or =0 decides. If the variable is not set, the library is built on Linux on x86-64 and on
     arm64.
@@ -181,7 +182,7 @@ def find_tensorflow_headers() -> Headers:
 
 
 def has_xla(include: Path) -> bool:
-    """Return whether the folder contains the headers of XLA's FFI."""
+    """Return whether this include folder contains the headers of XLA's FFI."""
     return (include / "xla" / "ffi" / "api" / "ffi.h").exists()
 
 
@@ -193,7 +194,7 @@ def has_gpu() -> bool:
 def choose_cuda() -> Cuda:
     """Return whether to build CUDA kernels.
 
-    LOWLEVEL_SIMCLR_CUDA=1 or =0 decides. With auto, they are built if this machine has a GPU and nvcc.
+    LOWLEVEL_SIMCLR_CUDA=1 or =0 decides. With auto, CUDA kernels are built if this machine has a GPU and nvcc.
     """
     wanted = os.environ.get("LOWLEVEL_SIMCLR_CUDA") or "auto"
     if wanted not in ("auto", "0", "1"):
@@ -246,12 +247,12 @@ def find_static_cuda_runtime(nvcc: str, folder: Path) -> Path:
 
 
 def needs_cuda(source: Path) -> bool:
-    """Return whether only a library with CUDA kernels contains this C++ source."""
+    """Return whether this C++ source is compiled only if the library gets CUDA kernels."""
     return source.name.endswith(("_cuda_xla.cc", "_cudart.cc"))
 
 
 def list_compilations(cxx: list[str], nvcc: str | None, include: Path, folder: Path) -> dict[Path, list[str]]:
-    """Return the command for every object to compile. The longest compilations come first."""
+    """Return a dict from each object file to the command that compiles it. The longest compilations come first."""
     found: dict[Path, list[str]] = {}
     for source in sorted(KERNELS.rglob("*.cu")) if nvcc else []:
         architectures = [word for value in CUDA_ARCHITECTURES.values() for word in ("-gencode", value)]
@@ -288,7 +289,7 @@ def run(command: list[str]) -> None:
 
 
 def build_stand_ins(cxx: list[str], folder: Path) -> None:
-    """Build empty libraries with the names of TensorFlow's. Only the link command uses them. No program loads them."""
+    """Build empty libraries with the names of TensorFlow's. Only the linker reads them; no program loads them."""
     empty = folder / "empty.cc"
     empty.write_text("", encoding="utf-8")
     for name in STAND_INS:
@@ -296,7 +297,7 @@ def build_stand_ins(cxx: list[str], folder: Path) -> None:
 
 
 def compile_all(jobs: dict[Path, list[str]]) -> None:
-    """Compile every object, several at a time. Print a line when an object is done."""
+    """Run all compilations, several at a time. Print a line after each of them."""
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
         started = {threads.submit(run, [*command, "-o", str(made)]): made for made, command in jobs.items()}
         for done, future in enumerate(as_completed(started), 1):
@@ -309,8 +310,8 @@ def compile_all(jobs: dict[Path, list[str]]) -> None:
 def link(target: Path, cxx: list[str], nvcc: str | None, made: list[Path], folder: Path) -> None:
     """Link objects to `target`, with intermediate files in `folder`."""
     build_stand_ins(cxx, folder)
-    # TensorFlow's libraries also export the CUDA runtime's functions, from another CUDA version. So the link command
-    # names libcudart_static.a before them.
+    # TensorFlow's libraries also export the CUDA runtime's functions, but of another CUDA version. So the link command
+    # names libcudart_static.a first, and the linker takes the functions from there.
     objects = [*map(str, made), *([str(find_static_cuda_runtime(nvcc, folder)), "-lrt", "-ldl"] if nvcc else [])]
     libraries = [f"-L{folder}", "-Wl,--no-as-needed", *(f"-l:{name}" for name in STAND_INS)]
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -322,7 +323,10 @@ def link(target: Path, cxx: list[str], nvcc: str | None, made: list[Path], folde
 
 
 def build(target: Path, folder: Path, version: str) -> None:
-    """Compile and link `target`, with intermediate files in `folder`. Write a .json file beside the target."""
+    """Compile and link the library `target`. Write its description into a .json file beside it.
+
+    The intermediate files are in `folder`.
+    """
     started = time.perf_counter()
     check_sources()
     cuda, cxx, headers = choose_cuda(), find_compiler(), find_tensorflow_headers()
@@ -341,7 +345,7 @@ def build(target: Path, folder: Path, version: str) -> None:
 
 
 def write_description(target: Path, nvcc: str | None, compiler: str, version: str, headers: Headers) -> None:
-    """Write a .json file beside the library that describes the build."""
+    """Write a description of the build into a .json file beside the library."""
     built = {
         "version": version,
         "abi": read_abi(),
@@ -355,10 +359,10 @@ def write_description(target: Path, nvcc: str | None, compiler: str, version: st
 
 
 class BuildNative(build_ext):
-    """The build command of setuptools. It writes the library in place for an editable install, or into the wheel."""
+    """The build command. It writes the library into the wheel or, for an editable install, into this checkout."""
 
     def run(self) -> None:
-        """Compile and link the library. If `builds_library` returns False, only print that."""
+        """Compile and link the library. If `builds_library` returns False, only print that no library is built."""
         if not builds_library():
             say("lowlevel_simclr: no native library (LOWLEVEL_SIMCLR_NATIVE=0, or no kernels for this platform)")
             return
@@ -372,12 +376,12 @@ class BuildNative(build_ext):
         return [str(library), str(library.with_suffix(".json"))]
 
     def get_output_mapping(self) -> dict[str, str]:
-        """Return an empty mapping from built files to source files. An editable build writes the library in place."""
+        """Return no pairs of built file and source file, because an editable build writes the library in place."""
         return {}
 
 
 class AnyPythonWheel(bdist_wheel):
-    """A wheel for every Python 3, because the library does not call Python."""
+    """The wheel command. The wheel is for every Python 3, because the library does not call Python."""
 
     def get_tag(self) -> tuple[str, str, str]:
         """Return the tag of the wheel, such as py3-none-linux_x86_64. Without the library, the tag is py3-none-any."""

@@ -1,4 +1,4 @@
-"""A check of what a short run left: it must have learned something and drawn its pictures."""
+"""Checks the folder of a short training run: the run must have learned something and drawn its pictures."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ PLOTS = ("views.png", "learning.png", "embedding.png", "neighbours.png")
 
 
 def main(folder: Path) -> None:
-    """Check the run folder, and print what was learned.
+    """Check the run folder, and print the accuracy of the trained and of the untrained encoder.
 
     Raises:
-        AssertionError: if a result or a picture is missing, or nothing was learned. The message says what is wrong.
+        AssertionError: if the folder lacks a result or a picture, or if the run learned nothing. The message says what
+            is wrong.
     """
     evaluation = json.loads((folder / "evaluation.json").read_text())
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
