@@ -1,9 +1,8 @@
 #!/bin/sh
 # Builds the kernels for Linux on arm64 with Debian's cross compiler, and runs their test drivers under emulation:
 #     kernels/cross_arm64.sh drivers [seconds] [seed]
-# Builds the wheel for arm64 in a folder, with the Python in PYTHON. It is not run, because there is no TensorFlow for
-# the emulator:
-#     kernels/cross_arm64.sh wheel [folder]
+# Builds the wheel for arm64 in a folder, with the Python in PYTHON. The script does not run the library in the wheel,
+#     because the emulator has no TensorFlow: kernels/cross_arm64.sh wheel [folder]
 # Needs: apt-get install g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -19,5 +18,5 @@ case ${1:-} in
     export LOWLEVEL_SIMCLR_CUDA=0 LOWLEVEL_SIMCLR_NATIVE=1
     exec "${PYTHON:-python3}" setup.py -q build --build-base "$folder/build" bdist_wheel --dist-dir "$folder"
     ;;
-  *) echo "use drivers or wheel" >&2; exit 2 ;;
+  *) echo "The first argument must be drivers or wheel." >&2; exit 2 ;;
 esac

@@ -3,7 +3,7 @@
 #     kernels/sanitize.sh address|undefined|thread|none [seconds] [seed] [instruction set]
 # `none` runs random cases at full speed. With clang++, `fuzzer` lets code coverage guide the cases:
 #     CXX=clang++ kernels/sanitize.sh fuzzer [seconds]
-# A cross compiler needs an emulator in RUNNER, see cross_arm64.sh.
+# If CXX is a cross compiler, RUNNER must be the command of an emulator, see cross_arm64.sh.
 set -eu
 kind=$1 seconds=${2:-20} seed=${3:-0}
 here=$(cd "$(dirname "$0")" && pwd)
@@ -15,7 +15,7 @@ case $kind in
   undefined) flags="-O1 -g -fsanitize=undefined -fno-sanitize-recover=all" ;;
   fuzzer) flags="-O1 -g -fsanitize=fuzzer,address -DLOWLEVEL_SIMCLR_FUZZER" ;;
   address | thread) flags="-O1 -g -fsanitize=$kind" ;;
-  *) echo "unknown sanitizer '$kind': use address, undefined, thread, none or fuzzer" >&2; exit 2 ;;
+  *) echo "The sanitizer '$kind' does not exist. Use address, undefined, thread, none or fuzzer." >&2; exit 2 ;;
 esac
 common="-std=c++17 -ffp-contract=fast -fno-math-errno -Wall -Wextra -Wno-psabi -pthread"
 case $($cxx -dumpmachine) in
@@ -34,7 +34,7 @@ flags_of_set() {
   esac
 }
 
-# Builds and runs the test driver of op $1. The further arguments are ops whose CPU code the driver needs too.
+# Builds and runs the test driver of the op in $1. All further arguments are other ops whose CPU code the driver needs.
 drive() {
   op=$1
   mkdir -p "$out/$op"

@@ -1,14 +1,11 @@
 // Runs CUDA kernels on the CPU, for tests only. launch.cuh includes this file if the compiler is not nvcc.
-//
-// Each CUDA thread of a block is a fibre, a thread of execution that gives up the processor by itself. The fibres take
-// turns. At __syncthreads, and where the lanes of a warp exchange values, a fibre hands over to the next one. So every
-// index, mask and barrier of the real source runs.
-//
-// Three things differ from a GPU. Blocks run one after another. Shared memory begins as NaN. A barrier that not all
-// threads reach ends the process with a message.
-//
-// Tests can reverse the order of the threads between two barriers (`on_host::reversed`). A result that changes then
-// shows that a barrier is missing.
+// Each CUDA thread of a block is a fibre: a thread of execution that runs until it hands over to the next fibre by
+// itself. It does so at __syncthreads, and where the lanes (threads) of a warp exchange values. So every index, mask
+// and barrier of the real source runs.
+// Three things differ from a GPU. Blocks run one after another. Shared memory is filled with NaN at first. If not all
+// threads reach a barrier, the process ends with a message.
+// Tests can reverse the order of the threads between two barriers (`on_host::reversed`). If this changes a result, a
+// barrier is missing.
 #pragma once
 
 #include <ucontext.h>
@@ -137,7 +134,7 @@ inline void start(int number) {
   makecontext(&fibre.context, enter, 0);
 }
 
-// Gives one turn to every thread that has not ended. Returns false if all threads have ended.
+// Lets every thread that has not ended run up to its next barrier. Returns false if all threads have ended.
 inline bool turn(int threads) {
   bool left = false;
   for (int i = 0; i < threads; ++i) {

@@ -31,8 +31,8 @@ __device__ inline char* shared_memory() {
 inline char* shared_memory() { return on_host::shared_memory(); }
 #endif
 
-// Starts a copy of 16 bytes from global to shared memory. If `counts` is false, it writes zeros instead. The calling
-// thread may read the bytes after wait_for_copies, and the other threads of the block after the next barrier.
+// Starts a copy of 16 bytes from global to shared memory. If `counts` is false, the function writes zeros instead. The
+// calling thread may read the bytes after wait_for_copies, and the other threads of the block after the next barrier.
 __device__ __forceinline__ void copy_16_bytes(void* to, const void* from, bool counts) {
 #ifdef __CUDACC__
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"

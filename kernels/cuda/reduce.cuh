@@ -1,4 +1,5 @@
-// Sums and maxima over a warp and over a block. The order is fixed, so the results have the same bits every time.
+// Sums and maxima over a warp and over a block. The order of the operations is fixed, so the results have the same bits
+// every time.
 #pragma once
 
 #include "launch.cuh"

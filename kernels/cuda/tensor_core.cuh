@@ -1,13 +1,13 @@
-// Matrix products of one warp on tensor cores, from sm_80 on, and the number types that they take. On the host, the
-// lanes exchange their registers and compute the same products.
+// Matrix products that one warp computes on tensor cores (GPUs from sm_80 on), and the number types of their factors.
+// On the host (cuda_on_host.h), the lanes exchange their registers and compute the same products.
 //
 // A fragment is the part of a matrix that a warp holds in registers. For lane = 4 g + t, the registers of mma.m16n8k16
 // hold these elements (row, column) (PTX ISA):
 //     C[16][8] of float32:   c0 = (g, 2t)  c1 = (g, 2t+1)  c2 = (g+8, 2t)  c3 = (g+8, 2t+1)
 //     A[16][16] of float16:  a0 = (g, 2t)  a1 = (g+8, 2t)  a2 = (g, 2t+8)  a3 = (g+8, 2t+8)
 //     B[16][8] of float16:   b0 = (2t, g)  b1 = (2t+8, g)
-// A register of A or B holds two numbers. Its lower half is the element in this list. Its upper half is the right
-// neighbour of that element in A, and the element below it in B.
+// A register of A or B holds two numbers. The lower half is the element in this list. The upper half is another
+// element: for A its right neighbour, for B the one below it.
 //
 // Sums are float32. The hardware truncates them instead of rounding. So callers keep chains of products short and add
 // the results themselves.
@@ -25,7 +25,7 @@ __host__ __device__ __forceinline__ To bits_as(From from) {
   return to;
 }
 
-// ---- Half types, stored as their 16 bits
+// ---- 16-bit floats, stored as their bits
 
 struct Bfloat16Bits {
   uint16_t bits;
@@ -75,7 +75,7 @@ inline void narrow(Float16Bits* to, float x) {
     to->bits = sign | 0x7c00;
   } else {
     const int exponent = size < 0x1p-14f ? -14 : std::ilogb(size);
-    // If the mantissa overflows, the carry raises the exponent by itself.
+    // If rounding makes the mantissa overflow, the addition carries into the exponent, which is right.
     const int steps = static_cast<int>(std::nearbyint(std::ldexp(size, 10 - exponent)));
     to->bits =
         static_cast<uint16_t>(sign | (size < 0x1p-14f ? steps : ((exponent + 15) << 10) + steps - 1024));

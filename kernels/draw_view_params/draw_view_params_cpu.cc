@@ -1,7 +1,8 @@
-// Parameters of views on the CPU. One row takes four to five Philox blocks of some 40 multiplications, and one or two
-// exponentials: it draws attempts of a crop until one fits. A form in whole arrays draws all ten.
-//
-// Compiled for the baseline only. A fused multiply-add would round differently from the reference.
+// Draws the parameters of views on the CPU. A row takes four to five Philox blocks of about 40 multiplications each,
+// and one or two exponentials. It draws crops only until one fits. An implementation with whole arrays has to draw all
+// ten.
+// This file is compiled only for the baseline instruction set. The other sets have a fused multiply-add, which would
+// round differently from the reference.
 #include <algorithm>
 #include <cmath>
 
@@ -32,7 +33,7 @@ void draw_box(const HostRow& row, const ViewRecipeNumbers& recipe, const Frame& 
   write_central_box(recipe, frame, box);
 }
 
-// Permutation `number` of 0..3 in lexicographic order.
+// Writes permutation `number` of 0..3, counted in lexicographic order.
 void write_order(int number, int32_t* order) {
   int32_t left[4] = {0, 1, 2, 3};
   for (int k = 0, orders = 6; k < 4; orders /= std::max(1, 3 - k), ++k) {

@@ -1,12 +1,11 @@
-// draw_view_params on a CUDA device: the contract of draw_view_params.h, every array on the device.
-//
-// A device cannot refuse a call in time. If an index or the epoch does not fit a 32-bit word, or if the image's frame
-// is empty or larger than its array, the row's box becomes (-1, -1, -1, -1), and make_views writes NaN for it.
-//
-// CUDA's exp may differ from the host's in the last bit. A box differs only if that decides a tie of its rounding.
-//
-// The launcher only enqueues on `stream`. It returns null, or one sentence that says why nothing useful was enqueued.
-// `params` is a host array of eleven device pointers in the order of DrawnViewParams.
+// draw_view_params on a CUDA device: the contract of draw_view_params.h, but with every array on the device.
+// The host cannot check numbers on the device without waiting for it. So wrong numbers are no error. Instead the row's
+// box becomes (-1, -1, -1, -1), and make_views fills that view with NaN. This happens if the index or the epoch does
+// not fit into a 32-bit word, and if the image's frame is empty or larger than its array.
+// CUDA's exp may differ from the host's in the last bit. The box is then the same, unless this bit decides which way a
+// number of the box is rounded.
+// The launcher only enqueues work on `stream`. It returns null, or one sentence that says why the call failed. `params`
+// is a host array of eleven device pointers, in the order of DrawnViewParams.
 #pragma once
 
 #include <cstdint>

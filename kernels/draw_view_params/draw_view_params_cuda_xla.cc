@@ -1,5 +1,6 @@
-// Drawing the views' parameters as an XLA FFI handler on CUDA devices: the target of draw_view_params_xla.cc for the
-// platform "CUDA". The handler cannot check numbers on the device; draw_view_params_cuda.h says what happens then.
+// The XLA FFI handler that draws the views' parameters on CUDA devices. It has the same name (target) as the handler in
+// draw_view_params_xla.cc, for the platform "CUDA". It cannot check numbers that lie on the device.
+// draw_view_params_cuda.h says what happens if they are wrong.
 #include "draw_view_params_cuda.h"
 #include "draw_view_params_ffi.h"
 

@@ -1,4 +1,5 @@
-// The XLA FFI handlers that draw the views' parameters, on the host and on CUDA: arrays, and the check of sizes.
+// What the XLA FFI handlers that draw the views' parameters share, on the host and on CUDA: the arrays of a call, and
+// the check of their sizes.
 #pragma once
 
 #include "../glue/xla_ffi.h"
@@ -18,8 +19,8 @@ using Fours = ffi::Result<Four>;
 using Flags = ffi::Result<Flag>;
 using Numbers = ffi::Result<Number>;
 
-// The arguments and results of a call, after those that the platform adds: index, sizes, key, epoch, recipe -> the
-// parameters in the order of draw_view_params_op.cc.
+// Binds the arguments and results of a call, after those that the platform adds. The arguments are index, sizes, key,
+// epoch and recipe. The results are the parameters in the order of draw_view_params_op.cc.
 template <typename Binding>
 auto with_arrays(Binding&& binding) {
   return gives<Four, Flag, Number, Number, Number, Number, Number, Four, Flag, Flag, Number>(

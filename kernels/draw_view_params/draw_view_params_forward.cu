@@ -1,8 +1,7 @@
-// Parameters of views on CUDA devices: one thread for each row. Contract: draw_view_params_cuda.h; numbers:
-// draw_view_params.h.
-//
-// A row costs five or six Philox blocks and two exponentials in double, and writes 50 bytes. 16384 rows take less
-// time than a launch. As on the host, no product is fused with an addition.
+// Draws the parameters of views on CUDA devices, with one thread for each row. draw_view_params_cuda.h has the
+// contract, and draw_view_params.h says how each number is drawn.
+// A row costs five or six Philox blocks and two exponentials in double, and writes 50 bytes. 16,384 rows take less time
+// than the launch of a kernel. As on the host, no product is fused with an addition.
 #include <cmath>
 #include <cstring>
 
@@ -35,7 +34,7 @@ __device__ void draw_box(const DeviceRow& row, const ViewRecipeNumbers& r, const
   write_central_box(r, frame, box);
 }
 
-// Permutation `number` of 0..3 in lexicographic order.
+// Writes permutation `number` of 0..3, counted in lexicographic order.
 __device__ void write_order(int number, int32_t* order) {
   int32_t left[4] = {0, 1, 2, 3};
   const int orders[4] = {6, 2, 1, 1};

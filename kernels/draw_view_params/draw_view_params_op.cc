@@ -1,4 +1,4 @@
-// Drawing the views' parameters as a TensorFlow op: LowlevelSimclr>DrawViewParams. See draw_view_params.h.
+// The TensorFlow op that draws the views' parameters: LowlevelSimclr>DrawViewParams. See draw_view_params.h.
 //
 //     DrawViewParams(index (N,), sizes (N, 2) or (1, 2), key (2,): low and high word of the seed, epoch (),
 //                    recipe (25,))
@@ -15,7 +15,7 @@ namespace {
 
 constexpr int64_t kWords = INT64_C(1) << 32;
 
-// The results have twice the rows of the index. Python sets their shapes if it knows them.
+// The results have twice as many rows as `index`. Python sets their shapes if it knows them.
 void unknown_shapes(TF_ShapeInferenceContext* context, TF_Status* status) {
   TF_ShapeInferenceContextSetUnknownShape(context, status);
 }

@@ -1,8 +1,7 @@
-// One row of the parameters, as the host and CUDA devices both draw it: the random words, the central box, and all
-// fields except the box.
-//
-// No product is fused with an addition. On the host no special code is needed, because draw_view_params_cpu.cc is
-// compiled for the baseline, which has no fused instruction.
+// The code that the host and CUDA devices share to draw one row of the parameters: the random words, the central box,
+// and all fields except the box.
+// No product may be fused with an addition. On the host this needs no special code, because draw_view_params_cpu.cc is
+// compiled for the baseline, which has no such instruction.
 #pragma once
 
 #include <cmath>
@@ -27,8 +26,8 @@ struct Words {
   }
 };
 
-// One row: the key and the counter of its Philox blocks, without the purpose. `Key` is the two words of the seed, or
-// a reference to them.
+// What identifies a row: the key and the counter of its Philox blocks, without the purpose. `Key` is the two words of
+// the seed, or a reference to them.
 template <typename Key>
 struct Row {
   Key key;

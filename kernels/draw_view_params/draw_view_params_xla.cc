@@ -1,4 +1,4 @@
-// Drawing the views' parameters as an XLA FFI handler on the host: lowlevel_simclr_draw_view_params. Arguments and
+// The XLA FFI handler that draws the views' parameters on the host: lowlevel_simclr_draw_view_params. Its arguments and
 // results are in the order of draw_view_params_op.cc.
 #include <cstring>
 #include <string>

@@ -1,8 +1,8 @@
 // Every number of XLA's C interface that our handlers depend on: offsets of fields, sizes, and codes. FFI is XLA's
-// foreign function interface, and a handler is a function of ours that XLA calls through it.
-//
-// This file includes only the C header, so it compiles with the headers of every TensorFlow from 2.18 on. The program
-// bench.report.ffi_releases compiles it with the headers of each release and records the numbers in ffi_releases.h.
+// foreign function interface. A handler is a function of ours that XLA calls through the FFI.
+// Of XLA, this file includes only the C header, so it compiles with the headers of every TensorFlow from 2.18 on. The
+// program bench.report.ffi_releases compiles it with the headers of each release and records the numbers in
+// ffi_releases.h.
 #pragma once
 
 #include <cstddef>
@@ -11,7 +11,7 @@
 
 namespace lowlevel_simclr {
 
-// Version 0.4 (TensorFlow 2.22) renamed two things.
+// Version 0.4 of the FFI (TensorFlow 2.22) renamed two types.
 #if XLA_FFI_API_MINOR >= 4
 using FfiExtension = XLA_FFI_InternalExtension;
 using FfiErrorMessage = XLA_FFI_Error_GetDetails_Args;
@@ -48,7 +48,7 @@ constexpr size_t kFfiLayout[] = {
     offsetof(XLA_FFI_Handler_Bundle, execute),
     offsetof(XLA_FFI_ByteSpan, ptr),
     offsetof(XLA_FFI_ByteSpan, len),
-    // the question for a handler's metadata
+    // the call in which XLA asks a handler for its metadata
     offsetof(FfiExtension, struct_size),
     offsetof(FfiExtension, type),
     offsetof(FfiExtension, next),
@@ -120,11 +120,11 @@ constexpr size_t kFfiLayout[] = {
 };
 constexpr size_t kFfiLayoutCount = sizeof kFfiLayout / sizeof *kFfiLayout;
 
-// XLA's FFI in one release of TensorFlow. The sizes above `layout` may differ between releases.
+// XLA's FFI in one release of TensorFlow. `layout` is the same in all releases, and the sizes before it may differ.
 struct FfiRelease {
   const char* tensorflow;
   int major, minor;           // the version of the interface
-  size_t api_size;            // the size that the table of functions states for itself
+  size_t api_size;            // the size of the table of functions, as the table itself gives it
   size_t register_args_size;  // size of the arguments of registration
   size_t message_args_size;   // size of the arguments that read an error's message
   size_t metadata_size;       // size in memory of the answer to the metadata question, in bytes

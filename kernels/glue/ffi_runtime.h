@@ -1,8 +1,8 @@
-// The XLA of the TensorFlow that is loaded: our handlers register with it and it calls them, whatever its release.
-//
+// Registers our handlers with the XLA of the loaded TensorFlow, and receives the calls from it. Both work with any
+// release.
 // The library is compiled with the headers of one release and runs with all releases in ffi_releases.h. Three things
-// differ between releases, and this file takes care of them: where TensorFlow exports the table of functions, which
-// version a handler must report, and how large the arguments of two functions are.
+// differ between releases, and the code behind this header takes care of them: where TensorFlow exports the table of
+// XLA's functions, which version a handler must report, and how large the arguments of two functions are.
 #pragma once
 
 #include <initializer_list>
@@ -11,17 +11,18 @@
 
 namespace lowlevel_simclr {
 
-// A handler, and the name that XLA's calls use for it.
+// A handler, and the name by which XLA's calls refer to it.
 struct Target {
   const char* name;
   XLA_FFI_Handler* handler;
 };
 
-// Registers handlers with XLA for a platform, "Host" or "CUDA". Returns false if XLA cannot call them. Then
+// Registers handlers with XLA for a platform, "Host" or "CUDA". Returns false if XLA cannot call the handlers. Then
 // lowlevel_simclr_xla_refusal() returns the reason.
 bool register_targets(const char* platform, std::initializer_list<Target> targets);
 
-// Runs a handler for a call of any release. If XLA asks for the handler's version instead, it answers that question.
+// Runs a handler for a call from the XLA of any release. If XLA only asks for the handler's version, this function
+// answers.
 XLA_FFI_Error* run_for_any_release(XLA_FFI_Handler* handler, XLA_FFI_CallFrame* frame);
 
 template <XLA_FFI_Handler* handler>
@@ -29,7 +30,7 @@ XLA_FFI_Error* for_any_release(XLA_FFI_CallFrame* frame) {
   return run_for_any_release(handler, frame);
 }
 
-// Returns a target whose handler every release can call.
+// Returns a target whose handler the XLA of every release can call.
 template <XLA_FFI_Handler* handler>
 Target target(const char* name) {
   return {name, for_any_release<handler>};

@@ -1,14 +1,12 @@
-// Tests ffi_runtime_xla.cc with an imitation of XLA, of any version. Not part of the library.
-//
-// The imitation behaves as XLA's sources do. Up to version 0.1 it accepts only a handler that reports its own version.
-// Later versions accept a handler that reports the same version or an older one. The imitation hands out memory of
-// exactly the size that its release uses, and checks the bytes after it.
+// Tests ffi_runtime_xla.cc with an imitation of XLA. The imitation can have any version. This program is not part of
+// the library.
+// The imitation behaves as XLA's sources do. Up to version 0.1, it accepts only a handler that reports the same
+// version. Later versions accept a handler that reports the same version or an older one. The imitation hands out
+// memory of exactly the size that its release uses, and checks that the bytes after it do not change.
 //
 //     ffi_runtime_test_driver ENTRY MAJOR MINOR TABLE_SIZE
-//
-// ENTRY is c, cpp, none, or refuse (c, but registration is refused).
-//
-// Prints one line for each thing that a test checks.
+// ENTRY says which functions the imitation exports: c, cpp, none, or refuse (like c, but it refuses the registration).
+// The driver prints one line for each thing that a test checks.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -28,7 +26,7 @@ XLA_FFI_Api api = {};
 XLA_FFI_Handler* registered = nullptr;
 constexpr unsigned char kGuard = 0xA5;
 
-// Memory as large as one release uses it: `size` bytes for the library, then guard bytes that must not change.
+// Memory for one release: the `size` bytes that this release uses, then guard bytes that must not change.
 struct Guarded {
   explicit Guarded(size_t size) : size(size) { std::memset(bytes, kGuard, sizeof bytes); }
   bool is_whole() const {
@@ -43,7 +41,7 @@ struct Guarded {
 XLA_FFI_Error* refuse_or_register(XLA_FFI_Handler_Register_Args* args) {
   std::printf("register %.*s for %.*s, %zu bytes\n", static_cast<int>(args->name.len), args->name.ptr,
               static_cast<int>(args->platform.len), args->platform.ptr, args->struct_size);
-  // A newer XLA reads more than the fields that this header knows: a record handler and the traits.
+  // A newer XLA reads two things after the fields of this header: a record handler and the traits.
   const char* behind = reinterpret_cast<char*>(&args->bundle) + 4 * sizeof(void*);
   const char zero[24] = {};
   std::printf("behind the handlers %s\n", std::memcmp(behind, zero, sizeof zero) == 0 ? "zero" : "rubbish");
@@ -97,7 +95,7 @@ constexpr XLA_FFI_Handler* kHandle = handle;
 
 }  // namespace
 
-// The entries that TensorFlow exports. A build of this driver has one of them, both or none.
+// The functions that TensorFlow exports. A build of this driver has one of them, both or none.
 #ifdef LOWLEVEL_SIMCLR_ENTRY_C
 extern "C" const XLA_FFI_Api* XLA_FFI_GetApi() {
   std::puts("entry XLA_FFI_GetApi");

@@ -1,4 +1,4 @@
-// The connection to the XLA of the TensorFlow that is loaded. See ffi_runtime.h.
+// The connection to the XLA of the loaded TensorFlow. See ffi_runtime.h.
 #include <algorithm>
 #include <cstring>
 #include <iterator>
@@ -8,9 +8,9 @@
 #include "ffi_releases.h"
 #include "ffi_runtime.h"
 
-// The two functions that return XLA's table of functions. The package tensorflow exports the first one from 2.20 on.
-// The package tensorflow-cpu, and tensorflow before 2.20, export only the second one. The address is null if TensorFlow
-// does not export the function.
+// The two functions that return XLA's table of functions. From 2.20 on, the package tensorflow exports the first one.
+// The package tensorflow-cpu, and tensorflow before 2.20, export only the second one. If TensorFlow does not export a
+// function, its address is null.
 extern "C" __attribute__((weak)) const XLA_FFI_Api* XLA_FFI_GetApi();
 namespace xla::ffi {
 __attribute__((weak)) const XLA_FFI_Api* GetXlaFfiApi();
@@ -42,10 +42,11 @@ static_assert(
 // ---- The release that is loaded
 
 struct Runtime {
-  const XLA_FFI_Api* api = nullptr;      // null if XLA cannot be reached
-  const FfiRelease* release = &kNewest;  // the newest release we know that is not newer than the loaded one
-  XLA_FFI_Api for_handlers = {};         // the table that handlers get instead of `api`
-  std::string refusal;                   // why XLA cannot call the library; empty if it can
+  const XLA_FFI_Api* api = nullptr;  // null if XLA cannot be reached
+  const FfiRelease* release =
+      &kNewest;                   // of the releases we know, the newest that is not newer than the loaded one
+  XLA_FFI_Api for_handlers = {};  // the table that handlers get instead of `api`
+  std::string refusal;            // why XLA cannot call the library; empty if it can
 };
 
 const XLA_FFI_Api* find_api() {
@@ -61,7 +62,8 @@ std::string write_version(int major, int minor) {
 // Returns why the library cannot work with this XLA, or an empty string.
 std::string find_refusal(const XLA_FFI_Api* api) {
   if (api == nullptr) return "This TensorFlow exports no entry to XLA's FFI.";
-  // Before 0.1 the table was shorter and held no version. The stages of a call's execution also had other numbers.
+  // Before 0.1 the table was shorter and had no version, and the numbers for the stages of a call's execution were
+  // different.
   if (api->struct_size < kOldest.api_size)
     return "The XLA FFI of this TensorFlow is older than version " +
            write_version(kOldest.major, kOldest.minor) + ", the oldest one that the library knows.";
@@ -82,8 +84,8 @@ const FfiRelease* find_release(int minor_version) {
 
 const Runtime& runtime();
 
-// Reads an error's message. The arguments are as large as the loaded release expects them: version 0.4 writes one field
-// more than the headers of 0.2 have room for.
+// Reads an error's message. The arguments must have the size that the loaded release expects, because version 0.4
+// writes one field more than the struct has in the headers of 0.2.
 void read_message(FfiErrorMessage* asked) {
   alignas(FfiErrorMessage) char room[2 * sizeof(FfiErrorMessage)] = {};
   auto* args = reinterpret_cast<FfiErrorMessage*>(room);
@@ -93,8 +95,8 @@ void read_message(FfiErrorMessage* asked) {
   asked->message = args->message;
 }
 
-// Holds only the functions that our handlers call. The others stay null, because a handler that called one of them
-// would not be safe in every release.
+// Returns a table that holds only the functions that our handlers call. All others stay null, because a call of one of
+// them would not be safe in every release.
 XLA_FFI_Api make_table(const XLA_FFI_Api& api) {
   XLA_FFI_Api table = {};
   table.struct_size = XLA_FFI_Api_STRUCT_SIZE;
@@ -119,8 +121,8 @@ Runtime find_runtime() {
   return found;
 }
 
-// Handlers register while the library loads, and the order of the files is not fixed. So this object is made when it is
-// first used.
+// The files register their handlers while the library loads, in no fixed order. So this object is made when it is first
+// used.
 Runtime& mutable_runtime() {
   static Runtime found = find_runtime();
   return found;
@@ -142,8 +144,8 @@ std::string take_message(XLA_FFI_Error* error) {
   return message;
 }
 
-// Returns XLA's objection to a registration, or an empty string. Version 0.4 reads one handler more than 0.2, and then
-// the traits. We have neither, so the rest of the memory is zero.
+// Registers a target. Returns XLA's error message, or an empty string. Version 0.4 reads one handler more than 0.2, and
+// after it the traits. We have neither, so that memory is zero.
 std::string register_target(const char* platform, const Target& target) {
   alignas(XLA_FFI_Handler_Register_Args) char room[2 * sizeof(XLA_FFI_Handler_Register_Args)] = {};
   auto* args = reinterpret_cast<XLA_FFI_Handler_Register_Args*>(room);
@@ -162,9 +164,9 @@ bool asks_for_metadata(const XLA_FFI_CallFrame& frame) {
   return frame.extension_start != nullptr && frame.extension_start->type == XLA_FFI_Extension_Metadata;
 }
 
-// Reports the version of the XLA that asks, because up to 0.1 XLA requires an equal version. An XLA newer than all
-// versions that we know gets the newest one that we know, and decides for itself. The traits, and the fields that 0.2
-// added after them, stay zero, which means "none".
+// Reports the version of the XLA that asks, because up to 0.1 XLA requires an equal version. If XLA is newer than all
+// versions that we know, this reports the newest one that we know, and XLA decides whether that is enough. The traits,
+// and the fields that 0.2 added after them, stay zero, which means "none".
 void answer(XLA_FFI_Metadata* metadata) {
   const FfiRelease& release = *runtime().release;
   const int minor = std::min(runtime().api->api_version.minor_version, kNewest.minor);

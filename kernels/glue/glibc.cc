@@ -1,29 +1,29 @@
-// Lets the library load with glibc 2.17 and later, whatever glibc it is built on.
-//
-// Newer versions of glibc added some symbols, moved others from libpthread to libc, and gave exp and log a version that
-// reports errors in another way. This file defines all three kinds as hidden functions, for our own code and for the C++
-// runtime that is linked into the library. The functions of the last two kinds call their old versions. Both versions of
-// exp and log return the same values. A test reads the symbols of the finished library (test_build.py).
-//
-// Consequence: the unwinder finds no frames, so an exception inside the library ends the process. The library itself
-// throws no exceptions. Errors travel as status values, as a C ABI requires.
+// Lets the library load with glibc 2.17 and later, whatever version of glibc the machine has that builds the library.
+// Newer versions of glibc changed three kinds of symbols. They added some. They moved others from libpthread to libc.
+// And they gave exp and log a new version, which reports errors in another way but returns the same values. A library
+// that uses such a symbol needs the newer glibc. So this file defines all of them as hidden symbols, which only the
+// library itself sees. Our own code and the C++ runtime inside the library then use these. The functions of the second
+// and the third kind call their old versions in glibc. A test reads the symbols of the finished library
+// (test_build.py).
+// This has one consequence: the code that unwinds the stack finds no frames, so an exception inside the library ends
+// the process. The library itself throws no exceptions. It returns errors as status values, as a C ABI requires.
 #include <pthread.h>
 
 #define LOWLEVEL_HIDDEN extern "C" __attribute__((visibility("hidden"), used))
 
 #if (defined(__x86_64__) || defined(__aarch64__)) && defined(__GLIBC__)
 
-// The first version of glibc for this processor, whose symbols every later version still has.
+// The first version of glibc for this processor. Every later version still has its symbols.
 #if defined(__x86_64__)
 #define LOWLEVEL_FIRST_GLIBC "GLIBC_2.2.5"
 #else
 #define LOWLEVEL_FIRST_GLIBC "GLIBC_2.17"
 #endif
 
-// glibc 2.35 added this function. It finds unwinding tables. -1 means "not found".
+// glibc 2.35 added this function. It finds the tables for unwinding the stack. -1 means "not found".
 LOWLEVEL_HIDDEN int _dl_find_object(void*, void*) { return -1; }
 
-// glibc 2.32 added this variable. It lets shared_ptr skip atomics. 0 means that there are other threads.
+// glibc 2.32 added this variable. If it is not 0, shared_ptr uses no atomics. 0 means that there are other threads.
 extern "C" {
 __attribute__((visibility("hidden"))) char __libc_single_threaded = 0;
 }
@@ -48,7 +48,7 @@ LOWLEVEL_OLD(__pthread_key_create)(pthread_key_t* key, void (*body)(void*)) {
   return lowlevel_old___pthread_key_create(key, body);
 }
 
-// Defined under other names, because GCC declares exp and log itself, and visible.
+// In C++ these two functions have other names, because GCC itself declares exp and log, as visible functions.
 extern "C" double lowlevel_old_exp(double), lowlevel_old_log(double);
 LOWLEVEL_OLD_VERSION(exp)
 LOWLEVEL_OLD_VERSION(log)

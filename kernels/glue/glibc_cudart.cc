@@ -1,6 +1,7 @@
-// Does the same as glibc.cc, for the functions that CUDA's static runtime calls. glibc 2.34 moved them from libdl,
-// libpthread and librt to libc and gave them a new symbol version. Here each of them is a hidden jump to its old
-// version.
+// Like glibc.cc, this file lets the library load with older versions of glibc. It covers the functions that CUDA's
+// static runtime calls. glibc 2.34 moved these functions from libdl, libpthread and librt to libc and gave them a new
+// symbol version. For each of them, this file defines a function that only the library itself sees (hidden). It jumps
+// to the function's old version in glibc.
 #include <features.h>
 
 #if defined(__x86_64__) && defined(__GLIBC__)

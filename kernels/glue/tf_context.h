@@ -1,7 +1,6 @@
 // The parts of TensorFlow's C API that ops need, with classes that own its handles. Only X_op.cc includes this file.
-//
-// The C API is the only ABI that TensorFlow keeps from version to version. The C++ API changes. So one binary that uses
-// the C API serves all versions. The C API gives kernels no threads. Our own threads are in runtime/thread_pool.h.
+// TensorFlow keeps only its C API binary compatible from version to version. So one binary that uses the C API works
+// with all versions. The C API gives kernels no threads. The library has its own threads (runtime/thread_pool.h).
 #pragma once
 
 #include <cstdint>
@@ -80,7 +79,7 @@ inline Tensor scalar_output(TF_OpKernelContext* context, int index, TF_DataType 
   return Tensor(status.ok() ? TF_AllocateOutput(context, index, type, nullptr, 0, bytes, status) : nullptr);
 }
 
-// Returns host memory for the length of one call. TensorFlow's allocator provides it, aligned to 64 bytes.
+// Returns host memory that lives as long as one call. TensorFlow's allocator provides it, aligned to 64 bytes.
 inline Tensor temporary(TF_OpKernelContext* context, int64_t bytes, Status& status) {
   TF_AllocatorAttributes attributes{TF_ALLOCATOR_ATTRIBUTES_STRUCT_SIZE, 1};
   return Tensor(status.ok() ? TF_AllocateTemp(context, TF_UINT8, &bytes, 1, &attributes, status) : nullptr);
@@ -103,7 +102,7 @@ inline void register_op(const OpDefinition& op) {
   TF_RegisterOpDefinition(builder, status);
 }
 
-// Registers a CPU kernel that keeps no state. `compute` reports failures through its status.
+// Registers a CPU kernel without a state. The function `compute` reports failures through its argument of type Status.
 template <void (*compute)(TF_OpKernelContext*, Status&)>
 void register_cpu_kernel(const char* op) {
   const auto create = [](TF_OpKernelConstruction*) -> void* { return nullptr; };
@@ -129,7 +128,7 @@ class Shape {
 
   operator TF_ShapeHandle*() const { return handle_; }
 
-  // Reads the shape of input `index` and requires this rank.
+  // Reads the shape of input `index`. It is an error if the shape does not have this rank.
   void read(int index, int64_t rank, TF_Status* status) {
     TF_ShapeInferenceContextGetInput(context_, index, handle_, status);
     if (TF_GetCode(status) == TF_OK)

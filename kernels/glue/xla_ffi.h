@@ -1,5 +1,5 @@
-// XLA FFI (foreign function interface): errors, memory for one call and bindings. All our handlers use this file, on
-// the host and on CUDA.
+// What all our handlers for XLA's foreign function interface (FFI) use, on the host and on CUDA: errors, memory for one
+// call, and bindings. A binding lists the types of a handler's arguments and results.
 #pragma once
 
 #include <cstdint>
@@ -23,16 +23,15 @@ inline ffi::Error no_memory(const std::string& what) {
   return ffi::Error(ffi::ErrorCode::kResourceExhausted, "no memory for " + what + ".");
 }
 
-// Turns the result of a CUDA launcher into an ffi::Error. `why` is null after success, and otherwise the reason of the
-// failure.
+// Turns the result of a CUDA launcher into an ffi::Error. `why` is the reason of a failure, or null after success.
 inline ffi::Error outcome(const std::string& op, const char* why) {
   if (why == nullptr) return ffi::Error::Success();
   return ffi::Error(ffi::ErrorCode::kInternal, op + " on CUDA: " + why);
 }
 
-// Returns device memory for one call. It is freed in the stream's order. The pointer is null for 0 bytes. The result is
-// nullopt if the device has no memory left. XLA promises an alignment of 16 bytes and no more. The kernels' loads and
-// copies of 16 bytes need exactly that.
+// Returns device memory for one call. XLA frees it after the work that the call has put on the stream. The pointer is
+// null for 0 bytes. The result is nullopt if the device has no memory left. XLA guarantees an alignment of only 16
+// bytes. This is enough, because the kernels load and copy 16 bytes at most at a time.
 inline std::optional<void*> device_memory(ffi::ScratchAllocator& scratch, int64_t bytes) {
   if (bytes <= 0) return nullptr;
   return scratch.Allocate(static_cast<size_t>(bytes), 16);

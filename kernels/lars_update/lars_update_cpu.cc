@@ -1,5 +1,5 @@
-// LARS on the CPU: the pieces of a variable, the order of their sums, and the trust ratio. The passes over memory are
-// in lars_update_tiles.cc.
+// LARS on the CPU: how a variable is cut into pieces, the order in which their sums are added, and the trust ratio r
+// (lars_update.h). The passes over memory are in lars_update_tiles.cc.
 #include <algorithm>
 #include <cmath>
 
@@ -11,10 +11,11 @@
 namespace lowlevel_simclr {
 namespace {
 
-// In floats. The size of a piece decides the order of the sums, so it does not depend on the number of threads.
+// The size of a piece, in floats. It decides the order of additions, so it must not depend on the number of threads.
 constexpr int64_t kPiece = 1 << 15;
 
-// In floats. No part of a larger variable is still in a core's caches one step later, so its results bypass the caches.
+// If a variable has more than this many floats, its results are stored past the caches. No part of it would still be in
+// a core's caches one step later.
 constexpr int64_t kStreamed = 1 << 17;
 
 const LarsTiles& tiles() { LOWLEVEL_SIMCLR_RETURN_TILES(lars_tiles); }
@@ -55,7 +56,7 @@ void update(const ParallelFor& parallel, int64_t count, const LarsChoices& choic
   }
   const float scale = static_cast<float>(choices.learning_rate * ratio);
   const auto pass = streams(count, new_weight, new_velocity) ? passes.move_streamed : passes.move;
-  // Goes backwards, because the first pass has left the last pieces in the caches.
+  // Goes backwards through the pieces, because the last ones are still in the caches after the first pass.
   auto move = [&](int64_t turn) {
     const int64_t piece = pieces(count) - 1 - turn, at = piece * kPiece;
     pass(weight + at, gradient + at, velocity + at, length(piece), decay, choices.momentum, scale,

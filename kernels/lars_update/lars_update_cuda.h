@@ -1,7 +1,6 @@
 // lars_update on a CUDA device: the contract of lars_update.h, but every array and the scalars lie on the device.
-//
-// `adapts` says whether the variable's rank is 2 or more. The bits depend only on the numbers and on `count`, not on
-// where the arrays lie. They may differ from the bits of the CPU, which adds in another order.
+// `adapts` says whether the variable's rank is 2 or more. The bits of the results depend only on the numbers and on
+// `count`, not on where the arrays lie. They may differ from those of the CPU, which adds in another order.
 //
 // The launcher only enqueues work on `stream`. It returns null, or one sentence that says why the call failed.
 // `partial_sums` has lowlevel_simclr_lars_update_cuda_partial_sums(count) doubles. It may be null if the variable does
@@ -33,9 +32,9 @@ LOWLEVEL_SIMCLR_EXPORT const char* lowlevel_simclr_lars_update_cuda(
     float* new_weight,      // (count,), may be weight or gradient
     float* new_velocity);   // (count,), may be velocity
 
-// Updates many variables in a few launches. The bits are the same as with one call for each variable. `variables` lies
-// on the host and is read before the call returns. `partial_sums` has room for all variables that adapt:
-// lowlevel_simclr_lars_update_cuda_partial_sums(count) doubles for each.
+// Updates many variables in a few launches. The results have the same bits as with one call for each variable.
+// `variables` lies on the host. It is read before this function returns. `partial_sums` has room for all variables that
+// adapt: lowlevel_simclr_lars_update_cuda_partial_sums(count) doubles for each.
 LOWLEVEL_SIMCLR_EXPORT const char* lowlevel_simclr_lars_update_all_cuda(
     void* stream, int64_t count, const LarsVariable* variables,
     const float* scalars,  // (4,), as above

@@ -1,5 +1,5 @@
-// LARS as an XLA FFI handler on CUDA devices: the target of lars_update_xla.cc for the platform "CUDA". The shapes are
-// checked in the same way as on the host. The scalars stay on the device.
+// LARS as an XLA FFI handler on CUDA devices. It has the same name (target) as the handler in lars_update_xla.cc, for
+// the platform "CUDA". It checks the shapes in the same way as on the host. The scalars stay on the device.
 #include <optional>
 #include <vector>
 

@@ -1,5 +1,5 @@
 // What LARS's XLA FFI handlers on the host and on CUDA share: the arrays of a call, and the checks of its shapes. A
-// call takes the four scalars as one array, and then weight, gradient and velocity of each variable. It returns
+// call gets one array with the four scalars, and then weight, gradient and velocity of each variable. It returns
 // new_weight and new_velocity of each variable.
 #pragma once
 
@@ -34,7 +34,7 @@ struct Update {
   }
 };
 
-// Returns every variable of a call, or what is wrong with the call.
+// Returns every variable of a call, or an error that says what is wrong with the call.
 ffi::ErrorOr<std::vector<Update>> updates(const Scalars& scalars, const ffi::RemainingArgs& arguments,
                                           const ffi::RemainingRets& results) {
   if (scalars.element_count() != 4)

@@ -1,29 +1,25 @@
 // LARS on CUDA devices. Contract: lars_update_cuda.h. Formula: lars_update.h.
-//
-// Mapping. A variable is cut into pieces of 2048 floats. The variable has blocks of 256 threads, and they take the
-// pieces in turn. A thread loads two groups of four neighbours of a piece, 16 bytes each. The kernel `add_squares`
-// writes one pair of sums for each block. In the kernel `move_weights`, every block adds all pairs of its variable in
-// one fixed order. It computes the trust ratio from them and moves its pieces. A variable that does not adapt
-// (lars_update.h) needs only the second kernel. A variable has no more blocks than a large GPU runs at once, so there
-// are few pairs.
-//
-// Many variables share a launch, because the small variables of a ResNet take less time than their launches would. A
-// launch takes as many variables as fit in 4 KiB of parameters. A block finds its variable by binary search. The bits
-// of a variable do not depend on the other variables of the launch.
-//
+// Mapping. A variable is cut into pieces of 2048 floats. The variable has several blocks of 256 threads. They take the
+// pieces one after another: block 0 the first piece, block 1 the second, and so on, then block 0 again. In a piece, a
+// thread loads two groups of four neighbours, 16 bytes each. The kernel `add_squares` writes one pair of sums for each
+// block. In the kernel `move_weights`, every block adds all pairs of its variable in one fixed order. It computes the
+// trust ratio from them and updates the weights of its pieces. A variable that does not adapt (lars_update.h) needs
+// only the second kernel. A variable has no more blocks than a large GPU runs at once, so there are few pairs.
+// Many variables share a launch, because a small variable of a ResNet takes less time than a launch. A launch takes as
+// many variables as fit in 4 KiB of kernel parameters. A block finds its variable by binary search. The results of a
+// variable do not depend on the other variables of the launch.
 // Bytes and operations. For each element, the first kernel reads 8 bytes. The second kernel reads 12 bytes and writes
-// 8. Together they take some 15 operations, four of them in double. Memory is the limit: a single variable of some
-// millions of floats moves at nine tenths of the speed of an H200's copy (docs/gpu.md). On a large GPU, the second
-// kernel may find in the L2 cache what the first kernel read.
-//
-// Tried, but only compiled: four groups for each thread. A thread then needs 1.5 times as many registers. So
-// fewer threads fit on a multiprocessor, and no more bytes are in flight than before.
+// 8. Together they take about 15 operations, four of them in double. Memory is the limit: on an H200, the update of a
+// single variable of some millions of floats reaches nine tenths of the bandwidth of a copy (docs/gpu.md). On a large
+// GPU, the second kernel may find in the L2 cache what the first kernel read.
+// Compiled but not run: four groups for each thread instead of two. A thread then needs 1.5 times as many registers. So
+// fewer threads fit on a multiprocessor, and together they wait for no more bytes at a time than before.
 #include <cmath>
 
 #include "../cuda/reduce.cuh"
 #include "lars_update_cuda.h"
 
-// Tests set this number low. Then a block takes several pieces of a small variable too.
+// Tests set this number low. Then even in a small variable, a block takes several pieces.
 #ifndef LOWLEVEL_SIMCLR_BLOCKS_WANTED
 #define LOWLEVEL_SIMCLR_BLOCKS_WANTED 512
 #endif
@@ -44,7 +40,7 @@ enum Scalar { kLearningRate, kMomentum, kWeightDecay, kTrustCoefficient };
 // ---- Problem
 
 struct Squares {
-  double weight, update;  // |w|^2 and |u|^2, or a share of them
+  double weight, update;  // |w|^2 and |u|^2, or the sums over a part of the elements
 };
 
 // One variable, as the kernels see it.
@@ -57,7 +53,7 @@ struct Problem {
   bool adapts, aligned;              // aligned: every array begins at a multiple of 16 bytes
 };
 
-// The variables of one launch, in the order of their blocks.
+// The variables of one launch. The blocks of a variable come before the blocks of the next one.
 constexpr int kMostProblems = 56;
 struct Batch {
   const float* scalars;
@@ -85,7 +81,7 @@ __device__ Problem own_problem(const Batch& batch) {
   return batch.problem[low];
 }
 
-// ---- One thread's share of a piece
+// ---- What one thread does in a piece
 
 struct alignas(16) Four {
   float at[kNeighbours];
@@ -163,7 +159,7 @@ __device__ double trust_ratio(const Squares& squares, float coefficient) {
 
 // ---- Pieces
 
-// Adds the squares of a piece. Squares of floats are exact in double.
+// Adds the squares of a piece to `own`. Squares of floats are exact in double.
 template <bool kWhole>
 __device__ void add_piece(const Problem& p, int64_t piece, float decay, Squares& own) {
   const Share weight = load<kWhole>(p, p.weight, piece), gradient = load<kWhole>(p, p.gradient, piece);
@@ -180,8 +176,8 @@ struct Factors {
   float scale, momentum, decay;
 };
 
-// The results may lie in the memory of the arguments. That is safe: a thread reads its share before it writes there,
-// and no other thread reads that share.
+// Updates the weights of a piece. The results may lie in the memory of the arguments. That is safe: a thread reads its
+// elements before it writes them, and no other thread reads these elements.
 template <bool kAdapts, bool kWhole>
 __device__ void move_piece(const Problem& p, int64_t piece, const Factors& by) {
   Share weight = load<kWhole>(p, p.weight, piece), velocity = load<kWhole>(p, p.velocity, piece);
@@ -221,7 +217,7 @@ __device__ void move_pieces(const Problem& p, const float* scalars) {
     is_whole(p, piece) ? move_piece<kAdapts, true>(p, piece, by) : move_piece<kAdapts, false>(p, piece, by);
 }
 
-// Must be launched with as many blocks as `add_squares`.
+// Updates the weights of all variables. It must be launched with as many blocks as `add_squares`.
 __global__ void __launch_bounds__(kThreads) move_weights(const __grid_constant__ Batch batch) {
   const Problem p = own_problem(batch);
   p.adapts ? move_pieces<true>(p, batch.scalars) : move_pieces<false>(p, batch.scalars);

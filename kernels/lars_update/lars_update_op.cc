@@ -5,9 +5,9 @@
 //         -> new_weight, new_velocity
 //
 // All arrays are float, except that the gradient may be bfloat16. All arrays have one shape.
-//
-// new_weight takes the memory of a float gradient if nothing else reads that gradient. In a training step this is so.
-// The weights are never changed in place, so anything that still reads them keeps its values, for example a snapshot.
+// new_weight takes the memory of a float gradient if nothing else reads that gradient, as in a training step. The
+// weights are never changed in place. So if something else still reads them, for example a snapshot, their values do
+// not change.
 #include <string>
 #include <vector>
 
@@ -65,8 +65,8 @@ struct Gradient {
   DataType type;
 };
 
-// Returns the gradient after a check of the shapes. It keeps no handle on the gradient, because a handle would stop
-// TensorFlow from passing the gradient's memory on to an output. TensorFlow holds the gradient until the op returns.
+// Checks the shapes, and returns the gradient without a handle on it. A handle would keep TensorFlow from passing the
+// gradient's memory on to an output. TensorFlow itself keeps the gradient until the op returns.
 Gradient checked_gradient(TF_OpKernelContext* context, const Tensor& weight, const Tensor& velocity,
                           Status& status) {
   const Tensor gradient = input(context, 1, status);

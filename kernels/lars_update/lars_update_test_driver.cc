@@ -1,12 +1,13 @@
-// Runs the LARS kernels outside TensorFlow, for sanitizers, fuzzing and emulators. Not part of the library.
+// Runs the LARS kernels outside TensorFlow, for sanitizers, fuzzing and emulators. This program is not part of the
+// library.
+// Sizes, types, magnitudes and settings are random. Every array lies in a block of memory of exactly its size, so that
+// AddressSanitizer notices an access past its end. The results are compared with a plain computation in double. They
+// are also compared, bit for bit, with a second run, which uses one thread and writes in place. Several threads call
+// the kernels at the same time, for ThreadSanitizer.
 //
-// Sizes, types, magnitudes and choices are random. Every array lies in a block of exactly its size, so that
-// AddressSanitizer sees an access past its end. Results are compared with a plain computation in double and, bit for
-// bit, with a second run on one thread that writes in place. Several threads call at once, for ThreadSanitizer.
-//
-//     lars_update_test_driver [seconds] [seed]        exits with 0 if nothing was found
-//
-// With -DLOWLEVEL_SIMCLR_FUZZER it becomes a libFuzzer target; the input's bytes are the case.
+//     lars_update_test_driver [seconds] [seed]        exits with 0 if it found nothing wrong
+// With -DLOWLEVEL_SIMCLR_FUZZER, this file becomes a libFuzzer target. The bytes of the fuzzer's input describe the
+// case.
 #include <atomic>
 #include <cmath>
 #include <cstdio>
@@ -28,7 +29,7 @@ using namespace lowlevel_simclr;
 
 struct Case {
   int64_t count;
-  double magnitude;  // of the numbers; their squares may be beyond float
+  double magnitude;  // about how large the numbers are; their squares may be too large or too small for float
   bool adapts, of_bfloat16;
   unsigned seed;
 };
@@ -61,7 +62,7 @@ Inputs inputs_of(const Case& c) {
   return in;
 }
 
-// The bits of bfloat16. The numbers have no others.
+// Returns the numbers as the bits of bfloat16. This loses nothing, because the other bits of these numbers are 0.
 std::vector<uint16_t> halves_of(const std::vector<float>& numbers) {
   std::vector<uint16_t> halves;
   for (const float& number : numbers) {
@@ -78,8 +79,9 @@ struct Outputs {
   std::vector<float> weight, velocity;
 };
 
-// In place, the new weight takes the memory of a float gradient, or of the weight, and the new velocity that of the
-// velocity. Otherwise the results lie in memory that is aligned to a vector, past which large variables are streamed.
+// If `in_place` is set, the new weight takes the memory of the gradient if that is float, otherwise that of the weight,
+// and the new velocity takes the memory of the velocity. Otherwise the results lie in memory that is aligned to a
+// vector. The results of large variables are then stored past the caches.
 Outputs compute(const ParallelFor& parallel, const Case& c, const Inputs& in, bool in_place) {
   std::vector<float> weight = in.weight, gradient = in.gradient, velocity = in.velocity;
   const std::vector<uint16_t> halves = halves_of(in.gradient);
@@ -99,12 +101,12 @@ Outputs compute(const ParallelFor& parallel, const Case& c, const Inputs& in, bo
 
 ParallelFor one_thread() {
   const auto run = [](void*, int64_t count, ParallelBody body, void* argument) {
-    for (int64_t i = count - 1; i >= 0; --i) body(argument, i);  // in any order
+    for (int64_t i = count - 1; i >= 0; --i) body(argument, i);  // the order of the calls must not matter
   };
   return {nullptr, 1, run};
 }
 
-// Each element may be off by 16 roundings of the terms that it is made of, and by the smallest normal number.
+// The error of an element may be 16 roundings of the terms of its sum, plus the smallest normal number.
 bool is_right(const Case& c, const Inputs& in, const Outputs& out) {
   const double decay = c.adapts ? in.choices.weight_decay : 0;
   double of_weight = 0, of_update = 0;
@@ -148,7 +150,7 @@ bool check(const Case& c) {
 }
 
 Case case_of(unsigned seed, unsigned count, unsigned magnitude, unsigned adapts, unsigned type) {
-  // One in sixteen is so large that its results are stored past the caches.
+  // One variable in sixteen is so large that its results are stored past the caches.
   const int64_t size = 1 + (count % 16 == 0 ? (1 << 17) + count / 16 % 70000 : count / 16 % 3000);
   return {size, kMagnitudes[magnitude % 6], adapts % 4 != 0, type % 2 == 0, seed};
 }

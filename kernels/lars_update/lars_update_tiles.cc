@@ -2,14 +2,13 @@
 //
 // What. The pass `sums` reads w and g and adds up w^2 and u^2 in double. The pass `move` reads w, g and v and writes w'
 // and v'.
-//
 // Bytes and operations. For each element, the first pass reads 8 bytes. The second pass reads 12 bytes and writes 8.
-// Together they take some 15 operations, so memory is the limit.
-//
+// Together they take about 15 operations, so memory is the limit.
 // Traffic. A variable of ResNet-50 has at most 9.4 MB. If w and g are still in the last-level cache for the second
-// pass, only five passes over the weights reach memory. v' lies in new memory. A normal store would read that memory
-// before it writes, which is a sixth pass. So `move_streamed` stores v' past the caches. It does the same for w' if g
-// is bfloat16, because then the memory of g is too small for w'.
+// pass, only five passes over an array of this size reach memory: reading w, g and v, and writing w' and v'. v' lies in
+// new memory. A normal store would first read that memory, which is a sixth pass. So `move_streamed` stores v' past the
+// caches. If g is bfloat16, it stores w' past the caches too, because w' then also lies in new memory: the memory of g
+// is too small for it.
 #include "lars_update_tiles.h"
 
 #include "../runtime/vectors.h"
@@ -24,7 +23,7 @@ namespace {
 using Floats = Vector<float>;
 constexpr int64_t kLanes = Lanes<float>::kCount;
 
-// Returns the numbers of a gradient from `at` on: a whole vector, or one number.
+// Returns numbers of a gradient from index `at` on: a whole vector, or one number.
 LOWLEVEL_INLINE Floats some(const float* gradient, int64_t at) { return load(gradient + at); }
 LOWLEVEL_INLINE Floats some(const uint16_t* gradient, int64_t at) {
   return widen(reinterpret_cast<const Bfloat16*>(gradient + at));

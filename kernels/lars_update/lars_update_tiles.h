@@ -11,7 +11,7 @@ struct LarsSums {
 
 constexpr int64_t kLarsAlignment = 64;  // bytes: the widest vector
 
-// Gradient is float, or uint16_t for the bits of bfloat16.
+// The type Gradient is float, or uint16_t for the bits of bfloat16.
 template <typename Gradient>
 struct LarsPasses {
   LarsSums (*sums)(const float* weight, const Gradient* gradient, int64_t count, float weight_decay);
@@ -19,8 +19,8 @@ struct LarsPasses {
   using Move = void(const float* weight, const Gradient* gradient, const float* velocity, int64_t count,
                     float weight_decay, float momentum, float scale, float* new_weight, float* new_velocity);
   Move* move;
-  // The same pass, but it stores past the caches: always `new_velocity`, and also `new_weight` if that cannot be
-  // `gradient`. Arrays that are stored past the caches are aligned to kLarsAlignment.
+  // Does the same as `move`, but stores `new_velocity` past the caches. It does so with `new_weight` too, if the type
+  // of the gradient is not float. Arrays that are stored past the caches must be aligned to kLarsAlignment.
   Move* move_streamed;
 };
 
