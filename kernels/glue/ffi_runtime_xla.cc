@@ -42,11 +42,10 @@ static_assert(
 // ---- The release that is loaded
 
 struct Runtime {
-  const XLA_FFI_Api* api = nullptr;  // null if XLA cannot be reached
-  const FfiRelease* release =
-      &kNewest;                   // of the releases we know, the newest that is not newer than the loaded one
-  XLA_FFI_Api for_handlers = {};  // the table that handlers get instead of `api`
-  std::string refusal;            // why XLA cannot call the library; empty if it can
+  const XLA_FFI_Api* api = nullptr;      // null if XLA cannot be reached
+  const FfiRelease* release = &kNewest;  // the newest known release that is not newer than the loaded one
+  XLA_FFI_Api for_handlers = {};         // the table that handlers get instead of `api`
+  std::string refusal;                   // why XLA cannot call the library; empty if it can
 };
 
 const XLA_FFI_Api* find_api() {

@@ -1,7 +1,6 @@
 // LARS as an XLA FFI handler on the host: lowlevel_simclr_lars_update.
-//
-// The handler does not use XLA's thread pool. Both routes, TensorFlow and XLA, use our own threads, so both give the
-// same bits.
+// The handler does not use XLA's thread pool. Like the TensorFlow op, it uses our own threads (thread_pool.h), so both
+// give the same bits.
 #include <vector>
 
 #include "../runtime/thread_pool.h"

@@ -1,38 +1,37 @@
-// Two views of every image (SimCLR, appendix A): the contract of every implementation.
-//
-// Row r of the views is made from image r mod N with row r of the parameters. These are the steps, in their order:
+// Makes two views (randomly changed versions) of every image (SimCLR, appendix A): the contract of every
+// implementation.
+// View number r is made from image number r mod N with row r of the parameters. These are the steps, in this order:
 //
 //     crop     takes the box, and no pixel outside it, and resizes it to S x S: bilinear with half-pixel centres. In
 //              each direction view pixel i = sum_j w_ij box pixel j,
 //                  w_ij ~ max(0, 1 - |(j + 1/2) - (i + 1/2) length/S| / max(length/S, 1)),   sum_j w_ij = 1
 //     flip     exchanges left and right
-//     colour   runs the operations order[0..3]: 0 brightness, 1 contrast, 2 saturation, 3 hue. Any other number
-//              changes nothing. If clip is set, each operation ends with a clip to [0, 1].
+//     colour   runs the four operations that order[0..3] names: 0 brightness, 1 contrast, 2 saturation, 3 hue. Any
+//              other number means no operation. If clip is set, each operation ends with a clip to [0, 1].
 //                  brightness  x = brightness x + brightness_shift
-//                  contrast    x = contrast (x - m) + m, where m is the mean of the channel over the view at this step
-//                  saturation  with V the largest and V - C the smallest of the three channels, and t = V - x:
-//                                  x = V - g t,  g = max(saturation, 0), and g is reduced so that g C <= V if clip
-//                              is set; saturation 1 changes nothing
+//                  contrast    x = contrast (x - m) + m, where m is the mean of the channel over the current view
+//                  saturation  V is the largest and V - C the smallest of the three channels, and t = V - x:
+//                                  x = V - g t,  g = max(saturation, 0)
+//                              If clip is set, g is reduced so that g C <= V. saturation 1 changes nothing.
 //                  hue         turns t by `hue` of a circle and keeps V and C (HSV); 0 changes nothing
 //     grey     writes 0.2989 R + 0.5870 G + 0.1140 B into all three channels
-//     blur     if blur_sigma > 0: weights exp(-k^2 / 2 sigma^2) with |k| <= taps / 2, divided by their sum, in both
-//              directions. taps = S / 10 rounded up to an odd number. The view is mirrored about its outermost pixels
+//     blur     if blur_sigma > 0: averages over neighbouring pixels, in both directions. The pixel at distance k has
+//              the weight exp(-k^2 / 2 sigma^2), divided by the sum of all weights, with |k| <= taps / 2. taps is
+//              S / 10 rounded up to an odd number. Beyond its edge, the view is mirrored at its outermost pixels.
 //     scaling  (x - mean_c) inverse_std_c, rounded once to the type of the views
-//
-// Pixels of uint8 images count as v/255, and pixels of uint16 images as v/65535. All arithmetic is float or better. The
-// weights of the crop are exact except for one rounding.
-//
+// A pixel v of a uint8 image counts as v/255, and one of a uint16 image as v/65535. All arithmetic is float or double.
+// The weights of the crop are exact except for one rounding.
 // Faults. A box must hold at least one pixel and lie inside the image. Grey, a saturation other than 1 and a hue other
 // than 0 need 3 channels. `make_views` must be called with valid parameters only. On the host, call `make_views_fault`
-// (make_views_fault.h) first. A device cannot report a fault in time. Instead it makes every pixel of a faulty view
-// NaN, and reads nothing outside the image.
+// (make_views_fault.h) first. On a device, the parameters cannot be checked before the kernel runs. There, every pixel
+// of a view with invalid parameters becomes NaN, and the kernel reads nothing outside the image.
 //
 // Ownership. The caller owns every array. `workspace` has make_views_workspace_bytes(...) bytes, aligned to 64. Its
-// contents are undefined before and after the call. It holds a few views for each thread. Nothing else is allocated.
-//
-// Determinism. The bits are the same for every number of threads and every ParallelFor. One thread makes a view. The
-// view depends only on its own image and parameters, not on its place in the batch. Results of different instruction
-// sets differ by rounding.
+// contents are undefined before and after the call. The workspace has room for a few views for each thread. The
+// function allocates no other memory.
+// Determinism. The results have the same bits for every number of threads and every ParallelFor. Each view is made by
+// one thread. It depends only on its own image and parameters, not on its place in the batch. Results of different
+// instruction sets differ by rounding.
 //
 // Requires N >= 0, 1 <= channels <= 4, and 1 <= height, width, S < 2^15.
 #pragma once

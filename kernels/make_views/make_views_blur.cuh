@@ -1,4 +1,5 @@
-// Views on CUDA: the Gaussian blur. Two passes, down and across, go over the memory of one view.
+// Views on CUDA: the Gaussian blur. It takes two passes over the memory of one view: one down the columns and one
+// across the lines.
 #pragma once
 
 #include <cmath>
@@ -9,8 +10,8 @@
 namespace lowlevel_simclr {
 namespace make_views_cuda {
 
-// Writes weights 0 to `radius` of the Gaussian. One warp calls it. In float, a weight w has a relative error of about
-// |log w| times that of one rounding.
+// Writes the weights of the Gaussian at the distances 0 to `radius`. One warp calls this function. In float, a weight w
+// has a relative error of about |log w| roundings.
 __device__ inline void fill_gaussian(float sigma, int radius, float* weight) {
   const int lane = threadIdx.x % kWarp;
   const auto share = [sigma](int k) {

@@ -1,4 +1,4 @@
-// Views on CUDA: the colour operations on a tile in registers, and the means of the channels, which contrast needs.
+// Views on CUDA: the colour operations on a tile in registers, and the means of the channels, which the contrast needs.
 #pragma once
 
 #include <cmath>
@@ -9,7 +9,7 @@
 namespace lowlevel_simclr {
 namespace make_views_cuda {
 
-// at_least and at_most keep NaN.
+// at_least and at_most return NaN if x is NaN.
 __device__ __forceinline__ float at_least(float x, float bound) {
 #ifdef __CUDACC__
   float larger;
@@ -34,8 +34,8 @@ __device__ __forceinline__ float clamped(float x, float low, float high) {
   return at_most(at_least(x, low), high);
 }
 
-// How a step clips pixels to [0, 1]. kNone does not clip. kFree costs nothing, but turns NaN into 0, so it is used if
-// no pixel can be NaN. kNanStays keeps NaN.
+// How a step clips pixels to [0, 1]. kNone does not clip. kFree costs nothing but turns NaN into 0, so it is used only
+// if no pixel can be NaN. kNanStays keeps NaN.
 enum Clip { kNone, kFree, kNanStays };
 
 template <Clip kClip>
@@ -56,8 +56,8 @@ __device__ __forceinline__ void affine(float factor, const float (&shift)[kMostC
 __device__ __forceinline__ float largest_of(const float (&x)[3]) { return fmaxf(x[0], fmaxf(x[1], x[2])); }
 __device__ __forceinline__ float least_of(const float (&x)[3]) { return fminf(x[0], fminf(x[1], x[2])); }
 
-// The bound g C <= V (make_views.h) matters only if g > 1. For a grey pixel the bound is infinite or NaN, and then it
-// has no effect.
+// If clip is set, g is at most V / C (make_views.h). This matters only if g > 1. For a grey pixel C is 0, so V / C is
+// infinite or NaN, and then it has no effect.
 template <Clip kClip, bool kBounded>
 __device__ __forceinline__ void saturate(float asked, float (&x)[kRows][3]) {
 #pragma unroll
@@ -70,7 +70,7 @@ __device__ __forceinline__ void saturate(float asked, float (&x)[kRows][3]) {
 }
 
 // Turns the hue by the formula of make_views_tiles.cc, which needs no angle. Here the formula gives V - t instead of t.
-// Pixels stay between their smallest and their largest channel.
+// Every channel stays between the smallest and the largest channel of its pixel.
 __device__ __forceinline__ void turn(const Step& step, float (&x)[kRows][3]) {
   const float own = step.shift[0], after = step.shift[1], before = step.shift[2];
 #pragma unroll
@@ -121,7 +121,7 @@ __device__ __forceinline__ void clip_first(const Recipe& v, float (&x)[kRows][kC
 
 // ---- Means
 
-// Sums four numbers over a warp. Lanes 8 c to 8 c + 7 get the sum of number c.
+// Sums four numbers of each lane over a warp. Lanes 8 c to 8 c + 7 get the sum of number c.
 template <typename Sum>
 __device__ __forceinline__ Sum sum_four(const Sum (&x)[kMostChannels]) {
   const int lane = threadIdx.x % kWarp;
@@ -146,7 +146,7 @@ __device__ __forceinline__ void add_tile(const Tile& tile, const float (&x)[kRow
   }
 }
 
-// Sets the shift of a contrast step from the pixels' sums over the block.
+// Sets the shift of a contrast step from the sums of the pixels, which it adds up over the block.
 template <int kWarps, typename Sum>
 __device__ __forceinline__ void set_shift(const Problem& p, const Sum (&sums)[kMostChannels], Shared* shared,
                                           Step* step) {

@@ -1,7 +1,8 @@
-// Views on the CPU: memory, weights of the crop, and schedule. The work on pixels is in make_views_tiles.cc.
-//
-// One thread makes both views of an image, one after the other, while the image is in that thread's cache. The threads
-// take one image after another from a shared counter. A view does not depend on the thread that makes it.
+// Views on the CPU: the memory, the weights of the crop, and which thread makes which view. The work on pixels is in
+// make_views_tiles.cc.
+// Both views of an image are made by the same thread, one after the other, so that the image is still in its core's
+// cache. A thread that is ready takes the next image from a counter that all threads share. A view does not depend on
+// the thread that makes it.
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
@@ -20,9 +21,11 @@ namespace {
 // ---- Constants
 
 constexpr int64_t kMostWorkers = 256;
-constexpr int64_t kStreamed =
-    4 << 20;  // bytes of all views; a larger result would leave the caches before it is read
-constexpr int64_t kPixelsOfOneThread = 16384;  // with fewer pixels, waking a second thread does not pay
+// If all views together have more bytes than this, they are stored past the caches, because they would leave the caches
+// before they are read.
+constexpr int64_t kStreamed = 4 << 20;
+// If all views together have fewer pixels than this, waking a second thread takes longer than it saves.
+constexpr int64_t kPixelsOfOneThread = 16384;
 
 const MakeViewsTiles& tiles() { LOWLEVEL_SIMCLR_RETURN_TILES(make_views_tiles); }
 
@@ -35,14 +38,14 @@ int64_t size_of(DataType type) { return type == DataType::kFloat32 ? 4 : 2; }
 
 // ---- Memory
 
-// The most taps (box pixels with a weight) that one view pixel has. The triangle of weights reaches max(length / S, 1)
-// box pixels to each side.
+// Returns how many taps (box pixels with a weight) one view pixel has at most. The weights form a triangle, which
+// reaches max(length / S, 1) box pixels to each side.
 int64_t most_taps(int64_t length, int64_t size) {
   return std::min(length, divide_up(2 * std::max(length, size), size));
 }
 
-// The sizes that follow from the shape, and the workspace. The workspace holds the scaling vectors, then the scratch
-// memory of each worker.
+// The sizes that follow from the shape, and the places of the arrays in the workspace. The workspace holds the vectors
+// for the scaling, then the scratch memory of each worker (thread).
 struct Plan {
   const MakeViewsTiles& tiles;
   MakeViewsShape shape;
@@ -97,7 +100,8 @@ struct Plan {
 
 // ---- Weights of the crop
 
-// Positions are counted in units of 1 / (2 S) of a box pixel. In these units all weights are integers, and exact.
+// Computes the taps of one direction. Positions are counted in units of 1 / (2 S) of a box pixel. In these units all
+// weights are integers, so they are exact.
 void make_taps(int64_t length, int64_t size, double scale, Taps* taps) {
   const int64_t reach = 2 * std::max(length, size), count = most_taps(length, size), last = length - count;
   const double enlarged =

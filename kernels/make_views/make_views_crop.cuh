@@ -1,7 +1,6 @@
-// Views on CUDA: the crop, which computes a tile of a view from the box of its image.
-//
-// The weights of the crop are integers divided by their sum. View pixel i gives box pixel j the integer weight max(0,
-// 2M - |(2j+1) S - (2i+1) length|) with M = max(length, S).
+// Views on CUDA: the crop. It computes a tile of a view from the box in its image.
+// The weights of the crop are integers divided by their sum. For view pixel i, box pixel j has the integer weight
+// max(0, 2M - |(2j+1) S - (2i+1) length|) with M = max(length, S).
 #pragma once
 
 #include "make_views_problem.cuh"
@@ -9,7 +8,7 @@
 namespace lowlevel_simclr {
 namespace make_views_cuda {
 
-// The box pixels whose weight 2M - |distance| is above 0: [first, end).
+// The box pixels with a weight above 0, which are those from `first` to `end` - 1.
 struct Span {
   int first, end;
 };
@@ -21,8 +20,8 @@ __device__ __forceinline__ Span span_of(int centre, int most, int length, int si
   return {low < 0 ? 0 : quotient(low, twice_size) + 1, end < length ? end : length};
 }
 
-// Reads column k of a view that is at least as wide as its box. The column depends on two neighbouring columns of the
-// box. At the borders both are the same column. Their integer weights sum to 2 S.
+// Computes column k of a view that is at least as wide as its box. The column depends on two neighbouring columns of
+// the box. Their integer weights sum to 2 S. At the border of the box, both are the same column.
 template <typename Pixel, int kChannels>
 struct TwoAcross {
   const Pixel *left, *right;
@@ -55,16 +54,16 @@ __device__ __forceinline__ float full_scale() {
   return sizeof(Pixel) == 1 ? 255.0f : sizeof(Pixel) == 2 ? 65535.0f : 1.0f;
 }
 
-// Pixels of integer images can exceed 1 only by rounding, and are never NaN. So a clip changes only that rounding, and
-// costs nothing.
+// Pixels of images with integers are never NaN, and can exceed 1 only by rounding. So they can be clipped in the way
+// that costs nothing, and the clip corrects only this rounding.
 template <typename Pixel>
 __device__ __forceinline__ float repaired(float x) {
   return sizeof(Pixel) < sizeof(float) ? saturated(x) : x;
 }
 
 // Makes a tile of a view that is at least as large as its box. From one line of the view to the next, the position in
-// the box moves by one line at most. A position before the first line or after the last line of the box uses that first
-// or last line.
+// the box moves by at most one line. If the position is before the first line of the box or after the last, that first
+// or last line is used.
 template <typename Pixel, int kChannels>
 __device__ __forceinline__ void crop_enlarged(const Problem& p, const Recipe& v, const Pixel* box, int i,
                                               int k, float (&x)[kRows][kChannels]) {
@@ -99,8 +98,8 @@ __device__ __forceinline__ void crop_enlarged(const Problem& p, const Recipe& v,
   }
 }
 
-// Makes a tile of any view. It resizes each line of the box across, and then adds the result to every line of the view
-// in which the box line has a weight.
+// Makes a tile of any view. The function resizes each line of the box in the direction across. Then it adds the result
+// to every line of the view for which the line of the box has a weight.
 template <typename Pixel, int kChannels>
 __device__ __forceinline__ void crop_reduced(const Problem& p, const Recipe& v, const Pixel* box, int i,
                                              int k, float (&x)[kRows][kChannels]) {
@@ -110,7 +109,7 @@ __device__ __forceinline__ void crop_reduced(const Problem& p, const Recipe& v, 
   const Span across = span_of((2 * k + 1) * v.width, wide, v.width, p.size, p.twice_size);
   const int begin = span_of((2 * i + 1) * v.height, high, v.height, p.size, p.twice_size).first;
   const int end = span_of((2 * last + 1) * v.height, high, v.height, p.size, p.twice_size).end;
-  // Distances across are at most 2M < 2^16, so they are exact in float.
+  // Distances in the direction across are at most 2M < 2^16, so they are exact in float.
   const float leftmost = static_cast<float>((2 * across.first + 1) * p.size - (2 * k + 1) * v.width);
   const float width = static_cast<float>(2 * wide), stride = static_cast<float>(twice);
 #pragma unroll
@@ -141,7 +140,7 @@ __device__ __forceinline__ void crop_reduced(const Problem& p, const Recipe& v, 
       for (int c = 0; c < kChannels; ++c) x[r][c] += static_cast<float>(share) * line[c];
     }
   }
-  // Lane r adds up the weights of line r of the tile.
+  // Lane r adds up the weights of all box lines for line r of the tile.
   const int row = i + static_cast<int>(threadIdx.x) % kRows;
   const int centre = (2 * (row < last ? row : last) + 1) * v.height;
   uint32_t total = 0;
@@ -169,8 +168,8 @@ __device__ __forceinline__ void crop_typed(const Problem& p, const Recipe& v, in
   crop_reduced(p, v, box, tile.row, k, x);
 }
 
-// Only this function looks at the type of the image. So there is one kernel for each type of the views, and not for
-// each type of the images.
+// Only this function depends on the type of the images. It chooses the code for the type when the kernel runs. So there
+// is one kernel for each type of the views, and it takes images of any type.
 template <int kChannels>
 __device__ __forceinline__ void crop(const Problem& p, const Recipe& v, int64_t image, const Tile& tile,
                                      float (&x)[kRows][kChannels]) {

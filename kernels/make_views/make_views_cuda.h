@@ -1,15 +1,11 @@
-// make_views on a CUDA device: the contract of make_views.h, with every array on the device. Every pixel of a faulty
-// view is NaN.
-//
+// make_views on a CUDA device: the contract of make_views.h, but with every array on the device. If the parameters of a
+// view are invalid, every pixel of this view is NaN.
 // The launcher only enqueues work on `stream`. It returns null, or one sentence that says why the call failed. `pixels`
-// is a PixelType, `type` a DataType. `params` is a host array of the eleven pointers of ViewParamArrays, in the order
-// of that struct.
-//
-// Workspace. It is aligned to 16 bytes. It has 0 bytes if a view fits in shared memory, and otherwise the size of a few
-// hundred views.
-//
-// Determinism. The bits are the same every time on one kind of device. A view depends only on its own image and
-// parameters.
+// is a PixelType, and `type` is a DataType. `params` is a host array with the eleven pointers of ViewParamArrays, in
+// the order of that struct.
+// Workspace. It must be aligned to 16 bytes. It has 0 bytes if a view fits in shared memory, and otherwise the size of
+// a few hundred views. Determinism. On one kind of device, the results have the same bits every time. A view depends
+// only on its own image and parameters.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,8 @@
-// Views as an XLA FFI handler on CUDA devices: the target of make_views_xla.cc for the platform "CUDA".
-//
-// The types are checked in the same way as on the host. The parameters lie on the device, where a handler cannot read
-// them in time. So every pixel of a faulty view is NaN (make_views.h).
+// The XLA FFI handler that makes views on CUDA devices. It has the same name (target) as the handler in
+// make_views_xla.cc, for the platform "CUDA".
+// It checks the types in the same way as on the host. But the parameters lie on the device, and the handler would have
+// to wait for the device to read them. So it does not check them. If they are invalid for a view, every pixel of this
+// view is NaN (make_views.h).
 #include <optional>
 
 #include "make_views_cuda.h"

@@ -1,4 +1,5 @@
-// What the views' XLA FFI handlers on the host and on CUDA share: the arrays of a call, and the checks of its types.
+// What the XLA FFI handlers that make views share, on the host and on CUDA: the arrays of a call, and the check of its
+// types.
 #pragma once
 
 #include "../glue/xla_ffi.h"

@@ -1,26 +1,23 @@
-// Views on CUDA devices. Contract: make_views_cuda.h. What is computed: make_views.h.
-//
-// Mapping. A block makes one view. A warp makes tiles of 32 columns and 8 lines. A lane makes the 8 pixels of one
-// column of a tile, and keeps them in registers from the crop to the output. If two lines of the view need the same
-// line of the image, the lane reads it once.
-//
+// Makes views on CUDA devices. Contract: make_views_cuda.h. Formulas: make_views.h.
+// Mapping. A block makes one view at a time. A warp makes tiles of the view with 32 columns and 8 lines. A lane makes
+// the 8 pixels of one column of a tile, and keeps them in registers from the crop to the output. If two lines of the
+// view need the same line of the image, the lane reads it once.
 // A view of up to 32 x 32 pixels has one tile for each of 4 warps. Its pixels stay in registers all the time. The means
-// that contrast needs then cost only a sum over the block.
+// of the channels, which the contrast needs, then cost only a sum over the block.
 //
 // The tiles of a larger view do not fit in registers together. For each contrast, the kernel crops the view once to get
 // the means, and then crops it again. That is cheaper than to store and load the pixels.
-//
-// Only a blur needs the pixels of other threads. For a blur, the view lies in shared memory if it fits. Otherwise it
-// lies in a slot of the workspace. There is one slot for each of a fixed number of blocks, so that as many slots as
-// possible stay in the L2 cache.
-//
-// To write a tile, the warp puts it into shared memory of its own and stores 16 bytes at a time. One warp reads the
-// parameters of the view and decides its steps once. So the loops over pixels have no branch for each pixel.
-//
-// Speed. With 32 x 32 pixels and bfloat16, a view reads 3,072 bytes of its image (the second view reads them from the
-// L2 cache) and writes 6,144 bytes. The limit is the rate at which instructions issue, not memory: 32,768 views take
-// 0.26 ms on an H200. An earlier kernel took 2.30 ms (docs/gpu.md). It had blocks of 256 threads, kept every pixel in
-// shared memory, used 64-bit indices and divisions, and branched on every operation for each pixel.
+// Only a blur needs the pixels of other threads. For a blur, the view lies in shared memory if it fits there. Otherwise
+// it lies in a slot of the workspace. The number of blocks is fixed, and each block has one slot. So there are few
+// slots, and as many as possible stay in the L2 cache.
+// To write a tile, a warp first puts it into its own part of shared memory, and from there stores 16 bytes at a time.
+// One warp reads the parameters of the view and chooses its steps, once for the whole view. So the loops over pixels do
+// not branch on the parameters for each pixel.
+// Speed. With 32 x 32 pixels and bfloat16, the kernel reads 3,072 bytes of the image for a view (for the second view
+// from the L2 cache) and writes 6,144 bytes. The limit is not memory, but the rate at which the GPU issues
+// instructions: 32,768 views take 0.26 ms on an H200. An earlier kernel took 2.30 ms (docs/gpu.md). It had blocks of
+// 256 threads, kept every pixel in shared memory, used 64-bit indices and divisions, and for each pixel branched on
+// every operation.
 #include <cmath>
 #include <cstring>
 
@@ -41,7 +38,7 @@ namespace {
 #define LOWLEVEL_SIMCLR_BLOCKS_WANTED 264  // two for each SM of an H100
 #endif
 
-// The most blocks at once, if the views lie in the workspace.
+// If the views lie in the workspace, the kernel has at most this many blocks.
 constexpr int64_t kSlots = LOWLEVEL_SIMCLR_BLOCKS_WANTED;
 // The most bytes of shared memory that a block may use. A block may have 99 KiB on sm_86 and sm_89, 163 KiB on sm_80
 // and 227 KiB on sm_90, so 96 KiB fit on each of them. On sm_90, two such blocks run on one multiprocessor, which has
@@ -104,7 +101,8 @@ __device__ __forceinline__ int next_contrast(const Recipe& v, int from) {
   return from;
 }
 
-// Makes any other view. Each contrast crops and colours all tiles once, for its means. The output does so once more.
+// Makes any other view. For each contrast, it crops and colours all tiles once to get the means. For the output, it
+// does so once more.
 template <typename Output, int kChannels>
 __device__ void make_large(const Problem& p, const Recipe& v, const Slot& slot, int64_t image, Shared* shared,
                            Output* stage, Output* view) {
@@ -184,7 +182,7 @@ Divisor divisor_of(int64_t number) {
 
 int warps_of(const Problem& p) { return p.size <= kHeldSize ? kHeldWarps : kLargeWarps; }
 
-// The size of the shared memory that comes before a slot.
+// Returns the size of the part of shared memory that comes before the slot.
 int64_t head_bytes(const Problem& p) {
   const int64_t stage =
       p.type == DataType::kFloat32 ? stage_bytes<float>(p.channels) : stage_bytes<Float16Bits>(p.channels);

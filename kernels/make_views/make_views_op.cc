@@ -1,4 +1,4 @@
-// Views as a TensorFlow op: LowlevelSimclr>MakeViews. make_views.h says what it computes.
+// The TensorFlow op that makes views: LowlevelSimclr>MakeViews. make_views.h says what it computes.
 //
 //     MakeViews(images (N, H, W, C), box, flip, brightness, contrast, saturation, hue, brightness_shift, order,
 //               clip, grey, blur_sigma, mean (C,), inverse_std (C,), size ())  -> views (2N, S, S, C)
@@ -20,7 +20,8 @@ constexpr const char* kNames[kFields] = {"box",        "flip", "brightness",    
                                          "saturation", "hue",  "brightness_shift", "order",
                                          "clip",       "grey", "blur_sigma"};
 
-// The size is known only when the op runs. Python sets the shape if it knows the size earlier.
+// The size of the views is an input, so it is known only when the op runs. Python sets the shape if it knows the size
+// earlier.
 void unknown_shapes(TF_ShapeInferenceContext* context, TF_Status* status) {
   TF_ShapeInferenceContextSetUnknownShape(context, status);
 }

@@ -17,7 +17,7 @@ __device__ __forceinline__ void round_into(Bfloat16Bits* to, float x) {
 #endif
 }
 
-// Copies with one warp. If kWide, both arrays are aligned to 16 bytes.
+// Copies an array with one warp. If kWide is set, both arrays must be aligned to 16 bytes.
 template <bool kWide, typename Output>
 __device__ __forceinline__ void copy(const Output* from, int count, Output* to) {
   constexpr int kTogether = 16 / sizeof(Output);
@@ -29,8 +29,8 @@ __device__ __forceinline__ void copy(const Output* from, int count, Output* to) 
   for (int at = whole * kTogether + lane; at < count; at += kWarp) to[at] = from[at];
 }
 
-// Copies a tile into the view. In the warp's shared memory, the lines of the tile lie one after another. The tile of a
-// held view (make_views_problem.cuh) consists of whole lines, so it is copied in one piece.
+// Copies a tile from the warp's part of shared memory, where its lines lie one after another, into the view. A tile of
+// a held view (make_views_problem.cuh) consists of whole lines of the view, so it is copied in one piece.
 template <bool kHeld, typename Output>
 __device__ __forceinline__ void copy_tile(const Tile& tile, int length, int pitch, const Output* stage,
                                           Output* to) {
@@ -51,14 +51,14 @@ __device__ __forceinline__ void copy_tile(const Tile& tile, int length, int pitc
   }
 }
 
-// The size of the shared memory in which a warp lays out a tile.
+// Returns the size of a warp's part of shared memory, in which it lays out a tile.
 template <typename Output>
 __host__ __device__ constexpr int64_t stage_bytes(int channels) {
   return kRows * kWarp * channels * static_cast<int64_t>(sizeof(Output));
 }
 
-// Scales and rounds a tile into the warp's shared memory, and copies it from there to the view. If the alignment of the
-// view allows it, each copy moves 16 bytes.
+// Scales a tile, rounds it into the warp's part of shared memory, and copies it from there to the view. If the
+// alignment of the view allows it, each copy moves 16 bytes.
 template <bool kHeld, typename Output, int kChannels>
 __device__ __forceinline__ void write_tile(const Problem& p, const Recipe& v, const Tile& tile,
                                            const float (&x)[kRows][kChannels], Output* stage, Output* view) {

@@ -1,4 +1,4 @@
-// Views on CUDA: what the kernel gets (the "problem"), and the memory of one view.
+// Views on CUDA: the arguments of the kernel (the "problem"), and the memory of one view.
 #pragma once
 
 #include <cstdint>
@@ -12,10 +12,10 @@ namespace make_views_cuda {
 
 // ---- Constants
 
-// A view is called "held" if it stays in registers, because it has at most kHeldSize pixels on a side. Other views are
-// called "large".
+// A view with at most kHeldSize pixels on a side stays in registers while it is made. Such a view is called "held". Any
+// other view is called "large".
 constexpr int kHeldSize = 32;
-constexpr int kRows = 8;         // lines of a tile; a thread makes one pixel of each line
+constexpr int kRows = 8;         // lines of a tile; each thread of the warp makes one pixel of each line
 constexpr int kHeldWarps = 4;    // warps of a block that makes a held view
 constexpr int kLargeWarps = 16;  // warps of a block that makes a large view
 static_assert(kHeldSize <= kWarp && kHeldSize <= kRows * kHeldWarps, "a tile for each warp");
@@ -43,8 +43,8 @@ struct Problem {
   Divisor twice_size;
 };
 
-// One colour operation. An affine operation turns the value x of channel c into factor x + shift[c]. The shift of a
-// contrast is set later, when the means are known.
+// One colour operation. Brightness and contrast are affine: the value x of channel c becomes factor x + shift[c]. The
+// shift of a contrast is set later, when the means are known.
 struct Step {
   int operation;
   float factor;  // hue: the weight of the largest and of the smallest channel
@@ -63,15 +63,15 @@ struct Recipe {
   float scale[kMostChannels], offset[kMostChannels];  // the output is scale x + offset
 };
 
-// The beginning of a block's shared memory. The tiles that the warps write out and the view follow it.
+// The first part of a block's shared memory. After it come the tiles that the warps write out, and then the view.
 struct Shared {
   Recipe recipe;
   double sums[kLargeWarps * kMostChannels];
 };
 constexpr int64_t kSharedHead = round_up(sizeof(Shared), 16);
 
-// The memory of one blurred view. A held view waits in registers between the two passes of the blur, so its two arrays
-// share one place.
+// The memory of one view that is blurred. A held view is in registers between the two passes of the blur, so its two
+// arrays can have the same place.
 struct Slot {
   float *pixels, *blurred;  // (S, S, channels)
   float* gaussian;          // (radius + 1,)
@@ -120,7 +120,7 @@ __device__ __forceinline__ float quotient(float a, float b) {
 #endif
 }
 
-// Returns 1 / x within 1 unit in the last place if x is a normal number. Otherwise the result is infinite or 0.
+// Returns 1 / x within 1 unit in the last place, if x is a normal number. For any other x the result is infinite or 0.
 __device__ __forceinline__ float reciprocal(float x) {
 #ifdef __CUDACC__
   float y;
@@ -131,7 +131,8 @@ __device__ __forceinline__ float reciprocal(float x) {
 #endif
 }
 
-// Returns x clipped to [0, 1]. The clip needs no instruction of its own. NaN becomes 0.
+// Returns x clipped to [0, 1]. The clip is a part of the instruction that computes x, so it costs nothing. NaN becomes
+// 0.
 __device__ __forceinline__ float saturated(float x) {
 #ifdef __CUDACC__
   return __saturatef(x);

@@ -1,5 +1,5 @@
-// Views on CUDA: the recipe of a view. One warp reads the view's parameters and decides its steps, once for the whole
-// block.
+// Views on CUDA: the recipe of a view (its box, its steps and its scaling). One warp reads the view's parameters and
+// chooses the steps, once for the whole block.
 #pragma once
 
 #include <cmath>
@@ -11,7 +11,7 @@
 namespace lowlevel_simclr {
 namespace make_views_cuda {
 
-// The parameters of one view. They are read together, so all loads have started before the first value is needed.
+// The parameters of one view. They are read together, so that all loads have started before the first value is needed.
 struct Given {
   int box[4], operation;  // the operation at the lane's place in the order
   bool flip, clip, grey;
@@ -72,9 +72,9 @@ __device__ __forceinline__ bool is_tame(const Problem& p, const Given& g) {
          fabsf(g.contrast) < kMost && fabsf(g.saturation) < kMost && fabsf(g.hue) < kMost;
 }
 
-// Call this with one warp. Lane s handles place s in the order of the operations. Steps that change nothing are left
-// out. Of such a step only the clip could matter, and only in one case: the step comes first, and the pixels of the
-// image may lie outside [0, 1]. clip_first covers that case.
+// Writes the recipe. One warp calls this function. Lane s handles place s in the order of the operations. Steps that
+// change nothing are left out. Such a step would still clip, but this matters in only one case: the step comes first,
+// and the pixels of the image may lie outside [0, 1]. In this case the recipe sets clip_first.
 __device__ inline void write_recipe(const Problem& p, const Given& g, Recipe* v) {
   const int lane = threadIdx.x % kWarp, counts = is_neutral(g) ? 0 : 1;
   int before = 0, steps = 0;
@@ -93,7 +93,7 @@ __device__ inline void write_recipe(const Problem& p, const Given& g, Recipe* v)
   v->clip_first = g.clip && !affine_first && p.pixels == PixelType::kFloat32;
 }
 
-// Prepares what a view needs. The first three warps of the block do the work.
+// Prepares the recipe and the weights of the blur. The first three warps of the block do the work.
 __device__ __forceinline__ void prepare(const Problem& p, int64_t row, float* gaussian, Recipe* v) {
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   if (warp == 0) write_recipe(p, read_params(p.params, row), v);

@@ -1,8 +1,8 @@
-// Runs the views' kernels outside TensorFlow, for sanitizers and fuzzing. Not part of the library.
-//
+// Runs the CPU kernels that make views outside TensorFlow, for sanitizers and fuzzing. This program is not part of the
+// library.
 // Shapes, types and recipes are random. draw_view_params draws the parameters from wide ranges. Then half of the boxes
-// move to any place and size, and some views lose their clip. Every array lies in a block of exactly its size, so that
-// AddressSanitizer sees an access past its end.
+// get a random place and size, and for some views the clip is turned off. Every array lies in a block of memory of
+// exactly its size, so that AddressSanitizer notices an access past its end.
 //
 // Every view is compared, bit for bit, with a second run on one thread. Views in float that use only the crop and the
 // affine operations are also compared with a plain computation in double. Several threads call at the same time, for
@@ -108,7 +108,7 @@ ViewRecipeNumbers recipe_of(const Case& c) {
   return recipe;
 }
 
-// Moves half of the boxes to any place and size, and turns off the clip for some views.
+// Gives half of the boxes a random place and size, and turns off the clip for some views.
 void roughen(const Case& c, std::mt19937& random, const Params& params) {
   for (int64_t row = 0; row < 2 * c.shape.count; ++row) {
     params.clip[row] = random() % 5 != 0;
@@ -231,13 +231,13 @@ bool is_close(const Case& c, const char* images, const Params& params, const flo
   const int64_t pixels = c.shape.size * c.shape.size * c.shape.channels;
   for (int64_t row = 0; row < 2 * c.shape.count; ++row) {
     const std::vector<double> truth = plain_view(c, images, params, row);
-    for (int64_t k = 0; k < pixels; ++k)  // ten roundings, amplified at most 1.8 * 2.6 times
+    for (int64_t k = 0; k < pixels; ++k)  // ten roundings, which are amplified at most 1.8 * 2.6 times
       if (!(std::fabs(views[row * pixels + k] - truth[k]) <= 100 * 0x1p-23)) return false;
   }
   return true;
 }
 
-// Whether every box lies in the frame of its image.
+// Returns whether every box lies in the frame of its image.
 bool fits(const Frames& frames, int64_t count, const int32_t* boxes) {
   for (int64_t row = 0; row < 2 * count; ++row) {
     const int64_t* size = frames.sizes + (frames.count == 1 ? 0 : 2 * (row % count));
@@ -279,7 +279,7 @@ bool passes(const Case& c) {
   return right && is_close(c, images.get(), params, reinterpret_cast<const float*>(views.get()));
 }
 
-// The kernel must refuse a box outside its image, and it must accept every other box.
+// Returns whether the check of the parameters refuses a box outside its image, and accepts every other box.
 bool refuses(const Case& c) {
   const Params params(2 * c.shape.count);
   Block<int64_t> index(c.shape.count);

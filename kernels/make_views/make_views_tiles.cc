@@ -1,25 +1,21 @@
 // The pixels of one view on the CPU. This source is compiled once for each instruction set (LOWLEVEL_SIMCLR_ISA).
-//
-// Layout. While a view is made it lies on its side, as (x, channel, y), with y padded to whole vectors. The first
-// direction of the crop combines lines of the image and leaves their channels interleaved. It takes one vector of
-// columns at a time, for as many lines of the view as a vector has lanes. Then it transposes that square block in
-// registers. So the second direction is a sum of whole vectors too, and needs no gather. At the end, a transposed block
-// of (x, channel) rows has the layout of the finished view.
-//
-// Memory. A view of 32 x 32 pixels takes 12 KiB, and everything stays in the first-level cache. A view of 224 x 224
+// Layout. While a view is made it lies on its side: its axes are (x, channel, y), with y padded to whole vectors. The
+// crop works in two directions, first along y, then along x. The first direction combines lines of the image and leaves
+// their channels interleaved. It takes one vector of columns at a time, for as many lines of the view as a vector has
+// lanes. Then it transposes that square block in registers. So the second direction, too, is a sum of whole vectors and
+// needs no gather. At the end, a transposed block of (x, channel) rows has the layout of the finished view.
+// Memory. A view of 32 x 32 pixels takes 12 KiB, so everything stays in the first-level cache. A view of 224 x 224
 // pixels takes 600 KiB, which fit in the second-level cache.
-//
-// Colour. The operations run one after another over strips of a few thousand pixels. So one pass over a large view
-// serves all operations up to the next contrast. A contrast first needs the mean of the whole view.
-//
-// Hue. The turn does not compute the hue of a pixel. Let (r, g, b) be the pure colour at the angle of the turn: one of
-// the three is 1, one is 0, and `middle` is the third. Let V and m be the largest and the smallest channel of the
-// pixel, and C = V - m. Red becomes V - t with
-//     t = clip((1 - 2r) R + (1 - 2b) G + (1 - 2g) B + middle V - (1 - middle) m, 0, C).
-// Green and blue follow with the letters moved on by one. The formula is linear in each sixth of the circle, and
-// neighbouring sixths agree where they meet.
-//
-// Padding. The lanes after the last line hold a copy of that line. They are computed, but neither summed nor stored.
+// Colour. All operations run on one strip of a few thousand numbers before the next strip follows. So one pass over a
+// large view serves all operations up to the next contrast. A contrast first needs the mean of the whole view.
+// Hue. The hue operation turns the colours about the circle of hues by one angle. It does not compute the hue of a
+//     pixel. Let (r, g, b) be the pure colour at this angle: one of the three is 1, one is 0, and `middle` is the
+//     third. Let (R, G, B) be the pixel, V and m its largest and smallest channel, and C = V - m. Red becomes V - t
+//     with t = clip((1 - 2r) R + (1 - 2b) G + (1 - 2g) B + middle V - (1 - middle) m, 0, C).
+// The formulas of green and blue are the same with the letters R, G, B exchanged in a circle. The formula is linear in
+// each sixth of the circle, and neighbouring sixths agree where they meet.
+// Padding. The lanes after the last line hold a copy of the last line. They take part in the computation, but are
+// neither summed nor stored.
 #include "make_views_tiles.h"
 
 #include "../runtime/vectors.h"
@@ -39,11 +35,12 @@ namespace {
 
 using V = Vector<float>;
 constexpr int kLanes = Lanes<float>::kCount;
-constexpr int64_t kStrip = 4096;  // floats of a strip, which fill half of a first-level cache of 32 KiB
+constexpr int64_t kStrip = 4096;  // floats of a strip; they fill half of a first-level cache of 32 KiB
 constexpr int kMostSteps = 5;     // the four colour operations and the change to grey
 constexpr float kGrey[3] = {0.2989f, 0.5870f, 0.1140f};
 constexpr double kLog2E = 1.4426950408889634;
-// In units of sigma. At this distance and beyond, exp(-k^2 / 2) < 2^-32: such taps change no bit that matters.
+// A distance in units of sigma. At this distance and beyond, the weight exp(-k^2 / 2) is less than 2^-32, which is too
+// small to matter.
 constexpr float kFarthestTap = 6.7f;
 
 enum Operation { kBrightness, kContrast, kSaturation, kHue, kGreyStep };
@@ -53,10 +50,10 @@ LOWLEVEL_INLINE V at_most(V x, V bound) { return x > bound ? bound : x; }
 
 // ---- Pixels of the image
 
-// Converts bytes to floats. One instruction widens the bytes. Without the intrinsic the compiler would use several.
+// Converts bytes to floats. With the intrinsic, one instruction widens the bytes. Otherwise the compiler uses several.
 LOWLEVEL_INLINE V widen_pixels(const uint8_t* from) {
 #if defined(__AVX512F__)
-  const __m512i words =  // masked: with the plain form, the compiler warns about an undefined operand
+  const __m512i words =  // the masked intrinsic, because the compiler warns about the plain one
       _mm512_maskz_cvtepu8_epi32(0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
   return __builtin_convertvector(reinterpret_cast<IndexVector<float>>(words), V);
 #elif defined(__AVX2__)
@@ -79,7 +76,7 @@ LOWLEVEL_INLINE V widen_pixels(const uint16_t* from) {
 
 LOWLEVEL_INLINE V widen_pixels(const float* from) { return load(from); }
 
-// Converts `count` pixels, fewer than a vector has lanes. The remaining lanes become 0.
+// Converts `count` pixels. `count` is less than the number of lanes. The remaining lanes become 0.
 template <typename Pixel>
 V widen_some_pixels(const Pixel* from, int64_t count) {
   Pixel some[kLanes] = {};
@@ -91,8 +88,8 @@ V widen_some_pixels(const Pixel* from, int64_t count) {
 
 // Computes the first direction of the crop for kLanes lines of the view, from line `begin` on. The result holds the
 // columns of the box, transposed. The function may read pixels of the image after the end of the box, but does not use
-// them. It reads nothing after the end of the image: `readable` is the number of pixels from the first pixel of the
-// box's last line to the end of the image.
+// them. It reads nothing after the end of the image. For this it needs `readable`, the number of pixels from the first
+// pixel of the box's last line to the end of the image.
 template <typename Pixel>
 void combine_lines(const Pixel* box, int64_t stride, int64_t columns, int64_t readable, const Taps& down,
                    int64_t size, int64_t begin, float* lines) {
@@ -159,7 +156,7 @@ void crop(const ViewCall& call, const void* image, const View& view, bool clip, 
 
 // ---- Colour
 
-// One operation on a strip. An affine operation turns the value x of channel c into factor x + shift[c].
+// One operation on a strip. Brightness and contrast are affine: the value x of channel c becomes factor x + shift[c].
 struct Step {
   Operation operation;
   float factor;                // hue: `middle`
@@ -202,8 +199,8 @@ LOWLEVEL_INLINE void each_pixel(const Strip& strip, Function f) {
   }
 }
 
-// The bound g C <= V (make_views.h) matters only if g > 1. For a grey pixel the quotient is V / 0 or NaN, and then it
-// has no effect.
+// If clip is set, g is at most V / C (make_views.h). This matters only if g > 1. For a grey pixel C is 0, so V / C is
+// infinite or NaN, and then it has no effect.
 template <bool kClip, bool kBounded>
 void saturation(const Strip& strip, const Step& step) {
   const V asked = broadcast(step.factor);
@@ -319,7 +316,7 @@ void add_sums(const Strip& strip, int64_t size, double* sums) {
   }
 }
 
-// Runs steps over the view, strip by strip. `summed` means that a contrast follows, so the function also sums each
+// Runs steps over the view, strip by strip. If `summed` is set, a contrast follows, so the function also sums each
 // channel.
 void run_steps(const ViewCall& call, const Step* begin, const Step* end, bool summed, float* pixels,
                double* sums) {
@@ -355,7 +352,8 @@ int64_t reflected(int64_t place, int64_t size) {
   return place < size ? place : 2 * (size - 1) - place;
 }
 
-// Writes weights 0 to `radius` of the Gaussian. Returns the radius beyond which weights no longer matter.
+// Writes the weights of the Gaussian at the distances 0 to `radius`. Returns the distance beyond which weights no
+// longer matter.
 int64_t gaussian(float sigma, int64_t radius, float* weight) {
   const float farthest = kFarthestTap * sigma;
   if (farthest < static_cast<float>(radius)) radius = static_cast<int64_t>(farthest) + 1;
@@ -419,15 +417,15 @@ void blur_columns(const ViewCall& call, const float* weight, int64_t radius, con
 
 // ---- Output
 
-constexpr int64_t kFetched = 32768;  // bytes; a result up to this size is prefetched before the view is made
+constexpr int64_t kFetched = 32768;  // the memory for a view of up to this many bytes is prefetched
 
-// The processor can write to a cache line only after it has loaded it. This prefetch loads the lines of the result
-// while the view is made.
+// Prefetches the memory for the result. The processor can write to a cache line only after it has loaded this line. So
+// the lines are loaded while the view is made.
 LOWLEVEL_INLINE void fetch(const void* from, int64_t bytes) {
   for (int64_t i = 0; i < bytes; i += kCacheLine) __builtin_prefetch(static_cast<const char*>(from) + i, 1);
 }
 
-// Stores one cache line past the caches. Both arrays are aligned to a cache line.
+// Stores one cache line past the caches. `to` and `line` must be aligned to a cache line.
 LOWLEVEL_INLINE void stream_line(void* to, const void* line) {
   for (int part = 0; part < kCacheLine; part += kVectorBytes) {
     stream(reinterpret_cast<float*>(static_cast<char*>(to) + part),
@@ -435,7 +433,7 @@ LOWLEVEL_INLINE void stream_line(void* to, const void* line) {
   }
 }
 
-// Writes kLanes lines of the view, from line y on. It turns them upright, interleaves the channels, scales and rounds.
+// Writes kLanes lines of the view, from line y on: turns them upright, interleaves the channels, scales and rounds.
 template <bool kStreamed, typename Output>
 void write_lines(const ViewCall& call, const float* pixels, int64_t y, Output* to) {
   constexpr int kTogether = kCacheLine / sizeof(Output), kBlocks = kTogether / kLanes;
@@ -484,9 +482,9 @@ void make_view(const ViewCall& call, const void* image, const View& view, const 
                void* to) {
   Step steps[kMostSteps];
   const int count = collect_steps(view, steps);
-  // An operation that changes nothing still clips. If the first operation was left out for that reason, the crop clips
-  // in its place. The crop also clips if hue or saturation comes first. Those two are defined for pixels in [0, 1], and
-  // rounding may have left that range.
+  // An operation that changes nothing still clips. If the first operation was left out because it changes nothing, the
+  // crop clips instead. The crop also clips if hue or saturation comes first. These two are defined for pixels in [0,
+  // 1], and rounding in the crop may have left that range.
   const bool clip =
       view.clip && !(count > 0 && steps[0].operation == view.order[0] && steps[0].operation <= kContrast);
   const PixelType pixels = call.shape->pixels;

@@ -1,6 +1,6 @@
-// The interface between the schedule of the views (make_views_cpu.cc) and the work on their pixels
-// (make_views_tiles.cc). The latter is compiled once for each instruction set, so this file has only plain structs and
-// pointers to functions.
+// The interface between make_views_cpu.cc, which decides which thread makes which view, and make_views_tiles.cc, which
+// computes the pixels. make_views_tiles.cc is compiled once for each instruction set, so this file has only plain
+// structs and pointers to functions.
 #pragma once
 
 #include <stdint.h>
@@ -28,13 +28,13 @@ struct View {
   int32_t order[4];
 };
 
-// The memory of one thread. While a view is made, it lies on its side: its layout is (S, C, padded size), with x
-// outermost and y innermost. So both directions of the crop are plain vector arithmetic, and transposed blocks
-// interleave the channels at the end.
+// The scratch memory of one thread. While a view is made, it lies on its side: its layout is (S, C, padded size), with
+// x outermost and y innermost. So both directions of the crop are plain vector arithmetic. At the end, transposing
+// blocks interleaves the channels.
 struct ViewScratch {
   Taps down, across;  // the weights of `down` include the division by the full scale of the pixels
-  float* lines;   // (columns of the box, lanes): some lines of the view after the first direction of the crop
-  float* pixels;  // (S * C rounded up to kRowPadding, padded size)
+  float* lines;     // (columns of the box, lanes): each lane is a line of the view after the first direction
+  float* pixels;    // (S * C rounded up to kRowPadding, padded size)
   float* blurred;   // the same size
   float* line;      // (padded size + 2 radius,): a row with its mirrored ends
   float* gaussian;  // (radius + 1,)
@@ -44,7 +44,7 @@ struct ViewCall {
   const MakeViewsShape* shape;
   int64_t padded_size;       // S rounded up to lanes
   int64_t blur_radius;       // taps / 2
-  bool streamed;             // whether to store past the caches, because the views would not stay in them
+  bool streamed;             // whether to store past the caches, because the views are too large for them
   const float* mean;         // (S * C rounded up to kRowPadding,): the means, repeated
   const float* inverse_std;  // (S * C rounded up to kRowPadding,): the inverse_stds, repeated
 };

@@ -1,5 +1,5 @@
-// NT-Xent on CUDA devices from sm_80 on, backward: dz and dtemperature. Contract: nt_xent_cuda.h. Formula: nt_xent.h.
-// nt_xent_tiles.cuh explains how a block passes over the tiles.
+// The backward pass of NT-Xent on CUDA devices from sm_80 on: dz and dtemperature. Contract: nt_xent_cuda.h. Formula:
+// nt_xent.h. nt_xent_tiles.cuh explains how a block goes through its tiles.
 #include <cfloat>
 #include <cmath>
 
@@ -13,8 +13,8 @@ namespace {
 
 constexpr int kReducingThreads = 1024;
 
-// Finds max |c| with one block. The result is 1 if the maximum is 0. Cotangents are divided by it, so that no loss
-// scale makes a sum overflow.
+// Finds max |c| with one block. If the maximum is 0, the result is 1. The cotangents are divided by the result, so that
+// no sum overflows, however large the loss scale is.
 template <typename Sum>
 __global__ void largest_cotangent(const Sum* cotangent, int64_t rows, Sum* largest) {
   Sum most = 0;
@@ -37,8 +37,8 @@ __global__ void fill_columns(Problem<Kind> p, const typename Kind::Sum* cotangen
   column.shift = normaliser[2 * row];
 }
 
-// Turns the dots c into W_ij times scale_j, times the power of two that float16 needs. Entries that do not count become
-// 0.
+// Turns the dots c into W_ij times scale_j, times a power of two that keeps small weights within float16's range.
+// Entries that do not count become 0.
 template <bool kOnline, bool kMasked, typename Kind, typename Sum>
 __device__ __forceinline__ void weigh_tile(const Worker<Kind>& w, int64_t tile,
                                            const Column<Kind> (&of_rows)[2], Sum (&c)[kFragments][4], Sum k) {
@@ -63,7 +63,7 @@ __device__ __forceinline__ void weigh_tile(const Worker<Kind>& w, int64_t tile,
 }
 
 // Computes partial sums of W_ij u_j times 2^(kRowExponent + kWeightExponent). The grid has one block for each
-// combination of a block of rows, a share of the columns and a panel of d.
+// combination of three things: a block of rows, a share of the columns, and a panel of d.
 template <bool kOnline, typename Kind>
 __device__ __forceinline__ void backward_share(const Problem<Kind>& p, const Scalars& s,
                                                typename Kind::Sum* partial) {
@@ -122,7 +122,7 @@ __device__ __forceinline__ typename Kind::Sum sum_of_shares(const Problem<Kind>&
   return sum * (typename Kind::Sum(1) / (1 << (Kind::kRowExponent + Kind::kWeightExponent)));
 }
 
-// Finishes each own row with one warp: dz = (sums - <sums, u> u) factor / |z|.
+// Computes dz of each own row, with one warp for each: dz = (sums - <sums, u> u) factor / |z|.
 template <typename Kind>
 __global__ void finish_backward(Problem<Kind> p, FinishArguments<Kind> f) {
   using Sum = typename Kind::Sum;
@@ -146,7 +146,7 @@ __global__ void finish_backward(Problem<Kind> p, FinishArguments<Kind> f) {
   if (lane == 0) f.along[own] = along;
 }
 
-// Adds the own rows' shares of the gradient with respect to the temperature. One block does this in one fixed order.
+// Adds up what each own row contributes to dtemperature. One block does this in one fixed order.
 template <typename Kind>
 __global__ void finish_temperature(Problem<Kind> p, const double* along, const typename Kind::Sum* largest,
                                    double* dtemperature) {

@@ -1,14 +1,12 @@
-// NT-Xent on the CPU: memory, schedule, and the scalar work at the end of both passes. The tiles are in
+// NT-Xent on the CPU: memory, the schedule of the work, and the scalar work at the end of both passes. The tiles are in
 // nt_xent_tiles.cc.
-//
-// The rows are cut into blocks of 96 rows, and the blocks into at most 64 groups. Only the size of the problem decides
-// how.
-//
-// Symmetric form. Each pair of groups is one step, because it adds to the rows of both groups. OrderedSteps runs the
-// steps so that no two steps use a group at the same time, and adds each group's sums in one fixed order. The first
-// step of a group packs the group, and the last one finishes it. So a call needs only one parallel region.
-//
-// Rectangular form. First all columns are packed. Then each block of own rows passes over all columns by itself.
+// The rows are cut into blocks of 96 rows, and the blocks are put into at most 64 groups. This depends only on the size
+// of the problem.
+// Symmetric form. Each pair of groups is one step, and this step adds to the sums of the rows of both groups.
+// OrderedSteps makes sure that no two steps use the same group at the same time, and that each group gets its sums in
+// one fixed order. The first step of a group packs the group, and the last one computes its results. So a call needs
+// only one parallel region.
+// Rectangular form. First all columns are packed. Then each block of own rows goes through all columns by itself.
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -30,8 +28,8 @@ constexpr int64_t kMostWorkers = 256;
 constexpr double kFixedShiftTemperature =
     2.0 / 64.0;  // from this temperature on, exp(-2/tau) does not underflow
 constexpr double kLog2E = 1.4426950408889634;
-constexpr double kNoDot = -4.0;                 // less than any dot
-constexpr double kOperationsOfOneThread = 2e6;  // with less work, waking a second thread does not pay
+constexpr double kNoDot = -4.0;                 // less than any dot of two rows u
+constexpr double kOperationsOfOneThread = 2e6;  // with less work, a second thread costs more than it saves
 
 enum StepKind { kPack, kPair, kTriangle, kFinish };
 
@@ -96,8 +94,8 @@ struct Plan {
     bytes = memory.bytes();
   }
 
-  // The own rows, in blocks of consecutive rows. The blocks of the first views come first, then the blocks of the
-  // second views.
+  // The own rows are cut into blocks of consecutive rows: first the blocks of the first views, then those of the second
+  // views.
   int64_t blocks_of_view() const { return symmetric ? blocks : divide_up(shape.own_pairs, kBlock); }
   int64_t own_row_blocks() const { return symmetric ? blocks : 2 * blocks_of_view(); }
 
@@ -146,7 +144,7 @@ struct ForwardOutputs {
   bool* top1;
 };
 
-// Adds the positive to the sums over the other columns, and writes the results of the row.
+// Adds the dot with the positive to the sums over the other columns, and writes the results of the rows.
 template <typename Real>
 void finish_forward(const ForwardArguments<Real>& f, double temperature, RowBlock rows,
                     const ForwardOutputs<Real>& to) {
@@ -228,7 +226,8 @@ void run_forward(const ParallelFor& parallel, const NtXentShape& shape, const vo
 
 // ---- Backward
 
-// Returns max |c|, or 1 if that is 0. Cotangents are divided by it, so that no loss scale makes a sum overflow.
+// Returns max |c|, or 1 if the maximum is 0. The cotangents are divided by this number, so that no sum overflows,
+// however large the loss scale is.
 template <typename Real>
 Real cotangent_scale(const Real* cotangent, int64_t rows) {
   Real most = 0;
@@ -301,8 +300,7 @@ void run_backward(const ParallelFor& parallel, const NtXentShape& shape, const v
   const Real scale = cotangent_scale(static_cast<const Real*>(cotangent), plan.rows);
   fill_weights(plan, static_cast<const Real*>(cotangent), static_cast<const Real(*)[2]>(normaliser), scale);
   Real* sums = plan.sums_in_dz ? static_cast<Real*>(dz) : plan.sums;
-  // `pack` only reads the norms. The forward pass writes them through the same struct, so the pointer in it is not
-  // const.
+  // `pack` only reads the norms. But the forward pass writes them through the same struct, so its pointer is not const.
   const PackArguments<Real> pack{plan.u, z, shape.type,
                                  const_cast<Real*>(static_cast<const Real*>(inverse_norm))};
   const BackwardArguments<Real> b{plan.u,

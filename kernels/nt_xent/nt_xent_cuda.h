@@ -1,19 +1,16 @@
 // NT-Xent on a CUDA device: the contract of nt_xent.h, with these differences.
-//
 // Every array lies on the device. The scalars temperature and first_pair lie there too, because XLA keeps them there.
-// first_pair is null if all pairs are owned.
-//
-// A launcher only enqueues work on `stream` and never waits. So it cannot read the scalars and refuse wrong ones. Every
-// result is NaN if the temperature is not positive and finite, or if own pairs lie outside 0 .. N-1.
+// first_pair is null if this device owns all pairs.
+// A launcher only enqueues work on `stream` and never waits. So it cannot read the scalars and refuse wrong ones. If
+// the temperature is not positive and finite, or if own pairs lie outside 0 .. N-1, every result is NaN.
 //
 // Every launcher returns null, or one sentence that says why the call failed. `type` is a DataType.
-//
-// Workspace. It is aligned to 16 bytes. It holds x, a copy of z in its own type with d rounded up to 16, and (2N, 4)
-// Sum. It also holds partial sums for as many blocks of 64 rows as the own rows fill, and for at most 512 blocks more.
-// In all, that is O(N d).
-//
-// Determinism. The bits are the same every time on one kind of device. Only the size of the problem decides how work is
-// cut. No sum depends on the order in which blocks run, and there are no atomics.
+// Workspace. It must be aligned to 16 bytes. It holds three things. The first is x, a packed copy of z
+// (nt_xent_products.cuh) with d rounded up to a multiple of 16. The second is an array (2N, 4) of Sum. The third are
+// partial sums for as many blocks of 64 rows as the own rows fill, and for at most 512 blocks more. In all, that is O(N
+// d).
+// Determinism. On one kind of device, the results have the same bits every time. How the work is cut depends only on
+// the size of the problem. No sum depends on the order in which blocks run, and there are no atomics.
 #pragma once
 
 #include <cstdint>

@@ -14,8 +14,8 @@ using Result = ffi::Result<ffi::AnyBuffer>;
 using Scalar = ffi::Buffer<ffi::F64, 0>;
 using Whole = ffi::Buffer<ffi::S64, 0>;
 
-// Binds the arguments and results of a call, after those that the platform adds. `More` are the further arguments of
-// the rows forms, which give the first own pair.
+// Binds the arguments and results of a call, after those that the platform adds. `More` stands for the further
+// arguments of the rectangular forms (_rows), which give the first own pair.
 //
 // Forward: z, temperature, More -> loss, normaliser, inverse_norm, top1.
 // Backward: z, normaliser, inverse_norm, cotangent, temperature, More -> dz, dtemperature.
@@ -29,7 +29,7 @@ auto backward_arrays(Binding&& binding) {
   return gives<Any, Scalar>(takes<Any, Any, Any, Any, Scalar, More...>(std::move(binding)));
 }
 
-// Returns the shape of a call, or what is wrong with it.
+// Returns the shape of a call, or an error that says what is wrong with it.
 ffi::ErrorOr<NtXentShape> read_shape(ffi::AnyBuffer z, int64_t own_rows, int64_t first_pair) {
   NtXentShape shape{};
   switch (z.element_type()) {

@@ -1,5 +1,5 @@
-// NT-Xent on CUDA devices from sm_80 on, forward: loss, normaliser and top1. Contract: nt_xent_cuda.h. Formula:
-// nt_xent.h. nt_xent_tiles.cuh explains how a block passes over the tiles.
+// The forward pass of NT-Xent on CUDA devices from sm_80 on: loss, normaliser and top1. Contract: nt_xent_cuda.h.
+// Formula: nt_xent.h. nt_xent_tiles.cuh explains how a block goes through its tiles.
 #include <cfloat>
 #include <cmath>
 
@@ -11,15 +11,15 @@ namespace lowlevel_simclr {
 namespace nt_xent_cuda {
 namespace {
 
-constexpr float kNoDot = -4.0f;  // less than any dot
+constexpr float kNoDot = -4.0f;  // less than any dot of two rows u
 
-// The running results of one row, in one thread.
+// The results of one row so far, in one thread.
 template <typename Sum>
 struct State {
   Sum sum = 0, most = Sum(kNoDot), positive = Sum(kNoDot);
 };
 
-// Adds the dots of `kCount` columns. If kMasked is set, it skips dots that equal kNoDot.
+// Adds the dots of `kCount` columns to a state. If kMasked is set, it skips dots that equal kNoDot.
 template <bool kOnline, bool kMasked, typename Sum, int kCount>
 __device__ __forceinline__ void add_dots(State<Sum>& state, const Sum (&dots)[kCount], Sum k) {
   Sum most = state.most;
@@ -120,7 +120,8 @@ struct ForwardOutputs {
   bool* top1;
 };
 
-// Finishes each own row with one thread. It merges the shares in their order, and adds the positive last.
+// Computes the results of each own row, with one thread for each. The thread merges the results of the shares in their
+// order, and adds the positive last.
 template <typename Kind>
 __global__ void finish_forward(Problem<Kind> p, Partial<typename Kind::Sum> partial,
                                ForwardOutputs<typename Kind::Sum> to) {

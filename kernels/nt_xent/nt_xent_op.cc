@@ -42,7 +42,8 @@ void backward_shapes(TF_ShapeInferenceContext* context, TF_Status* status) {
   scalar.write(1, status);
 }
 
-// The number of own rows is known only when the op runs. Python sets the shapes if it knows them earlier.
+// The number of own rows is an input, so it is known only when the op runs. Python sets the shapes if it knows them
+// earlier.
 void unknown_shapes(TF_ShapeInferenceContext* context, TF_Status* status) {
   TF_ShapeInferenceContextSetUnknownShape(context, status);
 }

@@ -1,8 +1,7 @@
-// NT-Xent on CUDA: packs z into x for both passes, and measures their workspace. Contract: nt_xent_cuda.h.
-//
-// x_i = z_i 2^e, where e is chosen so that |x_i| is near a fixed power of two. scale_i = 1/|x_i|. The tiles compute the
-// dots of the rows x, and <u_i, u_j> = <x_i, x_j> scale_i scale_j in float32. nt_xent_products.cuh says how x is
-// stored.
+// NT-Xent on CUDA: packs z into x for both passes, and computes the size of their workspace. Contract: nt_xent_cuda.h.
+// x_i = z_i 2^e, with an exponent e that brings |x_i| near a fixed power of two, and scale_i = 1/|x_i|. The tiles
+// compute the dots <x_i, x_j>. From these follow <u_i, u_j> = <x_i, x_j> scale_i scale_j, in float32.
+// nt_xent_products.cuh says how x is stored.
 #include <cfloat>
 #include <cmath>
 
@@ -24,7 +23,8 @@ __device__ double sum_of_squares(const Element* row, int64_t dim, double factor)
   return reduce_warp(sum, Add());
 }
 
-// Returns |z|, whatever its size. Squares of floats neither overflow nor vanish in double. Squares of doubles may.
+// Returns |z|, however large or small it is. Squares of floats neither overflow nor vanish in double, but squares of
+// doubles may.
 template <typename Element>
 __device__ double norm_of(const Element* row, int64_t dim) {
   const double squares = sum_of_squares(row, dim, 1.0);
@@ -33,7 +33,7 @@ __device__ double norm_of(const Element* row, int64_t dim) {
   return sqrt(sum_of_squares(row, dim, factor)) / factor;
 }
 
-// Packs each row with one warp: x and its scale. It writes 1/|z| too, if inverse_norm is not null.
+// Packs each row with one warp: writes x and its scale, and also 1/|z| if inverse_norm is not null.
 template <typename Kind>
 __global__ void pack(Problem<Kind> p, const typename Kind::Element* z, typename Kind::Sum* inverse_norm) {
   using Element = typename Kind::Element;
@@ -46,7 +46,7 @@ __global__ void pack(Problem<Kind> p, const typename Kind::Element* z, typename 
   const double least = is_float ? FLT_MIN : DBL_MIN, most = is_float ? FLT_MAX : DBL_MAX;
   const bool finite = norm <= DBL_MAX, counts = finite && inverse >= least && inverse <= most;
   const int exponent = counts ? Kind::kRowExponent - ilogb(norm) : 0;
-  // Two factors, because 2^exponent alone may be outside the range of a double.
+  // Multiplies by two factors, because 2^exponent may be outside the range of a double.
   const double half = ldexp(1.0, exponent / 2), other_half = ldexp(1.0, exponent - exponent / 2);
   for (int64_t k = threadIdx.x % kWarp; k < p.stride; k += kWarp) {
     const double x = counts && k < p.dim ? flushed(from[k]) * half * other_half : 0.0;

@@ -1,8 +1,7 @@
-// NT-Xent on CUDA: what the kernels get (the "problem"), and for the host its sizes, its memory and the reasons to
-// refuse a call.
-//
-// The columns are cut into shares, as many as it takes to get kBlocksWanted blocks. Each share writes its partial
-// results to its own place. A last kernel adds them in the order of the columns.
+// NT-Xent on CUDA: the arguments of the kernels (the "problem"). For the host also its sizes, its memory and the
+// reasons to refuse a call.
+// The columns are cut into shares, so that there are about kBlocksWanted blocks. The block of a share writes its
+// partial results to a place of their own. A last kernel adds them in the order of the columns.
 #pragma once
 
 #include <cfloat>
@@ -13,7 +12,7 @@
 #include "nt_xent.h"
 #include "nt_xent_products.cuh"
 
-// Tests set this number low. Then a block passes over several tiles even in a small problem.
+// Tests set this number low. Then even in a small problem, a block goes through several tiles.
 #ifndef LOWLEVEL_SIMCLR_BLOCKS_WANTED
 #define LOWLEVEL_SIMCLR_BLOCKS_WANTED 256
 #endif
@@ -25,8 +24,8 @@ namespace nt_xent_cuda {
 
 constexpr int kBlocksWanted = LOWLEVEL_SIMCLR_BLOCKS_WANTED;  // one or two for each SM of a large GPU
 constexpr int kMostShares = 64;
-constexpr int kPadding = 16;      // the depth of one 16-bit product; d is rounded up to a multiple of it
-constexpr int kRowThreads = 128;  // threads of a block, in kernels that go over rows instead of tiles
+constexpr int kPadding = 16;      // d is rounded up to a multiple of this, the depth of one 16-bit product
+constexpr int kRowThreads = 128;  // threads of a block in kernels that go through rows instead of tiles
 constexpr int kRowWarps = kRowThreads / kWarp;
 constexpr double kFixedShiftTemperature = 2.0 / 64.0;  // for the reason see nt_xent_cpu.cc
 constexpr double kLog2E = 1.4426950408889634;
@@ -54,7 +53,7 @@ constexpr int kThreads = Kind::kWarps * kWarp;
 template <typename Kind>
 constexpr int kRowTile = 16 * Kind::kWarps;  // rows of a block; each warp has 16, the rows of one product
 
-// The values of the scalars, which lie on the device.
+// The values of the scalars, which a kernel reads on the device.
 struct Scalars {
   double temperature;  // NaN if the call is wrong
   int64_t first_pair;
@@ -73,8 +72,8 @@ __device__ __forceinline__ bool is_online(double temperature) {
   return !(temperature >= kFixedShiftTemperature);
 }
 
-// Returns which row of z is the own row number `own`. Own rows are counted through the first views, then through the
-// second views.
+// Returns the row of z that is own row number `own`. The numbers of the own rows run through the first views, then
+// through the second views.
 template <typename Kind>
 __host__ __device__ __forceinline__ int64_t row_of(const Problem<Kind>& p, int64_t first_pair, int64_t own) {
   const int64_t own_pairs = p.own_rows / 2;
@@ -85,8 +84,8 @@ __host__ __device__ __forceinline__ int64_t positive_of(int64_t row, int64_t pai
   return row < pairs ? row + pairs : row - pairs;
 }
 
-// Returns the first tile of a share. The columns have T tiles and S shares. Share s holds the tiles from s T / S up to,
-// but without, (s + 1) T / S.
+// Returns the first tile of a share. The columns have T tiles and S shares. Share s holds the tiles from s T / S on and
+// before (s + 1) T / S.
 __host__ __device__ __forceinline__ int64_t first_tile(int64_t share, int64_t shares, int64_t rows) {
   return share * divide_up(rows, kTile) / shares;
 }
@@ -100,7 +99,7 @@ __device__ __forceinline__ auto flushed(Element x) {
 
 // ---- Host side
 
-// The results of the forward pass for each share and own row. They cover all columns except the row itself and its
+// The results of the forward pass for each share and own row. `sum` and `most` do not include the row itself and its
 // positive.
 template <typename Sum>
 struct Partial {
@@ -134,7 +133,7 @@ struct Plan {
     DeviceWorkspace memory(workspace);
     p.x = memory.take<typename Kind::Packed>(p.rows * Kind::kPieces * p.stride);
     p.columns = memory.take<Column<Kind>>(p.rows);
-    // The forward pass and the backward pass use the same memory.
+    // The forward pass and the backward pass use the same memory for their partial results.
     const int64_t parts = p.shares * p.own_rows;
     sums = memory.take<Sum>(parts * (p.stride < 3 ? 3 : p.stride));
     partial = {sums, sums == nullptr ? nullptr : sums + parts, sums == nullptr ? nullptr : sums + 2 * parts};
@@ -156,7 +155,7 @@ inline dim3 rows_grid(int64_t rows, int rows_a_block) {
 template <typename Kind>
 void launch_pack(Stream& on, const Problem<Kind>& p, const void* z, void* inverse_norm);
 
-// Calls `run` with the kind of rows that belongs to this type.
+// Calls `run` with the Kind (HalfRows or the rows of double) that belongs to this type.
 template <typename Run>
 auto with_kind(DataType type, Run run) {
   switch (type) {
@@ -171,7 +170,7 @@ auto with_kind(DataType type, Run run) {
   }
 }
 
-// Returns null, or why the launchers refuse the call.
+// Returns the reason why the launchers refuse the call, or null.
 inline const char* refusal(const NtXentShape& shape, int type) {
   if (type < 0 || type > static_cast<int>(DataType::kFloat16)) {
     return "type must be 0 (float32), 1 (float64), 2 (bfloat16) or 3 (float16).";

@@ -1,18 +1,16 @@
 // NT-Xent on CUDA: the packed rows x of each type, and the two products that a warp computes from them.
-//
-// - bfloat16 and float16: a packed row is one row of float16. A bfloat16 row fits after it is scaled to length 2^14.
-//   Only elements below 2^-28 of the row's length are rounded, by less than 2^-39 of the length.
-// - float32: a packed row is two rows of float16, a high piece and a low piece. The product of two low pieces is left
-//   out.
+// - bfloat16 and float16: a packed row is one row of float16. A row of bfloat16 fits into float16 after it is scaled to
+//   a length of about 2^14. Only elements below 2^-28 of the row's length are rounded, by less than 2^-39 of the
+//   length.
+// - float32: a packed row is two rows of float16, a high piece and a low piece, whose sum is the number. The product of
+//   two low pieces is so small that it is left out.
 // - float64: a packed row is the row itself, and the products are plain fused multiply-adds.
-//
-// All types but float64 use mma.m16n8k16, whose products are exact and whose sums are float32. The weights W are split
-// into two float16 numbers as well, because W in half precision would be wrong by 2^-11.
-//
+// All types except float64 use the instruction mma.m16n8k16, whose products are exact and whose sums are float32. The
+// weights W are split into two float16 numbers as well, because a single float16 would be wrong by 2^-11.
 // The hardware truncates its float32 sums. So a chain of products ends after one panel or one tile, and its result is
 // added with rounding, small products first. Both passes add the panels of a dot in the same order, so a dot has the
-// same bits in both. Therefore exp(s_ij - lse_i), with lse_i = log sum exp s_ik, is exactly 1 if one column has all the
-// weight.
+// same bits in both. Therefore, if one column has all the weight of a row, exp(s_ij - lse_i) with lse_i = log sum exp
+// s_ik is exactly 1.
 #pragma once
 
 #include <cmath>
@@ -25,7 +23,8 @@ namespace nt_xent_cuda {
 constexpr int kTile = 64;              // columns of a tile
 constexpr int kFragments = kTile / 8;  // fragments of 8 columns in a tile
 
-// Rows of float, bfloat16 or float16. A float is stored as two float16 numbers: x = high + low within 2^-24.
+// Rows of float, bfloat16 or float16. A float is stored as two float16 numbers, so that x = high + low with an error
+// within 2^-24.
 template <typename Z>
 struct HalfRows {
   using Element = Z;           // the type of z
@@ -36,9 +35,9 @@ struct HalfRows {
   static constexpr int kPanel = 128;
   static constexpr int kStride =
       kPanel + 8;  // the extra 16 bytes spread the rows over the banks of shared memory
-  // float16 has few exponents. Rows of length 2^14, and weights times 2^8, keep small numbers within its range.
+  // The smallest float16 is not very small. So rows are scaled to a length of 2^14, and weights are multiplied by 2^8.
   static constexpr int kRowExponent = 14, kWeightExponent = 8;
-  // The places where the low pieces begin.
+  // The indices in shared memory at which the low pieces begin.
   static constexpr int kLowRows = 16 * kWarps * kStride, kLowColumns = kTile * kStride;
 
   // Writes element k of a packed row. The pieces of the row are `stride` apart.
@@ -49,7 +48,8 @@ struct HalfRows {
     }
   }
 
-  // Computes c += 16 rows times 64 columns, over the first `depth` columns of the panel, small products first.
+  // Adds to c the products of 16 rows with 64 columns, over the first `depth` entries of the panel, small products
+  // first.
   static __device__ __forceinline__ void dots(const Packed* rows, const Packed* columns, int depth,
                                               float (&c)[kFragments][4]) {
     if (kPieces == 2) dots_over<true>(rows, columns, depth, c);
@@ -70,7 +70,7 @@ struct HalfRows {
     for (int k = 0; k < kPanel; k += 16) dots_at<kCross>(row + k, column + k, c);
   }
 
-  // Computes high * high, or low * high + high * low if kCross is set.
+  // Adds the products high * high or, if kCross is set, low * high + high * low.
   template <bool kCross>
   static __device__ __forceinline__ void dots_at(const Packed* row, const Packed* column,
                                                  float (&c)[kFragments][4]) {
@@ -93,9 +93,9 @@ struct HalfRows {
     multiply_add(right, a, b[2], b[3]);
   }
 
-  // Computes sums += w (16 x 64) times the first `width` columns of the tile's rows of x. The C registers of the
-  // product that gave w are the A registers of this one: two neighbouring fragments of 8 columns make one fragment of
-  // depth 16.
+  // Computes sums += w (16 x 64) times the first `width` columns of the tile's rows of x. w is still in the C registers
+  // of the product that computed it, and these are the A registers of this product: two neighbouring fragments of 8
+  // columns make one fragment of depth 16.
   static __device__ __forceinline__ void apply(float (&w)[kFragments][4], const Packed* columns, int width,
                                                float (&sums)[kPanel / 8][4]) {
     uint32_t high[kFragments / 2][4], low[kFragments / 2][4];
@@ -126,7 +126,8 @@ struct HalfRows {
     }
   }
 
-  // Moves the leading bits of two fragments into one fragment of depth 16, and leaves the rest in the two.
+  // Moves the leading bits of two fragments into one float16 fragment of depth 16. The rest of each number stays in the
+  // two fragments.
   static __device__ __forceinline__ void split_off(float (&left)[4], float (&right)[4], uint32_t (&a)[4]) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
@@ -163,7 +164,7 @@ struct DoubleRows {
     }
   }
 
-  // Four lanes hold the weights of a row. They pass the weights to one another.
+  // The weights of a row are spread over four lanes. Each lane gets the weights of the others from them.
   static __device__ __forceinline__ void apply(double (&w)[kFragments][4], const double* columns, int,
                                                double (&sums)[kPanel / 8][4]) {
     const int lane = threadIdx.x % kWarp, t = lane % 4;

@@ -1,8 +1,8 @@
-// Runs NT-Xent's kernels outside TensorFlow, for sanitizers and fuzzing. Not part of the library.
-//
-// Shapes, types, temperatures and own rows are random. Every array lies in a block of exactly its size, so that
-// AddressSanitizer sees an access past its end. The results are compared with a plain computation in double and, bit
-// for bit, with a second run on one thread. Several threads call at the same time, for ThreadSanitizer.
+// Runs NT-Xent's CPU kernels outside TensorFlow, for sanitizers and fuzzing. This program is not part of the library.
+// Shapes, types, temperatures and own rows are random. Every array lies in a block of memory of exactly its size, so
+// that AddressSanitizer notices an access past its end. The results are compared with a plain computation in double
+// and, bit for bit, with a second run on one thread. Several threads call the kernels at the same time, for
+// ThreadSanitizer.
 //
 //     nt_xent_test_driver [seconds] [seed]        exits with 0 if it found nothing wrong
 //
@@ -29,7 +29,7 @@ namespace {
 using namespace lowlevel_simclr;
 
 constexpr double kTemperatures[] = {0.001, 0.005, 0.01, 0.03, 0.03125, 0.05, 0.1, 0.5, 1.0, 10.0};
-constexpr int kPeculiarRows = 4;  // one row in four is zero, a duplicate, very large or very small
+constexpr int kPeculiarRows = 4;  // one row in four is special: zero, a duplicate, very large or very small
 
 struct Case {
   NtXentShape shape;
@@ -55,7 +55,7 @@ std::vector<double> projections(const Case& c) {
   std::vector<double> z(rows * dim);
   for (double& x : z)
     x = std::ldexp(std::round(std::ldexp(normal(random), 5)),
-                   -5);  // few bits, so the number is exact in every type
+                   -5);  // the number has few bits, so it is exact in every type
   for (int64_t i = 0; i < rows; ++i) {
     const unsigned peculiar = random() % (4 * kPeculiarRows);
     const double factor = c.shape.type == DataType::kFloat16 ? 1.0 : std::ldexp(1.0, 48);

@@ -1,26 +1,24 @@
 // Tiles of NT-Xent on the CPU. This source is compiled once for each instruction set (LOWLEVEL_SIMCLR_ISA).
-//
-// What. The matrix of dots <u_i, u_j> is never stored. A tile of kTileRows x panel dots is accumulated in registers
-// over all of d. The exponentials of its dots are used at once. The forward pass sums them along rows and, in the
-// symmetric form, also along columns. The backward pass turns them into weights W_ij = E_ij (c_i/r_i + c_j/r_j), where
-// E_ij is the exponential. One block of 96 x 96 weights at a time lies in the cache. For a block with rows I and
-// columns J, two small products add W u_J to the sums of the rows, and W^T u_I to the sums of the columns.
-//
+// What. A dot is a product <u_i, u_j>. The matrix of all dots is never stored. A tile of kTileRows x panel dots is
+// added up in registers over all of d. Then the exponentials of its dots are used at once. The forward pass sums them
+// along rows and, in the symmetric form, also along columns. The backward pass turns them into weights W_ij = E_ij
+// (c_i/r_i + c_j/r_j), where E_ij is the exponential. At any time, one block of 96 x 96 weights lies in the cache. For
+// a block with rows I and columns J, two small products add W u_J to the sums of the rows, and W^T u_I to the sums of
+// the columns.
 // Mapping. A tile has two vectors of columns, and as many rows as fit in the registers: 12 x 32 floats with AVX-512, 6
-// x 16 with AVX2, 6 x 8 at baseline, 12 x 8 with NEON. The left factor is broadcast element by element from `panelled`
-// (rows of u, cut into panels of columns). The right factor is read as vectors from `transposed`. The products with W
-// read `panelled` as vectors. So two packed copies of u serve all three products.
-//
-// Bytes and operations. The matrix has (2N)^2/2 elements in the symmetric form. For each of them, the forward pass
-// takes 2 d operations and the backward pass 6 d. One panel of the right factor (panel * d) stays in the first-level
-// cache while the 96 rows of a block are multiplied with it. So a block reads about 4 * 96 d elements for 3 * 2 * 96^2
-// d operations. Besides, each vector of exponentials takes about 20 vector instructions.
-//
-// Masks compare indices. Only tiles that touch the diagonal, the positives or an edge pay for them.
-//
-// Tried: to apply the masks in the function that accumulates a tile. Masks index the tile, and a tile that is indexed
-// anywhere in a function lives in memory, not in registers, everywhere in that function. With this form, the
-// compilation for AVX-512 took 33 s instead of 9 s.
+// x 16 with AVX2, 6 x 8 at baseline, 12 x 8 with NEON. Two packed copies of u are enough for all three products. For
+// the dots, the left factor is broadcast element by element from the copy `panelled` (u, cut into panels of columns),
+// and the right factor is read as vectors from the copy `transposed`. The two products with W read `panelled` as
+// vectors.
+// Bytes and operations. In the symmetric form, the matrix has (2N)^2/2 elements to compute. For each of them, the
+// forward pass takes 2 d operations and the backward pass 6 d. One panel of the right factor (panel * d elements) stays
+// in the first-level cache while the 96 rows of a block are multiplied with it. So a block reads about 4 * 96 d
+// elements for 3 * 2 * 96^2 d operations. Besides, each vector of exponentials takes about 20 vector instructions.
+// Some dots do not count, such as those of a row with itself. Masks leave them out by comparing indices. Only tiles
+// that touch the diagonal, the positives or an edge of the matrix need masks.
+// Tried and not kept: masks in the function that computes a tile. Masks index the tile. If a function indexes a tile
+// anywhere, the compiler keeps the tile in memory, not in registers, everywhere in that function. Besides, the
+// compilation for AVX-512 then took 33 s instead of 9 s.
 #include "nt_xent_tiles.h"
 
 #include "../runtime/vectors.h"
@@ -45,8 +43,8 @@ constexpr int kLanes = Lanes<Real>::kCount;
 template <typename Real>
 constexpr int kPanel = 2 * kLanes<Real>;
 
-// Stands for "this dot does not count". It is far below every dot. Where the online maximum is used (temperature <
-// 1/32), its exponential therefore vanishes beside that of any real dot.
+// Stands for "this dot does not count". It is far below every dot. With the online maximum (for temperature < 1/32),
+// its exponential is therefore negligible beside that of any real dot.
 constexpr int kNoDot = -4;
 
 static_assert(kBlock % kTileRows == 0, "blocks are cut into whole tiles");
@@ -59,8 +57,9 @@ static_assert(kRowMargin >= kTileRows, "a tile at the edge reads rows after the 
 template <typename Real>
 using Tile = Vector<Real>[kTileRows][2];
 
-// A tile in memory, for the code that indexes it. If a function indexes a tile anywhere, the tile lives in memory
-// everywhere in that function. So the code that indexes tiles is in functions of its own.
+// A tile in memory, for the code that indexes it. If a function indexes a tile anywhere, the compiler keeps the tile in
+// memory everywhere in that function. So the code that indexes tiles is in separate functions, which are not inlined
+// (LOWLEVEL_APART).
 template <typename Real>
 struct StoredTile {
   Vector<Real> c[kTileRows][2];
@@ -81,7 +80,7 @@ LOWLEVEL_INLINE void clear(Tile<Real>& c) {
   for (int i = 0; i < kTileRows; ++i) c[i][0] = c[i][1] = Vector<Real>{};
 }
 
-// Computes c(i, :) += sum_k a(i, k) b(k, :) with a(i, k) = a[i * kRowStep + k * kDepthStep]. b is packed panel by
+// Computes c(i, :) += sum_k a(i, k) b(k, :), where a(i, k) is a[i * kRowStep + k * kDepthStep]. b is packed panel by
 // panel.
 template <typename Real, int kRowStep, int kDepthStep>
 LOWLEVEL_INLINE void multiply(const Real* __restrict a, const Real* __restrict b, int64_t depth,
@@ -99,7 +98,7 @@ LOWLEVEL_INLINE void multiply(const Real* __restrict a, const Real* __restrict b
   }
 }
 
-// Computes the dots of kTileRows rows with one panel of columns. The sums always run in the order of d, so equal rows
+// Computes the dots of kTileRows rows with one panel of columns. Each dot is summed in the order of d, so equal rows
 // have equal dots.
 template <typename Real>
 LOWLEVEL_INLINE void dots(const PackedRows<Real>& u, int64_t row, int64_t column, Tile<Real>& c) {
@@ -118,7 +117,7 @@ LOWLEVEL_INLINE void dots(const PackedRows<Real>& u, int64_t row, int64_t column
 
 // ---- Masks
 
-// The place of a tile in the matrix, and the ends of the block that the tile belongs to.
+// The place of a tile in the matrix, and where the block of the tile ends.
 struct Window {
   int64_t row, row_end, column, column_end;
 };
@@ -138,8 +137,8 @@ LOWLEVEL_INLINE bool needs_masks(const Window& at, int64_t pairs) {
   return edge || meets(at.row) || meets(at.row + pairs) || meets(at.row - pairs);
 }
 
-// Returns the lanes that count for `row`. They lie inside the block and are not the row itself. In the symmetric form
-// they also lie to the right of it.
+// Returns the lanes that count for `row`. Their columns lie inside the block and are not the row itself. In the
+// symmetric form, they also lie to the right of the diagonal.
 template <typename Real, bool kSymmetric>
 LOWLEVEL_INLINE IndexVector<Real> kept_lanes(const Window& at, int64_t row, IndexVector<Real> columns) {
   using Index = decltype(columns[0] + 0);
@@ -165,7 +164,7 @@ LOWLEVEL_INLINE void record_positive(const ForwardArguments<Real>& f, const RowB
   if (kSymmetric) f.positive[other] = dot;
 }
 
-// The sums and maxima of a block's rows (one vector for each row), and of one panel's columns.
+// The sums and maxima of the rows of a block (one vector for each row), and of the columns of one panel.
 template <typename Real>
 struct Partial {
   Vector<Real>*row_sum, *row_most;
@@ -240,7 +239,7 @@ LOWLEVEL_INLINE void add_rows(const ForwardArguments<Real>& f, const RowBlock& r
   }
 }
 
-// Runs the forward pass with the fixed shift 1.
+// Runs the forward pass with the fixed shift m_i = 1 (nt_xent.h).
 template <typename Real, bool kSymmetric>
 void forward_fixed(const ForwardArguments<Real>& f, RowBlock rows, int64_t column_begin, int64_t column_end,
                    Real* scratch) {
@@ -270,7 +269,7 @@ void forward_fixed(const ForwardArguments<Real>& f, RowBlock rows, int64_t colum
 
 // ---- Forward with the online maximum
 
-// Converts a sum from the shift `most` to the shift `next`.
+// Converts a sum of exponentials with the shift `most` to the shift `next`.
 template <typename Real>
 LOWLEVEL_INLINE Vector<Real> reshift(Vector<Real> sum, Vector<Real> most, Vector<Real> next, Real scale) {
   return sum * exp2<Real>((most - next) * scale);
@@ -289,7 +288,7 @@ LOWLEVEL_APART void store_tile(const ForwardArguments<Real>& f, const RowBlock& 
   }
 }
 
-// Stores the dots of one block. Dots that are not summed become kNoDot.
+// Computes and stores the dots of one block. Dots that are not summed become kNoDot.
 template <typename Real, bool kSymmetric>
 void store_dots(const ForwardArguments<Real>& f, const RowBlock& rows, int64_t column_begin,
                 int64_t column_end, Real* block) {
@@ -386,7 +385,8 @@ LOWLEVEL_INLINE void weigh_tile(const BackwardArguments<Real>& b, const Window& 
   }
 }
 
-// Subtracts c_i + c_j if j is the positive of i, and writes 0 for entries that do not count.
+// Turns the dots of a tile into weights. If j is the positive of i, it subtracts c_i + c_j. Entries that do not count
+// become 0.
 template <typename Real, bool kSymmetric, bool kOnline>
 LOWLEVEL_APART void weigh_masked_tile(const BackwardArguments<Real>& b, const Window& at,
                                       StoredTile<Real> tile, Real* to) {
@@ -412,7 +412,7 @@ void weigh_block(const BackwardArguments<Real>& b, const RowBlock& rows, const R
     for (int64_t r = 0; r < rows.count; r += kTileRows) {
       const Window at{rows.begin + r, row_end, columns.begin + j, column_end};
       if (kSymmetric && at.column + kPanel<Real> <= at.row)
-        break;  // below the diagonal, where nothing is read later
+        break;  // the rest lies below the diagonal, where nothing is read later
       Tile<Real> c;
       dots(b.u, at.row, at.column, c);
       if (needs_masks<Real>(at, b.pairs)) {
@@ -424,7 +424,8 @@ void weigh_block(const BackwardArguments<Real>& b, const RowBlock& rows, const R
   }
 }
 
-// Computes sums(i, panel) += sum_k w(i, k) u(k, panel) for the rows of a tile. Only `count` of these rows exist.
+// Computes sums(i, panel) += sum_k w(i, k) u(k, panel) for the first `count` rows of a tile, because the others do not
+// exist.
 template <typename Real, int kRowStep, int kDepthStep>
 LOWLEVEL_INLINE void add_product(const Real* w, const Real* u, int64_t depth, Real* sums, int64_t stride,
                                  int64_t count) {
@@ -447,8 +448,8 @@ LOWLEVEL_INLINE void add_product(const Real* w, const Real* u, int64_t depth, Re
   }
 }
 
-// For one panel of u, computes sums of the rows += W u_J and sums of the columns += W^T u_I. On the diagonal W is upper
-// triangular, so the part below the diagonal is skipped.
+// For one panel of u, adds W u_J to the sums of the rows, and W^T u_I to the sums of the columns. In a block on the
+// diagonal, W is upper triangular, so the part below the diagonal is skipped.
 template <typename Real, bool kSymmetric>
 void apply_weights(const BackwardArguments<Real>& b, const RowBlock& rows, const RowBlock& columns,
                    const Real* weights, const Real* panel, Real* sums) {
@@ -490,7 +491,7 @@ void backward(const BackwardArguments<Real>& b, RowBlock rows, RowBlock columns,
 
 LOWLEVEL_INLINE void copy(void* to, const void* from, int64_t bytes) { __builtin_memcpy(to, from, bytes); }
 
-// Returns the vector from[0..count) of a row. The lanes after its end are 0.
+// Returns from[0] to from[count - 1] as a vector. The lanes after them are 0.
 template <typename Real, typename Input>
 LOWLEVEL_INLINE Vector<Real> widen_some(const Input* from, int64_t count) {
   if (count >= kLanes<Real>) return widen(from);
@@ -514,7 +515,8 @@ LOWLEVEL_INLINE Real inverse_root(double squares) {
   return inverse > Real(__FLT_MAX__) && inverse - inverse != 0 ? Real(0) : inverse;
 }
 
-// Squares of floats neither overflow nor vanish in double. Squares of doubles may, so `factor` scales the row first.
+// Returns the sum of the squares of a row times `factor`. Squares of floats neither overflow nor vanish in double, but
+// squares of doubles may. So `factor` scales the row first.
 template <typename Real, typename Input>
 double sum_of_squares(const Input* row, int64_t dim, Real factor) {
   SquareSum<Real> squares;
@@ -531,7 +533,7 @@ LOWLEVEL_INLINE Real inverse_norm_of(const Input* row, int64_t dim) {
   return inverse_root<Real>(sum_of_squares<Real>(row, dim, factor)) * factor;
 }
 
-// Writes a row of u to its place in every panel of columns.
+// Computes a row of u, and writes it to its place in every panel of columns.
 template <typename Real, typename Input>
 LOWLEVEL_INLINE void pack_row(const PackedRows<Real>& u, int64_t row, const Input* z, Real inverse_norm) {
   for (int64_t k = 0; k < u.dim; k += kPanel<Real>) {

@@ -1,28 +1,24 @@
-// NT-Xent on CUDA: how a block passes over its tiles of dots. The forward and the backward pass both use this file.
-//
-// Mapping. A warp owns 16 rows. A block owns 128 rows, or 64 in float32 and float64. A block passes over its share of
-// the columns in tiles of 64 columns, and over d in panels of kPanel:
-//     forward:  tile of dots -> sum of exponentials, largest dot, the dot with the positive
-//     backward: tile of dots -> W_ij -> sums_i += W_ij u_j
-// A tile never leaves the registers. In the backward pass, W goes from its registers straight into the product that
-// adds to the sums. While a block works on a tile of half rows (rows stored as float16), the next tile is copied to
-// shared memory.
-//
+// NT-Xent on CUDA: how a block goes through its tiles of dots. A dot is a product <x_i, x_j> of two packed rows. The
+// forward and the backward pass both use this file.
+// Mapping. A warp has 16 rows. A block has 128 rows, or 64 in float32 and float64. A block goes through its share of
+//     the columns in tiles of 64 columns, and through d in panels of kPanel: forward:  tile of dots -> sum of
+//     exponentials, largest dot, the dot with the positive backward: tile of dots -> W_ij -> sums_i += W_ij u_j
+// A tile never leaves the registers. In the backward pass, the product that adds to the sums takes W directly from its
+// registers. While a block works on a tile, the next tile is copied to shared memory, if the rows are stored as float16
+// ("half rows").
 // Operations, with F = 2 (2N)^2 d. The forward pass takes F. The backward pass takes F for the dots and F for the
-// product with W. It takes F more for every panel of d beyond the first. The product with W counts twice, because W is
-// two pieces. In float32 all other products count three times, and the product with W counts 1.5 times as much as in
-// half types.
-//
-// Bytes. x is read once for each 128 rows. It comes from the L2 cache as long as it fits there.
-//
-// Other instructions. Besides the products, a pair of rows takes some 10 instructions forward and 20 backward. Most
-// tiles need no column numbers. Only a tile that holds a row's own column, its positive or the last column compares
-// them.
-//
-// Not used: the symmetry of the matrix. In the backward pass, a tile that is used twice would add to the rows of other
-// blocks. That needs float atomics or 2N/64 copies of dz, and saves F/2 of 3F. In the forward pass it would save half,
-// but needs a second reduction and (2N)^2/64 partial sums. There is another reason. A row that computes all its dots
-// from its own side gets the same bits for equal rows, even with split products. top1 promises that.
+// product with W. It takes F more for every panel of d beyond the first. Because numbers are split into pieces, these
+// counts must be multiplied. With half types, the product with W counts twice, because W is two pieces. In float32 it
+// counts three times, and so do all other products.
+// Bytes. Each block of 128 rows reads all of x once. x comes from the L2 cache as long as it fits there.
+// Other instructions. Besides the products, a pair of rows takes about 10 instructions in the forward pass and 20 in
+// the backward pass. Most tiles do not compare the numbers of columns. Only a tile does so that holds a row's own
+// column, its positive or the last column.
+// Not used: the symmetry of the matrix. In the backward pass, a tile that is used for its rows and its columns would
+// add to the rows of other blocks. That needs float atomics or 2N/64 copies of dz, and saves only F/2 of 3F. In the
+// forward pass it would save half, but needs a second reduction and (2N)^2/64 partial sums. There is another reason. If
+// each row computes all its dots itself, equal rows get dots with the same bits, even with split products. top1 needs
+// this.
 //
 // Speed: 0.37 ms for both passes on an H200 with N = 4096, d = 128, bfloat16 (docs/gpu.md). Not tried yet: wgmma.
 #pragma once
@@ -47,8 +43,8 @@ static_assert(sizeof(Shared<HalfRows<Bfloat16Bits>>) % 16 == 0 && sizeof(Shared<
 static_assert(sizeof(Shared<HalfRows<Bfloat16Bits>>) <= 80 * 1024, "two blocks fit the 164 KB of sm_80");
 static_assert(sizeof(Shared<HalfRows<float>>) <= 160 * 1024, "one block fits the 164 KB of sm_80");
 
-// Starts to copy the columns [panel kPanel, (panel + 1) kPanel) of `kCount` rows of x, one piece after another. Places
-// without a row or a column become 0.
+// Starts to copy one panel of `kCount` rows of x, which is the columns from panel kPanel on and before (panel + 1)
+// kPanel, one piece after another. Places without a row or a column become 0.
 template <typename Kind, int kCount, typename RowOf>
 __device__ __forceinline__ void load_panel(const Problem<Kind>& p, int panel, RowOf row_of_index,
                                            typename Kind::Packed* to) {
@@ -71,7 +67,7 @@ __device__ __forceinline__ int width_of(const Problem<Kind>& p, int panel) {
   return static_cast<int>(left < Kind::kPanel ? left : Kind::kPanel);
 }
 
-// The part of a block's work that one thread does: two rows, and two columns in each of a tile's eight fragments.
+// The part of a block's work that one thread does: two rows, and in each of the eight fragments of a tile two columns.
 template <typename Kind>
 struct Worker {
   using Sum = typename Kind::Sum;
@@ -124,13 +120,14 @@ struct Worker {
     }
   }
 
-  // Waits until the whole block can see all copies that were started.
+  // Waits until all copies that the block has started are visible to the whole block.
   __device__ __forceinline__ void receive() {
     wait_for_copies();
     __syncthreads();
   }
 
-  // Call this before the first tile. If d has only one panel, this call loads the rows, and they stay.
+  // Must be called before the first tile. If d has only one panel, this call loads the rows, and they stay in shared
+  // memory.
   __device__ __forceinline__ void start(int64_t first) {
     if (p.panels > 1) return;
     load_rows(0);
@@ -138,8 +135,8 @@ struct Worker {
     buffer = Kind::kBuffers - 1;
   }
 
-  // Computes the dots of the block's rows of x with tile `tile`. The tiles of the block end before `end`. Afterwards,
-  // panel `last` of the tile lies in shared memory.
+  // Computes the dots of the block's rows with the columns of tile `tile`. The last tile of the block is `end` - 1.
+  // Afterwards, panel `last` of the tile lies in shared memory.
   __device__ __forceinline__ void dots(int64_t tile, int64_t end, int last, Sum (&c)[kFragments][4]) {
 #pragma unroll
     for (int n = 0; n < kFragments; ++n)
@@ -193,9 +190,9 @@ struct Worker {
     return static_cast<uint32_t>(column - static_cast<int>(begin)) < kTile;
   }
 
-  // Computes <u_i, u_j> from <x_i, x_j>, with a rounding of its own. The compiler could fuse this product with the
-  // subtraction of a row's largest dot. If it did so in one pass only, the passes would disagree by a rounding, and the
-  // factor 1/tau makes that large.
+  // Computes <u_i, u_j> from <x_i, x_j>. `product` makes sure that the result is rounded. Otherwise the compiler could
+  // fuse this product with the subtraction of a row's largest dot. If it did so in only one of the two passes, the
+  // passes would disagree by a rounding, and the factor 1/temperature makes this difference large.
   __device__ __forceinline__ Sum cosine(Sum dot, int r, const Column<Kind>& column) const {
     return product(dot, product(scale[r], column.scale));
   }
@@ -209,7 +206,7 @@ __device__ __forceinline__ Sum exp2_of(Sum x) {
 }
 
 // Returns 2^x with an error within 2^-22 of the result (PTX ISA). Results below the smallest normal float become 0.
-// That changes no sum: with a fixed shift no power is below 2^-93, and otherwise the largest power is 1.
+// This changes no sum: with the fixed shift no result is below 2^-93, and otherwise the largest term of a sum is 1.
 __device__ __forceinline__ float exp2_of(float x) {
 #ifdef __CUDACC__
   float power;

@@ -1,5 +1,5 @@
-// The interface between the schedule of NT-Xent (nt_xent_cpu.cc) and its tiles (nt_xent_tiles.cc). The tiles are
-// compiled once for each instruction set, so this file has only plain structs and pointers to functions.
+// The interface between the schedule of NT-Xent (nt_xent_cpu.cc) and the code for its tiles (nt_xent_tiles.cc). That
+// code is compiled once for each instruction set, so this file has only plain structs and pointers to functions.
 #pragma once
 
 #include <stdint.h>
@@ -41,7 +41,7 @@ struct ForwardArguments {
   bool online;  // whether to use the running maximum instead of the fixed shift 1
   bool
       symmetric;  // whether to use only columns right of the diagonal, and to count each dot for both of its rows
-  // Running results, indexed by own row. They cover the columns other than the row itself and its positive.
+  // The results so far, indexed by own row. `sum` and `most` do not include the row itself and its positive.
   Real* sum;       // sum of exp2((dot - shift) scale)
   Real* most;      // the largest dot; it is also the shift if `online` is set
   Real* positive;  // the dot with the positive
@@ -75,19 +75,19 @@ struct FinishArguments {
 template <typename Real>
 struct NtXentTiles {
   int64_t panel;
-  // How many Reals of scratch memory `forward` and `backward` need. The memory is aligned to 64 bytes and is zero at
-  // first.
+  // How many Reals of scratch memory `forward` and `backward` need. The caller aligns this memory to 64 bytes and sets
+  // it to zero at first.
   int64_t scratch;
-  // Write u of rows [begin, end). `normalise_and_pack` computes 1/|z| from z, and `pack` reads it. Rows after the last
-  // one become 0.
+  // Both functions write the rows of u from `begin` to `end` - 1. `normalise_and_pack` computes 1/|z| from z, and
+  // `pack` reads it. Rows after the last one become 0.
   void (*normalise_and_pack)(const PackArguments<Real>&, int64_t begin, int64_t end);
   void (*pack)(const PackArguments<Real>&, int64_t begin, int64_t end);
-  // Adds the dots of `rows` with the columns to the running results. The columns begin at a multiple of kBlock. In the
+  // Adds the dots of `rows` with the columns to the results so far. The columns begin at a multiple of kBlock. In the
   // symmetric form they may also begin at the first row of the block.
   void (*forward)(const ForwardArguments<Real>&, RowBlock rows, int64_t column_begin, int64_t column_end,
                   Real* scratch);
-  // Adds to the sums of the rows and, in the symmetric form, to the sums of the columns. There are at most kBlock
-  // columns.
+  // Adds W u to the sums of the rows and, in the symmetric form, W^T u to the sums of the columns. There are at most
+  // kBlock columns.
   void (*backward)(const BackwardArguments<Real>&, RowBlock rows, RowBlock columns, Real* scratch);
   // Writes dz from the sums. Returns sum_i <sums_i, u_i>.
   double (*finish)(const FinishArguments<Real>&, RowBlock rows);

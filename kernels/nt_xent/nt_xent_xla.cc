@@ -1,9 +1,8 @@
-// NT-Xent as XLA FFI handlers on the host: lowlevel_simclr_nt_xent, _grad, _rows, _rows_grad. The arguments and results
-// are in the order of nt_xent_op.cc. Sizes are static in XLA, so the number of own rows follows from the shapes of the
-// results.
-//
-// The handlers do not use XLA's thread pool. Both routes, TensorFlow and XLA, use our own threads, so both give the
-// same bits at the same speed.
+// NT-Xent as XLA FFI handlers on the host: lowlevel_simclr_nt_xent, _grad, _rows, _rows_grad. Their arguments and
+// results are in the order of nt_xent_op.cc. In XLA the shapes of the results are known, so they give the number of own
+// rows.
+// The handlers do not use XLA's thread pool. Like the TensorFlow ops, they use our own threads (thread_pool.h), so both
+// give the same bits at the same speed.
 #include "../runtime/thread_pool.h"
 #include "nt_xent.h"
 #include "nt_xent_ffi.h"

@@ -1,10 +1,10 @@
-// FloatMode sets the floating-point mode of the kernels on one thread, for the life of the object.
-//
-// TensorFlow sets "subnormal numbers are zero" on some of its threads and not on others. A new thread inherits the mode
-// of its creator. Without FloatMode, results would depend on which thread computes them.
-//
-// In this mode, a weight that underflows becomes 0 at full speed. On some processors, an operation on a subnormal
-// number takes a hundred cycles.
+// FloatMode sets the floating-point mode that the kernels need. It does so on the thread that creates the object, as
+// long as the object lives.
+// On some of its threads, TensorFlow sets a mode in which subnormal numbers (the smallest ones) count as zero, and on
+// others it does not. A new thread inherits the mode of the thread that starts it. So without FloatMode, results would
+// depend on which thread computes them.
+// In the mode of FloatMode, subnormal numbers count as zero. This is fast. Otherwise, on some processors, an operation
+// on a subnormal number takes a hundred cycles.
 #pragma once
 
 #if defined(__SSE2__)
@@ -33,7 +33,7 @@ class FloatMode {
   static constexpr unsigned kNearestFlushed = 0x1f80u | 1u << 15 | 1u << 6;
   unsigned saved_;
 #elif defined(__aarch64__)
-  // The same: no traps, round to nearest, and bit 24 (FZ) for subnormal results and operands.
+  // No traps, rounds to nearest. With bit 24 (FZ), subnormal results and operands count as 0.
   static constexpr unsigned kNearestFlushed = 1u << 24;
   unsigned saved_;
 #endif

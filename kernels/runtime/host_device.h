@@ -1,4 +1,5 @@
-// LOWLEVEL_SIMCLR_HOST_DEVICE marks a function that CUDA kernels may call too. For a host compiler it is empty.
+// LOWLEVEL_SIMCLR_HOST_DEVICE marks a function that CUDA kernels may call too. For a compiler other than nvcc, the
+// macro is empty.
 #pragma once
 
 #ifdef __CUDACC__

@@ -1,4 +1,4 @@
-// Host memory for the length of one call.
+// Host memory that lives as long as one call.
 #pragma once
 
 #include <cstdint>

@@ -1,14 +1,12 @@
 // OrderedSteps runs steps on several threads. It runs the steps of each group in the order in which they were added.
-//
-// A kernel uses it to add into shared rows without atomics. The rows are cut into groups. A step uses one or two
-// groups. While it runs, no other step uses those groups.
+// With it, the threads of a kernel can add to shared rows without atomics. The rows are cut into groups. A step uses
+// one or two groups. While it runs, no other step uses these groups.
 //
 // Guarantees:
-//
-// - Order. Take two steps that use the same group. The step that was added first ends before the other one begins, and
-//   the second step sees what the first one wrote.
-// - Same result. Therefore every group receives its sums in one fixed order. The result does not depend on the number
-//   of threads, on their speed, or on the order in which the ParallelFor starts its bodies.
+// - Order. Of two steps that use the same group, the one that was added first ends before the other one begins. The
+//   second step sees what the first one wrote.
+// - Same result. Because of this order, every group receives its sums in one fixed order. The result does not depend on
+//   the number of threads, on their speed, or on the order in which the ParallelFor starts its calls.
 // - No deadlock. Threads take the steps in the order of the list, and a step waits only for steps before it. Look at
 //   the first step of the list that has not ended. All steps before it have ended, so it waits for nothing. If a thread
 //   has taken it, that thread is running it. If no thread has taken it, then no thread has taken a later step either,
@@ -30,7 +28,7 @@ namespace lowlevel_simclr {
 struct Step {
   int kind;
   int64_t first, second;            // groups; second == first if the step uses only one group
-  int64_t first_turn, second_turn;  // for each group, how many earlier steps use it
+  int64_t first_turn, second_turn;  // for each of the two groups, how many earlier steps use it
 };
 
 class OrderedSteps {
@@ -48,8 +46,8 @@ class OrderedSteps {
     steps_.push_back({kind, first, second, turns_[first]++, turns_[second]++});
   }
 
-  // Adds one step for each pair of groups, ordered like the rounds of a tournament. The pairs of one round share no
-  // group, so their steps can run at the same time.
+  // Adds one step for each pair of groups. The pairs have the order of the games of a tournament: the pairs of one
+  // round share no group, so their steps can run at the same time.
   void add_all_pairs(int kind) {
     const int64_t groups = static_cast<int64_t>(turns_.size());
     const int64_t players = groups + groups % 2, circle = players - 1;
@@ -62,8 +60,8 @@ class OrderedSteps {
     }
   }
 
-  // Calls body(step, worker) once for every step. `worker` is the number of the thread that runs the step, below
-  // `workers`. With it, each thread can use scratch memory of its own. Call `run` only once for each object.
+  // Calls body(step, worker) once for every step. `worker` is the number of the thread that runs the step, from 0 to
+  // `workers` - 1. By this number, each thread can use its own scratch memory. Call `run` only once for each object.
   template <typename Body>
   void run(const ParallelFor& parallel, int64_t workers, Body& body) {
     std::atomic<int64_t> next{0};
@@ -83,9 +81,9 @@ class OrderedSteps {
   }
 
  private:
-  static constexpr int kSpins = 2000;  // they take a few microseconds, less than falling asleep and waking up
+  static constexpr int kSpins = 2000;  // these take a few microseconds, less than to fall asleep and wake up
 
-  // Waits until `turn` steps of the group have ended.
+  // Waits until `turn` steps that use the group have ended.
   void await(int64_t group, int64_t turn) const {
     for (int spins = 0; finished_[group].load(std::memory_order_acquire) != turn; ++spins) {
       if (spins > kSpins) sched_yield();

@@ -1,4 +1,4 @@
-// ParallelFor holds the threads that a caller lends to a kernel. A kernel gets threads in no other way.
+// ParallelFor holds the threads that a caller lends to a kernel. A kernel uses no other threads.
 //
 // `run(pool, count, body, argument)` calls body(argument, index) once for every index in [0, count). The calls come
 // from any thread and in any order. `run` returns when all calls have returned. Every body sees what the caller wrote

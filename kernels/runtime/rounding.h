@@ -1,7 +1,7 @@
 // Rounding up, for integers that are not negative.
-//
-// X_tiles.cc must not use these functions, because it is compiled once for each instruction set. The linker merges
-// equal functions of different objects. It might keep the AVX-512 code for all of them (vectors.h).
+// X_tiles.cc must not use these functions, because it is compiled once for each instruction set. If several object
+// files have the same inline function, the linker keeps only one version of it. That could be the one with AVX-512
+// code, which then runs on every processor (vectors.h).
 #pragma once
 
 #include "host_device.h"

@@ -1,6 +1,5 @@
 // See thread_pool.h.
-//
-// The pool uses pthreads directly. glue/glibc.cc binds their old symbol versions. std::condition_variable and
+// The pool uses pthreads directly, in the old symbol versions that glue/glibc.cc chooses. std::condition_variable and
 // std::thread would bring more code of the C++ runtime into the library than the pool itself has.
 #include "thread_pool.h"
 
@@ -15,7 +14,8 @@ namespace {
 
 constexpr int64_t kMostThreads = 1024;
 
-// One call of run(). It lives on the caller's stack. It is in the pool's list while it has work to give to threads.
+// One call of run(). The Job lies on the caller's stack. It is in the pool's list as long as it has work for further
+// threads.
 struct Job {
   int64_t count;
   ParallelBody body;
@@ -112,8 +112,9 @@ int64_t wanted_threads() {
 
 std::atomic<ThreadPool*> shared_pool{nullptr};
 
-// The pool is never destroyed, because its threads may outlive every static destructor. After a fork, the child forgets
-// the parent's pool, because a thread that does not exist in the child may hold its mutex.
+// The pool is never destroyed, because its threads may still run after all static destructors. After a fork, the child
+// process drops the pool of its parent without using it: a thread that does not exist in the child may hold the pool's
+// mutex.
 ThreadPool* make_shared_pool() {
   static const int registered =
       pthread_atfork(nullptr, nullptr, [] { shared_pool.store(nullptr, std::memory_order_release); });

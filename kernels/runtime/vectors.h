@@ -1,8 +1,8 @@
 // Vectors of the instruction set that a file is compiled for, written with GCC's vector extensions.
-//
-// X_tiles.cc includes this file and is compiled once for each instruction set. The linker merges equal inline functions
-// of different objects, and could so bring AVX-512 code to a processor that lacks AVX-512. Therefore everything here
-// has internal linkage, and nothing here uses a template of the standard library.
+// X_tiles.cc includes this file and is compiled once for each instruction set. If several object files have the same
+// inline function, the linker keeps only one version of it. That could be AVX-512 code, which then also runs on
+// processors without AVX-512. Therefore everything here has internal linkage, and nothing here uses a template of the
+// standard library.
 #pragma once
 
 #include <stdint.h>
@@ -87,8 +87,9 @@ LOWLEVEL_INLINE void store(Real* to, Vector<Real> v) {
   __builtin_memcpy(to, &v, sizeof v);
 }
 
-// Stores directly to memory, past the caches. Then the processor does not read the old contents first, and the caches
-// keep what they hold. `to` must be aligned to a vector. Call end_stream before another thread may read the numbers.
+// Stores directly to memory, past the caches. So the processor does not first read the old contents of the memory, and
+// the caches keep what they hold. `to` must be aligned to a vector. Call end_stream before another thread may read the
+// numbers.
 LOWLEVEL_INLINE void stream(float* to, Vector<float> v) {
 #if defined(__clang__)
   __builtin_nontemporal_store(v, reinterpret_cast<Vector<float>*>(to));
@@ -128,8 +129,8 @@ LOWLEVEL_INLINE Real horizontal_max(Vector<Real> v) {
   return most;
 }
 
-// Sums squares in double. The lanes of a vector of floats go to two registers of doubles. One type of twice a
-// register's width would be slow: GCC 12 keeps it in memory and handles it lane by lane.
+// Sums squares in double. The lanes of a vector of floats go to two registers of doubles. A single vector type of twice
+// that width would be slow, because GCC 12 keeps it in memory and handles it lane by lane.
 template <typename Real>
 struct SquareSum {
   static constexpr int kParts = sizeof(double) / sizeof(Real);
@@ -161,8 +162,8 @@ LOWLEVEL_INLINE IndexVector<Real> lane_indices(int64_t first) {
   return lanes + static_cast<decltype(lanes[0] + 0)>(first);
 }
 
-// Returns 2^y, for y not far above 0. The result is never below 2^-126 (2^-1022 in double). NaN gives NaN, whatever its
-// payload.
+// Returns 2^y, for y not far above 0. The result is never below 2^-126 (2^-1022 in double). If y is NaN, the result is
+// NaN.
 template <typename Real>
 LOWLEVEL_INLINE Vector<Real> exp2(Vector<Real> y) {
   using Constants = Exp2Constants<Real>;
@@ -199,8 +200,9 @@ LOWLEVEL_INLINE Vector<float> widen(const Bfloat16* from) {
   return reinterpret_cast<Vector<float>>(load_halves(from) << 16);
 }
 
-// Exponent and mantissa move to their places. A subnormal float16 is an integer times 2^-24, and is computed as that
-// product. Moving its bits would give a subnormal float first, which the processor may treat as 0.
+// Moves the bits of the exponent and the mantissa to their places in a float. A subnormal float16 is an integer times
+// 2^-24, and is computed as this product. Moving its bits would first give a subnormal float, which the processor may
+// treat as 0.
 LOWLEVEL_INLINE Vector<float> widen(const Float16* from) {
   using Words = Lanes<float>::Words;
   const Words halves = load_halves(from), magnitude = halves & 0x7fffu;

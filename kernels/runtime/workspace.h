@@ -1,7 +1,6 @@
-// Workspace cuts the arrays of one call out of one block of memory, and measures how large that block must be.
-//
-// A kernel takes all its arrays in one function. If the base is null, that function only measures. So the size that the
-// caller allocates always agrees with the places that the kernel uses:
+// Workspace cuts the arrays of one call out of one block of memory, and computes how large this block must be.
+// A kernel takes all its arrays in one function. If the base is null, this function only adds up the sizes. So the size
+// that the caller allocates always agrees with the places that the kernel uses:
 //
 //     Workspace<64> memory(base);         // null: take() returns null
 //     sums = memory.take<float>(rows);
@@ -16,7 +15,7 @@ namespace lowlevel_simclr {
 
 constexpr int64_t kHostAlignment = 64;  // bytes: a cache line, and the widest vector
 
-// Every array begins at a multiple of kAlignment bytes, if the base does.
+// If the base is aligned to kAlignment bytes, every array is too.
 template <int64_t kAlignment>
 class Workspace {
  public:
