@@ -29,7 +29,7 @@ def name_results_folder() -> str:
     """Return the name of the folder for the results of this device.
 
     With a GPU, it is the name of the GPU. Otherwise it is the name of the processor and the number of cores that this
-    process may use. It then includes the family and the model number of the processor, because on virtual machines,
+    process may use. The name of the processor includes its family and its model number, because on virtual machines,
     processors of several generations have the same name.
     """
     gpu = find_gpu_name()

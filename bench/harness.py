@@ -29,7 +29,7 @@ from bench.ceiling import Product, find_rate
 from lowlevel_simclr.run.environment import measure_peak_resident
 
 RESULTS = Path(__file__).parent / "results"
-TURN = 0.02  # seconds: about one training step, and longer than an idle thread pool spins while it waits for work
+TURN = 0.02  # seconds; about the time of a training step, and longer than an idle thread pool spins for new work
 Call = Callable[[], Sequence[np.ndarray]]
 LONG_CALL = 10.0  # seconds; if a call takes longer, one warm-up call and one timed call are enough
 
@@ -206,7 +206,7 @@ class _Timer:
         self.processor: list[float] = []
 
     def take_turn(self) -> None:
-        """Time calls until TURN seconds have passed, but at least one call. Short calls thus run with warm caches."""
+        """Time calls until TURN seconds have passed, but at least one call. So short calls run with warm caches."""
         used, begun, calls = time.process_time(), time.perf_counter(), 0
         while calls == 0 or time.perf_counter() - begun < TURN:
             started = time.perf_counter()

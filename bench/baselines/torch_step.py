@@ -94,7 +94,7 @@ def rotate_hue(x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
 
 
 def compute_loss(z: torch.Tensor) -> torch.Tensor:
-    """Return the mean NT-Xent loss of the projections z (2N, d)."""
+    """Return the mean NT-Xent loss of the projections z (2N, d), the outputs of the projection head for N images."""
     u = functional.normalize(z.float(), dim=1)
     s = (u @ u.T / TEMPERATURE).fill_diagonal_(float("-inf"))
     return functional.cross_entropy(s, torch.arange(len(z)).roll(len(z) // 2))

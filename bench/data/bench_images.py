@@ -1,5 +1,4 @@
-"""Times how long a start on a folder of photographs takes, and how fast they are read: python -m
-bench.data.bench_images.
+"""Times starts on a folder of photographs, and the reading of photographs: python -m bench.data.bench_images.
 
 The photographs are synthetic (`photographs.py`). They are read from the page cache, so the times contain no disk reads.
 

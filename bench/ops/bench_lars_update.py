@@ -33,8 +33,8 @@ from lowlevel_simclr.optim import optimizers
 
 CHOICES = {"momentum": 0.9, "weight_decay": 1e-4, "trust_coefficient": 0.001}
 TOLERANCE = 1e-5
-# Operations for each element: four for two sums of squares, two for the gradient with weight decay u, three for the new
-# velocity v', one for the new weight w', and one for the multiplication that computes the gradient.
+# Operations for each element: four for two sums of squares, two for u (the gradient with weight decay), three for the
+# new velocity v', one for the new weight w', and one for the multiplication that computes the gradient.
 OPERATIONS = 11
 
 Variables = Sequence[tf.Variable]

@@ -35,7 +35,8 @@ PAIRS, TYPES = (1024, 4096, 16384), ("bfloat16", "float32")
 SIZES = ((16384, 32, 32, "bfloat16"), (16384, 32, 32, "float32"), (2048, 96, 96, "float32"), (256, 256, 224, "float32"))
 RECIPES = {"default": ViewRecipe(), "blur half": ViewRecipe(blur_probability=0.5)}
 DRAWN = 1024  # the number of images with parameters of their own; further images repeat these parameters
-# How many weights have the first convolution, a 3x3 convolution with 512 channels, and the whole ResNet-50.
+# Numbers of weights to update: those of ResNet-50's first convolution, of its 3x3 convolution with 512 channels, and of
+# the whole network.
 UPDATED = (9408, 2359296, 23500352)
 Call = Callable[[], object]
 Row = dict[str, Any]
@@ -74,7 +75,7 @@ def time_call(torch: ModuleType, call: Call, repeats: int = 10) -> dict[str, flo
 
 
 def prepare_nt_xent(torch: ModuleType, library: ctypes.CDLL, pairs: int, dtype: str) -> dict[str, Call]:
-    """Return two functions without arguments: one runs the forward pass of NT-Xent, the other its backward pass.
+    """Return two functions without arguments: the forward and the backward pass of NT-Xent, SimCLR's loss.
 
     Both read the same 2N random rows z (N = `pairs`).
     """

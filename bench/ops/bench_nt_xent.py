@@ -1,6 +1,7 @@
 """Times the loss NT-Xent and its gradient: python -m bench.ops.bench_nt_xent [--pairs 256 4096] [--compare old.json].
 
-The bench compares the native op with three alternatives:
+NT-Xent is SimCLR's loss. Its input z has 2N rows of d numbers: the outputs of the projection head for two views
+(randomly changed versions) of each of N images. The bench compares the native op with three alternatives:
 
 - the stock formula, as a graph and under XLA;
 - the formula with the similarities in four blocks, as in the code of the paper's authors, which excludes the similarity

@@ -67,10 +67,10 @@ print(json.dumps([wall - wall_again, processor - processor_again, count]))
 
 
 def time_compilation(way: str, flags: Sequence[str], cache: Path | None) -> tuple[float, float, int]:
-    """Return the wall and processor seconds of tracing and compiling, and the number of steps in the program.
+    """Return the seconds (wall and processor) of tracing and compiling, and the number of steps in the program.
 
-    Only the first call of a program traces and compiles it. So the function returns the time of the first call minus
-    that of the second call.
+    Only the first call of a program traces it (builds its graph) and compiles it. So the function returns the time of
+    the first call minus that of the second call.
 
     Args:
         way: which of the three programs to compile, one of WAYS.

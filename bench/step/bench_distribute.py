@@ -78,8 +78,9 @@ def measure_form(chosen: argparse.Namespace) -> dict[str, Any]:
     """Time one setup (form) in this process and count its bytes.
 
     Returns:
-        For each turn, the seconds per step. For each kind of content, the bytes that a replica sends. The sizes of the
-        network, which the scaling model needs. In a turn, `--steps-per-turn` steps are timed together.
+        A dict with the measurements. It has the seconds per step of each turn, the bytes that a replica sends for each
+        kind of content, and the sizes of the network, which the scaling model needs. In a turn, `--steps-per-turn`
+        steps are timed together.
     """
     config = configure_replicas(chosen, chosen.form)
     team = gather_team(config.train.devices, config.train.batch_norm, config.train.ghost_batch)

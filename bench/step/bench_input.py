@@ -1,13 +1,14 @@
 """Times the input of a training step: python -m bench.step.bench_input [--encoder resnet20 --stem cifar --batch 64].
 
-The bench trains on noise images of 32 x 32 pixels. For every batch it measures three durations, one after another:
+The bench trains on noise images of 32 x 32 pixels. A view is a randomly changed version of an image. For every batch
+the bench measures three durations, one after another:
 
 1. how long training waits for the batch;
 2. how long it takes to make the views of the batch: to draw their parameters and to compute their pixels;
 3. how long the whole step takes, which makes the same views again.
 
-The result gives the processor times of 1 and 2, and the wall time of 2, as shares of those of 3. The wall time of the
-wait is given as a share of the wait and the step together.
+The result gives the processor times of 1 and 2 as shares of the processor time of 3. It gives the wall time of 2 as a
+share of the wall time of 3, and the wall time of 1 as a share of the sum of 1 and 3.
 """
 
 from __future__ import annotations

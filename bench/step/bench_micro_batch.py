@@ -4,8 +4,8 @@ A large batch that does not fit into memory is split into micro-batches. Then a 
 image twice. Let t_step be the time of a step on a small batch, which has the size of one micro-batch, and let t_forward
 be the time of the forward pass of the small batch. Training on the large batch cannot be faster than
 t_step / (t_step + t_forward) times the speed of training on the small batch. Speeds are in pairs per second (pairs/s),
-where a pair is the two views of one image. The bench measures how close the large batch comes to this limit. It times
-three programs in turns, in one process. In the code, each of them is called a form:
+where a pair is the two views (randomly changed versions) of one image. The bench measures how close the large batch
+comes to this limit. It times three programs in turns, in one process. In the code, each of them is called a form:
 
     whole      a step on the large batch, split into micro-batches
     step       a step on the small batch

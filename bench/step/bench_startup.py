@@ -27,7 +27,7 @@ import json, os, time
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 marks = [("", time.perf_counter(), time.process_time())]
 def mark(name): marks.append((name, time.perf_counter(), time.process_time()))
-import lowlevel_simclr  # imported first, as in the training command, because it must enable oneDNN before TensorFlow
+import lowlevel_simclr  # first, as in the training command: it must enable oneDNN before TensorFlow is imported
 import tensorflow as tf
 mark("import tensorflow")
 from lowlevel_simclr import train

@@ -1,9 +1,9 @@
 """Times the check for NaN in the state of a run: python -m bench.step.bench_state_check [--turns 9] [--out FILE].
 
 The state of a run is its weights and its optimizer variables. With the default settings, a run checks all of it before
-each checkpoint. The bench times training steps and checks in turns. In each turn it times STEPS steps, then CHECKS
-checks. The cost of the check is its smallest processor time, divided by the processor time of the steps between two
-checkpoints. The measured time includes the copies of the state to NumPy, which a checkpoint needs anyway.
+each checkpoint. The bench times training steps and checks in turns. In each turn it times STEPS steps together, and
+CHECKS checks together. The cost of the check is its smallest processor time, divided by the processor time of the steps
+between two checkpoints. The measured time includes the copies of the state to NumPy, which a checkpoint needs anyway.
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ def format_result(result: dict[str, Any]) -> str:
     """Return a sentence with the cost of the check."""
     return (
         f"A check of {result['state_bytes'] / 1e6:.1f} MB takes {1e3 * result['check_processor_seconds']:.2f} ms of "
-        f"processor time. There is one in {result['steps_between_checks']} steps of "
-        f"{1e3 * result['step_processor_seconds']:.0f} ms: {100 * result['share_of_a_step']:.4f} % of a step. The bar "
-        f"is {100 * result['bar']:g} %."
+        f"processor time. A run makes one check in {result['steps_between_checks']} steps of "
+        f"{1e3 * result['step_processor_seconds']:.0f} ms. The check takes {100 * result['share_of_a_step']:.4f} % "
+        f"of their time. At most {100 * result['bar']:g} % is allowed."
     )
 
 

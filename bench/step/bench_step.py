@@ -14,11 +14,11 @@ form is timed once, for a few steps. So other programs on the machine slow all f
 order. Before a form is timed, it runs one untimed step. This removes the effects of the form before it, for example on
 caches and threads.
 
-Speeds are given in pairs a second (pairs/s), where a pair is the two views of one image. In the code, the word pair has
-a second meaning: the two forms `whole` and `encoder`. Their speeds differ little, so these two are timed three times as
-often as the baselines. The ratio of their speeds differs from one process to another. Therefore these two are timed in
-several processes, which run one after another. Each process has an equal part of the turns. Afterwards this process
-times the job and the three baselines in turns.
+Speeds are given in pairs a second (pairs/s), where a pair is the two views (randomly changed versions) of one image. In
+the code, the word pair has a second meaning: the two forms `whole` and `encoder`. Their speeds differ little, so these
+two are timed three times as often as the baselines. The ratio of their speeds differs from one process to another.
+Therefore these two are timed in several processes, which run one after another. Each process has an equal part of the
+turns. Afterwards this process times the job and the three baselines in turns.
 
 Checkpoints and evaluation are not part of a step. To split the step into stages, the bench times six partial steps
 (stages.py): the first ends after the views, the others after the encoder, the head, the loss, the gradient and the

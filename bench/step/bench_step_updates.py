@@ -1,7 +1,7 @@
 """Times whole steps with three LARS updates: python -m bench.step.bench_step_updates [--out FILE] [job flags].
 
-The job is the training job of job.py, and its flags set the encoder, the batch size and the precision. The bench
-compares three ways to update the variables:
+LARS is the optimizer of SimCLR's paper. The job is the training job of job.py, and its flags set the encoder, the batch
+size and the precision. The bench compares three ways to update the variables:
 
     all      `ops.lars_update_all` updates all variables in a few kernel launches; this is the default on a GPU
     each     `ops.lars_update` is called once for each variable; this is the default on a CPU

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 DEVICES = (8, 16, 32, 64, 128, 256, 512, 1024)
 WORD = 4  # bytes of a float32, which is the type of all data that devices send
-# How many float32 numbers are sent for each row of z: the two of its normaliser in NT-Xent, and its cotangent, which is
-# the gradient that the backward pass gets for the loss of the row.
+# How many float32 numbers are sent for each row of z (the outputs of the projection head, with one row for each view):
+# the two of its normaliser in the loss NT-Xent, and its cotangent, which is the gradient that the backward pass gets
+# for the loss of the row.
 COLUMNS = 3
 # A step "scales" to a number of devices if it spends at least this share of its time on computing. Otherwise the
 # devices would mostly wait.
@@ -39,7 +40,7 @@ class Sizes:
     """The sizes of a network that determine what a step costs.
 
     Attributes:
-        width: d, the length of a projection z.
+        width: d, the length of a row of z.
         parameters: the number of trainable weights, which is also the number of entries in all gradients.
         channels: the number of channels of each BatchNorm.
         operations: the number of floating-point operations of one pair (two views), forward and backward.
@@ -123,8 +124,8 @@ def refuse_difference(form: str, predicted: dict[str, float], counted: dict[str,
 def predict_seconds(sizes: Sizes, machine: Machine, global_batch: int, devices: int) -> dict[str, float]:
     """Return the seconds of each part of a step and of the whole step, and the share of the step spent computing."""
     own = global_batch / devices
-    # Three products of the device's own rows with all columns. u are the normalised rows of z. The products are u u^T
-    # in the forward pass, and in the backward pass u u^T again, then the matrix of weights times u.
+    # Three products of the device's own rows with all columns. u is the matrix of the normalised rows of z. The
+    # products are u u^T in the forward pass, and in the backward pass u u^T again, then the matrix of weights times u.
     loss = 3 * 2 * (2 * own) * (2 * global_batch) * sizes.width
     sent = predict_bytes(sizes, global_batch, devices)
     hops = {"z": 1, "normalisers and cotangents": 1, "BatchNorm": 3 * len(sizes.channels), "gradients": 2, "metrics": 2}

@@ -1,7 +1,7 @@
 """Splits the time of a training step into stages, such as the views, the forward pass of the encoder, and the loss.
 
 A partial step begins like the training step and ends after one of the stages. The time of a stage is the difference
-between the partial step that ends after it and the one that ends before it.
+between the times of two partial steps: the one that ends after the stage, and the one that ends before it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Stages(NamedTuple):
     Attributes:
         seconds: the time of each stage, in seconds. It is a difference of two medians, so it can be negative on a busy
             machine.
-        noise: two standard errors of that difference, in seconds. If the time of a stage is shorter than its noise, it
-            is not known.
+        noise: two standard errors of that difference, in seconds. If the time of a stage is less than its noise, the
+            measurement does not show how long the stage takes.
     """
 
     seconds: dict[str, float]

@@ -1,10 +1,9 @@
 // Makes two views (randomly changed versions) of every image (SimCLR, appendix A): the contract of every
 // implementation.
 // View number r is made from image number r mod N with row r of the parameters. These are the steps, in this order:
-//
-//     crop     takes the box, and no pixel outside it, and resizes it to S x S: bilinear with half-pixel centres. In
-//              each direction view pixel i = sum_j w_ij box pixel j,
-//                  w_ij ~ max(0, 1 - |(j + 1/2) - (i + 1/2) length/S| / max(length/S, 1)),   sum_j w_ij = 1
+//     crop     takes the pixels of the box, and no others, and resizes them to S x S: bilinear with half-pixel
+//              centres. In each direction, view pixel i = sum_j w_ij box pixel j, where w_ij is proportional to
+//                  max(0, 1 - |(j + 1/2) - (i + 1/2) length/S| / max(length/S, 1)),   and sum_j w_ij = 1
 //     flip     exchanges left and right
 //     colour   runs the four operations that order[0..3] names: 0 brightness, 1 contrast, 2 saturation, 3 hue. Any
 //              other number means no operation. If clip is set, each operation ends with a clip to [0, 1].

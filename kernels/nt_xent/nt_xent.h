@@ -1,7 +1,7 @@
-// NT-Xent (Chen et al. 2020, eq. 1) and its gradient: the contract of every implementation.
-// z holds one row for each of two views of N images. Rows 0..N-1 are the first views, and rows N..2N-1 are the second
-// views. Row p(i) = (i + N) mod 2N is the other view of the image of row i. It is called the positive of row i.
-// u_i = z_i / |z_i| (0 if |z_i| is 0, or so small that 1/|z_i| is too large for the type) s_ij   = <u_i, u_j> /
+// NT-Xent, the loss of SimCLR (Chen et al. 2020, eq. 1), and its gradient: the contract of every implementation. z
+// holds one row for each of two views of N images. Rows 0..N-1 are the first views, and rows N..2N-1 are the second
+// views. Row p(i) = (i + N) mod 2N is the other view of the image of row i. It is called the positive of row i. u_i =
+// z_i / |z_i| (0 if |z_i| is 0, or so small that 1/|z_i| is too large for the type) s_ij   = <u_i, u_j> /
 //     temperature loss_i = log sum_{k != i} exp s_ik - s_{i,p(i)} top1_i = s_{i,p(i)} > s_ik for all k other than i and
 //     p(i)  (strictly; true if there is no such k)
 // The gradient. The cotangent c_i is the gradient of the final result with respect to loss_i. With P_ij = exp(s_ij) /

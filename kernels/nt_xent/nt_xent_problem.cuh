@@ -155,7 +155,7 @@ inline dim3 rows_grid(int64_t rows, int rows_a_block) {
 template <typename Kind>
 void launch_pack(Stream& on, const Problem<Kind>& p, const void* z, void* inverse_norm);
 
-// Calls `run` with the Kind (HalfRows or the rows of double) that belongs to this type.
+// Calls `run` with the Kind (HalfRows or DoubleRows, see nt_xent_products.cuh) that belongs to this type.
 template <typename Run>
 auto with_kind(DataType type, Run run) {
   switch (type) {

@@ -26,7 +26,7 @@ def restore_weights(folder: Path, **models: tf.keras.Model) -> int:
         **models: the models by their names in the checkpoint: `encoder=f`, `projection=g`.
 
     Returns:
-        The step of the checkpoint.
+        The number of the step after which the checkpoint was written.
 
     Raises:
         RunError: if there is no checkpoint, or if its weights do not fit the models.

@@ -31,7 +31,7 @@ def test_the_sentence_names_the_share() -> None:
         "bar": 0.002,
     }
     said = bench_state_check.format_result(result)
-    assert "2.5 MB takes 1.00 ms" in said and "0.0100 % of a step. The bar is 0.2 %" in said
+    assert "2.5 MB takes 1.00 ms" in said and "0.0100 % of their time. At most 0.2 % is allowed." in said
 
 
 @pytest.mark.skipif(not STORED, reason="no result is stored")
