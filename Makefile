@@ -11,7 +11,7 @@ INSTALL := $(BIN)/python -m pip install --constraint constraints.txt
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make train   pretrain on the embedded data set, evaluate, draw (minutes)"
+	@echo "make train   draw the data set shapes, pretrain on it, evaluate, draw pictures (minutes)"
 	@echo "make test    the test suite"
 	@echo "make slow    the tests that take minutes each"
 	@echo "make check   check the ops of this machine against the reference"

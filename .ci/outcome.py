@@ -18,7 +18,7 @@ def main(folder: Path) -> None:
     """
     evaluation = json.loads((folder / "evaluation.json").read_text())
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == list(range(1, 61)), "metrics.jsonl has not one row a step"
+    assert [row["step"] for row in rows] == list(range(1, 61)), "metrics.jsonl does not have one row for each step"
     assert rows[-1]["loss"] < rows[0]["loss"] - 0.5, f"the loss did not fall: {rows[0]['loss']} -> {rows[-1]['loss']}"
     knn, untrained = evaluation["knn"]["20"], evaluation["knn_untrained"]["20"]
     assert knn > untrained, f"k-NN {knn} is not above the untrained encoder's {untrained}"

@@ -96,7 +96,7 @@ def install(requirement: str, folder: Path, before_release: bool) -> Path:
     """Install a release of TensorFlow in a new virtual environment, and return the path of its Python interpreter.
 
     Args:
-        requirement: the requirement that pip installs, for example "tensorflow-cpu==2.20.0".
+        requirement: what pip must install, for example "tensorflow-cpu==2.20.0".
         folder: the folder in which the environment is created.
         before_release: whether pip may install release candidates.
 

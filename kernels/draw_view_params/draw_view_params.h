@@ -10,10 +10,10 @@
 //                 area = H W (a0 + (a1 - a0) u0),   aspect = exp(l0 + (l1 - l0) u1)
 //                 w = round(sqrt(area aspect)),   h = round(sqrt(area / aspect))
 //                 y = floor(u2 (H - h + 1)),   x = floor(u3 (W - w + 1))
-//             The box is the first attempt with 1 <= w <= W and 1 <= h <= H. If there is none, it is the largest box in
-//             the middle of the frame whose aspect is allowed. All of this is computed in double, so that every
-//             implementation rounds to the same integers. Only another exp function could give another integer, if its
-//             result decides which way a number is rounded.
+//             The box is the first attempt with 1 <= w <= W and 1 <= h <= H. If all ten attempts fail, it is the
+//             largest box in the middle of the frame whose aspect is allowed. All of this is computed in double, so
+//             that every implementation rounds to the same integers. Only another exp function could give another
+//             integer, if its result decides which way a number is rounded.
 //     purpose 16   whether to flip, jitter (change colours), turn grey and blur: true if u < the probability
 //     purpose 17   the factors of brightness, contrast, saturation and hue: low + (high - low) u in float. Without
 //                  jitter they change nothing.

@@ -127,7 +127,7 @@ struct FfiRelease {
   size_t api_size;            // the size of the table of functions, as the table itself gives it
   size_t register_args_size;  // size of the arguments of registration
   size_t message_args_size;   // size of the arguments that read an error's message
-  size_t metadata_size;       // size in memory of the answer to the metadata question, in bytes
+  size_t metadata_size;       // size in memory of the metadata of a handler, in bytes
   size_t layout[kFfiLayoutCount];
 };
 

@@ -12,8 +12,8 @@ namespace lowlevel_simclr {
 constexpr int kCacheLine = 64;               // bytes
 constexpr int kRowPadding = kCacheLine / 2;  // how many numbers of the narrowest type a cache line holds
 
-// One direction of the crop. A tap is a box pixel with its weight: view pixel i = sum_t weight[i * count + t] * box
-// pixel (first[i] + t).
+// The weights for one direction of the crop. A tap is a box pixel with its weight: view pixel i = sum_t weight[i *
+// count + t] * box pixel (first[i] + t).
 struct Taps {
   int64_t count;   // how many taps every view pixel has; all of them lie inside the box
   int32_t* first;  // (S,)

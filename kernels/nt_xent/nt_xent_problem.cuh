@@ -1,7 +1,7 @@
 // NT-Xent on CUDA: the arguments of the kernels (the "problem"). For the host also its sizes, its memory and the
 // reasons to refuse a call.
-// The columns are cut into shares, so that there are about kBlocksWanted blocks. The block of a share writes its
-// partial results to a place of their own. A last kernel adds them in the order of the columns.
+// The columns are cut into shares, so that there are about kBlocksWanted blocks. Each block writes the partial results
+// of its share to a separate place. A last kernel adds them in the order of the columns.
 #pragma once
 
 #include <cfloat>

@@ -7,18 +7,16 @@
 // registers. While a block works on a tile, the next tile is copied to shared memory, if the rows are stored as float16
 // ("half rows").
 // Operations, with F = 2 (2N)^2 d. The forward pass takes F. The backward pass takes F for the dots and F for the
-// product with W. It takes F more for every panel of d beyond the first. Because numbers are split into pieces, these
-// counts must be multiplied. With half types, the product with W counts twice, because W is two pieces. In float32 it
-// counts three times, and so do all other products.
-// Bytes. Each block of 128 rows reads all of x once. x comes from the L2 cache as long as it fits there.
-// Other instructions. Besides the products, a pair of rows takes about 10 instructions in the forward pass and 20 in
-// the backward pass. Most tiles do not compare the numbers of columns. Only a tile does so that holds a row's own
-// column, its positive or the last column.
-// Not used: the symmetry of the matrix. In the backward pass, a tile that is used for its rows and its columns would
-// add to the rows of other blocks. That needs float atomics or 2N/64 copies of dz, and saves only F/2 of 3F. In the
-// forward pass it would save half, but needs a second reduction and (2N)^2/64 partial sums. There is another reason. If
-// each row computes all its dots itself, equal rows get dots with the same bits, even with split products. top1 needs
-// this.
+// product with W. It takes F more for every panel of d beyond the first. If numbers are split into two pieces, a
+// product takes more operations. With half types, the product with W counts twice, because W is two pieces. In float32
+// it counts three times, and so do all other products. Bytes. Each block of 128 rows reads all of x once. x comes from
+// the L2 cache as long as it fits there. Other instructions. Besides the products, a pair of rows takes about 10
+// instructions in the forward pass and 20 in the backward pass. Most tiles do not compare the numbers of columns. Only
+// a tile does so that holds a row's own column, its positive or the last column. Not used: the symmetry of the matrix.
+// In the backward pass, a tile that is used for its rows and its columns would add to the rows of other blocks. That
+// needs float atomics or 2N/64 copies of dz, and saves only F/2 of 3F. In the forward pass it would save half, but
+// needs a second reduction and (2N)^2/64 partial sums. There is another reason. If each row computes all its dots
+// itself, equal rows get dots with the same bits, even with split products. top1 needs this.
 //
 // Speed: 0.37 ms for both passes on an H200 with N = 4096, d = 128, bfloat16 (docs/gpu.md). Not tried yet: wgmma.
 #pragma once

@@ -1,8 +1,8 @@
 // ParallelFor holds the threads that a caller lends to a kernel. A kernel uses no other threads.
 //
 // `run(pool, count, body, argument)` calls body(argument, index) once for every index in [0, count). The calls come
-// from any thread and in any order. `run` returns when all calls have returned. Every body sees what the caller wrote
-// before `run`. Afterwards the caller sees what the bodies wrote. At most `threads` bodies run at the same time.
+// from any thread and in any order. `run` returns when all calls have returned. Every call sees what the caller wrote
+// before `run`. Afterwards the caller sees what the calls wrote. At most `threads` calls run at the same time.
 //
 // `threads` may change how long a kernel takes, but never what it computes.
 #pragma once
