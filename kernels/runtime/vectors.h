@@ -274,7 +274,8 @@ struct Interleave<Real, 16> {
   static constexpr IndexVector<Real> kHigh = {8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
 };
 
-// Returns the lanes of low and high that mask names. The lanes of high count from kCount on.
+// Returns a vector of lanes of low and high. mask[i] is the number of the lane that becomes lane i. From kCount on,
+// these numbers mean lanes of high.
 template <typename Real>
 LOWLEVEL_INLINE Vector<Real> shuffle(const Vector<Real>& low, const Vector<Real>& high,
                                      const IndexVector<Real>& mask) {
