@@ -215,7 +215,7 @@ def _restore_signals() -> None:
 
 
 def read_final_state(run: Path) -> dict[str, bytes] | None:
-    """Return the bytes of every array of the last checkpoint, or None if there is no file of the last step's checkpoint."""
+    """Return the bytes of every array in the checkpoint of the last step, or None if there is no such file."""
     path = run / "checkpoints" / "step-00000006.npz"
     if not path.is_file():
         return None

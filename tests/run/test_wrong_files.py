@@ -166,7 +166,10 @@ def test_metrics(tmp_path: Path, kind: str) -> None:
                 act()
 
 
-@pytest.mark.parametrize("line", [b"[" * 100_000, b'{"step": 2, "loss": NaN}', b'{"step": 2, "loss": "low"}', b'{"step": 2, "loss": [1]}', b"\xff"])
+@pytest.mark.parametrize(
+    "line",
+    [b"[" * 100_000, b'{"step": 2, "loss": NaN}', b'{"step": 2, "loss": "low"}', b'{"step": 2, "loss": [1]}', b"\xff"],
+)
 def test_a_row_of_metrics_is_numbers(line: bytes) -> None:
     assert results.parse_row(line) is None
     assert results.parse_row(b'{"step": 2, "loss": 1.5, "knn": null}') == {"step": 2, "loss": 1.5, "knn": None}
