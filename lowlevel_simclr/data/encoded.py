@@ -1,4 +1,4 @@
-"""Encoded images by position. This module has the files of a folder. `records.py` has the records of larger files.
+"""Encoded images by position: the files of a folder, and arrays. `records.py` has the records of larger files.
 
 The rest of the package lists, decodes and streams images through the interface `Encoded`. So the same decoder
 (`image_file.py`) reads an image from a record and from a file, with the same error messages.
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lowlevel_simclr.data import image_file
 from lowlevel_simclr.data.image_file import Shape
@@ -68,6 +69,32 @@ class Files:
     def read_shape(self, row: int) -> Shape:
         """Return the shape of an image from the first bytes of its file, see `Encoded`."""
         return image_file.read_shape(self.path(row))
+
+
+class Drawn:
+    """Images that are arrays in memory, encoded one at a time, so that they pass through the same decoder as files."""
+
+    def __init__(self, title: str, images: NDArray[np.uint8]) -> None:
+        """Take images (n, H, W, C) uint8, with one or three channels. Their names are TITLE#0, TITLE#1, and so on."""
+        self._title, self._images = title, images
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self._images)
+
+    def name(self, row: int) -> str:
+        """Return the name of an image, see `Encoded`."""
+        return f"{self._title}#{row}"
+
+    def read(self, row: int) -> bytes:
+        """Return an image as a PPM or PGM file, which stores the pixels as they are, see `Encoded`."""
+        height, width, channels = self._images.shape[1:]
+        kind = b"P5" if channels == 1 else b"P6"
+        return b"%b %d %d 255\n" % (kind, width, height) + self._images[row].tobytes()
+
+    def read_shape(self, row: int) -> Shape:
+        """Return the shape of an image, see `Encoded`."""
+        return Shape(*self._images.shape[1:])
 
 
 class Selected:

@@ -24,6 +24,10 @@ KINDS = {  # the names of split folders in lower case, and the split that each s
 HELD = ("test", "validation")  # the first of these splits that exists is held out; the other one is not used
 
 
+class TwoReadings(DataError):
+    """A folder with the name of a split can also be a class. The message has both readings."""
+
+
 class Layout(NamedTuple):
     """The splits and the classes of some images, from their folders.
 
@@ -94,7 +98,7 @@ def _refuse_two_readings(
     Train and test together are splits. So is a test folder whose classes are the folders beside it.
 
     Raises:
-        DataError: if the split folders can be classes too. The message has both readings.
+        TwoReadings: if the split folders can be classes too.
     """
     if not others or ("train" in kinds and len(kinds) > 1):
         return
@@ -105,7 +109,7 @@ def _refuse_two_readings(
     split, rest = _list_folders(named), _list_folders(others)
     second = f"trains on {split} and ignores {rest}" if "train" in kinds else f"holds out {split} and trains on {rest}"
     classes = ", ".join(sorted([*named, *others]))
-    raise DataError(
+    raise TwoReadings(
         f"The folders of {root} have two readings: --splits none takes {classes} for classes, and --splits named "
         f"{second}. Give one of these flags."
     )
@@ -136,6 +140,25 @@ def _divide(root: str, folders: Mapping[str, list[str]], level: _Level) -> Layou
         named[used.get(path, "unused")].add("/".join([*names[: depth + 1], ""]) or "./")
     classes = {path: _find_class(names, level, bool(kind_of[path])) for path, names in folders.items() if path in used}
     return Layout(train, test, classes, {split: sorted(each) for split, each in named.items()})
+
+
+def find_classes(root: str, paths: Sequence[str], splits: str = "auto") -> list[str]:
+    """Return the class of each image file, whatever its split. Images that training does not use have one too.
+
+    Args:
+        root: the name of the folder, for messages.
+        paths: the paths of the files relative to the folder, separated by `/`.
+        splits: see `find_layout`.
+
+    Raises:
+        TwoReadings: if the layout has two readings and `splits` is "auto".
+    """
+    folders = {path: path.split("/")[:-1] for path in paths}
+    level = None if splits == "none" else _find_level(root, folders, splits)
+    if level is None:
+        return [names[-1] if names else "" for names in folders.values()]
+    in_split = ("".join(names[level.depth : level.depth + 1]).lower() in KINDS for names in folders.values())
+    return [_find_class(names, level, inside) for names, inside in zip(folders.values(), in_split)]
 
 
 def choose_splits(kinds: Collection[str]) -> tuple[str, str]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from lowlevel_simclr.data import parquet, path_forms, shards, tfds, tfrecord
 from lowlevel_simclr.data.dataset import DataError
 from lowlevel_simclr.data.encoded import Encoded, Files
+from lowlevel_simclr.data.folder_layout import TwoReadings
 from lowlevel_simclr.data.image_folder import Listing, arrange_files, list_images
 from lowlevel_simclr.data.image_walk import find_image_files
-from lowlevel_simclr.data.records import Records, arrange_records
-from lowlevel_simclr.data.table_layout import NO_TABLES, Tables
+from lowlevel_simclr.data.records import Records, arrange_records, number_labels
+from lowlevel_simclr.data.table_layout import NO_TABLES, Tables, find_table_classes
 
 
 class Request(NamedTuple):
@@ -61,10 +62,19 @@ class Request(NamedTuple):
 
 
 class Pictures(NamedTuple):
-    """Encoded images in their natural order, and the files that were left out: the reason by name."""
+    """Encoded images in their natural order.
+
+    Attributes:
+        source: the images.
+        left_out: the files that were left out: the reason by name.
+        labels: the name of the class of each image, or an empty text.
+        no_labels: why no image has a label though the folders may be classes, or an empty text.
+    """
 
     source: Encoded
     left_out: Mapping[str, str]
+    labels: Sequence[str]
+    no_labels: str = ""
 
 
 def list_pictures(request: Request) -> Listing:
@@ -91,18 +101,29 @@ def find_pictures(request: Request) -> Pictures:
     """Return all images of a data set, whatever their split and class, for `embed`.
 
     Raises:
-        DataError: see `list_pictures`.
+        DataError: see `list_pictures`. A layout of folders with two readings is no error here.
     """
     form = _find_form(request)
     if form in _READ_RECORDS:
         root, _, records = _READ_RECORDS[form](request)
-        return Pictures(records.source, {str(root / name): reason for name, reason in records.left_out.items()})
+        numbers, classes = number_labels(Path(request.text), records.labels, records.classes)
+        labels = ["" if number < 0 else classes[number] for number in numbers.tolist()]
+        left_out = {str(root / name): reason for name, reason in records.left_out.items()}
+        return Pictures(records.source, left_out, labels)
     if form in _FIND_FILES:
         root, found = _FIND_FILES[form](request)
     else:
         root, found = request.path, find_image_files(request.path, request.own)
     left_out = {str(root / name): reason for name, reason in found.left_out.items()}
-    return Pictures(Files(root, found.images), left_out)
+    return Pictures(Files(root, found.images), left_out, *_name_classes(request, root, found.images))
+
+
+def _name_classes(request: Request, root: Path, paths: Sequence[str]) -> tuple[Sequence[str], str]:
+    """Return the class of each image file, and why no image has one, see `Pictures`."""
+    try:
+        return find_table_classes(root, str(request.path), paths, request.splits, request.tables), ""
+    except TwoReadings as error:
+        return [""] * len(paths), str(error)
 
 
 def _find_form(request: Request) -> str:

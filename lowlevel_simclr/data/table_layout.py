@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lowlevel_simclr.data.dataset import UNLABELLED, DataError
-from lowlevel_simclr.data.folder_layout import KINDS, Layout, choose_splits, find_layout
+from lowlevel_simclr.data.folder_layout import KINDS, Layout, choose_splits, find_classes, find_layout
 from lowlevel_simclr.data.path_table import Matched, match_entries, read_table
 
 
@@ -58,10 +58,30 @@ def find_table_layout(root: Path, shown: str, paths: Sequence[str], splits: str,
         matched = match_entries(tables.split, "split", read_table(tables.split, "split"), root, paths)
         layout, unknown = _divide(tables.split, layout, matched), {**unknown, **matched.unknown}
     if tables.labels:
-        matched = match_entries(tables.labels, "label", read_table(tables.labels, "label"), root, paths)
-        named = {path: matched.values[path].value if path in matched.values else "" for path in paths}
-        layout, unknown = layout._replace(classes=named), {**unknown, **matched.unknown}
+        matched = _match_labels(tables.labels, root, paths)
+        layout = layout._replace(classes=dict(zip(paths, _list_values(matched, paths))))
+        unknown = {**unknown, **matched.unknown}
     return TableLayout(layout, unknown)
+
+
+def find_table_classes(root: Path, shown: str, paths: Sequence[str], splits: str, tables: Tables) -> list[str]:
+    """Return the class of each image file, whatever its split, see `find_table_layout`.
+
+    Raises:
+        DataError: see `folder_layout.find_classes`, `path_table.read_table` and `path_table.match_entries`.
+    """
+    if tables.labels:
+        return _list_values(_match_labels(tables.labels, root, paths), paths)
+    return find_classes(shown, paths, "none" if tables.split else splits)
+
+
+def _match_labels(file: Path, root: Path, paths: Sequence[str]) -> Matched:
+    return match_entries(file, "label", read_table(file, "label"), root, paths)
+
+
+def _list_values(matched: Matched, paths: Sequence[str]) -> list[str]:
+    """Return the value of each path in a table, or an empty text."""
+    return [matched.values[path].value if path in matched.values else "" for path in paths]
 
 
 def _divide(file: Path, layout: Layout, matched: Matched) -> Layout:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lowlevel_simclr.data.encoded import Encoded, Files, Joined, Selected
-from lowlevel_simclr.data.image_file import UnreadableError
+from lowlevel_simclr.data.encoded import Drawn, Encoded, Files, Joined, Selected
+from lowlevel_simclr.data.image_file import Shape, UnreadableError, read_pixels
 from tests.support.image_files import make_names, write_pictures
 
 
@@ -29,3 +29,12 @@ def test_a_file_that_is_gone_is_not_readable(tmp_path: Path) -> None:
     for read in (Files(tmp_path, ["gone.png"]).read, Files(tmp_path, ["gone.png"]).read_shape):
         with pytest.raises(UnreadableError, match="cannot be read: No such file"):
             read(0)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_array_goes_through_the_decoder_unchanged(channels: int) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 9, 11, channels), np.uint8)
+    drawn = Drawn("npz:a", images)
+    assert len(drawn) == 3 and drawn.name(2) == "npz:a#2" and drawn.read_shape(0) == (9, 11, channels)
+    shape = Shape(9, 11, channels)
+    np.testing.assert_array_equal([read_pixels(drawn.read(row), shape) for row in range(3)], images)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from lowlevel_simclr.data.dataset import DataError
-from lowlevel_simclr.data.folder_layout import Layout, find_layout
+from lowlevel_simclr.data.folder_layout import Layout, TwoReadings, find_classes, find_layout
 
 
 def find(*folders: str, splits: str = "auto") -> Layout:
@@ -77,6 +77,28 @@ def test_the_class_is_the_folder_below_the_split(path: str, name: str) -> None:
 
 def test_a_class_above_the_splits_is_a_class() -> None:
     assert set(find("a/train", "a/test", "b/train", "b/test").classes.values()) == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("paths", "classes"),
+    [
+        ("train/cat/1 test/dog/2 val/cat/3", "cat dog cat"),
+        ("cat/train/1 dog/train/2 cat/test/3 dog/val/4", "cat dog cat dog"),
+        ("cat/1 dog/2 3", "cat dog -"),
+        ("train/1 test/2", "- -"),
+    ],
+)
+def test_every_image_has_its_class_whatever_its_split(paths: str, classes: str) -> None:
+    assert find_classes("data", paths.split()) == [name.strip("-") for name in classes.split()]
+    used = {path: name for path, name in find_layout("data", paths.split()).classes.items()}
+    assert used.items() <= dict(zip(paths.split(), find_classes("data", paths.split()))).items()
+
+
+def test_classes_of_a_layout_with_two_readings_need_a_flag() -> None:
+    paths = ["bus/1", "train/2"]
+    with pytest.raises(TwoReadings, match="two readings"):
+        find_classes("data", paths)
+    assert find_classes("data", paths, "none") == ["bus", "train"]
 
 
 def test_folders_say_which_split_they_became() -> None:

@@ -25,6 +25,17 @@ def test_embedding_finds_the_images_that_training_lists(tmp_path: Path) -> None:
         assert sorted(listed.source.read(row) for row in range(count)) == sorted(contents)
 
 
+def test_images_for_embedding_have_the_classes_of_training(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "data", *make_names("train/a", 2), *make_names("test/b", 2), *make_names("val/c", 1))
+    (tmp_path / "labels.csv").write_text("train/a/00.png,x\n")
+    found = find_pictures(Request("folder:data", str(tmp_path)))
+    assert found.labels == ["b", "b", "a", "a", "c"] and found.no_labels == ""
+    assert find_pictures(Request("folder:data", str(tmp_path), labels="labels.csv")).labels == ["", "", "x", "", ""]
+    write_pictures(tmp_path / "odd", "bus/1.png", "train/2.png")
+    odd = find_pictures(Request("folder:odd", str(tmp_path)))
+    assert odd.labels == ["", ""] and "two readings" in odd.no_labels
+
+
 def test_a_home_folder_and_a_data_dir_are_respected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     write_pictures(tmp_path, *make_names("a", 4))
