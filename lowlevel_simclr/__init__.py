@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # for type checkers and editors. Python loads the same names 
     from lowlevel_simclr.config.settings import ConfigError as ConfigError
     from lowlevel_simclr.config.settings import ViewRecipe as ViewRecipe
     from lowlevel_simclr.data.dataset import DataError as DataError
-    from lowlevel_simclr.evaluation.embed_files import EmbedError as EmbedError
+    from lowlevel_simclr.evaluation.embedding.given import EmbedError as EmbedError
     from lowlevel_simclr.evaluation.formats.form import ExportError as ExportError
     from lowlevel_simclr.ops._library import NativeLibraryError as NativeLibraryError
     from lowlevel_simclr.run.atomic import RunError as RunError
@@ -60,7 +60,7 @@ PUBLIC = {
     "CheckpointError": "run.checkpoint",
     "ConfigError": "config.settings",
     "DataError": "data.dataset",
-    "EmbedError": "evaluation.embed_files",
+    "EmbedError": "evaluation.embedding.given",
     "ExportError": "evaluation.formats.form",
     "NativeLibraryError": "ops._library",
     "NonFiniteLoss": "training.step",

@@ -1,7 +1,8 @@
-"""python -m lowlevel_simclr.embed RUN IMAGES... --out FILE.npz: writes h or z of any images into a file."""
+"""python -m lowlevel_simclr.embed RUN IMAGES... --out FILE: writes h or z of any images, and finds similar images."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +11,13 @@ from lowlevel_simclr.api.callable_module import make_callable
 from lowlevel_simclr.api.networks import embed
 from lowlevel_simclr.api.program import run_program
 from lowlevel_simclr.config.command_line import FlagParser
-from lowlevel_simclr.config.names import show_name
 
 __all__ = ["embed", "main"]
 
-DESCRIPTION = "Write the representation (h) or the projection (z) of images, computed by the encoder of a run."
+DESCRIPTION = """\
+Write the representation (h) or the projection (z) of images, computed by the encoder of a run.
+
+The images go through in parts. If a command was stopped, run it again, and it continues where it stopped."""
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simclr.embed") -> int:
@@ -22,15 +25,14 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simc
     given = build_parser(prog).parse_strictly(sys.argv[1:] if argv is None else argv)
 
     def work() -> int:
-        from lowlevel_simclr.api.networks import write_rows  # here, so that --help does not import TensorFlow
+        from lowlevel_simclr.api.embedding import (  # it imports TensorFlow, --help does not
+            EmbedOptions,
+            embed_into_file,
+        )
 
-        rows, bad = write_rows(given.run, given.images, given.out, given.output)
-        for path, reason in bad:
-            print(f"Skipped {show_name(path)}: {show_name(reason)}", file=sys.stderr)
-        kind = {"h": "representation (h)", "z": "projection (z)"}[given.output]
-        print(f"Wrote the {kind} of {len(rows)} images, {rows.shape[1]} numbers each, to {show_name(given.out)}.")
-        if bad:
-            print(f"{len(bad)} image{'s' * (len(bad) > 1)} could not be read, see above.")
+        embed_into_file(
+            EmbedOptions(given.run, given.images, given.out, given.output, given.neighbours, given.duplicates)
+        )
         return 0
 
     return run_program(work, "embedding images", given.debug)
@@ -42,7 +44,7 @@ def build_parser(prog: str) -> FlagParser:
     Args:
         prog: how the program is called, for `--help` and errors.
     """
-    usage = "%(prog)s RUN IMAGES... --out FILE.npz [--output z]"
+    usage = "%(prog)s RUN IMAGES... --out FILE [flags]"
     parser = FlagParser(prog=prog, description=DESCRIPTION, usage=usage)
     parser.add_argument("run", metavar="RUN", type=Path, help="the folder that training wrote")
     parser.add_argument(
@@ -52,9 +54,35 @@ def build_parser(prog: str) -> FlagParser:
         nargs="+",
         help="image files, folders of them, or what --dataset takes, such as list:FILE",
     )
-    parser.add_argument("--out", metavar="FILE.npz", type=Path, required=True, help="the file to write")
+    parser.add_argument(
+        "--out", metavar="FILE", type=Path, required=True, help="the file to write; it ends in .npz, .csv or .parquet"
+    )
     parser.add_argument("--output", choices=("h", "z"), default="h", help="h: the representation; z: the projection")
+    parser.add_argument(
+        "--neighbours",
+        metavar="FILE",
+        type=Path,
+        nargs="+",
+        default=(),
+        help="print and draw the five images among IMAGES that are nearest to each of these photographs",
+    )
+    parser.add_argument(
+        "--duplicates",
+        metavar="THRESHOLD",
+        type=_read_threshold,
+        help="list and draw pairs of images with a cosine similarity of at least this, such as 0.99",
+    )
     return parser
+
+
+def _read_threshold(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number") from None
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 1")
+    return value
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lowlevel_simclr.config.settings import ConfigError
 from lowlevel_simclr.data.dataset import DataError
-from lowlevel_simclr.evaluation.embed_files import EmbedError
+from lowlevel_simclr.evaluation.embedding.given import EmbedError
 from lowlevel_simclr.evaluation.fine_tune import Diverged
 from lowlevel_simclr.evaluation.formats.form import ExportError
 from lowlevel_simclr.evaluation.represent import EncoderChanged, NonFiniteRepresentation

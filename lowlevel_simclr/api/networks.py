@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import numpy as np
     import tensorflow as tf
 
+    from lowlevel_simclr.data.picture_forms import Request
+    from lowlevel_simclr.evaluation.embedding.encoder import Embedder
+
 
 def embed(run: Run | str | os.PathLike[str], images: Any, output: str = "h") -> np.ndarray:
     """Return the representation h, or the projection z, of images, computed with the newest checkpoint of a run.
@@ -25,7 +28,8 @@ def embed(run: Run | str | os.PathLike[str], images: Any, output: str = "h") -> 
     Args:
         run: a `Run`, or its folder.
         images: an array (n, H, W, C), uint8 or float with pixels in [0, 255]. Or the path of an image file, the path of
-            a folder of image files, a form of a data set such as "list:FILE" or "parquet:PATH", or a list of these.
+            a folder of image files, a data set as `train` names it, such as "list:FILE" or "npz:FILE", or a list of
+            these.
         output: "h" for the representation, "z" for the projection.
 
     Returns:
@@ -35,7 +39,7 @@ def embed(run: Run | str | os.PathLike[str], images: Any, output: str = "h") -> 
         ConfigError: if `output` is neither h nor z, or the images have another shape than (n, H, W, C).
         RunError: if the folder holds no run or no checkpoint.
         EmbedError: if a file is missing or cannot be read as an image.
-        DataError: if a form of a data set has no images.
+        DataError: if a data set has no images.
 
     Example:
         >>> import numpy as np
@@ -75,48 +79,27 @@ def load_encoder(run: Run | str | os.PathLike[str]) -> tf.keras.Model:
     return as_run(run).encoder
 
 
-def write_rows(
-    folder: Path, images: Sequence[Path], out: Path, output: str
-) -> tuple[np.ndarray, list[tuple[str, str]]]:
-    """Write the rows of images into an .npz file. Return the rows, and each skipped image with the reason.
-
-    Args:
-        folder: the run folder.
-        images: image files, folders of image files, or forms of a data set such as list:FILE.
-        out: the .npz file.
-        output: "h" or "z".
+def list_own_images(folder: Path) -> Request:
+    """Return the data set of a run, with the settings by which training found its images.
 
     Raises:
-        RunError: if the folder holds no run or no checkpoint.
-        EmbedError: if a path is missing, no image can be read, or `out` cannot be written.
-        DataError: if a form of a data set has no images.
+        RunError: if the folder holds no run.
     """
-    from lowlevel_simclr.evaluation.embed_files import (
-        embed_files,
-        find_images,
-        read_bounds,
-        read_stored_shape,
-        write_embeddings,
-    )
+    from lowlevel_simclr.data.picture_forms import Request
 
-    read_run_config(folder)  # refuses a folder that holds no run, before the search for images
-    (source, left_out), shape = find_images(images), read_stored_shape(folder)
-    embedder = make_run_embedder(folder, shape.channels, output)
-    rows, paths, bad = embed_files(
-        source, embedder, shape, f"reading images and computing {output}", read_bounds(folder)
-    )
-    write_embeddings(out, rows, paths, output)
-    return rows, [*left_out, *bad]
+    config = read_run_config(folder)
+    data = config.data
+    return Request(data.dataset, data.data_dir, config.train.seed, data.splits, folder, data.labels, data.split)
 
 
-def make_run_embedder(folder: Path, channels: int, output: str) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function from images (B, H, W, C) to rows (B, d), with the weights of the newest checkpoint of a run.
+def make_run_embedder(folder: Path, channels: int, output: str) -> Embedder:
+    """Return the function from images (B, H, W, C) to rows (B, d), with the weights of the newest checkpoint of a run.
 
     Raises:
         RunError: if the folder holds no run or no checkpoint.
     """
     from lowlevel_simclr.data.transform import PixelScaling
-    from lowlevel_simclr.evaluation.embed_files import make_embedder
+    from lowlevel_simclr.evaluation.embedding.encoder import make_embedder
     from lowlevel_simclr.runtime.process_state import keep_process_state
 
     model = read_run_config(folder).model
@@ -137,14 +120,14 @@ def _embed_array(folder: Path, images: Any, output: str) -> np.ndarray:
     """Return one row for each image (n, H, W, C)."""
     import numpy as np
 
-    from lowlevel_simclr.evaluation.embed_files import BATCH_SIZE
+    from lowlevel_simclr.evaluation.embedding.reading import BATCH_SIZE
     from lowlevel_simclr.run.results import read_data
 
     images = np.asarray(images)
     channels = (read_data(folder) or {}).get("shape", images.shape)[-1] if images.ndim else 0
     if images.ndim != 4 or not len(images) or images.shape[-1] != channels:
         raise ConfigError(f"the images have shape {images.shape}. Give (n, height, width, {channels or 3}).")
-    embed_rows = make_run_embedder(folder, channels, output)
+    embed_rows = make_run_embedder(folder, channels, output).embed
     batches = range(0, len(images), BATCH_SIZE)
     return np.concatenate([embed_rows(images[start : start + BATCH_SIZE]) for start in batches])
 
@@ -152,19 +135,16 @@ def _embed_array(folder: Path, images: Any, output: str) -> np.ndarray:
 def _embed_files(folder: Path, paths: list[Path], output: str) -> np.ndarray:
     """Return one row for each file. A file that cannot be read raises an error, because row i belongs to image i."""
     from lowlevel_simclr.data import image_walk
-    from lowlevel_simclr.evaluation.embed_files import (
-        EmbedError,
-        embed_files,
-        find_images,
-        read_bounds,
-        read_stored_shape,
-    )
+    from lowlevel_simclr.evaluation.embedding.encoder import read_bounds, read_stored_shape
+    from lowlevel_simclr.evaluation.embedding.given import EmbedError, find_given
+    from lowlevel_simclr.evaluation.embedding.reading import choose_decoder, compute_all
 
-    (source, left_out), shape = find_images(paths), read_stored_shape(folder)
-    rows, _, bad = embed_files(
-        source, make_run_embedder(folder, shape.channels, output), shape, bounds=read_bounds(folder)
-    )
-    bad = [*(each for each in left_out if each[1] != image_walk.RUN), *bad]
+    given, shape = find_given(paths, list_own_images(folder)), read_stored_shape(folder)
+    embedder = make_run_embedder(folder, shape.channels, output)
+    part = compute_all(given.source, choose_decoder(shape, read_bounds(folder)), embedder.embed)
+    bad = [each for each in given.left_out if each[1] != image_walk.RUN]
+    bad += [(given.source.name(place), reason) for place, reason in part.bad]
     if bad:
-        raise EmbedError(f"{len(bad)} of {len(source)} images cannot be read, the first is {bad[0][0]}: {bad[0][1]}")
-    return rows
+        count = len(given.source)
+        raise EmbedError(f"{len(bad)} of {count} images cannot be read, the first is {bad[0][0]}: {bad[0][1]}")
+    return part.rows

@@ -9,7 +9,8 @@ import pytest
 
 from lowlevel_simclr.config import settings
 from lowlevel_simclr.data.transform import InferenceTransform, PixelScaling
-from lowlevel_simclr.evaluation import embed_files, export, represent
+from lowlevel_simclr.evaluation import export, represent
+from lowlevel_simclr.evaluation.embedding.encoder import make_embedder
 from lowlevel_simclr.model import encoder, projection
 from lowlevel_simclr.run import checkpoint
 from lowlevel_simclr.runtime import keras
@@ -55,7 +56,7 @@ def test_evaluation_embedding_and_the_exported_encoder_give_one_h(tmp_path: Path
     model = settings.ModelConfig(image_size=8, projection_widths=(8,))
 
     by_evaluation = represent.compute_h(f, images, scaling)
-    by_embed = embed_files.make_embedder(tmp_path, model, scaling, 3, "h")(images)
+    by_embed = make_embedder(tmp_path, model, scaling, 3, "h").embed(images)
     by_file = export.add_preprocessing(f, scaling).predict(images, verbose=0)
     expected = f(apply_by_numpy(images, 8, scaling), training=False).numpy()
     assert (

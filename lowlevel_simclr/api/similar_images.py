@@ -1,0 +1,199 @@
+"""What `embed` prints, writes and draws about similar images: neighbours of photographs, and near-duplicates."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lowlevel_simclr.config.names import show_name
+from lowlevel_simclr.evaluation.embedding.given import EmbedError, Given
+from lowlevel_simclr.evaluation.embedding.job import Embedding, Job
+from lowlevel_simclr.evaluation.embedding.reading import choose_batch_size, compute_all
+from lowlevel_simclr.evaluation.embedding.similar import (
+    MOST_PAIRS,
+    Pairs,
+    find_nearest,
+    find_pairs,
+    sample_similarities,
+)
+from lowlevel_simclr.evaluation.embedding.tables import make_text
+from lowlevel_simclr.run.atomic import RunError
+from lowlevel_simclr.runtime.files import write_atomically
+from lowlevel_simclr.training.pictures import draw_or_name
+
+NEIGHBOURS = 5  # images that are shown for each photograph
+DRAWN_QUERIES, DRAWN_PAIRS = 20, 24  # in a picture
+
+
+Row = tuple[int, float]  # the position of a row, and its similarity
+
+
+class Photographs(NamedTuple):
+    """Images whose neighbours are wanted.
+
+    Attributes:
+        names: the name of each image.
+        rows: (q, d) float32.
+        pixels: the images (H, W, C) uint8 that are drawn, the first of `names`.
+    """
+
+    names: list[str]
+    rows: NDArray[np.float32]
+    pixels: list[NDArray[np.uint8]]
+
+
+def read_photographs(job: Job, wanted: Given) -> Photographs:
+    """Return the rows of the images whose neighbours are wanted. Images that cannot be read are named on stderr.
+
+    Args:
+        job: what embeds them.
+        wanted: the images.
+
+    Raises:
+        EmbedError: if none of them can be read.
+    """
+    # The same batch size as for the other images, so that TensorFlow compiles the encoder once.
+    found = compute_all(wanted.source, job.decode, job.embed, choose_batch_size(len(job.given.source)))
+    for place, reason in found.bad:
+        print(f"Skipped {show_name(wanted.source.name(place))}: {show_name(reason)}", file=sys.stderr)
+    places = found.places.tolist()
+    if not places:
+        place, reason = found.bad[0]
+        name = wanted.source.name(place)
+        raise EmbedError(f"No image of --neighbours could be read. First problem: {name}: {reason}.")
+    pixels = [job.decode(wanted.source.read(place)) for place in places[:DRAWN_QUERIES]]
+    return Photographs([wanted.source.name(place) for place in places], found.rows, pixels)
+
+
+def print_neighbours(embedding: Embedding, photographs: Photographs, out: Path) -> None:
+    """Print the nearest images of photographs, and draw them beside `out`.
+
+    An image is not its own neighbour: candidates with the path of the photograph are left out.
+
+    Args:
+        embedding: the images to search.
+        photographs: the photographs.
+        out: the file of the embedding, which gives the pictures their names.
+    """
+    found = find_nearest(photographs.rows, embedding.read_rows(), NEIGHBOURS + 1)
+    nearest = [_leave_itself_out(embedding, name, *each) for name, *each in zip(photographs.names, *found)]
+    for name, rows in zip(photographs.names, nearest):
+        print(f"Nearest to {show_name(name)} (cosine similarity of {embedding.job.output}):")
+        for row, similarity in rows:
+            print(f"  {similarity:.3f}  {show_name(embedding.name(row))}")
+    picture = _name_beside(out, "neighbours.png")
+    draw_or_name(picture, lambda path: _draw_neighbours(path, embedding, photographs, nearest))
+    _print_picture(picture, len(photographs.pixels), len(nearest), "photographs with their neighbours")
+
+
+def _leave_itself_out(
+    embedding: Embedding, name: str, places: NDArray[np.int64], similarities: NDArray[np.float32]
+) -> list[Row]:
+    own = os.path.realpath(name)
+    rows = zip(places.tolist(), similarities.tolist())
+    return [(row, each) for row, each in rows if os.path.realpath(embedding.name(row)) != own][:NEIGHBOURS]
+
+
+def _draw_neighbours(
+    path: Path, embedding: Embedding, photographs: Photographs, nearest: Sequence[Sequence[Row]]
+) -> None:
+    pictures = import_pictures()
+    rows = []
+    for pixels, name, found in zip(photographs.pixels, photographs.names, nearest):
+        row = [pictures.Tile(pixels, name)]
+        for number, similarity in found:
+            row.append(pictures.Tile(embedding.load_pixels(number), embedding.name(number), f"{similarity:.3f}"))
+        rows.append(row)
+    headings = ["photograph", f"nearest in {embedding.job.output}, from left to right"]
+    pictures.draw_tiles(path, rows, [*headings, *[""] * (NEIGHBOURS - 1)])
+
+
+def write_duplicates(embedding: Embedding, threshold: float, out: Path) -> None:
+    """Write the pairs of images that are nearly the same into a CSV file beside `out`, and draw some of them.
+
+    Args:
+        embedding: the images.
+        threshold: the least cosine similarity of such a pair, in (0, 1].
+        out: the file of the embedding, which gives the files their names.
+
+    Raises:
+        OSError: if the CSV file, or the file that holds the rows meanwhile, cannot be written.
+    """
+    rows = embedding.store_rows()
+    pairs = find_pairs(rows, threshold, "looking for near-duplicates")
+    table, picture = _name_beside(out, "duplicates.csv"), _name_beside(out, "duplicates.png")
+    write_atomically(table, lambda file: file.write(_format_pairs(embedding, pairs).encode()))
+    what = f"with a cosine similarity of {embedding.job.output} of at least {threshold:g}"
+    print(f"Found {pairs.found} pair{'s' * (pairs.found != 1)} {what}, written to {show_name(table)}.")
+    if pairs.found > MOST_PAIRS:
+        print(f"Only the {MOST_PAIRS} most similar pairs are written. Use a higher --duplicates to see fewer.")
+    if len(rows) > 1:
+        sample = sample_similarities(rows)
+        half, rare = np.quantile(sample, [0.5, 0.999])
+        print(f"For comparison: of random pairs, half are above {half:.3f}, and one in a thousand is above {rare:.3f}.")
+    if not pairs.found:
+        for old in (picture, picture.with_suffix(".svg")):
+            old.unlink(missing_ok=True)  # it shows the pairs of an earlier call
+        return
+    shown = np.unique(np.linspace(0, len(pairs.places) - 1, min(DRAWN_PAIRS, len(pairs.places))).astype(np.int64))
+    draw_or_name(picture, lambda path: _draw_pairs(path, embedding, pairs, shown))
+    _print_picture(picture, len(shown), pairs.found, "pairs, evenly spread from the most to the least similar")
+
+
+def _format_pairs(embedding: Embedding, pairs: Pairs) -> str:
+    """Return a CSV with the columns first, second and similarity."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["first", "second", "similarity"])
+    for (first, second), similarity in zip(pairs.places.tolist(), pairs.similarities.tolist()):
+        names = (make_text(embedding.name(row)) for row in (first, second))
+        writer.writerow([*names, f"{similarity:.6f}"])
+    return text.getvalue()
+
+
+def _draw_pairs(path: Path, embedding: Embedding, pairs: Pairs, shown: NDArray[np.int64]) -> None:
+    pictures = import_pictures()
+    rows = []
+    for places, similarity in zip(pairs.places[shown].tolist(), pairs.similarities[shown].tolist()):
+        texts = (f"{similarity:.4f}", " ")
+        tiles = [
+            pictures.Tile(embedding.load_pixels(row), embedding.name(row), text) for row, text in zip(places, texts)
+        ]
+        rows.append(tiles)
+    pictures.draw_tiles(path, rows, ["first", "second"], columns=3)
+
+
+def import_pictures() -> ModuleType:
+    """Return the module that draws, which needs Matplotlib.
+
+    Raises:
+        RunError: if Matplotlib cannot be imported.
+    """
+    try:
+        from lowlevel_simclr.evaluation.embedding import pictures
+    except Exception as error:  # noqa: BLE001, Matplotlib raises many types for its configuration
+        reason = show_name(f"{type(error).__name__}: {error}")
+        raise RunError(
+            f"Matplotlib cannot be loaded ({reason}). Install it again, or check the file that MATPLOTLIBRC names."
+        ) from error
+    return pictures
+
+
+def _name_beside(out: Path, ending: str) -> Path:
+    """Return the path of a file beside `out`, such as h-neighbours.png beside h.npz."""
+    return out.with_name(f"{out.stem}-{ending}")
+
+
+def _print_picture(picture: Path, drawn: int, count: int, what: str) -> None:
+    if picture.exists():
+        share = f"{drawn}" if drawn == count else f"{drawn} of {count}"
+        print(f"Drew {share} {what}: {show_name(picture)} and .svg.")
