@@ -30,12 +30,12 @@ IN_A_FOLDER = 1000
 SIDE, BATCH, STEPS = 16, 32, 20
 
 
-def write_files(root: Path, count: int) -> None:
-    """Write `count` files in folders of IN_A_FOLDER."""
+def write_files(root: Path, count: int, side: int = SIDE) -> None:
+    """Write `count` files of `side` pixels a side, in folders of IN_A_FOLDER."""
     random = np.random.default_rng(0)
     (root / "seeds").mkdir(parents=True)
     for number in range(DIFFERENT):
-        Image.fromarray(random.integers(0, 256, (SIDE, SIDE, 3), np.uint8)).save(root / f"seeds/{number}.png")
+        Image.fromarray(random.integers(0, 256, (side, side, 3), np.uint8)).save(root / f"seeds/{number}.png")
     for number in range(count):
         folder = root / f"data/{number // IN_A_FOLDER:04d}"
         if number % IN_A_FOLDER == 0:
