@@ -21,7 +21,7 @@ from lowlevel_simclr.evaluation.embedding.given import EmbedError, Given, find_g
 from lowlevel_simclr.evaluation.embedding.job import Embedding, Job, NothingRead, fill_parts
 from lowlevel_simclr.evaluation.embedding.parts import PART, PartFolder, open_parts
 from lowlevel_simclr.evaluation.embedding.reading import BATCH_SIZE, choose_decoder
-from lowlevel_simclr.evaluation.embedding.tables import refuse_ending, write_table
+from lowlevel_simclr.evaluation.embedding.tables import refuse_unwritable, write_table
 
 KINDS = {"h": "representation (h)", "z": "projection (z)"}
 
@@ -57,7 +57,7 @@ def embed_into_file(options: EmbedOptions) -> None:
         DataError: if a data set has no images.
     """
     read_run_config(options.run)  # refuses a folder that holds no run, before the search for images
-    refuse_ending(options.out)
+    refuse_unwritable(options.out)
     own = list_own_images(options.run)
     given = find_given(options.images, own)
     wanted = find_given(options.neighbours, own) if options.neighbours else None

@@ -6,7 +6,7 @@ import csv
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -90,9 +90,8 @@ def print_neighbours(embedding: Embedding, photographs: Photographs, out: Path) 
         print(f"Nearest to {show_name(name)} (cosine similarity of {embedding.job.output}):")
         for row, similarity in rows:
             print(f"  {similarity:.3f}  {show_name(embedding.name(row))}")
-    picture = _name_beside(out, "neighbours.png")
-    draw_or_name(picture, lambda path: _draw_neighbours(path, embedding, photographs, nearest))
-    _print_picture(picture, len(photographs.pixels), len(nearest), "photographs with their neighbours")
+    what = _count(len(photographs.pixels), len(nearest), "photographs with their neighbours")
+    _draw(_name_beside(out, "neighbours.png"), what, lambda path: _draw_rows(path, embedding, photographs, nearest))
 
 
 def _leave_itself_out(
@@ -103,9 +102,7 @@ def _leave_itself_out(
     return [(row, each) for row, each in rows if os.path.realpath(embedding.name(row)) != own][:NEIGHBOURS]
 
 
-def _draw_neighbours(
-    path: Path, embedding: Embedding, photographs: Photographs, nearest: Sequence[Sequence[Row]]
-) -> None:
+def _draw_rows(path: Path, embedding: Embedding, photographs: Photographs, nearest: Sequence[Sequence[Row]]) -> None:
     pictures = import_pictures()
     rows = []
     for pixels, name, found in zip(photographs.pixels, photographs.names, nearest):
@@ -131,6 +128,7 @@ def write_duplicates(embedding: Embedding, threshold: float, out: Path) -> None:
     rows = embedding.store_rows()
     pairs = find_pairs(rows, threshold, "looking for near-duplicates")
     table, picture = _name_beside(out, "duplicates.csv"), _name_beside(out, "duplicates.png")
+    _forget(picture)
     write_atomically(table, lambda file: file.write(_format_pairs(embedding, pairs).encode()))
     what = f"with a cosine similarity of {embedding.job.output} of at least {threshold:g}"
     print(f"Found {pairs.found} pair{'s' * (pairs.found != 1)} {what}, written to {show_name(table)}.")
@@ -141,12 +139,10 @@ def write_duplicates(embedding: Embedding, threshold: float, out: Path) -> None:
         half, rare = np.quantile(sample, [0.5, 0.999])
         print(f"For comparison: of random pairs, half are above {half:.3f}, and one in a thousand is above {rare:.3f}.")
     if not pairs.found:
-        for old in (picture, picture.with_suffix(".svg")):
-            old.unlink(missing_ok=True)  # it shows the pairs of an earlier call
         return
     shown = np.unique(np.linspace(0, len(pairs.places) - 1, min(DRAWN_PAIRS, len(pairs.places))).astype(np.int64))
-    draw_or_name(picture, lambda path: _draw_pairs(path, embedding, pairs, shown))
-    _print_picture(picture, len(shown), pairs.found, "pairs, evenly spread from the most to the least similar")
+    drawn = _count(len(shown), pairs.found, "pairs, evenly spread from the most to the least similar")
+    _draw(picture, drawn, lambda path: _draw_pairs(path, embedding, pairs, shown))
 
 
 def _format_pairs(embedding: Embedding, pairs: Pairs) -> str:
@@ -193,7 +189,20 @@ def _name_beside(out: Path, ending: str) -> Path:
     return out.with_name(f"{out.stem}-{ending}")
 
 
-def _print_picture(picture: Path, drawn: int, count: int, what: str) -> None:
+def _count(drawn: int, count: int, what: str) -> str:
+    """Return how much is drawn, such as "20 of 31 pairs"."""
+    return f"{drawn} {what}" if drawn == count else f"{drawn} of {count} {what}"
+
+
+def _forget(picture: Path) -> None:
+    """Remove the PNG and the SVG file of an earlier call."""
+    for old in (picture, picture.with_suffix(".svg")):
+        old.unlink(missing_ok=True)
+
+
+def _draw(picture: Path, what: str, draw: Callable[[Path], object]) -> None:
+    """Draw a picture in place of an older one. Print its name, or a warning with the reason if it cannot be drawn."""
+    _forget(picture)
+    draw_or_name(picture, draw)
     if picture.exists():
-        share = f"{drawn}" if drawn == count else f"{drawn} of {count}"
-        print(f"Drew {share} {what}: {show_name(picture)} and .svg.")
+        print(f"Drew {what}: {show_name(picture)} and .svg.")

@@ -17,6 +17,7 @@ from lowlevel_simclr.data.encoded import Drawn, Encoded, Files, Joined
 from lowlevel_simclr.data.fingerprint import describe_content
 from lowlevel_simclr.data.image_walk import ENDINGS
 from lowlevel_simclr.data.picture_forms import Request, find_pictures
+from lowlevel_simclr.runtime.progress_bar import track
 
 READ_CHANNELS = (1, 3)  # grey, or red, green and blue
 
@@ -130,7 +131,8 @@ def _is_folder(path: Path) -> bool:
 def hash_given(given: Given) -> str:
     """Return a SHA-256 over the names, sizes and modification times of the images. It changes when a file changes."""
     digest = hashlib.sha256(repr(list(given.arrays)).encode())
-    for row in range(len(given.source)):
+    count = len(given.source)
+    for row in track(range(count), "looking at the files", count, "images"):
         name = given.source.name(row)
         digest.update(repr((name, _identify(name))).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

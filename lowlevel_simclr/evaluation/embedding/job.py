@@ -97,7 +97,7 @@ class Embedding:
 
     def make_table(self) -> Table:
         """Return the rows with the names of their images."""
-        return Table(self.job.output, self.width, bool(self.job.given.labels), self._read_blocks)
+        return Table(self.job.output, len(self), self.width, bool(self.job.given.labels), self._read_blocks)
 
     def _read_blocks(self) -> Iterator[Block]:
         source, labels = self.job.given.source, self.job.given.labels

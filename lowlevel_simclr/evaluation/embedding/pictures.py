@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lowlevel_simclr.config.names import show_name
-from lowlevel_simclr.evaluation.plots import DPI, INK, STYLE, make_label
+from lowlevel_simclr.evaluation.plots import DPI, INK, STYLE
 from lowlevel_simclr.runtime.files import write_atomically
 
 SIDE, GAP, LINE, MARGIN, HEAD = 96, 14, 134, 12, 22  # pixels: an image, between images, a row, the edge, the headings
@@ -64,7 +64,7 @@ def draw_tiles(path: Path, rows: Sequence[Sequence[Tile]], headings: Sequence[st
                 extent = _fit(tile.pixels, x, top)
                 axes.imshow(_make_rgb(tile.pixels), extent=extent, interpolation="nearest", clip_on=False)
                 caption = "\n".join(filter(None, [tile.text, shorten_name(tile.name)]))
-                axes.text(x + SIDE / 2, top + SIDE + 4, caption, ha="center", va="top", size=7)
+                axes.text(x + SIDE / 2, top + SIDE + 4, caption, ha="center", va="top", size=7, parse_math=False)
                 if number % deep == 0 and headings[place]:
                     axes.text(x, -6, headings[place], weight="bold", color=INK)
         axes.set(xlim=(0, width), ylim=(height, 0))
@@ -86,14 +86,14 @@ def _make_rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def shorten_name(name: str) -> str:
-    """Return the end of the name of an image, as a label of a picture.
+    """Return the end of the name of an image, as one printable line.
 
     Examples:
         >>> shorten_name("holidays/2024/photograph-0001.jpg")
         '...graph-0001.jpg'
     """
     end = show_name(name.rpartition("/")[2])
-    return make_label(end if len(end) <= LONGEST_NAME else "..." + end[3 - LONGEST_NAME :])
+    return end if len(end) <= LONGEST_NAME else "..." + end[3 - LONGEST_NAME :]
 
 
 def _save(figure: Figure, path: Path) -> None:

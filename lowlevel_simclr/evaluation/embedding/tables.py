@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lowlevel_simclr.evaluation.embedding.given import EmbedError
 from lowlevel_simclr.runtime.files import write_atomically
+from lowlevel_simclr.runtime.progress_bar import open_bar
 
 GROUPED = 8192  # least rows of a row group of Parquet
 
@@ -30,23 +31,27 @@ class Table(NamedTuple):
 
     Attributes:
         output: the name of the rows, "h" or "z".
+        count: n.
         width: d.
         has_labels: whether any image has a label.
         read_blocks: returns an iterator over the blocks, from the first row to the last. It is called several times.
     """
 
     output: str
+    count: int
     width: int
     has_labels: bool
     read_blocks: Callable[[], Iterator[Block]]
 
 
-def refuse_ending(out: Path) -> None:
+def refuse_unwritable(out: Path) -> None:
     """Check that a file can be written.
 
     Raises:
-        EmbedError: if its ending is not one of WRITERS, or if a package is missing.
+        EmbedError: if its ending is not one of WRITERS, if it is a folder, or if a package is missing.
     """
+    if out.is_dir():
+        raise EmbedError(f"{out} is a folder. Use another --out.")
     if out.suffix.lower() not in WRITERS:
         raise EmbedError(f"The ending of {out} names no format. Use a name that ends in {', '.join(WRITERS)}.")
     if out.suffix.lower() != ".parquet":
@@ -57,6 +62,14 @@ def refuse_ending(out: Path) -> None:
         raise EmbedError(
             f"Writing {out} needs the package pyarrow, which is not installed. Install it with: pip install pyarrow"
         ) from None
+
+
+def _read_with_progress(table: Table) -> Iterator[Block]:
+    """Yield all blocks, and show the progress."""
+    with open_bar("writing the file", table.count, "rows") as bar:
+        for block in table.read_blocks():
+            yield block
+            bar.update(len(block.rows))
 
 
 def write_table(out: Path, table: Table) -> None:
@@ -73,19 +86,18 @@ def write_table(out: Path, table: Table) -> None:
 
 def _write_npz(file: BinaryIO, table: Table) -> None:
     """Write the arrays "h" or "z" (n, d), "paths" (n,), and "labels" (n,) if there are labels."""
-    count = longest_path = longest_label = 0
-    for block in table.read_blocks():
-        count += len(block.rows)
+    longest_path = longest_label = 0
+    for block in _read_with_progress(table):
         longest_path = max([longest_path, *map(len, block.paths)])
         longest_label = max([longest_label, *map(len, block.labels)])
     with zipfile.ZipFile(file, "w") as archive:
-        rows = (block.rows for block in table.read_blocks())
-        _write_array(archive, table.output, np.dtype("<f4"), (count, table.width), rows)
+        rows = (block.rows for block in _read_with_progress(table))
+        _write_array(archive, table.output, np.dtype("<f4"), (table.count, table.width), rows)
         paths = (block.paths for block in table.read_blocks())
-        _write_array(archive, "paths", np.dtype(f"<U{longest_path}"), (count,), paths)
+        _write_array(archive, "paths", np.dtype(f"<U{longest_path}"), (table.count,), paths)
         if table.has_labels:
             labels = (block.labels for block in table.read_blocks())
-            _write_array(archive, "labels", np.dtype(f"<U{longest_label}"), (count,), labels)
+            _write_array(archive, "labels", np.dtype(f"<U{longest_label}"), (table.count,), labels)
 
 
 def _write_array(
@@ -111,7 +123,7 @@ def _write_csv(file: BinaryIO, table: Table) -> None:
     numbers = [f"{table.output}{place}" for place in range(table.width)]
     file.write(",".join(["path", *["label"] * table.has_labels, *numbers]).encode() + b"\n")
     pattern = ",".join(["%.9g"] * table.width)
-    for block in table.read_blocks():
+    for block in _read_with_progress(table):
         columns = [block.paths, block.labels] if table.has_labels else [block.paths]
         texts = ([_quote(make_text(name)) for name in column] for column in columns)
         rows = (pattern % tuple(row) for row in block.rows.tolist())
@@ -142,7 +154,7 @@ def _write_parquet(file: BinaryIO, table: Table) -> None:
     schema = pyarrow.schema(fields)
     compression = {"path": "zstd", "label": "zstd", f"{table.output}.list.element": "none"}
     with pyarrow.parquet.ParquetWriter(file, schema, use_dictionary=["label"], compression=compression) as writer:
-        for block in _join_blocks(table.read_blocks(), GROUPED):
+        for block in _join_blocks(_read_with_progress(table), GROUPED):
             columns = [pyarrow.array(map(make_text, block.paths), pyarrow.string())]
             if table.has_labels:
                 columns.append(pyarrow.array(map(make_text, block.labels), pyarrow.string()))

@@ -23,10 +23,10 @@ from lowlevel_simclr.evaluation.embedding.job import Embedding, Job, fill_parts
 from lowlevel_simclr.evaluation.embedding.parts import open_parts
 from lowlevel_simclr.evaluation.embedding.reading import choose_decoder
 from lowlevel_simclr.evaluation.embedding.similar import find_nearest
-from lowlevel_simclr.evaluation.embedding.tables import refuse_ending, write_table
+from lowlevel_simclr.evaluation.embedding.tables import refuse_unwritable, write_table
 
 out = Path("OUT")
-refuse_ending(out)
+refuse_unwritable(out)
 images = np.random.default_rng(0).integers(0, 256, ({COUNT}, 8, 8, 3), np.uint8)
 weights = np.random.default_rng(1).normal(0, 1, (8 * 8 * 3, {WIDTH})).astype(np.float32)
 job = Job(

@@ -31,7 +31,7 @@ def test_each_image_is_in_its_row_and_column(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("columns", [1, 3])
 def test_odd_names_and_shapes_are_drawn(tmp_path: Path, columns: int) -> None:
-    names = ["a\x1b[31m.png", "b$x_1$.png", "_c<&>.png", "d\udcff.png", "e\n.png", "漢字.png", "f" * 200]
+    names = ["a\x1b[31m.png", "b$\\frac$.png", "_c<&>.png", "d\udcff.png", "e\n.png", "漢字.png", "f" * 200]
     images = [paint(9), paint(1, 2, 3, shape=(8, 300)), paint(4, 5, 6, shape=(500, 9))]
     rows = [[Tile(images[number % 3], name), Tile(images[0], "")] for number, name in enumerate(names)]
     draw_tiles(tmp_path / "a.png", rows, ["first", ""], columns=columns)
@@ -51,4 +51,5 @@ def test_the_same_images_give_the_same_files(tmp_path: Path) -> None:
 
 def test_names_are_short_and_printable() -> None:
     assert shorten_name("folder/a.png") == "a.png" and shorten_name("x/\x1b.png") == "\\x1b.png"
+    assert shorten_name("_c$1$.png") == "_c$1$.png"  # Matplotlib does not read it as mathematics
     assert shorten_name("p" * 100 + "1.png").endswith("pp1.png") and len(shorten_name("p" * 100)) == 17

@@ -14,7 +14,7 @@ import pytest
 
 from lowlevel_simclr.evaluation.embedding import tables
 from lowlevel_simclr.evaluation.embedding.given import EmbedError
-from lowlevel_simclr.evaluation.embedding.tables import Block, Table, refuse_ending, write_table
+from lowlevel_simclr.evaluation.embedding.tables import Block, Table, refuse_unwritable, write_table
 
 ODD = ["a b/1.png", 'quote",comma.png', "two\nlines.png", "ünï.png", "bytes\udcff.png", "=1+1.png"]
 TEXTS = [*ODD[:4], "bytes\\xff.png", ODD[5]]  # as CSV and Parquet have them
@@ -27,7 +27,7 @@ def make_table(labelled: bool = True, output: str = "h") -> Table:
         for part in (slice(0, 1), slice(1, 4), slice(4, 6)):
             yield Block(ROWS[part], ODD[part], LABELS[part] if labelled else [])
 
-    return Table(output, 3, labelled, read)
+    return Table(output, 6, 3, labelled, read)
 
 
 @pytest.mark.parametrize("labelled", [True, False])
@@ -67,11 +67,14 @@ def test_parquet_has_the_same_rows(tmp_path: Path, labelled: bool, monkeypatch: 
 def test_other_endings_and_a_missing_package_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("h.txt", "h", "npz"):
         with pytest.raises(EmbedError, match=f"The ending of {name} names no format. Use .* .npz, .csv, .parquet"):
-            refuse_ending(Path(name))
-    refuse_ending(Path("H.NPZ"))
+            refuse_unwritable(Path(name))
+    refuse_unwritable(Path("H.NPZ"))
+    (tmp_path / "h.npz").mkdir()
+    with pytest.raises(EmbedError, match="h.npz is a folder. Use another --out"):
+        refuse_unwritable(tmp_path / "h.npz")
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(EmbedError, match="needs the package pyarrow, .* Install it with: pip install pyarrow"):
-        refuse_ending(Path("h.parquet"))
+        refuse_unwritable(Path("h.parquet"))
 
 
 @pytest.mark.parametrize("name", ["a.npz", "a.csv", "a.parquet"])
