@@ -1,7 +1,7 @@
 """The folder of a run.
 
-    config.json  environment.json  data.json  variables.json  metrics.jsonl  evaluation.json  tensorboard/
-    checkpoints/  plots/
+    config.json  environment.json  data.json  variables.json  metrics.jsonl  checkup.json  evaluation.json
+    tensorboard/  checkpoints/  plots/
 
 `open_run` gives the folder of a new or resumed run to one process at a time. It refuses a folder that it must not
 touch. Training writes through `Run`. Other processes read a run, and add evaluations to it, through `run/results.py`.
