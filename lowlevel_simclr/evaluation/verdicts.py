@@ -1,0 +1,386 @@
+"""What the measures of a run mean, in words: each verdict with the numbers that show it and two things to try.
+
+A rule looks at the history of a run and returns a verdict, or None. The rules look only at what stands in metrics.jsonl
+and in the configuration. So a resumed run is judged as one that was not interrupted.
+
+To add a verdict, write a rule, and add it to `RULES`. `docs/checkup.md` lists the verdicts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lowlevel_simclr.config.settings import ViewRecipe
+from lowlevel_simclr.run.checkup import MEASURES, Verdict
+
+PATIENCE = 100  # steps after the warm-up before a verdict about a loss that does not fall
+WINDOW = 50  # steps of the means; a single step's loss and top-1 scatter too much
+STUCK = 0.03  # share of the way from the chance level to the lowest loss; with less, a loss has not moved
+FAR = 0.3  # share of that way; an encoder whose loss has come so far has learned its task
+LEARNED, LOST = 0.15, 0.3  # the loss has fallen this share of the way; it has lost all but this part of that
+COLLAPSED_RANK = 1.5  # effective rank of h or z
+FEW_DIRECTIONS, MANY_DEAD = 0.05, 0.5  # effective rank of z over the possible one; share of dead units of h
+HARD_TOP1, EASY_TOP1 = 3, 0.9  # times the chance level; share of the views
+APART = 0.5  # squared distance of two views of an image over that of any two views
+SMALL_UPDATE, LARGE_UPDATE = 1e-5, 0.1  # update ratio of a step
+LEAST_LOSS, RANK_LOST = 0.03, 0.5  # k-NN that is lost; effective rank of h that is left
+FALLS = 4  # check-ups in a row at which the loss scale fell
+
+Row = Mapping[str, Any]
+Numbers = np.ndarray  # float64
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What the rules need to know about a run.
+
+    Attributes:
+        steps: the number of steps of the whole run.
+        warmup_steps: the number of steps of the warm-up.
+        batch_size: N, the images in a batch.
+        temperature: tau.
+        loss_factor: the factor of the loss, see `loss.LOSS_FACTORS`.
+        chance: the loss of an encoder that cannot tell views apart.
+        warmup_epochs: the setting --warmup-epochs.
+        learning_rate: the setting --learning-rate.
+        width_z: the width of z.
+        rows: the number of views that are measured, 2n.
+        knn_images: the number of images whose class k-NN tells; 0 without labels.
+        recipe: how views are drawn.
+    """
+
+    steps: int
+    warmup_steps: int
+    batch_size: int
+    temperature: float
+    loss_factor: float
+    chance: float
+    warmup_epochs: float
+    learning_rate: float
+    width_z: int
+    rows: int
+    knn_images: int
+    recipe: ViewRecipe
+
+    @property
+    def settled(self) -> int:
+        """The step from which a loss at the chance level is a verdict."""
+        return self.warmup_steps + PATIENCE
+
+    @property
+    def chance_top1(self) -> float:
+        """The top-1 of an encoder that cannot tell views apart: 1 / (2N - 1)."""
+        return 1 / (2 * self.batch_size - 1)
+
+    @property
+    def lowest(self) -> float:
+        """The loss if the views of an image are equal and different images are orthogonal.
+
+        Few runs come below it. It depends on the temperature, so a loss is judged by its place between it and chance.
+        """
+        return self.loss_factor * math.log1p((2 * self.batch_size - 2) * math.exp(-1 / self.temperature))
+
+    def measure_progress(self, loss: Numbers) -> Numbers:
+        """Return the place of losses between the chance level (0) and the lowest loss (1)."""
+        return (self.chance - loss) / (self.chance - self.lowest)
+
+
+class History:
+    """The rows of a run so far: the loss and the top-1 of every step, and all measures of the check-ups."""
+
+    def __init__(self) -> None:
+        self._loss: list[float] = []
+        self._top1: list[float] = []
+        self.steps: list[int] = []
+        self.checkups: list[Row] = []
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Add rows of metrics.jsonl, in the order of the steps."""
+        for row in rows:
+            self.steps.append(row["step"])
+            self._loss.append(_to_number(row.get("loss")))
+            self._top1.append(_to_number(row.get("top1")))
+            if any(name in row for name in MEASURES):
+                self.checkups.append(row)
+
+    @property
+    def done(self) -> int:
+        """The last step, or 0 if the history is empty."""
+        return self.steps[-1] if self.steps else 0
+
+    def smooth(self, name: str, window: int = WINDOW) -> Numbers:
+        """Return the means of "loss" or "top1" over `window` steps, (steps - window + 1,). It may be empty."""
+        values = np.array(self._loss if name == "loss" else self._top1, np.float64)
+        if len(values) < window:
+            return np.empty(0)
+        return np.convolve(values, np.full(window, 1 / window), "valid")
+
+    def list_values(self, name: str) -> tuple[list[int], Numbers]:
+        """Return the steps at which a measure, or "knn", has a finite value, and these values."""
+        taken = [(row["step"], _to_number(row.get(name))) for row in self.checkups]
+        taken = [(step, value) for step, value in taken if math.isfinite(value)]
+        return [step for step, _ in taken], np.array([value for _, value in taken], np.float64)
+
+    def get_last(self, name: str) -> float:
+        """Return the last finite value of a measure, or NaN if it has no value."""
+        values = self.list_values(name)[1]
+        return float(values[-1]) if len(values) else math.nan
+
+
+def _to_number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def judge(history: History, facts: Facts) -> list[Verdict]:
+    """Return what is noticeable in a run so far.
+
+    Args:
+        history: the rows of the run.
+        facts: the run.
+    """
+    found = (rule(history, facts) for rule in RULES)
+    return [verdict for verdict in found if verdict is not None]
+
+
+# A loss that does not fall
+
+
+def find_collapse(history: History, facts: Facts) -> Verdict | None:
+    """Return a verdict if all images have nearly the same z or h, and the loss is that of chance."""
+    if not _is_stuck(history, facts) or not history.checkups:
+        return None
+    rank_h, rank_z = history.get_last("rank_h"), history.get_last("rank_z")
+    spread = history.list_values("std_z")[1]
+    if not (rank_h < COLLAPSED_RANK or rank_z < COLLAPSED_RANK) or not len(spread):
+        return None
+    learned = facts.measure_progress(history.smooth("loss")).max() >= LEARNED
+    if not learned and spread[-1] > spread[0] / 2:
+        return None  # an encoder that has not begun to learn gives similar z too
+    return Verdict(
+        "collapsed",
+        history.done,
+        "The encoder has collapsed: it gives all images nearly the same representation.",
+        f"The effective rank of h is {rank_h:.3g} and that of z {rank_z:.3g} (1: all alike), and the loss is "
+        f"{history.smooth('loss')[-1]:.3f} (chance {facts.chance:.3f}).",
+        (
+            f"Try --learning-rate {facts.learning_rate / 3:.2g} with a longer --warmup-epochs.",
+            "Or try --projection-batch-norm hidden.",
+        ),
+    )
+
+
+def find_high_rate(history: History, facts: Facts) -> Verdict | None:
+    """Return a verdict if the loss fell and came back, or never fell although each step changes the weights a lot."""
+    progress = facts.measure_progress(history.smooth("loss"))
+    if len(progress) <= WINDOW:
+        return None
+    best, ratio = int(progress.argmax()), history.get_last("update_ratio")
+    if progress[best] >= LEARNED and progress[-1] < LOST * progress[best]:
+        losses = history.smooth("loss")
+        shown = (
+            f"The loss fell to {losses[best]:.3f} at step {history.steps[best + WINDOW - 1]} and is now "
+            f"{losses[-1]:.3f} (chance {facts.chance:.3f})"
+        )
+    elif _is_stuck(history, facts) and ratio >= LARGE_UPDATE:
+        shown = f"The loss is {history.smooth('loss')[-1]:.3f} (chance {facts.chance:.3f})"
+    else:
+        return None
+    changed = f", and a step changes the weights by {100 * ratio:.2g} % of their length" if ratio == ratio else ""
+    return Verdict(
+        "rate",
+        history.done,
+        "The learning rate is too high.",
+        f"{shown}{changed}.",
+        (
+            f"Try --learning-rate {facts.learning_rate / 3:.2g}.",
+            f"Or try a longer warm-up: --warmup-epochs {_suggest_warmup(facts)}.",
+        ),
+    )
+
+
+def find_hard_views(history: History, facts: Facts) -> Verdict | None:
+    """Return a verdict if top-1 never left the chance level, although images differ in z and the weights move."""
+    if not _is_stuck(history, facts) or find_collapse(history, facts) or find_high_rate(history, facts):
+        return None
+    top1, share = history.smooth("top1").max(), _compare_pairs(history, facts)
+    if not (
+        top1 < HARD_TOP1 * facts.chance_top1 and share >= APART and history.get_last("update_ratio") > SMALL_UPDATE
+    ):
+        return None
+    return Verdict(
+        "hard",
+        history.done,
+        "The views are too hard: the two views of an image cannot be matched.",
+        f"Top-1 never rose above {top1:.3g} (chance {facts.chance_top1:.3g}), and in z the two views of an image are "
+        f"{share:.0%} as far apart as views of different images.",
+        (
+            f"Try larger crops: --crop-area {max(0.3, 2 * facts.recipe.crop_area[0]):.2g} 1.",
+            "Or try weaker colours: --jitter-strength 0.3.",
+        ),
+    )
+
+
+def find_stuck_loss(history: History, facts: Facts) -> Verdict | None:
+    """Return a verdict if the loss has not left the chance level, and no other rule says why."""
+    others = (find_collapse, find_high_rate, find_hard_views)
+    if not _is_stuck(history, facts) or any(rule(history, facts) for rule in others):
+        return None
+    loss, ratio = history.smooth("loss"), history.get_last("update_ratio")
+    changed = f" A step changes the weights by {100 * ratio:.2g} % of their length." if ratio == ratio else ""
+    at_chance = facts.measure_progress(loss)[-1] < STUCK
+    return Verdict(
+        "stuck",
+        history.done,
+        "The loss does not leave the chance level, log(2N - 1)." if at_chance else "The loss does not fall.",
+        f"It was {loss[0]:.3f} in the first {WINDOW} steps and is {loss[-1]:.3f} after {history.done} "
+        f"(chance {facts.chance:.3f}).{changed}",
+        (
+            f"Try --learning-rate {3 * facts.learning_rate:.2g}, or {facts.learning_rate / 3:.2g}.",
+            "Or look at the views (--preview), and at the range of the pixels (--input-mean, --input-std).",
+        ),
+    )
+
+
+def _is_stuck(history: History, facts: Facts) -> bool:
+    """Return whether the warm-up ended PATIENCE steps ago, and the loss is at chance, or where the run began.
+
+    An untrained encoder can have a loss below chance, because both views of an image often have its colours. If the run
+    has check-ups, the function waits for one of that time, because it shows the cause.
+    """
+    if history.done < facts.settled:
+        return False
+    late = history.done >= facts.settled + 5 * PATIENCE
+    if history.checkups and history.checkups[-1]["step"] < facts.settled and not late:
+        return False
+    progress = facts.measure_progress(history.smooth("loss"))
+    if not len(progress):
+        return False
+    begun = progress.max() - progress[0] >= STUCK or progress[-1] >= FAR
+    return bool(progress[-1] < STUCK) or not begun
+
+
+def _compare_pairs(history: History, facts: Facts) -> float:
+    """Return the squared distance of two views of an image over that of any two views, in normalised z, or NaN.
+
+    The mean squared distance of any two rows is twice the sum of the variances of the columns.
+    """
+    spread = history.get_last("std_z")
+    return history.get_last("alignment") / (2 * facts.width_z * spread**2) if spread > 0 else math.nan
+
+
+def _suggest_warmup(facts: Facts) -> str:
+    """Return three times the warm-up in epochs, or one epoch for a run without warm-up."""
+    return f"{3 * facts.warmup_epochs:.2g}" if facts.warmup_epochs else "1"
+
+
+# A loss that falls while h does not improve
+
+
+def find_partial_collapse(history: History, facts: Facts) -> Verdict | None:
+    """Return a verdict if h or z uses only a few of its directions, although the loss has fallen."""
+    learned = facts.measure_progress(history.smooth("loss"))
+    if not len(learned) or learned[-1] < LEARNED or history.done < facts.settled:
+        return None
+    rank_h, rank_z, dead = (history.get_last(name) for name in ("rank_h", "rank_z", "dead_h"))
+    most = min(facts.width_z, facts.rows)
+    if not (rank_z < FEW_DIRECTIONS * most or dead >= MANY_DEAD):
+        return None
+    return Verdict(
+        "partly collapsed",
+        history.done,
+        "The encoder has partly collapsed: h or z uses few of its directions.",
+        f"The effective rank of z is {rank_z:.3g} of {most}, that of h is {rank_h:.3g}, and {dead:.0%} of the entries "
+        "of h are 0 for every image.",
+        (
+            f"Try --learning-rate {facts.learning_rate / 3:.2g}.",
+            f"Or try another --temperature (it is {facts.temperature:g}), or --projection-batch-norm hidden.",
+        ),
+    )
+
+
+def find_easy_views(history: History, facts: Facts) -> Verdict | None:
+    """Return a verdict if the encoder learns its task while h becomes worse than before training."""
+    loss, top1 = history.smooth("loss"), history.smooth("top1")
+    if not len(loss) or not (facts.measure_progress(loss)[-1] >= FAR or top1[-1] >= EASY_TOP1):
+        return None
+    worse = _describe_loss_of_h(history, facts)
+    if not worse:
+        return None
+    near = np.flatnonzero(top1 >= EASY_TOP1)
+    early = history.steps[near[0] + WINDOW - 1] if len(near) else 0
+    since = f", above {EASY_TOP1:g} since step {early} of {facts.steps}" if early else ""
+    return Verdict(
+        "easy",
+        history.done,
+        "The views are too easy: the encoder learns its task, but h becomes worse.",
+        f"The loss fell to {loss[-1]:.3f} (chance {facts.chance:.3f}) and top-1 is {top1[-1]:.3f}{since}, while "
+        f"{worse}. {_explain_ease(facts.recipe)}",
+        (
+            "Try crops of many sizes: --crop-area 0.2 1.",
+            "Or try stronger colours: --jitter-strength 0.5 --grey-probability 0.2.",
+        ),
+    )
+
+
+def _describe_loss_of_h(history: History, facts: Facts) -> str:
+    """Return in words how h became worse since the first step, or "" if it did not.
+
+    With labels k-NN decides. Without labels the effective rank of h decides.
+    """
+    steps, knn = history.list_values("knn")
+    if len(knn) > 1:
+        share = float(knn[0])
+        noise = 2 * math.sqrt(2 * share * (1 - share) / max(1, facts.knn_images))  # two standard errors of a difference
+        if steps[0] == 1 and knn[-1] < share - max(LEAST_LOSS, noise):
+            return f"k-NN fell from {share:.3f} at step 1 to {knn[-1]:.3f}"
+        return ""
+    steps, rank = history.list_values("rank_h")
+    if not len(knn) and len(rank) > 1 and steps[0] == 1 and rank[-1] < RANK_LOST * rank[0]:
+        return f"the effective rank of h fell from {rank[0]:.3g} at step 1 to {rank[-1]:.3g}"
+    return ""
+
+
+def _explain_ease(recipe: ViewRecipe) -> str:
+    """Return a sentence about what both views of an image share with this recipe."""
+    coloured = recipe.jitter_probability * (recipe.hue[1] - recipe.hue[0] + recipe.saturation[1] - recipe.saturation[0])
+    same = ["all crops have nearly one size"] if recipe.crop_area[1] - recipe.crop_area[0] < 0.2 else []
+    same += ["no view changes hue or saturation"] if coloured == 0 else []
+    same += ["no view is grey"] if recipe.grey_probability == 0 else []
+    if len(same) == 0:
+        return "Look at plots/views.png: what do both views of an image share?"
+    listed = same[0] if len(same) == 1 else f"{', '.join(same[:-1])} and {same[-1]}"
+    return f"{listed.capitalize()}, so the colours of an image are enough to find its other view."
+
+
+# float16
+
+
+def find_falling_scale(history: History, facts: Facts) -> Verdict | None:
+    """Return a verdict if the loss scale of float16 is 1, or fell between each of the last check-ups."""
+    steps, scale = history.list_values("loss_scale")
+    falls = len(scale) > FALLS and bool((np.diff(scale[-FALLS - 1 :]) < 0).all()) and scale[-1] <= scale[0] / 256
+    if not len(scale) or not (falls or scale[-1] <= 1):
+        return None
+    return Verdict(
+        "float16",
+        history.done,
+        "The loss scale of float16 keeps falling: gradients overflow, and those steps are skipped.",
+        f"It was {scale[0]:g} at step {steps[0]} and is {scale[-1]:g} at step {steps[-1]}.",
+        ("Try --precision bfloat16, or float32.", f"Or try --learning-rate {facts.learning_rate / 3:.2g}."),
+    )
+
+
+RULES: tuple[Callable[[History, Facts], Verdict | None], ...] = (
+    find_collapse,
+    find_high_rate,
+    find_hard_views,
+    find_stuck_loss,
+    find_partial_collapse,
+    find_easy_views,
+    find_falling_scale,
+)
