@@ -243,7 +243,10 @@ class TrainConfig:
         600.0, "seconds that a worker waits for the others to start", above=0, identity=False
     )
     knn_every: int = _define_option(
-        1, "epochs between k-NN evaluations; 0: only at the end", at_least=0, identity=False
+        1,
+        "epochs between check-ups, which also measure k-NN; 0: no check-ups, k-NN only at the end",
+        at_least=0,
+        identity=False,
     )
 
 

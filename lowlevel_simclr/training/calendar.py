@@ -1,8 +1,10 @@
-"""The steps at which a run pauses between two host calls: for a checkpoint, for k-NN, or because it ends."""
+"""The steps at which a run pauses between two host calls: for a checkpoint, for a check-up, or because it ends."""
 
 from __future__ import annotations
 
 import dataclasses
+
+import tensorflow as tf
 
 from lowlevel_simclr.training.plan import Plan
 
@@ -16,52 +18,73 @@ class Calendar:
         last: the last step of the run.
         per_call: the largest number of steps in one host call.
         checkpoint_every: steps between two checkpoints. 0 means never.
-        knn_every: steps between two measurements of k-NN. 0 means never.
+        checkup_every: steps between two check-ups, which also measure k-NN. 0 means never.
     """
 
     first: int
     last: int
     per_call: int
     checkpoint_every: int
-    knn_every: int
+    checkup_every: int
 
     def find_next_stop(self, done: int) -> int:
         """Return the step after which the next host call ends.
 
-        A call never runs past a step at which a checkpoint or k-NN is due. The first call makes a single step, so that
+        A call never runs past a step at which a checkpoint or a check-up is due. The step of a check-up is a call of
+        its own, so that the weights before and after it can be compared. The first call makes a single step, so that
         the user sees its metrics as soon as they exist.
 
         Args:
             done: steps trained so far.
 
         Example:
-            >>> calendar = Calendar(first=0, last=100, per_call=8, checkpoint_every=12, knn_every=0)
+            >>> calendar = Calendar(first=0, last=100, per_call=8, checkpoint_every=12, checkup_every=0)
             >>> calendar.find_next_stop(0), calendar.find_next_stop(1), calendar.find_next_stop(9)
             (1, 9, 12)
         """
         stops = [done + (self.per_call if done > self.first else 1), self.last]
-        stops += [done - done % every + every for every in (self.checkpoint_every, self.knn_every) if every]
+        if self.checkpoint_every:
+            stops.append(_find_multiple(done, self.checkpoint_every))
+        if self.checkup_every:
+            due = min(_find_multiple(done, self.checkup_every), self.last)
+            stops.append(due if due == done + 1 else due - 1)
         return min(stops)
 
     def is_checkpoint_due(self, done: int) -> bool:
         """Return whether a checkpoint is due. It is due every `checkpoint_every` steps, and after the last step."""
-        return self._is_due(done, self.checkpoint_every)
+        return self.checkpoint_every > 0 and (done % self.checkpoint_every == 0 or done == self.last)
 
-    def is_knn_due(self, done: int) -> bool:
-        """Return whether k-NN is due. It is due every `knn_every` steps, and after the last step."""
-        return self._is_due(done, self.knn_every)
-
-    def _is_due(self, done: int, every: int) -> bool:
-        return every > 0 and (done % every == 0 or done == self.last)
+    def is_checkup_due(self, done: int) -> bool:
+        """Return whether a check-up is due, see the function of this name."""
+        return self.checkup_every > 0 and bool(is_checkup_due(done, self.checkup_every, self.last))
 
 
-def make_calendar(plan: Plan, first: int, with_knn: bool) -> Calendar:
+def is_checkup_due(done: int | tf.Tensor, every: int, last: int) -> bool | tf.Tensor:
+    """Return whether a check-up is due. It is due every `every` steps, and after the first and the last step.
+
+    After the first step, the encoder is almost what it was before training. Later check-ups are compared with it.
+
+    Args:
+        done: steps trained so far, at least 1: a number or a tensor.
+        every: steps between two check-ups, at least 1.
+        last: the last step of the run.
+
+    Returns:
+        A bool, or a scalar bool tensor.
+    """
+    return (done == 1) | (done % every == 0) | (done == last)
+
+
+def _find_multiple(done: int, every: int) -> int:
+    """Return the first multiple of `every` after `done`."""
+    return done - done % every + every
+
+
+def make_calendar(plan: Plan, first: int) -> Calendar:
     """Return the calendar of one session.
 
     Args:
         plan: the plan of the run.
         first: the last step before the session.
-        with_knn: whether there is a sample of images on which k-NN can be measured.
     """
-    knn_every = plan.knn_every if with_knn else 0
-    return Calendar(first, plan.steps, plan.steps_per_call, plan.checkpoint_every, knn_every)
+    return Calendar(first, plan.steps, plan.steps_per_call, plan.checkpoint_every, plan.checkup_every)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -13,8 +14,10 @@ from lowlevel_simclr.data.transform import find_transform
 from lowlevel_simclr.evaluation import export, represent, summary
 from lowlevel_simclr.evaluation.knn import measure_knn
 from lowlevel_simclr.model.errors import ModelError
+from lowlevel_simclr.run.checkup import Verdict
 from lowlevel_simclr.run.folder import Run
 from lowlevel_simclr.run.results import EVALUATION, merge_evaluation
+from lowlevel_simclr.training.checkup import print_checkup
 from lowlevel_simclr.training.learner import Learner, build_learner
 from lowlevel_simclr.training.messages import print_results
 from lowlevel_simclr.training.pictures import draw_results
@@ -23,7 +26,14 @@ from lowlevel_simclr.training.plan import Plan
 say = functools.partial(print, flush=True)
 
 
-def conclude(plan: Plan, run: Run, images: DataSet, learner: Learner, sample: DataSet | None) -> dict[str, Any]:
+def conclude(
+    plan: Plan,
+    run: Run,
+    images: DataSet,
+    learner: Learner,
+    sample: DataSet | None,
+    verdicts: Sequence[Verdict],
+) -> dict[str, Any]:
     """Evaluate and export the trained encoder, draw the pictures and print the results.
 
     The evaluation computes in float32, whatever the precision of the run.
@@ -34,6 +44,7 @@ def conclude(plan: Plan, run: Run, images: DataSet, learner: Learner, sample: Da
         images: the data set of the run.
         learner: the learner after the last step.
         sample: the images on which k-NN was measured during training, or None.
+        verdicts: what the check-up noticed during training.
 
     Returns:
         What evaluation.json holds.
@@ -65,6 +76,7 @@ def conclude(plan: Plan, run: Run, images: DataSet, learner: Learner, sample: Da
     say("drawing pictures, with a map of h by t-SNE ...")
     draw_results(plan, run, images, h, untrained.get("_untrained"), baselines)
     run.write_peak_memory()
+    print_checkup(plan, verdicts)
     print_results(plan, run, evaluation, labelled=len(images.classes) > 1)
     return evaluation
 

@@ -10,7 +10,7 @@ from lowlevel_simclr.optim.optimizers import refuse_missing
 from lowlevel_simclr.training.learner import Learner, list_trainable_variables
 from lowlevel_simclr.training.loss import LossAndTop1
 from lowlevel_simclr.training.replicas import ALONE, Replica
-from lowlevel_simclr.training.step import Batch, Metrics, Schedule, finish_step
+from lowlevel_simclr.training.step import Batch, Due, Metrics, Schedule, finish_step
 
 
 def train_cached_step(
@@ -21,6 +21,7 @@ def train_cached_step(
     batch: Batch,
     micro_batches: int,
     replica: Replica = ALONE,
+    is_measured: Due | None = None,
 ) -> Metrics:
     """Make the step of `train_step` with the memory of one micro-batch: the gradient cache (Gao et al. 2021).
 
@@ -40,6 +41,7 @@ def train_cached_step(
         batch: see `train_step`. With m images in a micro-batch, micro-batch j has the images j m .. (j + 1) m - 1.
         micro_batches: k, the number of micro-batches.
         replica: see `train_step`.
+        is_measured: see `train_step`.
 
     Returns:
         The metrics of the step, over all replicas.
@@ -58,7 +60,7 @@ def train_cached_step(
     dz = _split_rows(tape.gradient(scaled, z), micro_batches)  # (k, 2m, d)
     with replica.use_batch_norm():
         gradients = _sum_gradients(learner, views, parts, dz)
-    return finish_step(learner, replica, gradients, schedule, loss, top1)
+    return finish_step(learner, replica, gradients, schedule, loss, top1, is_measured)
 
 
 def _split_batch(batch: Batch, count: int) -> Batch:

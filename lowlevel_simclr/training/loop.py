@@ -15,6 +15,7 @@ from lowlevel_simclr.data.dataset import DataSet
 from lowlevel_simclr.data.views import Views, compile_views
 from lowlevel_simclr.optim.schedule import compute_learning_rate
 from lowlevel_simclr.runtime.devices import has_gpu
+from lowlevel_simclr.training.calendar import is_checkup_due
 from lowlevel_simclr.training.gradient_cache import train_cached_step
 from lowlevel_simclr.training.learner import Learner
 from lowlevel_simclr.training.loss import make_loss
@@ -82,10 +83,15 @@ def make_step(plan: Plan, learner: Learner, replica: Replica = ALONE) -> Callabl
     def compute_rate(done: tf.Tensor) -> tf.Tensor:
         return compute_learning_rate(done, plan.learning_rate, plan.warmup_steps, plan.steps)
 
+    def is_measured(done: tf.Tensor) -> tf.Tensor:
+        return is_checkup_due(done + 1, plan.checkup_every, plan.steps)
+
+    due = is_measured if plan.checkup_every else None
+
     def take_step(batch: Batch) -> Metrics:
         if plan.micro_batches == 1:
-            return train_step(*parts, compute_rate, batch, replica)
-        return train_cached_step(*parts, compute_rate, batch, plan.micro_batches, replica)
+            return train_step(*parts, compute_rate, batch, replica, due)
+        return train_cached_step(*parts, compute_rate, batch, plan.micro_batches, replica, due)
 
     return take_step
 

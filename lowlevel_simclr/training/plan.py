@@ -37,8 +37,8 @@ RGB = 3  # channels of an image with colours
 class Plan:
     """The plain values that a configuration resolves to.
 
-    environment.json lists the fields from `steps` to `data_on`. `knn_every` counts steps, although the setting of the
-    same name counts epochs. 0 means never.
+    environment.json lists the fields from `steps` to `data_on`. `checkup_every` is the setting `knn_every`, in
+    steps. 0 means never.
     """
 
     steps: int
@@ -67,7 +67,7 @@ class Plan:
     steps_per_program: int
     checkpoint_every: int
     keep_checkpoints: int
-    knn_every: int
+    checkup_every: int
     scaling: PixelScaling
     recipe: ViewRecipe
     model: ModelConfig
@@ -397,7 +397,7 @@ def make_plan(config: Config, images: DataSet, team: Team = LONE) -> Plan:
         steps_per_program=_count_steps_per_program(config, images, data_on),
         checkpoint_every=train.checkpoint_every,
         keep_checkpoints=train.keep_checkpoints,
-        knn_every=train.knn_every * per_epoch,
+        checkup_every=train.knn_every * per_epoch,
         scaling=PixelScaling(config.model.input_mean, config.model.input_std),
         recipe=views,
         model=config.model,

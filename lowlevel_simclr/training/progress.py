@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from tqdm import tqdm
@@ -21,16 +22,25 @@ CHANCE_ULPS = 4  # float32 spacings by which the mean of 2N equal losses may dif
 class Progress:
     """A writer of the metrics of a run's steps. It shows the metrics of the last step in the progress bar."""
 
-    def __init__(self, plan: Plan, run: Run, bar: tqdm) -> None:
-        """Prepare the writer. Nothing is written yet."""
-        self._run, self._bar, self._batch_size = run, bar, plan.batch_size
+    def __init__(
+        self, plan: Plan, run: Run, bar: tqdm, watch: Callable[[Sequence[Row]], None] = lambda rows: None
+    ) -> None:
+        """Prepare the writer. Nothing is written yet.
+
+        Args:
+            plan: the plan of the run.
+            run: the run folder.
+            bar: the progress bar.
+            watch: called with the rows of each host call after they are written.
+        """
+        self._run, self._bar, self._batch_size, self._watch = run, bar, plan.batch_size, watch
         self._chance = compute_chance_loss(plan.batch_size, plan.loss_reduction)
         self._latest_knn = math.nan
         self._told_chance = False
         self._compiled = False  # whether a host call has ended; the first host call compiles the step
         self._at_chance = 0  # steps in a row at the chance level
 
-    def record(self, done: int, metrics: Metrics, seconds: float, knn: float | None) -> None:
+    def record(self, done: int, metrics: Metrics, seconds: float, measured: Mapping[str, float]) -> None:
         """Write and show the steps of one host call.
 
         To read the metrics, this method waits for the device. The training loop does not wait. So on an asynchronous
@@ -40,23 +50,27 @@ class Progress:
             done: steps trained before the call.
             metrics: the metrics of the call, (k,) each.
             seconds: the duration of the call.
-            knn: the k-NN accuracy in [0, 1] after the last step, or None if it was not due.
+            measured: what a check-up measured after the last step, by name. It is empty if no check-up was due.
 
         Raises:
             NonFiniteLoss: if the loss of a step is NaN or infinite.
             RunError: if the rows cannot be written.
         """
-        metrics = Metrics(*(value.numpy() for value in metrics))
+        metrics = Metrics(*(np.asarray(value) for value in metrics))
         refuse_non_finite_loss(metrics, done + 1)
         rate = round(self._batch_size * len(metrics.loss) / seconds, 2)
         rows: list[Row] = [
             {"step": done + 1 + place, **values, "pairs_per_second": rate}
             for place, values in enumerate(dict(zip(metrics._fields, map(float, row))) for row in zip(*metrics))
         ]
+        for row in rows:
+            if math.isnan(row["gradient_norm"]):  # not measured at this step
+                del row["gradient_norm"]
         self._tell_chance(rows)
-        if knn is not None:
-            rows[-1]["knn"] = self._latest_knn = knn
+        rows[-1].update(measured)
+        self._latest_knn = measured.get("knn", self._latest_knn)
         self._run.append(rows)
+        self._watch(rows)
         self._show(rows)
 
     def _tell_chance(self, rows: list[Row]) -> None:

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -17,14 +17,16 @@ from lowlevel_simclr.config.names import show_name
 from lowlevel_simclr.data.batches import make_batches, recover_data_error
 from lowlevel_simclr.data.catalog import select_training_images
 from lowlevel_simclr.data.dataset import DataSet
-from lowlevel_simclr.evaluation.knn import draw_knn_sample, measure_knn
+from lowlevel_simclr.evaluation.knn import draw_knn_sample
 from lowlevel_simclr.optim.optimizers import describe_variables
 from lowlevel_simclr.run.folder import Run
+from lowlevel_simclr.run.results import Row
 from lowlevel_simclr.runtime.progress_bar import open_bar
 from lowlevel_simclr.runtime.signals import Stopped, is_watched, name_signal, note_stop_requests, tell_stage
 from lowlevel_simclr.training import profiler
 from lowlevel_simclr.training.background import BackgroundWorker
 from lowlevel_simclr.training.calendar import make_calendar
+from lowlevel_simclr.training.checkup import Checkup, Watch
 from lowlevel_simclr.training.conclusion import conclude
 from lowlevel_simclr.training.learner import Learner, build_learner
 from lowlevel_simclr.training.loop import make_fetch, make_steps
@@ -61,7 +63,9 @@ class Session:
         self.learner = learners[0]  # all learners have the same state
         run.write_variables(describe_variables(self.learner.optimizer))
         self.sample = draw_knn_sample(images, plan.seed)
-        self.calendar = make_calendar(plan, restore_state(run, team, self.learners), self.sample is not None)
+        self.calendar = make_calendar(plan, restore_state(run, team, self.learners))
+        self.checkup = Checkup(plan, images, self.learner, self.sample)
+        self.watch = Watch(plan, run, self.calendar.first, self.checkup)
         print_start(plan, run, images, self.learner, self.calendar.first, team.workers)
 
     def finish(self) -> dict[str, Any]:
@@ -77,12 +81,12 @@ class Session:
         tell_stage("evaluating the encoder (the training is saved)")
         evaluation = {}
         if self.team.workers.chief:
-            evaluation = conclude(self.plan, self.run, self.images, self.learner, self.sample)
+            evaluation = conclude(self.plan, self.run, self.images, self.learner, self.sample, self.watch.verdicts)
         ask_any(self.team.workers, False)
         return evaluation
 
     def train(self) -> None:
-        """Train in host calls of a few steps each. After each call, do what is due: metrics, k-NN and checkpoints.
+        """Train in host calls of a few steps each. After each call, do what is due: metrics, check-ups and checkpoints.
 
         During the first host call, a signal stops a program at once. There is nothing to save yet, and compiling can
         take minutes. Later, the program notes the signal and stops when the state is saved.
@@ -95,25 +99,27 @@ class Session:
             return
         tell_stage("compiling the first step")
         steps, batches = self._compile_steps(), self._make_batches()
-        print_before_steps(workers, calendar.knn_every > 0)
+        print_before_steps(workers, calendar.checkup_every > 0 and self.sample is not None)
         bar = open_bar("training", calendar.last, "steps", calendar.first, keep=True)
         # The stack is entered before the background worker. So signals are noted until the worker has done its last
         # save.
         with bar, contextlib.ExitStack() as stack, BackgroundWorker() as beside:
             noting = note_stop_requests(WORKERS_ANSWER if workers.count > 1 else None)
             asked = (lambda: None) if is_watched() else stack.enter_context(noting)
-            progress = Progress(self.plan, self.run, bar)
+            progress = Progress(self.plan, self.run, bar, self.watch.add if workers.chief else _ignore)
             done, calls, before = calendar.first, 0, time.perf_counter()
             while done < calendar.last:
                 count = calendar.find_next_stop(done) - done
+                examined = workers.chief and calendar.is_checkup_due(done + count)
+                weights = self.checkup.take_weights() if examined else []
                 if self.profile and calls == 1:
                     beside.wait()  # so that the trace holds only steps
                 with self._profile(calls == 1, count):  # the second call, because the first one traces and compiles
                     metrics = _call(steps, batches, count)
                 calls += 1
                 seconds = time.perf_counter() - before
-                knn = self._measure_knn(done + count)
-                beside.do(functools.partial(progress.record, done, metrics, seconds, knn))
+                found = self.checkup.measure(weights) if examined else {}
+                beside.do(functools.partial(progress.record, done, metrics, seconds, found))
                 if calls == 1:  # not earlier, because until then the user waits for the first step
                     tell_stage("training")
                     asked = stack.enter_context(noting) if is_watched() else asked
@@ -166,12 +172,6 @@ class Session:
         tqdm.write(profiler.format_trace(found[0], count, *names))
         tqdm.write(f"To see the trace, run: tensorboard --logdir {show_name(self.run.tensorboard)}")
 
-    def _measure_knn(self, done: int) -> float | None:
-        """Return the k-NN accuracy on the held-out sample if it is due, otherwise None."""
-        if self.team.workers.chief and self.sample and self.calendar.is_knn_due(done):
-            return measure_knn(self.learner.encoder, self.sample, self.plan.scaling)
-        return None
-
 
 def build_learners(plan: Plan, channels: int, team: Team, resumes: bool) -> list[Learner]:
     """Return the learner of each local replica, before the run folder is begun.
@@ -192,6 +192,10 @@ def build_learners(plan: Plan, channels: int, team: Team, resumes: bool) -> list
         with tf.device(replica.device or None):
             learners.append(build_learner(plan, channels))
     return learners
+
+
+def _ignore(rows: Sequence[Row]) -> None:
+    """Do nothing with the rows of a host call."""
 
 
 def _describe_stop(number: int | None, done: int, last: int) -> tuple[str, int]:

@@ -5,20 +5,22 @@ Not here: the configuration, files, and several steps in one call (`loop.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from lowlevel_simclr.data.views import Views
-from lowlevel_simclr.optim.optimizers import refuse_missing
+from lowlevel_simclr.optim.optimizers import find_before_widening, refuse_missing
 from lowlevel_simclr.runtime.xla import is_inside_xla
 from lowlevel_simclr.training.learner import Learner, list_trainable_variables
 from lowlevel_simclr.training.loss import LossAndTop1
 from lowlevel_simclr.training.replicas import ALONE, Replica
 
 Schedule = Callable[[tf.Tensor], tf.Tensor]  # step, counted from 0 -> learning rate
+Due = Callable[[tf.Tensor], tf.Tensor]  # step, counted from 0 -> whether its gradient is measured, a scalar bool
 # epoch (), index (N,) int64, images (N, H, W, C) uint8, and for images in frames their sizes (N, 2) int32
 Batch = tuple[tf.Tensor, ...]
 
@@ -34,11 +36,13 @@ class Metrics(NamedTuple):
         loss: the training loss, a mean over the 2N views.
         top1: the share of views whose positive is the most similar of the 2N - 1 candidates.
         learning_rate: the learning rate that the step used.
+        gradient_norm: the length of the gradient of all weights, or NaN if it was not measured at this step.
     """
 
     loss: tf.Tensor
     top1: tf.Tensor
     learning_rate: tf.Tensor
+    gradient_norm: tf.Tensor | float = math.nan
 
 
 def train_step(
@@ -48,6 +52,7 @@ def train_step(
     schedule: Schedule,
     batch: Batch,
     replica: Replica = ALONE,
+    is_measured: Due | None = None,
 ) -> Metrics:
     """Make one step of Algorithm 1: two views of each image, h = f(x), z = g(h), NT-Xent, its gradient, one update.
 
@@ -62,6 +67,7 @@ def train_step(
         schedule: the function from the step, counted from 0, to the learning rate.
         batch: epoch (), index (N,) int64, images (N, H, W, C) uint8, and sizes (N, 2) int32 if the images have frames.
         replica: the replica that makes the step.
+        is_measured: the function that says at which steps the gradient norm is measured. None: at no step.
 
     Returns:
         The metrics of the step, over all replicas.
@@ -73,7 +79,7 @@ def train_step(
         loss = tf.reduce_mean(losses) / replica.count
         scaled = learner.loss_scale.scale_loss(loss)
     gradients = tape.gradient(scaled, list_trainable_variables(learner.encoder, learner.projection))
-    return finish_step(learner, replica, gradients, schedule, loss, top1)
+    return finish_step(learner, replica, gradients, schedule, loss, top1, is_measured)
 
 
 def finish_step(
@@ -83,6 +89,7 @@ def finish_step(
     schedule: Schedule,
     loss: tf.Tensor,
     top1: tf.Tensor,
+    is_measured: Due | None = None,
 ) -> Metrics:
     """Add up the gradients and the metrics over the replicas, and make one update. It is the same on every replica.
 
@@ -93,6 +100,7 @@ def finish_step(
         schedule: the function from the step, counted from 0, to the learning rate.
         loss: scalar, this replica's share of the loss.
         top1: (2N,) bool, the top-1 of this replica's rows.
+        is_measured: see `train_step`.
 
     Returns:
         The metrics of the step, over all replicas.
@@ -101,18 +109,23 @@ def finish_step(
     gradients = replica.add_up_each(gradients, "gradients")
     replica.average_moving_statistics(learner.encoder.non_trainable_variables)
     learning_rate = schedule(learner.step)
-    _update_weights(learner, gradients, learning_rate)
+    due = is_measured(learner.step) if is_measured else None
+    norm = _update_weights(learner, gradients, learning_rate, due)
     hits = tf.reduce_mean(tf.cast(top1, loss.dtype)) / replica.count
     loss, hits = replica.add_up_each([loss, hits], "metrics")
-    return Metrics(loss, tf.cast(hits, tf.float32), learning_rate)
+    return Metrics(loss, tf.cast(hits, tf.float32), learning_rate, norm)
 
 
-def _update_weights(learner: Learner, gradients: list[tf.Tensor], learning_rate: tf.Tensor) -> None:
+def _update_weights(
+    learner: Learner, gradients: list[tf.Tensor], learning_rate: tf.Tensor, due: tf.Tensor | None
+) -> tf.Tensor:
     """Update the weights and count the step. If a float16 gradient overflowed, the weights do not change.
 
-    `gradients` are the gradients of the scaled loss.
+    `gradients` are the gradients of the scaled loss. The function returns the length of the gradient of the loss if
+    `due` is true, otherwise NaN.
     """
     gradients, finite = learner.loss_scale.unscale(gradients)
+    norm = _measure_length(gradients, due)
     if is_inside_xla():
         learning_rate = _wait_for_all(gradients, learning_rate)
     if learner.loss_scale.dynamic:
@@ -120,6 +133,23 @@ def _update_weights(learner: Learner, gradients: list[tf.Tensor], learning_rate:
     else:
         learner.optimizer.apply(gradients, learning_rate)
     learner.step.assign_add(1)
+    return norm
+
+
+def _measure_length(gradients: Sequence[tf.Tensor], due: tf.Tensor | None) -> tf.Tensor:
+    """Return the length of the gradients as one vector if `due` is true, otherwise NaN.
+
+    The condition keeps the pass over all gradients out of the steps that do not need it.
+    """
+    if due is None:
+        return tf.constant(math.nan)
+    # A bfloat16 gradient is widened inside the branch. Otherwise every step would write it as float32, see `Lars`.
+    narrow = [find_before_widening(gradient) for gradient in gradients]
+
+    def measure() -> tf.Tensor:
+        return tf.sqrt(2 * tf.add_n([tf.nn.l2_loss(tf.cast(each, tf.float32)) for each in narrow]))
+
+    return tf.cond(due, measure, lambda: tf.constant(math.nan))
 
 
 def _wait_for_all(gradients: list[tf.Tensor], learning_rate: tf.Tensor) -> tf.Tensor:

@@ -2,10 +2,10 @@
 
     python -m tests.programs.compare_with_commit REVISION [COMMAND ...]
 
-For each command of `COMMANDS` both trees train 40 steps from the beginning. The program compares every row of
-metrics.jsonl except its rate, every array of the last checkpoint, and evaluation.json. Then this tree resumes the older
-tree's run at its checkpoint of step 20, and the program compares the end again. `encoder.keras` and the file of `embed`
-may differ by up to `CLOSE`, because the two trees may export an encoder in different layers.
+For each command of `COMMANDS` both trees train 40 steps from the beginning. The program compares loss, top-1 and
+learning rate of every row of metrics.jsonl, every array of the last checkpoint, and evaluation.json. Then this tree
+resumes the older tree's run at its checkpoint of step 20, and the program compares the end again. `encoder.keras` and
+the file of `embed` may differ by up to `CLOSE`, because the two trees may export an encoder in different layers.
 
 The program checks the older tree out into a temporary folder and builds its native library there, with this
 environment.
@@ -90,9 +90,12 @@ def train(tree: Path, out: Path, flags: Sequence[str]) -> None:
 
 
 def read_rows(run: Path) -> list[dict[str, Any]]:
-    """Return the rows of metrics.jsonl without the pairs a second, which differ between any two runs."""
+    """Return the loss, the top-1 and the learning rate of every step.
+
+    The speed differs between any two runs. A newer commit may measure more than an older one, and at other steps.
+    """
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in row.items() if name != "pairs_per_second"} for row in rows]
+    return [{name: row[name] for name in ("step", "loss", "top1", "learning_rate")} for row in rows]
 
 
 def compare_runs(older: Path, newer: Path) -> int:

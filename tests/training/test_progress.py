@@ -30,7 +30,7 @@ def record(losses: list[list[float]]) -> list[dict[str, Any]]:
         progress = Progress(plan, run, bar)
         for call in losses:
             values = tf.constant(call, tf.float32)
-            progress.record(len(rows), Metrics(values, 0 * values, 0 * values), 0.5, None)
+            progress.record(len(rows), Metrics(values, 0 * values, 0 * values, np.nan * values), 0.5, {})
     return rows
 
 
@@ -66,6 +66,23 @@ def test_rows_have_their_steps_and_the_rate_of_their_call() -> None:
     assert [row["pairs_per_second"] for row in rows] == [256.0, 256.0, 128.0]  # 64 images a step, 0.5 s a call
 
 
+def test_the_measures_of_a_check_up_stand_in_the_row_of_its_step() -> None:
+    """Test two calls of two steps and one of one step, which ends with a check-up and measures its gradient."""
+    written: list[dict[str, Any]] = []
+    watched: list[list[int]] = []
+    plan = types.SimpleNamespace(batch_size=64, loss_reduction="mean")
+    run = types.SimpleNamespace(append=written.extend)
+    with tqdm(total=9, disable=True) as bar:
+        progress = Progress(plan, run, bar, lambda rows: watched.append([row["step"] for row in rows]))
+        for norms, measured in (([np.nan, np.nan], {}), ([0.5], {"knn": 0.25, "rank_h": 3.0}), ([np.nan] * 2, {})):
+            values = tf.ones([len(norms)])
+            progress.record(len(written), Metrics(values, values, values, tf.constant(norms)), 0.5, measured)
+    assert watched == [[1, 2], [3], [4, 5]]
+    found = {name: [row["step"] for row in written if name in row] for name in ("gradient_norm", "knn", "rank_h")}
+    assert found == {"gradient_norm": [3], "knn": [3], "rank_h": [3]}
+    assert written[2]["gradient_norm"] == 0.5 and written[2]["knn"] == 0.25
+
+
 def test_the_time_of_the_call_that_compiled_counts_for_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -82,7 +99,7 @@ def test_the_time_of_the_call_that_compiled_counts_for_nothing(
         for count, seconds in ((1, 60.0), (10, 1.0), (10, 1.0)):
             now[0] += seconds
             values = tf.ones([count])
-            progress.record(bar.n, Metrics(values, values, values), seconds, None)
+            progress.record(bar.n, Metrics(values, values, values, values), seconds, {})
     assert capsys.readouterr().err == (
         f"training: 21 of 101 steps, 10 steps/s, 00:08 left, loss 1.000 (chance {CHANCE:.3f}), top-1 1.000, "
         "640 images/s\n"
