@@ -25,6 +25,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from lowlevel_simclr.config.names import show_name
+from lowlevel_simclr.run.checkup import MEASURES, Series, collect_series
 from lowlevel_simclr.runtime.files import write_atomically
 from lowlevel_simclr.runtime.progress_bar import open_bar
 
@@ -56,6 +57,13 @@ STYLE: Any = {
     "grid.color": "#e6e6e6",
     "legend.frameon": False,
     "lines.linewidth": 1.5,
+}
+# The panels of learning.png with the measures of the check-ups.
+MEASURE_PANELS = {
+    "effective rank (directions in use)": ("rank_h", "rank_z"),
+    "normalised z of two views": ("alignment", "uniformity"),
+    "collapse": ("std_z", "dead_h"),
+    "one step of training": ("gradient_norm", "update_ratio", "loss_scale"),
 }
 
 Row = Mapping[str, Any]  # one step of metrics.jsonl
@@ -155,10 +163,12 @@ def _write_caption(label: int, wanted: int | None, classes: Sequence[str]) -> tu
 def plot_learning(path: Path, metrics: Sequence[Row], chance: float, baselines: Mapping[str, float]) -> None:
     """Draw the loss, the contrastive top-1, the learning rate and, if measured, k-NN over the steps of a run.
 
+    If the run has check-ups, their measures follow in four more panels.
+
     Args:
         path: the PNG file.
         metrics: at least one row of metrics.jsonl, with `step`, `loss`, `top1` and `learning_rate`. Some rows have
-            `knn`.
+            `knn` and the measures of a check-up.
         chance: the loss of an encoder that cannot tell views apart, see `loss.compute_chance_loss`.
         baselines: k-NN accuracies in [0, 1] of pixels and of the untrained encoder, by name.
 
@@ -166,16 +176,20 @@ def plot_learning(path: Path, metrics: Sequence[Row], chance: float, baselines: 
         OSError: if the file cannot be written.
     """
     with_knn = [row for row in metrics if row.get("knn") is not None]
+    series = collect_series(metrics)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 5.0) if with_knn else (WIDTH, 2.6), dpi=DPI, layout="constrained")
-        panels = figure.subplots(2, 2).ravel() if with_knn else figure.subplots(1, 3)
+        figure = Figure(figsize=(WIDTH, (5.0 if with_knn else 2.6) + 5.0 * bool(series)), dpi=DPI, layout="constrained")
+        upper, lower = figure.subfigures(2, 1, height_ratios=(1 if with_knn else 0.5, 1)) if series else (figure, None)
+        panels = upper.subplots(2, 2).ravel() if with_knn else upper.subplots(1, 3)
+        measured = lower.subplots(2, 2).ravel() if lower else []
+        _plot_measures(measured, series)
         _plot_curve(panels[0], metrics, "loss", "NT-Xent loss (nats)")
         panels[0].axhline(chance, color=INK, linestyle="--", linewidth=1, label=f"chance level = {chance:.2f}")
         _plot_curve(panels[1], metrics, "top1", "contrastive top-1 (share of views)")
         if with_knn:
             _plot_knn(panels[2], with_knn, baselines)
         _plot_curve(panels[-1], metrics, "learning_rate", "learning rate", smooth=False)
-        for axes in panels:
+        for axes in (*panels, *measured):
             axes.set_xlabel("step")
             axes.set_xlim(0, 1.02 * metrics[-1]["step"])
             axes.grid(True)
@@ -213,6 +227,19 @@ def _plot_knn(axes: Axes, rows: Sequence[Row], baselines: Mapping[str, float]) -
     colours = (PALETTE[6], PALETTE[4], PALETTE[5])
     for (name, value), colour, style in zip(baselines.items(), colours, ("--", ":", "-.")):
         axes.axhline(value, color=colour, linestyle=style, label=f"{name}, {value:.3f}")
+
+
+def _plot_measures(panels: Sequence[Axes], series: Mapping[str, Series]) -> None:
+    """Draw the measures of the check-ups, two or three in a panel. The numbers of the step have a logarithmic axis."""
+    for axes, (title, names) in zip(panels, MEASURE_PANELS.items()):
+        axes.set_title(title)
+        for name, colour in zip(names, (PALETTE[0], PALETTE[6], PALETTE[4])):
+            if name in series:
+                steps, values = series[name].steps, np.array(series[name].values)
+                label = f"{MEASURES[name].title}, {values[-1]:.3g}"
+                axes.plot(steps, values, color=colour, marker="o", markersize=3.5, label=label)
+        if "update_ratio" in names and any(line.get_ydata().max() > 0 for line in axes.lines):
+            axes.set_yscale("log")
 
 
 # embedding.png

@@ -191,6 +191,30 @@ def test_learning_without_knn_has_three_panels(tmp_path: Path, figures: list[Fig
     assert len(figures[0].axes) == 3
 
 
+@pytest.mark.parametrize(("knn_every", "above"), [(10, 4), (0, 3)])
+def test_learning_shows_the_measures_of_the_check_ups(
+    tmp_path: Path, figures: list[Figure], knn_every: int, above: int
+) -> None:
+    rows = run(40, knn_every)
+    for place, row in enumerate(rows[9::10]):
+        row.update(rank_h=2.0 + place, rank_z=3.0, alignment=0.5, uniformity=-1.0, std_z=0.1, dead_h=0.0)
+        row.update(update_ratio=1e-3 * place, gradient_norm=1.0)
+    plots.plot_learning(tmp_path / "l.png", rows, 6.2, {})
+    rank, aligned, collapse, step = figures[0].axes[above:]
+    assert [len(axes.lines) for axes in (rank, aligned, collapse, step)] == [2, 2, 2, 2]
+    assert rank.lines[0].get_xdata().tolist() == [10, 20, 30, 40]
+    assert rank.lines[0].get_ydata().tolist() == [2, 3, 4, 5]
+    assert rank.get_legend().get_texts()[0].get_text() == "effective rank of h, 5"
+    assert (step.get_yscale(), rank.get_yscale()) == ("log", "linear")
+    assert all(axes.get_xlabel() == "step" and axes.get_title(loc="left") for axes in figures[0].axes)
+
+
+def test_a_step_that_changed_nothing_is_drawn(tmp_path: Path, figures: list[Figure]) -> None:
+    rows = [{**row, "update_ratio": 0.0} for row in run(3)]
+    plots.plot_learning(tmp_path / "l.png", rows, 6.2, {})
+    assert figures[0].axes[-1].get_yscale() == "linear"
+
+
 def test_a_long_run_is_thinned_and_smoothed(tmp_path: Path, figures: list[Figure]) -> None:
     rows = run(9000)
     plots.plot_learning(tmp_path / "l.png", rows, 6.2, {})
