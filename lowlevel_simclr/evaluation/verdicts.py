@@ -332,17 +332,21 @@ def _describe_loss_of_h(history: History, facts: Facts) -> str:
 
     With labels k-NN decides. Without labels the effective rank of h decides.
     """
-    steps, knn = history.list_values("knn")
-    if len(knn) > 1:
-        share = float(knn[0])
-        noise = 2 * math.sqrt(2 * share * (1 - share) / max(1, facts.knn_images))  # two standard errors of a difference
-        if steps[0] == 1 and knn[-1] < share - max(LEAST_LOSS, noise):
-            return f"k-NN fell from {share:.3f} at step 1 to {knn[-1]:.3f}"
+    knn, rank = (history.list_values(name) for name in ("knn", "rank_h"))
+    name, (steps, values) = ("k-NN", knn) if len(knn[1]) else ("the effective rank of h", rank)
+    if len(values) < 2 or steps[0] != 1:
         return ""
-    steps, rank = history.list_values("rank_h")
-    if not len(knn) and len(rank) > 1 and steps[0] == 1 and rank[-1] < RANK_LOST * rank[0]:
-        return f"the effective rank of h fell from {rank[0]:.3g} at step 1 to {rank[-1]:.3g}"
-    return ""
+    first, last = float(values[0]), float(values[-1])
+    if len(knn[1]):
+        noise = 2 * math.sqrt(2 * first * (1 - first) / max(1, facts.knn_images))  # two standard errors of a difference
+        bound = first - max(LEAST_LOSS, noise)
+    else:
+        bound = RANK_LOST * first
+    # A healthy run can dip once. So two check-ups must agree, unless the run ends.
+    agree = len(values) > 2 and values[-2] < bound
+    if not (last < bound and (agree or history.done == facts.steps)):
+        return ""
+    return f"{name} fell from {first:.3g} at step 1 to {last:.3g}"
 
 
 def _explain_ease(recipe: ViewRecipe) -> str:

@@ -258,6 +258,14 @@ def test_views_that_are_too_easy_are_found_without_labels() -> None:
     assert "easy" not in list_kinds(make_history(lambda step: CHANCE - 1.2, lambda step: 0.2, 200, worse))
 
 
+def test_a_single_low_knn_is_no_verdict_before_the_end() -> None:
+    once = {**HEALTHY, "knn": lambda step: 0.2 if step == 200 else 0.4}
+    assert list_kinds(make_history(fall, easy_top1, 200, once)) == []
+    assert list_kinds(make_history(fall, easy_top1, 200, once), dataclasses.replace(FACTS, steps=200)) == ["easy"]
+    again = {**HEALTHY, "knn": lambda step: 0.2 if step >= 200 else 0.4}
+    assert list_kinds(make_history(fall, easy_top1, 300, again)) == ["easy"]
+
+
 def test_a_small_loss_of_knn_is_noise() -> None:
     def history(last: float) -> History:
         return make_history(fall, easy_top1, 200, {**HEALTHY, "knn": lambda step: 0.4 if step == 1 else last})
