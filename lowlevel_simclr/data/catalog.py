@@ -145,6 +145,12 @@ def select_training_images(images: DataSet, train_on: str = TRAIN_ON[0]) -> Any:
     return np.concatenate([train, test]) if isinstance(train, np.ndarray) else train.join(test)
 
 
+def select_training_labels(images: DataSet, train_on: str = TRAIN_ON[0]) -> np.ndarray:
+    """Return the labels (n,) of the images to train on, in their order. See `select_training_images`."""
+    train, test = images.train.labels, images.test.labels
+    return train if train_on == TRAIN_ON[0] else np.concatenate([train, test])
+
+
 def select_rows(images: Any, rows: np.ndarray) -> Any:
     """Return the images of row numbers (m,), of the same kind: in memory, still in files, in frames."""
     kinds = StreamedImages, FramedImages

@@ -12,6 +12,7 @@ import tensorflow as tf
 from lowlevel_simclr.data.dataset import DataSet, Split, find_labelled, has_labels
 from lowlevel_simclr.data.transform import UNSCALED, PixelScaling
 from lowlevel_simclr.evaluation.represent import BATCH_SIZE, Represented, compute_h, list_splits, represent_pixels
+from lowlevel_simclr.evaluation.turns import choose_in_turn
 from lowlevel_simclr.runtime.progress_bar import open_bar
 
 KNN_COUNTS = (20, 200)
@@ -181,9 +182,5 @@ def find_neighbours(h: Represented, queries: int, count: int, test_labels: np.nd
         count: the number of neighbours of each test image.
         test_labels: (m,) class numbers. The function uses them only to choose images of every class.
     """
-    order = np.argsort(test_labels, kind="stable")
-    ordered = test_labels[order]
-    turn = np.empty(len(order), np.int64)  # for each image, how many images of its class come before it
-    turn[order] = np.arange(len(order)) - np.searchsorted(ordered, ordered)
-    chosen = np.lexsort((test_labels, turn))[:queries]
+    chosen = choose_in_turn(test_labels, queries)
     return Neighbours(chosen, _find_nearest(h.train, h.test[chosen], count)[0])

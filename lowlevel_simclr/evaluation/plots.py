@@ -1,7 +1,8 @@
 """Draws the pictures of a run from arrays into PNG files. Only this module uses matplotlib.
 
-Every function takes arrays and writes one file, either completely or not at all. No display is needed. Readers with any
-kind of colour blindness can tell the colours apart. The classes have Petroff's ten colours, each with its own marker.
+Every function takes arrays and writes a PNG file, and the same picture beside it as an SVG file. Each file is written
+either completely or not at all. No display is needed. Readers with any
+kind of colour blindness can tell the colours apart. Twenty classes have Petroff's ten colours, each with two markers.
 Right and wrong are blue and vermilion.
 
 Not here: the search for neighbours (`knn.py`), the other files of a run (`run/folder.py`).
@@ -12,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,8 @@ from lowlevel_simclr.runtime.progress_bar import open_bar
 DPI = 100
 LARGEST_FILE = 300_000  # bytes; a larger picture is stored with only 256 colours
 WIDTH = 9.0  # inches, so that a picture fills a README
-LONGEST_LABEL = 40  # characters of the name of a class in a picture
+LONGEST_LABEL = 40  # characters of the name of a class in a legend
+LONGEST_CAPTION = 13  # characters of the name of a class below or above a small image
 DRAWN_AT_MOST = 2000  # points of a curve
 SMOOTHED_FROM = 100  # rows of metrics; a shorter curve is drawn without its running mean
 TSNE_ITERATIONS = 500  # with twice as many, the divergence of 1,000 points is 1.5 % smaller
@@ -41,6 +44,7 @@ TSNE_ITERATIONS = 500  # with twice as many, the divergence of 1,000 points is 1
 PALETTE = "#3f90da #ffa90e #bd1f01 #94a4a2 #832db6 #a96b59 #e76300 #b9ac70 #717581 #92dadd".split()
 MARKERS = "o s ^ D v P X < > *".split()
 MARKER_AREA = {"*": 36}  # points^2. A star is thin, so it is drawn larger.
+NAMED_AT_MOST = 20  # classes with a colour and a marker of their own
 RIGHT, WRONG = "#0072b2", "#d55e00"  # blue and vermilion of Okabe and Ito, 2008
 INK, PALE = "#222222", "#bbbbbb"
 STYLE: Any = {
@@ -57,6 +61,8 @@ STYLE: Any = {
     "grid.color": "#e6e6e6",
     "legend.frameon": False,
     "lines.linewidth": 1.5,
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "lowlevel_simclr",  # the same picture has the same bytes
 }
 # The panels of learning.png with the measures of the check-ups.
 MEASURE_PANELS = {
@@ -72,27 +78,37 @@ Row = Mapping[str, Any]  # one step of metrics.jsonl
 # views.png
 
 
-def plot_views(path: Path, originals: Sequence[np.ndarray], first: np.ndarray, second: np.ndarray) -> None:
-    """Draw images with their two views below them, one column for each image.
+def plot_views(
+    path: Path,
+    originals: Sequence[np.ndarray],
+    first: np.ndarray,
+    second: np.ndarray,
+    names: Sequence[str] = (),
+) -> None:
+    """Draw images with their two views below them, one column for each image. All have the same size in the picture.
 
     Args:
         path: the PNG file.
         originals: n images (H, W, C) uint8, whose sizes may differ.
         first: (n, S, S, C) float in [0, 1], the first views.
         second: (n, S, S, C) float in [0, 1], the second views.
+        names: n texts to write above the images, such as the names of their classes, or none.
 
     Raises:
-        OSError: if the file cannot be written.
+        OSError: if a file cannot be written.
     """
-    side, gap, left = 96, 6, 64  # pixels
+    side, gap, left, top = 96, 6, 64, 16 if any(names) else 0  # pixels
     picture = _make_white(3 * (side + gap) - gap, len(originals) * (side + gap) - gap)
     for row, images in enumerate((originals, first, second)):
         for column, image in enumerate(images):
             _place_image(picture, image, column * (side + gap), row * (side + gap), side)
     with matplotlib.rc_context(STYLE):
-        figure, axes = _make_canvas(picture, left=left, margin=8)
+        figure, axes = _make_canvas(picture, left=left, top=top, margin=8)
         for row, name in enumerate(("original", "view 1", "view 2")):
-            axes.text(-10, row * (side + gap) + side / 2, name, ha="right", va="center")
+            _write_text(axes, -10, row * (side + gap) + side / 2, name, ha="right", va="center")
+        for column, name in enumerate(names):
+            caption = make_label(name, LONGEST_CAPTION)
+            _write_text(axes, column * (side + gap) + side / 2, -6, caption, ha="center", va="bottom")
         _save_figure(figure, path)
 
 
@@ -115,10 +131,11 @@ def plot_neighbours(
         found: (q, k, H, W, C) uint8, nearest first.
         query_labels: (q,) class numbers. A negative number means that there is no label.
         found_labels: (q, k) class numbers. A negative number means that there is no label.
-        classes: the name of each class number. If it is empty, nothing is marked.
+        classes: the name of each class number. If there are fewer than two, nothing is marked, because every image
+            would be right.
 
     Raises:
-        OSError: if the file cannot be written.
+        OSError: if a file cannot be written.
     """
     # In pixels: the side of an image, the distances from image to image and from row to row, and the gap between the
     # two columns.
@@ -137,7 +154,7 @@ def plot_neighbours(
     with matplotlib.rc_context(STYLE):
         figure, axes = _make_canvas(picture, top=20, margin=6)
         for x, y, text, colour in captions:
-            axes.text(x + side / 2, y + side + 5, text, color=colour or INK, ha="center", va="top", size=7.5)
+            _write_text(axes, x + side / 2, y + side + 5, text, color=colour or INK, ha="center", va="top", size=7.5)
         for left in range(4, picture.shape[1], width + apart):
             axes.text(left, -5, "query", weight="bold")
             axes.text(left + pitch + 8, -5, "nearest in h, from left to right", weight="bold")
@@ -151,9 +168,9 @@ def _write_caption(label: int, wanted: int | None, classes: Sequence[str]) -> tu
     """
     if not 0 <= label < len(classes):
         return "", None
-    if wanted is None:
-        return make_label(classes[label]), None
-    name = make_label(classes[label])
+    name = make_label(classes[label], LONGEST_CAPTION)
+    if wanted is None or len(classes) < 2:
+        return name, None
     return (f"\u2713 {name}", RIGHT) if label == wanted else (f"\u2717 {name}", WRONG)
 
 
@@ -178,7 +195,7 @@ def plot_learning(path: Path, metrics: Sequence[Row], chance: float, baselines: 
     with_knn = [row for row in metrics if row.get("knn") is not None]
     series = collect_series(metrics)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, (5.0 if with_knn else 2.6) + 5.0 * bool(series)), dpi=DPI, layout="constrained")
+        figure = Figure(figsize=(WIDTH, (5.9 if with_knn else 2.9) + 5.9 * bool(series)), dpi=DPI, layout="constrained")
         upper, lower = figure.subfigures(2, 1, height_ratios=(1 if with_knn else 0.5, 1)) if series else (figure, None)
         panels = upper.subplots(2, 2).ravel() if with_knn else upper.subplots(1, 3)
         measured = lower.subplots(2, 2).ravel() if lower else []
@@ -194,8 +211,8 @@ def plot_learning(path: Path, metrics: Sequence[Row], chance: float, baselines: 
             axes.set_xlim(0, 1.02 * metrics[-1]["step"])
             axes.grid(True)
             axes.set_axisbelow(True)
-            if axes.get_legend_handles_labels()[0]:
-                axes.legend(frameon=True, framealpha=0.8, edgecolor="none")  # lines of baselines run behind the legend
+            if axes.get_legend_handles_labels()[0]:  # below the panel, so that it never covers a curve
+                axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.2), borderaxespad=0, fontsize=8)
         for axes in panels[1:-1]:
             axes.set_ylim(0, min(1.02, max(0.05, 1.25 * axes.dataLim.ymax)))  # also valid if all values are 0 or NaN
         panels[-1].set_ylim(bottom=0)
@@ -247,11 +264,11 @@ def _plot_measures(panels: Sequence[Axes], series: Mapping[str, Series]) -> None
 
 def plot_embedding(
     path: Path, h_by_encoder: Mapping[str, np.ndarray], labels: np.ndarray, classes: Sequence[str], seed: int
-) -> None:
+) -> dict[str, np.ndarray]:
     """Draw t-SNE of h from several encoders, side by side. Every panel shows the same images, coloured by label.
 
-    Every row is first scaled to length 1, because k-NN and the loss compare only directions. Only the first ten classes
-    have their own colour.
+    Every row is first scaled to length 1, because k-NN and the loss compare only directions. If there are more than
+    twenty classes, the twenty with the most images have their own colour and marker.
 
     Args:
         path: the PNG file.
@@ -261,21 +278,54 @@ def plot_embedding(
         classes: the name of each class number.
         seed: the seed of t-SNE.
 
+    Returns:
+        The points (n, 2) of each encoder, in an arbitrary unit.
+
     Raises:
-        OSError: if the file cannot be written.
+        OSError: if a file cannot be written.
     """
+    points = {what: _compute_map(h, seed, f"t-SNE of the {what} encoder") for what, h in h_by_encoder.items()}
+    named = choose_named_classes(labels, len(classes))
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 4.7), dpi=DPI, layout="constrained")
+        figure = Figure(figsize=(WIDTH, 4.7 + 0.2 * max(0, -(-len(named) // 5) - 2)), dpi=DPI, layout="constrained")
         panels = figure.subplots(1, len(h_by_encoder), squeeze=False)[0]
         for axes, (what, h) in zip(panels, h_by_encoder.items()):
-            _plot_scatter(axes, _compute_map(h, seed, f"t-SNE of the {what} encoder"), labels, classes)
+            names = _plot_scatter(axes, points[what], labels, classes, named)
             axes.set_title(f"h of the {what} encoder, {len(h)} held-out images")
             axes.set(xlabel="t-SNE axis 1 (arbitrary unit)", ylabel="t-SNE axis 2 (arbitrary unit)")
             axes.set(xticks=[], yticks=[])
             axes.set_aspect("equal", adjustable="datalim")
-        handles, names = panels[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=min(5, max(1, len(names))), markerscale=1.5)
+        if len(classes) > 1:  # otherwise there is nothing to tell apart
+            _write_legend(figure, panels[0].collections, names)
         _save_figure(figure, path)
+    return points
+
+
+def choose_named_classes(labels: np.ndarray, count: int, most: int = NAMED_AT_MOST) -> list[int]:
+    """Return the numbers of the classes that have their own colour: those with the most images, in their order.
+
+    Args:
+        labels: (n,) class numbers. A negative number means that there is no label.
+        count: the number of classes.
+        most: the number of classes to choose at most.
+    """
+    sizes = np.bincount(labels[labels >= 0].astype(np.int64), minlength=count)[:count]
+    return sorted(np.argsort(-sizes, kind="stable")[:most].tolist())
+
+
+def choose_mark(place: int) -> tuple[str, str]:
+    """Return the colour and the marker of the class with this place among the named classes. No two are alike."""
+    turn, colour = divmod(place, len(PALETTE))
+    return PALETTE[colour], MARKERS[(colour + 3 * turn) % len(MARKERS)]
+
+
+def _write_legend(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -> None:
+    """Write a legend below the panels, with the names as they are."""
+    places = [str(place) for place in range(len(names))]  # Matplotlib leaves out labels that begin with `_`
+    legend = figure.legend(handles, places, loc="outside lower center", ncols=min(5, len(names)), markerscale=1.5)
+    for text, name in zip(legend.get_texts(), names):
+        text.set_parse_math(False)
+        text.set_text(name)
 
 
 def _compute_map(h: np.ndarray, seed: int, title: str) -> np.ndarray:
@@ -315,29 +365,37 @@ class _IterationReader(io.TextIOBase):
         return len(text)
 
 
-def _plot_scatter(axes: Axes, points: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> None:
-    """Draw points (n, 2) by class. Points of a class without its own colour are pale."""
-    own = min(len(classes), len(PALETTE))
-    rest = (labels < 0) | (labels >= own)
+def _plot_scatter(
+    axes: Axes, points: np.ndarray, labels: np.ndarray, classes: Sequence[str], named: Sequence[int]
+) -> list[str]:
+    """Draw points (n, 2) by class. Points of a class without its own colour are pale. Return the names for a legend."""
+    rest, names = ~np.isin(labels, named), []
     if rest.any():
-        name = "other classes" if own else "images"
-        axes.scatter(points[rest, 0], points[rest, 1], s=10, color=PALE, linewidths=0, label=name)
-    for number in range(own):
+        axes.scatter(points[rest, 0], points[rest, 1], s=10, color=PALE, linewidths=0)
+        names.append(_name_rest(labels, len(classes), len(named)))
+    for place, number in enumerate(named):
         x, y = points[labels == number].T
-        marker, colour = MARKERS[number], PALETTE[number]
-        area = MARKER_AREA.get(marker, 18)
-        axes.scatter(x, y, s=area, color=colour, marker=marker, linewidths=0, label=make_label(classes[number]))
+        colour, marker = choose_mark(place)
+        axes.scatter(x, y, s=MARKER_AREA.get(marker, 18), color=colour, marker=marker, linewidths=0)
+        names.append(make_label(classes[number]))
+    return names
 
 
-def make_label(name: str) -> str:
-    """Return the name of a class as a label of a picture.
+def _name_rest(labels: np.ndarray, classes: int, named: int) -> str:
+    """Return the name of the points without their own colour: other classes, images without a label, or both."""
+    others = f"{classes - named} other classes" if classes > named else ""
+    return " and ".join(each for each in (others, "no label" if (labels < 0).any() else "") if each) or "no class"
 
-    Matplotlib reads text between dollar signs as mathematics. It leaves a label that begins with `_` out of a legend.
-    The function prevents both.
-    """
-    label = show_name(name).replace("$", r"\$")
-    label = label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 3] + "..."
-    return f" {label}" if label.startswith("_") else label
+
+def make_label(name: str, longest: int = LONGEST_LABEL) -> str:
+    """Return a name from a file system as one printable line of at most `longest` characters."""
+    label = show_name(name)
+    return label if len(label) <= longest else label[: longest - 3] + "..."
+
+
+def _write_text(axes: Axes, x: float, y: float, text: str, **how: Any) -> None:
+    """Write a text as it is. Otherwise Matplotlib reads text between dollar signs as mathematics."""
+    axes.text(x, y, text, parse_math=False, **how)
 
 
 # Helpers that build a picture from images and save it
@@ -358,18 +416,19 @@ def _place_image(picture: np.ndarray, image: np.ndarray, x: int, y: int, side: i
 def _make_tile(image: np.ndarray, side: int) -> np.ndarray:
     """Return an image (H, W, C) as (side, side, 3) uint8. One channel is grey, and two are red and green.
 
-    Small images are enlarged by repeating their pixels. Large images are reduced.
+    The longer side of the image fills the tile, so images of all sizes are drawn at one scale. Small images keep their
+    sharp pixels.
     """
     if image.dtype != np.uint8:
         image = np.rint(np.clip(image.astype(np.float32), 0, 1) * 255).astype(np.uint8)
     if image.shape[-1] == 1:
         image = np.repeat(image, 3, axis=-1)
     image = np.pad(image[..., :3], [(0, 0), (0, 0), (0, max(0, 3 - image.shape[-1]))])  # two channels: red and green
-    times = side / max(image.shape[:2])
-    if times >= 1:
-        image = image.repeat(int(times), axis=0).repeat(int(times), axis=1)
-    else:
-        size = [max(1, round(extent * times)) for extent in image.shape[1::-1]]
+    times = -(-side // max(image.shape[:2]))
+    if times > 1:
+        image = image.repeat(times, axis=0).repeat(times, axis=1)
+    if max(image.shape[:2]) != side:
+        size = [max(1, round(extent * side / max(image.shape[:2]))) for extent in image.shape[1::-1]]
         image = np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize(size, Image.Resampling.BOX))
     tile, (height, width) = _make_white(side, side), image.shape[:2]
     y, x = (side - height) // 2, (side - width) // 2
@@ -389,16 +448,30 @@ def _make_canvas(picture: np.ndarray, left: int = 0, top: int = 0, margin: int =
 
 
 def _save_figure(figure: Figure, path: Path) -> None:
-    """Write the PNG file, either completely or not at all. Create its folder if needed.
+    """Write the PNG file and the SVG file beside it. Create their folder if needed.
 
     Raises:
-        OSError: if the folder or the file cannot be written.
+        OSError: if the folder or a file cannot be written.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for name, draw in ((path, _draw_png), (path.with_suffix(".svg"), _draw_svg)):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph ")  # the SVG file keeps the text
+            drawn = draw(figure)
+        write_atomically(name, lambda file, drawn=drawn: file.write(drawn))
+
+
+def _draw_png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)
     if buffer.tell() > LARGEST_FILE:
         image = Image.open(buffer).convert("RGB").quantize(256)
         buffer = io.BytesIO()
         image.save(buffer, format="png", optimize=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda file: file.write(buffer.getvalue()))
+    return buffer.getvalue()
+
+
+def _draw_svg(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()

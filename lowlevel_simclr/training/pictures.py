@@ -12,12 +12,14 @@ import numpy as np
 import tensorflow as tf
 
 from lowlevel_simclr.config.names import show_name
-from lowlevel_simclr.data.catalog import select_training_images
+from lowlevel_simclr.data.catalog import select_training_images, select_training_labels
 from lowlevel_simclr.data.dataset import DataSet
 from lowlevel_simclr.data.framed_images import FramedImages
 from lowlevel_simclr.data.transform import UNSCALED
 from lowlevel_simclr.evaluation import knn
+from lowlevel_simclr.evaluation.report.kept import KEPT, ReportMap, keep_for_report
 from lowlevel_simclr.evaluation.represent import Represented
+from lowlevel_simclr.evaluation.turns import choose_in_turn
 from lowlevel_simclr.run.atomic import RunError
 from lowlevel_simclr.run.folder import Run
 from lowlevel_simclr.run.results import read_metrics
@@ -25,29 +27,31 @@ from lowlevel_simclr.training.loop import make_views
 from lowlevel_simclr.training.loss import compute_chance_loss
 from lowlevel_simclr.training.plan import Plan
 
-PREVIEWED = 8  # images in views.png, or all if there are fewer
+PREVIEWED = 10  # images in views.png: one of each class if there are ten classes
 QUERIES = 10  # test images in neighbours.png: one of each class if there are ten classes
 MAPPED = 1000  # test images in each map of embedding.png
 
 
 def draw_views(plan: Plan, images: DataSet, path: Path) -> int:
-    """Draw views.png: the first training images, each with its two views of epoch 0. Return the number of images."""
+    """Draw views.png: training images of each class in turn, with their views of epoch 0. Return their number."""
     trained_on = select_training_images(images, plan.train_on)
-    index = np.arange(min(PREVIEWED, len(trained_on)))
+    labels = select_training_labels(images, plan.train_on)
+    index = choose_in_turn(labels, PREVIEWED)
     framed = isinstance(trained_on, FramedImages)
     canvases = trained_on.canvases[index] if framed else trained_on[index]
     sizes = [tf.constant(trained_on.sizes[index])] if framed else []
     originals = trained_on.cut_frames(index) if framed else canvases
     views = make_views(dataclasses.replace(plan, precision="float32", scaling=UNSCALED))
     made = views(tf.constant(0, tf.int64), tf.constant(index, tf.int64), tf.constant(canvases), *sizes).numpy()
-    import_plots().plot_views(path, originals, made[: len(index)], made[len(index) :])
+    names = [images.classes[label] if 0 <= label < len(images.classes) else "" for label in labels[index]]
+    import_plots().plot_views(path, originals, made[: len(index)], made[len(index) :], names)
     return len(index)
 
 
 def draw_results(
     plan: Plan, run: Run, images: DataSet, h: Represented, h_untrained: Represented | None, baselines: dict[str, float]
 ) -> None:
-    """Draw learning.png, embedding.png and neighbours.png.
+    """Draw learning.png, embedding.png and neighbours.png, and keep what only the report draws.
 
     If a picture cannot be drawn or written, stderr names it. The run continues.
 
@@ -61,14 +65,16 @@ def draw_results(
     """
     test, folder, some = images.test, run.plots, slice(0, MAPPED)
 
+    chance = compute_chance_loss(plan.batch_size, plan.loss_reduction)
+    points: dict[str, np.ndarray] = {}
+
     def draw_learning(path: Path) -> None:
-        chance = compute_chance_loss(plan.batch_size, plan.loss_reduction)
         import_plots().plot_learning(path, read_metrics(run.folder), chance, baselines)
 
     def draw_embedding(path: Path) -> None:
         kinds = {"untrained": h_untrained, "trained": h}
         maps = {name: rows.test[some] for name, rows in kinds.items() if rows is not None}
-        import_plots().plot_embedding(path, maps, test.labels[some], images.classes, plan.seed)
+        points.update(import_plots().plot_embedding(path, maps, test.labels[some], images.classes, plan.seed))
 
     def draw_neighbours(path: Path) -> None:
         found = knn.find_neighbours(h, QUERIES, 5, test.labels)
@@ -84,6 +90,13 @@ def draw_results(
     draw_or_name(folder / "learning.png", draw_learning)
     draw_or_name(folder / "embedding.png", draw_embedding)
     draw_or_name(folder / "neighbours.png", draw_neighbours)
+
+    def keep(path: Path) -> None:
+        shown = test.images[np.arange(min(MAPPED, len(test.images)))] if points else np.zeros((0, 1, 1, 3), np.uint8)
+        mapped = ReportMap(points.get("trained"), shown, test.labels[some], images.classes)
+        keep_for_report(path, chance, baselines, mapped)
+
+    draw_or_name(folder / KEPT, keep)
 
 
 def import_plots() -> ModuleType:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -98,7 +99,33 @@ def test_views_of_other_sizes_are_drawn_and_small(tmp_path: Path, size: int, cha
     plots.plot_views(tmp_path / "plots" / "views.png", images, images / 255, images / 255)
     assert read(tmp_path / "plots" / "views.png").shape[1] > 8 * 96
     assert (tmp_path / "plots" / "views.png").stat().st_size < plots.LARGEST_FILE
-    assert [path.name for path in (tmp_path / "plots").iterdir()] == ["views.png"]
+    assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == ["views.png", "views.svg"]
+
+
+@pytest.mark.parametrize("size", [(96, 96), (40, 40), (60, 45), (45, 60), (500, 375), (1, 3), (97, 200)])
+def test_images_of_all_sizes_are_drawn_at_one_scale(size: tuple[int, int]) -> None:
+    """Test that the longer side fills the tile, and the aspect stays."""
+    tile = plots._make_tile(np.zeros((*size, 3), np.uint8), 96)
+    drawn = (tile < 200).all(axis=-1)
+    extents = [int(drawn.any(axis=axis).sum()) for axis in (1, 0)]
+    assert extents == [round(96 * extent / max(size)) for extent in size]
+
+
+def test_views_have_the_names_of_their_images_above_them(tmp_path: Path, figures: list[Figure]) -> None:
+    images = some_images(3)
+    plots.plot_views(tmp_path / "v.png", images, images / 255, images / 255, ["$x$", "_b", "c" * 40])
+    words = [text.get_text() for text in figures[0].axes[0].texts]
+    assert words[3:] == ["$x$", "_b", "c" * 10 + "..."]
+
+
+def test_every_picture_is_also_an_svg_whose_text_is_text(tmp_path: Path) -> None:
+    images = some_images(2)
+    for name in ("one", "two"):
+        plots.plot_views(tmp_path / f"{name}.png", images, images / 255, images / 255, ["<a&b>", "cat"])
+    one, two = ((tmp_path / f"{name}.svg").read_text() for name in ("one", "two"))
+    texts = [each.text for each in ElementTree.fromstring(one).iter("{http://www.w3.org/2000/svg}text")]
+    assert texts == ["original", "view 1", "view 2", "<a&b>", "cat"]
+    assert one == two
 
 
 def test_two_channels_are_red_and_green() -> None:
@@ -146,7 +173,7 @@ def test_neighbours_are_framed_right_or_wrong(tmp_path: Path, figures: list[Figu
     assert [sum(word.startswith(mark) for word in words) for mark in "\u2713\u2717"] == [8, 2]
 
 
-@pytest.mark.parametrize(("labels", "classes"), [(-1, CLASSES), (0, ())])
+@pytest.mark.parametrize(("labels", "classes"), [(-1, CLASSES), (0, ()), (0, CLASSES[:1])])
 def test_without_labels_or_names_nothing_is_marked(
     tmp_path: Path, figures: list[Figure], labels: int, classes: Any
 ) -> None:
@@ -215,6 +242,16 @@ def test_a_step_that_changed_nothing_is_drawn(tmp_path: Path, figures: list[Figu
     assert figures[0].axes[-1].get_yscale() == "linear"
 
 
+@pytest.mark.parametrize("steps", [1, 3, 40, 300])
+def test_no_legend_lies_on_a_panel(tmp_path: Path, figures: list[Figure], steps: int) -> None:
+    plots.plot_learning(tmp_path / "l.png", run(steps, knn_every=1), 6.2, {"pixels": 0.49, "untrained encoder": 0.47})
+    boxes = [axes.get_window_extent() for axes in figures[0].axes]
+    legends = [axes.get_legend().get_window_extent() for axes in figures[0].axes if axes.get_legend()]
+    assert len(legends) >= 2
+    assert not any(box.overlaps(legend) for box in boxes for legend in legends)
+    assert not any(one.overlaps(other) for one in legends for other in legends if one is not other)
+
+
 def test_a_long_run_is_thinned_and_smoothed(tmp_path: Path, figures: list[Figure]) -> None:
     rows = run(9000)
     plots.plot_learning(tmp_path / "l.png", rows, 6.2, {})
@@ -262,6 +299,10 @@ def test_an_embedding_shows_all_images_twice_by_class(tmp_path: Path, figures: l
         assert (nearest == number).mean() > 0.9
 
 
+def legend_of(figure: Figure) -> list[str]:
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
 def test_labels_colour_and_move_nothing(tmp_path: Path, figures: list[Figure]) -> None:
     h, labels = clouds(40, 2)
     for given in (labels, 1 - labels):
@@ -271,17 +312,31 @@ def test_labels_colour_and_move_nothing(tmp_path: Path, figures: list[Figure]) -
     np.testing.assert_array_equal(one[1], other[0])
 
 
-def test_only_ten_classes_have_a_colour(tmp_path: Path, figures: list[Figure]) -> None:
-    h, labels = clouds(48, 12)
-    plots.plot_embedding(tmp_path / "e.png", {"untrained": h, "trained": h}, labels, CLASSES, seed=0)
-    names = [text.get_text() for text in figures[0].legends[0].get_texts()]
-    assert names == ["other classes", *CLASSES[:10]]
+def test_twenty_classes_have_their_own_mark(tmp_path: Path, figures: list[Figure]) -> None:
+    """Test 25 classes. The last five have more images, so they are named, and five others are not."""
+    classes = [f"class {number}" for number in range(25)]
+    labels = np.concatenate([np.arange(25), np.arange(20, 25)])
+    h = np.random.default_rng(0).normal(size=(30, 4))
+    plots.plot_embedding(tmp_path / "e.png", {"untrained": h, "trained": h}, labels, classes, seed=0)
+    assert legend_of(figures[0]) == ["5 other classes", *classes[:15], *classes[20:]]
+    marks = [plots.choose_mark(place) for place in range(plots.NAMED_AT_MOST)]
+    assert len(set(marks)) == plots.NAMED_AT_MOST
 
 
 def test_unlabelled_images_are_drawn_pale(tmp_path: Path, figures: list[Figure]) -> None:
     h, _ = clouds(20, 2)
     plots.plot_embedding(tmp_path / "e.png", {"untrained": h, "trained": h}, np.full(20, -1), (), seed=0)
     assert [[len(part) for part in panel] for panel in points(figures[0])] == [[20], [20]]
+    assert legend_of(figures[0]) == []
+
+
+def test_images_without_a_label_are_named_beside_classes(tmp_path: Path, figures: list[Figure]) -> None:
+    h, labels = clouds(20, 2)
+    labels[:3] = -1
+    plots.plot_embedding(tmp_path / "e.png", {"trained": h}, labels, CLASSES[:2], seed=0)
+    assert legend_of(figures[0]) == ["no label", *CLASSES[:2]]
+    plots.plot_embedding(tmp_path / "one.png", {"trained": h}, np.zeros(20, int), CLASSES[:1], seed=0)
+    assert figures[1].legends == []
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 30])
@@ -341,32 +396,26 @@ def test_a_map_shows_its_iterations_and_prints_nothing_else(
 # Names that come from files
 
 
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [
-        ("a$x^2$b", "a$x^2$b"),
-        (r"$\frac$", r"$\frac$"),
-        ("_hidden", " _hidden"),
-        ("two\nlines\x1b[31m", r"two\nlines\x1b[31m"),
-        ("x" * 100, "x" * 37 + "..."),
-        (r"\$", r"\$"),
-    ],
-)
-def test_the_name_of_a_class_is_drawn_as_it_is(name: str, shown: str) -> None:
+ODD_NAMES = {
+    "a$x^2$b": "a$x^2$b",
+    r"$\frac$": r"$\frac$",
+    "_hidden": "_hidden",
+    "two\nlines\x1b[31m": r"two\nlines\x1b[31m",
+    "x" * 100: "x" * 37 + "...",
+    r"\$": r"\$",
+    "\udcff": r"\xff",
+    "\u732b": "\u732b",
+}
+
+
+def test_the_names_of_classes_are_drawn_as_they_are(tmp_path: Path, figures: list[Figure]) -> None:
     r"""Test class names with a special meaning in Matplotlib.
 
-    Matplotlib would raise an error on `$\frac$`, draw x^2 as mathematics, and leave `_hidden` out.
+    Matplotlib would raise an error on `$\frac$`, draw x^2 as mathematics, leave `_hidden` out, and warn of a glyph that
+    its font does not have.
     """
-    figure, axes = plots._make_canvas(np.zeros((50, 50, 3), np.uint8), top=9)
-    axes.scatter([1], [1], label=plots.make_label(name))
-    text = axes.legend().get_texts()[0]
-    figure.canvas.draw()
-    cleaned, is_mathematics = text._preprocess_math(text.get_text())
-    assert (cleaned, is_mathematics) == (shown, False)
-
-
-def test_pictures_with_odd_names_are_drawn(tmp_path: Path) -> None:
-    classes = (r"$\frac$", "\x1b[31m\n", "\udcff")
-    rows = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
-    plots.plot_embedding(tmp_path / "embedding.png", {"a": rows, "b": rows}, np.arange(30) % 3, classes, 0)
-    assert (tmp_path / "embedding.png").stat().st_size > 1000
+    rows = np.random.default_rng(0).normal(size=(32, 4)).astype(np.float32)
+    plots.plot_embedding(tmp_path / "e.png", {"a": rows, "b": rows}, np.arange(32) % 8, [*ODD_NAMES], 0)
+    texts = figures[0].legends[0].get_texts()
+    assert [text._preprocess_math(text.get_text()) for text in texts] == [(name, False) for name in ODD_NAMES.values()]
+    assert (tmp_path / "e.png").stat().st_size > 1000
