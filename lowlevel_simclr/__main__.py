@@ -1,4 +1,4 @@
-"""lowlevel-simclr {train,evaluate,embed,export,check}, or python -m lowlevel_simclr: the programs as one command."""
+"""lowlevel-simclr PROGRAM, or python -m lowlevel_simclr: the programs as one command."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ PROGRAMS = {
     "train": "pretrain an encoder without labels, and write one run folder",
     "evaluate": "evaluate the encoder of a run by the protocols people report",
     "embed": "write the representation of images",
+    "report": "write a page about a run, or one that compares runs",
     "export": "write the encoder as files for other programs",
     "check": "prove the installed ops on this machine",
 }

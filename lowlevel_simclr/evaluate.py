@@ -11,11 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lowlevel_simclr.api.callable_module import make_callable
-from lowlevel_simclr.api.evaluation import evaluate
-from lowlevel_simclr.api.program import run_program
-from lowlevel_simclr.config.choices import PROTOCOLS
-from lowlevel_simclr.config.command_line import FlagParser
-from lowlevel_simclr.config.evaluation_settings import EvaluationSettings
+from lowlevel_simclr.api.evaluation import PROTOCOLS, EvaluationSettings, evaluate
+from lowlevel_simclr.api.program import FlagParser, run_program
 
 __all__ = ["evaluate", "main"]
 

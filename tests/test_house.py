@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lowlevel_simclr"
-PROGRAMS = ("train", "evaluate", "embed", "export", "check", "__main__")
+PROGRAMS = ("train", "evaluate", "embed", "report", "export", "check", "__main__")
 # The levels of the package, from the lowest. A room imports only from itself and from lower levels.
 LEVELS = (
     ("contract", "runtime", "config"),

@@ -20,7 +20,7 @@ from lowlevel_simclr.config import presets
 from lowlevel_simclr.config.fields import Field, describe_wanted, format_value, get_value, list_fields
 from lowlevel_simclr.config.settings import SECTIONS, Config
 
-PROGRAMS = ("evaluate", "embed", "export", "check")  # not `train`: the tables of flags describe it
+PROGRAMS = ("evaluate", "embed", "report", "export", "check")  # not `train`: the tables of flags describe it
 WIDTH = 100  # the line width of a help text, in characters
 
 

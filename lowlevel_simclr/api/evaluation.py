@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from lowlevel_simclr.api.run import Run, as_run
+from lowlevel_simclr.config.choices import PROTOCOLS
 from lowlevel_simclr.config.evaluation_settings import EvaluationSettings, make_evaluation_settings
+
+__all__ = ["PROTOCOLS", "EvaluationSettings", "evaluate"]  # the program takes its choices from here
 
 DEFAULTS = EvaluationSettings()
 

@@ -16,6 +16,7 @@ from lowlevel_simclr.data.transform import PixelScaling
 from lowlevel_simclr.evaluation import fine_tune
 from lowlevel_simclr.evaluation.export import restore_weights
 from lowlevel_simclr.evaluation.protocols import Options, Subject, evaluate_subject
+from lowlevel_simclr.evaluation.report.page import write_report_or_warn
 from lowlevel_simclr.evaluation.summary import format_table
 from lowlevel_simclr.model.encoder import build_encoder
 from lowlevel_simclr.run.results import read_data
@@ -33,6 +34,8 @@ def evaluate_run(
     out: Path | None = None,
 ) -> dict[str, Any]:
     """Evaluate the newest checkpoint of a run, and add the results to evaluation.json. Return all of its content.
+
+    Without `out`, the report of the run is written again.
 
     The function restores Keras' dtype policy and TensorFlow's op determinism.
 
@@ -59,7 +62,10 @@ def evaluate_run(
     with keep_process_state():
         if config.train.deterministic:
             tf.config.experimental.enable_op_determinism()
-        return evaluate_subject(_make_subject(folder, config, images), options, out)
+        found = evaluate_subject(_make_subject(folder, config, images), options, out)
+    if out is None:
+        write_report_or_warn(folder)
+    return found
 
 
 def _find_cache(cache: str | None) -> str | None:

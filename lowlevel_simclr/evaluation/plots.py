@@ -27,6 +27,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from lowlevel_simclr.config.names import show_name
+from lowlevel_simclr.evaluation.class_marks import PALE, PALETTE, choose_mark, choose_named_classes
 from lowlevel_simclr.run.checkup import MEASURES, Series, collect_series
 from lowlevel_simclr.runtime.files import write_atomically
 from lowlevel_simclr.runtime.progress_bar import open_bar
@@ -40,13 +41,9 @@ DRAWN_AT_MOST = 2000  # points of a curve
 SMOOTHED_FROM = 100  # rows of metrics; a shorter curve is drawn without its running mean
 TSNE_ITERATIONS = 500  # with twice as many, the divergence of 1,000 points is 1.5 % smaller
 
-# Petroff, Accessible Color Sequences for Data Visualization, 2021.
-PALETTE = "#3f90da #ffa90e #bd1f01 #94a4a2 #832db6 #a96b59 #e76300 #b9ac70 #717581 #92dadd".split()
-MARKERS = "o s ^ D v P X < > *".split()
 MARKER_AREA = {"*": 36}  # points^2. A star is thin, so it is drawn larger.
-NAMED_AT_MOST = 20  # classes with a colour and a marker of their own
 RIGHT, WRONG = "#0072b2", "#d55e00"  # blue and vermilion of Okabe and Ito, 2008
-INK, PALE = "#222222", "#bbbbbb"
+INK = "#222222"
 STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 9,
@@ -299,24 +296,6 @@ def plot_embedding(
             _write_legend(figure, panels[0].collections, names)
         _save_figure(figure, path)
     return points
-
-
-def choose_named_classes(labels: np.ndarray, count: int, most: int = NAMED_AT_MOST) -> list[int]:
-    """Return the numbers of the classes that have their own colour: those with the most images, in their order.
-
-    Args:
-        labels: (n,) class numbers. A negative number means that there is no label.
-        count: the number of classes.
-        most: the number of classes to choose at most.
-    """
-    sizes = np.bincount(labels[labels >= 0].astype(np.int64), minlength=count)[:count]
-    return sorted(np.argsort(-sizes, kind="stable")[:most].tolist())
-
-
-def choose_mark(place: int) -> tuple[str, str]:
-    """Return the colour and the marker of the class with this place among the named classes. No two are alike."""
-    turn, colour = divmod(place, len(PALETTE))
-    return PALETTE[colour], MARKERS[(colour + 3 * turn) % len(MARKERS)]
 
 
 def _write_legend(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -> None:

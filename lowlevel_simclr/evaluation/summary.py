@@ -79,7 +79,7 @@ def _measure_knn(h: Mapping[str, Represented], labels: _Labels, say: Say, notes:
     """Return k-NN of each kind of rows. Add a note if there are few train images."""
     results: dict[str, Any] = {}
     for name, rows in h.items():
-        title = f"k-NN, {_ROWS[name]}"
+        title = f"k-NN, {ROWS[name]}"
         say(f"{title} ...")
         results["knn" + name] = classify_by_neighbours(
             rows.train, labels.train, rows.test, labels.test, KNN_COUNTS, title
@@ -97,7 +97,7 @@ def _measure_probes(
     """Return the linear probe of each kind of rows. For the trained encoder, use several seeds. Add notes."""
     results: dict[str, Any] = {}
     for name, rows in h.items():
-        title = f"linear probe, {_ROWS[name]}"
+        title = f"linear probe, {ROWS[name]}"
         say(f"{title} ...")
         given = rows.train, labels.train, rows.test, labels.test
         probes = [fit_linear_probe(*given, seed + more, title) for more in range(1 if name else seeds)]
@@ -121,12 +121,12 @@ def summarise(values: Sequence[float]) -> dict[str, Any]:
     return {"mean": float(np.mean(values)), "std": spread, "n": len(values)}
 
 
-_ROWS = {"_pixels": "pixels", "_untrained": "untrained encoder", "": "trained encoder"}
+ROWS = {"_pixels": "pixels", "_untrained": "untrained encoder", "": "trained encoder"}
 
 
 def format_table(evaluation: Mapping[str, Any]) -> str:
     """Return evaluation.json as a table in text. A dash stands for a value that was not measured."""
-    counts = sorted({count for name in _ROWS for count in evaluation.get("knn" + name, ())}, key=int)
+    counts = sorted({count for name in ROWS for count in evaluation.get("knn" + name, ())}, key=int)
     inflated = ["trained on train and test images together, which inflates these numbers"]
     inflated = inflated if evaluation.get("train_on") == "all" else []
     ran = ("linear", "linear_pixels", "finetune", "linear_augmented")
@@ -136,7 +136,7 @@ def format_table(evaluation: Mapping[str, Any]) -> str:
         return "\n".join([skipped, *inflated, *notes])
     titles = [*(f"k-NN {count}" for count in counts), "linear"]
     lines = [f"{'accuracy, 0 to 1':<18}" + "".join(f"{title:>10}" for title in titles)]
-    for name, what in _ROWS.items():
+    for name, what in ROWS.items():
         neighbours = evaluation.get("knn" + name, {})
         values = [*(neighbours.get(count) for count in counts), evaluation.get("linear" + name)]
         if any(value is not None for value in values):
@@ -154,7 +154,7 @@ def format_table(evaluation: Mapping[str, Any]) -> str:
 def _name_measurement(key: str) -> str:
     """Return the name of a key of evaluation.json for people, such as 'linear probe, pixels' for linear_pixels."""
     protocol, _, kind = key.partition("_")
-    return {"knn": "k-NN", "linear": f"linear probe, {_ROWS.get(f'_{kind}' if kind else '', kind)}"}.get(protocol, key)
+    return {"knn": "k-NN", "linear": f"linear probe, {ROWS.get(f'_{kind}' if kind else '', kind)}"}.get(protocol, key)
 
 
 def _format_trained_with_labels(evaluation: Mapping[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ from lowlevel_simclr.data.dataset import DataSet
 from lowlevel_simclr.data.transform import find_transform
 from lowlevel_simclr.evaluation import export, represent, summary
 from lowlevel_simclr.evaluation.knn import measure_knn
+from lowlevel_simclr.evaluation.report.page import write_report_or_warn
 from lowlevel_simclr.model.errors import ModelError
 from lowlevel_simclr.run.checkup import Verdict
 from lowlevel_simclr.run.folder import Run
@@ -77,6 +78,7 @@ def conclude(
     draw_results(plan, run, images, h, untrained.get("_untrained"), baselines)
     run.write_peak_memory()
     print_checkup(plan, verdicts)
+    write_report_or_warn(run.folder)
     print_results(plan, run, evaluation, labelled=len(images.classes) > 1)
     return evaluation
 

@@ -14,7 +14,7 @@ from lowlevel_simclr import __main__ as console
 from tests.support.other_process import ROOT, output_of
 
 LOADED = "print('tensorflow' in sys.modules)"
-PROGRAMS = ("train", "evaluate", "embed", "export", "check")
+PROGRAMS = ("train", "evaluate", "embed", "report", "export", "check")
 
 
 def test_the_package_its_names_and_signatures_need_no_tensorflow() -> None:

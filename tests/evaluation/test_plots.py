@@ -16,7 +16,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from PIL import Image
 
-from lowlevel_simclr.evaluation import plots
+from lowlevel_simclr.evaluation import class_marks, plots
 from tests.support.progress_lines import print_every_line
 
 CLASSES = tuple(f"class {letter}" for letter in "abcdefghijkl")
@@ -319,8 +319,8 @@ def test_twenty_classes_have_their_own_mark(tmp_path: Path, figures: list[Figure
     h = np.random.default_rng(0).normal(size=(30, 4))
     plots.plot_embedding(tmp_path / "e.png", {"untrained": h, "trained": h}, labels, classes, seed=0)
     assert legend_of(figures[0]) == ["5 other classes", *classes[:15], *classes[20:]]
-    marks = [plots.choose_mark(place) for place in range(plots.NAMED_AT_MOST)]
-    assert len(set(marks)) == plots.NAMED_AT_MOST
+    marks = [class_marks.choose_mark(place) for place in range(class_marks.NAMED_AT_MOST)]
+    assert len(set(marks)) == class_marks.NAMED_AT_MOST
 
 
 def test_unlabelled_images_are_drawn_pale(tmp_path: Path, figures: list[Figure]) -> None:
