@@ -350,7 +350,7 @@ def _plot_scatter(
     """Draw points (n, 2) by class. Points of a class without its own colour are pale. Return the names for a legend."""
     rest, names = ~np.isin(labels, named), []
     if rest.any():
-        axes.scatter(points[rest, 0], points[rest, 1], s=10, color=PALE, linewidths=0)
+        axes.scatter(points[rest, 0], points[rest, 1], s=10, color=PALE if named else PALETTE[0], linewidths=0)
         names.append(_name_rest(labels, len(classes), len(named)))
     for place, number in enumerate(named):
         x, y = points[labels == number].T

@@ -22,8 +22,9 @@ def draw_map(kept: Mapping[str, Any]) -> str:
     """
     labels, classes = np.array(kept["labels"], np.int64), [str(name) for name in kept["classes"]]
     named = choose_named_classes(labels, len(classes))
+    ranks = {label: rank for rank, label in enumerate(named)} or dict.fromkeys(labels.tolist(), 0)
     marks = "".join(
-        _draw_point(place, x, y, named.index(label) if label in named else None, label)
+        _draw_point(place, x, y, ranks.get(label), label)
         for place, ((x, y), label) in enumerate(zip(kept["points"], labels.tolist()))
     )
     alt = f"Map of h, by t-SNE: {len(labels)} held-out images"

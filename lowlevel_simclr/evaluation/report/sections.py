@@ -25,6 +25,13 @@ CURVES = {  # the quantities of metrics.jsonl that are drawn: title, unit and na
     "knn": ("k-NN on held-out images", "accuracy", "trained encoder"),
     "learning_rate": ("Learning rate", "learning rate", "learning rate"),
 }
+COUNTED = {  # the counts of data.json
+    "train": "images to train on",
+    "test": "images that are held out",
+    "skipped": "images that were skipped",
+    "not_images": "files that are not images",
+    "outside_splits": "images outside the folders of the splits",
+}
 VERSIONS = ("lowlevel_simclr", "git", "tensorflow", "keras", "numpy", "python", "platform")
 
 
@@ -152,9 +159,9 @@ def write_data(facts: Facts) -> str:
     data = facts.data
     if not data:
         return ""
-    words = {"train": "to train on", "test": "held out", "skipped": "skipped"}
-    counts = [f"{count:,} images {words.get(name, name.replace('_', ' '))}" for name, count in data["counts"].items()]
-    parts = [markup.write_list(counts)]
+    counts = data["counts"]
+    shown = {name: count for name, count in counts.items() if count or name in ("train", "test")}
+    parts = [markup.write_list(f"{COUNTED.get(name, name)}: {count:,}" for name, count in shown.items())]
     classes = data.get("classes", [])
     if classes:
         title = f"{len(classes)} classes (training ignores them)"

@@ -43,7 +43,7 @@ h1{font-size:1.6rem;line-height:1.25;margin:.4em 0;overflow-wrap:anywhere}
 h2{font-size:1.2rem;margin:1.8em 0 .4em;border-bottom:1px solid var(--edge)}
 h3{font-size:1rem;margin:.2em 0}
 p,li{overflow-wrap:anywhere}
-.muted,figcaption,caption,.readout{color:var(--muted);font-size:.875rem}
+.muted,figcaption,.readout{color:var(--muted);font-size:.875rem}
 .warning{color:var(--warning)}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,400px),1fr));gap:16px}
 figure{margin:0 0 12px;min-width:0}
@@ -61,13 +61,13 @@ figure{margin:0 0 12px;min-width:0}
 .swatch{width:24px;height:8px;margin-right:6px;vertical-align:middle}
 .dot{width:12px;height:12px;margin-right:4px;vertical-align:-1px}
 .readout{margin:2px 0;min-height:1.5em}
-.scroll{overflow-x:auto}
+.scroll{overflow-x:auto;position:relative}
 .scroll img{display:block;background:#fff;max-width:max(100%,760px);height:auto}
 table{border-collapse:collapse;font-size:.9rem;margin:.4em 0}
-caption{text-align:left;padding-bottom:4px;white-space:nowrap}
+caption{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
 th,td{padding:4px 14px 4px 0;text-align:left;border-bottom:1px solid var(--edge);font-variant-numeric:tabular-nums}
 tbody th{font-weight:400}
-td,tbody th{max-width:30em;overflow-wrap:anywhere}
+td,tbody th{max-width:30em;overflow-wrap:break-word}
 pre{background:var(--panel);padding:10px;border-radius:8px;overflow-x:auto;white-space:pre-wrap;overflow-wrap:anywhere}
 pre span{display:inline-block;max-width:100%}
 summary{cursor:pointer}
