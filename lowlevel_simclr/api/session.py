@@ -28,6 +28,7 @@ from lowlevel_simclr.runtime.keras import find_keras_version
 from lowlevel_simclr.runtime.process_state import keep_process_state
 from lowlevel_simclr.runtime.signals import tell_stage
 from lowlevel_simclr.training import pictures
+from lowlevel_simclr.training.cluster import find_cluster
 from lowlevel_simclr.training.learner import Learner
 from lowlevel_simclr.training.plan import (
     RGB,
@@ -69,7 +70,7 @@ def run_session(config: Config, options: RunOptions, images: DataSet | None = No
         NonFiniteLoss: if the loss became NaN or infinite.
         NonFiniteState: if a weight became NaN or infinite.
         NonFiniteRepresentation: if h became NaN or infinite.
-        DistributionError: if a replica or a worker is missing.
+        DistributionError: if the list of workers is wrong, or if a replica or a worker is missing.
     """
     with keep_process_state():
         return _run_session(config, options, images)
@@ -77,7 +78,8 @@ def run_session(config: Config, options: RunOptions, images: DataSet | None = No
 
 def _run_session(config: Config, options: RunOptions, given: DataSet | None) -> Finished:
     train = config.train
-    team = gather_team(train.devices, train.batch_norm, train.ghost_batch, train.worker_timeout)
+    cluster = find_cluster(options.hosts, options.rank)
+    team = gather_team(train.devices, train.batch_norm, train.ghost_batch, train.worker_timeout, cluster)
     if train.deterministic:
         tf.config.experimental.enable_op_determinism()
     with pass_refusal_on(team.workers):

@@ -13,7 +13,17 @@ from lowlevel_simclr.config.other_names import suggest_name
 from lowlevel_simclr.config.settings import ConfigError
 from lowlevel_simclr.config.starting_point import choose_starting_point
 
-BESIDE = ("dataset", "out", "preset", "config", "fresh", "profile", "jitter_strength")  # names that are not fields
+BESIDE = (
+    "dataset",
+    "out",
+    "preset",
+    "config",
+    "fresh",
+    "profile",
+    "jitter_strength",
+    "hosts",
+    "rank",
+)  # names that are not fields
 
 
 def train(
@@ -24,6 +34,8 @@ def train(
     config: str | os.PathLike[str] | None = None,
     fresh: bool = False,
     profile: bool = False,
+    hosts: str | None = None,
+    rank: int | None = None,
     **settings: Any,
 ) -> Run:
     """Train an encoder with SimCLR, evaluate it, and write one run folder.
@@ -42,6 +54,9 @@ def train(
         config: the path of a config.json to start from, instead of a preset.
         fresh: if `out` holds a run, leave it alone and train in out-2, out-3 and so on.
         profile: trace the second host call (a call that makes several steps), and print where its time goes.
+        hosts: "host:port" of each worker by rank, separated by commas, for a run on several hosts. None: TF_CONFIG or
+            Slurm names the workers, or the run has only this process.
+        rank: the place of this worker in `hosts`, from 0.
         **settings: any setting by its name on the command line, such as `temperature=0.5`, `batch_size=128` or
             `jitter_strength=0.5`. A range is a pair, as in `crop_area=(0.2, 1.0)`. `python -m lowlevel_simclr.train
             --help` lists all of them.
@@ -53,6 +68,7 @@ def train(
         ConfigError: if a setting is unknown or impossible.
         DataError: if the images cannot be used, or there are fewer than a batch.
         RunError: if `out` holds another run or other files, or cannot be written.
+        DistributionError: if the list of workers is wrong, or if a worker is missing or lost.
         Stopped: if a signal asked to stop. The state is saved before that.
         NonFiniteLoss: if the loss became NaN or infinite.
 
@@ -89,4 +105,4 @@ def train(
 
     if preset is None and config is None:
         chosen = choose_for_pictures(chosen, {**settings, "dataset": chosen.data.dataset}, folder, fresh)
-    return Run(*run_session(chosen, RunOptions(folder, fresh=fresh, profile=profile), images))
+    return Run(*run_session(chosen, RunOptions(folder, fresh=fresh, profile=profile, hosts=hosts, rank=rank), images))

@@ -33,6 +33,8 @@ class RunOptions:
         debug: whether to show the traceback of an error.
         given: the settings that the user gave, or None if the user gave a preset. For a folder, the images decide the
             settings that the user did not give.
+        hosts: "host:port" of each worker by rank, separated by commas. None: the environment names the workers.
+        rank: the rank of this worker in `hosts`.
     """
 
     out: Path
@@ -41,6 +43,8 @@ class RunOptions:
     profile: bool = False
     debug: bool = False
     given: Mapping[str, Any] | None = None
+    hosts: str | None = None
+    rank: int | None = None
 
 
 def choose_default_out(config: Config) -> Path:
@@ -176,6 +180,8 @@ def build_run_parser(base: Config, description: str, prog: str) -> FlagParser:
     run.add_argument("--fresh", action="store_true", help="start a new run in DIR-2, DIR-3 ... if DIR holds a run")
     run.add_argument("--preview", action="store_true", help="draw the picture of views, and stop")
     run.add_argument("--profile", action="store_true", help="trace the second host call, and print where the time goes")
+    run.add_argument("--hosts", metavar="A:P,B:P", help="host:port of each worker; none: TF_CONFIG or Slurm says it")
+    run.add_argument("--rank", metavar="I", type=int, help="the place of this worker in --hosts, from 0")
     for section, kind in SECTIONS.items():
         group = parser.add_argument_group(section, _take_first_line(kind))
         if section == "views":
@@ -249,4 +255,6 @@ def parse_run(
         given["profile"],
         given["debug"],
         None if {"preset", "config"} & given.keys() else given,
+        given.get("hosts"),
+        given.get("rank"),
     )

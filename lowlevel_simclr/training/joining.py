@@ -1,100 +1,42 @@
-"""How the workers of a run find each other. They read TF_CONFIG, and wait until all of them have started."""
+"""How the workers of a run wait for each other, and how a worker finds out which other workers are lost."""
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
-import json
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from lowlevel_simclr.runtime.signals import WATCHED, is_watched, tell_stage
+from lowlevel_simclr.training.cluster import Cluster
 from lowlevel_simclr.training.replicas import DistributionError
 
 TOLD_EVERY = 30.0  # seconds between two lines of a worker that waits
 ANSWERS_WITHIN = 5.0  # seconds to wait for a connection to another worker
 LEAVES_WITHIN = 10.0  # seconds to wait until the port of a worker closes, after the worker ended with an error
 POLL = 0.5  # seconds between two checks of the time
-GREETING = b"lowlevel_simclr worker "  # followed by the rank and a line break
-EVERYONE_IS_THERE = b"start\n"
+GREETING = b"lowlevel_simclr worker "  # followed by the rank, the number of replicas and a line break
+EVERYONE_IS_THERE = b"start"  # followed by a line break; any other line is the reason why no worker may start
+LONGEST_LINE = 1000  # bytes
+
+# What a client of HTTP/2 says first: the preface, and a frame of settings that changes none. TensorFlow's server
+# answers with its own settings.
+HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 
 
-class Cluster(NamedTuple):
-    """The workers that TF_CONFIG lists.
+class _Greeted(NamedTuple):
+    """A worker that has connected to worker 0: its connection, and the number of its replicas."""
 
-    Attributes:
-        addresses: "host:port" of each worker by rank.
-        rank: the rank of this worker.
-    """
-
-    addresses: tuple[str, ...]
-    rank: int
+    connection: socket.socket
+    replicas: int
 
 
-def read_cluster(text: str | None = None) -> Cluster | None:
-    """Return the cluster of TF_CONFIG, or None if it is not set.
-
-    Args:
-        text: the content of TF_CONFIG. None means that the environment variable is read.
-
-    Raises:
-        DistributionError: if TensorFlow could not use this content.
-    """
-    text = os.environ.get("TF_CONFIG", "") if text is None else text
-    if not text:
-        return None
-    try:
-        return _parse_cluster(json.loads(text))
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        why = f" ({error})" if isinstance(error, _Unsound) else ""
-        raise DistributionError(
-            f"TF_CONFIG is not valid{why}: {text[:500]!r}. It must look like "
-            '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}.'
-        ) from None
-
-
-class _Unsound(ValueError):
-    """A cluster that TensorFlow cannot use. The message says what is wrong."""
-
-
-def _parse_cluster(value: object) -> Cluster:
-    """Return the cluster in the JSON value of TF_CONFIG.
-
-    Raises:
-        _Unsound: if TensorFlow cannot use the cluster. The message gives the reason.
-        KeyError, TypeError: if a part is missing or has another type.
-    """
-    if not isinstance(value, dict):
-        raise _Unsound("it is not a JSON object")
-    roles, task = value["cluster"], value["task"]
-    if set(roles) != {"worker"}:
-        raise _Unsound(f"the cluster has {', '.join(map(str, roles)) or 'no workers'}, but only 'worker' is possible")
-    addresses, rank = roles["worker"], task["index"]
-    if not isinstance(addresses, list) or not addresses or not all(map(_is_address, addresses)):
-        raise _Unsound("the workers must be a list of texts such as 'host:port'")
-    if len(set(addresses)) < len(addresses):
-        raise _Unsound("two workers have the same address")
-    if isinstance(rank, str) and rank.isdecimal():
-        rank = int(rank)
-    if task["type"] != "worker" or not isinstance(rank, int) or isinstance(rank, bool):
-        raise _Unsound("the task must have type 'worker' and a whole number as index")
-    if not 0 <= rank < len(addresses):
-        raise _Unsound(f"the index is {rank}, but there are {len(addresses)} workers")
-    return Cluster(tuple(addresses), rank)
-
-
-def _is_address(value: object) -> bool:
-    if not isinstance(value, str):
-        return False
-    host, _, port = value.rpartition(":")
-    return bool(host) and port.isdecimal() and 0 < int(port) < 2**16
-
-
-def wait_for_workers(cluster: Cluster, timeout: float) -> None:
+def wait_for_workers(cluster: Cluster, timeout: float, replicas: int = 1) -> None:
     """Wait until every worker has started. Print every half minute which workers are missing.
 
     TensorFlow waits too, but silently. It holds Python's lock while it waits, so that Python handles no signal.
@@ -103,17 +45,18 @@ def wait_for_workers(cluster: Cluster, timeout: float) -> None:
     Args:
         cluster: the workers.
         timeout: seconds to wait.
+        replicas: the number of replicas of this worker. It must be the same on every worker.
 
     Raises:
-        DistributionError: if a worker is missing after `timeout` seconds, if two workers have the same index, or if
-            worker 0 cannot listen at its port.
+        DistributionError: if a worker is missing after `timeout` seconds, if two workers have the same index, if two
+            workers have different numbers of replicas, or if worker 0 cannot listen at its port.
     """
     tell_stage("waiting for the other workers")
     clock = _Clock(timeout)
     if cluster.rank == 0:
-        _receive_workers(cluster, clock)
+        _receive_workers(cluster, clock, replicas)
     else:
-        _report_to_chief(cluster, clock)
+        _report_to_chief(cluster, clock, replicas)
 
 
 class _Clock:
@@ -143,36 +86,72 @@ class _Clock:
             print(f"Waiting for {now - self._started:.0f} seconds: {who}.", file=sys.stderr, flush=True)
 
 
-def _receive_workers(cluster: Cluster, clock: _Clock) -> None:
-    """Accept the other workers. Then tell all of them at once that everyone has connected."""
-    port = int(cluster.addresses[0].rpartition(":")[2])
-    present: dict[int, socket.socket] = {}
+def _receive_workers(cluster: Cluster, clock: _Clock, replicas: int) -> None:
+    """Accept the other workers. Then tell all of them at once whether the run starts."""
+    present: dict[int, _Greeted] = {}
     with contextlib.ExitStack() as stack:
-        try:
-            server = stack.enter_context(socket.create_server(("", port), backlog=len(cluster.addresses)))
-        except OSError as error:
-            raise DistributionError(
-                f"Worker 0 cannot listen at port {port} ({os.strerror(error.errno or 0)}). Use another port in "
-                "TF_CONFIG, or end the program that uses it."
-            ) from error
-        server.settimeout(POLL)
+        server = stack.enter_context(_listen(cluster))
         while missing := [rank for rank in range(1, len(cluster.addresses)) if rank not in present]:
             clock.check(cluster.addresses, missing)
-            rank, connection = _accept(server)
-            if connection is None:
+            rank, greeted = _accept(server)
+            if greeted is None:
                 _forget_gone(present)
                 continue
-            stack.enter_context(connection)
+            stack.enter_context(greeted.connection)
             if rank in present:
                 raise DistributionError(f"Two workers have the index {rank}. Start every worker with its own index.")
             if 0 < rank < len(cluster.addresses):
-                present[rank] = connection
-        for connection in present.values():
+                present[rank] = greeted
+        counts = {0: replicas, **{rank: greeted.replicas for rank, greeted in present.items()}}
+        problem = _describe_unequal(cluster.addresses, counts)
+        for greeted in present.values():
             with contextlib.suppress(OSError):  # TensorFlow will find out that this worker has just ended
-                connection.sendall(EVERYONE_IS_THERE)
+                greeted.connection.sendall((problem.encode() or EVERYONE_IS_THERE) + b"\n")
+        if problem:
+            raise DistributionError(problem)
 
 
-def _accept(server: socket.socket) -> tuple[int, socket.socket | None]:
+def _listen(cluster: Cluster) -> socket.socket:
+    """Return a socket at the port of worker 0, for IPv4 and, where the machine has it, for IPv6.
+
+    Raises:
+        DistributionError: if the port cannot be used.
+    """
+    port = int(cluster.addresses[0].rpartition(":")[2])
+    both = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both else socket.AF_INET
+    try:
+        server = socket.create_server(
+            ("", port), family=family, dualstack_ipv6=both, backlog=max(8, len(cluster.addresses))
+        )
+    except OSError as error:
+        remedy = "--hosts" if cluster.source == "Slurm" else cluster.source
+        raise DistributionError(
+            f"Worker 0 cannot listen at port {port} ({os.strerror(error.errno or 0)}). Use another port in {remedy}, "
+            "or end the program that uses it."
+        ) from error
+    server.settimeout(POLL)
+    return server
+
+
+def _describe_unequal(addresses: Sequence[str], replicas: Mapping[int, int]) -> str:
+    """Return what to say if two workers have different numbers of replicas, otherwise "".
+
+    Args:
+        addresses: "host:port" of each worker by rank.
+        replicas: the number of replicas of each worker by rank.
+    """
+    other = next((rank for rank in sorted(replicas) if replicas[rank] != replicas[0]), None)
+    if other is None:
+        return ""
+    return (
+        f"Worker {other} ({addresses[other]}) has {replicas[other]} of the devices that --devices asks for, but worker "
+        f"0 ({addresses[0]}) has {replicas[0]}. Every worker needs the same number: give --devices "
+        f"{min(replicas.values())} to all of them."
+    )
+
+
+def _accept(server: socket.socket) -> tuple[int, _Greeted | None]:
     """Return the rank and the connection of the next worker. Return (-1, None) if none came, or if it was no worker."""
     try:
         connection, _ = server.accept()
@@ -182,16 +161,17 @@ def _accept(server: socket.socket) -> tuple[int, socket.socket | None]:
         connection.settimeout(ANSWERS_WITHIN)
         line = connection.recv(64)
         if line.startswith(GREETING) and line.endswith(b"\n"):
-            return int(line.removeprefix(GREETING)), connection
+            rank, replicas = line.removeprefix(GREETING).split()
+            return int(rank), _Greeted(connection, int(replicas))
     except (OSError, ValueError):
         pass
     connection.close()  # it is another program, for example one that scans ports
     return -1, None
 
 
-def _forget_gone(present: dict[int, socket.socket]) -> None:
+def _forget_gone(present: dict[int, _Greeted]) -> None:
     """Remove the workers that have ended while worker 0 waited for others."""
-    for rank, connection in list(present.items()):
+    for rank, (connection, _) in list(present.items()):
         connection.setblocking(False)
         try:
             gone = connection.recv(1) == b""
@@ -201,33 +181,55 @@ def _forget_gone(present: dict[int, socket.socket]) -> None:
             gone = True
         connection.settimeout(ANSWERS_WITHIN)
         if gone:
-            present.pop(rank).close()
+            present.pop(rank).connection.close()
 
 
-def _report_to_chief(cluster: Cluster, clock: _Clock) -> None:
-    """Connect to worker 0, and wait until it says that everyone has connected."""
-    host, _, port = cluster.addresses[0].rpartition(":")
+def _report_to_chief(cluster: Cluster, clock: _Clock, replicas: int) -> None:
+    """Connect to worker 0, and wait until it says that everyone has connected.
+
+    Raises:
+        DistributionError: if worker 0 says that the run cannot start, or if the time is over.
+    """
     while True:
         clock.check(cluster.addresses, [0])
         try:
-            with socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWERS_WITHIN) as connection:
-                connection.sendall(GREETING + f"{cluster.rank}\n".encode())
-                if _wait_for_everyone(connection, cluster, clock):
-                    return
+            with _connect(cluster.addresses[0]) as connection:
+                connection.sendall(GREETING + f"{cluster.rank} {replicas}\n".encode())
+                said = _wait_for_chief(connection, cluster, clock)
         except OSError:
-            pass
+            said = b""
+        if said == EVERYONE_IS_THERE:
+            return
+        if said:
+            raise DistributionError(said.decode(errors="replace"))
         time.sleep(POLL)
 
 
-def _wait_for_everyone(connection: socket.socket, cluster: Cluster, clock: _Clock) -> bool:
-    """Return True when worker 0 says that everyone has connected, and False if it closes the connection before that."""
+def _wait_for_chief(connection: socket.socket, cluster: Cluster, clock: _Clock) -> bytes:
+    """Return the line that worker 0 sends, without the line break. Return b"" if it closes the connection before."""
     connection.settimeout(POLL)
     others = [rank for rank in range(len(cluster.addresses)) if rank not in (0, cluster.rank)]
-    while True:
+    line = b""
+    while not line.endswith(b"\n") and len(line) < LONGEST_LINE:
         try:
-            return connection.recv(len(EVERYONE_IS_THERE)) == EVERYONE_IS_THERE
+            more = connection.recv(LONGEST_LINE)
         except TimeoutError:
             clock.check(cluster.addresses, others)
+            continue
+        if not more:
+            return b""
+        line += more
+    return line.rstrip(b"\n")
+
+
+def _connect(address: str) -> socket.socket:
+    """Return a connection to a worker.
+
+    Raises:
+        OSError: if its port accepts no connection.
+    """
+    host, _, port = address.rpartition(":")
+    return socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWERS_WITHIN)
 
 
 @contextlib.contextmanager
@@ -264,18 +266,30 @@ def _set_alarm(seconds: float) -> None:
 
 
 def list_silent(addresses: Sequence[str], own: int) -> list[int]:
-    """Return the ranks of the other workers whose ports accept no connection.
+    """Return the ranks of the other workers whose programs do not answer.
 
-    A worker that is stopped (SIGSTOP) is not among them, because its operating system still accepts connections.
+    A worker that is stopped (SIGSTOP) is among them. Its operating system still accepts connections, but TensorFlow's
+    server in it does not answer.
+
+    Args:
+        addresses: "host:port" of each worker by rank.
+        own: the rank of this worker.
     """
-    return [rank for rank, address in enumerate(addresses) if rank != own and not _does_answer(address)]
+    others = [rank for rank in range(len(addresses)) if rank != own]
+    with concurrent.futures.ThreadPoolExecutor(max(1, len(others))) as pool:
+        answers = list(pool.map(lambda rank: _does_answer(addresses[rank]), others))
+    return [rank for rank, answer in zip(others, answers) if not answer]
 
 
 def list_lost(addresses: Sequence[str], own: int) -> list[int]:
-    """Return the ranks of the other workers that are gone after an exchange failed.
+    """Return the ranks of the other workers that are gone or stopped after an exchange failed.
 
     A worker that ends with an error tells TensorFlow before its port closes. So this function waits a few seconds for
-    the port to close. The list is empty if every port still accepts connections after that.
+    the port to close. The list is empty if every worker still answers after that.
+
+    Args:
+        addresses: "host:port" of each worker by rank.
+        own: the rank of this worker.
     """
     deadline = time.monotonic() + LEAVES_WITHIN
     while not (lost := list_silent(addresses, own)) and time.monotonic() < deadline:
@@ -284,9 +298,10 @@ def list_lost(addresses: Sequence[str], own: int) -> list[int]:
 
 
 def _does_answer(address: str) -> bool:
-    host, _, port = address.rpartition(":")
+    """Return whether TensorFlow's server of a worker answers to the first words of HTTP/2."""
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWERS_WITHIN):
-            return True
+        with _connect(address) as connection:
+            connection.sendall(HTTP2_GREETING)
+            return bool(connection.recv(1))
     except OSError:
         return False

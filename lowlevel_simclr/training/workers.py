@@ -22,7 +22,8 @@ import numpy as np
 import tensorflow as tf
 
 from lowlevel_simclr.runtime import collectives
-from lowlevel_simclr.training.joining import let_signals_kill, list_lost, read_cluster, wait_for_workers
+from lowlevel_simclr.training.cluster import Cluster, find_cluster
+from lowlevel_simclr.training.joining import let_signals_kill, list_lost, wait_for_workers
 from lowlevel_simclr.training.replicas import ALONE, MEETING, DistributionError, Replica, find_local_devices
 
 LONGEST_STATEMENT = 16_384  # bytes of the JSON text in which a worker describes itself
@@ -87,22 +88,25 @@ class Team:
 LONE = Team()
 
 
-def join_workers(timeout: float = WORKER_TIMEOUT) -> Workers:
-    """Return the workers of TF_CONFIG once all of them have started. Without TF_CONFIG, return a single worker.
+def join_workers(timeout: float = WORKER_TIMEOUT, cluster: Cluster | None = None, replicas: int = 1) -> Workers:
+    """Return the workers of a cluster once all of them have started. Without a cluster, return a single worker.
 
     Args:
         timeout: seconds to wait for the others.
+        cluster: the workers. None: those that the environment names, see `find_cluster`.
+        replicas: the number of replicas of this worker. It must be the same on every worker.
 
     Raises:
-        DistributionError: if TensorFlow cannot use TF_CONFIG, or if the others did not start in time.
+        DistributionError: if TensorFlow cannot use the cluster, if the others did not start in time, or if they have
+            another number of replicas.
     """
-    cluster = read_cluster()
+    cluster = cluster or find_cluster()
     if cluster is None or len(cluster.addresses) == 1:
         return Workers()
-    wait_for_workers(cluster, timeout)
+    wait_for_workers(cluster, timeout, replicas)
     try:
         with let_signals_kill(timeout):
-            strategy = tf.distribute.MultiWorkerMirroredStrategy()
+            strategy = tf.distribute.MultiWorkerMirroredStrategy(_make_resolver(cluster))
     except tf.errors.OpError as error:
         raise DistributionError(
             f"Worker {cluster.rank} of {', '.join(cluster.addresses)} could not connect to the others "
@@ -110,6 +114,14 @@ def join_workers(timeout: float = WORKER_TIMEOUT) -> Workers:
             "program uses its port."
         ) from error
     return Workers(len(cluster.addresses), cluster.rank, cluster.addresses, strategy)
+
+
+def _make_resolver(cluster: Cluster) -> tf.distribute.cluster_resolver.ClusterResolver:
+    """Return the cluster in the form that TensorFlow's strategy takes."""
+    spec = tf.train.ClusterSpec({"worker": list(cluster.addresses)})
+    return tf.distribute.cluster_resolver.SimpleClusterResolver(
+        spec, task_type="worker", task_id=cluster.rank, rpc_layer="grpc"
+    )
 
 
 def _meet(workers: Workers, values: np.ndarray, ways: str) -> np.ndarray:
@@ -246,11 +258,17 @@ def name_lost_workers(workers: Workers) -> Iterator[None]:
             raise
         lost = list_lost(workers.addresses, workers.rank)
         names = " and ".join(f"worker {rank} ({workers.addresses[rank]})" for rank in lost)
-        who = names or "a worker, although every worker's port accepts connections, so one may be stopped or very slow"
+        who = names or "a worker, although every worker answers. One may be very slow, or may have started again"
         raise DistributionError(
             f"The run lost {who}. Start every worker again with the same command, and the run resumes from the last "
-            f"checkpoint. TensorFlow says: {str(error).splitlines()[0][:200]}"
+            f"checkpoint. TensorFlow says: {_find_reason(str(error))}"
         ) from error
+
+
+def _find_reason(message: str) -> str:
+    """Return the line of a TensorFlow error that says why an exchange was aborted, otherwise its first line."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return next((line for line in lines if "abort" in line.lower()), lines[0] if lines else "nothing")[:200]
 
 
 def run_on_each(workers: Workers, local: Sequence[Replica], act: Callable[[int], Any]) -> list[Any]:
@@ -305,7 +323,13 @@ def run_everywhere(team: Team, functions: Sequence[Callable[..., Any]]) -> Calla
     return act
 
 
-def gather_team(devices: str, batch_norm: str, ghost_size: int, timeout: float = WORKER_TIMEOUT) -> Team:
+def gather_team(
+    devices: str,
+    batch_norm: str,
+    ghost_size: int,
+    timeout: float = WORKER_TIMEOUT,
+    cluster: Cluster | None = None,
+) -> Team:
     """Return the workers, and the replicas of this worker on its devices. Call it before TensorFlow's runtime starts.
 
     Args:
@@ -313,12 +337,13 @@ def gather_team(devices: str, batch_norm: str, ghost_size: int, timeout: float =
         batch_norm: "sync", "local" or "ghost".
         ghost_size: the number of images in a ghost group.
         timeout: seconds to wait for the other workers.
+        cluster: the workers. None: those that the environment names, see `find_cluster`.
 
     Raises:
         DistributionError: see `find_local_devices` and `join_workers`.
     """
     places = find_local_devices(devices)
-    workers = join_workers(timeout)
+    workers = join_workers(timeout, cluster, len(places))
     if workers.count > 1 and places == [""] and not tf.config.list_physical_devices("GPU"):
         places = ["/device:CPU:0"]
     return Team(workers, tuple(make_replicas(workers, places, batch_norm, ghost_size)))

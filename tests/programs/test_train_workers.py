@@ -2,66 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lowlevel_simclr.run import checkpoint
-from tests.support.worker_processes import ROOT, collect_output, make_cluster
-
-TRAIN = """
-import sys
-from lowlevel_simclr import train
-from lowlevel_simclr.data import catalog
-catalog.SHAPES_TRAIN, catalog.SHAPES_TEST = 60, 40
-sys.exit(train.main(sys.argv[1:]))
-"""
-SMALL = ["--image-size", "8", "--batch-size", "16", "--projection-widths", "16", "8", "--steps-per-call", "2"]
-SMALL += ["--warmup-epochs", "0", "--knn-every", "0", "--precision", "float32"]
-
-
-def start(out: Path, *flags: str, of_second: Sequence[str] = ()) -> list[subprocess.Popen[str]]:
-    """Start both workers, one after the other."""
-    return [
-        subprocess.Popen(
-            [sys.executable, "-c", TRAIN, *SMALL, "--out", str(out), *flags, *(of_second if rank else ())],
-            cwd=ROOT,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank, environment in enumerate(make_cluster(2))
-    ]
-
-
-def wait_for_steps(out: Path, processes: Sequence[subprocess.Popen[str]], count: int) -> None:
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and all(process.poll() is None for process in processes):
-        rows = out / "metrics.jsonl"
-        if rows.exists() and rows.read_bytes().count(b"\n") >= count:
-            return
-        time.sleep(0.1)
-    for process in processes:
-        process.kill()
-    raise AssertionError("\n".join(process.communicate()[0][-2000:] for process in processes))
-
-
-def final_state(out: Path) -> dict[str, np.ndarray]:
-    saved = checkpoint.load_latest(out / "checkpoints")
-    assert saved is not None
-    return saved.arrays
+from tests.support.training_workers import read_final_state, start_workers, wait_for_steps
+from tests.support.worker_processes import collect_output
 
 
 @pytest.mark.slow
 def test_workers_with_other_settings_refuse_to_start_and_say_which(tmp_path: Path) -> None:
-    processes = start(tmp_path / "run", "--steps", "4", of_second=["--temperature", "0.5"])
+    processes = start_workers(tmp_path / "run", "--steps", "4", of_second=["--temperature", "0.5"])
     said = collect_output(processes, 300)
     assert all(process.returncode not in (0, None) for process in processes)
     assert any(
@@ -71,7 +24,9 @@ def test_workers_with_other_settings_refuse_to_start_and_say_which(tmp_path: Pat
 
 @pytest.mark.slow
 def test_a_refusal_of_one_worker_reaches_the_others(tmp_path: Path) -> None:
-    processes = start(tmp_path / "run", "--steps", "4", of_second=["--weights", str(tmp_path / "none.weights.h5")])
+    processes = start_workers(
+        tmp_path / "run", "--steps", "4", of_second=["--weights", str(tmp_path / "none.weights.h5")]
+    )
     said = collect_output(processes, 300)
     assert [process.returncode for process in processes] == [1, 1], said
     assert "Worker 1 refused to start" in said[0] and "none.weights.h5" in said[0], said
@@ -80,7 +35,7 @@ def test_a_refusal_of_one_worker_reaches_the_others(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_worker_alone_says_whom_it_waits_for_and_gives_up(tmp_path: Path) -> None:
-    chief, other = start(tmp_path / "run", "--steps", "4", "--worker-timeout", "35")
+    chief, other = start_workers(tmp_path / "run", "--steps", "4", "--worker-timeout", "35")
     other.kill()
     said = collect_output([chief, other], 300)[0]
     assert chief.returncode == 1 and "Waiting for 30 seconds: worker 1 (127.0.0.1:" in said, said
@@ -98,7 +53,7 @@ def test_workers_with_other_images_refuse_to_start_and_say_so(tmp_path: Path, co
         (tmp_path / name).mkdir()
         np.savez(tmp_path / name / "x.npz", x_train=pixels[:-4], x_test=pixels[-4:])
     flags = ["--dataset", "npz:x.npz", "--steps", "4", "--data-dir", str(tmp_path / "mine")]
-    processes = start(tmp_path / "run", *flags, of_second=["--data-dir", str(tmp_path / "theirs")])
+    processes = start_workers(tmp_path / "run", *flags, of_second=["--data-dir", str(tmp_path / "theirs")])
     said = collect_output(processes, 300)
     assert all(process.returncode not in (0, None) for process in processes)
     assert any("Worker 1 differs from worker 0 (" in text and what in text for text in said), said
@@ -108,10 +63,10 @@ def test_workers_with_other_images_refuse_to_start_and_say_so(tmp_path: Path, co
 @pytest.mark.slow
 def test_a_worker_killed_ends_the_other_and_the_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
     flags = ["--steps", "60", "--checkpoint-every", "10"]
-    whole = start(tmp_path / "whole", *flags)
+    whole = start_workers(tmp_path / "whole", *flags)
     said = collect_output(whole, 600)
     assert [process.returncode for process in whole] == [0, 0], said
-    processes = start(tmp_path / "run", *flags)
+    processes = start_workers(tmp_path / "run", *flags)
     wait_for_steps(tmp_path / "run", processes, 24)
     processes[1].kill()
     started = time.monotonic()
@@ -119,8 +74,8 @@ def test_a_worker_killed_ends_the_other_and_the_run_resumes_to_the_same_bits(tmp
     processes[1].communicate()  # closes the pipe
     print(f"the chief ended {time.monotonic() - started:.1f} s after worker 1 was killed")
     assert processes[0].returncode not in (0, None) and "The run lost worker 1 (127.0.0.1:" in chief, chief
-    again = start(tmp_path / "run", *flags)
+    again = start_workers(tmp_path / "run", *flags)
     said = collect_output(again, 600)
     assert [process.returncode for process in again] == [0, 0], said
-    one, other = final_state(tmp_path / "whole"), final_state(tmp_path / "run")
+    one, other = read_final_state(tmp_path / "whole"), read_final_state(tmp_path / "run")
     assert [name for name in one if one[name].tobytes() != other[name].tobytes()] == []

@@ -1,98 +1,36 @@
-"""Tests of how workers find each other, what a worker prints while it waits, and when it stops waiting."""
+"""Tests of how workers meet, what a worker prints while it waits, when it gives up, and how a lost one is found."""
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
 
 import pytest
 
 from lowlevel_simclr.runtime.signals import WATCHED, end_on_signals
 from lowlevel_simclr.training import joining
-from lowlevel_simclr.training.joining import Cluster, read_cluster, wait_for_workers
+from lowlevel_simclr.training.cluster import Cluster
+from lowlevel_simclr.training.joining import wait_for_workers
 from lowlevel_simclr.training.replicas import DistributionError
 from tests.support.other_process import ROOT
 from tests.support.worker_processes import find_free_ports
-
-TASK = {"type": "worker", "index": 0}
-
-
-def make_config(cluster: object, task: object = TASK) -> str:
-    return json.dumps({"cluster": cluster, "task": task})
-
-
-def test_the_cluster_is_read() -> None:
-    text = make_config({"worker": ["a:1", "b:2"]}, {"type": "worker", "index": 1})
-    assert read_cluster(text) == Cluster(("a:1", "b:2"), 1)
-    assert read_cluster(text.replace("1}", '"1"}')) == Cluster(
-        ("a:1", "b:2"), 1
-    )  # some schedulers write the index as a string
-
-
-def test_without_a_cluster_there_is_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TF_CONFIG", raising=False)
-    assert read_cluster() is None
-    monkeypatch.setenv("TF_CONFIG", "")
-    assert read_cluster() is None
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "{",
-        "5",
-        "null",
-        "[]",
-        "[" * 100_000,
-        "{}",
-        '{"cluster": 5, "task": 5}',
-        '{"cluster": null, "task": null}',
-        make_config([]),
-        make_config({}),
-        make_config({"worker": []}),
-        make_config({"worker": "a:1"}),
-        make_config({"worker": {"a:1": 0}}),
-        make_config({"worker": [1, 2]}),
-        make_config({"worker": ["a"]}),
-        make_config({"worker": ["a:b"]}),
-        make_config({"worker": ["a:0"]}),
-        make_config({"worker": ["a:65536"]}),
-        make_config({"worker": [":1"]}),
-        make_config({"worker": ["a:1", "a:1"]}),
-        make_config({"worker": ["a:1"], "ps": ["b:1"]}),
-        make_config({"worker": ["a:1"]}, 0),
-        make_config({"worker": ["a:1"]}, {"type": "worker"}),
-        make_config({"worker": ["a:1"]}, {"type": "ps", "index": 0}),
-        make_config({"worker": ["a:1"]}, {"type": "worker", "index": 1}),
-        make_config({"worker": ["a:1"]}, {"type": "worker", "index": -1}),
-        make_config({"worker": ["a:1"]}, {"type": "worker", "index": True}),
-        make_config({"worker": ["a:1"]}, {"type": "worker", "index": 0.0}),
-        make_config({"worker": ["a:1"]}, {"type": "worker", "index": None}),
-        make_config({"worker": ["a:1"]}, {"type": "worker", "index": "first"}),
-    ],
-)
-def test_a_cluster_that_tensorflow_cannot_use_is_refused(text: str) -> None:
-    with pytest.raises(DistributionError, match="TF_CONFIG is not valid"):
-        read_cluster(text)
-
-
-# Meeting
 
 
 def make_addresses(count: int) -> tuple[str, ...]:
     return tuple(f"127.0.0.1:{port}" for port in find_free_ports(count))
 
 
-def meet(addresses: tuple[str, ...], rank: int, timeout: float = 60.0) -> str:
+def meet(addresses: tuple[str, ...], rank: int, timeout: float = 60.0, replicas: int = 1) -> str:
     """Wait for the other workers. Return "" or the message of the error."""
     try:
-        wait_for_workers(Cluster(addresses, rank), timeout)
+        wait_for_workers(Cluster(addresses, rank), timeout, replicas)
     except DistributionError as error:
         return str(error)
     return ""
@@ -146,7 +84,7 @@ def test_a_worker_that_ended_while_the_others_were_awaited_is_awaited_again() ->
     with ThreadPoolExecutor(3) as pool:
         chief = pool.submit(meet, addresses, 0)
         time.sleep(0.3)
-        say_to_chief(addresses, joining.GREETING + b"1\n")
+        say_to_chief(addresses, joining.GREETING + b"1 1\n")
         time.sleep(1.5)
         third = pool.submit(meet, addresses, 2)
         time.sleep(1)
@@ -155,7 +93,9 @@ def test_a_worker_that_ended_while_the_others_were_awaited_is_awaited_again() ->
         assert [each.result() for each in (chief, third, again)] == ["", "", ""]
 
 
-@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\n\r\n", b"lowlevel_simclr worker x\n", bytes(100)])
+@pytest.mark.parametrize(
+    "said", [b"", b"GET / HTTP/1.1\r\n\r\n", b"lowlevel_simclr worker x\n", b"lowlevel_simclr worker 1\n", bytes(100)]
+)
 def test_another_program_that_connects_is_ignored(said: bytes) -> None:
     addresses = make_addresses(2)
     with ThreadPoolExecutor(2) as pool:
@@ -170,6 +110,25 @@ def test_two_workers_with_one_index_are_refused() -> None:
     with ThreadPoolExecutor(3) as pool:
         chief, *others = (pool.submit(meet, addresses, rank, 5.0) for rank in (0, 1, 1))
         assert chief.result() == "Two workers have the index 1. Start every worker with its own index."
+
+
+def test_workers_with_other_numbers_of_gpus_are_refused_on_all_of_them() -> None:
+    addresses = make_addresses(3)
+    with ThreadPoolExecutor(3) as pool:
+        waiting = [pool.submit(meet, addresses, rank, 60.0, count) for rank, count in enumerate((4, 4, 2))]
+        said = {each.result() for each in waiting}
+    assert said == {
+        f"Worker 2 ({addresses[2]}) has 2 of the devices that --devices asks for, but worker 0 ({addresses[0]}) has 4. "
+        "Every worker needs the same number: give --devices 2 to all of them."
+    }
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+def test_workers_meet_over_ipv6() -> None:
+    addresses = tuple(f"[::1]:{port}" for port in find_free_ports(2))
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(meet, addresses, rank) for rank in (0, 1)]
+        assert [each.result() for each in waiting] == ["", ""]
 
 
 def test_a_port_that_is_taken_is_named() -> None:
@@ -189,10 +148,28 @@ def test_a_worker_that_is_about_to_end_is_waited_for(monkeypatch: pytest.MonkeyP
         assert lost.result() == [1]
 
 
-def test_workers_that_stay_are_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+class Server(socketserver.BaseRequestHandler):
+    """The part of TensorFlow's server that answers to a greeting: it sends its settings of HTTP/2."""
+
+    def handle(self) -> None:
+        if self.request.recv(100).startswith(b"PRI * HTTP/2.0"):
+            self.request.sendall(bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+
+
+def test_workers_that_answer_are_not_lost_but_one_that_is_stopped_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Test a worker after SIGSTOP: its operating system accepts connections, but its program does not answer."""
     monkeypatch.setattr(joining, "LEAVES_WITHIN", 0.2)
-    with socket.create_server(("127.0.0.1", 0)) as there:
-        assert joining.list_lost(["127.0.0.1:1", f"127.0.0.1:{there.getsockname()[1]}"], 0) == []
+    monkeypatch.setattr(joining, "ANSWERS_WITHIN", 0.5)
+    with (
+        socketserver.ThreadingTCPServer(("127.0.0.1", 0), Server) as answers,
+        socket.create_server(("127.0.0.1", 0)) as stopped,
+    ):
+        Thread(target=answers.serve_forever, daemon=True).start()
+        ports = answers.server_address[1], stopped.getsockname()[1]
+        addresses = ["127.0.0.1:1", *(f"127.0.0.1:{port}" for port in ports)]
+        assert joining.list_lost(addresses[:2], 0) == []
+        assert joining.list_lost(addresses, 0) == [2]
+        answers.shutdown()
 
 
 # What ends a program whose Python is held by TensorFlow

@@ -104,14 +104,19 @@ def test_only_an_exchange_that_was_given_up_is_told_as_a_lost_worker() -> None:
             raise tf.errors.UnavailableError(None, None, "the peer is gone")
 
 
-def test_a_worker_that_is_stopped_is_not_said_to_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test a stopped worker. Its operating system still accepts connections, so its port does not show the stop."""
-    monkeypatch.setattr("lowlevel_simclr.training.joining.LEAVES_WITHIN", 0.2)
+def test_a_worker_that_is_stopped_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Test a worker whose operating system still accepts connections, although its program does not answer."""
+    monkeypatch.setattr("lowlevel_simclr.training.joining.ANSWERS_WITHIN", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as stopped:
         address = f"127.0.0.1:{stopped.getsockname()[1]}"
         workers = Workers(2, 0, ("127.0.0.1:1", address))
-        observed = (
-            "The run lost a worker, although every worker's port accepts connections, so one may be stopped or very"
-        )
-        with pytest.raises(DistributionError, match=observed), name_lost_workers(workers):
+        with pytest.raises(DistributionError, match=f"The run lost worker 1 .{address}"), name_lost_workers(workers):
+            raise tf.errors.DeadlineExceededError(None, None, "the exchange took too long")
+
+
+def test_no_worker_is_blamed_if_all_of_them_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lowlevel_simclr.training.workers.list_lost", lambda addresses, own: [])
+    workers = Workers(2, 0, ("127.0.0.1:1", "127.0.0.1:2"))
+    with pytest.raises(DistributionError, match="The run lost a worker, although every worker answers."):
+        with name_lost_workers(workers):
             raise tf.errors.DeadlineExceededError(None, None, "the exchange took too long")

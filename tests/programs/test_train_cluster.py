@@ -1,0 +1,67 @@
+"""Tests of the ways in which people start several workers: srun, and --hosts with --rank."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.training_workers import read_losses, start_worker, start_workers
+from tests.support.worker_processes import collect_output, find_free_ports
+
+FLAGS = ["--steps", "4"]
+
+
+@pytest.fixture(scope="module")
+def losses_of_tf_config(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
+    """Return the losses of a run whose two workers TF_CONFIG describes."""
+    out = tmp_path_factory.mktemp("config") / "run"
+    processes = start_workers(out, *FLAGS)
+    said = collect_output(processes, 300)
+    assert [process.returncode for process in processes] == [0, 0], said
+    return read_losses(out)
+
+
+@pytest.mark.slow
+def test_two_tasks_of_slurm_train_one_run(tmp_path: Path, losses_of_tf_config: np.ndarray) -> None:
+    """Test the variables that srun sets for two tasks on one host, and that no other variable is needed."""
+    step = {
+        "TF_CONFIG": "",
+        "SLURM_JOB_ID": str(find_free_ports(1)[0]),
+        "SLURM_STEP_ID": "0",
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_STEP_TASKS_PER_NODE": "2",
+        "SLURM_NODEID": "0",
+    }
+    tasks = [{"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)} for rank in range(2)]
+    processes = [start_worker(tmp_path / "run", {**step, **task}, FLAGS) for task in tasks]
+    said = collect_output(processes, 300)
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert "2 replicas on 2 workers" in said[0], said
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["workers"] == 2
+    np.testing.assert_array_equal(read_losses(tmp_path / "run"), losses_of_tf_config)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_workers_are_listed_by_hand(tmp_path: Path, host: str, losses_of_tf_config: np.ndarray) -> None:
+    hosts = ",".join(f"{host}:{port}" for port in find_free_ports(2))
+    processes = [
+        start_worker(tmp_path / "run", {"TF_CONFIG": ""}, [*FLAGS, "--hosts", hosts, "--rank", str(rank)])
+        for rank in range(2)
+    ]
+    said = collect_output(processes, 300)
+    assert [process.returncode for process in processes] == [0, 0], said
+    np.testing.assert_array_equal(read_losses(tmp_path / "run"), losses_of_tf_config)
+
+
+@pytest.mark.slow
+def test_workers_with_other_numbers_of_devices_are_refused(tmp_path: Path) -> None:
+    processes = start_workers(tmp_path / "run", *FLAGS, "--devices", "cpu:1", of_second=["--devices", "cpu:2"])
+    said = collect_output(processes, 300)
+    assert [process.returncode for process in processes] == [1, 1], said
+    assert all("Every worker needs the same number: give --devices 1 to all of them." in text for text in said), said
+    assert not (tmp_path / "run").exists()
