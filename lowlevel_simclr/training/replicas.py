@@ -51,6 +51,7 @@ class Replica:
     group: int = TRAINING
     moved: list[tuple[str, int]] = dataclasses.field(default_factory=list)
     _keys: Iterator[int] = dataclasses.field(default_factory=lambda: itertools.count(1))
+    _order: list[tf.Variable] = dataclasses.field(default_factory=list)
 
     def gather(self, x: tf.Tensor, what: str = "gather") -> tf.Tensor:
         """Return the tensors (n, ...) of all replicas, by rank, as one tensor (count n, ...). It has no gradient.
@@ -120,9 +121,21 @@ class Replica:
             "group_size": self.count,
             "group_key": self.group,
             "instance_key": next(self._keys),
-            "ordering_token": [],
+            "ordering_token": [self._make_ordering_token()],
             "communication_hint": "auto",
         }
+
+    def _make_ordering_token(self) -> tf.Tensor:
+        """Return the resource that every exchange of this replica takes.
+
+        TensorFlow runs the operations of a function that take the same resource one after the other, as they were
+        traced. So all replicas start their exchanges in the same order. Otherwise NCCL can deadlock: each of two GPUs
+        may wait in another exchange for the other GPU. TensorFlow's own strategies order their exchanges in this way.
+        """
+        if not self._order:
+            with tf.init_scope(), tf.device(self.device or None):
+                self._order.append(tf.Variable(0.0, trainable=False))
+        return self._order[0].handle
 
 
 ALONE = Replica()

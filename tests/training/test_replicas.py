@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import json
 import subprocess
 import sys
@@ -15,8 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from lowlevel_simclr import ops
+from lowlevel_simclr.data import encoded
+from lowlevel_simclr.data.batches import make_batches
+from lowlevel_simclr.data.catalog import load_dataset
 from lowlevel_simclr.training import gradient_cache, step
 from lowlevel_simclr.training.replicas import (
     DistributionError,
@@ -179,6 +184,48 @@ def test_ghost_groups_do_not_depend_on_replicas_or_micro_batches() -> None:
         assert_exactly(found["local"], wanted("float64"))
 
 
+# The order of the exchanges
+
+
+def list_unordered(graph: tf.Graph) -> list[tuple[str, str]]:
+    """Return the pairs of exchanges that are neighbours in the order of tracing, but may start in another order."""
+    exchanges = [op for op in graph.get_operations() if op.type.startswith("Collective")]
+    assert len(exchanges) > 3
+    return [(one.name, next_.name) for one, next_ in itertools.pairwise(exchanges) if not comes_before(one, next_)]
+
+
+def comes_before(one: tf.Operation, other: tf.Operation) -> bool:
+    """Return whether TensorFlow starts `other` only after `one` has ended."""
+    waiting, seen = [other], set()
+    while waiting:
+        op = waiting.pop()
+        if op is one:
+            return True
+        if op.name not in seen:
+            seen.add(op.name)
+            waiting += [*op.control_inputs, *(tensor.op for tensor in op.inputs)]
+    return False
+
+
+def trace_step() -> tf.Graph:
+    """Return the graph of the step of one of two replicas, on the only device of this process. It is not run."""
+    replica, learner = Replica(0, 2), replicated.build_learner("float32")
+    act = replicated.compile_step(Case("traced", 2), replica, learner, replicated.make_table_of_views("float32"))
+    own = tf.zeros([12], tf.int64), tf.zeros([12, replicated.SIZE, replicated.SIZE, 3], tf.uint8)
+    return act.get_concrete_function(*own).graph
+
+
+def test_every_exchange_of_a_step_waits_for_the_one_before_it() -> None:
+    assert list_unordered(trace_step()) == []
+
+
+def test_exchanges_without_an_order_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plant the bug of a collective op without an ordering token. The gradients of two layers have no other order."""
+    register = Replica._register_exchange
+    monkeypatch.setattr(Replica, "_register_exchange", lambda *given: {**register(*given), "ordering_token": []})
+    assert list_unordered(trace_step())
+
+
 # The rows of a replica
 
 
@@ -189,6 +236,24 @@ def test_rows_of_all_replicas_are_the_batch_and_micro_batches_hold_the_same_imag
         for place in range(micro):
             held = np.concatenate([share.reshape(micro, -1)[place] for share in shares])
             assert sorted(held) == list(range(place * 24 // micro, (place + 1) * 24 // micro))
+
+
+def test_each_replica_decodes_only_its_own_share_of_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count the files that each of two workers opens in one epoch. Together they open each file of a batch once."""
+    for place in range(20):
+        image = np.random.default_rng(place).integers(0, 256, (12, 12, 3), np.uint8)
+        Image.fromarray(image).save(tmp_path / f"{place:02d}.png")
+    images = load_dataset(f"folder:{tmp_path}", None, 0, largest_side=12, memory_limit=0, splits="none").train.images
+    opened, read = [], encoded.Files.read
+    monkeypatch.setattr(encoded.Files, "read", lambda files, row: opened.append(files.name(row)) or read(files, row))
+    steps, by_rank = len(images) // 4, []
+    for rank in range(2):
+        list(make_batches(images, 4, 0, 0, steps, choose_own_rows(rank, 2, 4)))
+        by_rank.append(sorted(opened))
+        opened.clear()
+    list(make_batches(images, 4, 0, 0, steps))
+    assert [len(names) for names in by_rank] == [2 * steps, 2 * steps]
+    assert sorted(by_rank[0] + by_rank[1]) == sorted(opened) and len(set(opened)) == len(opened) == 4 * steps
 
 
 def test_a_batch_without_equal_shares_is_refused() -> None:
