@@ -98,12 +98,12 @@ def measure_form(chosen: argparse.Namespace) -> dict[str, Any]:
         batches.append(iter(make_batches(pixels, chosen.batch_size, config.train.seed, 0, plan.steps, own)))
     steps = run_everywhere(team, functions)
     steps(batches, tf.constant(1)).loss.numpy()
-    seconds, before = [], _read_loopback_bytes()
+    seconds, before = [], _read_bytes(chosen.interface)
     for _ in range(chosen.turns):
         started = time.perf_counter()
         steps(batches, tf.constant(chosen.steps_per_turn)).loss.numpy()
         seconds.append((time.perf_counter() - started) / chosen.steps_per_turn)
-    loopback = (_read_loopback_bytes() - before) / chosen.turns / chosen.steps_per_turn
+    loopback = (_read_bytes(chosen.interface) - before) / chosen.turns / chosen.steps_per_turn
     moved: Counter[str] = Counter()
     for what, size in team.local[0].moved:
         moved[what] += size
@@ -120,9 +120,9 @@ def measure_form(chosen: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _read_loopback_bytes() -> int:
-    """Return the bytes that the loopback device has received since the machine started, or 0 if it has no counter."""
-    counter = Path("/sys/class/net/lo/statistics/rx_bytes")
+def _read_bytes(interface: str) -> int:
+    """Return the bytes that a network device has received since it was made, or 0 if it has no counter."""
+    counter = Path(f"/sys/class/net/{interface}/statistics/rx_bytes")
     return int(counter.read_text(encoding="utf-8")) if counter.exists() else 0
 
 
@@ -223,6 +223,7 @@ def make_parser() -> argparse.ArgumentParser:
     made.add_argument("--json", type=Path, help="the file to store the result in")
     made.add_argument("--page", type=Path, help="the page to write the tables into, between its markers")
     made.add_argument("--form", help=argparse.SUPPRESS)
+    made.add_argument("--interface", default="lo", help=argparse.SUPPRESS)
     model = made.add_argument_group("scaling model")
     model.add_argument("--model-encoder", default="resnet50")
     model.add_argument("--model-stem", default="imagenet")
@@ -233,10 +234,17 @@ def make_parser() -> argparse.ArgumentParser:
         "--per-device", type=int, default=32, help="pairs for each device, if the batch grows with the devices"
     )
     model.add_argument(
-        "--rate", type=float, default=100e12, help="floating-point operations that a device computes in a second"
+        "--rate",
+        type=float,
+        default=scaling.ASSUMED.rate,
+        help="floating-point operations that a device computes in a second",
     )
-    model.add_argument("--bandwidth", type=float, default=25e9, help="bytes that a device sends in a second")
-    model.add_argument("--latency", type=float, default=5e-6, help="seconds of one hop from a device to the next")
+    model.add_argument(
+        "--bandwidth", type=float, default=scaling.ASSUMED.bandwidth, help="bytes that a device sends in a second"
+    )
+    model.add_argument(
+        "--latency", type=float, default=scaling.ASSUMED.latency, help="seconds of one hop from a device to the next"
+    )
     return made
 
 
