@@ -63,7 +63,7 @@ def find_cluster(
             f"The variables of Slurm do not say where the tasks run: {error}. Name the workers with --hosts and "
             "--rank, or with TF_CONFIG."
         ) from None
-    return placed and Cluster(*placed, source="Slurm")
+    return None if placed is None else Cluster(*placed, source="Slurm")
 
 
 def _read_hosts(hosts: str | None, rank: int | None) -> Cluster:

@@ -1,12 +1,8 @@
 """The worker processes of a run: their ranks, how they connect, and what happens if a worker is lost.
 
-`MultiWorkerMirroredStrategy` provides the cluster that TF_CONFIG describes, with its servers and heartbeats. It also
-ends every collective op when a worker is gone. The package uses nothing else of it.
-
-The package does not use `MirroredStrategy` within one process. Synchronised BatchNorm over micro-batches needs a
-reduction inside a tf.while_loop. On virtual CPU devices, TensorFlow 2.15 and 2.21 refuse such a reduction in the
-replica context of that strategy (tests/training/test_replicas.py). It was not tried on GPUs, or in
-MultiWorkerMirroredStrategy.
+`MultiWorkerMirroredStrategy` provides the servers and heartbeats of the cluster. It also ends every collective op when
+a worker is gone. The package uses nothing else of it. docs/engine.md says why: exchanges inside a tf.while_loop or a
+nested tf.function are not possible in its replica context (tests/training/test_replicas.py).
 """
 
 from __future__ import annotations
