@@ -130,7 +130,7 @@ def _check_cluster(addresses: Sequence[object], rank: int, source: str) -> Clust
     """Return the cluster with these addresses.
 
     Raises:
-        _Unsound: if it is none that TensorFlow can use.
+        _Unsound: if TensorFlow cannot use it.
     """
     texts = [address for address in addresses if isinstance(address, str)]
     problem = next(filter(None, map(_find_problem, texts)), None)

@@ -146,7 +146,7 @@ def _describe_unequal(addresses: Sequence[str], replicas: Mapping[int, int]) -> 
         return ""
     return (
         f"Worker {other} ({addresses[other]}) has {replicas[other]} of the devices that --devices asks for, but worker "
-        f"0 ({addresses[0]}) has {replicas[0]}. Every worker needs the same number: give --devices "
+        f"0 ({addresses[0]}) has {replicas[0]}. Every worker needs the same number. Give --devices "
         f"{min(replicas.values())} to all of them."
     )
 

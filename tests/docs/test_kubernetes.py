@@ -29,10 +29,10 @@ def find_faults(value: Any, kind: str, path: str) -> Iterator[str]:
     if kind in PLAIN:
         if type(value) is not PLAIN[kind]:
             yield f"{path} is {value!r}, not {kind}"
-    elif kind.startswith("list["):
+    elif kind.startswith("List["):
         for place, each in enumerate(value if isinstance(value, list) else [None]):
             yield from find_faults(each, kind[5:-1], f"{path}[{place}]")
-    elif kind.startswith("dict("):
+    elif kind.startswith("Dict["):
         for name, each in value.items():
             yield from find_faults(each, kind[5:-1].split(", ")[1], f"{path}.{name}")
     else:

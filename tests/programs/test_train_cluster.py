@@ -63,5 +63,5 @@ def test_workers_with_other_numbers_of_devices_are_refused(tmp_path: Path) -> No
     processes = start_workers(tmp_path / "run", *FLAGS, "--devices", "cpu:1", of_second=["--devices", "cpu:2"])
     said = collect_output(processes, 300)
     assert [process.returncode for process in processes] == [1, 1], said
-    assert all("Every worker needs the same number: give --devices 1 to all of them." in text for text in said), said
+    assert all("Every worker needs the same number. Give --devices 1 to all of them." in text for text in said), said
     assert not (tmp_path / "run").exists()

@@ -46,7 +46,7 @@ def end_all(processes: Sequence[subprocess.Popen[str]]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_worker_that_is_stopped_for_a_minute_is_named(tmp_path: Path, rank: int) -> None:
-    """Test SIGSTOP. When it goes on a minute later, the worker that was stopped ends as well."""
+    """Test SIGSTOP. When it continues a minute later, the worker that was stopped ends as well."""
     processes = start_workers(tmp_path / "run", *LONG)
     try:
         wait_for_steps(tmp_path / "run", processes, 20)
@@ -99,8 +99,8 @@ def test_a_chief_killed_in_a_checkpoint_loses_at_most_the_last_interval(tmp_path
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_with_another_number_of_workers(tmp_path: Path) -> None:
-    """Test that a run of two workers goes on with four and then with one, and has the losses of one worker.
+def test_a_run_resumes_with_another_number_of_workers(tmp_path: Path) -> None:
+    """Test that a run of two workers resumes with four and then with one, and has the losses of one worker.
 
     The sums of several workers round differently. So the losses differ by less than a thousandth of what another seed
     changes.

@@ -115,7 +115,7 @@ def open_tun(namespace: str) -> int:
 
 
 def find_host(packet: bytes) -> int:
-    """Return the host to which a packet goes, or -1 if it is none of this network."""
+    """Return the host to which a packet goes, or -1 if it goes to no host of this network."""
     if packet[0] >> 4 != 4 or packet[16:19] != bytes(map(int, NETWORK.strip(".").split("."))):
         return -1
     return packet[19] - 1

@@ -119,7 +119,7 @@ def test_workers_with_other_numbers_of_gpus_are_refused_on_all_of_them() -> None
         said = {each.result() for each in waiting}
     assert said == {
         f"Worker 2 ({addresses[2]}) has 2 of the devices that --devices asks for, but worker 0 ({addresses[0]}) has 4. "
-        "Every worker needs the same number: give --devices 2 to all of them."
+        "Every worker needs the same number. Give --devices 2 to all of them."
     }
 
 
