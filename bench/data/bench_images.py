@@ -8,7 +8,7 @@ second start with it. With `--before`, it also times the first start of an older
 
 Reading is measured on one core, in images per second of processor time, in several ways:
 
-- this package's code;
+- this package's code, with its native resize and with that of Pillow;
 - `tf.io.decode_jpeg` in `tf.data`, with and without scaling;
 - batches from packed images, which this package stores after the first reading;
 - with `--lightly`, the loader of the package lightly.
@@ -29,6 +29,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import tensorflow as tf
@@ -37,7 +38,7 @@ from bench import hardware, harness, versions
 from bench.data import start
 from bench.data.lightly_loader import __file__ as LIGHTLY_LOADER
 from bench.data.photographs import HEIGHT, WIDTH, write_photographs
-from lowlevel_simclr.data import catalog, image_file
+from lowlevel_simclr.data import catalog, image_file, resize_pixels
 from lowlevel_simclr.data.batches import make_batches
 from lowlevel_simclr.data.image_file import Shape
 
@@ -93,13 +94,19 @@ def time_reading(paths: Sequence[Path], side: int, packed: Any, seconds: float) 
             image_file.check_content(content)
         return len(contents)
 
+    def read() -> int:
+        return sum(image_file.read_pixels(content, Shape(side, side, 3)) is not None for content in contents)
+
+    def read_with_pillow() -> int:
+        with mock.patch.object(image_file, "resize_image", resize_pixels.resize_by_pillow):
+            return read()
+
     def stream(function: Callable[[tf.Tensor], tf.Tensor]) -> Iterable[Any]:
         return tf.data.Dataset.from_tensor_slices(names).map(function)
 
     ways: dict[str, Callable[[], int]] = {
-        "decode, scale and cut": lambda: sum(
-            image_file.read_pixels(content, Shape(side, side, 3)) is not None for content in contents
-        ),
+        "decode, scale and cut": read,
+        "decode, scale and cut, with Pillow's resize": read_with_pillow,
         "check only": check,
         "decode without scaling": lambda: sum(
             image_file.read_pixels(content, Shape(HEIGHT, WIDTH, 3)) is not None for content in contents

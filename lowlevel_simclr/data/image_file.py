@@ -13,6 +13,7 @@ These rules hold for every file:
 - Within bounds, an image keeps its aspect and loses nothing. It is reduced until it fits, and never enlarged.
 - A JPEG that is at least twice as large is reduced while it is decoded (DCT scaling). The cut is the same in
   coordinates of the source.
+- `resize_pixels.py` scales, with the bits of Pillow.
 - An image of the given size keeps its pixels.
 
 The same bytes and shape give the same pixels, whether the data set is in memory or streamed. Pillow releases Python's
@@ -29,7 +30,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 import PIL
@@ -37,6 +38,7 @@ from PIL import Image
 
 from lowlevel_simclr.config.names import OneLineError
 from lowlevel_simclr.data import png_chunks
+from lowlevel_simclr.data.resize_pixels import Box, Size, resize_image
 from lowlevel_simclr.runtime.files import open_regular_file, read_regular_file
 
 SMALLEST = 8  # pixels a side; a smaller image has no useful crop
@@ -54,9 +56,27 @@ FORMATS = {  # Pillow's names, and those for people
     "JPEG2000": "JPEG 2000",
     "PPM": "PPM",
 }
+
+
+def _find_extra_formats() -> dict[str, tuple[str, ...]]:
+    """Return the kinds of images that not every Pillow reads, and the endings of their files.
+
+    Pillow 11.3 and later read AVIF, if they were built with it. The plugin pillow-heif reads HEIC, if it is installed.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    with contextlib.suppress(ImportError):
+        if importlib.import_module("PIL.AvifImagePlugin").SUPPORTED:
+            found["AVIF"] = (".avif",)
+    with contextlib.suppress(ImportError):
+        importlib.import_module("pillow_heif").register_heif_opener()
+        found["HEIF"] = (".heic", ".heif")
+    return found
+
+
+EXTRA_FORMATS = _find_extra_formats()
 RULES = 1  # raise it when the same bytes give other pixels. Packed pixels by other rules are not used
 # The versions that decide whether a file can be used. If one of them changes, a bad file is tried again.
-READER = f"rules {RULES}, Pillow {PIL.__version__}: {', '.join(FORMATS)}"
+READER = f"rules {RULES}, Pillow {PIL.__version__}: {', '.join((*FORMATS, *EXTRA_FORMATS))}"
 LARGEST_IMAGE_PIXELS = 2**29  # 1.6 GB as RGB. Pillow's own limit is a third of it, and scans and panoramas exceed that
 _LARGE = 2**26  # pixels. Larger images are decoded one at a time, so that threads do not fill the memory.
 _one_large = threading.Lock()
@@ -64,6 +84,7 @@ GREY_MODES = frozenset("1 L LA La I I;16 I;16B I;16L I;16N".split())
 DEEP_MODES = frozenset("I I;16 I;16B I;16L I;16N".split())
 DEEP_WHITE = 65535  # white in grey of 16 bits
 _GREY, _RGB = 0, 2  # of png_chunks.Header
+Result = TypeVar("Result")
 _ORIENTATION = 0x0112  # the EXIF tag
 _SIDEWAYS = 5  # from this orientation on, height and width are exchanged
 _TURNS = {
@@ -169,7 +190,7 @@ def _open_image(file: BinaryIO) -> Image.Image:
     `Image.open` is not used, because its limit of pixels is a global variable of the whole process.
 
     Raises:
-        UnreadableError: if the file is not an image of a kind in FORMATS, or has too many pixels.
+        UnreadableError: if the file is not an image of a kind in FORMATS or EXTRA_FORMATS, or has too many pixels.
     """
     prefix = file.read(16)
     file.seek(0)
@@ -195,7 +216,7 @@ def _lift_limit() -> Iterator[None]:
 
 def _open_with_plugins(file: BinaryIO, prefix: bytes) -> Image.Image:
     """Return the image in a file by the plugin that accepts its first bytes, see `_open_image`."""
-    for name in FORMATS:
+    for name in (*FORMATS, *EXTRA_FORMATS):
         factory, accept = Image.OPEN[name]
         if accept is None or accept(prefix) in (False, None) or isinstance(accept(prefix), str):
             continue  # a text says that Pillow was built without the format
@@ -233,7 +254,7 @@ def read_pixels(content: bytes, shape: Shape) -> np.ndarray:
         UnreadableError: if the content is empty, damaged, cut off, not an image, or smaller than SMALLEST pixels on a
             side.
     """
-    return np.asarray(_decode(content, lambda image: _scale_to_fit(image, shape))).reshape(shape)
+    return _decode(content, lambda image: _scale_to_fit(image, shape)).reshape(shape)
 
 
 def read_frame(content: bytes, bounds: Bounds, channels: int) -> np.ndarray:
@@ -251,20 +272,20 @@ def read_frame(content: bytes, bounds: Bounds, channels: int) -> np.ndarray:
         UnreadableError: see `read_pixels`.
     """
 
-    def scale(image: Image.Image) -> Image.Image:
+    def scale(image: Image.Image) -> np.ndarray:
         size = image.height, image.width
         upright = size[::-1] if _read_orientation(image) >= _SIDEWAYS else size
         height, width = fit_sizes(np.array([upright]), bounds)[0].tolist()
         return _scale_to_fit(image, Shape(height, width, channels), keep_all=True)
 
-    pixels = np.asarray(_decode(content, scale))
+    pixels = _decode(content, scale)
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
 def scale_pixels(pixels: np.ndarray, shape: Shape) -> np.ndarray:
     """Return pixels (H, W, C) uint8 scaled to a shape of the same aspect, as the pixels of a file are."""
     image = Image.fromarray(pixels[..., 0] if shape.channels == 1 else pixels)
-    return np.asarray(image.resize((shape.width, shape.height), Image.Resampling.BILINEAR)).reshape(shape)
+    return resize_image(image, Size(shape.height, shape.width), Box(0, 0, *image.size)).reshape(shape)
 
 
 def check_content(content: bytes) -> None:
@@ -288,8 +309,8 @@ def check_content(content: bytes) -> None:
     _decode(content, check)
 
 
-def _decode(content: bytes, scale: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """Return the image in the bytes of a file, decoded and scaled by `scale`, see `read_pixels`."""
+def _decode(content: bytes, take: Callable[[Image.Image], Result]) -> Result:
+    """Return what `take` makes of the image in the bytes of a file. It decodes the image, see `read_pixels`."""
     if not content:
         raise UnreadableError("empty file")
     try:
@@ -298,7 +319,7 @@ def _decode(content: bytes, scale: Callable[[Image.Image], Image.Image]) -> Imag
                 raise UnreadableError(f"{image.width}x{image.height} pixels: smaller than {SMALLEST} on a side")
             _correct_transparency(image, png_chunks.read_header(content))
             with _lift_limit() if image.width * image.height > _LARGE else contextlib.nullcontext():
-                return scale(image)
+                return take(image)
     except (MemoryError, UnreadableError):
         raise
     except Exception as error:  # Pillow does not document what a damaged file raises
@@ -325,8 +346,8 @@ def _read_orientation(image: Image.Image) -> int:
     return value if value in _TURNS else 1
 
 
-def _scale_to_fit(image: Image.Image, shape: Shape, keep_all: bool = False) -> Image.Image:
-    """Decode the image. Return it upright, with the channels, height and width of the shape.
+def _scale_to_fit(image: Image.Image, shape: Shape, keep_all: bool = False) -> np.ndarray:
+    """Decode the image. Return its pixels upright, with the channels, height and width of the shape.
 
     The parts that stick out of the shape are cut off. With `keep_all` nothing is cut off, and rounding to whole pixels
     may change the aspect a little.
@@ -340,18 +361,19 @@ def _scale_to_fit(image: Image.Image, shape: Shape, keep_all: bool = False) -> I
         drafted = image.draft(image.mode, whole)
     extent = drafted[1][2:] if drafted else image.size  # size of the source in decoded pixels; not always whole numbers
     plain = _convert_to_plain_mode(image, shape.channels)
-    if not (plain.size == extent == size):
-        box = (0, 0, *extent) if keep_all else _cut_to_shape(extent, size)
-        plain = plain.resize(size, Image.Resampling.BILINEAR, box=box)
-    return plain.transpose(_TURNS[turn]) if turn in _TURNS else plain
+    if plain.size == extent == size:
+        return np.asarray(plain.transpose(_TURNS[turn]) if turn in _TURNS else plain)
+    box = Box(0, 0, *extent) if keep_all else _cut_to_shape(extent, size)
+    pixels = resize_image(plain, Size(size[1], size[0]), box)
+    return np.asarray(Image.fromarray(pixels).transpose(_TURNS[turn])) if turn in _TURNS else pixels
 
 
-def _cut_to_shape(extent: tuple[float, float], size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """Return the largest centred box (left, top, right, bottom) in `extent` with the aspect of `size`."""
+def _cut_to_shape(extent: tuple[float, float], size: tuple[int, int]) -> Box:
+    """Return the largest centred box in `extent` with the aspect of `size`."""
     share = max(size[0] / extent[0], size[1] / extent[1])
     width, height = min(size[0] / share, extent[0]), min(size[1] / share, extent[1])
     left, top = (extent[0] - width) / 2, (extent[1] - height) / 2
-    return left, top, min(left + width, extent[0]), min(top + height, extent[1])
+    return Box(left, top, min(left + width, extent[0]), min(top + height, extent[1]))
 
 
 def _convert_to_plain_mode(image: Image.Image, channels: int) -> Image.Image:

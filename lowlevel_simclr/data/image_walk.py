@@ -13,16 +13,17 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from lowlevel_simclr.data.image_file import EXTRA_FORMATS
 from lowlevel_simclr.runtime.files import read_regular_file
 
 ENDINGS = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .jp2 .j2k .j2c .jpf .jpx .ppm .pgm .pbm .pnm".split()
-)
+).union(*EXTRA_FORMATS.values())
 # Images that Pillow does not read on every machine, or whose pixels are not a picture yet.
 OTHER_IMAGES = frozenset(
     ".heic .heif .avif .jxl .svg .svgz .psd .xcf .ico .tga .exr .hdr .dds .eps .ai .raw .dng .cr2 .cr3 .nef .arw .orf "
     ".rw2 .raf .dcm".split()
-)
+).difference(ENDINGS)
 LARGEST_CONFIG = 2**20  # bytes of a config.json; the config.json of a run has two thousand
 RUN = "a run folder, whose pictures are not data"  # the reason why it is left out
 _RUN_SECTIONS = ("data", "model", "train")  # in the config.json of a run by every version

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import tracemalloc
+import types
 import zlib
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from PIL import Image, ImageOps
 
 from lowlevel_simclr.data import image_file
 from lowlevel_simclr.data.image_file import Shape, UnreadableError
+from lowlevel_simclr.data.image_walk import find_image_files
 
 RANDOM = np.random.default_rng(0)
 COLOURS = RANDOM.integers(0, 256, (16, 24, 3), np.uint8)
@@ -319,6 +322,29 @@ def test_other_kinds_keep_their_pixels(tmp_path: Path, kind: str, options: dict[
     assert shape == (16, 24, 1 if grey and kind != "GIF" else 3)
     wanted = np.broadcast_to(pixels[..., None] if grey else pixels, shape)
     np.testing.assert_array_equal(image_file.read_pixels(content, shape), wanted)
+
+
+@pytest.mark.skipif("AVIF" not in image_file.EXTRA_FORMATS, reason="this Pillow does not read AVIF")
+def test_avif_is_read_where_pillow_reads_it(tmp_path: Path) -> None:
+    """Test the pixels, transparency over white, and a damaged file."""
+    content = stored(Image.fromarray(COLOURS), "AVIF", quality=100, subsampling="4:4:4")
+    assert np.abs(image_file.read_pixels(content, SHAPE).astype(int) - COLOURS).max() <= 3
+    (tmp_path / "image.avif").write_bytes(content)
+    assert image_file.read_shape(tmp_path / "image.avif") == SHAPE
+    assert find_image_files(tmp_path).images == ("image.avif",)
+    alpha = np.zeros((16, 24, 1), np.uint8)
+    assert image_file.read_pixels(stored(Image.fromarray(np.dstack([COLOURS, alpha])), "AVIF"), SHAPE).min() == 255
+    with pytest.raises(UnreadableError, match="damaged|no JPEG"):
+        image_file.read_pixels(content[: len(content) // 2], SHAPE)
+
+
+def test_a_plugin_for_heic_is_used_if_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    registered: list[bool] = []
+    plugin = types.SimpleNamespace(register_heif_opener=lambda: registered.append(True))
+    monkeypatch.setitem(sys.modules, "pillow_heif", plugin)
+    assert image_file._find_extra_formats()["HEIF"] == (".heic", ".heif") and registered == [True]
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as if it were not installed
+    assert "HEIF" not in image_file._find_extra_formats()
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "JPEG2000", "PPM"])

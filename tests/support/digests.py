@@ -11,6 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from lowlevel_simclr import ops
+from lowlevel_simclr.data.resize_pixels import Box, Size, load_function
+from lowlevel_simclr.runtime import platform_ops
 from tests.support.nt_xent_calls import loss_and_gradient, rows
 from tests.support.view_inputs import images_of
 from tests.support.view_recipes import RECIPE
@@ -51,4 +53,14 @@ def digest_views() -> str:
         drawn = ops.draw_view_params(5, 1, np.arange(40), RECIPE, height, height + 3)
         for tensor in (*drawn, ops.make_views(images, drawn, size)):
             digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def digest_resize() -> str:
+    """Return the digest of images that the native library resized."""
+    resize, random, digest = load_function(str(platform_ops.LIBRARY)), np.random.default_rng(11), hashlib.sha256()
+    for case in range(40):
+        height, width, *size = random.integers(8, 200, 4).tolist()
+        pixels = random.integers(0, 256, (height, width, 1 + 2 * (case % 2)), np.uint8)
+        digest.update(resize(pixels, Size(*size), Box(0.25, 0.5, width - 1.5, height)).tobytes())
     return digest.hexdigest()

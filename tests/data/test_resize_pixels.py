@@ -1,0 +1,105 @@
+"""Tests that the native resize and Pillow give the same pixels, and of the cases in which Pillow resizes."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lowlevel_simclr.data import resize_pixels
+from lowlevel_simclr.data.resize_pixels import Box, Size, resize_by_pillow, resize_image
+from lowlevel_simclr.runtime import platform_ops
+from tests.support.other_process import output_of
+
+native = pytest.mark.skipif(
+    platform.machine() != "x86_64" or not platform_ops.expects_library(), reason="there is no native resize here"
+)
+DIGEST = """
+from tests.support.digests import digest_resize
+print(digest_resize())
+"""
+
+
+def draw_cases(count: int) -> Iterator[tuple[Image.Image, Size, Box]]:
+    """Yield images of noise, of black and white, and of one colour, with sizes that shrink and grow."""
+    random = np.random.default_rng(7)
+    for case in range(count):
+        height, width = random.integers(8, 300, 2).tolist()
+        shape = (height, width, 3) if case % 2 else (height, width)
+        pixels = random.integers(0, 256, shape, np.uint8)
+        pixels = (pixels > 127) * np.uint8(255) if case % 3 == 0 else pixels if case % 3 == 1 else pixels * 0 + 255
+        left, top, right, bottom = random.random(4) * (width / 3, height / 3, width / 3, height / 3) * (case % 5 > 0)
+        size = Size(*random.integers(1, 260, 2).tolist())
+        yield Image.fromarray(pixels.astype(np.uint8)), size, Box(left, top, width - right, height - bottom)
+
+
+def note_calls(monkeypatch: pytest.MonkeyPatch) -> list[Size]:
+    """Return the sizes of the calls of the native function, which grow from now on."""
+    function, calls = resize_pixels._find_function(), []
+
+    def note(pixels: Any, size: Size, box: Box) -> Any:
+        calls.append(size)
+        return function(pixels, size, box)
+
+    monkeypatch.setattr(resize_pixels, "_find_function", lambda: note)
+    return calls
+
+
+@native
+def test_the_pixels_are_those_of_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = note_calls(monkeypatch)
+    for image, size, box in draw_cases(150):
+        np.testing.assert_array_equal(
+            resize_image(image, size, box), resize_by_pillow(image, size, box), str((size, box))
+        )
+    assert 80 < len(calls) < 150  # the other images lose so much height that Pillow filters the columns first
+
+
+@native
+@pytest.mark.parametrize("source", [(375, 500), (500, 375), (256, 341), (16, 16), (17, 33), (8, 4000)])
+def test_usual_sizes_are_resized_natively(source: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = note_calls(monkeypatch)
+    pixels = np.random.default_rng(0).integers(0, 256, (*source, 3), np.uint8)
+    box = Box(0, 0, source[1], source[0])
+    for size in (Size(source[0] // 2, source[1] // 2), Size(source[0] * 5 // 7, source[1] * 5 // 7)):
+        image = Image.fromarray(pixels)
+        np.testing.assert_array_equal(resize_image(image, size, box), resize_by_pillow(image, size, box))
+    assert len(calls) == 2
+
+
+@native
+@pytest.mark.parametrize("instruction_set", ["avx2", "baseline"])
+def test_every_instruction_set_gives_the_same_pixels(instruction_set: str) -> None:
+    from tests.support.digests import digest_resize
+
+    assert output_of(DIGEST, LOWLEVEL_SIMCLR_ISA=instruction_set).strip() == digest_resize()
+
+
+@native
+@pytest.mark.parametrize("box", [Box(-1, 0, 20, 20), Box(0, 0, 31, 20), Box(5, 0, 5, 20), Box(0, 9, 20, float("nan"))])
+def test_a_box_outside_the_image_is_refused(box: Box) -> None:
+    with pytest.raises(ValueError, match="is not within an image of"):
+        resize_image(Image.new("RGB", (30, 20)), Size(4, 4), box)
+
+
+def test_pillow_resizes_where_the_library_does_not_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8))
+    expected = resize_by_pillow(image, Size(20, 25), Box(0, 0, 50, 40))
+    broken = tmp_path / "_native.so"
+    broken.write_bytes(b"no library")
+
+    def wrong(pixels: Any, size: Size, box: Box) -> Any:
+        return np.zeros((*size, pixels.shape[2]), np.uint8)
+
+    for name, value in (("LIBRARY", broken), ("LIBRARY", tmp_path / "none.so"), ("load_function", lambda _: wrong)):
+        with monkeypatch.context() as patch:
+            patch.setattr(resize_pixels if name == "load_function" else platform_ops, name, value)
+            resize_pixels._find_function.cache_clear()
+            assert resize_pixels._find_function() is None
+            np.testing.assert_array_equal(resize_image(image, Size(20, 25), Box(0, 0, 50, 40)), expected)
+    resize_pixels._find_function.cache_clear()
