@@ -1,14 +1,12 @@
 """Encoded images in Parquet files, as Hugging Face's data sets have them. The package pyarrow reads them.
 
 In the column of images, a value is bytes, or a struct with bytes and a path. A label is a whole number (a class number
-or another id) or a text. The metadata of the file may have the names of the classes. Parquet compresses rows in groups.
-To read one image, pyarrow reads its whole group. The last few groups stay in memory, so the next image of such a group
-needs no new read.
+or another id) or a text. The metadata of the file may have the names of the classes. Parquet compresses rows in groups,
+and pyarrow reads only whole groups. `unpacked.py` keeps the images of a group that was read.
 """
 
 from __future__ import annotations
 
-import collections
 import json
 import re
 import threading
@@ -22,6 +20,7 @@ from lowlevel_simclr.data.dataset import DataError
 from lowlevel_simclr.data.image_file import Shape, UnreadableError, parse_shape
 from lowlevel_simclr.data.records import Label, Records
 from lowlevel_simclr.data.shards import Shards, make_names
+from lowlevel_simclr.data.unpacked import Unpacked
 from lowlevel_simclr.runtime.progress_bar import track
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 NAMED = re.compile(r"\.(parquet|parq)$")  # names of Parquet files in a folder
 IMAGE_COLUMNS = ("image", "img", "image_bytes", "jpg", "jpeg", "png", "webp")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target", "cls", "category")
-KEPT_GROUPS = 4  # the number of groups of rows that stay in memory
 LARGEST_GROUP = 2**30  # the most bytes of a group, uncompressed; Hugging Face writes 100 images to a group
 
 
@@ -206,12 +204,16 @@ def _list_groups(path: Path, metadata: pyarrow.parquet.FileMetaData, column: str
 
 
 class _Rows:
-    """Encoded images in the rows of Parquet files, see `encoded.Encoded`."""
+    """Encoded images in the rows of Parquet files, see `encoded.Encoded`.
+
+    A group is read once, when the first of its images is needed. All its images then lie in a temporary file, because
+    training reads them in another order in every epoch.
+    """
 
     def __init__(self, groups: Sequence[_Group], names: Sequence[str]) -> None:
         self._groups, self._names = groups, names
         self._ends = np.cumsum([group.rows for group in groups], dtype=np.int64)
-        self._kept: collections.OrderedDict[int, pyarrow.ChunkedArray] = collections.OrderedDict()
+        self._unpacked = Unpacked(len(names))
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -224,18 +226,10 @@ class _Rows:
 
     def read(self, row: int) -> bytes:
         """Return the bytes of an image, see `encoded.Encoded`."""
-        import pyarrow
-
-        number = self._find_group(row)
-        first = int(self._ends[number]) - self._groups[number].rows
-        try:
-            value = self._read_group(number)[row - first].as_py()
-        except OSError as error:
-            raise UnreadableError(f"cannot be read: {error.strerror or error}") from error
-        except pyarrow.ArrowException as error:
-            raise UnreadableError(f"damaged: {error}") from error
-        content = value.get("bytes") if isinstance(value, dict) else value
-        if not isinstance(content, bytes):
+        if not self._unpacked.has(row):
+            self._unpack_group(row)
+        content = self._unpacked.read(row)
+        if content is None:
             raise UnreadableError("has no bytes in the Parquet file")
         return content
 
@@ -246,16 +240,27 @@ class _Rows:
     def _find_group(self, row: int) -> int:
         return int(np.searchsorted(self._ends, row, side="right"))
 
-    def _read_group(self, number: int) -> pyarrow.ChunkedArray:
-        """Return the images of a group. Only one thread reads at a time, so no group is read twice at once."""
+    def _unpack_group(self, row: int) -> None:
+        """Unpack the group of a row. Only one thread reads at a time, so no group is read twice at once."""
         import pyarrow.parquet
 
+        number = self._find_group(row)
+        path, place, column, count = self._groups[number]
         with self._lock:
-            if number not in self._kept:
-                path, place, column, _ = self._groups[number]
+            if self._unpacked.has(row):
+                return
+            try:
                 with pyarrow.parquet.ParquetFile(path) as opened:
-                    self._kept[number] = opened.read_row_group(place, columns=[column]).column(0)
-                if len(self._kept) > KEPT_GROUPS:
-                    self._kept.popitem(last=False)
-            self._kept.move_to_end(number)
-            return self._kept[number]
+                    values = opened.read_row_group(place, columns=[column]).column(0)
+            except OSError as error:
+                raise UnreadableError(f"cannot be read: {error.strerror or error}") from error
+            except pyarrow.ArrowException as error:
+                raise UnreadableError(f"damaged: {error}") from error
+            for at, value in enumerate(values, int(self._ends[number]) - count):
+                self._unpacked.add(at, _take_content(value.as_py()))
+
+
+def _take_content(value: object) -> bytes | None:
+    """Return the bytes of an image, or None if the row has none."""
+    content = value.get("bytes") if isinstance(value, dict) else value
+    return content if isinstance(content, bytes) else None

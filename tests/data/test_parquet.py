@@ -41,6 +41,25 @@ def test_a_folder_of_hugging_face_is_read_with_splits_and_names(tmp_path: Path, 
     assert numbers(images.train.images[rows]) == rows.tolist()
 
 
+def test_each_group_of_rows_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Test a regression: in the random order of training, a whole group was read for almost every image."""
+    import pyarrow.parquet
+
+    write_parquet(tmp_path / "a.parquet", range(40))  # six images in a group
+    read, groups = pyarrow.parquet.ParquetFile.read_row_group, []
+
+    def note(self: Any, number: int, **options: Any) -> Any:
+        groups.append(number)
+        return read(self, number, **options)
+
+    monkeypatch.setattr(pyarrow.parquet.ParquetFile, "read_row_group", note)
+    images = load(tmp_path, memory_limit=0).train.images
+    for epoch in range(2):
+        rows = np.random.default_rng(epoch).permutation(len(images))
+        assert len(numbers(images[rows])) == 36
+    assert sorted(groups) == [*range(7)]
+
+
 def test_columns_need_no_metadata(tmp_path: Path) -> None:
     plain = pa.array([encode_picture(number) for number in range(12)])
     labels = pa.array(["dog", "cat", None] * 4)
