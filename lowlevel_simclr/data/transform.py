@@ -8,7 +8,6 @@ encoder's input (bilinear, half-pixel centres, antialiased). Then it computes (x
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from lowlevel_simclr.contract.view_checks import list_frames
+from lowlevel_simclr.data.framed_images import FramedImages
 from lowlevel_simclr.data.resize_any_size import resize_any_size
 from lowlevel_simclr.data.resize_in_xla import resize_by_products, resize_frames
 from lowlevel_simclr.runtime.keras import find_keras_generation, find_symbolic_type
@@ -83,10 +83,11 @@ class InferenceTransform:
         x = x if mean is None else x - np.array(mean, np.float32)
         return x if std is None else x / np.array(std, np.float32)
 
-    def describe(self, shape: Sequence[int]) -> str:
-        """Describe the transform in words, for images of shape (..., H, W, C)."""
-        height, width = shape[-3:-1]
-        words = ["the whole image, no augmentation"]
+    def describe(self, images: Any) -> str:
+        """Describe the transform in words, for images (..., H, W, C) in an array, in files, or `FramedImages`."""
+        height, width = images.shape[-3:-1]
+        part = "the square in the middle of each image" if isinstance(images, FramedImages) else "the whole image"
+        words = [f"{part}, no augmentation"]
         if self.size is not None and (height, width) != (self.size, self.size):
             words.append(f"{width}x{height} resized to {self.size}x{self.size} (bilinear, antialiased)")
         words.append("pixels in [0, 1]")

@@ -64,7 +64,7 @@ def represent_cached(
     made_of = {
         "config_hash": config_hash,
         "weights": hash_weights(encoder),
-        "transform": find_transform(encoder, scaling).describe(images.train.images.shape),
+        "transform": find_transform(encoder, scaling).describe(images.train.images),
     }
     splits = {"train": images.train, "test": images.test}
     metas = {name: {**made_of, "images": fingerprint_split(split)} for name, split in splits.items()}

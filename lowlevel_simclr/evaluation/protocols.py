@@ -121,7 +121,7 @@ def evaluate_frozen(subject: Subject, options: Options) -> dict[str, Any]:
             _print(f"warning: The untrained encoder is left out. {error}")
         h["_pixels"] = represent.represent_pixels(images)
     found = measure_frozen(h, images, subject.seed, subject.train_on, _print, options.protocols, options.seeds)
-    transform = find_transform(subject.encoder, subject.scaling).describe(images.train.images.shape)
+    transform = find_transform(subject.encoder, subject.scaling).describe(images.train.images)
     return {**found, "transform": transform}
 
 

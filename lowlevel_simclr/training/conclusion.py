@@ -72,7 +72,7 @@ def conclude(
     export.save_encoder(run.folder, export.add_preprocessing(encoder, plan.scaling))
     rows = {"": h, **untrained, "_pixels": represent.represent_pixels(images)}
     results = summary.measure_frozen(rows, images, plan.seed, plan.train_on, say)
-    results["transform"] = transform.describe(images.train.images.shape)
+    results["transform"] = transform.describe(images.train.images)
     evaluation = merge_evaluation(run.folder / EVALUATION, int(learner.step.numpy()), results)
     say("drawing pictures, with a map of h by t-SNE ...")
     draw_results(plan, run, images, h, untrained.get("_untrained"), baselines)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lowlevel_simclr.config import settings
+from lowlevel_simclr.data.framed_images import FramedImages
 from lowlevel_simclr.data.transform import InferenceTransform, PixelScaling
 from lowlevel_simclr.evaluation import export, represent
 from lowlevel_simclr.evaluation.embedding.encoder import make_embedder
@@ -26,10 +27,17 @@ from tests.support.pillow_crop import pillow as crop_by_pillow
 )
 def test_the_transform_is_told_as_it_is(size: int, mean: tuple | None, std: tuple | None, words: str) -> None:
     shape = (7, 32, 32 if size == 32 else 40, 3)
-    said = InferenceTransform(size, PixelScaling(mean, std)).describe(shape)
+    said = InferenceTransform(size, PixelScaling(mean, std)).describe(np.zeros(shape, np.uint8))
     assert said.removeprefix("the whole image, no augmentation, ") == words.removeprefix(
         "the whole image, no augmentation, "
     )
+
+
+def test_of_images_of_several_sizes_the_square_in_the_middle_is_told() -> None:
+    """Test a regression: evaluation.json said that the whole image was seen."""
+    images = FramedImages(np.zeros((2, 24, 40, 3), np.uint8), np.array([[24, 32], [20, 40]], np.int32), 24)
+    said = InferenceTransform(16).describe(images)
+    assert said.startswith("the square in the middle of each image, no augmentation, 24x24 resized to 16x16")
 
 
 def apply_by_numpy(images: np.ndarray, size: int, scaling: PixelScaling) -> np.ndarray:
