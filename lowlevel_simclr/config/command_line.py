@@ -50,11 +50,15 @@ class RunOptions:
 def choose_default_out(config: Config) -> Path:
     """Return the run folder to use if the user gives none: runs/PRESET, with the seed appended if it is not 0.
 
-    If the data set is not that of the preset, its name replaces the name of the preset.
+    If the data set is not that of the preset, its name replaces the name of the preset. The folders . and .. get the
+    names that they have in the folder above.
     """
     named = config.preset in PRESETS and PRESETS[config.preset]().data.dataset == config.data.dataset
     name = config.preset if named else config.data.dataset
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)
+    form, _, place = name.partition(":")
+    if place and not re.search(r"\w", place):
+        name = f"{form}:{Path(place).resolve().name}"
+    name = re.sub(r"[^\w.-]+", "-", name)
     return Path("runs") / (f"{name}-seed{config.train.seed}" if config.train.seed else name)
 
 

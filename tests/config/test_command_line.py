@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from lowlevel_simclr.config.command_line import FlagParser, choose_default_out, parse_run
@@ -122,6 +124,15 @@ def test_the_run_folder_where_none_is_asked_for(argv, wanted):
 
 def test_the_run_folder_of_a_custom_config_bears_the_data_set_as_a_file_name():
     assert str(choose_default_out(replace(Config(), dataset="folder:/a b/c"))) == "runs/folder-a-b-c"
+    assert str(choose_default_out(replace(Config(), dataset="folder:猫"))) == "runs/folder-猫"
+
+
+def test_the_run_folder_of_the_folder_itself_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Test a regression: the run folder was runs/folder-. for every folder."""
+    (tmp_path / "my pets/cats").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "my pets/cats")
+    for place, name in ((".", "cats"), ("..", "my-pets"), ("./", "cats")):
+        assert str(choose_default_out(replace(Config(), dataset=f"folder:{place}"))) == f"runs/folder-{name}"
 
 
 # Refusals
