@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from lowlevel_simclr.runtime.cpu import count_usable_cores
+
 CPU_FLAGS = frozenset("avx avx2 fma f16c avx512f avx512_bf16 amx_tile amx_bf16 asimd sve bf16".split())
 ENVIRONMENT_VARIABLES = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "XLA_FLAGS")  # and every variable TF_...
 
@@ -110,13 +112,6 @@ def _describe_cpu(cpuinfo: Path) -> dict[str, Any]:
     present = facts.get("flags", facts.get("Features", "")).split()
     return {
         "model": facts.get("model name") or platform.machine(),
-        "cores": _count_usable_cores(),
+        "cores": count_usable_cores(),
         "flags": sorted(CPU_FLAGS.intersection(present)),
     }
-
-
-def _count_usable_cores() -> int | None:
-    """Return the number of cores that this process may use. Only Linux can withhold some of them."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count()

@@ -5,6 +5,8 @@ The package reads it before it imports TensorFlow, so this module does not impor
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 
@@ -12,3 +14,10 @@ def read_cpuinfo_words() -> set[str]:
     """Return the words of /proc/cpuinfo, such as vendor and flags. Without that file, the set is empty."""
     cpuinfo = Path("/proc/cpuinfo")
     return set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
+
+
+def count_usable_cores() -> int | None:
+    """Return the number of cores that this process may use. Only Linux can withhold some of them."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()

@@ -28,6 +28,23 @@ def test_knn_agrees_with_scikit_learn(monkeypatch: pytest.MonkeyPatch, at_once: 
     assert len(set(found.values())) > 1  # otherwise equal accuracies would prove nothing
 
 
+@pytest.mark.parametrize("count", [1, 7, 90, 91])
+@pytest.mark.parametrize("levels", [1, 5, 10**6])  # similarities that are all equal, often equal, hardly ever equal
+def test_the_most_similar_are_the_first_of_a_stable_sort(count: int, levels: int) -> None:
+    similarity = np.random.default_rng(count).integers(0, levels, (13, 91)).astype(np.float32)
+    index, values = knn._select_most_similar(similarity, count)
+    expected = np.argsort(-similarity, axis=1, kind="stable")[:, :count]
+    np.testing.assert_array_equal(index, expected)
+    np.testing.assert_array_equal(values, np.take_along_axis(similarity, expected, axis=1))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_row_that_is_not_finite_is_alike_to_nothing(bad: float) -> None:
+    train_h = np.array([[bad, 1], [1, 1], [1, 0.5]], np.float32)
+    found = knn.classify_by_neighbours(train_h, np.array([0, 1, 1]), np.array([[1.0, 1]]), np.array([1]), [2, 3])
+    assert found == {"2": 1.0, "3": 1.0}
+
+
 def test_near_rows_outvote_a_majority() -> None:
     train_h = np.array([[1, 0], [0.9, np.sqrt(0.19)], [0.9, -np.sqrt(0.19)]])  # similarities 1, 0.9, 0.9 to (1, 0)
     train_labels = np.array([0, 1, 1])  # exp(1 / 0.07) > 2 exp(0.9 / 0.07)
