@@ -76,7 +76,7 @@ def check_number(name: str, value: Any) -> float:
     return number
 
 
-def convert_to_float(value: Real) -> float:
+def convert_to_float(value: float) -> float:
     """Return a real number as a float. An integer that no float can hold becomes infinite, with its sign."""
     try:
         return float(value)
