@@ -89,7 +89,7 @@ def print_neighbours(embedding: Embedding, photographs: Photographs, out: Path) 
     for name, rows in zip(photographs.names, nearest):
         print(f"Nearest to {show_name(name)} (cosine similarity of {embedding.job.output}):")
         for row, similarity in rows:
-            print(f"  {similarity:.3f}  {show_name(embedding.name(row))}")
+            print(f"  {similarity:.4f}  {show_name(embedding.name(row))}")
     what = _count(len(photographs.pixels), len(nearest), "photographs with their neighbours")
     _draw(_name_beside(out, "neighbours.png"), what, lambda path: _draw_rows(path, embedding, photographs, nearest))
 
@@ -108,7 +108,7 @@ def _draw_rows(path: Path, embedding: Embedding, photographs: Photographs, neare
     for pixels, name, found in zip(photographs.pixels, photographs.names, nearest):
         row = [pictures.Tile(pixels, name)]
         for number, similarity in found:
-            row.append(pictures.Tile(embedding.load_pixels(number), embedding.name(number), f"{similarity:.3f}"))
+            row.append(pictures.Tile(embedding.load_pixels(number), embedding.name(number), f"{similarity:.4f}"))
         rows.append(row)
     headings = ["photograph", f"nearest in {embedding.job.output}, from left to right"]
     pictures.draw_tiles(path, rows, [*headings, *[""] * (NEIGHBOURS - 1)])
@@ -130,14 +130,14 @@ def write_duplicates(embedding: Embedding, threshold: float, out: Path) -> None:
     table, picture = _name_beside(out, "duplicates.csv"), _name_beside(out, "duplicates.png")
     _forget(picture)
     write_atomically(table, lambda file: file.write(_format_pairs(embedding, pairs).encode()))
-    what = f"with a cosine similarity of {embedding.job.output} of at least {threshold:g}"
+    what = f"with a cosine similarity of {embedding.job.output} of at least {threshold}"
     print(f"Found {pairs.found} pair{'s' * (pairs.found != 1)} {what}, written to {show_name(table)}.")
     if pairs.found > MOST_PAIRS:
         print(f"Only the {MOST_PAIRS} most similar pairs are written. Use a higher --duplicates to see fewer.")
     if len(rows) > 1:
         sample = sample_similarities(rows)
         half, rare = np.quantile(sample, [0.5, 0.999])
-        print(f"For comparison: of random pairs, half are above {half:.3f}, and one in a thousand is above {rare:.3f}.")
+        print(f"For comparison: of random pairs, half are above {half:.4f}, and one in a thousand is above {rare:.4f}.")
     if not pairs.found:
         return
     shown = np.unique(np.linspace(0, len(pairs.places) - 1, min(DRAWN_PAIRS, len(pairs.places))).astype(np.int64))

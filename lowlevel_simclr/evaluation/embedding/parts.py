@@ -29,7 +29,7 @@ class PartFolder:
 
     def __init__(self, place: Path, count: int) -> None:
         """Take the folder and the number of images."""
-        self.place, self.count = place, count
+        self.place, self.count, self.removed = place, count, False
 
     def list_ranges(self) -> list[range]:
         """Return the positions of the images of each part."""
@@ -83,12 +83,10 @@ class PartFolder:
         return self.place / "rows.npy"
 
     def remove(self) -> None:
-        """Remove the parts. If the user has put other files into the folder, they stay."""
+        """Remove the parts. The folder is removed when it is closed, unless the user has put other files into it."""
         for path in [*self.place.glob("part-*.npz*"), self.choose_scratch(), *self.place.glob(f"{_JOB}*")]:
             path.unlink(missing_ok=True)
-        (self.place / _LOCK).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            self.place.rmdir()
+        self.removed = True
 
     def start(self, job: Mapping[str, Any]) -> None:
         """Keep the parts of the same job, and remove the parts of another one.
@@ -137,7 +135,13 @@ def open_parts(out: Path, job: Mapping[str, Any], count: int) -> Iterator[PartFo
         lock = lock_file(place / _LOCK, wait=False)
     except BlockingIOError:
         raise EmbedError(f"Another process is writing {out}. Wait until it ends, or use another --out.") from None
-    with lock:
-        parts = PartFolder(place, count)
-        parts.start(job)
-        yield parts
+    parts = PartFolder(place, count)
+    try:
+        with lock:
+            parts.start(job)
+            yield parts
+    finally:
+        if parts.removed:
+            with contextlib.suppress(OSError):  # another process may have opened the parts
+                (place / _LOCK).unlink()  # not earlier, because Windows keeps an open file
+                place.rmdir()

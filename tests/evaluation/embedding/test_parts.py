@@ -60,6 +60,13 @@ def test_only_one_process_writes_a_file(tmp_path: Path) -> None:
             assert other.find_missing() == [0]
 
 
+def test_the_folder_is_gone_after_an_error_too(tmp_path: Path) -> None:
+    with pytest.raises(ValueError), open_parts(tmp_path / "h.npz", {}, 3) as parts:
+        parts.remove()
+        raise ValueError
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_at_the_end_the_folder_is_gone_unless_the_user_has_files_in_it(tmp_path: Path) -> None:
     for name, kept in (("a.npz", False), ("b.npz", True)):
         with open_parts(tmp_path / name, {}, 3) as parts:
