@@ -179,7 +179,7 @@ def find_high_rate(history: History, facts: Facts) -> Verdict | None:
     progress = facts.measure_progress(history.smooth("loss"))
     if len(progress) <= WINDOW:
         return None
-    best, ratio = int(progress.argmax()), history.get_last("update_ratio")
+    best, ratio = int(progress.argmax()), _find_largest_update(history)
     if progress[best] >= LEARNED and progress[-1] < LOST * progress[best]:
         losses = history.smooth("loss")
         shown = (
@@ -190,7 +190,7 @@ def find_high_rate(history: History, facts: Facts) -> Verdict | None:
         shown = f"The loss is {history.smooth('loss')[-1]:.3f} (chance {facts.chance:.3f})"
     else:
         return None
-    changed = f", and a step changes the weights by {100 * ratio:.2g} % of their length" if ratio == ratio else ""
+    changed = f", and a step changed the weights by up to {100 * ratio:.2g} % of their length" if ratio else ""
     return Verdict(
         "rate",
         history.done,
@@ -208,9 +208,8 @@ def find_hard_views(history: History, facts: Facts) -> Verdict | None:
     if not _is_stuck(history, facts) or find_collapse(history, facts) or find_high_rate(history, facts):
         return None
     top1, share = history.smooth("top1").max(), _compare_pairs(history, facts)
-    if not (
-        top1 < HARD_TOP1 * facts.chance_top1 and share >= APART and history.get_last("update_ratio") > SMALL_UPDATE
-    ):
+    moves = _find_largest_update(history) > SMALL_UPDATE
+    if not (top1 < HARD_TOP1 * facts.chance_top1 and share >= APART and moves):
         return None
     return Verdict(
         "hard",
@@ -230,8 +229,8 @@ def find_stuck_loss(history: History, facts: Facts) -> Verdict | None:
     others = (find_collapse, find_high_rate, find_hard_views)
     if not _is_stuck(history, facts) or any(rule(history, facts) for rule in others):
         return None
-    loss, ratio = history.smooth("loss"), history.get_last("update_ratio")
-    changed = f" A step changes the weights by {100 * ratio:.2g} % of their length." if ratio == ratio else ""
+    loss, ratio = history.smooth("loss"), _find_largest_update(history)
+    changed = f" A step changed the weights by up to {100 * ratio:.2g} % of their length." if ratio else ""
     at_chance = facts.measure_progress(loss)[-1] < STUCK
     return Verdict(
         "stuck",
@@ -271,6 +270,11 @@ def _compare_pairs(history: History, facts: Facts) -> float:
     """
     spread = history.get_last("std_z")
     return history.get_last("alignment") / (2 * facts.width_z * spread**2) if spread > 0 else math.nan
+
+
+def _find_largest_update(history: History) -> float:
+    """Return the largest update ratio of all check-ups, or 0 without one. The last ones fall with the learning rate."""
+    return float(history.list_values("update_ratio")[1].max(initial=0.0))
 
 
 def _suggest_warmup(facts: Facts) -> str:
