@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from lowlevel_simclr.config import identity, presets
+from lowlevel_simclr.config import presets
 from lowlevel_simclr.config.command_line import parse_run
-from lowlevel_simclr.config.settings import Config, ViewRecipe
+from lowlevel_simclr.config.settings import ViewRecipe
 from lowlevel_simclr.evaluation import verdicts
 from lowlevel_simclr.evaluation.verdicts import Facts, History, judge
 from lowlevel_simclr.run.checkup import Verdict
 
+STORED_RUNS = sorted((Path(__file__).parent / "stored_runs").glob("*.jsonl"))
 CHANCE = math.log(127)
 FACTS = Facts(
     steps=600,
@@ -322,13 +323,15 @@ def test_every_rule_is_in_the_list() -> None:
     assert rules == set(verdicts.RULES)
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).parent / "stored_runs").glob("*.jsonl")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", STORED_RUNS, ids=lambda path: path.stem)
 def test_stored_runs_have_their_verdicts(path: Path) -> None:
-    """Test rows of real runs: each file begins with the facts of its run and the kinds of its verdicts."""
+    """Test rows of real runs. Each file begins with the preset, the facts and the verdicts of its run.
+
+    `day29-textures` is the start of a run of `tests/programs/test_verdicts.py` with a larger encoder.
+    """
     first, *lines = path.read_text().splitlines()
     known = json.loads(first)
-    config = identity.replace(Config(), **known["settings"]) if known["settings"] else Config()
-    facts = Facts(**known["facts"], recipe=config.views)
+    facts = Facts(**known["facts"], recipe=presets.load_preset(known["preset"]).views)
     history, found = History(), set()
     for line in lines:
         row = json.loads(line)

@@ -79,3 +79,32 @@ def test_gradients_that_overflow_lower_the_loss_scale(tmp_path: Path, monkeypatc
     found = examine(tmp_path / "run", *flags)
     assert list_kinds(found) == ["float16"]
     assert found.series["loss_scale"].values[:3] == [2.0**39, 2.0**38, 2.0**37]
+
+
+def draw_textures(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return images (count, 32, 32, 3) of four textures in random colours, and the number of each texture.
+
+    An untrained encoder tells the textures apart. The colour of an image tells it from all others.
+    """
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:32, :32]
+    labels, images = np.arange(count) % 4, np.empty((count, 32, 32, 3), np.uint8)
+    for place, label in enumerate(labels):
+        down, right = random.integers(0, 8, 2)
+        rows, columns = (y + down) // 2 % 2, (x + right) // 2 % 2
+        texture = 2 * (rows, columns, rows ^ columns, (y + down) // 4 % 2)[label] - 1
+        images[place] = np.clip(128 + random.uniform(-40, 40, 3) + 60 * texture[..., None], 0, 255)
+    return images, labels
+
+
+@pytest.mark.slow
+def test_day29_learns_its_task_while_h_becomes_worse(tmp_path: Path) -> None:
+    """Test the preset day29 with a small encoder, on images that their colours tell apart."""
+    (x_train, y_train), (x_test, y_test) = draw_textures(600, 0), draw_textures(300, 1)
+    np.savez(tmp_path / "textures.npz", x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+    flags = ["--preset", "day29", "--dataset", f"npz:{tmp_path / 'textures.npz'}", "--weights", "random"]
+    flags += ["--encoder", "resnet20", "--stem", "cifar", "--batch-size", "60", "--knn-every", "2", "--steps", "120"]
+    found = examine(tmp_path / "run", *flags)
+    assert list_kinds(found) == ["easy"]
+    said = found.verdicts[0].evidence
+    assert "k-NN fell from" in said and "All crops have nearly one size, no view changes hue or saturation" in said
