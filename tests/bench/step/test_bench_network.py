@@ -18,15 +18,15 @@ PROBLEM = find_problem()
 def test_the_bytes_on_the_wire_and_their_time_are_those_of_the_model(tmp_path: Path) -> None:
     """Test a slow cable, on which the exchange takes most of a step.
 
-    The network adds its headers and gRPC its frames to the bytes, which is less than a twelfth here. A token bucket
+    The network adds its headers and gRPC its frames to the bytes, which is less than a tenth here. A token bucket
     lets a step be no faster than its rate, except for the bytes that it has saved up.
     """
-    stored, rate = tmp_path / "network.json", 20e6
+    stored, rate = tmp_path / "network.json", 5e6
     flags = ["--encoder", "resnet20", "--image-size", "8", "--turns", "4", "--rates", str(rate)]
     assert bench_network.main([*flags, "--json", str(stored)]) == 0
     free, slow = json.loads(stored.read_text())["rows"]
     for row in (free, slow):
-        assert row["predicted_bytes"] <= row["wire_bytes"] <= 1.08 * row["predicted_bytes"], row
+        assert row["predicted_bytes"] <= row["wire_bytes"] <= 1.1 * row["predicted_bytes"], row
     saved = 8 * bench_network.choose_burst(rate) / rate
     assert slow["predicted_seconds"] > 2 * free["best_seconds"], "the cable is too fast for this test"
     assert slow["best_seconds"] >= slow["predicted_seconds"] - saved
