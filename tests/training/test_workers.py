@@ -104,6 +104,16 @@ def test_only_an_exchange_that_was_given_up_is_told_as_a_lost_worker() -> None:
             raise tf.errors.UnavailableError(None, None, "the peer is gone")
 
 
+def test_the_line_with_the_reason_of_an_aborted_exchange_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lowlevel_simclr.training.workers.list_lost", lambda addresses, own: [1])
+    text = (
+        "Graph execution error:\n\nDetected at node add\n  \nCollective ops is aborted by: task 1 is silent\n\t [[add]]"
+    )
+    with pytest.raises(DistributionError, match="TensorFlow says: Collective ops is aborted by: task 1 is silent$"):
+        with name_lost_workers(Workers(2, 0, ("127.0.0.1:1", "127.0.0.1:2"))):
+            raise tf.errors.UnavailableError(None, None, text)
+
+
 def test_a_worker_that_is_stopped_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Test a worker whose operating system still accepts connections, although its program does not answer."""
     monkeypatch.setattr("lowlevel_simclr.training.joining.ANSWERS_WITHIN", 0.2)
