@@ -128,8 +128,9 @@ def _meet(workers: Workers, values: np.ndarray, ways: str) -> np.ndarray:
         values: the array of this worker. It has the same shape on every worker.
         ways: the method of `Replica` to call: "add_up" for the sum, "gather" for the rows by rank.
     """
-    replica = _meeting_places.setdefault(workers.rank, Replica(workers.rank, workers.count, group=MEETING))
-    with tf.device("/device:CPU:0"), name_lost_workers(workers):
+    own = Replica(workers.rank, workers.count, "/device:CPU:0", group=MEETING)
+    replica = _meeting_places.setdefault(workers.rank, own)
+    with tf.device(replica.device), name_lost_workers(workers):
         return getattr(replica, ways)(tf.constant(values)).numpy()
 
 
