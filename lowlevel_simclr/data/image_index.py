@@ -23,7 +23,7 @@ import numpy as np
 
 from lowlevel_simclr.config.names import show_name
 from lowlevel_simclr.data.image_file import READER, Shape
-from lowlevel_simclr.runtime.files import lock_file, read_regular_file, write_atomically
+from lowlevel_simclr.runtime.files import find_user_cache, lock_file, read_regular_file, write_atomically
 
 INDEXED = 1000  # files. Fewer are read in a second or two, and leave nothing in the user's cache folder
 SAVED_EVERY = 60.0  # seconds between two saves while files are read
@@ -185,7 +185,7 @@ def open_index(
 
 
 def choose_index_place(root: Path, count: int, cache: Path | None) -> Path | None:
-    """Return the file of the index of a folder, or None if a folder of `count` files needs none.
+    """Return the file of the index of a folder. None: `count` files need none, or the user has no home folder.
 
     Args:
         root: the folder of the images.
@@ -195,7 +195,9 @@ def choose_index_place(root: Path, count: int, cache: Path | None) -> Path | Non
     if cache is None:
         if count < INDEXED:
             return None
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "lowlevel_simclr"
+        cache = find_user_cache()
+        if cache is None:
+            return None
     name = hashlib.blake2b(os.fsencode(os.path.realpath(root)), digest_size=8).hexdigest()
     return cache / f"{name}.index"
 

@@ -1,20 +1,31 @@
-"""The linear probe: multinomial logistic regression on frozen representations."""
+"""The linear probe: multinomial logistic regression on frozen representations.
+
+The fit is that of scikit-learn's LogisticRegression: the same objective, the same solver (SciPy's L-BFGS) from the same
+start, and the same rule to stop. What differs is how the objective is computed. A block of rows is copied to float64,
+and is used for both of its matrix products while it is in the cache. Each core has its own blocks. For h of the 50,000
+images of CIFAR-10 (ResNet-18, random weights), it takes 0.4 of the processor time (`bench.learning.bench_evaluation`).
+
+On float64 rows, both make the same iterations. On float32 rows, scikit-learn 1.9 computes in float32, where rounding
+changes the number of iterations by a few. For these 50,000 rows it has 95 iterations, the probe has 98, and both have
+the accuracy 0.4511.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import warnings
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from concurrent.futures import Executor
+from typing import NamedTuple
 
 import numpy as np
 
+from lowlevel_simclr.runtime.block_pool import open_block_pool, split_rows
 from lowlevel_simclr.runtime.progress_bar import open_bar
 
-SMALL_PRODUCT = 10**8  # multiplications of rows and weights. This number of them takes 10 to 20 ms on one core.
 PROBE_C = 0.01  # inverse weight of the penalty, see `fit_linear_probe`
 PROBE_TOLERANCE = 1e-3
 PROBE_ITERATIONS = 300
+LONGEST_SEARCH = 50  # evaluations in one iteration of the solver, as in scikit-learn
+_SHARES = 16  # sums over the rows; a fixed number, so that the result does not depend on the number of cores
+_BLOCK = 2**19  # entries of a block: 4 MiB of float64
 
 
 class Probe(NamedTuple):
@@ -32,12 +43,7 @@ class Probe(NamedTuple):
 
 
 def fit_linear_probe(
-    train_h: np.ndarray,
-    train_labels: np.ndarray,
-    test_h: np.ndarray,
-    test_labels: np.ndarray,
-    seed: int = 0,
-    title: str = "",
+    train_h: np.ndarray, train_labels: np.ndarray, test_h: np.ndarray, test_labels: np.ndarray, title: str = ""
 ) -> Probe:
     """Fit multinomial logistic regression on the train rows, and return its accuracy on the test rows.
 
@@ -46,59 +52,124 @@ def fit_linear_probe(
     influence one.
 
     The solver stops when no entry of the mean gradient is above 1e-3, or after 300 iterations. (For 20,000 images of
-    CIFAR-10 as pixels it takes 144 iterations.) The problem is convex and the solver draws no random numbers, so the
-    seed has no effect.
+    CIFAR-10 as pixels it takes 144 iterations.) The problem is convex, and nothing random is drawn.
 
     Args:
         train_h: (n, d) float.
         train_labels: (n,) class numbers, with at least two classes.
         test_h: (m, d) float.
         test_labels: (m,) class numbers.
-        seed: the random_state of LogisticRegression.
         title: shown with the progress. Without it, no progress is shown.
-    """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
-    from threadpoolctl import threadpool_limits
 
-    # The threads of OpenBLAS spin while they wait for each other. On busy cores, small products then take much longer.
-    # Three probes of 60 images took 37 seconds with two threads, and 1 second with one.
-    threads = 1 if train_h.size * len(np.unique(train_labels)) < SMALL_PRODUCT else None
+    Example:
+        >>> h, labels = np.array([[0.0], [1.0], [2.0], [3.0]], np.float32), np.array([0, 0, 1, 1])
+        >>> fit_linear_probe(h, labels, h, labels).accuracy
+        1.0
+    """
+    from sklearn.preprocessing import StandardScaler
+
     scaler = StandardScaler().fit(train_h)
-    probe = LogisticRegression(C=PROBE_C, max_iter=PROBE_ITERATIONS, tol=PROBE_TOLERANCE, random_state=seed % 2**32)
-    shown = f"{title} (may end earlier)" if title else ""
-    with warnings.catch_warnings(), threadpool_limits(threads, "blas"):
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the caller reads `converged`
-        with open_bar(shown, PROBE_ITERATIONS, "iterations") as bar, _tell_iterations(bar.update):
-            probe.fit(scaler.transform(train_h), train_labels)
-    iterations = int(probe.n_iter_.max())
-    accuracy = float(probe.score(scaler.transform(test_h), test_labels))
+    classes, numbers = np.unique(train_labels, return_inverse=True)
+    with open_block_pool() as pool:
+        objective = Objective(scaler.transform(train_h), numbers.reshape(-1), len(classes), pool)
+        weights, iterations = _minimise(objective, f"{title} (may end earlier)" if title else "")
+    scores = score_rows(weights, scaler.transform(test_h))
+    accuracy = float((classes[scores.argmax(axis=0)] == test_labels).mean())
     return Probe(accuracy, iterations, iterations < PROBE_ITERATIONS)
 
 
-@contextlib.contextmanager
-def _tell_iterations(tell: Callable[[], object]) -> Iterator[None]:
-    """Call `tell` after each iteration of L-BFGS in the block.
-
-    Up to version 1.7, scikit-learn takes no callback. It calls SciPy's solver through the module `scipy.optimize`. This
-    solver accepts a callback. So this function replaces the solver in that module.
-    """
+def _minimise(objective: Objective, title: str) -> tuple[np.ndarray, int]:
+    """Return the weights (classes, d + 1) float64 at which L-BFGS stopped, and the number of its iterations."""
     from scipy import optimize
 
-    minimize = optimize.minimize
+    options = {
+        "maxiter": PROBE_ITERATIONS,
+        "maxls": LONGEST_SEARCH,
+        "gtol": PROBE_TOLERANCE,
+        "ftol": 64 * np.finfo(np.float64).eps,
+    }
+    start = np.zeros(objective.shape).reshape(-1)
+    with open_bar(title, PROBE_ITERATIONS, "iterations") as bar:
+        found = optimize.minimize(
+            objective, start, method="L-BFGS-B", jac=True, callback=lambda weights: bar.update(), options=options
+        )
+    return found.x.reshape(objective.shape), min(int(found.nit), PROBE_ITERATIONS)
 
-    def minimize_and_tell(
-        *given: Any, callback: Callable[[np.ndarray], object] | None = None, **options: Any
-    ) -> optimize.OptimizeResult:
-        def tell_both(weights: np.ndarray) -> object:
-            tell()
-            return callback(weights) if callback else None
 
-        return minimize(*given, callback=tell_both, **options)
+class Objective:
+    """The mean cross-entropy of the rows plus the penalty |W|^2 / (2 C n), and its gradient.
 
-    optimize.minimize = minimize_and_tell
-    try:
-        yield
-    finally:
-        optimize.minimize = minimize
+    The weights are (classes, d + 1). Their last column is the bias, which has no penalty. Two classes have only one row
+    of weights: the score of the second class, where that of the first class is 0. For them scikit-learn does the same.
+
+    Attributes:
+        shape: (classes, d + 1) of the weights, or (1, d + 1) for two classes.
+    """
+
+    def __init__(self, rows: np.ndarray, labels: np.ndarray, classes: int, pool: Executor) -> None:
+        """Take the data.
+
+        Args:
+            rows: (n, d) float.
+            labels: (n,) class numbers from 0 to `classes` - 1.
+            classes: the number of classes, at least 2.
+            pool: threads that compute the sums over the rows.
+        """
+        count, width = rows.shape
+        self._rows, self._labels, self._pool = rows, labels, pool
+        self.shape = classes if classes > 2 else 1, width + 1
+        self._shares = split_rows(count, -(-count // _SHARES))
+        at_once = max(1, min(_BLOCK // width, self._shares[0].stop))
+        # Kept from one evaluation to the next: to get new memory takes as long as a matrix product.
+        self._buffers = [np.empty((at_once, width)) for _ in self._shares]
+
+    def __call__(self, flat: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the value, and the gradient as a vector.
+
+        Args:
+            flat: the weights as a vector, float64.
+        """
+        count, weights = len(self._rows), flat.reshape(self.shape)
+        losses, slopes = zip(*self._pool.map(lambda *given: self._add_up(weights, *given), self._shares, self._buffers))
+        slope = sum(slopes[1:], start=slopes[0]) / count
+        slope[:, :-1] += weights[:, :-1] / (PROBE_C * count)
+        value = sum(losses) / count + np.sum(weights[:, :-1] ** 2) / (2 * PROBE_C * count)
+        return float(value), slope.reshape(-1)
+
+    def _add_up(self, weights: np.ndarray, share: slice, buffer: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the sum of the cross-entropy over some rows, and its gradient in the shape of the weights."""
+        loss, slope = 0.0, np.zeros(self.shape)
+        rows, labels = self._rows[share], self._labels[share]
+        for block in split_rows(len(rows), len(buffer)):
+            x = buffer[: block.stop - block.start]  # (b, d)
+            np.copyto(x, rows[block])
+            more, rise = _compare(score_rows(weights, x), labels[block])
+            loss += more
+            slope[:, :-1] += rise @ x
+            slope[:, -1] += rise.sum(axis=1)
+        return loss, slope
+
+
+def score_rows(weights: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return the score of each class, (classes, n), from the weights of an `Objective` and rows (n, d).
+
+    The classes come first, because BLAS multiplies this form faster. With one row of weights, the first of two classes
+    has the score 0.
+    """
+    scores = weights[:, :-1] @ rows.T + weights[:, -1:]
+    return np.pad(scores, [(1, 0), (0, 0)]) if len(scores) == 1 else scores
+
+
+def _compare(scores: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return the summed cross-entropy of scores (classes, b) with labels (b,), and its gradient by the scores.
+
+    The gradient is (classes, b), or (1, b) for two classes.
+    """
+    each = np.arange(len(labels))
+    scores = scores - scores.max(axis=0)
+    own = scores[labels, each]
+    rise = np.exp(scores)
+    total = rise.sum(axis=0)
+    rise /= total
+    rise[labels, each] -= 1
+    return float((np.log(total) - own).sum()), rise if len(rise) > 2 else rise[1:]

@@ -22,10 +22,11 @@ from lowlevel_simclr.data.dataset import DataSet, find_labelled, has_labels
 from lowlevel_simclr.data.transform import PixelScaling, find_transform
 from lowlevel_simclr.data.views import Views, compile_views
 from lowlevel_simclr.evaluation import cache, fine_tune, represent
+from lowlevel_simclr.evaluation.baselines import Baseline, describe_encoder, join_results, measure_baselines
 from lowlevel_simclr.evaluation.cache import ScoreStore
 from lowlevel_simclr.evaluation.fine_tune import Trial
 from lowlevel_simclr.evaluation.record import Record
-from lowlevel_simclr.evaluation.summary import measure_frozen, summarise
+from lowlevel_simclr.evaluation.summary import FROZEN, measure_frozen, summarise
 from lowlevel_simclr.model.errors import ModelError
 
 
@@ -111,18 +112,23 @@ def evaluate_subject(subject: Subject, options: Options = DEFAULTS, out: Path | 
 
 def evaluate_frozen(subject: Subject, options: Options) -> dict[str, Any]:
     """Measure k-NN and the linear probe, for the encoder, the untrained encoder and pixels."""
-    images = subject.images
-    h: dict[str, represent.Represented] = {}
-    if {"knn", "linear"} & set(options.protocols):
-        h[""] = _represent(subject, "trained", subject.step, subject.encoder)
-        try:
-            h["_untrained"] = _represent(subject, "untrained", 0, subject.build_untrained())
-        except ModelError as error:
-            _print(f"warning: The untrained encoder is left out. {error}")
-        h["_pixels"] = represent.represent_pixels(images)
-    found = measure_frozen(h, images, subject.seed, subject.train_on, _print, options.protocols, options.seeds)
+    images, asked = subject.images, set(FROZEN) & set(options.protocols)
+    h = {"": _represent(subject, "trained", subject.step, subject.encoder)} if asked else {}
+    found = measure_frozen(h, images, subject.train_on, _print, options.protocols, options.seeds)
+    found = join_results(found, measure_baselines(_find_untrained(subject), images, _print, asked) if asked else {})
     transform = find_transform(subject.encoder, subject.scaling).describe(images.train.images)
     return {**found, "transform": transform}
+
+
+def _find_untrained(subject: Subject) -> Baseline | None:
+    """Return the untrained encoder as a baseline, or None if the file of its weights can no longer be used."""
+    try:
+        encoder = subject.build_untrained()
+    except ModelError as error:
+        _print(f"warning: The untrained encoder is left out. {error}")
+        return None
+    made_of = describe_encoder(encoder, subject.images, subject.scaling)
+    return Baseline(made_of, lambda: _represent(subject, "untrained", 0, encoder))
 
 
 def _represent(subject: Subject, kind: str, step: int, encoder: tf.keras.Model) -> represent.Represented:

@@ -15,6 +15,7 @@ from lowlevel_simclr.evaluation.knn import KNN_COUNTS, classify_by_neighbours
 from lowlevel_simclr.evaluation.linear_probe import fit_linear_probe
 from lowlevel_simclr.evaluation.represent import Represented
 
+FROZEN = ("knn", "linear")  # the protocols that need only h
 SCHEMA = 1  # version of the layout of evaluation.json
 Say = Callable[[str], object]
 
@@ -22,10 +23,9 @@ Say = Callable[[str], object]
 def measure_frozen(
     h: Mapping[str, Represented],
     images: DataSet,
-    seed: int = 0,
     train_on: str = "train",
     say: Say = lambda text: None,
-    protocols: Collection[str] = ("knn", "linear"),
+    protocols: Collection[str] = FROZEN,
     seeds: int = 1,
 ) -> dict[str, Any]:
     """Return k-NN and linear probe of each kind of rows, in the form in which evaluation.json holds them.
@@ -34,12 +34,11 @@ def measure_frozen(
         h: the kinds of rows. The key of a kind is the ending of its keys in evaluation.json: "" for the trained
             encoder, "_untrained", "_pixels".
         images: the data set, with labels.
-        seed: the seed of the linear probe.
         train_on: the splits on which the encoder was trained, "train" or "all".
         say: called with a line before each measurement, because it can take minutes.
         protocols: "knn", "linear" or both.
-        seeds: the number of seeds for the linear probe of the trained encoder: seed, seed + 1 and so on. The result is
-            their mean. The problem is convex and nothing random is drawn, so only the solver can cause a spread.
+        seeds: the number of seeds of the evaluation. Nothing random is drawn for the linear probe, so it has the same
+            accuracy for each of them.
 
     Returns:
         {"schema": 1, "train_on": .., "knn": {"20": ..}, "knn_pixels": .., "linear": ..}, with accuracies in [0, 1].
@@ -53,7 +52,7 @@ def measure_frozen(
         if "knn" in protocols:
             results |= _measure_knn(rows, labels, say, notes)
         if "linear" in protocols:
-            results |= _measure_probes(rows, labels, seed, seeds, say, notes)
+            results |= _measure_probes(rows, labels, seeds, say, notes)
         results |= {"notes": notes} if notes else {}
     missing = describe_unlabelled(images)
     return {**results, "notes": {**results.get("notes", {}), "labels": missing}} if missing else results
@@ -92,21 +91,19 @@ def _measure_knn(h: Mapping[str, Represented], labels: _Labels, say: Say, notes:
 
 
 def _measure_probes(
-    h: Mapping[str, Represented], labels: _Labels, seed: int, seeds: int, say: Say, notes: dict[str, str]
+    h: Mapping[str, Represented], labels: _Labels, seeds: int, say: Say, notes: dict[str, str]
 ) -> dict[str, Any]:
-    """Return the linear probe of each kind of rows. For the trained encoder, use several seeds. Add notes."""
+    """Return the linear probe of each kind of rows, and a spread over seeds for the trained encoder. Add notes."""
     results: dict[str, Any] = {}
     for name, rows in h.items():
         title = f"linear probe, {ROWS[name]}"
         say(f"{title} ...")
-        given = rows.train, labels.train, rows.test, labels.test
-        probes = [fit_linear_probe(*given, seed + more, title) for more in range(1 if name else seeds)]
-        results["linear" + name] = float(np.mean([probe.accuracy for probe in probes]))
-        if len(probes) > 1:
-            results["seeds"] = {"linear" + name: summarise([probe.accuracy for probe in probes])}
-        if not all(probe.converged for probe in probes):
-            most = max(probe.iterations for probe in probes)
-            notes["linear" + name] = f"the solver stopped after {most} iterations, not converged"
+        probe = fit_linear_probe(rows.train, labels.train, rows.test, labels.test, title)
+        results["linear" + name] = probe.accuracy
+        if seeds > 1 and not name:
+            results["seeds"] = {"linear": summarise([probe.accuracy] * seeds)}
+        if not probe.converged:
+            notes["linear" + name] = f"the solver stopped after {probe.iterations} iterations, not converged"
     return results
 
 
@@ -122,6 +119,11 @@ def summarise(values: Sequence[float]) -> dict[str, Any]:
 
 
 ROWS = {"_pixels": "pixels", "_untrained": "untrained encoder", "": "trained encoder"}
+
+
+def name_rows(kind: str) -> str:
+    """Return a kind of rows for people, such as 'untrained encoder' for "_untrained"."""
+    return _ROWS[kind]
 
 
 def format_table(evaluation: Mapping[str, Any]) -> str:

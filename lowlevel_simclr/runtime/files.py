@@ -164,3 +164,14 @@ def lock_file(path: Path, wait: bool) -> BinaryIO:
         file.close()
         raise
     return file
+
+
+def find_user_cache() -> Path | None:
+    """Return this package's folder in the user's cache folder. None: the user has no home folder.
+
+    It is `$XDG_CACHE_HOME/lowlevel_simclr`, or `~/.cache/lowlevel_simclr` without that variable. It may not exist yet.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "lowlevel_simclr"
+    except RuntimeError:  # pathlib finds no home folder
+        return None

@@ -7,11 +7,13 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from lowlevel_simclr.data.dataset import DataSet
 from lowlevel_simclr.data.transform import find_transform
 from lowlevel_simclr.evaluation import export, represent, summary
+from lowlevel_simclr.evaluation.baselines import Baseline, describe_encoder, join_results, measure_baselines
 from lowlevel_simclr.evaluation.knn import measure_knn
 from lowlevel_simclr.evaluation.report.page import write_report_or_warn
 from lowlevel_simclr.model.errors import ModelError
@@ -21,7 +23,7 @@ from lowlevel_simclr.run.results import EVALUATION, merge_evaluation
 from lowlevel_simclr.training.checkup import print_checkup
 from lowlevel_simclr.training.learner import Learner, build_learner
 from lowlevel_simclr.training.messages import print_results
-from lowlevel_simclr.training.pictures import draw_results
+from lowlevel_simclr.training.pictures import MAPPED, draw_results
 from lowlevel_simclr.training.plan import Plan
 
 say = functools.partial(print, flush=True)
@@ -56,7 +58,8 @@ def conclude(
     """
     say("evaluating the trained encoder beside the untrained one and plain pixels ...")
     encoder = _build_untrained(plan, images)
-    untrained = {}
+    untrained: Baseline | None = None
+    mapped: np.ndarray | None = None
     baselines = {"pixels": measure_knn(None, sample)} if sample is not None else {}
     if encoder is None:
         random = dataclasses.replace(plan, model=dataclasses.replace(plan.model, weights="random"))
@@ -64,22 +67,25 @@ def conclude(
     else:
         if sample is not None:
             baselines["untrained encoder"] = measure_knn(encoder, sample, plan.scaling)
-        untrained = {"_untrained": _represent(encoder, images, plan, "untrained")}
+        mapped = represent.compute_h(encoder, images.test.images[:MAPPED], plan.scaling)
+        made_of = describe_encoder(encoder, images, plan.scaling)
+        untrained = Baseline(made_of, functools.partial(_represent, encoder, images, plan, "untrained"))
+    beside = measure_baselines(untrained, images, say)
     encoder.set_weights(learner.encoder.get_weights())
     h = _represent(encoder, images, plan, "trained")
     transform = find_transform(encoder, plan.scaling)
     say(f"writing {export.ENCODER_FILE} ...")
     export.save_encoder(run.folder, export.add_preprocessing(encoder, plan.scaling))
-    rows = {"": h, **untrained, "_pixels": represent.represent_pixels(images)}
-    results = summary.measure_frozen(rows, images, plan.seed, plan.train_on, say)
+    results = join_results(summary.measure_frozen({"": h}, images, plan.train_on, say), beside)
     results["transform"] = transform.describe(images.train.images)
     evaluation = merge_evaluation(run.folder / EVALUATION, int(learner.step.numpy()), results)
+    say(summary.format_table(evaluation))  # before the pictures, which take seconds
     say("drawing pictures, with a map of h by t-SNE ...")
-    draw_results(plan, run, images, h, untrained.get("_untrained"), baselines)
+    draw_results(plan, run, images, h, mapped, baselines)
     run.write_peak_memory()
     print_checkup(plan, verdicts)
     write_report_or_warn(run.folder)
-    print_results(plan, run, evaluation, labelled=len(images.classes) > 1)
+    print_results(plan, run, labelled=len(images.classes) > 1)
     return evaluation
 
 

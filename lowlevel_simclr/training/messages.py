@@ -10,7 +10,6 @@ import tensorflow as tf
 from lowlevel_simclr.config.names import show_name
 from lowlevel_simclr.data import catalog
 from lowlevel_simclr.data.dataset import DataSet
-from lowlevel_simclr.evaluation import summary
 from lowlevel_simclr.evaluation.export import ENCODER_FILE
 from lowlevel_simclr.run.folder import Run
 from lowlevel_simclr.runtime import keras
@@ -157,9 +156,8 @@ def list_left_out(record: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def print_results(plan: Plan, run: Run, evaluation: dict[str, Any], labelled: bool = True) -> None:
-    """Print the table of results, and what to try next, which depends on whether the images have labels."""
-    print(summary.format_table(evaluation))
+def print_results(plan: Plan, run: Run, labelled: bool = True) -> None:
+    """Print where the results are, and what to try next, which depends on whether the images have labels."""
     print(f"pictures          {show_name(run.plots)}: views, learning curves, a map of h, nearest neighbours")
     print(f"trained encoder   {show_name(run.folder / ENCODER_FILE)}, which Keras loads without this package")
     text = OTHER_NEXT if labelled else UNLABELLED_NEXT

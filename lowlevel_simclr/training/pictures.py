@@ -49,7 +49,7 @@ def draw_views(plan: Plan, images: DataSet, path: Path) -> int:
 
 
 def draw_results(
-    plan: Plan, run: Run, images: DataSet, h: Represented, h_untrained: Represented | None, baselines: dict[str, float]
+    plan: Plan, run: Run, images: DataSet, h: Represented, h_untrained: np.ndarray | None, baselines: dict[str, float]
 ) -> None:
     """Draw learning.png, embedding.png and neighbours.png, and keep what only the report draws.
 
@@ -60,7 +60,7 @@ def draw_results(
         run: the run whose folder holds the pictures.
         images: the data set of the run.
         h: the representations from the trained encoder.
-        h_untrained: the representations from the untrained encoder, if there is one.
+        h_untrained: (MAPPED, d) or fewer, from the untrained encoder for the first test images, if there is one.
         baselines: k-NN accuracies in [0, 1], by name. They are drawn beside the curve of k-NN.
     """
     test, folder, some = images.test, run.plots, slice(0, MAPPED)
@@ -72,8 +72,8 @@ def draw_results(
         import_plots().plot_learning(path, read_metrics(run.folder), chance, baselines)
 
     def draw_embedding(path: Path) -> None:
-        kinds = {"untrained": h_untrained, "trained": h}
-        maps = {name: rows.test[some] for name, rows in kinds.items() if rows is not None}
+        kinds = {"untrained": h_untrained, "trained": h.test[some]}
+        maps = {name: rows for name, rows in kinds.items() if rows is not None}
         points.update(import_plots().plot_embedding(path, maps, test.labels[some], images.classes, plan.seed))
 
     def draw_neighbours(path: Path) -> None:

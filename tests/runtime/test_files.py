@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import pytest
 
-from lowlevel_simclr.runtime.files import read_regular_file, write_atomically
+from lowlevel_simclr.runtime.files import find_user_cache, read_regular_file, write_atomically
 
 
 def read(path: Path, limit: int = 100) -> bytes:
@@ -83,3 +83,17 @@ def test_a_file_is_synced_before_it_is_renamed_and_its_folder_after(
     monkeypatch.setattr(os, "replace", lambda old, new: (told.append("rename"), rename(old, new)))
     write_atomically(tmp_path / "file", lambda file: file.write(b"new"))
     assert told == [str(tmp_path / "file.tmp"), "rename", str(tmp_path)]
+
+
+def test_the_cache_folder_is_that_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert find_user_cache() == tmp_path / "cache" / "lowlevel_simclr"
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert find_user_cache() == tmp_path / ".cache" / "lowlevel_simclr"
+
+    def find_no_home(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", find_no_home)
+    assert find_user_cache() is None

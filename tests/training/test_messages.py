@@ -88,6 +88,6 @@ def test_the_next_steps_fit_the_run(
 ) -> None:
     plan = types.SimpleNamespace(dataset=dataset, epochs=10, seed=3)
     run = types.SimpleNamespace(folder=Path("runs/one"), plots=Path("runs/one/plots"))
-    messages.print_results(plan, run, {"transform": "", "notes": {}}, labelled)
+    messages.print_results(plan, run, labelled)
     out = capsys.readouterr().out
     assert said in out and unsaid not in out

@@ -1,0 +1,213 @@
+"""The baselines of an evaluation: what the untrained encoder and plain pixels reach. They are measured once.
+
+The baselines do not depend on the training. So every run on the same images with the same encoder and seed has the same
+baselines. They are kept in the user's cache folder (`$XDG_CACHE_HOME/lowlevel_simclr/baselines` or
+`~/.cache/lowlevel_simclr/baselines`), one small file for each. An entry records what it was measured on: a hash of all
+images and labels, the weights, the test transform, and the settings of the protocols. It is used again only if all of
+that is the same. The folder can be deleted at any time. LOWLEVEL_SIMCLR_BASELINES=off neither reads nor writes it.
+
+Data sets with fewer than KEPT_FROM images leave nothing in the cache folder. They are measured in seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from lowlevel_simclr.config.names import show_name
+from lowlevel_simclr.data.dataset import DataSet, has_labels
+from lowlevel_simclr.data.fingerprint import describe_content
+from lowlevel_simclr.data.image_file import READER
+from lowlevel_simclr.data.transform import UNSCALED, PixelScaling, find_transform
+from lowlevel_simclr.evaluation import knn, linear_probe, summary
+from lowlevel_simclr.evaluation.represent import Represented, hash_weights, represent_pixels
+from lowlevel_simclr.runtime.files import find_user_cache, lock_file, read_regular_file, write_atomically
+
+SWITCH = "LOWLEVEL_SIMCLR_BASELINES"
+KEPT_FROM = 10_000  # images in both splits together
+LARGEST_ENTRY = 2**20  # bytes; an entry has about a thousand
+# Raise this number whenever a change of the program changes the accuracies of the same rows.
+PROTOCOL = {
+    "version": 1,
+    "knn": [*knn.KNN_COUNTS, knn.KNN_TEMPERATURE],
+    "linear": [linear_probe.PROBE_C, linear_probe.PROBE_TOLERANCE, linear_probe.PROBE_ITERATIONS],
+    "pixels": "reduced to 32 x 32 if larger than 64 x 64",
+}
+Say = Callable[[str], object]
+
+
+class Baseline(NamedTuple):
+    """One kind of rows.
+
+    Attributes:
+        made_of: all values that the rows depend on, besides the images, as JSON values.
+        make_rows: function that computes the rows. It is called only if the accuracies are not kept.
+    """
+
+    made_of: dict[str, Any]
+    make_rows: Callable[[], Represented]
+
+
+def describe_encoder(encoder: tf.keras.Model, images: DataSet, scaling: PixelScaling = UNSCALED) -> dict[str, Any]:
+    """Return all values that h depends on, besides the images, as JSON values.
+
+    Args:
+        encoder: f.
+        images: the images. Their shape decides whether they are resized.
+        scaling: the scaling of the pixels.
+    """
+    return {
+        "encoder": [encoder.name, list(encoder.input_shape), hash_weights(encoder)],
+        "transform": find_transform(encoder, scaling).describe(images.train.images),
+    }
+
+
+def measure_baselines(
+    untrained: Baseline | None, images: DataSet, say: Say, protocols: Collection[str] = summary.FROZEN
+) -> dict[str, Any]:
+    """Return k-NN and linear probe of the untrained encoder and of pixels, as evaluation.json holds them.
+
+    Args:
+        untrained: the rows of the untrained encoder, or None if there is none.
+        images: the data set. Without labels the result is empty.
+        say: called with a line before each measurement, and for accuracies that were measured before.
+        protocols: "knn", "linear" or both.
+
+    Returns:
+        The keys "knn_untrained", "linear_untrained", "knn_pixels" and "linear_pixels", and "notes", see
+        `summary.measure_frozen`.
+    """
+    if not has_labels(images):
+        return {}
+    pixels = Baseline({}, lambda: represent_pixels(images))
+    kinds = {**({"_untrained": untrained} if untrained else {}), "_pixels": pixels}
+    folder = choose_folder(images)
+    task = _describe_task(images, protocols) if folder else {}
+    results: dict[str, Any] = {}
+    for name, kind in kinds.items():
+        measure = functools.partial(_measure_kind, name, kind.make_rows, images, say, protocols)
+        found = _read_or_measure(folder, name, {**kind.made_of, **task}, measure, say) if folder else measure()
+        results = join_results(results, found)
+    return results
+
+
+def _measure_kind(
+    name: str, make_rows: Callable[[], Represented], images: DataSet, say: Say, protocols: Collection[str]
+) -> dict[str, Any]:
+    """Return the accuracies of one kind of rows, as evaluation.json holds them."""
+    found = summary.measure_frozen({name: make_rows()}, images, say=say, protocols=protocols)
+    return {key: value for key, value in found.items() if key not in ("schema", "train_on")}
+
+
+def join_results(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entries of two results for evaluation.json, with the notes of both."""
+    notes = {**first.get("notes", {}), **second.get("notes", {})}
+    return {**first, **second, **({"notes": notes} if notes else {})}
+
+
+def choose_folder(images: DataSet) -> Path | None:
+    """Return the folder for the accuracies, or None if those of these images are not kept."""
+    asked = os.environ.get(SWITCH, "on")
+    if asked not in ("on", "off"):
+        print(f"warning: {SWITCH} is '{show_name(asked)}', which counts as on. Use on or off.", file=sys.stderr)
+    if asked == "off" or len(images.train.labels) + len(images.test.labels) < KEPT_FROM:
+        return None
+    cache = find_user_cache()
+    return cache / "baselines" if cache else None
+
+
+def _describe_task(images: DataSet, protocols: Collection[str]) -> dict[str, Any]:
+    """Return all that decides about the accuracies of the same encoder: a hash of the data, and the protocols."""
+    return {
+        "data": describe_content(images),
+        "frames": images.record.get("frames"),
+        "reader": READER,
+        "protocols": sorted(protocols),
+        "settings": PROTOCOL,
+    }
+
+
+def _read_or_measure(
+    folder: Path, name: str, made_of: dict[str, Any], measure: Callable[[], dict[str, Any]], say: Say
+) -> dict[str, Any]:
+    """Return the kept accuracies of one kind of rows, or measure and keep them."""
+    path = folder / f"{name.strip('_')}-{_hash_json(made_of)[:32]}.json"
+    kept = read_entry(path, made_of)
+    if kept is not None:
+        say(f"baseline, {summary.name_rows(name)}: measured by an earlier run, read from {show_name(path)}")
+        return kept
+    found = measure()
+    write_entry(path, made_of, found)
+    return found
+
+
+def read_entry(path: Path, made_of: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the kept accuracies, or None if there are none that can be used.
+
+    A damaged file is renamed, and stderr says so.
+
+    Args:
+        path: the file of the entry.
+        made_of: what the accuracies must have been measured on.
+    """
+    try:
+        entry = json.loads(read_regular_file(path, LARGEST_ENTRY, "LARGEST_ENTRY"))
+        if entry["checksum"] != _hash_json([entry["made_of"], entry["results"]]):
+            raise ValueError("its checksum is wrong")
+        if _hash_json(entry["made_of"]) != _hash_json(made_of):
+            raise ValueError("it belongs to other data")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        _warn(f"The kept baseline {show_name(path)} cannot be read ({error.strerror}). It is measured again.")
+        return None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        _set_aside(path, f"{type(error).__name__}: {error}")
+        return None
+    return entry["results"]
+
+
+def _set_aside(path: Path, reason: str) -> None:
+    """Rename a damaged entry, and say so."""
+    damaged = path.with_name(path.name + ".damaged")
+    with contextlib.suppress(OSError):
+        os.replace(path, damaged)
+    what = f"The kept baseline {show_name(path)} is damaged ({show_name(reason)})."
+    _warn(f"{what} It is set aside as {damaged.name} and is measured again.")
+
+
+def write_entry(path: Path, made_of: Mapping[str, Any], results: Mapping[str, Any]) -> None:
+    """Keep accuracies. If that fails, stderr says so and nothing is raised, because they can be measured again.
+
+    Args:
+        path: the file of the entry.
+        made_of: what the accuracies were measured on.
+        results: the accuracies, as evaluation.json holds them.
+    """
+    entry = {"checksum": _hash_json([made_of, results]), "made_of": made_of, "results": results}
+    content = json.dumps(entry, indent=1).encode() + b"\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.closing(lock_file(path.parent / "lock", wait=True)):
+            write_atomically(path, lambda file: file.write(content))
+    except OSError as error:
+        why = error.strerror or error
+        _warn(f"The baseline could not be kept in {show_name(path.parent)} ({why}). Set {SWITCH}=off to stop this.")
+
+
+def _hash_json(value: Any) -> str:
+    """Return the SHA-256 of a JSON value, which does not depend on the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr, flush=True)
