@@ -143,7 +143,7 @@ def _read_or_measure(
     path = folder / f"{name.strip('_')}-{_hash_json(made_of)[:32]}.json"
     kept = read_entry(path, made_of)
     if kept is not None:
-        say(f"baseline, {summary.name_rows(name)}: measured by an earlier run, read from {show_name(path)}")
+        say(f"baseline, {summary.ROWS[name]}: measured by an earlier run, read from {show_name(path)}")
         return kept
     found = measure()
     write_entry(path, made_of, found)

@@ -121,11 +121,6 @@ def summarise(values: Sequence[float]) -> dict[str, Any]:
 ROWS = {"_pixels": "pixels", "_untrained": "untrained encoder", "": "trained encoder"}
 
 
-def name_rows(kind: str) -> str:
-    """Return a kind of rows for people, such as 'untrained encoder' for "_untrained"."""
-    return _ROWS[kind]
-
-
 def format_table(evaluation: Mapping[str, Any]) -> str:
     """Return evaluation.json as a table in text. A dash stands for a value that was not measured."""
     counts = sorted({count for name in ROWS for count in evaluation.get("knn" + name, ())}, key=int)
