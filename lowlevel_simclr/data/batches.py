@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +15,7 @@ from lowlevel_simclr import stock
 from lowlevel_simclr.config.choices import SMALLEST_BATCH
 from lowlevel_simclr.contract import philox
 from lowlevel_simclr.data import image_folder
+from lowlevel_simclr.data.batch_queue import make_queue_dataset, recover_problem
 from lowlevel_simclr.data.dataset import DataError, explain_too_few
 from lowlevel_simclr.data.framed_images import FramedImages, get_canvases
 from lowlevel_simclr.data.packed_images import PackedImages
@@ -86,7 +86,7 @@ def make_batches(
     Returns:
         A dataset of epoch () int64, index (N,) int64 and images (N, H, W, C) uint8. The index holds row numbers of the
         argument `images`. With `own`, a batch has m rows instead of N. `FramedImages` give their canvases, and after
-        them their sizes (N, 2) int32.
+        them their sizes (N, 2) int32. Batches of `FolderImages` can be read once: threads decode them from now on.
 
     Raises:
         DataError: if there are fewer images than one batch.
@@ -212,12 +212,12 @@ def _stream_batches(
         read = images.read_ahead((index for _, index in list_rows()), PREFETCHED)
         return ((epoch, index, batch) for (epoch, index), batch in zip(list_rows(), read))
 
-    kinds = (
+    specs = (
         tf.TensorSpec((), tf.int64),
         tf.TensorSpec((len(share),), tf.int64),
         tf.TensorSpec((len(share), *images.shape[1:]), tf.uint8),
     )
-    return tf.data.Dataset.from_generator(produce, output_signature=kinds).prefetch(1)
+    return make_queue_dataset(produce(), specs, len(steps)).prefetch(1)
 
 
 def recover_data_error(error: tf.errors.OpError) -> DataError | None:
@@ -226,8 +226,8 @@ def recover_data_error(error: tf.errors.OpError) -> DataError | None:
     For example, a batch of `make_batches` raises a DataError if one of its files is gone. TensorFlow turns it into an
     OpError.
     """
-    found = re.search(r"DataError: (.+)", error.message or "")
-    return DataError(found.group(1)) if found else None
+    kind, _, text = (recover_problem(error) or "").partition(": ")
+    return DataError(text) if kind == DataError.__name__ else None
 
 
 def _iterate_rows(count: int, batch_size: int, seed: int, steps: range) -> Iterator[tuple[int, np.ndarray]]:
