@@ -39,7 +39,7 @@ from lowlevel_simclr.data.framed_images import FramedImages
 from lowlevel_simclr.data.frames import Frames, choose_frames, find_canvas, fit_frames, read_canvas
 from lowlevel_simclr.data.image_file import SMALLEST, Bounds, Shape, UnreadableError
 from lowlevel_simclr.data.image_index import IDENTITY, ImageIndex, choose_index_place, open_index, read_identities
-from lowlevel_simclr.data.image_walk import ENDINGS, RUN, FoundFiles, find_image_files
+from lowlevel_simclr.data.image_walk import RUN, USUAL_ENDINGS, FoundFiles, find_image_files
 from lowlevel_simclr.data.packed_images import Packing
 from lowlevel_simclr.data.streamed import StreamedImages
 from lowlevel_simclr.data.table_layout import NO_TABLES, Tables, find_table_layout, hash_labels, number_names
@@ -235,7 +235,7 @@ def _refuse_no_folder(root: Path) -> None:
 
 def _explain_no_images(root: Path, found: FoundFiles) -> str:
     """Return the message for a folder without an image. It names the first file or folder that was left out."""
-    endings = ", ".join(sorted(ENDINGS))
+    endings = ", ".join(sorted(USUAL_ENDINGS))
     why = found.left_out.get("./")
     if why == RUN:
         return f"{root} is a run folder, and the pictures of a run are not data. Give the folder of your images."

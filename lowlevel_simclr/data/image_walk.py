@@ -16,9 +16,10 @@ from typing import NamedTuple
 from lowlevel_simclr.data.image_file import EXTRA_FORMATS
 from lowlevel_simclr.runtime.files import read_regular_file
 
-ENDINGS = frozenset(
+USUAL_ENDINGS = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .jp2 .j2k .j2c .jpf .jpx .ppm .pgm .pbm .pnm".split()
-).union(*EXTRA_FORMATS.values())
+)
+ENDINGS = USUAL_ENDINGS.union(*EXTRA_FORMATS.values())
 # Images that Pillow does not read on every machine, or whose pixels are not a picture yet.
 OTHER_IMAGES = frozenset(
     ".heic .heif .avif .jxl .svg .svgz .psd .xcf .ico .tga .exr .hdr .dds .eps .ai .raw .dng .cr2 .cr3 .nef .arw .orf "
