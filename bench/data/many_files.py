@@ -2,7 +2,7 @@
 
 The files are hard links to a few hundred PNG files of 16 x 16 pixels, so they take little room on the disk. Training
 keeps no image in memory (`memory_limit=0`). The bench trains twice for 20 steps, each time in a new process. The second
-process uses the image index that the first one saved.
+process uses the image index that the first one saved. The exit code is 1 if the memory grew by more than ALLOWED.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from bench import hardware, harness
 DIFFERENT = 300  # number of different images; more than one, because ext4 allows only 65000 links to one file
 IN_A_FOLDER = 1000
 SIDE, BATCH, STEPS = 16, 32, 20
+ALLOWED = 2**31  # bytes besides TensorFlow, which is imported before the first measurement
 
 
 def write_files(root: Path, count: int, side: int = SIDE) -> None:
@@ -84,10 +85,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for _ in range(2):
             with multiprocessing.get_context("spawn").Pool(1) as pool:
                 starts.append(pool.apply(train, (root,)))
-    result = {"files": chosen.files, "first start": starts[0], "second start": starts[1]}
+    grown = max(start["peak memory after training"] - start["memory before loading"] for start in starts)
+    result = {"files": chosen.files, "first start": starts[0], "second start": starts[1], "memory grown": grown}
     heading = {"device": hardware.name_results_folder(), "date": time.strftime("%Y-%m-%d"), "load": os.getloadavg()[0]}
     harness.write_result(chosen.out or harness.choose_result_path("many_files.json"), {**result, **heading})
     print(json.dumps(result, indent=1))
+    if grown > ALLOWED:
+        raise SystemExit(f"The memory grew by {grown} bytes, more than ALLOWED ({ALLOWED} bytes).")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -494,6 +495,25 @@ def test_odd_names_are_read_and_shown_in_one_printable_line(tmp_path: Path) -> N
 
 
 # The index
+
+
+def measure_files(root: Path, count: int) -> int:
+    """Return the peak of the memory in bytes while `count` files are listed, read once, and found in the index."""
+    write_pictures(root, "0.png")
+    for number in range(1, count):
+        os.link(root / "0.png", root / f"{number:07d}.png")
+    tracemalloc.start()
+    try:
+        assert len(load(root, memory_limit=0).train.images) > count / 2
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_million_files_need_less_than_two_gibibytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    few, many = (measure_files(tmp_path / str(count), count) for count in (400, 2400))
+    assert (many - few) / 2000 < 2**31 / 1e6  # bytes for each file
 
 
 def test_a_second_start_opens_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
