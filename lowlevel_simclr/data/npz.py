@@ -74,9 +74,10 @@ def _read_split(path: Path, arrays: dict[str, np.ndarray], key: str, labels_key:
     if images.ndim == 3:
         images = images[..., None]
     if images.dtype != np.uint8 or images.ndim != 4 or not 1 <= images.shape[-1] <= 4 or 0 in images.shape:
+        empty = ", so it has no pixels" if 0 in images.shape else ""
         raise DataError(
-            f"{key} in {path} is {arrays[key].dtype} {arrays[key].shape}. It must be uint8 pixels from 0 to 255 of "
-            "shape (n, height, width, channels), with 1 to 4 channels."
+            f"{key} in {path} is {arrays[key].dtype} {arrays[key].shape}{empty}. It must be uint8 pixels from 0 to 255 "
+            "of shape (n, height, width, channels), with 1 to 4 channels."
         )
     return Split(np.ascontiguousarray(images), _read_labels(path, arrays.get(labels_key), labels_key, len(images)))
 
@@ -87,8 +88,10 @@ def _read_labels(path: Path, labels: np.ndarray | None, key: str, count: int) ->
         return np.full(count, UNLABELLED, np.int64)
     flat = labels.reshape(len(labels)) if labels.ndim == 2 and labels.shape[1] == 1 else labels
     if flat.shape != (count,) or flat.dtype.kind not in "iu" or flat.min() < 0:
+        least = f", and its smallest number is {flat.min()}" if flat.size and flat.dtype.kind in "iuf" else ""
         raise DataError(
-            f"{key} in {path} is {labels.dtype} {labels.shape}. It must be {count} whole numbers from 0, one per image."
+            f"{key} in {path} is {labels.dtype} {labels.shape}{least}. It must be {count} whole numbers from 0, one "
+            "per image."
         )
     return flat
 
