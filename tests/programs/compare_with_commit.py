@@ -2,13 +2,15 @@
 
     python -m tests.programs.compare_with_commit REVISION [COMMAND ...]
 
-For each command of `COMMANDS` both trees train 40 steps from the beginning. The program compares loss, top-1 and
-learning rate of every row of metrics.jsonl, every array of the last checkpoint, and evaluation.json. Then this tree
-resumes the older tree's run at its checkpoint of step 20, and the program compares the end again. `encoder.keras` and
-the file of `embed` may differ by up to `CLOSE`, because the two trees may export an encoder in different layers.
+A tree is the source code at one commit: this checkout, or the older commit. For each command of `COMMANDS` both trees
+train 40 steps from the beginning. The program compares three things: loss, contrastive accuracy (top-1) and learning
+rate in every row of metrics.jsonl; every array of the last checkpoint; and evaluation.json. Then this tree resumes the
+older tree's run at its checkpoint of step 20, and the program compares the two runs once more. The representation h
+that `encoder.keras` and `embed` compute may differ by up to `CLOSE`, because the two trees may export an encoder in
+different layers.
 
-The program checks the older tree out into a temporary folder and builds its native library there, with this
-environment.
+The program checks the older tree out into a temporary folder and builds its native library there. It uses the Python
+environment in which it runs itself.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 STEPS, HALF = 40, 20
-CLOSE = 16 * 2.0**-23  # relative to the largest entry of h: some rounding errors of float32
+CLOSE = 16 * 2.0**-23  # relative to the largest entry of h: a few rounding errors of float32
 FOLDER = "{pictures}"
 PRESET = ["--preset", "cifar10-resnet20"]
 COMMANDS: dict[str, list[str]] = {
@@ -37,7 +39,7 @@ COMMANDS: dict[str, list[str]] = {
     "micro-batch": ["--batch-size", "128", "--micro-batch", "64"],
     "two devices": ["--devices", "cpu:2"],
     "stock": ["--ops", "stock"],
-    # A folder chooses its own settings today. The older commit took those of this preset.
+    # Today, the default settings for a folder depend on its images. The older commit used the settings of this preset.
     "folder": [*PRESET, "--dataset", f"folder:{FOLDER}", "--batch-size", "32"],
     "streamed": [*PRESET, "--dataset", f"folder:{FOLDER}", "--batch-size", "32", "--memory-limit", "0"],
 }
@@ -59,7 +61,7 @@ def check_out(revision: str, folder: Path) -> Path:
 
 
 def draw_pictures(folder: Path) -> Path:
-    """Write three classes of 60 small pictures of several sizes, the same ones every time."""
+    """Write three classes, each of 60 small pictures of several sizes. Every call writes the same pictures."""
     random = np.random.default_rng(0)
     for name in "abc":
         (folder / name).mkdir(parents=True)
@@ -90,9 +92,10 @@ def train(tree: Path, out: Path, flags: Sequence[str]) -> None:
 
 
 def read_rows(run: Path) -> list[dict[str, Any]]:
-    """Return the loss, the top-1 and the learning rate of every step.
+    """Return the step, the loss, the contrastive accuracy (top-1) and the learning rate of every row of metrics.jsonl.
 
-    The speed differs between any two runs. A newer commit may measure more than an older one, and at other steps.
+    All other entries are left out: the speed differs between any two runs, and a newer commit may measure more than an
+    older one, and at other steps.
     """
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [{name: row[name] for name in ("step", "loss", "top1", "learning_rate")} for row in rows]
@@ -135,7 +138,7 @@ def resume(tree: Path, older: Path, out: Path, flags: Sequence[str]) -> None:
 
 
 def compare_outputs(trees: Sequence[Path], runs: Sequence[Path], pictures: Path, folder: Path) -> list[float]:
-    """Return the largest difference of h between an older and a newer tree and run, by `embed` and by encoder.keras.
+    """Return the largest difference of h between an older and a newer run: once for `embed`, once for encoder.keras.
 
     The difference is in units of the largest entry of h.
 

@@ -1,4 +1,4 @@
-"""Tests of python -m lowlevel_simclr.embed: it writes h and z of image files, and names unreadable files."""
+"""Tests of python -m lowlevel_simclr.embed: it writes the encoder's output h, or its projection z, of image files."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_run(out: Path, image_size: int, side: int) -> Path:
-    """Write a run whose encoder was not trained, and whose images have `side` pixels a side."""
+    """Write a run with an untrained encoder, whose images are `side` x `side` pixels."""
     written = identity.replace(
         settings.Config(), image_size=image_size, projection_widths=(16, 8), input_mean=MEAN, input_std=STD
     )
@@ -105,11 +105,12 @@ def test_h_of_files_and_folders_is_the_evaluations(
 def test_an_image_of_the_runs_folder_has_the_h_of_its_evaluation(
     run: Path, tmp_path: Path, sizes: tuple[tuple[int, int], ...]
 ) -> None:
-    """Test images that are not square. If their sizes differ, `embed` cuts a square from each image.
+    """Test images that are not square: `embed` must give the h that the run's own evaluation gives.
 
-    If all images have one size, `embed` uses the whole images.
+    If the sizes of the images differ, both cut a square from each image. If all images have one size, both use the
+    whole images.
     """
-    for place, size in enumerate((*sizes, sizes[0])):  # three images to train on, one held out
+    for place, size in enumerate((*sizes, sizes[0])):  # three images for training, one for testing
         folder = tmp_path / "images" / ("train" if place < 3 else "test")
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pictures(tmp_path / "pixels", 1, size)[0]).save(folder / f"{place}.png")
@@ -277,7 +278,7 @@ def test_a_command_that_was_stopped_continues_and_writes_the_same_bytes(
 
 @pytest.mark.slow
 def test_a_killed_command_leaves_no_half_file_and_continues(run: Path, tmp_path: Path) -> None:
-    """Test a real kill, at many moments, against the bytes of a command that was not killed."""
+    """Test a real SIGKILL at many moments. The finished file must have the bytes that an undisturbed command writes."""
     pictures(tmp_path / "folder", 9000, (8, 8))
     out, whole = tmp_path / "h.npz", tmp_path / "whole.npz"
     start = [sys.executable, "-m", "lowlevel_simclr.embed", str(run), str(tmp_path / "folder"), "--out"]
@@ -346,7 +347,7 @@ def draw_scene(seed: int) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Return a run, and a folder of 40 pictures with copies of three: as JPEG, cut by a pixel, and exact."""
+    """Return a run, and a folder of 40 pictures and three copies: one as JPEG, one without its border, one exact."""
     root = tmp_path_factory.mktemp("scenes")
     (root / "folder").mkdir()
     for number in range(40):

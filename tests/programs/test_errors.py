@@ -1,6 +1,7 @@
-"""Tests mistakes of users. Each ends within seconds, before long work, with a message: what happened, what to do.
+"""Tests mistakes of users. For each, the program ends within seconds, before any long work, with a message.
 
-docs/errors.md shows these messages, and a test here compares the page with the programs.
+The message says what happened and what to do. docs/errors.md shows these messages, and a test here compares the page
+with the programs.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ Prepare = Callable[[Path, pytest.MonkeyPatch], list[str]]  # prepares the workin
 
 @pytest.fixture(autouse=True)
 def nothing_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fail the test if a network is built, a step is made or Keras's cache is read. An error must come before these."""
+    """Fail the test if training begins.
+
+    The error must come earlier. Also make runs small, and give Keras an empty cache.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setattr("lowlevel_simclr.data.catalog.SHAPES_TRAIN", 60)
@@ -138,7 +142,8 @@ def streamed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def two_replicas(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    # TensorFlow cannot change its devices once it has started, so the test passes the team.
+    # TensorFlow, which has already started, cannot get a second device any more. So the test passes a made-up team (the
+    # list of replicas).
     pair = workers.Team(local=(replicas.Replica(0, 2), replicas.Replica(1, 2)))
     monkeypatch.setattr(session, "gather_team", lambda *given: pair)
     return ["--batch-size", "16", "--devices", "cpu:2", "--data-on", "device"]
@@ -175,7 +180,7 @@ def no_library(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def unwritable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Raise the system's error for a folder without write permission.
 
-    Root may write everywhere, so a folder without this permission would not test the error.
+    A real folder without this permission would not help: if the tests run as root, root may write everywhere.
     """
 
     def refused(*given: Any, **options: Any) -> None:
@@ -207,7 +212,7 @@ def stop_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "Session", stopped)
 
 
-# On the page: the command, how the program ends, and the message. "..." stands for a path or a number.
+# For each mistake: a function that prepares it and returns the flags, and the message as the page shows it.
 WRONG: dict[str, tuple[Prepare, str]] = {
     "a folder that is not there": (
         flags("--dataset", "folder:pictuers"),

@@ -1,4 +1,4 @@
-"""Tests of python -m lowlevel_simclr.evaluate: every protocol on one tiny run, the files it writes, and its errors."""
+"""Tests of python -m lowlevel_simclr.evaluate: every protocol (way to judge the encoder), its files and its errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of python -m lowlevel_simclr.export: the files, the printed comparison of h, and the errors."""
+"""Tests of python -m lowlevel_simclr.export: files, printed comparison of the encoder's output h, errors."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_folder_without_a_run_is_refused_before_anything_is_written(tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.filterwarnings("ignore")  # the converter warns about what TensorFlow deprecates
+@pytest.mark.filterwarnings("ignore")  # DeprecationWarnings of TensorFlow
 def test_the_loss_of_accuracy_is_printed_and_stands_in_the_card(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
@@ -67,7 +67,7 @@ def test_the_loss_of_accuracy_is_printed_and_stands_in_the_card(
     assert "with int8 weights." in sentence and sentence in (out / "README.md").read_text()
 
 
-@pytest.mark.filterwarnings("ignore")  # the converter warns about what TensorFlow and NumPy deprecate
+@pytest.mark.filterwarnings("ignore")  # DeprecationWarnings of TensorFlow and NumPy
 @pytest.mark.skipif(not hasattr(tf.keras, "ops"), reason="Keras 2 does not export to ONNX")
 def test_kerass_own_onnx_export_of_the_loaded_encoder_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = pytest.importorskip("onnxruntime", reason="pip install tf2onnx onnx onnxruntime")

@@ -1,7 +1,7 @@
 """Tests of the package on platforms without the native library.
 
-A pure-Python wheel must train, evaluate and embed there with stock ops. Each test starts a process that imitates
-another platform (see tests/support/fake_platform.py).
+On such a platform, the wheel without compiled code must train, evaluate and embed with ops built from TensorFlow's own
+(stock). Each test starts a process that imitates another platform (see tests/support/fake_platform.py).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ ARM64 = pytest.param("linux", "aarch64", "Linux on aarch64", False, marks=pytest
 
 @pytest.fixture(scope="module")
 def pure(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the content of a wheel without the library."""
+    """Return a folder with the content of a wheel that has no native library."""
     pytest.importorskip("setuptools", "77", reason="make installs it")
     folder = tmp_path_factory.mktemp("wheel")
     places = ["egg_info", "--egg-base", folder, "build", "--build-base", folder / "build"]

@@ -1,4 +1,4 @@
-"""Tests that every command of the README and of the site runs. Long commands run on little data."""
+"""Tests that every command of the README and of the site runs. Long commands get little data and few steps."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ COMPLETION = "source <(lowlevel-simclr --print-completion bash)"
 MAKE = {"make train": "python -m lowlevel_simclr.train", "make test": "python -m pytest"}
 BLOCKS = [block for block in pages.list_all_blocks() if not block.reason]
 COMMANDS = pages.list_distinct_commands(BLOCKS)
-RUNS = ("shapes", "pictures", "kobak")  # folders in runs/ that pages evaluate
+RUNS = ("shapes", "pictures", "kobak")  # the run folders in runs/ that commands on the pages evaluate
 
 
 def list_ours(name: str, commands: list[str] = COMMANDS) -> list[str]:
@@ -49,7 +49,7 @@ def list_ours(name: str, commands: list[str] = COMMANDS) -> list[str]:
 
 
 def forget_out(flags: str) -> str:
-    """Return the flags without --out. Two commands that differ only in --out do the same."""
+    """Return the flags without --out. Of several commands that differ only in --out, the tests run one."""
     return re.sub(r" ?--out \S+", "", flags)
 
 
@@ -84,7 +84,7 @@ def test_a_make_target_says_what_it_does(command: str) -> None:
 
 
 def write_cifar10(folder: Path) -> None:
-    """Write six small batches in the layout of the original."""
+    """Write CIFAR-10's six files of images (batches), with few images each, in the original layout."""
     random = np.random.default_rng(0)
     (folder / "cifar-10-batches-py").mkdir(parents=True)
     for name in (*(f"data_batch_{part}" for part in range(1, 6)), "test_batch"):
@@ -102,7 +102,7 @@ def write_pictures(folder: Path) -> None:
 
 
 def write_other_forms(folder: Path) -> None:
-    """Write the pictures of PICTURES in a list and with tables, and others in records."""
+    """Write a list of the files in PICTURES, tables of their labels and splits, and TFRecord files of new pictures."""
     names = sorted(path.relative_to(folder).as_posix() for path in (folder / "PICTURES").rglob("*.jpg"))
     (folder / "LIST.txt").write_text("\n".join(names))
     for table, words in (("LABELS.csv", "ab"), ("SPLITS.csv", ("train", "train", "test"))):
@@ -124,10 +124,10 @@ def write_package_forms(folder: Path, flags: str) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def cheap_networks() -> Iterator[None]:
-    """Make encoders small: a third of the layers, and h as wide as the pages say. The test is about the commands.
+    """Make encoders small: a third of the layers. Their output h keeps the width that the pages say.
 
-    On busy cores, the threads of OpenBLAS wait for each other at each of the many small products of the linear probe.
-    The linear probe then takes 37 seconds instead of 1.
+    BLAS gets one thread. On busy cores, its threads would wait for each other at each of the many small products of the
+    linear probe (a linear classifier on h), which would take 37 seconds instead of 1.
     """
     with pytest.MonkeyPatch.context() as patch, threadpoolctl.threadpool_limits(1, "blas"):
         patch.setitem(encoder.BASIC, "resnet20", encoder.Basic((1, 1, 1), 16, projects=False))
@@ -149,7 +149,10 @@ def with_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def shrink(command: str) -> list[str]:
-    """Return the flags of a command for the folder `run`, with its data but with few steps."""
+    """Return the flags of a command, changed so that it takes few steps and writes into the folder `run`.
+
+    Its data stay.
+    """
     flags = [flag for flag in shlex.split(command) if flag != "--profile"]
     if "--preset" in flags and "--data-dir" not in flags:
         flags += ["--data-dir", "DIR"]  # so that nothing is downloaded
@@ -160,7 +163,7 @@ def shrink(command: str) -> list[str]:
 
 @pytest.mark.parametrize("flags", EVERY_TRAIN)
 def test_a_training_command_is_understood(flags: str) -> None:
-    """Test all training commands, including those in blocks that do not run in the tests."""
+    """Test that the flags of all training commands are accepted, also in blocks that the tests do not run."""
     config, _ = parse_run(shlex.split(flags))
     assert config.train.batch_size >= 2
 
@@ -181,7 +184,7 @@ def test_a_training_command_reads_its_data_and_draws_its_views(flags: str, with_
     ],
 )
 def test_a_training_command_runs(flags: str, with_data: Path) -> None:
-    """Test the commands without a preset. test_presets.py trains those with a preset."""
+    """Test the commands that name no preset. test_presets.py trains with each preset."""
     write_package_forms(with_data, flags)
     size = "32" if "resnet50" in flags else "8"
     assert train.main([*shrink(flags), "--image-size", size]) == 0
@@ -192,7 +195,7 @@ def test_a_training_command_runs(flags: str, with_data: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", SEVERAL)
 def test_a_command_for_several_devices_runs(flags: str, with_data: Path) -> None:
-    """Test in a separate process, because virtual devices must be made before TensorFlow starts."""
+    """Test in a separate process: TensorFlow can split the CPU into several (virtual) devices only before it starts."""
     program = (
         "import sys; from lowlevel_simclr import train; from lowlevel_simclr.data import catalog; "
         "catalog.SHAPES_TRAIN, catalog.SHAPES_TEST = 40, 20; sys.exit(train.main(sys.argv[1:]))"
@@ -222,7 +225,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def finished(untrained: Path, with_data: Path) -> Path:
-    """Return a working folder with the runs that pages name, and with IMAGES."""
+    """Return a working folder with everything that commands on the pages read: the runs, and the folder IMAGES."""
     for name in RUNS:
         shutil.copytree(untrained, with_data / "runs" / name)
     shutil.copytree(with_data / "PICTURES", with_data / "IMAGES")
@@ -240,7 +243,7 @@ def test_an_embedding_command_runs(flags: str, finished: Path) -> None:
 
 @pytest.mark.parametrize("flags", list_ours("evaluate"))
 def test_an_evaluating_command_is_understood(flags: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Test that the program accepts the flags. An unknown flag would end it before it looks at the folder."""
+    """Test that the program accepts the flags: it complains about the folder. An unknown flag would end it earlier."""
     assert evaluate.main([str(tmp_path), *shlex.split(flags)[1:]]) == 1
     assert "not a run folder" in capsys.readouterr().err
 
@@ -250,7 +253,7 @@ def test_an_evaluating_command_is_understood(flags: str, tmp_path: Path, capsys:
     [pytest.param(each, marks=pytest.mark.slow if number else []) for number, each in enumerate(list_ours("evaluate"))],
 )
 def test_an_evaluating_command_runs(flags: str, finished: Path) -> None:
-    """Test one protocol for each command. test_evaluate.py tests all protocols."""
+    """Test each command with the fastest protocol, k-NN. test_evaluate.py tests all protocols."""
     folder, *others = shlex.split(flags)
     assert evaluate.main([folder, *others, "--protocol", "knn", "--seeds", "1"]) == 0
     assert "knn" in json.loads((finished / folder / "evaluation.json").read_text())
@@ -262,8 +265,11 @@ def test_the_check_proves_the_ops_here() -> None:
 
 @pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: page.stem)
 def test_the_python_of_a_page_runs(page: Path, finished: Path) -> None:
-    """Run the Python blocks of a page in order. Also run the commands between them that write the files they read."""
-    tf.random.set_seed(0)  # another test may have turned op determinism on, and that needs a seed
+    """Run the Python blocks of a page in order.
+
+    Between them, run the page's commands that write the files that they read.
+    """
+    tf.random.set_seed(0)  # if an earlier test turned op determinism on, TensorFlow needs a seed
     names: dict[str, Any] = {"images": draw_shapes(4, seed=0)[0]}
     for block in pages.list_blocks(page):
         if block.language == "sh" and not block.reason:

@@ -1,4 +1,4 @@
-"""Tests that each program ends within seconds after a signal, at every moment, and that the same command resumes."""
+"""Tests that each program ends within seconds of a signal, at any moment, and that the same command resumes it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from tests.support.small_program import PROGRAM
 
 ROOT = Path(__file__).parents[2]
-LIMIT = 8.0  # seconds. On a machine that is not busy, five must be enough
+LIMIT = 8.0  # seconds; more than the five that the program promises, because the machine may be busy
 FLAGS = [
     "--image-size",
     "8",
@@ -32,7 +32,7 @@ FLAGS = [
     "run",
 ]
 TRAIN = ["train", *FLAGS]
-ROWS = "rows"  # tells the test to wait for rows of metrics, because a pipe gets no progress bar
+ROWS = "rows"  # not a word of the output: the test waits for metrics.jsonl instead, because a pipe gets no progress bar
 
 
 def start(folder: Path, program: str, *flags: str) -> subprocess.Popen[bytes]:

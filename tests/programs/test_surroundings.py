@@ -1,6 +1,7 @@
 """Tests of programs on a machine where they cannot work, for example with too little memory.
 
-Each program ends with a message of one sentence. A picture that cannot be written never ends a run.
+Each program ends with a message of one sentence. There is one exception: a picture that cannot be written does not end
+a run.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def run(folder: Path, program: str, flags: list[str], limit: str = "", **environ
 
 
 def check_sentence(ended: tuple[int, str, str], words: str) -> None:
-    """Check that a program ended with exit code 1 and one line on standard error that contains these words."""
+    """Check for exit code 1, no output, and one line on standard error that contains these words."""
     code, out, error = ended
     assert code == 1 and out == "", (code, out, error)
     assert error.startswith("error: ") and error.count("\n") == 1 and words in error, error
@@ -61,7 +62,7 @@ def check_sentence(ended: tuple[int, str, str], words: str) -> None:
 def test_another_backend_of_keras_is_a_sentence(tmp_path: Path, program: str, backend: str) -> None:
     ended = run(tmp_path, program, PROGRAMS[program], KERAS_BACKEND=backend)
     check_sentence(ended, f"KERAS_BACKEND is '{backend}'")
-    assert not list(tmp_path.iterdir())  # the program has written nothing
+    assert not list(tmp_path.iterdir())  # the program created no folder
 
 
 @pytest.mark.parametrize("kibibytes", [300_000, 2_500_000])

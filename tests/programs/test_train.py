@@ -1,4 +1,4 @@
-"""Tests of whole training programs on tiny runs: they learn, resume to the bit, stop on request, refuse mistakes."""
+"""Tests of the training program on tiny runs: learning, resuming with the same bits, stopping, refusing mistakes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SMALL += ["--warmup-epochs", "0", "--knn-every", "0"]
 
 @pytest.fixture(autouse=True)
 def small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use sixty images to train on, forty to test on, and an encoder with one block a stage.
+    """Use sixty images for training, forty for testing, and a ResNet with only one block in each stage.
 
     A run then takes seconds.
     """
@@ -61,6 +61,8 @@ def final_state(out: Path) -> dict[str, np.ndarray]:
 
 def cut_off_at(step_of_call: int) -> Callable[[step.Metrics, int], None]:
     """Return a function that ends the run at the host call that begins at this step.
+
+    A host call is one call of TensorFlow from Python; it runs several steps.
 
     It replaces `step.refuse_non_finite_loss`.
     """
@@ -145,7 +147,7 @@ def test_a_run_cut_off_between_two_checkpoints_resumes_to_the_bit(
         # Steps 4 and 5 are in metrics.jsonl, but the last checkpoint is of step 3.
         patch.setattr(progress, "refuse_non_finite_loss", cut_off_at(6))
         assert run(tmp_path / "cut", *flags) == 1
-    # Another number of steps a call and another interval of checkpoints must change nothing.
+    # The resumed run has other numbers of steps per host call and per checkpoint. This must change nothing.
     assert run(tmp_path / "cut", *flags, "--steps-per-call", "3", "--checkpoint-every", "4") == 0
     assert_same_state(tmp_path / "whole", tmp_path / "cut")
     losses = [[row["loss"] for row in results.read_metrics(tmp_path / name)] for name in ("whole", "cut")]
@@ -184,7 +186,7 @@ def test_a_checkpoint_of_another_model_is_told(
 def test_a_run_has_the_same_bits_wherever_its_images_lie(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...]
 ) -> None:
-    """Test images in memory and on disk, and a run that changes the place when it resumes.
+    """Test images in the host's memory and on the device, and a run that changes this place when it resumes.
 
     The runs cross the end of an epoch (60 images are 3 steps).
     """
@@ -249,7 +251,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_state(
 
 
 def test_a_run_that_diverged_ends_with_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Test a run whose loss is finite, but whose trained encoder gives NaN."""
+    """Test a run whose loss stays finite, although its trained encoder gives NaN."""
     flags = ["--steps", "2", "--learning-rate", "1e8", "--precision", "bfloat16", "--warmup-epochs", "0"]
     assert run(tmp_path / "run", *flags) == 1
     said = capsys.readouterr().err
@@ -270,7 +272,7 @@ def test_preview_draws_the_views_and_nothing_else(tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert run(out, "--preview") == 0
     assert [path.name for path in out.rglob("*") if path.is_file()] == ["views.png"]
-    assert run(out, "--steps", "2") == 0  # a picture that cannot be written does not stop the run
+    assert run(out, "--steps", "2") == 0  # a run may use the folder of a preview
 
 
 @pytest.mark.parametrize("flags", [["--precision", "bfloat16"], ["--precision", "float16"], ["--ops", "stock"]])
@@ -282,9 +284,10 @@ def test_every_precision_and_implementation_trains(tmp_path: Path, flags: list[s
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="XLA casts gradients on a GPU")
 @pytest.mark.usefixtures("training_alone")
 def test_lars_is_given_every_kernels_gradient_in_bfloat16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test that the update can read every bfloat16 gradient.
+    """Test that the update of LARS (the optimizer) gets the gradients of all kernels in bfloat16.
 
-    If an op between the tape and the update casts a gradient to float32, the update still finds the bfloat16 gradient.
+    If an op casts such a gradient to float32 on its way to the update, the update uses the bfloat16 gradient before the
+    cast.
     """
     kinds: dict[int, set[tf.DType]] = {}
 
@@ -300,7 +303,7 @@ def test_lars_is_given_every_kernels_gradient_in_bfloat16(tmp_path: Path, monkey
 
 @pytest.mark.usefixtures("training_alone")
 def test_native_and_stock_ops_train_alike(tmp_path: Path) -> None:
-    """Test that the first losses agree to rounding.
+    """Test that the first losses agree up to rounding errors.
 
     Later losses drift apart, because networks with BatchNorm amplify rounding errors.
     """
@@ -312,7 +315,7 @@ def test_native_and_stock_ops_train_alike(tmp_path: Path) -> None:
     assert first[1] == pytest.approx(second[1], rel=1e-2)
 
 
-# Work beside the steps
+# Work that runs next to the training steps
 
 
 def test_a_checkpoint_that_cannot_be_written_ends_the_run_with_its_sentence(
@@ -342,7 +345,7 @@ def test_a_profiled_run_trains_to_the_same_bits_and_says_where_a_step_goes(
     assert_same_state(tmp_path / "plain", tmp_path / "profiled")
 
 
-# As a user runs it: processes and signals
+# Run as a user runs it: processes and signals
 
 STEADY = [*SMALL, "--steps", "100000", "--checkpoint-every", "5"]
 
@@ -384,7 +387,10 @@ def test_a_signal_saves_and_ends_the_run(tmp_path: Path, number: signal.Signals)
 
 @pytest.mark.slow
 def test_a_run_killed_ten_times_ends_in_the_same_bits(tmp_path: Path) -> None:
-    """Test kill -9 at random moments. The run saves every second step. Many kills therefore happen during a write."""
+    """Test kill -9 at random moments.
+
+    The run saves after every second step. Many kills therefore happen during a write.
+    """
     flags = ["--steps", "500", "--checkpoint-every", "2"]
     whole = start(tmp_path / "whole", *flags)
     said, errors = whole.communicate(timeout=600)
@@ -411,7 +417,7 @@ def test_a_run_killed_ten_times_ends_in_the_same_bits(tmp_path: Path) -> None:
 
 
 def save_weights(path: Path, spoil: bool = False) -> None:
-    """Save the weights of the small encoder in stock layers, on request with one NaN."""
+    """Save the weights of the small encoder, built from Keras's own layers. `spoil` makes one array NaN."""
     stock = build_in_stock_layers(encoder.build_encoder("resnet20", "cifar", 8, seed=3))
     weights = stock.get_weights()
     if spoil:
@@ -430,7 +436,7 @@ def test_wrong_weights_leave_no_folder_behind(
     assert run(tmp_path / "run", "--steps", "2", "--weights", str(file)) == 1
     said = capsys.readouterr().err
     assert "error: " in said and "f.weights.h5" in said and not (tmp_path / "run").exists()
-    assert run(tmp_path / "run", "--steps", "2") == 0  # the corrected command
+    assert run(tmp_path / "run", "--steps", "2") == 0  # the command without the wrong file works
 
 
 @pytest.mark.parametrize(

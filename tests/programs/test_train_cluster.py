@@ -1,4 +1,4 @@
-"""Tests of the ways in which people start several workers: srun, and --hosts with --rank."""
+"""Tests of two ways to start workers (processes that train one run together): Slurm's srun, and --hosts with --rank."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FLAGS = ["--steps", "4"]
 
 @pytest.fixture(scope="module")
 def losses_of_tf_config(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
-    """Return the losses of a run whose two workers TF_CONFIG describes."""
+    """Return the losses of a run with two workers that find each other by TF_CONFIG."""
     out = tmp_path_factory.mktemp("config") / "run"
     processes = start_workers(out, *FLAGS)
     said = collect_output(processes, 300)

@@ -1,4 +1,7 @@
-"""Tests of several workers of which one is stopped, finds its disk full, or does not come back."""
+"""Tests of runs with several workers (processes that train one run together), one of which fails.
+
+The failing worker is stopped, finds its disk full, or is killed. Worker 0, the chief, writes the run folder.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from lowlevel_simclr.run import checkpoint
 from tests.support.training_workers import read_losses, start_worker, start_workers, wait_for_steps
 from tests.support.worker_processes import collect_output
 
-ENDS_WITHIN = 60.0  # seconds in which the others notice a lost worker; TensorFlow's heartbeats take 10 of them
+ENDS_WITHIN = 60.0  # seconds for the others to notice a lost worker; TensorFlow's heartbeats take 10 of them
 LONG = ["--steps", "3000", "--checkpoint-every", "10", "--worker-timeout", str(ENDS_WITHIN)]
 
 
@@ -46,7 +49,7 @@ def end_all(processes: Sequence[subprocess.Popen[str]]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_worker_that_is_stopped_for_a_minute_is_named(tmp_path: Path, rank: int) -> None:
-    """Test SIGSTOP. When it continues a minute later, the worker that was stopped ends as well."""
+    """Test SIGSTOP. The stopped worker continues after a minute, and must then end as well."""
     processes = start_workers(tmp_path / "run", *LONG)
     try:
         wait_for_steps(tmp_path / "run", processes, 20)
@@ -65,7 +68,7 @@ def test_a_worker_that_is_stopped_for_a_minute_is_named(tmp_path: Path, rank: in
 
 @pytest.mark.slow
 def test_a_chief_whose_disk_is_full_says_so_and_the_other_worker_names_it(tmp_path: Path) -> None:
-    """Test a checkpoint that cannot grow (RLIMIT_FSIZE). Only the chief writes while it trains."""
+    """Test a limit on the size of the chief's files (RLIMIT_FSIZE), which stops a checkpoint like a full disk."""
     out = tmp_path / "run"
     processes = start_workers(out, *LONG)
     try:
@@ -84,7 +87,10 @@ def test_a_chief_whose_disk_is_full_says_so_and_the_other_worker_names_it(tmp_pa
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["before the rename", "after the rename"])
 def test_a_chief_killed_in_a_checkpoint_loses_at_most_the_last_interval(tmp_path: Path, moment: str) -> None:
-    """Test a chief that dies while it saves step 8, with a checkpoint every 4 steps. The same commands then finish."""
+    """Test a chief that is killed while it saves step 8 (it saves every 4 steps).
+
+    The same commands then finish the run.
+    """
     out, flags = tmp_path / "run", ["--steps", "12", "--checkpoint-every", "4"]
     processes = start_workers(out, *flags, program=KILLED_IN_SAVE.format(moment=moment))
     said = collect_output(processes, 300)
@@ -100,10 +106,12 @@ def test_a_chief_killed_in_a_checkpoint_loses_at_most_the_last_interval(tmp_path
 
 @pytest.mark.slow
 def test_a_run_resumes_with_another_number_of_workers(tmp_path: Path) -> None:
-    """Test that a run of two workers resumes with four and then with one, and has the losses of one worker.
+    """Test a run of two workers that resumes with four and then with one.
 
-    The sums of several workers round differently. So the losses differ by less than a thousandth of what another seed
-    changes.
+    Its losses must be nearly those of one worker.
+
+    They are not equal to the last bit, because the sums of several workers round differently. But the difference must
+    be less than a thousandth of the difference that another seed makes.
     """
     flags = ["--checkpoint-every", "4", "--optimizer", "sgd", "--learning-rate", "0.01", "--steps", "24"]
     for out, seed in (("whole", "0"), ("other seed", "1")):

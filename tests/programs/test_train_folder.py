@@ -1,4 +1,4 @@
-"""Tests of runs on a folder of images: with damaged files, without colours and without labels."""
+"""Tests of runs on a folder of images: damaged files, images without colours, images without labels, mixed sizes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SMALL += ["--knn-every", "0", "--precision", "float32", "--xla", "off"]
 
 @pytest.fixture
 def small_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use an encoder with one block a stage, so that a run takes seconds."""
+    """Use a ResNet with only one block in each stage, so that a run takes seconds."""
     narrow_resnet20(monkeypatch)
 
 
@@ -68,7 +68,7 @@ def test_a_folder_with_damaged_files_trains_and_data_json_names_them(
 @pytest.mark.usefixtures("small_encoder")
 def test_packed_images_train_as_the_files_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = write_pictures(tmp_path / "pictures", *make_names("train/a", 20), *make_names("train/b", 20))
-    write_pictures(root, *make_names("test/a", 4), *make_names("test/b", 4), height=20)  # in frames of their own
+    write_pictures(root, *make_names("test/a", 4), *make_names("test/b", 4), height=20)  # of another size, so in frames
     assert run(root, tmp_path / "plain") == 0
     cache = ["--cache", str(tmp_path / "cache")]
     assert run(root, tmp_path / "packed", *cache, "--memory-limit", "0") == 0
@@ -107,7 +107,7 @@ def test_a_run_in_its_data_folder_resumes(
 ) -> None:
     """Test a run inside the folder of its images.
 
-    Its pictures are not data, neither for this run nor for another run, a preview or an evaluation.
+    The pictures that the run itself writes are not data: not for this run, another run, a preview or an evaluation.
     """
     monkeypatch.chdir(write_pictures(tmp_path, *make_names("cat", 20), *make_names("dog", 20), "stray.png"))
     flags = [*SMALL, "--dataset", "folder:."]
@@ -125,7 +125,7 @@ def test_a_run_in_its_data_folder_resumes(
 
 @pytest.mark.usefixtures("small_encoder")
 def test_the_smallest_set_that_works_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Test two images to train on and one to test with. The pictures show only these."""
+    """Test two images for training and one for testing. The plots show these three images only."""
     root = write_pictures(tmp_path / "pictures", "0.png", "1.png", "2.png")
     flags = ["--batch-size", "2"]
     assert run(root, tmp_path / "looked", *flags, "--preview") == 0
@@ -175,7 +175,7 @@ def test_pictures_of_mixed_sizes_train_by_every_way_of_a_step(tmp_path: Path, fl
 
 
 def test_replicas_train_on_pictures_of_mixed_sizes(tmp_path: Path) -> None:
-    """Two replicas need a process that starts with two devices."""
+    """Test in a separate process, because two replicas need a process that starts with two devices."""
     root = write_mixed(tmp_path / "pictures")
     flags = [*SMALL, "--devices", "cpu:2", "--dataset", f"folder:{root}", "--out", str(tmp_path / "run")]
     subprocess.run([sys.executable, "-m", "lowlevel_simclr.train", *flags], check=True, cwd=ROOT, timeout=600)
@@ -228,7 +228,7 @@ def test_the_picture_of_views_shows_whole_pictures_and_no_padding(
 @pytest.mark.slow
 @pytest.mark.skipif(not ARCHIVE.is_file(), reason=f"there is no {ARCHIVE.name} beside the checkout")
 def test_cifar10_as_jpeg_files_with_damage_among_them(tmp_path: Path) -> None:
-    """Test 60,000 files. Ten of them are cut off, three are empty, and one is a text file."""
+    """Test 60,000 JPEG files, ten of them cut off and three empty, and one text file beside them."""
     layout = ARCHIVE.with_name("cifar10_layout.py")
     subprocess.run([sys.executable, layout, "folder", tmp_path / "pictures"], check=True)
     root = tmp_path / "pictures"

@@ -1,4 +1,4 @@
-"""Tests of runs on every form of encoded images: trained, evaluated, resumed and embedded.
+"""Tests of runs on every form of encoded images (files, lists, tables, records): train, evaluate, resume and embed.
 
 Other tests check the errors.
 """
@@ -23,12 +23,12 @@ SMALL += ["--knn-every", "0", "--precision", "float32", "--xla", "off"]
 
 @pytest.fixture(autouse=True)
 def small_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use an encoder with one block a stage, so that a run takes seconds."""
+    """Use a ResNet with only one block in each stage, so that a run takes seconds."""
     narrow_resnet20(monkeypatch)
 
 
 def write_form(form: str, root: Path) -> list[str]:
-    """Write 20 pictures to train on and 6 to hold out, of two classes. Return the flags that read them."""
+    """Write 20 pictures for training and 6 for testing, in two classes. Return the flags that read them."""
     if form == "tfds":
         pytest.importorskip("tensorflow_datasets")
         write_tfds(root, train=range(20), test=range(100, 106))
@@ -139,7 +139,7 @@ def test_what_is_refused_with_the_data_leaves_no_run_folder(
 
 
 def test_a_run_on_tables_keeps_working_when_they_move(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Test moved tables. The content of the tables identifies a run, but their place does not."""
+    """Test tables that are moved between two starts. A run depends on their content and not on their path."""
     root, out = tmp_path / "data", tmp_path / "run"
     command = [*SMALL, *write_form("folder", root), "--out", str(out)]
     assert train.main(command) == 0

@@ -1,4 +1,7 @@
-"""Tests of runs with --micro-batch auto: a run keeps the number that was found, and drawing views needs no search."""
+"""Tests of runs with --micro-batch auto: training searches the largest part of a batch that fits into the memory.
+
+A run keeps the number that the search found. A preview, which only draws views, needs no search.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from lowlevel_simclr.api import session
 from tests.support.made_up_memory import limit_memory, pretend_gpu
 from tests.support.small_runs import draw_few_shapes, narrow_resnet20
 
-# On a real GPU, the native ops need XLA's FFI, which TensorFlow has from 2.18 on.
+# Stock ops, because native ops on a GPU need XLA's FFI, which TensorFlow has from 2.18 on.
 STOCK = ["--ops", "stock"]
 
 

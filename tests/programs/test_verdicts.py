@@ -1,4 +1,7 @@
-"""Tests of verdicts of real runs: a healthy one has none, and each mistake that a short run can make has its own."""
+"""Tests of the verdicts (warnings of the check-up after training) of real runs.
+
+A healthy run has no verdict. Each mistake that a short run can make has its own verdict.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ SMALL += ["--precision", "float32", "--steps", "160", "--steps-per-call", "20", 
 
 @pytest.fixture(autouse=True)
 def small_runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Use sixty images to train on, a narrow encoder, and no evaluation after training."""
+    """Use sixty images for training, a narrow encoder, and no evaluation after training."""
     draw_few_shapes(monkeypatch)
     narrow_resnet20(monkeypatch)
     monkeypatch.setattr(Session, "finish", lambda session: session.train())
@@ -64,7 +67,7 @@ def test_a_learning_rate_that_is_too_high_lets_the_loss_rise_again(tmp_path: Pat
 
 @pytest.mark.slow
 def test_crops_of_noise_are_too_hard(tmp_path: Path) -> None:
-    """Test images of which two crops share nothing."""
+    """Test images of noise: two crops of such an image have nothing in common."""
     noise = np.random.default_rng(0).integers(0, 256, (400, 32, 32, 3), np.uint8)
     np.savez(tmp_path / "noise.npz", x_train=noise[:300], x_test=noise[300:])
     flags = ["--dataset", f"npz:{tmp_path / 'noise.npz'}", "--crop-area", "0.02", "0.04", "--knn-every", "1"]
@@ -73,7 +76,7 @@ def test_crops_of_noise_are_too_hard(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_gradients_that_overflow_lower_the_loss_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test a first scale that is far too large, so that each of the first steps halves it. Each step is an epoch."""
+    """Test a loss scale that begins far too large, so that each of the first steps halves it. Each step is an epoch."""
     monkeypatch.setattr("lowlevel_simclr.optim.loss_scale.FIRST_SCALE", 2.0**40)
     flags = ["--precision", "float16", "--batch-size", "40", "--steps", "12", "--knn-every", "1"]
     found = examine(tmp_path / "run", *flags)
