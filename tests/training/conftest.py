@@ -10,7 +10,7 @@ from tests.support.small_runs import draw_few_shapes, narrow_resnet20
 
 @pytest.fixture
 def small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use sixty images to train on, and a small encoder that is built within a second."""
+    """Use sixty images for training, and a small encoder that is built within a second."""
     draw_few_shapes(monkeypatch)
     narrow_resnet20(monkeypatch)
 

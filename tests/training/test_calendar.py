@@ -1,4 +1,8 @@
-"""Tests of when a run pauses: at each checkpoint, before and after the step of a check-up, and at the end."""
+"""Tests of the steps at which a run returns to Python: each checkpoint, before and after a check-up, the end.
+
+Several training steps run in one call of TensorFlow (a host call). A check-up measures the representations during
+training.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from lowlevel_simclr.training.plan import make_plan
 
 
 def list_stops(calendar: Calendar) -> list[int]:
-    """Return the steps after which the host calls of a session end."""
+    """Return the number of the last step of each host call in a session."""
     stops, done = [], calendar.first
     while done < calendar.last:
         stops.append(calendar.find_next_stop(done))
@@ -22,7 +26,7 @@ def list_stops(calendar: Calendar) -> list[int]:
 
 def test_the_first_call_makes_one_step_and_the_others_as_many_as_they_may() -> None:
     assert list_stops(Calendar(0, 20, 8, 0, 0)) == [1, 9, 17, 20]
-    assert list_stops(Calendar(13, 20, 8, 0, 0)) == [14, 20]  # a resumed session has a different first call
+    assert list_stops(Calendar(13, 20, 8, 0, 0)) == [14, 20]  # the first call after resuming
 
 
 def test_a_call_ends_where_a_checkpoint_is_due_and_the_step_of_a_check_up_is_a_call_of_its_own() -> None:

@@ -1,6 +1,6 @@
 """Tests of the gradient cache, which splits a batch into micro-batches.
 
-It must give the gradients of one tape over the same model, with the memory of one micro-batch.
+It must give the gradients that one gradient tape over the whole batch gives, with the memory of one micro-batch.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from lowlevel_simclr.training.learner import Learner, list_trainable_variables, 
 
 SIZE, PAIRS, TEMPERATURE = 8, 24, 0.2
 # The gradient cache and one tape compute the same products in float64, but sum thousands of them in different orders.
-# So their results may differ by up to 2^12 rounding errors.
-# BatchNorm's divisions by small deviations amplify some of them.
+# Each order has other rounding errors, and BatchNorm amplifies some of them when it divides by a small standard
+# deviation. So the results may differ by up to 2^12 rounding errors.
 CLOSE = 2.0**12 * 2.0**-52
 NARROW = encoder.Basic((1, 1), 8, projects=True)
 VIEWS = functools.partial(make_two_views, seed=3, recipe=ViewRecipe(), size=SIZE, implementation=stock)
@@ -41,7 +41,7 @@ def float32_afterwards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def learner_of(precision: str) -> Learner:
-    """Return a ResNet of 8 and 16 channels with a head. Its SGD subtracts exactly the gradient from the weights."""
+    """Return a ResNet of 8 and 16 channels with a projection head. Its SGD subtracts the gradient and nothing else."""
     set_precision(precision)
     f = encoder._build_basic("narrow", "cifar", (SIZE, SIZE, 3), seed=0)
     g = projection.build_projection_head(f.output_shape[-1], (16, 8), seed=0)
@@ -59,8 +59,8 @@ def batch_of(pairs: int = PAIRS, seed: int = 0) -> step.Batch:
 def made_views() -> tf.Tensor:
     """Return (images, 2, S, S, 3): two real views of every image, made once.
 
-    Views that are made in several parts agree only up to float32's rounding. This would hide the errors that these
-    tests look for.
+    If each micro-batch made its own views, they would equal the views of the whole batch only up to float32's rounding.
+    This would hide the errors that these tests look for.
     """
     with tf.init_scope():
         epoch, index, images = batch_of()
@@ -81,7 +81,10 @@ def moving(learner: Learner) -> list[np.ndarray]:
 def one_tape(
     learner: Learner, batch: step.Batch, count: int, dtype: str, scale: float = 1.0
 ) -> tuple[Any, list[Any], list[Any]]:
-    """Return loss, gradients and moving statistics, computed with all micro-batches under one tape, without `step`."""
+    """Return loss, gradients and BatchNorm's moving statistics, computed under one tape for all micro-batches.
+
+    This is what the step must give. It uses no code of `gradient_cache` or `step`.
+    """
     epoch, index, images = batch
     m, norms = len(index) // count, [layer for layer in learner.encoder.layers if "_bn" in layer.name]
     before = moving(learner)
@@ -96,7 +99,7 @@ def one_tape(
             moved = moving(learner)
             sums = [total + value for total, value in zip(sums, moved)]
             for variable, value in zip(learner.encoder.non_trainable_variables, before):
-                variable.assign(value)  # each micro-batch starts from the same statistics
+                variable.assign(value)  # each micro-batch starts from the same moving statistics
         loss = tf.reduce_mean(stock.nt_xent(tf.concat(first + second, axis=0), TEMPERATURE))
         scaled = scale * loss
     assert norms
@@ -111,7 +114,7 @@ def unit_rate(_: tf.Tensor) -> tf.Tensor:
 def by_micro_batches(
     precision: str, count: int, take: Callable[..., step.Metrics] = gradient_cache.train_cached_step
 ) -> tuple[Any, list[Any], list[Any]]:
-    """Return loss, gradients and moving statistics of the step itself.
+    """Return loss, gradients and BatchNorm's moving statistics as the step with micro-batches computes them.
 
     SGD with rate 1 subtracts the gradient from the weights. So the change of the weights is the gradient.
     """
@@ -127,7 +130,7 @@ def by_micro_batches(
 def assert_equal(
     found: tuple[Any, list[Any], list[Any]], wanted: tuple[Any, list[Any], list[Any]], close: float
 ) -> None:
-    """Compare the loss, the gradients relative to their global norm, and each statistic relative to its norm."""
+    """Compare the losses, the gradients (relative to the norm of all) and each statistic (relative to its own norm)."""
     assert float(found[0]) == pytest.approx(float(wanted[0]), rel=close)
     norm = np.sqrt(sum(np.sum(np.square(value)) for value in wanted[1]))
     for one, other in zip(found[1], wanted[1]):
@@ -193,9 +196,9 @@ def test_an_uneven_tail_is_refused() -> None:
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_half_precision_and_its_loss_scale_are_those_of_one_tape(precision: str) -> None:
-    """Test half precision against one tape in float32.
+    """Compare half precision with one tape in float32, which counts as exact.
 
-    The error of the step may be at most twice that of one tape in the same half type.
+    The error of the step with micro-batches may be at most twice the error of one tape in bfloat16 or float16.
     """
     _, exact, _ = one_tape(learner_of("float32"), batch_of(), 3, "float32")
     scale = loss_scale.FIRST_SCALE if precision == "float16" else 1.0
@@ -226,7 +229,10 @@ def step_views(epoch: tf.Tensor, index: tf.Tensor, images: tf.Tensor, dtype: tf.
 
 
 def measure(started: Callable[[], None], pairs: int, count: int) -> None:
-    """Take one step in a separate process, after tracing and warming up with few images."""
+    """Take one step with few images, which traces the function. Then call `started`, and take the step to measure.
+
+    `harness.measure_peak_growth` calls this function in a separate process.
+    """
     encoder.BASIC["narrow"] = NARROW
     learner = learner_of("float32")
     views = functools.partial(step_views, dtype=tf.float32)
@@ -249,7 +255,10 @@ def test_sixteen_micro_batches_need_the_memory_of_one() -> None:
 
 
 def test_each_micro_batch_has_the_sizes_of_its_images() -> None:
-    """Test views that depend on the sizes of the images. A mixed-up size would change the loss and the gradients."""
+    """Test made-up views that depend on the sizes of the images.
+
+    If a micro-batch got other images' sizes, the loss would change.
+    """
     epoch, index, images = batch_of()
     batch = epoch, index, images, tf.stack([index, 2 * index], axis=1)
 

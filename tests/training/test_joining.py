@@ -1,4 +1,7 @@
-"""Tests of how workers meet, what a worker prints while it waits, when it gives up, and how a lost one is found."""
+"""Tests of how workers (processes that train one run together) wait for each other at the start of a run.
+
+What does a worker print while it waits, and when does it give up? Which worker is named as lost if an exchange fails?
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ def test_workers_meet_in_any_order(order: tuple[int, ...]) -> None:
             assert len(waiting) == 3 or not any(each.done() for each in waiting)
         assert [each.result() for each in waiting] == ["", "", ""]
     with socket.create_server(("127.0.0.1", int(addresses[0].rpartition(":")[2]))):
-        pass  # the port is free again, so TensorFlow can use it
+        pass  # raises if the port is still in use: TensorFlow needs it next
 
 
 def test_a_worker_that_waits_names_whom_it_waits_for(
@@ -149,7 +152,7 @@ def test_a_worker_that_is_about_to_end_is_waited_for(monkeypatch: pytest.MonkeyP
 
 
 class Server(socketserver.BaseRequestHandler):
-    """The part of TensorFlow's server that answers to a greeting: it sends its settings of HTTP/2."""
+    """Imitates TensorFlow's server: it answers the first bytes of an HTTP/2 connection with its HTTP/2 settings."""
 
     def handle(self) -> None:
         if self.request.recv(100).startswith(b"PRI * HTTP/2.0"):
@@ -157,7 +160,7 @@ class Server(socketserver.BaseRequestHandler):
 
 
 def test_workers_that_answer_are_not_lost_but_one_that_is_stopped_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test a worker after SIGSTOP: its operating system accepts connections, but its program does not answer."""
+    """Imitate a worker after SIGSTOP: its operating system accepts connections, but its program does not answer."""
     monkeypatch.setattr(joining, "LEAVES_WITHIN", 0.2)
     monkeypatch.setattr(joining, "ANSWERS_WITHIN", 0.5)
     with (
@@ -172,7 +175,7 @@ def test_workers_that_answer_are_not_lost_but_one_that_is_stopped_is(monkeypatch
         answers.shutdown()
 
 
-# What ends a program whose Python is held by TensorFlow
+# What ends a program while TensorFlow holds Python's lock, so that no Python code can run
 
 HELD = """
 import ctypes, signal, sys, threading
@@ -212,7 +215,7 @@ def test_the_handlers_come_back_after_the_block() -> None:
 
 
 def test_a_notebook_keeps_its_handlers() -> None:
-    """Test that a notebook keeps its signal handlers. Only a program lets the operating system handle signals."""
+    """Test that outside `end_on_signals` (as in a notebook) the signal handlers stay as they are."""
     before = signal.getsignal(signal.SIGINT)
     with joining.let_signals_kill(60.0):
         assert signal.getsignal(signal.SIGINT) == before and signal.getitimer(signal.ITIMER_REAL)[0] == 0.0

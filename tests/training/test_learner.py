@@ -1,4 +1,4 @@
-"""Tests of the learner, which holds the variables that are trained and saved."""
+"""Tests of the learner, the object that holds all variables that a run trains and saves."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ from lowlevel_simclr.training.learner import list_trainable_variables, start_lea
 def test_a_snapshot_is_of_its_moment_whatever_training_does_next(name: str, jit_compile: bool, update: Any) -> None:
     """Test that no update writes into the memory of a snapshot.
 
-    The snapshot and the variables share memory until training changes the variables.
+    A snapshot is the state at one step, to be saved in the background. It shares the memory of the variables until
+    training changes them.
     """
     f = tf.keras.Sequential([tf.keras.Input((4,)), tf.keras.layers.Dense(8), tf.keras.layers.BatchNormalization()])
     g = tf.keras.Sequential([tf.keras.Input((8,)), tf.keras.layers.Dense(3)])
     if update is lars_update_all and (name != "lars" or (jit_compile and _route.find_route_error() is not None)):
-        pytest.skip("the update is of LARS, and under jit needs XLA's route")
+        pytest.skip("the native update is only for LARS, and under XLA it needs a TensorFlow that can call it")
     chosen = optimizers.build_optimizer(name, list_trainable_variables(f, g), weight_decay=0.1, lars_update_all=update)
     learner = start_learner(f, g, chosen, loss_scale.build_loss_scale("float32"))
 

@@ -1,4 +1,7 @@
-"""Tests of profiles: the own time of each nested operation, the stages, the page, and a real recording."""
+"""Tests of profiles (--profile): the time of each operation, the stages of a step, the page, a real recording.
+
+The time of an operation leaves out the time of the operations that it calls.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,13 @@ from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from lowlevel_simclr.training import profiler
 
-MICROSECOND = 10**6  # in picoseconds, the unit of traces
+MICROSECOND = 10**6  # picoseconds, the unit of TensorFlow's traces
 
 
 def plane(
     space: Any, name: str, events: list[tuple[str, int, int]], named_by_statistic: bool = False, thread: str = ""
 ) -> None:
-    """Return one thread with events of (name, start, length) in microseconds."""
+    """Add one thread to a trace. Its events are (name, start, length), in microseconds."""
     made = space.planes.add(name=name)
     made.stat_metadata[1].name = "tf_op"
     line = made.lines.add(name=thread)

@@ -1,6 +1,6 @@
-"""Tests of several training steps as one program of XLA.
+"""Tests of several training steps that XLA compiles into one program.
 
-The program must give the same bits as single steps one after another. It must not copy weights.
+The program must give the same bits as the single steps one after another, and its loop must not copy weights.
 """
 
 from __future__ import annotations
@@ -46,7 +46,10 @@ def prepare(**settings: object) -> tuple[Plan, Learner, Iterator[Batch], loop.Ga
 
 
 def train(calls: list[int], inside: bool, **settings: object) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
-    """Run some host calls, with the loop over steps inside or outside XLA. Return their metrics and the final state."""
+    """Run host calls of so and so many steps (`calls`). Return their metrics and the final state.
+
+    With `inside`, the loop over the steps is inside the XLA program. Otherwise it is in TensorFlow.
+    """
     plan, learner, batches, fetch = prepare(**settings)
     one_step = loop.make_step(plan, learner)
     if inside:
@@ -95,7 +98,7 @@ def test_every_kind_of_step_has_the_same_bits_inside_the_program(settings: dict[
 def test_a_run_that_resumes_in_the_middle_of_a_program_has_the_same_bits() -> None:
     plan, learner, batches, fetch = prepare()
     steps = loop.make_steps(plan, learner, fetch=fetch)
-    losses = list(steps(batches, tf.constant(2)).loss.numpy())  # run only two of the three steps of a program
+    losses = list(steps(batches, tf.constant(2)).loss.numpy())  # two steps, although a program has three
     state = learner.read_arrays()
     plan, learner, batches, fetch = prepare()
     learner.restore(state)
@@ -142,11 +145,11 @@ def test_a_count_is_split_into_programs_of_two_sizes(count: int, right: list[int
     found = program.compile_program(toy, STEPS)(iterator, tf.constant(count))
     assert found.loss.numpy().tolist() == [2 * place + 10 for place in range(count)]
     assert found.top1.numpy().tolist() == [place // 2 for place in range(count)]
-    assert int(next(iterator)[1][0]) == count  # the call has not consumed a batch of the next call
+    assert int(next(iterator)[1][0]) == count  # the call has not taken a batch that belongs to the next call
 
 
 def count_launches(folder: Path) -> int:
-    """Return the number of XLA programs that a trace contains."""
+    """Return how many times a recorded trace starts an XLA program."""
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
     count = 0
@@ -168,7 +171,7 @@ def count_launches(folder: Path) -> int:
 def test_a_host_call_launches_one_program(tmp_path: Path, inside: bool, launches: int) -> None:
     batches = iter(tf.data.Dataset.range(9).map(lambda place: (place, tf.stack([place, place]))))
     steps = program.compile_program(toy, STEPS) if inside else loop.compile_steps(toy, True)
-    steps(batches, tf.constant(STEPS))  # compiles
+    steps(batches, tf.constant(STEPS))  # the first call compiles
     tf.profiler.experimental.start(str(tmp_path))
     steps(batches, tf.constant(STEPS)).loss.numpy()
     tf.profiler.experimental.stop()

@@ -1,6 +1,6 @@
-"""Tests of the progress of a run: rows of metrics, the progress bar, and the warning about the chance level.
+"""Tests of the progress of a run: rows of metrics, the progress bar, the warning about a loss at the chance level.
 
-A host call runs several training steps.
+A host call (one call of TensorFlow from Python) runs several training steps.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def record(losses: list[list[float]]) -> list[dict[str, Any]]:
 
 
 def said_of(losses: list[list[float]], capsys: pytest.CaptureFixture[str]) -> int:
-    """Return how often the warning about the chance level was printed."""
+    """Return how many times such a run prints the warning about the chance level."""
     record(losses)
     said = capsys.readouterr()
     return (said.out + said.err).count("The loss has been exactly the chance level")
@@ -67,7 +67,10 @@ def test_rows_have_their_steps_and_the_rate_of_their_call() -> None:
 
 
 def test_the_measures_of_a_check_up_stand_in_the_row_of_its_step() -> None:
-    """Test two calls of two steps and one of one step, which ends with a check-up and measures its gradient."""
+    """Test calls of two, one and two steps.
+
+    Only the second ends with a check-up, and only there the gradient is measured.
+    """
     written: list[dict[str, Any]] = []
     watched: list[list[int]] = []
     plan = types.SimpleNamespace(batch_size=64, loss_reduction="mean")
@@ -86,9 +89,9 @@ def test_the_measures_of_a_check_up_stand_in_the_row_of_its_step() -> None:
 def test_the_time_of_the_call_that_compiled_counts_for_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Test that the speed leaves out the first call.
+    """Test that the printed speed leaves out the first call, which includes the compilation.
 
-    The first call takes a minute. Every later call takes a second for ten steps.
+    Here, the first call takes a minute for one step. Each later call takes a second for ten steps.
     """
     now = [1000.0]
     monkeypatch.setattr("tqdm.std.time", lambda: now[0])

@@ -1,4 +1,7 @@
-"""Tests that R replicas give the numbers of one device in float64, and that planted known bugs are found."""
+"""Tests that R replicas (devices that train together) give the numbers of one device in float64.
+
+Bugs that are known from other implementations are planted, and the same comparison must find them.
+"""
 
 from __future__ import annotations
 
@@ -34,12 +37,12 @@ from tests.support import replicated
 from tests.support.replicated import Case
 from tests.support.worker_processes import ROOT, make_cluster, run_to_the_end
 
-EXACT = 1e-9  # relative to a tensor's norm; float64 rounds by 1e-16, and five steps of BatchNorm amplify that
+EXACT = 1e-9  # relative to a tensor's norm; float64 rounds by 1e-16, and BatchNorm amplifies this in five steps
 Found = dict[str, Any]
 
 
 def compute_outcomes(cases: Sequence[Case], workers: int = 1) -> dict[str, Found]:
-    """Return the results of each case on worker 0, after asserting that all workers have the same bits."""
+    """Return the results of each case, after asserting that all workers (processes) have the same bits."""
     with tempfile.TemporaryDirectory() as folder:
         asked = Path(folder) / "cases.json"
         asked.write_text(json.dumps([dataclasses.asdict(case) for case in cases]))
@@ -87,7 +90,7 @@ def norm_of_gradients(found: Found) -> float:
 
 
 def assert_exactly(found: Found, one: Found) -> None:
-    """Compare each result relative to its own norm.
+    """Assert that all results are equal up to rounding in float64, relative to the norm of each result.
 
     A gradient of zero is compared relative to the norm of all gradients.
     """
@@ -101,9 +104,9 @@ def assert_exactly(found: Found, one: Found) -> None:
 
 
 def assert_nearly(found: Found, one: Found) -> None:
-    """Compare the losses and the first step's gradients in float32.
+    """Assert that the losses, and the gradients of the first step, are equal up to rounding in float32.
 
-    Later values differ, because BatchNorm amplifies rounding errors.
+    Later gradients and states are not compared, because BatchNorm amplifies rounding errors.
     """
     assert found["alike"]
     np.testing.assert_allclose(found["losses"], one["losses"], rtol=0, atol=1e-4)
@@ -150,7 +153,7 @@ def test_a_known_bug_is_caught(default_outcomes: dict[str, Found], bug: str) -> 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_every_number_of_replicas_is_one_device(workers: int) -> None:
-    """Test native and stock ops, with and without micro-batches, in float64 and float32, and also with two workers."""
+    """Test native and stock ops, with and without micro-batches, float64 and float32, in one process and in two."""
     cases = [
         Case(f"{implementation}-{precision}-{count}-{micro}", count, micro, implementation, precision)
         for implementation in ("native", "stock")
@@ -168,9 +171,10 @@ def test_every_number_of_replicas_is_one_device(workers: int) -> None:
 
 @pytest.mark.slow
 def test_ghost_groups_do_not_depend_on_replicas_or_micro_batches() -> None:
-    """Test ghost groups of four images on any replica.
+    """Test BatchNorm over groups of four images (ghost), which lie on one replica or another.
 
-    With local statistics the numbers differ from those of one device, but all replicas have equal numbers.
+    BatchNorm over the images of each replica (local) gives other numbers than one device. But all replicas must still
+    have equal weights.
     """
     cases = [
         Case("one", 1, 6, batch_norm="ghost"),
@@ -184,11 +188,11 @@ def test_ghost_groups_do_not_depend_on_replicas_or_micro_batches() -> None:
         assert_exactly(found["local"], wanted("float64"))
 
 
-# The order of the exchanges
+# The order of the exchanges (collective ops) between replicas
 
 
 def list_unordered(graph: tf.Graph) -> list[tuple[str, str]]:
-    """Return the pairs of exchanges that are neighbours in the order of tracing, but may start in another order."""
+    """Return each pair of exchanges, one traced right after the other, that may start in the other order."""
     exchanges = [op for op in graph.get_operations() if op.type.startswith("Collective")]
     assert len(exchanges) > 3
     return [(one.name, next_.name) for one, next_ in itertools.pairwise(exchanges) if not comes_before(one, next_)]
@@ -208,7 +212,7 @@ def comes_before(one: tf.Operation, other: tf.Operation) -> bool:
 
 
 def trace_step() -> tf.Graph:
-    """Return the graph of the step of one of two replicas, on the only device of this process. It is not run."""
+    """Return the graph of the step of one of two replicas. It is only traced and never runs."""
     replica, learner = Replica(0, 2), replicated.build_learner("float32")
     act = replicated.compile_step(Case("traced", 2), replica, learner, replicated.make_table_of_views("float32"))
     own = tf.zeros([12], tf.int64), tf.zeros([12, replicated.SIZE, replicated.SIZE, 3], tf.uint8)
@@ -220,13 +224,16 @@ def test_every_exchange_of_a_step_waits_for_the_one_before_it() -> None:
 
 
 def test_exchanges_without_an_order_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plant the bug of a collective op without an ordering token. The gradients of two layers have no other order."""
+    """Plant a bug: the collective ops have no ordering token.
+
+    Nothing else orders the exchanges of two layers' gradients.
+    """
     register = Replica._register_exchange
     monkeypatch.setattr(Replica, "_register_exchange", lambda *given: {**register(*given), "ordering_token": []})
     assert list_unordered(trace_step())
 
 
-# The rows of a replica
+# The images (rows of a batch) of each replica
 
 
 def test_rows_of_all_replicas_are_the_batch_and_micro_batches_hold_the_same_images() -> None:
@@ -239,7 +246,7 @@ def test_rows_of_all_replicas_are_the_batch_and_micro_batches_hold_the_same_imag
 
 
 def test_each_replica_decodes_only_its_own_share_of_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Count the files that each of two workers opens in one epoch. Together they open each file of a batch once."""
+    """Count the files that each of two replicas opens in one epoch. Together they must open each file once."""
     for place in range(20):
         image = np.random.default_rng(place).integers(0, 256, (12, 12, 3), np.uint8)
         Image.fromarray(image).save(tmp_path / f"{place:02d}.png")
@@ -266,7 +273,7 @@ def test_a_batch_without_equal_shares_is_refused() -> None:
 def test_canonical_order_is_all_first_views_and_then_all_second() -> None:
     rows = tf.constant(
         [[0], [1], [10], [11], [2], [3], [12], [13]]
-    )  # two replicas with two first and two second views each
+    )  # two replicas, each with two first and two second views
     assert order_canonically(rows, 2).numpy()[:, 0].tolist() == [0, 1, 2, 3, 10, 11, 12, 13]
 
 
@@ -284,7 +291,7 @@ def test_an_unknown_batch_norm_is_refused() -> None:
         Replica(batch_norm="both").use_batch_norm()
 
 
-# Why `replicas` does not use MirroredStrategy: the table of docs/engine.md
+# Why `replicas` does not use MirroredStrategy, see the table in docs/engine.md
 
 MIRRORED = """
 import tensorflow as tf
@@ -342,9 +349,10 @@ print(f"run in a loop: {run(cases['reduction'], True)}")
 
 @pytest.mark.slow
 def test_what_mirrored_strategy_can_do_of_a_step() -> None:
-    """Test the reason for `replicas`.
+    """Test why this package has its own `replicas`: what MirroredStrategy cannot do.
 
-    If MirroredStrategy supports exchanges in loops and functions one day, `replicas` can be built on it.
+    If this test fails because MirroredStrategy supports exchanges in loops and functions, `replicas` can be built on
+    it.
     """
     command = [sys.executable, "-W", "ignore", "-c", MIRRORED]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=True)

@@ -1,4 +1,4 @@
-"""Tests that a run never loses its checkpoints or metrics, and never saves or trains on a state with NaN."""
+"""Tests that a run never loses its checkpoints or metrics, and neither saves nor continues a state with NaN."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_checkpoints_that_cannot_be_read_end_the_run_and_stay(
             assert main([str(tmp_path / "run"), *given]) == 1
             assert "error: Cannot read the checkpoints in" in capsys.readouterr().err
     assert contents(tmp_path / "run") == before
-    assert run(tmp_path / "run") == 0  # the run was complete, and still is
+    assert run(tmp_path / "run") == 0  # the finished run is still complete
 
 
 def test_checkpoints_that_are_all_damaged_end_the_run_and_stay(
@@ -102,7 +102,7 @@ def test_a_damaged_newest_checkpoint_is_kept_under_another_name(
     assert "step-00000006.npz cannot be used" in said.err and "step-00000006.npz.unused." in said.err
     assert "resumes at step 4" in said.out
     assert newest.with_name("step-00000006.npz.unused").read_bytes() == damaged
-    assert newest.read_bytes() == whole  # the same steps, trained again
+    assert newest.read_bytes() == whole  # steps 5 and 6 were trained again
 
 
 def test_metrics_without_a_checkpoint_are_renamed_and_not_cut(
@@ -156,7 +156,10 @@ def test_weights_of_nan_are_refused_before_the_first_step(
 def test_an_input_out_of_range_ends_the_run_with_the_variables_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Test an input out of range. The loss stays finite at the chance level, because ReLU turns NaN into 0."""
+    """Test inputs so large that they overflow.
+
+    The loss alone shows nothing: ReLU turns NaN into 0, so it is finite, at the chance level.
+    """
     flags = ["--input-mean", "0", "0", "0", "--input-std", "1e-38", "1e-38", "1e-38"]
     assert run(tmp_path / "run", *flags) == 1
     said = capsys.readouterr().err

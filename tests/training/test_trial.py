@@ -1,4 +1,4 @@
-"""Tests that a trial of one step shows whether the memory is enough for a plan."""
+"""Tests that a trial of one training step shows whether the memory is large enough for a plan."""
 
 from __future__ import annotations
 

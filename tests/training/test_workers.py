@@ -1,4 +1,4 @@
-"""Tests of several workers: how they find one another, and how a run ends if one of them is lost."""
+"""Tests of how a run ends if one of its replicas fails, or one of its workers (processes) is lost."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lowlevel_simclr.training.replicas import (
 from lowlevel_simclr.training.workers import Workers, name_lost_workers
 from tests.support.worker_processes import ROOT, collect_output, make_cluster
 
-# A replica that raises alone
+# An error in one replica only
 
 
 RAISES = """
@@ -50,7 +50,7 @@ for done in range(5):
 
 
 def run_raising(how: str, devices: int, workers: int = 1) -> list[tuple[int, str]]:
-    """Return the exit code and the output of each worker. Each may take two minutes at most."""
+    """Run RAISES in each worker, for at most two minutes. Return the exit code and the output of each."""
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", RAISES, how, str(devices)],
@@ -115,7 +115,7 @@ def test_the_line_with_the_reason_of_an_aborted_exchange_is_shown(monkeypatch: p
 
 
 def test_a_worker_that_is_stopped_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test a worker whose operating system still accepts connections, although its program does not answer."""
+    """Imitate a stopped worker: its operating system still accepts connections, but its program does not answer."""
     monkeypatch.setattr("lowlevel_simclr.training.joining.ANSWERS_WITHIN", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as stopped:
         address = f"127.0.0.1:{stopped.getsockname()[1]}"
