@@ -13,13 +13,15 @@ import tensorflow as tf
 
 import lowlevel_simclr
 from lowlevel_simclr.config.command_line import RunOptions
+from lowlevel_simclr.config.fields import format_value, list_fields
 from lowlevel_simclr.config.identity import get_identity, list_differences, to_dict
 from lowlevel_simclr.config.names import show_name
-from lowlevel_simclr.config.settings import Config
+from lowlevel_simclr.config.settings import Config, ConfigError
 from lowlevel_simclr.config.validation import restore_config
 from lowlevel_simclr.data import catalog
 from lowlevel_simclr.data.dataset import DataSet
 from lowlevel_simclr.data.fingerprint import describe_content
+from lowlevel_simclr.evaluation.starting_encoder import list_other_settings
 from lowlevel_simclr.model.encoder import refuse_choice
 from lowlevel_simclr.run import checkpoint
 from lowlevel_simclr.run.folder import open_run, refuse_unusable
@@ -118,12 +120,32 @@ def _prepare(config: Config, options: RunOptions, team: Team, given: DataSet | N
     refuse_early(config, team, earlier)
     resumes = not options.fresh and team.workers.chief and checkpoint.has_any(options.out / "checkpoints")
     model = config.model
+    if not resumes:
+        _refuse_other_encoder(config)
     refuse_choice(model.encoder, model.stem, model.image_size, RGB, "random" if resumes else model.weights)
     images = _read_images(config, options, team, earlier, given)
     tell_stage("building the encoder")
     config, plan = resolve(config, team, images, earlier, None if options.preview else fits_memory)
     learners = [] if options.preview else build_learners(plan, images.train.images.shape[-1], team, resumes)
     return _Ready(config, plan, images, learners)
+
+
+def _refuse_other_encoder(config: Config) -> None:
+    """Check that the weights of another run are those of this encoder, with this scaling of the pixels.
+
+    Raises:
+        ConfigError: if they are not. The message names the flags.
+    """
+    others = list_other_settings(config.model.weights, to_dict(config)["model"])
+    if others:
+        flags = {list_fields()[name].flag: value for name, value in others.items()}
+        wanted = ", ".join(
+            f"no {flag}" if value is None else f"{flag} {format_value(value)}" for flag, value in flags.items()
+        )
+        raise ConfigError(
+            f"The weights of the run {config.model.weights} are of another encoder or of other pixels. Use {wanted}, "
+            "as that run has, or start from its settings with --config."
+        )
 
 
 def _read_images(

@@ -17,8 +17,8 @@ from lowlevel_simclr.evaluation import fine_tune
 from lowlevel_simclr.evaluation.export import restore_weights
 from lowlevel_simclr.evaluation.protocols import Options, Subject, evaluate_subject
 from lowlevel_simclr.evaluation.report.page import write_report_or_warn
+from lowlevel_simclr.evaluation.starting_encoder import build_starting_encoder
 from lowlevel_simclr.evaluation.summary import format_table
-from lowlevel_simclr.model.encoder import build_encoder
 from lowlevel_simclr.run.results import read_data
 from lowlevel_simclr.runtime.precision import set_precision
 from lowlevel_simclr.runtime.process_state import keep_process_state
@@ -86,9 +86,8 @@ def _make_subject(folder: Path, config: Config, given: DataSet | None) -> Subjec
     def build(weights: str) -> tf.keras.Model:
         set_precision("float32")
         channels = images.train.images.shape[-1]
-        return build_encoder(
-            model.encoder, model.stem, model.image_size, channels, weights=weights, seed=config.train.seed
-        )
+        size, seed = model.image_size, config.train.seed
+        return build_starting_encoder(model.encoder, model.stem, size, channels, weights, seed)
 
     encoder = build("random")  # the weights of the checkpoint replace them
     return Subject(

@@ -142,8 +142,8 @@ class ModelConfig:
     )
     weights: str = _define_option(
         "random",
-        "initial weights of the encoder: random, imagenet, or a file (with a / or . in its name)",
-        metavar="NAME|FILE",
+        "initial weights of the encoder: random, imagenet, a file or a run folder (with a / or . in its name)",
+        metavar="NAME|FILE|RUN",
     )
     projection_widths: tuple[int, ...] = _define_option(
         (256, 128), "widths of the projection head's layers; the last is the width of z", at_least=1

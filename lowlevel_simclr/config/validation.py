@@ -29,7 +29,8 @@ def _check_names(config: Config) -> None:
         raise ConfigError(describe_unknown("--dataset", name, DATASETS + DATASET_FORMS))
     if weights not in NAMED_WEIGHTS and not re.search(r"[/.]", weights):
         raise ConfigError(
-            describe_unknown("--weights", weights, NAMED_WEIGHTS) + " The name of a file must contain a / or a dot."
+            describe_unknown("--weights", weights, NAMED_WEIGHTS)
+            + " The name of a file or of a run folder must contain a / or a dot."
         )
     if weights == "imagenet" and config.model.encoder != "resnet50":
         raise ConfigError(f"--weights imagenet needs --encoder resnet50, but the encoder is {config.model.encoder}.")

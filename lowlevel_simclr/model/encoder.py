@@ -147,7 +147,7 @@ def refuse_choice(name: str, stem: str, image_size: int, channels: int, weights:
         )
     if weights not in ("random", "imagenet") and not Path(weights).exists():
         raise ModelError(
-            f"There is no weights file '{show_name(weights)}'. Give the path of a file, or random, or imagenet."
+            f"There is no weights file '{show_name(weights)}'. Give a file or a run folder, random or imagenet."
         )
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from lowlevel_simclr.model.encoder import build_encoder
+from lowlevel_simclr.evaluation.starting_encoder import build_starting_encoder
 from lowlevel_simclr.model.projection import build_projection_head
 from lowlevel_simclr.optim.loss_scale import LossScale, build_loss_scale
 from lowlevel_simclr.optim.optimizers import Optimizer, build_optimizer
@@ -70,7 +70,7 @@ def build_learner(plan: Plan, channels: int) -> Learner:
     """
     model, choice = plan.model, plan.optimizer
     set_precision(plan.precision)
-    f = build_encoder(model.encoder, model.stem, model.image_size, channels, weights=model.weights, seed=plan.seed)
+    f = build_starting_encoder(model.encoder, model.stem, model.image_size, channels, model.weights, plan.seed)
     g = build_projection_head(
         f.output_shape[-1], model.projection_widths, seed=plan.seed, batch_norm=model.projection_batch_norm
     )

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
+from lowlevel_simclr.config.choices import IN_MEMORY
 from lowlevel_simclr.config.names import show_name
 from lowlevel_simclr.data import catalog
 from lowlevel_simclr.data.dataset import DataSet
 from lowlevel_simclr.evaluation.export import ENCODER_FILE
+from lowlevel_simclr.evaluation.starting_encoder import describe_start
 from lowlevel_simclr.run.folder import Run
 from lowlevel_simclr.runtime import keras
 from lowlevel_simclr.runtime.platform_ops import describe_platform, expects_library
@@ -27,7 +31,7 @@ What to try next:
   your settings    python -m lowlevel_simclr.train --help"""
 OTHER_NEXT = """\
 What to try next:
-  train longer     the same command with --epochs {epochs} and another --out
+  train longer     {longer}
   evaluate again   python -m lowlevel_simclr.evaluate {folder}"""
 # Without labels there is no accuracy. Nearest neighbours show what the encoder has learned.
 UNLABELLED_NEXT = """\
@@ -35,7 +39,7 @@ What to try next:
   look             plots/neighbours.png: do the images in a row belong together?
   represent        python -m lowlevel_simclr.embed {folder} IMAGES --out h.npz
   measure          docs/no-labels.md: what can be measured without labels
-  train longer     the same command with --epochs {epochs} and another --out"""
+  train longer     {longer}"""
 
 
 def print_start(plan: Plan, run: Run, images: DataSet, learner: Learner, first_step: int, workers: Workers) -> None:
@@ -56,6 +60,9 @@ def print_start(plan: Plan, run: Run, images: DataSet, learner: Learner, first_s
     stem = f"{model.stem} stem, for {'small' if model.stem == 'cifar' else 'large'} images"
     print(f"encoder (f)          {model.encoder} ({stem}), {keras.count_trainable(f):,} parameters")
     print(f"                     {purpose}")
+    start = "" if first_step else describe_start(model.weights)
+    if start:
+        print(f"starts from          {show_name(start)}")
     print(f"projection head (g)  layers of {widths} units{norm}, {keras.count_trainable(g):,} parameters")
     print("                     turns h into the projection (z) that the loss compares; only training needs it")
     factor = LOSS_FACTORS[plan.loss_reduction]
@@ -162,4 +169,21 @@ def print_results(plan: Plan, run: Run, labelled: bool = True) -> None:
     print(f"trained encoder   {show_name(run.folder / ENCODER_FILE)}, which Keras loads without this package")
     text = OTHER_NEXT if labelled else UNLABELLED_NEXT
     text = SHAPES_NEXT if plan.dataset == "shapes" else text
-    print(text.format(folder=show_name(run.folder), epochs=5 * plan.epochs, seed=plan.seed + 1))
+    longer = show_name(write_longer(run.folder, plan.dataset))
+    print(text.format(folder=show_name(run.folder), longer=longer, seed=plan.seed + 1))
+
+
+def write_longer(folder: Path, dataset: str) -> str:
+    """Return the command that trains as long again, from the encoder of a run. Images in memory need a Python call.
+
+    Args:
+        folder: the run folder.
+        dataset: the name of the data set.
+    """
+    # Weights without a slash or a dot are a name such as "random", and a word with a dash at the front is a flag.
+    name = str(folder) if "/" in str(folder) and not str(folder).startswith("-") else f"./{folder}"
+    config, out = f"{name}/config.json", f"{name}-longer"
+    if dataset.startswith(IN_MEMORY):
+        return f"lowlevel_simclr.train(images, {out!r}, config={config!r}, weights={name!r})"
+    words = ["python", "-m", "lowlevel_simclr.train", "--config", config, "--weights", name, "--out", out]
+    return shlex.join(words)

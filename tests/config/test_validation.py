@@ -24,7 +24,7 @@ def test_a_warm_up_is_not_held_against_epochs_that_steps_override():
         ({"dataset": "folder:"}, "--dataset folder: needs a path. Use folder:PATH"),
         ({"dataset": "mnist"}, "There is no --dataset 'mnist'."),
         ({"weights": "imagenet"}, "--weights imagenet needs --encoder resnet50, but"),
-        ({"weights": "imagnet"}, "The name of a file must contain a / or a dot"),
+        ({"weights": "imagnet"}, "The name of a file or of a run folder must contain a / or a dot"),
         ({"epochs": 2, "warmup_epochs": 3.0}, "--warmup-epochs (3.0) is larger than --epochs (2). Use 2 or less"),
         ({"input_mean": (0.5, 0.5), "input_std": (0.5,)}, "Give both, with one number per channel"),
         ({"micro_batch": "some"}, "--micro-batch is some"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import types
 from pathlib import Path
 
@@ -80,6 +81,8 @@ def test_a_run_says_which_folders_became_which_split_and_what_was_left_out() -> 
     [
         ("shapes", True, "--seed 4", "embed"),
         ("folder:pictures", True, "lowlevel_simclr.evaluate", "no-labels.md"),
+        ("folder:pictures", True, "--config runs/one/config.json --weights runs/one --out runs/one-longer", "images,"),
+        ("memory:ab", True, "train(images, 'runs/one-longer', config='runs/one/config.json'", "--config"),
         ("folder:pictures", False, "lowlevel_simclr.embed runs/one IMAGES", "lowlevel_simclr.evaluate"),
     ],
 )
@@ -91,3 +94,14 @@ def test_the_next_steps_fit_the_run(
     messages.print_results(plan, run, labelled)
     out = capsys.readouterr().out
     assert said in out and unsaid not in out
+
+
+@pytest.mark.parametrize(
+    ("folder", "shown"),
+    [("one", "--weights ./one "), ("-x", "--weights ./-x "), ("/a b/c", "--weights '/a b/c' "), ("-x/y", "./-x/y")],
+)
+def test_the_folder_of_a_longer_run_is_a_path(folder: str, shown: str) -> None:
+    command = messages.write_longer(Path(folder), "cifar10")
+    assert shown in command
+    config, weights, out = (shlex.split(command)[at] for at in (4, 6, 8))
+    assert (config, out) == (f"{weights}/config.json", f"{weights}-longer")
