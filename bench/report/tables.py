@@ -93,6 +93,22 @@ def _name_command(stored: dict[str, Any]) -> str:
     return command
 
 
+# What the names in stored results stand for. A figure stands without the text that explains them.
+_IN_WORDS = {
+    "whole": "this package: the whole step",
+    "encoder": "this package: the encoder alone",
+    "plain": "plain TensorFlow and Keras",
+    "plain bfloat16": "plain TensorFlow and Keras, bfloat16",
+    "torch": "PyTorch",
+    "native": "this package",
+    "native jit": "this package, in XLA",
+    "stock graph": "plain TensorFlow",
+    "stock XLA": "plain TensorFlow, in XLA",
+    "four blocks graph": "TensorFlow, four blocks of similarities",
+    "torch plain": "PyTorch",
+}
+
+
 def draw_times(rows: Sequence[harness.Row], path: Path) -> None:
     """Draw the smallest wall time and, if measured, the peak memory over N. Each alternative is a line."""
     import matplotlib  # imported here, because the tables do not need it
@@ -100,18 +116,19 @@ def draw_times(rows: Sequence[harness.Row], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure = plt.figure(figsize=(10, 4))
+    figure = plt.figure(figsize=(10, 4.6), layout="constrained")
     times, memory = figure.subplots(1, 2)
     for name in dict.fromkeys(row.name for row in rows):
         mine = sorted((row for row in rows if row.name == name and row.minimum), key=lambda row: row.problem["N"])
         if not mine:
             continue
-        times.loglog([row.problem["N"] for row in mine], [1e3 * (row.minimum or 0) for row in mine], "o-", label=name)
+        label = _IN_WORDS.get(name, name)
+        times.loglog([row.problem["N"] for row in mine], [1e3 * (row.minimum or 0) for row in mine], "o-", label=label)
         held = [row for row in mine if row.peak_memory]
         memory.loglog([row.problem["N"] for row in held], [(row.peak_memory or 0) / 1e6 for row in held], "o-")
     times.set(xlabel="N, pairs of views", ylabel="shortest time of loss and gradient, ms")
     memory.set(xlabel="N, pairs of views", ylabel="peak memory without the input z, MB")
-    times.legend()
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)  # below the panels, so that it covers no line
     figure.savefig(path, dpi=120, bbox_inches="tight")
 
 
@@ -248,7 +265,7 @@ def draw_step_forms(stored: dict[str, Any], path: Path) -> None:
     above = [batch_size / form["p10_seconds"] - rate for rate, form in zip(middle, forms.values())]
     figure = plt.figure(figsize=(6, 2.5))
     axes = figure.add_subplot()
-    axes.barh(list(forms), middle, xerr=[below, above])
+    axes.barh([_IN_WORDS.get(name, name) for name in forms], middle, xerr=[below, above])
     axes.invert_yaxis()
     axes.set(xlabel=f"pairs a second (median, p10-p90), {stored['config']['encoder']}, batch {batch_size}")
     figure.savefig(path, dpi=120, bbox_inches="tight")

@@ -71,13 +71,13 @@ class Run:
         tensorboard: subfolder, created by the first write to it.
     """
 
-    def __init__(self, folder: Path, lock: BinaryIO, resumed: bool) -> None:
+    def __init__(self, folder: Path, lock: BinaryIO, resumed: bool, config: Mapping[str, Any]) -> None:
         """Take over a locked folder. Only `open_run` calls this."""
         self.folder, self.resumed = folder, resumed
         self.checkpoints, self.plots, self.tensorboard = (
             folder / name for name in ("checkpoints", "plots", "tensorboard")
         )
-        self._lock = lock
+        self._lock, self._config = lock, config
         self._events: EventFile | None = None
 
     def __enter__(self) -> Run:
@@ -162,9 +162,30 @@ class Run:
         with explain_os_errors("write the metrics of", self.folder):
             with open(self.folder / METRICS, "ab") as file:
                 file.write(text.encode())
-            if self._events is None:
-                self._events = EventFile(self.tensorboard, plain[0]["step"])
-            self._events.write(plain)
+            self._open_events(plain[0]["step"]).write(plain)
+
+    def _open_events(self, first_step: int) -> EventFile:
+        """Return TensorBoard's file of this session. The first call creates it, and writes the settings into it."""
+        if self._events is None:
+            self._events = EventFile(self.tensorboard, first_step)
+            self._events.write_settings(first_step, self._config)
+        return self._events
+
+    def log_picture(self, path: Path, step: int) -> None:
+        """Show a picture in TensorBoard, under its name. A picture that does not exist is left out.
+
+        Args:
+            path: a PNG file.
+            step: the step to which the picture belongs.
+
+        Raises:
+            RunError: if the picture cannot be read, or TensorBoard's file cannot be written.
+        """
+        if not path.is_file():
+            return
+        with explain_os_errors("write the pictures of", self.folder):
+            # A session that begins after this step leaves the rows of earlier sessions in the charts.
+            self._open_events(step + 1).write_picture(path.stem, step, path.read_bytes())
 
     def cut_metrics(self, last_step: int) -> None:
         """Remove the rows after `last_step`, and a last line that a kill left unfinished.
@@ -287,7 +308,7 @@ def _open(folder: Path, config: Mapping[str, Any], difference: Difference) -> Ru
     except BaseException:
         lock.close()
         raise
-    return Run(folder, lock, resumed)
+    return Run(folder, lock, resumed, config)
 
 
 def choose_fresh_folder(out: Path) -> Path:

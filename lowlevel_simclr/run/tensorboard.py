@@ -1,11 +1,15 @@
-"""TensorBoard scalars, written by TensorFlow itself. The package tensorboard is only needed to show them."""
+"""TensorBoard's scalars, pictures and settings, written by TensorFlow itself.
+
+The package tensorboard is needed to show them, and to write the table of settings (its HParams page).
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +57,73 @@ class EventFile:
                 self._put(step=row["step"], summary=summary(value=values))
             self._file.flush()
 
+    def write_picture(self, name: str, step: int, png: bytes) -> None:
+        """Write a PNG picture under a name."""
+        summary = self._tf.compat.v1.Summary
+        with self._explain_os_errors():
+            self._put(step=step, summary=summary(value=[_make_picture(summary, name, png)]))
+            self._file.flush()
+
+    def write_settings(self, step: int, sections: Mapping[str, Any]) -> None:
+        """Write the settings of a run as a text, and as the row of the HParams page.
+
+        Args:
+            step: the step at which the text is shown.
+            sections: the content of config.json.
+        """
+        summary = self._tf.compat.v1.Summary
+        with self._explain_os_errors():
+            self._put(step=step, summary=summary(value=[self._make_text("settings", _list_settings(sections))]))
+            found = _make_parameters(sections)
+            if found is not None:
+                self._put(step=step, summary=summary.FromString(found))
+            self._file.flush()
+
+    def _make_text(self, name: str, text: str) -> Any:
+        compat = self._tf.compat.v1
+        plugin = compat.SummaryMetadata(plugin_data=compat.SummaryMetadata.PluginData(plugin_name="text"))
+        return compat.Summary.Value(tag=name, metadata=plugin, tensor=self._tf.make_tensor_proto([text.encode()]))
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _make_picture(summary: Any, name: str, png: bytes) -> Any:
+    """Return the value of a picture. The width and the height are in the header of a PNG file."""
+    width, height = (int.from_bytes(png[at : at + 4], "big") for at in (16, 20))
+    image = summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
+    return summary.Value(tag=name, image=image)
+
+
+def _flatten(sections: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of all sections by name."""
+    parts = [section for section in sections.values() if isinstance(section, Mapping)]
+    return {name: value for section in parts for name, value in section.items()}
+
+
+def _list_settings(sections: Mapping[str, Any]) -> str:
+    """Return the settings as a table in Markdown, which TensorBoard shows."""
+    rows = [f"| {name} | `{json.dumps(value)}` |" for name, value in _flatten(sections).items()]
+    return "\n".join(["| setting | value |", "|---|---|", *rows])
+
+
+def _make_parameters(sections: Mapping[str, Any]) -> bytes | None:
+    """Return the summary of the HParams page, or None without the package tensorboard.
+
+    The text holds the same settings, so nothing is lost without it.
+    """
+    try:
+        from tensorboard.plugins.hparams import api
+    except ImportError:
+        return None
+    return api.hparams_pb({name: _make_plain(value) for name, value in _flatten(sections).items()}).SerializeToString()
+
+
+def _make_plain(value: Any) -> bool | float | str:
+    """Return a setting as the page takes it. It stores numbers as float64, so a larger whole number becomes a text."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, (bool, int, float)):
+        return json.dumps(value)
+    return str(value) if abs(value) > 2**53 else value

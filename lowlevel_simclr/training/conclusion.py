@@ -81,7 +81,7 @@ def conclude(
     evaluation = merge_evaluation(run.folder / EVALUATION, int(learner.step.numpy()), results)
     say(summary.format_table(evaluation))  # before the pictures, which take seconds
     say("drawing pictures, with a map of h by t-SNE ...")
-    draw_results(plan, run, images, h, mapped, baselines)
+    draw_results(plan, run, images, h, mapped, baselines, int(learner.step.numpy()))
     run.write_peak_memory()
     print_checkup(plan, verdicts)
     write_report_or_warn(run.folder)

@@ -49,7 +49,13 @@ def draw_views(plan: Plan, images: DataSet, path: Path) -> int:
 
 
 def draw_results(
-    plan: Plan, run: Run, images: DataSet, h: Represented, h_untrained: np.ndarray | None, baselines: dict[str, float]
+    plan: Plan,
+    run: Run,
+    images: DataSet,
+    h: Represented,
+    h_untrained: np.ndarray | None,
+    baselines: dict[str, float],
+    step: int,
 ) -> None:
     """Draw learning.png, embedding.png and neighbours.png, and keep what only the report draws.
 
@@ -62,6 +68,7 @@ def draw_results(
         h: the representations from the trained encoder.
         h_untrained: (MAPPED, d) or fewer, from the untrained encoder for the first test images, if there is one.
         baselines: k-NN accuracies in [0, 1], by name. They are drawn beside the curve of k-NN.
+        step: the number of steps that the encoder was trained. TensorBoard shows the pictures at this step.
     """
     test, folder, some = images.test, run.plots, slice(0, MAPPED)
 
@@ -97,6 +104,8 @@ def draw_results(
         keep_for_report(path, chance, baselines, mapped)
 
     draw_or_name(folder / KEPT, keep)
+    for name in ("embedding.png", "neighbours.png"):
+        draw_or_name(folder / name, lambda path: run.log_picture(path, step))
 
 
 def import_plots() -> ModuleType:

@@ -126,6 +126,8 @@ class Session:
                     beside.do(functools.partial(check_state, done + count, self.learner.take_snapshot()))
                     draw = functools.partial(draw_views, self.plan, self.images)
                     beside.do(functools.partial(draw_or_name, self.run.plots / "views.png", draw))
+                    log = functools.partial(self.run.log_picture, step=done + count)
+                    beside.do(functools.partial(draw_or_name, self.run.plots / "views.png", log))
                 done += count
                 stops = ask_any(workers, bool(asked()))
                 if (calendar.is_checkpoint_due(done) or stops) and workers.chief:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from lowlevel_simclr.run import tensorboard
 from lowlevel_simclr.run.atomic import RunError
@@ -22,7 +23,7 @@ def read_events(run_folder: Path) -> list:
 
 def test_every_number_of_a_row_becomes_a_scalar_of_its_step(run):
     run.append([make_row(4, knn=None), make_row(5, knn=0.75)])
-    version, start, fourth, fifth = read_events(run.folder)
+    version, start, _, _, fourth, fifth = read_events(run.folder)
     assert version.file_version == "brain.Event:2" and (start.step, start.session_log.status) == (
         4,
         tensorboard.START,
@@ -34,6 +35,43 @@ def test_every_number_of_a_row_becomes_a_scalar_of_its_step(run):
         "top1": 0.25,
         "knn": 0.75,
     }
+
+
+def test_the_settings_and_a_picture_are_shown(run, tmp_path):
+    """Test with TensorBoard's own reader, and with the reader of its HParams page."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    metadata = pytest.importorskip("tensorboard.plugins.hparams.metadata")
+    path = tmp_path / "views.png"
+    Image.new("RGB", (30, 20), "red").save(path)
+    run.append([make_row(1)])
+    run.log_picture(path, 1)
+    run.log_picture(tmp_path / "missing.png", 1)
+    shown = accumulator.EventAccumulator(str(run.tensorboard)).Reload()
+    image = shown.Images("views")[0]
+    assert (image.step, image.width, image.height, image.encoded_image_string) == (1, 30, 20, path.read_bytes())
+    assert shown.Tags()["images"] == ["views"]
+    text = shown.Tensors("settings")[0].tensor_proto.string_val[0].decode()
+    assert "| temperature | `0.2` |" in text and "| data_dir | `null` |" in text
+    content = shown.PluginTagToContent("hparams")[metadata.SESSION_START_INFO_TAG]
+    found = metadata.parse_session_start_info_plugin_data(content).hparams
+    assert found["temperature"].number_value == 0.2 and found["data_dir"].string_value == "null"
+
+
+def test_a_picture_after_the_last_step_removes_no_number(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    Image.new("RGB", (30, 20), "red").save(tmp_path / "map.png")
+    with open_run(tmp_path / "run", CONFIG, compare_temperature()) as run:
+        run.append([make_row(step) for step in (1, 2, 3)])
+    with open_run(tmp_path / "run", CONFIG, compare_temperature()) as run:
+        run.log_picture(tmp_path / "map.png", 3)
+    shown = accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert [point.step for point in shown.Scalars("loss")] == [1, 2, 3] and shown.Images("map")[0].step == 3
+
+
+def test_whole_numbers_that_do_not_fit_become_text():
+    assert tensorboard._make_plain(2**64 - 1) == str(2**64 - 1)
+    plain = [tensorboard._make_plain(value) for value in (True, 3, 0.5, "a", [1, 2], None)]
+    assert plain == [True, 3, 0.5, "a", "[1, 2]", "null"]
 
 
 def test_nothing_is_written_where_nothing_is_logged(run):

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 from lowlevel_simclr.config.names import show_name
 from lowlevel_simclr.evaluation.report.kept import read_kept
 from lowlevel_simclr.run.atomic import RunError
+from lowlevel_simclr.run.checkup import Checkup, read_checkup
 from lowlevel_simclr.run.results import Row, read_config, read_data, read_evaluation, read_metrics, read_results
 
 PICTURES = ("views", "embedding", "neighbours")  # pictures of plots/ that a report embeds
@@ -29,6 +30,7 @@ class Facts(NamedTuple):
         data: data.json, or {}.
         metrics: the rows of metrics.jsonl.
         evaluation: evaluation.json, or {}.
+        checkup: the measures and verdicts of the check-ups, or None if they cannot be read.
         kept: plots/report.json, or {}. See `kept.py`.
         pictures: the PNG files of plots/ by name.
         problems: a sentence for each file that could not be read.
@@ -42,6 +44,7 @@ class Facts(NamedTuple):
     data: dict[str, Any]
     metrics: list[Row]
     evaluation: dict[str, Any]
+    checkup: Checkup | None
     kept: dict[str, Any]
     pictures: dict[str, bytes]
     problems: list[str]
@@ -74,6 +77,7 @@ def read_facts(folder: Path) -> Facts:
         data=read(read_data, {}),
         metrics=read(read_metrics, []),
         evaluation=read(read_evaluation, {}),
+        checkup=read(read_checkup, None),
         kept=read(read_kept, {}),
         pictures={name: picture for name, picture in found.items() if picture},
         problems=problems,

@@ -17,6 +17,7 @@ from lowlevel_simclr.evaluation.report.tables import (
     list_settings,
     list_trained_with_labels,
 )
+from lowlevel_simclr.run.checkup import MEASURES, Verdict
 
 MOST_LISTED = 50  # files that were left out; data.json has all of them
 CURVES = {  # the quantities of metrics.jsonl that are drawn: title, unit and name
@@ -154,6 +155,38 @@ def write_accuracy(facts: Facts) -> str:
     return markup.write_section("Accuracy", *parts, *([markup.write_list(notes)] if notes else []))
 
 
+def write_checkup(facts: Facts) -> str:
+    """Return what the check-ups measured and noticed, or "" if the run has no check-up."""
+    found = facts.checkup
+    if found is None or (found.judged is None and not found.series):
+        return ""
+    parts = [_write_verdict(verdict) for verdict in found.verdicts]
+    if found.judged is None:
+        parts.append(markup.write_paragraph("The run was not judged yet."))
+    elif not parts:
+        parts.append(markup.write_paragraph(f"Nothing was noticed up to step {found.judged:,}."))
+    last = facts.metrics[-1]["step"] if facts.metrics else 0
+    charts = [
+        draw_chart(MEASURES[name].title, MEASURES[name].meaning, [Curve(MEASURES[name].title, *series)], last)
+        for name, series in found.series.items()
+    ]
+    return markup.write_section(
+        "Check-up without labels",
+        *parts,
+        markup.write_details("Measures", f'<div class="charts">{"".join(charts)}</div>'),
+    )
+
+
+def _write_verdict(verdict: Verdict) -> str:
+    """Return a verdict with its evidence and what to try."""
+    state = "" if verdict.holds else " It no longer held at the last check-up."
+    return (
+        markup.write_paragraph(f"Step {verdict.step:,}: {verdict.title}", "warning")
+        + markup.write_paragraph(verdict.evidence + state)
+        + markup.write_list(verdict.advice)
+    )
+
+
 def write_data(facts: Facts) -> str:
     """Return the number of images, the classes, and what was left out."""
     data = facts.data
@@ -222,6 +255,7 @@ SECTIONS = {
     "map": write_map,
     "neighbours": write_neighbours,
     "accuracy": write_accuracy,
+    "check-up": write_checkup,
     "data": write_data,
     "time and cost": write_cost,
     "versions": write_versions,

@@ -14,6 +14,7 @@ import pytest
 from lowlevel_simclr.config.command_line import parse_run
 from lowlevel_simclr.evaluation.report import page, sections
 from lowlevel_simclr.run.atomic import RunError
+from lowlevel_simclr.run.checkup import Verdict, write_verdicts
 from tests.support.finished_run import write_finished_run
 
 VOID = {"meta", "img", "br"}
@@ -213,3 +214,25 @@ def test_a_section_that_fails_is_named_in_its_place(
     monkeypatch.setitem(sections.SECTIONS, "views", fail)
     text = page.write_run_report(folder, tmp_path / "out.html").read_text()
     assert "The section &#x27;views&#x27; is missing (ValueError: &lt;odd&gt;)." in text and "<h2>Accuracy" in text
+
+
+def test_the_check_up_is_shown_where_the_run_has_one(tmp_path: Path, texts: dict[str, str]) -> None:
+    assert "Check-up" not in texts["labelled"]
+    folder = write_finished_run(tmp_path / "run")
+    write_verdicts(folder, 40, [])
+    assert "Nothing was noticed up to step 40." in page.write_run_report(folder).read_text()
+    advice = "Use a lower --learning-rate.", "Use <other> views."
+    write_verdicts(folder, 40, [Verdict("collapsed", 30, "The encoder collapsed.", "The rank is 1.0.", advice, False)])
+    rows = [json.dumps({"step": step, "loss": 1.0, "rank_h": step / 2}) for step in (10, 40)]
+    (folder / "metrics.jsonl").write_text("\n".join(rows))
+    shown = Page(page.write_run_report(folder).read_text())
+    section = next(each["text"] for each in shown.find("section") if each["text"].startswith("Check-up without labels"))
+    for words in (
+        "Step 30: The encoder collapsed.",
+        "The rank is 1.0. It no longer held",
+        *advice,
+        "effective rank of h",
+    ):
+        assert words in section
+    (folder / "checkup.json").write_text('{"verdicts": 3}')
+    assert "checkup.json is damaged" in Page(page.write_run_report(folder).read_text()).find("body")[0]["text"]
