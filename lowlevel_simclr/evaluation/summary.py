@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lowlevel_simclr.data.dataset import DataSet, describe_unlabelled, find_labelled, has_labels
+from lowlevel_simclr.evaluation.kinds import KINDS
 from lowlevel_simclr.evaluation.knn import KNN_COUNTS, classify_by_neighbours
 from lowlevel_simclr.evaluation.linear_probe import fit_linear_probe
 from lowlevel_simclr.evaluation.represent import Represented
@@ -78,7 +79,7 @@ def _measure_knn(h: Mapping[str, Represented], labels: _Labels, say: Say, notes:
     """Return k-NN of each kind of rows. Add a note if there are few train images."""
     results: dict[str, Any] = {}
     for name, rows in h.items():
-        title = f"k-NN, {ROWS[name]}"
+        title = f"k-NN, {KINDS[name]}"
         say(f"{title} ...")
         results["knn" + name] = classify_by_neighbours(
             rows.train, labels.train, rows.test, labels.test, KNN_COUNTS, title
@@ -96,7 +97,7 @@ def _measure_probes(
     """Return the linear probe of each kind of rows, and a spread over seeds for the trained encoder. Add notes."""
     results: dict[str, Any] = {}
     for name, rows in h.items():
-        title = f"linear probe, {ROWS[name]}"
+        title = f"linear probe, {KINDS[name]}"
         say(f"{title} ...")
         probe = fit_linear_probe(rows.train, labels.train, rows.test, labels.test, title)
         results["linear" + name] = probe.accuracy
@@ -118,12 +119,9 @@ def summarise(values: Sequence[float]) -> dict[str, Any]:
     return {"mean": float(np.mean(values)), "std": spread, "n": len(values)}
 
 
-ROWS = {"_pixels": "pixels", "_untrained": "untrained encoder", "": "trained encoder"}
-
-
 def format_table(evaluation: Mapping[str, Any]) -> str:
     """Return evaluation.json as a table in text. A dash stands for a value that was not measured."""
-    counts = sorted({count for name in ROWS for count in evaluation.get("knn" + name, ())}, key=int)
+    counts = sorted({count for name in KINDS for count in evaluation.get("knn" + name, ())}, key=int)
     inflated = ["trained on train and test images together, which inflates these numbers"]
     inflated = inflated if evaluation.get("train_on") == "all" else []
     ran = ("linear", "linear_pixels", "finetune", "linear_augmented")
@@ -133,7 +131,7 @@ def format_table(evaluation: Mapping[str, Any]) -> str:
         return "\n".join([skipped, *inflated, *notes])
     titles = [*(f"k-NN {count}" for count in counts), "linear"]
     lines = [f"{'accuracy, 0 to 1':<18}" + "".join(f"{title:>10}" for title in titles)]
-    for name, what in ROWS.items():
+    for name, what in KINDS.items():
         neighbours = evaluation.get("knn" + name, {})
         values = [*(neighbours.get(count) for count in counts), evaluation.get("linear" + name)]
         if any(value is not None for value in values):
@@ -151,7 +149,7 @@ def format_table(evaluation: Mapping[str, Any]) -> str:
 def _name_measurement(key: str) -> str:
     """Return the name of a key of evaluation.json for people, such as 'linear probe, pixels' for linear_pixels."""
     protocol, _, kind = key.partition("_")
-    return {"knn": "k-NN", "linear": f"linear probe, {ROWS.get(f'_{kind}' if kind else '', kind)}"}.get(protocol, key)
+    return {"knn": "k-NN", "linear": f"linear probe, {KINDS.get(f'_{kind}' if kind else '', kind)}"}.get(protocol, key)
 
 
 def _format_trained_with_labels(evaluation: Mapping[str, Any]) -> list[str]:

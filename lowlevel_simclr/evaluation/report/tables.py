@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lowlevel_simclr.evaluation.kinds import KINDS
 from lowlevel_simclr.evaluation.report.markup import format_number, format_share
-from lowlevel_simclr.evaluation.summary import ROWS
 
 Rows = list[list[str]]
 PROTOCOL = (
@@ -17,9 +17,9 @@ PROTOCOL = (
 
 def list_accuracies(evaluation: Mapping[str, Any]) -> tuple[list[str], Rows]:
     """Return the head and the rows of the table of k-NN and the linear probe. There are no rows without a number."""
-    counts = sorted({count for kind in ROWS for count in evaluation.get("knn" + kind, ())}, key=int)
+    counts = sorted({count for kind in KINDS for count in evaluation.get("knn" + kind, ())}, key=int)
     rows = []
-    for kind, what in reversed(ROWS.items()):
+    for kind, what in reversed(KINDS.items()):
         neighbours = evaluation.get("knn" + kind, {})
         values = [*(neighbours.get(count) for count in counts), evaluation.get("linear" + kind)]
         if any(value is not None for value in values):

@@ -16,6 +16,7 @@ from lowlevel_simclr.evaluation.report import page, sections
 from lowlevel_simclr.run.atomic import RunError
 from lowlevel_simclr.run.checkup import Verdict, write_verdicts
 from tests.support.finished_run import write_finished_run
+from tests.support.other_process import output_of
 
 VOID = {"meta", "img", "br"}
 HOSTILE = ('<script>alert("1")</script>', "a&b", "\x1b[31m\n", "\udcff", "'\"><img src=x onerror=alert(1)>")
@@ -236,3 +237,10 @@ def test_the_check_up_is_shown_where_the_run_has_one(tmp_path: Path, texts: dict
         assert words in section
     (folder / "checkup.json").write_text('{"verdicts": 3}')
     assert "checkup.json is damaged" in Page(page.write_run_report(folder).read_text()).find("body")[0]["text"]
+
+
+def test_a_report_needs_no_tensorflow(folder: Path, tmp_path: Path) -> None:
+    """Test that a report can be written on any machine, and at once."""
+    text = "import sys; from pathlib import Path; from lowlevel_simclr.evaluation.report import page; "
+    text += f"page.write_run_report(Path({str(folder)!r}), Path({str(tmp_path / 'out.html')!r})); "
+    assert output_of(text + "print('tensorflow' in sys.modules, 'matplotlib' in sys.modules)") == "False False"
