@@ -10,13 +10,14 @@ SCRIPT = """
 "use strict";
 for (const figure of document.querySelectorAll(".chart")) {
   const data = JSON.parse(figure.dataset.chart), svg = figure.querySelector("svg");
-  const panel = figure.querySelector(".panel"), readout = figure.querySelector(".readout");
+  const panel = figure.querySelector(".panel"), line = svg.querySelector(".grid");
+  const readout = figure.querySelector(".readout");
   const ticks = [...svg.querySelectorAll(":scope > text.x")].slice(0, -1), unit = readout.textContent;
   const whole = data.x, steps = data.curves[0][1];
   let span = whole, down = null, at = 0;
   const number = value => Math.abs(value) >= 1000 ? Math.round(value) : +value.toPrecision(4);
   const toStep = event => {
-    const box = panel.getBoundingClientRect();
+    const box = line.getBoundingClientRect();  // as wide as the panel, whose own box grows by zooming
     const share = Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
     return span[0] + share * (span[1] - span[0]);
   };
