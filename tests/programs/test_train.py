@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorboard.backend.event_processing import event_accumulator
 
 from bench.learning import run_memory
 from lowlevel_simclr import evaluate, ops, train
@@ -114,7 +115,22 @@ def test_a_run_leaves_one_whole_folder(tmp_path: Path, capsys: pytest.CaptureFix
     assert run_memory.read_peak_memory(environment) == peak
     for name in ("views", "learning", "embedding", "neighbours"):
         assert (out / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    assert list((out / "tensorboard").iterdir())
+        assert b"<svg" in (out / "plots" / f"{name}.svg").read_bytes()
+    tags = event_accumulator.EventAccumulator(str(out / "tensorboard")).Reload().Tags()
+    assert set(tags["images"]) == {"views", "embedding", "neighbours"} and tags["tensors"] == ["settings"]
+    assert {"loss", "top1", "learning_rate"} <= set(tags["scalars"])
+    report = (out / "report.html").read_text()
+    assert "20-NN on held-out images" in report and 'class="map"' in report and "is missing" not in report
+
+
+def test_evaluate_writes_the_report_again(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert run(out, "--steps", "2") == 0
+    (out / "report.html").unlink()
+    assert evaluate.main([str(out), "--protocol", "knn", "--out", str(tmp_path / "results.json")]) == 0
+    assert not (out / "report.html").exists()  # these results are not those of the run's files
+    assert evaluate.main([str(out), "--protocol", "knn"]) == 0
+    assert "Accuracy on held-out images" in (out / "report.html").read_text()
 
 
 def test_evaluate_agrees_with_the_end_of_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -483,5 +499,7 @@ def test_pictures_that_fail_cost_the_run_nothing(
     assert run(tmp_path / "run", "--steps", "2") == 0
     said = capsys.readouterr().err
     assert all(f"{name}.png could not be drawn" in said for name in ("views", "learning", "embedding"))
-    assert [path.name for path in (tmp_path / "run" / "plots").iterdir()] == ["neighbours.png"]
+    drawn = sorted(path.name for path in (tmp_path / "run" / "plots").iterdir())
+    assert drawn == ["neighbours.png", "neighbours.svg", "report.json"]
+    assert "<h2>Nearest neighbours</h2>" in (tmp_path / "run" / "report.html").read_text()
     assert (tmp_path / "run" / "encoder.keras").exists() and (tmp_path / "run" / "evaluation.json").exists()

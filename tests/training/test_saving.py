@@ -137,7 +137,7 @@ def test_damaged_rows_are_counted_and_the_file_is_kept(tmp_path: Path, capsys: p
 def test_weights_of_nan_are_refused_before_the_first_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    build = learner.build_encoder
+    build = learner.build_starting_encoder
 
     def with_nan(*given: object, **options: object) -> object:
         f = build(*given, **options)
@@ -146,7 +146,7 @@ def test_weights_of_nan_are_refused_before_the_first_step(
         f.set_weights(weights)
         return f
 
-    monkeypatch.setattr(learner, "build_encoder", with_nan)
+    monkeypatch.setattr(learner, "build_starting_encoder", with_nan)
     assert run(tmp_path / "run") == 1
     said = capsys.readouterr().err
     assert "error: encoder/000/" in said and "NaN or infinite before the first step. Use other --weights" in said
