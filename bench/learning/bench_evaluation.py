@@ -14,6 +14,7 @@ Processor seconds are compared on a machine that also has other work. Wall secon
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import subprocess
@@ -139,7 +140,7 @@ def time_parts(dataset: str, data_dir: str | None, encoder: str, stem: str, size
         set_precision(precision)
         f = build_encoder(encoder, stem, size, images.train.images.shape[-1])
         represent.compute_h(f, images.test.images[: represent.BATCH_SIZE])  # TensorFlow compiles
-        h[precision], found[f"h, {precision}"] = time_part(lambda f=f: represent.represent_splits(f, images))
+        h[precision], found[f"h, {precision}"] = time_part(functools.partial(represent.represent_splits, f, images))
     given, rounded = ((rows.train, images.train.labels, rows.test, images.test.labels) for rows in h.values())
     for name, work in {
         "k-NN, whole rows": lambda: classify_by_whole_rows(*given),

@@ -76,12 +76,13 @@ def check_number(name: str, value: Any) -> float:
     return number
 
 
-def convert_to_float(value: float) -> float:
-    """Return a real number as a float. An integer that no float can hold becomes infinite, with its sign."""
+def convert_to_float(value: Real | float) -> float:
+    """Return a real number as a float. A number that no float can hold becomes infinite, with its sign."""
+    number: Any = value  # static types know no order of real numbers
     try:
-        return float(value)
+        return float(number)
     except OverflowError:
-        return math.inf if value > 0 else -math.inf
+        return math.inf if number > 0 else -math.inf
 
 
 def check_numbers(name: str, value: Any) -> NDArray[np.float64]:

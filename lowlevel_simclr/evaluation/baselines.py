@@ -29,6 +29,7 @@ from lowlevel_simclr.data.fingerprint import describe_content
 from lowlevel_simclr.data.image_file import READER
 from lowlevel_simclr.data.transform import UNSCALED, PixelScaling, find_transform
 from lowlevel_simclr.evaluation import knn, linear_probe, summary
+from lowlevel_simclr.evaluation.kinds import KINDS
 from lowlevel_simclr.evaluation.represent import Represented, hash_weights, represent_pixels
 from lowlevel_simclr.runtime.files import find_user_cache, lock_file, read_regular_file, write_atomically
 
@@ -143,7 +144,7 @@ def _read_or_measure(
     path = folder / f"{name.strip('_')}-{_hash_json(made_of)[:32]}.json"
     kept = read_entry(path, made_of)
     if kept is not None:
-        say(f"baseline, {summary.ROWS[name]}: measured by an earlier run, read from {show_name(path)}")
+        say(f"baseline, {KINDS[name]}: measured by an earlier run, read from {show_name(path)}")
         return kept
     found = measure()
     write_entry(path, made_of, found)

@@ -6,6 +6,7 @@ that a check-up takes a fraction of a second.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import NamedTuple
 
@@ -21,7 +22,8 @@ VIEWS_AT_ONCE = 128  # images whose views go through the encoder at once
 SMALLEST = 3e-7  # a singular value over the largest; float32 rows have rounding errors of 1e-7
 
 
-class Sample(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Sample:
     """The held-out images of a run's check-ups. They are the same at each one, and so are their views.
 
     Attributes:

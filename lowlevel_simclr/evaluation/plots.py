@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import operator
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -193,7 +194,9 @@ def plot_learning(path: Path, metrics: Sequence[Row], chance: float, baselines: 
     series = collect_series(metrics)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, (5.9 if with_knn else 2.9) + 5.9 * bool(series)), dpi=DPI, layout="constrained")
-        upper, lower = figure.subfigures(2, 1, height_ratios=(1 if with_knn else 0.5, 1)) if series else (figure, None)
+        ratios = (1 if with_knn else 0.5, 1)
+        parts: Any = figure.subfigures(2, 1, height_ratios=ratios) if series else (figure, None)
+        upper, lower = parts
         panels = upper.subplots(2, 2).ravel() if with_knn else upper.subplots(1, 3)
         measured = lower.subplots(2, 2).ravel() if lower else []
         _plot_measures(measured, series)
@@ -252,7 +255,7 @@ def _plot_measures(panels: Sequence[Axes], series: Mapping[str, Series]) -> None
                 steps, values = series[name].steps, np.array(series[name].values)
                 label = f"{MEASURES[name].title}, {values[-1]:.3g}"
                 axes.plot(steps, values, color=colour, marker="o", markersize=3.5, label=label)
-        if "update_ratio" in names and any(line.get_ydata().max() > 0 for line in axes.lines):
+        if "update_ratio" in names and any(np.max(line.get_ydata()) > 0 for line in axes.lines):
             axes.set_yscale("log")
 
 
@@ -437,7 +440,7 @@ def _save_figure(figure: Figure, path: Path) -> None:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph ")  # the SVG file keeps the text
             drawn = draw(figure)
-        write_atomically(name, lambda file, drawn=drawn: file.write(drawn))
+        write_atomically(name, operator.methodcaller("write", drawn))
 
 
 def _draw_png(figure: Figure) -> bytes:

@@ -7,12 +7,12 @@ The measures lie in metrics.jsonl, in the rows of the steps at which they were t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lowlevel_simclr.run.atomic import RunError, explain_os_errors, write_json
-from lowlevel_simclr.run.results import Row, read_metrics, read_results
+from lowlevel_simclr.run.results import read_metrics, read_results
 
 CHECKUP = "checkup.json"
 SCHEMA = 1  # version of the layout of checkup.json
@@ -123,7 +123,7 @@ def read_checkup(folder: Path) -> Checkup:
     return Checkup(collect_series(read_metrics(folder)), verdicts, judged)
 
 
-def collect_series(rows: Sequence[Row]) -> dict[str, Series]:
+def collect_series(rows: Sequence[Mapping[str, Any]]) -> dict[str, Series]:
     """Return each measure of some rows of metrics.jsonl that has a value.
 
     Args:

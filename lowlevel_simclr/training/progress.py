@@ -56,12 +56,13 @@ class Progress:
             NonFiniteLoss: if the loss of a step is NaN or infinite.
             RunError: if the rows cannot be written.
         """
-        metrics = Metrics(*(np.asarray(value) for value in metrics))
+        columns = [np.asarray(value) for value in metrics]
+        metrics = Metrics(*columns)
         refuse_non_finite_loss(metrics, done + 1)
         rate = round(self._batch_size * len(metrics.loss) / seconds, 2)
         rows: list[Row] = [
             {"step": done + 1 + place, **values, "pairs_per_second": rate}
-            for place, values in enumerate(dict(zip(metrics._fields, map(float, row))) for row in zip(*metrics))
+            for place, values in enumerate(dict(zip(metrics._fields, map(float, row))) for row in zip(*columns))
         ]
         for row in rows:
             if math.isnan(row["gradient_norm"]):  # not measured at this step

@@ -75,7 +75,8 @@ def find_nearest(queries: NDArray[np.float32], blocks: Iterable[NDArray[np.float
         places = np.concatenate([places, numbers], axis=1)
         similarities = np.concatenate([similarities, wanted @ normalise_rows(block).T], axis=1)
         order = np.argsort(-similarities, axis=1, kind="stable")[:, :count]
-        places, similarities = (np.take_along_axis(each, order, axis=1) for each in (places, similarities))
+        places = np.take_along_axis(places, order, axis=1)
+        similarities = np.take_along_axis(similarities, order, axis=1)
         first += len(block)
     return Nearest(places, similarities)
 

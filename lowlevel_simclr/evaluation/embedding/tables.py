@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,7 +27,8 @@ class Block(NamedTuple):
     labels: list[str]
 
 
-class Table(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Table:
     """The rows of images, and their names.
 
     Attributes:

@@ -202,12 +202,12 @@ def write_data(facts: Facts) -> str:
     for name, title in (("skipped", "Skipped images"), ("left_out", "Left out")):
         if data.get(name):
             rows = [[entry.get("path", ""), entry.get("reason", "")] for entry in data[name][:MOST_LISTED]]
-            table = markup.write_table(f"{title}, at most {MOST_LISTED} are shown", ["file", "reason"], rows)
-            parts.append(markup.write_details(f"{title}: {len(data[name])}", table))
+            listed = markup.write_table(f"{title}, at most {MOST_LISTED} are shown", ["file", "reason"], rows)
+            parts.append(markup.write_details(f"{title}: {len(data[name])}", listed))
     unlabelled = data.get("unlabelled")
     if unlabelled:
-        shown = markup.write_list(unlabelled[:MOST_LISTED])
-        parts.append(markup.write_details(f"Images without a label, not evaluated: {len(unlabelled)}", shown))
+        listed = markup.write_list(unlabelled[:MOST_LISTED])
+        parts.append(markup.write_details(f"Images without a label, not evaluated: {len(unlabelled)}", listed))
     return markup.write_section("Data", *parts)
 
 
