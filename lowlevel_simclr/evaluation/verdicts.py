@@ -20,14 +20,15 @@ from lowlevel_simclr.run.checkup import MEASURES, Verdict
 
 PATIENCE = 100  # steps after the warm-up before a verdict about a loss that does not fall
 WINDOW = 50  # steps of the means; a single step's loss and top-1 scatter too much
-STUCK = 0.03  # share of the way from the chance level to the lowest loss; with less, a loss has not moved
+STUCK = 0.03  # share of the way from the chance level to the lowest loss; with less, a loss is at chance
+BEGUN = 0.1  # share of that way from the mean of the first steps; with less, a loss has not begun to fall
 FAR = 0.3  # share of that way; an encoder whose loss has come so far has learned its task
 LEARNED, LOST = 0.15, 0.3  # the loss has fallen this share of the way; it has lost all but this part of that
 COLLAPSED_RANK = 1.5  # effective rank of h or z
 FEW_DIRECTIONS, MANY_DEAD = 0.05, 0.5  # effective rank of z over the possible one; share of dead units of h
 HARD_TOP1, EASY_TOP1 = 3, 0.9  # times the chance level; share of the views
 APART = 0.5  # squared distance of two views of an image over that of any two views
-SMALL_UPDATE, LARGE_UPDATE = 1e-5, 0.1  # update ratio of a step
+SMALL_UPDATE, LARGE_UPDATE = 1e-5, 0.01  # update ratio of a step
 LEAST_LOSS, RANK_LOST = 0.03, 0.5  # k-NN that is lost; effective rank of h that is left
 FALLS = 4  # check-ups in a row at which the loss scale fell
 
@@ -259,7 +260,7 @@ def _is_stuck(history: History, facts: Facts) -> bool:
     progress = facts.measure_progress(history.smooth("loss"))
     if not len(progress):
         return False
-    begun = progress.max() - progress[0] >= STUCK or progress[-1] >= FAR
+    begun = progress.max() - progress[0] >= BEGUN or progress[-1] >= FAR
     return bool(progress[-1] < STUCK) or not begun
 
 
@@ -273,8 +274,12 @@ def _compare_pairs(history: History, facts: Facts) -> float:
 
 
 def _find_largest_update(history: History) -> float:
-    """Return the largest update ratio of all check-ups, or 0 without one. The last ones fall with the learning rate."""
-    return float(history.list_values("update_ratio")[1].max(initial=0.0))
+    """Return the largest update ratio of all check-ups after the first step, or 0 without one.
+
+    Adam's first step is as large as its learning rate allows. The last ones fall with the learning rate.
+    """
+    steps, ratio = history.list_values("update_ratio")
+    return float(ratio[np.array(steps, np.int64) > 1].max(initial=0.0))
 
 
 def _suggest_warmup(facts: Facts) -> str:

@@ -18,8 +18,9 @@ from lowlevel_simclr.data.dataset import DataSet
 from lowlevel_simclr.evaluation.knn import measure_knn
 from lowlevel_simclr.evaluation.measures import Sample, count_sample, draw_sample, measure_views, project_views
 from lowlevel_simclr.evaluation.verdicts import Facts, History, judge
+from lowlevel_simclr.run import checkup as run_checkup
 from lowlevel_simclr.run.atomic import RunError
-from lowlevel_simclr.run.checkup import CHECKUP, Verdict, read_checkup, write_verdicts
+from lowlevel_simclr.run.checkup import Verdict
 from lowlevel_simclr.run.folder import Run
 from lowlevel_simclr.run.results import Row, read_metrics, set_aside_loudly
 from lowlevel_simclr.runtime import keras
@@ -108,7 +109,10 @@ class Watch:
         self._facts, self._run = collect_facts(plan, checkup), run
         self._history = History()
         self._history.add(read_metrics(run.folder))
-        self.verdicts = [verdict for verdict in load_verdicts(run) if verdict.step <= done]
+        earlier = load_earlier(run)
+        self.verdicts = [verdict for verdict in earlier.verdicts if verdict.step <= done]
+        if self._history.done == plan.steps and earlier.judged != plan.steps:  # trained before there were check-ups
+            self._judge(plan.steps)
 
     def add(self, rows: Sequence[Row]) -> None:
         """Take the rows of a host call. If they end at a check-up, at a hundredth step or at the last step, judge.
@@ -133,7 +137,7 @@ class Watch:
         for verdict in new:
             tqdm.write(f"check-up, step {done}: {format_verdict(verdict)}")
         self.verdicts = [_mark(verdict, verdict.kind in found) for verdict in self.verdicts] + new
-        write_verdicts(self._run.folder, done, self.verdicts)
+        run_checkup.write_verdicts(self._run.folder, done, self.verdicts)
 
 
 def collect_facts(plan: Plan, checkup: Checkup) -> Facts:
@@ -159,17 +163,17 @@ def collect_facts(plan: Plan, checkup: Checkup) -> Facts:
     )
 
 
-def load_verdicts(run: Run) -> list[Verdict]:
-    """Return the verdicts of an earlier session. A damaged checkup.json is renamed, because it is written again.
+def load_earlier(run: Run) -> run_checkup.Checkup:
+    """Return the check-up of an earlier session. A damaged checkup.json is renamed, because it is written again.
 
     Args:
         run: the run folder.
     """
     try:
-        return read_checkup(run.folder).verdicts
+        return run_checkup.read_checkup(run.folder)
     except RunError:
-        set_aside_loudly(run.folder / CHECKUP, "is damaged")
-        return []
+        set_aside_loudly(run.folder / run_checkup.CHECKUP, "is damaged")
+        return run_checkup.read_checkup(run.folder)
 
 
 def format_verdict(verdict: Verdict) -> str:

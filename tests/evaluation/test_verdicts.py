@@ -192,6 +192,15 @@ def test_large_steps_and_a_loss_that_never_fell() -> None:
     assert "changed the weights by up to 30 %" in found.evidence and "--learning-rate 0.001" in found.advice[0]
 
 
+def test_large_steps_and_a_loss_that_hardly_fell() -> None:
+    slow = make_history(
+        lambda step: CHANCE - 0.4 - 0.3 * step / 200, chance_top1, 200, {**HEALTHY, "update_ratio": 0.02}
+    )
+    find_one(slow, "rate")
+    first = {**HEALTHY, "update_ratio": lambda step: 0.1 if step == 1 else 1e-6}  # Adam's first step
+    assert list_kinds(make_history(at_chance, chance_top1, 200, first)) == ["stuck"]
+
+
 def test_a_stuck_loss() -> None:
     found = find_one(make_history(at_chance, chance_top1, 200, {**HEALTHY, "update_ratio": 1e-6}), "stuck")
     assert "and is 4.84" in found.evidence and "after 200" in found.evidence and "0.0001 %" in found.evidence

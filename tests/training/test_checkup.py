@@ -234,6 +234,12 @@ def test_a_resumed_session_knows_what_was_told_before(plan: Plan, run: Run, caps
     assert "check-up, step 200" in capsys.readouterr().out
 
 
+def test_a_run_that_ended_before_there_were_check_ups_is_judged(plan: Plan, run: Run) -> None:
+    run.append([{**make_row(number), "loss": math.log(31)} for number in range(1, 361)])
+    assert [verdict.kind for verdict in Watch(plan, run, 360, NoMeasures()).verdicts] == ["stuck"]
+    assert read_checkup(run.folder).judged == 360
+
+
 def test_a_damaged_check_up_is_kept_under_another_name(
     plan: Plan, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
