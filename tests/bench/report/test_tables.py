@@ -83,3 +83,15 @@ def test_no_share_is_above_the_matrix_product() -> None:
     below.of_sgemm, above.of_sgemm = 0.954, 1.26
     line = tables.format_times([below, above]).splitlines()[-1]
     assert "1.5 wall, 95%, " in line and f"3 wall, {tables.AT_CEILING}, " in line and "126%" not in line
+
+
+def test_every_line_and_bar_of_a_figure_has_words() -> None:
+    """Test the stored results that become figures: steps as bars, times of NT-Xent as lines."""
+    names = set()
+    for path in Path("bench/results").glob("*/*.json"):
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        names |= set(stored["forms"]) if stored.get("benchmark") == "step" else set()
+        names |= (
+            {row["name"] for row in stored["rows"]} if path.stem.startswith("nt_xent") and "rows" in stored else set()
+        )
+    assert len(names) > 5 and names <= tables._IN_WORDS.keys(), names - tables._IN_WORDS.keys()
