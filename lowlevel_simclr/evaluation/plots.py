@@ -166,7 +166,7 @@ def _write_caption(label: int, wanted: int | None, classes: Sequence[str]) -> tu
     """
     if not 0 <= label < len(classes):
         return "", None
-    name = make_label(classes[label], LONGEST_CAPTION)
+    name = make_label(classes[label], LONGEST_CAPTION - 2)  # a mark and a space stand before the name
     if wanted is None or len(classes) < 2:
         return name, None
     return (f"\u2713 {name}", RIGHT) if label == wanted else (f"\u2717 {name}", WRONG)
