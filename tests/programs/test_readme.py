@@ -20,7 +20,7 @@ import tensorflow as tf
 import threadpoolctl
 from PIL import Image
 
-from lowlevel_simclr import check, embed, evaluate, train
+from lowlevel_simclr import check, embed, evaluate, report, train
 from lowlevel_simclr import export as export_program
 from lowlevel_simclr.config import identity, presets
 from lowlevel_simclr.config.command_line import parse_run
@@ -30,6 +30,7 @@ from lowlevel_simclr.model import encoder, projection
 from lowlevel_simclr.run import checkpoint as checkpoints
 from lowlevel_simclr.runtime import keras
 from tests.support import pages
+from tests.support.finished_run import write_finished_run
 from tests.support.record_files import write_parquet, write_pictures_as_records, write_tfds
 
 ROOT = pages.ROOT
@@ -63,7 +64,9 @@ ALONE = [flags for flags in TRAIN if "--devices" not in flags]
 
 def test_no_command_is_forgotten_here() -> None:
     assert {command for command in COMMANDS if pages.parse_program(command) is None} == {*MAKE, COMPLETION}
-    assert all(list_ours(name) for name in ("train", "evaluate", "embed", "export")) and list_ours("check") == [""]
+    assert all(list_ours(name) for name in ("train", "evaluate", "embed", "report", "export")) and list_ours(
+        "check"
+    ) == [""]
 
 
 def test_the_line_for_bash_completes_the_command(tmp_path: Path) -> None:
@@ -257,6 +260,16 @@ def test_an_evaluating_command_runs(flags: str, finished: Path) -> None:
     folder, *others = shlex.split(flags)
     assert evaluate.main([folder, *others, "--protocol", "knn", "--seeds", "1"]) == 0
     assert "knn" in json.loads((finished / folder / "evaluation.json").read_text())
+
+
+@pytest.mark.parametrize("flags", list_ours("report"))
+def test_a_reporting_command_runs(
+    flags: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_finished_run(tmp_path / "runs" / "shapes")
+    assert report.main(shlex.split(flags)) == 0
+    assert Path(capsys.readouterr().out.removeprefix("Wrote ").strip()).is_file()
 
 
 def test_the_check_proves_the_ops_here() -> None:

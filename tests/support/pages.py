@@ -17,7 +17,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\S+)[^\n]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 MARKED_FENCE = re.compile(rf"(?:^<!-- not run: ([^\n]*) -->\n\n?)?{FENCE.pattern}", FENCE.flags)
 LINK = re.compile(r"(?<!`)\]\(([^)\s]+)\)")
-PROGRAM = re.compile(r"(?:lowlevel-simclr |python -m lowlevel_simclr\.)(train|evaluate|embed|export|check)\b(.*)")
+PROGRAM = re.compile(
+    r"(?:lowlevel-simclr |python -m lowlevel_simclr\.)(train|evaluate|embed|report|export|check)\b(.*)"
+)
 
 
 class Block(NamedTuple):

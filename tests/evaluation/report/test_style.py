@@ -1,4 +1,4 @@
-"""Tests that the colours of a report can be told from their backgrounds, by the formula of WCAG 2."""
+"""Tests that the colours of a report differ enough from their backgrounds, by the formula of WCAG 2."""
 
 from __future__ import annotations
 
