@@ -117,7 +117,7 @@ def test_a_run_leaves_one_whole_folder(tmp_path: Path, capsys: pytest.CaptureFix
         assert (out / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert b"<svg" in (out / "plots" / f"{name}.svg").read_bytes()
     tags = event_accumulator.EventAccumulator(str(out / "tensorboard")).Reload().Tags()
-    assert set(tags["images"]) == {"views", "embedding", "neighbours"} and tags["tensors"] == ["settings"]
+    assert set(tags["images"]) == {"views", "embedding", "neighbours"} and "settings" in tags["tensors"]
     assert {"loss", "top1", "learning_rate"} <= set(tags["scalars"])
     report = (out / "report.html").read_text()
     assert "20-NN on held-out images" in report and 'class="map"' in report and "is missing" not in report
