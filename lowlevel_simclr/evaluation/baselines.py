@@ -78,7 +78,7 @@ def measure_baselines(
     """Return k-NN and linear probe of the untrained encoder and of pixels, as evaluation.json holds them.
 
     Args:
-        untrained: the rows of the untrained encoder, or None if there is none.
+        untrained: the rows of the untrained encoder, or None if its weights cannot be built.
         images: the data set. Without labels the result is empty.
         say: called with a line before each measurement, and for accuracies that were measured before.
         protocols: "knn", "linear" or both.
@@ -152,7 +152,7 @@ def _read_or_measure(
 
 
 def read_entry(path: Path, made_of: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the kept accuracies, or None if there are none that can be used.
+    """Return the kept accuracies, or None if the file is missing or cannot be used.
 
     A damaged file is renamed, and stderr says so.
 
