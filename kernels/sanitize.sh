@@ -59,3 +59,4 @@ drive() {
 drive nt_xent
 drive lars_update
 drive make_views draw_view_params
+drive resize

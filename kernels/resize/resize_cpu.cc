@@ -67,7 +67,8 @@ struct Rows {
 Rows filter_across(const uint8_t* source, int64_t width, int64_t channels, int64_t first, int64_t last,
                    const Filter& filter, int64_t new_width) {
   const int64_t left = filter.firsts.front(), right = filter.firsts.back() + filter.counts.back();
-  const int64_t wide = round_up(width * channels, kResizeRows), stride = round_up(new_width * channels, kResizeRows);
+  const int64_t wide = round_up(width * channels, kResizeRows),
+                stride = round_up(new_width * channels, kResizeRows);
   Rows made = {std::unique_ptr<uint8_t[]>(new uint8_t[round_up(last - first, kResizeRows) * stride]), stride};
   const std::unique_ptr<uint8_t[]> columns(new uint8_t[(wide + kResizeRows) * kResizeRows]);
   const std::unique_ptr<uint8_t[]> filtered(new uint8_t[stride * kResizeRows]());
@@ -83,8 +84,8 @@ Rows filter_across(const uint8_t* source, int64_t width, int64_t channels, int64
   return made;
 }
 
-void run(const uint8_t* source, int64_t height, int64_t width, int64_t channels, ResizeBox box, uint8_t* target,
-         int64_t new_height, int64_t new_width) {
+void run(const uint8_t* source, int64_t height, int64_t width, int64_t channels, ResizeBox box,
+         uint8_t* target, int64_t new_height, int64_t new_width) {
   const Filter across = make_filter(width, box.left, box.right, new_width);
   const Filter down = make_filter(height, box.top, box.bottom, new_height);
   const int64_t first = down.firsts.front(), last = down.firsts.back() + down.counts.back();

@@ -81,7 +81,8 @@ struct Sums {
       whole[i] = whole[i] > white ? white : whole[i];
     }
     const Words even = {0, 2, 4, 6, 8, 10, 12, 14};
-    for (int i = 0; i < 2; ++i) pairs[i] = __builtin_shuffle((Words)whole[2 * i], (Words)whole[2 * i + 1], even);
+    for (int i = 0; i < 2; ++i)
+      pairs[i] = __builtin_shuffle((Words)whole[2 * i], (Words)whole[2 * i + 1], even);
     const Bytes half = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
     return __builtin_shuffle((Bytes)pairs[0], (Bytes)pairs[1], half);
   }
@@ -89,7 +90,8 @@ struct Sums {
 #endif
 
 // Writes kLanes sums of `rows` numbers, which lie `stride` bytes apart.
-inline void add_lanes(const uint8_t* first, int64_t stride, const int32_t* weights, int64_t rows, uint8_t* to) {
+inline void add_lanes(const uint8_t* first, int64_t stride, const int32_t* weights, int64_t rows,
+                      uint8_t* to) {
   Sums sums;
   for (int64_t row = 0; row < rows; ++row) sums.add(load(first + row * stride), weights[row]);
   store(to, sums.round());
@@ -132,7 +134,8 @@ void turn_rows(const uint8_t* columns, int64_t count, uint8_t* rows, int64_t str
   }
 }
 
-void across(const uint8_t* columns, int64_t channels, const ResizeWeights& filter, int64_t count, uint8_t* to) {
+void across(const uint8_t* columns, int64_t channels, const ResizeWeights& filter, int64_t count,
+            uint8_t* to) {
   for (int64_t i = 0; i < count; ++i) {
     const uint8_t* from = columns + filter.firsts[i] * channels * kLanes;
     const int32_t* weights = filter.weights + i * filter.stride;

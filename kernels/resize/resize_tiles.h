@@ -21,7 +21,8 @@ struct ResizeTiles {
   // kResizeRows columns.
   void (*turn_columns)(const uint8_t* const* rows, int64_t count, uint8_t* columns);
   // Filters columns of kResizeRows rows into `count` pixels.
-  void (*across)(const uint8_t* columns, int64_t channels, const ResizeWeights& filter, int64_t count, uint8_t* to);
+  void (*across)(const uint8_t* columns, int64_t channels, const ResizeWeights& filter, int64_t count,
+                 uint8_t* to);
   // The inverse of turn_columns. `stride` is at least `count`, rounded up to a multiple of kResizeRows.
   void (*turn_rows)(const uint8_t* columns, int64_t count, uint8_t* rows, int64_t stride);
   // Adds `rows` rows of `count` bytes, each times its weight.
