@@ -76,8 +76,8 @@ def build_encoder(
         A model (B, S, S, C) -> h (B, dim). It computes in the precision that is set. Its variables are float32.
 
     Raises:
-        ModelError: if there is no such encoder or stem, if the views are too small or have no channels, or if the
-            weights belong to another model or cannot be found.
+        ModelError: if there is no such encoder or stem, if the views are too small or have no channels, if the weights
+            belong to another model or cannot be found, or if Keras is set to channels_first.
 
     Examples:
         >>> from lowlevel_simclr.model.encoder import build_encoder
@@ -132,6 +132,11 @@ def refuse_choice(name: str, stem: str, image_size: int, channels: int, weights:
         raise ModelError(f"There is no encoder '{name}'. Use one of {', '.join(ENCODERS)}.")
     if stem not in STEMS:
         raise ModelError(f"There is no stem '{stem}'. Use one of {', '.join(STEMS)}.")
+    if tf.keras.backend.image_data_format() != "channels_last":
+        raise ModelError(
+            "Keras is set to channels_first, and the encoders have their channels last. Set image_data_format to "
+            "channels_last in keras.json, in the folder of KERAS_HOME or ~/.keras."
+        )
     if channels < 1:
         raise ModelError(f"Views cannot have {channels} channels. Use at least 1.")
     least = measure_reduction(name, stem) // 2 + 1

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from lowlevel_simclr.model import encoder, stock_layers
 from lowlevel_simclr.model.batch_norm import FusedBatchNorm
+from lowlevel_simclr.model.errors import ModelError
 from lowlevel_simclr.runtime import keras
 from lowlevel_simclr.runtime.precision import set_precision
 
@@ -38,6 +39,18 @@ def built(name: str, stem: str) -> tf.keras.Model:
 
 def views(size: int, count: int = 2, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).random((count, size, size, 3)).astype(np.float32)
+
+
+def test_keras_set_to_channels_first_is_refused_by_name() -> None:
+    """Test a regression: the layers of Keras added feature maps along the wrong axes, with a traceback."""
+    before = tf.keras.backend.image_data_format()
+    tf.keras.backend.set_image_data_format("channels_first")
+    try:
+        with pytest.raises(ModelError, match="Keras is set to channels_first, .* Set image_data_format"):
+            encoder.build_encoder("resnet20", "cifar", 8)
+    finally:
+        tf.keras.backend.set_image_data_format(before)
+    encoder.refuse_choice("resnet20", "cifar", 8, 3)
 
 
 @pytest.mark.parametrize(("name", "stem"), ENCODERS)
