@@ -1,6 +1,6 @@
 """Tests that a pickle of arrays is scanned before it is read.
 
-Without the scan, a small file could compute without end or fill the memory.
+Without the scan, a small file could make Python compute without end or fill the memory.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def make_doubled_key(times: int) -> bytes:
 @pytest.mark.parametrize("protocol", range(6))
 def test_a_flat_pickle_is_read(tmp_path: Path, protocol: int) -> None:
     if protocol == 5:
-        flat = {key: value for key, value in SOUND.items() if key != b"data"}  # arrays need a name that is not admitted
+        flat = {key: value for key, value in SOUND.items() if key != b"data"}  # an array calls a refused function
         assert read(tmp_path, pickle.dumps(flat, protocol)) == {"labels": [1, 2], "names": [b"a", b"a"]}
         return
     found = read(tmp_path, pickle.dumps(SOUND, protocol))
@@ -54,7 +54,10 @@ def test_lists_may_be_as_long_as_those_of_cifar(tmp_path: Path) -> None:
 
 
 def test_doubled_tuples_end_at_once(tmp_path: Path) -> None:
-    """Test that a pickle of doubled tuples is refused at once. Hashing its key would take 2^31 steps (a minute)."""
+    """Test that a pickle whose tuples each contain the previous one twice is refused at once.
+
+    Hashing its key would take 2^31 steps (a minute).
+    """
     started = time.monotonic()
     with pytest.raises(DataError, match="batch was not read, because its objects are too many or nested too deeply"):
         read(tmp_path, make_doubled_key(31))
@@ -76,7 +79,7 @@ def test_wide_tuples_that_hold_one_another_end_at_once(tmp_path: Path) -> None:
 def test_a_deep_tuple_does_not_overflow_the_stack(tmp_path: Path) -> None:
     """Test that a deeply nested tuple is refused.
 
-    Hashing it recurses once for each level, which would crash the process.
+    Hashing recurses once for each level of the tuple. At this depth, it would overflow the stack and crash the process.
     """
     with pytest.raises(DataError, match="too many or nested"):
         read(tmp_path, b"\x80\x02}K\x01" + b"\x85" * 1_000_000 + b"K\x02s.")

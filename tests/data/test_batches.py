@@ -1,4 +1,4 @@
-"""Tests that the batches of a step are the same wherever a run resumes, with images in memory or streamed from disk."""
+"""Tests that each step gets the same batch wherever a run resumes, with images in memory or on a device."""
 
 from __future__ import annotations
 
@@ -77,9 +77,10 @@ def test_shapes_and_types_are_static() -> None:
 
 
 def test_images_are_captured_and_not_embedded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test that the graph does not contain the images.
+    """Test that the graph of the input pipeline does not contain the images.
 
-    TensorFlow would embed an array argument as a constant, and a graph holds at most 2 GiB.
+    If `tf.gather` got a NumPy array, TensorFlow would embed it in the graph as a constant, and a graph holds at most 2
+    GiB.
     """
     gather, gathered_from = tf.gather, []
 

@@ -1,4 +1,4 @@
-"""Tests that data sets are found by their names."""
+"""Tests that `load_dataset` finds the data set that a name means."""
 
 from __future__ import annotations
 

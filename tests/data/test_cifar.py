@@ -1,4 +1,4 @@
-"""Tests of CIFAR: its files are read as data, never as code. Missing files are downloaded and unpacked once."""
+"""Tests of CIFAR-10 and CIFAR-100: their files are read as data, never as code. Missing ones are downloaded once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FILES = (*cifar.CIFAR10.train, cifar.CIFAR10.test)
 
 
 def batch(seed: int, count: int = 6) -> dict[bytes, Any]:
-    """Return the content of one of CIFAR's files."""
+    """Return the content of a file of CIFAR-10 (a batch): random pixels and labels."""
     random = np.random.default_rng(seed)
     labels = [int(label) for label in random.integers(0, 10, count)]
     return {b"data": random.integers(0, 256, (count, 3072), np.uint8), b"labels": labels}
@@ -32,7 +32,7 @@ def batch(seed: int, count: int = 6) -> dict[bytes, Any]:
 def python_2_bytes(content: dict[bytes, Any]) -> bytes:
     """Return a pickle as in the original files, which Python 2 wrote.
 
-    They have NumPy's old module name and a dtype's flags as integers.
+    Such a file has the old name of NumPy's module (numpy.core), and the flags of a dtype as integers.
     """
 
     def text(value: bytes) -> bytes:
@@ -72,7 +72,7 @@ def test_batches_are_read_as_they_were_written(tmp_path: Path, writer: str, inne
     images = catalog.load_dataset("cifar10", str(tmp_path))
     pixels = np.concatenate([batch(seed)[b"data"] for seed in range(5)])
     for channel, (row, column) in [(0, (0, 0)), (1, (0, 31)), (2, (31, 7))]:
-        stored = pixels[:, channel * 1024 + row * 32 + column]  # channel by channel, and row by row
+        stored = pixels[:, channel * 1024 + row * 32 + column]  # stored by channel, then by row
         np.testing.assert_array_equal(images.train.images[:, row, column, channel], stored)
     np.testing.assert_array_equal(images.test.labels, batch(5)[b"labels"])
     assert images.train.images.shape == (30, 32, 32, 3)
@@ -224,7 +224,7 @@ def test_the_real_images() -> None:
     assert images.classes == cifar.CIFAR10.classes
 
 
-# CIFAR-100, and the cache
+# CIFAR-100, and the cache of downloaded files
 
 
 def test_cifar100_has_fine_labels_and_their_names(tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def put(cache: Path, content: bytes, monkeypatch: pytest.MonkeyPatch, name: str = "CIFAR10") -> Path:
-    """Put an archive into the cache as a user would do by hand, and make its hash the published one."""
+    """Put an archive into the cache, as a user might do by hand. From now on, its hash counts as the published one."""
     archive = getattr(cifar, name)._replace(sha256=hashlib.sha256(content).hexdigest())
     monkeypatch.setattr(cifar, name, archive)
     (cache / archive.file).write_bytes(content)
@@ -286,9 +286,9 @@ def test_an_archive_in_the_cache_is_unpacked_and_read_without_a_network(
 def test_an_archive_that_was_put_there_by_hand_is_checked(
     cache: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """Test one flipped bit anywhere.
+    """Test an archive with one flipped bit.
 
-    Without the hash, most archives with a flipped bit can be unpacked, and some of them have other pixels.
+    Without the check of the hash, most such archives can be unpacked, and some of them give wrong pixels.
     """
     path = put(cache, packed(), monkeypatch, name)
     damaged = bytearray(path.read_bytes())
@@ -302,7 +302,7 @@ def test_an_archive_that_was_put_there_by_hand_is_checked(
 
 
 def test_a_batch_of_the_published_size_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test a folder that was unpacked from a damaged archive, or that lies on a failing disk."""
+    """Test a file of the right size with one wrong pixel, as from a damaged archive or a failing disk."""
     path = write_batches(tmp_path) / "data_batch_3"
     content = path.read_bytes()
     whole = cifar.Published(len(content), hashlib.md5(content).hexdigest())
@@ -322,9 +322,9 @@ def test_what_another_keras_unpacked_is_used(cache: Path) -> None:
 
 
 def test_an_unpacking_that_is_interrupted_is_begun_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test an interruption after any number of moved files.
+    """Test an interruption of unpacking, after three files were moved into the final folder.
 
-    The class names are moved first, because a folder without them would get made-up names.
+    The file with the names of the classes must be moved first. A folder without it would get default names.
     """
     names = (*FILES, cifar.CIFAR10.meta)
     put(cache, packed(names), monkeypatch)
@@ -341,7 +341,7 @@ def test_an_unpacking_that_is_interrupted_is_begun_again(cache: Path, monkeypatc
         catalog.load_dataset("cifar10")
     assert moved[0] == cifar.CIFAR10.meta
     monkeypatch.setattr(os, "replace", replace)
-    with pytest.raises(dataset.DataError, match="batches.meta has no list named label_names"):  # `packed` makes batches
+    with pytest.raises(dataset.DataError, match="batches.meta has no list named label_names"):  # it is a batch
         catalog.load_dataset("cifar10")
     assert sorted(path.name for path in (cache / cifar.CIFAR10.folder).iterdir()) == sorted(names)
 
@@ -378,7 +378,7 @@ def test_whatever_a_damaged_archive_raises_is_a_sentence(
 
 
 def test_without_a_network_one_sentence_names_file_and_folder(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    nowhere = cifar.CIFAR10._replace(url="http://127.0.0.1:1/cifar-10-python.tar.gz")  # no server listens there
+    nowhere = cifar.CIFAR10._replace(url="http://127.0.0.1:1/cifar-10-python.tar.gz")  # there is no server
     with pytest.raises(dataset.DataError) as told:
         cifar.load(nowhere)
     sentence = f"Put cifar-10-python.tar.gz into {cache}, or give the folder that contains cifar-10-batches-py with "
@@ -405,7 +405,7 @@ def test_each_file_of_cifar100_is_checked_against_its_hash(tmp_path: Path, name:
 
 
 def test_the_published_hashes_are_those_of_keras() -> None:
-    """Test that our hashes equal those in the loaders of the installed Keras."""
+    """Test that this package has the same hashes of CIFAR's archives as the installed Keras."""
     import tensorflow as tf
 
     for archive in (cifar.CIFAR10, cifar.CIFAR100):

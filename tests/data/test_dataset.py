@@ -1,4 +1,4 @@
-"""Tests of data sets: which images they hold out, and whether they have labels to classify."""
+"""Tests of data sets: which images are held out for testing, and whether the labels are enough for a classifier."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of downloads from a local server: complete files with the right hash, resumed after an interruption."""
+"""Tests of downloads, from a local server: a file must be complete, have the right hash, and resume if interrupted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ REMEDY = "Put the file into the folder."
 class Server(http.server.ThreadingHTTPServer):
     """A server that sends CONTENT.
 
-    `cuts` gives, for each of the first answers, the number of bytes after which it is cut off.
+    `cuts` has one number for each of the first answers. The server cuts the answer off after this number of bytes.
     """
 
     daemon_threads = True
@@ -127,9 +127,9 @@ def test_an_endless_body_is_left_after_so_many_bytes(
 
 
 def test_an_endless_drip_is_left_after_so_long(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test a server that sends one byte at a time for ever.
+    """Test a server that sends single bytes for ever.
 
-    It never exceeds the time limit between two bytes, so only the total limit ends it.
+    The pause between two bytes is below its limit, so only the limit on the total time can end the download.
     """
     monkeypatch.setattr(download, "LONGEST_DOWNLOAD", 0.5)
     monkeypatch.setattr(Handler, "do_GET", lambda handler: send_for_ever(handler, b"x", 0.01))
@@ -141,7 +141,10 @@ def test_an_endless_drip_is_left_after_so_long(server: Server, tmp_path: Path, m
 
 @pytest.fixture(params=["the status", "a header", "headers", "redirections"])
 def endless_headers(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The address of a server that never completes the headers of its answer: it sends a byte or a line at a time."""
+    """Yield the address of a server that never completes the headers of its answer.
+
+    It sends single bytes or lines for ever.
+    """
     begin, piece = {
         "the status": (b"HTTP/1.1 200 O", b"K"),
         "a header": (b"HTTP/1.1 200 OK\r\nX-Long: ", b"x"),
@@ -167,7 +170,7 @@ def endless_headers(request: pytest.FixtureRequest) -> Iterator[str]:
 def test_endless_headers_are_left_after_so_long(
     endless_headers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Test headers that come a byte at a time. They never exceed the time limit between two bytes."""
+    """Test headers that never end, although the pause between two bytes is below its limit."""
     monkeypatch.setattr(download, "LONGEST_ANSWER", 0.5)
     started = time.monotonic()
     with pytest.raises(DataError, match=f"Cannot download {endless_headers} .the headers .* 0.5 seconds.*{REMEDY}"):
@@ -183,7 +186,7 @@ def test_a_transfer_that_is_cut_off_goes_on_where_it_stopped(server: Server, tmp
 
 
 def test_what_came_is_kept_and_the_next_call_asks_for_the_rest(server: Server, tmp_path: Path) -> None:
-    server.cuts = [100_000, 0]  # the server sends nothing more
+    server.cuts = [100_000, 0]  # the second answer is empty
     with pytest.raises(DataError, match=f"Cannot download {server.url} .the transfer was cut off.. {REMEDY}"):
         fetch(server, tmp_path / "file")
     assert names(tmp_path) == ["file.part"] and (tmp_path / "file.part").stat().st_size == 100_000
@@ -206,9 +209,9 @@ def test_all_there_but_the_name_needs_no_byte(server: Server, tmp_path: Path) ->
 
 @pytest.mark.parametrize("before", [b"", b"of another file"])
 def test_another_hash_is_refused_and_the_file_removed(server: Server, tmp_path: Path, before: bytes) -> None:
-    """Test that the file is removed even if only its beginning is wrong.
+    """Test that a file with a wrong hash is removed, also if the wrong bytes are from an earlier download.
 
-    Resuming the download would keep that beginning for ever.
+    If the file stayed, each further download would resume it and keep its wrong beginning.
     """
     if before:
         (tmp_path / "file.part").write_bytes(before)

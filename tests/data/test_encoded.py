@@ -1,4 +1,4 @@
-"""Tests of sources of encoded images: files, parts of a source, and several sources together."""
+"""Tests of sources of encoded images (JPEG, PNG ...): files, a part of a source, and several sources joined."""
 
 from __future__ import annotations
 

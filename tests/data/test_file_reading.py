@@ -1,4 +1,4 @@
-"""Tests that threads read each image once, that the order is kept, and that problems are recorded."""
+"""Tests that threads read each image once, that results keep the order, and that unreadable images are recorded."""
 
 from __future__ import annotations
 

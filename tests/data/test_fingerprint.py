@@ -1,4 +1,4 @@
-"""Tests that the fingerprint shows whether two workers have read the same images."""
+"""Tests that the fingerprints of two workers (processes of one run) are equal only if both have the same images."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def test_a_large_array_is_hashed_in_pieces(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_folder_has_the_fingerprint_of_its_files(tmp_path: Path, memory_limit: float) -> None:
     """Test the fingerprint of a folder.
 
-    It is the same in memory and streamed, and does not depend on where the folder lies. Computing it reads no file a
-    second time.
+    Images in memory and streamed images have the same fingerprint, and it does not depend on the path of the folder.
+    Computing it reads no file a second time.
     """
 
     def describe(name: str) -> dict[str, object]:

@@ -1,6 +1,6 @@
-"""Tests which folders are splits and which are classes.
+"""Tests which folders of images count as splits (train, test) and which as classes.
 
-The whole layout decides. The error for an ambiguous layout names both readings.
+The names of all folders together decide. If they can be read in two ways, the error names both.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Tests of images in frames, in memory and streamed.
+"""Tests of images of different sizes in equal arrays, in memory and streamed.
 
-A frame is the part of a canvas that an image fills. An evaluation gets squares, and training gets canvases with sizes.
+All images are stored in arrays of one size (canvases). The part that an image fills is its frame, the rest is padding.
+Training gets the canvases and the sizes of the frames. An evaluation gets the square in the middle of each frame.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ SIZES = [(20 + number, 50 - number) for number in range(24)]
 
 
 def load(root: Path, **options: Any) -> DataSet:
-    """Return a folder of two classes with pictures of many sizes. One has no label."""
+    """Return the data set of a folder with pictures of many sizes in two classes. One picture has no label."""
     for number, (height, width) in enumerate(SIZES):
         split, label = ("train", "test")[number >= 18], ("a/", "b/", "")[2 if number == 5 else number % 2]
         write_pictures(root, f"{split}/{label}{number:02d}.png", height=height, width=width)
@@ -92,7 +93,10 @@ def test_all_images_and_labelled_images_keep_their_frames(tmp_path: Path, kind: 
 
 
 def test_packed_images_of_other_bounds_are_another_file(tmp_path: Path) -> None:
-    """Test two bounds that give arrays of one size. The pixels differ, so each bound needs its own packed file."""
+    """Test two limits for the sides of frames (bounds) that happen to give canvases of the same size.
+
+    The frames differ, so each limit needs its own packed file.
+    """
     cache = tmp_path / "cache"
     first = load(tmp_path / "images", cache=str(cache))
     before = json.loads(json.dumps(first.record))

@@ -1,4 +1,4 @@
-"""Tests of images of different sizes: the bounds that are chosen for them, and their pixels within these bounds."""
+"""Tests of frames: images of different sizes are reduced to common limits (bounds) and stored in equal arrays."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def test_every_frame_is_within_the_bounds_keeps_its_aspect_and_is_never_enlarged
 
 
 def test_a_folder_of_one_aspect_wastes_nothing() -> None:
-    """Test photographs of 4:3 in several resolutions. They need no padding.
+    """Test that photographs of 4:3 in several resolutions need no padding.
 
-    If some photographs are upright, their arrays have padding.
+    If one of them is upright, the array must have room for both directions.
     """
     wide = choose(*[(300 * k, 400 * k) for k in range(1, 20)])
     assert frames.find_canvas(wide, np.ones(19, bool), 3) == Shape(100, 133, 3)
@@ -69,7 +69,7 @@ def test_images_too_small_to_use_do_not_count() -> None:
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_a_frame_holds_the_whole_image_up_to_its_last_pixel(mode: str) -> None:
-    """Test that the pixels are those of the whole image after one resize, and that nothing is cut off."""
+    """Test that a frame is the whole image after one resize, and that a small image is not enlarged."""
     content, channels = encode(90, 211, mode), 3 if mode == "RGB" else 1
     found = image_file.read_frame(content, Bounds(30, 100), channels)
     with Image.open(io.BytesIO(content)) as image:
@@ -103,9 +103,9 @@ def test_the_square_is_the_middle_of_the_frame(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("size", [(60, 80), (80, 60), (45, 80)])
 def test_views_see_the_whole_of_a_photograph(size: tuple[int, int]) -> None:
-    """Test the pixels that views show.
+    """Test that the random views of training show every part of a photograph.
 
-    A cut to the common square would leave only 3/4 of a 4:3 photograph, and 9/16 of a 16:9 one.
+    Views of the square in the middle would show only 3/4 of a 4:3 photograph, and 9/16 of a 16:9 one.
     """
     found = choose(size, (80, 80))
     frame = found.sizes[:1]
@@ -120,5 +120,5 @@ def test_views_see_the_whole_of_a_photograph(size: tuple[int, int]) -> None:
         ):
             for y, x, height, width in boxes.tolist():
                 shown[name][top + y : top + y + height, left + x : left + x + width] = True
-    assert tuple(frame[0]) == size and shown["whole"].mean() > 0.99  # a corner is rarely drawn
+    assert tuple(frame[0]) == size and shown["whole"].mean() > 0.99  # not 1, because few views reach a corner
     assert shown["square"].mean() == side / max(size)

@@ -1,4 +1,4 @@
-"""Tests of a folder of images: splits, classes, skipped files and one shape, in memory and streamed."""
+"""Tests of a folder of images, in memory and streamed: splits, classes, skipped files, sizes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def load(root: Path, seed: int = 0, **options: Any) -> dataset.DataSet:
 
 
 def numbers(images: Any) -> list[int]:
-    """Return the numbers of these pictures, which are in their first pixels."""
+    """Return the numbers of these pictures. The first pixel of a picture is its number."""
     return [int(number) for number in np.asarray(images)[:, 0, 0, 0]]
 
 
@@ -145,7 +145,7 @@ def test_skipped_names_exactly_what_cannot_be_read_and_nothing_shifts(tmp_path: 
     for path in (wrong[4], "test/b/19.bmp"):
         (root / path).write_bytes(b"")
     (root / "train/c").mkdir()
-    (root / "train/c/text.jpg").write_text("not an image")  # also a class without any readable image
+    (root / "train/c/text.jpg").write_text("not an image")  # a class without any readable image still counts
     (root / "train/c/readme.txt").write_text("counted only")
     (root / "train/d.png").symlink_to(root / "nowhere.png")
     images = load(root)
@@ -208,13 +208,13 @@ def test_a_batch_that_cannot_be_filled_is_refused_before_a_file_is_opened(
 
 @pytest.mark.parametrize(("count", "found"), [(1, "is only 1 image"), (2, "is only 1 image")])
 def test_a_set_too_small_for_any_batch_names_the_smallest_that_works(tmp_path: Path, count: int, found: str) -> None:
-    """Test two images. One is to train on and one to test with, but a batch needs more than one image."""
+    """Test two images, one for training and one for testing. The message asks for more, because a batch needs two."""
     root = write_pictures(tmp_path, *make_names("a", count))
     with pytest.raises(dataset.DataError, match=f"There {found} to train on in .* works has 2 images to train on and"):
         load(root, at_least=8)
 
 
-# One shape
+# Sizes
 
 
 def test_images_of_one_size_keep_every_pixel_up_to_the_largest_side(tmp_path: Path) -> None:
@@ -228,14 +228,14 @@ SEVERAL = [(16, 90), (40, 24), (24, 24), (90, 50), (31, 24)]
 
 
 def write_several(root: Path) -> Path:
-    """Write pictures of several sizes, the last one to test with."""
+    """Write pictures of several sizes. The last one is the test image."""
     for number, (height, width) in enumerate(SEVERAL):
         write_pictures(root, f"{'test' if number == 4 else 'train'}/a/{number}.png", height=height, width=width)
     return root
 
 
 def test_images_of_several_sizes_keep_their_aspect_in_one_array(tmp_path: Path) -> None:
-    """Test that shorter sides are at most 24, the median of the shorter sides. The longest sides stay as they are."""
+    """Test that images are reduced to a shorter side of at most 24, the median of all shorter sides."""
     images = load(write_several(tmp_path))
     assert images.train.images.sizes.tolist() == [[16, 90], [40, 24], [24, 24], [43, 24]]
     assert images.train.images.canvases.shape == (4, 43, 90, 3)
@@ -252,7 +252,7 @@ def test_an_evaluation_sees_the_square_in_the_middle_of_each_image(tmp_path: Pat
     images = load(write_several(tmp_path)).train.images
     assert images.shape == (4, 24, 24, 3) and np.asarray(images).shape == images.shape
     np.testing.assert_array_equal(images[np.array([1])][0], images.cut_frames(np.array([1]))[0][8:32])
-    assert images[np.array([0])].shape == (1, 24, 24, 3)  # 16 pixels, enlarged
+    assert images[np.array([0])].shape == (1, 24, 24, 3)  # the image has only 16 rows, so the square is enlarged
 
 
 def test_the_padding_is_black_and_everything_else_is_the_file(tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_a_run_from_before_images_had_frames_continues_with_its_squares(tmp_path
         content = (tmp_path / f"train/a/{number}.png").read_bytes()
         np.testing.assert_array_equal(pixels, image_file.read_pixels(content, image_file.Shape(24, 24, 3)))
     assert "frames" not in images.record and images.record["shape"] == [24, 24, 3]
-    os.utime(tmp_path / "train/a/0.png", (1, 1))  # the headers are read again
+    os.utime(tmp_path / "train/a/0.png", (1, 1))  # its header must be read again
     np.testing.assert_array_equal(load(tmp_path, before=known).train.images, images.train.images)
 
 
@@ -352,7 +352,7 @@ def test_streamed_pixels_are_those_in_memory(tmp_path: Path) -> None:
 def test_streamed_batches_are_those_in_memory_wherever_a_run_resumes(
     tmp_path: Path, first: int, own: list[int] | None
 ) -> None:
-    """Test all rows, and the rows of one replica."""
+    """Test whole batches, and the images of a batch that one replica (device) gets."""
     root, share = mixed(tmp_path), None if own is None else np.array(own)
     both = [load(root, largest_side=24, memory_limit=limit).train.images for limit in (4, 0)]
     held, streamed = (list(batches.make_batches(images, 5, 3, first, 12, share)) for images in both)
@@ -444,14 +444,15 @@ def test_reading_shows_progress_where_it_takes_long(
     assert "reading the sizes of images: 5 of 5 images, " in printed and "reading images: 5 of 5 images, " in printed
 
 
-# Names that stand for something else than a file
+# Entries of a folder that are FIFOs, devices or huge
 
 
 @pytest.mark.parametrize("memory_limit", [4.0, 0.0])
 def test_only_regular_files_of_a_reasonable_size_are_read(tmp_path: Path, memory_limit: float) -> None:
-    """Test four files that must not be read.
+    """Test four entries that must not be read.
 
-    A FIFO waits for a writer for ever, /dev/urandom and /dev/zero have no end, and a sparse file would fill the memory.
+    Reading a FIFO would wait for ever, /dev/urandom and /dev/zero have no end, and a huge sparse file would fill the
+    memory.
     """
     write_pictures(tmp_path, *make_names("train", 5), *make_names("test", 2))
     odd = make_odd_files(tmp_path / "train", ".png")
@@ -476,7 +477,7 @@ def test_a_file_that_became_a_fifo_ends_a_streamed_run(tmp_path: Path) -> None:
         images.train.images[np.arange(3)]
 
 
-# Names that would rewrite the screen
+# Names with control characters
 
 
 def test_odd_names_are_read_and_shown_in_one_printable_line(tmp_path: Path) -> None:
@@ -494,7 +495,7 @@ def test_odd_names_are_read_and_shown_in_one_printable_line(tmp_path: Path) -> N
     assert r"000\x1b]0;PWNED\x07\x1b[31m.png" in str(told.value) and str(told.value).isprintable()
 
 
-# The index
+# The index of files that earlier starts have read
 
 
 def measure_files(root: Path, count: int) -> int:
@@ -517,7 +518,7 @@ def test_a_million_files_need_less_than_two_gibibytes(tmp_path: Path, monkeypatc
 
 
 def test_a_second_start_opens_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test a second start of the same run, and a start of another run, which has no data.json yet."""
+    """Test a second start without a data.json, as of another run on the same images."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(image_index, "INDEXED", 33)
     monkeypatch.setattr(image_index, "RECENT", -3600.0)

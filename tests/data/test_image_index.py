@@ -21,7 +21,7 @@ DIGEST = bytes(range(16))
 
 @pytest.fixture(autouse=True)
 def everything_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the index keep files even if they have just been written."""
+    """Let the index trust files that were just written. Normally it does not, because they may still change."""
     monkeypatch.setattr(image_index, "RECENT", -3600.0)
 
 
@@ -33,7 +33,7 @@ def write_files(root: Path, *paths: str) -> list[str]:
 
 
 def keep(root: Path, paths: list[str], place: Path, reason: str | None = None) -> None:
-    """Write an index in which all files were read, the last one with an error."""
+    """Write an index that records all files as read. The reason, if given, is the error of the last one."""
     with open_index(read_identities(root, paths), place) as index:
         for row in range(len(paths)):
             index.note(row, bytes([row + 1]) * 16, reason if row == len(paths) - 1 else None)
@@ -64,7 +64,7 @@ def test_only_a_file_that_changed_is_unknown(tmp_path: Path) -> None:
     os.utime(touched, (1, 1))
     before = os.stat(same_size)
     same_size.write_text("9.png")
-    os.utime(same_size, ns=(before.st_atime_ns, before.st_mtime_ns))  # size, inode and modification time are the same
+    os.utime(same_size, ns=(before.st_atime_ns, before.st_mtime_ns))  # only ctime, the time of any change, differs
     (tmp_path / "new").write_text(replaced.read_text())
     os.replace(tmp_path / "new", replaced)
     assert look(tmp_path, [*paths, "new.png"], tmp_path / "index").find_unknown().tolist() == [0, 1, 2, 3, 6]
@@ -82,11 +82,11 @@ def test_a_renamed_folder_and_other_names_of_a_file_are_known(tmp_path: Path) ->
     assert [digest[0] for digest in again.list_digests()] == [1, 2] * 25
     again.note(0, DIGEST, None)
     again.save()
-    assert os.path.getsize(tmp_path / "index") < 600  # two entries
+    assert os.path.getsize(tmp_path / "index") < 600  # two entries, one for each file, and not one for each name
 
 
 def test_a_file_that_has_just_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test a file that was just written. It could change once more within one tick of the file system's clock."""
+    """Test a file that was just written. A second change within one tick of the clock would leave its times equal."""
     monkeypatch.undo()
     paths = write_files(tmp_path, "new.png")
     keep(tmp_path, paths, tmp_path / "index")

@@ -1,4 +1,4 @@
-"""Tests which files the walk over a folder finds, and which unreadable ones it reports."""
+"""Tests which files the search through a folder and its subfolders finds, and what it reports as unreadable."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ def test_links_are_followed_and_a_loop_is_entered_once(tmp_path: Path) -> None:
 
 
 def test_no_run_folder_is_data(tmp_path: Path) -> None:
-    """Test run folders with any name and in any place: with a config.json, given by name, or left by a preview."""
+    """Test that pictures of a run folder are no data, whatever its name and place.
+
+    A run folder is recognized by its config.json, by its name in --out, or by the plots of a preview.
+    """
     write_pictures(tmp_path, "cat/1.png", "new/plots/views.png", "looked/plots/views.png", "other/plots/views.png")
     (tmp_path / "other/notes.txt").write_text("not a preview")
     make_run_folder(tmp_path / "cat/old")

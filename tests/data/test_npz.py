@@ -1,4 +1,4 @@
-"""Tests of npz files: arrays are found by their names, pickles are refused, and every error is one sentence."""
+"""Tests of npz files: arrays are found by their names, pickled objects are refused, every error is one sentence."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def test_grey_images_have_one_channel_and_no_labels_are_minus_one(tmp_path: Path
 
 @pytest.mark.parametrize("kind", [np.int64, np.uint64])
 def test_labels_may_be_ids(tmp_path: Path, kind: type[np.integer[Any]]) -> None:
-    """Test that only the labels in the file become classes.
+    """Test that labels may be any whole numbers. Only numbers that occur become classes.
 
-    A regression: one label of 1234567 created that many class names.
+    This was a bug: one label of 1234567 created 1234567 class names.
     """
     ids = np.array([3, 47219, 1234567 if kind is np.int64 else 2**64 - 1], kind)
     images = load(tmp_path, x_train=X, y_train=ids[Y], x_test=X[:4], y_test=np.array([3, 3, 9, 9], np.uint8))
@@ -104,7 +104,7 @@ def test_files_that_are_no_npz_are_refused(tmp_path: Path) -> None:
         catalog.load_dataset(f"npz:{path}")
 
 
-# Files that are damaged on purpose or by chance
+# Damaged and malicious files
 
 
 def test_a_flipped_bit_is_a_sentence_or_changes_nothing(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_an_encrypted_archive_is_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "images.npz"
     np.savez(path, images=X)
     content = bytearray(path.read_bytes())
-    content[6] |= 1  # set the encryption flag in the local header and in the directory at the end
+    content[6] |= 1  # sets the encryption flag, here in the local header, below in the directory at the end
     content[content.index(b"PK\1\2") + 8] |= 1
     path.write_bytes(content)
     with pytest.raises(dataset.DataError, match="is not an npz file of plain arrays .*encrypted.*. Write it with"):

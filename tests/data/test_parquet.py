@@ -1,4 +1,4 @@
-"""Tests of Parquet files: Hugging Face's features, plain columns, splits from names, bad rows, reading by position."""
+"""Tests of Parquet files: column types of Hugging Face (features), plain columns, splits from file names, bad rows."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ def test_a_folder_of_hugging_face_is_read_with_splits_and_names(tmp_path: Path, 
 
 
 def test_each_group_of_rows_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test a regression: in the random order of training, a whole group was read for almost every image."""
+    """Test that a group of rows is read once.
+
+    A bug read the whole group for almost every image, in training's random order.
+    """
     import pyarrow.parquet
 
     write_parquet(tmp_path / "a.parquet", range(40))  # six images in a group

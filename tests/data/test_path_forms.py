@@ -1,4 +1,4 @@
-"""Tests of lists of image files, and of patterns."""
+"""Tests of data sets from a list of image files (list:FILE) and from a pattern (glob:PATTERN)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of every form of encoded images: training lists the same images as embedding finds."""
+"""Tests that training and embedding find the same images, for every form of encoded images (files, lists, records)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Tests of the embedded data set.
+"""Tests of `shapes`, the data set of drawings that is part of this package.
 
-It is deterministic and balanced, any part can be drawn independently, and raw pixels are not enough to classify it.
+It is deterministic, all classes are equally frequent, and each image can be drawn without the others. Its raw pixels
+are not enough to classify it.
 """
 
 from __future__ import annotations
@@ -38,20 +39,20 @@ def test_a_shape_stays_inside_and_stands_out() -> None:
     assert np.array_equal(images[..., 0], images[..., 1]) and np.array_equal(images[..., 0], images[..., 2])
     border = np.concatenate([grey[:, 0], grey[:, -1], grey[:, :, 0], grey[:, :, -1]], axis=1)
     ground = np.median(border, axis=1)
-    # Shape and ground differ by at least 0.4, the noise is at most 0.06. So a pixel far from the ground is in the
-    # shape.
+    # Shape and background differ by at least 0.4, and the noise is at most 0.06. So a pixel that differs much from the
+    # background is part of the shape.
     of_shape = abs(grey - ground[:, None, None]) > 0.25
     share = of_shape.mean(axis=(1, 2))
     assert share.min() > 0.01 and share.max() < 0.5
     both = grey.mean(axis=(1, 2)) > 0.5
-    assert 0.4 < both.mean() < 0.6  # light shapes on dark ground, and dark shapes on light ground
+    assert 0.4 < both.mean() < 0.6  # both light shapes on dark backgrounds and the opposite
 
 
 @pytest.mark.parametrize("kind", range(10), ids=shapes.CLASSES)
 def test_each_kind_has_its_own_area(kind: int) -> None:
     """Test the area of each shape, in units of the squared radius, against its formula.
 
-    A wrongly drawn shape has another area.
+    A shape that is drawn wrongly would have another area.
     """
     expected = {
         "circle": np.pi * 0.85**2,
@@ -68,7 +69,8 @@ def test_each_kind_has_its_own_area(kind: int) -> None:
     name = shapes.CLASSES[kind]
     area = (shapes.DISTANCE[name](x, y) < 0).mean() * 2.2**2
     if name in expected:
-        # A pixel of this grid is 0.0011 wide. An outline shorter than 10 therefore changes the area by less than 0.011.
+        # A pixel of this grid is 0.0011 wide, and the outline of a shape is shorter than 10. So the pixels on the
+        # outline change the area by less than 0.011.
         assert area == pytest.approx(expected[name], abs=0.011)
     else:
         assert 0.5 < area < 1.8
@@ -84,7 +86,7 @@ def test_raw_pixels_say_little() -> None:
 
 
 def test_six_thousand_are_drawn_in_seconds() -> None:
-    """Test the processor time. The target is under 2 s, and the limit leaves room for a slow machine."""
+    """Test the processor time. It should be below 2 s. The limit of 10 s leaves room for a slow machine."""
     start = time.process_time()
     images, _ = shapes.draw_shapes(6000, seed=0)
     assert len(images) == 6000 and time.process_time() - start < 10

@@ -1,4 +1,4 @@
-"""Tests of data sets whose files hold many images: which files are found, and which split the name of a file means."""
+"""Tests of data sets whose files hold many images each: which files are found, and which split a file name means."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of splits and labels from tables: what they replace, what is counted, and what a resumed run compares."""
+"""Tests of labels and splits from tables: they replace those from folders, and a resumed run compares them."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_resumed_run_notices_another_table(root: Path, flag: str) -> None:
     file = write_table(root / "t.csv", given)
     before = load(root, **{flag: file}).record
     moved = write_table(root.parent / "moved.csv", {f"pictures/{path}": word for path, word in given.items()})
-    again = load(root, before=before, **{flag: moved}).record  # another file says the same
+    again = load(root, before=before, **{flag: moved}).record  # another file with the same content
     assert again["tables"] == before["tables"] and again["content"] == before["content"]
     for other in ({**given, "03.png": words[0]}, {**given, "03.png": words[0], "04.png": words[1]}):
         with pytest.raises(DataError, match="The images, splits or labels in .*pictures have changed since this run"):

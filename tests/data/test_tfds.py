@@ -1,4 +1,4 @@
-"""Tests of data sets prepared by TensorFlow Datasets: found in their folder, with splits, versions and class names."""
+"""Tests of data sets that TensorFlow Datasets has prepared: their folder, splits, versions and class names."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def numbers(images: Any) -> list[int]:
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a data set with 20 images to train on, in three files, and 6 to test with."""
+    """Return the folder of a data set with 20 training images, in three files, and 6 test images."""
     return write_tfds(tmp_path_factory.mktemp("sets"), train=range(20), test=range(100, 106), extra=range(200, 202))
 
 

@@ -1,4 +1,4 @@
-"""Tests of encoded images in a temporary file."""
+"""Tests of encoded images that are unpacked (here from Parquet) into a temporary file."""
 
 from __future__ import annotations
 
