@@ -1,4 +1,7 @@
-"""Tests that the native op draws the same view parameters as the reference, in every mode."""
+"""Tests that the native op draws the same view parameters as the reference: eagerly, in a graph, and through XLA.
+
+The parameters of a view are its crop box, flip, colour changes and blur.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ HEIGHT, WIDTH, SIZE = 41, 36, 30
 @pytest.mark.parametrize("mode", list_modes())
 @pytest.mark.parametrize("recipe", [RECIPE, ALWAYS, NEVER, replace(RECIPE, crop_aspect=(0.05, 0.1), clip=False)])
 def test_parameters_are_those_of_the_reference(mode, recipe):
-    index = np.arange(2500) * 1_700_000 + 3  # up to nearly 2^32
+    index = np.arange(2500) * 1_700_000 + 3  # numbers up to nearly 2^32
     for seed, epoch, height, width in ((0, 0, 32, 32), (2**64 - 1, 2**32 - 1, 20, 300)):
         draw = build_for_mode(lambda i: ops.draw_view_params(seed, epoch, i, recipe, height, width), mode)  # noqa: B023
         expected = reference.draw_view_params(seed, epoch, index, recipe, height, width)
@@ -35,8 +38,8 @@ def test_parameters_are_those_of_the_reference(mode, recipe):
 def test_boxes_are_those_of_the_reference_in_millions():
     """Test eight million boxes.
 
-    The op and the reference may use different `exp` functions. These can give different boxes only if a side lies
-    almost halfway between two integers. No side in this test does.
+    The op and the reference may use different `exp` functions, whose results may differ in the last bit. Two boxes can
+    differ only if a side lies almost exactly halfway between two integers. No side in this test does.
     """
     for epoch in range(20):
         index = np.arange(100_000)
@@ -83,7 +86,7 @@ RANGE = st.tuples(st.floats(0.02, 1), st.floats(0.02, 1)).map(lambda bounds: tup
 
 @st.composite
 def frames(draw, count=64):
-    """Return the height and width of the arrays of some images, and the height and width of each image in its array."""
+    """Return the height and width of an array (canvas), and the size of the frame in it that each image fills."""
     height, width = draw(st.integers(1, 600)), draw(st.integers(1, 600))
     random = np.random.default_rng(draw(st.integers(0, 2**32)))
     sizes = random.integers(1, (height + 1, width + 1), (count, 2))
@@ -108,7 +111,7 @@ def test_parameters_in_frames_are_those_of_the_reference(given_frames, area, asp
 @settings(max_examples=10, deadline=None, derandomize=True, database=None)
 @given(given_frames=frames(count=20), seed=st.integers(0, 2**64 - 1))
 def test_each_image_draws_as_it_would_alone(given_frames, seed):
-    """The parameters of an image do not depend on the array that it lies in."""
+    """The parameters of an image depend on its own size, and not on the size of the array that it lies in."""
     height, width, sizes = given_frames
     drawn = reference.draw_view_params(seed, 1, np.arange(20), RECIPE, height, width, sizes)
     for place, (own_height, own_width) in enumerate(sizes.tolist()):
@@ -152,7 +155,7 @@ NARROW = replace(RECIPE, crop_area=(0.6, 1.0), crop_aspect=(0.05, 0.1))
 RECORDED = {
     (32, 32, RECIPE): "43f1bdaa16fe",
     (30, 41, RECIPE): "11bdc2251654",
-    (32, 32, NARROW): "168ecf6addaf",  # nearly all of these boxes are central crops
+    (32, 32, NARROW): "168ecf6addaf",  # nearly all of these boxes are the central crop, used if no drawn box fits
     (30, 41, NARROW): "2e1d57c470bf",
 }
 
@@ -173,7 +176,7 @@ def test_images_of_one_size_keep_their_boxes(made_by, whole):
 @pytest.mark.parametrize("size", [8, 60])
 @pytest.mark.parametrize("made_by", [ops, stock], ids=["native", "stock"])
 def test_no_view_shows_the_padding(made_by, size, mode):
-    """Test views that enlarge (interpolation) and views that reduce (antialiasing). Both must read only the image."""
+    """Test enlarged views (interpolation) and reduced ones (antialiasing). Both must read only the image."""
     random = np.random.default_rng(4)
     sizes = random.integers(1, (34, 48), (60, 2))
     inside = (np.arange(33)[:, None] < sizes[:, 0, None, None]) & (np.arange(47) < sizes[:, 1, None, None])

@@ -1,6 +1,8 @@
-"""Tests that LARS, native and stock, agrees with the float64 reference.
+"""Tests that the update of LARS (an optimizer), native and stock, agrees with the float64 reference.
 
-For the native op they also test the bits, the memory and the errors.
+LARS scales the step of each variable by a trust ratio: the norm of the weight divided by that of the gradient.
+
+For the native op, the tests also cover equal bits with and without XLA, reuse of memory, and errors.
 """
 
 from __future__ import annotations
@@ -19,14 +21,14 @@ from tests.support.closeness import assert_close
 from tests.support.op_modes import needs_xla
 
 CHOICES = {"learning_rate": 0.05, "momentum": 0.9, "weight_decay": 0.02, "trust_coefficient": 0.01}
-# Ranks 0 to 4, empty variables, and lengths close to three limits: the length of a vector, a piece of 32,768, and
-# 131,072, from where on the kernel's stores bypass the caches.
+# Ranks 0 to 4, an empty variable, and lengths close to three limits: the length of a vector register; 32,768, the
+# elements of a piece, whose sum is computed in one go; and 131,072, above which the kernel's stores bypass the caches.
 SHAPES = [(), (1,), (7,), (64,), (1, 1), (5, 7), (3, 3, 2, 4), (181, 181), (256, 257), (512, 256), (419, 421), (2, 0)]
 FORMS: dict[str, Callable[..., Any]] = {"native": ops.lars_update, "stock": stock.lars_update}
 
 
 def draw(shape: tuple[int, ...], seed: int = 0, scale: float = 1.0) -> list[np.ndarray]:
-    """Return random w, g and v of a shape."""
+    """Return a random weight w, gradient g and velocity v of a shape."""
     rng = np.random.default_rng([seed, *shape])
     return [np.asarray(rng.normal(size=shape) * scale, np.float32) for _ in range(3)]
 
@@ -47,7 +49,7 @@ def call(form: str, arrays: list[np.ndarray], graph: bool = False, **changed: fl
 
 
 def sizes(arrays: list[np.ndarray], expected: list[np.ndarray]) -> list[np.ndarray]:
-    """Return, for each element of w' and v', the largest of the terms that are added."""
+    """Return, for each element of w' and v' (the updated w and v), the largest of the terms that are added."""
     weight, _, velocity = (np.abs(np.asarray(array, np.float64)) for array in arrays)
     of_velocity = np.maximum(CHOICES["momentum"] * velocity, np.abs(expected[1] - CHOICES["momentum"] * arrays[2]))
     return [np.maximum(weight, of_velocity), of_velocity]
@@ -59,8 +61,9 @@ def sizes(arrays: list[np.ndarray], expected: list[np.ndarray]) -> list[np.ndarr
 def test_a_step_is_that_of_the_reference(shape: tuple[int, ...], form: str, graph: bool) -> None:
     arrays = draw(shape)
     expected = [np.asarray(array) for array in reference(*arrays, **CHOICES)]
-    # A trust ratio is a quotient of two sums, each with an error of at most eps. Computing u, v' and w' rounds twice
-    # each. So `bound` allows enough with 8 eps / 2, without the error of the stock formula.
+    # A trust ratio is a quotient of two sums, each with an error of at most eps. Computing u (gradient plus weight
+    # decay), v' and w' rounds twice each. So the 8 eps of verification/bound.py are enough, even without the stock
+    # formula's error (None).
     for found, right, size in zip(call(form, arrays, graph), expected, sizes(arrays, expected)):
         assert_close(found, right, None, dtype="float32", scale=size)
 
@@ -92,9 +95,9 @@ def test_gradients_of_other_types_are_refused() -> None:
 
 @pytest.mark.parametrize("scale", [1e-25, 1e25])
 def test_norms_neither_vanish_nor_overflow(scale: float) -> None:
-    """Test weights whose squares float32 cannot hold.
+    """Test weights so small or large that their squares vanish or overflow in float32.
 
-    The trust ratio and the relative step must be those of weights of scale 1.
+    The trust ratio and the step must still be right.
     """
     arrays = draw((40, 50), scale=scale)
     expected = reference(*arrays, **CHOICES)
@@ -114,9 +117,9 @@ def test_a_norm_of_zero_means_ratio_1(zero: int) -> None:
 
 @pytest.mark.parametrize("place", [0, 1], ids=["weight", "gradient"])
 def test_no_number_anywhere_reaches_everything(place: int) -> None:
-    """Test that one NaN reaches every element.
+    """Test that one NaN in the weight or gradient makes every element of the result NaN.
 
-    The NaN makes a norm NaN. So the trust ratio is NaN, as in the reference.
+    It makes a norm NaN, and so the trust ratio, which multiplies every element. The reference does the same.
     """
     arrays = draw((5, 7))
     arrays[place][2, 3] = np.nan
@@ -140,7 +143,7 @@ def test_no_number_in_a_variable_of_rank_1_stays_where_it_is() -> None:
 
 
 def test_arguments_that_others_read_are_left_alone() -> None:
-    """Test a gradient that another op reads too. The next weight must not use the memory of the gradient."""
+    """Test a gradient that another op reads too. The new weight must not be written into its memory."""
     arrays = draw((300, 300))
     tensors = [tf.constant(array) for array in arrays]
 
@@ -156,9 +159,9 @@ def test_arguments_that_others_read_are_left_alone() -> None:
 
 
 def test_a_gradient_that_nobody_else_reads_gives_its_memory() -> None:
-    """Test that the next weight uses the gradient's memory if no other op reads the gradient.
+    """Test a gradient that no other op reads. The new weight may be written into its memory.
 
-    The numbers do not change.
+    This must not change the numbers.
     """
     arrays = draw((300, 300))
 
@@ -193,7 +196,7 @@ def compiled(arrays: list[np.ndarray], **changed: float) -> list[np.ndarray]:
 @needs_xla
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_jit_gives_the_bits_that_the_op_gives(shape: tuple[int, ...]) -> None:
-    """Test that the op gives the same bits with and without XLA. It runs the same kernel with the same threads."""
+    """Test that the op gives the same bits with and without XLA, because both run the same kernel."""
     arrays = draw(shape)
     for one, other in zip(compiled(arrays), call("native", arrays)):
         assert one.shape == other.shape and one.tobytes() == other.tobytes()
@@ -278,9 +281,9 @@ def test_variables_move_together_as_each_alone(jit: bool) -> None:
 
 @needs_xla
 def test_variables_that_move_in_place_leave_other_readers_what_they_read() -> None:
-    """Test variables that XLA updates in the memory of the arguments.
+    """Test an update whose results XLA puts into the memory of its arguments.
 
-    XLA must copy the values that another op reads later.
+    If another op reads an argument later, XLA must copy it first.
     """
     given = draw_all()
 
@@ -315,7 +318,7 @@ def test_one_wrong_shape_among_many_is_refused() -> None:
         update(*[list(map(tf.constant, arrays)) for arrays in (weights, gradients, velocities)])
 
 
-# Refusals by XLA's handler, and XLA without a route
+# Errors of the handler (the function that XLA calls), and a TensorFlow whose XLA cannot call it
 
 
 @needs_xla

@@ -1,9 +1,9 @@
-"""Tests of the native views and parameters: numbers, routes (with and without XLA), errors, determinism.
+"""Tests of the native op that makes views: numbers, routes (with and without XLA), errors, determinism.
 
-The tests compare the numbers by the rule of `verification.bound`. The error may be at most twice the error of the stock
-views plus a few rounding errors. A rounding error counts times the factor by which a view's colour operations amplify
-small differences.
-kernels/sanitize.sh tests the kernels with random shapes and under sanitizers, without TensorFlow.
+The tests compare the numbers by the rule of `verification.bound`: the error may be at most twice the error of the stock
+views plus a few rounding errors. These are multiplied by the factor by which the colour operations of a view amplify
+small differences. kernels/sanitize.sh tests the same kernels without TensorFlow, with random shapes and under
+sanitizers.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def test_views_are_those_of_the_reference(in_mode, mode):
 @given(any_views())
 def test_views_of_anything_are_those_of_the_reference(drawn):
     images, params, size = drawn
-    # One small view gives few samples of the stock error, so the bound is the one that the stock views must meet.
+    # A small view has too few pixels to measure the error of the stock views. So the bound is the one for stock views.
     assert_stock_is_close(ops.make_views(images, params, size), reference.make_views(images, params, size), params)
 
 
@@ -114,7 +114,7 @@ def test_views_stay_within_0_and_1():
         params = all_orders(32, 32, seed)._replace(clip=np.ones(48, bool))
         for blur in (False, True):
             views = ops.make_views(images, params, 32, blur=blur).numpy()
-            # The weights of a blur sum to 1 within a few rounding errors.
+            # The weights of a blur sum to 1 only up to a few rounding errors.
             assert 0 <= views.min() <= views.max() <= 1 + 4 * ULP * blur
 
 

@@ -1,12 +1,15 @@
-"""Tests of NT-Xent: every implementation against the float64 reference, against itself, and against wrong formulas.
+"""Tests of NT-Xent, the loss of SimCLR: every implementation is compared with the float64 reference.
 
-The sections are: agreement with the reference, the gradient under random cotangents, central differences, properties,
-errors, determinism. The last section has the mutants: formulas with one mistake, which the first two sections must
-find.
+The sections are: agreement with the reference, the gradient under random cotangents (the weights of the losses in the
+sum that is differentiated), central differences, properties, errors, determinism, and mutants. A mutant is a formula
+with one mistake, which the checks of the first two sections must find.
 
-An implementation is a package with `nt_xent(z, temperature)`, `nt_xent_rows(z_all, first_pair, pairs, temperature)`,
-`nt_xent_and_top1(z, temperature)` and `contrastive_top1(z)`. If the module of the native implementation exists, the
-tests include it. Then a missing binary makes the tests fail.
+In this file, z has 2N rows of d numbers, u is a row divided by its length, s is a similarity divided by the temperature
+tau, lse is the logarithm of a row's sum of exp(s), and dz is the gradient. top1 says for each row whether its positive
+(the other view of its image) is the most similar candidate. An implementation is a package with `nt_xent(z,
+temperature)`, `nt_xent_rows(z_all, first_pair, pairs, temperature)`, `nt_xent_and_top1(z, temperature)` and
+`contrastive_top1(z)`. The native implementation is tested if its Python module exists. If its library is missing, the
+tests fail.
 """
 
 from __future__ import annotations
@@ -40,25 +43,26 @@ from tests.support.host import on_the_host
 NATIVE = Path(stock.__file__).parents[1] / "ops" / "nt_xent.py"
 XLA_HAS_FFI = not tf.__version__.startswith(
     "2.15."
-)  # without XLA's foreign function interface (FFI), no native op runs under jit_compile
+)  # under jit_compile, a native op needs XLA's foreign function interface (FFI)
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 TEMPERATURES = (0.001, 0.005, 0.01, 0.03, 0.1, 0.5, 10.0)
-# N is close to multiples of the tile sizes 16, 32 and 64. Some widths are multiples of a vector's length.
+# (N, d). N is close to multiples of the tile sizes 16, 32 and 64. Some widths d are multiples of the length of a vector
+# register.
 SHAPES = ((1, 1), (1, 8), (2, 3), (3, 2), (16, 128), (17, 5), (31, 33), (33, 127), (65, 16), (129, 130))
 CROWDED, SPREAD = "crowded", "spread"
 
 
 @pytest.fixture(params=["stock"] + ["ops"] * NATIVE.exists())
 def implementation(request) -> Any:
-    """Return one of the packages that contain the ops."""
+    """Return `lowlevel_simclr.stock`, or `lowlevel_simclr.ops` (native)."""
     return importlib.import_module(f"lowlevel_simclr.{request.param}")
 
 
 def projections(pairs: int, width: int, dtype: str, temperature: float, kind: str, seed: int = 0) -> np.ndarray:
     """Return z (2N, d) of `dtype` with rows of very different lengths, similar positives, a zero row and duplicates.
 
-    "spread" rows lie anywhere. At a small tau, one candidate then takes all the weight. "crowded" rows have about |u_i
-    - u_j|^2 = tau. So all candidates have similar weights at every tau, and every rounding of s shows in dz.
+    "spread" rows have any direction. At a small tau, one candidate then has all the weight. For "crowded" rows, |u_i -
+    u_j|^2 is about tau. So all candidates have similar weights at every tau, and every rounding error of s shows in dz.
     """
     draw = np.random.default_rng([seed, pairs, width])
     first = draw.normal(size=(pairs, width)) / width**0.5
@@ -73,13 +77,16 @@ def projections(pairs: int, width: int, dtype: str, temperature: float, kind: st
 
 
 def cotangents(rows: int, dtype: str, size: float = 1.0) -> np.ndarray:
-    """Return (2N,) random weights of the losses in the accumulation type. The largest is about `size`."""
+    """Return random weights of the losses, (2N,), in the accumulation type (the type of sums).
+
+    The largest is about `size`.
+    """
     draw = np.random.default_rng([7, rows])
     return (size * draw.uniform(-1, 1, size=rows)).astype(find_accumulation_type(dtype))
 
 
 def widened(z: np.ndarray) -> tf.Tensor:
-    """Return z in its accumulation type, without rounding."""
+    """Return z, cast to its accumulation type. This rounds nothing."""
     return tf.constant(z.astype(find_accumulation_type(z.dtype.name)))
 
 
@@ -94,10 +101,11 @@ def loss_and_gradients(
 
 
 def alone(implementation: Any, scale: Any, dtype: str, conditioning: float = 1.0) -> Any:
-    """Return the scale for a comparison. It is larger for the stock formula, which has no stock result to compare with.
+    """Return the scale for `assert_close`. It is larger for the stock formula.
 
-    The larger scale allows for the change of the weights exp(s - lse) when a similarity is off by eps/tau. In float64
-    it is also doubled, because the reference has errors of the same size.
+    The bound of an implementation includes the error of the stock formula. For the stock formula itself, this term is
+    missing, and `conditioning` replaces it: an error of eps/tau in a similarity changes the weights exp(s - lse). In
+    float64, the scale is also doubled, because the reference has errors of the same size.
     """
     return scale * conditioning * (2 if dtype == "float64" else 1) if implementation is stock else scale
 
@@ -124,7 +132,7 @@ def neighbours(z: np.ndarray, tau: tf.Tensor, cotangent: np.ndarray) -> Iterator
 def check_gradients(
     implementation: Any, z: np.ndarray, temperature: float, cotangent: np.ndarray, run: Callable | None = None
 ) -> None:
-    """Compare losses, dz and dtau with the reference. `run` computes them, eagerly by default."""
+    """Compare losses, dz and dtau (the gradient to tau) with the reference. `run` computes them, eagerly by default."""
     dtype = z.dtype.name
     tau, c = tf.constant(temperature, find_accumulation_type(dtype)), tf.constant(cotangent)
     loss, dz, dtau = (run or loss_and_gradients)(implementation.nt_xent, tf.constant(z), tau, c)
@@ -136,7 +144,7 @@ def check_gradients(
     exact = float(tau)  # the reference uses the same rounded tau as the op
     scale = alone(implementation, compute_loss_scale(exact), dtype)
     assert_close(loss.numpy(), reference.nt_xent(z, exact), beside[0], dtype=dtype, scale=scale)
-    # The weights of dz are exp(s - lse). So the absolute error of s, a few eps/tau, becomes a relative error of the
+    # dz contains the weights exp(s - lse). So the absolute error of s, a few eps/tau, becomes a relative error of the
     # weights.
     scale = alone(implementation, compute_gradient_scale(z, cotangent, exact), dtype, 1 + 1 / exact)
     expected = reference.nt_xent_gradient(z, exact, cotangent)
@@ -152,14 +160,14 @@ def check_gradients(
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_loss_agrees_with_the_reference(implementation, dtype, temperature):
-    """Test the losses of both kinds of rows. The temperature is a Python number."""
+    """Test the losses of "spread" and "crowded" rows. The temperature is a Python number."""
     for place, (pairs, width) in enumerate(SHAPES):
         kind = (SPREAD, CROWDED)[(place + TEMPERATURES.index(temperature)) % 2]
         check_loss(implementation, projections(pairs, width, dtype, temperature, kind), temperature)
 
 
 def check_rows(implementation: Any, z: np.ndarray, first: int, own: int, temperature: float, loss: tf.Tensor) -> None:
-    """Compare the losses of own rows with the reference."""
+    """Compare the losses of a replica's own rows with the reference."""
     dtype = z.dtype.name
     beside = None
     if implementation is not stock:
@@ -184,15 +192,15 @@ def test_rows_of_all_replicas_are_the_whole(implementation, pairs, own, dtype):
         own_cotangent = tf.constant(cotangent[reference.list_own_rows(2 * pairs, first, own)])
         total += tape.gradient(loss, z_all, output_gradients=own_cotangent).numpy()
     scale = compute_gradient_scale(z, cotangent, temperature)
-    # Each replica's term is about as large as `scale`. It has the errors of a gradient and one rounding to the type of
-    # z.
+    # The sum has one term for each replica, about as large as `scale`. A term has the errors of a gradient, and is
+    # rounded once to the type of z.
     of_gradient = SLACK * EPSILON[find_accumulation_type(dtype)] * (1 + 1 / temperature)
     allowed = pairs // own * (of_gradient + EPSILON[dtype] / 2) * scale
     assert np.all(np.abs(total - reference.nt_xent_gradient(z, temperature, cotangent)) <= allowed)
 
 
 def test_rows_take_first_pair_as_a_tensor_in_a_graph(implementation):
-    """Test first_pair as a tensor. All replicas share one graph, so the number of the replica is a tensor there."""
+    """Test first_pair as a tensor, as in a graph that several replicas share."""
     z = projections(6, 5, "float32", 0.1, SPREAD)
     rows = tf.function(lambda first: implementation.nt_xent_rows(tf.constant(z), first, 2, 0.1))
     for first in (0, 2, 4):
@@ -208,7 +216,7 @@ def test_rows_take_pairs_as_a_tensor_of_either_integer_type(implementation, kind
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_top1_agrees_with_the_reference(implementation, dtype):
-    """Test rows whose order no rounding can change, and ties that are exact in every type."""
+    """Test rows whose most similar candidate no rounding can change, and rows with exact ties."""
     z = projections(31, 16, dtype, 0.1, SPREAD)
     unit = reference.normalise_rows(z)
     similar = unit @ unit.T
@@ -253,7 +261,7 @@ def test_gradient_agrees_with_the_reference(implementation, dtype, temperature):
 @pytest.mark.parametrize("size", [1e-6, 2.0**15])
 def test_gradient_bears_the_cotangents_of_a_scaled_loss(implementation, size, dtype, temperature):
     z = projections(17, 33, dtype, temperature, CROWDED)
-    if dtype == "float16":  # longer rows, because most of dz must stay below 65504
+    if dtype == "float16":  # longer rows make dz smaller: most of it must stay below 65504
         z = (z.astype(np.float32) * 512).astype(np.float16)
     cotangent = cotangents(34, dtype, size)
     if dtype == "float16" and size > 1:
@@ -293,7 +301,7 @@ def test_gradient_flows_to_a_temperature_that_is_learned(implementation):
 @pytest.mark.parametrize(("pairs", "width", "temperature"), [(2, 3, 0.03), (17, 5, 0.5), (33, 127, 0.005)])
 @on_the_host
 def test_graph_agrees_with_the_reference(implementation, pairs, width, temperature, dtype):
-    """Test a graph that does not know the number of rows."""
+    """Test a graph in which the number of rows is unknown."""
     signature = tf.TensorSpec([None, width], dtype)
 
     def run(nt_xent, z, tau, cotangent):
@@ -332,11 +340,11 @@ def test_xla_agrees_with_the_reference(implementation, dtype, pairs, width, temp
 @pytest.mark.parametrize("kind", [SPREAD, CROWDED])
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 def test_gradient_is_the_central_difference(implementation, temperature, kind):
-    """Test in float64, along random directions. tests/reference/test_nt_xent.py derives the steps and the tolerance."""
+    """Test along random directions, in float64. tests/reference/test_nt_xent.py derives the steps and the tolerance."""
     pairs, width, epsilon = 5, 7, EPSILON["float64"]
     z = projections(pairs, width, "float64", temperature, kind)
     length = np.linalg.norm(z, axis=1, keepdims=True)
-    length[length == 0] = 1e-3  # so moves of a zero row stay below the lengths of its neighbours
+    length[length == 0] = 1e-3  # a zero row has no length of its own
     moving = np.where(np.any(z != 0, axis=1, keepdims=True), 1.0, 0.0)  # u has no derivative at a zero row
     cotangent = cotangents(2 * pairs, "float64")
     reach = min(temperature, 1.0)
@@ -380,13 +388,13 @@ temperatures = st.sampled_from(TEMPERATURES)
 
 
 def assert_same_loss(one: np.ndarray, other: np.ndarray, temperature: float) -> None:
-    """Assert that two float32 computations of the same losses are each within 8 eps scale of the truth."""
+    """Assert that two float32 results differ by at most twice 8 eps scale, the bound of a single one."""
     allowed = 2 * SLACK * EPSILON["float32"] * compute_loss_scale(temperature)
     np.testing.assert_allclose(one, other, rtol=0, atol=allowed)
 
 
 def under(implementation: Any) -> Callable[[np.ndarray, float], np.ndarray]:
-    """Call an implementation with NumPy arrays, and return NumPy arrays."""
+    """Return a function that calls `nt_xent` with NumPy arrays and returns a NumPy array."""
     return lambda z, temperature: implementation.nt_xent(tf.constant(z), temperature).numpy()
 
 
@@ -472,8 +480,8 @@ def test_gradient_is_orthogonal_to_its_row(implementation):
         cotangent = cotangents(len(z), "float32")
         tau = tf.constant(temperature, tf.float32)
         dz = loss_and_gradients(implementation.nt_xent, tf.constant(z), tau, tf.constant(cotangent))[1].numpy()
-        # |du_i| <= (1/tau) 4 sum|c|: the weights of each loss on its candidates sum to 1, and its positive has weight
-        # 1.
+        # du_i is the gradient to u_i, and c are the cotangents. |du_i| <= (1/tau) 4 sum|c|, because the weights of a
+        # loss on its candidates sum to 1, and its positive has weight 1.
         allowed = SLACK * EPSILON["float32"] * 4 * np.sum(np.abs(cotangent)) / temperature
         assert np.max(np.abs(np.sum(dz.astype(np.float64) * z, axis=1))) <= allowed
 
@@ -508,7 +516,8 @@ def test_a_large_temperature_tends_to_log_2n_minus_1(implementation):
     @LIMIT
     @given(grids(), st.sampled_from([10.0, 1e2, 1e4, 1e6]))
     def holds(z, temperature):
-        # All s lie within 1/tau of 0. So lse lies within 1/tau of log(2N-1), and s_ip within 1/tau of 0.
+        # All s lie between -1/tau and 1/tau. So lse differs from log(2N-1) by at most 1/tau, and s of the positive from
+        # 0 by at most 1/tau.
         allowed = 2 / temperature + SLACK * EPSILON["float32"] * (1 + math.log(2 * len(z)))
         loss = under(implementation)(z, temperature)
         np.testing.assert_allclose(loss, math.log(len(z) - 1), rtol=0, atol=allowed)
@@ -647,7 +656,10 @@ def formula(
     column_term: bool = True,
     gradient_factor: float | None = None,
 ) -> tf.Tensor:
-    """Compute equation (1) in its simplest form, with a switch for every possible mistake."""
+    """Compute the loss by equation (1) of the paper in its simplest form.
+
+    Each argument after tau switches one mistake on.
+    """
     z = tf.cast(z, find_accumulation_type(z.dtype.name))
     squares = tf.reduce_sum(z**2, axis=1, keepdims=True) + eps
     u = tf.where(squares == 0, tf.zeros_like(z), z / tf.sqrt(tf.where(squares == 0, 1.0, squares)))
@@ -657,9 +669,9 @@ def formula(
     columns = u if column_term else tf.stop_gradient(u)
     s = tf.matmul(u, columns, transpose_b=True) / divisor(tf.cast(temperature, z.dtype))
     keep = ~np.eye(rows, dtype=bool) if masked else np.ones([rows, rows], bool)
-    if not both_ways:  # candidates only from the other view: two N x N losses instead of the 2N x 2N one
+    if not both_ways:  # candidates only from the other view
         keep[: rows // 2, : rows // 2] = keep[rows // 2 :, rows // 2 :] = False
-    keep[:, rows - columns_off :] = False  # a tile ends too early
+    keep[:, rows - columns_off :] = False  # as if the last tile ended too early
     of_positive = tf.gather(s, (reference.find_positive(rows) + partner_off) % rows, batch_dims=1)
     return tf.reduce_logsumexp(tf.where(keep, s, -math.inf), axis=1) - of_positive
 
@@ -707,6 +719,6 @@ def test_check_of_the_loss_catches(name):
 def test_check_of_the_gradient_catches(name):
     z, temperature = standard_case()
     broken = mutant(GRADIENT_MUTANTS[name])
-    check_loss(broken, z, temperature)  # the loss alone does not reveal it
+    check_loss(broken, z, temperature)  # the loss is right, only the gradient is wrong
     with pytest.raises(AssertionError, match="beyond their bound"):
         check_gradients(broken, z, temperature, cotangents(34, "float32"))
