@@ -33,7 +33,7 @@ TOOLS = ("memcheck", "racecheck", "synccheck")
 
 
 def checks(library: Any, memory: device_arrays.Memory, small: bool) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Yield the name of every check, and a function that runs it."""
+    """Yield every check as a name and a function that runs it."""
     losses, views, updates = nt_xent_launchers, view_launchers, lars_launchers
     for case in losses.small_cases() if small else losses.large_cases():
         yield f"nt_xent {case}", lambda case=case: losses.check_case(library, memory, case)
@@ -56,7 +56,7 @@ def compiled(target: Path) -> Path:
 
 
 def loaded(launchers: Path) -> Any:
-    """Load the library and declare the launchers' types."""
+    """Load the library and declare the types of the launchers' arguments."""
     library = ctypes.CDLL(str(launchers.resolve()))
     return lars_launchers.declared(view_launchers.declared(nt_xent_launchers.declared(library)))
 

@@ -1,7 +1,8 @@
-"""Tests of the kernels on arm64, without such a machine.
+"""Tests of the kernels for arm64 processors, on any machine.
 
-Code for one kind of processor must stand behind its macro. A library that Debian's cross compiler builds must pass its
-drivers under emulation, and must have the same symbols as the library for x86-64.
+Code for one kind of processor must stand inside an #if with its macro. The drivers (C++ programs that test the kernels)
+are built by Debian's cross compiler and must pass under emulation. The library for arm64 must have the same symbols as
+that for x86-64.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ KERNELS = ROOT / "kernels"
 COMPILER, EMULATOR, READER = "aarch64-linux-gnu-g++", "qemu-aarch64", "aarch64-linux-gnu-readelf"
 SCRIPT = KERNELS / "cross_arm64.sh"
 
-# Names that exist for one processor only, and the macros behind which they may stand.
+# For each processor: names that exist only there, and the macros whose #if may contain them.
 ONLY_ON = {
     "x86-64": (
         r"__builtin_ia32_|\b_mm\d*_|\b__m(128|256|512)|[a-z]mmintrin\.h|__builtin_cpu_|-mavx|k(Avx\d+|Baseline)\b",
@@ -35,11 +36,11 @@ OTHER = {"x86-64": "arm64", "arm64": "x86-64"}
 
 
 def find_unguarded(text: str) -> list[str]:
-    """Return the lines of a C++ file that only one processor supports but that are compiled for another one.
+    """Return the lines of a C++ file that only one processor supports, but that no #if hides from the other.
 
-    The code of one processor may also stand in the #else of the other.
+    The code of one processor may also stand in the #else of the other's macro.
     """
-    found, opened = [], []  # of each #if that is open: the condition of its current part, and those of earlier parts
+    found, opened = [], []  # for each #if that is open: the condition of the current part, and of earlier parts
     for line in text.splitlines():
         word, _, rest = line.strip().lstrip("#").strip().partition(" ")
         if line.lstrip().startswith("#") and word in ("if", "ifdef", "ifndef"):
@@ -150,6 +151,6 @@ def test_a_wheel_for_arm64_has_the_symbols_of_the_one_for_x86(tmp_path: Path) ->
     needed, exported = read_symbols(library)
     of_x86, exported_by_x86 = read_symbols(_library.PATH)
     assert len(needed) > 20 and needed == of_x86
-    # CUDA's launchers are exported too; the wheel for arm64 is built without CUDA
+    # with CUDA, the library for x86-64 also exports the launchers; the wheel for arm64 has no CUDA
     assert "lowlevel_simclr_abi" in exported and exported <= exported_by_x86
     assert exported == exported_by_x86 or _library.read_build_information()["cuda"]

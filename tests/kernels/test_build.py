@@ -36,7 +36,7 @@ def test_no_symbol_needs_a_newer_glibc() -> None:
 def test_no_symbol_binds_to_one_tensorflow_or_one_runtime() -> None:
     lines = [line for line in objdump("-T").splitlines() if "*UND*" in line and line.split()[-1].startswith("_Z")]
     weak = [line.split()[-1] for line in lines if line.split()[1] == "w"]
-    assert weak == ["_ZN3xla3ffi12GetXlaFfiApiEv"]  # a weak symbol, which is null if TensorFlow does not have it
+    assert weak == ["_ZN3xla3ffi12GetXlaFfiApiEv"]  # weak: null if this TensorFlow lacks it
     assert len(lines) == len(weak), f"C++ symbols from outside: {lines}"
     assert "GLIBCXX" not in objdump("-T")
     assert any(name.startswith("TF_") for name in undefined_symbols())
@@ -69,7 +69,10 @@ def test_setup_says_that_the_compiler_does_not_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", ["kernels", "kernels/make_views/make_views_op.cc"])
 def test_setup_refuses_to_build_without_its_sources(missing: str, tmp_path: Path) -> None:
-    """Test a build without the kernels' sources. Such a library could be linked, but would fail at its first use."""
+    """Test a build without sources of kernels.
+
+    Otherwise the build would succeed, and the library would fail at its first use.
+    """
     root = tmp_path / "source"
     for name in ("kernels", "lowlevel_simclr"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
@@ -83,7 +86,7 @@ def test_setup_refuses_to_build_without_its_sources(missing: str, tmp_path: Path
 
 
 def make_compiler(folder: Path) -> str:
-    """Return the path of a compiler that does nothing. A build with it fails when it links."""
+    """Return the path of a made-up compiler that writes no files. A build with it fails when it links."""
     compiler = folder / "c++"
     program = "#!/bin/sh\n[ $1 = -dumpmachine ] && echo x86_64-linux-gnu || echo fast c++ 1.0\n"
     compiler.write_text(program, encoding="utf-8")
@@ -110,9 +113,9 @@ def test_a_build_says_first_what_it_builds_and_then_each_file(tmp_path: Path) ->
 def test_the_terminal_shows_a_build_whose_output_pip_hides(builder: str, tmp_path: Path) -> None:
     pytest.importorskip("setuptools", "77", reason="make installs it")
     folders = f"--build-lib {tmp_path} --build-temp {tmp_path}"
-    # The build inherits its standard input, which keeps the terminal open.
+    # The output of the build is hidden. Its standard input is the terminal, which stays open as long as the build runs.
     build = f"exec {sys.executable} setup.py -q build_ext {folders} >/dev/null 2>&1"
-    program = f"import pty; pty.spawn(['sh', '-c', {build!r}])"  # a pseudo-terminal, whose text goes to our pipe
+    program = f"import pty; pty.spawn(['sh', '-c', {build!r}])"  # makes a terminal and copies its text to our pipe
     changed = {"CXX": make_compiler(tmp_path), "LOWLEVEL_SIMCLR_CUDA": "0", builder: "setuptools.build_meta"}
     command = [sys.executable, "-c", program]
     done = subprocess.run(
@@ -157,7 +160,7 @@ def test_the_same_library_serves_a_tensorflow_between_the_two_ends(tmp_path: Pat
 )
 def test_setup_says_what_is_wrong_with_cuda(changed: dict[str, str], wanted: str, tmp_path: Path) -> None:
     if "CXX" in changed and Path("/usr/local/cuda/bin/nvcc").exists():
-        pytest.skip("nvcc is where it is always found")
+        pytest.skip("nvcc is in /usr/local/cuda, where setup.py always finds it")
     done = run_setup(ROOT, tmp_path, **changed)
     assert done.returncode != 0 and not list(tmp_path.rglob("*.so"))
     assert re.search(wanted, done.stdout + done.stderr, re.DOTALL)

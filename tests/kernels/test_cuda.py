@@ -1,8 +1,8 @@
 """Tests of the CUDA kernels and launchers without a GPU: an emulation runs the kernels' source on the CPU.
 
 The emulation (kernels/cuda/cuda_on_host.h) runs every thread of a kernel, with all its indices, masks, schedules and
-barriers. It cannot show the hardware's speed and the rounding of its tensor cores. On a GPU, `make test-kernels-gpu`
-runs the same checks. A launcher is the C function that starts the kernels of an op.
+barriers. It cannot show two things of the hardware: its speed, and how its tensor cores round. On a GPU, `make
+test-kernels-gpu` runs the same checks. A launcher is the C function that starts the kernels of an op.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ needs_no_driver = pytest.mark.skipif(
 )
 needs_gpu = pytest.mark.skipif(not tf.config.list_physical_devices("GPU"), reason="TensorFlow sees no GPU")
 
-# One case for each path of the kernels. All other cases of small_cases() run under -m slow.
+# One case for each path through the kernels. All other cases of small_cases() are tests with the mark `slow`.
 QUICK = (
     losses.Case(37, 20, "bfloat16"),
     losses.Case(37, 20, "float16", 0.005),
-    losses.Case(75, 20, "float32", 0.1),  # the columns are split into two shares of three tiles
+    losses.Case(75, 20, "float32", 0.1),  # the columns of similarities are split into two shares of three tiles
     losses.Case(75, 12, "bfloat16", 0.005),
     losses.Case(75, 12, "float64", 0.005, own=(40, 35)),
     losses.Case(33, 24, "float32", 0.05, "duplicates"),
@@ -76,7 +76,7 @@ def reversed_threads(library: ctypes.CDLL) -> Iterator[None]:
     library.lowlevel_simclr_reverse_threads(0)
 
 
-# ---- Emulated
+# ---- On the emulation
 
 
 @pytest.mark.parametrize("case", QUICK, ids=str)
@@ -114,7 +114,7 @@ def test_lars_updates_are_the_references(library: ctypes.CDLL, case: updates.Cas
 
 def test_many_variables_share_launches_and_keep_their_bits(library: ctypes.CDLL) -> None:
     cases = updates.together()
-    assert sum(0 not in case.shape for case in cases) > 56, "several launches"
+    assert sum(0 not in case.shape for case in cases) > 56, "one launch would be enough for these cases"
     updates.check_all(library, MEMORY, cases)
 
 
@@ -131,7 +131,9 @@ def test_a_variable_of_rank_1_needs_no_sums(library: ctypes.CDLL) -> None:
 
 
 def test_the_sums_of_an_update_are_few(library: ctypes.CDLL) -> None:
-    """Test the number of partial sums. Each block writes a pair, and the emulation has at most four blocks.
+    """Test the number of partial sums (for the two norms).
+
+    Each block writes two, and there are at most four blocks here.
 
     An empty variable has no partial sums.
     """
@@ -204,9 +206,9 @@ def test_the_workspace_is_linear_in_the_batch(library: ctypes.CDLL) -> None:
 
     for dim in (64, 128, 512):
         z = 2 * 65536 * dim * 2
-        assert bytes_of(65536, dim) < 4 * z  # one copy of z, sums of twice its size, and some vectors
+        assert bytes_of(65536, dim) < 4 * z  # a copy of z, sums twice as large as z, and a few vectors
         assert bytes_of(131072, dim) < 2.1 * bytes_of(65536, dim)
-        assert bytes_of(8, dim) < 2 * 1024 * 64 * dim * 4  # sums of at most 512 blocks of 64 rows, and some vectors
+        assert bytes_of(8, dim) < 2 * 1024 * 64 * dim * 4  # sums of at most 512 blocks of 64 rows, and a few vectors
 
 
 # ---- The built library
@@ -242,9 +244,10 @@ def test_the_built_launchers_refuse_shapes_too() -> None:
 
 @needs_cuda
 def test_no_cuda_symbol_is_left_to_tensorflow() -> None:
-    """Test that the library has all CUDA symbols.
+    """Test that the library contains all functions of the CUDA runtime (cudart) that it calls.
 
-    TensorFlow also exports functions of cudart, from another version. With these, the library would fail only on a GPU.
+    TensorFlow exports functions of cudart too, but of another version. A library that called these would fail, and only
+    on a machine with a GPU.
     """
     if shutil.which("objdump") is None:
         pytest.skip("objdump (binutils) is not installed")
@@ -271,7 +274,7 @@ def test_the_library_holds_machine_code_and_ptx() -> None:
     assert "sm_90.ptx" in listed
 
 
-# ---- Routes
+# ---- Routes: whether a graph calls the op itself, or its handler through XLA (XlaCallModule)
 
 
 def test_a_module_for_two_platforms_takes_the_platform_first() -> None:
@@ -282,7 +285,7 @@ def test_a_module_for_two_platforms_takes_the_platform_first() -> None:
 
 @pytest.fixture()
 def visible_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pretend that this machine has a GPU. Functions that are traced then use the ops for a GPU."""
+    """Pretend that this machine has a GPU. Functions that TensorFlow traces then use the ops as on a GPU."""
     monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind=None: ["a GPU"])
 
 
@@ -303,7 +306,7 @@ def test_where_a_gpu_is_visible_graphs_take_the_custom_call(visible_gpu: None) -
 
     found = traced(on_the_host, z)
     assert "LowlevelSimclr>NtXent" in found and "XlaCallModule" not in found
-    with tf.device("/CPU:0"):  # around the tracing, with an unknown batch, as in lowlevel_simclr.check
+    with tf.device("/CPU:0"):  # the device is set outside the traced function, as in lowlevel_simclr.check
         found = traced(lambda z: ops.nt_xent(z, 0.1), tf.TensorSpec([None, 4], tf.float32))
     assert "LowlevelSimclr>NtXent" in found and "XlaCallModule" not in found
 
@@ -377,7 +380,7 @@ def test_tensorflow_updates_on_the_gpu(jit: bool) -> None:
 @needs_gpu
 @pytest.mark.parametrize("jit", [False, True])
 def test_tensorflow_updates_all_variables_on_the_gpu_at_once(jit: bool) -> None:
-    """Test that the bits are those of updating each variable alone, and that the arguments do not change."""
+    """Test that the bits equal those of one update for each variable, and that the arguments do not change."""
     cases = [updates.Case(shape) for shape in ((67, 71), (70,), (), (3, 3, 64, 128))]
     given, choices = [updates.numbers(case) for case in cases], updates.choices_of(cases[0])
     update = tf.function(lambda *arrays: ops.lars_update_all(*arrays, **choices), jit_compile=jit)

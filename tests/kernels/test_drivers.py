@@ -1,4 +1,7 @@
-"""Every test driver compiles with the present kernels, and clang, which libFuzzer needs, compiles the kernels."""
+"""Tests that the test drivers compile, and that clang, which libFuzzer needs, compiles the kernels.
+
+A driver is a C++ program that calls a kernel with random arguments, without Python and TensorFlow.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ DRIVERS = sorted(path for path in KERNELS.rglob("*_test_driver.cc") if path.pare
 @pytest.mark.parametrize("define", ["-DPLAIN", "-DLOWLEVEL_SIMCLR_FUZZER"])
 @pytest.mark.parametrize("driver", DRIVERS, ids=lambda path: path.stem)
 def test_a_driver_compiles(driver: Path, define: str) -> None:
-    """Test a regression: a kernel got an argument, and only the hours of the sanitizers would have found out."""
+    """Check the syntax. Once, a kernel got a new argument, and only the long runs of the sanitizers failed."""
     command = ["g++", "-std=c++17", "-Wall", "-Wextra", "-Wno-psabi", "-fsyntax-only", define, str(driver)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -27,7 +30,7 @@ def test_a_driver_compiles(driver: Path, define: str) -> None:
 @pytest.mark.skipif(shutil.which("clang++") is None, reason="there is no clang++")
 @pytest.mark.parametrize("tiles", TILES, ids=lambda path: path.stem)
 def test_clang_compiles_a_kernel(tiles: Path) -> None:
-    """Test a regression: functions of GCC that clang lacks kept libFuzzer from running at all."""
+    """Check the syntax. Once, a kernel used functions that only GCC has, and libFuzzer could not run at all."""
     chosen = ["avx2", "-mavx2", "-mfma"] if platform.machine() == "x86_64" else ["baseline"]
     command = ["clang++", "-std=c++17", "-Wall", "-Wextra", "-Wno-psabi", "-fsyntax-only", *chosen[1:]]
     done = subprocess.run([*command, f"-DLOWLEVEL_SIMCLR_ISA={chosen[0]}", str(tiles)], capture_output=True, text=True)

@@ -1,7 +1,7 @@
-"""Tests of registering handlers with releases of XLA that are not installed.
+"""Tests of registering handlers (functions that XLA calls) with releases of XLA that are not installed.
 
-A driver compiles kernels/glue/ffi_runtime_xla.cc with a made-up XLA. `tests/bench/test_tensorflow_versions.py` (slow)
-installs real releases.
+A test driver contains kernels/glue/ffi_runtime_xla.cc and a made-up XLA. `tests/bench/test_tensorflow_versions.py`
+(slow) installs real releases.
 """
 
 from __future__ import annotations
@@ -20,13 +20,17 @@ INCLUDE = Path(tf.sysconfig.get_include())
 pytestmark = pytest.mark.skipif(
     not (INCLUDE / "xla" / "ffi" / "api" / "ffi.h").exists(), reason="this TensorFlow has no headers of XLA's FFI"
 )
-# minor version, size of the table of functions, of the arguments of registration, of those that read a message
+# Minor version of XLA's interface. Sizes in bytes: its table of functions, the arguments of registration, the arguments
+# of reading an error message.
 RELEASES = [(1, 88, 84, 32), (1, 192, 84, 32), (2, 192, 84, 32), (4, 200, 92, 36)]
 
 
 @functools.cache
 def build_driver(*entries: str) -> Path:
-    """Return the path of the driver, compiled with a made-up XLA that has some of the entries C and CPP."""
+    """Return the path of the driver.
+
+    Its XLA exports these entries (C, CPP), the functions that return the table of functions.
+    """
     made = Path(tempfile.mkdtemp()) / "driver"
     macros = [f"-DLOWLEVEL_SIMCLR_ENTRY_{entry}" for entry in entries]
     sources = [GLUE / "ffi_runtime_xla.cc", GLUE / "ffi_runtime_test_driver.cc"]

@@ -1,6 +1,6 @@
-"""Tests of the native NT-Xent: determinism, threads, calls with and without XLA, error messages.
+"""Tests of the native NT-Xent (the loss): determinism, threads, calls with and without XLA, error messages.
 
-tests/ops/test_nt_xent.py tests its numbers, together with every other implementation. This file adds random shapes.
+tests/ops/test_nt_xent.py tests the numbers of every implementation. This file adds random shapes.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ used = time.process_time()
 time.sleep(1.0)
 print(time.process_time() - used)
 """
-    # A single waiting thread that never sleeps would use 1.0 s of processor time in that second.
+    # A thread that waits without sleeping would use 1.0 s of processor time in that second.
     assert float(output_of(IMPORTED + program, LOWLEVEL_SIMCLR_THREADS="2")) < 0.5
 
 
@@ -137,7 +137,7 @@ def test_a_plain_function_inside_a_compiled_one_takes_the_xla_route() -> None:
 
 @needs_xla
 def test_keras_trains_with_jit_compile() -> None:
-    """Test in a separate process. Other tests turn op determinism on, and Keras then does not use jit_compile."""
+    """Test in a separate process: if another test has turned op determinism on, Keras ignores jit_compile."""
     program = """
 import numpy as np, tensorflow as tf
 dense = tf.keras.layers.Dense(8)
@@ -189,7 +189,7 @@ def test_there_is_no_second_derivative(jit: bool) -> None:
 
 
 def test_the_gradient_op_checks_its_inputs() -> None:
-    with tf.device("/CPU:0"):  # on a GPU the shape function cannot read them in time
+    with tf.device("/CPU:0"):  # on a GPU, TensorFlow cannot check the values before the op runs
         z = rows(4, 3)
         state = ops.nt_xent_rows_forward(z, 0, 4, 0.1)[1]
         with pytest.raises(tf.errors.InvalidArgumentError, match="cotangent has shape .7.*8 rows"):

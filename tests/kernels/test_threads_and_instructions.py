@@ -1,7 +1,7 @@
 """Tests every native op with other numbers of threads and on lower instruction sets, each in a separate process.
 
-The library reads both settings once, when it is loaded. Importing TensorFlow takes seconds, so one process tests every
-op.
+The library reads both settings only once, when it is loaded. Importing TensorFlow takes seconds, so each process tests
+all ops.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def test_the_same_bits_with_any_number_of_threads() -> None:
 @pytest.mark.parametrize("instruction_set", ["baseline", "avx2"])
 def test_the_lower_instruction_sets_pass_the_check(instruction_set: str) -> None:
     if instruction_set == _library.find_instruction_set():
-        pytest.skip(f"{instruction_set} is what every other test runs here")
+        pytest.skip(f"all other tests on this machine already use {instruction_set}")
     used, findings, kinds, wrong = output_of(CHECK, LOWLEVEL_SIMCLR_ISA=instruction_set).split(maxsplit=3)
     assert wrong == "[]" and int(findings) > 100
-    assert int(kinds) == 3  # digests of the loss, the views and the update
+    assert int(kinds) == 3  # cases of the loss, the views and the update
     assert used in (instruction_set, "baseline")  # a processor without AVX2 runs the baseline
