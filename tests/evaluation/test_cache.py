@@ -1,4 +1,4 @@
-"""Tests that stored h and accuracies of a run are used again only for the same weights, images and recipe."""
+"""Tests that a stored h (encoder output) or accuracy is used again only for the same weights, images and settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.small_encoder import build_small_encoder
 
 @pytest.fixture
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return a list that gets an entry whenever h is computed."""
+    """Return a list to which each computation of h adds an entry."""
     calls, represent = [], represent_splits
 
     def counted(*given: Any, **options: Any) -> Represented:

@@ -1,4 +1,4 @@
-"""Tests that every picture shows its data, is small, and needs no display."""
+"""Tests that every picture (plot) shows its data, is a small file, and needs no window system."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def rgb(colour: str) -> np.ndarray:
 
 
 def place_of(picture: np.ndarray, tile: np.ndarray) -> tuple[int, int] | None:
-    """Return the row and the column of the corner where a noise tile (h, w, 3) stands in the picture, or None.
+    """Return the row and the column where the corner of a tile (h, w, 3) of noise is in the picture, or None.
 
-    Half of the tile's pixels must match, because a renderer may move the corner to the next pixel. Any other tile has
-    far fewer matching pixels.
+    More than half of the tile's pixels must match, and not all, because a renderer may shift a part of the tile by a
+    pixel. With another tile, far fewer pixels match.
     """
     height, width = tile.shape[:2]
     corners = np.argwhere((picture[: 1 - height, : 1 - width] == tile[0, 0]).all(axis=-1))
@@ -53,7 +53,7 @@ def place_of(picture: np.ndarray, tile: np.ndarray) -> tuple[int, int] | None:
 
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """Return the list of the figures that the test saves, without cropped borders."""
+    """Return a list to which every figure that is saved is added."""
     seen: list[Figure] = []
     save = plots._save_figure
 
@@ -74,14 +74,14 @@ def test_views_show_every_pixel_of_every_image(tmp_path: Path) -> None:
     picture = read(tmp_path / "views.png")
     for images in (originals, first, second):
         for image in images:
-            tile = image.repeat(3, axis=0).repeat(3, axis=1)  # 32 pixels in a cell of 96
+            tile = image.repeat(3, axis=0).repeat(3, axis=1)  # an image of 32 pixels is drawn three times as large
             assert place_of(picture, tile) is not None
 
 
 def test_views_stand_below_their_original(tmp_path: Path) -> None:
-    """Test images of one colour each, none of them grey like the text.
+    """Test images of a single colour each, none of them grey like the text.
 
-    A column shows an image, and each row below it a view.
+    Each column of the picture shows an image, and below it its two views.
     """
     originals, first, second = (np.full((2, 8, 8, 3), (red, 0, 90), np.uint8) for red in (40, 80, 120))
     originals[1, ..., 0] = 45
@@ -104,7 +104,7 @@ def test_views_of_other_sizes_are_drawn_and_small(tmp_path: Path, size: int, cha
 
 @pytest.mark.parametrize("size", [(96, 96), (40, 40), (60, 45), (45, 60), (500, 375), (1, 3), (97, 200)])
 def test_images_of_all_sizes_are_drawn_at_one_scale(size: tuple[int, int]) -> None:
-    """Test that the longer side fills the tile, and the aspect stays."""
+    """Test that the longer side of every image fills its tile, and that its ratio of height to width stays."""
     tile = plots._make_tile(np.zeros((*size, 3), np.uint8), 96)
     drawn = (tile < 200).all(axis=-1)
     extents = [int(drawn.any(axis=axis).sum()) for axis in (1, 0)]
@@ -152,7 +152,7 @@ def test_large_pictures_are_stored_in_256_colours(tmp_path: Path, monkeypatch: p
 
 
 def doubled(image: np.ndarray) -> np.ndarray:
-    return image.repeat(2, axis=0).repeat(2, axis=1)  # 32 pixels in a cell of 64
+    return image.repeat(2, axis=0).repeat(2, axis=1)  # an image of 32 pixels is drawn twice as large
 
 
 def test_neighbours_are_framed_right_or_wrong(tmp_path: Path, figures: list[Figure]) -> None:
@@ -166,8 +166,8 @@ def test_neighbours_are_framed_right_or_wrong(tmp_path: Path, figures: list[Figu
             corner = place_of(picture, doubled(found[number, place]))
             assert corner is not None
             colour = rgb(plots.RIGHT if labels[number, place] == number else plots.WRONG)
-            np.testing.assert_array_equal(picture[corner[0] - 2, corner[1] + 32], colour)  # inside the frame above
-            np.testing.assert_array_equal(picture[corner[0] + 32, corner[1] - 2], colour)  # and outside it
+            np.testing.assert_array_equal(picture[corner[0] - 2, corner[1] + 32], colour)  # the frame above the image
+            np.testing.assert_array_equal(picture[corner[0] + 32, corner[1] - 2], colour)  # the frame left of it
     words = [text.get_text() for text in figures[0].axes[0].texts]
     assert (words.count("class a"), words.count("class b")) == (1, 1)
     assert [sum(word.startswith(mark) for word in words) for mark in "\u2713\u2717"] == [8, 2]
@@ -279,7 +279,7 @@ def clouds(count: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndar
 
 
 def points(figure: Figure) -> list[list[np.ndarray]]:
-    """Return, for each panel, the points of each class."""
+    """Return the points of each class, for each panel of a figure."""
     return [
         [np.asarray(part.get_offsets()) for part in axes.collections if isinstance(part, PathCollection)]
         for axes in figure.axes
@@ -294,7 +294,7 @@ def test_an_embedding_shows_all_images_twice_by_class(tmp_path: Path, figures: l
     assert ["untrained" in axes.get_title(loc="left") for axes in figures[0].axes] == [True, False]
     trained = points(figures[0])[1]
     centres = np.array([part.mean(axis=0) for part in trained])
-    for number, part in enumerate(trained):  # classes that are separated in h are separated in the map
+    for number, part in enumerate(trained):  # the map must separate classes that h separates
         nearest = np.linalg.norm(part[:, None] - centres, axis=-1).argmin(axis=1)
         assert (nearest == number).mean() > 0.9
 
@@ -313,7 +313,7 @@ def test_labels_colour_and_move_nothing(tmp_path: Path, figures: list[Figure]) -
 
 
 def test_twenty_classes_have_their_own_mark(tmp_path: Path, figures: list[Figure]) -> None:
-    """Test 25 classes. The last five have more images, so they are named, and five others are not."""
+    """Test 25 classes, of which 20 get a mark and a name: those with most images (the last five), and the first 15."""
     classes = [f"class {number}" for number in range(25)]
     labels = np.concatenate([np.arange(25), np.arange(20, 25)])
     h = np.random.default_rng(0).normal(size=(30, 4))
@@ -345,10 +345,10 @@ def test_few_or_collapsed_rows_are_drawn(tmp_path: Path, figures: list[Figure], 
         tmp_path / "e.png", {"a": np.ones((count, 8)), "b": np.zeros((count, 8))}, np.zeros(count), CLASSES[:1], seed=0
     )
     for panel in points(figures[0]):
-        np.testing.assert_allclose(panel[0], 0, atol=1e-6)  # all points in one place, as for a collapsed encoder
+        np.testing.assert_allclose(panel[0], 0, atol=1e-6)  # a collapsed encoder: all points are in one place
 
 
-# Without a display, and on a full disk
+# Without a window system, and on a full disk
 
 
 def test_no_window_system_is_touched(tmp_path: Path) -> None:
@@ -411,8 +411,8 @@ ODD_NAMES = {
 def test_the_names_of_classes_are_drawn_as_they_are(tmp_path: Path, figures: list[Figure]) -> None:
     r"""Test class names with a special meaning in Matplotlib.
 
-    Matplotlib would raise an error on `$\frac$`, draw x^2 as mathematics, leave `_hidden` out, and warn of a glyph that
-    its font does not have.
+    By default, Matplotlib raises an error on `$\frac$`, draws x^2 as mathematics, leaves `_hidden` out, and warns of a
+    glyph that its font does not have.
     """
     rows = np.random.default_rng(0).normal(size=(32, 4)).astype(np.float32)
     plots.plot_embedding(tmp_path / "e.png", {"a": rows, "b": rows}, np.arange(32) % 8, [*ODD_NAMES], 0)

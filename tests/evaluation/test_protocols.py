@@ -1,4 +1,4 @@
-"""Tests that a protocol trains only the trials that have no stored accuracy."""
+"""Tests that an evaluation that continues trains only the trials (classifiers) whose accuracy is not stored yet."""
 
 from __future__ import annotations
 

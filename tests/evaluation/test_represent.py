@@ -1,4 +1,7 @@
-"""Tests of the representation h: the encoder runs in inference mode on the test transform, and does not change."""
+"""Tests of the representation h, the encoder's output for test images (resized and scaled, without randomness).
+
+The encoder runs in inference mode, and its weights must not change.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +81,7 @@ def test_pixels_are_rows_in_0_1() -> None:
     assert represent.flatten_pixels(images).dtype == np.float32
 
 
-# The encoder is frozen
+# The weights of the encoder do not change
 
 
 def test_both_splits_are_represented_and_weights_stand_still() -> None:

@@ -1,4 +1,4 @@
-"""Tests of evaluation.json for a frozen encoder and its baselines, and of the table of its numbers."""
+"""Tests of evaluation.json and of the table of its numbers: the trained encoder is compared with its baselines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Tests of the verdicts: each is provoked by made-up measures, and a healthy run has none."""
+"""Tests of the verdicts (warnings of the check-up of a run): made-up measures cause each, and a healthy run has none.
+
+top-1 is the share of views whose most similar other view in the batch is of the same image. chance is the loss, and the
+top-1, of an encoder that makes all similarities equal.
+"""
 
 from __future__ import annotations
 
@@ -48,12 +52,12 @@ Curve = Callable[[int], float]
 
 
 def fall(step: int) -> float:
-    """Return a loss that falls from the chance level to 1.2."""
+    """Return the loss of a healthy run at a step. It falls from the chance level to 1.2."""
     return 1.2 + (CHANCE - 1.2) * math.exp(-step / 80)
 
 
 def rise(step: int) -> float:
-    """Return a top-1 that rises from chance to 0.9."""
+    """Return the top-1 of a healthy run at a step. It rises from the chance level to 0.9."""
     return 0.9 - 0.892 * math.exp(-step / 80)
 
 
@@ -64,7 +68,7 @@ def make_history(
     measured: Mapping[str, Curve | float] = HEALTHY,
     every: int = 100,
 ) -> History:
-    """Return a run whose check-ups are after the first step, every `every` steps, and after the last step."""
+    """Return a run with check-ups after the first step, after every `every` steps, and after the last step."""
     rows = []
     for step in range(1, steps + 1):
         row: dict[str, Any] = {"step": step, "loss": loss(step), "top1": top1(step), "learning_rate": 1e-3}
@@ -82,7 +86,7 @@ def list_kinds(history: History, facts: Facts = FACTS) -> list[str]:
 
 
 def find_one(history: History, kind: str, facts: Facts = FACTS) -> Verdict:
-    """Return the verdict of a run that has only this kind, after checking its advice."""
+    """Return the only verdict of a run, after checking that it has this kind and good advice."""
     found = judge(history, facts)
     assert [verdict.kind for verdict in found] == [kind]
     assert_advice_names_flags(found[0])
@@ -91,7 +95,7 @@ def find_one(history: History, kind: str, facts: Facts = FACTS) -> Verdict:
 
 
 def assert_advice_names_flags(verdict: Verdict) -> None:
-    """Check that the two pieces of advice are sentences, and that the command line takes each flag with its value."""
+    """Check that the two pieces of advice are sentences with flags, and that the command line accepts these."""
     assert len(verdict.advice) == 2 and all(text.endswith(".") for text in verdict.advice)
     for text in verdict.advice:
         words = text.rstrip(".").replace(",", "").replace("(", "").replace(")", "").split()
@@ -138,7 +142,7 @@ def test_a_long_warm_up_is_not_a_loss_that_is_stuck() -> None:
 
 @pytest.mark.parametrize("factor", [1.0, 2.0])
 def test_a_high_temperature_leaves_less_to_fall(factor: float) -> None:
-    """Test that a loss is judged by how far it can fall, which the temperature and the factor decide."""
+    """Test that the rules compare the loss with the lowest possible one, which depends on temperature and factor."""
     chance = factor * CHANCE
     facts = dataclasses.replace(FACTS, temperature=10.0, loss_factor=factor, chance=chance)
     assert facts.lowest / chance == pytest.approx(0.979, abs=1e-3)
@@ -147,7 +151,7 @@ def test_a_high_temperature_leaves_less_to_fall(factor: float) -> None:
     assert list_kinds(make_history(lambda step: chance, chance_top1), facts) == ["stuck"]
 
 
-# Each verdict, provoked
+# Each verdict, caused by made-up measures
 
 
 COLLAPSED = {
@@ -210,7 +214,7 @@ def test_a_stuck_loss() -> None:
 def test_a_loss_that_stays_where_an_untrained_encoder_has_it() -> None:
     found = find_one(make_history(lambda step: CHANCE - 0.4, lambda step: 0.1, 200), "stuck")
     assert found.title == "The loss does not fall."
-    assert list_kinds(make_history(lambda step: CHANCE - 1.4, lambda step: 0.4, 200)) == []  # it began far below chance
+    assert list_kinds(make_history(lambda step: CHANCE - 1.4, lambda step: 0.4, 200)) == []  # this is far below chance
 
 
 def test_a_stuck_loss_without_measures() -> None:
@@ -231,7 +235,7 @@ def make_early_checkup(steps: int) -> History:
     return history
 
 
-HARD = {**HEALTHY, "alignment": 1.25, "std_z": 0.1}  # any two views: 2 * 64 * 0.01 = 1.28
+HARD = {**HEALTHY, "alignment": 1.25, "std_z": 0.1}  # any two rows of z: 2 * 64 * 0.01 = 1.28
 
 
 def test_views_that_are_too_hard() -> None:
@@ -265,7 +269,7 @@ def test_views_that_are_too_easy_are_found_without_labels() -> None:
     found = find_one(make_history(fall, easy_top1, 200, worse), "easy")
     assert "the effective rank of h fell from 20 at step 1 to 7" in found.evidence
     assert "views.png" in found.evidence  # the default recipe changes sizes and colours
-    learning = make_history(lambda step: CHANCE - 1.4, lambda step: 0.2, 200, worse)  # a third of the way, low top-1
+    learning = make_history(lambda step: CHANCE - 1.4, lambda step: 0.2, 200, worse)  # the loss fell a third of the way
     assert "top-1 is 0.200, while" in find_one(learning, "easy").evidence
     assert "easy" not in list_kinds(make_history(lambda step: CHANCE - 1.2, lambda step: 0.2, 200, worse))
 
@@ -298,7 +302,7 @@ def test_an_encoder_that_partly_collapsed() -> None:
     ("scales", "kinds"),
     [
         ([2.0**15, 2.0**12, 2.0**10, 2.0**10, 2.0**11, 2.0**12], []),
-        ([2.0**15, 2.0**14, 2.0**13, 2.0**12, 2.0**11, 2.0**10], []),  # it falls, but is still large
+        ([2.0**15, 2.0**14, 2.0**13, 2.0**12, 2.0**11, 2.0**10], []),  # it falls, but stays large enough
         ([2.0**15, 2.0**12, 2.0**9, 2.0**7, 2.0**6, 2.0**5], ["float16"]),
         ([2.0**15, 2.0**10, 2.0**5, 2.0**2, 1.0, 1.0], ["float16"]),
     ],
@@ -313,7 +317,7 @@ def test_a_loss_scale_that_keeps_falling(scales: Sequence[float], kinds: list[st
 
 
 def test_rows_that_were_read_again_give_the_same_verdicts() -> None:
-    """Test that null in metrics.jsonl counts as the NaN that it was."""
+    """Test that null in metrics.jsonl counts as NaN, because NaN is written as null."""
     values = {**COLLAPSED, "gradient_norm": math.nan, "knn": 0.4}
     live = make_history(at_chance, lambda step: 0.0, 200, values)
     read = History()

@@ -4,10 +4,10 @@ The sections are: agreement with the reference, the gradient under random cotang
 sum that is differentiated), central differences, properties, errors, determinism, and mutants. A mutant is a formula
 with one mistake, which the checks of the first two sections must find.
 
-In this file, z has 2N rows of d numbers, u is a row divided by its length, s is a similarity divided by the temperature
-tau, lse is the logarithm of a row's sum of exp(s), and dz is the gradient. top1 says for each row whether its positive
-(the other view of its image) is the most similar candidate. An implementation is a package with `nt_xent(z,
-temperature)`, `nt_xent_rows(z_all, first_pair, pairs, temperature)`, `nt_xent_and_top1(z, temperature)` and
+Names in this file: z has 2N rows of d numbers, u is a row divided by its length, s is a similarity divided by the
+temperature tau, lse is the logarithm of a row's sum of exp(s), and dz is the gradient. top1 says for each row whether
+its positive (the other view of its image) is the most similar candidate. An implementation is a package with
+`nt_xent(z, temperature)`, `nt_xent_rows(z_all, first_pair, pairs, temperature)`, `nt_xent_and_top1(z, temperature)` and
 `contrastive_top1(z)`. The native implementation is tested if its Python module exists. If its library is missing, the
 tests fail.
 """
@@ -249,7 +249,7 @@ def test_top1_beside_the_loss_is_the_same(implementation):
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gradient_agrees_with_the_reference(implementation, dtype, temperature):
-    """Test the gradient, and the loss on the other kind of rows. The temperature is a tensor."""
+    """Test the gradient to z and to a temperature that is a tensor. "spread" and "crowded" take turns."""
     for place, (pairs, width) in enumerate(SHAPES):
         kind = (CROWDED, SPREAD)[(place + TEMPERATURES.index(temperature)) % 2]
         z = projections(pairs, width, dtype, temperature, kind)
@@ -345,7 +345,7 @@ def test_gradient_is_the_central_difference(implementation, temperature, kind):
     z = projections(pairs, width, "float64", temperature, kind)
     length = np.linalg.norm(z, axis=1, keepdims=True)
     length[length == 0] = 1e-3  # a zero row has no length of its own
-    moving = np.where(np.any(z != 0, axis=1, keepdims=True), 1.0, 0.0)  # u has no derivative at a zero row
+    moving = np.where(np.any(z != 0, axis=1, keepdims=True), 1.0, 0.0)  # zero rows stay: u has no derivative there
     cotangent = cotangents(2 * pairs, "float64")
     reach = min(temperature, 1.0)
     h = epsilon**0.2 * reach

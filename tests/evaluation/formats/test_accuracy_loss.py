@@ -1,4 +1,4 @@
-"""Tests that the accuracy of an exported file is measured with the h that the file computes."""
+"""Tests that the accuracy of an exported encoder is measured with the h (output) that the exported file computes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ POOR = "def represent(given):\n    return {'h': np.ones((len(given), 3), np.floa
 
 
 def make_sample() -> DataSet:
-    """Return black images of class 0 and white ones of class 1, with noise."""
+    """Return dark images of class 0 and bright ones of class 1, with noise."""
     random = np.random.default_rng(0)
     labels = np.arange(60) % 2
     images = (labels[:, None, None, None] * 200 + random.integers(0, 50, (60, 8, 8, 3))).astype(np.uint8)

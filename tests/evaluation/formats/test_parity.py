@@ -1,4 +1,4 @@
-"""Tests that the check of an export finds files that compute something else."""
+"""Tests of the check of an export: it must find a file that does not give the h (encoder output) of the run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lowlevel_simclr.evaluation.formats.form import ExportError, Format
 from lowlevel_simclr.evaluation.formats.network import compute_reference
 from tests.support.exported import make_network
 
-# A runtime that knows the answer. It adds a factor and refuses to run where this package can be imported.
+# Imitates a runtime. It reads h from a file and multiplies it by a factor. It fails if this package can be imported.
 ANSWERS = """
 answers = np.load(sys.argv[1] + "/answers.npz")
 try:

@@ -1,4 +1,4 @@
-"""Tests that the exported PyTorch module computes the same as each kind of encoder, and can be trained."""
+"""Tests that the exported PyTorch module gives the same results as the encoder, for each kind, and can be trained."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def assert_same_h(name: str, stem: str, size: int, folder: Path) -> None:
     assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max() and expected.std() > 0
 
 
-# An odd size of views gives odd maps, where padding at the end differs from padding on both sides.
+# Views of an odd size give feature maps of odd sizes. There, padding only at the end differs from padding on both
+# sides.
 @pytest.mark.parametrize(
     ("name", "stem", "size"),
     [("resnet20", "imagenet", 19), ("resnet18", "imagenet", 33), ("resnet18v1.5", "cifar", 13)],

@@ -1,4 +1,4 @@
-"""Tests that every format gives the same h in its own runtime. A file that gives another h must be deleted."""
+"""Tests that every format gives the same h (encoder output) in its own runtime. A file with another h is deleted."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def test_every_format_is_tested() -> None:
 
 
 @pytest.mark.parametrize(("name", "head", "preprocessing", "size", "weights", "file"), CASES)
-@pytest.mark.filterwarnings("ignore")  # converters warn about what TensorFlow and NumPy deprecate
+@pytest.mark.filterwarnings("ignore")  # DeprecationWarnings of TensorFlow and NumPy
 def test_the_files_give_the_same_h(
     name: str, head: bool, preprocessing: bool, size: int | None, weights: str, file: str, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """Test that the export succeeds. It compares h itself, and would raise an error if h differed."""
+    """Test that the export succeeds. `write_export` itself compares h, and would raise an error if h differed."""
     if any(importlib.util.find_spec(module) is None for module in write.FORMATS[name].modules):
         pytest.skip(f"pip install {write.FORMATS[name].install}")
     network = make_network(monkeypatch, head, preprocessing, size if preprocessing else None)
