@@ -1,9 +1,9 @@
-"""Tries faults on tiny runs and counts every wrong outcome: python -m tests.faults.campaign [--changes N] ...
+"""Causes faults in tiny runs and counts the wrong outcomes: python -m tests.faults.campaign [--changes N] ...
 
-    changes      the process is killed, or the disk fails, at the n-th change of a file of the run
+    changes      the process is killed, or the disk fails, when a run changes a file for the n-th time
     kills        the process is killed at random moments
-    corruptions  a file of a finished run is replaced by one of fourteen wrong things, for one of three programs
-    signals      a program receives a signal at some moment between its beginning and its end
+    corruptions  a file of a finished run is replaced by one of fourteen wrong things, and one of three programs runs
+    signals      a program receives a signal at a random moment
     inputs       images, npz files, pickles and archives with random damage
     memory       the memory of a run of many steps
 
@@ -11,11 +11,12 @@ After a fault of the first two kinds, the program must end without a traceback. 
 must end with the same weights, bit by bit, as a run without a fault. After a corruption, each program must end within a
 minute, either successfully or with one sentence. If training succeeds, it must end with the same weights. After a
 signal, a program must end within five seconds with the exit code of the signal, and the same command must then succeed.
-A damaged input must be read, or refused with this package's own error. The memory of a run of many steps must not grow.
-The program prints every wrong outcome. Its exit code is 1 if there is one.
+A damaged input must be read, or refused with this package's own error. The memory of a run of many steps must not grow
+in its second half. The program prints every wrong outcome. Its exit code is 1 if there is one.
 
-The parts take turns. The JSON file of --out has the counts of each part so far. The same command continues a campaign
-that was stopped. It first tries the wrong outcomes again, and lists those that are right now under "mended".
+Each of the six parts makes trials, in turn. The JSON file of --out has the counts of each part so far. The same command
+continues a campaign that was stopped. It first repeats the trials with wrong outcomes, and lists those that now end
+correctly under "mended".
 """
 
 from __future__ import annotations
@@ -49,31 +50,31 @@ PROGRAMS = {
 KILL = 1  # the fault that the shim causes at a change of a file, see shim.c
 KINDS = {KILL: "killed", errno.ENOSPC: "disk full", errno.EIO: "input/output error"}
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-MOST_GROWTH = 16 * 2**20  # bytes that a run of many steps may grow in its second half
+MOST_GROWTH = 16 * 2**20  # bytes by which the memory of a run of many steps may grow in its second half
 
 
 class Campaign:
     """The trials of a campaign. A trial is one run of a program with a fault.
 
-    Each method with a number makes one trial.
+    Each method that takes a `number` makes the trial of this number.
     """
 
     def __init__(self, folder: Path, seed: int, records: dict[str, Record]) -> None:
-        """Train one run without a fault. The trials compare their runs with this run."""
+        """Train one run without a fault. The other trials compare their results with this run."""
         self.folder, self.seed, self.records = folder, seed, records
         whole = self.make_place(finished=False)
         ended = run_trial("train", TRAIN, whole, fault=(whole / RUN, 10**9, 0))
         state = read_final_state(whole / RUN)
         assert ended.code == 0 and state is not None, ended.said
         self.whole, self.state, self.changes, self.processor = whole, state, ended.changes, ended.processor
-        self.killed_again: Path | None = None  # the folder of the run that `kill_at_random` kills again and again
+        self.killed_again: Path | None = None  # the run that `kill_at_random` kills repeatedly
 
     def draw(self, part: str, number: int) -> random.Random:
-        """Return the random number generator of a trial."""
+        """Return the random number generator for a trial of a part."""
         return random.Random(f"{self.seed} {part} {number}")
 
     def make_place(self, finished: bool) -> Path:
-        """Return a new working folder, with a copy of the finished run and three pictures if `finished`."""
+        """Return a new working folder. If `finished`, it has a copy of the finished run, and three pictures."""
         place = Path(tempfile.mkdtemp(dir=self.folder))
         if finished:
             shutil.copytree(self.whole / RUN, place / RUN)
@@ -81,22 +82,22 @@ class Campaign:
         return place
 
     def compare(self, record: Record, kind: str, what: str, run: Path) -> None:
-        """Record a wrong outcome if the last weights of a run are not those of the run without a fault."""
+        """Record a wrong outcome if the final weights of a run differ from those of the run without a fault."""
         state = read_final_state(run)
         if state != self.state:
             record.note(kind, f"{what}: the weights differ" if state else f"{what}: there is no last checkpoint")
 
     def resume(self, record: Record, kind: str, what: str, place: Path) -> None:
-        """Run the same command again, and compare the last weights."""
+        """Run the same command again, and compare the final weights."""
         if record.judge(kind + ", resumed", what, run_trial("train", TRAIN, place), (0,)):
             self.compare(record, kind, what, place / RUN)
 
     @cached_property
     def faults(self) -> list[tuple[int, int]]:
-        """Return the faults at changes of files, as pairs of the change and the kind.
+        """Return the faults at changes of files, in the order of the trials, as pairs (number of the change, kind).
 
-        There are three kinds: a kill, a full disk, and an input/output error. In the first part of the list, the disk
-        fails once at each change, and every third change also has a kill. The rest of the list has all other pairs.
+        There are three kinds: a kill, a full disk, and an input/output error. The first part of the list has one of the
+        two disk faults for each change, and a kill for every third change. The rest of the list has all other pairs.
         """
         numbers = list(range(1, self.changes + 1))
         self.draw("faults", 0).shuffle(numbers)
@@ -122,11 +123,14 @@ class Campaign:
         shutil.rmtree(place)
 
     def kill_at_random(self, number: int) -> None:
-        """Kill the same run again and again at random moments, until it ends by itself before the kill."""
+        """Kill the same run again and again at random moments. A trial ends with the first kill.
+
+        If the run ends before the kill, its weights are compared, and a new run begins.
+        """
         record, chance = self.records["kills"], self.draw("kills", number)
         code = 0
         while code == 0:
-            # A run that was already killed once has fewer steps left.
+            # A run that was already killed has fewer steps left, so it ends earlier.
             last = 1.1 * self.processor if self.killed_again is None else 0.6 * self.processor
             moment = Stop(chance.uniform(0.0, last), signal.SIGKILL)
             place = self.killed_again = self.killed_again or self.make_place(finished=False)
@@ -142,7 +146,7 @@ class Campaign:
 
     @cached_property
     def combinations(self) -> list[tuple[Path, str, str]]:
-        """Return each combination of a file of a run, a wrong thing and a program, in random order."""
+        """Return all triples of a file of a run, a wrong thing in its place and a program, in random order."""
         run = self.whole / RUN
         files = sorted(path.relative_to(run) for path in run.rglob("*") if path.is_file())
         found = list(itertools.product(files, damage.WRONG_THINGS, PROGRAMS))
@@ -186,7 +190,7 @@ class Campaign:
 
     @cached_property
     def programs(self) -> dict[str, float]:
-        """Return the processor time of each program, in seconds."""
+        """Return the processor time that each program needs without a signal, in seconds."""
         found = {}
         for program, arguments in PROGRAMS.items():
             place = self.make_place(finished=program != "train")
@@ -209,13 +213,13 @@ class Campaign:
             record.note(kind, problem or f"{processor:.0f} seconds of processor time")
 
     def watch_memory(self, number: int) -> None:
-        """Train for many steps, and compare the memory after the middle of the run with the memory at its end."""
+        """Train for many steps, and compare the memory just after the middle of the run with the memory at its end."""
         record = self.records["memory"]
         steps = record.asked["steps"]
         place = self.make_place(finished=False)
         ended, grown = growth.watch_growth(steps, place)
         record.facts |= {"grown_bytes": grown, "most_bytes": MOST_GROWTH}
-        # A long run needs another time limit than LIMIT.
+        # A long run may take longer than LIMIT, so its seconds are not judged.
         if record.judge("long run", f"{steps} steps", ended._replace(seconds=0.0), (0,)) and grown > MOST_GROWTH:
             record.note("long run", f"the memory grew by {grown} bytes in the second half of {steps} steps")
         shutil.rmtree(place)
@@ -232,7 +236,7 @@ PARTS: dict[str, Callable[[Campaign, int], None]] = {
 
 
 def run_parts(campaign: Campaign, parts: Sequence[str]) -> int:
-    """Try the earlier wrong outcomes again. Then let the parts take turns. Return the number of wrong outcomes."""
+    """Repeat the trials with wrong outcomes. Then let the parts take turns. Return the number of wrong outcomes."""
     for part in parts:
         record = campaign.records[part]
         for number, text in record.take_wrong():
@@ -255,7 +259,7 @@ def run_parts(campaign: Campaign, parts: Sequence[str]) -> int:
 
 
 def build_shim(folder: Path) -> Path:
-    """Compile the shim: a library that kills the process or fails at a chosen change of a file."""
+    """Compile the shim: a library that, at a chosen change of a file, kills the process or makes the change fail."""
     path = folder / "shim.so"
     source = Path(__file__).with_name("shim.c")
     subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", str(path), str(source), "-ldl"], check=True)
@@ -275,7 +279,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="a JSON file for the counts")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        if "FAULT_SHIM" not in os.environ:  # the shim must be loaded before Python opens a file
+        if "FAULT_SHIM" not in os.environ:  # start again: the shim must be loaded when a process starts
             shim = build_shim(Path(folder))
             more = {"LD_PRELOAD": str(shim), "FAULT_SHIM": str(shim), "TF_CPP_MIN_LOG_LEVEL": "3"}
             command = [sys.executable, "-m", "tests.faults.campaign", *sys.argv[1:]]

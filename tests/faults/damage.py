@@ -1,4 +1,4 @@
-"""Wrong content for the files of a run, and inputs with random damage."""
+"""Makes wrong content for the files of a run, and images and archives with random damage."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def draw_photos(folder: Path) -> None:
 
 
 def _damage(data: bytes, chance: random.Random) -> bytes:
-    """Return the bytes with one to four kinds of damage: flipped bits, a cut, a hole, or bytes from elsewhere."""
+    """Return the bytes after one to four damages, each one of: flipped bits, a cut, a hole, bytes from elsewhere."""
     for _ in range(chance.randint(1, 4)):
         kind, place = chance.randrange(4), chance.randrange(max(1, len(data)))
         if kind == 0:
@@ -92,7 +92,7 @@ def _draw_image(chance: random.Random) -> bytes:
 
 
 def read_damaged_image(chance: random.Random, folder: Path) -> str:
-    """Read a damaged image. Return a description of the wrong outcome, or ""."""
+    """Read a damaged image. Return "", or what was wrong with the outcome."""
     data = _damage(_draw_image(chance), chance)
     try:
         pixels = image_file.read_pixels(data, Shape(16, 16, 3))
@@ -104,7 +104,7 @@ def read_damaged_image(chance: random.Random, folder: Path) -> str:
 
 
 def read_damaged_npz(chance: random.Random, folder: Path) -> str:
-    """Read a damaged npz data set. Return a description of the wrong outcome, or ""."""
+    """Read a damaged npz data set. Return "", or what was wrong with the outcome."""
     file = io.BytesIO()
     images = np.frombuffer(chance.randbytes(12 * 8 * 8 * 3), np.uint8).reshape(12, 8, 8, 3)
     save = chance.choice([np.savez, np.savez_compressed])
@@ -121,7 +121,7 @@ def read_damaged_npz(chance: random.Random, folder: Path) -> str:
 
 
 def read_damaged_pickle(chance: random.Random, folder: Path) -> str:
-    """Read a damaged pickle of arrays. Return a description of the wrong outcome, or ""."""
+    """Read a damaged pickle of arrays. Return "", or what was wrong with the outcome."""
     content = {b"data": np.arange(48, dtype=np.uint8).reshape(2, 24), b"labels": [1, 2], b"names": [b"a", "b"]}
     path = folder / "damaged"
     path.write_bytes(_damage(pickle.dumps(content, protocol=chance.choice([2, 4])), chance))
@@ -137,7 +137,7 @@ def read_damaged_pickle(chance: random.Random, folder: Path) -> str:
 def read_damaged_archive(chance: random.Random, folder: Path) -> str:
     """Unpack a damaged archive, as if its SHA-256 had not been checked.
 
-    Return a description of the wrong outcome, or "".
+    Return "", or what was wrong with the outcome.
     """
     batch = pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"labels": [1, 2]}, protocol=2)
     file = io.BytesIO()

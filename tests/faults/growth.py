@@ -25,7 +25,7 @@ def watch_growth(steps: int, folder: Path) -> tuple[Ended, int]:
     flags[flags.index("--steps") + 1] = str(steps)
     flags[flags.index("--checkpoint-every") + 1] = str(steps // 20)
     metrics = folder / "run" / "metrics.jsonl"
-    samples: list[tuple[int, int]] = []  # (bytes of metrics, which grow with the steps; resident bytes)
+    samples: list[tuple[int, int]] = []  # pairs: bytes of metrics.jsonl, which grow with each step, and resident bytes
 
     def sample(child: int) -> None:
         if metrics.exists():
@@ -42,8 +42,8 @@ def compute_growth(samples: Sequence[tuple[int, int]]) -> int:
         samples: pairs of the progress, in any unit, and the resident memory in bytes.
 
     Returns:
-        The median of the last tenth of the progress minus the median of the tenth after its middle. They are medians,
-        because the memory of one moment depends on what is being saved.
+        The median memory in the last tenth of the progress, minus the median memory in the tenth that follows the
+        middle. A single sample would depend on what is being saved at that moment.
     """
     end = max(progress for progress, _ in samples)
 
@@ -54,5 +54,5 @@ def compute_growth(samples: Sequence[tuple[int, int]]) -> int:
 
 
 def read_resident(process: int) -> int:
-    """Return the resident memory of a process, in bytes. A process that has ended has none."""
+    """Return the resident memory of a process, in bytes. It is 0 if the process has ended."""
     return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

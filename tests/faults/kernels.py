@@ -1,4 +1,4 @@
-"""Runs the kernels' test drivers under a sanitizer, and counts the cases they tried: python -m tests.faults.kernels.
+"""Runs the kernels' test drivers (C++ programs with random cases) under a sanitizer, and counts the cases.
 
     python -m tests.faults.kernels address 60 --out FILE      like kernels/sanitize.sh address 60
     python -m tests.faults.kernels fuzzer 600 --out FILE      libFuzzer; needs clang++
@@ -33,7 +33,7 @@ def run_drivers(kind: str, seconds: int) -> tuple[dict[str, int], bool, str]:
         seconds: how long each driver tries cases.
 
     Returns:
-        The number of cases of each driver, whether all drivers succeeded, and the printed text.
+        Three values: the number of cases of each driver, whether all drivers succeeded, and the printed text.
     """
     environment = {**os.environ, **({"CXX": "clang++"} if kind == "fuzzer" else {})}
     command = [str(SCRIPT), kind, str(seconds)]
@@ -43,7 +43,7 @@ def run_drivers(kind: str, seconds: int) -> tuple[dict[str, int], bool, str]:
 
 
 def count_cases(printed: str) -> tuple[dict[str, int], int]:
-    """Return the number of cases of each driver, and how many were wrong, from the output of the script."""
+    """Return, from the output of the script, how many cases each driver tried, and how many were wrong."""
     parts = DRIVER.split(printed)
     cases, wrong = {}, 0
     for name, text in zip(parts[1::2], parts[2::2]):
@@ -62,7 +62,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="the JSON file of the campaign")
     given = parser.parse_args()
     cases, right, printed = run_drivers(given.kind, given.seconds)
-    if not cases:  # the drivers were not built, so there is nothing to note
+    if not cases:  # the drivers were not built, so there is nothing to store
         print(printed)
         return 1
     found: dict[str, Any] = {"seconds": given.seconds, "cases": cases, "right": right}

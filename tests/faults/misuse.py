@@ -1,9 +1,10 @@
 """Calls the ops with random and often wrong arguments: python -m tests.faults.misuse SECONDS [--seed S] [--out FILE].
 
 A call must return, or raise one of the errors that the ops document. It must not crash the process. The native op and
-the same op in stock TensorFlow must either both return, with results of the same shapes and types, or both raise. The
-native op may refuse more than stock, for example float64, if its message names the stock op. The calls run in another
-process, so that a crash is counted and the next call still runs.
+the stock op (the same op built from TensorFlow's own) must either both return, with results of the same shapes and
+types, or both raise. There is one exception: the native op may refuse what the stock op accepts, for example float64,
+if its message names the stock op. The calls run in another process. After a crash, the program counts it and continues
+with the next call.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from typing import Any, NamedTuple
 
 from tests.faults.record import read_whole, write_whole
 
-MOST_CRASHES = 20  # after this number of crashes, the program ends
+MOST_CRASHES = 20  # after this number of crashes the program gives up
 WRONG = "WRONG "
-WIDER = "--ops stock"  # in the message of a native op about what only the stock op takes
+WIDER = "--ops stock"  # is in the message of a native op that refuses what the stock op accepts
 
 
 class Call(NamedTuple):
@@ -32,7 +33,7 @@ class Call(NamedTuple):
 
 
 def draw_call(number: int, seed: int) -> Call:
-    """Return a call whose arguments are sound, except for up to two of them.
+    """Return a call with valid arguments, of which none, one or two are then replaced by odd values.
 
     Args:
         number: the number of the call.
@@ -77,7 +78,7 @@ def _put_odd_value(chance: random.Random, value: Any) -> Any:
 
 
 def _cut_rows(chance: random.Random, value: Any) -> Any:
-    """Return an array, or one field of ViewParams, with another number of rows."""
+    """Return an array with only its first rows (at most two), or ViewParams with one field cut like this."""
     if isinstance(value, tuple) and hasattr(value, "_replace"):
         field = chance.choice(value._fields)
         return value._replace(**{field: getattr(value, field)[: chance.randrange(3)]})
@@ -142,7 +143,7 @@ SOUND: dict[str, Callable[[random.Random], dict[str, Any]]] = {
 
 
 def judge(call: Call, native: Any, stock: Any, allowed: tuple[type[Exception], ...]) -> str:
-    """Make a call with both implementations. Return what is wrong, or "".
+    """Make a call with both implementations. Return "", or what is wrong.
 
     Args:
         call: the call.
@@ -172,7 +173,7 @@ def _list_results(found: Any) -> list[Any]:
 
 
 def make_calls(first: int, seed: int, seconds: float) -> None:
-    """Make calls in this process, and print the number of each, and what was wrong with it."""
+    """Make calls in this process. Print the number of each call, and what was wrong with it."""
     import tensorflow as tf
 
     from lowlevel_simclr import ops, stock
@@ -190,7 +191,7 @@ def make_calls(first: int, seed: int, seconds: float) -> None:
 
 
 def make_few_calls(count: int, seed: int) -> list[str]:
-    """Make the first calls of a seed in this process, without a limit of time. Return what was wrong."""
+    """Make the first `count` calls of a seed in this process, without a time limit. Return what was wrong."""
     import tensorflow as tf
 
     from lowlevel_simclr import ops, stock
@@ -225,7 +226,7 @@ def main() -> int:
     parser.add_argument("seconds", type=float)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="the JSON file for the figures")
-    parser.add_argument("--first", type=int, help=argparse.SUPPRESS)  # makes the calls in this process
+    parser.add_argument("--first", type=int, help=argparse.SUPPRESS)  # for the other process, which makes the calls
     given = parser.parse_args()
     if given.first is not None:
         make_calls(given.first, given.seed, given.seconds)

@@ -1,6 +1,6 @@
-"""The counts of a fault campaign, in a JSON file that is written while the campaign runs.
+"""Stores the counts of a fault campaign in a JSON file while the campaign runs.
 
-A campaign that was stopped continues from this file.
+A campaign that was stopped continues from this file. A campaign has several parts, and each part makes numbered trials.
 """
 
 from __future__ import annotations
@@ -20,21 +20,23 @@ EVERY = 2.0  # seconds between two writes of the file
 
 
 class Record:
-    """The counts of one part of a campaign, and its wrong outcomes.
+    """The counts and the wrong outcomes of one part of a campaign.
 
-    Attributes: done: the number of trials so far. Trial n is the same in every campaign with the same seed. counts: for
-    each kind, how many programs ran or inputs were read. wrong: the wrong outcomes, as pairs of the trial's number and
-    a text. mended: wrong outcomes of earlier sessions whose trial ends correctly now. facts: further figures of the
-    part.
+    Attributes:
+        done: the number of trials so far. Trial n is the same in every campaign with the same seed.
+        counts: for each kind, how many programs ran or inputs were read.
+        wrong: the wrong outcomes, as pairs of the number of the trial and a text.
+        mended: wrong outcomes of earlier sessions whose trials now end correctly.
+        facts: further figures of the part.
     """
 
     def __init__(self, part: str, asked: dict[str, int], out: Path | None) -> None:
-        """Begin a part, or continue it.
+        """Begin a part, or continue the part that the JSON file has.
 
         Args:
             part: its name.
-            asked: the number of trials (`trials`) and the seed.
-            out: the JSON file. It keeps the other parts that it has.
+            asked: what the command asks for: the number of trials (`trials`) and the seed.
+            out: the JSON file. Its other parts stay as they are.
         """
         self.part, self.asked, self.out = part, asked, out
         before = self._read_parts().get(part, {})
@@ -51,13 +53,13 @@ class Record:
         self._written = time.monotonic()
 
     def begin(self, trial: int) -> None:
-        """Record the number of the trial that begins, and write the file."""
+        """Record the number of the trial that begins. Write the file if the last write is long ago."""
         self.trial = trial
         if time.monotonic() - self._written > EVERY:
             self.write()
 
     def count(self, kind: str, seconds: float, processor: float = 0.0) -> None:
-        """Count a program that ran, or an input that was read."""
+        """Count one program that ran, or one input that was read."""
         self.counts[kind] = self.counts.get(kind, 0) + 1
         self.longest = max(self.longest, round(seconds, 1))
         self.processor = round(self.processor + processor, 3)
@@ -109,7 +111,7 @@ class Record:
         write_whole(self.out, {**whole, "parts": {**whole["parts"], self.part: found}})
 
     def _read_parts(self) -> dict[str, Any]:
-        """Return the parts in the JSON file."""
+        """Return the parts that the JSON file has."""
         return {} if self.out is None else read_whole(self.out)["parts"]
 
 
@@ -126,7 +128,7 @@ def write_whole(out: Path, whole: dict[str, Any]) -> None:
 
 
 def add_version(out: Path) -> None:
-    """Record the versions that a session of the campaign tries, unless they are already recorded."""
+    """Record the versions that this session of the campaign tests, unless they are already recorded."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     version = {
         "commit": commit,

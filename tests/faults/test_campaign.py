@@ -46,7 +46,7 @@ def test_many_faults_lose_nothing(tmp_path: Path) -> None:
 
 @pytest.fixture
 def campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Campaign:
-    """Return a campaign whose run without a fault is made up."""
+    """Return a campaign without real training: its run without a fault is made up."""
     monkeypatch.setattr("tests.faults.campaign.run_trial", lambda *given, **more: Ended(0, "", 1.0, 12))
     monkeypatch.setattr("tests.faults.campaign.read_final_state", lambda run: {"weights": b"1"})
     records = {part: Record(part, {"trials": 3, "seed": 0}, None) for part in PARTS}

@@ -1,4 +1,4 @@
-"""Tests that the cases of the kernels' drivers are counted from their output."""
+"""Tests that the cases of the kernels' test drivers are counted from the printed output."""
 
 from __future__ import annotations
 

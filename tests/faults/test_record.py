@@ -1,4 +1,4 @@
-"""Tests that the record finds wrong outcomes, and that a stopped campaign continues from its JSON file."""
+"""Tests that the record recognizes wrong outcomes, and that a stopped campaign continues from its JSON file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that a slow trial on a busy machine is not a hang, and that a signal comes after the given processor time."""
+"""Tests that a trial that waits for a processor does not count as a hang, and that signals come at the right time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Process = subprocess.Popen[bytes]
 
 @pytest.fixture
 def busy() -> Iterator[Process]:
-    """Start a process that computes for ever."""
+    """Start a process that computes without end."""
     process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     yield process
     process.kill()
@@ -48,9 +48,9 @@ def test_time_spent_waiting_for_a_processor_does_not_count(monkeypatch: pytest.M
 
 
 def test_waiting_is_that_of_the_kernel(busy: Process) -> None:
-    """Test the measured waiting.
+    """Test that the measured time of waiting for a processor is that of the kernel.
 
-    Two processes on one processor wait for each other, and a sleeping process does not wait.
+    Two computing processes on one processor each wait about half of the time. A sleeping process does not wait.
     """
     processor = next(iter(os.sched_getaffinity(0)))
     os.sched_setaffinity(busy.pid, {processor})
@@ -75,7 +75,7 @@ def test_waiting_is_that_of_the_kernel(busy: Process) -> None:
 def test_a_program_receives_signals_that_its_parent_ignores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
-    """Test a regression: a campaign under nohup sent SIGHUP and SIGINT to programs that ignored them."""
+    """Test that trials receive SIGHUP and SIGINT also if their parent ignores them, as under nohup."""
 
     def wait(arguments: list[str]) -> int:
         while True:
@@ -87,7 +87,7 @@ def test_a_program_receives_signals_that_its_parent_ignores(
         ended = trials.run_trial("train", [], tmp_path, stop=trials.Stop(0.1, number), limit=5.0)
     finally:
         signal.signal(number, before)
-    assert ended.code in (-number, 1) and ended.seconds < 4.0  # Python ends after Ctrl-C with the code of an error
+    assert ended.code in (-number, 1) and ended.seconds < 4.0  # after Ctrl-C, Python may end with 1
 
 
 def test_a_signal_comes_after_the_processor_time(busy: Process) -> None:

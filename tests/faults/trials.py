@@ -19,9 +19,9 @@ import pytest
 
 from tests.support.small_runs import draw_few_shapes, narrow_resnet20
 
-LIMIT = 60.0  # seconds. A trial that takes longer counts as a hang, see `_measure_waiting`
-SIGNAL_LIMIT = 5.0  # seconds from a signal to the end of a program
-LAST_MOMENT = 1.0  # seconds: a program that ends with success so long after a signal has ignored the signal
+LIMIT = 60.0  # seconds; a trial that takes longer counts as a hang, see `_measure_waiting`
+SIGNAL_LIMIT = 5.0  # seconds that a program may take to end after a signal
+LAST_MOMENT = 1.0  # seconds; a program that ends with success later than this after a signal has ignored the signal
 SMALL = ["--image-size", "8", "--batch-size", "16", "--projection-widths", "16", "8", "--steps-per-call", "2"]
 SMALL += ["--warmup-epochs", "0", "--knn-every", "0", "--steps", "6", "--checkpoint-every", "2", "--xla", "off"]
 SMALL += ["--precision", "float32", "--keep-checkpoints", "2"]
@@ -31,9 +31,10 @@ class Ended(NamedTuple):
     """How a trial ended.
 
     Attributes:
-        code: the exit code, or minus the number of the signal that killed it.
+        code: the exit code of the process, or minus the number of the signal that killed it.
         said: the last 4,000 characters of its output.
-        seconds: the time that it took. Beyond a limit, the time in which it waited for a processor does not count.
+        seconds: the time that it took. If this is above the limit, the time in which it waited for a processor is
+            subtracted.
         changes: the changes of files that the shim counted.
         processor: the processor time that it took, in seconds.
         after_signal: the seconds from `Stop`'s signal to the end, counted like `seconds`. 0 without a signal.
@@ -51,8 +52,8 @@ class Stop(NamedTuple):
     """A signal that a trial receives.
 
     Attributes:
-        after: the processor time of the trial in seconds at which it receives the signal. It is not wall time, because
-            a busy machine would then stop every trial at its beginning.
+        after: the trial receives the signal when it has used this processor time, in seconds. With wall time, a busy
+            machine would stop every trial near its beginning.
         number: the signal.
     """
 
@@ -88,8 +89,8 @@ def run_trial(
         folder: the working folder of the process. Its output is kept there, in output.txt.
         fault: what the shim does, see `fault_arm` in shim.c: the folder, the number of the change, and the kind.
         stop: a signal that the process receives.
-        sample: called every fiftieth of a second with the number of the process.
-        limit: the seconds after which it is killed. None means LIMIT.
+        sample: a function that is called 50 times a second with the number of the process.
+        limit: the seconds after which the process is killed. None means LIMIT.
     """
     output = folder / "output.txt"
     counted = folder / "changes.txt"
@@ -107,7 +108,7 @@ def run_trial(
 
 
 class _Watch:
-    """Waits for the end of a process, sends its signal, and kills it if it takes too long."""
+    """Waits for the end of a process, sends it the signal, and kills it if it takes too long."""
 
     def __init__(
         self, child: int, stop: Stop | None, sample: Callable[[int], None] | None, limit: float = LIMIT
@@ -118,7 +119,7 @@ class _Watch:
         self.waited_before = 0.0  # seconds that the process had waited for a processor when the signal was sent
 
     def wait(self) -> tuple[int, float, float]:
-        """Return the exit code, the seconds that count, and the seconds after the signal that count."""
+        """Wait for the end. Return `code`, `seconds` and `after_signal` of `Ended`."""
         waited = 0.0
         while True:
             found, status = os.waitpid(self.child, os.WNOHANG)
@@ -153,10 +154,11 @@ def _measure_processor(process: int) -> float:
 
 
 def _measure_waiting(process: int) -> float:
-    """Return how long a process has waited for a processor, in seconds: the time of its thread that waited longest.
+    """Return how many seconds the threads of a process have waited for a processor: the longest time of one thread.
 
-    On a machine that other programs use, a trial can be slow although nothing is wrong. A process that hangs does not
-    wait for a processor: it sleeps, or it has one. Linux counts the waits of each thread in its file `schedstat`.
+    On a busy machine, a trial can be slow although nothing is wrong, because it waits for a processor. A process that
+    hangs does not wait for a processor: it sleeps, or it computes on one. Linux counts the time in which each thread
+    waits, in the thread's file `schedstat`.
     """
     waits = [0]
     with contextlib.suppress(OSError):  # the process, or one of its threads, has just ended
@@ -192,7 +194,7 @@ def _act(
         code = main(list(arguments))
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
-    except BaseException:  # noqa: BLE001, an error that a user would see
+    except BaseException:  # noqa: BLE001, a user would see this error, so the trial prints it
         traceback.print_exc()
         code = 1
     if fault is not None:
@@ -204,10 +206,10 @@ def _act(
 
 
 def _restore_signals() -> None:
-    """Let every signal do what it does in a program that a user starts on a terminal.
+    """Give every signal the effect that it has in a program that a user starts on a terminal.
 
-    nohup and shells that start a program in the background make it ignore SIGHUP and SIGINT. A forked trial would
-    inherit this, and the programs rightly respect it, so these signals would do nothing.
+    A program ignores SIGHUP and SIGINT if nohup or a shell started it in the background. A forked trial would inherit
+    this, and the programs under test respect it, so these signals would do nothing.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP):
