@@ -1,4 +1,4 @@
-"""An assertion that applies the rule of `lowlevel_simclr.verification.bound` to a result."""
+"""An assertion that a result is as close to the reference as `lowlevel_simclr.verification.bound` demands."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ def assert_close(
     """Assert that the error of every element is within its bound.
 
     Args:
-        actual: the result, in the type it came in.
+        actual: the result to judge, in the type that the op returned.
         reference64: the result of the float64 reference, of the same shape.
-        stock: the result of the stock formula, in the accumulation type. It is None if the stock formula itself is
-            tested. Then E, the stock formula's error, counts as 0, and `scale` must be larger.
+        stock: the result of the stock formula, in the accumulation type (the type of sums). Its error is called E. It
+            is None if the stock formula itself is tested. Then E counts as 0, and `scale` must be larger.
         dtype: the type of the op's input.
         scale: the unit of a rounding error, broadcast to the shape of reference64.
-        draws: more pairs of a stock result and its reference result, for problems that differ slightly.
+        draws: further pairs of a stock result and its reference result, for problems that differ slightly from this
+            one.
         stored: the type that `actual` was rounded to, if `actual` was cast to a wider type afterwards.
     """
     actual, reference64 = np.asarray(actual), np.asarray(reference64, np.float64)

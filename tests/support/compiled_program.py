@@ -13,7 +13,7 @@ def read_compiled(function: tf.types.experimental.PolymorphicFunction, *argument
 
 
 def find_loop_bodies(text: str) -> dict[int, list[str]]:
-    """Return the lines of the body of every loop with a constant number of iterations, by that number."""
+    """Return a dict from the number of iterations of each loop, if it is constant, to the lines of the loop's body."""
     bodies: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in text.splitlines():
@@ -33,5 +33,5 @@ def find_loop_bodies(text: str) -> dict[int, list[str]]:
 
 
 def list_copies(body: list[str]) -> list[str]:
-    """Return the lines in the body of a loop that copy an array. Copies of scalars are left out."""
+    """Return the lines of a loop's body that copy an array. Copies of scalars are left out."""
     return [line.strip() for line in body if re.search(r" copy\(", line) and not re.search(r"= \w+\[\]", line)]

@@ -1,8 +1,8 @@
-"""Arrays for launchers, which take pointers: on the host for emulated kernels, or on a GPU through PyTorch or CuPy.
+"""Arrays whose pointers a launcher gets: on the host for emulated kernels, or on a GPU through PyTorch or CuPy.
 
 A launcher is the C function that starts the CUDA kernels of an op. A `Memory` allocates byte buffers. Every buffer has
-guard bytes before and after it. If a kernel writes outside its array, `Buffer.read` finds the changed guard bytes, on
-the host and on a GPU. The module needs only NumPy, and on a GPU also PyTorch or CuPy.
+bytes of known value before and after it, the guard bytes. If a kernel writes outside its array, `Buffer.read` finds the
+changed guard bytes, on the host and on a GPU. The module needs only NumPy, and on a GPU also PyTorch or CuPy.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 KERNELS = Path(__file__).parents[2] / "kernels"
-GUARD, GUARD_BYTE, FRESH_BYTE = 256, 0xA5, 0xFF  # unwritten floats are NaN, so a test notices if they are read
+GUARD, GUARD_BYTE, FRESH_BYTE = 256, 0xA5, 0xFF  # bytes 0xFF are NaN as floats, so a test notices a wrong read
 
 
 class Memory:
-    """A memory for byte buffers: the memory of the host."""
+    """The memory of the host, as a place for byte buffers."""
 
     name = "emulated on the host"
     stream = None
 
     def upload(self, raw: NDArray[np.uint8]) -> Any:
-        """Copy the bytes into memory that kernels can reach, aligned to 256 bytes, and return the copy."""
+        """Copy bytes into memory that kernels can reach, at an address divisible by 256. Return the copy."""
         room = np.empty(len(raw) + 256, np.uint8)
         start = -room.ctypes.data % 256
         room[start : start + len(raw)] = raw
@@ -103,7 +103,7 @@ def gpu_memory() -> Memory:
 
 
 class Buffer:
-    """`size` bytes with guard bytes around them. They are filled from an array or with a pattern."""
+    """`size` bytes with guard bytes around them, filled from an array or with a pattern."""
 
     def __init__(self, memory: Memory, content: NDArray[Any] | int) -> None:
         fresh = isinstance(content, int)
@@ -111,13 +111,13 @@ class Buffer:
             np.full(content, FRESH_BYTE, np.uint8) if fresh else np.ascontiguousarray(content).reshape(-1).view("u1")
         )
         self.memory, self.size = memory, len(inner)
-        self.behind = -len(inner) % 256  # the guard bytes begin right after the last byte
+        self.behind = -len(inner) % 256  # the guard bytes follow the last byte without a gap
         guard = np.full(GUARD, GUARD_BYTE, np.uint8)
         self.held = memory.upload(np.concatenate([guard, inner, guard, np.zeros(self.behind, np.uint8)]))
         self.pointer = ctypes.c_void_p(memory.address(self.held) + GUARD)
 
     def read(self, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-        """Return the content.
+        """Return the content of the buffer.
 
         Raises:
             AssertionError: if a guard byte was overwritten.
@@ -152,12 +152,12 @@ def build(command: list[str], sources: list[Path], target: Path) -> ctypes.CDLL:
 
 
 def sources() -> list[Path]:
-    """Return every CUDA source of the project."""
+    """Return the path of every CUDA source of the project."""
     return sorted(KERNELS.rglob("*.cu"))
 
 
 def emulated(folder: Path) -> ctypes.CDLL:
     """Return the launchers compiled for the CPU, where each CUDA thread is a fibre (kernels/cuda/cuda_on_host.h)."""
     flags = ["-O2", "-std=c++17", "-fPIC", "-shared", "-w", "-fno-strict-aliasing", "-ffp-contract=off", "-x", "c++"]
-    flags += ["-DLOWLEVEL_SIMCLR_BLOCKS_WANTED=4"]  # from 129 rows on: several tiles a block, and several shares
+    flags += ["-DLOWLEVEL_SIMCLR_BLOCKS_WANTED=4"]  # from 129 rows on: several tiles for a block, several shares
     return build(["g++", *flags], sources(), folder / "emulated.so")

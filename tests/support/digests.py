@@ -1,6 +1,6 @@
-"""A digest of everything that a native op computes, to compare the results of several processes.
+"""Digests (hashes) of the results of each native op, to compare the results of several processes.
 
-The digest must be the same for any number of threads.
+A digest must be the same for any number of threads.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def digest_nt_xent() -> str:
 
 
 def digest_lars_update() -> str:
-    """Return the digest of an update that is large enough for several threads."""
+    """Return the digest of a LARS update that is large enough for several threads."""
     choices = {"learning_rate": 0.05, "momentum": 0.9, "weight_decay": 0.02, "trust_coefficient": 0.01}
     rng = np.random.default_rng(3)
     weight, gradient, velocity = (tf.constant(rng.normal(size=(700, 301)), tf.float32) for _ in range(3))
@@ -46,7 +46,7 @@ def digest_lars_update() -> str:
 
 
 def digest_views() -> str:
-    """Return the digest of views of every kind and their parameters: 32 and 96 pixels, with and without blur."""
+    """Return the digest of views of 32 and 96 pixels and of their drawn parameters."""
     digest = hashlib.sha256()
     for height, size in ((32, 32), (150, 96)):
         images = images_of(40, height, height + 3)

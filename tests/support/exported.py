@@ -1,4 +1,4 @@
-"""Small networks to export, and a run folder with these networks, made without training."""
+"""Small untrained networks to export, and a run folder that contains them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def build_networks(
 def make_network(
     patch: pytest.MonkeyPatch, head: bool = True, preprocessing: bool = True, size: int | None = None
 ) -> Network:
-    """Return a narrow ResNet-20 on views of 8 pixels."""
+    """Return the `Network` to export: a narrow ResNet-20 for views of 8 pixels, with or without projection head."""
     narrow_resnet20(patch)
     f, g = build_networks()
     return Network(f, g if head else None, SCALING, preprocessing, size)

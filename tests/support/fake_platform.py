@@ -1,4 +1,4 @@
-"""Makes this process look like one on macOS, Windows or another processor, as far as Python code can tell.
+"""Makes this process behave like one on macOS, Windows or another processor, as far as Python code can tell.
 
 This module first imports TensorFlow and the other packages that `lowlevel_simclr` uses. Then it removes modules,
 functions and constants that the other system lacks, and makes files behave as on that system. Call `pretend` before
@@ -27,8 +27,8 @@ LOADED = (
     "tensorboard.summary.writer.event_file_writer tempfile subprocess multiprocessing shutil socket tarfile zipfile "
     "urllib.request ctypes importlib.metadata"
 )
-# Functions that exist only on Linux, and only on Linux and macOS. The source is typeshed, the type checkers'
-# description of Python.
+# Functions that exist only on Linux, and then those that exist only on Linux and macOS. The lists come from typeshed,
+# which describes Python for type checkers.
 ONLY_LINUX = {"os": "sched_getaffinity sched_setaffinity memfd_create", "signal": "SIGPOLL SIGPWR SIGSTKFLT"}
 NOT_ON_WINDOWS = {
     "os": "fork forkpty getuid geteuid getgid getegid setsid killpg getpgid sysconf sysconf_names mkfifo statvfs chown "
@@ -37,19 +37,19 @@ NOT_ON_WINDOWS = {
     "ITIMER_REAL pthread_kill pthread_sigmask sigwait",
 }
 MISSING_MODULES = ("fcntl", "resource", "termios", "pwd", "grp", "tty", "pty", "syslog")
-MEMORY = 2**33  # the bytes of memory in the imitation of Windows
+MEMORY = 2**33  # bytes of memory that the imitation of Windows reports
 LINUX_FOLDERS = ("/proc/", "/sys/")
-OF_OTHERS = ("/proc/self/maps", "/proc/self/fd")  # files that scikit-learn and this module may read
+OF_OTHERS = ("/proc/self/maps", "/proc/self/fd")  # scikit-learn and this module may still read these
 
 
 def pretend(system: str, machine: str) -> None:
-    """Make this process look like one on another system.
+    """Make this process behave like one on another system.
 
     Args:
         system: the value of `sys.platform` there: "linux", "darwin" or "win32".
         machine: the value of `platform.machine()` there.
     """
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # needed because TensorFlow is imported before the package
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # the package would set this, but TensorFlow is imported first
     for name in LOADED.split():
         importlib.import_module(name)
     sys.platform = system
@@ -103,7 +103,7 @@ def _imitate_windows() -> None:
 
     def closed_only(call: Any) -> Any:
         def change(*paths: Any, **options: Any) -> Any:
-            # This does not apply to the files of tempfile, because it deletes its files in another way on Windows.
+            # The files of the module tempfile are left out: on Windows, it deletes an open file in another way.
             names = [path for path in paths if not os.path.basename(path).startswith(tempfile.gettempprefix())]
             if any(os.path.realpath(path) in list_open_files() for path in names):
                 raise PermissionError(13, "The process cannot access the file because it is being used", paths[0])
@@ -114,7 +114,7 @@ def _imitate_windows() -> None:
     def files_only(call: Any) -> Any:
         def opened(path: Any, *given: Any, **options: Any) -> int:
             ours = sys._getframe(1).f_globals.get("__name__", "").startswith("lowlevel_simclr")
-            if ours and os.path.isdir(path):  # the standard library does not try it there
+            if ours and os.path.isdir(path):  # the standard library does not open folders on Windows
                 raise PermissionError(13, "Permission denied", path)
             return call(path, *given, **options)
 
@@ -131,9 +131,10 @@ def _tell_memory(reference: Any) -> int:
 
 
 def make_msvcrt() -> types.ModuleType:
-    """Return an imitation of Windows' module msvcrt for locks, made from Linux's locks.
+    """Return an imitation of msvcrt, Windows' module for locks, that uses Linux's locks.
 
-    On Windows a locked byte cannot be read. In this imitation it can.
+    On Windows, other processes cannot read a locked byte. In this imitation they can, so it forbids locking a byte
+    inside the file.
     """
     import fcntl
 

@@ -1,4 +1,4 @@
-"""The folder of a finished run with made-up results, written without training."""
+"""Writes the folder of a finished run with made-up results, without training."""
 
 from __future__ import annotations
 

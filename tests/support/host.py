@@ -1,4 +1,4 @@
-"""Runs tests on the CPU, even on a machine with a GPU. They test guarantees that only the CPU gives."""
+"""Runs a function on the CPU, even on a machine with a GPU, for tests of guarantees that only the CPU gives."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tensorflow as tf
 
 
 def on_the_host(call: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that runs `call` on the CPU. A GPU supports no unknown batch size and checks no values."""
+    """Return a function that runs `call` on the CPU. On a GPU, ops need a known batch size and do not check values."""
 
     @functools.wraps(call)
     def there(*arguments: Any, **named: Any) -> Any:

@@ -14,9 +14,9 @@ from lowlevel_simclr.config.settings import Config
 
 
 def draw_picture(number: int, height: int = 16, width: int = 16) -> Image.Image:
-    """Return a picture that is different for each number.
+    """Return a picture that differs for each number.
 
-    The value of the first pixel is the number (in a lossless file).
+    Its first pixel has the number as value. A lossless file keeps it.
     """
     pixels = np.random.default_rng(number).integers(0, 256, (height, width, 3), np.uint8)
     pixels[0, 0] = number
@@ -24,7 +24,7 @@ def draw_picture(number: int, height: int = 16, width: int = 16) -> Image.Image:
 
 
 def write_pictures(root: Path, *paths: str, **options: Any) -> Path:
-    """Write image files with these names, numbered in this order. Return the folder."""
+    """Write image files with these names. File n, in this order, is the picture of number n. Return the folder."""
     for number, path in enumerate(paths):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         draw_picture(number, **options).save(root / path)
@@ -32,7 +32,7 @@ def write_pictures(root: Path, *paths: str, **options: Any) -> Path:
 
 
 def make_names(folder: str, count: int, ending: str = "png") -> list[str]:
-    """Return the paths of `count` numbered files in a folder."""
+    """Return the paths of `count` files in a folder, whose names are numbers."""
     return [f"{folder}/{number:02d}.{ending}" for number in range(count)]
 
 

@@ -1,4 +1,4 @@
-"""The known answers of Philox4x32-10 in Random123's file kat_vectors: counter, key and answer."""
+"""Known answers of the random generator Philox4x32-10, from Random123's file kat_vectors: counter, key and answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small labelled data sets that every classifier can solve, and representations that none can solve completely."""
+"""Small labelled data sets that every classifier can learn, and representations that none can separate completely."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def draw_images(count: int, size: int = 8, seed: int = 1) -> np.ndarray:
 
 
 def make_striped_data_set(train: int = 60, test: int = 30, classes: int = 3, size: int = 8) -> dataset.DataSet:
-    """Return images whose class is the position of their stripes, with a little noise. Any classifier can solve it."""
+    """Return images whose class is the position of their stripes, with a little noise. Any classifier can learn it."""
 
     def split(count: int, seed: int) -> dataset.Split:
         labels = np.arange(count) % classes
@@ -29,7 +29,7 @@ def make_striped_data_set(train: int = 60, test: int = 30, classes: int = 3, siz
 
 
 def relabel(images: dataset.DataSet, train: Any, test: Any) -> dataset.DataSet:
-    """Return the same images with other labels: one label for all images, or one for each."""
+    """Return the same images with other labels. Give one label for all images of a split, or one for each."""
     return dataclasses.replace(
         images,
         train=dataset.Split(images.train.images, np.broadcast_to(train, images.train.labels.shape)),
@@ -40,7 +40,7 @@ def relabel(images: dataset.DataSet, train: Any, test: Any) -> dataset.DataSet:
 def draw_clouds(count: int, width: int = 6, classes: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Return rows (count, width), scattered around one direction for each class, and their labels.
 
-    The classes overlap.
+    The classes overlap, so no classifier is right for all rows.
     """
     random = np.random.default_rng(seed)
     labels = random.integers(0, classes, count)

@@ -1,4 +1,4 @@
-"""Calls LARS's CUDA launcher on device pointers, and compares the results with the NumPy reference.
+"""Calls the CUDA launcher of LARS (an optimizer) on device pointers, and compares the results with NumPy's.
 
 A launcher is the C function that starts the CUDA kernels of an op. Two programs use this module:
 tests/kernels/test_cuda.py, where the kernels are emulated on the CPU, and gpu_kernels.py, where they run on a GPU. It
@@ -22,24 +22,24 @@ from tests.support.device_arrays import Buffer, Memory
 
 Arrays = list[NDArray[np.float32]]
 
-KEYS = ("learning_rate", "momentum", "weight_decay", "trust_coefficient")  # in the order of the launcher
+KEYS = ("learning_rate", "momentum", "weight_decay", "trust_coefficient")  # in the launcher's order
 NAMES = ("weight", "gradient", "velocity", "new_weight", "new_velocity")
-PIECE = 2048  # floats that a CUDA block processes at a time
-ROOM = 8  # floats before and after an array that is not aligned to 16 bytes
+PIECE = 2048  # the floats of a piece, which a CUDA block processes at a time
+ROOM = 8  # floats added before and after an array that is not aligned to 16 bytes
 
 
 class Case(NamedTuple):
     """One variable to update, and how its arrays lie in memory."""
 
     shape: tuple[int, ...]
-    rows: str = "random"  # the kind of numbers
+    rows: str = "random"  # the kind of numbers, see `numbers`
     beside: str = ""  # the name of the array that is not aligned to 16 bytes, or "all"
-    takes: str = ""  # the array whose memory new_weight reuses; if set, new_velocity reuses the memory of velocity
+    takes: str = ""  # the array in whose memory new_weight is written; if set, new_velocity is written into velocity
     weight_decay: float = 0.02
 
 
 class Variable(ctypes.Structure):
-    """`LarsVariable` of lars_update_cuda.h."""
+    """The C struct `LarsVariable` of lars_update_cuda.h."""
 
     _fields_ = [
         ("count", ctypes.c_int64),
@@ -51,8 +51,8 @@ class Variable(ctypes.Structure):
 def small_cases() -> list[Case]:
     """Return cases for all paths of the kernels.
 
-    They have several ranks, lengths close to a vector and a piece, all alignments, reused memory, and squares beyond
-    float.
+    They cover several ranks, lengths close to those of a vector and a piece, all alignments, results in the memory of
+    arguments, and numbers whose squares float32 cannot hold.
     """
     ranks = [(), (0,), (1,), (3,), (4,), (5,), (PIECE + 3,), (2, 0), (1, 1), (1, 3), (2, 2), (5, 7), (3, 3, 2, 4)]
     lengths = [(1, PIECE - 1), (1, PIECE), (1, PIECE + 1), (99, 131), (5, PIECE), (3, 3 * PIECE + 7)]
@@ -66,7 +66,7 @@ def small_cases() -> list[Case]:
 
 
 def large_cases() -> list[Case]:
-    """Return further cases, which take too long without a GPU: many blocks, and several pieces for each of them."""
+    """Return all cases for a GPU. Without one, those with many blocks and several pieces for each take too long."""
     return [*small_cases(), Case((3, 3, 512, 512)), Case((1024, 1025)), Case((5000, 4099)), Case((4999, 4099), "huge")]
 
 
@@ -83,7 +83,7 @@ def declared(library: ctypes.CDLL) -> ctypes.CDLL:
 
 
 def choices_of(case: Case) -> dict[str, float]:
-    """Return the scalar arguments, rounded to float32."""
+    """Return the scalar arguments (learning rate and so on), rounded to float32."""
     return {key: float(np.float32(number)) for key, number in zip(KEYS, (0.05, 0.9, case.weight_decay, 0.01))}
 
 
@@ -109,7 +109,7 @@ class Floats:
 
 
 def numbers(case: Case) -> Arrays:
-    """Return w, g and v of a case."""
+    """Return weight w, gradient g and velocity v of a case."""
     random = np.random.default_rng(zlib.crc32(repr(case.shape).encode()))
     w, g, v = (np.asarray(random.normal(size=case.shape)) for _ in range(3))
     scale = {"huge": 1e30, "tiny": 1e-30, "subnormal": 1e-41}.get(case.rows, 1.0)
@@ -143,7 +143,7 @@ def results(case: Case, given: Arrays, held: dict[str, Floats]) -> Arrays:
     """Return the next weight and velocity.
 
     Raises:
-        AssertionError: if an argument changed whose memory is not used for a result.
+        AssertionError: if the launcher changed an argument whose memory it may not use for a result.
     """
     for name, array in zip(NAMES, given):
         taken = case.takes and name in (case.takes, "velocity")
@@ -152,7 +152,7 @@ def results(case: Case, given: Arrays, held: dict[str, Floats]) -> Arrays:
 
 
 def run(library: ctypes.CDLL, memory: Memory, case: Case, given: Arrays) -> Arrays:
-    """Return the next weight and velocity. The arrays for results and sums are full of NaN before the call."""
+    """Return the next weight and velocity. Before the call, the arrays for results and sums are full of NaN."""
     held = place(memory, case, given)
     scalars = Buffer(memory, np.array(list(choices_of(case).values()), np.float32))
     count, adapts = given[0].size, len(case.shape) > 1
@@ -190,17 +190,18 @@ def check_all(library: ctypes.CDLL, memory: Memory, cases: list[Case]) -> None:
 
 
 def together() -> list[Case]:
-    """Return the variables of one call: too many for one launch, some empty, with all alignments and memory layouts."""
+    """Return the variables of one call: too many for one launch of a kernel, some empty, all alignments and layouts."""
     cases = [case for case in small_cases() if case.weight_decay == Case(()).weight_decay]
     return [*cases, *cases[::-1]]
 
 
 def sizes(case: Case, given: Arrays) -> Arrays:
-    """Return the sum of the magnitudes of all terms for each element of w' and v', plus the smallest normal float.
+    """Return the sum of the magnitudes of the terms of each element of w' and v', plus the smallest normal float.
 
-    The following counts roundings of eps / 2. The largest terms of v' have these roundings: product and sum of u (2),
-    scale (1), scale u (1), m v (1), their sum (1). The trust ratio comes from two norms. The roundings of u in these
-    norms give at most 2. w' has one rounding more. The sum is 9, and `verification.bound` allows 16.
+    In this unit, `verification.bound` allows an error of 16 roundings of eps / 2. That is enough. v' is m v + scale u,
+    where u is the gradient plus weight decay, and scale is the learning rate times the trust ratio. Its roundings are:
+    product and sum of u (2), scale (1), scale u (1), m v (1), their sum (1). The trust ratio comes from two norms, and
+    the roundings of u in these norms add at most 2. w' has one rounding more. The sum is 9.
     """
     w, g, v = (np.abs(np.asarray(each, np.float64)) for each in given)
     rate, momentum, decay, coefficient = choices_of(case).values()
@@ -213,7 +214,7 @@ def sizes(case: Case, given: Arrays) -> Arrays:
 
 
 def check_case(library: ctypes.CDLL, memory: Memory, case: Case) -> Arrays:
-    """Run a case twice and compare the bits, also with aligned arrays in separate memory.
+    """Run a case twice, and once with aligned arrays in separate memory. All must give the same bits.
 
     Then compare with the reference.
     """

@@ -1,4 +1,4 @@
-"""A pretended GPU with little memory, into which only small micro-batches fit."""
+"""An imitation of a GPU with little memory, into which only small micro-batches (parts of a batch) fit."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def limit_memory(largest: int, tried: list[Plan]) -> Callable[[Plan, dataset.Dat
     """Return a replacement of `trial.fits_memory`, in which micro-batches of up to `largest` images fit.
 
     Args:
-        largest: the number of images in the largest micro-batch that fits.
-        tried: a list to which every tried plan is appended.
+        largest: the number of images of the largest micro-batch that fits.
+        tried: a list to which each call appends its plan.
     """
 
     def fits(chosen: Plan, images: dataset.DataSet) -> bool:
@@ -33,12 +33,12 @@ def limit_memory(largest: int, tried: list[Plan]) -> Callable[[Plan, dataset.Dat
 
 
 def make_team(count: int) -> workers.Team:
-    """Return a team of `count` replicas in one process."""
+    """Return a team (list of all replicas of a run) with `count` replicas in one process."""
     return workers.Team(workers.Workers(), tuple(Replica(rank, count) for rank in range(count)))
 
 
 def resolve_config(config: settings.Config, largest: int = 100, replicas: int = 1, **changed: Any) -> settings.Config:
-    """Return the resolved configuration on a GPU whose memory is enough for micro-batches of `largest` images."""
+    """Return the configuration with --micro-batch auto replaced by a number, on a GPU where `largest` images fit."""
     given = {"fits": limit_memory(largest, []), "tell": lambda said: None, **changed}
     return plan.resolve(config, make_team(replicas), catalog.load_dataset("shapes"), **given)[0]
 

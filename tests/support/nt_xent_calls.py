@@ -1,4 +1,4 @@
-"""Calls of the native NT-Xent on random rows. Programs in separate processes use them too."""
+"""Calls the native NT-Xent (the loss) on random rows. Tests also use this in separate processes."""
 
 from __future__ import annotations
 

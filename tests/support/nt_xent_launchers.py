@@ -1,8 +1,9 @@
-"""Calls NT-Xent's CUDA launchers on device pointers, and compares the results with the NumPy reference.
+"""Calls the CUDA launchers of NT-Xent (the loss) on device pointers, and compares the results with NumPy's.
 
 A launcher is the C function that starts the CUDA kernels of an op. Two programs use this module:
 tests/kernels/test_cuda.py, where the kernels are emulated on the CPU, and gpu_kernels.py, where they run on a GPU. It
-needs only NumPy.
+needs only NumPy. z has 2N rows of d numbers, and dz is its gradient. tau is the temperature. u is a row divided by its
+length.
 """
 
 from __future__ import annotations
@@ -39,11 +40,11 @@ class Case(NamedTuple):
     temperature: float = 0.1
     rows: str = "random"  # the kind of rows: random, duplicates, zeros, huge, tiny or spread
     loss_scale: float = 1.0
-    own: tuple[int, int] | None = None  # first_pair and pairs, if the case is one replica of several
+    own: tuple[int, int] | None = None  # (first_pair, pairs) of one replica of several; None: all pairs
 
 
 class Results(NamedTuple):
-    """The results of both launchers."""
+    """The results of both launchers, forward and backward."""
 
     loss: NDArray[Any]
     normaliser: NDArray[Any]
@@ -56,12 +57,12 @@ class Results(NamedTuple):
 def small_cases() -> list[Case]:
     """Return cases for every path of the kernels, small enough for an emulation that runs one thread at a time."""
     cases = [Case(37, 20, dtype, tau) for dtype in CODES for tau in (0.1, 0.005)]
-    cases += [Case(75, 20, dtype, tau) for dtype in CODES for tau in (0.1, 0.005)]  # several tiles a block
+    cases += [Case(75, 20, dtype, tau) for dtype in CODES for tau in (0.1, 0.005)]  # several tiles for a block
     cases += [Case(75, 131, "bfloat16", 0.01), Case(75, 20, "float32", 0.01, own=(20, 30))]
     cases += [Case(1, 1), Case(1, 33, "bfloat16"), Case(2, 3, "float16"), Case(3, 1, "float64")]
-    cases += [Case(33, 131, dtype) for dtype in ("float32", "bfloat16", "float64")]  # d needs a second panel
-    # Several panels, and all weight on one column, where the stock formula is exact. The case fails if the backward
-    # pass sums a dot product in another order than the forward pass.
+    cases += [Case(33, 131, dtype) for dtype in ("float32", "bfloat16", "float64")]  # d is too large for one panel
+    # Several panels, and a temperature at which one column has all the weight. There the stock formula is exact, so the
+    # bound is small. The case fails if the backward pass sums a dot product in another order than the forward pass.
     cases += [Case(33, 300, dtype, 0.01) for dtype in ("float32", "bfloat16", "float64")]
     cases += [Case(33, 24, dtype, 0.05, rows) for rows in ("duplicates", "zeros") for dtype in ("float32", "bfloat16")]
     cases += [Case(20, 24, dtype, 0.05, rows) for rows in ("huge", "tiny") for dtype in ("float32", "bfloat16")]
@@ -73,14 +74,17 @@ def small_cases() -> list[Case]:
 
 
 def large_cases() -> list[Case]:
-    """Return further cases, which take too long without a GPU: many shares of the columns, many blocks, wide rows."""
+    """Return all cases for a GPU.
+
+    Those with many shares of columns, many blocks or wide rows take too long without one.
+    """
     cases = [Case(pairs, 128, dtype) for pairs in (511, 1024) for dtype in CODES]
     cases += [Case(150, dim, dtype, tau) for dim in (7, 300, 513) for dtype in CODES for tau in (0.1, 0.01)]
     return [*small_cases(), *cases, Case(700, 64, "bfloat16", own=(100, 333)), Case(700, 64, "float64", own=(367, 333))]
 
 
 def projections(case: Case) -> NDArray[Any]:
-    """Return z in the case's type. bfloat16 is returned as its bits."""
+    """Return z in the type of the case. bfloat16 numbers are returned as their bits."""
     random = np.random.default_rng(zlib.crc32(repr(case).encode()))
     z = random.normal(size=(2 * case.pairs, case.dim))
     z[case.pairs :] += 1.5 * z[: case.pairs]
@@ -90,7 +94,7 @@ def projections(case: Case) -> NDArray[Any]:
         z[random.choice(len(z), len(z) // 3, replace=False)] = 0
     if case.rows in ("huge", "tiny"):
         z *= 10.0 ** (random.uniform(0, 30, (len(z), 1)) * (1 if case.rows == "huge" else -1))
-    if case.rows == "spread":  # the range of numbers in one row exceeds float16's range
+    if case.rows == "spread":  # the numbers of one row have sizes that float16 cannot hold together
         z *= 10.0 ** random.uniform(-14, 0, z.shape)
     return to_bfloat16(z) if case.dtype == "bfloat16" else z.astype(case.dtype)
 
@@ -100,7 +104,7 @@ def widened(z: NDArray[Any], dtype: str) -> NDArray[np.float64]:
 
 
 def cotangent(case: Case) -> NDArray[np.float64]:
-    """Return (2N,) weights of all losses. They have both signs, and are exact in float32."""
+    """Return the weights of all losses (2N,), of both signs and exact in float32."""
     return case.loss_scale * (np.arange(2 * case.pairs) * 7 % 16 - 7.5) / 8
 
 
@@ -117,7 +121,7 @@ def declared(library: ctypes.CDLL) -> ctypes.CDLL:
 
 
 def run(library: ctypes.CDLL, memory: Memory, case: Case, z: NDArray[Any]) -> Results:
-    """Run both passes. Every array has guard bytes, and workspace and results are full of NaN before."""
+    """Run both passes. Every array has guard bytes. Before the call, workspace and results are full of NaN."""
     total, (first, own) = 2 * case.pairs, case.own or (0, case.pairs)
     sums = np.dtype("float64" if case.dtype == "float64" else "float32")
     shape = (case.pairs, case.dim, own, CODES[case.dtype])
@@ -133,7 +137,7 @@ def run(library: ctypes.CDLL, memory: Memory, case: Case, z: NDArray[Any]) -> Re
         memory.stream, *shape, z_buffer.pointer, tau.pointer, first_pointer, *outputs
     )
     assert why is None, why
-    whole = case._replace(own=None)  # replicas send one another these normalisers
+    whole = case._replace(own=None)  # in training, replicas send one another these normalisers
     everywhere = normaliser if case.own is None else Buffer(memory, run(library, memory, whole, z).normaliser)
     weights, dz = Buffer(memory, cotangent(case).astype(sums)), Buffer(memory, 2 * own * case.dim * SIZES[case.dtype])
     slope, again = Buffer(memory, 8), Buffer(memory, workspace_bytes)
@@ -156,7 +160,7 @@ def run(library: ctypes.CDLL, memory: Memory, case: Case, z: NDArray[Any]) -> Re
 
 
 def stock(z: NDArray[Any], tau: float, c: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], Any]:
-    """Return losses (2N,), dz (2N, d) and the gradient to tau () by the plain formula, in z's own precision."""
+    """Return losses (2N,), dz (2N, d) and the gradient to tau (), by the plain formula in the precision of z."""
     z, tau = z.astype(z.dtype), z.dtype.type(tau)
     largest = np.max(np.abs(z), axis=1, keepdims=True)
     unit = z / np.where(largest == 0, 1, largest)
@@ -182,8 +186,8 @@ def stock(z: NDArray[Any], tau: float, c: NDArray[Any]) -> tuple[NDArray[Any], N
 def truth_of(case: Case, z: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], np.float64]:
     """Return the correct losses (2N,), dz (2N, d) and gradient to tau ().
 
-    They come from the reference. For a float64 case the reference has rounding errors of the same size as the launcher.
-    So for float64 the function computes the plain formula in long double, and the reference must be close to it.
+    They come from the reference. But in float64, the reference has rounding errors as large as those of the launcher.
+    So for float64 they come from the plain formula in long double, and the reference is only compared with them.
     """
     c, tau = cotangent(case), case.temperature
     found = (reference.nt_xent(z, tau), reference.nt_xent_gradient(z, tau, c))
@@ -220,7 +224,10 @@ def check_against_reference(case: Case, z: NDArray[Any], found: Results) -> None
 
 
 def check_top1(z: NDArray[np.float64], own: NDArray[np.intp], found: NDArray[np.bool_], dtype: str) -> None:
-    """Assert that top1 is right where rounding cannot change the order, and where equal rows tie."""
+    """Assert that top1 (whether the positive is the most similar) is right, except for rows that rounding may decide.
+
+    If the positive and another candidate are equal rows, top1 must be false.
+    """
     rows, partner = np.arange(len(z)), reference.find_positive(len(z))
     decided = find_decided_rows(z, find_accumulation_type(dtype))[own]
     assert np.array_equal(found[decided], (compute_margins(z) > 0)[own][decided])
@@ -229,7 +236,7 @@ def check_top1(z: NDArray[np.float64], own: NDArray[np.intp], found: NDArray[np.
 
 
 def check_case(library: ctypes.CDLL, memory: Memory, case: Case) -> Results:
-    """Run a case twice and compare the bits. Then compare with the reference."""
+    """Run a case twice: the bits must be equal. Then compare with the reference."""
     z = projections(case)
     found, again = run(library, memory, case, z), run(library, memory, case, z)
     for name, first, second in zip(Results._fields, found, again):

@@ -1,15 +1,18 @@
-"""Files that hang a program or fill its memory if it reads them without checks."""
+"""Makes files that would block a program for ever, or fill its memory, if it read them without checks."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-SPARSE = 200 * 2**30  # bytes of a file that takes no room on the disk
+SPARSE = 200 * 2**30  # size in bytes of a sparse file, which takes no room on the disk
 
 
 def make_odd_files(folder: Path, ending: str) -> dict[str, str]:
-    """Make a FIFO, links to endless devices and a sparse file. Return the message that each name must get."""
+    """Make a FIFO, links to endless devices and a sparse file.
+
+    Return a dict from each name to the message it must cause.
+    """
     os.mkfifo(folder / f"fifo{ending}")
     (folder / f"random{ending}").symlink_to("/dev/urandom")
     (folder / f"zero{ending}").symlink_to("/dev/zero")

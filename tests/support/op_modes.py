@@ -12,5 +12,5 @@ needs_xla = pytest.mark.skipif(_route.find_route_error() is not None, reason=str
 
 
 def list_modes() -> list[Any]:
-    """Return the modes as parameters of a test."""
+    """Return the names of the modes, as parameters of a test."""
     return ["eager", "graph", pytest.param("xla", marks=needs_xla)]

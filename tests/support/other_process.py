@@ -13,14 +13,14 @@ ROOT = Path(__file__).parents[2]
 def output_of(program: str, **environment: str) -> str:
     """Return what a program writes to standard output.
 
-    It runs in the root of this repository, so it can import the tests.
+    The program runs in the root of this repository, so it can import the tests.
 
     Args:
         program: Python code.
         environment: variables to set or replace.
 
     Raises:
-        AssertionError: if the program fails. The message has the end of its error output.
+        AssertionError: if the program fails. The message has the end of the program's error output.
     """
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     variables = {**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3", **environment}

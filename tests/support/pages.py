@@ -1,7 +1,7 @@
 """The README and the pages of the site: their blocks, commands and links.
 
-A block that cannot run in the tests has a comment before it, such as <!-- not run: needs a GPU -->. The reader of the
-page does not see the comment.
+A block that cannot run in the tests has an HTML comment before it, which is not visible on the page, such as <!-- not
+run: needs a GPU -->.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PROGRAM = re.compile(
 
 
 class Block(NamedTuple):
-    """A fenced block.
+    """A block of code between two lines of ``` (fences).
 
     Attributes:
         language: `sh`, `python`, `text` and so on.
@@ -44,13 +44,13 @@ class Program(NamedTuple):
 
 
 def list_blocks(page: Path) -> list[Block]:
-    """Return the fenced blocks of a page, in order."""
+    """Return the fenced blocks of a page, in their order."""
     found = MARKED_FENCE.findall(page.read_text(encoding="utf-8"))
     return [Block(page, language, text, reason) for reason, language, text in found]
 
 
 def list_all_blocks() -> list[Block]:
-    """Return the fenced blocks of all pages, in order."""
+    """Return the fenced blocks of all pages, in their order."""
     return [block for page in PAGES for block in list_blocks(page)]
 
 
@@ -62,7 +62,7 @@ def list_commands(block: Block) -> list[str]:
 
 
 def list_distinct_commands(blocks: Iterable[Block]) -> list[str]:
-    """Return every command of some blocks once, in order."""
+    """Return the commands of some blocks in their order, each only once."""
     found = [command for block in blocks if block.language == "sh" for command in list_commands(block)]
     return list(dict.fromkeys(found))
 
@@ -74,13 +74,13 @@ def parse_program(command: str) -> Program | None:
 
 
 def list_indented_code(page: Path) -> list[str]:
-    """Return the indented code of a page. Code must be fenced, because no test finds indented code."""
+    """Return the code of a page that is indented. There should be none of it: no test runs code without fences."""
     prose = FENCE.sub("", page.read_text(encoding="utf-8"))
     return re.findall(r"^\n((?: {4}.*\n)+)", prose, re.MULTILINE)
 
 
 def list_commands_in_text(page: Path) -> list[str]:
-    """Return the commands between backticks, on one line or two. The command of a bench may lack `python -m`."""
+    """Return the commands that stand between backticks in the text. For a bench, `python -m` may be missing."""
     prose = FENCE.sub("", page.read_text(encoding="utf-8"))
     found = re.findall(r"`((?:python -m |make |lowlevel-simclr |bench\.[a-z])[^`]+)`", prose)
     return [" ".join(each.split()).replace("bench.", "python -m bench.", each.startswith("bench.")) for each in found]

@@ -1,4 +1,4 @@
-"""The permissions of files, for tests that also run as root."""
+"""Makes permissions of files apply to root, for tests that may run as root."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import pytest
 
 _VERSION = 0x20080522  # _LINUX_CAPABILITY_VERSION_3
 _IGNORE_PERMISSIONS = (1 << 1) | (1 << 2)  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH
-_EFFECTIVE = 0  # the place of the effective capabilities 0 to 31
+_EFFECTIVE = 0  # the index of the effective capabilities 0 to 31
 
 
 @contextlib.contextmanager
 def obey_permissions() -> Iterator[None]:
-    """Make permissions of files apply to this thread and to threads that it starts, even if it runs as root."""
+    """Make permissions of files apply to this thread, and to threads that it starts, also if the user is root."""
     if os.geteuid() != 0:
         yield
         return
     libc = ctypes.CDLL(None, use_errno=True)
     header, before = (ctypes.c_uint32 * 2)(_VERSION, 0), (ctypes.c_uint32 * 6)()
     if libc.capget(header, before):
-        pytest.skip("this system does not tell what root may do")
+        pytest.skip("the system call capget, which reads the rights of root, fails here")
     without = (ctypes.c_uint32 * 6)(*before)
     without[_EFFECTIVE] &= ~_IGNORE_PERMISSIONS
     if libc.capset(header, without):

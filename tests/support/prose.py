@@ -91,7 +91,7 @@ PHRASES = (
 
 
 def flatten(text: str) -> tuple[str, list[int]]:
-    """Return a text with one space instead of each line break and comment mark, and where its lines begin there."""
+    """Return a text with a space in place of each line break and comment mark, and the position of each line in it."""
     lines = [line.strip().lstrip("#/ ") for line in text.splitlines()]
     begins = [0]
     for line in lines:
@@ -108,7 +108,7 @@ def find_phrases(text: str) -> Iterator[tuple[int, str, str]]:
 
 
 def list_files(root: Path = ROOT) -> list[Path]:
-    """Return every file to check. This file and its test are left out, because they quote the phrases."""
+    """Return every file to check, except this one and its test, which quote the phrases."""
     quoting = (root / "tests/support/prose.py", root / "tests/docs/test_prose.py")
     files = [path for folder in FOLDERS for path in (root / folder).rglob("*") if path.suffix in SUFFIXES]
     files += [root / "Makefile", root / "setup.py", *root.glob("*.md")]

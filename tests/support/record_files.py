@@ -19,14 +19,14 @@ _CODES = {bytes: "bytes_list", int: "int64_list", float: "float_list"}
 
 
 def encode_picture(number: int, side: int = 16) -> bytes:
-    """Return a PNG file whose first pixel is the number."""
+    """Return a PNG file of a picture whose first pixel has the number as value."""
     file = io.BytesIO()
     draw_picture(number, side, side).save(file, "PNG")
     return file.getvalue()
 
 
 def make_example(**features: Any) -> bytes:
-    """Return a record with one value for each feature. A double underscore in a name becomes a slash."""
+    """Return a TFRecord example with these features. A double underscore in a name becomes a slash."""
     made = tf.train.Example()
     for name, value in features.items():
         values = value if isinstance(value, list) else [value]
@@ -58,7 +58,7 @@ def write_pictures_as_records(path: Path, numbers: Sequence[int]) -> Path:
 
 
 def cut_record(path: Path, number: int) -> None:
-    """Cut a TFRecord file in the middle of a record."""
+    """Cut a TFRecord file off in the middle of the record of this number."""
     content = path.read_bytes()
     start = 0
     for _ in range(number):
@@ -87,7 +87,10 @@ def write_parquet(path: Path, numbers: Sequence[int], names: Sequence[str] | Non
 
 
 def write_tfds(folder: Path, version: str = "1.0.0", name: str = "pets", **splits: Sequence[int]) -> Path:
-    """Write a data set as TensorFlow Datasets prepares it, without its builder, and return the folder of all sets."""
+    """Write a data set as TensorFlow Datasets prepares it, but without the builder's code.
+
+    Return the folder of all sets.
+    """
     import tensorflow_datasets as tfds
 
     features = tfds.features.FeaturesDict(

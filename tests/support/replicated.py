@@ -1,10 +1,11 @@
-"""Trains a narrow ResNet for a few steps on R replicas and stores the results. It is a separate program.
+"""A program that trains a narrow ResNet for a few steps on R replicas (devices that train together).
 
     python -m tests.support.replicated CASES.json OUT
 
-CASES.json is a list of `Case`s as objects. For each case, OUT/NAME-WORKER.npz gets the losses, the gradients of the
-first step, and the moving statistics and weights after the last step. These arrays come from the worker's first
-replica. The entry "alike" tells whether all replicas of the worker ended with the same bits.
+CASES.json is a list of `Case`s as JSON objects. For each case and each worker (process), the program writes
+OUT/NAME-WORKER.npz. It contains the losses, the gradients of the first step, and the moving statistics and weights
+after the last step, all from the worker's first replica. The entry "alike" says whether all replicas of the worker
+ended with the same bits.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Case:
     steps: int = 5
     batch_norm: str = "sync"
     bug: str = ""
-    compiled: bool = True  # eager if tracing would take longer than the few steps
+    compiled: bool = True  # False: run eagerly, because tracing would take longer than a few steps
 
 
 class Recording(optimizers.Lars):
@@ -76,8 +77,8 @@ def make_implementation(name: str) -> Implementation:
 def make_table_of_views(dtype: str) -> np.ndarray:
     """Return (images, 2, S, S, 3): both views of every image, made once for all replicas.
 
-    If each replica made the views of its own images, they would agree only up to float32's rounding. BatchNorm would
-    amplify these differences and hide the errors that the tests look for.
+    If each replica made the views of its own images, they would equal those made on one device only up to float32's
+    rounding. BatchNorm would amplify these differences and hide the errors that the tests look for.
     """
     images = np.random.default_rng(0).integers(0, 256, (IMAGES, SIZE, SIZE, 3), dtype=np.uint8)
     index = tf.range(IMAGES, dtype=tf.int64)
@@ -95,7 +96,7 @@ def make_table_of_views(dtype: str) -> np.ndarray:
 
 
 def build_learner(precision: str) -> Learner:
-    """Return a narrow ResNet with a head, trained by LARS that keeps the gradients of each step."""
+    """Return a narrow ResNet with a projection head. Its optimizer, LARS, keeps the gradients of the last step."""
     set_precision(precision)
     encoder.BASIC["narrow"] = NARROW
     f = encoder._build_basic("narrow", "cifar", (SIZE, SIZE, 3), seed=0)
@@ -106,13 +107,13 @@ def build_learner(precision: str) -> Learner:
 def compute_rate(done: tf.Tensor) -> tf.Tensor:
     """Return the learning rate.
 
-    The warm-up ends within the five steps, so a replica that counts steps wrongly is noticed.
+    It changes during the five steps, so the results show it if a replica counts its steps wrongly.
     """
     return compute_learning_rate(done, 0.5, 2, 6)
 
 
 def compile_step(case: Case, replica: Replica, learner: Learner, table: np.ndarray) -> Any:
-    """Return a function that takes (index, images) of the own rows and returns metrics."""
+    """Return a function that trains one step on (index, images) of the replica's own rows and returns metrics."""
     held = tf.constant(table)
 
     def views(epoch: tf.Tensor, index: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
@@ -160,11 +161,11 @@ def run(case: Case, workers: Workers, group: int) -> dict[str, Any]:
     return {**out, **gradients, **{f"state/{name}": value for name, value in states[0].items()}}
 
 
-# Bugs known from other implementations, each planted in one line
+# Bugs that are known from other implementations of training on several devices
 
 
 def _no_gradient_through_the_gather(local: Any, learners: Any) -> None:
-    """Use 0 instead of the cotangents of other replicas. Own rows then get no gradient as candidates of other rows."""
+    """Use 0 for the cotangents (gradients to losses) of other replicas: no gradient comes through the gather."""
     original = Replica.gather
 
     def gather(self: Any, x: tf.Tensor, what: str = "gather") -> tf.Tensor:
@@ -178,7 +179,7 @@ def _no_gradient_through_the_gather(local: Any, learners: Any) -> None:
 
 
 def _no_terms_of_the_others(local: Any, learners: Any) -> None:
-    """Leave out the terms of other replicas' losses in the gradient of own rows, except through the positive."""
+    """Leave out, in the gradient of own rows, what they contribute as negatives to the losses of other replicas."""
     original = loss.make_nt_xent_and_top1
 
     def losses(replica: Any, chosen: Any, temperature: float) -> Any:
@@ -230,7 +231,7 @@ BUGS = {
 
 
 def main(cases: str, out: str) -> None:
-    """Run every case, one after another. A bug of a case is planted before it and removed after it."""
+    """Run the cases one after another. The bug of a case is planted before it and removed after it."""
     find_local_devices(f"cpu:{VIRTUAL}")
     workers = join_workers()
     kept = (Replica.gather, Replica.add_up_each, loss.order_canonically, loss.make_nt_xent_and_top1)

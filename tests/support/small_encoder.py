@@ -1,4 +1,4 @@
-"""A small encoder f that computes h within milliseconds."""
+"""A small encoder f that computes the representation h within milliseconds."""
 
 from __future__ import annotations
 

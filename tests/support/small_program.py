@@ -1,8 +1,8 @@
-"""A program of this package that takes seconds: in a separate process, with few images and a narrow encoder."""
+"""Python code that runs a program of this package within seconds, with few images and a narrow encoder."""
 
 from __future__ import annotations
 
-# This is Python code. Its arguments are the name of the program and the program's own arguments.
+# For `python -c`. The arguments are the name of the program and the program's own arguments.
 PROGRAM = """
 import importlib, sys
 program = importlib.import_module("lowlevel_simclr." + sys.argv[1])

@@ -1,4 +1,4 @@
-"""A small result of bench_step, for tests of programs that show and compare results."""
+"""A small result of bench_step, for tests of the programs that show and compare such results."""
 
 from __future__ import annotations
 

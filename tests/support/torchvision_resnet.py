@@ -1,4 +1,4 @@
-"""torchvision's ResNets without torchvision: the same modules under the same names, written in PyTorch."""
+"""torchvision's ResNets, written in PyTorch without torchvision: the same modules under the same names."""
 
 from __future__ import annotations
 
@@ -67,6 +67,6 @@ def build_trained(blocks: tuple[int, ...], bottleneck: bool, cifar_stem: bool = 
         for value in [*model.parameters(), *model.buffers()]:
             if value.dim() == 1 and value.is_floating_point():
                 value += torch.rand_like(value) * 0.1
-        model.bn1.running_var[:9] = 1e-6  # the epsilon of BatchNorm shows in channels that hardly vary
+        model.bn1.running_var[:9] = 1e-6  # in channels that hardly vary, a wrong epsilon of BatchNorm shows
         model.bn1.weight[:9] = 0.01
     return model.eval()

@@ -1,4 +1,4 @@
-"""Starts workers that train one tiny run on this machine, as a user starts them, and reads what they wrote."""
+"""Starts workers (processes that train one run together) on this machine, as a user does, and reads their results."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def start_worker(
 
     Args:
         out: the run folder.
-        environment: environment variables beside those of this process.
+        environment: variables to set or replace in the environment of this process.
         flags: flags of the command.
-        prefix: a command that runs the program, such as "ip netns exec NAME".
-        program: Python code that runs before the program.
+        prefix: a command that starts the command, such as "ip netns exec NAME".
+        program: Python code that the worker runs before it trains.
     """
     return subprocess.Popen(
         [*prefix, sys.executable, "-c", program + TRAIN, *SMALL, "--out", str(out), *flags],
@@ -56,9 +56,9 @@ def start_workers(
     Args:
         out: the run folder.
         *flags: flags of every worker.
-        of_second: more flags of worker 1.
+        of_second: additional flags of worker 1.
         count: the number of workers.
-        program: Python code that each worker runs before the program.
+        program: Python code that each worker runs before it trains.
     """
     return [
         start_worker(out, environment, [*flags, *(of_second if rank == 1 else ())], program=program)
@@ -67,7 +67,7 @@ def start_workers(
 
 
 def wait_for_steps(out: Path, processes: Sequence[subprocess.Popen[str]], count: int) -> None:
-    """Wait until a run has recorded some steps. If a worker ends before, kill all of them and raise."""
+    """Wait until a run has recorded `steps` steps. If a worker ends earlier, kill all workers and raise."""
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and all(process.poll() is None for process in processes):
         rows = out / "metrics.jsonl"

@@ -1,4 +1,4 @@
-"""Images and parameters of views: every case of HSV, every order, every kind of box."""
+"""Images and parameters of views, with every case of HSV, order of operations and kind of crop box."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MEAN, STD = (0.5, 0.4, 0.3), (0.5, 0.6, 0.7)
 def params_of(rows: int, **given: Any) -> ViewParams:
     """Return the parameters of `rows` views. Each argument is one value for all rows, or one value for each row.
 
-    `box` must be given. Parameters that are not given do not change the image.
+    `box` must be given. The default of every other parameter does not change the image.
     """
     fields = {}
     for name in ViewParams._fields:
@@ -54,19 +54,19 @@ def images_of(count: int, height: int, width: int, channels: int = 3, seed: int 
 
 
 def whole(images: np.ndarray) -> list[int]:
-    """Return the box of a whole image."""
+    """Return the box that contains a whole image."""
     return [0, 0, *images.shape[1:3]]
 
 
 def boxes_in(random: np.random.Generator, rows: int, height: int, width: int) -> np.ndarray:
-    """Return boxes of every size and place: (rows, 4)."""
+    """Return random boxes of every size and place, (rows, 4)."""
     h, w = random.integers(1, height + 1, rows), random.integers(1, width + 1, rows)
     return np.stack([random.integers(0, height - h + 1), random.integers(0, width - w + 1), h, w], axis=1)
 
 
 @st.composite
 def cropped(draw: Any) -> tuple[np.ndarray, tuple[int, ...], int]:
-    """Draw an image, a box inside it, and a size of the view. This is a strategy of hypothesis."""
+    """A strategy of hypothesis: draw an image, a box inside it, and a size of the view."""
     height, width = draw(st.integers(1, 40)), draw(st.integers(1, 40))
     h, w = draw(st.integers(1, height)), draw(st.integers(1, width))
     box = (draw(st.integers(0, height - h)), draw(st.integers(0, width - w)), h, w)
@@ -75,7 +75,7 @@ def cropped(draw: Any) -> tuple[np.ndarray, tuple[int, ...], int]:
 
 @st.composite
 def any_views(draw: Any) -> tuple[np.ndarray, ViewParams, int]:
-    """Draw two images, the parameters of their four views, and a size. This is a strategy of hypothesis."""
+    """A strategy of hypothesis: draw two images, the parameters of their four views, and a size."""
     height, width, size = (draw(st.integers(1, 40)) for _ in range(3))
     seed = draw(st.integers(0, 999))
     params = params_of(
@@ -92,7 +92,7 @@ def any_views(draw: Any) -> tuple[np.ndarray, ViewParams, int]:
 
 
 def all_orders(height: int, width: int, seed: int = 0) -> ViewParams:
-    """Return 48 rows: every order twice, boxes of every kind, every switch. Most rows clip."""
+    """Return parameters of 48 views: every order of operations twice, boxes of every kind, random switches."""
     random = np.random.default_rng(seed)
     rows = 48
     boxes = boxes_in(random, rows, height, width)

@@ -13,12 +13,12 @@ Make = Callable[[tf.Tensor, ViewParams], tf.Tensor]  # images (N, H, W, 3), para
 
 
 def build_modes(make: Make, height: int, width: int, size: int) -> dict[str, Make]:
-    """Return `make` in three modes: eager, in a graph that does not know N, and under XLA, which knows N.
+    """Return `make` in three modes: eager, in a graph with unknown N (number of images), and under XLA with known N.
 
-    While tracing, the graph and XLA assert that the static shape of the views has every known dimension.
+    While TensorFlow traces the function, it also asserts that the shape of the views has every dimension that is known.
 
     Args:
-        make: makes views of `size` pixels from (N, height, width, 3) uint8 images.
+        make: a function that makes views of `size` pixels from uint8 images (N, height, width, 3).
         height: H of the images.
         width: W of the images.
         size: S, the pixels on a side of a view.

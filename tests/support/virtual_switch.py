@@ -1,9 +1,10 @@
-"""A network on this machine: namespaces whose cables have latency, lose packets, and can be cut.
+"""A network inside this machine: its hosts are network namespaces, whose cables have latency, lose packets, or are cut.
 
     python -m tests.support.virtual_switch --delay 0.005 --loss 0.01 NAME ...
 
-The program is the switch. It has a TUN device "tun0" in each namespace, and passes packets between them. A line "cut I"
-on its standard input cuts the cable of host I. It does the work of tc netem, which many kernels do not have.
+The program is the switch of this network. It has a virtual network device (TUN) "tun0" in each namespace, and passes
+packets between these devices. A line "cut I" on its standard input cuts the cable of host I. The program replaces
+Linux's tc netem, which many kernels lack.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[2]
 NETWORK = "10.77.0."
 TUNSETIFF, IFF_TUN, IFF_NO_PI, CLONE_NEWNET = 0x400454CA, 0x0001, 0x1000, 0x40000000
-LARGEST = 65_536  # bytes of a packet
+LARGEST = 65_536  # bytes of the largest packet
 
 
 def find_problem() -> str:
@@ -57,7 +58,7 @@ class Network(NamedTuple):
     switch: subprocess.Popen[str]
 
     def enter(self, host: int) -> list[str]:
-        """Return the command that runs a program on a host."""
+        """Return the words to put before a command, so that it runs on a host."""
         return ["ip", "netns", "exec", self.names[host]]
 
     def list_addresses(self, port: int = 29500) -> str:
@@ -73,12 +74,12 @@ class Network(NamedTuple):
 
 @contextlib.contextmanager
 def open_network(hosts: int, delay: float = 0.0, loss: float = 0.0) -> Iterator[Network]:
-    """Yield a network. It is removed after the block.
+    """Yield a network, and remove it after the block.
 
     Args:
         hosts: the number of hosts.
-        delay: seconds that a packet takes.
-        loss: the share of the packets that is lost.
+        delay: seconds that a packet takes from host to host.
+        loss: the share of packets that are lost, from 0 to 1.
     """
     names = [f"simclr-{os.getpid()}-{host}" for host in range(hosts)]
     with contextlib.ExitStack() as stack:
@@ -103,7 +104,7 @@ def _ip(*arguments: str) -> None:
 
 
 def open_tun(namespace: str) -> int:
-    """Return the file descriptor of a new TUN device in a namespace. This process stays in that namespace."""
+    """Enter a namespace, and stay there. Return the file descriptor of a new TUN device in it."""
     handle = os.open(f"/run/netns/{namespace}", os.O_RDONLY)
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.setns(handle, CLONE_NEWNET) != 0:
@@ -122,9 +123,9 @@ def find_host(packet: bytes) -> int:
 
 
 def pass_packets(devices: list[int], delay: float, loss: float) -> None:
-    """Pass packets on, until the standard input ends."""
+    """Pass packets on until the standard input ends."""
     chance, cut = random.Random(0), set[int]()
-    on_their_way: list[tuple[float, int, int, bytes]] = []  # when it arrives, a number, the host, the packet
+    on_their_way: list[tuple[float, int, int, bytes]] = []  # time of arrival, running number, host, packet
     number = 0
     while True:
         wait = None if not on_their_way else max(0.0, on_their_way[0][0] - time.monotonic())
@@ -138,7 +139,7 @@ def pass_packets(devices: list[int], delay: float, loss: float) -> None:
                     heapq.heappush(on_their_way, (time.monotonic() + delay, number, target, packet))
         while on_their_way and on_their_way[0][0] <= time.monotonic():
             _, _, target, packet = heapq.heappop(on_their_way)
-            with contextlib.suppress(OSError):  # a full queue or a device that is down loses a packet
+            with contextlib.suppress(OSError):  # the packet is lost if the queue is full or the device is down
                 os.write(devices[target], packet)
         if sys.stdin in ready:
             line = sys.stdin.readline()
@@ -148,7 +149,7 @@ def pass_packets(devices: list[int], delay: float, loss: float) -> None:
 
 
 def main() -> None:
-    """Open the devices, and be the switch."""
+    """Open the devices, and work as the switch."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--delay", type=float, default=0.0)
     parser.add_argument("--loss", type=float, default=0.0)

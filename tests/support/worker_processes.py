@@ -1,4 +1,4 @@
-"""Runs several programs at the same time: workers that talk over loopback, with their output and exit codes."""
+"""Runs several programs at the same time: workers that talk over loopback. Returns their output and exit codes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def find_free_ports(count: int) -> list[int]:
 
 
 def make_cluster(count: int) -> list[dict[str, str]]:
-    """Return the environment of each of `count` workers on loopback. A single worker has an empty TF_CONFIG."""
+    """Return the environment of each of `count` workers on loopback. A single worker gets an empty TF_CONFIG."""
     if count == 1:
         return [{"TF_CONFIG": ""}]
     addresses = [f"127.0.0.1:{port}" for port in find_free_ports(count)]
@@ -46,7 +46,10 @@ def make_cluster(count: int) -> list[dict[str, str]]:
 
 
 def collect_output(processes: Sequence[subprocess.Popen[str]], seconds: float) -> list[str]:
-    """Return the output of each process. If a process runs longer than `seconds`, kill all processes and raise."""
+    """Return the output of each process, after it ended.
+
+    If one runs longer than `seconds`, kill all processes and raise.
+    """
     try:
         return [process.communicate(timeout=seconds)[0] for process in processes]
     finally:

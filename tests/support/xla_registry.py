@@ -1,4 +1,4 @@
-"""Asks the loaded XLA whether a handler is registered, without using the native library."""
+"""Asks the loaded XLA whether a handler (a function that XLA calls) is registered, without the native library."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-ENTRIES = ("XLA_FFI_GetApi", "_ZN3xla3ffi12GetXlaFfiApiEv")  # the entry in each of the two kinds of wheels
+ENTRIES = ("XLA_FFI_GetApi", "_ZN3xla3ffi12GetXlaFfiApiEv")  # a TensorFlow has one of them
 # Offsets in bytes, the same in every release (kernels/glue/ffi_layout.h).
 REGISTER, MESSAGE, MINOR = 72, 56, 16 + 20
 EXTENSION_OF_FRAME, METADATA_OF_EXTENSION, MINOR_OF_METADATA = 8, 24, 8 + 20
@@ -15,7 +15,7 @@ HANDLER = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
 
 
 class RegisterArgs(ctypes.Structure):
-    """The arguments of registration, with room for what newer releases add."""
+    """The arguments of registration, with room for fields that newer releases add."""
 
     _fields_ = [
         ("struct_size", ctypes.c_size_t),
@@ -33,7 +33,7 @@ class RegisterArgs(ctypes.Structure):
 
 
 class MessageArgs(ctypes.Structure):
-    """The arguments that read an error's message, with room for what newer releases add."""
+    """The arguments of the function that reads an error's message, with room for fields that newer releases add."""
 
     _fields_ = [
         ("struct_size", ctypes.c_size_t),
@@ -57,7 +57,7 @@ def find_table() -> int:
 
 
 def call(place: int, arguments: ctypes.Structure) -> int | None:
-    """Call a function of the table. Return its result, an address or None."""
+    """Call the function at this place of the table. Return its result, an address or None."""
     address = ctypes.c_void_p.from_address(find_table() + place).value
     assert address is not None
     return HANDLER(address)(ctypes.addressof(arguments))
@@ -65,7 +65,7 @@ def call(place: int, arguments: ctypes.Structure) -> int | None:
 
 @HANDLER
 def answer_metadata(frame: int) -> None:
-    """XLA asks a handler for its version. Answer with the version of XLA itself."""
+    """Answer XLA, which asks a handler for its version, with the version of XLA itself."""
     extension = ctypes.c_void_p.from_address(frame + EXTENSION_OF_FRAME).value or 0
     metadata = ctypes.c_void_p.from_address(extension + METADATA_OF_EXTENSION).value or 0
     minor = ctypes.c_int.from_address(find_table() + MINOR).value
@@ -74,10 +74,10 @@ def answer_metadata(frame: int) -> None:
 
 
 def register_another(name: str, platform: str) -> str:
-    """Try to register another handler under a name, and return XLA's objection, or "".
+    """Try to register another handler under a name. Return XLA's error message, or "" if XLA accepts it.
 
     Args:
-        name: the target.
+        name: the name of the handler.
         platform: "Host" or "CUDA".
     """
     given = (name.encode(), platform.encode())
