@@ -1,4 +1,4 @@
-"""Tests that the ceiling of a machine is the rate of the fastest of several matrix products."""
+"""Tests that the ceiling of a machine (its highest rate of operations) is that of the fastest matrix product."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of the count of a model's operations, and of the peak rate, which is None for an unknown device."""
+"""Tests of the count of a model's operations, and of a device's peak rate, which is None for an unknown device."""
 
 from __future__ import annotations
 

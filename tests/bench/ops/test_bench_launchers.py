@@ -1,4 +1,7 @@
-"""Tests of bench_launchers: its problems, turns and arguments. NumPy replaces PyTorch and the CUDA launchers."""
+"""Tests of bench_launchers, which times the CUDA launchers (C functions that start an op's CUDA kernels).
+
+NumPy replaces PyTorch and the launchers here.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from bench.ops import bench_launchers as bench
 
 
 class Array:
-    """Has the methods of a PyTorch tensor on a GPU that the bench calls, implemented with NumPy."""
+    """Imitates a PyTorch tensor on a GPU with NumPy. It has only the methods that the bench calls."""
 
     def __init__(self, array: np.ndarray) -> None:
         self.array = array
@@ -44,7 +47,7 @@ class Event:
 
 
 def torch() -> Any:
-    """Return the functions of PyTorch that the bench calls, implemented with NumPy."""
+    """Return an imitation of PyTorch with NumPy. It has only the functions that the bench calls."""
 
     def empty(shape: Any, dtype: Any = np.float32, device: str = "") -> Array:
         return Array(np.zeros(shape, dtype))

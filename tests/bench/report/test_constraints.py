@@ -1,4 +1,7 @@
-"""Tests of the files of versions: they have every requirement for every Python, and a check finds newer releases."""
+"""Tests of the files that fix the version of each package (constraints).
+
+They have a version of every requirement for every Python. A check finds newer releases.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from bench.report import constraints
 
 ROOT = Path(__file__).parents[3]
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
-LATER = ("pip", "setuptools")  # packages that make installs in addition
+LATER = ("pip", "setuptools")  # packages that `make` installs in addition
 
 
 def read_lines(name: str) -> list[str]:
@@ -22,7 +25,7 @@ def read_lines(name: str) -> list[str]:
 
 
 def read_project(extras: tuple[str, ...]) -> list[str]:
-    """Return the requirements of pyproject.toml. Python 3.10 has no reader of TOML."""
+    """Return the requirements in pyproject.toml, read as text, because Python 3.10 cannot read TOML."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     found = []
     for name in ("dependencies", *extras):
@@ -64,7 +67,7 @@ def test_what_is_newer_is_said() -> None:
 
 
 def test_check_prints_what_is_newer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Test with a made-up package index, in which every file has a newer tqdm."""
+    """Test with a made-up package index: each file would get a newer tqdm."""
 
     def choose(choice: constraints.Choice) -> str:
         (name,) = [name for name, each in constraints.CHOICES.items() if each is choice]
@@ -81,7 +84,7 @@ def test_check_prints_what_is_newer(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_the_files_are_compared_with_what_is_out() -> None:
-    """Warn about newer releases. The test does not fail, because a release of today is no mistake in this clone."""
+    """Warn about newer releases. The test does not fail: if a package is released today, this clone is not wrong."""
     pytest.importorskip("uv", reason="make constraints installs it")
     released = constraints.find_released()
     assert all(" -> " in line for line in released)

@@ -1,4 +1,4 @@
-"""Tests that the table of the fault campaign shows the number of trials of each part and the wrong outcomes."""
+"""Tests that the table of the fault campaign shows, for each part, the number of trials and of wrong outcomes."""
 
 from __future__ import annotations
 

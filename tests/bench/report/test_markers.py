@@ -1,4 +1,4 @@
-"""Tests that a table is written between the markers with its name, and that a page without them raises an error."""
+"""Tests that a table is written between the markers of its name, and that a page without them causes an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of bench_compile: its table with made-up times, and a real compilation."""
+"""Tests of bench_compile, which times the compilation of a step: its table with made-up times, a real compilation."""
 
 from __future__ import annotations
 
@@ -35,4 +35,4 @@ def test_the_persistent_cache_keeps_a_program_with_our_ops_in_it(tmp_path: Path)
     kept = {path.name for path in tmp_path.iterdir()}
     assert kept and first[2] == 2
     bench_compile.time_compilation("several", small, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == kept  # nothing was compiled again
+    assert {path.name for path in tmp_path.iterdir()} == kept  # the second run compiled nothing

@@ -16,10 +16,11 @@ PROBLEM = find_problem()
 @pytest.mark.slow
 @pytest.mark.skipif(bool(PROBLEM), reason=PROBLEM)
 def test_the_bytes_on_the_wire_and_their_time_are_those_of_the_model(tmp_path: Path) -> None:
-    """Test a slow cable, on which the exchange takes most of a step.
+    """Test a cable so slow that the exchange takes most of the time of a step.
 
-    The network adds its headers and gRPC its frames to the bytes, which is less than a tenth here. A token bucket
-    lets a step be no faster than its rate, except for the bytes that it has saved up.
+    The headers of the network and the frames of gRPC add less than a tenth to the bytes here. The rate of the cable
+    is limited by a token bucket: after a pause, it lets some bytes through without delay (a burst), so a step can be
+    faster by the time of these bytes.
     """
     stored, rate = tmp_path / "network.json", 5e6
     flags = ["--encoder", "resnet20", "--image-size", "8", "--turns", "4", "--rates", str(rate)]

@@ -1,4 +1,4 @@
-"""Tests that bench_state_check runs, and that the cost in its stored result is below the limit."""
+"""Tests that bench_state_check, which times the search for NaN in a run's state, runs and has stored a low cost."""
 
 from __future__ import annotations
 

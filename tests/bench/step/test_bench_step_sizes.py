@@ -1,4 +1,4 @@
-"""Tests that bench_step_sizes runs, and that it stores a row for a process that runs out of memory."""
+"""Tests that bench_step_sizes runs, and that it also stores a row for a size that runs out of memory."""
 
 from __future__ import annotations
 

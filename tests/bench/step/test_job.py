@@ -1,4 +1,4 @@
-"""Tests that the choices for a training job reach a separate process as flags, and the configuration as values."""
+"""Tests that the flags of a bench reach its separate processes, and become values of the configuration."""
 
 from __future__ import annotations
 

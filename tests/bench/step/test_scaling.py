@@ -1,4 +1,7 @@
-"""Tests that the scaling model predicts the bytes that replicas count, and how many devices a step scales to."""
+"""Tests of the scaling model, which predicts a training step on several devices (replicas).
+
+It must predict the number of bytes that the replicas really send, and up to how many devices a step becomes faster.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of the benches that compare several ways to build a step: they run, and give medians over their processes."""
+"""Tests of the benches that compare several ways to build a step: they run, and report medians over processes."""
 
 from __future__ import annotations
 

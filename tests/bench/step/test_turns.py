@@ -1,4 +1,4 @@
-"""Tests that the programs to compare (forms) are timed in turns, in a new random order each turn."""
+"""Tests that programs to compare (forms) are timed in turns. Each turn times all forms in a new random order."""
 
 from __future__ import annotations
 
