@@ -1,9 +1,9 @@
-"""Tests that the reference shares no code with the implementations that it judges, except the contract.
+"""Tests that the reference shares no code with the implementations that it judges, except `lowlevel_simclr/contract`.
 
-The contract (`lowlevel_simclr/contract`) defines the ops. Some tests look at imports. Others plant mistakes. A mistake
-in code that only the TensorFlow implementations share makes them differ from the reference. A mistake in code that the
-reference shares too makes all of them wrong in the same way, so no comparison can find it. For each name in such code,
-this file writes out a closed form that finds the mistake.
+The contract defines the ops. Some tests check imports, and others plant mistakes in the contract. If only the
+TensorFlow implementations use the wrong code, they differ from the reference, and a comparison finds the mistake. If
+the reference uses it too, all are wrong in the same way, and no comparison can find the mistake. For each name in such
+code, this file has a formula or a known result, written out independently, that finds it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def list_imports(path: Path) -> set[str]:
 
 
 def list_room(room: str) -> list[Path]:
-    """Return the files of one room (sub-package) of the package."""
+    """Return the files of one room (sub-package of lowlevel_simclr)."""
     files = sorted((PACKAGE / room).rglob("*.py"))
     assert files, f"there is no room {room}"
     return files
@@ -68,7 +68,8 @@ def test_what_is_judged_does_not_import_the_reference(room: str) -> None:
 def test_the_reference_imports_numpy_and_the_contract_alone(room: str, rooms: tuple[str, ...]) -> None:
     """Test the imports of the reference and of the contract.
 
-    The same rule holds for the contract, because the reference shares everything that the contract imports.
+    They may import only NumPy, the standard library and each other. The rule holds for the contract too, because the
+    reference uses everything that the contract imports.
 
     Only the TensorFlow implementations use `lars_checks`, `nt_xent_checks` and `view_checks`, so these are left out.
     """
@@ -83,7 +84,7 @@ def test_the_reference_imports_numpy_and_the_contract_alone(room: str, rooms: tu
             assert ours or top == "numpy" or top in sys.stdlib_module_names, f"{path} imports {name}"
 
 
-# Code that the TensorFlow implementations share
+# Code that only the TensorFlow implementations share
 
 
 def plant(patch: pytest.MonkeyPatch, home: str, name: str, mistake: Any) -> list[str]:
@@ -97,7 +98,7 @@ def plant(patch: pytest.MonkeyPatch, home: str, name: str, mistake: Any) -> list
 
 
 def compare_scaled_views(implementation: Any) -> None:
-    """Compare views of every kind after subtracting the mean and dividing by the standard deviation."""
+    """Compare views of every kind with the reference, after subtracting a mean and dividing by a deviation."""
     images, params = images_of(24, 12, 15), all_orders(12, 15)
     views = implementation.make_views(images, tensors(params), 10, mean=MEAN, std=STD)
     expected = reference.make_views(images, params, 10, mean=MEAN, std=STD)
@@ -133,7 +134,7 @@ def test_words_drawn_wrongly_by_the_contract_are_noticed_by_comparison(
 ) -> None:
     """Test mistakes in `draw_words` and `to_uniform` of the contract.
 
-    The reference uses them, but the implementations have their own.
+    The reference uses these two. The implementations have their own, so a comparison finds a mistake.
     """
 
     def compare() -> None:
@@ -166,7 +167,7 @@ def check_known_answers() -> None:
 
 
 def check_words_of_a_view() -> None:
-    """Check the counter and the key of a view's random words.
+    """Check from which counter and key the random words of a view are computed.
 
     The counter is (epoch, index, view, purpose). The key is the seed, with its low word first. Word 0 at purpose 16
     decides the flip of epoch 7, image 11, second view, seed 5 + 2^32.
@@ -181,7 +182,7 @@ def check_words_of_a_view() -> None:
 
 
 def check_purposes() -> None:
-    """Check that the ten attempts of the crop, the switches, the factors, the order and the blur share no words."""
+    """Check that the ten attempts of a crop, switches, factors, order and blur each have random words of their own."""
     purposes = [*philox.CROP, philox.SWITCHES, philox.FACTORS, philox.ORDER_AND_BLUR]
     assert purposes == [*range(10), 16, 17, 18]
     others = [philox.EPOCH_ORDER, philox.LAYER_SEED, philox.SHAPE_PLACE, philox.SHAPE_TONE, philox.SHAPE_NOISE]
@@ -189,12 +190,12 @@ def check_purposes() -> None:
 
 
 def check_uniform_numbers() -> None:
-    """Check that the upper 24 bits of a word become a fraction."""
+    """Check that the upper 24 bits of a random word, divided by 2^24, become a number in [0, 1)."""
     assert philox.to_uniform([0, 255, 256, 2**31, 2**32 - 1]).tolist() == [0, 0, 2.0**-24, 0.5, 1 - 2.0**-24]
 
 
 def check_orders() -> None:
-    """Check that a word w gives permutation number w * 24 / 2^32, in lexicographic order."""
+    """Check that a word w gives the permutation with the number w * 24 / 2^32 in lexicographic order."""
     every = list(itertools.permutations(range(4)))
     words = philox.philox4x32(np.array([[3, image, 0, 18] for image in range(200)]), np.array([2, 0]))[:, 0]
     expected = [every[int(word) * 24 >> 32] for word in words]
@@ -205,7 +206,7 @@ def check_orders() -> None:
 
 
 def make_flat_view(implementation: Any, pixel: Any, dtype: str = "uint8", **given: Any) -> np.ndarray:
-    """Return one pixel (3,) of a view of an image that has the same pixel everywhere."""
+    """Return one pixel (3,) of a view of an image in which all pixels are equal."""
     image = np.broadcast_to(np.array(pixel, dtype), (1, 4, 4, 3))
     views = implementation.make_views(image, params_of(2, box=[0, 0, 4, 4], **given), 4)
     return np.asarray(views)[0, 1, 2]
@@ -220,7 +221,7 @@ def check_grey() -> None:
 
 
 def check_full_scale() -> None:
-    """Check that the largest integer becomes 1, and half of it becomes 1/2."""
+    """Check that the largest integer becomes 1, and a fifth of it becomes 1/5."""
     for dtype, largest in (("uint8", 255), ("uint16", 65535)):
         for implementation in (reference, stock, ops):
             found = make_flat_view(implementation, (largest, 0, largest // 5), dtype)
@@ -228,7 +229,7 @@ def check_full_scale() -> None:
 
 
 def check_numbers_of_operations() -> None:
-    """Check that 0 brightness, 1 contrast, 2 saturation and 3 hue have effects of their own, and order matters."""
+    """Check that in `order` 0 means brightness, 1 contrast, 2 saturation and 3 hue, and that they run in this order."""
     image = np.zeros((1, 1, 2, 3))
     image[0, 0] = [[0.2, 0.2, 0.2], [0.8, 0.8, 0.8]]
 
@@ -237,27 +238,28 @@ def check_numbers_of_operations() -> None:
         return np.asarray(implementation.make_views(image, params, 2))[0, 0, :, 0]
 
     for implementation in (reference, stock, ops):
-        # Brightness 2, then clip: (0.4, 1) with mean 0.7. The mean before that is 0.5, and brightness makes it 1.
+        # Contrast 0 gives the mean. Brightness 2 and clip give (0.4, 1) with the mean 0.7. In the other order, the mean
+        # is 0.5, and brightness doubles it to 1.
         both = {"brightness": 2.0, "contrast": 0.0}
         np.testing.assert_allclose(view(implementation, [0, 1, 2, 3], **both), 0.7, rtol=0, atol=1e-6)
         np.testing.assert_allclose(view(implementation, [1, 0, 2, 3], **both), 1.0, rtol=0, atol=1e-6)
         red = (200, 100, 100)
-        # Saturation 1/2 keeps V = 200 and halves the distance of the others from it. A third of a turn maps red to
-        # green.
+        # Saturation 1/2 keeps the largest channel, V = 200, and halves the distance of the others from it. A third of a
+        # turn of the hue maps red to green.
         half = np.array([200, 150, 150]) / 255
         np.testing.assert_allclose(make_flat_view(implementation, red, saturation=0.5), half, rtol=0, atol=1e-6)
         turned = np.array([100, 200, 100]) / 255
         np.testing.assert_allclose(make_flat_view(implementation, red, hue=1 / 3), turned, rtol=0, atol=1e-6)
-        # Brightness 2 and clip give red (1, 200/255, 200/255), which then loses half of its chroma. In the other order
-        # the clip comes last.
+        # Brightness 2 and clip give (1, 200/255, 200/255). Saturation 1/2 then halves the distance from 1. In the other
+        # order, the clip comes last and makes all channels 1.
         both = {"brightness": 2.0, "saturation": 0.5}
         clipped, last = [1, 455 / 510, 455 / 510], [1, 1, 1]
         found = make_flat_view(implementation, red, order=[0, 2, 1, 3], **both)
         np.testing.assert_allclose(found, clipped, rtol=0, atol=1e-6)
         found = make_flat_view(implementation, red, order=[2, 0, 1, 3], **both)
         np.testing.assert_allclose(found, last, rtol=0, atol=1e-6)
-        # A twelfth of a turn moves red half the way to yellow: (200, 150, 100). Two of these are clipped. In the other
-        # order, green ends half way between 1 and 200/255.
+        # A twelfth of a turn moves red half the way to yellow: (200, 150, 100). Brightness 2 then clips the first two.
+        # In the other order, green ends half way between 1 and 200/255.
         both = {"brightness": 2.0, "hue": 1 / 12}
         found = make_flat_view(implementation, red, order=[3, 0, 1, 2], **both)
         np.testing.assert_allclose(found, [1, 1, 200 / 255], rtol=0, atol=1e-6)
@@ -266,12 +268,12 @@ def check_numbers_of_operations() -> None:
 
 
 def draw_in_frames(implementation: Any, sizes: np.ndarray) -> Any:
-    """Draw parameters for three images in arrays of 8 x 8 pixels."""
+    """Draw parameters for three images, whose sizes are given, in arrays of 8 x 8 pixels."""
     return implementation.draw_view_params(0, 0, np.arange(3), RECIPE, 8, 8, sizes)
 
 
 def check_refusals() -> None:
-    """Check that each argument check raises an error for one wrong argument."""
+    """Check that each check of arguments raises an error, by one wrong argument for each."""
     images, params = images_of(1, 8, 8), params_of(2, box=[0, 0, 8, 8])
     for implementation in (reference, stock):
         for text, call in (
@@ -357,7 +359,7 @@ DEFINED: dict[str, tuple[str, Any, Callable[[], None]]] = {
     "check_scaling": ("checks", lambda *given: None, check_refusals),
     "check_largest_pixel": ("checks", lambda *given: None, check_refusals),
 }
-TYPES = {"ViewParams", "Words"}  # types, which compute nothing
+TYPES = {"ViewParams", "Words"}  # these are types and compute nothing, so no mistake is planted in them
 
 
 @pytest.mark.parametrize("name", DEFINED)
@@ -373,9 +375,11 @@ def test_a_mistake_in_what_defines_the_ops_is_noticed_by_a_closed_form(
 
 
 def test_wrong_multipliers_would_not_show_between_numpy_and_stock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test multipliers that NumPy and stock share. A comparison of these two cannot find a mistake in them.
+    """Test the multipliers of the random generator.
 
-    The native op has its own multipliers.
+    NumPy and stock use the same ones, so comparing these two finds nothing.
+
+    The native op has its own multipliers and then differs.
     """
 
     def compare(implementation: Any) -> None:

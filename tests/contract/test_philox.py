@@ -1,4 +1,6 @@
-"""Tests of Philox4x32-10: known answers, TensorFlow's own generator, seeds, purposes, and the order of an epoch.
+"""Tests of the random generator Philox4x32-10: known answers, TensorFlow's generator, seeds, the order of an epoch.
+
+A purpose is a number that says what random words are for, for example flips. It is part of the generator's input.
 
 Every statistical test here has a fixed seed, so its result never changes. A correct generator would exceed its bound
 with a probability below 1e-6.
@@ -96,10 +98,10 @@ def test_uniform_numbers_of_neighbouring_images_are_uniform():
     for column in reference.to_uniform(words).T:
         seen = np.bincount((column * cells).astype(int), minlength=cells)
         chi_square = np.sum((seen - count / cells) ** 2) / (count / cells)
-        assert chi_square < 63.7  # 19 degrees of freedom, probability 1e-6
+        assert chi_square < 63.7  # exceeded with probability 1e-6 (19 degrees of freedom)
 
 
-# The order of an epoch
+# The order in which an epoch visits the images
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 1000])
@@ -110,7 +112,7 @@ def test_an_epoch_visits_every_image_once(count):
 
 
 def test_images_with_equal_words_keep_their_order():
-    count = 300_000  # count^2 / 2^33 = 10 pairs of equal words are expected
+    count = 300_000  # so count^2 / 2^33 = 10 pairs of images are expected to have equal words
     order = reference.draw_epoch_order(0, 0, count)
     words = reference.draw_words(0, 0, order, 0, reference.EPOCH_ORDER)[:, 0].astype(np.int64)
     ties = np.diff(words) == 0
@@ -129,5 +131,5 @@ def test_epochs_and_seeds_have_unrelated_orders():
         reference.draw_epoch_order(2**32, 0, count),
         np.arange(count),
     ):
-        # The rank correlation of unrelated orders has standard deviation 1 / sqrt(count - 1).
+        # The rank correlation of two unrelated orders has the standard deviation 1 / sqrt(count - 1).
         assert abs(np.corrcoef(base, other)[0, 1]) < 5 / np.sqrt(count - 1)
