@@ -1,4 +1,4 @@
-"""Tests of the reference of the check-up's measures: closed forms that need no other program."""
+"""Tests of the reference for the measures of the check-up: cases whose result a formula gives."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def test_alignment_is_the_square_of_the_chord(angle: float, right: float) -> Non
 def test_uniformity_of_equal_opposite_and_orthogonal_points() -> None:
     assert checkup.compute_uniformity(np.ones((5, 3))) == 0
     assert checkup.compute_uniformity([[3.0], [-1.0]]) == pytest.approx(-8)
-    assert checkup.compute_uniformity(7 * TURNED) == pytest.approx(-4)  # all pairs at the squared distance 2
-    # Two pairs of equal points: of the six pairs, two are at distance 0 and four at the squared distance 2.
+    assert checkup.compute_uniformity(7 * TURNED) == pytest.approx(-4)  # all pairs have the squared distance 2
+    # Points 0 and 1 are equal, and so are 2 and 3. Of the six pairs, two have the squared distance 0 and four have 2.
     assert checkup.compute_uniformity(np.eye(2)[[0, 0, 1, 1]]) == pytest.approx(math.log((2 + 4 * math.exp(-4)) / 6))
 
 

@@ -1,4 +1,4 @@
-"""Tests of the parameters of views in the reference: their statistics and their dependencies.
+"""Tests of the random parameters of views (crop, flip, colours, blur) in the reference: statistics and dependencies.
 
 Every statistical test here has a fixed seed, so its result never changes. A correct implementation would exceed each
 bound with a probability below 1e-6. The bound is 5 standard deviations of a count or a correlation, or a tabulated
@@ -28,7 +28,7 @@ from tests.support.view_recipes import ALWAYS, FACTORS, NEVER, RECIPE, of_rows
 
 NEUTRAL = dict(zip(FACTORS, (1, 1, 1, 0, 0), strict=True))
 IMAGES = np.arange(20_000)
-FIVE_SIGMA = 5.0  # probability 6e-7, both tails
+FIVE_SIGMA = 5.0  # exceeded with probability 6e-7, both tails together
 KS = 2.694  # Kolmogorov's statistic times sqrt(n m / (n + m)) exceeds this with probability 1e-6
 
 
@@ -107,18 +107,21 @@ def test_all_orders_are_equally_likely(drawn):
         _, seen = np.unique(rows, axis=0, return_counts=True)
         expected = len(rows) / 24
         assert len(seen) == 24
-        assert np.sum((seen - expected) ** 2 / expected) < 70.5  # 23 degrees of freedom, probability 1e-6
+        assert np.sum((seen - expected) ** 2 / expected) < 70.5  # exceeded with probability 1e-6 (23 degrees)
 
 
 def kolmogorov(sample: np.ndarray, other: np.ndarray) -> float:
-    """Return the two-sample statistic times sqrt(n m / (n + m)). Discrete numbers exceed the bound even less often."""
+    """Return Kolmogorov's statistic of two samples times sqrt(n m / (n + m)).
+
+    Discrete numbers exceed KS even less often.
+    """
     points = np.union1d(sample, other)
     shares = [np.searchsorted(np.sort(numbers), points, "right") / len(numbers) for numbers in (sample, other)]
     return np.max(np.abs(shares[0] - shares[1])) * math.sqrt(len(sample) * len(other) / (len(sample) + len(other)))
 
 
 def crop_by_definition(random: np.random.Generator, recipe: ViewRecipe, height: int, width: int) -> tuple[int, ...]:
-    """Return y, x, height and width of SimCLR's RandomResizedCrop of an image, drawn by a NumPy generator."""
+    """Return y, x, height and width of a crop by SimCLR's RandomResizedCrop, drawn with a NumPy generator."""
     for _attempt in range(10):
         area = random.uniform(*recipe.crop_area) * height * width
         aspect = math.exp(random.uniform(*map(math.log, recipe.crop_aspect)))
@@ -150,8 +153,8 @@ def test_boxes_are_distributed_as_ten_draws_are(area, aspect, height, width):
 
 
 def test_area_is_uniform_and_aspect_log_uniform():
-    # These boxes always fit, so none is rejected. At 1000 pixels, rounding changes the counts by less than 0.1 % of the
-    # rows.
+    # These boxes always fit, so no attempt is rejected. At 1000 pixels, rounding to whole pixels moves less than 0.1 %
+    # of the boxes.
     recipe = replace(RECIPE, crop_area=(0.1, 0.3))
     y, x, h, w = draw(0, 0, IMAGES, recipe, 1000, 1000).box.T
     uniform = (np.arange(1_000_000) + 0.5) / 1_000_000
@@ -161,11 +164,11 @@ def test_area_is_uniform_and_aspect_log_uniform():
     assert kolmogorov(x / (1001 - w), uniform) < KS
 
 
-# The crop's definition, row by row
+# The definition of a crop, applied to one view at a time
 
 
 def box_by_definition(index: int, view: int, recipe: Any, height: int, width: int) -> tuple[int, tuple[int, ...]]:
-    """Return the number of the attempt that is used (10 if none fits) and its box, in scalar arithmetic."""
+    """Return the number of the first attempt that fits (10 if none does) and its box, computed with Python numbers."""
     for attempt in range(10):
         u = [int(word >> 8) / 2**24 for word in draw_words(5, 3, [index], view, attempt)[0]]
         area = height * width * (recipe.crop_area[0] + (recipe.crop_area[1] - recipe.crop_area[0]) * u[0])
@@ -192,8 +195,8 @@ def test_the_first_attempt_that_fits_is_used_and_the_central_crop_if_none_does()
     ("aspect", "height", "width", "expected"),
     [
         ((0.5, 2.0), 32, 32, (0, 0, 32, 32)),  # the whole image
-        ((3.0, 4.0), 32, 32, (10, 0, 11, 32)),  # too narrow: 32 / 3 = 10.67 rows
-        ((0.25, 0.4), 32, 32, (0, 9, 32, 13)),  # too wide: 12.8 columns
+        ((3.0, 4.0), 32, 32, (10, 0, 11, 32)),  # a box of this aspect is flat: 32 / 3 = 10.67 rows
+        ((0.25, 0.4), 32, 32, (0, 9, 32, 13)),  # a box of this aspect is narrow: 0.4 x 32 = 12.8 columns
         ((3 / 4, 4 / 3), 10, 40, (0, 13, 10, 13)),
         ((3 / 4, 4 / 3), 40, 10, (13, 0, 13, 10)),
         ((8.0, 9.0), 5, 2, (2, 0, 1, 2)),  # 0.25 rows, but a box has at least one pixel
@@ -201,7 +204,7 @@ def test_the_first_attempt_that_fits_is_used_and_the_central_crop_if_none_does()
     ],
 )
 def test_the_central_crop_is_the_largest_of_an_allowed_aspect(aspect, height, width, expected):
-    # The drawn area is larger than the image, so no attempt fits.
+    # The drawn area is always larger than the image, so no attempt fits.
     recipe = SimpleNamespace(**{field.name: getattr(RECIPE, field.name) for field in fields(RECIPE)})
     recipe.crop_area, recipe.crop_aspect = (30.0, 40.0), aspect
     boxes = draw(0, 0, np.arange(50), recipe, height, width).box
@@ -220,7 +223,7 @@ def test_a_fixed_box_is_always_drawn():
 
 
 def numbers(params: ViewParams) -> dict[str, np.ndarray]:
-    """Return every drawn quantity as a column. By definition none depends on another."""
+    """Return every drawn quantity as a column. By definition, no column depends on another one."""
     y, x, h, w = params.box.T
     columns = {name: getattr(params, name) for name in (*FACTORS, "flip", "grey", "blur_sigma")}
     columns |= {"area": h * w, "aspect": np.log(w / h), "y": y / (1001 - h), "x": x / (1001 - w)}
@@ -231,7 +234,7 @@ def numbers(params: ViewParams) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def wide() -> Callable[[int, int], ViewParams]:
-    """Return a function that draws both views of 20,000 large images. There every box fits, and jitter is always on."""
+    """Return a function that draws both views of 20,000 large images. Every box fits, and jitter is always on."""
     recipe = replace(RECIPE, crop_area=(0.1, 0.3), jitter_probability=1)
     return lambda seed, epoch: draw(seed, epoch, IMAGES, recipe, 1000, 1000)
 
@@ -255,19 +258,20 @@ def test_views_images_epochs_and_seeds_are_independent(wide):
         "seeds that differ in the high word": (base, wide(2**32, 0)),
     }
     for name, (one, other) in pairs.items():
-        # 15 x 15 correlations with probability 6e-7 each make 1e-4. A shared stream gives correlations of 100 and more.
+        # 15 x 15 correlations exceed the bound with probability 6e-7 each, together 1e-4. If two columns shared random
+        # words, their correlation would be 100 and more.
         assert np.max(np.abs(correlations(one, other))) < FIVE_SIGMA, name
 
 
 def test_the_quantities_of_a_view_are_independent_of_each_other(wide):
     params = wide(0, 0)
     among = correlations(params, params)
-    slots = slice(len(among) - 3, len(among))  # the slots come from one permutation, so they exclude each other
+    slots = slice(len(among) - 3, len(among))  # the slots are places in one permutation, so they depend on each other
     among[slots, slots] = 0
     assert np.max(np.abs(among - np.diag(np.diag(among)))) < FIVE_SIGMA
 
 
-# Dependencies of a row
+# What a view depends on
 
 
 @pytest.mark.parametrize("function", [draw, stock_draw], ids=["reference", "stock"])

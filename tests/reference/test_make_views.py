@@ -1,4 +1,4 @@
-"""Tests of the pixels of a view in the reference: compared with independent code, and their properties.
+"""Tests of the pixels of a view, as the reference makes them: comparisons with independent code, and properties.
 
 The independent code is Pillow and tf.image for the crop, colorsys and tf.image for the colours, and SciPy for the blur.
 With TensorFlow 2.15, tensorflow-addons also checks the blur.
@@ -49,7 +49,7 @@ def one_view(image: np.ndarray, size: int, **given: Any) -> np.ndarray:
 def test_crops_are_those_of_pillow(case):
     image, box, size = case
     expected = np.stack([pillow(image[..., c].astype(np.float32), box, size) for c in range(3)], axis=-1) / 255
-    # Pillow stores a float32 after each of its two passes. Each rounds a number below 256 by half an ulp at most.
+    # Pillow stores a float32 after each of its two passes. Each pass rounds a number below 256 by at most half an ulp.
     np.testing.assert_allclose(one_view(image, size, box=box), expected, rtol=0, atol=2 * ULP)
 
 
@@ -67,8 +67,8 @@ def test_crops_are_those_of_tensorflow(case):
     image, (y, x, h, w), size = case
     crop = tf.constant(image[y : y + h, x : x + w] / np.float32(255))
     expected = tf.image.resize(crop, (size, size), antialias=True)
-    # tf.image computes positions in float32. For positions below 40, half an ulp is 16 times the ulp of 1. Both
-    # directions of the crop have this error.
+    # tf.image computes the positions of pixels in float32. For positions below 40, half an ulp is 16 times the ulp of
+    # 1. Rows and columns both have this error.
     np.testing.assert_allclose(one_view(image, size, box=(y, x, h, w)), expected, rtol=0, atol=40 * ULP)
 
 
@@ -87,7 +87,7 @@ def test_resizing_weights_are_a_partition(length, size):
 
 
 def by_colorsys(image: np.ndarray, factor: float, turn: float) -> np.ndarray:
-    """Return the image with its saturation and hue changed pixel by pixel, by Python's colorsys."""
+    """Change saturation and hue of an image pixel by pixel, with Python's colorsys."""
     changed = np.empty_like(image)
     for place in np.ndindex(image.shape[:2]):
         hue, saturation, value = colorsys.rgb_to_hsv(*image[place])
@@ -126,11 +126,11 @@ def test_colour_operations_are_those_of_tensorflow(name):
     adjust, values = TF_IMAGE[name]
     for seed, value in enumerate(values):
         image = images_of(1, 9, 7, seed=seed)[0]
-        crop = np.float32(one_view(image, 9))  # square
-        # These operations keep pixels within [0, 1]. tf.image also limits the saturation S of HSV to 1, as a clipped
-        # view does.
+        crop = np.float32(one_view(image, 9))  # the crop, resized to a square
+        # These operations keep pixels within [0, 1], so they need no clip. The exception is saturation: tf.image limits
+        # S of HSV to 1, as the clip of a view does.
         actual = one_view(image, 9, **{name: value}, clip=name == "saturation")
-        # tf.image's HSV rounds a dozen times in float32, at numbers six times as large (sixths of the circle).
+        # tf.image's HSV rounds a dozen times in float32. Its hues are in sixths of a turn, so numbers are up to 6.
         np.testing.assert_allclose(actual, adjust(crop, value), rtol=0, atol=24 * ULP)
 
 
@@ -177,7 +177,7 @@ def test_the_operations_come_in_the_given_order():
         views[tuple(order)] = one_view(image, 12, order=order, **factors)
         np.testing.assert_allclose(views[tuple(order)], x, rtol=0, atol=100 * ULP64)
     for one, other in itertools.combinations(views, 2):
-        # Of two neighbours in the order, only saturation and hue commute.
+        # Two operations that follow each other can be swapped without effect only if they are saturation and hue.
         same = "".join(map(str, one)).replace("32", "23") == "".join(map(str, other)).replace("32", "23")
         assert (np.max(np.abs(views[one] - views[other])) < 1e-12) == same
 
@@ -207,7 +207,7 @@ def test_the_blur_is_that_of_tensorflow_addons():
         expected = addons.image.gaussian_filter2d(
             x, (count_blur_taps(50), count_blur_taps(50)), sigma, padding="REFLECT"
         )
-        # tensorflow-addons multiplies the two kernels first and sums 25 products in float32.
+        # tensorflow-addons first multiplies the two one-dimensional kernels, and then sums 25 products in float32.
         np.testing.assert_allclose(blur_by_gaussian(image / 255, sigma), expected, rtol=0, atol=16 * ULP)
 
 
@@ -228,7 +228,7 @@ def test_blurring_is_left_out_on_demand():
 def test_neutral_parameters_are_the_identity(clip):
     images = images_of(2, 20, 20)
     views = make_views(images, params_of(4, box=whole(images), clip=clip), 20)
-    # The contrast subtracts a mean and adds it again, which rounds.
+    # The contrast subtracts the mean and adds it again. Both steps round.
     np.testing.assert_allclose(views, np.concatenate([images, images]) / 255, rtol=0, atol=2 * ULP64)
 
 
@@ -302,7 +302,7 @@ def test_whole_views_are_those_of_pillow_colorsys_and_scipy():
     for row in range(24):
         own = ViewParams(*(field[row] for field in params))
         expected = view_by_other_libraries(images[row % 12], own, 24)
-        # Pillow's two float32 roundings, amplified by the row's factors.
+        # Pillow rounds twice to float32. The factors of the row amplify these errors.
         allowed = 2 * ULP * amplification(params)[row]
         np.testing.assert_allclose(views[row], expected, rtol=0, atol=allowed)
 
