@@ -1,4 +1,7 @@
-"""Tests that the convolution, a matrix product on small maps, has the values and gradients of TensorFlow's own."""
+"""Tests that the convolution of this package gives the values and gradients of TensorFlow's.
+
+On small feature maps it is a matrix product.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ def test_it_is_tensorflows_convolution(
     side: tuple[int, int], size: tuple[int, int], stride: int, padding: str, seed: int
 ) -> None:
     if padding == "valid" and (size[0] > side[0] or size[1] > side[1]):
-        return  # there is no output
+        return  # the kernel is larger than the map, so there is no output
     precision.set_precision("float64")
     rng = np.random.default_rng(seed)
     layer = Convolution(FILTERS, size, stride, padding=padding, use_bias=False)
@@ -53,8 +56,7 @@ def test_it_is_tensorflows_convolution(
     dy = tf.constant(rng.normal(size=shape))
     found = value_and_gradients(layer, x, kernel, dy)
     right = value_and_gradients(lambda x: tf.nn.conv2d(x, kernel, stride, padding.upper()), x, kernel, dy)
-    # Each number is a sum of at most this many products, in another order than TensorFlow's. A product is at most
-    # 16 x 16.
+    # `terms` products are summed for a number, in another order than in TensorFlow. A product is at most 16 x 16.
     terms = max(size[0] * size[1] * max(CHANNELS, FILTERS), ROWS * side[0] * side[1])
     for ours, theirs in zip(found, right):
         assert ours.shape == theirs.shape
@@ -101,7 +103,7 @@ def test_bias_and_activation_are_keras_own() -> None:
     stock = tf.keras.layers.Conv2D(FILTERS, 3, padding="same", activation="relu", bias_initializer="ones")
     ours(x), stock(x)
     stock.set_weights(ours.get_weights())
-    np.testing.assert_allclose(ours(x), stock(x), rtol=1e-5, atol=1e-6)  # a sum of two products, and a bias of 1
+    np.testing.assert_allclose(ours(x), stock(x), rtol=1e-5, atol=1e-6)  # sums of two products and a bias of 1
 
 
 def test_half_precision_computes_in_half_and_keeps_float32() -> None:
@@ -115,6 +117,6 @@ def test_half_precision_computes_in_half_and_keeps_float32() -> None:
 def test_resnet50_at_32_pixels_convolves_no_map_that_is_whole() -> None:
     model = encoder.build_encoder("resnet50", "imagenet", 32)
     found = operations(lambda x: model(x, training=True), (2, 32, 32, 3))
-    # Counted by hand in Keras's ResNet-50: six 3x3 of stage 4 (2x2 pixels), and of stage 5 (1x1 pixel) three 3x3, two
-    # strided 1x1 and the five 1x1 that follow them.
+    # Counted by hand in Keras's ResNet-50. 16 convolutions are products: in stage 4 (2x2 pixels) the six of 3x3, and in
+    # stage 5 (1x1 pixel) the three of 3x3, the two of 1x1 with a stride, and the five of 1x1 after them.
     assert (found.count("MatMul"), found.count("Conv2D")) == (16, 37)

@@ -17,9 +17,10 @@ from lowlevel_simclr.runtime import keras
 from lowlevel_simclr.runtime.precision import set_precision
 
 EPS = float(np.finfo(np.float32).eps)
-# Name, stem -> dimension of h, pixels along a side of the last feature map for views of 32, trainable parameters. The
-# parameters are counted by hand from the tables of He et al. 2016. ResNet-18, -34 and -50 with the ImageNet stem have
-# torchvision's counts less those of its classifiers.
+# (name, stem) -> dimension of h (the output), pixels along a side of the last feature map for views of 32 pixels,
+# trainable parameters. The stem is the first layers, for small (cifar) or large (imagenet) images. The parameters are
+# counted by hand from the tables of He et al. 2016. ResNet-18, -34 and -50 with the ImageNet stem have as many as
+# torchvision's, without its classifiers.
 ENCODERS = {
     ("resnet20", "cifar"): (64, 8, 269_072),
     ("resnet20", "imagenet"): (64, 2, 270_992),
@@ -32,7 +33,7 @@ ENCODERS = {
 }
 
 
-@functools.cache  # ResNet-50 takes seconds to build
+@functools.cache  # because building ResNet-50 takes seconds
 def built(name: str, stem: str) -> tf.keras.Model:
     return encoder.build_encoder(name, stem, 32)
 
@@ -113,7 +114,7 @@ def compat_name(variable: Any) -> str:
 
 def test_random_weights_are_a_function_of_the_seed() -> None:
     first = encoder.build_encoder("resnet20", "cifar", 16, seed=3).get_weights()
-    tf.keras.layers.Dense(3).build((None, 4))  # building other layers in between must not change the seeds
+    tf.keras.layers.Dense(3).build((None, 4))  # a layer built in between must not change the weights
     again = encoder.build_encoder("resnet20", "cifar", 16, seed=3).get_weights()
     other = encoder.build_encoder("resnet20", "cifar", 16, seed=4).get_weights()
     assert all(np.array_equal(one, two) for one, two in zip(first, again, strict=True))
@@ -126,7 +127,7 @@ def test_random_weights_are_a_function_of_the_seed() -> None:
 def test_weights_come_back_from_a_file(tmp_path: Path) -> None:
     file = str(tmp_path / "f.weights.h5")
     saved = encoder.build_encoder("resnet20", "cifar", 16, seed=3)
-    stock_layers.build_stock_twin(saved).save_weights(file)  # a user's plain Keras
+    stock_layers.build_stock_twin(saved).save_weights(file)  # as a user might save it with plain Keras
     loaded = encoder.build_encoder("resnet20", "cifar", 16, weights=file, seed=4)
     assert all(np.array_equal(one, two) for one, two in zip(saved.get_weights(), loaded.get_weights(), strict=True))
     with pytest.raises(ValueError, match="do not fit resnet20"):

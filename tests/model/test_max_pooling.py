@@ -19,7 +19,7 @@ SHAPES += [((2, 3), (3, 1), "same", 8), ((3, 2), (1, 3), "valid", 9), ((2, 2), (
 def maps(side: int, kind: str = "float32") -> tf.Tensor:
     """Return feature maps like those after a ReLU: whole numbers from 0 to 3, more than half of them 0.
 
-    In some windows, several pixels share the largest value.
+    So in some windows, several pixels share the largest value.
     """
     drawn = np.random.default_rng(side).integers(-3, 4, (2, side, side + 1, 5))
     return tf.cast(np.maximum(drawn, 0), kind)

@@ -1,6 +1,7 @@
 """Tests of weights from ImageNet and from Keras files.
 
-The images are RGB, biases are dropped, and a failed download gives a clear message.
+The encoder takes RGB images, though Keras's weights are for BGR. Biases are dropped. A failed download gives a clear
+message.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def test_a_download_that_fails_names_the_file_and_its_place(monkeypatch: pytest.
 
     def offline(**options: Any) -> tf.keras.Model:
         if options.get("weights") == "imagenet":
-            raise Exception("URL fetch failure")  # the error that Keras raises
+            raise Exception("URL fetch failure")  # the error that Keras raises if a download fails
         return stock(**options)
 
     monkeypatch.setattr(tf.keras.applications, "ResNet50", offline)
@@ -50,7 +51,7 @@ def build_kerass_resnet50() -> tf.keras.Model:
 
 
 def test_imagenet_weights_take_red_green_blue(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test that h is that of Keras's model. Keras's model gets blue first (its caffe mode), our encoder red first."""
+    """Test that our encoder gives the h of Keras's model. Keras's gets blue first (its caffe mode), ours red first."""
     theirs = build_kerass_resnet50()
     monkeypatch.setattr(encoder, "load_imagenet", lambda: theirs)
     ours = encoder.build_encoder("resnet50", "imagenet", 32, weights="imagenet")
@@ -67,9 +68,9 @@ def views(size: int, count: int = 2, seed: int = 0) -> np.ndarray:
 
 
 def test_a_file_of_kerass_resnet50_is_taken_without_its_biases(tmp_path: Path) -> None:
-    """Test that dropping the biases keeps h.
+    """Test that h stays the same without the biases of convolutions, which are all followed by a BatchNorm.
 
-    In inference the moving statistics contain the biases, and in training they cancel.
+    In inference, the biases are moved into the moving statistics. In training, BatchNorm subtracts them with the mean.
     """
     file, theirs = str(tmp_path / "keras.weights.h5"), build_kerass_resnet50()
     theirs.save_weights(file)
@@ -85,7 +86,7 @@ def test_a_file_of_kerass_resnet50_is_taken_without_its_biases(tmp_path: Path) -
 
 
 def save_weights(path: Path, spoil: bool = False) -> None:
-    """Save the weights of a ResNet-20 in stock layers, on request with one NaN."""
+    """Save the weights of a ResNet-20 built from Keras's own layers, on request with one NaN."""
     twin = encoder.build_encoder("resnet20", "cifar", 8)
     stock = build_in_stock_layers(twin)
     weights = twin.get_weights()
@@ -137,7 +138,7 @@ def test_weights_of_another_encoder_are_named_in_one_line(tmp_path: Path) -> Non
     encoder.build_encoder("resnet20", "cifar", 8, weights=str(file))
 
 
-# Files that hang the program or fill its memory
+# Files that would block the program or fill its memory
 
 
 def load_into(path: Path) -> None:

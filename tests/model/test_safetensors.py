@@ -1,4 +1,4 @@
-"""Tests that files of safetensors are read as by the safetensors library, and refused if their header is wrong."""
+"""Tests that safetensors files are read as the safetensors library reads them, and refused if the header is wrong."""
 
 from __future__ import annotations
 

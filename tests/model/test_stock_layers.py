@@ -1,4 +1,4 @@
-"""Tests that the twin of an encoder in Keras's own layers gives the same h."""
+"""Tests that the twin of an encoder, the same network built from Keras's own layers, gives the same h (output)."""
 
 from __future__ import annotations
 

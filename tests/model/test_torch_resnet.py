@@ -9,7 +9,7 @@ from lowlevel_simclr.model import encoder
 from lowlevel_simclr.model.torch_resnet import TORCH
 from lowlevel_simclr.runtime import keras
 
-# torchvision's parameters less its classifier's, by name: h, parameters with the ImageNet stem
+# name -> dimension of h, and parameters of torchvision's network with the ImageNet stem, without its classifier
 COUNTS = {
     "resnet18v1.5": (512, 11_176_512),
     "resnet34v1.5": (512, 21_284_672),
