@@ -43,7 +43,7 @@ NARROW = encoder.Basic((1, 1), 8, projects=True)
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One run: replicas in this process, `micro` micro-batches, and optionally a planted bug, by its name in `BUGS`."""
+    """One run: numbers of replicas in this process and of micro-batches, and optionally a bug by its name in `BUGS`."""
 
     name: str
     replicas: int = 1

@@ -45,8 +45,8 @@ class Case(NamedTuple):
 def small_cases() -> list[Case]:
     """Return cases for all paths of the kernels.
 
-    They enlarge and reduce, have sizes that are no multiple of a vector, one channel, or views too large for shared
-    memory.
+    They enlarge and reduce. Others have a size that a vector does not divide, one channel, or views too large for
+    shared memory.
     """
     return [
         Case(3, 32, 32),
