@@ -15,17 +15,17 @@ from lowlevel_simclr.model import encoder
 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 FUNCTIONS = [name for name in ls.PUBLIC if not name.endswith("Error") and name not in ("Stopped", "NonFiniteLoss")]
-WITHOUT = {"ViewRecipe"}  # the example of make_views shows a record of settings
+WITHOUT = {"ViewRecipe"}  # its use is shown in the example of make_views
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Create the run folder runs/shapes, which the examples open, and return the folder that contains runs/."""
+    """Make the run folder runs/shapes, which the examples open. Return the working folder, which contains runs/."""
     place = tmp_path_factory.mktemp("examples")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(
             encoder.BASIC, "resnet20", encoder.Basic((1, 1, 1), 16, projects=False)
-        )  # three blocks, a third of ResNet-20's nine
+        )  # three blocks instead of the nine of ResNet-20
         patch.setattr("lowlevel_simclr.data.catalog.SHAPES_TRAIN", 60)
         patch.setattr("lowlevel_simclr.data.catalog.SHAPES_TEST", 40)
         patch.chdir(place)

@@ -1,4 +1,4 @@
-"""Tests of `import lowlevel_simclr`: its cost, the names that it shows, and --help without TensorFlow."""
+"""Tests of `import lowlevel_simclr`: what it loads, the names that it offers, and --help without TensorFlow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of images in memory as a data set: arrays, pairs, splits, and every kind of `tf.data.Dataset`."""
+"""Tests of data sets made from images in memory: arrays, pairs with labels, two splits, and `tf.data.Dataset`s."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Dataset = tf.data.Dataset
 def test_dictionaries_are_taken_by_their_keys(image: str, label: str, batched: bool) -> None:
     """Test elements that are dictionaries, as `tfds.load` returns them.
 
-    Keys other than "image" and "label" are ignored.
+    The keys of images and labels have one of several usual names. Other keys are ignored.
     """
     stream = Dataset.from_tensor_slices({"id": LABELS, image: IMAGES, label: LABELS})
     found, wanted = load_from_memory(stream.batch(7) if batched else stream), load_from_memory((IMAGES, LABELS))
@@ -34,7 +34,7 @@ def test_dictionaries_are_taken_by_their_keys(image: str, label: str, batched: b
 @pytest.mark.parametrize(
     "given",
     [
-        ((IMAGES[:15], LABELS[:15]), (IMAGES[15:], LABELS[15:])),  # as Keras's load_data
+        ((IMAGES[:15], LABELS[:15]), (IMAGES[15:], LABELS[15:])),  # as Keras's load_data returns them
         [[IMAGES[:15], LABELS[:15, None]], [IMAGES[15:], LABELS[15:, None]]],
         tuple(Dataset.from_tensor_slices((IMAGES[part], LABELS[part])) for part in (slice(15), slice(15, None))),
         ((IMAGES[:15], LABELS[:15]), (tf.constant(IMAGES[15:]), LABELS[15:])),

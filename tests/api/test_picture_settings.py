@@ -15,7 +15,7 @@ from tests.support.image_files import make_names, make_run_folder, write_picture
 
 @pytest.fixture(autouse=True)
 def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the program believe that there is a GPU."""
+    """Pretend that this machine has a GPU."""
     monkeypatch.setattr("lowlevel_simclr.api.picture_settings.finds_gpu", lambda: True)
 
 
@@ -37,7 +37,7 @@ def choose(root: Path, *flags: str) -> Config:
 def test_the_shorter_side_chooses_the_preset_and_the_run_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], height: int, width: int, preset: str, size: int, stem: str
 ) -> None:
-    """Test a regression: photographs were trained at 20 x 20 pixels with the CIFAR stem, without a message."""
+    """Test that large images get other settings. Once, photographs were trained at 20 x 20 pixels without a message."""
     write_pictures(tmp_path, *make_names("a", 40), height=height, width=width)
     found = choose(tmp_path)
     assert (found.preset, found.model.image_size, found.model.stem) == (preset, size, stem)
@@ -66,7 +66,7 @@ def test_what_the_user_gives_wins(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_a_run_keeps_its_preset(tmp_path: Path) -> None:
-    """Test that the same command resumes a run that an earlier version had started with another preset."""
+    """Test that a run resumes with its own preset, even if this version would choose another one."""
     write_pictures(tmp_path, *make_names("a", 40), height=130, width=130)
     path = make_run_folder(tmp_path / "run") / "config.json"
     path.write_text(path.read_text().replace('"preset": "custom"', '"preset": "cifar10-resnet20"'))

@@ -1,4 +1,4 @@
-"""Tests that one place turns errors into sentences, and that an unexpected error asks the user for a report."""
+"""Tests that programs turn known errors into sentences, and ask the user to report an unexpected error."""
 
 from __future__ import annotations
 

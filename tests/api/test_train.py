@@ -1,4 +1,4 @@
-"""Tests of `lowlevel_simclr.train`: on arrays, in threads, resumed and refused. It must change no global state."""
+"""Tests of `lowlevel_simclr.train`: it trains on arrays, in threads, resumes, refuses, and changes no global state."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ print(len(history.history["loss"]), model.predict(images, verbose=0).shape, ls.e
 
 @pytest.fixture(autouse=True)
 def small_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Use a small encoder with one block a stage and sixty training images, and work in a temporary folder."""
+    """Use a ResNet with one block in each stage and sixty training images, and work in a temporary folder."""
     monkeypatch.setitem(encoder.BASIC, "resnet20", encoder.Basic((1, 1, 1), 8, projects=False))
     monkeypatch.setattr("lowlevel_simclr.data.catalog.SHAPES_TRAIN", 60)
     monkeypatch.setattr("lowlevel_simclr.data.catalog.SHAPES_TEST", 40)
@@ -63,9 +63,9 @@ def training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_short_script_trains_on_arrays_and_uses_the_encoder_in_keras(tmp_path: Path) -> None:
-    """Test that training leaves op determinism off.
+    """Run a short script of a user. Training must leave op determinism (reproducible TensorFlow) off.
 
-    Otherwise TensorFlow would raise an error in the Dropout layer, which has no seed.
+    Otherwise TensorFlow would raise an error in the script's Dropout layer, which has no seed.
     """
     assert len(SCRIPT.strip().splitlines()) <= 12
     said = output_of(SCRIPT.replace("OUT", repr(str(tmp_path / "run"))))
@@ -270,7 +270,7 @@ def test_the_process_is_left_as_it_was(policy: str, monkeypatch: pytest.MonkeyPa
         assert tf.keras.mixed_precision.global_policy().name == policy
         assert not framework_config.is_op_determinism_enabled()
         assert {number: signal.getsignal(number) for number in mine} == mine
-        tf.keras.layers.Dropout(0.5)(tf.ones((2, 3)), training=True)  # draws without a seed
+        tf.keras.layers.Dropout(0.5)(tf.ones((2, 3)), training=True)  # without a seed, op determinism would refuse it
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -278,9 +278,9 @@ def test_the_process_is_left_as_it_was(policy: str, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("notebook", [True, False])
 def test_a_notebook_gets_its_own_bar(monkeypatch: pytest.MonkeyPatch, notebook: bool) -> None:
-    """Test that a notebook shows a progress widget.
+    """Test that a notebook shows progress as a widget.
 
-    Output that goes neither to a notebook nor to a terminal gets lines.
+    Other output, which is no terminal in the tests, gets lines of text.
     """
     monkeypatch.setattr(progress_bar, "_is_notebook", lambda: notebook)
     with progress_bar.open_bar("training", 3, "steps") as bar:

@@ -1,4 +1,4 @@
-"""Tests that the command of a run gives its settings again."""
+"""Tests that the command that is stored for a run gives exactly the settings of the run."""
 
 from __future__ import annotations
 

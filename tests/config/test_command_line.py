@@ -14,7 +14,7 @@ from tests.support.every_setting import OTHER, SETTINGS
 
 
 def parse_refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
-    """Return the message with which `parse` ends. It must print nothing else and exit with code 2."""
+    """Return the error message of `parse`, which must print nothing else and exit with code 2."""
     with pytest.raises(SystemExit) as ended:
         parse_run(argv)
     assert ended.value.code == 2
@@ -24,7 +24,7 @@ def parse_refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
 
 
 def make_flags(name: str) -> list[str]:
-    """Return flags that give the setting its value in OTHER."""
+    """Return the flags that give a setting its value in OTHER."""
     value, flag = OTHER[name], "--" + name.replace("_", "-")
     if isinstance(value, bool):
         return [flag if value else f"--no-{flag[2:]}"]
@@ -38,7 +38,7 @@ def make_flags(name: str) -> list[str]:
 def test_every_setting_is_a_flag_and_reaches_its_own_field_alone(name):
     # The program refuses a mean without a standard deviation, so the flags of both are given together.
     changed = {"input_mean", "input_std"} if name in ("input_mean", "input_std") else {name}
-    beside = {"dataset": "folder:x"} if name in ("labels", "split") else {}  # they describe image files
+    beside = {"dataset": "folder:x"} if name in ("labels", "split") else {}  # both need a data set of image files
     given = [word for each in sorted(changed) for word in make_flags(each)]
     config, _ = parse_run(["--preset", "shapes", *given, *(f"--{each}={value}" for each, value in beside.items())])
     wanted = replace(load_preset("shapes"), **{each: OTHER[each] for each in changed}, **beside)
@@ -52,7 +52,7 @@ def test_every_setting_is_explained_with_its_default(capsys):
     assert ended.value.code == 0 and "SUPPRESS" not in text and "Trains an encoder." in text
     for name in SETTINGS:
         assert f"--{name.replace('_', '-')}" in text
-    assert text.count("(default: ") == len(SETTINGS) + 2  # plus the flags --preset and --out, which are not settings
+    assert text.count("(default: ") == len(SETTINGS) + 2  # 2 more: the flags --preset and --out are not settings
     assert "share of the image that the crop covers (default: 0.3 1)" in text
     for make in PRESETS.values():
         assert make.__doc__.splitlines()[0] in text
@@ -128,7 +128,7 @@ def test_the_run_folder_of_a_custom_config_bears_the_data_set_as_a_file_name():
 
 
 def test_the_run_folder_of_the_folder_itself_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test a regression: the run folder was runs/folder-. for every folder."""
+    """Test --dataset folder:. and similar names. Once, all of them had the run folder runs/folder-."""
     (tmp_path / "my pets/cats").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "my pets/cats")
     for place, name in ((".", "cats"), ("..", "my-pets"), ("./", "cats")):

@@ -1,4 +1,4 @@
-"""Tests of the type and the rule of every setting, which are read from the dataclasses."""
+"""Tests of the type and the allowed values of every setting. They are read from the dataclasses of settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Tests that a configuration can be written as text and read back, and which settings identify a run."""
+"""Tests that a configuration can be written as text and read back, and of its identity.
+
+The identity of a run is made of the settings that must not change when it resumes.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ NOT_IDENTITY = {
 
 
 NOT_IDENTITY |= {"cache", "knn_every", "worker_timeout"}
-NOT_IDENTITY |= {"labels", "split"}  # data.json knows what these files say
+NOT_IDENTITY |= {"labels", "split"}  # the content of these files is compared by data.json
 
 
 # config -> text -> config
@@ -94,9 +97,9 @@ def test_the_label_of_a_preset_is_no_difference():
 
 
 def test_an_older_run_keeps_its_hash() -> None:
-    """Test that the hash of the shapes preset has not changed since before --splits was added.
+    """Test that the preset `shapes` has the same hash as before --splits existed, when native ops were the default.
 
-    Native ops were the default then.
+    Otherwise, older runs could not resume.
     """
     assert hash_config(replace(load_preset("shapes"), ops="native")) == "912855193eaf6663"
     assert hash_config(replace(load_preset("shapes"), ops="native", splits="none")) != "912855193eaf6663"

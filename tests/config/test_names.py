@@ -14,7 +14,7 @@ from lowlevel_simclr.config.names import OneLineError, show_name
 from lowlevel_simclr.config.settings import ConfigError
 
 PACKAGE = Path(__file__).parents[2] / "lowlevel_simclr"
-# Errors whose messages quote only numbers and names of this package's own variables.
+# Errors whose messages contain only numbers and names of this package's own variables, and no names of files.
 QUOTE_NO_NAMES = {"Diverged", "EncoderChanged", "NonFiniteLoss", "NonFiniteRepresentation", "NonFiniteState"}
 
 
@@ -25,8 +25,8 @@ QUOTE_NO_NAMES = {"Diverged", "EncoderChanged", "NonFiniteLoss", "NonFiniteRepre
         ("schön/犬.png", "schön/犬.png"),
         ("000\x1b]0;PWNED\x07\x1b[31m.png", r"000\x1b]0;PWNED\x07\x1b[31m.png"),
         ("a\nerror: the disk is full\r", r"a\nerror: the disk is full\r"),
-        ("\x9b31m", r"\x9b31m"),  # the same escape sequence in one character
-        ("gpj.\u202eexe\u2028", r"gpj.\u202eexe\u2028"),  # written from right to left; a line break of Unicode
+        ("\x9b31m", r"\x9b31m"),  # the escape sequence ESC [ as a single character
+        ("gpj.\u202eexe\u2028", r"gpj.\u202eexe\u2028"),  # reverses the direction of text; a line break
         (os.fsdecode(b"caf\xe9.png"), r"caf\xe9.png"),
         ("\ud800", r"\ud800"),
         ("\U000e0041", r"\U000e0041"),  # an invisible letter
@@ -49,7 +49,7 @@ def test_every_error_that_the_programs_print_is_of_that_kind() -> None:
 
 
 def test_what_is_printed_of_a_path_goes_through_it() -> None:
-    """Test that every path, folder or file that `print`, `tqdm.write` or `warn` shows is passed through `show_name`."""
+    """Test that `print`, `tqdm.write` and `warn` show paths only through `show_name`, which makes them printable."""
     raw = []
     for path in sorted(PACKAGE.rglob("*.py")):
         for call in ast.walk(ast.parse(path.read_text())):

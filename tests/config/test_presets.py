@@ -1,6 +1,6 @@
 """Tests of the presets.
 
-Each one has the values that its docstring gives, its model can be built, and it can train a step.
+Each preset has the values that its docstring names, its model can be built, and it can train a step.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lowlevel_simclr.training.plan import make_plan
 from tests.support.labelled_images import draw_cifar_images
 
 SMALL = {"image_size": 16, "batch_size": 4, "steps": 1, "warmup_epochs": 0.0, "xla": "off", "precision": "float32"}
-SLOW = pytest.mark.slow  # ResNets take half a minute to trace; other tests cover their layers and heads
+SLOW = pytest.mark.slow  # tracing a ResNet takes half a minute; other tests cover its layers and heads
 
 
 # Every preset
@@ -77,7 +77,7 @@ def test_jitter_is_clipped_at_zero_and_refused_beyond_every_hue():
             scale_jitter(strength)
 
 
-# Values in the sources
+# Values in the publications and programs that presets follow
 
 
 def test_the_cifar_preset_has_the_recipe_of_the_paper_for_cifar():
@@ -148,9 +148,10 @@ def test_the_views_of_day29_are_28_pixels_added_brightness_and_no_clip() -> None
 
 
 def test_a_view_of_day29_is_the_notes_formula() -> None:
-    """Test the views of day29 against the formula of the notes.
+    """Compare the views of day29 with the formula in the notes that this preset follows.
 
-    On the [-1, 1] scale: crop to 28, resize to 32, flip, add b, then apply the contrast about each channel's mean.
+    With pixels in [-1, 1]: crop to 28 pixels, resize to 32, flip, add a brightness b, then scale the distance of each
+    channel from its mean.
     """
     chosen, images = presets.load_preset("day29"), draw_cifar_images().train.images[:4]
     index = tf.range(4, dtype=tf.int64)
@@ -166,7 +167,7 @@ def test_a_view_of_day29_is_the_notes_formula() -> None:
         view = (view[:, ::-1] if flip else view) + 2 * shift
         mean = view.mean(axis=(0, 1))
         np.testing.assert_allclose(found[row], (view - mean) * contrast + mean, atol=1e-5)
-    assert found.min() < -1  # nothing is clipped
+    assert found.min() < -1  # below -1, so nothing is clipped
 
 
 def test_day29_trains_on_both_splits_from_imagenet_weights_with_its_own_scale_of_pixels() -> None:
@@ -182,7 +183,7 @@ def test_imagenet_weights_bring_their_preprocessing_unless_another_is_given() ->
     stock_input = tf.keras.applications.resnet50.preprocess_input
     pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 3, 3)).astype(np.float32)
     ours = (pixels / 255 - np.float32(model.input_mean)) / np.float32(model.input_std)
-    np.testing.assert_allclose(ours[..., ::-1], stock_input(pixels.copy()), atol=1e-4)  # the notes' images are BGR
+    np.testing.assert_allclose(ours[..., ::-1], stock_input(pixels.copy()), atol=1e-4)  # Keras's function returns BGR
     given = command_line.parse_run([*flags, "--input-mean", "0", "0", "0", "--input-std", "1", "1", "1"])[0].model
     assert (given.input_mean, given.input_std) == ((0.0,) * 3, (1.0,) * 3)
     assert command_line.parse_run(flags[:-2])[0].model.input_mean is None
