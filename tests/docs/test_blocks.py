@@ -1,4 +1,4 @@
-"""Tests that a test knows every block and command of the README and the site, or that a line says why it does not run.
+"""Tests that every block and command of the README and the site is tested, or that a line before it says why not.
 
 `tests/programs/test_readme.py` runs them.
 """
@@ -18,14 +18,14 @@ from bench.report import markers
 from tests.support import pages
 
 LANGUAGES = {"sh", "python", "text", "{toctree}", "{include}", "{admonition}", "{eval-rst}"}
-# Why a block may stay without a run. A block that takes long is no reason: it runs under the marker `slow`.
+# The allowed reasons for a block that no test runs. A long time is no reason: such a block has the marker `slow`.
 REASONS = {"installs packages from the network", "needs a GPU", "needs several GPUs", "needs several hosts"}
 NOT_RUN = [block for block in pages.list_all_blocks() if block.reason]
-WITH_INDENTED_CODE = {"errors", "README"}  # test_errors.py runs the first; the second is a tree of folders
+WITH_INDENTED_CODE = {"errors", "README"}  # test_errors.py compares the first; the second shows a tree of folders
 
 
 def list_page_commands(prefix: str) -> list[str]:
-    """Return the commands that begin with `prefix`, in blocks and between backticks."""
+    """Return the commands of all pages, in blocks and between backticks, that begin with `prefix`."""
     in_text = [command for page in pages.PAGES for command in pages.list_commands_in_text(page)]
     found = [*pages.list_distinct_commands(pages.list_all_blocks()), *in_text]
     return list(dict.fromkeys(command for command in found if command.startswith(prefix)))
@@ -49,7 +49,7 @@ def test_code_is_in_fences(page: Path) -> None:
 
 @pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: page.stem)
 def test_code_fits_beside_the_contents(page: Path) -> None:
-    """Test the width of code. On a laptop a line of the site has room for 92 characters, and the rest is hidden."""
+    """Test the length of lines of code. On a laptop, the site shows 92 characters of a line and hides the rest."""
     lines = [
         line for block in pages.list_blocks(page) if block.language == "python" for line in block.text.splitlines()
     ]
@@ -58,12 +58,12 @@ def test_code_fits_beside_the_contents(page: Path) -> None:
 
 @pytest.mark.parametrize("block", NOT_RUN, ids=lambda block: f"{block.page.stem}: {block.text.splitlines()[0][:40]}")
 def test_a_block_that_does_not_run_has_a_good_reason(block: pages.Block) -> None:
-    """`pytest -v` lists these blocks."""
+    """Test that a block that no test runs has an allowed reason. `pytest -v` lists these blocks."""
     assert block.reason in REASONS and block.language in ("sh", "python")
 
 
 def test_a_reason_stands_before_a_block() -> None:
-    """Test that no line stands between a reason and its block, because the reason would then have no effect."""
+    """Test that each reason stands directly before its block. With a line between them, it would have no effect."""
     text = "".join(page.read_text(encoding="utf-8") for page in pages.PAGES)
     assert len(re.findall(r"^<!-- not run:", text, re.MULTILINE)) == len(NOT_RUN)
 

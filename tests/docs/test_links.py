@@ -42,4 +42,4 @@ def test_every_page_is_in_the_contents() -> None:
 def test_a_page_has_one_title(page: Path) -> None:
     text = pages.FENCE.sub("", page.read_text(encoding="utf-8"))
     titles = re.findall(r"^# ", text, re.MULTILINE)
-    assert len(titles) == 1 or page.stem == "contributing"  # because it includes CONTRIBUTING.md
+    assert len(titles) == 1 or page.stem == "contributing"  # its title is in CONTRIBUTING.md, which it includes

@@ -24,14 +24,14 @@ SOURCES = ("lowlevel_simclr", "kernels", "tests", "docs")
 
 
 def list_files(folder: Path) -> set[str]:
-    """Return the files in a folder of the checkout, without built or cached files."""
+    """Return the files in a folder of the checkout, except built and cached ones."""
     files = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     return {str(path.relative_to(ROOT)) for path in files if not path.name.startswith("_native.")}
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Return a folder with a source distribution, and with a wheel that has no library."""
+    """Return a folder with a source distribution, and a wheel without the native library."""
     pytest.importorskip("setuptools", "77", reason="make installs it")
     root, folder = tmp_path_factory.mktemp("source") / "root", tmp_path_factory.mktemp("made")
     for name in SOURCES:

@@ -1,4 +1,4 @@
-"""Tests that `make` explains what is wrong with the Python that it gets."""
+"""Tests that `make` explains what is wrong with the Python that it would use."""
 
 from __future__ import annotations
 

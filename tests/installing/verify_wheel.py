@@ -4,9 +4,10 @@
     python -m tests.installing.verify_wheel dist/lowlevel_simclr-*.whl --python python3.14
 
 For each Python from 3.10 on that is found, the program makes a new virtual environment in a temporary folder, installs
-the wheel as a user does, and runs `train --steps 20`, `evaluate`, `embed` and `check` there. PATH holds only the
-programs of the environment, so no compiler is found. The environment is deleted before the next one is made. The exit
-code is 1 if one fails. The program uses the standard library only, so that any of these Pythons can run it.
+the wheel as a user does, and runs `train --steps 20`, `evaluate`, `embed` and `check` there. PATH has only the programs
+of the environment, so no compiler is found. The environment is deleted before the next one is made. The exit code is 1
+if the wheel fails with one of the Pythons. The program uses the standard library only, so that any of these Pythons can
+run it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pathlib import Path
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 FROM_RELEASE_CANDIDATE = ("3.14",)  # the Pythons for which only a release candidate of TensorFlow has a wheel
 COMPILERS = ("cc", "c++", "gcc", "g++", "clang", "clang++", "nvcc")
-MINUTES = 30  # the time limit of each command
+MINUTES = 30  # minutes that each command may take
 IMAGES = """
 import pathlib
 import numpy as np
@@ -58,7 +59,7 @@ def find_python(version: str) -> Path | None:
 
 
 def run(command: Sequence[str | Path], folder: Path, path: Path) -> str:
-    """Run a command in a folder that is outside the checkout, and return what it prints.
+    """Run a command in a folder outside the checkout, and return what it prints.
 
     Args:
         command: the program and its arguments.
@@ -79,7 +80,7 @@ def run(command: Sequence[str | Path], folder: Path, path: Path) -> str:
 
 
 def install(python: Path, requirements: Sequence[str | Path], folder: Path) -> Path:
-    """Install requirements in a new virtual environment without a compiler, and return its folder of programs."""
+    """Install requirements in a new virtual environment without a compiler. Return the environment's bin folder."""
     subprocess.run([python, "-m", "venv", folder / "environment"], check=True)
     programs = folder / "environment" / "bin"
     found = [name for name in COMPILERS if shutil.which(name, path=str(programs))]
@@ -98,14 +99,14 @@ def expect(said: str, wanted: str) -> None:
 
 
 def prove(programs: Path, folder: Path) -> str:
-    """Run every program of an installed wheel, and return a sentence that says what ran.
+    """Run the programs of an installed wheel, and return a sentence that says what ran.
 
     Args:
-        programs: the environment's folder of programs, which has lowlevel-simclr.
+        programs: the bin folder of the environment, which has lowlevel-simclr.
         folder: an empty folder outside the checkout.
 
     Raises:
-        Failure: if a program fails or writes something else than it should.
+        Failure: if a program fails, or its output or files are not as expected.
     """
     python, ours = programs / "python", programs / "lowlevel-simclr"
     expect(run([python, "-c", PLACE], folder, programs), str(programs.parent))
@@ -123,7 +124,7 @@ def prove(programs: Path, folder: Path) -> str:
 
 
 def verify(python: Path, requirements: Sequence[str | Path]) -> str:
-    """Install requirements, among them the wheel, for a Python, and return a sentence about what ran.
+    """Install requirements, one of which is the wheel, for a Python. Run its programs, and return what ran.
 
     The environment is deleted afterwards.
     """
@@ -134,7 +135,7 @@ def verify(python: Path, requirements: Sequence[str | Path]) -> str:
 
 
 def choose_requirements(version: str, wheel: Path, given: Sequence[str], constraints: Path | None) -> list[str | Path]:
-    """Return the requirements for pip: the wheel, the given requirements, and constraints or a release candidate."""
+    """Return the arguments for pip: the wheel, the given requirements, and constraints or a release candidate."""
     beside = ["--constraint", constraints] if constraints else []
     if version in FROM_RELEASE_CANDIDATE and not given:
         return [wheel, "--pre", "tensorflow>=2.22.0rc0"]
