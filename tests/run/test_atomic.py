@@ -1,4 +1,4 @@
-"""Tests that an unusable JSON file of a run gives an error of one sentence."""
+"""Tests that an unusable JSON file of a run causes an error with a one-sentence message."""
 
 from __future__ import annotations
 

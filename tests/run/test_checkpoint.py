@@ -1,6 +1,6 @@
 """Tests of checkpoints: what a restored state contains, and which checkpoints are kept.
 
-Other tests check what remains after damage, a full disk and SIGKILL.
+They also test what remains after damage, a full disk and SIGKILL.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.support.permissions import obey_permissions
 
 
 def state(step: int, size: int = 40) -> dict[str, np.ndarray]:
-    """Return arrays that depend on the step: weights (size,), a counter () and a name ()."""
+    """Return a state that depends on the step: weights (size,), a counter () and a text ()."""
     weights = np.random.default_rng(step).normal(size=size).astype(np.float32)
     return {"encoder/kernel": weights, "count": np.array(step, np.int64), "scheme": np.array("cosine")}
 
@@ -35,7 +35,7 @@ def names(folder: Path) -> list[str]:
 
 
 def same(found: dict[str, np.ndarray], saved: dict[str, np.ndarray]) -> bool:
-    """Return whether names, order, dtypes, shapes and bits of two states agree."""
+    """Return whether two states have the same names, order, dtypes, shapes and bits."""
     return list(found) == list(saved) and all(
         found[name].dtype == saved[name].dtype
         and found[name].shape == saved[name].shape
@@ -100,7 +100,7 @@ def test_what_would_not_come_back_is_refused_before_anything_is_written(tmp_path
     assert not (tmp_path / "checkpoints").exists()
 
 
-# Keeping
+# Which checkpoints are kept
 
 
 def test_the_newest_few_are_kept_and_what_a_kill_left_is_cleared_away(tmp_path):
@@ -121,7 +121,7 @@ def test_steps_are_ordered_as_numbers(tmp_path):
 
 def test_a_save_behind_a_damaged_checkpoint_keeps_itself_and_renames_the_damaged_one(tmp_path, capsys):
     save(tmp_path, 1, state(1), {}, keep=2)
-    for number in ("", "-2"):  # a second one does not overwrite the first
+    for number in ("", "-2"):  # the second damaged one must not overwrite the first
         damaged = save(tmp_path, 9, state(9), {}, keep=2)
         content = damaged.read_bytes()[:-30]
         damaged.write_bytes(content)
@@ -174,7 +174,7 @@ def test_a_flipped_bit_is_noticed_or_changes_nothing(two, capsys):
 
 
 def test_an_array_that_reads_short_is_noticed_though_its_checksum_is_right(tmp_path):
-    """Test a header that announces fewer numbers than there are. The rest would not be read."""
+    """Test an array whose header states fewer numbers than there are, so that the rest would not be read."""
     path = save(tmp_path, 1, state(1), {}, keep=1)
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
@@ -226,7 +226,7 @@ def test_finite_numbers_whose_sum_overflows_are_finite(tmp_path):
     assert load_latest(tmp_path).step == 1
 
 
-# Unreadable, but not damaged
+# Files that cannot be read, although they are not damaged
 
 
 def unreadable(error):
@@ -389,9 +389,9 @@ while True:
 
 
 def test_killed_at_any_moment_the_newest_whole_checkpoint_is_there(tmp_path):
-    """Test a process that only saves. A kill loses at most the save in progress, never an earlier one."""
+    """Kill a process that only saves. At most the save in progress is lost, never an earlier one."""
     drawn, reached, kills, kept = random.Random(0), 0, 0, 2
-    while kills < 5 or (reached == 0 and kills < 50):  # a busy machine may kill five times before the first save
+    while kills < 5 or (reached == 0 and kills < 50):  # five kills may come before a slow first save
         kills += 1
         command = [sys.executable, "-c", SAVES_FOR_EVER, str(tmp_path)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(checkpoint.__file__).parents[1]) as child:
@@ -411,15 +411,15 @@ def test_killed_at_any_moment_the_newest_whole_checkpoint_is_there(tmp_path):
         whole = [path for path in tmp_path.iterdir() if path.suffix == ".npz"]
         assert len(whole) <= kept + 1 and all(
             load(path) for path in whole
-        )  # one more if the process was killed before pruning
+        )  # one more if the kill came before the oldest was deleted
         kept = max(2, len(whole))
     assert reached > 0
 
 
 def test_a_checkpoint_that_is_pruned_while_it_is_read_is_looked_for_again(two, monkeypatch, capsys):
-    """Test an evaluation while training saves and prunes.
+    """Test an evaluation while training saves, and deletes (prunes) old checkpoints.
 
-    The checkpoint that it wants to read is gone, but there is a newer one.
+    The checkpoint that the evaluation wants to read disappears, but there is a newer one.
     """
     read = checkpoint.load
 
@@ -441,7 +441,7 @@ def test_a_checkpoint_that_is_a_broken_link_is_told(two):
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
-    """Test a compressed member whose content is larger than the whole file. Our own members are not compressed."""
+    """Test a compressed array that is larger than the whole file. Real checkpoints have no compressed arrays."""
     path = save(tmp_path, 1, state(1), {}, keep=1)
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("bomb.npy", bytes(2**24))

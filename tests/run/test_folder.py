@@ -1,4 +1,4 @@
-"""Tests of run folders: which run they belong to, when a run may resume, and that two processes never train in one."""
+"""Tests of run folders: which run a folder has, when it may resume, and that two processes never train in it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.open_runs import CONFIG, compare_temperature
 ROOT = Path(__file__).parents[2]
 
 
-# The run of a folder
+# Which run a folder has
 
 
 def test_a_folder_that_is_not_there_begins_a_run(tmp_path):
@@ -55,7 +55,7 @@ def test_another_configuration_is_refused_with_the_difference_and_nothing_change
     text = str(refused.value)
     assert "\n  temperature: 0.2 -> 0.5\n" in text and f"--fresh to start a new run in {tmp_path / 'run-2'}" in text
     assert "--out" in text and (tmp_path / "run" / "config.json").read_bytes() == before
-    open_run(tmp_path / "run", CONFIG, compare_temperature()).close()  # the refusal released the folder
+    open_run(tmp_path / "run", CONFIG, compare_temperature()).close()  # after the error, the folder is not locked
 
 
 def test_fresh_starts_beside_what_is_there_and_counts_on(tmp_path):

@@ -1,4 +1,4 @@
-"""Tests of what a run folder stores about the training: configuration, metrics, evaluation."""
+"""Tests of what a run folder stores about training: configuration, metrics and evaluation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that the event files of a run contain every number once, also after the run was resumed."""
+"""Tests that the event files for TensorBoard contain every number once, also after the run resumed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.open_runs import CONFIG, compare_temperature, make_row
 
 
 def read_events(run_folder: Path) -> list:
-    """Return every event of a run. The files are read in the order of their names."""
+    """Return all events of a run, file by file in the order of their names."""
     import tensorflow as tf
 
     files = sorted(str(path) for path in (run_folder / "tensorboard").iterdir())

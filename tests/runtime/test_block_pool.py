@@ -1,4 +1,4 @@
-"""Tests of the threads that share NumPy's work on rows."""
+"""Tests of the thread pool that divides NumPy work on rows among threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that a lock keeps other processes out and leaves the file readable, on Linux and in an imitation of Windows."""
+"""Tests that a lock keeps other processes out and leaves the file readable, on Linux and on an imitation of Windows."""
 
 from __future__ import annotations
 

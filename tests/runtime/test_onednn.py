@@ -1,4 +1,4 @@
-"""Tests that the package enables oneDNN before TensorFlow is loaded, and warns if it is too late."""
+"""Tests that the package enables oneDNN (fast CPU kernels) before TensorFlow is loaded, and warns if it is too late."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from lowlevel_simclr.training import messages, plan, workers
 def move(
     monkeypatch: pytest.MonkeyPatch, system: str, machine: str, library: Path = platform_ops.LIBRARY
 ) -> pytest.MonkeyPatch:
-    """Make this process look like one on another platform."""
+    """Make this process behave like one on another platform."""
     monkeypatch.setattr(sys, "platform", system)
     monkeypatch.setattr(platform, "machine", lambda: machine)
     monkeypatch.setattr(platform_ops, "LIBRARY", library)
@@ -31,7 +31,7 @@ def move(
     ("system", "machine", "there", "ops", "words"),
     [
         ("linux", "x86_64", True, "native", "Linux on x86_64"),
-        ("linux", "x86_64", False, "native", "Linux on x86_64"),  # a missing library is an error, see below
+        ("linux", "x86_64", False, "native", "Linux on x86_64"),  # the missing library is an error, see below
         ("linux", "aarch64", True, "native", "Linux on aarch64"),
         ("linux", "aarch64", False, "stock", "Linux on aarch64"),
         ("darwin", "arm64", False, "stock", "macOS on arm64"),
@@ -41,7 +41,7 @@ def move(
             True,
             "stock",
             "macOS on x86_64",
-        ),  # the folder is shared with Linux, so the library is there
+        ),  # the library may be there, for example in a folder shared with Linux
         ("win32", "AMD64", True, "stock", "Windows on AMD64"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Tests of the precision that a device computes fast."""
+"""Tests of the choice of the number type that a device computes fast."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_fast_precision_of_a_gpu(
         ("AuthenticAMD", "avx512f avx512_bf16 avx512_fp16", "bfloat16"),
         ("GenuineIntel", "avx512f avx512_bf16", "bfloat16"),  # Cooper Lake, before AMX
         ("GenuineIntel", "avx512f avx512_bf16 avx512_fp16 amx_bf16 amx_tile", "bfloat16"),
-        ("GenuineIntel", "avx512f avx512_bf16 avx512_fp16", "float32"),  # AMX hidden by a virtual machine
+        ("GenuineIntel", "avx512f avx512_bf16 avx512_fp16", "float32"),  # with AMX, which a virtual machine hides
     ],
 )
 def test_the_fast_precision_of_a_processor(

@@ -34,7 +34,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def test_short_work_prints_nothing(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in track(range(10), "reading images", 10, "images"):
-        clock.wait(1.1)  # 11 seconds in all
+        clock.wait(1.1)  # together 11 seconds
     assert capsys.readouterr() == ("", "")
 
 
@@ -42,7 +42,7 @@ def test_long_work_prints_a_line_now_and_then_with_rate_and_time_left(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for _ in track(range(4000), "reading images", 4000, "images"):
-        clock.wait(1 / 64)  # 62.5 seconds in all
+        clock.wait(1 / 64)  # together 62.5 seconds
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 5
     assert re.fullmatch(r"reading images: 7\d\d of 4,000 images, 64 images/s, 00:50 left", lines[0])

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LIMIT = 10.0  # seconds. On a machine that is not busy, five must be enough
-# A call into C that no signal interrupts: locking a mutex a second time waits for ever.
+LIMIT = 10.0  # seconds; more than the five that programs promise, because the machine may be busy
+# Code that calls a C function which no signal interrupts: locking a mutex a second time waits for ever.
 C_CALL = """
 lib, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
 begin()
@@ -23,7 +23,10 @@ lib.pthread_mutex_lock(mutex)
 
 
 def start(body: str) -> subprocess.Popen[str]:
-    """Start a program that runs a block of code with our signal handling, and wait until the block has begun."""
+    """Start a program that runs a block of code with this package's signal handling.
+
+    Wait until the block calls `begin`.
+    """
     text = f"""
         import ctypes, signal, sys, threading, time
         from lowlevel_simclr.runtime.signals import *
@@ -69,7 +72,7 @@ def test_python_ends_with_one_sentence(number: signal.Signals) -> None:
 
 
 def test_a_signal_in_a_destructor_is_not_lost() -> None:
-    """Python prints the traceback of an exception in a destructor, and continues."""
+    """Test a signal in a destructor (`__del__`), where Python only prints an exception and continues."""
     process = start("class Slow:\n    def __del__(self):\n        begin()\n        time.sleep(60)\nSlow()")
     process.send_signal(signal.SIGTERM)
     out, err, seconds = end(process)

@@ -1,6 +1,6 @@
-"""Tests of the use of XLA's private parts.
+"""Tests of the use of private parts of TensorFlow's XLA.
 
-If another TensorFlow lacks or changes these parts, the package explains this in a sentence.
+If a TensorFlow lacks these parts, or has changed them, a message explains it in a sentence.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lowlevel_simclr.runtime import xla
 
 @pytest.fixture()
 def asked_anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Clear the cached answer whether XLA can call the library, and pretend an XLA that the library knows."""
+    """Forget the cached answer whether XLA can call the library, and pretend that the library knows this XLA."""
     monkeypatch.setattr(_library, "read_xla_refusal", lambda: "")
     _route.find_route_problem.cache_clear()
     yield
@@ -45,7 +45,7 @@ def test_eager_code_is_not_inside_xla() -> None:
 
 
 def test_a_tensorflow_that_cannot_compile_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test the error message that TensorFlow 2.15 for macOS gives."""
+    """Test a TensorFlow without a compiler, by the error that TensorFlow 2.15 for macOS raises."""
 
     def refuse(compute: object, jit_compile: bool) -> Callable[[tf.Tensor], tf.Tensor]:
         def call(number: tf.Tensor) -> tf.Tensor:
