@@ -1,15 +1,16 @@
 """Settings for all tests.
 
-The package is imported before TensorFlow. Its programs do the same. The package sets whether TensorFlow uses oneDNN,
-and TensorFlow reads this setting only once. In another order, processors without AVX-512 VNNI would compute float32
-views in another way than in the programs.
+The package is imported before TensorFlow, as in its programs. It sets whether TensorFlow uses oneDNN, and TensorFlow
+reads this setting only once. In the other order, on processors without AVX-512 VNNI, the tests would compute float32
+views in another way than the programs.
 
-On a GPU, TF32 is off. So the stock ops do not round factors to 11 bits and compute as precisely as on a CPU.
+TF32 is off. With it, a GPU rounds the factors of products to 11 bits, so the stock ops would be less precise than on a
+CPU.
 
-hypothesis has no deadline, so no test fails because the machine is slow.
+hypothesis has no deadline. Otherwise, a test would fail on a slow machine.
 
-After each test the precision is set to float32 again. Otherwise the precision of a test's run would remain for the next
-test. A run uses bfloat16 on processors that compute bfloat16 fast.
+After each test the precision is set to float32 again. A run may change it: on processors that compute bfloat16 fast, it
+uses bfloat16. The next test would then use it too.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """Tests of the rules of the package's layout.
 
-A room is a sub-package. Rooms import only downwards, an op has a file in six rooms, each choice is listed once, and
-every test asserts something.
+A room is a sub-package. A room imports only from lower levels, an op has files in six places, each choice is listed
+once, and every test asserts something.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LEVELS = (
     PROGRAMS,
 )
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
-MOST_ARROWS = 60  # imports between rooms; four of them are in the programs, which start TensorFlow
+MOST_ARROWS = 60  # pairs (room, room that it imports); four begin at programs, which start TensorFlow
 KNOW_CONFIG = (
     "api.picture_settings",
     "api.session",
@@ -38,7 +38,7 @@ KNOW_CONFIG = (
     "training.plan",
 )  # modules outside config/ that may use the whole configuration
 STANDARD = {"__future__", "collections", "dataclasses", "itertools", "math", "numbers", "operator", "typing"}
-ASSERTING = ("assert_", "check_", "given_")  # the names of test helpers that assert something begin with these
+ASSERTING = ("assert_", "check_", "given_")  # a test helper whose name begins with one of these asserts something
 
 
 def sources(folder: Path) -> list[Path]:
@@ -53,7 +53,7 @@ MODULES = {module_of(path): path for path in sources(PACKAGE)}
 
 
 def imported(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield each module of this package that a file imports, at any place, and the name that is imported from it."""
+    """Yield each module of this package that a file imports anywhere, and the name that it imports from this module."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names = (alias.name for alias in node.names)
@@ -150,7 +150,7 @@ def test_implementations_share_their_signatures(op: str) -> None:
 
 
 def test_every_choice_is_listed_once() -> None:
-    """Test that no other tuple, list, set or dict has two names of one list of choices. It would be a second list."""
+    """Test that no other tuple, list or set has two names of one list of choices. It would be a second list."""
     from lowlevel_simclr.config import choices
 
     lists = {name: set(value) for name, value in vars(choices).items() if name.isupper() and isinstance(value, tuple)}
@@ -162,7 +162,7 @@ def test_every_choice_is_listed_once() -> None:
                 continue
             words = {each.value for each in node.elts if isinstance(each, ast.Constant) and isinstance(each.value, str)}
             second += [(own, node.lineno, name) for name, known in lists.items() if len((words & known) - common) > 1]
-    allowed = {("evaluation.protocols", "PROTOCOLS"), ("evaluation.summary", "PROTOCOLS")}  # the protocols on frozen h
+    allowed = {("evaluation.protocols", "PROTOCOLS"), ("evaluation.summary", "PROTOCOLS")}  # of an unchanged encoder
     assert [one for one in second if (one[0], one[2]) not in allowed] == []
 
 
@@ -195,7 +195,7 @@ def test_every_choice_is_served() -> None:
 
 
 def asserts(function: ast.FunctionDef) -> bool:
-    """Return whether a test asserts something: by an assert, a `pytest.raises`, or a helper in ASSERTING."""
+    """Return whether a test asserts something: by `assert`, by `pytest.raises`, or by a helper, see ASSERTING."""
     for node in ast.walk(function):
         if isinstance(node, ast.Assert):
             return True

@@ -12,10 +12,10 @@ TESTS = Path(__file__).parent
 PACKAGE = TESTS.parent / "lowlevel_simclr"
 FILES = sorted(TESTS.rglob("*.py"))
 NAMES = [path.relative_to(TESTS) for path in FILES if path.name.startswith("test_") and path.parent != TESTS]
-# A program in a text imports a test module after `from`, `import` or `-m`, or by a dotted name.
+# Finds a test module that a program, written as text in a test, imports: by `from`, `import`, `-m` or a dotted name.
 IN_A_PROGRAM = re.compile(r"(?:\b(?:from|import)\s+|-m\s+)[\w.]*\btest_\w+|\btests(?:\.\w+)*\.test_\w+|"
                           r"\bfrom\s+tests[\w.]*\s+import\s+[\w, ]*\btest_\w+")  # fmt: skip
-# Files that test something other than one module, or whose name a file of another room already has.
+# Exceptions: files that test something other than the module of their name.
 OTHERS = {
     "contract/test_independence.py",
     "run/test_wrong_files.py",  # tests every file of a run folder
@@ -26,7 +26,7 @@ OTHER_ROOMS = ("api", "bench", "docs", "faults", "installing", "kernels", "progr
 
 
 def find_imported_tests(text: str) -> set[str]:
-    """Return the test modules that a file imports, in its own statements or in programs that it contains as text."""
+    """Return the test modules that a file imports: by its own statements, or in programs that it contains as text."""
     found = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
@@ -61,7 +61,7 @@ def test_no_test_is_imported(path: Path) -> None:
     ],
 )
 def test_every_way_to_import_a_test_is_seen(statement: str) -> None:
-    """Test the search with every way to import. The braces keep this file from counting as one that imports a test."""
+    """Test every way to import. Without the braces in the statements, this file would itself seem to import a test."""
     whole = statement.format("", "")
     assert find_imported_tests(whole) and find_imported_tests(f"PROGRAM = {whole!r}")
     assert not find_imported_tests(whole.replace("test_nt_xent", "support"))

@@ -72,7 +72,7 @@ def test_a_map_is_whole_where_no_output_misses_a_pixel_that_another_meets(
     # Find which output uses which pixel: convolve each pixel alone with a kernel that numbers its taps.
     line = tf.reshape(tf.eye(length, dtype=tf.float64), [length, length, 1])
     taps = tf.reshape(tf.range(1, size + 1, dtype=tf.float64), [size, 1, 1])
-    met = tf.nn.conv1d(line, taps, stride, padding.upper()).numpy()[:, :, 0].astype(int)  # tap + 1, or 0
+    met = tf.nn.conv1d(line, taps, stride, padding.upper()).numpy()[:, :, 0].astype(int)  # entry number + 1, or 0
     seen = {pixel: tuple(row - 1) for pixel, row in enumerate(met) if row.any()}
     whole = all(min(taps) >= 0 for taps in seen.values())
     assert fills_whole_map(length, size, stride, padding) == (seen if whole else None)

@@ -121,7 +121,7 @@ def test_random_weights_are_a_function_of_the_seed() -> None:
     kernels = [(one, two) for one, two in zip(first, other, strict=True) if one.ndim > 1]
     assert not any(np.array_equal(one, two) for one, two in kernels)
     same_shape = [one for one, _ in kernels if one.shape == (3, 3, 16, 16)]
-    assert len({one.tobytes() for one in same_shape}) == len(same_shape) == 6  # two layers of the same shape differ
+    assert len({one.tobytes() for one in same_shape}) == len(same_shape) == 6  # equal shapes, different weights
 
 
 def test_weights_come_back_from_a_file(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tests of float16's dynamic loss scale: it keeps small gradients, and an overflowing gradient changes no weight."""
+"""Tests of the loss scale for float16: small gradients do not vanish, and one that overflows changes no weight."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that the stock views agree with the reference within the error that float32 allows."""
+"""Tests that the views of the stock ops agree with the reference up to the rounding errors of float32."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_stock_takes_images_of_other_types(dtype):
     params = params_of(4, box=boxes_in(np.random.default_rng(0), 4, 12, 12))
     expected = make_views(images, params, 16)
     assert_stock_is_close(stock_views(images, params, 16), expected, params)
-    allowed = 2.0**-10 if dtype == "float16" else 1e-6  # half the spacing of float16 below 1, doubled
+    allowed = 2.0**-10 if dtype == "float16" else 1e-6  # two roundings of float16 below 1, each half a spacing
     eight_bit = make_views(images_of(2, 12, 12), params, 16)
     np.testing.assert_allclose(expected, eight_bit, rtol=0, atol=allowed)
 
@@ -146,5 +146,5 @@ print(made.shape)
 
 
 def test_views_of_one_image_do_not_corrupt_the_memory() -> None:
-    """Test a batch of one image. TensorFlow 2.21 with oneDNN corrupts memory in a product that broadcasts one image."""
+    """Test one image. TensorFlow 2.21 with oneDNN corrupts memory in a matrix product that broadcasts a batch of 1."""
     assert output_of(ONE_IMAGE, TF_ENABLE_ONEDNN_OPTS="1") == "(2, 18, 18, 3)"

@@ -46,7 +46,7 @@ def prepare(**settings: object) -> tuple[Plan, Learner, Iterator[Batch], loop.Ga
 
 
 def train(calls: list[int], inside: bool, **settings: object) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
-    """Run host calls of so and so many steps (`calls`). Return their metrics and the final state.
+    """Run host calls; `calls` gives the number of steps of each. Return their metrics and the final state.
 
     With `inside`, the loop over the steps is inside the XLA program. Otherwise it is in TensorFlow.
     """

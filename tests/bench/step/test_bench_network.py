@@ -1,4 +1,4 @@
-"""Tests of bench_network: two workers on a cable send the bytes that the scaling model predicts, at its rate."""
+"""Tests of bench_network: two workers on a cable need as many bytes and seconds as the scaling model predicts."""
 
 from __future__ import annotations
 
