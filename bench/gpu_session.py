@@ -55,7 +55,8 @@ def list_parts(data_dir: str) -> list[Part]:
     """
     *first, wide = list_step_parts()
     *proofs, launchers = list_proofs()
-    return [*first, make_accuracy_part(data_dir), *proofs, *list_op_parts(), wide, launchers]
+    long = make_accuracy_part(data_dir), make_budget_part(data_dir)
+    return [*first, long[0], *proofs, *list_op_parts(), long[1], wide, launchers]
 
 
 def list_step_parts() -> list[Part]:
@@ -102,6 +103,19 @@ def make_accuracy_part(data_dir: str) -> Part:
         ["-m", "bench.learning.accuracy", "cifar10-resnet18", "--seeds", "0", "--runs", "OUT/runs"]
         + ["--json", "OUT/accuracy.json", "--flags", recipe],
         ["-m", "lowlevel_simclr.train", "--out", "OUT/run", *small_run],
+    )
+
+
+def make_budget_part(data_dir: str) -> Part:
+    """Return the part that trains on CIFAR-10, whose archive is in `data_dir`, for four minutes."""
+    return Part(
+        "budget",
+        "Which accuracy do 20-NN and the linear probe reach with --budget 4m, and does the run end in time?",
+        330,
+        ["-m", "lowlevel_simclr.train", "--dataset", "cifar10", "--data-dir", data_dir, "--budget", "4m"]
+        + ["--out", "OUT/run"],
+        ["-m", "lowlevel_simclr.train", "--dataset", "shapes", "--budget", "5m", "--pairs-per-second", "0.4", *TINY]
+        + ["--out", "OUT/run", "--preview"],
     )
 
 

@@ -31,6 +31,7 @@ LEVELS = (
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 MOST_ARROWS = 60  # pairs (room, room that it imports); four begin at programs, which start TensorFlow
 KNOW_CONFIG = (
+    "api.budget_settings",
     "api.picture_settings",
     "api.session",
     "api.stored",

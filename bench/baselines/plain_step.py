@@ -14,13 +14,14 @@ import numpy as np
 import tensorflow as tf
 
 TEMPERATURE = 0.1
+CROP_AREA = (0.08, 1.0)
 
 
-def make_view(image: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:
+def make_view(image: tf.Tensor, seed: tf.Tensor, size: int, crop_area: tuple[float, float] = CROP_AREA) -> tf.Tensor:
     """Return one view (S, S, 3) of an image in [0, 1]."""
     box = tf.constant([[[0.0, 0.0, 1.0, 1.0]]])  # the whole image
     begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
-        tf.shape(image), box, seed, aspect_ratio_range=(3 / 4, 4 / 3), area_range=(0.08, 1.0)
+        tf.shape(image), box, seed, aspect_ratio_range=(3 / 4, 4 / 3), area_range=crop_area
     )
     x = tf.image.resize(tf.slice(image, begin, extent), (size, size))
     x = tf.image.stateless_random_flip_left_right(x, seed + 1)
@@ -34,23 +35,25 @@ def make_view(image: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:
     return tf.reshape(tf.clip_by_value(x, 0.0, 1.0), (size, size, 3))
 
 
-def make_view_batches(images: np.ndarray, batch_size: int, size: int) -> tf.data.Dataset:
+def make_view_batches(
+    images: np.ndarray, batch_size: int, size: int, crop_area: tuple[float, float] = CROP_AREA
+) -> tf.data.Dataset:
     """Return an endless data set of batches (B, 2, S, S, 3), with two views of each image."""
 
     def make_two_views(count: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
         x = tf.image.convert_image_dtype(image, tf.float32)
-        return tf.stack([make_view(x, tf.stack([count, place]), size) for place in (0, 100)])
+        return tf.stack([make_view(x, tf.stack([count, place]), size, crop_area) for place in (0, 100)])
 
     found = tf.data.Dataset.from_tensor_slices(images).shuffle(len(images), seed=0).repeat()
     found = found.enumerate().map(make_two_views, num_parallel_calls=tf.data.AUTOTUNE)
     return found.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
 
 
-def compute_loss(z: tf.Tensor) -> tf.Tensor:
+def compute_loss(z: tf.Tensor, temperature: float = TEMPERATURE) -> tf.Tensor:
     """Return the mean NT-Xent loss of the projections z (2N, d), the outputs of the projection head for N images."""
     u = tf.math.l2_normalize(tf.cast(z, tf.float32), axis=1)
     count = tf.shape(u)[0]
-    s = tf.matmul(u, u, transpose_b=True) / TEMPERATURE - 1e9 * tf.eye(count)
+    s = tf.matmul(u, u, transpose_b=True) / temperature - 1e9 * tf.eye(count)
     positive = tf.roll(tf.range(count), count // 2, axis=0)
     return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(positive, s))
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 import lowlevel_simclr
+from lowlevel_simclr.api.budget_settings import choose_for_budget, keep_earlier_choice
 from lowlevel_simclr.config.command_line import RunOptions
 from lowlevel_simclr.config.fields import format_value, list_fields
 from lowlevel_simclr.config.identity import get_identity, list_differences, to_dict
@@ -36,6 +37,7 @@ from lowlevel_simclr.training.plan import (
     RGB,
     Plan,
     list_early_differences,
+    list_view_sizes,
     load_images,
     read_earlier,
     refuse_early,
@@ -101,7 +103,8 @@ def _run_session(config: Config, options: RunOptions, given: DataSet | None) -> 
         ) as run:
             run.write_environment(ready.plan.describe())
             run.write_data(catalog.describe_dataset(ready.images))
-            Session(ready.plan, ready.images, run, team, ready.learners, options.profile).finish()
+            parts = ready.plan, ready.images, run, team, ready.learners
+            Session(*parts, profile=options.profile, started=options.started).finish()
             return Finished(run.folder if team.workers.chief else options.out, ready.images)
 
 
@@ -116,14 +119,17 @@ class _Ready(NamedTuple):
 
 def _prepare(config: Config, options: RunOptions, team: Team, given: DataSet | None) -> _Ready:
     """Refuse impossible settings, read the images, and build the networks. The run folder does not change."""
+    config = keep_earlier_choice(config, options)
     earlier = read_earlier(config, options.out, options.fresh)
     refuse_early(config, team, earlier)
     resumes = not options.fresh and team.workers.chief and checkpoint.has_any(options.out / "checkpoints")
     model = config.model
     if not resumes:
         _refuse_other_encoder(config)
-    refuse_choice(model.encoder, model.stem, model.image_size, RGB, "random" if resumes else model.weights)
+    least = min(size.side for size in list_view_sizes(config))
+    refuse_choice(model.encoder, model.stem, least, RGB, "random" if resumes else model.weights)
     images = _read_images(config, options, team, earlier, given)
+    config = choose_for_budget(config, options, team, images)
     tell_stage("building the encoder")
     config, plan = resolve(config, team, images, earlier, None if options.preview else fits_memory)
     learners = [] if options.preview else build_learners(plan, images.train.images.shape[-1], team, resumes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,7 @@ def train(
         >>> run.encoder(images).shape
         TensorShape([40, 64])
     """
+    started = time.monotonic()
     for name in settings:
         if name not in list_fields() and name not in BESIDE:
             known = (*list_fields(), *BESIDE)
@@ -105,4 +107,8 @@ def train(
 
     if preset is None and config is None:
         chosen = choose_for_pictures(chosen, {**settings, "dataset": chosen.data.dataset}, folder, fresh)
-    return Run(*run_session(chosen, RunOptions(folder, fresh=fresh, profile=profile, hosts=hosts, rank=rank), images))
+    given = settings if preset is None and config is None else None
+    options = RunOptions(
+        folder, fresh=fresh, profile=profile, given=given, started=started, hosts=hosts, rank=rank
+    )
+    return Run(*run_session(chosen, options, images))

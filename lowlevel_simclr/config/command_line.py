@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import re
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,6 +20,7 @@ from lowlevel_simclr.config.presets import PRESETS, scale_jitter
 from lowlevel_simclr.config.settings import CAFFE, SECTIONS, Config, ConfigError
 from lowlevel_simclr.config.starting_point import choose_starting_point
 from lowlevel_simclr.config.validation import validate
+from lowlevel_simclr.config.view_sizes import parse_view_sizes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +33,7 @@ class RunOptions:
         preview: whether to draw only the picture of views.
         profile: whether to record the second host call (a call that makes several steps).
         debug: whether to show the traceback of an error.
+        started: when the program began, by `time.monotonic`. A budget counts from here.
         given: the settings that the user gave, or None if the user gave a preset. For a folder, the images decide the
             settings that the user did not give.
         hosts: "host:port" of each worker by rank, separated by commas. None: the environment names the workers.
@@ -45,6 +48,7 @@ class RunOptions:
     given: Mapping[str, Any] | None = None
     hosts: str | None = None
     rank: int | None = None
+    started: float = dataclasses.field(default_factory=time.monotonic)
 
 
 def choose_default_out(config: Config) -> Path:
@@ -221,11 +225,35 @@ def override_settings(base: Config, given: Mapping[str, Any]) -> Config:
         values = {**scale_jitter(given["jitter_strength"]), **values}
     if "epochs" in values and "steps" not in values:
         values["steps"] = None  # a preset's steps must not override the epochs that were given
+    values = _settle_budget(values)
     config = replace(base, **values)
     if values.get("weights") == "imagenet" and config.model.input_mean is None and config.model.input_std is None:
         config = replace(config, **CAFFE)  # the pixels that these weights were trained with
     validate(config)
     return config
+
+
+def _settle_budget(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the given settings, with those that the base must not keep.
+
+    Raises:
+        ConfigError: if a budget and a number of steps are given.
+    """
+    settled = dict(values)
+    if settled.get("image_sizes") is not None:
+        settled["image_sizes"] = tuple(",".join(settled["image_sizes"]).split(","))
+        settled.setdefault("image_size", parse_view_sizes(settled["image_sizes"])[-1].side)
+    elif "image_size" in settled:
+        settled.setdefault("image_sizes", None)
+    length = next((name for name in ("steps", "epochs") if settled.get(name) is not None), None)
+    if settled.get("budget") is None:
+        return {**settled, "budget": None} if length else settled
+    if length:
+        raise ConfigError(
+            f"--budget is {settled['budget']} and --{length} is {settled[length]}. Give only one of them: a budget "
+            "chooses the number of steps."
+        )
+    return {"pairs_per_second": None, **settled, "steps": None}
 
 
 def parse_run(

@@ -30,6 +30,8 @@ OTHER_NAMES = {
     "lr": "learning-rate",
     "max-epochs": "epochs",
     "max-steps": "steps",
+    "max-time": "budget",
+    "minutes": "budget",
     "mixed-precision": "precision",
     "model": "encoder",
     "network": "encoder",
@@ -50,6 +52,7 @@ OTHER_NAMES = {
     "t": "temperature",
     "tau": "temperature",
     "temp": "temperature",
+    "time": "budget",
     "warmup": "warmup-epochs",
     "wd": "weight-decay",
 }

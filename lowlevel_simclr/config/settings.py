@@ -155,6 +155,13 @@ class ModelConfig:
         choices=choices.HEAD_BATCH_NORMS,
     )
     image_size: int = _define_option(32, "side of a view, in pixels", at_least=8)
+    image_sizes: tuple[str, ...] | None = _define_option(
+        None,
+        "sides of the views of successive stages of training, each with its share of the training, such as 16:0.3 "
+        "20:0.4 24:0.3; the last is --image-size; none: --image-size throughout",
+        metavar="S:SHARE",
+        added=True,
+    )
     input_mean: tuple[float, ...] | None = _define_option(
         None, "mean to subtract from pixels in [0, 1] before the encoder; one number per channel"
     )
@@ -203,6 +210,19 @@ class TrainConfig:
     epochs: int = _define_option(12, "passes over the images", at_least=1)
     steps: int | None = _define_option(
         None, "number of steps, which is also the length of the schedule; overrides --epochs", at_least=1
+    )
+    budget: str | None = _define_option(
+        None,
+        "time for the training and the start before it, such as 90s, 10m or 1h; chooses the number of steps, and what "
+        "neither a flag nor a preset says, from the measured speed; none: --epochs or --steps",
+        metavar="TIME",
+        added=True,
+    )
+    pairs_per_second: float | None = _define_option(
+        None,
+        "pairs of views a second of this machine at --image-size, for --budget; none: measured",
+        above=0,
+        added=True,
     )
     seed: int = _define_option(
         0, "seed of the initial weights, the order of the images and the views", at_least=0, at_most=2**64 - 1

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from lowlevel_simclr.config.budget import parse_budget
 from lowlevel_simclr.config.choices import (
     DATASET_FORMS,
     DATASETS,
@@ -18,6 +19,7 @@ from lowlevel_simclr.config.choices import (
 from lowlevel_simclr.config.fields import check_field, describe_unknown, format_value, get_value, list_fields
 from lowlevel_simclr.config.identity import from_dict
 from lowlevel_simclr.config.settings import Config, ConfigError
+from lowlevel_simclr.config.view_sizes import parse_view_sizes
 
 
 def _check_names(config: Config) -> None:
@@ -62,6 +64,20 @@ def _check_numbers(config: Config) -> None:
         )
 
 
+def _check_stages(config: Config) -> None:
+    """Check the budget, and the sizes of the views of the stages of training."""
+    if config.train.budget is not None:
+        parse_budget(config.train.budget)
+    if config.model.image_sizes is None:
+        return
+    last = parse_view_sizes(config.model.image_sizes)[-1].side
+    if last != config.model.image_size:
+        raise ConfigError(
+            f"--image-sizes ends with {last}, but --image-size is {config.model.image_size}. Leave --image-size out, "
+            "or end with its value."
+        )
+
+
 def _check_replicas(config: Config) -> None:
     """Check micro-batches and devices, as far as possible without knowing the machine."""
     train = config.train
@@ -93,6 +109,7 @@ def validate(config: Config) -> None:
     _check_names(config)
     _check_tables(config)
     _check_numbers(config)
+    _check_stages(config)
     _check_replicas(config)
 
 

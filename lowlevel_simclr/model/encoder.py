@@ -103,6 +103,25 @@ def _build_random(name: str, stem: str, shape: Shape, seed: int) -> tf.keras.Mod
     return _build_resnet50(stem, shape, seed) if name == "resnet50" else _build_basic(name, stem, shape, seed)
 
 
+def give_other_size(encoder: tf.keras.Model, image_size: int) -> tf.keras.Model:
+    """Return an encoder for views of another size that has the same layers, and so shares all weights.
+
+    Args:
+        encoder: f, (B, S, S, C) -> h (B, dim).
+        image_size: the new S, in pixels.
+
+    Examples:
+        >>> from lowlevel_simclr.model.encoder import build_encoder, give_other_size
+        >>> f = build_encoder("resnet20", stem="cifar", image_size=32)
+        >>> give_other_size(f, 16).input_shape
+        (None, 16, 16, 3)
+    """
+    if image_size == encoder.input_shape[1]:
+        return encoder
+    view = _make_input((image_size, image_size, encoder.input_shape[-1]))
+    return tf.keras.models.clone_model(encoder, input_tensors=view, clone_function=lambda layer: layer)
+
+
 def measure_reduction(name: str, stem: str) -> int:
     """Return how many times smaller the side of the last feature map is than the side of a view: 4 to 32.
 

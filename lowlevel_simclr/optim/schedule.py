@@ -29,6 +29,34 @@ def scale_learning_rate(base: float, batch_size: int, rule: str) -> float:
     return base * factors[rule]
 
 
+def compute_learning_rate_of_share(
+    share: tf.Tensor, base: float, warmup_share: float, step_share: tf.Tensor
+) -> tf.Tensor:
+    """Return the learning rate at a share of the training: a linear warm-up, then a cosine to 0.
+
+    Args:
+        share: how much of the training is done before the step, in [0, 1), scalar float32.
+        base: highest learning rate.
+        warmup_share: the share of the training that is warm-up; 0 for no warm-up.
+        step_share: the share of the training that the step makes, scalar float32. Warm-up counts to the end of the
+            step, so that the first step has a rate above 0.
+
+    Returns:
+        Scalar float32.
+
+    Examples:
+        >>> from lowlevel_simclr.optim.schedule import compute_learning_rate_of_share
+        >>> rates = [compute_learning_rate_of_share(share, 1.0, 0.5, 0.25) for share in (0.0, 0.5, 0.75)]
+        >>> [round(float(rate), 4) for rate in rates]
+        [0.5, 1.0, 0.5]
+    """
+    warmup_share = min(warmup_share, 1.0)
+    rising = base * tf.minimum((share + step_share) / max(warmup_share, 1e-9), 1.0)
+    falling = (share - warmup_share) / max(1 - warmup_share, 1e-9)
+    falling = base * 0.5 * (1 + tf.cos(math.pi * tf.clip_by_value(falling, 0.0, 1.0)))
+    return tf.where(share < warmup_share, rising, falling)
+
+
 def compute_learning_rate(step: tf.Tensor, base: float, warmup_steps: int, total_steps: int) -> tf.Tensor:
     """Return the learning rate of a step: a linear warm-up, then a cosine to 0.
 

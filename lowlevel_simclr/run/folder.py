@@ -122,6 +122,16 @@ class Run:
         with explain_os_errors("write the environment of", self.folder):
             write_json(path, {**read_or_set_aside(path), "peak_memory_bytes": measure_peak_memory()})
 
+    def write_steps(self, steps: int) -> None:
+        """Set the number of steps of the run in environment.json, which changes while a run with --budget trains.
+
+        Raises:
+            RunError: if the file cannot be written.
+        """
+        path = self.folder / "environment.json"
+        with explain_os_errors("write the environment of", self.folder):
+            write_json(path, {**read_or_set_aside(path), "steps": steps})
+
     def write_data(self, record: Mapping[str, Any]) -> None:
         """Write data.json: counts, classes, and the images that were left out.
 

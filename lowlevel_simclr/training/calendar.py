@@ -59,7 +59,7 @@ class Calendar:
         return self.checkup_every > 0 and bool(is_checkup_due(done, self.checkup_every, self.last))
 
 
-def is_checkup_due(done: int | tf.Tensor, every: int, last: int) -> bool | tf.Tensor:
+def is_checkup_due(done: int | tf.Tensor, every: int, last: int | tf.Tensor) -> bool | tf.Tensor:
     """Return whether a check-up is due. It is due every `every` steps, and after the first and the last step.
 
     After the first step, the encoder is almost what it was before training. Later check-ups are compared with it.
@@ -67,7 +67,7 @@ def is_checkup_due(done: int | tf.Tensor, every: int, last: int) -> bool | tf.Te
     Args:
         done: steps trained so far, at least 1: a number or a tensor.
         every: steps between two check-ups, at least 1.
-        last: the last step of the run.
+        last: the last step of the run: a number or a tensor.
 
     Returns:
         A bool, or a scalar bool tensor.
@@ -80,11 +80,13 @@ def _find_multiple(done: int, every: int) -> int:
     return done - done % every + every
 
 
-def make_calendar(plan: Plan, first: int) -> Calendar:
+def make_calendar(plan: Plan, first: int, last: int | None = None) -> Calendar:
     """Return the calendar of one session.
 
     Args:
         plan: the plan of the run.
         first: the last step before the session.
+        last: the last step of the run, as far as it is known. None: the steps of the plan.
     """
-    return Calendar(first, plan.steps, plan.steps_per_call, plan.checkpoint_every, plan.checkup_every)
+    last = plan.steps if last is None else last
+    return Calendar(first, last, plan.steps_per_call, plan.checkpoint_every, plan.checkup_every)

@@ -5,6 +5,7 @@ With XLA, the steps and the loop over them are one compiled program (`program.py
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 
 import tensorflow as tf
@@ -13,12 +14,14 @@ from lowlevel_simclr.data.batches import Gather, keep_on_device
 from lowlevel_simclr.data.catalog import select_training_images
 from lowlevel_simclr.data.dataset import DataSet
 from lowlevel_simclr.data.views import Views, compile_views
+from lowlevel_simclr.model.encoder import give_other_size
 from lowlevel_simclr.optim.schedule import compute_learning_rate
 from lowlevel_simclr.runtime.devices import has_gpu
 from lowlevel_simclr.training.calendar import is_checkup_due
 from lowlevel_simclr.training.gradient_cache import train_cached_step
 from lowlevel_simclr.training.learner import Learner
 from lowlevel_simclr.training.loss import make_loss
+from lowlevel_simclr.training.pace import Pace
 from lowlevel_simclr.training.plan import Plan
 from lowlevel_simclr.training.profiler import put_under_scope
 from lowlevel_simclr.training.program import StepsFunction, compile_program, read_ahead
@@ -41,6 +44,20 @@ def make_fetch(plan: Plan, images: DataSet) -> Gather | None:
     return keep_on_device(select_training_images(images, plan.train_on), has_gpu())
 
 
+def take_side(plan: Plan, learner: Learner, side: int) -> tuple[Plan, Learner]:
+    """Return the plan and the learner for views of another size. The learner has the same variables.
+
+    Args:
+        plan: the plan of the run.
+        learner: the learner that the run trains.
+        side: S, the pixels on a side of a view.
+    """
+    if side == plan.model.image_size:
+        return plan, learner
+    plan = dataclasses.replace(plan, model=dataclasses.replace(plan.model, image_size=side))
+    return plan, dataclasses.replace(learner, encoder=give_other_size(learner.encoder, side))
+
+
 def make_views(plan: Plan) -> Views:
     """Return the function (epoch, index, images, sizes) -> both views of every image, by the recipe of the run."""
     return compile_views(
@@ -54,7 +71,13 @@ def make_views(plan: Plan) -> Views:
     )
 
 
-def make_steps(plan: Plan, learner: Learner, replica: Replica = ALONE, fetch: Gather | None = None) -> StepsFunction:
+def make_steps(
+    plan: Plan,
+    learner: Learner,
+    replica: Replica = ALONE,
+    fetch: Gather | None = None,
+    pace: Pace | None = None,
+) -> StepsFunction:
     """Return the compiled training loop of one replica.
 
     Args:
@@ -62,29 +85,36 @@ def make_steps(plan: Plan, learner: Learner, replica: Replica = ALONE, fetch: Ga
         learner: the learner that the loop trains.
         replica: the replica that runs the loop.
         fetch: see `make_fetch`.
+        pace: see `make_step`.
     """
-    one_step = make_step(plan, learner, replica)
+    one_step = make_step(plan, learner, replica, pace)
     if plan.jit_compile:
         return compile_program(one_step, plan.steps_per_program, fetch)
     return compile_steps(one_step, False, fetch, plan.inline_step)
 
 
-def make_step(plan: Plan, learner: Learner, replica: Replica = ALONE) -> Callable[[Batch], Metrics]:
+def make_step(
+    plan: Plan, learner: Learner, replica: Replica = ALONE, pace: Pace | None = None
+) -> Callable[[Batch], Metrics]:
     """Return the function from a batch to the metrics of one training step. It is not compiled yet.
 
     Args:
         plan: the plan of the run.
         learner: the learner that the step trains.
         replica: the replica that makes the step.
+        pace: the learning rate and the last step of a run with a budget. None: those of the plan.
     """
     loss = make_loss(plan.implementation, plan.temperature, plan.loss_reduction, replica)
     parts = learner, put_under_scope("views", make_views(plan)), put_under_scope("loss", loss)
 
     def compute_rate(done: tf.Tensor) -> tf.Tensor:
+        if pace is not None:
+            return pace.compute_rate(done)
         return compute_learning_rate(done, plan.learning_rate, plan.warmup_steps, plan.steps)
 
     def is_measured(done: tf.Tensor) -> tf.Tensor:
-        return is_checkup_due(done + 1, plan.checkup_every, plan.steps)
+        last = plan.steps if pace is None else pace.last.read_value()
+        return is_checkup_due(done + 1, plan.checkup_every, last)
 
     due = is_measured if plan.checkup_every else None
 

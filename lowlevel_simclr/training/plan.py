@@ -11,10 +11,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lowlevel_simclr.config.budget import parse_budget
 from lowlevel_simclr.config.identity import hash_config, list_differences, replace
 from lowlevel_simclr.config.presets import PRESETS
 from lowlevel_simclr.config.settings import Config, ConfigError, ModelConfig, OptimizerConfig, ViewRecipe
 from lowlevel_simclr.config.validation import restore_config
+from lowlevel_simclr.config.view_sizes import ViewSize, parse_view_sizes
 from lowlevel_simclr.data import catalog
 from lowlevel_simclr.data.batches import count_steps_per_epoch
 from lowlevel_simclr.data.dataset import DataSet
@@ -73,6 +75,9 @@ class Plan:
     model: ModelConfig
     optimizer: OptimizerConfig
     config_hash: str
+    view_sizes: tuple[ViewSize, ...]  # the stages of training; the last has the size of `model`
+    budget: float | None  # seconds for the start and the training; `steps` is then only what was planned
+    pairs_per_second: float  # measured before the run, for the budget; 0 if nothing was measured
 
     @property
     def micro_batch(self) -> int:
@@ -403,7 +408,16 @@ def make_plan(config: Config, images: DataSet, team: Team = LONE) -> Plan:
         model=config.model,
         optimizer=optimizer,
         config_hash=hash_config(config),
+        view_sizes=list_view_sizes(config),
+        budget=parse_budget(train.budget) if train.budget else None,
+        pairs_per_second=train.pairs_per_second or 0.0,
     )
+
+
+def list_view_sizes(config: Config) -> tuple[ViewSize, ...]:
+    """Return the sizes of the views in the stages of training. Without --image-sizes, there is one stage."""
+    model = config.model
+    return parse_view_sizes(model.image_sizes) if model.image_sizes else (ViewSize(model.image_size, 1.0),)
 
 
 def _count_steps_per_program(config: Config, images: DataSet, data_on: str) -> int:

@@ -14,7 +14,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from lowlevel_simclr.config.names import show_name
-from lowlevel_simclr.data.batches import make_batches, recover_data_error
+from lowlevel_simclr.data.batches import Gather, make_batches, recover_data_error
 from lowlevel_simclr.data.catalog import select_training_images
 from lowlevel_simclr.data.dataset import DataSet
 from lowlevel_simclr.evaluation.knn import draw_knn_sample
@@ -25,12 +25,15 @@ from lowlevel_simclr.runtime.progress_bar import open_bar
 from lowlevel_simclr.runtime.signals import Stopped, is_watched, name_signal, note_stop_requests, tell_stage
 from lowlevel_simclr.training import profiler
 from lowlevel_simclr.training.background import BackgroundWorker
+from lowlevel_simclr.training.budget_course import plan_course
 from lowlevel_simclr.training.calendar import make_calendar
 from lowlevel_simclr.training.checkup import Checkup, Watch
 from lowlevel_simclr.training.conclusion import conclude
+from lowlevel_simclr.training.course import Segment
 from lowlevel_simclr.training.learner import Learner, build_learner
-from lowlevel_simclr.training.loop import make_fetch, make_steps
+from lowlevel_simclr.training.loop import make_fetch, make_steps, take_side
 from lowlevel_simclr.training.messages import print_before_steps, print_start
+from lowlevel_simclr.training.pace import Pace
 from lowlevel_simclr.training.pictures import draw_or_name, draw_views
 from lowlevel_simclr.training.plan import Plan
 from lowlevel_simclr.training.progress import Progress
@@ -39,6 +42,7 @@ from lowlevel_simclr.training.saving import check_state, restore_state, save_sta
 from lowlevel_simclr.training.step import Batch, Metrics
 from lowlevel_simclr.training.workers import Team, ask_any, run_everywhere
 
+ENDLESS = 2**40  # steps; the batches of a run with a budget end when it does
 WORKERS_ANSWER = 30.0  # seconds that the other workers have to end their step when one worker is asked to stop
 
 
@@ -46,7 +50,14 @@ class Session:
     """The parts of a run while this process trains it. `finish` does everything, in order."""
 
     def __init__(
-        self, plan: Plan, images: DataSet, run: Run, team: Team, learners: list[Learner], profile: bool = False
+        self,
+        plan: Plan,
+        images: DataSet,
+        run: Run,
+        team: Team,
+        learners: list[Learner],
+        profile: bool = False,
+        started: float | None = None,
     ) -> None:
         """Restore the last checkpoint, and print what will be trained.
 
@@ -57,13 +68,17 @@ class Session:
             team: the replicas.
             learners: the learner of each local replica, see `build_learners`.
             profile: whether to profile the steps of one host call.
+            started: when the program began, by `time.monotonic`. A budget counts from here. None: now.
         """
         self.plan, self.images, self.run, self.team, self.profile = plan, images, run, team, profile
         self.learners = learners
         self.learner = learners[0]  # all learners have the same state
         run.write_variables(describe_variables(self.learner.optimizer))
         self.sample = draw_knn_sample(images, plan.seed)
-        self.calendar = make_calendar(plan, restore_state(run, team, self.learners))
+        first = restore_state(run, team, self.learners)
+        self.pace = Pace(plan.learning_rate, plan.warmup_steps / plan.steps) if plan.budget else None
+        self.course = plan_course(plan, run, first, time.monotonic() if started is None else started)
+        self.calendar = make_calendar(plan, first, self.course.last)
         self.checkup = Checkup(plan, images, self.learner, self.sample)
         self.watch = Watch(plan, run, self.calendar.first, self.checkup)
         print_start(plan, run, images, self.learner, self.calendar.first, team.workers)
@@ -98,7 +113,7 @@ class Session:
         if calendar.first >= calendar.last:
             return
         tell_stage("compiling the first step")
-        steps, batches = self._compile_steps(), self._make_batches()
+        batches, compiled = self._make_batches(), functools.cache(self._compile_steps)
         print_before_steps(workers, calendar.checkup_every > 0 and self.sample is not None)
         bar = open_bar("training", calendar.last, "steps", calendar.first, keep=True)
         # The stack is entered before the background worker. So signals are noted until the worker has done its last
@@ -108,8 +123,16 @@ class Session:
             asked = (lambda: None) if is_watched() else stack.enter_context(noting)
             progress = Progress(self.plan, self.run, bar, self.watch.add if workers.chief else _ignore)
             done, calls, before = calendar.first, 0, time.perf_counter()
-            while done < calendar.last:
-                count = calendar.find_next_stop(done) - done
+            sides: set[int] = set()  # the sizes of views for which the step is compiled
+            while done < self.calendar.last:
+                segment = self._enter_segment(done, beside)
+                calendar, bar.total = self.calendar, self.calendar.last
+                count = min(calendar.find_next_stop(done), segment.last) - done
+                compiles = segment.side not in sides
+                if compiles and self.plan.budget:
+                    count = 1  # so that its time is that of the compilation
+                sides.add(segment.side)
+                steps = compiled(segment.side)
                 examined = workers.chief and calendar.is_checkup_due(done + count)
                 weights = self.checkup.take_weights() if examined else []
                 if self.profile and calls == 1:
@@ -118,6 +141,9 @@ class Session:
                     metrics = _call(steps, batches, count)
                 calls += 1
                 seconds = time.perf_counter() - before
+                if compiles and self.plan.budget:
+                    metrics.loss.numpy()  # waits for the device
+                    self.course.note_compiled(done + count, segment.side, time.perf_counter() - before)
                 found = self.checkup.measure(weights) if examined else {}
                 beside.do(functools.partial(progress.record, done, metrics, seconds, found))
                 if calls == 1:  # not earlier, because until then the user waits for the first step
@@ -140,11 +166,35 @@ class Session:
         if asked():
             raise Stopped(*_describe_stop(asked(), done, calendar.last))
 
-    def _compile_steps(self) -> Callable[..., Metrics]:
-        """Return one function that makes the steps of all local replicas, from their batches and a count."""
-        fetch = make_fetch(self.plan, self.images)
+    def _enter_segment(self, done: int, beside: BackgroundWorker) -> Segment:
+        """Return the segment of the step after `done`, and set the learning rate and the calendar to it."""
+        if self.course.needs_decision(done):
+            beside.wait()  # the worker reads the metrics, so the device has made all steps
+        segment = self.course.find_segment(done)
+        if self.pace:
+            self.pace.enter(segment)
+        self.calendar = dataclasses.replace(self.calendar, last=self.course.last)
+        return segment
+
+    @functools.cached_property
+    def _fetch(self) -> Gather | None:
+        """The function that gathers a batch on the device, see `make_fetch`. All sizes of views use the same one."""
+        return make_fetch(self.plan, self.images)
+
+    def _compile_steps(self, side: int) -> Callable[..., Metrics]:
+        """Return one function that makes the steps of all local replicas, from their batches and a count.
+
+        Args:
+            side: S, the pixels on a side of a view.
+        """
         pairs = zip(self.learners, self.team.local)
-        return run_everywhere(self.team, [make_steps(self.plan, *pair, fetch) for pair in pairs])
+        return run_everywhere(
+            self.team,
+            [
+                make_steps(*take_side(self.plan, learner, side), replica, self._fetch, self.pace)
+                for learner, replica in pairs
+            ],
+        )
 
     def _make_batches(self) -> list[Iterator[Batch]]:
         """Return the batches of each local replica. They hold only the images of that replica."""
@@ -155,7 +205,8 @@ class Session:
             else None
             for replica in self.team.local
         ]
-        wanted = plan.batch_size, plan.seed, self.calendar.first, plan.steps
+        last = ENDLESS if plan.budget else plan.steps
+        wanted = plan.batch_size, plan.seed, self.calendar.first, last
         return [iter(make_batches(images, *wanted, own, plan.data_on == "host")) for own in shares]
 
     @contextlib.contextmanager

@@ -1,6 +1,9 @@
-"""A trial of a run's own program for a few steps. It shows whether the memory is large enough."""
+"""A trial of a run's own program for a few steps. It shows whether the memory is large enough, and the speed."""
 
 from __future__ import annotations
+
+import time
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -10,6 +13,7 @@ from lowlevel_simclr.data.dataset import DataSet
 from lowlevel_simclr.training import learner, loop
 from lowlevel_simclr.training.plan import Plan
 
+MEASURED = 1.5  # seconds of steps from which the speed is taken
 TRIED = 2  # steps without XLA. In the second one, the optimizer's new slots lie beside the old ones
 
 
@@ -32,3 +36,38 @@ def fits_memory(plan: Plan, images: DataSet) -> bool:
     except tf.errors.ResourceExhaustedError:
         return False
     return True
+
+
+class Speed(NamedTuple):
+    """The speed of a run's own program.
+
+    Attributes:
+        pairs_per_second: pairs of views a second.
+        compile_seconds: the time until the first step was made, less the time of a step.
+    """
+
+    pairs_per_second: float
+    compile_seconds: float
+
+
+def measure_speed(plan: Plan, images: DataSet) -> Speed:
+    """Return the speed of the run's own program, from MEASURED seconds of steps. The program is then thrown away.
+
+    Args:
+        plan: the plan to measure, with views of its final size.
+        images: the data set of the run.
+    """
+    pixels = select_training_images(images, plan.train_on)
+    fetch = loop.make_fetch(plan, images)
+    steps = loop.make_steps(plan, learner.build_learner(plan, pixels.shape[-1]), fetch=fetch)
+    at_once = plan.steps_per_program if plan.jit_compile else 1
+    batches = iter(make_batches(pixels, plan.batch_size, plan.seed, 0, 2**40, with_images=fetch is None))
+    before = time.perf_counter()
+    steps(batches, tf.constant(at_once, tf.int32)).loss.numpy()
+    compiled = begin = time.perf_counter()
+    made = 0
+    while time.perf_counter() - begin < MEASURED:
+        steps(batches, tf.constant(at_once, tf.int32)).loss.numpy()
+        made += at_once
+    per_step = (time.perf_counter() - begin) / made
+    return Speed(plan.batch_size / per_step, max(0.0, compiled - before - at_once * per_step))

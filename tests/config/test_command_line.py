@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lowlevel_simclr.config.command_line import FlagParser, choose_default_out, parse_run
+from lowlevel_simclr.config.command_line import FlagParser, choose_default_out, override_settings, parse_run
 from lowlevel_simclr.config.identity import replace
 from lowlevel_simclr.config.presets import PRESETS, load_preset, scale_jitter
 from lowlevel_simclr.config.settings import Config
@@ -196,3 +196,36 @@ def test_other_programs_get_the_same_errors(capsys):
         parser.parse_strictly(["--protocoll", "knn"])
     sentence = "evaluate: error: Unknown argument --protocoll. Did you mean --protocol?\n"
     assert ended.value.code == 2 and capsys.readouterr().err == sentence
+
+
+def test_views_that_grow_end_with_the_size_of_the_evaluation() -> None:
+    config, _ = parse_run(["--image-sizes", "16:0.3", "20:0.4", "24:0.3"])
+    assert config.model.image_size == 24 and config.model.image_sizes == ("16:0.3", "20:0.4", "24:0.3")
+    assert parse_run(["--image-sizes", "16:0.3,20:0.4,24:0.3"])[0] == config
+    again = override_settings(config, {"image_size": 28})
+    assert again.model.image_sizes is None and again.model.image_size == 28
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--budget", "10m", "--steps", "5"], "--budget is 10m and --steps is 5. Give only one of them"),
+        (["--budget", "10m", "--epochs", "5"], "--budget is 10m and --epochs is 5. Give only one of them"),
+        (["--budget", "10"], "--budget is 10. Give a time above 0 with its unit, such as 90s, 10m or 1.5h."),
+        (["--image-sizes", "16:0.3"], "The shares of --image-sizes add up to 0.3. They must add up to 1."),
+    ],
+)
+def test_a_budget_that_makes_no_sense_is_refused(
+    flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse_run(flags)
+    assert ended.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_a_budget_replaces_the_steps_of_an_earlier_run_and_steps_replace_its_budget() -> None:
+    earlier = replace(Config(), budget="10m", steps=500, pairs_per_second=100.0)
+    assert override_settings(earlier, {}) == earlier
+    other = override_settings(earlier, {"budget": "5m"}).train
+    assert (other.budget, other.steps, other.pairs_per_second) == ("5m", None, None)
+    assert override_settings(earlier, {"steps": 7}).train.budget is None

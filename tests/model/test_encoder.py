@@ -149,3 +149,19 @@ def test_weights_come_back_from_a_file(tmp_path: Path) -> None:
 def test_what_cannot_be_built_is_refused(name: str, stem: str, weights: str, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         encoder.build_encoder(name, stem, 32, weights=weights)
+
+
+@pytest.mark.parametrize(("name", "stem"), [("resnet20", "cifar"), ("resnet18", "imagenet"), ("resnet50", "cifar")])
+def test_an_encoder_of_another_size_has_the_same_variables_in_the_same_order(name: str, stem: str) -> None:
+    f = built(name, stem)
+    other = encoder.give_other_size(f, 16)
+    assert [id(each) for each in other.trainable_variables] == [id(each) for each in f.trainable_variables]
+    assert [id(each) for each in other.weights] == [id(each) for each in f.weights]
+    assert other.input_shape == (None, 16, 16, 3) and encoder.give_other_size(f, 32) is f
+
+
+def test_an_encoder_of_another_size_gives_the_h_of_one_that_was_built_for_it() -> None:
+    f, small = encoder.build_encoder("resnet20", "cifar", 32, seed=3), encoder.build_encoder("resnet20", "cifar", 16)
+    small.set_weights(f.get_weights())
+    x = views(16)
+    np.testing.assert_array_equal(encoder.give_other_size(f, 16)(x).numpy(), small(x).numpy())

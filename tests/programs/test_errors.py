@@ -286,6 +286,14 @@ WRONG: dict[str, tuple[Prepare, str]] = {
         flags("--dataset", "cifar10", "--data-dir", "."),
         "contain data_batch_1, data_batch_2, data_batch_3, data_batch_4, data_batch_5, test_batch of CIFAR-10. Unpack",
     ),
+    "a budget without a unit": (
+        flags("--budget", "10"),
+        "--budget is 10. Give a time above 0 with its unit, such as 90s, 10m or 1.5h.",
+    ),
+    "a budget beside epochs": (
+        flags("--budget", "10m", "--epochs", "5"),
+        "--budget is 10m and --epochs is 5. Give only one of them: a budget chooses the number of steps.",
+    ),
     "a learning rate of zero": (flags("--learning-rate", "0"), "--learning-rate is 0.0. It must be a number above 0."),
     "an unknown preset": (flags("--preset", "shape"), "There is no --preset 'shape'. Did you mean shapes?"),
     "an unknown flag": (flags("--bach-size", "8"), "Unknown argument --bach-size. Did you mean --batch-size?"),

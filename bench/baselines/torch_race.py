@@ -1,0 +1,204 @@
+"""Trains SimCLR with lightly's public API for some minutes: python -m bench.baselines.torch_race REQUEST.
+
+`bench.learning.race` starts it in an environment of its own (`bench/learning/requirements-torch.txt`). REQUEST is JSON
+(`race.py` lists its keys). The recipe "as shipped" has the settings of lightly's example examples/pytorch/simclr.py:
+torchvision's ResNet-18 with the ImageNet stem, views of 32 pixels without blur, a projection head of 512-512-128, SGD
+with learning rate 0.06 and no schedule, temperature 0.5. The recipe "ours" has our encoder, view size, batch,
+temperature, crop range and jitter, and AdamW with a warm-up and a cosine.
+
+The program writes h of both splits into a file, and prints one line of JSON: steps and seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from lightly.loss import NTXentLoss
+from lightly.models.modules import SimCLRProjectionHead
+from lightly.transforms.simclr_transform import SimCLRTransform
+from PIL import Image
+from torch import nn
+from torch.nn import functional
+
+WARMUP = 0.1  # share of the training, in our recipe
+SETTLED = 5  # steps after which a measurement of the speed begins
+
+
+class ImagesInMemory(torch.utils.data.Dataset):
+    """Images (n, H, W, 3) uint8 as a dataset of pairs of views."""
+
+    def __init__(self, images: np.ndarray, transform: SimCLRTransform) -> None:
+        self.images, self.transform = images, transform
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.images)
+
+    def __getitem__(self, place: int) -> list[torch.Tensor]:
+        """Return the two views (3, S, S) of an image."""
+        return self.transform(Image.fromarray(self.images[place]))
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with a shortcut that pads with zeros (He et al. 2016, option A)."""
+
+    def __init__(self, channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, width, 3, stride, 1, bias=False)
+        self.second = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.norms = nn.ModuleList([nn.BatchNorm2d(width), nn.BatchNorm2d(width)])
+        self.stride, self.new = stride, (width - channels) // 2
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the output (B, width, s / stride, s / stride)."""
+        y = functional.relu(self.norms[0](self.first(x)))
+        y = self.norms[1](self.second(y))
+        if self.stride > 1:
+            x = functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.new, self.new))
+        return functional.relu(x + y)
+
+
+def build_resnet20() -> nn.Module:
+    """Return ResNet-20 (He et al. 2016, section 4.2), which maps views (B, 3, S, S) to h (B, 64)."""
+    layers: list[nn.Module] = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(True)]
+    channels = 16
+    for width in (16, 32, 64):
+        for block in range(3):
+            layers.append(BasicBlock(channels, width, 2 if width > 16 and block == 0 else 1))
+            channels = width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def build_encoder(name: str) -> tuple[nn.Module, int]:
+    """Return an encoder and the width of h."""
+    if name == "resnet20":
+        return build_resnet20(), 64
+    whole = torchvision.models.resnet18()
+    return nn.Sequential(*list(whole.children())[:-1], nn.Flatten()), 512
+
+
+def build_transform(recipe: dict[str, Any]) -> SimCLRTransform:
+    """Return lightly's views with the settings of a recipe."""
+    if recipe["as_shipped"]:
+        return SimCLRTransform(input_size=32, gaussian_blur=0.0)
+    return SimCLRTransform(
+        input_size=recipe["image_size"],
+        gaussian_blur=0.0,
+        cj_strength=0.5,
+        min_scale=recipe["smallest_crop"],
+    )
+
+
+def read_batches(images: np.ndarray, recipe: dict[str, Any], workers: int) -> Iterator[list[torch.Tensor]]:
+    """Yield batches of two views for ever."""
+    loader = torch.utils.data.DataLoader(
+        ImagesInMemory(images, build_transform(recipe)),
+        batch_size=recipe["batch_size"],
+        shuffle=True,
+        drop_last=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
+    while True:
+        yield from loader
+
+
+class Clock:
+    """The share of the training that is done: by the clock, or by steps if their number is given."""
+
+    def __init__(self, began: float, seconds: float, steps: int | None) -> None:
+        self.began, self.seconds, self.steps = began, seconds, steps
+
+    def compute_share(self, done: int) -> float:
+        """Return the share after `done` steps."""
+        return done / self.steps if self.steps else (time.time() - self.began) / self.seconds
+
+
+def compute_rate(recipe: dict[str, Any], share: float) -> float:
+    """Return the learning rate at a share of the training."""
+    if recipe["as_shipped"]:
+        return recipe["learning_rate"]
+    rising = share / WARMUP
+    falling = 0.5 * (1 + math.cos(math.pi * max(0.0, share - WARMUP) / (1 - WARMUP)))
+    return recipe["learning_rate"] * max(min(rising, falling), 1e-4)
+
+
+def choose_autocast(precision: str) -> contextlib.AbstractContextManager[Any]:
+    """Return the context in which the networks compute."""
+    return torch.autocast("cpu", torch.bfloat16) if precision == "bfloat16" else contextlib.nullcontext()
+
+
+def train(request: dict[str, Any], images: np.ndarray, clock: Clock) -> tuple[nn.Module, int]:
+    """Train until the clock ends. Return the encoder and the number of steps."""
+    recipe = request["recipe"]
+    torch.manual_seed(request["seed"])
+    f, width = build_encoder(recipe["encoder"])
+    g = SimCLRProjectionHead(width, *recipe["projection_widths"])
+    weights = [*f.parameters(), *g.parameters()]
+    if recipe["as_shipped"]:
+        optimizer: torch.optim.Optimizer = torch.optim.SGD(weights, lr=recipe["learning_rate"])
+    else:
+        optimizer = torch.optim.AdamW(weights, lr=recipe["learning_rate"], weight_decay=1e-4)
+    criterion, done = NTXentLoss(temperature=recipe["temperature"]), 0
+    for x0, x1 in read_batches(images, recipe, request["workers"]):
+        share = clock.compute_share(done)
+        if share >= 1:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = compute_rate(recipe, share)
+        with choose_autocast(request["precision"]):
+            z0, z1 = g(f(x0)), g(f(x1))
+        loss = criterion(z0.float(), z1.float())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        done += 1
+        if done == SETTLED and request.get("measure"):
+            clock.began, clock.seconds, clock.steps = time.time(), request["measure"], None
+    return f, done
+
+
+@torch.no_grad()
+def represent(f: nn.Module, images: np.ndarray, side: int) -> np.ndarray:
+    """Return h (n, d) of images, resized to `side` and normalised as the views are."""
+    f.eval()
+    mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    parts = []
+    for first in range(0, len(images), 256):
+        x = torch.from_numpy(images[first : first + 256]).permute(0, 3, 1, 2).float() / 255
+        if x.shape[-1] != side:
+            x = functional.interpolate(x, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+        parts.append(f((x - mean) / std).numpy())
+    return np.concatenate(parts)
+
+
+def main() -> None:
+    """Train and write h, or only measure the speed."""
+    request = json.loads(sys.argv[1])
+    torch.set_num_threads(request["threads"])
+    arrays = np.load(request["images"])
+    clock = Clock(request["began"], request["seconds"], request["steps"])
+    f, done = train(request, arrays["train_images"], clock)
+    seconds = time.time() - clock.began
+    result: dict[str, Any] = {"steps": done, "seconds": seconds, "torch": torch.__version__}
+    if request.get("measure"):
+        result["pairs_per_second"] = (done - SETTLED) * request["recipe"]["batch_size"] / seconds
+    else:
+        side = request["recipe"]["image_size"]
+        train_h, test_h = (represent(f, arrays[f"{split}_images"], side) for split in ("train", "test"))
+        np.savez(Path(request["out"]), train_h=train_h, test_h=test_h)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,265 @@
+"""Compares what programs learn in the same time: python -m bench.learning.race --data-dir DIR --minutes 10 --seeds 3.
+
+The contestants train in turn on this machine on CIFAR-10, each for the same wall time from the start of its process:
+this package with `--budget`; lightly's SimCLR example as its authors ship it, and with our encoder, view size, batch
+and learning rate, each in float32 and in bfloat16; and a plain TensorFlow program with our recipe. With --steps, every
+contestant that has our recipe makes this number of steps instead, and this package trains with views of one size. That
+comparison shows whether speed is bought with learning.
+
+20-NN and the linear probe of this package measure h of every contestant on the test split. No setting is chosen here.
+All runs are stored in one file, bench/results/<device>/race_<minutes>m.json, after each run. A run that is stored is
+not made again. torch and lightly live in an environment of their own, which the program builds (`--environment`).
+
+Keys of the request to a contestant in another program: recipe (as_shipped, encoder, image_size, batch_size,
+learning_rate, temperature, smallest_crop, projection_widths), precision, workers, threads, seed, began, seconds, steps,
+images, out, and measure for a measurement of the speed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bench import hardware, harness
+
+REQUIREMENTS = Path(__file__).with_name("requirements-torch.txt")
+TORCH_PROGRAM = Path(__file__).parents[1] / "baselines" / "torch_race.py"
+MEASURED = 15.0  # seconds in which the speed with a number of workers is measured
+OURS: dict[str, Any] = {
+    "as_shipped": False,
+    "encoder": "resnet20",
+    "image_size": 20,
+    "batch_size": 256,
+    "learning_rate": 4e-3,
+    "temperature": 0.2,
+    "smallest_crop": 0.2,
+    "projection_widths": [256, 128],
+}
+AS_SHIPPED: dict[str, Any] = {
+    "as_shipped": True,
+    "encoder": "resnet18",
+    "image_size": 32,
+    "batch_size": 256,
+    "learning_rate": 0.06,
+    "temperature": 0.5,
+    "projection_widths": [512, 128],
+}
+
+
+class Contestant(NamedTuple):
+    """A program with its settings."""
+
+    name: str
+    program: str  # "ours", "lightly" or "plain"
+    recipe: dict[str, Any]
+    precision: str = "float32"
+
+
+class Race(NamedTuple):
+    """What all runs of a race share.
+
+    Attributes:
+        data_dir: the folder with the files of CIFAR-10.
+        folder: the folder for images, representations and runs.
+        seconds: the time of a run.
+        steps: the number of steps of a run, in place of a time, or None.
+        python: the Python of the environment with torch and lightly.
+    """
+
+    data_dir: str
+    folder: Path
+    seconds: float
+    steps: int | None
+    python: Path
+
+
+def list_contestants(steps: int | None) -> list[Contestant]:
+    """Return the contestants. With a number of steps, only those with our recipe."""
+    lightly = [
+        Contestant(f"lightly, {name}, {precision}", "lightly", recipe, precision)
+        for name, recipe in (("as shipped", AS_SHIPPED), ("our encoder and view size", OURS))
+        for precision in ("float32", "bfloat16")
+    ]
+    every = [Contestant("ours", "ours", OURS), *lightly, Contestant("plain TensorFlow", "plain", OURS)]
+    return [each for each in every if steps is None or not each.recipe["as_shipped"]]
+
+
+def build_environment(folder: Path) -> Path:
+    """Return the Python of the environment with torch and lightly. Build the environment if it does not exist."""
+    python = folder / "bin" / "python"
+    if not python.exists():
+        if uv := shutil.which("uv"):
+            subprocess.run([uv, "venv", str(folder)], check=True)
+            subprocess.run([uv, "pip", "install", "--python", str(python), "-r", str(REQUIREMENTS)], check=True)
+        else:
+            subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+            subprocess.run([str(python), "-m", "pip", "install", "-r", str(REQUIREMENTS)], check=True)
+    return python
+
+
+def write_images(race: Race) -> Path:
+    """Write CIFAR-10 as one NumPy file for the other programs, unless it exists. Return its path."""
+    path = race.folder / "images.npz"
+    if not path.exists():
+        from lowlevel_simclr.data import catalog
+
+        images = catalog.load_dataset("cifar10", race.data_dir)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        splits = {"train": images.train, "test": images.test}
+        arrays = {f"{name}_{kind}": getattr(split, kind) for name, split in splits.items() for kind in split._fields}
+        np.savez(path, **arrays)
+    return path
+
+
+def run_ours(race: Race, seed: int) -> dict[str, Any]:
+    """Train with the train command, and return its results."""
+    length = f"{race.steps}-steps" if race.steps else f"{race.seconds:g}s"
+    out = race.folder / f"ours-{length}-seed{seed}"
+    command = [sys.executable, "-m", "lowlevel_simclr.train", "--dataset", "cifar10", "--data-dir", race.data_dir]
+    if race.steps:
+        per_epoch = 50_000 // OURS["batch_size"]
+        command += ["--steps", str(race.steps), "--warmup-epochs", str(0.1 * race.steps / per_epoch)]
+        command += ["--crop-area", str(OURS["smallest_crop"]), "1", "--knn-every", "0"]
+    else:
+        command += ["--budget", f"{race.seconds:g}s", "--knn-every", "0"]
+    subprocess.run([*command, "--seed", str(seed), "--out", str(out)], check=True)
+    evaluation, config = (json.loads((out / name).read_text()) for name in ("evaluation.json", "config.json"))
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    decided = out / "budget.json"
+    last = json.loads(decided.read_text())["segments"][-1] if decided.exists() else None
+    spent = last["elapsed"] + last["seconds_per_step"] * (last["last"] - last["first"]) if last else None
+    return {
+        "steps": rows[-1]["step"],
+        "seconds": spent,
+        "pairs": rows[-1]["step"] * config["train"]["batch_size"],
+        "config": config,
+        "knn": evaluation["knn"]["20"],
+        "linear": evaluation["linear"],
+    }
+
+
+def run_other(race: Race, contestant: Contestant, seed: int, workers: int) -> dict[str, Any]:
+    """Train with another program, and measure its h with this package."""
+    out = race.folder / "h.npz"
+    request = _make_request(race, contestant, seed, workers) | {"out": str(out)}
+    found = _run_program(race, contestant, request)
+    found["pairs"] = found["steps"] * contestant.recipe["batch_size"]
+    return {**found, "workers": workers, **measure_h(out, race.folder / "images.npz", seed)}
+
+
+def _make_request(race: Race, contestant: Contestant, seed: int, workers: int) -> dict[str, Any]:
+    return {
+        "recipe": contestant.recipe,
+        "precision": contestant.precision,
+        "workers": workers,
+        "threads": os.cpu_count(),
+        "seed": seed,
+        "seconds": race.seconds,
+        "steps": race.steps,
+        "images": str(write_images(race)),
+    }
+
+
+def _run_program(race: Race, contestant: Contestant, request: dict[str, Any]) -> dict[str, Any]:
+    """Run the program of a contestant, and return the JSON in the last line of its output."""
+    if contestant.program == "lightly":
+        command = [str(race.python), str(TORCH_PROGRAM)]
+    else:
+        command = [sys.executable, "-m", "bench.baselines.plain_race"]
+    text = json.dumps(request | {"began": time.time()})
+    done = subprocess.run([*command, text], stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure_h(h: Path, images: Path, seed: int) -> dict[str, Any]:
+    """Return 20-NN and the linear probe of the representations in a file, with this package's evaluation."""
+    from lowlevel_simclr.evaluation.knn import classify_by_neighbours
+    from lowlevel_simclr.evaluation.linear_probe import fit_linear_probe
+
+    found, labels = np.load(h), np.load(images)
+    parts = found["train_h"], labels["train_labels"], found["test_h"], labels["test_labels"]
+    return {
+        "knn": classify_by_neighbours(*parts, [20])["20"],
+        "linear": fit_linear_probe(*parts, seed=seed).accuracy,
+    }
+
+
+def find_best_workers(race: Race, contestant: Contestant, stored: dict[str, Any]) -> int:
+    """Return the number of worker processes with which a program is fastest. It is measured once and stored."""
+    if contestant.program != "lightly":
+        return 0
+    speeds = stored["speeds"].setdefault(contestant.name, {})
+    cores = os.cpu_count() or 1
+    for workers in (0, cores, 2 * cores):
+        if str(workers) not in speeds:
+            request = _make_request(race, contestant, 0, workers) | {"measure": MEASURED, "seconds": 3600.0}
+            speeds[str(workers)] = _run_program(race, contestant, request | {"steps": None})["pairs_per_second"]
+    return int(max(speeds, key=lambda workers: speeds[workers]))
+
+
+def run_all(race: Race, seeds: Sequence[int], path: Path, only: Sequence[str] = ()) -> dict[str, Any]:
+    """Run every contestant with every seed that is not stored yet. Return all results."""
+    stored = {"benchmark": "race", "device": hardware.name_results_folder(), "speeds": {}, "runs": []}
+    if path.exists():
+        stored = json.loads(path.read_text())
+    for seed in seeds:
+        for contestant in list_contestants(race.steps):
+            if any((row["name"], row["seed"]) == (contestant.name, seed) for row in stored["runs"]):
+                continue
+            if only and contestant.program not in only:
+                continue
+            if contestant.program == "ours":
+                result = run_ours(race, seed)
+            else:
+                result = run_other(race, contestant, seed, find_best_workers(race, contestant, stored))
+            row = {"name": contestant.name, "seed": seed, "precision": contestant.precision, **result}
+            stored["runs"].append({**row, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(stored, indent=2) + "\n")
+            print(f"{contestant.name}, seed {seed}: 20-NN {row['knn']:.3f}, linear {row['linear']:.3f}", flush=True)
+    return stored
+
+
+def format_summary(stored: dict[str, Any]) -> str:
+    """Return the median of each contestant over its seeds, one line each."""
+    lines = []
+    for name in dict.fromkeys(row["name"] for row in stored["runs"]):
+        rows = [row for row in stored["runs"] if row["name"] == name]
+        knn, linear, steps = (statistics.median(row[key] for row in rows) for key in ("knn", "linear", "steps"))
+        lines.append(f"{name:<46}{len(rows)} seeds  {steps:>8.0f} steps  20-NN {knn:.1%}  linear {linear:.1%}")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the race, and print the medians."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data-dir", required=True, help="the folder with the files of CIFAR-10")
+    parser.add_argument("--minutes", type=float, default=10, help="wall time of a run")
+    parser.add_argument("--steps", type=int, help="the number of steps of a run, in place of a time")
+    parser.add_argument("--seeds", type=int, default=3, help="number of runs of each contestant, with seeds from 0")
+    parser.add_argument("--only", nargs="+", choices=("ours", "lightly", "plain"), default=(), help="these programs")
+    parser.add_argument("--folder", type=Path, default=Path("runs/race"), help="the folder for the runs")
+    parser.add_argument("--environment", type=Path, default=Path("runs/race/torch"), help="the environment with torch")
+    parser.add_argument("--json", type=Path, help="the file to store the results in")
+    chosen = parser.parse_args(arguments)
+    length = f"{chosen.steps}_steps" if chosen.steps else f"{chosen.minutes:g}m"
+    path = chosen.json or harness.choose_result_path(f"race_{length}.json")
+    needs_torch = not chosen.only or "lightly" in chosen.only
+    python = build_environment(chosen.environment) if needs_torch else Path(sys.executable)
+    race = Race(chosen.data_dir, chosen.folder, 60 * chosen.minutes, chosen.steps, python)
+    print(format_summary(run_all(race, range(chosen.seeds), path, chosen.only)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""One trial of the search for a recipe: trains for some processor time and measures 20-NN on held-out train images.
+
+`bench.learning.search` runs it: python -m bench.learning.trial '{"name": ..., "settings": ...}'. The last line of its
+output is the result as JSON. The test split is never read.
+
+A trial makes as many steps as fit into a number of seconds of processor time. Wall time would depend on the other
+programs of the machine. The time of a step is the least of several measurements, for the same reason.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from lowlevel_simclr.config.identity import replace
+from lowlevel_simclr.config.presets import load_preset
+from lowlevel_simclr.config.validation import validate
+from lowlevel_simclr.data import catalog
+from lowlevel_simclr.data.batches import make_batches
+from lowlevel_simclr.data.dataset import DataSet, Split
+from lowlevel_simclr.evaluation.knn import classify_by_neighbours
+from lowlevel_simclr.evaluation.represent import compute_h
+from lowlevel_simclr.model import encoder
+from lowlevel_simclr.training.course import divide_steps
+from lowlevel_simclr.training.learner import Learner, build_learner
+from lowlevel_simclr.training.loop import make_steps, take_side
+from lowlevel_simclr.training.plan import Plan, make_plan
+from lowlevel_simclr.training.program import StepsFunction
+
+HELD_OUT = 5_000  # images of the train split on which a trial is measured
+BANK = 10_000  # images among which the neighbours are found
+PER_CALL = 8  # steps of a host call
+MEASURED = 6  # measurements of the time of a step; the least counts
+AT_ONCE = 2  # steps of a measurement
+WHOLE = 32  # pixels on a side of an image of CIFAR-10; the encoder is evaluated at this size too
+DECAY = 0.98  # of the moving average of the weights, for one step
+BASE = {"epochs": 1, "knn_every": 0}
+
+
+def split_train(images: DataSet) -> DataSet:
+    """Return the train split of a data set, divided into images to train on and HELD_OUT images to measure on."""
+    order = np.random.default_rng(0).permutation(len(images.train.labels))
+    parts = [Split(images.train.images[rows], images.train.labels[rows]) for rows in np.split(order, [-HELD_OUT])]
+    return dataclasses.replace(images, train=parts[0], test=parts[1])
+
+
+def use_network(blocks: list[int], width: int) -> None:
+    """Build ResNet-20 with other blocks and another width in this process."""
+    encoder.BASIC["resnet20"] = encoder.Basic(tuple(blocks), width, projects=False)
+
+
+def measure_step(steps: StepsFunction, batches: Iterator[Any]) -> float:
+    """Return the processor time of a step in seconds."""
+    steps(batches, tf.constant(1))  # compiles
+    times = []
+    for _ in range(MEASURED):
+        before = time.process_time()
+        steps(batches, tf.constant(AT_ONCE)).loss.numpy()
+        times.append((time.process_time() - before) / AT_ONCE)
+    return min(times)
+
+
+def measure_speeds(plan: Plan, images: DataSet) -> dict[int, float]:
+    """Return the processor time of a step for each size of the views."""
+    learner, found = build_learner(plan, 3), {}
+    for size in plan.view_sizes:
+        steps = make_steps(*take_side(plan, learner, size.side))
+        found[size.side] = measure_step(steps, iter(make_batches(images.train.images, plan.batch_size, 1, 0, 10_000)))
+    return found
+
+
+class Average:
+    """The moving average of an encoder's weights."""
+
+    def __init__(self, model: tf.keras.Model, decay: float) -> None:
+        """Start with the present weights. `decay` is for one step."""
+        self._model, self._decay, self.weights = model, decay, model.get_weights()
+
+    def update(self, steps: int) -> None:
+        """Add the weights after `steps` further steps."""
+        decay = self._decay**steps
+        for old, new in zip(self.weights, self._model.get_weights()):
+            old *= decay
+            old += (1 - decay) * new
+
+
+def train(plan: Plan, images: DataSet, average: Average, learner: Learner) -> float:
+    """Train the steps of a plan. Return the loss of the last steps."""
+    batches = iter(make_batches(images.train.images, plan.batch_size, plan.seed, 0, plan.steps))
+    loss = 0.0
+    for segment in divide_steps(plan.view_sizes, plan.steps):
+        steps, done = make_steps(*take_side(plan, learner, segment.side)), segment.first
+        while done < segment.last:
+            count = min(PER_CALL, segment.last - done)
+            loss = float(steps(batches, tf.constant(count)).loss.numpy().mean())
+            done += count
+            average.update(count)
+    return loss
+
+
+def measure_accuracy(f: tf.keras.Model, plan: Plan, images: DataSet) -> float:
+    """Return the accuracy of 20-NN with h, on the held-out images."""
+    bank, held = images.train.images[:BANK], images.test.images
+    h = [compute_h(f, part, plan.scaling) for part in (bank, held)]
+    return classify_by_neighbours(h[0], images.train.labels[:BANK], h[1], images.test.labels, [20])["20"]
+
+
+def renew_statistics(f: tf.keras.Model, images: DataSet) -> None:
+    """Set the moving statistics of BatchNorm to those of images without augmentation."""
+    size = f.input_shape[1]
+    rows = tf.image.resize(images.train.images[:4096] / np.float32(255), (size, size), antialias=True)
+    for first in range(0, 4096, 128):
+        f(rows[first : first + 128], training=True)
+
+
+def run_trial(spec: dict[str, Any], seconds: float, data_dir: str, seed: int) -> dict[str, Any]:
+    """Run a trial.
+
+    Args:
+        spec: "settings" of the run by name, and if wanted "network", the blocks and the width of the encoder.
+        seconds: the processor time of the steps.
+        data_dir: the folder with the files of CIFAR-10.
+        seed: the seed of the run.
+
+    Returns:
+        Steps, times and accuracies.
+    """
+    if "network" in spec:
+        use_network(*spec["network"])
+    config = replace(load_preset("cifar10-resnet20"), data_dir=data_dir, seed=seed, **{**BASE, **spec["settings"]})
+    validate(config)
+    images = split_train(catalog.load_dataset("cifar10", data_dir))
+    plan = make_plan(config, images)
+    speeds = measure_speeds(plan, images)
+    mean = sum(size.share * speeds[size.side] for size in plan.view_sizes)
+    config = replace(config, steps=max(1, round(seconds / mean)))
+    plan = make_plan(config, images)
+    warmup = round(plan.steps * spec.get("warmup_share", 0.1))
+    plan = dataclasses.replace(plan, warmup_steps=warmup)
+    learner = build_learner(plan, 3)
+    average = Average(learner.encoder, DECAY)
+    before = time.process_time()
+    loss = train(plan, images, average, learner)
+    spent = time.process_time() - before
+    f = learner.encoder
+    result: dict[str, Any] = {
+        "steps": plan.steps,
+        "pairs": plan.steps * plan.batch_size,
+        "milliseconds_per_pair": {str(side): 1e3 * value / plan.batch_size for side, value in speeds.items()},
+        "processor_seconds": spent,
+        "loss": loss,
+        "knn": measure_accuracy(f, plan, images),
+    }
+    result["knn_whole"] = measure_accuracy(encoder.give_other_size(f, WHOLE), plan, images)
+    trained = f.get_weights()
+    f.set_weights(average.weights)
+    result["knn_ema"] = measure_accuracy(f, plan, images)
+    f.set_weights(trained)
+    renew_statistics(f, images)
+    result["knn_renewed_statistics"] = measure_accuracy(f, plan, images)
+    return result
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one trial, and print its result as JSON."""
+    request = json.loads((sys.argv[1:] if arguments is None else arguments)[0])
+    print(json.dumps(run_trial(request, request["seconds"], request["data_dir"], request["seed"])))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""The settings that --budget chooses. The choice is a pure function of what was measured.
+
+bench/learning/SEARCH.md holds the trials that the choice rests on. They are of CIFAR-10 on a CPU. For other images and
+for a preset that the user names, only the number of steps and the warm-up are chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+from lowlevel_simclr.config.fields import get_value, list_fields
+from lowlevel_simclr.config.identity import replace
+from lowlevel_simclr.config.presets import PRESET_OF_PHOTOGRAPHS, load_preset
+from lowlevel_simclr.config.settings import Config
+from lowlevel_simclr.config.validation import validate
+
+WARMUP = 0.1  # share of the training, if the user gives no --warmup-epochs
+ON_GPU = "cifar10-resnet18"  # the preset for small photographs on a GPU; no time was measured there
+TOGETHER = {  # a setting that the user gives also keeps these at the values of the preset
+    "image_size": ("image_sizes",),
+    "image_sizes": ("image_size",),
+    "optimizer": ("learning_rate", "learning_rate_scaling"),
+    "learning_rate_scaling": ("learning_rate",),
+}
+
+
+class Recipe(NamedTuple):
+    """The settings for budgets from some number of pairs on.
+
+    Attributes:
+        least_pairs: pairs of views that the budget must allow at the measured speed of the preset.
+        settings: the settings by name.
+        why: the end of a sentence that begins with "because".
+    """
+
+    least_pairs: float
+    settings: dict[str, Any]
+    why: str
+
+
+TAKEN_ON_GPU = (
+    "encoder",
+    "projection_widths",
+    "optimizer",
+    "learning_rate",
+    "learning_rate_scaling",
+    "weight_decay",
+    "temperature",
+    "batch_size",
+    "crop_area",
+    "grey_probability",
+    "image_size",
+)
+# For small photographs on a CPU, fewest pairs first.
+RECIPES = (
+    Recipe(
+        0,
+        {"image_sizes": ("12:0.5", "16:0.5"), "image_size": 16, "batch_size": 128, "crop_area": (0.2, 1.0)},
+        "the budget allows few steps, and small views and batches make more of them",
+    ),
+    Recipe(
+        2e5,
+        {"image_sizes": ("16:0.4", "20:0.3", "24:0.3"), "image_size": 24, "crop_area": (0.2, 1.0)},
+        "small views are cheap while the encoder learns the first features, and larger ones show more later",
+    ),
+)
+
+# Every setting that a budget may choose, besides the number of steps and the speed.
+CHOSEN = {*TAKEN_ON_GPU, "warmup_epochs", *(name for recipe in RECIPES for name in recipe.settings)}
+
+
+class Choice(NamedTuple):
+    """What was chosen: the configuration, and the reason as a sentence's end after "because"."""
+
+    config: Config
+    why: str
+
+
+def choose_base(config: Config, given: Collection[str] | None, gpu: bool) -> Config:
+    """Return the configuration whose speed is to be measured.
+
+    Args:
+        config: the configuration that the user gave.
+        given: the names of the settings that the user gave. None: the user named a preset.
+        gpu: whether the run is on a GPU.
+    """
+    if given is None or not gpu or config.preset != PRESET_OF_PHOTOGRAPHS:
+        return config
+    usual = load_preset(ON_GPU)
+    values = {name: get_setting(usual, name) for name in TAKEN_ON_GPU}
+    return replace(config, **_drop_given(values, given))
+
+
+def choose_recipe(config: Config, given: Collection[str] | None, pairs: float, gpu: bool) -> Choice:
+    """Return the configuration for a budget, apart from the number of steps.
+
+    What the user gave stays.
+
+    Args:
+        config: the configuration whose speed was measured, from `choose_base`.
+        given: the names of the settings that the user gave. None: the user named a preset, which stays as it is.
+        pairs: the number of pairs of views that the budget allows at this speed.
+        gpu: whether the run is on a GPU.
+
+    Raises:
+        ConfigError: if a setting that the user gave does not fit the recipe.
+
+    Examples:
+        >>> config = load_preset("cifar10-resnet20")
+        >>> choose_recipe(config, ["temperature"], pairs=1e6, gpu=False).config.model.image_sizes
+        ('16:0.4', '20:0.3', '24:0.3')
+    """
+    if given is None:
+        return Choice(config, f"--preset {config.preset} was given, or --config")
+    if config.preset != PRESET_OF_PHOTOGRAPHS:
+        return Choice(config, f"no other settings were tried for the images of preset {config.preset}")
+    if gpu:
+        return Choice(config, f"they are those of {ON_GPU}, and no others were tried on a GPU")
+    recipe = [each for each in RECIPES if each.least_pairs <= pairs][-1]
+    chosen = replace(config, **_drop_given(recipe.settings, given))
+    validate(chosen)
+    return Choice(chosen, recipe.why)
+
+
+def _drop_given(values: dict[str, Any], given: Collection[str]) -> dict[str, Any]:
+    """Return the settings that the user neither gave nor tied to one that was given."""
+    kept = {*given, *(other for name in given for other in TOGETHER.get(name, ()))}
+    return {name: value for name, value in values.items() if name not in kept}
+
+
+def choose_warmup(config: Config, given: Collection[str] | None, steps: int, per_epoch: int) -> Config:
+    """Return the configuration with a warm-up of WARMUP of the training, if neither user nor preset says another.
+
+    Args:
+        config: the configuration.
+        given: the names of the settings that the user gave. None: the user named a preset.
+        steps: the planned number of steps.
+        per_epoch: steps of an epoch.
+    """
+    if given is None or "warmup_epochs" in given:
+        return config
+    return replace(config, warmup_epochs=round(WARMUP * steps / per_epoch, 6))
+
+
+def get_setting(config: Config, name: str) -> Any:
+    """Return the value of a setting by its name."""
+    return get_value(config, list_fields()[name])

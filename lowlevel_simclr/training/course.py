@@ -1,0 +1,96 @@
+"""The course of a run: its segments, one after another. A segment is some steps with views of one size.
+
+Without --budget, the configuration fixes all segments (`fix_course`). With it, a segment is decided just before it
+begins, from the time that is left (`budget_course.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from lowlevel_simclr.config.view_sizes import ViewSize
+
+
+class Segment(NamedTuple):
+    """Some steps with views of one size.
+
+    Attributes:
+        first: the last step before the segment.
+        last: the last step of the segment.
+        side: S, the pixels on a side of a view.
+        from_share: the share of the training that is done before the segment, in [0, 1).
+        to_share: the share that is done after it, in (0, 1].
+    """
+
+    first: int
+    last: int
+    side: int
+    from_share: float
+    to_share: float
+
+
+class Course(Protocol):
+    """What a session asks while it trains.
+
+    Attributes:
+        last: the last step of the run, as far as it is known. It never lies before a step that is still to be made.
+    """
+
+    last: int
+
+    def find_segment(self, done: int) -> Segment:
+        """Return the segment of the step after `done`."""
+
+    def needs_decision(self, done: int) -> bool:
+        """Return whether `find_segment` measures time, so that the device must have made its steps."""
+
+    def note_compiled(self, done: int, side: int, seconds: float) -> None:
+        """Note that the first call with views of this size has ended after step `done`, and how long it took."""
+
+
+class FixedCourse:
+    """The course whose segments the configuration fixes."""
+
+    def __init__(self, sizes: Sequence[ViewSize], steps: int) -> None:
+        """Divide the steps.
+
+        Args:
+            sizes: the sizes of the views, and their shares of the steps.
+            steps: the number of steps of the run.
+        """
+        self.last, self._segments = steps, divide_steps(sizes, steps)
+
+    def find_segment(self, done: int) -> Segment:
+        """Return the segment of the step after `done`."""
+        return next(segment for segment in self._segments if segment.last > done)
+
+    def needs_decision(self, done: int) -> bool:
+        """Return False, because nothing is measured."""
+        return False
+
+    def note_compiled(self, done: int, side: int, seconds: float) -> None:
+        """Do nothing, because the course does not depend on time."""
+
+
+def divide_steps(sizes: Sequence[ViewSize], steps: int) -> list[Segment]:
+    """Return the segments of a run with this number of steps.
+
+    A size whose share is less than a step may have none, apart from the last size.
+
+    Args:
+        sizes: the sizes of the views, and their shares of the steps.
+        steps: the number of steps of the run.
+
+    Examples:
+        >>> [(each.side, each.first, each.last) for each in divide_steps([ViewSize(16, 0.3), ViewSize(24, 0.7)], 10)]
+        [(16, 0, 3), (24, 3, 10)]
+    """
+    segments, first, share = [], 0, 0.0
+    for place, size in enumerate(sizes):
+        to_share = 1.0 if place == len(sizes) - 1 else share + size.share
+        last = steps if to_share == 1.0 else min(round(to_share * steps), steps - 1)
+        if last > first:
+            segments.append(Segment(first, last, size.side, share, to_share))
+        first, share = last, to_share
+    return segments

@@ -1,0 +1,69 @@
+"""Tests of the search for a recipe: its trials are valid, it continues, and its page shows every trial."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from bench.learning import search, trial
+from lowlevel_simclr.config.identity import replace
+from lowlevel_simclr.config.presets import load_preset
+from lowlevel_simclr.config.validation import validate
+from tests.support.labelled_images import make_striped_data_set
+
+
+def test_every_trial_is_a_valid_run_with_a_name_of_its_own() -> None:
+    trials = search.list_trials()
+    assert len({each.name for each in trials}) == len(trials)
+    for each in trials:
+        validate(replace(load_preset("cifar10-resnet20"), **{**search.BASE, **each.settings}))
+
+
+def test_a_search_continues_where_it_stopped_and_writes_its_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def run_trial(each: search.Trial, *_: object) -> dict[str, Any]:
+        made.append(each.name)
+        names = ("knn", "knn_whole", "knn_ema", "knn_renewed_statistics")
+        return {"steps": 1234, "pairs": 157952, **dict.fromkeys(names, 0.5)}
+
+    monkeypatch.setattr(search, "run_trial", run_trial)
+    monkeypatch.setattr(search, "TABLE", tmp_path / "SEARCH.md")
+    wanted = ["--data-dir", "d", "--seconds", "60", "--json", str(tmp_path / "search.json")]
+    search.main([*wanted, "--only", "temperature"])
+    assert made == ["temperature: 0.1", "temperature: 0.5"]
+    search.main(wanted)
+    assert len(made) == len(set(made)) == len(search.list_trials())
+    page = (tmp_path / "SEARCH.md").read_text()
+    assert "| temperature | 0.1 | 0 | 1,234 | 157,952 | 50.0% | 50.0% | 50.0% | 50.0% |" in page
+    assert len(json.loads((tmp_path / "search.json").read_text())["trials"]) == len(made)
+
+
+def test_a_table_without_trials_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="holds no trials. Run without --table first"):
+        search.main(["--table", "--json", str(tmp_path / "none.json")])
+
+
+def test_held_out_images_are_not_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "HELD_OUT", 4)
+    images = make_striped_data_set(20)
+    parts = trial.split_train(images)
+    assert len(parts.test.labels) == 4 and len(parts.train.labels) == len(images.train.labels) - 4
+    together = np.concatenate([parts.train.images, parts.test.images])
+    assert sorted(each.tobytes() for each in together) == sorted(each.tobytes() for each in images.train.images)
+
+
+def test_an_average_moves_towards_the_weights() -> None:
+    model = tf.keras.Sequential([tf.keras.Input((1,)), tf.keras.layers.Dense(1, use_bias=False)])
+    model.set_weights([np.array([[1.0]], np.float32)])
+    average = trial.Average(model, 0.5)
+    model.set_weights([np.array([[3.0]], np.float32)])
+    average.update(2)
+    assert average.weights[0].item() == pytest.approx(0.25 * 1 + 0.75 * 3)
