@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +19,10 @@ from lowlevel_simclr.config.settings import Config, ConfigError
 from lowlevel_simclr.data import catalog
 from lowlevel_simclr.run import checkpoint, results
 from lowlevel_simclr.run.decisions import DECISIONS, read_decisions
-from lowlevel_simclr.training import budget_course, progress, step, workers
+from lowlevel_simclr.training import budget_course, progress, session, step, workers
 from lowlevel_simclr.training.course import Segment
+from lowlevel_simclr.training.plan import Plan
+from lowlevel_simclr.training.program import StepsFunction
 from lowlevel_simclr.training.session import Session
 from lowlevel_simclr.training.workers import Team
 from tests.support.small_runs import draw_few_shapes, narrow_resnet20
@@ -62,28 +65,36 @@ def cut_off_at(patch: pytest.MonkeyPatch, step_of_call: int) -> None:
     patch.setattr(progress, "refuse_non_finite_loss", cut_off)
 
 
-@pytest.mark.parametrize("flags", [[], ["--micro-batch", "8"]], ids=["whole batch", "micro-batches"])
-def test_a_run_whose_views_grow_resumes_to_the_bit_in_each_stage(
+def note_sides(patch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list to which every compilation of the step adds the side of its views."""
+    sides, make = [], session.make_steps
+
+    def make_steps(plan: Plan, *given: Any) -> StepsFunction:
+        sides.append(plan.model.image_size)
+        return make(plan, *given)
+
+    patch.setattr(session, "make_steps", make_steps)
+    return sides
+
+
+@pytest.mark.parametrize(
+    "flags", [[], pytest.param(["--micro-batch", "8"], marks=pytest.mark.slow)], ids=["whole batch", "micro-batches"]
+)
+def test_a_run_whose_views_grow_resumes_to_the_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str]
 ) -> None:
-    wanted = [*GROWING, "--steps", "8", "--checkpoint-every", "3", *flags]
+    wanted = [*GROWING, "--steps", "6", "--checkpoint-every", "2", *flags]
+    sides = note_sides(monkeypatch)
     assert run(tmp_path / "whole", *wanted) == 0
-    for place in (3, 5, 7):  # before, at and after the change of the size
-        with monkeypatch.context() as patch:
-            cut_off_at(patch, place)
-            assert run(tmp_path / "cut", *wanted) == 1
+    assert sides == [8, 12]
+    with monkeypatch.context() as patch:
+        cut_off_at(patch, 4)  # the first step of the second stage; the checkpoint is of the first
+        assert run(tmp_path / "cut", *wanted) == 1
     assert run(tmp_path / "cut", *wanted) == 0
     assert_same_state(tmp_path / "whole", tmp_path / "cut")
-    assert len(results.read_metrics(tmp_path / "cut")) == 8
+    assert len(results.read_metrics(tmp_path / "cut")) == 6
     config = results.read_config(tmp_path / "cut")["model"]
     assert config["image_sizes"] == ["8:0.5", "12:0.5"] and config["image_size"] == 12
-
-
-def test_views_that_grow_train_other_weights_than_views_of_the_last_size(tmp_path: Path) -> None:
-    assert run(tmp_path / "growing", *GROWING, "--steps", "4") == 0
-    assert run(tmp_path / "last", "--image-size", "12", "--warmup-epochs", "0", "--steps", "4") == 0
-    losses = [[row["loss"] for row in results.read_metrics(tmp_path / name)] for name in ("growing", "last")]
-    assert losses[0][:2] != losses[1][:2]
 
 
 # A budget
