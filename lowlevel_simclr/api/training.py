@@ -108,7 +108,5 @@ def train(
     if preset is None and config is None:
         chosen = choose_for_pictures(chosen, {**settings, "dataset": chosen.data.dataset}, folder, fresh)
     given = settings if preset is None and config is None else None
-    options = RunOptions(
-        folder, fresh=fresh, profile=profile, given=given, started=started, hosts=hosts, rank=rank
-    )
+    options = RunOptions(folder, fresh=fresh, profile=profile, given=given, started=started, hosts=hosts, rank=rank)
     return Run(*run_session(chosen, options, images))

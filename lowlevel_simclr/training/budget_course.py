@@ -174,7 +174,7 @@ class BudgetCourse:
         refuse_missing_decisions(run.folder, self._decisions, first)
         self._origin = clock() - estimate_elapsed(self._decisions, first) if first else started
         self._compiled: frozenset[int] = frozenset()
-        self._compile_seconds = 0.0
+        self._compile_seconds = self._compiling = 0.0  # the second is when the last compilation began
         self._mark: tuple[int, float] | None = None  # a step, and the clock after it
         decided = self._decisions[-1] if self._decisions else None
         over = decided is not None and decided.to_share >= 1 - EQUAL
@@ -191,11 +191,16 @@ class BudgetCourse:
         found = next(each for each in self._decisions if each.last > done)
         return Segment(found.first, found.last, found.image_size, found.from_share, found.to_share)
 
-    def note_compiled(self, done: int, side: int, seconds: float) -> None:
-        """Note that the first call with views of this size has ended after step `done`, and how long it took."""
+    def note_compiling(self) -> None:
+        """Note that the first call with views of a new size begins."""
+        self._compiling = self._clock()
+
+    def note_compiled(self, done: int, side: int) -> None:
+        """Note that the first call with views of this size has ended after step `done`."""
+        now = self._clock()
         self._compiled |= {side}
-        self._compile_seconds = max(self._compile_seconds, seconds)
-        self._mark = done, self._clock()
+        self._compile_seconds = max(self._compile_seconds, now - self._compiling)
+        self._mark = done, now
 
     def _decide(self, done: int) -> None:
         """Decide the next segment, and write it into the run folder."""

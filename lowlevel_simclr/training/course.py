@@ -45,8 +45,11 @@ class Course(Protocol):
     def needs_decision(self, done: int) -> bool:
         """Return whether `find_segment` measures time, so that the device must have made its steps."""
 
-    def note_compiled(self, done: int, side: int, seconds: float) -> None:
-        """Note that the first call with views of this size has ended after step `done`, and how long it took."""
+    def note_compiling(self) -> None:
+        """Note that the first call with views of a new size begins."""
+
+    def note_compiled(self, done: int, side: int) -> None:
+        """Note that the first call with views of this size has ended after step `done`."""
 
 
 class FixedCourse:
@@ -69,7 +72,10 @@ class FixedCourse:
         """Return False, because nothing is measured."""
         return False
 
-    def note_compiled(self, done: int, side: int, seconds: float) -> None:
+    def note_compiling(self) -> None:
+        """Do nothing, because the course does not depend on time."""
+
+    def note_compiled(self, done: int, side: int) -> None:
         """Do nothing, because the course does not depend on time."""
 
 

@@ -131,6 +131,7 @@ class Session:
                 compiles = segment.side not in sides
                 if compiles and self.plan.budget:
                     count = 1  # so that its time is that of the compilation
+                    self.course.note_compiling()
                 sides.add(segment.side)
                 steps = compiled(segment.side)
                 examined = workers.chief and calendar.is_checkup_due(done + count)
@@ -143,7 +144,7 @@ class Session:
                 seconds = time.perf_counter() - before
                 if compiles and self.plan.budget:
                     metrics.loss.numpy()  # waits for the device
-                    self.course.note_compiled(done + count, segment.side, time.perf_counter() - before)
+                    self.course.note_compiled(done + count, segment.side)
                 found = self.checkup.measure(weights) if examined else {}
                 beside.do(functools.partial(progress.record, done, metrics, seconds, found))
                 if calls == 1:  # not earlier, because until then the user waits for the first step

@@ -51,13 +51,14 @@ class Machine:
                 segments.append(segment)
             fresh = segment.side not in compiled
             count = 1 if fresh else min(PER_CALL, segment.last - done)
-            begin = self.now
+            if fresh:
+                course.note_compiling()
             self.now += COMPILES * fresh
             self.now += count * PER_STEP * (segment.side / 24) ** 2 * self.slowdown(self.now)
             done += count
             if fresh:
                 compiled.add(segment.side)
-                course.note_compiled(done, segment.side, self.now - begin)
+                course.note_compiled(done, segment.side)
         assert stop is not None or done == course.last
         return segments
 
