@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -100,17 +101,16 @@ def test_a_run_whose_views_grow_resumes_to_the_bit(
 # A budget
 
 
-class Ticks:
-    """A clock that moves on by the same time whenever it is read, so that decisions do not depend on the machine."""
+def pretend_steady_clock(patch: pytest.MonkeyPatch, per_step: float = 0.2) -> None:
+    """Measure the budget by a clock that moves on by `per_step` seconds a step, so that no decision depends on load."""
+    now, call = [time.monotonic()], session._call
 
-    def __init__(self) -> None:
-        """Start now."""
-        self.now = time.monotonic()
+    def call_steps(steps: Callable[..., step.Metrics], batches: list[Any], count: int) -> step.Metrics:
+        now[0] += per_step * count
+        return call(steps, batches, count)
 
-    def __call__(self) -> float:
-        """Return the time, a quarter of a second after the last one."""
-        self.now += 0.25
-        return self.now
+    patch.setattr(session, "_call", call_steps)
+    patch.setattr(budget_course, "read_clock", lambda: now[0])
 
 
 BUDGET = [*GROWING, "--budget", "8s", "--pairs-per-second", "60", "--checkpoint-every", "3"]
@@ -133,7 +133,7 @@ def test_a_run_with_a_budget_resumes_to_the_bit_in_each_stage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Test that a run that was cut off in both stages has the weights of one that made the same decisions at once."""
-    monkeypatch.setattr(budget_course, "read_clock", Ticks())
+    pretend_steady_clock(monkeypatch)
     cut, whole = tmp_path / "cut", tmp_path / "whole"
     for share in (0.2, 0.7):
         with monkeypatch.context() as patch:
