@@ -69,7 +69,7 @@ def _is_column_first(source: Size, target: Size) -> bool:
 
 @functools.cache
 def _find_function() -> Resize | None:
-    """Return the resize of the native library, or None if there is none with the bits of this Pillow."""
+    """Return the resize of the native library, or None if its pixels are not those of this Pillow."""
     if platform.machine() != "x86_64" or not platform_ops.expects_library():
         return None
     import tensorflow  # noqa: F401  the library needs its symbols
