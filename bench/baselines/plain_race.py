@@ -81,7 +81,7 @@ def main() -> None:
     f, done = train(request, arrays["train_images"])
     seconds = time.time() - request["began"]
     side = request["recipe"]["image_size"]
-    h = {f"{split}_h": represent(f, arrays[f"{split}_images"], side) for split in ("train", "test")}
+    h: dict[str, Any] = {f"{split}_h": represent(f, arrays[f"{split}_images"], side) for split in ("train", "test")}
     np.savez(Path(request["out"]), **h)
     print(json.dumps({"steps": done, "seconds": seconds, "tensorflow": tf.__version__}))
 

@@ -155,7 +155,7 @@ def run_other(race: Race, contestant: Contestant, seed: int, workers: int) -> di
     request = _make_request(race, contestant, seed, workers) | {"out": str(out)}
     found = _run_program(race, contestant, request)
     found["pairs"] = found["steps"] * contestant.recipe["batch_size"]
-    return {**found, "workers": workers, **measure_h(out, race.folder / "images.npz", seed)}
+    return {**found, "workers": workers, **measure_h(out, race.folder / "images.npz")}
 
 
 def _make_request(race: Race, contestant: Contestant, seed: int, workers: int) -> dict[str, Any]:
@@ -182,7 +182,7 @@ def _run_program(race: Race, contestant: Contestant, request: dict[str, Any]) ->
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure_h(h: Path, images: Path, seed: int) -> dict[str, Any]:
+def measure_h(h: Path, images: Path) -> dict[str, Any]:
     """Return 20-NN and the linear probe of the representations in a file, with this package's evaluation."""
     from lowlevel_simclr.evaluation.knn import classify_by_neighbours
     from lowlevel_simclr.evaluation.linear_probe import fit_linear_probe
@@ -191,7 +191,7 @@ def measure_h(h: Path, images: Path, seed: int) -> dict[str, Any]:
     parts = found["train_h"], labels["train_labels"], found["test_h"], labels["test_labels"]
     return {
         "knn": classify_by_neighbours(*parts, [20])["20"],
-        "linear": fit_linear_probe(*parts, seed=seed).accuracy,
+        "linear": fit_linear_probe(*parts).accuracy,
     }
 
 
@@ -210,7 +210,7 @@ def find_best_workers(race: Race, contestant: Contestant, stored: dict[str, Any]
 
 def run_all(race: Race, seeds: Sequence[int], path: Path, only: Sequence[str] = ()) -> dict[str, Any]:
     """Run every contestant with every seed that is not stored yet. Return all results."""
-    stored = {"benchmark": "race", "device": hardware.name_results_folder(), "speeds": {}, "runs": []}
+    stored: dict[str, Any] = {"benchmark": "race", "device": hardware.name_results_folder(), "speeds": {}, "runs": []}
     if path.exists():
         stored = json.loads(path.read_text())
     for seed in seeds:
