@@ -1,8 +1,8 @@
 """The settings that --budget chooses. The choice is a pure function of the measured speed.
 
 The recipes are for small photographs on a CPU. They are not measured yet, and rest on judgement.
-`bench.learning.search` tries their ingredients one by one, and its table is to replace that judgement. For other images,
-and for a preset that the user names, only the number of steps and the warm-up are chosen.
+`bench.learning.search` tries their ingredients one by one, and its table is to replace that judgement. For other
+images, and for a preset that the user names, only the number of steps and the warm-up are chosen.
 """
 
 from __future__ import annotations
