@@ -103,7 +103,7 @@ def test_the_sample_is_drawn_by_the_seed_from_the_test_split() -> None:
     assert first.index.tolist() == again.index.tolist() != other.index.tolist()
     assert len(set(first.index.tolist())) == 5
     assert np.array_equal(first.images, images.test.images[first.index - 13])
-    assert min(first.index) >= 13  # larger than the number of any image in training, so it has views of its own
+    assert min(first.index) >= 13  # above the number of every image in training, so the views differ from training's
 
 
 def test_few_images_are_all_taken_and_one_is_not_enough() -> None:

@@ -123,9 +123,9 @@ class Campaign:
         shutil.rmtree(place)
 
     def kill_at_random(self, number: int) -> None:
-        """Kill the same run again and again at random moments. A trial ends with the first kill.
+        """Kill the same run again and again at random moments: one kill in each trial.
 
-        If the run ends before the kill, its weights are compared, and a new run begins.
+        If the run ends before the kill, compare its weights and begin a new run.
         """
         record, chance = self.records["kills"], self.draw("kills", number)
         code = 0

@@ -1,8 +1,9 @@
-/* Fails or kills at the n-th change of a file below one folder: preloaded before the C library.
+/* Makes the n-th change of a file below one folder fail, or kills the process before it. To this end, the library is
+ * loaded before the C library (LD_PRELOAD) and replaces its functions.
  *
- * fault_arm(folder, n, what) starts to count. A change is an open for writing, a write, a rename, an fsync, a truncation,
- * an unlink or a mkdir. what is 0 to count only, 1 to kill the process before the n-th change, or an errno, with which
- * the n-th change and all later ones fail (a disk that is full stays full).
+ * fault_arm(folder, n, what) starts to count the changes. A change is an open for writing, a write, a rename, an fsync,
+ * a truncation, an unlink or a mkdir. what is 0 to only count, 1 to kill the process before the n-th change, or an
+ * errno: the n-th change and all later ones then fail with it, because a disk that is full stays full.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -54,7 +55,7 @@ static int inside_descriptor(int fd) {
   return inside(path);
 }
 
-/* Counts one change. Returns whether it must fail; errno is set then. */
+/* Counts one change. Returns whether it must fail, and then sets errno. */
 static int fails(void) {
   long number = __sync_add_and_fetch(&count, 1);
   if (what == 0 || number < at) return 0;

@@ -323,9 +323,7 @@ def test_what_cannot_be_ends_at_once_in_one_sentence(
     said = capsys.readouterr().err
     error = said[said.index("error: ") :]
     assert code in (1, 2) and sentence in error
-    assert error.count("\n") == (
-        1 if what != "an --out with another run in it" else 3
-    )  # this message has a second line
+    assert error.count("\n") == (1 if what != "an --out with another run in it" else 3)  # this message has three lines
     left = {str(path) for path in tmp_path.rglob("*")} - set(before)
     assert {os.path.relpath(path, tmp_path).split("/")[0] for path in left} <= {"keras"}  # no run folder is created
 

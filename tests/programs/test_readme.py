@@ -308,7 +308,7 @@ def test_the_readme_is_short() -> None:
 
 @pytest.mark.parametrize("page", [page for page in pages.PAGES if page.stem != "step"], ids=lambda page: page.stem)
 def test_no_line_of_prose_stands_twice(page: Path) -> None:
-    """Test a regression: a merge once put a paragraph into two sections.
+    """Test that no line stands in two sections. Once, a merge put a paragraph into two.
 
     The page of steps is left out, because a program writes it.
     """

@@ -138,7 +138,7 @@ def test_a_worker_that_waits_for_the_others_ends_soon(tmp_path: Path) -> None:
 
 
 def run_in_shell(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
-    """Run a shell command. TRAIN in it stands for the training command."""
+    """Run a shell command, in which the word TRAIN stands for the training command."""
     train = shlex.join([sys.executable, "-c", PROGRAM, *TRAIN])
     return subprocess.run(
         ["bash", "-c", command.replace("TRAIN", train)],

@@ -26,8 +26,8 @@ def projections(pairs: int, width: int, crowd: float = np.inf, seed: int = 0) ->
     Args:
         pairs: N.
         width: d.
-        crowd: how far apart the rows are, in |u_i - u_j|^2. At about the temperature, all candidates have similar
-        weights.
+        crowd: how far apart the rows are, as |u_i - u_j|^2. If it is about the temperature, all candidates have similar
+            weights.
     """
     draw = np.random.default_rng(seed)
     first = draw.normal(size=(pairs, width)) / width**0.5
