@@ -1,4 +1,4 @@
-"""Tests of the queue between Python and tf.data."""
+"""Tests of the queue that brings batches from a Python iterator into tf.data."""
 
 from __future__ import annotations
 
@@ -69,18 +69,18 @@ def test_the_producer_waits_and_ends_with_the_dataset() -> None:
     iterator = iter(made)
     next(iterator)
     time.sleep(0.2)
-    assert len(taken) < 10  # not the whole iterator
+    assert len(taken) < 10  # the producer has not read the whole iterator
     (thread,) = set(list_threads()) - before
     del made
     gc.collect()
-    assert int(next(iterator)[0]) == 1  # the iterator keeps the dataset alive
+    assert int(next(iterator)[0]) == 1  # the iterator still works, because it keeps the queue alive
     del iterator
     gc.collect()
     assert not thread.is_alive()
 
 
 def test_a_dataset_may_go_while_a_graph_is_traced() -> None:
-    """Test a regression: the operation that closes the queue became a part of the graph."""
+    """Test a dataset that is deleted while a graph is traced. Once, the op that closes its queue got into the graph."""
     held = [make_queue_dataset(count_up(1000), SPECS, 1000)]
 
     @tf.function

@@ -1,4 +1,7 @@
-"""Tests that the baselines are measured once, and again for other data, another encoder or other protocols."""
+"""Tests that baselines (accuracies of an untrained encoder and of raw pixels) are measured only once.
+
+They are measured again for other data, another encoder or other protocols.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ KEYS = {"knn_untrained", "linear_untrained", "knn_pixels", "linear_pixels", "not
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keep the baselines of small data sets too, in a folder of the test. Return that folder, which does not exist."""
+    """Store the baselines of small data sets too, in a folder of the test.
+
+    Return this folder, which does not exist yet.
+    """
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv(baselines.SWITCH, raising=False)
     monkeypatch.setattr(baselines, "KEPT_FROM", 90)
@@ -32,7 +38,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def make_rows(images: DataSet) -> Represented:
-    """Return rows of noise that depend on the labels a little."""
+    """Return the sum of noise and label for each image, so that a classifier can learn a little."""
     random = np.random.default_rng(0)
     return Represented(
         *(

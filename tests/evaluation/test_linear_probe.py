@@ -44,7 +44,7 @@ def test_the_probe_makes_the_iterations_of_scikit_learn(
 def compute_by_the_formula(
     weights: np.ndarray, bias: np.ndarray, rows: np.ndarray, labels: np.ndarray
 ) -> tuple[float, np.ndarray]:
-    """Return the value of the objective in float64, and its gradient by the weights and the bias: (classes, d + 1)."""
+    """Return the value of the objective in float64, and its gradient to weights and bias, (classes, d + 1)."""
     value, slope = np.sum(weights**2) / (2 * 0.01 * len(rows)), np.c_[weights / (0.01 * len(rows)), 0 * bias]
     for x, label in zip(rows.astype(np.float64), labels):
         p = np.exp(weights @ x + bias) / np.exp(weights @ x + bias).sum()
@@ -53,9 +53,9 @@ def compute_by_the_formula(
     return float(value), slope
 
 
-@pytest.mark.parametrize("count", [1, 17, 50])  # fewer than the shares, one more, and blocks of several sizes
+@pytest.mark.parametrize("count", [1, 17, 50])  # fewer rows than _SHARES, one more, several blocks
 def test_the_objective_is_the_formula(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    monkeypatch.setattr(linear_probe, "_BLOCK", 12)  # two rows
+    monkeypatch.setattr(linear_probe, "_BLOCK", 12)  # a block has two rows
     (rows, labels), weights = draw_clouds(count), np.random.default_rng(5).standard_normal((4, 7))
     with ThreadPoolExecutor(3) as pool:
         value, slope = linear_probe.Objective(rows, labels, 4, pool)(weights.reshape(-1))

@@ -1,4 +1,4 @@
-"""Tests that an encoder can start from the weights of a run."""
+"""Tests that a new run can start with the encoder of an earlier run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def small_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """Return a run of 2 of 5 steps, whose encoder has the weights of seed 7."""
+    """Return a run that stopped after 2 of 5 steps. Its encoder has the random weights of seed 7."""
     variables = keras.name_variables("encoder", encoder.build_encoder(*SHAPE, seed=7))
     arrays = {name: variable.numpy() for name, variable in variables.items()}
     checkpoint.save(tmp_path / "run" / "checkpoints", 2, {**arrays, "projection/0": np.zeros(3)}, {}, keep=1)

@@ -201,7 +201,7 @@ def test_large_steps_and_a_loss_that_hardly_fell() -> None:
         lambda step: CHANCE - 0.4 - 0.3 * step / 200, chance_top1, 200, {**HEALTHY, "update_ratio": 0.02}
     )
     find_one(slow, "rate")
-    first = {**HEALTHY, "update_ratio": lambda step: 0.1 if step == 1 else 1e-6}  # Adam's first step
+    first = {**HEALTHY, "update_ratio": lambda step: 0.1 if step == 1 else 1e-6}  # only Adam's first step is large
     assert list_kinds(make_history(at_chance, chance_top1, 200, first)) == ["stuck"]
 
 
@@ -240,7 +240,7 @@ HARD = {**HEALTHY, "alignment": 1.25, "std_z": 0.1}  # any two rows of z: 2 * 64
 
 def test_views_that_are_too_hard() -> None:
     found = find_one(make_history(at_chance, chance_top1, 200, HARD), "hard")
-    late = {**HARD, "update_ratio": lambda step: 1e-3 if step < 500 else 1e-9}  # the learning rate falls to 0
+    late = {**HARD, "update_ratio": lambda step: 1e-3 if step < 500 else 1e-9}  # as the learning rate falls to 0
     assert list_kinds(make_history(at_chance, chance_top1, 600, late)) == ["hard"]
     assert "98% as far apart" in found.evidence and "chance 0.00787" in found.evidence
 

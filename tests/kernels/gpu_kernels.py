@@ -3,8 +3,9 @@
 A launcher is the C function that starts the CUDA kernels of an op. The program needs nvcc, NumPy and PyTorch or CuPy,
 but no TensorFlow. It compiles the launchers of kernels/ for this GPU into a separate library. It calls them through
 ctypes on a stream that is not the default one, with guard bytes around every array, and compares the bits of two calls.
-With --sanitize the small cases run again under memcheck, racecheck and synccheck of compute-sanitizer. `make
-test-kernels-gpu` runs both. The exit code is 0 if all checks pass, 1 if one fails, and 2 without a GPU.
+With --sanitize, the small cases run again under NVIDIA's checkers memcheck, racecheck and synccheck
+(compute-sanitizer). `make test-kernels-gpu` runs both. The exit code is 0 if all checks pass, 1 if one fails, and 2
+without a GPU.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def views(size: int, count: int = 2, seed: int = 0) -> np.ndarray:
 
 
 def test_keras_set_to_channels_first_is_refused_by_name() -> None:
-    """Test a regression: the layers of Keras added feature maps along the wrong axes, with a traceback."""
+    """Test Keras's setting channels_first. Once, it ended in a traceback, from maps added along wrong axes."""
     before = tf.keras.backend.image_data_format()
     tf.keras.backend.set_image_data_format("channels_first")
     try:

@@ -361,7 +361,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def find_threshold(out: Path) -> str:
     """Return a similarity between that of the copies and that of all other pairs.
 
-    It depends on the encoder. For one that was not trained, all images are similar to each other.
+    It depends on the encoder. An untrained encoder gives similar h for all images, so the threshold is close to 1.
     """
     with np.load(out) as found:
         names, h = [Path(name).name for name in found["paths"]], found["h"].astype(np.float64)

@@ -128,7 +128,7 @@ def test_evaluate_writes_the_report_again(tmp_path: Path) -> None:
     assert run(out, "--steps", "2") == 0
     (out / "report.html").unlink()
     assert evaluate.main([str(out), "--protocol", "knn", "--out", str(tmp_path / "results.json")]) == 0
-    assert not (out / "report.html").exists()  # these results are not those of the run's files
+    assert not (out / "report.html").exists()  # no report, because these results are not in the run's folder
     assert evaluate.main([str(out), "--protocol", "knn"]) == 0
     assert "Accuracy on held-out images" in (out / "report.html").read_text()
 

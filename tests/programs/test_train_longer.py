@@ -1,4 +1,4 @@
-"""Tests that the command that a run prints to train longer works: it starts from the encoder of the run."""
+"""Tests of the command that a run prints for longer training: it starts a new run from the encoder of this run."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_printed_command_trains_on_from_the_encoder(finished: str, capsys: p
     assert evaluate.main([str(longer), "--protocol", "knn"]) == 0
     said = capsys.readouterr().out
     assert "warning: The untrained encoder is left out. The run runs/one has no checkpoint yet." in said
-    assert train.main(words[3:]) == 0  # and needs the other run no longer
+    assert train.main(words[3:]) == 0  # it works without the first run's checkpoints
 
 
 def test_another_encoder_is_refused_with_the_flags_to_use(finished: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,7 +89,7 @@ def test_gradients_that_overflow_lower_the_loss_scale(tmp_path: Path, monkeypatc
 def draw_textures(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return images (count, 32, 32, 3) of four textures in random colours, and the number of each texture.
 
-    An untrained encoder tells the textures apart. The colour of an image tells it from all others.
+    Already an untrained encoder separates the textures. The colour alone is enough to recognize each image.
     """
     random = np.random.default_rng(seed)
     y, x = np.mgrid[:32, :32]
@@ -104,7 +104,7 @@ def draw_textures(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.slow
 def test_day29_learns_its_task_while_h_becomes_worse(tmp_path: Path) -> None:
-    """Test the preset day29 with a small encoder, on images that their colours tell apart."""
+    """Test the preset day29 with a small encoder, on images whose colours are enough to recognize each of them."""
     (x_train, y_train), (x_test, y_test) = draw_textures(600, 0), draw_textures(300, 1)
     np.savez(tmp_path / "textures.npz", x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
     flags = ["--preset", "day29", "--dataset", f"npz:{tmp_path / 'textures.npz'}", "--weights", "random"]

@@ -38,7 +38,7 @@ def test_every_number_of_a_row_becomes_a_scalar_of_its_step(run):
 
 
 def test_the_settings_and_a_picture_are_shown(run, tmp_path):
-    """Test with TensorBoard's own reader, and with the reader of its HParams page."""
+    """Read the written files with TensorBoard's own reader, and with the reader of its page of settings (HParams)."""
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     metadata = pytest.importorskip("tensorboard.plugins.hparams.metadata")
     path = tmp_path / "views.png"

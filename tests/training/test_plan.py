@@ -52,7 +52,7 @@ def test_without_a_gpu_there_is_no_memory_to_fill() -> None:
         plan.refuse_early(AUTO, workers.LONE)
 
 
-# What is decided with the images
+# What is decided after the images are read
 
 
 def test_images_without_colours_have_views_without_them():
