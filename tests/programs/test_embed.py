@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +31,22 @@ ROOT = Path(__file__).parents[2]
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def small_encoder() -> Iterator[None]:
-    """Give ResNet-20 a third of its layers, so that it is built faster. h is as wide as before."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(encoder.BASIC, "resnet20", encoder.Basic((1, 1, 1), 16, projects=False))
-        yield
+SMALL = encoder.Basic((1, 1, 1), 16, projects=False)  # ResNet-20 with a third of its layers, which is built faster
+
+
+@pytest.fixture(autouse=True)
+def small_encoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the program build the small encoder of `run`. The run of `scenes` has the whole ResNet-20."""
+    if "scenes" not in request.fixturenames:
+        monkeypatch.setitem(encoder.BASIC, "resnet20", SMALL)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a run of resnet20 on views of 8 pixels, made without training."""
-    return write_run(tmp_path_factory.mktemp("runs") / "run", 8, 12)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(encoder.BASIC, "resnet20", SMALL)
+        return write_run(tmp_path_factory.mktemp("runs") / "run", 8, 12)
 
 
 def write_run(out: Path, image_size: int, side: int) -> Path:
@@ -277,11 +280,11 @@ def test_a_command_that_was_stopped_continues_and_writes_the_same_bytes(
 
 
 @pytest.mark.slow
-def test_a_killed_command_leaves_no_half_file_and_continues(run: Path, tmp_path: Path) -> None:
+def test_a_killed_command_leaves_no_half_file_and_continues(scenes: tuple[Path, Path], tmp_path: Path) -> None:
     """Test a real SIGKILL at many moments. The finished file must have the bytes that an undisturbed command writes."""
     pictures(tmp_path / "folder", 9000, (8, 8))
     out, whole = tmp_path / "h.npz", tmp_path / "whole.npz"
-    start = [sys.executable, "-m", "lowlevel_simclr.embed", str(run), str(tmp_path / "folder"), "--out"]
+    start = [sys.executable, "-m", "lowlevel_simclr.embed", str(scenes[0]), str(tmp_path / "folder"), "--out"]
     subprocess.run([*start, str(whole)], cwd=ROOT, check=True, capture_output=True)
     kept = 0
     for _ in range(20):
