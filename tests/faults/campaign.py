@@ -166,9 +166,11 @@ class Campaign:
         target.unlink()
         damage.WRONG_THINGS[how](target, before, self.draw("corruptions", number))
         what = f"{program} with {how} in place of {file}"
-        if record.judge(program, what, run_trial(program, PROGRAMS[program], place), (0, 1)):
-            if program == "train" and read_final_state(place / RUN) not in (None, self.state):
-                record.note(program, f"{what}: other weights")
+        ended = run_trial(program, PROGRAMS[program], place)
+        right = record.judge(program, what, ended, (0, 1))
+        # A program that refuses leaves the damaged file, which may be the checkpoint itself.
+        if right and program == "train" and ended.code == 0 and read_final_state(place / RUN) != self.state:
+            record.note(program, f"{what}: other weights")
         shutil.rmtree(place, ignore_errors=True)
 
     def send_signal(self, number: int) -> None:

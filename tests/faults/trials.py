@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 import traceback
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -217,9 +218,12 @@ def _restore_signals() -> None:
 
 
 def read_final_state(run: Path) -> dict[str, bytes] | None:
-    """Return the bytes of every array in the checkpoint of the last step, or None if there is no such file."""
+    """Return the bytes of every array in the checkpoint of the last step, or None if it cannot be read."""
     path = run / "checkpoints" / "step-00000006.npz"
-    if not path.is_file():
+    if not path.is_file():  # a FIFO or a device could be read for ever
         return None
-    with np.load(path) as arrays:
-        return {name: arrays[name].tobytes() for name in arrays.files if name != "__meta__"}
+    try:
+        with np.load(path) as arrays:
+            return {name: arrays[name].tobytes() for name in arrays.files if name != "__meta__"}
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return None
