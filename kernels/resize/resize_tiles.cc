@@ -10,6 +10,8 @@
 // Traffic. 16 transposed rows take 18 kB. The rows between the two axes take 0.3 MB and stay in the second-level cache.
 #include "resize_tiles.h"
 
+#include "../runtime/shuffle.h"
+
 #ifndef LOWLEVEL_SIMCLR_ISA
 #error "compile with -DLOWLEVEL_SIMCLR_ISA=avx512, avx2 or baseline; on arm64 with =neon"
 #endif
@@ -64,13 +66,13 @@ struct Sums {
 
   void add(Bytes bytes, int32_t weight) {
     const Words none = {};
-    const Words first = (Words)__builtin_shuffle(bytes, Bytes{}, kLow);
-    const Words second = (Words)__builtin_shuffle(bytes, Bytes{}, kHigh);
+    const Words first = (Words)LOWLEVEL_SHUFFLE(bytes, Bytes{}, kLow);
+    const Words second = (Words)LOWLEVEL_SHUFFLE(bytes, Bytes{}, kHigh);
     const Words low = {0, 8, 1, 9, 2, 10, 3, 11}, high = {4, 12, 5, 13, 6, 14, 7, 15};
-    parts[0] += (Numbers)__builtin_shuffle(first, none, low) * weight;
-    parts[1] += (Numbers)__builtin_shuffle(first, none, high) * weight;
-    parts[2] += (Numbers)__builtin_shuffle(second, none, low) * weight;
-    parts[3] += (Numbers)__builtin_shuffle(second, none, high) * weight;
+    parts[0] += (Numbers)LOWLEVEL_SHUFFLE(first, none, low) * weight;
+    parts[1] += (Numbers)LOWLEVEL_SHUFFLE(first, none, high) * weight;
+    parts[2] += (Numbers)LOWLEVEL_SHUFFLE(second, none, low) * weight;
+    parts[3] += (Numbers)LOWLEVEL_SHUFFLE(second, none, high) * weight;
   }
   Bytes round() const {
     const Numbers white = Numbers{} + 255;
@@ -82,9 +84,9 @@ struct Sums {
     }
     const Words even = {0, 2, 4, 6, 8, 10, 12, 14};
     for (int i = 0; i < 2; ++i)
-      pairs[i] = __builtin_shuffle((Words)whole[2 * i], (Words)whole[2 * i + 1], even);
+      pairs[i] = LOWLEVEL_SHUFFLE((Words)whole[2 * i], (Words)whole[2 * i + 1], even);
     const Bytes half = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
-    return __builtin_shuffle((Bytes)pairs[0], (Bytes)pairs[1], half);
+    return LOWLEVEL_SHUFFLE((Bytes)pairs[0], (Bytes)pairs[1], half);
   }
 };
 #endif
@@ -102,8 +104,8 @@ inline void transpose(Bytes (&rows)[kLanes]) {
   for (int turn = 0; turn < 4; ++turn) {
     Bytes next[kLanes];
     for (int i = 0; i < kLanes / 2; ++i) {
-      next[2 * i] = __builtin_shuffle(rows[i], rows[i + kLanes / 2], kLow);
-      next[2 * i + 1] = __builtin_shuffle(rows[i], rows[i + kLanes / 2], kHigh);
+      next[2 * i] = LOWLEVEL_SHUFFLE(rows[i], rows[i + kLanes / 2], kLow);
+      next[2 * i + 1] = LOWLEVEL_SHUFFLE(rows[i], rows[i + kLanes / 2], kHigh);
     }
     for (int i = 0; i < kLanes; ++i) rows[i] = next[i];
   }

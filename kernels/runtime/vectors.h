@@ -7,6 +7,8 @@
 
 #include <stdint.h>
 
+#include "shuffle.h"
+
 #define LOWLEVEL_INLINE_MEMBER inline __attribute__((always_inline))
 #define LOWLEVEL_INLINE static LOWLEVEL_INLINE_MEMBER
 
@@ -274,23 +276,6 @@ struct Interleave<Real, 16> {
   static constexpr IndexVector<Real> kHigh = {8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
 };
 
-// Returns a vector of lanes of low and high. mask[i] is the number of the lane that becomes lane i. From kCount on,
-// these numbers mean lanes of high.
-template <typename Real>
-LOWLEVEL_INLINE Vector<Real> shuffle(const Vector<Real>& low, const Vector<Real>& high,
-                                     const IndexVector<Real>& mask) {
-#if defined(__clang__)
-  Vector<Real> chosen;
-  for (int i = 0; i < Lanes<Real>::kCount; ++i) {
-    const auto from = mask[i];
-    chosen[i] = from < Lanes<Real>::kCount ? low[from] : high[from - Lanes<Real>::kCount];
-  }
-  return chosen;
-#else
-  return __builtin_shuffle(low, high, mask);
-#endif
-}
-
 // Transposes in log2(lanes) rounds. Each round interleaves the upper half of the rows with the lower half.
 template <typename Real>
 LOWLEVEL_INLINE void transpose(Vector<Real> (&rows)[Lanes<Real>::kCount]) {
@@ -301,8 +286,8 @@ LOWLEVEL_INLINE void transpose(Vector<Real> (&rows)[Lanes<Real>::kCount]) {
     Vector<Real> next[kCount];
 #pragma GCC unroll 16
     for (int i = 0; i < kCount / 2; ++i) {
-      next[2 * i] = shuffle<Real>(rows[i], rows[i + kCount / 2], Mask::kLow);
-      next[2 * i + 1] = shuffle<Real>(rows[i], rows[i + kCount / 2], Mask::kHigh);
+      next[2 * i] = LOWLEVEL_SHUFFLE(rows[i], rows[i + kCount / 2], Mask::kLow);
+      next[2 * i + 1] = LOWLEVEL_SHUFFLE(rows[i], rows[i + kCount / 2], Mask::kHigh);
     }
 #pragma GCC unroll 16
     for (int i = 0; i < kCount; ++i) rows[i] = next[i];
