@@ -18,7 +18,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simc
     def work() -> int:
         from lowlevel_simclr.api.reporting import write_report  # here, so that --help answers at once
 
-        print(f"Wrote {write_report(given.runs, given.out)}")
+        written = write_report(given.runs, given.out)
+        print(f"Wrote {written}")
         return 0
 
     return run_program(work, "writing the report", given.debug)

@@ -28,7 +28,7 @@ OTHER_IMAGES = frozenset(
 LARGEST_CONFIG = 2**20  # bytes of a config.json; the config.json of a run has two thousand
 RUN = "a run folder, whose pictures are not data"  # the reason why it is left out
 _RUN_SECTIONS = ("data", "model", "train")  # in the config.json of a run by every version
-_PREVIEW = ("plots", "views.png")  # the folder and the only file that --preview leaves
+_PREVIEW = ("plots", {"views.png", "views.svg"})  # the folder and the files that --preview leaves
 
 
 class FoundFiles(NamedTuple):
@@ -98,7 +98,7 @@ def _is_run(folder: str, folders: Sequence[str], files: Sequence[str], own: Path
     if files or list(folders) != [_PREVIEW[0]]:
         return False
     try:
-        return os.listdir(Path(folder, _PREVIEW[0])) == [_PREVIEW[1]]
+        return set() < set(os.listdir(Path(folder, _PREVIEW[0]))) <= _PREVIEW[1]
     except OSError:
         return False
 

@@ -72,11 +72,14 @@ def _find_function() -> Resize | None:
     """Return the resize of the native library, or None if its pixels are not those of this Pillow."""
     if platform.machine() != "x86_64" or not platform_ops.expects_library():
         return None
-    import tensorflow  # noqa: F401  the library needs its symbols
+    import tensorflow as tf  # here, because the commands that only read --help do not need it
 
     try:
+        # TensorFlow must load the library first. It registers the ops of a library while it loads it. If the library is
+        # in memory already, nothing is registered, and ops/_library.py would later find no ops.
+        tf.load_op_library(str(platform_ops.LIBRARY))
         found = load_function(str(platform_ops.LIBRARY))
-    except (OSError, AttributeError):  # ops/_library.py explains what is wrong with the library
+    except (OSError, AttributeError, tf.errors.OpError):  # ops/_library.py explains what is wrong with the library
         return None
     return found if all(_agrees(found, shape, size) for shape, size in _TRIED) else None
 

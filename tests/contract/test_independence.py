@@ -310,6 +310,14 @@ def check_refusals_of_lars() -> None:
     assert "It must be an array of numbers" in message, message
 
 
+def check_refusals_of_nt_xent() -> None:
+    """Check that NT-Xent refuses a temperature that is not positive, and one that no float holds."""
+    for nt_xent in (reference.nt_xent, stock.nt_xent):
+        for temperature in (-1.0, 10**400):
+            message = find_refusal(lambda: nt_xent(np.eye(4, dtype=np.float32), temperature))  # noqa: B023, called here
+            assert "temperature is" in message, message
+
+
 def find_refusal(call: Callable[[], Any]) -> str:
     """Return the message of the ValueError or TypeError that a call raises, or "" if it raises neither."""
     try:
@@ -354,6 +362,7 @@ DEFINED: dict[str, tuple[str, Any, Callable[[], None]]] = {
     "check_fields": ("checks", lambda params: params, check_refusals),
     "check_recipe": ("checks", lambda recipe: recipe, check_refusals),
     "check_number": ("checks", lambda name, value: value, check_refusals_of_lars),
+    "convert_to_float": ("checks", abs, check_refusals_of_nt_xent),
     "check_numbers": ("checks", lambda name, value: np.asarray(value), check_refusals_of_lars),
     "check_same_shape": ("checks", lambda shapes: None, check_refusals_of_lars),
     "check_scaling": ("checks", lambda *given: None, check_refusals),

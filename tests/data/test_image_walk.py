@@ -34,6 +34,7 @@ def test_no_run_folder_is_data(tmp_path: Path) -> None:
     A run folder is recognized by its config.json, by its name in --out, or by the plots of a preview.
     """
     write_pictures(tmp_path, "cat/1.png", "new/plots/views.png", "looked/plots/views.png", "other/plots/views.png")
+    (tmp_path / "looked/plots/views.svg").write_text("<svg/>")
     (tmp_path / "other/notes.txt").write_text("not a preview")
     make_run_folder(tmp_path / "cat/old")
     (tmp_path / "new/checkpoints").mkdir()

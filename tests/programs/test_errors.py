@@ -206,7 +206,7 @@ def another_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def stop_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    def stopped(*parts: Any) -> None:
+    def stopped(*parts: Any, **more: Any) -> None:
         raise signals.Stopped("before the first step")
 
     monkeypatch.setattr(session, "Session", stopped)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import sys
 import zipfile
@@ -88,7 +89,7 @@ def test_an_error_leaves_the_old_file(tmp_path: Path, name: str) -> None:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space left"):
-        write_table(tmp_path / name, make_table()._replace(read_blocks=read))
+        write_table(tmp_path / name, dataclasses.replace(make_table(), read_blocks=read))
     assert (tmp_path / name).read_text() == "old" and len(list(tmp_path.iterdir())) == 1
 
 
