@@ -1,4 +1,4 @@
-"""The baselines of an evaluation: what the untrained encoder and plain pixels reach. They are measured once.
+"""The baselines of an evaluation: the accuracies of the untrained encoder and of plain pixels. They are measured once.
 
 The baselines do not depend on the training. So every run on the same images with the same encoder and seed has the same
 baselines. They are kept in the user's cache folder (`$XDG_CACHE_HOME/lowlevel_simclr/baselines` or
@@ -6,7 +6,7 @@ baselines. They are kept in the user's cache folder (`$XDG_CACHE_HOME/lowlevel_s
 images and labels, the weights, the test transform, and the settings of the protocols. It is used again only if all of
 that is the same. The folder can be deleted at any time. LOWLEVEL_SIMCLR_BASELINES=off neither reads nor writes it.
 
-Data sets with fewer than KEPT_FROM images leave nothing in the cache folder. They are measured in seconds.
+For data sets with fewer than KEPT_FROM images, nothing is kept, because measuring takes only seconds.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Say = Callable[[str], object]
 
 
 class Baseline(NamedTuple):
-    """One kind of rows.
+    """A kind of rows that a baseline classifies, such as h of the untrained encoder, or pixels.
 
     Attributes:
         made_of: all values that the rows depend on, besides the images, as JSON values.
@@ -116,7 +116,7 @@ def join_results(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[st
 
 
 def choose_folder(images: DataSet) -> Path | None:
-    """Return the folder for the accuracies, or None if those of these images are not kept."""
+    """Return the folder for the accuracies, or None if the accuracies on these images are not kept."""
     asked = os.environ.get(SWITCH, "on")
     if asked not in ("on", "off"):
         print(f"warning: {SWITCH} is '{show_name(asked)}', which counts as on. Use on or off.", file=sys.stderr)
@@ -127,7 +127,7 @@ def choose_folder(images: DataSet) -> Path | None:
 
 
 def _describe_task(images: DataSet, protocols: Collection[str]) -> dict[str, Any]:
-    """Return all that decides about the accuracies of the same encoder: a hash of the data, and the protocols."""
+    """Return what the accuracies depend on besides the rows: a hash of the data, and the protocols, as JSON values."""
     return {
         "data": describe_content(images),
         "frames": images.record.get("frames"),

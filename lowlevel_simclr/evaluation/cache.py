@@ -2,7 +2,7 @@
 
 The results are h of the images, in h/KIND-SPLIT/step-00000123.npz, and the accuracies of trainings with labels, in
 scores.json. An accuracy takes minutes to hours, and it is kept as soon as it is measured. So an evaluation that was
-stopped only measures the missing ones when it runs again.
+stopped measures only the missing accuracies when it runs again.
 
 Each entry records what it was made from: the weights (SHA-256), the configuration, the images, and the test transform
 or the recipe. The entry is used again only if all of that is the same. Otherwise, or if the entry is damaged, the

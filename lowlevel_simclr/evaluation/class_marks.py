@@ -12,12 +12,12 @@ NAMED_AT_MOST = 20  # classes with a colour and a marker of their own
 
 
 def choose_named_classes(labels: np.ndarray, count: int, most: int = NAMED_AT_MOST) -> list[int]:
-    """Return the numbers of the classes that have their own colour: those with the most images, in their order.
+    """Return the numbers of the classes that get their own colour: those with the most images, in ascending order.
 
     Args:
         labels: (n,) class numbers. A negative number means that there is no label.
         count: the number of classes.
-        most: the number of classes to choose at most.
+        most: the largest number of classes to choose.
     """
     sizes = np.bincount(labels[labels >= 0].astype(np.int64), minlength=count)[:count]
     return sorted(np.argsort(-sizes, kind="stable")[:most].tolist())

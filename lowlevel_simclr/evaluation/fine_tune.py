@@ -4,7 +4,7 @@ Training the classifier alone is called the linear probe with augmentation. Trai
 section 4.2 and appendix B.5). The reported accuracy is that of the last step. The test images are used only once, after
 that step, so they cannot influence any choice.
 
-Not here: the probe on plain h (`linear_probe.py`), how a view is drawn, files.
+Not here: the probe on h without augmentation (`linear_probe.py`), the drawing of views, and files.
 """
 
 from __future__ import annotations
@@ -64,11 +64,11 @@ class Trial(NamedTuple):
 
 
 # The recipe of the paper: SGD with momentum 0.9, learning rate 0.05 B / 256, no regularisation (appendix B.5). The
-# number of steps is our choice: two CPU cores make them in minutes. It is the same for every share of the labels.
+# number of steps is our choice, so that two CPU cores need only minutes. It is the same for every share of the labels.
 #
 # A step of the kernel (the weights of the classifier) moves the logits by about learning rate times |h|^2. After 20
-# epochs of ResNet-50 with AdamW, |h| is 66. At that length the kernel diverges and ruins the encoder: the accuracy from
-# 5,000 labels is 24 %, below k-NN. At length 10, learning rate times |h|^2 is 2.5.
+# epochs of ResNet-50 with AdamW, |h| is 66. At that length the kernel diverges and ruins the encoder: the accuracy with
+# 5,000 labels is 24 %, below that of k-NN. At length 10, learning rate times |h|^2 is 2.5.
 FINE_TUNING = Recipe(
     EvaluationSettings.finetune_steps,
     EvaluationSettings.finetune_batch_size,
@@ -77,7 +77,7 @@ FINE_TUNING = Recipe(
     h_length=10.0,
 )
 SCALED_BY = 2000  # images on which `scale_h_to_length` measures the length of h
-# The columns of h have variance 1 here. With AdamW, one learning rate suits every number of columns.
+# The linear probe scales the columns of h to variance 1. With AdamW, one learning rate suits any number of columns.
 PROBING = Recipe(0, 256, "adamw", 1e-2)
 
 
@@ -212,7 +212,7 @@ class ClassifierTrainer:
 
 
 def select_labelled_rows(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Return the rows whose labels may be used.
+    """Return the numbers of the rows whose labels may be used.
 
     The seed draws the same share of every class, and at least one row of each.
 

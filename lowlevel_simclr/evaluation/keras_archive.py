@@ -1,6 +1,6 @@
 """A .keras file that older releases of Keras 3 read too.
 
-Keras writes every argument of every layer into the file, new ones with their defaults included. An older release
+Keras writes every argument of every layer into the file, also a new argument that has its default. An older release
 refuses arguments that it does not know. For example, Keras 3.12 refuses each BatchNormalization of Keras 3.13
 (`renorm`), and Keras 3.10 refuses each operation (`name`). Without the arguments that have their default, older and
 newer releases read the same model from the file.

@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-# The ending of the keys of a kind, and its name for people.
+# From the ending of a kind's keys in evaluation.json to the name of the kind for people.
 KINDS = {"_pixels": "pixels", "_untrained": "untrained encoder", "": "trained encoder"}

@@ -100,7 +100,7 @@ def _find_nearest(
     count = min(count, len(train_rows))
     blocks = split_rows(len(test_rows), max(1, _SIMILARITIES_AT_ONCE // len(train_rows)))
 
-    # Each thread keeps its memory from one block to the next. To get new memory takes a tenth of the time.
+    # Each thread keeps its memory from one block to the next. Getting new memory would take a tenth of the time.
     memory = threading.local()
 
     def find(block: slice) -> tuple[np.ndarray, np.ndarray]:
@@ -130,10 +130,10 @@ def _select_most_similar(similarity: np.ndarray, count: int) -> tuple[np.ndarray
 
 
 def _bound_from_below(similarity: np.ndarray, count: int) -> np.ndarray:
-    """Return a number (m,) for each row that at least `count` of its n entries reach.
+    """Return a bound (m,) for each row: at least `count` of the n entries of the row reach it.
 
-    It is the `count`-th largest entry of a part of the row. The part has every s-th entry, and about `count` x s
-    entries of the row reach the number. With s = sqrt(n / count), both are equally few.
+    It is the `count`-th largest entry of every s-th entry of the row. So n / s entries are searched for the bound, and
+    about `count` x s entries of the row reach it. With s = sqrt(n / count), these two numbers are equal.
     """
     part = similarity[:, :: max(1, int(np.sqrt(similarity.shape[1] / count)))]
     return np.partition(part, -count, axis=1)[:, -count]
@@ -150,7 +150,7 @@ def _select_columns(row: np.ndarray, bound: float, count: int) -> np.ndarray:
 def _normalise_rows(h: np.ndarray) -> np.ndarray:
     """Return the rows scaled to length 1, float32.
 
-    A row of zeros stays zero, and a row that is NaN or infinite becomes zero. Their similarity to every row is 0.
+    A row of zeros stays zero. A row with NaN or infinite numbers becomes zero. The similarity of both to any row is 0.
     """
     norm = np.sqrt(np.einsum("nd,nd->n", h, h, dtype=np.float64))[:, None]
     with np.errstate(invalid="ignore"):
@@ -162,8 +162,8 @@ def _normalise_rows(h: np.ndarray) -> np.ndarray:
 def draw_knn_sample(images: DataSet, seed: int, train_count: int = 2000, test_count: int = 1000) -> DataSet | None:
     """Return a small part of both splits, on which k-NN is quick. Return None if there is nothing to classify.
 
-    The sample is only for the curve of k-NN over the run. The reported results always come from the last epoch, even if
-    the curve was higher earlier.
+    The sample is only for the curve of k-NN over the run. The reported results always come from the end of the run,
+    even if the curve was higher earlier.
 
     Args:
         images: the data set of the run.

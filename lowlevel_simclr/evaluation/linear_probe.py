@@ -1,13 +1,14 @@
 """The linear probe: multinomial logistic regression on frozen representations.
 
 The fit is that of scikit-learn's LogisticRegression: the same objective, the same solver (SciPy's L-BFGS) from the same
-start, and the same rule to stop. What differs is how the objective is computed. A block of rows is copied to float64,
+start, and the same rule to stop. Only the objective is computed in another way. A block of rows is copied to float64,
 and is used for both of its matrix products while it is in the cache. Each core has its own blocks. For h of the 50,000
-images of CIFAR-10 (ResNet-18, random weights), it takes 0.4 of the processor time (`bench.learning.bench_evaluation`).
+images of CIFAR-10 (ResNet-18, random weights), this fit takes 0.4 times the processor time of scikit-learn's
+(`bench.learning.bench_evaluation`).
 
 On float64 rows, both make the same iterations. On float32 rows, scikit-learn 1.9 computes in float32, where rounding
-changes the number of iterations by a few. For these 50,000 rows it has 95 iterations, the probe has 98, and both have
-the accuracy 0.4511.
+changes the number of iterations by a few. For these 50,000 rows scikit-learn makes 95 iterations, this fit makes 98,
+and both reach the accuracy 0.4511.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def fit_linear_probe(
 
     Every column is first scaled to mean 0 and variance 1 on the train split. The fit is scikit-learn's StandardScaler
     and LogisticRegression (L-BFGS) with a fixed C = 0.01. No setting is chosen from data, so the test split cannot
-    influence one.
+    influence any setting.
 
     The solver stops when no entry of the mean gradient is above 1e-3, or after 300 iterations. (For 20,000 images of
     CIFAR-10 as pixels it takes 144 iterations.) The problem is convex, and nothing random is drawn.
@@ -99,8 +100,8 @@ def _minimise(objective: Objective, title: str) -> tuple[np.ndarray, int]:
 class Objective:
     """The mean cross-entropy of the rows plus the penalty |W|^2 / (2 C n), and its gradient.
 
-    The weights are (classes, d + 1). Their last column is the bias, which has no penalty. Two classes have only one row
-    of weights: the score of the second class, where that of the first class is 0. For them scikit-learn does the same.
+    The weights are (classes, d + 1). Their last column is the bias, which has no penalty. For two classes there is only
+    one row of weights, as in scikit-learn: it gives the score of the second class, and the first class has the score 0.
 
     Attributes:
         shape: (classes, d + 1) of the weights, or (1, d + 1) for two classes.
@@ -120,7 +121,7 @@ class Objective:
         self.shape = classes if classes > 2 else 1, width + 1
         self._shares = split_rows(count, -(-count // _SHARES))
         at_once = max(1, min(_BLOCK // width, self._shares[0].stop))
-        # Kept from one evaluation to the next: to get new memory takes as long as a matrix product.
+        # These arrays are kept from one evaluation to the next. Getting new memory takes as long as a matrix product.
         self._buffers = [np.empty((at_once, width)) for _ in self._shares]
 
     def __call__(self, flat: np.ndarray) -> tuple[float, np.ndarray]:

@@ -19,7 +19,7 @@ from lowlevel_simclr.data.views import Views
 SAMPLE = 512  # held-out images of a check-up; h and z then have 1024 rows
 DRAW = 1  # a second seed beside that of the run, so that this draw differs from that of k-NN's sample
 VIEWS_AT_ONCE = 128  # images whose views go through the encoder at once
-SMALLEST = 3e-7  # a singular value over the largest; float32 rows have rounding errors of 1e-7
+SMALLEST = 3e-7  # singular value / largest one; float32 rows have rounding errors of 1e-7
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +110,7 @@ def _order_views(parts: np.ndarray, count: int) -> np.ndarray:
 def measure_views(projected: Projected) -> dict[str, float]:
     """Return the measures of h and z, by their names in `run.checkup.MEASURES`.
 
-    They are all NaN if h or z has a number that is NaN or infinite.
+    If h or z has a NaN or infinite number, all measures are NaN.
 
     Args:
         projected: h and z of both views of n images, n >= 2.
@@ -144,8 +144,8 @@ def compute_uniformity(u: np.ndarray) -> float:
 def compute_effective_rank(rows: np.ndarray) -> float:
     """Return the effective rank of rows (n, d) (RankMe, Garrido et al. 2023): exp of the entropy of s / sum(s).
 
-    s are the singular values: the roots of the eigenvalues of the smaller matrix of products. Those below SMALLEST
-    times the largest are left out, because they are rounding errors of float32 rows and of the products.
+    s are the singular values. They are computed as the square roots of the eigenvalues of the smaller of rows^T rows
+    and rows rows^T. Values below SMALLEST times the largest are left out, because they are only rounding errors.
 
     Args:
         rows: (n, d), not centred.

@@ -1,9 +1,8 @@
 """Draws the pictures of a run from arrays into PNG files. Only this module uses matplotlib.
 
 Every function takes arrays and writes a PNG file, and the same picture beside it as an SVG file. Each file is written
-either completely or not at all. No display is needed. Readers with any
-kind of colour blindness can tell the colours apart. Twenty classes have Petroff's ten colours, each with two markers.
-Right and wrong are blue and vermilion.
+either completely or not at all. No display is needed. Readers with any kind of colour blindness can tell the colours
+apart. Twenty classes have Petroff's ten colours, each with two markers. Right is blue, and wrong is vermilion.
 
 Not here: the search for neighbours (`knn.py`), the other files of a run (`run/folder.py`).
 """
@@ -135,8 +134,8 @@ def plot_neighbours(
     Raises:
         OSError: if a file cannot be written.
     """
-    # In pixels: the side of an image, the distances from image to image and from row to row, and the gap between the
-    # two columns.
+    # The side of an image, the distances from image to image and from row to row, and the gap between the two columns,
+    # in pixels.
     side, pitch, line, apart = 64, 74, 92, 20
     rows, width = -(-len(queries) // 2), pitch * (1 + found.shape[1]) + 8
     picture = _make_white(rows * line, width if len(queries) == 1 else 2 * width + apart)
@@ -178,7 +177,8 @@ def _write_caption(label: int, wanted: int | None, classes: Sequence[str]) -> tu
 def plot_learning(path: Path, metrics: Sequence[Row], chance: float, baselines: Mapping[str, float]) -> None:
     """Draw the loss, the contrastive top-1, the learning rate and, if measured, k-NN over the steps of a run.
 
-    If the run has check-ups, their measures follow in four more panels.
+    Contrastive top-1 is the share of views whose most similar other view is the other view of the same image. If the
+    run has check-ups, their measures follow in four more panels.
 
     Args:
         path: the PNG file.
@@ -247,7 +247,7 @@ def _plot_knn(axes: Axes, rows: Sequence[Row], baselines: Mapping[str, float]) -
 
 
 def _plot_measures(panels: Sequence[Axes], series: Mapping[str, Series]) -> None:
-    """Draw the measures of the check-ups, two or three in a panel. The numbers of the step have a logarithmic axis."""
+    """Draw the measures of the check-ups, two or three in a panel. Those of a single step have a logarithmic axis."""
     for axes, (title, names) in zip(panels, MEASURE_PANELS.items()):
         axes.set_title(title)
         for name, colour in zip(names, (PALETTE[0], PALETTE[6], PALETTE[4])):
@@ -325,7 +325,8 @@ def _compute_map(h: np.ndarray, seed: int, title: str) -> np.ndarray:
     if len(rows) < 8 or np.abs(rows).max() < 1e-6:
         return np.pad(rows @ np.linalg.svd(rows, full_matrices=False)[2][:2].T, [(0, 0), (0, 1)])[:, :2]
     perplexity = min(30, (len(rows) - 1) / 3)
-    # The threads of t-SNE spin while they wait. If the machine has other work, two threads are far slower than one.
+    # The threads of t-SNE use their cores while they wait for each other. If the machine has other work, two threads
+    # are far slower than one.
     with threadpool_limits(1):
         tsne = TSNE(perplexity=perplexity, max_iter=TSNE_ITERATIONS, init="pca", random_state=seed % 2**32, verbose=2)
         with open_bar(title, TSNE_ITERATIONS, "iterations") as bar, contextlib.redirect_stdout(_IterationReader(bar)):

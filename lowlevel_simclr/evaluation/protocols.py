@@ -1,9 +1,9 @@
-"""The protocols that people report, applied to the encoder of a run.
+"""The evaluation protocols that papers report, applied to the encoder of a run.
 
 The protocols are k-NN and the linear probe on frozen h, the linear probe trained on views, and fine-tuning on a share
 of the labels. If the encoder must be frozen, its weights are hashed before and after. The run folder keeps h, and the
-accuracies that take long, so a stopped evaluation can continue. No test label influences any choice. The reported
-accuracy is that of the last step.
+accuracies that take long to measure, so a stopped evaluation can continue. No test label influences any choice. The
+reported accuracy is that of the last step.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Options:
     Attributes:
         protocols: names from `config.choices.PROTOCOLS`.
         fractions: shares of the labels for fine-tuning, in (0, 1].
-        seeds: how often to repeat everything that is random, with the seed of the run, the next seed and so on.
+        seeds: how many times to make each random training: with the seed of the run, the next seed and so on.
         finetune: the recipe of fine-tuning.
         probe_passes: passes over the train split for the linear probe that is trained on views.
     """
@@ -90,8 +90,8 @@ def evaluate_subject(subject: Subject, options: Options = DEFAULTS, out: Path | 
     Args:
         subject: the encoder to evaluate.
         options: the settings of the evaluation.
-        out: the file for the results. None means the run's evaluation.json. If the latter cannot be written, stderr
-            says so.
+        out: the file for the results. None means the run's evaluation.json. If evaluation.json cannot be written,
+            stderr says so.
 
     Returns:
         All of evaluation.json.
@@ -201,7 +201,7 @@ def measure_missing(
         store: the accuracies that the run folder holds.
         trials: the trials whose accuracy is wanted.
         measure: the function from some trials to an iterator of (trial, accuracy).
-        title_of: the function from a trial to its name in the printed line.
+        title_of: the function from a trial to its name, which is printed.
     """
     known = {trial: store.get(*trial) for trial in trials}
     scores = {trial: accuracy for trial, accuracy in known.items() if accuracy is not None}

@@ -24,7 +24,7 @@ class EncoderChanged(RuntimeError):
 
 
 class NonFiniteRepresentation(ArithmeticError):
-    """A representation is NaN or infinite, because the training has diverged. The message says how many are."""
+    """Representations are NaN or infinite, because the training has diverged. The message gives their number."""
 
 
 class Represented(NamedTuple):

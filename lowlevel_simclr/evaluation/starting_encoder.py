@@ -29,11 +29,11 @@ def build_starting_encoder(
         image_size: see `build_encoder`.
         channels: see `build_encoder`.
         weights: see `build_encoder`. It may also be the folder of a run. Then the weights are those of the encoder in
-            its newest checkpoint. Projection head, optimizer and schedule are not taken.
+            its newest checkpoint. The run's projection head, optimizer and schedule are not used.
         seed: see `build_encoder`.
 
     Raises:
-        ModelError: see `build_encoder`. Also if the run has no checkpoint, or its encoder is another one.
+        ModelError: see `build_encoder`. Also if the run has no checkpoint, or if its encoder has another architecture.
     """
     if not is_run(weights):
         return build_encoder(name, stem, image_size, channels, weights=weights, seed=seed)
@@ -55,7 +55,7 @@ def is_run(weights: str) -> bool:
 
 
 def describe_start(weights: str) -> str:
-    """Return what is taken from the run that the weights come from, or "" if they do not come from a run.
+    """Return a text that says which checkpoint the starting weights come from, or "" if they do not come from a run.
 
     Raises:
         ModelError: if the run has no checkpoint.
@@ -69,7 +69,7 @@ def describe_start(weights: str) -> str:
 
 
 def list_other_settings(weights: str, model: dict[str, object]) -> dict[str, object]:
-    """Return the settings of a run that a run with its weights must have too and has not, with their values.
+    """Return the settings of the run behind the weights that the new run must have too, but has not, with their values.
 
     Args:
         weights: the starting weights.

@@ -1,7 +1,7 @@
 """What the measures of a run mean, in words: each verdict with the numbers that show it and two things to try.
 
-A rule looks at the history of a run and returns a verdict, or None. The rules look only at what stands in metrics.jsonl
-and in the configuration. So a resumed run is judged as one that was not interrupted.
+A rule looks at the history of a run and returns a verdict, or None. The rules look only at metrics.jsonl and the
+configuration. So a resumed run gets the same verdicts as a run that was not interrupted.
 
 To add a verdict, write a rule, and add it to `RULES`. `docs/checkup.md` lists the verdicts.
 """
@@ -20,16 +20,16 @@ from lowlevel_simclr.run.checkup import MEASURES, Verdict
 
 PATIENCE = 100  # steps after the warm-up before a verdict about a loss that does not fall
 WINDOW = 50  # steps of the means; a single step's loss and top-1 scatter too much
-STUCK = 0.03  # share of the way from the chance level to the lowest loss; with less, a loss is at chance
-BEGUN = 0.1  # share of that way from the mean of the first steps; with less, a loss has not begun to fall
+STUCK = 0.03  # share of the way from the chance level to the lowest loss; below it, a loss is at chance
+BEGUN = 0.1  # share of that way from the mean of the first steps; below it, a loss has not begun to fall
 FAR = 0.3  # share of that way; an encoder whose loss has come so far has learned its task
-LEARNED, LOST = 0.15, 0.3  # the loss has fallen this share of the way; it has lost all but this part of that
+LEARNED, LOST = 0.15, 0.3  # share of that way by which the loss fell; a rise leaves less than this part of it
 COLLAPSED_RANK = 1.5  # effective rank of h or z
-FEW_DIRECTIONS, MANY_DEAD = 0.05, 0.5  # effective rank of z over the possible one; share of dead units of h
+FEW_DIRECTIONS, MANY_DEAD = 0.05, 0.5  # effective rank of z / largest possible rank; share of dead units of h
 HARD_TOP1, EASY_TOP1 = 3, 0.9  # times the chance level; share of the views
-APART = 0.5  # squared distance of two views of an image over that of any two views
+APART = 0.5  # squared distance of two views of an image / that of any two views
 SMALL_UPDATE, LARGE_UPDATE = 1e-5, 0.01  # update ratio of a step
-LEAST_LOSS, RANK_LOST = 0.03, 0.5  # k-NN that is lost; effective rank of h that is left
+LEAST_LOSS, RANK_LOST = 0.03, 0.5  # loss of k-NN accuracy; share of h's effective rank that is left
 FALLS = 4  # check-ups in a row at which the loss scale fell
 
 Row = Mapping[str, Any]
@@ -51,7 +51,7 @@ class Facts:
         learning_rate: the setting --learning-rate.
         width_z: the width of z.
         rows: the number of views that are measured, 2n.
-        knn_images: the number of images whose class k-NN tells; 0 without labels.
+        knn_images: the number of images that k-NN classifies; 0 without labels.
         recipe: how views are drawn.
     """
 
@@ -80,9 +80,10 @@ class Facts:
 
     @property
     def lowest(self) -> float:
-        """The loss if the views of an image are equal and different images are orthogonal.
+        """The loss if the views of an image have the same z and the z of different images are orthogonal.
 
-        Few runs come below it. It depends on the temperature, so a loss is judged by its place between it and chance.
+        Few runs come below it. It depends on the temperature. So the rules judge a loss by its place between the
+        chance level and this number.
         """
         return self.loss_factor * math.log1p((2 * self.batch_size - 2) * math.exp(-1 / self.temperature))
 
@@ -247,10 +248,10 @@ def find_stuck_loss(history: History, facts: Facts) -> Verdict | None:
 
 
 def _is_stuck(history: History, facts: Facts) -> bool:
-    """Return whether the warm-up ended PATIENCE steps ago, and the loss is at chance, or where the run began.
+    """Return whether the warm-up ended PATIENCE steps ago and the loss is still at chance, or where the run began.
 
     An untrained encoder can have a loss below chance, because both views of an image often have its colours. If the run
-    has check-ups, the function waits for one of that time, because it shows the cause.
+    has check-ups, the function waits for a check-up after these steps, because the check-up shows the cause.
     """
     if history.done < facts.settled:
         return False
@@ -265,7 +266,7 @@ def _is_stuck(history: History, facts: Facts) -> bool:
 
 
 def _compare_pairs(history: History, facts: Facts) -> float:
-    """Return the squared distance of two views of an image over that of any two views, in normalised z, or NaN.
+    """Return the squared distance of two views of an image, divided by that of any two views, in normalised z, or NaN.
 
     The mean squared distance of any two rows is twice the sum of the variances of the columns.
     """
@@ -339,7 +340,7 @@ def find_easy_views(history: History, facts: Facts) -> Verdict | None:
 def _describe_loss_of_h(history: History, facts: Facts) -> str:
     """Return in words how h became worse since the first step, or "" if it did not.
 
-    With labels k-NN decides. Without labels the effective rank of h decides.
+    If k-NN was measured, its accuracy decides. Otherwise the effective rank of h decides.
     """
     knn, rank = (history.list_values(name) for name in ("knn", "rank_h"))
     name, (steps, values) = ("k-NN", knn) if len(knn[1]) else ("the effective rank of h", rank)

@@ -96,6 +96,6 @@ def read_stored_shape(folder: Path) -> image_file.Shape:
 
 
 def read_bounds(folder: Path) -> image_file.Bounds | None:
-    """Return the bounds of the images of a run, from its data.json, or None if they fill the shape of the run."""
+    """Return the largest size of the run's images from its data.json, or None if all images have one shape."""
     noted = (results.read_data(folder) or {}).get("frames")
     return image_file.Bounds(noted["shorter"], noted["longer"]) if noted else None

@@ -1,4 +1,4 @@
-"""The images that a user names for `embed`: files, folders, or any data set, found as training finds them."""
+"""The images that a user names for `embed`: files, folders, or any data set. They are found as training finds them."""
 
 from __future__ import annotations
 

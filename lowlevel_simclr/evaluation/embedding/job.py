@@ -34,7 +34,7 @@ class Job(NamedTuple):
         decode: the function from the bytes of a file to pixels (H, W, C) uint8.
         embed: the function from images (B, H, W, C) uint8 to rows (B, d) float32.
         output: the name of the rows, "h" or "z".
-        made_of: what the rows depend on, as JSON values.
+        made_of: all values that the rows depend on, as JSON values.
     """
 
     given: Given

@@ -1,6 +1,6 @@
 """The parts of an embedding on the disk. A program that was stopped continues after the last complete part.
 
-FILE.parts/ holds one file for each thousand images, and job.json, which says what the parts were made from: the
+FILE.parts/ holds one file for each thousand images, and job.json. That file says what the parts were made from: the
 encoder, the images and the settings. Parts that were made from something else are not used. Each file is written either
 completely or not at all. The folder is removed when FILE is complete.
 """
@@ -89,7 +89,7 @@ class PartFolder:
         self.removed = True
 
     def start(self, job: Mapping[str, Any]) -> None:
-        """Keep the parts of the same job, and remove the parts of another one.
+        """Keep the parts that are there if they belong to this job. Otherwise remove them.
 
         Args:
             job: what the parts are made from, as JSON values.
@@ -123,7 +123,7 @@ def open_parts(out: Path, job: Mapping[str, Any], count: int) -> Iterator[PartFo
         count: the number of images.
 
     Yields:
-        The parts, with those that an earlier process has left of the same job.
+        The parts. Those that an earlier process has computed for the same job are already there.
 
     Raises:
         EmbedError: if another process has them open.

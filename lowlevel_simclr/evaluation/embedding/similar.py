@@ -1,7 +1,7 @@
 """The rows that are nearest to other rows, and pairs of rows that are nearly the same, by cosine similarity.
 
 The rows are read block by block, and the similarities of two blocks are one matrix product. So the memory does not grow
-with the number of rows. The time of `find_pairs` grows with its square.
+with the number of rows. The time of `find_pairs` grows with the square of that number.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lowlevel_simclr.runtime.progress_bar import open_bar
 
-BLOCK = 2048  # rows of a block; the similarities of two blocks take 16 MiB
+BLOCK = 2048  # rows in a block; the similarities of two blocks take 16 MiB
 MOST_PAIRS = 1_000_000  # pairs that are kept
 ROUNDING = 1e-6  # the similarity of equal rows in float32 differs from 1 by less
 SAMPLED = 10_000  # random pairs to compare with

@@ -15,7 +15,7 @@ from lowlevel_simclr.evaluation.represent import compute_h
 
 
 def measure_accuracy_loss(network: Network, form: Format, folder: Path, weights: str, sample: DataSet | None) -> str:
-    """Return a sentence with the accuracy of 20-NN by the encoder of the run and by an exported file.
+    """Return a sentence with two accuracies of 20-NN: on h of the run's encoder, and on h of an exported file.
 
     Both splits go through the file, as they would in a program that uses only the file.
 
@@ -24,7 +24,7 @@ def measure_accuracy_loss(network: Network, form: Format, folder: Path, weights:
         form: the format.
         folder: the folder with the files.
         weights: the number type of the weights.
-        sample: images with labels of both splits, or None.
+        sample: images of both splits with their labels, or None.
 
     Raises:
         ExportError: if the runtime cannot use the file.

@@ -86,14 +86,14 @@ def name_input(compute: Callable[[tf.Tensor], dict[str, tf.Tensor]], network: Ne
 
 
 def list_variables(model: tf.keras.Model) -> list[tf.Variable]:
-    """Return the variables of a model as TensorFlow's own."""
+    """Return the variables of a model as `tf.Variable` objects, also with Keras 3."""
     return [unwrap_variable(variable) for variable in model.variables]
 
 
 def compute_reference(network: Network, images: np.ndarray) -> dict[str, np.ndarray]:
     """Return the outputs of the networks for images (n, H, W, C) uint8, computed on the CPU in full float32.
 
-    On a GPU, the inputs of a product would be rounded to 10 bits (TF32). The comparison would show these errors.
+    A GPU would round the inputs of a product to 10 bits (TF32). The comparison would then show these errors too.
     """
     with tf.device("/CPU:0"):
         views = find_transform(network.encoder, network.scaling)(tf.constant(images))

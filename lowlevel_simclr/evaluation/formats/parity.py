@@ -19,8 +19,8 @@ from lowlevel_simclr.evaluation.formats.form import ExportError, Format
 from lowlevel_simclr.evaluation.formats.network import Network, compute_reference, prepare_input
 
 COUNT = 64  # images that are compared
-# The largest difference, relative to the largest entry. In float32 it is rounding. A float16 weight is rounded by up to
-# 2^-11, and the fifty layers of a ResNet-50 add up such errors as a random walk: 2^-11 x sqrt(50) = 0.0035. An int8
+# The largest accepted difference, relative to the largest entry. In float32 only rounding differs. A float16 weight is
+# rounded by up to 2^-11, and the fifty layers of a ResNet-50 add up such errors as a random walk: 2^-11 x sqrt(50) = 0.0035. An int8
 # weight is rounded by up to 1/254 of the largest weight in its channel. The inputs of each layer are rounded as well.
 BOUNDS = {"float32": 1e-5, "float16": 5e-3, "int8": 0.1}
 
@@ -132,10 +132,10 @@ def run_elsewhere(form: Format, folder: Path, given: Mapping[str, np.ndarray]) -
     """
     program = BEGINNING + form.reader + END
     with tempfile.TemporaryDirectory() as place:
-        arrays: dict[str, Any] = dict(given)  # in NumPy's types, an array could be the argument allow_pickle
+        arrays: dict[str, Any] = dict(given)  # for NumPy's type hints, a name could be allow_pickle
         np.savez(Path(place, "given.npz"), **arrays)
         command = [sys.executable, "-c", program, str(folder.absolute()), "given.npz", "found.npz"]
-        # Without a GPU, so that products have their 24 bits.
+        # The process gets no GPU, so that no input of a product is rounded from 24 bits to fewer.
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
         done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
         if done.returncode != 0:

@@ -50,7 +50,7 @@ def write_pytorch(network: Network, folder: Path, weights: str) -> None:
     """Write `encoder.py`, `encoder.json` and `encoder.safetensors`.
 
     The weights of a "v1.5" encoder have torchvision's names. The weights of other encoders have the names of the
-    layers. So torchvision does not load them into its networks, which pad in another way.
+    layers. So nobody can load those into torchvision's networks by mistake, which pad in another way.
     """
     found, arrays = describe_model(network.encoder, "", ""), name_torch_arrays(network.encoder)
     outputs = {"h": found[-1]["name"]}
@@ -101,7 +101,7 @@ def _describe_window(layer: Any, kind: str, size: Any) -> Options:
 
 
 def _describe_padding(layer: Any) -> Options:
-    """PyTorch takes the amounts of the last axis first. It has (n, c, h, w), and Keras (n, h, w, c)."""
+    """Return a padding layer. PyTorch takes the last axis first. Its maps are (n, c, h, w), Keras's (n, h, w, c)."""
     first, second = (list(each) for each in layer.padding)
     if layer.data_format == "channels_last":
         return {"kind": "pad", "amounts": [*second, *first]}

@@ -1,4 +1,4 @@
-"""Draws curves as SVG. A script of the page reads values from them and zooms. Without it, they are still drawn."""
+"""Draws curves as SVG. With the page's script, a user can read values from them and zoom. They need no script to show."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from lowlevel_simclr.evaluation.report.markup import escape
 
-MOST_POINTS = 400  # points of a curve; of a longer one, the means of equal parts are drawn
+MOST_POINTS = 400  # points of a curve; a longer one is drawn as the means of equal parts
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 480, 270, 58, 10, 14, 36  # units of the drawing, and its margins
-UNIT = 1000  # the panel is a square of this side, stretched to its place
+UNIT = 1000  # inside a panel, both axes run from 0 to this number
 TICKS = 4  # parts of an axis
 COLOURS = 6  # colours of lines in the style sheet
 
@@ -148,7 +148,7 @@ def _draw_curve(place: int, curve: Curve, x: Span, y: Span) -> str:
 
 
 def _write_key(curves: Sequence[Curve], levels: Sequence[Level]) -> str:
-    """Return the names of the lines. Each level has its value."""
+    """Return the legend: the name of each line, and for a horizontal line also its value."""
     names = [("curve", curve.name) for curve in curves]
     names += [("level", f"{level.name}, {level.value:.3f}") for level in levels]
     items = "".join(

@@ -13,7 +13,7 @@ from lowlevel_simclr.evaluation.report.tables import PROTOCOL, list_differences
 
 
 def name_runs(every: Sequence[Facts]) -> list[Facts]:
-    """Return the runs with names that differ: the name of the folder, or its path if two folders have one name."""
+    """Return the runs, each with another name: the name of its folder, or the path if two folders have one name."""
     names = [facts.name for facts in every]
     return [facts._replace(name=str(facts.folder)) if names.count(facts.name) > 1 else facts for facts in every]
 

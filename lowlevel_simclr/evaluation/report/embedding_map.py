@@ -53,7 +53,7 @@ def _draw_point(place: int, x: float, y: float, rank: int | None, label: int) ->
 
 
 def _write_key(classes: Sequence[str], named: Sequence[int]) -> str:
-    """Return the names of the classes with their marks. One class, or none, needs no key."""
+    """Return the legend: the classes with their marks. It is empty if there are fewer than two classes."""
     if len(classes) < 2:
         return ""
     items = []

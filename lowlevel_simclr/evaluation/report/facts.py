@@ -89,7 +89,7 @@ def _read_picture(path: Path) -> bytes | None:
 
 
 def measure_rate(facts: Facts) -> float | None:
-    """Return the pairs a second of a run: the median over its steps, without the first host call, which compiles."""
+    """Return the median speed of a run in pairs per second, without the first call, which compiles the step."""
     rates = [row["pairs_per_second"] for row in facts.metrics if row.get("pairs_per_second")]
     later = [rate for rate in rates if rate != rates[0]]
     return statistics.median(later or rates) if rates else None
@@ -103,7 +103,7 @@ def measure_seconds(facts: Facts) -> float | None:
 
 
 def find_steps(facts: Facts) -> tuple[int, int | None]:
-    """Return the steps that were trained, and those that the run has in all, if that is known."""
+    """Return the number of steps that were trained, and the number of steps of the whole run, if it is known."""
     trained = facts.metrics[-1]["step"] if facts.metrics else 0
     planned = facts.environment.get("steps")
     return trained, planned if isinstance(planned, int) else None

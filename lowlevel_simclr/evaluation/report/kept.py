@@ -1,7 +1,7 @@
-"""What the report of a run draws and no other file of the run holds.
+"""The values that the report of a run draws and that no other file of the run holds.
 
-Training writes it to plots/report.json: the chance level of the loss, the baselines of the k-NN curve, the points of
-the map of h, and small copies of the images of these points.
+Training writes them to plots/report.json: the chance level of the loss (its value if the encoder cannot tell views
+apart), the baselines of the k-NN curve, the points of the map of h, and small copies of the images of these points.
 """
 
 from __future__ import annotations

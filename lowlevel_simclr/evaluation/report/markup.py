@@ -10,7 +10,7 @@ from lowlevel_simclr.config.names import show_name
 
 
 def escape(text: object) -> str:
-    """Return a text, or a value as text, as HTML."""
+    """Return a text, or any other value as text, with HTML's special characters escaped."""
     return html.escape(show_name(str(text)))
 
 

@@ -112,7 +112,7 @@ def write_views(facts: Facts) -> str:
 
 
 def write_map(facts: Facts) -> str:
-    """Return the map of h: that with images if the run has it, and the picture of both encoders."""
+    """Return the map of h with its images if the run has one, and the picture with the maps of both encoders."""
     parts = [draw_map(facts.kept["map"])] if facts.kept.get("map") else []
     if "embedding" in facts.pictures:
         alt = "Two maps of h by t-SNE, before and after training. Each point is a held-out image."

@@ -1,4 +1,4 @@
-"""The style sheet of a report: light or dark as the reader's system is set, from a phone's width on."""
+"""The style sheet of a report. It is light or dark like the reader's system, and fits a phone's width and any larger."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ PROTOCOL = (
 
 
 def list_accuracies(evaluation: Mapping[str, Any]) -> tuple[list[str], Rows]:
-    """Return the head and the rows of the table of k-NN and the linear probe. There are no rows without a number."""
+    """Return the head and the rows of the table of k-NN and the linear probe. A row without any number is left out."""
     counts = sorted({count for kind in KINDS for count in evaluation.get("knn" + kind, ())}, key=int)
     rows = []
     for kind, what in reversed(KINDS.items()):
