@@ -20,8 +20,9 @@ from lowlevel_simclr.evaluation.formats.network import Network, compute_referenc
 
 COUNT = 64  # images that are compared
 # The largest accepted difference, relative to the largest entry. In float32 only rounding differs. A float16 weight is
-# rounded by up to 2^-11, and the fifty layers of a ResNet-50 add up such errors as a random walk: 2^-11 x sqrt(50) = 0.0035. An int8
-# weight is rounded by up to 1/254 of the largest weight in its channel. The inputs of each layer are rounded as well.
+# rounded by up to 2^-11, and the fifty layers of a ResNet-50 add up such errors as a random walk: 2^-11 x sqrt(50) =
+# 0.0035. An int8 weight is rounded by up to 1/254 of the largest weight in its channel, and the inputs of each layer
+# are rounded as well.
 BOUNDS = {"float32": 1e-5, "float16": 5e-3, "int8": 0.1}
 
 BEGINNING = """

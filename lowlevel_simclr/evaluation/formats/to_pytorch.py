@@ -50,7 +50,7 @@ def write_pytorch(network: Network, folder: Path, weights: str) -> None:
     """Write `encoder.py`, `encoder.json` and `encoder.safetensors`.
 
     The weights of a "v1.5" encoder have torchvision's names. The weights of other encoders have the names of the
-    layers. So nobody can load those into torchvision's networks by mistake, which pad in another way.
+    layers. So torchvision's networks, which pad in another way, refuse to load those.
     """
     found, arrays = describe_model(network.encoder, "", ""), name_torch_arrays(network.encoder)
     outputs = {"h": found[-1]["name"]}

@@ -1,4 +1,4 @@
-"""Draws curves as SVG. With the page's script, a user can read values from them and zoom. They need no script to show."""
+"""Draws curves as SVG. The page's script lets a reader zoom and read values. Without it, the curves are still drawn."""
 
 from __future__ import annotations
 

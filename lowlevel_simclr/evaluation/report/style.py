@@ -1,4 +1,4 @@
-"""The style sheet of a report. It is light or dark like the reader's system, and fits a phone's width and any larger."""
+"""The style sheet of a report. It is light or dark like the reader's system, and fits a phone and any wider screen."""
 
 from __future__ import annotations
 
