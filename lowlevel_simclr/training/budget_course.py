@@ -1,13 +1,12 @@
 """The course of a run with --budget. Each segment is decided just before it begins, and recorded in budget.json.
 
 The number of steps cannot be fixed before the run, because another program may take a core at any time. So the
-schedule of a run is a function of the share of the training that is done. A segment covers a fixed span of this share,
-and its number of steps is decided when it begins: the time that is left, times the segment's part of the shares that
-are left, divided by the measured time of a step. The learning rate follows the share. So it reaches 0 at the end of the
-budget, whatever the speed was.
+learning rate is a function of the share of the training that is done, from 0 to 1. A segment covers a fixed span of
+this share. Its number of steps is decided when it begins: (time left) x (span of the segment) / (share left) /
+(measured time of a step). So the learning rate reaches 0 at the end of the budget, whatever the speed was.
 
-A decision is written before its first step. A run that is resumed reads the decisions again instead of the clock, as
-far as they go. So the steps up to there get the same bits.
+A decision is written before the first step of its segment. A resumed run repeats the written decisions and does not
+look at the clock for them. So the steps of these segments get the same bits.
 """
 
 from __future__ import annotations
@@ -77,7 +76,7 @@ def list_borders(sizes: Sequence[ViewSize]) -> list[tuple[float, int]]:
 def decide_segment(left: Left, sizes: Sequence[ViewSize]) -> tuple[Segment, float]:
     """Return the next segment, and the expected time of one of its steps.
 
-    It has at least one step. If no time is left, this step is the last one of the run.
+    The segment has at least one step. If no time is left, this step is the last one of the run.
 
     Args:
         left: what is known.
@@ -174,7 +173,7 @@ class BudgetCourse:
         refuse_missing_decisions(run.folder, self._decisions, first)
         self._origin = clock() - estimate_elapsed(self._decisions, first) if first else started
         self._compiled: frozenset[int] = frozenset()
-        self._compile_seconds = self._compiling = 0.0  # the second is when the last compilation began
+        self._compile_seconds = self._compiling = 0.0  # the second one: when the last compilation began
         self._mark: tuple[int, float] | None = None  # a step, and the clock after it
         decided = self._decisions[-1] if self._decisions else None
         over = decided is not None and decided.to_share >= 1 - EQUAL

@@ -55,7 +55,7 @@ class Calendar:
         return self.checkpoint_every > 0 and (done % self.checkpoint_every == 0 or done == self.last)
 
     def is_checkup_due(self, done: int) -> bool:
-        """Return whether a check-up is due, see the function of this name."""
+        """Return whether a check-up is due, see the function `is_checkup_due` below."""
         return self.checkup_every > 0 and bool(is_checkup_due(done, self.checkup_every, self.last))
 
 

@@ -1,4 +1,4 @@
-"""The check-up of a run while it trains: its measures without labels, and its verdicts.
+"""The check-up of a run while it trains: measures that need no labels, and verdicts about the run.
 
 Only the chief (worker 0) makes check-ups. They change neither the weights nor the random numbers of the training.
 """
@@ -38,7 +38,7 @@ class Checkup:
     Attributes:
         width_z: the width of z.
         rows: the number of views that are measured; 0 if there are too few images.
-        knn_images: the number of images whose class k-NN tells; 0 without labels.
+        knn_images: the number of images that k-NN classifies; 0 without labels.
     """
 
     def __init__(self, plan: Plan, images: DataSet, learner: Learner, knn_sample: DataSet | None) -> None:
@@ -95,7 +95,7 @@ def compute_update_ratio(before: Sequence[tf.Tensor], after: Sequence[tf.Tensor]
 
 
 class Watch:
-    """Judges a run from its rows of metrics, tells each verdict once, and writes checkup.json."""
+    """Judges a run from its rows of metrics, prints each verdict once, and writes checkup.json."""
 
     def __init__(self, plan: Plan, run: Run, done: int, checkup: Checkup) -> None:
         """Read what an earlier session has written.
@@ -130,7 +130,7 @@ class Watch:
             self._judge(done)
 
     def _judge(self, done: int) -> None:
-        """Judge the run up to a step, tell what is new, and write all verdicts."""
+        """Judge the run up to a step, print the new verdicts, and write all verdicts."""
         told = {verdict.kind for verdict in self.verdicts}
         found = {verdict.kind: verdict for verdict in judge(self._history, self._facts)}
         new = [verdict for kind, verdict in found.items() if kind not in told]

@@ -70,7 +70,7 @@ def _read_hosts(hosts: str | None, rank: int | None) -> Cluster:
     """Return the cluster of --hosts and --rank.
 
     Raises:
-        DistributionError: if one of them is missing, or if they are no cluster.
+        DistributionError: if one of them is missing, or if TensorFlow cannot use them.
     """
     if hosts is None:
         raise DistributionError(f"--rank {rank} needs --hosts. Give all workers, such as --hosts a:29500,b:29500.")

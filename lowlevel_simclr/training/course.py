@@ -31,7 +31,7 @@ class Segment(NamedTuple):
 
 
 class Course(Protocol):
-    """What a session asks while it trains.
+    """The course of a run, as a session uses it while it trains.
 
     Attributes:
         last: the last step of the run, as far as it is known. It never lies before a step that is still to be made.
@@ -43,7 +43,7 @@ class Course(Protocol):
         """Return the segment of the step after `done`."""
 
     def needs_decision(self, done: int) -> bool:
-        """Return whether `find_segment` measures time, so that the device must have made its steps."""
+        """Return whether `find_segment` measures time. Before such a call, the device must have finished its steps."""
 
     def note_compiling(self) -> None:
         """Note that the first call with views of a new size begins."""
@@ -82,7 +82,7 @@ class FixedCourse:
 def divide_steps(sizes: Sequence[ViewSize], steps: int) -> list[Segment]:
     """Return the segments of a run with this number of steps.
 
-    A size whose share is less than a step may have none, apart from the last size.
+    A size whose share is less than one step may get no segment, unless it is the last size.
 
     Args:
         sizes: the sizes of the views, and their shares of the steps.

@@ -27,8 +27,8 @@ def train_cached_step(
 
     1. Compute z of every micro-batch, without a tape.
     2. Compute the loss of the whole batch and its gradient dz.
-    3. Compute every micro-batch again from its images, now under a tape. From its rows of dz, compute the gradient of
-       the weights. Add up the gradients of all micro-batches.
+    3. Compute z of every micro-batch again from its images, now under a tape. From its rows of dz, compute the gradient
+       of the weights. Add up the gradients of all micro-batches.
 
     The gradient is exact for a model whose BatchNorm sees one micro-batch at a time. The moving statistics move once
     per step, in part 3, by the mean over the micro-batches (`batch_norm.BatchStatistics`).

@@ -16,7 +16,7 @@ from lowlevel_simclr.runtime.signals import WATCHED, is_watched, tell_stage
 from lowlevel_simclr.training.cluster import Cluster
 from lowlevel_simclr.training.replicas import DistributionError
 
-TOLD_EVERY = 30.0  # seconds between two lines of a worker that waits
+TOLD_EVERY = 30.0  # seconds between two lines that a waiting worker prints
 ANSWERS_WITHIN = 5.0  # seconds to wait for a connection to another worker
 LEAVES_WITHIN = 10.0  # seconds to wait until the port of a worker closes, after the worker ended with an error
 POLL = 0.5  # seconds between two checks of the time
@@ -24,7 +24,7 @@ GREETING = b"lowlevel_simclr worker "  # followed by the rank, the number of rep
 EVERYONE_IS_THERE = b"start"  # followed by a line break; any other line is the reason why no worker may start
 LONGEST_LINE = 1000  # bytes
 
-# What a client of HTTP/2 says first: the preface, and a frame of settings that changes none. TensorFlow's server
+# What a client of HTTP/2 sends first: the preface, and a frame of settings that changes no setting. TensorFlow's server
 # answers with its own settings.
 HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 
@@ -60,7 +60,7 @@ def wait_for_workers(cluster: Cluster, timeout: float, replicas: int = 1) -> Non
 
 
 class _Clock:
-    """A clock of how long a worker has waited. It prints this time."""
+    """A clock that measures how long a worker has waited, and prints this time."""
 
     def __init__(self, timeout: float) -> None:
         """Start the clock."""
@@ -152,7 +152,7 @@ def _describe_unequal(addresses: Sequence[str], replicas: Mapping[int, int]) -> 
 
 
 def _accept(server: socket.socket) -> tuple[int, _Greeted | None]:
-    """Return the rank and the connection of the next worker. Return (-1, None) if none came, or if it was no worker."""
+    """Return the rank and the connection of the next worker, or (-1, None) if none came or another program called."""
     try:
         connection, _ = server.accept()
     except TimeoutError:
@@ -238,7 +238,7 @@ def let_signals_kill(timeout: float) -> Iterator[None]:
 
     TensorFlow holds Python's lock while it connects the workers. This usually takes a second, because all workers have
     started. If one of them ends during that second, only the operating system can still end this program. Windows
-    has no alarm, so there only a signal ends it.
+    has no alarm (SIGALRM), so on Windows only a signal ends the program.
 
     Args:
         timeout: seconds.

@@ -1,4 +1,7 @@
-"""The state that a run trains and saves: encoder, projection head, optimizer, loss scale and step counter."""
+"""The state that a run trains and saves: encoder, projection head, optimizer, loss scale and step counter.
+
+An optimizer slot is a variable that the optimizer keeps for a weight, such as its momentum.
+"""
 
 from __future__ import annotations
 

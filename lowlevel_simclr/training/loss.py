@@ -61,8 +61,9 @@ def make_nt_xent_and_top1(replica: Replica, formulas: NtXentOps, temperature: fl
     """Return NT-Xent of a replica's rows against the columns of all replicas: z (2n, d) -> losses (2n,), top1 (2n,).
 
     The columns are the rows of all replicas. The forward pass gathers z. The backward pass gathers three numbers for
-    each row: two numbers of the normaliser, and the cotangent. With the numbers of all rows, a replica computes the
-    complete gradient of the global loss with respect to its own rows. So no gradient travels back through the gather.
+    each row: two numbers of the normaliser (the sum in the loss), and the cotangent (the gradient that arrives at the
+    loss of the row). With the numbers of all rows, a replica computes the complete gradient of the global loss with
+    respect to its own rows. So no gradient travels back through the gather.
 
     Args:
         replica: the replica whose rows z holds. If it is the only one, `formulas.nt_xent_and_top1` is called.

@@ -83,7 +83,7 @@ def print_start(plan: Plan, run: Run, images: DataSet, learner: Learner, first_s
 
 
 def describe_ops(name: str) -> str:
-    """Return the ops of a run in words, and why they are stock ops if this platform has no others.
+    """Return the ops of a run in words. If this platform has only stock ops, the words say why.
 
     Args:
         name: "native" or "stock".
@@ -141,7 +141,7 @@ def _describe_size(record: Mapping[str, Any]) -> str:
 
 
 def list_left_out(record: Mapping[str, Any]) -> list[str]:
-    """Return a line for the split folders of a data set, and one for each kind of image that is not used everywhere.
+    """Return lines about images that are not used or not evaluated, and before them a line about the split folders.
 
     Args:
         record: the content of data.json.
@@ -174,7 +174,7 @@ def print_results(plan: Plan, run: Run, labelled: bool = True) -> None:
 
 
 def write_longer(folder: Path, dataset: str) -> str:
-    """Return the command that trains as long again, from the encoder of a run. Images in memory need a Python call.
+    """Return the command that trains as long again, from the encoder of a run; for images in memory, a Python call.
 
     Args:
         folder: the run folder.

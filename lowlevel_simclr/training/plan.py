@@ -1,6 +1,6 @@
 """The meaning of a configuration on this machine, with these images: the resolved settings, and a plan of plain values.
 
-Below the programs, only this module uses `Config`. All other code takes plain values, or the plan.
+Of the modules that the programs call, only this one uses `Config`. All others take plain values, or the plan.
 """
 
 from __future__ import annotations
@@ -126,9 +126,9 @@ def refuse_early(config: Config, team: Team, earlier: Config | None = None) -> N
         earlier: see `read_earlier`.
 
     Raises:
-        ConfigError: if `--micro-batch auto` is not possible (see `resolve`), if the native library does not load, has
-            no kernels for the device, or cannot be called by XLA although the run needs that, or if `--xla on` is given
-            and this TensorFlow has no XLA for the device.
+        ConfigError: in one of these cases. `--micro-batch auto` is not possible (see `resolve`). The native library
+            does not load, or has no kernels for the device. The run needs XLA to call the library, and XLA cannot.
+            `--xla on` is given, and this TensorFlow has no XLA for the device.
     """
     chosen = _choose_for_machine(config, team, earlier)
     on_gpu = has_gpu() and not config.train.devices.startswith("cpu:")
@@ -218,11 +218,11 @@ def resolve(
         tell: called with a progress message for each size that is tried.
 
     Raises:
-        ConfigError: if the scaling of the pixels has another number of channels than the images, if the warm-up is
-            longer than --steps, if the batch has no equal shares for the replicas, if several replicas are combined
-            with XLA or `--data-on device`, or if `--micro-batch auto` has no GPU, has several workers, or finds no size
-            that fits.
-        DataError: if there are fewer images than a batch, or if `--data-on device` is asked for and the images are
+        ConfigError: in one of these cases. The scaling of the pixels has another number of channels than the images.
+            The warm-up is longer than --steps. The batch cannot be split into equal shares for the replicas. Several
+            replicas are combined with XLA or `--data-on device`. `--micro-batch auto` has no GPU, has several workers,
+            or finds no size that fits.
+        DataError: if there are fewer images than a batch holds, or if `--data-on device` is given and the images are
             streamed.
     """
     config = _choose_for_machine(config, team, earlier)
@@ -252,8 +252,8 @@ def _refuse_other_channels(config: Config, channels: int) -> None:
 def _refuse_long_warmup(config: Config, images: DataSet) -> None:
     """Check that a warm-up that the user chose ends within --steps.
 
-    The warm-up of a preset may be longer, so that a user can look at its first steps. The learning rate then only
-    rises.
+    The warm-up of a preset may be longer than --steps, so that a user can try its first steps. The learning rate then
+    only rises.
 
     Raises:
         ConfigError: if the warm-up does not end.
@@ -276,8 +276,8 @@ def _refuse_long_warmup(config: Config, images: DataSet) -> None:
 def _choose_for_machine(config: Config, team: Team, earlier: Config | None) -> Config:
     """Return the configuration with this machine's precision, ops and devices, and an earlier session's micro-batch.
 
-    Another device, another number of devices, or other ops round differently, so they would make another run. Therefore
-    a run with native ops is not resumed with stock ops on another platform.
+    If the device, the number of devices or the ops change, results are rounded differently, which makes another run.
+    Therefore a run with native ops is not resumed with stock ops on another platform.
     """
     devices = config.train.devices if config.train.devices.startswith("cpu:") else str(len(team.local))
     ops = choose_available_ops(config.train.ops)
@@ -316,7 +316,7 @@ def _find_micro_batch(
 ) -> int:
     """Return the largest micro-batch that fits, or 0 for the whole batch if `fits` is None.
 
-    With several replicas, the search tries the share of one replica on the first device.
+    With several replicas, the search tries one replica's share of the micro-batch on the first device.
     """
     if fits is None:
         return 0

@@ -4,8 +4,8 @@ A stage is a part of the training step. An operation belongs to the stage whose 
 The views, the loss and the optimizer update have name scopes. The forward passes carry the names of the models f and g,
 and the backward pass carries `gradient_tape`. The threads that read the batches have names of their own.
 
-The time of an operation excludes the operations inside it. Two threads may be busy at once, so the times can add up to
-more than the time that passed.
+The time of an operation excludes the operations that it contains. Two threads may be busy at once, so the times can add
+up to more than the time that passed.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def read_operations(files: Iterable[Path]) -> list[Operation]:
 
     If a GPU was used, these are the operations of the GPU. Otherwise they are the operations of the host.
     """
-    from tensorflow.tsl.profiler.protobuf import xplane_pb2  # imported here, because only a run with a trace needs it
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2  # imported here, because only a traced run needs it
 
     planes = []
     for path in files:

@@ -21,7 +21,7 @@ def compile_program(
     place. The device does not wait for the host between two steps. The number of iterations is a constant of the
     program. Otherwise XLA would ask the host after each iteration whether to continue.
 
-    Only two programs are compiled: one with `most` steps, and one with a single step for the rest of a count.
+    Only two programs are compiled: one with `most` steps, and one with a single step, for the steps that are left over.
 
     Args:
         one_step: a function from a batch to metrics, such as `train_step` with its other arguments filled in.

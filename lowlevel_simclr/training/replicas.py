@@ -22,7 +22,7 @@ from lowlevel_simclr.config.choices import BATCH_NORMS
 from lowlevel_simclr.config.names import OneLineError
 from lowlevel_simclr.model.batch_norm import BatchStatistics, use_batch_statistics
 
-MEETING, TRAINING = 7_001, 7_002  # group keys of the collectives: one device of each worker, all replicas
+MEETING, TRAINING = 7_001, 7_002  # keys of two groups of devices: one of each worker; all replicas
 
 
 class DistributionError(OneLineError, RuntimeError):
@@ -54,7 +54,7 @@ class Replica:
     _order: list[tf.Variable] = dataclasses.field(default_factory=list)
 
     def gather(self, x: tf.Tensor, what: str = "gather") -> tf.Tensor:
-        """Return the tensors (n, ...) of all replicas, by rank, as one tensor (count n, ...). It has no gradient.
+        """Return the tensors (n, ...) of all replicas, by rank, as one tensor (count n, ...), which has no gradient.
 
         float16 and bfloat16 travel as float32, which is exact.
         """
@@ -66,7 +66,7 @@ class Replica:
         return tf.cast(found, x.dtype)
 
     def add_up(self, x: tf.Tensor, what: str = "total") -> tf.Tensor:
-        """Return the sum over the replicas, with the same bits on each. It has no gradient."""
+        """Return the sum over the replicas, with the same bits on each replica. The sum has no gradient."""
         if self.count == 1:
             return x
         ways = 2 * (self.count - 1) / self.count
@@ -187,8 +187,8 @@ def find_local_devices(devices: str) -> list[str]:
     """Return the devices of this worker's replicas. Call this function before TensorFlow's runtime starts.
 
     Args:
-        devices: "all" means every GPU, or the CPU if there is no GPU. "N" means N GPUs, but "1" means any single
-            device. "cpu:R" means R virtual devices of the CPU.
+        devices: "all" means every GPU, or the CPU if there is no GPU. A number N means N GPUs, except that "1" means
+            one device of any kind. "cpu:R" means R virtual devices of the CPU.
 
     Returns:
         The names of the devices. [""] leaves the choice to TensorFlow.

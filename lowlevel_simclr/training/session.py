@@ -42,7 +42,7 @@ from lowlevel_simclr.training.saving import check_state, restore_state, save_sta
 from lowlevel_simclr.training.step import Batch, Metrics
 from lowlevel_simclr.training.workers import Team, ask_any, run_everywhere
 
-ENDLESS = 2**40  # steps; the batches of a run with a budget end when it does
+ENDLESS = 2**40  # the number of steps for which a run with a budget prepares batches; it never reaches it
 WORKERS_ANSWER = 30.0  # seconds that the other workers have to end their step when one worker is asked to stop
 
 
@@ -103,8 +103,8 @@ class Session:
     def train(self) -> None:
         """Train in host calls of a few steps each. After each call, do what is due: metrics, check-ups and checkpoints.
 
-        During the first host call, a signal stops a program at once. There is nothing to save yet, and compiling can
-        take minutes. Later, the program notes the signal and stops when the state is saved.
+        During the first host call, a signal stops the program at once, because there is nothing to save yet and
+        compiling can take minutes. Later, the program notes the signal and stops when the state is saved.
 
         Raises:
             Stopped: see `finish`.

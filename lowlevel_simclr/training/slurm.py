@@ -14,9 +14,9 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 
-FIRST_PORT = 10_000  # of the ports that a job may use; Linux gives ports from 32768 on to outgoing connections
-TASKS_PER_NODE = 16  # ports between those of two jobs
-JOBS = 1_401  # jobs with ports of their own; odd, so that many steps of a job differ
+FIRST_PORT = 10_000  # the lowest port of any job; Linux gives ports from 32768 on to outgoing connections
+TASKS_PER_NODE = 16  # distance between the first ports of two jobs
+JOBS = 1_401  # number of different first ports; odd, so that many steps of a job differ
 
 
 class SlurmError(ValueError):
@@ -26,8 +26,8 @@ class SlurmError(ValueError):
 def read_addresses(environment: Mapping[str, str]) -> tuple[tuple[str, ...], int] | None:
     """Return "host:port" of each task of this job step and the rank of this task, or None if it is the only task.
 
-    Only `srun` sets the variables of a step. A program that the batch script starts without srun runs once, however
-    many tasks the job has, so it is alone.
+    Only `srun` sets the variables of a step. If the batch script starts a program without srun, the program runs once,
+    however many tasks the job has. So it counts as the only task.
 
     Args:
         environment: the environment variables.
@@ -80,7 +80,7 @@ def expand_hosts(listed: str) -> list[str]:
         listed: the list, such as "node[01-03,7],login".
 
     Raises:
-        SlurmError: if it is no such list.
+        SlurmError: if the text is not such a list.
 
     Example:
         >>> expand_hosts("node[01-03,7]-ib,login")
@@ -121,7 +121,7 @@ def expand_counts(listed: str) -> list[int]:
         listed: the numbers in Slurm's short form, such as "2(x3),1".
 
     Raises:
-        SlurmError: if it is no such list.
+        SlurmError: if the text is not such a list.
 
     Example:
         >>> expand_counts("2(x3),1")

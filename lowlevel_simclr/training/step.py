@@ -34,7 +34,7 @@ class Metrics(NamedTuple):
 
     Attributes:
         loss: the training loss, a mean over the 2N views.
-        top1: the share of views whose positive is the most similar of the 2N - 1 candidates.
+        top1: the share of views whose most similar view, of the 2N - 1 others, is the other view of the same image.
         learning_rate: the learning rate that the step used.
         gradient_norm: the length of the gradient of all weights, or NaN if it was not measured at this step.
     """
@@ -143,7 +143,8 @@ def _measure_length(gradients: Sequence[tf.Tensor], due: tf.Tensor | None) -> tf
     """
     if due is None:
         return tf.constant(math.nan)
-    # A bfloat16 gradient is widened inside the branch. Otherwise every step would write it as float32, see `Lars`.
+    # The branch casts a bfloat16 gradient to float32. Outside the branch, every step would write the cast gradient to
+    # memory, see `Lars`.
     narrow = [find_before_widening(gradient) for gradient in gradients]
 
     def measure() -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""A trial of a run's own program for a few steps. It shows whether the memory is large enough, and the speed."""
+"""A trial of a run's own program for a few steps. It shows the speed, and whether the memory is large enough."""
 
 from __future__ import annotations
 

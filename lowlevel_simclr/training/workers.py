@@ -1,8 +1,8 @@
 """The worker processes of a run: their ranks, how they connect, and what happens if a worker is lost.
 
-`MultiWorkerMirroredStrategy` provides the servers and heartbeats of the cluster. It also ends every collective op when
-a worker is gone. The package uses nothing else of it. docs/engine.md says why: exchanges inside a tf.while_loop or a
-nested tf.function are not possible in its replica context (tests/training/test_replicas.py).
+TensorFlow's `MultiWorkerMirroredStrategy` provides the servers and heartbeats of the cluster. It also ends every
+collective op when a worker is gone. The package uses no other part of it. docs/engine.md says why: its replica context
+allows no exchange inside a tf.while_loop or a nested tf.function (tests/training/test_replicas.py).
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def _meet(workers: Workers, values: np.ndarray, ways: str) -> np.ndarray:
         return getattr(replica, ways)(tf.constant(values)).numpy()
 
 
-_meeting_places: dict[int, Replica] = {}  # kept, because each exchange needs keys that were not used before
+_meeting_places: dict[int, Replica] = {}  # kept, because each exchange needs new keys
 
 
 def ask_any(workers: Workers, asked: bool) -> bool:
@@ -185,7 +185,7 @@ def agree_on_statement(workers: Workers, statement: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def pass_refusal_on(workers: Workers) -> Iterator[None]:
-    """Within the block, tell the other workers if this one raises. They wait for it in `agree_on_statement`.
+    """If the block raises an error, tell the other workers. They wait for this worker in `agree_on_statement`.
 
     Args:
         workers: the workers of the run.
@@ -227,8 +227,7 @@ def spread_arrays(workers: Workers, arrays: dict[str, np.ndarray]) -> dict[str, 
     packed = b"".join(np.ascontiguousarray(array).tobytes() for array in arrays.values())
     packed += b"\0" * (-len(packed) % 4)
     words = np.frombuffer(packed, np.int32)
-    # The bytes travel as integers, and the other workers contribute zeros to the sum. So no bit is lost, whatever the
-    # type.
+    # The bytes travel as integers, and the other workers add zeros. So no bit is lost, whatever the type of the array.
     words = _meet(workers, words if workers.chief else np.zeros_like(words), "add_up")
     ends = np.cumsum(sizes)
     parts = [words.tobytes()[end - size : end] for end, size in zip(ends, sizes)]
@@ -347,7 +346,7 @@ def gather_team(
 
 
 def check_ranks(workers: Workers, local: Sequence[Replica]) -> None:
-    """Check by a first exchange that TensorFlow numbers the replicas as we do. Otherwise rows would be in wrong places.
+    """Check with a first exchange that TensorFlow numbers the replicas like this package. Otherwise rows get mixed up.
 
     Args:
         workers: the workers of the run.
