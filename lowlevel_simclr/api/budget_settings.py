@@ -1,4 +1,4 @@
-"""The settings of a run with --budget, from the speed that this machine has in the first seconds."""
+"""The settings of a run with --budget. They follow from the speed that this machine shows in the first seconds."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ LEAST_STEPS = 10  # a budget that allows fewer is refused
 
 
 def needs_choice(config: Config) -> bool:
-    """Return whether the settings of a budget are still to be chosen. The configuration of a run has its steps."""
+    """Return whether the settings of a budget are still to be chosen. If the steps are set, they were chosen before."""
     return config.train.budget is not None and config.train.steps is None
 
 
 def keep_earlier_choice(config: Config, options: RunOptions) -> Config:
     """Return the configuration with what an earlier session of the run chose, if there is one with the same budget.
 
-    Nothing is measured again then. What the user gives now stays, so that a difference is refused as usual.
+    In that case, nothing is measured again. Settings that the user gives now stay, so that a difference is refused as
+    usual.
 
     Args:
         config: the configuration that the user gave.
@@ -67,7 +68,7 @@ def choose_for_budget(config: Config, options: RunOptions, team: Team, images: D
     Raises:
         ConfigError: if there are several replicas, if the budget allows too few steps, or if a setting that the user
             gave does not fit the choice.
-        DataError: if there are fewer images than a batch.
+        DataError: if there are fewer images than a batch holds.
     """
     if config.train.budget is None:
         return config

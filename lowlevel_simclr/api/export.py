@@ -29,8 +29,9 @@ def export(
 ) -> Path:
     """Write the encoder of a run's newest checkpoint as files for other programs, with a card (README.md).
 
-    The files are opened by their own runtime, in a process without this package, and compared with the encoder on 64
-    images. If h differs by more than rounding, nothing is written. The difference is printed and stands in the card.
+    The format's own runtime opens the files, in a process that cannot import this package, and h of 64 images is
+    compared with the encoder's. If h differs by more than rounding, no file stays. The difference is printed and stands
+    in the card.
 
     Args:
         run: a `Run`, or its folder.
@@ -46,9 +47,9 @@ def export(
         The folder with the files.
 
     Raises:
-        ConfigError: an argument is impossible.
-        RunError: the folder holds no run, or no checkpoint; or a file cannot be written.
-        ExportError: a package is missing, the folder is not empty, or the files give another h.
+        ConfigError: if an argument is impossible.
+        RunError: if the folder holds no run or no checkpoint, or if a file cannot be written.
+        ExportError: if a package is missing, the folder is not empty, or the files give another h.
 
     Example:
         >>> import lowlevel_simclr as ls
@@ -92,7 +93,7 @@ def load_network(folder: Path, with_head: bool, preprocessing: bool, image_size:
         image_size: the size of the images, in pixels, or None for any.
 
     Raises:
-        RunError: the folder holds no run, or no checkpoint.
+        RunError: if the folder holds no run or no checkpoint.
     """
     from lowlevel_simclr.data.transform import PixelScaling
     from lowlevel_simclr.evaluation.export import describe_unfinished, restore_weights

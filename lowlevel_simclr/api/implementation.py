@@ -27,10 +27,10 @@ def check_ops(ops: str) -> str:
 def choose_ops(ops: str, tensor: tf.Tensor) -> ModuleType:
     """Return `lowlevel_simclr.ops` or `lowlevel_simclr.stock`. Both compute the same.
 
-    With "auto", the stock ops are chosen in these cases: this platform has no native library, there is a GPU and the
-    library was built without CUDA, or XLA would have to call the library and cannot. XLA would have to call it under
-    jit_compile and on a GPU. It cannot do so in some versions of TensorFlow, or if the shape of `tensor` is unknown.
-    (Keras' `fit` leaves the batch size unknown.)
+    "auto" chooses the stock ops in three cases. This platform has no native library. There is a GPU, and the library
+    was built without CUDA. XLA would have to call the library (under jit_compile, or on a GPU), but cannot: some
+    versions of TensorFlow do not allow it, and the shape of `tensor` must be known. (Keras' `fit` leaves the batch size
+    unknown.)
 
     Args:
         ops: "native", "stock" or "auto".
@@ -47,7 +47,7 @@ def choose_ops(ops: str, tensor: tf.Tensor) -> ModuleType:
 
     if ops == "native":
         return native
-    _library.load_library()  # a broken library raises an error, and is no reason to use other ops
+    _library.load_library()  # a broken library raises an error here; stock ops do not replace it
     if is_inside_xla():
         return native if _is_reachable_by_xla(tensor) else stock
     if tf.config.get_visible_devices("GPU"):  # on a GPU, XLA calls every native op

@@ -26,12 +26,12 @@ def nt_xent(z: Any, temperature: float | tf.Tensor = 0.2, *, ops: str = "auto") 
             used here, and stock otherwise.
 
     Returns:
-        (2N,) losses, float64 if z is float64 and float32 otherwise. Their mean is the loss of the paper. An encoder
-        that gives every view the same z has the loss log(2N - 1).
+        (2N,) losses, float64 if z is float64 and float32 otherwise. Their mean is the loss of the paper. If all views
+        have the same z, every loss is log(2N - 1).
 
     Raises:
         ValueError: if z is not (2N, d), or the temperature is not a positive finite number.
-        TypeError: if z has none of the four types.
+        TypeError: if z has another type than these four.
         NativeLibraryError: if the native library is from another version or does not load.
 
     Example:

@@ -33,10 +33,11 @@ def load_from_memory(given: Any, seed: int = 0, memory_limit: float = 4.0) -> Da
     """Return the caller's images as a data set.
 
     Args:
-        given: uint8 images (n, H, W, C) or (n, H, W), a pair of them and labels (n,), whole numbers, which may be ids,
-            or a `tf.data.Dataset` of images, of (image, label), of dictionaries with IMAGE_KEYS and LABEL_KEYS, or of
-            batches of these. A pair of two pairs, as Keras's `load_data` returns, or of two `tf.data.Dataset`, is a
-            split to train on and a split to hold out. Otherwise the seed draws a tenth of the images to hold out.
+        given: one of three forms. An array of uint8 images, (n, H, W, C) or (n, H, W). A pair (images, labels) of
+            arrays, where the labels (n,) are whole numbers and may be ids. A `tf.data.Dataset` whose elements are
+            images, pairs (image, label), dictionaries with IMAGE_KEYS and LABEL_KEYS, or batches of these. Two such
+            pairs, as Keras's `load_data` returns, or two `tf.data.Dataset`, are a split to train on and a split to hold
+            out. Otherwise the seed draws a tenth of the images to hold out.
         seed: decides which images are held out.
         memory_limit: the most GiB of images that may be read from a `tf.data.Dataset`.
 
@@ -186,7 +187,7 @@ def _take_parts(stream: tf.data.Dataset) -> tuple[tf.data.Dataset, tuple[tf.Tens
 
 
 def _check_spec(part: tf.TensorSpec) -> int:
-    """Return the rank of the images, 3 or 4 for batches, before any is read.
+    """Return the number of axes of an element, before any is read: 3 for an image, 4 for a batch of images.
 
     Raises:
         DataError: if they have another rank, or are not uint8.

@@ -1,4 +1,4 @@
-"""The frame of every program: it starts TensorFlow, ends on signals, and turns errors into sentences."""
+"""The code around the work of every program: it starts TensorFlow, handles signals, and turns errors into sentences."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def run_program(work: Callable[[], int], stage: str, debug: bool = False) -> int
     Args:
         work: function that does the work and returns the exit code. It imports what needs TensorFlow, so that --help
             answers at once.
-        stage: the end of "Stopped by SIGTERM while ...", until the work names another stage.
+        stage: what the program does first: the end of the sentence "Stopped by SIGTERM while ...". The work replaces
+            it later.
         debug: whether to show the traceback of an error.
 
     Returns:

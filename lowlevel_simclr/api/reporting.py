@@ -16,7 +16,7 @@ def write_report(folders: Sequence[Path], out: Path | None = None) -> str:
 
     Args:
         folders: the run folders, at least one.
-        out: the file to write. None: report.html in the folder of the run. Of several runs: comparison.html.
+        out: the file to write. None: report.html in the folder of the run or, for several runs, comparison.html.
 
     Raises:
         RunError: if a folder holds no run, or the file cannot be written.

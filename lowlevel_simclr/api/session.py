@@ -109,7 +109,7 @@ def _run_session(config: Config, options: RunOptions, given: DataSet | None) -> 
 
 
 class _Ready(NamedTuple):
-    """A run that is prepared, before anything is written into its folder. A preview has no learners."""
+    """A run that is prepared, before anything is written into its folder. For a preview, no learners are built."""
 
     config: Config
     plan: Plan
@@ -137,10 +137,10 @@ def _prepare(config: Config, options: RunOptions, team: Team, given: DataSet | N
 
 
 def _refuse_other_encoder(config: Config) -> None:
-    """Check that the weights of another run are those of this encoder, with this scaling of the pixels.
+    """If the starting weights are those of another run, check that it has the same encoder and scaling of the pixels.
 
     Raises:
-        ConfigError: if they are not. The message names the flags.
+        ConfigError: if it has not. The message names the flags.
     """
     others = list_other_settings(config.model.weights, to_dict(config)["model"])
     if others:

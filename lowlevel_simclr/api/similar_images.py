@@ -43,7 +43,7 @@ class Photographs(NamedTuple):
     Attributes:
         names: the name of each image.
         rows: (q, d) float32.
-        pixels: the images (H, W, C) uint8 that are drawn, the first of `names`.
+        pixels: the images (H, W, C) uint8 that are drawn. They belong to the first entries of `names`.
     """
 
     names: list[str]
@@ -123,7 +123,7 @@ def write_duplicates(embedding: Embedding, threshold: float, out: Path) -> None:
         out: the file of the embedding, which gives the files their names.
 
     Raises:
-        OSError: if the CSV file, or the file that holds the rows meanwhile, cannot be written.
+        OSError: if the CSV file, or the temporary file of the rows, cannot be written.
     """
     rows = embedding.store_rows()
     pairs = find_pairs(rows, threshold, "looking for near-duplicates")

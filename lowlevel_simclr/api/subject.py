@@ -69,7 +69,7 @@ def evaluate_run(
 
 
 def _find_cache(cache: str | None) -> str | None:
-    """Return the folder of `--cache` if it exists. An evaluation may run on another machine and does not create it."""
+    """Return the folder of `--cache` if it exists. An evaluation may run on another machine, so it creates none."""
     return cache if cache is not None and Path(cache).expanduser().is_dir() else None
 
 

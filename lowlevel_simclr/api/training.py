@@ -45,11 +45,12 @@ def train(
     trained again. In the main thread, SIGTERM or Ctrl-C saves the state and raises `Stopped`.
 
     Args:
-        dataset: the images to train on. Either a name as for `--dataset` ("shapes", "cifar10", "folder:PATH",
-            "tfds:NAME" and others), uint8 images (n, H, W, C) as a NumPy array, a pair (images, labels) of arrays, or a
-            `tf.data.Dataset` of images, of pairs (image, label) or of dictionaries with the keys "image" and "label",
-            which is read into memory. A pair of two such pairs, or of two `tf.data.Dataset`, is a split to train on and
-            a split to hold out. Otherwise a tenth of the images is held out. Labels are used only to evaluate.
+        dataset: the images to train on, in one of these forms. A name as for `--dataset`: "shapes", "cifar10",
+            "folder:PATH", "tfds:NAME" and others. A NumPy array of uint8 images (n, H, W, C). A pair (images, labels)
+            of arrays. A `tf.data.Dataset`, which is read into memory: its elements are images, pairs (image, label), or
+            dictionaries with the keys "image" and "label". Two such pairs, or two `tf.data.Dataset`, are a split to
+            train on and a split to hold out. Otherwise a tenth of the images is held out. Labels are used only to
+            evaluate.
         out: the run folder. None: runs/PRESET.
         preset: the recipe from which the settings start. None: the preset of the data set.
         config: the path of a config.json to start from, instead of a preset.
@@ -67,7 +68,7 @@ def train(
 
     Raises:
         ConfigError: if a setting is unknown or impossible.
-        DataError: if the images cannot be used, or there are fewer than a batch.
+        DataError: if the images cannot be used, or there are fewer than a batch holds.
         RunError: if `out` holds another run or other files, or cannot be written.
         DistributionError: if the list of workers is wrong, or if a worker is missing or lost.
         Stopped: if a signal asked to stop. The state is saved before that.

@@ -30,7 +30,7 @@ def make_views(
     ops: str = "auto",
     sizes: Any = None,
 ) -> tf.Tensor:
-    """Return two views of every image: cropped, flipped, with other colours (SimCLR, appendix A).
+    """Return two views of every image: cropped, flipped, with changed colours (SimCLR, appendix A).
 
     The same seed gives the same views. For training use `SimCLRViews`, which draws new views at every call.
 
@@ -77,10 +77,10 @@ class SimCLRViews(tf.keras.layers.Layer):
     """A layer that makes two new views of every image at every call in training.
 
     The layer counts its calls in a variable, which is saved with the model. The random parameters depend on the seed,
-    that count and the place of an image in the batch. So no two calls draw the same. In inference (`training=False`, as
-    in `predict`) the layer returns one row for each image: the whole image, resized and scaled as in the evaluation of
-    this package. So `evaluate` and `validation_data` cannot measure a contrastive loss with this layer, because there
-    are no pairs.
+    that count and the place of an image in the batch. So no two calls draw the same views. In inference
+    (`training=False`, as in `predict`) the layer returns one row for each image: the whole image, resized and scaled as
+    in the evaluation of this package. Then there are no pairs of views, so Keras' `evaluate` and `validation_data`
+    cannot measure a contrastive loss with this layer.
 
     In a model, the layer comes first, and the loss is `NTXent`. In `tf.data`, call the layer in `map` without
     `num_parallel_calls`, because parallel calls could see the same count. One call uses all cores.
@@ -88,8 +88,9 @@ class SimCLRViews(tf.keras.layers.Layer):
     Args:
         size: S, side of a view in pixels.
         recipe: ranges and probabilities, see `make_views`.
-        mean: one number for each channel. It is subtracted from pixels in [0, 1]. None: nothing is subtracted.
-        std: one number for each channel. Pixels are divided by it after that. Give both `mean` and `std`, or neither.
+        mean: one number for each channel, which is subtracted from pixels in [0, 1]. None: nothing is subtracted.
+        std: one number for each channel. After the subtraction, the pixels are divided by it. Give both `mean` and
+            `std`, or neither.
         seed: seed of the random parameters, in [0, 2^64). None: drawn once, when the layer is made.
         ops: "auto", "native" or "stock", see `make_views`.
         **options: options of `keras.layers.Layer`: name, dtype.
