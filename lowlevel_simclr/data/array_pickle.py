@@ -1,7 +1,7 @@
-"""A pickle of containers, numbers, text and arrays of numbers, read without running code and without long work.
+"""Reads a pickle of containers, numbers, text and arrays of numbers. A harmful file can neither run code nor take long.
 
-Unpickling can run code, and a few hundred bytes of nested tuples can compute for hours: a tuple that holds the tuple
-before it twice, thirty times over, is hashed in 2^30 steps. So a file is first scanned without building anything.
+Unpickling can run code. It can also compute for hours: if each of thirty tuples holds the previous one twice, a hash of
+the last one takes 2^30 steps. So a file is first scanned without building anything.
 """
 
 from __future__ import annotations
@@ -69,14 +69,14 @@ class _Size(NamedTuple):
 
 
 def _refuse_bomb(data: bytes, name: str) -> None:
-    """Scan a pickle without building anything, and check that its objects are few and flat.
+    """Scan a pickle without building anything, and check that it has few objects and that they are not deeply nested.
 
     Args:
         data: the pickle.
         name: the name of its file.
 
     Raises:
-        DataError: if they are not.
+        DataError: if there are too many objects, or if they are nested too deeply.
         Exception: of many types, if the pickle is damaged.
     """
     stack: list[_Size | None] = []  # None is a mark
@@ -84,7 +84,7 @@ def _refuse_bomb(data: bytes, name: str) -> None:
     for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
         if opcode.name == "MEMOIZE" or opcode.name.endswith("PUT"):
             place = len(memo) if argument is None else int(argument)
-            if place > count + 1:  # pickle would make room for all places before it
+            if place > count + 1:  # pickle would allocate memory for all smaller places
                 raise DataError(f"{name} was not read, because it numbers an object {place}. {_SOURCE}")
             memo[place] = stack[-1]
         elif opcode.name.endswith("GET"):

@@ -16,8 +16,8 @@ import tensorflow as tf
 
 Element = tuple[np.ndarray | int, ...]
 _WAITING = 1  # elements in the queue, besides those that the producer prepares ahead
-_ASSERTED, _END = "the batches end here: ", " [end]"  # around the exception of an iterator
-_SECONDS = 10.0  # how long to wait for the thread when the dataset goes
+_ASSERTED, _END = "the batches end here: ", " [end]"  # the text before and after an exception of the iterator
+_SECONDS = 10.0  # how long to wait for the thread when the dataset is dropped
 
 
 def make_queue_dataset(elements: Iterator[Element], specs: Sequence[tf.TensorSpec], count: int) -> tf.data.Dataset:
@@ -68,7 +68,7 @@ def _unescape(found: re.Match[str]) -> str:
 
 
 def _fill(elements: Iterator[Element], specs: Sequence[tf.TensorSpec], queue: tf.queue.QueueBase) -> None:
-    """Put all elements into the queue. Put an element with the problem if there is one."""
+    """Put all elements into the queue. If the iterator raises an exception, put an element that carries its text."""
     place = 0
     try:
         with tf.device("cpu:0"):

@@ -1,4 +1,4 @@
-"""The order in which training sees the images: batches of (epoch, index, images uint8), and sizes if these differ.
+"""The order in which training sees the images: batches (epoch, index, images), and the sizes of images if they differ.
 
 `views.py` turns a batch into views. `catalog.py` reads the data sets.
 """
@@ -22,8 +22,8 @@ from lowlevel_simclr.data.packed_images import PackedImages
 from lowlevel_simclr.data.streamed import StreamedImages
 
 PREFETCHED = 4  # batches that wait in memory; enough when steps take unequal times
-# Limit in bytes for the images that wait. A batch of 4096 small images is about as large. Its step takes so long that
-# one waiting batch is enough.
+# Limit in bytes for the images that wait. A batch of 4096 small images is about as large as this limit. Its step takes
+# so long that one waiting batch is enough.
 PREFETCHED_BYTES = 2**24
 
 
@@ -33,7 +33,7 @@ PREFETCHED_BYTES = 2**24
 def count_steps_per_epoch(count: int, batch_size: int) -> int:
     """Return the number of whole batches in one pass over the images.
 
-    The images that are left over are in no batch of that epoch.
+    The images that do not fill a batch are not used in that epoch.
 
     Args:
         count: number of images.
@@ -85,8 +85,9 @@ def make_batches(
 
     Returns:
         A dataset of epoch () int64, index (N,) int64 and images (N, H, W, C) uint8. The index holds row numbers of the
-        argument `images`. With `own`, a batch has m rows instead of N. `FramedImages` give their canvases, and after
-        them their sizes (N, 2) int32. Batches of `FolderImages` can be read once: threads decode them from now on.
+        argument `images`. With `own`, a batch has m rows instead of N. For `FramedImages`, the images are the padded
+        arrays (canvases), and the sizes (N, 2) int32 follow. A dataset of `FolderImages` can be iterated only once,
+        because threads start to decode its batches at once.
 
     Raises:
         DataError: if there are fewer images than one batch.
@@ -151,7 +152,7 @@ def _make_size_gather(sizes: np.ndarray, device: str) -> Callable[..., tuple[tf.
 
 
 def _make_gather_on_host(images: Any) -> Gather:
-    """Return a function that gathers images by row number from host memory, or from a file that is mapped there."""
+    """Return a function that gathers images by row number from host memory, or from a file mapped into it."""
     if not isinstance(images, PackedImages):
         return _make_gather(images, "cpu:0")
     with tf.device("cpu:0"):

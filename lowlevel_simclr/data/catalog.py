@@ -113,7 +113,7 @@ def is_streamed(images: DataSet) -> bool:
 
 
 def describe_streaming(images: DataSet) -> str:
-    """Return a comma and how the images are read when they are needed, or no text if they are in memory."""
+    """Return words with a comma before them that say how images are read when needed, or "" if they are in memory."""
     if isinstance(get_canvases(images.train.images), PackedImages):
         return ", packed in one file"
     return ", decoded when a batch needs them" if is_streamed(images) else ""
@@ -152,13 +152,13 @@ def select_training_labels(images: DataSet, train_on: str = TRAIN_ON[0]) -> np.n
 
 
 def select_rows(images: Any, rows: np.ndarray) -> Any:
-    """Return the images of row numbers (m,), of the same kind: in memory, still in files, in frames."""
+    """Return the images of row numbers (m,). They are stored as before: in memory, in files or in frames."""
     kinds = StreamedImages, FramedImages
     return images.select_rows(rows) if isinstance(images, kinds) else images[rows]
 
 
 def keep_labelled(images: DataSet) -> DataSet:
-    """Return the images that have a label. Without any label, and if all have one, it is the same data set."""
+    """Return the images that have a label. If all images have one, or none has, return the data set itself."""
     splits = []
     for split in (images.train, images.test):
         rows = find_labelled(split)

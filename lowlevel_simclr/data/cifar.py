@@ -1,7 +1,7 @@
 """CIFAR-10 and CIFAR-100 as uint8 images and labels, downloaded or read from a folder.
 
-A file of batches is a pickle. `array_pickle.py` reads it without running code. The archive is checked by its SHA-256,
-wherever it came from. An unpacked file is checked by its MD5 if it has the size of the published one.
+A file of batches is a pickle. `array_pickle.py` reads it without running code. The SHA-256 of the archive is always
+checked, wherever the archive came from. The MD5 of an unpacked file is checked if its size is the published one.
 """
 
 from __future__ import annotations
@@ -170,8 +170,8 @@ def _find_cached(archive: Archive) -> Path:
 def _unpack(archive: Archive, file: Path, cache: Path) -> None:
     """Unpack the batches of an archive into the cache.
 
-    They are unpacked into a temporary folder, and moved once all of them are there. The batches, which decide whether
-    the folder is complete, are moved last.
+    All batches are first unpacked into a temporary folder, and then moved. Another call takes the folder as complete
+    when it has all batches. So the batches are moved after the file of the class names.
 
     Raises:
         DataError: if the archive is damaged or lacks a batch, or if the disk is full.
@@ -205,7 +205,7 @@ def _unpack(archive: Archive, file: Path, cache: Path) -> None:
 
 
 def _refuse_damaged(archive: Archive, folder: Path) -> None:
-    """Check the MD5 of every file that has the size of the published one. Parts and rewritten copies have other sizes.
+    """Check the MD5 of every file with the published size. A part of a file, or a rewritten copy, has another size.
 
     Raises:
         DataError: if a file differs from the published one, or cannot be read.
@@ -238,7 +238,7 @@ def _read_classes(archive: Archive, path: Path) -> tuple[str, ...]:
 def _read_batch(path: Path, labels_key: str, classes: int) -> Split:
     """Return one batch: images (n, 32, 32, 3) uint8 and labels (n,) int64.
 
-    A batch of CIFAR-10 holds 10,000 images. Any other number is accepted, so that a part of the data is enough.
+    A batch of CIFAR-10 holds 10,000 images. Any other number is accepted too, so that a user can take a part of them.
 
     Raises:
         DataError: if the file is damaged, or if its images or labels have another shape, type, number or range.

@@ -123,8 +123,8 @@ def explain_too_few(count: int, where: str = "") -> str:
 def has_labels(images: DataSet) -> bool:
     """Return whether there is anything to classify.
 
-    An image of the test split needs a label, and the images with labels in the train split need two classes. Images
-    without a label are left out of every measurement.
+    At least one image of the test split must have a label, and the labels of the train split must have at least two
+    classes. Images without a label are left out of every measurement.
     """
     train, test = (find_labelled(split) for split in (images.train, images.test))
     return bool(len(test) and len(np.unique(images.train.labels[train])) > 1)

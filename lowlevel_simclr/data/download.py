@@ -43,10 +43,10 @@ def fetch(url: str, path: Path, sha256: str, remedy: str) -> None:
         remedy: a sentence that says what a user who has no network can do. Error messages end with it.
 
     Raises:
-        DataError: if there is no network, a request receives nothing, an answer does not begin within LONGEST_ANSWER,
-            the file is larger than LARGEST_DOWNLOAD, the transfer takes longer than LONGEST_DOWNLOAD, the hash differs
-            (a downloaded file is removed, a file that was there is left), the disk is full, or another process is
-            downloading the file.
+        DataError: in one of these cases. There is no network. A request receives nothing. An answer does not begin
+            within LONGEST_ANSWER. The file is larger than LARGEST_DOWNLOAD. The transfer takes longer than
+            LONGEST_DOWNLOAD. The hash differs: then a downloaded file is removed, but a file that was there before is
+            not. The disk is full. Another process is downloading the file.
     """
     if path.exists():
         _check_given(path, sha256)
@@ -130,8 +130,8 @@ def _transfer(url: str, part: BinaryIO, deadline: float) -> bool:
 def _ask(request: urllib.request.Request) -> http.client.HTTPResponse:
     """Make a request, and return the answer when its headers are complete.
 
-    TIMEOUT limits the time between two bytes only, so that a server could send headers for ever, a byte at a time. The
-    request is therefore made in another thread, which is left behind when it takes too long.
+    TIMEOUT limits only the time between two bytes. So a server could send headers for ever, a byte at a time. The
+    request is therefore made in another thread, and this function stops waiting for that thread after LONGEST_ANSWER.
 
     Raises:
         TimeoutError: if the headers take longer than LONGEST_ANSWER.
@@ -162,7 +162,7 @@ def _ask(request: urllib.request.Request) -> http.client.HTTPResponse:
             raise answer
         return answer
     finally:
-        del answer  # an error would hold this frame, which holds the error, and both would keep the connection open
+        del answer  # otherwise the error and this frame refer to each other, and the connection stays open
 
 
 def _close_answer(found: queue.SimpleQueue[http.client.HTTPResponse | Exception]) -> None:

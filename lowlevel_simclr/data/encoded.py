@@ -1,4 +1,4 @@
-"""Encoded images by position: the files of a folder, and arrays. `records.py` has the records of larger files.
+"""Encoded images by position: the files of a folder, and arrays. `records.py` does this for records of larger files.
 
 The rest of the package lists, decodes and streams images through the interface `Encoded`. So the same decoder
 (`image_file.py`) reads an image from a record and from a file, with the same error messages.

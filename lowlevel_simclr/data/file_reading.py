@@ -1,4 +1,4 @@
-"""Reading many encoded images in threads: once for their hash, once for their pixels, in one pass over the bytes."""
+"""Reading many encoded images in threads. One pass over the bytes of an image gives its hash and its pixels."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def describe_content(images: DataSet) -> dict[str, Any]:
         if of_files is None:
             _add_array(digest, np.asarray(split.images))
         _add_array(digest, split.labels)
-    skipped = [entry["path"] for entry in images.record.get("skipped", ())]  # without Pillow's words, which change
+    skipped = [entry["path"] for entry in images.record.get("skipped", ())]  # without Pillow's reasons, which change
     digest.update(repr((of_files, skipped, images.classes)).encode("utf-8", "surrogateescape"))
     return {
         "training images": len(images.train.images),

@@ -1,7 +1,7 @@
 """The splits and classes of a folder of images, from the names of its folders alone.
 
-A folder named train, test, val or similar, in any case, can be a split or a class. The whole layout decides, and a
-layout with two readings is refused. The split folders may lie below folders that contain nothing else
+A folder named train, test, val or similar, in lower or upper case, can be a split or a class. The whole layout decides.
+A layout that can be read in two ways is refused. The split folders may lie below folders that contain nothing else
 (`images/train/`), or below the classes (`cat/train/`).
 """
 
@@ -25,7 +25,7 @@ HELD = ("test", "validation")  # the first of these splits that exists is held o
 
 
 class TwoReadings(DataError):
-    """A folder with the name of a split can also be a class. The message has both readings."""
+    """A folder with the name of a split can also be a class. The message explains both ways to read the layout."""
 
 
 class Layout(NamedTuple):
@@ -93,9 +93,10 @@ def _find_level(root: str, folders: Mapping[str, list[str]], splits: str) -> _Le
 def _refuse_two_readings(
     root: str, folders: Mapping[str, list[str]], depth: int, kinds: Collection[str], others: Collection[str]
 ) -> None:
-    """Check that folders beside split folders leave one reading.
+    """Check that the folders beside split folders leave only one way to read the layout.
 
-    Train and test together are splits. So is a test folder whose classes are the folders beside it.
+    If there are a train and a test folder, both are splits. A test folder alone is a split if its subfolders have the
+    names of the folders beside it.
 
     Raises:
         TwoReadings: if the split folders can be classes too.
@@ -168,8 +169,8 @@ def choose_splits(kinds: Collection[str]) -> tuple[str, str]:
         kinds: the kinds of the images: values of KINDS, and an empty text for images of no split.
 
     Returns:
-        First "train", or an empty text if there are no such images. The images of no split are trained on then. Second
-        the first of HELD that the images have, or an empty text.
+        Two texts. The first is "train", or an empty text if there are no such images. Then the images of no split are
+        trained on. The second is the first of HELD that the images have, or an empty text.
     """
     return "train" if "train" in kinds else "", next((kind for kind in HELD if kind in kinds), "")
 

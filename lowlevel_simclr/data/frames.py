@@ -1,8 +1,8 @@
 """The sizes in which images of different sizes are stored: scaled to fit, with their own aspect, in padded arrays.
 
-An image that is too large becomes smaller until both its sides are within the bounds. No image becomes larger. The
-arrays of all images have the same size. The image lies in the upper left corner of its array, which is called its
-canvas. The rest of the canvas is black and no view shows it. The frame of an image is its part of the canvas.
+An image that is too large is reduced until both its sides are within the bounds. No image is enlarged. The arrays of
+all images have the same size. The image lies in the upper left corner of its array, which is called its canvas. The
+rest of the canvas is black and no view shows it. The frame of an image is the part of the canvas that it covers.
 """
 
 from __future__ import annotations
@@ -30,9 +30,8 @@ class Frames(NamedTuple):
 def choose_frames(shapes: NDArray[np.int64], usable: NDArray[np.bool_], largest_side: int) -> Frames:
     """Choose the bounds and the frames of images.
 
-    The shorter side of a frame is at most the median of the images' shorter sides, and at most `largest_side`. With
-    this rule alone, 95 of 100 images have a longer side below some limit. The longer side of every frame is at most
-    this limit.
+    The shorter side of a frame is at most the median of the images' shorter sides, and at most `largest_side`. The
+    bound of the longer side is chosen so that 95 of 100 images that follow the first rule are within it too.
 
     Args:
         shapes: (n, 3), the height, width and channels that the files state; 0 where a file states none.

@@ -6,15 +6,15 @@ These rules hold for every file:
 - Transparent pixels are laid over white. Palettes become colours, and CMYK becomes RGB.
 - 16-bit grey is scaled to 8 bits (65535 -> 255, rounded). From 16-bit colour, Pillow keeps the high byte. A file of
   floats, or of whole numbers above 65535, is refused, because nothing says which number is white.
-- Of several pages or frames, the first one is read.
+- If a file has several pages or frames, the first one is read.
 - Text, colour profiles and other notes in a PNG are ignored, even if they are damaged (`png_chunks.py`).
-- An image of another size than the given one is scaled to cover it, and its aspect is kept. What sticks out is cut off
-  evenly on both sides. The scaling is bilinear, and antialiased when it reduces.
-- Within bounds, an image keeps its aspect and loses nothing. It is reduced until it fits, and never enlarged.
-- A JPEG that is at least twice as large is reduced while it is decoded (DCT scaling). The cut is the same in
-  coordinates of the source.
-- `resize_pixels.py` scales, with the bits of Pillow.
-- An image of the given size keeps its pixels.
+- If a shape is given, an image of another size is scaled to cover it, and its aspect is kept. What sticks out is cut
+  off evenly on both sides. The scaling is bilinear, and antialiased when it reduces.
+- If bounds are given, an image keeps its aspect and nothing is cut off. It is reduced until it fits, never enlarged.
+- A JPEG that is at least twice as large as needed is reduced while it is decoded (DCT scaling). The same part of the
+  image is cut off as without this reduction.
+- `resize_pixels.py` scales images, and its pixels are those of Pillow.
+- An image that has the given size keeps its pixels.
 
 The same bytes and shape give the same pixels, whether the data set is in memory or streamed. Pillow releases Python's
 global lock while it decodes and resizes, so threads help.
@@ -74,10 +74,10 @@ def _find_extra_formats() -> dict[str, tuple[str, ...]]:
 
 
 EXTRA_FORMATS = _find_extra_formats()
-RULES = 1  # raise it when the same bytes give other pixels. Packed pixels by other rules are not used
+RULES = 1  # raise it when the same bytes give other pixels; then older packed pixels are not used
 # The versions that decide whether a file can be used. If one of them changes, a bad file is tried again.
 READER = f"rules {RULES}, Pillow {PIL.__version__}: {', '.join((*FORMATS, *EXTRA_FORMATS))}"
-LARGEST_IMAGE_PIXELS = 2**29  # 1.6 GB as RGB. Pillow's own limit is a third of it, and scans and panoramas exceed that
+LARGEST_IMAGE_PIXELS = 2**29  # 1.6 GB as RGB. Pillow's own limit is a third of this, too few for scans and panoramas
 _LARGE = 2**26  # pixels. Larger images are decoded one at a time, so that threads do not fill the memory.
 _one_large = threading.Lock()
 GREY_MODES = frozenset("1 L LA La I I;16 I;16B I;16L I;16N".split())
@@ -310,7 +310,7 @@ def check_content(content: bytes) -> None:
 
 
 def _decode(content: bytes, take: Callable[[Image.Image], Result]) -> Result:
-    """Return what `take` makes of the image in the bytes of a file. It decodes the image, see `read_pixels`."""
+    """Return the result of `take` for the image in the bytes of a file. `take` decodes it, see `read_pixels`."""
     if not content:
         raise UnreadableError("empty file")
     try:
@@ -405,8 +405,8 @@ def _scale_to_8_bits(image: Image.Image) -> np.ndarray:
 def _correct_transparency(image: Image.Image, header: png_chunks.Header | None) -> None:
     """Bring the transparent colour of a PNG to the 8 bits of the pixels that Pillow decodes.
 
-    Pillow spreads grey of 2 and 4 bits to 0 to 255, and cuts colours of 16 bits to their high byte, but gives the
-    transparent colour as it stands in the file.
+    Pillow scales grey of 2 and 4 bits to the range 0 to 255, and keeps only the high byte of 16-bit colours. But it
+    returns the transparent colour as it stands in the file.
     """
     colour = image.info.get("transparency")
     if header is None or colour is None:

@@ -63,7 +63,7 @@ class Listing(NamedTuple):
     source: Encoded  # the images in the order of `paths`
     stamp: str  # SHA-256 over paths, sizes and modification times
     counts: dict[str, int]  # files that are not used: not_images, outside_splits
-    left_out: dict[str, str]  # the reason by path, of folders and files that are not in a split: see `image_walk`
+    left_out: dict[str, str]  # from path to reason, for files and folders that are not used, see `image_walk`
     folders: Mapping[str, list[str]]  # the folders that are splits, see `folder_layout.Layout`
     tables: str | None = None  # SHA-256 over splits and labels, if they do not follow from the paths
     identities: np.ndarray | None = None  # (n, 5) int64 of the files, see `image_index.read_identities`
@@ -79,7 +79,7 @@ class Form(NamedTuple):
 class FoundImages(NamedTuple):
     """The result of reading every file."""
 
-    reasons: dict[int, str]  # why a file cannot be used, by its position in the listing
+    reasons: dict[int, str]  # from position in the listing to the reason why a file cannot be used
     content: str  # SHA-256 over the paths and contents of all files
 
 
@@ -101,8 +101,8 @@ def load(
         largest_side: pixels. Images whose shorter side is longer are stored smaller.
         memory_limit: GiB. A larger data set is streamed: its images are decoded each time they are needed.
         at_least: number of training images that are needed. If there are fewer, no file is opened.
-        before: data.json of an earlier session of the run. If no file has changed since, its entries are reused. If
-            files have changed, the folder is read again and must still hold the same images.
+        before: data.json of an earlier session of the run. If no file has changed since, its entries are reused. If a
+            file has changed, the folder is read again and must still hold the same images.
         cache: the folder for the index and for packed pixels. None packs no pixels.
 
     Raises:
@@ -369,8 +369,8 @@ def read_all(listing: Listing, index: ImageIndex, form: Form, held: np.ndarray |
         listing: the files.
         index: the index of the files. A file that the index has as damaged is not read again.
         form: how the images are stored.
-        held: (n, H, W, C) uint8, the array that receives the pixels. None discards them. Then a file that is known is
-            not read again.
+        held: (n, H, W, C) uint8, the array that receives the pixels. None discards the pixels. Then a file that the
+            index knows is not read again.
 
     Returns:
         The reasons why files cannot be used, and a hash of all files.
@@ -439,7 +439,7 @@ def _read_packed(
 
 
 def _open_packed(index: ImageIndex, order: np.ndarray, form: Form, folder: Path) -> np.ndarray | None:
-    """Return the packed images (n, H, W, C), or None if the index has not every file or the packed file is missing."""
+    """Return the packed images (n, H, W, C), or None if the index lacks a file or there is no packed file."""
     if len(index.find_unknown()):
         return None
     return packed_images.open_packed(folder, _make_key(index, order, form))
@@ -505,7 +505,7 @@ def _put(block: np.ndarray, places: Mapping[int, int], row: int, pixels: np.ndar
 def _make_record(listing: Listing, found: FoundImages, form: Form, largest_side: int) -> dict[str, Any]:
     """Return the content of data.json.
 
-    People read `counts`, `classes` and what was left out. The other entries recognise the folder when a run is resumed.
+    People read `counts`, `classes` and what was left out. With the other entries, a resumed run recognises the folder.
     """
     readable = _list_readable(listing, found)
     train = sum(row < listing.train for row in readable)
@@ -544,7 +544,8 @@ def _read_recorded(listing: Listing, before: Mapping[str, Any]) -> FoundImages:
 def _refuse_change(root: Path, before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> None:
     """Check that a resumed run has the images that it began with.
 
-    The reasons why files are skipped come from Pillow, and another version has other words. So only paths are compared.
+    The reasons why files are skipped come from Pillow, and their words change with its version. So only the paths of
+    skipped files are compared.
     """
     if not before or all(_take_compared(before, key) == _take_compared(now, key) for key in _COMPARED):
         return

@@ -25,7 +25,7 @@ from lowlevel_simclr.config.names import show_name
 from lowlevel_simclr.data.image_file import READER, Shape
 from lowlevel_simclr.runtime.files import find_user_cache, lock_file, read_regular_file, write_atomically
 
-INDEXED = 1000  # files. Fewer are read in a second or two, and leave nothing in the user's cache folder
+INDEXED = 1000  # files. Fewer files are read in a second or two, so no index is kept for them
 SAVED_EVERY = 60.0  # seconds between two saves while files are read
 # Seconds. Some file systems count time in steps of 2 seconds. A file that changed less than this before the program
 # read its times could change again and keep the same times. So the index does not store such a file.
@@ -185,7 +185,7 @@ def open_index(
 
 
 def choose_index_place(root: Path, count: int, cache: Path | None) -> Path | None:
-    """Return the file of the index of a folder. None: `count` files need none, or the user has no home folder.
+    """Return the file of the index of a folder, or None if `count` files need no index or there is no home folder.
 
     Args:
         root: the folder of the images.
@@ -210,8 +210,8 @@ def read_identities(root: Path, paths: Sequence[str]) -> np.ndarray:
         paths: n files, relative to the folder.
 
     Returns:
-        (n, 5) int64 with the columns IDENTITY, times in nanoseconds. A row is -1 if the file system says nothing, as of
-        a broken link.
+        (n, 5) int64 with the columns IDENTITY, times in nanoseconds. A row is -1 if the file system states nothing
+        about the file, for example for a broken link.
     """
     kind = np.dtype((np.int64, len(IDENTITY)))
     return np.fromiter((_read_identity(os.path.join(root, path)) for path in paths), kind, len(paths))

@@ -20,7 +20,7 @@ USUAL_ENDINGS = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .jp2 .j2k .j2c .jpf .jpx .ppm .pgm .pbm .pnm".split()
 )
 ENDINGS = USUAL_ENDINGS.union(*EXTRA_FORMATS.values())
-# Images that Pillow does not read on every machine, or whose pixels are not a picture yet.
+# The endings of images that not every Pillow reads, and of raw camera files, whose pixels need processing first.
 OTHER_IMAGES = frozenset(
     ".heic .heif .avif .jxl .svg .svgz .psd .xcf .ico .tga .exr .hdr .dds .eps .ai .raw .dng .cr2 .cr3 .nef .arw .orf "
     ".rw2 .raf .dcm".split()

@@ -110,7 +110,7 @@ def _read_notes(file: BinaryIO) -> dict[str, Any]:
         ValueError: if the file is cut off or damaged.
     """
     size = os.fstat(file.fileno()).st_size
-    tail = 16 + len(_MAGIC) + 8  # the checksum, the magic word, and the length of the notes
+    tail = 16 + len(_MAGIC) + 8  # the checksum, the magic word, and the length of the description
     file.seek(max(0, size - tail))
     end = file.read()
     length = int.from_bytes(end[-8:], "little")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 NAMED = re.compile(r"\.(parquet|parq)$")  # names of Parquet files in a folder
 IMAGE_COLUMNS = ("image", "img", "image_bytes", "jpg", "jpeg", "png", "webp")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target", "cls", "category")
-LARGEST_GROUP = 2**30  # the most bytes of a group, uncompressed; Hugging Face writes 100 images to a group
+LARGEST_GROUP = 2**30  # bytes of an uncompressed group at most; Hugging Face writes 100 images to a group
 
 
 class Columns(NamedTuple):

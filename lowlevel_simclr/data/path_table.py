@@ -39,7 +39,7 @@ class Matched(NamedTuple):
     """The entries of a table, matched with the images of a data set."""
 
     values: Mapping[str, Entry]  # by the path of the image
-    unknown: Mapping[str, str]  # the reason by path, of entries without an image here
+    unknown: Mapping[str, str]  # from path to reason, for entries without an image here
 
 
 def read_lines(file: Path, flag: str) -> str:
@@ -102,7 +102,7 @@ def _split_lines(file: Path, flag: str, text: str, delimiter: str) -> Iterator[t
 
 
 def _is_header(cells: Sequence[str], column: str) -> bool:
-    """Return whether the first line is a header. A line with the name of an image is not."""
+    """Return whether the first line is a header. A line that has the name of an image is no header."""
     known = PATH_COLUMNS | VALUE_COLUMNS[column]
     images = any(os.path.splitext(cell)[1].lower() in ENDINGS for cell in cells)
     return not images and any(cell.lower() in known for cell in cells)

@@ -66,9 +66,9 @@ class Pictures(NamedTuple):
 
     Attributes:
         source: the images.
-        left_out: the files that were left out: the reason by name.
+        left_out: the files that were left out: from name to reason.
         labels: the name of the class of each image, or an empty text.
-        no_labels: why no image has a label though the folders may be classes, or an empty text.
+        no_labels: why no image has a label, although the folders could be classes; otherwise an empty text.
     """
 
     source: Encoded

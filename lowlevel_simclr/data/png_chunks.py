@@ -1,4 +1,4 @@
-"""The chunks of a PNG file: those that decide its pixels are kept, and its notes are dropped before Pillow reads it.
+"""Drops the notes of a PNG file before Pillow reads it: all chunks (parts of the file) that do not decide its pixels.
 
 Pillow rejects a whole file if a text or a colour profile is larger than 1 MiB or has a wrong checksum, although the
 pixels are sound. This package does not use texts and colour profiles.
@@ -11,7 +11,7 @@ from typing import BinaryIO, NamedTuple
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEAD, _CHECK = 8, 4  # bytes before and after the content of a chunk
-_WANTED = (b"tRNS", b"eXIf")  # of the chunks that a reader may ignore: transparency and the camera's orientation
+_WANTED = (b"tRNS", b"eXIf")  # kept although a reader may ignore them: transparency and the camera's orientation
 _LARGEST_HEADER = 2**20  # bytes of a chunk before the pixels; the largest sound one is EXIF with 64 KiB
 _ANCILLARY = 0x20  # the bit of the first letter that says that a reader may ignore the chunk
 
@@ -30,7 +30,7 @@ def read_header(content: bytes) -> Header | None:
 
 
 def drop_notes(content: bytes) -> bytes:
-    """Return a PNG file without its notes. Other files stay unchanged. So does the rest of a file that is cut off."""
+    """Return a PNG file without its notes. Files of other kinds, and the end of a file that is cut off, stay as is."""
     if not content.startswith(SIGNATURE):
         return content
     kept, start, place = [], 0, len(SIGNATURE)  # `start`: where the next piece to keep begins

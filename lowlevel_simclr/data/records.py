@@ -33,9 +33,9 @@ class Records(NamedTuple):
         names: the name of each image: that of its file, `#` and the number of the record, counted from 0.
         kinds: the split of each image, "train", "test" or "validation", or an empty text.
         labels: the label of each image.
-        classes: the names of the labels 0, 1, ... None: the labels name themselves.
-        left_out: the reason by path, of files or parts of files that cannot be read.
-        shown: words for each of the `kinds`, such as "4 train files".
+        classes: the names of the labels 0, 1, ... None: each label is its own name.
+        left_out: from path to reason, for files or parts of files that cannot be read.
+        shown: for each of the `kinds`, words such as "4 train files".
     """
 
     source: Encoded
@@ -154,7 +154,7 @@ def hash_files(root: Path, files: Iterable[str]) -> str:
 
 
 def _choose_splits(shown: Path, records: Records) -> tuple[str, str | None]:
-    """Return the kind of the images to train on, and that of the images to hold out. None: the seed holds some out.
+    """Return the kind of the images to train on, and of those to hold out, or None if the seed chooses the latter.
 
     Raises:
         DataError: if there are several kinds, and no kind is for training.

@@ -1,6 +1,6 @@
-"""Pillow's bilinear resize, by the native library where it has the same bits. It takes a seventh of the time there.
+"""Pillow's bilinear resize. Where the native library gives the same bits, it is used, and takes a seventh of the time.
 
-The library is used on Linux on x86-64, after its first call agreed with the installed Pillow on a few images. In all
+The library is used on Linux on x86-64, if it agrees with the installed Pillow on a few images at the first call. In all
 other cases Pillow resizes. So the pixels are Pillow's everywhere, and only the time differs.
 """
 

@@ -1,4 +1,4 @@
-"""The embedded data set: ten kinds of shapes, drawn deterministically from a seed.
+"""The built-in data set: ten kinds of shapes, drawn deterministically from a seed.
 
 Raw pixels say little about the kind of shape. `catalog.py` cuts the images into splits.
 """

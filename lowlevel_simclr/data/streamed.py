@@ -19,7 +19,7 @@ class StreamedImages(abc.ABC):
     """
 
     def __init__(self, chosen: np.ndarray, shape: Shape) -> None:
-        """Take the positions (n,) of the images in what holds them, and the shape of an image."""
+        """Take the positions (n,) of the images in their source (files or an array), and the shape of an image."""
         self.chosen, self._shape = chosen, shape
 
     @property

@@ -35,7 +35,7 @@ class TableLayout(NamedTuple):
     """The layout of images, and the entries of the tables that name no image."""
 
     layout: Layout
-    unknown: Mapping[str, str]  # the reason by path, of entries without an image
+    unknown: Mapping[str, str]  # from path to reason, for entries without an image
 
 
 def find_table_layout(root: Path, shown: str, paths: Sequence[str], splits: str, tables: Tables) -> TableLayout:

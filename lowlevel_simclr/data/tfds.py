@@ -34,8 +34,8 @@ def read_prepared(text: str, data_dir: str | None) -> Prepared:
     """Return the images of a prepared data set.
 
     Args:
-        text: NAME, NAME/CONFIG, or either with :VERSION, :SPLIT or :VERSION:SPLIT after it. A split is what the package
-            takes, such as train[:80%]. Without one, the split train is trained on, and test or validation held out.
+        text: NAME or NAME/CONFIG. :VERSION, :SPLIT or :VERSION:SPLIT may follow. A split has the package's form, such
+            as train[:80%]. Without a split, training uses train, and test or validation is held out.
         data_dir: the folder of the data sets. None: TFDS_DATA_DIR, or DEFAULT_FOLDER.
 
     Raises:

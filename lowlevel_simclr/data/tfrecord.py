@@ -29,7 +29,7 @@ IMAGE_KEYS = ("image/encoded", "image", "jpeg", "jpg", "png", "webp", "image/raw
 LABEL_KEYS = ("image/class/label", "label", "class", "target", "image/label", "labels", "cls")
 NAME_KEYS = ("image/class/text", "label_name", "class_name", "label/text")  # the name of the class as text
 GZIP = b"\x1f\x8b"
-_HEADER, _FOOTER = 12, 4  # bytes around a record: its length and the checksum of that; the checksum of the record
+_HEADER, _FOOTER = 12, 4  # bytes before a record: its length and a checksum; after it: its checksum
 
 _BUFFER = 2**20  # bytes that are read at a time
 

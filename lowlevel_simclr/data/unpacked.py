@@ -14,7 +14,7 @@ _MISSING, _EMPTY = -1, -2  # lengths of an image that was not added, and of one 
 
 
 class Unpacked:
-    """Encoded images by position. They lie in a file without a name, which goes when the process ends.
+    """Encoded images by position. They lie in a file without a name, which disappears when the process ends.
 
     Several threads may add and read images at the same time. Memory holds only the places of the images, 16 bytes each.
     """

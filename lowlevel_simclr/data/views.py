@@ -14,7 +14,7 @@ from lowlevel_simclr import stock
 from lowlevel_simclr.config.settings import ViewRecipe
 from lowlevel_simclr.data.transform import UNSCALED, PixelScaling
 
-Views = Callable[..., tf.Tensor]  # (epoch, index, images), or with the sizes of the images -> (2N, S, S, C)
+Views = Callable[..., tf.Tensor]  # (epoch, index, images) or (epoch, index, images, sizes) -> (2N, S, S, C)
 
 
 class ViewOps(Protocol):
