@@ -16,7 +16,7 @@ def parse_budget(text: str) -> float:
         text: a number and a unit, s, m or h.
 
     Raises:
-        ConfigError: if the text has no such form, or the time is 0.
+        ConfigError: if the text has another form, or the time is 0.
 
     Examples:
         >>> parse_budget("1.5m")

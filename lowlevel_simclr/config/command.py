@@ -45,7 +45,7 @@ def write_command(values: Mapping[str, Any], out: str) -> str:
 def _choose_preset(config: Config) -> str:
     """Return the preset of a run, or the usual one if the run has none, or lacks a value that its preset has.
 
-    No flag removes a value.
+    The second case exists because no flag can remove a value of a preset.
     """
     if config.preset not in PRESETS:
         return USUAL
@@ -73,7 +73,7 @@ def _write_flag(field: Field, value: Any) -> list[str]:
 
 
 def _write_value(value: Any) -> str:
-    """Return a value as a word. A negative number has no exponent, because argparse would take it for a flag."""
+    """Return a value as a word. Negative numbers are written without an exponent: argparse takes -1e-06 for a flag."""
     if isinstance(value, float) and value < 0:
         return format(Decimal(repr(value)), "f")
     return str(value)

@@ -34,8 +34,8 @@ class RunOptions:
         profile: whether to record the second host call (a call that makes several steps).
         debug: whether to show the traceback of an error.
         started: when the program began, by `time.monotonic`. A budget counts from here.
-        given: the settings that the user gave, or None if the user gave a preset. For a folder, the images decide the
-            settings that the user did not give.
+        given: the settings that the user gave, or None if the user gave a preset. For a folder of images, the size and
+            the number of the images decide all other settings.
         hosts: "host:port" of each worker by rank, separated by commas. None: the environment names the workers.
         rank: the rank of this worker in `hosts`.
     """
@@ -54,8 +54,8 @@ class RunOptions:
 def choose_default_out(config: Config) -> Path:
     """Return the run folder to use if the user gives none: runs/PRESET, with the seed appended if it is not 0.
 
-    If the data set is not that of the preset, its name replaces the name of the preset. The folders . and .. get the
-    names that they have in the folder above.
+    If the data set is not that of the preset, its name replaces the name of the preset. For the folders . and .. the
+    real name of the folder is used.
     """
     named = config.preset in PRESETS and PRESETS[config.preset]().data.dataset == config.data.dataset
     name = config.preset if named else config.data.dataset
@@ -234,7 +234,7 @@ def override_settings(base: Config, given: Mapping[str, Any]) -> Config:
 
 
 def _settle_budget(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the given settings, with those that the base must not keep.
+    """Return the given settings, and with a budget or a number of steps also those that must replace the base's.
 
     Raises:
         ConfigError: if a budget and a number of steps are given.

@@ -1,7 +1,7 @@
 """Shell completion: a script with which a shell completes programs, flags, names and files.
 
-shtab writes the script from the parsers. The script starts no Python when a user presses Tab. argcomplete starts the
-program at every Tab, which takes half a second here.
+The package shtab writes the script from the parsers. The script starts no Python when a user presses Tab. The package
+argcomplete is not used, because it starts the program at every Tab, which takes half a second.
 """
 
 from __future__ import annotations
@@ -51,6 +51,6 @@ def _complete(action: argparse.Action) -> None:
 
 
 def _list_names() -> dict[str, tuple[str, ...]]:
-    """Return the names that a flag can take, by its destination."""
+    """Return a dict from the destination of a flag to the names that the flag can take."""
     names = {field.name: tuple(field.rule["choices"]) for field in list_fields().values() if "choices" in field.rule}
     return {**names, "preset": tuple(PRESETS), "protocol": PROTOCOLS}

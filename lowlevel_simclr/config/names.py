@@ -1,7 +1,7 @@
 """Names that come from a file system or from a file, made fit for a terminal, a log or a picture.
 
-A name may hold any byte but a slash and a zero. It may hold a line break that fakes a line of a log, an escape sequence
-that clears the screen, or bytes that are not text.
+A name may hold any byte except a slash and a zero byte. It may hold a line break that fakes a line of a log, an escape
+sequence that clears the screen, or bytes that are not text.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The settings that --budget chooses. The choice is a pure function of the measured speed.
 
-The recipes are for small photographs on a CPU. They are not measured yet, and rest on judgement.
-`bench.learning.search` tries their ingredients one by one, and its table is to replace that judgement. For other
-images, and for a preset that the user names, only the number of steps and the warm-up are chosen.
+The recipes are for small photographs on a CPU. They are guesses from experience and not measured yet.
+`bench.learning.search` tries their settings one by one, and its table is to replace the guesses. For other images, and
+for a preset that the user names, only the number of steps and the warm-up are chosen.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ TOGETHER = {  # a setting that the user gives also keeps these at the values of 
 
 
 class Recipe(NamedTuple):
-    """The settings for budgets from some number of pairs on.
+    """The settings for budgets that allow at least some number of pairs (both views of one image).
 
     Attributes:
-        least_pairs: pairs of views that the budget must allow at the measured speed of the preset.
+        least_pairs: number of pairs that the budget must allow at the measured speed of the preset.
         settings: the settings by name.
         why: the end of a sentence that begins with "because".
     """
@@ -72,7 +72,7 @@ CHOSEN = {*TAKEN_ON_GPU, "warmup_epochs", *(name for recipe in RECIPES for name 
 
 
 class Choice(NamedTuple):
-    """What was chosen: the configuration, and the reason as a sentence's end after "because"."""
+    """The chosen configuration, and the reason: words that follow "because"."""
 
     config: Config
     why: str
@@ -96,7 +96,7 @@ def choose_base(config: Config, given: Collection[str] | None, gpu: bool) -> Con
 def choose_recipe(config: Config, given: Collection[str] | None, pairs: float, gpu: bool) -> Choice:
     """Return the configuration for a budget, apart from the number of steps.
 
-    What the user gave stays.
+    Settings that the user gave do not change.
 
     Args:
         config: the configuration whose speed was measured, from `choose_base`.
@@ -125,13 +125,13 @@ def choose_recipe(config: Config, given: Collection[str] | None, pairs: float, g
 
 
 def _drop_given(values: dict[str, Any], given: Collection[str]) -> dict[str, Any]:
-    """Return the settings that the user neither gave nor tied to one that was given."""
+    """Return the values without the settings that the user gave, and without those that TOGETHER ties to them."""
     kept = {*given, *(other for name in given for other in TOGETHER.get(name, ()))}
     return {name: value for name, value in values.items() if name not in kept}
 
 
 def choose_warmup(config: Config, given: Collection[str] | None, steps: int, per_epoch: int) -> Config:
-    """Return the configuration with a warm-up of WARMUP of the training, if neither user nor preset says another.
+    """Return the configuration. If neither user nor preset sets a warm-up, it is the share WARMUP of the training.
 
     Args:
         config: the configuration.

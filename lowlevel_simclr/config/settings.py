@@ -8,9 +8,9 @@ A field with `identity=False` may change from one session of a run to the next (
 where the images, their labels and their splits lie, how many GiB they may take, how often a checkpoint is written, how
 many are kept, how many steps one host call makes, and how often k-NN is measured.
 
-Some fields can be "auto" (the precision, the micro-batch) or "all" (the devices). The chosen value replaces that word
-before the config is written or compared. The chosen value is part of the identity. The fact that it was chosen
-automatically is not.
+Some fields can be "auto" (the precision, the micro-batch) or "all" (the devices). The program chooses a value, and
+replaces that word by the value before the config is written or compared. So the identity holds the value, and not the
+word "auto".
 
 To add a setting, add a field. Named starting points are in `presets.py`, flags in `command_line.py`.
 """

@@ -28,7 +28,8 @@ def choose_starting_point(preset: str | None, dataset: str | None, file: Path | 
 
     Args:
         preset: the name of a preset, or None.
-        dataset: the name of a data set, or None for shapes. If neither preset nor file is given, its preset is taken.
+        dataset: the name of a data set, or None for shapes. If neither preset nor file is given, the settings start
+            from the preset of this data set.
         file: a file that holds a configuration, or None.
 
     Raises:
@@ -48,8 +49,8 @@ def adapt_to_pictures(count: int, side: int, preset: str | None = None, gpu: boo
         count: number of images to train on.
         side: the median of the images' shorter sides, in pixels.
         preset: the preset of the run to resume, or None.
-        gpu: whether the machine has a GPU. Without one, the largest preset would take hours for a few hundred images,
-            so the one below it is taken.
+        gpu: whether the machine has a GPU. Without a GPU, the largest preset would take hours for a few hundred images,
+            so the next smaller preset is used.
 
     Returns:
         The preset for that side. Its batch is the largest of 2, 4, 8, ... that the preset and the number of images

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from lowlevel_simclr.config.settings import ConfigError
 
-COST_OF_A_VIEW = 40.0  # a pair costs as much as this number of pixels for each view, and then in proportion to pixels
+COST_OF_A_VIEW = 40.0  # the time of a view is proportional to its pixels plus this number
 SMALLEST_SIDE = 8  # pixels, as for --image-size
 
 
@@ -65,7 +65,7 @@ def _parse_view_size(text: str) -> ViewSize:
 
 
 def compare_cost(side: int, other: int) -> float:
-    """Return how many times as long a step takes with views of `side` pixels as with `other` pixels.
+    """Return the time of a step with views of `side` pixels, divided by the time with views of `other` pixels.
 
     Examples:
         >>> compare_cost(16, 16)
