@@ -16,8 +16,8 @@ def read_arrays(file: BinaryIO, limit: int, limit_name: str) -> dict[str, np.nda
     """Return every array of an archive. All sizes are checked before anything is unpacked.
 
     A few bytes of a compressed archive can unpack to any size, and the stated shape of an array can be false. The
-    function reads each member to its end, because zipfile compares the checksum there. It ignores members that are not
-    arrays.
+    function reads each member to its end, because zipfile checks the checksum only at the end. It ignores members that
+    are not arrays.
 
     Args:
         file: the archive, at its beginning.

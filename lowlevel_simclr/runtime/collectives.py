@@ -7,7 +7,7 @@ from tensorflow.python.eager import context
 
 
 def abort_collectives(why: str) -> None:
-    """Abort every collective op of this process with an AbortedError, those that run now and all later ones.
+    """Abort every collective op of this process, running or later, with an AbortedError.
 
     TensorFlow's own strategies make the same private call, in 2.15 as well as in 2.21.
 

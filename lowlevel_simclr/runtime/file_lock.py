@@ -7,8 +7,8 @@ import sys
 import time
 from typing import BinaryIO
 
-POLL = 0.1  # seconds between two attempts on Windows, whose own waiting gives up after ten seconds
-# On Windows no other process may read a locked byte, so the lock is on one behind the end of every file.
+POLL = 0.1  # seconds between two attempts on Windows, where a lock call itself waits only ten seconds
+# On Windows no other process may read a locked byte. So the lock is on a byte far behind the end of any file.
 LOCKED_BYTE = 2**40
 
 

@@ -1,4 +1,4 @@
-"""Files of other people are read so that they can neither hang the program nor fill its memory. Ours are written whole.
+"""Reads files so that none can block the program or fill its memory. Writes a file completely or not at all.
 
 The name of a file does not tell what the file is. A FIFO may never end, /dev/zero has no end, and a sparse file of 200
 GiB takes no room on the disk.
@@ -20,9 +20,9 @@ from typing import Any, BinaryIO
 from lowlevel_simclr.runtime.file_lock import lock_open_file
 
 LARGEST_TEXT = 2**30  # bytes of a text file that is read whole; metrics.jsonl of a million steps has 0.2 GB
-_PIECE = 2**16  # bytes per read of a file that is longer than the file system says
-# O_NONBLOCK: opening a FIFO would wait for a writer. Reading a regular file is the same with and without it. Windows
-# has neither FIFOs in folders nor this flag, but changes line breaks without O_BINARY.
+_PIECE = 2**16  # bytes per read of a file that has more bytes than the file system states
+# Without O_NONBLOCK, opening a FIFO (a named pipe) would wait for a writer. For a regular file, the flag changes
+# nothing. Windows has neither FIFOs in folders nor this flag. But without O_BINARY, Windows changes line breaks.
 if sys.platform == "win32":
     _READ = os.O_RDONLY | os.O_BINARY | os.O_NOINHERIT
 else:

@@ -74,9 +74,9 @@ def explain(lines: str, built_with_cuda: bool = True) -> str:
 
 
 def ask_for_reason() -> str:
-    """Return TensorFlow's messages from another process that looks for GPUs and hides no message.
+    """Start another process that looks for GPUs without hiding messages, and return TensorFlow's messages from it.
 
-    TensorFlow reads the level of its messages only once. In this process the messages are hidden already.
+    TensorFlow reads the level of its messages only once, and in this process that level already hides them.
     """
     program = "import tensorflow as tf; tf.config.list_physical_devices('GPU')"
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0"}

@@ -21,7 +21,7 @@ Variable = Any  # a tf.Variable, or a Keras 3 variable, which has the same metho
 
 
 def find_keras_version() -> str:
-    """Return the version of `tf.keras`. Keras 2 inside TensorFlow has no version of its own, so it is TensorFlow's."""
+    """Return the version of `tf.keras`. For Keras 2 inside TensorFlow, this is the version of TensorFlow."""
     return str(getattr(tf.keras, "__version__", tf.__version__))
 
 
@@ -83,7 +83,7 @@ def assign_named(variables: dict[str, Variable], arrays: dict[str, np.ndarray]) 
 
 
 def import_tensorflow_addons() -> ModuleType | None:
-    """Return tensorflow-addons. Return None if it is not installed, or if Keras is not Keras 2, which it needs."""
+    """Return tensorflow-addons, or None if it is not installed. It needs Keras 2, so with Keras 3 return None too."""
     if find_keras_generation() != 2:
         return None
     with warnings.catch_warnings():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def find_available_memory(meminfo: Path = Path("/proc/meminfo"), group: Path = Path("/sys/fs/cgroup")) -> int:
-    """Return how much memory this machine has for another program, in bytes.
+    """Return how much memory a program on this machine can still use, in bytes.
 
     Args:
         meminfo: Linux's list of memory. If it does not exist, the function returns the whole memory of the machine.

@@ -15,7 +15,7 @@ _NAMES = {"linux": "Linux", "darwin": "macOS", "win32": "Windows"}
 
 
 def expects_library() -> bool:
-    """Return whether this platform has the native library, so that a missing or broken one is an error.
+    """Return whether this platform should have the native library. If so, a missing or broken library is an error.
 
     Linux on x86-64 has the library, because every wheel for this platform contains it. Linux on another processor, such
     as arm64, has the library after a build on that machine. macOS and Windows do not have it.
@@ -30,7 +30,7 @@ def choose_available_ops(ops: str) -> str:
         ops: "auto", "native" or "stock".
 
     Returns:
-        "native" or "stock". "auto" is "native" where `expects_library`, and "stock" elsewhere.
+        "native" or "stock". "auto" becomes "native" if `expects_library` returns True, and "stock" otherwise.
 
     Examples:
         >>> choose_available_ops("stock")

@@ -6,7 +6,8 @@ import tensorflow as tf
 
 from lowlevel_simclr.runtime import cpu
 
-# Users cannot choose float64. Tests use it for identities that rounding in float32 would hide within a few steps.
+# Users cannot choose float64. Tests use it to show that two computations are equal. In float32, rounding would hide
+# this within a few steps.
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16", "float64": "float64"}
 BFLOAT16_UNITS = {"avx512_bf16", "amx_bf16"}  # CPU flags; a processor with one of them can multiply bfloat16
 
@@ -34,9 +35,10 @@ def choose_fast_precision() -> str:
     if capability is not None:
         return "bfloat16" if has_bfloat16() else "float16" if capability >= (7, 0) else "float32"
     words = cpu.read_cpuinfo_words()
-    # Intel's processors from Sapphire Rapids on have the flag avx512_fp16. They multiply bfloat16 fast with AMX. With
-    # AVX-512 alone, bfloat16 reaches only half the rate of float32 (162 and 319 GFLOP/s on Golden Cove, matrix product
-    # of bench_step). A virtual machine may hide AMX. Then float32 trains 1.3 to 1.6 times as fast as bfloat16.
+    # Intel's processors from Sapphire Rapids on have the flag avx512_fp16. They multiply bfloat16 fast with AMX (matrix
+    # instructions), which a virtual machine may hide. With AVX-512 alone, bfloat16 reaches only half the rate of
+    # float32 (162 and 319 GFLOP/s on Golden Cove, matrix product of bench_step), and float32 trains 1.3 to 1.6 times as
+    # fast as bfloat16.
     slow = {"GenuineIntel", "avx512_fp16"} <= words and "amx_bf16" not in words
     return "bfloat16" if has_bfloat16() and not slow else "float32"
 

@@ -1,7 +1,7 @@
 """The progress of long work, with its rate and the time left.
 
-On a terminal or in a notebook, the progress is a bar. If standard error is a file or a pipe, hundreds of copies of the
-bar would fill it. So a line is printed instead, at most every 12 seconds. Work that is shorter prints nothing.
+On a terminal or in a notebook, the progress is a bar. A file or a pipe would receive hundreds of copies of the bar. So
+if standard error is one of these, a line is printed instead, at most every 12 seconds. Shorter work prints nothing.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _is_notebook() -> bool:
 
 
 def _is_terminal() -> bool:
-    """Return whether standard error is a terminal with room for a bar. Some containers have one with no columns."""
+    """Return whether standard error is a terminal with room for a bar. In some containers, a terminal has 0 columns."""
     if not (sys.stderr and sys.stderr.isatty()):
         return False
     try:

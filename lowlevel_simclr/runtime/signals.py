@@ -4,7 +4,7 @@ Windows has no SIGHUP. Its SIGBREAK comes with Ctrl-Break and when the window is
 
 A program ends within seconds after the first signal, whatever it is doing. Python's own handling is not enough: its
 handlers run between two lines of Python, so a signal waits until a call into TensorFlow returns. Therefore a thread
-watches for signals too. It ends the process if the main thread does not come back in time. That loses nothing, because
+watches for signals too. It ends the process if the main thread does not react in time. No file is damaged, because
 every file is written under another name and renamed when it is complete.
 
 Training is the exception. It notes the signal, ends its host call (a call that makes some steps), saves the state, and
@@ -24,7 +24,7 @@ from types import FrameType
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 WATCHED: tuple[signal.Signals, ...] = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
-SIGPIPE = 13  # Windows has no such signal, but its programs stop for the same reason
+SIGPIPE = 13  # a broken output pipe; Windows has no such signal, but its programs stop for the same reason
 PATIENCE = 4.0  # seconds that the main thread may take to come back from a call into TensorFlow
 
 
@@ -205,7 +205,8 @@ def note_stop_requests(patience: float | None = None) -> Iterator[Callable[[], i
     After a first signal, Ctrl-C stops at once.
 
     Args:
-        patience: seconds after a signal until the program ends, even if the block still runs. None waits for ever.
+        patience: the program ends this many seconds after a signal, even if the block still runs. None: it waits for
+            the block.
 
     Yields:
         A function that returns the number of the first signal, or None.

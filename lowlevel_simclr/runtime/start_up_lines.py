@@ -29,7 +29,7 @@ HARMLESS = (
     "computation_placer already registered",
     "failed call to cuInit",  # `gpu_problem` says in one sentence why no GPU is used
     "cuda_diagnostics.cc",
-    "only on platforms with AVX-512. Falling back",  # a type that oneDNN does not have; it still works
+    "only on platforms with AVX-512. Falling back",  # a type that oneDNN lacks here; TensorFlow still works
     # TensorFlow 2.15 writes three lines when `check` tries the ops inside XLA. `check` prints the result of the trial
     # itself.
     "'stablehlo.custom_call' op attribute 'api_version' failed",

@@ -78,8 +78,8 @@ def open_missing_streams() -> None:
 def guard_streams() -> Iterator[None]:
     """Within the block, a failed write to standard output or standard error does not end the program.
 
-    Standard output is flushed after each line, so that a log file or a pipe shows it at once. A character that its
-    encoding lacks, as Windows' code pages do, is written as an escape.
+    Standard output is flushed after each line, so that a log file or a pipe shows it at once. A character that the
+    encoding of the output lacks (for example a Windows code page) is written as an escape.
     """
     open_missing_streams()
     before = sys.stdout, sys.stderr
