@@ -21,7 +21,7 @@ class RunError(OneLineError, RuntimeError):
 
 
 class NotWritten(RunError):
-    """A file of the run folder cannot be written or read, for example because the disk is full or read-only."""
+    """A file of the run folder cannot be written or read, for example because the disk is full or write-protected."""
 
 
 def choose_free_name(path: Path, word: str) -> Path:
@@ -98,7 +98,7 @@ def explain_os_errors(what: str, folder: Path) -> Iterator[None]:
     """Turn an OSError inside the block into a NotWritten that says what to do.
 
     Args:
-        what: the verb phrase WHAT in the message "cannot WHAT FOLDER".
+        what: the verb and its object in the message "cannot WHAT FOLDER".
         folder: the folder that the message names.
 
     Raises:

@@ -36,7 +36,7 @@ class CheckpointError(OneLineError, RuntimeError):
 
 
 class DamageError(OneLineError, ValueError):
-    """The bytes of a checkpoint are proven to be damaged or useless. A failure to read the file is no such proof."""
+    """The bytes of a checkpoint were read and are damaged or useless. A file that cannot be read raises OSError."""
 
 
 class Checkpoint(NamedTuple):
@@ -216,7 +216,7 @@ def load_latest(folder: Path) -> Checkpoint | None:
         The checkpoint, or None if there is no checkpoint file.
 
     Raises:
-        CheckpointError: if a file or the folder cannot be read, although its content may be sound, or if there are
+        CheckpointError: if a file or the folder cannot be read (its content may still be sound), or if there are
             checkpoints but none is sound.
     """
     try:

@@ -1,4 +1,4 @@
-"""The check-up of a run: what was measured along the training without labels, and what it means in words.
+"""The check-up of a run: measures that were taken during training without labels, and their meaning in words.
 
 The measures lie in metrics.jsonl, in the rows of the steps at which they were taken. The verdicts lie in checkup.json.
 `read_checkup` returns both. It needs neither TensorFlow nor the images, so a page about a run can use it.
@@ -87,9 +87,9 @@ class Checkup(NamedTuple):
 
     Attributes:
         series: each measure that was taken, by its name in `MEASURES`.
-        verdicts: what was noticed, in the order of the steps. An empty list: nothing.
+        verdicts: what was noticed, in the order of the steps. The list is empty if nothing was noticed.
         judged: the last step up to which the run was judged. None: the run was not judged, because it is older than
-            the check-up or has not come so far. An empty list of verdicts then means nothing.
+            the check-up or has not come so far. Then an empty list of verdicts says nothing about the run.
     """
 
     series: dict[str, Series]

@@ -1,4 +1,4 @@
-"""The decisions of a run with --budget, in budget.json. Each gives some steps of the run, and was made before them."""
+"""The decisions of a run with --budget, in budget.json. Each one fixes a segment of the run just before it begins."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Decision(NamedTuple):
         image_size: S, the pixels on a side of a view.
         from_share: the share of the training that is done before the segment, in [0, 1).
         to_share: the share that is done after it, in (0, 1].
-        elapsed: seconds of the budget that had passed.
+        elapsed: seconds of the budget that had passed when the segment was decided.
         seconds_per_step: the expected time of a step.
     """
 

@@ -85,7 +85,7 @@ def _find_version(package: str) -> str | None:
 
 
 def _ask_git(folder: Path, *arguments: str) -> str | None:
-    """Return git's answer in a folder, or None if git, a repository or the answer is missing."""
+    """Return git's answer in a folder, or None if there is no git, no repository or no answer."""
     try:
         answer = subprocess.run(
             ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=True

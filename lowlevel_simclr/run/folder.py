@@ -257,9 +257,9 @@ def _to_json_number(value: Any) -> Any:
 def open_run(out: Path, config: Mapping[str, Any], difference: Difference, *, fresh: bool = False) -> Run:
     """Open the run folder `out` for training, and write config.json.
 
-    A folder that does not exist or is empty begins a run. A folder with a run of the same identity resumes it. With
-    `fresh`, a folder that is not empty is left as it is. The run then begins in the first of out-2, out-3, ... that
-    does not exist.
+    If the folder is missing or empty, a new run begins. If it holds a run of the same identity, that run is resumed.
+    With `fresh`, a folder that is not empty is left as it is. The run then begins in the first of out-2, out-3, ...
+    that does not exist.
 
     Args:
         out: the run folder that was asked for.

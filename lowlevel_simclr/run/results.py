@@ -182,7 +182,7 @@ def _is_fraction(text: str) -> bool:
 def merge_evaluation(path: Path, step: int, results: Mapping[str, Any]) -> dict[str, Any]:
     """Add results about the encoder of one step to evaluation.json, see `merge_results`.
 
-    Results of an earlier step, or without a step, are removed first.
+    The function first removes results of an earlier step, and results without a step.
 
     Args:
         path: evaluation.json of the run, or another file to keep the results in. Its folder must exist.
@@ -214,7 +214,7 @@ def merge_evaluation(path: Path, step: int, results: Mapping[str, Any]) -> dict[
 
 
 def read_or_set_aside(path: Path) -> dict[str, Any]:
-    """Return the content of a file that the run does not depend on, or {} if the file does not exist.
+    """Return the content of a file that training does not need, or {} if the file does not exist.
 
     If the file is damaged, it is renamed, and stderr says so.
 
