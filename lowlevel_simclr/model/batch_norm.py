@@ -2,7 +2,7 @@
 
 The statistics can be those of the batch, of all replicas, of a micro-batch or of a ghost group (a fixed number of
 images that are normalised together). The context manager `use_batch_statistics` makes the choice. Every layer that is
-called or traced inside the context follows it.
+called or traced inside the context obeys this choice.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import tensorflow as tf
 
 @dataclasses.dataclass(frozen=True)
 class BatchStatistics:
-    """The rows over which FusedBatchNorm takes its statistics in training, and how the moving statistics move:
+    """The rows over which FusedBatchNorm takes its statistics in training, and how its moving statistics move:
 
         moving <- moving x (momentum if `first` else 1) + (1 - momentum) x `share` x the batch's statistic
 
@@ -224,8 +224,9 @@ def _merge_and_normalise(
     """Normalise by the statistics of all replicas' rows, with one collective op in each pass.
 
     The forward pass gathers the mean and the variance of each replica, 2 C numbers, and merges them (Chan et al. 1979).
-    The merge subtracts no large numbers from one another. A row's loss depends on every row through the statistics. So
-    the backward pass adds up sum(dy) and sum(dy x-hat) over the replicas, 2 C numbers.
+    The merge subtracts no large numbers from one another, which would lose precision. The loss of a row depends on
+    every other row through the statistics. So the backward pass adds up sum(dy) and sum(dy x-hat) over the replicas,
+    2 C numbers, where x-hat is the normalised x.
 
     Args:
         x: (B, H, W, C) float32 or float64. B must be the same on every replica.

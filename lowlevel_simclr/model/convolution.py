@@ -1,6 +1,6 @@
 """The encoder's convolution: Keras's layer, except that it is a matrix product on feature maps with very few pixels.
 
-If XLA compiles for a CPU, its gradients have a form that XLA's CPU compiler knows (`xla_convolution.py`).
+If XLA compiles for a CPU, the layer's gradients have a form that XLA's CPU compiler knows (`xla_convolution.py`).
 
 Not here: the order of layers (`encoder.py`).
 """
@@ -20,13 +20,14 @@ from lowlevel_simclr.runtime.xla import is_inside_xla
 class Convolution(tf.keras.layers.Conv2D):
     """Conv2D over (B, H, W, C). If every output sees the whole map, it is computed as one matrix product.
 
-    On a map of 1x1 pixel, a 3x3 kernel meets the pixel only with its middle tap. On 2x2 pixels, 16 of the 36 pairs of
-    output and tap meet a pixel, and the others meet padding. Convolution libraries are made for large maps, so they
-    multiply by the padding too. Without AVX-512, oneDNN also computes the gradient of such a kernel image by image.
+    A tap is one position of the kernel. On a map of 1x1 pixel, a 3x3 kernel meets the pixel only with its middle tap.
+    On 2x2 pixels, 16 of the 36 pairs of output and tap meet a pixel, and the others meet padding. Convolution libraries
+    are made for large maps, so they multiply by the padding too. Without AVX-512, oneDNN also computes the gradient of
+    such a kernel image by image.
     This took half of a training step of ResNet-50 with the ImageNet stem at 32 pixels (`bench.ops.bench_convolution`).
     The matrix product avoids both costs and computes the same sum.
 
-    In all else this layer is identical to Keras's `Conv2D`: it has the same options, the same variables, and the same
+    Otherwise this layer is identical to Keras's `Conv2D`: it has the same options, the same variables, and the same
     result up to rounding.
     """
 
@@ -125,7 +126,8 @@ def _multiply(
         axis=0,
     )  # (pixels C, outputs F)
     if (len(down), len(right)) != tuple(x.shape[1:3]):
-        # No output sees the last pixels. The others start at pixel 0, and windows overlap, so one slice takes them.
+        # Only pixels at the end can be seen by no output. The others start at pixel 0 without a gap, so one slice takes
+    # them.
         # The gradient of tf.slice is padding. The gradient of x[...] is an operation of its own, which is slow.
         x = tf.slice(x, [0, 0, 0, 0], [-1, len(down), len(right), -1])
     rows = tf.reshape(x, [-1, len(down) * len(right) * x.shape[3]])

@@ -69,7 +69,7 @@ def build_encoder(
             These weights expect the scaling of Keras's "caffe" preprocessing (`settings.CAFFE`), but views in the order
             red, green, blue as everywhere else. A file (`.weights.h5`, `.keras` or the older `.h5`) must be one that
             Keras saved from this encoder in stock layers (`stock_layers.build_stock_twin`). A file `.safetensors` has
-            the names of torchvision and timm, and is for the encoders with "v1.5".
+            the weights of an encoder with "v1.5", under the names that torchvision and timm use.
         seed: seed of the random weights. They depend only on the seed, not on what was built before.
 
     Returns:
@@ -104,7 +104,7 @@ def _build_random(name: str, stem: str, shape: Shape, seed: int) -> tf.keras.Mod
 
 
 def give_other_size(encoder: tf.keras.Model, image_size: int) -> tf.keras.Model:
-    """Return an encoder for views of another size that has the same layers, and so shares all weights.
+    """Return an encoder for views of another size. It has the same layers, so it shares all weights with `encoder`.
 
     Args:
         encoder: f, (B, S, S, C) -> h (B, dim).
@@ -251,7 +251,7 @@ def _build_resnet50(stem: str, shape: Shape, seed: int) -> tf.keras.Model:
     The convolutions have no bias, as in the paper. The BatchNorm after a convolution would subtract its bias again. So
     the gradient of the bias would be 0, apart from the rounding of a sum over every pixel of the batch.
     """
-    # No size is given here, because Keras refuses views below 32 pixels and warns if C is not 1 or 3.
+    # No size of the views is given here, because Keras refuses sides below 32 pixels and warns if C is not 1 or 3.
     stock = tf.keras.applications.ResNet50(include_top=False, weights=None, input_shape=(None, None, 3), pooling="avg")
     seeds = (initial_values.derive_layer_seed(seed, place) for place in range(10_000))
     own = functools.partial(_choose_own_layer, stem, seeds)

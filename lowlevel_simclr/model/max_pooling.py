@@ -23,8 +23,8 @@ class MaxPooling(tf.keras.layers.MaxPooling2D):
     uses op determinism by default, and then TensorFlow refuses to compile that gradient. The slices are read, compared
     and added in a fixed order.
 
-    In all else this layer is identical to Keras's: it has the same options and the same result. On a tie, both give the
-    gradient to the first pixel of a window.
+    Otherwise this layer is identical to Keras's: it has the same options and the same result. If several pixels of a
+    window share the largest value (a tie), both layers give the gradient to the first of them.
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
@@ -88,7 +88,7 @@ def _pool(x: tf.Tensor, size: tuple[int, int], stride: tuple[int, int]) -> tf.Te
     return pool(x)
 
 
-_WHOLE = 0b1001  # a mask with the bits of axis 0 (batch) and axis 3 (channels), which are taken whole
+_WHOLE = 0b1001  # a mask with the bits of axis 0 (batch) and axis 3 (channels): a slice takes all of these axes
 Place = tuple[list[int], list[int], list[int]]  # begin, end and strides of a slice
 
 

@@ -51,8 +51,8 @@ def load_imagenet() -> tf.keras.Model:
 def take_folded_weights(model: tf.keras.Model, biased: tf.keras.Model) -> None:
     """Copy the weights of Keras's ResNet-50 into ours. Keras's convolutions have biases and ours do not.
 
-    Since (x + b) - mean = x - (mean - b), the bias b of a convolution is subtracted from the moving mean of the
-    BatchNorm after it.
+    Since (x + b) - mean = x - (mean - b), the function subtracts the bias b of a convolution from the moving mean of
+    the BatchNorm after it.
 
     Args:
         model: our ResNet-50. Its weights are overwritten.

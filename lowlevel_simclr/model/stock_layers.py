@@ -1,4 +1,4 @@
-"""A model rebuilt from Keras's own layers, so that any Keras can load and save it."""
+"""Rebuilds a model from Keras's own layers, so that Keras can load and save it without this package."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """ResNets as torchvision and timm build them ("v1.5"), so that weights can be exchanged with them.
 
-Three things differ from `encoder.py`. Padding is the same on all sides, where TensorFlow's "same" puts an odd pixel at
-the end. The stride of a bottleneck block is in its 3x3 convolution, where He et al. and Keras have it in the first 1x1.
-BatchNorm adds 1e-5 to a variance. Layers have torchvision's names.
+Three things differ from the encoders in `encoder.py`. Padding is the same on all sides; TensorFlow's "same" puts an odd
+pixel at the end. The stride of a bottleneck block is in its 3x3 convolution; He et al. and Keras have it in the first
+1x1 convolution. BatchNorm adds 1e-5 to a variance. The layers have torchvision's names.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ TORCH = {
 }
 WIDTH = 64  # channels of the first stage; they double from stage to stage
 EXPANSION = 4  # a bottleneck block has this many times more output channels than channels inside
-MOMENTUM, EPSILON = 0.9, 1e-5  # torchvision's momentum of 0.1 is 0.9 here
+MOMENTUM, EPSILON = 0.9, 1e-5  # what Keras calls momentum 0.9 is 0.1 in torchvision
 
 
 def build_torch_resnet(name: str, stem: str, view: Any, seed: int) -> tf.keras.Model:

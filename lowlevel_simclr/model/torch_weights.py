@@ -55,7 +55,7 @@ def name_torch_arrays(model: tf.keras.Model) -> dict[str, np.ndarray]:
 def take_torch_arrays(model: tf.keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
     """Set the weights of an encoder of `torch_resnet.py` to those of torchvision or timm.
 
-    A prefix of all names, such as "model.", is ignored, and so is the classifier.
+    The function ignores a prefix that all names have, such as "model.". It also ignores the classifier.
 
     Args:
         model: the encoder. Its weights are overwritten.

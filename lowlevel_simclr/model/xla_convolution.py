@@ -1,9 +1,9 @@
 """A convolution whose gradients XLA's CPU compiler computes fast, also inside a loop.
 
-XLA's CPU compiler calls a library for a convolution whose operands have the usual order of axes. The compiler brings
-other convolutions into that order, but only outside of loops. The gradients of TensorFlow's convolution have another
-order. So inside a loop XLA computes these gradients by plain loops over the numbers: a training step was 12 times as
-slow. This module writes the gradients as convolutions of the usual order.
+XLA's CPU compiler calls a fast library for a convolution whose operands have the usual order of axes. The compiler
+brings other convolutions into that order, but only outside of loops. The gradients of TensorFlow's convolution have
+another order. So inside a loop, XLA computes these gradients number by number, and a training step takes 12 times as
+long. This module writes the gradients as convolutions of the usual order.
 """
 
 from __future__ import annotations
