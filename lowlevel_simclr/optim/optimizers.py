@@ -106,7 +106,7 @@ class Sgd(Optimizer):
 
 
 class Lars(Sgd):
-    """LARS (You et al. 2017) as SimCLR uses it: SGD with momentum, each step scaled by eta |w| / |g + beta w|.
+    """LARS (You et al. 2017) as SimCLR uses it: SGD with momentum, but with g + beta w scaled to the length eta |w|.
 
     Attributes:
         trust_coefficient: eta.
@@ -148,8 +148,8 @@ def find_before_widening(tensor: tf.Tensor) -> tf.Tensor:
     """Return the bfloat16 tensor that was cast to this float32 tensor. Return any other tensor as it is.
 
     Mixed precision casts each weight to bfloat16, so the last operation on its gradient is a cast back to float32. If
-    the update reads the bfloat16 tensor, nothing reads the float32 tensor, and TensorFlow removes the cast from the
-    graph. This saves writing 4 bytes and reading 2 bytes for each weight. The numbers are the same.
+    the update reads the bfloat16 tensor instead, nothing needs the float32 tensor, and TensorFlow removes the cast from
+    the graph. This saves writing 4 bytes and reading 2 bytes for each weight. The result is the same.
     """
     if not tf.is_symbolic_tensor(tensor) or tensor.op.type != "Cast":
         return tensor

@@ -38,8 +38,8 @@ def compute_learning_rate_of_share(
         share: how much of the training is done before the step, in [0, 1), scalar float32.
         base: highest learning rate.
         warmup_share: the share of the training that is warm-up; 0 for no warm-up.
-        step_share: the share of the training that the step makes, scalar float32. Warm-up counts to the end of the
-            step, so that the first step has a rate above 0.
+        step_share: the share of the training that this one step is, scalar float32. During warm-up, the rate is that of
+            the end of the step, so that the first step has a rate above 0.
 
     Returns:
         Scalar float32.
