@@ -5,8 +5,8 @@ Importing this package registers the ops with TensorFlow, so that `tf.saved_mode
     import lowlevel_simclr.ops
     model = tf.saved_model.load("model")
 
-Without a usable native library the import works too, because `--ops stock` does not need the library. The first call of
-an op then raises a NativeLibraryError.
+The import also works without a usable native library, because `--ops stock` does not need it. The first call of an op
+then raises a NativeLibraryError.
 """
 
 import contextlib

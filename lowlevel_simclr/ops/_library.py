@@ -18,8 +18,8 @@ import tensorflow as tf
 
 from lowlevel_simclr.runtime import platform_ops
 
-# Raise this number with every change of ops, attributes, FFI targets, or the order of inputs and outputs. setup.py
-# compiles it into the library.
+# Raise this number whenever the ops, their attributes, the FFI targets (functions that XLA calls), or the order of
+# inputs and outputs change. setup.py compiles the number into the library.
 ABI = 5
 PATH = platform_ops.LIBRARY
 MEND = "Run 'pip install -e .' in the project's folder, or install its wheel again"

@@ -1,16 +1,17 @@
 """The route of a native op: as a TensorFlow op, or as an XLA custom call under jit_compile and on a GPU.
 
-The route is chosen while a function is traced. XLA cannot compile our TensorFlow ops. Under jit_compile, XLA's FFI
-calls the same kernels instead, from a StableHLO module in an XlaCallModule op. The library registers with whichever XLA
-is loaded (kernels/glue/ffi_runtime.h). The Python function for XlaCallModule is not a public API of TensorFlow. So a
-self-test at first use finds out whether the route works. docs/tensorflow-versions.md says where it does.
+The route is chosen while a function is traced. XLA cannot compile our TensorFlow ops. Under jit_compile, XLA's FFI (its
+interface to foreign functions) calls the same kernels instead, from a StableHLO module (a program for XLA) in an
+XlaCallModule op. The library registers with whichever XLA is loaded (kernels/glue/ffi_runtime.h). The Python function
+for XlaCallModule is not a public API of TensorFlow. So a self-test at first use finds out whether the route works.
+docs/tensorflow-versions.md lists the versions of TensorFlow in which it does.
 
 The TensorFlow ops have CPU kernels only. If a GPU is visible, graph and eager mode use the custom call too. Otherwise
 TensorFlow would silently copy tensors to the host.
 
 A tf.function keeps the route that it was traced with. Suppose that you first call a tf.function outside
-`jit_compile=True`, and later from a function under `jit_compile=True`, with the same shapes. It still contains the
-TensorFlow op, and XLA rejects that op by name. Use a separate tf.function for each place.
+`jit_compile=True`, and later from a function under `jit_compile=True`, with the same shapes. Then it still contains the
+TensorFlow op, and XLA rejects the op with an error that names it. Use a separate tf.function for each of the two cases.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The random parameters of every view, drawn natively. The contract is kernels/draw_view_params/draw_view_params.h.
 
-Name, signature, integers and flags are those of `stock` and `reference`. The kernel stops drawing crops at the first
-one that fits. Under `jit_compile=True` and on a GPU the kernels run through XLA (see `_route`).
+The function has the same name and signature, and draws the same integers and flags, as in `stock` and `reference`. The
+kernel stops drawing crops at the first one that fits. Under `jit_compile=True` and on a GPU the kernels run through XLA
+(see `_route`).
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def draw_view_params(
         ValueError: if index is not (N,) integers or sizes not (N, 2), or if seed, height or width is out of range.
             Also if epoch, an index or a size is out of range and its value is known.
         tf.errors.InvalidArgumentError: in a graph, if epoch or an index is not in [0, 2^32), or if a size is out of
-            range. On a GPU nothing is raised, and the box of such a row is all -1, from which `make_views` makes NaN.
+            range. On a GPU nothing is raised. The box of such a row is all -1, and `make_views` makes its pixels NaN.
         XlaRouteError: under jit_compile or on a GPU, if XLA cannot call the kernels in this TensorFlow.
         NotImplementedError: on a GPU, if the library was built without CUDA kernels.
 

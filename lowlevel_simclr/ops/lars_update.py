@@ -45,7 +45,7 @@ def lars_update(
         The next weight and the next velocity. They are new tensors. The arguments keep their values.
 
     Raises:
-        TypeError: if an argument has none of these types.
+        TypeError: if an argument has another type than these.
         ValueError: if the known shapes differ, or if a choice is not one finite number. Also under jit_compile or on a
             GPU, if a shape is not known while tracing.
         tf.errors.InvalidArgumentError: if the shapes differ, but were not known while the graph was built.

@@ -53,10 +53,10 @@ def make_views(
         TypeError: if size is not a whole number, or if params are not ViewParams of the types in `ViewParams`.
         ValueError: if a shape or type is wrong, or if params do not have 2N rows. In eager mode also if a factor is NaN
             or infinite, or if floating-point pixels are in [0, 255].
-        tf.errors.InvalidArgumentError: if a box is empty or leaves the image, or if C is not 3 and a view is grey or
-            changes saturation or hue. The message names the row. Also if params do not have 2N rows, but N was not
-            known while the graph was built. In a graph, a row with a NaN or infinite factor gets a box of -1, which
-            this error refuses. On a GPU nothing is raised, and the pixels of such a view are NaN.
+        tf.errors.InvalidArgumentError: in one of these cases. A box is empty or leaves the image. C is not 3, and a
+            view is grey or changes saturation or hue. In a graph, a factor is NaN or infinite (the box of its row then
+            becomes -1). The message names the row. Also if params do not have 2N rows, but N was not known while the
+            graph was built. On a GPU nothing is raised, and the pixels of such a view are NaN.
         XlaRouteError: under jit_compile or on a GPU, if XLA cannot call the kernels in this TensorFlow.
         NotImplementedError: on a GPU, if the library was built without CUDA kernels.
 

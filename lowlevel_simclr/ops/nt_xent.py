@@ -4,7 +4,8 @@ The formula is in kernels/nt_xent/nt_xent.h. Names, signatures and types are the
 (2N,) vectors for the backward pass and never stores the (2N, 2N) matrix. Under `jit_compile=True` and on a GPU the
 kernels run through XLA (see `_route`). There is no second derivative.
 
-If several replicas share a batch, each of them owns some of the N pairs. The rows of these pairs are its own rows.
+A pair is the two views of one image. If several replicas share a batch, each of them owns some of the N pairs. The rows
+of these pairs are its own rows.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _SUMS = {tf.bfloat16: tf.float32, tf.float16: tf.float32, tf.float32: tf.float32
 
 
 class RowsState(NamedTuple):
-    """What the gradient of own rows needs from the forward pass. Replicas gather it before the backward pass.
+    """Numbers of the forward pass that the gradient of own rows needs. Replicas gather them before the backward pass.
 
     Attributes:
         normaliser: (2n, 2): m_i and r_i of the own rows, with log sum_{k != i} exp s_ik = m_i / tau + log r_i. After
@@ -48,7 +49,7 @@ def nt_xent(z: tf.Tensor, temperature: Temperature) -> tf.Tensor:
 
     Raises:
         ValueError: if z is not (2N, d) with N >= 1 and d >= 1, or temperature is not one positive finite number.
-        TypeError: if z has none of these types.
+        TypeError: if z has another type than these.
         tf.errors.InvalidArgumentError: if z or temperature is wrong, but their values were not known while the graph
             was built. On a GPU nothing is raised, and the results are NaN.
         XlaRouteError: under jit_compile or on a GPU, if XLA cannot call the kernels in this TensorFlow.
@@ -94,10 +95,11 @@ def nt_xent_and_top1(z: tf.Tensor, temperature: Temperature) -> tuple[tf.Tensor,
 
 
 def contrastive_top1(z: tf.Tensor) -> tf.Tensor:
-    """Return whether each row's positive is strictly the most similar of its 2N - 1 candidates.
+    """Return whether each row's positive (the other view) is strictly the most similar of its 2N - 1 candidates.
 
-    A tie counts as a miss. Equal rows have bit-equal similarities, so a tie between equal rows is always found. NaN
-    counts as a miss. With N = 1 there is no other candidate, so both rows hit.
+    If another candidate is equally similar (a tie), the result is False. Equal rows have bit-equal similarities, so a
+    tie between equal rows is always found. NaN gives False too. With N = 1 there is no other candidate, so both rows
+    are True.
 
     Args:
         z: (2N, d) projections, as in `nt_xent`.
@@ -124,9 +126,10 @@ def nt_xent_rows(
 ) -> tf.Tensor:
     """Return the losses of the rows of pairs first_pair .. first_pair + pairs - 1 against all 2N columns.
 
-    The gradient reaches all of z_all. Its sum over the replicas is the gradient of the whole loss. This costs each
-    replica a backward pass over all rows. Replicas that gather their states and cotangents should use
-    `nt_xent_rows_forward` and `nt_xent_rows_backward` instead. Those compute only the own rows.
+    The gradient reaches all of z_all. Its sum over the replicas is the gradient of the whole loss. For this, each
+    replica computes a backward pass over all rows. Replicas that gather their states and cotangents (the gradients that
+    arrive at the losses) should use `nt_xent_rows_forward` and `nt_xent_rows_backward` instead. Those compute only the
+    gradient of the own rows.
 
     Args:
         z_all: (2N, d) projections of all replicas, first views then second views.
@@ -151,7 +154,7 @@ def nt_xent_rows(
     """
     z_all, temperature = check_projections(z_all), _take_temperature(temperature)
     check_own_pairs(z_all, first_pair, pairs)
-    # The route is chosen once, because the gradient may be computed outside the tf.device scope.
+    # The route is chosen here for both passes, because the gradient may be computed outside the tf.device scope.
     by_call = _route.takes_custom_call(z_all)
 
     @tf.custom_gradient
