@@ -1,4 +1,4 @@
-"""Every op in stock TensorFlow, one module per op. They are the baseline of the native ops and can replace them."""
+"""Every op in stock TensorFlow, one module per op. Native ops are compared with these, and can be replaced by them."""
 
 from lowlevel_simclr.stock.draw_view_params import draw_view_params
 from lowlevel_simclr.stock.lars_update import lars_update, lars_update_all

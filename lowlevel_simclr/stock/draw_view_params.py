@@ -50,7 +50,7 @@ def draw_view_params(
         TypeError: if seed, epoch, height or width is not a whole number, or if recipe is not a ViewRecipe.
         ValueError: if index is not (N,) integers or sizes not (N, 2), or if seed, height or width is out of range.
             Also if epoch, an index or a size is out of range and its value is known. In a graph it is not known. Then
-            nothing is raised, and the box of such a row is all -1, from which `make_views` makes NaN.
+            nothing is raised. The box of such a row is all -1, and `make_views` makes its pixels NaN.
 
     Examples:
         >>> import tensorflow as tf

@@ -39,7 +39,7 @@ def lars_update(
         The next weight and the next velocity.
 
     Raises:
-        TypeError: if an argument has none of these types.
+        TypeError: if an argument has another type than these.
         ValueError: if the known shapes differ, if the rank of the weight is unknown, or if a choice is not one finite
             number.
         tf.errors.InvalidArgumentError: if the shapes differ, but were not known while the graph was built.
@@ -104,7 +104,7 @@ def _check_choice(name: str, value: Any, dtype: tf.DType) -> float | tf.Tensor:
 
 
 def _check_lengths(weight: tf.Tensor, *others: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """Return the tensors. Assert in the graph that lengths that are unknown while it is built are equal.
+    """Return the tensors. Where lengths are unknown while the graph is built, let the graph assert that they are equal.
 
     Otherwise TensorFlow would broadcast one tensor to the shape of another.
     """

@@ -1,14 +1,15 @@
-"""The pixels of views in stock TensorFlow, a whole batch at once. The native op is compared with it and can replace it.
+"""The pixels of views in stock TensorFlow, a whole batch at once. The native op is compared with this function.
 
-`reference.make_views` defines the result. This version makes few passes over memory and has no data-dependent shapes.
-So it runs eagerly, in graphs and under jit_compile, where it is fastest.
+`reference.make_views` defines the result. This version makes few passes over memory, and no shape depends on the data.
+So it runs eagerly, in graphs and under jit_compile. It is fastest under jit_compile.
 
 Crop, resize and flip are two batched matrix products, with one weight matrix for each view and axis.
 
-One program serves all 24 orders of the colour operations: turn, A, turn, A, turn. One A is brightness and the other is
-contrast. Both are affine in each channel. A turn applies saturation and hue, one of them, or neither, by means of
-neutral factors. If saturation and hue are neighbours in the order, one turn can apply both, because they commute. For
-each view, its order decides which of the three turns applies its saturation, and which applies its hue.
+One program covers all 24 orders of the colour operations: turn, A, turn, A, turn. One A is brightness and the other is
+contrast. Both are affine in each channel (a factor and a shift). A turn applies saturation, hue, both or neither: an
+operation that it does not apply gets a neutral factor. If saturation and hue are neighbours in the order, one turn can
+apply both, because their order does not matter. For each view, its order decides which of the three turns applies its
+saturation, and which applies its hue.
 
 A turn changes the hue without computing it. Let V be the largest and m the smallest of a pixel's channels, C = V - m,
 and t = V - channel. Let (r, g, b) be the pure colour at the angle of the turn: one of the three is 1, one is 0, and
@@ -16,8 +17,9 @@ and t = V - channel. Let (r, g, b) be the pure colour at the angle of the turn: 
 
     t_red = clip(k_1 R + k_2 G + k_3 B + middle V - (1 - middle) m, 0, C),    k = 1 - 2 (r, b, g)
 
-Green and blue follow with the letters moved on by one. The formula is exact, because both sides are linear in each
-sixth of the circle and agree at its ends. Saturation then multiplies t by a factor f, or by V / C if that is smaller.
+The formulas for green and blue have the same form, with each colour replaced by the next one (red, green, blue, red).
+The formula is exact, because both sides are linear in each sixth of the hue circle and agree at its ends. Saturation
+then multiplies t by a factor f, or by V / C if that is smaller.
 
 Grey, mean and std together are one (C, C) matrix for each view. The product with that matrix also moves the channels to
 the last axis.

@@ -1,4 +1,4 @@
-"""NT-Xent in stock TensorFlow. The native op is timed and checked against it, and it can replace the native op.
+"""NT-Xent in stock TensorFlow. The native op is timed and checked against this version, which can replace it.
 
 SimCLR (Chen et al. 2020), equation (1). Rows 0..N-1 are the first views and rows N..2N-1 the second views:
 
@@ -12,7 +12,8 @@ a norm, so float32 gives right results for rows from |z| = 1e-15 to 1e15. NaN in
 is a number or a scalar tensor. If it is a tensor, a gradient flows to it. Every function works eagerly, under
 jit_compile and in a graph. In a graph the number of rows may be unknown.
 
-If several replicas share a batch, each of them owns some of the N pairs. The rows of these pairs are its own rows.
+A pair is the two views of one image. If several replicas share a batch, each of them owns some of the N pairs. The rows
+of these pairs are its own rows.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _ACCUMULATION = {
 
 
 class RowsState(NamedTuple):
-    """What the gradient of own rows needs from the forward pass. Replicas gather it before the backward pass.
+    """Numbers of the forward pass that the gradient of own rows needs. Replicas gather them before the backward pass.
 
     Attributes:
         normaliser: (2n, 2): m_i and r_i of the own rows, with log sum_{k != i} exp s_ik = m_i / tau + log r_i. After
@@ -60,7 +61,7 @@ def nt_xent(z: tf.Tensor, temperature: Temperature) -> tf.Tensor:
 
     Raises:
         ValueError: if z is not (2N, d) with N >= 1 and d >= 1, or temperature is not one positive finite number.
-        TypeError: if z has none of these types.
+        TypeError: if z has another type than these.
         tf.errors.InvalidArgumentError: if the number of rows is odd or 0, but was unknown while the graph was built.
 
     Examples:
@@ -99,10 +100,10 @@ def nt_xent_and_top1(z: tf.Tensor, temperature: Temperature) -> tuple[tf.Tensor,
 
 
 def contrastive_top1(z: tf.Tensor) -> tf.Tensor:
-    """Return whether each row's positive is strictly the most similar of its 2N - 1 candidates.
+    """Return whether each row's positive (the other view) is strictly the most similar of its 2N - 1 candidates.
 
-    A tie counts as a miss, but rounding may separate similarities that are equal in exact arithmetic. NaN counts as a
-    miss. With N = 1 there is no other candidate, so both rows hit.
+    If another candidate is equally similar (a tie), the result is False. But rounding may separate similarities that
+    are equal in exact arithmetic. NaN gives False too. With N = 1 there is no other candidate, so both rows are True.
 
     Args:
         z: (2N, d) projections, as in `nt_xent`.
@@ -311,9 +312,9 @@ def _normalise_rows(z: tf.Tensor) -> tf.Tensor:
     # Some of TensorFlow's threads flush subnormal numbers to zero and others do not. So we treat them as zero
     # everywhere. The comparison is false for NaN, so NaN passes through.
     vanishes = squares < tf.constant(_find_smallest_normal(z.dtype), z.dtype)
-    # The inner tf.where avoids sqrt(0). Its gradient is infinite, and infinity times the 0 of the outer tf.where would
-    # be NaN. A root and a quotient are used instead of rsqrt. The gradient of rsqrt contains |z|^-3, which overflows
-    # for |z| = 1e-13.
+    # The inner tf.where avoids sqrt(0), whose gradient is infinite: infinity times the 0 of the outer tf.where would be
+    # NaN. A root and a quotient are used instead of rsqrt, because the gradient of rsqrt contains |z|^-3, which
+    # overflows for |z| = 1e-13.
     return tf.where(vanishes, tf.zeros([], z.dtype), z / tf.sqrt(tf.where(vanishes, tf.ones([], z.dtype), squares)))
 
 
@@ -341,8 +342,8 @@ def _compute_losses(s: tf.Tensor, of_positive: tf.Tensor) -> tf.Tensor:
 def _is_top1(s: tf.Tensor, of_positive: tf.Tensor) -> tf.Tensor:
     """Return whether every other candidate is less similar than the positive: (2n,) bool."""
     s, of_positive = tf.stop_gradient(s), tf.stop_gradient(of_positive)
-    # For a hit, the positive must be larger than every column except itself. The diagonal is -inf and counts as
-    # smaller. NaN does not count as smaller.
+    # For True, the similarity of the positive must be larger than that of every other column. The diagonal is -inf and
+    # counts as smaller. NaN does not count as smaller.
     below = tf.math.count_nonzero(s < of_positive[:, None], axis=1, dtype=tf.int32)
     return below == tf.shape(s)[1] - 1
 

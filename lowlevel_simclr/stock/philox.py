@@ -2,7 +2,7 @@
 
 TensorFlow's own stateless ops take one key and one counter, and count upwards from it. Here every row has its own
 counter. A uint64 holds each 32-bit word, so that the product of two words keeps its upper half. No other integer type
-gives right results eagerly, in graphs and under XLA on every TensorFlow from 2.15 on.
+gives right results in all three modes (eager, graph, XLA) on every TensorFlow from 2.15 on.
 """
 
 from __future__ import annotations
