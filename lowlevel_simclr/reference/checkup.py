@@ -103,7 +103,7 @@ def compute_dead_share(h: ArrayLike) -> float:
 
 
 def compute_length(vectors: Sequence[ArrayLike]) -> float:
-    """Return the length of several arrays as one vector: the gradient norm, if they are the gradients.
+    """Return the length of several arrays as one vector. For the arrays of the gradients it is the gradient norm.
 
     Args:
         vectors: arrays of any shapes.

@@ -10,8 +10,8 @@ integers.
 Images of different sizes lie in the upper left corners of equal arrays. H and W are then those of the image, and no box
 reaches the padding of its array.
 
-Probabilities are compared in float32. Factors are low + (high - low) u in float32, with the bounds rounded to float32
-first.
+Random numbers u are compared with the probabilities in float32. Factors are low + (high - low) u in float32, with the
+bounds rounded to float32 first.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@
     v = m v + lr ratio u
     w = w - v
 
-SGD with momentum has ratio 1. Variables of rank 0 and 1 (biases, and the variables of BatchNorm) take plain momentum:
-no decay, and ratio 1.
+SGD with momentum has ratio 1. In LARS, variables of rank 0 and 1 (biases, and the variables of BatchNorm) have no decay
+(beta = 0) and ratio 1.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ Weights that fall outside the box are left out, and the remaining weights are di
 
 Colour. If the view clips, each operation ends with a clip to [0, 1]. Brightness: f x + shift. Contrast: f (x - m) + m,
 where m is the channel's mean over the view. Saturation and hue are defined in HSV, with chroma C = S V. The saturation
-S becomes f S, so C becomes f C. S is at most 1, which means C <= V. A view that does not clip has no such bound,
-because its V may be 0 or below, where S has no meaning. The hue moves by a share of a full turn.
+S becomes f S, so C becomes f C. S is at most 1, which means C <= V. In a view that does not clip, C has no such bound,
+because V may be 0 or below, where S has no meaning. The hue moves by a share of a full turn.
 
 Grey. 0.2989 R + 0.5870 G + 0.1140 B in all three channels.
 

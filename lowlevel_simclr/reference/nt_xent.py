@@ -7,7 +7,8 @@ SimCLR (Chen et al. 2020), section 2.1, equation (1), over the 2N projections of
 Rows 0..N-1 are the first views and rows N..2N-1 the second views, so the positive of row i is p(i) = (i + N) mod 2N. A
 row of length zero has u = 0 and gradient 0. Nothing is ever added to a norm. NaN in z makes the losses NaN.
 
-If several replicas share a batch, each of them owns some of the N pairs. The rows of these pairs are its own rows.
+A pair is the two views of one image. If several replicas share a batch, each of them owns some of the N pairs. The rows
+of these pairs are its own rows.
 `nt_xent_rows` and `nt_xent_rows_gradient` compute a replica's own rows against all 2N columns. These are the
 rectangular forms. `nt_xent` and `nt_xent_gradient` are the special case in which one replica owns every pair.
 """
@@ -181,10 +182,10 @@ def nt_xent_temperature_gradient(z: ArrayLike, temperature: float, cotangent: Ar
 
 
 def contrastive_top1(z: ArrayLike) -> NDArray[np.bool_]:
-    """Return whether each row's positive is the most similar of its 2N - 1 candidates.
+    """Return whether each row's positive (the other view) is the most similar of its 2N - 1 candidates.
 
-    The positive must be strictly more similar than every other candidate. So a tie counts as a miss, and a collapsed
-    encoder scores 0. With N = 1 there is no other candidate, so both rows hit. NaN counts as a miss.
+    The positive must be strictly more similar than every other candidate. So a tie gives False, and a collapsed encoder
+    (one z for all views) scores 0. With N = 1 there is no other candidate, so both rows are True. NaN gives False.
 
     Args:
         z: (2N, d) projections, first views then second views.
