@@ -1,4 +1,4 @@
 """The definitions that all implementations of an op share: random words, argument checks, types and constants.
 
-The NumPy reference shares no other code with the implementations that it judges.
+Apart from these definitions, the NumPy reference shares no code with the implementations that it judges.
 """

@@ -15,7 +15,7 @@ from lowlevel_simclr.contract.constants import FULL_SCALE
 from lowlevel_simclr.contract.view_params import FINITE_FIELDS, ViewParams
 
 WORDS = 2**32  # values of a 32-bit word
-LARGEST_PIXEL = 16.0  # in a floating-point image; an image in [0, 255] whose pixels are all darker is nearly black
+LARGEST_PIXEL = 16.0  # in a float image in [0, 1]; in [0, 255], only a nearly black image stays below it
 LONGEST_SIDE = 2**15  # in pixels; sides must be shorter, see make_views.h
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 RANGES = ("crop_area", "crop_aspect", "brightness", "contrast", "saturation", "hue", "brightness_shift", "blur_sigma")
@@ -78,7 +78,7 @@ def check_number(name: str, value: Any) -> float:
 
 def convert_to_float(value: Real | float) -> float:
     """Return a real number as a float. A number that no float can hold becomes infinite, with its sign."""
-    number: Any = value  # static types know no order of real numbers
+    number: Any = value  # type checkers know no order of real numbers
     try:
         return float(number)
     except OverflowError:
@@ -211,7 +211,7 @@ def check_frames(sizes: NDArray[Any], height: int, width: int) -> None:
 
 
 def check_counter(epoch: Any, index: NDArray[Any]) -> None:
-    """Check that an epoch and the positions of images fit the words from which views are drawn.
+    """Check that an epoch and the positions of images fit into 32-bit words, from which views are drawn.
 
     Args:
         epoch: whole number.
@@ -354,7 +354,7 @@ def check_rows(params: ViewParams, count: int | None) -> None:
 
     Args:
         params: parameters as arrays or tensors.
-        count: N, number of images. None if it is unknown. Then nothing is checked but the number of axes.
+        count: N, number of images. None if it is unknown. Then only the number of axes is checked.
 
     Raises:
         ValueError: if a shape is wrong.

@@ -1,7 +1,8 @@
 """Checks of the arguments of views as tensors, for both TensorFlow implementations.
 
-While a graph is built, values are unknown, so nothing can be raised. A row whose view cannot be made then gets the box
--1. Stock ops make its pixels NaN. The native op does the same on a GPU, and refuses the row when it runs on a CPU.
+While a graph is built, values are unknown, so no error can be raised. A row whose view cannot be made then gets a box
+of which every number is -1. Stock ops make the pixels of such a view NaN. So does the native op on a GPU. On a CPU, the
+native op raises an error when it runs.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def convert_params(params: ViewParams, count: int | None) -> ViewParams:
 
     Raises:
         TypeError: if params do not have the eleven fields of ViewParams, or if a field has another type.
-        ValueError: if a field is not an array of its type, or see `checks.check_rows`.
+        ValueError: if a field is not an array of its type. Also see `checks.check_rows`.
     """
     fields = zip(check_fields(params), FIELD_TYPES)
     converted = ViewParams(*(tf.convert_to_tensor(field, kind) for field, kind in fields))
@@ -85,7 +86,7 @@ def convert_params(params: ViewParams, count: int | None) -> ViewParams:
 
 
 def list_frames(sizes: Any, index: Any, height: int, width: int) -> tf.Tensor:
-    """Return the frame of each image, or one for all images, and check it as far as its value is known.
+    """Return the frame (height and width) of each image, or one for all images. Check it if its value is known.
 
     Args:
         sizes: (N, 2) integers, the height and width of each image in pixels. None: every image fills its array.
@@ -109,7 +110,7 @@ def list_frames(sizes: Any, index: Any, height: int, width: int) -> tf.Tensor:
 
 
 def find_sound_rows(epoch: Any, index: tf.Tensor, frames: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """Return for both views of each image whether epoch and index fit a word, and the frame its array: (2N,) bool."""
+    """Return for each view whether epoch and index fit into 32 bits and the image fits into its array: (2N,) bool."""
     epoch, index = (tf.cast(given, tf.int64) for given in (epoch, index))
     sound = (epoch >= 0) & (epoch < WORDS) & (index >= 0) & (index < WORDS)  # (N,)
     sound &= tf.reduce_all((frames >= 1) & (frames <= (height, width)), axis=1)
