@@ -1,1 +1,1 @@
-"""The cases of `check`: one file per op. bound.py holds the rule by which a result counts as right."""
+"""The cases of `python -m lowlevel_simclr.check`: one file per op. bound.py holds the rule that says what is right."""

@@ -20,12 +20,13 @@ are first divided by scale. So a row with a huge gradient (because |z_i| is tiny
 rows. At a small temperature, an error of eps/tau in a similarity s becomes a relative error of the weight exp(s - lse).
 The stock formula makes this error too. So E allows for it, and scale need not.
 
-**`draws` make E vary less if there are few elements.** At a small temperature, all the error can be in a single row
-whose two best candidates nearly tie. E then depends on one sample. `draws` adds the stock formula's errors on
-neighbouring problems. A neighbouring problem moves z by a few units in the last place and has its own reference result.
-It is as sensitive to rounding as the first problem, but its rounding errors differ.
+**The argument `draws` makes E vary less if there are few elements.** At a small temperature, all the error can be in a
+single row whose two best candidates are almost equally similar. E then depends on one sample. `draws` adds the stock
+formula's errors on neighbouring problems. In a neighbouring problem, z differs by a few units in the last place. The
+problem has its own reference result. It is as sensitive to rounding as the first problem, but its rounding errors
+differ.
 
-**Where 8 eps comes from.** This term remains if the stock formula happens to be exact (N = 1, few elements, or one
+**Where 8 eps comes from.** Only this term remains if the stock formula happens to be exact (N = 1, few elements, or one
 candidate with all the weight). One rounding changes a number by at most eps/2 of its size. Computing a coordinate of
 u = z/|z| rounds three times: norm, root and quotient. Computing a similarity s_ij rounds three times for each of two
 rows u, once for the sum and once for the division by tau. That makes 2 x 3 + 2 = 8 roundings, or an error of 4 eps/tau.
@@ -60,7 +61,7 @@ from numpy.typing import ArrayLike, NDArray
 from lowlevel_simclr import reference
 
 FACTOR, SLACK = 2, 8
-MARGIN = 64  # in units of eps: if the positive wins or loses by more, rounding cannot change top1
+MARGIN = 64  # in units of eps: if the positive is more or less similar by more than this, rounding cannot change top1
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 SMALLEST_NORMAL = {"float64": 2.0**-1022, "float32": 2.0**-126, "float16": 2.0**-14, "bfloat16": 2.0**-126}
 LARGEST = {
@@ -74,7 +75,7 @@ Float64s = NDArray[np.float64]
 
 
 class Case(Protocol):
-    """One problem that `check` solves. Each op has its own class of cases with these fields and more."""
+    """One problem that `check` solves. The class of cases of each op has these fields and further ones."""
 
     @property
     def rows(self) -> str:

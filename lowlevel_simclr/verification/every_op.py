@@ -71,7 +71,7 @@ def _silence_retracing_warnings() -> Iterator[None]:
 def judge_on_device(
     implementation: Ops, device: Device, tell: Callable[[str], object] = lambda text: None
 ) -> list[Finding]:
-    """Run every case on a device. TensorFloat-32 is off, because its errors in the stock formula would widen the bound.
+    """Run every case on a device. TensorFloat-32 (products of 10 bits) is off: its errors would widen the bound.
 
     Args:
         implementation: the ops to judge.

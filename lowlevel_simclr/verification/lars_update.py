@@ -6,9 +6,9 @@ of the first in reverse order. Both results must be within the bound of `verific
     |ops - reference|  <=  8 eps scale
 
 scale is the sum of the magnitudes of the terms of an element, plus float32's smallest normal number. The bound allows
-16 roundings of eps/2. Computing an element rounds at most nine times: twice for u, twice for the trust ratio through
-the norm of u, once each for the products of learning rate and ratio, of that product and u, and of momentum and
-velocity, and once for each of the two sums.
+16 roundings of eps/2. Computing an element rounds at most nine times: twice for u, twice for the trust ratio (because
+of the norm of u), once for each of three products (learning rate times ratio, this times u, momentum times velocity),
+and once for each of the two sums.
 """
 
 from __future__ import annotations

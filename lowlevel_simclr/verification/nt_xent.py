@@ -7,9 +7,9 @@ precision is part of that bound.
 The margin of a row is the similarity of its positive minus that of its best other candidate. If rounding cannot change
 the sign of the margin, top1 must be exact.
 
-The cases cover four types, temperatures from 0.001 to 10, odd N, N = 1, d = 1, several tiles, duplicated rows and zero
-rows, norms from 1e-15 to 1e15, loss scales up to 2^15, and the own rows of one replica. They run eagerly, in graphs
-that do not know N, and under XLA.
+The cases cover four types, temperatures from 0.001 to 10, odd N, N = 1, d = 1, several tiles (blocks of similarities
+that a kernel computes at once), duplicated rows, zero rows, norms from 1e-15 to 1e15, loss scales up to 2^15, and the
+own rows of one replica. They run eagerly, in graphs that do not know N, and under XLA.
 """
 
 from __future__ import annotations
