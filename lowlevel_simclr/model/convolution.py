@@ -127,7 +127,7 @@ def _multiply(
     )  # (pixels C, outputs F)
     if (len(down), len(right)) != tuple(x.shape[1:3]):
         # Only pixels at the end can be seen by no output. The others start at pixel 0 without a gap, so one slice takes
-    # them.
+        # them all.
         # The gradient of tf.slice is padding. The gradient of x[...] is an operation of its own, which is slow.
         x = tf.slice(x, [0, 0, 0, 0], [-1, len(down), len(right), -1])
     rows = tf.reshape(x, [-1, len(down) * len(right) * x.shape[3]])
