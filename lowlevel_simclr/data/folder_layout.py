@@ -95,8 +95,8 @@ def _refuse_two_readings(
 ) -> None:
     """Check that the folders beside split folders leave only one way to read the layout.
 
-    If there are a train and a test folder, both are splits. A test folder alone is a split if its subfolders have the
-    names of the folders beside it.
+    If there are a train and a test folder, both are splits. Without a train folder, a test folder is a split if its
+    subfolders have the names of the folders beside it.
 
     Raises:
         TwoReadings: if the split folders can be classes too.

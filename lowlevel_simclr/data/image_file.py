@@ -142,7 +142,7 @@ def read_content(path: Path) -> bytes:
 
 
 def read_shape(path: Path) -> Shape:
-    """Return the shape that the header of a file states, for the upright image.
+    """Return the shape of the upright image, as the header of a file states it.
 
     Only the first bytes of the file are read, so a damaged file may have a shape too.
 
@@ -157,7 +157,7 @@ def read_shape(path: Path) -> Shape:
 
 
 def parse_shape(content: bytes) -> Shape:
-    """Return the shape that the header of an encoded image states, for the upright image.
+    """Return the shape of the upright image, as the header of an encoded image states it.
 
     Args:
         content: the bytes of an image file.

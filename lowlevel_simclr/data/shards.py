@@ -1,4 +1,4 @@
-"""Finds the files of a data set whose files hold many images each, and the split of each file."""
+"""Finds the files of a data set that holds many images in each file, and the split of each file."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The results that an evaluation keeps in the run folder, so that nothing is computed twice.
 
-The results are h of the images, in h/KIND-SPLIT/step-00000123.npz, and the accuracies of trainings with labels, in
-scores.json. An accuracy takes minutes to hours, and it is kept as soon as it is measured. So an evaluation that was
-stopped measures only the missing accuracies when it runs again.
+The results are the representations h of the images, in h/KIND-SPLIT/step-00000123.npz, and the accuracies of trainings
+with labels, in scores.json. An accuracy takes minutes to hours, and it is kept as soon as it is measured. So an
+evaluation that was stopped measures only the missing accuracies when it runs again.
 
 Each entry records what it was made from: the weights (SHA-256), the configuration, the images, and the test transform
 or the recipe. The entry is used again only if all of that is the same. Otherwise, or if the entry is damaged, the
@@ -116,7 +116,7 @@ class ScoreStore:
 
         Args:
             folder: the run folder.
-            protocol: a word for what was trained, such as "finetune".
+            protocol: the name of the protocol in scores.json, such as "finetune".
             made_of: all values that the accuracies depend on, except seed and fraction, as JSON values.
         """
         self.path, self.protocol, self.made_of = folder / FILE, protocol, dict(made_of)

@@ -1,4 +1,4 @@
-"""A linear classifier on h, trained by gradient steps on augmented images: alone, or together with the encoder.
+"""A linear classifier on h (the encoder's output), trained on augmented images: alone, or together with the encoder.
 
 Training the classifier alone is called the linear probe with augmentation. Training both is called fine-tuning (SimCLR,
 section 4.2 and appendix B.5). The reported accuracy is that of the last step. The test images are used only once, after

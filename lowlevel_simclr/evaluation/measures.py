@@ -1,4 +1,4 @@
-"""Measures of h and z that need no labels, on the two views of held-out images.
+"""Measures of h (representation) and z (projection) that need no labels, on the two views of held-out images.
 
 `reference/checkup.py` states the formulas as their sources do. Here the same numbers come from matrices of products, so
 that a check-up takes a fraction of a second.
@@ -17,7 +17,7 @@ from lowlevel_simclr.data.dataset import DataSet
 from lowlevel_simclr.data.views import Views
 
 SAMPLE = 512  # held-out images of a check-up; h and z then have 1024 rows
-DRAW = 1  # a second seed beside that of the run, so that this draw differs from that of k-NN's sample
+DRAW = 1  # used with the run's seed, so that these images are drawn differently from those for k-NN
 VIEWS_AT_ONCE = 128  # images whose views go through the encoder at once
 SMALLEST = 3e-7  # singular value / largest one; float32 rows have rounding errors of 1e-7
 

@@ -1,9 +1,10 @@
 """The evaluation protocols that papers report, applied to the encoder of a run.
 
-The protocols are k-NN and the linear probe on frozen h, the linear probe trained on views, and fine-tuning on a share
-of the labels. If the encoder must be frozen, its weights are hashed before and after. The run folder keeps h, and the
-accuracies that take long to measure, so a stopped evaluation can continue. No test label influences any choice. The
-reported accuracy is that of the last step.
+h is the output of the encoder. The protocols are k-NN and the linear probe on h of the frozen encoder (its weights stay
+as they are), the linear probe trained on views, and fine-tuning on a share of the labels. If the encoder must be
+frozen, its weights are hashed before and after. The run folder keeps h, and the accuracies that take long to measure,
+so a stopped evaluation can continue. No test label influences any choice. The reported accuracy is that of the last
+step.
 """
 
 from __future__ import annotations

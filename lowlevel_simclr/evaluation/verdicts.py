@@ -1,5 +1,8 @@
 """What the measures of a run mean, in words: each verdict with the numbers that show it and two things to try.
 
+h is the output of the encoder, and z that of the projection head. Top-1 is the share of views whose most similar other
+view in the batch shows the same image. The chance level is the value for an encoder that cannot tell views apart.
+
 A rule looks at the history of a run and returns a verdict, or None. The rules look only at metrics.jsonl and the
 configuration. So a resumed run gets the same verdicts as a run that was not interrupted.
 
@@ -29,7 +32,7 @@ FEW_DIRECTIONS, MANY_DEAD = 0.05, 0.5  # effective rank of z / largest possible 
 HARD_TOP1, EASY_TOP1 = 3, 0.9  # times the chance level; share of the views
 APART = 0.5  # squared distance of two views of an image / that of any two views
 SMALL_UPDATE, LARGE_UPDATE = 1e-5, 0.01  # update ratio of a step
-LEAST_LOSS, RANK_LOST = 0.03, 0.5  # loss of k-NN accuracy; share of h's effective rank that is left
+LEAST_LOSS, RANK_LOST = 0.03, 0.5  # drop of the k-NN accuracy; share of h's effective rank that is left
 FALLS = 4  # check-ups in a row at which the loss scale fell
 
 Row = Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""The encoder f, from a view x to its pooled representation h: ResNets with ImageNet and CIFAR stems.
+"""The encoder f, from a view x to its pooled representation h: ResNets with ImageNet or CIFAR stems (first layers).
 
 Not here: the projection head (`projection.py`), and the transform of test images (`data/transform.py`).
 """

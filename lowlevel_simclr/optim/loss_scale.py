@@ -10,7 +10,7 @@ FIRST_SCALE, LARGEST_SCALE, GROWTH_STEPS = 2.0**15, 2.0**24, 2000  # for the los
 
 
 class LossScale:
-    """The interface of a loss scale. This class itself does not scale. It is used for float32 and bfloat16.
+    """The interface of a loss scale. This class itself does not scale. Every precision except float16 uses it.
 
     Attributes:
         dynamic: whether the scale changes during training.

@@ -1,8 +1,9 @@
 """The optimizers LARS, LAMB, SGD and AdamW, which update float32 weights.
 
-Weight decay and trust ratios apply to variables of rank 2 and more. Biases and the variables of BatchNorm have rank 1
-and are exempt. The rank decides, never the name. A slot is a variable that an optimizer keeps for each weight, such as
-a velocity. The checkpoint holds every slot, so a resumed run makes bit-equal updates.
+A trust ratio is the factor |w| / |update| by which LARS and LAMB scale the update of a variable w. Weight decay and
+trust ratios apply to variables of rank 2 and more. Biases and the variables of BatchNorm have rank 1 and are exempt.
+The rank decides, never the name. A slot is a variable that an optimizer keeps for each weight, such as a velocity. The
+checkpoint holds every slot, so a resumed run makes bit-equal updates.
 
 Not here: gradients (`training/step.py`), the learning rate (`schedule.py`), the loss scale (`loss_scale.py`).
 """

@@ -1,4 +1,7 @@
-"""The steps at which a run pauses between two host calls: for a checkpoint, for a check-up, or because it ends."""
+"""The steps at which a run pauses between two host calls: for a checkpoint, for a check-up, or because it ends.
+
+A host call is a call from Python that makes several training steps.
+"""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def train_cached_step(
 ) -> Metrics:
     """Make the step of `train_step` with the memory of one micro-batch: the gradient cache (Gao et al. 2021).
 
-    1. Compute z of every micro-batch, without a tape.
+    1. Compute z (the projections) of every micro-batch, without a gradient tape.
     2. Compute the loss of the whole batch and its gradient dz.
     3. Compute z of every micro-batch again from its images, now under a tape. From its rows of dz, compute the gradient
        of the weights. Add up the gradients of all micro-batches.

@@ -1,4 +1,4 @@
-"""The training loop: many training steps in one host call.
+"""The training loop: many training steps in one host call (a call from Python).
 
 With XLA, the steps and the loop over them are one compiled program (`program.py`). Otherwise TensorFlow runs the loop.
 """

@@ -1,5 +1,8 @@
 """The training loss: NT-Xent over the rows of all replicas, with its factor, its chance level and top-1.
 
+Top-1 says for each view whether its most similar other view in the batch shows the same image. The chance level is the
+loss of an encoder that cannot tell views apart.
+
 To add another contrastive loss, add to this file a function with the signature of `make_loss`, and its chance level.
 """
 

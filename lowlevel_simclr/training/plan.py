@@ -31,7 +31,7 @@ from lowlevel_simclr.training.implementation import Implementation, choose_imple
 from lowlevel_simclr.training.micro_batch_search import AUTO, find_largest_micro_batch
 from lowlevel_simclr.training.workers import LONE, Team
 
-RESIDENT = 2**30  # bytes that `--data-on auto` puts on a GPU at most: six times CIFAR-10, an eighth of a small GPU
+RESIDENT = 2**30  # most bytes that `--data-on auto` puts on a GPU: six times CIFAR-10, an eighth of a small GPU
 RGB = 3  # channels of an image with colours
 
 

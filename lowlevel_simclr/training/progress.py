@@ -1,4 +1,4 @@
-"""The metrics of the steps. After each host call, `Progress` reads, checks, writes and shows them, beside training."""
+"""The metrics of the steps. After each host call (it makes several steps), `Progress` checks, writes and shows them."""
 
 from __future__ import annotations
 

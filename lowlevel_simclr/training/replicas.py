@@ -2,7 +2,7 @@
 
 A replica is one thread of one worker process, with its own copy of every variable on its own device. It runs the same
 compiled step as a replica that trains alone. It exchanges data with the others only through TensorFlow's collective
-ops.
+ops, in which all replicas of a group take part.
 
 For the loss, the rows of all replicas are in canonical order: all first views by rank, then all second views by rank.
 """

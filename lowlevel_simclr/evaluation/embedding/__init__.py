@@ -1,1 +1,1 @@
-"""Writes h or z of many images into one file, and searches these rows for similar images."""
+"""Writes h (representation) or z (projection) of many images into one file, and finds similar images by these rows."""

@@ -1,4 +1,4 @@
-"""The encoder of a run as a function from images to rows, and the shape in which it sees images.
+"""The encoder of a run as a function from images to rows (h or z), and the shape in which it sees images.
 
 An image is read in the same way as the images of the run's folder (`data/image_file.py`). It is turned upright, keeps
 its channels, and is scaled and cut to the shape in which an evaluation of the run sees its images (data.json). Then it

@@ -1,4 +1,4 @@
-"""The rows of many images: computed part by part, and read again from the parts."""
+"""The rows (h or z) of many images: computed part by part, and read again from the parts."""
 
 from __future__ import annotations
 

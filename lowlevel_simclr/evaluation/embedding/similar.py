@@ -1,4 +1,4 @@
-"""The rows that are nearest to other rows, and pairs of rows that are nearly the same, by cosine similarity.
+"""Finds the rows (h of images) nearest to other rows, and pairs of rows that are nearly the same, by cosine similarity.
 
 The rows are read block by block, and the similarities of two blocks are one matrix product. So the memory does not grow
 with the number of rows. The time of `find_pairs` grows with the square of that number.
@@ -151,7 +151,7 @@ class _BestPairs:
 
 
 def sample_similarities(rows: NDArray[np.float32], seed: int = 0) -> NDArray[np.float32]:
-    """Return the cosine similarities of random pairs of rows, sorted. They show which threshold is high.
+    """Return the cosine similarities of random pairs of rows, sorted. A useful threshold lies above nearly all of them.
 
     Args:
         rows: (n, d) of length 1, at least two.

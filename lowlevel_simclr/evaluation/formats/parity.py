@@ -93,7 +93,7 @@ def measure_parity(network: Network, form: Format, folder: Path, weights: str) -
 
 
 def draw_images(network: Network, seed: int = 0) -> dict[str, np.ndarray]:
-    """Draw images of coloured squares with noise: 64 of the one size that the file takes, or of two sizes.
+    """Draw 64 images of coloured squares with noise, in the size that the file takes, or in two sizes if it takes any.
 
     Returns:
         Arrays (n, H, W, C) uint8 by name.

@@ -105,7 +105,7 @@ def _describe_padding(layer: Any) -> Options:
     first, second = (list(each) for each in layer.padding)
     if layer.data_format == "channels_last":
         return {"kind": "pad", "amounts": [*second, *first]}
-    return {"kind": "pad", "amounts": [*first, 0, 0, *second]}  # the encoder's trick: it pads W and C
+    return {"kind": "pad", "amounts": [*first, 0, 0, *second]}  # the encoder makes this layer pad W and C
 
 
 KINDS: dict[type, Callable[[Any], Options]] = {

@@ -1,4 +1,4 @@
-"""Draws the map of h. Pointing at a point shows its image."""
+"""Draws the map of h: a point in the plane for the representation of each image. Pointing at it shows the image."""
 
 from __future__ import annotations
 
