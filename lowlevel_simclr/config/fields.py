@@ -106,7 +106,7 @@ def convert_item(field: Field, value: Any) -> Any:
     """Convert one value to the field's type. A whole number is accepted for a float.
 
     Raises:
-        ConfigError: if the value has another type.
+        ConfigError: if the value cannot be converted.
     """
     if field.item is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
@@ -119,7 +119,7 @@ def convert_value(field: Field, value: Any) -> Any:
     """Convert the whole value of a field: None, one value, or a tuple of values. A list is accepted for a tuple.
 
     Raises:
-        ConfigError: if a value has another type, or the tuple has another length.
+        ConfigError: if a value cannot be converted, or the tuple has the wrong length.
     """
     if value is None and field.optional:
         return None

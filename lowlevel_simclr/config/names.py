@@ -13,7 +13,8 @@ def show_name(name: str | os.PathLike[str]) -> str:
     r"""Return a name, or a text that quotes names, as one printable line.
 
     Args:
-        name: the text. Bytes that are not text must be in it as Python's file functions return them (surrogates).
+        name: the text. Bytes that are not valid text must appear in it as Python's file functions return them
+            (surrogates).
 
     Returns:
         The text, with every character that cannot be printed as an escape: `\n`, `\x1b`, `\u202e`, and `\xff` for a

@@ -75,7 +75,7 @@ def convert_params(params: ViewParams, count: int | None) -> ViewParams:
         count: N, number of images. None if it is unknown.
 
     Raises:
-        TypeError: if params do not have the eleven fields of ViewParams, or if a field has another type.
+        TypeError: if params do not have the eleven fields of ViewParams, or if a field has the wrong type.
         ValueError: if a field is not an array of its type. Also see `checks.check_rows`.
     """
     fields = zip(check_fields(params), FIELD_TYPES)

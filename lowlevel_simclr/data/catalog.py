@@ -61,7 +61,7 @@ def load_dataset(
         cache: the folder for packed pixels and the index. Only for encoded images, see `image_folder.load`.
 
     Raises:
-        DataError: if no data set has that name, or if its files are missing, damaged or of another kind.
+        DataError: if no data set has that name, or if its files are missing, damaged or of an unsuitable kind.
 
     Examples:
         >>> load_dataset("shapes", seed=0).train.images.shape

@@ -241,7 +241,7 @@ def _read_batch(path: Path, labels_key: str, classes: int) -> Split:
     A batch of CIFAR-10 holds 10,000 images. Any other number is accepted too, so that a user can take a part of them.
 
     Raises:
-        DataError: if the file is damaged, or if its images or labels have another shape, type, number or range.
+        DataError: if the file is damaged, or if its images or labels have the wrong shape, type, number or range.
     """
     content = read_pickle(path, _UNPACK)
     data, labels = content.get("data"), content.get(labels_key)

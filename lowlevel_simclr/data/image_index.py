@@ -106,7 +106,7 @@ class ImageIndex:
     def recall(self) -> None:
         """Read the entries of files that have not changed since an earlier start.
 
-        A file that could not be used is read again if the version of this package or of Pillow is another one.
+        A file that could not be used is read again if the version of this package or of Pillow has changed since then.
         """
         try:
             reader, reasons, kept = _read_index(self._place) if self._place else (READER, [], self.entries[:0])

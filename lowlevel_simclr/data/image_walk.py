@@ -26,7 +26,7 @@ OTHER_IMAGES = frozenset(
     ".rw2 .raf .dcm".split()
 ).difference(ENDINGS)
 LARGEST_CONFIG = 2**20  # bytes of a config.json; the config.json of a run has two thousand
-RUN = "a run folder, whose pictures are not data"  # the reason why it is left out
+RUN = "a run folder, whose pictures are not data"  # the reason why a run folder is left out
 _RUN_SECTIONS = ("data", "model", "train")  # in the config.json of a run by every version
 _PREVIEW = ("plots", {"views.png", "views.svg"})  # the folder and the files that --preview leaves
 
@@ -36,7 +36,7 @@ class FoundFiles(NamedTuple):
 
     images: tuple[str, ...]
     others: tuple[str, ...]  # files without the ending of an image
-    left_out: dict[str, str]  # the reason by path: RUN, a folder that cannot be listed, an image of another kind
+    left_out: dict[str, str]  # path -> reason: RUN, a folder that cannot be listed, or a kind that cannot be read
 
 
 def find_image_files(root: Path, own: Path | None = None) -> FoundFiles:

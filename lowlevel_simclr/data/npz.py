@@ -30,7 +30,7 @@ def load(path: Path, seed: int = 0) -> DataSet:
         seed: seed that chooses the held-out images.
 
     Raises:
-        DataError: if there is no such file, it is damaged, or its arrays have other names, shapes, types or ranges.
+        DataError: if there is no such file, it is damaged, or its arrays have wrong names, shapes, types or ranges.
     """
     arrays = _read_arrays(path)
     key, labels_key = ("x_train", "y_train") if "x_train" in arrays else ("images", "labels")

@@ -89,7 +89,7 @@ def load_function(library: str) -> Resize:
 
     Raises:
         OSError: if the library does not load.
-        AttributeError: if it has no resize, because it is of another version.
+        AttributeError: if it has no resize, because the version of the library is not that of this package.
     """
     function = getattr(ctypes.CDLL(library), _NAME)
     pointer, count, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float

@@ -49,8 +49,8 @@ def find_table_layout(root: Path, shown: str, paths: Sequence[str], splits: str,
         tables: the tables.
 
     Raises:
-        DataError: see `folder_layout.find_layout`, `path_table.read_table` and `path_table.match_entries`. Also if a
-            split has another name, or if no image is left to train on.
+        DataError: see `folder_layout.find_layout`, `path_table.read_table` and `path_table.match_entries`. Also if the
+            name of a split is unknown, or if no image is left to train on.
     """
     layout = find_layout(shown, paths, "none" if tables.split else splits)
     unknown: dict[str, str] = {}
@@ -88,7 +88,7 @@ def _divide(file: Path, layout: Layout, matched: Matched) -> Layout:
     """Return the layout with the splits of a table.
 
     Raises:
-        DataError: if a split has another name, or if no image is left to train on.
+        DataError: if the name of a split is unknown, or if no image is left to train on.
     """
     for path, entry in matched.values.items():
         if entry.value.lower() not in KINDS:

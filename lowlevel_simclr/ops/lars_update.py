@@ -77,7 +77,7 @@ def lars_update_all(
 ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
     """Return weights and velocities of many variables after one step of LARS.
 
-    Each variable gets the same bits as from `lars_update`. On a GPU, a few kernel launches serve all variables.
+    Each variable gets the same bits as from `lars_update`. On a GPU, a few kernel launches update all variables.
 
     Args:
         weights: w of each variable, as in `lars_update`.

@@ -1,6 +1,6 @@
 """Reads the operating system's description of the processor.
 
-The package reads it before it imports TensorFlow, so this module does not import TensorFlow.
+The package calls this module before it imports TensorFlow, so the module itself does not import TensorFlow.
 """
 
 from __future__ import annotations

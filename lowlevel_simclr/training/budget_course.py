@@ -123,7 +123,7 @@ def estimate_elapsed(decisions: Sequence[Decision], done: int) -> float:
 
     Args:
         decisions: the decisions of the run.
-        done: steps made so far, at least 1 and within the decisions.
+        done: steps made so far, at least 1 and at most the last step that a decision covers.
     """
     place = next(place for place, each in enumerate(decisions) if each.last >= done)
     decision = decisions[place]

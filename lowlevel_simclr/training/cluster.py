@@ -109,7 +109,7 @@ def _parse_tf_config(value: object) -> Cluster:
 
     Raises:
         _Unsound: if TensorFlow cannot use the cluster. The message gives the reason.
-        KeyError, TypeError: if a part is missing or has another type.
+        KeyError, TypeError: if a part is missing or has the wrong type.
     """
     if not isinstance(value, dict):
         raise _Unsound("it is not a JSON object")

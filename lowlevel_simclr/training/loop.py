@@ -141,8 +141,8 @@ def compile_steps(
         fetch: optional function that turns an iterator element into a batch. The loop calls it outside the step. So the
             step is the same program, and gives the same bits, whether the images lie on the host or on the device. With
             `fetch`, `steps` first reads the elements of all `count` steps, which are small. Otherwise there would be a
-            copy to the GPU between two steps. It would wait for the first step to end, and the second step would wait
-            for it.
+            copy to the GPU between two steps. The copy would wait for the first step to end, and the second step would
+            wait for the copy.
         inline: whether the operations of the step become operations of the loop. Otherwise the loop calls the step as a
             function, so that TensorFlow keeps no frame and no iteration for each operation of the step (measured by
             `bench.step.bench_step_loop`). With `jit_compile` the step is one program, and `inline` has no effect.

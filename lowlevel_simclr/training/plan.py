@@ -239,7 +239,7 @@ def _refuse_other_channels(config: Config, channels: int) -> None:
     """Check that the scaling of the pixels has one number, or one for each channel of the images.
 
     Raises:
-        ConfigError: if it has another length.
+        ConfigError: if it has several numbers, but not one for each channel.
     """
     for flag, values in (("--input-mean", config.model.input_mean), ("--input-std", config.model.input_std)):
         if values is not None and len(values) not in (1, channels):

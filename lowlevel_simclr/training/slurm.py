@@ -145,7 +145,7 @@ def place_tasks(tasks: Sequence[int], distribution: str) -> list[tuple[int, int]
             are placed on hosts. "block" fills one host after the other, and "cyclic" gives each host one task in turn.
 
     Raises:
-        SlurmError: if the distribution is another one.
+        SlurmError: if the distribution is neither block nor cyclic.
 
     Example:
         >>> place_tasks([2, 1], "block"), place_tasks([2, 1], "cyclic")

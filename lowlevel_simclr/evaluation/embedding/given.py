@@ -30,10 +30,10 @@ class Given(NamedTuple):
     """Images that can be embedded.
 
     Attributes:
-        source: the images in the order given, where the files of a folder are sorted by name.
+        source: the images in the order given. The files of a folder are sorted by name.
         labels: the name of the class of each image, or an empty text. It has no entries if no image has a class.
-        left_out: the entries of folders that cannot be used, each with the reason: folders that cannot be listed, run
-            folders, and other kinds of images.
+        left_out: the entries of folders that are not used, each with the reason: folders that cannot be listed, run
+            folders, and images of kinds that this package does not read.
         notes: sentences about labels that are not known.
         arrays: descriptions of the images that are not in files, with a hash.
     """
