@@ -10,7 +10,14 @@ from collections.abc import Callable
 
 from lowlevel_simclr.config.command_line import FlagParser
 from lowlevel_simclr.config.names import show_name
-from lowlevel_simclr.runtime.signals import Stopped, StopSignal, describe_stop, end_on_signals, tell_stage
+from lowlevel_simclr.runtime.signals import (
+    Stopped,
+    StopSignal,
+    describe_stop,
+    end_on_signals,
+    take_raised_signal,
+    tell_stage,
+)
 from lowlevel_simclr.runtime.start_refusals import StartError
 from lowlevel_simclr.runtime.streams import guard_streams
 from lowlevel_simclr.runtime.tensorflow_start import start_tensorflow
@@ -41,10 +48,15 @@ def run_program(work: Callable[[], int], stage: str, debug: bool = False) -> int
             print(stopped)
             return 128 + stopped.number
         except KeyboardInterrupt as stop:
+            take_raised_signal()
             number = stop.number if isinstance(stop, StopSignal) else signal.SIGINT
             print(describe_stop(number), file=sys.stderr)
             return 128 + number
         except Exception as error:  # noqa: BLE001, the one place that turns errors into sentences
+            raised = take_raised_signal()
+            if raised is not None and not debug:
+                print(describe_stop(raised), file=sys.stderr)
+                return 128 + raised
             sentence = explain_error(error)
             if debug or sentence is None:
                 traceback.print_exc()

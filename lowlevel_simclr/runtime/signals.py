@@ -61,6 +61,7 @@ class _State:
         self.noting = False
         self.patience: float | None = None
         self.received: int | None = None
+        self.raised: int | None = None
         self.ended = threading.Event()
 
 
@@ -106,7 +107,18 @@ def request_stop(number: int) -> None:
     again = _state.received is not None
     _state.received = _state.received or number
     if again and number == signal.SIGINT or not again and not _state.noting:
+        _state.raised = number
         raise StopSignal(number)
+
+
+def take_raised_signal() -> int | None:
+    """Return the signal that was raised as a StopSignal in this program, once, or None.
+
+    Code in C can clear an exception and go on with a wrong answer. TensorFlow, for example, then takes a tensor for
+    something else, and the program ends with an error that is only a consequence of the signal.
+    """
+    number, _state.raised = _state.raised, None
+    return number
 
 
 @contextlib.contextmanager

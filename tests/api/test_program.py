@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -11,7 +12,7 @@ import tensorflow as tf
 
 from lowlevel_simclr.api.program import explain_error, run_program
 from lowlevel_simclr.data.dataset import DataError
-from lowlevel_simclr.runtime.signals import Stopped
+from lowlevel_simclr.runtime.signals import Stopped, StopSignal, request_stop
 from lowlevel_simclr.runtime.start_refusals import StartError
 
 
@@ -57,6 +58,22 @@ def test_a_program_ends_with_one_line_and_a_code(
     assert run_program(work, "testing") == code
     printed = capsys.readouterr()
     assert printed.err.startswith(said) and printed.err.count("\n") == 1 and printed.out == ""
+
+
+def test_an_error_that_a_signal_causes_counts_as_the_signal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Test a signal inside a function in C that clears the exception, and goes on with a wrong answer."""
+
+    def work() -> int:
+        with contextlib.suppress(StopSignal):
+            request_stop(signal.SIGTERM)
+        raise AttributeError("'SymbolicTensor' object has no attribute '_type_spec'")
+
+    def fail() -> int:
+        raise AttributeError("another error")
+
+    assert run_program(work, "testing") == 143
+    assert capsys.readouterr().err == ("Stopped by SIGTERM while testing. Run the same command again to continue.\n")
+    assert run_program(fail, "testing") == 1
 
 
 def test_a_stopped_program_has_the_code_of_the_signal(capsys: pytest.CaptureFixture[str]) -> None:
