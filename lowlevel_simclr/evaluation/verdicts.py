@@ -24,7 +24,8 @@ from lowlevel_simclr.run.checkup import MEASURES, Verdict
 PATIENCE = 100  # steps after the warm-up before a verdict about a loss that does not fall
 WINDOW = 50  # steps of the means; a single step's loss and top-1 scatter too much
 STUCK = 0.03  # share of the way from the chance level to the lowest loss; below it, a loss is at chance
-BEGUN = 0.1  # share of that way from the mean of the first steps; below it, a loss has not begun to fall
+BEGUN = 0.05  # share of that way from the mean of the first steps; below it, a loss has not begun to fall
+BEGUN_AT_LARGE_STEPS = 0.1  # the same where each step changes the weights a lot
 FAR = 0.3  # share of that way; an encoder whose loss has come so far has learned its task
 LEARNED, LOST = 0.15, 0.3  # share of that way by which the loss fell; a rise leaves less than this part of it
 COLLAPSED_RANK = 1.5  # effective rank of h or z
@@ -191,7 +192,7 @@ def find_high_rate(history: History, facts: Facts) -> Verdict | None:
             f"The loss fell to {losses[best]:.3f} at step {history.steps[best + WINDOW - 1]} and is now "
             f"{losses[-1]:.3f} (chance {facts.chance:.3f})"
         )
-    elif _is_stuck(history, facts) and ratio >= LARGE_UPDATE:
+    elif ratio >= LARGE_UPDATE and _is_stuck(history, facts, BEGUN_AT_LARGE_STEPS):
         shown = f"The loss is {history.smooth('loss')[-1]:.3f} (chance {facts.chance:.3f})"
     else:
         return None
@@ -250,7 +251,7 @@ def find_stuck_loss(history: History, facts: Facts) -> Verdict | None:
     )
 
 
-def _is_stuck(history: History, facts: Facts) -> bool:
+def _is_stuck(history: History, facts: Facts, least: float = BEGUN) -> bool:
     """Return whether the warm-up ended PATIENCE steps ago and the loss is still at chance, or where the run began.
 
     An untrained encoder can have a loss below chance, because both views of an image often have its colours. If the run
@@ -264,7 +265,7 @@ def _is_stuck(history: History, facts: Facts) -> bool:
     progress = facts.measure_progress(history.smooth("loss"))
     if not len(progress):
         return False
-    begun = progress.max() - progress[0] >= BEGUN or progress[-1] >= FAR
+    begun = progress.max() - progress[0] >= least or progress[-1] >= FAR
     return bool(progress[-1] < STUCK) or not begun
 
 

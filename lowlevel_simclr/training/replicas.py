@@ -131,6 +131,7 @@ class Replica:
         TensorFlow runs the operations of a function that take the same resource one after the other, as they were
         traced. So all replicas start their exchanges in the same order. Otherwise NCCL can deadlock: each of two GPUs
         may wait in another exchange for the other GPU. TensorFlow's own strategies order their exchanges in this way.
+        The functions of TensorFlow 2.15 and 2.21 keep the order without the token too.
         """
         if not self._order:
             with tf.init_scope(), tf.device(self.device or None):

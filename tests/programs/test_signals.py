@@ -84,7 +84,12 @@ def stop(process: subprocess.Popen[bytes], number: signal.Signals) -> str:
         pytest.param("", signal.SIGTERM, "", marks=pytest.mark.slow),
         pytest.param("compiling  ", signal.SIGINT, "compiling the first step", marks=pytest.mark.slow),
         pytest.param(ROWS, signal.SIGHUP, "saved at step", marks=pytest.mark.slow),
-        ("evaluating the trained", signal.SIGTERM, "evaluating the encoder (the training is saved)"),
+        pytest.param(
+            "evaluating the trained",
+            signal.SIGTERM,
+            "evaluating the encoder (the training is saved)",
+            marks=pytest.mark.slow,
+        ),
         pytest.param("linear probe", signal.SIGINT, "evaluating the encoder", marks=pytest.mark.slow),
     ],
 )

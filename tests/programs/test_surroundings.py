@@ -82,7 +82,7 @@ def test_a_tensorflow_that_cannot_be_loaded_is_a_sentence(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("program", "flags"),
     [
-        ("train", [*TINY.split(), "--out", "run"]),
+        pytest.param("train", [*TINY.split(), "--out", "run"], marks=pytest.mark.slow),
         ("train", [*TINY.split(), "--out", "run", "--preview"]),
         pytest.param("check", [], marks=pytest.mark.slow),
     ],

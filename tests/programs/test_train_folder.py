@@ -148,6 +148,7 @@ def write_mixed(root: Path) -> Path:
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_encoder")
 def test_pictures_of_mixed_sizes_train_alike_wherever_they_are_kept(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -175,6 +176,7 @@ def test_pictures_of_mixed_sizes_train_by_every_way_of_a_step(tmp_path: Path, fl
     assert np.isfinite([row["loss"] for row in read_metrics(tmp_path / "run")]).all()
 
 
+@pytest.mark.slow
 def test_replicas_train_on_pictures_of_mixed_sizes(tmp_path: Path) -> None:
     """Test in a separate process, because two replicas need a process that starts with two devices."""
     root = write_mixed(tmp_path / "pictures")

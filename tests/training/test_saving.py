@@ -58,7 +58,12 @@ def refuse_to_read(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> Non
 
 
 @pytest.mark.parametrize(
-    "error", [PermissionError(13, "Permission denied"), OSError(5, "Input/output error"), MemoryError()]
+    "error",
+    [
+        PermissionError(13, "Permission denied"),
+        pytest.param(OSError(5, "Input/output error"), marks=pytest.mark.slow),
+        pytest.param(MemoryError(), marks=pytest.mark.slow),
+    ],
 )
 def test_checkpoints_that_cannot_be_read_end_the_run_and_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException
