@@ -114,7 +114,7 @@ def request_stop(number: int) -> None:
 def take_raised_signal() -> int | None:
     """Return the signal that was raised as a StopSignal in this program, once, or None.
 
-    Code in C can clear an exception and go on with a wrong answer. TensorFlow, for example, then takes a tensor for
+    Code in C can clear an exception and continue with a wrong answer. TensorFlow, for example, then takes a tensor for
     something else, and the program ends with an error that is only a consequence of the signal.
     """
     number, _state.raised = _state.raised, None

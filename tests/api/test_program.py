@@ -61,7 +61,7 @@ def test_a_program_ends_with_one_line_and_a_code(
 
 
 def test_an_error_that_a_signal_causes_counts_as_the_signal(capsys: pytest.CaptureFixture[str]) -> None:
-    """Test a signal inside a function in C that clears the exception, and goes on with a wrong answer."""
+    """Test a signal inside a function in C that clears the exception, and continues with a wrong answer."""
 
     def work() -> int:
         with contextlib.suppress(StopSignal):
