@@ -29,7 +29,7 @@ LEVELS = (
     PROGRAMS,
 )
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
-MOST_ARROWS = 60  # pairs (room, room that it imports); four begin at programs, which start TensorFlow
+MOST_ARROWS = 60  # pairs (room, room that it imports)
 KNOW_CONFIG = (
     "api.budget_settings",
     "api.picture_settings",
@@ -151,7 +151,10 @@ def test_implementations_share_their_signatures(op: str) -> None:
 
 
 def test_every_choice_is_listed_once() -> None:
-    """Test that no other tuple, list or set has two names of one list of choices. It would be a second list."""
+    """Test that only config/choices.py lists the choices of a setting.
+
+    A tuple, list or set elsewhere with two choices of one setting would be a second copy of that list.
+    """
     from lowlevel_simclr.config import choices
 
     lists = {name: set(value) for name, value in vars(choices).items() if name.isupper() and isinstance(value, tuple)}
@@ -163,7 +166,8 @@ def test_every_choice_is_listed_once() -> None:
                 continue
             words = {each.value for each in node.elts if isinstance(each, ast.Constant) and isinstance(each.value, str)}
             second += [(own, node.lineno, name) for name, known in lists.items() if len((words & known) - common) > 1]
-    allowed = {("evaluation.protocols", "PROTOCOLS"), ("evaluation.summary", "PROTOCOLS")}  # of an unchanged encoder
+    # These list only the protocols that leave the encoder as it is.
+    allowed = {("evaluation.protocols", "PROTOCOLS"), ("evaluation.summary", "PROTOCOLS")}
     assert [one for one in second if (one[0], one[2]) not in allowed] == []
 
 

@@ -1,4 +1,6 @@
-"""Times starts on a folder of photographs, and the reading of photographs: python -m bench.data.bench_images.
+"""Measures how long a run takes to start on a folder of photographs, and how fast photographs are read.
+
+    python -m bench.data.bench_images
 
 The photographs are synthetic (`photographs.py`). They are read from the page cache, so the times contain no disk reads.
 
@@ -142,10 +144,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--different", type=int, default=500, help="number of different photographs")
     parser.add_argument("--side", type=int, default=256, help="side of the stored images, in pixels")
     parser.add_argument("--seconds", type=float, default=20, help="how long to measure reading")
-    parser.add_argument("--before", type=Path, help="a checkout without an index, for comparison")
+    parser.add_argument("--before", type=Path, help="an older checkout of this package, whose first start is timed too")
     parser.add_argument("--lightly", type=Path, help="the Python of an environment with lightly and torchvision")
     parser.add_argument("--only-reading", action="store_true", help="measure no starts")
-    parser.add_argument("--work", type=Path, help="a folder on the disk to measure (default: the temporary one)")
+    parser.add_argument(
+        "--work", type=Path, help="a folder for the files of this bench (default: the temporary folder of the system)"
+    )
     parser.add_argument("--out", type=Path, help="result file (default: images.json in the folder of this device)")
     chosen = parser.parse_args(arguments)
     out = chosen.out or harness.choose_result_path("images.json")

@@ -34,7 +34,7 @@ def read_milliseconds(row: Row) -> float:
 
 
 def describe_launch(row: Row) -> str:
-    """Return a description of the problem that a launcher's row measured."""
+    """Return a text with the sizes and types with which a row of a launcher was measured."""
     if row["what"] == "nt_xent":
         return f"NT-Xent, both passes, N = {row['pairs']}, d = 128, {row['dtype']}"
     if row["what"] == "make_views":

@@ -100,7 +100,7 @@ def format_help(program: str) -> str:
 
 
 def list_parts() -> dict[str, str]:
-    """Return every generated text, by the name of the markers that it stands between."""
+    """Return the generated texts. The key of a text is the name of the two comments of the page that enclose it."""
     helps = {f"help:{program}": format_help(program) for program in PROGRAMS}
     return {"flags": format_flags(), "presets": format_presets(), **helps}
 

@@ -16,7 +16,7 @@ class Segment(NamedTuple):
     """Some steps with views of one size.
 
     Attributes:
-        first: the last step before the segment.
+        first: the number of steps before the segment. Its own first step is first + 1.
         last: the last step of the segment.
         side: S, the pixels on a side of a view.
         from_share: the share of the training that is done before the segment, in [0, 1).
@@ -34,7 +34,7 @@ class Course(Protocol):
     """The course of a run, as a session uses it while it trains.
 
     Attributes:
-        last: the last step of the run, as far as it is known. It never lies before a step that is still to be made.
+        last: the last step of the run, as far as it is known. No step after it will be made.
     """
 
     last: int
@@ -43,7 +43,10 @@ class Course(Protocol):
         """Return the segment of the step after `done`."""
 
     def needs_decision(self, done: int) -> bool:
-        """Return whether `find_segment` measures time. Before such a call, the device must have finished its steps."""
+        """Return whether `find_segment(done)` would measure time to choose the next segment.
+
+        If so, the device must have finished its steps before `find_segment` is called.
+        """
 
     def note_compiling(self) -> None:
         """Note that the first call with views of a new size begins."""

@@ -44,7 +44,7 @@ def test_a_folder_of_hugging_face_is_read_with_splits_and_names(tmp_path: Path, 
 def test_each_group_of_rows_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Test that a group of rows is read once.
 
-    A bug read the whole group for almost every image, in training's random order.
+    Training takes the images in random order. A bug then read the whole group again for almost every image.
     """
     import pyarrow.parquet
 

@@ -28,7 +28,7 @@ def draw_map(kept: Mapping[str, Any]) -> str:
         for place, ((x, y), label) in enumerate(zip(kept["points"], labels.tolist()))
     )
     alt = f"Map of h, by t-SNE: {len(labels)} held-out images"
-    alt += f" of {len(classes)} classes. Points of one class that lie together mean similar h." if classes else "."
+    alt += f" of {len(classes)} classes. Points that lie close together have similar h." if classes else "."
     names = escape(json.dumps(classes))
     return (
         f"<style>.thumb{{background-image:url(data:image/jpeg;base64,{escape(kept['thumbnails'])})}}</style>"
@@ -42,7 +42,7 @@ def draw_map(kept: Mapping[str, Any]) -> str:
 
 
 def _draw_point(place: int, x: float, y: float, rank: int | None, label: int) -> str:
-    """Return a point. The first ten named classes are discs, the next ten are squares."""
+    """Return a point. Of the classes in the legend, the first ten are discs, and the next ten are squares."""
     across, down = (MARGIN + (SIDE - 2 * MARGIN) * share for share in (float(x), 1 - float(y)))
     colour = PALE if rank is None else choose_mark(rank)[0]
     data = f'data-i="{place}" data-c="{label}" fill="{colour}"'

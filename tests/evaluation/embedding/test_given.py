@@ -23,7 +23,7 @@ def names_of(given: Given) -> list[str]:
 
 def test_files_come_in_the_order_given_and_those_of_a_folder_by_name(tmp_path: Path) -> None:
     write_pictures(tmp_path, "z.png", *make_names("b", 3), "b/a/deep.PNG")
-    (tmp_path / "b" / "notes.txt").write_text("no image, by its name")
+    (tmp_path / "b" / "notes.txt").write_text("its name does not end like that of an image")
     (tmp_path / "odd.txt").write_bytes((tmp_path / "z.png").read_bytes())  # the user names this file
     found = find_given([tmp_path / "z.png", tmp_path / "b", tmp_path / "odd.txt"])
     names = ["z.png", "b/00.png", "b/01.png", "b/02.png", "b/a/deep.PNG", "odd.txt"]
@@ -40,7 +40,10 @@ def test_a_file_that_is_not_there_and_a_folder_without_images_are_refused(tmp_pa
 
 @pytest.mark.parametrize("form", ["{}", "folder:{}", "glob:{}/**"])
 def test_files_are_found_as_training_finds_them(tmp_path: Path, form: str) -> None:
-    """Test that links are followed, hidden files and pictures of runs are left out, and unreadable files are named."""
+    """Test that links are followed and unreadable files are named.
+
+    Hidden files, and pictures in run folders, are left out.
+    """
     write_pictures(tmp_path / "elsewhere", "1.png")
     write_pictures(tmp_path / "b", "a.png", ".hidden/c.png", ".d.png")
     (tmp_path / "b/linked").symlink_to(tmp_path / "elsewhere")
