@@ -51,9 +51,10 @@ train: $(VENV)
 	@echo "The commands above, and lowlevel-simclr, work after   . $(BIN)/activate"
 
 # On two cores, two test files run at a time, each in one process (--dist loadfile). So the tests of a file can share
-# their training runs. On a GPU, the processes share its memory, so each takes only what it needs (ALLOW_GROWTH).
+# their training runs. The files run in the order of their names: by default, files with few tests come last, and these
+# tests are the longest. On a GPU, the processes share its memory, so each takes only what it needs (ALLOW_GROWTH).
 test: $(VENV)
-	TF_FORCE_GPU_ALLOW_GROWTH=true $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	TF_FORCE_GPU_ALLOW_GROWTH=true $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 slow: $(VENV)
 	$(BIN)/python -m pytest -m slow

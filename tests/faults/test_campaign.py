@@ -29,11 +29,11 @@ def run_campaign(out: Path, *flags: str) -> dict[str, Any]:
 
 
 def test_a_few_faults_of_each_kind_lose_nothing(tmp_path: Path) -> None:
-    flags = ["--changes", "3", "--kills", "1", "--corruptions", "4", "--signals", "1", "--inputs", "400"]
+    flags = ["--changes", "3", "--kills", "1", "--corruptions", "2", "--signals", "1", "--inputs", "400"]
     parts = run_campaign(tmp_path / "found.json", *flags, "--memory", "0")
     counts = parts["changes"]["counts"]
     assert counts["killed"] == counts["disk full"] == counts["input/output error"] == 1
-    assert parts["kills"]["counts"]["killed"] == 1 and sum(parts["corruptions"]["counts"].values()) == 4
+    assert parts["kills"]["counts"]["killed"] == 1 and sum(parts["corruptions"]["counts"].values()) == 2
     assert set(parts["inputs"]["counts"].values()) == {100} and parts["signals"]["done"] == 1
 
 

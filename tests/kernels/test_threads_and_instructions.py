@@ -32,7 +32,7 @@ def test_the_same_bits_with_any_number_of_threads() -> None:
         assert output_of(DIGESTS, LOWLEVEL_SIMCLR_THREADS=threads).split() == here, f"{threads} threads"
 
 
-@pytest.mark.parametrize("instruction_set", ["baseline", "avx2"])
+@pytest.mark.parametrize("instruction_set", ["baseline", pytest.param("avx2", marks=pytest.mark.slow)])
 def test_the_lower_instruction_sets_pass_the_check(instruction_set: str) -> None:
     if instruction_set == _library.find_instruction_set():
         pytest.skip(f"all other tests on this machine already use {instruction_set}")

@@ -46,6 +46,7 @@ def test_a_run_prints_its_own_line_first(tmp_path: Path) -> None:
     assert done.stdout.startswith("Drew the views of ")
 
 
+@pytest.mark.slow
 def test_check_prints_nothing_of_tensorflow() -> None:
     done = run_program("check")
     assert done.returncode == 0 and done.stderr == ""

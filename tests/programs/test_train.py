@@ -470,6 +470,7 @@ def test_settings_of_the_encoder_that_do_not_fit_are_refused_before_the_images_a
     assert "error: " in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_without_the_file_of_its_initial_weights(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
