@@ -13,12 +13,15 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from tests.faults.record import read_whole, write_whole
 
-SCRIPT = Path(__file__).parents[2] / "kernels" / "sanitize.sh"
+KERNELS = Path(__file__).parents[2] / "kernels"
+SCRIPT = KERNELS / "sanitize.sh"
+DRIVERS = sorted(path.parent.name for path in KERNELS.glob("*/*_test_driver.cc") if path.parent.name != "glue")
 KINDS = ("address", "undefined", "thread", "none", "fuzzer")
 DRIVER = re.compile(r"^(\w+):$", re.MULTILINE)  # the script writes the name of each driver before it runs it
 CASES = re.compile(r"^(\d+) cases, (\d+) wrong$", re.MULTILINE)
@@ -26,7 +29,7 @@ FUZZED = re.compile(r"^Done (\d+) runs in \d+ second", re.MULTILINE)
 
 
 def run_drivers(kind: str, seconds: int) -> tuple[dict[str, int], bool, str]:
-    """Run each driver.
+    """Run all drivers at the same time.
 
     Args:
         kind: the sanitizer, one of KINDS.
@@ -36,10 +39,18 @@ def run_drivers(kind: str, seconds: int) -> tuple[dict[str, int], bool, str]:
         Three values: the number of cases of each driver, whether all drivers succeeded, and the printed text.
     """
     environment = {**os.environ, **({"CXX": "clang++"} if kind == "fuzzer" else {})}
-    command = [str(SCRIPT), kind, str(seconds)]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    cases, wrong = count_cases(done.stdout)
-    return cases, done.returncode == 0 and not wrong and len(cases) == 2, done.stdout
+
+    def run_one(driver: str) -> subprocess.CompletedProcess[str]:
+        chosen = {**environment, "DRIVER": driver}
+        command = [str(SCRIPT), kind, str(seconds)]
+        return subprocess.run(command, env=chosen, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    with ThreadPoolExecutor(len(DRIVERS)) as pool:
+        done = list(pool.map(run_one, DRIVERS))
+    printed = "".join(each.stdout for each in done)
+    cases, wrong = count_cases(printed)
+    ended = all(each.returncode == 0 for each in done)
+    return cases, ended and not wrong and sorted(cases) == DRIVERS, printed
 
 
 def count_cases(printed: str) -> tuple[dict[str, int], int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.faults import kernels
@@ -22,16 +24,27 @@ def test_cases_are_counted() -> None:
 @pytest.mark.parametrize(
     ("printed", "code", "right"),
     [
-        (PLAIN.replace("2 wrong", "0 wrong"), 0, True),
-        (PLAIN, 0, False),
-        (FUZZER, 0, True),
-        (FUZZER, 1, False),
-        ("nt_xent:\n120 cases, 0 wrong\nmake_views:\n", 0, False),  # the second driver printed nothing
+        ("{}:\n120 cases, 0 wrong\n", 0, True),
+        ("{}:\n120 cases, 2 wrong\n", 0, False),
+        ("{}:\nDone 812 runs in 601 second(s)\n", 0, True),
+        ("{}:\nDone 812 runs in 601 second(s)\n", 1, False),
+        ("{}:\n", 0, False),  # the driver printed nothing more
     ],
 )
 def test_a_wrong_case_or_a_crash_is_noticed(
     monkeypatch: pytest.MonkeyPatch, printed: str, code: int, right: bool
 ) -> None:
-    done = kernels.subprocess.CompletedProcess([], code, printed)
-    monkeypatch.setattr(kernels.subprocess, "run", lambda *given, **more: done)
+    """Test one driver that prints the text and ends with the code, while all others end well."""
+
+    def run(command: list[str], env: dict[str, str], **more: Any) -> kernels.subprocess.CompletedProcess[str]:
+        driver = env["DRIVER"]
+        if driver == kernels.DRIVERS[1]:
+            return kernels.subprocess.CompletedProcess(command, code, printed.format(driver))
+        return kernels.subprocess.CompletedProcess(command, 0, f"{driver}:\n120 cases, 0 wrong\n")
+
+    monkeypatch.setattr(kernels.subprocess, "run", run)
     assert kernels.run_drivers("none", 1)[1] == right
+
+
+def test_every_driver_is_known() -> None:
+    assert kernels.DRIVERS == ["lars_update", "make_views", "nt_xent", "resize"]
