@@ -271,7 +271,7 @@ def build_shim(folder: Path) -> Path:
 def main() -> int:
     """Run the campaign, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--changes", type=int, default=1000, help="faults at changes of files; the default fails each once")
+    parser.add_argument("--changes", type=int, default=1000, help="faults at changes of files; 1000 try each change")
     parser.add_argument("--kills", type=int, default=500, help="kills at random moments")
     parser.add_argument("--corruptions", type=int, default=1000, help="files that are replaced")
     parser.add_argument("--signals", type=int, default=180)
