@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 from tests.faults import trials
 from tests.faults.trials import Ended
 
+FOLDERS = re.compile(r"(?:/[\w.-]+)*/(?=[\w.-]+\.py\b)")  # the folders before the name of a Python file
 EVERY = 2.0  # seconds between two writes of the file
 
 
@@ -83,7 +85,8 @@ class Record:
         return not reasons
 
     def note(self, kind: str, text: str) -> None:
-        """Print and record a wrong outcome."""
+        """Print and record a wrong outcome. The folders of this machine in a traceback are left out."""
+        text = FOLDERS.sub("", text)
         self.wrong.append((self.trial, f"{kind}: {text}"))
         print(f"WRONG {self.part} {self.trial} {kind}: {text}", flush=True)
 

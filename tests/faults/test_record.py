@@ -14,6 +14,12 @@ from tests.faults.trials import Ended
 ASKED = {"trials": 5, "seed": 0}
 
 
+def test_the_folders_of_the_machine_are_not_recorded() -> None:
+    found = Record("kills", ASKED, None)
+    found.note("train", 'a traceback: File "/home/me/.venv/lib/json/encoder.py", line 4')
+    assert found.wrong == [(0, 'train: a traceback: File "encoder.py", line 4')]
+
+
 @pytest.mark.parametrize(
     ("ended", "reason"),
     [
