@@ -10,7 +10,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from lowlevel_simclr import train
@@ -19,14 +18,14 @@ from lowlevel_simclr.config import identity
 from lowlevel_simclr.config.command_line import RunOptions
 from lowlevel_simclr.config.settings import Config, ConfigError
 from lowlevel_simclr.data import catalog
-from lowlevel_simclr.run import checkpoint, results
+from lowlevel_simclr.run import results
 from lowlevel_simclr.run.decisions import DECISIONS, read_decisions
 from lowlevel_simclr.training import budget_course, progress, session, step
 from lowlevel_simclr.training.course import Segment
 from lowlevel_simclr.training.plan import Plan
 from lowlevel_simclr.training.program import StepsFunction
 from lowlevel_simclr.training.session import Session
-from tests.support.small_runs import draw_few_shapes, narrow_resnet20
+from tests.support.small_runs import assert_same_state, draw_few_shapes, narrow_resnet20
 
 SMALL = ["--batch-size", "16", "--projection-widths", "16", "8", "--steps-per-call", "2", "--knn-every", "0"]
 GROWING = ["--image-sizes", "8:0.5", "12:0.5", "--warmup-epochs", "0"]
@@ -42,18 +41,6 @@ def small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(out: Path, *flags: str) -> int:
     return train.main([*SMALL, "--out", str(out), *flags])
-
-
-def read_state(out: Path) -> dict[str, np.ndarray]:
-    saved = checkpoint.load_latest(out / "checkpoints")
-    assert saved is not None
-    return saved.arrays
-
-
-def assert_same_state(one: Path, other: Path) -> None:
-    first, second = read_state(one), read_state(other)
-    assert first.keys() == second.keys()
-    assert [name for name in first if first[name].tobytes() != second[name].tobytes()] == []
 
 
 def cut_off_at(patch: pytest.MonkeyPatch, step_of_call: int) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from lowlevel_simclr.model import encoder
+from lowlevel_simclr.run import checkpoint
 
 
 def draw_few_shapes(patch: pytest.MonkeyPatch) -> None:
@@ -16,3 +20,17 @@ def draw_few_shapes(patch: pytest.MonkeyPatch) -> None:
 def narrow_resnet20(patch: pytest.MonkeyPatch) -> None:
     """Build ResNet-20 with one block in each stage, of 8 channels."""
     patch.setitem(encoder.BASIC, "resnet20", encoder.Basic((1, 1, 1), 8, projects=False))
+
+
+def read_state(out: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of the last checkpoint of a run, by name."""
+    saved = checkpoint.load_latest(out / "checkpoints")
+    assert saved is not None
+    return saved.arrays
+
+
+def assert_same_state(one: Path, other: Path) -> None:
+    """Check that the last checkpoints of two runs have the same bits."""
+    first, second = read_state(one), read_state(other)
+    assert first.keys() == second.keys()
+    assert [name for name in first if first[name].tobytes() != second[name].tobytes()] == []

@@ -17,7 +17,6 @@ from lowlevel_simclr.data.catalog import load_dataset
 from lowlevel_simclr.optim.loss_scale import build_loss_scale
 from lowlevel_simclr.optim.optimizers import build_optimizer
 from lowlevel_simclr.reference import checkup as reference
-from lowlevel_simclr.run import checkpoint
 from lowlevel_simclr.run.checkup import CHECKUP, MEASURES, Verdict, read_checkup
 from lowlevel_simclr.run.folder import Run, open_run
 from lowlevel_simclr.run.results import read_metrics
@@ -27,7 +26,7 @@ from lowlevel_simclr.training.learner import Learner, build_learner
 from lowlevel_simclr.training.plan import Plan, make_plan
 from lowlevel_simclr.training.session import Session
 from tests.support.open_runs import CONFIG, compare_temperature, make_row
-from tests.support.small_runs import draw_few_shapes, narrow_resnet20
+from tests.support.small_runs import assert_same_state, draw_few_shapes, narrow_resnet20
 
 SMALL = ["--image-size", "8", "--batch-size", "16", "--projection-widths", "16", "8", "--warmup-epochs", "0"]
 SMALL += ["--precision", "float32", "--steps", "8", "--steps-per-call", "3", "--checkpoint-every", "4"]
@@ -51,18 +50,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "run"
     assert train.main([*SMALL, "--out", str(out)]) == 0
     return out
-
-
-def read_state(out: Path) -> dict[str, np.ndarray]:
-    saved = checkpoint.load_latest(out / "checkpoints")
-    assert saved is not None
-    return saved.arrays
-
-
-def assert_same_state(one: Path, other: Path) -> None:
-    first, second = read_state(one), read_state(other)
-    assert first.keys() == second.keys()
-    assert [name for name in first if first[name].tobytes() != second[name].tobytes()] == []
 
 
 def read_rows(out: Path) -> list[dict[str, float]]:
