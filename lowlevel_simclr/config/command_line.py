@@ -136,7 +136,7 @@ def _choose_metavar(field: Field) -> str | tuple[str, ...]:
 
 
 def _add_flag(group: argparse._ArgumentGroup, field: Field, default: Any) -> None:
-    """Add a setting as a flag. Without the flag, the value is None, and the preset decides."""
+    """Add a setting as a flag. If the user does not give the flag, its value is None and the preset's value is used."""
     text = f"{field.rule['help']} (default: {_format_default(default)})".replace("%", "%%")
     if field.item is bool:
         group.add_argument(field.flag, action=argparse.BooleanOptionalAction, default=None, help=text)

@@ -1,8 +1,8 @@
 """The splits and classes of a folder of images, from the names of its folders alone.
 
 A folder named train, test, val or similar, in lower or upper case, can be a split or a class. The whole layout decides.
-A layout that can be read in two ways is refused. The split folders may lie below folders that contain nothing else
-(`images/train/`), or below the classes (`cat/train/`).
+A layout that can be read in two ways is refused. The split folders may lie in a folder that contains only them
+(`images/train/`), or in the folders of the classes (`cat/train/`).
 """
 
 from __future__ import annotations

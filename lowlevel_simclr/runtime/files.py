@@ -1,4 +1,4 @@
-"""Reads files so that none can block the program or fill its memory. Writes a file completely or not at all.
+"""Reads files safely: no file can block the program or fill its memory. Writes a file completely or not at all.
 
 The name of a file does not tell what the file is. A FIFO may never end, /dev/zero has no end, and a sparse file of 200
 GiB takes no room on the disk.

@@ -1,4 +1,4 @@
-"""Tests of the count of a model's operations, and of a device's peak rate, which is None for an unknown device."""
+"""Tests how a model's operations are counted, and that an unknown device has no peak rate."""
 
 from __future__ import annotations
 

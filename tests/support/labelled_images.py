@@ -1,4 +1,4 @@
-"""Small labelled data sets that every classifier can learn, and representations that none can separate completely."""
+"""Small labelled data sets that are easy for every classifier, and representations that are hard for every one."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def float32_afterwards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def learner_of(precision: str) -> Learner:
-    """Return a ResNet of 8 and 16 channels with a projection head. Its SGD subtracts the gradient and nothing else."""
+    """Return a ResNet of 8 and 16 channels with a projection head. Its SGD has no momentum and no decay."""
     set_precision(precision)
     f = encoder._build_basic("narrow", "cifar", (SIZE, SIZE, 3), seed=0)
     g = projection.build_projection_head(f.output_shape[-1], (16, 8), seed=0)
