@@ -8,13 +8,13 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lowlevel_simclr.config.names import show_name
+from lowlevel_simclr.evaluation.drawing import import_drawing
 from lowlevel_simclr.evaluation.embedding.given import EmbedError, Given
 from lowlevel_simclr.evaluation.embedding.job import Embedding, Job
 from lowlevel_simclr.evaluation.embedding.reading import choose_batch_size, compute_all
@@ -26,7 +26,6 @@ from lowlevel_simclr.evaluation.embedding.similar import (
     sample_similarities,
 )
 from lowlevel_simclr.evaluation.embedding.tables import make_text
-from lowlevel_simclr.run.atomic import RunError
 from lowlevel_simclr.runtime.files import write_atomically
 from lowlevel_simclr.training.pictures import draw_or_name
 
@@ -103,7 +102,7 @@ def _leave_itself_out(
 
 
 def _draw_rows(path: Path, embedding: Embedding, photographs: Photographs, nearest: Sequence[Sequence[Row]]) -> None:
-    pictures = import_pictures()
+    pictures = import_drawing("embedding.pictures")
     rows = []
     for pixels, name, found in zip(photographs.pixels, photographs.names, nearest):
         row = [pictures.Tile(pixels, name)]
@@ -157,7 +156,7 @@ def _format_pairs(embedding: Embedding, pairs: Pairs) -> str:
 
 
 def _draw_pairs(path: Path, embedding: Embedding, pairs: Pairs, shown: NDArray[np.int64]) -> None:
-    pictures = import_pictures()
+    pictures = import_drawing("embedding.pictures")
     rows = []
     for places, similarity in zip(pairs.places[shown].tolist(), pairs.similarities[shown].tolist()):
         texts = (f"{similarity:.4f}", " ")
@@ -166,22 +165,6 @@ def _draw_pairs(path: Path, embedding: Embedding, pairs: Pairs, shown: NDArray[n
         ]
         rows.append(tiles)
     pictures.draw_tiles(path, rows, ["first", "second"], columns=3)
-
-
-def import_pictures() -> ModuleType:
-    """Return the module that draws, which needs Matplotlib.
-
-    Raises:
-        RunError: if Matplotlib cannot be imported.
-    """
-    try:
-        from lowlevel_simclr.evaluation.embedding import pictures
-    except Exception as error:  # noqa: BLE001, Matplotlib raises many types for its configuration
-        reason = show_name(f"{type(error).__name__}: {error}")
-        raise RunError(
-            f"Matplotlib cannot be loaded ({reason}). Install it again, or check the file that MATPLOTLIBRC names."
-        ) from error
-    return pictures
 
 
 def _name_beside(out: Path, ending: str) -> Path:

@@ -6,7 +6,6 @@ import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import tensorflow as tf
@@ -17,6 +16,7 @@ from lowlevel_simclr.data.dataset import DataSet
 from lowlevel_simclr.data.framed_images import FramedImages
 from lowlevel_simclr.data.transform import UNSCALED
 from lowlevel_simclr.evaluation import knn
+from lowlevel_simclr.evaluation.drawing import import_drawing
 from lowlevel_simclr.evaluation.report.kept import KEPT, ReportMap, keep_for_report
 from lowlevel_simclr.evaluation.represent import Represented
 from lowlevel_simclr.evaluation.turns import choose_in_turn
@@ -44,7 +44,7 @@ def draw_views(plan: Plan, images: DataSet, path: Path) -> int:
     views = make_views(dataclasses.replace(plan, precision="float32", scaling=UNSCALED))
     made = views(tf.constant(0, tf.int64), tf.constant(index, tf.int64), tf.constant(canvases), *sizes).numpy()
     names = [images.classes[label] if 0 <= label < len(images.classes) else "" for label in labels[index]]
-    import_plots().plot_views(path, originals, made[: len(index)], made[len(index) :], names)
+    import_drawing("plots").plot_views(path, originals, made[: len(index)], made[len(index) :], names)
     return len(index)
 
 
@@ -76,16 +76,16 @@ def draw_results(
     points: dict[str, np.ndarray] = {}
 
     def draw_learning(path: Path) -> None:
-        import_plots().plot_learning(path, read_metrics(run.folder), chance, baselines)
+        import_drawing("plots").plot_learning(path, read_metrics(run.folder), chance, baselines)
 
     def draw_embedding(path: Path) -> None:
         kinds = {"untrained": h_untrained, "trained": h.test[some]}
         maps = {name: rows for name, rows in kinds.items() if rows is not None}
-        points.update(import_plots().plot_embedding(path, maps, test.labels[some], images.classes, plan.seed))
+        points.update(import_drawing("plots").plot_embedding(path, maps, test.labels[some], images.classes, plan.seed))
 
     def draw_neighbours(path: Path) -> None:
         found = knn.find_neighbours(h, QUERIES, 5, test.labels)
-        import_plots().plot_neighbours(
+        import_drawing("plots").plot_neighbours(
             path,
             test.images[found.queries],
             images.train.images[found.neighbours],
@@ -106,24 +106,6 @@ def draw_results(
     draw_or_name(folder / KEPT, keep)
     for name in ("embedding.png", "neighbours.png"):
         draw_or_name(folder / name, lambda path: run.log_picture(path, step))
-
-
-def import_plots() -> ModuleType:
-    """Return the module that draws.
-
-    It is imported here, so that a Matplotlib that is broken or missing does not end a run.
-
-    Raises:
-        RunError: if Matplotlib cannot be imported.
-    """
-    try:
-        from lowlevel_simclr.evaluation import plots
-    except Exception as error:  # noqa: BLE001, Matplotlib raises many types for its configuration
-        reason = show_name(f"{type(error).__name__}: {error}")
-        raise RunError(
-            f"Matplotlib cannot be loaded ({reason}). Install it again, or check the file that MATPLOTLIBRC names."
-        ) from error
-    return plots
 
 
 def draw_or_name(path: Path, draw: Callable[[Path], object]) -> None:
