@@ -11,6 +11,8 @@ hypothesis has no deadline. Otherwise, a test would fail on a slow machine.
 
 After each test the precision is set to float32 again. A run may change it: on processors that compute bfloat16 fast, it
 uses bfloat16. The next test would then use it too.
+
+No test may change the level of TensorFlow's log. Another test in the same process may wait for a warning.
 """
 
 from collections.abc import Iterator
@@ -34,3 +36,14 @@ def float32_afterwards() -> Iterator[None]:
     """Set the precision to float32 after each test, because the test may have trained in another precision."""
     yield
     precision.set_precision("float32")
+
+
+@pytest.fixture(autouse=True)
+def unchanged_log_level() -> Iterator[None]:
+    """Fail if the test, or a program that it calls, has changed the level of TensorFlow's log."""
+    logger = tf.get_logger()
+    level = logger.level
+    yield
+    changed = logger.level
+    logger.setLevel(level)
+    assert changed == level, f"The level of TensorFlow's log was {level} before the test and is {changed} now."

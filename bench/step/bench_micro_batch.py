@@ -35,6 +35,7 @@ from bench.step.job import Job, JobChoices, add_job_flags, configure_job, read_j
 from bench.step.training_memory import measure_training_memory
 from bench.step.turns import Call, Steps, repeat_call, take_turns
 from lowlevel_simclr.training.loop import make_views
+from lowlevel_simclr.verification.every_op import silence_retracing_warnings
 
 
 def make_forward_call(job: Job) -> Call:
@@ -151,8 +152,8 @@ def make_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, store and print the result; return the exit code."""
     chosen = make_parser().parse_args(arguments)
-    tf.get_logger().setLevel("ERROR")
-    result = measure(chosen)
+    with silence_retracing_warnings():
+        result = measure(chosen)
     if chosen.json:
         harness.write_result(chosen.json, result)
     print(format_result(result))

@@ -58,6 +58,7 @@ from bench.step.stages import Stages, measure_stages
 from bench.step.training_memory import measure_training_memory
 from bench.step.turns import Steps, Times, add_turn_flags, join_turns, repeat_call, summarize_turns, take_turns
 from lowlevel_simclr.runtime import precision
+from lowlevel_simclr.verification.every_op import silence_retracing_warnings
 
 MODULE = "bench.step.bench_step"  # not __name__, which is "__main__" when this module runs as a program
 PAIR_TURNS = 3  # the whole job and the encoder alone have this many times as many turns as the baselines
@@ -315,13 +316,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.processes < 1:
         raise SystemExit(f"bench_step: --processes is {chosen.processes}, so nothing would be measured. Use 1 or more.")
     chosen.arguments = list(sys.argv[1:] if arguments is None else arguments)
-    tf.get_logger().setLevel("ERROR")  # otherwise TensorFlow warns that it traces many functions (stages.py)
     if chosen.deterministic == "on":  # training enables it by default
         tf.config.experimental.enable_op_determinism()
-    if chosen.pair_only:
-        print(json.dumps(time_pair_here(chosen)))
-        return 0
-    result = measure(chosen)
+    # The stages are many small functions (stages.py).
+    with silence_retracing_warnings():
+        if chosen.pair_only:
+            print(json.dumps(time_pair_here(chosen)))
+            return 0
+        result = measure(chosen)
     if chosen.json:
         harness.write_result(chosen.json, result)
     print(format_result(result))

@@ -19,6 +19,7 @@ import tensorflow as tf
 from bench.step import processes
 from bench.step.job import Job, JobChoices, add_job_flags, configure_job, list_job_flags, read_job_choices
 from lowlevel_simclr.run import environment
+from lowlevel_simclr.verification.every_op import silence_retracing_warnings
 
 STEPS = 3
 
@@ -50,10 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--deterministic", default="on", choices=("on", "off"), help="whether TensorFlow's op determinism is on"
     )
     chosen = parser.parse_args(arguments)
-    tf.get_logger().setLevel("ERROR")
     if chosen.deterministic == "on":
         tf.config.experimental.enable_op_determinism()
-    print(train_and_read_peak(read_job_choices(chosen)))
+    with silence_retracing_warnings():
+        print(train_and_read_peak(read_job_choices(chosen)))
 
 
 if __name__ == "__main__":

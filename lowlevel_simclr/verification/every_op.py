@@ -43,7 +43,7 @@ def judge_every_op(
     losses, views, updates = list(list_nt_xent_cases(modes)), list(list_view_cases(modes)), list(list_lars_cases(modes))
     if implementation is stock:
         updates = [case for case in updates if case.rows not in BEYOND_STOCK]
-    with _silence_retracing_warnings():
+    with silence_retracing_warnings():
         tell(f"checking the loss and its gradients, {len(losses)} cases ...")
         findings += [finding for case in losses for finding in judge_nt_xent(case, implementation)]
         tell(f"checking the views, {len(views)} cases ...")
@@ -54,7 +54,7 @@ def judge_every_op(
 
 
 @contextlib.contextmanager
-def _silence_retracing_warnings() -> Iterator[None]:
+def silence_retracing_warnings() -> Iterator[None]:
     """Drop TensorFlow's warnings about functions that are traced often. Every case makes a new function."""
 
     def is_other(record: logging.LogRecord) -> bool:

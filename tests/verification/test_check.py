@@ -304,7 +304,8 @@ def test_warnings_about_tracing_are_dropped_during_a_check_and_others_are_not(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     logger = tf.get_logger()
-    with every_op._silence_retracing_warnings():
+    caplog.set_level("WARNING", logger.name)
+    with every_op.silence_retracing_warnings():
         logger.warning("5 out of the last 5 calls to f triggered tf.function retracing.")
         logger.warning("another warning")
     logger.warning("6 out of the last 6 calls to f triggered tf.function retracing.")
