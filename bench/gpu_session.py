@@ -6,7 +6,7 @@ runs only the parts that have not yet ended with exit code 0. `--minutes` sets t
 program skips a part if its expected time is longer than what is left of this time.
 
 With `--dry` the program runs a small substitute of every part on a CPU: tiny models and few steps. This shows that the
-commands still exist.
+commands of all parts still exist.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def list_parts(data_dir: str) -> list[Part]:
 
 
 def list_step_parts() -> list[Part]:
-    """Return the parts that compare the speed of a whole step with that of the encoder alone, for three encoders."""
+    """Return the parts that compare the speed of a whole step with that of the encoder, for three encoders."""
     resnet18 = ["--encoder", "resnet18", "--stem", "cifar", "--image-size", "32", "--batch-size", "512"]
     resnet50 = ["--encoder", "resnet50", "--stem", "imagenet", "--image-size", "224", "--batch-size", "256"]
     wide = ["--encoder", "resnet50", "--stem", "cifar", "--image-size", "32", "--batch-size", "512"]
@@ -92,7 +92,7 @@ def list_step_parts() -> list[Part]:
 
 
 def make_accuracy_part(data_dir: str) -> Part:
-    """Return the part that trains on CIFAR-10, whose archive is in `data_dir`, and measures the accuracy."""
+    """Return the part that trains on CIFAR-10 and measures the accuracy. `data_dir` has the archive of CIFAR-10."""
     small_run = ["--dataset", "shapes", "--steps", "4", *TINY, "--xla", "on"]
     recipe = f"--data-dir {data_dir} --batch-size 512 --epochs 100 --knn-every 0"
     return Part(
@@ -107,7 +107,7 @@ def make_accuracy_part(data_dir: str) -> Part:
 
 
 def make_budget_part(data_dir: str) -> Part:
-    """Return the part that trains on CIFAR-10, whose archive is in `data_dir`, for four minutes."""
+    """Return the part that trains on CIFAR-10 for four minutes. `data_dir` has the archive of CIFAR-10."""
     return Part(
         "budget",
         "Which accuracy do 20-NN and the linear probe reach with --budget 4m, and does the run end in time?",

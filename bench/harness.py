@@ -4,9 +4,9 @@ An alternative is one way to compute the answer. A row holds the measurements of
 first computes the answer of every alternative, and raises an error if two answers disagree. Then it times the
 alternatives in turns: in each turn, every alternative is called for 20 ms, but at least once. So other programs on the
 machine slow all alternatives alike. A row has the minimum, the median, and the 10th and 90th percentile of the wall
-time of a call. It also has the processor time of a call: in each turn, this is the mean over the calls of the turn, and
-the row has the smallest of these means. `measure_peak_growth` measures memory in a separate process. An alternative
-that runs out of memory gets a row with the note "out of memory".
+time of a call. A row also has the processor time of a call. In each turn, the harness computes the mean processor time
+of the calls. The row has the smallest of these means. `measure_peak_growth` measures memory in a separate process. An
+alternative that runs out of memory gets a row with the note "out of memory".
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from bench.ceiling import Product, find_rate
 from lowlevel_simclr.run.environment import measure_peak_resident
 
 RESULTS = Path(__file__).parent / "results"
-TURN = 0.02  # seconds; about the time of a training step, and longer than an idle thread pool spins for new work
+TURN = 0.02  # seconds; about the time of a training step, and longer than an idle thread spins before it sleeps
 Call = Callable[[], Sequence[np.ndarray]]
 LONG_CALL = 10.0  # seconds; if a call takes longer, one warm-up call and one timed call are enough
 
@@ -76,12 +76,12 @@ class Alternative:
     """One way to compute the answer of a problem.
 
     Attributes:
-        name: the name of the alternative. Its row has this name.
+        name: the name of the alternative and of its row.
         prepare: builds everything that is not timed, and returns the call to time. The call has no arguments and
             returns the answer as NumPy arrays.
-        own_numbers: whether the alternative draws its own random numbers. Then its answer differs from those of the
-            other alternatives. It must only have the shape of the first answer, and its entries must lie within the
-            range of the first answer, up to the tolerance. The note in its row says so.
+        own_numbers: whether the alternative draws its own random numbers. If so, its answer cannot equal the first
+            answer. It must only have the same shape, and its entries must lie within the range of the entries of the
+            first answer, up to the tolerance. The note in its row says this.
     """
 
     name: str
@@ -113,7 +113,7 @@ def time_alternatives(
         seconds: about how long to measure each alternative. Each one gets between 5 and 1000 turns. If a call takes
             longer than LONG_CALL, one turn is enough.
         tolerance: the largest allowed difference between two answers, divided by the largest entry of the first answer.
-        products: matrix products to time in the same turns. The fastest one gives the ceiling of the machine.
+        products: matrix products to time in the same turns. The rate of the fastest one is the ceiling of the machine.
         in_a_row: how often each call computes the answer. The rows give the time of one computation.
 
     Raises:
@@ -146,8 +146,8 @@ def time_alternatives(
 def _prepare(alternative: Alternative, row: Row) -> tuple[Call | None, Sequence[np.ndarray] | None]:
     """Warm up the alternative, and return its call and its first answer, or None and None if it runs out of memory.
 
-    The harness compares the first answers. Later answers can differ, because some calls continue where the previous
-    call ended and slow alternatives get fewer warm-up calls than fast ones.
+    The harness compares the first answers. Later answers can differ, because some calls change the data that their next
+    call starts from, and slow alternatives get fewer warm-up calls than fast ones.
     """
     try:
         call = alternative.prepare()

@@ -29,12 +29,11 @@ def find_peak_rate(device: str | None, precision: str) -> float | None:
 
 
 def count_view_operations(model: tf.keras.Model) -> float:
-    """Return how many multiplications and additions one view takes in the forward pass of convolutions and dense
-    layers.
+    """Return how many multiplications and additions the convolutions and dense layers need for one view, forward only.
 
-    Multiplications with padding are counted too, as in the published tables. `model/convolution.py` skips them in
-    layers in which every output depends on the whole input map. For ResNet-50 with the ImageNet stem (the first layers
-    for large images) at 32 pixels, they are 23 % of the operations.
+    Multiplications with padding are counted too, as in published tables of such counts. `model/convolution.py` skips
+    these multiplications in layers in which every output depends on the whole input map. For ResNet-50 with the
+    ImageNet stem (the first layers for large images) at 32 pixels, these multiplications are 23 % of the operations.
     """
     total = 0.0
     for layer in model._flatten_layers(include_self=False):
@@ -53,7 +52,7 @@ def count_view_operations(model: tf.keras.Model) -> float:
 
 
 def count_pair_operations(models: Sequence[tf.keras.Model]) -> float:
-    """Return the floating-point operations of one pair (two views) in a training step.
+    """Return the floating-point operations of one pair in a training step. A pair is two views of one image.
 
     The backward pass counts as two forward passes.
     """

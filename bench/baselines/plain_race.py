@@ -1,8 +1,10 @@
-"""Trains the plain TensorFlow program for some minutes: python -m bench.baselines.plain_race REQUEST.
+"""Trains SimCLR for some minutes in plain TensorFlow: python -m bench.baselines.plain_race REQUEST.
 
-`bench.learning.race` starts it. REQUEST is JSON (`race.py` lists its keys). Views, loss and encoder are those of
-`plain_step.py`. The recipe is ours: view size, batch, temperature, crop range, and Keras's AdamW with a warm-up and a
-cosine over the time. The program writes h of both splits into a file, and prints steps and seconds as JSON.
+`bench.learning.race` starts this program. REQUEST is a text in JSON (`race.py` lists its keys). Views, loss and encoder
+are those of `plain_step.py`. REQUEST gives the training settings (the recipe): view size, batch size, temperature and
+crop range. The optimizer is Keras's AdamW. Its learning rate first rises (warm-up), then falls like a cosine. The
+program writes h, the output of the encoder, for the train and test images into a file. It prints the number of steps
+and the seconds as JSON.
 """
 
 from __future__ import annotations
@@ -19,17 +21,17 @@ import tensorflow as tf
 
 from bench.baselines import plain_step
 
-WARMUP = 0.1  # share of the training
+WARMUP = 0.1  # the learning rate rises during this share of the training
 
 
 def compute_rate(base: float, share: float) -> float:
-    """Return the learning rate at a share of the training."""
+    """Return the learning rate after this share (0 to 1) of the training."""
     falling = 0.5 * (1 + math.cos(math.pi * max(0.0, share - WARMUP) / (1 - WARMUP)))
     return base * max(min(share / WARMUP, falling), 1e-4)
 
 
 def train(request: dict[str, Any], images: np.ndarray) -> tuple[tf.keras.Model, int]:
-    """Train until the time is over, or for the steps of the request. Return the encoder and the number of steps."""
+    """Train for the time or the number of steps in the request. Return the encoder and the number of steps."""
     recipe, layers = request["recipe"], tf.keras.layers
     tf.keras.utils.set_random_seed(request["seed"])
     if request["precision"] == "bfloat16":
@@ -65,7 +67,7 @@ def train(request: dict[str, Any], images: np.ndarray) -> tuple[tf.keras.Model, 
 
 
 def represent(f: tf.keras.Model, images: np.ndarray, side: int) -> np.ndarray:
-    """Return h (n, d) of images, resized to `side`."""
+    """Resize the images to `side` pixels, and return their representations h (n, d)."""
     parts = []
     for first in range(0, len(images), 256):
         x = tf.image.convert_image_dtype(images[first : first + 256], tf.float32)
@@ -75,7 +77,7 @@ def represent(f: tf.keras.Model, images: np.ndarray, side: int) -> np.ndarray:
 
 
 def main() -> None:
-    """Train and write h."""
+    """Train, and write the representations h."""
     request = json.loads(sys.argv[1])
     arrays = np.load(request["images"])
     f, done = train(request, arrays["train_images"])

@@ -1,9 +1,10 @@
 """SimCLR as a competent user writes it in stock TensorFlow and Keras. bench_step compares this package with it.
 
 The encoder uses stock Keras layers with BatchNormalization. A `tf.data` pipeline makes the views (randomly changed
-versions) of each image with stateless random ops, in parallel, and prefetches them. For the loss NT-Xent, one matrix
-product gives the similarities of all views. SGD with momentum updates the weights through `optimizer.apply_gradients`.
-The whole step is one tf.function. It computes in float32, which is Keras's default, or in mixed bfloat16.
+versions) of each image with stateless random ops, in parallel, and prefetches them. For SimCLR's loss NT-Xent, one
+matrix product gives the similarities of all views. SGD with momentum updates the weights through
+`optimizer.apply_gradients`. The whole step is one tf.function. It computes in float32, which is Keras's default, or in
+mixed bfloat16.
 """
 
 from __future__ import annotations

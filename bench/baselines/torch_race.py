@@ -1,12 +1,17 @@
-"""Trains SimCLR with lightly's public API for some minutes: python -m bench.baselines.torch_race REQUEST.
+"""Trains SimCLR for some minutes with the PyTorch package lightly: python -m bench.baselines.torch_race REQUEST.
 
-`bench.learning.race` starts it in an environment of its own (`bench/learning/requirements-torch.txt`). REQUEST is JSON
-(`race.py` lists its keys). The recipe "as shipped" has the settings of lightly's example examples/pytorch/simclr.py:
-torchvision's ResNet-18 with the ImageNet stem, views of 32 pixels without blur, a projection head of 512-512-128, SGD
-with learning rate 0.06 and no schedule, temperature 0.5. The recipe "ours" has our encoder, view size, batch,
-temperature, crop range and jitter, and AdamW with a warm-up and a cosine.
+`bench.learning.race` starts this program in an environment of its own (`bench/learning/requirements-torch.txt`).
+REQUEST is a text in JSON (`race.py` lists its keys). It gives the training settings (the recipe). There are two
+recipes:
 
-The program writes h of both splits into a file, and prints one line of JSON: steps and seconds.
+- "as shipped" has the settings of lightly's example examples/pytorch/simclr.py. These are torchvision's ResNet-18 with
+  its first layers for large images, views of 32 pixels without blur, a projection head with widths 512 and 128, SGD
+  with a constant learning rate of 0.06, and temperature 0.5.
+- "ours" has the encoder, view size, batch size, temperature, crop range and colour jitter of this project. Its
+  optimizer is AdamW. The learning rate first rises (warm-up), then falls like a cosine.
+
+The program writes h, the output of the encoder, for the train and test images into a file. It prints one line of JSON
+with the number of steps and the seconds.
 """
 
 from __future__ import annotations
@@ -30,12 +35,12 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
-WARMUP = 0.1  # share of the training, in our recipe
-SETTLED = 5  # steps after which a measurement of the speed begins
+WARMUP = 0.1  # in our recipe, the learning rate rises during this share of the training
+SETTLED = 5  # the measurement of the speed begins after this many steps
 
 
 class ImagesInMemory(torch.utils.data.Dataset):
-    """Images (n, H, W, 3) uint8 as a dataset of pairs of views."""
+    """A data set whose images (n, H, W, 3), uint8, are in memory. An item is the two views of one image."""
 
     def __init__(self, images: np.ndarray, transform: SimCLRTransform) -> None:
         self.images, self.transform = images, transform
@@ -45,12 +50,12 @@ class ImagesInMemory(torch.utils.data.Dataset):
         return len(self.images)
 
     def __getitem__(self, place: int) -> list[torch.Tensor]:
-        """Return the two views (3, S, S) of an image."""
+        """Return the two views of an image, each of shape (3, S, S)."""
         return self.transform(Image.fromarray(self.images[place]))
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with a shortcut that pads with zeros (He et al. 2016, option A)."""
+    """Two 3x3 convolutions and a shortcut. The shortcut's new channels are zeros (He et al. 2016, option A)."""
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
@@ -80,7 +85,7 @@ def build_resnet20() -> nn.Module:
 
 
 def build_encoder(name: str) -> tuple[nn.Module, int]:
-    """Return an encoder and the width of h."""
+    """Return an encoder and the length of its output h."""
     if name == "resnet20":
         return build_resnet20(), 64
     whole = torchvision.models.resnet18()
@@ -88,7 +93,7 @@ def build_encoder(name: str) -> tuple[nn.Module, int]:
 
 
 def build_transform(recipe: dict[str, Any]) -> SimCLRTransform:
-    """Return lightly's views with the settings of a recipe."""
+    """Return lightly's function that makes two views of an image, with the settings of a recipe."""
     if recipe["as_shipped"]:
         return SimCLRTransform(input_size=32, gaussian_blur=0.0)
     return SimCLRTransform(
@@ -100,7 +105,7 @@ def build_transform(recipe: dict[str, Any]) -> SimCLRTransform:
 
 
 def read_batches(images: np.ndarray, recipe: dict[str, Any], workers: int) -> Iterator[list[torch.Tensor]]:
-    """Yield batches of two views for ever."""
+    """Yield batches without end. A batch has two tensors, each with one view of every image."""
     loader = torch.utils.data.DataLoader(
         ImagesInMemory(images, build_transform(recipe)),
         batch_size=recipe["batch_size"],
@@ -114,18 +119,18 @@ def read_batches(images: np.ndarray, recipe: dict[str, Any], workers: int) -> It
 
 
 class Clock:
-    """The share of the training that is done: by the clock, or by steps if their number is given."""
+    """Computes how much of the training is done: by time, or by steps if the number of steps is given."""
 
     def __init__(self, began: float, seconds: float, steps: int | None) -> None:
         self.began, self.seconds, self.steps = began, seconds, steps
 
     def compute_share(self, done: int) -> float:
-        """Return the share after `done` steps."""
+        """Return the share (0 to 1) of the training that is done after `done` steps."""
         return done / self.steps if self.steps else (time.time() - self.began) / self.seconds
 
 
 def compute_rate(recipe: dict[str, Any], share: float) -> float:
-    """Return the learning rate at a share of the training."""
+    """Return the learning rate after this share (0 to 1) of the training."""
     if recipe["as_shipped"]:
         return recipe["learning_rate"]
     rising = share / WARMUP
@@ -134,12 +139,12 @@ def compute_rate(recipe: dict[str, Any], share: float) -> float:
 
 
 def choose_autocast(precision: str) -> contextlib.AbstractContextManager[Any]:
-    """Return the context in which the networks compute."""
+    """Return the context for the forward pass: autocast to bfloat16, or a context that changes nothing."""
     return torch.autocast("cpu", torch.bfloat16) if precision == "bfloat16" else contextlib.nullcontext()
 
 
 def train(request: dict[str, Any], images: np.ndarray, clock: Clock) -> tuple[nn.Module, int]:
-    """Train until the clock ends. Return the encoder and the number of steps."""
+    """Train until the clock's share is 1. Return the encoder and the number of steps."""
     recipe = request["recipe"]
     torch.manual_seed(request["seed"])
     f, width = build_encoder(recipe["encoder"])
@@ -170,7 +175,7 @@ def train(request: dict[str, Any], images: np.ndarray, clock: Clock) -> tuple[nn
 
 @torch.no_grad()
 def represent(f: nn.Module, images: np.ndarray, side: int) -> np.ndarray:
-    """Return h (n, d) of images, resized to `side` and normalised as the views are."""
+    """Resize images to `side` pixels, normalise them like the views, and return their representations h (n, d)."""
     f.eval()
     mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     parts = []
@@ -183,7 +188,7 @@ def represent(f: nn.Module, images: np.ndarray, side: int) -> np.ndarray:
 
 
 def main() -> None:
-    """Train and write h, or only measure the speed."""
+    """Train and write the representations h, or only measure the speed."""
     request = json.loads(sys.argv[1])
     torch.set_num_threads(request["threads"])
     arrays = np.load(request["images"])

@@ -56,7 +56,7 @@ def build_resnet50() -> nn.Module:
 
 
 def draw_views(x: torch.Tensor, size: int) -> torch.Tensor:
-    """Return one view (N, 3, S, S) of each image in x (N, 3, H, W), whose pixels are in [0, 1]."""
+    """Return a view (random change) of each image in x, as (N, 3, S, S). x is (N, 3, H, W), with pixels in [0, 1]."""
     count = len(x)
     draw = torch.rand(11, count)
     area, aspect = 0.08 + 0.92 * draw[0], torch.exp((2 * draw[1] - 1) * float(np.log(4 / 3)))
@@ -128,7 +128,7 @@ def prepare_step(
         batch_size: the number of images in a step.
         widths: the widths of the projection head's layers.
         images: the training images (n, H, W, 3) in uint8.
-        autocast: whether the model computes in bfloat16.
+        autocast: whether the model computes in bfloat16 (PyTorch's autocast).
     """
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     f = build_resnet50()

@@ -1,9 +1,10 @@
-"""Compares `embed` of many files with the encoder alone: python -m bench.data.bench_embed [--files 60000].
+"""Times the program `embed` and its encoder alone: python -m bench.data.bench_embed [--files 60000].
 
-The files are PNG of CIFAR's size, and most of them are hard links. The run has an encoder that was not trained, because
-its weights do not change the time. `embed` writes h of all files: it finds the files, decodes them, computes h, and
-writes the file. The encoder alone computes h of as many images that are in memory, in the same batches. Half of that is
-measured before `embed` and half after it, so that other work on the machine slows both alike.
+`embed` computes h, the output of the encoder, for all image files in a folder. It finds the files, decodes them,
+computes h and writes one file. For comparison, the encoder alone computes h of the same number of images in memory, in
+batches of the same size. Half of these batches are timed before `embed` and half after it, so that other work on the
+machine slows both alike. The image files are PNG images of CIFAR's size, and most of them are hard links. The encoder
+was not trained, because its weights do not change the time.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from lowlevel_simclr.model import encoder, projection
 from lowlevel_simclr.run import checkpoint
 from lowlevel_simclr.runtime import keras
 
-WIDTHS = (16, 8)  # of the projection head, which is not used
+WIDTHS = (16, 8)  # widths of the projection head; `embed` does not use the head here
 
 
 def write_run(folder: Path, name: str, side: int) -> None:
@@ -47,7 +48,7 @@ def write_run(folder: Path, name: str, side: int) -> None:
 
 
 def time_encoder(run: Path, side: int, batches: int) -> dict[str, float]:
-    """Return the times of the encoder alone, after one batch for the compilation."""
+    """Return the times of the encoder alone. The first batch, which includes the compilation, is not timed."""
     embed = make_run_embedder(run, 3, "h").embed
     images = np.random.default_rng(0).integers(0, 256, (BATCH_SIZE, side, side, 3), np.uint8)
     embed(images)
@@ -58,7 +59,7 @@ def time_encoder(run: Path, side: int, batches: int) -> dict[str, float]:
 
 
 def time_program(run: Path, images: Path, out: Path) -> dict[str, float]:
-    """Return the times of `embed`, with the compilation and everything before and after it."""
+    """Return the times of `embed` from its start to its end. They include the compilation."""
     wall, used = time.perf_counter(), time.process_time()
     embed_into_file(EmbedOptions(run, [images], out))
     return {"wall seconds": time.perf_counter() - wall, "processor seconds": time.process_time() - used}

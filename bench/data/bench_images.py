@@ -4,15 +4,16 @@
 
 The photographs are synthetic (`photographs.py`). They are read from the page cache, so the times contain no disk reads.
 
-A start is all work on the images before the first training step: listing, hashing, checking and packing them. The bench
-times four starts, each in a new process: the first and the second start without `--cache`, then the first and the
-second start with it. With `--before`, it also times the first start of an older checkout.
+A start is all work on the images before the first training step: listing, hashing, checking and packing them. With the
+training option `--cache FOLDER`, the first start stores packed images, and later starts read them. The bench times four
+starts, each in a new process: the first and the second start without this option, then the first and the second start
+with it. With `--before`, the bench also times the first start of an older checkout.
 
 Reading is measured on one core, in images per second of processor time, in several ways:
 
 - this package's code, with its native resize and with that of Pillow;
 - `tf.io.decode_jpeg` in `tf.data`, with and without scaling;
-- batches from packed images, which this package stores after the first reading;
+- batches from the packed images;
 - with `--lightly`, the loader of the package lightly.
 """
 
@@ -78,7 +79,7 @@ def time_starts(folder: Path, side: int, work: Path, before: Path | None) -> dic
 def time_reading(paths: Sequence[Path], side: int, packed: Any, seconds: float) -> dict[str, float]:
     """Return, for each way of reading, the images per second of processor time.
 
-    The caller restricts the process to one core.
+    The caller must restrict the process to one core.
     """
     contents = [path.read_bytes() for path in paths]
     names = [str(path) for path in paths]

@@ -2,7 +2,8 @@
 
 The files are hard links to a few hundred PNG files of 16 x 16 pixels, so they take little room on the disk. Training
 keeps no image in memory (`memory_limit=0`). The bench trains twice for 20 steps, each time in a new process. The second
-process uses the image index that the first one saved. The exit code is 1 if the memory grew by more than ALLOWED.
+process uses the image index (a list of the checked files) that the first one saved. The exit code is 1 if the memory
+grew by more than ALLOWED.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ from bench import hardware, harness
 DIFFERENT = 300  # number of different images; more than one, because ext4 allows only 65000 links to one file
 IN_A_FOLDER = 1000
 SIDE, BATCH, STEPS = 16, 32, 20
-ALLOWED = 2**31  # bytes besides TensorFlow, which is imported before the first measurement
+ALLOWED = 2**31  # bytes; TensorFlow's memory is not counted, because it is imported before the first measurement
 
 
 def write_files(root: Path, count: int, side: int = SIDE) -> None:
-    """Write `count` files of `side` pixels a side, in folders of IN_A_FOLDER."""
+    """Write `count` images of `side` x `side` pixels, in folders of IN_A_FOLDER files each."""
     random = np.random.default_rng(0)
     (root / "seeds").mkdir(parents=True)
     for number in range(DIFFERENT):
@@ -70,7 +71,7 @@ def train(root: Path) -> dict[str, float]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure the first and the second start. Store the result and print it."""
+    """Measure the first and the second training. Store the result and print it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--files", type=int, default=1_000_000)
     parser.add_argument("--work", type=Path, help="a folder on the disk to use (default: the temporary one)")

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 HEIGHT, WIDTH = 375, 500
-_WAVES = ((8, 60), (32, 30), (128, 15))  # grid points in a row, and the amplitude
+_WAVES = ((8, 60), (32, 30), (128, 15))  # for each layer of smooth noise: its grid points in a row, and its amplitude
 _GRAIN = 4  # standard deviation of the noise of each pixel
 
 
@@ -31,7 +31,7 @@ def write_photographs(root: Path, count: int, different: int) -> None:
     Args:
         root: a new folder.
         count: number of files.
-        different: number of photographs that are drawn. The other files are hard links to them.
+        different: number of photographs that are drawn. The other files are hard links to these.
     """
     paths = [root / f"{number % 10}" / f"{number:07d}.jpg" for number in range(count)]
     for number, path in enumerate(paths):

@@ -1,6 +1,7 @@
-"""Times one start on a folder of images, and prints one JSON object. Arguments: FOLDER SIDE [CACHE].
+"""Times how long a run takes to load a folder of images, and prints JSON. Arguments: FOLDER SIDE [CACHE].
 
-It is a separate program, so that it can also run the code of an older checkout of this package. That may have no cache.
+This is a separate program, so that it can also run the code of an older checkout of this package. An older checkout may
+not know the argument `cache`, so it is passed only if CACHE is given.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Trains a preset with several seeds and stores the accuracies: python -m bench.learning.accuracy NAME --seeds 0 1.
 
-If the folder of a run already has a finished run, the program does not train again but reads the finished run. It
-stores the result in bench/results/<device>/accuracy_PRESET.json, and `bench.report.tables` writes the result into
-docs/accuracy.md.
+A preset is a named set of training settings. If the folder of a run already has a finished run, the program does not
+train again but reads the finished run. It stores the result in bench/results/<device>/accuracy_PRESET.json, and
+`bench.report.tables` writes the result into docs/accuracy.md.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def train_or_read(preset: str, seed: int, folder: Path, flags: Sequence[str]) ->
 def compute_run_utilisation(folder: Path, rows: Sequence[dict[str, Any]], precision: str) -> float | None:
     """Return the model FLOP utilisation (MFU) of a run at its median speed in pairs a second.
 
-    Without a known peak of the device, return None.
+    If the peak rate of the device is not known, return None.
     """
     gpu = hardware.find_gpu_name()
     if utilisation.find_peak_rate(gpu, precision) is None:
@@ -66,7 +66,7 @@ def compute_run_utilisation(folder: Path, rows: Sequence[dict[str, Any]], precis
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """For every seed, train or read a finished run. Store all runs in one file."""
+    """For every seed, train or read a finished run. Store the results of all runs in one file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("preset", help="the name of the preset to train")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one run for each seed")

@@ -1,14 +1,17 @@
 """Times the evaluation at the end of a run, and its parts: python -m bench.learning.bench_evaluation --data-dir DIR.
 
-Whole runs: the training command runs twice with an empty folder for caches. The first run measures the baselines, and
-the second one reads them. The time of a run counts from the line that announces the evaluation to the table. With
-`--before FOLDER`, a checkout of an older version runs the same command first. All tables must be the same, to the last
-digit. Otherwise the exit code is 1.
+Whole runs: the bench runs the training command twice. Both runs share a cache folder, which is empty at first. The
+first run measures the baselines (accuracies without training) and stores them in this folder. The second run reads
+them. The bench measures the time between two lines of the output: the line that announces the evaluation, and the table
+of accuracies. With `--before FOLDER`, a checkout of an older version runs the same command first. All tables must be
+equal to the last digit. Otherwise the exit code is 1.
 
-Parts: k-NN and the linear probe of h, beside plain ways to compute them (`argpartition` of whole rows, scikit-learn),
-which must give the same accuracies. h in float32 and in bfloat16, with the difference that bfloat16 makes.
+Parts: the bench also times parts of the evaluation. One part computes h, the output of the encoder, in float32 and in
+bfloat16. The result has the difference between the two. The other parts are a k-nearest-neighbour classifier (k-NN) and
+a linear classifier (linear probe) on h. Each is compared with a plain way to compute it (`argpartition` of whole rows
+for k-NN, scikit-learn for the probe), which must give the same accuracy.
 
-Processor seconds are compared on a machine that also has other work. Wall seconds need a quiet machine.
+If the machine has other work, compare the processor seconds. Wall seconds can be compared only on an idle machine.
 """
 
 from __future__ import annotations
@@ -78,7 +81,7 @@ def find_table(lines: Sequence[str]) -> list[str]:
 
 
 def time_runs(before: Path | None, flags: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return the times and tables of the runs, by their names."""
+    """Return a dict from the name of each run to its times and its table."""
     here = Path(__file__).parents[2]
     with tempfile.TemporaryDirectory() as cache:
         older = {"before": time_run(before, flags, Path(cache) / "before")} if before else {}
@@ -98,7 +101,7 @@ def time_part(work: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
 def classify_by_whole_rows(
     train_h: np.ndarray, train_labels: np.ndarray, test_h: np.ndarray, test_labels: np.ndarray
 ) -> dict[str, float]:
-    """Return k-NN as the package did before: `argpartition` of whole rows, and BLAS on all cores."""
+    """Return the accuracies of k-NN as earlier versions computed them: by `argpartition` of whole rows."""
     from lowlevel_simclr.evaluation import knn
 
     train, test = (h / np.linalg.norm(h, axis=1, keepdims=True) for h in (train_h, test_h))
@@ -117,7 +120,7 @@ def classify_by_whole_rows(
 def fit_with_scikit_learn(
     train_h: np.ndarray, train_labels: np.ndarray, test_h: np.ndarray, test_labels: np.ndarray
 ) -> float:
-    """Return the accuracy of the linear probe as scikit-learn computes it."""
+    """Return the accuracy of the linear probe, computed by scikit-learn."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
@@ -158,7 +161,7 @@ def time_parts(dataset: str, data_dir: str | None, encoder: str, stem: str, size
 
 
 def list_disagreements(runs: dict[str, dict[str, Any]], parts: dict[str, Any]) -> list[str]:
-    """Return what should be the same and is not."""
+    """Return one text for each result that should be the same in two places and is not."""
     tables = {name: run["table"] for name, run in runs.items()}
     wrong = (
         [f"the tables of the runs: {tables}"] if any(each != [*tables.values()][0] for each in tables.values()) else []
@@ -188,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--image-size", type=int, default=32, help="as in the training command")
     parser.add_argument("--epochs", type=int, default=1, help="as in the training command")
     parser.add_argument("--before", type=Path, metavar="FOLDER", help="a built checkout of an older version")
-    parser.add_argument("--only", choices=("runs", "parts"), help="leave the other half out")
+    parser.add_argument("--only", choices=("runs", "parts"), help="measure only the whole runs, or only the parts")
     parser.add_argument("--json", type=Path, default=harness.choose_result_path(NAME), help="the file for the result")
     chosen = parser.parse_args(arguments)
     task = (chosen.dataset, chosen.data_dir, chosen.encoder, chosen.stem, chosen.image_size)

@@ -1,9 +1,10 @@
 """Trains a preset for its first steps and stores the losses: python -m bench.learning.first_steps PRESET --steps 50.
 
-Use it for presets whose whole run would take a day. The learning rates are those of the first steps of the whole run.
-After the first steps the program ends the training with SIGTERM, as a user would. If the run folder already has enough
-steps, the program does not train but reads them. It stores the result in
-bench/results/<device>/first_steps_PRESET.json, and `bench.report.tables` writes the result into docs/accuracy.md.
+A preset is a named set of training settings. Use this program for presets whose whole run would take a day. The program
+starts the whole run, so the first steps have the learning rates of the whole run. After the first steps it ends the
+training with the signal SIGTERM. If the run folder already has enough steps, the program does not train but reads the
+metrics of these steps. It stores the result in bench/results/<device>/first_steps_PRESET.json, and
+`bench.report.tables` writes the result into docs/accuracy.md.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def train_until(command: Sequence[str], folder: Path, steps: int) -> None:
 
 
 def summarize_run(folder: Path, steps: int, at_once: int) -> dict[str, Any]:
-    """Return the mean loss and top-1 accuracy of each group of `at_once` steps, and the seconds per step."""
+    """Return a summary of a run. Each group of `at_once` steps has its mean loss and mean top-1 accuracy."""
     rows = results.read_metrics(folder)[:steps]
     config, environment = (json.loads((folder / name).read_text()) for name in ("config.json", "environment.json"))
     batch_size = config["train"]["batch_size"]

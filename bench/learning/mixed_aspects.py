@@ -1,10 +1,11 @@
 """Trains on pictures of mixed aspects, whole and cut to squares: python -m bench.learning.mixed_aspects --seeds 0 1.
 
-An aspect is height divided by width. Earlier versions cut the pictures of a folder with mixed sizes to a common square
-before they drew any view. Today each picture keeps its own frame. The program measures what this changes: the share of
-the pixels that the views of a run show, and the k-NN accuracy. It takes the pictures of a square data set and cuts them
-at random places to the aspects of photographs. Both runs, whole and cut, train on the same files with the same seeds
-and settings. Both are evaluated on the squares in the middle of the pictures.
+An aspect is height divided by width. Earlier versions of this package cut the pictures of a folder with mixed sizes to
+a common square, before they drew any view (random crop). Today views are drawn from the whole picture. The program
+measures what this changes: the share of the pixels that the views of a run show, and the k-NN accuracy. It takes the
+pictures of a square data set and cuts them at random places to the aspects of photographs. Both runs, whole and cut,
+train on the same files with the same seeds and settings. Both are evaluated on the squares in the middle of the
+pictures.
 
 If the folder of a run already has a finished run, the program only reads it. The result is stored in
 bench/results/<device>/mixed_aspects.json.
@@ -51,7 +52,7 @@ def write_pictures(root: Path, dataset: str, data_dir: str | None, train: int, t
 
 
 def write_squares(root: Path, squares: Path) -> Path:
-    """Write the pictures of a folder as the squares that an older version would store, unless the folder exists."""
+    """Cut the pictures of a folder to squares as older versions did, and write them unless their folder exists."""
     if squares.exists():
         return squares
     known = {**catalog.load_dataset(f"folder:{root}").record}
@@ -81,7 +82,7 @@ def count_shown(root: Path, seed: int, epochs: int, recipe: Any, cut: bool) -> f
         root: the folder of whole pictures.
         seed: the seed of the run.
         epochs: how often the run uses each picture.
-        recipe: the recipe of the views.
+        recipe: the settings of the views.
         cut: whether the pictures are cut to squares first.
     """
     paths = sorted((root / "train").rglob("*.png"))[:WATCHED]
@@ -111,7 +112,7 @@ def train_or_read(preset: str, root: Path, folder: Path, seed: int, epochs: int)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Make the pictures, train both ways with every seed, and store one file."""
+    """Make the pictures, train on the whole and on the cut ones with every seed, and store all results in one file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="shapes", help="square images, see the train command")
     parser.add_argument("--data-dir", help="see the train command")

@@ -1,18 +1,25 @@
-"""Compares what programs learn in the same time: python -m bench.learning.race --data-dir DIR --minutes 10 --seeds 3.
+"""Compares what programs learn in equal time: python -m bench.learning.race --data-dir DIR --minutes 10 --seeds 3.
 
-The contestants train in turn on this machine on CIFAR-10, each for the same wall time from the start of its process:
-this package with `--budget`; lightly's SimCLR example as its authors ship it, and with our encoder, view size, batch
-and learning rate, each in float32 and in bfloat16; and a plain TensorFlow program with our recipe. With --steps, every
-contestant that has our recipe makes this number of steps instead, and this package trains with views of one size. That
-comparison shows whether speed is bought with learning.
+The programs (contestants) train on CIFAR-10 on this machine, one after another. Each has the same wall time, counted
+from the start of its process. A recipe is a set of training settings. The contestants are:
 
-20-NN and the linear probe of this package measure h of every contestant on the test split. No setting is chosen here.
-All runs are stored in one file, bench/results/<device>/race_<minutes>m.json, after each run. A run that is stored is
-not made again. torch and lightly live in an environment of their own, which the program builds (`--environment`).
+- this package with `--budget` (our recipe);
+- SimCLR with the PyTorch package lightly, in four forms: with the recipe of lightly's example or with our recipe, each
+  in float32 and in bfloat16;
+- a plain TensorFlow program with our recipe.
 
-Keys of the request to a contestant in another program: recipe (as_shipped, encoder, image_size, batch_size,
-learning_rate, temperature, smallest_crop, projection_widths), precision, workers, threads, seed, began, seconds, steps,
-images, out, and measure for a measurement of the speed.
+With --steps, the contestants with our recipe train for this number of steps instead, and this package trains with views
+of one size. This shows how much each program learns in the same number of steps.
+
+After training, this package measures h, the output of the contestant's encoder, with two classifiers: 20 nearest
+neighbours (20-NN) and a linear one (linear probe). Their accuracies on the test split are the result, and no setting is
+chosen by them. After each run, the results of all runs are stored in one file,
+bench/results/<device>/race_<minutes>m.json. A stored run is not made again. torch and lightly are installed in an
+environment of their own, which this program builds (`--environment`).
+
+The other programs get a request in JSON. Its keys are recipe (with the keys as_shipped, encoder, image_size,
+batch_size, learning_rate, temperature, smallest_crop and projection_widths), precision, workers, threads, seed, began,
+seconds, steps, images and out. The key measure asks for a measurement of the speed instead of a training run.
 """
 
 from __future__ import annotations
@@ -35,7 +42,7 @@ from bench import hardware, harness
 
 REQUIREMENTS = Path(__file__).with_name("requirements-torch.txt")
 TORCH_PROGRAM = Path(__file__).parents[1] / "baselines" / "torch_race.py"
-MEASURED = 15.0  # seconds in which the speed with a number of workers is measured
+MEASURED = 15.0  # how long one measurement of the speed takes, in seconds
 OURS: dict[str, Any] = {
     "as_shipped": False,
     "encoder": "resnet20",
@@ -58,7 +65,7 @@ AS_SHIPPED: dict[str, Any] = {
 
 
 class Contestant(NamedTuple):
-    """A program with its settings."""
+    """A program and its training settings (recipe)."""
 
     name: str
     program: str  # "ours", "lightly" or "plain"
@@ -67,13 +74,13 @@ class Contestant(NamedTuple):
 
 
 class Race(NamedTuple):
-    """What all runs of a race share.
+    """The settings that all runs of a race share.
 
     Attributes:
         data_dir: the folder with the files of CIFAR-10.
         folder: the folder for images, representations and runs.
         seconds: the time of a run.
-        steps: the number of steps of a run, in place of a time, or None.
+        steps: the number of steps of a run, or None if a run ends after `seconds`.
         python: the Python of the environment with torch and lightly.
     """
 
@@ -85,7 +92,7 @@ class Race(NamedTuple):
 
 
 def list_contestants(steps: int | None) -> list[Contestant]:
-    """Return the contestants. With a number of steps, only those with our recipe."""
+    """Return the contestants. If `steps` is a number, return only the contestants with our recipe."""
     lightly = [
         Contestant(f"lightly, {name}, {precision}", "lightly", recipe, precision)
         for name, recipe in (("as shipped", AS_SHIPPED), ("our encoder and view size", OURS))
@@ -109,7 +116,7 @@ def build_environment(folder: Path) -> Path:
 
 
 def write_images(race: Race) -> Path:
-    """Write CIFAR-10 as one NumPy file for the other programs, unless it exists. Return its path."""
+    """Write CIFAR-10 as one NumPy file for the other programs, unless the file exists. Return the path of the file."""
     path = race.folder / "images.npz"
     if not path.exists():
         from lowlevel_simclr.data import catalog
@@ -123,7 +130,7 @@ def write_images(race: Race) -> Path:
 
 
 def run_ours(race: Race, seed: int) -> dict[str, Any]:
-    """Train with the train command, and return its results."""
+    """Train with this package's train command, and return the results."""
     length = f"{race.steps}-steps" if race.steps else f"{race.seconds:g}s"
     out = race.folder / f"ours-{length}-seed{seed}"
     command = [sys.executable, "-m", "lowlevel_simclr.train", "--dataset", "cifar10", "--data-dir", race.data_dir]
@@ -150,7 +157,7 @@ def run_ours(race: Race, seed: int) -> dict[str, Any]:
 
 
 def run_other(race: Race, contestant: Contestant, seed: int, workers: int) -> dict[str, Any]:
-    """Train with another program, and measure its h with this package."""
+    """Train with another program, and evaluate its representations h with this package. Return the results."""
     out = race.folder / "h.npz"
     request = _make_request(race, contestant, seed, workers) | {"out": str(out)}
     found = _run_program(race, contestant, request)
@@ -183,7 +190,7 @@ def _run_program(race: Race, contestant: Contestant, request: dict[str, Any]) ->
 
 
 def measure_h(h: Path, images: Path) -> dict[str, Any]:
-    """Return 20-NN and the linear probe of the representations in a file, with this package's evaluation."""
+    """Return the accuracies of 20-NN and of the linear probe for the representations in the file `h`."""
     from lowlevel_simclr.evaluation.knn import classify_by_neighbours
     from lowlevel_simclr.evaluation.linear_probe import fit_linear_probe
 
@@ -196,7 +203,7 @@ def measure_h(h: Path, images: Path) -> dict[str, Any]:
 
 
 def find_best_workers(race: Race, contestant: Contestant, stored: dict[str, Any]) -> int:
-    """Return the number of worker processes with which a program is fastest. It is measured once and stored."""
+    """Return the number of worker processes with which a program is fastest. The speeds are measured only once."""
     if contestant.program != "lightly":
         return 0
     speeds = stored["speeds"].setdefault(contestant.name, {})
@@ -232,7 +239,7 @@ def run_all(race: Race, seeds: Sequence[int], path: Path, only: Sequence[str] = 
 
 
 def format_summary(stored: dict[str, Any]) -> str:
-    """Return the median of each contestant over its seeds, one line each."""
+    """Return one line of text for each contestant, with the medians over its seeds."""
     lines = []
     for name in dict.fromkeys(row["name"] for row in stored["runs"]):
         rows = [row for row in stored["runs"] if row["name"] == name]

@@ -8,7 +8,7 @@ from typing import Any
 def read_peak_memory(environment: dict[str, Any]) -> dict[str, int | None]:
     """Return the peak memory of a run in bytes.
 
-    A run that was resumed has several sessions. Its peak is the largest peak of all sessions.
+    A run that was resumed has several sessions. Its peak is the largest of the peaks of its sessions.
 
     Args:
         environment: the content of environment.json.

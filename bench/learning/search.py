@@ -1,9 +1,10 @@
-"""Searches a recipe for a budget: python -m bench.learning.search --data-dir DIR --seconds 600.
+"""Searches settings that learn most in a given time: python -m bench.learning.search --data-dir DIR --seconds 600.
 
-Each trial changes one ingredient of a base recipe, and trains for the same processor time (`trial.py`). It is measured
-by 20-NN on 5,000 images of CIFAR-10's train split that are held out. The test split is never used. Results are stored
-in bench/results/<device>/search.json after each trial, and a trial that is stored is not run again. At the end, and
-with --table alone, the program writes bench/learning/SEARCH.md.
+Each trial changes one part (ingredient) of the base settings, and trains for the same processor time (`trial.py`). The
+accuracy of a trial is that of a 20-nearest-neighbour classifier (20-NN) on 5,000 held-out images of CIFAR-10's train
+split. The test split is never used. After each trial, its result is stored in bench/results/<device>/search.json. A
+stored trial is not run again. At the end the program writes bench/learning/SEARCH.md. With --table it only writes this
+page.
 """
 
 from __future__ import annotations
@@ -29,7 +30,14 @@ BASE: dict[str, Any] = {
 
 
 class Trial(NamedTuple):
-    """One trial: the ingredient, its value in words, the settings that differ from the base, and the network."""
+    """One trial.
+
+    Attributes:
+        ingredient: the part of the settings that this trial changes.
+        value: the new value of this part, in words.
+        settings: the settings that differ from BASE.
+        network: the number of blocks in each stage of the encoder, and its width. None means those of ResNet-20.
+    """
 
     ingredient: str
     value: str
@@ -88,14 +96,14 @@ def run_trial(trial: Trial, seconds: float, data_dir: str, seed: int) -> dict[st
 
 
 def read_stored(path: Path) -> dict[str, Any]:
-    """Return the stored results, or an empty record."""
+    """Return the stored results, or a record without results if nothing is stored."""
     if path.exists():
         return json.loads(path.read_text())
     return {"benchmark": "search", "device": hardware.name_results_folder(), "trials": []}
 
 
 def is_stored(stored: dict[str, Any], trial: Trial, seconds: float, seed: int) -> bool:
-    """Return whether a trial has a result with this time and seed."""
+    """Return whether a result of this trial with this time and seed is stored."""
     wanted = trial.name, seconds, seed
     return any((row["name"], row["seconds"], row["seed"]) == wanted for row in stored["trials"])
 

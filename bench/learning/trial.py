@@ -1,10 +1,12 @@
-"""One trial of the search for a recipe: trains for some processor time and measures 20-NN on held-out train images.
+"""Runs one trial of a search for training settings: trains for a given time and measures the accuracy.
 
-`bench.learning.search` runs it: python -m bench.learning.trial '{"name": ..., "settings": ...}'. The last line of its
-output is the result as JSON. The test split is never read.
+`bench.learning.search` runs python -m bench.learning.trial '{"settings": ..., "seconds": ..., "data_dir": ..., "seed":
+...}'. The last line of the output is the result as JSON. The accuracy is that of a 20-nearest-neighbour classifier
+(20-NN) on held-out images of the train split. The test split is never used.
 
-A trial makes as many steps as fit into a number of seconds of processor time. Wall time would depend on the other
-programs of the machine. The time of a step is the least of several measurements, for the same reason.
+The trial first measures the processor time of a step. Then it trains for as many steps as fit into the given seconds of
+processor time. Wall time would depend on the other programs on the machine. For the same reason, the time of a step is
+the smallest of several measurements.
 """
 
 from __future__ import annotations
@@ -36,23 +38,23 @@ from lowlevel_simclr.training.program import StepsFunction
 
 HELD_OUT = 5_000  # images of the train split on which a trial is measured
 BANK = 10_000  # images among which the neighbours are found
-PER_CALL = 8  # steps of a host call
-MEASURED = 6  # measurements of the time of a step; the least counts
-AT_ONCE = 2  # steps of a measurement
+PER_CALL = 8  # steps in one call of the compiled loop
+MEASURED = 6  # measurements of the time of a step; the bench uses the smallest
+AT_ONCE = 2  # steps in one measurement
 WHOLE = 32  # pixels on a side of an image of CIFAR-10; the encoder is evaluated at this size too
-DECAY = 0.98  # of the moving average of the weights, for one step
+DECAY = 0.98  # the factor of the old average in one step of the moving average of the weights
 BASE = {"epochs": 1, "knn_every": 0}
 
 
 def split_train(images: DataSet) -> DataSet:
-    """Return the train split of a data set, divided into images to train on and HELD_OUT images to measure on."""
+    """Divide the train split of a data set into images to train on and HELD_OUT images to measure on."""
     order = np.random.default_rng(0).permutation(len(images.train.labels))
     parts = [Split(images.train.images[rows], images.train.labels[rows]) for rows in np.split(order, [-HELD_OUT])]
     return dataclasses.replace(images, train=parts[0], test=parts[1])
 
 
 def use_network(blocks: list[int], width: int) -> None:
-    """Build ResNet-20 with other blocks and another width in this process."""
+    """Change what the name resnet20 means in this process: an encoder with these blocks and this width."""
     encoder.BASIC["resnet20"] = encoder.Basic(tuple(blocks), width, projects=False)
 
 
@@ -80,11 +82,11 @@ class Average:
     """The moving average of an encoder's weights."""
 
     def __init__(self, model: tf.keras.Model, decay: float) -> None:
-        """Start with the present weights. `decay` is for one step."""
+        """Start with the present weights. `decay` is the factor of the old average in one step."""
         self._model, self._decay, self.weights = model, decay, model.get_weights()
 
     def update(self, steps: int) -> None:
-        """Add the weights after `steps` further steps."""
+        """Add the present weights to the average. `steps` is the number of steps since the last update."""
         decay = self._decay**steps
         for old, new in zip(self.weights, self._model.get_weights()):
             old *= decay
@@ -92,7 +94,7 @@ class Average:
 
 
 def train(plan: Plan, images: DataSet, average: Average, learner: Learner) -> float:
-    """Train the steps of a plan. Return the loss of the last steps."""
+    """Train for all steps of a plan. Return the mean loss of the last few steps."""
     batches = iter(make_batches(images.train.images, plan.batch_size, plan.seed, 0, plan.steps))
     loss = 0.0
     for segment in divide_steps(plan.view_sizes, plan.steps):
@@ -106,7 +108,7 @@ def train(plan: Plan, images: DataSet, average: Average, learner: Learner) -> fl
 
 
 def measure_accuracy(f: tf.keras.Model, plan: Plan, images: DataSet) -> float:
-    """Return the accuracy of 20-NN with h, on the held-out images."""
+    """Return the accuracy of 20-NN on the encoder's outputs h, for the held-out images."""
     bank, held = images.train.images[:BANK], images.test.images
     h = [compute_h(f, part, plan.scaling) for part in (bank, held)]
     return classify_by_neighbours(h[0], images.train.labels[:BANK], h[1], images.test.labels, [20])["20"]
@@ -124,13 +126,13 @@ def run_trial(spec: dict[str, Any], seconds: float, data_dir: str, seed: int) ->
     """Run a trial.
 
     Args:
-        spec: "settings" of the run by name, and if wanted "network", the blocks and the width of the encoder.
+        spec: a dict with the "settings" of the run. It may also have "network" (the blocks and the width of the
+            encoder) and "warmup_share" (the share of the steps in which the learning rate rises).
         seconds: the processor time of the steps.
         data_dir: the folder with the files of CIFAR-10.
         seed: the seed of the run.
 
-    Returns:
-        Steps, times and accuracies.
+    Returns: A dict with the number of steps, the times and the accuracies.
     """
     if "network" in spec:
         use_network(*spec["network"])

@@ -1,13 +1,13 @@
 """Times convolutions of very small maps: python -m bench.ops.bench_convolution [--compare old.json].
 
-A map is the input of a convolution. On a very small map, every output pixel depends on every input pixel that is used
-at all. There the encoder's layer computes the convolution as a matrix product. The bench compares the time of this
-product with the time of TensorFlow's own convolution. It times the forward pass and the gradients with respect to the
-input and the kernel, in a graph. The shapes are those of ResNet-50 with the ImageNet stem (the first layers for large
-images) at 32 pixels and a batch of 256. Two larger maps are a control: for them the layer calls TensorFlow's
-convolution too, so both times should be equal. Every call reduces its results to three sums. These depend on all
-results, so TensorFlow cannot leave out any part of the work. The operation counts do not include multiplications with
-padding.
+A map is the input of a convolution. On a very small map, every output pixel depends on all input pixels that the
+convolution uses. For such a map, the encoder's layer computes the convolution as a matrix product. The bench compares
+the time of this product with the time of TensorFlow's own convolution. It times the forward pass and the gradients with
+respect to the input and the kernel, in a graph. The shapes are those of ResNet-50 with the ImageNet stem (the first
+layers for large images) at 32 pixels and a batch of 256. Two larger maps are a control: for them the layer calls
+TensorFlow's convolution too, so both times should be equal. Every call reduces its results to three sums. These depend
+on all results, so TensorFlow cannot leave out any part of the work. The operation counts do not include multiplications
+with padding.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ Convolve = Callable[[tf.Tensor, tf.Tensor, int], tf.Tensor]  # x, kernel, stride
 
 
 def count_operations(side: int, size: int, stride: int, inner: int, outer: int, rows: int) -> float:
-    """Return the number of operations in both passes, forward and backward, without those with padding."""
+    """Return the number of operations in the forward and the backward pass, without operations on padding."""
     meetings = sum(0 <= tap < size for row in count_taps(side, size, stride, "same").values() for tap in row)
     return 3 * 2.0 * rows * meetings**2 * inner * outer
 

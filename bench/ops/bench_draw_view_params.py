@@ -1,10 +1,10 @@
 """Times the drawing of view parameters: python -m bench.ops.bench_draw_view_params [--images 512] [--compare old.json].
 
 A view is a randomly changed version of an image. View parameters are the random numbers of a view, such as its crop and
-its colour factors. The bench compares the native op with the stock implementation, as a graph and under XLA. All of
-them draw the same numbers. Each row also gives the processor time of drawing, divided by the processor time that the
-native `make_views` needs for the same views at 32 pixels. The rows named `native jit` are the native op in a function
-that XLA compiles.
+its colour factors. The bench compares the native op with the stock implementation, which uses TensorFlow's own ops, as
+a graph and under XLA. Both draw the same numbers. Each row also gives the processor time of drawing, divided by the
+processor time that the native `make_views` needs for the same views at 32 pixels. The rows named `native jit` are the
+native op in a function that XLA compiles.
 """
 
 from __future__ import annotations

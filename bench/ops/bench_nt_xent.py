@@ -3,9 +3,9 @@
 NT-Xent is SimCLR's loss. Its input z has 2N rows of d numbers: the outputs of the projection head for two views
 (randomly changed versions) of each of N images. The bench compares the native op with three alternatives:
 
-- the stock formula, as a graph and under XLA;
-- the formula with the similarities in four blocks, as in the code of the paper's authors, which excludes the similarity
-  of a view with itself by subtracting a large number;
+- the formula in TensorFlow's own ops (stock), as a graph and under XLA;
+- the formula with the similarities in four blocks, as in the code of the paper's authors (it excludes the similarity of
+  a view with itself by subtracting a large number);
 - the formula in PyTorch's ops, if PyTorch is installed.
 
 The rows named `native jit` are the native op in a function that XLA compiles.
@@ -176,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--dtypes", nargs="+", default=["float32"], choices=list(TOLERANCE))
     parser.add_argument("--seconds", type=float, default=3.0, help="seconds to measure each alternative of a problem")
     parser.add_argument(
-        "--others-gigabytes", type=float, default=8.0, help="if the others need more GiB, only the native op runs"
+        "--others-gigabytes", type=float, default=8.0, help="if other ways need more GiB, only the native op runs"
     )
     parser.add_argument(
         "--memory", action="store_true", help="also measure the peak memory of each alternative in a new process"

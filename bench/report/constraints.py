@@ -77,8 +77,7 @@ def choose_versions(choice: Choice) -> str:
 
 
 def read_pins(text: str) -> dict[str, list[str]]:
-    """Return the versions of each package, in the order of the lines. Different versions of Python may need different
-    ones.
+    """Return a dict from the name of each package to its versions. There can be several, for different Pythons.
 
     Raises:
         ValueError: if a line is neither a comment nor a pin (a package with its version, such as numpy==2.4.6).

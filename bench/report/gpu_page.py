@@ -4,7 +4,7 @@ A launcher is the C function that starts the CUDA kernels of an op. The program 
 
 - launchers.json: the times of each CUDA launcher, for this version of the package and for an older one. In every turn,
   each version was timed once. The file also has the bandwidth of each launcher and of a plain copy. The page shows the
-  speed-up over the older version, and the bandwidth as a share of that of the copy.
+  speed-up over the older version, and the launcher's bandwidth as a share of the copy's bandwidth.
 - launchers_lars_update.json, if it exists: the same numbers for the launcher of the LARS update.
 - nt_xent.json: the time of the loss NT-Xent, called through TensorFlow.
 - nt_xent_stock_tf32.json, if it exists: the time of NT-Xent in stock TensorFlow ops that may round to TF32, a shorter
@@ -44,7 +44,7 @@ def describe_launch(row: Row) -> str:
 
 
 def format_launchers(result: Row) -> list[str]:
-    """Return one table line for each problem: time, speed-up over the older version, share of the copy bandwidth."""
+    """Return one table line for each op and size: time, speed-up over the older version, share of copy bandwidth."""
     problems: dict[str, dict[str, list[Row]]] = {}
     for row in result["rows"]:
         problems.setdefault(describe_launch(row), {}).setdefault(row["library"], []).append(row)

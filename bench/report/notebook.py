@@ -3,8 +3,8 @@
 From docs/photographs.md, the program writes docs/photographs.ipynb. The notebook has the text and the Python code of
 the page, so only the page is edited by hand. The two differ in three ways:
 
-- The notebook has no blocks of `sh`. Instead of each, it has the Python code in the comment <!-- notebook ... -->
-  before that block.
+- Where the page has a block of `sh`, the notebook has the Python code from the comment <!-- notebook ... --> before
+  that block.
 - The outputs on the page are left out, because running the notebook creates them.
 - Text between <!-- page only --> and <!-- /page only --> is left out.
 """

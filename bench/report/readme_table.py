@@ -1,8 +1,8 @@
 """Writes the table of measurements in the README: python -m bench.report.readme_table [bench/results/DEVICE].
 
 The program reads three stored results of one device: the time of whole training steps (step.json), the time of the loss
-and its gradient (nt_xent.json), and the accuracy of a run (accuracy_cifar10-resnet50.json). All three are from one
-device, so all numbers come from the same machine.
+and its gradient (nt_xent.json), and the accuracy of a run (accuracy_cifar10-resnet50.json). All three were measured on
+this device.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def read_results(names: Sequence[str]) -> list[dict]:
 
 
 def list_parts() -> dict[str, str]:
-    """Return every table, by the name of the markers that it stands between."""
+    """Return a dict with every table. The key is the name of the two markers that enclose the table on its page."""
     parts = {}
     for name, names in TABLES.items():
         results = read_results(names)

@@ -25,20 +25,20 @@ HEAD = """\
 `bench.step.bench_startup` and `bench.step.bench_step_sizes`.
 
 The first table of a section compares the whole training job with other programs. `whole` is the training job: input,
-views, encoder, head, loss, gradient, update and metrics. `encoder` is only the forward and backward pass of the encoder
-on synthetic views. `plain` is the same training in stock Keras and TensorFlow, and `torch` in PyTorch. The programs are
-timed in turns: in each turn, every program is timed once, for a few steps. Speeds are in pairs per second (pairs/s),
-where a pair is the two views of one image. The last column is the speed of the whole job divided by the speed of the
-line's program. Its first number comes from the median times. In parentheses are the 10th and 90th percentile of this
-ratio over the turns.
+views, encoder, projection head, loss, gradient, update and metrics. `encoder` is only the forward and backward pass of
+the encoder on synthetic views. `plain` is the same training in stock Keras and TensorFlow, and `torch` is the same
+training in PyTorch. The programs are timed in turns: in each turn, every program is timed once, for a few steps. Speeds
+are in pairs per second (pairs/s), where a pair is the two views (randomly changed versions) of one image. The last
+column is the speed of the whole job divided by the speed of the line's program. Its first number comes from the median
+times. In parentheses are the 10th and 90th percentile of this ratio over the turns.
 
 The second table splits the whole job into stages. The time of a stage is a difference of two medians: the time of steps
 that end after the stage, minus the time of steps that end before it. On a busy machine such a difference can be
-negative, although a stage takes time. The most negative difference of a table shows how large its errors are. It is
-called the noise of the table. A stage whose time is not larger than the noise is marked "below the noise". Newer
-results also have a standard error for each difference. They mark a stage too if its time is not larger than two of its
-standard errors. The last column divides the time of a stage by the sum of all times in the table. f is the encoder, and
-g is the projection head.
+negative, although a stage takes time. The most negative difference in a table shows how large the errors in this table
+are. Its absolute value is called the noise of the table. A stage whose time is not larger than the noise is marked
+"below the noise". Newer results also have a standard error for each difference. There, a stage is also marked if its
+time is not larger than two standard errors. The last column divides the time of a stage by the sum of all times in the
+table. f is the encoder, and g is the projection head.
 
 Below the tables, the rate of the step (floating-point operations per second) is compared with that of the fastest
 matrix product, which was timed in the same process and in the precision of the step. On a GPU it is compared with the

@@ -1,10 +1,10 @@
 """Makes a table and a figure from results: python -m bench.report.tables RESULT.json ... [--figure PNG --write].
 
-The program prints a Markdown table. With --figure it also draws a figure. For a result of bench_nt_xent this is time
-and memory over N (the number of pairs), and for a result of bench_step the speed of each program. With --write it
-writes the table into the README or the page of the site that has the markers <!-- bench:NAME --> and <!-- /bench:NAME
--->. NAME is the name of the first file, without .json. All files must be results of the same bench. The table and the
-figure show the rows of all files.
+The program prints a Markdown table. With --figure it also draws a figure. For a result of bench_nt_xent, the figure
+shows time and memory over N (the number of pairs). For a result of bench_step, it shows the speed of each program. With
+--write it writes the table into the README or the page of the site that has the markers <!-- bench:NAME --> and <!--
+/bench:NAME -->. NAME is the name of the first file, without .json. All files must be results of the same bench. The
+table and the figure show the rows of all files.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def format_times(rows: Sequence[harness.Row]) -> str:
     """Return a Markdown table of times, with one line for each problem and one column for each alternative.
 
     An alternative is one way to compute the answer. A cell has the smallest processor time. In parentheses follow the
-    smallest wall time and, if measured, two more numbers: the rate of operations as a percentage of that of a matrix
-    product, and the peak memory.
+    smallest wall time and, if measured, two more numbers: the rate in operations per second, as a percentage of the
+    rate of a matrix product, and the peak memory.
     """
     names = list(dict.fromkeys(row.name for row in rows))
     problems = list(dict.fromkeys(tuple(row.problem.items()) for row in rows))
@@ -93,7 +93,7 @@ def _name_command(stored: dict[str, Any]) -> str:
     return command
 
 
-# What the names in stored results stand for. A figure stands without the text that explains them.
+# In figures, these texts replace the names from the stored results. A figure has no text that explains such names.
 _IN_WORDS = {
     "whole": "this package: the whole step",
     "encoder": "this package: the encoder alone",

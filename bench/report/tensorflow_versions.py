@@ -4,9 +4,9 @@
 
 For each release, the program creates a new virtual environment and runs three programs in it with the native library of
 this checkout: `check`, thirty steps of training with --xla on, and Keras's fit with jit_compile=True and native ops. A
-release works if all three succeed. A release refuses if its XLA cannot call the library, but in the right way: the two
-training programs end with a message that gives the reason, and `check` passes without XLA. The exit code is 1 if a
-release neither works nor refuses.
+release "works" if all three succeed. A release "refuses" if its XLA cannot call the library and the programs say so:
+the two training programs end with a message that gives the reason, and `check` passes without XLA. The exit code is 1
+if a release neither works nor refuses.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ Each setup runs in new processes. The virtual replicas share one processor. So t
 but it cannot show a speed-up. `Replica.moved` counts the bytes that a replica sends. For the setup with two processes,
 the result also has the bytes that the loopback device counted, which include the traffic of other programs.
 `scaling.py` has a model that predicts bytes and seconds of a step on 8 to 1024 devices. The bench stores no result if
-this model and the replicas disagree about the bytes. `--page PAGE` writes the tables into a page.
+this model and the replicas disagree about the bytes. `--page PAGE` writes the tables into a documentation page.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def measure_form(chosen: argparse.Namespace) -> dict[str, Any]:
     for replica in team.local:
         with tf.device(replica.device or None):
             learners.append(build_learner(plan, 3))
-        replica.moved.clear()  # forgets the bytes that were exchanged when the learner was built
+        replica.moved.clear()  # forgets the bytes that were exchanged when the networks were built
         functions.append(make_steps(plan, learners[-1], replica))
         own = replicas.choose_own_rows(replica.rank, replica.count, chosen.batch_size) if replica.count > 1 else None
         pixels = select_training_images(images)
@@ -121,7 +121,7 @@ def measure_form(chosen: argparse.Namespace) -> dict[str, Any]:
 
 
 def _read_bytes(interface: str) -> int:
-    """Return the bytes that a network device has received since it was made, or 0 if it has no counter."""
+    """Return the number of bytes that a network device has received so far, or 0 if the device has no counter."""
     counter = Path(f"/sys/class/net/{interface}/statistics/rx_bytes")
     return int(counter.read_text(encoding="utf-8")) if counter.exists() else 0
 

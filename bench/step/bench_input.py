@@ -5,7 +5,7 @@ the bench measures three durations, one after another:
 
 1. how long training waits for the batch;
 2. how long it takes to make the views of the batch: to draw their parameters and to compute their pixels;
-3. how long the whole step takes, which makes the same views again.
+3. how long the whole step takes. The step makes the same views again.
 
 The result gives the processor times of 1 and 2 as shares of the processor time of 3. It gives the wall time of 2 as a
 share of the wall time of 3, and the wall time of 1 as a share of the sum of 1 and 3.

@@ -11,7 +11,8 @@ comes to this limit. It times three programs in turns, in one process. In the co
     step       a step on the small batch
     forward    the forward pass of the small batch: views, encoder and head in training mode, without a gradient tape
 
-Two separate processes train for a few steps and measure peak memory, one with the large batch and one with the small.
+Two separate processes train for a few steps and measure peak memory: one on the large batch, the other on the small
+one.
 """
 
 from __future__ import annotations

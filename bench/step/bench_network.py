@@ -1,9 +1,11 @@
 """Compares the scaling model with two workers on a network of limited speed: python -m bench.step.bench_network.
 
-Two network namespaces of this machine are connected by a virtual cable (veth). A token bucket (tc tbf) limits the cable
-to each of the rates. Two workers train on it. The model of `scaling.py` predicts their bytes. It also predicts how much
-longer the exchanges take than on the cable without a limit: the bytes divided by the rate. The bench needs root and the
-programs ip and tc of iproute2. `--json FILE` stores the result, and `--page PAGE` writes the table into a page.
+The two workers are training processes on this machine. Each runs in its own network namespace, and a virtual cable
+(veth) connects the two. Linux's traffic control (a token bucket, tc tbf) limits the rate of the cable. The bench
+measures one rate after another. The model of `scaling.py` predicts the bytes that the workers send. It also predicts
+how much longer the exchanges take than on a cable without a limit: the bytes divided by the rate. The bench needs root,
+and the programs ip and tc of iproute2. `--json FILE` stores the result, and `--page PAGE` writes the table into a
+documentation page.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from bench.report import markers
 from bench.step import scaling
 
 RATES = (10e9, 1e9)  # bits a second
-SMALLEST_BURST = 2**17  # bytes that the token bucket lets pass at once; two packets before the kernel splits them
+SMALLEST_BURST = 2**17  # bytes that the token bucket lets pass at once (two packets of the largest size in Linux)
 QUEUE = "50ms"  # how long a packet may wait in the token bucket before it is lost
 LIMIT = 1800  # seconds that the two workers may take
 ADDRESSES = ("10.78.0.1", "10.78.0.2")
@@ -36,10 +38,10 @@ PORT = 29500
 
 @contextlib.contextmanager
 def connect_namespaces(rate: float | None) -> Iterator[list[str]]:
-    """Yield the names of two namespaces with a cable between them. They are removed after the block.
+    """Yield the names of two namespaces with a cable between them. After the `with` block, both are removed.
 
     Args:
-        rate: the bits a second that the cable carries in each direction. None: no limit.
+        rate: the bits a second that the cable carries in each direction. None means no limit.
     """
     names = [f"bench-{os.getpid()}-{place}" for place in range(2)]
     with contextlib.ExitStack() as stack:
@@ -68,7 +70,7 @@ def _run(*command: str) -> None:
 
 
 def measure_rate(rate: float | None, flags: Sequence[str]) -> dict[str, Any]:
-    """Train two workers on a cable, and return the measurements of worker 0, see `bench_distribute.measure_form`.
+    """Train with two workers over a cable. Return what `bench_distribute.measure_form` measured in worker 0.
 
     Raises:
         SystemExit: if a worker failed.
@@ -106,7 +108,7 @@ def measure(chosen: argparse.Namespace) -> dict[str, Any]:
 
     Raises:
         SystemExit: if a worker failed.
-        scaling.WrongModel: if the model predicts a different number of bytes than the replicas counted.
+        scaling.WrongModel: if the model predicts a number of bytes that differs from what the workers counted.
     """
     flags = ["--encoder", chosen.encoder, "--image-size", str(chosen.image_size)]
     flags += ["--batch-size", str(chosen.batch_size), "--turns", str(chosen.turns), "--steps-per-turn", "1"]

@@ -1,9 +1,9 @@
 """Times whole training steps: python -m bench.step.bench_step [--encoder resnet50 --batch-size 256] [--json FILE].
 
-The bench times the training job of job.py and compares it with four other programs. In the code, each of these five
-programs is called a form:
+This benchmark (bench) times the training job of job.py and compares it with four other programs. In the code, each of
+these five programs is called a form:
 
-    whole            the training job: its input, views, encoder, head, loss, gradient, update, and reading the metrics
+    whole            the training job: input, views, encoder, projection head, loss, gradient, update and metrics
     encoder          only the encoder, forward and backward on synthetic views, in the job's precision, one tf.function
     plain            the same training in stock Keras and TensorFlow, as a competent user writes it, in float32
     plain bfloat16   `plain` under Keras's precision policy mixed_bfloat16
@@ -14,20 +14,20 @@ form is timed once, for a few steps. So other programs on the machine slow all f
 order. Before a form is timed, it runs one untimed step. This removes the effects of the form before it, for example on
 caches and threads.
 
-Speeds are given in pairs a second (pairs/s), where a pair is the two views (randomly changed versions) of one image. In
+Speeds are given in pairs a second (pairs/s). Here a pair is the two views (randomly changed versions) of one image. In
 the code, the word pair has a second meaning: the two forms `whole` and `encoder`. Their speeds differ little, so these
-two are timed three times as often as the baselines. The ratio of their speeds differs from one process to another.
-Therefore these two are timed in several processes, which run one after another. Each process has an equal part of the
-turns. Afterwards this process times the job and the three baselines in turns.
+two forms are timed three times as often as the baselines. The ratio of their speeds changes from one process to the
+next. Therefore the bench times these two forms in several processes, which run one after another. Each of these
+processes runs an equal number of turns. Afterwards the main process times the job and the three baselines in turns.
 
 Checkpoints and evaluation are not part of a step. To split the step into stages, the bench times six partial steps
-(stages.py): the first ends after the views, the others after the encoder, the head, the loss, the gradient and the
-update. A separate process trains for a few steps and measures the peak memory (training_memory.py). The bench counts
-the floating-point operations of the layers: 2 for a multiply-add, and twice as many for the backward pass as for the
-forward pass. From this number follows the rate of the step, in operations per second. The bench divides it by the rate
-of a matrix product, which it times in the same process. bench_micro_batch.py times a large batch that is split into
-micro-batches. With `--compare OLD` the exit code is 1 if the new result is slower than the older result OLD
-(report/compare.py).
+(stages.py): the first ends after the views, the others after the encoder, the projection head, the loss, the gradient
+and the update. A separate process trains for a few steps and measures the peak memory (training_memory.py). The bench
+counts the floating-point operations of the layers: 2 for a multiply-add, and twice as many for the backward pass as for
+the forward pass. This number, divided by the time of a step, is the step's rate in operations per second. The bench
+divides this rate by the rate of a matrix product, which it times in the same process. bench_micro_batch.py times a
+large batch that is split into micro-batches. With `--compare OLD` the exit code is 1 if the new result is slower than
+the older result OLD (report/compare.py).
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def measure_pair(chosen: argparse.Namespace) -> list[Times]:
 
 
 def time_pair_here(chosen: argparse.Namespace) -> Times:
-    """Time the whole job and the encoder alone in this process, which has a part of all turns."""
+    """Time the whole job and the encoder alone in this process, for its part of the turns."""
     job = Job(configure_job(read_job_choices(chosen)))
     pair: dict[str, Steps] = {"whole": job.run, "encoder": repeat_call(make_encoder_call(job))}
     turns = math.ceil(PAIR_TURNS * chosen.turns / chosen.processes)
@@ -136,9 +136,9 @@ def find_torch_obstacle(choices: JobChoices) -> str | None:
 def compute_ratios(times: Times) -> dict[str, dict[str, float]]:
     """Return, for each form, the speed (pairs/s) of the whole job divided by the speed of the form.
 
-    The entries by_medians, by_minima and by_processor use the speeds by median wall time, by smallest wall time and by
-    smallest processor time. Besides, each turn gives one ratio. turn_p10, turn_median and turn_p90 are quantiles of
-    these ratios over the turns.
+    The entry by_medians is computed from the median wall times, by_minima from the smallest wall times, and
+    by_processor from the smallest processor times. In addition, each turn gives one ratio. The entries turn_p10,
+    turn_median and turn_p90 are quantiles of these ratios over the turns.
     """
     whole = np.array(times["whole"]["wall"])
     found = {}
@@ -164,7 +164,7 @@ def count_step_operations(job: Job) -> float:
 
 
 def measure_gemm_rate(kind: str) -> float:
-    """Return the rate of the fastest matrix product, in operations per second. Each product is timed ten times."""
+    """Time several matrix products ten times each. Return the rate of the fastest one, in operations per second."""
     products = ceiling.make_products(kind)
     times = take_turns({name: repeat_call(product.call) for name, product in products.items()}, 10)
     return ceiling.find_rate(products, {name: each["wall"] for name, each in times.items()})
@@ -269,7 +269,7 @@ def format_result(result: dict[str, Any]) -> str:
 
 
 def format_stages(result: dict[str, Any]) -> list[str]:
-    """Return a heading and a line for each stage. The line of a stage that is below the noise has no numbers."""
+    """Return a heading, and one line for each stage. A stage whose time is below the noise gets no numbers."""
     stages = step_page.hide_noise(result)
     whole = sum(seconds for seconds in stages.values() if seconds is not None)
     lines = ["", f"{'stage':<26}{'ms':>9}{'of step':>9}"] if stages else []

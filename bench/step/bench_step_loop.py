@@ -6,7 +6,7 @@ the steps of the job in a loop. The bench compares two ways to build this loop:
     called   the loop calls a separate function, which is the step; this is the default on a CPU
     inline   the loop contains the operations of the step; this is the default on a GPU without XLA
 
-It times both loops and the encoder alone in turns, in several processes (see step_ways.py).
+It times both loops, and the encoder alone, in turns and in several processes (see step_ways.py).
 """
 
 from __future__ import annotations

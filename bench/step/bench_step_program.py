@@ -5,9 +5,9 @@ XLA compiles the step. The bench compares two ways to build the loop over the st
     program   XLA compiles several steps and the loop over them into one program; training does this
     outside   XLA compiles one step, and TensorFlow's loop calls it
 
-It times both loops and the encoder alone in turns, in several processes (see step_ways.py). The flags of the training
-job (job.py) set the encoder, the batch size and the precision. Without a GPU, add `--xla on`, because XLA is then off
-by default.
+It times both loops, and the encoder alone, in turns and in several processes (see step_ways.py). The flags of the
+training job (job.py) set the encoder, the batch size and the precision. Without a GPU, add `--xla on`, because XLA is
+then off by default.
 """
 
 from __future__ import annotations

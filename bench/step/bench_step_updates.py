@@ -1,15 +1,18 @@
-"""Times whole steps with three LARS updates: python -m bench.step.bench_step_updates [--out FILE] [job flags].
+"""Times steps with three ways to update the weights: python -m bench.step.bench_step_updates [--out FILE] [job flags].
 
-LARS is the optimizer of SimCLR's paper. The job is the training job of job.py, and its flags set the encoder, the batch
-size and the precision. The bench compares three ways to update the variables:
+LARS is the optimizer of SimCLR's paper. The bench compares three ways to compute its update of the variables:
 
     all      `ops.lars_update_all` updates all variables in a few kernel launches; this is the default on a GPU
     each     `ops.lars_update` is called once for each variable; this is the default on a CPU
     stock    TensorFlow's own ops compute the update, as with `--ops stock`; XLA fuses them if it compiles the step
 
-In several processes, the bench times steps with each update, and the encoder alone, in turns (see step_ways.py). It
-times whole steps and not only the update, for this reason: an encoder has many small variables, and on a GPU a step can
-wait until the host has launched the kernels for all of them. The time of the update alone would not show this wait.
+The bench times, in turns, the steps of the training job (job.py) with each of these updates, and the encoder alone. It
+does this in several processes (see step_ways.py). The flags of the job set the encoder, the batch size and the
+precision.
+
+The bench times whole steps and not only the update, for this reason: an encoder has many small variables, and on a GPU
+a step can wait until the host has launched the kernels for all of them. The time of the update alone would not show
+this wait.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Builds the input, the views and the step of training as separate parts, so that a bench can time each of them."""
+"""Builds three parts of training separately, so that a bench can time each of them: the input, the views, the step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lowlevel_simclr.training.plan import make_plan
 def build_parts(
     config: Config, images: np.ndarray, steps: int
 ) -> tuple[Iterator[step.Batch], Views, Callable[[step.Batch], step.Metrics]]:
-    """Return an iterator over batches, a function that makes the views of a batch, and one that trains on a batch."""
+    """Return an iterator over batches, a function that makes the views of a batch, and a function that trains on it."""
     split = dataset.Split(images, np.zeros(len(images), np.int32))
     plan = make_plan(config, dataset.DataSet("noise", split, split, ("noise",)))
     learner = build_learner(plan, images.shape[-1])

@@ -59,7 +59,7 @@ def list_job_flags(choices: JobChoices) -> list[str]:
 
 
 def configure_job(choices: JobChoices) -> Config:
-    """Return the configuration of the job: the shapes data set, LARS, and these choices."""
+    """Return the configuration of the job: these choices, the data set "shapes" and the optimizer LARS."""
     config = replace(
         Config(),
         image_size=choices.image_size,
@@ -78,7 +78,7 @@ def configure_job(choices: JobChoices) -> Config:
 
 
 class Job:
-    """The training job, ready to step: data, plan, encoder, projection head, optimizer, compiled loop and batches."""
+    """The training job, ready to run steps: data, plan, networks, optimizer, compiled loop and batches."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class Job:
             config: the configuration of the job.
             implementation: the functions for the views, the loss and the update. None means those that training would
                 use.
-            inline_step: whether the loop contains the operations of the step instead of calling a function (see
+            inline_step: whether the loop contains the operations of the step instead of a call of a function (see
                 `training.loop.compile_steps`). None means what training would do.
             loop_outside: whether the loop over steps stays outside XLA if XLA compiles the step. Training puts it
                 inside.
@@ -115,11 +115,11 @@ class Job:
         self.batches = iter(batches.make_batches(self.pixels, *wanted, with_images=self.fetch is None))
 
     def run(self, count: int) -> float:
-        """Train for `count` steps in one call from the host, and return the loss of the last step."""
+        """Train for `count` steps with one call of the compiled loop, and return the loss of the last step."""
         return float(self.steps(self.batches, tf.constant(count, tf.int32)).loss.numpy()[-1])
 
     def take_batch(self) -> Batch:
-        """Return the next batch with its images. If the batches have only row numbers, fetch the images."""
+        """Return the next batch with its images. If the batch has only row numbers, fetch the images of these rows."""
         given = next(self.batches)
         return self.fetch(*given) if self.fetch else given
 

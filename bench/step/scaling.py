@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 DEVICES = (8, 16, 32, 64, 128, 256, 512, 1024)
 WORD = 4  # bytes of a float32, which is the type of all data that devices send
-# How many float32 numbers are sent for each row of z (the outputs of the projection head, with one row for each view):
-# the two of its normaliser in the loss NT-Xent, and its cotangent, which is the gradient that the backward pass gets
-# for the loss of the row.
+# For each row of z, the devices send three float32 numbers. (z holds the outputs of the projection head, one row for
+# each view.) Two of the numbers are the normaliser of the row, which stands for the sum in its loss (NT-Xent). The
+# third is the cotangent of the row, which is the gradient that the backward pass receives for the loss of this row.
 COLUMNS = 3
 # A step "scales" to a number of devices if it spends at least this share of its time on computing. Otherwise the
 # devices would mostly wait.
@@ -40,10 +40,10 @@ class Sizes:
     """The sizes of a network that determine what a step costs.
 
     Attributes:
-        width: d, the length of a row of z.
+        width: d, the length of a row of z (the outputs of the projection head).
         parameters: the number of trainable weights, which is also the number of entries in all gradients.
         channels: the number of channels of each BatchNorm.
-        operations: the number of floating-point operations of one pair (two views), forward and backward.
+        operations: the number of floating-point operations for one pair (two views of an image), forward and backward.
     """
 
     width: int
@@ -67,8 +67,8 @@ class Machine:
     latency: float
 
 
-# An NVIDIA A100 computes 312 trillion bfloat16 operations a second at most (its data sheet), of which a ResNet-50
-# reaches about a third. HDR InfiniBand carries 200 Gbit/s.
+# According to its data sheet, an NVIDIA A100 computes at most 312 trillion bfloat16 operations a second. A ResNet-50
+# reaches about a third of this rate. HDR InfiniBand carries 200 Gbit/s.
 ASSUMED = Machine(rate=100e12, bandwidth=25e9, latency=5e-6)
 ASSUMED_NAME = "These are an NVIDIA A100 at a third of its bfloat16 peak and a 200 Gbit/s InfiniBand link for each GPU."
 
@@ -94,7 +94,7 @@ def _multiply(shape: Sequence[int]) -> int:
 
 
 def predict_bytes(sizes: Sizes, global_batch: int, devices: int) -> dict[str, float]:
-    """Return, for each kind of content, the bytes that a device sends in a step with synchronised BatchNorm."""
+    """Return, for each kind of data, the bytes that a device sends in a step with synchronised BatchNorm."""
     if devices == 1:
         return {}
     rows = 2 * global_batch // devices
@@ -113,12 +113,12 @@ def refuse_difference(form: str, predicted: dict[str, float], counted: dict[str,
 
     Args:
         form: the name of the setup of replicas that was measured, for the message.
-        predicted: the predicted bytes, for each kind of content.
-        counted: the counted bytes, for each kind of content.
+        predicted: the predicted bytes, for each kind of data.
+        counted: the counted bytes, for each kind of data.
         exchanges: the number of exchanges in the step. In each of them, rounding may change the count by one byte.
 
     Raises:
-        WrongModel: if the bytes of one kind of content differ by more than one byte for each exchange.
+        WrongModel: if the bytes of one kind of data differ by more than one byte for each exchange.
     """
     if predicted.keys() != counted.keys() or any(abs(predicted[key] - counted[key]) > exchanges for key in predicted):
         raise WrongModel(
@@ -130,8 +130,9 @@ def refuse_difference(form: str, predicted: dict[str, float], counted: dict[str,
 def predict_seconds(sizes: Sizes, machine: Machine, global_batch: int, devices: int) -> dict[str, float]:
     """Return the seconds of each part of a step and of the whole step, and the share of the step spent computing."""
     own = global_batch / devices
-    # Three products of the device's own rows with all columns. u is the matrix of the normalised rows of z. The
-    # products are u u^T in the forward pass, and in the backward pass u u^T again, then the matrix of weights times u.
+    # The loss takes three matrix products. Let u be the matrix of the normalised rows of z. The forward pass computes u
+    # u^T. The backward pass computes u u^T again, and multiplies a matrix of weights by u. Each product is split over
+    # the devices by rows: a device computes only its own rows.
     loss = 3 * 2 * (2 * own) * (2 * global_batch) * sizes.width
     sent = predict_bytes(sizes, global_batch, devices)
     hops = {"z": 1, "normalisers and cotangents": 1, "BatchNorm": 3 * len(sizes.channels), "gradients": 2, "metrics": 2}
@@ -144,13 +145,13 @@ def predict_seconds(sizes: Sizes, machine: Machine, global_batch: int, devices: 
 
 
 def predict_scaling(sizes: Sizes, machine: Machine, global_batch: int, per_device: int) -> dict[str, Any]:
-    """Predict a step for each number of devices: with one batch that all devices share, and with a batch that grows.
+    """Predict a step for each number of devices, once with a batch of fixed size and once with a batch that grows.
 
     Args:
         sizes: the sizes of the network.
         machine: one device and its link. All devices are alike.
-        global_batch: pairs in the batch that all devices share.
-        per_device: pairs for each device, if the batch grows with the devices.
+        global_batch: pairs in the batch of fixed size, which all devices share.
+        per_device: pairs for each device in the batch that grows.
     """
     batches = {"shared": lambda _: global_batch, "growing": lambda devices: per_device * devices}
     found: dict[str, Any] = {"sizes": asdict(sizes), "machine": asdict(machine)}
@@ -230,7 +231,7 @@ def format_predicted(result: dict[str, Any]) -> str:
 
 
 def _format_reach(found: dict[str, Any]) -> str:
-    """Return the second half of a sentence. It says up to how many devices a step scales."""
+    """Return the second half of a sentence, which says up to how many devices a step scales."""
     if found["scales_to"]:
         return f"compute is at least {SCALES:.0%} of a step on up to {found['scales_to']} devices."
     return f"compute is less than {SCALES:.0%} of a step already on {DEVICES[0]} devices."

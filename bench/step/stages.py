@@ -17,7 +17,7 @@ from bench.step.turns import Steps, repeat_call, take_turns
 from lowlevel_simclr.training.learner import list_trainable_variables
 from lowlevel_simclr.training.loop import make_views
 
-STAGES = ("views", "f forward", "g forward", "loss", "backward", "optimizer")
+STAGES = ("views", "f forward", "g forward", "loss", "backward", "optimizer")  # f: encoder, g: projection head
 REST = "input, loop and metrics"
 P10_TO_P90 = 2.563  # standard deviations between the 10th and the 90th percentile of a normal distribution
 MEDIAN_ERROR = 1.253  # the standard error of a median divided by that of a mean
@@ -57,7 +57,7 @@ def subtract_stages(wall: Mapping[str, Sequence[float]]) -> Stages:
 
     Args:
         wall: for each stage, the seconds of the partial step that ends after it, one value for each turn. The stages
-            are in the order of the step.
+            are in the order in which a step runs them.
     """
     taken = np.array([np.zeros(len(next(iter(wall.values())))), *wall.values()])  # (1 + stages, turns)
     differences = np.diff(taken, axis=0)  # (stages, turns)

@@ -1,10 +1,11 @@
 """Compares several ways to build the same training step, and times the encoder alone next to them.
 
-A bench such as bench_step_loop.py names the ways. In a turn, each way and the encoder alone are timed once, in random
-order. A process keeps its speed as long as it lives, but the speed of the same job can differ by a per cent from one
-process to another. So the measurement is repeated in several processes, and the result is the median over the
-processes. Every second process builds the ways in reverse order. The seed of the random order is fixed, but the order
-of a turn also depends on the order of building. So the processes also differ in the order of each turn.
+Each bench that uses this module, for example bench_step_loop.py, defines its own ways. In a turn, each way and the
+encoder alone are timed once, in random order. A process keeps its speed as long as it lives, but the speed of the same
+job can differ by one per cent from one process to another. So the measurement is repeated in several processes, and the
+result is the median over the processes. Every second process builds the ways in reverse order. The random order in a
+turn depends on a fixed seed and on the order in which the ways were built. So the order in a turn is also different in
+these processes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from bench.step.turns import Steps, Summary, add_turn_flags, repeat_call, summar
 from lowlevel_simclr.config.settings import Config
 
 Ways = Mapping[str, Callable[[Config], Job]]  # for each way, the function that builds its job
-Forms = dict[str, Summary]  # the summarized times of each form: of each way, and of the encoder alone
+Forms = dict[str, Summary]  # for each way and for the encoder alone (each is called a form), the summarized times
 
 
 def time_ways(ways: Ways, flags: Sequence[str]) -> Forms:
@@ -102,7 +103,7 @@ def run_bench(module: str, doc: str, ways: Ways, file_name: str, arguments: Sequ
     """
     parser = argparse.ArgumentParser(prog=module.rpartition(".")[2], description=doc.splitlines()[0])
     parser.add_argument("--ways", nargs="+", default=list(ways), choices=ways, help="the ways to time (default: all)")
-    parser.add_argument("--processes", type=int, default=2, help="number of processes; each runs all of the --turns")
+    parser.add_argument("--processes", type=int, default=2, help="number of processes; each runs all turns")
     parser.add_argument("--out", type=Path, default=harness.choose_result_path(file_name))
     chosen, flags = parser.parse_known_args(arguments)
     make_parser().parse_args(flags)  # refuses an unknown flag before the first process starts
