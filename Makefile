@@ -3,8 +3,7 @@ PYTHON ?= python3
 CXX ?= g++
 VENV := .venv
 BIN := $(VENV)/bin
-# constraints.txt has only versions that CI has tested. So a package that is released tomorrow cannot break a clone of
-# today.
+# constraints.txt has only versions that CI has tested. So a new release of a package cannot break an old clone.
 INSTALL := $(BIN)/python -m pip install --constraint constraints.txt
 
 .PHONY: train test slow lint bench check docs docs-serve wheel constraints faults sanitize fuzz arm64 test-kernels-gpu clean
@@ -12,21 +11,21 @@ INSTALL := $(BIN)/python -m pip install --constraint constraints.txt
 
 help:
 	@echo "make train   draw the data set shapes, pretrain on it, evaluate, draw pictures (minutes)"
-	@echo "make test    the test suite"
-	@echo "make slow    the tests that take minutes each"
-	@echo "make check   check the ops of this machine against the reference"
-	@echo "make bench   throughput of the ops, as JSON and tables"
-	@echo "make lint    ruff, mypy, clang-format, and phrases that need a second reading"
-	@echo "make docs    the site, in build/docs; make docs-serve shows it at http://localhost:8000"
-	@echo "make test-kernels-gpu   every CUDA kernel on a GPU, and under compute-sanitizer (nvcc, NumPy, PyTorch or CuPy)"
-	@echo "make faults  kills, full disks, corrupted runs and damaged inputs, for hours; every wrong outcome is printed"
-	@echo "make wheel   the wheel and the source distribution, in dist; the wheel is tried on every Python of this machine"
-	@echo "make constraints   the newest versions of all that make installs, in constraints.txt; make test must pass with them"
-	@echo "make sanitize, make fuzz   the kernels under sanitizers; random shapes and values for ten minutes"
-	@echo "make arm64   the kernels for arm64: the test drivers under emulation, and a wheel (Debian's cross compiler)"
+	@echo "make test    run the test suite"
+	@echo "make slow    run the tests that take minutes each"
+	@echo "make check   compare the ops on this machine with the reference in NumPy"
+	@echo "make bench   time the ops and the training step"
+	@echo "make lint    ruff, mypy, clang-format, and a search for phrases that need a second reading"
+	@echo "make docs    build the site in build/docs; make docs-serve shows it at http://localhost:8000"
+	@echo "make test-kernels-gpu   test every CUDA kernel on a GPU, also under compute-sanitizer (needs nvcc, NumPy, and PyTorch or CuPy)"
+	@echo "make faults  try kills, full disks, corrupted runs and damaged inputs, for hours; print every wrong outcome"
+	@echo "make wheel   build the wheel and the source distribution in dist, and try the wheel with every Python of this machine"
+	@echo "make constraints   write the newest versions of all packages into constraints.txt; then run make test"
+	@echo "make sanitize, make fuzz   test the kernels under sanitizers; test them with random shapes and values for ten minutes"
+	@echo "make arm64   build for arm64: run the kernels' test drivers under emulation, and build a wheel (Debian's cross compiler)"
 
-# The file `complete` is written last. If an installation was interrupted, the file is missing and make installs again.
-# --no-build-isolation builds with the setuptools of constraints.txt. The build reads the headers of TensorFlow.
+# The file .venv/complete is written last. If an installation was interrupted, this file is missing and make installs
+# again. --no-build-isolation builds with the setuptools of constraints.txt. The build reads the headers of TensorFlow.
 $(VENV)/complete: constraints.txt setup.py build_backend.py pyproject.toml $(wildcard kernels/* kernels/*/*)
 	@command -v $(PYTHON) >/dev/null || \
 		{ echo "There is no $(PYTHON). Name a Python, as in  make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
@@ -51,8 +50,9 @@ train: $(VENV)
 	@echo "The commands above, and lowlevel-simclr, work after   . $(BIN)/activate"
 
 # On two cores, two test files run at a time, each in one process (--dist loadfile). So the tests of a file can share
-# their training runs. The files run in the order of their names: by default, files with few tests come last, and these
-# tests are the longest. On a GPU, the processes share its memory, so each takes only what it needs (ALLOW_GROWTH).
+# their training runs. The files run in the order of their names. pytest's default would run files with few tests last,
+# and these tests take longest. On a GPU, the processes share its memory, so each takes only what it needs
+# (ALLOW_GROWTH).
 test: $(VENV)
 	TF_FORCE_GPU_ALLOW_GROWTH=true $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
@@ -99,7 +99,7 @@ docs-serve: docs
 	$(BIN)/python -m http.server --directory build/docs 8000
 
 # The wheel is built from the source distribution, with the TensorFlow of .venv. The project has no e-mail address, so
-# pyroma does not look for one. The wheel runs on any Linux whose glibc is 2.17 or later.
+# pyroma skips its test for one. The wheel runs on any Linux whose glibc is 2.17 or later.
 TENSORFLOW_LIBRARIES := --exclude libtensorflow_framework.so.2 --exclude libtensorflow_cc.so.2
 wheel: $(VENV)
 	$(INSTALL) --quiet -r requirements-wheel.txt
@@ -123,13 +123,13 @@ sanitize:
 fuzz:
 	kernels/sanitize.sh none 600
 
-# Needs Debian's cross compiler and qemu-user; kernels/cross_arm64.sh names the packages. The wheel is written to
+# This needs Debian's cross compiler and qemu-user. kernels/cross_arm64.sh names the packages. The wheel is written to
 # build/arm64.
 arm64: $(VENV)
 	kernels/cross_arm64.sh drivers 60
 	PYTHON=$(BIN)/python kernels/cross_arm64.sh wheel build/arm64
 
-# Uses neither .venv nor TensorFlow. PYTHON can be any Python that has NumPy, and PyTorch or CuPy.
+# This uses neither .venv nor TensorFlow. PYTHON can be any Python that has NumPy, and PyTorch or CuPy.
 test-kernels-gpu:
 	$(PYTHON) tests/kernels/gpu_kernels.py --sanitize
 

@@ -12,9 +12,10 @@ set. X_xla.cc is compiled only if XLA's headers are installed. The files *.cu, X
 compiled only if the library gets CUDA kernels. All other sources are compiled once. kernels/**/*_test_driver.cc is not
 part of the library.
 
-CUDA kernels are built if this machine has an NVIDIA GPU and nvcc is found: in CUDACXX, PATH, CUDA_HOME/bin or
-/usr/local/cuda/bin. With LOWLEVEL_SIMCLR_CUDA=1 the build fails without nvcc, with =0 it leaves the CUDA kernels out,
-and =auto is the default. A library with CUDA kernels also loads on a machine without a GPU or driver.
+By default (LOWLEVEL_SIMCLR_CUDA=auto), CUDA kernels are built if this machine has an NVIDIA GPU and nvcc is found. The
+build looks for nvcc in CUDACXX, PATH, CUDA_HOME/bin and /usr/local/cuda/bin. With LOWLEVEL_SIMCLR_CUDA=1 the build
+fails if nvcc is not found. With LOWLEVEL_SIMCLR_CUDA=0 it leaves the CUDA kernels out. A library with CUDA kernels also
+loads on a machine without a GPU or driver.
 
 The kernels are written for Linux on x86-64 and on arm64. On other platforms, or with LOWLEVEL_SIMCLR_NATIVE=0, the
 package is pure Python and uses stock TensorFlow.
@@ -192,7 +193,7 @@ def has_gpu() -> bool:
 
 
 def choose_cuda() -> Cuda:
-    """Return whether to build CUDA kernels.
+    """Decide whether to build CUDA kernels.
 
     LOWLEVEL_SIMCLR_CUDA=1 or =0 decides. With auto, CUDA kernels are built if this machine has a GPU and nvcc.
     """
@@ -282,7 +283,7 @@ def run(command: list[str]) -> None:
         raise SystemExit(
             f"{said}\nlowlevel_simclr: The compiler failed.{remedy} The command was: {shlex.join(command)}"
         )
-    if is_cuda:  # ptxas reports registers and spills
+    if is_cuda:  # keeps the output, in which ptxas reports registers and spilled bytes
         Path(command[-1]).with_suffix(".log").write_text(done.stdout + done.stderr, encoding="utf-8")
     elif done.stderr:
         print(done.stderr, file=sys.stderr)
@@ -310,8 +311,8 @@ def compile_all(jobs: dict[Path, list[str]]) -> None:
 def link(target: Path, cxx: list[str], nvcc: str | None, made: list[Path], folder: Path) -> None:
     """Link objects to `target`, with intermediate files in `folder`."""
     build_stand_ins(cxx, folder)
-    # TensorFlow's libraries also export the CUDA runtime's functions, but of another CUDA version. So the link command
-    # names libcudart_static.a first, and the linker takes the functions from there.
+    # TensorFlow's libraries also export the functions of a CUDA runtime, but of another CUDA version. So the link
+    # command names libcudart_static.a first, and the linker takes the functions from there.
     objects = [*map(str, made), *([str(find_static_cuda_runtime(nvcc, folder)), "-lrt", "-ldl"] if nvcc else [])]
     libraries = [f"-L{folder}", "-Wl,--no-as-needed", *(f"-l:{name}" for name in STAND_INS)]
     target.parent.mkdir(parents=True, exist_ok=True)
