@@ -59,7 +59,8 @@ def _sum_up(campaign: Mapping[str, Any]) -> str:
         f"{longest:g} seconds."
     )
     if mended:
-        text += f" Before mends, {mended} of these trials ended wrongly."
+        text += f" At first, {mended} of these trials ended wrongly. "
+        text += "All of them ended correctly when they were repeated after corrections."
     if open_parts:
         text += f" The campaign is not complete: {', '.join(open_parts)}."
     return text
@@ -79,7 +80,7 @@ def _describe_changes(part: Part) -> str:
     counts, facts = part["counts"], part["facts"]
     kinds = ", ".join(f"{name} {counts.get(name, 0):,}" for name in ("killed", "disk full", "input/output error"))
     return (
-        f"a kill or a failing disk at a change of a file ({kinds}; {facts['changes_tried']:,} of the "
+        f"a kill or a disk error when the run changes a file ({kinds}; {facts['changes_tried']:,} of the "
         f"{facts['changes_of_a_run']:,} changes of a run), then the same command again"
     )
 
@@ -87,8 +88,9 @@ def _describe_changes(part: Part) -> str:
 def _describe_corruptions(part: Part) -> str:
     facts = part["facts"]
     return (
-        f"one of the {facts['files']} files of a run replaced by one of {facts['wrong_things']} wrong things, for "
-        f"`train`, `evaluate` or `embed` ({facts['combinations_tried']:,} of {facts['combinations']:,} combinations)"
+        f"one of the {facts['files']} files of a run replaced by one of {facts['wrong_things']} wrong things "
+        f"(such as a folder or a damaged file), then `train`, `evaluate` or `embed` "
+        f"({facts['combinations_tried']:,} of {facts['combinations']:,} combinations)"
     )
 
 
@@ -99,7 +101,7 @@ def _describe_inputs(part: Part) -> str:
 
 def _describe_memory(part: Part) -> str:
     return (
-        f"a run of {part['asked']['steps']:,} steps, which must not grow (it grew by "
+        f"a run of {part['asked']['steps']:,} steps, whose memory must not grow (it grew by "
         f"{part['facts']['grown_bytes'] / 1e6:.1f} MB in its second half)"
     )
 
@@ -116,6 +118,6 @@ SANITIZERS = {
     "address": "the kernels under AddressSanitizer",
     "undefined": "the kernels under UndefinedBehaviorSanitizer",
     "thread": "the kernels under ThreadSanitizer",
-    "none": "the kernels against their plain forms, random cases",
+    "none": "the kernels compared with plain versions of them on random inputs",
     "fuzzer": "the kernels with libFuzzer and AddressSanitizer",
 }

@@ -172,7 +172,8 @@ def _format_remarks(run: dict[str, Any]) -> list[str]:
     lines = []
     if run.get("curve"):
         curve = ", ".join(f"{100 * value:.1f} at step {step}" for step, value in run["curve"].items())
-        sample = "Only samples of the test and training images were used, so these accuracies are lower than with all."
+        sample = "Only samples of the test and training images were used, so these accuracies are lower than with all "
+        sample += "images."
         lines += ["", f"20-NN accuracy in per cent during the run of seed {run['seed']}: {curve}. {sample}"]
     scores = [(f"fine-tuned on {100 * float(share):g} % of the labels", each) for share, each in _sort_fine_tuned(run)]
     scores += [(name.replace("_", ", "), run["seeds"][name]) for name in _PROBES if name in run.get("seeds", {})]
@@ -210,7 +211,7 @@ def format_first_steps(stored: dict[str, Any]) -> str:
 def format_mixed_aspects(stored: dict[str, Any]) -> str:
     """Return a Markdown table with one line for each run, on whole pictures or on squares cut from them."""
     lines = [
-        "| pictures | seed | pixels that a view shows | k-NN 20 | k-NN 200 | linear |",
+        "| pictures | seed | pixels shown by at least one view, % | k-NN 20, % | k-NN 200, % | linear, % |",
         "|---|---|---|---|---|---|",
     ]
     for way in sorted(stored["ways"], key=lambda way: (way["pictures"], way["seed"])):

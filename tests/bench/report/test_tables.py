@@ -56,7 +56,7 @@ def test_the_table_of_a_run_says_how_it_rose_what_labels_added_and_what_flatters
     assert lines[5:] == [
         "",
         "20-NN accuracy in per cent during the run of seed 0: 31.0 at step 10, 38.8 at step 20. Only samples of the "
-        "test and training images were used, so these accuracies are lower than with all.",
+        "test and training images were used, so these accuracies are lower than with all images.",
         "",
         "| classifier trained with labels | accuracy, % | seeds | training |",
         "|---|---|---|---|",
