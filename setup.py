@@ -131,7 +131,7 @@ def read_abi() -> int:
 
 
 def find_compiler() -> list[str]:
-    """Return the command of the C++ compiler after checking that it runs. It is CXX, or g++ if CXX is not set."""
+    """Return the command of the C++ compiler (CXX, or g++ if CXX is not set), after checking that it runs."""
     command = shlex.split(os.environ.get("CXX", "g++"))
     try:
         subprocess.run([*command, "--version"], check=True, capture_output=True)

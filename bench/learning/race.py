@@ -12,8 +12,8 @@ With --steps, the contestants with our recipe train for this number of steps ins
 of one size. This shows how much each program learns in the same number of steps.
 
 After training, this package measures h, the output of the contestant's encoder, with two classifiers: 20 nearest
-neighbours (20-NN) and a linear one (linear probe). Their accuracies on the test split are the result, and no setting is
-chosen by them. After each run, the results of all runs are stored in one file,
+neighbours (20-NN) and a linear one (linear probe). Their accuracies on the test split are the result. They are not used
+to choose any setting. After each run, the results of all runs are stored in one file,
 bench/results/<device>/race_<minutes>m.json. A stored run is not made again. torch and lightly are installed in an
 environment of their own, which this program builds (`--environment`).
 

@@ -111,14 +111,16 @@ def is_stored(stored: dict[str, Any], trial: Trial, seconds: float, seed: int) -
 def format_table(stored: dict[str, Any]) -> str:
     """Return the page SEARCH.md: one table for each processor time."""
     lines = [
-        "# Search of a recipe for a budget",
+        "# Search for the best settings in a given time",
         "",
         "`python -m bench.learning.search --table` writes this page from "
         f"`bench/results/{stored['device']}/search.json`.",
-        "Each trial changes one ingredient of the base, and trains for the same processor time. The accuracy is that",
-        "of 20-NN on 5,000 held-out images of the train split of CIFAR-10 (JPEG copy). The test split is never used.",
-        "Columns: accuracy after the test transform at the size of the last views, and at 32 pixels; with the moving",
-        "average of the weights (EMA, decay 0.98); with BatchNorm statistics of images without augmentation.",
+        "Each trial changes one part (ingredient) of the base settings, and trains for the same processor time. The",
+        "accuracy is that of a 20-nearest-neighbour classifier (20-NN) on 5,000 held-out images of the train split of",
+        "CIFAR-10 (JPEG copy). The test split is never used. The last four columns are accuracies. For `20-NN`, images",
+        "are scaled to the size of the last views. For `at 32 pixels`, they are scaled to 32 pixels. For `EMA`, the",
+        "encoder has the moving average of the weights (decay 0.98). For `new statistics`, BatchNorm has the",
+        "statistics of images without augmentation.",
     ]
     for seconds in sorted({row["seconds"] for row in stored["trials"]}):
         rows = [row for row in stored["trials"] if row["seconds"] == seconds]

@@ -132,7 +132,8 @@ def run_trial(spec: dict[str, Any], seconds: float, data_dir: str, seed: int) ->
         data_dir: the folder with the files of CIFAR-10.
         seed: the seed of the run.
 
-    Returns: A dict with the number of steps, the times and the accuracies.
+    Returns:
+        A dict with the number of steps, the times and the accuracies.
     """
     if "network" in spec:
         use_network(*spec["network"])

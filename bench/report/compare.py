@@ -1,9 +1,9 @@
 """Finds what became slower between two results: python -m bench.report.compare OLD NEW [--tolerance 0.05].
 
-The program compares a new result with an older one of the same benchmark and device. For every quantity that both
-results have, it prints the new value divided by the old one. The quantities are the processor time of the native ops,
-pairs per second, seconds to the first step, and peak memory. The exit code is 1 if one of them got worse by more than
-the tolerance.
+The program compares a new result with an older one of the same benchmark and device. A cost is a measured quantity of
+which less is better. For every cost that both results have, the program prints the new value divided by the old one.
+The costs are the processor time of the native ops, 1 / (pairs per second), the seconds to the first step, and the peak
+memory. The exit code is 1 if a cost grew by more than the tolerance.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def read_result(path: Path) -> Result:
 
 
 def list_costs(result: Result) -> dict[str, float]:
-    """Return a dict of every quantity to compare. Each is given as a cost, so a lower value is better."""
+    """Return a dict from the name of each cost to its value."""
     found: dict[str, float] = {}
     for row in result.get("rows", []):
         problem = " ".join(f"{key}={value}" for key, value in row["problem"].items())

@@ -60,12 +60,12 @@ def format_launchers(result: Row) -> list[str]:
 
 
 def describe_loss(problem: Row) -> str:
-    """Return a description of a problem of NT-Xent."""
+    """Return a text with the sizes and the type for which NT-Xent was measured."""
     return f"N = {problem['N']}, d = {problem['d']}, {problem['dtype']}"
 
 
 def describe_views(problem: Row) -> str:
-    """Return a description of a problem of make_views."""
+    """Return a text with the sizes and the kind of views for which make_views was measured."""
     sides = f"{problem['height']} x {problem['width']} -> {problem['size']}"
     return f"{2 * problem['images']} views, {sides} pixels, {'blur half' if problem['blur'] else 'default'}"
 
@@ -78,7 +78,7 @@ def format_ops(result: Row, note: str, describe: Callable[[Row], str] = describe
     Args:
         result: a stored result of an op.
         note: a text to write after the name of each alternative.
-        describe: returns a description of a problem.
+        describe: a function that returns a text with the sizes of a row.
     """
     rows = [row for row in result["rows"] if row["minimum"] is not None]
     native = {str(row["problem"]): row["median"] for row in rows if row["name"] == "native jit"}

@@ -1,4 +1,4 @@
-"""Tests with several releases of TensorFlow if XLA can call the native ops. Writes docs/tensorflow-versions.md.
+"""Tests in which releases of TensorFlow XLA can call the native ops. Writes docs/tensorflow-versions.md.
 
     python -m bench.report.tensorflow_versions tensorflow-cpu==2.18.1 tensorflow-cpu==2.20.0
 
@@ -30,7 +30,7 @@ HEAD = [
     "|---|---|---|---|---|",
 ]
 WORKS, REFUSES, FAILS = "works", "refuses", "fails"
-# The requirements of this package other than TensorFlow.
+# What this package requires besides TensorFlow.
 BESIDE = ["numpy", "matplotlib", "scikit-learn", "pillow", "tqdm", "tensorboard", "shtab"]
 MINUTES = 20  # the time limit of each program
 
@@ -126,7 +126,7 @@ def prove(requirement: str, python: Path, folder: Path) -> Proof:
         done = subprocess.run(
             [python, *words], cwd=markers.ROOT, env=environment, capture_output=True, text=True, timeout=60 * MINUTES
         )
-        if done.returncode != 0:  # prints it here, because the table row does not show why a program failed
+        if done.returncode != 0:  # the output is printed here, because the table row does not show why a program failed
             print(f"{done.stdout[-2000:]}{done.stderr[-2000:]}", file=sys.stderr, flush=True)
         return done
 

@@ -3,7 +3,7 @@
 A replica is a copy of the networks that trains on its share of the batch. The bench runs the same training step, with
 the same global batch, in four setups. In the code, each setup is called a form:
 
-    1 replica     one replica, without any exchange
+    1 replica     one replica, which exchanges no data
     2 replicas    two virtual replicas in one process
     4 replicas    four virtual replicas in one process
     2 processes   two processes with one replica each, which exchange data over the loopback device
@@ -59,7 +59,7 @@ LIMIT = 1800  # the time limit of one setup (form), in seconds
 
 
 def configure_replicas(chosen: argparse.Namespace, devices: str) -> Config:
-    """Return the configuration: the shapes data set, LARS, float32, and the settings from the flags."""
+    """Return the configuration: the data set "shapes", the optimizer LARS, float32, and the settings from the flags."""
     return replace(
         Config(),
         image_size=chosen.image_size,
@@ -77,9 +77,8 @@ def configure_replicas(chosen: argparse.Namespace, devices: str) -> Config:
 def measure_form(chosen: argparse.Namespace) -> dict[str, Any]:
     """Time one setup (form) in this process and count its bytes.
 
-    Returns:
-        A dict with the measurements. It has the seconds per step of each turn, the bytes that a replica sends for each
-        kind of content, and the sizes of the network, which the scaling model needs. In a turn, `--steps-per-turn`
+    Returns: A dict with the measurements. It has the seconds per step of each turn, the bytes that a replica sends for
+        each kind of data, and the sizes of the network, which the scaling model needs. In a turn, `--steps-per-turn`
         steps are timed together.
     """
     config = configure_replicas(chosen, chosen.form)
@@ -219,7 +218,7 @@ def make_parser() -> argparse.ArgumentParser:
     made.add_argument("--batch-size", type=int, default=64, help="pairs in the global batch, which the replicas share")
     made.add_argument("--rounds", type=int, default=2, help="how often each setup is started")
     made.add_argument("--turns", type=int, default=5, help="how often a setup is timed after each start")
-    made.add_argument("--steps-per-turn", type=int, default=2, help="how many steps a turn times together")
+    made.add_argument("--steps-per-turn", type=int, default=2, help="how many steps are timed together in a turn")
     made.add_argument("--json", type=Path, help="the file to store the result in")
     made.add_argument("--page", type=Path, help="the page to write the tables into, between its markers")
     made.add_argument("--form", help=argparse.SUPPRESS)

@@ -1,15 +1,17 @@
 """Times a large batch split into micro-batches: python -m bench.step.bench_micro_batch [--json FILE].
 
-A large batch that does not fit into memory is split into micro-batches. Then a step computes the forward pass of every
-image twice. Let t_step be the time of a step on a small batch, which has the size of one micro-batch, and let t_forward
-be the time of the forward pass of the small batch. Training on the large batch cannot be faster than
-t_step / (t_step + t_forward) times the speed of training on the small batch. Speeds are in pairs per second (pairs/s),
-where a pair is the two views (randomly changed versions) of one image. The bench measures how close the large batch
-comes to this limit. It times three programs in turns, in one process. In the code, each of them is called a form:
+A large batch that does not fit into memory is split into parts (micro-batches), which are computed one after another.
+Then a step computes the forward pass of every image twice. Let t_step be the time of a step on a small batch, which has
+the size of one micro-batch, and let t_forward be the time of the forward pass of the small batch. Training on the large
+batch cannot be faster than t_step / (t_step + t_forward) times the speed of training on the small batch. The bench
+measures how close the large batch comes to this limit. Speeds are in pairs per second (pairs/s), where a pair is the
+two views (randomly changed versions) of one image.
+
+The bench times three programs in turns, in one process. In the code, each of them is called a form:
 
     whole      a step on the large batch, split into micro-batches
     step       a step on the small batch
-    forward    the forward pass of the small batch: views, encoder and head in training mode, without a gradient tape
+    forward    the forward pass of the small batch: views, encoder and projection head, without gradients
 
 Two separate processes train for a few steps and measure peak memory: one on the large batch, the other on the small
 one.
@@ -40,7 +42,7 @@ from lowlevel_simclr.verification.every_op import silence_retracing_warnings
 
 
 def make_forward_call(job: Job) -> Call:
-    """Return a function without arguments that computes the projections z (the outputs of the head) of one batch.
+    """Return a function without arguments that computes the outputs z of the projection head for one batch.
 
     The function keeps no activations, because it computes no gradient.
     """

@@ -1,4 +1,4 @@
-"""Compares the scaling model with two workers on a network of limited speed: python -m bench.step.bench_network.
+"""Compares the model of scaling.py with two workers on a slow network: python -m bench.step.bench_network.
 
 The two workers are training processes on this machine. Each runs in its own network namespace, and a virtual cable
 (veth) connects the two. Linux's traffic control (a token bucket, tc tbf) limits the rate of the cable. The bench
@@ -61,7 +61,7 @@ def connect_namespaces(rate: float | None) -> Iterator[list[str]]:
 
 
 def choose_burst(rate: float) -> int:
-    """Return the bytes that the token bucket lets pass at once: those of a millisecond, but at least two packets."""
+    """Return how many bytes the token bucket lets pass at once: the bytes of 1 ms, but at least two packets."""
     return max(SMALLEST_BURST, int(rate / 8 / 1000))
 
 

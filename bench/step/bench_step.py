@@ -261,7 +261,7 @@ def format_result(result: dict[str, Any]) -> str:
     lines += ["", f"A step computes {result['operations_per_step'] / 1e9:.0f} GFLOP. It reaches {share}."]
     if result["mfu"]:
         lines.append(
-            f"It reaches {result['mfu']:.1%} of the {result['config']['precision']} peak in the data sheet (MFU)."
+            f"It reaches {result['mfu']:.1%} of the {result['config']['precision']} peak in the GPU's data sheet (MFU)."
         )
     if result["peak_memory_bytes"]:
         lines.append(f"Peak memory: {result['peak_memory_bytes'] / 2**20:.0f} MiB")

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 DEVICES = (8, 16, 32, 64, 128, 256, 512, 1024)
 WORD = 4  # bytes of a float32, which is the type of all data that devices send
 # For each row of z, the devices send three float32 numbers. (z holds the outputs of the projection head, one row for
-# each view.) Two of the numbers are the normaliser of the row, which stands for the sum in its loss (NT-Xent). The
-# third is the cotangent of the row, which is the gradient that the backward pass receives for the loss of this row.
+# each view.) Two of the numbers store the normaliser of the row, which is the sum over all other views in the loss of
+# the row (NT-Xent). The third number is the cotangent of the row: the gradient that the backward pass receives for the
+# loss of this row.
 COLUMNS = 3
 # A step "scales" to a number of devices if it spends at least this share of its time on computing. Otherwise the
 # devices would mostly wait.
