@@ -1,4 +1,4 @@
-"""An assertion that a result is as close to the reference as `lowlevel_simclr.verification.bound` demands."""
+"""Asserts that a result is close to the reference: within the bound of `lowlevel_simclr.verification.bound`."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ def assert_close(
 
     Args:
         actual: the result to judge, in the type that the op returned.
-        reference64: the result of the float64 reference, of the same shape.
-        stock: the result of the stock formula, in the accumulation type (the type of sums). Its error is called E. It
-            is None if the stock formula itself is tested. Then E counts as 0, and `scale` must be larger.
+        reference64: the result of the reference implementation, computed in float64, of the same shape.
+        stock: the result of the stock formula (the usual one, in plain TensorFlow or NumPy), in the type that the op
+            uses for sums. Its error is called E and enters the bound. Pass None to judge the stock formula itself. Then
+            E counts as 0, and `scale` must be larger.
         dtype: the type of the op's input.
-        scale: the unit of a rounding error, broadcast to the shape of reference64.
+        scale: the unit in which errors are measured, broadcast to the shape of reference64.
         draws: further pairs of a stock result and its reference result, for problems that differ slightly from this
             one.
         stored: the type that `actual` was rounded to, if `actual` was cast to a wider type afterwards.

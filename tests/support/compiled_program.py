@@ -1,4 +1,4 @@
-"""Reads the text of a compiled XLA program: the body of its loop, and the arrays that it copies there."""
+"""Reads the text of a compiled XLA program: the bodies of its loops, and the arrays that a loop body copies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def read_compiled(function: tf.types.experimental.PolymorphicFunction, *argument
 
 
 def find_loop_bodies(text: str) -> dict[int, list[str]]:
-    """Return a dict from the number of iterations of each loop, if it is constant, to the lines of the loop's body."""
+    """Return a dict from number of iterations to the lines of the loop's body. Loops of unknown length are left out."""
     bodies: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in text.splitlines():

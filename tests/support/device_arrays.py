@@ -1,8 +1,9 @@
-"""Arrays whose pointers a launcher gets: on the host for emulated kernels, or on a GPU through PyTorch or CuPy.
+"""Arrays for the CUDA launchers: in host memory for emulated kernels, or on a GPU through PyTorch or CuPy.
 
-A launcher is the C function that starts the CUDA kernels of an op. A `Memory` allocates byte buffers. Every buffer has
-bytes of known value before and after it, the guard bytes. If a kernel writes outside its array, `Buffer.read` finds the
-changed guard bytes, on the host and on a GPU. The module needs only NumPy, and on a GPU also PyTorch or CuPy.
+A launcher is the C function that starts the CUDA kernels of an op. It gets the pointers of its arrays. A `Memory`
+allocates byte buffers. Before and after every buffer lie guard bytes, whose value is known. If a kernel writes outside
+its array, `Buffer.read` finds changed guard bytes, on the host and on a GPU. The module needs only NumPy, and on a GPU
+also PyTorch or CuPy.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 KERNELS = Path(__file__).parents[2] / "kernels"
-GUARD, GUARD_BYTE, FRESH_BYTE = 256, 0xA5, 0xFF  # bytes 0xFF are NaN as floats, so a test notices a wrong read
+GUARD, GUARD_BYTE, FRESH_BYTE = 256, 0xA5, 0xFF  # 0xFF bytes are NaN as floats: reads of unwritten memory show
 
 
 class Memory:
-    """The memory of the host, as a place for byte buffers."""
+    """The memory of the host. The classes below do the same with the memory of a GPU."""
 
     name = "emulated on the host"
     stream = None
@@ -40,7 +41,7 @@ class Memory:
 
 
 class TorchMemory(Memory):
-    """The memory of a GPU through PyTorch, with a stream that is not the default one."""
+    """The memory of a GPU, reached through PyTorch. Kernels run on a CUDA stream that is not the default one."""
 
     def __init__(self) -> None:
         import torch
@@ -64,7 +65,7 @@ class TorchMemory(Memory):
 
 
 class CupyMemory(Memory):
-    """The memory of a GPU through CuPy, with a stream that is not the default one."""
+    """The memory of a GPU, reached through CuPy. Kernels run on a CUDA stream that is not the default one."""
 
     def __init__(self) -> None:
         import cupy
@@ -88,10 +89,10 @@ class CupyMemory(Memory):
 
 
 def gpu_memory() -> Memory:
-    """Return the memory of the first GPU, through PyTorch, or through CuPy if PyTorch is not installed.
+    """Return the memory of the first GPU, reached through PyTorch, or through CuPy if PyTorch does not work.
 
     Raises:
-        RuntimeError: if neither is installed, or there is no GPU.
+        RuntimeError: if neither package can reach a GPU.
     """
     reasons = []
     for kind in (TorchMemory, CupyMemory):
@@ -103,7 +104,7 @@ def gpu_memory() -> Memory:
 
 
 class Buffer:
-    """`size` bytes with guard bytes around them, filled from an array or with a pattern."""
+    """A byte buffer between guard bytes. It has the content of an array, or `content` bytes of the value FRESH_BYTE."""
 
     def __init__(self, memory: Memory, content: NDArray[Any] | int) -> None:
         fresh = isinstance(content, int)
@@ -111,7 +112,7 @@ class Buffer:
             np.full(content, FRESH_BYTE, np.uint8) if fresh else np.ascontiguousarray(content).reshape(-1).view("u1")
         )
         self.memory, self.size = memory, len(inner)
-        self.behind = -len(inner) % 256  # the guard bytes follow the last byte without a gap
+        self.behind = -len(inner) % 256  # padding after the second guard, so that the guard touches the last byte
         guard = np.full(GUARD, GUARD_BYTE, np.uint8)
         self.held = memory.upload(np.concatenate([guard, inner, guard, np.zeros(self.behind, np.uint8)]))
         self.pointer = ctypes.c_void_p(memory.address(self.held) + GUARD)
@@ -129,7 +130,7 @@ class Buffer:
 
 
 def to_bfloat16(x: NDArray[Any]) -> NDArray[np.uint16]:
-    """Return the bits of the nearest bfloat16. Ties are rounded to even."""
+    """Return the bits of the nearest bfloat16 number. A tie is rounded to even."""
     bits = np.asarray(x, np.float32).view(np.uint32).astype(np.uint64)
     return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
 
@@ -140,10 +141,10 @@ def from_bfloat16(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
 
 
 def build(command: list[str], sources: list[Path], target: Path) -> ctypes.CDLL:
-    """Compile launchers into a separate library, and load it.
+    """Compile the sources of the launchers into a shared library, and load it.
 
     Raises:
-        RuntimeError: if the compiler fails. The message is the compiler's.
+        RuntimeError: if the compiler fails. The message has the compiler's output.
     """
     done = subprocess.run([*command, *map(str, sources), "-o", str(target)], capture_output=True, text=True)
     if done.returncode != 0:
@@ -157,7 +158,10 @@ def sources() -> list[Path]:
 
 
 def emulated(folder: Path) -> ctypes.CDLL:
-    """Return the launchers compiled for the CPU, where each CUDA thread is a fibre (kernels/cuda/cuda_on_host.h)."""
+    """Return a library of the launchers compiled for the CPU.
+
+    Each CUDA thread is emulated as a fibre, a thread that the program itself schedules (kernels/cuda/cuda_on_host.h).
+    """
     flags = ["-O2", "-std=c++17", "-fPIC", "-shared", "-w", "-fno-strict-aliasing", "-ffp-contract=off", "-x", "c++"]
     flags += ["-DLOWLEVEL_SIMCLR_BLOCKS_WANTED=4"]  # from 129 rows on: several tiles for a block, several shares
     return build(["g++", *flags], sources(), folder / "emulated.so")

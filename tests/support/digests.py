@@ -1,6 +1,6 @@
-"""Digests (hashes) of the results of each native op, to compare the results of several processes.
+"""Computes digests (hashes) of the results of each native op.
 
-A digest must be the same for any number of threads.
+Tests compare the digests of several processes. A digest must be the same for any number of threads.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.support.view_recipes import RECIPE
 
 
 def digest_nt_xent() -> str:
-    """Return the digest of NT-Xent for shapes with one block, several blocks, and several groups of blocks."""
+    """Return the digest of NT-Xent (the loss), for shapes that the op splits into one, several and many blocks."""
     digest = hashlib.sha256()
     for pairs, dim in ((1, 1), (40, 24), (130, 20), (300, 16), (3400, 2)):
         for dtype in ("float32", "float64", "bfloat16") if pairs < 1000 else ("float32",):

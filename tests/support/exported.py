@@ -24,7 +24,7 @@ SCALING = PixelScaling((0.5, 0.4, 0.3), (0.2, 0.25, 0.5))
 def build_networks(
     name: str = "resnet20", stem: str = "cifar", size: int = SIZE
 ) -> tuple[tf.keras.Model, tf.keras.Model]:
-    """Return an encoder and a projection head. The values in their BatchNorms are not the initial ones."""
+    """Return an encoder and a projection head. Their BatchNorms do not have the initial values."""
     f = encoder.build_encoder(name, stem, size, seed=5)
     g = projection.build_projection_head(f.output_shape[-1], WIDTHS, seed=5, batch_norm=BATCH_NORM)
     random = np.random.default_rng(0)
@@ -38,7 +38,7 @@ def build_networks(
 def make_network(
     patch: pytest.MonkeyPatch, head: bool = True, preprocessing: bool = True, size: int | None = None
 ) -> Network:
-    """Return the `Network` to export: a narrow ResNet-20 for views of 8 pixels, with or without projection head."""
+    """Return the `Network` to export: a narrow ResNet-20 for images of 8 x 8 pixels."""
     narrow_resnet20(patch)
     f, g = build_networks()
     return Network(f, g if head else None, SCALING, preprocessing, size)

@@ -1,8 +1,8 @@
-"""Makes this process behave like one on macOS, Windows or another processor, as far as Python code can tell.
+"""Makes this process behave as on macOS, on Windows or on another processor, as far as Python code can tell.
 
-This module first imports TensorFlow and the other packages that `lowlevel_simclr` uses. Then it removes modules,
-functions and constants that the other system lacks, and makes files behave as on that system. Call `pretend` before
-`lowlevel_simclr` is imported:
+This module first imports TensorFlow and the other packages that `lowlevel_simclr` uses. Then it removes the modules,
+functions and constants that the imitated system lacks. File operations fail where they would fail on that system. Call
+`pretend` before `lowlevel_simclr` is imported:
 
     from tests.support.fake_platform import pretend
     pretend("win32", "AMD64")
@@ -27,8 +27,8 @@ LOADED = (
     "tensorboard.summary.writer.event_file_writer tempfile subprocess multiprocessing shutil socket tarfile zipfile "
     "urllib.request ctypes importlib.metadata"
 )
-# Functions that exist only on Linux, and then those that exist only on Linux and macOS. The lists come from typeshed,
-# which describes Python for type checkers.
+# ONLY_LINUX: functions and constants that only Linux has. NOT_ON_WINDOWS: those that Windows lacks. The lists come from
+# typeshed, the project that describes Python's standard library for type checkers.
 ONLY_LINUX = {"os": "sched_getaffinity sched_setaffinity memfd_create", "signal": "SIGPOLL SIGPWR SIGSTKFLT"}
 NOT_ON_WINDOWS = {
     "os": "fork forkpty getuid geteuid getgid getegid setsid killpg getpgid sysconf sysconf_names mkfifo statvfs chown "
@@ -39,7 +39,7 @@ NOT_ON_WINDOWS = {
 MISSING_MODULES = ("fcntl", "resource", "termios", "pwd", "grp", "tty", "pty", "syslog")
 MEMORY = 2**33  # bytes of memory that the imitation of Windows reports
 LINUX_FOLDERS = ("/proc/", "/sys/")
-OF_OTHERS = ("/proc/self/maps", "/proc/self/fd")  # scikit-learn and this module may still read these
+OF_OTHERS = ("/proc/self/maps", "/proc/self/fd")  # not hidden: scikit-learn and this module read these
 
 
 def pretend(system: str, machine: str) -> None:
@@ -49,7 +49,7 @@ def pretend(system: str, machine: str) -> None:
         system: the value of `sys.platform` there: "linux", "darwin" or "win32".
         machine: the value of `platform.machine()` there.
     """
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # the package would set this, but TensorFlow is imported first
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # must be set before TensorFlow; the package is imported later
     for name in LOADED.split():
         importlib.import_module(name)
     sys.platform = system
@@ -103,7 +103,7 @@ def _imitate_windows() -> None:
 
     def closed_only(call: Any) -> Any:
         def change(*paths: Any, **options: Any) -> Any:
-            # The files of the module tempfile are left out: on Windows, it deletes an open file in another way.
+            # Files of the module tempfile are not checked: on Windows, tempfile deletes an open file in its own way.
             names = [path for path in paths if not os.path.basename(path).startswith(tempfile.gettempprefix())]
             if any(os.path.realpath(path) in list_open_files() for path in names):
                 raise PermissionError(13, "The process cannot access the file because it is being used", paths[0])
@@ -114,7 +114,7 @@ def _imitate_windows() -> None:
     def files_only(call: Any) -> Any:
         def opened(path: Any, *given: Any, **options: Any) -> int:
             ours = sys._getframe(1).f_globals.get("__name__", "").startswith("lowlevel_simclr")
-            if ours and os.path.isdir(path):  # the standard library does not open folders on Windows
+            if ours and os.path.isdir(path):  # on Windows, a folder cannot be opened
                 raise PermissionError(13, "Permission denied", path)
             return call(path, *given, **options)
 
@@ -133,8 +133,8 @@ def _tell_memory(reference: Any) -> int:
 def make_msvcrt() -> types.ModuleType:
     """Return an imitation of msvcrt, Windows' module for locks, that uses Linux's locks.
 
-    On Windows, other processes cannot read a locked byte. In this imitation they can, so it forbids locking a byte
-    inside the file.
+    On Windows, other processes cannot read a locked byte. This imitation cannot forbid that. Instead it raises if the
+    program locks a byte inside the file.
     """
     import fcntl
 

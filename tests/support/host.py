@@ -1,4 +1,4 @@
-"""Runs a function on the CPU, even on a machine with a GPU, for tests of guarantees that only the CPU gives."""
+"""Runs a function on the CPU, even on a machine with a GPU. Some tests check what only the CPU guarantees."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import tensorflow as tf
 
 
 def on_the_host(call: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that runs `call` on the CPU. On a GPU, ops need a known batch size and do not check values."""
+    """Return a function that runs `call` on the CPU.
+
+    Ops on a GPU do not check values, and need to know the batch size when the graph is traced.
+    """
 
     @functools.wraps(call)
     def there(*arguments: Any, **named: Any) -> Any:

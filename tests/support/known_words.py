@@ -1,4 +1,7 @@
-"""Known answers of the random generator Philox4x32-10, from Random123's file kat_vectors: counter, key and answer."""
+"""Known results of the random generator Philox4x32-10, from the file kat_vectors of Random123.
+
+Each entry has the counter, the key and the result.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls the CUDA launcher of LARS (an optimizer) on device pointers, and compares the results with NumPy's.
+"""Calls the CUDA launcher of LARS (an optimizer) on device pointers, and compares the results with NumPy's results.
 
 A launcher is the C function that starts the CUDA kernels of an op. Two programs use this module:
 tests/kernels/test_cuda.py, where the kernels are emulated on the CPU, and gpu_kernels.py, where they run on a GPU. It
@@ -24,17 +24,17 @@ Arrays = list[NDArray[np.float32]]
 
 KEYS = ("learning_rate", "momentum", "weight_decay", "trust_coefficient")  # in the launcher's order
 NAMES = ("weight", "gradient", "velocity", "new_weight", "new_velocity")
-PIECE = 2048  # the floats of a piece, which a CUDA block processes at a time
-ROOM = 8  # floats added before and after an array that is not aligned to 16 bytes
+PIECE = 2048  # a CUDA block processes a variable in pieces of this number of floats
+ROOM = 8  # floats added before and after an array that must not be aligned to 16 bytes
 
 
 class Case(NamedTuple):
-    """One variable to update, and how its arrays lie in memory."""
+    """One variable to update: its shape, its values and how its arrays lie in memory."""
 
     shape: tuple[int, ...]
-    rows: str = "random"  # the kind of numbers, see `numbers`
-    beside: str = ""  # the name of the array that is not aligned to 16 bytes, or "all"
-    takes: str = ""  # the array in whose memory new_weight is written; if set, new_velocity is written into velocity
+    rows: str = "random"  # the kind of numbers, see the function `numbers`
+    beside: str = ""  # the name of the array that must not be aligned to 16 bytes, or "all"
+    takes: str = ""  # if set: new_weight is written over this array, and new_velocity over velocity
     weight_decay: float = 0.02
 
 
@@ -51,8 +51,8 @@ class Variable(ctypes.Structure):
 def small_cases() -> list[Case]:
     """Return cases for all paths of the kernels.
 
-    They cover several ranks, lengths close to those of a vector and a piece, all alignments, results in the memory of
-    arguments, and numbers whose squares float32 cannot hold.
+    They cover: variables of several ranks; lengths near the length of a vector and of a piece; aligned and unaligned
+    arrays; results that overwrite arguments; numbers whose squares float32 cannot hold.
     """
     ranks = [(), (0,), (1,), (3,), (4,), (5,), (PIECE + 3,), (2, 0), (1, 1), (1, 3), (2, 2), (5, 7), (3, 3, 2, 4)]
     lengths = [(1, PIECE - 1), (1, PIECE), (1, PIECE + 1), (99, 131), (5, PIECE), (3, 3 * PIECE + 7)]
@@ -66,7 +66,7 @@ def small_cases() -> list[Case]:
 
 
 def large_cases() -> list[Case]:
-    """Return all cases for a GPU. Without one, those with many blocks and several pieces for each take too long."""
+    """Return all cases for a GPU: the small ones, and large ones that would take too long in the emulation."""
     return [*small_cases(), Case((3, 3, 512, 512)), Case((1024, 1025)), Case((5000, 4099)), Case((4999, 4099), "huge")]
 
 

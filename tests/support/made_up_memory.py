@@ -1,4 +1,4 @@
-"""An imitation of a GPU with little memory, into which only small micro-batches (parts of a batch) fit."""
+"""Imitates a GPU with little memory, into which only small micro-batches (parts of a batch) fit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ON_HOST = identity.replace(AUTO, xla="off", data_on="host")
 
 
 def limit_memory(largest: int, tried: list[Plan]) -> Callable[[Plan, dataset.DataSet], bool]:
-    """Return a replacement of `trial.fits_memory`, in which micro-batches of up to `largest` images fit.
+    """Return a replacement for `trial.fits_memory`: micro-batches of up to `largest` images fit.
 
     Args:
         largest: the number of images of the largest micro-batch that fits.
@@ -33,7 +33,7 @@ def limit_memory(largest: int, tried: list[Plan]) -> Callable[[Plan, dataset.Dat
 
 
 def make_team(count: int) -> workers.Team:
-    """Return a team (list of all replicas of a run) with `count` replicas in one process."""
+    """Return a team (the list of all replicas of a run) of `count` replicas in one process."""
     return workers.Team(workers.Workers(), tuple(Replica(rank, count) for rank in range(count)))
 
 

@@ -1,17 +1,17 @@
-"""Makes files that would block a program for ever, or fill its memory, if it read them without checks."""
+"""Makes files that a program must not read without a check: it would wait for ever, or fill its memory."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-SPARSE = 200 * 2**30  # size in bytes of a sparse file, which takes no room on the disk
+SPARSE = 200 * 2**30  # size in bytes of a sparse file (a file with holes), which takes no room on the disk
 
 
 def make_odd_files(folder: Path, ending: str) -> dict[str, str]:
     """Make a FIFO, links to endless devices and a sparse file.
 
-    Return a dict from each name to the message it must cause.
+    Return a dict from each name to the message that the program must print for it.
     """
     os.mkfifo(folder / f"fifo{ending}")
     (folder / f"random{ending}").symlink_to("/dev/urandom")

@@ -1,4 +1,4 @@
-"""What a test needs to open a run folder: a configuration, a comparison of configurations, rows of metrics."""
+"""What tests need to open a run folder: a configuration, a function that compares configurations, rows of metrics."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ CONFIG = {"preset": "shapes", "loss": {"temperature": 0.2}, "data": {"data_dir":
 
 
 def compare_temperature(temperature: float = 0.2):
-    """Return the differences between two configurations, here only that of the temperature."""
+    """Return a function that lists the differences between a stored configuration and one with this temperature."""
 
     def difference(stored: dict) -> list[str]:
         if "loss" not in stored:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 def output_of(program: str, **environment: str) -> str:
     """Return what a program writes to standard output.
 
-    The program runs in the root of this repository, so it can import the tests.
+    The program runs in the root folder of this repository, so it can import the tests.
 
     Args:
         program: Python code.

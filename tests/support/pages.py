@@ -1,7 +1,7 @@
 """The README and the pages of the site: their blocks, commands and links.
 
-A block that cannot run in the tests has an HTML comment before it, which is not visible on the page, such as <!-- not
-run: needs a GPU -->.
+A block that cannot run in the tests has an HTML comment before it. The comment is not visible on the page. Example:
+<!-- not run: needs a GPU -->.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Block(NamedTuple):
 
 
 class Program(NamedTuple):
-    """A command that starts one of our programs."""
+    """A command line that starts one of this package's programs."""
 
     name: str
     flags: list[str]
@@ -55,7 +55,7 @@ def list_all_blocks() -> list[Block]:
 
 
 def list_commands(block: Block) -> list[str]:
-    """Return the commands of an `sh` block, without comments. A backslash at the end of a line continues it."""
+    """Return the commands of an `sh` block without comments. A command whose line ends with a backslash is joined."""
     text = re.sub(r" *\\\n *", " ", block.text)
     lines = [line.partition("  #")[0].strip() for line in text.splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
@@ -68,25 +68,25 @@ def list_distinct_commands(blocks: Iterable[Block]) -> list[str]:
 
 
 def parse_program(command: str) -> Program | None:
-    """Return the program of this package that a command starts, with its flags. Return None for any other command."""
+    """Return the program of this package that the command starts, with its flags, or None for any other command."""
     found = PROGRAM.fullmatch(command)
     return Program(found[1], shlex.split(found[2])) if found else None
 
 
 def list_indented_code(page: Path) -> list[str]:
-    """Return the code of a page that is indented. There should be none of it: no test runs code without fences."""
+    """Return the code blocks of a page that are indented instead of fenced. No test would run them."""
     prose = FENCE.sub("", page.read_text(encoding="utf-8"))
     return re.findall(r"^\n((?: {4}.*\n)+)", prose, re.MULTILINE)
 
 
 def list_commands_in_text(page: Path) -> list[str]:
-    """Return the commands that stand between backticks in the text. For a bench, `python -m` may be missing."""
+    """Return the commands in backticks in the text. `python -m` is added where a bench lacks it."""
     prose = FENCE.sub("", page.read_text(encoding="utf-8"))
     found = re.findall(r"`((?:python -m |make |lowlevel-simclr |bench\.[a-z])[^`]+)`", prose)
     return [" ".join(each.split()).replace("bench.", "python -m bench.", each.startswith("bench.")) for each in found]
 
 
 def list_links(page: Path) -> list[str]:
-    """Return the targets of links and images on a page, except other sites and anchors in the page itself."""
+    """Return the targets of links and images on a page. Left out are other sites and anchors in the page itself."""
     found = LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8")))
     return [link for link in found if not link.startswith(("http", "#"))]

@@ -1,4 +1,4 @@
-"""Makes permissions of files apply to root, for tests that may run as root."""
+"""Makes file permissions apply to root too, for tests that may run as root."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 _VERSION = 0x20080522  # _LINUX_CAPABILITY_VERSION_3
 _IGNORE_PERMISSIONS = (1 << 1) | (1 << 2)  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH
-_EFFECTIVE = 0  # the index of the effective capabilities 0 to 31
+_EFFECTIVE = 0  # index in the kernel's array: the effective capabilities 0 to 31
 
 
 @contextlib.contextmanager

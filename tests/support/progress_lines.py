@@ -1,4 +1,4 @@
-"""Prints a progress line at every update of a bar, so that a test need not wait."""
+"""Prints a progress line at every update of a progress bar, so that a test need not wait for one."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from lowlevel_simclr.runtime import progress_bar
 
 
 def print_every_line(patch: pytest.MonkeyPatch) -> None:
-    """Print a line at every update of the progress, even if the work is short."""
+    """Print a progress line at every update, even if the work is short."""
     patch.setattr(progress_bar, "LINE_EVERY", 0.0)
-    # tqdm does not look at the time at every update.
+    # tqdm checks only at some updates whether a new line is due. The replacement prints at each one.
     patch.setattr(progress_bar.ProgressLines, "update", _update_and_show)
 
 

@@ -1,6 +1,7 @@
-"""Finds phrases that a reader needs to read twice: python -m tests.support.prose. The exit code is 1 if there are any.
+"""Finds phrases that readers have to read twice. Run it with python -m tests.support.prose.
 
-The older comments, messages and pages of this project were full of them. `make lint` runs this program.
+The exit code is 1 if it finds any. Earlier comments, messages and pages of this project were full of such phrases.
+`make lint` runs this program.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Phrase(NamedTuple):
     """A phrase to avoid.
 
     Attributes:
-        pattern: a regular expression, for text in which every line break is one space.
+        pattern: a regular expression. It is searched in text in which every line break is replaced by a space.
         advice: what to write instead.
         before: a sentence that has the phrase.
         after: the same sentence in plain words.

@@ -1,4 +1,4 @@
-"""Small data sets of numbered pictures in TFRecord and Parquet files, and in a folder of TensorFlow Datasets."""
+"""Writes small data sets of numbered pictures: TFRecord files, Parquet files, folders of TensorFlow Datasets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CODES = {bytes: "bytes_list", int: "int64_list", float: "float_list"}
 
 
 def encode_picture(number: int, side: int = 16) -> bytes:
-    """Return a PNG file of a picture whose first pixel has the number as value."""
+    """Return a PNG file. The value of the first pixel of its picture is the number."""
     file = io.BytesIO()
     draw_picture(number, side, side).save(file, "PNG")
     return file.getvalue()
@@ -58,7 +58,7 @@ def write_pictures_as_records(path: Path, numbers: Sequence[int]) -> Path:
 
 
 def cut_record(path: Path, number: int) -> None:
-    """Cut a TFRecord file off in the middle of the record of this number."""
+    """Cut a TFRecord file off in the middle of record `number`, counted from 0."""
     content = path.read_bytes()
     start = 0
     for _ in range(number):
@@ -67,7 +67,7 @@ def cut_record(path: Path, number: int) -> None:
 
 
 def write_parquet(path: Path, numbers: Sequence[int], names: Sequence[str] | None = CLASSES, **columns: Any) -> Path:
-    """Write a Parquet file as Hugging Face does, with six pictures in a group of rows, and return its path."""
+    """Write a Parquet file as Hugging Face does, with six pictures in each row group. Return its path."""
     import pyarrow
     import pyarrow.parquet
 
@@ -87,10 +87,7 @@ def write_parquet(path: Path, numbers: Sequence[int], names: Sequence[str] | Non
 
 
 def write_tfds(folder: Path, version: str = "1.0.0", name: str = "pets", **splits: Sequence[int]) -> Path:
-    """Write a data set as TensorFlow Datasets prepares it, but without the builder's code.
-
-    Return the folder of all sets.
-    """
+    """Write a data set in the format of TensorFlow Datasets, without the builder's code. Return `folder`."""
     import tensorflow_datasets as tfds
 
     features = tfds.features.FeaturesDict(

@@ -2,10 +2,9 @@
 
     python -m tests.support.replicated CASES.json OUT
 
-CASES.json is a list of `Case`s as JSON objects. For each case and each worker (process), the program writes
-OUT/NAME-WORKER.npz. It contains the losses, the gradients of the first step, and the moving statistics and weights
-after the last step, all from the worker's first replica. The entry "alike" says whether all replicas of the worker
-ended with the same bits.
+CASES.json is a list of `Case`s as JSON objects. For each case, each worker (process) writes OUT/NAME-WORKER.npz. The
+file contains the losses, the gradients of the first step, and the weights and moving statistics after the last step,
+all from the worker's first replica. The entry "alike" says whether all replicas of the worker ended with the same bits.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ NARROW = encoder.Basic((1, 1), 8, projects=True)
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One run: numbers of replicas in this process and of micro-batches, and optionally a bug by its name in `BUGS`."""
+    """One run: how many replicas this process has, how many micro-batches each has, and which bug of `BUGS` it has."""
 
     name: str
     replicas: int = 1
@@ -53,7 +52,7 @@ class Case:
     steps: int = 5
     batch_norm: str = "sync"
     bug: str = ""
-    compiled: bool = True  # False: run eagerly, because tracing would take longer than a few steps
+    compiled: bool = True  # False: run eagerly. For a few steps, tracing would take longer than it saves.
 
 
 class Recording(optimizers.Lars):
@@ -75,10 +74,11 @@ def make_implementation(name: str) -> Implementation:
 
 
 def make_table_of_views(dtype: str) -> np.ndarray:
-    """Return (images, 2, S, S, 3): both views of every image, made once for all replicas.
+    """Return the two views of every image, (images, 2, S, S, 3), made once for all replicas.
 
-    If each replica made the views of its own images, they would equal those made on one device only up to float32's
-    rounding. BatchNorm would amplify these differences and hide the errors that the tests look for.
+    If each replica made the views of its own images, these would equal the views made on one device only up to the
+    rounding of float32. BatchNorm would amplify the differences, and they would hide the errors that the tests look
+    for.
     """
     images = np.random.default_rng(0).integers(0, 256, (IMAGES, SIZE, SIZE, 3), dtype=np.uint8)
     index = tf.range(IMAGES, dtype=tf.int64)
@@ -96,7 +96,7 @@ def make_table_of_views(dtype: str) -> np.ndarray:
 
 
 def build_learner(precision: str) -> Learner:
-    """Return a narrow ResNet with a projection head. Its optimizer, LARS, keeps the gradients of the last step."""
+    """Return a narrow ResNet with a projection head. Its optimizer, a LARS, keeps the last gradients it received."""
     set_precision(precision)
     encoder.BASIC["narrow"] = NARROW
     f = encoder._build_basic("narrow", "cifar", (SIZE, SIZE, 3), seed=0)
@@ -107,13 +107,13 @@ def build_learner(precision: str) -> Learner:
 def compute_rate(done: tf.Tensor) -> tf.Tensor:
     """Return the learning rate.
 
-    It changes during the five steps, so the results show it if a replica counts its steps wrongly.
+    The rate changes during the five steps. If a replica counts its steps wrongly, its results therefore differ.
     """
     return compute_learning_rate(done, 0.5, 2, 6)
 
 
 def compile_step(case: Case, replica: Replica, learner: Learner, table: np.ndarray) -> Any:
-    """Return a function that trains one step on (index, images) of the replica's own rows and returns metrics."""
+    """Return a function (index, images) -> metrics that trains one step on the replica's own rows of the batch."""
     held = tf.constant(table)
 
     def views(epoch: tf.Tensor, index: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
@@ -131,7 +131,7 @@ def compile_step(case: Case, replica: Replica, learner: Learner, table: np.ndarr
 
 
 def run(case: Case, workers: Workers, group: int) -> dict[str, Any]:
-    """Take the steps of a case and return the results."""
+    """Train the steps of a case, and return the results."""
     devices = [f"/device:CPU:{place}" for place in range(case.replicas)]
     local = make_replicas(workers, devices, case.batch_norm, BATCH // (case.replicas * workers.count * case.micro))
     for replica in local:
@@ -161,11 +161,11 @@ def run(case: Case, workers: Workers, group: int) -> dict[str, Any]:
     return {**out, **gradients, **{f"state/{name}": value for name, value in states[0].items()}}
 
 
-# Bugs that are known from other implementations of training on several devices
+# The functions below plant bugs that other implementations of training on several devices are known to have.
 
 
 def _no_gradient_through_the_gather(local: Any, learners: Any) -> None:
-    """Use 0 for the cotangents (gradients to losses) of other replicas: no gradient comes through the gather."""
+    """Let no gradient flow through the gather: the cotangents (gradients to losses) of other replicas become 0."""
     original = Replica.gather
 
     def gather(self: Any, x: tf.Tensor, what: str = "gather") -> tf.Tensor:
@@ -179,7 +179,7 @@ def _no_gradient_through_the_gather(local: Any, learners: Any) -> None:
 
 
 def _no_terms_of_the_others(local: Any, learners: Any) -> None:
-    """Leave out, in the gradient of own rows, what they contribute as negatives to the losses of other replicas."""
+    """Compute the gradient of own rows without their part, as negatives, in the losses of other replicas."""
     original = loss.make_nt_xent_and_top1
 
     def losses(replica: Any, chosen: Any, temperature: float) -> Any:
@@ -231,7 +231,7 @@ BUGS = {
 
 
 def main(cases: str, out: str) -> None:
-    """Run the cases one after another. The bug of a case is planted before it and removed after it."""
+    """Run the cases one after another. Plant the bug of a case before it, and remove the bug after it."""
     find_local_devices(f"cpu:{VIRTUAL}")
     workers = join_workers()
     kept = (Replica.gather, Replica.add_up_each, loss.order_canonically, loss.make_nt_xent_and_top1)

@@ -1,4 +1,4 @@
-"""A small encoder f that computes the representation h within milliseconds."""
+"""A small encoder f, which computes the representation h of images within milliseconds."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import tensorflow as tf
 
 
 def build_small_encoder(size: int = 8, seed: int = 0) -> tf.keras.Model:
-    """Return f (B, size, size, 3) -> (B, 5): one convolution and a BatchNorm.
+    """Return an encoder (B, size, size, 3) -> (B, 5): one convolution and a BatchNorm.
 
-    The moving statistics of the BatchNorm are not the initial ones.
+    The BatchNorm does not have the initial values.
     """
     tf.keras.utils.set_random_seed(seed)
     image = tf.keras.Input((size, size, 3))

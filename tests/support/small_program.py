@@ -1,8 +1,8 @@
-"""Python code that runs a program of this package within seconds, with few images and a narrow encoder."""
+"""Python code that starts a program of this package with few images and a narrow encoder, so that it takes seconds."""
 
 from __future__ import annotations
 
-# For `python -c`. The arguments are the name of the program and the program's own arguments.
+# The code for `python -c`. Its arguments are the name of the program and the program's own arguments.
 PROGRAM = """
 import importlib, sys
 program = importlib.import_module("lowlevel_simclr." + sys.argv[1])

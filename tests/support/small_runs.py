@@ -1,4 +1,4 @@
-"""Changes that make a run take seconds: sixty drawn images, and an encoder with one narrow block in each stage."""
+"""Shrinks runs so that they take seconds: sixty drawn images, and an encoder with one narrow block in each stage."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def narrow_resnet20(patch: pytest.MonkeyPatch) -> None:
 
 
 def read_state(out: Path) -> dict[str, np.ndarray]:
-    """Return the arrays of the last checkpoint of a run, by name."""
+    """Return the arrays of a run's last checkpoint, as a dict from their names."""
     saved = checkpoint.load_latest(out / "checkpoints")
     assert saved is not None
     return saved.arrays

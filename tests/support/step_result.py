@@ -1,4 +1,4 @@
-"""A small result of bench_step, for tests of the programs that show and compare such results."""
+"""A made-up result of the program bench_step, for tests of the programs that show and compare its results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""torchvision's ResNets, written in PyTorch without torchvision: the same modules under the same names."""
+"""torchvision's ResNets, written in PyTorch for tests without torchvision. Modules and their names are the same."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """`torchvision.models.resnet18`, `resnet34` or `resnet50` with its classifier; `forward` returns h."""
+    """`torchvision.models.resnet18`, `resnet34` or `resnet50` with its classifier; `forward` returns the features h."""
 
     def __init__(self, blocks: tuple[int, ...], bottleneck: bool, cifar_stem: bool = False) -> None:
         super().__init__()
@@ -60,13 +60,13 @@ class ResNet(nn.Module):
 
 
 def build_trained(blocks: tuple[int, ...], bottleneck: bool, cifar_stem: bool = False) -> ResNet:
-    """Return a network in inference mode. The values in its BatchNorms are not the initial ones."""
+    """Return a network in inference mode. Its BatchNorms do not have the initial values."""
     torch.manual_seed(0)
     model = ResNet(blocks, bottleneck, cifar_stem)
     with torch.no_grad():
         for value in [*model.parameters(), *model.buffers()]:
             if value.dim() == 1 and value.is_floating_point():
                 value += torch.rand_like(value) * 0.1
-        model.bn1.running_var[:9] = 1e-6  # in channels that hardly vary, a wrong epsilon of BatchNorm shows
+        model.bn1.running_var[:9] = 1e-6  # where the variance is this small, a wrong epsilon of BatchNorm shows
         model.bn1.weight[:9] = 0.01
     return model.eval()

@@ -1,4 +1,4 @@
-"""Starts workers (processes that train one run together) on this machine, as a user does, and reads their results."""
+"""Starts workers (processes that train one run together) on this machine as a user would, and reads their results."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def start_worker(
         out: the run folder.
         environment: variables to set or replace in the environment of this process.
         flags: flags of the command.
-        prefix: a command that starts the command, such as "ip netns exec NAME".
+        prefix: words to put before the command line, such as "ip netns exec NAME".
         program: Python code that the worker runs before it trains.
     """
     return subprocess.Popen(
@@ -51,7 +51,7 @@ def start_worker(
 def start_workers(
     out: Path, *flags: str, of_second: Sequence[str] = (), count: int = 2, program: str = ""
 ) -> list[subprocess.Popen[str]]:
-    """Start workers that TF_CONFIG describes, one after the other.
+    """Start several workers, whose addresses are in TF_CONFIG.
 
     Args:
         out: the run folder.
@@ -67,7 +67,7 @@ def start_workers(
 
 
 def wait_for_steps(out: Path, processes: Sequence[subprocess.Popen[str]], count: int) -> None:
-    """Wait until a run has recorded `steps` steps. If a worker ends earlier, kill all workers and raise."""
+    """Wait until a run has recorded `count` steps. If a worker ends earlier, kill all workers and raise."""
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and all(process.poll() is None for process in processes):
         rows = out / "metrics.jsonl"

@@ -1,4 +1,4 @@
-"""The largest possible error of a float32 view."""
+"""A bound on the error of a view that was computed in float32."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from lowlevel_simclr.contract.view_params import ViewParams
 ULP = 2.0**-23  # spacing of float32 in [1, 2)
 
 # A float32 view is made in ten stages: two matrix products of the crop, four colour operations, grey, two products of
-# the blur, scaling. Each stage makes about six roundings of at most half an ulp, of numbers of size 1. The rounding
-# errors partly cancel, so two ulps are enough for a stage. A stage also multiplies the error of its input by a factor,
-# its amplification. Let f be the factor of a colour operation. Brightness multiplies an error by f. Contrast multiplies
-# the error of a pixel by f, and that of the mean by |1 - f|. Saturation multiplies the error of a pixel by f, and that
-# of V (the largest channel) by |1 - f|. A turn of the hue moves the middle channel by up to twice as much as V and m
-# (the smallest channel) move. Pixels that are not clipped grow by the same factors, and so do their ulps.
+# the blur, scaling. Each stage makes about six roundings of at most half an ulp (the spacing of float32), of numbers
+# near 1. The rounding errors partly cancel, so two ulps are enough for a stage. A stage also multiplies the error of
+# its input by a factor, its amplification. Let f be the factor of a colour operation. Brightness multiplies an error
+# by f. Contrast multiplies the error of a pixel by f, and that of the mean by |1 - f|. Saturation multiplies the error
+# of a pixel by f, and that of V (the largest channel) by |1 - f|. If V and m (the smallest channel) have errors, a turn
+# of the hue moves the middle channel by up to twice as much. Pixels that are not clipped grow by the same factors, and
+# so do their ulps.
 STAGES = 10
 
 
 def amplification(params: ViewParams) -> np.ndarray:
-    """Return, for each view (2N,), the largest factor by which its colour operations multiply small differences."""
+    """Return for each view, (2N,), the largest factor by which its colour operations multiply a small error."""
     factors = [np.maximum(1, params.brightness)]
     factors += [np.maximum(1, factor + np.abs(1 - factor)) for factor in (params.contrast, params.saturation)]
     return np.prod(factors, axis=0) * np.where(params.hue != 0, 2, 1)

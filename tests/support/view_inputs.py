@@ -1,4 +1,4 @@
-"""Images and parameters of views, with every case of HSV, order of operations and kind of crop box."""
+"""Images and parameters of views. They cover all cases of HSV, all orders of operations and all kinds of crop box."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def params_of(rows: int, **given: Any) -> ViewParams:
 
 
 def images_of(count: int, height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:
-    """Return noise with flat parts, and with grey, black, white and pure colours, so that every case of HSV occurs."""
+    """Return noise with flat areas, and with grey, black, white and pure colours, so that every case of HSV occurs."""
     random = np.random.default_rng([seed, height, width])
     images = random.integers(0, 256, (count, height, width, channels))
     kind = random.integers(0, 6, (count, height, width, 1))
@@ -66,7 +66,7 @@ def boxes_in(random: np.random.Generator, rows: int, height: int, width: int) ->
 
 @st.composite
 def cropped(draw: Any) -> tuple[np.ndarray, tuple[int, ...], int]:
-    """A strategy of hypothesis: draw an image, a box inside it, and a size of the view."""
+    """Draw an image, a box inside it, and a size of the view. This is a strategy of the library hypothesis."""
     height, width = draw(st.integers(1, 40)), draw(st.integers(1, 40))
     h, w = draw(st.integers(1, height)), draw(st.integers(1, width))
     box = (draw(st.integers(0, height - h)), draw(st.integers(0, width - w)), h, w)
@@ -75,7 +75,7 @@ def cropped(draw: Any) -> tuple[np.ndarray, tuple[int, ...], int]:
 
 @st.composite
 def any_views(draw: Any) -> tuple[np.ndarray, ViewParams, int]:
-    """A strategy of hypothesis: draw two images, the parameters of their four views, and a size."""
+    """Draw two images, the parameters of their four views, and a size. This is a strategy of the library hypothesis."""
     height, width, size = (draw(st.integers(1, 40)) for _ in range(3))
     seed = draw(st.integers(0, 999))
     params = params_of(
@@ -92,7 +92,7 @@ def any_views(draw: Any) -> tuple[np.ndarray, ViewParams, int]:
 
 
 def all_orders(height: int, width: int, seed: int = 0) -> ViewParams:
-    """Return parameters of 48 views: every order of operations twice, boxes of every kind, random switches."""
+    """Return parameters of 48 views: each order of the operations twice, boxes of every kind, random flags."""
     random = np.random.default_rng(seed)
     rows = 48
     boxes = boxes_in(random, rows, height, width)

@@ -1,4 +1,4 @@
-"""Calls the CUDA launchers of the views on device pointers, and compares the results with NumPy's.
+"""Calls the CUDA launchers of the views on device pointers, and compares the results with NumPy's results.
 
 A launcher is the C function that starts the CUDA kernels of an op. Two programs use this module:
 tests/kernels/test_cuda.py, where the kernels are emulated on the CPU, and gpu_kernels.py, where they run on a GPU. It
@@ -39,14 +39,14 @@ class Case(NamedTuple):
     dtype: str = "float32"
     scaled: bool = False
     unaligned: bool = False  # whether the address of the views is not a multiple of 16 bytes
-    odd: bool = False  # whether no recipe could draw these parameters
+    odd: bool = False  # whether the parameters are ones that no recipe (settings of the views) can draw
 
 
 def small_cases() -> list[Case]:
     """Return cases for all paths of the kernels.
 
-    They enlarge and reduce. Others have a size that a vector does not divide, one channel, or views too large for
-    shared memory.
+    They cover views that are larger and smaller than the crop, sizes that are not a multiple of a vector's length,
+    images with one, two and four channels, and views too large for shared memory.
     """
     return [
         Case(3, 32, 32),
@@ -68,14 +68,14 @@ def small_cases() -> list[Case]:
         Case(3, 32, 32, odd=True),
         Case(3, 20, 28, pixels="float32", odd=True),
         Case(2, 30, 40, size=36, odd=True),
-        Case(3, 20, 24, size=48),  # more views than the emulation has slots for views at a time
+        Case(3, 20, 24, size=48),  # more views than the emulation can hold at a time
     ]
 
 
 def large_cases() -> list[Case]:
     """Return all cases for a GPU.
 
-    Those with many views, and with the sizes of published recipes, take too long without one.
+    The added cases have many views, or the sizes of published recipes. In the emulation they would take too long.
     """
     cases = [Case(2048, 32, 32, dtype=dtype, scaled=True) for dtype in TYPES]
     return [*small_cases(), *cases, Case(200, 96, 96, size=96), Case(150, 375, 500, size=224, dtype="bfloat16")]
@@ -101,7 +101,7 @@ def pointers(buffers: list[Buffer]) -> Any:
 def images_of(case: Case) -> NDArray[Any]:
     random = np.random.default_rng(zlib.crc32(repr(case).encode()))
     x = random.uniform(size=(case.count, case.height, case.width, case.channels))
-    x[: case.count // 2] = x[: case.count // 2].round()  # 0 or 1: saturated pixels, and equal channels
+    x[: case.count // 2] = x[: case.count // 2].round()  # only 0 and 1: saturated pixels, and equal channels
     full = {"uint8": 255, "uint16": 65535, "float32": 1}[case.pixels]
     if case.odd and case.pixels == "float32":
         x = 1.4 * x - 0.2  # some pixels outside [0, 1]
@@ -118,11 +118,11 @@ def params_of(case: Case) -> ViewParams:
 
 
 def odd_params(params: ViewParams) -> ViewParams:
-    """Return parameters without clipping, with repeated operations, invalid operations, and a hue of many turns."""
+    """Return parameters that no recipe draws: unclipped, repeated or invalid operations, hues of many turns."""
     rows = np.arange(len(params.box))
     order = np.array([[1, 2, 1, 0], [7, 3, 1, 2], [0, 2, 3, 1], [9, 9, -1, 9]], np.int32)[rows % 4]
     saturation = np.array([1.7, -0.5, 1.7, 0.25, 1.0, 1.7], np.float32)[rows % 6]
-    hue = np.where(rows % 5 == 2, np.float32(2**30), params.hue)  # whole turns, which change nothing
+    hue = np.where(rows % 5 == 2, np.float32(2**30), params.hue)  # a whole number of turns changes nothing
     contrast = np.where(rows % 3 == 2, params.contrast, np.float32(0.5))
     shift = np.where(rows % 2 == 0, np.float32(-0.3), np.float32(0.3))
     return params._replace(
@@ -159,8 +159,8 @@ def check_views(library: ctypes.CDLL, memory: Memory, case: Case) -> NDArray[Any
     """Run a case twice: the bits must be equal. Then compare with the reference.
 
     The allowed error of a pixel is 64 roundings of float32 and one rounding to the type of the views. All operations
-    together round a pixel in [0, 1] about 30 times. The saturation of a nearly grey pixel divides by nearly 0, but the
-    clip limits the error of such a pixel.
+    together round a pixel in [0, 1] about 30 times. For a nearly grey pixel, the saturation divides by nearly 0, but
+    clipping limits the error of such a pixel.
     """
     images, params = images_of(case), params_of(case)
     found = make_views(library, memory, case, images, params)
@@ -188,7 +188,7 @@ def expected_views(case: Case, images: NDArray[Any], params: ViewParams, rows: N
 
 
 def check_faulty_views(library: ctypes.CDLL, memory: Memory) -> None:
-    """Assert that a view is NaN if its box is empty or outside the image, or if it needs three channels and has one."""
+    """Assert that a view is NaN if its box is empty or outside the image, or if it needs three channels but has one."""
     case = Case(3, 16, 16, size=8)
     images, params = images_of(case), params_of(case)
     sound = make_views(library, memory, case, images, params)
@@ -213,7 +213,7 @@ def draw(
     width: int,
     sizes: NDArray[np.int64] | None = None,
 ) -> ViewParams:
-    """Return the parameters that the launcher draws. `sizes` (N, 2) is for images of different sizes."""
+    """Return the parameters that the launcher draws. If images differ in size, `sizes` (N, 2) has their sizes."""
     recipe = FULL_JITTER
     ranges = (recipe.brightness, recipe.contrast, recipe.saturation, recipe.hue, recipe.brightness_shift)
     switches = (recipe.flip_probability, recipe.jitter_probability, recipe.grey_probability, recipe.blur_probability)
@@ -235,10 +235,10 @@ def draw(
 def check_draws(library: ctypes.CDLL, memory: Memory, count: int) -> None:
     """Assert that drawn integers and flags equal the reference's, and that floats differ by at most two roundings.
 
-    A view with a wrong index or size must get a box of -1.
+    If the index or the size of an image is invalid, both its views must get a box of -1.
     """
     index = np.r_[np.arange(count - 1), 2**32 - 1].astype(np.int64)
-    sizes = np.random.default_rng(1).integers(1, (34, 48), (count, 2))  # for some, no attempt of a crop fits
+    sizes = np.random.default_rng(1).integers(1, (34, 48), (count, 2))  # in some images, no tried crop fits
     for frames in (None, sizes):
         expected = reference.draw_view_params(7, 2, index, FULL_JITTER, 33, 47, frames)
         found = draw(library, memory, index, 2, 33, 47, frames)
@@ -253,7 +253,7 @@ def check_draws(library: ctypes.CDLL, memory: Memory, count: int) -> None:
 
 
 def check_padding(library: ctypes.CDLL, memory: Memory) -> None:
-    """Assert that the padding around an image does not change its views, both for reduced and enlarged views."""
+    """Assert that the padding around an image does not change its views. One case makes them smaller, one larger."""
     for case in (Case(4, 33, 47, size=12), Case(4, 20, 28, size=48, pixels="uint16")):
         sizes = np.array([[case.height, 5], [7, case.width], [1, 1], [15, 21]])
         drawn = reference.draw_view_params(3, 5, np.arange(4), FULL_JITTER, case.height, case.width, sizes)

@@ -1,4 +1,4 @@
-"""Three ways to call a function that makes views: eagerly, in a graph, and under XLA."""
+"""Three ways to call a function that makes views: eagerly, in a graph, and compiled by XLA."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Make = Callable[[tf.Tensor, ViewParams], tf.Tensor]  # images (N, H, W, 3), para
 def build_modes(make: Make, height: int, width: int, size: int) -> dict[str, Make]:
     """Return `make` in three modes: eager, in a graph with unknown N (number of images), and under XLA with known N.
 
-    While TensorFlow traces the function, it also asserts that the shape of the views has every dimension that is known.
+    The traced functions also assert that TensorFlow knows every dimension of the views that it can know.
 
     Args:
         make: a function that makes views of `size` pixels from uint8 images (N, height, width, 3).

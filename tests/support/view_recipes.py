@@ -1,4 +1,4 @@
-"""Recipes of views, and the comparison of view parameters that two implementations drew."""
+"""Recipes (settings) of views, and a comparison of view parameters that two implementations drew."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ FACTORS = ("brightness", "contrast", "saturation", "hue", "brightness_shift")
 def assert_same(actual: ViewParams, expected: ViewParams, recipe: ViewRecipe = RECIPE) -> None:
     """Assert that integers and flags are equal, and that floats differ by at most 2 ulp of their range's larger bound.
 
-    A float is low + (high - low) u, with a random u. The usual computation rounds three times. XLA may round only twice
-    (fused multiply-add). So two results differ by at most one rounding of the product and one of the sum, half an ulp
-    each. The product may be twice as large as a bound of the range.
+    An ulp is the spacing of float32. A float is low + (high - low) u, with a random u. The usual computation rounds
+    three times. XLA may round only twice (fused multiply-add). So two results differ by at most one rounding of the
+    product and one of the sum, half an ulp each. The product may be twice as large as a bound of the range.
     """
     for name, own, other in zip(ViewParams._fields, actual, expected, strict=True):
         own, other = np.asarray(own), np.asarray(other)
@@ -34,5 +34,5 @@ def assert_same(actual: ViewParams, expected: ViewParams, recipe: ViewRecipe = R
 
 
 def of_rows(params: ViewParams, rows: Any) -> ViewParams:
-    """Return the parameters of some views (rows)."""
+    """Return the parameters of the views in these rows."""
     return ViewParams(*(np.asarray(field)[rows] for field in params))

@@ -1,10 +1,10 @@
-"""A network inside this machine: its hosts are network namespaces, whose cables have latency, lose packets, or are cut.
+"""A network inside this machine. A test can give its cables a latency, make them lose packets, or cut them.
 
-    python -m tests.support.virtual_switch --delay 0.005 --loss 0.01 NAME ...
+        python -m tests.support.virtual_switch --delay 0.005 --loss 0.01 NAME ...
 
-The program is the switch of this network. It has a virtual network device (TUN) "tun0" in each namespace, and passes
-packets between these devices. A line "cut I" on its standard input cuts the cable of host I. The program replaces
-Linux's tc netem, which many kernels lack.
+Each host is a Linux network namespace, here NAME. The program is the switch of this network. It has a virtual network
+device (TUN) "tun0" in each namespace, and passes packets between these devices. A line "cut I" on its standard input
+cuts the cable of host I. The program replaces Linux's tc netem, which many kernels lack.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LARGEST = 65_536  # bytes of the largest packet
 
 
 def find_problem() -> str:
-    """Return why this machine cannot have such a network, or ""."""
+    """Return the reason why this machine cannot have such a network, or "" if it can."""
     if os.geteuid() != 0:
         return "needs root, to make network namespaces"
     if shutil.which("ip") is None:
@@ -51,14 +51,14 @@ class Network(NamedTuple):
 
     Attributes:
         names: the namespace of each host.
-        switch: the process that passes the packets on.
+        switch: the process that passes packets between the hosts.
     """
 
     names: list[str]
     switch: subprocess.Popen[str]
 
     def enter(self, host: int) -> list[str]:
-        """Return the words to put before a command, so that it runs on a host."""
+        """Return the words that make a command run on a host if they are put before it."""
         return ["ip", "netns", "exec", self.names[host]]
 
     def list_addresses(self, port: int = 29500) -> str:
@@ -104,7 +104,7 @@ def _ip(*arguments: str) -> None:
 
 
 def open_tun(namespace: str) -> int:
-    """Enter a namespace, and stay there. Return the file descriptor of a new TUN device in it."""
+    """Enter a namespace and stay in it. Return the file descriptor of a new TUN device in that namespace."""
     handle = os.open(f"/run/netns/{namespace}", os.O_RDONLY)
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.setns(handle, CLONE_NEWNET) != 0:
@@ -125,7 +125,7 @@ def find_host(packet: bytes) -> int:
 def pass_packets(devices: list[int], delay: float, loss: float) -> None:
     """Pass packets on until the standard input ends."""
     chance, cut = random.Random(0), set[int]()
-    on_their_way: list[tuple[float, int, int, bytes]] = []  # time of arrival, running number, host, packet
+    on_their_way: list[tuple[float, int, int, bytes]] = []  # time of arrival, number of the packet, host, packet
     number = 0
     while True:
         wait = None if not on_their_way else max(0.0, on_their_way[0][0] - time.monotonic())
@@ -149,7 +149,7 @@ def pass_packets(devices: list[int], delay: float, loss: float) -> None:
 
 
 def main() -> None:
-    """Open the devices, and work as the switch."""
+    """Open the devices, print "ready", and work as the switch until the standard input ends."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--delay", type=float, default=0.0)
     parser.add_argument("--loss", type=float, default=0.0)

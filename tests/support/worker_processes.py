@@ -1,4 +1,4 @@
-"""Runs several programs at the same time: workers that talk over loopback. Returns their output and exit codes."""
+"""Runs several programs at the same time: workers that communicate over loopback (the network inside one machine)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def make_cluster(count: int) -> list[dict[str, str]]:
 
 
 def collect_output(processes: Sequence[subprocess.Popen[str]], seconds: float) -> list[str]:
-    """Return the output of each process, after it ended.
+    """Return the output of each process after it has ended.
 
     If one runs longer than `seconds`, kill all processes and raise.
     """

@@ -1,4 +1,4 @@
-"""Asks the loaded XLA whether a handler (a function that XLA calls) is registered, without the native library."""
+"""Asks the loaded XLA, without the native library, whether a handler (a function that XLA calls) is registered."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-ENTRIES = ("XLA_FFI_GetApi", "_ZN3xla3ffi12GetXlaFfiApiEv")  # a TensorFlow has one of them
+ENTRIES = ("XLA_FFI_GetApi", "_ZN3xla3ffi12GetXlaFfiApiEv")  # each TensorFlow has one of these two functions
 # Offsets in bytes, the same in every release (kernels/glue/ffi_layout.h).
 REGISTER, MESSAGE, MINOR = 72, 56, 16 + 20
 EXTENSION_OF_FRAME, METADATA_OF_EXTENSION, MINOR_OF_METADATA = 8, 24, 8 + 20
@@ -57,7 +57,7 @@ def find_table() -> int:
 
 
 def call(place: int, arguments: ctypes.Structure) -> int | None:
-    """Call the function at this place of the table. Return its result, an address or None."""
+    """Call the function at this offset in XLA's table. Return its result, an address or None."""
     address = ctypes.c_void_p.from_address(find_table() + place).value
     assert address is not None
     return HANDLER(address)(ctypes.addressof(arguments))
@@ -65,7 +65,7 @@ def call(place: int, arguments: ctypes.Structure) -> int | None:
 
 @HANDLER
 def answer_metadata(frame: int) -> None:
-    """Answer XLA, which asks a handler for its version, with the version of XLA itself."""
+    """Answer with XLA's own version. XLA calls a handler with this question when the handler is registered."""
     extension = ctypes.c_void_p.from_address(frame + EXTENSION_OF_FRAME).value or 0
     metadata = ctypes.c_void_p.from_address(extension + METADATA_OF_EXTENSION).value or 0
     minor = ctypes.c_int.from_address(find_table() + MINOR).value
