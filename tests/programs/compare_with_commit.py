@@ -1,16 +1,16 @@
-"""Proves that runs of this tree equal those of an older commit, to the last bit.
+"""Proves that this checkout trains the same runs as an older commit, to the last bit.
 
     python -m tests.programs.compare_with_commit REVISION [COMMAND ...]
 
-A tree is the source code at one commit: this checkout, or the older commit. For each command of `COMMANDS` both trees
-train 40 steps from the beginning. The program compares three things: loss, contrastive accuracy (top-1) and learning
-rate in every row of metrics.jsonl; every array of the last checkpoint; and evaluation.json. Then this tree resumes the
-older tree's run at its checkpoint of step 20, and the program compares the two runs once more. The representation h
-that `encoder.keras` and `embed` compute may differ by up to `CLOSE`, because the two trees may export an encoder in
-different layers.
+A tree is the source code at one commit: this checkout, or the older commit. For each command of `COMMANDS`, each tree
+trains 40 steps. The program compares three things: loss, contrastive accuracy (top-1) and learning rate in every row of
+metrics.jsonl; every array of the last checkpoint; and evaluation.json. Then this tree resumes the older tree's run at
+its checkpoint of step 20. The program compares the resumed run with the older one in the same way. It also compares the
+representation h that `encoder.keras` and `embed` compute. These may differ by up to `CLOSE`, because the two trees may
+export an encoder in different layers.
 
-The program checks the older tree out into a temporary folder and builds its native library there. It uses the Python
-environment in which it runs itself.
+The program checks the older tree out into a temporary folder and builds its native library there. Both trees use the
+Python environment in which the program runs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 STEPS, HALF = 40, 20
-CLOSE = 16 * 2.0**-23  # relative to the largest entry of h: a few rounding errors of float32
+CLOSE = 16 * 2.0**-23  # a few rounding errors of float32, relative to the largest entry of h
 FOLDER = "{pictures}"
 PRESET = ["--preset", "cifar10-resnet20"]
 COMMANDS: dict[str, list[str]] = {
@@ -39,14 +39,14 @@ COMMANDS: dict[str, list[str]] = {
     "micro-batch": ["--batch-size", "128", "--micro-batch", "64"],
     "two devices": ["--devices", "cpu:2"],
     "stock": ["--ops", "stock"],
-    # Today, the default settings for a folder depend on its images. The older commit used the settings of this preset.
+    # Today, the default settings for a folder depend on its images. Older commits used the settings of this preset.
     "folder": [*PRESET, "--dataset", f"folder:{FOLDER}", "--batch-size", "32"],
     "streamed": [*PRESET, "--dataset", f"folder:{FOLDER}", "--batch-size", "32", "--memory-limit", "0"],
 }
 
 
 class Difference(AssertionError):
-    """Two runs that should be equal differ."""
+    """A difference between two runs that should be equal."""
 
 
 def check_out(revision: str, folder: Path) -> Path:
@@ -61,7 +61,7 @@ def check_out(revision: str, folder: Path) -> Path:
 
 
 def draw_pictures(folder: Path) -> Path:
-    """Write three classes, each of 60 small pictures of several sizes. Every call writes the same pictures."""
+    """Write pictures of three classes, 60 small ones of several sizes in each. Every call writes the same pictures."""
     random = np.random.default_rng(0)
     for name in "abc":
         (folder / name).mkdir(parents=True)
@@ -86,15 +86,15 @@ def run_program(tree: Path, program: str, *arguments: str) -> None:
 
 
 def train(tree: Path, out: Path, flags: Sequence[str]) -> None:
-    """Train 40 steps in a folder, or resume the run in it."""
+    """Train 40 steps in a folder. If the folder has a run, resume it."""
     fixed = ["--steps", str(STEPS), "--checkpoint-every", str(HALF), "--out", str(out)]
     run_program(tree, "train", *fixed, *flags)
 
 
 def read_rows(run: Path) -> list[dict[str, Any]]:
-    """Return the step, the loss, the contrastive accuracy (top-1) and the learning rate of every row of metrics.jsonl.
+    """Return step, loss, contrastive accuracy (top-1) and learning rate of every row of metrics.jsonl.
 
-    All other entries are left out: the speed differs between any two runs, and a newer commit may measure more than an
+    All other entries are left out. The speed differs between any two runs. A newer commit may also measure more than an
     older one, and at other steps.
     """
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -102,10 +102,10 @@ def read_rows(run: Path) -> list[dict[str, Any]]:
 
 
 def compare_runs(older: Path, newer: Path) -> int:
-    """Compare two runs and return how many arrays are equal.
+    """Compare two runs, and return the number of arrays that were compared and are equal.
 
     Raises:
-        Difference: at the first difference.
+        Difference: if anything differs.
     """
     rows = read_rows(older), read_rows(newer)
     if rows[0] != rows[1] or len(rows[0]) != STEPS:
@@ -129,7 +129,7 @@ def compare_runs(older: Path, newer: Path) -> int:
 
 
 def resume(tree: Path, older: Path, out: Path, flags: Sequence[str]) -> None:
-    """Copy the state of an older run at step 20, and resume the run."""
+    """Copy an older run, remove what it wrote after step 20, and resume it."""
     shutil.copytree(older, out)
     (out / "checkpoints" / f"step-{STEPS:08d}.npz").unlink()
     for name in ("evaluation.json", "encoder.keras"):
@@ -138,12 +138,12 @@ def resume(tree: Path, older: Path, out: Path, flags: Sequence[str]) -> None:
 
 
 def compare_outputs(trees: Sequence[Path], runs: Sequence[Path], pictures: Path, folder: Path) -> list[float]:
-    """Return the largest difference of h between an older and a newer run: once for `embed`, once for encoder.keras.
+    """Return the largest difference of h between an older and a newer run, first for `embed`, then for encoder.keras.
 
-    The difference is in units of the largest entry of h.
+    A difference is divided by the largest entry of h.
 
     Raises:
-        Difference: if it is above `CLOSE`.
+        Difference: if one of the two is above `CLOSE`.
     """
     import tensorflow as tf
 
@@ -162,10 +162,10 @@ def compare_outputs(trees: Sequence[Path], runs: Sequence[Path], pictures: Path,
 
 
 def compare_with_commit(revision: str, names: Sequence[str] = tuple(COMMANDS)) -> None:
-    """Train every command in both trees, compare the runs, and print what is equal.
+    """Train every command in both trees, compare the runs, and print what was compared.
 
     Raises:
-        Difference: at the first difference.
+        Difference: if any two runs differ.
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

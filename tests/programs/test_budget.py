@@ -1,4 +1,8 @@
-"""Tests of runs whose views grow, and of runs with a budget: they resume to the bit and say what they chose."""
+"""Tests runs whose views grow during training, and runs with a time budget.
+
+An interrupted and resumed run must end with the same bits as one that was not interrupted. A run with a budget must say
+what it chose.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +37,7 @@ GROWING = ["--image-sizes", "8:0.5", "12:0.5", "--warmup-epochs", "0"]
 
 @pytest.fixture(autouse=True)
 def small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train for seconds on sixty images with a small encoder, and skip the evaluation."""
+    """Train for seconds on sixty images with a small encoder. Skip the evaluation."""
     draw_few_shapes(monkeypatch)
     narrow_resnet20(monkeypatch)
     monkeypatch.setattr(Session, "finish", lambda session: session.train())
@@ -44,7 +48,7 @@ def run(out: Path, *flags: str) -> int:
 
 
 def cut_off_at(patch: pytest.MonkeyPatch, step_of_call: int) -> None:
-    """End the run at the first host call that begins at this step or later."""
+    """End the run at the first host call (call of TensorFlow for several steps) that begins at this step or later."""
 
     def cut_off(metrics: step.Metrics, first_step: int) -> None:
         if first_step >= step_of_call:
@@ -54,7 +58,7 @@ def cut_off_at(patch: pytest.MonkeyPatch, step_of_call: int) -> None:
 
 
 def note_sides(patch: pytest.MonkeyPatch) -> list[int]:
-    """Return a list to which every compilation of the step adds the side of its views."""
+    """Return a list to which every compilation of the step appends the size of its views."""
     sides, make = [], session.make_steps
 
     def make_steps(plan: Plan, *given: Any) -> StepsFunction:
@@ -76,7 +80,7 @@ def test_a_run_whose_views_grow_resumes_to_the_bit(
     assert run(tmp_path / "whole", *wanted) == 0
     assert sides == [8, 12]
     with monkeypatch.context() as patch:
-        cut_off_at(patch, 4)  # the first step of the second stage; the checkpoint is of the first
+        cut_off_at(patch, 4)  # the first step of the second stage; the last checkpoint is still of the first stage
         assert run(tmp_path / "cut", *wanted) == 1
     assert run(tmp_path / "cut", *wanted) == 0
     assert_same_state(tmp_path / "whole", tmp_path / "cut")
@@ -85,11 +89,11 @@ def test_a_run_whose_views_grow_resumes_to_the_bit(
     assert config["image_sizes"] == ["8:0.5", "12:0.5"] and config["image_size"] == 12
 
 
-# A budget
+# Runs with a budget
 
 
 def pretend_steady_clock(patch: pytest.MonkeyPatch, per_step: float = 0.2) -> None:
-    """Measure the budget by a clock that moves on by `per_step` seconds a step, so that no decision depends on load."""
+    """Let the budget's clock advance `per_step` seconds a step, so that no decision depends on the machine's load."""
     now, call = [time.monotonic()], session._call
 
     def call_steps(steps: Callable[..., step.Metrics], batches: list[Any], count: int) -> step.Metrics:
@@ -104,7 +108,10 @@ BUDGET = [*GROWING, "--budget", "8s", "--pairs-per-second", "60", "--checkpoint-
 
 
 def cut_off_at_share(patch: pytest.MonkeyPatch, share: float) -> None:
-    """End the run after the decision for the first segment that begins at this share of the training or later."""
+    """End the run before the first segment (part of the training) that begins at this share of the training or later.
+
+    The decision for this segment has then been made.
+    """
     find = budget_course.BudgetCourse.find_segment
 
     def cut_off(course: budget_course.BudgetCourse, done: int) -> Segment:
@@ -119,7 +126,10 @@ def cut_off_at_share(patch: pytest.MonkeyPatch, share: float) -> None:
 def test_a_run_with_a_budget_resumes_to_the_bit_in_each_stage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Test that a run that was cut off in both stages has the weights of one that made the same decisions at once."""
+    """Test a run that is interrupted in both stages.
+
+    An uninterrupted run that makes the same decisions must end with the same weights.
+    """
     pretend_steady_clock(monkeypatch)
     cut, whole = tmp_path / "cut", tmp_path / "whole"
     for share in (0.2, 0.7):

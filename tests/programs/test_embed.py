@@ -1,4 +1,4 @@
-"""Tests of python -m lowlevel_simclr.embed: it writes the encoder's output h, or its projection z, of image files."""
+"""Tests python -m lowlevel_simclr.embed: for image files, it writes the encoder's output h or its projection z."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ ROOT = Path(__file__).parents[2]
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
 
 
-SMALL = encoder.Basic((1, 1, 1), 16, projects=False)  # ResNet-20 with a third of its layers, which is built faster
+SMALL = encoder.Basic((1, 1, 1), 16, projects=False)  # ResNet-20 with a third of its layers is built faster
 
 
 @pytest.fixture(autouse=True)
 def small_encoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the program build the small encoder of `run`. The run of `scenes` has the whole ResNet-20."""
+    """Let the program build the encoder SMALL, as `run` does. Tests with `scenes` use the whole ResNet-20."""
     if "scenes" not in request.fixturenames:
         monkeypatch.setitem(encoder.BASIC, "resnet20", SMALL)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a run of resnet20 on views of 8 pixels, made without training."""
+    """Return the folder of a run with resnet20 and views of 8 pixels. The run has not been trained."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(encoder.BASIC, "resnet20", SMALL)
         return write_run(tmp_path_factory.mktemp("runs") / "run", 8, 12)
 
 
 def write_run(out: Path, image_size: int, side: int) -> Path:
-    """Write a run with an untrained encoder, whose images are `side` x `side` pixels."""
+    """Write a run with an untrained encoder. The images of the run have `side` x `side` pixels."""
     written = identity.replace(
         settings.Config(), image_size=image_size, projection_widths=(16, 8), input_mean=MEAN, input_std=STD
     )
@@ -72,7 +72,7 @@ def g_of_run() -> encoder.tf.keras.Model:
 
 
 def pictures(folder: Path, count: int = 3, size: tuple[int, int] = (12, 12)) -> np.ndarray:
-    """Write PNG files b0.png, b1.png ... and return their pixels."""
+    """Write PNG files b0.png, b1.png, ... and return their pixels."""
     pixels = np.random.default_rng(0).integers(0, 256, (count, *size, 3), np.uint8)
     folder.mkdir(parents=True, exist_ok=True)
     for place, image in enumerate(pixels):
@@ -108,9 +108,9 @@ def test_h_of_files_and_folders_is_the_evaluations(
 def test_an_image_of_the_runs_folder_has_the_h_of_its_evaluation(
     run: Path, tmp_path: Path, sizes: tuple[tuple[int, int], ...]
 ) -> None:
-    """Test images that are not square: `embed` must give the h that the run's own evaluation gives.
+    """Test images that are not square: `embed` must give the same h as the run's own evaluation.
 
-    If the sizes of the images differ, both cut a square from each image. If all images have one size, both use the
+    If the images differ in size, both programs cut a square from each image. If all images have one size, both use the
     whole images.
     """
     for place, size in enumerate((*sizes, sizes[0])):  # three images for training, one for testing
@@ -281,7 +281,7 @@ def test_a_command_that_was_stopped_continues_and_writes_the_same_bytes(
 
 @pytest.mark.slow
 def test_a_killed_command_leaves_no_half_file_and_continues(scenes: tuple[Path, Path], tmp_path: Path) -> None:
-    """Test a real SIGKILL at many moments. The finished file must have the bytes that an undisturbed command writes."""
+    """Test SIGKILL at many moments. The finished file must have the bytes that an uninterrupted command writes."""
     pictures(tmp_path / "folder", 9000, (8, 8))
     out, whole = tmp_path / "h.npz", tmp_path / "whole.npz"
     start = [sys.executable, "-m", "lowlevel_simclr.embed", str(scenes[0]), str(tmp_path / "folder"), "--out"]
@@ -338,7 +338,7 @@ COPIES = {("03-again.jpg", "03.png"), ("07-cut.png", "07.png"), ("11-copy\x1b.pn
 
 
 def draw_scene(seed: int) -> Image.Image:
-    """Return a smooth picture of 64 x 48 pixels that is different for each seed."""
+    """Return a smooth picture of 64 x 48 pixels. Each seed gives a different one."""
     random, pixels = np.random.default_rng(seed), np.full((48, 64, 3), 128.0)
     for points, amplitude in ((3, 60), (8, 40), (16, 15)):
         grid = random.normal(0, amplitude, (points, points, 3)).astype(np.float32)
@@ -350,7 +350,7 @@ def draw_scene(seed: int) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Return a run, and a folder of 40 pictures and three copies: one as JPEG, one without its border, one exact."""
+    """Return a run, and a folder of 40 pictures and three copies: a JPEG, one without its border, and an exact one."""
     root = tmp_path_factory.mktemp("scenes")
     (root / "folder").mkdir()
     for number in range(40):
@@ -362,16 +362,16 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def find_threshold(out: Path) -> str:
-    """Return a similarity between that of the copies and that of all other pairs.
+    """Return a threshold: the similarity of each copy to its original is above it, that of all other pairs below it.
 
-    It depends on the encoder. An untrained encoder gives similar h for all images, so the threshold is close to 1.
+    The threshold depends on the encoder. An untrained encoder gives similar h for all images, so it is close to 1.
     """
     with np.load(out) as found:
         names, h = [Path(name).name for name in found["paths"]], found["h"].astype(np.float64)
     u = h / np.linalg.norm(h, axis=1, keepdims=True)
     pairs = {(names[i], names[j]): float(u[i] @ u[j]) for i, j in itertools.combinations(range(len(names)), 2)}
     copies, others = min(pairs[pair] for pair in COPIES), max(pairs[pair] for pair in set(pairs) - COPIES)
-    assert copies - others > 1e-5  # a similarity is rounded to float32, by less than 1e-6
+    assert copies - others > 1e-5  # rounding a similarity to float32 changes it by less than 1e-6
     return f"{(copies + others) / 2:.6f}"
 
 
@@ -416,7 +416,7 @@ def test_neighbours_of_photographs_are_printed_and_drawn(
     ]
     lines = [[line.split(maxsplit=1) for line in block.splitlines()[1:6]] for block in blocks]
     assert lines[0][0][1] == str(folder / "05.png") and float(lines[0][0][0]) > 0.99
-    assert lines[1][0] == ["1.0000", str(folder / "11-copy") + "\\x1b.png"]  # and not 11.png itself
+    assert lines[1][0] == ["1.0000", str(folder / "11-copy") + "\\x1b.png"]  # a neighbour is never the image itself
     assert all(float(one[0]) >= float(two[0]) for rows in lines for one, two in zip(rows, rows[1:]))
     assert f"Skipped {tmp_path / 'bad.png'}: empty file" in said.err
     assert f"Drew 2 photographs with their neighbours: {tmp_path / 'h-neighbours.png'} and .svg." in said.out

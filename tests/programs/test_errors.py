@@ -1,4 +1,4 @@
-"""Tests mistakes of users. For each, the program ends within seconds, before any long work, with a message.
+"""Tests mistakes of users. For each mistake, the program ends within seconds with a message, before any long work.
 
 The message says what happened and what to do. docs/errors.md shows these messages, and a test here compares the page
 with the programs.
@@ -34,7 +34,7 @@ Prepare = Callable[[Path, pytest.MonkeyPatch], list[str]]  # prepares the workin
 def nothing_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fail the test if training begins.
 
-    The error must come earlier. Also make runs small, and give Keras an empty cache.
+    The error must come earlier. This fixture also makes runs small and gives Keras an empty cache.
     """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
@@ -142,8 +142,8 @@ def streamed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def two_replicas(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    # TensorFlow, which has already started, cannot get a second device any more. So the test passes a made-up team (the
-    # list of replicas).
+    # TensorFlow has already started in this process, so it cannot get a second device. The test therefore passes a
+    # made-up team (the list of replicas).
     pair = workers.Team(local=(replicas.Replica(0, 2), replicas.Replica(1, 2)))
     monkeypatch.setattr(session, "gather_team", lambda *given: pair)
     return ["--batch-size", "16", "--devices", "cpu:2", "--data-on", "device"]
@@ -178,9 +178,9 @@ def no_library(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def unwritable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Raise the system's error for a folder without write permission.
+    """Make writing fail as in a folder without write permission.
 
-    A real folder without this permission would not help: if the tests run as root, root may write everywhere.
+    A real folder without this permission would not do: if the tests run as root, root may write everywhere.
     """
 
     def refused(*given: Any, **options: Any) -> None:
@@ -212,7 +212,7 @@ def stop_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "Session", stopped)
 
 
-# For each mistake: a function that prepares it and returns the flags, and the message as the page shows it.
+# For each mistake: a function that prepares it and returns the flags, and the message, as docs/errors.md shows it.
 WRONG: dict[str, tuple[Prepare, str]] = {
     "a folder that is not there": (
         flags("--dataset", "folder:pictuers"),
@@ -331,7 +331,7 @@ def test_what_cannot_be_ends_at_once_in_one_sentence(
 def test_a_checkpoint_of_another_model_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Test a checkpoint of another model.
+    """Test a run whose checkpoint belongs to another model.
 
     This happens if a user edits config.json by hand or copies a checkpoint from another run.
     """
@@ -353,7 +353,7 @@ def test_a_folder_that_is_not_a_run_is_refused(capsys: pytest.CaptureFixture[str
 
 
 def test_the_page_shows_every_one_of_them() -> None:
-    """Test that the page has a section for each key of WRONG, with the message that the program prints."""
+    """Test that docs/errors.md has a section for each key of WRONG, with the message that the program prints."""
     sections = re.split(r"^## ", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
     shown = {title.lower(): text for title, _, text in (section.partition("\n") for section in sections)}
     assert shown.keys() == {*WRONG, "a checkpoint of another model", "a folder that is not a run"}

@@ -1,4 +1,7 @@
-"""Tests of python -m lowlevel_simclr.export: files, printed comparison of the encoder's output h, errors."""
+"""Tests python -m lowlevel_simclr.export: its files, the comparison of h that it prints, and its errors.
+
+h is the output of the encoder.
+"""
 
 from __future__ import annotations
 

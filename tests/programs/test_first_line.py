@@ -1,6 +1,6 @@
-"""Tests that the first line of each program comes from the program and not from TensorFlow.
+"""Tests that the first line that each program prints is its own and not TensorFlow's.
 
-They also test the message about a GPU that is not used.
+Also tests the message about a GPU that TensorFlow does not use.
 """
 
 from __future__ import annotations

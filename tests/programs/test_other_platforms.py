@@ -1,7 +1,7 @@
-"""Tests of the package on platforms without the native library.
+"""Tests the package on platforms for which there is no native library.
 
-On such a platform, the wheel without compiled code must train, evaluate and embed with ops built from TensorFlow's own
-(stock). Each test starts a process that imitates another platform (see tests/support/fake_platform.py).
+There, the wheel without compiled code must train, evaluate and embed. It uses stock ops: ops built from TensorFlow's
+own. Each test starts a process that imitates another platform (see tests/support/fake_platform.py).
 """
 
 from __future__ import annotations

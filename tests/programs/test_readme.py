@@ -1,4 +1,4 @@
-"""Tests that every command of the README and of the site runs. Long commands get little data and few steps."""
+"""Tests that every command of the README and of the site runs. Long commands get few images and few steps."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ COMPLETION = "source <(lowlevel-simclr --print-completion bash)"
 MAKE = {"make train": "python -m lowlevel_simclr.train", "make test": "python -m pytest"}
 BLOCKS = [block for block in pages.list_all_blocks() if not block.reason]
 COMMANDS = pages.list_distinct_commands(BLOCKS)
-RUNS = ("shapes", "pictures", "kobak")  # the run folders in runs/ that commands on the pages evaluate
+RUNS = ("shapes", "pictures", "kobak")  # names of run folders, in runs/, that commands on the pages evaluate
 
 
 def list_ours(name: str, commands: list[str] = COMMANDS) -> list[str]:
-    """Return the flags of every command that starts a program of this package, as they stand on the page."""
+    """Return the flags of every command that starts the program `name` of this package, as they stand on the page."""
     programs = [program for program in map(pages.parse_program, commands) if program]
     return list(dict.fromkeys(shlex.join(program.flags) for program in programs if program.name == name))
 
 
 def forget_out(flags: str) -> str:
-    """Return the flags without --out. Of several commands that differ only in --out, the tests run one."""
+    """Return the flags without --out. If several commands differ only in --out, the tests run one of them."""
     return re.sub(r" ?--out \S+", "", flags)
 
 
@@ -87,7 +87,7 @@ def test_a_make_target_says_what_it_does(command: str) -> None:
 
 
 def write_cifar10(folder: Path) -> None:
-    """Write CIFAR-10's six files of images (batches), with few images each, in the original layout."""
+    """Write the six files of CIFAR-10 in their original format, with few images in each."""
     random = np.random.default_rng(0)
     (folder / "cifar-10-batches-py").mkdir(parents=True)
     for name in (*(f"data_batch_{part}" for part in range(1, 6)), "test_batch"):
@@ -96,7 +96,7 @@ def write_cifar10(folder: Path) -> None:
 
 
 def write_pictures(folder: Path) -> None:
-    """Write images of two classes."""
+    """Write images of two classes into a folder."""
     random = np.random.default_rng(0)
     for number in range(40):
         path = folder / "ab"[number % 2] / f"{number}.jpg"
@@ -116,7 +116,7 @@ def write_other_forms(folder: Path) -> None:
 
 
 def write_package_forms(folder: Path, flags: str) -> None:
-    """Write the data of a command that needs another package, or skip the test if the package is not installed."""
+    """Write the data of a command that needs an optional package. Skip the test if that package is not installed."""
     if "parquet:" in flags:
         pytest.importorskip("pyarrow")
         write_parquet(folder / "PARQUET/train.parquet", range(40))
@@ -127,10 +127,11 @@ def write_package_forms(folder: Path, flags: str) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def cheap_networks() -> Iterator[None]:
-    """Make encoders small: a third of the layers. Their output h keeps the width that the pages say.
+    """Give encoders a third of their layers. Their output h keeps the width that the pages state.
 
-    BLAS gets one thread. On busy cores, its threads would wait for each other at each of the many small products of the
-    linear probe (a linear classifier on h), which would take 37 seconds instead of 1.
+    Also give BLAS one thread. The linear probe (a linear classifier on h) multiplies many small matrices. On busy
+    cores, the threads of BLAS would wait for each other at each product, and the probe would take 37 seconds instead of
+    1.
     """
     with pytest.MonkeyPatch.context() as patch, threadpoolctl.threadpool_limits(1, "blas"):
         patch.setitem(encoder.BASIC, "resnet20", encoder.Basic((1, 1, 1), 16, projects=False))
@@ -139,7 +140,7 @@ def cheap_networks() -> Iterator[None]:
 
 @pytest.fixture
 def with_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a working folder with small versions of all data that commands name."""
+    """Return a working folder with small versions of all data sets that the commands name."""
     write_cifar10(tmp_path / "DIR")
     write_pictures(tmp_path / "PICTURES")
     images, labels = draw_shapes(60, seed=0)
@@ -154,7 +155,7 @@ def with_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def shrink(command: str) -> list[str]:
     """Return the flags of a command, changed so that it takes few steps and writes into the folder `run`.
 
-    Its data stay.
+    Flags that choose the data set are kept.
     """
     flags = [flag for flag in shlex.split(command) if flag != "--profile"]
     if "--preset" in flags and "--data-dir" not in flags:
@@ -166,7 +167,7 @@ def shrink(command: str) -> list[str]:
 
 @pytest.mark.parametrize("flags", EVERY_TRAIN)
 def test_a_training_command_is_understood(flags: str) -> None:
-    """Test that the flags of all training commands are accepted, also in blocks that the tests do not run."""
+    """Test that the program accepts the flags of all training commands, also of commands that the tests do not run."""
     config, _ = parse_run(shlex.split(flags))
     assert config.train.batch_size >= 2
 
@@ -187,7 +188,7 @@ def test_a_training_command_reads_its_data_and_draws_its_views(flags: str, with_
     ],
 )
 def test_a_training_command_runs(flags: str, with_data: Path) -> None:
-    """Test the commands that name no preset. test_presets.py trains with each preset."""
+    """Test the training commands without a preset. test_presets.py trains with each preset."""
     write_package_forms(with_data, flags)
     size = "32" if "resnet50" in flags else "8"
     assert train.main([*shrink(flags), "--image-size", size]) == 0
@@ -198,7 +199,7 @@ def test_a_training_command_runs(flags: str, with_data: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", SEVERAL)
 def test_a_command_for_several_devices_runs(flags: str, with_data: Path) -> None:
-    """Test in a separate process: TensorFlow can split the CPU into several (virtual) devices only before it starts."""
+    """Test the command in a separate process: TensorFlow can make several virtual CPU devices only when it starts."""
     program = (
         "import sys; from lowlevel_simclr import train; from lowlevel_simclr.data import catalog; "
         "catalog.SHAPES_TRAIN, catalog.SHAPES_TEST = 40, 20; sys.exit(train.main(sys.argv[1:]))"
@@ -212,7 +213,7 @@ def test_a_command_for_several_devices_runs(flags: str, with_data: Path) -> None
 
 @pytest.fixture(scope="module")
 def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a run that was made without training."""
+    """Return the folder of a run that has not been trained."""
     run = tmp_path_factory.mktemp("finished") / "run"
     f, g = encoder.build_encoder("resnet20", "cifar", 8), projection.build_projection_head(64, (8,))
     variables = {**keras.name_variables("encoder", f), **keras.name_variables("projection", g)}
@@ -228,7 +229,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def finished(untrained: Path, with_data: Path) -> Path:
-    """Return a working folder with everything that commands on the pages read: the runs, and the folder IMAGES."""
+    """Return a working folder with all that the commands on the pages read: the runs, and the folder IMAGES."""
     for name in RUNS:
         shutil.copytree(untrained, with_data / "runs" / name)
     shutil.copytree(with_data / "PICTURES", with_data / "IMAGES")
@@ -246,7 +247,7 @@ def test_an_embedding_command_runs(flags: str, finished: Path) -> None:
 
 @pytest.mark.parametrize("flags", list_ours("evaluate"))
 def test_an_evaluating_command_is_understood(flags: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Test that the program accepts the flags: it complains about the folder. An unknown flag would end it earlier."""
+    """Test that the program accepts the flags: it must complain about the folder, not about an unknown flag."""
     assert evaluate.main([str(tmp_path), *shlex.split(flags)[1:]]) == 1
     assert "not a run folder" in capsys.readouterr().err
 
@@ -280,9 +281,9 @@ def test_the_check_proves_the_ops_here() -> None:
 def test_the_python_of_a_page_runs(page: Path, finished: Path) -> None:
     """Run the Python blocks of a page in order.
 
-    Between them, run the page's commands that write the files that they read.
+    A Python block may read a file that an earlier command of the page writes. So run the embed and export commands too.
     """
-    tf.random.set_seed(0)  # if an earlier test turned op determinism on, TensorFlow needs a seed
+    tf.random.set_seed(0)  # an earlier test may have made TensorFlow's ops deterministic; then they need a seed
     names: dict[str, Any] = {"images": draw_shapes(4, seed=0)[0]}
     for block in pages.list_blocks(page):
         if block.language == "sh" and not block.reason:
@@ -308,9 +309,9 @@ def test_the_readme_is_short() -> None:
 
 @pytest.mark.parametrize("page", [page for page in pages.PAGES if page.stem != "step"], ids=lambda page: page.stem)
 def test_no_line_of_prose_stands_twice(page: Path) -> None:
-    """Test that no line stands in two sections. Once, a merge put a paragraph into two.
+    """Test that no line stands twice on a page. A merge once put the same paragraph into two sections.
 
-    The page of steps is left out, because a program writes it.
+    The page docs/step.md is left out, because a program writes it.
     """
     prose = pages.FENCE.sub("", re.sub(r"<!-- (\S+) -->.*?<!-- /\1 -->", "", page.read_text("utf-8"), flags=re.DOTALL))
     lines = [line for line in prose.splitlines() if len(line) > 60 and not line.startswith("|")]

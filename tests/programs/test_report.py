@@ -1,4 +1,4 @@
-"""Tests of python -m lowlevel_simclr.report."""
+"""Tests python -m lowlevel_simclr.report, which writes a web page about one or several runs."""
 
 from __future__ import annotations
 

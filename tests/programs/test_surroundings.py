@@ -1,7 +1,7 @@
-"""Tests of programs on a machine where they cannot work, for example with too little memory.
+"""Tests programs on a machine where they cannot work, for example because it has too little memory.
 
-Each program ends with a message of one sentence. There is one exception: a picture that cannot be written does not end
-a run.
+Each program ends with a message of one sentence. There is one exception: if a picture cannot be drawn, the run
+continues.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def run(folder: Path, program: str, flags: list[str], limit: str = "", **environ
 
 
 def check_sentence(ended: tuple[int, str, str], words: str) -> None:
-    """Check for exit code 1, no output, and one line on standard error that contains these words."""
+    """Check that a program exited with code 1, printed no output, and printed one error line with these words."""
     code, out, error = ended
     assert code == 1 and out == "", (code, out, error)
     assert error.startswith("error: ") and error.count("\n") == 1 and words in error, error

@@ -1,4 +1,4 @@
-"""Tests of the training program on tiny runs: learning, resuming with the same bits, stopping, refusing mistakes."""
+"""Tests the training program on tiny runs: it learns, resumes with the same bits, stops, and refuses mistakes."""
 
 from __future__ import annotations
 
@@ -36,10 +36,7 @@ SMALL += ["--warmup-epochs", "0", "--knn-every", "0"]
 
 @pytest.fixture(autouse=True)
 def small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use sixty images for training, forty for testing, and a ResNet with only one block in each stage.
-
-    A run then takes seconds.
-    """
+    """Make a run take seconds: 60 images for training, 40 for testing, and a ResNet with one block in each stage."""
     draw_few_shapes(monkeypatch)
     narrow_resnet20(monkeypatch)
 
@@ -63,9 +60,8 @@ def final_state(out: Path) -> dict[str, np.ndarray]:
 def cut_off_at(step_of_call: int) -> Callable[[step.Metrics, int], None]:
     """Return a function that ends the run at the host call that begins at this step.
 
-    A host call is one call of TensorFlow from Python; it runs several steps.
-
-    It replaces `step.refuse_non_finite_loss`.
+    A host call is one call of TensorFlow from Python; it runs several steps. Tests put the function in the place of
+    `refuse_non_finite_loss`, which the program calls after each host call.
     """
 
     def cut_off(metrics: step.Metrics, first_step: int) -> None:
@@ -128,7 +124,7 @@ def test_evaluate_writes_the_report_again(tmp_path: Path) -> None:
     assert run(out, "--steps", "2") == 0
     (out / "report.html").unlink()
     assert evaluate.main([str(out), "--protocol", "knn", "--out", str(tmp_path / "results.json")]) == 0
-    assert not (out / "report.html").exists()  # no report, because these results are not in the run's folder
+    assert not (out / "report.html").exists()  # no report, because these results are outside the run's folder
     assert evaluate.main([str(out), "--protocol", "knn"]) == 0
     assert "Accuracy on held-out images" in (out / "report.html").read_text()
 
@@ -160,10 +156,10 @@ def test_a_run_cut_off_between_two_checkpoints_resumes_to_the_bit(
     assert run(tmp_path / "whole", *flags) == 0
 
     with monkeypatch.context() as patch:
-        # Steps 4 and 5 are in metrics.jsonl, but the last checkpoint is of step 3.
+        # Steps 4 and 5 are in metrics.jsonl, but the last checkpoint was written at step 3.
         patch.setattr(progress, "refuse_non_finite_loss", cut_off_at(6))
         assert run(tmp_path / "cut", *flags) == 1
-    # The resumed run has other numbers of steps per host call and per checkpoint. This must change nothing.
+    # The command that resumes has other numbers of steps per host call and per checkpoint. The bits must not change.
     assert run(tmp_path / "cut", *flags, "--steps-per-call", "3", "--checkpoint-every", "4") == 0
     assert_same_state(tmp_path / "whole", tmp_path / "cut")
     losses = [[row["loss"] for row in results.read_metrics(tmp_path / name)] for name in ("whole", "cut")]
@@ -174,7 +170,7 @@ def test_a_run_cut_off_between_two_checkpoints_resumes_to_the_bit(
 def test_a_checkpoint_of_another_model_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Test a checkpoint of another model.
+    """Test a run whose checkpoint belongs to another model.
 
     This happens after an update to a version of this package that builds the encoder differently.
     """
@@ -202,9 +198,9 @@ def test_a_checkpoint_of_another_model_is_told(
 def test_a_run_has_the_same_bits_wherever_its_images_lie(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...]
 ) -> None:
-    """Test images in the host's memory and on the device, and a run that changes this place when it resumes.
+    """Test images in host memory and on the device, and a run that is resumed with its images in the other place.
 
-    The runs cross the end of an epoch (60 images are 3 steps).
+    The runs continue into a second epoch (an epoch of the 60 images has 3 steps).
     """
     given = ["--steps", "5", "--checkpoint-every", "2", *flags]
     assert run(tmp_path / "host", *given, "--data-on", "host") == 0
@@ -267,7 +263,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_state(
 
 
 def test_a_run_that_diverged_ends_with_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Test a run whose loss stays finite, although its trained encoder gives NaN."""
+    """Test a run whose loss stays finite, although the encoder that it trained returns NaN."""
     flags = ["--steps", "2", "--learning-rate", "1e8", "--precision", "bfloat16", "--warmup-epochs", "0"]
     assert run(tmp_path / "run", *flags) == 1
     said = capsys.readouterr().err
@@ -300,10 +296,10 @@ def test_every_precision_and_implementation_trains(tmp_path: Path, flags: list[s
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="XLA casts gradients on a GPU")
 @pytest.mark.usefixtures("training_alone")
 def test_lars_is_given_every_kernels_gradient_in_bfloat16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test that the update of LARS (the optimizer) gets the gradients of all kernels in bfloat16.
+    """Test that the update of LARS (the optimizer) gets the gradients of all weight matrices and filters in bfloat16.
 
-    If an op casts such a gradient to float32 on its way to the update, the update uses the bfloat16 gradient before the
-    cast.
+    TensorFlow casts such a gradient to float32 on its way to the update. The program must pass on the bfloat16 gradient
+    before the cast.
     """
     kinds: dict[int, set[tf.DType]] = {}
 
@@ -331,7 +327,7 @@ def test_native_and_stock_ops_train_alike(tmp_path: Path) -> None:
     assert first[1] == pytest.approx(second[1], rel=1e-2)
 
 
-# Work that runs next to the training steps
+# Work in the background, beside the training steps
 
 
 def test_a_checkpoint_that_cannot_be_written_ends_the_run_with_its_sentence(
@@ -361,7 +357,7 @@ def test_a_profiled_run_trains_to_the_same_bits_and_says_where_a_step_goes(
     assert_same_state(tmp_path / "plain", tmp_path / "profiled")
 
 
-# Run as a user runs it: processes and signals
+# Separate processes, as a user starts them, and signals to them
 
 STEADY = [*SMALL, "--steps", "100000", "--checkpoint-every", "5"]
 
@@ -403,10 +399,7 @@ def test_a_signal_saves_and_ends_the_run(tmp_path: Path, number: signal.Signals)
 
 @pytest.mark.slow
 def test_a_run_killed_ten_times_ends_in_the_same_bits(tmp_path: Path) -> None:
-    """Test kill -9 at random moments.
-
-    The run saves after every second step. Many kills therefore happen during a write.
-    """
+    """Test kill -9 at random moments. The run saves after every second step, so that kills often hit a write."""
     flags = ["--steps", "500", "--checkpoint-every", "2"]
     whole = start(tmp_path / "whole", *flags)
     said, errors = whole.communicate(timeout=600)
@@ -433,7 +426,7 @@ def test_a_run_killed_ten_times_ends_in_the_same_bits(tmp_path: Path) -> None:
 
 
 def save_weights(path: Path, spoil: bool = False) -> None:
-    """Save the weights of the small encoder, built from Keras's own layers. `spoil` makes one array NaN."""
+    """Save the weights of the small encoder, which is built of Keras's own layers. `spoil` makes one array NaN."""
     stock = build_in_stock_layers(encoder.build_encoder("resnet20", "cifar", 8, seed=3))
     weights = stock.get_weights()
     if spoil:

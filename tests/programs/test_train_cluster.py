@@ -1,4 +1,4 @@
-"""Tests of two ways to start workers (processes that train one run together): Slurm's srun, and --hosts with --rank."""
+"""Tests two ways to start workers (processes that train one run together): Slurm's srun, and --hosts with --rank."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FLAGS = ["--steps", "4"]
 
 @pytest.fixture(scope="module")
 def losses_of_tf_config(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
-    """Return the losses of a run with two workers that find each other by TF_CONFIG."""
+    """Return the losses of a run of two workers that find each other through TF_CONFIG."""
     out = tmp_path_factory.mktemp("config") / "run"
     processes = start_workers(out, *FLAGS)
     said = collect_output(processes, 300)
@@ -26,7 +26,7 @@ def losses_of_tf_config(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
 
 @pytest.mark.slow
 def test_two_tasks_of_slurm_train_one_run(tmp_path: Path, losses_of_tf_config: np.ndarray) -> None:
-    """Test the variables that srun sets for two tasks on one host, and that no other variable is needed."""
+    """Test that the variables that srun sets are enough for two tasks on one host."""
     step = {
         "TF_CONFIG": "",
         "SLURM_JOB_ID": str(find_free_ports(1)[0]),

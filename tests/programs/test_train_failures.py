@@ -1,6 +1,7 @@
-"""Tests of runs with several workers (processes that train one run together), one of which fails.
+"""Tests runs of several workers (processes that train one run together) in which one worker fails.
 
-The failing worker is stopped, finds its disk full, or is killed. Worker 0, the chief, writes the run folder.
+The failing worker is stopped, killed, or cannot write because its disk is full. Worker 0, the chief, writes the run
+folder.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from lowlevel_simclr.run import checkpoint
 from tests.support.training_workers import read_losses, start_worker, start_workers, wait_for_steps
 from tests.support.worker_processes import collect_output
 
-ENDS_WITHIN = 60.0  # seconds for the others to notice a lost worker; TensorFlow's heartbeats take 10 of them
+ENDS_WITHIN = 60.0  # seconds until the other workers must notice a lost one; TensorFlow's heartbeats take 10 of them
 LONG = ["--steps", "3000", "--checkpoint-every", "10", "--worker-timeout", str(ENDS_WITHIN)]
 
 
@@ -49,7 +50,7 @@ def end_all(processes: Sequence[subprocess.Popen[str]]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_worker_that_is_stopped_for_a_minute_is_named(tmp_path: Path, rank: int) -> None:
-    """Test SIGSTOP. The stopped worker continues after a minute, and must then end as well."""
+    """Test a worker that SIGSTOP stops. After a minute it is allowed to continue, and must then end as well."""
     processes = start_workers(tmp_path / "run", *LONG)
     try:
         wait_for_steps(tmp_path / "run", processes, 20)
@@ -68,7 +69,7 @@ def test_a_worker_that_is_stopped_for_a_minute_is_named(tmp_path: Path, rank: in
 
 @pytest.mark.slow
 def test_a_chief_whose_disk_is_full_says_so_and_the_other_worker_names_it(tmp_path: Path) -> None:
-    """Test a limit on the size of the chief's files (RLIMIT_FSIZE), which stops a checkpoint like a full disk."""
+    """Test a chief whose disk seems full: a limit on the size of its files (RLIMIT_FSIZE) lets a checkpoint fail."""
     out = tmp_path / "run"
     processes = start_workers(out, *LONG)
     try:
@@ -87,7 +88,7 @@ def test_a_chief_whose_disk_is_full_says_so_and_the_other_worker_names_it(tmp_pa
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["before the rename", "after the rename"])
 def test_a_chief_killed_in_a_checkpoint_loses_at_most_the_last_interval(tmp_path: Path, moment: str) -> None:
-    """Test a chief that is killed while it saves step 8 (it saves every 4 steps).
+    """Test a chief that is killed while it saves step 8. The run saves every 4 steps.
 
     The same commands then finish the run.
     """
@@ -106,12 +107,11 @@ def test_a_chief_killed_in_a_checkpoint_loses_at_most_the_last_interval(tmp_path
 
 @pytest.mark.slow
 def test_a_run_resumes_with_another_number_of_workers(tmp_path: Path) -> None:
-    """Test a run of two workers that resumes with four and then with one.
+    """Test a run that two workers begin, four workers resume, and one worker finishes.
 
-    Its losses must be nearly those of one worker.
-
-    They are not equal to the last bit, because the sums of several workers round differently. But the difference must
-    be less than a thousandth of the difference that another seed makes.
+    Its losses must be nearly those of a run by one worker. They are not equal to the last bit, because sums over
+    several workers round differently. But the difference must be less than a thousandth of the difference between two
+    seeds.
     """
     flags = ["--checkpoint-every", "4", "--optimizer", "sgd", "--learning-rate", "0.01", "--steps", "24"]
     for out, seed in (("whole", "0"), ("other seed", "1")):

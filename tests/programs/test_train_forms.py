@@ -1,6 +1,6 @@
-"""Tests of runs on every form of encoded images (files, lists, tables, records): train, evaluate, resume and embed.
+"""Tests runs on every form of encoded images (files, lists, tables, records): train, evaluate, resume and embed.
 
-Other tests check the errors.
+The errors of each form have their own tests elsewhere.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def small_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def write_form(form: str, root: Path) -> list[str]:
-    """Write 20 pictures for training and 6 for testing, in two classes. Return the flags that read them."""
+    """Write 20 pictures for training and 6 for testing, in two classes. Return the flags for a run on them."""
     if form == "tfds":
         pytest.importorskip("tensorflow_datasets")
         write_tfds(root, train=range(20), test=range(100, 106))
@@ -139,7 +139,7 @@ def test_what_is_refused_with_the_data_leaves_no_run_folder(
 
 
 def test_a_run_on_tables_keeps_working_when_they_move(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Test tables that are moved between two starts. A run depends on their content and not on their path."""
+    """Test tables that are moved before the run resumes. A run depends on their content and not on their path."""
     root, out = tmp_path / "data", tmp_path / "run"
     command = [*SMALL, *write_form("folder", root), "--out", str(out)]
     assert train.main(command) == 0

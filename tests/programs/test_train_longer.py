@@ -1,4 +1,4 @@
-"""Tests of the command that a run prints for longer training: it starts a new run from the encoder of this run."""
+"""Tests the command that a run prints for longer training. It starts a new run from the encoder of the first run."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def test_the_printed_command_trains_on_from_the_encoder(finished: str, capsys: p
     assert config["loss"]["temperature"] == 0.3 and config["train"]["steps"] == 2
     assert [row["step"] for row in read_metrics(longer)] == [1, 2]
     assert "untrained encoder" in said and (longer / "report.html").exists()
-    assert train.main(words[3:]) == 0  # the same command again finds a finished run
+    assert train.main(words[3:]) == 0  # the second run is finished, so the same command has nothing to train
     for path in (Path("runs/one/checkpoints")).iterdir():
         path.unlink()
     assert evaluate.main([str(longer), "--protocol", "knn"]) == 0
     said = capsys.readouterr().out
     assert "warning: The untrained encoder is left out. The run runs/one has no checkpoint yet." in said
-    assert train.main(words[3:]) == 0  # it works without the first run's checkpoints
+    assert train.main(words[3:]) == 0  # the command works without the first run's checkpoints
 
 
 def test_another_encoder_is_refused_with_the_flags_to_use(finished: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,6 @@
-"""Tests of runs with --micro-batch auto: training searches the largest part of a batch that fits into the memory.
+"""Tests runs with --micro-batch auto: training searches the largest part of a batch that fits into the memory.
 
-A run keeps the number that the search found. A preview, which only draws views, needs no search.
+A run keeps the number that the search found. A preview, which only draws views, does no search.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lowlevel_simclr.api import session
 from tests.support.made_up_memory import limit_memory, pretend_gpu
 from tests.support.small_runs import draw_few_shapes, narrow_resnet20
 
-# Stock ops, because native ops on a GPU need XLA's FFI, which TensorFlow has from 2.18 on.
+# Stock ops (built from TensorFlow's own): native ops on a GPU need XLA's FFI, which TensorFlow has from 2.18 on.
 STOCK = ["--ops", "stock"]
 
 
@@ -28,7 +28,7 @@ def small_runs_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_run_keeps_the_number_that_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test a run that resumes with less free memory. It must keep its number."""
+    """Test a run that resumes with less free memory. It must keep the number that it found before."""
     flags = ["--image-size", "8", "--batch-size", "16", "--projection-widths", "8", "--knn-every", "0"]
     flags += ["--warmup-epochs", "0", "--out", str(tmp_path / "run"), "--micro-batch", "auto", "--steps", "2"]
     flags += ["--xla", "off", "--data-on", "host", *STOCK]

@@ -1,4 +1,4 @@
-"""Tests of workers (processes that train one run together) on a network with latency, lost packets, or a cut cable."""
+"""Tests workers (processes that train one run together) on a network with latency, lost packets, or a cut cable."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tests.support.worker_processes import collect_output
 PROBLEM = find_problem()
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(PROBLEM), reason=PROBLEM)]
 
-ENDS_WITHIN = 60.0  # seconds for the others to notice a lost worker; TensorFlow's heartbeats take 10 of them
+ENDS_WITHIN = 60.0  # seconds until the other workers must notice a lost one; TensorFlow's heartbeats take 10 of them
 STEPS = ["--steps", "4"]
 
 
 @pytest.mark.parametrize("count", [2, 4])
 def test_latency_and_lost_packets_change_no_number(tmp_path: Path, count: int) -> None:
-    """Test packets that take 2 ms, one in a hundred of which is lost.
+    """Test a network on which a packet takes 2 ms and one packet in a hundred is lost.
 
-    The training losses must have the same bits as on loopback.
+    The training losses must have the same bits as without delay and loss (over loopback).
     """
     local = start_workers(tmp_path / "local", *STEPS, count=count)
     said = collect_output(local, 300)

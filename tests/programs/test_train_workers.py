@@ -1,4 +1,4 @@
-"""Tests of two workers (processes that train one run together), started as a user starts them."""
+"""Tests two workers (processes that train one run together), started as a user would start them."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_worker_killed_ends_the_other_and_the_run_resumes_to_the_same_bits(tmp
     processes[1].kill()
     started = time.monotonic()
     chief = collect_output(processes[:1], 120)[0]
-    processes[1].communicate()  # closes the pipe
+    processes[1].communicate()  # waits until the killed process has ended, and closes its pipe
     print(f"the chief ended {time.monotonic() - started:.1f} s after worker 1 was killed")
     assert processes[0].returncode not in (0, None) and "The run lost worker 1 (127.0.0.1:" in chief, chief
     again = start_workers(tmp_path / "run", *flags)

@@ -1,6 +1,6 @@
-"""Tests of the verdicts (warnings of the check-up after training) of real runs.
+"""Tests verdicts of real runs. A verdict is a warning of the check-up after training.
 
-A healthy run has no verdict. Each mistake that a short run can make has its own verdict.
+A healthy run has no verdict. Each mistake that shows in a short run has its own verdict.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SMALL += ["--precision", "float32", "--steps", "160", "--steps-per-call", "20", 
 
 @pytest.fixture(autouse=True)
 def small_runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Use sixty images for training, a narrow encoder, and no evaluation after training."""
+    """Use sixty images for training and a narrow encoder. Skip the evaluation after training."""
     draw_few_shapes(monkeypatch)
     narrow_resnet20(monkeypatch)
     monkeypatch.setattr(Session, "finish", lambda session: session.train())
@@ -53,14 +53,14 @@ def test_a_learning_rate_of_almost_zero_leaves_the_loss_where_it_was(tmp_path: P
 
 @pytest.mark.slow
 def test_a_huge_learning_rate_is_named(tmp_path: Path) -> None:
-    """Test a rate at which BatchNorm keeps the numbers finite, but the encoder learns almost nothing."""
+    """Test a learning rate at which BatchNorm keeps the numbers finite, but the encoder learns almost nothing."""
     found = examine(tmp_path / "run", "--learning-rate", "3", "--warmup-epochs", "20", "--steps", "200")
     assert list_kinds(found) == ["rate"]
 
 
 @pytest.mark.slow
 def test_a_huge_weight_decay_makes_the_encoder_collapse(tmp_path: Path) -> None:
-    """Test a decay that leaves only the biases of the projection head, which are the same for all images."""
+    """Test a weight decay that leaves only the biases of the projection head, which are the same for all images."""
     flags = ["--optimizer", "sgd", "--learning-rate", "0.02", "--weight-decay", "10"]
     found = examine(tmp_path / "run", *flags)
     assert "collapsed" in list_kinds(found)
@@ -78,7 +78,7 @@ def test_crops_of_noise_are_too_hard(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_gradients_that_overflow_lower_the_loss_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test a loss scale that begins far too large, so that each of the first steps halves it. Each step is an epoch."""
+    """Test a loss scale that begins far too large: each of the first steps halves it. Here, each step is an epoch."""
     monkeypatch.setattr("lowlevel_simclr.optim.loss_scale.FIRST_SCALE", 2.0**40)
     flags = ["--precision", "float16", "--batch-size", "40", "--steps", "12", "--knn-every", "1"]
     found = examine(tmp_path / "run", *flags)
@@ -87,9 +87,9 @@ def test_gradients_that_overflow_lower_the_loss_scale(tmp_path: Path, monkeypatc
 
 
 def draw_textures(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return images (count, 32, 32, 3) of four textures in random colours, and the number of each texture.
+    """Return images (count, 32, 32, 3) of four textures in random colours, and the number of each image's texture.
 
-    Already an untrained encoder separates the textures. The colour alone is enough to recognize each image.
+    Even an untrained encoder separates the textures. The colour alone is enough to recognize each image.
     """
     random = np.random.default_rng(seed)
     y, x = np.mgrid[:32, :32]
@@ -104,7 +104,7 @@ def draw_textures(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.slow
 def test_day29_learns_its_task_while_h_becomes_worse(tmp_path: Path) -> None:
-    """Test the preset day29 with a small encoder, on images whose colours are enough to recognize each of them."""
+    """Test the preset day29 with a small encoder. The images' colours are enough to recognize each image."""
     (x_train, y_train), (x_test, y_test) = draw_textures(600, 0), draw_textures(300, 1)
     np.savez(tmp_path / "textures.npz", x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
     flags = ["--preset", "day29", "--dataset", f"npz:{tmp_path / 'textures.npz'}", "--weights", "random"]
