@@ -1,4 +1,4 @@
-"""Tests that the ceiling of a machine (its highest rate of operations) is that of the fastest matrix product."""
+"""Tests that the ceiling of a machine (its highest rate of operations) is the rate of its fastest matrix product."""
 
 from __future__ import annotations
 

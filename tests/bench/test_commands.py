@@ -1,4 +1,4 @@
-"""Tests that every bench module exists that a page, a program or the Makefile names."""
+"""Tests that every bench module exists if a page, a program or the Makefile names it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 MODULE = re.compile(r"\bbench(?:\.[a-z_]+)+")
 NAMING = [ROOT / "Makefile", *ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("bench/*.md")]
 NAMING += [path for folder in ("bench", "lowlevel_simclr") for path in ROOT.glob(f"{folder}/**/*.py")]
-RECORDS = {"CHANGELOG.md"}  # pages about older versions, in which the modules have the names of that time
+RECORDS = {"CHANGELOG.md"}  # pages about older versions: they name the modules as they were called then
 
 
 def find_missing(text: str) -> list[str]:

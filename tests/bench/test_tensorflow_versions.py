@@ -1,4 +1,4 @@
-"""Tests of the table of supported TensorFlow releases. Slow tests install each release and run the programs with it."""
+"""Tests the table of supported TensorFlow releases. Slow tests install a release and run the programs with it."""
 
 from __future__ import annotations
 
@@ -88,10 +88,10 @@ def test_this_release_refuses_with_a_sentence(version: str, tmp_path: Path) -> N
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_the_newest_release_candidate_is_watched(tmp_path: Path) -> None:
-    """Test release candidates of TensorFlow. A candidate that does not work gives a warning, not a failure.
+    """Test the newest release candidate of TensorFlow. If it does not work, the test warns instead of failing.
 
-    The native library is called through TensorFlow's call_module. This is not public, so a candidate may have removed
-    it.
+    The programs call the native library through TensorFlow's call_module. This function is not public, so a candidate
+    may lack it.
     """
     proof = prove("tensorflow-cpu", tmp_path, before_release=True)
     assert proof.release.startswith("tensorflow-cpu 2."), "the candidate cannot be imported"
@@ -100,7 +100,7 @@ def test_the_newest_release_candidate_is_watched(tmp_path: Path) -> None:
 
 
 def prove(requirement: str, folder: Path, before_release: bool = False) -> versions.Proof:
-    """Install a TensorFlow release and run the programs. From Python 3.13 on, skip: there are no wheels."""
+    """Install a TensorFlow release and run the programs with it. Skip on Python 3.13 and later: there are no wheels."""
     if sys.version_info >= (3, 13):
         pytest.skip("releases before 2.20 have no wheels for this Python")
     return versions.prove(requirement, versions.install(requirement, folder / "environment", before_release), folder)

@@ -1,4 +1,8 @@
-"""Tests of the bench of the evaluation: the table of a run, the plain ways, and what must be the same."""
+"""Tests bench_evaluation, which times the evaluation of a run.
+
+Tests how it reads a run's table and processor time, that its plain k-NN and linear probe (a linear classifier) equal
+those of this package, and that it lists results that differ.
+"""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from bench.report import tables
 
 
 def write_run(folder: Path, steps: int) -> Path:
-    """Write a run folder with this number of steps. Step n has the loss n."""
+    """Write a run folder with this number of steps. The loss of step n is n."""
     folder.mkdir()
     rows = [
         {"step": n, "loss": float(n), "top1": 0.25, "learning_rate": 1.0, "pairs_per_second": 8.0}
@@ -40,7 +40,7 @@ def test_the_first_steps_of_a_run_are_told_in_means(tmp_path: Path, capsys: pyte
     assert lines[5].startswith(
         "`python -m bench.learning.first_steps day29 --steps 4`; resnet50, cifar stem, batch 16; "
     )
-    assert lines[5].endswith(  # log 31 = 3.434
+    assert lines[5].endswith(  # 3.434 is log 31
         " If all similarities were equal, the loss would be 3.434. The median time of a step is 2.0 s. "
         "Peak memory: 5.0 GB."
     )
@@ -54,11 +54,11 @@ def test_a_training_that_ends_too_early_is_told(tmp_path: Path) -> None:
 def test_a_training_that_ends_between_two_looks_has_its_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = [[], [{"step": 1}, {"step": 2}]]
 
-    looked = tmp_path / "looked"  # the process waits until this file exists
+    looked = tmp_path / "looked"  # the training process ends as soon as this file exists
 
     def late(folder: Path) -> list[dict[str, int]]:
         looked.touch()
-        time.sleep(1.0)  # the process has ended by now
+        time.sleep(1.0)  # after this pause, the process has ended
         return looks.pop(0)
 
     monkeypatch.setattr(first_steps.results, "read_metrics", late)

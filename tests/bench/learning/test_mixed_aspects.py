@@ -1,4 +1,7 @@
-"""Tests that mixed_aspects makes the same pictures whole and cut, and counts the pixels that views show."""
+"""Tests mixed_aspects, a bench that trains on pictures of mixed sizes, whole and cut to squares.
+
+The whole and the cut pictures must come from the same files. The bench must count the pixels that views show.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Tests of the race: its contestants, how it continues, and its summary. No contestant trains."""
+"""Tests the bench race, in which several programs (contestants) train for the same time. Here no contestant trains.
+
+Tests the list of contestants, that an interrupted race continues, and that measured numbers are kept.
+"""
 
 from __future__ import annotations
 

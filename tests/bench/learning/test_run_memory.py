@@ -1,4 +1,4 @@
-"""Tests that the peak memory of a run is the largest peak of its sessions."""
+"""Tests that the peak memory of a run is the largest peak of its sessions (a resumed run has several)."""
 
 from __future__ import annotations
 

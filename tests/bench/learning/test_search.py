@@ -1,4 +1,7 @@
-"""Tests of the search for a recipe: its trials are valid, it continues, and its page shows every trial."""
+"""Tests the search for the best recipe (training settings) for a time budget. A trial is one recipe that it trains.
+
+Every trial must be a valid run, a stopped search must continue, and its page must show every trial.
+"""
 
 from __future__ import annotations
 

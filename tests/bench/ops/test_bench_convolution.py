@@ -1,4 +1,4 @@
-"""Tests that bench_convolution runs, and that its count of operations leaves out products with padding."""
+"""Tests that bench_convolution runs, and that its count of operations leaves out multiplications with padding."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.ops import bench_convolution
 )
 def test_operations_of_a_convolution_leave_padding_out(side: int, size: int, stride: int, products: int) -> None:
     found = bench_convolution.count_operations(side, size, stride, 5, 7, rows=2)
-    assert found == 3 * 2 * 2 * products * 5 * 7  # 3 passes x 2 operations for a product x 2 views
+    assert found == 3 * 2 * 2 * products * 5 * 7  # 3 passes x 2 operations for each product x 2 images
 
 
 @pytest.mark.slow

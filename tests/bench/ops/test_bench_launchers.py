@@ -1,6 +1,6 @@
-"""Tests of bench_launchers, which times the CUDA launchers (C functions that start an op's CUDA kernels).
+"""Tests bench_launchers, which times the CUDA launchers (C functions that start an op's CUDA kernels).
 
-NumPy replaces PyTorch and the launchers here.
+Here, imitations made with NumPy replace PyTorch and the launchers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bench.ops import bench_launchers as bench
 
 
 class Array:
-    """Imitates a PyTorch tensor on a GPU with NumPy. It has only the methods that the bench calls."""
+    """An imitation of a PyTorch tensor on a GPU, made with NumPy. It has only the methods that the bench calls."""
 
     def __init__(self, array: np.ndarray) -> None:
         self.array = array
@@ -47,7 +47,7 @@ class Event:
 
 
 def torch() -> Any:
-    """Return an imitation of PyTorch with NumPy. It has only the functions that the bench calls."""
+    """Return an imitation of PyTorch, made with NumPy. It has only the functions that the bench calls."""
 
     def empty(shape: Any, dtype: Any = np.float32, device: str = "") -> Array:
         return Array(np.zeros(shape, dtype))
@@ -66,7 +66,7 @@ def torch() -> Any:
 
 
 class Launchers:
-    """Replaces the library of launchers and counts the calls. Each call returns the error message `why`, if any."""
+    """An imitation of the library of launchers. It counts the calls. Each call returns `why`: an error text or None."""
 
     def __init__(self, why: bytes | None = None) -> None:
         self.calls: dict[str, int] = {}

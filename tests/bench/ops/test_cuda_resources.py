@@ -1,4 +1,4 @@
-"""Tests that cuda_resources turns the report of ptxas, CUDA's assembler, into the rows of a table."""
+"""Tests cuda_resources: it must turn the report of ptxas (CUDA's assembler) into the rows of a table."""
 
 from __future__ import annotations
 

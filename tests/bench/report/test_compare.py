@@ -1,4 +1,4 @@
-"""Tests that bench.report.compare fails on a regression, passes an improvement, and refuses unrelated results."""
+"""Tests bench.report.compare: it fails if a result is worse than an older one, and refuses results of other benches."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Tests of the files that fix the version of each package (constraints).
+"""Tests the constraints files, which fix the version of each package that `make` and CI install.
 
-They have a version of every requirement for every Python. A check finds newer releases.
+For every supported Python, they must have a version of every requirement. A check finds newer releases.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def read_lines(name: str) -> list[str]:
 
 
 def read_project(extras: tuple[str, ...]) -> list[str]:
-    """Return the requirements in pyproject.toml, read as text, because Python 3.10 cannot read TOML."""
+    """Return the requirements in pyproject.toml. It is read as text, because Python 3.10 has no reader for TOML."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     found = []
     for name in ("dependencies", *extras):
@@ -67,7 +67,7 @@ def test_what_is_newer_is_said() -> None:
 
 
 def test_check_prints_what_is_newer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Test with a made-up package index: each file would get a newer tqdm."""
+    """Test with a made-up package index, in which every constraints file would get a newer tqdm."""
 
     def choose(choice: constraints.Choice) -> str:
         (name,) = [name for name, each in constraints.CHOICES.items() if each is choice]
@@ -84,7 +84,7 @@ def test_check_prints_what_is_newer(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_the_files_are_compared_with_what_is_out() -> None:
-    """Warn about newer releases. The test does not fail: if a package is released today, this clone is not wrong."""
+    """Warn about newer releases. This must not fail: a release of today does not make the constraints files wrong."""
     pytest.importorskip("uv", reason="make constraints installs it")
     released = constraints.find_released()
     assert all(" -> " in line for line in released)

@@ -1,4 +1,7 @@
-"""Tests that the table of the fault campaign shows, for each part, the number of trials and of wrong outcomes."""
+"""Tests the table of the fault campaign, which plants faults and checks how the program reacts.
+
+For each part of the campaign, the table must show the number of trials and of wrong outcomes.
+"""
 
 from __future__ import annotations
 

@@ -78,9 +78,9 @@ def test_the_readmes_table_tells_the_pair_process_by_process_where_it_was_measur
 
 
 def test_no_share_is_above_the_matrix_product() -> None:
-    """Test an op that seems faster than the matrix product, because both times are noisy.
+    """Test an op that seems faster than the matrix product, because both measured times are noisy.
 
-    The table must not show 126 %.
+    The table shows the op's speed as a share of the matrix product's. It must not show 126 %.
     """
     below, above = row(64, "native", 1.5), row(64, "stock", 3.0)
     below.of_sgemm, above.of_sgemm = 0.954, 1.26
@@ -89,7 +89,7 @@ def test_no_share_is_above_the_matrix_product() -> None:
 
 
 def test_every_line_and_bar_of_a_figure_has_words() -> None:
-    """Test the stored results that become figures: steps as bars, times of NT-Xent as lines."""
+    """Test that every row of the stored results has a name in plain words for the figures."""
     names = set()
     for path in Path("bench/results").glob("*/*.json"):
         stored = json.loads(path.read_text(encoding="utf-8"))

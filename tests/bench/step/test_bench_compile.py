@@ -1,4 +1,7 @@
-"""Tests of bench_compile, which times the compilation of a step: its table with made-up times, a real compilation."""
+"""Tests bench_compile, which times the compilation of a training step: with made-up times, and with a real compilation.
+
+The made-up times fill its table. The real compilation shows that TensorFlow's persistent cache keeps our ops.
+"""
 
 from __future__ import annotations
 
@@ -35,4 +38,4 @@ def test_the_persistent_cache_keeps_a_program_with_our_ops_in_it(tmp_path: Path)
     kept = {path.name for path in tmp_path.iterdir()}
     assert kept and first[2] == 2
     bench_compile.time_compilation("several", small, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == kept  # the second run compiled nothing
+    assert {path.name for path in tmp_path.iterdir()} == kept  # the second run added no compiled program to the cache

@@ -23,6 +23,7 @@ def test_the_bench_runs_and_writes_its_tables(tmp_path: Path) -> None:
     assert [form["replicas"] for form in result["forms"].values()] == [1, 2, 4, 2]
     two = result["forms"]["2 processes"]
     assert two["moved"] == result["forms"]["2 replicas"]["moved"]
-    # Only a lower bound: TCP, gRPC and heartbeats add bytes, and other programs may use the loopback device too.
+    # This is only a lower bound. TCP, gRPC and heartbeats add bytes, and other programs may use the loopback device
+    # too.
     assert two["loopback_bytes"] >= 2 * sum(two["moved"].values())
     assert "| 2 processes |" in page.read_text() and "| 1024 |" in page.read_text() and "old" not in page.read_text()

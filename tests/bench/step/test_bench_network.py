@@ -1,4 +1,4 @@
-"""Tests of bench_network: two workers on a cable need as many bytes and seconds as the scaling model predicts."""
+"""Tests bench_network: on a slow cable, two workers must need the bytes and seconds that the scaling model predicts."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ PROBLEM = find_problem()
 def test_the_bytes_on_the_wire_and_their_time_are_those_of_the_model(tmp_path: Path) -> None:
     """Test a cable so slow that the exchange takes most of the time of a step.
 
-    The headers of the network and the frames of gRPC add less than a tenth to the bytes here. The rate of the cable
-    is limited by a token bucket: after a pause, it lets some bytes through without delay (a burst), so a step can be
-    faster by the time of these bytes.
+    Here, the headers of the network and the frames of gRPC add less than a tenth to the bytes. A token bucket limits
+    the rate of the cable. After a pause, it lets some bytes through without delay (a burst), so a step can be faster by
+    the time of these bytes.
     """
     stored, rate = tmp_path / "network.json", 5e6
     flags = ["--encoder", "resnet20", "--image-size", "8", "--turns", "4", "--rates", str(rate)]

@@ -1,4 +1,4 @@
-"""Tests that bench_state_check, which times the search for NaN in a run's state, runs and has stored a low cost."""
+"""Tests bench_state_check, which times the search for NaN in a run's state. Its stored results must show a low cost."""
 
 from __future__ import annotations
 

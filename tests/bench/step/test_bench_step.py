@@ -1,4 +1,7 @@
-"""Tests that the bench of the training step runs, and that it times whole job and encoder in several processes."""
+"""Tests the bench of the training step: it runs, and it shares the work among several processes.
+
+These processes compare two programs: the whole training job, and only its encoder.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,7 @@ def test_turns_of_the_pair_are_shared_out_among_processes_and_put_together(
     started: list[list[str]] = []
 
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        """Run the command in this process, not in a new one. First print a line, as a library might do."""
+        """Run the command in this process instead of a new one. First print a line, as a library might do."""
         started.append(command[3:])
         print("a warning")
         assert bench_step.main(command[3:]) == 0

@@ -1,4 +1,4 @@
-"""Tests that bench_step_sizes runs, and that it also stores a row for a size that runs out of memory."""
+"""Tests that bench_step_sizes runs. If a size of the step does not fit into memory, its row must say so."""
 
 from __future__ import annotations
 

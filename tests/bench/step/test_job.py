@@ -1,4 +1,4 @@
-"""Tests that the flags of a bench reach its separate processes, and become values of the configuration."""
+"""Tests how the settings of a timed training job reach its separate processes (as flags) and its configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that the time of a stage is the difference of two medians, and its noise is that of this difference."""
+"""Tests how the time of a stage of the step is computed: as the difference of two medians, with the noise of it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ def test_a_stage_is_a_difference_of_medians() -> None:
     assert found.seconds == {"views": 1.0, "loss": 2.0}
     assert found.noise["views"] > 1.0 and found.noise["loss"] == pytest.approx(
         0, abs=1e-12
-    )  # both times of a turn have the same load, which cancels out
+    )  # both times of a turn have the same extra load, which cancels out
 
 
 def test_the_noise_is_two_standard_errors_of_a_median() -> None:
-    """Test a stage that takes no time. By chance, its measured time exceeds the noise in about 1 of 20 runs."""
+    """Test a stage that takes no time. By chance, its measured time exceeds the noise in about one run of twenty."""
     random = np.random.default_rng(0)
     seen = 0
     for _ in range(400):

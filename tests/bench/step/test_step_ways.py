@@ -1,4 +1,7 @@
-"""Tests of the benches that compare several ways to build a step: they run, and report medians over processes."""
+"""Tests the benches that compare several ways to build a training step.
+
+They must run, and report the median over several processes.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that programs to compare (forms) are timed in turns. Each turn times all forms in a new random order."""
+"""Tests that the programs to compare (forms) are timed in turns. Each turn times every form once, in random order."""
 
 from __future__ import annotations
 
