@@ -1,6 +1,6 @@
-"""Tests that a pickle of arrays is scanned before it is read.
+"""Tests that a pickle file of arrays is scanned before Python loads it.
 
-Without the scan, a small file could make Python compute without end or fill the memory.
+Without the scan, a small file could make Python compute for ever or fill the memory.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def make_doubled_key(times: int) -> bytes:
 @pytest.mark.parametrize("protocol", range(6))
 def test_a_flat_pickle_is_read(tmp_path: Path, protocol: int) -> None:
     if protocol == 5:
-        flat = {key: value for key, value in SOUND.items() if key != b"data"}  # an array calls a refused function
+        flat = {key: value for key, value in SOUND.items() if key != b"data"}  # loading an array would call a function
         assert read(tmp_path, pickle.dumps(flat, protocol)) == {"labels": [1, 2], "names": [b"a", b"a"]}
         return
     found = read(tmp_path, pickle.dumps(SOUND, protocol))
@@ -54,9 +54,9 @@ def test_lists_may_be_as_long_as_those_of_cifar(tmp_path: Path) -> None:
 
 
 def test_doubled_tuples_end_at_once(tmp_path: Path) -> None:
-    """Test that a pickle whose tuples each contain the previous one twice is refused at once.
+    """Test a pickle whose tuples each contain the previous one twice. It must be refused at once.
 
-    Hashing its key would take 2^31 steps (a minute).
+    Hashing its key would take 2^31 steps, which is a minute.
     """
     started = time.monotonic()
     with pytest.raises(DataError, match="batch was not read, because its objects are too many or nested too deeply"):
@@ -77,7 +77,7 @@ def test_wide_tuples_that_hold_one_another_end_at_once(tmp_path: Path) -> None:
 
 
 def test_a_deep_tuple_does_not_overflow_the_stack(tmp_path: Path) -> None:
-    """Test that a deeply nested tuple is refused.
+    """Test a deeply nested tuple. It must be refused.
 
     Hashing recurses once for each level of the tuple. At this depth, it would overflow the stack and crash the process.
     """
@@ -91,7 +91,7 @@ def test_a_deep_list_does_not_overflow_the_stack(tmp_path: Path) -> None:
 
 
 def test_no_room_is_made_for_objects_that_are_not_there(tmp_path: Path) -> None:
-    """Test the opcode LONG_BINPUT with index 2^31. pickle would allocate 32 GiB for it."""
+    """Test a pickle that stores an object under the index 2^31 (opcode LONG_BINPUT). pickle would allocate 32 GiB."""
     with pytest.raises(DataError, match="batch was not read, because it numbers an object 2147483647"):
         read(tmp_path, b"\x80\x02}r" + struct.pack("<I", 2**31 - 1) + b".")
 

@@ -1,4 +1,4 @@
-"""Tests of the queue that brings batches from a Python iterator into tf.data."""
+"""Tests the queue through which batches pass from a Python iterator into tf.data."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_the_producer_waits_and_ends_with_the_dataset() -> None:
     iterator = iter(made)
     next(iterator)
     time.sleep(0.2)
-    assert len(taken) < 10  # the producer has not read the whole iterator
+    assert len(taken) < 10  # the thread that fills the queue waits and does not read the whole iterator
     (thread,) = set(list_threads()) - before
     del made
     gc.collect()
@@ -80,7 +80,7 @@ def test_the_producer_waits_and_ends_with_the_dataset() -> None:
 
 
 def test_a_dataset_may_go_while_a_graph_is_traced() -> None:
-    """Test a dataset that is deleted while a graph is traced. Once, the op that closes its queue got into the graph."""
+    """Test a dataset that is deleted while a graph is traced. The graph must not get the op that closes the queue."""
     held = [make_queue_dataset(count_up(1000), SPECS, 1000)]
 
     @tf.function

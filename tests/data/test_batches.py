@@ -1,4 +1,4 @@
-"""Tests that each step gets the same batch wherever a run resumes, with images in memory or on a device."""
+"""Tests that each step gets the same batch, from whichever step a run resumes and wherever its images are stored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lowlevel_simclr.data import batches, dataset
 
 
 def numbered(count: int) -> np.ndarray:
-    """Return images (count, 2, 3, 1). All pixels of an image are its number."""
+    """Return images (count, 2, 3, 1). All pixels of image n have the value n."""
     return np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], (count, 2, 3, 1)).copy()
 
 
@@ -26,7 +26,7 @@ def stream(count: int, batch_size: int, first: int, last: int, seed: int = 5) ->
 
 
 def test_batches_follow_the_reference_order() -> None:
-    count, batch_size, seed = 23, 4, 5  # 5 whole batches an epoch; 3 images are in no batch
+    count, batch_size, seed = 23, 4, 5  # an epoch has 5 whole batches; 3 images are left over
     rows = stream(count, batch_size, 0, 12, seed)
     for step, (epoch, index, images) in enumerate(rows):
         assert epoch == step // 5
@@ -79,8 +79,8 @@ def test_shapes_and_types_are_static() -> None:
 def test_images_are_captured_and_not_embedded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Test that the graph of the input pipeline does not contain the images.
 
-    If `tf.gather` got a NumPy array, TensorFlow would embed it in the graph as a constant, and a graph holds at most 2
-    GiB.
+    If `tf.gather` got a NumPy array, TensorFlow would store it in the graph as a constant. But a graph can hold at most
+    2 GiB.
     """
     gather, gathered_from = tf.gather, []
 

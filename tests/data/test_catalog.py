@@ -1,4 +1,4 @@
-"""Tests that `load_dataset` finds the data set that a name means."""
+"""Tests that `load_dataset` finds the data set for each name."""
 
 from __future__ import annotations
 

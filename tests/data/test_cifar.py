@@ -1,4 +1,4 @@
-"""Tests of CIFAR-10 and CIFAR-100: their files are read as data, never as code. Missing ones are downloaded once."""
+"""Tests CIFAR-10 and CIFAR-100. Their files are read as data, never run as code. Missing files are downloaded once."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ FILES = (*cifar.CIFAR10.train, cifar.CIFAR10.test)
 
 
 def batch(seed: int, count: int = 6) -> dict[bytes, Any]:
-    """Return the content of a file of CIFAR-10 (a batch): random pixels and labels."""
+    """Return the content of one of CIFAR-10's files (called batches): random pixels and labels."""
     random = np.random.default_rng(seed)
     labels = [int(label) for label in random.integers(0, 10, count)]
     return {b"data": random.integers(0, 256, (count, 3072), np.uint8), b"labels": labels}
 
 
 def python_2_bytes(content: dict[bytes, Any]) -> bytes:
-    """Return a pickle as in the original files, which Python 2 wrote.
+    """Return a pickle in the form of the original files, which Python 2 wrote.
 
-    Such a file has the old name of NumPy's module (numpy.core), and the flags of a dtype as integers.
+    It has the old name of NumPy's module (numpy.core), and the flags of a dtype are integers.
     """
 
     def text(value: bytes) -> bytes:
@@ -58,7 +58,7 @@ WRITERS: dict[str, Callable[[dict[bytes, Any]], bytes]] = {
 
 
 def write_batches(folder: Path, write: Callable[[dict[bytes, Any]], bytes] = WRITERS["protocol 4"]) -> Path:
-    """Write CIFAR-10's six files with six images each."""
+    """Write the six files of CIFAR-10, with six images in each."""
     folder.mkdir(parents=True, exist_ok=True)
     for seed, name in enumerate(FILES):
         (folder / name).write_bytes(write(batch(seed)))
@@ -72,7 +72,7 @@ def test_batches_are_read_as_they_were_written(tmp_path: Path, writer: str, inne
     images = catalog.load_dataset("cifar10", str(tmp_path))
     pixels = np.concatenate([batch(seed)[b"data"] for seed in range(5)])
     for channel, (row, column) in [(0, (0, 0)), (1, (0, 31)), (2, (31, 7))]:
-        stored = pixels[:, channel * 1024 + row * 32 + column]  # stored by channel, then by row
+        stored = pixels[:, channel * 1024 + row * 32 + column]  # channel after channel, and row after row in a channel
         np.testing.assert_array_equal(images.train.images[:, row, column, channel], stored)
     np.testing.assert_array_equal(images.test.labels, batch(5)[b"labels"])
     assert images.train.images.shape == (30, 32, 32, 3)
@@ -87,11 +87,11 @@ def test_the_names_of_the_classes_come_from_the_files(tmp_path: Path) -> None:
     assert catalog.load_dataset("cifar10", str(tmp_path)).classes == tuple(name.decode() for name in names)
 
 
-# A file of batches is read as data, never as code
+# The files are read as data and never run as code
 
 
 class Runs:
-    """An object whose pickle calls a function when it is loaded."""
+    """An object that would call a function when its pickle is loaded."""
 
     def __init__(self, call: Callable[..., Any], *arguments: Any) -> None:
         self.call, self.arguments = call, arguments
@@ -144,15 +144,15 @@ def test_a_truncated_file_is_an_error_that_names_it(tmp_path: Path, kept: int, w
 
 
 def test_no_damage_ends_in_another_exception(tmp_path: Path) -> None:
-    """Test one changed byte in the description of the arrays.
+    """Test one changed byte in the part of a file that describes the arrays.
 
-    The file must still be read, or DataError must be raised.
+    The file must still be read, or raise DataError.
     """
     write_batches(tmp_path)
     path, random = tmp_path / "data_batch_1", np.random.default_rng(0)
     small = {b"data": np.zeros((1, 3072), np.uint8), b"labels": [1]}
     whole = pickle.dumps(small, protocol=4)
-    described = [place for place in range(len(whole)) if whole[place] or place < 60]  # the pixels are zeros
+    described = [place for place in range(len(whole)) if whole[place] or place < 60]  # leaves out the pixels: zeros
     refused = 0
     for place in random.choice(described, 150):
         damaged = bytearray(whole)
@@ -196,7 +196,7 @@ def test_something_else_in_the_file_is_refused(tmp_path: Path) -> None:
         catalog.load_dataset("cifar10", str(tmp_path))
 
 
-# Missing files, and the real files
+# Missing files, and the original files
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_the_real_images() -> None:
     for split, each in ((images.train, 5000), (images.test, 1000)):
         np.testing.assert_array_equal(np.bincount(split.labels), [each] * 10)
         assert split.images.shape == (10 * each, 32, 32, 3)
-        # Neighbouring pixels of a photograph are alike, so this fails if rows and columns are scrambled.
+        # Neighbouring pixels of a photograph are alike. If rows and columns were mixed up, this would fail.
         for axis in (1, 2):
             assert np.abs(np.diff(split.images[:500].astype(int), axis=axis)).mean() < 20
     assert images.classes == cifar.CIFAR10.classes
@@ -245,7 +245,7 @@ def test_cifar100_has_fine_labels_and_their_names(tmp_path: Path) -> None:
 
 
 def packed(names: tuple[str, ...] = FILES) -> bytes:
-    """Return an archive in the published layout, with small files."""
+    """Return an archive with the published folder structure and small files."""
     stored = io.BytesIO()
     with tarfile.open(fileobj=stored, mode="w:gz") as archive:
         for seed, name in enumerate(names):
@@ -264,7 +264,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def put(cache: Path, content: bytes, monkeypatch: pytest.MonkeyPatch, name: str = "CIFAR10") -> Path:
-    """Put an archive into the cache, as a user might do by hand. From now on, its hash counts as the published one."""
+    """Put an archive into the cache, as a user might do. From now on, its hash is used as the published hash."""
     archive = getattr(cifar, name)._replace(sha256=hashlib.sha256(content).hexdigest())
     monkeypatch.setattr(cifar, name, archive)
     (cache / archive.file).write_bytes(content)
@@ -288,7 +288,7 @@ def test_an_archive_that_was_put_there_by_hand_is_checked(
 ) -> None:
     """Test an archive with one flipped bit.
 
-    Without the check of the hash, most such archives can be unpacked, and some of them give wrong pixels.
+    Most such archives can be unpacked, and some of them would give wrong pixels. Only the hash shows the damage.
     """
     path = put(cache, packed(), monkeypatch, name)
     damaged = bytearray(path.read_bytes())
@@ -322,9 +322,9 @@ def test_what_another_keras_unpacked_is_used(cache: Path) -> None:
 
 
 def test_an_unpacking_that_is_interrupted_is_begun_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test an interruption of unpacking, after three files were moved into the final folder.
+    """Test unpacking that is interrupted after three files were moved into the final folder.
 
-    The file with the names of the classes must be moved first. A folder without it would get default names.
+    The file with the names of the classes must be moved first. Without it, the classes would get default names.
     """
     names = (*FILES, cifar.CIFAR10.meta)
     put(cache, packed(names), monkeypatch)
@@ -341,7 +341,7 @@ def test_an_unpacking_that_is_interrupted_is_begun_again(cache: Path, monkeypatc
         catalog.load_dataset("cifar10")
     assert moved[0] == cifar.CIFAR10.meta
     monkeypatch.setattr(os, "replace", replace)
-    with pytest.raises(dataset.DataError, match="batches.meta has no list named label_names"):  # it is a batch
+    with pytest.raises(dataset.DataError, match="batches.meta has no list named label_names"):  # a copy of a batch
         catalog.load_dataset("cifar10")
     assert sorted(path.name for path in (cache / cifar.CIFAR10.folder).iterdir()) == sorted(names)
 
@@ -395,7 +395,7 @@ def test_every_file_that_is_read_has_a_published_hash(archive: cifar.Archive) ->
 
 @pytest.mark.parametrize("name", ["train", "test", "meta"])
 def test_each_file_of_cifar100_is_checked_against_its_hash(tmp_path: Path, name: str) -> None:
-    """A file of the published size with other bytes is refused before it is read."""
+    """Test a file of the published size with other bytes. It must be refused before it is read."""
     for each in ("train", "test", "meta"):
         (tmp_path / each).write_bytes(b"")
     with open(tmp_path / name, "wb") as file:
@@ -405,7 +405,7 @@ def test_each_file_of_cifar100_is_checked_against_its_hash(tmp_path: Path, name:
 
 
 def test_the_published_hashes_are_those_of_keras() -> None:
-    """Test that this package has the same hashes of CIFAR's archives as the installed Keras."""
+    """Test that this package and the installed Keras have the same hashes of CIFAR's archives."""
     import tensorflow as tf
 
     for archive in (cifar.CIFAR10, cifar.CIFAR100):

@@ -1,4 +1,4 @@
-"""Tests of data sets: which images are held out for testing, and whether the labels are enough for a classifier."""
+"""Tests data sets: which images are kept for testing, and whether the labels are enough for a classifier."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of downloads, from a local server: a file must be complete, have the right hash, and resume if interrupted."""
+"""Tests downloads from a local server. A file must be complete and have the right hash. An interruption can resume."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ REMEDY = "Put the file into the folder."
 class Server(http.server.ThreadingHTTPServer):
     """A server that sends CONTENT.
 
-    `cuts` has one number for each of the first answers. The server cuts the answer off after this number of bytes.
+    `cuts` has one number for each of the first answers. The server ends such an answer after this number of bytes.
     """
 
     daemon_threads = True
@@ -107,10 +107,10 @@ def test_a_fifo_in_its_place_is_not_waited_for(server: Server, tmp_path: Path) -
 
 
 def send_for_ever(handler: Handler, piece: bytes, pause: float) -> None:
-    """Send a body that has no end and no announced length."""
+    """Send data without end, in an answer that announces no length."""
     handler.send_response(200)
     handler.end_headers()
-    with contextlib.suppress(OSError):  # the client has closed the connection
+    with contextlib.suppress(OSError):  # ends when the client closes the connection
         while True:
             handler.wfile.write(piece)
             time.sleep(pause)
@@ -129,7 +129,8 @@ def test_an_endless_body_is_left_after_so_many_bytes(
 def test_an_endless_drip_is_left_after_so_long(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Test a server that sends single bytes for ever.
 
-    The pause between two bytes is below its limit, so only the limit on the total time can end the download.
+    Each pause between two bytes is shorter than the limit for a pause. So only the limit on the total time can end the
+    download.
     """
     monkeypatch.setattr(download, "LONGEST_DOWNLOAD", 0.5)
     monkeypatch.setattr(Handler, "do_GET", lambda handler: send_for_ever(handler, b"x", 0.01))
@@ -141,10 +142,7 @@ def test_an_endless_drip_is_left_after_so_long(server: Server, tmp_path: Path, m
 
 @pytest.fixture(params=["the status", "a header", "headers", "redirections"])
 def endless_headers(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Yield the address of a server that never completes the headers of its answer.
-
-    It sends single bytes or lines for ever.
-    """
+    """Yield the address of a server that sends bytes or lines for ever, and never completes an answer's headers."""
     begin, piece = {
         "the status": (b"HTTP/1.1 200 O", b"K"),
         "a header": (b"HTTP/1.1 200 OK\r\nX-Long: ", b"x"),
@@ -170,7 +168,7 @@ def endless_headers(request: pytest.FixtureRequest) -> Iterator[str]:
 def test_endless_headers_are_left_after_so_long(
     endless_headers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Test headers that never end, although the pause between two bytes is below its limit."""
+    """Test headers without end. Each pause between two bytes is shorter than the limit for a pause."""
     monkeypatch.setattr(download, "LONGEST_ANSWER", 0.5)
     started = time.monotonic()
     with pytest.raises(DataError, match=f"Cannot download {endless_headers} .the headers .* 0.5 seconds.*{REMEDY}"):
@@ -211,7 +209,7 @@ def test_all_there_but_the_name_needs_no_byte(server: Server, tmp_path: Path) ->
 def test_another_hash_is_refused_and_the_file_removed(server: Server, tmp_path: Path, before: bytes) -> None:
     """Test that a file with a wrong hash is removed, also if the wrong bytes are from an earlier download.
 
-    If the file stayed, each further download would resume it and keep its wrong beginning.
+    If the file stayed, the next download would keep its wrong beginning and only append to it.
     """
     if before:
         (tmp_path / "file.part").write_bytes(before)

@@ -1,4 +1,4 @@
-"""Tests of sources of encoded images (JPEG, PNG ...): files, a part of a source, and several sources joined."""
+"""Tests sources of encoded images (JPEG, PNG, ...): files, a part of another source, and several sources joined."""
 
 from __future__ import annotations
 

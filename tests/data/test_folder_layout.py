@@ -1,6 +1,6 @@
 """Tests which folders of images count as splits (train, test) and which as classes.
 
-The names of all folders together decide. If they can be read in two ways, the error names both.
+The names of all folders together decide. If they have two possible meanings, the error names both.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from lowlevel_simclr.data.folder_layout import Layout, TwoReadings, find_classes
 
 
 def find(*folders: str, splits: str = "auto") -> Layout:
-    """Return the layout of folders with one image each."""
+    """Return the layout of a data set that has one image in each of these folders."""
     return find_layout("B", sorted(f"{folder}/1.png".lstrip("/") for folder in folders), splits)
 
 
 def name_folders(layout: Layout) -> tuple[str, str]:
-    """Return the names of the folders to train on and of the folders to hold out."""
+    """Return the names of the folders for training, and of the folders for testing."""
     return tuple(" ".join(path.rpartition("/")[0] for path in paths) for paths in (layout.train, layout.test))
 
 

@@ -1,7 +1,7 @@
-"""Tests of images of different sizes in equal arrays, in memory and streamed.
+"""Tests images of different sizes that are stored in arrays of one size, in memory or on disk.
 
-All images are stored in arrays of one size (canvases). The part that an image fills is its frame, the rest is padding.
-Training gets the canvases and the sizes of the frames. An evaluation gets the square in the middle of each frame.
+Such an array is called a canvas. The part that the image fills is its frame, the rest is padding. Training gets the
+canvases and the sizes of the frames. An evaluation gets the square in the middle of each frame.
 """
 
 from __future__ import annotations
@@ -93,9 +93,9 @@ def test_all_images_and_labelled_images_keep_their_frames(tmp_path: Path, kind: 
 
 
 def test_packed_images_of_other_bounds_are_another_file(tmp_path: Path) -> None:
-    """Test two limits for the sides of frames (bounds) that happen to give canvases of the same size.
+    """Test two limits for the sides of an image (bounds) that happen to give canvases of the same size.
 
-    The frames differ, so each limit needs its own packed file.
+    The frames, the parts of the canvases that the images fill, differ. So each limit needs its own packed file.
     """
     cache = tmp_path / "cache"
     first = load(tmp_path / "images", cache=str(cache))

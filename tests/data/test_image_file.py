@@ -1,4 +1,4 @@
-"""Tests that every kind of image file becomes 8-bit grey or RGB pixels, or is refused with a reason."""
+"""Tests that every kind of image file becomes 8-bit pixels, grey or RGB, or is refused with a reason."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def stored(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
 
 
 def smooth(height: int, width: int) -> np.ndarray:
-    """Return a picture with one smooth wave in each channel. It looks nearly the same at a smaller size."""
+    """Return a picture with one smooth wave in each channel. A smaller copy of it looks nearly the same."""
     y, x = np.mgrid[:height, :width] / max(height, width)
     waves = [np.sin(7 * x + 3 * y), np.cos(5 * y - 2 * x), np.sin(6 * x * y + 1)]
     return np.round(127.5 + 120 * np.stack(waves, -1)).astype(np.uint8)
@@ -77,7 +77,7 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def test_16_bit_colours_keep_their_high_byte() -> None:
-    """Test 16 bits a channel. Pillow cannot write such a file, so the test builds it."""
+    """Test a PNG with 16 bits a channel. Pillow cannot write one, so the test builds the file."""
     deep = RANDOM.integers(0, 65536, (16, 24, 3), np.uint16)
     lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in deep)
     header = struct.pack(">IIBBBBB", 24, 16, 16, 2, 0, 0, 0)
@@ -93,7 +93,7 @@ def test_what_is_transparent_lies_over_white() -> None:
     assert (made[:8] == 255).all()
     np.testing.assert_array_equal(made[9:], COLOURS[9:])
     half = COLOURS[8] * (128 / 255) + 127
-    np.testing.assert_allclose(made[8], half, atol=1)  # one rounding
+    np.testing.assert_allclose(made[8], half, atol=1)  # both may round differently
     grey = image_file.read_pixels(stored(Image.fromarray(np.dstack([GREY, alpha]), "LA")), Shape(16, 24, 1))
     assert (grey[:8] == 255).all()
     np.testing.assert_array_equal(grey[9:, :, 0], GREY[9:])
@@ -108,7 +108,7 @@ def test_a_palette_becomes_its_colours(transparent: Any) -> None:
     wanted = np.array([[10, 20, 30], [40, 50, 60], [70, 80, 90]], np.uint8)[GREY % 3]
     if transparent is not None:
         wanted[GREY % 3 == 0] = 255
-    seen = GREY % 3 != 2 if isinstance(transparent, bytes) else np.ones_like(GREY, bool)  # 2 is half transparent
+    seen = GREY % 3 != 2 if isinstance(transparent, bytes) else np.ones_like(GREY, bool)  # colour 2 is half transparent
     np.testing.assert_array_equal(image_file.read_pixels(content, SHAPE)[seen], wanted[seen])
 
 
@@ -143,11 +143,11 @@ def test_a_damaged_note_of_the_camera_is_passed_over() -> None:
 def test_another_size_is_scaled_and_cut_evenly_in_the_coordinates_of_the_source(
     kind: str, size: tuple[int, int]
 ) -> None:
-    """Compare with Pillow's `resize` of the whole picture in floating point (mode F), with a box and a triangle filter.
+    """Compare with Pillow's `resize` of the whole picture in floating point (mode F).
 
-    The picture is smooth, because a JPEG decoder that reduces an image uses another filter. A cut that is shifted by
-    half a pixel of the result would still show: the waves have an amplitude of 120 and turn by at most 7 radians over
-    the longer side.
+    The picture is smooth, because a JPEG decoder that reduces an image uses another filter than Pillow. The comparison
+    still notices a cut that is shifted by half a pixel of the result: the waves have an amplitude of 120 and turn by at
+    most 7 radians over the longer side.
     """
     source = smooth(*size)
     shape = Shape(24, 20, 3)
@@ -162,13 +162,14 @@ def test_another_size_is_scaled_and_cut_evenly_in_the_coordinates_of_the_source(
         2 if kind == "PNG" else 6
     )  # PNG differs by rounding errors. JPEG also loses information.
     step = np.abs(np.diff(wanted, axis=1)).mean()
-    assert np.abs(made - wanted).mean() < 0.2 * step  # small enough to show a shift by a fifth of a pixel
+    assert np.abs(made - wanted).mean() < 0.2 * step  # a shift by a fifth of a pixel would be noticed
 
 
 def test_a_large_jpeg_is_decoded_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test a JPEG of 256 pixels. For a result of 32 pixels, the decoder reduces it to an eighth.
+    """Test a JPEG of 256 x 256 pixels, which the decoder can reduce while it decodes.
 
-    For 33 pixels it reduces to a quarter (64), because what it decodes must not be smaller than the result.
+    For a result of 32 x 32 pixels it reduces the sides to an eighth. For 33 x 33 it reduces them only to a quarter
+    (64), because the decoded image must not be smaller than the result.
     """
     content, decoded = stored(Image.fromarray(smooth(256, 256)), "JPEG"), []
     plain = image_file._convert_to_plain_mode
@@ -184,7 +185,7 @@ def test_a_large_jpeg_is_decoded_small(monkeypatch: pytest.MonkeyPatch) -> None:
     assert decoded == [(32, 32), (64, 64), (256, 256)]
 
 
-# Unusable files
+# Files that cannot be used
 
 
 KINDS = {
@@ -230,7 +231,7 @@ def test_an_image_of_a_few_pixels_is_refused() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"optimize": True, "subsampling": 0}])
 def test_a_check_finds_what_decoding_finds(options: dict[str, Any]) -> None:
-    """Test that the check of a file finds the same damage as reading it at its own size and at a smaller one."""
+    """Test that the check of a file finds the same damage as reading the file, at its own size and at a smaller one."""
     generator, found = np.random.default_rng(0), []
     for kind in KINDS:
         sound = stored(Image.fromarray(smooth(200, 150)), kind, **(options if kind == "JPEG" else KINDS[kind]))
@@ -254,7 +255,7 @@ def test_a_check_finds_what_decoding_finds(options: dict[str, Any]) -> None:
 
 
 def test_damage_anywhere_gives_pixels_or_a_reason() -> None:
-    """Test one changed byte, at many places. The file must give pixels or raise UnreadableError."""
+    """Test one changed byte, at many places in turn. Each time the file must give pixels or raise UnreadableError."""
     random, refused = np.random.default_rng(1), 0
     for kind in KINDS:
         content = stored(Image.fromarray(COLOURS), kind, **KINDS[kind])
@@ -289,12 +290,12 @@ NOTES = {
 @pytest.mark.parametrize("note", NOTES)
 @pytest.mark.parametrize("before_pixels", [True, False])
 def test_a_note_in_a_png_is_passed_over(tmp_path: Path, note: str, before_pixels: bool) -> None:
-    """Test text notes that unpack to 256 MiB, are long, many or damaged. They must not fill the memory.
+    """Test text notes that unpack to 256 MiB, or are long, many or damaged. They must not fill the memory.
 
-    The image must still be read. Pillow alone would refuse the whole file.
+    The image must still be read, although Pillow alone would refuse the whole file.
     """
     whole = stored(Image.fromarray(COLOURS))
-    place = 33 if before_pixels else len(whole) - 12  # the note follows the header, or precedes the end
+    place = 33 if before_pixels else len(whole) - 12  # after the header, or before the last chunk
     noted = whole[:place] + NOTES[note] + whole[place:]
     (tmp_path / "noted.png").write_bytes(noted)
     tracemalloc.start()
@@ -326,7 +327,7 @@ def test_other_kinds_keep_their_pixels(tmp_path: Path, kind: str, options: dict[
 
 @pytest.mark.skipif("AVIF" not in image_file.EXTRA_FORMATS, reason="this Pillow does not read AVIF")
 def test_avif_is_read_where_pillow_reads_it(tmp_path: Path) -> None:
-    """Test the pixels, transparency over white, and a damaged file."""
+    """Test the pixels of an AVIF file, transparent pixels (shown over white), and a damaged file."""
     content = stored(Image.fromarray(COLOURS), "AVIF", quality=100, subsampling="4:4:4")
     assert np.abs(image_file.read_pixels(content, SHAPE).astype(int) - COLOURS).max() <= 3
     (tmp_path / "image.avif").write_bytes(content)
@@ -383,7 +384,7 @@ def test_numbers_without_a_white_are_refused(pixels: np.ndarray, reason: str) ->
 
 
 def build_png(bits: int, colours: int, lines: list[bytes], transparent: bytes) -> bytes:
-    """Return a PNG of 16 lines of 24 pixels, of a kind that Pillow does not write."""
+    """Return a PNG of a kind that Pillow does not write. It has 16 lines of 24 pixels."""
     header = struct.pack(">IIBBBBB", 24, 16, bits, colours, 0, 0, 0)
     pixels = zlib.compress(b"".join(b"\0" + line for line in lines))
     chunks = [(b"IHDR", header), (b"tRNS", transparent), (b"IDAT", pixels), (b"IEND", b"")]
@@ -423,10 +424,10 @@ def test_the_transparent_colour_of_16_bits_is_white() -> None:
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "PPM", "JPEG2000", "BMP", "WEBP", "GIF"])
 def test_a_sound_image_of_many_pixels_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    """Test an image above Pillow's limit of 179 megapixels (2 * MAX_IMAGE_PIXELS), lowered to 2 * 100 pixels here."""
+    """Test an image above Pillow's limit for pixels (2 * MAX_IMAGE_PIXELS), which is lowered to 2 * 100 pixels here."""
     content = stored(Image.fromarray(COLOURS), kind)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    monkeypatch.setattr(image_file, "_LARGE", 100)  # threads decode images above this size one at a time
+    monkeypatch.setattr(image_file, "_LARGE", 100)  # images above this number of pixels are decoded one at a time
     (tmp_path / "image").write_bytes(content)
     assert image_file.read_shape(tmp_path / "image") == SHAPE
     assert image_file.read_pixels(content, SHAPE).shape == SHAPE

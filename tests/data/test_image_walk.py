@@ -1,4 +1,4 @@
-"""Tests which files the search through a folder and its subfolders finds, and what it reports as unreadable."""
+"""Tests the search for images in a folder and its subfolders: what it finds, and what it reports as unreadable."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_links_are_followed_and_a_loop_is_entered_once(tmp_path: Path) -> None:
 
 
 def test_no_run_folder_is_data(tmp_path: Path) -> None:
-    """Test that pictures of a run folder are no data, whatever its name and place.
+    """Test that the pictures in a run folder are not used as data, whatever the folder's name and place.
 
     A run folder is recognized by its config.json, by its name in --out, or by the plots of a preview.
     """

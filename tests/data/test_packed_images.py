@@ -1,6 +1,6 @@
-"""Tests of packed images (--cache): one file with the decoded pixels of all images.
+"""Tests packed images (--cache): one file with the decoded pixels of all images of a data set.
 
-The file is made once, and gets its final name only when it is complete. A damaged file is not used.
+The file is written once, and gets its final name only when it is complete. A damaged file is not used.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SHAPE = Shape(4, 5, 3)
 
 @pytest.fixture(autouse=True)
 def small_blocks_and_old_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the index trust files that were just written, and make blocks of 4 images of 16x16 pixels."""
+    """Pack the images in blocks of four images of 16x16 pixels. Let the index trust files that were just written."""
     monkeypatch.setattr(image_index, "RECENT", -3600.0)
     monkeypatch.setattr(packed_images, "BLOCK", 4 * 16 * 16 * 3)
 
@@ -63,7 +63,7 @@ def check_same(one: DataSet, other: DataSet) -> None:
 
 
 class Decoded(NamedTuple):
-    """The number of images that were decoded."""
+    """The images that were decoded so far."""
 
     rows: list[int]
 
@@ -195,7 +195,7 @@ def test_what_was_packed_before_an_interruption_is_not_decoded_again(
         load(root)
     decoded.rows.clear()
     check_same(load(root), plain)
-    assert len(decoded.rows) == 10  # 8 of 18 were already packed
+    assert len(decoded.rows) == 10  # all 18 except the 8 that were already packed
     assert not list((root.parent / "cache").glob("*.partial*"))
 
 
@@ -216,7 +216,7 @@ def test_a_partial_block_that_is_damaged_is_made_again(
     partial.write_bytes(content)
     decoded.rows.clear()
     check_same(load(root), plain)
-    assert 10 <= len(decoded.rows) < 14  # all blocks but the first; known damaged files are skipped
+    assert 10 <= len(decoded.rows) < 14  # all blocks except the first; images known as damaged are skipped
 
 
 def test_a_process_that_is_killed_leaves_no_file_under_the_final_name(root: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tests of Parquet files: column types of Hugging Face (features), plain columns, splits from file names, bad rows."""
+"""Tests Parquet files: Hugging Face's description of columns, plain columns, splits from file names, bad rows."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def test_a_folder_of_hugging_face_is_read_with_splits_and_names(tmp_path: Path, 
 
 
 def test_each_group_of_rows_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test that a group of rows is read once.
+    """Test that each group of rows is read once, although training takes the images in random order.
 
-    Training takes the images in random order. A bug then read the whole group again for almost every image.
+    In an earlier version, almost every image made the program read a whole group again.
     """
     import pyarrow.parquet
 
-    write_parquet(tmp_path / "a.parquet", range(40))  # six images in a group
+    write_parquet(tmp_path / "a.parquet", range(40))  # a group has six images
     read, groups = pyarrow.parquet.ParquetFile.read_row_group, []
 
     def note(self: Any, number: int, **options: Any) -> Any:
@@ -70,7 +70,7 @@ def test_columns_need_no_metadata(tmp_path: Path) -> None:
     found = dict(zip(numbers(images.train.images), images.train.labels.tolist()))
     assert images.classes == ("cat", "dog") and all(found[n] == (1, 0, -1)[n % 3] for n in found) and len(found) == 11
     assert len(images.record["unlabelled"]) == 4
-    floats = pa.array([0.0, 5.0, None] * 4)  # pandas writes whole numbers like this if one is missing
+    floats = pa.array([0.0, 5.0, None] * 4)  # pandas writes whole numbers as floats if one of them is missing
     images = load(write_parquet(tmp_path / "a.parquet", range(12), None, label=floats))
     assert images.classes == ("0", "5") and set(images.train.labels.tolist()) == {0, 1, -1}
 

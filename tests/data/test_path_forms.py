@@ -1,4 +1,4 @@
-"""Tests of data sets from a list of image files (list:FILE) and from a pattern (glob:PATTERN)."""
+"""Tests data sets that are given as a list of image files (list:FILE) or as a pattern (glob:PATTERN)."""
 
 from __future__ import annotations
 

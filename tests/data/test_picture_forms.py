@@ -1,4 +1,4 @@
-"""Tests that training and embedding find the same images, for every form of encoded images (files, lists, records)."""
+"""Tests that training and embedding find the same images in every form of data (files, lists, tables, records)."""
 
 from __future__ import annotations
 

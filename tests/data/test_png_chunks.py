@@ -1,4 +1,4 @@
-"""Tests that text notes in a PNG file are dropped, and that all other chunks stay the same byte for byte."""
+"""Tests that text notes in a PNG file are removed. All other chunks (parts of the file) must keep their bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of images in records (TFRecord, Parquet): streamed and packed like files, and joined with other sources."""
+"""Tests images in records (TFRecord, Parquet): they are streamed, packed and joined as image files are."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_records_are_packed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     path = write_pictures_as_records(tmp_path / "a.tfrecord", range(12))
     os.utime(path, (1, 1))
     wanted = load_dataset(f"tfrecord:{path}")
-    monkeypatch.setattr("lowlevel_simclr.data.image_index.RECENT", -1e9)  # trust the file although it was just written
+    monkeypatch.setattr("lowlevel_simclr.data.image_index.RECENT", -1e9)  # trust the file, which was just written
     first = load_dataset(f"tfrecord:{path}", cache=str(tmp_path / "cache"))
     monkeypatch.setattr(image_file, "read_pixels", lambda *given: pytest.fail("an image was decoded again"))
     again = load_dataset(f"tfrecord:{path}", cache=str(tmp_path / "cache"), memory_limit=0)

@@ -1,6 +1,6 @@
 """Tests that resizing by matrix products gives the result of TensorFlow's own op, for images of any size.
 
-The program computes the weights of the products from the size of the images, which is unknown when it is traced.
+The matrices depend on the size of the images. This size is unknown when TensorFlow traces the function.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ SIZES = [(12, 10, 8), (12, 10, 24), (7, 31, 7), (5, 5, 1), (1, 3, 4), (96, 64, 2
 def bound(height: int, width: int, size: int) -> float:
     """Return the largest difference that rounding allows for pixels in [0, 1].
 
-    A weight depends on the distance of an input pixel from the centre of the output pixel, divided by the half width of
-    the triangle filter. The centre is a multiple of a rounded scale. So its relative error is at most 2u (u = 2^-24),
-    which is 2u x min(size, length) in units of the half width. The difference and the quotient add another 2u. If each
-    weight has an error of e, an output has an error of at most 3e: the weights with an error cover at most three half
-    widths of pixels, and all weights sum to one half width. Each matrix product adds a rounding of 2u. The sum has
-    these errors for two axes, and twice, because both computations have them.
+    Let u = 2^-24. A weight depends on the distance of an input pixel from the centre of the output pixel, divided by
+    the half width of the triangle filter. The centre is a multiple of a rounded scale. So its relative error is at most
+    2u, which is 2u x min(size, length) in units of the half width. The difference and the quotient add another 2u. Now
+    let every weight have an error of at most e. Then an output has an error of at most 3e: the weights with an error
+    cover at most three half widths of pixels, and all weights sum to one half width. Each matrix product adds a
+    rounding error of 2u. The result is the sum of these errors for both axes, doubled because both computations have
+    them.
     """
     u = 2.0**-24
     return sum(2 * (3 * (2 * min(length, size) + 2) + 2) * u for length in (height, width))

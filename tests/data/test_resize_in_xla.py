@@ -1,4 +1,4 @@
-"""Tests of resizing by matrix products: it gives the result of TensorFlow's own op, and XLA can compile it."""
+"""Tests resizing by matrix products: it gives the result of TensorFlow's own op, and XLA can compile it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that the native resize and Pillow give the same pixels, and of the cases in which Pillow resizes."""
+"""Tests that the native resize gives the same pixels as Pillow, and in which cases Pillow is used instead."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ print(digest_resize())
 
 
 def draw_cases(count: int) -> Iterator[tuple[Image.Image, Size, Box]]:
-    """Yield images of noise, of black and white, and of one colour, with sizes that shrink and grow."""
+    """Yield images of noise, of black and white pixels, or of one colour, each with a smaller or larger size."""
     random = np.random.default_rng(7)
     for case in range(count):
         height, width = random.integers(8, 300, 2).tolist()
@@ -39,7 +39,7 @@ def draw_cases(count: int) -> Iterator[tuple[Image.Image, Size, Box]]:
 
 
 def note_calls(monkeypatch: pytest.MonkeyPatch) -> list[Size]:
-    """Return the sizes of the calls of the native function, which grow from now on."""
+    """Return a list to which each later call of the native function appends its size."""
     function, calls = resize_pixels._find_function(), []
 
     def note(pixels: Any, size: Size, box: Box) -> Any:
@@ -57,7 +57,7 @@ def test_the_pixels_are_those_of_pillow(monkeypatch: pytest.MonkeyPatch) -> None
         np.testing.assert_array_equal(
             resize_image(image, size, box), resize_by_pillow(image, size, box), str((size, box))
         )
-    assert 80 < len(calls) < 150  # the other images lose so much height that Pillow filters the columns first
+    assert 80 < len(calls) < 150  # Pillow resizes images that lose so much height that it filters columns first
 
 
 @native

@@ -1,7 +1,7 @@
-"""Tests of `shapes`, the data set of drawings that is part of this package.
+"""Tests `shapes`, the data set of drawings that is part of this package.
 
-It is deterministic, all classes are equally frequent, and each image can be drawn without the others. Its raw pixels
-are not enough to classify it.
+It is the same for the same seed, all classes are equally frequent, and each image can be drawn without the others. Its
+raw pixels alone are not enough to classify it.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ def test_a_shape_stays_inside_and_stands_out() -> None:
     assert np.array_equal(images[..., 0], images[..., 1]) and np.array_equal(images[..., 0], images[..., 2])
     border = np.concatenate([grey[:, 0], grey[:, -1], grey[:, :, 0], grey[:, :, -1]], axis=1)
     ground = np.median(border, axis=1)
-    # Shape and background differ by at least 0.4, and the noise is at most 0.06. So a pixel that differs much from the
-    # background is part of the shape.
+    # Shape and background differ by at least 0.4, and the noise is at most 0.06. So a pixel that differs by more than
+    # 0.25 from the background is part of the shape.
     of_shape = abs(grey - ground[:, None, None]) > 0.25
     share = of_shape.mean(axis=(1, 2))
     assert share.min() > 0.01 and share.max() < 0.5
     both = grey.mean(axis=(1, 2)) > 0.5
-    assert 0.4 < both.mean() < 0.6  # both light shapes on dark backgrounds and the opposite
+    assert 0.4 < both.mean() < 0.6  # about half of the images have a light background
 
 
 @pytest.mark.parametrize("kind", range(10), ids=shapes.CLASSES)
 def test_each_kind_has_its_own_area(kind: int) -> None:
-    """Test the area of each shape, in units of the squared radius, against its formula.
+    """Test the area of each shape against its formula, in units of the squared radius.
 
     A shape that is drawn wrongly would have another area.
     """
@@ -86,7 +86,7 @@ def test_raw_pixels_say_little() -> None:
 
 
 def test_six_thousand_are_drawn_in_seconds() -> None:
-    """Test the processor time. It should be below 2 s. The limit of 10 s leaves room for a slow machine."""
+    """Test the processor time. It should be below 2 s. The limit is 10 s, because a machine may be slow."""
     start = time.process_time()
     images, _ = shapes.draw_shapes(6000, seed=0)
     assert len(images) == 6000 and time.process_time() - start < 10

@@ -1,4 +1,4 @@
-"""Tests of data sets whose files hold many images each: which files are found, and which split a file name means."""
+"""Tests data sets whose files hold many images each: which files are found, and which split a file's name means."""
 
 from __future__ import annotations
 

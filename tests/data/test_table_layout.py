@@ -1,4 +1,4 @@
-"""Tests of labels and splits from tables: they replace those from folders, and a resumed run compares them."""
+"""Tests labels and splits that come from tables. They replace those from folder names. A resumed run compares them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def write_table(file: Path, lines: dict[str, str]) -> str:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Return a flat folder of 20 pictures."""
+    """Return a folder of 20 pictures without subfolders."""
     return write_pictures(tmp_path / "pictures", *(f"{number:02d}.png" for number in range(20)))
 
 
@@ -100,7 +100,7 @@ def test_a_resumed_run_notices_another_table(root: Path, flag: str) -> None:
     file = write_table(root / "t.csv", given)
     before = load(root, **{flag: file}).record
     moved = write_table(root.parent / "moved.csv", {f"pictures/{path}": word for path, word in given.items()})
-    again = load(root, before=before, **{flag: moved}).record  # another file with the same content
+    again = load(root, before=before, **{flag: moved}).record  # the table at another path, with the same content
     assert again["tables"] == before["tables"] and again["content"] == before["content"]
     for other in ({**given, "03.png": words[0]}, {**given, "03.png": words[0], "04.png": words[1]}):
         with pytest.raises(DataError, match="The images, splits or labels in .*pictures have changed since this run"):

@@ -1,4 +1,4 @@
-"""Tests of data sets that TensorFlow Datasets has prepared: their folder, splits, versions and class names."""
+"""Tests data sets that TensorFlow Datasets has prepared: their folder, splits, versions and class names."""
 
 from __future__ import annotations
 

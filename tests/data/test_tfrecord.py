@@ -1,4 +1,4 @@
-"""Tests of TFRecord files: common names of their entries, splits from file names, damage, reading by position."""
+"""Tests TFRecord files: the usual names of their entries, splits from file names, damage, reading by position."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def find_labels(images: DataSet) -> dict[int, int]:
 
 
 def write_set(root: Path) -> Path:
-    """Write two files of training images and one of test images, named like ImageNet's files."""
+    """Write two files of training images and one of test images. Their names are like those of ImageNet's files."""
     for part in range(2):
         write_pictures_as_records(root / f"train-0000{part}-of-00002", range(8 * part, 8 * part + 8))
     write_pictures_as_records(root / "validation-00000-of-00001", range(100, 106))
@@ -162,9 +162,9 @@ def test_a_file_that_is_cut_while_it_is_streamed_is_named(tmp_path: Path) -> Non
 
 
 def test_files_are_searched_once_while_they_stay_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test a new run. It lists its images twice: once to choose settings, and once to train.
+    """Test a new run, which lists its images twice: once to choose settings, and once to train.
 
-    It must search the records in the files only once.
+    It must search the files for records only once.
     """
     path = write_pictures_as_records(tmp_path / "a.tfrecord", range(12))
     opened = []

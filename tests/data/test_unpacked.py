@@ -1,4 +1,4 @@
-"""Tests of encoded images that are unpacked (here from Parquet) into a temporary file."""
+"""Tests encoded images that are unpacked into a temporary file, here from a Parquet file."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Tests that both implementations (native and stock ops) make two random views of every image.
 
-The views depend only on the image, its index and the epoch.
+A view must depend only on the image, its index and the epoch.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ def test_native_and_stock_views_of_a_run_agree():
         make_two_views(tf.constant(images), epoch, index, implementation=whose, **settings_of_run)
         for whose in (ops, stock)
     )
-    # Each differs from the reference by at most 20 ulp, which colour changes amplify by at most 1.8 * 2.6 * 2.6 * 2.
+    # Each differs from the reference by at most 20 ulp (float32's spacing). Colour changes amplify this by at most
+    # 1.8 * 2.6 * 2.6 * 2.
     np.testing.assert_allclose(native, plain, rtol=0, atol=2 * 20 * ULP * 24.4 / min(STD))
 
 
 @pytest.mark.parametrize("implementation", [ops, stock], ids=["native", "stock"])
 def test_rows_i_and_n_plus_i_are_views_of_image_i(implementation: ModuleType) -> None:
-    """Test images of a single colour each. Without colour jitter, both views have the colour of their image."""
+    """Test images of one colour each. Without colour jitter, both views have the colour of their image."""
     colours = np.arange(6, dtype=np.uint8) * 40
     images = np.broadcast_to(colours[:, None, None, None], (6, 10, 12, 3))
     recipe = ViewRecipe(jitter_probability=0, grey_probability=0)
