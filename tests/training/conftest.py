@@ -1,4 +1,4 @@
-"""Fixtures of the training tests: small runs, and a pretended GPU."""
+"""Fixtures of the training tests: small runs, and a GPU that is only pretended."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ def small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the plan behave as on a machine with a GPU."""
+    """Let the program plan a run as if this machine had a GPU."""
     pretend_gpu(monkeypatch)

@@ -1,4 +1,4 @@
-"""Tests that background work during training keeps its order, ends with its block, and reports its errors."""
+"""Tests work that a thread does in the background of training: its order, its end, and its errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def test_work_is_done_in_order_by_the_end_of_the_block() -> None:
     done: list[int] = []
 
     def work(place: int) -> None:
-        time.sleep(0.002 * (20 - place) / 20)  # the first work takes longest
+        time.sleep(0.002 * (20 - place) / 20)  # the work that is given first takes longest
         done.append(place)
 
     with BackgroundWorker() as beside:
@@ -37,7 +37,7 @@ def test_an_error_is_raised_where_the_next_work_is_given_and_drops_what_is_behin
     with pytest.raises(OSError, match="the disk is full"):
         with BackgroundWorker() as beside:
             beside.do(fail)
-            beside.do(lambda: done.append(1))  # may not raise yet, if the thread has not run `fail` yet
+            beside.do(lambda: done.append(1))  # raises only if the thread has already run `fail`
             while True:
                 beside.do(lambda: done.append(2))
                 time.sleep(0.001)

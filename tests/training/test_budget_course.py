@@ -1,4 +1,7 @@
-"""Tests of the course of a run with a budget, on a clock that is made up."""
+"""Tests the course of a run with a time budget, on a made-up clock.
+
+The course divides the training into segments: stretches of steps whose views have the same size.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +26,15 @@ from lowlevel_simclr.training.budget_course import (
 from lowlevel_simclr.training.course import Segment
 
 SIZES = (ViewSize(16, 0.3), ViewSize(20, 0.4), ViewSize(24, 0.3))
-BUDGET, PER_STEP, COMPILES, STARTS = 100.0, 0.05, 3.0, 8.0  # seconds; PER_STEP with views of 24 pixels
+BUDGET, PER_STEP, COMPILES, STARTS = 100.0, 0.05, 3.0, 8.0  # seconds; PER_STEP is for views of 24 pixels
 PER_CALL = 8
 
 
 class Machine:
-    """A machine with a clock. Its steps take some time, which another program can change."""
+    """An imitation of a machine with a clock. Another program can slow its steps down."""
 
     def __init__(self, folder: Path, slowdown: Callable[[float], float] = lambda now: 1.0) -> None:
-        """Start the program. `slowdown` gives the factor of the time of a step from the time of the clock."""
+        """Start the program. A step that starts at time `now` takes `slowdown(now)` times as long as usual."""
         self.now, self.slowdown, self.written = 0.0, slowdown, [0]
         model = SimpleNamespace(image_size=24)
         self.plan: Any = SimpleNamespace(
@@ -40,7 +43,7 @@ class Machine:
         self.run: Any = SimpleNamespace(folder=folder, write_steps=self.written.append)
 
     def train(self, first: int = 0, stop: int | None = None) -> list[Segment]:
-        """Train from a step to the end, or to `stop`. Return the segments that the course gave."""
+        """Train from step `first` to the end, or to `stop`. Return the segments that the course gave."""
         started = self.now
         self.now += STARTS
         course = BudgetCourse(self.plan, self.run, first, started, lambda: self.now)
@@ -64,7 +67,7 @@ class Machine:
 
 
 def check_whole(segments: list[Segment]) -> None:
-    """Check that the segments cover the training without a gap, and that the views grow."""
+    """Check that the segments cover the whole training without a gap, and that the views grow."""
     assert segments[0].from_share == 0 and segments[-1].to_share == 1
     for before, after in zip(segments, segments[1:]):
         assert (before.last, before.to_share) == (after.first, after.from_share) and before.side <= after.side
@@ -113,8 +116,8 @@ def test_a_resumed_run_repeats_the_decisions_and_keeps_the_time_that_is_left(tmp
     machine = Machine(tmp_path)
     machine.train(stop=stop)
     decided = read_decisions(tmp_path)
-    first = max(1, decided[-1].first - 5)  # the checkpoint is older than the last decision
-    machine.now += 1000  # nothing ran
+    first = max(1, decided[-1].first - 5)  # the run resumes at a checkpoint that is older than the last decision
+    machine.now += 1000  # a pause in which nothing ran
     resumed = machine.now + STARTS
     machine.train(first)
     after = read_decisions(tmp_path)

@@ -1,7 +1,7 @@
-"""Tests of the steps at which a run returns to Python: each checkpoint, before and after a check-up, the end.
+"""Tests the calendar of a run: after which steps it returns to Python.
 
-Several training steps run in one call of TensorFlow (a host call). A check-up measures the representations during
-training.
+Several training steps run in one call of TensorFlow (a host call). A host call ends at each checkpoint, at the end of
+the run, and before and after the step of a check-up. A check-up measures the representations during training.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def list_stops(calendar: Calendar) -> list[int]:
 
 def test_the_first_call_makes_one_step_and_the_others_as_many_as_they_may() -> None:
     assert list_stops(Calendar(0, 20, 8, 0, 0)) == [1, 9, 17, 20]
-    assert list_stops(Calendar(13, 20, 8, 0, 0)) == [14, 20]  # the first call after resuming
+    assert list_stops(Calendar(13, 20, 8, 0, 0)) == [14, 20]  # a resumed run: its first call makes one step too
 
 
 def test_a_call_ends_where_a_checkpoint_is_due_and_the_step_of_a_check_up_is_a_call_of_its_own() -> None:
@@ -68,5 +68,5 @@ def test_the_compiled_step_finds_the_same_check_ups() -> None:
 @pytest.mark.usefixtures("small_runs")
 def test_a_session_takes_its_calendar_from_the_plan() -> None:
     config = identity.replace(settings.Config(), batch_size=20, epochs=4, steps_per_call=2, checkpoint_every=5)
-    plan = make_plan(config, catalog.load_dataset("shapes"))  # 3 steps an epoch, and a check-up after each
+    plan = make_plan(config, catalog.load_dataset("shapes"))  # an epoch has 3 steps; a check-up follows each epoch
     assert make_calendar(plan, 6) == Calendar(6, 12, 2, 5, 3)

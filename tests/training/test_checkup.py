@@ -1,4 +1,7 @@
-"""Tests of the check-up along a run: what it measures, what it leaves unchanged, and what it tells, once."""
+"""Tests the check-up, which measures the encoder during training and prints verdicts (warnings).
+
+It must not change the training, and print each verdict once.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ VERDICT = Verdict("stuck", 100, "The loss is stuck.", "It is 6.2.", ("Use --epoc
 
 @pytest.fixture(scope="module", autouse=True)
 def small_runs() -> Iterator[None]:
-    """Use sixty images to train on, a narrow encoder, and no evaluation after training."""
+    """Use sixty images for training and a narrow encoder. Skip the evaluation after training."""
     with pytest.MonkeyPatch.context() as patch:
         draw_few_shapes(patch)
         narrow_resnet20(patch)
@@ -46,18 +49,18 @@ def small_runs() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a run of eight steps with check-ups after the steps 1, 3, 6 and 8."""
+    """Return a run of eight steps. It had check-ups after steps 1, 3, 6 and 8."""
     out = tmp_path_factory.mktemp("whole") / "run"
     assert train.main([*SMALL, "--out", str(out)]) == 0
     return out
 
 
 def read_rows(out: Path) -> list[dict[str, float]]:
-    """Return the rows of metrics.jsonl without the speed, which no two runs share."""
+    """Return the rows of metrics.jsonl without the speed, which differs in every run."""
     return [{name: value for name, value in row.items() if name != "pairs_per_second"} for row in read_metrics(out)]
 
 
-# The measures along a run
+# The measures of a whole run
 
 
 def test_a_run_has_all_measures_at_its_check_ups_and_none_elsewhere(whole: Path) -> None:
@@ -73,7 +76,7 @@ def test_a_run_has_all_measures_at_its_check_ups_and_none_elsewhere(whole: Path)
 def test_check_ups_change_neither_the_weights_nor_the_loss_and_a_resumed_run_measures_the_same(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Test a run without check-ups that is cut off, and resumes at its checkpoint of step 4 with check-ups."""
+    """Test a run that begins without check-ups, is interrupted, and resumes after step 4 with check-ups."""
     out = tmp_path / "cut"
 
     def cut_off(metrics: step.Metrics, first_step: int) -> None:
@@ -113,7 +116,7 @@ def test_images_without_labels_have_the_same_measures_without_knn(plan: Plan) ->
     assert (measured.rows, measured.knn_images) == (80, 0)
 
 
-# The measures of a step
+# The measures of one step
 
 
 def test_the_update_ratio_agrees_with_the_reference() -> None:
@@ -129,9 +132,10 @@ def test_the_update_ratio_agrees_with_the_reference() -> None:
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 @pytest.mark.parametrize("compiled", [False, True])
 def test_the_gradient_norm_is_that_of_the_gradient_without_its_scale(precision: str, compiled: bool) -> None:
-    """Test the norm against the reference at the steps that are measured. At the others it is NaN.
+    """Test the norm against the reference at each step that is measured. At the other steps it is NaN.
 
-    The step has no momentum, no decay and rate 1, so the change of the weights is the gradient.
+    The optimizer has no momentum, no weight decay and the learning rate 1. So the change of the weights is the
+    gradient.
     """
     random = np.random.default_rng(1)
     weights = [tf.Variable(random.normal(size=shape), dtype=tf.float32) for shape in ((4, 3), (5,))]
@@ -153,7 +157,7 @@ def test_the_gradient_norm_is_that_of_the_gradient_without_its_scale(precision: 
     assert reference.compute_length(moved) == pytest.approx(3 * right, rel=1e-5)
 
 
-# Verdicts along a run
+# Verdicts during a run
 
 
 @pytest.fixture
@@ -165,17 +169,17 @@ def run(tmp_path: Path) -> Iterator[Run]:
 @pytest.fixture(scope="module")
 def plan() -> Plan:
     config = identity.replace(presets.load_preset("shapes"), batch_size=16, epochs=120, warmup_epochs=1.0)
-    return make_plan(config, load_dataset("shapes"))  # 3 steps an epoch
+    return make_plan(config, load_dataset("shapes"))  # an epoch has 3 steps
 
 
 class NoMeasures:
-    """Stands for a `Checkup` of images that are too few to measure."""
+    """Replaces the `Checkup` of a data set with too few images to measure."""
 
     width_z, rows, knn_images = 8, 0, 0
 
 
 def feed(watch: Watch, run: Run, steps: range, loss: float) -> None:
-    """Give the watch the rows of some steps, in calls of ten steps, as a run does."""
+    """Give the watch, which judges a run, the rows of some steps, ten steps at a time as in a run."""
     for first in steps[::10]:
         rows = [{**make_row(number), "loss": loss} for number in range(first, min(first + 10, steps.stop))]
         run.append(rows)
@@ -197,7 +201,7 @@ def test_a_verdict_is_told_when_it_happens_and_once(plan: Plan, run: Run, capsys
     stored = read_checkup(run.folder)
     assert [(verdict.kind, verdict.step, verdict.holds) for verdict in stored.verdicts] == [("stuck", 200, True)]
     feed(watch, run, range(351, 361), chance)
-    assert read_checkup(run.folder).judged == 360  # the last step
+    assert read_checkup(run.folder).judged == 360  # the last step of the run
     assert read_checkup(run.folder).verdicts == watch.verdicts == stored.verdicts
 
 
@@ -214,7 +218,7 @@ def test_a_resumed_session_knows_what_was_told_before(plan: Plan, run: Run, caps
     capsys.readouterr()
     feed(Watch(plan, run, 250, NoMeasures()), run, range(251, 301), chance)
     assert "check-up" not in capsys.readouterr().out
-    run.cut_metrics(150)  # a checkpoint from before the verdict
+    run.cut_metrics(150)  # the run resumes at a checkpoint from before the verdict
     earlier = Watch(plan, run, 150, NoMeasures())
     assert earlier.verdicts == []
     feed(earlier, run, range(151, 201), chance)

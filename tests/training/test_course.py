@@ -1,4 +1,4 @@
-"""Tests of the course of a run without a budget."""
+"""Tests the course of a run without a time budget: which steps have which size of views."""
 
 from __future__ import annotations
 

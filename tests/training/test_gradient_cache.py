@@ -1,6 +1,7 @@
-"""Tests of the gradient cache, which splits a batch into micro-batches.
+"""Tests the gradient cache, which splits a batch into parts (micro-batches).
 
-It must give the gradients that one gradient tape over the whole batch gives, with the memory of one micro-batch.
+It must give the gradients that one gradient tape over the whole batch gives, but need only the memory of one
+micro-batch.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from lowlevel_simclr.training import gradient_cache, step
 from lowlevel_simclr.training.learner import Learner, list_trainable_variables, start_learner
 
 SIZE, PAIRS, TEMPERATURE = 8, 24, 0.2
-# The gradient cache and one tape compute the same products in float64, but sum thousands of them in different orders.
-# Each order has other rounding errors, and BatchNorm amplifies some of them when it divides by a small standard
+# The gradient cache and one tape compute the same products in float64, but add thousands of them in different orders.
+# Each order has its own rounding errors, and BatchNorm amplifies some of them when it divides by a small standard
 # deviation. So the results may differ by up to 2^12 rounding errors.
 CLOSE = 2.0**12 * 2.0**-52
 NARROW = encoder.Basic((1, 1), 8, projects=True)
@@ -41,7 +42,7 @@ def float32_afterwards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def learner_of(precision: str) -> Learner:
-    """Return a ResNet of 8 and 16 channels with a projection head. Its SGD has no momentum and no decay."""
+    """Return a ResNet of 8 and 16 channels with a projection head. Its optimizer is SGD without momentum and decay."""
     set_precision(precision)
     f = encoder._build_basic("narrow", "cifar", (SIZE, SIZE, 3), seed=0)
     g = projection.build_projection_head(f.output_shape[-1], (16, 8), seed=0)
@@ -57,10 +58,10 @@ def batch_of(pairs: int = PAIRS, seed: int = 0) -> step.Batch:
 
 @functools.cache
 def made_views() -> tf.Tensor:
-    """Return (images, 2, S, S, 3): two real views of every image, made once.
+    """Return the two views of every image, (images, 2, S, S, 3), made once for all tests.
 
-    If each micro-batch made its own views, they would equal the views of the whole batch only up to float32's rounding.
-    This would hide the errors that these tests look for.
+    If each micro-batch made its own views, they would equal the views of the whole batch only up to the rounding of
+    float32. This would hide the errors that the tests look for.
     """
     with tf.init_scope():
         epoch, index, images = batch_of()
@@ -83,7 +84,7 @@ def one_tape(
 ) -> tuple[Any, list[Any], list[Any]]:
     """Return loss, gradients and BatchNorm's moving statistics, computed under one tape for all micro-batches.
 
-    This is what the step must give. It uses no code of `gradient_cache` or `step`.
+    These are the right results. This function uses no code of `gradient_cache` or `step`.
     """
     epoch, index, images = batch
     m, norms = len(index) // count, [layer for layer in learner.encoder.layers if "_bn" in layer.name]
@@ -99,7 +100,7 @@ def one_tape(
             moved = moving(learner)
             sums = [total + value for total, value in zip(sums, moved)]
             for variable, value in zip(learner.encoder.non_trainable_variables, before):
-                variable.assign(value)  # each micro-batch starts from the same moving statistics
+                variable.assign(value)  # so each micro-batch starts from the same moving statistics
         loss = tf.reduce_mean(stock.nt_xent(tf.concat(first + second, axis=0), TEMPERATURE))
         scaled = scale * loss
     assert norms
@@ -114,9 +115,9 @@ def unit_rate(_: tf.Tensor) -> tf.Tensor:
 def by_micro_batches(
     precision: str, count: int, take: Callable[..., step.Metrics] = gradient_cache.train_cached_step
 ) -> tuple[Any, list[Any], list[Any]]:
-    """Return loss, gradients and BatchNorm's moving statistics as the step with micro-batches computes them.
+    """Return loss, gradients and BatchNorm's moving statistics, computed by the step with micro-batches.
 
-    SGD with rate 1 subtracts the gradient from the weights. So the change of the weights is the gradient.
+    SGD with learning rate 1 subtracts the gradient from the weights. So the change of the weights is the gradient.
     """
     learner = learner_of(precision)
     variables = list_trainable_variables(learner.encoder, learner.projection)
@@ -130,7 +131,7 @@ def by_micro_batches(
 def assert_equal(
     found: tuple[Any, list[Any], list[Any]], wanted: tuple[Any, list[Any], list[Any]], close: float
 ) -> None:
-    """Compare the losses, the gradients (relative to the norm of all) and each statistic (relative to its own norm)."""
+    """Compare losses, gradients (relative to the norm of all of them) and statistics (each relative to its norm)."""
     assert float(found[0]) == pytest.approx(float(wanted[0]), rel=close)
     norm = np.sqrt(sum(np.sum(np.square(value)) for value in wanted[1]))
     for one, other in zip(found[1], wanted[1]):
@@ -196,9 +197,9 @@ def test_an_uneven_tail_is_refused() -> None:
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_half_precision_and_its_loss_scale_are_those_of_one_tape(precision: str) -> None:
-    """Compare half precision with one tape in float32, which counts as exact.
+    """Compare half precision with one tape in float32, whose gradients count as exact.
 
-    The error of the step with micro-batches may be at most twice the error of one tape in bfloat16 or float16.
+    In bfloat16 or float16, the error of the step with micro-batches may be at most twice the error of one tape.
     """
     _, exact, _ = one_tape(learner_of("float32"), batch_of(), 3, "float32")
     scale = loss_scale.FIRST_SCALE if precision == "float16" else 1.0
@@ -229,7 +230,7 @@ def step_views(epoch: tf.Tensor, index: tf.Tensor, images: tf.Tensor, dtype: tf.
 
 
 def measure(started: Callable[[], None], pairs: int, count: int) -> None:
-    """Take one step with few images, which traces the function. Then call `started`, and take the step to measure.
+    """Run one step with few images, which traces the function. Then call `started`, and run the step to measure.
 
     `harness.measure_peak_growth` calls this function in a separate process.
     """
@@ -255,9 +256,9 @@ def test_sixteen_micro_batches_need_the_memory_of_one() -> None:
 
 
 def test_each_micro_batch_has_the_sizes_of_its_images() -> None:
-    """Test made-up views that depend on the sizes of the images.
+    """Test with made-up views that depend on the size of each image.
 
-    If a micro-batch got other images' sizes, the loss would change.
+    If a micro-batch got the sizes of other images, the loss would change.
     """
     epoch, index, images = batch_of()
     batch = epoch, index, images, tf.stack([index, 2 * index], axis=1)

@@ -1,4 +1,4 @@
-"""Tests that a native library that does not support the device of a run is refused before the run starts."""
+"""Tests that a run refuses to start if the native library does not support its device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of the loop over the training steps of one host call (one call of TensorFlow from Python)."""
+"""Tests the loop over the training steps in one host call (one call of TensorFlow from Python)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of the lines that a run prints at its start."""
+"""Tests the lines that a run prints when it starts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_run_says_which_convention_and_head_it_has(capsys: pytest.CaptureFixtu
     assert "float32 numbers, stock ops (TensorFlow's), no XLA" in said and "cifar stem, for small images" in said
     assert "representation (h) of 64 numbers" in said and "pixels, in colour" in said
     shapes = [weight.shape for weight in learner.projection.get_weights()]
-    assert sorted(shapes) == sorted([(64, 16), *[(16,)] * 4, (16, 8), *[(8,)] * 3])  # the last BatchNorm has no shift
+    assert sorted(shapes) == sorted([(64, 16), *[(16,)] * 4, (16, 8), *[(8,)] * 3])  # the last BatchNorm has no beta
 
 
 def test_a_skipped_file_is_named_in_one_printable_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

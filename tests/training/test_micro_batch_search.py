@@ -1,4 +1,4 @@
-"""Tests that --micro-batch auto takes the largest micro-batch that fits into a (made-up) GPU memory."""
+"""Tests that --micro-batch auto takes the largest micro-batch (part of a batch) that fits into a made-up GPU memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of the learning rate and the end of a run with a budget."""
+"""Tests the pace of a run with a time budget: its learning rate and its last step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that a picture that cannot be drawn or written does not end the run."""
+"""Tests that a run does not end if a picture cannot be drawn or written."""
 
 from __future__ import annotations
 

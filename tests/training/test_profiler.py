@@ -1,6 +1,6 @@
-"""Tests of profiles (--profile): the time of each operation, the stages of a step, the page, a real recording.
+"""Tests profiles (--profile): the time of each operation, the stages of a step, the printed page, a real recording.
 
-The time of an operation leaves out the time of the operations that it calls.
+The time of an operation does not include the operations that it calls.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MICROSECOND = 10**6  # picoseconds, the unit of TensorFlow's traces
 def plane(
     space: Any, name: str, events: list[tuple[str, int, int]], named_by_statistic: bool = False, thread: str = ""
 ) -> None:
-    """Add one thread to a trace. Its events are (name, start, length), in microseconds."""
+    """Add one thread to a trace. Its events are tuples (name, start, length), in microseconds."""
     made = space.planes.add(name=name)
     made.stat_metadata[1].name = "tf_op"
     line = made.lines.add(name=thread)

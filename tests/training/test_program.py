@@ -1,6 +1,6 @@
-"""Tests of several training steps that XLA compiles into one program.
+"""Tests an XLA program that runs several training steps.
 
-The program must give the same bits as the single steps one after another, and its loop must not copy weights.
+It must give the same bits as the single steps one after another, and its loop must not copy weights.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.support.compiled_program import find_loop_bodies, list_copies, read_c
 pytestmark = pytest.mark.usefixtures("small_runs")
 
 STEPS = 3  # steps in one program
-# The XLA of older releases cannot call the native ops.
+# Older releases of TensorFlow cannot call the native ops from XLA.
 OPS = "native" if tuple(map(int, tf.__version__.split(".")[:2])) >= (2, 18) else "stock"
 SMALL = {"batch_size": 8, "image_size": 16, "steps": 12, "xla": "on", "precision": "float32", "steps_per_call": STEPS}
 SMALL["ops"] = OPS
@@ -36,7 +36,7 @@ def seeded() -> None:
 
 
 def prepare(**settings: object) -> tuple[Plan, Learner, Iterator[Batch], loop.Gather | None]:
-    """Return the parts of a training loop. The given settings replace those of `SMALL`."""
+    """Return the parts of a training loop. The given settings replace settings in `SMALL`."""
     config = replace(Config(), **{**SMALL, **settings})
     images = load_images(config)
     plan = make_plan(config, images)
@@ -46,9 +46,10 @@ def prepare(**settings: object) -> tuple[Plan, Learner, Iterator[Batch], loop.Ga
 
 
 def train(calls: list[int], inside: bool, **settings: object) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
-    """Run host calls; `calls` gives the number of steps of each. Return their metrics and the final state.
+    """Run host calls (calls of TensorFlow from Python). Return their metrics and the final state.
 
-    With `inside`, the loop over the steps is inside the XLA program. Otherwise it is in TensorFlow.
+    `calls` has the number of steps of each host call. With `inside`, the loop over the steps is inside the XLA program.
+    Otherwise TensorFlow runs this loop.
     """
     plan, learner, batches, fetch = prepare(**settings)
     one_step = loop.make_step(plan, learner)
@@ -98,7 +99,7 @@ def test_every_kind_of_step_has_the_same_bits_inside_the_program(settings: dict[
 def test_a_run_that_resumes_in_the_middle_of_a_program_has_the_same_bits() -> None:
     plan, learner, batches, fetch = prepare()
     steps = loop.make_steps(plan, learner, fetch=fetch)
-    losses = list(steps(batches, tf.constant(2)).loss.numpy())  # two steps, although a program has three
+    losses = list(steps(batches, tf.constant(2)).loss.numpy())  # two steps, although the program is made for three
     state = learner.read_arrays()
     plan, learner, batches, fetch = prepare()
     learner.restore(state)
@@ -145,11 +146,11 @@ def test_a_count_is_split_into_programs_of_two_sizes(count: int, right: list[int
     found = program.compile_program(toy, STEPS)(iterator, tf.constant(count))
     assert found.loss.numpy().tolist() == [2 * place + 10 for place in range(count)]
     assert found.top1.numpy().tolist() == [place // 2 for place in range(count)]
-    assert int(next(iterator)[1][0]) == count  # the call has not taken a batch that belongs to the next call
+    assert int(next(iterator)[1][0]) == count  # no batch of the next call was taken
 
 
 def count_launches(folder: Path) -> int:
-    """Return how many times a recorded trace starts an XLA program."""
+    """Return how many times XLA programs were started, according to a recorded trace."""
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
     count = 0
@@ -171,7 +172,7 @@ def count_launches(folder: Path) -> int:
 def test_a_host_call_launches_one_program(tmp_path: Path, inside: bool, launches: int) -> None:
     batches = iter(tf.data.Dataset.range(9).map(lambda place: (place, tf.stack([place, place]))))
     steps = program.compile_program(toy, STEPS) if inside else loop.compile_steps(toy, True)
-    steps(batches, tf.constant(STEPS))  # the first call compiles
+    steps(batches, tf.constant(STEPS))  # the first call compiles the program
     tf.profiler.experimental.start(str(tmp_path))
     steps(batches, tf.constant(STEPS)).loss.numpy()
     tf.profiler.experimental.stop()

@@ -1,6 +1,7 @@
-"""Tests of the progress of a run: rows of metrics, the progress bar, the warning about a loss at the chance level.
+"""Tests what a run reports: rows of metrics, the progress bar, and the warning about a loss at the chance level.
 
-A host call (one call of TensorFlow from Python) runs several training steps.
+The chance level is the loss if all similarities are equal. A host call (one call of TensorFlow from Python) runs
+several training steps.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ CHANCE = compute_chance_loss(64)
 
 
 def record(losses: list[list[float]]) -> list[dict[str, Any]]:
-    """Return the rows that a run with batches of 64 images writes for host calls with these losses."""
+    """Return the rows of metrics of a run with batches of 64 images. `losses` has the losses of each host call."""
     rows: list[dict[str, Any]] = []
     plan = types.SimpleNamespace(batch_size=64, loss_reduction="mean")
     run = types.SimpleNamespace(append=rows.extend)
@@ -35,7 +36,7 @@ def record(losses: list[list[float]]) -> list[dict[str, Any]]:
 
 
 def said_of(losses: list[list[float]], capsys: pytest.CaptureFixture[str]) -> int:
-    """Return how many times such a run prints the warning about the chance level."""
+    """Return how many times a run with these losses prints the warning about the chance level."""
     record(losses)
     said = capsys.readouterr()
     return (said.out + said.err).count("The loss has been exactly the chance level")
@@ -67,9 +68,9 @@ def test_rows_have_their_steps_and_the_rate_of_their_call() -> None:
 
 
 def test_the_measures_of_a_check_up_stand_in_the_row_of_its_step() -> None:
-    """Test calls of two, one and two steps.
+    """Test host calls of two, one and two steps.
 
-    Only the second ends with a check-up, and only there the gradient is measured.
+    Only the second call ends with a check-up. So only this call measures the gradient.
     """
     written: list[dict[str, Any]] = []
     watched: list[list[int]] = []
@@ -89,9 +90,9 @@ def test_the_measures_of_a_check_up_stand_in_the_row_of_its_step() -> None:
 def test_the_time_of_the_call_that_compiled_counts_for_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Test that the printed speed leaves out the first call, which includes the compilation.
+    """Test that the printed speed does not count the first call, which includes the compilation.
 
-    Here, the first call takes a minute for one step. Each later call takes a second for ten steps.
+    Here, the first call makes one step in a minute. Each later call makes ten steps in a second.
     """
     now = [1000.0]
     monkeypatch.setattr("tqdm.std.time", lambda: now[0])

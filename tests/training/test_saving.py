@@ -1,4 +1,4 @@
-"""Tests that a run never loses its checkpoints or metrics, and neither saves nor continues a state with NaN."""
+"""Tests that a run never loses checkpoints or metrics, never saves a state with NaN, and never continues from one."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def run(out: Path, *flags: str) -> int:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Return the content of every file of a run, except those that a session writes before it restores the state."""
+    """Return the content of every file of a run, except the files that are written before the state is restored."""
     early = {"config.json", "environment.json", "data.json", "variables.json"}
     files = (path for path in folder.rglob("*") if path.is_file() and path.name not in early)
     return {str(path.relative_to(folder)): path.read_bytes() for path in files if not path.name.startswith(".")}
 
 
 def refuse_to_read(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    """Make checkpoints unreadable. All other files can be read."""
+    """Make every attempt to read a checkpoint fail. Other files can be read."""
 
     def read(path: Path, limit: int, limit_name: str) -> bytes:
         raise error
@@ -107,7 +107,7 @@ def test_a_damaged_newest_checkpoint_is_kept_under_another_name(
     assert "step-00000006.npz cannot be used" in said.err and "step-00000006.npz.unused." in said.err
     assert "resumes at step 4" in said.out
     assert newest.with_name("step-00000006.npz.unused").read_bytes() == damaged
-    assert newest.read_bytes() == whole  # steps 5 and 6 were trained again
+    assert newest.read_bytes() == whole  # steps 5 and 6 were trained again, with the same result
 
 
 def test_metrics_without_a_checkpoint_are_renamed_and_not_cut(
@@ -163,7 +163,7 @@ def test_an_input_out_of_range_ends_the_run_with_the_variables_name(
 ) -> None:
     """Test inputs so large that they overflow.
 
-    The loss alone shows nothing: ReLU turns NaN into 0, so it is finite, at the chance level.
+    The loss does not show this. ReLU turns NaN into 0, so the loss is finite and at the chance level.
     """
     flags = ["--input-mean", "0", "0", "0", "--input-std", "1e-38", "1e-38", "1e-38"]
     assert run(tmp_path / "run", *flags) == 1

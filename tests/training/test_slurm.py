@@ -1,4 +1,4 @@
-"""Tests of reading the tasks of a Slurm job step from the variables that srun sets."""
+"""Tests how the tasks of a Slurm job step are read from the variables that srun sets."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_variables_that_contradict_one_another_are_refused(changed: dict[str, st
 
 
 def test_jobs_and_steps_have_ports_of_their_own() -> None:
-    """Test that two jobs can share a host, below the ports that Linux gives to outgoing connections."""
+    """Test that two jobs on one host get different ports, below those that Linux uses for outgoing connections."""
     ports = {choose_first_port({"SLURM_JOB_ID": str(job), "SLURM_STEP_ID": "0"}) for job in range(100, 120)}
     ports |= {choose_first_port({"SLURM_JOB_ID": "100", "SLURM_STEP_ID": "1"})}
     ports |= {choose_first_port({"SLURM_JOB_ID": "100", "SLURM_STEP_ID": "2"})}

@@ -1,4 +1,4 @@
-"""Tests that a trial of one training step shows whether the memory is large enough for a plan."""
+"""Tests the trial: one training step that shows whether the memory is large enough for the settings of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of how a run ends if one of its replicas fails, or one of its workers (processes) is lost."""
+"""Tests how a run ends if one of its replicas (devices) fails, or if one of its workers (processes) is lost."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lowlevel_simclr.training.replicas import (
 from lowlevel_simclr.training.workers import Workers, name_lost_workers
 from tests.support.worker_processes import ROOT, collect_output, make_cluster
 
-# An error in one replica only
+# One replica that fails alone
 
 
 RAISES = """
@@ -115,7 +115,7 @@ def test_the_line_with_the_reason_of_an_aborted_exchange_is_shown(monkeypatch: p
 
 
 def test_a_worker_that_is_stopped_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Imitate a stopped worker: its operating system still accepts connections, but its program does not answer."""
+    """Test a stopped worker: its operating system still accepts connections, but its program does not answer."""
     monkeypatch.setattr("lowlevel_simclr.training.joining.ANSWERS_WITHIN", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as stopped:
         address = f"127.0.0.1:{stopped.getsockname()[1]}"
