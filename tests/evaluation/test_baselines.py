@@ -1,6 +1,6 @@
-"""Tests that baselines (accuracies of an untrained encoder and of raw pixels) are measured only once.
+"""Tests that baselines (accuracies of an untrained encoder and of raw pixels) are measured once and then stored.
 
-They are measured again for other data, another encoder or other protocols.
+They must be measured again for other data, another encoder or another protocol (way to measure).
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ KEYS = {"knn_untrained", "linear_untrained", "knn_pixels", "linear_pixels", "not
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Store the baselines of small data sets too, in a folder of the test.
+    """Let the program store baselines of small data sets too, below the test's folder.
 
-    Return this folder, which does not exist yet.
+    Return the folder in which it will store them. This folder does not exist yet.
     """
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv(baselines.SWITCH, raising=False)
@@ -38,7 +38,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def make_rows(images: DataSet) -> Represented:
-    """Return the sum of noise and label for each image, so that a classifier can learn a little."""
+    """Return the label plus noise as the rows of each image, so that a classifier can learn a little."""
     random = np.random.default_rng(0)
     return Represented(
         *(
@@ -49,7 +49,7 @@ def make_rows(images: DataSet) -> Represented:
 
 
 class Measured:
-    """Measures the baselines, and counts how often the rows of the untrained encoder are computed."""
+    """Measures the baselines. It counts how often it has to compute the rows of the untrained encoder."""
 
     def __init__(self) -> None:
         self.computed, self.said = 0, []
@@ -111,7 +111,7 @@ def test_anything_else_is_measured_anew(cache: Path, change: Callable[[DataSet],
     assert measured.computed == 2
     assert found == measured(**changed) and measured.computed == 2
     measured(images)
-    assert measured.computed == 2  # the first entry is still there
+    assert measured.computed == 2  # the entry that was stored first is still used
 
 
 def test_another_version_of_the_protocols_is_measured_anew(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Tests that a stored h (encoder output) or accuracy is used again only for the same weights, images and settings."""
+"""Tests that a stored h (encoder output) or accuracy is used only for the same weights, images and settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.small_encoder import build_small_encoder
 
 @pytest.fixture
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return a list to which each computation of h adds an entry."""
+    """Return a list that gets one more entry at each computation of h."""
     calls, represent = [], represent_splits
 
     def counted(*given: Any, **options: Any) -> Represented:

@@ -1,7 +1,7 @@
-"""Tests of two protocols that train on random views: fine-tuning, and the linear probe on views.
+"""Tests two protocols (ways to judge an encoder) that train on random views: fine-tuning and the linear probe.
 
 The probe trains only a linear classifier on the encoder's output h. Fine-tuning also trains a copy of the encoder. Both
-use only the labels that they may use, and leave the encoder of the run unchanged.
+use only the allowed share of the labels, and leave the encoder of the run unchanged.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ QUICK = Recipe(steps=40, batch_size=16, optimizer="sgd", learning_rate=0.5)
 
 
 def plain_views(seed: int) -> Views:
-    """Return a function that gives two copies of each image instead of random views."""
+    """Return a function that gives two copies of each image instead of two random views."""
 
     def views(epoch: tf.Tensor, index: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
         x = tf.cast(images, tf.float32) / 255
@@ -75,7 +75,7 @@ def test_a_fraction_that_is_none_is_refused(fraction: float) -> None:
 
 
 def longer(times: float) -> tf.keras.Model:
-    """Return the small encoder with its h multiplied by `times`."""
+    """Return the small encoder, with its h multiplied by `times`."""
     f = build_small_encoder()
     return tf.keras.Model(f.inputs, tf.keras.layers.Rescaling(times)(f.outputs[0]))
 
@@ -87,7 +87,7 @@ def test_h_is_brought_to_a_length_and_keeps_its_shape() -> None:
     brought = (h - centre) / scale
     assert np.ptp(scale) == 0
     np.testing.assert_allclose(np.sqrt(np.mean(np.sum(brought**2, axis=1))), 10.0, rtol=1e-5)
-    np.testing.assert_allclose(brought.mean(axis=0), 0, atol=1e-4)  # the sums reach 1e2 in float32
+    np.testing.assert_allclose(brought.mean(axis=0), 0, atol=1e-4)  # float32 sums of up to 1e2 round by about 1e-5
 
 
 def test_h_that_is_the_same_of_every_image_is_left_as_long_as_it_is() -> None:
@@ -97,13 +97,13 @@ def test_h_that_is_the_same_of_every_image_is_left_as_long_as_it_is() -> None:
 
 def test_fine_tuning_is_the_same_whatever_the_length_of_h() -> None:
     images, recipe = make_striped_data_set(), QUICK._replace(learning_rate=0.025, h_length=10.0)
-    lengths = (1.0, 1024.0)  # powers of two: multiplying h by them is exact
+    lengths = (1.0, 1024.0)  # powers of two, so multiplying h by them makes no rounding error
     short, long = (
         [accuracy for _, accuracy in fine_tune.fine_tune(longer(length), images, [Trial(0)], plain_views, recipe)]
         for length in lengths
     )
     assert short == long and short[0] > 0.9
-    assert fine_tune.FINE_TUNING.h_length  # `evaluate` trains with this recipe
+    assert fine_tune.FINE_TUNING.h_length  # the settings with which `evaluate` trains use such a length
 
 
 def test_fine_tuning_learns_moves_the_encoder_meanwhile_and_gives_it_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +136,7 @@ def test_a_trial_sees_the_images_of_its_labels_and_all_of_them_as_they_are() -> 
 def test_labels_beyond_the_share_are_not_seen() -> None:
     images = make_striped_data_set()
     rows = fine_tune.select_labelled_rows(images.train.labels, 0.2, seed=0)
-    other = (images.train.labels + 1) % 3  # classes keep their sizes, so the same rows are drawn
+    other = (images.train.labels + 1) % 3  # the classes keep their sizes, so the seed draws the same rows
     unseen = np.setdiff1d(np.arange(60), rows)
     pixels = images.train.images.copy()
     pixels[unseen] = 0
@@ -168,7 +168,7 @@ def test_a_learning_rate_that_is_too_high_is_told() -> None:
 
 
 def test_the_probe_on_plain_views_comes_near_the_least_loss_there_is() -> None:
-    """Test that the loss of the probe comes near that of scikit-learn's logistic regression without a penalty.
+    """Test that the loss of the probe comes near the loss of scikit-learn's logistic regression without a penalty.
 
     The problem is convex, so scikit-learn finds the lowest possible loss.
     """
@@ -187,7 +187,7 @@ def test_the_probe_on_plain_views_comes_near_the_least_loss_there_is() -> None:
     ours = tf.nn.softmax(teacher.classifier.compute_logits(h)).numpy()
     loss, least = (-np.log(chances[np.arange(300), labels]).mean() for chances in (ours, best))
     assert least - 1e-4 < loss < 1.02 * least
-    assert least < 0.9 * np.log(3)  # so the classifier has something to learn
+    assert least < 0.9 * np.log(3)  # so there is something to learn: log(3) is the loss of a guess
 
 
 def test_the_probe_on_views_leaves_the_encoder_and_tells_each_seed() -> None:

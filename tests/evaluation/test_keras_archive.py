@@ -1,6 +1,7 @@
-"""Tests that older releases of Keras 3 can load encoder.keras: the file names no argument that they do not know.
+"""Tests that older releases of Keras 3 can load encoder.keras.
 
-To this end, the file leaves out every argument that has its default value.
+The file must name no argument that those releases do not know. So it leaves out every argument that has its default
+value.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from lowlevel_simclr.runtime import keras
 
 pytestmark = pytest.mark.skipif(keras.find_keras_generation() == 2, reason="Keras 2 has one release, 2.15")
 
-# The releases of Keras that pip installs with TensorFlow 2.16 and later, and 3.12, the last one for Python 3.10.
+# The releases of Keras that pip installs with TensorFlow 2.16 and later. 3.12 is the last one for Python 3.10.
 RELEASES = ("3.4.1", "3.6.0", "3.8.0", "3.10.0", "3.12.0", "3.14.0")
 LOADED_BY = """
 import sys
@@ -44,7 +45,7 @@ def save_small_encoder(folder: Path) -> tuple[Path, tf.keras.Model]:
 
 
 def find_configs(value: Any) -> Iterator[dict[str, Any]]:
-    """Yield every JSON object in config.json that describes an object of Keras."""
+    """Yield every JSON object in config.json that describes a Keras object."""
     if isinstance(value, list):
         for each in value:
             yield from find_configs(each)
@@ -73,7 +74,7 @@ def test_no_argument_that_a_later_release_added_is_in_the_file(tmp_path: Path) -
 @pytest.mark.slow
 @pytest.mark.parametrize("release", RELEASES)
 def test_other_releases_of_keras_3_load_the_file(release: str, tmp_path: Path) -> None:
-    """Test the releases of Keras 3 in RELEASES. pip installs each next to this TensorFlow."""
+    """Test each release in RELEASES. pip installs it next to this TensorFlow."""
     path, model = save_small_encoder(tmp_path)
     images = np.random.default_rng(0).integers(0, 256, (3, 11, 13, 3), np.uint8)
     np.save(tmp_path / "images.npy", images)

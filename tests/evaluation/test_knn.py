@@ -1,6 +1,6 @@
-"""Tests of k-NN: the k training images with the most similar h (encoder output) vote for the class of a test image.
+"""Tests k-NN: the k training images with the most similar h (encoder output) vote for the class of a test image.
 
-They also cover the sample of images for k-NN during training, and the neighbours that a picture shows.
+Also tests k-NN on a sample of images during training, and the neighbours that a picture shows.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ def test_knn_agrees_with_scikit_learn(monkeypatch: pytest.MonkeyPatch, at_once: 
             count, weights=lambda distance: np.exp((1 - distance) / 0.07), metric="cosine", algorithm="brute"
         ).fit(train_h.astype(np.float64), train_labels)
         assert found[str(count)] == pytest.approx(oracle.score(test_h.astype(np.float64), test_labels), abs=1e-12)
-    assert len(set(found.values())) > 1  # if all accuracies were equal, the comparison would prove nothing
+    assert len(set(found.values())) > 1  # if all accuracies were equal, a wrong k would not be noticed
 
 
 @pytest.mark.parametrize("count", [1, 7, 90, 91])
-@pytest.mark.parametrize("levels", [1, 5, 10**6])  # all similarities are equal, many are, hardly any are
+@pytest.mark.parametrize("levels", [1, 5, 10**6])  # all similarities are equal, many are equal, hardly any are equal
 def test_the_most_similar_are_the_first_of_a_stable_sort(count: int, levels: int) -> None:
     similarity = np.random.default_rng(count).integers(0, levels, (13, 91)).astype(np.float32)
     index, values = knn._select_most_similar(similarity, count)
@@ -56,7 +56,7 @@ def test_near_rows_outvote_a_majority() -> None:
 
 def test_only_directions_count() -> None:
     (train_h, train_labels), (test_h, test_labels) = draw_clouds(100), draw_clouds(80, seed=1)
-    scale = 2.0 ** np.random.default_rng(0).integers(-20, 20, (100, 1))  # multiplying by a power of two is exact
+    scale = 2.0 ** np.random.default_rng(0).integers(-20, 20, (100, 1))  # powers of two make no rounding error
     same = knn.classify_by_neighbours(train_h * scale.astype(np.float32), train_labels, test_h, test_labels, [5, 20])
     assert same == knn.classify_by_neighbours(train_h, train_labels, test_h, test_labels, [5, 20])
 
@@ -106,7 +106,7 @@ def test_knn_of_a_sample_in_pixels_and_in_h() -> None:
 def test_votes_in_parts_are_votes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     given = *draw_clouds(300), *draw_clouds(25, seed=1)
     at_once = knn.classify_by_neighbours(*given)
-    monkeypatch.setattr(knn, "_VOTES_AT_ONCE", 10)  # votes for two rows and (at most) five classes at a time
+    monkeypatch.setattr(knn, "_VOTES_AT_ONCE", 10)  # two rows at a time, with votes for at most five classes
     assert knn.classify_by_neighbours(*given) == at_once
 
 
@@ -132,7 +132,7 @@ def test_only_with_a_title_the_test_images_are_counted(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     print_every_line(monkeypatch)
-    monkeypatch.setattr(knn, "_SIMILARITIES_AT_ONCE", 3000)  # ten test rows at a time, each with 300 similarities
+    monkeypatch.setattr(knn, "_SIMILARITIES_AT_ONCE", 3000)  # ten test rows at a time, with 300 similarities each
     given = *draw_clouds(300), *draw_clouds(25, seed=1)
     plain = knn.classify_by_neighbours(*given)
     assert capsys.readouterr() == ("", "")

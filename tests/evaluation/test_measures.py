@@ -1,4 +1,4 @@
-"""Tests of the measures of h (encoder output) and z (projection) that need no labels, and of the views they measure."""
+"""Tests the measures of h (encoder output) and z (projection) that need no labels, and the choice of measured views."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.small_encoder import build_small_encoder
 
 
 def draw_rows(rows: int, columns: int, seed: int = 0) -> np.ndarray:
-    """Return float32 rows. Their columns have numbers of very different sizes, and means that are not 0."""
+    """Return float32 rows. The columns differ much in the size of their numbers, and their means are not 0."""
     random = np.random.default_rng(seed)
     return (random.normal(1, 1, (rows, columns)) * np.geomspace(1, 1e-3, columns)).astype(np.float32)
 
@@ -40,9 +40,9 @@ def make_images(held_out: int, trained_on: int = 4) -> DataSet:
 
 @pytest.mark.parametrize(("pairs", "wide"), [(30, 12), (6, 40)])
 def test_every_measure_agrees_with_the_reference(pairs: int, wide: int) -> None:
-    """Test h with more rows than columns, and with fewer.
+    """Test h with more rows than columns, and with fewer rows than columns.
 
-    Two columns of h are always 0 (dead), and one row of z is zero.
+    Two columns of h are always 0 (dead), and one row of z is 0.
     """
     h, z = np.maximum(draw_rows(2 * pairs, wide), 0), draw_rows(2 * pairs, 7, seed=1)
     h[:, 3:5] = 0
@@ -71,7 +71,7 @@ def test_the_measures_of_a_collapsed_encoder_have_their_closed_forms() -> None:
 
 
 def test_the_measures_of_orthogonal_images_have_their_closed_forms() -> None:
-    """Test four images. Rows of different images are orthogonal, and the two views of an image are equal."""
+    """Test four images. Rows of different images are orthogonal, and the two views of an image have equal rows."""
     z = np.tile(np.eye(4, dtype=np.float32), (2, 1))
     found = measure_views(Projected(3 * z, 5 * z))
     right = {"alignment": 0, "uniformity": -4, "rank_h": 4, "rank_z": 4, "std_z": math.sqrt(3) / 4, "dead_h": 0}
@@ -103,7 +103,7 @@ def test_the_sample_is_drawn_by_the_seed_from_the_test_split() -> None:
     assert first.index.tolist() == again.index.tolist() != other.index.tolist()
     assert len(set(first.index.tolist())) == 5
     assert np.array_equal(first.images, images.test.images[first.index - 13])
-    assert min(first.index) >= 13  # above the number of every image in training, so the views differ from training's
+    assert min(first.index) >= 13  # the indices of training end at 12, so training never draws these views
 
 
 def test_few_images_are_all_taken_and_one_is_not_enough() -> None:
@@ -117,7 +117,7 @@ def test_few_images_are_all_taken_and_one_is_not_enough() -> None:
 def test_h_and_z_are_those_of_the_first_views_and_then_the_second(
     at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Test made-up views: view 2 is view 1 plus 1. Some batch sizes do not divide the number of images, five."""
+    """Test made-up views: view 2 is view 1 plus 1. Five images do not always fill whole batches."""
     monkeypatch.setattr("lowlevel_simclr.evaluation.measures.VIEWS_AT_ONCE", at_once)
     encoder, head = build_small_encoder(), build_projection_head(5, (4, 3))
 

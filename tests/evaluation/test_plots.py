@@ -1,4 +1,4 @@
-"""Tests that every picture (plot) shows its data, is a small file, and needs no window system."""
+"""Tests that every picture (plot) of a run shows its data, is a small file, and is drawn without a window system."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def some_images(count: int, size: int = 32, channels: int = 3, seed: int = 0) ->
 
 
 def read(path: Path) -> np.ndarray:
-    """Return the pixels (height, width, 3) of a PNG."""
+    """Return the pixels of a PNG file, (height, width, 3)."""
     with Image.open(path) as image:
         assert image.format == "PNG"
         return np.asarray(image.convert("RGB"))
@@ -38,10 +38,10 @@ def rgb(colour: str) -> np.ndarray:
 
 
 def place_of(picture: np.ndarray, tile: np.ndarray) -> tuple[int, int] | None:
-    """Return the row and the column where the corner of a tile (h, w, 3) of noise is in the picture, or None.
+    """Return where a tile of noise (h, w, 3) is in the picture, as the row and column of its corner, or None.
 
-    More than half of the tile's pixels must match, and not all, because a renderer may shift a part of the tile by a
-    pixel. With another tile, far fewer pixels match.
+    More than half of the tile's pixels must match. They need not all match, because a renderer may shift a part of the
+    tile by a pixel. If the picture shows another tile, far fewer pixels match.
     """
     height, width = tile.shape[:2]
     corners = np.argwhere((picture[: 1 - height, : 1 - width] == tile[0, 0]).all(axis=-1))
@@ -53,7 +53,7 @@ def place_of(picture: np.ndarray, tile: np.ndarray) -> tuple[int, int] | None:
 
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """Return a list to which every figure that is saved is added."""
+    """Return a list to which every figure is added when it is saved."""
     seen: list[Figure] = []
     save = plots._save_figure
 
@@ -79,9 +79,9 @@ def test_views_show_every_pixel_of_every_image(tmp_path: Path) -> None:
 
 
 def test_views_stand_below_their_original(tmp_path: Path) -> None:
-    """Test images of a single colour each, none of them grey like the text.
+    """Test images of one colour each. No colour is grey, because the text is grey.
 
-    Each column of the picture shows an image, and below it its two views.
+    Each column of the picture shows an image and below it the two views of the image.
     """
     originals, first, second = (np.full((2, 8, 8, 3), (red, 0, 90), np.uint8) for red in (40, 80, 120))
     originals[1, ..., 0] = 45
@@ -104,7 +104,7 @@ def test_views_of_other_sizes_are_drawn_and_small(tmp_path: Path, size: int, cha
 
 @pytest.mark.parametrize("size", [(96, 96), (40, 40), (60, 45), (45, 60), (500, 375), (1, 3), (97, 200)])
 def test_images_of_all_sizes_are_drawn_at_one_scale(size: tuple[int, int]) -> None:
-    """Test that the longer side of every image fills its tile, and that its ratio of height to width stays."""
+    """Test that the longer side of every image fills its tile, and that the ratio of its sides does not change."""
     tile = plots._make_tile(np.zeros((*size, 3), np.uint8), 96)
     drawn = (tile < 200).all(axis=-1)
     extents = [int(drawn.any(axis=axis).sum()) for axis in (1, 0)]
@@ -152,7 +152,7 @@ def test_large_pictures_are_stored_in_256_colours(tmp_path: Path, monkeypatch: p
 
 
 def doubled(image: np.ndarray) -> np.ndarray:
-    return image.repeat(2, axis=0).repeat(2, axis=1)  # an image of 32 pixels is drawn twice as large
+    return image.repeat(2, axis=0).repeat(2, axis=1)  # neighbours are drawn twice as large as their 32 pixels
 
 
 def test_neighbours_are_framed_right_or_wrong(tmp_path: Path, figures: list[Figure]) -> None:
@@ -294,7 +294,7 @@ def test_an_embedding_shows_all_images_twice_by_class(tmp_path: Path, figures: l
     assert ["untrained" in axes.get_title(loc="left") for axes in figures[0].axes] == [True, False]
     trained = points(figures[0])[1]
     centres = np.array([part.mean(axis=0) for part in trained])
-    for number, part in enumerate(trained):  # the map must separate classes that h separates
+    for number, part in enumerate(trained):  # classes that h separates must be separate on the map
         nearest = np.linalg.norm(part[:, None] - centres, axis=-1).argmin(axis=1)
         assert (nearest == number).mean() > 0.9
 
@@ -313,7 +313,7 @@ def test_labels_colour_and_move_nothing(tmp_path: Path, figures: list[Figure]) -
 
 
 def test_twenty_classes_have_their_own_mark(tmp_path: Path, figures: list[Figure]) -> None:
-    """Test 25 classes, of which 20 get a mark and a name: those with most images (the last five), and the first 15."""
+    """Test 25 classes. 20 of them get a mark and a name: those with most images (the last five), and the first 15."""
     classes = [f"class {number}" for number in range(25)]
     labels = np.concatenate([np.arange(25), np.arange(20, 25)])
     h = np.random.default_rng(0).normal(size=(30, 4))
@@ -411,8 +411,8 @@ ODD_NAMES = {
 def test_the_names_of_classes_are_drawn_as_they_are(tmp_path: Path, figures: list[Figure]) -> None:
     r"""Test class names with a special meaning in Matplotlib.
 
-    By default, Matplotlib raises an error on `$\frac$`, draws x^2 as mathematics, leaves `_hidden` out, and warns of a
-    glyph that its font does not have.
+    By default, Matplotlib raises an error for `$\frac$`, draws x^2 as mathematics, hides `_hidden`, and warns about a
+    character that its font lacks.
     """
     rows = np.random.default_rng(0).normal(size=(32, 4)).astype(np.float32)
     plots.plot_embedding(tmp_path / "e.png", {"a": rows, "b": rows}, np.arange(32) % 8, [*ODD_NAMES], 0)

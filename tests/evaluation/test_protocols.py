@@ -1,4 +1,4 @@
-"""Tests that an evaluation that continues trains only the trials (classifiers) whose accuracy is not stored yet."""
+"""Tests that an interrupted evaluation continues: it trains only classifiers whose accuracy is not stored yet."""
 
 from __future__ import annotations
 

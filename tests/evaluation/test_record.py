@@ -1,4 +1,4 @@
-"""Tests of where an evaluation writes its results: evaluation.json, another file, or only the terminal."""
+"""Tests where an evaluation writes its results: to evaluation.json, to another file, or only to the terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lowlevel_simclr.run.atomic import RunError
 
 @pytest.fixture
 def read_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make writing of results fail as on a file system that is mounted read-only."""
+    """Make writing fail as on a file system that is mounted read-only."""
 
     def refuse(*given: object, **more: object) -> BinaryIO:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))

@@ -1,4 +1,4 @@
-"""Tests of the representation h, the encoder's output for test images (resized and scaled, without randomness).
+"""Tests the representation h: the encoder's output for images that were resized and scaled without randomness.
 
 The encoder runs in inference mode, and its weights must not change.
 """
@@ -43,7 +43,7 @@ def test_the_scaling_is_that_of_the_views() -> None:
 
 
 def shrunk_or_grown(plane: np.ndarray) -> np.ndarray:
-    """Return one channel, scaled by Pillow to 8 x 8."""
+    """Return one channel of an image, resized to 8 x 8 by Pillow."""
     return np.asarray(Image.fromarray(plane.astype(np.float32)).resize((8, 8), Image.Resampling.BILINEAR))
 
 
@@ -111,7 +111,7 @@ def test_an_encoder_that_changes_is_refused() -> None:
         represent.represent_splits(Restless(), make_striped_data_set())
 
 
-@pytest.mark.parametrize("place", [0, -1])  # a kernel, and a moving variance
+@pytest.mark.parametrize("place", [0, -1])  # the weights of a convolution, and a moving variance
 def test_the_hash_sees_one_bit_of_any_weight(place: int) -> None:
     encoder = build_small_encoder()
     before, weights = represent.hash_weights(encoder), encoder.get_weights()

@@ -1,4 +1,7 @@
-"""Tests of evaluation.json and of the table of its numbers: the trained encoder is compared with its baselines."""
+"""Tests evaluation.json and the table of its numbers, which compares the trained encoder with baselines.
+
+The baselines are the untrained encoder and raw pixels.
+"""
 
 from __future__ import annotations
 

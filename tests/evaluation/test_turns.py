@@ -1,4 +1,4 @@
-"""Tests of the choice of images for plots: one of each class before a second one of any class."""
+"""Tests the choice of images for plots: one of each class, then a second one of each class, and so on."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Tests of the verdicts (warnings of the check-up of a run): made-up measures cause each, and a healthy run has none.
+"""Tests verdicts, the warnings of a run's check-up. Made-up measures cause each verdict. A healthy run has none.
 
-top-1 is the share of views whose most similar other view in the batch is of the same image. chance is the loss, and the
-top-1, of an encoder that makes all similarities equal.
+For a view, the candidates are all other views in the batch. top-1 is the share of views whose most similar candidate
+shows the same image. The chance level is the loss or the top-1 if all similarities are equal.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def list_kinds(history: History, facts: Facts = FACTS) -> list[str]:
 
 
 def find_one(history: History, kind: str, facts: Facts = FACTS) -> Verdict:
-    """Return the only verdict of a run, after checking that it has this kind and good advice."""
+    """Return the only verdict of a run. Check before that it has this kind, and advice that names flags."""
     found = judge(history, facts)
     assert [verdict.kind for verdict in found] == [kind]
     assert_advice_names_flags(found[0])
@@ -95,7 +95,7 @@ def find_one(history: History, kind: str, facts: Facts = FACTS) -> Verdict:
 
 
 def assert_advice_names_flags(verdict: Verdict) -> None:
-    """Check that the two pieces of advice are sentences with flags, and that the command line accepts these."""
+    """Check that the two pieces of advice are sentences with flags, and that the command line accepts these flags."""
     assert len(verdict.advice) == 2 and all(text.endswith(".") for text in verdict.advice)
     for text in verdict.advice:
         words = text.rstrip(".").replace(",", "").replace("(", "").replace(")", "").split()
@@ -142,7 +142,7 @@ def test_a_long_warm_up_is_not_a_loss_that_is_stuck() -> None:
 
 @pytest.mark.parametrize("factor", [1.0, 2.0])
 def test_a_high_temperature_leaves_less_to_fall(factor: float) -> None:
-    """Test that the rules compare the loss with the lowest possible one, which depends on temperature and factor."""
+    """Test that the rules compare the loss with the lowest possible one. This depends on temperature and factor."""
     chance = factor * CHANCE
     facts = dataclasses.replace(FACTS, temperature=10.0, loss_factor=factor, chance=chance)
     assert facts.lowest / chance == pytest.approx(0.979, abs=1e-3)
@@ -188,7 +188,7 @@ def test_a_loss_that_came_back_before_the_next_check_up() -> None:
 
     find_one(make_history(loss, rise, 390, {**HEALTHY, "update_ratio": 0.02}), "rate")
     find_one(make_history(loss, rise, 390, every=0), "rate")
-    assert list_kinds(make_history(loss, rise, 310)) == []  # ten steps are not enough
+    assert list_kinds(make_history(loss, rise, 310)) == []  # ten steps at the higher loss are too few for a verdict
 
 
 def test_large_steps_and_a_loss_that_never_fell() -> None:
@@ -201,7 +201,7 @@ def test_large_steps_and_a_loss_that_hardly_fell() -> None:
         lambda step: CHANCE - 0.4 - 0.3 * step / 200, chance_top1, 200, {**HEALTHY, "update_ratio": 0.02}
     )
     find_one(slow, "rate")
-    first = {**HEALTHY, "update_ratio": lambda step: 0.1 if step == 1 else 1e-6}  # only Adam's first step is large
+    first = {**HEALTHY, "update_ratio": lambda step: 0.1 if step == 1 else 1e-6}  # with Adam, the first step is large
     assert list_kinds(make_history(at_chance, chance_top1, 200, first)) == ["stuck"]
 
 
@@ -214,7 +214,7 @@ def test_a_stuck_loss() -> None:
 def test_a_loss_that_stays_where_an_untrained_encoder_has_it() -> None:
     found = find_one(make_history(lambda step: CHANCE - 0.4, lambda step: 0.1, 200), "stuck")
     assert found.title == "The loss does not fall."
-    assert list_kinds(make_history(lambda step: CHANCE - 1.4, lambda step: 0.4, 200)) == []  # this is far below chance
+    assert list_kinds(make_history(lambda step: CHANCE - 1.4, lambda step: 0.4, 200)) == []  # far below chance
 
 
 def test_a_stuck_loss_without_measures() -> None:
@@ -228,19 +228,19 @@ def test_a_stuck_loss_waits_for_a_check_up_but_not_for_ever() -> None:
 
 
 def make_early_checkup(steps: int) -> History:
-    """Return a stuck run whose only check-up is that of the first step."""
+    """Return a stuck run whose only check-up was after the first step."""
     history = History()
     row = {"loss": CHANCE, "top1": 0.008}
     history.add([{"step": step, **row, **(HEALTHY if step == 1 else {})} for step in range(1, steps + 1)])
     return history
 
 
-HARD = {**HEALTHY, "alignment": 1.25, "std_z": 0.1}  # any two rows of z: 2 * 64 * 0.01 = 1.28
+HARD = {**HEALTHY, "alignment": 1.25, "std_z": 0.1}  # alignment of random rows: 2 * 64 * 0.01 = 1.28
 
 
 def test_views_that_are_too_hard() -> None:
     found = find_one(make_history(at_chance, chance_top1, 200, HARD), "hard")
-    late = {**HARD, "update_ratio": lambda step: 1e-3 if step < 500 else 1e-9}  # as the learning rate falls to 0
+    late = {**HARD, "update_ratio": lambda step: 1e-3 if step < 500 else 1e-9}  # the learning rate falls to 0
     assert list_kinds(make_history(at_chance, chance_top1, 600, late)) == ["hard"]
     assert "98% as far apart" in found.evidence and "chance 0.00787" in found.evidence
 
@@ -302,7 +302,7 @@ def test_an_encoder_that_partly_collapsed() -> None:
     ("scales", "kinds"),
     [
         ([2.0**15, 2.0**12, 2.0**10, 2.0**10, 2.0**11, 2.0**12], []),
-        ([2.0**15, 2.0**14, 2.0**13, 2.0**12, 2.0**11, 2.0**10], []),  # it falls, but stays large enough
+        ([2.0**15, 2.0**14, 2.0**13, 2.0**12, 2.0**11, 2.0**10], []),  # the scale falls, but stays large enough
         ([2.0**15, 2.0**12, 2.0**9, 2.0**7, 2.0**6, 2.0**5], ["float16"]),
         ([2.0**15, 2.0**10, 2.0**5, 2.0**2, 1.0, 1.0], ["float16"]),
     ],
@@ -317,7 +317,7 @@ def test_a_loss_scale_that_keeps_falling(scales: Sequence[float], kinds: list[st
 
 
 def test_rows_that_were_read_again_give_the_same_verdicts() -> None:
-    """Test that null in metrics.jsonl counts as NaN, because NaN is written as null."""
+    """Test that null in metrics.jsonl counts as NaN. JSON has no NaN, so NaN is written as null."""
     values = {**COLLAPSED, "gradient_norm": math.nan, "knn": 0.4}
     live = make_history(at_chance, lambda step: 0.0, 200, values)
     read = History()
@@ -340,8 +340,9 @@ def test_every_rule_is_in_the_list() -> None:
 def test_stored_runs_have_their_verdicts(path: Path) -> None:
     """Test rows of real runs. Each file begins with the preset, the facts and the verdicts of its run.
 
-    `day29-textures` is the start of a run of `tests/programs/test_verdicts.py` with a larger encoder. With the same
-    views, h becomes better on the shapes (`day29-shapes`), because an untrained encoder knows little about them.
+    `day29-textures` is the start of a run in `tests/programs/test_verdicts.py`, with a larger encoder. In that run, h
+    becomes worse. With the same kind of views, h becomes better on the data set shapes (`day29-shapes`), because an
+    untrained encoder knows little about shapes.
     """
     first, *lines = path.read_text().splitlines()
     known = json.loads(first)

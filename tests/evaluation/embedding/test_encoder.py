@@ -1,4 +1,4 @@
-"""Tests of the shape in which a run saw its images. `tests/programs/test_embed.py` tests the encoder itself."""
+"""Tests reading the shape of a run's images. `tests/programs/test_embed.py` tests the encoder itself."""
 
 from __future__ import annotations
 

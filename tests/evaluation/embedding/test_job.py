@@ -1,4 +1,4 @@
-"""Tests of a whole embedding in parts: the memory does not grow with the number of images."""
+"""Tests that the memory of a whole embedding, which is written in parts, does not grow with the number of images."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ print(measure_peak() - before, len(embedding), out.stat().st_size)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["h.npz", "h.parquet"])
 def test_the_memory_does_not_grow_with_the_images(tmp_path: Path, name: str) -> None:
-    """Test with 200,000 images, whose rows take 410 MB: the memory grows by less than 120 MB.
+    """Test 200,000 images, whose rows take 410 MB. The memory may grow by less than 120 MB.
 
-    A few thousand rows, the decoded chunks, and the positions of the images are in memory.
+    The program has to keep only a few thousand rows, some decoded images, and the positions of the images.
     """
     if name.endswith("parquet"):
         pytest.importorskip("pyarrow")

@@ -1,4 +1,4 @@
-"""Tests of the parts of an embedding: what is kept after a stop, and when it is not used."""
+"""Tests the parts of an embedding: which finished parts are kept after an interruption, and when they are not used."""
 
 from __future__ import annotations
 

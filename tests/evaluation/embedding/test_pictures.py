@@ -1,4 +1,4 @@
-"""Tests of the pictures of similar images: every image is where it belongs, as PNG and as SVG, whatever its name."""
+"""Tests the pictures of similar images (PNG and SVG): each image is in the right place, whatever its name is."""
 
 from __future__ import annotations
 
@@ -51,5 +51,5 @@ def test_the_same_images_give_the_same_files(tmp_path: Path) -> None:
 
 def test_names_are_short_and_printable() -> None:
     assert shorten_name("folder/a.png") == "a.png" and shorten_name("x/\x1b.png") == "\\x1b.png"
-    assert shorten_name("_c$1$.png") == "_c$1$.png"  # Matplotlib does not read it as mathematics
+    assert shorten_name("_c$1$.png") == "_c$1$.png"  # Matplotlib must not read this as mathematics
     assert shorten_name("p" * 100 + "1.png").endswith("pp1.png") and len(shorten_name("p" * 100)) == 17

@@ -1,4 +1,4 @@
-"""Tests of the search for similar rows, against the whole matrix of similarities."""
+"""Tests the search for similar rows. The right result comes from the matrix of all similarities."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_row_of_zeros_is_similar_to_nothing() -> None:
 def test_pairs_are_those_of_the_whole_matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     monkeypatch.setattr(similar, "BLOCK", block)
     rows = draw_rows(40)
-    rows[31] = 3 * rows[4]  # an exact copy, of another length
+    rows[31] = 3 * rows[4]  # the same direction with another length, so the cosine similarity is 1
     stored = similar.store_rows(tmp_path / "rows.npy", [rows[:9], rows[9:]], 40, 8)
     pairs = similar.find_pairs(stored, 0.5)
     whole = np.triu(compute_similarities(rows, rows), 1)

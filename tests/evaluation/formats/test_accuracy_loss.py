@@ -1,4 +1,4 @@
-"""Tests that the accuracy of an exported encoder is measured with the h (output) that the exported file computes."""
+"""Tests how much accuracy an export loses. Accuracy is measured with the h (output) that the exported file computes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from lowlevel_simclr.evaluation.formats import accuracy_loss
 from lowlevel_simclr.evaluation.formats.form import Format
 from tests.support.exported import make_network
 
-# Imitates a file that has lost all accuracy: all images have nearly the same h.
+# Imitates an exported file that has lost all accuracy: it gives the same h for all images.
 POOR = "def represent(given):\n    return {'h': np.ones((len(given), 3), np.float32)}\n"
 
 
 def make_sample() -> DataSet:
-    """Return dark images of class 0 and bright ones of class 1, with noise."""
+    """Return a data set of dark images (class 0) and bright images (class 1), with noise."""
     random = np.random.default_rng(0)
     labels = np.arange(60) % 2
     images = (labels[:, None, None, None] * 200 + random.integers(0, 50, (60, 8, 8, 3))).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Tests that the model from which every export format is made gives the same results as the networks of the run."""
+"""Tests the model from which all export formats are made: it gives the same results as the networks of the run."""
 
 from __future__ import annotations
 

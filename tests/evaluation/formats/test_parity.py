@@ -1,4 +1,4 @@
-"""Tests of the check of an export: it must find a file that does not give the h (encoder output) of the run."""
+"""Tests the check of an export: it must notice a file that gives another h (encoder output) than the run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from lowlevel_simclr.evaluation.formats.form import ExportError, Format
 from lowlevel_simclr.evaluation.formats.network import compute_reference
 from tests.support.exported import make_network
 
-# Imitates a runtime. It reads h from a file and multiplies it by a factor. It fails if this package can be imported.
+# Imitates the program that runs an exported file. It multiplies stored h by a factor. It fails if it can import this
+# package, because users of an export do not have it.
 ANSWERS = """
 answers = np.load(sys.argv[1] + "/answers.npz")
 try:

@@ -1,4 +1,4 @@
-"""Tests that the exported PyTorch module gives the same results as the encoder, for each kind, and can be trained."""
+"""Tests the exported PyTorch module: for each kind of encoder it gives the same results, and it can be trained."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytest.importorskip("safetensors", reason="pip install torch safetensors")
 
 
 def load_program(folder: Path) -> ModuleType:
-    """Import the encoder.py of an export."""
+    """Import the file encoder.py of an export."""
     spec = importlib.util.spec_from_file_location("encoder_of_an_export", folder / "encoder.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -40,8 +40,8 @@ def assert_same_h(name: str, stem: str, size: int, folder: Path) -> None:
     assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max() and expected.std() > 0
 
 
-# Views of an odd size give feature maps of odd sizes. There, padding only at the end differs from padding on both
-# sides.
+# Views of an odd size give feature maps of odd sizes. Only for these do two ways of padding differ: at the end only,
+# or on both sides.
 @pytest.mark.parametrize(
     ("name", "stem", "size"),
     [("resnet20", "imagenet", 19), ("resnet18", "imagenet", 33), ("resnet18v1.5", "cifar", 13)],

@@ -1,4 +1,4 @@
-"""Tests that every format gives the same h (encoder output) in its own runtime. A file with another h is deleted."""
+"""Tests that every exported format gives the same h (encoder output). A file with another h must be deleted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lowlevel_simclr.evaluation.formats import write
 from lowlevel_simclr.evaluation.formats.form import ExportError
 from tests.support.exported import make_network
 
-# format, with the projection head, with preprocessing, size of the images, number type of the weights, files
+# format, with projection head?, with preprocessing?, size of the images, number type of the weights, files
 CASES = [
     ("keras", True, True, None, "float32", "encoder.keras"),
     ("saved_model", True, False, None, "float32", "saved_model.pb"),
@@ -35,7 +35,7 @@ def test_the_files_give_the_same_h(
     name: str, head: bool, preprocessing: bool, size: int | None, weights: str, file: str, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """Test that the export succeeds. `write_export` itself compares h, and would raise an error if h differed."""
+    """Test that the export succeeds. `write_export` itself compares h and would raise an error if h differed."""
     if any(importlib.util.find_spec(module) is None for module in write.FORMATS[name].modules):
         pytest.skip(f"pip install {write.FORMATS[name].install}")
     network = make_network(monkeypatch, head, preprocessing, size if preprocessing else None)

@@ -1,4 +1,4 @@
-"""Tests of what training keeps for the report."""
+"""Tests what training stores for the report: levels, and a map of images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lowlevel_simclr.evaluation.report.kept import KEPT, ReportMap, keep_for_rep
 
 def test_the_map_and_the_levels_are_read_as_they_were_kept(tmp_path: Path) -> None:
     images = np.zeros((40, 8, 6, 3), np.uint8)
-    images[33] = (250, 0, 0)  # in the second row of thumbnails, the second from the left
+    images[33] = (250, 0, 0)  # red; on the stored sheet it is the second thumbnail of the second row
     mapped = ReportMap(np.random.default_rng(0).normal(size=(40, 2)), images, np.arange(40) % 2 - 1, ["a\x1b[31m"])
     keep_for_report(tmp_path / "plots" / KEPT, 4.25, {"pixels": 0.5}, mapped)
     kept = read_kept(tmp_path)

@@ -1,4 +1,4 @@
-"""Tests that the colours of a report differ enough from their backgrounds, by the formula of WCAG 2."""
+"""Tests that the colours of a report have enough contrast with their backgrounds, by the formula of WCAG 2."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def test_texts_and_lines_have_enough_contrast(mode: str, names: tuple[str, ...],
 
 
 def test_the_style_sheet_has_no_other_colours_of_text() -> None:
-    """Test that every colour of a text or of a line is one of those that are tested above."""
+    """Test that every text and every line uses one of the colours that are tested above."""
     used = set(re.findall(r"(?:[{;]color|fill|stroke):var\(--(\w+)\)", style.write_style()))
-    assert used == {*style.TEXTS, *style.LINES, "edge"}  # "edge" draws grid lines
+    assert used == {*style.TEXTS, *style.LINES, "edge"}  # "edge" is the colour of grid lines
     assert style.LIGHT.keys() == style.DARK.keys()
     assert not re.search(r"[{;](?:color|fill):#", style.RULES)
