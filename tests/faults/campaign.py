@@ -2,21 +2,22 @@
 
     changes      the process is killed, or the disk fails, when a run changes a file for the n-th time
     kills        the process is killed at random moments
-    corruptions  a file of a finished run is replaced by one of fourteen wrong things, and one of three programs runs
+    corruptions  a file of a finished run is replaced by one of fourteen wrong things, and then a program runs
     signals      a program receives a signal at a random moment
-    inputs       images, npz files, pickles and archives with random damage
-    memory       the memory of a run of many steps
+    inputs       a program reads images, npz files, pickles and archives with random damage
+    memory       the memory of a run of many steps is watched
 
-After a fault of the first two kinds, the program must end without a traceback. If the same command then runs again, it
-must end with the same weights, bit by bit, as a run without a fault. After a corruption, each program must end within a
-minute, either successfully or with one sentence. If training succeeds, it must end with the same weights. After a
-signal, a program must end within five seconds with the exit code of the signal, and the same command must then succeed.
-A damaged input must be read, or refused with this package's own error. The memory of a run of many steps must not grow
-in its second half. The program prints every wrong outcome. Its exit code is 1 if there is one.
+A campaign has these six parts. A part makes trials; a trial is one run with a fault. After a fault of the first two
+kinds, the program must end without a traceback. The same command then runs again. It must end with the same weights,
+bit by bit, as a run without a fault. After a corruption, each program must end within a minute, either successfully or
+with one sentence. If training succeeds, it must end with the same weights. After a signal, a program must end within
+five seconds with the exit code of the signal, and the same command must then succeed. A damaged input must be read, or
+refused with this package's own error. The memory of a run of many steps must not grow in its second half. The campaign
+prints every wrong outcome. Its exit code is 1 if there is one.
 
-Each of the six parts makes trials, in turn. The JSON file of --out has the counts of each part so far. The same command
-continues a campaign that was stopped. It first repeats the trials with wrong outcomes, and lists those that now end
-correctly under "mended".
+The parts take turns. The JSON file of --out has the counts of each part so far. The same command continues a campaign
+that was stopped. It first repeats the trials with wrong outcomes. Those that now end correctly are listed under
+"mended".
 """
 
 from __future__ import annotations
@@ -47,20 +48,20 @@ PROGRAMS = {
     "evaluate": [RUN, "--protocol", "knn"],
     "embed": [RUN, "photos", "--out", "h.npz"],
 }
-KILL = 1  # the fault that the shim causes at a change of a file, see shim.c
+KILL = 1  # the kind of fault in which the shim (see shim.c) kills the process at a change of a file
 KINDS = {KILL: "killed", errno.ENOSPC: "disk full", errno.EIO: "input/output error"}
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-MOST_GROWTH = 16 * 2**20  # bytes by which the memory of a run of many steps may grow in its second half
+MOST_GROWTH = 16 * 2**20  # a run of many steps may grow in its second half by at most this number of bytes
 
 
 class Campaign:
     """The trials of a campaign. A trial is one run of a program with a fault.
 
-    Each method that takes a `number` makes the trial of this number.
+    Each method with the argument `number` makes the trial of this number.
     """
 
     def __init__(self, folder: Path, seed: int, records: dict[str, Record]) -> None:
-        """Train one run without a fault. The other trials compare their results with this run."""
+        """Train one run without a fault. The trials compare their results with this run."""
         self.folder, self.seed, self.records = folder, seed, records
         whole = self.make_place(finished=False)
         ended = run_trial("train", TRAIN, whole, fault=(whole / RUN, 10**9, 0))
@@ -70,11 +71,11 @@ class Campaign:
         self.killed_again: Path | None = None  # the run that `kill_at_random` kills repeatedly
 
     def draw(self, part: str, number: int) -> random.Random:
-        """Return the random number generator for a trial of a part."""
+        """Return the random number generator of one trial of a part."""
         return random.Random(f"{self.seed} {part} {number}")
 
     def make_place(self, finished: bool) -> Path:
-        """Return a new working folder. If `finished`, it has a copy of the finished run, and three pictures."""
+        """Return a new working folder. If `finished`, it contains a copy of the finished run, and three pictures."""
         place = Path(tempfile.mkdtemp(dir=self.folder))
         if finished:
             shutil.copytree(self.whole / RUN, place / RUN)
@@ -82,7 +83,7 @@ class Campaign:
         return place
 
     def compare(self, record: Record, kind: str, what: str, run: Path) -> None:
-        """Record a wrong outcome if the final weights of a run differ from those of the run without a fault."""
+        """Record a wrong outcome if the final weights of this run differ from those of the run without a fault."""
         state = read_final_state(run)
         if state != self.state:
             record.note(kind, f"{what}: the weights differ" if state else f"{what}: there is no last checkpoint")
@@ -96,8 +97,8 @@ class Campaign:
     def faults(self) -> list[tuple[int, int]]:
         """Return the faults at changes of files, in the order of the trials, as pairs (number of the change, kind).
 
-        There are three kinds: a kill, a full disk, and an input/output error. The first part of the list has one of the
-        two disk faults for each change, and a kill for every third change. The rest of the list has all other pairs.
+        There are three kinds: a kill, a full disk, and an input/output error. The list begins with one disk fault for
+        each change, and a kill for every third change. All other pairs follow.
         """
         numbers = list(range(1, self.changes + 1))
         self.draw("faults", 0).shuffle(numbers)
@@ -110,7 +111,7 @@ class Campaign:
         return first + rest
 
     def fault_change(self, number: int) -> None:
-        """Kill the process, or let the disk fail, at one change of a file."""
+        """Let one change of a file fail: kill the process, or let the disk fail."""
         record = self.records["changes"]
         change, fault = self.faults[number]
         record.facts |= {"changes_of_a_run": self.changes, "every_fault": len(self.faults)}
@@ -123,14 +124,14 @@ class Campaign:
         shutil.rmtree(place)
 
     def kill_at_random(self, number: int) -> None:
-        """Kill the same run again and again at random moments: one kill in each trial.
+        """Kill one run again and again at random moments. Each trial makes one kill.
 
         If the run ends before the kill, compare its weights and begin a new run.
         """
         record, chance = self.records["kills"], self.draw("kills", number)
         code = 0
         while code == 0:
-            # A run that was already killed has fewer steps left, so it ends earlier.
+            # A run that was killed before has fewer steps left, so it ends earlier.
             last = 1.1 * self.processor if self.killed_again is None else 0.6 * self.processor
             moment = Stop(chance.uniform(0.0, last), signal.SIGKILL)
             place = self.killed_again = self.killed_again or self.make_place(finished=False)
@@ -146,7 +147,7 @@ class Campaign:
 
     @cached_property
     def combinations(self) -> list[tuple[Path, str, str]]:
-        """Return all triples of a file of a run, a wrong thing in its place and a program, in random order."""
+        """Return all triples (file of a run, wrong thing in its place, program), in random order."""
         run = self.whole / RUN
         files = sorted(path.relative_to(run) for path in run.rglob("*") if path.is_file())
         found = list(itertools.product(files, damage.WRONG_THINGS, PROGRAMS))
@@ -168,13 +169,13 @@ class Campaign:
         what = f"{program} with {how} in place of {file}"
         ended = run_trial(program, PROGRAMS[program], place)
         right = record.judge(program, what, ended, (0, 1))
-        # A program that refuses leaves the damaged file, which may be the checkpoint itself.
+        # A program that refuses to run leaves the damaged file as it is. This may be the checkpoint itself.
         if right and program == "train" and ended.code == 0 and read_final_state(place / RUN) != self.state:
             record.note(program, f"{what}: other weights")
         shutil.rmtree(place, ignore_errors=True)
 
     def send_signal(self, number: int) -> None:
-        """Send a signal to a program at a random moment, and run the program again."""
+        """Send a signal to a program at a random moment, and then run the program again."""
         record = self.records["signals"]
         program = list(PROGRAMS)[number % len(PROGRAMS)]
         sent = SIGNALS[number // len(PROGRAMS) % len(SIGNALS)]
@@ -215,13 +216,13 @@ class Campaign:
             record.note(kind, problem or f"{processor:.0f} seconds of processor time")
 
     def watch_memory(self, number: int) -> None:
-        """Train for many steps, and compare the memory just after the middle of the run with the memory at its end."""
+        """Train for many steps, and compare the memory soon after the middle of the run with the memory at its end."""
         record = self.records["memory"]
         steps = record.asked["steps"]
         place = self.make_place(finished=False)
         ended, grown = growth.watch_growth(steps, place)
         record.facts |= {"grown_bytes": grown, "most_bytes": MOST_GROWTH}
-        # A long run may take longer than LIMIT, so its seconds are not judged.
+        # A long run may take longer than LIMIT, so its time is not judged.
         if record.judge("long run", f"{steps} steps", ended._replace(seconds=0.0), (0,)) and grown > MOST_GROWTH:
             record.note("long run", f"the memory grew by {grown} bytes in the second half of {steps} steps")
         shutil.rmtree(place)
@@ -261,7 +262,7 @@ def run_parts(campaign: Campaign, parts: Sequence[str]) -> int:
 
 
 def build_shim(folder: Path) -> Path:
-    """Compile the shim: a library that, at a chosen change of a file, kills the process or makes the change fail."""
+    """Compile the shim, a library that kills the process at a chosen change of a file, or makes the change fail."""
     path = folder / "shim.so"
     source = Path(__file__).with_name("shim.c")
     subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", str(path), str(source), "-ldl"], check=True)
@@ -291,7 +292,7 @@ def main() -> int:
 
 
 def _run(folder: Path, given: argparse.Namespace) -> int:
-    """Run every part that was asked for, and return the exit code."""
+    """Run every part that the command asks for, and return the exit code."""
     records = {}
     for part in PARTS:
         if number := getattr(given, part):

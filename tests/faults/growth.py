@@ -1,4 +1,4 @@
-"""Measures the growth of the memory of a run with many steps."""
+"""Measures how much the memory of a run with many steps grows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.faults.trials import SMALL, Ended, run_trial
 
-LONGEST = 3600.0  # the time limit in seconds
+LONGEST = 3600.0  # seconds after which the run is stopped
 
 
 def watch_growth(steps: int, folder: Path) -> tuple[Ended, int]:
@@ -19,13 +19,13 @@ def watch_growth(steps: int, folder: Path) -> tuple[Ended, int]:
         steps: the number of steps.
         folder: the working folder.
 
-    Returns: How the run ended, and by how many bytes it grew (see `compute_growth`).
+    Returns: How the run ended, and the growth of its memory in bytes (see `compute_growth`).
     """
     flags = [*SMALL, "--out", "run"]
     flags[flags.index("--steps") + 1] = str(steps)
     flags[flags.index("--checkpoint-every") + 1] = str(steps // 20)
     metrics = folder / "run" / "metrics.jsonl"
-    samples: list[tuple[int, int]] = []  # pairs: bytes of metrics.jsonl, which grow with each step, and resident bytes
+    samples: list[tuple[int, int]] = []  # bytes of metrics.jsonl, which grow with each step, and bytes of memory
 
     def sample(child: int) -> None:
         if metrics.exists():
@@ -36,14 +36,14 @@ def watch_growth(steps: int, folder: Path) -> tuple[Ended, int]:
 
 
 def compute_growth(samples: Sequence[tuple[int, int]]) -> int:
-    """Return how much a run grew in its second half, in bytes.
+    """Return how much the memory of a run grew in its second half, in bytes.
 
     Args:
         samples: pairs of the progress, in any unit, and the resident memory in bytes.
 
     Returns:
-        The median memory in the last tenth of the progress, minus the median memory in the tenth that follows the
-        middle. A single sample would depend on what is being saved at that moment.
+        The median memory in the last tenth of the run, minus the median memory in the tenth after the middle. Medians
+            are used, because a single sample depends on what the run saves at that moment.
     """
     end = max(progress for progress, _ in samples)
 
@@ -54,5 +54,5 @@ def compute_growth(samples: Sequence[tuple[int, int]]) -> int:
 
 
 def read_resident(process: int) -> int:
-    """Return the resident memory of a process, in bytes. It is 0 if the process has ended."""
+    """Return the resident memory of a process in bytes, or 0 if the process has ended."""
     return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

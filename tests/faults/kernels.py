@@ -1,9 +1,11 @@
-"""Runs the kernels' test drivers (C++ programs with random cases) under a sanitizer, and counts the cases.
+"""Runs the test drivers of the kernels under a sanitizer, and counts their cases.
+
+A driver is a C++ program that calls a kernel with random cases.
 
     python -m tests.faults.kernels address 60 --out FILE      like kernels/sanitize.sh address 60
     python -m tests.faults.kernels fuzzer 600 --out FILE      libFuzzer; needs clang++
 
-The table in docs/security.md shows these counts next to those of the fault campaign.
+The table in docs/security.md shows these counts next to the counts of the fault campaign.
 """
 
 from __future__ import annotations
@@ -33,10 +35,10 @@ def run_drivers(kind: str, seconds: int) -> tuple[dict[str, int], bool, str]:
 
     Args:
         kind: the sanitizer, one of KINDS.
-        seconds: how long each driver tries cases.
+        seconds: how long each driver tries cases, in seconds.
 
     Returns:
-        Three values: the number of cases of each driver, whether all drivers succeeded, and the printed text.
+        Three values: the number of cases for each driver, whether all drivers succeeded, and their output.
     """
     environment = {**os.environ, **({"CXX": "clang++"} if kind == "fuzzer" else {})}
 
@@ -54,7 +56,7 @@ def run_drivers(kind: str, seconds: int) -> tuple[dict[str, int], bool, str]:
 
 
 def count_cases(printed: str) -> tuple[dict[str, int], int]:
-    """Return, from the output of the script, how many cases each driver tried, and how many were wrong."""
+    """Return from the output of the drivers how many cases each of them tried, and how many cases were wrong."""
     parts = DRIVER.split(printed)
     cases, wrong = {}, 0
     for name, text in zip(parts[1::2], parts[2::2]):
@@ -66,14 +68,14 @@ def count_cases(printed: str) -> tuple[dict[str, int], int]:
 
 
 def main() -> int:
-    """Run the drivers, store the figures, and return the exit code."""
+    """Run the drivers, store the counts, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("seconds", type=int, help="how long each driver tries cases")
     parser.add_argument("--out", type=Path, required=True, help="the JSON file of the campaign")
     given = parser.parse_args()
     cases, right, printed = run_drivers(given.kind, given.seconds)
-    if not cases:  # the drivers were not built, so there is nothing to store
+    if not cases:  # the drivers could not be built, so there is nothing to store
         print(printed)
         return 1
     found: dict[str, Any] = {"seconds": given.seconds, "cases": cases, "right": right}

@@ -1,10 +1,10 @@
-"""Calls the ops with random and often wrong arguments: python -m tests.faults.misuse SECONDS [--seed S] [--out FILE].
+"""Calls the ops with random, often wrong arguments: python -m tests.faults.misuse SECONDS [--seed S] [--out FILE].
 
-A call must return, or raise one of the errors that the ops document. It must not crash the process. The native op and
-the stock op (the same op built from TensorFlow's own) must either both return, with results of the same shapes and
-types, or both raise. There is one exception: the native op may refuse what the stock op accepts, for example float64,
-if its message names the stock op. The calls run in another process. After a crash, the program counts it and continues
-with the next call.
+A call must return, or raise one of the errors that the ops document. It must not crash the process. Each call is made
+with two implementations: the native op, and the stock op, which is built from TensorFlow's own ops. Either both must
+return results of the same shapes and types, or both must raise an error. There is one exception: the native op may
+refuse what the stock op accepts, for example float64, if its message names the stock op. The calls run in a separate
+process. If it crashes, the program counts the crash and continues with the next call in a new process.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 
 from tests.faults.record import read_whole, write_whole
 
-MOST_CRASHES = 20  # after this number of crashes the program gives up
+MOST_CRASHES = 20  # after this number of crashes the program stops
 WRONG = "WRONG "
-WIDER = "--ops stock"  # is in the message of a native op that refuses what the stock op accepts
+WIDER = "--ops stock"  # the message has these words if the native op refuses what the stock op accepts
 
 
 class Call(NamedTuple):
@@ -33,11 +33,11 @@ class Call(NamedTuple):
 
 
 def draw_call(number: int, seed: int) -> Call:
-    """Return a call with valid arguments, of which none, one or two are then replaced by odd values.
+    """Return a call. First all arguments are valid. Then none, one or two of them are replaced by odd values.
 
     Args:
         number: the number of the call.
-        seed: the seed of all calls.
+        seed: the seed of the whole series of calls.
     """
     chance = random.Random(f"{seed} {number}")
     op = chance.choice(list(SOUND))
@@ -63,7 +63,7 @@ def _draw_tensor(chance: random.Random, shape: list[int] | None = None, kind: st
 
 
 def _put_odd_value(chance: random.Random, value: Any) -> Any:
-    """Return a copy of an array, or of one field of ViewParams, with an odd number at a random place."""
+    """Return a copy of an array with an odd number at a random place. For ViewParams, do this to one of its fields."""
     import numpy as np
 
     if isinstance(value, tuple) and hasattr(value, "_replace"):
@@ -78,7 +78,7 @@ def _put_odd_value(chance: random.Random, value: Any) -> Any:
 
 
 def _cut_rows(chance: random.Random, value: Any) -> Any:
-    """Return an array with only its first rows (at most two), or ViewParams with one field cut like this."""
+    """Return the first rows of an array (at most two). For ViewParams, do this to one of its fields."""
     if isinstance(value, tuple) and hasattr(value, "_replace"):
         field = chance.choice(value._fields)
         return value._replace(**{field: getattr(value, field)[: chance.randrange(3)]})
@@ -143,7 +143,7 @@ SOUND: dict[str, Callable[[random.Random], dict[str, Any]]] = {
 
 
 def judge(call: Call, native: Any, stock: Any, allowed: tuple[type[Exception], ...]) -> str:
-    """Make a call with both implementations. Return "", or what is wrong.
+    """Make a call with both implementations. Return "" if both end as they must, otherwise what is wrong.
 
     Args:
         call: the call.
@@ -173,7 +173,7 @@ def _list_results(found: Any) -> list[Any]:
 
 
 def make_calls(first: int, seed: int, seconds: float) -> None:
-    """Make calls in this process. Print the number of each call, and what was wrong with it."""
+    """Make calls in this process. Print the number of each call, and what was wrong with its outcome."""
     import tensorflow as tf
 
     from lowlevel_simclr import ops, stock
@@ -191,7 +191,7 @@ def make_calls(first: int, seed: int, seconds: float) -> None:
 
 
 def make_few_calls(count: int, seed: int) -> list[str]:
-    """Make the first `count` calls of a seed in this process, without a time limit. Return what was wrong."""
+    """Make the first `count` calls of a seed in this process, without a time limit. Return the wrong outcomes."""
     import tensorflow as tf
 
     from lowlevel_simclr import ops, stock
@@ -203,7 +203,7 @@ def make_few_calls(count: int, seed: int) -> list[str]:
 
 
 def try_calls(seconds: float, seed: int) -> tuple[int, list[str]]:
-    """Make calls in other processes. Return how many were made, and what was wrong."""
+    """Make calls in separate processes. Return the number of calls and the wrong outcomes."""
     end, number, wrong, crashes = time.monotonic() + seconds, 0, [], 0
     while (left := end - time.monotonic()) > 0 and crashes < MOST_CRASHES:
         command = [sys.executable, "-m", "tests.faults.misuse", str(left), "--seed", str(seed), "--first", str(number)]
@@ -221,7 +221,7 @@ def try_calls(seconds: float, seed: int) -> tuple[int, list[str]]:
 
 
 def main() -> int:
-    """Make calls, store the figures, and return the exit code."""
+    """Make calls, store the counts, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("seconds", type=float)
     parser.add_argument("--seed", type=int, default=0)

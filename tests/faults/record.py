@@ -1,6 +1,6 @@
 """Stores the counts of a fault campaign in a JSON file while the campaign runs.
 
-A campaign that was stopped continues from this file. A campaign has several parts, and each part makes numbered trials.
+A campaign that was stopped continues from this file. A campaign has several parts. Each part makes numbered trials.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from tests.faults import trials
 from tests.faults.trials import Ended
 
-FOLDERS = re.compile(r"(?:/[\w.-]+)*/(?=[\w.-]+\.py\b)")  # the folders before the name of a Python file
+FOLDERS = re.compile(r"(?:/[\w.-]+)*/(?=[\w.-]+\.py\b)")  # the folders in the path of a Python file
 EVERY = 2.0  # seconds between two writes of the file
 
 
@@ -25,20 +25,20 @@ class Record:
     """The counts and the wrong outcomes of one part of a campaign.
 
     Attributes:
-        done: the number of trials so far. Trial n is the same in every campaign with the same seed.
-        counts: for each kind, how many programs ran or inputs were read.
-        wrong: the wrong outcomes, as pairs of the number of the trial and a text.
-        mended: wrong outcomes of earlier sessions whose trials now end correctly.
-        facts: further figures of the part.
+        done: the number of finished trials. Trial n is the same in every campaign with the same seed.
+        counts: for each kind of fault, the number of programs that ran or of inputs that were read.
+        wrong: the wrong outcomes, as pairs (number of the trial, text).
+        mended: wrong outcomes of an earlier session whose trials end correctly now.
+        facts: other numbers of the part.
     """
 
     def __init__(self, part: str, asked: dict[str, int], out: Path | None) -> None:
-        """Begin a part, or continue the part that the JSON file has.
+        """Begin a part, or continue it if the JSON file has it.
 
         Args:
-            part: its name.
+            part: the name of the part.
             asked: what the command asks for: the number of trials (`trials`) and the seed.
-            out: the JSON file. Its other parts stay as they are.
+            out: the JSON file. Other parts in it are kept.
         """
         self.part, self.asked, self.out = part, asked, out
         before = self._read_parts().get(part, {})
@@ -55,7 +55,7 @@ class Record:
         self._written = time.monotonic()
 
     def begin(self, trial: int) -> None:
-        """Record the number of the trial that begins. Write the file if the last write is long ago."""
+        """Record which trial begins. Write the file if the last write was more than EVERY seconds ago."""
         self.trial = trial
         if time.monotonic() - self._written > EVERY:
             self.write()
@@ -67,7 +67,7 @@ class Record:
         self.processor = round(self.processor + processor, 3)
 
     def judge(self, kind: str, what: str, ended: Ended, allowed: tuple[int, ...]) -> bool:
-        """Count a program, and record it if its outcome is wrong. Return whether the outcome is right."""
+        """Count a program that ran. If its outcome is wrong, record it. Return whether the outcome is right."""
         self.count(kind, ended.seconds, ended.processor)
         reasons = []
         if ended.code not in allowed:
@@ -85,13 +85,13 @@ class Record:
         return not reasons
 
     def note(self, kind: str, text: str) -> None:
-        """Print and record a wrong outcome. The folders of this machine in a traceback are left out."""
+        """Print and record a wrong outcome. The folders in a traceback, which belong to this machine, are removed."""
         text = FOLDERS.sub("", text)
         self.wrong.append((self.trial, f"{kind}: {text}"))
         print(f"WRONG {self.part} {self.trial} {kind}: {text}", flush=True)
 
     def take_wrong(self) -> list[tuple[int, str]]:
-        """Return the wrong outcomes of an earlier session, and remove them, so that they can be tried again."""
+        """Return the wrong outcomes of an earlier session, and remove them. Their trials are then repeated."""
         found, self.wrong = self.wrong, []
         return found
 
@@ -114,24 +114,24 @@ class Record:
         write_whole(self.out, {**whole, "parts": {**whole["parts"], self.part: found}})
 
     def _read_parts(self) -> dict[str, Any]:
-        """Return the parts that the JSON file has."""
+        """Return the parts in the JSON file."""
         return {} if self.out is None else read_whole(self.out)["parts"]
 
 
 def read_whole(out: Path) -> dict[str, Any]:
-    """Return the content of a campaign's JSON file, or the content for a new campaign."""
+    """Return the content of a campaign's JSON file. If there is no file, return the content for a new campaign."""
     return json.loads(out.read_text()) if out.exists() else {"versions": [], "parts": {}}
 
 
 def write_whole(out: Path, whole: dict[str, Any]) -> None:
-    """Write the complete JSON file of a campaign. Other processes see the old or the new file."""
+    """Write the whole JSON file of a campaign. Another process sees either the old file or the new one."""
     partial = out.with_suffix(".part")
     partial.write_text(json.dumps(whole, indent=2) + "\n")
     partial.replace(out)
 
 
 def add_version(out: Path) -> None:
-    """Record the versions that this session of the campaign tests, unless they are already recorded."""
+    """Record the versions that this session tests, unless the file has them already."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     version = {
         "commit": commit,

@@ -1,4 +1,4 @@
-"""Tests that the growth of a run is computed from samples of its memory."""
+"""Tests how the growth of a run's memory is computed from samples."""
 
 from __future__ import annotations
 

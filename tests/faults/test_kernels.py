@@ -1,4 +1,4 @@
-"""Tests that the cases of the kernels' test drivers are counted from the printed output."""
+"""Tests that the cases of the kernels' test drivers are counted correctly from what the drivers print."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_cases_are_counted() -> None:
 def test_a_wrong_case_or_a_crash_is_noticed(
     monkeypatch: pytest.MonkeyPatch, printed: str, code: int, right: bool
 ) -> None:
-    """Test one driver that prints the text and ends with the code, while all others end well."""
+    """Test one driver that prints this text and ends with this exit code. All other drivers end well."""
 
     def run(command: list[str], env: dict[str, str], **more: Any) -> kernels.subprocess.CompletedProcess[str]:
         driver = env["DRIVER"]

@@ -1,4 +1,4 @@
-"""Tests of the program that calls the ops with random arguments: it reports wrong results and counts crashes."""
+"""Tests the program that calls the ops with random arguments: it must report wrong results and count crashes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.faults import misuse
 from tests.faults.misuse import Call, judge
 from tests.support.host import on_the_host
 
-FEW = 400  # calls, about 3 seconds. When native and stock ops did not yet share their checks, 22 of them ended wrongly
+FEW = 400  # calls, about 3 seconds; 22 of them ended wrongly before native and stock ops had the same checks
 
 
 def make_module(name: str, act: Any) -> types.ModuleType:

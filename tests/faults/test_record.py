@@ -1,4 +1,4 @@
-"""Tests that the record recognizes wrong outcomes, and that a stopped campaign continues from its JSON file."""
+"""Tests the record of a fault campaign: it recognizes wrong outcomes, and a stopped campaign continues from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Tests that a trial that waits for a processor does not count as a hang, and that signals come at the right time."""
+"""Tests the trials of the fault campaign: how their time is measured, and when a program receives a signal.
+
+A trial that waits for a busy processor must not count as a program that hangs.
+"""
 
 from __future__ import annotations
 
@@ -48,9 +51,9 @@ def test_time_spent_waiting_for_a_processor_does_not_count(monkeypatch: pytest.M
 
 
 def test_waiting_is_that_of_the_kernel(busy: Process) -> None:
-    """Test that the measured time of waiting for a processor is that of the kernel.
+    """Test the measured time of waiting for a processor. Linux itself counts this time.
 
-    Two computing processes on one processor each wait about half of the time. A sleeping process does not wait.
+    Two processes that compute on one processor each wait about half of the time. A sleeping process does not wait.
     """
     processor = next(iter(os.sched_getaffinity(0)))
     os.sched_setaffinity(busy.pid, {processor})
@@ -75,7 +78,7 @@ def test_waiting_is_that_of_the_kernel(busy: Process) -> None:
 def test_a_program_receives_signals_that_its_parent_ignores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
-    """Test that trials receive SIGHUP and SIGINT also if their parent ignores them, as under nohup."""
+    """Test that a trial receives SIGHUP and SIGINT even if its parent ignores them, as nohup makes it do."""
 
     def wait(arguments: list[str]) -> int:
         while True:
@@ -87,7 +90,7 @@ def test_a_program_receives_signals_that_its_parent_ignores(
         ended = trials.run_trial("train", [], tmp_path, stop=trials.Stop(0.1, number), limit=5.0)
     finally:
         signal.signal(number, before)
-    assert ended.code in (-number, 1) and ended.seconds < 4.0  # after Ctrl-C, Python may end with 1
+    assert ended.code in (-number, 1) and ended.seconds < 4.0  # Python may end with 1 after SIGINT
 
 
 def test_a_signal_comes_after_the_processor_time(busy: Process) -> None:

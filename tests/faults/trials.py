@@ -1,4 +1,4 @@
-"""One trial of the fault campaign: a program of this package in a separate process, on a run that takes seconds."""
+"""Makes one trial of the fault campaign: a program of this package runs in a process of its own, on a tiny run."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ import pytest
 
 from tests.support.small_runs import draw_few_shapes, narrow_resnet20
 
-LIMIT = 60.0  # seconds; a trial that takes longer counts as a hang, see `_measure_waiting`
-SIGNAL_LIMIT = 5.0  # seconds that a program may take to end after a signal
-LAST_MOMENT = 1.0  # seconds; a program that ends with success later than this after a signal has ignored the signal
+LIMIT = 60.0  # seconds; a trial that takes longer hangs, but see `_measure_waiting`
+SIGNAL_LIMIT = 5.0  # seconds that a program may need to end after a signal
+LAST_MOMENT = 1.0  # seconds; a program that ends later than this after a signal, with success, ignored the signal
 SMALL = ["--image-size", "8", "--batch-size", "16", "--projection-widths", "16", "8", "--steps-per-call", "2"]
 SMALL += ["--warmup-epochs", "0", "--knn-every", "0", "--steps", "6", "--checkpoint-every", "2", "--xla", "off"]
 SMALL += ["--precision", "float32", "--keep-checkpoints", "2"]
@@ -32,13 +32,14 @@ class Ended(NamedTuple):
     """How a trial ended.
 
     Attributes:
-        code: the exit code of the process, or minus the number of the signal that killed it.
+        code: the exit code of the process, or the negative number of the signal that killed it.
         said: the last 4,000 characters of its output.
-        seconds: the time that it took. If this is above the limit, the time in which it waited for a processor is
+        seconds: the time that it took. If it took longer than the limit, the time in which it waited for a processor is
             subtracted.
-        changes: the changes of files that the shim counted.
+        changes: the number of changes of files, counted by the shim.
         processor: the processor time that it took, in seconds.
-        after_signal: the seconds from `Stop`'s signal to the end, counted like `seconds`. 0 without a signal.
+        after_signal: the seconds from the signal of `Stop` to the end, measured like `seconds`. It is 0 without a
+            signal.
     """
 
     code: int
@@ -50,11 +51,11 @@ class Ended(NamedTuple):
 
 
 class Stop(NamedTuple):
-    """A signal that a trial receives.
+    """A signal that is sent to a trial.
 
     Attributes:
-        after: the trial receives the signal when it has used this processor time, in seconds. With wall time, a busy
-            machine would stop every trial near its beginning.
+        after: the signal is sent when the trial has used this processor time, in seconds. It is not wall time: on a
+            busy machine, wall time would stop every trial near its beginning.
         number: the signal.
     """
 
@@ -63,7 +64,7 @@ class Stop(NamedTuple):
 
 
 def load_programs() -> None:
-    """Import TensorFlow and the programs once, so that a trial needs only a fork and no import.
+    """Import TensorFlow and the programs once. A trial then only forks this process, and imports nothing.
 
     TensorFlow must not start its runtime here, because its threads do not survive a fork.
     """
@@ -88,9 +89,9 @@ def run_trial(
         program: train, evaluate or embed.
         arguments: its arguments.
         folder: the working folder of the process. Its output is kept there, in output.txt.
-        fault: what the shim does, see `fault_arm` in shim.c: the folder, the number of the change, and the kind.
-        stop: a signal that the process receives.
-        sample: a function that is called 50 times a second with the number of the process.
+        fault: what the shim does (`fault_arm` in shim.c): the folder, the number of the change, and the kind of fault.
+        stop: a signal that is sent to the process.
+        sample: a function that is called 50 times a second with the process id.
         limit: the seconds after which the process is killed. None means LIMIT.
     """
     output = folder / "output.txt"
@@ -109,18 +110,18 @@ def run_trial(
 
 
 class _Watch:
-    """Waits for the end of a process, sends it the signal, and kills it if it takes too long."""
+    """Waits until a process ends. Sends it the signal, and kills it if it takes too long."""
 
     def __init__(
         self, child: int, stop: Stop | None, sample: Callable[[int], None] | None, limit: float = LIMIT
     ) -> None:
         self.child, self.stop, self.sample, self.limit = child, stop, sample, limit
         self.started = time.monotonic()
-        self.signalled: float | None = None  # when the signal was sent
-        self.waited_before = 0.0  # seconds that the process had waited for a processor when the signal was sent
+        self.signalled: float | None = None  # the time at which the signal was sent
+        self.waited_before = 0.0  # for how many seconds the process had waited for a processor before the signal
 
     def wait(self) -> tuple[int, float, float]:
-        """Wait for the end. Return `code`, `seconds` and `after_signal` of `Ended`."""
+        """Wait for the end of the process. Return the values `code`, `seconds` and `after_signal` of `Ended`."""
         waited = 0.0
         while True:
             found, status = os.waitpid(self.child, os.WNOHANG)
@@ -155,11 +156,11 @@ def _measure_processor(process: int) -> float:
 
 
 def _measure_waiting(process: int) -> float:
-    """Return how many seconds the threads of a process have waited for a processor: the longest time of one thread.
+    """Return for how many seconds a process has waited for a processor: the longest time of one of its threads.
 
     On a busy machine, a trial can be slow although nothing is wrong, because it waits for a processor. A process that
-    hangs does not wait for a processor: it sleeps, or it computes on one. Linux counts the time in which each thread
-    waits, in the thread's file `schedstat`.
+    hangs does not wait for a processor: it sleeps, or it computes. Linux counts the waiting time of each thread in the
+    thread's file `schedstat`.
     """
     waits = [0]
     with contextlib.suppress(OSError):  # the process, or one of its threads, has just ended
@@ -207,10 +208,10 @@ def _act(
 
 
 def _restore_signals() -> None:
-    """Give every signal the effect that it has in a program that a user starts on a terminal.
+    """Give SIGINT, SIGTERM and SIGHUP the effect that they have in a program that a user starts on a terminal.
 
-    A program ignores SIGHUP and SIGINT if nohup or a shell started it in the background. A forked trial would inherit
-    this, and the programs under test respect it, so these signals would do nothing.
+    If nohup or a shell starts a program in the background, it ignores SIGHUP and SIGINT. A forked trial would inherit
+    this, and the programs under test respect it. So these signals would do nothing.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -218,9 +219,9 @@ def _restore_signals() -> None:
 
 
 def read_final_state(run: Path) -> dict[str, bytes] | None:
-    """Return the bytes of every array in the checkpoint of the last step, or None if it cannot be read."""
+    """Return the bytes of every array in the checkpoint of the last step, or None if it is missing or unreadable."""
     path = run / "checkpoints" / "step-00000006.npz"
-    if not path.is_file():  # a FIFO or a device could be read for ever
+    if not path.is_file():  # reading a FIFO or a device might never end
         return None
     try:
         with np.load(path) as arrays:
