@@ -1,4 +1,4 @@
-"""Tests that the example in the docstring of every public function and class prints what it shows."""
+"""Tests the example in the docstring of every public function and class: it must print what it shows."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from lowlevel_simclr.model import encoder
 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 FUNCTIONS = [name for name in ls.PUBLIC if not name.endswith("Error") and name not in ("Stopped", "NonFiniteLoss")]
-WITHOUT = {"ViewRecipe"}  # its use is shown in the example of make_views
+WITHOUT = {"ViewRecipe"}  # has no example of its own; the example of make_views uses it
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Make the run folder runs/shapes, which the examples open. Return the working folder, which contains runs/."""
+    """Make the run folder runs/shapes, which the examples open. Return the working folder that contains runs/."""
     place = tmp_path_factory.mktemp("examples")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(

@@ -1,4 +1,4 @@
-"""Tests of `import lowlevel_simclr`: what it loads, the names that it offers, and --help without TensorFlow."""
+"""Tests `import lowlevel_simclr`: what it loads, and which names it offers. --help must not load TensorFlow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of the loss and the views inside a user's own Keras model."""
+"""Tests the loss and the views of this package in a user's own Keras model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def z_of(rows: int, width: int = 5) -> np.ndarray:
 
 
 def build_model(batch_size: int | None = None) -> tf.keras.Model:
-    """Return a model that maps images (N, 20, 20, 3) to z (2N, 16): views, a small encoder and a projection head."""
+    """Return a model that maps images (N, 20, 20, 3) to z (2N, 16): views, a small encoder, a projection head."""
     images = tf.keras.Input((20, 20, 3), batch_size=batch_size, dtype="uint8")
     x = ls.SimCLRViews(16, GENTLE, seed=1)(images)
     x = tf.keras.layers.Conv2D(16, 3, 2, activation="relu")(x)
@@ -61,7 +61,7 @@ def test_the_loss_refuses_what_cannot_be() -> None:
 @pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
 @pytest.mark.parametrize("steady", [False, True], ids=["unknown batch", "known batch"])
 def test_a_model_of_ones_own_learns(jit_compile: bool, steady: bool) -> None:
-    """Test that the loss falls clearly below the chance level, log(2N - 1): both views of an image get similar z."""
+    """Test that the loss falls clearly below log(2N - 1), the loss if all similarities are equal (chance level)."""
     tf.keras.utils.set_random_seed(0)
     images = draw_shapes(64, seed=3)[0][:, 6:26, 6:26]
     stream = tf.data.Dataset.from_tensor_slices((images, np.zeros(64))).repeat(20).batch(32, drop_remainder=steady)
@@ -90,7 +90,7 @@ def test_inference_is_the_test_transform_and_is_not_counted() -> None:
     expected = InferenceTransform(8, PixelScaling(mean, std))(IMAGES)
     np.testing.assert_array_equal(layer(IMAGES, training=False), expected)
     assert int(unwrap_variable(layer.calls)) == 0
-    assert layer(IMAGES).shape[0] == 12  # without the argument `training`, the layer makes views as in training
+    assert layer(IMAGES).shape[0] == 12  # without the argument `training`, the layer makes random views, as in training
 
 
 def test_native_and_stock_views_are_the_same() -> None:
@@ -113,7 +113,7 @@ def test_images_without_colours_are_taken(channels: int) -> None:
 
 
 def list_framed() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return six images of different sizes in arrays with black padding, the same with white padding, and the sizes."""
+    """Return six images of different sizes in equal arrays: with black padding, with white padding, and the sizes."""
     sizes = np.array([[12, 10], [12, 3], [4, 10], [1, 1], [7, 7], [9, 5]], np.int32)
     inside = (np.arange(12)[:, None] < sizes[:, 0, None, None]) & (np.arange(10) < sizes[:, 1, None, None])
     black, white = (np.where(inside[..., None], IMAGES, padding).astype(np.uint8) for padding in (0, 255))

@@ -1,4 +1,4 @@
-"""Tests of data sets made from images in memory: arrays, pairs with labels, two splits, and `tf.data.Dataset`s."""
+"""Tests data sets that are made from images in memory: arrays, images with labels, two splits, `tf.data.Dataset`s."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Dataset = tf.data.Dataset
 @pytest.mark.parametrize("batched", [False, True])
 @pytest.mark.parametrize(("image", "label"), [("image", "label"), ("x", "y"), ("img", "target")])
 def test_dictionaries_are_taken_by_their_keys(image: str, label: str, batched: bool) -> None:
-    """Test elements that are dictionaries, as `tfds.load` returns them.
+    """Test data sets whose elements are dictionaries, as those of `tfds.load`.
 
-    The keys of images and labels have one of several usual names. Other keys are ignored.
+    Images and labels are found under several usual keys. Other keys are ignored.
     """
     stream = Dataset.from_tensor_slices({"id": LABELS, image: IMAGES, label: LABELS})
     found, wanted = load_from_memory(stream.batch(7) if batched else stream), load_from_memory((IMAGES, LABELS))

@@ -1,4 +1,4 @@
-"""Tests that programs turn known errors into sentences, and ask the user to report an unexpected error."""
+"""Tests how a program ends: a known error becomes a sentence. An unexpected error asks the user to report it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_program_ends_with_one_line_and_a_code(
 
 
 def test_an_error_that_a_signal_causes_counts_as_the_signal(capsys: pytest.CaptureFixture[str]) -> None:
-    """Test a signal inside a function in C that clears the exception, and continues with a wrong answer."""
+    """Test a signal that arrives in a function in C. The function clears the exception and returns a wrong result."""
 
     def work() -> int:
         with contextlib.suppress(StopSignal):

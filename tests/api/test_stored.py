@@ -1,4 +1,4 @@
-"""Tests that a config.json with a value that this version does not know is refused. The message names the value."""
+"""Tests a config.json with a value that this version does not know. It is refused, and the message names the value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of `lowlevel_simclr.train`: it trains on arrays, in threads, resumes, refuses, and changes no global state."""
+"""Tests `lowlevel_simclr.train`: it trains on arrays, also in a thread, resumes, and changes no global state."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ print(len(history.history["loss"]), model.predict(images, verbose=0).shape, ls.e
 
 @pytest.fixture(autouse=True)
 def small_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Use a ResNet with one block in each stage and sixty training images, and work in a temporary folder."""
+    """Use a ResNet with one block in each stage and sixty training images. Work in a temporary folder."""
     monkeypatch.setitem(encoder.BASIC, "resnet20", encoder.Basic((1, 1, 1), 8, projects=False))
     monkeypatch.setattr("lowlevel_simclr.data.catalog.SHAPES_TRAIN", 60)
     monkeypatch.setattr("lowlevel_simclr.data.catalog.SHAPES_TEST", 40)
@@ -63,9 +63,9 @@ def training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_short_script_trains_on_arrays_and_uses_the_encoder_in_keras(tmp_path: Path) -> None:
-    """Run a short script of a user. Training must leave op determinism (reproducible TensorFlow) off.
+    """Run a short script of a user, which has a Dropout layer without a seed.
 
-    Otherwise TensorFlow would raise an error in the script's Dropout layer, which has no seed.
+    Training must leave op determinism, TensorFlow's reproducible mode, off. In this mode, such a layer raises an error.
     """
     assert len(SCRIPT.strip().splitlines()) <= 12
     said = output_of(SCRIPT.replace("OUT", repr(str(tmp_path / "run"))))
@@ -270,7 +270,7 @@ def test_the_process_is_left_as_it_was(policy: str, monkeypatch: pytest.MonkeyPa
         assert tf.keras.mixed_precision.global_policy().name == policy
         assert not framework_config.is_op_determinism_enabled()
         assert {number: signal.getsignal(number) for number in mine} == mine
-        tf.keras.layers.Dropout(0.5)(tf.ones((2, 3)), training=True)  # without a seed, op determinism would refuse it
+        tf.keras.layers.Dropout(0.5)(tf.ones((2, 3)), training=True)  # has no seed, so op determinism would refuse it
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -278,10 +278,7 @@ def test_the_process_is_left_as_it_was(policy: str, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("notebook", [True, False])
 def test_a_notebook_gets_its_own_bar(monkeypatch: pytest.MonkeyPatch, notebook: bool) -> None:
-    """Test that a notebook shows progress as a widget.
-
-    Other output, which is no terminal in the tests, gets lines of text.
-    """
+    """Test that a notebook shows the progress as a widget. Other output that is not a terminal gets lines of text."""
     monkeypatch.setattr(progress_bar, "_is_notebook", lambda: notebook)
     with progress_bar.open_bar("training", 3, "steps") as bar:
         assert isinstance(bar, progress_bar.ProgressLines) != notebook

@@ -1,4 +1,4 @@
-"""Tests of the text of a budget."""
+"""Tests reading a time budget from a text such as "10m"."""
 
 from __future__ import annotations
 

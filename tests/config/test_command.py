@@ -1,4 +1,4 @@
-"""Tests that the command that is stored for a run gives exactly the settings of the run."""
+"""Tests that the command that is stored for a run has exactly the settings of the run."""
 
 from __future__ import annotations
 

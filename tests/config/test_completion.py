@@ -1,4 +1,4 @@
-"""Tests that a shell with the printed completion script completes programs, flags, names and files."""
+"""Tests the completion script that the program prints: with it, bash completes programs, flags, names and files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def script() -> str:
 
 
 def complete(script: str, folder: Path, words: str) -> set[str]:
-    """Return the completions that bash offers for the last of these words."""
+    """Return what bash offers to complete the last of these words."""
     given = [*words.split(" ")]
     text = script + COMPLETE.format(words=shlex.join(given), count=len(given))
     said = subprocess.run(["bash", "-c", text], cwd=folder, capture_output=True, text=True, check=True)

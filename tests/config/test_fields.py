@@ -1,4 +1,4 @@
-"""Tests of the type and the allowed values of every setting. They are read from the dataclasses of settings."""
+"""Tests the type and the allowed values of every setting, which are read from the dataclasses of settings."""
 
 from __future__ import annotations
 

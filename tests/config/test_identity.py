@@ -1,6 +1,6 @@
-"""Tests that a configuration can be written as text and read back, and of its identity.
+"""Tests that a configuration can be written as text and read back. Also tests its identity.
 
-The identity of a run is made of the settings that must not change when it resumes.
+The identity of a run consists of the settings that must not change when the run resumes.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ NOT_IDENTITY |= {"cache", "knn_every", "worker_timeout"}
 NOT_IDENTITY |= {"labels", "split"}  # the content of these files is compared by data.json
 
 
-# config -> text -> config
+# From a configuration to text, and back
 
 
 @pytest.mark.parametrize("config", [Config(), load_preset("shapes"), replace(Config(), preset="other", **OTHER)])
 def test_json_gives_back_the_same_config(config):
     again = from_dict(json.loads(json.dumps(to_dict(config))))
-    assert again == config and repr(again) == repr(config)  # == does not distinguish 1 from 1.0, but repr does
+    assert again == config and repr(again) == repr(config)  # repr distinguishes 1 from 1.0, and == does not
 
 
 def test_an_absent_setting_takes_its_default():
@@ -72,7 +72,7 @@ def test_replace_refuses_a_name_that_is_no_setting():
         replace(Config(), temprature=0.1)
 
 
-# Identity
+# The identity
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -97,9 +97,9 @@ def test_the_label_of_a_preset_is_no_difference():
 
 
 def test_an_older_run_keeps_its_hash() -> None:
-    """Test that the preset `shapes` has the same hash as before --splits existed, when native ops were the default.
+    """Test that the preset `shapes` still has the hash of an earlier version, so that older runs can resume.
 
-    Otherwise, older runs could not resume.
+    In that version, native ops were the default and --splits did not exist.
     """
     assert hash_config(replace(load_preset("shapes"), ops="native")) == "912855193eaf6663"
     assert hash_config(replace(load_preset("shapes"), ops="native", splits="none")) != "912855193eaf6663"

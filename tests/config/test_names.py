@@ -1,4 +1,4 @@
-"""Tests of the characters that a name may have, and of how a name is printed."""
+"""Tests which characters a printed name may have, and how other characters are shown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lowlevel_simclr.config.names import OneLineError, show_name
 from lowlevel_simclr.config.settings import ConfigError
 
 PACKAGE = Path(__file__).parents[2] / "lowlevel_simclr"
-# Errors whose messages contain only numbers and names of this package's own variables, and no names of files.
+# Messages of these errors have only numbers and names of this package's own variables, and no names of files.
 QUOTE_NO_NAMES = {"Diverged", "EncoderChanged", "NonFiniteLoss", "NonFiniteRepresentation", "NonFiniteState"}
 
 
@@ -49,7 +49,7 @@ def test_every_error_that_the_programs_print_is_of_that_kind() -> None:
 
 
 def test_what_is_printed_of_a_path_goes_through_it() -> None:
-    """Test that `print`, `tqdm.write` and `warn` show paths only through `show_name`, which makes them printable."""
+    """Test that `print`, `tqdm.write` and `warn` get a path only through `show_name`, which makes it printable."""
     raw = []
     for path in sorted(PACKAGE.rglob("*.py")):
         for call in ast.walk(ast.parse(path.read_text())):

@@ -1,6 +1,6 @@
-"""Tests of the presets.
+"""Tests the presets, which are named sets of settings.
 
-Each preset has the values that its docstring names, its model can be built, and it can train a step.
+Each preset must have the values in its docstring. Its model must be built, and it must train two steps.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from lowlevel_simclr.training.plan import make_plan
 from tests.support.labelled_images import draw_cifar_images
 
 SMALL = {"image_size": 16, "batch_size": 4, "steps": 1, "warmup_epochs": 0.0, "xla": "off", "precision": "float32"}
-SLOW = pytest.mark.slow  # tracing a ResNet takes half a minute; other tests cover its layers and heads
+SLOW = pytest.mark.slow  # tracing a ResNet takes half a minute; other tests check its layers and heads
 
 
-# Every preset
+# All presets
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -59,7 +59,7 @@ def test_a_preset_builds_and_takes_two_steps(name: str) -> None:
     assert np.abs(learner.encoder.trainable_variables[0].numpy() - before).max() > 0
 
 
-# Jitter
+# The strength of colour jitter
 
 
 def test_the_views_start_from_the_published_recipe_at_strength_one():
@@ -77,7 +77,7 @@ def test_jitter_is_clipped_at_zero_and_refused_beyond_every_hue():
             scale_jitter(strength)
 
 
-# Values in the publications and programs that presets follow
+# The values of the publications and programs that presets follow
 
 
 def test_the_cifar_preset_has_the_recipe_of_the_paper_for_cifar():
@@ -110,7 +110,7 @@ def test_a_published_recipe_is_pinned(
     chosen = presets.load_preset(name)
     scaling, size = chosen.optimizer.learning_rate_scaling, chosen.train.batch_size
     found = schedule.scale_learning_rate(chosen.optimizer.learning_rate, size, scaling)
-    assert found == pytest.approx(rate)  # the values that the optimizer receives
+    assert found == pytest.approx(rate)  # the learning rate that the optimizer gets
     assert (chosen.model.encoder, chosen.model.stem, chosen.data.train_on) == (encoder, "cifar", "train")
     assert (chosen.model.projection_widths, chosen.model.projection_batch_norm) == (widths, batch_norm)
     assert (chosen.optimizer.optimizer, chosen.optimizer.weight_decay) == (optimizer, decay)
@@ -131,7 +131,7 @@ def test_the_views_of_a_source_are_its_own() -> None:
     assert presets.load_preset("solo").optimizer.trust_coefficient == 0.02
 
 
-# day29
+# The preset day29
 
 
 def test_the_views_of_day29_are_28_pixels_added_brightness_and_no_clip() -> None:
@@ -150,8 +150,8 @@ def test_the_views_of_day29_are_28_pixels_added_brightness_and_no_clip() -> None
 def test_a_view_of_day29_is_the_notes_formula() -> None:
     """Compare the views of day29 with the formula in the notes that this preset follows.
 
-    With pixels in [-1, 1]: crop to 28 pixels, resize to 32, flip, add a brightness b, then scale the distance of each
-    channel from its mean.
+    The pixels are in [-1, 1]. A view is cropped to 28 pixels, resized to 32 and flipped. Then a brightness b is added,
+    and in each channel the distance from the channel's mean is scaled.
     """
     chosen, images = presets.load_preset("day29"), draw_cifar_images().train.images[:4]
     index = tf.range(4, dtype=tf.int64)

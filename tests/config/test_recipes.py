@@ -1,4 +1,4 @@
-"""Tests of the settings that a budget chooses from given speeds. Nothing is measured here."""
+"""Tests the settings (recipe) that are chosen for a time budget. The speed is given, so nothing is measured here."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_what_the_user_gives_stays() -> None:
             assert {name: get_setting(chosen, name) for name in given} == {
                 name: get_setting(mine, name) for name in given
             }
-            assert chosen.model.image_sizes is None  # they would end with another size
+            assert chosen.model.image_sizes is None  # growing views would end with another size than the user gave
 
 
 def test_an_optimizer_that_the_user_gives_does_not_get_the_rate_of_another() -> None:

@@ -1,4 +1,4 @@
-"""Tests that no two settings have the same name."""
+"""Tests that every setting has a name of its own, and a value for tests in tests/support/every_setting.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of --config FILE, and of hints for names that other programs use for the same settings."""
+"""Tests --config FILE, and the hints for names by which other programs call the same settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lowlevel_simclr.config.presets import PRESETS, load_preset
 from lowlevel_simclr.config.settings import ConfigError
 from lowlevel_simclr.config.starting_point import read_config_file, to_settings
 
-RUN = ("out", "jitter-strength")  # flags of the command line, but not fields of the configuration
+RUN = ("out", "jitter-strength")  # these are flags of the command line, but not fields of the configuration
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -1,4 +1,4 @@
-"""Tests of the sizes of the views in the stages of training."""
+"""Tests the setting that makes views grow during training: each stage has a size and a share of the training."""
 
 from __future__ import annotations
 

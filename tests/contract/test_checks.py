@@ -1,4 +1,4 @@
-"""Tests that all implementations refuse the same wrong arguments of ops with the same message."""
+"""Tests that all implementations of an op refuse the same wrong arguments with the same message."""
 
 from __future__ import annotations
 

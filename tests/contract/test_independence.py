@@ -1,9 +1,10 @@
 """Tests that the reference shares no code with the implementations that it judges, except `lowlevel_simclr/contract`.
 
-The contract defines the ops. Some tests check imports, and others plant mistakes in the contract. If only the
-TensorFlow implementations use the wrong code, they differ from the reference, and a comparison finds the mistake. If
-the reference uses it too, all are wrong in the same way, and no comparison can find the mistake. For each name in such
-code, this file has a formula or a known result, written out independently, that finds it.
+The contract is the code that defines the ops. Some tests check imports. Other tests plant mistakes in the contract, to
+show that each mistake is found. If only the TensorFlow implementations use the wrong code, they differ from the
+reference, and a comparison finds the mistake. If the reference uses it too, all are wrong in the same way, and no
+comparison finds the mistake. For each name in such code, this file therefore has a formula or a known result, written
+independently.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ IMPLEMENTATIONS = pytest.mark.parametrize("implementation", [ops, stock], ids=["
 
 
 def list_imports(path: Path) -> set[str]:
-    """Return the modules and names that a file imports anywhere, such as "numpy" and "lowlevel_simclr.stock.philox"."""
+    """Return the modules and names that a file imports anywhere, such as "numpy" or "lowlevel_simclr.stock.philox"."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -51,7 +52,7 @@ def list_imports(path: Path) -> set[str]:
 
 
 def list_room(room: str) -> list[Path]:
-    """Return the files of one room (sub-package of lowlevel_simclr)."""
+    """Return the Python files of one room (sub-package of lowlevel_simclr)."""
     files = sorted((PACKAGE / room).rglob("*.py"))
     assert files, f"there is no room {room}"
     return files
@@ -68,10 +69,9 @@ def test_what_is_judged_does_not_import_the_reference(room: str) -> None:
 def test_the_reference_imports_numpy_and_the_contract_alone(room: str, rooms: tuple[str, ...]) -> None:
     """Test the imports of the reference and of the contract.
 
-    They may import only NumPy, the standard library and each other. The rule holds for the contract too, because the
-    reference uses everything that the contract imports.
-
-    Only the TensorFlow implementations use `lars_checks`, `nt_xent_checks` and `view_checks`, so these are left out.
+    They may import only NumPy, the standard library and each other. The rule is for the contract too, because the
+    reference uses everything that the contract imports. The modules `lars_checks`, `nt_xent_checks` and `view_checks`
+    are left out: only the TensorFlow implementations use them.
     """
     with_tensors = ("lars_checks", "nt_xent_checks", "view_checks")
     for path in list_room(room):
@@ -84,11 +84,11 @@ def test_the_reference_imports_numpy_and_the_contract_alone(room: str, rooms: tu
             assert ours or top == "numpy" or top in sys.stdlib_module_names, f"{path} imports {name}"
 
 
-# Code that only the TensorFlow implementations share
+# Code that the TensorFlow implementations share, but not the reference
 
 
 def plant(patch: pytest.MonkeyPatch, home: str, name: str, mistake: Any) -> list[str]:
-    """Replace a name of the contract by a wrong version in every module that has imported it. Return these modules."""
+    """Replace a name of the contract by a wrong version, in all modules that have imported it. Return these modules."""
     right = getattr(importlib.import_module(f"lowlevel_simclr.contract.{home}"), name)
     loaded = {each: module for each, module in sys.modules.items() if each.startswith("lowlevel_simclr.")}
     holders = [each for each, module in loaded.items() if vars(module).get(name) is right]
@@ -98,7 +98,7 @@ def plant(patch: pytest.MonkeyPatch, home: str, name: str, mistake: Any) -> list
 
 
 def compare_scaled_views(implementation: Any) -> None:
-    """Compare views of every kind with the reference, after subtracting a mean and dividing by a deviation."""
+    """Compare views of all kinds with the reference. Their pixels are scaled: minus a mean, divided by a deviation."""
     images, params = images_of(24, 12, 15), all_orders(12, 15)
     views = implementation.make_views(images, tensors(params), 10, mean=MEAN, std=STD)
     expected = reference.make_views(images, params, 10, mean=MEAN, std=STD)
@@ -132,9 +132,9 @@ def test_a_mistake_in_what_tensorflow_shares_is_noticed_by_comparison(
 def test_words_drawn_wrongly_by_the_contract_are_noticed_by_comparison(
     monkeypatch: pytest.MonkeyPatch, implementation: Any
 ) -> None:
-    """Test mistakes in `draw_words` and `to_uniform` of the contract.
+    """Test mistakes in the contract's `draw_words` and `to_uniform`.
 
-    The reference uses these two. The implementations have their own, so a comparison finds a mistake.
+    The reference uses these two functions. The implementations have their own, so a comparison finds a mistake.
     """
 
     def compare() -> None:
@@ -155,11 +155,11 @@ def test_words_drawn_wrongly_by_the_contract_are_noticed_by_comparison(
     compare()
 
 
-# Code that all implementations share, because it defines the ops
+# Code that all implementations and the reference share, because it defines the ops
 
 
 def check_known_answers() -> None:
-    """Compare the generator with the known answers of Random123."""
+    """Compare the random generator with the known results of Random123."""
     for counter, key, answer in KNOWN:
         given = np.array(counter, np.uint32), np.array(key, np.uint32)
         assert tuple(philox.philox4x32(*given)) == answer
@@ -182,7 +182,7 @@ def check_words_of_a_view() -> None:
 
 
 def check_purposes() -> None:
-    """Check that the ten attempts of a crop, switches, factors, order and blur each have random words of their own."""
+    """Check that ten attempts of a crop, the switches, the factors, and order and blur all use other random words."""
     purposes = [*philox.CROP, philox.SWITCHES, philox.FACTORS, philox.ORDER_AND_BLUR]
     assert purposes == [*range(10), 16, 17, 18]
     others = [philox.EPOCH_ORDER, philox.LAYER_SEED, philox.SHAPE_PLACE, philox.SHAPE_TONE, philox.SHAPE_NOISE]
@@ -190,12 +190,12 @@ def check_purposes() -> None:
 
 
 def check_uniform_numbers() -> None:
-    """Check that the upper 24 bits of a random word, divided by 2^24, become a number in [0, 1)."""
+    """Check that a random word becomes a number in [0, 1): its upper 24 bits, divided by 2^24."""
     assert philox.to_uniform([0, 255, 256, 2**31, 2**32 - 1]).tolist() == [0, 0, 2.0**-24, 0.5, 1 - 2.0**-24]
 
 
 def check_orders() -> None:
-    """Check that a word w gives the permutation with the number w * 24 / 2^32 in lexicographic order."""
+    """Check that a word w gives permutation number w * 24 / 2^32 of the 24 permutations in lexicographic order."""
     every = list(itertools.permutations(range(4)))
     words = philox.philox4x32(np.array([[3, image, 0, 18] for image in range(200)]), np.array([2, 0]))[:, 0]
     expected = [every[int(word) * 24 >> 32] for word in words]
@@ -229,7 +229,7 @@ def check_full_scale() -> None:
 
 
 def check_numbers_of_operations() -> None:
-    """Check that in `order` 0 means brightness, 1 contrast, 2 saturation and 3 hue, and that they run in this order."""
+    """Check that `order` means 0 brightness, 1 contrast, 2 saturation, 3 hue, and is the order of these operations."""
     image = np.zeros((1, 1, 2, 3))
     image[0, 0] = [[0.2, 0.2, 0.2], [0.8, 0.8, 0.8]]
 
@@ -238,28 +238,28 @@ def check_numbers_of_operations() -> None:
         return np.asarray(implementation.make_views(image, params, 2))[0, 0, :, 0]
 
     for implementation in (reference, stock, ops):
-        # Contrast 0 gives the mean. Brightness 2 and clip give (0.4, 1) with the mean 0.7. In the other order, the mean
-        # is 0.5, and brightness doubles it to 1.
+        # Contrast 0 gives the mean. Brightness 2 and clipping give (0.4, 1) with the mean 0.7. In the other order, the
+        # mean is 0.5, and brightness doubles it to 1.
         both = {"brightness": 2.0, "contrast": 0.0}
         np.testing.assert_allclose(view(implementation, [0, 1, 2, 3], **both), 0.7, rtol=0, atol=1e-6)
         np.testing.assert_allclose(view(implementation, [1, 0, 2, 3], **both), 1.0, rtol=0, atol=1e-6)
         red = (200, 100, 100)
-        # Saturation 1/2 keeps the largest channel, V = 200, and halves the distance of the others from it. A third of a
-        # turn of the hue maps red to green.
+        # Saturation 1/2 keeps the largest channel, V = 200, and halves the distance of the other channels from it. A
+        # third of a turn of the hue maps red to green.
         half = np.array([200, 150, 150]) / 255
         np.testing.assert_allclose(make_flat_view(implementation, red, saturation=0.5), half, rtol=0, atol=1e-6)
         turned = np.array([100, 200, 100]) / 255
         np.testing.assert_allclose(make_flat_view(implementation, red, hue=1 / 3), turned, rtol=0, atol=1e-6)
-        # Brightness 2 and clip give (1, 200/255, 200/255). Saturation 1/2 then halves the distance from 1. In the other
-        # order, the clip comes last and makes all channels 1.
+        # Brightness 2 and clipping give (1, 200/255, 200/255). Saturation 1/2 then halves the distance from 1. In the
+        # other order, clipping comes last and makes all channels 1.
         both = {"brightness": 2.0, "saturation": 0.5}
         clipped, last = [1, 455 / 510, 455 / 510], [1, 1, 1]
         found = make_flat_view(implementation, red, order=[0, 2, 1, 3], **both)
         np.testing.assert_allclose(found, clipped, rtol=0, atol=1e-6)
         found = make_flat_view(implementation, red, order=[2, 0, 1, 3], **both)
         np.testing.assert_allclose(found, last, rtol=0, atol=1e-6)
-        # A twelfth of a turn moves red half the way to yellow: (200, 150, 100). Brightness 2 then clips the first two.
-        # In the other order, green ends half way between 1 and 200/255.
+        # A twelfth of a turn moves red half the way to yellow: (200, 150, 100). Brightness 2 then clips the first two
+        # channels. In the other order, green ends half way between 1 and 200/255.
         both = {"brightness": 2.0, "hue": 1 / 12}
         found = make_flat_view(implementation, red, order=[3, 0, 1, 2], **both)
         np.testing.assert_allclose(found, [1, 1, 200 / 255], rtol=0, atol=1e-6)
@@ -268,12 +268,12 @@ def check_numbers_of_operations() -> None:
 
 
 def draw_in_frames(implementation: Any, sizes: np.ndarray) -> Any:
-    """Draw parameters for three images, whose sizes are given, in arrays of 8 x 8 pixels."""
+    """Draw parameters for three images of these sizes, which lie in arrays of 8 x 8 pixels."""
     return implementation.draw_view_params(0, 0, np.arange(3), RECIPE, 8, 8, sizes)
 
 
 def check_refusals() -> None:
-    """Check that each check of arguments raises an error, by one wrong argument for each."""
+    """Check that each check of arguments works: one wrong argument for each must raise an error."""
     images, params = images_of(1, 8, 8), params_of(2, box=[0, 0, 8, 8])
     for implementation in (reference, stock):
         for text, call in (
@@ -297,7 +297,7 @@ def check_refusals() -> None:
 
 
 def check_refusals_of_lars() -> None:
-    """Check that each argument check of LARS raises an error for one wrong argument."""
+    """Check that each check of LARS's arguments works: one wrong argument for each must raise an error."""
     one, choices = np.ones((2, 2), np.float32), {"momentum": 0.9, "weight_decay": 0.0, "trust_coefficient": 1.0}
     for update in (lars_update, stock.lars_update):
         for text, arrays, rate in (
@@ -311,7 +311,7 @@ def check_refusals_of_lars() -> None:
 
 
 def check_refusals_of_nt_xent() -> None:
-    """Check that NT-Xent refuses a temperature that is not positive, and one that no float holds."""
+    """Check that NT-Xent refuses a temperature that is not positive, and one that no float can hold."""
     for nt_xent in (reference.nt_xent, stock.nt_xent):
         for temperature in (-1.0, 10**400):
             message = find_refusal(lambda: nt_xent(np.eye(4, dtype=np.float32), temperature))  # noqa: B023, called here
@@ -319,7 +319,7 @@ def check_refusals_of_nt_xent() -> None:
 
 
 def find_refusal(call: Callable[[], Any]) -> str:
-    """Return the message of the ValueError or TypeError that a call raises, or "" if it raises neither."""
+    """Return the message of the ValueError or TypeError that a call raises, or "" if it raises none of them."""
     try:
         call()
     except (ValueError, TypeError) as error:
@@ -329,7 +329,7 @@ def find_refusal(call: Callable[[], Any]) -> str:
     return ""
 
 
-# For each name of the contract: its module, a mistake in it, and the closed form that finds the mistake.
+# For each name of the contract: its module, a mistake to plant in it, and the check that finds the mistake.
 DEFINED: dict[str, tuple[str, Any, Callable[[], None]]] = {
     "MULTIPLIERS": ("philox", philox.MULTIPLIERS[::-1], check_known_answers),
     "KEY_STEPS": ("philox", philox.KEY_STEPS[::-1], check_known_answers),
@@ -384,11 +384,10 @@ def test_a_mistake_in_what_defines_the_ops_is_noticed_by_a_closed_form(
 
 
 def test_wrong_multipliers_would_not_show_between_numpy_and_stock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test the multipliers of the random generator.
+    """Test wrong multipliers of the random generator, planted in the contract.
 
-    NumPy and stock use the same ones, so comparing these two finds nothing.
-
-    The native op has its own multipliers and then differs.
+    The reference and the stock op both use them, so a comparison of these two finds nothing. The native op has its own
+    multipliers and then differs.
     """
 
     def compare(implementation: Any) -> None:

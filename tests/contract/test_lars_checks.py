@@ -1,4 +1,7 @@
-"""Tests that reference, stock and native LARS (an optimizer) refuse the same wrong arguments, with the same message."""
+"""Tests that LARS (an optimizer) refuses the same wrong arguments in the reference, the stock op and the native op.
+
+The messages must be the same, too.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +95,7 @@ def test_a_choice_may_be_a_scalar_of_any_kind(form: str, choice: str) -> None:
 @pytest.mark.parametrize("what", SHAPES)
 @pytest.mark.parametrize("array", ["weight", "gradient", "velocity"])
 def test_shapes_that_differ_are_refused(form: str, array: str, what: str) -> None:
-    """Test arrays of different shapes. Once, stock and reference broadcast one array to the shape of another."""
+    """Test arrays of different shapes. They must be refused, and never broadcast to a common shape."""
     with pytest.raises(ValueError, match="weight, gradient and velocity must have the same shape, but have"):
         update(form, **{array: SHAPES[what]})
 

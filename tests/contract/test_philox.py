@@ -1,9 +1,9 @@
-"""Tests of the random generator Philox4x32-10: known answers, TensorFlow's generator, seeds, the order of an epoch.
+"""Tests the random generator Philox4x32-10: known results, TensorFlow's generator, seeds, the order of an epoch.
 
-A purpose is a number that says what random words are for, for example flips. It is part of the generator's input.
+A purpose is a number that says what random words are for, for example for flips. It is part of the generator's input.
 
-Every statistical test here has a fixed seed, so its result never changes. A correct generator would exceed its bound
-with a probability below 1e-6.
+Every statistical test here has a fixed seed, so its result never changes. For a correct generator, the tested value is
+beyond its limit with a probability below 1e-6.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def test_uniform_numbers_of_neighbouring_images_are_uniform():
     for column in reference.to_uniform(words).T:
         seen = np.bincount((column * cells).astype(int), minlength=cells)
         chi_square = np.sum((seen - count / cells) ** 2) / (count / cells)
-        assert chi_square < 63.7  # exceeded with probability 1e-6 (19 degrees of freedom)
+        assert chi_square < 63.7  # with 19 degrees of freedom, the probability of a larger value is 1e-6
 
 
 # The order in which an epoch visits the images
@@ -112,7 +112,7 @@ def test_an_epoch_visits_every_image_once(count):
 
 
 def test_images_with_equal_words_keep_their_order():
-    count = 300_000  # so count^2 / 2^33 = 10 pairs of images are expected to have equal words
+    count = 300_000  # of this number of images, count^2 / 2^33 = 10 pairs are expected to have equal words
     order = reference.draw_epoch_order(0, 0, count)
     words = reference.draw_words(0, 0, order, 0, reference.EPOCH_ORDER)[:, 0].astype(np.int64)
     ties = np.diff(words) == 0

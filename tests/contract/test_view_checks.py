@@ -1,6 +1,6 @@
-"""Tests that all implementations treat bad arguments of views alike: with an error, or with NaN.
+"""Tests that all implementations treat wrong arguments of views alike: with an error, or with NaN.
 
-NaN is for cases in which TensorFlow cannot raise an error, for example inside a graph.
+A view is NaN where TensorFlow cannot raise an error, for example inside a graph.
 """
 
 from __future__ import annotations
@@ -111,9 +111,9 @@ def test_a_stock_graph_gives_such_a_row_no_box_and_the_view_is_nan(mode: str, ep
 @IN_TENSORFLOW
 @on_the_host
 def test_an_unknown_epoch_is_refused_or_gives_no_box(made_by: Any) -> None:
-    """Test an epoch whose value is unknown while TensorFlow traces. The native op checks it when it runs.
+    """Test an epoch whose value TensorFlow does not know when it traces the function.
 
-    The stock op gives the box NO_BOX.
+    The native op checks the epoch when it runs. The stock op then gives the box NO_BOX.
     """
     function = tf.function(lambda epoch: draw(made_by, epoch=epoch).box)
     if made_by is ops:
@@ -159,7 +159,7 @@ def test_views_that_cannot_be_made_are_refused_everywhere(made_by: Any, what: st
 
 @IMPLEMENTATIONS
 def test_small_integer_types_do_not_overflow(made_by: Any) -> None:
-    """Test sizes of type uint8. Once, twice 200 became 144, so views had a wrong size or could not be made."""
+    """Test sizes of type uint8: twice 200 must not become 144."""
     made = made_by.make_views(images_of(2, 8, 8), PARAMS, np.array(200, np.uint8))
     np.testing.assert_array_equal(made, made_by.make_views(images_of(2, 8, 8), PARAMS, 200))
     small = draw(made_by, height=np.array(200, np.uint8), width=np.array(200, np.uint8))
@@ -173,9 +173,9 @@ def test_small_integer_types_do_not_overflow(made_by: Any) -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("factor", FINITE_FIELDS)
 def test_a_factor_that_is_not_finite_is_refused_by_row(made_by: Any, factor: str, value: float) -> None:
-    """Test factors that are NaN or infinite. Once, for a NaN saturation, one implementation used 0 and the others NaN.
+    """Test factors that are NaN or infinite. All implementations must refuse them.
 
-    For infinite factors, the three implementations gave three different results.
+    Without the check, the three implementations would give different results.
     """
     params = params_of(4, box=[0, 0, 8, 8])
     getattr(params, factor)[2] = value
@@ -210,9 +210,9 @@ def test_a_native_graph_refuses_such_a_view(mode: str, factor: str) -> None:
 
 @IMPLEMENTATIONS
 def test_floating_point_images_of_0_to_255_are_refused(made_by: Any) -> None:
-    """Test float images of 0 to 255.
+    """Test float images with pixels from 0 to 255. They must be refused, because they would give white views.
 
-    Once, they gave white views without a message. Values slightly above 1 are allowed.
+    Values slightly above 1 are allowed.
     """
     params, images = params_of(4, box=[0, 0, 8, 8]), images_of(2, 8, 8).astype(np.float32)
     with pytest.raises(ValueError, match=r"floating-point with pixels up to 2\d\d. They must be in .0, 1.. Divide"):

@@ -1,4 +1,4 @@
-"""Tests of the loss scale for float16: small gradients do not vanish, and one that overflows changes no weight."""
+"""Tests the loss scale for float16: small gradients must not vanish, and one that overflows must change no weight."""
 
 from __future__ import annotations
 

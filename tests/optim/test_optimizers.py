@@ -1,4 +1,4 @@
-"""Tests of every optimizer: it follows its formulas in float64, and has the properties that these imply."""
+"""Tests every optimizer: it must follow its formulas in float64, and have the properties that follow from them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.support.host import on_the_host
 from tests.support.op_modes import needs_xla
 
 EPS = float(np.finfo(np.float32).eps)
-# Ranks 4, 2, 1 and 0. The rank decides which variables decay. The names are misleading on purpose: a rule that decides
-# by name would be wrong.
+# Variables of ranks 4, 2, 1 and 0. The rank decides which variables have weight decay. The names are misleading on
+# purpose: a rule that decides by the name would be wrong.
 SHAPES = {"gamma": (3, 3, 2, 4), "bias": (5, 7), "kernel": (7,), "gain": ()}
 CHOICES: dict[str, float] = {
     "momentum": 0.9,
@@ -80,7 +80,7 @@ def test_ten_steps_follow_the_formulas(name: str, how: str) -> None:
             expected[place], slots[place] = reference_step(name, before, gradient, slots[place], count)
             travelled[place] += np.abs(expected[place] - before).max()
     for place, (found, right) in enumerate(zip(numbers(trained), expected)):
-        # Each step rounds the weight w once, and the update a few times. Momentum m and the moments keep the errors of
+        # Each step rounds the weight w once, and the update a few times. The momentum m and the moments keep errors of
         # the update for about 1 / (1 - m) steps. In the first step (t = 1), float32 computes 1 - b2^t with a relative
         # error of about eps / (1 - b2).
         of_the_step = 8 / (1 - CHOICES["momentum"]) + (1 / (1 - CHOICES["beta_2"]) if name in ("adamw", "lamb") else 0)
@@ -128,8 +128,7 @@ def test_lars_with_trust_ratio_1_and_no_decay_is_sgd() -> None:
     lars = optimizers.build_optimizer("lars", by_lars, momentum=0.9, weight_decay=0.0, trust_coefficient=eta)
     sgd = optimizers.build_optimizer("sgd", by_sgd, momentum=0.9, weight_decay=0.0)
     for _ in range(5):
-        # |g| is eta |w| to the last bit, because eta is a power of two. So the trust ratio, eta |w| / |g|, is exactly
-        # 1.
+        # The length |g| is exactly eta |w|, because eta is a power of two. So the trust ratio eta |w| / |g| is 1.
         gradients = [variable * eta for variable in by_lars]
         lars.apply(gradients, tf.constant(RATE))
         sgd.apply(gradients, tf.constant(RATE))
@@ -147,7 +146,7 @@ def test_lars_without_decay_does_not_see_the_scale_of_a_gradient(factor: float) 
             lars.apply([tf.constant(gradient) * scale for gradient in draw([2, count])], tf.constant(RATE))
         found.append(numbers(trained))
     for name, one, other in zip(SHAPES, *found):
-        assert np.array_equal(one, other) == (name in ("gamma", "bias"))  # rank 4 and 2: only these have a trust ratio
+        assert np.array_equal(one, other) == (name in ("gamma", "bias"))  # only ranks 4 and 2 have a trust ratio
 
 
 def test_lars_of_a_zero_weight_takes_ratio_1() -> None:
@@ -180,7 +179,7 @@ def test_our_lamb_is_that_of_tensorflow_addons() -> None:
             each.apply(tensors(draw([2, count])), tf.constant(RATE))
         travelled += [np.abs(after - value).max() for after, value in zip(numbers(ours), before)]
     for one, other, distance in zip(numbers(ours), numbers(theirs), travelled):
-        # Both computations have the error of 1 - b2^t, see test_ten_steps_follow_the_formulas.
+        # Both computations have the error of 1 - b2^t that test_ten_steps_follow_the_formulas explains.
         allowed = EPS * (STEPS * np.abs(one).max() + 2 * distance / (1 - CHOICES["beta_2"]))
         assert np.abs(one - other).max() <= allowed
 
@@ -251,9 +250,10 @@ def test_lars_moves_all_variables_at_once_as_one_by_one(jit: bool) -> None:
 
 @on_the_host
 def test_lars_reads_the_bfloat16_that_a_gradient_was_widened_from() -> None:
-    """Test that LARS uses the bfloat16 gradient before its cast to float32, and gets the same bits as with the cast.
+    """Test a bfloat16 gradient that was cast to float32. LARS must use it as it was before the cast.
 
-    If the gradient is not the direct result of a cast, LARS uses it as it is.
+    The result must have the same bits as with the float32 gradient. If a gradient is not the direct result of a cast,
+    LARS uses it as it is.
     """
     set_precision("bfloat16")
     try:
