@@ -1,18 +1,18 @@
 """Settings for all tests.
 
-The package is imported before TensorFlow, as in its programs. It sets whether TensorFlow uses oneDNN, and TensorFlow
-reads this setting only once. In the other order, on processors without AVX-512 VNNI, the tests would compute float32
-views in another way than the programs.
+The package is imported before TensorFlow, as in its programs. It decides whether TensorFlow uses oneDNN, and TensorFlow
+reads this setting only once. If TensorFlow were imported first, the tests would compute float32 views in another way
+than the programs on some processors: those without AVX-512 VNNI.
 
-TF32 is off. With it, a GPU rounds the factors of products to 11 bits, so the stock ops would be less precise than on a
-CPU.
+TF32, a shorter float format of GPUs, is off. With it, a GPU rounds the factors of products to 11 bits, so the stock ops
+(those built from TensorFlow's own) would be less precise than on a CPU.
 
-hypothesis has no deadline. Otherwise, a test would fail on a slow machine.
+hypothesis has no deadline. With a deadline, a test could fail on a slow machine.
 
-After each test the precision is set to float32 again. A run may change it: on processors that compute bfloat16 fast, it
-uses bfloat16. The next test would then use it too.
+After each test, the precision is set to float32 again. A run may change it: on processors that compute bfloat16 fast,
+it chooses bfloat16. Without this, the next test would use bfloat16 too.
 
-No test may change the level of TensorFlow's log. Another test in the same process may wait for a warning.
+No test may change the level of TensorFlow's log, because a later test in the same process may wait for a warning.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
-"""Tests of the rules of the package's layout.
+"""Tests the rules for the layout of the package.
 
-A room is a sub-package. A room imports only from lower levels, an op has files in six places, each choice is listed
-once, and every test asserts something.
+A sub-package is called a room. A room may import only from lower levels. An op has files in six places. Each list of
+choices is written once. Every test asserts something.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lowlevel_simclr"
 PROGRAMS = ("train", "evaluate", "embed", "report", "export", "check", "__main__")
-# The levels of the package, from the lowest. A room imports only from itself and from lower levels.
+# The levels of the package, from the lowest to the highest. A room imports only from itself and from lower levels.
 LEVELS = (
     ("contract", "runtime", "config"),
     ("model", "ops", "stock", "reference"),
@@ -29,7 +29,7 @@ LEVELS = (
     PROGRAMS,
 )
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
-MOST_ARROWS = 60  # pairs (room, room that it imports)
+MOST_ARROWS = 60  # the limit for pairs (room, another room that it imports from)
 KNOW_CONFIG = (
     "api.budget_settings",
     "api.picture_settings",
@@ -39,7 +39,7 @@ KNOW_CONFIG = (
     "training.plan",
 )  # modules outside config/ that may use the whole configuration
 STANDARD = {"__future__", "collections", "dataclasses", "itertools", "math", "numbers", "operator", "typing"}
-ASSERTING = ("assert_", "check_", "given_")  # a test helper whose name begins with one of these asserts something
+ASSERTING = ("assert_", "check_", "given_")  # helpers of tests that assert something have a name that begins so
 
 
 def sources(folder: Path) -> list[Path]:
@@ -54,7 +54,7 @@ MODULES = {module_of(path): path for path in sources(PACKAGE)}
 
 
 def imported(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield each module of this package that a file imports anywhere, and the name that it imports from this module."""
+    """Yield what a file imports from this package, anywhere in the file, as pairs (module, name in the module)."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names = (alias.name for alias in node.names)
@@ -117,7 +117,7 @@ def test_the_reference_needs_numpy_only() -> None:
         assert modules <= {*STANDARD, "numpy", "lowlevel_simclr"}, f"{path.name} imports {modules}"
 
 
-# One op, one name, the same place everywhere
+# An op has the same name everywhere
 
 
 def op_names() -> list[str]:
@@ -147,13 +147,13 @@ def test_implementations_share_their_signatures(op: str) -> None:
     assert names(ops) == names(stock)
 
 
-# Each choice has one list
+# The choices of a setting are listed once
 
 
 def test_every_choice_is_listed_once() -> None:
     """Test that only config/choices.py lists the choices of a setting.
 
-    A tuple, list or set elsewhere with two choices of one setting would be a second copy of that list.
+    A tuple, list or set elsewhere that has two choices of one setting counts as a second copy of the list.
     """
     from lowlevel_simclr.config import choices
 
@@ -166,7 +166,7 @@ def test_every_choice_is_listed_once() -> None:
                 continue
             words = {each.value for each in node.elts if isinstance(each, ast.Constant) and isinstance(each.value, str)}
             second += [(own, node.lineno, name) for name, known in lists.items() if len((words & known) - common) > 1]
-    # These list only the protocols that leave the encoder as it is.
+    # These two list only some of the protocols: those that do not change the encoder.
     allowed = {("evaluation.protocols", "PROTOCOLS"), ("evaluation.summary", "PROTOCOLS")}
     assert [one for one in second if (one[0], one[2]) not in allowed] == []
 
@@ -200,7 +200,7 @@ def test_every_choice_is_served() -> None:
 
 
 def asserts(function: ast.FunctionDef) -> bool:
-    """Return whether a test asserts something: by `assert`, by `pytest.raises`, or by a helper, see ASSERTING."""
+    """Return whether a test asserts something: by `assert`, by `pytest.raises`, or by a helper (see ASSERTING)."""
     for node in ast.walk(function):
         if isinstance(node, ast.Assert):
             return True

@@ -1,4 +1,4 @@
-"""Tests the layout of the tests: no test imports another test, and each file tests one module of the package."""
+"""Tests the layout of the tests: no test imports another test, and a test file has the name of the module it tests."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ TESTS = Path(__file__).parent
 PACKAGE = TESTS.parent / "lowlevel_simclr"
 FILES = sorted(TESTS.rglob("*.py"))
 NAMES = [path.relative_to(TESTS) for path in FILES if path.name.startswith("test_") and path.parent != TESTS]
-# Finds a test module that a program, written as text in a test, imports: by `from`, `import`, `-m` or a dotted name.
+# Finds a test module that is imported in a program, where the program is a text inside a test.
 IN_A_PROGRAM = re.compile(r"(?:\b(?:from|import)\s+|-m\s+)[\w.]*\btest_\w+|\btests(?:\.\w+)*\.test_\w+|"
                           r"\bfrom\s+tests[\w.]*\s+import\s+[\w, ]*\btest_\w+")  # fmt: skip
-# Exceptions: files that test something other than the module of their name.
+# Files that do not test the module of their name.
 OTHERS = {
     "contract/test_independence.py",
     "run/test_wrong_files.py",  # tests every file of a run folder

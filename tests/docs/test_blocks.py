@@ -1,6 +1,6 @@
-"""Tests that every block and command of the README and the site is tested, or that a line before it says why not.
+"""Tests that the tests know every block and command of the README and the site.
 
-`tests/programs/test_readme.py` runs them.
+If a block is not tested, a line before it must give the reason. `tests/programs/test_readme.py` runs the blocks.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def test_a_block_has_a_language_that_tests_know(page: Path) -> None:
 
 @pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: page.stem)
 def test_code_is_in_fences(page: Path) -> None:
-    """Test that no code is indented instead of fenced, because no test would run it."""
+    """Test that all code is in fences (lines of ```). No test would run indented code."""
     assert page.stem in WITH_INDENTED_CODE or pages.list_indented_code(page) == []
 
 
@@ -63,7 +63,7 @@ def test_a_block_that_does_not_run_has_a_good_reason(block: pages.Block) -> None
 
 
 def test_a_reason_stands_before_a_block() -> None:
-    """Test that each reason stands directly before its block. With a line between them, it would have no effect."""
+    """Test that each reason stands directly before its block. If a line were between them, it would have no effect."""
     text = "".join(page.read_text(encoding="utf-8") for page in pages.PAGES)
     assert len(re.findall(r"^<!-- not run:", text, re.MULTILINE)) == len(NOT_RUN)
 

@@ -1,4 +1,4 @@
-"""Tests that the generated parts of pages equal what the programs that generate them write today."""
+"""Tests that the generated parts of pages are up to date: they equal what the generating programs write today."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_page_gets_what_its_blocks_print(tmp_path: Path) -> None:
 
 
 def test_a_block_runs_the_program_of_this_checkout(tmp_path: Path) -> None:
-    """Test that a block runs the programs of this checkout, even if another version of the package is installed."""
+    """Test that a block runs this checkout's programs, even if another version of the package is installed."""
     said = transcript.run_block("sh", "type lowlevel-simclr | head -1; lowlevel-simclr --help | head -1", tmp_path)
     assert said.splitlines()[0].endswith("is a function") and "usage: lowlevel-simclr" in said
 

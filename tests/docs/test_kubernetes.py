@@ -1,4 +1,4 @@
-"""Tests of the manifest for Kubernetes: types as in Kubernetes' API, and the right TF_CONFIG in each pod."""
+"""Tests the manifest for Kubernetes: it has the types of Kubernetes' API, and gives each pod its own TF_CONFIG."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1123, for names
 
 
 def find_faults(value: Any, kind: str, path: str) -> Iterator[str]:
-    """Yield what is wrong with a value that should have a type (`kind`) of Kubernetes' API."""
+    """Yield what is wrong with a value, whose type in Kubernetes' API must be `kind`."""
     if kind in PLAIN:
         if type(value) is not PLAIN[kind]:
             yield f"{path} is {value!r}, not {kind}"
@@ -47,12 +47,12 @@ def find_faults(value: Any, kind: str, path: str) -> Iterator[str]:
 
 
 def read_manifest() -> dict[str, Any]:
-    """Return a dict from the kind of each object of the manifest to the object."""
+    """Return the objects of the manifest, as a dict from the kind of an object to the object."""
     return {each["kind"]: each for each in yaml.safe_load_all(MANIFEST.read_text())}
 
 
 def find_all_faults(objects: dict[str, Any]) -> list[str]:
-    """Return the faults of each object, and references from one object to another that do not match."""
+    """Return the faults of all objects, and the references between objects that do not match."""
     faults = [
         fault for kind, each in objects.items() for fault in find_faults(each, KINDS[each["apiVersion"], kind], kind)
     ]
@@ -99,7 +99,7 @@ def test_a_mistake_in_the_manifest_is_found(spoil: Callable[[dict[str, Any]], An
 
 
 def test_each_pod_is_one_worker_of_the_list() -> None:
-    """Test the environment that Kubernetes makes for each pod. In it, a variable may use the variables before it."""
+    """Test the environment variables that Kubernetes makes for each pod. A variable may use the variables before it."""
     objects = read_manifest()
     job, port = objects["Job"], objects["Service"]["spec"]["ports"][0]["port"]
     name, domain = job["metadata"]["name"], objects["Service"]["metadata"]["name"]

@@ -1,4 +1,4 @@
-"""Tests that links within the project work, and that every page of the site can be reached."""
+"""Tests that links within the project work, and that a reader of the site can reach every page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SITE = [page for page in pages.PAGES if page.parent.name == "docs"]
 
 
 def make_anchor(heading: str) -> str:
-    """Return the anchor that GitHub and MyST give to a heading."""
+    """Return the anchor of a heading, as GitHub and MyST make it."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
 
 

@@ -1,4 +1,4 @@
-"""Tests that the notebook of the tutorial is made from the present page, and that it runs from top to bottom."""
+"""Tests that the notebook of the tutorial is made from the current page, and that it runs from top to bottom."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ def test_a_command_without_python_is_refused() -> None:
 
 @pytest.mark.slow
 def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test the unchanged notebook, with 1,500 drawings and 600 steps.
+    """Test the unchanged notebook on 1,500 drawings, with 600 steps.
 
-    The trained encoder must be clearly better than the untrained one and than raw pixels.
+    The trained encoder must be clearly better than the untrained encoder and than raw pixels.
     """
     nbformat = pytest.importorskip("nbformat", reason="requirements-docs.txt has it")
     nbclient = pytest.importorskip("nbclient", reason="requirements-docs.txt has it")

@@ -1,4 +1,4 @@
-"""Tests that no file has a phrase that needs a second reading (see tests/support/prose.py)."""
+"""Tests that no file has a phrase that readers have to read twice (see tests/support/prose.py)."""
 
 from __future__ import annotations
 

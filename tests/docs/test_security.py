@@ -1,4 +1,4 @@
-"""Tests that the limits on the page about security equal those in the code."""
+"""Tests that the limits on the page docs/security.md equal those in the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of the build backend: it uses the headers of an installed TensorFlow, or else asks pip for a TensorFlow."""
+"""Tests the build backend: it uses the headers of an installed TensorFlow. Otherwise it asks pip for a TensorFlow."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_the_headers_are_those_of_the_installed_tensorflow(backend: dict[str, ob
 def test_a_build_that_pip_isolates_finds_them_too() -> None:
     """Test an isolated build, for which pip removes the folder of installed packages from Python's path.
 
-    The headers must be found there nevertheless.
+    The build must find TensorFlow's headers there nevertheless.
     """
     hide = "import sys; sys.path = [each for each in sys.path if 'site-packages' not in each or 'setuptools' in each]; "
     import setuptools

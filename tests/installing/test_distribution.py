@@ -1,4 +1,4 @@
-"""Tests of the content and the metadata of the source distribution and the wheel. Nothing is compiled."""
+"""Tests the content and the metadata of the source distribution and the wheel. Nothing is compiled."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ SOURCES = ("lowlevel_simclr", "kernels", "tests", "docs")
 
 
 def list_files(folder: Path) -> set[str]:
-    """Return the files in a folder of the checkout, except built and cached ones."""
+    """Return the files in a folder of the checkout, without built and cached files."""
     files = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     return {str(path.relative_to(ROOT)) for path in files if not path.name.startswith("_native.")}
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Return a folder with a source distribution, and a wheel without the native library."""
+    """Return a folder with a source distribution and with a wheel. The wheel has no native library."""
     pytest.importorskip("setuptools", "77", reason="make installs it")
     root, folder = tmp_path_factory.mktemp("source") / "root", tmp_path_factory.mktemp("made")
     for name in SOURCES:
@@ -47,7 +47,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def read_wheel(made: Path) -> tuple[set[str], Message, Message]:
-    """Return the names of a wheel's files, its metadata, and the content of its WHEEL file."""
+    """Return the names of the files in a wheel, its metadata, and the content of its file WHEEL."""
     (wheel,) = made.glob("*.whl")
     with zipfile.ZipFile(wheel) as packed:
         metadata, about = (packed.read(f"{TOP}.dist-info/{name}").decode() for name in ("METADATA", "WHEEL"))
@@ -102,7 +102,7 @@ def test_the_metadata_say_what_people_look_for(made: Path) -> None:
 
 
 def test_the_version_stands_once() -> None:
-    """Test that the version is written only in the package's __init__.py. All other places read it there."""
+    """Test that the version is written only in the package's __init__.py. Other files must read it there."""
     found = [
         path.name
         for path in (ROOT / "pyproject.toml", ROOT / "setup.py", ROOT / "CITATION.cff", ROOT / "docs" / "conf.py")

@@ -1,4 +1,4 @@
-"""Tests that `make` explains what is wrong with the Python that it would use."""
+"""Tests that `make` explains what is wrong with a Python that it cannot use."""
 
 from __future__ import annotations
 

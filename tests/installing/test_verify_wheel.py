@@ -1,4 +1,4 @@
-"""Tests of verify_wheel.py: it finds Pythons, hides compilers, and prints which command failed.
+"""Tests verify_wheel.py: it must find Pythons, hide compilers, and print which command failed.
 
 A slow test uses a real wheel.
 """
@@ -20,7 +20,7 @@ from tests.installing import verify_wheel
 ROOT = Path(__file__).parents[2]
 THIS = f"{sys.version_info[0]}.{sys.version_info[1]}"
 SAID = "TensorFlow      2.21.0\nAll 479 comparisons passed.\n"
-# A made-up program lowlevel-simclr. Environment variables make it fail.
+# An imitation of the program lowlevel-simclr. Environment variables can make it fail.
 PROGRAM = """#!/bin/sh
 case $1 in
   train) [ -n "$FAULT_TRAIN" ] || { MKDIR run; : > run/encoder.keras; } ;;
@@ -31,7 +31,7 @@ esac
 
 
 def make_programs(folder: Path) -> Path:
-    """Return a folder of made-up programs that print what the real ones would print."""
+    """Return a folder of imitated programs, which print what the real ones would print."""
     programs = folder / "environment" / "bin"
     programs.mkdir(parents=True)
     python = '#!/bin/sh\ncase "$2" in *__file__*) echo "PLACE/lib";; *paths*) echo 8;; esac\n'
@@ -54,7 +54,7 @@ def test_only_a_python_of_the_version_is_found(tmp_path: Path, monkeypatch: pyte
         (tmp_path / f"python{version}").symlink_to(sys.executable)
     found = verify_wheel.find_python(THIS)
     assert found is not None and found.name == f"python{THIS}"
-    assert verify_wheel.find_python("3.99") is None  # this Python has another version than its name says
+    assert verify_wheel.find_python("3.99") is None  # the program of this name is a Python of another version
 
 
 def test_what_works_is_said(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_a_machine_without_a_python_proves_nothing(
 
 @pytest.mark.slow
 def test_the_repaired_wheel_works_without_a_compiler(tmp_path: Path) -> None:
-    """Test all steps of `make wheel` with this Python. This compiles the library once and downloads TensorFlow."""
+    """Test all steps of `make wheel` with this Python. The test compiles the library once and downloads TensorFlow."""
     for needed in ("build", "auditwheel", "twine", "pyroma"):
         pytest.importorskip(needed, reason="make wheel installs it")
     environment = {**os.environ, "PATH": f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}"}

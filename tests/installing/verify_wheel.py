@@ -1,13 +1,13 @@
-"""Proves that a wheel installs and works without a compiler and without this checkout, on every Python of the machine.
+"""Proves that a wheel works without a compiler and without this checkout, for every Python on the machine.
 
     python -m tests.installing.verify_wheel dist/lowlevel_simclr-*.whl
     python -m tests.installing.verify_wheel dist/lowlevel_simclr-*.whl --python python3.14
 
-For each Python from 3.10 on that is found, the program makes a new virtual environment in a temporary folder, installs
-the wheel as a user does, and runs `train --steps 20`, `evaluate`, `embed` and `check` there. PATH has only the programs
-of the environment, so no compiler is found. The environment is deleted before the next one is made. The exit code is 1
-if the wheel fails with one of the Pythons. The program uses the standard library only, so that any of these Pythons can
-run it.
+For each Python from 3.10 on that it finds, the program makes a new virtual environment in a temporary folder. There it
+installs the wheel as a user would, and runs `train --steps 20`, `evaluate`, `embed` and `check`. PATH has only the
+programs of the environment, so no compiler is found. The environment is deleted before the next one is made. The exit
+code is 1 if the wheel fails with one of the Pythons. The program uses only the standard library, so any of these
+Pythons can run it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
-FROM_RELEASE_CANDIDATE = ("3.14",)  # the Pythons for which only a release candidate of TensorFlow has a wheel
+FROM_RELEASE_CANDIDATE = ("3.14",)  # for these Pythons, only a release candidate of TensorFlow has a wheel
 COMPILERS = ("cc", "c++", "gcc", "g++", "clang", "clang++", "nvcc")
-MINUTES = 30  # minutes that each command may take
+MINUTES = 30  # the time limit for each command, in minutes
 IMAGES = """
 import pathlib
 import numpy as np
@@ -44,7 +44,7 @@ with np.load("h.npz") as arrays:
 
 
 class Failure(Exception):
-    """A command failed, or its output or files were not as expected."""
+    """Raised if a command fails, or if its output or files are not as expected."""
 
 
 def find_python(version: str) -> Path | None:
@@ -59,12 +59,12 @@ def find_python(version: str) -> Path | None:
 
 
 def run(command: Sequence[str | Path], folder: Path, path: Path) -> str:
-    """Run a command in a folder outside the checkout, and return what it prints.
+    """Run a command in a folder outside the checkout, and return its output.
 
     Args:
         command: the program and its arguments.
         folder: the working folder.
-        path: the only folder of PATH.
+        path: the only folder in PATH.
 
     Raises:
         Failure: if the command fails.
@@ -80,13 +80,13 @@ def run(command: Sequence[str | Path], folder: Path, path: Path) -> str:
 
 
 def install(python: Path, requirements: Sequence[str | Path], folder: Path) -> Path:
-    """Install requirements in a new virtual environment without a compiler. Return the environment's bin folder."""
+    """Install packages in a new virtual environment, without a compiler. Return the environment's bin folder."""
     subprocess.run([python, "-m", "venv", folder / "environment"], check=True)
     programs = folder / "environment" / "bin"
     found = [name for name in COMPILERS if shutil.which(name, path=str(programs))]
     if found:
         raise Failure(f"There is a compiler in {programs}: {found}")
-    # A requirement that must be built from source would need a compiler.
+    # No package may be built from source, because that would need a compiler.
     pip = [programs / "python", "-m", "pip", "install", "--quiet", "--only-binary", ":all:"]
     run([*pip, *requirements], folder, programs)
     return programs
@@ -99,14 +99,14 @@ def expect(said: str, wanted: str) -> None:
 
 
 def prove(programs: Path, folder: Path) -> str:
-    """Run the programs of an installed wheel, and return a sentence that says what ran.
+    """Run the programs of an installed wheel, and return a sentence about what ran.
 
     Args:
-        programs: the bin folder of the environment, which has lowlevel-simclr.
+        programs: the bin folder of the environment. It has the program lowlevel-simclr.
         folder: an empty folder outside the checkout.
 
     Raises:
-        Failure: if a program fails, or its output or files are not as expected.
+        Failure: if a program fails, or if its output or files are not as expected.
     """
     python, ours = programs / "python", programs / "lowlevel-simclr"
     expect(run([python, "-c", PLACE], folder, programs), str(programs.parent))
@@ -124,7 +124,7 @@ def prove(programs: Path, folder: Path) -> str:
 
 
 def verify(python: Path, requirements: Sequence[str | Path]) -> str:
-    """Install requirements, one of which is the wheel, for a Python. Run its programs, and return what ran.
+    """Install the wheel and other requirements with one Python. Run its programs, and return a sentence about what ran.
 
     The environment is deleted afterwards.
     """
@@ -135,7 +135,7 @@ def verify(python: Path, requirements: Sequence[str | Path]) -> str:
 
 
 def choose_requirements(version: str, wheel: Path, given: Sequence[str], constraints: Path | None) -> list[str | Path]:
-    """Return the arguments for pip: the wheel, the given requirements, and constraints or a release candidate."""
+    """Return the arguments for pip: the wheel, then the given requirements with constraints, or a release candidate."""
     beside = ["--constraint", constraints] if constraints else []
     if version in FROM_RELEASE_CANDIDATE and not given:
         return [wheel, "--pre", "tensorflow>=2.22.0rc0"]
@@ -143,7 +143,7 @@ def choose_requirements(version: str, wheel: Path, given: Sequence[str], constra
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Verify one wheel; return the exit code."""
+    """Verify one wheel, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("wheel", type=Path, help="the wheel to install")
     parser.add_argument("--python", action="append", default=[], help="a Python to use; default: every one found")
