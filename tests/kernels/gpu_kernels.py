@@ -1,11 +1,11 @@
 """Compares every CUDA launcher on a GPU with the NumPy reference: python tests/kernels/gpu_kernels.py [--sanitize].
 
-A launcher is the C function that starts the CUDA kernels of an op. The program needs nvcc, NumPy and PyTorch or CuPy,
-but no TensorFlow. It compiles the launchers of kernels/ for this GPU into a separate library. It calls them through
-ctypes on a stream that is not the default one, with guard bytes around every array, and compares the bits of two calls.
-With --sanitize, the small cases run again under NVIDIA's checkers memcheck, racecheck and synccheck
-(compute-sanitizer). `make test-kernels-gpu` runs both. The exit code is 0 if all checks pass, 1 if one fails, and 2
-without a GPU.
+A launcher is the C function that starts the CUDA kernels of an op. The program needs a GPU, nvcc, NumPy, and PyTorch or
+CuPy, but no TensorFlow. It compiles the launchers of kernels/ for this GPU into a separate library, and calls them
+through ctypes. It calls them on a stream that is not the default one, with guard bytes around every array. It makes
+every call twice and compares the bits. With --sanitize, the small cases run again under memcheck, racecheck and
+synccheck, the checkers of NVIDIA's compute-sanitizer. `make test-kernels-gpu` does all of this. The exit code is 0 if
+all checks pass, 1 if one fails, and 2 if there is no GPU.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ TOOLS = ("memcheck", "racecheck", "synccheck")
 
 
 def checks(library: Any, memory: device_arrays.Memory, small: bool) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Yield every check as a name and a function that runs it."""
+    """Yield every check as a pair: its name, and a function that runs it."""
     losses, views, updates = nt_xent_launchers, view_launchers, lars_launchers
     for case in losses.small_cases() if small else losses.large_cases():
         yield f"nt_xent {case}", lambda case=case: losses.check_case(library, memory, case)
@@ -49,7 +49,7 @@ def checks(library: Any, memory: device_arrays.Memory, small: bool) -> Iterator[
 
 
 def compiled(target: Path) -> Path:
-    """Compile the launchers for this machine's GPU, and return the path of the library."""
+    """Compile the launchers for this machine's GPU. Return the path of the library."""
     nvcc = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
     flags = ["-O3", "-std=c++17", "-lineinfo", "-arch=native", "-shared", "-Xcompiler", "-fPIC"]
     device_arrays.build([nvcc, *flags], device_arrays.sources(), target)
@@ -63,7 +63,7 @@ def loaded(launchers: Path) -> Any:
 
 
 def run(launchers: Path, small: bool) -> int:
-    """Run all checks. Return the number of checks that fail."""
+    """Run all checks. Return how many of them fail."""
     memory, library, failed = device_arrays.gpu_memory(), loaded(launchers), 0
     print(f"device: {memory.name}", flush=True)
     for name, check in checks(library, memory, small):
@@ -79,7 +79,7 @@ def run(launchers: Path, small: bool) -> int:
 
 
 def sanitize(launchers: Path) -> int:
-    """Run the small cases under each tool of compute-sanitizer. Return the number of tools that report a problem."""
+    """Run the small cases under each tool of compute-sanitizer. Return how many tools report a problem."""
     program = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
     failed = 0
     for tool in TOOLS:

@@ -1,8 +1,8 @@
-"""Tests of the kernels for arm64 processors, on any machine.
+"""Tests the kernels for arm64 processors. No arm64 machine is needed.
 
-Code for one kind of processor must stand inside an #if with its macro. The drivers (C++ programs that test the kernels)
-are built by Debian's cross compiler and must pass under emulation. The library for arm64 must have the same symbols as
-that for x86-64.
+Code for one kind of processor must be inside an #if with a macro of this processor. Debian's cross compiler builds the
+drivers (C++ programs that test the kernels), and they must pass under emulation. The library for arm64 must have the
+same symbols as the library for x86-64.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ KERNELS = ROOT / "kernels"
 COMPILER, EMULATOR, READER = "aarch64-linux-gnu-g++", "qemu-aarch64", "aarch64-linux-gnu-readelf"
 SCRIPT = KERNELS / "cross_arm64.sh"
 
-# For each processor: names that exist only there, and the macros whose #if may contain them.
+# For each processor: a pattern of names that exist only there, and the macros whose #if may contain such names.
 ONLY_ON = {
     "x86-64": (
         r"__builtin_ia32_|\b_mm\d*_|\b__m(128|256|512)|[a-z]mmintrin\.h|__builtin_cpu_|-mavx|k(Avx\d+|Baseline)\b",
@@ -36,11 +36,11 @@ OTHER = {"x86-64": "arm64", "arm64": "x86-64"}
 
 
 def find_unguarded(text: str) -> list[str]:
-    """Return the lines of a C++ file that only one processor supports, but that no #if hides from the other.
+    """Return the lines of C++ code that only one processor supports, but that no #if hides from the other processor.
 
-    The code of one processor may also stand in the #else of the other's macro.
+    Code of one processor may also be in the #else of an #if with the macro of the other processor.
     """
-    found, opened = [], []  # for each #if that is open: the condition of the current part, and of earlier parts
+    found, opened = [], []  # opened: for each open #if, the condition of the current part, and those of earlier parts
     for line in text.splitlines():
         word, _, rest = line.strip().lstrip("#").strip().partition(" ")
         if line.lstrip().startswith("#") and word in ("if", "ifdef", "ifndef"):
@@ -120,7 +120,7 @@ def test_the_test_drivers_pass_under_emulation() -> None:
     done = subprocess.run([SCRIPT, "drivers", "20", "1"], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     counts = re.findall(r"^(\d+) cases, (\d+) wrong$", done.stdout, re.MULTILINE)
-    assert len(counts) == len(list(KERNELS.rglob("*_test_driver.cc"))) - 1  # ffi_runtime_test_driver needs XLA
+    assert len(counts) == len(list(KERNELS.rglob("*_test_driver.cc"))) - 1  # leaves out the driver that needs XLA
     assert all(int(cases) > 20 and wrong == "0" for cases, wrong in counts), done.stdout
 
 
@@ -151,6 +151,6 @@ def test_a_wheel_for_arm64_has_the_symbols_of_the_one_for_x86(tmp_path: Path) ->
     needed, exported = read_symbols(library)
     of_x86, exported_by_x86 = read_symbols(_library.PATH)
     assert len(needed) > 20 and needed == of_x86
-    # with CUDA, the library for x86-64 also exports the launchers; the wheel for arm64 has no CUDA
+    # If the library for x86-64 was built with CUDA, it also exports the launchers. The wheel for arm64 has no CUDA.
     assert "lowlevel_simclr_abi" in exported and exported <= exported_by_x86
     assert exported == exported_by_x86 or _library.read_build_information()["cuda"]

@@ -1,4 +1,4 @@
-"""Tests of the built library, of its imported and exported symbols, and of the error messages of setup.py."""
+"""Tests the built library, the symbols that it imports and exports, and the error messages of setup.py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from lowlevel_simclr.ops import _library
 
 ROOT = Path(__file__).parents[2]
-NEWEST_GLIBC = (2, 17)  # the version of glibc in manylinux2014
+NEWEST_GLIBC = (2, 17)  # the glibc of manylinux2014, the oldest Linux on which the library must load
 
 
 def objdump(option: str) -> str:
@@ -36,7 +36,7 @@ def test_no_symbol_needs_a_newer_glibc() -> None:
 def test_no_symbol_binds_to_one_tensorflow_or_one_runtime() -> None:
     lines = [line for line in objdump("-T").splitlines() if "*UND*" in line and line.split()[-1].startswith("_Z")]
     weak = [line.split()[-1] for line in lines if line.split()[1] == "w"]
-    assert weak == ["_ZN3xla3ffi12GetXlaFfiApiEv"]  # weak: null if this TensorFlow lacks it
+    assert weak == ["_ZN3xla3ffi12GetXlaFfiApiEv"]  # a weak symbol: its address is null if this TensorFlow lacks it
     assert len(lines) == len(weak), f"C++ symbols from outside: {lines}"
     assert "GLIBCXX" not in objdump("-T")
     assert any(name.startswith("TF_") for name in undefined_symbols())
@@ -54,7 +54,7 @@ def test_it_needs_tensorflow_and_glibc_only() -> None:
 
 
 def run_setup(root: Path, folder: Path, **changed: str) -> subprocess.CompletedProcess[str]:
-    """Run the compilation of setup.py in `root`. All its output files are in `folder`."""
+    """Run the compilation of setup.py in `root`. It writes all its files into `folder`."""
     pytest.importorskip("setuptools", "77", reason="make installs it")
     folders = ["--build-lib", str(folder), "--build-temp", str(folder)]
     command = [sys.executable, "setup.py", "-q", "build_ext", *folders]
@@ -69,9 +69,9 @@ def test_setup_says_that_the_compiler_does_not_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", ["kernels", "kernels/make_views/make_views_op.cc"])
 def test_setup_refuses_to_build_without_its_sources(missing: str, tmp_path: Path) -> None:
-    """Test a build without sources of kernels.
+    """Test a build for which sources of kernels are missing.
 
-    Otherwise the build would succeed, and the library would fail at its first use.
+    Without this check, the build would succeed, and the library would fail when it is first used.
     """
     root = tmp_path / "source"
     for name in ("kernels", "lowlevel_simclr"):
@@ -86,7 +86,7 @@ def test_setup_refuses_to_build_without_its_sources(missing: str, tmp_path: Path
 
 
 def make_compiler(folder: Path) -> str:
-    """Return the path of a made-up compiler that writes no files. A build with it fails when it links."""
+    """Return the path of an imitated compiler that writes no files. A build with it fails when it links."""
     compiler = folder / "c++"
     program = "#!/bin/sh\n[ $1 = -dumpmachine ] && echo x86_64-linux-gnu || echo fast c++ 1.0\n"
     compiler.write_text(program, encoding="utf-8")
@@ -113,9 +113,9 @@ def test_a_build_says_first_what_it_builds_and_then_each_file(tmp_path: Path) ->
 def test_the_terminal_shows_a_build_whose_output_pip_hides(builder: str, tmp_path: Path) -> None:
     pytest.importorskip("setuptools", "77", reason="make installs it")
     folders = f"--build-lib {tmp_path} --build-temp {tmp_path}"
-    # The output of the build is hidden. Its standard input is the terminal, which stays open as long as the build runs.
+    # The output of the build is hidden. Its standard input is a terminal, which stays open while the build runs.
     build = f"exec {sys.executable} setup.py -q build_ext {folders} >/dev/null 2>&1"
-    program = f"import pty; pty.spawn(['sh', '-c', {build!r}])"  # makes a terminal and copies its text to our pipe
+    program = f"import pty; pty.spawn(['sh', '-c', {build!r}])"  # makes a terminal, and copies its text to our pipe
     changed = {"CXX": make_compiler(tmp_path), "LOWLEVEL_SIMCLR_CUDA": "0", builder: "setuptools.build_meta"}
     command = [sys.executable, "-c", program]
     done = subprocess.run(
@@ -127,7 +127,7 @@ def test_the_terminal_shows_a_build_whose_output_pip_hides(builder: str, tmp_pat
         check_lines([line.rstrip() for line in done.stdout.splitlines() if line])
 
 
-BETWEEN = "2.18.1"  # a version of TensorFlow between the two that CI tests
+BETWEEN = "2.18.1"  # a version of TensorFlow between the two versions that CI tests
 
 
 @pytest.mark.slow

@@ -1,8 +1,8 @@
-"""Tests of the CUDA kernels and launchers without a GPU: an emulation runs the kernels' source on the CPU.
+"""Tests the CUDA kernels and launchers without a GPU: an emulation runs the source of the kernels on the CPU.
 
-The emulation (kernels/cuda/cuda_on_host.h) runs every thread of a kernel, with all its indices, masks, schedules and
-barriers. It cannot show two things of the hardware: its speed, and how its tensor cores round. On a GPU, `make
-test-kernels-gpu` runs the same checks. A launcher is the C function that starts the kernels of an op.
+A launcher is the C function that starts the kernels of an op. The emulation (kernels/cuda/cuda_on_host.h) runs every
+thread of a kernel, with all indices, masks, schedules and barriers. It cannot show two things of the hardware: its
+speed, and how its tensor cores round. On a GPU, `make test-kernels-gpu` runs the same checks.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ needs_no_driver = pytest.mark.skipif(
 )
 needs_gpu = pytest.mark.skipif(not tf.config.list_physical_devices("GPU"), reason="TensorFlow sees no GPU")
 
-# One case for each path through the kernels. All other cases of small_cases() are tests with the mark `slow`.
+# One case for each path through the kernels. The other cases of small_cases() are tested too, with the mark `slow`.
 QUICK = (
     losses.Case(37, 20, "bfloat16"),
     losses.Case(37, 20, "float16", 0.005),
-    losses.Case(75, 20, "float32", 0.1),  # the columns of similarities are split into two shares of three tiles
+    losses.Case(75, 20, "float32", 0.1),  # the similarities are split into two shares of columns, of three tiles each
     losses.Case(75, 12, "bfloat16", 0.005),
     losses.Case(75, 12, "float64", 0.005, own=(40, 35)),
     losses.Case(33, 24, "float32", 0.05, "duplicates"),
@@ -76,7 +76,7 @@ def reversed_threads(library: ctypes.CDLL) -> Iterator[None]:
     library.lowlevel_simclr_reverse_threads(0)
 
 
-# ---- On the emulation
+# ---- With the emulation
 
 
 @pytest.mark.parametrize("case", QUICK, ids=str)
@@ -131,11 +131,9 @@ def test_a_variable_of_rank_1_needs_no_sums(library: ctypes.CDLL) -> None:
 
 
 def test_the_sums_of_an_update_are_few(library: ctypes.CDLL) -> None:
-    """Test the number of partial sums (for the two norms).
+    """Test the number of partial sums that a kernel writes for the two norms.
 
-    Each block writes two, and there are at most four blocks here.
-
-    An empty variable has no partial sums.
+    Each block writes two sums, and there are at most four blocks. An empty variable has no partial sums.
     """
     sums = library.lowlevel_simclr_lars_update_cuda_partial_sums
     assert [sums(count) for count in (0, 1, updates.PIECE, updates.PIECE + 1, 10**9)] == [0, 2, 2, 4, 8]
@@ -206,9 +204,9 @@ def test_the_workspace_is_linear_in_the_batch(library: ctypes.CDLL) -> None:
 
     for dim in (64, 128, 512):
         z = 2 * 65536 * dim * 2
-        assert bytes_of(65536, dim) < 4 * z  # a copy of z, sums twice as large as z, and a few vectors
+        assert bytes_of(65536, dim) < 4 * z  # has a copy of z, sums that are twice as large as z, and a few vectors
         assert bytes_of(131072, dim) < 2.1 * bytes_of(65536, dim)
-        assert bytes_of(8, dim) < 2 * 1024 * 64 * dim * 4  # sums of at most 512 blocks of 64 rows, and a few vectors
+        assert bytes_of(8, dim) < 2 * 1024 * 64 * dim * 4  # sums of at most 512 blocks of 64 rows, a few vectors
 
 
 # ---- The built library
@@ -246,8 +244,8 @@ def test_the_built_launchers_refuse_shapes_too() -> None:
 def test_no_cuda_symbol_is_left_to_tensorflow() -> None:
     """Test that the library contains all functions of the CUDA runtime (cudart) that it calls.
 
-    TensorFlow exports functions of cudart too, but of another version. A library that called these would fail, and only
-    on a machine with a GPU.
+    TensorFlow exports functions of cudart too, but of another version. A library that calls TensorFlow's would fail,
+    and only on a machine with a GPU.
     """
     if shutil.which("objdump") is None:
         pytest.skip("objdump (binutils) is not installed")
@@ -274,7 +272,7 @@ def test_the_library_holds_machine_code_and_ptx() -> None:
     assert "sm_90.ptx" in listed
 
 
-# ---- Routes: whether a graph calls the op itself, or its handler through XLA (XlaCallModule)
+# ---- Two routes: a graph calls the op itself, or it calls the op's handler through XLA (XlaCallModule)
 
 
 def test_a_module_for_two_platforms_takes_the_platform_first() -> None:
@@ -285,7 +283,7 @@ def test_a_module_for_two_platforms_takes_the_platform_first() -> None:
 
 @pytest.fixture()
 def visible_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pretend that this machine has a GPU. Functions that TensorFlow traces then use the ops as on a GPU."""
+    """Pretend that this machine has a GPU. Functions that TensorFlow then traces use the ops as on a GPU."""
     monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind=None: ["a GPU"])
 
 

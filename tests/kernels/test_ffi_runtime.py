@@ -1,7 +1,7 @@
-"""Tests of registering handlers (functions that XLA calls) with releases of XLA that are not installed.
+"""Tests the registration of handlers (functions that XLA calls) for releases of XLA that are not installed.
 
-A test driver contains kernels/glue/ffi_runtime_xla.cc and a made-up XLA. `tests/bench/test_tensorflow_versions.py`
-(slow) installs real releases.
+A test driver (C++ program) contains kernels/glue/ffi_runtime_xla.cc and an imitation of XLA.
+`tests/bench/test_tensorflow_versions.py` (slow) installs real releases.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ INCLUDE = Path(tf.sysconfig.get_include())
 pytestmark = pytest.mark.skipif(
     not (INCLUDE / "xla" / "ffi" / "api" / "ffi.h").exists(), reason="this TensorFlow has no headers of XLA's FFI"
 )
-# Minor version of XLA's interface. Sizes in bytes: its table of functions, the arguments of registration, the arguments
-# of reading an error message.
+# Four numbers for each release: the minor version of XLA's interface, and three sizes in bytes. These are the sizes of
+# its table of functions, of the arguments of registration, and of the arguments of reading an error message.
 RELEASES = [(1, 88, 84, 32), (1, 192, 84, 32), (2, 192, 84, 32), (4, 200, 92, 36)]
 
 
 @functools.cache
 def build_driver(*entries: str) -> Path:
-    """Return the path of the driver.
+    """Return the path of the driver, built with an XLA that exports these entries.
 
-    Its XLA exports these entries (C, CPP), the functions that return the table of functions.
+    An entry is a function that returns XLA's table of functions. XLA may export "C", "CPP" or both.
     """
     made = Path(tempfile.mkdtemp()) / "driver"
     macros = [f"-DLOWLEVEL_SIMCLR_ENTRY_{entry}" for entry in entries]

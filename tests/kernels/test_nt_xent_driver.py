@@ -1,6 +1,6 @@
-"""Tests of the native NT-Xent (the loss): determinism, threads, calls with and without XLA, error messages.
+"""Tests the native NT-Xent (the loss): determinism, threads, calls with and without XLA, error messages, random shapes.
 
-tests/ops/test_nt_xent.py tests the numbers of every implementation. This file adds random shapes.
+The numbers of every implementation are tested in tests/ops/test_nt_xent.py.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ used = time.process_time()
 time.sleep(1.0)
 print(time.process_time() - used)
 """
-    # A thread that waits without sleeping would use 1.0 s of processor time in that second.
+    # A thread that waits without sleeping would use 1.0 s of processor time in this second.
     assert float(output_of(IMPORTED + program, LOWLEVEL_SIMCLR_THREADS="2")) < 0.5
 
 
@@ -137,7 +137,7 @@ def test_a_plain_function_inside_a_compiled_one_takes_the_xla_route() -> None:
 
 @needs_xla
 def test_keras_trains_with_jit_compile() -> None:
-    """Test in a separate process: if another test has turned op determinism on, Keras ignores jit_compile."""
+    """Test in a separate process: Keras ignores jit_compile if an earlier test has turned on op determinism."""
     program = """
 import numpy as np, tensorflow as tf
 dense = tf.keras.layers.Dense(8)

@@ -29,7 +29,7 @@ def test_the_sources_name_targets() -> None:
 @pytest.mark.parametrize("platform", ["Host", pytest.param("CUDA", marks=needs_cuda)])
 @pytest.mark.parametrize("name", TARGETS)
 def test_xla_has_every_handler(name: str, platform: str) -> None:
-    """Register another handler. XLA must refuse it under a name that is taken, and accept it under a new name."""
+    """Register another handler. XLA must refuse a name that is taken already, and accept a new name."""
     _library.load_library()
     assert name in register_another(name, platform)
     assert register_another(f"{name}_free", platform) == ""
@@ -39,8 +39,8 @@ def test_xla_has_every_handler(name: str, platform: str) -> None:
 def test_the_module_of_a_call_names_cuda() -> None:
     """Test the module of a custom call for a GPU.
 
-    The module is the program text that XlaCallModule runs. It must be made for two platforms, and take the number of
-    the platform as its first argument.
+    The module is the program text that XlaCallModule runs. It must be made for two platforms. Its first argument must
+    be the number of the platform.
     """
     z, temperature = tf.TensorSpec([4, 2], tf.float32), tf.TensorSpec([], tf.float64)
     outputs = [((4,), tf.float32), ((4, 2), tf.float32), ((4,), tf.float32), ((4,), tf.bool)]

@@ -27,7 +27,7 @@ HEIGHT, WIDTH, SIZE = 41, 36, 30
 @pytest.mark.parametrize("mode", list_modes())
 @pytest.mark.parametrize("recipe", [RECIPE, ALWAYS, NEVER, replace(RECIPE, crop_aspect=(0.05, 0.1), clip=False)])
 def test_parameters_are_those_of_the_reference(mode, recipe):
-    index = np.arange(2500) * 1_700_000 + 3  # numbers up to nearly 2^32
+    index = np.arange(2500) * 1_700_000 + 3  # the largest is nearly 2^32
     for seed, epoch, height, width in ((0, 0, 32, 32), (2**64 - 1, 2**32 - 1, 20, 300)):
         draw = build_for_mode(lambda i: ops.draw_view_params(seed, epoch, i, recipe, height, width), mode)  # noqa: B023
         expected = reference.draw_view_params(seed, epoch, index, recipe, height, width)
@@ -36,10 +36,10 @@ def test_parameters_are_those_of_the_reference(mode, recipe):
 
 @pytest.mark.slow
 def test_boxes_are_those_of_the_reference_in_millions():
-    """Test eight million boxes.
+    """Test eight million boxes. None may differ from the reference.
 
-    The op and the reference may use different `exp` functions, whose results may differ in the last bit. Two boxes can
-    differ only if a side lies almost exactly halfway between two integers. No side in this test does.
+    The op and the reference may use different `exp` functions, whose results may differ in the last bit. This can
+    change a box only if one of its sides is almost exactly halfway between two integers. No side in this test is.
     """
     for epoch in range(20):
         index = np.arange(100_000)
@@ -79,14 +79,14 @@ def test_numbers_that_do_not_fit_their_words_are_refused(mode):
         ops.draw_view_params(0, 0, [[0]], RECIPE, 32, 32)
 
 
-# ---- Frames
+# ---- Images that fill only a part (frame) of their array
 
 RANGE = st.tuples(st.floats(0.02, 1), st.floats(0.02, 1)).map(lambda bounds: tuple(sorted(bounds)))
 
 
 @st.composite
 def frames(draw, count=64):
-    """Return the height and width of an array (canvas), and the size of the frame in it that each image fills."""
+    """Draw the height and width of an array (canvas), and for each image the size of the part (frame) that it fills."""
     height, width = draw(st.integers(1, 600)), draw(st.integers(1, 600))
     random = np.random.default_rng(draw(st.integers(0, 2**32)))
     sizes = random.integers(1, (height + 1, width + 1), (count, 2))
@@ -111,7 +111,7 @@ def test_parameters_in_frames_are_those_of_the_reference(given_frames, area, asp
 @settings(max_examples=10, deadline=None, derandomize=True, database=None)
 @given(given_frames=frames(count=20), seed=st.integers(0, 2**64 - 1))
 def test_each_image_draws_as_it_would_alone(given_frames, seed):
-    """The parameters of an image depend on its own size, and not on the size of the array that it lies in."""
+    """Test that the parameters of an image depend on its own size, and not on the size of the array around it."""
     height, width, sizes = given_frames
     drawn = reference.draw_view_params(seed, 1, np.arange(20), RECIPE, height, width, sizes)
     for place, (own_height, own_width) in enumerate(sizes.tolist()):
@@ -150,12 +150,12 @@ def test_a_frame_that_does_not_fit_has_no_box_in_a_stock_graph():
 
 
 # The first 12 digits of the SHA-256 of the boxes of images 0 to 499, with seed 7 and epoch 3. They were recorded before
-# `draw_view_params` accepted `sizes`.
+# `draw_view_params` had the argument `sizes`.
 NARROW = replace(RECIPE, crop_area=(0.6, 1.0), crop_aspect=(0.05, 0.1))
 RECORDED = {
     (32, 32, RECIPE): "43f1bdaa16fe",
     (30, 41, RECIPE): "11bdc2251654",
-    (32, 32, NARROW): "168ecf6addaf",  # nearly all of these boxes are the central crop, used if no drawn box fits
+    (32, 32, NARROW): "168ecf6addaf",  # nearly all boxes are the central crop, because no drawn box fits
     (30, 41, NARROW): "2e1d57c470bf",
 }
 
@@ -169,14 +169,14 @@ def test_images_of_one_size_keep_their_boxes(made_by, whole):
         assert hashlib.sha256(np.asarray(box).tobytes()).hexdigest().startswith(digest)
 
 
-# ---- Padding
+# ---- The padding around an image
 
 
 @pytest.mark.parametrize("mode", list_modes())
 @pytest.mark.parametrize("size", [8, 60])
 @pytest.mark.parametrize("made_by", [ops, stock], ids=["native", "stock"])
 def test_no_view_shows_the_padding(made_by, size, mode):
-    """Test enlarged views (interpolation) and reduced ones (antialiasing). Both must read only the image."""
+    """Test enlarged views (interpolation) and reduced views (antialiasing). Both must read only pixels of the image."""
     random = np.random.default_rng(4)
     sizes = random.integers(1, (34, 48), (60, 2))
     inside = (np.arange(33)[:, None] < sizes[:, 0, None, None]) & (np.arange(47) < sizes[:, 1, None, None])

@@ -1,6 +1,7 @@
-"""Tests that the update of LARS (an optimizer), native and stock, agrees with the float64 reference.
+"""Tests the update of LARS (an optimizer): the native and the stock op must agree with the float64 reference.
 
-LARS scales the step of each variable by a trust ratio: the norm of the weight divided by that of the gradient.
+LARS scales the step of each variable by a trust ratio: the norm of the weight divided by that of the gradient. The
+stock op is built from TensorFlow's own ops.
 
 For the native op, the tests also cover equal bits with and without XLA, reuse of memory, and errors.
 """
@@ -21,20 +22,20 @@ from tests.support.closeness import assert_close
 from tests.support.op_modes import needs_xla
 
 CHOICES = {"learning_rate": 0.05, "momentum": 0.9, "weight_decay": 0.02, "trust_coefficient": 0.01}
-# Ranks 0 to 4, an empty variable, and lengths close to three limits: the length of a vector register; 32,768, the
-# elements of a piece, whose sum is computed in one go; and 131,072, above which the kernel's stores bypass the caches.
+# Ranks 0 to 4, an empty variable, and lengths near three limits: the length of a vector register; 32,768, the length of
+# a piece, which is summed in one go; and 131,072, above which the kernel's stores bypass the caches.
 SHAPES = [(), (1,), (7,), (64,), (1, 1), (5, 7), (3, 3, 2, 4), (181, 181), (256, 257), (512, 256), (419, 421), (2, 0)]
 FORMS: dict[str, Callable[..., Any]] = {"native": ops.lars_update, "stock": stock.lars_update}
 
 
 def draw(shape: tuple[int, ...], seed: int = 0, scale: float = 1.0) -> list[np.ndarray]:
-    """Return a random weight w, gradient g and velocity v of a shape."""
+    """Return a random weight w, gradient g and velocity v of this shape."""
     rng = np.random.default_rng([seed, *shape])
     return [np.asarray(rng.normal(size=shape) * scale, np.float32) for _ in range(3)]
 
 
 def rounded(arrays: list[np.ndarray]) -> list[np.ndarray]:
-    """Return the same arrays with the gradient rounded to bfloat16 and stored as float32."""
+    """Return the same arrays, but the gradient is rounded to bfloat16 and stored as float32."""
     return [arrays[0], tf.cast(tf.cast(arrays[1], tf.bfloat16), tf.float32).numpy(), arrays[2]]
 
 
@@ -49,7 +50,7 @@ def call(form: str, arrays: list[np.ndarray], graph: bool = False, **changed: fl
 
 
 def sizes(arrays: list[np.ndarray], expected: list[np.ndarray]) -> list[np.ndarray]:
-    """Return, for each element of w' and v' (the updated w and v), the largest of the terms that are added."""
+    """Return, for each element of w' and v' (the new w and v), the size of the largest term in its sum."""
     weight, _, velocity = (np.abs(np.asarray(array, np.float64)) for array in arrays)
     of_velocity = np.maximum(CHOICES["momentum"] * velocity, np.abs(expected[1] - CHOICES["momentum"] * arrays[2]))
     return [np.maximum(weight, of_velocity), of_velocity]
@@ -61,9 +62,10 @@ def sizes(arrays: list[np.ndarray], expected: list[np.ndarray]) -> list[np.ndarr
 def test_a_step_is_that_of_the_reference(shape: tuple[int, ...], form: str, graph: bool) -> None:
     arrays = draw(shape)
     expected = [np.asarray(array) for array in reference(*arrays, **CHOICES)]
-    # A trust ratio is a quotient of two sums, each with an error of at most eps. Computing u (gradient plus weight
-    # decay), v' and w' rounds twice each. So the 8 eps of verification/bound.py are enough, even without the stock
-    # formula's error (None).
+    # A trust ratio is a quotient of two sums, each with an error of at most eps. The computations of u (gradient plus
+    # weight decay), v' and w' round twice each. So the 8 eps of verification/bound.py are enough, even without the
+    # error
+    # of the stock formula (None).
     for found, right, size in zip(call(form, arrays, graph), expected, sizes(arrays, expected)):
         assert_close(found, right, None, dtype="float32", scale=size)
 
@@ -95,7 +97,7 @@ def test_gradients_of_other_types_are_refused() -> None:
 
 @pytest.mark.parametrize("scale", [1e-25, 1e25])
 def test_norms_neither_vanish_nor_overflow(scale: float) -> None:
-    """Test weights so small or large that their squares vanish or overflow in float32.
+    """Test weights so small or so large that their squares vanish or overflow in float32.
 
     The trust ratio and the step must still be right.
     """
@@ -117,9 +119,9 @@ def test_a_norm_of_zero_means_ratio_1(zero: int) -> None:
 
 @pytest.mark.parametrize("place", [0, 1], ids=["weight", "gradient"])
 def test_no_number_anywhere_reaches_everything(place: int) -> None:
-    """Test that one NaN in the weight or gradient makes every element of the result NaN.
+    """Test that one NaN in the weight or the gradient makes every element of the result NaN.
 
-    It makes a norm NaN, and so the trust ratio, which multiplies every element. The reference does the same.
+    The NaN makes a norm NaN, and then the trust ratio, which multiplies every element. The reference does the same.
     """
     arrays = draw((5, 7))
     arrays[place][2, 3] = np.nan
@@ -143,7 +145,7 @@ def test_no_number_in_a_variable_of_rank_1_stays_where_it_is() -> None:
 
 
 def test_arguments_that_others_read_are_left_alone() -> None:
-    """Test a gradient that another op reads too. The new weight must not be written into its memory."""
+    """Test a gradient that another op reads too. The new weight must not be written into the gradient's memory."""
     arrays = draw((300, 300))
     tensors = [tf.constant(array) for array in arrays]
 
@@ -159,7 +161,7 @@ def test_arguments_that_others_read_are_left_alone() -> None:
 
 
 def test_a_gradient_that_nobody_else_reads_gives_its_memory() -> None:
-    """Test a gradient that no other op reads. The new weight may be written into its memory.
+    """Test a gradient that no other op reads. The new weight may be written into the gradient's memory.
 
     This must not change the numbers.
     """
@@ -184,7 +186,7 @@ def test_shapes_that_differ_are_refused() -> None:
         ops.lars_update(weight, gradient, velocity, **(CHOICES | {"learning_rate": tf.zeros(2)}))
 
 
-# Inside XLA
+# Compiled by XLA
 
 
 def compiled(arrays: list[np.ndarray], **changed: float) -> list[np.ndarray]:
@@ -196,7 +198,7 @@ def compiled(arrays: list[np.ndarray], **changed: float) -> list[np.ndarray]:
 @needs_xla
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_jit_gives_the_bits_that_the_op_gives(shape: tuple[int, ...]) -> None:
-    """Test that the op gives the same bits with and without XLA, because both run the same kernel."""
+    """Test that the op gives the same bits with and without XLA. Both run the same kernel."""
     arrays = draw(shape)
     for one, other in zip(compiled(arrays), call("native", arrays)):
         assert one.shape == other.shape and one.tobytes() == other.tobytes()
@@ -265,7 +267,7 @@ def test_jit_refuses_unknown_shapes_with_a_sentence() -> None:
 
 
 def draw_all() -> list[list[np.ndarray]]:
-    """Return weights, gradients and velocities of variables of several ranks."""
+    """Return the weights, gradients and velocities of variables of several ranks."""
     return [list(arrays) for arrays in zip(*map(draw, SHAPES))]
 
 
@@ -281,9 +283,9 @@ def test_variables_move_together_as_each_alone(jit: bool) -> None:
 
 @needs_xla
 def test_variables_that_move_in_place_leave_other_readers_what_they_read() -> None:
-    """Test an update whose results XLA puts into the memory of its arguments.
+    """Test an update whose results XLA writes into the memory of its arguments.
 
-    If another op reads an argument later, XLA must copy it first.
+    If another op reads an argument later, XLA must copy the argument first.
     """
     given = draw_all()
 

@@ -1,4 +1,4 @@
-"""Tests of loading the native library. An error names what is missing or wrong, and the command that repairs it."""
+"""Tests loading the native library. An error must name what is missing or wrong, and the command that repairs it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def copy_of_library(folder: Path, **changed: object) -> Path:
-    """Copy the library and the JSON file that describes it, and change entries of this file."""
+    """Copy the library and the JSON file that describes it. Change these entries of the JSON file."""
     path = folder / "_native.so"
     shutil.copy(_library.PATH, path)
     path.with_suffix(".json").write_text(json.dumps(_library.read_build_information() | changed), encoding="utf-8")
@@ -65,7 +65,7 @@ def test_what_is_no_library_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_library_that_disagrees_with_its_information_is_refused(tmp_path: Path) -> None:
-    """Test in a separate process. In this one, the copy would register every op a second time."""
+    """Test in a separate process. In this process, the copy would register every op a second time."""
     path = copy_of_library(tmp_path, abi=_library.ABI + 1)
     program = f"""
 from pathlib import Path
@@ -86,7 +86,7 @@ def test_an_unknown_instruction_set_is_refused(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture()
 def asked_anew() -> Iterator[None]:
-    """Forget, before and after the test, whether XLA can call the library. The answer is cached."""
+    """Forget the cached answer whether XLA can call the library, before and after the test."""
     _route.find_route_problem.cache_clear()
     yield
     _route.find_route_problem.cache_clear()
@@ -110,7 +110,7 @@ def test_an_xla_that_the_library_does_not_know_is_a_sentence_without_a_test_call
         _route.call_handler("lowlevel_simclr_nt_xent", [], [])
 
 
-# What `import lowlevel_simclr.ops` does
+# The effects of `import lowlevel_simclr.ops`
 
 
 SAVE = """
@@ -143,7 +143,7 @@ def test_a_saved_model_with_an_op_loads_in_a_process_that_imports_the_ops(tmp_pa
 
 
 def test_without_a_usable_library_stock_works_and_a_native_op_says_why() -> None:
-    """Make the library unusable by an unknown instruction set."""
+    """Test with a library that cannot be used, because an environment variable asks for an unknown instruction set."""
     program = """
 import tensorflow as tf
 from lowlevel_simclr import ops, stock

@@ -1,9 +1,9 @@
-"""Tests of the native op that makes views: numbers, routes (with and without XLA), errors, determinism.
+"""Tests the native op that makes views: numbers, routes (with and without XLA), errors, determinism.
 
-The tests compare the numbers by the rule of `verification.bound`: the error may be at most twice the error of the stock
-views plus a few rounding errors. These are multiplied by the factor by which the colour operations of a view amplify
-small differences. kernels/sanitize.sh tests the same kernels without TensorFlow, with random shapes and under
-sanitizers.
+The numbers are compared by the rule of `verification.bound`: the error may be at most twice the error of the stock
+views (made with TensorFlow's own ops), plus a few rounding errors. The rounding errors are multiplied by the factor by
+which the colour operations of a view amplify small differences. kernels/sanitize.sh tests the same kernels without
+TensorFlow, with random shapes and under sanitizers.
 """
 
 from __future__ import annotations
@@ -61,12 +61,12 @@ def assert_native_is_close(actual: Any, images: Any, params: ViewParams, size: i
 
 @pytest.fixture(scope="module")
 def in_mode() -> Callable[[str], Callable[..., tf.Tensor]]:
-    """Return a function that runs `made` on (24, 41, 36, 3) images: eager, in a graph with unknown N, or under XLA."""
+    """Return a function that runs `made` on (24, 41, 36, 3) images in a mode: eager, graph with unknown N, or XLA."""
     modes = build_modes(made, HEIGHT, WIDTH, SIZE)
     return {**modes, "graph": on_the_host(modes["graph"])}.__getitem__
 
 
-# Numbers
+# The numbers of the views
 
 
 @pytest.mark.parametrize("mode", list_modes())
@@ -82,7 +82,7 @@ def test_views_are_those_of_the_reference(in_mode, mode):
 @given(any_views())
 def test_views_of_anything_are_those_of_the_reference(drawn):
     images, params, size = drawn
-    # A small view has too few pixels to measure the error of the stock views. So the bound is the one for stock views.
+    # A small view has too few pixels to measure the error of the stock views. So its bound is that for stock views.
     assert_stock_is_close(ops.make_views(images, params, size), reference.make_views(images, params, size), params)
 
 
@@ -114,7 +114,7 @@ def test_views_stay_within_0_and_1():
         params = all_orders(32, 32, seed)._replace(clip=np.ones(48, bool))
         for blur in (False, True):
             views = ops.make_views(images, params, 32, blur=blur).numpy()
-            # The weights of a blur sum to 1 only up to a few rounding errors.
+            # The weights of a blur do not sum to exactly 1: they have a few rounding errors.
             assert 0 <= views.min() <= views.max() <= 1 + 4 * ULP * blur
 
 
@@ -164,7 +164,7 @@ def test_an_empty_batch_has_no_views():
     assert ops.make_views(np.zeros((0, 8, 8, 3), np.uint8), params, 5).shape == (0, 5, 5, 3)
 
 
-# Routes
+# Routes: with and without XLA
 
 
 @pytest.mark.parametrize("mode", ["graph", pytest.param("xla", marks=needs_xla)])

@@ -1,15 +1,15 @@
 """Tests of NT-Xent, the loss of SimCLR: every implementation is compared with the float64 reference.
 
-The sections are: agreement with the reference, the gradient under random cotangents (the weights of the losses in the
-sum that is differentiated), central differences, properties, errors, determinism, and mutants. A mutant is a formula
-with one mistake, which the checks of the first two sections must find.
+The sections are: agreement with the reference; the gradient under random cotangents (a cotangent is the weight of a
+loss in the sum that is differentiated); central differences; properties; errors; determinism; and mutants. A mutant is
+a formula with one mistake. The checks of the first two sections must find each mutant.
 
-Names in this file: z has 2N rows of d numbers, u is a row divided by its length, s is a similarity divided by the
-temperature tau, lse is the logarithm of a row's sum of exp(s), and dz is the gradient. top1 says for each row whether
-its positive (the other view of its image) is the most similar candidate. An implementation is a package with
-`nt_xent(z, temperature)`, `nt_xent_rows(z_all, first_pair, pairs, temperature)`, `nt_xent_and_top1(z, temperature)` and
-`contrastive_top1(z)`. The native implementation is tested if its Python module exists. If its library is missing, the
-tests fail.
+Names in this file: z has 2N rows of d numbers. u is a row divided by its length. s is a similarity divided by the
+temperature tau. lse is the logarithm of a row's sum of exp(s). dz is the gradient. The positive of a row is the other
+view of its image. top1 says for each row whether its positive is the most similar candidate. An implementation is a
+package with `nt_xent(z, temperature)`, `nt_xent_rows(z_all, first_pair, pairs, temperature)`, `nt_xent_and_top1(z,
+temperature)` and `contrastive_top1(z)`. The native implementation is tested if its Python module exists. If its library
+is missing, the tests fail.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ XLA_HAS_FFI = not tf.__version__.startswith(
 )  # under jit_compile, a native op needs XLA's foreign function interface (FFI)
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 TEMPERATURES = (0.001, 0.005, 0.01, 0.03, 0.1, 0.5, 10.0)
-# (N, d). N is close to multiples of the tile sizes 16, 32 and 64. Some widths d are multiples of the length of a vector
-# register.
+# Pairs (N, d). N is near multiples of the tile sizes 16, 32 and 64. Some widths d are multiples of the length of a
+# vector register.
 SHAPES = ((1, 1), (1, 8), (2, 3), (3, 2), (16, 128), (17, 5), (31, 33), (33, 127), (65, 16), (129, 130))
 CROWDED, SPREAD = "crowded", "spread"
 
@@ -59,10 +59,13 @@ def implementation(request) -> Any:
 
 
 def projections(pairs: int, width: int, dtype: str, temperature: float, kind: str, seed: int = 0) -> np.ndarray:
-    """Return z (2N, d) of `dtype` with rows of very different lengths, similar positives, a zero row and duplicates.
+    """Return z (2N, d) of type `dtype`. The lengths of its rows differ much, and positives are similar.
 
-    "spread" rows have any direction. At a small tau, one candidate then has all the weight. For "crowded" rows, |u_i -
-    u_j|^2 is about tau. So all candidates have similar weights at every tau, and every rounding error of s shows in dz.
+    From N = 3 on, one row is zero, and two rows of different images have the same direction.
+
+    "spread" rows point in any direction. At a small tau, one candidate then has all the weight. For "crowded" rows,
+    |u_i - u_j|^2 is about tau. So all candidates have similar weights at every tau, and every rounding error of s shows
+    in dz.
     """
     draw = np.random.default_rng([seed, pairs, width])
     first = draw.normal(size=(pairs, width)) / width**0.5
@@ -72,21 +75,21 @@ def projections(pairs: int, width: int, dtype: str, temperature: float, kind: st
     z *= np.exp(draw.uniform(-3, 3, size=(2 * pairs, 1)))
     if pairs >= 3:
         z[pairs + 1] = 0
-        z[0] = 2 * z[2]  # a negative with similarity 1
+        z[0] = 2 * z[2]  # another image's row with similarity 1
     return z.astype(tf.as_dtype(dtype).as_numpy_dtype)
 
 
 def cotangents(rows: int, dtype: str, size: float = 1.0) -> np.ndarray:
-    """Return random weights of the losses, (2N,), in the accumulation type (the type of sums).
+    """Return random weights of the losses, (2N,), between -`size` and `size`.
 
-    The largest is about `size`.
+    Their type is the accumulation type, which the op uses for sums.
     """
     draw = np.random.default_rng([7, rows])
     return (size * draw.uniform(-1, 1, size=rows)).astype(find_accumulation_type(dtype))
 
 
 def widened(z: np.ndarray) -> tf.Tensor:
-    """Return z, cast to its accumulation type. This rounds nothing."""
+    """Return z, cast to the type that the op uses for sums. The cast rounds nothing."""
     return tf.constant(z.astype(find_accumulation_type(z.dtype.name)))
 
 
@@ -101,11 +104,11 @@ def loss_and_gradients(
 
 
 def alone(implementation: Any, scale: Any, dtype: str, conditioning: float = 1.0) -> Any:
-    """Return the scale for `assert_close`. It is larger for the stock formula.
+    """Return the scale (unit of errors) for `assert_close`. For the stock formula it is larger.
 
-    The bound of an implementation includes the error of the stock formula. For the stock formula itself, this term is
-    missing, and `conditioning` replaces it: an error of eps/tau in a similarity changes the weights exp(s - lse). In
-    float64, the scale is also doubled, because the reference has errors of the same size.
+    The bound of any other implementation contains the error of the stock formula. If the stock formula itself is
+    tested, this term is missing. `conditioning` replaces it: an error of eps/tau in a similarity changes the weights
+    exp(s - lse). In float64, the scale is also doubled, because the reference has errors of the same size.
     """
     return scale * conditioning * (2 if dtype == "float64" else 1) if implementation is stock else scale
 
@@ -121,7 +124,7 @@ def check_loss(implementation: Any, z: np.ndarray, temperature: float) -> None:
 
 
 def neighbours(z: np.ndarray, tau: tf.Tensor, cotangent: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield dz of the stock formula and of the reference for 15 other z, which differ in the last few bits."""
+    """Yield dz of the stock formula and of the reference for 15 other z that differ from this z in their last bits."""
     draw, wide = np.random.default_rng(3), widened(z).numpy()
     for _ in range(15):
         moved = wide * (1 + EPSILON[wide.dtype.name] * draw.integers(-4, 5, size=z.shape)).astype(wide.dtype)
@@ -132,7 +135,7 @@ def neighbours(z: np.ndarray, tau: tf.Tensor, cotangent: np.ndarray) -> Iterator
 def check_gradients(
     implementation: Any, z: np.ndarray, temperature: float, cotangent: np.ndarray, run: Callable | None = None
 ) -> None:
-    """Compare losses, dz and dtau (the gradient to tau) with the reference. `run` computes them, eagerly by default."""
+    """Compare losses, dz and dtau (the gradient to tau) with the reference. `run` computes them, by default eagerly."""
     dtype = z.dtype.name
     tau, c = tf.constant(temperature, find_accumulation_type(dtype)), tf.constant(cotangent)
     loss, dz, dtau = (run or loss_and_gradients)(implementation.nt_xent, tf.constant(z), tau, c)
@@ -141,10 +144,10 @@ def check_gradients(
     if implementation is not stock:
         beside = [value.numpy() for value in loss_and_gradients(stock.nt_xent, widened(z), tau, c)]
         draws = neighbours(z, tau, cotangent)
-    exact = float(tau)  # the reference uses the same rounded tau as the op
+    exact = float(tau)  # tau as the op gets it, rounded to its type
     scale = alone(implementation, compute_loss_scale(exact), dtype)
     assert_close(loss.numpy(), reference.nt_xent(z, exact), beside[0], dtype=dtype, scale=scale)
-    # dz contains the weights exp(s - lse). So the absolute error of s, a few eps/tau, becomes a relative error of the
+    # dz contains the weights exp(s - lse). So an error of s, which is a few eps/tau, becomes a relative error of the
     # weights.
     scale = alone(implementation, compute_gradient_scale(z, cotangent, exact), dtype, 1 + 1 / exact)
     expected = reference.nt_xent_gradient(z, exact, cotangent)
@@ -192,15 +195,15 @@ def test_rows_of_all_replicas_are_the_whole(implementation, pairs, own, dtype):
         own_cotangent = tf.constant(cotangent[reference.list_own_rows(2 * pairs, first, own)])
         total += tape.gradient(loss, z_all, output_gradients=own_cotangent).numpy()
     scale = compute_gradient_scale(z, cotangent, temperature)
-    # The sum has one term for each replica, about as large as `scale`. A term has the errors of a gradient, and is
-    # rounded once to the type of z.
+    # The sum has one term for each replica, of about the size of `scale`. Each term has the errors of a gradient, and
+    # is rounded once to the type of z.
     of_gradient = SLACK * EPSILON[find_accumulation_type(dtype)] * (1 + 1 / temperature)
     allowed = pairs // own * (of_gradient + EPSILON[dtype] / 2) * scale
     assert np.all(np.abs(total - reference.nt_xent_gradient(z, temperature, cotangent)) <= allowed)
 
 
 def test_rows_take_first_pair_as_a_tensor_in_a_graph(implementation):
-    """Test first_pair as a tensor, as in a graph that several replicas share."""
+    """Test first_pair as a tensor, which a graph needs if several replicas share it."""
     z = projections(6, 5, "float32", 0.1, SPREAD)
     rows = tf.function(lambda first: implementation.nt_xent_rows(tf.constant(z), first, 2, 0.1))
     for first in (0, 2, 4):
@@ -216,7 +219,7 @@ def test_rows_take_pairs_as_a_tensor_of_either_integer_type(implementation, kind
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_top1_agrees_with_the_reference(implementation, dtype):
-    """Test rows whose most similar candidate no rounding can change, and rows with exact ties."""
+    """Test rows whose most similar candidate rounding cannot change, and rows with exact ties."""
     z = projections(31, 16, dtype, 0.1, SPREAD)
     unit = reference.normalise_rows(z)
     similar = unit @ unit.T
@@ -249,7 +252,7 @@ def test_top1_beside_the_loss_is_the_same(implementation):
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gradient_agrees_with_the_reference(implementation, dtype, temperature):
-    """Test the gradient to z and to a temperature that is a tensor. "spread" and "crowded" take turns."""
+    """Test the gradient to z and to a temperature that is a tensor. Each case is "spread" or "crowded"."""
     for place, (pairs, width) in enumerate(SHAPES):
         kind = (CROWDED, SPREAD)[(place + TEMPERATURES.index(temperature)) % 2]
         z = projections(pairs, width, dtype, temperature, kind)
@@ -261,7 +264,7 @@ def test_gradient_agrees_with_the_reference(implementation, dtype, temperature):
 @pytest.mark.parametrize("size", [1e-6, 2.0**15])
 def test_gradient_bears_the_cotangents_of_a_scaled_loss(implementation, size, dtype, temperature):
     z = projections(17, 33, dtype, temperature, CROWDED)
-    if dtype == "float16":  # longer rows make dz smaller: most of it must stay below 65504
+    if dtype == "float16":  # longer rows make dz smaller, so that most of it stays below 65504
         z = (z.astype(np.float32) * 512).astype(np.float16)
     cotangent = cotangents(34, dtype, size)
     if dtype == "float16" and size > 1:
@@ -272,7 +275,7 @@ def test_gradient_bears_the_cotangents_of_a_scaled_loss(implementation, size, dt
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_plain_number_as_temperature_gives_the_same_gradient(implementation, dtype):
-    z, temperature = tf.constant(projections(5, 4, dtype, 0.5, SPREAD)), 0.5  # 0.5 is exact in every type
+    z, temperature = tf.constant(projections(5, 4, dtype, 0.5, SPREAD)), 0.5  # every type can hold 0.5 exactly
     cotangent = tf.constant(cotangents(10, dtype))
     with tf.GradientTape() as tape:
         tape.watch(z)
@@ -301,7 +304,7 @@ def test_gradient_flows_to_a_temperature_that_is_learned(implementation):
 @pytest.mark.parametrize(("pairs", "width", "temperature"), [(2, 3, 0.03), (17, 5, 0.5), (33, 127, 0.005)])
 @on_the_host
 def test_graph_agrees_with_the_reference(implementation, pairs, width, temperature, dtype):
-    """Test a graph in which the number of rows is unknown."""
+    """Test a graph that does not know the number of rows."""
     signature = tf.TensorSpec([None, width], dtype)
 
     def run(nt_xent, z, tau, cotangent):
@@ -340,12 +343,12 @@ def test_xla_agrees_with_the_reference(implementation, dtype, pairs, width, temp
 @pytest.mark.parametrize("kind", [SPREAD, CROWDED])
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 def test_gradient_is_the_central_difference(implementation, temperature, kind):
-    """Test along random directions, in float64. tests/reference/test_nt_xent.py derives the steps and the tolerance."""
+    """Test random directions in float64. tests/reference/test_nt_xent.py explains the step and the tolerance."""
     pairs, width, epsilon = 5, 7, EPSILON["float64"]
     z = projections(pairs, width, "float64", temperature, kind)
     length = np.linalg.norm(z, axis=1, keepdims=True)
-    length[length == 0] = 1e-3  # a zero row has no length of its own
-    moving = np.where(np.any(z != 0, axis=1, keepdims=True), 1.0, 0.0)  # zero rows stay: u has no derivative there
+    length[length == 0] = 1e-3  # stands for the length of a zero row
+    moving = np.where(np.any(z != 0, axis=1, keepdims=True), 1.0, 0.0)  # zero rows stay: u is not differentiable there
     cotangent = cotangents(2 * pairs, "float64")
     reach = min(temperature, 1.0)
     h = epsilon**0.2 * reach
@@ -367,14 +370,14 @@ def test_gradient_is_the_central_difference(implementation, temperature, kind):
         assert abs(np.sum(dz * direction) - slope) <= 8 * epsilon**0.8 * scale
 
 
-# Properties
+# Mathematical properties of the loss
 
 LIMIT = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 
 
 @st.composite
 def grids(draw, least_pairs: int = 1, zeros: bool = True):
-    """Draw (2N, d) float32 rows of small integers: zero rows, duplicates, opposites and exact ties are common."""
+    """Draw float32 rows (2N, d) of small integers. Zero rows, duplicates, opposites and exact ties are common."""
     pairs = draw(st.integers(least_pairs, 9))
     width = draw(st.integers(1, 6))
     seed = draw(st.integers(0, 2**20))
@@ -388,7 +391,7 @@ temperatures = st.sampled_from(TEMPERATURES)
 
 
 def assert_same_loss(one: np.ndarray, other: np.ndarray, temperature: float) -> None:
-    """Assert that two float32 results differ by at most twice 8 eps scale, the bound of a single one."""
+    """Assert that two float32 results differ by at most twice the bound of one result, which is 8 eps scale."""
     allowed = 2 * SLACK * EPSILON["float32"] * compute_loss_scale(temperature)
     np.testing.assert_allclose(one, other, rtol=0, atol=allowed)
 
@@ -403,7 +406,7 @@ def test_scaling_a_row_changes_nothing(implementation):
     @given(grids(), temperatures, st.lists(st.integers(-45, 45), min_size=18, max_size=18))
     def holds(z, temperature, exponents):
         loss = under(implementation)
-        scaled = np.ldexp(z, np.array(exponents[: len(z)])[:, None])  # exact
+        scaled = np.ldexp(z, np.array(exponents[: len(z)])[:, None])  # multiplies by powers of two, so exactly
         assert_same_loss(loss(scaled, temperature), loss(z, temperature), temperature)
 
     holds()
@@ -480,8 +483,9 @@ def test_gradient_is_orthogonal_to_its_row(implementation):
         cotangent = cotangents(len(z), "float32")
         tau = tf.constant(temperature, tf.float32)
         dz = loss_and_gradients(implementation.nt_xent, tf.constant(z), tau, tf.constant(cotangent))[1].numpy()
-        # du_i is the gradient to u_i, and c are the cotangents. |du_i| <= (1/tau) 4 sum|c|, because the weights of a
-        # loss on its candidates sum to 1, and its positive has weight 1.
+        # du_i is the gradient to u_i, and c are the cotangents. |du_i| <= (1/tau) 4 sum|c|: the weights of a loss on
+        # its
+        # candidates sum to 1, and its positive has the weight 1.
         allowed = SLACK * EPSILON["float32"] * 4 * np.sum(np.abs(cotangent)) / temperature
         assert np.max(np.abs(np.sum(dz.astype(np.float64) * z, axis=1))) <= allowed
 
@@ -506,7 +510,7 @@ def test_rows_from_1e_minus_15_to_1e15_long_are_right(implementation, dtype):
 def test_no_eps_is_added_to_a_norm(implementation, dtype):
     """Test rows that are all shorter than 1e-12.
 
-    Adding an epsilon of that size to a norm would change every similarity.
+    If an epsilon of that size were added to a norm, every similarity would change.
     """
     z = (projections(9, 5, dtype, 0.1, SPREAD) * np.float64(1e-15)).astype(dtype)
     check_gradients(implementation, z, 0.1, cotangents(18, dtype))
@@ -516,8 +520,9 @@ def test_a_large_temperature_tends_to_log_2n_minus_1(implementation):
     @LIMIT
     @given(grids(), st.sampled_from([10.0, 1e2, 1e4, 1e6]))
     def holds(z, temperature):
-        # All s lie between -1/tau and 1/tau. So lse differs from log(2N-1) by at most 1/tau, and s of the positive from
-        # 0 by at most 1/tau.
+        # All s are between -1/tau and 1/tau. So lse differs from log(2N-1) by at most 1/tau, and s of the positive
+        # differs
+        # from 0 by at most 1/tau.
         allowed = 2 / temperature + SLACK * EPSILON["float32"] * (1 + math.log(2 * len(z)))
         loss = under(implementation)(z, temperature)
         np.testing.assert_allclose(loss, math.log(len(z) - 1), rtol=0, atol=allowed)
@@ -551,13 +556,13 @@ def test_nan_in_is_nan_out(implementation, temperature, pairs, dtype, value):
         tf.constant(cotangents(2 * pairs, dtype)),
     )
     assert np.all(np.isnan(loss.numpy()))
-    moved = np.any(z.astype(np.float64) != 0, axis=1)  # the gradient of a zero row is 0 whatever the other rows are
+    moved = np.any(z.astype(np.float64) != 0, axis=1)  # a zero row has the gradient 0, whatever the other rows are
     assert np.all(np.isnan(dz.numpy().astype(np.float64)[moved]))
     assert np.isnan(dtau.numpy())
     assert not np.any(implementation.contrastive_top1(tf.constant(z)).numpy())
 
 
-# Refusals
+# Refused arguments
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (5, 3), (4,), (2, 2, 2), (4, 0)])
@@ -590,7 +595,7 @@ def test_refuses_a_temperature_that_is_not_positive(implementation, temperature)
         implementation.nt_xent(z, temperature)
     with pytest.raises(ValueError, match=f"temperature is {temperature}"):
         implementation.nt_xent_rows(z, 0, 1, temperature)
-    seen_by = (ValueError, tf.errors.InvalidArgumentError)  # either the Python code or the op raises the error
+    seen_by = (ValueError, tf.errors.InvalidArgumentError)  # either the Python code raises the error, or the op
     for given_as in (tf.constant(temperature), tf.Variable(temperature)):
         with pytest.raises(seen_by, match=f"temperature is {temperature:g}"):
             implementation.nt_xent(z, given_as)
@@ -640,7 +645,7 @@ def test_same_input_same_bits(implementation, temperature, compiled, dtype):
         assert [value.tobytes() for value in again] == [value.tobytes() for value in first]
 
 
-# Mutants
+# Mutants: formulas with one mistake
 
 
 def formula(
@@ -656,9 +661,9 @@ def formula(
     column_term: bool = True,
     gradient_factor: float | None = None,
 ) -> tf.Tensor:
-    """Compute the loss by equation (1) of the paper in its simplest form.
+    """Compute the loss in its simplest form, by equation (1) of the paper.
 
-    Each argument after tau switches one mistake on.
+    Each argument after `temperature` switches one mistake on.
     """
     z = tf.cast(z, find_accumulation_type(z.dtype.name))
     squares = tf.reduce_sum(z**2, axis=1, keepdims=True) + eps
@@ -669,9 +674,9 @@ def formula(
     columns = u if column_term else tf.stop_gradient(u)
     s = tf.matmul(u, columns, transpose_b=True) / divisor(tf.cast(temperature, z.dtype))
     keep = ~np.eye(rows, dtype=bool) if masked else np.ones([rows, rows], bool)
-    if not both_ways:  # candidates only from the other view
+    if not both_ways:  # a row then has only candidates from the other view
         keep[: rows // 2, : rows // 2] = keep[rows // 2 :, rows // 2 :] = False
-    keep[:, rows - columns_off :] = False  # as if the last tile ended too early
+    keep[:, rows - columns_off :] = False  # as if the last tile of columns ended too early
     of_positive = tf.gather(s, (reference.find_positive(rows) + partner_off) % rows, batch_dims=1)
     return tf.reduce_logsumexp(tf.where(keep, s, -math.inf), axis=1) - of_positive
 
@@ -693,12 +698,12 @@ GRADIENT_MUTANTS = {
 
 
 def mutant(switches: dict[str, Any]) -> SimpleNamespace:
-    """Return an implementation with one mistake."""
+    """Return an implementation with this mistake."""
     return SimpleNamespace(nt_xent=lambda z, temperature: formula(z, temperature, **switches))
 
 
 def standard_case() -> tuple[np.ndarray, float]:
-    """Return an ordinary batch at an ordinary temperature: (34, 16) and tau = 0.1."""
+    """Return an ordinary batch, (34, 16), and an ordinary temperature, 0.1."""
     return projections(17, 16, "float32", 0.1, SPREAD), 0.1
 
 

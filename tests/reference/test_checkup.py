@@ -1,4 +1,4 @@
-"""Tests of the reference for the measures of the check-up: cases whose result a formula gives."""
+"""Tests the reference for the measures of the check-up, in cases for which a formula gives the result."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ TURNED = np.linalg.qr(np.random.default_rng(0).normal(size=(6, 6)))[0]  # an ort
 def test_alignment_is_the_square_of_the_chord(angle: float, right: float) -> None:
     first, second = [[2.0, 0.0]], [[math.cos(angle), math.sin(angle)]]
     assert checkup.compute_alignment(first, second) == pytest.approx(right, abs=1e-15)
-    assert checkup.compute_alignment([[0.0, 0.0]], second) == pytest.approx(1)  # a row of zeros has u = 0
+    assert checkup.compute_alignment([[0.0, 0.0]], second) == pytest.approx(1)  # a row of zeros stays zero
 
 
 def test_uniformity_of_equal_opposite_and_orthogonal_points() -> None:
     assert checkup.compute_uniformity(np.ones((5, 3))) == 0
     assert checkup.compute_uniformity([[3.0], [-1.0]]) == pytest.approx(-8)
     assert checkup.compute_uniformity(7 * TURNED) == pytest.approx(-4)  # all pairs have the squared distance 2
-    # Points 0 and 1 are equal, and so are 2 and 3. Of the six pairs, two have the squared distance 0 and four have 2.
+    # Points 0 and 1 are equal, and so are points 2 and 3. Of the six pairs, two have the squared distance 0 and four
+    # have 2.
     assert checkup.compute_uniformity(np.eye(2)[[0, 0, 1, 1]]) == pytest.approx(math.log((2 + 4 * math.exp(-4)) / 6))
 
 

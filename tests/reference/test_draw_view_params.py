@@ -1,8 +1,8 @@
-"""Tests of the random parameters of views (crop, flip, colours, blur) in the reference: statistics and dependencies.
+"""Tests the random parameters of views (crop, flip, colours, blur) in the reference: statistics and dependencies.
 
-Every statistical test here has a fixed seed, so its result never changes. A correct implementation would exceed each
-bound with a probability below 1e-6. The bound is 5 standard deviations of a count or a correlation, or a tabulated
-value.
+Every statistical test here has a fixed seed, so its result never changes. If the implementation is correct, a tested
+value is beyond its bound with a probability below 1e-6. The bound is 5 standard deviations of a count or a correlation,
+or a number from a table.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.support.view_recipes import ALWAYS, FACTORS, NEVER, RECIPE, of_rows
 
 NEUTRAL = dict(zip(FACTORS, (1, 1, 1, 0, 0), strict=True))
 IMAGES = np.arange(20_000)
-FIVE_SIGMA = 5.0  # exceeded with probability 6e-7, both tails together
+FIVE_SIGMA = 5.0  # a normal number is farther from its mean with probability 6e-7, on one side or the other
 KS = 2.694  # Kolmogorov's statistic times sqrt(n m / (n + m)) exceeds this with probability 1e-6
 
 
@@ -107,13 +107,13 @@ def test_all_orders_are_equally_likely(drawn):
         _, seen = np.unique(rows, axis=0, return_counts=True)
         expected = len(rows) / 24
         assert len(seen) == 24
-        assert np.sum((seen - expected) ** 2 / expected) < 70.5  # exceeded with probability 1e-6 (23 degrees)
+        assert np.sum((seen - expected) ** 2 / expected) < 70.5  # chi-square, 23 degrees: larger with probability 1e-6
 
 
 def kolmogorov(sample: np.ndarray, other: np.ndarray) -> float:
-    """Return Kolmogorov's statistic of two samples times sqrt(n m / (n + m)).
+    """Return Kolmogorov's statistic of two samples, times sqrt(n m / (n + m)).
 
-    Discrete numbers exceed KS even less often.
+    For numbers that are not continuous, it is above KS even less often.
     """
     points = np.union1d(sample, other)
     shares = [np.searchsorted(np.sort(numbers), points, "right") / len(numbers) for numbers in (sample, other)]
@@ -121,7 +121,7 @@ def kolmogorov(sample: np.ndarray, other: np.ndarray) -> float:
 
 
 def crop_by_definition(random: np.random.Generator, recipe: ViewRecipe, height: int, width: int) -> tuple[int, ...]:
-    """Return y, x, height and width of a crop by SimCLR's RandomResizedCrop, drawn with a NumPy generator."""
+    """Return y, x, height and width of a crop. SimCLR's RandomResizedCrop defines it; NumPy's generator draws it."""
     for _attempt in range(10):
         area = random.uniform(*recipe.crop_area) * height * width
         aspect = math.exp(random.uniform(*map(math.log, recipe.crop_aspect)))
@@ -153,8 +153,8 @@ def test_boxes_are_distributed_as_ten_draws_are(area, aspect, height, width):
 
 
 def test_area_is_uniform_and_aspect_log_uniform():
-    # These boxes always fit, so no attempt is rejected. At 1000 pixels, rounding to whole pixels moves less than 0.1 %
-    # of the boxes.
+    # These boxes always fit, so no attempt is rejected. At 1000 pixels, rounding to whole pixels changes the result for
+    # less than 0.1 % of the boxes.
     recipe = replace(RECIPE, crop_area=(0.1, 0.3))
     y, x, h, w = draw(0, 0, IMAGES, recipe, 1000, 1000).box.T
     uniform = (np.arange(1_000_000) + 0.5) / 1_000_000
@@ -164,11 +164,11 @@ def test_area_is_uniform_and_aspect_log_uniform():
     assert kolmogorov(x / (1001 - w), uniform) < KS
 
 
-# The definition of a crop, applied to one view at a time
+# The definition of a crop, computed for one view at a time
 
 
 def box_by_definition(index: int, view: int, recipe: Any, height: int, width: int) -> tuple[int, tuple[int, ...]]:
-    """Return the number of the first attempt that fits (10 if none does) and its box, computed with Python numbers."""
+    """Return the number of the first attempt that fits (10 if none does), and its box. Python numbers are used."""
     for attempt in range(10):
         u = [int(word >> 8) / 2**24 for word in draw_words(5, 3, [index], view, attempt)[0]]
         area = height * width * (recipe.crop_area[0] + (recipe.crop_area[1] - recipe.crop_area[0]) * u[0])
@@ -195,8 +195,8 @@ def test_the_first_attempt_that_fits_is_used_and_the_central_crop_if_none_does()
     ("aspect", "height", "width", "expected"),
     [
         ((0.5, 2.0), 32, 32, (0, 0, 32, 32)),  # the whole image
-        ((3.0, 4.0), 32, 32, (10, 0, 11, 32)),  # a box of this aspect is flat: 32 / 3 = 10.67 rows
-        ((0.25, 0.4), 32, 32, (0, 9, 32, 13)),  # a box of this aspect is narrow: 0.4 x 32 = 12.8 columns
+        ((3.0, 4.0), 32, 32, (10, 0, 11, 32)),  # a box of this aspect is wide: 32 columns, 32 / 3 = 10.67 rows
+        ((0.25, 0.4), 32, 32, (0, 9, 32, 13)),  # a box of this aspect is high: 32 rows, 0.4 x 32 = 12.8 columns
         ((3 / 4, 4 / 3), 10, 40, (0, 13, 10, 13)),
         ((3 / 4, 4 / 3), 40, 10, (13, 0, 13, 10)),
         ((8.0, 9.0), 5, 2, (2, 0, 1, 2)),  # 0.25 rows, but a box has at least one pixel
@@ -223,7 +223,7 @@ def test_a_fixed_box_is_always_drawn():
 
 
 def numbers(params: ViewParams) -> dict[str, np.ndarray]:
-    """Return every drawn quantity as a column. By definition, no column depends on another one."""
+    """Return every drawn quantity as a column. By definition, the columns are independent of each other."""
     y, x, h, w = params.box.T
     columns = {name: getattr(params, name) for name in (*FACTORS, "flip", "grey", "blur_sigma")}
     columns |= {"area": h * w, "aspect": np.log(w / h), "y": y / (1001 - h), "x": x / (1001 - w)}
@@ -234,13 +234,13 @@ def numbers(params: ViewParams) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def wide() -> Callable[[int, int], ViewParams]:
-    """Return a function that draws both views of 20,000 large images. Every box fits, and jitter is always on."""
+    """Return a function that draws both views of 20,000 large images. Every box fits, and every view has jitter."""
     recipe = replace(RECIPE, crop_area=(0.1, 0.3), jitter_probability=1)
     return lambda seed, epoch: draw(seed, epoch, IMAGES, recipe, 1000, 1000)
 
 
 def correlations(first: ViewParams, second: ViewParams) -> np.ndarray:
-    """Return the correlations of the columns of `first` with those of `second`, in standard deviations."""
+    """Return the correlations between columns of `first` and of `second`, in standard deviations."""
     one, other = (np.stack(list(numbers(params).values())) for params in (first, second))
     count = len(one)
     return np.corrcoef(one, other)[:count, count:] * math.sqrt(one.shape[1])
@@ -258,15 +258,15 @@ def test_views_images_epochs_and_seeds_are_independent(wide):
         "seeds that differ in the high word": (base, wide(2**32, 0)),
     }
     for name, (one, other) in pairs.items():
-        # 15 x 15 correlations exceed the bound with probability 6e-7 each, together 1e-4. If two columns shared random
-        # words, their correlation would be 100 and more.
+        # There are 15 x 15 correlations. Each is beyond the bound with probability 6e-7, any of them with 1e-4. If two
+        # columns shared random words, their correlation would be 100 and more.
         assert np.max(np.abs(correlations(one, other))) < FIVE_SIGMA, name
 
 
 def test_the_quantities_of_a_view_are_independent_of_each_other(wide):
     params = wide(0, 0)
     among = correlations(params, params)
-    slots = slice(len(among) - 3, len(among))  # the slots are places in one permutation, so they depend on each other
+    slots = slice(len(among) - 3, len(among))  # these three are places in one permutation, so they are dependent
     among[slots, slots] = 0
     assert np.max(np.abs(among - np.diag(np.diag(among)))) < FIVE_SIGMA
 

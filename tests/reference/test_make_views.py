@@ -1,7 +1,7 @@
-"""Tests of the pixels of a view, as the reference makes them: comparisons with independent code, and properties.
+"""Tests the pixels of a view, as the reference makes them. They are compared with independent code.
 
 The independent code is Pillow and tf.image for the crop, colorsys and tf.image for the colours, and SciPy for the blur.
-With TensorFlow 2.15, tensorflow-addons also checks the blur.
+With TensorFlow 2.15, tensorflow-addons also checks the blur. Other tests check properties of views.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def one_view(image: np.ndarray, size: int, **given: Any) -> np.ndarray:
     return make_views(image[None], params_of(2, **given), size)[0]
 
 
-# The crop, against Pillow and tf.image
+# The crop, compared with Pillow and tf.image
 
 
 @CASES
@@ -49,7 +49,7 @@ def one_view(image: np.ndarray, size: int, **given: Any) -> np.ndarray:
 def test_crops_are_those_of_pillow(case):
     image, box, size = case
     expected = np.stack([pillow(image[..., c].astype(np.float32), box, size) for c in range(3)], axis=-1) / 255
-    # Pillow stores a float32 after each of its two passes. Each pass rounds a number below 256 by at most half an ulp.
+    # Pillow rounds to float32 after each of its two passes. A number below 256 is rounded by at most half an ulp.
     np.testing.assert_allclose(one_view(image, size, box=box), expected, rtol=0, atol=2 * ULP)
 
 
@@ -67,8 +67,9 @@ def test_crops_are_those_of_tensorflow(case):
     image, (y, x, h, w), size = case
     crop = tf.constant(image[y : y + h, x : x + w] / np.float32(255))
     expected = tf.image.resize(crop, (size, size), antialias=True)
-    # tf.image computes the positions of pixels in float32. For positions below 40, half an ulp is 16 times the ulp of
-    # 1. Rows and columns both have this error.
+    # tf.image computes the positions of pixels in float32. For positions below 40, half an ulp (spacing of float32) is
+    # 16
+    # times the ulp of 1. Rows and columns both have this error.
     np.testing.assert_allclose(one_view(image, size, box=(y, x, h, w)), expected, rtol=0, atol=40 * ULP)
 
 
@@ -83,11 +84,11 @@ def test_resizing_weights_are_a_partition(length, size):
         np.testing.assert_array_equal(weights, np.eye(size))
 
 
-# The colours, against colorsys and tf.image
+# The colours, compared with colorsys and tf.image
 
 
 def by_colorsys(image: np.ndarray, factor: float, turn: float) -> np.ndarray:
-    """Change saturation and hue of an image pixel by pixel, with Python's colorsys."""
+    """Change the saturation and the hue of an image pixel by pixel, with Python's colorsys."""
     changed = np.empty_like(image)
     for place in np.ndindex(image.shape[:2]):
         hue, saturation, value = colorsys.rgb_to_hsv(*image[place])
@@ -106,7 +107,7 @@ def test_saturation_and_hue_are_those_of_colorsys(seed, factor, turn, hue_first)
     image = images_of(1, 6, 6, seed=seed)[0]
     order = [3, 2, 0, 1] if hue_first else [2, 3, 0, 1]
     actual = one_view(image, 6, saturation=factor, hue=turn, order=order)
-    # Hues are computed in sixths of a turn, so numbers are as large as 6, and they are rounded a dozen times.
+    # Hues are computed in sixths of a turn. So numbers are as large as 6, and they are rounded a dozen times.
     np.testing.assert_allclose(actual, by_colorsys(image / 255, factor, turn), rtol=0, atol=100 * ULP64)
 
 
@@ -117,7 +118,7 @@ TF_IMAGE = {
     "brightness_shift": (
         tf.image.adjust_brightness,
         (-0.4, 0.0, 0.3),
-    ),  # both tf.image and brightness_shift add a number
+    ),  # brightness of tf.image adds a number, and so does brightness_shift
 }
 
 
@@ -128,9 +129,10 @@ def test_colour_operations_are_those_of_tensorflow(name):
         image = images_of(1, 9, 7, seed=seed)[0]
         crop = np.float32(one_view(image, 9))  # the crop, resized to a square
         # These operations keep pixels within [0, 1], so they need no clip. The exception is saturation: tf.image limits
-        # S of HSV to 1, as the clip of a view does.
+        # S of HSV to 1, and the clip of a view has the same effect.
         actual = one_view(image, 9, **{name: value}, clip=name == "saturation")
-        # tf.image's HSV rounds a dozen times in float32. Its hues are in sixths of a turn, so numbers are up to 6.
+        # tf.image's HSV rounds a dozen times in float32. Its hues are in sixths of a turn, so numbers are as large as
+        # 6.
         np.testing.assert_allclose(actual, adjust(crop, value), rtol=0, atol=24 * ULP)
 
 
@@ -177,12 +179,12 @@ def test_the_operations_come_in_the_given_order():
         views[tuple(order)] = one_view(image, 12, order=order, **factors)
         np.testing.assert_allclose(views[tuple(order)], x, rtol=0, atol=100 * ULP64)
     for one, other in itertools.combinations(views, 2):
-        # Two operations that follow each other can be swapped without effect only if they are saturation and hue.
+        # Exchanging two successive operations changes nothing only if they are saturation and hue.
         same = "".join(map(str, one)).replace("32", "23") == "".join(map(str, other)).replace("32", "23")
         assert (np.max(np.abs(views[one] - views[other])) < 1e-12) == same
 
 
-# The blur, against SciPy and tensorflow-addons
+# The blur, compared with SciPy and tensorflow-addons
 
 
 @pytest.mark.parametrize(("size", "taps"), [(8, 1), (19, 1), (20, 3), (32, 3), (39, 3), (96, 9), (100, 11), (224, 23)])
@@ -207,7 +209,7 @@ def test_the_blur_is_that_of_tensorflow_addons():
         expected = addons.image.gaussian_filter2d(
             x, (count_blur_taps(50), count_blur_taps(50)), sigma, padding="REFLECT"
         )
-        # tensorflow-addons first multiplies the two one-dimensional kernels, and then sums 25 products in float32.
+        # tensorflow-addons multiplies the two one-dimensional kernels first, and then sums 25 products in float32.
         np.testing.assert_allclose(blur_by_gaussian(image / 255, sigma), expected, rtol=0, atol=16 * ULP)
 
 
@@ -228,7 +230,7 @@ def test_blurring_is_left_out_on_demand():
 def test_neutral_parameters_are_the_identity(clip):
     images = images_of(2, 20, 20)
     views = make_views(images, params_of(4, box=whole(images), clip=clip), 20)
-    # The contrast subtracts the mean and adds it again. Both steps round.
+    # The contrast subtracts the mean and adds it again. Both steps may round.
     np.testing.assert_allclose(views, np.concatenate([images, images]) / 255, rtol=0, atol=2 * ULP64)
 
 
@@ -246,7 +248,7 @@ def test_rows_are_all_first_views_and_then_all_second_ones():
 def test_flipping_mirrors_the_view_and_twice_is_the_identity(case):
     image, box, size = case
     view, flipped = one_view(image, size, box=box), one_view(image, size, box=box, flip=True)
-    # The mean of a mirrored channel may be rounded differently.
+    # The mean of a mirrored channel may be rounded in another way.
     np.testing.assert_allclose(flipped, view[:, ::-1], rtol=0, atol=4 * ULP64)
     np.testing.assert_allclose(one_view(flipped, size, flip=True), view, rtol=0, atol=8 * ULP64)
 
@@ -302,7 +304,7 @@ def test_whole_views_are_those_of_pillow_colorsys_and_scipy():
     for row in range(24):
         own = ViewParams(*(field[row] for field in params))
         expected = view_by_other_libraries(images[row % 12], own, 24)
-        # Pillow rounds twice to float32. The factors of the row amplify these errors.
+        # Pillow rounds twice to float32. The colour factors of the view amplify these errors.
         allowed = 2 * ULP * amplification(params)[row]
         np.testing.assert_allclose(views[row], expected, rtol=0, atol=allowed)
 

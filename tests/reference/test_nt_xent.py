@@ -1,4 +1,4 @@
-"""Tests of the float64 reference of NT-Xent (the loss): the loops of the paper, finite differences, closed forms.
+"""Tests the float64 reference of NT-Xent (the loss): against the loops of the paper, differences and exact results.
 
 z has 2N rows of d numbers, and u_i is row i divided by its length. s_ij is the similarity u_i u_j / tau. The positive
 of a row is the other view of its image. P_ij is the weight of candidate j in the loss of row i. A cotangent is the
@@ -21,13 +21,13 @@ TEMPERATURES = (0.005, 0.05, 0.5, 10.0)
 
 
 def projections(pairs: int, width: int, crowd: float = np.inf, seed: int = 0) -> np.ndarray:
-    """Return z (2N, d). Its rows have very different lengths, and positives are similar, as after training.
+    """Return z (2N, d). The lengths of its rows differ much, and positives are similar, as after training.
 
     Args:
         pairs: N.
         width: d.
-        crowd: how far apart the rows are, as |u_i - u_j|^2. If it is about the temperature, all candidates have similar
-            weights.
+        crowd: how far apart the rows are, as |u_i - u_j|^2. If this is about the temperature, all candidates have
+            similar weights.
     """
     draw = np.random.default_rng(seed)
     first = draw.normal(size=(pairs, width)) / width**0.5
@@ -40,10 +40,10 @@ def projections(pairs: int, width: int, crowd: float = np.inf, seed: int = 0) ->
 def algorithm_1(z: np.ndarray, temperature: float) -> list[float]:
     """Compute Algorithm 1 of the paper, loop by loop.
 
-    Image k (from 1) has the rows 2k-1 and 2k in the paper, and the rows k-1 and N+k-1 (from 0) in this package.
+    In the paper, image k (from 1) has the rows 2k-1 and 2k. In this package it has the rows k-1 and N+k-1 (from 0).
     """
     pairs = len(z) // 2
-    paper = [z[k // 2 + (k % 2) * pairs] for k in range(2 * pairs)]  # image by image, both views
+    paper = [z[k // 2 + (k % 2) * pairs] for k in range(2 * pairs)]  # in the order of the paper, image by image
     similarity = [[0.0] * (2 * pairs) for _ in range(2 * pairs)]
     for i in range(2 * pairs):
         for j in range(2 * pairs):
@@ -63,12 +63,12 @@ def algorithm_1(z: np.ndarray, temperature: float) -> list[float]:
 def test_is_algorithm_1_of_the_paper(pairs, width, temperature):
     z = projections(pairs, width)
     loss, expected = reference.nt_xent(z, temperature), algorithm_1(z, temperature)
-    # Both results have rounding errors, so the scale is doubled.
+    # Both results have rounding errors. Therefore the scale is doubled.
     assert_close(loss, expected, None, dtype="float64", scale=2 * compute_loss_scale(temperature))
 
 
 def central_difference(function, x: np.ndarray, step: np.ndarray) -> np.ndarray:
-    """Return the derivative of `function` to each element of x, from its values at +-h and +-2h.
+    """Return the derivative of `function` to each element of x, from its values at distances h and 2h on both sides.
 
     The error is of order h^4.
     """
@@ -89,8 +89,9 @@ def test_gradient_is_the_central_difference_under_a_random_cotangent(pairs, widt
     z = projections(pairs, width, crowd=temperature if crowded else np.inf)
     cotangent = np.random.default_rng(1).normal(size=2 * pairs)
     length = np.linalg.norm(z, axis=1, keepdims=True)
-    # The loss varies over distances of tau |z|, or of |z| if tau is above 1 (`reach`). With a step in this unit, the
-    # truncation error is step^4, and the rounding error of the losses (eps) gives eps (1 + 1/tau) / step. A step of
+    # The loss varies over distances of tau |z|, or of |z| if tau is above 1 (`reach`). Let the step be in this unit.
+    # Then
+    # the truncation error is step^4, and the rounding error of the losses (eps) gives eps (1 + 1/tau) / step. A step of
     # eps^(1/5) balances the two: both are then of order eps^(4/5).
     reach = min(temperature, 1.0) * length
     step = np.broadcast_to(EPS64**0.2 * reach, z.shape)
@@ -106,8 +107,8 @@ def test_gradient_is_the_central_difference_under_a_random_cotangent(pairs, widt
 def test_temperature_gradient_is_the_central_difference_under_a_random_cotangent(pairs, crowded, temperature):
     z = projections(pairs, 5, crowd=temperature if crowded else np.inf)
     cotangent = np.random.default_rng(2).normal(size=2 * pairs)
-    # The same holds for the derivative to tau. If tau is small, s changes by 1 over a distance of tau^2. If tau is
-    # large, the loss varies over distances of tau.
+    # For the derivative to tau, the same holds with another reach. If tau is small, s changes by 1 over a distance of
+    # tau^2. If tau is large, the loss varies over distances of tau.
     reach = temperature * min(temperature, 1.0)
     step = np.array(EPS64**0.2 * reach)
     slope = central_difference(
@@ -139,7 +140,7 @@ def test_one_pair_gives_0(temperature):
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 def test_two_orthogonal_pairs(temperature):
-    """Test two images whose two views have the same direction. The directions of the two images are orthogonal.
+    """Test two images. The two views of each image have the same direction, and the images are orthogonal.
 
     The loss is log(1 + 2 exp(-1/tau)), and dz is orthogonal to u.
     """
@@ -147,8 +148,8 @@ def test_two_orthogonal_pairs(temperature):
     other = math.exp(-1 / temperature)
     loss, expected = reference.nt_xent(z, temperature), np.full(4, math.log1p(2 * other))
     assert_close(loss, expected, None, dtype="float64", scale=compute_loss_scale(temperature))
-    # du_i is the gradient to u_i. Its part orthogonal to u_i is 1/tau times the sum of the weights P_ij + P_ji of the
-    # two orthogonal rows j.
+    # du_i is the gradient to u_i. Two rows j are orthogonal to u_i. The part of du_i that is orthogonal to u_i is 1/tau
+    # times the sum of the weights P_ij + P_ji of these two rows.
     across = 2 * 2 * other / (1 + 2 * other) / temperature
     expected = across * np.array([[0, 1 / 2], [1 / 5, 0], [0, 1 / 3], [1 / 7, 0]])
     np.testing.assert_allclose(
@@ -165,7 +166,7 @@ def test_the_rows_of_all_replicas_are_the_whole(pairs, own):
     for first in range(0, pairs, own):
         rows = np.r_[first : first + own, pairs + first : pairs + first + own]
         np.testing.assert_array_equal(reference.list_own_rows(2 * pairs, first, own), rows)
-        # NumPy may sum a matrix product of fewer rows in another order.
+        # NumPy may sum a matrix product in another order if it has fewer rows.
         np.testing.assert_allclose(
             reference.nt_xent_rows(z, first, own, temperature), loss[rows], rtol=1e-13, atol=1e-13
         )
@@ -180,8 +181,9 @@ def test_positive_is_the_other_view():
 
 
 def test_top1_counts_the_strictly_most_similar_positive():
-    # Rows 0 and 3 are positives and the most similar to each other. Row 1 has the same direction as its positive, row
-    # 4, but also as row 2, whose positive is row 5. So for row 1, rows 4 and 2 tie, and a tie counts as a miss.
+    # Rows 0 and 3 are positives and most similar to each other. Row 1 has the same direction as its positive, row 4.
+    # But
+    # row 2, whose positive is row 5, has this direction too. So for row 1, rows 4 and 2 tie, and a tie is a miss.
     z = np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 2, 0, 0], [9, 1, 0, 0], [0, 3, 0, 0], [0, 0, 1, 0]])
     np.testing.assert_array_equal(reference.contrastive_top1(z), [True, False, False, True, False, False])
     np.testing.assert_array_equal(reference.contrastive_top1(np.eye(2)), [True, True])

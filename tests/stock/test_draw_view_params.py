@@ -1,4 +1,4 @@
-"""Tests that the stock ops (built from TensorFlow's own) draw the same view parameters as the reference."""
+"""Tests that the stock ops (those built from TensorFlow's own) draw the same view parameters as the reference."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_stock_draws_the_same(mode):
     def stock(epoch: tf.Tensor, index: tf.Tensor) -> ViewParams:
         return stock_draw(2**40 + 7, epoch, index, RECIPE, 33, 50)
 
-    signature = [tf.TensorSpec([], tf.int64), tf.TensorSpec([None], tf.int64)]  # N (images) is unknown in the graph
+    signature = [tf.TensorSpec([], tf.int64), tf.TensorSpec([None], tf.int64)]  # the graph does not know N (images)
     if mode != "eager":
         stock = tf.function(stock, input_signature=signature, jit_compile=mode == "xla")
     index = np.concatenate([np.arange(1000), [2**31 - 1, 2**31, 2**32 - 1]])

@@ -1,4 +1,4 @@
-"""Tests that Philox in stock TensorFlow gives the same words as in NumPy, bit for bit."""
+"""Tests the random generator Philox in stock TensorFlow: it gives the same words as in NumPy, bit for bit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LARGEST = 2**32 - 1
 
 
 def stock_in(mode: str) -> Callable[..., Any]:
-    """Return `stock.philox4x32` as an eager function, in a graph or under XLA."""
+    """Return `stock.philox4x32` as an eager function, as a graph, or compiled by XLA."""
     return {
         "eager": stock.philox4x32,
         "graph": tf.function(stock.philox4x32, reduce_retracing=True),

@@ -1,6 +1,6 @@
-"""Tests of the rule that decides whether a result is correct, and of the units of its errors (scales).
+"""Tests the rule that decides whether a result is correct, and the units of its errors (scales).
 
-They need only NumPy. E is the largest error of the stock result.
+The tests need only NumPy. "Stock" is the usual formula, and E is the largest error of its result.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ def test_rule_allows_8_eps_scale_where_stock_is_exact():
 
 def test_rule_allows_twice_the_worst_error_of_stock_in_units_of_scale():
     right, scale = np.array([1.0, 0.0]), np.array([1.0, 1 / 16])
-    stock = np.array([1 + 2.0**-10, 0], np.float32)  # the stock result has an error only at the first element
+    stock = np.array([1 + 2.0**-10, 0], np.float32)  # only the first element of the stock result has an error
     assert_close(np.array([1, 2.0**-13], np.float32), right, stock, dtype="float32", scale=scale)
     with pytest.raises(AssertionError, match="worst at index"):
         assert_close(np.array([1, 2.0**-12.9], np.float32), right, stock, dtype="float32", scale=scale)
     exact, neighbour = right.astype(np.float32), (stock + np.float32(1), right + 1)
     assert_close(np.array([1, 2.0**-13], np.float32), right, exact, dtype="float32", scale=scale, draws=[neighbour])
-    with pytest.raises(AssertionError, match="worst at index"):  # without a stock result, the bound is smaller
+    with pytest.raises(AssertionError, match="worst at index"):  # the bound is smaller without a stock result
         assert_close(np.array([1, 2.0**-13], np.float32), right, None, dtype="float32", scale=scale)
 
 
@@ -65,7 +65,7 @@ def test_rule_allows_one_rounding_to_the_type_of_the_result():
     assert_close(right.astype(np.float16), right, stock, dtype="float16", scale=scale)
     with pytest.raises(AssertionError, match="worst at index"):
         assert_close(np.array([1 - 2.0**-11, 0], np.float16), right, stock, dtype="float16", scale=scale)
-    with pytest.raises(AssertionError, match="worst at index"):  # float32 may not have float16's rounding error
+    with pytest.raises(AssertionError, match="worst at index"):  # a float32 result may not be rounded to float16
         assert_close(np.array([1.0, 0], np.float32), right, stock, dtype="float16", scale=scale)
     with pytest.raises(ValueError, match="widen z to float32"):
         assert_close(right.astype(np.float16), right, right.astype(np.float16), dtype="float16", scale=scale)
@@ -78,7 +78,7 @@ def test_rule_on_values_that_are_not_finite():
     for wrong in ([-np.inf, -np.inf, np.nan], [np.inf, np.nan, np.nan], [np.inf, -np.inf, 0.0]):
         with pytest.raises(AssertionError, match="33.3% of 3 elements"):
             assert_close(np.array(wrong, np.float16), right, stock, dtype="float16", scale=1.0)
-    with pytest.raises(AssertionError, match="33.3% of 3 elements"):  # infinity is wrong, because float32 can hold 1e5
+    with pytest.raises(AssertionError, match="33.3% of 3 elements"):  # infinity is wrong: float32 can hold 1e5
         assert_close(np.array([np.inf, -1e5, np.nan], np.float32), right, stock, dtype="float32", scale=1.0)
     with pytest.raises(AssertionError, match="no E"):
         assert_close(stock, right, np.full(3, np.nan, np.float32), dtype="float32", scale=1.0)
@@ -104,7 +104,7 @@ def test_the_bound_is_twice_the_error_of_stock_plus_8_eps():
 
 def test_a_half_result_may_be_rounded_once_more_and_no_further():
     right, base = np.array([1.0, 2.0**-20]), 8 * 2.0**-23
-    for place, reach in ((0, 1 + base), (1, 2.0**-14)):  # half a spacing of float16 is added, here at 1 and below 2^-14
+    for place, reach in ((0, 1 + base), (1, 2.0**-14)):  # adds half a spacing of float16, at 1 and below 2^-14
         found = right.astype(np.float16)
         found[place] = 2 if place == 0 else 1
         bound = compare_with_reference(found, right, None, **FLOAT32).bound
@@ -144,7 +144,7 @@ def test_only_infinity_is_right_where_the_reference_is_infinite(dtype, value):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_nothing_holds_where_stock_is_not_finite(value):
-    """Test a stock result that is NaN or infinite. If this made the bound infinite, every result would pass."""
+    """Test a stock result that is NaN or infinite. It must not make the bound infinite: every result would pass."""
     right, stock = np.array([1.0, 2.0]), np.array([1.0, value], np.float32)
     comparison = compare_with_reference(right.astype(np.float32), right, stock, **FLOAT32)
     assert not comparison.holds and np.isnan(comparison.bound) and np.isnan(comparison.stock_error)
@@ -212,8 +212,8 @@ def test_a_row_is_decided_where_its_margin_is_64_spacings():
     turned = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
     np.testing.assert_array_equal(compute_margins(turned), np.ones(4))
     assert np.all(find_decided_rows(turned, "float32"))
-    for angle, decided in ((1e-3, False), (1e-2, True)):  # the similarity of the positive is larger by angle^2 / 2
+    for angle, decided in ((1e-3, False), (1e-2, True)):  # the positive's similarity is larger by angle^2 / 2
         near = np.array([[1.0, 0.0], [np.cos(angle), np.sin(angle)]] * 2)
         assert np.all(np.abs(compute_margins(near) - angle**2 / 2) < 1e-9)
         assert np.all(find_decided_rows(near, "float32") == decided) and np.all(find_decided_rows(near, "float64"))
-    assert np.all(find_decided_rows(turned[:2], "float32"))  # with one pair, there are no other candidates
+    assert np.all(find_decided_rows(turned[:2], "float32"))  # one pair has no other candidates
