@@ -1,4 +1,4 @@
-"""Tests that the fused BatchNorm (one kernel) gives the outputs, gradients and moving statistics of Keras's layer."""
+"""Tests the fused BatchNorm (one kernel): it gives the outputs, gradients and moving statistics of Keras's layer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EPS = float(np.finfo(np.float32).eps)
 
 
 def batch_norm_in_float64(x: Any, gamma: Any, beta: Any, epsilon: float, cotangent: Any) -> dict[str, np.ndarray]:
-    """Return y and the gradients of the sum of cotangent * y, computed as in Ioffe and Szegedy 2015, section 3."""
+    """Return y, and the gradients of the sum of cotangent * y, computed as in Ioffe and Szegedy 2015, section 3."""
     x, axes = x.astype(np.float64), (0, 1, 2)
     root = 1 / np.sqrt(x.var(axes) + epsilon)
     unit = (x - x.mean(axes)) * root
@@ -43,7 +43,7 @@ def batch_norm_of(layer: Any, x: np.ndarray, gamma: Any, beta: Any, cotangent: n
 def batch() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return x (2, 3, 3, 5) with a mean that is not 0, gamma (5,), beta (5,), and a cotangent (the weights of y).
 
-    A channel has only 18 values. So it shows whether the variance has Bessel's correction, n / (n - 1).
+    A channel has only 18 values. With so few, it shows if the variance has Bessel's correction, the factor n / (n - 1).
     """
     rng = np.random.default_rng(5)
     x = (2 + 1.5 * rng.normal(size=(2, 3, 3, 5))).astype(np.float32)
@@ -73,7 +73,7 @@ def test_moving_statistics_in_training() -> None:
         batch_norm_of(each, x, gamma, beta, cotangent)
     terms, rounding = x.size // x.shape[-1], 32 * EPS * np.abs(x).max() ** 2
     assert np.abs(layer.moving_mean.numpy() - stock.moving_mean.numpy()).max() <= rounding
-    # In Keras 2, the layer's kernel applies Bessel's correction to the variance. The layer of Keras 3 does not.
+    # The layer of Keras 2 applies Bessel's correction to the variance. The layer of Keras 3 does not.
     bessel = terms / (terms - 1) if keras.find_keras_generation() == 3 else 1.0
     variance = (stock.moving_variance.numpy() - 0.9) * bessel + 0.9
     assert np.abs(layer.moving_variance.numpy() - variance).max() <= rounding

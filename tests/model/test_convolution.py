@@ -1,6 +1,6 @@
-"""Tests that the convolution of this package gives the values and gradients of TensorFlow's.
+"""Tests that the convolution of this package gives the values and gradients of TensorFlow's convolution.
 
-On small feature maps it is a matrix product.
+On small feature maps it is computed as a matrix product.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def test_it_is_tensorflows_convolution(
     dy = tf.constant(rng.normal(size=shape))
     found = value_and_gradients(layer, x, kernel, dy)
     right = value_and_gradients(lambda x: tf.nn.conv2d(x, kernel, stride, padding.upper()), x, kernel, dy)
-    # `terms` products are summed for a number, in another order than in TensorFlow. A product is at most 16 x 16.
+    # An output sums `terms` products, in another order than in TensorFlow. A product is at most 16 x 16.
     terms = max(size[0] * size[1] * max(CHANNELS, FILTERS), ROWS * side[0] * side[1])
     for ours, theirs in zip(found, right):
         assert ours.shape == theirs.shape
@@ -69,10 +69,11 @@ def test_a_map_is_whole_where_no_output_misses_a_pixel_that_another_meets(
 ) -> None:
     if padding == "valid" and size > length:
         return
-    # Find which output uses which pixel: convolve each pixel alone with a kernel that numbers its taps.
+    # Find which output uses which pixel: convolve a line with one pixel set, for each pixel. The kernel's entries are
+    # 1, 2, 3 and so on.
     line = tf.reshape(tf.eye(length, dtype=tf.float64), [length, length, 1])
     taps = tf.reshape(tf.range(1, size + 1, dtype=tf.float64), [size, 1, 1])
-    met = tf.nn.conv1d(line, taps, stride, padding.upper()).numpy()[:, :, 0].astype(int)  # entry number + 1, or 0
+    met = tf.nn.conv1d(line, taps, stride, padding.upper()).numpy()[:, :, 0].astype(int)  # 0, or number of entry + 1
     seen = {pixel: tuple(row - 1) for pixel, row in enumerate(met) if row.any()}
     whole = all(min(taps) >= 0 for taps in seen.values())
     assert fills_whole_map(length, size, stride, padding) == (seen if whole else None)
@@ -103,7 +104,7 @@ def test_bias_and_activation_are_keras_own() -> None:
     stock = tf.keras.layers.Conv2D(FILTERS, 3, padding="same", activation="relu", bias_initializer="ones")
     ours(x), stock(x)
     stock.set_weights(ours.get_weights())
-    np.testing.assert_allclose(ours(x), stock(x), rtol=1e-5, atol=1e-6)  # sums of two products and a bias of 1
+    np.testing.assert_allclose(ours(x), stock(x), rtol=1e-5, atol=1e-6)  # outputs are sums of two products and a bias
 
 
 def test_half_precision_computes_in_half_and_keeps_float32() -> None:
@@ -117,6 +118,7 @@ def test_half_precision_computes_in_half_and_keeps_float32() -> None:
 def test_resnet50_at_32_pixels_convolves_no_map_that_is_whole() -> None:
     model = encoder.build_encoder("resnet50", "imagenet", 32)
     found = operations(lambda x: model(x, training=True), (2, 32, 32, 3))
-    # Counted by hand in Keras's ResNet-50. 16 convolutions are products: in stage 4 (2x2 pixels) the six of 3x3, and in
-    # stage 5 (1x1 pixel) the three of 3x3, the two of 1x1 with a stride, and the five of 1x1 after them.
+    # Counted by hand in Keras's ResNet-50: 16 convolutions are products. In stage 4 (maps of 2x2 pixels) these are the
+    # six of 3x3. In stage 5 (1x1 pixel) they are the three of 3x3, the two of 1x1 with a stride, and the five of 1x1
+    # after them.
     assert (found.count("MatMul"), found.count("Conv2D")) == (16, 37)

@@ -1,4 +1,4 @@
-"""Tests of the encoders: sizes, parameter counts, half precision, seeds, weights."""
+"""Tests the encoders: sizes, numbers of parameters, half precision, seeds, weights."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from lowlevel_simclr.runtime import keras
 from lowlevel_simclr.runtime.precision import set_precision
 
 EPS = float(np.finfo(np.float32).eps)
-# (name, stem) -> dimension of h (the output), pixels along a side of the last feature map for views of 32 pixels,
-# trainable parameters. The stem is the first layers, for small (cifar) or large (imagenet) images. The parameters are
-# counted by hand from the tables of He et al. 2016. ResNet-18, -34 and -50 with the ImageNet stem have as many as
-# torchvision's, without its classifiers.
+# (name, stem) -> dimension of h (the output), side of the last feature map for views of 32 pixels, number of trainable
+# parameters. The stem is the first layers: "cifar" is for small images, "imagenet" for large ones. The parameters were
+# counted by hand from the tables of He et al. 2016. ResNet-18, -34 and -50 with the ImageNet stem have as many
+# parameters as torchvision's networks without their classifiers.
 ENCODERS = {
     ("resnet20", "cifar"): (64, 8, 269_072),
     ("resnet20", "imagenet"): (64, 2, 270_992),
@@ -33,7 +33,7 @@ ENCODERS = {
 }
 
 
-@functools.cache  # because building ResNet-50 takes seconds
+@functools.cache  # building a ResNet-50 takes seconds
 def built(name: str, stem: str) -> tf.keras.Model:
     return encoder.build_encoder(name, stem, 32)
 
@@ -43,7 +43,7 @@ def views(size: int, count: int = 2, seed: int = 0) -> np.ndarray:
 
 
 def test_keras_set_to_channels_first_is_refused_by_name() -> None:
-    """Test Keras's setting channels_first. Once, it ended in a traceback, from maps added along wrong axes."""
+    """Test Keras's setting channels_first. It must be refused, because maps would be added along wrong axes."""
     before = tf.keras.backend.image_data_format()
     tf.keras.backend.set_image_data_format("channels_first")
     try:
@@ -114,20 +114,20 @@ def compat_name(variable: Any) -> str:
 
 def test_random_weights_are_a_function_of_the_seed() -> None:
     first = encoder.build_encoder("resnet20", "cifar", 16, seed=3).get_weights()
-    tf.keras.layers.Dense(3).build((None, 4))  # a layer built in between must not change the weights
+    tf.keras.layers.Dense(3).build((None, 4))  # another layer is built in between; this must not change the weights
     again = encoder.build_encoder("resnet20", "cifar", 16, seed=3).get_weights()
     other = encoder.build_encoder("resnet20", "cifar", 16, seed=4).get_weights()
     assert all(np.array_equal(one, two) for one, two in zip(first, again, strict=True))
     kernels = [(one, two) for one, two in zip(first, other, strict=True) if one.ndim > 1]
     assert not any(np.array_equal(one, two) for one, two in kernels)
     same_shape = [one for one, _ in kernels if one.shape == (3, 3, 16, 16)]
-    assert len({one.tobytes() for one in same_shape}) == len(same_shape) == 6  # equal shapes, different weights
+    assert len({one.tobytes() for one in same_shape}) == len(same_shape) == 6  # shapes are equal, weights differ
 
 
 def test_weights_come_back_from_a_file(tmp_path: Path) -> None:
     file = str(tmp_path / "f.weights.h5")
     saved = encoder.build_encoder("resnet20", "cifar", 16, seed=3)
-    stock_layers.build_stock_twin(saved).save_weights(file)  # as a user might save it with plain Keras
+    stock_layers.build_stock_twin(saved).save_weights(file)  # a file as a user of plain Keras might save it
     loaded = encoder.build_encoder("resnet20", "cifar", 16, weights=file, seed=4)
     assert all(np.array_equal(one, two) for one, two in zip(saved.get_weights(), loaded.get_weights(), strict=True))
     with pytest.raises(ValueError, match="do not fit resnet20"):

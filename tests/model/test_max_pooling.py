@@ -17,7 +17,7 @@ SHAPES += [((2, 3), (3, 1), "same", 8), ((3, 2), (1, 3), "valid", 9), ((2, 2), (
 
 
 def maps(side: int, kind: str = "float32") -> tf.Tensor:
-    """Return feature maps like those after a ReLU: whole numbers from 0 to 3, more than half of them 0.
+    """Return feature maps like those after a ReLU: whole numbers from 0 to 3, of which more than half are 0.
 
     So in some windows, several pixels share the largest value.
     """
@@ -26,7 +26,7 @@ def maps(side: int, kind: str = "float32") -> tf.Tensor:
 
 
 def with_gradient(pool: object, x: tf.Tensor, jit: bool) -> list[np.ndarray]:
-    """Return the pooled maps y, and the gradient of a weighted sum of y. The weights are -3 to 3, again and again."""
+    """Return the pooled maps y, and the gradient of a weighted sum of y. The weights are -3 to 3, repeated in turn."""
 
     @tf.function(jit_compile=jit)
     def both(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -1,4 +1,4 @@
-"""Tests of the projection head, which maps h to z: Dense and ReLU as in the paper, initialized from a seed."""
+"""Tests the projection head, which maps h to z: Dense and ReLU as in the paper, with weights drawn from a seed."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def test_the_head_is_dense_relu_dense(widths: tuple[int, ...]) -> None:
         if place + 1 < len(widths):
             z = np.maximum(z, 0)
     found = head(h, training=True).numpy()
-    # A sum of n products has an error of at most n * eps times the sum of the magnitudes of the products. The errors of
-    # all layers add up.
+    # A sum of n products has an error of at most n * eps times the sum of the products' magnitudes. The errors of all
+    # layers add up.
     assert found.shape == (6, widths[-1]) and np.all(np.abs(found - z) <= terms * EPS * size)
-    assert found.min() < 0  # negative, so there is no ReLU after z
+    assert found.min() < 0  # some z are negative, so no ReLU follows the last layer
 
 
 def test_the_default_head_is_the_issues() -> None:
@@ -37,14 +37,14 @@ def test_the_default_head_is_the_issues() -> None:
 
 def test_the_weights_are_a_function_of_the_seed() -> None:
     first = projection.build_projection_head(8, (8, 8), seed=3).get_weights()
-    tf.keras.layers.Dense(3).build((None, 4))  # a layer built in between must not change the weights
+    tf.keras.layers.Dense(3).build((None, 4))  # another layer is built in between; this must not change the weights
     again, other = (
         projection.build_projection_head(8, (8, 8), seed=3).get_weights(),
         projection.build_projection_head(8, (8, 8), seed=4).get_weights(),
     )
     assert all(np.array_equal(one, two) for one, two in zip(first, again))
     assert not any(np.array_equal(one, two) for one, two in zip(first[::2], other[::2]))
-    assert not np.array_equal(first[0], first[2])  # layers of the same shape have different weights
+    assert not np.array_equal(first[0], first[2])  # these two layers have the same shape, but different weights
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
@@ -82,7 +82,7 @@ def test_batch_norm_stands_between_dense_and_relu(batch_norm: str, normalised: l
     for place, (has_norm, has_shift) in enumerate(zip(normalised, shifted), 1):
         dense = head.get_layer(f"dense{place}").get_weights()
         z = z @ dense[0] + (0 if has_norm else dense[1])
-        assert len(dense) == (1 if has_norm else 2)  # no bias, because BatchNorm would cancel it
+        assert len(dense) == (1 if has_norm else 2)  # no bias before BatchNorm, which would cancel it
         if has_norm:
             gamma, beta, *_ = [*head.get_layer(f"bn{place}").get_weights()[:1], 0.0]
             if has_shift:

@@ -1,4 +1,4 @@
-"""Tests that safetensors files are read as the safetensors library reads them, and refused if the header is wrong."""
+"""Tests that safetensors files are read as the library safetensors reads them. A wrong header must be refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of the encoders that are built like torchvision's: sizes, names, initial weights."""
+"""Tests the encoders that are built like torchvision's networks: sizes, names, initial weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from lowlevel_simclr.model import encoder
 from lowlevel_simclr.model.torch_resnet import TORCH
 from lowlevel_simclr.runtime import keras
 
-# name -> dimension of h, and parameters of torchvision's network with the ImageNet stem, without its classifier
+# name -> dimension of h (the output), and number of parameters of torchvision's network with the ImageNet stem (the
+# first layers for large images), without its classifier
 COUNTS = {
     "resnet18v1.5": (512, 11_176_512),
     "resnet34v1.5": (512, 21_284_672),

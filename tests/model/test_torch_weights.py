@@ -1,4 +1,4 @@
-"""Tests of the exchange of weights with torchvision and timm: in both directions, h (the output) must stay the same."""
+"""Tests the exchange of weights with torchvision and timm: in both directions, h (the output) must stay the same."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lowlevel_simclr.model.errors import ModelError
 from lowlevel_simclr.model.safetensors import write_safetensors
 from lowlevel_simclr.model.torch_resnet import TORCH
 
-# A Python interpreter with torchvision. It may be another one, because torchvision needs another torch than the tests.
+# A Python with torchvision. It may differ from the tests' Python, because torchvision needs another version of torch.
 TORCHVISION = os.environ.get("LOWLEVEL_SIMCLR_TORCHVISION", sys.executable)
 BOTH_WAYS = """
 import sys
@@ -48,8 +48,8 @@ def draw_views(size: int, count: int = 3) -> np.ndarray:
 def assert_same_h(found: np.ndarray, expected: np.ndarray) -> None:
     """Assert that two h differ by at most 1e-5 of the largest entry.
 
-    An encoder has up to fifty layers of float32 products. Rounding in each layer adds an error of 6e-8 of the largest
-    entry.
+    An encoder has up to fifty layers of float32 products. The rounding of each layer adds an error of 6e-8 of the
+    largest entry.
     """
     assert found.shape == expected.shape and expected.std() > 0
     assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
@@ -58,7 +58,7 @@ def assert_same_h(found: np.ndarray, expected: np.ndarray) -> None:
 @pytest.mark.parametrize(
     ("name", "stem", "size"),
     [
-        ("resnet18v1.5", "imagenet", 75),  # a size that gives feature maps of odd sizes
+        ("resnet18v1.5", "imagenet", 75),  # images of this size give feature maps of odd sizes
         ("resnet18v1.5", "cifar", 18),
         ("resnet50v1.5", "imagenet", 64),
     ],

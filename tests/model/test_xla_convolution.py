@@ -1,4 +1,4 @@
-"""Tests that the convolution for XLA's CPU compiler gives the values and gradients of TensorFlow's."""
+"""Tests the convolution for XLA's CPU compiler: it gives the values and gradients of TensorFlow's convolution."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def test_it_is_tensorflows_convolution(
     if padding == "valid" and (taps[0] > side[0] or taps[1] > side[1]):
         return  # the kernel is larger than the map, so there is no output
     if strides[0] != strides[1]:
-        return  # TensorFlow has no CPU kernel for this gradient
+        return  # TensorFlow has no CPU kernel for the gradient with two different strides
     rng = np.random.default_rng(seed)
     x = tf.constant(rng.normal(size=(ROWS, *side, CHANNELS)))
     kernel = tf.constant(rng.normal(size=(*taps, CHANNELS, FILTERS)))
     found = value_and_gradients(lambda x, kernel: convolve(x, kernel, strides, padding), x, kernel)
     right = value_and_gradients(lambda x, kernel: tf.nn.conv2d(x, kernel, strides, padding.upper()), x, kernel)
-    # `terms` products are summed for a number, in another order than in TensorFlow. A product is at most 16 x 16.
+    # An output sums `terms` products, in another order than in TensorFlow. A product is at most 16 x 16.
     terms = max(taps[0] * taps[1] * max(CHANNELS, FILTERS), ROWS * side[0] * side[1])
     for ours, theirs in zip(found, right):
         assert ours.shape == theirs.shape

@@ -1,4 +1,4 @@
-"""A fixture with an open run folder, for all tests of run folders."""
+"""A fixture for all tests of run folders: an open run folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that an unusable JSON file of a run causes an error with a one-sentence message."""
+"""Tests that a run's JSON file that cannot be used causes an error, and that its message is one sentence."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Tests of checkpoints: what a restored state contains, and which checkpoints are kept.
+"""Tests checkpoints: what a restored state contains, and which checkpoints are kept.
 
-They also test what remains after damage, a full disk and SIGKILL.
+Also tests what remains after damage, a full disk or SIGKILL.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def names(folder: Path) -> list[str]:
 
 
 def same(found: dict[str, np.ndarray], saved: dict[str, np.ndarray]) -> bool:
-    """Return whether two states have the same names, order, dtypes, shapes and bits."""
+    """Return whether two states have the same names in the same order, and equal dtypes, shapes and bits."""
     return list(found) == list(saved) and all(
         found[name].dtype == saved[name].dtype
         and found[name].shape == saved[name].shape
@@ -121,7 +121,7 @@ def test_steps_are_ordered_as_numbers(tmp_path):
 
 def test_a_save_behind_a_damaged_checkpoint_keeps_itself_and_renames_the_damaged_one(tmp_path, capsys):
     save(tmp_path, 1, state(1), {}, keep=2)
-    for number in ("", "-2"):  # the second damaged one must not overwrite the first
+    for number in ("", "-2"):  # the second damaged file must not overwrite the first
         damaged = save(tmp_path, 9, state(9), {}, keep=2)
         content = damaged.read_bytes()[:-30]
         damaged.write_bytes(content)
@@ -142,7 +142,7 @@ def test_a_checkpoint_of_the_same_step_is_replaced(tmp_path):
 
 @pytest.fixture
 def two(tmp_path) -> Path:
-    """Save two checkpoints, of steps 1 and 2, and return the path of the newest."""
+    """Save the checkpoints of steps 1 and 2. Return the path of the newer one."""
     save(tmp_path, 1, state(1), {"seed": 1}, keep=2)
     return save(tmp_path, 2, state(2), {"seed": 2}, keep=2)
 
@@ -174,7 +174,7 @@ def test_a_flipped_bit_is_noticed_or_changes_nothing(two, capsys):
 
 
 def test_an_array_that_reads_short_is_noticed_though_its_checksum_is_right(tmp_path):
-    """Test an array whose header states fewer numbers than there are, so that the rest would not be read."""
+    """Test an array whose header states too few numbers, so that the rest would not be read."""
     path = save(tmp_path, 1, state(1), {}, keep=1)
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
@@ -332,7 +332,7 @@ def test_a_pickle_in_a_checkpoint_is_never_loaded(two, tmp_path, capsys):
 
 
 class _FullDisk(io.FileIO):
-    """A file on a disk that has room for 500 bytes."""
+    """A file on a disk that has room for only 500 bytes."""
 
     def write(self, data) -> int:
         if self.tell() + len(data) > 500:
@@ -389,9 +389,9 @@ while True:
 
 
 def test_killed_at_any_moment_the_newest_whole_checkpoint_is_there(tmp_path):
-    """Kill a process that only saves. At most the save in progress is lost, never an earlier one."""
+    """Kill a process that only saves checkpoints. A kill may lose the save in progress, but no earlier checkpoint."""
     drawn, reached, kills, kept = random.Random(0), 0, 0, 2
-    while kills < 5 or (reached == 0 and kills < 50):  # five kills may come before a slow first save
+    while kills < 5 or (reached == 0 and kills < 50):  # the first save may be slow, so five kills may precede it
         kills += 1
         command = [sys.executable, "-c", SAVES_FOR_EVER, str(tmp_path)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(checkpoint.__file__).parents[1]) as child:
@@ -411,15 +411,15 @@ def test_killed_at_any_moment_the_newest_whole_checkpoint_is_there(tmp_path):
         whole = [path for path in tmp_path.iterdir() if path.suffix == ".npz"]
         assert len(whole) <= kept + 1 and all(
             load(path) for path in whole
-        )  # one more if the kill came before the oldest was deleted
+        )  # a kill between a save and the deletion of the oldest leaves one more
         kept = max(2, len(whole))
     assert reached > 0
 
 
 def test_a_checkpoint_that_is_pruned_while_it_is_read_is_looked_for_again(two, monkeypatch, capsys):
-    """Test an evaluation while training saves, and deletes (prunes) old checkpoints.
+    """Test an evaluation while training saves new checkpoints and deletes (prunes) old ones.
 
-    The checkpoint that the evaluation wants to read disappears, but there is a newer one.
+    The checkpoint that the evaluation is about to read is deleted, but there is a newer one.
     """
     read = checkpoint.load
 
@@ -441,7 +441,7 @@ def test_a_checkpoint_that_is_a_broken_link_is_told(two):
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
-    """Test a compressed array that is larger than the whole file. Real checkpoints have no compressed arrays."""
+    """Test a compressed array that unpacks to more than the size of the file. Real checkpoints compress nothing."""
     path = save(tmp_path, 1, state(1), {}, keep=1)
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("bomb.npy", bytes(2**24))

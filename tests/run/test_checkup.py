@@ -1,4 +1,4 @@
-"""Tests of the check-up of a run folder: its measures and its verdicts come back as they were written."""
+"""Tests the check-up in a run folder: its measures and verdicts (warnings) are read as they were written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of budget.json, the decisions of a run with a budget."""
+"""Tests budget.json, the file with the decisions of a run that has a time budget."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of the recorded environment of a session: versions, processor, commit, peak memory."""
+"""Tests what a run records about its environment: versions, processor, commit, peak memory."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_the_commit_is_that_of_the_repository_that_tracks_the_file(tmp_path):
     module.write_text("1")
     if environment._ask_git(tmp_path, "--version") is None:
         pytest.skip("there is no git")
-    assert environment._find_git_commit(module) is None  # there is no repository yet
+    assert environment._find_git_commit(module) is None  # the folder is not a repository yet
     git("init")
     git("add", "module.py")
     git("commit", "--message", "first")
@@ -94,7 +94,7 @@ def test_a_package_that_is_not_installed_has_no_version():
 
 
 def test_the_peak_of_memory_is_this_processs_own() -> None:
-    """Test a small process, started by one that uses 300 MB more. Its peak must not include that of its parent."""
+    """Test a small process that a process with 300 MB more has started. Its peak must not include its parent's peak."""
     held = np.ones(300 * 2**20 // 8)
     script = "from lowlevel_simclr.run import environment; print(environment.measure_peak_resident())"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

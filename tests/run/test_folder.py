@@ -1,4 +1,4 @@
-"""Tests of run folders: which run a folder has, when it may resume, and that two processes never train in it."""
+"""Tests run folders: which run a folder has, when the run may resume, and that only one process trains in it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.open_runs import CONFIG, compare_temperature
 ROOT = Path(__file__).parents[2]
 
 
-# Which run a folder has
+# The run in a folder
 
 
 def test_a_folder_that_is_not_there_begins_a_run(tmp_path):
@@ -117,7 +117,7 @@ def test_a_full_disk_is_told_before_work_begins(tmp_path, monkeypatch):
         assert not run.resumed
 
 
-# Two processes at a time
+# Two processes at the same time
 
 HOLDS_FOR_EVER = """
 import sys, time

@@ -1,4 +1,4 @@
-"""Tests of what a run folder stores about training: configuration, metrics and evaluation."""
+"""Tests what a run folder stores about training: configuration, metrics and evaluation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that wrong content in the files of a run causes a one-sentence error, and never another exception."""
+"""Tests files of a run with wrong content: the error must be one sentence, and never another exception."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that stored arrays are read as they were saved, and that sizes are checked before anything is unpacked."""
+"""Tests that stored arrays are read as they were saved, and that their sizes are checked before they are unpacked."""
 
 from __future__ import annotations
 

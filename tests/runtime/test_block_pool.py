@@ -1,4 +1,4 @@
-"""Tests of the thread pool that divides NumPy work on rows among threads."""
+"""Tests the thread pool that divides NumPy's work on the rows of an array into blocks."""
 
 from __future__ import annotations
 

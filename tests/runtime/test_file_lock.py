@@ -1,4 +1,4 @@
-"""Tests that a lock keeps other processes out and leaves the file readable, on Linux and on an imitation of Windows."""
+"""Tests the lock on a file: it excludes other processes, and the file stays readable, on Linux and imitated Windows."""
 
 from __future__ import annotations
 

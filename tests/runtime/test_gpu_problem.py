@@ -1,4 +1,4 @@
-"""Tests of the message about an unused GPU: the signs that there is a GPU, and one sentence for each reason."""
+"""Tests the message about a GPU that TensorFlow does not use: the signs of a GPU, and one sentence for each reason."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_device_file_or_the_program_of_the_driver_is_a_sign_of_a_gpu(
     (tmp_path / "nvidia-smi").unlink()
     (tmp_path / "nvidia0").touch()
     assert gpu_problem.has_nvidia_gpu()
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # the user hides the GPUs
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # a user hides the GPUs like this
     assert not gpu_problem.has_nvidia_gpu()
 
 

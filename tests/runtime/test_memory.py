@@ -1,4 +1,4 @@
-"""Tests of the amount of free memory, as the system or a container reports it."""
+"""Tests how much memory is free, as the system or a container reports it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that the package enables oneDNN (fast CPU kernels) before TensorFlow is loaded, and warns if it is too late."""
+"""Tests that the package turns oneDNN (fast CPU kernels) on before TensorFlow is loaded. If too late, it must warn."""
 
 from __future__ import annotations
 

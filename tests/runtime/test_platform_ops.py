@@ -1,4 +1,4 @@
-"""Tests of the ops that `--ops auto` chooses on a platform, and of a missing library where there should be one."""
+"""Tests which ops `--ops auto` chooses on a platform, and the error if a platform's library is missing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lowlevel_simclr.training import messages, plan, workers
 def move(
     monkeypatch: pytest.MonkeyPatch, system: str, machine: str, library: Path = platform_ops.LIBRARY
 ) -> pytest.MonkeyPatch:
-    """Make this process behave like one on another platform."""
+    """Make this process behave as on another platform."""
     monkeypatch.setattr(sys, "platform", system)
     monkeypatch.setattr(platform, "machine", lambda: machine)
     monkeypatch.setattr(platform_ops, "LIBRARY", library)
@@ -31,7 +31,7 @@ def move(
     ("system", "machine", "there", "ops", "words"),
     [
         ("linux", "x86_64", True, "native", "Linux on x86_64"),
-        ("linux", "x86_64", False, "native", "Linux on x86_64"),  # the missing library is an error, see below
+        ("linux", "x86_64", False, "native", "Linux on x86_64"),  # see the next test: the missing library is an error
         ("linux", "aarch64", True, "native", "Linux on aarch64"),
         ("linux", "aarch64", False, "stock", "Linux on aarch64"),
         ("darwin", "arm64", False, "stock", "macOS on arm64"),
@@ -41,7 +41,7 @@ def move(
             True,
             "stock",
             "macOS on x86_64",
-        ),  # the library may be there, for example in a folder shared with Linux
+        ),  # a Mac can have the library, for example in a folder that it shares with Linux
         ("win32", "AMD64", True, "stock", "Windows on AMD64"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Tests of the choice of the number type that a device computes fast."""
+"""Tests which number type is chosen: one that the device computes fast."""
 
 from __future__ import annotations
 

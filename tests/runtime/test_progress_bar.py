@@ -1,4 +1,4 @@
-"""Tests of progress: a bar on a terminal, lines elsewhere, and nothing for short work."""
+"""Tests how progress is shown: as a bar on a terminal, as lines elsewhere, and not at all for short work."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lowlevel_simclr.runtime.progress_bar import ProgressLines, open_bar, start_
 
 
 class Clock:
-    """A clock whose time the test sets."""
+    """An imitation of a clock. Only the test changes its time."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
@@ -28,13 +28,13 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """A clock that moves only when a test moves it."""
+    """Return a clock that moves only when a test moves it."""
     return Clock(monkeypatch)
 
 
 def test_short_work_prints_nothing(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in track(range(10), "reading images", 10, "images"):
-        clock.wait(1.1)  # together 11 seconds
+        clock.wait(1.1)  # 11 seconds in all
     assert capsys.readouterr() == ("", "")
 
 
@@ -42,7 +42,7 @@ def test_long_work_prints_a_line_now_and_then_with_rate_and_time_left(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for _ in track(range(4000), "reading images", 4000, "images"):
-        clock.wait(1 / 64)  # together 62.5 seconds
+        clock.wait(1 / 64)  # 62.5 seconds in all
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 5
     assert re.fullmatch(r"reading images: 7\d\d of 4,000 images, 64 images/s, 00:50 left", lines[0])
@@ -114,7 +114,7 @@ def test_a_terminal_gets_a_bar_with_the_time_left(
         assert not isinstance(bar, ProgressLines)
         clock.wait(0.5)
         bar.update(1)
-        assert capsys.readouterr().err == ""  # no line yet, because the work may be short
+        assert capsys.readouterr().err == ""  # nothing is shown yet, because the work may be short
         clock.wait(1)
         bar.update(29)
         shown = capsys.readouterr().err

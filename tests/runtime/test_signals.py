@@ -1,4 +1,4 @@
-"""Tests that a program that is asked to stop ends within seconds, with one sentence and the exit code of the signal."""
+"""Tests that a signal ends a program within seconds, with one sentence and the exit code of the signal."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LIMIT = 10.0  # seconds; more than the five that programs promise, because the machine may be busy
-# Code that calls a C function which no signal interrupts: locking a mutex a second time waits for ever.
+LIMIT = 10.0  # seconds; programs promise five, but the machine may be busy
+# Code that calls a C function which no signal interrupts. The function locks a mutex a second time and waits for ever.
 C_CALL = """
 lib, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
 begin()
@@ -23,10 +23,7 @@ lib.pthread_mutex_lock(mutex)
 
 
 def start(body: str) -> subprocess.Popen[str]:
-    """Start a program that runs a block of code with this package's signal handling.
-
-    Wait until the block calls `begin`.
-    """
+    """Start a program that runs a block of code with this package's signal handling. Wait until it calls `begin`."""
     text = f"""
         import ctypes, signal, sys, threading, time
         from lowlevel_simclr.runtime.signals import *
@@ -56,7 +53,7 @@ def start(body: str) -> subprocess.Popen[str]:
 
 
 def end(process: subprocess.Popen[str]) -> tuple[str, str, float]:
-    """Return the remaining output of the process, and the seconds until it ends."""
+    """Return the rest of the process's output, and the seconds until the process ends."""
     started = time.monotonic()
     out, err = process.communicate(timeout=60)
     return out, err, time.monotonic() - started
@@ -72,7 +69,7 @@ def test_python_ends_with_one_sentence(number: signal.Signals) -> None:
 
 
 def test_a_signal_in_a_destructor_is_not_lost() -> None:
-    """Test a signal in a destructor (`__del__`), where Python only prints an exception and continues."""
+    """Test a signal in a destructor (`__del__`), in which Python only prints an exception and continues."""
     process = start("class Slow:\n    def __del__(self):\n        begin()\n        time.sleep(60)\nSlow()")
     process.send_signal(signal.SIGTERM)
     out, err, seconds = end(process)
@@ -83,7 +80,7 @@ def test_a_signal_in_a_destructor_is_not_lost() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_long_call_into_a_library_does_not_keep_the_program(number: signal.Signals) -> None:
     process = start(C_CALL)
-    time.sleep(1)  # until it is inside the call
+    time.sleep(1)  # by now, the program is inside the call
     process.send_signal(number)
     _, err, seconds = end(process)
     assert process.returncode == 128 + number and seconds < LIMIT
@@ -92,7 +89,7 @@ def test_a_long_call_into_a_library_does_not_keep_the_program(number: signal.Sig
 
 def test_a_second_signal_ends_a_long_call_at_once() -> None:
     process = start("signals.PATIENCE = 1000" + C_CALL)
-    time.sleep(1)  # until it is inside the call
+    time.sleep(1)  # by now, the program is inside the call
     process.send_signal(signal.SIGTERM)
     time.sleep(0.5)
     assert process.poll() is None

@@ -1,4 +1,4 @@
-"""Tests that a program ends before importing TensorFlow if TensorFlow could not start."""
+"""Tests that a program ends before it imports TensorFlow, if TensorFlow could not start."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_another_backend_in_the_file_of_keras_is_refused(tmp_path: Path) -> None
 @pytest.mark.parametrize("text", ["", "[", "[1]", '{"backend": 3}', "{}", "[" * 100_000, '{"backend": "tensorflow"}'])
 def test_any_other_file_of_keras_is_left_to_keras(tmp_path: Path, text: str) -> None:
     (tmp_path / "keras.json").write_text(text)
-    assert start_refusals.refuse_other_backend({"KERAS_HOME": str(tmp_path)}) is None  # a refusal would raise an error
+    assert start_refusals.refuse_other_backend({"KERAS_HOME": str(tmp_path)}) is None  # it must not raise an error
 
 
 def test_keras_2_ignores_the_backend(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Tests that a program completes its work if nothing can take its output: a full disk, or closed streams."""
+"""Tests that a program completes its work if its output cannot be written: a full disk, or closed streams."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ def test_a_full_disk_behind_standard_output_is_told(tmp_path: Path) -> None:
 def test_closed_streams_leave_the_files_of_the_program_alone(tmp_path: Path) -> None:
     """Test a program that starts with closed streams. They must be replaced by /dev/null.
 
-    Otherwise the first file that the program opens would get the number of a stream, and so its output.
+    Otherwise the first file that the program opens would get the number of a stream, and the output would be written
+    into that file.
     """
     (tmp_path / "closed.py").write_text(
         "import os, sys\n"
