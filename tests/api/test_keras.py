@@ -113,7 +113,7 @@ def test_images_without_colours_are_taken(channels: int) -> None:
 
 
 def list_framed() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return six images of different sizes in equal arrays: with black padding, with white padding, and the sizes."""
+    """Return six images of different sizes, in arrays with black and with white padding, and the sizes."""
     sizes = np.array([[12, 10], [12, 3], [4, 10], [1, 1], [7, 7], [9, 5]], np.int32)
     inside = (np.arange(12)[:, None] < sizes[:, 0, None, None]) & (np.arange(10) < sizes[:, 1, None, None])
     black, white = (np.where(inside[..., None], IMAGES, padding).astype(np.uint8) for padding in (0, 255))

@@ -61,7 +61,7 @@ def test_a_program_ends_with_one_line_and_a_code(
 
 
 def test_an_error_that_a_signal_causes_counts_as_the_signal(capsys: pytest.CaptureFixture[str]) -> None:
-    """Test a signal that arrives in a function in C. The function clears the exception and returns a wrong result."""
+    """Test a signal that arrives inside a C function. The function clears the exception and returns a wrong result."""
 
     def work() -> int:
         with contextlib.suppress(StopSignal):

@@ -26,7 +26,7 @@ NOT_IDENTITY = {
 
 
 NOT_IDENTITY |= {"cache", "knn_every", "worker_timeout"}
-NOT_IDENTITY |= {"labels", "split"}  # the content of these files is compared by data.json
+NOT_IDENTITY |= {"labels", "split"}  # files: a resumed run compares their content with data.json
 
 
 # From a configuration to text, and back

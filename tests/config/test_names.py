@@ -26,7 +26,7 @@ QUOTE_NO_NAMES = {"Diverged", "EncoderChanged", "NonFiniteLoss", "NonFiniteRepre
         ("000\x1b]0;PWNED\x07\x1b[31m.png", r"000\x1b]0;PWNED\x07\x1b[31m.png"),
         ("a\nerror: the disk is full\r", r"a\nerror: the disk is full\r"),
         ("\x9b31m", r"\x9b31m"),  # the escape sequence ESC [ as a single character
-        ("gpj.\u202eexe\u2028", r"gpj.\u202eexe\u2028"),  # reverses the direction of text; a line break
+        ("gpj.\u202eexe\u2028", r"gpj.\u202eexe\u2028"),  # a character that reverses text, and a line break
         (os.fsdecode(b"caf\xe9.png"), r"caf\xe9.png"),
         ("\ud800", r"\ud800"),
         ("\U000e0041", r"\U000e0041"),  # an invisible letter

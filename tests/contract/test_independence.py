@@ -98,7 +98,7 @@ def plant(patch: pytest.MonkeyPatch, home: str, name: str, mistake: Any) -> list
 
 
 def compare_scaled_views(implementation: Any) -> None:
-    """Compare views of all kinds with the reference. Their pixels are scaled: minus a mean, divided by a deviation."""
+    """Compare views of all kinds with the reference. The views are (pixel - mean) / std."""
     images, params = images_of(24, 12, 15), all_orders(12, 15)
     views = implementation.make_views(images, tensors(params), 10, mean=MEAN, std=STD)
     expected = reference.make_views(images, params, 10, mean=MEAN, std=STD)
@@ -182,7 +182,7 @@ def check_words_of_a_view() -> None:
 
 
 def check_purposes() -> None:
-    """Check that ten attempts of a crop, the switches, the factors, and order and blur all use other random words."""
+    """Check that ten attempts of a crop, switches, factors, and order and blur use different random words."""
     purposes = [*philox.CROP, philox.SWITCHES, philox.FACTORS, philox.ORDER_AND_BLUR]
     assert purposes == [*range(10), 16, 17, 18]
     others = [philox.EPOCH_ORDER, philox.LAYER_SEED, philox.SHAPE_PLACE, philox.SHAPE_TONE, philox.SHAPE_NOISE]

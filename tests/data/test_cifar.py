@@ -39,7 +39,8 @@ def python_2_bytes(content: dict[bytes, Any]) -> bytes:
         return b"U" + bytes([len(value)]) + value if len(value) < 256 else b"T" + struct.pack("<i", len(value)) + value
 
     rows = content[b"data"]
-    array = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"  # (ndarray, (0,), "b")
+    # The pickle of a call _reconstruct(ndarray, (0,), "b"), which makes an empty array.
+    array = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
     stored = b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
     shape = b"".join(b"M" + struct.pack("<H", extent) for extent in rows.shape) + b"\x86"
     array += b"(K\x01" + shape + stored + b"\x89" + text(rows.tobytes()) + b"tb"
@@ -341,7 +342,7 @@ def test_an_unpacking_that_is_interrupted_is_begun_again(cache: Path, monkeypatc
         catalog.load_dataset("cifar10")
     assert moved[0] == cifar.CIFAR10.meta
     monkeypatch.setattr(os, "replace", replace)
-    with pytest.raises(dataset.DataError, match="batches.meta has no list named label_names"):  # a copy of a batch
+    with pytest.raises(dataset.DataError, match="batches.meta has no list named label_names"):  # here it is a batch
         catalog.load_dataset("cifar10")
     assert sorted(path.name for path in (cache / cifar.CIFAR10.folder).iterdir()) == sorted(names)
 

@@ -42,7 +42,9 @@ def test_each_image_is_noted_and_its_pixels_are_kept(tmp_path: Path) -> None:
 
 def test_images_that_are_only_checked_are_not_scaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files, index = open_folder(tmp_path)
-    monkeypatch.setattr(image_file, "read_pixels", lambda content, shape: pytest.fail("decoded for its pixels"))
+    monkeypatch.setattr(
+        image_file, "read_pixels", lambda content, shape: pytest.fail("the image was decoded for its pixels")
+    )
     assert list(read_images(files, range(6), index, SHAPE)) == list(range(6))
     assert index.list_reasons().keys() == {2, 4}
 

@@ -58,7 +58,7 @@ def test_a_large_array_is_hashed_in_pieces(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("memory_limit", [4.0, 0.0])
 def test_a_folder_has_the_fingerprint_of_its_files(tmp_path: Path, memory_limit: float) -> None:
-    """Test that images in memory and images read from their files during training have the same fingerprint.
+    """Test that the fingerprint is the same for images in memory and for images that are read during training.
 
     It does not depend on the path of the folder. Computing it reads no file a second time.
     """

@@ -93,7 +93,7 @@ def test_what_is_transparent_lies_over_white() -> None:
     assert (made[:8] == 255).all()
     np.testing.assert_array_equal(made[9:], COLOURS[9:])
     half = COLOURS[8] * (128 / 255) + 127
-    np.testing.assert_allclose(made[8], half, atol=1)  # both may round differently
+    np.testing.assert_allclose(made[8], half, atol=1)  # the result and `half` may be rounded differently
     grey = image_file.read_pixels(stored(Image.fromarray(np.dstack([GREY, alpha]), "LA")), Shape(16, 24, 1))
     assert (grey[:8] == 255).all()
     np.testing.assert_array_equal(grey[9:, :, 0], GREY[9:])

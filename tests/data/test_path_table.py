@@ -90,7 +90,7 @@ def test_paths_start_in_the_data_folder_or_in_that_of_the_table(tmp_path: Path) 
     paths = ["a/1.png", "a/2.png", "2.png"]
     assert list(match(tmp_path, tmp_path / "else/t.csv", paths, "2.png").values) == ["2.png"]
     below = match(tmp_path, tmp_path / "a/t.csv", paths, "1.png", "2.png")
-    assert list(below.values) == ["a/1.png", "a/2.png"]  # all paths start in one folder: where more of them exist
+    assert list(below.values) == ["a/1.png", "a/2.png"]  # relative to the folder in which more of them exist
     above = match(tmp_path / "data", tmp_path / "t.csv", ["1.png"], "data/1.png")
     assert list(above.values) == ["1.png"]
 

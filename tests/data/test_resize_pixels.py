@@ -57,7 +57,7 @@ def test_the_pixels_are_those_of_pillow(monkeypatch: pytest.MonkeyPatch) -> None
         np.testing.assert_array_equal(
             resize_image(image, size, box), resize_by_pillow(image, size, box), str((size, box))
         )
-    assert 80 < len(calls) < 150  # Pillow resizes images that lose so much height that it filters columns first
+    assert 80 < len(calls) < 150  # Pillow resizes the others: they lose so much height that it filters columns first
 
 
 @native

@@ -14,7 +14,7 @@ import pytest
 from lowlevel_simclr.config.command_line import parse_run
 from lowlevel_simclr.training.cluster import find_cluster
 
-yaml = pytest.importorskip("yaml", reason="PyYAML comes with Sphinx's extensions")
+yaml = pytest.importorskip("yaml", reason="PyYAML is missing (make docs installs it)")
 
 ROOT = Path(__file__).parents[2]
 MANIFEST = ROOT / "docs" / "kubernetes" / "indexed-job.yaml"

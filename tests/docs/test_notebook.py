@@ -73,9 +73,9 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytes
 
     The trained encoder must be clearly better than the untrained encoder and than raw pixels.
     """
-    nbformat = pytest.importorskip("nbformat", reason="requirements-docs.txt has it")
-    nbclient = pytest.importorskip("nbclient", reason="requirements-docs.txt has it")
-    pytest.importorskip("ipykernel", reason="requirements-docs.txt has it")
+    nbformat = pytest.importorskip("nbformat", reason="nbformat is missing (see requirements-docs.txt)")
+    nbclient = pytest.importorskip("nbclient", reason="nbclient is missing (see requirements-docs.txt)")
+    pytest.importorskip("ipykernel", reason="ipykernel is missing (see requirements-docs.txt)")
     path = os.pathsep.join(filter(None, [str(pages.ROOT), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("PYTHONPATH", path)
     ran = nbformat.read(NOTEBOOK, as_version=4)

@@ -14,7 +14,7 @@ from tests.support import pages
 @pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     for needed in ("sphinx", "myst_parser", "furo"):
-        pytest.importorskip(needed, reason="make docs installs it")
+        pytest.importorskip(needed, reason=f"{needed} is missing (make docs installs it)")
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "docs", str(tmp_path)]
     done = subprocess.run(command, cwd=pages.ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -50,7 +50,7 @@ def test_a_row_that_is_not_finite_is_alike_to_nothing(bad: float) -> None:
 
 def test_near_rows_outvote_a_majority() -> None:
     train_h = np.array([[1, 0], [0.9, np.sqrt(0.19)], [0.9, -np.sqrt(0.19)]])  # similarities 1, 0.9, 0.9 to (1, 0)
-    train_labels = np.array([0, 1, 1])  # exp(1 / 0.07) > 2 exp(0.9 / 0.07)
+    train_labels = np.array([0, 1, 1])  # the nearest row has the larger weight: exp(1 / 0.07) > 2 exp(0.9 / 0.07)
     assert knn.classify_by_neighbours(train_h, train_labels, np.array([[2.0, 0]]), np.array([0]), [3]) == {"3": 1.0}
 
 

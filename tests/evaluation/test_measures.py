@@ -103,7 +103,7 @@ def test_the_sample_is_drawn_by_the_seed_from_the_test_split() -> None:
     assert first.index.tolist() == again.index.tolist() != other.index.tolist()
     assert len(set(first.index.tolist())) == 5
     assert np.array_equal(first.images, images.test.images[first.index - 13])
-    assert min(first.index) >= 13  # the indices of training end at 12, so training never draws these views
+    assert min(first.index) >= 13  # the indices of the training images end at 12, so training never draws these views
 
 
 def test_few_images_are_all_taken_and_one_is_not_enough() -> None:

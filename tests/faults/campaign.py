@@ -272,11 +272,11 @@ def build_shim(folder: Path) -> Path:
 def main() -> int:
     """Run the campaign, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--changes", type=int, default=1000, help="faults at changes of files; 1000 try each change")
-    parser.add_argument("--kills", type=int, default=500, help="kills at random moments")
-    parser.add_argument("--corruptions", type=int, default=1000, help="files that are replaced")
+    parser.add_argument("--changes", type=int, default=1000, help="number of faults; 1000 try every change of a file")
+    parser.add_argument("--kills", type=int, default=500, help="number of kills at random moments")
+    parser.add_argument("--corruptions", type=int, default=1000, help="number of files that are replaced")
     parser.add_argument("--signals", type=int, default=180)
-    parser.add_argument("--inputs", type=int, default=10000, help="damaged inputs")
+    parser.add_argument("--inputs", type=int, default=10000, help="number of damaged inputs")
     parser.add_argument("--memory", type=int, default=2000, help="steps of the run whose memory is watched")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="a JSON file for the counts")

@@ -19,13 +19,14 @@ def watch_growth(steps: int, folder: Path) -> tuple[Ended, int]:
         steps: the number of steps.
         folder: the working folder.
 
-    Returns: How the run ended, and the growth of its memory in bytes (see `compute_growth`).
+    Returns:
+        How the run ended, and the growth of its memory in bytes (see `compute_growth`).
     """
     flags = [*SMALL, "--out", "run"]
     flags[flags.index("--steps") + 1] = str(steps)
     flags[flags.index("--checkpoint-every") + 1] = str(steps // 20)
     metrics = folder / "run" / "metrics.jsonl"
-    samples: list[tuple[int, int]] = []  # bytes of metrics.jsonl, which grow with each step, and bytes of memory
+    samples: list[tuple[int, int]] = []  # pairs: size of metrics.jsonl (grows at each step), memory
 
     def sample(child: int) -> None:
         if metrics.exists():

@@ -1,4 +1,8 @@
-"""Makes one trial of the fault campaign: a program of this package runs in a process of its own, on a tiny run."""
+"""Makes one trial of the fault campaign: a program of this package runs in a process of its own, on a tiny run.
+
+The shim (shim.c) is a library that counts the changes of files. At one of them it can kill the process, or make the
+change fail.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +24,9 @@ import pytest
 
 from tests.support.small_runs import draw_few_shapes, narrow_resnet20
 
-LIMIT = 60.0  # seconds; a trial that takes longer hangs, but see `_measure_waiting`
+LIMIT = 60.0  # seconds; a longer trial counts as a hang, see `_measure_waiting`
 SIGNAL_LIMIT = 5.0  # seconds that a program may need to end after a signal
-LAST_MOMENT = 1.0  # seconds; a program that ends later than this after a signal, with success, ignored the signal
+LAST_MOMENT = 1.0  # seconds; a program that ends well, but later than this after a signal, ignored the signal
 SMALL = ["--image-size", "8", "--batch-size", "16", "--projection-widths", "16", "8", "--steps-per-call", "2"]
 SMALL += ["--warmup-epochs", "0", "--knn-every", "0", "--steps", "6", "--checkpoint-every", "2", "--xla", "off"]
 SMALL += ["--precision", "float32", "--keep-checkpoints", "2"]

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def backend() -> dict[str, object]:
-    pytest.importorskip("setuptools", "77", reason="make installs it")
+    pytest.importorskip("setuptools", "77", reason="setuptools 77 is missing (make installs it)")
     return runpy.run_path(str(ROOT / "build_backend.py"))
 
 
@@ -39,7 +39,7 @@ def test_a_build_that_pip_isolates_finds_them_too() -> None:
     find = f"import site; sys.path.append({beside!r}); import setuptools.build_meta; sys.path.remove({beside!r}); "
     ask = f"sys.path.insert(0, {str(ROOT)!r}); import build_backend; print(build_backend.find_headers())"
     if Path(tf.__file__).parents[1] not in [Path(each) for each in sys.path if "site-packages" in each][:1]:
-        pytest.skip("TensorFlow lies beside this environment, not in it")
+        pytest.skip("TensorFlow is not installed in this environment, but outside it")
     done = subprocess.run([sys.executable, "-c", hide + find + ask], capture_output=True, text=True, check=True)
     assert "Headers(include=" in done.stdout
 

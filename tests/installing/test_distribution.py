@@ -32,7 +32,7 @@ def list_files(folder: Path) -> set[str]:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Return a folder with a source distribution and with a wheel. The wheel has no native library."""
-    pytest.importorskip("setuptools", "77", reason="make installs it")
+    pytest.importorskip("setuptools", "77", reason="setuptools 77 is missing (make installs it)")
     root, folder = tmp_path_factory.mktemp("source") / "root", tmp_path_factory.mktemp("made")
     for name in SOURCES:
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TOO_OLD = '#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.18\n[ -z "$2" ] || exit 1\n'
-pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
 
 @pytest.mark.parametrize(

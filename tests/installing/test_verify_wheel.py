@@ -98,7 +98,7 @@ def test_a_machine_without_a_python_proves_nothing(
 def test_the_repaired_wheel_works_without_a_compiler(tmp_path: Path) -> None:
     """Test all steps of `make wheel` with this Python. The test compiles the library once and downloads TensorFlow."""
     for needed in ("build", "auditwheel", "twine", "pyroma"):
-        pytest.importorskip(needed, reason="make wheel installs it")
+        pytest.importorskip(needed, reason=f"{needed} is missing (make wheel installs it)")
     environment = {**os.environ, "PATH": f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}"}
 
     def run(*command: str) -> str:

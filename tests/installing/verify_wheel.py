@@ -147,8 +147,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("wheel", type=Path, help="the wheel to install")
     parser.add_argument("--python", action="append", default=[], help="a Python to use; default: every one found")
-    parser.add_argument("--requirement", action="append", default=[], help="what pip installs besides")
-    parser.add_argument("--constraint", type=Path, help="the file of versions that pip keeps to")
+    parser.add_argument("--requirement", action="append", default=[], help="a further package for pip to install")
+    parser.add_argument("--constraint", type=Path, help="a constraints file for pip")
     chosen = parser.parse_args(argv)
     pythons: dict[str, Path | None] = {version: find_python(version) for version in PYTHONS}
     if chosen.python:

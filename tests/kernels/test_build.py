@@ -55,7 +55,7 @@ def test_it_needs_tensorflow_and_glibc_only() -> None:
 
 def run_setup(root: Path, folder: Path, **changed: str) -> subprocess.CompletedProcess[str]:
     """Run the compilation of setup.py in `root`. It writes all its files into `folder`."""
-    pytest.importorskip("setuptools", "77", reason="make installs it")
+    pytest.importorskip("setuptools", "77", reason="setuptools 77 is missing (make installs it)")
     folders = ["--build-lib", str(folder), "--build-temp", str(folder)]
     command = [sys.executable, "setup.py", "-q", "build_ext", *folders]
     return subprocess.run(command, cwd=root, env={**os.environ, **changed}, capture_output=True, text=True)
@@ -111,7 +111,7 @@ def test_a_build_says_first_what_it_builds_and_then_each_file(tmp_path: Path) ->
 
 @pytest.mark.parametrize("builder", ["_PYPROJECT_HOOKS_BUILD_BACKEND", "PEP517_BUILD_BACKEND", "NO_PIP"])
 def test_the_terminal_shows_a_build_whose_output_pip_hides(builder: str, tmp_path: Path) -> None:
-    pytest.importorskip("setuptools", "77", reason="make installs it")
+    pytest.importorskip("setuptools", "77", reason="setuptools 77 is missing (make installs it)")
     folders = f"--build-lib {tmp_path} --build-temp {tmp_path}"
     # The output of the build is hidden. Its standard input is a terminal, which stays open while the build runs.
     build = f"exec {sys.executable} setup.py -q build_ext {folders} >/dev/null 2>&1"
@@ -179,7 +179,7 @@ def test_setup_says_what_is_wrong_with_cuda(changed: dict[str, str], wanted: str
 def test_cuda_kernels_are_built_where_asked_for_or_where_there_is_a_gpu(
     wanted: str, has_gpu: bool, has_nvcc: bool, reason: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("setuptools", "77", reason="make installs it")
+    pytest.importorskip("setuptools", "77", reason="setuptools 77 is missing (make installs it)")
     monkeypatch.setattr("setuptools.setup", lambda **given: None)
     monkeypatch.setenv("LOWLEVEL_SIMCLR_CUDA", wanted)
     build = runpy.run_path(str(ROOT / "setup.py"))

@@ -41,7 +41,7 @@ needs_gpu = pytest.mark.skipif(not tf.config.list_physical_devices("GPU"), reaso
 QUICK = (
     losses.Case(37, 20, "bfloat16"),
     losses.Case(37, 20, "float16", 0.005),
-    losses.Case(75, 20, "float32", 0.1),  # the similarities are split into two shares of columns, of three tiles each
+    losses.Case(75, 20, "float32", 0.1),  # two shares of columns, each of three tiles (blocks of similarities)
     losses.Case(75, 12, "bfloat16", 0.005),
     losses.Case(75, 12, "float64", 0.005, own=(40, 35)),
     losses.Case(33, 24, "float32", 0.05, "duplicates"),

@@ -17,7 +17,7 @@ TILES = sorted(KERNELS.rglob("*_tiles.cc"))
 DRIVERS = sorted(path for path in KERNELS.rglob("*_test_driver.cc") if path.parent.name != "glue")
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++")
+@pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
 @pytest.mark.parametrize("define", ["-DPLAIN", "-DLOWLEVEL_SIMCLR_FUZZER"])
 @pytest.mark.parametrize("driver", DRIVERS, ids=lambda path: path.stem)
 def test_a_driver_compiles(driver: Path, define: str) -> None:
@@ -27,7 +27,7 @@ def test_a_driver_compiles(driver: Path, define: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.skipif(shutil.which("clang++") is None, reason="there is no clang++")
+@pytest.mark.skipif(shutil.which("clang++") is None, reason="clang++ is not installed")
 @pytest.mark.parametrize("tiles", TILES, ids=lambda path: path.stem)
 def test_clang_compiles_a_kernel(tiles: Path) -> None:
     """Check the syntax with clang. libFuzzer cannot run if a kernel uses functions that only GCC has."""

@@ -160,7 +160,7 @@ def test_jit_refuses_an_unknown_batch_with_a_sentence() -> None:
         compiled(rows(2, 4))
 
 
-@pytest.mark.skipif(_route.find_route_error() is None, reason="the XLA route works here")
+@pytest.mark.skipif(_route.find_route_error() is None, reason="XLA can call the native library here")
 def test_jit_without_a_route_is_an_error_that_names_versions() -> None:
     with pytest.raises(Exception, match=f"TensorFlow {tf.__version__}.*2.18 or later"):
         tf.function(lambda z: ops.nt_xent(z, 0.1), jit_compile=True)(rows(2, 4))

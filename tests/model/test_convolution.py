@@ -69,8 +69,8 @@ def test_a_map_is_whole_where_no_output_misses_a_pixel_that_another_meets(
 ) -> None:
     if padding == "valid" and size > length:
         return
-    # Find which output uses which pixel: convolve a line with one pixel set, for each pixel. The kernel's entries are
-    # 1, 2, 3 and so on.
+    # Find which output uses which pixel: for each pixel, convolve a line in which only this pixel is 1, with a kernel
+    # whose entries are 1, 2, 3 and so on.
     line = tf.reshape(tf.eye(length, dtype=tf.float64), [length, length, 1])
     taps = tf.reshape(tf.range(1, size + 1, dtype=tf.float64), [size, 1, 1])
     met = tf.nn.conv1d(line, taps, stride, padding.upper()).numpy()[:, :, 0].astype(int)  # 0, or number of entry + 1

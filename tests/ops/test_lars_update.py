@@ -64,8 +64,7 @@ def test_a_step_is_that_of_the_reference(shape: tuple[int, ...], form: str, grap
     expected = [np.asarray(array) for array in reference(*arrays, **CHOICES)]
     # A trust ratio is a quotient of two sums, each with an error of at most eps. The computations of u (gradient plus
     # weight decay), v' and w' round twice each. So the 8 eps of verification/bound.py are enough, even without the
-    # error
-    # of the stock formula (None).
+    # error of the stock formula (None).
     for found, right, size in zip(call(form, arrays, graph), expected, sizes(arrays, expected)):
         assert_close(found, right, None, dtype="float32", scale=size)
 
@@ -353,7 +352,7 @@ def test_the_handler_refuses_other_types() -> None:
         call()
 
 
-@pytest.mark.skipif(_route.find_route_error() is None, reason="the XLA route works here")
+@pytest.mark.skipif(_route.find_route_error() is None, reason="XLA can call the native library here")
 def test_jit_without_a_route_is_an_error_that_names_versions() -> None:
     with pytest.raises(Exception, match=f"TensorFlow {tf.__version__}.*2.18 or later"):
         compiled(draw((5, 7)))

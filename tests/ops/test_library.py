@@ -103,7 +103,7 @@ def test_an_xla_that_the_library_does_not_know_is_a_sentence_without_a_test_call
 ) -> None:
     monkeypatch.setattr(_library, "read_build_information", lambda: {"xla": True})
     monkeypatch.setattr(_library, "read_xla_refusal", lambda: "The XLA FFI has version 7.0.")
-    monkeypatch.setattr(_route, "_test_route", lambda: pytest.fail("a call that may crash"))
+    monkeypatch.setattr(_route, "_test_route", lambda: pytest.fail("XLA was called, which may crash"))
     why_not = _route.find_route_error()
     assert why_not is not None and f"has version 7.0 (TensorFlow {tf.__version__})." in why_not
     with pytest.raises(_route.XlaRouteError, match=r"version 7\.0.*Turn jit_compile off.*--ops stock.*2\.18 or later"):

@@ -196,7 +196,7 @@ def test_views_inside_tf_data_are_the_same_bits():
         np.testing.assert_array_equal(found, views(index, batch))
 
 
-@pytest.mark.skipif(_route.find_route_error() is None, reason="the XLA route works here")
+@pytest.mark.skipif(_route.find_route_error() is None, reason="XLA can call the native library here")
 def test_jit_without_a_route_is_an_error_that_names_versions():
     params = tensors(params_of(2, box=[0, 0, 8, 8]))
     with pytest.raises(Exception, match=f"TensorFlow {tf.__version__}.*2.18 or later"):

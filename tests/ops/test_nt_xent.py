@@ -1,4 +1,4 @@
-"""Tests of NT-Xent, the loss of SimCLR: every implementation is compared with the float64 reference.
+"""Tests NT-Xent, the loss of SimCLR: every implementation is compared with the float64 reference.
 
 The sections are: agreement with the reference; the gradient under random cotangents (a cotangent is the weight of a
 loss in the sum that is differentiated); central differences; properties; errors; determinism; and mutants. A mutant is
@@ -484,8 +484,7 @@ def test_gradient_is_orthogonal_to_its_row(implementation):
         tau = tf.constant(temperature, tf.float32)
         dz = loss_and_gradients(implementation.nt_xent, tf.constant(z), tau, tf.constant(cotangent))[1].numpy()
         # du_i is the gradient to u_i, and c are the cotangents. |du_i| <= (1/tau) 4 sum|c|: the weights of a loss on
-        # its
-        # candidates sum to 1, and its positive has the weight 1.
+        # its candidates sum to 1, and its positive has the weight 1.
         allowed = SLACK * EPSILON["float32"] * 4 * np.sum(np.abs(cotangent)) / temperature
         assert np.max(np.abs(np.sum(dz.astype(np.float64) * z, axis=1))) <= allowed
 
@@ -521,8 +520,7 @@ def test_a_large_temperature_tends_to_log_2n_minus_1(implementation):
     @given(grids(), st.sampled_from([10.0, 1e2, 1e4, 1e6]))
     def holds(z, temperature):
         # All s are between -1/tau and 1/tau. So lse differs from log(2N-1) by at most 1/tau, and s of the positive
-        # differs
-        # from 0 by at most 1/tau.
+        # differs from 0 by at most 1/tau.
         allowed = 2 / temperature + SLACK * EPSILON["float32"] * (1 + math.log(2 * len(z)))
         loss = under(implementation)(z, temperature)
         np.testing.assert_allclose(loss, math.log(len(z) - 1), rtol=0, atol=allowed)

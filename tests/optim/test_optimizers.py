@@ -80,9 +80,9 @@ def test_ten_steps_follow_the_formulas(name: str, how: str) -> None:
             expected[place], slots[place] = reference_step(name, before, gradient, slots[place], count)
             travelled[place] += np.abs(expected[place] - before).max()
     for place, (found, right) in enumerate(zip(numbers(trained), expected)):
-        # Each step rounds the weight w once, and the update a few times. The momentum m and the moments keep errors of
-        # the update for about 1 / (1 - m) steps. In the first step (t = 1), float32 computes 1 - b2^t with a relative
-        # error of about eps / (1 - b2).
+        # Each step rounds the weight w once, and the update a few times. Momentum (m) and Adam's moments keep errors of
+        # the update for about 1 / (1 - m) steps. In the first step (t = 1), float32 computes 1 - b2^t, where b2 is
+        # beta_2, with a relative error of about eps / (1 - b2).
         of_the_step = 8 / (1 - CHOICES["momentum"]) + (1 / (1 - CHOICES["beta_2"]) if name in ("adamw", "lamb") else 0)
         allowed = EPS * (STEPS * np.abs(right).max() + of_the_step * travelled[place])
         assert np.abs(found - right).max() <= allowed, list(SHAPES)[place]

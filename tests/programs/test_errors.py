@@ -127,7 +127,9 @@ def full_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    monkeypatch.setattr(catalog, "load_dataset", lambda *given, **options: pytest.fail("images were read first"))
+    monkeypatch.setattr(
+        catalog, "load_dataset", lambda *given, **options: pytest.fail("the images were read before the error")
+    )
     return []
 
 
@@ -152,14 +154,14 @@ def two_replicas(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def old_xla(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     why = "The XLA FFI of this TensorFlow is older than version 0.1, the oldest one that the library knows "
     monkeypatch.setattr(_route, "find_route_problem", lambda: f"{why}(TensorFlow 2.17.1).")
-    monkeypatch.setattr(catalog, "load_dataset", lambda *_, **__: pytest.fail("the images were read"))
+    monkeypatch.setattr(catalog, "load_dataset", lambda *_, **__: pytest.fail("the images were read before the error"))
     return ["--xla", "on"]
 
 
 def no_platform(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(implementation, "expects_library", lambda: False)
     monkeypatch.setattr(implementation, "describe_platform", lambda: "macOS on arm64")
-    monkeypatch.setattr(catalog, "load_dataset", lambda *_, **__: pytest.fail("the images were read"))
+    monkeypatch.setattr(catalog, "load_dataset", lambda *_, **__: pytest.fail("the images were read before the error"))
     return ["--ops", "native"]
 
 
@@ -167,13 +169,15 @@ def no_xla(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     said = "NotFoundError: could not find registered platform with id: 0x1"
     why = f"TensorFlow 2.15.1 cannot compile with XLA here ({said})."
     monkeypatch.setattr(plan, "find_xla_problem", lambda: why)
-    monkeypatch.setattr(catalog, "load_dataset", lambda *_, **__: pytest.fail("the images were read"))
+    monkeypatch.setattr(catalog, "load_dataset", lambda *_, **__: pytest.fail("the images were read before the error"))
     return ["--xla", "on", "--ops", "stock"]
 
 
 def no_library(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(_library, "load_library", lambda: _library.load_and_check(folder / "_native.so"))
-    monkeypatch.setattr(catalog, "load_dataset", lambda *given, **options: pytest.fail("images were read first"))
+    monkeypatch.setattr(
+        catalog, "load_dataset", lambda *given, **options: pytest.fail("the images were read before the error")
+    )
     return []
 
 
@@ -187,21 +191,27 @@ def unwritable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     monkeypatch.setattr("tempfile.NamedTemporaryFile", refused)
-    monkeypatch.setattr(catalog, "load_dataset", lambda *given, **options: pytest.fail("images were read first"))
+    monkeypatch.setattr(
+        catalog, "load_dataset", lambda *given, **options: pytest.fail("the images were read before the error")
+    )
     return []
 
 
 def other_things(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     Path("run").mkdir()
     Path("run/thesis.tex").write_text("")
-    monkeypatch.setattr(catalog, "load_dataset", lambda *given, **options: pytest.fail("images were read first"))
+    monkeypatch.setattr(
+        catalog, "load_dataset", lambda *given, **options: pytest.fail("the images were read before the error")
+    )
     return []
 
 
 def another_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     stop_before_training(monkeypatch)
     assert train.main(["--out", "run", "--batch-size", "16"]) == 128 + signal.SIGTERM
-    monkeypatch.setattr(catalog, "load_dataset", lambda *given, **options: pytest.fail("images were read first"))
+    monkeypatch.setattr(
+        catalog, "load_dataset", lambda *given, **options: pytest.fail("the images were read before the error")
+    )
     return ["--batch-size", "16", "--temperature", "0.5"]
 
 

@@ -58,7 +58,7 @@ ARM64 = pytest.param("linux", "aarch64", "Linux on aarch64", False, marks=pytest
 @pytest.fixture(scope="module")
 def pure(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with the content of a wheel that has no native library."""
-    pytest.importorskip("setuptools", "77", reason="make installs it")
+    pytest.importorskip("setuptools", "77", reason="setuptools 77 is missing (make installs it)")
     folder = tmp_path_factory.mktemp("wheel")
     places = ["egg_info", "--egg-base", folder, "build", "--build-base", folder / "build"]
     subprocess.run(

@@ -80,7 +80,7 @@ def test_the_line_for_bash_completes_the_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", MAKE)
-@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_a_make_target_says_what_it_does(command: str) -> None:
     said = subprocess.run([*command.split(), "-n"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert MAKE[command] in said.replace(".venv/bin/", "")

@@ -458,7 +458,9 @@ def test_wrong_weights_leave_no_folder_behind(
 def test_settings_of_the_encoder_that_do_not_fit_are_refused_before_the_images_are_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, flags: list[str]
 ) -> None:
-    monkeypatch.setattr("lowlevel_simclr.api.session.load_images", lambda *given, **more: pytest.fail("read"))
+    monkeypatch.setattr(
+        "lowlevel_simclr.api.session.load_images", lambda *given, **more: pytest.fail("the images were read")
+    )
     assert run(tmp_path / "run", *flags) == 1
     assert "error: " in capsys.readouterr().err and not (tmp_path / "run").exists()
 

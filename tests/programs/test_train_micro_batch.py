@@ -35,14 +35,14 @@ def test_a_run_keeps_the_number_that_it_found(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(session, "fits_memory", limit_memory(8, []))
     assert train.main(flags) == 0
     assert json.loads((tmp_path / "run" / "config.json").read_text())["train"]["micro_batch"] == "8"
-    monkeypatch.setattr(session, "fits_memory", lambda *_: pytest.fail("tried again"))
+    monkeypatch.setattr(session, "fits_memory", lambda *_: pytest.fail("the run searched again"))
     assert train.main(flags) == 0
 
 
 def test_a_picture_of_views_tries_nothing_and_refuses_what_a_run_would(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(session, "fits_memory", lambda *_: pytest.fail("tried"))
+    monkeypatch.setattr(session, "fits_memory", lambda *_: pytest.fail("the preview searched"))
     flags = ["--image-size", "8", "--batch-size", "16", "--xla", "off", "--data-on", "host", "--preview", *STOCK]
     assert train.main([*flags, "--micro-batch", "auto", "--out", str(tmp_path / "run")]) == 0
     assert (tmp_path / "run" / "plots" / "views.png").is_file()

@@ -49,7 +49,8 @@ def one_view(image: np.ndarray, size: int, **given: Any) -> np.ndarray:
 def test_crops_are_those_of_pillow(case):
     image, box, size = case
     expected = np.stack([pillow(image[..., c].astype(np.float32), box, size) for c in range(3)], axis=-1) / 255
-    # Pillow rounds to float32 after each of its two passes. A number below 256 is rounded by at most half an ulp.
+    # Pillow rounds to float32 after each of its two passes. A number below 256 is rounded by at most half an ulp
+    # (spacing of float32).
     np.testing.assert_allclose(one_view(image, size, box=box), expected, rtol=0, atol=2 * ULP)
 
 
@@ -67,9 +68,8 @@ def test_crops_are_those_of_tensorflow(case):
     image, (y, x, h, w), size = case
     crop = tf.constant(image[y : y + h, x : x + w] / np.float32(255))
     expected = tf.image.resize(crop, (size, size), antialias=True)
-    # tf.image computes the positions of pixels in float32. For positions below 40, half an ulp (spacing of float32) is
-    # 16
-    # times the ulp of 1. Rows and columns both have this error.
+    # tf.image computes the positions of pixels in float32. For positions below 40, half an ulp is 16 times the ulp of
+    # 1. Rows and columns both have this error.
     np.testing.assert_allclose(one_view(image, size, box=(y, x, h, w)), expected, rtol=0, atol=40 * ULP)
 
 

@@ -1,4 +1,6 @@
-"""Tests the float64 reference of NT-Xent (the loss): against the loops of the paper, differences and exact results.
+"""Tests the float64 reference of NT-Xent, the loss of SimCLR.
+
+It is compared with the loops of the paper, with finite differences, and with exact results.
 
 z has 2N rows of d numbers, and u_i is row i divided by its length. s_ij is the similarity u_i u_j / tau. The positive
 of a row is the other view of its image. P_ij is the weight of candidate j in the loss of row i. A cotangent is the
@@ -90,9 +92,8 @@ def test_gradient_is_the_central_difference_under_a_random_cotangent(pairs, widt
     cotangent = np.random.default_rng(1).normal(size=2 * pairs)
     length = np.linalg.norm(z, axis=1, keepdims=True)
     # The loss varies over distances of tau |z|, or of |z| if tau is above 1 (`reach`). Let the step be in this unit.
-    # Then
-    # the truncation error is step^4, and the rounding error of the losses (eps) gives eps (1 + 1/tau) / step. A step of
-    # eps^(1/5) balances the two: both are then of order eps^(4/5).
+    # Then the truncation error is step^4, and the rounding error of the losses (eps) gives eps (1 + 1/tau) / step. A
+    # step of eps^(1/5) balances the two: both are then of order eps^(4/5).
     reach = min(temperature, 1.0) * length
     step = np.broadcast_to(EPS64**0.2 * reach, z.shape)
     slope = central_difference(lambda x: float(cotangent @ reference.nt_xent(x, temperature)), z, step)
@@ -182,8 +183,7 @@ def test_positive_is_the_other_view():
 
 def test_top1_counts_the_strictly_most_similar_positive():
     # Rows 0 and 3 are positives and most similar to each other. Row 1 has the same direction as its positive, row 4.
-    # But
-    # row 2, whose positive is row 5, has this direction too. So for row 1, rows 4 and 2 tie, and a tie is a miss.
+    # But row 2, whose positive is row 5, has this direction too. So for row 1, rows 4 and 2 tie, and a tie is a miss.
     z = np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 2, 0, 0], [9, 1, 0, 0], [0, 3, 0, 0], [0, 0, 1, 0]])
     np.testing.assert_array_equal(reference.contrastive_top1(z), [True, False, False, True, False, False])
     np.testing.assert_array_equal(reference.contrastive_top1(np.eye(2)), [True, True])

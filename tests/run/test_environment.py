@@ -70,7 +70,7 @@ def test_the_commit_is_that_of_the_repository_that_tracks_the_file(tmp_path):
     module, other = tmp_path / "module.py", tmp_path / "other.py"
     module.write_text("1")
     if environment._ask_git(tmp_path, "--version") is None:
-        pytest.skip("there is no git")
+        pytest.skip("git is not installed")
     assert environment._find_git_commit(module) is None  # the folder is not a repository yet
     git("init")
     git("add", "module.py")

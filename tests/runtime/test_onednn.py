@@ -46,7 +46,8 @@ def test_importing_this_package_first_is_silent() -> None:
 
 
 @pytest.mark.skipif(
-    not onednn_comes_late(LOADED, {}, Path("/proc/cpuinfo").read_text().split()), reason="TensorFlow's default here"
+    not onednn_comes_late(LOADED, {}, Path("/proc/cpuinfo").read_text().split()),
+    reason="TensorFlow uses oneDNN by default here",
 )
 def test_importing_tensorflow_first_is_told_on_a_processor_that_needs_to_be_asked() -> None:
     assert f"import lowlevel_simclr first, or set {ONEDNN}=1" in output_of(WARNINGS.format(first="import tensorflow"))

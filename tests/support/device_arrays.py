@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 KERNELS = Path(__file__).parents[2] / "kernels"
-GUARD, GUARD_BYTE, FRESH_BYTE = 256, 0xA5, 0xFF  # 0xFF bytes are NaN as floats: reads of unwritten memory show
+GUARD, GUARD_BYTE, FRESH_BYTE = 256, 0xA5, 0xFF  # bytes 0xFF are NaN as floats: a wrong read gives NaN
 
 
 class Memory:
@@ -163,5 +163,5 @@ def emulated(folder: Path) -> ctypes.CDLL:
     Each CUDA thread is emulated as a fibre, a thread that the program itself schedules (kernels/cuda/cuda_on_host.h).
     """
     flags = ["-O2", "-std=c++17", "-fPIC", "-shared", "-w", "-fno-strict-aliasing", "-ffp-contract=off", "-x", "c++"]
-    flags += ["-DLOWLEVEL_SIMCLR_BLOCKS_WANTED=4"]  # from 129 rows on: several tiles for a block, several shares
+    flags += ["-DLOWLEVEL_SIMCLR_BLOCKS_WANTED=4"]  # few blocks, so even a small problem uses all loops
     return build(["g++", *flags], sources(), folder / "emulated.so")

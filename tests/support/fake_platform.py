@@ -90,7 +90,7 @@ def _imitate_windows() -> None:
     vars(ctypes)["windll"] = types.SimpleNamespace(
         kernel32=types.SimpleNamespace(GetPhysicallyInstalledSystemMemory=_tell_memory)
     )
-    sys.modules.update(dict.fromkeys(MISSING_MODULES))  # None: importing it raises ImportError
+    sys.modules.update(dict.fromkeys(MISSING_MODULES))  # with None in sys.modules, an import raises ImportError
 
     def list_open_files() -> set[str]:
         found = set()

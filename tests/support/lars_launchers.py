@@ -186,7 +186,7 @@ def check_all(library: ctypes.CDLL, memory: Memory, cases: list[Case]) -> None:
     sums.read("u1", (sums.size,))
     for case, arrays, each in zip(cases, given, held):
         for name, one, alone in zip(NAMES[3:], results(case, arrays, each), run(library, memory, case, arrays)):
-            assert one.tobytes() == alone.tobytes(), f"{name} of {case} has other bits among others"
+            assert one.tobytes() == alone.tobytes(), f"{name} of {case} has other bits in a call with others"
 
 
 def together() -> list[Case]:
@@ -222,7 +222,7 @@ def check_case(library: ctypes.CDLL, memory: Memory, case: Case) -> Arrays:
     found = run(library, memory, case, given)
     for other in (case, case._replace(beside="", takes="")):
         for name, first, second in zip(NAMES[3:], found, run(library, memory, other, given)):
-            assert first.tobytes() == second.tobytes(), f"{name} has other bits the second time, or in another place"
+            assert first.tobytes() == second.tobytes(), f"{name} has other bits in a second run"
     with np.errstate(all="ignore"):
         expected, scales = reference(*given, **choices_of(case)), sizes(case, given)
         for actual, right, scale in zip(found, expected, scales):

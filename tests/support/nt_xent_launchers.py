@@ -3,7 +3,8 @@
 A launcher is the C function that starts the CUDA kernels of an op. Two programs use this module:
 tests/kernels/test_cuda.py, where the kernels are emulated on the CPU, and gpu_kernels.py, where they run on a GPU. It
 needs only NumPy. z has 2N rows of d numbers, and dz is its gradient. tau is the temperature. u is a row divided by its
-length.
+length. A tile is the part of the matrix of similarities that a block of threads computes at a time. Long rows
+are processed in several parts, the panels.
 """
 
 from __future__ import annotations
@@ -57,10 +58,10 @@ class Results(NamedTuple):
 def small_cases() -> list[Case]:
     """Return cases for every path of the kernels, small enough for an emulation that runs one thread at a time."""
     cases = [Case(37, 20, dtype, tau) for dtype in CODES for tau in (0.1, 0.005)]
-    cases += [Case(75, 20, dtype, tau) for dtype in CODES for tau in (0.1, 0.005)]  # several tiles for a block
+    cases += [Case(75, 20, dtype, tau) for dtype in CODES for tau in (0.1, 0.005)]  # a block goes through several tiles
     cases += [Case(75, 131, "bfloat16", 0.01), Case(75, 20, "float32", 0.01, own=(20, 30))]
     cases += [Case(1, 1), Case(1, 33, "bfloat16"), Case(2, 3, "float16"), Case(3, 1, "float64")]
-    cases += [Case(33, 131, dtype) for dtype in ("float32", "bfloat16", "float64")]  # d is too large for one panel
+    cases += [Case(33, 131, dtype) for dtype in ("float32", "bfloat16", "float64")]  # rows of several panels
     # Several panels, and a temperature at which one column has all the weight. There the stock formula is exact, so the
     # bound is small. The case fails if the backward pass sums a dot product in another order than the forward pass.
     cases += [Case(33, 300, dtype, 0.01) for dtype in ("float32", "bfloat16", "float64")]
@@ -76,7 +77,7 @@ def small_cases() -> list[Case]:
 def large_cases() -> list[Case]:
     """Return all cases for a GPU.
 
-    Those with many shares of columns, many blocks or wide rows take too long without one.
+    The added cases have many blocks or wide rows. In the emulation they would take too long.
     """
     cases = [Case(pairs, 128, dtype) for pairs in (511, 1024) for dtype in CODES]
     cases += [Case(150, dim, dtype, tau) for dim in (7, 300, 513) for dtype in CODES for tau in (0.1, 0.01)]
@@ -240,6 +241,6 @@ def check_case(library: ctypes.CDLL, memory: Memory, case: Case) -> Results:
     z = projections(case)
     found, again = run(library, memory, case, z), run(library, memory, case, z)
     for name, first, second in zip(Results._fields, found, again):
-        assert first.tobytes() == second.tobytes(), f"{name} has other bits the second time"
+        assert first.tobytes() == second.tobytes(), f"{name} has other bits in a second run"
     check_against_reference(case, z, found)
     return found

@@ -51,7 +51,7 @@ def start_worker(
 def start_workers(
     out: Path, *flags: str, of_second: Sequence[str] = (), count: int = 2, program: str = ""
 ) -> list[subprocess.Popen[str]]:
-    """Start several workers, whose addresses are in TF_CONFIG.
+    """Start several workers. Each gets the addresses of all workers in TF_CONFIG.
 
     Args:
         out: the run folder.

@@ -14,11 +14,11 @@ ULP = 2.0**-23  # spacing of float32 in [1, 2)
 # A float32 view is made in ten stages: two matrix products of the crop, four colour operations, grey, two products of
 # the blur, scaling. Each stage makes about six roundings of at most half an ulp (the spacing of float32), of numbers
 # near 1. The rounding errors partly cancel, so two ulps are enough for a stage. A stage also multiplies the error of
-# its input by a factor, its amplification. Let f be the factor of a colour operation. Brightness multiplies an error
-# by f. Contrast multiplies the error of a pixel by f, and that of the mean by |1 - f|. Saturation multiplies the error
-# of a pixel by f, and that of V (the largest channel) by |1 - f|. If V and m (the smallest channel) have errors, a turn
-# of the hue moves the middle channel by up to twice as much. Pixels that are not clipped grow by the same factors, and
-# so do their ulps.
+# its input by a factor, its amplification. Let f be the factor of a colour operation. Brightness multiplies an error by
+# f. Contrast multiplies the error of a pixel by f, and that of the mean by |1 - f|. Saturation multiplies the error of
+# a pixel by f, and that of V (the largest channel) by |1 - f|. If V and m (the smallest channel) have errors, a turn of
+# the hue moves the middle channel by up to twice as much. Pixels that are not clipped grow by the same factors, and so
+# do their ulps.
 STAGES = 10
 
 

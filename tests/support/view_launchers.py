@@ -68,7 +68,7 @@ def small_cases() -> list[Case]:
         Case(3, 32, 32, odd=True),
         Case(3, 20, 28, pixels="float32", odd=True),
         Case(2, 30, 40, size=36, odd=True),
-        Case(3, 20, 24, size=48),  # more views than the emulation can hold at a time
+        Case(3, 20, 24, size=48),  # more views than the emulated kernel processes at a time
     ]
 
 
@@ -164,7 +164,7 @@ def check_views(library: ctypes.CDLL, memory: Memory, case: Case) -> NDArray[Any
     """
     images, params = images_of(case), params_of(case)
     found = make_views(library, memory, case, images, params)
-    assert found.tobytes() == make_views(library, memory, case, images, params).tobytes(), "other bits the second time"
+    assert found.tobytes() == make_views(library, memory, case, images, params).tobytes(), "other bits in a second run"
     offset, scale = scaling_of(case)
     some = np.unique(np.r_[: min(8, len(found)), len(found) - min(8, len(found)) : len(found)])
     expected = expected_views(case, images, params, some)
@@ -173,7 +173,7 @@ def check_views(library: ctypes.CDLL, memory: Memory, case: Case) -> NDArray[Any
     allowed = 64 * 2.0**-24 / scale + half_spacing * np.abs(expected)
     error = np.abs(actual - expected)
     worst = np.unravel_index(np.argmax(error - allowed), error.shape)
-    assert np.all(error <= allowed), f"view {some[worst[0]]}: {actual[worst]} is not {expected[worst]} at {worst}"
+    assert np.all(error <= allowed), f"view {some[worst[0]]}: {actual[worst]} instead of {expected[worst]} at {worst}"
     return found
 
 

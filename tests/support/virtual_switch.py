@@ -58,7 +58,7 @@ class Network(NamedTuple):
     switch: subprocess.Popen[str]
 
     def enter(self, host: int) -> list[str]:
-        """Return the words that make a command run on a host if they are put before it."""
+        """Return the words to put before a command to run it on a host."""
         return ["ip", "netns", "exec", self.names[host]]
 
     def list_addresses(self, port: int = 29500) -> str:

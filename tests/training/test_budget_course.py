@@ -1,6 +1,6 @@
 """Tests the course of a run with a time budget, on a made-up clock.
 
-The course divides the training into segments: stretches of steps whose views have the same size.
+The course divides the training into segments: series of steps whose views have the same size.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ def test_few_images_lie_on_the_one_gpu_unless_told_otherwise(
 
 def test_a_given_number_is_left_alone() -> None:
     given = identity.replace(AUTO, micro_batch="3")
-    assert resolve_config(given, fits=lambda *_: pytest.fail("tried")).train.micro_batch == "3"
+    assert resolve_config(given, fits=lambda *_: pytest.fail("a size was tried")).train.micro_batch == "3"
 
 
 @pytest.mark.parametrize(
@@ -132,12 +132,12 @@ def test_sizes_come_out_even_for_replicas_and_ghost_groups(
     tried: list[Plan] = []
     with pytest.raises(settings.ConfigError, match=f"even {sizes[-1]} images need more than the GPU's memory"):
         resolve_config(identity.replace(ON_HOST, **changed), replicas=replicas, fits=limit_memory(0, tried))
-    assert [replicas * one.micro_batch for one in tried] == sizes  # a trial runs the part of one replica
+    assert [replicas * one.micro_batch for one in tried] == sizes  # a trial step gets only the images of one replica
 
 
 def test_a_batch_without_equal_shares_is_refused_before_anything_is_tried(gpu: None) -> None:
     with pytest.raises(settings.ConfigError, match="with equal shares for 5 replicas"):
-        resolve_config(ON_HOST, replicas=5, fits=lambda *_: pytest.fail("tried"))
+        resolve_config(ON_HOST, replicas=5, fits=lambda *_: pytest.fail("a size was tried"))
 
 
 def test_one_replica_tries_its_share(gpu: None) -> None:

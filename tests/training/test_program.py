@@ -108,9 +108,7 @@ def test_a_run_that_resumes_in_the_middle_of_a_program_has_the_same_bits() -> No
     assert_same_bits(([np.array(losses)], learner.read_arrays()), (lambda f: ([f[0][0]], f[1]))(train([3, 3], True)))
 
 
-@pytest.mark.skipif(
-    OPS == "stock", reason="the compiled text of this TensorFlow does not state the iterations of a loop"
-)
+@pytest.mark.skipif(OPS == "stock", reason="the compiled text of this TensorFlow does not state how often a loop runs")
 @pytest.mark.parametrize(
     "settings",
     [
@@ -167,7 +165,7 @@ def count_launches(folder: Path) -> int:
     return count
 
 
-@pytest.mark.skipif(OPS == "stock", reason="the traces of this TensorFlow have other names for what XLA executes")
+@pytest.mark.skipif(OPS == "stock", reason="the traces of this TensorFlow give XLA programs another name")
 @pytest.mark.parametrize(("inside", "launches"), [(True, 1), (False, STEPS)])
 def test_a_host_call_launches_one_program(tmp_path: Path, inside: bool, launches: int) -> None:
     batches = iter(tf.data.Dataset.range(9).map(lambda place: (place, tf.stack([place, place]))))

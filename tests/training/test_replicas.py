@@ -192,7 +192,7 @@ def test_ghost_groups_do_not_depend_on_replicas_or_micro_batches() -> None:
 
 
 def list_unordered(graph: tf.Graph) -> list[tuple[str, str]]:
-    """Return each pair of successive exchanges, in the order of tracing, that TensorFlow may start in another order."""
+    """Return the pairs of successive exchanges in a graph that TensorFlow may start in another order than traced."""
     exchanges = [op for op in graph.get_operations() if op.type.startswith("Collective")]
     assert len(exchanges) > 3
     return [(one.name, next_.name) for one, next_ in itertools.pairwise(exchanges) if not comes_before(one, next_)]

@@ -136,7 +136,7 @@ def test_damaged_rows_are_counted_and_the_file_is_kept(tmp_path: Path, capsys: p
     assert [json.loads(line)["step"] for line in path.read_bytes().splitlines()] == [1, 3, 5, 6]
 
 
-# NaN
+# States with NaN
 
 
 def test_weights_of_nan_are_refused_before_the_first_step(

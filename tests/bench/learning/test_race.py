@@ -1,6 +1,6 @@
 """Tests the bench race, in which several programs (contestants) train for the same time. Here no contestant trains.
 
-Tests the list of contestants, that an interrupted race continues, and that measured numbers are kept.
+The race must have the right contestants, continue after an interruption, and measure nothing twice.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from bench.ops import bench_convolution
 )
 def test_operations_of_a_convolution_leave_padding_out(side: int, size: int, stride: int, products: int) -> None:
     found = bench_convolution.count_operations(side, size, stride, 5, 7, rows=2)
-    assert found == 3 * 2 * 2 * products * 5 * 7  # 3 passes x 2 operations for each product x 2 images
+    assert found == 3 * 2 * 2 * products * 5 * 7  # 3 passes x 2 operations x 2 images x products x channels
 
 
 @pytest.mark.slow

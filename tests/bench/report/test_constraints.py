@@ -85,7 +85,7 @@ def test_check_prints_what_is_newer(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 @pytest.mark.filterwarnings("default")
 def test_the_files_are_compared_with_what_is_out() -> None:
     """Warn about newer releases. This must not fail: a release of today does not make the constraints files wrong."""
-    pytest.importorskip("uv", reason="make constraints installs it")
+    pytest.importorskip("uv", reason="uv is missing (make constraints installs it)")
     released = constraints.find_released()
     assert all(" -> " in line for line in released)
     if released:

@@ -1,4 +1,4 @@
-"""Tests how the time of a stage of the step is computed: as the difference of two medians, with the noise of it."""
+"""Tests how the time of a stage of the step and the noise of this time are computed from the times of several turns."""
 
 from __future__ import annotations
 

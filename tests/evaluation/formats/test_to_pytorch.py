@@ -40,8 +40,8 @@ def assert_same_h(name: str, stem: str, size: int, folder: Path) -> None:
     assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max() and expected.std() > 0
 
 
-# Views of an odd size give feature maps of odd sizes. Only for these do two ways of padding differ: at the end only,
-# or on both sides.
+# Views of an odd size give feature maps of odd sizes. Only for these do two ways of padding differ: at the end only, or
+# on both sides.
 @pytest.mark.parametrize(
     ("name", "stem", "size"),
     [("resnet20", "imagenet", 19), ("resnet18", "imagenet", 33), ("resnet18v1.5", "cifar", 13)],

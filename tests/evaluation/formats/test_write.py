@@ -12,7 +12,8 @@ from lowlevel_simclr.evaluation.formats import write
 from lowlevel_simclr.evaluation.formats.form import ExportError
 from tests.support.exported import make_network
 
-# format, with projection head?, with preprocessing?, size of the images, number type of the weights, files
+# Each case: format, whether with projection head, whether with preprocessing, size of the images, number type of the
+# weights, files.
 CASES = [
     ("keras", True, True, None, "float32", "encoder.keras"),
     ("saved_model", True, False, None, "float32", "saved_model.pb"),
