@@ -1,4 +1,4 @@
-"""Tests how a program ends: a known error becomes a sentence. An unexpected error asks the user to report it."""
+"""Tests how a program ends: it prints a known error as one sentence, and asks the user to report an unexpected one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Tests that all implementations of an op refuse the same wrong arguments with the same message."""
+"""Tests that the reference and the stock op refuse the same wrong arguments with the same message.
+
+The stock op is built from TensorFlow's own ops.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Tests the linear probe, a linear classifier on the encoder's output: it must equal scikit-learn's.
+"""Tests the linear probe, a linear classifier on the encoder's output.
 
-That is logistic regression on standardised columns, with the same iterations. The value and the gradient of the probe's
-objective are compared with the formula, computed in a loop over the images.
+It must equal scikit-learn's logistic regression on standardised columns, with the same iterations. The
+value and the gradient of the probe's objective are compared with the formula, computed in a loop over the images.
 """
 
 from __future__ import annotations

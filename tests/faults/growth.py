@@ -44,7 +44,7 @@ def compute_growth(samples: Sequence[tuple[int, int]]) -> int:
 
     Returns:
         The median memory in the last tenth of the run, minus the median memory in the tenth after the middle. Medians
-            are used, because a single sample depends on what the run saves at that moment.
+        are used, because a single sample depends on what the run saves at that moment.
     """
     end = max(progress for progress, _ in samples)
 
@@ -55,5 +55,5 @@ def compute_growth(samples: Sequence[tuple[int, int]]) -> int:
 
 
 def read_resident(process: int) -> int:
-    """Return the resident memory of a process in bytes, or 0 if the process has ended."""
+    """Return the resident memory of a child process in bytes, or 0 if it has ended, but was not waited for."""
     return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,4 +1,4 @@
-"""Tests that a run's JSON file that cannot be used causes an error, and that its message is one sentence."""
+"""Tests a JSON file of a run that cannot be used: the error message must be one sentence."""
 
 from __future__ import annotations
 

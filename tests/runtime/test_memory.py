@@ -1,4 +1,4 @@
-"""Tests how much memory is free, as the system or a container reports it."""
+"""Tests how the program finds out how much memory is free: the system or a container reports it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Tests that the package turns oneDNN (fast CPU kernels) on before TensorFlow is loaded. If too late, it must warn."""
+"""Tests that the package turns oneDNN (fast CPU kernels) on before TensorFlow is loaded.
+
+If TensorFlow was loaded first and does not use oneDNN, the package must warn.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests which number type is chosen: one that the device computes fast."""
+"""Tests the choice of the number type for training: the device must compute it fast."""
 
 from __future__ import annotations
 

@@ -190,7 +190,7 @@ def check_all(library: ctypes.CDLL, memory: Memory, cases: list[Case]) -> None:
 
 
 def together() -> list[Case]:
-    """Return the variables of one call: too many for one launch of a kernel, some empty, all alignments and layouts."""
+    """Return the variables of one call. They need several launches, some are empty, and all alignments occur."""
     cases = [case for case in small_cases() if case.weight_decay == Case(()).weight_decay]
     return [*cases, *cases[::-1]]
 

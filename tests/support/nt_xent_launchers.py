@@ -122,7 +122,10 @@ def declared(library: ctypes.CDLL) -> ctypes.CDLL:
 
 
 def run(library: ctypes.CDLL, memory: Memory, case: Case, z: NDArray[Any]) -> Results:
-    """Run both passes. Every array has guard bytes. Before the call, workspace and results are full of NaN."""
+    """Run the forward and the backward pass.
+
+    Every array has guard bytes. Before the call, workspace and results are full of NaN.
+    """
     total, (first, own) = 2 * case.pairs, case.own or (0, case.pairs)
     sums = np.dtype("float64" if case.dtype == "float64" else "float32")
     shape = (case.pairs, case.dim, own, CODES[case.dtype])

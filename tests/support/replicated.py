@@ -179,7 +179,7 @@ def _no_gradient_through_the_gather(local: Any, learners: Any) -> None:
 
 
 def _no_terms_of_the_others(local: Any, learners: Any) -> None:
-    """Compute the gradient of own rows without their part, as negatives, in the losses of other replicas."""
+    """Let the gradient of own rows ignore the losses of other replicas, in which these rows are candidates."""
     original = loss.make_nt_xent_and_top1
 
     def losses(replica: Any, chosen: Any, temperature: float) -> Any:

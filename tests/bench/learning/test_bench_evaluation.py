@@ -1,7 +1,7 @@
 """Tests bench_evaluation, which times the evaluation of a run.
 
-Tests how it reads a run's table and processor time, that its plain k-NN and linear probe (a linear classifier) equal
-those of this package, and that it lists results that differ.
+It must find the table in a run's output, measure processor time, and list results that differ. Its simple versions of
+k-NN (nearest neighbours) and of the linear probe (a linear classifier) must give the results of this package.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tests that first_steps stops a training after its first steps and summarizes them."""
+"""Tests the bench first_steps, which stops a training after its first steps and summarizes these steps."""
 
 from __future__ import annotations
 

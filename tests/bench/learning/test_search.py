@@ -1,4 +1,4 @@
-"""Tests the search for the best recipe (training settings) for a time budget. A trial is one recipe that it trains.
+"""Tests the search for the best recipe (training settings) for a time budget. A trial trains one recipe.
 
 Every trial must be a valid run, a stopped search must continue, and its page must show every trial.
 """
