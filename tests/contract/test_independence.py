@@ -169,8 +169,9 @@ def check_known_answers() -> None:
 def check_words_of_a_view() -> None:
     """Check from which counter and key the random words of a view are computed.
 
-    The counter is (epoch, index, view, purpose). The key is the seed, with its low word first. Word 0 at purpose 16
-    decides the flip of epoch 7, image 11, second view, seed 5 + 2^32.
+    The counter is (epoch, index, view, purpose). A purpose is a number that says what the words are for. The
+    key is the seed, with its low word first. Word 0 at purpose 16 decides the flip of epoch 7, image 11, second view,
+    seed 5 + 2^32.
     """
     counter, key = np.array([7, 11, 1, 16], np.uint32), np.array([5, 1], np.uint32)
     word = int(philox.philox4x32(counter, key)[0])
@@ -229,7 +230,7 @@ def check_full_scale() -> None:
 
 
 def check_numbers_of_operations() -> None:
-    """Check that `order` means 0 brightness, 1 contrast, 2 saturation, 3 hue, and is the order of these operations."""
+    """Check that 0, 1, 2 and 3 in `order` mean brightness, contrast, saturation and hue, and run in this order."""
     image = np.zeros((1, 1, 2, 3))
     image[0, 0] = [[0.2, 0.2, 0.2], [0.8, 0.8, 0.8]]
 

@@ -1,7 +1,7 @@
 """Tests `shapes`, the data set of drawings that is part of this package.
 
-It is the same for the same seed, all classes are equally frequent, and each image can be drawn without the others. Its
-raw pixels alone are not enough to classify it.
+The same seed gives the same images. All classes are equally frequent, and each image can be drawn without the others.
+Its raw pixels alone are not enough to classify it.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ def test_fine_tuning_is_the_same_whatever_the_length_of_h() -> None:
         for length in lengths
     )
     assert short == long and short[0] > 0.9
-    assert fine_tune.FINE_TUNING.h_length  # the settings with which `evaluate` trains use such a length
+    assert fine_tune.FINE_TUNING.h_length  # `evaluate` also brings h to a length
 
 
 def test_fine_tuning_learns_moves_the_encoder_meanwhile_and_gives_it_back(monkeypatch: pytest.MonkeyPatch) -> None:

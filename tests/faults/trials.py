@@ -214,8 +214,8 @@ def _act(
 def _restore_signals() -> None:
     """Give SIGINT, SIGTERM and SIGHUP the effect that they have in a program that a user starts on a terminal.
 
-    If nohup or a shell starts a program in the background, it ignores SIGHUP and SIGINT. A forked trial would inherit
-    this, and the programs under test respect it. So these signals would do nothing.
+    If nohup or a shell starts a program in the background, the program ignores SIGHUP and SIGINT. A forked trial would
+    inherit this, and the programs under test respect it. So these signals would do nothing.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP):

@@ -1,4 +1,4 @@
-"""Tests files of a run with wrong content: the error must be one sentence, and never another exception."""
+"""Tests files of a run with wrong content: the error must be one sentence, and no other exception may occur."""
 
 from __future__ import annotations
 

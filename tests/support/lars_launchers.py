@@ -104,7 +104,7 @@ class Floats:
         """
         raw = self.buffer.read(np.float32, (self.buffer.size // 4,))
         end = len(raw) - self.begin
-        assert np.all(raw[: self.begin] == 7) and np.all(raw[end:] == 7), "a kernel wrote beside an array"
+        assert np.all(raw[: self.begin] == 7) and np.all(raw[end:] == 7), "a kernel wrote outside its array"
         return raw[self.begin : end].reshape(self.shape)
 
 

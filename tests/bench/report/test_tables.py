@@ -80,7 +80,7 @@ def test_the_readmes_table_tells_the_pair_process_by_process_where_it_was_measur
 def test_no_share_is_above_the_matrix_product() -> None:
     """Test an op that seems faster than the matrix product, because both measured times are noisy.
 
-    The table shows the op's speed as a share of the matrix product's. It must not show 126 %.
+    The table shows the op's speed as a share of the speed of the matrix product. It must not show 126 %.
     """
     below, above = row(64, "native", 1.5), row(64, "stock", 3.0)
     below.of_sgemm, above.of_sgemm = 0.954, 1.26

@@ -1,6 +1,7 @@
 """Tests bench_compile, which times the compilation of a training step: with made-up times, and with a real compilation.
 
-The made-up times fill its table. The real compilation shows that TensorFlow's persistent cache keeps our ops.
+The made-up times fill its table. The real compilation shows that TensorFlow's persistent cache keeps programs that
+contain our ops.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Tests the scaling model, which predicts bytes and time of a training step on several devices (replicas).
 
-It must predict the number of bytes that the replicas really send, and the number of devices from which on more devices
-no longer make a step faster.
+It must predict the number of bytes that the replicas really send, and up to how many devices a step becomes
+faster.
 """
 
 from __future__ import annotations
