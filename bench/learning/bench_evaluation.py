@@ -204,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "device": hardware.name_results_folder(),
         "date": time.strftime("%Y-%m-%d"),
         "load": os.getloadavg()[0],
-        "flags": flags,
+        "flags": ["DIR" if word == chosen.data_dir else word for word in flags],
         "runs": runs,
         "parts": parts,
     }
