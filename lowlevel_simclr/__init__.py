@@ -1,13 +1,16 @@
-"""SimCLR pretraining in low-level TensorFlow: exact NT-Xent, seeded views on the device, one run in one folder.
+"""SimCLR in low-level TensorFlow: trains an image encoder without labels.
+
+SimCLR makes two random views of every image (crops with changed colours). Its loss, NT-Xent, trains the encoder to
+find out which two views belong to the same image.
 
     import lowlevel_simclr as ls
 
     run = ls.train("shapes", "runs/shapes")           # or your images, uint8 (n, height, width, channels)
-    h = ls.embed(run, images)                          # (n, d)
+    h = ls.embed(run, images)                          # one row of d numbers for each image, (n, d)
     encoder = ls.load_encoder(run)                     # a Keras model
-    model.compile("adam", loss=ls.NTXent(0.2))         # with ls.SimCLRViews, in a model of your own
+    model.compile("adam", loss=ls.NTXent(0.2))         # for a model of your own that begins with ls.SimCLRViews
 
-TensorFlow is loaded at first use, not at import.
+Importing this package does not import TensorFlow. The first use of a public name does.
 """
 
 import importlib
@@ -43,8 +46,8 @@ if TYPE_CHECKING:  # for type checkers and editors. Python loads the same names 
 
 __version__ = "0.1.0"
 
-# Where each public name is defined. TensorFlow takes seconds to import, so Python loads a name only when it is first
-# used.
+# The module that defines each public name. Importing TensorFlow takes seconds, so a module is imported only when one of
+# its names is first used.
 PUBLIC = {
     "NTXent": "api.loss",
     "Run": "api.run",
@@ -74,7 +77,7 @@ def __getattr__(name: str) -> Any:
     if name not in PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = importlib.import_module(f"{__name__}.{PUBLIC[name]}")
-    # The programs are modules that can be called, see api/callable_module.py.
+    # Some names, such as `train`, are modules that can be called like a function, see api/callable_module.py.
     value = module if name == PUBLIC[name] else getattr(module, name)
     globals()[name] = value
     return value
@@ -85,14 +88,16 @@ def __dir__() -> list[str]:
 
 
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
-# CPU flags for which TensorFlow enables oneDNN by default. A processor that has only AVX2, such as a Zen 3, has none of
-# them. Without oneDNN, a step of resnet20 takes about twice as long on it (forward and backward pass of 512 views: 5.0
-# to 5.4 CPU seconds without oneDNN, 2.45 to 2.6 with it).
+# CPU flags for which TensorFlow uses oneDNN (Intel's library of fast CPU kernels) by default. An AMD Zen 3, for
+# example, has AVX2 but none of these flags. There, the forward and backward pass of resnet20 for 512 views takes 5.0 to
+# 5.4 CPU seconds without oneDNN, and 2.45 to 2.6 with it.
 ONEDNN_BY_DEFAULT = {"avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16"}
 
 
 def onednn_comes_late(modules: Collection[str], environment: Mapping[str, str], processor: Collection[str]) -> bool:
-    """Return whether TensorFlow was imported too early, before this package could ask it for oneDNN.
+    """Return whether TensorFlow was imported before this package could switch oneDNN on.
+
+    If oneDNN is on by default on this processor, or the user has set the environment variable, the answer is False.
 
     Args:
         modules: names of the imported modules.

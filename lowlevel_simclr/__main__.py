@@ -1,4 +1,4 @@
-"""lowlevel-simclr PROGRAM, or python -m lowlevel_simclr: the programs as one command."""
+"""The command `lowlevel-simclr PROGRAM`, or `python -m lowlevel_simclr PROGRAM`. It runs one of PROGRAMS."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _print_completion(parser: FlagParser, shell: str) -> int:
     """Print the completion script of a shell. Return the exit code."""
-    from lowlevel_simclr.config.completion import SHELLS, write_completion  # here, so that shtab is read only for this
+    from lowlevel_simclr.config.completion import SHELLS, write_completion  # here, because only this needs shtab
 
     if shell not in SHELLS:
         parser.error(f"There is no completion for the shell '{shell}'. Use one of: {', '.join(SHELLS)}.")

@@ -1,20 +1,21 @@
 """Prove the native ops on this machine: python -m lowlevel_simclr.check
 
-Every case is computed by the native op, by the same formula in stock TensorFlow and by the NumPy float64 reference. The
-check proves the following:
+The native ops are this package's own C++ and CUDA code. Each test case is computed in three ways: with the native op,
+with the same formula in plain ("stock") TensorFlow, and with a reference in NumPy float64. The check proves the
+following:
 
-- The losses of NT-Xent, their gradients to z and to the temperature, and the pixels of the views are at most twice as
-  far from the reference as stock TensorFlow is, plus a few roundings (lowlevel_simclr/verification/bound.py derives
-  this bound).
-- The LARS update is within a few roundings of the reference, without help from stock TensorFlow.
-- top1 equals that of the reference wherever rounding cannot decide it.
-- The parameters drawn for the views equal those of the reference: integers exactly, numbers to two units in the last
-  place of their range.
+- For the losses of NT-Xent, their gradients with respect to z and to the temperature, and the pixels of the views: the
+  error against the reference is at most twice the error of stock TensorFlow, plus a few roundings
+  (lowlevel_simclr/verification/bound.py derives this bound).
+- The LARS update differs from the reference by at most a few roundings. Stock TensorFlow plays no part in this bound.
+- top1 (which views are most similar to the other view of their image) equals the reference. Cases that are too close
+  to call within rounding do not count.
+- The random parameters of the views equal those of the reference: whole numbers exactly, other numbers to two units in
+  the last place of their range.
 
-The check runs on the CPU and on every GPU: eagerly, in graphs (only on the CPU) and inside XLA. It leaves out XLA where
-the native ops cannot run inside XLA. A platform without the native library has only the stock ops. There the same cases
-compare them with the reference. The last line says whether all comparisons passed. --verbose adds a table of errors and
-bounds.
+The check runs on the CPU and on every GPU: eagerly, in graphs (only on the CPU) and inside XLA (only where XLA can call
+the native ops). On a platform without the native library, the same cases compare the stock ops with the reference. The
+last line says whether all comparisons passed. --verbose adds a table of errors and bounds.
 The exit code is 0 if every result is within its bound and 1 otherwise.
 """
 
@@ -27,7 +28,7 @@ from lowlevel_simclr.api.program import FlagParser, run_program
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simclr.check") -> int:
-    """Check the native ops on this machine. Return the exit code: 0 if every finding holds, 1 otherwise."""
+    """Check the native ops on this machine. Return the exit code: 0 if all results are within bounds, 1 otherwise."""
     given = build_parser(prog).parse_strictly(sys.argv[1:] if argv is None else argv)
 
     def work() -> int:

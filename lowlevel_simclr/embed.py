@@ -1,4 +1,7 @@
-"""python -m lowlevel_simclr.embed RUN IMAGES... --out FILE: writes h or z of any images, and finds similar images."""
+"""python -m lowlevel_simclr.embed RUN IMAGES... --out FILE: embeds images with the encoder of a run.
+
+The program writes the representation h or the projection z of each image into a file. It can also find similar images.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +20,15 @@ __all__ = ["embed", "main"]
 DESCRIPTION = """\
 Write the representation (h) or the projection (z) of images, computed by the encoder of a run.
 
-The images go through in parts. If a command was stopped, run it again, and it continues where it stopped."""
+The images are processed in parts. If a command was stopped, run it again. It continues after the last whole part."""
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simclr.embed") -> int:
-    """Run the command: embed, write, and name on stderr what could not be read. Return the exit code."""
+    """Embed the images, write the file, and list on stderr the images that could not be read. Return the exit code."""
     given = build_parser(prog).parse_strictly(sys.argv[1:] if argv is None else argv)
 
     def work() -> int:
-        from lowlevel_simclr.api.embedding import (  # it imports TensorFlow, --help does not
+        from lowlevel_simclr.api.embedding import (  # here, so that --help does not import TensorFlow
             EmbedOptions,
             embed_into_file,
         )

@@ -30,7 +30,7 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simclr.evaluate") -> int:
-    """Run the command: evaluate, add the result to evaluation.json, and print it. Return the exit code."""
+    """Evaluate a run, add the results to evaluation.json, and print them. Return the exit code."""
     given = vars(build_parser(prog).parse_strictly(sys.argv[1:] if argv is None else argv))
     folder, data_dir, out, debug = (given.pop(name) for name in ("run", "data_dir", "out", "debug"))
 

@@ -1,4 +1,4 @@
-"""python -m lowlevel_simclr.export RUN --format FORMAT: the encoder of a run as files for other programs."""
+"""python -m lowlevel_simclr.export RUN --format FORMAT: writes the encoder of a run as files for other programs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ formats:
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simclr.export") -> int:
-    """Run the command: export, print the proof and the folder; return the exit code."""
+    """Export the encoder, print how well the files agree with it, and print the folder. Return the exit code."""
     given = vars(build_parser(prog).parse_strictly(sys.argv[1:] if argv is None else argv))
     debug = given.pop("debug")
 
@@ -35,7 +35,11 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simc
 
 
 def build_parser(prog: str) -> FlagParser:
-    """Return the parser of the flags of one export."""
+    """Return the parser of the command.
+
+    Args:
+        prog: how the program is called, for `--help` and errors.
+    """
     parser = FlagParser(prog=prog, description=DESCRIPTION, epilog=EPILOG, usage="%(prog)s RUN --format FORMAT [flags]")
     parser.add_argument("run", metavar="RUN", type=Path, help="the folder that training wrote")
     parser.add_argument("--format", choices=EXPORT_FORMATS, required=True, help="the format, see below")

@@ -1,4 +1,4 @@
-"""python -m lowlevel_simclr.report RUN [RUN ...]: one HTML page about a run, or one that compares several runs."""
+"""python -m lowlevel_simclr.report RUN [RUN ...]: writes an HTML page about one run, or a comparison of several."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ DESCRIPTION = "Write a page about a run, or one that compares runs. The page nee
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simclr.report") -> int:
-    """Run the command: read the runs, write the page, and print its path. Return the exit code."""
+    """Read the runs, write the page, and print its path. Return the exit code."""
     given = build_parser(prog).parse_strictly(sys.argv[1:] if argv is None else argv)
 
     def work() -> int:
-        from lowlevel_simclr.api.reporting import write_report  # here, so that --help answers at once
+        from lowlevel_simclr.api.reporting import write_report  # here, so that --help is fast
 
         written = write_report(given.runs, given.out)
         print(f"Wrote {written}")

@@ -1,6 +1,7 @@
 """python -m lowlevel_simclr.train: pretrains an encoder without labels, and writes one run folder.
 
-Run the same command again to resume from the last checkpoint, with the same bits.
+If training was stopped, run the same command again. It resumes from the last checkpoint, and the weights are bit for
+bit those of a run without a stop.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ DESCRIPTION = "Pretrain an encoder with SimCLR. Labels are used only for the eva
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simclr.train") -> int:
-    """Run the command: train, evaluate and draw the pictures. Return the exit code."""
+    """Train the encoder, evaluate it and draw the pictures of the run. Return the exit code."""
     config, options = parse_run(argv, DESCRIPTION, prog)
 
     def work() -> int:

@@ -1,1 +1,1 @@
-"""The public functions and classes, as `lowlevel_simclr` exports them."""
+"""The public functions and classes. `lowlevel_simclr` exports them."""

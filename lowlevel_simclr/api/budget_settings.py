@@ -1,4 +1,7 @@
-"""The settings of a run with --budget. They follow from the speed that this machine shows in the first seconds."""
+"""Chooses the settings of a run with --budget (a time limit). The choice depends on the speed of this machine.
+
+The speed is measured in the first seconds of the run.
+"""
 
 from __future__ import annotations
 
@@ -18,19 +21,20 @@ from lowlevel_simclr.training.plan import Plan, list_view_sizes, make_plan
 from lowlevel_simclr.training.trial import Speed, measure_speed
 from lowlevel_simclr.training.workers import Team
 
-LEAST_STEPS = 10  # a budget that allows fewer is refused
+LEAST_STEPS = 10  # a budget that allows fewer steps raises an error
 
 
 def needs_choice(config: Config) -> bool:
-    """Return whether the settings of a budget are still to be chosen. If the steps are set, they were chosen before."""
+    """Return whether the run has a budget, but no settings were chosen for it yet (so it has no number of steps)."""
     return config.train.budget is not None and config.train.steps is None
 
 
 def keep_earlier_choice(config: Config, options: RunOptions) -> Config:
-    """Return the configuration with what an earlier session of the run chose, if there is one with the same budget.
+    """Return the configuration with the settings that an earlier session of the run chose for the same budget.
 
-    In that case, nothing is measured again. Settings that the user gives now stay, so that a difference is refused as
-    usual.
+    If there is such a session, the speed is not measured again. Settings that the user gives now keep their values.
+    If they differ from those of the run, a later check raises an error, as in any other run. If there is no such
+    session, `config` is returned unchanged.
 
     Args:
         config: the configuration that the user gave.
@@ -49,7 +53,7 @@ def keep_earlier_choice(config: Config, options: RunOptions) -> Config:
 
 
 def _take_choice(config: Config, earlier: Config, options: RunOptions) -> Config:
-    """Return the configuration with the chosen settings of an earlier one, apart from those that the user gave."""
+    """Return `config` with the settings that `earlier` chose, apart from those that the user gave."""
     names = {"steps", "pairs_per_second"}
     if options.given is not None:
         names |= recipes.CHOSEN - options.given.keys()
@@ -57,12 +61,12 @@ def _take_choice(config: Config, earlier: Config, options: RunOptions) -> Config
 
 
 def choose_for_budget(config: Config, options: RunOptions, team: Team, images: DataSet) -> Config:
-    """Return the configuration of a run with a budget. Print the choice with its reason.
+    """Choose the settings of a run with a budget, and print them with the reason. Return the configuration.
 
     Args:
         config: the configuration that the user gave, after `keep_earlier_choice`.
-        options: when the program began, and the settings that the user gave.
-        team: the replicas.
+        options: the time when the program began, and the settings that the user gave.
+        team: the replicas of the run. A replica is a device that trains on its part of each batch.
         images: the data set of the run.
 
     Raises:
@@ -101,7 +105,7 @@ def _choose(config: Config, options: RunOptions, images: DataSet) -> Config:
 
 
 def _find_speed(base: Config, images: DataSet) -> Speed:
-    """Return the speed that the user gave, or measure it."""
+    """Return the speed that the user gave. If the user gave none, measure it."""
     if base.train.pairs_per_second is not None:
         return Speed(base.train.pairs_per_second, 0.0)
     tell_stage("measuring the speed")
@@ -109,7 +113,7 @@ def _find_speed(base: Config, images: DataSet) -> Speed:
 
 
 def _scale_speed(speed: Speed, base: Config, chosen: Config) -> float:
-    """Return the expected speed at the image size that was chosen, in pairs a second."""
+    """Return the expected speed at the image size that was chosen, in pairs of views per second."""
     return round(
         speed.pairs_per_second / compare_cost(chosen.model.image_size, base.model.image_size),
         3,
@@ -126,7 +130,7 @@ def _count_steps(plan: Plan, seconds: float, compile_seconds: float) -> int:
 
 
 def _print_choice(config: Config, speed: Speed, why: str) -> None:
-    """Print what was chosen, and why."""
+    """Print the choice, and the reason."""
     train, model = config.train, config.model
     sides = " then ".join(str(size.side) for size in list_view_sizes(config))
     source = "measured here" if speed.compile_seconds else "given"

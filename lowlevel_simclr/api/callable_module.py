@@ -1,8 +1,8 @@
 """Modules that can be called: `lowlevel_simclr.train` is a program and a function.
 
-The programs are modules, because `python -m lowlevel_simclr.train` runs a module. When Python imports a module, it
-binds the module to its name in the package. So a function of the same name would be lost. A module of this type is a
-program, and it can also be called as a function.
+`python -m lowlevel_simclr.train` can only run a module, so `train` must be a module. When Python imports that module,
+it also sets the attribute `train` of the package to the module. It would overwrite a function `train`. So the module
+itself can be called, and its call calls the function.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 
 class CallableModule(ModuleType):
-    """A module whose call calls one function. The module has the signature and docstring of that function."""
+    """A module that can be called like one of its functions. It has the signature and docstring of that function."""
 
     _function: Callable[..., Any]
 

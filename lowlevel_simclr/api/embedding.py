@@ -1,4 +1,7 @@
-"""The work of `python -m lowlevel_simclr.embed`: rows of images in a file, and the similar images among them."""
+"""The work of `python -m lowlevel_simclr.embed`. It computes one row of numbers (h or z) for each image.
+
+The rows are written into a file. If asked, it also finds similar images.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +36,11 @@ class EmbedOptions(NamedTuple):
         run: the run folder.
         images: image files, folders of image files, or data sets.
         out: the file to write; its ending chooses the format.
-        output: "h" or "z".
-        neighbours: photographs whose nearest images are wanted, in the same forms as `images`.
-        duplicates: the least cosine similarity of near-duplicates, in (0, 1], or None.
+        output: "h" for the representation, "z" for the projection.
+        neighbours: image files, folders of image files, or data sets. The program looks for the nearest neighbours of
+            these images among `images`.
+        duplicates: pairs of images with at least this cosine similarity are near-duplicates, in (0, 1]. None: the
+            program does not look for near-duplicates.
     """
 
     run: Path
@@ -47,16 +52,16 @@ class EmbedOptions(NamedTuple):
 
 
 def embed_into_file(options: EmbedOptions) -> None:
-    """Write the rows of images into a file, and print what was done.
+    """Write the rows (h or z) of images into a file, and print what was done.
 
-    The rows are computed part by part. If the program is stopped, the same command continues after the last part.
+    The rows are computed in parts. If the program is stopped, the same command continues after the last whole part.
 
     Raises:
         RunError: if the folder holds no run or no checkpoint.
         EmbedError: if a path is missing, no image can be read, or `out` cannot be written.
         DataError: if a data set has no images.
     """
-    read_run_config(options.run)  # refuses a folder that holds no run, before the search for images
+    read_run_config(options.run)  # raises an error if the folder holds no run, before the search for images
     refuse_unwritable(options.out)
     own = list_own_images(options.run)
     given = find_given(options.images, own)
@@ -79,7 +84,7 @@ def embed_into_file(options: EmbedOptions) -> None:
 
 
 def _open_embedding(job: Job, parts: PartFolder) -> Embedding:
-    """Return the embedding of complete parts. If no image could be read, remove the parts, and raise an EmbedError."""
+    """Return the embedding from its complete parts. If no image could be read, remove the parts and raise an error."""
     try:
         return Embedding(job, parts)
     except NothingRead:
@@ -97,7 +102,7 @@ def _make_job(options: EmbedOptions, given: Given) -> Job:
 def _describe_job(
     options: EmbedOptions, given: Given, embedder: Embedder, form: Sequence[Sequence[int] | None]
 ) -> dict[str, Any]:
-    """Return everything on which the bytes of the parts depend."""
+    """Return everything that decides the bytes of the parts."""
     model = read_run_config(options.run).model
     return {
         "images": hash_given(given),
@@ -122,7 +127,7 @@ def _print_written(options: EmbedOptions, embedding: Embedding) -> None:
 
 @contextlib.contextmanager
 def _explain_write_errors(out: Path) -> Iterator[None]:
-    """Turn an OSError into an EmbedError that says what to do."""
+    """Turn an OSError of the block into an EmbedError that says what to do."""
     try:
         yield
     except OSError as error:

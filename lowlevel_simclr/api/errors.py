@@ -1,4 +1,4 @@
-"""The errors whose messages are for users. The programs print the messages. The Python functions raise the errors."""
+"""The errors whose messages are written for users. The programs print only the message, without a traceback."""
 
 from __future__ import annotations
 

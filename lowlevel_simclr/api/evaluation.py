@@ -1,4 +1,4 @@
-"""`lowlevel_simclr.evaluate`: the protocols on the encoder of a run."""
+"""`lowlevel_simclr.evaluate`: measures the accuracy of a run's encoder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lowlevel_simclr.api.run import Run, as_run
 from lowlevel_simclr.config.choices import PROTOCOLS
 from lowlevel_simclr.config.evaluation_settings import EvaluationSettings, make_evaluation_settings
 
-__all__ = ["PROTOCOLS", "EvaluationSettings", "evaluate"]  # the program takes its choices from here
+__all__ = ["PROTOCOLS", "EvaluationSettings", "evaluate"]  # lowlevel_simclr/evaluate.py imports all three
 
 DEFAULTS = EvaluationSettings()
 
@@ -36,22 +36,24 @@ def evaluate(
 
     Args:
         run: a `Run`, or its folder.
-        dataset: the images, as `train` took them. Needed only for a run that was trained on images in memory. A `Run`
-            that `train` returned still has them.
-        data_dir: the folder that holds the files of the data set now. None: where training found them.
+        dataset: the images, in the form in which `train` took them. Needed only for a run that was trained on images in
+            memory, and only if `run` is not the `Run` that `train` returned, which still has them.
+        data_dir: the folder that holds the files of the data set now. None: the folder where training found them.
         out: a JSON file for the results. None: evaluation.json in the run's folder. If that file cannot be written, a
             warning says so, and the results are only returned.
-        protocol: one or more of "knn", "linear", "linear-augmented", "finetune".
-        label_fraction: shares of the labels that fine-tuning sees, above 0 and at most 1.
+        protocol: ways to measure the accuracy, one or more of: "knn" (nearest neighbours), "linear" (a linear
+            classifier on h), "linear-augmented" (the same, trained on h of random crops and flips) and "finetune" (the
+            encoder and a linear classifier are trained together).
+        label_fraction: shares of the labelled images that fine-tuning uses, above 0 and at most 1.
         seeds: number of seeds. Everything random is repeated with each seed.
-        finetune_steps: number of steps of fine-tuning, whatever the share of the labels.
+        finetune_steps: number of steps of fine-tuning, the same for every share of the labels.
         finetune_batch_size: images in a step of fine-tuning.
         finetune_learning_rate: the first learning rate of fine-tuning.
-        probe_passes: passes of "linear-augmented" over the train split.
+        probe_passes: number of passes of "linear-augmented" over the train split.
 
     Returns:
-        All of evaluation.json. It holds accuracies in [0, 1] by protocol, as in {"knn": {"20": 0.93, ...},
-        "linear": 0.95}.
+        The whole content of evaluation.json: for each protocol the accuracies in [0, 1], such as
+        {"knn": {"20": 0.93, ...}, "linear": 0.95}.
 
     Raises:
         ConfigError: if an argument is impossible.
@@ -77,6 +79,6 @@ def evaluate(
     run = as_run(run)
     images = run.find_images(dataset)
 
-    from lowlevel_simclr.api.subject import evaluate_run  # here, so that --help needs no TensorFlow
+    from lowlevel_simclr.api.subject import evaluate_run  # here, so that --help does not import TensorFlow
 
     return evaluate_run(run.folder, settings, data_dir, images, None if out is None else Path(out))

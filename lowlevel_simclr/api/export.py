@@ -1,4 +1,4 @@
-"""`lowlevel_simclr.export`: the encoder of a run as files for other programs."""
+"""`lowlevel_simclr.export`: writes the encoder of a run as files for other programs."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ def export(
     image_size: int | None = None,
     weights: str = "float32",
 ) -> Path:
-    """Write the encoder of a run's newest checkpoint as files for other programs, with a card (README.md).
+    """Write the encoder of a run's newest checkpoint as files for other programs, with a model card (README.md).
 
-    The format's own runtime opens the files, in a process that cannot import this package, and h of 64 images is
-    compared with the encoder's. If h differs by more than rounding, no file stays. The difference is printed and stands
-    in the card.
+    The files are then tested. A process that cannot import this package opens them with the runtime of their format,
+    such as onnxruntime, and computes the representation h of 64 images. If this h differs from the encoder's own h by
+    more than rounding, the files are removed. The largest difference is printed and written into the card.
 
     Args:
         run: a `Run`, or its folder.
         format: "keras", "saved_model", "onnx", "litert" or "pytorch".
         out: the folder for the files, which must be empty or missing. None: export/FORMAT in the run's folder.
         with_projection_head: whether the model returns the projection z as well.
-        preprocessing: whether the model takes images of any size, uint8. Otherwise it takes views (n, S, S, C) float32
-            that are resized and scaled already.
+        preprocessing: True: the model takes uint8 images of any size. False: it takes float32 images (n, S, S, C) that
+            are resized and scaled already.
         image_size: height and width of the images, in pixels, for programs that need a fixed size. None: any size.
-        weights: the number type of the weights. "float16" and "int8" are for "litert".
+        weights: the number type of the weights. "float16" and "int8" work only with "litert".
 
     Returns:
         The folder with the files.
@@ -49,7 +49,7 @@ def export(
     Raises:
         ConfigError: if an argument is impossible.
         RunError: if the folder holds no run or no checkpoint, or if a file cannot be written.
-        ExportError: if a package is missing, the folder is not empty, or the files give another h.
+        ExportError: if a package is missing, the folder is not empty, or the files compute a wrong h.
 
     Example:
         >>> import lowlevel_simclr as ls
@@ -61,7 +61,7 @@ def export(
     _refuse_arguments(format, preprocessing, image_size, weights)
     folder = as_run(run).folder
     out = folder / "export" / format if out is None else Path(out)
-    read_run_config(folder)  # refuses a folder that holds no run
+    read_run_config(folder)  # raises an error if the folder holds no run
 
     from lowlevel_simclr.evaluation.formats.card import make_card
     from lowlevel_simclr.evaluation.formats.write import refuse_early, write_export
@@ -120,7 +120,7 @@ def load_network(folder: Path, with_head: bool, preprocessing: bool, image_size:
 
 
 def _describe_loss(folder: Path, network: Network, form: Format, place: Path, weights: str) -> str:
-    """Return a sentence about the accuracy that is lost with this number type of the weights, on images of the run."""
+    """Return a sentence about the accuracy that `weights` (a number type) costs, measured on images of the run."""
     from lowlevel_simclr.data.dataset import DataError
     from lowlevel_simclr.evaluation.formats.accuracy_loss import measure_accuracy_loss
     from lowlevel_simclr.evaluation.knn import draw_knn_sample

@@ -1,4 +1,7 @@
-"""The choice of ops for the public functions and layers: native ops if possible, or stock TensorFlow."""
+"""Chooses the ops for the public functions and layers: native ops if possible, otherwise stock TensorFlow.
+
+Native ops are this package's own C++ and CUDA code. Stock ops are the same formulas in plain TensorFlow.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ from lowlevel_simclr.runtime.xla import is_inside_xla
 
 
 def check_ops(ops: str) -> str:
-    """Return a choice of ops.
+    """Return `ops` unchanged.
 
     Raises:
-        ConfigError: if there is no such choice.
+        ConfigError: if it is not "native", "stock" or "auto".
     """
     if ops not in choices.OPS:
         raise ConfigError(f"ops is {ops!r}. It must be one of {', '.join(choices.OPS)}.")
@@ -25,12 +28,14 @@ def check_ops(ops: str) -> str:
 
 
 def choose_ops(ops: str, tensor: tf.Tensor) -> ModuleType:
-    """Return `lowlevel_simclr.ops` or `lowlevel_simclr.stock`. Both compute the same.
+    """Return the module `lowlevel_simclr.ops` or `lowlevel_simclr.stock`. Their functions compute the same.
 
-    "auto" chooses the stock ops in three cases. This platform has no native library. There is a GPU, and the library
-    was built without CUDA. XLA would have to call the library (under jit_compile, or on a GPU), but cannot: some
-    versions of TensorFlow do not allow it, and the shape of `tensor` must be known. (Keras' `fit` leaves the batch size
-    unknown.)
+    "auto" chooses the stock ops in three cases:
+
+    - This platform has no native library.
+    - There is a GPU, and the library was built without CUDA.
+    - XLA must call the library (under jit_compile, or on a GPU), but cannot. Either this version of TensorFlow does not
+      allow it, or the shape of `tensor` is not fully known. In Keras' `fit`, for example, the batch size is unknown.
 
     Args:
         ops: "native", "stock" or "auto".
@@ -47,10 +52,10 @@ def choose_ops(ops: str, tensor: tf.Tensor) -> ModuleType:
 
     if ops == "native":
         return native
-    _library.load_library()  # a broken library raises an error here; stock ops do not replace it
+    _library.load_library()  # a broken library raises an error; the stock ops do not hide the problem
     if is_inside_xla():
         return native if _is_reachable_by_xla(tensor) else stock
-    if tf.config.get_visible_devices("GPU"):  # on a GPU, XLA calls every native op
+    if tf.config.get_visible_devices("GPU"):  # on a GPU, every native op is called through XLA
         has_kernels = bool(_library.read_build_information()["cuda"])
         return native if has_kernels and _is_reachable_by_xla(tensor) else stock
     return native

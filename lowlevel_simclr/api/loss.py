@@ -1,4 +1,4 @@
-"""`lowlevel_simclr.nt_xent` and `lowlevel_simclr.NTXent`: the loss as a function and as a Keras loss."""
+"""`lowlevel_simclr.nt_xent` and `lowlevel_simclr.NTXent`: SimCLR's loss as a function and as a Keras loss."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ PACKAGE = "lowlevel_simclr"  # Keras finds the classes of this package under thi
 def nt_xent(z: Any, temperature: float | tf.Tensor = 0.2, *, ops: str = "auto") -> tf.Tensor:
     """Return the NT-Xent loss of every view (SimCLR, equation (1)).
 
-    It is differentiable in z and in the temperature, and works eagerly, in a graph and under jit_compile.
+    Each view is compared with all other views of the batch. The loss is small if the most similar one is the other view
+    of the same image. The loss is differentiable in z and in the temperature. It works eagerly, in a graph and under
+    jit_compile.
 
     Args:
         z: (2N, d) projections of both views of N images: all N first views, then all N second views, in the same order.
-            The type is bfloat16, float16, float32 or float64. Rows may have any length, because the loss normalises
-            them.
-        temperature: tau, above 0.
-        ops: "native" for this package's kernels, "stock" for plain TensorFlow. "auto" is native if the kernels can be
-            used here, and stock otherwise.
+            The type is bfloat16, float16, float32 or float64. The loss divides each row by its norm.
+        temperature: tau, above 0. The similarities are divided by it.
+        ops: "native" for this package's own kernels, "stock" for plain TensorFlow. "auto" is native if the kernels can
+            be used here, and stock otherwise.
 
     Returns:
         (2N,) losses, float64 if z is float64 and float32 otherwise. Their mean is the loss of the paper. If all views
@@ -31,7 +32,7 @@ def nt_xent(z: Any, temperature: float | tf.Tensor = 0.2, *, ops: str = "auto") 
 
     Raises:
         ValueError: if z is not (2N, d), or the temperature is not a positive finite number.
-        TypeError: if z has another type than these four.
+        TypeError: if the type of z is not one of the four above.
         NativeLibraryError: if the native library is from another version or does not load.
 
     Example:
@@ -74,7 +75,7 @@ class NTXent(tf.keras.losses.Loss):
         self.ops = check_ops(ops)
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> tf.Tensor:
-        """Return the loss, reduced in the way that the options of this object ask for. `y_true` may be None."""
+        """Return the loss, reduced as the option `reduction` says. `y_true` may be None."""
         return super().__call__(y_pred if y_true is None else y_true, y_pred, sample_weight)
 
     def call(self, y_true: Any, y_pred: tf.Tensor) -> tf.Tensor:
@@ -82,5 +83,5 @@ class NTXent(tf.keras.losses.Loss):
         return nt_xent(y_pred, self.temperature, ops=self.ops)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments with which this loss can be built again."""
+        """Return the constructor arguments of this loss, as Keras needs them to save and load it."""
         return {**super().get_config(), "temperature": self.temperature, "ops": self.ops}

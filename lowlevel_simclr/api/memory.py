@@ -1,7 +1,7 @@
 """A data set of images that a caller already has in memory, as arrays or as a `tf.data.Dataset`.
 
-The name of such a data set holds the fingerprint of its images. The name is a setting, and it belongs to the identity
-of a run. So a run is never resumed with other images.
+The name of such a data set contains a hash (fingerprint) of its images. A run can only be resumed with a data set of
+the same name, so it is never resumed with different images.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ UINT8 = (
     "Give uint8 pixels from 0 to 255. If yours are in [0, 1], use (255 * images).round().astype('uint8'), or "
     "tf.image.convert_image_dtype(image, tf.uint8)."
 )
-IMAGE_KEYS = ("image", "images", "img", "x")  # in the elements of a `tf.data.Dataset`
+IMAGE_KEYS = ("image", "images", "img", "x")  # accepted names in the elements of a `tf.data.Dataset`
 LABEL_KEYS = ("label", "labels", "class", "target", "y")
 GIB = 2**30
 SHOWN = 16  # hexadecimal digits of the fingerprint in the name
@@ -33,13 +33,18 @@ def load_from_memory(given: Any, seed: int = 0, memory_limit: float = 4.0) -> Da
     """Return the caller's images as a data set.
 
     Args:
-        given: one of three forms. An array of uint8 images, (n, H, W, C) or (n, H, W). A pair (images, labels) of
-            arrays, where the labels (n,) are whole numbers and may be ids. A `tf.data.Dataset` whose elements are
-            images, pairs (image, label), dictionaries with IMAGE_KEYS and LABEL_KEYS, or batches of these. Two such
-            pairs, as Keras's `load_data` returns, or two `tf.data.Dataset`, are a split to train on and a split to hold
-            out. Otherwise the seed draws a tenth of the images to hold out.
+        given: one of these forms:
+
+            - an array of uint8 images, (n, H, W, C) or (n, H, W)
+            - a pair (images, labels) of arrays, where the labels (n,) are whole numbers from 0, with or without gaps
+            - a `tf.data.Dataset` whose elements are images, pairs (image, label), dictionaries with one of IMAGE_KEYS
+              and perhaps one of LABEL_KEYS, or batches of these
+            - two such pairs, as Keras's `load_data` returns them, or two `tf.data.Dataset`: the images to train on, and
+              the images to hold out
+
+            In the first three forms, a tenth of the images is held out.
         seed: decides which images are held out.
-        memory_limit: the most GiB of images that may be read from a `tf.data.Dataset`.
+        memory_limit: limit for the images that are read from a `tf.data.Dataset`, in GiB.
 
     Raises:
         DataError: if `given` has another type or shape, or if the `tf.data.Dataset` is endless or too large.
@@ -73,7 +78,7 @@ def _take_images(given: Any, memory_limit: float) -> tuple[np.ndarray, np.ndarra
 
 
 def _load_splits(first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray]) -> DataSet:
-    """Return the data set of two splits, each with images (n, H, W, C) and labels (n,).
+    """Return the data set of two splits. Each split is a pair of images (n, H, W, C) and labels (n,).
 
     Raises:
         DataError: if their images differ in shape.
@@ -90,7 +95,7 @@ def _load_splits(first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray,
 
 
 def _name_set(fingerprint: str, train: Split, test: Split, classes: tuple[str, ...]) -> DataSet:
-    """Return the data set whose name holds the fingerprint of its images."""
+    """Return the data set of two splits. Its name contains the fingerprint of its images."""
     return DataSet(f"{IN_MEMORY}{fingerprint[:SHOWN]}", train, test, classes, {"fingerprint": fingerprint})
 
 
@@ -116,7 +121,7 @@ def _check_images(given: Any) -> np.ndarray:
 
 
 def _check_labels(given: Any, count: int) -> np.ndarray:
-    """Return the labels as (n,). Without labels, return -1 for each image. Raise a DataError if they are unusable."""
+    """Return the labels as (n,), or -1 for each image if `given` is None. Raise a DataError if they are unusable."""
     if given is None:
         return np.full(count, UNLABELLED, np.int64)
     labels = np.asarray(given)
@@ -164,7 +169,9 @@ def _read_stream(stream: tf.data.Dataset, memory_limit: float) -> tuple[np.ndarr
 
 
 def _take_parts(stream: tf.data.Dataset) -> tuple[tf.data.Dataset, tuple[tf.TensorSpec, ...]]:
-    """Return the `tf.data.Dataset` of images, or of (image, label), and the kinds of these parts.
+    """Return a `tf.data.Dataset` of images or of (image, label), and the shapes and types of its parts.
+
+    An element that is a dictionary becomes a tuple (image,) or (image, label).
 
     Raises:
         DataError: if its elements are neither images nor pairs of image and label.
@@ -187,10 +194,10 @@ def _take_parts(stream: tf.data.Dataset) -> tuple[tf.data.Dataset, tuple[tf.Tens
 
 
 def _check_spec(part: tf.TensorSpec) -> int:
-    """Return the number of axes of an element, before any is read: 3 for an image, 4 for a batch of images.
+    """Return the number of axes of the images in an element: 3 for one image, 4 for a batch of images.
 
     Raises:
-        DataError: if they have another rank, or are not uint8.
+        DataError: if there are not 3 or 4 axes, or if the images are not uint8.
     """
     if part.dtype == tf.string:
         raise DataError(

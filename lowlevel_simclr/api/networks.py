@@ -1,4 +1,4 @@
-"""`lowlevel_simclr.embed` and `lowlevel_simclr.load_encoder`: the trained networks of a run."""
+"""`lowlevel_simclr.embed` and `lowlevel_simclr.load_encoder`: use the trained networks of a run."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ if TYPE_CHECKING:
 
 
 def embed(run: Run | str | os.PathLike[str], images: Any, output: str = "h") -> np.ndarray:
-    """Return the representation h, or the projection z, of images, computed with the newest checkpoint of a run.
+    """Return the representation h or the projection z of images, computed with the newest checkpoint of a run.
 
-    The images go through the test transform of the evaluation: each whole image is resized to the size that the encoder
-    takes.
+    Each image is first resized, without a crop, to the size that the encoder takes. The evaluation of a run does the
+    same.
 
     Args:
         run: a `Run`, or its folder.
         images: an array (n, H, W, C), uint8 or float with pixels in [0, 255]. Or the path of an image file, the path of
-            a folder of image files, a data set as `train` names it, such as "list:FILE" or "npz:FILE", or a list of
-            these.
-        output: "h" for the representation, "z" for the projection.
+            a folder of image files, or the name of a data set as in `train`, such as "list:FILE" or "npz:FILE". Or a
+            list of such paths and names.
+        output: "h" for the representation (the output of the encoder), "z" for the projection (the output of the
+            projection head, which takes h).
 
     Returns:
         (n, d) float32, one row for each image, in the order given. Images of a folder are sorted by name.
 
     Raises:
-        ConfigError: if `output` is neither h nor z, or the images have another shape than (n, H, W, C).
+        ConfigError: if `output` is neither h nor z, or if the shape of the array is not (n, H, W, C).
         RunError: if the folder holds no run or no checkpoint.
         EmbedError: if a file is missing or cannot be read as an image.
         DataError: if a data set has no images.
@@ -58,11 +59,11 @@ def embed(run: Run | str | os.PathLike[str], images: Any, output: str = "h") -> 
 
 
 def load_encoder(run: Run | str | os.PathLike[str]) -> tf.keras.Model:
-    """Return the trained encoder of a run as a Keras model that takes images without any preparation.
+    """Return the trained encoder of a run as a Keras model.
 
     The model contains its preprocessing. It takes images (n, H, W, C) of any size, uint8 or float with pixels in [0,
-    255], and returns h (n, d) float32. It is the file encoder.keras of the run. Keras can load that file without this
-    package.
+    255], and returns the representation h, (n, d) float32. The model is stored in the file encoder.keras of the run.
+    Keras can load that file without this package.
 
     Args:
         run: a `Run`, or its folder.
@@ -80,7 +81,7 @@ def load_encoder(run: Run | str | os.PathLike[str]) -> tf.keras.Model:
 
 
 def list_own_images(folder: Path) -> Request:
-    """Return the data set of a run, with the settings by which training found its images.
+    """Return the data set of a run as a request: its name, and the settings with which training found the images.
 
     Raises:
         RunError: if the folder holds no run.
@@ -93,7 +94,7 @@ def list_own_images(folder: Path) -> Request:
 
 
 def make_run_embedder(folder: Path, channels: int, output: str) -> Embedder:
-    """Return the function from images (B, H, W, C) to rows (B, d), with the weights of the newest checkpoint of a run.
+    """Return an object that turns images (B, H, W, C) into rows (B, d), with a run's newest checkpoint.
 
     Raises:
         RunError: if the folder holds no run or no checkpoint.
@@ -108,7 +109,7 @@ def make_run_embedder(folder: Path, channels: int, output: str) -> Embedder:
 
 
 def _list_paths(images: Any) -> list[Path] | None:
-    """Return the paths if `images` has paths, or None if it is an array."""
+    """Return the paths or data sets that `images` names, or None if `images` is an array."""
     if isinstance(images, (str, os.PathLike)):
         return [Path(images)]
     if isinstance(images, Sequence) and images and all(isinstance(each, (str, os.PathLike)) for each in images):
@@ -133,7 +134,10 @@ def _embed_array(folder: Path, images: Any, output: str) -> np.ndarray:
 
 
 def _embed_files(folder: Path, paths: list[Path], output: str) -> np.ndarray:
-    """Return one row for each file. A file that cannot be read raises an error, because row i belongs to image i."""
+    """Return one row for each image of files or data sets. If an image cannot be read, raise an EmbedError.
+
+    Rows are not left out, because row i must belong to image i.
+    """
     from lowlevel_simclr.data import image_walk
     from lowlevel_simclr.evaluation.embedding.encoder import read_bounds, read_stored_shape
     from lowlevel_simclr.evaluation.embedding.given import EmbedError, find_given

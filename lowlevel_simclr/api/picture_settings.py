@@ -1,4 +1,7 @@
-"""The settings for encoded images without a preset. The size and the number of the images decide."""
+"""Chooses the settings for encoded images (such as JPEG files) if the user gave no preset.
+
+The choice depends on the size and the number of the images.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +24,16 @@ LARGE_SIDE = PRESETS_OF_PICTURES[LARGEST_FOR_PICTURES]  # pixels; from here on, 
 
 
 def choose_for_pictures(config: Config, given: Mapping[str, Any] | None, out: Path, fresh: bool = False) -> Config:
-    """Return the settings for encoded images, such as those of a folder. Print the choice with its reason.
+    """Choose the settings for encoded images, such as those of a folder. Print the choice with its reason.
 
-    If the run exists, it keeps its preset, so that the same command resumes it.
+    If `out` already holds a run, its preset is chosen again, so that the same command resumes it.
 
     Args:
         config: the settings before the choice.
-        given: the settings that the user gave. They override the choice. None means that the user gave a preset, and
-            then nothing is chosen.
+        given: the settings that the user gave. They override the choice. None: the user gave a preset or a file of
+            settings, and `config` is returned unchanged.
         out: the run folder.
-        fresh: whether the session starts a new folder.
+        fresh: whether the run in `out` is ignored, because a new run begins in a new folder.
 
     Raises:
         DataError: if no images can be listed.
@@ -43,7 +46,7 @@ def choose_for_pictures(config: Config, given: Mapping[str, Any] | None, out: Pa
         data.dataset, data.data_dir, config.train.seed, data.splits, out, labels=data.labels, split=data.split
     )
     pictures = measure_pictures(request)
-    if pictures is None:  # no image can be read; a later step reads all of them and raises the error
+    if pictures is None:  # none of the images that were tried can be read; loading the data set raises the error
         return config
     gpu = finds_gpu()
     chosen = override_settings(adapt_to_pictures(*pictures, None if fresh else _read_preset(out), gpu), given)

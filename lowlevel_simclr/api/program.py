@@ -1,4 +1,4 @@
-"""The code around the work of every program: it starts TensorFlow, handles signals, and turns errors into sentences."""
+"""What every program does around its own work: start TensorFlow, handle signals, and print errors as sentences."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def run_program(work: Callable[[], int], stage: str, debug: bool = False) -> int
     """Do the work of a program, and return its exit code.
 
     Args:
-        work: function that does the work and returns the exit code. It imports what needs TensorFlow, so that --help
-            answers at once.
-        stage: what the program does first: the end of the sentence "Stopped by SIGTERM while ...". The work replaces
-            it later.
+        work: function that does the work and returns the exit code. The imports that need TensorFlow stand inside it,
+            so that --help is fast.
+        stage: what the program does first, such as "reading the images". It is the end of the sentence "Stopped by
+            SIGTERM while ...". Later stages replace it.
         debug: whether to show the traceback of an error.
 
     Returns:
@@ -65,7 +65,7 @@ def run_program(work: Callable[[], int], stage: str, debug: bool = False) -> int
 
 
 def explain_error(error: Exception) -> str | None:
-    """Return the sentence for an error that is not a mistake of this package, or None for any other error.
+    """Return the sentence to print for an error, or None if the error is a mistake (bug) of this package.
 
     Args:
         error: the error that ended a program.
@@ -90,7 +90,7 @@ def explain_error(error: Exception) -> str | None:
 
 
 def _explain_reported(error: Exception) -> str | None:
-    """Return the message of an error that is for users, or the sentence for a device without memory, or None."""
+    """Return the sentence for an error in REPORTED, or for a device whose memory is full. Otherwise return None."""
     import tensorflow as tf
 
     from lowlevel_simclr.api.errors import REPORTED
@@ -106,7 +106,7 @@ def _explain_reported(error: Exception) -> str | None:
 
 
 def ask_for_report() -> str:
-    """Return the sentence that asks to report a mistake of this package, with the address."""
+    """Return the sentence that asks the user to report a mistake of this package, with the address."""
     return (
         "This is a mistake in lowlevel_simclr, not in what you did. Please report it with the lines above at "
         f"{find_report_address()}."
@@ -114,7 +114,7 @@ def ask_for_report() -> str:
 
 
 def find_report_address() -> str:
-    """Return the address at which mistakes are reported, from the metadata of the installed package."""
+    """Return the address of the issue tracker, from the metadata of the installed package."""
     try:
         urls = importlib.metadata.metadata("lowlevel_simclr").get_all("Project-URL") or []
     except importlib.metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""The report of a run, or of several runs, for the command."""
+"""The work of `python -m lowlevel_simclr.report`: it writes the report of one run, or compares several runs."""
 
 from __future__ import annotations
 

@@ -26,11 +26,12 @@ EMBEDDED = ("learning", "embedding", "views")  # pictures that a notebook shows
 class Run:
     """A run: its settings, its metrics and its results.
 
-    Files are read when they are needed. So you can look at a run while another process trains it.
+    Every property reads its file again (apart from the networks). So you can watch a run while another process trains
+    it.
 
     Args:
         folder: the run folder that training wrote.
-        images: the images on which it was trained, if they are still in memory.
+        images: the images on which the run was trained, if it was trained on images in memory and they are still there.
 
     Attributes:
         folder: the run folder.
@@ -50,7 +51,7 @@ class Run:
 
     @property
     def config(self) -> dict[str, Any]:
-        """Every setting by its name, in the form that `train` takes.
+        """All settings as a dict from name to value. `train` takes the same names and values.
 
         Raises:
             RunError: if the folder holds no run.
@@ -59,10 +60,10 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, np.ndarray]:
-        """The metrics of the training: one array per quantity, with one value per step.
+        """The metrics of the training: a dict from a name to an array with one value per step.
 
-        The keys are "step", "loss", "top1", "learning_rate", "pairs_per_second" and others. "knn" is NaN at the steps
-        where it was not measured.
+        The names are "step", "loss", "top1", "learning_rate", "pairs_per_second" and others. A quantity that was not
+        measured at a step is NaN there, for example "knn".
         """
         import numpy as np
 
@@ -90,7 +91,7 @@ class Run:
 
     @functools.cached_property
     def encoder(self) -> tf.keras.Model:
-        """The trained encoder with its preprocessing, from images (n, H, W, C) of any size to h (n, d) float32.
+        """The trained encoder with its preprocessing. It maps images (n, H, W, C) of any size to h (n, d) float32.
 
         Raises:
             RunError: if the folder holds no run, training has not finished, or the file of the encoder is damaged.
@@ -101,17 +102,17 @@ class Run:
         from lowlevel_simclr.model.pretrained import refuse_large_weights
         from lowlevel_simclr.run.atomic import RunError
 
-        read_run_config(self.folder)  # refuses a folder that holds no run
+        read_run_config(self.folder)  # raises an error if the folder holds no run
         path = self.folder / ENCODER_FILE
         if not path.is_file():
             raise RunError(f"{self.folder} has no {ENCODER_FILE}: training writes it at its end, so let it finish")
         try:
             refuse_large_weights(path)
             model = tf.keras.models.load_model(path, compile=False)
-            # Keras's own export to ONNX refuses a model that was never called.
+            # Call the model once, because Keras's own export to ONNX fails for a model that was never called.
             model(tf.zeros([1, 8, 8, model.input_shape[-1]]), training=False)
             return model
-        except Exception as error:  # Keras does not document what a damaged file raises
+        except Exception as error:  # Keras does not document which error a damaged file raises
             reason = " ".join(str(error).split())[:300]
             raise RunError(
                 f"{path} cannot be loaded ({reason}). Remove it, and run the training command again."
@@ -119,7 +120,7 @@ class Run:
 
     @functools.cached_property
     def projection_head(self) -> tf.keras.Model:
-        """The projection head of the newest checkpoint, from h (n, d) to z (n, d'), float32.
+        """The projection head of the newest checkpoint. It maps h (n, d) to z (n, d'), float32.
 
         Raises:
             RunError: if the folder holds no run or no checkpoint.
@@ -141,11 +142,12 @@ class Run:
         """Return the images of a run that was trained on images in memory, or None for any other run.
 
         Args:
-            given: the images in the form that `train` took. None: the images that this object still has.
+            given: the images in the form that `train` took. None: the images that this object still has. If it has
+                none, the result is None, and `catalog.load_dataset` raises the error later.
 
         Raises:
             ConfigError: if images are given, but the run was trained on a named data set.
-            DataError: if the images differ from those of the run, or if no images were given.
+            DataError: if `given` cannot be used, or if its images differ from those of the run.
         """
         settings = self.config
         if not settings["dataset"].startswith(IN_MEMORY):
@@ -155,7 +157,7 @@ class Run:
                 raise ConfigError(f"the run was trained on {settings['dataset']}: leave out dataset")
             return None
         if given is None:
-            return self._images  # None: `catalog.load_dataset` says what to do
+            return self._images
         from lowlevel_simclr.api.memory import load_from_memory
         from lowlevel_simclr.data.dataset import DataError
 
@@ -168,11 +170,11 @@ class Run:
         return images
 
     def __repr__(self) -> str:
-        """The Python call that opens this run again."""
+        """Return the Python call that opens this run again."""
         return f"Run({str(self.folder)!r})"
 
     def _repr_html_(self) -> str:
-        """The run as a notebook shows it: its settings, the table of results, and the pictures."""
+        """Return HTML for notebooks: one line about the run, the table of results, and some pictures."""
         from lowlevel_simclr.run.atomic import RunError
 
         try:
@@ -186,7 +188,7 @@ class Run:
         return "\n".join(f"<div>{part}</div>" for part in parts)
 
     def _describe(self) -> str:
-        """One line: the folder, the data set, the encoder, the steps and the last loss."""
+        """Return one line with the folder, the encoder, the data set, the number of steps and the last loss."""
         settings, metrics = self.config, self.metrics
         steps = len(metrics.get("step", ()))
         loss = f", loss {metrics['loss'][-1]:.3f}" if steps else ""
@@ -196,7 +198,7 @@ class Run:
         )
 
     def _format_results(self) -> str:
-        """The table of results as preformatted text."""
+        """Return the table of results as preformatted HTML text."""
         if not self.evaluation:
             return "not evaluated yet"
         from lowlevel_simclr.evaluation.summary import format_table
@@ -209,7 +211,7 @@ class Run:
 
 
 def as_run(run: Run | str | os.PathLike[str]) -> Run:
-    """Return a run. `run` may be a run already, or its folder."""
+    """Return `run` as a `Run`. It may be a `Run` already, or the path of a run folder."""
     return run if isinstance(run, Run) else Run(run)
 
 

@@ -1,4 +1,7 @@
-"""One session of a run: from a configuration to a run folder, for `lowlevel_simclr.train` and for the command."""
+"""One session of a run: trains until the end or until a signal stops it. A stopped run continues in a new session.
+
+`lowlevel_simclr.train` and the command `train` both call `run_session`.
+"""
 
 from __future__ import annotations
 
@@ -49,27 +52,28 @@ from lowlevel_simclr.training.workers import Team, agree_on_statement, gather_te
 
 
 class Finished(NamedTuple):
-    """The folder that a session has written, and the images on which it has trained."""
+    """The result of a session: the run folder, and the images on which the encoder was trained."""
 
     folder: Path
     images: DataSet
 
 
 def run_session(config: Config, options: RunOptions, images: DataSet | None = None) -> Finished:
-    """Train from the last checkpoint of a run to its end, and evaluate.
+    """Train a run from its last checkpoint (or from the start) to the end, and evaluate the encoder.
 
-    The function restores the signal handlers, Keras' dtype policy and TensorFlow's op determinism.
+    At its end, the function restores Keras' dtype policy and TensorFlow's op determinism to their values before the
+    call.
 
     Args:
         config: the settings.
         options: the run folder, and the other options of this call.
-        images: the images to train on. None: those that the configuration names.
+        images: the images to train on. None: the data set that the configuration names.
 
     Raises:
         Stopped: if a signal ended the session early. The state is saved before that.
         ConfigError: if a setting is impossible on this machine or with these images.
         DataError: if the images cannot be read, or there are too few.
-        RunError: if the run folder holds something else, or cannot be written.
+        RunError: if the run folder holds another run or other files, or cannot be written.
         CheckpointError: if a checkpoint cannot be read or written.
         NonFiniteLoss: if the loss became NaN or infinite.
         NonFiniteState: if a weight became NaN or infinite.
@@ -93,7 +97,8 @@ def _run_session(config: Config, options: RunOptions, given: DataSet | None) -> 
         return Finished(options.out, ready.images)
     _agree(ready.config, team, ready.images)
     with contextlib.ExitStack() as stack:
-        # Only the chief (worker 0) writes the run. Other workers write into a temporary folder, which is deleted.
+        # Only the chief (worker 0) writes the run folder. Every other worker writes into a temporary folder, which is
+        # deleted at the end.
         out = options.out if team.workers.chief else Path(stack.enter_context(tempfile.TemporaryDirectory()), "run")
         with open_run(
             out,
@@ -109,7 +114,7 @@ def _run_session(config: Config, options: RunOptions, given: DataSet | None) -> 
 
 
 class _Ready(NamedTuple):
-    """A run that is prepared, before anything is written into its folder. For a preview, no learners are built."""
+    """A run that is ready to train. Nothing is written into its folder yet. For a preview, `learners` is empty."""
 
     config: Config
     plan: Plan
@@ -118,7 +123,7 @@ class _Ready(NamedTuple):
 
 
 def _prepare(config: Config, options: RunOptions, team: Team, given: DataSet | None) -> _Ready:
-    """Refuse impossible settings, read the images, and build the networks. The run folder does not change."""
+    """Check the settings, read the images, and build the networks. The run folder does not change."""
     config = keep_earlier_choice(config, options)
     earlier = read_earlier(config, options.out, options.fresh)
     refuse_early(config, team, earlier)
@@ -137,10 +142,10 @@ def _prepare(config: Config, options: RunOptions, team: Team, given: DataSet | N
 
 
 def _refuse_other_encoder(config: Config) -> None:
-    """If the starting weights are those of another run, check that it has the same encoder and scaling of the pixels.
+    """If the starting weights come from another run, check that its encoder and its scaling of pixels are the same.
 
     Raises:
-        ConfigError: if it has not. The message names the flags.
+        ConfigError: if they differ. The message names the flags to use.
     """
     others = list_other_settings(config.model.weights, to_dict(config)["model"])
     if others:
@@ -157,7 +162,7 @@ def _refuse_other_encoder(config: Config) -> None:
 def _read_images(
     config: Config, options: RunOptions, team: Team, earlier: Config | None, given: DataSet | None
 ) -> DataSet:
-    """Return the data set. Before reading it, make all checks that do not need the images."""
+    """Return the data set. Before reading it, check that the run folder can be used."""
     writes = team.workers.chief and not options.preview
     if writes:
         difference = functools.partial(list_early_differences, config, team, earlier)

@@ -1,4 +1,4 @@
-"""What `embed` prints, writes and draws about similar images: neighbours of photographs, and near-duplicates."""
+"""Similar images, for the program `embed`: prints and draws nearest neighbours, and lists and draws near-duplicates."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from lowlevel_simclr.runtime.files import write_atomically
 from lowlevel_simclr.training.pictures import draw_or_name
 
 NEIGHBOURS = 5  # images that are shown for each photograph
-DRAWN_QUERIES, DRAWN_PAIRS = 20, 24  # in a picture
+DRAWN_QUERIES, DRAWN_PAIRS = 20, 24  # the most photographs, and the most pairs, in a picture
 
 
-Row = tuple[int, float]  # the position of a row, and its similarity
+Row = tuple[int, float]  # the position of a row in the embedding, and its similarity to the photograph
 
 
 class Photographs(NamedTuple):
-    """Images whose neighbours are wanted.
+    """The images whose nearest neighbours the user wants to see.
 
     Attributes:
-        names: the name of each image.
-        rows: (q, d) float32.
-        pixels: the images (H, W, C) uint8 that are drawn. They belong to the first entries of `names`.
+        names: the name of each of the q images.
+        rows: the row (h or z) of each image, (q, d) float32.
+        pixels: the images to draw, (H, W, C) uint8 each. They belong to the first entries of `names`.
     """
 
     names: list[str]
@@ -51,14 +51,14 @@ class Photographs(NamedTuple):
 
 
 def read_photographs(job: Job, wanted: Given) -> Photographs:
-    """Return the rows of the images whose neighbours are wanted. Images that cannot be read are named on stderr.
+    """Read and embed the images whose neighbours are wanted. Images that cannot be read are listed on stderr.
 
     Args:
-        job: what embeds them.
+        job: the job of the other images. Its encoder embeds these images too.
         wanted: the images.
 
     Raises:
-        EmbedError: if none of them can be read.
+        EmbedError: if no image can be read.
     """
     # The same batch size as for the other images, so that TensorFlow compiles the encoder once.
     found = compute_all(wanted.source, job.decode, job.embed, choose_batch_size(len(job.given.source)))
@@ -76,12 +76,12 @@ def read_photographs(job: Job, wanted: Given) -> Photographs:
 def print_neighbours(embedding: Embedding, photographs: Photographs, out: Path) -> None:
     """Print the nearest images of photographs, and draw them beside `out`.
 
-    An image is not its own neighbour: candidates with the path of the photograph are left out.
+    A photograph is not its own neighbour: an image with the same path is left out.
 
     Args:
         embedding: the images to search.
         photographs: the photographs.
-        out: the file of the embedding, which gives the pictures their names.
+        out: the file of the embedding. For h.npz, the picture is named h-neighbours.png.
     """
     found = find_nearest(photographs.rows, embedding.read_rows(), NEIGHBOURS + 1)
     nearest = [_leave_itself_out(embedding, name, *each) for name, *each in zip(photographs.names, *found)]
@@ -119,10 +119,10 @@ def write_duplicates(embedding: Embedding, threshold: float, out: Path) -> None:
     Args:
         embedding: the images.
         threshold: the least cosine similarity of such a pair, in (0, 1].
-        out: the file of the embedding, which gives the files their names.
+        out: the file of the embedding. For h.npz, the files are named h-duplicates.csv and h-duplicates.png.
 
     Raises:
-        OSError: if the CSV file, or the temporary file of the rows, cannot be written.
+        OSError: if the CSV file or the temporary file of the rows cannot be written.
     """
     rows = embedding.store_rows()
     pairs = find_pairs(rows, threshold, "looking for near-duplicates")
@@ -173,18 +173,18 @@ def _name_beside(out: Path, ending: str) -> Path:
 
 
 def _count(drawn: int, count: int, what: str) -> str:
-    """Return how much is drawn, such as "20 of 31 pairs"."""
+    """Return a text such as "20 of 31 pairs", or "20 pairs" if all of them are drawn."""
     return f"{drawn} {what}" if drawn == count else f"{drawn} of {count} {what}"
 
 
 def _forget(picture: Path) -> None:
-    """Remove the PNG and the SVG file of an earlier call."""
+    """Remove the picture of an earlier call, both the PNG and the SVG file."""
     for old in (picture, picture.with_suffix(".svg")):
         old.unlink(missing_ok=True)
 
 
 def _draw(picture: Path, what: str, draw: Callable[[Path], object]) -> None:
-    """Draw a picture in place of an older one. Print its name, or a warning with the reason if it cannot be drawn."""
+    """Draw a picture, and replace an older one. Print its name, or a warning with the reason if it cannot be drawn."""
     _forget(picture)
     draw_or_name(picture, draw)
     if picture.exists():

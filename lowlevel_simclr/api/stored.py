@@ -1,4 +1,4 @@
-"""The configuration that a run was trained with."""
+"""Reads the configuration with which a run was trained."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def read_run_config(folder: Path) -> Config:
     """Return the configuration in a run's config.json.
 
     Raises:
-        RunError: if the folder holds no run, or if this version does not accept a setting of the run.
+        RunError: if the folder holds no run, or if this version of the package does not accept one of its settings.
     """
     values = read_config(folder)
     try:

@@ -1,4 +1,7 @@
-"""The parts of a run that an evaluation needs: the encoder of its newest checkpoint, its images and its settings."""
+"""Evaluates the newest checkpoint of a run, for `lowlevel_simclr.evaluate` and the command.
+
+The subject of an evaluation is what it needs of the run: the encoder, the images and some settings.
+"""
 
 from __future__ import annotations
 
@@ -33,22 +36,23 @@ def evaluate_run(
     images: DataSet | None = None,
     out: Path | None = None,
 ) -> dict[str, Any]:
-    """Evaluate the newest checkpoint of a run, and add the results to evaluation.json. Return all of its content.
+    """Evaluate the newest checkpoint of a run, and add the results to evaluation.json. Return the file's whole content.
 
-    Without `out`, the report of the run is written again.
+    If `out` is None, the run's report.html is written again, with the new results.
 
-    The function restores Keras' dtype policy and TensorFlow's op determinism.
+    At its end, the function restores Keras' dtype policy and TensorFlow's op determinism to their values before the
+    call.
 
     Args:
         folder: the run folder.
         settings: the settings of the evaluation.
-        data_dir: the folder that holds the data now. None: where training found them.
-        images: the images of the run, if it was trained on images in memory.
-        out: the file for the results. None: evaluation.json of the run.
+        data_dir: the folder that holds the data now. None: the folder where training found them.
+        images: the images of the run, if it was trained on images in memory. Otherwise None.
+        out: the file for the results. None: evaluation.json in the run folder.
 
     Raises:
         ConfigError, DataError, RunError, CheckpointError: if the run or its images cannot be read.
-        EncoderChanged: if the weights of the encoder changed.
+        EncoderChanged: if the weights of the encoder changed during the evaluation.
         Diverged: if the learning rate of fine-tuning is too high.
     """
     config = read_run_config(folder)
@@ -69,12 +73,15 @@ def evaluate_run(
 
 
 def _find_cache(cache: str | None) -> str | None:
-    """Return the folder of `--cache` if it exists. An evaluation may run on another machine, so it creates none."""
+    """Return the folder of `--cache` if it exists, otherwise None.
+
+    An evaluation may run on another machine than the training, so it does not create this folder.
+    """
     return cache if cache is not None and Path(cache).expanduser().is_dir() else None
 
 
 def print_evaluation(folder: Path, settings: EvaluationSettings, data_dir: str | None, out: Path | None) -> None:
-    """Evaluate a run, see `evaluate_run`, and print the table of results."""
+    """Evaluate a run with `evaluate_run`, and print the table of results."""
     print(format_table(evaluate_run(folder, settings, data_dir, out=out)))
 
 
@@ -89,7 +96,7 @@ def _make_subject(folder: Path, config: Config, given: DataSet | None) -> Subjec
         size, seed = model.image_size, config.train.seed
         return build_starting_encoder(model.encoder, model.stem, size, channels, weights, seed)
 
-    encoder = build("random")  # the weights of the checkpoint replace them
+    encoder = build("random")  # restore_weights replaces these weights by those of the checkpoint
     return Subject(
         folder=folder,
         step=restore_weights(folder, encoder=encoder),

@@ -1,4 +1,4 @@
-"""`lowlevel_simclr.train`: one run from Python."""
+"""`lowlevel_simclr.train`: trains one run from Python."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BESIDE = (
     "jitter_strength",
     "hosts",
     "rank",
-)  # names that are not fields
+)  # arguments that are not fields of the configuration
 
 
 def train(
@@ -48,14 +48,14 @@ def train(
         dataset: the images to train on, in one of these forms. A name as for `--dataset`: "shapes", "cifar10",
             "folder:PATH", "tfds:NAME" and others. A NumPy array of uint8 images (n, H, W, C). A pair (images, labels)
             of arrays. A `tf.data.Dataset`, which is read into memory: its elements are images, pairs (image, label), or
-            dictionaries with the keys "image" and "label". Two such pairs, or two `tf.data.Dataset`, are a split to
-            train on and a split to hold out. Otherwise a tenth of the images is held out. Labels are used only to
-            evaluate.
+            dictionaries with the keys "image" and "label". Two such pairs, or two `tf.data.Dataset`: the first is
+            trained on, the second is held out for the evaluation. Without a second one, a tenth of the images is held
+            out. Labels are used only to evaluate.
         out: the run folder. None: runs/PRESET.
-        preset: the recipe from which the settings start. None: the preset of the data set.
+        preset: the name of a set of settings. `**settings` override it. None: the preset of the data set.
         config: the path of a config.json to start from, instead of a preset.
-        fresh: if `out` holds a run, leave it alone and train in out-2, out-3 and so on.
-        profile: trace the second host call (a call that makes several steps), and print where its time goes.
+        fresh: if `out` already holds a run, train a new one in the first free folder of out-2, out-3 and so on.
+        profile: record a profile of some training steps, and print which parts take the time.
         hosts: "host:port" of each worker by rank, separated by commas, for a run on several hosts. None: TF_CONFIG or
             Slurm names the workers, or the run has only this process.
         rank: the place of this worker in `hosts`, from 0.
@@ -69,7 +69,7 @@ def train(
     Raises:
         ConfigError: if a setting is unknown or impossible.
         DataError: if the images cannot be used, or there are fewer than a batch holds.
-        RunError: if `out` holds another run or other files, or cannot be written.
+        RunError: if `out` holds a run with other settings, or other files, or cannot be written.
         DistributionError: if the list of workers is wrong, or if a worker is missing or lost.
         Stopped: if a signal asked to stop. The state is saved before that.
         NonFiniteLoss: if the loss became NaN or infinite.
@@ -94,15 +94,16 @@ def train(
     base = choose_starting_point(preset, "memory:" if in_memory else dataset, None if config is None else Path(config))
     images = None
     if in_memory:
-        from lowlevel_simclr.api.memory import load_from_memory  # here, so that --help needs no TensorFlow
+        from lowlevel_simclr.api.memory import load_from_memory  # here, so that --help does not import TensorFlow
 
-        plain = override_settings(base, {**settings, "dataset": "shapes"})  # refuses settings before images are read
+        # This line raises an error for wrong settings before the images are read.
+        plain = override_settings(base, {**settings, "dataset": "shapes"})
         images = load_from_memory(dataset, plain.train.seed, plain.data.memory_limit)
         dataset = images.name
     chosen = override_settings(base, settings if dataset is None else {**settings, "dataset": dataset})
     folder = choose_default_out(chosen) if out is None else Path(out)
 
-    # Here, so that --help needs no TensorFlow.
+    # Here, so that --help does not import TensorFlow.
     from lowlevel_simclr.api.picture_settings import choose_for_pictures
     from lowlevel_simclr.api.session import run_session
 

@@ -1,4 +1,7 @@
-"""`lowlevel_simclr.make_views` and `lowlevel_simclr.SimCLRViews`: two views of every image, for your own models."""
+"""`lowlevel_simclr.make_views` and `lowlevel_simclr.SimCLRViews`: make two random views of every image.
+
+You can use them in your own models.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,8 @@ from lowlevel_simclr.data.transform import InferenceTransform, PixelScaling
 from lowlevel_simclr.data.views import make_two_views
 from lowlevel_simclr.runtime.keras import unwrap_variable
 
-RGB = 3  # channels of an image with colours
-WORD = 2**32  # number of calls that have their own random parameters
+RGB = 3  # channels of a colour image
+WORD = 2**32  # after this many calls, a layer repeats its random parameters
 
 
 def make_views(
@@ -30,28 +33,29 @@ def make_views(
     ops: str = "auto",
     sizes: Any = None,
 ) -> tf.Tensor:
-    """Return two views of every image: cropped, flipped, with changed colours (SimCLR, appendix A).
+    """Return two random views of every image: cropped, perhaps flipped, with changed colours (SimCLR, appendix A).
 
     The same seed gives the same views. For training use `SimCLRViews`, which draws new views at every call.
 
     Args:
         images: (N, H, W, C), C from 1 to 4, uint8 or float with pixels in [0, 255].
-        recipe: ranges and probabilities, a `ViewRecipe` or a mapping of its fields. None: the recipe of the paper, with
-            jitter strength 1 and without blur. For images without three channels, only brightness and contrast change.
+        recipe: the ranges and probabilities of the random changes, as a `ViewRecipe` or a mapping of its fields. None:
+            those of the paper, with strength 1 of the colour changes and without blur. If the images do not have
+            three channels, only brightness and contrast change.
         seed: seed of the random parameters, in [0, 2^64).
         size: S, side of a view in pixels. None: the smaller side of the images.
-        ops: "native" for this package's kernels, "stock" for plain TensorFlow. "auto" is native if the kernels can be
-            used here, and stock otherwise.
-        sizes: (N, 2) integers, height and width of each image, for images of different sizes. Each image lies in the
-            upper left corner of its array. The rest of the array is padding, which no view shows. None: every image
-            fills its array.
+        ops: "native" for this package's own kernels, "stock" for plain TensorFlow. "auto" is native if the kernels can
+            be used here, and stock otherwise.
+        sizes: (N, 2) integers, the height and width of each image, for images of different sizes. Each image then lies
+            in the upper left corner of `images[i]`. The rest is padding, and no view shows it. None: all images have
+            the size H x W.
 
     Returns:
         (2N, S, S, C) float32 in [0, 1]: all N first views, then all N second views.
 
     Raises:
-        ValueError: if the images have another shape or type, if float pixels are in [0, 1], or if a size does not fit
-            the array. Values are checked only in eager mode.
+        ValueError: if the images have a wrong shape or type, if all float pixels are at most 1, or if an entry of
+            `sizes` is larger than H x W. Values are checked only in eager mode.
         ConfigError: if the recipe has an unknown field.
 
     Example:
@@ -77,17 +81,17 @@ class SimCLRViews(tf.keras.layers.Layer):
     """A layer that makes two new views of every image at every call in training.
 
     The layer counts its calls in a variable, which is saved with the model. The random parameters depend on the seed,
-    that count and the place of an image in the batch. So no two calls draw the same views. In inference
-    (`training=False`, as in `predict`) the layer returns one row for each image: the whole image, resized and scaled as
-    in the evaluation of this package. Then there are no pairs of views, so Keras' `evaluate` and `validation_data`
+    this count and the place of an image in the batch. So no two calls draw the same views. In inference
+    (`training=False`, as in `predict`) the layer returns each image once: the whole image, resized and scaled as in the
+    evaluation of this package. There are no pairs of views in inference, so Keras' `evaluate` and `validation_data`
     cannot measure a contrastive loss with this layer.
 
-    In a model, the layer comes first, and the loss is `NTXent`. In `tf.data`, call the layer in `map` without
-    `num_parallel_calls`, because parallel calls could see the same count. One call uses all cores.
+    Make this layer the first one of a model, and use the loss `NTXent`. If you call the layer in `tf.data`, use `map`
+    without `num_parallel_calls`, because parallel calls could see the same count. One call uses all cores.
 
     Args:
         size: S, side of a view in pixels.
-        recipe: ranges and probabilities, see `make_views`.
+        recipe: the ranges and probabilities of the random changes, see `make_views`.
         mean: one number for each channel, which is subtracted from pixels in [0, 1]. None: nothing is subtracted.
         std: one number for each channel. After the subtraction, the pixels are divided by it. Give both `mean` and
             `std`, or neither.
@@ -96,12 +100,12 @@ class SimCLRViews(tf.keras.layers.Layer):
         **options: options of `keras.layers.Layer`: name, dtype.
 
     Input:
-        Images (N, H, W, C), C from 1 to 4, uint8 or float with pixels in [0, 255]. For images of different sizes give
-        `sizes=` too, (N, 2) integers, see `make_views`.
+        Images (N, H, W, C), C from 1 to 4, uint8 or float with pixels in [0, 255]. If the images have different sizes,
+        also pass `sizes`, (N, 2) integers, see `make_views`.
 
     Output:
-        In training (2N, S, S, C): all N first views, then all N second views. In inference (N, S, S, C). The type is
-        the layer's compute type.
+        In training (2N, S, S, C): all N first views, then all N second views. In inference (N, S, S, C). The number
+        type is the layer's `compute_dtype`.
 
     Raises:
         ConfigError: if the recipe has an unknown field.
@@ -138,16 +142,15 @@ class SimCLRViews(tf.keras.layers.Layer):
         self.calls = self.add_weight(name="calls", shape=(), dtype="int64", initializer="zeros", trainable=False)
 
     def call(self, images: Any, training: bool | None = None, sizes: Any = None) -> tf.Tensor:
-        """Return two views of every image. In inference, return the test transform of every image.
+        """Return two views of every image. In inference, return every image once, resized and scaled.
 
-        If neither the caller nor Keras says whether this is training, the layer assumes that it is, as in `tf.data` or
-        a direct call. The default is None, because with True, Keras 3 would pass training=True to the layers after this
-        one.
+        `training=None` means training. This happens in `tf.data` and in a direct call, where Keras sets no value. The
+        default is None and not True, because Keras 3 would pass a default of True on to the layers after this one.
         """
         kind = tf.as_dtype(self.compute_dtype)
         if training is not None and not training:
             return tf.cast(InferenceTransform(self.size, self.scaling)(images, sizes), kind)
-        # XLA does not order a read after a write. So the new value must come from the assignment itself.
+        # XLA does not guarantee that a read sees an earlier write. So the assignment itself must return the new value.
         number = unwrap_variable(self.calls).assign_add(1, read_value=True) - 1
         images = _as_pixels(images)
         of_call = self.seed, number % WORD
@@ -158,7 +161,7 @@ class SimCLRViews(tf.keras.layers.Layer):
         return (None, self.size, self.size, input_shape[-1])
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments with which this layer can be made again."""
+        """Return the constructor arguments of this layer, as Keras needs them to save and load it."""
         mean, std = self.scaling
         recipe = dataclasses.asdict(self.recipe)
         ours = {"size": self.size, "recipe": recipe, "mean": mean, "std": std, "seed": self.seed, "ops": self.ops}
@@ -166,7 +169,7 @@ class SimCLRViews(tf.keras.layers.Layer):
 
 
 def as_recipe(given: ViewRecipe | Mapping[str, Any] | None) -> ViewRecipe:
-    """Return a recipe. `given` may be a recipe already, or a mapping of its fields.
+    """Return `given` as a `ViewRecipe`. It may be a `ViewRecipe` already, a mapping of its fields, or None.
 
     Raises:
         ConfigError: if a field is unknown, or has an impossible value.
@@ -194,7 +197,10 @@ def _draw_and_make(
     scaling: PixelScaling,
     ops: str,
 ) -> tf.Tensor:
-    """Return both views of every image (N, H, W, C). Seed, call and place in the batch decide what is drawn."""
+    """Return both views of every image (N, H, W, C).
+
+    The random parameters of a view depend on `seed`, on `call` and on the place of its image in the batch.
+    """
     if images.shape[-1] != RGB:
         recipe = dataclasses.replace(recipe, saturation=(1.0, 1.0), hue=(0.0, 0.0), grey_probability=0.0)
     return make_two_views(
@@ -214,10 +220,10 @@ def _draw_and_make(
 
 
 def _as_pixels(images: Any) -> tf.Tensor:
-    """Return images as the ops take them: uint8 as they are, floats in [0, 255] as floats in [0, 1].
+    """Return images in the form that the ops take: uint8 unchanged, floats in [0, 255] divided by 255.
 
     Raises:
-        ValueError: if float pixels are in [0, 1] already, because their views would be black.
+        ValueError: if all float pixels are at most 1, because they are probably in [0, 1] already.
     """
     images = tf.convert_to_tensor(images)
     if not images.dtype.is_floating:

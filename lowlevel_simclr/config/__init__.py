@@ -1,1 +1,1 @@
-"""The configuration of a run: settings, checks, text, presets and the command line."""
+"""The configuration of a run: its settings, their checks, the presets and the command line."""

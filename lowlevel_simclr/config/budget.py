@@ -1,4 +1,4 @@
-"""The budget of a run: a time such as 10m."""
+"""Reads the budget of a run: a time limit such as 10m."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def parse_budget(text: str) -> float:
         text: a number and a unit, s, m or h.
 
     Raises:
-        ConfigError: if the text has another form, or the time is 0.
+        ConfigError: if the text is not a number with its unit, or if the time is 0.
 
     Examples:
         >>> parse_budget("1.5m")

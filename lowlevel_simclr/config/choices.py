@@ -1,26 +1,27 @@
 """Every list of names to choose from, in one place.
 
-Settings, help texts, error messages and the code behind a name read these lists. A test checks that there is code
-behind every name. So it fails if a name is added only here.
+The settings, the help texts and the error messages read these lists, and so does the code that implements the names. A
+test checks that every name is implemented.
 """
 
 from __future__ import annotations
 
 DATASETS = ("shapes", "cifar10", "cifar100")
-# Encoded images. FOLLOWS says what follows each form.
+# A data set of encoded images (such as JPEG files) has a name like folder:PATH. These are the beginnings of such names.
+# FOLLOWS has the word for the rest of the name.
 PICTURE_FORMS = ("folder:", "list:", "glob:", "tfrecord:", "parquet:", "tfds:")
-FILE_FORMS = PICTURE_FORMS[:3]  # one image a file
+FILE_FORMS = PICTURE_FORMS[:3]  # data sets in which each file holds one image
 DATASET_FORMS = (*PICTURE_FORMS, "npz:")
 FOLLOWS = {"list:": "FILE", "glob:": "PATTERN", "tfds:": "NAME"}  # PATH follows the other forms
-IN_MEMORY = "memory:"  # followed by the fingerprint of images that a Python program gave
-SPLITS = ("auto", "named", "none")  # how the folders of an image folder are used as splits
+IN_MEMORY = "memory:"  # images that a Python program passed to `train`; then follows a hash of the images
+SPLITS = ("auto", "named", "none")  # which folders of images are splits (train, test, val), see --splits
 SMALLEST_BATCH = 2  # images; the loss compares each image with other images
 TRAIN_ON = ("train", "all")
 DATA_ON = ("auto", "host", "device")
 
 ENCODERS = ("resnet20", "resnet18", "resnet34", "resnet50", "resnet18v1.5", "resnet34v1.5", "resnet50v1.5")
 STEMS = ("cifar", "imagenet")
-NAMED_WEIGHTS = ("random", "imagenet")  # the path of a file can be given instead
+NAMED_WEIGHTS = ("random", "imagenet")  # the path of a file or of a run folder can be given instead
 HEAD_BATCH_NORMS = ("none", "hidden", "all", "google")
 
 OPTIMIZERS = ("adamw", "lamb", "lars", "sgd")
@@ -32,7 +33,7 @@ XLA = ("auto", "on", "off")
 OPS = ("auto", "native", "stock")
 BATCH_NORMS = ("sync", "local", "ghost")
 
-PROTOCOLS = ("knn", "linear", "linear-augmented", "finetune")  # protocols of an evaluation
+PROTOCOLS = ("knn", "linear", "linear-augmented", "finetune")  # ways to evaluate an encoder
 
 EXPORT_FORMATS = ("keras", "saved_model", "onnx", "litert", "pytorch")
 EXPORT_WEIGHTS = ("float32", "float16", "int8")  # number types; all but the first are for LiteRT
@@ -44,5 +45,5 @@ def describe_datasets() -> str:
 
 
 def describe_form(form: str) -> str:
-    """Return a form of a data set with what follows it, such as "folder:PATH"."""
+    """Return the beginning of a data set's name with a word for the rest, such as "folder:PATH" for "folder:"."""
     return form + FOLLOWS.get(form, "PATH")

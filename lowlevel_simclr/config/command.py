@@ -1,4 +1,4 @@
-"""The command, or the call in Python, that trains a run again. It is made from the settings of the run."""
+"""Writes the command (or the Python call) that trains a run again, from the settings of the run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ USUAL = "shapes"  # the preset to start from if the run has none
 
 
 def write_command(values: Mapping[str, Any], out: str) -> str:
-    """Return the command that trains with the settings of a run. If its images were in memory, return a Python call.
+    """Return the command that trains with the settings of a run.
+
+    If the run was trained on images in memory, return a Python call instead.
 
     Args:
         values: the content of config.json.
@@ -43,9 +45,10 @@ def write_command(values: Mapping[str, Any], out: str) -> str:
 
 
 def _choose_preset(config: Config) -> str:
-    """Return the preset of a run, or the usual one if the run has none, or lacks a value that its preset has.
+    """Return the preset from which the command starts: the preset of the run, or USUAL.
 
-    The second case exists because no flag can remove a value of a preset.
+    USUAL is returned if the run has no preset, or if a setting of the run is None but its preset has a value for it. No
+    flag can change that value to None.
     """
     if config.preset not in PRESETS:
         return USUAL
@@ -73,7 +76,10 @@ def _write_flag(field: Field, value: Any) -> list[str]:
 
 
 def _write_value(value: Any) -> str:
-    """Return a value as a word. Negative numbers are written without an exponent: argparse takes -1e-06 for a flag."""
+    """Return a value as one word of a command line.
+
+    Negative numbers are written without an exponent, because argparse mistakes -1e-06 for a flag.
+    """
     if isinstance(value, float) and value < 0:
         return format(Decimal(repr(value)), "f")
     return str(value)

@@ -1,4 +1,7 @@
-"""The command line of a run. Every setting is a flag, and a flag overrides the value of a preset."""
+"""The command line of the training program. Every setting has a flag.
+
+A flag overrides the value in the preset, which is a named set of settings.
+"""
 
 from __future__ import annotations
 
@@ -25,17 +28,17 @@ from lowlevel_simclr.config.view_sizes import parse_view_sizes
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
-    """The options of one call of the command. They are not part of the run.
+    """The options of one start of the program. They are not settings of the run.
 
     Attributes:
         out: the run folder.
-        fresh: whether to start a new run beside a run that exists.
-        preview: whether to draw only the picture of views.
-        profile: whether to record the second host call (a call that makes several steps).
+        fresh: whether to start a new run in another folder if `out` already holds a run.
+        preview: whether to draw the picture of some views and stop, without training.
+        profile: whether to record a profile of some training steps.
         debug: whether to show the traceback of an error.
-        started: when the program began, by `time.monotonic`. A budget counts from here.
-        given: the settings that the user gave, or None if the user gave a preset. For a folder of images, the size and
-            the number of the images decide all other settings.
+        started: the value of `time.monotonic` when the program began. A budget counts from this time.
+        given: the settings that the user gave. None: the user gave a preset or a file of settings. Otherwise the
+            program may choose settings that are not in `given`, for example for a folder of images.
         hosts: "host:port" of each worker by rank, separated by commas. None: the environment names the workers.
         rank: the rank of this worker in `hosts`.
     """
@@ -54,8 +57,8 @@ class RunOptions:
 def choose_default_out(config: Config) -> Path:
     """Return the run folder to use if the user gives none: runs/PRESET, with the seed appended if it is not 0.
 
-    If the data set is not that of the preset, its name replaces the name of the preset. For the folders . and .. the
-    real name of the folder is used.
+    If the user chose another data set than that of the preset, the name of the data set is used instead of PRESET. If
+    the data set is a folder such as . or .., the real name of the folder is used.
     """
     named = config.preset in PRESETS and PRESETS[config.preset]().data.dataset == config.data.dataset
     name = config.preset if named else config.data.dataset
@@ -74,7 +77,7 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 
 class FlagParser(argparse.ArgumentParser):
-    """An argument parser whose errors are one sentence. For an unknown flag, the sentence names the nearest flag."""
+    """An argument parser that prints errors as one sentence. For an unknown flag, it suggests the nearest flag."""
 
     def __init__(self, **options: Any) -> None:
         """Take the options of `argparse.ArgumentParser`. Flags cannot be abbreviated."""
@@ -99,7 +102,7 @@ class FlagParser(argparse.ArgumentParser):
         known, extra = self.parse_known_args(argv)
         if extra:
             word = next((word for word in extra if word.startswith("-")), extra[0]).split("=")[0]
-            # This table is private. argparse has no public one that lists the flags.
+            # A private attribute of argparse, which has no public list of the flags.
             flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
             self.error(f"Unknown argument {word}.{suggest_name(word, flags) or ' Run --help to list all flags.'}")
         return known
@@ -206,7 +209,7 @@ def build_run_parser(base: Config, description: str, prog: str) -> FlagParser:
 
 
 def _find_starting_point(argv: Sequence[str], prog: str) -> Config:
-    """Return the preset that the command line names, or else the preset of its data set."""
+    """Return the settings to start from: the preset or file that the command line names, or its data set's preset."""
     first = FlagParser(prog=prog, add_help=False)
     first.add_argument("--preset")
     first.add_argument("--config", type=Path)
@@ -219,7 +222,10 @@ def _find_starting_point(argv: Sequence[str], prog: str) -> Config:
 
 
 def override_settings(base: Config, given: Mapping[str, Any]) -> Config:
-    """Apply the given flags to the preset and validate. A range that is given overrides --jitter-strength."""
+    """Return the settings `base` with those in `given` changed, and check the result.
+
+    --jitter-strength sets four ranges. A range in `given` overrides it.
+    """
     values = {name: value for name, value in given.items() if name in list_fields()}
     if given.get("jitter_strength") is not None:
         values = {**scale_jitter(given["jitter_strength"]), **values}
@@ -228,16 +234,19 @@ def override_settings(base: Config, given: Mapping[str, Any]) -> Config:
     values = _settle_budget(values)
     config = replace(base, **values)
     if values.get("weights") == "imagenet" and config.model.input_mean is None and config.model.input_std is None:
-        config = replace(config, **CAFFE)  # the pixels that these weights were trained with
+        config = replace(config, **CAFFE)  # the scaling of the pixels with which these weights were trained
     validate(config)
     return config
 
 
 def _settle_budget(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the given settings, and with a budget or a number of steps also those that must replace the base's.
+    """Return the given settings, and others that they replace in the base configuration.
+
+    A budget removes the number of steps, and a number of steps or epochs removes the budget. `image_sizes` also sets
+    `image_size`, and `image_size` alone removes `image_sizes`.
 
     Raises:
-        ConfigError: if a budget and a number of steps are given.
+        ConfigError: if both a budget and a number of steps or epochs are given.
     """
     settled = dict(values)
     if settled.get("image_sizes") is not None:
@@ -261,8 +270,8 @@ def parse_run(
 ) -> tuple[Config, RunOptions]:
     """Parse the command line of a run.
 
-    The settings start from a preset (--preset, or the one of the data set), and flags override it. `--help` prints the
-    help and ends the program. An invalid flag or value ends it with one sentence on stderr and exit code 2.
+    The settings start from --preset, --config or the preset of the data set, and flags override them. `--help` prints
+    the help and ends the program. An invalid flag or value ends the program with a message on stderr and exit code 2.
 
     Args:
         argv: the arguments. None means the arguments of the program.

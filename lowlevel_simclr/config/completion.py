@@ -1,6 +1,6 @@
-"""Shell completion: a script with which a shell completes programs, flags, names and files.
+"""Writes a shell script with which a shell completes programs, flags, names and files when the user presses Tab.
 
-The package shtab writes the script from the parsers. The script starts no Python when a user presses Tab. The package
+The package shtab writes the script from the argument parsers. The script itself does not start Python. The package
 argcomplete is not used, because it starts the program at every Tab, which takes half a second.
 """
 
@@ -18,7 +18,8 @@ from lowlevel_simclr.config.presets import PRESETS
 
 SHELLS = tuple(shtab.SUPPORTED_SHELLS)
 FLAG = "--print-completion"
-_PATHS = {"DIR": shtab.DIRECTORY, "RUN": shtab.DIRECTORY, "FILE": shtab.FILE, "FILE.npz": shtab.FILE}  # by metavar
+# For a flag's metavar (its placeholder in the help): what the shell completes.
+_PATHS = {"DIR": shtab.DIRECTORY, "RUN": shtab.DIRECTORY, "FILE": shtab.FILE, "FILE.npz": shtab.FILE}
 _PATHS |= {"IMAGES": shtab.FILE, "FOLDER": shtab.DIRECTORY}
 
 
@@ -28,8 +29,8 @@ def write_completion(shell: str, prog: str, programs: Mapping[str, FlagParser]) 
     Args:
         shell: one of `SHELLS`.
         prog: the name of the command.
-        programs: the parser of each program, by the program's name. The function changes them, so they must not parse
-            afterwards.
+        programs: the parser of each program, by the program's name. The function changes the parsers, so do not parse
+            with them afterwards.
     """
     command = FlagParser(prog=prog, add_help=False)
     command.add_argument(FLAG, choices=SHELLS)
@@ -42,7 +43,7 @@ def write_completion(shell: str, prog: str, programs: Mapping[str, FlagParser]) 
 
 
 def _complete(action: argparse.Action) -> None:
-    """Tell shtab the names or the kind of path that an action takes."""
+    """Tell shtab which names or paths an action can take. An action is argparse's object for one flag."""
     names = _list_names().get(action.dest)
     if names is not None:
         action.choices = names

@@ -1,4 +1,4 @@
-"""The settings of an evaluation. They do not belong to the run. Their names are the flags of the command."""
+"""The settings of an evaluation. They are not settings of the run. Each has a flag of the program `evaluate`."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from lowlevel_simclr.config.settings import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationSettings:
-    """What is measured, and how.
+    """What an evaluation measures, and how.
 
     Attributes:
-        protocol: names of `choices.PROTOCOLS`.
-        label_fraction: the shares of the labels that fine-tuning sees, above 0 and at most 1.
+        protocol: names from `choices.PROTOCOLS`.
+        label_fraction: the shares of the labelled images that fine-tuning uses, above 0 and at most 1.
         seeds: number of seeds. Everything random is repeated with each seed.
-        finetune_steps: number of steps of fine-tuning, whatever the share of the labels.
+        finetune_steps: number of steps of fine-tuning, the same for every share of the labels.
         finetune_batch_size: images in a step of fine-tuning.
         finetune_learning_rate: the first learning rate of fine-tuning.
-        probe_passes: passes of the augmented linear probe over the train split.
+        probe_passes: number of passes of the protocol linear-augmented over the train split.
     """
 
     protocol: tuple[str, ...] = PROTOCOLS[:2]
     label_fraction: tuple[float, ...] = (0.01, 0.1, 1.0)
     seeds: int = 1
-    # The recipe of the paper (appendix B.5), except for the number of steps. Two CPU cores can make that number in
-    # minutes.
+    # The SimCLR paper's settings for fine-tuning (appendix B.5), apart from the number of steps. So few steps take only
+    # minutes on two CPU cores.
     finetune_steps: int = 600
     finetune_batch_size: int = 128
     finetune_learning_rate: float = 0.025

@@ -1,4 +1,4 @@
-"""The settings as data. Flags, text, checks and comparisons all use this one list of fields."""
+"""Lists the settings with their types and rules. Flags, checks, comparisons and config.json all use this list."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Field(NamedTuple):
     item: type  # bool, int, float or str
     length: int  # 1 for one value, 2 for a range, 0 for one or more values
     optional: bool  # whether None is allowed
-    rule: Mapping[str, Any]
+    rule: Mapping[str, Any]  # help text, choices and bounds, see `settings._define_option`
 
     @property
     def flag(self) -> str:
@@ -30,7 +30,7 @@ class Field(NamedTuple):
 
 
 def _describe_field(section: str, field: dataclasses.Field[Any], hint: Any) -> Field:
-    """Return the Field of one dataclass field and its type hint."""
+    """Return the `Field` that describes a dataclass field. `hint` is the type hint of that dataclass field."""
     optional = type(None) in typing.get_args(hint)
     if optional:
         hint = next(part for part in typing.get_args(hint) if part is not type(None))
@@ -131,7 +131,7 @@ def convert_value(field: Field, value: Any) -> Any:
 
 
 def _is_inside(value: float, rule: Mapping[str, Any]) -> bool:
-    """Return whether a number is within its bounds and finite. The strict comparisons exclude infinity."""
+    """Return whether a number is finite and within its bounds."""
     return (
         value > rule.get("above", -math.inf)
         and value >= rule.get("at_least", -math.inf)

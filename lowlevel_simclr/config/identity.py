@@ -1,7 +1,7 @@
-"""The text of a configuration, and the settings that identify a run.
+"""Converts configurations to and from JSON values, and lists the settings that identify a run.
 
-A setting is part of the identity if it can change the trained weights, even if only in the last bit. A run is resumed
-only if the identity is the same.
+A setting is part of the identity if it can change the trained weights, even if only in the last bit. A run can only be
+resumed with settings of the same identity.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lowlevel_simclr.config.settings import SECTIONS, Config, ConfigError
 
 
 def replace(config: Config, **values: Any) -> Config:
-    """Return the config with some settings changed, each by its own name.
+    """Return the config with some settings changed. Each argument has the name of a setting.
 
     Raises:
         ConfigError: if a name is not a setting, or a value has the wrong type.
@@ -75,7 +75,7 @@ def get_identity(config: Config) -> dict[str, Any]:
 
 
 def list_differences(before: Config, after: Config) -> list[str]:
-    """Return the differences that keep `after` from resuming a run of `before`, one line per setting.
+    """Return the differences because of which `after` cannot resume a run with the settings `before`, one per setting.
 
     Examples:
         >>> list_differences(Config(), replace(Config(), temperature=0.5))
@@ -88,8 +88,8 @@ def list_differences(before: Config, after: Config) -> list[str]:
 def hash_config(config: Config) -> str:
     """Return sixteen hexadecimal digits of a SHA-256 over the identity.
 
-    Two configs have the same digits exactly if `list_differences` finds no difference. Some settings are newer than
-    some runs. Such a setting is left out if it has its default, so that those runs keep their digits.
+    Two configs have the same digits exactly if `list_differences` finds no difference. A setting that was added later
+    (`added` in its rule) counts only if it does not have its default. So older runs keep their digits.
     """
     default, added = Config(), {name for name, field in list_fields().items() if field.rule.get("added")}
     identity = {

@@ -1,7 +1,7 @@
-"""Names that come from a file system or from a file, made fit for a terminal, a log or a picture.
+"""Makes names printable that come from a file system or from a file, for a terminal, a log or a picture.
 
-A name may hold any byte except a slash and a zero byte. It may hold a line break that fakes a line of a log, an escape
-sequence that clears the screen, or bytes that are not text.
+A file name may contain any byte except a slash and a zero byte. For example, it may contain a line break that fakes a
+line of a log, an escape sequence that clears the screen, or bytes that are not text.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ def show_name(name: str | os.PathLike[str]) -> str:
     r"""Return a name, or a text that quotes names, as one printable line.
 
     Args:
-        name: the text. Bytes that are not valid text must appear in it as Python's file functions return them
-            (surrogates).
+        name: the text. Bytes that are not valid text must appear in it as the surrogate characters that Python's file
+            functions return for them.
 
     Returns:
         The text, with every character that cannot be printed as an escape: `\n`, `\x1b`, `\u202e`, and `\xff` for a
@@ -37,5 +37,5 @@ class OneLineError(Exception):
     """An error whose message is always printable, even if it quotes a name or what a library says about a file."""
 
     def __init__(self, *lines: object) -> None:
-        """Take the message: one argument for each line. Nearly always there is one line."""
+        """Take the message, one argument for each line. Most messages have one line."""
         super().__init__("\n".join(show_name(str(line)) for line in lines))

@@ -1,4 +1,4 @@
-"""Names that other programs give to our settings, so that an error can name ours."""
+"""Names that other programs use for our settings. The error for an unknown name can then suggest our name."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ OTHER_NAMES = {
 
 
 def suggest_name(word: str, known: Collection[str]) -> str:
-    """Return " Did you mean X?" for an unknown name, or "" if nothing is near.
+    """Return " Did you mean X?" for an unknown name, or "" if no known name is similar.
 
     Args:
         word: the unknown name that was given, a flag ("--lr") or a setting ("lr").

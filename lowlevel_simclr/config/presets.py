@@ -1,7 +1,10 @@
-"""Named recipes of three kinds: this project's own, those of the notes that it began with, and published ones.
+"""Presets: named sets of settings with which a run starts.
 
-To add a recipe, write a function that returns `replace(Config(), preset=NAME, ...)`, and list it in `PRESETS`. Its
-docstring says what it reproduces, the expected result and the cost. `--help` shows its first line.
+There are three kinds: this project's own, that of the notes with which the project began (`day29`), and published ones.
+
+To add a preset, write a function that returns `replace(Config(), preset=NAME, ...)`, and list it in `PRESETS`. The
+docstring of the function says what the preset reproduces, the expected result and the cost. `--help` shows the first
+line of the docstring.
 """
 
 from __future__ import annotations
@@ -33,24 +36,25 @@ def scale_jitter(strength: float) -> dict[str, Range]:
     """
     if not 0 <= strength <= LARGEST_JITTER:
         raise ConfigError(f"--jitter-strength is {strength}. It must be between 0 and {LARGEST_JITTER}.")
-    # Rounded, because 1 - 0.8 is 0.19999999999999996, and people see and compare the ranges.
+    # The bounds are rounded, because 1 - 0.8 is 0.19999999999999996, and users read and compare the ranges.
     factor = (round(max(0.0, 1 - 0.8 * strength), 9), round(1 + 0.8 * strength, 9))
     turn = round(0.2 * strength, 9)
     return {"brightness": factor, "contrast": factor, "saturation": factor, "hue": (-turn, turn)}
 
 
 def shapes() -> Config:
-    """The embedded shapes: ten drawn classes, 32x32 pixels, nothing to download.
+    """Shapes that this package draws itself: ten classes, 32x32 pixels, nothing to download.
 
     One command shows a new user an encoder that has learned without labels.
-    Expected: k-NN of at least 0.93 on held-out shapes. Pixels and the untrained encoder stay below 0.60.
+    Expected: k-NN of at least 0.93 on held-out shapes. k-NN on the pixels, or on the output of the untrained encoder,
+    stays below 0.60.
     Cost: 546 steps of 128 images. This takes less than five minutes on two CPU cores, with evaluation and plots.
     """
     return replace(
         Config(),
         preset="shapes",
         dataset="shapes",
-        image_size=20,  # 0.4 times the work of 32, and the shapes are still clear
+        image_size=20,  # a step takes 0.4 times the work of views of 32 pixels, and the shapes are still clear
         batch_size=128,
         epochs=14,
         knn_every=4,
@@ -64,10 +68,10 @@ def shapes() -> Config:
 def cifar10_resnet20() -> Config:
     """CIFAR-10 with a 20-layer ResNet and the paper's views for CIFAR-10.
 
-    The model is that of the shapes. The views are those of SimCLR, appendix B.9: crop area 0.08 to 1, jitter strength
-    0.5, no blur. A view has 20 pixels a side, which is 0.4 times the work of 32. Ten epochs give a first look at real
-    images, not a result to compare.
-    Expected: k-NN on the test set rises over the run. It ends above the pixels and the untrained encoder.
+    The model is that of the preset `shapes`. The views are those of SimCLR, appendix B.9: crop area 0.08 to 1, jitter
+    strength 0.5 (changes of the colours), no blur. Views of 20 x 20 pixels take 0.4 times the work of 32 x 32. Ten
+    epochs give a first look at real images, not a result to compare.
+    Expected: k-NN on the test set rises over the run. It ends above k-NN on the pixels and on the untrained encoder.
     Cost: 1,950 steps of 256 images, about 25 minutes on two CPU cores.
     """
     return replace(
@@ -82,13 +86,13 @@ def cifar10_resnet20() -> Config:
 
 
 def cifar10_resnet50() -> Config:
-    """CIFAR-10 with ResNet-50: the seed notes' model, on the train split and with the paper's views.
+    """CIFAR-10 with ResNet-50: the model of the notes (day29), on the train split and with the paper's views.
 
     The views are those of SimCLR, appendix B.9: crop area 0.08 to 1, jitter strength 0.5, no blur. The projection head
-    is that of the notes, 256-128. The run is short: 20 epochs of AdamW. `--stem imagenet` makes each step 15 times
-    cheaper, and h becomes worse.
-    Expected: k-NN on the test set rises over the run. It ends above the pixels and the untrained encoder. It does not
-    reach the 94 % of the paper, which takes 1000 epochs (`simclr-b9`).
+    is that of the notes, 256-128. The run is short: 20 epochs of AdamW. With `--stem imagenet`, a step is 15 times
+    cheaper, but the representation becomes worse.
+    Expected: k-NN on the test set rises over the run. It ends above k-NN on the pixels and on the untrained encoder. It
+    does not reach the 94 % of the paper, which takes 1000 epochs (`simclr-b9`).
     Cost: 3,900 steps of 256 images. An epoch takes about five minutes on two CPU cores with the ImageNet stem. With the
     CIFAR stem of this preset it takes over two hours, so use a GPU.
     """
@@ -106,15 +110,15 @@ def cifar10_resnet50() -> Config:
 def cifar10_resnet18() -> Config:
     """CIFAR-10 with ResNet-18 for 100 epochs: the field's standard encoder, in minutes on one GPU.
 
-    This is the recipe of `kobak` with twice its learning rate. Its author does the same for 100 epochs.
-    Expected: k-NN 83 % and linear 86 %. That author reports 83.2 and 85.6 %. We have not measured it yet.
-    Cost: 9,700 steps of 512 images. That author needs 20 minutes on an A100. It is too slow for a CPU.
+    This is the preset `kobak` with twice its learning rate. The author of kobak does the same for 100 epochs.
+    Expected: k-NN 83 % and linear 86 %. The author of kobak reports 83.2 and 85.6 %. We have not measured it yet.
+    Cost: 9,700 steps of 512 images. The author of kobak needs 20 minutes on an A100. It is too slow for a CPU.
     """
     return replace(kobak(), preset="cifar10-resnet18", epochs=100, learning_rate=0.06)
 
 
 def day29() -> Config:
-    """The notes that this project began with, their mistakes corrected (docs/notes.md).
+    """The notes that this project began with, with their mistakes corrected (docs/notes.md).
 
     The notes train on the train and test images of CIFAR-10 together, with pixels in [-1, 1]. A view is a random 28x28
     crop of the 32x32 image, resized to 32, with a random flip. Brightness adds up to 0.5 on the [-1, 1] scale, contrast
@@ -122,9 +126,9 @@ def day29() -> Config:
     head is 256-ReLU-128, and tau is 0.5.
     Corrected: the notes dropped the results of flip and contrast, normalised z over the wrong axis, and compared N x N
     views in one direction only. The weights were trained on blue, green, red, but the notes gave them red, green, blue.
-    Here each colour meets its own weights. The scale of the pixels, [-1, 1], stays that of the notes.
+    Here each weight gets the colour that it was trained on. The scale of the pixels, [-1, 1], is that of the notes.
     Our choices, because the notes do not state them: AdamW with learning rate 1e-3, batches of 256 images, 5 epochs.
-    Expected: k-NN below that of the untrained encoder, although the run trains on the test images too.
+    Expected: k-NN is worse than with the untrained encoder, although the run trains on the test images too.
     The views keep an image's colours, and colours alone tell images apart (docs/notes.md, with the figures).
     Cost: 1,170 steps of 256 images, about six minutes an epoch on two CPU cores. It downloads 95 MB of weights, unless
     you give `--weights random`.
@@ -188,9 +192,9 @@ def google_readme() -> Config:
 
     The optimizer is LARS with learning rate 1.0, linear scaling, weight decay 1e-4 and ten epochs of warm-up. Tau is
     0.5, the jitter strength 0.5, and there is no blur. The projection head has three layers, 512-512-128, with
-    BatchNorm after each, the last without a shift. The loss is twice the paper's mean.
-    Not reproduced: its initial weights are truncated normal of variance 1/fan-in, and ours are He's. Its resize of a
-    crop is bicubic and not antialiased, and ours is bilinear and antialiased.
+    BatchNorm after each. The last BatchNorm has no shift. The loss is twice the paper's mean.
+    Not reproduced: Google's initial weights are truncated normal of variance 1/fan-in, and ours are He's. Google's
+    resize of a crop is bicubic and not antialiased, and ours is bilinear and antialiased.
     Expected: linear about 91 %, according to that README.
     Cost: 97,000 steps of 512 images. Its users need less than ten hours on a P100.
     """
@@ -220,11 +224,11 @@ def kobak() -> Config:
     The optimizer is SGD with learning rate 0.03, linear scaling, momentum 0.9, weight decay 5e-4 and a cosine schedule
     without warm-up. Tau is 0.5. The crop area is 0.2 to 1, the jitter strength 0.5, the probability of grey 0.1, and
     there is no blur. The projection head is 1024-128 without BatchNorm. The loss is the mean over the 2N views.
-    Not reproduced: it also decays biases and BatchNorm. Its learning rate multiplies the velocity, not the gradient.
-    Its contrast and saturation are torchvision's. It sends each view through the encoder separately, so its BatchNorm
-    sees N rows where ours sees 2N.
+    Not reproduced: in the original, weight decay also acts on biases and BatchNorm, and the learning rate multiplies
+    the velocity, not the gradient. Contrast and saturation are torchvision's. The first and the second views go through
+    the encoder separately, so BatchNorm sees N rows there, and 2N here.
     Expected: 10-NN 91.4 %, linear 91.7 %, linear with augmentation 91.9 +- 0.1 %.
-    Cost: 97,000 steps of 512 images. Its author needs 3.3 hours on an A100.
+    Cost: 97,000 steps of 512 images. The author of kobak needs 3.3 hours on an A100.
     """
     return replace(
         Config(),
@@ -253,10 +257,11 @@ def solo() -> Config:
     epochs of warm-up. Tau is 0.2. The crop area is 0.08 to 1, the jitter strength 1, the probability of grey 0.2 and of
     blur 0.5. The projection head is 2048-256 without BatchNorm. Pixels are normalised by CIFAR-10's mean and standard
     deviation. The loss is the mean over the 2N views.
-    Not reproduced: its LARS steps by the smaller of trust ratio and learning rate (clip_lr), not by their product. It
-    trains in float16, which `--precision float16` does here. Its blur is not cut to a kernel of 3 pixels. Its contrast
-    and saturation are torchvision's. It sends each view through the encoder separately.
-    Expected: linear 90.7 %, by a probe that is trained together with the encoder.
+    Not reproduced: in the original, the step of LARS is the smaller of trust ratio and learning rate (clip_lr), not
+    their product. The original trains in float16 (here: `--precision float16`). Its blur is not cut to a kernel of 3
+    pixels. Its contrast and saturation are torchvision's. The first and the second views go through its encoder
+    separately.
+    Expected: linear 90.7 %, with a linear classifier that is trained at the same time as the encoder.
     Cost: 195,000 steps of 256 images. No time is published.
     """
     return replace(
@@ -289,11 +294,12 @@ def lightly() -> Config:
     strength 0.5, the probability of grey 0.2, and there is no blur. The projection head is 512-128 with BatchNorm
     after both layers. Pixels are normalised by ImageNet's mean and standard deviation. The loss is the mean over the
     2N views.
-    Not reproduced: it also decays biases and BatchNorm. Its learning rate multiplies the velocity. Its contrast and
-    saturation are torchvision's. It sends each view through the encoder separately.
-    Expected: 200-NN 87.9 %, the highest of all epochs on the test set. We report the last epoch, which is at most that.
-    With `--epochs 200` it is 84.8 %.
-    Cost: 77,600 steps of 512 images. Its authors need 5.5 hours on an A6000.
+    Not reproduced: in the original, weight decay also acts on biases and BatchNorm, and the learning rate multiplies
+    the velocity, not the gradient. Contrast and saturation are torchvision's. The first and the second views go through
+    the encoder separately.
+    Expected: 200-NN 87.9 %, and 84.8 % with `--epochs 200`. These are the highest values of all epochs on the test set.
+    We report the last epoch, which cannot be higher.
+    Cost: 77,600 steps of 512 images. The authors of lightly need 5.5 hours on an A6000.
     """
     return replace(
         Config(),
@@ -319,10 +325,10 @@ def lightly() -> Config:
 def pictures_64() -> Config:
     """A folder of images whose shorter side is 48 to 111 pixels: ResNet-18 on views of 64 pixels.
 
-    Without `--preset`, `--dataset folder:PATH` uses it for such images. With the ImageNet stem, a feature map has a
-    sixteenth of the pixels that it has with the CIFAR stem. The views are those of the paper for CIFAR-10, without
-    blur. The batch is never larger than the number of images.
-    Expected: k-NN above the pixels and the untrained encoder. We have not measured it yet.
+    `--dataset folder:PATH` without `--preset` uses this preset for such images. The stem is the first layers of the
+    encoder: with the ImageNet stem, feature maps have a sixteenth of the pixels that they have with the CIFAR stem. The
+    views are those of the paper for CIFAR-10, without blur. The batch is never larger than the number of images.
+    Expected: k-NN better than on the pixels and on the untrained encoder. We have not measured it yet.
     Cost: 100 passes over the images. Use a GPU for more than a few thousand images.
     """
     return replace(
@@ -341,10 +347,10 @@ def pictures_64() -> Config:
 def pictures_128() -> Config:
     """A folder of photographs whose shorter side is 112 pixels or more: ResNet-18 on views of 128 pixels.
 
-    Without `--preset`, `--dataset folder:PATH` uses it for such images. The colours and the blur are those of the paper
-    for ImageNet. The smallest crop is a fifth of the image, so that images are stored with a side of 287 pixels. The
-    batch is never larger than the number of images.
-    Expected: k-NN above the pixels and the untrained encoder. We have not measured it yet.
+    `--dataset folder:PATH` without `--preset` uses this preset for such images. The changes of the colours and the blur
+    are those of the paper for ImageNet. The smallest crop is a fifth of the image, so larger images are stored with a
+    shorter side of 287 pixels. The batch is never larger than the number of images.
+    Expected: k-NN better than on the pixels and on the untrained encoder. We have not measured it yet.
     Cost: 100 passes over the images. Use a GPU for more than a thousand images.
     """
     return replace(
@@ -376,9 +382,10 @@ PRESETS: dict[str, Callable[[], Config]] = {
     "pictures-64": pictures_64,
     "pictures-128": pictures_128,
 }
-PRESET_OF_DATASET = {"shapes": "shapes"}  # if no preset is named
-PRESET_OF_PHOTOGRAPHS = "cifar10-resnet20"  # for every other data set
-# For a folder, by the median of the shorter sides in pixels: the least side of each preset, largest first.
+PRESET_OF_DATASET = {"shapes": "shapes"}  # the preset of a data set, if the user names no preset
+PRESET_OF_PHOTOGRAPHS = "cifar10-resnet20"  # the preset of every other data set
+# For a folder of images, the median of the images' shorter sides decides. For each preset, this is the least median in
+# pixels for which it is chosen, largest first.
 LARGEST_FOR_PICTURES = "pictures-128"  # chosen only where there is a GPU
 PRESETS_OF_PICTURES = {LARGEST_FOR_PICTURES: 112, "pictures-64": 48, PRESET_OF_PHOTOGRAPHS: 0}
 

@@ -1,8 +1,8 @@
-"""The settings that --budget chooses. The choice is a pure function of the measured speed.
+"""The settings that --budget (a time limit) chooses. The choice depends only on the measured speed and on the user.
 
-The recipes are for small photographs on a CPU. They are guesses from experience and not measured yet.
-`bench.learning.search` tries their settings one by one, and its table is to replace the guesses. For other images, and
-for a preset that the user names, only the number of steps and the warm-up are chosen.
+A recipe is a set of settings for small photographs on a CPU. The recipes are guesses from experience and not measured
+yet. `bench.learning.search` tries their settings one by one, and its results will replace the guesses. For other
+images, only the number of steps and the warm-up are chosen. If the user names a preset, only the number of steps is.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from lowlevel_simclr.config.settings import Config
 from lowlevel_simclr.config.validation import validate
 
 WARMUP = 0.1  # share of the training, if the user gives no --warmup-epochs
-ON_GPU = "cifar10-resnet18"  # the preset for small photographs on a GPU; no time was measured there
-TOGETHER = {  # a setting that the user gives also keeps these at the values of the preset
+ON_GPU = "cifar10-resnet18"  # the preset for small photographs on a GPU; its time on a GPU is not measured yet
+TOGETHER = {  # if the user gives the setting on the left, those on the right also keep their values
     "image_size": ("image_sizes",),
     "image_sizes": ("image_size",),
     "optimizer": ("learning_rate", "learning_rate_scaling"),
@@ -27,7 +27,7 @@ TOGETHER = {  # a setting that the user gives also keeps these at the values of 
 
 
 class Recipe(NamedTuple):
-    """The settings for budgets that allow at least some number of pairs (both views of one image).
+    """Settings for every budget that allows at least `least_pairs` pairs. A pair is both views of one image.
 
     Attributes:
         least_pairs: number of pairs that the budget must allow at the measured speed of the preset.
@@ -40,7 +40,7 @@ class Recipe(NamedTuple):
     why: str
 
 
-TAKEN_ON_GPU = (
+TAKEN_ON_GPU = (  # on a GPU, these settings are taken from the preset ON_GPU
     "encoder",
     "projection_widths",
     "optimizer",
@@ -53,7 +53,7 @@ TAKEN_ON_GPU = (
     "grey_probability",
     "image_size",
 )
-# For small photographs on a CPU, fewest pairs first.
+# For small photographs on a CPU, in the order of `least_pairs`. The last recipe whose pairs fit is chosen.
 RECIPES = (
     Recipe(
         0,
@@ -72,7 +72,7 @@ CHOSEN = {*TAKEN_ON_GPU, "warmup_epochs", *(name for recipe in RECIPES for name 
 
 
 class Choice(NamedTuple):
-    """The chosen configuration, and the reason: words that follow "because"."""
+    """The chosen configuration, and the reason: the end of a sentence that begins with "because"."""
 
     config: Config
     why: str
@@ -100,7 +100,8 @@ def choose_recipe(config: Config, given: Collection[str] | None, pairs: float, g
 
     Args:
         config: the configuration whose speed was measured, from `choose_base`.
-        given: the names of the settings that the user gave. None: the user named a preset, which stays as it is.
+        given: the names of the settings that the user gave. None: the user named a preset or a file of settings, and
+            `config` stays as it is.
         pairs: the number of pairs of views that the budget allows at this speed.
         gpu: whether the run is on a GPU.
 
@@ -125,13 +126,15 @@ def choose_recipe(config: Config, given: Collection[str] | None, pairs: float, g
 
 
 def _drop_given(values: dict[str, Any], given: Collection[str]) -> dict[str, Any]:
-    """Return the values without the settings that the user gave, and without those that TOGETHER ties to them."""
+    """Return `values` without the settings that the user gave, and without those that TOGETHER keeps with them."""
     kept = {*given, *(other for name in given for other in TOGETHER.get(name, ()))}
     return {name: value for name, value in values.items() if name not in kept}
 
 
 def choose_warmup(config: Config, given: Collection[str] | None, steps: int, per_epoch: int) -> Config:
-    """Return the configuration. If neither user nor preset sets a warm-up, it is the share WARMUP of the training.
+    """Return the configuration with a warm-up of the share WARMUP of the training.
+
+    If the user gave a warm-up, a preset or a file of settings, the configuration does not change.
 
     Args:
         config: the configuration.

@@ -1,18 +1,18 @@
-"""The settings of a run: frozen dataclasses in the paper's words.
+"""The settings of a run, as frozen dataclasses. Their names follow the SimCLR paper.
 
 Every field of every section is one flag of the command line, so names are unique over all sections. Each field has its
 own help, bounds and choices. Only the programs and `training/plan.py` read a `Config`. Everything else takes plain
 values.
 
-A field with `identity=False` may change from one session of a run to the next (`config/identity.py`). These fields say
-where the images, their labels and their splits lie, how many GiB they may take, how often a checkpoint is written, how
-many are kept, how many steps one host call makes, and how often k-NN is measured.
+A field with `identity=False` may change when a run is resumed (`config/identity.py`). These fields say where the
+images, their labels and their splits lie, how much memory the images may take, how often a checkpoint is written, how
+many checkpoints are kept, how many steps one call from Python makes, how long workers wait, and how often k-NN is
+measured.
 
-Some fields can be "auto" (the precision, the micro-batch) or "all" (the devices). The program chooses a value, and
-replaces that word by the value before the config is written or compared. So the identity holds the value, and not the
-word "auto".
+Some fields can be "auto" (the precision, the micro-batch) or "all" (the devices). The program chooses a value for them
+before the config is written or compared. So config.json contains the value, and not the word "auto".
 
-To add a setting, add a field. Named starting points are in `presets.py`, flags in `command_line.py`.
+To add a setting, add a field. Presets (named sets of settings) are in `presets.py`, flags in `command_line.py`.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def _define_option(default: Any, text: str, **rule: Any) -> Any:
     """Define a field with its help text and its rule.
 
     The rule may hold `identity` (default True), `choices`, `metavar`, and the bounds `above`, `at_least`, `below` and
-    `at_most`. Bounds apply to every number of a tuple. `added` marks a setting that older runs do not have. The default
-    of such a setting does what those runs did.
+    `at_most`. Bounds apply to every number of a tuple. `added` marks a setting that runs of older versions do not have.
+    Its default must give the behaviour of those versions.
     """
     return dataclasses.field(default=default, metadata={"help": text, **rule})
 
@@ -47,7 +47,7 @@ def _define_probability(default: float, text: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class ViewRecipe:
-    """How views are drawn (SimCLR, appendix A). Each view of each image has its own random parameters."""
+    """How the random views are made (SimCLR, appendix A). Each view of each image has its own random parameters."""
 
     crop_area: Range = _define_option((0.08, 1.0), "share of the image that the crop covers", above=0, at_most=1)
     crop_aspect: Range = _define_option((3 / 4, 4 / 3), "width over height of the crop, log-uniform", above=0)
@@ -80,7 +80,7 @@ class DataConfig:
     splits: str = _define_option(
         "auto",
         "which folders of a folder of images are its splits: auto: decided from all folders; named: those named train, "
-        "test or val; none: none, they are classes",
+        "test or val; none: no folder, because all are classes",
         choices=choices.SPLITS,
         added=True,
     )
@@ -93,7 +93,7 @@ class DataConfig:
     )
     split: str | None = _define_option(
         None,
-        "CSV file of paths and splits (train, test, val) for folder:, list: and glob:; none: the folders say it",
+        "CSV file of paths and splits (train, test, val) for folder:, list: and glob:; none: the folders decide",
         identity=False,
         metavar="FILE",
         added=True,
@@ -137,7 +137,7 @@ class ModelConfig:
     encoder: str = _define_option("resnet20", "the encoder (f)", choices=choices.ENCODERS)
     stem: str = _define_option(
         "cifar",
-        "first layer: 3x3 without pooling, or 7x7 with stride 2 and pooling",
+        "first layers: cifar: 3x3 without pooling; imagenet: 7x7 with stride 2, then pooling",
         choices=choices.STEMS,
     )
     weights: str = _define_option(
@@ -213,14 +213,15 @@ class TrainConfig:
     )
     budget: str | None = _define_option(
         None,
-        "time for the training and the start before it, such as 90s, 10m or 1h; chooses the number of steps, and what "
-        "neither a flag nor a preset says, from the measured speed; none: --epochs or --steps",
+        "time from the start of the program to the end of training, such as 90s, 10m or 1h; the measured speed then "
+        "decides the number of steps, and some settings that neither a flag nor a preset gives; none: --epochs or "
+        "--steps",
         metavar="TIME",
         added=True,
     )
     pairs_per_second: float | None = _define_option(
         None,
-        "pairs of views a second of this machine at --image-size, for --budget; none: measured",
+        "speed of this machine at --image-size, in pairs of views per second, for --budget; none: measured",
         above=0,
         added=True,
     )

@@ -1,4 +1,4 @@
-"""Where the settings of a run start: a preset, or a file such as the config.json of another run."""
+"""Finds the settings from which a run starts: a preset, or a file such as the config.json of another run."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ LARGEST_CONFIG = 2**20  # bytes; a usual config.json has two thousand
 
 
 def choose_starting_point(preset: str | None, dataset: str | None, file: Path | None) -> Config:
-    """Return the configuration that the other settings change.
+    """Return the configuration from which a run starts. The settings that the user gives then change it.
 
     Args:
         preset: the name of a preset, or None.
-        dataset: the name of a data set, or None for shapes. If neither preset nor file is given, the settings start
-            from the preset of this data set.
+        dataset: the name of a data set, or None for shapes. If neither preset nor file is given, the preset of this
+            data set is returned.
         file: a file that holds a configuration, or None.
 
     Raises:
@@ -78,7 +78,7 @@ def read_config_file(file: Path) -> Config:
     """
     values = _read_object(file)
     try:
-        label = from_dict(values).preset  # refuses names and types
+        label = from_dict(values).preset  # raises an error for unknown names and wrong types
         start = load_preset(label) if label in PRESETS else Config()
         given = {
             name: value for section in values.values() if isinstance(section, dict) for name, value in section.items()
@@ -89,7 +89,7 @@ def read_config_file(file: Path) -> Config:
 
 
 def to_settings(config: Config) -> dict[str, Any]:
-    """Return every setting by its name, as `lowlevel_simclr.train` takes them."""
+    """Return a dict from the name of each setting to its value, as `lowlevel_simclr.train` takes them."""
     values = {name: getattr(getattr(config, field.section), name) for name, field in list_fields().items()}
     return {"preset": config.preset, **values} if config.preset in PRESETS else values
 
@@ -98,7 +98,7 @@ def _read_object(file: Path) -> dict[str, Any]:
     """Return the JSON object in a file, or raise a ConfigError."""
     try:
         status = file.stat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_CONFIG:  # a FIFO would hang
+        if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_CONFIG:  # reading a FIFO would never end
             raise ConfigError(
                 f"--config {file} is not a regular file of at most {LARGEST_CONFIG} bytes (LARGEST_CONFIG). Give "
                 "the config.json of a run."

@@ -1,4 +1,4 @@
-"""The checks of a whole configuration, before any work is done."""
+"""Checks a whole configuration, before any work is done."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _check_names(config: Config) -> None:
 
 
 def _check_tables(config: Config) -> None:
-    """Check that files of labels and splits have images that they can describe."""
+    """Check that --labels and --split are given only for data sets in which each file holds one image."""
     data = config.data
     for flag, file in (("--labels", data.labels), ("--split", data.split)):
         if file is not None and not data.dataset.startswith(FILE_FORMS):
@@ -65,7 +65,7 @@ def _check_numbers(config: Config) -> None:
 
 
 def _check_stages(config: Config) -> None:
-    """Check the budget, and the sizes of the views of the stages of training."""
+    """Check the budget, and the sizes of the views. The size may differ between the stages of training."""
     if config.train.budget is not None:
         parse_budget(config.train.budget)
     if config.model.image_sizes is None:
@@ -79,7 +79,7 @@ def _check_stages(config: Config) -> None:
 
 
 def _check_replicas(config: Config) -> None:
-    """Check micro-batches and devices, as far as possible without knowing the machine."""
+    """Check the micro-batch and the devices, as far as this is possible without knowing the machine."""
     train = config.train
     if not re.fullmatch(r"\d{1,9}|auto", train.micro_batch):
         raise ConfigError(

@@ -1,6 +1,7 @@
-"""The sizes of the views in the stages of training: small views first, which are cheap, and the final size at the end.
+"""The sizes of the views in the stages of training. The first stages use small views, because they are cheap.
 
-An encoder ends with a mean over its last feature map, so the same weights take views of any size.
+The last stage uses the final size. An encoder ends with a mean over its last feature map, so the same weights take
+views of any size.
 """
 
 from __future__ import annotations
